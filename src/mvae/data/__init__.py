@@ -1,0 +1,1 @@
+"""Tables and the readers of each dataset."""

@@ -1,0 +1,44 @@
+"""The one tree of exceptions. Each message says what was wrong, where, and what to do."""
+
+__all__ = [
+    "DataError",
+    "MissingDependencyError",
+    "MvaeError",
+    "QueryError",
+    "RunError",
+    "SettingsError",
+    "TrainingError",
+    "UserError",
+]
+
+
+class MvaeError(Exception):
+    """Everything this library raises on purpose."""
+
+
+class UserError(MvaeError, ValueError):
+    """A mistake that the caller can mend; the command line shows it as one line and exits with 2."""
+
+
+class DataError(UserError):
+    """A file, column, row or value that cannot be used."""
+
+
+class QueryError(UserError):
+    """A question the model cannot answer: an unknown modality, an unsupported likelihood."""
+
+
+class SettingsError(UserError):
+    """A setting outside its range, or two that contradict each other."""
+
+
+class RunError(UserError):
+    """A run directory that is absent, incomplete, damaged, or of another model."""
+
+
+class MissingDependencyError(UserError):
+    """An optional package is needed and absent; the message names the extra that brings it."""
+
+
+class TrainingError(MvaeError):
+    """Training cannot go on (a loss that is not finite); the last good checkpoint is kept."""

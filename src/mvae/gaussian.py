@@ -1,0 +1,131 @@
+"""Diagonal Gaussians as the paper multiplies and divides them (Eq. 3, 4; App. B, C).
+
+A Gaussian travels as its natural parameters, the precision T = 1/V and the shift Tμ, because then a product
+of experts is a sum (App. B) and a quotient a difference (App. C). Nothing has to be inverted until a mean or
+a standard deviation is asked for, and an expert that knows nothing is T = 0, a finite number.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+__all__ = ["Gaussian", "kl_divergence", "product", "quotient"]
+
+# Precisions of experts stay within e^±20, so that a wild encoder gives a confident or an ignorant expert,
+# never 0/0: an unbounded log-variance overflows float32 at 88.
+MAX_LOG_VARIANCE = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """Diagonal Gaussians N(mean, 1/precision) over the last axis, stored as precision and precision × mean.
+
+    An expert need not be proper (MVAE-Q divides by the prior, App. C); a posterior has precision > 0.
+
+    >>> q = Gaussian.from_mean_log_var(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2))
+    >>> q.kl_to_prior()
+    tensor([2.5000])
+    """
+
+    precision: Float[Tensor, "*batch latent"]
+    shift: Float[Tensor, "*batch latent"]
+
+    @classmethod
+    def from_mean_log_var(
+        cls, mean: Float[Tensor, "*batch latent"], log_var: Float[Tensor, "*batch latent"]
+    ) -> "Gaussian":
+        """From an encoder's two outputs; float32 at least, log-variance bounded to ±20."""
+        if mean.dtype in (torch.float16, torch.bfloat16):
+            mean, log_var = mean.float(), log_var.float()
+        precision = torch.exp(-log_var.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE))
+        return cls(precision, precision * mean)
+
+    @classmethod
+    def standard(cls, *shape: int, device: torch.device | str | None = None) -> "Gaussian":
+        """The prior N(0, I), of the given shape (… latent)."""
+        return cls(torch.ones(*shape, device=device), torch.zeros(*shape, device=device))
+
+    @property
+    def mean(self) -> Float[Tensor, "*batch latent"]:
+        """μ = Tμ / T."""
+        return self.shift / self.precision
+
+    @property
+    def variance(self) -> Float[Tensor, "*batch latent"]:
+        """V = 1 / T."""
+        return self.precision.reciprocal()
+
+    @property
+    def stddev(self) -> Float[Tensor, "*batch latent"]:
+        """σ = T^(−1/2)."""
+        return self.precision.rsqrt()
+
+    def __getitem__(self, index: object) -> "Gaussian":
+        """Index the axes before the last."""
+        return Gaussian(self.precision[index], self.shift[index])  # pyright: ignore[reportArgumentType]
+
+    def rsample(self, noise: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*samples latent"]:
+        """Reparameterised sample μ + σ·noise; noise ~ N(0, I) comes from the caller's generator.
+
+        The noise may have leading axes of its own: noise ``samples rows latent`` for a ``rows latent`` Gaussian.
+        """
+        return self.mean + self.stddev * noise
+
+    def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*samples"]:
+        """log N(z; μ, V) in nats, summed over the latent axis."""
+        square = self.precision * (z - self.mean).square()
+        return 0.5 * (self.precision.log() - square - math.log(2 * math.pi)).sum(-1)
+
+    def kl_to_prior(self) -> Float[Tensor, "*batch"]:
+        """KL[q, N(0, I)] in nats: ½ Σ (V + μ² − 1 − log V) (the last term of Eq. 1)."""
+        return 0.5 * (self.variance + self.mean.square() - 1 + self.precision.log()).sum(-1)
+
+
+def product(
+    experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]
+) -> Gaussian:
+    """q(z | X) ∝ p(z) Π_{i in X} q̃(z | x_i) for every term's subset X (Eq. 4, App. B).
+
+    Args:
+        experts: one expert for each modality and row, ``modalities rows latent``; rows that lack the modality
+            must hold zeros (precision 0: it knows nothing), which is how nothing missing can have influence.
+        given: which experts each term multiplies; a rows axis of 1 means "the same for every row".
+
+    Returns:
+        The posteriors, ``terms rows latent``. The prior expert N(0, I) is counted exactly once in each.
+
+    >>> one = Gaussian.from_mean_log_var(torch.ones(1, 1, 1), torch.zeros(1, 1, 1))  # N(1, 1)
+    >>> q = product(one, torch.tensor([[[True]], [[False]]]))
+    >>> q.mean.flatten(), q.variance.flatten()  # N(1, 1)·N(0, 1), and the prior alone
+    (tensor([0.5000, 0.0000]), tensor([0.5000, 1.0000]))
+    """
+    rows = experts.precision.shape[1]
+    chosen = given.to(experts.precision.dtype).expand(-1, rows, -1)
+    precision = torch.einsum("tbm,mbd->tbd", chosen, experts.precision)
+    shift = torch.einsum("tbm,mbd->tbd", chosen, experts.shift)
+    return Gaussian(1 + precision, shift)
+
+
+def quotient(numerator: Gaussian, denominator: Gaussian) -> Gaussian:
+    """The Gaussian proportional to numerator / denominator: natural parameters subtract (App. C).
+
+    Proper only where the numerator's precision is the larger (App. C prints the resulting condition on V the
+    wrong way round: what is needed is V < N/(N−1), not V > N/(N−1)). An improper expert is allowed here,
+    because it becomes proper again inside a product; take care that it does.
+    """
+    return Gaussian(numerator.precision - denominator.precision, numerator.shift - denominator.shift)
+
+
+def kl_divergence(q: Gaussian, p: Gaussian) -> Float[Tensor, "*batch"]:
+    """KL[q, p] in nats between diagonal Gaussians, summed over the latent axis.
+
+    >>> q = Gaussian.standard(3, 2)
+    >>> kl_divergence(q, q)
+    tensor([0., 0., 0.])
+    """
+    ratio = p.precision / q.precision
+    distance = p.precision * (q.mean - p.mean).square()
+    return 0.5 * (ratio + distance - 1 - ratio.log()).sum(-1)
