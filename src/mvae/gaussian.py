@@ -84,9 +84,7 @@ class Gaussian:
         return 0.5 * (self.variance + self.mean.square() - 1 + self.precision.log()).sum(-1)
 
 
-def product(
-    experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]
-) -> Gaussian:
+def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
     """q(z | X) ∝ p(z) Π_{i in X} q̃(z | x_i) for every term's subset X (Eq. 4, App. B).
 
     Args:

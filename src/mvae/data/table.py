@@ -64,9 +64,7 @@ class Table:
             empty = (~self.present.any(1)).nonzero().flatten().tolist()
             if empty:
                 shown = ", ".join(map(str, empty[:5])) + (", …" if len(empty) > 5 else "")
-                raise DataError(
-                    f"{len(empty)} of {rows} rows have no modality present (row {shown}): drop them first"
-                )
+                raise DataError(f"{len(empty)} of {rows} rows have no modality present (row {shown}): drop them first")
 
     @classmethod
     def _trusted(cls, columns: dict[str, Column], present: Tensor, complete: bool) -> "Table":
@@ -113,14 +111,14 @@ class Table:
             return Table._trusted(columns, self.present[index], self.complete)
         index = torch.as_tensor(index)
         on_cpu = index.cpu()
-        columns = {
-            name: column[index.to(column.device)]
-            if isinstance(column, Tensor)
-            else _tensor(column[on_cpu.numpy()])
-            for name, column in self.columns.items()
-        }
+        columns: dict[str, Column] = {name: self.select_rows(name, index) for name in self.columns}
         present = self.present[:1].expand(len(on_cpu), -1) if self.complete else self.present[on_cpu]
         return Table._trusted(columns, present, self.complete)
+
+    def select_rows(self, name: str, index: Tensor) -> Tensor:
+        """One column's rows, as a tensor."""
+        column = self.columns[name]
+        return column[index.to(column.device)] if isinstance(column, Tensor) else _tensor(column[index.cpu().numpy()])
 
     def select(self, names: Sequence[str]) -> "Table":
         """The given columns; rows that have none of them are refused.

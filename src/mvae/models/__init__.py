@@ -1,0 +1,1 @@
+"""One file a model; `base` is what they share."""

@@ -1,0 +1,209 @@
+"""Fetching one published file: from one of several mirrors, resumed, verified, and put in place atomically."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from os import PathLike
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from mvae.data.idx import GZIP_ERRORS, open_plain_or_gzip
+from mvae.errors import DataError
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["cache_directory", "decompressed_sha256", "fetch"]
+
+CHUNK = 1 << 18
+
+
+class _MirrorFailed(Exception):
+    """Why one mirror did not give the file; the next one is tried."""
+
+
+def cache_directory() -> Path:
+    """Where downloads are kept: ``$XDG_CACHE_HOME/mvae``, or ``~/.cache/mvae``.
+
+    Raises:
+        DataError: no home directory is known, and ``XDG_CACHE_HOME`` does not say where else.
+    """
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(named):  # the XDG specification: relative paths are to be ignored
+        return Path(named) / "mvae"
+    try:
+        return Path.home() / ".cache" / "mvae"
+    except RuntimeError:
+        raise DataError(
+            "no home directory to keep downloads in: set XDG_CACHE_HOME to a directory (an absolute path)"
+        ) from None
+
+
+def decompressed_sha256(path: str | PathLike[str]) -> str:
+    """SHA-256 (in hexadecimal) of a file's bytes after decompression, which re-packing does not change.
+
+    Raises:
+        OSError, EOFError, zlib.error: the file cannot be read or decompressed.
+    """
+    digest = hashlib.sha256()
+    with open_plain_or_gzip(path) as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fetch(
+    name: str,
+    mirrors: Sequence[str],
+    sha256_of_decompressed: str,
+    directory: str | PathLike[str],
+    *,
+    needed: Sequence[str] = (),
+    timeout: float = 30.0,
+) -> Path:
+    """Download ``directory/name`` from the first mirror that has it, and return its path.
+
+    The bytes are gathered in ``name.part``, which an interrupted download leaves behind and the next one goes on
+    with. It takes its final name only once the SHA-256 of its decompressed bytes is the published one, so a file
+    of that name is always complete; one that is already there is not downloaded again.
+
+    Args:
+        name: the file, on the mirrors and in the directory.
+        mirrors: addresses of the folders that hold it, tried in this order.
+        sha256_of_decompressed: in hexadecimal.
+        directory: made if absent.
+        needed: all files of the dataset, named by the error that tells how to place them by hand.
+        timeout: seconds without an answer after which a mirror is given up.
+
+    Raises:
+        DataError: every mirror failed (the message says how, and what to do), or the disk cannot be written.
+    """
+    directory = Path(directory)
+    target, part = directory / name, directory / f"{name}.part"
+    with _disk(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    with _one_process_at_a_time(directory):
+        if target.exists():
+            return target
+        for mirror in mirrors:
+            url = f"{mirror.rstrip('/')}/{name}"
+            print(f"mvae: downloading {url}", file=sys.stderr)
+            try:
+                _download_verified(url, part, sha256_of_decompressed, timeout)
+            except _MirrorFailed as failure:
+                reasons.append(f"{url}: {failure}")
+            else:
+                with _disk(target):
+                    os.replace(part, target)
+                return target
+    files = ", ".join(needed or [name])
+    raise DataError(
+        f"could not download {name} ({'; '.join(reasons)}): try again later, or get {files} elsewhere and put "
+        f"them in {directory}, or in a directory of yours that --data-dir or MVAE_DATA names"
+    )
+
+
+def _download_verified(url: str, part: Path, sha256: str, timeout: float) -> None:
+    resumed = _download(url, part, timeout)
+    problem = _problem(part, sha256)
+    if problem and resumed:
+        # The first half may be another mirror's, or damaged: only a download of the whole judges this mirror.
+        with _disk(part):
+            part.unlink()
+        _download(url, part, timeout)
+        problem = _problem(part, sha256)
+    if problem:
+        with _disk(part):
+            part.unlink()
+        raise _MirrorFailed(problem)
+
+
+def _download(url: str, part: Path, timeout: float) -> bool:
+    """Bring ``part`` to its full length; True if that kept bytes of an earlier download."""
+    with _disk(part):
+        have = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "mvae"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=timeout)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and have:  # nothing after what we have: complete, or too long; the check will tell
+            return True
+        raise _MirrorFailed(f"HTTP {error.code} {error.reason}") from None
+    except (OSError, HTTPException) as error:
+        raise _MirrorFailed(_reason(error)) from None
+    with response:
+        resumed = bool(have) and response.status == 206  # a server that ignores Range sends 200 and the whole
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise _MirrorFailed("it sent another range than the one asked for")
+        received = 0
+        with _disk(part), part.open("ab" if resumed else "wb") as file:
+            while chunk := _read(response):
+                file.write(chunk)
+                received += len(chunk)
+            file.flush()
+            os.fsync(file.fileno())  # before the rename, or a crash could leave an empty file of the final name
+        length = response.headers.get("Content-Length", "")
+    if length.isdigit() and received < int(length):  # urllib takes a closed connection for the end
+        raise _MirrorFailed(f"the connection closed after {received} of {length} bytes")
+    return resumed
+
+
+def _read(response: HTTPResponse) -> bytes:
+    try:
+        return response.read(CHUNK)
+    except (OSError, HTTPException) as error:  # told apart from the disk's OSErrors, which end everything
+        raise _MirrorFailed(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, URLError) else error
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def _problem(part: Path, sha256: str) -> str | None:
+    """What is wrong with a finished download, if anything."""
+    with _disk(part):
+        try:
+            found = decompressed_sha256(part)
+        except GZIP_ERRORS:
+            return "it sent a truncated or corrupt gzip file"
+    return None if found == sha256 else "it sent something else than the published file (SHA-256 differs)"
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Turn the disk's errors (full, read-only, no directory) into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path} ({error.strerror or error}): make room or make it writable, or name another "
+            "directory for downloads in XDG_CACHE_HOME"
+        ) from None
+
+
+@contextmanager
+def _one_process_at_a_time(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock: runs started side by side would spoil each other's ``.part``."""
+    if sys.platform == "win32":
+        yield
+        return
+    with _disk(directory):
+        handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"mvae: waiting for another download to {directory}", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass  # some network file systems have no locks; the SHA-256 still stands guard
+        yield
+    finally:
+        os.close(handle)

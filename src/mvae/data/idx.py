@@ -1,0 +1,95 @@
+"""The IDX format of MNIST and its relatives: a short big-endian header, then the values; gzipped or plain."""
+
+import gzip
+import math
+import struct
+import zlib
+from os import PathLike
+from typing import BinaryIO
+
+import numpy as np
+
+from mvae.errors import DataError
+
+__all__ = ["GZIP_ERRORS", "open_plain_or_gzip", "read_idx"]
+
+GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
+"""What reading a truncated or corrupt gzip file raises."""
+
+DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+MOST_DIMENSIONS = 32  # as many as every NumPy can hold
+CHUNK = 1 << 20
+
+
+def open_plain_or_gzip(path: str | PathLike[str]) -> BinaryIO:
+    """Open a file for reading its decompressed bytes, whatever its name says.
+
+    The content decides, because browsers and servers like to decompress a ``.gz`` and keep its name.
+    """
+    with open(path, "rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if compressed else open(path, "rb")  # type: ignore[return-value]
+
+
+def read_idx(path: str | PathLike[str], remedy: str = "replace it by an intact copy") -> np.ndarray:
+    """Read an IDX file into an array of the shape and dtype (in native byte order) that its header announces.
+
+    No memory is reserved on the header's word: a file can cost no more than its own decompressed bytes.
+
+    Args:
+        path: the file, gzipped or plain.
+        remedy: what the error tells the user to do about a damaged file.
+
+    Raises:
+        DataError: the file is absent, unreadable, no IDX file, of an unknown type, truncated, corrupt, empty, or
+            longer than its header says.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "labels-idx1-ubyte"
+    ...     _ = file.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3]) + bytes([7, 2, 1]))
+    ...     read_idx(file)
+    array([7, 2, 1], dtype=uint8)
+    """
+    try:
+        with open_plain_or_gzip(path) as file:
+            return _parse(file, path, remedy)
+    except GZIP_ERRORS as error:
+        raise DataError(f"{path} is a truncated or corrupt gzip file ({error}): {remedy}") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror or error}): {remedy}") from None
+
+
+def _parse(file: BinaryIO, path: str | PathLike[str], remedy: str) -> np.ndarray:
+    def damaged(what: str) -> DataError:
+        return DataError(f"{path} {what}: {remedy}")
+
+    magic = file.read(4)
+    if len(magic) == 4 and magic[:2] != b"\0\0":
+        raise damaged(f"is not an IDX file (it begins with {magic!r}, not with two zero bytes)")
+    if len(magic) < 4:
+        raise damaged(f"ends within its header, after {len(magic)} bytes")
+    code, dimensions = magic[2], magic[3]
+    if code not in DTYPES:
+        raise damaged(f"has the type code 0x{code:02X}, which the IDX format does not know")
+    if not 1 <= dimensions <= MOST_DIMENSIONS:
+        raise damaged(f"announces {dimensions} dimensions (1 to {MOST_DIMENSIONS} can be read)")
+    sizes = file.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
+        raise damaged(f"ends within its header, after {4 + len(sizes)} bytes")
+    shape = struct.unpack(f">{dimensions}I", sizes)
+    dtype = np.dtype(DTYPES[code])
+    announced = math.prod(shape) * dtype.itemsize  # of Python's integers, which cannot overflow
+    what = f"{'×'.join(map(str, shape))} {dtype.name}"
+    if announced == 0:
+        raise damaged(f"holds no values ({what})")
+
+    body = bytearray()
+    # One byte more than announced is asked for: it shows trailing bytes, or the end, where gzip checks its CRC.
+    while len(body) <= announced and (chunk := file.read(min(CHUNK, announced + 1 - len(body)))):
+        body += chunk
+    if len(body) < announced:
+        raise damaged(f"ends after {len(body)} of the {announced} bytes that its header announces ({what})")
+    if len(body) > announced:
+        raise damaged(f"goes on after the {announced} bytes that its header announces ({what})")
+    return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,176 @@
+"""MNIST, and the reader it shares with every dataset published as the same four IDX files."""
+
+import os
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mvae.data.download import cache_directory, decompressed_sha256, fetch
+from mvae.data.idx import GZIP_ERRORS, read_idx
+from mvae.data.splits import Splits
+from mvae.data.table import Column, Table
+from mvae.errors import DataError
+
+__all__ = ["load", "load_idx_dataset"]
+
+TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+SHA256 = {  # of the decompressed bytes
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+def load(data_dir: str | PathLike[str] | None = None) -> Splits:
+    """Load MNIST: 50,000 / 10,000 / 10,000 rows, the validation rows being the last of the training files.
+
+    Columns: ``image`` uint8 ``rows 1 28 28`` (levels 0 … 255), ``label`` int64 ``rows``.
+
+    Args:
+        data_dir: a directory that holds the four files, or has a folder ``mnist`` that does; by default the
+            environment variable ``MVAE_DATA``, and without that the cache, to which missing files are downloaded.
+
+    Raises:
+        DataError: the files are absent from the directory given, cannot be downloaded, or are damaged.
+    """
+    return load_idx_dataset("mnist", data_dir, mirrors=MIRRORS, sha256=SHA256, classes=tuple(map(str, range(10))))
+
+
+def load_idx_dataset(
+    name: str,
+    data_dir: str | PathLike[str] | None,
+    *,
+    mirrors: Sequence[str],
+    sha256: Mapping[str, str],
+    classes: tuple[str, ...],
+    sizes: tuple[int, int, int] = (50_000, 10_000, 10_000),
+    side: int = 28,
+) -> Splits:
+    """Load a dataset of square grey images and labels published as MNIST's four IDX files.
+
+    Args:
+        name: of the dataset, and of its folder.
+        data_dir: as for `load`.
+        mirrors: addresses of the folders that hold the four ``.gz`` files.
+        sha256: of each file's decompressed bytes, by its name without ``.gz``.
+        classes: the names of the labels 0, 1, ….
+        sizes: rows of train, validation and test; the training files hold the first two, in this order.
+        side: of an image, in pixels.
+
+    Raises:
+        DataError: the files are absent from the directory given, cannot be downloaded, are damaged, do not fit
+            each other, or belong to another dataset.
+    """
+    given = data_dir or os.environ.get("MVAE_DATA")
+    if given:
+        files = _files_in(Path(given).expanduser(), name, mirrors)
+        remedy = "replace it by an intact copy"
+    else:
+        files = _files_in_cache(name, mirrors, sha256)
+        remedy = "delete it and run again to download it afresh"
+
+    def read(image_file: str, label_file: str, rows: int) -> dict[str, Column]:
+        columns = _columns(files[image_file], files[label_file], rows, side, len(classes), remedy)
+        _refuse_other_dataset(name, files[label_file], sha256[label_file], remedy)
+        return columns
+
+    train, validation, test = sizes
+    columns = read(*TRAIN, train + validation)
+    return Splits(
+        name,
+        train=Table({column: values[:train] for column, values in columns.items()}),
+        validation=Table({column: values[train:] for column, values in columns.items()}),
+        test=Table(read(*TEST, test)),
+        classes={"label": classes},
+    )
+
+
+def _files_in(directory: Path, name: str, mirrors: Sequence[str]) -> dict[str, Path]:
+    """The four files of a directory that the user named; nothing is ever downloaded there."""
+    # The dataset's own folder first, and all files from one folder: MNIST and FashionMNIST share their file names.
+    folders = (directory / name, directory)
+    missing: dict[Path, list[str]] = {}
+    for folder in folders:
+        found = {file: _find(folder, file) for file in TRAIN + TEST}
+        missing[folder] = [f"{file}.gz" for file, path in found.items() if path is None]
+        if not missing[folder]:
+            return {file: path for file, path in found.items() if path is not None}
+    if not directory.is_dir():
+        raise DataError(f"no directory {directory} to read {name} from: correct --data-dir or MVAE_DATA")
+    least = min(missing.values(), key=len)
+    raise DataError(
+        f"{name} not found: looked in {folders[0]} and in {folders[1]} for {', '.join(least)} (also without .gz, "
+        f"and spelled {TRAIN[0].replace('-idx', '.idx')}): put them there (they are at {' and at '.join(mirrors)}), "
+        "or leave out --data-dir and MVAE_DATA to have them downloaded"
+    )
+
+
+def _files_in_cache(name: str, mirrors: Sequence[str], sha256: Mapping[str, str]) -> dict[str, Path]:
+    folder = cache_directory() / name
+    needed = [f"{file}.gz" for file in TRAIN + TEST]
+    return {
+        file: _find(folder, file) or fetch(f"{file}.gz", mirrors, sha256[file], folder, needed=needed)
+        for file in TRAIN + TEST
+    }
+
+
+def _find(folder: Path, file: str) -> Path | None:
+    dotted = file.replace("-idx", ".idx")
+    for spelling in (file, f"{file}.gz", dotted, f"{dotted}.gz"):
+        if os.path.isfile(folder / spelling):
+            return folder / spelling
+    return None
+
+
+def _columns(image_file: Path, label_file: Path, rows: int, side: int, classes: int, remedy: str) -> dict[str, Column]:
+    images = read_idx(image_file, remedy)
+    labels = read_idx(label_file, remedy)
+    if images.dtype != np.uint8 or images.shape[1:] != (side, side):
+        raise DataError(
+            f"{image_file} holds {_described(images)}; images of {side}×{side} uint8 levels are needed: {remedy}"
+        )
+    if labels.dtype != np.uint8 or labels.ndim != 1:
+        raise DataError(f"{label_file} holds {_described(labels)}; a list of uint8 labels is needed: {remedy}")
+    if len(images) != len(labels):
+        row, lacking = min((len(images), "no image"), (len(labels), "no label"))
+        raise DataError(
+            f"{image_file} has {len(images)} images but {label_file} has {len(labels)} labels (row {row} has "
+            f"{lacking}): {remedy}, whichever is the wrong one"
+        )
+    if len(images) != rows:
+        raise DataError(f"{image_file} has {len(images)} rows instead of {rows}: {remedy}")
+    wrong = np.flatnonzero(labels >= classes)
+    if len(wrong):
+        row = wrong[0]
+        raise DataError(f"{label_file} row {row} has the label {labels[row]}, outside 0..{classes - 1}: {remedy}")
+    return {
+        "image": torch.from_numpy(images).unsqueeze(1),
+        "label": torch.from_numpy(labels.astype(np.int64)),
+    }
+
+
+def _refuse_other_dataset(name: str, label_file: Path, sha256: str, remedy: str) -> None:
+    """The relatives of MNIST differ neither in file names nor in shapes; their labels (small files) tell them apart."""
+    try:
+        found = decompressed_sha256(label_file)
+    except (*GZIP_ERRORS, OSError) as error:
+        raise DataError(f"cannot read {label_file} ({error}): {remedy}") from None
+    if found != sha256:
+        raise DataError(
+            f"{label_file} is intact but does not hold the labels of {name} (another dataset's file of the same "
+            f"name?): {remedy}"
+        )
+
+
+def _described(array: np.ndarray) -> str:
+    return f"{'×'.join(map(str, array.shape))} {array.dtype}"

@@ -1,0 +1,104 @@
+"""The objective: a sum over terms of weighted evidence lower bounds (Eq. 1, 2, 5).
+
+For row b and term t, with X the modalities the posterior is given and Y those that are scored,
+
+    ELBO[t, b] = E_{q(z | X)} [ Σ_{i in Y} λ_i log p(x_i | z) ] − β KL[ q(z | X), p(z) ]
+
+with one reparameterised sample of z. A row's terms are summed, and the loss is minus the mean over rows. Each
+modality is encoded once for each row that has it; each decoder runs only on the (term, row) pairs scored on it.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvae.modality import Modality
+from mvae.subsets import Terms
+
+if TYPE_CHECKING:
+    from mvae.models.base import MultimodalVAE
+
+__all__ = ["Objective", "objective", "score"]
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """The loss (nats a row) and what it is made of; entries of terms a row does not have are meaningless.
+
+    ``log_prob[name]`` holds log p(x_name | z), zero where the term does not score it.
+    """
+
+    loss: Float[Tensor, ""]
+    log_prob: dict[str, Float[Tensor, "terms rows"]]
+    kl: Float[Tensor, "terms rows"]
+    terms: Terms
+
+    def means(self) -> dict[str, Tensor]:
+        """Mean over the (term, row) pairs scored: −log p as ``reconstruction/NAME``, KL as ``kl/TERM``, in nats."""
+        _, weight = self.terms.placed(self.kl.device)
+        weight = weight.expand_as(self.kl)
+        result = {}
+        for i, name in enumerate(self.log_prob):
+            scored = self.terms.of[:, :, i].to(self.kl.device) * (weight > 0)
+            result[f"reconstruction/{name}"] = -(self.log_prob[name] * scored).sum() / scored.sum().clamp(min=1)
+        kl = (self.kl * (weight > 0)).sum(1) / (weight > 0).sum(1).clamp(min=1)
+        return result | {f"kl/{name}": kl[t] for t, name in enumerate(self.terms.names)}
+
+
+def objective(
+    model: "MultimodalVAE",
+    x: dict[str, Tensor],
+    terms: Terms,
+    noise: Float[Tensor, "terms rows latent"],
+    beta: float | Float[Tensor, ""] = 1.0,
+) -> Objective:
+    """The loss of a batch under a plan of terms.
+
+    Args:
+        model: gives the posterior of any subset, and the modalities.
+        x: prepared columns, ``rows event…`` each; one that no term needs may be absent.
+        terms: what is given, what is scored, and how much each counts.
+        noise: ε ~ N(0, I) of the reparameterised samples.
+        beta: weight of the KL, annealed from 0 to 1 (Eq. 1).
+    """
+    _, weight = terms.placed(noise.device)
+    posterior = model.posteriors(x, terms)
+    z = posterior.rsample(noise)
+    kl = posterior.kl_to_prior()
+    log_prob = {
+        name: score(modality, x.get(name), z, terms.of[:, :, i])
+        for i, (name, modality) in enumerate(model.modalities.items())
+    }
+    bound = -beta * kl
+    for i, name in enumerate(log_prob):
+        bound = bound + _likelihood_weight(model, terms, i, noise) * log_prob[name]
+    loss = -(weight * bound).sum() / noise.shape[1]
+    return Objective(loss, log_prob, kl, terms)
+
+
+def _likelihood_weight(model: "MultimodalVAE", terms: Terms, i: int, like: Tensor) -> float | Tensor:
+    if terms.likelihood_weight is None:
+        return model.weights[i]
+    return terms.likelihood_weight[:, i, None].to(like)
+
+
+def score(
+    modality: Modality,
+    x: Tensor | None,
+    z: Float[Tensor, "terms rows latent"],
+    of: Bool[Tensor, "terms #rows"],
+) -> Float[Tensor, "terms rows"]:
+    """log p(x | z) where ``of`` (on the CPU) asks for it, zero elsewhere; the decoder sees nothing else."""
+    count, rows = z.shape[:2]
+    if x is None or not of.any():
+        return z.new_zeros(count, rows)
+    if of.shape[1] == 1:  # the same terms for every row: whole slices, of a shape known beforehand
+        scored = of[:, 0].tolist()
+        chosen = torch.stack([z[t] for t in range(count) if scored[t]])
+        found = iter(modality.log_prob(x, chosen))
+        return torch.stack([next(found) if scored[t] else z.new_zeros(rows) for t in range(count)])
+    term, row = (index.to(z.device) for index in of.nonzero(as_tuple=True))
+    return z.new_zeros(count, rows).index_put((term, row), modality.log_prob(x[row], z[term, row]))

@@ -1,0 +1,189 @@
+"""Families p(x | z) of one modality: what its decoder's output means (Sec. 2, App. A).
+
+A likelihood owns every fact about its kind of data: how a stored column becomes numbers, which values are
+possible, log p, the mean and samples. Shapes: ``x`` is ``rows event…``; the decoder's output ``params`` is
+``… rows event…`` (for `Categorical` with a last axis of classes), and log p is ``… rows``, in nats.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvae.errors import DataError
+
+__all__ = ["Bernoulli", "Categorical", "Gaussian", "Laplace", "Likelihood"]
+
+
+class Likelihood(nn.Module):
+    """What `Modality` needs from a family; subclasses give ``log_prob``, ``mean`` and ``sample``."""
+
+    def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
+        """A stored column as numbers: bytes are levels 0…255 and become [0, 1], everything else is cast."""
+        return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+
+    def impossible(self, x: Shaped[Tensor, "rows *event"], params: Tensor) -> tuple[Shaped[Tensor, "rows *event"], str]:
+        """Which prepared values this family cannot produce, and what would be possible (for the error)."""
+        return ~x.isfinite(), "finite numbers"
+
+    def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
+        """The decoder's flat batch ``N …`` as ``lead… event…``, so an MLP may serve an image.
+
+        Raises:
+            DataError: the decoder gives another number of values than the data has.
+        """
+        have, need = params[0].numel() if len(params) else math.prod(event), math.prod(event)
+        if have != need:
+            raise DataError(
+                f"the decoder gives {have} values a row (shape {tuple(params.shape[1:])}), "
+                f"but the data has {need} (shape {tuple(event)})"
+            )
+        return params.reshape(*lead, *event)
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Float[Tensor, "*lead rows"]:
+        """log p(x | params) in nats, summed over the event."""
+        return _sum_event(self.elementwise(params, x), x)
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """log p of each element of the event."""
+        raise TypeError(f"{type(self).__name__} defines neither log_prob nor elementwise")
+
+    def mean(self, params: Tensor) -> Tensor:
+        """E[x | params]."""
+        raise TypeError(f"{type(self).__name__} has no mean")
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x ~ p(x | params)."""
+        raise TypeError(f"{type(self).__name__} cannot be sampled")
+
+
+def _sum_event(values: Tensor, x: Tensor) -> Tensor:
+    """Sum over the event axes, which are all but the first of x."""
+    return values.flatten(values.dim() - x.dim() + 1).sum(-1) if x.dim() > 1 else values
+
+
+class Bernoulli(Likelihood):
+    """Independent Bernoulli pixels or attributes; the decoder gives logits (App. A).
+
+    Grey levels in [0, 1] are accepted as soft targets, as the paper does: log p is then Σ x log π + (1−x) log(1−π),
+    a cross-entropy and *not* a normalised density over [0, 1]. Compare such numbers only with each other.
+
+    >>> Bernoulli().log_prob(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.5]]))  # 3 · log ½
+    tensor([-2.0794])
+    """
+
+    def impossible(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
+        """Anything outside [0, 1]."""
+        return ~((x >= 0) & (x <= 1)), "values in [0, 1]"
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """x·l − log(1 + e^l), which is exact where the probability saturates."""
+        return x * params - F.softplus(params)
+
+    def mean(self, params: Tensor) -> Tensor:
+        """Probabilities."""
+        return params.sigmoid()
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Zeros and ones."""
+        return torch.bernoulli(params.sigmoid(), generator=generator)
+
+
+class Categorical(Likelihood):
+    """One class of K (or a class at each position of the event); the decoder gives K logits as its last axis.
+
+    The paper calls it multinomial (App. A). Columns hold class numbers 0 … K−1, of any integer dtype.
+
+    >>> Categorical().log_prob(torch.zeros(2, 10), torch.tensor([3, 7]))  # log 1/10
+    tensor([-2.3026, -2.3026])
+    """
+
+    def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
+        """Class numbers as int64.
+
+        Raises:
+            DataError: the column is floating point, so that no class would be rounded silently.
+        """
+        if x.is_floating_point():
+            raise DataError(f"class numbers must be integers, not {x.dtype}: convert the column with .long()")
+        return x.long()
+
+    def impossible(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
+        """Anything but 0 … K−1, where K is what the decoder gives."""
+        classes = params.shape[-1]
+        return ~((x >= 0) & (x < classes)), f"class numbers 0 to {classes - 1}"
+
+    def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
+        """``lead… event… classes``."""
+        return params.reshape(*lead, *event, params.shape[-1])
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """log softmax at the class."""
+        index = x.expand(params.shape[:-1]).unsqueeze(-1)
+        return params.log_softmax(-1).gather(-1, index).squeeze(-1)
+
+    def mean(self, params: Tensor) -> Tensor:
+        """Class probabilities (the mean of the one-hot vector), with a last axis of classes."""
+        return params.softmax(-1)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Class numbers."""
+        flat = params.softmax(-1).reshape(-1, params.shape[-1])
+        return torch.multinomial(flat, 1, generator=generator).reshape(params.shape[:-1])
+
+
+class _Scaled(Likelihood):
+    """A location from the decoder and one scale, fixed or learned (as its logarithm)."""
+
+    log_scale: Tensor
+
+    def __init__(self, scale: float = 1.0, learned: bool = False):
+        super().__init__()
+        if not 0 < scale < math.inf:
+            raise DataError(f"the scale of {type(self).__name__} must be positive, not {scale}")
+        log_scale = torch.tensor(math.log(scale))
+        if learned:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    def mean(self, params: Tensor) -> Tensor:
+        """The location."""
+        return params
+
+
+class Gaussian(_Scaled):
+    """N(decoder's output, scale²), with one scale for the modality: given, or learned from that start.
+
+    >>> Gaussian().log_prob(torch.zeros(1, 2), torch.zeros(1, 2))  # −log 2π
+    tensor([-1.8379])
+    """
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """−½((x − μ)/s)² − log s − ½ log 2π."""
+        standard = (x - params) * torch.exp(-self.log_scale)
+        return -0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """μ + s·ε."""
+        noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
+        return params + self.log_scale.exp() * noise
+
+
+class Laplace(_Scaled):
+    """Laplace(decoder's output, scale): absolute error, robust to outliers.
+
+    >>> Laplace().log_prob(torch.zeros(1, 1), torch.ones(1, 1))  # −1 − log 2
+    tensor([-1.6931])
+    """
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """−|x − μ|/s − log 2s."""
+        return -(x - params).abs() * torch.exp(-self.log_scale) - self.log_scale - math.log(2)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """By the inverse of the distribution function."""
+        u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype) - 0.5
+        return params - self.log_scale.exp() * u.sign() * torch.log1p(-2 * u.abs())

@@ -1,0 +1,130 @@
+"""Modality: one kind of observation, with its encoder q̃(z | x), its decoder and its likelihood p(x | z)."""
+
+import math
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from mvae.errors import DataError, SettingsError
+from mvae.gaussian import Gaussian
+from mvae.likelihoods import Likelihood
+
+__all__ = ["Modality"]
+
+
+class Modality(nn.Module):
+    """One modality x_i of the model: ``encode``, ``log_prob`` and ``generate`` (Fig. 1b).
+
+    Args:
+        encoder: ``rows event…`` → ``rows 2·latent`` (mean, then log-variance), or the pair of them.
+        decoder: ``N latent`` → ``N …``, the parameters of the likelihood. It is called with ``context`` as a
+            second argument where one is given.
+        likelihood: the family of p(x | z).
+        weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
+
+    Raises:
+        SettingsError: a weight that is negative or not finite.
+
+    >>> label = Modality(nn.Sequential(nn.Embedding(10, 4)), nn.Linear(2, 10), mvae.likelihoods.Categorical())
+    >>> expert = label.encode(torch.tensor([3, 1, 4]))
+    >>> expert.mean.shape, label.log_prob(torch.tensor([3, 1, 4]), torch.zeros(5, 3, 2)).shape
+    (torch.Size([3, 2]), torch.Size([5, 3]))
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, weight: float = 1.0):
+        super().__init__()
+        if not 0 <= weight < math.inf:
+            raise SettingsError(f"a modality's weight must be a finite number ≥ 0, not {weight}")
+        self.encoder, self.decoder, self.likelihood, self.weight = encoder, decoder, likelihood, float(weight)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the networks, to which batches are cast."""
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+    def prepare(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *event"]:
+        """Stored values as the networks take them (bytes to [0, 1], labels to int64)."""
+        return self.likelihood.prepare(x, self.dtype)
+
+    def expert_parameters(self, x: Shaped[Tensor, "rows *event"]) -> tuple[Tensor, Tensor]:
+        """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
+        output = self.encoder(x)
+        mean, raw = output if isinstance(output, tuple) else output.chunk(2, dim=-1)
+        return mean, raw
+
+    def encode(self, x: Shaped[Tensor, "rows *event"]) -> Gaussian:
+        """The expert q̃(z | x), ``rows latent`` (Eq. 4): not yet a posterior, which needs the prior expert."""
+        return Gaussian.from_mean_log_var(*self.expert_parameters(x))
+
+    def decode(self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None) -> Tensor:
+        """The decoder on every z: a flat batch ``N …`` where N is the product of the leading axes."""
+        flat = z.reshape(-1, z.shape[-1])
+        if context is None:
+            return self.decoder(flat)
+        return self.decoder(flat, context.expand(*z.shape[:-1], -1).reshape(len(flat), -1))
+
+    def log_prob(
+        self,
+        x: Shaped[Tensor, "rows *event"],
+        z: Float[Tensor, "*samples rows latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+    ) -> Float[Tensor, "*samples rows"]:
+        """log p(x | z) in nats of every row under each of its samples of z.
+
+        Raises:
+            DataError: the decoder's output does not fit the data.
+        """
+        params = self.likelihood.arrange(self.decode(z, context), z.shape[:-1], x.shape[1:])
+        return self.likelihood.log_prob(params, x)
+
+    def generate(
+        self,
+        z: Float[Tensor, "*lead latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+        *,
+        mean: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """x ~ p(x | z), or E[x | z] with ``mean=True`` (for classes, their probabilities): ``lead… event…``."""
+        params = self.decode(z, context)
+        params = params.reshape(*z.shape[:-1], *params.shape[1:])
+        return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
+
+    @torch.no_grad()
+    def check(self, x: Shaped[Tensor, "rows *event"], latent_dim: int) -> tuple[Tensor, str]:
+        """Do these rows fit this modality? Looks at every value, and runs the networks on two rows.
+
+        Returns:
+            Which rows hold an impossible value (a boolean mask ``rows``), and what would have been possible.
+
+        Raises:
+            DataError: the dtype, the shape or a network does not fit.
+        """
+        training = self.training
+        self.eval()  # a probe must not touch running statistics
+        try:
+            x = self.prepare(x)
+            params = self.decode(torch.zeros(1, latent_dim, device=x.device, dtype=self.dtype))
+            self.likelihood.arrange(params, torch.Size([1]), x.shape[1:])
+            bad, possible = self.likelihood.impossible(x, params)
+            bad = bad.reshape(len(x), -1).any(1)
+            if bad.any():
+                return bad, possible
+            mean, raw = self.expert_parameters(x[:2])
+        except DataError:
+            raise
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(
+                f"its networks do not take rows of shape {tuple(x.shape[1:])}, dtype {x.dtype}, "
+                f"and {latent_dim} latents: {reason}"
+            ) from error
+        finally:
+            self.train(training)
+        if mean.shape != raw.shape or mean.shape != (len(x[:2]), latent_dim):
+            raise DataError(
+                f"the encoder gives shapes {tuple(mean.shape)} and {tuple(raw.shape)} for {len(x[:2])} rows; "
+                f"a mean and a log-variance of {latent_dim} latents each are needed"
+            )
+        return bad, possible

@@ -1,0 +1,270 @@
+"""What all models share: modalities, a posterior for any subset, and the questions a user asks.
+
+A model is a class that says which posterior belongs to a subset (``combine``) and which terms are optimised
+(``terms``); everything else, from training to the estimators, is written once, against this interface.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from mvae.data.table import Column, Table
+from mvae.elbo import Objective, objective
+from mvae.errors import DataError, QueryError, SettingsError
+from mvae.gaussian import Gaussian
+from mvae.modality import Modality
+from mvae.subsets import Terms, concatenate, full, mvae_terms, singles
+
+__all__ = ["MultimodalVAE"]
+
+
+class MultimodalVAE(nn.Module):
+    """A joint model p(z) Π p(x_i | z) of several modalities; the base of every model here.
+
+    Args:
+        modalities: name → `Modality`.
+        latent_dim: the number of latents D.
+
+    Raises:
+        SettingsError: no modality, a latent_dim < 1.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+        super().__init__()
+        if not modalities:
+            raise SettingsError("a model needs at least one modality: MVAE({'image': Modality(...)}, ...)")
+        if latent_dim < 1:
+            raise SettingsError(f"latent_dim must be at least 1, not {latent_dim}")
+        for name in modalities:
+            if not name or "." in name:
+                raise SettingsError(f"a modality's name must be non-empty and without dots, not {name!r}")
+        self._modalities = nn.ModuleDict(modalities)
+        self.latent_dim = latent_dim
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        """Name → modality, in the model's order."""
+        return {name: cast("Modality", module) for name, module in self._modalities.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities' names, in order: the axis M of every mask."""
+        return tuple(self._modalities)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """λ of each modality (Eq. 2)."""
+        return tuple(modality.weight for modality in self.modalities.values())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the latents."""
+        return next(iter(self.modalities.values())).dtype
+
+    # -- What a model defines ------------------------------------------------------------------------------
+
+    def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+        """q(z | X) of every term's subset from one expert a modality (``modalities rows latent``)."""
+        raise TypeError(f"{type(self).__name__} does not say how experts combine")
+
+    def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
+        """The terms of one training step, for rows that have these modalities."""
+        return mvae_terms(present, self.names, generator=generator)
+
+    # -- Posteriors ----------------------------------------------------------------------------------------
+
+    def expert(self, name: str, x: Tensor) -> Gaussian:
+        """The expert of one modality for rows that have it, ``rows latent``."""
+        return self.modalities[name].encode(x)
+
+    def experts(self, x: Mapping[str, Tensor], given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+        """One expert a modality, ``modalities rows latent``: zeros (no knowledge) in rows that no term gives.
+
+        Each modality is encoded once, and only for the rows that some term gives it in.
+        """
+        needed = given.any(0)  # rows modalities, or 1 modalities
+        rows = len(next(iter(x.values())))
+        precisions, shifts = [], []
+        zeros = torch.zeros(rows, self.latent_dim, device=self.device, dtype=self.dtype)
+        for i, name in enumerate(self.names):
+            precision = shift = zeros
+            if name in x and needed[:, i].all():
+                expert = self.expert(name, x[name])
+                precision, shift = expert.precision, expert.shift
+            elif name in x and needed[:, i].any():
+                row = needed[:, i].nonzero().flatten().to(self.device)
+                expert = self.expert(name, x[name][row])
+                precision, shift = (
+                    zeros.index_copy(0, row, expert.precision),
+                    zeros.index_copy(0, row, expert.shift),
+                )
+            precisions.append(precision)
+            shifts.append(shift)
+        return Gaussian(torch.stack(precisions), torch.stack(shifts))
+
+    def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
+        """q(z | X) of every term and row, ``terms rows latent``."""
+        return self.combine(self.experts(x, terms.given), terms.placed(self.device)[0])
+
+    # -- The objective -------------------------------------------------------------------------------------
+
+    def prepare(self, batch: Table) -> dict[str, Tensor]:
+        """A batch's columns as the networks take them, on the model's device."""
+        return {
+            name: modality.prepare(cast("Tensor", batch.columns[name]).to(self.device))
+            for name, modality in self.modalities.items()
+            if name in batch.columns
+        }
+
+    def loss(
+        self,
+        batch: Table,
+        terms: Terms | None = None,
+        *,
+        beta: float | Tensor = 1.0,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Objective:
+        """The objective of one batch (Eq. 5), with fresh noise unless some is given.
+
+        Raises:
+            DataError: the batch and the model have no modality in common.
+        """
+        self._require_shared(batch)
+        if terms is None:
+            terms = self.terms(batch.presence(self.names), generator)
+        if noise is None:
+            shape = len(terms.names), len(batch), self.latent_dim
+            noise = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+        return objective(self, self.prepare(batch), terms, noise, beta)
+
+    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
+        """The deterministic terms: full and singles, by which models are selected."""
+        return mvae_terms(present, self.names)
+
+    def coupling_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
+        """Full and every single for complete rows, repeats included: what the coupling C compares."""
+        return concatenate(full(present), singles(present, self.names))
+
+    # -- Questions -----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def posterior(self, data: Table | Mapping[str, Column | Sequence], given: Sequence[str] | None = None) -> Gaussian:
+        """q(z | X), ``rows latent``, where X is what each row has of ``given`` (default: of everything).
+
+        A row that has nothing of it gets the prior.
+
+        Raises:
+            QueryError: an unknown modality. DataError: data that does not fit the model.
+        """
+        table = self._as_table(data)
+        mask = table.presence(self.names)
+        if given is not None:
+            self._require_known(given)
+            mask = mask & torch.tensor([name in given for name in self.names])
+        with evaluating(self):
+            terms = Terms(("query",), mask[None], mask[None], torch.ones(1, len(mask)))
+            return self.posteriors(self.prepare(table.take(slice(None))), terms)[0]
+
+    @torch.no_grad()
+    def generate(
+        self,
+        data: Table | Mapping[str, Column | Sequence] | None = None,
+        of: Sequence[str] | None = None,
+        n: int = 1,
+        *,
+        mean: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """n samples of the modalities ``of`` for every row: z ~ q(z | X), x ~ p(x | z) (Fig. 2).
+
+        Args:
+            data: what is known; None draws z from the prior (one row).
+            of: the modalities to generate; default all.
+            n: samples a row.
+            mean: E[x | z] instead of a sample of x (what pictures usually show); z is sampled in any case.
+            generator: source of randomness, on the model's device.
+
+        Returns:
+            name → ``samples rows event…``.
+        """
+        of = self.names if of is None else of
+        self._require_known(of)
+        if n < 1:
+            raise QueryError(f"the number of samples n must be at least 1, not {n}")
+        q = Gaussian.standard(1, self.latent_dim, device=self.device) if data is None else self.posterior(data)
+        shape = n, *q.mean.shape
+        noise = torch.randn(shape, generator=generator, device=self.device, dtype=q.mean.dtype)
+        z = q.rsample(noise).to(self.dtype)
+        with evaluating(self):
+            return {name: self.modalities[name].generate(z, mean=mean, generator=generator) for name in of}
+
+    def check(self, table: Table, chunk: int = 4096) -> None:
+        """Does every present value of the table fit this model? Reads it once, in chunks.
+
+        Raises:
+            DataError: naming the modality and the first row that does not fit, and what would.
+        """
+        self._require_shared(table)
+        for name, modality in self.modalities.items():
+            if name not in table.columns:
+                continue
+            here = table.present[:, table.names.index(name)]
+            for start in range(0, len(table), chunk):
+                rows = here[start : start + chunk].nonzero().flatten() + start
+                if not len(rows):
+                    continue
+                part = cast("Tensor", table.select_rows(name, rows)).to(self.device)
+                try:
+                    bad, possible = modality.check(part, self.latent_dim)
+                except DataError as error:
+                    raise DataError(f"modality {name!r}: {error}") from error.__cause__
+                if bad.any():
+                    row = int(rows[bad.nonzero()[0, 0].item()])
+                    raise DataError(
+                        f"modality {name!r}, row {row}: {possible} are needed; mend the value or mark it as "
+                        "missing with Table(..., present={...})"
+                    )
+
+    def _as_table(self, data: Table | Mapping[str, Column | Sequence]) -> Table:
+        if isinstance(data, Table):
+            self._require_shared(data)
+            return data
+        self._require_known(list(data))
+        table = Table(data)
+        self.check(table)
+        return table
+
+    def _require_known(self, names: Sequence[str]) -> None:
+        if isinstance(names, str):
+            raise QueryError(f"name modalities in a list: [{names!r}]")
+        for name in names:
+            if name not in self.names:
+                raise QueryError(f"no modality {name!r} in this model; it has {', '.join(self.names)}")
+
+    def _require_shared(self, table: Table) -> None:
+        if not set(self.names) & set(table.names):
+            raise DataError(
+                f"the table ({', '.join(table.names)}) and the model ({', '.join(self.names)}) have no "
+                "modality in common"
+            )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode (running statistics, no dropout) inside the block; the mode before it afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

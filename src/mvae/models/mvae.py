@@ -1,0 +1,51 @@
+"""The MVAE of Wu & Goodman (2018): a product of experts with a prior expert, trained on sub-sampled ELBOs."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mvae.gaussian import Gaussian, product
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.subsets import Terms, mvae_terms
+
+__all__ = ["MVAE"]
+
+
+class MVAE(MultimodalVAE):
+    """q(z | X) ∝ p(z) Π q̃(z | x_i) (Eq. 4), trained on full, single and k random subsets (Eq. 5).
+
+    Args:
+        modalities: name → `Modality`.
+        latent_dim: the number of latents D.
+        random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19).
+        distinct_terms: count equal subsets of a row once (see `mvae.subsets.mvae_terms`).
+
+    >>> from mvae.networks.mlp import mlp
+    >>> model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian()),
+    ...               "y": Modality(mlp(1, 4), mlp(2, 1), mvae.likelihoods.Bernoulli())}, latent_dim=2)
+    >>> model.posterior({"y": torch.ones(5, 1)}).mean.shape
+    torch.Size([5, 2])
+    >>> model.generate({"y": torch.ones(5, 1)}, of=["x"], n=7)["x"].shape
+    torch.Size([7, 5, 3])
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        latent_dim: int,
+        random_subsets: int = 0,
+        distinct_terms: bool = True,
+    ):
+        super().__init__(modalities, latent_dim)
+        self.random_subsets, self.distinct_terms = random_subsets, distinct_terms
+
+    def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+        """The product of the experts given, and the prior expert once (Eq. 4)."""
+        return product(experts, given)
+
+    def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
+        """Everything a row has, each modality of it, and k random subsets (Eq. 5)."""
+        return mvae_terms(present, self.names, self.random_subsets, generator, self.distinct_terms)

@@ -1,0 +1,135 @@
+"""Which ELBO terms a step optimises (Sec. 2.2, Eq. 5).
+
+Each row contributes the ELBO of all it has, of each single modality it has, and of k random subsets of what it
+has. A term is planned for all rows at once as two masks: what the posterior is *given*, and *of* what the
+likelihood is scored. For the paper's terms they are the same; other models differ in little else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvae.errors import SettingsError
+
+__all__ = ["Terms", "concatenate", "full", "mvae_terms", "random_subsets", "singles"]
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """A plan of terms, on the CPU. A rows axis of length 1 means that every row has the same terms.
+
+    ``weight`` is 0 where a row does not have the term. ``likelihood_weight`` replaces the modalities' own λ
+    in every term, where given.
+    """
+
+    names: tuple[str, ...]
+    given: Bool[Tensor, "terms #rows modalities"]
+    of: Bool[Tensor, "terms #rows modalities"]
+    weight: Float[Tensor, "terms #rows"]
+    likelihood_weight: Float[Tensor, "terms modalities"] | None = None
+    _placed: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def symmetric(cls, names: Sequence[str], subset: Bool[Tensor, "terms #rows modalities"]) -> "Terms":
+        """Terms that score exactly what they are given (Eq. 2), for the rows where that is anything."""
+        return cls(tuple(names), subset, subset, subset.any(-1).float())
+
+    def placed(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """``given`` and ``weight`` on a device, copied there once."""
+        if device not in self._placed:
+            self._placed[device] = (self.given.to(device), self.weight.to(device))
+        return self._placed[device]
+
+
+def concatenate(*parts: Terms) -> Terms:
+    """All the terms of the parts, in order; likelihood weights must be given in all of them or in none."""
+    weights = [part.likelihood_weight for part in parts]
+    return Terms(
+        tuple(name for part in parts for name in part.names),
+        torch.cat([part.given for part in parts]),
+        torch.cat([part.of for part in parts]),
+        torch.cat([part.weight for part in parts]),
+        None if any(w is None for w in weights) else torch.cat([w for w in weights if w is not None]),
+    )
+
+
+def full(present: Bool[Tensor, "rows modalities"]) -> Terms:
+    """The first term of Eq. 5: everything a row has."""
+    return Terms.symmetric(("full",), present[None])
+
+
+def singles(present: Bool[Tensor, "rows modalities"], names: Sequence[str]) -> Terms:
+    """The second: each modality a row has, alone."""
+    return Terms.symmetric(names, torch.eye(len(names), dtype=torch.bool)[:, None] & present[None])
+
+
+def random_subsets(present: Bool[Tensor, "rows modalities"], k: int, generator: torch.Generator | None = None) -> Terms:
+    """The third: k random subsets of what each row has, drawn once a step.
+
+    Of a row's n modalities, a subset's size is uniform in 2 … n−1 and the subset uniform among those of that
+    size; rows with n < 3 have none. A draw is an order of the modalities and one uniform number: each row takes
+    the first `size` of those it has, in that order. That is O(M) a row, and nothing enumerates the 2^M subsets.
+
+    Rows that have the same modalities share the draw; each row's subset is uniform by itself.
+
+    >>> terms = random_subsets(torch.ones(1, 5, dtype=torch.bool), k=1, generator=torch.Generator().manual_seed(0))
+    >>> int(terms.given.sum()) in (2, 3, 4)
+    True
+    """
+    modalities = present.shape[1]
+    order = torch.rand(k, modalities, generator=generator).argsort(-1)
+    count = present.sum(-1)  # n of each row
+    choices = (count - 2).clamp(min=1)
+    size = 2 + (torch.rand(k, 1, generator=generator) * choices).long().clamp(max=choices - 1)
+    in_order = present[None].expand(k, -1, -1).gather(2, order[:, None].expand(-1, len(present), -1))
+    chosen = in_order & (in_order.cumsum(-1) <= size[..., None]) & (count >= 3)[None, :, None]
+    subset = torch.zeros_like(chosen).scatter(2, order[:, None].expand_as(chosen), chosen)
+    return Terms.symmetric([f"random {j + 1}" for j in range(k)], subset)
+
+
+def mvae_terms(
+    present: Bool[Tensor, "rows modalities"],
+    names: Sequence[str],
+    k: int = 0,
+    generator: torch.Generator | None = None,
+    distinct: bool = True,
+) -> Terms:
+    """Eq. 5's terms for rows with these modalities: full, singles, k random subsets.
+
+    Args:
+        present: what each row has (one row stands for all where all are alike).
+        names: the modalities.
+        k: random subsets a row.
+        generator: source of the random subsets.
+        distinct: count a subset once where it comes up twice: a row with one modality has one term, not
+            two. ``False`` is Eq. 5 read literally.
+
+    Raises:
+        SettingsError: k < 0.
+
+    >>> terms = mvae_terms(torch.tensor([[True, True], [False, True]]), ["image", "label"])
+    >>> terms.names, terms.weight.tolist()
+    (('full', 'image', 'label'), [[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    """
+    if k < 0:
+        raise SettingsError(f"the number of random subsets k must be ≥ 0, not {k}")
+    terms = concatenate(full(present), singles(present, names))
+    if k and len(names) > 2:
+        terms = concatenate(terms, random_subsets(present, k, generator))
+    if not distinct:
+        return terms
+    weight = terms.weight.clone()
+    # Only a row's one modality can repeat "full"; random subsets (of 2 … n−1) can only repeat each other.
+    weight[1 : 1 + len(names)] *= (present.sum(-1) > 1).float()
+    for j in range(2 + len(names), len(terms.names)):
+        earlier = terms.given[1 + len(names) : j]
+        repeats = (earlier == terms.given[j]).all(-1).any(0)
+        weight[j] *= ~repeats
+    keep = weight.any(1)
+    if not keep.all():  # e.g. a batch in which nobody has the modality: no work for it
+        index = keep.nonzero().flatten()
+        return Terms(tuple(terms.names[i] for i in index.tolist()), terms.given[index], terms.of[index], weight[index])
+    return replace(terms, weight=weight, _placed={})
