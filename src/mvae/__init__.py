@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvae import likelihoods
+    from mvae import likelihoods, progress
     from mvae.data.table import Table
     from mvae.estimators import log_likelihood
     from mvae.gaussian import Gaussian
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["MVAE", "Gaussian", "Modality", "Table", "fit", "likelihoods", "log_likelihood"]
+__all__ = ["MVAE", "Gaussian", "Modality", "Table", "fit", "likelihoods", "log_likelihood", "progress"]
 
 # Names are imported when first used, so that `mvae --help` need not wait for torch.
 _HOMES = {
@@ -30,8 +30,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name == "likelihoods":
-        return importlib.import_module("mvae.likelihoods")
+    if name in ("likelihoods", "progress"):
+        return importlib.import_module(f"mvae.{name}")
     raise AttributeError(f"module 'mvae' has no attribute {name!r}")
 
 

@@ -36,16 +36,16 @@ class Objective:
     kl: Float[Tensor, "terms rows"]
     terms: Terms
 
-    def means(self) -> dict[str, Tensor]:
-        """Mean over the (term, row) pairs scored: −log p as ``reconstruction/NAME``, KL as ``kl/TERM``, in nats."""
-        _, weight = self.terms.placed(self.kl.device)
-        weight = weight.expand_as(self.kl)
+    def sums(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Sum and number of the (term, row) pairs: −log p as ``reconstruction/NAME``, KL as ``kl/TERM``, in nats."""
+        terms = self.terms.placed(self.kl.device)
+        counted = (terms.weight > 0).expand_as(self.kl)
         result = {}
-        for i, name in enumerate(self.log_prob):
-            scored = self.terms.of[:, :, i].to(self.kl.device) * (weight > 0)
-            result[f"reconstruction/{name}"] = -(self.log_prob[name] * scored).sum() / scored.sum().clamp(min=1)
-        kl = (self.kl * (weight > 0)).sum(1) / (weight > 0).sum(1).clamp(min=1)
-        return result | {f"kl/{name}": kl[t] for t, name in enumerate(self.terms.names)}
+        for i, (name, log_prob) in enumerate(self.log_prob.items()):
+            scored = counted & terms.of[:, :, i]
+            result[f"reconstruction/{name}"] = -(log_prob.detach() * scored).sum(), scored.sum()
+        kl, count = (self.kl.detach() * counted).sum(1), counted.sum(1)
+        return result | {f"kl/{name}": (kl[t], count[t]) for t, name in enumerate(self.terms.names)}
 
 
 def objective(
@@ -64,7 +64,6 @@ def objective(
         noise: ε ~ N(0, I) of the reparameterised samples.
         beta: weight of the KL, annealed from 0 to 1 (Eq. 1).
     """
-    _, weight = terms.placed(noise.device)
     posterior = model.posteriors(x, terms)
     z = posterior.rsample(noise)
     kl = posterior.kl_to_prior()
@@ -72,17 +71,13 @@ def objective(
         name: score(modality, x.get(name), z, terms.of[:, :, i])
         for i, (name, modality) in enumerate(model.modalities.items())
     }
+    placed = terms.placed(noise.device)
     bound = -beta * kl
     for i, name in enumerate(log_prob):
-        bound = bound + _likelihood_weight(model, terms, i, noise) * log_prob[name]
-    loss = -(weight * bound).sum() / noise.shape[1]
+        own = placed.likelihood_weight
+        bound = bound + (model.weights[i] if own is None else own[:, i, None]) * log_prob[name]
+    loss = -(placed.weight * bound).sum() / noise.shape[1]
     return Objective(loss, log_prob, kl, terms)
-
-
-def _likelihood_weight(model: "MultimodalVAE", terms: Terms, i: int, like: Tensor) -> float | Tensor:
-    if terms.likelihood_weight is None:
-        return model.weights[i]
-    return terms.likelihood_weight[:, i, None].to(like)
 
 
 def score(
@@ -101,4 +96,4 @@ def score(
         found = iter(modality.log_prob(x, chosen))
         return torch.stack([next(found) if scored[t] else z.new_zeros(rows) for t in range(count)])
     term, row = (index.to(z.device) for index in of.nonzero(as_tuple=True))
-    return z.new_zeros(count, rows).index_put((term, row), modality.log_prob(x[row], z[term, row]))
+    return z.new_zeros(count, rows).index_put((term, row), modality.log_prob(x[row], z[term, row]).to(z.dtype))

@@ -102,8 +102,9 @@ def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) ->
     """
     rows = experts.precision.shape[1]
     chosen = given.to(experts.precision.dtype).expand(-1, rows, -1)
-    precision = torch.einsum("tbm,mbd->tbd", chosen, experts.precision)
-    shift = torch.einsum("tbm,mbd->tbd", chosen, experts.shift)
+    with torch.autocast(chosen.device.type, enabled=False):  # it would sum in 8 bits of precision
+        precision = torch.einsum("tbm,mbd->tbd", chosen, experts.precision)
+        shift = torch.einsum("tbm,mbd->tbd", chosen, experts.shift)
     return Gaussian(1 + precision, shift)
 
 

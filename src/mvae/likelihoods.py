@@ -116,7 +116,17 @@ class Categorical(Likelihood):
         return ~((x >= 0) & (x < classes)), f"class numbers 0 to {classes - 1}"
 
     def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
-        """``lead… event… classes``."""
+        """``lead… event… classes``.
+
+        Raises:
+            DataError: the decoder gives another number of positions than the data has.
+        """
+        have, need = params[0].numel() // params.shape[-1] if len(params) else math.prod(event), math.prod(event)
+        if have != need:
+            raise DataError(
+                f"the decoder gives classes at {have} positions a row (shape {tuple(params.shape[1:])}), "
+                f"but the data has {need} (shape {tuple(event)}); the last axis must be the classes"
+            )
         return params.reshape(*lead, *event, params.shape[-1])
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Modality: one kind of observation, with its encoder q̃(z | x), its decoder and its likelihood p(x | z)."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Shaped
@@ -10,7 +12,7 @@ from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Likelihood
 
-__all__ = ["Modality"]
+__all__ = ["Modality", "evaluating"]
 
 
 class Modality(nn.Module):
@@ -58,11 +60,16 @@ class Modality(nn.Module):
         return Gaussian.from_mean_log_var(*self.expert_parameters(x))
 
     def decode(self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None) -> Tensor:
-        """The decoder on every z: a flat batch ``N …`` where N is the product of the leading axes."""
-        flat = z.reshape(-1, z.shape[-1])
+        """The decoder on every z: a flat batch ``N …`` where N is the product of the leading axes.
+
+        The networks may be of half precision; what they say is float32 at least, as is z.
+        """
+        flat = z.reshape(-1, z.shape[-1]).to(self.dtype)
         if context is None:
-            return self.decoder(flat)
-        return self.decoder(flat, context.expand(*z.shape[:-1], -1).reshape(len(flat), -1))
+            params = self.decoder(flat)
+        else:
+            params = self.decoder(flat, context.to(self.dtype).expand(*z.shape[:-1], -1).reshape(len(flat), -1))
+        return params.to(torch.promote_types(params.dtype, torch.float32))
 
     def log_prob(
         self,
@@ -101,30 +108,39 @@ class Modality(nn.Module):
         Raises:
             DataError: the dtype, the shape or a network does not fit.
         """
-        training = self.training
-        self.eval()  # a probe must not touch running statistics
         try:
-            x = self.prepare(x)
-            params = self.decode(torch.zeros(1, latent_dim, device=x.device, dtype=self.dtype))
-            self.likelihood.arrange(params, torch.Size([1]), x.shape[1:])
-            bad, possible = self.likelihood.impossible(x, params)
-            bad = bad.reshape(len(x), -1).any(1)
-            if bad.any():
-                return bad, possible
-            mean, raw = self.expert_parameters(x[:2])
+            with evaluating(self):  # a probe must not touch running statistics
+                x = self.prepare(x)
+                params = self.decode(torch.zeros(1, latent_dim, device=x.device, dtype=self.dtype))
+                self.likelihood.arrange(params, torch.Size([1]), x.shape[1:])
+                bad, possible = self.likelihood.impossible(x, params)
+                bad = bad.reshape(len(x), -1).any(1)
+                if bad.any():
+                    return bad, possible
+                mean, raw = self.expert_parameters(x[:2])
         except DataError:
             raise
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DataError(
                 f"its networks do not take rows of shape {tuple(x.shape[1:])}, dtype {x.dtype}, "
                 f"and {latent_dim} latents: {reason}"
             ) from error
-        finally:
-            self.train(training)
         if mean.shape != raw.shape or mean.shape != (len(x[:2]), latent_dim):
             raise DataError(
                 f"the encoder gives shapes {tuple(mean.shape)} and {tuple(raw.shape)} for {len(x[:2])} rows; "
                 f"a mean and a log-variance of {latent_dim} latents each are needed"
             )
         return bad, possible
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode (running statistics, no dropout) inside the block; every part's own mode afterwards."""
+    before = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in before.items():
+            module.training = training  # not train(), which would set what is inside it too: a frozen batch norm

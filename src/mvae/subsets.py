@@ -30,17 +30,24 @@ class Terms:
     of: Bool[Tensor, "terms #rows modalities"]
     weight: Float[Tensor, "terms #rows"]
     likelihood_weight: Float[Tensor, "terms modalities"] | None = None
-    _placed: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _placed: dict[torch.device, "Terms"] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def symmetric(cls, names: Sequence[str], subset: Bool[Tensor, "terms #rows modalities"]) -> "Terms":
         """Terms that score exactly what they are given (Eq. 2), for the rows where that is anything."""
         return cls(tuple(names), subset, subset, subset.any(-1).float())
 
-    def placed(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """``given`` and ``weight`` on a device, copied there once."""
+    def placed(self, device: torch.device) -> "Terms":
+        """The plan on a device, copied there once; `score` plans with the one on the CPU."""
         if device not in self._placed:
-            self._placed[device] = (self.given.to(device), self.weight.to(device))
+            weights = self.likelihood_weight
+            self._placed[device] = replace(
+                self,
+                given=self.given.to(device),
+                of=self.of.to(device),
+                weight=self.weight.to(device),
+                likelihood_weight=None if weights is None else weights.to(device),
+            )
         return self._placed[device]
 
 
@@ -131,5 +138,7 @@ def mvae_terms(
     keep = weight.any(1)
     if not keep.all():  # e.g. a batch in which nobody has the modality: no work for it
         index = keep.nonzero().flatten()
-        return Terms(tuple(terms.names[i] for i in index.tolist()), terms.given[index], terms.of[index], weight[index])
-    return replace(terms, weight=weight, _placed={})
+        terms = Terms(tuple(terms.names[i] for i in index.tolist()), terms.given[index], terms.of[index], weight[index])
+        weight = terms.weight
+    counted = (weight > 0)[..., None]  # no network runs for a repeat that does not count
+    return replace(terms, given=terms.given & counted, of=terms.of & counted, weight=weight)

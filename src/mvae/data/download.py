@@ -140,6 +140,8 @@ def _download(url: str, part: Path, timeout: float) -> bool:
     with response:
         resumed = bool(have) and response.status == 206  # a server that ignores Range sends 200 and the whole
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            with _disk(part):
+                part.unlink()  # or every later attempt would ask for the same range
             raise _MirrorFailed("it sent another range than the one asked for")
         received = 0
         with _disk(part), part.open("ab" if resumed else "wb") as file:

@@ -4,8 +4,8 @@ import gzip
 import math
 import struct
 import zlib
+from io import BufferedIOBase
 from os import PathLike
-from typing import BinaryIO
 
 import numpy as np
 
@@ -21,14 +21,14 @@ MOST_DIMENSIONS = 32  # as many as every NumPy can hold
 CHUNK = 1 << 20
 
 
-def open_plain_or_gzip(path: str | PathLike[str]) -> BinaryIO:
+def open_plain_or_gzip(path: str | PathLike[str]) -> BufferedIOBase:
     """Open a file for reading its decompressed bytes, whatever its name says.
 
     The content decides, because browsers and servers like to decompress a ``.gz`` and keep its name.
     """
     with open(path, "rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if compressed else open(path, "rb")  # type: ignore[return-value]
+    return gzip.open(path, "rb") if compressed else open(path, "rb")
 
 
 def read_idx(path: str | PathLike[str], remedy: str = "replace it by an intact copy") -> np.ndarray:
@@ -44,9 +44,9 @@ def read_idx(path: str | PathLike[str], remedy: str = "replace it by an intact c
         DataError: the file is absent, unreadable, no IDX file, of an unknown type, truncated, corrupt, empty, or
             longer than its header says.
 
-    >>> import tempfile
+    >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder) / "labels-idx1-ubyte"
+    ...     file = pathlib.Path(folder) / "labels-idx1-ubyte"
     ...     _ = file.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3]) + bytes([7, 2, 1]))
     ...     read_idx(file)
     array([7, 2, 1], dtype=uint8)
@@ -60,7 +60,7 @@ def read_idx(path: str | PathLike[str], remedy: str = "replace it by an intact c
         raise DataError(f"cannot read {path} ({error.strerror or error}): {remedy}") from None
 
 
-def _parse(file: BinaryIO, path: str | PathLike[str], remedy: str) -> np.ndarray:
+def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str) -> np.ndarray:
     def damaged(what: str) -> DataError:
         return DataError(f"{path} {what}: {remedy}")
 

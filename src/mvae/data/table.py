@@ -45,6 +45,10 @@ class Table:
     def __init__(
         self, columns: Mapping[str, Column | Sequence], present: Mapping[str, Column | Sequence] | None = None
     ):
+        if not isinstance(columns, Mapping):
+            raise DataError(
+                f"a table is made of named columns, Table({{'x': values}}), not of a bare {type(columns).__name__}"
+            )
         if not columns:
             raise DataError("a table needs at least one column: Table({'image': images, ...})")
         self.columns = {name: _as_column(name, column) for name, column in columns.items()}
@@ -58,7 +62,7 @@ class Table:
             )
         if rows == 0:
             raise DataError(f"the table has no rows (columns: {', '.join(map(repr, lengths))})")
-        self.present = _as_presence(tuple(self.columns), rows, present or {})
+        self.present = _as_presence(tuple(self.columns), rows, {} if present is None else present)
         self.complete = bool(self.present.all())
         if not self.complete:
             empty = (~self.present.any(1)).nonzero().flatten().tolist()
@@ -105,11 +109,18 @@ class Table:
         return mask
 
     def take(self, index: Tensor | Sequence[int] | slice) -> "Table":
-        """The given rows, as tensors (this is where a memory-mapped column is read)."""
+        """The given rows (by number, by a boolean mask, or a slice), as tensors.
+
+        This is where a memory-mapped column is read.
+
+        Raises:
+            DataError: the index is no one-dimensional list of integers, and no mask of all rows.
+            IndexError: a row number outside the table.
+        """
         if isinstance(index, slice):
             columns = {name: _tensor(column[index]) for name, column in self.columns.items()}
             return Table._trusted(columns, self.present[index], self.complete)
-        index = torch.as_tensor(index)
+        index = _as_row_numbers(index, len(self))
         on_cpu = index.cpu()
         columns: dict[str, Column] = {name: self.select_rows(name, index) for name in self.columns}
         present = self.present[:1].expand(len(on_cpu), -1) if self.complete else self.present[on_cpu]
@@ -144,7 +155,26 @@ class Table:
 
 
 def _tensor(column: Column) -> Tensor:
-    return column if isinstance(column, Tensor) else torch.from_numpy(np.ascontiguousarray(column))
+    if isinstance(column, Tensor):
+        return column
+    if not column.dtype.isnative:
+        column = column.astype(column.dtype.newbyteorder("="))  # PyTorch knows only the machine's byte order
+    # A tensor shares the array's memory: one made of a mapped file's slice would write its changes into the file.
+    if isinstance(column, np.memmap) or not column.flags.writeable:
+        column = column.copy()
+    return torch.from_numpy(np.ascontiguousarray(column))
+
+
+def _as_row_numbers(index: Tensor | np.ndarray | Sequence[int], rows: int) -> Tensor:
+    index = torch.as_tensor(index)
+    if index.dtype == torch.bool and index.shape == (rows,):
+        return index.nonzero().flatten()
+    if index.ndim != 1 or index.dtype == torch.bool or (index.is_floating_point() and len(index)):
+        raise DataError(
+            f"cannot take rows by an index of shape {tuple(index.shape)} and dtype {index.dtype}; give a list of row "
+            f"numbers, or a boolean mask of shape ({rows},)"
+        )
+    return index.long()  # an empty list comes as floats; PyTorch reads uint8 as a mask
 
 
 def _as_column(name: str, column: Column | Sequence) -> Column:
@@ -153,12 +183,18 @@ def _as_column(name: str, column: Column | Sequence) -> Column:
     if not isinstance(column, Tensor | np.ndarray):
         try:
             column = np.asarray(column)
-        except ValueError as error:
-            raise DataError(f"column {name!r} is ragged: its rows differ in shape ({error})") from None
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"column {name!r} makes no array; do its rows differ in shape? ({error})") from None
         if column.dtype == np.float64:
             column = column.astype(np.float32)
-    if isinstance(column, np.ndarray) and column.dtype.kind not in "biuf":
-        raise DataError(f"column {name!r} has dtype {column.dtype}; numbers or booleans are needed")
+    if isinstance(column, Tensor):
+        usable = not column.is_complex()
+    else:
+        usable = column.dtype.kind in "biuf" and column.itemsize <= 8
+    if not usable:
+        raise DataError(
+            f"column {name!r} has dtype {column.dtype}; real numbers of at most 64 bits, or booleans, are needed"
+        )
     if column.ndim == 0:
         raise DataError(f"column {name!r} is a single value; a column has one entry for each row")
     return column
@@ -167,13 +203,19 @@ def _as_column(name: str, column: Column | Sequence) -> Column:
 def _as_presence(
     names: tuple[str, ...], rows: int, present: Mapping[str, Column | Sequence]
 ) -> Bool[Tensor, "rows modalities"]:
+    if not isinstance(present, Mapping):
+        raise DataError("present needs a mask by modality name: present={'label': has_label}")
     for name in present:
         if name not in names:
             raise DataError(f"present names {name!r}, which is no column; the columns are {', '.join(names)}")
     mask = torch.ones(rows, len(names), dtype=torch.bool)
     for i, name in enumerate(names):
         if name in present:
-            given = torch.as_tensor(present[name])
+            given = present[name]
+            try:
+                given = given if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise DataError(f"present[{name!r}] is no boolean mask of shape ({rows},) ({error})") from None
             if given.dtype != torch.bool or given.shape != (rows,):
                 raise DataError(
                     f"present[{name!r}] has shape {tuple(given.shape)} and dtype {given.dtype}; "

@@ -4,8 +4,7 @@ A model is a class that says which posterior belongs to a subset (``combine``) a
 (``terms``); everything else, from training to the estimators, is written once, against this interface.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -16,10 +15,10 @@ from mvae.data.table import Column, Table
 from mvae.elbo import Objective, objective
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
-from mvae.modality import Modality
-from mvae.subsets import Terms, concatenate, full, mvae_terms, singles
+from mvae.modality import Modality, evaluating
+from mvae.subsets import Terms, mvae_terms
 
-__all__ = ["MultimodalVAE"]
+__all__ = ["MultimodalVAE", "evaluating"]
 
 
 class MultimodalVAE(nn.Module):
@@ -67,8 +66,8 @@ class MultimodalVAE(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the latents."""
-        return next(iter(self.modalities.values())).dtype
+        """The dtype of the latents: that of the networks, but float32 at least."""
+        return torch.promote_types(next(iter(self.modalities.values())).dtype, torch.float32)
 
     # -- What a model defines ------------------------------------------------------------------------------
 
@@ -79,6 +78,11 @@ class MultimodalVAE(nn.Module):
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """The terms of one training step, for rows that have these modalities."""
         return mvae_terms(present, self.names, generator=generator)
+
+    @property
+    def fixed_terms(self) -> bool:
+        """Are the terms of complete rows the same at every step? (Then a step can be recorded and replayed.)"""
+        return True
 
     # -- Posteriors ----------------------------------------------------------------------------------------
 
@@ -113,7 +117,7 @@ class MultimodalVAE(nn.Module):
 
     def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """q(z | X) of every term and row, ``terms rows latent``."""
-        return self.combine(self.experts(x, terms.given), terms.placed(self.device)[0])
+        return self.combine(self.experts(x, terms.given), terms.placed(self.device).given)
 
     # -- The objective -------------------------------------------------------------------------------------
 
@@ -150,10 +154,6 @@ class MultimodalVAE(nn.Module):
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """The deterministic terms: full and singles, by which models are selected."""
         return mvae_terms(present, self.names)
-
-    def coupling_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Full and every single for complete rows, repeats included: what the coupling C compares."""
-        return concatenate(full(present), singles(present, self.names))
 
     # -- Questions -----------------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class MultimodalVAE(nn.Module):
                 except DataError as error:
                     raise DataError(f"modality {name!r}: {error}") from error.__cause__
                 if bad.any():
-                    row = int(rows[bad.nonzero()[0, 0].item()])
+                    row = int(rows[bad.cpu()][0])
                     raise DataError(
                         f"modality {name!r}, row {row}: {possible} are needed; mend the value or mark it as "
                         "missing with Table(..., present={...})"
@@ -257,14 +257,3 @@ class MultimodalVAE(nn.Module):
                 f"the table ({', '.join(table.names)}) and the model ({', '.join(self.names)}) have no "
                 "modality in common"
             )
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode (running statistics, no dropout) inside the block; the mode before it afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -49,3 +49,8 @@ class MVAE(MultimodalVAE):
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """Everything a row has, each modality of it, and k random subsets (Eq. 5)."""
         return mvae_terms(present, self.names, self.random_subsets, generator, self.distinct_terms)
+
+    @property
+    def fixed_terms(self) -> bool:
+        """Unless random subsets are drawn."""
+        return self.random_subsets == 0 or len(self.names) < 3

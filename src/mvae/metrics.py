@@ -1,0 +1,152 @@
+"""What is watched while a model learns: the objective on held-out rows, and whether the modalities meet.
+
+Modalities can be learned side by side without ever meeting: each keeps its code in latent directions of its own,
+every ELBO looks healthy, and the label cannot be told from the image. The instruments here show it.
+
+*Coupling* C = Σ_i KL(q(z|x_i) ‖ p(z)) − KL(q(z|X) ‖ p(z)), in nats. With codes in separate directions KLs add up and
+C = 0; where one modality's code is contained in the others', C is that code's KL. `coupling/share` divides by the
+most it could be, Σ KL(single) − max KL(single): 0 is side by side, 1 is met.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.elbo import objective
+from mvae.likelihoods import Bernoulli, Categorical
+from mvae.models.base import MultimodalVAE, evaluating
+from mvae.subsets import concatenate, full, singles
+
+__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "accuracy", "validate"]
+
+ACTIVE_VARIANCE = 0.01  # a latent is active where the posterior mean varies more than this over rows (Burda et al.)
+DEAD_KL = 0.05  # nats; an expert that says less than this about its modality is dead
+
+
+def accuracy(likelihood: object, x: Tensor, params: Tensor) -> Float[Tensor, "rows"] | None:
+    """Share of each row's event predicted right by the likelihood's mode; None for continuous or image data.
+
+    >>> accuracy(Categorical(), torch.tensor([1, 0]), torch.tensor([[0.0, 2.0], [0.0, 2.0]]))
+    tensor([1., 0.])
+    """
+    if isinstance(likelihood, Categorical):
+        right = params.argmax(-1) == x
+    elif isinstance(likelihood, Bernoulli) and x.dim() <= 2:  # attributes; pixels have more axes
+        right = (params.reshape(x.shape) > 0) == (x > 0.5)
+    else:
+        return None
+    return right.float().flatten(1).mean(-1) if right.dim() > 1 else right.float()
+
+
+@torch.no_grad()
+def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str, float]:
+    """The validation objective and every instrument, in one pass; the same noise each time.
+
+    Returns:
+        `objective`: Σ terms of −ELBO with β = 1, full and singles, the training λ (nats a row; lower is better),
+        by which a model is selected; `objective/unweighted`: the same with λ = 1; `reconstruction/NAME`,
+        `kl/full`, `kl/NAME`; for rows that have everything: `coupling`, `coupling/share`, and `log p A->B`,
+        `accuracy A->B`: modality B predicted from the mean of q(z|A); `active units`, and `active units/NAME`.
+    """
+    device = model.device
+    generator = torch.Generator(device).manual_seed(0)
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, Tensor | float] = {}
+
+    def add(name: str, values: Tensor, count: Tensor | float) -> None:
+        sums[name] = sums[name] + values if name in sums else values
+        counts[name] = counts[name] + count if name in counts else count
+
+    with evaluating(model):
+        for start in range(0, len(table), chunk):
+            batch = table.take(slice(start, start + chunk))
+            rows = len(batch)
+            x = model.prepare(batch)
+            terms = model.evaluation_terms(batch.presence(model.names))
+            noise = torch.randn(
+                len(terms.names), rows, model.latent_dim, generator=generator, device=device, dtype=model.dtype
+            )
+            result = objective(model, x, terms, noise)
+            add("objective", result.loss * rows, rows)
+            weight = terms.placed(device).weight
+            unweighted = (weight * (result.kl - torch.stack(list(result.log_prob.values())).sum(0))).sum()
+            add("objective/unweighted", unweighted, rows)
+            for name, value in result.sums().items():
+                add(name, *value)
+            _add_instruments(model, batch, x, add)
+    values = {name: sums[name] / counts[name] for name in sums if not name.startswith("_")}
+    values |= _spread(sums, counts)
+    result = dict(zip(values, torch.stack([v.double() for v in values.values()]).tolist(), strict=True))
+    if "_kl/full" in sums and len(model.names) > 1:
+        result |= _coupling(
+            {name: float(sums[f"_kl/{name}"] / counts[f"_kl/{name}"]) for name in ("full", *model.names)}
+        )
+    return result
+
+
+def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], add) -> None:  # noqa: ANN001
+    """KLs of complete rows, cross-modal predictions, and moments of the posterior means."""
+    has_all = batch.presence(model.names).all(1)
+    if not has_all.any():
+        return
+    if not has_all.all():
+        row = has_all.nonzero().flatten().to(model.device)
+        x = {name: column[row] for name, column in x.items()}
+    everything = torch.ones(1, len(model.names), dtype=torch.bool)
+    q = model.posteriors(x, concatenate(full(everything), singles(everything, model.names)))
+    rows = q.mean.shape[1]
+    for t, name in enumerate(("full", *model.names)):
+        add(f"_kl/{name}", q.kl_to_prior()[t].sum(), rows)
+        add(f"_mean/{name}", q.mean[t].double().sum(0), rows)
+        add(f"_square/{name}", q.mean[t].double().square().sum(0), rows)
+    for i, source in enumerate(model.names):
+        for target, modality in model.modalities.items():
+            if target == source:
+                continue
+            params = modality.decode(q.mean[i + 1])
+            arranged = modality.likelihood.arrange(params, torch.Size([rows]), x[target].shape[1:])
+            add(f"log p {source}->{target}", modality.likelihood.log_prob(arranged, x[target]).sum(), rows)
+            right = accuracy(modality.likelihood, x[target], arranged)
+            if right is not None:
+                add(f"accuracy {source}->{target}", right.sum(), rows)
+
+
+def _spread(sums: dict[str, Tensor], counts: dict[str, Tensor | float]) -> dict[str, Tensor]:
+    """Active units: latents whose posterior mean varies over rows."""
+    result = {}
+    for key in [key for key in sums if key.startswith("_mean/")]:
+        name = key.removeprefix("_mean/")
+        mean, square = sums[key] / counts[key], sums[f"_square/{name}"] / counts[key]
+        active = ((square - mean.square()) > ACTIVE_VARIANCE).sum()
+        result["active units" if name == "full" else f"active units/{name}"] = active
+    return result
+
+
+def _coupling(kl: dict[str, float]) -> dict[str, float]:
+    """C and its share of the most it could be, from mean KLs of complete rows."""
+    alone = [value for name, value in kl.items() if name != "full"]
+    c = sum(alone) - kl["full"]
+    most = sum(alone) - max(alone)
+    return {"coupling": c, "coupling/share": c / most if most > DEAD_KL else 0.0} | {
+        f"kl complete/{name}": value for name, value in kl.items()
+    }
+
+
+def coupling_warning(values: dict[str, float], names: tuple[str, ...]) -> str | None:
+    """What is wrong with the joint model, in words, and the remedy; None where the modalities have met."""
+    if "coupling" not in values:
+        return None
+    dead = [name for name in names if values[f"kl complete/{name}"] < DEAD_KL]
+    if dead:
+        return (
+            f"the expert of {', '.join(dead)} is dead (KL < {DEAD_KL} nats): its posterior is the prior. "
+            "Raise its weight λ, or anneal β from 0 (anneal_epochs)"
+        )
+    if values["coupling/share"] < 0.5:
+        return (
+            f"the modalities have not met: coupling C = {values['coupling']:.2f} nats, "
+            f"{max(values['coupling/share'], 0):.0%} of what it could be; each is modelled by itself and one "
+            "cannot be told from another. Use the recipe 'coupled': MVAE(..., cross_from=[...])"
+        )
+    return None

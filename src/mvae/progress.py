@@ -1,0 +1,150 @@
+"""Where progress goes: a bar on a terminal, plain lines elsewhere, TensorBoard beside either."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["Bar", "Lines", "Reporter", "Silent", "reporter_for"]
+
+
+class Reporter:
+    """The events of `fit`; a subclass shows what it likes. Values are shown at most ``every`` seconds apart."""
+
+    every = 1.0
+
+    def __init__(self) -> None:
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
+        """Training begins, with ``done`` steps behind it where it is resumed."""
+
+    def due(self) -> bool:
+        """Is it time for an `update`? (Reading metrics from the device costs something.)"""
+        now = time.monotonic()
+        if now - self._shown < self.every:
+            return False
+        self._shown = now
+        return True
+
+    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
+        """The means of the (0-based) epoch so far, after ``step`` steps in all."""
+
+    def epoch(self, values: dict[str, float]) -> None:
+        """An epoch has ended, with these metrics."""
+
+    def warn(self, message: str) -> None:
+        """Something the user should know."""
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+class Silent(Reporter):
+    """Nothing at all, but warnings."""
+
+
+def describe(values: dict[str, float]) -> str:
+    """Loss, reconstruction of each modality and KL, in nats, as one short line."""
+    parts = [f"loss {values['loss']:.2f}"] if "loss" in values else []
+    parts += [
+        f"{k.removeprefix('reconstruction/')} {v:.2f}" for k, v in values.items() if k.startswith("reconstruction/")
+    ]
+    if "kl/full" in values:
+        parts.append(f"KL {values['kl/full']:.2f}")
+    return "  ".join(parts)
+
+
+class Lines(Reporter):
+    """One plain line an epoch (at most one a second when epochs are short), for logs and pipes."""
+
+    def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
+        """Remember the totals."""
+        self._epochs, self._steps, self._rows = epochs, steps_per_epoch, batch_size
+        self._began, self._done, self._last = time.monotonic(), done, 0.0
+
+    def epoch(self, values: dict[str, float]) -> None:
+        """Print the epoch's metrics."""
+        now, number = time.monotonic(), int(values["epoch"])
+        if now - self._last < 1 and number != self._epochs:
+            return
+        self._last = now
+        train = {k.removeprefix("train/"): v for k, v in values.items() if k.startswith("train/")}
+        step = number * self._steps
+        rate = (step - self._done) * self._rows / max(now - self._began, 1e-9)
+        left = (self._epochs * self._steps - step) * self._rows / max(rate, 1e-9)
+        line = f"epoch {number}/{self._epochs}  {describe(train)}  beta {values['beta']:.2f}"
+        if "validation/objective" in values:
+            line += f"  validation {values['validation/objective']:.2f}"
+        if "validation/coupling" in values:
+            line += f"  coupling {values['validation/coupling']:.2f}"
+        print(f"{line}  {rate:.0f} examples/s  {left / 60:.1f} min left", flush=True)
+
+
+class Bar(Reporter):
+    """A progress bar by rich, with the same numbers."""
+
+    every = 0.25
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.fields[epoch]}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the last state on the screen."""
+        self._progress.stop()
+
+    def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
+        """Set the total."""
+        self._epochs, self._steps, self._rows, self._done = epochs, steps_per_epoch, batch_size, done
+        self._began, self._validation = time.monotonic(), ""
+        self._task: Any = self._progress.add_task(
+            "train", total=epochs * steps_per_epoch, completed=done, epoch="epoch 1", text="", rate=""
+        )
+        self._beta = 0.0
+
+    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
+        """Move the bar."""
+        rate = (step - self._done) * self._rows / max(time.monotonic() - self._began, 1e-9)
+        self._progress.update(
+            self._task,
+            completed=step,
+            epoch=f"epoch {epoch + 1}/{self._epochs}",
+            text=f"{describe(values)}  β {self._beta:.2f}{self._validation}",
+            rate=f"{rate:.0f} examples/s",
+        )
+
+    def epoch(self, values: dict[str, float]) -> None:
+        """Move the bar to the epoch's end and remember the validation objective."""
+        self._beta = values["beta"]
+        if "validation/objective" in values:
+            self._validation = f"  validation {values['validation/objective']:.2f}"
+        train = {k.removeprefix("train/"): v for k, v in values.items() if k.startswith("train/")}
+        self.update(int(values["epoch"]) - 1, int(values["epoch"]) * self._steps, train)
+
+    def warn(self, message: str) -> None:
+        """Print above the bar."""
+        self._progress.console.print(f"[yellow]warning:[/] {message}", markup=True, highlight=False)
+
+
+def reporter_for() -> Reporter:
+    """A bar where standard error and output are a terminal, plain lines elsewhere."""
+    return Bar() if sys.stdout.isatty() else Lines()

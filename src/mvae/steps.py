@@ -1,0 +1,132 @@
+"""One optimiser step, and its replay as a CUDA graph where the shapes never change.
+
+A step at the paper's sizes is a hundred small kernels; on a GPU launching them costs more than running them. When
+every row has every modality and the terms are the same each step, the whole step (gathering the batch, noise,
+forward, backward, Adam) is recorded once and replayed.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mvae.checkpoint import prefixed, without_prefix
+from mvae.data.table import Table
+from mvae.errors import RunError, SettingsError
+from mvae.models.base import MultimodalVAE
+
+__all__ = ["Step"]
+
+EAGER_STEPS = 3  # before recording, so that every lazily made buffer and kernel exists
+
+
+class Step:
+    """Calling it takes one step of Adam on the given rows; it keeps running sums of the epoch's metrics."""
+
+    def __init__(self, model: MultimodalVAE, table: Table, learning_rate: float, seed: int):
+        self.model, self.table, self.learning_rate = model, table, learning_rate
+        self.device = model.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.subset_generator = torch.Generator().manual_seed(seed)
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise SettingsError("the model has no parameters to train")
+        on_gpu = self.device.type == "cuda"
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate, fused=True, capturable=on_gpu)
+        first = next(iter(table.columns.values()))
+        on_device = isinstance(first, Tensor) and first.device.type == self.device.type
+        self.index_device = self.device if on_device else torch.device("cpu")
+        self.can_record = on_gpu and on_device and table.complete and model.fixed_terms
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._taken = 0
+        self._terms = model.terms(table.presence(model.names), self.subset_generator) if model.fixed_terms else None
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, Tensor] = {}
+
+    def __call__(self, index: Tensor, beta: float) -> None:
+        """Rows ``index`` with this β. Nothing is read back from the device."""
+        if not self.can_record:
+            self._take(index, beta)
+        elif self._graph is not None and len(index) == len(self._index):
+            self._index.copy_(index)
+            self._beta.fill_(beta)
+            self._graph.replay()
+        else:
+            self._take(index, torch.full((), beta, device=self.device))
+            self._taken += 1
+            if self._taken == EAGER_STEPS:
+                self._record(index)
+
+    def _take(self, index: Tensor, beta: float | Tensor) -> None:
+        batch = self.table.take(index)
+        terms = self._terms if self._terms is not None and batch.complete else None
+        if terms is None:
+            terms = self.model.terms(batch.presence(self.model.names), self.subset_generator)
+        self.optimizer.zero_grad()
+        result = self.model.loss(batch, terms, beta=beta, generator=self.generator)
+        result.loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            rows = torch.tensor(float(len(index)))
+            self._add("loss", result.loss.detach() * len(index), rows)
+            for name, (value, count) in result.sums().items():
+                self._add(name, value, count)
+
+    def _add(self, name: str, value: Tensor, count: Tensor) -> None:
+        if name not in self.sums:
+            self.sums[name] = torch.zeros((), dtype=torch.float64, device=self.device)
+            self.counts[name] = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.sums[name] += value
+        self.counts[name] += count
+
+    def _record(self, index: Tensor) -> None:
+        self._index = index.clone()
+        self._beta = torch.ones((), device=self.device)
+        self._graph = torch.cuda.CUDAGraph()
+        self._graph.register_generator_state(self.generator)
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._take(self._index, self._beta)
+
+    def means(self) -> dict[str, float]:
+        """Metrics of the steps since `reset_means`; one transfer from the device."""
+        if not self.sums:
+            return {}
+        values = torch.stack(list(self.sums.values())) / torch.stack(list(self.counts.values())).clamp(min=1)
+        return dict(zip(self.sums, values.tolist(), strict=True))
+
+    def reset_means(self) -> None:
+        """Begin a new epoch's metrics."""
+        for values in (self.sums, self.counts):
+            for tensor in values.values():
+                tensor.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything but the weights: Adam's moments, the generators, the running sums."""
+        result = {"generator": self.generator.get_state(), "subset_generator": self.subset_generator.get_state()}
+        for name, parameter in self.parameters.items():
+            result |= prefixed(f"adam/{name}", self.optimizer.state.get(parameter, {}))
+        return result | prefixed("sum", self.sums) | prefixed("count", self.counts)
+
+    def restore(self, tensors: dict[str, Tensor], path: Path) -> None:
+        """Back to what `state` gave.
+
+        Raises:
+            RunError: a tensor is missing or has another shape.
+        """
+        try:
+            self.generator.set_state(tensors["generator"])
+            self.subset_generator.set_state(tensors["subset_generator"])
+            for name, parameter in self.parameters.items():
+                moments = without_prefix(f"adam/{name}", tensors)
+                if not moments:
+                    continue  # a parameter that has had no gradient yet
+                if any(moments[key].shape != parameter.shape for key in ("exp_avg", "exp_avg_sq")):
+                    raise RunError(f"{path} belongs to another model: Adam's moments of {name} have another shape")
+                self.optimizer.state[parameter] = {
+                    key: value.to(self.device) if value.dim() or self.device.type == "cuda" else value
+                    for key, value in moments.items()
+                }
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise RunError(f"{path} is damaged ({error}); train again in another --run-dir") from error
+        self.sums = {name: t.to(self.device) for name, t in without_prefix("sum", tensors).items()}
+        self.counts = {name: t.to(self.device) for name, t in without_prefix("count", tensors).items()}
