@@ -68,7 +68,7 @@ def objective(
     z = posterior.rsample(noise)
     kl = posterior.kl_to_prior()
     log_prob = {
-        name: score(modality, x.get(name), z, terms.of[:, :, i])
+        name: score(modality, x.get(name), z, terms.of[:, :, i], terms.masked)
         for i, (name, modality) in enumerate(model.modalities.items())
     }
     placed = terms.placed(noise.device)
@@ -77,6 +77,9 @@ def objective(
         own = placed.likelihood_weight
         bound = bound + (model.weights[i] if own is None else own[:, i, None]) * log_prob[name]
     loss = -(placed.weight * bound).sum() / noise.shape[1]
+    penalty = model.penalty(posterior, placed)
+    if penalty is not None:
+        loss = loss + penalty.mean()
     return Objective(loss, log_prob, kl, terms)
 
 
@@ -85,10 +88,18 @@ def score(
     x: Tensor | None,
     z: Float[Tensor, "terms rows latent"],
     of: Bool[Tensor, "terms #rows"],
+    masked: bool = False,
 ) -> Float[Tensor, "terms rows"]:
-    """log p(x | z) where ``of`` (on the CPU) asks for it, zero elsewhere; the decoder sees nothing else."""
+    """log p(x | z) where ``of`` asks for it, zero elsewhere.
+
+    The decoder runs on nothing else, unless the plan is to be applied as a mask (see `Terms`).
+    """
     count, rows = z.shape[:2]
-    if x is None or not of.any():
+    if x is None:
+        return z.new_zeros(count, rows)
+    if masked:
+        return torch.where(of, modality.log_prob(x, z), 0.0)
+    if not of.any():
         return z.new_zeros(count, rows)
     if of.shape[1] == 1:  # the same terms for every row: whole slices, of a shape known beforehand
         scored = of[:, 0].tolist()

@@ -38,8 +38,8 @@ class Gaussian:
         cls, mean: Float[Tensor, "*batch latent"], log_var: Float[Tensor, "*batch latent"]
     ) -> "Gaussian":
         """From an encoder's two outputs; float32 at least, log-variance bounded to ±20."""
-        if mean.dtype in (torch.float16, torch.bfloat16):
-            mean, log_var = mean.float(), log_var.float()
+        dtype = torch.promote_types(torch.promote_types(mean.dtype, log_var.dtype), torch.float32)
+        mean, log_var = mean.to(dtype), log_var.to(dtype)
         precision = torch.exp(-log_var.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE))
         return cls(precision, precision * mean)
 

@@ -196,4 +196,5 @@ class Laplace(_Scaled):
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """By the inverse of the distribution function."""
         u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype) - 0.5
-        return params - self.log_scale.exp() * u.sign() * torch.log1p(-2 * u.abs())
+        tail = (1 - 2 * u.abs()).clamp(min=torch.finfo(u.dtype).eps / 2)  # rand() may be 0, whose inverse is −∞
+        return params - self.log_scale.exp() * u.sign() * tail.log()

@@ -85,7 +85,7 @@ def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str,
     return result
 
 
-def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], add) -> None:  # noqa: ANN001
+def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], add) -> None:
     """KLs of complete rows, cross-modal predictions, and moments of the posterior means."""
     has_all = batch.presence(model.names).all(1)
     if not has_all.any():

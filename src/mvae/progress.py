@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 __all__ = ["Bar", "Lines", "Reporter", "Silent", "reporter_for"]
 
@@ -16,7 +16,7 @@ class Reporter:
     def __init__(self) -> None:
         self._shown = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Reporter":
         return self
 
     def __exit__(
@@ -92,7 +92,7 @@ class Bar(Reporter):
 
     every = 0.25
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Reporter":
         """Show the bar."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,8 +1,8 @@
 """One optimiser step, and its replay as a CUDA graph where the shapes never change.
 
 A step at the paper's sizes is a hundred small kernels; on a GPU launching them costs more than running them. When
-every row has every modality and the terms are the same each step, the whole step (gathering the batch, noise,
-forward, backward, Adam) is recorded once and replayed.
+a row's terms are the same at each step, they are planned once for the whole table, and the whole step (gathering
+the batch and its terms, noise, forward, backward, Adam) is recorded once and replayed.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from mvae.checkpoint import prefixed, without_prefix
 from mvae.data.table import Table
 from mvae.errors import RunError, SettingsError
 from mvae.models.base import MultimodalVAE
+from mvae.subsets import Terms
 
 __all__ = ["Step"]
 
@@ -36,10 +37,17 @@ class Step:
         first = next(iter(table.columns.values()))
         on_device = isinstance(first, Tensor) and first.device.type == self.device.type
         self.index_device = self.device if on_device else torch.device("cpu")
-        self.can_record = on_gpu and on_device and table.complete and model.fixed_terms
+        # Masked rows would enter batch statistics, so an incomplete table then needs exact rows.
+        mixes_rows = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
+        self.can_record = on_gpu and on_device and model.fixed_terms and (table.complete or not mixes_rows)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
-        self._terms = model.terms(table.presence(model.names), self.subset_generator) if model.fixed_terms else None
+        self._terms: Terms | None = None  # of every row of the table, or of all rows alike
+        if model.fixed_terms and (table.complete or self.can_record):
+            self._terms = model.terms(table.presence(model.names))
+        if not table.complete and self.can_record:
+            self._terms = self._terms and self._terms.placed(self.device)
+            self.table = table.zero_filled()
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
 
@@ -59,9 +67,11 @@ class Step:
 
     def _take(self, index: Tensor, beta: float | Tensor) -> None:
         batch = self.table.take(index)
-        terms = self._terms if self._terms is not None and batch.complete else None
+        terms = self._terms
         if terms is None:
             terms = self.model.terms(batch.presence(self.model.names), self.subset_generator)
+        elif terms.masked:
+            terms = terms.rows(index)
         self.optimizer.zero_grad()
         result = self.model.loss(batch, terms, beta=beta, generator=self.generator)
         result.loss.backward()

@@ -14,15 +14,19 @@ from torch import Tensor
 
 from mvae.errors import SettingsError
 
-__all__ = ["Terms", "concatenate", "full", "mvae_terms", "random_subsets", "singles"]
+__all__ = ["Terms", "concatenate", "cross", "full", "mvae_terms", "random_subsets", "singles"]
 
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """A plan of terms, on the CPU. A rows axis of length 1 means that every row has the same terms.
+    """A plan of terms. A rows axis of length 1 means that every row has the same terms.
 
     ``weight`` is 0 where a row does not have the term. ``likelihood_weight`` replaces the modalities' own λ
     in every term, where given.
+
+    A plan on the CPU is looked into: networks run on exactly the rows and terms that it asks for. A plan on a GPU
+    cannot be (each look would wait for the device), so there networks run on everything and masks pick what counts;
+    the result is the same where no network mixes rows, and every shape is known beforehand.
     """
 
     names: tuple[str, ...]
@@ -37,8 +41,19 @@ class Terms:
         """Terms that score exactly what they are given (Eq. 2), for the rows where that is anything."""
         return cls(tuple(names), subset, subset, subset.any(-1).float())
 
+    @property
+    def masked(self) -> bool:
+        """Is this a plan on a GPU, to be applied as masks?"""
+        return self.given.is_cuda
+
+    def rows(self, index: Tensor) -> "Terms":
+        """The terms of some rows."""
+        return replace(self, given=self.given[:, index], of=self.of[:, index], weight=self.weight[:, index])
+
     def placed(self, device: torch.device) -> "Terms":
         """The plan on a device, copied there once; `score` plans with the one on the CPU."""
+        if self.given.device == device:
+            return self
         if device not in self._placed:
             weights = self.likelihood_weight
             self._placed[device] = replace(
@@ -49,6 +64,20 @@ class Terms:
                 likelihood_weight=None if weights is None else weights.to(device),
             )
         return self._placed[device]
+
+
+def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source: str) -> Terms:
+    """E_{q(z | x_source)}[Σ_i log p(x_i | z)] − KL: everything a row has, scored under one modality's posterior.
+
+    Also a bound on log p(X), so every likelihood weighs 1 in it. Only rows with something besides the source have it:
+    for the others it is the single term.
+    """
+    i = names.index(source)
+    paired = present[:, i] & (present.sum(-1) > 1)
+    given = torch.zeros_like(present)
+    given[:, i] = paired
+    of = present & paired[:, None]
+    return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), torch.ones(1, len(names)))
 
 
 def concatenate(*parts: Terms) -> Terms:

@@ -108,7 +108,7 @@ class Table:
                 mask[:, list(names).index(name)] = self.present[:, i]
         return mask
 
-    def take(self, index: Tensor | Sequence[int] | slice) -> "Table":
+    def take(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> "Table":
         """The given rows (by number, by a boolean mask, or a slice), as tensors.
 
         This is where a memory-mapped column is read.
@@ -121,9 +121,8 @@ class Table:
             columns = {name: _tensor(column[index]) for name, column in self.columns.items()}
             return Table._trusted(columns, self.present[index], self.complete)
         index = _as_row_numbers(index, len(self))
-        on_cpu = index.cpu()
         columns: dict[str, Column] = {name: self.select_rows(name, index) for name in self.columns}
-        present = self.present[:1].expand(len(on_cpu), -1) if self.complete else self.present[on_cpu]
+        present = self.present[:1].expand(len(index), -1) if self.complete else self.present[index.cpu()]
         return Table._trusted(columns, present, self.complete)
 
     def select_rows(self, name: str, index: Tensor) -> Tensor:
@@ -142,6 +141,15 @@ class Table:
                 raise QueryError(f"no modality {name!r} in this table; it has {', '.join(self.columns)}")
         mask = {name: self.present[:, self.names.index(name)] for name in names}
         return Table({name: self.columns[name] for name in names}, None if self.complete else mask)
+
+    def zero_filled(self) -> "Table":
+        """Zeros in the missing cells and no mask: for work whose terms, planned before, say what counts."""
+        columns: dict[str, Column] = {}
+        for i, name in enumerate(self.names):
+            column = self.select_rows(name, torch.arange(len(self)))
+            here = self.present[:, i].to(column.device).reshape(-1, *[1] * (column.dim() - 1))
+            columns[name] = torch.where(here, column, torch.zeros((), dtype=column.dtype, device=column.device))
+        return Table._trusted(columns, torch.ones_like(self.present), True)
 
     def to(self, device: torch.device | str) -> "Table":
         """Columns on a device (the mask stays on the CPU, where terms are planned)."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mvae.data.table import Column, Table
@@ -79,6 +79,10 @@ class MultimodalVAE(nn.Module):
         """The terms of one training step, for rows that have these modalities."""
         return mvae_terms(present, self.names, generator=generator)
 
+    def penalty(self, posterior: Gaussian, terms: Terms) -> Float[Tensor, "rows"] | None:
+        """What a model adds to each row's loss for its posteriors, ``terms rows latent``; nothing by default."""
+        return None
+
     @property
     def fixed_terms(self) -> bool:
         """Are the terms of complete rows the same at every step? (Then a step can be recorded and replayed.)"""
@@ -90,18 +94,18 @@ class MultimodalVAE(nn.Module):
         """The expert of one modality for rows that have it, ``rows latent``."""
         return self.modalities[name].encode(x)
 
-    def experts(self, x: Mapping[str, Tensor], given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+    def experts(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """One expert a modality, ``modalities rows latent``: zeros (no knowledge) in rows that no term gives.
 
         Each modality is encoded once, and only for the rows that some term gives it in.
         """
-        needed = given.any(0)  # rows modalities, or 1 modalities
+        needed = terms.given.any(0)  # rows modalities, or 1 modalities
         rows = len(next(iter(x.values())))
         precisions, shifts = [], []
         zeros = torch.zeros(rows, self.latent_dim, device=self.device, dtype=self.dtype)
         for i, name in enumerate(self.names):
             precision = shift = zeros
-            if name in x and needed[:, i].all():
+            if name in x and (terms.masked or needed[:, i].all()):
                 expert = self.expert(name, x[name])
                 precision, shift = expert.precision, expert.shift
             elif name in x and needed[:, i].any():
@@ -117,7 +121,7 @@ class MultimodalVAE(nn.Module):
 
     def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """q(z | X) of every term and row, ``terms rows latent``."""
-        return self.combine(self.experts(x, terms.given), terms.placed(self.device).given)
+        return self.combine(self.experts(x, terms), terms.placed(self.device).given)
 
     # -- The objective -------------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class MultimodalVAE(nn.Module):
         table = self._as_table(data)
         mask = table.presence(self.names)
         if given is not None:
-            self._require_known(given)
+            self.require_known(given)
             mask = mask & torch.tensor([name in given for name in self.names])
         with evaluating(self):
             terms = Terms(("query",), mask[None], mask[None], torch.ones(1, len(mask)))
@@ -198,7 +202,7 @@ class MultimodalVAE(nn.Module):
             name → ``samples rows event…``.
         """
         of = self.names if of is None else of
-        self._require_known(of)
+        self.require_known(of)
         if n < 1:
             raise QueryError(f"the number of samples n must be at least 1, not {n}")
         q = Gaussian.standard(1, self.latent_dim, device=self.device) if data is None else self.posterior(data)
@@ -239,12 +243,20 @@ class MultimodalVAE(nn.Module):
         if isinstance(data, Table):
             self._require_shared(data)
             return data
-        self._require_known(list(data))
+        self.require_known(list(data))
         table = Table(data)
         self.check(table)
         return table
 
-    def _require_known(self, names: Sequence[str]) -> None:
+    def require_query(self, of: Sequence[str], given: Sequence[str]) -> None:
+        """Can this model answer log p(of | given)? A joint model answers all.
+
+        Raises:
+            QueryError: it cannot, and why.
+        """
+
+    def require_known(self, names: Sequence[str]) -> None:
+        """Raises QueryError unless every name is one of the model's modalities."""
         if isinstance(names, str):
             raise QueryError(f"name modalities in a list: [{names!r}]")
         for name in names:

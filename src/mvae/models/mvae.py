@@ -1,15 +1,17 @@
 """The MVAE of Wu & Goodman (2018): a product of experts with a prior expert, trained on sub-sampled ELBOs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.subsets import Terms, mvae_terms
+from mvae.subsets import Terms, concatenate, cross, mvae_terms
 
 __all__ = ["MVAE"]
 
@@ -22,6 +24,12 @@ class MVAE(MultimodalVAE):
         latent_dim: the number of latents D.
         random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19).
         distinct_terms: count equal subsets of a row once (see `mvae.subsets.mvae_terms`).
+        cross_from: modalities whose posterior is also asked to explain everything else in the row (the recipe
+            `coupled`): one more bound on log p(X) each, E_{q(z | x_i)}[log p(X | z)] − KL, with every λ = 1. Eq. 5
+            alone leaves the modalities free never to meet. Name the rich ones, such as the image.
+
+    Raises:
+        SettingsError: k < 0, or cross_from names no modality.
 
     >>> from mvae.networks.mlp import mlp
     >>> model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian()),
@@ -38,9 +46,15 @@ class MVAE(MultimodalVAE):
         latent_dim: int,
         random_subsets: int = 0,
         distinct_terms: bool = True,
+        cross_from: Sequence[str] = (),
     ):
         super().__init__(modalities, latent_dim)
-        self.random_subsets, self.distinct_terms = random_subsets, distinct_terms
+        if random_subsets < 0:
+            raise SettingsError(f"random_subsets must be ≥ 0, not {random_subsets}")
+        for name in cross_from:
+            if name not in self.names:
+                raise SettingsError(f"cross_from names {name!r}; the modalities are {', '.join(self.names)}")
+        self.random_subsets, self.distinct_terms, self.cross_from = random_subsets, distinct_terms, tuple(cross_from)
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
         """The product of the experts given, and the prior expert once (Eq. 4)."""
@@ -48,7 +62,12 @@ class MVAE(MultimodalVAE):
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """Everything a row has, each modality of it, and k random subsets (Eq. 5)."""
-        return mvae_terms(present, self.names, self.random_subsets, generator, self.distinct_terms)
+        terms = mvae_terms(present, self.names, self.random_subsets, generator, self.distinct_terms)
+        if not self.cross_from:
+            return terms
+        own = torch.tensor(self.weights).expand(len(terms.names), -1)
+        crossed = [cross(present, self.names, name) for name in self.cross_from]
+        return concatenate(replace(terms, likelihood_weight=own), *crossed)
 
     @property
     def fixed_terms(self) -> bool:

@@ -1,0 +1,281 @@
+import errno
+import gzip
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mvae.data.download import cache_directory, decompressed_sha256, fetch
+from mvae.errors import DataError
+
+NAME = "t10k-labels-idx1-ubyte.gz"
+ORIGINAL = os.urandom(50_000)
+CONTENT = gzip.compress(ORIGINAL)
+SHA256 = hashlib.sha256(ORIGINAL).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """One folder a behaviour: /good/ honours Range, the others do what their names say."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, str | None]] = []
+        self.release = threading.Event()
+
+    def mirror(self, folder: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{folder}/"
+
+    @property
+    def folders(self) -> list[str]:
+        return [path.split("/")[1] for path, _ in self.asked]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_GET(self):
+        span = self.headers.get("Range")
+        self.server.asked.append((self.path, span))
+        folder = self.path.split("/")[1]
+        start = int(span.removeprefix("bytes=").removesuffix("-")) if span else 0
+        if folder == "absent":
+            self.send_error(404)
+        elif folder == "silent":
+            self.server.release.wait(10)
+        elif folder == "corrupt":
+            self.answer(200, CONTENT[:1000] + bytes(20) + CONTENT[1020:])
+        elif folder == "truncated":
+            self.answer(200, CONTENT[:-100])
+        elif folder == "other":
+            self.answer(200, gzip.compress(b"another file"))
+        elif folder == "plain":
+            self.answer(200, ORIGINAL)
+        elif folder == "norange" or (folder in ("good", "wrongrange", "breaking") and not span):
+            self.answer(200, CONTENT, cut=len(CONTENT) // 2 if folder == "breaking" else None)
+        elif folder == "wrongrange":
+            self.answer(206, CONTENT, start=0)
+        elif folder == "good" and start >= len(CONTENT):
+            self.send_error(416)
+        elif folder in ("good", "breaking"):
+            self.answer(206, CONTENT[start:], start=start)
+
+    def answer(self, status: int, body: bytes, start: int | None = None, cut: int | None = None):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        if start is not None:
+            self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(CONTENT)}")
+        self.end_headers()
+        self.wfile.write(body[:cut])
+
+    def log_message(self, format: str, *args: object):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.release.set()
+        server.shutdown()
+        thread.join()
+
+
+def get(server: Server, directory: Path, *folders: str, timeout: float = 10.0) -> Path:
+    path = fetch(NAME, [server.mirror(folder) for folder in folders], SHA256, directory, timeout=timeout)
+    assert path == directory / NAME
+    assert path.read_bytes() == CONTENT
+    assert os.listdir(directory) == [NAME]  # neither a .part nor a lock is left
+    return path
+
+
+def refusal(server: Server, directory: Path, *folders: str, timeout: float = 10.0) -> str:
+    with pytest.raises(DataError) as caught:
+        get(server, directory, *folders, timeout=timeout)
+    assert not (directory / NAME).exists()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_file_is_downloaded_to_a_directory_made_for_it(server: Server, tmp_path: Path, capfd):
+    get(server, tmp_path / "made" / "here", "good", "absent")
+    assert server.asked == [(f"/good/{NAME}", None)]
+    assert capfd.readouterr().err == f"mvae: downloading {server.mirror('good')}{NAME}\n"
+
+
+def test_a_file_already_there_is_not_downloaded_again(server: Server, tmp_path: Path):
+    for _ in range(2):
+        get(server, tmp_path, "good")
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("kept", [1, len(CONTENT) // 2, len(CONTENT) - 1])
+def test_an_interrupted_download_is_gone_on_with(server: Server, tmp_path: Path, kept: int):
+    (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:kept])
+    get(server, tmp_path, "good")
+    assert server.asked == [(f"/good/{NAME}", f"bytes={kept}-")]
+
+
+def test_a_finished_part_needs_only_its_check(server: Server, tmp_path: Path):
+    (tmp_path / f"{NAME}.part").write_bytes(CONTENT)
+    get(server, tmp_path, "good")
+    assert server.asked == [(f"/good/{NAME}", f"bytes={len(CONTENT)}-")]
+
+
+def test_a_server_that_ignores_range_sends_the_whole_afresh(server: Server, tmp_path: Path):
+    (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:1000])
+    get(server, tmp_path, "norange")
+    assert len(server.asked) == 1
+
+
+def test_a_broken_connection_is_resumed_at_the_next_mirror(server: Server, tmp_path: Path):
+    get(server, tmp_path, "breaking", "good")
+    assert server.asked == [(f"/breaking/{NAME}", None), (f"/good/{NAME}", f"bytes={len(CONTENT) // 2}-")]
+
+
+def test_a_broken_connection_is_resumed_by_the_next_run(server: Server, tmp_path: Path):
+    half = len(CONTENT) // 2
+    message = refusal(server, tmp_path, "breaking")
+    assert f"the connection closed after {half} of {len(CONTENT)} bytes" in message
+    assert (tmp_path / f"{NAME}.part").read_bytes() == CONTENT[:half]
+    get(server, tmp_path, "breaking")
+
+
+@pytest.mark.parametrize("damaged", [bytes(1000), bytes(len(CONTENT)), bytes(len(CONTENT) + 7), b"\x1f\x8b" * 99])
+def test_a_damaged_part_is_thrown_away(server: Server, tmp_path: Path, damaged: bytes):
+    (tmp_path / f"{NAME}.part").write_bytes(damaged)
+    get(server, tmp_path, "good")
+    assert [span for _, span in server.asked] == [f"bytes={len(damaged)}-", None]
+
+
+def test_a_wrong_range_is_not_appended(server: Server, tmp_path: Path):
+    (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:1000])
+    get(server, tmp_path, "wrongrange", "good")
+    assert server.asked == [(f"/wrongrange/{NAME}", "bytes=1000-"), (f"/good/{NAME}", None)]
+
+
+@pytest.mark.parametrize("first", ["absent", "corrupt", "truncated", "other"])
+def test_a_bad_mirror_is_followed_by_the_next(server: Server, tmp_path: Path, first: str):
+    get(server, tmp_path, first, "good")
+    assert server.folders == [first, "good"]
+    assert server.asked[1][1] is None  # nothing of the bad file is kept
+
+
+def test_a_silent_mirror_is_given_up(server: Server, tmp_path: Path):
+    get(server, tmp_path, "silent", "good", timeout=0.2)
+    assert server.folders == ["silent", "good"]
+
+
+def test_only_the_decompressed_bytes_count(server: Server, tmp_path: Path):
+    """Some servers decompress on the way, and re-packed files differ in their gzip bytes only."""
+    path = fetch(NAME, [server.mirror("plain")], SHA256, tmp_path)
+    assert path.read_bytes() == ORIGINAL
+    assert decompressed_sha256(path) == SHA256
+
+
+def test_when_all_mirrors_fail_each_is_named_with_its_reason_and_what_to_do(server: Server, tmp_path: Path):
+    folders = ("absent", "corrupt", "truncated", "other", "silent")
+    mirrors = [server.mirror(folder) for folder in folders]
+    dead = "http://127.0.0.1:1/"
+    with pytest.raises(DataError) as caught:
+        fetch(NAME, [*mirrors, dead], SHA256, tmp_path, needed=[NAME, "others.gz"], timeout=0.2)
+    message = str(caught.value)
+    reasons = ("HTTP 404 Not Found", "corrupt gzip file", "corrupt gzip file", "SHA-256 differs", "timed out")
+    for mirror, reason in zip(mirrors, reasons, strict=True):
+        said = message.split(f"{mirror}{NAME}: ")[1].split(";")[0]
+        assert reason in said
+    assert "refused" in message.split(f"{dead}{NAME}: ")[1]
+    for remedy in (f"get {NAME}, others.gz elsewhere", str(tmp_path), "--data-dir", "MVAE_DATA"):
+        assert remedy in message
+    assert "\n" not in message
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(server: Server, tmp_path: Path):
+    (tmp_path / "file").touch()
+    message = refusal(server, tmp_path / "file" / "mnist", "good")
+    assert str(tmp_path / "file" / "mnist") in message
+    assert "XDG_CACHE_HOME" in message
+    assert server.asked == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(server: Server, tmp_path: Path):
+    (tmp_path / f"{NAME}.part").symlink_to("/dev/full")
+    message = refusal(server, tmp_path, "good", "norange")
+    assert "No space left on device" in message
+    assert "make room" in message
+    assert server.folders == ["good"]  # another mirror would not help
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_disk_that_fails_at_the_end_leaves_no_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+):
+    def fail(*_: object):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        assert "No space left" in refusal(server, tmp_path, "good")
+    get(server, tmp_path, "good")
+
+
+def test_the_final_name_appears_only_after_the_check(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import mvae.data.download as download
+
+    seen = []
+
+    def check(path: Path) -> str:
+        seen.append(((tmp_path / NAME).exists(), path.name))
+        return decompressed_sha256(path)
+
+    monkeypatch.setattr(download, "decompressed_sha256", check)
+    get(server, tmp_path, "good")
+    assert seen == [(False, f"{NAME}.part")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
+def test_runs_started_side_by_side_download_once(server: Server, tmp_path: Path, capfd):
+    got: list[Path] = []
+    mirrors = [server.mirror("silent"), server.mirror("good")]  # the first holds the lock for the timeout
+
+    def run():
+        got.append(fetch(NAME, mirrors, SHA256, tmp_path, timeout=0.3))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [tmp_path / NAME] * 3
+    assert server.folders == ["silent", "good"]
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert capfd.readouterr().err.count(f"waiting for another download to {tmp_path}") == 2
+
+
+def test_the_cache_is_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_directory() == tmp_path / "xdg" / "mvae"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for ignored in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert cache_directory() == tmp_path / ".cache" / "mvae"
+
+
+def test_no_home_directory_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(DataError, match="set XDG_CACHE_HOME"):
+        cache_directory()

@@ -1,0 +1,274 @@
+"""Likelihoods against torch.distributions, in float64, on every shape of event and any leading axes."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, distributions
+
+from mvae import likelihoods
+from mvae.errors import DataError
+
+EVENTS = [(), (5,), (2, 3, 4)]
+LEADS = [(), (3,), (3, 2)]
+ROWS = 4
+
+
+def data(family: likelihoods.Likelihood, event: tuple[int, ...], classes: int = 6) -> Tensor:
+    match family:
+        case likelihoods.Categorical():
+            return torch.randint(0, classes, (ROWS, *event))
+        case likelihoods.Bernoulli():
+            return torch.randint(0, 2, (ROWS, *event)).double()
+        case _:
+            return torch.randn(ROWS, *event).double()
+
+
+def parameters(
+    family: likelihoods.Likelihood, lead: tuple[int, ...], event: tuple[int, ...], classes: int = 6
+) -> Tensor:
+    last = (classes,) if isinstance(family, likelihoods.Categorical) else ()
+    return 2 * torch.randn(*lead, ROWS, *event, *last).double()
+
+
+def as_torch(family: likelihoods.Likelihood, params: Tensor) -> distributions.Distribution:
+    match family:
+        case likelihoods.Categorical():
+            return distributions.Categorical(logits=params)
+        case likelihoods.Bernoulli():
+            return distributions.Bernoulli(logits=params)
+        case likelihoods.Gaussian():
+            return distributions.Normal(params, family.log_scale.exp())
+        case likelihoods.Laplace():
+            return distributions.Laplace(params, family.log_scale.exp())
+        case _:
+            raise NotImplementedError
+
+
+FAMILIES = [
+    likelihoods.Bernoulli(),
+    likelihoods.Categorical(),
+    likelihoods.Gaussian(0.3).double(),
+    likelihoods.Gaussian(2.0, learned=True).double(),
+    likelihoods.Laplace(0.7).double(),
+]
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: type(f).__name__)
+
+
+@each_family
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("lead", LEADS)
+def test_log_prob_agrees_with_torch_distributions_summed_over_the_event(
+    family: likelihoods.Likelihood, event: tuple[int, ...], lead: tuple[int, ...]
+) -> None:
+    x, params = data(family, event), parameters(family, lead, event)
+    elements = as_torch(family, params).log_prob(x.expand(*lead, ROWS, *event))
+    expected = elements.reshape(*lead, ROWS, -1).sum(-1)
+    result = family.log_prob(params, x)
+    assert result.shape == (*lead, ROWS)
+    torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
+
+
+@each_family
+@pytest.mark.parametrize("event", EVENTS)
+def test_float32_is_as_good_as_float32_can_be(family: likelihoods.Likelihood, event: tuple[int, ...]) -> None:
+    x, params = data(family, event), parameters(family, (), event)
+    exact = family.log_prob(params, x)
+    single = family.log_prob(params.float(), x if x.dtype == torch.int64 else x.float())
+    torch.testing.assert_close(single.double(), exact.detach(), rtol=2e-5, atol=2e-5)
+
+
+@each_family
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("lead", LEADS)
+def test_samples_and_means_have_the_shape_of_the_data(
+    family: likelihoods.Likelihood, event: tuple[int, ...], lead: tuple[int, ...]
+) -> None:
+    params = parameters(family, lead, event)
+    assert family.sample(params).shape == (*lead, ROWS, *event)
+    last = (6,) if isinstance(family, likelihoods.Categorical) else ()
+    assert family.mean(params).shape == (*lead, ROWS, *event, *last)
+    torch.testing.assert_close(
+        family.mean(params),
+        params.softmax(-1) if isinstance(family, likelihoods.Categorical) else as_torch(family, params).mean,
+    )
+
+
+@each_family
+def test_samples_follow_the_distribution(family: likelihoods.Likelihood) -> None:
+    n = 20_000
+    params = parameters(family, (), (3,), classes=4)
+    draws = family.sample(params.expand(n, *params.shape), torch.Generator().manual_seed(0)).double()
+    if isinstance(family, likelihoods.Categorical):
+        assert draws.unique().tolist() == [0, 1, 2, 3]
+        found = torch.stack([(draws == k).double().mean(0) for k in range(4)], -1)
+        spread = (params.softmax(-1) * (1 - params.softmax(-1))).sqrt()
+        assert ((found - params.softmax(-1)).abs() < 5 * spread / math.sqrt(n)).all()
+        return
+    p = as_torch(family, params)
+    if isinstance(family, likelihoods.Bernoulli):
+        assert draws.unique().tolist() == [0, 1]
+    assert ((draws.mean(0) - p.mean).abs() < 5 * p.stddev / math.sqrt(n)).all()
+    torch.testing.assert_close(draws.var(0), p.variance.detach(), rtol=0.1, atol=0.01)
+
+
+@pytest.mark.parametrize("family", [likelihoods.Gaussian(0.5), likelihoods.Laplace(0.5)])
+def test_real_samples_pass_a_kolmogorov_smirnov_test(family: likelihoods.Likelihood) -> None:
+    from scipy import stats
+
+    draws = family.sample(torch.full((20_000,), 1.5), torch.Generator().manual_seed(1)).numpy()
+    law = stats.norm(1.5, 0.5) if isinstance(family, likelihoods.Gaussian) else stats.laplace(1.5, 0.5)
+    assert stats.kstest(draws, law.cdf).pvalue > 1e-3
+
+
+@each_family
+def test_the_same_generator_gives_the_same_sample(family: likelihoods.Likelihood) -> None:
+    params = parameters(family, (2,), (3,))
+    one, same = (family.sample(params, torch.Generator().manual_seed(5)) for _ in range(2))
+    other = family.sample(params, torch.Generator().manual_seed(6))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_laplace_sample_is_finite_even_where_the_uniform_number_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "rand", lambda *shape, **options: torch.zeros(2, 3))
+    assert likelihoods.Laplace().sample(torch.zeros(2, 3)).isfinite().all()
+
+
+# -- Columns as they are stored ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [likelihoods.Bernoulli(), likelihoods.Gaussian(), likelihoods.Laplace()])
+def test_bytes_become_levels_from_zero_to_one(family: likelihoods.Likelihood) -> None:
+    column = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
+    prepared = family.prepare(column, torch.float32)
+    assert prepared.dtype == torch.float32
+    torch.testing.assert_close(prepared, torch.tensor([[0.0, 0.2, 1.0]]))
+    assert column.tolist() == [[0, 51, 255]]  # the stored column is left alone
+
+
+def test_other_numbers_are_cast_unchanged() -> None:
+    assert likelihoods.Bernoulli().prepare(torch.tensor([True, False]), torch.float32).tolist() == [1.0, 0.0]
+    assert likelihoods.Gaussian().prepare(torch.tensor([-3, 300]), torch.float64).tolist() == [-3.0, 300.0]
+    stored = torch.tensor([0.5])
+    assert likelihoods.Gaussian().prepare(stored, torch.float64).dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool])
+def test_class_numbers_of_any_integer_type_become_int64(dtype: torch.dtype) -> None:
+    prepared = likelihoods.Categorical().prepare(torch.tensor([0, 1, 1]).to(dtype), torch.float32)
+    assert prepared.dtype == torch.int64
+    assert prepared.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_class_numbers_as_floats_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(DataError, match="must be integers"):
+        likelihoods.Categorical().prepare(torch.tensor([0.0, 1.0]).to(dtype), torch.float32)
+
+
+def test_impossible_values_are_found_where_they_are() -> None:
+    nan, inf = math.nan, math.inf
+    x = torch.tensor([[0.0, 1.0, 0.5, -0.1, 1.1, nan, inf, -inf]])
+    bad, possible = likelihoods.Bernoulli().impossible(x, torch.zeros(1, 8))
+    assert bad.tolist() == [[False] * 3 + [True] * 5]
+    assert "[0, 1]" in possible
+    for family in (likelihoods.Gaussian(), likelihoods.Laplace()):
+        bad, possible = family.impossible(x, torch.zeros(1, 8))
+        assert bad.tolist() == [[False] * 5 + [True] * 3]
+        assert "finite" in possible
+    bad, possible = likelihoods.Categorical().impossible(torch.tensor([-1, 0, 3, 4]), torch.zeros(1, 4))
+    assert bad.tolist() == [True, False, False, True]
+    assert "0 to 3" in possible
+
+
+# -- Bernoulli ---------------------------------------------------------------------------------------------------
+
+
+def test_grey_levels_are_scored_by_their_cross_entropy() -> None:
+    x, logits = torch.rand(4, 7).double(), torch.randn(4, 7).double()
+    p = 1 / (1 + torch.exp(-logits))
+    expected = (x * p.log() + (1 - x) * (1 - p).log()).sum(-1)
+    torch.testing.assert_close(likelihoods.Bernoulli().log_prob(logits, x), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("target", [0.0, 0.3, 1.0])
+def test_saturated_logits_give_the_exact_cross_entropy_and_gradient(target: float, dtype: torch.dtype) -> None:
+    logits = torch.tensor([[-1e4, -100.0, 100.0, 1e4]], dtype=dtype, requires_grad=True)
+    x = torch.full((1, 4), target, dtype=dtype)
+    value = likelihoods.Bernoulli().elementwise(logits, x)
+    # log(1 − σ(l)) is −l for a large l and 0 for a very negative one, and log σ(l) its mirror image
+    expected = [target * -1e4, target * -100, (1 - target) * -100, (1 - target) * -1e4]
+    torch.testing.assert_close(value.detach()[0], torch.tensor(expected, dtype=dtype), rtol=1e-5, atol=1e-6)
+    value.sum().backward()
+    slope = torch.tensor([target, target, target - 1, target - 1], dtype=dtype)
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad[0], slope, rtol=1e-5, atol=1e-6)
+
+
+def test_saturated_class_logits_give_finite_log_prob_and_gradient() -> None:
+    logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4]], requires_grad=True)
+    value = likelihoods.Categorical().log_prob(logits, torch.tensor([1, 2]))
+    torch.testing.assert_close(value.detach(), torch.tensor([-2e4, -math.log(2)]))
+    value.sum().backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[-1.0, 1.0, 0.0], [0.0, -0.5, 0.5]]))
+
+
+# -- Scale -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [likelihoods.Gaussian, likelihoods.Laplace])
+def test_a_learned_scale_is_a_parameter_with_the_right_gradient_and_a_fixed_one_is_not(
+    kind: type[likelihoods.Gaussian] | type[likelihoods.Laplace],
+) -> None:
+    learned, fixed = kind(0.5, learned=True).double(), kind(0.5).double()
+    assert [name for name, _ in learned.named_parameters()] == ["log_scale"]
+    assert list(fixed.parameters()) == []
+    assert "log_scale" in fixed.state_dict()  # a checkpoint keeps it all the same
+    x, params = torch.randn(3, 2).double(), torch.randn(3, 2).double()
+    learned.log_prob(params, x).sum().backward()
+    step = 1e-6
+    values = []
+    for sign in (1, -1):
+        moved = kind(0.5).double()
+        moved.log_scale.add_(sign * step)
+        values.append(moved.log_prob(params, x).sum())
+    torch.testing.assert_close(learned.log_scale.grad, (values[0] - values[1]) / (2 * step), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_a_scale_that_is_not_positive_and_finite_is_refused(scale: float) -> None:
+    with pytest.raises(DataError, match="scale of Gaussian must be positive"):
+        likelihoods.Gaussian(scale)
+
+
+# -- A decoder's output ------------------------------------------------------------------------------------------
+
+
+def test_a_flat_output_is_arranged_as_the_image_it_stands_for() -> None:
+    flat = torch.arange(2 * 3 * 6.0).reshape(6, 6)
+    arranged = likelihoods.Bernoulli().arrange(flat, torch.Size([2, 3]), torch.Size([1, 2, 3]))
+    assert arranged.shape == (2, 3, 1, 2, 3)
+    assert torch.equal(arranged[1, 2, 0].flatten(), flat[5])
+
+
+def test_one_output_serves_a_scalar_event() -> None:
+    arranged = likelihoods.Gaussian().arrange(torch.ones(6, 1), torch.Size([2, 3]), torch.Size([]))
+    assert arranged.shape == (2, 3)
+
+
+def test_an_output_of_another_size_than_the_data_is_refused() -> None:
+    with pytest.raises(DataError, match=r"6 values a row .* but the data has 5"):
+        likelihoods.Gaussian().arrange(torch.zeros(4, 6), torch.Size([4]), torch.Size([5]))
+    with pytest.raises(DataError, match=r"classes at 1 positions a row .* but the data has 3"):
+        likelihoods.Categorical().arrange(torch.zeros(4, 12), torch.Size([4]), torch.Size([3]))
+    with pytest.raises(DataError, match=r"classes at 3 positions a row .* but the data has 1"):
+        likelihoods.Categorical().arrange(torch.zeros(4, 3, 12), torch.Size([4]), torch.Size([]))
+
+
+def test_a_family_without_a_density_says_so() -> None:
+    bare, x = likelihoods.Likelihood(), torch.zeros(1, 1)
+    for ask in (lambda: bare.log_prob(x, x), lambda: bare.mean(x), lambda: bare.sample(x)):
+        with pytest.raises(TypeError, match="Likelihood"):
+            ask()
