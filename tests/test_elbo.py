@@ -1,5 +1,455 @@
-from tests.oracle import LinearGaussian
+"""The objective against a plain loop over rows and terms, and against everything a missing value could do to it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import cast
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mvae import likelihoods
+from mvae.data.table import Table
+from mvae.elbo import Objective
+from mvae.modality import Modality
+from mvae.models.mvae import MVAE
+from mvae.networks.mlp import LabelEncoder, mlp
+from mvae.subsets import Terms, mvae_terms
+from tests.oracle import any_plan, mvae_plan, naive_loss
+
+KINDS = ["image", "label", "signal", "robust", "tags"]  # one of each likelihood, two of them with classes
 
 
-def test_import() -> None:
-    assert LinearGaussian(1, [1], 0).names == ["x1"]
+def modality(kind: str, latent: int, weight: float = 1.0) -> Modality:
+    """A small modality in float64, of each kind of event and likelihood."""
+    out = 2 * latent
+    match kind:
+        case "image":
+            parts = mlp(6, out, [5]), mlp(latent, 6, [5]), likelihoods.Bernoulli()
+        case "label":
+            parts = LabelEncoder(3, out, hidden=4), nn.Linear(latent, 3), likelihoods.Categorical()
+        case "signal":
+            parts = mlp(4, out, [5]), nn.Linear(latent, 4), likelihoods.Gaussian(0.7, learned=True)
+        case "robust":
+            parts = mlp(2, out, [5]), nn.Linear(latent, 2), likelihoods.Laplace(1.3)
+        case _:
+            encoder = nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(6, out))
+            decoder = nn.Sequential(nn.Linear(latent, 15), nn.Unflatten(1, (3, 5)))
+            parts = encoder, decoder, likelihoods.Categorical()
+    return Modality(*parts, weight).double()
+
+
+def column(kind: str, rows: int) -> Tensor:
+    """Random values; the image is stored as bytes of shape (2, 3), which a flat decoder serves."""
+    match kind:
+        case "image":
+            return torch.randint(0, 256, (rows, 2, 3), dtype=torch.uint8)
+        case "label":
+            return torch.randint(0, 3, (rows,))
+        case "signal":
+            return torch.randn(rows, 4)
+        case "robust":
+            return torch.randn(rows, 2).double()
+        case _:
+            return torch.randint(0, 5, (rows, 3))
+
+
+def model_of(kinds: list[str], latent: int = 2, weights: Mapping[str, float] | None = None, **options: int) -> MVAE:
+    weights = weights or {}
+    return MVAE({kind: modality(kind, latent, weights.get(kind, 1.0)) for kind in kinds}, latent, **options)
+
+
+def masked(columns: Mapping[str, Tensor]) -> Table:
+    """A table in which a random half of the cells is missing, and no row is empty."""
+    names, rows = list(columns), len(next(iter(columns.values())))
+    present = torch.rand(rows, len(names)) < 0.5
+    present[torch.arange(rows), torch.randint(0, len(names), (rows,))] = True
+    return Table(columns, {name: present[:, i] for i, name in enumerate(names)})
+
+
+def noise_for(model: MVAE, terms: Terms, rows: int) -> Tensor:
+    return torch.randn(len(terms.names), rows, model.latent_dim, dtype=torch.float64)
+
+
+def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """The gradient of every parameter; zero for one that had no part in it."""
+    named = dict(model.named_parameters())
+    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
+
+
+def assert_same(model: MVAE, one: Tensor, other: Tensor) -> None:
+    """Same value, same gradient of every parameter, to float64's accuracy."""
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    expected = gradients(model, other)
+    for name, gradient in gradients(model, one).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# -- The oracle --------------------------------------------------------------------------------------------------
+
+
+@given(
+    kinds=st.permutations(KINDS).flatmap(lambda p: st.integers(1, len(p)).map(lambda n: p[:n])),
+    rows=st.integers(1, 4),
+    latent=st.integers(1, 3),
+    k=st.integers(0, 3),
+    distinct=st.booleans(),
+    complete=st.booleans(),
+    own_weights=st.booleans(),
+    beta=st.floats(0, 2),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_objective_is_eq5_for_every_row_term_weight_and_gradient(
+    kinds: list[str],
+    rows: int,
+    latent: int,
+    k: int,
+    distinct: bool,
+    complete: bool,
+    own_weights: bool,
+    beta: float,
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    lam = {kind: 50 * torch.rand(()).item() for kind in kinds}
+    model = model_of(kinds, latent, lam, random_subsets=k, distinct_terms=distinct)
+    columns = {kind: column(kind, rows) for kind in kinds}
+    batch = Table(columns) if complete else masked(columns)
+    terms = model.terms(batch.presence(model.names))
+    if own_weights:  # a plan may bring its own λ, as JMVAE's and TELBO's do
+        terms = replace(terms, likelihood_weight=3 * torch.rand(len(terms.names), len(kinds)).double())
+    noise = noise_for(model, terms, rows)
+    fast = model.loss(batch, terms, beta=beta, noise=noise).loss
+    assert_same(model, fast, naive_loss(model, batch, mvae_plan(model, batch, terms, distinct), noise, beta))
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_terms_may_score_something_else_than_they_are_given(complete: bool) -> None:
+    model, rows = model_of(["image", "label", "signal"]), 4
+    columns = {kind: column(kind, rows) for kind in model.names}
+    batch = Table(columns) if complete else masked(columns)
+    present = batch.presence(model.names)
+    shape = 3, len(present), 3
+    given_, of = ((torch.rand(shape) < 0.5) & present for _ in range(2))
+    terms = Terms(("a", "b", "c"), given_, of, torch.rand(shape[:2]))
+    noise = noise_for(model, terms, rows)
+    fast = model.loss(batch, terms, beta=0.5, noise=noise).loss
+    assert_same(model, fast, naive_loss(model, batch, any_plan(model, rows, terms), noise, 0.5))
+
+
+def test_a_mask_for_each_row_gives_what_one_mask_for_all_rows_gives() -> None:
+    model, rows = model_of(KINDS, random_subsets=2), 5
+    batch = Table({kind: column(kind, rows) for kind in KINDS})
+    dense = model.terms(batch.presence(model.names))
+    assert dense.given.shape[1] == 1
+    gathered = Terms(
+        dense.names, dense.given.expand(-1, rows, -1), dense.of.expand(-1, rows, -1), dense.weight.expand(-1, rows)
+    )
+    noise = noise_for(model, dense, rows)
+    assert_same(model, model.loss(batch, dense, noise=noise).loss, model.loss(batch, gathered, noise=noise).loss)
+
+
+def test_one_modality_is_a_plain_vae() -> None:
+    model = model_of(["signal"])
+    x, noise = column("signal", 6), torch.randn(1, 6, 2).double()
+    result = model.loss(Table({"signal": x}), beta=0.3, noise=noise)
+    assert result.terms.names == ("full",)
+    signal = model.modalities["signal"]
+    mean, log_var = signal.encoder(x.double()).chunk(2, -1)
+    variance = 1 / (1 + torch.exp(-log_var))  # the prior expert has its say here too
+    mean = variance * torch.exp(-log_var) * mean
+    output = signal.decoder(mean + variance.sqrt() * noise[0])
+    scale = cast("likelihoods.Gaussian", signal.likelihood).log_scale.exp()
+    log_prob = torch.distributions.Normal(output, scale).log_prob(x.double()).sum(-1)
+    kl = 0.5 * (variance + mean**2 - 1 - variance.log()).sum(-1)
+    assert_same(model, result.loss, -(log_prob - 0.3 * kl).mean())
+
+
+# -- What is reported --------------------------------------------------------------------------------------------
+
+
+def test_reported_sums_are_over_the_scored_pairs_and_make_up_the_loss() -> None:
+    model, rows = model_of(["image", "label", "signal"], weights={"label": 50.0}, random_subsets=2), 5
+    batch = masked({kind: column(kind, rows) for kind in model.names})
+    terms = model.terms(batch.presence(model.names))
+    noise = noise_for(model, terms, rows)
+    result = model.loss(batch, terms, beta=0.5, noise=noise)
+    plan = [term for row in mvae_plan(model, batch, terms) for term in row]
+    sums = result.sums()
+    total = 0.0
+    for name in model.names:
+        value, count = sums[f"reconstruction/{name}"]
+        assert count == sum(name in term.of for term in plan)
+        total += model.modalities[name].weight * value.item()
+    for t, name in enumerate(terms.names):
+        value, count = sums[f"kl/{name}"]
+        assert count == sum(term.t == t for term in plan)
+        total += 0.5 * value.item()
+    assert total / rows == pytest.approx(result.loss.item(), rel=1e-9)
+    assert not any(value.requires_grad for value, _ in sums.values())  # no graph is kept alive by a metric
+
+
+def test_a_row_counts_the_same_whatever_its_neighbours_have() -> None:
+    """The loss is the mean over rows of each row's own sum: rare patterns do not weigh more."""
+    model, rows = model_of(["image", "label", "signal"]), 6
+    columns = {kind: column(kind, rows) for kind in model.names}
+    has_label = torch.tensor([False] * 5 + [True])  # one row in six has the label
+    batch = Table(columns, {"label": has_label})
+    terms = model.terms(batch.presence(model.names))
+    noise = noise_for(model, terms, rows)
+    together = model.loss(batch, terms, noise=noise).loss
+    alone = []
+    for row in range(rows):
+        one = batch.take([row])
+        own = model.terms(one.presence(model.names))
+        alone.append(model.loss(one, own, noise=noise[[terms.names.index(n) for n in own.names], row : row + 1]).loss)
+    assert_same(model, together, torch.stack(alone).mean())
+
+
+def test_lambda_weighs_its_modality_in_every_term_alike() -> None:
+    columns = {kind: column(kind, 4) for kind in ["image", "label", "signal"]}
+    batch = Table(columns)
+    light = model_of(list(columns), random_subsets=3, distinct_terms=False)
+    heavy = model_of(list(columns), random_subsets=3, weights={"label": 50.0})
+    heavy.load_state_dict(light.state_dict())
+    terms = light.terms(batch.presence(light.names))
+    noise = noise_for(light, terms, 4)
+    for t, name in enumerate(terms.names):
+        only = Terms((name,), terms.given[t : t + 1], terms.of[t : t + 1], terms.weight[t : t + 1])
+        one, other = (model.loss(batch, only, noise=noise[t : t + 1]) for model in (light, heavy))
+        difference = -49 * one.log_prob["label"].sum() / 4
+        torch.testing.assert_close(other.loss - one.loss, difference, rtol=1e-9, atol=1e-9)
+        assert (difference != 0) == bool(terms.of[t, 0, 1])
+
+
+# -- Missing values ----------------------------------------------------------------------------------------------
+
+
+def with_missing(batch: Table, fill: Mapping[str, float]) -> Table:
+    """The same table with something else in its missing cells."""
+    columns = {}
+    for i, (name, values) in enumerate(batch.columns.items()):
+        filled = cast("Tensor", values).clone()
+        filled[~batch.present[:, i]] = fill[name]
+        columns[name] = filled
+    return Table(columns, {name: batch.present[:, i] for i, name in enumerate(batch.names)})
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        {"image": 255, "label": 2, "signal": float("nan"), "robust": float("nan"), "tags": 4},
+        {"image": 7, "label": -1, "signal": float("inf"), "robust": -float("inf"), "tags": -1},
+        {"image": 1, "label": 10**12, "signal": 3e38, "robust": 1e300, "tags": 99},
+    ],
+)
+def test_nothing_that_stands_in_a_missing_cell_has_any_influence(fill: dict[str, float]) -> None:
+    model, rows = model_of(KINDS, random_subsets=2), 12
+    zeros = with_missing(masked({kind: column(kind, rows) for kind in KINDS}), dict.fromkeys(KINDS, 0))
+    terms = model.terms(zeros.presence(model.names))
+    noise = noise_for(model, terms, rows)
+
+    def outcome(batch: Table) -> tuple[Objective, dict[str, Tensor], Tensor]:
+        result = model.loss(batch, terms, noise=noise)
+        return result, gradients(model, result.loss), model.posterior(batch).mean
+
+    clean, clean_gradients, clean_mean = outcome(zeros)
+    other, other_gradients, other_mean = outcome(with_missing(zeros, fill))
+    assert torch.equal(clean.loss, other.loss)
+    assert torch.equal(clean.kl, other.kl)
+    assert torch.equal(clean_mean, other_mean)
+    assert all(torch.equal(clean.log_prob[name], other.log_prob[name]) for name in KINDS)
+    assert all(torch.equal(clean_gradients[name], other_gradients[name]) for name in clean_gradients)
+    assert clean.loss.isfinite()
+
+
+class Spy(nn.Module):
+    """Keeps what a network is given."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.detach().clone())
+        return self.network(x)
+
+
+def spied(model: MVAE) -> tuple[dict[str, Spy], dict[str, Spy]]:
+    encoders, decoders = {}, {}
+    for name, part in model.modalities.items():
+        part.encoder = encoders[name] = Spy(part.encoder)
+        part.decoder = decoders[name] = Spy(part.decoder)
+    return encoders, decoders
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_each_modality_is_encoded_once_for_its_rows_and_decoded_only_for_the_scored_pairs(complete: bool) -> None:
+    model, rows = model_of(KINDS, random_subsets=3), 10
+    columns = {kind: column(kind, rows) for kind in KINDS}
+    batch = Table(columns) if complete else masked(columns)
+    terms = model.terms(batch.presence(model.names))
+    plan = [term for row in mvae_plan(model, batch, terms) for term in row]
+    encoders, decoders = spied(model)
+    model.loss(batch, terms)
+    for i, name in enumerate(KINDS):
+        rows_of_it = model.modalities[name].prepare(columns[name])[batch.present[:, i]]
+        assert len(encoders[name].seen) == len(decoders[name].seen) == 1
+        assert torch.equal(encoders[name].seen[0], rows_of_it)
+        assert len(decoders[name].seen[0]) == sum(name in term.of for term in plan)
+
+
+def test_a_row_with_one_modality_is_decoded_once() -> None:
+    model = model_of(["image", "label"])
+    batch = Table({kind: column(kind, 8) for kind in model.names}, {"label": torch.arange(8) == 0})
+    _, decoders = spied(model)
+    model.loss(batch)
+    assert len(decoders["image"].seen[0]) == 2 + 7  # full and single of the pair, and one term of each other row
+    assert len(decoders["label"].seen[0]) == 2
+
+
+def test_batch_norm_is_fed_by_present_rows_and_scored_latents_only() -> None:
+    latent, rows = 2, 12
+    model = model_of(["image", "signal"], latent)
+    part = model.modalities["signal"]
+    part.encoder = nn.Sequential(nn.BatchNorm1d(4), part.encoder).double()
+    part.decoder = nn.Sequential(nn.BatchNorm1d(latent), part.decoder).double()
+    has = torch.arange(rows) % 3 == 0
+    signal = column("signal", rows).double()
+    signal[~has] = float("nan")
+    batch = Table({"image": column("image", rows), "signal": signal}, {"signal": has})
+    encoders, decoders = spied(model)
+    model.loss(batch).loss.backward()
+    norm = cast("nn.BatchNorm1d", cast("nn.Sequential", encoders["signal"].network)[0])
+    torch.testing.assert_close(norm.running_mean, 0.1 * signal[has].mean(0))
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * signal[has].var(0))
+    norm = cast("nn.BatchNorm1d", cast("nn.Sequential", decoders["signal"].network)[0])
+    (z,) = decoders["signal"].seen
+    assert len(z) == 2 * has.sum()  # full and single, of the rows that have it
+    torch.testing.assert_close(norm.running_mean, 0.1 * z.mean(0))
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("column_exists", [True, False])
+def test_a_modality_absent_from_a_whole_batch_is_as_if_the_model_had_none(column_exists: bool) -> None:
+    model, rows = model_of(["image", "label", "signal"], random_subsets=1), 5
+    columns = {kind: column(kind, rows) for kind in ["image", "signal"]}
+    if column_exists:
+        nobody = torch.zeros(rows, dtype=torch.bool)
+        batch = Table(columns | {"label": torch.full((rows,), -1)}, {"label": nobody})
+    else:
+        batch = Table(columns)
+    smaller = model_of(["image", "signal"])
+    own = {n: v for n, v in model.state_dict().items() if not n.startswith("_modalities.label.")}
+    smaller.load_state_dict(own)
+    terms = model.terms(batch.presence(model.names))
+    assert terms.names == ("full", "image", "signal")
+    noise = noise_for(model, terms, rows)
+    encoders, decoders = spied(model)
+    result = model.loss(batch, terms, noise=noise)
+    torch.testing.assert_close(result.loss, smaller.loss(Table(columns), noise=noise).loss, rtol=1e-12, atol=0)
+    assert encoders["label"].seen == decoders["label"].seen == []
+    assert all(g.abs().sum() == 0 for n, g in gradients(model, result.loss).items() if ".label." in n)
+
+
+def test_label_zero_is_a_value() -> None:
+    model = model_of(["image", "label"])
+    labels = torch.zeros(4, dtype=torch.int64)
+    result = model.loss(Table({"image": column("image", 4), "label": labels}))
+    assert (result.log_prob["label"][result.terms.names.index("label")] < 0).all()
+    given_zero = model.posterior({"label": [0]})
+    assert given_zero.precision.min() > 1  # it has been told something
+
+
+# -- Networks of every habit -------------------------------------------------------------------------------------
+
+
+class Halves(nn.Module):
+    """An encoder that returns views of one tensor; writing into one of them in place would break its backward."""
+
+    def __init__(self, inputs: int, latent: int):
+        super().__init__()
+        self.layer = nn.Linear(inputs, 2 * latent)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_var = self.layer(x).chunk(2, -1)
+        return mean, log_var
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_an_encoder_may_return_chunk_views(complete: bool) -> None:
+    model, rows = model_of(["image", "signal"]), 6
+    model.modalities["signal"].encoder = Halves(4, 2).double()
+    columns = {kind: column(kind, rows) for kind in model.names}
+    batch = Table(columns) if complete else masked(columns)
+    terms = model.terms(batch.presence(model.names))
+    noise = noise_for(model, terms, rows)
+    fast = model.loss(batch, terms, noise=noise).loss
+    assert_same(model, fast, naive_loss(model, batch, mvae_plan(model, batch, terms), noise))
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_networks_of_half_precision_train_with_posteriors_and_losses_in_float32(
+    dtype: torch.dtype, complete: bool
+) -> None:
+    model, rows = model_of(["image", "label"]), 6
+    columns = {kind: column(kind, rows) for kind in model.names}
+    batch = Table(columns) if complete else Table(columns, {"label": torch.arange(rows) < 3})
+    terms = model.terms(batch.presence(model.names))
+    noise = noise_for(model, terms, rows)
+    exact = model.loss(batch, terms, noise=noise).loss
+    model.to(dtype)
+    result = model.loss(batch, terms, noise=noise.float())
+    assert result.loss.dtype == result.kl.dtype == torch.float32
+    torch.testing.assert_close(result.loss.double(), exact, rtol=0.02, atol=0)
+    result.loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    model.loss(batch)  # with noise of its own
+    assert model.generate(batch.take([0]), n=2)["image"].shape == (2, 1, 6)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_autocast_changes_the_loss_only_by_rounding(complete: bool) -> None:
+    model, rows = model_of(["image", "label"]).float(), 6
+    columns = {kind: column(kind, rows) for kind in model.names}
+    batch = Table(columns) if complete else Table(columns, {"label": torch.arange(rows) < 3})
+    terms = model.terms(batch.presence(model.names))
+    noise = noise_for(model, terms, rows).float()
+    exact = model.loss(batch, terms, noise=noise).loss
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = model.loss(batch, terms, noise=noise)
+    assert result.loss.dtype == result.kl.dtype == torch.float32
+    torch.testing.assert_close(result.loss, exact, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("extreme", [-1e4, 1e4])
+def test_an_encoder_with_an_extreme_log_variance_gives_a_finite_loss_and_gradients(extreme: float) -> None:
+    model = model_of(["image", "signal"]).float()
+    layer = cast("nn.Linear", cast("nn.Sequential", model.modalities["signal"].encoder)[-1])
+    with torch.no_grad():
+        layer.bias[2:] = extreme
+    result = model.loss(Table({kind: column(kind, 5) for kind in model.names}))
+    assert result.loss.isfinite()
+    assert all(g.isfinite().all() for g in gradients(model, result.loss).values())
+
+
+def test_the_same_generator_gives_the_same_loss() -> None:
+    model = model_of(KINDS, random_subsets=2)
+    batch = masked({kind: column(kind, 6) for kind in KINDS})
+    one, same, other = (model.loss(batch, generator=torch.Generator().manual_seed(s)).loss for s in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_beta_that_is_a_tensor_counts_as_its_number() -> None:
+    model = model_of(["signal"])
+    batch, noise = Table({"signal": column("signal", 3)}), torch.randn(1, 3, 2).double()
+    terms = mvae_terms(batch.presence(model.names), model.names)
+    one, other = (model.loss(batch, terms, beta=beta, noise=noise).loss for beta in (0.25, torch.tensor(0.25)))
+    assert torch.equal(one, other)

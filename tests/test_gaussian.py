@@ -16,7 +16,8 @@ seeds = st.integers(0, 2**31)
 
 
 def normal(mean: float, variance: float) -> distributions.Normal:
-    return distributions.Normal(*torch.tensor([mean, variance**0.5], dtype=torch.float64))
+    loc, scale = torch.tensor([mean, variance**0.5], dtype=torch.float64)
+    return distributions.Normal(loc, scale)
 
 
 def moments(log_density: Tensor) -> tuple[float, float]:

@@ -15,7 +15,7 @@ not grow with samples × rows.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,7 +130,7 @@ def log_likelihood(
 def log_likelihoods(
     model: MultimodalVAE,
     table: Table,
-    queries: dict[str, tuple[Sequence[str], Sequence[str]]],
+    queries: Mapping[str, tuple[Sequence[str], Sequence[str]]],
     *,
     proposal: Sequence[str] | None = None,
     samples: int = 1000,

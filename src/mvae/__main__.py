@@ -1,0 +1,5 @@
+"""`python -m mvae` is `mvae`."""
+
+from mvae.cli import main
+
+main()

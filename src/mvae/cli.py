@@ -1,0 +1,277 @@
+"""The command line: parse, call one function, print. No logic.
+
+Nothing heavy is imported before a command needs it, so that help is instant.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mvae.runs import Evaluation, Run
+
+__all__ = ["main"]
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+SEED = click.option("--seed", default=0, show_default=True, help="Seed of every random draw.")
+DEVICE = click.option("--device", help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="MVAE_DATA",
+    help="Where datasets are ($MVAE_DATA). Default: a cache, filled by download.",
+)
+RUN = click.argument("run", type=click.Path(path_type=Path))
+
+
+def _common(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="mvae")
+def cli() -> None:
+    """Multimodal variational autoencoders: learn one joint model of several modalities, any of them missing.
+
+    \b
+    Start here:  mvae train digits
+    """
+
+
+@cli.command()
+@click.argument("dataset")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/DATASET]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
+@click.option("--recipe", default="coupled", show_default=True, help="coupled, or paper (Eq. 5 to the letter).")
+@click.option("--epochs", type=int, help="Passes over the data.  [default: the paper's]")
+@click.option("--anneal-epochs", type=int, help="β rises to 1 over these.  [default: the paper's share of the epochs]")
+@click.option("--batch-size", type=int, help="Rows a step.")
+@click.option("--learning-rate", type=float, help="Of Adam.")
+@click.option("--deterministic", is_flag=True, help="The same bits on a GPU too (slower).")
+@_common(DATA_DIR, SEED, DEVICE, JSON)
+def train(
+    dataset: str,
+    run_dir: Path | None,
+    resume: bool,
+    recipe: str,
+    epochs: int | None,
+    anneal_epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    deterministic: bool,
+    data_dir: Path | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Train on DATASET (digits, mnist) and show what was learned.
+
+    \b
+    Example:  mvae train digits
+              mvae train mnist --epochs 60 --run-dir runs/quick
+    """
+    from mvae import runs
+    from mvae.progress import Silent
+
+    run_dir = run_dir or Path("runs") / dataset
+    settings = runs.Settings.of(
+        dataset,
+        recipe,
+        seed,
+        epochs=epochs,
+        anneal_epochs=anneal_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    reporter = Silent() if as_json else None
+    run, history = runs.train(
+        settings,
+        run_dir,
+        resume=resume,
+        data_dir=data_dir,
+        device=device,
+        reporter=reporter,
+        deterministic=deterministic,
+    )
+    if history.interrupted:
+        click.echo(f"stopped in epoch {len(history.epochs) + 1}; go on with the same command and --resume", err=True)
+        sys.exit(1)
+    evaluation = runs.evaluate(run, rows=500, samples=1000)
+    picture = runs.each_class(run, "label", 12, seed, run_dir / "samples.png")
+    if as_json:
+        _print_json(
+            {"run": str(run_dir), "best_epoch": history.best_epoch, "picture": str(picture), **_plain(evaluation)}
+        )
+        return
+    _show(run, evaluation)
+    click.echo(f"\npicture: {picture}  (each row: samples for one label)")
+    click.echo(f"try next: mvae sample {run_dir} --given label=5 --n 64")
+
+
+@cli.command()
+@RUN
+@click.option("--rows", type=int, help="The first so many test rows.  [default: all]")
+@click.option("--samples", default=1000, show_default=True, help="Importance samples a row.")
+@click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the image]")
+@_common(DATA_DIR, SEED, DEVICE, JSON)
+def evaluate(
+    run: Path,
+    rows: int | None,
+    samples: int,
+    proposal: tuple[str, ...],
+    data_dir: Path | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Log-likelihoods of the test rows, with diagnostics (Tables 2, 3, 6, 7).
+
+    \b
+    Example:  mvae evaluate runs/mnist --rows 1000
+    """
+    from mvae import runs
+
+    opened = runs.open_run(run, data_dir=data_dir, device=device)
+    evaluation = runs.evaluate(opened, rows=rows, samples=samples, proposal=proposal or None, seed=seed)
+    if as_json:
+        _print_json({"run": str(run), **_plain(evaluation)})
+    else:
+        _show(opened, evaluation)
+
+
+@cli.command()
+@RUN
+@click.option("--given", multiple=True, help="What is known, as MODALITY=VALUE; repeat for several.")
+@click.option("--of", multiple=True, help="What to generate; repeat for several.  [default: all that is not given]")
+@click.option("--n", default=64, show_default=True, help="How many samples.")
+@click.option("--output", type=click.Path(path_type=Path), help="The PNG.  [default: RUN/sample.png]")
+@_common(DATA_DIR, SEED, DEVICE, JSON)
+def sample(
+    run: Path,
+    given: tuple[str, ...],
+    of: tuple[str, ...],
+    n: int,
+    output: Path | None,
+    data_dir: Path | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Samples from the prior, or given some modalities (Fig. 2): a PNG grid, and labels by name.
+
+    \b
+    Example:  mvae sample runs/mnist --given label=5 --n 64
+    """
+    from mvae import runs
+
+    opened = runs.open_run(run, data_dir=data_dir, device=device)
+    path = output or run / "sample.png"
+    picture, texts = runs.sample(opened, runs.parse_given(opened, given), n, seed, path, of)
+    if as_json:
+        _print_json({"run": str(run), "picture": picture and str(picture), "samples": texts})
+        return
+    if picture:
+        click.echo(f"picture: {picture}")
+    for name, values in texts.items():
+        click.echo(f"{name}: {' '.join(values)}")
+
+
+@cli.command()
+@RUN
+@_common(JSON)
+def info(run: Path, as_json: bool) -> None:
+    """A run's settings, progress and last metrics.
+
+    \b
+    Example:  mvae info runs/mnist
+    """
+    from mvae import checkpoint
+
+    settings = checkpoint.read_json(run / checkpoint.SETTINGS)
+    _, progress = checkpoint.load_state(run / checkpoint.CHECKPOINT)
+    rows = checkpoint.read_metrics(run)
+    if as_json:
+        _print_json({"settings": settings, "progress": progress, "last": rows[-1] if rows else None})
+        return
+    for name, value in (settings | {k: progress[k] for k in ("epoch", "best_epoch", "seconds")}).items():
+        click.echo(f"{name:16} {value}")
+    for name, value in (rows[-1] if rows else {}).items():
+        click.echo(f"  {name:40} {value:.4g}")
+
+
+def _plain(evaluation: "Evaluation") -> dict[str, Any]:
+    return {
+        "rows": evaluation.rows,
+        "samples": evaluation.samples,
+        "proposal": list(evaluation.proposal),
+        "likelihoods": {
+            name: {
+                "mean": value.mean,
+                "standard_error": value.standard_error,
+                "log_weight_variance": value.variance,
+                "effective_samples": float(value.effective_samples.mean()),
+                "pareto_k": float(value.pareto_k.mean()),
+            }
+            for name, value in evaluation.likelihoods.items()
+        },
+        "instruments": dict(evaluation.instruments),
+    }
+
+
+def _show(run: "Run", evaluation: "Evaluation") -> None:
+    """The table of likelihoods and the instruments."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
+        title_justify="left",
+    )
+    for heading in ("nats a row", "mean", "± s.e.", "var log w", "ESS", "k̂"):
+        table.add_column(heading, justify="left" if heading == "nats a row" else "right")
+    for name, value in evaluation.likelihoods.items():
+        numbers = (value.mean, value.standard_error, value.variance)
+        ess, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())
+        table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{ess:.0f}", f"{k:.2f}")
+    console = Console(highlight=False)
+    console.print(table)
+    legend = ", ".join(f"x{i + 1} = {name}" for i, name in enumerate(run.model.names))
+    console.print(legend)
+    if (gap := evaluation.label_gap()) is not None:
+        console.print(f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log 1/10 = −2.30 for ten equal labels)")
+    for name, value in evaluation.instruments.items():
+        if name.startswith(("accuracy", "coupling", "active units")):
+            console.print(f"{name:28} {value:.3f}")
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value))
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2, anything else that fails is 1."""
+    from mvae.errors import MvaeError, UserError
+
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(1)
+    except MvaeError as error:
+        click.echo(f"mvae: {error}", err=True)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,309 @@
+"""A run: one experiment trained into a directory, and what can be asked of it afterwards."""
+
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import mvae
+from mvae.checkpoint import CHECKPOINT, SETTINGS, best_weights, load_weights, read_json, write_json
+from mvae.data.splits import Splits
+from mvae.data.table import Table
+from mvae.errors import QueryError, RunError, SettingsError
+from mvae.estimators import LogLikelihood, log_likelihoods
+from mvae.experiments import build, experiment
+from mvae.likelihoods import Categorical
+from mvae.metrics import validate
+from mvae.models.mvae import MVAE
+from mvae.progress import Reporter
+from mvae.report.grid import read_image, save_grid
+from mvae.training import History, fit
+
+__all__ = ["Run", "Settings", "evaluate", "open_run", "parse_given", "sample", "train"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What identifies a run; stored in its run.json."""
+
+    dataset: str
+    recipe: str
+    epochs: int
+    anneal_epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+    @classmethod
+    def of(cls, dataset: str, recipe: str = "coupled", seed: int = 0, **changed: Any) -> "Settings":
+        """The experiment's own settings, except those given (and not None).
+
+        Shorter training is annealed for the same share of it.
+
+        Raises:
+            SettingsError: an unknown dataset.
+        """
+        what = experiment(dataset)
+        values = {
+            "epochs": what.epochs,
+            "anneal_epochs": what.anneal_epochs,
+            "batch_size": what.batch_size,
+            "learning_rate": what.learning_rate,
+        }
+        changed = {name: value for name, value in changed.items() if value is not None}
+        if "epochs" in changed and "anneal_epochs" not in changed:
+            changed["anneal_epochs"] = round(changed["epochs"] * what.anneal_epochs / what.epochs)
+        return cls(dataset=dataset, recipe=recipe, seed=seed, **(values | changed))
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained model with its data."""
+
+    directory: Path
+    settings: Settings
+    model: MVAE
+    splits: Splits
+    progress: dict[str, Any]
+
+
+def device_named(name: str | None) -> torch.device:
+    """A device by name; None takes a GPU where there is one.
+
+    Raises:
+        SettingsError: the name is none, or the device is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"no device {name!r} here ({str(error).splitlines()[0]}): try --device cpu") from None
+    return device
+
+
+def train(
+    settings: Settings,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    reporter: Reporter | None = None,
+    deterministic: bool = False,
+) -> tuple[Run, History]:
+    """Train a run, or go on with one.
+
+    Raises:
+        RunError: the directory holds another run, or (to resume) none. DataError: data absent or damaged.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    path = run_dir / SETTINGS
+    if resume:
+        settings = _same_settings(run_dir, settings)
+    elif path.exists():
+        raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
+    splits = experiment(settings.dataset).load(data_dir)
+    model = build(experiment(settings.dataset), settings.recipe, settings.seed).to(device_named(device))
+    if not resume:
+        write_json(path, {"format": FORMAT, **asdict(settings), **_circumstances(model.device)})
+    history = fit(
+        model,
+        splits.train,
+        epochs=settings.epochs,
+        validation=splits.validation,
+        anneal_epochs=settings.anneal_epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=settings.seed,
+        run_dir=run_dir,
+        resume=resume and (run_dir / CHECKPOINT).exists(),  # a run killed before its first checkpoint starts again
+        reporter=reporter,
+    )
+    return Run(run_dir, settings, model, splits, {"best_epoch": history.best_epoch}), history
+
+
+def _circumstances(device: torch.device) -> dict[str, Any]:
+    on = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {
+        "command": " ".join(["mvae", *sys.argv[1:]]),
+        "mvae": mvae.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": on,
+    }
+
+
+def read_settings(run_dir: Path) -> Settings:
+    """The settings in a run directory.
+
+    Raises:
+        RunError: it is none, or of a newer version of this library.
+    """
+    if not (run_dir / SETTINGS).is_file():
+        raise RunError(f"{run_dir} is not a run directory: it has no {SETTINGS}. Train one: mvae train digits")
+    stored = read_json(run_dir / SETTINGS)
+    try:
+        if stored["format"] != FORMAT:
+            raise RunError(f"{run_dir / SETTINGS} has format {stored['format']}; this version reads format {FORMAT}")
+        return Settings(**{field.name: stored[field.name] for field in fields(Settings)})
+    except KeyError as error:
+        raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
+
+
+def _same_settings(run_dir: Path, asked: Settings) -> Settings:
+    stored = read_settings(run_dir)
+    differ = [f"{k} was {v!r}, now {asdict(asked)[k]!r}" for k, v in asdict(stored).items() if asdict(asked)[k] != v]
+    if differ:
+        raise RunError(f"{run_dir} cannot be resumed with other settings: {'; '.join(differ)}")
+    return stored
+
+
+def open_run(run_dir: Path, *, data_dir: Path | None = None, device: str | None = None) -> Run:
+    """A run's model with its best weights, and its data.
+
+    Raises:
+        RunError: not a run directory, no checkpoint yet, damaged, or of another model. DataError: its data is absent.
+    """
+    settings = read_settings(run_dir)
+    what = experiment(settings.dataset)
+    weights, progress = best_weights(run_dir)
+    model = build(what, settings.recipe, settings.seed)
+    load_weights(model, weights, run_dir / CHECKPOINT)
+    model = model.to(device_named(device)).eval()
+    return Run(run_dir, settings, model, what.load(data_dir), progress)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Likelihoods by name, and the instruments on the same rows."""
+
+    likelihoods: Mapping[str, LogLikelihood]
+    instruments: Mapping[str, float]
+    rows: int
+    proposal: tuple[str, ...]
+    samples: int
+
+    def label_gap(self) -> float | None:
+        """mean log p(x1, x2) − mean log p(x1 | x2): log p(x2), −2.30 for ten labels of equal share (a check)."""
+        names = list(self.likelihoods)
+        if len(names) < 3:
+            return None
+        return self.likelihoods[names[1]].mean - self.likelihoods[names[2]].mean
+
+
+def evaluate(
+    run: Run, *, rows: int | None = None, samples: int = 1000, proposal: tuple[str, ...] | None = None, seed: int = 0
+) -> Evaluation:
+    """Tables 2 and 3 for one run: log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics.
+
+    Args:
+        run: what `open_run` gave.
+        rows: the first so many test rows; default all.
+        samples: importance samples a row.
+        proposal: modalities of q(z | ·) that samples come from; default the first one, as in Table 2.
+        seed: of the draws.
+
+    Raises:
+        QueryError: an unknown modality, rows < 1.
+    """
+    if rows is not None and rows < 1:
+        raise QueryError(f"rows must be at least 1, not {rows}")
+    table = run.splits.test if rows is None else run.splits.test.take(slice(0, rows))
+    first, *others = run.model.names
+    queries: dict[str, tuple[list[str], list[str]]] = {"log p(x1)": ([first], [])}
+    if others:
+        queries |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
+    proposal = proposal or (first,)
+    likelihoods = log_likelihoods(run.model, table, queries, proposal=proposal, samples=samples, seed=seed)
+    return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)
+
+
+def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
+    """``("label=5",)`` as one row of data; a class by name or number, an image by file, numbers by commas.
+
+    Raises:
+        QueryError: an unknown modality, or a value it cannot have.
+    """
+    row: dict[str, Tensor] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise QueryError(f"--given {text!r}: write MODALITY=VALUE, for example label=5")
+        run.model.require_known([name])
+        column = run.splits.test.columns[name]
+        if isinstance(run.model.modalities[name].likelihood, Categorical):
+            classes = run.splits.classes.get(name, ())
+            lowered = [c.lower() for c in classes]
+            if value.lower() in lowered:
+                row[name] = torch.tensor([lowered.index(value.lower())])
+            else:
+                raise QueryError(f"--given {text!r}: {name} is one of {', '.join(classes)}")
+        elif column.ndim == 4:
+            row[name] = read_image(Path(value), tuple(column.shape[1:]))
+        else:
+            try:
+                row[name] = torch.tensor([[float(part) for part in value.split(",")]])
+            except ValueError:
+                raise QueryError(f"--given {text!r}: numbers separated by commas are needed") from None
+    return row or None
+
+
+def sample(
+    run: Run, given: dict[str, Tensor] | None, n: int, seed: int, path: Path, of: tuple[str, ...] = ()
+) -> tuple[Path | None, dict[str, list[str]]]:
+    """n samples given a row (or nothing): images as a PNG grid at ``path`` (means, as in Fig. 2), classes by name.
+
+    Returns:
+        The picture written (None where no image was asked for), and other modalities' samples as text.
+
+    Raises:
+        QueryError: n < 1 or an unknown modality.
+    """
+    of = of or tuple(name for name in run.model.names if name not in (given or {}))
+    generator = torch.Generator(run.model.device).manual_seed(seed)
+    table = None if given is None else Table(given)
+    picture, texts = None, {}
+    drawn = _draw(run.model, table, of, n, generator)
+    for name in of:
+        if run.splits.test.columns[name].ndim == 4:
+            picture = path if picture is None else path.with_name(f"{path.stem}-{name}{path.suffix}")
+            save_grid(drawn[name][:, 0], picture)
+        else:
+            classes = run.splits.classes.get(name)
+            values = drawn[name][:, 0].tolist()
+            texts[name] = [classes[v] if classes else str(v) for v in values]
+    return picture, texts
+
+
+def _draw(
+    model: MVAE, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Samples, of images their means: both from the same z."""
+    state = generator.get_state()
+    drawn = model.generate(table, of=of, n=n, generator=generator)
+    generator.set_state(state)
+    means = model.generate(table, of=of, n=n, mean=True, generator=generator)
+    return {name: means[name] if means[name].dim() == 5 else drawn[name] for name in of}
+
+
+def each_class(run: Run, name: str, n: int, seed: int, path: Path) -> Path:
+    """A picture with one row of n conditional samples for each class of a modality."""
+    generator = torch.Generator(run.model.device).manual_seed(seed)
+    classes = run.splits.classes[name]
+    table = Table({name: torch.arange(len(classes))})
+    image = next(m for m in run.model.names if run.splits.test.columns[m].ndim == 4)
+    images = run.model.generate(table, of=[image], n=n, mean=True, generator=generator)[image]
+    save_grid(images.transpose(0, 1).flatten(0, 1), path, columns=n)
+    return path
