@@ -47,8 +47,12 @@ def eq5(has: Sequence[str], drawn: Mapping[str, frozenset[str]], distinct: bool 
     return terms
 
 
-def mvae_plan(model: MultimodalVAE, batch: Table, terms: Terms, distinct: bool = True) -> list[list[Term]]:
-    """Eq. 5's terms of each row; of ``terms`` only the drawn subsets and the places of the noise are used."""
+def mvae_plan(model: MVAE, batch: Table, terms: Terms, lam: Tensor | None = None) -> list[list[Term]]:
+    """Eq. 5's terms of each row, and the model's cross terms.
+
+    Of ``terms`` only the drawn subsets and the places of the noise are used. ``lam`` replaces the modalities' own λ
+    in each term, ``terms modalities``.
+    """
     plan = []
     for row in range(len(batch)):
         has = [name for name in model.names if name in batch.names and batch.present[row, batch.names.index(name)]]
@@ -58,10 +62,14 @@ def mvae_plan(model: MultimodalVAE, batch: Table, terms: Terms, distinct: bool =
                 mask = terms.given[t, row if terms.given.shape[1] > 1 else 0]
                 drawn[name] = frozenset(n for n, taken in zip(model.names, mask.tolist(), strict=True) if taken)
         row_terms = []
-        for name, subset in eq5(has, drawn, distinct).items():
+        for name, subset in eq5(has, drawn, model.distinct_terms).items():
             t = terms.names.index(name)
-            lam = model.weights if terms.likelihood_weight is None else terms.likelihood_weight[t].tolist()
-            row_terms.append(Term(t, subset, subset, dict(zip(model.names, lam, strict=True))))
+            weights = model.weights if lam is None else lam[t].tolist()
+            row_terms.append(Term(t, subset, subset, dict(zip(model.names, weights, strict=True))))
+        for source in model.cross_from:
+            if source in has and len(has) > 1:
+                t = terms.names.index(f"{source} to all")
+                row_terms.append(Term(t, frozenset([source]), frozenset(has), dict.fromkeys(model.names, 1.0)))
         plan.append(row_terms)
     return plan
 

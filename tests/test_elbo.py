@@ -1,6 +1,6 @@
 """The objective against a plain loop over rows and terms, and against everything a missing value could do to it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -56,9 +56,16 @@ def column(kind: str, rows: int) -> Tensor:
             return torch.randint(0, 5, (rows, 3))
 
 
-def model_of(kinds: list[str], latent: int = 2, weights: Mapping[str, float] | None = None, **options: int) -> MVAE:
-    weights = weights or {}
-    return MVAE({kind: modality(kind, latent, weights.get(kind, 1.0)) for kind in kinds}, latent, **options)
+def model_of(
+    kinds: list[str],
+    latent: int = 2,
+    weights: Mapping[str, float] | None = None,
+    k: int = 0,
+    distinct: bool = True,
+    cross_from: Sequence[str] = (),
+) -> MVAE:
+    parts = {kind: modality(kind, latent, (weights or {}).get(kind, 1.0)) for kind in kinds}
+    return MVAE(parts, latent, random_subsets=k, distinct_terms=distinct, cross_from=cross_from)
 
 
 def masked(columns: Mapping[str, Tensor]) -> Table:
@@ -71,6 +78,10 @@ def masked(columns: Mapping[str, Tensor]) -> Table:
 
 def noise_for(model: MVAE, terms: Terms, rows: int) -> Tensor:
     return torch.randn(len(terms.names), rows, model.latent_dim, dtype=torch.float64)
+
+
+def log_prob(result: Objective, name: str) -> Tensor:
+    return result.log_prob[result.modalities.index(name)]
 
 
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
@@ -99,6 +110,7 @@ def assert_same(model: MVAE, one: Tensor, other: Tensor) -> None:
     distinct=st.booleans(),
     complete=st.booleans(),
     own_weights=st.booleans(),
+    crossed=st.booleans(),
     beta=st.floats(0, 2),
     seed=st.integers(0, 2**31),
 )
@@ -111,20 +123,23 @@ def test_the_objective_is_eq5_for_every_row_term_weight_and_gradient(
     distinct: bool,
     complete: bool,
     own_weights: bool,
+    crossed: bool,
     beta: float,
     seed: int,
 ) -> None:
     torch.manual_seed(seed)
-    lam = {kind: 50 * torch.rand(()).item() for kind in kinds}
-    model = model_of(kinds, latent, lam, random_subsets=k, distinct_terms=distinct)
+    lam = {kind: 50 * torch.rand((), dtype=torch.float64).item() for kind in kinds}
+    model = model_of(kinds, latent, lam, k, distinct, cross_from=kinds[:1] if crossed else ())
     columns = {kind: column(kind, rows) for kind in kinds}
     batch = Table(columns) if complete else masked(columns)
     terms = model.terms(batch.presence(model.names))
-    if own_weights:  # a plan may bring its own λ, as JMVAE's and TELBO's do
-        terms = replace(terms, likelihood_weight=3 * torch.rand(len(terms.names), len(kinds)).double())
+    own = None
+    if own_weights and not crossed:  # a plan may bring its own λ, as JMVAE's and TELBO's do
+        own = 3 * torch.rand(len(terms.names), len(kinds)).double()
+        terms = replace(terms, likelihood_weight=own)
     noise = noise_for(model, terms, rows)
     fast = model.loss(batch, terms, beta=beta, noise=noise).loss
-    assert_same(model, fast, naive_loss(model, batch, mvae_plan(model, batch, terms, distinct), noise, beta))
+    assert_same(model, fast, naive_loss(model, batch, mvae_plan(model, batch, terms, own), noise, beta))
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -142,7 +157,7 @@ def test_terms_may_score_something_else_than_they_are_given(complete: bool) -> N
 
 
 def test_a_mask_for_each_row_gives_what_one_mask_for_all_rows_gives() -> None:
-    model, rows = model_of(KINDS, random_subsets=2), 5
+    model, rows = model_of(KINDS, k=2), 5
     batch = Table({kind: column(kind, rows) for kind in KINDS})
     dense = model.terms(batch.presence(model.names))
     assert dense.given.shape[1] == 1
@@ -151,6 +166,27 @@ def test_a_mask_for_each_row_gives_what_one_mask_for_all_rows_gives() -> None:
     )
     noise = noise_for(model, dense, rows)
     assert_same(model, model.loss(batch, dense, noise=noise).loss, model.loss(batch, gathered, noise=noise).loss)
+
+
+class MaskedTerms(Terms):
+    """A plan to be applied as a plan on a GPU is: networks run on every row, masks pick what counts."""
+
+    masked = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+
+
+def test_a_plan_applied_as_masks_gives_what_exact_rows_give() -> None:
+    model, rows = model_of(KINDS, k=2, cross_from=["image"]), 7
+    batch = masked({kind: column(kind, rows) for kind in KINDS})
+    terms = model.terms(batch.presence(model.names))
+    masks = MaskedTerms(terms.names, terms.given, terms.of, terms.weight, terms.likelihood_weight)
+    noise = noise_for(model, terms, rows)
+    encoders, _ = spied(model)
+    exact = model.loss(batch, terms, noise=noise)
+    other = model.loss(batch.zero_filled(), masks, noise=noise)
+    assert [len(spy.seen[1]) for spy in encoders.values()] == [rows] * len(KINDS)
+    assert_same(model, exact.loss, other.loss)
+    torch.testing.assert_close(exact.sums(), other.sums())
+    assert torch.equal(exact.counts(), other.counts())
 
 
 def test_one_modality_is_a_plain_vae() -> None:
@@ -173,24 +209,25 @@ def test_one_modality_is_a_plain_vae() -> None:
 
 
 def test_reported_sums_are_over_the_scored_pairs_and_make_up_the_loss() -> None:
-    model, rows = model_of(["image", "label", "signal"], weights={"label": 50.0}, random_subsets=2), 5
+    model, rows = model_of(["image", "label", "signal"], weights={"label": 50.0}, k=2), 5
     batch = masked({kind: column(kind, rows) for kind in model.names})
     terms = model.terms(batch.presence(model.names))
     noise = noise_for(model, terms, rows)
     result = model.loss(batch, terms, beta=0.5, noise=noise)
     plan = [term for row in mvae_plan(model, batch, terms) for term in row]
-    sums = result.sums()
+    sums = dict(zip(result.parts, result.sums().tolist(), strict=True))
+    counts = dict(zip(result.parts, result.counts().tolist(), strict=True))
     total = 0.0
     for name in model.names:
-        value, count = sums[f"reconstruction/{name}"]
-        assert count == sum(name in term.of for term in plan)
-        total += model.modalities[name].weight * value.item()
+        assert counts[f"reconstruction/{name}"] == sum(name in term.of for term in plan)
+        total += model.modalities[name].weight * sums[f"reconstruction/{name}"]
     for t, name in enumerate(terms.names):
-        value, count = sums[f"kl/{name}"]
-        assert count == sum(term.t == t for term in plan)
-        total += 0.5 * value.item()
-    assert total / rows == pytest.approx(result.loss.item(), rel=1e-9)
-    assert not any(value.requires_grad for value, _ in sums.values())  # no graph is kept alive by a metric
+        assert counts[f"kl/{name}"] == sum(term.t == t for term in plan)
+        total += 0.5 * sums[f"kl/{name}"]
+    assert total == pytest.approx(rows * result.loss.item(), rel=1e-9)
+    assert sums["loss"] == pytest.approx(total, rel=1e-9)
+    assert counts["loss"] == rows
+    assert not result.sums().requires_grad  # no graph is kept alive by a metric
 
 
 def test_a_row_counts_the_same_whatever_its_neighbours_have() -> None:
@@ -213,15 +250,15 @@ def test_a_row_counts_the_same_whatever_its_neighbours_have() -> None:
 def test_lambda_weighs_its_modality_in_every_term_alike() -> None:
     columns = {kind: column(kind, 4) for kind in ["image", "label", "signal"]}
     batch = Table(columns)
-    light = model_of(list(columns), random_subsets=3, distinct_terms=False)
-    heavy = model_of(list(columns), random_subsets=3, weights={"label": 50.0})
+    light = model_of(list(columns), k=3, distinct=False)
+    heavy = model_of(list(columns), k=3, weights={"label": 50.0})
     heavy.load_state_dict(light.state_dict())
     terms = light.terms(batch.presence(light.names))
     noise = noise_for(light, terms, 4)
     for t, name in enumerate(terms.names):
         only = Terms((name,), terms.given[t : t + 1], terms.of[t : t + 1], terms.weight[t : t + 1])
         one, other = (model.loss(batch, only, noise=noise[t : t + 1]) for model in (light, heavy))
-        difference = -49 * one.log_prob["label"].sum() / 4
+        difference = -49 * log_prob(one, "label").sum() / 4
         torch.testing.assert_close(other.loss - one.loss, difference, rtol=1e-9, atol=1e-9)
         assert (difference != 0) == bool(terms.of[t, 0, 1])
 
@@ -248,7 +285,7 @@ def with_missing(batch: Table, fill: Mapping[str, float]) -> Table:
     ],
 )
 def test_nothing_that_stands_in_a_missing_cell_has_any_influence(fill: dict[str, float]) -> None:
-    model, rows = model_of(KINDS, random_subsets=2), 12
+    model, rows = model_of(KINDS, k=2), 12
     zeros = with_missing(masked({kind: column(kind, rows) for kind in KINDS}), dict.fromkeys(KINDS, 0))
     terms = model.terms(zeros.presence(model.names))
     noise = noise_for(model, terms, rows)
@@ -262,7 +299,7 @@ def test_nothing_that_stands_in_a_missing_cell_has_any_influence(fill: dict[str,
     assert torch.equal(clean.loss, other.loss)
     assert torch.equal(clean.kl, other.kl)
     assert torch.equal(clean_mean, other_mean)
-    assert all(torch.equal(clean.log_prob[name], other.log_prob[name]) for name in KINDS)
+    assert torch.equal(clean.log_prob, other.log_prob)
     assert all(torch.equal(clean_gradients[name], other_gradients[name]) for name in clean_gradients)
     assert clean.loss.isfinite()
 
@@ -290,7 +327,7 @@ def spied(model: MVAE) -> tuple[dict[str, Spy], dict[str, Spy]]:
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_each_modality_is_encoded_once_for_its_rows_and_decoded_only_for_the_scored_pairs(complete: bool) -> None:
-    model, rows = model_of(KINDS, random_subsets=3), 10
+    model, rows = model_of(KINDS, k=3), 10
     columns = {kind: column(kind, rows) for kind in KINDS}
     batch = Table(columns) if complete else masked(columns)
     terms = model.terms(batch.presence(model.names))
@@ -337,7 +374,7 @@ def test_batch_norm_is_fed_by_present_rows_and_scored_latents_only() -> None:
 
 @pytest.mark.parametrize("column_exists", [True, False])
 def test_a_modality_absent_from_a_whole_batch_is_as_if_the_model_had_none(column_exists: bool) -> None:
-    model, rows = model_of(["image", "label", "signal"], random_subsets=1), 5
+    model, rows = model_of(["image", "label", "signal"], k=1), 5
     columns = {kind: column(kind, rows) for kind in ["image", "signal"]}
     if column_exists:
         nobody = torch.zeros(rows, dtype=torch.bool)
@@ -361,7 +398,7 @@ def test_label_zero_is_a_value() -> None:
     model = model_of(["image", "label"])
     labels = torch.zeros(4, dtype=torch.int64)
     result = model.loss(Table({"image": column("image", 4), "label": labels}))
-    assert (result.log_prob["label"][result.terms.names.index("label")] < 0).all()
+    assert (log_prob(result, "label")[result.terms.names.index("label")] < 0).all()
     given_zero = model.posterior({"label": [0]})
     assert given_zero.precision.min() > 1  # it has been told something
 
@@ -440,7 +477,7 @@ def test_an_encoder_with_an_extreme_log_variance_gives_a_finite_loss_and_gradien
 
 
 def test_the_same_generator_gives_the_same_loss() -> None:
-    model = model_of(KINDS, random_subsets=2)
+    model = model_of(KINDS, k=2)
     batch = masked({kind: column(kind, 6) for kind in KINDS})
     one, same, other = (model.loss(batch, generator=torch.Generator().manual_seed(s)).loss for s in (1, 1, 2))
     assert torch.equal(one, same)

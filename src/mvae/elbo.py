@@ -28,24 +28,38 @@ __all__ = ["Objective", "objective", "score"]
 class Objective:
     """The loss (nats a row) and what it is made of; entries of terms a row does not have are meaningless.
 
-    ``log_prob[name]`` holds log p(x_name | z), zero where the term does not score it.
+    ``log_prob`` holds log p(x_i | z) by modality, zero where the term does not score it.
     """
 
     loss: Float[Tensor, ""]
-    log_prob: dict[str, Float[Tensor, "terms rows"]]
+    log_prob: Float[Tensor, "modalities terms rows"]
     kl: Float[Tensor, "terms rows"]
     terms: Terms
+    modalities: tuple[str, ...]
 
-    def sums(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Sum and number of the (term, row) pairs: −log p as ``reconstruction/NAME``, KL as ``kl/TERM``, in nats."""
-        terms = self.terms.placed(self.kl.device)
-        counted = (terms.weight > 0).expand_as(self.kl)
-        result = {}
-        for i, (name, log_prob) in enumerate(self.log_prob.items()):
-            scored = counted & terms.of[:, :, i]
-            result[f"reconstruction/{name}"] = -(log_prob.detach() * scored).sum(), scored.sum()
-        kl, count = (self.kl.detach() * counted).sum(1), counted.sum(1)
-        return result | {f"kl/{name}": (kl[t], count[t]) for t, name in enumerate(self.terms.names)}
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of `sums`: ``loss``, ``reconstruction/MODALITY``, ``kl/TERM``."""
+        return (
+            "loss",
+            *(f"reconstruction/{name}" for name in self.modalities),
+            *(f"kl/{name}" for name in self.terms.names),
+        )
+
+    def sums(self) -> Float[Tensor, "parts"]:
+        """Sums in nats over rows (the loss) or over the (term, row) pairs scored (−log p, KL)."""
+        weight = self.terms.placed(self.kl.device).weight > 0
+        scored = (self.log_prob.detach() * weight).sum((1, 2))
+        kl = (self.kl.detach() * weight).sum(1)
+        return torch.cat([self.loss.detach()[None] * self.kl.shape[1], -scored, kl])
+
+    def counts(self) -> Float[Tensor, "parts"]:
+        """The numbers of rows or of pairs that `sums` add up."""
+        terms, rows = self.terms.placed(self.kl.device), self.kl.shape[1]
+        weight = (terms.weight > 0).expand(-1, rows)
+        scored = (terms.of & weight[..., None]).sum((0, 1))
+        total = torch.full((1,), rows, device=self.kl.device)
+        return torch.cat([total, scored, weight.sum(1)]).to(self.kl.dtype)
 
 
 def objective(
@@ -67,20 +81,22 @@ def objective(
     posterior = model.posteriors(x, terms)
     z = posterior.rsample(noise)
     kl = posterior.kl_to_prior()
-    log_prob = {
-        name: score(modality, x.get(name), z, terms.of[:, :, i], terms.masked)
-        for i, (name, modality) in enumerate(model.modalities.items())
-    }
+    log_prob = torch.stack(
+        [
+            score(modality, x.get(name), z, terms.of[:, :, i], terms.masked)
+            for i, (name, modality) in enumerate(model.modalities.items())
+        ]
+    )
     placed = terms.placed(noise.device)
+    own = placed.likelihood_weight  # λ of each term and modality, where it is not the modality's own
     bound = -beta * kl
-    for i, name in enumerate(log_prob):
-        own = placed.likelihood_weight
-        bound = bound + (model.weights[i] if own is None else own[:, i, None]) * log_prob[name]
+    for i, weight in enumerate(model.weights):
+        bound = bound + (weight if own is None else own[:, i, None]) * log_prob[i]
     loss = -(placed.weight * bound).sum() / noise.shape[1]
     penalty = model.penalty(posterior, placed)
     if penalty is not None:
         loss = loss + penalty.mean()
-    return Objective(loss, log_prob, kl, terms)
+    return Objective(loss, log_prob, kl, terms, model.names)
 
 
 def score(

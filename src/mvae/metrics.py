@@ -70,10 +70,10 @@ def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str,
             result = objective(model, x, terms, noise)
             add("objective", result.loss * rows, rows)
             weight = terms.placed(device).weight
-            unweighted = (weight * (result.kl - torch.stack(list(result.log_prob.values())).sum(0))).sum()
+            unweighted = (weight * (result.kl - result.log_prob.sum(0))).sum()
             add("objective/unweighted", unweighted, rows)
-            for name, value in result.sums().items():
-                add(name, *value)
+            for name, value, count in zip(result.parts[1:], result.sums()[1:], result.counts()[1:], strict=True):
+                add(name, value, count)
             _add_instruments(model, batch, x, add)
     values = {name: sums[name] / counts[name] for name in sums if not name.startswith("_")}
     values |= _spread(sums, counts)

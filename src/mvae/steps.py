@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mvae.checkpoint import prefixed, without_prefix
 from mvae.data.table import Table
+from mvae.elbo import Objective
 from mvae.errors import RunError, SettingsError
 from mvae.models.base import MultimodalVAE
 from mvae.subsets import Terms
@@ -76,18 +77,16 @@ class Step:
         result = self.model.loss(batch, terms, beta=beta, generator=self.generator)
         result.loss.backward()
         self.optimizer.step()
-        with torch.no_grad():
-            rows = torch.tensor(float(len(index)))
-            self._add("loss", result.loss.detach() * len(index), rows)
-            for name, (value, count) in result.sums().items():
-                self._add(name, value, count)
+        self._add(result)
 
-    def _add(self, name: str, value: Tensor, count: Tensor) -> None:
-        if name not in self.sums:
-            self.sums[name] = torch.zeros((), dtype=torch.float64, device=self.device)
-            self.counts[name] = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.sums[name] += value
-        self.counts[name] += count
+    def _add(self, result: Objective) -> None:
+        """Running sums, on the device, by the names of what is summed (batches without a modality have fewer)."""
+        key = "|".join(result.parts)
+        if key not in self.sums:
+            zeros = torch.zeros(len(result.parts), dtype=torch.float64, device=self.device)
+            self.sums[key], self.counts[key] = zeros, zeros.clone()
+        self.sums[key] += result.sums()
+        self.counts[key] += result.counts()
 
     def _record(self, index: Tensor) -> None:
         self._index = index.clone()
@@ -99,10 +98,14 @@ class Step:
 
     def means(self) -> dict[str, float]:
         """Metrics of the steps since `reset_means`; one transfer from the device."""
-        if not self.sums:
-            return {}
-        values = torch.stack(list(self.sums.values())) / torch.stack(list(self.counts.values())).clamp(min=1)
-        return dict(zip(self.sums, values.tolist(), strict=True))
+        total: dict[str, float] = {}
+        number: dict[str, float] = {}
+        for key, sums in self.sums.items():
+            values = torch.stack([sums, self.counts[key]]).tolist()
+            for name, value, count in zip(key.split("|"), *values, strict=True):
+                total[name] = total.get(name, 0.0) + value
+                number[name] = number.get(name, 0.0) + count
+        return {name: value / number[name] for name, value in total.items() if number[name]}
 
     def reset_means(self) -> None:
         """Begin a new epoch's metrics."""

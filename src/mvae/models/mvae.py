@@ -65,7 +65,7 @@ class MVAE(MultimodalVAE):
         terms = mvae_terms(present, self.names, self.random_subsets, generator, self.distinct_terms)
         if not self.cross_from:
             return terms
-        own = torch.tensor(self.weights).expand(len(terms.names), -1)
+        own = torch.tensor(self.weights, dtype=self.dtype).expand(len(terms.names), -1)
         crossed = [cross(present, self.names, name) for name in self.cross_from]
         return concatenate(replace(terms, likelihood_weight=own), *crossed)
 
