@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from mvae.errors import SettingsError
-from mvae.subsets import Terms, concatenate, full, mvae_terms, random_subsets, singles
+from mvae.subsets import Terms, concatenate, cross, full, mvae_terms, random_subsets, singles
 from tests.oracle import eq5
 
 
@@ -62,7 +63,8 @@ def test_each_row_has_full_singles_and_k_random_subsets_of_what_it_has(
 @given(rows=st.integers(1, 5), modalities=st.integers(1, 5), k=st.integers(0, 3), seed=st.integers(0, 2**31))
 @settings(max_examples=50, deadline=None)
 def test_a_term_that_does_not_count_is_neither_given_nor_scored(rows: int, modalities: int, k: int, seed: int) -> None:
-    terms = mvae_terms(random_presence(rows, modalities, seed), names(modalities), k)
+    generator = torch.Generator().manual_seed(seed)
+    terms = mvae_terms(random_presence(rows, modalities, seed), names(modalities), k, generator)
     assert torch.equal(terms.of, terms.given)
     assert torch.equal(terms.given.any(-1), terms.weight > 0)
 
@@ -201,10 +203,34 @@ def test_likelihood_weights_are_joined_where_all_parts_have_them() -> None:
     assert joined.tolist() == [[1, 50], [1, 50]]
 
 
+def test_the_rows_of_a_plan_are_the_plan_of_the_rows() -> None:
+    present = random_presence(9, 4, seed=6)
+    terms, index = mvae_terms(present, names(4)), torch.tensor([7, 0, 0, 3])
+    some, own = terms.rows(index), mvae_terms(present[index], names(4))
+    assert some.names == ("full", *names(4))
+    for row in range(4):
+        assert counted(some, row) == counted(own, row)
+    assert torch.equal(some.of, some.given)
+
+
+def test_a_cross_term_scores_all_a_row_has_under_one_modality_where_there_is_more_than_that() -> None:
+    present = torch.tensor([[True, True, True], [True, False, False], [False, True, True], [True, False, True]])
+    terms = cross(present, names(3), "m0")
+    assert terms.names == ("m0 to all",)
+    assert terms.weight.tolist() == [[1, 0, 0, 1]]
+    assert terms.given[0].tolist() == [[True, False, False], [False] * 3, [False] * 3, [True, False, False]]
+    assert terms.of[0].tolist() == [[True, True, True], [False] * 3, [False] * 3, [True, False, True]]
+    assert terms.likelihood_weight is not None
+    assert terms.likelihood_weight.tolist() == [[1, 1, 1]]
+
+
 def test_a_plan_is_placed_on_a_device_once_and_whole() -> None:
     terms = mvae_terms(torch.ones(1, 3, dtype=torch.bool), names(3))
+    terms = replace(terms, likelihood_weight=torch.ones(4, 3))
     device = torch.device("meta")
     placed = terms.placed(device)
-    assert placed.given.device == placed.of.device == placed.weight.device == device
+    assert placed.likelihood_weight is not None
+    assert {part.device for part in (placed.given, placed.of, placed.weight, placed.likelihood_weight)} == {device}
     assert terms.placed(device) is placed
-    assert terms.given.device.type == "cpu"
+    assert terms.placed(torch.device("cpu")) is terms
+    assert not terms.masked

@@ -26,6 +26,7 @@ __all__ = [
     "METRICS",
     "SETTINGS",
     "best_weights",
+    "check_weights",
     "copied",
     "load_state",
     "load_weights",
@@ -89,9 +90,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    """The lines of a run's metrics.jsonl (none before its first epoch has ended).
+
+    A last line cut short by a kill is left out.
+
+    Raises:
+        RunError: the file cannot be read, or another line is damaged.
+    """
     try:
-        lines = (run_dir / METRICS).read_text().splitlines()
+        lines = (run_dir / METRICS).read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise RunError(f"cannot read {run_dir / METRICS}: {error.strerror}") from None
     rows = []
@@ -120,7 +129,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise RunError(f"no checkpoint at {path}: the run has not saved one yet, or this is not a run directory")
     try:
         with safe_open(path, "pt") as file:
-            info = json.loads(file.metadata()["info"])
+            info = dict(json.loads(file.metadata()["info"]))
             return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118 (no dict)
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}); train again in another --run-dir") from error
@@ -132,19 +141,28 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
     Raises:
         RunError: a tensor is missing, extra, or of another shape; the model is left as it was.
     """
+    check_weights(model, tensors, path)
+    model.load_state_dict(dict(tensors))
+
+
+def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Are these exactly the model's tensors?
+
+    Raises:
+        RunError: a tensor is missing, extra, or of another shape.
+    """
     expected = model.state_dict()
     complaints = [
         *_listed("lacks", expected.keys() - tensors.keys()),
         *_listed("has the unknown", tensors.keys() - expected.keys()),
         *(
-            f"{name} has shape {tuple(tensors[name].shape)}, the model's is {tuple(expected[name].shape)}"
-            for name in expected.keys() & tensors.keys()
-            if tensors[name].shape != expected[name].shape
+            f"has {name} of shape {tuple(tensors[name].shape)} where the model's is {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in tensors and tensors[name].shape != value.shape
         ),
     ]
     if complaints:
-        raise RunError(f"{path} belongs to another model: it {'; '.join(complaints)}")
-    model.load_state_dict(dict(tensors))
+        raise RunError(f"{path} belongs to another model: it {'; '.join(complaints[:4])}")
 
 
 def _listed(verb: str, names: Iterable[str]) -> list[str]:

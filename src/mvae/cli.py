@@ -4,6 +4,7 @@ Nothing heavy is imported before a command needs it, so that help is instant.
 """
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-SEED = click.option("--seed", default=0, show_default=True, help="Seed of every random draw.")
+SEED = click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of every random draw."
+)
 DEVICE = click.option("--device", help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")
 DATA_DIR = click.option(
     "--data-dir",
@@ -197,12 +200,14 @@ def info(run: Path, as_json: bool) -> None:
     from mvae import checkpoint
 
     settings = checkpoint.read_json(run / checkpoint.SETTINGS)
-    _, progress = checkpoint.load_state(run / checkpoint.CHECKPOINT)
+    saved = (run / checkpoint.CHECKPOINT).exists()
+    progress = checkpoint.load_state(run / checkpoint.CHECKPOINT)[1] if saved else {}
     rows = checkpoint.read_metrics(run)
     if as_json:
         _print_json({"settings": settings, "progress": progress, "last": rows[-1] if rows else None})
         return
-    for name, value in (settings | {k: progress[k] for k in ("epoch", "best_epoch", "seconds")}).items():
+    shown = {k: progress[k] for k in ("epoch", "best_epoch", "seconds")} if saved else {"checkpoint": "none yet"}
+    for name, value in (settings | shown).items():
         click.echo(f"{name:16} {value}")
     for name, value in (rows[-1] if rows else {}).items():
         click.echo(f"  {name:40} {value:.4g}")
@@ -254,7 +259,16 @@ def _show(run: "Run", evaluation: "Evaluation") -> None:
 
 
 def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(value))
+    click.echo(json.dumps(_standard(value), allow_nan=False))
+
+
+def _standard(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for them."""
+    if isinstance(value, dict):
+        return {name: _standard(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_standard(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main() -> None:
@@ -264,7 +278,11 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        message = error.format_message()
+        if "\n" in message:  # the help, where no command is named
+            error.show()
+        else:
+            click.echo(f"mvae: {message}", err=True)
         sys.exit(2)
     except click.Abort:
         sys.exit(1)

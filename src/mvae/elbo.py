@@ -78,12 +78,13 @@ def objective(
         noise: ε ~ N(0, I) of the reparameterised samples.
         beta: weight of the KL, annealed from 0 to 1 (Eq. 1).
     """
+    context = model.context(x)
     posterior = model.posteriors(x, terms)
     z = posterior.rsample(noise)
     kl = posterior.kl_to_prior()
     log_prob = torch.stack(
         [
-            score(modality, x.get(name), z, terms.of[:, :, i], terms.masked)
+            score(modality, x.get(name), z, terms.of[:, :, i], terms.masked, context)
             for i, (name, modality) in enumerate(model.modalities.items())
         ]
     )
@@ -105,6 +106,7 @@ def score(
     z: Float[Tensor, "terms rows latent"],
     of: Bool[Tensor, "terms #rows"],
     masked: bool = False,
+    context: Float[Tensor, "rows features"] | None = None,
 ) -> Float[Tensor, "terms rows"]:
     """log p(x | z) where ``of`` asks for it, zero elsewhere.
 
@@ -114,13 +116,15 @@ def score(
     if x is None:
         return z.new_zeros(count, rows)
     if masked:
-        return torch.where(of, modality.log_prob(x, z), 0.0)
+        return torch.where(of, modality.log_prob(x, z, context), 0.0)
     if not of.any():
         return z.new_zeros(count, rows)
     if of.shape[1] == 1:  # the same terms for every row: whole slices, of a shape known beforehand
         scored = of[:, 0].tolist()
         chosen = torch.stack([z[t] for t in range(count) if scored[t]])
-        found = iter(modality.log_prob(x, chosen))
+        found = iter(modality.log_prob(x, chosen, context))
         return torch.stack([next(found) if scored[t] else z.new_zeros(rows) for t in range(count)])
     term, row = (index.to(z.device) for index in of.nonzero(as_tuple=True))
-    return z.new_zeros(count, rows).index_put((term, row), modality.log_prob(x[row], z[term, row]).to(z.dtype))
+    return z.new_zeros(count, rows).index_put(
+        (term, row), modality.log_prob(x[row], z[term, row], None if context is None else context[row]).to(z.dtype)
+    )

@@ -142,24 +142,25 @@ def log_likelihoods(
 
     The default proposal is q(z | everything any query names).
     """
-    for of, given in queries.values():
+    plans = {}
+    for name, (of, given) in queries.items():
         _check_query(model, of, given, proposal, samples)
-        model.require_query(of, given)
+        plans[name] = model.plan_query(of, given)
     named = [name for name in model.names if any(name in (*of, *given) for of, given in queries.values())]
     proposal = named if proposal is None else proposal
     present = table.presence(model.names).expand(len(table), -1)
     result = {}
     with evaluating(model):
-        sums = [(*of, *given) for of, given in queries.values()]
+        sums = [scored for scored, _ in plans.values()]
         numerators = _importance(model, table, present, sums, proposal, samples, seed)
-        for (name, (of, given)), numerator in zip(queries.items(), numerators, strict=True):
+        for (name, (of, _)), numerator in zip(queries.items(), numerators, strict=True):
             has = (present & _mask(model, of)).any(1)
             if not has.any():
                 raise QueryError(f"no row of the table has any of {', '.join(of)}")
             values = numerator[0]
-            if given:
+            if divided := plans[name][1]:
                 draws = denominator_samples or (samples if denominator == "importance" else 5000)
-                values = values - _denominator(model, table, present, given, denominator, draws, seed + 1)
+                values = values - _denominator(model, table, present, divided, denominator, draws, seed + 1)
             result[name] = LogLikelihood(has.nonzero().flatten(), values[has], *(part[has] for part in numerator[1:]))
     return result
 
@@ -204,13 +205,14 @@ def _log_prob(
     model: MultimodalVAE, name: str, x: dict[str, Tensor], z: Tensor, here: Bool[Tensor, "rows modalities"]
 ) -> Float[Tensor, "samples rows"]:
     """log p(x_name | z), zero in rows that lack it: they are evaluated on what they have."""
-    has = here[:, model.names.index(name)]
+    has, context = here[:, model.names.index(name)], model.context(x)
     if not has.any():
         return z.new_zeros(z.shape[:2])
     if has.all():
-        return model.modalities[name].log_prob(x[name], z)
+        return model.modalities[name].log_prob(x[name], z, context)
     row = has.nonzero().flatten().to(z.device)
-    scored = model.modalities[name].log_prob(x[name][row], z[:, row])
+    own = None if context is None else context[row]
+    scored = model.modalities[name].log_prob(x[name][row], z[:, row], own)
     return z.new_zeros(z.shape[:2]).index_copy(1, row, scored)
 
 

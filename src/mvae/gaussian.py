@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["Gaussian", "kl_divergence", "product", "quotient"]
+from mvae.errors import QueryError
+
+__all__ = ["Gaussian", "kl_divergence", "one_expert", "product", "quotient"]
 
 # Precisions of experts stay within e^±20, so that a wild encoder gives a confident or an ignorant expert,
 # never 0/0: an unbounded log-variance overflows float32 at 88.
@@ -106,6 +108,21 @@ def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) ->
         precision = torch.einsum("tbm,mbd->tbd", chosen, experts.precision)
         shift = torch.einsum("tbm,mbd->tbd", chosen, experts.shift)
     return Gaussian(1 + precision, shift)
+
+
+def one_expert(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+    """The given expert itself as posterior, and the prior where none is given: for models without a product.
+
+    Shapes as in `product`.
+
+    Raises:
+        QueryError: two or more modalities are given (on a GPU, where a look would wait for the device, unchecked).
+    """
+    if not given.is_cuda and (given.sum(-1) > 1).any():
+        raise QueryError("this model has no posterior given several modalities at once: give one of them")
+    chosen = product(experts, given)
+    none = 1 - given.any(-1, keepdim=True).to(chosen.precision.dtype)
+    return Gaussian(chosen.precision - 1 + none, chosen.shift)
 
 
 def quotient(numerator: Gaussian, denominator: Gaussian) -> Gaussian:

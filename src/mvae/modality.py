@@ -49,9 +49,11 @@ class Modality(nn.Module):
         """Stored values as the networks take them (bytes to [0, 1], labels to int64)."""
         return self.likelihood.prepare(x, self.dtype)
 
-    def expert_parameters(self, x: Shaped[Tensor, "rows *event"]) -> tuple[Tensor, Tensor]:
+    def expert_parameters(
+        self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
-        output = self.encoder(x)
+        output = self.encoder(x) if context is None else self.encoder(x, context)
         mean, raw = output if isinstance(output, tuple) else output.chunk(2, dim=-1)
         return mean, raw
 
@@ -99,7 +101,7 @@ class Modality(nn.Module):
         return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
 
     @torch.no_grad()
-    def check(self, x: Shaped[Tensor, "rows *event"], latent_dim: int) -> tuple[Tensor, str]:
+    def check(self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0) -> tuple[Tensor, str]:
         """Do these rows fit this modality? Looks at every value, and runs the networks on two rows.
 
         Returns:
@@ -111,13 +113,16 @@ class Modality(nn.Module):
         try:
             with evaluating(self):  # a probe must not touch running statistics
                 x = self.prepare(x)
-                params = self.decode(torch.zeros(1, latent_dim, device=x.device, dtype=self.dtype))
+                context = torch.zeros(2, context_dim, device=x.device, dtype=self.dtype) if context_dim else None
+                z = torch.zeros(1, latent_dim, device=x.device, dtype=self.dtype)
+                params = self.decode(z, None if context is None else context[:1])
                 self.likelihood.arrange(params, torch.Size([1]), x.shape[1:])
                 bad, possible = self.likelihood.impossible(x, params)
                 bad = bad.reshape(len(x), -1).any(1)
                 if bad.any():
                     return bad, possible
-                mean, raw = self.expert_parameters(x[:2])
+                probe = x[:2]
+                mean, raw = self.expert_parameters(probe, None if context is None else context[: len(probe)])
         except DataError:
             raise
         except (RuntimeError, IndexError, ValueError, TypeError) as error:

@@ -36,7 +36,7 @@ class Reporter:
         return True
 
     def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
-        """The means of the (0-based) epoch so far, after ``step`` steps in all."""
+        """The means of the (0-based) epoch so far, and β, after ``step`` steps in all."""
 
     def epoch(self, values: dict[str, float]) -> None:
         """An epoch has ended, with these metrics."""
@@ -94,6 +94,7 @@ class Bar(Reporter):
 
     def __enter__(self) -> "Reporter":
         """Show the bar."""
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(
@@ -102,6 +103,7 @@ class Bar(Reporter):
             TextColumn("{task.fields[text]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
+            console=Console(stderr=True),
         )
         self._progress.start()
         return self
@@ -119,7 +121,6 @@ class Bar(Reporter):
         self._task: Any = self._progress.add_task(
             "train", total=epochs * steps_per_epoch, completed=done, epoch="epoch 1", text="", rate=""
         )
-        self._beta = 0.0
 
     def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
         """Move the bar."""
@@ -128,23 +129,24 @@ class Bar(Reporter):
             self._task,
             completed=step,
             epoch=f"epoch {epoch + 1}/{self._epochs}",
-            text=f"{describe(values)}  β {self._beta:.2f}{self._validation}",
+            text=f"{describe(values)}  β {values['beta']:.2f}{self._validation}",
             rate=f"{rate:.0f} examples/s",
         )
 
     def epoch(self, values: dict[str, float]) -> None:
         """Move the bar to the epoch's end and remember the validation objective."""
-        self._beta = values["beta"]
         if "validation/objective" in values:
             self._validation = f"  validation {values['validation/objective']:.2f}"
         train = {k.removeprefix("train/"): v for k, v in values.items() if k.startswith("train/")}
-        self.update(int(values["epoch"]) - 1, int(values["epoch"]) * self._steps, train)
+        self.update(int(values["epoch"]) - 1, int(values["epoch"]) * self._steps, train | {"beta": values["beta"]})
 
     def warn(self, message: str) -> None:
         """Print above the bar."""
-        self._progress.console.print(f"[yellow]warning:[/] {message}", markup=True, highlight=False)
+        from rich.text import Text
+
+        self._progress.console.print(Text("warning: ", "yellow") + Text(message), soft_wrap=True)
 
 
 def reporter_for() -> Reporter:
     """A bar where standard error and output are a terminal, plain lines elsewhere."""
-    return Bar() if sys.stdout.isatty() else Lines()
+    return Bar() if sys.stdout.isatty() and sys.stderr.isatty() else Lines()

@@ -23,7 +23,7 @@ from mvae.metrics import validate
 from mvae.models.mvae import MVAE
 from mvae.progress import Reporter
 from mvae.report.grid import read_image, save_grid
-from mvae.training import History, fit
+from mvae.training import History, check_settings, fit
 
 __all__ = ["Run", "Settings", "evaluate", "open_run", "parse_given", "sample", "train"]
 
@@ -49,7 +49,7 @@ class Settings:
         Shorter training is annealed for the same share of it.
 
         Raises:
-            SettingsError: an unknown dataset.
+            SettingsError: an unknown dataset, or a setting outside its range.
         """
         what = experiment(dataset)
         values = {
@@ -61,7 +61,9 @@ class Settings:
         changed = {name: value for name, value in changed.items() if value is not None}
         if "epochs" in changed and "anneal_epochs" not in changed:
             changed["anneal_epochs"] = round(changed["epochs"] * what.anneal_epochs / what.epochs)
-        return cls(dataset=dataset, recipe=recipe, seed=seed, **(values | changed))
+        values |= changed
+        check_settings(**values, seed=seed)
+        return cls(dataset=dataset, recipe=recipe, seed=seed, **values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +87,8 @@ def device_named(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # "meta" has no values
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise SettingsError(f"no device {name!r} here ({str(error).splitlines()[0]}): try --device cpu") from None
     return device
 
@@ -157,9 +159,13 @@ def read_settings(run_dir: Path) -> Settings:
     try:
         if stored["format"] != FORMAT:
             raise RunError(f"{run_dir / SETTINGS} has format {stored['format']}; this version reads format {FORMAT}")
-        return Settings(**{field.name: stored[field.name] for field in fields(Settings)})
+        values = {field.name: stored[field.name] for field in fields(Settings)}
     except KeyError as error:
         raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
+    for field in fields(Settings):
+        if not isinstance(values[field.name], (int, float) if field.type is float else field.type):  # pyright: ignore
+            raise RunError(f"{run_dir / SETTINGS}: {field.name} is {values[field.name]!r}: the file is damaged")
+    return Settings(**values)
 
 
 def _same_settings(run_dir: Path, asked: Settings) -> Settings:
@@ -242,6 +248,8 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         if not equals:
             raise QueryError(f"--given {text!r}: write MODALITY=VALUE, for example label=5")
         run.model.require_known([name])
+        if name in row:
+            raise QueryError(f"--given names {name} twice: give one value")
         column = run.splits.test.columns[name]
         if isinstance(run.model.modalities[name].likelihood, Categorical):
             classes = run.splits.classes.get(name, ())
@@ -269,9 +277,11 @@ def sample(
         The picture written (None where no image was asked for), and other modalities' samples as text.
 
     Raises:
-        QueryError: n < 1 or an unknown modality.
+        QueryError: n < 1, an unknown modality, or nothing left to generate.
     """
     of = of or tuple(name for name in run.model.names if name not in (given or {}))
+    if not of:
+        raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
     generator = torch.Generator(run.model.device).manual_seed(seed)
     table = None if given is None else Table(given)
     picture, texts = None, {}

@@ -14,12 +14,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from mvae.checkpoint import CHECKPOINT, METRICS, copied, load_state, load_weights, prefixed, save_state, without_prefix
+from mvae.checkpoint import (
+    CHECKPOINT,
+    METRICS,
+    check_weights,
+    copied,
+    load_state,
+    load_weights,
+    prefixed,
+    read_metrics,
+    save_state,
+    without_prefix,
+)
 from mvae.data.table import Table
 from mvae.errors import RunError, SettingsError, TrainingError
 from mvae.metrics import coupling_warning, validate
@@ -88,7 +99,7 @@ def fit(
     >>> len(history.epochs)
     2
     """
-    _check_settings(epochs, anneal_epochs, batch_size, learning_rate, checkpoint_seconds)
+    check_settings(epochs, anneal_epochs, batch_size, learning_rate, seed, checkpoint_seconds)
     if resume and run_dir is None:
         raise SettingsError("resume=True needs run_dir=..., the directory of the run to go on with")
     torch.set_flush_denormal(True)  # saturated likelihoods fill with denormals, which slow a CPU fourfold
@@ -103,6 +114,8 @@ def fit(
         run.restore(directory)
     elif directory is not None and (directory / CHECKPOINT).exists():
         raise RunError(f"{directory} holds a run already: resume it, or choose another directory")
+    elif directory is not None:
+        run.begin(directory)
     reporter = reporter or reporter_for()
     with _stop_signals() as stopped, reporter:
         _train(run, epochs, validation, directory, checkpoint_seconds, reporter, stopped)
@@ -125,6 +138,7 @@ def _train(
         nonlocal saved
         if directory is not None:
             run.require_finite()
+            run.require_finite_weights()
             run.save(directory)
         saved = time.monotonic()
 
@@ -132,9 +146,11 @@ def _train(
     while run.epoch < epochs:
         run.model.train()
         for _ in run.remaining_steps():
+            if run.model.device.type == "cpu":
+                run.require_finite()  # at each step, so that the modality is named in which it began
             if reporter.due():
                 run.require_finite()
-                reporter.update(run.epoch, run.global_step, run.means())
+                reporter.update(run.epoch, run.global_step, run.means() | {"beta": run.beta(run.global_step)})
             if stopped():
                 save()
                 run.history.interrupted = True
@@ -142,7 +158,7 @@ def _train(
             if time.monotonic() - saved > checkpoint_seconds:
                 save()
         run.require_finite()
-        values = {"epoch": run.epoch + 1, "beta": run.beta(run.global_step), "seconds": round(run.elapsed(), 3)}
+        values: dict[str, float] = {"epoch": float(run.epoch + 1), "beta": run.beta(run.global_step), "seconds": round(run.elapsed(), 3)}
         values |= {f"train/{name}": value for name, value in run.means().items()}
         if validation is not None:
             measured = validate(run.model, validation, run.validation_chunk)
@@ -199,14 +215,25 @@ class _Run:
         return self.step.means()
 
     def require_finite(self) -> None:
-        """Stop before a loss that is not finite is saved or believed."""
+        """Stop before a loss that is not finite is believed."""
         bad = [name for name, value in self.means().items() if not math.isfinite(value)]
         if bad:
-            where = next((name for name in bad if name != "loss"), "loss")
-            raise TrainingError(
-                f"{where} is not finite in epoch {self.epoch + 1}, step {self.step_in_epoch}: lower the learning rate "
-                "or look at that modality's values and likelihood; the last checkpoint is kept"
-            )
+            # A modality's own KL says more than its reconstruction, which in the full term depends on all experts.
+            own = [f"{part}/{name}" for part in ("kl", "reconstruction") for name in self.model.names]
+            self._stop(next((name for name in own if name in bad), bad[0]))
+
+    def require_finite_weights(self) -> None:
+        """Stop before weights are saved that a gradient which is not finite has spoilt (the loss may look well yet)."""
+        state = self.model.state_dict().items()
+        bad = [name for name, value in state if value.is_floating_point() and not value.isfinite().all()]
+        if bad:
+            self._stop(bad[0].removeprefix("_modalities."))
+
+    def _stop(self, where: str) -> NoReturn:
+        raise TrainingError(
+            f"{where} is not finite in epoch {self.epoch + 1}, step {self.step_in_epoch}: lower the learning rate "
+            "or look at that modality's values and likelihood; the last checkpoint is kept"
+        )
 
     def select(self, objective: float) -> None:
         """Keep the best weights, once β is 1: before that the objective is another one."""
@@ -255,30 +282,55 @@ class _Run:
             },
         )
 
+    def begin(self, directory: Path) -> None:
+        """A fresh start: drop what a run that was killed before its first checkpoint has left."""
+        for left in (directory / METRICS, *directory.glob(f".{CHECKPOINT}.*")):
+            left.unlink(missing_ok=True)
+
     def restore(self, directory: Path) -> None:
-        """Go back to the checkpoint; lines of metrics written after it are dropped."""
+        """Go back to the checkpoint; lines of metrics written after it are dropped.
+
+        Raises:
+            RunError: no checkpoint, a damaged one, another model's or of other settings; the model is left as it was.
+        """
         path = directory / CHECKPOINT
         tensors, info = load_state(path)
-        if info["settings"] != self.settings():
-            differ = ", ".join(
-                f"{key} {old!r} → {new!r}"
-                for key, new in self.settings().items()
-                if (old := info["settings"].get(key)) != new
-            )
-            raise RunError(f"{directory} was trained with other settings ({differ}): resume with the same ones")
-        load_weights(self.model, without_prefix("model", tensors), path)
-        self.best = {n: t.to(self.model.device) for n, t in without_prefix("best", tensors).items()}
+        weights, best = without_prefix("model", tensors), without_prefix("best", tensors)
+        try:
+            if info["settings"] != self.settings():
+                differ = ", ".join(
+                    f"{key} {old!r} → {new!r}"
+                    for key, new in self.settings().items()
+                    if (old := info["settings"].get(key)) != new
+                )
+                raise RunError(f"{directory} was trained with other settings ({differ}): resume with the same ones")
+            self.epoch, self.step_in_epoch = info["epoch"], info["step_in_epoch"]
+            self.history.best_epoch, self.best_objective = info["best_epoch"], info["best_objective"]
+            self.metrics_bytes, self._seconds_before = info["metrics_bytes"], info["seconds"]
+        except (KeyError, AttributeError) as error:
+            raise RunError(f"{path} is damaged ({error} is not in it); train again in another --run-dir") from None
+        for part in (weights, best) if best else (weights,):
+            check_weights(self.model, part, path)
         self.step.restore(without_prefix("step", tensors), path)
-        self.epoch, self.step_in_epoch = info["epoch"], info["step_in_epoch"]
-        self.history.best_epoch, self.best_objective = info["best_epoch"], info["best_objective"]
-        self.metrics_bytes, self._seconds_before = info["metrics_bytes"], info["seconds"]
-        if self.metrics_bytes:
-            with (directory / METRICS).open("rb+") as file:
+        self._restore_metrics(directory)
+        load_weights(self.model, weights, path)
+        self.best = {name: tensor.to(self.model.device) for name, tensor in best.items()}
+        for left in directory.glob(f".{CHECKPOINT}.*"):  # of a kill while one was written
+            left.unlink(missing_ok=True)
+
+    def _restore_metrics(self, directory: Path) -> None:
+        path = directory / METRICS
+        if not self.metrics_bytes:
+            path.unlink(missing_ok=True)
+            return
+        try:
+            if path.stat().st_size < self.metrics_bytes:
+                raise RunError(f"{path} is shorter than when its checkpoint was written; train again in another --run-dir")
+            with path.open("rb+") as file:
                 file.truncate(self.metrics_bytes)
-            lines = (directory / METRICS).read_text().splitlines()
-            self.history.epochs = [json.loads(line) for line in lines]
-        else:
-            (directory / METRICS).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot use {path}: {error.strerror}; train again in another --run-dir") from error
+        self.history.epochs = read_metrics(directory)
 
     def finish(self, reporter: Reporter) -> History:
         """Leave the model with its best weights, in eval mode."""
@@ -302,9 +354,19 @@ def _placed(table: Table, device: torch.device) -> Table:
     return table
 
 
-def _check_settings(
-    epochs: int, anneal_epochs: int, batch_size: int, learning_rate: float, checkpoint_seconds: float
+def check_settings(
+    epochs: int,
+    anneal_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int = 0,
+    checkpoint_seconds: float = 0,
 ) -> None:
+    """Are the settings of `fit` in their ranges?
+
+    Raises:
+        SettingsError: naming the one that is not, and what it may be.
+    """
     for name, value, least in (
         ("epochs", epochs, 1),
         ("anneal_epochs", anneal_epochs, 0),
@@ -315,6 +377,8 @@ def _check_settings(
             raise SettingsError(f"{name} must be at least {least}, not {value}")
     if not 0 < learning_rate < math.inf:
         raise SettingsError(f"learning_rate must be a positive number, not {learning_rate}")
+    if not 0 <= seed < 2**31:  # (seed, epoch) make one seed of 63 bits
+        raise SettingsError(f"seed must be between 0 and 2³¹ − 1, not {seed}")
 
 
 @contextmanager

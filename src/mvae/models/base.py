@@ -4,7 +4,7 @@ A model is a class that says which posterior belongs to a subset (``combine``) a
 (``terms``); everything else, from training to the estimators, is written once, against this interface.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -79,6 +79,26 @@ class MultimodalVAE(nn.Module):
         """The terms of one training step, for rows that have these modalities."""
         return mvae_terms(present, self.names, generator=generator)
 
+    #: Training stages, in order; `fit` trains each for its epochs, with fresh annealing and a fresh optimiser.
+    stages: tuple[str, ...] = ("all",)
+
+    #: The stage in hand; `terms` may depend on it.
+    stage = "all"
+
+    def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
+        """The parameters that a stage trains."""
+        return self.parameters()
+
+    #: Is there a posterior given all modalities together?
+    joint_posterior = True
+
+    #: The condition's number of features, where the networks take one besides x and z.
+    context_dim = 0
+
+    def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
+        """What encoders and decoders are conditioned on besides x and z; nothing by default."""
+        return None
+
     def penalty(self, posterior: Gaussian, terms: Terms) -> Float[Tensor, "rows"] | None:
         """What a model adds to each row's loss for its posteriors, ``terms rows latent``; nothing by default."""
         return None
@@ -94,11 +114,15 @@ class MultimodalVAE(nn.Module):
         """The expert of one modality for rows that have it, ``rows latent``."""
         return self.modalities[name].encode(x)
 
-    def experts(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
+    def experts(
+        self, x: Mapping[str, Tensor], terms: Terms, expert_of: Callable[[str, Tensor], Gaussian] | None = None
+    ) -> Gaussian:
         """One expert a modality, ``modalities rows latent``: zeros (no knowledge) in rows that no term gives.
 
-        Each modality is encoded once, and only for the rows that some term gives it in.
+        Each modality is encoded once (by `expert`, or by another encoder of the model), and only for the rows that some
+        term gives it in.
         """
+        expert_of = expert_of or self.expert
         needed = terms.given.any(0)  # rows modalities, or 1 modalities
         rows = len(next(iter(x.values())))
         precisions, shifts = [], []
@@ -106,11 +130,11 @@ class MultimodalVAE(nn.Module):
         for i, name in enumerate(self.names):
             precision = shift = zeros
             if name in x and (terms.masked or needed[:, i].all()):
-                expert = self.expert(name, x[name])
+                expert = expert_of(name, x[name])
                 precision, shift = expert.precision, expert.shift
             elif name in x and needed[:, i].any():
                 row = needed[:, i].nonzero().flatten().to(self.device)
-                expert = self.expert(name, x[name][row])
+                expert = expert_of(name, x[name][row])
                 precision, shift = (
                     zeros.index_copy(0, row, expert.precision),
                     zeros.index_copy(0, row, expert.shift),
@@ -127,10 +151,11 @@ class MultimodalVAE(nn.Module):
 
     def prepare(self, batch: Table) -> dict[str, Tensor]:
         """A batch's columns as the networks take them, on the model's device."""
+        columns = batch.to(self.device).columns  # tensors, also where the batch is made of a user's arrays
         return {
-            name: modality.prepare(cast("Tensor", batch.columns[name]).to(self.device))
+            name: modality.prepare(cast("Tensor", columns[name]))
             for name, modality in self.modalities.items()
-            if name in batch.columns
+            if name in columns
         }
 
     def loss(
@@ -229,7 +254,7 @@ class MultimodalVAE(nn.Module):
                     continue
                 part = cast("Tensor", table.select_rows(name, rows)).to(self.device)
                 try:
-                    bad, possible = modality.check(part, self.latent_dim)
+                    bad, possible = modality.check(part, self.latent_dim, self.context_dim)
                 except DataError as error:
                     raise DataError(f"modality {name!r}: {error}") from error.__cause__
                 if bad.any():
@@ -248,12 +273,13 @@ class MultimodalVAE(nn.Module):
         self.check(table)
         return table
 
-    def require_query(self, of: Sequence[str], given: Sequence[str]) -> None:
-        """Can this model answer log p(of | given)? A joint model answers all.
+    def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+        """Which modalities to score, and whose log p to subtract: log p(of | given) = log p(of, given) − log p(given).
 
         Raises:
-            QueryError: it cannot, and why.
+            QueryError: this model cannot answer, and why.
         """
+        return (*of, *given), given
 
     def require_known(self, names: Sequence[str]) -> None:
         """Raises QueryError unless every name is one of the model's modalities."""

@@ -50,8 +50,15 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Float[Tensor, "1 channels 
     channels, height, width = shape
     try:
         with Image.open(path) as picture:
+            if picture.mode.startswith("I"):  # 16 bits a level, which convert() would clip at 255
+                picture = picture.convert("I").point(lambda level: level / 257).convert("L")
+            if picture.mode == "F":
+                raise QueryError(f"cannot read the picture {path}: its levels are real numbers; save it with 8 bits")
             picture = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
             flat = torch.tensor(list(picture.tobytes()), dtype=torch.float32) / 255
-    except (OSError, UnidentifiedImageError) as error:
-        raise QueryError(f"cannot read the picture {path}: {error}") from None
+    except UnidentifiedImageError:
+        raise QueryError(f"cannot read the picture {path}: it is no image") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise QueryError(f"cannot read the picture {path}: {reason}") from None
     return flat.reshape(1, height, width, channels).permute(0, 3, 1, 2)

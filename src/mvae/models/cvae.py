@@ -1,0 +1,91 @@
+"""The conditional VAE of Sohn et al. (2015): p(x1 | x2) alone, with x2 given to encoder and decoder (Sec. 3)."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from mvae.data.table import Table
+from mvae.errors import DataError, QueryError, SettingsError
+from mvae.gaussian import Gaussian, one_expert
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.subsets import Terms
+
+__all__ = ["CVAE"]
+
+
+class CVAE(MultimodalVAE):
+    """Encoder q(z | x1, x2), decoder p(x1 | z, x2), prior N(0, I).
+
+    log p(x1 | x2) = log E_{q(z | x1, x2)}[p(x1 | z, x2) p(z) / q(z | x1, x2)]: there is no denominator, and no joint
+    distribution either.
+
+    Args:
+        modalities: exactly one, name → `Modality`; its encoder and decoder take the condition as a second argument.
+        latent_dim: the number of latents D.
+        condition: the column conditioned on, present in every row: class numbers (given one-hot) or numbers.
+        classes: how many classes it has, or None for a column of numbers.
+        features: how many numbers a row of such a column has.
+
+    Raises:
+        SettingsError: more than one modality.
+    """
+
+    def __init__(
+        self,
+        modalities: dict[str, Modality],
+        latent_dim: int,
+        condition: str = "label",
+        classes: int | None = 10,
+        features: int = 0,
+    ):
+        super().__init__(modalities, latent_dim)
+        if len(self.names) != 1:
+            raise SettingsError(f"a CVAE models one modality given another, not {len(self.names)}")
+        self.condition, self.classes = condition, classes
+        self.context_dim = classes if classes is not None else features
+
+    def prepare(self, batch: Table) -> dict[str, Tensor]:
+        """The modality, and the condition as numbers ``rows features``.
+
+        Raises:
+            DataError: the condition is missing, wholly or in some row.
+        """
+        if self.condition not in batch.columns:
+            raise DataError(f"a CVAE needs its condition: the table has no column {self.condition!r}")
+        has = batch.present[:, batch.names.index(self.condition)]
+        if not batch.complete and not has.all():
+            row = int((~has).nonzero()[0, 0])
+            raise DataError(f"a CVAE needs its condition {self.condition!r} in every row; row {row} lacks it")
+        column = torch.as_tensor(batch.columns[self.condition]).to(self.device)
+        if self.classes is not None:
+            column = F.one_hot(column.long(), self.classes)
+        return super().prepare(batch) | {self.condition: column.to(self.dtype)}
+
+    def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
+        """The condition, for the decoder."""
+        return x[self.condition]
+
+    def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
+        """q(z | x1, x2), ``terms rows latent``; the prior where x1 is not given."""
+        (modality,) = self.modalities.values()
+        rows = len(x[self.condition])
+        if self.names[0] in x:
+            expert = Gaussian.from_mean_log_var(*modality.expert_parameters(x[self.names[0]], x[self.condition]))
+        else:
+            expert = Gaussian.standard(rows, self.latent_dim, device=self.device)
+        given = terms.placed(self.device).given.expand(-1, rows, -1)
+        return one_expert(Gaussian(expert.precision[None], expert.shift[None]), given)
+
+    def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+        """Only log p(x1 | x2), which its decoder gives without a denominator.
+
+        Raises:
+            QueryError: anything else.
+        """
+        if list(of) != list(self.names) or list(given) != [self.condition]:
+            raise QueryError(f"a CVAE answers log p({self.names[0]} | {self.condition}) only")
+        return of, ()

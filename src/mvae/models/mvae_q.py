@@ -1,0 +1,40 @@
+"""MVAE-Q (Eq. 3, App. C): the product of unimodal posteriors divided by N−1 priors, with no universal prior expert."""
+
+import torch
+from torch import Tensor
+
+from mvae.errors import SettingsError
+from mvae.gaussian import Gaussian, quotient
+from mvae.modality import Modality
+from mvae.models.mvae import MVAE
+
+__all__ = ["MVAEQ"]
+
+# sigmoid(±15) is still distinguishable from 0 and 1 in float32, so V stays inside the open interval.
+MAX_RAW = 15.0
+
+
+class MVAEQ(MVAE):
+    """q(z | X) ∝ Π q(z | x_i) / p(z)^(n−1), that is T = 1 + Σ (1/V_i − 1).
+
+    With V_i = N/(N−1) · sigmoid(raw), every V is below N/(N−1), so that T > 0 for every subset of the N modalities
+    (App. C prints the inequality the wrong way round). In the product, each expert is q(z | x_i) / p(z), improper
+    where V > 1; the one prior expert then leaves exactly n−1 divided away. Terms are the MVAE's.
+
+    Raises:
+        SettingsError: a single modality, for which the bound on V is infinite.
+    """
+
+    def __init__(self, modalities: dict[str, Modality], latent_dim: int, random_subsets: int = 0):
+        super().__init__(modalities, latent_dim, random_subsets)
+        if len(self.names) < 2:
+            raise SettingsError("MVAE-Q divides by N−1 priors and needs at least two modalities")
+
+    def expert(self, name: str, x: Tensor) -> Gaussian:
+        """q(z | x_i) / p(z) by natural parameters."""
+        n = len(self.names)
+        mean, raw = self.modalities[name].expert_parameters(x)
+        variance = n / (n - 1) * torch.sigmoid(raw.clamp(-MAX_RAW, MAX_RAW))
+        posterior = Gaussian(variance.reciprocal(), mean / variance)
+        prior = Gaussian(torch.ones_like(mean), torch.zeros_like(mean))
+        return quotient(posterior, prior)

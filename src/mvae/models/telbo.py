@@ -1,0 +1,71 @@
+"""TELBO, the triple ELBO of Vedantam et al. (2018): joint first, then unimodal encoders for a frozen model (Sec. 3)."""
+
+import copy
+from collections.abc import Iterator, Mapping
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from mvae.gaussian import Gaussian, one_expert, product
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.subsets import Terms, full, singles
+
+__all__ = ["TELBO"]
+
+
+class TELBO(MultimodalVAE):
+    """Stage one: the ELBO of complete rows under a product of experts. Stage two: ELBO(x_i) for each modality, with a
+    new encoder each, the decoders frozen.
+
+    It answers questions given several modalities (the product of stage one) or one (the encoders of stage two).
+    """
+
+    stages = ("joint", "unimodal")
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+        super().__init__(modalities, latent_dim)
+        # New encoders of the same architecture; their initial weights are drawn afresh.
+        self.unimodal = nn.ModuleDict({name: _fresh(modality.encoder) for name, modality in modalities.items()})
+
+    def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
+        """What a stage trains: everything of the joint model, or the unimodal encoders."""
+        yield from self.unimodal.parameters() if stage == "unimodal" else self._modalities.parameters()
+
+    def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
+        """Complete rows in stage one, each modality that a row has in stage two."""
+        if self.stage == "unimodal":
+            return singles(present, self.names)
+        return full(present & present.all(-1, keepdim=True))
+
+    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
+        """Its own objective has no randomness."""
+        return self.terms(present)
+
+    def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
+        """The product where several modalities are given, a unimodal encoder's Gaussian where one is."""
+        placed = terms.placed(self.device).given
+        several = placed.sum(-1, keepdim=True) > 1
+        alone = terms.given & (terms.given.sum(-1, keepdim=True) == 1)
+        unimodal = one_expert(
+            self.experts(x, Terms(terms.names, alone, terms.of, terms.weight), self._unimodal_expert), placed & ~several
+        )
+        if not (terms.masked or (terms.given & ~alone).any()):
+            return unimodal
+        joint = product(self.experts(x, Terms(terms.names, terms.given & ~alone, terms.of, terms.weight)), placed)
+        return Gaussian(
+            torch.where(several, joint.precision, unimodal.precision), torch.where(several, joint.shift, unimodal.shift)
+        )
+
+    def _unimodal_expert(self, name: str, x: Tensor) -> Gaussian:
+        output = self.unimodal[name](x)
+        return Gaussian.from_mean_log_var(*(output if isinstance(output, tuple) else output.chunk(2, dim=-1)))
+
+
+def _fresh(encoder: nn.Module) -> nn.Module:
+    twin = copy.deepcopy(encoder)
+    for module in twin.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()  # pyright: ignore[reportCallIssue]
+    return twin

@@ -1,0 +1,185 @@
+"""The MVAE against a linear-Gaussian model, of which every posterior and every likelihood is known exactly."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mvae import likelihoods
+from mvae.data.table import Table
+from mvae.errors import SettingsError
+from mvae.gaussian import Gaussian, kl_divergence
+from mvae.modality import Modality
+from mvae.models.mvae import MVAE
+from mvae.networks.mlp import LabelEncoder, mlp
+from mvae.subsets import full
+from tests.oracle import LinearGaussian
+
+SUBSETS = [list(s) for n in range(4) for s in itertools.combinations(["x1", "x2", "x3"], n)]
+
+
+def incomplete(table: Table) -> Table:
+    """Half the cells missing, with NaN in them."""
+    present = torch.rand(len(table), 3, generator=torch.Generator().manual_seed(0)) < 0.5
+    present[:, 0] |= ~present.any(1)
+    columns = {}
+    for i, name in enumerate(table.names):
+        columns[name] = torch.as_tensor(table.columns[name]).clone()
+        columns[name][~present[:, i]] = float("nan")
+    return Table(columns, {name: present[:, i] for i, name in enumerate(table.names)})
+
+
+def corners(latent: int, terms: int) -> Tensor:
+    """Noise at every corner (±1, …, ±1), for every term: averages over them are exact for what is quadratic in z."""
+    points = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=latent)), dtype=torch.float64)
+    return points.expand(terms, -1, -1)
+
+
+def expected_elbo(model: MVAE, table: Table, row: int) -> Tensor:
+    """E over z of the ELBO of everything one row has, exactly."""
+    copies = table.take([row] * 2**model.latent_dim)
+    terms = full(copies.presence(model.names))
+    return -model.loss(copies, terms, noise=corners(model.latent_dim, 1)).loss
+
+
+# -- The oracle itself -------------------------------------------------------------------------------------------
+
+
+def test_the_closed_forms_obey_the_laws_of_probability() -> None:
+    exact = LinearGaussian(2, [3, 4, 2], seed=0)
+    table = exact.data(5, seed=1)
+    joint = exact.log_prob(table, ["x1", "x2", "x3"])
+    chain = exact.log_conditional(table, ["x1", "x3"], ["x2"]) + exact.log_prob(table, ["x2"])
+    torch.testing.assert_close(joint, chain)
+    mean, variance = exact.posterior(table, ["x1", "x2"])  # Bayes: log p(z|x) = log p(z) + log p(x|z) − log p(x)
+    z = torch.randn(5, 2).double()
+    normal = torch.distributions.Normal
+    posterior = normal(mean, variance.sqrt()).log_prob(z).sum(-1)
+    joint = normal(0.0, 1.0).log_prob(z).sum(-1)
+    for name in ("x1", "x2"):
+        p = normal(z @ exact.loading[name].T + exact.offset[name], exact.scale[name])
+        joint = joint + p.log_prob(torch.as_tensor(table.columns[name])).sum(-1)
+    torch.testing.assert_close(posterior, joint - exact.log_prob(table, ["x1", "x2"]))
+
+
+def test_the_data_follow_the_model() -> None:
+    exact = LinearGaussian(1, [2], seed=3)
+    x = torch.as_tensor(exact.data(20_000, seed=4).columns["x1"])
+    covariance = exact.loading["x1"] @ exact.loading["x1"].T + exact.scale["x1"] ** 2 * torch.eye(2)
+    torch.testing.assert_close(x.mean(0), exact.offset["x1"], rtol=0, atol=0.05)
+    torch.testing.assert_close(x.T.cov(), covariance, rtol=0.05, atol=0.05)
+
+
+# -- Posteriors --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", SUBSETS, ids=lambda s: "+".join(s) or "nothing")
+@pytest.mark.parametrize("latent", [1, 2, 3])
+def test_the_product_of_experts_is_the_exact_posterior_of_every_subset(latent: int, given: list[str]) -> None:
+    exact = LinearGaussian(latent, [3, 4, 5], seed=latent)
+    for table in (exact.data(6, seed=1), incomplete(exact.data(6, seed=2))):
+        q = exact.model.posterior(table, given=given)
+        mean, variance = exact.posterior(table, given)
+        torch.testing.assert_close(q.mean, mean, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(q.variance, variance, rtol=1e-10, atol=1e-10)
+
+
+def test_a_perturbed_encoder_gives_another_posterior() -> None:
+    exact, wrong = LinearGaussian(2, [3, 4], seed=0), LinearGaussian(2, [3, 4], seed=0, perturb=0.5)
+    table = exact.data(4, seed=1)
+    torch.testing.assert_close(wrong.log_prob(table, ["x1"]), exact.log_prob(table, ["x1"]))  # only q is wrong
+    assert (wrong.model.posterior(table).mean - exact.posterior(table, ["x1", "x2"])[0]).abs().min() > 1e-3
+    assert (wrong.model.posterior(table).variance > exact.posterior(table, ["x1", "x2"])[1]).all()
+
+
+# -- The bound ---------------------------------------------------------------------------------------------------
+
+
+def test_with_exact_posteriors_the_elbo_of_a_row_is_log_p_of_what_it_has() -> None:
+    exact = LinearGaussian(2, [3, 4, 2], seed=5)
+    table = incomplete(exact.data(8, seed=6))
+    log_prob = exact.log_prob(table, ["x1", "x2", "x3"])
+    for row in range(8):
+        torch.testing.assert_close(expected_elbo(exact.model, table, row), log_prob[row], rtol=1e-10, atol=1e-10)
+
+
+def test_with_exact_posteriors_eq5_is_the_sum_of_log_p_of_its_subsets() -> None:
+    exact = LinearGaussian(2, [3, 4, 2], seed=5)
+    exact.model.random_subsets = 2
+    copies = exact.data(1, seed=7).take([0] * 4)
+    terms = exact.model.terms(copies.presence(exact.model.names), torch.Generator().manual_seed(0))
+    loss = exact.model.loss(copies, terms, noise=corners(2, len(terms.names))).loss
+    subsets = [[n for n, taken in zip(exact.names, mask, strict=True) if taken] for mask in terms.given[:, 0].tolist()]
+    assert subsets[:4] == [["x1", "x2", "x3"], ["x1"], ["x2"], ["x3"]]
+    assert len(subsets) > 4
+    expected = torch.stack([exact.log_prob(copies, of)[0] for of in subsets]).sum()
+    torch.testing.assert_close(-loss, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("perturb", [-0.4, 0.3, 1.0])
+def test_with_a_wrong_posterior_the_elbo_falls_short_by_its_kl_from_the_true_one(perturb: float) -> None:
+    wrong = LinearGaussian(2, [3, 4], seed=8, perturb=perturb)
+    table = wrong.data(5, seed=9)
+    mean, variance = wrong.posterior(table, ["x1", "x2"])
+    truth = Gaussian.from_mean_log_var(mean, variance.log())
+    gap = kl_divergence(wrong.model.posterior(table), truth)
+    assert (gap > 1e-3).all()
+    expected = wrong.log_prob(table, ["x1", "x2"]) - gap
+    for row in range(5):
+        torch.testing.assert_close(expected_elbo(wrong.model, table, row), expected[row], rtol=1e-10, atol=1e-10)
+
+
+def test_the_cross_term_is_the_bound_on_everything_under_one_modalitys_posterior() -> None:
+    """E_{q(z|x1)}[log p(x1, x2 | z)] − KL[q(z|x1), p(z)] = log p(x1, x2) − KL[q(z|x1), p(z|x1, x2)]."""
+    exact = LinearGaussian(2, [3, 4], seed=10)
+    exact.model.cross_from = ("x1",)
+    copies = exact.data(1, seed=11).take([0] * 4)
+    terms = exact.model.terms(copies.presence(exact.model.names))
+    assert terms.names == ("full", "x1", "x2", "x1 to all")
+    loss = exact.model.loss(copies, terms, noise=corners(2, 4)).loss
+    (m1, v1), (m12, v12) = (exact.posterior(copies, given) for given in (["x1"], ["x1", "x2"]))
+    gap = kl_divergence(Gaussian.from_mean_log_var(m1, v1.log()), Gaussian.from_mean_log_var(m12, v12.log()))[0]
+    both, x1, x2 = (exact.log_prob(copies, of)[0] for of in (["x1", "x2"], ["x1"], ["x2"]))
+    torch.testing.assert_close(-loss, both + x1 + x2 + both - gap, rtol=1e-10, atol=1e-10)
+
+
+# -- Settings ----------------------------------------------------------------------------------------------------
+
+
+def part(weight: float = 1.0) -> Modality:
+    return Modality(nn.Linear(1, 2), nn.Linear(1, 1), likelihoods.Gaussian(), weight)
+
+
+def test_random_subsets_and_distinct_terms_are_what_the_model_was_told() -> None:
+    names, present = ["a", "b", "c", "d"], torch.ones(1, 4, dtype=torch.bool)
+    assert MVAE({n: part() for n in names}, 1).terms(present).names == ("full", *names)
+    literal = MVAE({n: part() for n in names}, 1, random_subsets=3, distinct_terms=False).terms(present)
+    assert literal.names == ("full", *names, "random 1", "random 2", "random 3")
+    alone = torch.tensor([[True, False, False, False]])
+    assert MVAE({n: part() for n in names}, 1).terms(alone).weight.sum() == 1
+    assert MVAE({n: part() for n in names}, 1, distinct_terms=False).terms(alone).weight.sum() == 2
+
+
+def test_terms_are_fixed_unless_random_subsets_are_drawn() -> None:
+    names = ["a", "b", "c"]
+    assert MVAE({n: part() for n in names}, 1).fixed_terms
+    assert MVAE({n: part() for n in names[:2]}, 1, random_subsets=1).fixed_terms  # two modalities have none
+    assert not MVAE({n: part() for n in names}, 1, random_subsets=1).fixed_terms
+
+
+def test_settings_outside_their_range_are_refused() -> None:
+    with pytest.raises(SettingsError, match="random_subsets must be ≥ 0, not -1"):
+        MVAE({"a": part()}, 1, random_subsets=-1)
+    with pytest.raises(SettingsError, match="cross_from names 'b'; the modalities are a"):
+        MVAE({"a": part()}, 1, cross_from=["b"])
+
+
+def test_the_mnist_model_has_the_published_number_of_inference_parameters() -> None:
+    """Table 1: VAE 730,240, MVAE 1,063,680."""
+    image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
+    label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical(), weight=50.0)
+    model = MVAE({"image": image, "label": label}, 64)
+    counts = {n: sum(p.numel() for p in m.encoder.parameters()) for n, m in model.modalities.items()}
+    assert counts == {"image": 730_240, "label": 333_440}
+    assert sum(counts.values()) == 1_063_680

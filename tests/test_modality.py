@@ -1,0 +1,214 @@
+"""One modality: shapes, alignment of samples, rows and context, and refusals that say why."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, distributions, nn
+
+from mvae import likelihoods
+from mvae.errors import DataError, SettingsError
+from mvae.modality import Modality, evaluating
+from mvae.networks.mlp import ImageDecoder, mlp
+
+LATENT = 3
+
+
+def image(decoder: nn.Module | None = None) -> Modality:
+    """Images of 2×4 pixels with a flat decoder."""
+    return Modality(mlp(8, 2 * LATENT, [5]), decoder or mlp(LATENT, 8, [5]), likelihoods.Bernoulli())
+
+
+def label(classes: int = 4) -> Modality:
+    return Modality(nn.Embedding(classes, 2 * LATENT), nn.Linear(LATENT, classes), likelihoods.Categorical())
+
+
+# -- Encoding ----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_half_of_the_encoders_output_is_the_mean_and_the_second_the_log_variance() -> None:
+    part, x = image(), torch.rand(5, 2, 4)
+    output = part.encoder(x)
+    expert = part.encode(x)
+    torch.testing.assert_close(expert.mean, output[:, :LATENT])
+    torch.testing.assert_close(expert.variance.log(), output[:, LATENT:])
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, -x
+
+
+def test_an_encoder_may_give_mean_and_log_variance_as_a_pair() -> None:
+    x = torch.randn(5, LATENT)
+    expert = Modality(Pair(), nn.Identity(), likelihoods.Gaussian()).encode(x)
+    torch.testing.assert_close(expert.mean, x)
+    torch.testing.assert_close(expert.variance.log(), -x)
+
+
+def test_batches_of_any_length_fit_one_row_included() -> None:
+    part, x = image(), torch.rand(9, 2, 4)
+    whole = part.encode(x)
+    for rows in (slice(0, 1), slice(1, 9), slice(0, 0)):
+        torch.testing.assert_close(part.encode(x[rows]).mean, whole.mean[rows])
+
+
+def test_batches_are_cast_to_the_dtype_of_the_networks() -> None:
+    part = image().double()
+    assert part.dtype == torch.float64
+    assert part.prepare(torch.zeros(2, 2, 4, dtype=torch.uint8)).dtype == torch.float64
+    assert part.encode(part.prepare(torch.zeros(2, 2, 4))).mean.dtype == torch.float64
+    assert Modality(Pair(), nn.Identity(), likelihoods.Gaussian()).dtype == torch.float32  # no parameter says
+
+
+# -- Decoding ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lead", [(), (6,), (6, 2)])
+@pytest.mark.parametrize("decoder", [mlp(LATENT, 8, [5]), ImageDecoder(LATENT, (2, 4), [5])])
+def test_log_prob_scores_each_row_under_each_of_its_own_samples(decoder: nn.Module, lead: tuple[int, ...]) -> None:
+    part, x = image(decoder), (torch.rand(5, 2, 4) < 0.5).float()
+    z = torch.randn(*lead, 5, LATENT)
+    found = part.log_prob(x, z)
+    assert found.shape == (*lead, 5)
+    flat_z, flat_found = z.reshape(-1, 5, LATENT), found.reshape(-1, 5)
+    for s in range(len(flat_z)):
+        for row in range(5):
+            logits = decoder(flat_z[s, row][None]).reshape(2, 4)
+            expected = distributions.Bernoulli(logits=logits).log_prob(x[row]).sum()
+            torch.testing.assert_close(flat_found[s, row], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lead", [(5,), (6, 5), (6, 2, 5)])
+def test_generate_gives_a_sample_or_the_mean_for_every_z(lead: tuple[int, ...]) -> None:
+    z = torch.randn(*lead, LATENT)
+    flat, shaped, classes = image(), image(ImageDecoder(LATENT, (2, 4), [5])), label()
+    assert flat.generate(z).shape == (*lead, 8)
+    assert shaped.generate(z).shape == (*lead, 2, 4)
+    assert classes.generate(z).shape == lead
+    assert classes.generate(z, mean=True).shape == (*lead, 4)
+    torch.testing.assert_close(
+        shaped.generate(z, mean=True), shaped.decoder(z.flatten(0, -2)).sigmoid().view(*lead, 2, 4)
+    )
+    assert set(flat.generate(z).unique().tolist()) <= {0.0, 1.0}
+    torch.testing.assert_close(classes.generate(z, mean=True).sum(-1), torch.ones(lead))
+
+
+def test_a_sample_depends_on_the_generator_only() -> None:
+    part, z = image(), torch.randn(50, LATENT)
+    one, same, other = (part.generate(z, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+class Conditioned(nn.Module):
+    """Its output is the first latent and the context, so that a test can see who was paired with whom."""
+
+    def forward(self, z: Tensor, context: Tensor) -> Tensor:
+        return torch.cat([z[:, :1], context], -1)
+
+
+@pytest.mark.parametrize("lead", [(), (6,), (6, 2)])
+def test_context_reaches_the_decoder_beside_every_sample_of_its_own_row(lead: tuple[int, ...]) -> None:
+    part = Modality(nn.Identity(), Conditioned(), likelihoods.Gaussian())
+    z, context = torch.randn(*lead, 5, LATENT), torch.randn(5, 2)
+    expected = torch.cat([z[..., :1], context.expand(*lead, 5, 2)], -1)
+    torch.testing.assert_close(part.generate(z, context, mean=True), expected)
+    x = torch.randn(5, 3)
+    log_prob = distributions.Normal(expected, 1.0).log_prob(x).sum(-1)
+    torch.testing.assert_close(part.log_prob(x, z, context), log_prob)
+
+
+def test_a_decoder_of_half_precision_is_scored_in_float32() -> None:
+    part, z = image(), torch.randn(4, 5, LATENT)
+    x = torch.rand(5, 2, 4)
+    exact = part.log_prob(x, z)
+    part.to(torch.bfloat16)
+    assert part.log_prob(x, z).dtype == torch.float32
+    torch.testing.assert_close(part.log_prob(x, z), exact, rtol=0.02, atol=0.02)
+
+
+# -- Refusals ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
+def test_a_weight_that_is_negative_or_not_finite_is_refused(weight: float) -> None:
+    with pytest.raises(SettingsError, match="finite number ≥ 0"):
+        Modality(nn.Identity(), nn.Identity(), likelihoods.Gaussian(), weight)
+
+
+def test_a_decoder_of_the_wrong_size_is_refused_in_words() -> None:
+    with pytest.raises(DataError, match=r"decoder gives 7 values a row .* but the data has 8 \(shape \(2, 4\)\)"):
+        image(mlp(LATENT, 7, [5])).log_prob(torch.zeros(5, 2, 4), torch.zeros(5, LATENT))
+
+
+def test_check_says_which_rows_are_impossible() -> None:
+    x = torch.rand(5, 2, 4)
+    x[1, 0, 0], x[3, 1, 3] = 1.5, math.nan
+    bad, possible = image().check(x, LATENT)
+    assert bad.tolist() == [False, True, False, True, False]
+    assert possible == "values in [0, 1]"
+    bad, possible = label().check(torch.tensor([0, 4, -1, 3]), LATENT)
+    assert bad.tolist() == [False, True, True, False]
+    assert possible == "class numbers 0 to 3"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_check_passes_data_that_fits(rows: int) -> None:
+    bad, _ = image().check(torch.randint(0, 256, (rows, 2, 4), dtype=torch.uint8), LATENT)
+    assert bad.tolist() == [False] * rows
+    assert not label().check(torch.zeros(rows, dtype=torch.int32), LATENT)[0].any()
+
+
+@pytest.mark.parametrize(
+    ("part", "x", "latent", "reason"),
+    [
+        (image(), torch.zeros(3, 9), LATENT, "decoder gives 8 values a row .* data has 9"),
+        (image(mlp(LATENT, 9, [5])), torch.zeros(3, 9), LATENT, r"networks do not take rows of shape \(9,\)"),
+        (image(), torch.zeros(3, 8), LATENT + 1, "and 4 latents: mat1 and mat2"),
+        (label(), torch.zeros(3), LATENT, "class numbers must be integers"),
+        (label(), torch.zeros(3, 2, dtype=torch.int64), LATENT, "classes at 1 positions a row"),
+        (
+            Modality(mlp(8, 10, []), mlp(LATENT, 8, []), likelihoods.Gaussian()),
+            torch.zeros(3, 8),
+            LATENT,
+            "3 latents each",
+        ),
+        (
+            Modality(mlp(8, 5, []), mlp(LATENT, 8, []), likelihoods.Gaussian()),
+            torch.zeros(3, 8),
+            LATENT,
+            "3 latents each",
+        ),
+        (Modality(mlp(8, 1, []), mlp(LATENT, 8, []), likelihoods.Gaussian()), torch.zeros(3, 8), LATENT, "do not take"),
+    ],
+)
+def test_check_refuses_networks_that_do_not_fit_the_data(part: Modality, x: Tensor, latent: int, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        part.check(x, latent)
+
+
+def test_check_leaves_modes_and_running_statistics_alone() -> None:
+    part = image(nn.Sequential(nn.BatchNorm1d(LATENT), mlp(LATENT, 8, [5])))
+    before = {name: value.clone() for name, value in part.state_dict().items()}
+    part.train()
+    part.check(torch.rand(5, 8), LATENT)
+    assert part.training
+    assert part.decoder.training
+    assert all(torch.equal(before[name], value) for name, value in part.state_dict().items())
+
+
+def test_evaluating_gives_every_part_its_own_mode_back_also_after_an_error() -> None:
+    frozen = nn.BatchNorm1d(1).eval()
+    network = nn.Sequential(nn.Linear(1, 1), nn.Sequential(frozen, nn.Dropout()))
+    before = [module.training for module in network.modules()]
+    assert before == [True, True, True, False, True]
+
+    def fail() -> None:
+        with evaluating(network):
+            assert not any(module.training for module in network.modules())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [module.training for module in network.modules()] == before
