@@ -94,7 +94,7 @@ def objective(
     for i, weight in enumerate(model.weights):
         bound = bound + (weight if own is None else own[:, i, None]) * log_prob[i]
     loss = -(placed.weight * bound).sum() / noise.shape[1]
-    penalty = model.penalty(posterior, placed)
+    penalty = model.penalty(posterior, placed, beta)
     if penalty is not None:
         loss = loss + penalty.mean()
     return Objective(loss, log_prob, kl, terms, model.names)

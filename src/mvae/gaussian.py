@@ -86,16 +86,18 @@ class Gaussian:
         return 0.5 * (self.variance + self.mean.square() - 1 + self.precision.log()).sum(-1)
 
 
-def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"], prior_expert: bool = True) -> Gaussian:
     """q(z | X) ∝ p(z) Π_{i in X} q̃(z | x_i) for every term's subset X (Eq. 4, App. B).
 
     Args:
         experts: one expert for each modality and row, ``modalities rows latent``; rows that lack the modality
             must hold zeros (precision 0: it knows nothing), which is how nothing missing can have influence.
         given: which experts each term multiplies; a rows axis of 1 means "the same for every row".
+        prior_expert: count N(0, I) exactly once in each product (Eq. 4). Without it (other models) the product is of
+            the experts alone, and N(0, I) only where none is given.
 
     Returns:
-        The posteriors, ``terms rows latent``. The prior expert N(0, I) is counted exactly once in each.
+        The posteriors, ``terms rows latent``.
 
     >>> one = Gaussian.from_mean_log_var(torch.ones(1, 1, 1), torch.zeros(1, 1, 1))  # N(1, 1)
     >>> q = product(one, torch.tensor([[[True]], [[False]]]))
@@ -107,7 +109,8 @@ def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) ->
     with torch.autocast(chosen.device.type, enabled=False):  # it would sum in 8 bits of precision
         precision = torch.einsum("tbm,mbd->tbd", chosen, experts.precision)
         shift = torch.einsum("tbm,mbd->tbd", chosen, experts.shift)
-    return Gaussian(1 + precision, shift)
+    prior = 1.0 if prior_expert else 1 - given.any(-1, keepdim=True).to(precision.dtype)
+    return Gaussian(prior + precision, shift)
 
 
 def one_expert(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
@@ -120,9 +123,7 @@ def one_expert(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"])
     """
     if not given.is_cuda and (given.sum(-1) > 1).any():
         raise QueryError("this model has no posterior given several modalities at once: give one of them")
-    chosen = product(experts, given)
-    none = 1 - given.any(-1, keepdim=True).to(chosen.precision.dtype)
-    return Gaussian(chosen.precision - 1 + none, chosen.shift)
+    return product(experts, given, prior_expert=False)
 
 
 def quotient(numerator: Gaussian, denominator: Gaussian) -> Gaussian:

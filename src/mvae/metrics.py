@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.elbo import objective
 from mvae.likelihoods import Bernoulli, Categorical
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.subsets import concatenate, full, singles
@@ -52,9 +51,9 @@ def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str,
     device = model.device
     generator = torch.Generator(device).manual_seed(0)
     sums: dict[str, Tensor] = {}
-    counts: dict[str, Tensor | float] = {}
+    counts: dict[str, Tensor | int] = {}
 
-    def add(name: str, values: Tensor, count: Tensor | float) -> None:
+    def add(name: str, values: Tensor, count: Tensor | int) -> None:
         sums[name] = sums[name] + values if name in sums else values
         counts[name] = counts[name] + count if name in counts else count
 
@@ -67,7 +66,7 @@ def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str,
             noise = torch.randn(
                 len(terms.names), rows, model.latent_dim, generator=generator, device=device, dtype=model.dtype
             )
-            result = objective(model, x, terms, noise)
+            result = model.objective(x, terms, noise)
             add("objective", result.loss * rows, rows)
             weight = terms.placed(device).weight
             unweighted = (weight * (result.kl - result.log_prob.sum(0))).sum()
@@ -75,9 +74,11 @@ def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str,
             for name, value, count in zip(result.parts[1:], result.sums()[1:], result.counts()[1:], strict=True):
                 add(name, value, count)
             _add_instruments(model, batch, x, add)
-    values = {name: sums[name] / counts[name] for name in sums if not name.startswith("_")}
+    values = {name: sums[name] / counts[name] for name in sums if not name.startswith("_")}  # 0/0 for what no row has
     values |= _spread(sums, counts)
-    result = dict(zip(values, torch.stack([v.double() for v in values.values()]).tolist(), strict=True))
+    seen = {name: torch.as_tensor(counts.get(name, 1), device=device).double() for name in values}
+    both = torch.stack([torch.stack([v.double() for v in part.values()]) for part in (values, seen)]).tolist()
+    result = {name: value for name, value, count in zip(values, *both, strict=True) if count}
     if "_kl/full" in sums and len(model.names) > 1:
         result |= _coupling(
             {name: float(sums[f"_kl/{name}"] / counts[f"_kl/{name}"]) for name in ("full", *model.names)}
@@ -112,7 +113,7 @@ def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], a
                 add(f"accuracy {source}->{target}", right.sum(), rows)
 
 
-def _spread(sums: dict[str, Tensor], counts: dict[str, Tensor | float]) -> dict[str, Tensor]:
+def _spread(sums: dict[str, Tensor], counts: dict[str, Tensor | int]) -> dict[str, Tensor]:
     """Active units: latents whose posterior mean varies over rows."""
     result = {}
     for key in [key for key in sums if key.startswith("_mean/")]:

@@ -158,7 +158,11 @@ def _train(
             if time.monotonic() - saved > checkpoint_seconds:
                 save()
         run.require_finite()
-        values: dict[str, float] = {"epoch": float(run.epoch + 1), "beta": run.beta(run.global_step), "seconds": round(run.elapsed(), 3)}
+        values: dict[str, float] = {
+            "epoch": float(run.epoch + 1),
+            "beta": run.beta(run.global_step),
+            "seconds": round(run.elapsed(), 3),
+        }
         values |= {f"train/{name}": value for name, value in run.means().items()}
         if validation is not None:
             measured = validate(run.model, validation, run.validation_chunk)
@@ -283,9 +287,17 @@ class _Run:
         )
 
     def begin(self, directory: Path) -> None:
-        """A fresh start: drop what a run that was killed before its first checkpoint has left."""
-        for left in (directory / METRICS, *directory.glob(f".{CHECKPOINT}.*")):
-            left.unlink(missing_ok=True)
+        """A fresh start: drop what a run that was killed before its first checkpoint has left.
+
+        Raises:
+            RunError: the directory cannot be written.
+        """
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for left in (directory / METRICS, *directory.glob(f".{CHECKPOINT}.*")):
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot write {directory}: {error.strerror}; choose another directory") from error
 
     def restore(self, directory: Path) -> None:
         """Go back to the checkpoint; lines of metrics written after it are dropped.
@@ -325,7 +337,9 @@ class _Run:
             return
         try:
             if path.stat().st_size < self.metrics_bytes:
-                raise RunError(f"{path} is shorter than when its checkpoint was written; train again in another --run-dir")
+                raise RunError(
+                    f"{path} is shorter than when its checkpoint was written; train again in another --run-dir"
+                )
             with path.open("rb+") as file:
                 file.truncate(self.metrics_bytes)
         except OSError as error:

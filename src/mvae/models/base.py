@@ -99,7 +99,7 @@ class MultimodalVAE(nn.Module):
         """What encoders and decoders are conditioned on besides x and z; nothing by default."""
         return None
 
-    def penalty(self, posterior: Gaussian, terms: Terms) -> Float[Tensor, "rows"] | None:
+    def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """What a model adds to each row's loss for its posteriors, ``terms rows latent``; nothing by default."""
         return None
 
@@ -178,7 +178,17 @@ class MultimodalVAE(nn.Module):
         if noise is None:
             shape = len(terms.names), len(batch), self.latent_dim
             noise = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
-        return objective(self, self.prepare(batch), terms, noise, beta)
+        return self.objective(self.prepare(batch), terms, noise, beta)
+
+    def objective(
+        self,
+        x: dict[str, Tensor],
+        terms: Terms,
+        noise: Float[Tensor, "terms rows latent"],
+        beta: float | Tensor = 1.0,
+    ) -> Objective:
+        """The loss of prepared columns: the sum of the terms' ELBOs (`mvae.elbo.objective`)."""
+        return objective(self, x, terms, noise, beta)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """The deterministic terms: full and singles, by which models are selected."""

@@ -90,7 +90,7 @@ class JMVAE(MultimodalVAE):
             prior.shift.to(some.shift).index_copy(0, row, some.shift),
         )
 
-    def penalty(self, posterior: Gaussian, terms: Terms) -> Float[Tensor, "rows"] | None:
+    def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """α Σ_i KL(q(z | all) ‖ q(z | x_i)), for complete rows."""
         if terms.names[:1] != ("full",) or len(terms.names) != 1 + len(self.names):
             return None

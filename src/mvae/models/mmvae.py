@@ -1,0 +1,113 @@
+"""MMVAE (Shi et al. 2019): a mixture of experts, trained on a K-sample importance-weighted bound."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvae.elbo import Objective, score
+from mvae.errors import SettingsError
+from mvae.gaussian import Gaussian, one_expert
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.subsets import Terms
+
+__all__ = ["MMVAE"]
+
+
+class MMVAE(MultimodalVAE):
+    """q(z | X) = 1/n Σ_i q(z | x_i) over the n modalities of a row, sampled in strata: K draws from each expert.
+
+        L = 1/n Σ_m E_{z_1..K ~ q(z | x_m)} [ log 1/K Σ_k w_k ],   w = p(z) Π_i p(x_i | z)^λ_i / q(z | X)
+
+    Experts and prior are Gaussian here (the authors' are Laplace).
+
+    Args:
+        modalities: name → `Modality`.
+        latent_dim: the number of latents D.
+        samples: K.
+        dreg: the doubly reparameterised gradient (Tucker et al. 2019), whose encoder part does not fade as K grows.
+
+    Raises:
+        SettingsError: K < 1.
+    """
+
+    joint_posterior = False  # a mixture; ask given one modality at a time
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, samples: int = 10, dreg: bool = True):
+        super().__init__(modalities, latent_dim)
+        if samples < 1:
+            raise SettingsError(f"samples must be at least 1, not {samples}")
+        self.samples, self.dreg = samples, dreg
+
+    def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+        """The one expert given."""
+        return one_expert(experts, given)
+
+    def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
+        """K draws from the posterior of each modality that a row has, each explaining all that it has."""
+        each = torch.eye(len(self.names), dtype=torch.bool)[:, None] & present[None]
+        given = each.repeat_interleave(self.samples, 0)
+        names = tuple(f"{name} {k + 1}" for name in self.names for k in range(self.samples))
+        has = given.any(-1)
+        weight = has.float() / (present.sum(-1) * self.samples)
+        return Terms(names, given, present[None] & has[..., None], weight)
+
+    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
+        """Its own objective has no randomness."""
+        return self.terms(present)
+
+    def objective(
+        self,
+        x: dict[str, Tensor],
+        terms: Terms,
+        noise: Float[Tensor, "terms rows latent"],
+        beta: float | Tensor = 1.0,
+    ) -> Objective:
+        """−L of the batch; the KL reported for a term is its draw's log q(z | X) − log p(z)."""
+        placed, count = terms.placed(noise.device), len(self.names)
+        experts = self.experts(x, terms)
+        q = self.combine(experts, placed.given)
+        z = q.rsample(noise)
+        hook_on = z.requires_grad and self.dreg
+        if self.dreg:  # the density's own parameters get no gradient; z carries it all
+            experts = Gaussian(experts.precision.detach(), experts.shift.detach())
+        divergence = self._log_mixture(experts, z, placed) - Gaussian.standard(
+            self.latent_dim, device=z.device
+        ).log_prob(z)
+        log_prob = torch.stack(
+            [score(m, x.get(n), z, terms.of[:, :, i], terms.masked) for i, (n, m) in enumerate(self.modalities.items())]
+        )
+        log_w = -beta * divergence
+        for i, weight in enumerate(self.weights):
+            log_w = log_w + weight * log_prob[i]
+        log_w = log_w.unflatten(0, (count, self.samples))
+        has = placed.weight.expand(-1, noise.shape[1]).unflatten(0, (count, self.samples)) > 0
+        log_w = torch.where(has, log_w, 0.0)
+        if self.dreg:
+            w = log_w.detach().softmax(1)  # each draw's share; its gradient counts by that share,
+            if hook_on:  # and by the share's square where it reaches the encoder
+                z.register_hook(lambda gradient: w.flatten(0, 1)[..., None] * gradient)
+            bound = (w * log_w).sum(1)
+            value = log_w.detach().logsumexp(1) - math.log(self.samples)
+            bound = value + bound - bound.detach()
+        else:
+            bound = log_w.logsumexp(1) - math.log(self.samples)
+        share = has[:, 0].to(bound.dtype)
+        loss = -((share * bound).sum(0) / share.sum(0)).mean()
+        return Objective(loss, log_prob, divergence, terms, self.names)
+
+    def _log_mixture(self, experts: Gaussian, z: Tensor, placed: Terms) -> Float[Tensor, "terms rows"]:
+        """log 1/n Σ_i q(z | x_i) over the n modalities each row has."""
+        has = placed.given.any(0)  # rows modalities
+        densities = torch.stack(
+            [torch.where(has[:, i], self._safe(experts, i).log_prob(z), -math.inf) for i in range(len(self.names))]
+        )
+        return densities.logsumexp(0) - has.sum(-1).to(z.dtype).log()
+
+    def _safe(self, experts: Gaussian, i: int) -> Gaussian:
+        """Expert i, with N(0, I) in rows that lack it (where it is not used, but must be finite)."""
+        absent = experts.precision[i] == 0
+        return Gaussian(torch.where(absent, 1.0, experts.precision[i]), experts.shift[i])

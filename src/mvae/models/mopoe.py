@@ -1,0 +1,54 @@
+"""MoPoE-VAE (Sutter et al. 2021): a mixture, over all subsets, of products of experts."""
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mvae.errors import SettingsError
+from mvae.gaussian import Gaussian, product
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.subsets import Terms
+
+__all__ = ["MoPoE"]
+
+MOST_MODALITIES = 8
+
+
+class MoPoE(MultimodalVAE):
+    """Mean over the 2^n − 1 non-empty subsets S of what a row has of E_{q(z | S)}[Σ_i log p(x_i | z)] − KL[q(z | S), p(z)],
+    with q(z | S) the product of S's experts alone (no prior expert).
+
+    The number of terms is exponential in the number of modalities by its definition; above 8 it is refused.
+
+    Raises:
+        SettingsError: more than 8 modalities.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+        super().__init__(modalities, latent_dim)
+        count = len(self.names)
+        if count > MOST_MODALITIES:
+            raise SettingsError(f"MoPoE has 2^M − 1 terms; {count} modalities are too many (at most {MOST_MODALITIES})")
+        subsets = [s for size in range(1, count + 1) for s in combinations(range(count), size)]
+        self._subsets = torch.tensor([[i in s for i in range(count)] for s in subsets])
+        self._subset_names = tuple("+".join(self.names[i] for i in s) for s in subsets)
+
+    def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+        """The product of the experts given; the prior where none is."""
+        return product(experts, given, prior_expert=False)
+
+    def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
+        """Every subset of what a row has explains all that it has."""
+        subset = self._subsets[:, None]  # terms 1 modalities
+        has = (present | ~subset).all(-1)  # terms rows
+        weight = has.float() / has.sum(0)
+        given = subset & has[..., None]
+        return Terms(self._subset_names, given, present[None] & has[..., None], weight)
+
+    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
+        """Its own objective has no randomness."""
+        return self.terms(present)

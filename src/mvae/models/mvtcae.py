@@ -1,0 +1,61 @@
+"""MVTCAE (Hwang et al. 2021): a product of experts, regularised towards each expert by the total correlation."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvae.errors import SettingsError
+from mvae.gaussian import Gaussian, kl_divergence, product
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.subsets import Terms, concatenate, full, singles
+
+__all__ = ["MVTCAE"]
+
+
+class MVTCAE(MultimodalVAE):
+    """(M−α)/M · E_{q(z | X)}[Σ_i log p(x_i | z)] − β {(1−α) KL[q(z | X), p(z)] + α/M Σ_i KL[q(z | X), q(z | x_i)]},
+
+    with q(z | X) the product of the experts alone. In a row with missing modalities both sums run over those it has.
+
+    Args:
+        modalities: name → `Modality`.
+        latent_dim: the number of latents D.
+        alpha: α in [0, 1]; 0 is a plain joint ELBO, the authors use 5/6 and more.
+
+    Raises:
+        SettingsError: α outside [0, 1].
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, alpha: float = 0.9):
+        super().__init__(modalities, latent_dim)
+        if not 0 <= alpha <= 1:
+            raise SettingsError(f"alpha must be in [0, 1], not {alpha}")
+        self.alpha = alpha
+
+    def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+        """The product of the experts given; the prior where none is."""
+        return product(experts, given, prior_expert=False)
+
+    def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
+        """One ELBO of everything; each single posterior is made (weight 0, nothing scored) for the penalty."""
+        alone = singles(present, self.names)
+        alone = replace(alone, of=torch.zeros_like(alone.of), weight=torch.zeros_like(alone.weight))
+        count = len(self.names)
+        weight = torch.tensor(self.weights, dtype=self.dtype) * (count - self.alpha) / count
+        terms = concatenate(full(present), alone)
+        return replace(terms, likelihood_weight=weight.expand(len(terms.names), -1))
+
+    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
+        """Its own objective has no randomness."""
+        return self.terms(present)
+
+    def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
+        """β α {1/M Σ_i KL[q(z | X), q(z | x_i)] − KL[q(z | X), p(z)]}, what the ELBO's own β KL leaves to be added."""
+        has = terms.given[1:].any(-1).to(posterior.precision.dtype)  # modalities rows
+        divergence = torch.stack([kl_divergence(posterior[0], posterior[1 + i]) for i in range(len(self.names))])
+        mean = (has * divergence).sum(0) / len(self.names)
+        return beta * self.alpha * (mean - posterior[0].kl_to_prior())
