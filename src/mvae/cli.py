@@ -59,6 +59,8 @@ def cli() -> None:
 @click.option("--anneal-epochs", type=int, help="β rises to 1 over these.  [default: the paper's share of the epochs]")
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
+@click.option("--model", default="mvae", show_default=True, help="mvae, vae, cvae, bivcca, jmvae, mvae_q, telbo …")
+@click.option("--weight", "weights", multiple=True, help="λ of a modality, as label=10; repeat.  [default: Sec. 4's]")
 @click.option("--deterministic", is_flag=True, help="The same bits on a GPU too (slower).")
 @_common(DATA_DIR, SEED, DEVICE, JSON)
 def train(
@@ -70,6 +72,8 @@ def train(
     anneal_epochs: int | None,
     batch_size: int | None,
     learning_rate: float | None,
+    model: str,
+    weights: tuple[str, ...],
     deterministic: bool,
     data_dir: Path | None,
     seed: int,
@@ -90,6 +94,8 @@ def train(
         dataset,
         recipe,
         seed,
+        model,
+        runs.parse_weights(weights),
         epochs=epochs,
         anneal_epochs=anneal_epochs,
         batch_size=batch_size,
@@ -186,6 +192,70 @@ def sample(
         click.echo(f"picture: {picture}")
     for name, values in texts.items():
         click.echo(f"{name}: {' '.join(values)}")
+
+
+@cli.command()
+@click.argument("item", required=False)
+@click.option("--list", "list_items", is_flag=True, help="Every item, and what each budget spends.")
+@click.option("--datasets", default="mnist", show_default=True, help="Separated by commas.")
+@click.option("--models", help="Separated by commas.  [default: the paper's six]")
+@click.option("--recipes", default="paper,coupled", show_default=True, help="Of the MVAE, separated by commas.")
+@click.option("--seeds", default=1, show_default=True, help="Runs of each, with seeds 0, 1 …")
+@click.option("--budget", default="laptop", show_default=True, help="smoke, laptop or paper.")
+@click.option("--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows go.")
+@click.option("--runs", "runs_dir", type=click.Path(path_type=Path), default="runs/reproduce", show_default=True)
+@_common(DATA_DIR, DEVICE, JSON)
+def reproduce(
+    item: str | None,
+    list_items: bool,
+    datasets: str,
+    models: str | None,
+    recipes: str,
+    seeds: int,
+    budget: str,
+    results: Path,
+    runs_dir: Path,
+    data_dir: Path | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Make a table of the paper: train what is missing, evaluate, record in results/, compare with the print.
+
+    \b
+    Example:  mvae reproduce table1
+              mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
+    """
+    from mvae.paper import tables
+    from mvae.progress import Silent
+    from mvae.report.show import show_comparison
+
+    if list_items or item is None:
+        for name, summary in tables.ITEMS.items():
+            click.echo(f"{name:8} {summary}")
+        for name, spend in tables.BUDGETS.items():
+            click.echo(f"--budget {name:7} {spend.summary}")
+        return
+    chosen = models.split(",") if models else tables.PAPER_MODELS
+    if item == "table1":
+        rows = tables.table1(datasets.split(","), chosen)
+    else:
+        rows = tables.reproduce(
+            item,
+            datasets=datasets.split(","),
+            models=chosen,
+            recipes=recipes.split(","),
+            seeds=seeds,
+            budget=budget,
+            results=results,
+            runs=runs_dir,
+            data_dir=data_dir,
+            device=device,
+            reporter=Silent() if as_json else None,
+        )
+    if as_json:
+        _print_json({"item": item, "rows": rows})
+    else:
+        show_comparison(item, rows)
 
 
 @cli.command()

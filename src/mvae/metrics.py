@@ -47,6 +47,7 @@ def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str,
         by which a model is selected; `objective/unweighted`: the same with λ = 1; `reconstruction/NAME`,
         `kl/full`, `kl/NAME`; for rows that have everything: `coupling`, `coupling/share`, and `log p A->B`,
         `accuracy A->B`: modality B predicted from the mean of q(z|A); `active units`, and `active units/NAME`.
+        (A model without a posterior given everything has no coupling, and active units of single modalities only.)
     """
     device = model.device
     generator = torch.Generator(device).manual_seed(0)
@@ -79,11 +80,11 @@ def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str,
     seen = {name: torch.as_tensor(counts.get(name, 1), device=device).double() for name in values}
     both = torch.stack([torch.stack([v.double() for v in part.values()]) for part in (values, seen)]).tolist()
     result = {name: value for name, value, count in zip(values, *both, strict=True) if count}
-    if "_kl/full" in sums and len(model.names) > 1:
-        result |= _coupling(
-            {name: float(sums[f"_kl/{name}"] / counts[f"_kl/{name}"]) for name in ("full", *model.names)}
-        )
-    return result
+    measured = ("full", *model.names) if len(model.names) > 1 else ()
+    kl = {name: float(sums[f"_kl/{name}"] / counts[f"_kl/{name}"]) for name in measured if f"_kl/{name}" in sums}
+    if "full" in kl:
+        result |= _coupling(kl)
+    return result | {f"kl complete/{name}": value for name, value in kl.items()}
 
 
 def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], add) -> None:
@@ -95,9 +96,12 @@ def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], a
         row = has_all.nonzero().flatten().to(model.device)
         x = {name: column[row] for name, column in x.items()}
     everything = torch.ones(1, len(model.names), dtype=torch.bool)
-    q = model.posteriors(x, concatenate(full(everything), singles(everything, model.names)))
+    terms = singles(everything, model.names)
+    if model.joint_posterior:
+        terms = concatenate(terms, full(everything))
+    q, context = model.posteriors(x, terms), model.context(x)
     rows = q.mean.shape[1]
-    for t, name in enumerate(("full", *model.names)):
+    for t, name in enumerate(terms.names):
         add(f"_kl/{name}", q.kl_to_prior()[t].sum(), rows)
         add(f"_mean/{name}", q.mean[t].double().sum(0), rows)
         add(f"_square/{name}", q.mean[t].double().square().sum(0), rows)
@@ -105,7 +109,7 @@ def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], a
         for target, modality in model.modalities.items():
             if target == source:
                 continue
-            params = modality.decode(q.mean[i + 1])
+            params = modality.decode(q.mean[i], context)
             arranged = modality.likelihood.arrange(params, torch.Size([rows]), x[target].shape[1:])
             add(f"log p {source}->{target}", modality.likelihood.log_prob(arranged, x[target]).sum(), rows)
             right = accuracy(modality.likelihood, x[target], arranged)
@@ -129,9 +133,7 @@ def _coupling(kl: dict[str, float]) -> dict[str, float]:
     alone = [value for name, value in kl.items() if name != "full"]
     c = sum(alone) - kl["full"]
     most = sum(alone) - max(alone)
-    return {"coupling": c, "coupling/share": c / most if most > DEAD_KL else 0.0} | {
-        f"kl complete/{name}": value for name, value in kl.items()
-    }
+    return {"coupling": c, "coupling/share": c / most if most > DEAD_KL else 0.0}
 
 
 def coupling_warning(values: dict[str, float], names: tuple[str, ...]) -> str | None:

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from mvae.estimators import LogLikelihood, log_likelihoods
 from mvae.experiments import build, experiment
 from mvae.likelihoods import Categorical
 from mvae.metrics import validate
-from mvae.models.mvae import MVAE
+from mvae.models.base import MultimodalVAE
 from mvae.progress import Reporter
 from mvae.report.grid import read_image, save_grid
+from mvae.report.results import commit
 from mvae.training import History, check_settings, fit
 
 __all__ = ["Run", "Settings", "evaluate", "open_run", "parse_given", "sample", "train"]
@@ -41,9 +42,19 @@ class Settings:
     batch_size: int
     learning_rate: float
     seed: int
+    model: str = "mvae"
+    weights: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, dataset: str, recipe: str = "coupled", seed: int = 0, **changed: Any) -> "Settings":
+    def of(
+        cls,
+        dataset: str,
+        recipe: str = "coupled",
+        seed: int = 0,
+        model: str = "mvae",
+        weights: Mapping[str, float] | None = None,
+        **changed: Any,
+    ) -> "Settings":
         """The experiment's own settings, except those given (and not None).
 
         Shorter training is annealed for the same share of it.
@@ -63,7 +74,22 @@ class Settings:
             changed["anneal_epochs"] = round(changed["epochs"] * what.anneal_epochs / what.epochs)
         values |= changed
         check_settings(**values, seed=seed)
-        return cls(dataset=dataset, recipe=recipe, seed=seed, **values)
+        return cls(
+            dataset=dataset,
+            recipe=recipe if model == "mvae" else "paper",
+            seed=seed,
+            model=model,
+            weights=dict(weights or {}),
+            **values,
+        )
+
+    def build(self) -> MultimodalVAE:
+        """The model, freshly initialised.
+
+        Raises:
+            SettingsError: an unknown model, recipe or modality.
+        """
+        return build(experiment(self.dataset), self.recipe, self.seed, self.model, self.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +98,7 @@ class Run:
 
     directory: Path
     settings: Settings
-    model: MVAE
+    model: MultimodalVAE
     splits: Splits
     progress: dict[str, Any]
 
@@ -117,7 +143,7 @@ def train(
     elif path.exists():
         raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
     splits = experiment(settings.dataset).load(data_dir)
-    model = build(experiment(settings.dataset), settings.recipe, settings.seed).to(device_named(device))
+    model = settings.build().to(device_named(device))
     if not resume:
         write_json(path, {"format": FORMAT, **asdict(settings), **_circumstances(model.device)})
     history = fit(
@@ -140,6 +166,7 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
     on = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {
         "command": " ".join(["mvae", *sys.argv[1:]]),
+        "commit": commit(),
         "mvae": mvae.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -159,12 +186,13 @@ def read_settings(run_dir: Path) -> Settings:
     try:
         if stored["format"] != FORMAT:
             raise RunError(f"{run_dir / SETTINGS} has format {stored['format']}; this version reads format {FORMAT}")
-        values = {field.name: stored[field.name] for field in fields(Settings)}
+        values = {entry.name: stored[entry.name] for entry in fields(Settings)}
     except KeyError as error:
         raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
-    for field in fields(Settings):
-        if not isinstance(values[field.name], (int, float) if field.type is float else field.type):  # pyright: ignore
-            raise RunError(f"{run_dir / SETTINGS}: {field.name} is {values[field.name]!r}: the file is damaged")
+    kinds = {int: int, float: (int, float), str: str}
+    for entry in fields(Settings):
+        if not isinstance(values[entry.name], kinds.get(entry.type, dict)):  # pyright: ignore
+            raise RunError(f"{run_dir / SETTINGS}: {entry.name} is {values[entry.name]!r}: the file is damaged")
     return Settings(**values)
 
 
@@ -185,7 +213,7 @@ def open_run(run_dir: Path, *, data_dir: Path | None = None, device: str | None 
     settings = read_settings(run_dir)
     what = experiment(settings.dataset)
     weights, progress = best_weights(run_dir)
-    model = build(what, settings.recipe, settings.seed)
+    model = settings.build()
     load_weights(model, weights, run_dir / CHECKPOINT)
     model = model.to(device_named(device)).eval()
     return Run(run_dir, settings, model, what.load(data_dir), progress)
@@ -203,10 +231,8 @@ class Evaluation:
 
     def label_gap(self) -> float | None:
         """mean log p(x1, x2) − mean log p(x1 | x2): log p(x2), −2.30 for ten labels of equal share (a check)."""
-        names = list(self.likelihoods)
-        if len(names) < 3:
-            return None
-        return self.likelihoods[names[1]].mean - self.likelihoods[names[2]].mean
+        joint, conditional = self.likelihoods.get("log p(x1,x2)"), self.likelihoods.get("log p(x1|x2)")
+        return None if joint is None or conditional is None else joint.mean - conditional.mean
 
 
 def evaluate(
@@ -227,13 +253,38 @@ def evaluate(
     if rows is not None and rows < 1:
         raise QueryError(f"rows must be at least 1, not {rows}")
     table = run.splits.test if rows is None else run.splits.test.take(slice(0, rows))
-    first, *others = run.model.names
-    queries: dict[str, tuple[list[str], list[str]]] = {"log p(x1)": ([first], [])}
-    if others:
-        queries |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
+    first, *others = table.names
+    asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
+    queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
     proposal = proposal or (first,)
     likelihoods = log_likelihoods(run.model, table, queries, proposal=proposal, samples=samples, seed=seed)
     return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)
+
+
+def _answers(model: MultimodalVAE, of: list[str], given: list[str]) -> bool:
+    """Is this among the model's queries? (A VAE has no joint likelihood, a CVAE no other than the conditional.)"""
+    try:
+        model.require_known([*of, *given])
+        model.plan_query(of, given)
+    except QueryError:
+        return False
+    return True
+
+
+def parse_weights(texts: tuple[str, ...]) -> dict[str, float]:
+    """``("label=10",)`` as λ by modality.
+
+    Raises:
+        SettingsError: not of that form.
+    """
+    weights = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            raise SettingsError(f"--weight {text!r}: write MODALITY=NUMBER, for example label=10") from None
+    return weights
 
 
 def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
@@ -298,7 +349,7 @@ def sample(
 
 
 def _draw(
-    model: MVAE, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator
+    model: MultimodalVAE, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Samples, of images their means: both from the same z."""
     state = generator.get_state()
@@ -309,11 +360,13 @@ def _draw(
 
 
 def each_class(run: Run, name: str, n: int, seed: int, path: Path) -> Path:
-    """A picture with one row of n conditional samples for each class of a modality."""
+    """A picture with one row of n samples for each class of a modality (of the prior, if the model knows no class)."""
     generator = torch.Generator(run.model.device).manual_seed(seed)
     classes = run.splits.classes[name]
-    table = Table({name: torch.arange(len(classes))})
+    known = name in run.model.known
+    table = Table({name: torch.arange(len(classes))}) if known else None
     image = next(m for m in run.model.names if run.splits.test.columns[m].ndim == 4)
-    images = run.model.generate(table, of=[image], n=n, mean=True, generator=generator)[image]
+    each = n if known else n * len(classes)
+    images = run.model.generate(table, of=[image], n=each, mean=True, generator=generator)[image]
     save_grid(images.transpose(0, 1).flatten(0, 1), path, columns=n)
     return path

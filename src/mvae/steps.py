@@ -75,8 +75,9 @@ class Step:
             terms = terms.rows(index)
         self.optimizer.zero_grad()
         result = self.model.loss(batch, terms, beta=beta, generator=self.generator)
-        result.loss.backward()
-        self.optimizer.step()
+        if result.loss.requires_grad:  # not where the batch holds nothing that this model learns from
+            result.loss.backward()
+            self.optimizer.step()
         self._add(result)
 
     def _add(self, result: Objective) -> None:

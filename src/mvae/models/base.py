@@ -122,26 +122,32 @@ class MultimodalVAE(nn.Module):
         Each modality is encoded once (by `expert`, or by another encoder of the model), and only for the rows that some
         term gives it in.
         """
-        expert_of = expert_of or self.expert
+        encode = expert_of or self.expert
         needed = terms.given.any(0)  # rows modalities, or 1 modalities
-        rows = len(next(iter(x.values())))
-        precisions, shifts = [], []
-        zeros = torch.zeros(rows, self.latent_dim, device=self.device, dtype=self.dtype)
+        zeros = torch.zeros(len(next(iter(x.values()))), self.latent_dim, device=self.device, dtype=self.dtype)
+        experts = [Gaussian(zeros, zeros)] * len(self.names)
         for i, name in enumerate(self.names):
-            precision = shift = zeros
-            if name in x and (terms.masked or needed[:, i].all()):
-                expert = expert_of(name, x[name])
-                precision, shift = expert.precision, expert.shift
-            elif name in x and needed[:, i].any():
-                row = needed[:, i].nonzero().flatten().to(self.device)
-                expert = expert_of(name, x[name][row])
-                precision, shift = (
-                    zeros.index_copy(0, row, expert.precision),
-                    zeros.index_copy(0, row, expert.shift),
-                )
-            precisions.append(precision)
-            shifts.append(shift)
-        return Gaussian(torch.stack(precisions), torch.stack(shifts))
+            if name in x:
+                own = {name: x[name]}
+                experts[i] = self.encoded(own, needed[:, i], terms.masked, lambda x, n=name: encode(n, x[n]))
+        return Gaussian(torch.stack([e.precision for e in experts]), torch.stack([e.shift for e in experts]))
+
+    def encoded(
+        self,
+        x: Mapping[str, Tensor],
+        needed: Bool[Tensor, "#rows"],
+        masked: bool,
+        encode: Callable[[Mapping[str, Tensor]], Gaussian],
+    ) -> Gaussian:
+        """What an encoder makes of the rows that need it (all, for a plan of masks), ``rows latent``; zeros elsewhere."""
+        if masked or needed.all():
+            return encode(x)
+        zeros = torch.zeros(len(next(iter(x.values()))), self.latent_dim, device=self.device, dtype=self.dtype)
+        row = needed.nonzero().flatten().to(self.device)
+        if not len(row):
+            return Gaussian(zeros, zeros)
+        some = encode({name: column[row] for name, column in x.items()})
+        return Gaussian(zeros.index_copy(0, row, some.precision), zeros.index_copy(0, row, some.shift))
 
     def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """q(z | X) of every term and row, ``terms rows latent``."""
@@ -238,6 +244,8 @@ class MultimodalVAE(nn.Module):
         """
         of = self.names if of is None else of
         self.require_known(of)
+        if conditions := [name for name in of if name not in self.names]:
+            raise QueryError(f"{', '.join(conditions)}: a condition is given, and not generated")
         if n < 1:
             raise QueryError(f"the number of samples n must be at least 1, not {n}")
         q = Gaussian.standard(1, self.latent_dim, device=self.device) if data is None else self.posterior(data)
@@ -245,7 +253,8 @@ class MultimodalVAE(nn.Module):
         noise = torch.randn(shape, generator=generator, device=self.device, dtype=q.mean.dtype)
         z = q.rsample(noise).to(self.dtype)
         with evaluating(self):
-            return {name: self.modalities[name].generate(z, mean=mean, generator=generator) for name in of}
+            context = self.context({} if data is None else self.prepare(self._as_table(data).take(slice(None))))
+            return {name: self.modalities[name].generate(z, context, mean=mean, generator=generator) for name in of}
 
     def check(self, table: Table, chunk: int = 4096) -> None:
         """Does every present value of the table fit this model? Reads it once, in chunks.
@@ -291,16 +300,21 @@ class MultimodalVAE(nn.Module):
         """
         return (*of, *given), given
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """What a query may name: the modalities."""
+        return self.names
+
     def require_known(self, names: Sequence[str]) -> None:
-        """Raises QueryError unless every name is one of the model's modalities."""
+        """Raises QueryError unless a query may use every name."""
         if isinstance(names, str):
             raise QueryError(f"name modalities in a list: [{names!r}]")
         for name in names:
-            if name not in self.names:
-                raise QueryError(f"no modality {name!r} in this model; it has {', '.join(self.names)}")
+            if name not in self.known:
+                raise QueryError(f"no modality {name!r} in this model; it has {', '.join(self.known)}")
 
     def _require_shared(self, table: Table) -> None:
-        if not set(self.names) & set(table.names):
+        if not set(self.known) & set(table.names):
             raise DataError(
                 f"the table ({', '.join(table.names)}) and the model ({', '.join(self.names)}) have no "
                 "modality in common"

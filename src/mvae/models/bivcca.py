@@ -27,7 +27,9 @@ class BiVCCA(MultimodalVAE):
         """Each modality of a row explains all of them."""
         given = torch.eye(len(self.names), dtype=torch.bool)[:, None] & present[None]
         has = given.any(-1)
-        return Terms(self.names, given, present[None] & has[..., None], has.float() / present.sum(-1))
+        return Terms(
+            self.names, given, present[None] & has[..., None], has.to(self.dtype) / present.sum(-1).clamp(min=1)
+        )
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """Its own objective has no randomness."""

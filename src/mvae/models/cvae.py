@@ -54,29 +54,68 @@ class CVAE(MultimodalVAE):
         Raises:
             DataError: the condition is missing, wholly or in some row.
         """
-        if self.condition not in batch.columns:
-            raise DataError(f"a CVAE needs its condition: the table has no column {self.condition!r}")
-        has = batch.present[:, batch.names.index(self.condition)]
-        if not batch.complete and not has.all():
-            row = int((~has).nonzero()[0, 0])
-            raise DataError(f"a CVAE needs its condition {self.condition!r} in every row; row {row} lacks it")
+        self._require_condition(batch)
         column = torch.as_tensor(batch.columns[self.condition]).to(self.device)
         if self.classes is not None:
             column = F.one_hot(column.long(), self.classes)
         return super().prepare(batch) | {self.condition: column.to(self.dtype)}
 
+    def _require_condition(self, table: Table) -> None:
+        if self.condition not in table.columns:
+            raise DataError(f"a CVAE needs its condition: the table has no column {self.condition!r}")
+        has = table.present[:, table.names.index(self.condition)]
+        if not table.complete and not has.all():
+            row = int((~has).nonzero()[0, 0])
+            raise DataError(f"a CVAE needs its condition {self.condition!r} in every row; row {row} lacks it")
+
+    def check(self, table: Table, chunk: int = 4096) -> None:
+        """Does every present value fit this model, and has every row a condition that it can have?
+
+        Raises:
+            DataError: naming the column and the first row that does not fit, and what would.
+        """
+        super().check(table, chunk)
+        self._require_condition(table)
+        for start in range(0, len(table), chunk):
+            column = table.select_rows(self.condition, torch.arange(start, min(start + chunk, len(table))))
+            if self.classes is not None:
+                possible, shape = f"whole numbers from 0 to {self.classes - 1}", ()
+                bad = (column < 0) | (column >= self.classes) | (column != column.long())
+            else:
+                possible, shape = "finite numbers", (self.context_dim,)
+                bad = ~column.isfinite()
+            if column.shape[1:] != shape:
+                raise DataError(f"condition {self.condition!r}: rows of shape {tuple(column.shape[1:])}, not {shape}")
+            if (wrong := bad.reshape(len(bad), -1).any(1)).any():
+                row = start + int(wrong.nonzero()[0, 0])
+                raise DataError(f"condition {self.condition!r}, row {row}: {possible} are needed")
+
     def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
-        """The condition, for the decoder."""
+        """The condition, for the decoder.
+
+        Raises:
+            QueryError: it is not given.
+        """
+        if self.condition not in x:
+            raise QueryError(f"a CVAE generates given its condition {self.condition!r} only")
         return x[self.condition]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """A query may also name the condition."""
+        return (*self.names, self.condition)
 
     def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """q(z | x1, x2), ``terms rows latent``; the prior where x1 is not given."""
-        (modality,) = self.modalities.values()
+        ((name, modality),) = self.modalities.items()
+
+        def encode(x: Mapping[str, Tensor]) -> Gaussian:
+            return Gaussian.from_mean_log_var(*modality.expert_parameters(x[name], x[self.condition]))
+
         rows = len(x[self.condition])
-        if self.names[0] in x:
-            expert = Gaussian.from_mean_log_var(*modality.expert_parameters(x[self.names[0]], x[self.condition]))
-        else:
-            expert = Gaussian.standard(rows, self.latent_dim, device=self.device)
+        expert = Gaussian.standard(rows, self.latent_dim, device=self.device)
+        if name in x:
+            expert = self.encoded(x, terms.given.any(0)[:, 0], terms.masked, encode)
         given = terms.placed(self.device).given.expand(-1, rows, -1)
         return one_expert(Gaussian(expert.precision[None], expert.shift[None]), given)
 

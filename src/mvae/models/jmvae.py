@@ -1,6 +1,7 @@
 """JMVAE (Suzuki et al. 2017): a joint encoder, and unimodal encoders drawn towards it by a KL (Sec. 3)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -28,13 +29,15 @@ class JMVAE(MultimodalVAE):
         alpha: α; Sec. 5.1 uses 0.01.
 
     Raises:
-        SettingsError: α < 0.
+        SettingsError: α < 0, or a single modality.
     """
 
     def __init__(self, modalities: dict[str, Modality], latent_dim: int, joint_encoder: nn.Module, alpha: float = 0.1):
         super().__init__(modalities, latent_dim)
         if alpha < 0:
             raise SettingsError(f"alpha must be ≥ 0, not {alpha}")
+        if len(self.names) < 2:
+            raise SettingsError("a JMVAE joins at least two modalities; for one there is the VAE")
         self.joint_encoder, self.alpha = joint_encoder, alpha
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
@@ -74,21 +77,12 @@ class JMVAE(MultimodalVAE):
     def _alone(self, terms: Terms) -> Terms:
         """The same plan without the joint terms, so that nothing is encoded for them here."""
         given = terms.given & ~terms.given.all(-1, keepdim=True)
-        return Terms(terms.names, given, terms.of, terms.weight)
+        return replace(terms, given=given)
 
     def _joint(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """q(z | all), ``rows latent``, encoded only for rows that need it."""
         needed = terms.given.all(-1).any(0)
-        if terms.masked or needed.all():
-            return _gaussian(self.joint_encoder(x))
-        rows = len(next(iter(x.values())))
-        row = needed.nonzero().flatten().to(self.device)
-        some = _gaussian(self.joint_encoder({name: column[row] for name, column in x.items()}))
-        prior = Gaussian.standard(rows, self.latent_dim, device=self.device)
-        return Gaussian(
-            prior.precision.to(some.precision).index_copy(0, row, some.precision),
-            prior.shift.to(some.shift).index_copy(0, row, some.shift),
-        )
+        return self.encoded(x, needed, terms.masked, lambda x: _gaussian(self.joint_encoder(x)))
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """α Σ_i KL(q(z | all) ‖ q(z | x_i)), for complete rows."""

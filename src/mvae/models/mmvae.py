@@ -52,7 +52,7 @@ class MMVAE(MultimodalVAE):
         given = each.repeat_interleave(self.samples, 0)
         names = tuple(f"{name} {k + 1}" for name in self.names for k in range(self.samples))
         has = given.any(-1)
-        weight = has.float() / (present.sum(-1) * self.samples)
+        weight = has.to(self.dtype) / (present.sum(-1).clamp(min=1) * self.samples)
         return Terms(names, given, present[None] & has[..., None], weight)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
@@ -96,12 +96,13 @@ class MMVAE(MultimodalVAE):
         else:
             bound = log_w.logsumexp(1) - math.log(self.samples)
         share = has[:, 0].to(bound.dtype)
-        loss = -((share * bound).sum(0) / share.sum(0)).mean()
+        loss = -((share * bound).sum(0) / share.sum(0).clamp(min=1)).mean()
         return Objective(loss, log_prob, divergence, terms, self.names)
 
     def _log_mixture(self, experts: Gaussian, z: Tensor, placed: Terms) -> Float[Tensor, "terms rows"]:
-        """log 1/n Σ_i q(z | x_i) over the n modalities each row has."""
+        """log 1/n Σ_i q(z | x_i) over the n modalities each row has; log p(z) in a row that has none."""
         has = placed.given.any(0)  # rows modalities
+        has = has | ~has.any(-1, keepdim=True)  # none: a mixture of N(0, I) with itself, which is finite
         densities = torch.stack(
             [torch.where(has[:, i], self._safe(experts, i).log_prob(z), -math.inf) for i in range(len(self.names))]
         )

@@ -19,7 +19,10 @@ MOST_MODALITIES = 8
 
 
 class MoPoE(MultimodalVAE):
-    """Mean over the 2^n − 1 non-empty subsets S of what a row has of E_{q(z | S)}[Σ_i log p(x_i | z)] − KL[q(z | S), p(z)],
+    """Mean over the 2^n − 1 non-empty subsets S of what a row has of
+
+        E_{q(z | S)}[Σ_i log p(x_i | z)] − KL[q(z | S), p(z)],
+
     with q(z | S) the product of S's experts alone (no prior expert).
 
     The number of terms is exponential in the number of modalities by its definition; above 8 it is refused.
@@ -45,7 +48,7 @@ class MoPoE(MultimodalVAE):
         """Every subset of what a row has explains all that it has."""
         subset = self._subsets[:, None]  # terms 1 modalities
         has = (present | ~subset).all(-1)  # terms rows
-        weight = has.float() / has.sum(0)
+        weight = has.to(self.dtype) / has.sum(0).clamp(min=1)
         given = subset & has[..., None]
         return Terms(self._subset_names, given, present[None] & has[..., None], weight)
 

@@ -33,7 +33,7 @@ class MVAEQ(MVAE):
     def expert(self, name: str, x: Tensor) -> Gaussian:
         """q(z | x_i) / p(z) by natural parameters."""
         n = len(self.names)
-        mean, raw = self.modalities[name].expert_parameters(x)
+        mean, raw = (part.to(self.dtype) for part in self.modalities[name].expert_parameters(x))
         variance = n / (n - 1) * torch.sigmoid(raw.clamp(-MAX_RAW, MAX_RAW))
         posterior = Gaussian(variance.reciprocal(), mean / variance)
         prior = Gaussian(torch.ones_like(mean), torch.zeros_like(mean))

@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, one_expert, product
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
@@ -20,12 +22,17 @@ class TELBO(MultimodalVAE):
     new encoder each, the decoders frozen.
 
     It answers questions given several modalities (the product of stage one) or one (the encoders of stage two).
+
+    Raises:
+        SettingsError: a single modality.
     """
 
     stages = ("joint", "unimodal")
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
         super().__init__(modalities, latent_dim)
+        if len(self.names) < 2:
+            raise SettingsError("a TELBO joins at least two modalities; for one there is the VAE")
         # New encoders of the same architecture; their initial weights are drawn afresh.
         self.unimodal = nn.ModuleDict({name: _fresh(modality.encoder) for name, modality in modalities.items()})
 
@@ -48,12 +55,11 @@ class TELBO(MultimodalVAE):
         placed = terms.placed(self.device).given
         several = placed.sum(-1, keepdim=True) > 1
         alone = terms.given & (terms.given.sum(-1, keepdim=True) == 1)
-        unimodal = one_expert(
-            self.experts(x, Terms(terms.names, alone, terms.of, terms.weight), self._unimodal_expert), placed & ~several
-        )
+        unimodal = self.experts(x, replace(terms, given=alone), self._unimodal_expert)
+        unimodal = one_expert(unimodal, placed & ~several)
         if not (terms.masked or (terms.given & ~alone).any()):
             return unimodal
-        joint = product(self.experts(x, Terms(terms.names, terms.given & ~alone, terms.of, terms.weight)), placed)
+        joint = product(self.experts(x, replace(terms, given=terms.given & ~alone)), placed)
         return Gaussian(
             torch.where(several, joint.precision, unimodal.precision), torch.where(several, joint.shift, unimodal.shift)
         )

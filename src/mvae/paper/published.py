@@ -1,0 +1,27 @@
+"""Values printed in the paper, from published.toml."""
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+__all__ = ["published"]
+
+
+@cache
+def _tables() -> dict[str, Any]:
+    return tomllib.loads((files("mvae.paper") / "published.toml").read_text())
+
+
+def published(table: str, model: str, dataset: str, metric: str | None = None) -> float | None:
+    """The printed value, None where the paper has none.
+
+    >>> published("table2", "mvae", "mnist", "log p(x1)")
+    -90.619
+    >>> published("table1", "mvae", "mnist")
+    1063680
+    """
+    block = _tables().get(table, {})
+    if metric is not None:
+        block = block.get(metric, {})
+    return block.get(model, {}).get(dataset)

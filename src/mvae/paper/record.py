@@ -1,0 +1,87 @@
+"""An evaluation as rows of results/: Tables 2 and 3 for proposal q(z|x1), Tables 6 and 7 for q(z|x1,x2)."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mvae.checkpoint import SETTINGS, read_json, read_metrics
+from mvae.paper.published import published
+from mvae.report.results import Row, add_rows, circumstances
+from mvae.runs import Evaluation, Run
+
+__all__ = ["improvement", "record", "rows_of"]
+
+UNCONVERGED = 0.5  # nats that the validation objective may still gain over the last fifth of training
+
+
+def improvement(run_dir: Path) -> float | None:
+    """Nats by which the best validation objective fell over the last 20 % of training; None if β was not 1 before."""
+    rows = read_metrics(run_dir)
+    objective = [row.get("validation/objective") for row in rows]
+    at = len(rows) - 1 - max(1, round(0.2 * len(rows)))
+    if at < 0 or rows[at]["beta"] < 1 or objective[at] is None or objective[-1] is None:
+        return None
+    return min(o for o in objective[: at + 1] if o is not None) - min(o for o in objective if o is not None)
+
+
+def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list[tuple[str, Row]]:
+    """(item, row) for every number of the evaluation that a table of the paper has, and the accuracy beside it."""
+    joint = len(evaluation.proposal) > 1
+    means, variances = ("table6", "table7") if joint else ("table2", "table3")
+    gain = improvement(run.directory)
+    settings = {
+        key: value for key, value in asdict(run.settings).items() if key not in ("dataset", "model", "recipe", "seed")
+    } | {
+        "proposal": list(evaluation.proposal),
+        "samples": evaluation.samples,
+        "best_epoch": run.progress.get("best_epoch"),
+        "unconverged": gain is None or gain > UNCONVERGED,
+    }
+    stored = read_json(run.directory / SETTINGS)
+    now = circumstances(run.model.device)
+    common: dict[str, Any] = {
+        "dataset": run.settings.dataset,
+        "model": run.settings.model,
+        "budget": budget,
+        "recipe": run.settings.recipe,
+        "seed": run.settings.seed,
+        "command": command,
+        "settings": settings,
+        "n": evaluation.rows,
+        **now,
+        "commit": stored.get("commit", now["commit"]),
+    }
+    rows = []
+
+    def add(item: str, metric: str, value: float, stderr: float | None, extra: Mapping[str, Any] | None = None) -> None:
+        paper = published(item, run.settings.model, run.settings.dataset, metric)
+        own: dict[str, Any] = {**common, "settings": settings | dict(extra or {})}
+        rows.append((item, Row(item=item, metric=metric, value=value, stderr=stderr, paper=paper, **own)))
+
+    for name, value in evaluation.likelihoods.items():
+        quality = {
+            "effective_samples": round(float(value.effective_samples.mean()), 1),
+            "pareto_k": round(float(value.pareto_k.mean()), 3),
+        }
+        add(means, name, round(value.mean, 4), round(value.standard_error, 4), quality)
+        spread = value.log_weight_variance.double()
+        error = float(spread.std() / len(spread) ** 0.5) if len(spread) > 1 else None
+        add(variances, f"var log w {name.removeprefix('log ')}", round(value.variance, 4), error and round(error, 4))
+    instruments = {"accuracy image->label": "accuracy x1->x2", "coupling": "coupling"}
+    for name, metric in instruments.items():
+        if name in evaluation.instruments and not joint:
+            add(means, metric, round(evaluation.instruments[name], 4), None)
+    return rows
+
+
+def record(run: Run, evaluation: Evaluation, results: Path, budget: str, command: str) -> list[Row]:
+    """Add the evaluation's rows to results/ITEM.json.
+
+    Raises:
+        RunError: a results file is damaged or cannot be written.
+    """
+    pairs = rows_of(run, evaluation, budget, command)
+    for item in dict.fromkeys(item for item, _ in pairs):
+        add_rows(results / f"{item}.json", [row for own, row in pairs if own == item])
+    return [row for _, row in pairs]
