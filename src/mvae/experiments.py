@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mvae.data import digits, mnist
+from mvae.data import binary_mnist, digits, mnist
 from mvae.data.splits import Splits
 from mvae.errors import SettingsError
 from mvae.likelihoods import Bernoulli, Categorical
@@ -16,6 +16,7 @@ from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.bivcca import BiVCCA
 from mvae.models.cvae import CVAE
+from mvae.models.extremes import JointOnly, SinglesOnly
 from mvae.models.jmvae import JMVAE
 from mvae.models.mmvae import MMVAE
 from mvae.models.mopoe import MoPoE
@@ -100,6 +101,16 @@ EXPERIMENTS = {
             anneal_epochs=200,
             summary="MNIST with the paper's networks and settings (App. A)",
         ),
+        _image_and_label(
+            "binary-mnist",
+            binary_mnist.load,
+            (1, 28, 28),
+            512,
+            latent_dim=64,
+            epochs=500,
+            anneal_epochs=200,
+            summary="MNIST binarised with a fixed seed, networks and settings as for MNIST",
+        ),
     )
 }
 
@@ -113,6 +124,8 @@ _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
     "telbo": lambda e: TELBO(e.modalities(e.latent_dim), e.latent_dim),
     "mmvae": lambda e: MMVAE(e.modalities(e.latent_dim), e.latent_dim),
     "mopoe": lambda e: MoPoE(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_joint_only": lambda e: JointOnly(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_singles_only": lambda e: SinglesOnly(e.modalities(e.latent_dim), e.latent_dim),
     "mvtcae": lambda e: MVTCAE(e.modalities(e.latent_dim), e.latent_dim),
 }
 MODELS = ("mvae", *_BUILDERS)
