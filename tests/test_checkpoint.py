@@ -25,14 +25,17 @@ def files(directory: Path) -> set[str]:
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
-    checkpoint.write_whole(path, lambda file: file.write_text("one"))
-    seen = []
+    seen: list[str] = []
+
+    def write_one(file: Path) -> None:
+        file.write_text("one")
 
     def write(file: Path) -> None:
         file.write_text("tw")
         seen.append(path.read_text())  # whoever looks meanwhile sees the old file
         file.write_text("two")
 
+    checkpoint.write_whole(path, write_one)
     checkpoint.write_whole(path, write)
     assert seen == ["one"]
     assert path.read_text() == "two"
@@ -97,7 +100,7 @@ def state(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kept", [0, 4, 8, 30, 100, -1])
 def test_a_truncated_checkpoint_is_refused_wherever_it_was_cut(state: Path, kept: int) -> None:
     state.write_bytes(state.read_bytes()[:kept])
-    with pytest.raises(RunError, match="is damaged .*train again in another") as caught:
+    with pytest.raises(RunError, match=r"is damaged .*train again in another") as caught:
         checkpoint.load_state(state)
     assert "\n" not in str(caught.value)
 
@@ -175,10 +178,10 @@ def test_copied_weights_do_not_follow_the_model() -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"null", b"\xff\xfe"])
 def test_damaged_json_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(RunError, match="run.json is damaged .*train again") as caught:
+    with pytest.raises(RunError, match=r"run.json is damaged .*train again") as caught:
         checkpoint.read_json(tmp_path / "run.json")
     assert "\n" not in str(caught.value)
-    with pytest.raises(RunError, match="cannot read .*: No such file"):
+    with pytest.raises(RunError, match=r"cannot read .*: No such file"):
         checkpoint.read_json(tmp_path / "absent.json")
 
 

@@ -116,12 +116,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[bool, 
 # -- Stopping and going on -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("complete", [True, False])
-@pytest.mark.parametrize("k", [0, 1])
+@pytest.mark.parametrize(
+    ("complete", "k", "number"),
+    [(True, 0, signal.SIGINT), (True, 1, signal.SIGTERM), (False, 0, signal.SIGTERM), (False, 1, signal.SIGINT)],
+)
 @pytest.mark.parametrize("at", [1, 7, STEPS, STEPS * EPOCHS])  # the first, mid-epoch, an epoch's last, the last of all
 def test_a_run_stopped_at_any_step_and_resumed_has_the_same_bits(
-    uninterrupted, number: signal.Signals, complete: bool, k: int, at: int, tmp_path: Path
+    uninterrupted, complete: bool, k: int, number: signal.Signals, at: int, tmp_path: Path
 ) -> None:
     whole, expected, history = uninterrupted[complete, k]
     stopped = train(model(k=k), tmp_path, complete, reporter=Signals(at, number))
@@ -158,9 +159,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(uninterrupt
     assert_same_run(tmp_path / "same", whole)
     other = model()
     train(other, tmp_path / "other", seed=1)
-    assert not torch.equal(
-        next(iter(other.state_dict().values())), next(iter(expected.state_dict().values()))
-    )
+    assert not torch.equal(next(iter(other.state_dict().values())), next(iter(expected.state_dict().values())))
 
 
 def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
@@ -305,7 +304,7 @@ def test_a_disk_that_fills_up_keeps_the_old_checkpoint_and_leaves_nothing_half_w
 
     with monkeypatch.context() as patched:
         patched.setattr(mvae.checkpoint, "save_file", full)
-        with pytest.raises(RunError, match="cannot write .*checkpoint.safetensors: No space left on device. Free"):
+        with pytest.raises(RunError, match=r"cannot write .*checkpoint.safetensors: No space left on device. Free"):
             train(model(), tmp_path, resume=True, checkpoint_seconds=0.0)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
     assert {file.name for file in tmp_path.iterdir()} == {CHECKPOINT, METRICS}
@@ -326,7 +325,7 @@ class FullDevice(Reporter):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_metrics_that_cannot_be_written_are_an_error_of_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="cannot write .*metrics.jsonl: No space left on device") as caught:
+    with pytest.raises(RunError, match=r"cannot write .*metrics.jsonl: No space left on device") as caught:
         train(model(), tmp_path, reporter=FullDevice(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -343,7 +342,7 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None
 
 
 def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no checkpoint at .*the run has not saved one yet"):
+    with pytest.raises(RunError, match=r"no checkpoint at .*the run has not saved one yet"):
         train(model(), tmp_path / "nothing", resume=True)
     assert not (tmp_path / "nothing").exists()
 
@@ -396,7 +395,9 @@ def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
         (lambda t, i: i.update(settings=None), "is damaged"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_refused_and_the_model_left_alone(spoil, message: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_does_not_fit_is_refused_and_the_model_left_alone(
+    spoil, message: str, tmp_path: Path
+) -> None:
     train(model(), tmp_path, epochs=3)
     tensors, info = load_state(tmp_path / CHECKPOINT)
     spoil(tensors, info)

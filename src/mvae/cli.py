@@ -131,12 +131,14 @@ def train(
 @click.option("--rows", type=int, help="The first so many test rows.  [default: all]")
 @click.option("--samples", default=1000, show_default=True, help="Importance samples a row.")
 @click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the image]")
+@click.option("--record", type=click.Path(path_type=Path), help="Add the numbers to the results files in this folder.")
 @_common(DATA_DIR, SEED, DEVICE, JSON)
 def evaluate(
     run: Path,
     rows: int | None,
     samples: int,
     proposal: tuple[str, ...],
+    record: Path | None,
     data_dir: Path | None,
     seed: int,
     device: str | None,
@@ -151,6 +153,10 @@ def evaluate(
 
     opened = runs.open_run(run, data_dir=data_dir, device=device)
     evaluation = runs.evaluate(opened, rows=rows, samples=samples, proposal=proposal or None, seed=seed)
+    if record is not None:
+        from mvae.paper.record import record_by_hand
+
+        record_by_hand(opened, evaluation, record)
     if as_json:
         _print_json({"run": str(run), **_plain(evaluation)})
     else:
@@ -225,19 +231,24 @@ def reproduce(
     Example:  mvae reproduce table1
               mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
     """
-    from mvae.paper import tables
+    from mvae.paper import ITEMS, coupling, tables
+    from mvae.paper.harness import BUDGETS, Places
     from mvae.progress import Silent
     from mvae.report.show import show_comparison
 
     if list_items or item is None:
-        for name, summary in tables.ITEMS.items():
+        for name, summary in ITEMS.items():
             click.echo(f"{name:8} {summary}")
-        for name, spend in tables.BUDGETS.items():
+        for name, spend in BUDGETS.items():
             click.echo(f"--budget {name:7} {spend.summary}")
         return
     chosen = models.split(",") if models else tables.PAPER_MODELS
+    places = Places(results, runs_dir, data_dir, device, Silent() if as_json else None)
     if item == "table1":
         rows = tables.table1(datasets.split(","), chosen)
+    elif item == "lambda":
+        rows = coupling.reproduce(datasets=datasets.split(","), seeds=seeds, budget=budget, places=places)
+        coupling.draw(rows, results / "lambda.png")
     else:
         rows = tables.reproduce(
             item,
@@ -246,11 +257,7 @@ def reproduce(
             recipes=recipes.split(","),
             seeds=seeds,
             budget=budget,
-            results=results,
-            runs=runs_dir,
-            data_dir=data_dir,
-            device=device,
-            reporter=Silent() if as_json else None,
+            places=places,
         )
     if as_json:
         _print_json({"item": item, "rows": rows})

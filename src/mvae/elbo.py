@@ -82,12 +82,10 @@ def objective(
     posterior = model.posteriors(x, terms)
     z = posterior.rsample(noise)
     kl = posterior.kl_to_prior()
-    log_prob = torch.stack(
-        [
-            score(modality, x.get(name), z, terms.of[:, :, i], terms.masked, context)
-            for i, (name, modality) in enumerate(model.modalities.items())
-        ]
-    )
+    log_prob = [
+        score(modality, x.get(name), z, terms.of[:, :, i], terms.masked, context)
+        for i, (name, modality) in enumerate(model.modalities.items())
+    ]
     placed = terms.placed(noise.device)
     own = placed.likelihood_weight  # λ of each term and modality, where it is not the modality's own
     bound = -beta * kl
@@ -97,7 +95,7 @@ def objective(
     penalty = model.penalty(posterior, placed, beta)
     if penalty is not None:
         loss = loss + penalty.mean()
-    return Objective(loss, log_prob, kl, terms, model.names)
+    return Objective(loss, torch.stack(log_prob), kl, terms, model.names)
 
 
 def score(
@@ -121,7 +119,7 @@ def score(
         return z.new_zeros(count, rows)
     if of.shape[1] == 1:  # the same terms for every row: whole slices, of a shape known beforehand
         scored = of[:, 0].tolist()
-        chosen = torch.stack([z[t] for t in range(count) if scored[t]])
+        chosen = torch.stack([z_of_term for z_of_term, here in zip(z.unbind(), scored, strict=True) if here])
         found = iter(modality.log_prob(x, chosen, context))
         return torch.stack([next(found) if scored[t] else z.new_zeros(rows) for t in range(count)])
     term, row = (index.to(z.device) for index in of.nonzero(as_tuple=True))

@@ -164,7 +164,7 @@ def build(
         weights: λ by modality, where not the experiment's.
 
     Raises:
-        SettingsError: an unknown model, recipe or modality.
+        SettingsError: an unknown model, recipe or modality, or a weight that is negative or not finite.
     """
     if model not in MODELS:
         raise SettingsError(f"no model {model!r}; there are {', '.join(MODELS)}")
@@ -179,5 +179,7 @@ def build(
     for name, weight in (weights or {}).items():
         if name not in built.names:
             raise SettingsError(f"no modality {name!r} to weigh; there are {', '.join(built.names)}")
+        if not 0 <= weight < math.inf:
+            raise SettingsError(f"the weight of {name} must be a finite number ≥ 0, not {weight}")
         built.modalities[name].weight = float(weight)
     return built

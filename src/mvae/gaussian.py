@@ -74,16 +74,18 @@ class Gaussian:
 
         The noise may have leading axes of its own: noise ``samples rows latent`` for a ``rows latent`` Gaussian.
         """
-        return self.mean + self.stddev * noise
+        return torch.addcmul(self.mean, self.stddev, noise)
 
     def log_prob(self, z: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*samples"]:
         """log N(z; μ, V) in nats, summed over the latent axis."""
         square = self.precision * (z - self.mean).square()
-        return 0.5 * (self.precision.log() - square - math.log(2 * math.pi)).sum(-1)
+        return 0.5 * (self.precision.log().sum(-1) - square.sum(-1) - z.shape[-1] * math.log(2 * math.pi))
 
     def kl_to_prior(self) -> Float[Tensor, "*batch"]:
         """KL[q, N(0, I)] in nats: ½ Σ (V + μ² − 1 − log V) (the last term of Eq. 1)."""
-        return 0.5 * (self.variance + self.mean.square() - 1 + self.precision.log()).sum(-1)
+        variance = self.variance
+        mean = self.shift * variance
+        return 0.5 * (variance + mean.square() - 1 + self.precision.log()).sum(-1)
 
 
 def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"], prior_expert: bool = True) -> Gaussian:
@@ -104,11 +106,14 @@ def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"], pr
     >>> q.mean.flatten(), q.variance.flatten()  # N(1, 1)·N(0, 1), and the prior alone
     (tensor([0.5000, 0.0000]), tensor([0.5000, 1.0000]))
     """
-    rows = experts.precision.shape[1]
-    chosen = given.to(experts.precision.dtype).expand(-1, rows, -1)
+    chosen = given.to(experts.precision.dtype)
     with torch.autocast(chosen.device.type, enabled=False):  # it would sum in 8 bits of precision
-        precision = torch.einsum("tbm,mbd->tbd", chosen, experts.precision)
-        shift = torch.einsum("tbm,mbd->tbd", chosen, experts.shift)
+        if chosen.shape[1] == 1:  # every row alike: one matrix product, not one a row
+            precision = torch.tensordot(chosen[:, 0], experts.precision, dims=1)
+            shift = torch.tensordot(chosen[:, 0], experts.shift, dims=1)
+        else:
+            precision = torch.einsum("tbm,mbd->tbd", chosen, experts.precision)
+            shift = torch.einsum("tbm,mbd->tbd", chosen, experts.shift)
     prior = 1.0 if prior_expert else 1 - given.any(-1, keepdim=True).to(precision.dtype)
     return Gaussian(prior + precision, shift)
 

@@ -6,6 +6,7 @@ possible, log p, the mean and samples. Shapes: ``x`` is ``rows event…``; the d
 """
 
 import math
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Shaped
@@ -64,6 +65,26 @@ def _sum_event(values: Tensor, x: Tensor) -> Tensor:
     return values.flatten(values.dim() - x.dim() + 1).sum(-1) if x.dim() > 1 else values
 
 
+class _CrossEntropy(torch.autograd.Function):
+    """log(1 + e^l) − x·l of every element, whose gradient in the logits is simply σ(l) − x.
+
+    Images are the largest tensors of a step; differentiated one operation at a time they would be read and written
+    twice as often.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, x)
+        return F.softplus(logits).addcmul_(x, logits, value=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits, x = ctx.saved_tensors
+        (grad,) = grad_outputs
+        of_x = -(grad * logits).sum_to_size(x.shape) if ctx.needs_input_grad[1] else None
+        return (logits.sigmoid() - x).mul_(grad), of_x
+
+
 class Bernoulli(Likelihood):
     """Independent Bernoulli pixels or attributes; the decoder gives logits (App. A).
 
@@ -80,7 +101,14 @@ class Bernoulli(Likelihood):
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         """x·l − log(1 + e^l), which is exact where the probability saturates."""
-        return x * params - F.softplus(params)
+        return -self._cross_entropy(params, x)
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Float[Tensor, "*lead rows"]:
+        """The same, summed over the event; the sign is turned after the sum, where there is less to turn."""
+        return -_sum_event(self._cross_entropy(params, x), x)
+
+    def _cross_entropy(self, params: Tensor, x: Tensor) -> Tensor:
+        return cast("Tensor", _CrossEntropy.apply(params, x))
 
     def mean(self, params: Tensor) -> Tensor:
         """Probabilities."""

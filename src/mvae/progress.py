@@ -1,11 +1,15 @@
 """Where progress goes: a bar on a terminal, plain lines elsewhere, TensorBoard beside either."""
 
+import importlib.util
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Bar", "Lines", "Reporter", "Silent", "reporter_for"]
+__all__ = ["Bar", "Lines", "Reporter", "Silent", "TensorBoard", "reporter_for", "tensorboard"]
 
 
 class Reporter:
@@ -150,3 +154,34 @@ class Bar(Reporter):
 def reporter_for() -> Reporter:
     """A bar where standard error and output are a terminal, plain lines elsewhere."""
     return Bar() if sys.stdout.isatty() and sys.stderr.isatty() else Lines()
+
+
+class TensorBoard:
+    """Every metric of every epoch as a TensorBoard curve, beside the run's other files."""
+
+    def __init__(self, directory: Path):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory))
+
+    def epoch(self, values: dict[str, float]) -> None:
+        """One point of each curve."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, int(values["epoch"]))
+
+    def close(self) -> None:
+        """Write what is buffered."""
+        self._writer.close()
+
+
+@contextmanager
+def tensorboard(directory: Path | None) -> Iterator[TensorBoard | None]:
+    """A `TensorBoard` for a run directory, where the package is installed; nothing elsewhere."""
+    if directory is None or importlib.util.find_spec("tensorboard") is None:
+        yield None
+        return
+    board = TensorBoard(directory)
+    try:
+        yield board
+    finally:
+        board.close()

@@ -18,7 +18,6 @@ from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.estimators import LogLikelihood, log_likelihoods
 from mvae.experiments import build, experiment
-from mvae.likelihoods import Categorical
 from mvae.metrics import validate
 from mvae.models.base import MultimodalVAE
 from mvae.progress import Reporter
@@ -29,6 +28,7 @@ from mvae.training import History, check_settings, fit
 __all__ = ["Run", "Settings", "evaluate", "open_run", "parse_given", "sample", "train"]
 
 FORMAT = 1
+LATER = {"model": "mvae", "weights": {}}  # settings that the first runs did not write, and what they were
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,8 @@ def train(
     Raises:
         RunError: the directory holds another run, or (to resume) none. DataError: data absent or damaged.
     """
+    # Before anything runs in parallel: worker threads inherit the setting when they start, and `fit` would be too late.
+    torch.set_flush_denormal(True)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -186,9 +188,10 @@ def read_settings(run_dir: Path) -> Settings:
     try:
         if stored["format"] != FORMAT:
             raise RunError(f"{run_dir / SETTINGS} has format {stored['format']}; this version reads format {FORMAT}")
-        values = {entry.name: stored[entry.name] for entry in fields(Settings)}
+        values = {entry.name: stored[entry.name] for entry in fields(Settings) if entry.name not in LATER}
     except KeyError as error:
         raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
+    values |= {name: stored.get(name, default) for name, default in LATER.items()}
     kinds = {int: int, float: (int, float), str: str}
     for entry in fields(Settings):
         if not isinstance(values[entry.name], kinds.get(entry.type, dict)):  # pyright: ignore
@@ -215,6 +218,7 @@ def open_run(run_dir: Path, *, data_dir: Path | None = None, device: str | None 
     weights, progress = best_weights(run_dir)
     model = settings.build()
     load_weights(model, weights, run_dir / CHECKPOINT)
+    model.stage = progress.get("stage", model.stage)  # which terms are evaluated may depend on it
     model = model.to(device_named(device)).eval()
     return Run(run_dir, settings, model, what.load(data_dir), progress)
 
@@ -302,8 +306,8 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         if name in row:
             raise QueryError(f"--given names {name} twice: give one value")
         column = run.splits.test.columns[name]
-        if isinstance(run.model.modalities[name].likelihood, Categorical):
-            classes = run.splits.classes.get(name, ())
+        if name in run.splits.classes:  # of a CVAE it is no modality
+            classes = run.splits.classes[name]
             lowered = [c.lower() for c in classes]
             if value.lower() in lowered:
                 row[name] = torch.tensor([lowered.index(value.lower())])
@@ -336,9 +340,9 @@ def sample(
     generator = torch.Generator(run.model.device).manual_seed(seed)
     table = None if given is None else Table(given)
     picture, texts = None, {}
-    drawn = _draw(run.model, table, of, n, generator)
+    drawn = _draw(run, table, of, n, generator)
     for name in of:
-        if run.splits.test.columns[name].ndim == 4:
+        if _is_image(run, name):
             picture = path if picture is None else path.with_name(f"{path.stem}-{name}{path.suffix}")
             save_grid(drawn[name][:, 0], picture)
         else:
@@ -348,15 +352,18 @@ def sample(
     return picture, texts
 
 
-def _draw(
-    model: MultimodalVAE, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Samples, of images their means: both from the same z."""
+def _is_image(run: Run, name: str) -> bool:
+    return run.splits.test.columns[name].ndim == 4
+
+
+def _draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Samples, of images their means (in the data's shape, whatever the decoder's): both from the same z."""
     state = generator.get_state()
-    drawn = model.generate(table, of=of, n=n, generator=generator)
+    drawn = run.model.generate(table, of=of, n=n, generator=generator)
     generator.set_state(state)
-    means = model.generate(table, of=of, n=n, mean=True, generator=generator)
-    return {name: means[name] if means[name].dim() == 5 else drawn[name] for name in of}
+    means = run.model.generate(table, of=of, n=n, mean=True, generator=generator)
+    event = {name: run.splits.test.columns[name].shape[1:] for name in of}
+    return {name: means[name].reshape(n, -1, *event[name]) if _is_image(run, name) else drawn[name] for name in of}
 
 
 def each_class(run: Run, name: str, n: int, seed: int, path: Path) -> Path:
@@ -365,8 +372,7 @@ def each_class(run: Run, name: str, n: int, seed: int, path: Path) -> Path:
     classes = run.splits.classes[name]
     known = name in run.model.known
     table = Table({name: torch.arange(len(classes))}) if known else None
-    image = next(m for m in run.model.names if run.splits.test.columns[m].ndim == 4)
-    each = n if known else n * len(classes)
-    images = run.model.generate(table, of=[image], n=each, mean=True, generator=generator)[image]
+    image = next(name for name in run.model.names if _is_image(run, name))
+    images = _draw(run, table, (image,), n if known else n * len(classes), generator)[image]
     save_grid(images.transpose(0, 1).flatten(0, 1), path, columns=n)
     return path

@@ -51,6 +51,7 @@ class Step:
             self.table = table.zero_filled()
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
+        self._fixed_counts: dict[int, Tensor] = {}
 
     def __call__(self, index: Tensor, beta: float) -> None:
         """Rows ``index`` with this β. Nothing is read back from the device."""
@@ -87,7 +88,16 @@ class Step:
             zeros = torch.zeros(len(result.parts), dtype=torch.float64, device=self.device)
             self.sums[key], self.counts[key] = zeros, zeros.clone()
         self.sums[key] += result.sums()
-        self.counts[key] += result.counts()
+        self.counts[key] += self._counts(result)
+
+    def _counts(self, result: Objective) -> Tensor:
+        """Its counts; where every row has the same terms they depend on the number of rows alone."""
+        rows = result.kl.shape[1]
+        if result.terms is not self._terms:
+            return result.counts()
+        if rows not in self._fixed_counts:
+            self._fixed_counts[rows] = result.counts()
+        return self._fixed_counts[rows]
 
     def _record(self, index: Tensor) -> None:
         self._index = index.clone()

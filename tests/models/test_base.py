@@ -45,6 +45,17 @@ def test_a_model_needs_modalities_latents_and_names() -> None:
             MVAE({name: part}, 2)
 
 
+def test_names_that_mean_something_else_are_refused() -> None:
+    part = Modality(mlp(2, 4, []), mlp(2, 2, []), likelihoods.Gaussian())
+    for name in ("full", "a|b"):
+        with pytest.raises(SettingsError, match=re.escape(f"cannot be called {name!r}: the name has a meaning")):
+            MVAE({name: part}, 2)
+    for name in ("type", "keys", "training"):
+        with pytest.raises(SettingsError, match=f"cannot be called '{name}': PyTorch's modules have an attribute"):
+            MVAE({name: part}, 2)
+    assert MVAE({"text": part, "image to all": part}, 2).names == ("text", "image to all")
+
+
 def test_a_model_that_does_not_say_how_experts_combine_says_so() -> None:
     part = Modality(mlp(2, 4, []), mlp(2, 2, []), likelihoods.Gaussian())
     with pytest.raises(TypeError, match="does not say how experts combine"):

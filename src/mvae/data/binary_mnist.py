@@ -34,12 +34,12 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
     folder = Path(data_dir or os.environ.get("MVAE_DATA", "."))
     for place in (folder / "binary-mnist", folder):
         if all((place / file).is_file() for file in AMAT.values()):
-            parts = [_amat(place / file, ROWS[split]) for split, file in AMAT.items()]
-            return Splits("binary-mnist (amat)", *parts)
+            train, validation, test = (_amat(place / file, ROWS[split]) for split, file in AMAT.items())
+            return Splits("binary-mnist (amat)", train, validation, test)
     grey = mnist.load(data_dir)
     generator = torch.Generator().manual_seed(SEED)
-    parts = [_binarised(table, generator) for table in (grey.train, grey.validation, grey.test)]
-    return Splits("binary-mnist", *parts, classes=grey.classes)
+    train, validation, test = (_binarised(table, generator) for table in (grey.train, grey.validation, grey.test))
+    return Splits("binary-mnist", train, validation, test, classes=grey.classes)
 
 
 def _binarised(table: Table, generator: torch.Generator) -> Table:

@@ -41,6 +41,10 @@ class MultimodalVAE(nn.Module):
         for name in modalities:
             if not name or "." in name:
                 raise SettingsError(f"a modality's name must be non-empty and without dots, not {name!r}")
+            if name == "full" or "|" in name:  # "full" is a term's name; | separates names of metrics
+                raise SettingsError(f"a modality cannot be called {name!r}: the name has a meaning of its own")
+            if hasattr(nn.ModuleDict, name) or name == "training":
+                raise SettingsError(f"a modality cannot be called {name!r}: PyTorch's modules have an attribute of it")
         self._modalities = nn.ModuleDict(modalities)
         self.latent_dim = latent_dim
 
@@ -139,7 +143,7 @@ class MultimodalVAE(nn.Module):
         masked: bool,
         encode: Callable[[Mapping[str, Tensor]], Gaussian],
     ) -> Gaussian:
-        """What an encoder makes of the rows that need it (all, for a plan of masks), ``rows latent``; zeros elsewhere."""
+        """What an encoder makes of the rows that need it (a plan of masks: all), ``rows latent``; zeros elsewhere."""
         if masked or needed.all():
             return encode(x)
         zeros = torch.zeros(len(next(iter(x.values()))), self.latent_dim, device=self.device, dtype=self.dtype)
@@ -248,12 +252,13 @@ class MultimodalVAE(nn.Module):
             raise QueryError(f"{', '.join(conditions)}: a condition is given, and not generated")
         if n < 1:
             raise QueryError(f"the number of samples n must be at least 1, not {n}")
-        q = Gaussian.standard(1, self.latent_dim, device=self.device) if data is None else self.posterior(data)
+        table = None if data is None else self._as_table(data)
+        q = Gaussian.standard(1, self.latent_dim, device=self.device) if table is None else self.posterior(table)
         shape = n, *q.mean.shape
         noise = torch.randn(shape, generator=generator, device=self.device, dtype=q.mean.dtype)
         z = q.rsample(noise).to(self.dtype)
         with evaluating(self):
-            context = self.context({} if data is None else self.prepare(self._as_table(data).take(slice(None))))
+            context = self.context({} if table is None else self.prepare(table))
             return {name: self.modalities[name].generate(z, context, mean=mean, generator=generator) for name in of}
 
     def check(self, table: Table, chunk: int = 4096) -> None:

@@ -89,7 +89,7 @@ class JMVAE(MultimodalVAE):
         if terms.names[:1] != ("full",) or len(terms.names) != 1 + len(self.names):
             return None
         divergence = torch.stack([kl_divergence(posterior[0], posterior[1 + i]) for i in range(len(self.names))])
-        return self.alpha * terms.weight[0] * divergence.sum(0)
+        return self.alpha * (terms.weight[0] * divergence.sum(0))
 
 
 def _gaussian(output: Tensor) -> Gaussian:

@@ -22,7 +22,8 @@ class MMVAE(MultimodalVAE):
 
         L = 1/n Σ_m E_{z_1..K ~ q(z | x_m)} [ log 1/K Σ_k w_k ],   w = p(z) Π_i p(x_i | z)^λ_i / q(z | X)
 
-    Experts and prior are Gaussian here (the authors' are Laplace).
+    One stratum's mean of w is not p(X), only the mean over all strata is: the bound stays below log p(X) however large
+    K is. Experts and prior are Gaussian here (the authors' are Laplace).
 
     Args:
         modalities: name → `Modality`.

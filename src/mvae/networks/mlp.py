@@ -53,7 +53,7 @@ class LabelEncoder(nn.Module):
         """Heads of each row's class."""
         if len(label) < self.embedding.num_embeddings:
             return self.layers(self.embedding(label))
-        return self.layers(self.embedding.weight)[label]
+        return nn.functional.embedding(label, self.layers(self.embedding.weight))
 
 
 class ConditionalMLP(nn.Module):

@@ -1,1 +1,12 @@
 """Every table and figure of the paper as data: published values, settings, what to run, how to compare."""
+
+__all__ = ["ITEMS"]
+
+ITEMS = {
+    "table1": "inference-network parameters of every model (counted, nothing is trained)",
+    "table2": "log p(x1), log p(x1,x2), log p(x1|x2) with proposal q(z|x1)",
+    "table3": "variances of the log importance weights with proposal q(z|x1)",
+    "table6": "as table2 with proposal q(z|x1,x2)",
+    "table7": "as table3 with proposal q(z|x1,x2)",
+    "lambda": "when do the modalities meet: λ2 × annealing, and the two extremes of Sec. 2.2",
+}

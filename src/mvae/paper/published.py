@@ -13,7 +13,7 @@ def _tables() -> dict[str, Any]:
     return tomllib.loads((files("mvae.paper") / "published.toml").read_text())
 
 
-def published(table: str, model: str, dataset: str, metric: str | None = None) -> float | None:
+def published(table: str, model: str, dataset: str, metric: str | None = None) -> float | int | None:
     """The printed value, None where the paper has none.
 
     >>> published("table2", "mvae", "mnist", "log p(x1)")

@@ -1,16 +1,18 @@
 """An evaluation as rows of results/: Tables 2 and 3 for proposal q(z|x1), Tables 6 and 7 for q(z|x1,x2)."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mvae.checkpoint import SETTINGS, read_json, read_metrics
+from mvae.experiments import experiment
 from mvae.paper.published import published
 from mvae.report.results import Row, add_rows, circumstances
 from mvae.runs import Evaluation, Run
 
-__all__ = ["improvement", "record", "rows_of"]
+__all__ = ["improvement", "record", "record_by_hand", "rows_of"]
 
 UNCONVERGED = 0.5  # nats that the validation objective may still gain over the last fifth of training
 
@@ -73,6 +75,18 @@ def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list
         if name in evaluation.instruments and not joint:
             add(means, metric, round(evaluation.instruments[name], 4), None)
     return rows
+
+
+def record_by_hand(run: Run, evaluation: Evaluation, results: Path) -> list[Row]:
+    """Record an evaluation made outside `mvae reproduce`, with both commands and the share of the paper's epochs.
+
+    Raises:
+        RunError: a results file is damaged or cannot be written.
+    """
+    epochs = experiment(run.settings.dataset).epochs
+    budget = "paper" if run.settings.epochs == epochs else f"{run.settings.epochs} of {epochs} epochs"
+    trained = read_json(run.directory / SETTINGS)["command"]
+    return record(run, evaluation, results, budget, f"{trained} && {' '.join(['mvae', *sys.argv[1:]])}")
 
 
 def record(run: Run, evaluation: Evaluation, results: Path, budget: str, command: str) -> list[Row]:

@@ -7,36 +7,37 @@ __all__ = ["show_comparison"]
 
 
 def show_comparison(item: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Ours beside the published value, with their difference; what a reader must know is in the last column."""
+    """Ours beside the published value, with their difference; what all rows have in common stands in the title."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=item, title_justify="left")
-    for heading in ("dataset", "model", "metric", "ours", "± s.e.", "paper", "diff", "notes"):
-        numeric = heading in ("ours", "± s.e.", "paper", "diff")
+    notes = [_notes(row) for row in rows]
+    shared = [note for note in notes[0] if all(note in other for other in notes)] if notes else []
+    table = Table(title=", ".join([item, *shared]), title_justify="left")
+    for heading in ("model", "metric", "ours", "± s.e.", "paper", "diff"):
+        numeric = heading not in ("model", "metric")
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
-    for row in rows:
+    for row, own in zip(rows, notes, strict=True):
         value, paper, error = row["value"], row["paper"], row.get("stderr")
         count = isinstance(value, int)
         table.add_row(
-            row["dataset"],
-            row["model"],
+            ", ".join([row["model"], *(note for note in own if note not in shared)]),
             row.get("metric", "parameters"),
             f"{value:,}" if count else f"{value:.3f}",
             "" if error is None else f"{error:.3f}",
             "–" if paper is None else (f"{paper:,}" if count else f"{paper:.3f}"),
             "–" if paper is None else (f"{value - paper:+,}" if count else f"{value - paper:+.3f}"),
-            notes(row),
         )
     Console(highlight=False).print(table)
 
 
-def notes(row: Mapping[str, Any]) -> str:
-    """Recipe, budget, seed, number of rows, and *unconverged* where it applies."""
+def _notes(row: Mapping[str, Any]) -> list[str]:
+    """Dataset, recipe, λ and annealing, budget, seed, rows, and *unconverged* where it applies."""
     if "budget" not in row:
-        return ""
-    parts = [row["recipe"]] if row["model"] == "mvae" else []
-    parts += [row["budget"], f"seed {row['seed']}", f"{row['n']:,} rows"]
-    if row["settings"].get("unconverged"):
-        parts.append("unconverged")
-    return ", ".join(parts)
+        return [row["dataset"]]
+    settings = row["settings"]
+    weights = [f"λ {name} {value:g}" for name, value in settings["weights"].items()]
+    annealed = f"annealed {settings['anneal_epochs']} of {settings['epochs']}"
+    parts = [row["dataset"], row["recipe"], *weights, annealed]
+    parts += [f"budget {row['budget']}", f"seed {row['seed']}", f"{row['n']:,} rows"]
+    return [*parts, "unconverged"] if settings.get("unconverged") else parts

@@ -1,0 +1,167 @@
+"""multivae 1.0.3 as an optional peer: imported without its unused dependencies, and given the same networks.
+
+pip install --no-deps multivae==1.0.3 pythae
+pip install pydantic tqdm imageio
+"""
+
+import importlib
+import logging
+import sys
+import tempfile
+import types
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import mvae
+
+# multivae imports these at its top, for data sets, pictures and text that are not timed here. torchvision's compiled
+# operators refuse many CPU builds of torch, so all three are replaced by empty stand-ins while multivae is imported.
+UNUSED = ("torchvision", "nltk", "pandas")
+
+
+class _StandIn:
+    """A finder whose modules answer every attribute with an empty class; nothing of them is ever called."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self, is_package=True) if name.split(".")[0] in UNUSED else None  # pyright: ignore
+
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
+        module = types.ModuleType(spec.name)
+
+        def attribute(name: str) -> type:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return type(name, (), {})
+
+        module.__getattr__ = attribute  # pyright: ignore[reportAttributeAccessIssue]
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        pass
+
+
+def load() -> Any | None:
+    """multivae with its models and trainers imported, or None (and a line that says so) where it is not installed."""
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in UNUSED}
+    sys.meta_path.insert(0, _StandIn())  # pyright: ignore[reportArgumentType]
+    try:
+        multivae = importlib.import_module("multivae")
+        for part in ("multivae.models", "multivae.trainers", "multivae.data"):
+            importlib.import_module(part)
+    except ImportError as error:
+        print(f"multivae is not here ({error}): only ours is timed")
+        return None
+    finally:
+        sys.meta_path.pop(0)
+        for name in [name for name in sys.modules if name.split(".")[0] in UNUSED]:
+            del sys.modules[name]
+        sys.modules.update(before)
+    for name in ("multivae.models.base.base_model", "multivae.trainers.base.base_trainer"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return multivae
+
+
+class Peer:
+    """multivae's MVAE with the networks, the likelihoods and the weights λ of `mvae train mnist --recipe paper`."""
+
+    def __init__(self, multivae: Any, table: mvae.Table, latents: int = 64, hidden: int = 512):
+        self.multivae = multivae
+        # Its Bernoulli refuses grey levels unless torch's validation of arguments is off, which is also faster.
+        torch.distributions.Distribution.set_default_validate_args(False)
+        # Its categorical likelihood needs one-hot labels, and one-hot times a matrix is their embedding.
+        image, label = (table.select_rows(name, torch.arange(len(table))) for name in ("image", "label"))
+        columns = {"image": image.flatten(1) / 255, "label": nn.functional.one_hot(label, 10).float()}
+        self.data = multivae.data.datasets.base.MultimodalBaseDataset(columns)
+        config = multivae.models.MVAEConfig(
+            n_modalities=2,
+            latent_dim=latents,
+            input_dims={"image": (784,), "label": (10,)},
+            uses_likelihood_rescaling=True,
+            rescale_factors={"image": 1.0, "label": 50.0},
+            decoders_dist={"image": "bernoulli", "label": "categorical"},
+            warmup=1,
+        )
+        image_encoder = _mlp(784, hidden, hidden)
+        label_encoder = nn.Sequential(
+            nn.Linear(10, hidden, bias=False), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
+        )
+        self.model = multivae.models.MVAE(
+            config,
+            encoders={
+                "image": _encoder(image_encoder, hidden, latents),
+                "label": _encoder(label_encoder, hidden, latents),
+            },
+            decoders={"image": _decoder(latents, hidden, 784), "label": _decoder(latents, hidden, 10)},
+        )
+
+    def bare_step(self, batch_size: int) -> Callable[[], None]:
+        """Forward, backward and Adam on one ready batch."""
+        batch = type(self.data)({name: column[:batch_size] for name, column in self.data.data.items()})
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            self.model(batch, epoch=2).loss.backward()
+            optimizer.step()
+
+        return step
+
+    def trainer_epoch(self, batch_size: int) -> Callable[[], None]:
+        """One epoch of its trainer: data loader, shuffling and its sums of metrics, but no evaluation."""
+        folder = tempfile.mkdtemp()
+        config = self.multivae.trainers.BaseTrainerConfig(
+            output_dir=folder, per_device_train_batch_size=batch_size, num_epochs=1, learning_rate=1e-3, no_cuda=True
+        )
+        trainer = self.multivae.trainers.BaseTrainer(self.model, train_dataset=self.data, training_config=config)
+        trainer.callback_handler.callbacks.clear()
+        return lambda: trainer.train_step(2)
+
+    def joint_log_likelihood(self, rows: int, samples: int = 1000) -> Callable[[], None]:
+        """Its estimator of log p(image, label); it has none of log p(image) alone."""
+        batch = type(self.data)({name: column[:rows] for name, column in self.data.data.items()})
+        return lambda: self.model.compute_joint_nll(batch, K=samples, batch_size_K=100)
+
+
+def _mlp(inputs: int, *widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Linear(inputs, width), nn.SiLU()]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+def _encoder(body: nn.Module, hidden: int, latents: int) -> nn.Module:
+    from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
+    from pythae.models.nn import BaseEncoder  # pyright: ignore[reportMissingImports]
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.latent_dim = latents
+            self.body, self.heads = body, nn.Linear(hidden, 2 * latents)
+
+        def forward(self, x: Tensor) -> Any:
+            mean, log_var = self.heads(self.body(x)).chunk(2, dim=-1)
+            return ModelOutput(embedding=mean, log_covariance=log_var)
+
+    return Encoder()
+
+
+def _decoder(latents: int, hidden: int, outputs: int) -> nn.Module:
+    from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
+    from pythae.models.nn import BaseDecoder  # pyright: ignore[reportMissingImports]
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.latent_dim = latents
+            self.body = nn.Sequential(*_mlp(latents, hidden, hidden), nn.Linear(hidden, outputs))
+
+        def forward(self, z: Tensor) -> Any:
+            return ModelOutput(reconstruction=self.body(z))
+
+    return Decoder()

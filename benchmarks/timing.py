@@ -1,0 +1,87 @@
+"""What the benchmarks share: their data, interleaved timing, and the table of ratios."""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table as Grid
+
+from mvae import Table
+from mvae.data import mnist
+from mvae.data.splits import Splits
+from mvae.errors import DataError
+
+Contender = tuple[Callable[[], object], int]  # a piece of work (it may return its own seconds), and its rows
+
+
+def mnist_or_noise() -> Splits:
+    """MNIST from MVAE_DATA; where there is none, noise of the same shape (nothing is downloaded to be timed)."""
+    try:
+        if os.environ.get("MVAE_DATA"):
+            return mnist.load()
+        reason = "MVAE_DATA is not set"
+    except DataError as error:
+        reason = str(error)
+    print(f"random data of MNIST's shape is used: {reason}", file=sys.stderr)
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(rows: int) -> Table:
+        image = torch.randint(256, (rows, 1, 28, 28), dtype=torch.uint8, generator=generator)
+        return Table({"image": image, "label": torch.randint(10, (rows,), generator=generator)})
+
+    return Splits("noise", noise(50_000), noise(10_000), noise(10_000))
+
+
+def interleaved(contenders: dict[str, Contender], rounds: int, warm: int = 1) -> dict[str, list[float]]:
+    """Rows a second of every contender in every round.
+
+    The speed of a machine drifts by more than what is compared, so the contenders take turns, and only the ratios
+    within a round mean anything.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(-warm, rounds):
+        for name, (work, rows) in contenders.items():
+            start = time.perf_counter()
+            own = work()
+            taken = own if isinstance(own, float) else time.perf_counter() - start
+            if number >= 0:
+                rates[name].append(rows / taken)
+    return rates
+
+
+def show(title: str, rates: dict[str, list[float]], base: str) -> None:
+    """Median rows/s, and the median over rounds of the ratio to ``base`` within the round."""
+    grid = Grid(title=title)
+    for column in ("", "rows/s", f"ratio to {base}", "lowest … highest"):
+        grid.add_column(column, justify="left" if not column else "right")
+    for name, values in rates.items():
+        ratios = [a / b for a, b in zip(values, rates[base], strict=True)]
+        spread = f"{min(ratios):.2f} … {max(ratios):.2f}"
+        grid.add_row(name, f"{statistics.median(values):,.0f}", f"{statistics.median(ratios):.2f}", spread)
+    Console().print(grid)
+    print(machine())
+
+
+def machine() -> str:
+    """Processor, threads and versions: what a number cannot be read without."""
+    name = "unknown processor"
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def gemm_rate(size: int = 1024, repeats: int = 20) -> float:
+    """FLOP/s of float32 matrix products, the best of several."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)

@@ -1,0 +1,104 @@
+"""`mvae reproduce lambda`: when do the modalities meet? λ2 × annealing × seeds, and the two extremes of Sec. 2.2.
+
+Only the setting named differs between two cells of the map, so that a difference has one cause.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mvae.errors import MissingDependencyError
+from mvae.experiments import EXPERIMENTS, experiment
+from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
+from mvae.paper.record import rows_of
+from mvae.report.results import add_rows
+from mvae.runs import Settings, evaluate
+
+__all__ = ["WEIGHTS", "draw", "reproduce", "settings_of_map"]
+
+WEIGHTS = (1.0, 10.0, 50.0)
+ANNEALED = (0.0, 0.4)  # share of the epochs; the paper's is 200 of 500
+ITEM = "lambda"
+
+
+def settings_of_map(dataset: str, epochs: int, seeds: int) -> Iterator[Settings]:
+    """Every cell: the paper's objective at each λ2 and annealing, its extremes, and the recipe `coupled`."""
+    for seed in range(seeds):
+        for share in ANNEALED:
+            anneal = round(share * epochs)
+            for weight in WEIGHTS:
+                yield Settings.of(
+                    dataset, "paper", seed, weights={"label": weight}, epochs=epochs, anneal_epochs=anneal
+                )
+        anneal = round(ANNEALED[-1] * epochs)
+        for model in ("mvae_joint_only", "mvae_singles_only"):
+            yield Settings.of(
+                dataset, "paper", seed, model, weights={"label": 50.0}, epochs=epochs, anneal_epochs=anneal
+            )
+        yield Settings.of(dataset, "coupled", seed, weights={"label": 50.0}, epochs=epochs, anneal_epochs=anneal)
+
+
+def reproduce(
+    *, datasets: Sequence[str] = ("mnist",), seeds: int = 1, budget: str = "laptop", places: Places | None = None
+) -> list[dict[str, Any]]:
+    """The recorded rows of the map, after making those that are missing (resumable, cell by cell).
+
+    Raises:
+        SettingsError: an unknown dataset or budget.
+    """
+    require("dataset", datasets, EXPERIMENTS)
+    require("budget", [budget], BUDGETS)
+    places, spend = places or Places(), BUDGETS[budget]
+    found = []
+    for dataset in datasets:
+        for settings in settings_of_map(dataset, spend.epochs(experiment(dataset).epochs), seeds):
+            if not recorded(places.results, [ITEM], settings, budget):
+                run = finished_run(settings, places)
+                evaluation = evaluate(run, rows=spend.rows, samples=spend.samples, seed=settings.seed)
+                command = f"mvae reproduce lambda --datasets {dataset} --seeds {seeds} --budget {budget}"
+                rows = [row for item, row in rows_of(run, evaluation, budget, command) if item == "table2"]
+                add_rows(places.results / f"{ITEM}.json", [replace(row, item=ITEM, paper=None) for row in rows])
+            found += recorded(places.results, [ITEM], settings, budget)
+    return found
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """The map as a picture: what each cell costs and whether its modalities met; a dot for each seed.
+
+    Raises:
+        MissingDependencyError: matplotlib is absent.
+    """
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        raise MissingDependencyError("pictures of tables need matplotlib: pip install 'mvae[plots]'") from None
+    cells: dict[tuple[str, int], dict[str, float]] = {}
+    for row in rows:
+        cells.setdefault((_label(row), row["seed"]), {})[row["metric"]] = row["value"]
+    labels = list(dict.fromkeys(label for label, _ in cells))
+    panels = {
+        "log p(x1), nats": lambda cell: cell["log p(x1)"],
+        "log p(x1,x2) − log p(x1), nats": lambda cell: cell["log p(x1,x2)"] - cell["log p(x1)"],
+        "label from image": lambda cell: cell["accuracy x1->x2"],
+        "coupling C, nats": lambda cell: cell.get("coupling", float("nan")),
+    }
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 0.35 * len(labels) + 1.2), sharey=True)
+    for axis, (title, value) in zip(axes, panels.items(), strict=True):
+        for (label, _), cell in cells.items():
+            axis.plot(value(cell), labels.index(label), "o", color="tab:blue", alpha=0.7)
+        axis.set_title(title, fontsize=9)
+        axis.grid(alpha=0.3)
+    axes[0].set_yticks(range(len(labels)), labels, fontsize=8)
+    axes[0].invert_yaxis()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _label(row: dict[str, Any]) -> str:
+    settings = row["settings"]
+    what = {"mvae": row["recipe"], "mvae_joint_only": "joint term only", "mvae_singles_only": "single terms only"}
+    share = settings["anneal_epochs"] / settings["epochs"]
+    return f"{what[row['model']]}, λ2 = {settings['weights']['label']:g}, annealed {share:.0%}"

@@ -1,0 +1,88 @@
+"""What every reproduction shares: budgets, finished runs by a hash of their settings, and rows already recorded."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mvae.checkpoint import CHECKPOINT, SETTINGS, load_state
+from mvae.errors import SettingsError
+from mvae.progress import Reporter
+from mvae.report.results import read_rows
+from mvae.runs import Run, Settings, open_run, train
+
+__all__ = ["BUDGETS", "Budget", "Places", "finished_run", "recorded", "require"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of the paper's settings a reproduction spends: share of the epochs, test rows, importance samples."""
+
+    epochs: Callable[[int], int]
+    rows: int | None
+    samples: int
+    summary: str
+
+
+BUDGETS = {
+    "smoke": Budget(lambda epochs: 3, 60, 50, "3 epochs, 60 test rows, 50 samples: does it run?"),
+    "laptop": Budget(lambda epochs: max(1, epochs * 60 // 500), 1000, 1000, "60 of 500 epochs, 1,000 test rows"),
+    "paper": Budget(lambda epochs: epochs, None, 1000, "the paper's epochs, every test row"),
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where results and runs are kept, data found, and work done."""
+
+    results: Path = Path("results")
+    runs: Path = Path("runs/reproduce")
+    data_dir: Path | None = None
+    device: str | None = None
+    reporter: Reporter | None = None
+
+
+def finished_run(settings: Settings, places: Places) -> Run:
+    """The run with these settings: opened where it is finished, resumed where it is not, else trained."""
+    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:8]
+    name = "-".join([settings.dataset, settings.model, settings.recipe, f"s{settings.seed}", digest])
+    directory = places.runs / name
+    begun = (directory / SETTINGS).exists()
+    if not begun or not _complete(directory, settings):
+        train(
+            settings,
+            directory,
+            resume=begun,
+            data_dir=places.data_dir,
+            device=places.device,
+            reporter=places.reporter,
+        )
+    return open_run(directory, data_dir=places.data_dir, device=places.device)
+
+
+def _complete(directory: Path, settings: Settings) -> bool:
+    if not (directory / CHECKPOINT).exists():  # stopped before its first one
+        return False
+    _, info = load_state(directory / CHECKPOINT)
+    return info["epoch"] >= settings.epochs * len(settings.build().stages)
+
+
+def recorded(results: Path, items: Sequence[str], settings: Settings, budget: str) -> list[dict[str, Any]]:
+    """Rows of these items that were made with exactly these settings at this budget."""
+    wanted = asdict(settings)
+    rows = []
+    for item in items:
+        for row in read_rows(results / f"{item}.json"):
+            own = {name: row[name] for name in ("dataset", "model", "recipe", "seed")} | row["settings"]
+            if row["budget"] == budget and all(own.get(key) == value for key, value in wanted.items()):
+                rows.append(row)
+    return rows
+
+
+def require(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raises SettingsError unless every name is known."""
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"no {kind} {name!r}; there are {', '.join(known)}")

@@ -1,0 +1,259 @@
+"""What the tests of all models share: small models in float64, tables with gaps, naive Gaussians one row at a time.
+
+The naive side uses `torch.distributions` and the oracle's loops, and nothing of `mvae.gaussian`, `mvae.elbo` or
+`mvae.subsets`.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, distributions, nn
+
+from mvae import likelihoods
+from mvae.data.table import Table
+from mvae.metrics import validate
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.networks.mlp import LabelEncoder, mlp
+from mvae.progress import Silent
+from mvae.subsets import Terms
+from mvae.training import fit
+from tests.oracle import LinearGaussian, cell, naive_expert, naive_log_prob
+
+LATENT = 2
+KINDS = ["image", "label", "signal"]
+
+Normal = tuple[Tensor, Tensor]  # mean and variance of one row's Gaussian, ``latent`` each
+
+
+# -- Small models and tables -------------------------------------------------------------------------------------
+
+
+def parts(kinds: Sequence[str] = KINDS, latent: int = LATENT, seed: int = 0) -> dict[str, Modality]:
+    """Modalities in float64 with random weights and a random λ each, one of each kind of likelihood."""
+    torch.manual_seed(seed)
+    made = {}
+    for kind in kinds:
+        weight = 0.5 + 2 * torch.rand(()).item()
+        match kind:
+            case "image":
+                networks = mlp(6, 2 * latent, [5]), mlp(latent, 6, [5]), likelihoods.Bernoulli()
+            case "label":
+                networks = LabelEncoder(3, 2 * latent, hidden=4), nn.Linear(latent, 3), likelihoods.Categorical()
+            case _:
+                networks = mlp(4, 2 * latent, [5]), nn.Linear(latent, 4), likelihoods.Gaussian(0.7, learned=True)
+        made[kind] = Modality(*networks, weight).double()
+    return made
+
+
+def column(kind: str, rows: int) -> Tensor:
+    match kind:
+        case "image":
+            return torch.randint(0, 256, (rows, 2, 3), dtype=torch.uint8)
+        case "label":
+            return torch.randint(0, 3, (rows,))
+        case _:
+            return torch.randn(rows, 4).double()
+
+
+def complete(rows: int, kinds: Sequence[str] = KINDS) -> Table:
+    return Table({kind: column(kind, rows) for kind in kinds})
+
+
+def incomplete(rows: int, kinds: Sequence[str] = KINDS) -> Table:
+    """A third of the cells missing; the first row is complete and none is empty."""
+    present = torch.rand(rows, len(kinds)) < 0.67
+    present[torch.arange(rows), torch.randint(0, len(kinds), (rows,))] = True
+    present[0] = True
+    return Table({kind: column(kind, rows) for kind in kinds}, {k: present[:, i] for i, k in enumerate(kinds)})
+
+
+def refilled(table: Table, fill: Mapping[str, float]) -> Table:
+    """The same table with something else in its missing cells."""
+    columns = {}
+    for i, (name, values) in enumerate(table.columns.items()):
+        columns[name] = cast("Tensor", values).clone()
+        columns[name][~table.present[:, i]] = fill[name]
+    return Table(columns, {name: table.present[:, i] for i, name in enumerate(table.names)})
+
+
+def has(table: Table, row: int, names: Sequence[str]) -> list[str]:
+    """Which of these modalities a row has."""
+    return [name for name in names if name in table.names and table.present[row, table.names.index(name)]]
+
+
+def noise_for(model: MultimodalVAE, terms: Terms, rows: int) -> Tensor:
+    return torch.randn(len(terms.names), rows, model.latent_dim, dtype=torch.float64)
+
+
+# -- Values and gradients ----------------------------------------------------------------------------------------
+
+
+def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """The gradient of every parameter; zero for one that had no part in it."""
+    named = dict(model.named_parameters())
+    if not loss.requires_grad:
+        return {name: torch.zeros_like(p) for name, p in named.items()}
+    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
+
+
+def assert_same_gradients(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def assert_same(model: nn.Module, fast: Tensor, naive: Tensor) -> None:
+    """Same value and same gradient of every parameter, to float64's accuracy."""
+    torch.testing.assert_close(fast, naive, rtol=1e-9, atol=1e-9)
+    assert_same_gradients(gradients(model, fast), gradients(model, naive))
+
+
+# -- Naive Gaussians, one row at a time --------------------------------------------------------------------------
+
+
+def normal(q: Normal) -> distributions.Independent:
+    return distributions.Independent(distributions.Normal(q[0], q[1].sqrt()), 1)
+
+
+def standard(latent: int = LATENT) -> Normal:
+    return torch.zeros(latent).double(), torch.ones(latent).double()
+
+
+def divergence(q: Normal, p: Normal | None = None) -> Tensor:
+    """KL[q, p], from the prior where no p is given."""
+    return distributions.kl_divergence(normal(q), normal(p or standard(len(q[0]))))
+
+
+def expert(model: MultimodalVAE, table: Table, name: str, row: int) -> Normal:
+    """N(mean, exp(log-variance)) as the modality's encoder says them."""
+    return naive_expert(model.modalities[name], cell(table, name, row))
+
+
+def alone(experts: Sequence[Normal]) -> Normal:
+    """The product of these Gaussians and nothing else."""
+    precision = torch.stack([1 / variance for _, variance in experts]).sum(0)
+    weighted = torch.stack([mean / variance for mean, variance in experts]).sum(0)
+    return weighted / precision, 1 / precision
+
+
+def log_joint(model: MultimodalVAE, table: Table, row: int, of: Sequence[str], z: Tensor) -> Tensor:
+    """Σ λ_i log p(x_i | z) of one row."""
+    parts = [m.weight * naive_log_prob(m, cell(table, n, row), z) for n, m in model.modalities.items() if n in of]
+    return torch.stack(parts).sum()
+
+
+def bound(
+    model: MultimodalVAE, table: Table, row: int, q: Normal, of: Sequence[str], noise: Tensor, beta: float
+) -> Tensor:
+    """log p of what is scored under one sample of q, minus β KL[q, p(z)]."""
+    return log_joint(model, table, row, of, q[0] + q[1].sqrt() * noise) - beta * divergence(q)
+
+
+# -- The same promises of every model ------------------------------------------------------------------------------
+
+
+class MaskedTerms(Terms):
+    """A plan to be applied as a plan on a GPU is: networks run on every row, masks pick what counts."""
+
+    masked = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+
+
+def assert_missing_values_do_nothing(
+    model: MultimodalVAE, kinds: Sequence[str] = KINDS, make: Callable[[int, Sequence[str]], Table] = incomplete
+) -> None:
+    """Zeros or nonsense in the missing cells: the loss, gradients, metrics and posteriors have the same bits.
+
+    And where networks run on every row and masks pick what counts, the result is the same.
+    """
+    rows = 9
+    zeros = refilled(make(rows, kinds), dict.fromkeys(KINDS, 0))
+    nonsense = refilled(zeros, {"image": 255, "label": -9, "signal": math.nan})
+    terms = model.terms(zeros.presence(model.names))
+    noise = noise_for(model, terms, rows)
+    one, other = (model.loss(table, terms, noise=noise) for table in (zeros, nonsense))
+    assert one.loss.isfinite()
+    assert torch.equal(one.loss, other.loss)
+    assert torch.equal(one.sums(), other.sums())
+    expected, found = gradients(model, one.loss), gradients(model, other.loss)
+    for name, gradient in found.items():
+        assert gradient.isfinite().all()
+        assert torch.equal(gradient, expected[name]), name
+    for name in model.names:
+        q, p = (model.posterior(table, given=[name]) for table in (zeros, nonsense))
+        assert torch.equal(q.mean, p.mean)
+        assert torch.equal(q.variance, p.variance)
+    assert validate(model, zeros) == validate(model, nonsense)
+    masks = MaskedTerms(terms.names, terms.given, terms.of, terms.weight, terms.likelihood_weight)
+    masked = model.loss(zeros.zero_filled(), masks, noise=noise)
+    torch.testing.assert_close(masked.loss, one.loss, rtol=1e-9, atol=1e-9)
+    assert_same_gradients(gradients(model, masked.loss), expected)
+    torch.testing.assert_close(masked.sums(), one.sums())
+
+
+def assert_a_row_of_nothing_adds_nothing(model: MultimodalVAE, kinds: Sequence[str] = KINDS) -> None:
+    """A row that has only a column which the model does not know counts as a row, and is zero in every sum."""
+    rows, unknown = 4, torch.zeros(4)
+    table = incomplete(rows - 1, kinds)
+    columns = {n: torch.cat([cast("Tensor", c), cast("Tensor", c)[:1]]) for n, c in table.columns.items()}
+    present = {n: torch.cat([table.present[:, i], torch.tensor([False])]) for i, n in enumerate(table.names)}
+    longer = Table(columns | {"unknown": unknown}, present)
+    terms = model.terms(longer.presence(model.names))
+    noise = noise_for(model, terms, rows)
+    result = model.loss(longer, terms, noise=noise)
+    own = model.terms(table.presence(model.names))
+    kept = [terms.names.index(name) for name in own.names]
+    expected = model.loss(table, own, noise=noise[kept][:, : rows - 1]).loss * (rows - 1) / rows
+    assert_same(model, result.loss, expected)
+    assert result.sums().isfinite().all()
+
+
+def assert_trains(
+    build: Callable[[], MultimodalVAE],
+    kinds: Sequence[str] = KINDS,
+    tables: Sequence[Callable[[int, Sequence[str]], Table]] = (complete, incomplete),
+) -> dict[str, float]:
+    """Two epochs of `fit`, on complete and on incomplete rows: every number finite, weights moved.
+
+    Returns:
+        What `validate` says of complete rows.
+    """
+    measured: dict[str, float] = {}
+    for make in tables:
+        torch.manual_seed(1)
+        model, table, validation = build(), make(13, kinds), make(6, kinds)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        history = fit(model, table, validation=validation, epochs=2, anneal_epochs=1, batch_size=3, reporter=Silent())
+        assert all(math.isfinite(value) for row in history.epochs for value in row.values())
+        assert "train/loss" in history.epochs[0]
+        assert "validation/objective" in history.epochs[0]
+        assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        measured = measured or validate(model, complete(6, kinds))
+    assert all(math.isfinite(value) for value in measured.values())
+    return measured
+
+
+# -- Closed forms --------------------------------------------------------------------------------------------------
+
+
+def expected_objective(model: MultimodalVAE, table: Table, row: int) -> Tensor:
+    """Minus the loss of one row, averaged over z exactly: corners (±1, …) do that for what is quadratic in z."""
+    corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=model.latent_dim)), dtype=torch.float64)
+    copies = table.take([row] * len(corners))
+    terms = model.terms(copies.presence(model.names))
+    return -model.loss(copies, terms, noise=corners.expand(len(terms.names), -1, -1)).loss
+
+
+def posterior_row(exact: LinearGaussian, table: Table, row: int) -> Normal:
+    """The true posterior of all that a row has."""
+    mean, variance = exact.posterior(table, exact.names)
+    return mean[row], variance[row]
+
+
+def exact_elbo(exact: LinearGaussian, table: Table, row: int, q: Normal) -> Tensor:
+    """The ELBO of all that a row has under any q: log p(X) − KL[q, p(z | X)]."""
+    return exact.log_prob(table, exact.names)[row] - divergence(q, posterior_row(exact, table, row))

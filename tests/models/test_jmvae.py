@@ -1,0 +1,214 @@
+"""JMVAE: a joint encoder for complete rows, and unimodal encoders drawn towards it."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvae import likelihoods
+from mvae.data.table import Table
+from mvae.errors import QueryError, SettingsError
+from mvae.estimators import log_likelihood
+from mvae.modality import Modality
+from mvae.models.jmvae import JMVAE
+from mvae.networks.mlp import JointEncoder, LabelEncoder, mlp
+from mvae.progress import Silent
+from mvae.training import fit
+from tests.models.common import (
+    KINDS,
+    Normal,
+    assert_a_row_of_nothing_adds_nothing,
+    assert_missing_values_do_nothing,
+    assert_same,
+    assert_trains,
+    bound,
+    complete,
+    divergence,
+    exact_elbo,
+    expected_objective,
+    expert,
+    gradients,
+    has,
+    incomplete,
+    noise_for,
+    parts,
+    posterior_row,
+)
+from tests.oracle import LinearGaussian, cell
+
+
+class Joint(nn.Module):
+    """All columns, one beside the other, through one layer."""
+
+    def __init__(self, kinds: list[str]):
+        super().__init__()
+        self.layer = nn.Linear(sum({"image": 6, "label": 3, "signal": 4}[kind] for kind in kinds), 4).double()
+        self.seen: list[int] = []
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        self.seen.append(len(next(iter(x.values()))))
+        flat = [F.one_hot(v, 3).to(self.layer.weight) if n == "label" else v.flatten(1) for n, v in x.items()]
+        return self.layer(torch.cat(flat, 1))
+
+
+def model(kinds: list[str] = KINDS, seed: int = 0, alpha: float = 0.3) -> JMVAE:
+    return JMVAE(parts(kinds, seed=seed), 2, Joint(kinds), alpha)
+
+
+def joint(built: JMVAE, table: Table, row: int) -> Normal:
+    mean, log_var = built.joint_encoder({name: cell(table, name, row) for name in built.names})[0].chunk(2)
+    return mean, log_var.exp()
+
+
+def naive(built: JMVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
+    """ELBO under q(z | all) minus α Σ_i KL(q(z | all) ‖ q(z | x_i)), for complete rows; the mean is over all rows."""
+    total = torch.zeros(()).double()
+    for row in range(len(table)):
+        if has(table, row, built.names) == list(built.names):
+            q = joint(built, table, row)
+            total = total + bound(built, table, row, q, built.names, noise[0, row], beta)
+            for name in built.names:
+                total = total - built.alpha * divergence(q, expert(built, table, name, row))
+    return -total / len(table)
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_objective_is_the_joint_elbo_minus_alpha_times_the_kls_to_the_unimodal_posteriors(make, seed: int) -> None:
+    for kinds in (KINDS, KINDS[:2]):
+        built, table, beta = model(kinds, seed, alpha=0.4 * seed), make(6, kinds), 0.3 * seed
+        noise = noise_for(built, built.terms(table.presence(built.names)), 6)
+        assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+
+
+def test_incomplete_rows_contribute_nothing() -> None:
+    built, table = model(), complete(5)
+    gaps = Table(table.columns, {"label": torch.tensor([True, False, True, False, True])})
+    terms = built.terms(gaps.presence(built.names))
+    noise = noise_for(built, terms, 5)
+    whole = built.loss(table.take([0, 2, 4]), noise=noise[:, [0, 2, 4]]).loss * 3 / 5
+    assert_same(built, built.loss(gaps, terms, noise=noise).loss, whole)
+    nobody = Table(table.columns, {"label": torch.zeros(5, dtype=torch.bool)})
+    loss = built.loss(nobody).loss
+    assert loss == 0
+    assert all((gradient == 0).all() for gradient in gradients(built, loss).values())
+
+
+def test_the_joint_encoder_is_given_complete_rows_only_and_once() -> None:
+    built, table = model(), incomplete(7)
+    whole = sum(len(has(table, row, KINDS)) == 3 for row in range(7))
+    encoder = built.joint_encoder
+    assert isinstance(encoder, Joint)
+    built.loss(table)
+    assert encoder.seen == [whole]
+    built.posterior(table, given=["image"])
+    assert encoder.seen == [whole]
+
+
+def test_in_a_linear_gaussian_model_with_the_exact_joint_encoder_the_objective_is_log_p_minus_the_penalty() -> None:
+    exact = LinearGaussian(2, [3, 4], seed=0)
+    table = exact.data(4, seed=1)
+    mean, variance = exact.posterior(table, exact.names)
+
+    class Exact(nn.Module):
+        def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+            row = (torch.as_tensor(table.columns["x1"]) == x["x1"][0]).all(1).nonzero()[0, 0]
+            return torch.cat([mean[row], variance[row].log()]).expand(len(x["x1"]), -1)
+
+    built = JMVAE(exact.model.modalities, 2, Exact(), alpha=0.7)
+    for row in range(4):
+        q = posterior_row(exact, table, row)
+        penalty = sum(divergence(q, expert(built, table, name, row)) for name in exact.names)
+        expected = exact_elbo(exact, table, row, q) - 0.7 * penalty
+        torch.testing.assert_close(expected_objective(built, table, row), expected, rtol=1e-9, atol=1e-9)
+
+
+# -- Posteriors ------------------------------------------------------------------------------------------------------
+
+
+def test_given_all_it_is_the_joint_encoders_and_given_one_that_modalitys() -> None:
+    built, table = model(), complete(3)
+    everything = built.posterior(table)
+    for row in range(3):
+        torch.testing.assert_close(everything.mean[row], joint(built, table, row)[0])
+        torch.testing.assert_close(everything.variance[row], joint(built, table, row)[1])
+        for name in KINDS:
+            torch.testing.assert_close(
+                built.posterior(table, given=[name]).mean[row], expert(built, table, name, row)[0]
+            )
+
+
+def test_each_row_of_a_batch_has_the_encoder_of_what_it_has() -> None:
+    built, table = model(), complete(3)
+    gaps = Table(
+        table.columns,
+        {"image": torch.tensor([True, True, False]), "label": torch.tensor([True, False, False]),
+         "signal": torch.tensor([True, False, True])},
+    )  # fmt: skip
+    q = built.posterior(gaps)
+    expected = [joint(built, table, 0), expert(built, table, "image", 1), expert(built, table, "signal", 2)]
+    for row, (mean, variance) in enumerate(expected):
+        torch.testing.assert_close(q.mean[row], mean)
+        torch.testing.assert_close(q.variance[row], variance)
+
+
+def test_another_subset_is_an_error() -> None:
+    built, table = model(), complete(3)
+    said = "encoders for each single modality and for all of them, not for other subsets"
+    for ask in (
+        lambda: built.posterior(table, given=["image", "label"]),
+        lambda: built.posterior({"image": torch.rand(2, 6), "label": [0, 1]}),
+        lambda: built.generate({"image": torch.rand(2, 6), "label": [0, 1]}, of=["signal"]),
+        lambda: log_likelihood(built, table, of=["image"], given=["label", "signal"], samples=10),
+    ):
+        with pytest.raises(QueryError, match=said):
+            ask()
+
+
+def test_what_it_answers() -> None:
+    built, table = model(KINDS[:2]).float(), complete(3, KINDS[:2])
+    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
+    joint_, label = (log_likelihood(built, table, of=of, samples=50) for of in (["image", "label"], ["label"]))
+    conditional = log_likelihood(built, table, of=["image"], given=["label"], samples=50)
+    assert torch.stack([joint_.values, label.values, conditional.values]).isfinite().all()
+    assert built.generate({"label": [0, 1]}, of=["image"], n=4)["image"].shape == (4, 2, 6)
+
+
+# -- The rest --------------------------------------------------------------------------------------------------------
+
+
+def test_missing_values_do_nothing() -> None:
+    assert_missing_values_do_nothing(model())
+    assert_a_row_of_nothing_adds_nothing(model())
+
+
+def test_it_trains_and_is_validated() -> None:
+    measured = assert_trains(model)
+    assert {"coupling", "active units", "log p image->label", "accuracy signal->label"} <= measured.keys()
+
+
+def test_batches_without_a_complete_row_change_nothing() -> None:
+    built, table = model(), complete(4)
+    nobody = Table(table.columns, {"label": torch.zeros(4, dtype=torch.bool)})
+    before = {name: value.clone() for name, value in built.state_dict().items()}
+    history = fit(built, nobody, epochs=1, batch_size=2, reporter=Silent())
+    assert history.epochs[0]["train/loss"] == 0
+    assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
+
+
+def test_settings_outside_their_range_are_refused() -> None:
+    with pytest.raises(SettingsError, match="alpha must be ≥ 0, not -1"):
+        model(alpha=-1.0)
+    with pytest.raises(SettingsError, match="at least two modalities"):
+        model(["image"])
+
+
+def test_the_number_of_inference_parameters_is_that_of_table_1() -> None:
+    image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
+    label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical())
+    built = JMVAE({"image": image, "label": label}, 64, JointEncoder(784, 10, 2 * 64))
+    inference = [built.joint_encoder, *(m.encoder for m in built.modalities.values())]
+    assert sum(p.numel() for network in inference for p in network.parameters()) == 2_061_184
+    assert built.joint_encoder({"image": torch.zeros(3, 784), "label": torch.tensor([0, 1, 2])}).shape == (3, 128)

@@ -1,0 +1,204 @@
+"""MMVAE: a mixture of experts, the K-sample bound, and its doubly reparameterised gradient."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import QueryError, SettingsError
+from mvae.estimators import log_likelihood
+from mvae.models.mmvae import MMVAE
+from tests.models.common import (
+    KINDS,
+    Normal,
+    assert_a_row_of_nothing_adds_nothing,
+    assert_missing_values_do_nothing,
+    assert_same,
+    assert_same_gradients,
+    assert_trains,
+    complete,
+    expert,
+    gradients,
+    has,
+    incomplete,
+    log_joint,
+    noise_for,
+    normal,
+    parts,
+    standard,
+)
+from tests.oracle import LinearGaussian
+
+
+def model(kinds: list[str] = KINDS, seed: int = 0, samples: int = 3, dreg: bool = False) -> MMVAE:
+    return MMVAE(parts(kinds, seed=seed), 2, samples, dreg)
+
+
+def log_w(built: MMVAE, table: Table, row: int, z: Tensor, experts: list[Normal], beta: float) -> Tensor:
+    """log of w = Π p(x_i | z)^λ_i · (p(z) / q(z | X))^β with q the mixture of the row's experts."""
+    mixture = torch.stack([normal(q).log_prob(z).exp() for q in experts]).mean()
+    own = has(table, row, built.names)
+    return log_joint(built, table, row, own, z) + beta * (normal(standard()).log_prob(z) - mixture.log())
+
+
+def naive(built: MMVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
+    """Minus the mean over rows of 1/n Σ_m log 1/K Σ_k w_k, with z_1..K from the expert of m."""
+    total = torch.zeros(()).double()
+    for row in range(len(table)):
+        own = has(table, row, built.names)
+        experts = [expert(built, table, name, row) for name in own]
+        for name, (mean, variance) in zip(own, experts, strict=True):
+            first = built.names.index(name) * built.samples
+            z = [mean + variance.sqrt() * noise[first + k, row] for k in range(built.samples)]
+            w = torch.stack([log_w(built, table, row, z_k, experts, beta) for z_k in z]).exp()
+            total = total + w.mean().log() / len(own)
+    return -total / len(table)
+
+
+def naive_dreg(built: MMVAE, table: Table, noise: Tensor, beta: float) -> dict[str, Tensor]:
+    """Gradient of the loss: decoders Σ w̃ ∂log w, encoders Σ w̃² ∂log w/∂z · ∂z/∂φ with q's parameters held fixed."""
+    named = dict(built.named_parameters())
+    found = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
+
+    def add(output: Tensor, weight: Tensor, times: float) -> None:
+        parts = torch.autograd.grad(output, list(named.values()), weight, allow_unused=True, retain_graph=True)
+        for name, part in zip(named, parts, strict=True):
+            found[name] += 0 if part is None else times * part
+
+    for row in range(len(table)):
+        own = has(table, row, built.names)
+        experts = [expert(built, table, name, row) for name in own]
+        fixed = [(mean.detach(), variance.detach()) for mean, variance in experts]
+        for name, (mean, variance) in zip(own, experts, strict=True):
+            first = built.names.index(name) * built.samples
+            z = [mean + variance.sqrt() * noise[first + k, row] for k in range(built.samples)]
+            leaves = [z_k.detach().requires_grad_() for z_k in z]
+            logs = [log_w(built, table, row, leaf, fixed, beta) for leaf in leaves]
+            share = torch.stack(logs).detach().softmax(0)
+            for z_k, leaf, log_w_k, s in zip(z, leaves, logs, share, strict=True):
+                (slope,) = torch.autograd.grad(log_w_k, leaf, retain_graph=True)
+                add(log_w_k, s, -1 / len(own) / len(table))
+                add(z_k, s**2 * slope, -1 / len(own) / len(table))
+    return found
+
+
+CASES = [(seed, samples) for seed, samples in enumerate((1, 2, 5))]
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+@pytest.mark.parametrize(("seed", "samples"), CASES)
+def test_the_objective_is_the_k_sample_bound_in_strata(make, seed: int, samples: int) -> None:
+    built, table, beta = model(seed=seed, samples=samples), make(4), 1 - 0.3 * seed
+    noise = noise_for(built, built.terms(table.presence(built.names)), 4)
+    assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+@pytest.mark.parametrize(("seed", "samples"), CASES)
+def test_dreg_has_the_same_value_and_the_doubly_reparameterised_gradient(make, seed: int, samples: int) -> None:
+    kinds = KINDS[: 2 + seed % 2]
+    built, table, beta = model(kinds, seed, samples, dreg=True), make(4, kinds), 1 - 0.3 * seed
+    noise = noise_for(built, built.terms(table.presence(built.names)), 4)
+    loss = built.loss(table, beta=beta, noise=noise).loss
+    torch.testing.assert_close(loss, naive(built, table, noise, beta), rtol=1e-9, atol=1e-9)
+    assert_same_gradients(gradients(built, loss), naive_dreg(built, table, noise, beta))
+
+
+def test_dreg_and_iwae_agree_where_the_decoders_are_concerned_and_nowhere_else() -> None:
+    built, table = model(), complete(4)
+    noise = noise_for(built, built.terms(table.presence(built.names)), 4)
+    iwae = gradients(built, built.loss(table, noise=noise).loss)
+    built.dreg = True
+    for name, gradient in gradients(built, built.loss(table, noise=noise).loss).items():
+        assert torch.allclose(gradient, iwae[name]) == ("encoder" not in name), name
+
+
+def test_a_numerically_extreme_weight_does_not_overflow() -> None:
+    built, table = model(dreg=True).float(), complete(3)
+    built.modalities["label"].weight = 1e5
+    result = built.loss(table)
+    assert result.loss.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients(built, result.loss).values())
+
+
+def test_the_draws_of_all_strata_together_estimate_log_p_and_the_bound_stays_below_it() -> None:
+    """The mixture of the strata is what w divides by: one stratum's mean of w is not p(X) by itself."""
+    exact = LinearGaussian(2, [3, 4], seed=0)
+    built, table = MMVAE(exact.model.modalities, 2, samples=2000), exact.data(5, seed=1)
+    result = built.loss(table, generator=torch.Generator().manual_seed(0))
+    log_w = (result.log_prob.sum(0) - result.kl).detach()  # terms rows
+    w = (log_w - log_w.max()).exp()
+    truth, error = exact.log_prob(table, exact.names), w.std(0) / w.mean(0) / math.sqrt(len(w))
+    assert ((w.mean(0).log() + log_w.max() - truth).abs() < 4 * error).all()
+    assert -result.loss.detach() < truth.mean()
+
+
+# -- Questions -------------------------------------------------------------------------------------------------------
+
+
+def test_a_posterior_given_two_modalities_is_an_error_that_says_what_to_do() -> None:
+    built, table = model(), complete(3)
+    for ask in (
+        lambda: built.posterior(table),
+        lambda: built.generate(table, of=["image"]),
+        lambda: log_likelihood(built, table, of=["image", "label"], samples=10),
+    ):
+        with pytest.raises(QueryError, match="no posterior given several modalities at once: give one of them"):
+            ask()
+
+
+def test_given_one_modality_the_posterior_is_its_expert() -> None:
+    built, table = model(), incomplete(5)
+    for name in KINDS:
+        q = built.posterior(table, given=[name])
+        for row in range(5):
+            mean, variance = expert(built, table, name, row) if name in has(table, row, KINDS) else standard()
+            torch.testing.assert_close(q.mean[row], mean)
+            torch.testing.assert_close(q.variance[row], variance)
+
+
+def test_likelihoods_are_estimated_from_one_experts_proposal() -> None:
+    built, table = model().float(), complete(3)
+    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
+    found = log_likelihood(built, table, of=["image", "signal"], given=["label"], proposal=["image"], samples=50)
+    assert found.values.isfinite().all()
+    assert built.generate({"label": [0, 1]}, n=4)["image"].shape == (4, 2, 6)
+
+
+# -- The rest --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dreg", [True, False])
+def test_missing_values_do_nothing(dreg: bool) -> None:
+    assert_missing_values_do_nothing(model(dreg=dreg))
+    assert_a_row_of_nothing_adds_nothing(model(dreg=dreg))
+
+
+def test_the_reported_kl_is_log_q_minus_log_p_of_each_draw() -> None:
+    built, table = model(["image", "signal"], samples=1), complete(2, ["image", "signal"])
+    terms = built.terms(table.presence(built.names))
+    noise = noise_for(built, terms, 2)
+    result = built.loss(table, terms, noise=noise)
+    assert result.parts == ("loss", "reconstruction/image", "reconstruction/signal", "kl/image 1", "kl/signal 1")
+    for row in range(2):
+        experts = [expert(built, table, name, row) for name in built.names]
+        for t, (mean, variance) in enumerate(experts):
+            z = mean + variance.sqrt() * noise[t, row]
+            log_q = torch.stack([normal(q).log_prob(z) for q in experts]).logsumexp(0) - math.log(2)
+            torch.testing.assert_close(result.kl[t, row], log_q - normal(standard()).log_prob(z))
+
+
+def test_it_trains_and_is_validated_by_its_single_posteriors_without_coupling() -> None:
+    measured = assert_trains(lambda: model(dreg=True))
+    for name in KINDS:
+        assert f"kl complete/{name}" in measured
+        assert f"active units/{name}" in measured
+    assert {"log p image->label", "accuracy image->label"} <= measured.keys()
+    assert not {"coupling", "active units", "kl complete/full"} & measured.keys()
+
+
+def test_fewer_than_one_sample_is_refused() -> None:
+    with pytest.raises(SettingsError, match="samples must be at least 1, not 0"):
+        model(samples=0)

@@ -1,0 +1,109 @@
+"""MoPoE: the mean over all subsets of what a row has, each a product of experts without the prior."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import SettingsError
+from mvae.estimators import log_likelihood
+from mvae.models.mopoe import MoPoE
+from tests.models.common import (
+    KINDS,
+    alone,
+    assert_a_row_of_nothing_adds_nothing,
+    assert_missing_values_do_nothing,
+    assert_same,
+    assert_trains,
+    bound,
+    complete,
+    exact_elbo,
+    expected_objective,
+    expert,
+    has,
+    incomplete,
+    noise_for,
+    parts,
+)
+from tests.oracle import LinearGaussian
+
+
+def model(kinds: list[str] = KINDS, seed: int = 0) -> MoPoE:
+    return MoPoE(parts(kinds, seed=seed), 2)
+
+
+def subsets(names: list[str]) -> list[tuple[str, ...]]:
+    return [s for size in range(1, len(names) + 1) for s in itertools.combinations(names, size)]
+
+
+def naive(built: MoPoE, table: Table, noise: Tensor, beta: float) -> Tensor:
+    """Mean over rows of the mean over the subsets S of what a row has of E_{q(z | S)}[Σ_i log p(x_i | z)] − β KL."""
+    places = subsets(list(built.names))
+    total = torch.zeros(()).double()
+    for row in range(len(table)):
+        own = has(table, row, built.names)
+        for subset in subsets(own):
+            q = alone([expert(built, table, name, row) for name in subset])
+            value = bound(built, table, row, q, own, noise[places.index(subset), row], beta)
+            total = total + value / len(subsets(own))
+    return -total / len(table)
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_objective_is_the_mean_over_subsets_of_the_elbo_of_everything(make, seed: int) -> None:
+    for kinds in (KINDS, KINDS[:2]):
+        built, table, beta = model(kinds, seed), make(4, kinds), 0.4 * seed
+        noise = noise_for(built, built.terms(table.presence(built.names)), 4)
+        assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+
+
+def test_in_a_linear_gaussian_model_each_subset_falls_short_of_log_p_by_its_kl_from_the_posterior() -> None:
+    exact = LinearGaussian(2, [3, 4, 2], seed=0)
+    built, table = MoPoE(exact.model.modalities, 2), exact.data(3, seed=1)
+    for row in range(3):
+        posteriors = [alone([expert(built, table, n, row) for n in subset]) for subset in subsets(exact.names)]
+        expected = torch.stack([exact_elbo(exact, table, row, q) for q in posteriors]).mean()
+        torch.testing.assert_close(expected_objective(built, table, row), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("given", subsets(KINDS), ids="+".join)
+def test_the_posterior_of_a_subset_is_the_product_of_its_experts_alone(given: tuple[str, ...]) -> None:
+    built, table = model(), complete(3)
+    q = built.posterior(table, given=given)
+    for row in range(3):
+        mean, variance = alone([expert(built, table, name, row) for name in given])
+        torch.testing.assert_close(q.mean[row], mean)
+        torch.testing.assert_close(q.variance[row], variance)
+
+
+def test_given_nothing_the_posterior_is_the_prior() -> None:
+    q = model().posterior(complete(2), given=[])
+    assert torch.equal(q.mean, torch.zeros(2, 2).double())
+    assert torch.equal(q.variance, torch.ones(2, 2).double())
+
+
+def test_it_answers_every_question() -> None:
+    built, table = model().float(), complete(3)
+    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
+    for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
+        assert log_likelihood(built, table, of=of, given=given, samples=20).values.isfinite().all()
+    assert built.generate({"label": [0, 1]}, n=4)["image"].shape == (4, 2, 6)
+
+
+def test_missing_values_do_nothing() -> None:
+    assert_missing_values_do_nothing(model())
+    assert_a_row_of_nothing_adds_nothing(model())
+
+
+def test_it_trains_and_is_validated() -> None:
+    assert {"coupling", "active units", "log p image->label"} <= assert_trains(model).keys()
+
+
+def test_more_than_eight_modalities_are_refused() -> None:
+    part = parts(["signal"])["signal"]
+    assert len(MoPoE({f"x{i}": part for i in range(8)}, 2).terms(torch.ones(1, 8, dtype=torch.bool)).names) == 255
+    with pytest.raises(SettingsError, match="9 modalities are too many"):
+        MoPoE({f"x{i}": part for i in range(9)}, 2)

@@ -1,0 +1,103 @@
+"""MVTCAE: a joint ELBO regularised towards each expert."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import SettingsError
+from mvae.estimators import log_likelihood
+from mvae.models.mvtcae import MVTCAE
+from tests.models.common import (
+    KINDS,
+    alone,
+    assert_a_row_of_nothing_adds_nothing,
+    assert_missing_values_do_nothing,
+    assert_same,
+    assert_trains,
+    complete,
+    divergence,
+    exact_elbo,
+    expected_objective,
+    expert,
+    has,
+    incomplete,
+    log_joint,
+    noise_for,
+    parts,
+)
+from tests.oracle import LinearGaussian
+
+
+def model(kinds: list[str] = KINDS, seed: int = 0, alpha: float = 0.9) -> MVTCAE:
+    return MVTCAE(parts(kinds, seed=seed), 2, alpha)
+
+
+def naive(built: MVTCAE, table: Table, noise: Tensor, beta: float) -> Tensor:
+    """(M−α)/M · E_q[Σ_i log p(x_i | z)] − β {(1−α) KL[q, p(z)] + α/M Σ_i KL[q, q(z | x_i)]}, row after row."""
+    count, alpha = len(built.names), built.alpha
+    total = torch.zeros(()).double()
+    for row in range(len(table)):
+        own = has(table, row, built.names)
+        experts = [expert(built, table, name, row) for name in own]
+        q = alone(experts)
+        scored = log_joint(built, table, row, own, q[0] + q[1].sqrt() * noise[0, row])
+        towards = torch.stack([divergence(q, one) for one in experts]).sum()
+        total = total + (count - alpha) / count * scored
+        total = total - beta * ((1 - alpha) * divergence(q) + alpha / count * towards)
+    return -total / len(table)
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+@pytest.mark.parametrize(("seed", "alpha"), list(enumerate([0.0, 0.5, 0.9, 1.0])))
+def test_the_objective_is_that_of_its_paper(make, seed: int, alpha: float) -> None:
+    for kinds in (KINDS, KINDS[:2]):
+        built, table, beta = model(kinds, seed, alpha), make(5, kinds), 0.4 * seed
+        noise = noise_for(built, built.terms(table.presence(built.names)), 5)
+        assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.9])
+def test_in_a_linear_gaussian_model_the_objective_has_a_closed_form(alpha: float) -> None:
+    """E_q[log p(X | z)] = log p(X) − KL[q, p(z | X)] + KL[q, p(z)]."""
+    exact = LinearGaussian(2, [3, 4, 2], seed=0)
+    built, table = MVTCAE(exact.model.modalities, 2, alpha), exact.data(3, seed=1)
+    for row in range(3):
+        experts = [expert(built, table, name, row) for name in exact.names]
+        q = alone(experts)
+        scored = exact_elbo(exact, table, row, q) + divergence(q)
+        towards = torch.stack([divergence(q, one) for one in experts]).sum()
+        expected = (3 - alpha) / 3 * scored - (1 - alpha) * divergence(q) - alpha / 3 * towards
+        torch.testing.assert_close(expected_objective(built, table, row), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_the_posterior_of_a_subset_is_the_product_of_its_experts_alone() -> None:
+    built, table = model(), incomplete(6)
+    q = built.posterior(table)
+    for row in range(6):
+        mean, variance = alone([expert(built, table, name, row) for name in has(table, row, KINDS)])
+        torch.testing.assert_close(q.mean[row], mean)
+        torch.testing.assert_close(q.variance[row], variance)
+
+
+def test_it_answers_every_question() -> None:
+    built, table = model().float(), complete(3)
+    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
+    for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
+        assert log_likelihood(built, table, of=of, given=given, samples=20).values.isfinite().all()
+    assert built.generate({"label": [0, 1]}, n=4)["image"].shape == (4, 2, 6)
+
+
+def test_missing_values_do_nothing() -> None:
+    assert_missing_values_do_nothing(model())
+    assert_a_row_of_nothing_adds_nothing(model())
+
+
+def test_it_trains_and_is_validated() -> None:
+    assert {"coupling", "active units", "log p image->label"} <= assert_trains(model).keys()
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1])
+def test_an_alpha_outside_its_range_is_refused(alpha: float) -> None:
+    with pytest.raises(SettingsError, match=r"alpha must be in \[0, 1\]"):
+        model(alpha=alpha)

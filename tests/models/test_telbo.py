@@ -1,0 +1,190 @@
+"""TELBO: the joint model first, then a unimodal encoder for each modality with everything else frozen."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mvae.data.table import Table
+from mvae.errors import SettingsError
+from mvae.estimators import log_likelihood
+from mvae.models.telbo import TELBO
+from mvae.progress import Silent
+from mvae.stages import Stages
+from mvae.training import fit
+from tests.models.common import (
+    KINDS,
+    Normal,
+    alone,
+    assert_a_row_of_nothing_adds_nothing,
+    assert_missing_values_do_nothing,
+    assert_same,
+    assert_trains,
+    bound,
+    complete,
+    expert,
+    gradients,
+    has,
+    incomplete,
+    noise_for,
+    parts,
+    standard,
+)
+from tests.oracle import cell
+
+STAGES = ("joint", "unimodal")
+
+
+def model(stage: str = "joint", kinds: list[str] = KINDS, seed: int = 0) -> TELBO:
+    built = TELBO(parts(kinds, seed=seed), 2)
+    built.stage = stage
+    return built
+
+
+def joint(built: TELBO, table: Table, given: list[str], row: int) -> Normal:
+    """Eq. 4: the experts of stage one and the prior."""
+    return alone([standard(), *(expert(built, table, name, row) for name in given)])
+
+
+def unimodal(built: TELBO, table: Table, name: str, row: int) -> Normal:
+    """The encoder of stage two."""
+    mean, log_var = built.unimodal[name](cell(table, name, row))[0].chunk(2)
+    return mean, log_var.exp()
+
+
+def naive(built: TELBO, table: Table, noise: Tensor, beta: float) -> Tensor:
+    """Stage one: the ELBO of complete rows. Stage two: Σ_i ELBO(x_i) over what a row has, by the new encoders."""
+    total = torch.zeros(()).double()
+    for row in range(len(table)):
+        own = has(table, row, built.names)
+        if built.stage == "unimodal":
+            for name in own:
+                q, eps = unimodal(built, table, name, row), noise[built.names.index(name), row]
+                total = total + bound(built, table, row, q, [name], eps, beta)
+        elif own == list(built.names):
+            total = total + bound(built, table, row, joint(built, table, own, row), own, noise[0, row], beta)
+    return -total / len(table)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("make", [complete, incomplete])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_objective_of_each_stage_is_the_sum_of_its_elbos(stage: str, make, seed: int) -> None:
+    for kinds in (KINDS, KINDS[:2]):
+        built, table, beta = model(stage, kinds, seed), make(6, kinds), 0.4 * seed
+        noise = noise_for(built, built.terms(table.presence(built.names)), 6)
+        assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+
+
+def of_unimodal(name: str) -> bool:
+    return name.startswith("unimodal.")
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+def test_the_parameters_of_the_other_stage_have_no_gradient(make) -> None:
+    built, table = model(), make(6)
+    stages = Stages(built, epochs=1)
+    for number, stage in enumerate(STAGES):
+        stages.enter(number)
+        assert built.stage == stage
+        built.loss(table).loss.backward()
+        for name, parameter in built.named_parameters():
+            trained = of_unimodal(name) == (stage == "unimodal")
+            assert parameter.requires_grad == trained
+            assert (parameter.grad is not None and bool(parameter.grad.any())) == trained, name
+        own = {id(p) for p in built.stage_parameters(stage)}
+        assert own == {id(p) for n, p in built.named_parameters() if of_unimodal(n) == (stage == "unimodal")}
+    stages.leave()
+    assert all(parameter.requires_grad for parameter in built.parameters())
+
+
+def test_the_loss_of_stage_one_does_not_touch_the_unimodal_encoders_at_all() -> None:
+    built, table = model(), complete(4)
+    found = gradients(built, built.loss(table).loss)
+    assert all((gradient == 0).all() for name, gradient in found.items() if of_unimodal(name))
+
+
+def test_incomplete_rows_contribute_nothing_to_stage_one() -> None:
+    built, table = model(), complete(3)
+    nobody = Table(table.columns, {"label": torch.zeros(3, dtype=torch.bool)})
+    assert built.loss(nobody).loss == 0
+
+
+# -- Posteriors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_given_one_the_new_encoder_answers_and_given_several_the_product_of_stage_one(stage: str) -> None:
+    built, table = model(stage), complete(3)
+    for row in range(3):
+        for name in KINDS:
+            mean, variance = unimodal(built, table, name, row)
+            q = built.posterior(table, given=[name])
+            torch.testing.assert_close(q.mean[row], mean)
+            torch.testing.assert_close(q.variance[row], variance)
+        for given in (KINDS, ["image", "signal"]):
+            mean, variance = joint(built, table, given, row)
+            q = built.posterior(table, given=given)
+            torch.testing.assert_close(q.mean[row], mean)
+            torch.testing.assert_close(q.variance[row], variance)
+    assert torch.equal(built.posterior(table, given=[]).variance, torch.ones(3, 2).double())
+
+
+def test_each_row_of_a_batch_has_the_posterior_of_what_it_has() -> None:
+    built, table = model(), incomplete(8)
+    q = built.posterior(table)
+    for row in range(8):
+        own = has(table, row, KINDS)
+        mean, _ = unimodal(built, table, own[0], row) if len(own) == 1 else joint(built, table, own, row)
+        torch.testing.assert_close(q.mean[row], mean)
+
+
+def test_the_new_encoders_have_the_same_shape_and_other_weights() -> None:
+    built = model()
+    for name, part in built.modalities.items():
+        pairs = zip(part.encoder.parameters(), built.unimodal[name].parameters(), strict=True)
+        for old, new in pairs:
+            assert old.shape == new.shape
+            assert not torch.equal(old, new)
+
+
+def test_it_answers_every_question() -> None:
+    built, table = model().float(), complete(3)
+    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
+    for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
+        assert log_likelihood(built, table, of=of, given=given, samples=20).values.isfinite().all()
+    assert built.generate({"label": [0, 1]}, n=4)["image"].shape == (4, 2, 6)
+
+
+# -- Training ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_missing_values_do_nothing(stage: str) -> None:
+    assert_missing_values_do_nothing(model(stage))
+    assert_a_row_of_nothing_adds_nothing(model(stage))
+
+
+def test_it_trains_and_is_validated() -> None:
+    measured = assert_trains(lambda: TELBO(parts(), 2))
+    assert {"coupling", "active units", "log p image->label"} <= measured.keys()
+
+
+def test_stage_two_leaves_the_joint_model_alone_batch_statistics_included() -> None:
+    made = parts()
+    made["signal"].decoder = nn.Sequential(nn.BatchNorm1d(2), made["signal"].decoder).double()
+    made["signal"].encoder = nn.Sequential(nn.BatchNorm1d(4), made["signal"].encoder).double()
+    built, seen = TELBO(made, 2), []
+
+    class Watch(Silent):
+        def epoch(self, values: dict[str, float]) -> None:
+            seen.append({name: value.clone() for name, value in built.state_dict().items()})
+
+    fit(built, complete(12), epochs=2, batch_size=4, reporter=Watch())
+    first, last = seen[1], seen[3]
+    for name in first:
+        assert torch.equal(first[name], last[name]) == (not of_unimodal(name)), name
+
+
+def test_a_single_modality_is_refused() -> None:
+    with pytest.raises(SettingsError, match="at least two modalities"):
+        model(kinds=["image"])

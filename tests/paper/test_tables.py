@@ -1,0 +1,129 @@
+"""Reproducing a table: exact counts, rows that carry everything, runs trained once and resumed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mvae.errors import RunError, SettingsError
+from mvae.paper import coupling, tables
+from mvae.paper.harness import BUDGETS, Places, finished_run
+from mvae.paper.record import improvement
+from mvae.progress import Silent
+from mvae.report.results import Row, add_rows, read_rows
+from mvae.runs import Settings
+
+
+def places(folder: Path) -> Places:
+    return Places(folder / "results", folder / "runs", reporter=Silent())
+
+
+def test_inference_parameters_are_the_published_ones_exactly() -> None:
+    rows = tables.table1(["mnist", "binary-mnist"])
+    assert len(rows) == 12
+    for row in rows:
+        assert row["value"] == row["paper"], row
+
+
+def test_a_table_is_trained_once_and_recorded_with_everything(tmp_path: Path) -> None:
+    ask = {"datasets": ["digits"], "models": ["vae", "cvae", "mvae"], "budget": "smoke", "places": places(tmp_path)}
+    rows = tables.reproduce("table2", **ask)  # pyright: ignore[reportArgumentType]
+    found = {(row["model"], row["recipe"], row["metric"]) for row in rows}
+    assert ("vae", "paper", "log p(x1)") in found
+    assert ("vae", "paper", "log p(x1,x2)") not in found  # no joint distribution: no number
+    assert ("cvae", "paper", "log p(x1|x2)") in found
+    assert ("mvae", "paper", "accuracy x1->x2") in found
+    assert ("mvae", "coupled", "log p(x1,x2)") in found
+    for row in rows:
+        assert set(row) == set(Row.__dataclass_fields__)
+        assert row["budget"] == "smoke"
+        assert row["n"] == BUDGETS["smoke"].rows
+        assert row["settings"]["proposal"] == ["image"]
+        assert "unconverged" in row["settings"]
+
+    runs = sorted((tmp_path / "runs").iterdir())
+    stamps = [(run / "checkpoint.safetensors").stat().st_mtime_ns for run in runs]
+    again = tables.reproduce("table2", **ask)  # pyright: ignore[reportArgumentType]
+    assert again == rows  # nothing new was measured
+    joint = tables.reproduce("table6", **ask)  # pyright: ignore[reportArgumentType]
+    assert {row["model"] for row in joint} == {"mvae"}
+    assert {tuple(row["settings"]["proposal"]) for row in joint} == {("image", "label")}
+    assert stamps == [(run / "checkpoint.safetensors").stat().st_mtime_ns for run in runs]
+
+
+def test_the_conditional_variance_is_the_joint_one(tmp_path: Path) -> None:
+    rows = tables.reproduce("table3", datasets=["digits"], models=["jmvae"], budget="smoke", places=places(tmp_path))
+    value = {row["metric"]: row["value"] for row in rows}
+    assert value["var log w p(x1|x2)"] == pytest.approx(value["var log w p(x1,x2)"], rel=1e-6)
+
+
+def test_an_unfinished_run_is_resumed(tmp_path: Path) -> None:
+    class Interrupted(Exception):
+        pass
+
+    class Stop(Silent):
+        def epoch(self, values: dict[str, float]) -> None:
+            if values["epoch"] == 2:
+                raise Interrupted
+
+    settings = Settings.of("digits", "paper", 0, "vae", epochs=3)
+    with pytest.raises(Interrupted):
+        finished_run(settings, Places(runs=tmp_path, reporter=Stop()))
+    run = finished_run(settings, Places(runs=tmp_path, reporter=Silent()))
+    assert run.progress["epoch"] == 3
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_map_of_coupling_changes_one_setting_at_a_time() -> None:
+    cells = list(coupling.settings_of_map("mnist", 60, seeds=2))
+    assert len(cells) == 2 * 9
+    assert len({(c.model, c.recipe, c.anneal_epochs, c.weights["label"], c.seed) for c in cells}) == len(cells)
+    assert {c.anneal_epochs for c in cells} == {0, 24}
+    assert {c.epochs for c in cells} == {60}
+
+
+def test_the_map_is_recorded_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coupling, "WEIGHTS", (50.0,))
+    monkeypatch.setattr(coupling, "ANNEALED", (0.4,))
+    rows = coupling.reproduce(datasets=["digits"], budget="smoke", places=places(tmp_path))
+    assert {row["model"] for row in rows} == {"mvae", "mvae_joint_only", "mvae_singles_only"}
+    assert {"log p(x1)", "log p(x1,x2)", "accuracy x1->x2", "coupling"} <= {row["metric"] for row in rows}
+    coupling.draw(rows, tmp_path / "lambda.png")
+    assert (tmp_path / "lambda.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"datasets": ["nope"]}, {"models": ["nope"]}, {"budget": "nope"}, {"recipes": ["nope"]}]
+)
+def test_unknown_names_are_refused_with_the_known_ones(tmp_path: Path, wrong: dict) -> None:
+    ask = {"datasets": ["digits"], "models": ["mvae"], "budget": "smoke"} | wrong
+    with pytest.raises(SettingsError, match=r"no .*'nope'; there are"):
+        tables.reproduce("table2", **ask, places=places(tmp_path))
+    with pytest.raises(SettingsError, match="no table 'nope'"):
+        tables.reproduce("nope", places=places(tmp_path))
+
+
+def write_metrics(folder: Path, objectives: list[float], beta: float = 1.0) -> None:
+    lines = [{"epoch": i + 1, "beta": beta, "validation/objective": o} for i, o in enumerate(objectives)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_unconverged_is_what_the_last_fifth_still_gained(tmp_path: Path) -> None:
+    write_metrics(tmp_path, [10, 9, 8, 7, 6, 5, 4.5, 4.2, 4.0, 3.2])
+    assert improvement(tmp_path) == pytest.approx(1.0)  # best up to epoch 8 is 4.2, best of all 3.2
+    write_metrics(tmp_path, [10, 9, 8, 7, 6, 5, 4.5, 3.0, 4.0, 3.2])
+    assert improvement(tmp_path) == 0.0
+    write_metrics(tmp_path, [10, 9, 8, 7, 6], beta=0.5)
+    assert improvement(tmp_path) is None
+
+
+def test_results_are_added_to_and_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "table2.json"
+    row = Row("table2", "mnist", "vae", "log p(x1)", -91.0, 0.1, 10, None, "smoke", "paper", {}, 0, "c", "d", "e", "f")
+    add_rows(path, [row])
+    add_rows(path, [row])
+    assert len(read_rows(path)) == 2
+    path.write_text('[{"item": "table2"}]')
+    with pytest.raises(RunError, match=r"table2\.json is not a list of result rows"):
+        add_rows(path, [row])
+    assert path.read_text() == '[{"item": "table2"}]'

@@ -1,0 +1,86 @@
+"""What `mvae train DATASET` trains: the paper's networks and settings."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mvae.data.table import Table
+from mvae.errors import SettingsError
+from mvae.experiments import EXPERIMENTS, MODELS, build, experiment
+from mvae.models.mvae import MVAE
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_mnist_has_the_papers_settings() -> None:
+    """App. A and Sec. 4."""
+    mnist, model = experiment("mnist"), build(experiment("mnist"), "paper")
+    assert (mnist.epochs, mnist.anneal_epochs, mnist.batch_size, mnist.learning_rate) == (500, 200, 100, 1e-3)
+    assert model.latent_dim == 64
+    assert model.names == ("image", "label")
+    assert model.weights == (1.0, 50.0)
+
+
+def test_mnist_has_the_papers_inference_networks_to_the_parameter() -> None:
+    """Table 1: 730,240 for the image, 333,440 for the label."""
+    modalities = build(experiment("mnist")).modalities
+    assert parameters(modalities["image"].encoder) == 730_240
+    assert parameters(modalities["label"].encoder) == 333_440
+
+
+def test_digits_is_small_and_anneals_for_a_part_of_its_epochs() -> None:
+    digits = experiment("digits")
+    assert 0 < digits.anneal_epochs < digits.epochs
+    assert parameters(build(digits)) < 500_000
+
+
+def test_recipes_differ_in_the_image_to_all_term_only() -> None:
+    paper, coupled = (build(experiment("digits"), recipe) for recipe in ("paper", "coupled"))
+    assert isinstance(paper, MVAE)
+    assert isinstance(coupled, MVAE)
+    assert (paper.cross_from, coupled.cross_from) == ((), ("image",))
+    for one, other in zip(paper.state_dict().values(), coupled.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_initial_weights_depend_on_the_seed_alone_and_the_global_generator_is_left_alone(model: str) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    one, same, other = (build(experiment("digits"), seed=seed, model=model).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_of_every_experiment_takes_its_data(name: str, model: str) -> None:
+    built = build(experiment(name), model=model)
+    side = 8 if name == "digits" else 28
+    table = Table({"image": torch.rand(3, 1, side, side), "label": torch.arange(3)})
+    built.check(table)
+    assert built.loss(table).loss.isfinite()
+
+
+def test_weights_can_be_changed_by_modality() -> None:
+    assert build(experiment("digits"), weights={"label": 7.0}).weights == (1.0, 7.0)
+    with pytest.raises(SettingsError, match="no modality 'sound' to weigh; there are image, label"):
+        build(experiment("digits"), weights={"sound": 1.0})
+    for weight in (-1.0, math.nan, math.inf):
+        with pytest.raises(SettingsError, match=f"the weight of label must be a finite number ≥ 0, not {weight}"):
+            build(experiment("digits"), weights={"label": weight})
+
+
+def test_unknown_names_are_refused_with_those_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"no dataset 'minst'; there are digits, mnist"):
+        experiment("minst")
+    with pytest.raises(SettingsError, match="no recipe 'papers'; there are paper, coupled"):
+        build(experiment("digits"), "papers")
+    with pytest.raises(SettingsError, match="no model 'gan'; there are mvae, vae"):
+        build(experiment("digits"), model="gan")

@@ -1,0 +1,39 @@
+"""The package: its names, and that importing it costs nothing until one is used."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import mvae
+
+
+def test_every_public_name_is_there_and_listed() -> None:
+    for name in mvae.__all__:
+        assert getattr(mvae, name) is not None
+        assert name in dir(mvae)
+    assert "__version__" in dir(mvae)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", mvae.__version__)
+
+
+def test_names_are_the_things_themselves() -> None:
+    from mvae.data.table import Table
+    from mvae.models.mvae import MVAE
+    from mvae.training import fit
+
+    assert (mvae.Table, mvae.MVAE, mvae.fit) == (Table, MVAE, fit)
+    assert mvae.likelihoods.Bernoulli.__module__ == "mvae.likelihoods"
+    assert mvae.progress.Silent.__module__ == "mvae.progress"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'mvae' has no attribute 'VEA'"):
+        mvae.VEA  # noqa: B018
+    assert not hasattr(mvae, "VEA")
+
+
+def test_importing_the_package_imports_neither_torch_nor_numpy() -> None:
+    code = "import sys, mvae; dir(mvae); print({'torch', 'numpy', 'sklearn', 'PIL'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "set()\n", "")

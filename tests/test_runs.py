@@ -1,0 +1,283 @@
+"""A run from training to questions: what its directory says, what it refuses, and how a command's text becomes data."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from mvae import runs
+from mvae.checkpoint import CHECKPOINT, METRICS, SETTINGS, load_state, read_json
+from mvae.errors import QueryError, RunError, SettingsError
+from mvae.experiments import MODELS
+from mvae.progress import Silent
+from mvae.runs import Run, Settings
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    directory = tmp_path_factory.mktemp("runs") / "digits"
+    return runs.train(Settings.of("digits", epochs=2), directory, device="cpu", reporter=Silent())[0]
+
+
+@pytest.fixture
+def copy(trained: Run, tmp_path: Path) -> Path:
+    """A copy of the run that a test may spoil."""
+    shutil.copytree(trained.directory, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+# -- Settings ------------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share() -> None:
+    mnist = Settings.of("mnist")
+    assert (mnist.epochs, mnist.anneal_epochs, mnist.batch_size, mnist.learning_rate) == (500, 200, 100, 1e-3)
+    assert (mnist.recipe, mnist.model, mnist.weights, mnist.seed) == ("coupled", "mvae", {}, 0)
+    assert Settings.of("mnist", epochs=60).anneal_epochs == 24
+    assert Settings.of("mnist", epochs=60, anneal_epochs=0).anneal_epochs == 0
+    assert Settings.of("mnist", epochs=None, batch_size=None).epochs == 500
+    assert Settings.of("mnist", "paper", 3, learning_rate=0.01).learning_rate == 0.01
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"batch_size": -5}, "batch_size"),
+        ({"learning_rate": 0.0}, "rate"),
+    ],
+)
+def test_settings_outside_their_range_are_refused_before_anything_else(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Settings.of("digits", **changed)
+    with pytest.raises(SettingsError, match="no dataset 'faces'; there are digits"):
+        Settings.of("faces")
+
+
+@pytest.mark.parametrize("text", ["label", "label=", "label=much"])
+def test_a_weight_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"--weight {text!r}: write MODALITY=NUMBER")):
+        runs.parse_weights((text,))
+    assert runs.parse_weights(("label=10", "image=0.5")) == {"label": 10.0, "image": 0.5}
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "cuda:99", "meta", "hpu", "vulkan"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"no device '{name}' here .*try --device cpu") as caught:
+        runs.device_named(name)
+    assert "\n" not in str(caught.value)
+
+
+# -- The directory -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_says_what_it_was_and_under_what_circumstances(trained: Run) -> None:
+    said = read_json(trained.directory / SETTINGS)
+    assert said["format"] == 1
+    assert Settings(**{name: said[name] for name in vars(trained.settings)}) == trained.settings
+    assert {"command", "mvae", "torch", "python", "device"} <= said.keys()
+    assert {file.name for file in trained.directory.iterdir()} == {SETTINGS, METRICS, CHECKPOINT}
+
+
+def test_an_opened_run_has_the_weights_that_training_ended_with(trained: Run) -> None:
+    opened = runs.open_run(trained.directory, device="cpu")
+    for name, value in trained.model.state_dict().items():
+        assert torch.equal(opened.model.state_dict()[name], value), name
+    assert not opened.model.training
+    assert opened.settings == trained.settings
+    assert opened.progress["epoch"] == 2
+
+
+def test_runs_of_the_first_version_open_too(copy: Path) -> None:
+    """Their run.json knows neither models nor weights."""
+    said = read_json(copy / SETTINGS)
+    del said["model"], said["weights"]
+    (copy / SETTINGS).write_text(json.dumps(said))
+    assert runs.open_run(copy, device="cpu").settings.model == "mvae"
+
+
+def test_nothing_is_written_before_settings_and_data_are_known_to_be_good(tmp_path: Path) -> None:
+    for settings, device in (
+        (Settings.of("digits", "nonsense"), "cpu"),
+        (Settings.of("digits", model="nonsense"), "cpu"),
+        (Settings.of("digits"), "nonsense"),
+    ):
+        with pytest.raises(SettingsError):
+            runs.train(settings, tmp_path / "run", device=device, reporter=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(copy: Path) -> None:
+    before = {file.name: file.read_bytes() for file in copy.iterdir()}
+    with pytest.raises(RunError, match="holds a run already: go on with --resume, or choose another --run-dir"):
+        runs.train(Settings.of("digits", epochs=2), copy, reporter=Silent())
+    with pytest.raises(RunError, match="cannot be resumed with other settings: epochs was 2, now 5"):
+        runs.train(Settings.of("digits", epochs=5, anneal_epochs=1), copy, resume=True, reporter=Silent())
+    with pytest.raises(RunError, match="recipe was 'coupled', now 'paper'"):
+        runs.train(Settings.of("digits", "paper", epochs=2), copy, resume=True, reporter=Silent())
+    assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(trained: Run, copy: Path) -> None:
+    (copy / CHECKPOINT).unlink()
+    runs.train(trained.settings, copy, resume=True, device="cpu", reporter=Silent())
+    found, expected = load_state(copy / CHECKPOINT)[0], load_state(trained.directory / CHECKPOINT)[0]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert len((copy / METRICS).read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "has format 99; this version reads format 1"),
+        ({"format": None}, "lacks 'format': it is damaged, or of another version"),
+        ({"epochs": None}, "lacks 'epochs'"),
+        ({"epochs": "two"}, "epochs is 'two': the file is damaged"),
+        ({"seed": 1.5}, "seed is 1.5: the file is damaged"),
+        ({"weights": [1]}, r"weights is \[1\]: the file is damaged"),
+        ({"dataset": "faces"}, "no dataset 'faces'"),
+        ({"recipe": "nonsense"}, "no recipe 'nonsense'"),
+        ({"dataset": "mnist"}, "belongs to another model: it has _modalities.image.encoder.1.weight of shape"),
+        ({"model": "vae"}, "belongs to another model: it has the unknown"),
+        ({"model": "jmvae"}, "belongs to another model: it lacks joint_encoder"),
+    ],
+)
+def test_a_run_directory_of_another_kind_is_refused(change: dict[str, Any], message: str, copy: Path) -> None:
+    said = read_json(copy / SETTINGS) | change
+    (copy / SETTINGS).write_text(json.dumps({name: value for name, value in said.items() if value is not None}))
+    with pytest.raises((RunError, SettingsError), match=message) as caught:
+        runs.open_run(copy, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_run_is_refused(copy: Path, tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "absent", copy / SETTINGS):
+        with pytest.raises(RunError, match=r"is not a run directory: it has no run.json. Train one: mvae train digits"):
+            runs.open_run(directory)
+    (copy / CHECKPOINT).write_bytes((copy / CHECKPOINT).read_bytes()[:-1000])
+    with pytest.raises(RunError, match=r"checkpoint.safetensors is damaged"):
+        runs.open_run(copy)
+    (copy / CHECKPOINT).unlink()
+    with pytest.raises(RunError, match="the run has not saved one yet"):
+        runs.open_run(copy)
+
+
+# -- Questions -----------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_is_of_the_first_test_rows_under_the_images_posterior(trained: Run) -> None:
+    evaluation = runs.evaluate(trained, rows=20, samples=100)
+    assert (evaluation.rows, evaluation.samples, evaluation.proposal) == (20, 100, ("image",))
+    assert list(evaluation.likelihoods) == ["log p(x1)", "log p(x1,x2)", "log p(x1|x2)"]
+    assert all(len(value.values) == 20 for value in evaluation.likelihoods.values())
+    joint, conditional = (evaluation.likelihoods[name].mean for name in ("log p(x1,x2)", "log p(x1|x2)"))
+    assert evaluation.label_gap() == joint - conditional
+    assert "accuracy image->label" in evaluation.instruments
+    again = runs.evaluate(trained, rows=20, samples=100)
+    other = runs.evaluate(trained, rows=20, samples=100, seed=1)
+    assert again.likelihoods["log p(x1)"].mean == evaluation.likelihoods["log p(x1)"].mean
+    assert other.likelihoods["log p(x1)"].mean != evaluation.likelihoods["log p(x1)"].mean
+
+
+def test_evaluation_refuses_what_it_cannot_do(trained: Run) -> None:
+    for rows in (0, -3):
+        with pytest.raises(QueryError, match=f"rows must be at least 1, not {rows}"):
+            runs.evaluate(trained, rows=rows)
+    with pytest.raises(QueryError, match="samples must be at least 2"):
+        runs.evaluate(trained, rows=2, samples=1)
+    with pytest.raises(QueryError, match="no modality 'sound' in this model; it has image, label"):
+        runs.evaluate(trained, rows=2, samples=10, proposal=("sound",))
+
+
+def test_what_is_given_is_read_from_text_and_from_pictures(trained: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), "white").save(tmp_path / "photo.png")
+    assert runs.parse_given(trained, ()) is None
+    row = runs.parse_given(trained, ("label=5", f"image={tmp_path / 'photo.png'}"))
+    assert row is not None
+    assert row["label"].tolist() == [5]
+    assert torch.equal(row["image"], torch.ones(1, 1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("label",), "--given 'label': write MODALITY=VALUE, for example label=5"),
+        (("sound=1",), "no modality 'sound' in this model; it has image, label"),
+        (("label=11",), "--given 'label=11': label is one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        (("label=",), "--given 'label=': label is one of"),
+        (("label=5", "label=6"), "--given names label twice"),
+        (("image=absent.png",), "cannot read the picture absent.png: No such file or directory"),
+        (("image=",), "cannot read the picture"),
+    ],
+)
+def test_what_cannot_be_given_is_refused(given: tuple[str, ...], message: str, trained: Run) -> None:
+    with pytest.raises(QueryError, match=re.escape(message)):
+        runs.parse_given(trained, given)
+
+
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def test_samples_are_a_grid_of_images_and_classes_by_name(trained: Run, tmp_path: Path) -> None:
+    path = tmp_path / "sample.png"
+    given = runs.parse_given(trained, ("label=5",))
+    assert runs.sample(trained, given, 6, 0, path) == (path, {})
+    assert size(path) == (3 * 58 + 2, 2 * 58 + 2)
+    first = path.read_bytes()
+    runs.sample(trained, given, 6, 0, path)
+    assert path.read_bytes() == first
+    runs.sample(trained, given, 6, 1, path)
+    assert path.read_bytes() != first
+    picture, texts = runs.sample(trained, None, 4, 0, path)
+    assert picture == path
+    assert len(texts["label"]) == 4
+    assert set(texts["label"]) <= set("0123456789")
+    assert runs.sample(trained, None, 4, 0, path, of=("label",))[0] is None
+
+
+def test_images_and_labels_of_one_sample_come_from_the_same_latent(trained: Run, tmp_path: Path) -> None:
+    """The picture is of means, the labels are samples; asking for both changes neither."""
+    _, texts = runs.sample(trained, None, 9, 0, tmp_path / "both.png")
+    runs.sample(trained, None, 9, 0, tmp_path / "image.png", of=("image",))
+    assert (tmp_path / "both.png").read_bytes() == (tmp_path / "image.png").read_bytes()
+    assert len(texts["label"]) == 9
+
+
+def test_samples_that_cannot_be_drawn_are_refused_and_nothing_is_written(trained: Run, tmp_path: Path) -> None:
+    path = tmp_path / "sample.png"
+    with pytest.raises(QueryError, match="n must be at least 1, not 0"):
+        runs.sample(trained, None, 0, 0, path)
+    with pytest.raises(QueryError, match="no modality 'sound'"):
+        runs.sample(trained, None, 1, 0, path, of=("sound",))
+    everything = {"image": torch.zeros(1, 1, 8, 8), "label": torch.tensor([3])}
+    with pytest.raises(QueryError, match="everything is given, so say what to generate: --of image"):
+        runs.sample(trained, everything, 1, 0, path)
+    assert not path.exists()
+    assert runs.sample(trained, everything, 1, 0, path, of=("image",))[0] == path
+
+
+def test_each_class_is_a_row_of_samples(trained: Run, tmp_path: Path) -> None:
+    assert runs.each_class(trained, "label", 3, 0, tmp_path / "classes.png") == tmp_path / "classes.png"
+    assert size(tmp_path / "classes.png") == (3 * 58 + 2, 10 * 58 + 2)
+
+
+@pytest.mark.parametrize("model", [name for name in MODELS if name != "mvae"])
+def test_every_model_goes_from_training_to_a_picture(model: str, tmp_path: Path) -> None:
+    settings = Settings.of("digits", model=model, epochs=1, batch_size=400)
+    directory = tmp_path / "run"
+    runs.train(settings, directory, device="cpu", reporter=Silent())
+    opened = runs.open_run(directory, device="cpu")
+    evaluation = runs.evaluate(opened, rows=3, samples=10)
+    assert evaluation.likelihoods
+    runs.each_class(opened, "label", 2, 0, tmp_path / "classes.png")
+    assert size(tmp_path / "classes.png") == (2 * 58 + 2, 10 * 58 + 2)
+    given = None if model == "vae" else runs.parse_given(opened, ("label=5",))
+    runs.sample(opened, given, 4, 0, tmp_path / "sample.png")
+    assert size(tmp_path / "sample.png") == (2 * 58 + 2, 2 * 58 + 2)
