@@ -112,9 +112,13 @@ class Peer:
 
     def trainer_epoch(self, batch_size: int) -> Callable[[], None]:
         """One epoch of its trainer: data loader, shuffling and its sums of metrics, but no evaluation."""
-        folder = tempfile.mkdtemp()
+        self.folder = tempfile.TemporaryDirectory()  # kept until the benchmark ends
         config = self.multivae.trainers.BaseTrainerConfig(
-            output_dir=folder, per_device_train_batch_size=batch_size, num_epochs=1, learning_rate=1e-3, no_cuda=True
+            output_dir=self.folder.name,
+            per_device_train_batch_size=batch_size,
+            num_epochs=1,
+            learning_rate=1e-3,
+            no_cuda=True,
         )
         trainer = self.multivae.trainers.BaseTrainer(self.model, train_dataset=self.data, training_config=config)
         trainer.callback_handler.callbacks.clear()

@@ -256,3 +256,16 @@ def test_plain_data_is_checked_before_it_is_used(model: MVAE) -> None:
             ask({"label": [3, 10]})
         with pytest.raises(DataError, match="modality 'image', row 0"):
             ask({"image": torch.full((1, 784), -1.0)})
+
+
+def test_bytes_that_are_only_zero_and_one_are_refused_because_bytes_are_levels() -> None:
+    """As levels they would be 0 and 1/255; a label of bytes is a class number and fine."""
+    model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Bernoulli())}, 2)
+    column = torch.tensor([[0, 1, 1], [1, 0, 0]], dtype=torch.uint8)
+    with pytest.raises(DataError, match=r"'x' is of bytes and holds only 0 and 1.*booleans or floats"):
+        model.check(Table({"x": column}))
+    model.check(Table({"x": column.bool()}))
+    model.check(Table({"x": column * 255}))
+    model.check(Table({"x": torch.zeros_like(column)}))  # a black image
+    label = MVAE({"y": Modality(LabelEncoder(2, 4), mlp(2, 2), likelihoods.Categorical())}, 2)
+    label.check(Table({"y": torch.tensor([0, 1, 1], dtype=torch.uint8)}))

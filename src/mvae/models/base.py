@@ -15,6 +15,7 @@ from mvae.data.table import Column, Table
 from mvae.elbo import Objective, objective
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
+from mvae.likelihoods import Categorical
 from mvae.modality import Modality, evaluating
 from mvae.subsets import Terms, mvae_terms
 
@@ -272,11 +273,14 @@ class MultimodalVAE(nn.Module):
             if name not in table.columns:
                 continue
             here = table.present[:, table.names.index(name)]
+            brightest = 0
             for start in range(0, len(table), chunk):
                 rows = here[start : start + chunk].nonzero().flatten() + start
                 if not len(rows):
                     continue
                 part = cast("Tensor", table.select_rows(name, rows)).to(self.device)
+                if part.dtype == torch.uint8 and not isinstance(modality.likelihood, Categorical):
+                    brightest = max(brightest, int(part.max()))
                 try:
                     bad, possible = modality.check(part, self.latent_dim, self.context_dim)
                 except DataError as error:
@@ -287,6 +291,11 @@ class MultimodalVAE(nn.Module):
                         f"modality {name!r}, row {row}: {possible} are needed; mend the value or mark it as "
                         "missing with Table(..., present={...})"
                     )
+            if brightest == 1:  # as levels of 255 they would silently be learned as 0 and 0.004
+                raise DataError(
+                    f"modality {name!r} is of bytes and holds only 0 and 1, but bytes are levels 0 to 255: give the "
+                    "column as booleans or floats"
+                )
 
     def _as_table(self, data: Table | Mapping[str, Column | Sequence]) -> Table:
         if isinstance(data, Table):
