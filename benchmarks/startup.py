@@ -2,7 +2,8 @@
 
     python benchmarks/startup.py [--rounds 5]
 
-Every measurement is a fresh process; `import mvae` is given as what it adds to importing torch.
+Every measurement is a fresh process. What mvae adds to importing torch is timed inside it, because torch's own import
+varies by more.
 """
 
 import argparse
@@ -12,22 +13,27 @@ import sys
 import time
 from pathlib import Path
 
-EVERYTHING = "import mvae; mvae.MVAE, mvae.Table, mvae.fit, mvae.log_likelihood, mvae.likelihoods"
-COMMANDS = {
+NAMES = "import mvae; mvae.MVAE, mvae.Table, mvae.fit, mvae.log_likelihood, mvae.likelihoods"
+TIMED = "import time, torch; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+WHOLE = {  # wall time of the process
     "mvae --help": ["-m", "mvae", "--help"],
     "import torch": ["-c", "import torch"],
-    "import torch, mvae": ["-c", "import torch, mvae"],
-    "import torch, mvae and use its names": ["-c", f"import torch; {EVERYTHING}"],
     "import multivae": ["-c", "import peer, sys; sys.exit(peer.load() is None)"],
+}
+ADDED = {  # what the process prints
+    "import mvae, on top of torch": ["-c", TIMED.format("import mvae")],
+    "import mvae and its names, on top of torch": ["-c", TIMED.format(NAMES)],
 }
 
 
-def seconds(arguments: list[str]) -> float | None:
-    """Wall time of one fresh Python, or None where it fails."""
+def seconds(arguments: list[str], printed: bool) -> float | None:
+    """Time of one fresh Python, or None where it fails."""
     start = time.perf_counter()
     folder = Path(__file__).parent
-    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, check=False)
-    return time.perf_counter() - start if done.returncode == 0 else None
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return None
+    return float(done.stdout) if printed else time.perf_counter() - start
 
 
 def main() -> None:
@@ -35,18 +41,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    times: dict[str, list[float]] = {name: [] for name in (*WHOLE, *ADDED)}
     for number in range(rounds + 1):  # the first one fills the disk cache
-        for name, arguments in COMMANDS.items():
-            taken = seconds(arguments)
+        for name, arguments in (WHOLE | ADDED).items():
+            taken = seconds(arguments, printed=name in ADDED)
             if number and taken is not None:
                 times[name].append(taken)
-    median = {name: statistics.median(values) for name, values in times.items() if values}
-    for name in COMMANDS:
-        print(f"{name:40}{median[name]:6.2f} s" if name in median else f"{name:40}  not installed")
-    for name in ("import torch, mvae", "import torch, mvae and use its names"):
-        pairs = zip(times[name], times["import torch"], strict=True)
-        print(f"{name:40}{statistics.median(a - b for a, b in pairs):+6.2f} s on top of torch")
+    for name, values in times.items():
+        print(f"{name:45}" + (f"{statistics.median(values):6.3f} s" if values else "  not installed"))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
         file.write_text("two")
 
     checkpoint.write_whole(path, write_one)
-    checkpoint.write_whole(path, write)
+    with path.open() as reader:
+        checkpoint.write_whole(path, write)
+        assert reader.read() == "one"  # also who opened it before: a new file took its place
     assert seen == ["one"]
     assert path.read_text() == "two"
     assert files(path.parent) == {"file"}

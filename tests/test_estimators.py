@@ -363,3 +363,33 @@ def test_a_table_without_anything_to_score_is_refused(wrong: LinearGaussian) -> 
     for part in (without, table.select(["x2"])):
         with pytest.raises(QueryError, match="no row of the table has any of x1"):
             log_likelihood(wrong.model, part, ["x1"], samples=5)
+
+
+@pytest.mark.parametrize("draws", [2, 3, 21])
+def test_a_defensive_denominator_is_unbiased_for_odd_numbers_of_draws_too(exact: LinearGaussian, draws: int) -> None:
+    """E[p̂] = p: the mixture's shares are those of the draws actually made."""
+    table = exact.data(4, seed=1)
+    joint = exact.log_prob(table, ["x1", "x2"])
+    ratios = []
+    for seed in range(400):
+        found = log_likelihood(exact.model, table, ["x1"], ["x2"], samples=2, denominator_samples=draws, seed=seed)
+        ratios.append(torch.exp(joint - found.values - exact.log_prob(table, ["x2"])))
+    estimates = torch.stack(ratios)
+    error = (estimates.mean(0) - 1).abs()
+    assert (error < 4 * estimates.std(0) / 20).all()
+
+
+def test_a_name_repeated_or_without_a_column_is_not_a_wrong_number(exact: LinearGaussian) -> None:
+    table = exact.data(5, seed=1)
+    with pytest.raises(QueryError, match="x1 is named twice"):
+        log_likelihood(exact.model, table, ["x1", "x1"])
+    with pytest.raises(QueryError, match="x2 is named twice"):
+        log_likelihood(exact.model, table, ["x1"], ["x2", "x2"])
+    alone = table.select(["x1"])  # nothing is given in any row: the conditional is the marginal
+    found = log_likelihood(exact.model, alone, ["x1"], ["x2"], samples=4)
+    torch.testing.assert_close(found.values, exact.log_prob(table, ["x1"]), rtol=0, atol=1e-6)
+
+
+def test_a_bad_denominator_is_refused_before_any_work(exact: LinearGaussian) -> None:
+    with pytest.raises(QueryError, match="denominator_samples must be at least 2, not -1"):
+        log_likelihood(exact.model, exact.data(2, seed=1), ["x1"], ["x2"], denominator_samples=-1)

@@ -37,6 +37,29 @@ def test_the_tail_index_of_weights_that_have_one_is_found_from_the_largest_of_th
     assert float(pareto_k(largest).mean()) == pytest.approx(shrunk(k, 190), abs=0.03)
 
 
+def naive_k(weights: list[float]) -> float:
+    """Zhang & Stephens (2009), Eq. 6 and 7, for the exceedances of one row over its smallest weight, then shrunk."""
+    threshold, *rest = sorted(weights)
+    x = [weight - threshold for weight in rest]
+    n, m = len(x), 30 + math.floor(math.sqrt(len(x)))
+    quartile = x[math.floor(n / 4 + 0.5) - 1]
+    thetas = [1 / x[-1] + (1 - math.sqrt(m / (j - 0.5))) / (3 * quartile) for j in range(1, m + 1)]
+
+    def shape(theta: float) -> float:
+        return sum(math.log1p(-theta * value) for value in x) / n
+
+    profiles = [n * (math.log(-theta / shape(theta)) - shape(theta) - 1) for theta in thetas]
+    shares = [1 / sum(math.exp(other - own) for other in profiles) for own in profiles]
+    return shrunk(shape(sum(share * theta for share, theta in zip(shares, thetas, strict=True))), n)
+
+
+@pytest.mark.parametrize("n", [5, 20, 190])
+def test_k_is_the_estimate_of_zhang_and_stephens_shrunk_as_documented(n: int) -> None:
+    log_weight = 2 * torch.randn(n + 1, 4, generator=torch.Generator().manual_seed(0)).double()
+    expected = [naive_k(column.exp().tolist()) for column in log_weight.T]
+    torch.testing.assert_close(pareto_k(log_weight), torch.tensor(expected, dtype=torch.float64))
+
+
 def largest_of_random_weights() -> Tensor:
     return torch.randn(60, 5, generator=torch.Generator().manual_seed(0)).double()
 

@@ -267,9 +267,9 @@ def reproduce(
 
 @cli.command()
 @RUN
-@_common(JSON)
-def info(run: Path, as_json: bool) -> None:
-    """A run's settings, progress and last metrics.
+@_common(SEED, DEVICE, JSON)
+def info(run: Path, seed: int, device: str | None, as_json: bool) -> None:
+    """A run's settings, progress and last metrics. (Nothing is drawn or computed; --seed and --device change nothing.)
 
     \b
     Example:  mvae info runs/mnist

@@ -146,6 +146,10 @@ def log_likelihoods(
 
     The default proposal is q(z | everything any query names).
     """
+    if denominator not in ("importance", "prior"):
+        raise QueryError(f"the denominator is estimated by 'importance' or from the 'prior', not by {denominator!r}")
+    if denominator_samples is not None and denominator_samples < 2:
+        raise QueryError(f"denominator_samples must be at least 2, not {denominator_samples}")
     plans = {}
     for name, (of, given) in queries.items():
         _check_query(model, of, given, proposal, samples)
@@ -184,7 +188,8 @@ def _importance(
     A defensive proposal (Hesterberg 1995) is half q and half prior, so that no weight exceeds 2 p(x | z).
     """
     generator = torch.Generator(model.device).manual_seed(seed)
-    standard = Gaussian.standard(model.latent_dim, device=model.device)
+    standard = Gaussian.standard(model.latent_dim, device=model.device, dtype=model.dtype)
+    shares = (samples + 1) // 2 / samples, samples // 2 / samples
     needed = [name for name in model.names if any(name in names for names in sums)]
     pairs = CHUNK.get(model.device.type, CHUNK["cuda"])
     rows_at_once = max(1, pairs // samples)
@@ -201,7 +206,9 @@ def _importance(
                 from_prior = (torch.arange(first, first + count, device=z.device) % 2 == 1)[:, None, None]
                 z = torch.where(from_prior, noise, z)
             prior, density = standard.log_prob(z), q.log_prob(z)
-            base = prior - (torch.logaddexp(density, prior) - math.log(2) if defensive else density)
+            if defensive:  # the mixture's density, by the share of draws from each
+                density = torch.logaddexp(density + math.log(shares[0]), prior + math.log(shares[1]))
+            base = prior - density
             scores = {name: _log_prob(model, name, x, z, here) for name in needed}
             for stream, names in zip(streams, sums, strict=True):
                 stream.add(base + torch.stack([scores[name] for name in names]).sum(0))
@@ -287,8 +294,6 @@ def _denominator(
     seed: int,
 ) -> Float[Tensor, "rows"]:
     """log p(given) of every row. Equal rows (of ten labels, say) are estimated once, with up to 20 times the draws."""
-    if how not in ("importance", "prior"):
-        raise QueryError(f"the denominator is estimated by 'importance' or from the 'prior', not by {how!r}")
     subset, inverse = _distinct(table, present, model, given)
     here = subset.presence(model.names).expand(len(subset), -1)
     draws = draws or samples * min(20, len(table) // len(subset))
@@ -302,9 +307,11 @@ def _distinct(
     table: Table, present: Bool[Tensor, "rows modalities"], model: MultimodalVAE, given: Sequence[str]
 ) -> tuple[Table, Tensor]:
     """The distinct rows of the given modalities, and where each row finds itself among them."""
-    keys = []
+    keys = [torch.zeros(len(table), 1, dtype=torch.float64)]  # all rows are alike where none has anything of it
     for name in given:
         has = present[:, model.names.index(name), None]
+        if name not in table.columns:
+            continue
         column = table.select_rows(name, torch.arange(len(table))).cpu().reshape(len(table), -1).double()
         keys += [has.double(), torch.where(has, column, 0.0)]
     distinct, inverse = torch.cat(keys, 1).unique(dim=0, return_inverse=True)
@@ -323,6 +330,9 @@ def _check_query(
     if not of:
         raise QueryError("of=[...] names no modality to score")
     model.require_known([*_listed(of), *_listed(given), *_listed(proposal or ())])
+    for name in (*of, *given):
+        if [*of, *given].count(name) > 1 and not (name in of and name in given):
+            raise QueryError(f"{name} is named twice")
     both = set(of) & set(given)
     if both:
         raise QueryError(f"{', '.join(sorted(both))} cannot be both scored and given")

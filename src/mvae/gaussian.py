@@ -46,9 +46,11 @@ class Gaussian:
         return cls(precision, precision * mean)
 
     @classmethod
-    def standard(cls, *shape: int, device: torch.device | str | None = None) -> "Gaussian":
+    def standard(
+        cls, *shape: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "Gaussian":
         """The prior N(0, I), of the given shape (… latent)."""
-        return cls(torch.ones(*shape, device=device), torch.zeros(*shape, device=device))
+        return cls(torch.ones(*shape, device=device, dtype=dtype), torch.zeros(*shape, device=device, dtype=dtype))
 
     @property
     def mean(self) -> Float[Tensor, "*batch latent"]:

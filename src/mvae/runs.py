@@ -23,7 +23,7 @@ from mvae.models.base import MultimodalVAE
 from mvae.progress import Reporter
 from mvae.report.grid import read_image, save_grid
 from mvae.report.results import commit
-from mvae.training import History, check_settings, fit
+from mvae.training import History, check_settings, fit, flushed_denormals
 
 __all__ = ["Run", "Settings", "evaluate", "open_run", "parse_given", "sample", "train"]
 
@@ -134,8 +134,6 @@ def train(
     Raises:
         RunError: the directory holds another run, or (to resume) none. DataError: data absent or damaged.
     """
-    # Before anything runs in parallel: worker threads inherit the setting when they start, and `fit` would be too late.
-    torch.set_flush_denormal(True)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -144,23 +142,24 @@ def train(
         settings = _same_settings(run_dir, settings)
     elif path.exists():
         raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
-    splits = experiment(settings.dataset).load(data_dir)
-    model = settings.build().to(device_named(device))
-    if not resume:
-        write_json(path, {"format": FORMAT, **asdict(settings), **_circumstances(model.device)})
-    history = fit(
-        model,
-        splits.train,
-        epochs=settings.epochs,
-        validation=splits.validation,
-        anneal_epochs=settings.anneal_epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        seed=settings.seed,
-        run_dir=run_dir,
-        resume=resume and (run_dir / CHECKPOINT).exists(),  # a run killed before its first checkpoint starts again
-        reporter=reporter,
-    )
+    with flushed_denormals():  # from the start: worker threads inherit it when they begin
+        splits = experiment(settings.dataset).load(data_dir)
+        model = settings.build().to(device_named(device))
+        if not resume:
+            write_json(path, {"format": FORMAT, **asdict(settings), **_circumstances(model.device)})
+        history = fit(
+            model,
+            splits.train,
+            epochs=settings.epochs,
+            validation=splits.validation,
+            anneal_epochs=settings.anneal_epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            run_dir=run_dir,
+            resume=resume and (run_dir / CHECKPOINT).exists(),  # a run killed before its first checkpoint starts again
+            reporter=reporter,
+        )
     return Run(run_dir, settings, model, splits, {"best_epoch": history.best_epoch}), history
 
 

@@ -37,7 +37,10 @@ class Stages:
             if own and not any(parameter.requires_grad for parameter in own):
                 module.eval()
 
-    def leave(self) -> None:
+    def __enter__(self) -> "Stages":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Every parameter has its gradient again."""
         for parameter in self._trainable:
             parameter.requires_grad_(True)

@@ -171,6 +171,7 @@ class RunState:
             "rows": len(self.table),
             "anneal_steps": self.anneal_steps,
             "learning_rate": self.learning_rate,
+            "weights": list(self.model.weights),
         }
 
     def save(self, directory: Path) -> None:

@@ -24,7 +24,7 @@ from mvae.progress import Reporter, TensorBoard, reporter_for, tensorboard
 from mvae.stages import Stages
 from mvae.state import History, RunState
 
-__all__ = ["History", "fit"]
+__all__ = ["History", "check_settings", "fit", "flushed_denormals"]
 
 
 def fit(
@@ -76,14 +76,11 @@ def fit(
     check_settings(epochs, anneal_epochs, batch_size, learning_rate, seed, checkpoint_seconds)
     if resume and run_dir is None:
         raise SettingsError("resume=True needs run_dir=..., the directory of the run to go on with")
-    # Saturated likelihoods fill with denormals, which slow a CPU fourfold. (Worker threads that PyTorch has started
-    # before keep their setting: call this at the top of a script to have it in all of them.)
-    torch.set_flush_denormal(True)
     for part in (table, validation):
         if part is not None:
             model.check(part)
     stages = Stages(model, epochs)
-    try:
+    with flushed_denormals(), stages:
         run = RunState(stages, _placed(table, model.device), seed, batch_size, anneal_epochs, learning_rate)
         if validation is not None:
             validation = _placed(validation, model.device)
@@ -98,8 +95,6 @@ def fit(
         with _stop_signals() as stopped, reporter, tensorboard(directory) as board:
             _train(run, validation, directory, checkpoint_seconds, reporter, board, stopped)
         return run.finish(reporter)
-    finally:
-        stages.leave()
 
 
 def _train(
@@ -157,6 +152,22 @@ def _train(
             board.epoch(values)
         if time.monotonic() - saved > checkpoint_seconds or run.epoch == epochs:
             save()
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Flush denormal numbers to zero inside the block: saturated likelihoods are full of them, and slow a CPU fourfold.
+
+    Worker threads inherit the setting when PyTorch starts them, at the first parallel work of a process; a script that
+    does such work before `fit` calls ``torch.set_flush_denormal(True)`` at its top.
+    """
+    tiny = torch.tensor(1e-310, dtype=torch.float64)
+    before = bool(tiny * 1 == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def _placed(table: Table, device: torch.device) -> Table:

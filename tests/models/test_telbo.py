@@ -82,18 +82,17 @@ def of_unimodal(name: str) -> bool:
 @pytest.mark.parametrize("make", [complete, incomplete])
 def test_the_parameters_of_the_other_stage_have_no_gradient(make) -> None:
     built, table = model(), make(6)
-    stages = Stages(built, epochs=1)
-    for number, stage in enumerate(STAGES):
-        stages.enter(number)
-        assert built.stage == stage
-        built.loss(table).loss.backward()
-        for name, parameter in built.named_parameters():
-            trained = of_unimodal(name) == (stage == "unimodal")
-            assert parameter.requires_grad == trained
-            assert (parameter.grad is not None and bool(parameter.grad.any())) == trained, name
-        own = {id(p) for p in built.stage_parameters(stage)}
-        assert own == {id(p) for n, p in built.named_parameters() if of_unimodal(n) == (stage == "unimodal")}
-    stages.leave()
+    with Stages(built, epochs=1) as stages:
+        for number, stage in enumerate(STAGES):
+            stages.enter(number)
+            assert built.stage == stage
+            built.loss(table).loss.backward()
+            for name, parameter in built.named_parameters():
+                trained = of_unimodal(name) == (stage == "unimodal")
+                assert parameter.requires_grad == trained
+                assert (parameter.grad is not None and bool(parameter.grad.any())) == trained, name
+            own = {id(p) for p in built.stage_parameters(stage)}
+            assert own == {id(p) for n, p in built.named_parameters() if of_unimodal(n) == (stage == "unimodal")}
     assert all(parameter.requires_grad for parameter in built.parameters())
 
 
