@@ -78,6 +78,8 @@ def _image_and_label(
     )
 
 
+_APPENDIX_A: dict[str, Any] = {"latent_dim": 64, "epochs": 500, "anneal_epochs": 200}  # MNIST and BinaryMNIST
+
 EXPERIMENTS = {
     e.name: e
     for e in (
@@ -96,9 +98,7 @@ EXPERIMENTS = {
             mnist.load,
             (1, 28, 28),
             512,
-            latent_dim=64,
-            epochs=500,
-            anneal_epochs=200,
+            **_APPENDIX_A,
             summary="MNIST with the paper's networks and settings (App. A)",
         ),
         _image_and_label(
@@ -106,9 +106,7 @@ EXPERIMENTS = {
             binary_mnist.load,
             (1, 28, 28),
             512,
-            latent_dim=64,
-            epochs=500,
-            anneal_epochs=200,
+            **_APPENDIX_A,
             summary="MNIST binarised with a fixed seed, networks and settings as for MNIST",
         ),
     )

@@ -1,6 +1,7 @@
 """Reproducing a table: exact counts, rows that carry everything, runs trained once and resumed."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mvae.paper import coupling, tables
 from mvae.paper.harness import BUDGETS, Places, finished_run
 from mvae.paper.record import improvement
 from mvae.progress import Silent
+from mvae.report import results
 from mvae.report.results import Row, add_rows, read_rows
 from mvae.runs import Settings
 
@@ -127,3 +129,14 @@ def test_results_are_added_to_and_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"table2\.json is not a list of result rows"):
         add_rows(path, [row])
     assert path.read_text() == '[{"item": "table2"}]'
+
+
+def test_the_commit_is_of_this_code_and_not_of_a_checkout_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package installed in a virtual environment inside some project must not claim that project's commit."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(tmp_path), *identity, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
+    assert results.commit() == f"mvae {results.__version__}"
