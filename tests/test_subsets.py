@@ -234,3 +234,12 @@ def test_a_plan_is_placed_on_a_device_once_and_whole() -> None:
     assert terms.placed(device) is placed
     assert terms.placed(torch.device("cpu")) is terms
     assert not terms.masked
+
+
+def test_likelihood_weights_are_not_lost_when_plans_are_joined() -> None:
+    """λ applied in some terms and not in others is a silent wrong objective."""
+    present = torch.ones(1, 2, dtype=torch.bool)
+    crossed = cross(present, ["a", "b"], "a")
+    with pytest.raises(SettingsError, match="either all parts of a plan have likelihood weights"):
+        concatenate(full(present), crossed)
+    assert concatenate(crossed, crossed).likelihood_weight is not None

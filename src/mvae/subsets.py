@@ -81,8 +81,14 @@ def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source
 
 
 def concatenate(*parts: Terms) -> Terms:
-    """All the terms of the parts, in order; likelihood weights must be given in all of them or in none."""
+    """All the terms of the parts, in order.
+
+    Raises:
+        SettingsError: likelihood weights are given in some parts and not in others, so that λ would be lost silently.
+    """
     weights = [part.likelihood_weight for part in parts]
+    if len({weight is None for weight in weights}) > 1:
+        raise SettingsError("either all parts of a plan have likelihood weights, or none has")
     return Terms(
         tuple(name for part in parts for name in part.names),
         torch.cat([part.given for part in parts]),
