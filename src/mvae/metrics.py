@@ -150,6 +150,6 @@ def coupling_warning(values: dict[str, float], names: tuple[str, ...]) -> str | 
         return (
             f"the modalities have not met: coupling C = {values['coupling']:.2f} nats, "
             f"{max(values['coupling/share'], 0):.0%} of what it could be; each is modelled by itself and one "
-            "cannot be told from another. Use the recipe 'coupled': MVAE(..., cross_from=[...])"
+            "cannot be told from another. Use the recipe 'coupled', MVAE(..., cross_from=[...]), or train it longer"
         )
     return None
