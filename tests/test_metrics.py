@@ -119,7 +119,9 @@ def warning_of(**kl: float) -> str | None:
 def test_the_warning_names_what_is_wrong_and_the_remedy() -> None:
     assert warning_of(a=20.0, b=2.0, coupling=1.9) is None
     assert "not met: coupling C = 0.20 nats, 10% of what it could be" in str(warning_of(a=20.0, b=2.0, coupling=0.2))
-    assert "recipe 'coupled', MVAE(..., cross_from=[...]), or train it longer" in str(warning_of(a=20.0, b=2.0, coupling=0.2))
+    assert "recipe 'coupled', MVAE(..., cross_from=[...]), or train it longer" in str(
+        warning_of(a=20.0, b=2.0, coupling=0.2)
+    )
     assert "0% of what it could be" in str(warning_of(a=20.0, b=2.0, coupling=-0.5))
     assert "the expert of b is dead (KL < 0.05 nats)" in str(warning_of(a=20.0, b=0.01, coupling=0.0))
     assert "Raise its weight λ, or anneal β from 0" in str(warning_of(a=20.0, b=0.01, coupling=0.0))
