@@ -100,16 +100,17 @@ def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], a
     if model.joint_posterior:
         terms = concatenate(terms, full(everything))
     q, context = model.posteriors(x, terms), model.context(x)
-    rows = q.mean.shape[1]
+    mean, kl = q.mean, q.kl_to_prior()
+    rows = mean.shape[1]
     for t, name in enumerate(terms.names):
-        add(f"_kl/{name}", q.kl_to_prior()[t].sum(), rows)
-        add(f"_mean/{name}", q.mean[t].double().sum(0), rows)
-        add(f"_square/{name}", q.mean[t].double().square().sum(0), rows)
+        add(f"_kl/{name}", kl[t].sum(), rows)
+        add(f"_mean/{name}", mean[t].double().sum(0), rows)
+        add(f"_square/{name}", mean[t].double().square().sum(0), rows)
     for i, source in enumerate(model.names):
         for target, modality in model.modalities.items():
             if target == source:
                 continue
-            params = modality.decode(q.mean[i], context)
+            params = modality.decode(mean[i], context)
             arranged = modality.likelihood.arrange(params, torch.Size([rows]), x[target].shape[1:])
             add(f"log p {source}->{target}", modality.likelihood.log_prob(arranged, x[target]).sum(), rows)
             right = accuracy(modality.likelihood, x[target], arranged)
