@@ -14,6 +14,7 @@ from torch import Tensor, distributions, nn
 
 from mvae import likelihoods
 from mvae.data.table import Table
+from mvae.estimators import log_likelihood
 from mvae.metrics import validate
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
@@ -210,6 +211,15 @@ def assert_a_row_of_nothing_adds_nothing(model: MultimodalVAE, kinds: Sequence[s
     expected = model.loss(table, own, noise=noise[kept][:, : rows - 1]).loss * (rows - 1) / rows
     assert_same(model, result.loss, expected)
     assert result.sums().isfinite().all()
+
+
+def assert_answers_every_question(built: MultimodalVAE) -> None:
+    """A model of `KINDS` with a posterior for every subset: marginal, joint, conditional likelihoods and samples."""
+    built, table = built.float(), complete(3)
+    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
+    for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
+        assert log_likelihood(built, table, of=of, given=given, samples=20).values.isfinite().all()
+    assert built.generate({"label": [0, 1]}, n=4)["image"].shape == (4, 2, 6)
 
 
 def assert_trains(

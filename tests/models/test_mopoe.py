@@ -8,12 +8,12 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError
-from mvae.estimators import log_likelihood
 from mvae.models.mopoe import MoPoE
 from tests.models.common import (
     KINDS,
     alone,
     assert_a_row_of_nothing_adds_nothing,
+    assert_answers_every_question,
     assert_missing_values_do_nothing,
     assert_same,
     assert_trains,
@@ -86,11 +86,7 @@ def test_given_nothing_the_posterior_is_the_prior() -> None:
 
 
 def test_it_answers_every_question() -> None:
-    built, table = model().float(), complete(3)
-    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
-    for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
-        assert log_likelihood(built, table, of=of, given=given, samples=20).values.isfinite().all()
-    assert built.generate({"label": [0, 1]}, n=4)["image"].shape == (4, 2, 6)
+    assert_answers_every_question(model())
 
 
 def test_missing_values_do_nothing() -> None:

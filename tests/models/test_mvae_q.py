@@ -10,7 +10,6 @@ from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.elbo import Objective
 from mvae.errors import SettingsError
-from mvae.estimators import log_likelihood
 from mvae.modality import Modality
 from mvae.models.mvae_q import MVAEQ
 from mvae.networks.mlp import LabelEncoder, mlp
@@ -18,6 +17,7 @@ from tests.models.common import (
     KINDS,
     Normal,
     assert_a_row_of_nothing_adds_nothing,
+    assert_answers_every_question,
     assert_missing_values_do_nothing,
     assert_same,
     assert_trains,
@@ -150,11 +150,7 @@ def test_networks_of_half_precision_leave_the_variance_inside_its_bound(dtype: t
 
 
 def test_it_answers_every_question() -> None:
-    built, table = model().float(), complete(3)
-    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
-    for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
-        assert log_likelihood(built, table, of=of, given=given, samples=20).values.isfinite().all()
-    assert built.generate({"label": [0, 1]}, n=4)["image"].shape == (4, 2, 6)
+    assert_answers_every_question(model())
 
 
 def test_missing_values_do_nothing() -> None:

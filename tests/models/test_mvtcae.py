@@ -6,12 +6,12 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError
-from mvae.estimators import log_likelihood
 from mvae.models.mvtcae import MVTCAE
 from tests.models.common import (
     KINDS,
     alone,
     assert_a_row_of_nothing_adds_nothing,
+    assert_answers_every_question,
     assert_missing_values_do_nothing,
     assert_same,
     assert_trains,
@@ -81,11 +81,7 @@ def test_the_posterior_of_a_subset_is_the_product_of_its_experts_alone() -> None
 
 
 def test_it_answers_every_question() -> None:
-    built, table = model().float(), complete(3)
-    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
-    for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
-        assert log_likelihood(built, table, of=of, given=given, samples=20).values.isfinite().all()
-    assert built.generate({"label": [0, 1]}, n=4)["image"].shape == (4, 2, 6)
+    assert_answers_every_question(model())
 
 
 def test_missing_values_do_nothing() -> None:
