@@ -1,4 +1,4 @@
-"""A run from training to questions: what its directory says, what it refuses, and how a command's text becomes data."""
+"""A run from training to evaluation: what its directory says, and what it refuses."""
 
 import json
 import re
@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from mvae import runs
 from mvae.checkpoint import CHECKPOINT, METRICS, SETTINGS, load_state, read_json
 from mvae.errors import QueryError, RunError, SettingsError
-from mvae.experiments import MODELS
 from mvae.progress import Silent
 from mvae.runs import Run, Settings
+from mvae.training import fit
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +41,7 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
     assert Settings.of("mnist", epochs=60, anneal_epochs=0).anneal_epochs == 0
     assert Settings.of("mnist", epochs=None, batch_size=None).epochs == 500
     assert Settings.of("mnist", "paper", 3, learning_rate=0.01).learning_rate == 0.01
+    assert (Settings.of("mnist").rows, Settings.of("mnist", rows=10).rows) == (None, 10)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
     [
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch_size": -5}, "batch_size"),
+        ({"rows": 0}, "rows must be at least 1"),
         ({"learning_rate": 0.0}, "rate"),
     ],
 )
@@ -197,90 +198,12 @@ def test_evaluation_refuses_what_it_cannot_do(trained: Run) -> None:
         runs.evaluate(trained, rows=2, samples=10, proposal=("sound",))
 
 
-def test_what_is_given_is_read_from_text_and_from_pictures(trained: Run, tmp_path: Path) -> None:
-    Image.new("RGB", (40, 30), "white").save(tmp_path / "photo.png")
-    assert runs.parse_given(trained, ()) is None
-    row = runs.parse_given(trained, ("label=5", f"image={tmp_path / 'photo.png'}"))
-    assert row is not None
-    assert row["label"].tolist() == [5]
-    assert torch.equal(row["image"], torch.ones(1, 1, 8, 8))
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        (("label",), "--given 'label': write MODALITY=VALUE, for example label=5"),
-        (("sound=1",), "no modality 'sound' in this model; it has image, label"),
-        (("label=11",), "--given 'label=11': label is one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
-        (("label=",), "--given 'label=': label is one of"),
-        (("label=5", "label=6"), "--given names label twice"),
-        (("image=absent.png",), "cannot read the picture absent.png: No such file or directory"),
-        (("image=",), "cannot read the picture"),
-    ],
-)
-def test_what_cannot_be_given_is_refused(given: tuple[str, ...], message: str, trained: Run) -> None:
-    with pytest.raises(QueryError, match=re.escape(message)):
-        runs.parse_given(trained, given)
-
-
-def size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
-
-
-def test_samples_are_a_grid_of_images_and_classes_by_name(trained: Run, tmp_path: Path) -> None:
-    path = tmp_path / "sample.png"
-    given = runs.parse_given(trained, ("label=5",))
-    assert runs.sample(trained, given, 6, 0, path) == (path, {})
-    assert size(path) == (3 * 58 + 2, 2 * 58 + 2)
-    first = path.read_bytes()
-    runs.sample(trained, given, 6, 0, path)
-    assert path.read_bytes() == first
-    runs.sample(trained, given, 6, 1, path)
-    assert path.read_bytes() != first
-    picture, texts = runs.sample(trained, None, 4, 0, path)
-    assert picture == path
-    assert len(texts["label"]) == 4
-    assert set(texts["label"]) <= set("0123456789")
-    assert runs.sample(trained, None, 4, 0, path, of=("label",))[0] is None
-
-
-def test_images_and_labels_of_one_sample_come_from_the_same_latent(trained: Run, tmp_path: Path) -> None:
-    """The picture is of means, the labels are samples; asking for both changes neither."""
-    _, texts = runs.sample(trained, None, 9, 0, tmp_path / "both.png")
-    runs.sample(trained, None, 9, 0, tmp_path / "image.png", of=("image",))
-    assert (tmp_path / "both.png").read_bytes() == (tmp_path / "image.png").read_bytes()
-    assert len(texts["label"]) == 9
-
-
-def test_samples_that_cannot_be_drawn_are_refused_and_nothing_is_written(trained: Run, tmp_path: Path) -> None:
-    path = tmp_path / "sample.png"
-    with pytest.raises(QueryError, match="n must be at least 1, not 0"):
-        runs.sample(trained, None, 0, 0, path)
-    with pytest.raises(QueryError, match="no modality 'sound'"):
-        runs.sample(trained, None, 1, 0, path, of=("sound",))
-    everything = {"image": torch.zeros(1, 1, 8, 8), "label": torch.tensor([3])}
-    with pytest.raises(QueryError, match="everything is given, so say what to generate: --of image"):
-        runs.sample(trained, everything, 1, 0, path)
-    assert not path.exists()
-    assert runs.sample(trained, everything, 1, 0, path, of=("image",))[0] == path
-
-
-def test_each_class_is_a_row_of_samples(trained: Run, tmp_path: Path) -> None:
-    assert runs.each_class(trained, "label", 3, 0, tmp_path / "classes.png") == tmp_path / "classes.png"
-    assert size(tmp_path / "classes.png") == (3 * 58 + 2, 10 * 58 + 2)
-
-
-@pytest.mark.parametrize("model", [name for name in MODELS if name != "mvae"])
-def test_every_model_goes_from_training_to_a_picture(model: str, tmp_path: Path) -> None:
-    settings = Settings.of("digits", model=model, epochs=1, batch_size=400)
-    directory = tmp_path / "run"
-    runs.train(settings, directory, device="cpu", reporter=Silent())
-    opened = runs.open_run(directory, device="cpu")
-    evaluation = runs.evaluate(opened, rows=3, samples=10)
-    assert evaluation.likelihoods
-    runs.each_class(opened, "label", 2, 0, tmp_path / "classes.png")
-    assert size(tmp_path / "classes.png") == (2 * 58 + 2, 10 * 58 + 2)
-    given = None if model == "vae" else runs.parse_given(opened, ("label=5",))
-    runs.sample(opened, given, 4, 0, tmp_path / "sample.png")
-    assert size(tmp_path / "sample.png") == (2 * 58 + 2, 2 * 58 + 2)
+def test_a_run_may_learn_from_the_first_rows_only(tmp_path: Path) -> None:
+    settings = Settings.of("digits", epochs=1, rows=30)
+    run, _ = runs.train(settings, tmp_path / "few", device="cpu", reporter=Silent())
+    assert runs.read_settings(tmp_path / "few").rows == 30
+    same = settings.build()
+    few = run.splits.train.take(slice(0, 30))
+    fit(same, few, validation=run.splits.validation, epochs=1, anneal_epochs=settings.anneal_epochs, reporter=Silent())
+    for mine, theirs in zip(run.model.parameters(), same.parameters(), strict=True):
+        assert torch.equal(mine, theirs)

@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so that help is instant.
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,7 @@ def cli() -> None:
 @click.option("--recipe", default="coupled", show_default=True, help="coupled, or paper (Eq. 5 to the letter).")
 @click.option("--epochs", type=int, help="Passes over the data.  [default: the paper's]")
 @click.option("--anneal-epochs", type=int, help="β rises to 1 over these.  [default: the paper's share of the epochs]")
+@click.option("--rows", type=int, help="The first so many training rows.  [default: all]")
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
 @click.option("--model", default="mvae", show_default=True, help="mvae, vae, cvae, bivcca, jmvae, mvae_q, telbo …")
@@ -70,6 +72,7 @@ def train(
     recipe: str,
     epochs: int | None,
     anneal_epochs: int | None,
+    rows: int | None,
     batch_size: int | None,
     learning_rate: float | None,
     model: str,
@@ -80,13 +83,14 @@ def train(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Train on DATASET (digits, mnist) and show what was learned.
+    """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist) and show what was learned.
 
     \b
     Example:  mvae train digits
               mvae train mnist --epochs 60 --run-dir runs/quick
     """
-    from mvae import runs
+    from mvae import runs, sampling
+    from mvae.experiments import experiment
     from mvae.progress import Silent
 
     run_dir = run_dir or Path("runs") / dataset
@@ -98,6 +102,7 @@ def train(
         runs.parse_weights(weights),
         epochs=epochs,
         anneal_epochs=anneal_epochs,
+        rows=rows,
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
@@ -115,15 +120,16 @@ def train(
         click.echo(f"stopped in epoch {len(history.epochs) + 1}; go on with the same command and --resume", err=True)
         sys.exit(1)
     evaluation = runs.evaluate(run, rows=500, samples=1000)
-    picture = runs.each_class(run, "label", 12, seed, run_dir / "samples.png")
+    picture = sampling.each_shown(run, 12, seed, run_dir / "samples.png")
     if as_json:
         _print_json(
             {"run": str(run_dir), "best_epoch": history.best_epoch, "picture": str(picture), **_plain(evaluation)}
         )
         return
     _show(run, evaluation)
-    click.echo(f"\npicture: {picture}  (each row: samples for one label)")
-    click.echo(f"try next: mvae sample {run_dir} --given label=5 --n 64")
+    first, *others = experiment(dataset).shown
+    click.echo(f"\npicture: {picture}  (a row of samples for each of {', '.join([first, *others][:4])} …)")
+    click.echo(f"try next: mvae sample {run_dir} --given {shlex.quote(first)} --n 64")
 
 
 @cli.command()
@@ -186,11 +192,11 @@ def sample(
     \b
     Example:  mvae sample runs/mnist --given label=5 --n 64
     """
-    from mvae import runs
+    from mvae import runs, sampling
 
     opened = runs.open_run(run, data_dir=data_dir, device=device)
     path = output or run / "sample.png"
-    picture, texts = runs.sample(opened, runs.parse_given(opened, given), n, seed, path, of)
+    picture, texts = sampling.sample(opened, sampling.parse_given(opened, given), n, seed, path, of)
     if as_json:
         _print_json({"run": str(run), "picture": picture and str(picture), "samples": texts})
         return

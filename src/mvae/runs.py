@@ -9,31 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import mvae
 from mvae.checkpoint import CHECKPOINT, SETTINGS, best_weights, load_weights, read_json, write_json
 from mvae.data.splits import Splits
-from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.estimators import LogLikelihood, log_likelihoods
 from mvae.experiments import build, experiment
 from mvae.metrics import validate
 from mvae.models.base import MultimodalVAE
 from mvae.progress import Reporter
-from mvae.report.grid import read_image, save_grid
 from mvae.report.results import commit
 from mvae.training import History, check_settings, fit, flushed_denormals
 
-__all__ = ["Run", "Settings", "evaluate", "open_run", "parse_given", "sample", "train"]
+__all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train"]
 
 FORMAT = 1
-LATER = {"model": "mvae", "weights": {}}  # settings that the first runs did not write, and what they were
+LATER = {"model": "mvae", "weights": {}, "rows": None}  # settings that the first runs did not write, and what they were
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What identifies a run; stored in its run.json."""
+    """What identifies a run; stored in its run.json. ``rows``: the first so many training rows; None for all."""
 
     dataset: str
     recipe: str
@@ -44,6 +41,7 @@ class Settings:
     seed: int
     model: str = "mvae"
     weights: dict[str, float] = field(default_factory=dict)
+    rows: int | None = None
 
     @classmethod
     def of(
@@ -73,13 +71,17 @@ class Settings:
         if "epochs" in changed and "anneal_epochs" not in changed:
             changed["anneal_epochs"] = round(changed["epochs"] * what.anneal_epochs / what.epochs)
         values |= changed
+        rows = values.pop("rows", None)
         check_settings(**values, seed=seed)
+        if rows is not None and rows < 1:
+            raise SettingsError(f"rows must be at least 1, not {rows}")
         return cls(
             dataset=dataset,
             recipe=recipe if model == "mvae" else "paper",
             seed=seed,
             model=model,
             weights=dict(weights or {}),
+            rows=rows,
             **values,
         )
 
@@ -149,7 +151,7 @@ def train(
             write_json(path, {"format": FORMAT, **asdict(settings), **_circumstances(model.device)})
         history = fit(
             model,
-            splits.train,
+            splits.train if settings.rows is None else splits.train.take(slice(0, settings.rows)),
             epochs=settings.epochs,
             validation=splits.validation,
             anneal_epochs=settings.anneal_epochs,
@@ -191,7 +193,7 @@ def read_settings(run_dir: Path) -> Settings:
     except KeyError as error:
         raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
     values |= {name: stored.get(name, default) for name, default in LATER.items()}
-    kinds = {int: int, float: (int, float), str: str}
+    kinds = {int: int, float: (int, float), str: str, int | None: (int, type(None))}
     for entry in fields(Settings):
         if not isinstance(values[entry.name], kinds.get(entry.type, dict)):  # pyright: ignore
             raise RunError(f"{run_dir / SETTINGS}: {entry.name} is {values[entry.name]!r}: the file is damaged")
@@ -288,90 +290,3 @@ def parse_weights(texts: tuple[str, ...]) -> dict[str, float]:
         except ValueError:
             raise SettingsError(f"--weight {text!r}: write MODALITY=NUMBER, for example label=10") from None
     return weights
-
-
-def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
-    """``("label=5",)`` as one row of data; a class by name or number, an image by file, numbers by commas.
-
-    Raises:
-        QueryError: an unknown modality, or a value it cannot have.
-    """
-    row: dict[str, Tensor] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise QueryError(f"--given {text!r}: write MODALITY=VALUE, for example label=5")
-        run.model.require_known([name])
-        if name in row:
-            raise QueryError(f"--given names {name} twice: give one value")
-        column = run.splits.test.columns[name]
-        if name in run.splits.classes:  # of a CVAE it is no modality
-            classes = run.splits.classes[name]
-            lowered = [c.lower() for c in classes]
-            if value.lower() in lowered:
-                row[name] = torch.tensor([lowered.index(value.lower())])
-            else:
-                raise QueryError(f"--given {text!r}: {name} is one of {', '.join(classes)}")
-        elif column.ndim == 4:
-            row[name] = read_image(Path(value), tuple(column.shape[1:]))
-        else:
-            try:
-                row[name] = torch.tensor([[float(part) for part in value.split(",")]])
-            except ValueError:
-                raise QueryError(f"--given {text!r}: numbers separated by commas are needed") from None
-    return row or None
-
-
-def sample(
-    run: Run, given: dict[str, Tensor] | None, n: int, seed: int, path: Path, of: tuple[str, ...] = ()
-) -> tuple[Path | None, dict[str, list[str]]]:
-    """n samples given a row (or nothing): images as a PNG grid at ``path`` (means, as in Fig. 2), classes by name.
-
-    Returns:
-        The picture written (None where no image was asked for), and other modalities' samples as text.
-
-    Raises:
-        QueryError: n < 1, an unknown modality, or nothing left to generate.
-    """
-    of = of or tuple(name for name in run.model.names if name not in (given or {}))
-    if not of:
-        raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
-    generator = torch.Generator(run.model.device).manual_seed(seed)
-    table = None if given is None else Table(given)
-    picture, texts = None, {}
-    drawn = _draw(run, table, of, n, generator)
-    for name in of:
-        if _is_image(run, name):
-            picture = path if picture is None else path.with_name(f"{path.stem}-{name}{path.suffix}")
-            save_grid(drawn[name][:, 0], picture)
-        else:
-            classes = run.splits.classes.get(name)
-            values = drawn[name][:, 0].tolist()
-            texts[name] = [classes[v] if classes else str(v) for v in values]
-    return picture, texts
-
-
-def _is_image(run: Run, name: str) -> bool:
-    return run.splits.test.columns[name].ndim == 4
-
-
-def _draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Samples, of images their means (in the data's shape, whatever the decoder's): both from the same z."""
-    state = generator.get_state()
-    drawn = run.model.generate(table, of=of, n=n, generator=generator)
-    generator.set_state(state)
-    means = run.model.generate(table, of=of, n=n, mean=True, generator=generator)
-    event = {name: run.splits.test.columns[name].shape[1:] for name in of}
-    return {name: means[name].reshape(n, -1, *event[name]) if _is_image(run, name) else drawn[name] for name in of}
-
-
-def each_class(run: Run, name: str, n: int, seed: int, path: Path) -> Path:
-    """A picture with one row of n samples for each class of a modality (of the prior, if the model knows no class)."""
-    generator = torch.Generator(run.model.device).manual_seed(seed)
-    classes = run.splits.classes[name]
-    known = name in run.model.known
-    table = Table({name: torch.arange(len(classes))}) if known else None
-    image = next(name for name in run.model.names if _is_image(run, name))
-    images = _draw(run, table, (image,), n if known else n * len(classes), generator)[image]
-    save_grid(images.transpose(0, 1).flatten(0, 1), path, columns=n)
-    return path

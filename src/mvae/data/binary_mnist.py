@@ -39,7 +39,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
     grey = mnist.load(data_dir)
     generator = torch.Generator().manual_seed(SEED)
     train, validation, test = (_binarised(table, generator) for table in (grey.train, grey.validation, grey.test))
-    return Splits("binary-mnist", train, validation, test, classes=grey.classes)
+    return Splits("binary-mnist", train, validation, test, written=grey.written)
 
 
 def _binarised(table: Table, generator: torch.Generator) -> Table:

@@ -5,7 +5,7 @@ from os import PathLike
 import numpy as np
 import torch
 
-from mvae.data.splits import Splits
+from mvae.data.splits import Splits, class_names
 from mvae.data.table import Table
 
 __all__ = ["load"]
@@ -41,4 +41,4 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
         rows_of_part = slice(start, start + rows)
         tables[part] = Table({"image": image[rows_of_part], "label": label[rows_of_part]})
         start += rows
-    return Splits("digits", **tables, classes={"label": tuple(map(str, range(10)))})
+    return Splits("digits", **tables, written={"label": class_names("0123456789")})

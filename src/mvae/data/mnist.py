@@ -10,7 +10,7 @@ import torch
 
 from mvae.data.download import cache_directory, decompressed_sha256, fetch
 from mvae.data.idx import GZIP_ERRORS, read_idx
-from mvae.data.splits import Splits
+from mvae.data.splits import Splits, class_names
 from mvae.data.table import Column, Table
 from mvae.errors import DataError
 
@@ -43,7 +43,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
     Raises:
         DataError: the files are absent from the directory given, cannot be downloaded, or are damaged.
     """
-    return load_idx_dataset("mnist", data_dir, mirrors=MIRRORS, sha256=SHA256, classes=tuple(map(str, range(10))))
+    return load_idx_dataset("mnist", data_dir, mirrors=MIRRORS, sha256=SHA256, classes=tuple("0123456789"))
 
 
 def load_idx_dataset(
@@ -91,7 +91,7 @@ def load_idx_dataset(
         train=Table({column: values[:train] for column, values in columns.items()}),
         validation=Table({column: values[train:] for column, values in columns.items()}),
         test=Table(read(*TEST, test)),
-        classes={"label": classes},
+        written={"label": class_names(classes)},
     )
 
 

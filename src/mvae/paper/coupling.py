@@ -52,7 +52,7 @@ def reproduce(
     places, spend = places or Places(), BUDGETS[budget]
     found = []
     for dataset in datasets:
-        for settings in settings_of_map(dataset, spend.epochs(experiment(dataset).epochs), seeds):
+        for settings in settings_of_map(dataset, spend.training(experiment(dataset))["epochs"], seeds):
             if not recorded(places.results, [ITEM], settings, budget):
                 run = finished_run(settings, places)
                 evaluation = evaluate(run, rows=spend.rows, samples=spend.samples, seed=settings.seed)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mvae.checkpoint import CHECKPOINT, SETTINGS, load_state
 from mvae.errors import SettingsError
+from mvae.experiments import Experiment
 from mvae.progress import Reporter
 from mvae.report.results import read_rows
 from mvae.runs import Run, Settings, open_run, train
@@ -18,18 +19,23 @@ __all__ = ["BUDGETS", "Budget", "Places", "finished_run", "recorded", "require"]
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of the paper's settings a reproduction spends: share of the epochs, test rows, importance samples."""
+    """What a reproduction spends: epochs and training rows of an experiment, test rows, importance samples."""
 
-    epochs: Callable[[int], int]
+    training: Callable[[Experiment], dict[str, Any]]
     rows: int | None
     samples: int
     summary: str
 
 
 BUDGETS = {
-    "smoke": Budget(lambda epochs: 3, 60, 50, "3 epochs, 60 test rows, 50 samples: does it run?"),
-    "laptop": Budget(lambda epochs: max(1, epochs * 60 // 500), 1000, 1000, "60 of 500 epochs, 1,000 test rows"),
-    "paper": Budget(lambda epochs: epochs, None, 1000, "the paper's epochs, every test row"),
+    "smoke": Budget(lambda _: {"epochs": 3}, 60, 50, "3 epochs, 60 test rows, 50 samples: does it run?"),
+    "laptop": Budget(
+        lambda e: {"epochs": e.laptop_epochs, "rows": e.laptop_rows},
+        1000,
+        1000,
+        "each experiment's own share (MNIST: 60 of 500 epochs), 1,000 test rows",
+    ),
+    "paper": Budget(lambda e: {"epochs": e.epochs}, None, 1000, "the paper's epochs, every test row"),
 }
 
 

@@ -77,8 +77,8 @@ def reproduce(
         for model in models:
             for recipe in recipes if model == "mvae" else ("paper",):
                 for seed in range(seeds):
-                    epochs = BUDGETS[budget].epochs(experiment(dataset).epochs)
-                    settings = Settings.of(dataset, recipe, seed, model, epochs=epochs)
+                    training = BUDGETS[budget].training(experiment(dataset))
+                    settings = Settings.of(dataset, recipe, seed, model, **training)
                     if not recorded(places.results, TABLES, settings, budget):
                         _make(settings, budget, places)
                     found += recorded(places.results, [item], settings, budget)

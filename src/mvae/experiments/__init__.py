@@ -1,0 +1,118 @@
+"""One experiment a dataset (App. A, E); models and recipes by name."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+
+from mvae.errors import SettingsError
+from mvae.experiments.base import Experiment
+from mvae.experiments.labelled_images import BINARY_MNIST, DIGITS, FASHION_MNIST, MNIST
+from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.models.bivcca import BiVCCA
+from mvae.models.extremes import JointOnly, SinglesOnly
+from mvae.models.jmvae import JMVAE
+from mvae.models.mmvae import MMVAE
+from mvae.models.mopoe import MoPoE
+from mvae.models.mvae import MVAE
+from mvae.models.mvae_q import MVAEQ
+from mvae.models.mvtcae import MVTCAE
+from mvae.models.telbo import TELBO
+from mvae.models.vae import VAE
+
+__all__ = ["EXPERIMENTS", "MODELS", "RECIPES", "Experiment", "build", "experiment"]
+
+T = TypeVar("T")
+
+# `paper` is Eq. 5 and nothing else. `coupled` adds one term, the image's posterior explaining the label too, without
+# which image and label are often learned side by side (docs/coupling.md). Never mixed in one table.
+RECIPES = ("paper", "coupled")
+
+
+EXPERIMENTS = {e.name: e for e in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST)}
+
+# Each model's own arguments besides modalities and latent_dim.
+_BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
+    "vae": lambda e: VAE(_first(e), e.latent_dim),
+    "cvae": lambda e: _defined(e, "cvae", e.conditional)(e.latent_dim),
+    "bivcca": lambda e: BiVCCA(e.modalities(e.latent_dim), e.latent_dim),
+    "jmvae": lambda e: JMVAE(
+        e.modalities(e.latent_dim), e.latent_dim, _defined(e, "jmvae", e.joint_encoder)(e.latent_dim)
+    ),
+    "mvae_q": lambda e: MVAEQ(e.modalities(e.latent_dim), e.latent_dim),
+    "telbo": lambda e: TELBO(e.modalities(e.latent_dim), e.latent_dim),
+    "mmvae": lambda e: MMVAE(e.modalities(e.latent_dim), e.latent_dim),
+    "mopoe": lambda e: MoPoE(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_joint_only": lambda e: JointOnly(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_singles_only": lambda e: SinglesOnly(e.modalities(e.latent_dim), e.latent_dim),
+    "mvtcae": lambda e: MVTCAE(e.modalities(e.latent_dim), e.latent_dim),
+}
+MODELS = ("mvae", *_BUILDERS)
+
+
+def _defined(what: Experiment, model: str, make: "Callable[[int], T] | None") -> "Callable[[int], T]":
+    if make is None:
+        raise SettingsError(f"there is no {model} for {what.name}: the paper defines no networks for it")
+    return make
+
+
+def _first(what: Experiment) -> dict[str, Modality]:
+    name, modality = next(iter(what.modalities(what.latent_dim).items()))
+    return {name: modality}
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if name not in EXPERIMENTS:
+        raise SettingsError(f"no dataset {name!r}; there are {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def build(
+    what: Experiment,
+    recipe: str = "coupled",
+    seed: int = 0,
+    model: str = "mvae",
+    weights: Mapping[str, float] | None = None,
+) -> MultimodalVAE:
+    """A freshly initialised model; its initial weights depend on the seed alone.
+
+    Args:
+        what: the experiment.
+        recipe: of the MVAE; other models have their own objective.
+        seed: of the initial weights.
+        model: one of `MODELS`.
+        weights: λ by modality, where not the experiment's.
+
+    Raises:
+        SettingsError: an unknown model, recipe or modality, or a weight that is negative or not finite.
+    """
+    if model not in MODELS:
+        raise SettingsError(f"no model {model!r}; there are {', '.join(MODELS)}")
+    if recipe not in RECIPES:
+        raise SettingsError(f"no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if model == "mvae":
+            cross_from = what.cross_from if recipe == "coupled" else ()
+            built = MVAE(
+                what.modalities(what.latent_dim),
+                what.latent_dim,
+                random_subsets=what.random_subsets,
+                cross_from=cross_from,
+            )
+        else:
+            built = _BUILDERS[model](what)
+    for name, weight in (weights or {}).items():
+        if name not in built.names:
+            raise SettingsError(f"no modality {name!r} to weigh; there are {', '.join(built.names)}")
+        if not 0 <= weight < math.inf:
+            raise SettingsError(f"the weight of {name} must be a finite number ≥ 0, not {weight}")
+        built.modalities[name].weight = float(weight)
+    return built

@@ -1,0 +1,51 @@
+"""What an experiment is: a dataset's reader, its networks and the paper's settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from mvae.data.splits import Splits
+from mvae.modality import Modality
+from mvae.models.cvae import CVAE
+
+__all__ = ["Experiment"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What `mvae train NAME` trains, with which networks and settings; networks are made for a number of latents.
+
+    Every model of a dataset has the same networks for the same modality.
+
+    Args:
+        name: as in `mvae train NAME`.
+        load: the reader: ``data_dir`` → `Splits`.
+        modalities: all of them, in order; the first is x1 of the tables.
+        summary: one line for `mvae train --help`.
+        latent_dim, epochs, anneal_epochs, batch_size, learning_rate: the paper's.
+        shown: what the picture of `mvae train` is given, a row of samples each, as for ``--given``; the first is what
+            Figure 2 is given.
+        conditional: the CVAE, where the paper has one.
+        joint_encoder: the encoder of all modalities together (JMVAE), where the paper has one.
+        cross_from: modalities whose posterior explains the others in the recipe `coupled` (see `mvae.models.mvae`).
+        random_subsets: k of Eq. 5.
+        laptop_epochs, laptop_rows: what `mvae reproduce --budget laptop` spends (rows: None for all training rows).
+    """
+
+    name: str
+    load: Callable[..., Splits]
+    modalities: Callable[[int], dict[str, Modality]]
+    summary: str
+    latent_dim: int
+    epochs: int
+    anneal_epochs: int
+    batch_size: int
+    learning_rate: float
+    shown: tuple[str, ...]
+    conditional: Callable[[int], CVAE] | None = None
+    joint_encoder: Callable[[int], nn.Module] | None = None
+    cross_from: tuple[str, ...] = ("image",)
+    random_subsets: int = 0
+    laptop_epochs: int = 60
+    laptop_rows: int | None = None
