@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from mvae.modality import Modality
@@ -83,7 +83,7 @@ def objective(
     z = posterior.rsample(noise)
     kl = posterior.kl_to_prior()
     log_prob = [
-        score(modality, x.get(name), z, terms.of[:, :, i], terms.masked, context)
+        score(modality, x.get(name), z, terms, i, context)
         for i, (name, modality) in enumerate(model.modalities.items())
     ]
     placed = terms.placed(noise.device)
@@ -102,26 +102,29 @@ def score(
     modality: Modality,
     x: Tensor | None,
     z: Float[Tensor, "terms rows latent"],
-    of: Bool[Tensor, "terms #rows"],
-    masked: bool = False,
+    terms: Terms,
+    i: int,
     context: Float[Tensor, "rows features"] | None = None,
 ) -> Float[Tensor, "terms rows"]:
-    """log p(x | z) where ``of`` asks for it, zero elsewhere.
+    """log p(x | z) of modality ``i`` where the terms ask for it, zero elsewhere.
 
     The decoder runs on nothing else, unless the plan is to be applied as a mask (see `Terms`).
     """
     count, rows = z.shape[:2]
     if x is None:
         return z.new_zeros(count, rows)
-    if masked:
+    of = terms.of[:, :, i]
+    if terms.masked:
         return torch.where(of, modality.log_prob(x, z, context), 0.0)
-    if not of.any():
-        return z.new_zeros(count, rows)
-    if of.shape[1] == 1:  # the same terms for every row: whole slices, of a shape known beforehand
-        scored = of[:, 0].tolist()
+    if terms.shared_of is not None:  # the same terms for every row: whole slices, of a shape known beforehand
+        scored = terms.shared_of[i]
+        if not any(scored):
+            return z.new_zeros(count, rows)
         chosen = torch.stack([z_of_term for z_of_term, here in zip(z.unbind(), scored, strict=True) if here])
         found = iter(modality.log_prob(x, chosen, context))
         return torch.stack([next(found) if scored[t] else z.new_zeros(rows) for t in range(count)])
+    if not of.any():
+        return z.new_zeros(count, rows)
     term, row = (index.to(z.device) for index in of.nonzero(as_tuple=True))
     return z.new_zeros(count, rows).index_put(
         (term, row), modality.log_prob(x[row], z[term, row], None if context is None else context[row]).to(z.dtype)

@@ -77,7 +77,14 @@ class RunState:
         """Fresh optimiser, fresh annealing and fresh selection, for a stage of the model."""
         self.stage = number
         self.stages.enter(number)
-        self.step = Step(self.model, self.table, self.learning_rate, self.seed + (number << 31))
+        self.step = Step(
+            self.model,
+            self.table,
+            self.learning_rate,
+            self.seed + (number << 31),
+            self.batch_size,
+            self.stages.epochs * self.steps_per_epoch,
+        )
         self.best, self.best_objective, self.history.best_epoch = {}, math.inf, None
 
     @property

@@ -1,8 +1,9 @@
-"""One optimiser step, and its replay as a CUDA graph where the shapes never change.
+"""One optimiser step: replayed as a CUDA graph on a GPU, compiled on a CPU, where the shapes never change.
 
 A step at the paper's sizes is a hundred small kernels; on a GPU launching them costs more than running them. When
 a row's terms are the same at each step, they are planned once for the whole table, and the whole step (gathering
-the batch and its terms, noise, forward, backward, Adam) is recorded once and replayed.
+the batch and its terms, noise, forward, backward, Adam) is recorded once and replayed. On a CPU, `torch.compile` merges
+what stands between the matrix products, which a long run earns back many times.
 """
 
 from pathlib import Path
@@ -14,18 +15,24 @@ from mvae.checkpoint import prefixed, without_prefix
 from mvae.data.table import Table
 from mvae.elbo import Objective
 from mvae.errors import RunError, SettingsError
-from mvae.models.base import MultimodalVAE
+from mvae.models.base import MultimodalVAE, evaluating
 from mvae.subsets import Terms
 
 __all__ = ["Step"]
 
+COMPILED_STEPS = 20_000  # a run this long earns back the compiler's minute
 EAGER_STEPS = 3  # before recording, so that every lazily made buffer and kernel exists
 
 
 class Step:
-    """Calling it takes one step of Adam on the given rows; it keeps running sums of the epoch's metrics."""
+    """Calling it takes one step of Adam on the given rows; it keeps running sums of the epoch's metrics.
 
-    def __init__(self, model: MultimodalVAE, table: Table, learning_rate: float, seed: int):
+    ``steps`` of ``batch_size`` rows are to come; they decide whether compiling pays.
+    """
+
+    def __init__(
+        self, model: MultimodalVAE, table: Table, learning_rate: float, seed: int, batch_size: int = 1, steps: int = 0
+    ):
         self.model, self.table, self.learning_rate = model, table, learning_rate
         self.device = model.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
@@ -52,6 +59,9 @@ class Step:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
         self._fixed_counts: dict[int, Tensor] = {}
+        self._compiled: _Compiled | None = None
+        if steps >= COMPILED_STEPS and not on_gpu and self._terms is not None and batch_size <= len(table):
+            self._compiled = _Compiled(model, self._terms, table.take(torch.arange(batch_size)))
 
     def __call__(self, index: Tensor, beta: float) -> None:
         """Rows ``index`` with this β. Nothing is read back from the device."""
@@ -75,20 +85,26 @@ class Step:
         elif terms.masked:
             terms = terms.rows(index)
         self.optimizer.zero_grad()
+        if self._compiled is not None and self._compiled.works and len(index) == self._compiled.rows:
+            loss, sums = self._compiled(batch, beta, self.generator)
+            loss.backward()
+            self.optimizer.step()
+            self._add(self._compiled.parts, sums, self._compiled.counts)
+            return
         result = self.model.loss(batch, terms, beta=beta, generator=self.generator)
         if result.loss.requires_grad:  # not where the batch holds nothing that this model learns from
             result.loss.backward()
             self.optimizer.step()
-        self._add(result)
+        self._add(result.parts, result.sums(), self._counts(result))
 
-    def _add(self, result: Objective) -> None:
+    def _add(self, parts: tuple[str, ...], sums: Tensor, counts: Tensor) -> None:
         """Running sums, on the device, by the names of what is summed (batches without a modality have fewer)."""
-        key = "|".join(result.parts)
+        key = "|".join(parts)
         if key not in self.sums:
-            zeros = torch.zeros(len(result.parts), dtype=torch.float64, device=self.device)
+            zeros = torch.zeros(len(parts), dtype=torch.float64, device=self.device)
             self.sums[key], self.counts[key] = zeros, zeros.clone()
-        self.sums[key] += result.sums()
-        self.counts[key] += self._counts(result)
+        self.sums[key] += sums
+        self.counts[key] += counts
 
     def _counts(self, result: Objective) -> Tensor:
         """Its counts; where every row has the same terms they depend on the number of rows alone."""
@@ -154,3 +170,37 @@ class Step:
             raise RunError(f"{path} is damaged ({error}); train again in another --run-dir") from error
         self.sums = {name: t.to(self.device) for name, t in without_prefix("sum", tensors).items()}
         self.counts = {name: t.to(self.device) for name, t in without_prefix("count", tensors).items()}
+
+
+class _Compiled:
+    """The objective of a batch of fixed size and fixed terms, compiled; ``works`` says whether that succeeded.
+
+    It must be the whole objective in one graph. Where a model cannot be compiled so, or there is no C++ compiler,
+    training goes on as it would have without.
+    """
+
+    def __init__(self, model: MultimodalVAE, terms: Terms, batch: Table):
+        def measured(x: dict[str, Tensor], noise: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+            result = model.objective(x, terms, noise, beta)
+            return result.loss, result.sums()
+
+        self.model, self.rows = model, len(batch)
+        self.noise = len(terms.names), self.rows, model.latent_dim
+        zeros = torch.zeros(self.noise, dtype=model.dtype)
+        self.works = False
+        try:
+            with torch.no_grad(), evaluating(model):
+                probe = model.objective(model.prepare(batch), terms, zeros)
+            self.parts, self.counts = probe.parts, probe.counts()
+            self._measured = torch.compile(measured, fullgraph=True, dynamic=False)
+            self._measured(model.prepare(batch), zeros, torch.zeros(()))[0].backward()
+            self.works = True
+        except Exception:  # whatever the compiler meets: the step itself reports what is wrong with a model
+            return
+        finally:
+            model.zero_grad()
+
+    def __call__(self, batch: Table, beta: float | Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The loss, and the sums of its parts."""
+        noise = torch.randn(self.noise, generator=generator, dtype=self.model.dtype)
+        return self._measured(self.model.prepare(batch), noise, torch.as_tensor(beta, dtype=torch.float32))

@@ -34,7 +34,15 @@ class Terms:
     of: Bool[Tensor, "terms #rows modalities"]
     weight: Float[Tensor, "terms #rows"]
     likelihood_weight: Float[Tensor, "terms modalities"] | None = None
+    #: Where every row has the same terms: which terms are given each modality, and which score it. None elsewhere.
+    shared_given: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
+    shared_of: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
     _placed: dict[torch.device, "Terms"] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, mask in (("shared_given", self.given), ("shared_of", self.of)):
+            if mask.shape[1] == 1 and mask.device.type == "cpu":  # looked into once, so that a step need not
+                object.__setattr__(self, name, tuple(map(tuple, mask[:, 0].T.tolist())))
 
     @classmethod
     def symmetric(cls, names: Sequence[str], subset: Bool[Tensor, "terms #rows modalities"]) -> "Terms":

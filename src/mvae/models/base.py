@@ -133,6 +133,9 @@ class MultimodalVAE(nn.Module):
         experts = [Gaussian(zeros, zeros)] * len(self.names)
         for i, name in enumerate(self.names):
             if name in x:
+                if terms.shared_given is not None:
+                    experts[i] = encode(name, x[name]) if any(terms.shared_given[i]) else experts[i]
+                    continue
                 own = {name: x[name]}
                 experts[i] = self.encoded(own, needed[:, i], terms.masked, lambda x, n=name: encode(n, x[n]))
         return Gaussian(torch.stack([e.precision for e in experts]), torch.stack([e.shift for e in experts]))

@@ -78,9 +78,7 @@ class MMVAE(MultimodalVAE):
         divergence = self._log_mixture(experts, z, placed) - Gaussian.standard(
             self.latent_dim, device=z.device
         ).log_prob(z)
-        log_prob = torch.stack(
-            [score(m, x.get(n), z, terms.of[:, :, i], terms.masked) for i, (n, m) in enumerate(self.modalities.items())]
-        )
+        log_prob = torch.stack([score(m, x.get(n), z, terms, i) for i, (n, m) in enumerate(self.modalities.items())])
         log_w = -beta * divergence
         for i, weight in enumerate(self.weights):
             log_w = log_w + weight * log_prob[i]

@@ -1,0 +1,79 @@
+"""A compiled step is the same step."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvae import steps
+from mvae.data.table import Table
+from mvae.experiments import build, experiment
+from mvae.steps import Step
+
+
+def table(rows: int = 25) -> Table:
+    generator = torch.Generator().manual_seed(0)
+    return Table(
+        {
+            "image": torch.rand(rows, 1, 8, 8, generator=generator),
+            "label": torch.randint(0, 10, (rows,), generator=generator),
+        }
+    )
+
+
+def trained(count: int, recipe: str = "coupled") -> tuple[Step, dict[str, float]]:
+    model = build(experiment("digits"), recipe).train()
+    step = Step(model, table(), 1e-3, seed=0, batch_size=10, steps=count)
+    for beta in (0.0, 0.3, 1.0):
+        for index in (torch.arange(10), torch.arange(10, 20), torch.arange(20, 25)):
+            step(index, beta)
+    return step, step.means()
+
+
+COMPARE = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_steps import steps, trained
+(eager, means), (compiled, same) = trained(0), trained(steps.COMPILED_STEPS)
+assert eager._compiled is None and compiled._compiled.works
+assert means.keys() == same.keys()
+for name, value in means.items():
+    assert abs(same[name] - value) <= 1e-4 * abs(value), name
+for one, other in zip(eager.model.parameters(), compiled.model.parameters(), strict=True):
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+assert torch.equal(eager.generator.get_state(), compiled.generator.get_state())
+again = trained(steps.COMPILED_STEPS)[0]
+assert all(torch.equal(one, other) for one, other in zip(compiled.model.parameters(), again.model.parameters()))
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_step_learns_what_an_eager_one_does() -> None:
+    """In a process of its own: the run-time checks of shapes that the tests turn on cannot be compiled."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE, str(Path(__file__).parent)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_where_compiling_fails_the_step_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise RuntimeError("no compiler here")
+
+    (_, means) = trained(0)
+    monkeypatch.setattr(torch, "compile", broken)
+    step, same = trained(steps.COMPILED_STEPS)
+    assert step._compiled is not None
+    assert not step._compiled.works
+    assert same == means
+
+
+def test_only_long_runs_of_complete_rows_are_compiled() -> None:
+    model = build(experiment("digits"))
+    some = Table(dict(table().columns), present={"label": torch.arange(25) > 3})
+    assert Step(model, some, 1e-3, 0, 10, steps.COMPILED_STEPS)._compiled is None
+    assert Step(model, table(), 1e-3, 0, 10, steps.COMPILED_STEPS - 1)._compiled is None
+    assert Step(model, table(), 1e-3, 0, 26, steps.COMPILED_STEPS)._compiled is None  # no batch is ever full
