@@ -237,7 +237,7 @@ def reproduce(
     Example:  mvae reproduce table1
               mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
     """
-    from mvae.paper import ITEMS, coupling, tables
+    from mvae.paper import ITEMS, coupling, figures, tables
     from mvae.paper.harness import BUDGETS, Places
     from mvae.progress import Silent
     from mvae.report.show import show_comparison
@@ -252,6 +252,10 @@ def reproduce(
     places = Places(results, runs_dir, data_dir, device, Silent() if as_json else None)
     if item == "table1":
         rows = tables.table1(datasets.split(","), chosen)
+    elif item == "figure2":
+        rows = figures.figure2(
+            datasets=datasets.split(","), recipes=recipes.split(","), seeds=seeds, budget=budget, places=places
+        )
     elif item == "lambda":
         rows = coupling.reproduce(datasets=datasets.split(","), seeds=seeds, budget=budget, places=places)
         coupling.draw(rows, results / "lambda.png")

@@ -11,7 +11,7 @@ from mvae.experiments import experiment
 from mvae.report.grid import read_image, save_grid
 from mvae.runs import Run
 
-__all__ = ["each_shown", "parse_given", "sample"]
+__all__ = ["draw", "each_shown", "parse_given", "sample"]
 
 
 def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
@@ -61,7 +61,7 @@ def sample(
     generator = torch.Generator(run.model.device).manual_seed(seed)
     table = None if given is None else Table(given)
     picture, texts = None, {}
-    drawn = _draw(run, table, of, n, generator)
+    drawn = draw(run, table, of, n, generator)
     for name in of:
         if _is_image(run, name):
             picture = path if picture is None else path.with_name(f"{path.stem}-{name}{path.suffix}")
@@ -77,7 +77,7 @@ def _is_image(run: Run, name: str) -> bool:
     return run.splits.test.columns[name].ndim == 4
 
 
-def _draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator) -> dict[str, Tensor]:
+def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Samples, of images their means (in the data's shape, whatever the decoder's): both from the same z."""
     state = generator.get_state()
     drawn = run.model.generate(table, of=of, n=n, generator=generator)
@@ -99,6 +99,6 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path:
     rows = []
     for text in shown:
         given = parse_given(run, (text,)) if known else None
-        rows.append(_draw(run, None if given is None else Table(given), (image,), n, generator)[image][:, 0])
+        rows.append(draw(run, None if given is None else Table(given), (image,), n, generator)[image][:, 0])
     save_grid(torch.cat(rows), path, columns=n)
     return path

@@ -8,5 +8,6 @@ ITEMS = {
     "table3": "variances of the log importance weights with proposal q(z|x1)",
     "table6": "as table2 with proposal q(z|x1,x2)",
     "table7": "as table3 with proposal q(z|x1,x2)",
+    "figure2": "64 samples of the prior, 64 given a condition, and whether a classifier sees it in them",
     "lambda": "when do the modalities meet: λ2 × annealing, and the two extremes of Sec. 2.2",
 }

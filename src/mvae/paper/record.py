@@ -12,7 +12,7 @@ from mvae.paper.published import published
 from mvae.report.results import Row, add_rows, circumstances
 from mvae.runs import Evaluation, Run
 
-__all__ = ["improvement", "record", "record_by_hand", "rows_of"]
+__all__ = ["common", "improvement", "record", "record_by_hand", "rows_of"]
 
 UNCONVERGED = 0.5  # nats that the validation objective may still gain over the last fifth of training
 
@@ -31,34 +31,14 @@ def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list
     """(item, row) for every number of the evaluation that a table of the paper has, and the accuracy beside it."""
     joint = len(evaluation.proposal) > 1
     means, variances = ("table6", "table7") if joint else ("table2", "table3")
-    gain = improvement(run.directory)
-    settings = {
-        key: value for key, value in asdict(run.settings).items() if key not in ("dataset", "model", "recipe", "seed")
-    } | {
-        "proposal": list(evaluation.proposal),
-        "samples": evaluation.samples,
-        "best_epoch": run.progress.get("best_epoch"),
-        "unconverged": gain is None or gain > UNCONVERGED,
-    }
-    stored = read_json(run.directory / SETTINGS)
-    now = circumstances(run.model.device)
-    common: dict[str, Any] = {
-        "dataset": run.settings.dataset,
-        "model": run.settings.model,
-        "budget": budget,
-        "recipe": run.settings.recipe,
-        "seed": run.settings.seed,
-        "command": command,
-        "settings": settings,
-        "n": evaluation.rows,
-        **now,
-        "commit": stored.get("commit", now["commit"]),
-    }
+    how = {"proposal": list(evaluation.proposal), "samples": evaluation.samples}
+    shared = common(run, budget, command, evaluation.rows, how)
+    settings = shared["settings"]
     rows = []
 
     def add(item: str, metric: str, value: float, stderr: float | None, extra: Mapping[str, Any] | None = None) -> None:
         paper = published(item, run.settings.model, run.settings.dataset, metric)
-        own: dict[str, Any] = {**common, "settings": settings | dict(extra or {})}
+        own: dict[str, Any] = {**shared, "settings": settings | dict(extra or {})}
         rows.append((item, Row(item=item, metric=metric, value=value, stderr=stderr, paper=paper, **own)))
 
     for name, value in evaluation.likelihoods.items():
@@ -74,7 +54,31 @@ def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list
     for name, metric in instruments.items():
         if name in evaluation.instruments and not joint:
             add(means, metric, round(evaluation.instruments[name], 4), None)
+    kl = [evaluation.instruments.get(f"kl complete/{name}") for name in ("full", run.model.names[0])]
+    if kl[0] is not None and kl[1] is not None and not joint:
+        add(means, "KL all - KL x1", round(kl[0] - kl[1], 4), None)  # what the others add to the first's posterior
     return rows
+
+
+def common(run: Run, budget: str, command: str, n: int, how: Mapping[str, Any]) -> dict[str, Any]:
+    """What every row about a run says: its settings (and how it was measured), command, commit, device and date."""
+    gain = improvement(run.directory)
+    own = {k: value for k, value in asdict(run.settings).items() if k not in ("dataset", "model", "recipe", "seed")}
+    best = {"best_epoch": run.progress.get("best_epoch"), "unconverged": gain is None or gain > UNCONVERGED}
+    stored = read_json(run.directory / SETTINGS)
+    now = circumstances(run.model.device)
+    return {
+        "dataset": run.settings.dataset,
+        "model": run.settings.model,
+        "budget": budget,
+        "recipe": run.settings.recipe,
+        "seed": run.settings.seed,
+        "command": command,
+        "settings": {**own, **how, **best},
+        "n": n,
+        **now,
+        "commit": stored.get("commit", now["commit"]),
+    }
 
 
 def record_by_hand(run: Run, evaluation: Evaluation, results: Path) -> list[Row]:

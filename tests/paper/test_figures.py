@@ -1,0 +1,27 @@
+"""Figure 2: the picture, and rows about what a judge sees in it."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from mvae.paper.figures import figure2
+from mvae.paper.harness import Places
+from mvae.progress import Silent
+
+
+def test_figure2_is_drawn_judged_and_recorded_once(tmp_path: Path) -> None:
+    places = Places(tmp_path / "results", tmp_path / "runs", reporter=Silent())
+    rows = figure2(datasets=["digits"], recipes=["coupled"], budget="smoke", places=places)
+    assert {row["metric"] for row in rows} == {"agreement x2->x1", "the judge on real test rows"}
+    values = {row["metric"]: row for row in rows}
+    assert values["the judge on real test rows"]["value"] > 0.9
+    assert 0 <= values["agreement x2->x1"]["value"] <= 1
+    assert values["agreement x2->x1"]["n"] == 300  # all test rows there are
+    assert values["agreement x2->x1"]["settings"]["epochs"] == 3
+    picture = tmp_path / "results" / "figure2-digits-coupled-smoke.png"
+    with Image.open(picture) as opened:
+        assert opened.size == (17 * 58 + 2, 8 * 58 + 2)
+    assert (tmp_path / "runs" / "judge-digits-label.safetensors").exists()
+    stamp = picture.stat().st_mtime_ns
+    assert figure2(datasets=["digits"], recipes=["coupled"], budget="smoke", places=places) == rows
+    assert picture.stat().st_mtime_ns == stamp
