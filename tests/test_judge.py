@@ -80,10 +80,9 @@ def test_attributes_are_judged_one_by_one() -> None:
     generator = torch.Generator().manual_seed(0)
     bright = torch.rand(600, 2, generator=generator) > 0.5
     images = bright[:, None, None].repeat_interleave(4, 3).expand(-1, 1, 8, -1).float() * 0.8
-    tables = [
-        Table({"image": images[s], "sides": bright[s]}) for s in (slice(0, 400), slice(400, 500), slice(500, 600))
-    ]
-    _, right = train_judge(Splits("halves", *tables), "image", "sides", Bernoulli())
+    table = Table({"image": images, "sides": bright})
+    train, validation, test = (table.take(slice(*rows)) for rows in ((0, 400), (400, 500), (500, 600)))
+    _, right = train_judge(Splits("halves", train, validation, test), "image", "sides", Bernoulli())
     assert right > 0.95
 
 
