@@ -8,7 +8,7 @@ from torch import nn
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError
-from mvae.experiments import EXPERIMENTS, MODELS, build, experiment
+from mvae.experiments import EXPERIMENTS, MODELS, build, defines, experiment
 from mvae.models.mvae import MVAE
 
 
@@ -30,6 +30,17 @@ def test_mnist_has_the_papers_inference_networks_to_the_parameter() -> None:
     modalities = build(experiment("mnist")).modalities
     assert parameters(modalities["image"].encoder) == 730_240
     assert parameters(modalities["label"].encoder) == 333_440
+
+
+def test_multimnist_has_mnists_settings_but_100_latents_and_its_own_networks_to_the_parameter() -> None:
+    """App. A ("with the remaining hyperparameters as in MNIST"), Sec. 4, Table 1."""
+    what, model = experiment("multimnist"), build(experiment("multimnist"), "paper")
+    assert (what.epochs, what.anneal_epochs, what.batch_size, what.learning_rate) == (500, 200, 100, 1e-3)
+    assert model.latent_dim == 100
+    assert model.names == ("image", "string")
+    assert model.weights == (1.0, 50.0)
+    assert [parameters(m.encoder) for m in model.modalities.values()] == [1_316_936, 525_000]
+    assert what.shown[0] == "string=1773"  # Figure 2
 
 
 def test_digits_is_small_and_anneals_for_a_part_of_its_epochs() -> None:
@@ -61,9 +72,16 @@ def test_initial_weights_depend_on_the_seed_alone_and_the_global_generator_is_le
 @pytest.mark.parametrize("name", EXPERIMENTS)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_of_every_experiment_takes_its_data(name: str, model: str) -> None:
+    if not defines(experiment(name), model):
+        with pytest.raises(SettingsError, match=f"there is no {model} for {name}: the paper defines no networks"):
+            build(experiment(name), model=model)
+        return
     built = build(experiment(name), model=model)
-    side = 8 if name == "digits" else 28
-    table = Table({"image": torch.rand(3, 1, side, side), "label": torch.arange(3)})
+    side = {"digits": 8, "multimnist": 50}.get(name, 28)
+    second = {"label": torch.arange(3)}
+    if name == "multimnist":
+        second = {"string": torch.tensor([[1, 7, 7, 3], [5, 10, 10, 10], [10, 10, 10, 10]])}
+    table = Table({"image": torch.rand(3, 1, side, side), **second})
     built.check(table)
     assert built.loss(table).loss.isfinite()
 

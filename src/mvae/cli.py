@@ -83,7 +83,7 @@ def train(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist) and show what was learned.
+    """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist, multimnist) and show what was learned.
 
     \b
     Example:  mvae train digits
@@ -203,7 +203,7 @@ def sample(
     if picture:
         click.echo(f"picture: {picture}")
     for name, values in texts.items():
-        click.echo(f"{name}: {' '.join(values)}")
+        click.echo(f"{name}: {' '.join(map(shlex.quote, values))}")  # the empty string as ''
 
 
 @cli.command()
@@ -339,7 +339,8 @@ def _show(run: "Run", evaluation: "Evaluation") -> None:
     legend = ", ".join(f"x{i + 1} = {name}" for i, name in enumerate(run.model.names))
     console.print(legend)
     if (gap := evaluation.label_gap()) is not None:
-        console.print(f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log 1/10 = −2.30 for ten equal labels)")
+        labels = "  (log 1/10 = −2.30 for ten equal labels)" if "label" in run.model.names else ""
+        console.print(f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}{labels}")
     for name, value in evaluation.instruments.items():
         if name.startswith(("accuracy", "coupling", "active units")):
             console.print(f"{name:28} {value:.3f}")

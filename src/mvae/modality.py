@@ -100,6 +100,20 @@ class Modality(nn.Module):
         params = params.reshape(*z.shape[:-1], *params.shape[1:])
         return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
 
+    def impossible(
+        self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
+    ) -> tuple[Shaped[Tensor, "rows *event"], str]:
+        """Which prepared values cannot be this modality's, and what would be possible; runs the decoder on one z.
+
+        Raises:
+            DataError: the decoder's output does not fit the data.
+        """
+        z = torch.zeros(1, latent_dim, device=x.device, dtype=self.dtype)
+        context = torch.zeros(1, context_dim, device=x.device, dtype=self.dtype) if context_dim else None
+        params = self.decode(z, context)
+        self.likelihood.arrange(params, torch.Size([1]), x.shape[1:])
+        return self.likelihood.impossible(x, params)
+
     @torch.no_grad()
     def check(self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0) -> tuple[Tensor, str]:
         """Do these rows fit this modality? Looks at every value, and runs the networks on two rows.
@@ -113,16 +127,13 @@ class Modality(nn.Module):
         try:
             with evaluating(self):  # a probe must not touch running statistics
                 x = self.prepare(x)
-                context = torch.zeros(2, context_dim, device=x.device, dtype=self.dtype) if context_dim else None
-                z = torch.zeros(1, latent_dim, device=x.device, dtype=self.dtype)
-                params = self.decode(z, None if context is None else context[:1])
-                self.likelihood.arrange(params, torch.Size([1]), x.shape[1:])
-                bad, possible = self.likelihood.impossible(x, params)
+                bad, possible = self.impossible(x, latent_dim, context_dim)
                 bad = bad.reshape(len(x), -1).any(1)
                 if bad.any():
                     return bad, possible
                 probe = x[:2]
-                mean, raw = self.expert_parameters(probe, None if context is None else context[: len(probe)])
+                context = torch.zeros(len(probe), context_dim, device=x.device, dtype=self.dtype)
+                mean, raw = self.expert_parameters(probe, context if context_dim else None)
         except DataError:
             raise
         except (RuntimeError, IndexError, ValueError, TypeError) as error:

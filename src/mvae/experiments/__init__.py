@@ -9,6 +9,7 @@ import torch
 from mvae.errors import SettingsError
 from mvae.experiments.base import Experiment
 from mvae.experiments.labelled_images import BINARY_MNIST, DIGITS, FASHION_MNIST, MNIST
+from mvae.experiments.multimnist import MULTIMNIST
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.bivcca import BiVCCA
@@ -22,7 +23,7 @@ from mvae.models.mvtcae import MVTCAE
 from mvae.models.telbo import TELBO
 from mvae.models.vae import VAE
 
-__all__ = ["EXPERIMENTS", "MODELS", "RECIPES", "Experiment", "build", "experiment"]
+__all__ = ["EXPERIMENTS", "MODELS", "RECIPES", "Experiment", "build", "defines", "experiment"]
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ T = TypeVar("T")
 RECIPES = ("paper", "coupled")
 
 
-EXPERIMENTS = {e.name: e for e in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST)}
+EXPERIMENTS = {e.name: e for e in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTIMNIST)}
 
 # Each model's own arguments besides modalities and latent_dim.
 _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
@@ -50,6 +51,15 @@ _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
     "mvtcae": lambda e: MVTCAE(e.modalities(e.latent_dim), e.latent_dim),
 }
 MODELS = ("mvae", *_BUILDERS)
+
+
+def defines(what: Experiment, model: str) -> bool:
+    """Does the paper define the networks of this model for this dataset?
+
+    >>> defines(experiment("mnist"), "cvae"), defines(experiment("multimnist"), "cvae")
+    (True, False)
+    """
+    return {"cvae": what.conditional, "jmvae": what.joint_encoder}.get(model, what) is not None
 
 
 def _defined(what: Experiment, model: str, make: "Callable[[int], T] | None") -> "Callable[[int], T]":

@@ -50,7 +50,12 @@ def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list
         spread = value.log_weight_variance.double()
         error = float(spread.std() / len(spread) ** 0.5) if len(spread) > 1 else None
         add(variances, f"var log w {name.removeprefix('log ')}", round(value.variance, 4), error and round(error, 4))
-    instruments = {"accuracy image->label": "accuracy x1->x2", "coupling": "coupling"}
+    forth = "->".join(run.splits.test.names[:2])
+    instruments = {
+        f"accuracy {forth}": "accuracy x1->x2",
+        f"accuracy {forth} whole": "accuracy x1->x2 whole",
+        "coupling": "coupling",
+    }
     for name, metric in instruments.items():
         if name in evaluation.instruments and not joint:
             add(means, metric, round(evaluation.instruments[name], 4), None)

@@ -1,0 +1,102 @@
+"""Recurrent networks for strings of tokens, as the paper uses for MultiMNIST (App. A, Fig. 7).
+
+Of K symbols, tokens 0 … K−1 are the symbols themselves, K is stop and K + 1 is start: for digits the 12 tokens that
+Table 1 counts. A string is a row of tokens, its symbols and then stop in every place left; what stands after the first
+stop is padding, which no network here ever reads.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+__all__ = ["BidirectionalGRU", "StringDecoder", "StringEncoder", "count_symbols"]
+
+
+def count_symbols(x: Int[Tensor, "*rows length"], stop: int) -> Int[Tensor, "*rows"]:
+    """How many symbols each string has before its first stop.
+
+    >>> count_symbols(torch.tensor([[7, 1, 10, 10], [10, 3, 10, 3]]), stop=10)
+    tensor([2, 0])
+    """
+    return (x != stop).long().cumprod(-1).sum(-1)
+
+
+class BidirectionalGRU(nn.Module):
+    """Reads start, the symbols and stop in both directions; each direction's state after the whole string.
+
+    The backward half begins at the string's own stop, wherever that is: rows are turned round within their length
+    and both halves run from the left, so that padding comes after the state that is taken and cannot reach it.
+
+    >>> forward, backward = BidirectionalGRU(10, 200, 256)(torch.tensor([[1, 7, 7, 3], [5, 10, 10, 10]]))
+    >>> forward.shape, backward.shape
+    (torch.Size([2, 256]), torch.Size([2, 256]))
+    """
+
+    def __init__(self, symbols: int, embedded: int, hidden: int):
+        super().__init__()
+        self.stop = symbols
+        self.embedding = nn.Embedding(symbols + 2, embedded)
+        self.rightward = nn.GRU(embedded, hidden, batch_first=True)
+        self.leftward = nn.GRU(embedded, hidden, batch_first=True)
+
+    def forward(
+        self, x: Int[Tensor, "rows length"]
+    ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "rows hidden"]]:
+        """The last states of both directions."""
+        last = (count_symbols(x, self.stop) + 1)[:, None]  # where the stop is, after start and the symbols
+        bare = nn.functional.pad(nn.functional.pad(x, (0, 1), value=self.stop), (1, 0), value=self.stop + 1)
+        place = torch.arange(bare.shape[1], device=x.device)
+        string = torch.where(place < last, bare, self.stop)
+        turned = string.gather(1, (last - place).clamp(min=0))
+        return self._read(self.rightward, string, last), self._read(self.leftward, turned, last)
+
+    def _read(self, network: nn.GRU, string: Tensor, last: Tensor) -> Tensor:
+        states, _ = network(self.embedding(string))
+        return states.gather(1, last[..., None].expand(-1, 1, states.shape[-1])).squeeze(1)
+
+
+class StringEncoder(nn.Module):
+    """Tokens → 200, bidirectional GRU of 200, both directions added, heads (525,000 parameters with 2·100 outputs).
+
+    >>> StringEncoder(10, 2 * 100)(torch.tensor([[1, 7, 7, 3], [5, 10, 10, 10]])).shape
+    torch.Size([2, 200])
+    """
+
+    def __init__(self, symbols: int, outputs: int, hidden: int = 200):
+        super().__init__()
+        self.read = BidirectionalGRU(symbols, hidden, hidden)
+        self.head = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Int[Tensor, "rows length"]) -> Float[Tensor, "rows outputs"]:
+        """Mean and log-variance."""
+        rightward, leftward = self.read(x)
+        return self.head(rightward + leftward)
+
+
+class StringDecoder(nn.Module):
+    """Latents and the tokens so far → logits of the next token: two layers of GRU and a linear layer (App. A).
+
+    The latents are the layers' first state (through a linear layer), and stand beside every input and output. There are
+    K + 1 logits: a symbol or stop may come next, and never start.
+
+    >>> logits, state = StringDecoder(10, 100)(torch.zeros(3, 100), torch.full((3, 1), 11))
+    >>> logits.shape
+    torch.Size([3, 1, 11])
+    """
+
+    def __init__(self, symbols: int, latents: int, hidden: int = 200):
+        super().__init__()
+        self.embedding = nn.Embedding(symbols + 2, hidden)
+        self.first_state = nn.Linear(latents, hidden)
+        self.gru = nn.GRU(hidden + latents, hidden, num_layers=2, batch_first=True)
+        self.head = nn.Linear(hidden + latents, symbols + 1)
+
+    def forward(
+        self, z: Float[Tensor, "n latents"], tokens: Int[Tensor, "n steps"], state: Tensor | None = None
+    ) -> tuple[Float[Tensor, "n steps logits"], Tensor]:
+        """Logits after each of these tokens, and the state to go on from (None: the beginning)."""
+        if state is None:
+            state = self.first_state(z).expand(self.gru.num_layers, -1, -1).contiguous()
+        beside = z[:, None].expand(-1, tokens.shape[1], -1)
+        outputs, last = self.gru(torch.cat([nn.functional.silu(self.embedding(tokens)), beside], -1), state)
+        return self.head(torch.cat([outputs, beside], -1)), last
