@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mvae import likelihoods
 from mvae.data.table import Table
-from mvae.metrics import DEAD_KL, accuracy, coupling_warning, validate
+from mvae.metrics import DEAD_KL, accuracy, coupling_warning, string_accuracy, validate
 from mvae.modality import Modality
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
@@ -200,6 +200,23 @@ def test_active_units_are_the_latents_whose_mean_varies() -> None:
     assert values["active units"] == 1
     values = validate(saying(a=(0, 9.0), b=(1, 9.0)), Table({"a": a, "b": 3 + column(seed=1)}))
     assert values["active units"] == 2
+
+
+@pytest.mark.parametrize(
+    ("true", "written", "right", "symbols", "whole"),
+    [
+        ([1, 2, 3], [1, 2, 3], 3, 3, True),
+        ([1, 2, 9], [1, 2, 3], 2, 2, False),  # too long
+        ([1, 2, 3], [1, 2, 9], 2, 3, False),  # too short
+        ([2, 1, 9], [1, 2, 9], 0, 2, False),
+        ([9, 9, 9], [9, 9, 9], 0, 0, True),
+        ([9, 9, 9], [4, 9, 9], 0, 0, False),
+        ([4, 9, 9], [9, 9, 9], 0, 1, False),
+    ],
+)
+def test_accuracy_of_strings(true: list[int], written: list[int], right: int, symbols: int, whole: bool) -> None:
+    found = string_accuracy(torch.tensor([true]), torch.tensor([written]), stop=9)
+    assert [int(value) for value in found] == [right, symbols, int(whole)]
 
 
 # -- The objective -------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from mvae import runs, sampling
+from mvae.data import multimnist
+from mvae.data.splits import Splits
 from mvae.errors import QueryError
 from mvae.experiments import MODELS
 from mvae.progress import Silent
@@ -107,3 +109,30 @@ def test_every_model_goes_from_training_to_a_picture(model: str, tmp_path: Path)
     given = None if model == "vae" else sampling.parse_given(opened, ("label=5",))
     sampling.sample(opened, given, 4, 0, tmp_path / "sample.png")
     assert size(tmp_path / "sample.png") == (2 * 58 + 2, 2 * 58 + 2)
+
+
+def untrained_multimnist(tmp_path: Path) -> Run:
+    """MultiMNIST's networks, and rows composed of pictures that are not MNIST's."""
+    pictures = torch.arange(40 * 784).remainder(255).to(torch.uint8).reshape(40, 1, 28, 28)
+    part = multimnist.compose(pictures, torch.arange(40) % 10, rows=5, seed=0)
+    splits = Splits("multimnist", part, part, part, written={"string": multimnist.WRITTEN})
+    settings = Settings.of("multimnist", epochs=1)
+    return Run(tmp_path, settings, settings.build().eval(), splits, {})
+
+
+def test_strings_are_given_and_printed_as_text_the_empty_one_too(tmp_path: Path) -> None:
+    run = untrained_multimnist(tmp_path)
+    for text, tokens in (("1773", [1, 7, 7, 3]), ("", [10, 10, 10, 10]), ("0", [0, 10, 10, 10])):
+        given = sampling.parse_given(run, (f"string={text}",))
+        assert given is not None
+        assert given["string"].tolist() == [tokens]
+        path = tmp_path / f"of-{text}.png"
+        assert sampling.sample(run, given, 4, 0, path) == (path, {})
+        assert size(path) == (2 * 52 + 2, 2 * 52 + 2)
+    _, texts = sampling.sample(run, None, 6, 0, tmp_path / "both.png")
+    assert len(texts["string"]) == 6
+    assert all(re.fullmatch(r"\d{0,4}", text) for text in texts["string"])
+    with pytest.raises(
+        QueryError, match=re.escape("--given 'string=17735': string is up to 4 digits, for example 1773")
+    ):
+        sampling.parse_given(run, ("string=17735",))

@@ -11,7 +11,7 @@ import mvae
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.likelihoods import Gaussian
-from mvae.metrics import string_accuracy, validate
+from mvae.metrics import validate
 from mvae.modality import Modality
 from mvae.models.cvae import CVAE
 from mvae.models.mvae import MVAE
@@ -239,23 +239,6 @@ def test_validation_scores_the_true_string_and_counts_what_is_written_freely() -
     assert symbols > right > 0
     assert values["accuracy sound->string"] == pytest.approx(right / symbols)
     assert values["accuracy sound->string whole"] == pytest.approx(whole / len(x))
-
-
-@pytest.mark.parametrize(
-    ("true", "written", "right", "symbols", "whole"),
-    [
-        ([1, 2, 3], [1, 2, 3], 3, 3, True),
-        ([1, 2, 9], [1, 2, 3], 2, 2, False),  # too long
-        ([1, 2, 3], [1, 2, 9], 2, 3, False),  # too short
-        ([2, 1, 9], [1, 2, 9], 0, 2, False),
-        ([9, 9, 9], [9, 9, 9], 0, 0, True),
-        ([9, 9, 9], [4, 9, 9], 0, 0, False),
-        ([4, 9, 9], [9, 9, 9], 0, 1, False),
-    ],
-)
-def test_accuracy_of_strings(true: list[int], written: list[int], right: int, symbols: int, whole: bool) -> None:
-    found = string_accuracy(torch.tensor([true]), torch.tensor([written]), stop=9)
-    assert [int(value) for value in found] == [right, symbols, int(whole)]
 
 
 # -- Refusals ------------------------------------------------------------------------------------------------------

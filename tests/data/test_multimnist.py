@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mvae.data import mnist, multimnist
-from mvae.data.multimnist import MARGIN, PLACES, SIDE, SMALL, STOP, compose
+from mvae.data.multimnist import MARGIN, PLACES, SIDE, SMALL, STOP, WRITTEN, compose
 from mvae.data.splits import Splits
 from mvae.data.table import Table
 
@@ -121,12 +121,12 @@ def test_each_split_is_composed_of_the_same_split_of_mnist(real: Splits) -> None
 
 @pytest.mark.parametrize(("text", "tokens"), [("1773", [1, 7, 7, 3]), ("05", [0, 5, 10, 10]), ("", [10, 10, 10, 10])])
 def test_strings_are_read_and_written_as_their_digits(text: str, tokens: list[int]) -> None:
-    assert multimnist._read(text).tolist() == tokens
-    assert multimnist._read(text).dtype == torch.int64
-    assert multimnist._write(torch.tensor(tokens)) == text
+    assert WRITTEN.read(text).tolist() == tokens
+    assert WRITTEN.read(text).dtype == torch.int64
+    assert WRITTEN.write(torch.tensor(tokens)) == text
 
 
 @pytest.mark.parametrize("text", ["12345", "1 2", "x", "-1", "²"])
 def test_what_is_no_string_of_digits_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="up to 4 digits, for example 1773"):
-        multimnist._read(text)
+        WRITTEN.read(text)
