@@ -209,7 +209,7 @@ def test_a_string_is_learned() -> None:
     data = Table({"string": torch.tensor([[0, 1, 2], [2, 3, 3], [3, 3, 3]])})
     built = MVAE({"string": part}, LATENT)
     optimizer = torch.optim.Adam(built.parameters(), 0.05)
-    for _ in range(60):
+    for _ in range(40):
         optimizer.zero_grad()
         built.loss(data).loss.backward()
         optimizer.step()
