@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mvae.data.digits import load
 from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import RunError
-from mvae.judge import Judge, agreement, judge_for, train_judge
+from mvae.judge import Judge, agreement, judge_for, measure, train_judge
 from mvae.likelihoods import Bernoulli, Categorical
 from mvae.modality import Modality
 from mvae.models.mvae import MVAE
@@ -102,3 +103,19 @@ def test_a_judge_is_kept_and_a_damaged_one_refused(digits: Splits, tmp_path: Pat
 def test_any_square_image_can_be_judged() -> None:
     for side in (8, 28, 50, 64):
         assert Judge(3, side, 4)(torch.zeros(2, 3, side, side)).shape == (2, 4)
+
+
+class Reader(Judge):
+    """Sees in a picture's first row of pixels the class of each place."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 5 * F.one_hot(images[:, 0, 0, :3].long(), 4).float().flatten(1)
+
+
+def test_of_strings_each_place_is_judged() -> None:
+    strings = torch.tensor([[0, 1, 3], [2, 3, 3]])
+    pictures = torch.zeros(2, 1, 8, 8)
+    pictures[:, 0, 0, :3] = strings
+    pictures[1, 0, 0, 2] = 1  # one of six places is misread
+    table = Table({"image": pictures, "string": strings})
+    assert measure(Reader(1, 8, 12), table, "image", "string", Categorical()) == pytest.approx(5 / 6)

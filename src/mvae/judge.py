@@ -67,7 +67,8 @@ def train_judge(
     """
     column = splits.train.columns[image]
     examples = torch.as_tensor(splits.train.columns[target])
-    outputs = int(examples.max()) + 1 if isinstance(likelihood, Categorical) else int(examples[0].numel())
+    classes = int(examples.max()) + 1 if isinstance(likelihood, Categorical) else 1
+    outputs = examples[0].numel() * classes
     generator = torch.Generator().manual_seed(seed)
     steps = -(-len(splits.train) // BATCH)
     epochs = max(EPOCHS, STEPS // steps)
@@ -83,7 +84,9 @@ def train_judge(
                 batch = splits.train.take(rows)
                 images, wanted = _prepared(batch, image, target, likelihood)
                 optimizer.zero_grad()
-                (-likelihood.log_prob(judge(_shifted(images, generator)), wanted).mean()).backward()
+                (
+                    -likelihood.log_prob(_logits(judge, _shifted(images, generator), wanted, likelihood), wanted).mean()
+                ).backward()
                 optimizer.step()
                 schedule.step()
             right = measure(judge, splits.validation, image, target, likelihood)
@@ -101,7 +104,7 @@ def measure(judge: Judge, table: Table, image: str, target: str, likelihood: Lik
     with evaluating(judge):
         for start in range(0, len(table), chunk):
             images, wanted = _prepared(table.take(slice(start, start + chunk)), image, target, likelihood)
-            found = accuracy(likelihood, wanted, judge(images))
+            found = accuracy(likelihood, wanted, _logits(judge, images, wanted, likelihood))
             if found is None:
                 raise QueryError(f"nothing can be judged about {target!r}: it is neither classes nor attributes")
             right += float(found.sum())
@@ -114,7 +117,7 @@ def agreement(
 ) -> float:
     """Share of images E[x | z], z ~ q(z | condition), one for each row of ``conditions``, in which the judge sees it.
 
-    For attributes, the mean share of attributes that agree.
+    For attributes, the mean share of attributes that agree; for strings, of places (the empty ones counted too).
     """
     generator = torch.Generator(model.device).manual_seed(seed)
     likelihood = model.modalities[target].likelihood
@@ -123,7 +126,7 @@ def agreement(
         given = conditions.take(slice(start, start + chunk))
         images = model.generate(given, of=[image], n=1, mean=True, generator=generator)[image][0].cpu()
         wanted = likelihood.prepare(torch.as_tensor(given.columns[target]), torch.float32)
-        found = accuracy(likelihood, wanted, judge(images))
+        found = accuracy(likelihood, wanted, _logits(judge, images, wanted, likelihood))
         if found is None:
             raise QueryError(f"nothing can be judged about {target!r}: it is neither classes nor attributes")
         right += float(found.sum())
@@ -153,6 +156,12 @@ def judge_for(
     outputs = judge.head[-1].out_features
     save_state(path, copied(judge), {"accuracy": right, "shape": [column.shape[1], column.shape[2], outputs]})
     return judge, right
+
+
+def _logits(judge: Judge, images: Tensor, wanted: Tensor, likelihood: Likelihood) -> Tensor:
+    """The judge's outputs; of a string, ``rows length classes``: each place is judged by itself."""
+    logits = judge(images)
+    return logits.reshape(*wanted.shape, -1) if isinstance(likelihood, Categorical) else logits
 
 
 def _prepared(table: Table, image: str, target: str, likelihood: Likelihood) -> tuple[Tensor, Tensor]:
