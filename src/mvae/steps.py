@@ -188,6 +188,7 @@ class _Compiled:
         self.noise = len(terms.names), self.rows, model.latent_dim
         zeros = torch.zeros(self.noise, dtype=model.dtype)
         self.works = False
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
         try:
             with torch.no_grad(), evaluating(model):
                 probe = model.objective(model.prepare(batch), terms, zeros)
@@ -199,6 +200,8 @@ class _Compiled:
             return
         finally:
             model.zero_grad()
+            for name, buffer in model.named_buffers():  # running statistics saw a batch too many
+                buffer.copy_(before[name])
 
     def __call__(self, batch: Table, beta: float | Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The loss, and the sums of its parts."""
