@@ -151,7 +151,7 @@ def train(
             write_json(path, {"format": FORMAT, **asdict(settings), **_circumstances(model.device)})
         history = fit(
             model,
-            splits.train if settings.rows is None else splits.train.take(slice(0, settings.rows)),
+            splits.train if settings.rows is None else splits.train.first(settings.rows),
             epochs=settings.epochs,
             validation=splits.validation,
             anneal_epochs=settings.anneal_epochs,
@@ -257,7 +257,7 @@ def evaluate(
     """
     if rows is not None and rows < 1:
         raise QueryError(f"rows must be at least 1, not {rows}")
-    table = run.splits.test if rows is None else run.splits.test.take(slice(0, rows))
+    table = run.splits.test if rows is None else run.splits.test.first(rows)
     first, *others = table.names
     asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
