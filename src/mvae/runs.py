@@ -1,5 +1,6 @@
 """A run: one experiment trained into a directory, and what can be asked of it afterwards."""
 
+import itertools
 import os
 import platform
 import sys
@@ -22,7 +23,7 @@ from mvae.progress import Reporter
 from mvae.report.results import commit
 from mvae.training import History, check_settings, fit, flushed_denormals
 
-__all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train"]
+__all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train", "written_weights"]
 
 FORMAT = 1
 LATER = {"model": "mvae", "weights": {}, "rows": None}  # settings that the first runs did not write, and what they were
@@ -241,14 +242,19 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run, *, rows: int | None = None, samples: int = 1000, proposal: tuple[str, ...] | None = None, seed: int = 0
+    run: Run,
+    *,
+    rows: int | None = None,
+    samples: int | None = None,
+    proposal: tuple[str, ...] | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Tables 2 and 3 for one run: log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics.
 
     Args:
         run: what `open_run` gave.
         rows: the first so many test rows; default all.
-        samples: importance samples a row.
+        samples: importance samples a row; default the paper's for this dataset (Sec. 5).
         proposal: modalities of q(z | ·) that samples come from; default the first one, as in Table 2.
         seed: of the draws.
 
@@ -261,8 +267,17 @@ def evaluate(
     first, *others = table.names
     asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
-    proposal = proposal or (first,)
-    likelihoods = log_likelihoods(run.model, table, queries, proposal=proposal, samples=samples, seed=seed)
+    proposal, what = proposal or (first,), experiment(run.settings.dataset)
+    samples = what.samples if samples is None else samples
+    likelihoods = log_likelihoods(
+        run.model,
+        table,
+        queries,
+        proposal=proposal,
+        samples=samples,
+        denominator_samples=what.denominator_samples,
+        seed=seed,
+    )
     return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)
 
 
@@ -274,6 +289,20 @@ def _answers(model: MultimodalVAE, of: list[str], given: list[str]) -> bool:
     except QueryError:
         return False
     return True
+
+
+def written_weights(model: MultimodalVAE) -> str:
+    """λ of every modality in words; neighbours of equal weight together.
+
+    >>> written_weights(Settings.of("celeba19").build())
+    'image 1, Bald … Wearing_Hat (18 modalities) 50'
+    """
+    parts = []
+    for weight, group in itertools.groupby(zip(model.names, model.weights, strict=True), key=lambda pair: pair[1]):
+        names = [name for name, _ in group]
+        listed = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)} modalities)"
+        parts.append(f"{listed} {weight:g}")
+    return ", ".join(parts)
 
 
 def parse_weights(texts: tuple[str, ...]) -> dict[str, float]:
