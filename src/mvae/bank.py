@@ -1,8 +1,9 @@
 """Banks: modalities whose networks have the same shape, run as one batched call.
 
-Eighteen attributes with a perceptron each are eighteen small matrix products a layer, or one batched product. The
-modalities keep their own networks and parameters (checkpoints, optimisers and other models see nothing of it); for a
-call a bank stacks them. Values, gradients and running statistics are those of one network after the other.
+Eighteen attributes with a perceptron each are eighteen small matrix products a layer, or one batched product; a yes or
+no is encoded on these two values, not on every row; latents are gathered once for all. The modalities keep their own
+networks and parameters (checkpoints, optimisers and other models see nothing of it); for a call a bank stacks them.
+Values, gradients and running statistics are those of one network after the other.
 
 **Batch norm.** A network's batch is exactly the rows that it is asked for: of an encoder, the rows that some term gives
 it in; of a decoder, the (term, row) pairs scored on it, all terms together. In a bank whatever else is computed weighs
@@ -11,6 +12,7 @@ normalised by the running statistics, which stay as they are (as in `mvae.modali
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -18,11 +20,13 @@ from torch import Tensor, nn
 
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Bernoulli, Categorical
-from mvae.modality import Modality
+from mvae.modality import Modality, evaluating, run
 
 __all__ = ["banks_of_decoders", "banks_of_encoders", "encode", "log_prob", "run_bank"]
 
 ELEMENTWISE = (nn.SiLU, nn.ReLU, nn.GELU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Identity)
+
+CACHED = 2**16  # values of a layer, of all networks of one call, that stay in a CPU's cache
 
 
 def banks_of_encoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
@@ -94,7 +98,22 @@ def _layer_key(layer: nn.Module) -> Hashable:
 def run_bank(
     networks: Sequence[nn.Module], x: Float[Tensor, "members rows inputs"], weight: Float[Tensor, "members rows"]
 ) -> Float[Tensor, "members rows outputs"]:
-    """Each network on its own rows. ``weight``: how many rows of a network's batch each row stands for (0: none)."""
+    """Each network on its own rows. ``weight``: how many rows of a network's batch each row stands for (0: none).
+
+    A GPU takes all networks at once. A CPU takes as many as its cache holds the activations of: more of them would send
+    every layer through memory, and be slower than one network after the other.
+    """
+    if x.is_cuda:
+        return _at_once(networks, x, weight)
+    widest = max((p.shape[0] for p in networks[0].parameters()), default=1)
+    size = max(1, CACHED // (widest * x.shape[1]))
+    parts = zip(range(0, len(networks), size), x.split(size), weight.split(size), strict=True)
+    return torch.cat([_at_once(networks[first : first + len(own)], own, times) for first, own, times in parts])
+
+
+def _at_once(networks: Sequence[nn.Module], x: Tensor, weight: Tensor) -> Tensor:
+    if len(networks) == 1 and not x.is_cuda and weight.max() <= 1:  # no row stands for several: PyTorch's own layers
+        return _alone(networks[0], x[0], weight[0] > 0)[None]
     for layers in zip(*(_layers(network) or [] for network in networks), strict=True):
         first = layers[0]
         if isinstance(first, nn.Linear):
@@ -105,6 +124,16 @@ def run_bank(
         elif not isinstance(first, nn.Flatten):  # rows are flat already
             x = first(x)
     return x
+
+
+def _alone(network: nn.Module, x: Float[Tensor, "rows inputs"], here: Bool[Tensor, "rows"]) -> Tensor:
+    """One network on the rows that are here; zeros elsewhere."""
+    if here.all():
+        return run(network, x)
+    row = here.nonzero().flatten()
+    with evaluating(network) if not len(row) else nullcontext():  # of no row: only the shape
+        some = run(network, x[row])
+    return some.new_zeros(len(x), some.shape[1]).index_copy(0, row, some)
 
 
 def _stacked(layers: Sequence[nn.Module], name: str) -> Tensor:

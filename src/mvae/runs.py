@@ -21,7 +21,7 @@ from mvae.metrics import validate
 from mvae.models.base import MultimodalVAE
 from mvae.progress import Reporter
 from mvae.report.results import commit
-from mvae.training import History, check_settings, fit, flushed_denormals
+from mvae.training import History, check_settings, fit, flushed_denormals, keep_freed_memory
 
 __all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train", "written_weights"]
 
@@ -145,6 +145,7 @@ def train(
         settings = _same_settings(run_dir, settings)
     elif path.exists():
         raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
+    keep_freed_memory()
     with flushed_denormals():  # from the start: worker threads inherit it when they begin
         splits = experiment(settings.dataset).load(data_dir)
         model = settings.build().to(device_named(device))

@@ -34,8 +34,7 @@ RECIPES = ("paper", "coupled")
 
 
 EXPERIMENTS = {
-    e.name: e
-    for e in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTIMNIST, CELEBA, CELEBA19, FACES, FACES19)
+    e.name: e for e in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTIMNIST, CELEBA, CELEBA19, FACES, FACES19)
 }
 
 # Each model's own arguments besides modalities and latent_dim.

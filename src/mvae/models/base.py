@@ -4,6 +4,7 @@ A model is a class that says which posterior belongs to a subset (``combine``) a
 (``terms``); everything else, from training to the estimators, is written once, against this interface.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
@@ -21,6 +22,8 @@ from mvae.modality import Modality, evaluating
 from mvae.subsets import Terms, mvae_terms
 
 __all__ = ["MultimodalVAE", "evaluating"]
+
+CHECKED = 2**22  # values of a column looked at together: data larger than memory is looked at too
 
 
 class MultimodalVAE(nn.Module):
@@ -291,8 +294,9 @@ class MultimodalVAE(nn.Module):
                 continue
             here = table.present[:, table.names.index(name)]
             brightest = 0
-            for start in range(0, len(table), chunk):
-                rows = here[start : start + chunk].nonzero().flatten() + start
+            at_once = max(1, min(chunk, CHECKED // max(1, math.prod(table.columns[name].shape[1:]))))
+            for start in range(0, len(table), at_once):
+                rows = here[start : start + at_once].nonzero().flatten() + start
                 if not len(rows):
                     continue
                 part = cast("Tensor", table.select_rows(name, rows)).to(self.device)
