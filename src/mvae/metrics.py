@@ -66,19 +66,14 @@ def string_accuracy(
 def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str, float]:
     """The validation objective and every instrument, in one pass; the same noise each time.
 
-        Returns:
-            `objective`: Σ terms of −ELBO with β = 1, full and singles, the training λ (nats a row; lower is better),
-            by which a model is selected; `objective/unweighted`: the same with λ = 1; `reconstruction/NAME`,
-            `kl/full`, `kl/NAME`; for rows that have everything: `coupling`, `coupling/share`, and `log p A->B`,
-    <<<<<<< HEAD
-            `accuracy A->B`: modality B predicted from the mean of q(z|A); `active units`, and `active units/NAME`.
-            (Of a string log p is the true one's, and accuracy that of the one written freely: of its symbols, and
-            `accuracy A->B whole`.)
-    =======
-            `accuracy A->B`: modality B predicted from the mean of q(z|A) (of more than 8 modalities, A is the first only);
-            `active units`, and `active units/NAME`.
-    >>>>>>> d295ae8 (A bank on a CPU takes no more networks at once than its cache holds; benchmarks/modalities.py)
-            (A model without a posterior given everything has no coupling, and active units of single modalities only.)
+    Returns:
+        `objective`: Σ terms of −ELBO with β = 1, full and singles, the training λ (nats a row; lower is better),
+        by which a model is selected; `objective/unweighted`: the same with λ = 1; `reconstruction/NAME`,
+        `kl/full`, `kl/NAME`; for rows that have everything: `coupling`, `coupling/share`, and `log p A->B`,
+        `accuracy A->B`: modality B predicted from the mean of q(z|A); `active units`, and `active units/NAME`.
+        (Of more than 8 modalities only the first predicts others. Of a string log p is the true one's, and accuracy
+        that of the one written freely: of its symbols, and `accuracy A->B whole`. A model without a posterior given
+        everything has no coupling, and active units of single modalities only.)
     """
     device = model.device
     widest = max(math.prod(column.shape[1:]) for column in table.columns.values())

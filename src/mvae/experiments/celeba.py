@@ -98,14 +98,18 @@ def _apart(name: str, load: Callable[..., Splits], summary: str, **budget: Any) 
 
 
 CELEBA = _together(
-    "celeba", celeba.load, "CelebA, 64×64, with 18 attributes (App. A)", laptop_epochs=20, laptop_rows=4_000
+    "celeba", celeba.load, "CelebA, 64×64, with 18 attributes (App. A)", laptop_epochs=20, laptop_rows=2_500
 )
-FACES = _together("faces", faces.load, "drawn faces with CelebA's attributes: no download", laptop_epochs=20)
+FACES = _together(
+    "faces", faces.load, "drawn faces with CelebA's attributes: no download", laptop_epochs=20, laptop_rows=2_500
+)
 CELEBA19 = _apart(
     "celeba19",
     celeba.load_separated,
     "CelebA with every attribute a modality of its own (MVAE19)",
     laptop_epochs=20,
-    laptop_rows=4_000,
+    laptop_rows=2_000,
 )
-FACES19 = _apart("faces19", faces.load_separated, "drawn faces as 19 modalities: no download", laptop_epochs=20)
+FACES19 = _apart(
+    "faces19", faces.load_separated, "drawn faces as 19 modalities: no download", laptop_epochs=20, laptop_rows=2_000
+)
