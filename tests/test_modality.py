@@ -8,7 +8,7 @@ from torch import Tensor, distributions, nn
 
 from mvae import likelihoods
 from mvae.errors import DataError, SettingsError
-from mvae.modality import Modality, evaluating
+from mvae.modality import Modality, evaluating, run
 from mvae.networks.mlp import ImageDecoder, mlp
 
 LATENT = 3
@@ -212,3 +212,43 @@ def test_evaluating_gives_every_part_its_own_mode_back_also_after_an_error() -> 
     with pytest.raises(KeyError):
         fail()
     assert [module.training for module in network.modules()] == before
+
+
+# -- Batch norm --------------------------------------------------------------------------------------------------
+
+
+def normed(image: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    if image:
+        return nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2))
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.SiLU(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("of_images", [False, True])
+def test_a_batch_of_one_row_is_normalised_by_running_statistics_which_stay(of_images: bool) -> None:
+    network, x = normed(of_images), torch.randn(5, 1, 3, 3) if of_images else torch.randn(5, 3)
+    network(x)  # running statistics other than the initial ones
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    alone = run(network, x[:1])
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(module.training for module in network.modules())
+    alone.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    with evaluating(network):
+        torch.testing.assert_close(alone, network(x[:1]))
+
+
+def test_a_batch_of_two_rows_is_normalised_by_its_own_moments() -> None:
+    network, x = normed(), torch.randn(2, 3)
+    twin = normed()
+    torch.testing.assert_close(run(network, x), twin(x))
+    assert torch.equal(network[1].running_mean, twin[1].running_mean)  # pyright: ignore[reportArgumentType]
+    assert network[1].num_batches_tracked == 1
+
+
+def test_one_row_leaves_a_norm_that_was_frozen_frozen() -> None:
+    network = normed()
+    network[1].eval()
+    run(network, torch.randn(1, 3))
+    assert not network[1].training
+    assert network[0].training

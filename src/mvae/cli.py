@@ -83,7 +83,8 @@ def train(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist, multimnist) and show what was learned.
+    """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist, multimnist, celeba, celeba19, faces, faces19) and
+    show what was learned.
 
     \b
     Example:  mvae train digits
@@ -119,7 +120,7 @@ def train(
     if history.interrupted:
         click.echo(f"stopped in epoch {len(history.epochs) + 1}; go on with the same command and --resume", err=True)
         sys.exit(1)
-    evaluation = runs.evaluate(run, rows=500, samples=1000)
+    evaluation = runs.evaluate(run, rows=500)
     picture = sampling.each_shown(run, 12, seed, run_dir / "samples.png")
     if as_json:
         _print_json(
@@ -135,14 +136,14 @@ def train(
 @cli.command()
 @RUN
 @click.option("--rows", type=int, help="The first so many test rows.  [default: all]")
-@click.option("--samples", default=1000, show_default=True, help="Importance samples a row.")
+@click.option("--samples", type=int, help="Importance samples a row.  [default: the paper's, 1000 or 100]")
 @click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the image]")
 @click.option("--record", type=click.Path(path_type=Path), help="Add the numbers to the results files in this folder.")
 @_common(DATA_DIR, SEED, DEVICE, JSON)
 def evaluate(
     run: Path,
     rows: int | None,
-    samples: int,
+    samples: int | None,
     proposal: tuple[str, ...],
     record: Path | None,
     data_dir: Path | None,
@@ -284,7 +285,7 @@ def info(run: Path, seed: int, device: str | None, as_json: bool) -> None:
     \b
     Example:  mvae info runs/mnist
     """
-    from mvae import checkpoint
+    from mvae import checkpoint, runs
 
     settings = checkpoint.read_json(run / checkpoint.SETTINGS)
     saved = (run / checkpoint.CHECKPOINT).exists()
@@ -296,6 +297,7 @@ def info(run: Path, seed: int, device: str | None, as_json: bool) -> None:
     shown = {k: progress[k] for k in ("epoch", "best_epoch", "seconds")} if saved else {"checkpoint": "none yet"}
     for name, value in (settings | shown).items():
         click.echo(f"{name:16} {value}")
+    click.echo(f"{'λ':16} {runs.written_weights(runs.read_settings(run).build())}")
     for name, value in (rows[-1] if rows else {}).items():
         click.echo(f"  {name:40} {value:.4g}")
 
@@ -324,6 +326,8 @@ def _show(run: "Run", evaluation: "Evaluation") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from mvae.runs import written_weights
+
     table = Table(
         title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
         title_justify="left",
@@ -336,11 +340,12 @@ def _show(run: "Run", evaluation: "Evaluation") -> None:
         table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{ess:.0f}", f"{k:.2f}")
     console = Console(highlight=False)
     console.print(table)
-    legend = ", ".join(f"x{i + 1} = {name}" for i, name in enumerate(run.model.names))
-    console.print(legend)
+    first, *others = run.model.names
+    console.print(f"x1 = {first}" + (f", x2 = {' and '.join(others)}" if others else ""))
+    console.print(f"λ: {written_weights(run.model)}")
     if (gap := evaluation.label_gap()) is not None:
-        labels = "  (log 1/10 = −2.30 for ten equal labels)" if "label" in run.model.names else ""
-        console.print(f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}{labels}")
+        hint = "  (log 1/10 = −2.30 for ten equal labels)" if others == ["label"] else ""
+        console.print(f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}{hint}")
     for name, value in evaluation.instruments.items():
         if name.startswith(("accuracy", "coupling", "active units")):
             console.print(f"{name:28} {value:.3f}")

@@ -8,6 +8,7 @@ with one reparameterised sample of z. A row's terms are summed, and the loss is 
 modality is encoded once for each row that has it; each decoder runs only on the (term, row) pairs scored on it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mvae import bank
 from mvae.modality import Modality
 from mvae.subsets import Terms
 
 if TYPE_CHECKING:
     from mvae.models.base import MultimodalVAE
 
-__all__ = ["Objective", "objective", "score"]
+__all__ = ["Objective", "objective", "score", "scores"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +84,7 @@ def objective(
     posterior = model.posteriors(x, terms)
     z = posterior.rsample(noise)
     kl = posterior.kl_to_prior()
-    log_prob = [
-        score(modality, x.get(name), z, terms, i, context)
-        for i, (name, modality) in enumerate(model.modalities.items())
-    ]
+    log_prob = scores(model.modalities, x, z, terms, context)
     placed = terms.placed(noise.device)
     own = placed.likelihood_weight  # λ of each term and modality, where it is not the modality's own
     bound = -beta * kl
@@ -95,7 +94,28 @@ def objective(
     penalty = model.penalty(posterior, placed, beta)
     if penalty is not None:
         loss = loss + penalty.mean()
-    return Objective(loss, torch.stack(log_prob), kl, terms, model.names)
+    return Objective(loss, log_prob, kl, terms, model.names)
+
+
+def scores(
+    modalities: Mapping[str, Modality],
+    x: Mapping[str, Tensor],
+    z: Float[Tensor, "terms rows latent"],
+    terms: Terms,
+    context: Float[Tensor, "rows features"] | None = None,
+) -> Float[Tensor, "modalities terms rows"]:
+    """log p(x_i | z) of every modality where a term scores it, zero elsewhere; decoders of one shape as one call."""
+    place = {name: i for i, name in enumerate(modalities)}
+    found: dict[str, Tensor] = {}
+    if context is None and not terms.masked:
+        for names in bank.banks_of_decoders(modalities, x):
+            members, columns = [modalities[name] for name in names], [x[name] for name in names]
+            own = bank.log_prob(members, columns, z, terms.of[:, :, [place[name] for name in names]])
+            found |= zip(names, own, strict=True)
+    for name, i in place.items():
+        if name not in found:
+            found[name] = score(modalities[name], x.get(name), z, terms, i, context)
+    return torch.stack([found[name] for name in modalities])
 
 
 def score(

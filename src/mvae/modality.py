@@ -1,18 +1,20 @@
 """Modality: one kind of observation, with its encoder q̃(z | x), its decoder and its likelihood p(x | z)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Likelihood
 
-__all__ = ["Modality", "evaluating"]
+__all__ = ["Modality", "evaluating", "run"]
 
 
 class Modality(nn.Module):
@@ -53,7 +55,7 @@ class Modality(nn.Module):
         self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
     ) -> tuple[Tensor, Tensor]:
         """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
-        output = self.encoder(x) if context is None else self.encoder(x, context)
+        output = run(self.encoder, x) if context is None else run(self.encoder, x, context)
         mean, raw = output if isinstance(output, tuple) else output.chunk(2, dim=-1)
         return mean, raw
 
@@ -68,9 +70,9 @@ class Modality(nn.Module):
         """
         flat = z.reshape(-1, z.shape[-1]).to(self.dtype)
         if context is None:
-            params = self.decoder(flat)
+            params = run(self.decoder, flat)
         else:
-            params = self.decoder(flat, context.to(self.dtype).expand(*z.shape[:-1], -1).reshape(len(flat), -1))
+            params = run(self.decoder, flat, context.to(self.dtype).expand(*z.shape[:-1], -1).reshape(len(flat), -1))
         return params.to(torch.promote_types(params.dtype, torch.float32))
 
     def log_prob(
@@ -148,6 +150,25 @@ class Modality(nn.Module):
                 f"a mean and a log-variance of {latent_dim} latents each are needed"
             )
         return bad, possible
+
+
+def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) -> Any:
+    """A network on a batch. Where that is a single row, batch norms have no variance to go by.
+
+    They then normalise by their running statistics, and leave these as they are. (PyTorch would raise an error, or take
+    the spread over the pixels of one image for that over images.)
+    """
+    rows = x if isinstance(x, Tensor) else next(iter(x.values()))
+    if not network.training or len(rows) != 1:
+        return network(x, *context)
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training and m.running_mean is not None]
+    for norm in norms:
+        norm.training = False
+    try:
+        return network(x, *context)
+    finally:
+        for norm in norms:
+            norm.training = True
 
 
 @contextmanager

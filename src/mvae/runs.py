@@ -1,5 +1,6 @@
 """A run: one experiment trained into a directory, and what can be asked of it afterwards."""
 
+import itertools
 import os
 import platform
 import sys
@@ -20,9 +21,9 @@ from mvae.metrics import validate
 from mvae.models.base import MultimodalVAE
 from mvae.progress import Reporter
 from mvae.report.results import commit
-from mvae.training import History, check_settings, fit, flushed_denormals
+from mvae.training import History, check_settings, fit, flushed_denormals, keep_freed_memory
 
-__all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train"]
+__all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train", "written_weights"]
 
 FORMAT = 1
 LATER = {"model": "mvae", "weights": {}, "rows": None}  # settings that the first runs did not write, and what they were
@@ -144,6 +145,7 @@ def train(
         settings = _same_settings(run_dir, settings)
     elif path.exists():
         raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
+    keep_freed_memory()
     with flushed_denormals():  # from the start: worker threads inherit it when they begin
         splits = experiment(settings.dataset).load(data_dir)
         model = settings.build().to(device_named(device))
@@ -151,7 +153,7 @@ def train(
             write_json(path, {"format": FORMAT, **asdict(settings), **_circumstances(model.device)})
         history = fit(
             model,
-            splits.train if settings.rows is None else splits.train.take(slice(0, settings.rows)),
+            splits.train if settings.rows is None else splits.train.first(settings.rows),
             epochs=settings.epochs,
             validation=splits.validation,
             anneal_epochs=settings.anneal_epochs,
@@ -241,14 +243,19 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run, *, rows: int | None = None, samples: int = 1000, proposal: tuple[str, ...] | None = None, seed: int = 0
+    run: Run,
+    *,
+    rows: int | None = None,
+    samples: int | None = None,
+    proposal: tuple[str, ...] | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Tables 2 and 3 for one run: log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics.
 
     Args:
         run: what `open_run` gave.
         rows: the first so many test rows; default all.
-        samples: importance samples a row.
+        samples: importance samples a row; default the paper's for this dataset (Sec. 5).
         proposal: modalities of q(z | ·) that samples come from; default the first one, as in Table 2.
         seed: of the draws.
 
@@ -257,12 +264,21 @@ def evaluate(
     """
     if rows is not None and rows < 1:
         raise QueryError(f"rows must be at least 1, not {rows}")
-    table = run.splits.test if rows is None else run.splits.test.take(slice(0, rows))
+    table = run.splits.test if rows is None else run.splits.test.first(rows)
     first, *others = table.names
     asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
-    proposal = proposal or (first,)
-    likelihoods = log_likelihoods(run.model, table, queries, proposal=proposal, samples=samples, seed=seed)
+    proposal, what = proposal or (first,), experiment(run.settings.dataset)
+    samples = what.samples if samples is None else samples
+    likelihoods = log_likelihoods(
+        run.model,
+        table,
+        queries,
+        proposal=proposal,
+        samples=samples,
+        denominator_samples=what.denominator_samples,
+        seed=seed,
+    )
     return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)
 
 
@@ -274,6 +290,20 @@ def _answers(model: MultimodalVAE, of: list[str], given: list[str]) -> bool:
     except QueryError:
         return False
     return True
+
+
+def written_weights(model: MultimodalVAE) -> str:
+    """λ of every modality in words; neighbours of equal weight together.
+
+    >>> written_weights(Settings.of("celeba19").build())
+    'image 1, Bald … Wearing_Hat (18 modalities) 50'
+    """
+    parts = []
+    for weight, group in itertools.groupby(zip(model.names, model.weights, strict=True), key=lambda pair: pair[1]):
+        names = [name for name, _ in group]
+        listed = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)} modalities)"
+        parts.append(f"{listed} {weight:g}")
+    return ", ".join(parts)
 
 
 def parse_weights(texts: tuple[str, ...]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from mvae.errors import DataError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["cache_directory", "decompressed_sha256", "fetch"]
+__all__ = ["cache_directory", "decompressed_sha256", "fetch", "one_process_at_a_time", "writing"]
 
 CHUNK = 1 << 18
 
@@ -27,20 +27,20 @@ class _MirrorFailed(Exception):
 
 
 def cache_directory() -> Path:
-    """Where downloads are kept: ``$XDG_CACHE_HOME/mvae``, or ``~/.cache/mvae``.
+    """Where downloads and decoded images are kept: ``$MVAE_CACHE``, ``$XDG_CACHE_HOME/mvae``, or ``~/.cache/mvae``.
 
     Raises:
-        DataError: no home directory is known, and ``XDG_CACHE_HOME`` does not say where else.
+        DataError: no home directory is known, and neither variable says where else.
     """
+    if own := os.environ.get("MVAE_CACHE"):
+        return Path(own).expanduser()
     named = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(named):  # the XDG specification: relative paths are to be ignored
         return Path(named) / "mvae"
     try:
         return Path.home() / ".cache" / "mvae"
     except RuntimeError:
-        raise DataError(
-            "no home directory to keep downloads in: set XDG_CACHE_HOME to a directory (an absolute path)"
-        ) from None
+        raise DataError("no home directory to keep downloads in: set MVAE_CACHE to a directory") from None
 
 
 def decompressed_sha256(path: str | PathLike[str]) -> str:
@@ -84,10 +84,10 @@ def fetch(
     """
     directory = Path(directory)
     target, part = directory / name, directory / f"{name}.part"
-    with _disk(directory):
+    with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
     reasons = []
-    with _one_process_at_a_time(directory):
+    with one_process_at_a_time(directory):
         if target.exists():
             return target
         for mirror in mirrors:
@@ -98,7 +98,7 @@ def fetch(
             except _MirrorFailed as failure:
                 reasons.append(f"{url}: {failure}")
             else:
-                with _disk(target):
+                with writing(target):
                     os.replace(part, target)
                 return target
     files = ", ".join(needed or [name])
@@ -113,19 +113,19 @@ def _download_verified(url: str, part: Path, sha256: str, timeout: float) -> Non
     problem = _problem(part, sha256)
     if problem and resumed:
         # The first half may be another mirror's, or damaged: only a download of the whole judges this mirror.
-        with _disk(part):
+        with writing(part):
             part.unlink()
         _download(url, part, timeout)
         problem = _problem(part, sha256)
     if problem:
-        with _disk(part):
+        with writing(part):
             part.unlink()
         raise _MirrorFailed(problem)
 
 
 def _download(url: str, part: Path, timeout: float) -> bool:
     """Bring ``part`` to its full length; True if that kept bytes of an earlier download."""
-    with _disk(part):
+    with writing(part):
         have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "mvae"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
@@ -140,11 +140,11 @@ def _download(url: str, part: Path, timeout: float) -> bool:
     with response:
         resumed = bool(have) and response.status == 206  # a server that ignores Range sends 200 and the whole
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            with _disk(part):
+            with writing(part):
                 part.unlink()  # or every later attempt would ask for the same range
             raise _MirrorFailed("it sent another range than the one asked for")
         received = 0
-        with _disk(part), part.open("ab" if resumed else "wb") as file:
+        with writing(part), part.open("ab" if resumed else "wb") as file:
             while chunk := _read(response):
                 file.write(chunk)
                 received += len(chunk)
@@ -170,7 +170,7 @@ def _reason(error: Exception) -> str:
 
 def _problem(part: Path, sha256: str) -> str | None:
     """What is wrong with a finished download, if anything."""
-    with _disk(part):
+    with writing(part):
         try:
             found = decompressed_sha256(part)
         except GZIP_ERRORS:
@@ -179,30 +179,38 @@ def _problem(part: Path, sha256: str) -> str | None:
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    """Turn the disk's errors (full, read-only, no directory) into one line that says what to do."""
+def writing(path: Path) -> Iterator[None]:
+    """Turn the disk's errors (full, read-only, no directory) into one line that says what to do.
+
+    Raises:
+        DataError: in the place of any OSError.
+    """
     try:
         yield
     except OSError as error:
         raise DataError(
             f"cannot write {path} ({error.strerror or error}): make room or make it writable, or name another "
-            "directory for downloads in XDG_CACHE_HOME"
+            "directory for downloads and decoded data in MVAE_CACHE"
         ) from None
 
 
 @contextmanager
-def _one_process_at_a_time(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock: runs started side by side would spoil each other's ``.part``."""
+def one_process_at_a_time(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock: runs started side by side would spoil each other's ``.part``.
+
+    Raises:
+        DataError: the directory cannot be opened.
+    """
     if sys.platform == "win32":
         yield
         return
-    with _disk(directory):
+    with writing(directory):
         handle = os.open(directory, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"mvae: waiting for another download to {directory}", file=sys.stderr)
+            print(f"mvae: waiting for another process that writes to {directory}", file=sys.stderr)
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
             pass  # some network file systems have no locks; the SHA-256 still stands guard

@@ -8,6 +8,7 @@ import torch
 
 from mvae.errors import SettingsError
 from mvae.experiments.base import Experiment
+from mvae.experiments.celeba import CELEBA, CELEBA19, FACES, FACES19
 from mvae.experiments.labelled_images import BINARY_MNIST, DIGITS, FASHION_MNIST, MNIST
 from mvae.experiments.multimnist import MULTIMNIST
 from mvae.modality import Modality
@@ -32,7 +33,9 @@ T = TypeVar("T")
 RECIPES = ("paper", "coupled")
 
 
-EXPERIMENTS = {e.name: e for e in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTIMNIST)}
+EXPERIMENTS = {
+    e.name: e for e in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTIMNIST, CELEBA, CELEBA19, FACES, FACES19)
+}
 
 # Each model's own arguments besides modalities and latent_dim.
 _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {

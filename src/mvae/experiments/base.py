@@ -30,6 +30,8 @@ class Experiment:
         joint_encoder: the encoder of all modalities together (JMVAE), where the paper has one.
         cross_from: modalities whose posterior explains the others in the recipe `coupled` (see `mvae.models.mvae`).
         random_subsets: k of Eq. 5.
+        samples, denominator_samples: importance samples a row, and draws for the denominator (None: as many as
+            `mvae.estimators.log_likelihood` chooses), of Sec. 5.
         laptop_epochs, laptop_rows: what `mvae reproduce --budget laptop` spends (rows: None for all training rows).
     """
 
@@ -47,5 +49,7 @@ class Experiment:
     joint_encoder: Callable[[int], nn.Module] | None = None
     cross_from: tuple[str, ...] = ("image",)
     random_subsets: int = 0
+    samples: int = 1000
+    denominator_samples: int | None = None
     laptop_epochs: int = 60
     laptop_rows: int | None = None

@@ -4,6 +4,7 @@ A model is a class that says which posterior belongs to a subset (``combine``) a
 (``terms``); everything else, from training to the estimators, is written once, against this interface.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mvae import bank
 from mvae.data.table import Column, Table
 from mvae.elbo import Objective, objective
 from mvae.errors import DataError, QueryError, SettingsError
@@ -20,6 +22,8 @@ from mvae.modality import Modality, evaluating
 from mvae.subsets import Terms, mvae_terms
 
 __all__ = ["MultimodalVAE", "evaluating"]
+
+CHECKED = 2**22  # values of a column looked at together: data larger than memory is looked at too
 
 
 class MultimodalVAE(nn.Module):
@@ -117,7 +121,11 @@ class MultimodalVAE(nn.Module):
 
     def expert(self, name: str, x: Tensor) -> Gaussian:
         """The expert of one modality for rows that have it, ``rows latent``."""
-        return self.modalities[name].encode(x)
+        return self.as_expert(*self.modalities[name].expert_parameters(x))
+
+    def as_expert(self, mean: Float[Tensor, "*rows latent"], raw: Float[Tensor, "*rows latent"]) -> Gaussian:
+        """An encoder's two outputs as an expert: by default mean and log-variance."""
+        return Gaussian.from_mean_log_var(mean, raw)
 
     def experts(
         self, x: Mapping[str, Tensor], terms: Terms, expert_of: Callable[[str, Tensor], Gaussian] | None = None
@@ -125,14 +133,23 @@ class MultimodalVAE(nn.Module):
         """One expert a modality, ``modalities rows latent``: zeros (no knowledge) in rows that no term gives.
 
         Each modality is encoded once (by `expert`, or by another encoder of the model), and only for the rows that some
-        term gives it in.
+        term gives it in; modalities with encoders of one shape as one call (`mvae.bank`).
         """
         encode = expert_of or self.expert
         needed = terms.given.any(0)  # rows modalities, or 1 modalities
         zeros = torch.zeros(len(next(iter(x.values()))), self.latent_dim, device=self.device, dtype=self.dtype)
         experts = [Gaussian(zeros, zeros)] * len(self.names)
+        together: set[str] = set()
+        if expert_of is None and not terms.masked:
+            for names in bank.banks_of_encoders(self.modalities, x):
+                place = [self.names.index(name) for name in names]
+                members, columns = [self.modalities[name] for name in names], [x[name] for name in names]
+                found = bank.encode(members, columns, needed[:, place].T.to(self.device), self.as_expert)
+                for j, i in enumerate(place):
+                    experts[i] = found[j]
+                together |= set(names)
         for i, name in enumerate(self.names):
-            if name in x:
+            if name in x and name not in together:
                 if terms.shared_given is not None:
                     experts[i] = encode(name, x[name]) if any(terms.shared_given[i]) else experts[i]
                     continue
@@ -277,8 +294,9 @@ class MultimodalVAE(nn.Module):
                 continue
             here = table.present[:, table.names.index(name)]
             brightest = 0
-            for start in range(0, len(table), chunk):
-                rows = here[start : start + chunk].nonzero().flatten() + start
+            at_once = max(1, min(chunk, CHECKED // max(1, math.prod(table.columns[name].shape[1:]))))
+            for start in range(0, len(table), at_once):
+                rows = here[start : start + at_once].nonzero().flatten() + start
                 if not len(rows):
                     continue
                 part = cast("Tensor", table.select_rows(name, rows)).to(self.device)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mvae.errors import QueryError, SettingsError
 from mvae.gaussian import Gaussian, kl_divergence, one_expert
-from mvae.modality import Modality
+from mvae.modality import Modality, run
 from mvae.models.base import MultimodalVAE
 from mvae.subsets import Terms, full, singles
 
@@ -82,7 +82,7 @@ class JMVAE(MultimodalVAE):
     def _joint(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """q(z | all), ``rows latent``, encoded only for rows that need it."""
         needed = terms.given.all(-1).any(0)
-        return self.encoded(x, needed, terms.masked, lambda x: _gaussian(self.joint_encoder(x)))
+        return self.encoded(x, needed, terms.masked, lambda x: _gaussian(run(self.joint_encoder, x)))
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """α Σ_i KL(q(z | all) ‖ q(z | x_i)), for complete rows."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvae.elbo import Objective, score
+from mvae.elbo import Objective, scores
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, one_expert
 from mvae.modality import Modality
@@ -78,7 +78,7 @@ class MMVAE(MultimodalVAE):
         divergence = self._log_mixture(experts, z, placed) - Gaussian.standard(
             self.latent_dim, device=z.device
         ).log_prob(z)
-        log_prob = torch.stack([score(m, x.get(n), z, terms, i) for i, (n, m) in enumerate(self.modalities.items())])
+        log_prob = scores(self.modalities, x, z, terms)
         log_w = -beta * divergence
         for i, weight in enumerate(self.weights):
             log_w = log_w + weight * log_prob[i]

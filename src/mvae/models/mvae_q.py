@@ -30,10 +30,10 @@ class MVAEQ(MVAE):
         if len(self.names) < 2:
             raise SettingsError("MVAE-Q divides by N−1 priors and needs at least two modalities")
 
-    def expert(self, name: str, x: Tensor) -> Gaussian:
+    def as_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:
         """q(z | x_i) / p(z) by natural parameters."""
         n = len(self.names)
-        mean, raw = (part.to(self.dtype) for part in self.modalities[name].expert_parameters(x))
+        mean, raw = mean.to(self.dtype), raw.to(self.dtype)
         variance = n / (n - 1) * torch.sigmoid(raw.clamp(-MAX_RAW, MAX_RAW))
         posterior = Gaussian(variance.reciprocal(), mean / variance)
         prior = Gaussian(torch.ones_like(mean), torch.zeros_like(mean))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, one_expert, product
-from mvae.modality import Modality
+from mvae.modality import Modality, run
 from mvae.models.base import MultimodalVAE
 from mvae.subsets import Terms, full, singles
 
@@ -65,7 +65,7 @@ class TELBO(MultimodalVAE):
         )
 
     def _unimodal_expert(self, name: str, x: Tensor) -> Gaussian:
-        output = self.unimodal[name](x)
+        output = run(self.unimodal[name], x)
         return Gaussian.from_mean_log_var(*(output if isinstance(output, tuple) else output.chunk(2, dim=-1)))
 
 

@@ -14,13 +14,15 @@ def _tables() -> dict[str, Any]:
 
 
 def published(table: str, model: str, dataset: str, metric: str | None = None) -> float | int | None:
-    """The printed value, None where the paper has none.
+    """The printed value, None where the paper has none. CelebA with 19 modalities is printed as a model, MVAE19.
 
     >>> published("table2", "mvae", "mnist", "log p(x1)")
     -90.619
     >>> published("table1", "mvae", "mnist")
     1063680
     """
+    if dataset == "celeba19":
+        model, dataset = f"{model}19", "celeba"
     block = _tables().get(table, {})
     if metric is not None:
         block = block.get(metric, {})

@@ -23,12 +23,22 @@ def show_comparison(item: str, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(
             ", ".join([row["model"], *(note for note in own if note not in shared)]),
             row.get("metric", "parameters"),
-            f"{value:,}" if count else f"{value:.3f}",
+            _number(value, count),
             "" if error is None else f"{error:.3f}",
-            "–" if paper is None else (f"{paper:,}" if count else f"{paper:.3f}"),
-            "–" if paper is None else (f"{value - paper:+,}" if count else f"{value - paper:+.3f}"),
+            "–" if paper is None else _number(paper, count),
+            "–" if paper is None else _number(value - paper, count, "+"),
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    for row in rows:
+        if "note" in row:
+            console.print(f"{row['model']}: {row['note']}")
+
+
+def _number(value: float, count: bool, sign: str = "") -> str:
+    if not count:
+        return f"{value:{sign}.3f}"
+    return f"{value:{sign},}" if abs(value) < 1e10 else f"{value:{sign}.5g}"
 
 
 def _notes(row: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,126 @@
+"""A step's time as modalities are added, and CelebA's with 19: same-shaped ones together, or one after the other.
+
+    python benchmarks/modalities.py [--most 64] [--rounds 5] [--threads 2] [--cpu]
+
+First, M modalities of one attribute each (CelebA's perceptrons with batch norm), one random subset, so M + 2 terms and
+batches of 100: seconds a step must grow no faster than M. Then CelebA19 at the paper's settings (21 terms): forward,
+backward and Adam on one ready batch of noise, which takes the same time as photographs. ``--cpu`` counts processor time
+instead of time: on a machine with other work, and with ``--threads 1``, that is the steadier number.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import timing
+import torch
+from rich.console import Console
+from rich.table import Table as Grid
+
+import mvae
+from mvae import bank
+from mvae.data.attributes import ATTRIBUTES
+from mvae.experiments import build, experiment
+from mvae.models.base import MultimodalVAE
+from mvae.networks.celeba import perceptron
+from mvae.training import keep_freed_memory
+
+BATCH, LATENTS = 100, 100
+
+
+@contextmanager
+def taken_apart() -> Iterator[None]:
+    """Inside, no modalities run together."""
+    before = bank.banks_of_encoders, bank.banks_of_decoders
+    bank.banks_of_encoders = bank.banks_of_decoders = lambda modalities, x: []
+    try:
+        yield
+    finally:
+        bank.banks_of_encoders, bank.banks_of_decoders = before
+
+
+def attributes(count: int) -> dict[str, torch.Tensor]:
+    """A column for each attribute."""
+    return {f"attribute {i}": torch.rand(BATCH, 1) < 0.3 for i in range(count)}
+
+
+def model_of(count: int) -> MultimodalVAE:
+    """An MVAE of that many attributes and nothing else."""
+    networks = {
+        name: mvae.Modality(perceptron(1, 2 * LATENTS), perceptron(LATENTS, 1), mvae.likelihoods.Bernoulli())
+        for name in attributes(count)
+    }
+    return mvae.MVAE(networks, LATENTS, random_subsets=1)
+
+
+def steps_of(model: MultimodalVAE, columns: dict[str, torch.Tensor], steps: int, clock: Callable[[], float]):
+    """Seconds of some steps; the random subsets of a round are the same for all."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    batch = mvae.Table(columns)
+
+    def run() -> float:
+        generator = torch.Generator().manual_seed(0)
+        start = clock()
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model.loss(batch, generator=generator).loss.backward()
+            optimizer.step()
+        return clock() - start
+
+    return run
+
+
+def main() -> None:
+    """Measure, and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=4, help="of each contender in a round")
+    parser.add_argument("--most", type=int, default=64, help="modalities; 2, 4, 8 … up to this")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--cpu", action="store_true", help="processor time instead of time")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    torch.set_flush_denormal(True)
+    keep_freed_memory()
+    torch.manual_seed(0)
+    clock = time.process_time if arguments.cpu else time.perf_counter
+    steps = arguments.steps
+
+    counts = [2**i for i in range(1, 12) if 2**i <= arguments.most]
+    grown: dict[str, timing.Contender] = {
+        str(n): (steps_of(model_of(n), attributes(n), steps, clock), steps) for n in counts
+    }
+    rates = timing.interleaved(grown, arguments.rounds)
+    grid = Grid(title="single-attribute modalities, k = 1, batch 100")
+    for column in ("modalities", "ms a step", "ms a modality", "ratio to half as many"):
+        grid.add_column(column, justify="right")
+    milliseconds = {n: 1000 / statistics.median(rates[str(n)]) for n in counts}
+    for n in counts:
+        ratio = f"{milliseconds[n] / milliseconds[n // 2]:.2f}" if n // 2 in milliseconds else ""
+        grid.add_row(str(n), f"{milliseconds[n]:.1f}", f"{milliseconds[n] / n:.2f}", ratio)
+    Console().print(grid)
+
+    columns = {"image": torch.rand(BATCH, 3, 64, 64)} | {name: torch.rand(BATCH, 1) < 0.3 for name in ATTRIBUTES}
+    together, apart = (
+        steps_of(build(experiment("celeba19"), "paper"), columns, steps, clock) for _ in ("together", "apart")
+    )
+
+    def one_after_the_other() -> float:
+        with taken_apart():
+            return apart()
+
+    rows = steps * BATCH
+    contenders: dict[str, timing.Contender] = {
+        "one after the other": (one_after_the_other, rows),
+        "together": (together, rows),
+    }
+    rates = timing.interleaved(contenders, arguments.rounds)
+    timing.show("CelebA19, 21 terms, batch 100", rates, "one after the other")
+    print(f"matrix products: {timing.gemm_rate() / 1e9:.0f} GFLOP/s")
+
+
+if __name__ == "__main__":
+    main()
