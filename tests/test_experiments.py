@@ -9,7 +9,8 @@ from torch import nn
 from mvae.data.attributes import ATTRIBUTES
 from mvae.data.table import Table
 from mvae.errors import SettingsError
-from mvae.experiments import EXPERIMENTS, MODELS, build, defines, experiment
+from mvae.experiments import BASELINES, EXPERIMENTS, MODELS, build, defines, experiment
+from mvae.models.jmvae import JMVAE
 from mvae.models.mvae import MVAE
 
 
@@ -59,7 +60,7 @@ def test_recipes_differ_in_the_image_to_all_term_only() -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [*MODELS, *BASELINES])
 def test_initial_weights_depend_on_the_seed_alone_and_the_global_generator_is_left_alone(model: str) -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -89,7 +90,7 @@ def few_rows(name: str) -> Table:
 PAIRS = [
     (name, model)
     for name in EXPERIMENTS
-    for model in MODELS
+    for model in (*MODELS, *BASELINES)
     if not (name.startswith("faces") or (name == "celeba19" and model in ("cvae", "jmvae", "mopoe", "mmvae", "mvtcae")))
 ]
 
@@ -148,3 +149,10 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
         build(experiment("digits"), "papers")
     with pytest.raises(SettingsError, match="no model 'gan'; there are mvae, vae"):
         build(experiment("digits"), model="gan")
+
+
+def test_the_jmvae_has_the_papers_alpha() -> None:
+    """App. H: "JMVAE used identical architectures as the MVAE with a hyperparameter α = 0.01"."""
+    built = build(experiment("mnist"), model="jmvae")
+    assert isinstance(built, JMVAE)
+    assert built.alpha == 0.01

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mvae import likelihoods
 from mvae.data.table import Table
-from mvae.metrics import DEAD_KL, accuracy, coupling_warning, string_accuracy, validate
+from mvae.errors import QueryError
+from mvae.metrics import DEAD_KL, accuracy, coupling_warning, prediction_accuracy, string_accuracy, validate
 from mvae.modality import Modality
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
@@ -319,3 +320,20 @@ def test_a_model_of_one_modality_has_no_coupling() -> None:
     values = validate(saying(a=(0, 9.0)), Table({"a": column()}))
     assert "coupling" not in values
     assert values["kl/full"] == pytest.approx(kl_of(column(), 9.0), abs=1e-6)
+
+
+def test_predictions_from_any_posterior_and_those_of_validation_agree() -> None:
+    torch.manual_seed(3)
+    image = Modality(mlp(6, 4), mlp(2, 6), likelihoods.Bernoulli())
+    model = MVAE({"image": image, "label": Modality(LabelEncoder(3, 4), mlp(2, 3), likelihoods.Categorical())}, 2)
+    table = Table({"image": torch.rand(50, 6), "label": torch.randint(0, 3, (50,))})
+    right = prediction_accuracy(model, table, ["image"], "label", chunk=7)
+    assert right.mean().item() == pytest.approx(validate(model, table)["accuracy image->label"])
+    both = model.posterior(table).mean
+    expected = model.modalities["label"].decoder(both).argmax(-1) == torch.as_tensor(table.columns["label"])
+    assert torch.equal(prediction_accuracy(model, table, ["image", "label"], "label"), expected.float())
+    with pytest.raises(QueryError, match="no modality 'sound'"):
+        prediction_accuracy(model, table, ["image"], "sound")
+    signal = MVAE({"signal": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Gaussian())}, 2)
+    with pytest.raises(QueryError, match="signal is neither of classes nor of attributes"):
+        prediction_accuracy(signal, Table({"signal": torch.rand(5, 3)}), ["signal"], "signal")

@@ -11,6 +11,7 @@ import torch
 
 from mvae import runs
 from mvae.checkpoint import CHECKPOINT, METRICS, SETTINGS, load_state, read_json
+from mvae.data.weak import complete_rows, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.progress import Silent
 from mvae.runs import Run, Settings
@@ -42,6 +43,7 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
     assert Settings.of("mnist", epochs=None, batch_size=None).epochs == 500
     assert Settings.of("mnist", "paper", 3, learning_rate=0.01).learning_rate == 0.01
     assert (Settings.of("mnist").rows, Settings.of("mnist", rows=10).rows) == (None, 10)
+    assert (Settings.of("mnist").pairs, Settings.of("mnist", pairs=0.0).pairs) == (None, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,7 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
         ({"batch_size": -5}, "batch_size"),
         ({"rows": 0}, "rows must be at least 1"),
         ({"learning_rate": 0.0}, "rate"),
+        ({"pairs": 1.5}, "pairs, the share of complete rows, must be between 0 and 1, not 1.5"),
     ],
 )
 def test_settings_outside_their_range_are_refused_before_anything_else(changed: dict[str, Any], message: str) -> None:
@@ -100,7 +103,7 @@ def test_an_opened_run_has_the_weights_that_training_ended_with(trained: Run) ->
 def test_runs_of_the_first_version_open_too(copy: Path) -> None:
     """Their run.json knows neither models nor weights."""
     said = read_json(copy / SETTINGS)
-    del said["model"], said["weights"]
+    del said["model"], said["weights"], said["pairs"]
     (copy / SETTINGS).write_text(json.dumps(said))
     assert runs.open_run(copy, device="cpu").settings.model == "mvae"
 
@@ -143,6 +146,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(trai
         ({"epochs": None}, "lacks 'epochs'"),
         ({"epochs": "two"}, "epochs is 'two': the file is damaged"),
         ({"seed": 1.5}, "seed is 1.5: the file is damaged"),
+        ({"pairs": "few"}, "pairs is 'few': the file is damaged"),
         ({"weights": [1]}, r"weights is \[1\]: the file is damaged"),
         ({"dataset": "faces"}, "no dataset 'faces'"),
         ({"recipe": "nonsense"}, "no recipe 'nonsense'"),
@@ -207,3 +211,41 @@ def test_a_run_may_learn_from_the_first_rows_only(tmp_path: Path) -> None:
     fit(same, few, validation=run.splits.validation, epochs=1, anneal_epochs=settings.anneal_epochs, reporter=Silent())
     for mine, theirs in zip(run.model.parameters(), same.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("model", ["mvae", "jmvae", "nn", "cvae"])
+def test_with_few_pairs_the_validation_rows_have_no_more_of_them_and_the_test_rows_all(
+    model: str, tmp_path: Path
+) -> None:
+    settings = Settings.of("digits", "paper", 4, model, epochs=1, rows=500, pairs=0.1)
+    run, history = runs.train(settings, tmp_path / "few", device="cpu", reporter=Silent())
+    assert runs.read_settings(tmp_path / "few").pairs == 0.1
+    table, validation = (
+        weak_supervision(part, 0.1, 4) for part in (run.splits.train.take(slice(0, 500)), run.splits.validation)
+    )
+    if model != "mvae":  # the others learn from the pairs alone
+        table, validation = complete_rows(table), complete_rows(validation)
+        assert table is not None
+        assert validation is not None
+        assert (len(table), len(validation)) == (50, 20)
+    same = settings.build()
+    again = fit(
+        same,
+        table,
+        validation=validation,
+        epochs=1,
+        anneal_epochs=settings.anneal_epochs,
+        seed=4,
+        reporter=Silent(),
+    )
+    key = "validation/objective"
+    assert history.epochs[0][key] == again.epochs[0][key]
+    for mine, theirs in zip(run.model.parameters(), same.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert run.splits.test.complete
+
+
+def test_a_model_of_pairs_without_a_pair_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"jmvae learns from pairs, and 0\.0001 of 1297 rows are none"):
+        runs.train(Settings.of("digits", model="jmvae", pairs=0.0001), tmp_path / "none", reporter=Silent())
+    assert not (tmp_path / "none").exists()

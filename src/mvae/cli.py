@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from mvae.runs import Evaluation, Run
+    from mvae.runs import Evaluation
 
 __all__ = ["main"]
 
@@ -59,6 +59,7 @@ def cli() -> None:
 @click.option("--epochs", type=int, help="Passes over the data.  [default: the paper's]")
 @click.option("--anneal-epochs", type=int, help="β rises to 1 over these.  [default: the paper's share of the epochs]")
 @click.option("--rows", type=int, help="The first so many training rows.  [default: all]")
+@click.option("--pairs", type=float, help="The share of rows that stay complete (Sec. 5.1).  [default: nothing hidden]")
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
 @click.option("--model", default="mvae", show_default=True, help="mvae, vae, cvae, bivcca, jmvae, mvae_q, telbo …")
@@ -73,6 +74,7 @@ def train(
     epochs: int | None,
     anneal_epochs: int | None,
     rows: int | None,
+    pairs: float | None,
     batch_size: int | None,
     learning_rate: float | None,
     model: str,
@@ -91,9 +93,12 @@ def train(
               mvae train mnist --epochs 60 --run-dir runs/quick
     """
     from mvae import runs, sampling
-    from mvae.experiments import experiment
+    from mvae.experiments import MODELS, experiment
+    from mvae.paper.harness import require
     from mvae.progress import Silent
+    from mvae.report.show import show_evaluation
 
+    require("model", [model], MODELS)
     run_dir = run_dir or Path("runs") / dataset
     settings = runs.Settings.of(
         dataset,
@@ -104,6 +109,7 @@ def train(
         epochs=epochs,
         anneal_epochs=anneal_epochs,
         rows=rows,
+        pairs=pairs,
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
@@ -127,7 +133,7 @@ def train(
             {"run": str(run_dir), "best_epoch": history.best_epoch, "picture": str(picture), **_plain(evaluation)}
         )
         return
-    _show(run, evaluation)
+    show_evaluation(run, evaluation)
     first, *others = experiment(dataset).shown
     click.echo(f"\npicture: {picture}  (a row of samples for each of {', '.join([first, *others][:4])} …)")
     click.echo(f"try next: mvae sample {run_dir} --given {shlex.quote(first)} --n 64")
@@ -157,6 +163,7 @@ def evaluate(
     Example:  mvae evaluate runs/mnist --rows 1000
     """
     from mvae import runs
+    from mvae.report.show import show_evaluation
 
     opened = runs.open_run(run, data_dir=data_dir, device=device)
     evaluation = runs.evaluate(opened, rows=rows, samples=samples, proposal=proposal or None, seed=seed)
@@ -167,7 +174,7 @@ def evaluate(
     if as_json:
         _print_json({"run": str(run), **_plain(evaluation)})
     else:
-        _show(opened, evaluation)
+        show_evaluation(opened, evaluation)
 
 
 @cli.command()
@@ -210,22 +217,26 @@ def sample(
 @cli.command()
 @click.argument("item", required=False)
 @click.option("--list", "list_items", is_flag=True, help="Every item, and what each budget spends.")
-@click.option("--datasets", default="mnist", show_default=True, help="Separated by commas.")
-@click.option("--models", help="Separated by commas.  [default: the paper's six]")
+@click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
+@click.option("--models", help="Separated by commas.  [default: the paper's]")
 @click.option("--recipes", default="paper,coupled", show_default=True, help="Of the MVAE, separated by commas.")
+@click.option("--levels", help="table8, table9, figure3: shares of pairs, separated by commas.  [default: the paper's]")
 @click.option("--seeds", default=1, show_default=True, help="Runs of each, with seeds 0, 1 …")
 @click.option("--budget", default="laptop", show_default=True, help="smoke, laptop or paper.")
+@click.option("--jobs", default=1, show_default=True, help="table8, table9, figure3: runs at once, a process each.")
 @click.option("--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows go.")
 @click.option("--runs", "runs_dir", type=click.Path(path_type=Path), default="runs/reproduce", show_default=True)
 @_common(DATA_DIR, DEVICE, JSON)
 def reproduce(
     item: str | None,
     list_items: bool,
-    datasets: str,
+    datasets: str | None,
     models: str | None,
     recipes: str,
+    levels: str | None,
     seeds: int,
     budget: str,
+    jobs: int,
     results: Path,
     runs_dir: Path,
     data_dir: Path | None,
@@ -237,11 +248,12 @@ def reproduce(
     \b
     Example:  mvae reproduce table1
               mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
+              mvae reproduce table8 --levels 0.01,0.1 --models nn,mvae --seeds 3 --jobs 4
     """
-    from mvae.paper import ITEMS, coupling, figures, tables
+    from mvae.paper import FEW_PAIRS, ITEMS, coupling, figures, tables
     from mvae.paper.harness import BUDGETS, Places
     from mvae.progress import Silent
-    from mvae.report.show import show_comparison
+    from mvae.report.show import show_comparison, show_levels
 
     if list_items or item is None:
         for name, summary in ITEMS.items():
@@ -249,21 +261,44 @@ def reproduce(
         for name, spend in BUDGETS.items():
             click.echo(f"--budget {name:7} {spend.summary}")
         return
-    chosen = models.split(",") if models else tables.PAPER_MODELS
     places = Places(results, runs_dir, data_dir, device, Silent() if as_json else None)
-    if item == "table1":
-        rows = tables.table1(datasets.split(","), chosen)
-    elif item == "figure2":
-        rows = figures.figure2(
-            datasets=datasets.split(","), recipes=recipes.split(","), seeds=seeds, budget=budget, places=places
+    if item in FEW_PAIRS:
+        from mvae.paper import figure3, weak
+
+        rows = weak.reproduce(
+            item,
+            datasets=datasets.split(",") if datasets else (),
+            models=models.split(",") if models else weak.MODELS,
+            recipes=recipes.split(","),
+            levels=weak.parse_levels(levels),
+            seeds=seeds,
+            budget=budget,
+            workers=jobs,
+            places=places,
         )
+        found = weak.summaries(rows)
+        if item == "figure3":
+            figure3.draw(found, results / "figure3.png")
+        if as_json:
+            _print_json({"item": item, "rows": rows})
+        else:
+            show_levels(f"{item}, budget {budget}", found)
+        return
+    if levels is not None or jobs != 1:
+        raise click.UsageError(f"--levels and --jobs are for {', '.join(FEW_PAIRS)}")
+    chosen = models.split(",") if models else tables.PAPER_MODELS
+    names = (datasets or "mnist").split(",")
+    if item == "table1":
+        rows = tables.table1(names, chosen)
+    elif item == "figure2":
+        rows = figures.figure2(datasets=names, recipes=recipes.split(","), seeds=seeds, budget=budget, places=places)
     elif item == "lambda":
-        rows = coupling.reproduce(datasets=datasets.split(","), seeds=seeds, budget=budget, places=places)
+        rows = coupling.reproduce(datasets=names, seeds=seeds, budget=budget, places=places)
         coupling.draw(rows, results / "lambda.png")
     else:
         rows = tables.reproduce(
             item,
-            datasets=datasets.split(","),
+            datasets=names,
             models=chosen,
             recipes=recipes.split(","),
             seeds=seeds,
@@ -319,36 +354,6 @@ def _plain(evaluation: "Evaluation") -> dict[str, Any]:
         },
         "instruments": dict(evaluation.instruments),
     }
-
-
-def _show(run: "Run", evaluation: "Evaluation") -> None:
-    """The table of likelihoods and the instruments."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from mvae.runs import written_weights
-
-    table = Table(
-        title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
-        title_justify="left",
-    )
-    for heading in ("nats a row", "mean", "± s.e.", "var log w", "ESS", "k̂"):
-        table.add_column(heading, justify="left" if heading == "nats a row" else "right")
-    for name, value in evaluation.likelihoods.items():
-        numbers = (value.mean, value.standard_error, value.variance)
-        ess, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())
-        table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{ess:.0f}", f"{k:.2f}")
-    console = Console(highlight=False)
-    console.print(table)
-    first, *others = run.model.names
-    console.print(f"x1 = {first}" + (f", x2 = {' and '.join(others)}" if others else ""))
-    console.print(f"λ: {written_weights(run.model)}")
-    if (gap := evaluation.label_gap()) is not None:
-        hint = "  (log 1/10 = −2.30 for ten equal labels)" if others == ["label"] else ""
-        console.print(f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}{hint}")
-    for name, value in evaluation.instruments.items():
-        if name.startswith(("accuracy", "coupling", "active units")):
-            console.print(f"{name:28} {value:.3f}")
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -9,13 +9,14 @@ most it could be, Σ KL(single) − max KL(single): 0 is side by side, 1 is met.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mvae.data.table import Table
+from mvae.errors import QueryError
 from mvae.likelihoods import Bernoulli, Categorical
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE, evaluating
@@ -23,7 +24,7 @@ from mvae.networks.rnn import count_symbols
 from mvae.sequence import SequenceModality
 from mvae.subsets import concatenate, full, singles
 
-__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "accuracy", "string_accuracy", "validate"]
+__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "accuracy", "prediction_accuracy", "string_accuracy", "validate"]
 
 ACTIVE_VARIANCE = 0.01  # a latent is active where the posterior mean varies more than this over rows (Burda et al.)
 MANY = 8  # modalities from which on only the first one's predictions of the others are measured
@@ -60,6 +61,32 @@ def string_accuracy(
     here = torch.arange(x.shape[1], device=x.device) < symbols[:, None]
     whole = ((written == x) | ~here).all(1) & (count_symbols(written, stop) == symbols)
     return ((written == x) & here).sum(1), symbols, whole
+
+
+@torch.no_grad()
+def prediction_accuracy(
+    model: MultimodalVAE, table: Table, given: Sequence[str], of: str, chunk: int = 1000
+) -> Float[Tensor, "rows"]:
+    """How much of each row's ``of`` is predicted right from the mean of q(z | given): Sec. 5.1's p(x2 | x1).
+
+    For class numbers 0 or 1; for several positions (a string of digits) the share of them that are right.
+
+    Raises:
+        QueryError: an unknown modality, or one whose values are not classes or attributes.
+    """
+    model.require_known([of])
+    modality, parts = model.modalities[of], []
+    with evaluating(model):
+        for start in range(0, len(table), chunk):
+            batch = table.take(slice(start, start + chunk))
+            x, mean = model.prepare(batch), model.posterior(batch, given).mean
+            params = modality.decode(mean, model.context(x))
+            arranged = modality.likelihood.arrange(params, torch.Size([len(batch)]), x[of].shape[1:])
+            right = accuracy(modality.likelihood, x[of], arranged)
+            if right is None:
+                raise QueryError(f"{of} is neither of classes nor of attributes: there is no accuracy of it")
+            parts.append(right.cpu())
+    return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -14,6 +14,8 @@ import torch
 import mvae
 from mvae.checkpoint import CHECKPOINT, SETTINGS, best_weights, load_weights, read_json, write_json
 from mvae.data.splits import Splits
+from mvae.data.table import Table
+from mvae.data.weak import complete_rows, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.estimators import LogLikelihood, log_likelihoods
 from mvae.experiments import build, experiment
@@ -26,12 +28,17 @@ from mvae.training import History, check_settings, fit, flushed_denormals, keep_
 __all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train", "written_weights"]
 
 FORMAT = 1
-LATER = {"model": "mvae", "weights": {}, "rows": None}  # settings that the first runs did not write, and what they were
+# Settings that the first runs did not write, and what they were.
+LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What identifies a run; stored in its run.json. ``rows``: the first so many training rows; None for all."""
+    """What identifies a run; stored in its run.json.
+
+    ``rows``: the first so many training rows; None for all. ``pairs``: the share of these, and of the validation rows,
+    that stay complete (Sec. 5.1, `mvae.data.weak`); None hides nothing.
+    """
 
     dataset: str
     recipe: str
@@ -43,6 +50,7 @@ class Settings:
     model: str = "mvae"
     weights: dict[str, float] = field(default_factory=dict)
     rows: int | None = None
+    pairs: float | None = None
 
     @classmethod
     def of(
@@ -72,10 +80,12 @@ class Settings:
         if "epochs" in changed and "anneal_epochs" not in changed:
             changed["anneal_epochs"] = round(changed["epochs"] * what.anneal_epochs / what.epochs)
         values |= changed
-        rows = values.pop("rows", None)
+        rows, pairs = values.pop("rows", None), values.pop("pairs", None)
         check_settings(**values, seed=seed)
         if rows is not None and rows < 1:
             raise SettingsError(f"rows must be at least 1, not {rows}")
+        if pairs is not None and not 0 <= pairs <= 1:
+            raise SettingsError(f"pairs, the share of complete rows, must be between 0 and 1, not {pairs}")
         return cls(
             dataset=dataset,
             recipe=recipe if model == "mvae" else "paper",
@@ -83,6 +93,7 @@ class Settings:
             model=model,
             weights=dict(weights or {}),
             rows=rows,
+            pairs=pairs,
             **values,
         )
 
@@ -149,13 +160,14 @@ def train(
     with flushed_denormals():  # from the start: worker threads inherit it when they begin
         splits = experiment(settings.dataset).load(data_dir)
         model = settings.build().to(device_named(device))
+        table, validation = _learned_from(settings, splits, model)
         if not resume:
             write_json(path, {"format": FORMAT, **asdict(settings), **_circumstances(model.device)})
         history = fit(
             model,
-            splits.train if settings.rows is None else splits.train.first(settings.rows),
+            table,
             epochs=settings.epochs,
-            validation=splits.validation,
+            validation=validation,
             anneal_epochs=settings.anneal_epochs,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
@@ -165,6 +177,22 @@ def train(
             reporter=reporter,
         )
     return Run(run_dir, settings, model, splits, {"best_epoch": history.best_epoch}), history
+
+
+def _learned_from(settings: Settings, splits: Splits, model: MultimodalVAE) -> tuple[Table, Table | None]:
+    """The rows to train on and those to select by; with few pairs, only these where the model needs them."""
+    table, validation = splits.train, splits.validation
+    if settings.rows is not None:
+        table = table.first(settings.rows)
+    if settings.pairs is None:
+        return table, validation
+    table, validation = (weak_supervision(part, settings.pairs, settings.seed) for part in (table, validation))
+    if not model.pairs_only:
+        return table, validation
+    pairs = complete_rows(table)
+    if pairs is None:
+        raise SettingsError(f"{settings.model} learns from pairs, and {settings.pairs:g} of {len(table)} rows are none")
+    return pairs, complete_rows(validation)
 
 
 def _circumstances(device: torch.device) -> dict[str, Any]:
@@ -195,7 +223,13 @@ def read_settings(run_dir: Path) -> Settings:
     except KeyError as error:
         raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
     values |= {name: stored.get(name, default) for name, default in LATER.items()}
-    kinds = {int: int, float: (int, float), str: str, int | None: (int, type(None))}
+    kinds = {
+        int: int,
+        float: (int, float),
+        str: str,
+        int | None: (int, type(None)),
+        float | None: (int, float, type(None)),
+    }
     for entry in fields(Settings):
         if not isinstance(values[entry.name], kinds.get(entry.type, dict)):  # pyright: ignore
             raise RunError(f"{run_dir / SETTINGS}: {entry.name} is {values[entry.name]!r}: the file is damaged")

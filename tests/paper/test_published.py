@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mvae.experiments import EXPERIMENTS, MODELS
-from mvae.paper.published import published
+from mvae.paper.published import published, published_at
 
 COLUMNS = ("binary-mnist", "mnist", "fashion-mnist", "multimnist", "celeba")
 
@@ -47,3 +47,17 @@ def test_models_of_the_tables_can_be_built() -> None:
 def test_every_experiment_of_the_paper_has_published_values() -> None:
     for name in set(EXPERIMENTS) - {"digits"}:
         assert published("table2", "mvae", name, "log p(x1)") is not None
+
+
+def test_accuracies_with_few_pairs_are_the_papers_last_and_first_columns_and_agree_with_its_prose() -> None:
+    assert published_at("table8", "ae", 0.001) == 0.4143
+    assert published_at("table8", "mvae", 1.0) == 0.9681
+    assert published_at("table9", "nn", 1.0) == 0.9318
+    assert published_at("table10", "mvae", 0.001) == 0.09363
+    assert published_at("table9", "ae", 0.1) is None  # the paper has no autoencoder there
+    assert published_at("table8", "mvae", 0.3) is None
+    # "the MVAE surpasses all the baselines on a middle region", "almost always performs better than the JMVAE"
+    for table, others in (("table8", ("ae", "nn", "logreg", "rbm", "vae")), ("table9", ("nn", "logreg", "rbm", "vae"))):
+        for level in (0.01, 0.02, 0.05, 0.1):
+            mvae = published_at(table, "mvae", level) or 0
+            assert all(mvae > (published_at(table, model, level) or 1) for model in (*others, "jmvae"))

@@ -14,6 +14,7 @@ from mvae.experiments.multimnist import MULTIMNIST
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.bivcca import BiVCCA
+from mvae.models.deterministic import Autoencoder, SupervisedNetwork
 from mvae.models.extremes import JointOnly, SinglesOnly
 from mvae.models.jmvae import JMVAE
 from mvae.models.mmvae import MMVAE
@@ -24,7 +25,7 @@ from mvae.models.mvtcae import MVTCAE
 from mvae.models.telbo import TELBO
 from mvae.models.vae import VAE
 
-__all__ = ["EXPERIMENTS", "MODELS", "RECIPES", "Experiment", "build", "defines", "experiment"]
+__all__ = ["BASELINES", "EXPERIMENTS", "MODELS", "RECIPES", "Experiment", "build", "defines", "experiment"]
 
 T = TypeVar("T")
 
@@ -37,13 +38,15 @@ EXPERIMENTS = {
     e.name: e for e in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTIMNIST, CELEBA, CELEBA19, FACES, FACES19)
 }
 
+ALPHA = 0.01  # of the JMVAE: the only one that the paper states (Sec. 5.1, App. H)
+
 # Each model's own arguments besides modalities and latent_dim.
 _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
     "vae": lambda e: VAE(_first(e), e.latent_dim),
     "cvae": lambda e: _defined(e, "cvae", e.conditional)(e.latent_dim),
     "bivcca": lambda e: BiVCCA(e.modalities(e.latent_dim), e.latent_dim),
     "jmvae": lambda e: JMVAE(
-        e.modalities(e.latent_dim), e.latent_dim, _defined(e, "jmvae", e.joint_encoder)(e.latent_dim)
+        e.modalities(e.latent_dim), e.latent_dim, _defined(e, "jmvae", e.joint_encoder)(e.latent_dim), ALPHA
     ),
     "mvae_q": lambda e: MVAEQ(e.modalities(e.latent_dim), e.latent_dim),
     "telbo": lambda e: TELBO(e.modalities(e.latent_dim), e.latent_dim),
@@ -54,6 +57,12 @@ _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
     "mvtcae": lambda e: MVTCAE(e.modalities(e.latent_dim), e.latent_dim),
 }
 MODELS = ("mvae", *_BUILDERS)
+
+# Baselines of Sec. 5.1, on the same networks: they classify (or make features), and generate nothing.
+BASELINES: dict[str, Callable[[Experiment], MultimodalVAE]] = {
+    "ae": lambda e: Autoencoder(_first(e), e.latent_dim),
+    "nn": lambda e: SupervisedNetwork(e.modalities(e.latent_dim), e.latent_dim),
+}
 
 
 def defines(what: Experiment, model: str) -> bool:
@@ -100,13 +109,13 @@ def build(
         what: the experiment.
         recipe: of the MVAE; other models have their own objective.
         seed: of the initial weights.
-        model: one of `MODELS`.
+        model: one of `MODELS`, or of `BASELINES`.
         weights: λ by modality, where not the experiment's.
 
     Raises:
         SettingsError: an unknown model, recipe or modality, or a weight that is negative or not finite.
     """
-    if model not in MODELS:
+    if model not in MODELS and model not in BASELINES:
         raise SettingsError(f"no model {model!r}; there are {', '.join(MODELS)}")
     if recipe not in RECIPES:
         raise SettingsError(f"no recipe {recipe!r}; there are {', '.join(RECIPES)}")
@@ -121,7 +130,7 @@ def build(
                 cross_from=cross_from,
             )
         else:
-            built = _BUILDERS[model](what)
+            built = (_BUILDERS | BASELINES)[model](what)
     for name, weight in (weights or {}).items():
         if name not in built.names:
             raise SettingsError(f"no modality {name!r} to weigh; there are {', '.join(built.names)}")

@@ -101,6 +101,12 @@ class MultimodalVAE(nn.Module):
     #: Is there a posterior given all modalities together?
     joint_posterior = True
 
+    #: Does it learn from complete rows only? (Then a run with few pairs gives it those, and not the other rows.)
+    pairs_only = False
+
+    #: Are its best weights chosen by the validation objective? (Otherwise the last ones stay.)
+    selects_weights = True
+
     #: The condition's number of features, where the networks take one besides x and z.
     context_dim = 0
 

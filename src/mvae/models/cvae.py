@@ -34,6 +34,8 @@ class CVAE(MultimodalVAE):
         SettingsError: more than one modality.
     """
 
+    pairs_only = True
+
     def __init__(
         self,
         modalities: dict[str, Modality],

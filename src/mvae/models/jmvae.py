@@ -32,6 +32,8 @@ class JMVAE(MultimodalVAE):
         SettingsError: α < 0, or a single modality.
     """
 
+    pairs_only = True
+
     def __init__(self, modalities: dict[str, Modality], latent_dim: int, joint_encoder: nn.Module, alpha: float = 0.1):
         super().__init__(modalities, latent_dim)
         if alpha < 0:

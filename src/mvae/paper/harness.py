@@ -51,13 +51,20 @@ class Places:
 
 
 def finished_run(settings: Settings, places: Places) -> Run:
-    """The run with these settings: opened where it is finished, resumed where it is not, else trained."""
-    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:8]
+    """The run with these settings: opened where it is finished, resumed where it is not, else trained.
+
+    Raises:
+        KeyboardInterrupt: training was stopped by a signal; it goes on from there the next time.
+    """
+    hashed = asdict(settings)
+    if settings.pairs is None:  # directories made before there was such a setting keep their names
+        del hashed["pairs"]
+    digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
     name = "-".join([settings.dataset, settings.model, settings.recipe, f"s{settings.seed}", digest])
     directory = places.runs / name
     begun = (directory / SETTINGS).exists()
     if not begun or not _complete(directory, settings):
-        train(
+        _, history = train(
             settings,
             directory,
             resume=begun,
@@ -65,6 +72,8 @@ def finished_run(settings: Settings, places: Places) -> Run:
             device=places.device,
             reporter=places.reporter,
         )
+        if history.interrupted:  # Ctrl-C: its checkpoint is kept, and an unfinished run is not measured
+            raise KeyboardInterrupt
     return open_run(directory, data_dir=places.data_dir, device=places.device)
 
 

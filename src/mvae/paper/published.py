@@ -5,7 +5,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["published"]
+__all__ = ["published", "published_at"]
 
 
 @cache
@@ -27,3 +27,13 @@ def published(table: str, model: str, dataset: str, metric: str | None = None) -
     if metric is not None:
         block = block.get(metric, {})
     return block.get(model, {}).get(dataset)
+
+
+def published_at(table: str, model: str, level: float) -> float | None:
+    """The printed accuracy where this share of the rows are pairs (Tables 8, 9, 10); None where the paper has none.
+
+    >>> published_at("table8", "mvae", 0.01)
+    0.8838
+    """
+    levels, accuracies = _tables()["weak"]["levels"], _tables().get(table, {}).get(model)
+    return accuracies[levels.index(level)] if accuracies and level in levels else None

@@ -10,9 +10,9 @@ from mvae.checkpoint import SETTINGS, read_json, read_metrics
 from mvae.experiments import experiment
 from mvae.paper.published import published
 from mvae.report.results import Row, add_rows, circumstances
-from mvae.runs import Evaluation, Run
+from mvae.runs import Evaluation, Run, Settings
 
-__all__ = ["common", "improvement", "record", "record_by_hand", "rows_of"]
+__all__ = ["common", "improvement", "record", "record_by_hand", "row_settings", "rows_of"]
 
 UNCONVERGED = 0.5  # nats that the validation objective may still gain over the last fifth of training
 
@@ -25,6 +25,12 @@ def improvement(run_dir: Path) -> float | None:
     if at < 0 or rows[at]["beta"] < 1 or objective[at] is None or objective[-1] is None:
         return None
     return min(o for o in objective[: at + 1] if o is not None) - min(o for o in objective if o is not None)
+
+
+def row_settings(settings: Settings) -> dict[str, Any]:
+    """A run's settings as a row has them: without what is a key of the row itself."""
+    own = ("dataset", "model", "recipe", "seed")
+    return {key: value for key, value in asdict(settings).items() if key not in own}
 
 
 def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list[tuple[str, Row]]:
@@ -68,7 +74,6 @@ def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list
 def common(run: Run, budget: str, command: str, n: int, how: Mapping[str, Any]) -> dict[str, Any]:
     """What every row about a run says: its settings (and how it was measured), command, commit, device and date."""
     gain = improvement(run.directory)
-    own = {k: value for k, value in asdict(run.settings).items() if k not in ("dataset", "model", "recipe", "seed")}
     best = {"best_epoch": run.progress.get("best_epoch"), "unconverged": gain is None or gain > UNCONVERGED}
     stored = read_json(run.directory / SETTINGS)
     now = circumstances(run.model.device)
@@ -79,7 +84,7 @@ def common(run: Run, budget: str, command: str, n: int, how: Mapping[str, Any]) 
         "recipe": run.settings.recipe,
         "seed": run.settings.seed,
         "command": command,
-        "settings": {**own, **how, **best},
+        "settings": {**row_settings(run.settings), **how, **best},
         "n": n,
         **now,
         "commit": stored.get("commit", now["commit"]),

@@ -1,16 +1,20 @@
 """Tables in a terminal."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["show_comparison"]
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from mvae.paper.weak import Summary
+    from mvae.runs import Evaluation, Run
+
+__all__ = ["show_comparison", "show_evaluation", "show_levels"]
 
 
 def show_comparison(item: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Ours beside the published value, with their difference; what all rows have in common stands in the title."""
-    from rich.console import Console
-    from rich.table import Table
-
     notes = [_notes(row) for row in rows]
     shared = [note for note in notes[0] if all(note in other for other in notes)] if notes else []
     table = Table(title=", ".join([item, *shared]), title_justify="left")
@@ -39,6 +43,60 @@ def _number(value: float, count: bool, sign: str = "") -> str:
     if not count:
         return f"{value:{sign}.3f}"
     return f"{value:{sign},}" if abs(value) < 1e10 else f"{value:{sign}.5g}"
+
+
+def show_levels(title: str, found: "Sequence[Summary]") -> None:
+    """Accuracies by model and share of pairs, ours (mean ± standard error over seeds) beside the published ones."""
+    datasets = {one.dataset for one in found}
+    table = Table(title=", ".join([title, *(datasets if len(datasets) == 1 else ())]), title_justify="left")
+    for heading in ("accuracy of x2", "pairs", "ours", "± s.e.", "seeds", "paper", "diff"):
+        numeric = heading != "accuracy of x2"
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    before = ""
+    for one in found:
+        name = one.name if len(datasets) == 1 else f"{one.dataset}, {one.name}"
+        if given := one.metric.removeprefix("accuracy ").partition("->")[0].removeprefix("x1"):
+            name += f" (given x1{given})"  # what the paper's tables do not have
+        if before not in ("", name):
+            table.add_section()
+        before = name
+        table.add_row(
+            name,
+            f"{one.level:.1%}",
+            f"{one.value:.4f}",
+            "" if one.stderr is None else f"{one.stderr:.4f}",
+            str(one.seeds),
+            "–" if one.paper is None else f"{one.paper:.4f}",
+            "–" if one.paper is None else f"{one.value - one.paper:+.4f}",
+        )
+    Console(highlight=False).print(table)
+
+
+def show_evaluation(run: "Run", evaluation: "Evaluation") -> None:
+    """The table of likelihoods and the instruments."""
+    from mvae.runs import written_weights  # runs draw on reports
+
+    table = Table(
+        title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
+        title_justify="left",
+    )
+    for heading in ("nats a row", "mean", "± s.e.", "var log w", "ESS", "k̂"):
+        table.add_column(heading, justify="left" if heading == "nats a row" else "right")
+    for name, value in evaluation.likelihoods.items():
+        numbers = (value.mean, value.standard_error, value.variance)
+        ess, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())
+        table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{ess:.0f}", f"{k:.2f}")
+    console = Console(highlight=False)
+    console.print(table)
+    first, *others = run.model.names
+    console.print(f"x1 = {first}" + (f", x2 = {' and '.join(others)}" if others else ""))
+    console.print(f"λ: {written_weights(run.model)}")
+    if (gap := evaluation.label_gap()) is not None:
+        hint = "  (log 1/10 = −2.30 for ten equal labels)" if others == ["label"] else ""
+        console.print(f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}{hint}")
+    for name, value in evaluation.instruments.items():
+        if name.startswith(("accuracy", "coupling", "active units")):
+            console.print(f"{name:28} {value:.3f}")
 
 
 def _notes(row: Mapping[str, Any]) -> list[str]:

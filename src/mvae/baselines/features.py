@@ -1,0 +1,59 @@
+"""What the logistic regressions of Sec. 5.1 are given: raw pixels, the hidden units of an RBM, codes of a VAE."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.models.base import MultimodalVAE
+
+__all__ = ["Features", "latents", "pixels", "rbm"]
+
+Features = Callable[[Table], Float[np.ndarray, "rows features"]]
+
+RBM_UNITS = 128  # App. H
+
+
+def pixels(table: Table) -> Float[np.ndarray, "rows features"]:
+    """The first modality as numbers, bytes as [0, 1] (baseline 2).
+
+    >>> pixels(Table({"image": torch.tensor([[[0, 255]]], dtype=torch.uint8)}))
+    array([[0., 1.]], dtype=float32)
+    """
+    column = torch.as_tensor(table.columns[table.names[0]])
+    levels = column.float().div_(255) if column.dtype == torch.uint8 else column.float()
+    return levels.reshape(len(levels), -1).cpu().numpy()
+
+
+def rbm(images: Table, epochs: int, seed: int = 0, learning_rate: float = 0.1, batch_size: int = 10) -> Features:
+    """The hidden units' probabilities of a restricted Boltzmann machine learned from all images (baseline 5).
+
+    One layer of 128 hidden units (App. H) by scikit-learn's persistent contrastive divergence; grey levels count as
+    probabilities of a pixel.
+    """
+    from sklearn.neural_network import BernoulliRBM
+
+    machine = BernoulliRBM(
+        RBM_UNITS, learning_rate=learning_rate, batch_size=batch_size, n_iter=epochs, random_state=seed
+    )
+    machine.fit(pixels(images))
+    return lambda table: np.asarray(machine.transform(pixels(table)), np.float32)
+
+
+def latents(model: MultimodalVAE, images: Table) -> Features:
+    """The mean of q(z | x1) of a model that has been trained, over one common scale (baselines 3 and 4).
+
+    Each latent keeps its own spread: those that carry nothing must not be blown up to the size of the others.
+    """
+    first = model.names[0]
+
+    def means(table: Table) -> Tensor:
+        chunks = range(0, len(table), 1000)
+        parts = [model.posterior(table.take(slice(i, i + 1000)), given=[first]).mean for i in chunks]
+        return torch.cat(parts).float().cpu()
+
+    scale = float(means(images).std())
+    return lambda table: (means(table) / scale).numpy()

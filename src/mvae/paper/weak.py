@@ -1,0 +1,262 @@
+"""`mvae reproduce table8 | table9`: what can be learned from few pairs (Sec. 5.1, App. G, H).
+
+One number is a dataset, a model, a seed and a level, which is the share of rows that stay pairs. Nothing is made twice:
+numbers that are recorded are read, runs that are finished are opened, runs that were stopped go on.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mvae.baselines.features import Features, latents, pixels, rbm
+from mvae.baselines.logistic import accuracy
+from mvae.data.splits import Splits
+from mvae.errors import SettingsError
+from mvae.experiments import RECIPES, experiment
+from mvae.metrics import prediction_accuracy
+from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
+from mvae.paper.published import published_at
+from mvae.paper.record import common, row_settings
+from mvae.progress import Silent
+from mvae.report.results import Row, add_rows, circumstances
+from mvae.runs import Run, Settings, device_named
+from mvae.sweeps import sweep
+
+__all__ = ["LEVELS", "MODELS", "STUDIES", "Study", "cells", "parse_levels", "reproduce", "summaries"]
+
+LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
+MODELS = ("logreg", "rbm", "ae", "vae", "nn", "jmvae", "mvae")
+FEATURES = ("logreg", "rbm", "ae", "vae")  # then logistic regression
+FROM_ALL_IMAGES = ("rbm", "ae", "vae")  # their features are learned once for all levels
+FROM_PAIRS = ("nn", "jmvae")
+METRIC = "accuracy x1->x2"
+
+
+@dataclass(frozen=True)
+class Study:
+    """The table of a dataset, and what is spent on it.
+
+    ``epochs`` are the paper's (App. H). ``laptop_epochs`` of ``laptop_rows`` (None: all) are about four minutes of one
+    core for an MVAE.
+    """
+
+    item: str
+    epochs: int
+    laptop_epochs: int
+    laptop_rows: int | None = None
+
+    def training(self, budget: str) -> dict[str, Any]:
+        """Epochs and training rows at a budget."""
+        if budget == "smoke":
+            return {"epochs": 3}
+        if budget == "laptop":
+            return {"epochs": self.laptop_epochs, "rows": self.laptop_rows}
+        return {"epochs": self.epochs}
+
+
+STUDIES = {
+    "mnist": Study("table8", 500, laptop_epochs=12),
+    "fashion-mnist": Study("table9", 100, laptop_epochs=5, laptop_rows=10_000),
+    "digits": Study("table8", 150, laptop_epochs=150),  # not in the paper; it shows that everything runs
+}
+
+
+class _Unheard(Silent):
+    """A line a job, not one an epoch; and whether image and label have met is what the table itself says."""
+
+    def warn(self, message: str) -> None:
+        """Nothing."""
+
+
+def datasets_of(item: str, budget: str) -> tuple[str, ...]:
+    """What an item is about: its dataset (for figure3 all of the paper's); the embedded digits for smoke."""
+    if budget == "smoke":
+        return ("digits",)
+    return tuple(name for name, study in STUDIES.items() if name != "digits" and item in (study.item, "figure3"))
+
+
+def parse_levels(text: str | None) -> tuple[float, ...]:
+    """``0.001,0.1`` as shares of pairs; the paper's where there is no text.
+
+    Raises:
+        SettingsError: not of that form.
+    """
+    if not text:
+        return LEVELS
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"--levels {text!r}: write shares of pairs, for example 0.001,0.1") from None
+
+
+def cells(
+    dataset: str, models: Sequence[str], recipes: Sequence[str], levels: Sequence[float], seeds: int, budget: str
+) -> Iterator[Settings]:
+    """What identifies each number of a table.
+
+    A model that learns from the pairs alone has few steps an epoch, so it is trained for as many steps as at 100 %, but
+    for no more than the paper's epochs.
+    """
+    study = STUDIES[dataset]
+    for model in models:
+        for recipe in recipes if model == "mvae" else ("paper",):
+            for seed in range(seeds):
+                for level in levels:
+                    training = study.training(budget)
+                    if model in ("ae", "nn"):  # there is no KL to anneal
+                        training["anneal_epochs"] = 0
+                    if model in FROM_PAIRS:
+                        most = max(study.epochs, training["epochs"])
+                        training["epochs"] = min(most, round(training["epochs"] / level))
+                    yield Settings.of(dataset, recipe, seed, model, pairs=level, **training)
+
+
+def reproduce(
+    item: str,
+    *,
+    datasets: Sequence[str] = (),
+    models: Sequence[str] = MODELS,
+    recipes: Sequence[str] = RECIPES,
+    levels: Sequence[float] = LEVELS,
+    seeds: int = 1,
+    budget: str = "laptop",
+    workers: int = 1,
+    places: Places | None = None,
+) -> list[dict[str, Any]]:
+    """The recorded rows of a table for these models and levels, after making those that are missing.
+
+    ``workers`` jobs run at once; each number is recorded when its job ends, so that a kill loses the jobs in hand only.
+
+    Raises:
+        SettingsError: an unknown dataset, model, recipe or budget, or a level that is not in (0, 1].
+    """
+    require("budget", [budget], BUDGETS)
+    datasets = datasets or datasets_of(item, budget)
+    require("dataset with few pairs", datasets, STUDIES)
+    require("model", models, MODELS)
+    require("recipe", recipes, RECIPES)
+    if wrong := [level for level in levels if not 0 < level <= 1]:
+        raise SettingsError(f"a level is a share of pairs above 0 and at most 1, not {wrong[0]:g}")
+    places = replace(places or Places(), reporter=_Unheard())
+    wanted = [c for dataset in datasets for c in cells(dataset, models, recipes, levels, seeds, budget)]
+
+    def known(settings: Settings) -> list[dict[str, Any]]:
+        return recorded(places.results, [STUDIES[settings.dataset].item], settings, budget)
+
+    groups: dict[str, list[Settings]] = {}
+    for settings in wanted:
+        if not known(settings):
+            groups.setdefault(_job_name(settings), []).append(settings)
+    jobs = {name: _Job(tuple(group), budget, places) for name, group in groups.items()}
+    for _, rows in sweep(_measure, jobs, workers):
+        add_rows(places.results / f"{rows[0].item}.json", rows)
+    return [row for settings in wanted for row in known(settings)]
+
+
+def _job_name(settings: Settings) -> str:
+    """Levels that share their features are one job: the features are learned once."""
+    name = f"{settings.dataset} {settings.model} {settings.recipe}, seed {settings.seed}"
+    return name if settings.model in FROM_ALL_IMAGES else f"{name}, {settings.pairs:.1%} pairs"
+
+
+@dataclass(frozen=True)
+class _Job:
+    cells: tuple[Settings, ...]
+    budget: str
+    places: Places
+
+
+def _measure(job: _Job) -> list[Row]:
+    """The rows of a job (in whatever process): train what is missing, predict x2 of the test rows from x1."""
+    first = job.cells[0]
+    if first.model not in FEATURES:
+        return [row for settings in job.cells for row in _predicted(finished_run(settings, job.places), job)]
+    splits = experiment(first.dataset).load(job.places.data_dir)
+    if first.rows is not None:
+        splits = replace(splits, train=splits.train.take(slice(0, first.rows)))
+    features, run = _features(first, splits, job.places)
+    rows = []
+    for settings in job.cells:
+        assert settings.pairs is not None
+        value = accuracy(features, splits, settings.pairs, settings.seed)
+        rows.append(_row(settings, METRIC, value, len(splits.test), job, run))
+    return rows
+
+
+def _features(settings: Settings, splits: Splits, places: Places) -> tuple[Features, Run | None]:
+    """What the logistic regression is given; learned from all training images, with no label (Sec. 5.1)."""
+    if settings.model == "logreg":
+        return pixels, None
+    if settings.model == "rbm":
+        return rbm(splits.train, settings.epochs, settings.seed), None
+    run = finished_run(replace(settings, pairs=None), places)
+    return latents(run.model, splits.train), run
+
+
+def _predicted(run: Run, job: _Job) -> list[Row]:
+    """x2 from the mean of q(z | x1); of the JMVAE also the x2 that q(z | x1, x2) gives back (Sec. 5.1's remark)."""
+    first, second = run.model.names[:2]
+    asked = {METRIC: [first]} | ({"accuracy x1,x2->x2": [first, second]} if run.settings.model == "jmvae" else {})
+    rows = []
+    for metric, given in asked.items():
+        right = prediction_accuracy(run.model, run.splits.test, given, second)
+        rows.append(_row(run.settings, metric, float(right.double().mean()), len(right), job, run))
+    return rows
+
+
+def _row(settings: Settings, metric: str, value: float, n: int, job: _Job, run: Run | None) -> Row:
+    assert settings.pairs is not None
+    item = STUDIES[settings.dataset].item
+    printed = published_at(item, settings.model, settings.pairs) if settings.dataset != "digits" else None
+    command = (
+        f"mvae reproduce {item} --datasets {settings.dataset} --models {settings.model} --recipes {settings.recipe} "
+        f"--levels {settings.pairs:g} --seeds {settings.seed + 1} --budget {job.budget}"
+    )
+    if run is None:
+        where = circumstances(device_named(job.places.device))
+        shared = {"budget": job.budget, "command": command, "settings": row_settings(settings), "n": n, **where}
+    else:  # of the features' run the settings say nothing of pairs; the row's do
+        shared = common(run, job.budget, command, n, {"pairs": settings.pairs})
+    identity = {name: getattr(settings, name) for name in ("dataset", "model", "recipe", "seed")}
+    error = math.sqrt(value * (1 - value) / n)
+    paper = printed if metric == METRIC else None
+    measured = {"value": round(value, 4), "stderr": round(error, 4), "paper": paper}
+    return Row(item=item, metric=metric, **measured, **(shared | identity))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model's accuracy at one level: mean over seeds, with its standard error where there are several."""
+
+    dataset: str
+    model: str
+    recipe: str
+    metric: str
+    level: float
+    value: float
+    stderr: float | None
+    seeds: int
+    paper: float | None
+
+    @property
+    def name(self) -> str:
+        """The model, and of the MVAE the recipe."""
+        return f"mvae, {self.recipe}" if self.model == "mvae" else self.model
+
+
+def summaries(rows: Sequence[dict[str, Any]]) -> list[Summary]:
+    """Rows that differ in their seed only, as one; a model's levels stand together, in the rows' order."""
+    groups: dict[tuple[str, ...], dict[float, dict[int, dict[str, Any]]]] = {}
+    for row in rows:
+        curve = groups.setdefault(tuple(row[name] for name in ("dataset", "model", "recipe", "metric")), {})
+        curve.setdefault(row["settings"]["pairs"], {})[row["seed"]] = row  # measured twice: the last counts
+    found = []
+    for (dataset, model, recipe, metric), curve in groups.items():
+        for level, by_seed in curve.items():
+            values, n = [row["value"] for row in by_seed.values()], len(by_seed)
+            mean = sum(values) / n
+            error = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n) if n > 1 else None
+            paper = next(iter(by_seed.values()))["paper"]
+            found.append(Summary(dataset, model, recipe, metric, level, mean, error, n, paper))
+    return found

@@ -1,0 +1,165 @@
+"""Tables 8 and 9: which numbers, from which rows, recorded once; the figure."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvae.errors import SettingsError
+from mvae.metrics import validate
+from mvae.paper import figure3, weak
+from mvae.paper.harness import Places, finished_run
+from mvae.paper.published import published_at
+from mvae.progress import Silent
+from mvae.report.results import Row, read_rows
+from mvae.report.show import show_levels
+
+BOTH = ("paper", "coupled")
+
+
+def places(folder: Path) -> Places:
+    return Places(folder / "results", folder / "runs", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("weak")
+    return folder, weak.reproduce("table8", levels=(0.1,), budget="smoke", places=places(folder))
+
+
+def test_every_model_and_level_is_a_row_with_everything(made: tuple[Path, list[dict[str, Any]]]) -> None:
+    folder, rows = made
+    assert sorted(map(str, rows)) == sorted(map(str, read_rows(folder / "results" / "table8.json")))
+    found = {(row["model"], row["recipe"], row["metric"], row["settings"]["pairs"]) for row in rows}
+    one = "accuracy x1->x2"
+    expected = {(model, "paper", one, 0.1) for model in weak.MODELS}
+    assert found == expected | {("mvae", "coupled", one, 0.1), ("jmvae", "paper", "accuracy x1,x2->x2", 0.1)}
+    assert len(rows) == len(found)
+    for row in rows:
+        assert set(row) == set(Row.__dataclass_fields__)
+        assert (row["item"], row["dataset"], row["budget"], row["n"]) == ("table8", "digits", "smoke", 300)
+        assert row["stderr"] == pytest.approx(math.sqrt(row["value"] * (1 - row["value"]) / 300), abs=1e-4)
+        assert f"--levels {row['settings']['pairs']:g} " in row["command"]
+    value = {(row["model"], row["metric"], row["settings"]["pairs"]): row["value"] for row in rows}
+    assert value["logreg", one, 0.1] > 0.8
+    assert value["jmvae", "accuracy x1,x2->x2", 0.1] > value["jmvae", one, 0.1]  # it has seen the answer
+
+
+def test_nothing_is_made_twice_and_features_once_for_all_levels(made: tuple[Path, list[dict[str, Any]]]) -> None:
+    folder, rows = made
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+    assert weak.reproduce("table8", levels=(0.1,), budget="smoke", places=places(folder)) == rows
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()} == before
+    more = weak.reproduce("table8", models=["vae"], levels=(0.05, 0.1), budget="smoke", places=places(folder))
+    assert [row["settings"]["pairs"] for row in more] == [0.05, 0.1]
+    assert more[1] in rows
+    assert len(list((folder / "runs").iterdir())) == 6  # vae, ae, nn, jmvae, mvae twice
+
+
+def test_a_row_is_the_accuracy_of_its_run_on_the_test_rows(made: tuple[Path, list[dict[str, Any]]]) -> None:
+    folder, rows = made
+    (settings,) = weak.cells("digits", ["nn"], BOTH, [0.1], 1, "smoke")
+    run = finished_run(settings, places(folder))
+    (row,) = (row for row in rows if row["model"] == "nn" and row["settings"]["pairs"] == 0.1)
+    measured = validate(run.model, run.splits.test)["accuracy image->label"]
+    assert row["value"] == pytest.approx(measured, abs=1e-4)
+
+
+def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_the_papers_epochs() -> None:
+    levels = (0.001, 0.1, 0.5, 1.0)
+    nn = list(weak.cells("mnist", ["nn"], BOTH, levels, 1, "laptop"))
+    assert [(c.epochs, c.anneal_epochs) for c in nn] == [(500, 0), (120, 0), (24, 0), (12, 0)]
+    jmvae = list(weak.cells("mnist", ["jmvae"], BOTH, levels, 1, "laptop"))
+    assert [(c.epochs, c.anneal_epochs) for c in jmvae] == [(500, 200), (120, 48), (24, 10), (12, 5)]
+    assert {c.epochs for c in weak.cells("mnist", ["nn", "mvae"], BOTH, levels, 1, "paper")} == {500}
+    mvae = list(weak.cells("fashion-mnist", ["mvae"], BOTH, levels, 3, "laptop"))
+    assert len(set(map(str, mvae))) == 2 * 3 * 4
+    assert {(c.epochs, c.rows) for c in mvae} == {(5, 10_000)}
+
+
+def test_items_have_their_datasets_and_the_embedded_digits_for_smoke() -> None:
+    assert weak.datasets_of("table8", "laptop") == ("mnist",)
+    assert weak.datasets_of("table9", "paper") == ("fashion-mnist",)
+    assert weak.datasets_of("figure3", "laptop") == ("mnist", "fashion-mnist")
+    assert weak.datasets_of("figure3", "smoke") == ("digits",)
+
+
+def row_of(seed: int, value: float, level: float = 0.01, model: str = "mvae") -> dict[str, Any]:
+    return {
+        "dataset": "mnist", "model": model, "recipe": "paper", "metric": "accuracy x1->x2", "seed": seed,
+        "value": value, "paper": published_at("table8", model, level), "settings": {"pairs": level},
+    }  # fmt: skip
+
+
+def test_seeds_are_averaged_with_their_standard_error() -> None:
+    several, single = weak.summaries([row_of(0, 0.8), row_of(1, 0.9), row_of(2, 1.0), row_of(0, 0.5, 0.1, "nn")])
+    assert (several.value, several.seeds, several.paper) == (pytest.approx(0.9), 3, 0.8838)
+    assert several.stderr == pytest.approx(0.1 / math.sqrt(3))  # sample standard deviation 0.1
+    assert (single.value, single.stderr, single.seeds, single.paper) == (0.5, None, 1, 0.9455)
+    (again,) = weak.summaries([row_of(0, 0.8), row_of(0, 0.7)])
+    assert (again.value, again.seeds) == (0.7, 1)  # measured twice is not two seeds
+
+
+def test_the_table_shows_ours_the_papers_and_the_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    joint = row_of(0, 1.0, model="jmvae") | {"metric": "accuracy x1,x2->x2", "paper": None}
+    show_levels("table8", weak.summaries([row_of(0, 0.8), row_of(1, 0.9), row_of(0, 0.5, 0.03, "nn"), joint]))
+    lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    first, second, third = ([cell.strip() for cell in line] for line in lines)
+    assert first == ["mvae, paper", "1.0%", "0.8500", "0.0500", "2", "0.8838", "-0.0338"]
+    assert second == ["nn", "3.0%", "0.5000", "", "1", "–", "–"]
+    assert third == ["jmvae (given x1,x2)", "1.0%", "1.0000", "", "1", "–", "–"]
+
+
+def test_the_figure_is_drawn_with_and_without_published_curves(tmp_path: Path) -> None:
+    digits = [row_of(0, 0.5) | {"dataset": "digits"}]
+    fashion = [
+        row_of(seed, 0.5 + level, level) | {"dataset": "fashion-mnist"} for seed in (0, 1) for level in (0.1, 0.2)
+    ]
+    figure3.draw(weak.summaries([*digits, *fashion, row_of(0, 0.9, 0.5, "nn")]), tmp_path / "made" / "figure3.png")
+    assert (tmp_path / "made" / "figure3.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_stopped_run_is_not_measured_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of a run: nothing is recorded, and the same call then goes on from the checkpoint."""
+    import os
+    import signal
+
+    class Stopping(Silent):
+        def epoch(self, values: dict[str, float]) -> None:
+            if values["epoch"] == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    ask: dict[str, Any] = {"models": ["mvae"], "recipes": ["paper"], "levels": [0.1], "budget": "smoke"}
+    with monkeypatch.context() as patched:
+        patched.setattr(weak, "_Unheard", Stopping)
+        with pytest.raises(KeyboardInterrupt):
+            weak.reproduce("table8", **ask, places=places(tmp_path))
+    assert read_rows(tmp_path / "results" / "table8.json") == []
+    (row,) = weak.reproduce("table8", **ask, places=places(tmp_path))
+    assert row["settings"]["epochs"] == 3
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert len((directory / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"datasets": ["binary-mnist"]}, "no dataset with few pairs 'binary-mnist'; there are mnist"),
+        ({"models": ["cvae"]}, "no model 'cvae'; there are logreg"),
+        ({"budget": "nope"}, "no budget 'nope'"),
+        ({"recipes": ["nope"]}, "no recipe 'nope'"),
+        ({"levels": [0.1, 0.0]}, "a level is a share of pairs above 0 and at most 1, not 0"),
+        ({"levels": [10.0]}, "not 10"),
+    ],
+)
+def test_what_does_not_exist_is_refused(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        weak.reproduce("table8", **wrong, places=places(tmp_path))
+
+
+def test_levels_are_read_from_text() -> None:
+    assert weak.parse_levels("0.001,1") == (0.001, 1.0)
+    assert weak.parse_levels(None) == weak.LEVELS
+    with pytest.raises(SettingsError, match="--levels '1%': write shares of pairs, for example"):
+        weak.parse_levels("1%")
