@@ -170,7 +170,9 @@ def test_only_networks_of_one_shape_and_known_layers_run_together() -> None:
     class Own(Modality):
         pass
 
-    def made(encoder: nn.Module | None = None, likelihood: type = likelihoods.Bernoulli, kind: type = Modality) -> Modality:
+    def made(
+        encoder: nn.Module | None = None, likelihood: type = likelihoods.Bernoulli, kind: type = Modality
+    ) -> Modality:
         return kind(encoder or perceptron(1, 6, 5), perceptron(3, 1, 5), likelihood())
 
     both = [("a", "b")]

@@ -174,7 +174,7 @@ def test_a_run_that_has_not_saved_anything_yet_says_so(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["faces"], "no dataset 'faces'; there are digits"),
+        (["phases"], "no dataset 'phases'; there are digits"),
         (["digits", "--recipe", "papers"], "no recipe 'papers'; there are paper, coupled"),
         (["digits", "--model", "gan"], "no model 'gan'; there are mvae"),
         (["digits", "--device", "nonsense"], "no device 'nonsense' here"),

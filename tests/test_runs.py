@@ -59,8 +59,8 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
 def test_settings_outside_their_range_are_refused_before_anything_else(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Settings.of("digits", **changed)
-    with pytest.raises(SettingsError, match="no dataset 'faces'; there are digits"):
-        Settings.of("faces")
+    with pytest.raises(SettingsError, match="no dataset 'phases'; there are digits"):
+        Settings.of("phases")
 
 
 @pytest.mark.parametrize("text", ["label", "label=", "label=much"])
@@ -148,7 +148,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(trai
         ({"seed": 1.5}, "seed is 1.5: the file is damaged"),
         ({"pairs": "few"}, "pairs is 'few': the file is damaged"),
         ({"weights": [1]}, r"weights is \[1\]: the file is damaged"),
-        ({"dataset": "faces"}, "no dataset 'faces'"),
+        ({"dataset": "phases"}, "no dataset 'phases'"),
         ({"recipe": "nonsense"}, "no recipe 'nonsense'"),
         ({"dataset": "mnist"}, "belongs to another model: it has _modalities.image.encoder.1.weight of shape"),
         ({"model": "vae"}, "belongs to another model: it has the unknown"),

@@ -13,6 +13,7 @@ normalised by the running statistics, which stay as they are (as in `mvae.modali
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -163,7 +164,7 @@ def _normalised(
             for i, norm in enumerate(norms):
                 for name, values in after.items():
                     getattr(norm, name).copy_(values[i, 0])
-                norm.num_batches_tracked += several[i, 0, 0]
+                cast("Tensor", norm.num_batches_tracked).add_(several[i, 0, 0])
         mean, variance = torch.where(several, own_mean, mean), torch.where(several, own_variance, variance)
     scale = torch.rsqrt(variance + first.eps)
     if first.affine:
