@@ -83,8 +83,8 @@ def train(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist, multimnist, celeba, celeba19, faces, faces19) and
-    show what was learned.
+    """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist, multimnist, celeba, celeba19, faces, faces19,
+    translation) and show what was learned.
 
     \b
     Example:  mvae train digits
@@ -124,13 +124,19 @@ def train(
     picture = sampling.each_shown(run, 12, seed, run_dir / "samples.png")
     if as_json:
         _print_json(
-            {"run": str(run_dir), "best_epoch": history.best_epoch, "picture": str(picture), **_plain(evaluation)}
+            {
+                "run": str(run_dir),
+                "best_epoch": history.best_epoch,
+                "picture": picture and str(picture),
+                **_plain(evaluation),
+            }
         )
         return
     _show(run, evaluation)
     first, *others = experiment(dataset).shown
-    click.echo(f"\npicture: {picture}  (a row of samples for each of {', '.join([first, *others][:4])} …)")
-    click.echo(f"try next: mvae sample {run_dir} --given {shlex.quote(first)} --n 64")
+    if picture:
+        click.echo(f"\npicture: {picture}  (a row of samples for each of {', '.join([first, *others][:4])} …)")
+    click.echo(f"try next: mvae sample {run_dir} --given {shlex.quote(first)} --n {64 if picture else 8}")
 
 
 @cli.command()
@@ -204,7 +210,54 @@ def sample(
     if picture:
         click.echo(f"picture: {picture}")
     for name, values in texts.items():
-        click.echo(f"{name}: {' '.join(map(shlex.quote, values))}")  # the empty string as ''
+        if any(" " in value for value in values):  # sentences, one a line
+            click.echo("\n".join(f"{name}: {value}" for value in values))
+        else:
+            click.echo(f"{name}: {' '.join(map(shlex.quote, values))}")  # the empty string as ''
+
+
+@cli.command()
+@RUN
+@click.argument("texts", nargs=-1)
+@click.option("--to", required=True, help="The language: a modality of the run.")
+@click.option("--from", "source", help="The language of the texts.  [default: the run's other one]")
+@click.option("--method", default="greedy", show_default=True, help="greedy, beam or sample (the paper's).")
+@click.option("--n", default=1, show_default=True, help="Alternatives for each text.")
+@click.option("--width", default=5, show_default=True, help="Of the beam; at least --n.")
+@_common(DATA_DIR, SEED, DEVICE, JSON)
+def translate(
+    run: Path,
+    texts: tuple[str, ...],
+    to: str,
+    source: str | None,
+    method: str,
+    n: int,
+    width: int,
+    data_dir: Path | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Translate TEXTS, or the lines of standard input, by a run of sentences (Sec. 7).
+
+    \b
+    Example:  mvae translate runs/translation --to vi "I have an idea ."
+              mvae translate runs/translation --to en --method beam --n 3 < sentences.vi
+    """
+    from mvae import runs
+    from mvae.translate import translate
+
+    opened = runs.open_run(run, data_dir=data_dir, device=device)
+    lines = texts or [line for line in map(str.strip, sys.stdin) if line]
+    found = translate(opened, lines, to, source=source, method=method, n=n, width=width, seed=seed)
+    if as_json:
+        _print_json({"run": str(run), "to": to, "translations": [vars(translation) for translation in found]})
+        return
+    for translation in found:
+        for sentence in translation.translations:
+            click.echo(sentence)
+        if translation.unknown:
+            click.echo(f"unknown words, read as <unk>: {', '.join(translation.unknown)}", err=True)
 
 
 @cli.command()
@@ -238,10 +291,11 @@ def reproduce(
     Example:  mvae reproduce table1
               mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
     """
-    from mvae.paper import ITEMS, coupling, figures, tables
+    from mvae.paper import ITEMS, coupling, figures, tables, translation
     from mvae.paper.harness import BUDGETS, Places
     from mvae.progress import Silent
     from mvae.report.show import show_comparison
+    from mvae.report.translation import show_examples, show_levels
 
     if list_items or item is None:
         for name, summary in ITEMS.items():
@@ -251,6 +305,15 @@ def reproduce(
         return
     chosen = models.split(",") if models else tables.PAPER_MODELS
     places = Places(results, runs_dir, data_dir, device, Silent() if as_json else None)
+    recipe = recipes.split(",")[-1]  # one of them, where sentences are shown
+    if item in translation.EXAMPLES:
+        found = translation.examples(item, recipe, budget, places)
+        _print_json({"item": item, "examples": found}) if as_json else show_examples(item, found)
+        return
+    if item == "table4":
+        rows = translation.table4(recipe, seeds, budget, places)
+        _print_json({"item": item, "rows": rows}) if as_json else show_levels(translation.summary(rows))
+        return
     if item == "table1":
         rows = tables.table1(datasets.split(","), chosen)
     elif item == "figure2":
