@@ -72,7 +72,7 @@ def _make(settings: Settings, level: float, budget: str, places: Places, command
     run, spend = finished_run(settings, places), BUDGETS[budget]
     test = run.splits.test
     table = test if spend.rows is None else test.take(slice(0, spend.rows))
-    samples = min(spend.samples, experiment("translation").samples)
+    samples = experiment("translation").samples if spend.samples is None else spend.samples
     measured = {"": likelihoods(run, table, samples)}
     for name, other in run.splits.others.items():
         part = other if spend.rows is None else other.take(slice(0, spend.rows))
