@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import mvae.checkpoint
 from mvae import likelihoods
@@ -141,6 +141,27 @@ def test_a_run_stopped_at_any_step_and_resumed_has_the_same_bits(
     assert_same_weights(other_start, expected)
     assert untimed(resumed.epochs) == untimed(history.epochs)
     assert (resumed.best_epoch, resumed.warning) == (history.best_epoch, history.warning)
+
+
+def test_what_networks_draw_by_themselves_is_resumed_too_and_leaves_the_callers_generator_alone(tmp_path: Path) -> None:
+    def built(seed: int) -> MVAE:
+        torch.manual_seed(seed)
+        encoder = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+        return MVAE({"image": Modality(encoder, mlp(2, 4, [6]), likelihoods.Bernoulli())}, 2)
+
+    whole, resumed = built(0), built(0)
+    before = torch.get_rng_state()
+    train(whole, tmp_path / "whole")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert train(resumed, tmp_path / "parts", reporter=Signals(7)).interrupted
+    torch.manual_seed(1234)
+    train(resumed, tmp_path / "parts", resume=True)
+    assert_same_weights(resumed, whole)
+    one, other = built(0), built(0)  # and it does draw: without dropout the result is another
+    cast("nn.Sequential", other.modalities["image"].encoder)[1] = nn.Identity()
+    for each, name in ((one, "one"), (other, "other")):
+        train(each, tmp_path / name, epochs=1)
+    assert not torch.equal(next(one.parameters()), next(other.parameters()))
 
 
 def test_a_run_stopped_after_every_step_has_the_same_bits(uninterrupted, tmp_path: Path) -> None:

@@ -3,42 +3,20 @@
 Nothing heavy is imported before a command needs it, so that help is instant.
 """
 
-import json
-import math
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mvae.cli_options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, print_json
+from mvae.cli_reproduce import reproduce
+
 if TYPE_CHECKING:
     from mvae.runs import Evaluation
 
 __all__ = ["main"]
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-SEED = click.option(
-    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of every random draw."
-)
-DEVICE = click.option("--device", help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")
-DATA_DIR = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    envvar="MVAE_DATA",
-    help="Where datasets are ($MVAE_DATA). Default: a cache, filled by download.",
-)
-RUN = click.argument("run", type=click.Path(path_type=Path))
-
-
-def _common(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def add(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -49,6 +27,9 @@ def cli() -> None:
     \b
     Start here:  mvae train digits
     """
+
+
+cli.add_command(reproduce)
 
 
 @cli.command()
@@ -65,7 +46,7 @@ def cli() -> None:
 @click.option("--model", default="mvae", show_default=True, help="mvae, vae, cvae, bivcca, jmvae, mvae_q, telbo …")
 @click.option("--weight", "weights", multiple=True, help="λ of a modality, as label=10; repeat.  [default: Sec. 4's]")
 @click.option("--deterministic", is_flag=True, help="The same bits on a GPU too (slower).")
-@_common(DATA_DIR, SEED, DEVICE, JSON)
+@common(DATA_DIR, SEED, DEVICE, JSON)
 def train(
     dataset: str,
     run_dir: Path | None,
@@ -85,8 +66,8 @@ def train(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist, multimnist, celeba, celeba19, faces, faces19) and
-    show what was learned.
+    """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist, multimnist, celeba, celeba19, faces, faces19,
+    translation) and show what was learned.
 
     \b
     Example:  mvae train digits
@@ -129,14 +110,20 @@ def train(
     evaluation = runs.evaluate(run, rows=500)
     picture = sampling.each_shown(run, 12, seed, run_dir / "samples.png")
     if as_json:
-        _print_json(
-            {"run": str(run_dir), "best_epoch": history.best_epoch, "picture": str(picture), **_plain(evaluation)}
+        print_json(
+            {
+                "run": str(run_dir),
+                "best_epoch": history.best_epoch,
+                "picture": picture and str(picture),
+                **_plain(evaluation),
+            }
         )
         return
     show_evaluation(run, evaluation)
     first, *others = experiment(dataset).shown
-    click.echo(f"\npicture: {picture}  (a row of samples for each of {', '.join([first, *others][:4])} …)")
-    click.echo(f"try next: mvae sample {run_dir} --given {shlex.quote(first)} --n 64")
+    if picture:
+        click.echo(f"\npicture: {picture}  (a row of samples for each of {', '.join([first, *others][:4])} …)")
+    click.echo(f"try next: mvae sample {run_dir} --given {shlex.quote(first)} --n {64 if picture else 8}")
 
 
 @cli.command()
@@ -145,7 +132,7 @@ def train(
 @click.option("--samples", type=int, help="Importance samples a row.  [default: the paper's, 1000 or 100]")
 @click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the image]")
 @click.option("--record", type=click.Path(path_type=Path), help="Add the numbers to the results files in this folder.")
-@_common(DATA_DIR, SEED, DEVICE, JSON)
+@common(DATA_DIR, SEED, DEVICE, JSON)
 def evaluate(
     run: Path,
     rows: int | None,
@@ -172,7 +159,7 @@ def evaluate(
 
         record_by_hand(opened, evaluation, record)
     if as_json:
-        _print_json({"run": str(run), **_plain(evaluation)})
+        print_json({"run": str(run), **_plain(evaluation)})
     else:
         show_evaluation(opened, evaluation)
 
@@ -183,7 +170,7 @@ def evaluate(
 @click.option("--of", multiple=True, help="What to generate; repeat for several.  [default: all that is not given]")
 @click.option("--n", default=64, show_default=True, help="How many samples.")
 @click.option("--output", type=click.Path(path_type=Path), help="The PNG.  [default: RUN/sample.png]")
-@_common(DATA_DIR, SEED, DEVICE, JSON)
+@common(DATA_DIR, SEED, DEVICE, JSON)
 def sample(
     run: Path,
     given: tuple[str, ...],
@@ -206,114 +193,64 @@ def sample(
     path = output or run / "sample.png"
     picture, texts = sampling.sample(opened, sampling.parse_given(opened, given), n, seed, path, of)
     if as_json:
-        _print_json({"run": str(run), "picture": picture and str(picture), "samples": texts})
+        print_json({"run": str(run), "picture": picture and str(picture), "samples": texts})
         return
     if picture:
         click.echo(f"picture: {picture}")
     for name, values in texts.items():
-        click.echo(f"{name}: {' '.join(map(shlex.quote, values))}")  # the empty string as ''
-
-
-@cli.command()
-@click.argument("item", required=False)
-@click.option("--list", "list_items", is_flag=True, help="Every item, and what each budget spends.")
-@click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
-@click.option("--models", help="Separated by commas.  [default: the paper's]")
-@click.option("--recipes", default="paper,coupled", show_default=True, help="Of the MVAE, separated by commas.")
-@click.option("--levels", help="table8, table9, figure3: shares of pairs, separated by commas.  [default: the paper's]")
-@click.option("--seeds", default=1, show_default=True, help="Runs of each, with seeds 0, 1 …")
-@click.option("--budget", default="laptop", show_default=True, help="smoke, laptop or paper.")
-@click.option("--jobs", default=1, show_default=True, help="table8, table9, figure3: runs at once, a process each.")
-@click.option("--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows go.")
-@click.option("--runs", "runs_dir", type=click.Path(path_type=Path), default="runs/reproduce", show_default=True)
-@_common(DATA_DIR, DEVICE, JSON)
-def reproduce(
-    item: str | None,
-    list_items: bool,
-    datasets: str | None,
-    models: str | None,
-    recipes: str,
-    levels: str | None,
-    seeds: int,
-    budget: str,
-    jobs: int,
-    results: Path,
-    runs_dir: Path,
-    data_dir: Path | None,
-    device: str | None,
-    as_json: bool,
-) -> None:
-    """Make a table of the paper: train what is missing, evaluate, record in results/, compare with the print.
-
-    \b
-    Example:  mvae reproduce table1
-              mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
-              mvae reproduce table8 --levels 0.01,0.1 --models nn,mvae --seeds 3 --jobs 4
-    """
-    from mvae.paper import FEW_PAIRS, ITEMS, coupling, figures, tables
-    from mvae.paper.harness import BUDGETS, Places
-    from mvae.progress import Silent
-    from mvae.report.show import show_comparison, show_levels
-
-    if list_items or item is None:
-        for name, summary in ITEMS.items():
-            click.echo(f"{name:8} {summary}")
-        for name, spend in BUDGETS.items():
-            click.echo(f"--budget {name:7} {spend.summary}")
-        return
-    places = Places(results, runs_dir, data_dir, device, Silent() if as_json else None)
-    if item in FEW_PAIRS:
-        from mvae.paper import figure3, weak
-
-        rows = weak.reproduce(
-            item,
-            datasets=datasets.split(",") if datasets else (),
-            models=models.split(",") if models else weak.MODELS,
-            recipes=recipes.split(","),
-            levels=weak.parse_levels(levels),
-            seeds=seeds,
-            budget=budget,
-            workers=jobs,
-            places=places,
-        )
-        found = weak.summaries(rows)
-        if item == "figure3":
-            figure3.draw(found, results / "figure3.png")
-        if as_json:
-            _print_json({"item": item, "rows": rows})
+        if any(" " in value for value in values):  # sentences, one a line
+            click.echo("\n".join(f"{name}: {value}" for value in values))
         else:
-            show_levels(f"{item}, budget {budget}", found)
-        return
-    if levels is not None or jobs != 1:
-        raise click.UsageError(f"--levels and --jobs are for {', '.join(FEW_PAIRS)}")
-    chosen = models.split(",") if models else tables.PAPER_MODELS
-    names = (datasets or "mnist").split(",")
-    if item == "table1":
-        rows = tables.table1(names, chosen)
-    elif item == "figure2":
-        rows = figures.figure2(datasets=names, recipes=recipes.split(","), seeds=seeds, budget=budget, places=places)
-    elif item == "lambda":
-        rows = coupling.reproduce(datasets=names, seeds=seeds, budget=budget, places=places)
-        coupling.draw(rows, results / "lambda.png")
-    else:
-        rows = tables.reproduce(
-            item,
-            datasets=names,
-            models=chosen,
-            recipes=recipes.split(","),
-            seeds=seeds,
-            budget=budget,
-            places=places,
-        )
-    if as_json:
-        _print_json({"item": item, "rows": rows})
-    else:
-        show_comparison(item, rows)
+            click.echo(f"{name}: {' '.join(map(shlex.quote, values))}")  # the empty string as ''
 
 
 @cli.command()
 @RUN
-@_common(SEED, DEVICE, JSON)
+@click.argument("texts", nargs=-1)
+@click.option("--to", required=True, help="The language: a modality of the run.")
+@click.option("--from", "source", help="The language of the texts.  [default: the run's other one]")
+@click.option("--method", default="greedy", show_default=True, help="greedy, beam or sample (the paper's).")
+@click.option("--n", default=1, show_default=True, help="Alternatives for each text.")
+@click.option("--width", default=5, show_default=True, help="Of the beam; at least --n.")
+@common(DATA_DIR, SEED, DEVICE, JSON)
+def translate(
+    run: Path,
+    texts: tuple[str, ...],
+    to: str,
+    source: str | None,
+    method: str,
+    n: int,
+    width: int,
+    data_dir: Path | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Translate TEXTS, or the lines of standard input, by a run of sentences (Sec. 7).
+
+    \b
+    Example:  mvae translate runs/translation --to vi "I have an idea ."
+              mvae translate runs/translation --to en --method beam --n 3 < sentences.vi
+    """
+    from mvae import runs
+    from mvae.translate import translate
+
+    opened = runs.open_run(run, data_dir=data_dir, device=device)
+    lines = texts or [line for line in map(str.strip, sys.stdin) if line]
+    found = translate(opened, lines, to, source=source, method=method, n=n, width=width, seed=seed)
+    if as_json:
+        print_json({"run": str(run), "to": to, "translations": [vars(translation) for translation in found]})
+        return
+    for translation in found:
+        for sentence in translation.translations:
+            click.echo(sentence)
+        if translation.unknown:
+            click.echo(f"unknown words, read as <unk>: {', '.join(translation.unknown)}", err=True)
+
+
+@cli.command()
+@RUN
+@common(SEED, DEVICE, JSON)
 def info(run: Path, seed: int, device: str | None, as_json: bool) -> None:
     """A run's settings, progress and last metrics. (Nothing is drawn or computed; --seed and --device change nothing.)
 
@@ -327,7 +264,7 @@ def info(run: Path, seed: int, device: str | None, as_json: bool) -> None:
     progress = checkpoint.load_state(run / checkpoint.CHECKPOINT)[1] if saved else {}
     rows = checkpoint.read_metrics(run)
     if as_json:
-        _print_json({"settings": settings, "progress": progress, "last": rows[-1] if rows else None})
+        print_json({"settings": settings, "progress": progress, "last": rows[-1] if rows else None})
         return
     shown = {k: progress[k] for k in ("epoch", "best_epoch", "seconds")} if saved else {"checkpoint": "none yet"}
     for name, value in (settings | shown).items():
@@ -354,19 +291,6 @@ def _plain(evaluation: "Evaluation") -> dict[str, Any]:
         },
         "instruments": dict(evaluation.instruments),
     }
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    click.echo(json.dumps(_standard(value), allow_nan=False))
-
-
-def _standard(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for them."""
-    if isinstance(value, dict):
-        return {name: _standard(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_standard(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main() -> None:

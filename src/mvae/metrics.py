@@ -181,9 +181,9 @@ def _predicted(
         yield "accuracy {}", right.sum(), symbols.sum()
         yield "accuracy {} whole", whole.sum(), len(x)
         return
-    params = modality.likelihood.arrange(modality.decode(z, context), torch.Size([len(x)]), x.shape[1:])
-    yield "log p {}", modality.likelihood.log_prob(params, x).sum(), len(x)
-    right = accuracy(modality.likelihood, x, params)
+    log_prob, params = modality.assess(x, z, context)
+    yield "log p {}", log_prob.sum(), len(x)
+    right = None if params is None else accuracy(modality.likelihood, x, params)
     if right is not None:
         yield "accuracy {}", right.sum(), len(x)
 

@@ -42,6 +42,9 @@ class Modality(nn.Module):
             raise SettingsError(f"a modality's weight must be a finite number ≥ 0, not {weight}")
         self.encoder, self.decoder, self.likelihood, self.weight = encoder, decoder, likelihood, float(weight)
 
+    #: Do the shapes of its work depend on the shape of x alone, and not on the values? (Then it can be recorded.)
+    fixed_shapes = True
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the networks, to which batches are cast."""
@@ -86,8 +89,17 @@ class Modality(nn.Module):
         Raises:
             DataError: the decoder's output does not fit the data.
         """
+        return self.assess(x, z, context)[0]
+
+    def assess(
+        self,
+        x: Shaped[Tensor, "rows *event"],
+        z: Float[Tensor, "*samples rows latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+    ) -> tuple[Float[Tensor, "*samples rows"], Tensor | None]:
+        """log p(x | z), and the likelihood's parameters that it comes from; None where they depend on x itself."""
         params = self.likelihood.arrange(self.decode(z, context), z.shape[:-1], x.shape[1:])
-        return self.likelihood.log_prob(params, x)
+        return self.likelihood.log_prob(params, x), params
 
     def generate(
         self,

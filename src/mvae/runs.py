@@ -162,7 +162,10 @@ def train(
         model = settings.build().to(device_named(device))
         table, validation = _learned_from(settings, splits, model)
         if not resume:
-            write_json(path, {"format": FORMAT, **asdict(settings), **_circumstances(model.device)})
+            coding = {} if splits.coding is None else {"coding": splits.coding}
+            write_json(path, {"format": FORMAT, **asdict(settings), **coding, **_circumstances(model.device)})
+        else:
+            _same_coding(run_dir, splits)
         history = fit(
             model,
             table,
@@ -244,6 +247,16 @@ def _same_settings(run_dir: Path, asked: Settings) -> Settings:
     return stored
 
 
+def _same_coding(run_dir: Path, splits: Splits) -> None:
+    """Raises RunError where the data's numbers mean something else than when the run was trained."""
+    stored = read_json(run_dir / SETTINGS).get("coding")
+    if stored != splits.coding:
+        raise RunError(
+            f"{run_dir} was trained with another vocabulary ({stored}) than these files give ({splits.coding}), so its "
+            "numbers would be read as other words: point --data-dir at the files it was trained on"
+        )
+
+
 def open_run(run_dir: Path, *, data_dir: Path | None = None, device: str | None = None) -> Run:
     """A run's model with its best weights, and its data.
 
@@ -257,7 +270,9 @@ def open_run(run_dir: Path, *, data_dir: Path | None = None, device: str | None 
     load_weights(model, weights, run_dir / CHECKPOINT)
     model.stage = progress.get("stage", model.stage)  # which terms are evaluated may depend on it
     model = model.to(device_named(device)).eval()
-    return Run(run_dir, settings, model, what.load(data_dir), progress)
+    splits = what.load(data_dir)
+    _same_coding(run_dir, splits)
+    return Run(run_dir, settings, model, splits, progress)
 
 
 @dataclass(frozen=True, eq=False)

@@ -87,15 +87,17 @@ def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: 
     return {name: means[name].reshape(n, -1, *event[name]) if _is_image(run, name) else drawn[name] for name in of}
 
 
-def each_shown(run: Run, n: int, seed: int, path: Path) -> Path:
-    """A picture with a row of n samples for everything that the experiment shows: each label, say.
+def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
+    """A picture with a row of n samples for everything that the experiment shows: each label, say. None without images.
 
     A model that does not know what would be given shows samples of its prior.
     """
     generator = torch.Generator(run.model.device).manual_seed(seed)
     shown = experiment(run.settings.dataset).shown
     known = all(text.partition("=")[0] in run.model.known for text in shown)
-    image = next(name for name in run.model.names if _is_image(run, name))
+    image = next((name for name in run.model.names if _is_image(run, name)), None)
+    if image is None:
+        return None
     rows = []
     for text in shown:
         given = parse_given(run, (text,)) if known else None

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -111,9 +112,20 @@ class RunState:
         order = torch.randperm(len(self.table), generator=shuffle).to(self.step.index_device)
         while self.step_in_epoch < self.steps_per_epoch:
             start = self.step_in_epoch * self.batch_size
-            self.step(order[start : start + self.batch_size], self.beta())
+            with self._own_randomness():
+                self.step(order[start : start + self.batch_size], self.beta())
             self.step_in_epoch += 1
             yield
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """What networks draw by themselves (dropout) depends on (seed, step) alone, so a resumed run draws the same."""
+        before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed((self.seed << 32) + self.global_step)
+        try:
+            yield
+        finally:
+            torch.default_generator.set_state(before)
 
     def means(self) -> dict[str, float]:
         """Training metrics of the epoch so far: loss, reconstruction of each modality, KL of each term."""

@@ -47,7 +47,8 @@ class Step:
         self.index_device = self.device if on_device else torch.device("cpu")
         # Masked rows would enter batch statistics, so an incomplete table then needs exact rows.
         mixes_rows = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
-        self.can_record = on_gpu and on_device and model.fixed_terms and (table.complete or not mixes_rows)
+        fixed_shapes = model.fixed_terms and all(modality.fixed_shapes for modality in model.modalities.values())
+        self.can_record = on_gpu and on_device and fixed_shapes and (table.complete or not mixes_rows)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
         self._terms: Terms | None = None  # of every row of the table, or of all rows alike
@@ -60,7 +61,8 @@ class Step:
         self.counts: dict[str, Tensor] = {}
         self._fixed_counts: dict[int, Tensor] = {}
         self._compiled: _Compiled | None = None
-        if steps >= COMPILED_STEPS and not on_gpu and self._terms is not None and batch_size <= len(table):
+        pays = steps >= COMPILED_STEPS and batch_size <= len(table)
+        if pays and not on_gpu and fixed_shapes and self._terms is not None:
             self._compiled = _Compiled(model, self._terms, table.take(torch.arange(batch_size)))
 
     def __call__(self, index: Tensor, beta: float) -> None:

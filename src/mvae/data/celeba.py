@@ -73,11 +73,11 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
         f"decoding {len(names):,} images of CelebA to {SIDE}×{SIDE}",
     )
     ends = [0, *counts.cumsum().tolist()]
-    tables = {
-        part: Table({"image": images[first:last], "attributes": torch.from_numpy(values[first:last])})
-        for part, first, last in zip(SPLITS, ends[:-1], ends[1:], strict=True)
-    }
-    return Splits("celeba", **tables, written={"attributes": present_names()})
+    train, validation, test = (
+        Table({"image": images[first:last], "attributes": torch.from_numpy(values[first:last])})
+        for first, last in zip(ends[:-1], ends[1:], strict=True)
+    )
+    return Splits("celeba", train, validation, test, written={"attributes": present_names()})
 
 
 def load_separated(data_dir: str | PathLike[str] | None = None) -> Splits:

@@ -16,11 +16,12 @@ class Written:
     """How the values of one modality are written, for printing and for ``--given label=5``.
 
     ``read`` makes a value (an event, without the rows axis) of a text and raises ValueError, saying what is possible;
-    ``write`` is its inverse.
+    ``write`` is its inverse. ``unknown``, where given, lists what in a text `read` has no number for.
     """
 
     read: Callable[[str], Tensor]
     write: Callable[[Tensor], str]
+    unknown: Callable[[str], list[str]] | None = None
 
 
 def class_names(names: Sequence[str]) -> Written:
@@ -45,6 +46,8 @@ class Splits:
     """Train, validation and test rows of one dataset; the test rows are for `evaluate` only.
 
     ``written`` says how values of modalities that are neither images nor plain numbers are read and printed.
+    ``others`` are rows of other domains, reported apart. ``coding`` identifies what the numbers in the columns mean,
+    where that depends on the files (a vocabulary): a run is refused other data than it was trained on.
     """
 
     name: str
@@ -52,3 +55,5 @@ class Splits:
     validation: Table
     test: Table
     written: Mapping[str, Written] = field(default_factory=dict)
+    others: Mapping[str, Table] = field(default_factory=dict)
+    coding: str | None = None

@@ -174,7 +174,7 @@ def _measure(job: _Job) -> list[Row]:
         return [row for settings in job.cells for row in _predicted(finished_run(settings, job.places), job)]
     splits = experiment(first.dataset).load(job.places.data_dir)
     if first.rows is not None:
-        splits = replace(splits, train=splits.train.take(slice(0, first.rows)))
+        splits = replace(splits, train=splits.train.first(first.rows))
     features, run = _features(first, splits, job.places)
     rows = []
     for settings in job.cells:

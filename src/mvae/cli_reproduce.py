@@ -1,0 +1,105 @@
+"""`mvae reproduce`: every table and figure of the paper, one command each."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from mvae.cli_options import DATA_DIR, DEVICE, JSON, common, print_json
+
+__all__ = ["reproduce"]
+
+
+@click.command()
+@click.argument("item", required=False)
+@click.option("--list", "list_items", is_flag=True, help="Every item, and what each budget spends.")
+@click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
+@click.option("--models", help="Separated by commas.  [default: the paper's]")
+@click.option("--recipes", default="paper,coupled", show_default=True, help="Of the MVAE, separated by commas.")
+@click.option("--levels", help="table8, table9, figure3: shares of pairs, separated by commas.  [default: the paper's]")
+@click.option("--seeds", default=1, show_default=True, help="Runs of each, with seeds 0, 1 …")
+@click.option("--budget", default="laptop", show_default=True, help="smoke, laptop or paper.")
+@click.option("--jobs", default=1, show_default=True, help="table8, table9, figure3: runs at once, a process each.")
+@click.option("--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows go.")
+@click.option("--runs", "runs_dir", type=click.Path(path_type=Path), default="runs/reproduce", show_default=True)
+@common(DATA_DIR, DEVICE, JSON)
+def reproduce(
+    item: str | None,
+    list_items: bool,
+    datasets: str | None,
+    models: str | None,
+    recipes: str,
+    levels: str | None,
+    seeds: int,
+    budget: str,
+    jobs: int,
+    results: Path,
+    runs_dir: Path,
+    data_dir: Path | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Make a table of the paper: train what is missing, evaluate, record in results/, compare with the print.
+
+    \b
+    Example:  mvae reproduce table1
+              mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
+              mvae reproduce table8 --levels 0.01,0.1 --models nn,mvae --seeds 3 --jobs 4
+    """
+    from mvae.paper import FEW_PAIRS, ITEMS, coupling, figure3, figures, tables, translation, weak
+    from mvae.paper.harness import BUDGETS, Places
+    from mvae.progress import Silent
+    from mvae.report.show import show_comparison, show_levels
+    from mvae.report.translation import show_examples
+    from mvae.report.translation import show_levels as show_shares
+
+    if list_items or item is None:
+        for name, summary in ITEMS.items():
+            click.echo(f"{name:8} {summary}")
+        for name, spend in BUDGETS.items():
+            click.echo(f"--budget {name:7} {spend.summary}")
+        return
+    places = Places(results, runs_dir, data_dir, device, Silent() if as_json else None)
+    if (levels is not None or jobs != 1) and item not in FEW_PAIRS:
+        raise click.UsageError(f"--levels and --jobs are for {', '.join(FEW_PAIRS)}")
+    names, recipe_names = (datasets or "mnist").split(","), recipes.split(",")
+    chosen = models.split(",") if models else tables.PAPER_MODELS
+    if item in FEW_PAIRS:
+        rows = weak.reproduce(
+            item,
+            datasets=datasets.split(",") if datasets else (),
+            models=models.split(",") if models else weak.MODELS,
+            recipes=recipe_names,
+            levels=weak.parse_levels(levels),
+            seeds=seeds,
+            budget=budget,
+            workers=jobs,
+            places=places,
+        )
+        found = weak.summaries(rows)
+        if item == "figure3":
+            figure3.draw(found, results / "figure3.png")
+        show = partial(show_levels, f"{item}, budget {budget}", found)
+    elif item in translation.EXAMPLES:
+        rows = translation.examples(item, recipe_names[-1], budget, places)
+        show = partial(show_examples, item, rows)
+    elif item == "table4":
+        rows = translation.table4(recipe_names[-1], seeds, budget, places)
+        show = partial(show_shares, translation.summary(rows))
+    else:
+        if item == "table1":
+            rows = tables.table1(names, chosen)
+        elif item == "figure2":
+            rows = figures.figure2(datasets=names, recipes=recipe_names, seeds=seeds, budget=budget, places=places)
+        elif item == "lambda":
+            rows = coupling.reproduce(datasets=names, seeds=seeds, budget=budget, places=places)
+            coupling.draw(rows, results / "lambda.png")
+        else:
+            rows = tables.reproduce(
+                item, datasets=names, models=chosen, recipes=recipe_names, seeds=seeds, budget=budget, places=places
+            )
+        show = partial(show_comparison, item, rows)
+    if as_json:
+        print_json({"item": item, "rows": rows})
+    else:
+        show()

@@ -1,0 +1,114 @@
+"""Words as numbers: a vocabulary by frequency, and sentences as rows of numbers that end with a stop token."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import unescape
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.data.splits import Written
+from mvae.errors import SettingsError
+
+__all__ = ["SPECIAL", "STOP", "UNKNOWN", "Vocabulary", "words_of", "words_typed"]
+
+STOP, UNKNOWN = 0, 1
+SPECIAL = ("</s>", "<unk>")  # what stands first in every vocabulary
+RESERVED = {*SPECIAL, "<s>", "<pad>"}  # in a text these are markup, not words
+
+_TYPED = re.compile(r"<unk>|\w+(?:[.,\-]\w+)*|['’]\w+|[^\w\s]")
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line that is tokenised already, with spaces between; HTML entities are decoded.
+
+    >>> words_of("life &apos;s work")
+    ['life', "'s", 'work']
+    """
+    return unescape(line).split()
+
+
+def words_typed(text: str) -> list[str]:
+    """The words of what a person types, punctuation apart, as corpora are tokenised.
+
+    >>> words_typed("Today's price is 3.50, isn't it?")
+    ['Today', "'s", 'price', 'is', '3.50', ',', 'isn', "'t", 'it', '?']
+    """
+    return _TYPED.findall(unescape(text))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Words by number; number 0 is the stop token (also what fills a row up behind it), 1 stands for unknown words.
+
+    >>> vocabulary = Vocabulary.of([["a", "cat"], ["a", "dog"]], size=3)
+    >>> vocabulary.words
+    ('</s>', '<unk>', 'a')
+    >>> vocabulary.row(["a", "dog"], length=4)
+    array([2, 1, 0, 0], dtype=int32)
+    """
+
+    words: tuple[str, ...]
+    _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Not the stop token: a text in which it is written does not end there.
+        object.__setattr__(self, "_numbers", {word: n for n, word in enumerate(self.words) if n != STOP})
+
+    @classmethod
+    def of(cls, sentences: Iterable[Sequence[str]], size: int) -> "Vocabulary":
+        """The most frequent words of these sentences, ``size`` numbers in all; among equals in alphabetical order.
+
+        Raises:
+            SettingsError: no room for a word.
+        """
+        if size <= len(SPECIAL):
+            raise SettingsError(f"a vocabulary needs more than {len(SPECIAL)} numbers, not {size}")
+        counts = Counter(word for sentence in sentences for word in sentence)
+        ranked = sorted((-count, word) for word, count in counts.items() if word not in RESERVED)
+        return cls((*SPECIAL, *(word for _, word in ranked[: size - len(SPECIAL)])))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the words in their order: equal for vocabularies that give every word the same number."""
+        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()[:16]
+
+    def row(self, words: Sequence[str], length: int) -> np.ndarray:
+        """A sentence as ``length`` numbers: its first ``length − 1`` words, the stop token, and the same as filling."""
+        numbers = [self._numbers.get(word, UNKNOWN) for word in words[: length - 1]]
+        row = np.full(length, STOP, dtype=np.int32)
+        row[: len(numbers)] = numbers
+        return row
+
+    def sentence(self, row: Tensor | np.ndarray | Sequence[int]) -> str:
+        """The words of a row up to its stop token, with spaces between; a number without a word is unknown, too."""
+        words = []
+        for number in row.tolist() if isinstance(row, Tensor | np.ndarray) else row:
+            if number == STOP:
+                break
+            words.append(self.words[number] if number < len(self.words) else SPECIAL[UNKNOWN])
+        return " ".join(words)
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of a typed text that have no number, each once."""
+        words = dict.fromkeys(words_typed(text))
+        return [word for word in words if word not in self._numbers]
+
+    def written(self, length: int) -> Written:
+        """How rows of this length are typed and printed."""
+
+        def read(text: str) -> Tensor:
+            words = words_typed(text)
+            if not words:
+                raise ValueError('a sentence, such as "this is a sentence ."')
+            return torch.from_numpy(self.row(words, length))
+
+        return Written(read, self.sentence, self.unknown)

@@ -1,0 +1,96 @@
+"""How good translations are: chrF and BLEU by sacrebleu, plain references, and whether z says anything at all."""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import DataError, MissingDependencyError
+from mvae.modality import evaluating
+from mvae.models.base import MultimodalVAE
+
+__all__ = ["bleu", "chrf", "nearest_neighbours", "require_sacrebleu", "source_gap"]
+
+
+def require_sacrebleu() -> ModuleType:
+    """The library.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import sacrebleu
+    except ImportError:
+        raise MissingDependencyError(
+            "chrF and BLEU are computed by sacrebleu, which is not installed: pip install 'mvae[translation]'"
+        ) from None
+    return sacrebleu
+
+
+def chrf(found: Sequence[str], gold: Sequence[str]) -> float:
+    """chrF2 of a corpus (Popović 2015), 0 to 100: F-score of character n-grams, which forgives a wrong ending.
+
+    Raises:
+        MissingDependencyError: without sacrebleu. DataError: not as many references.
+    """
+    return float(require_sacrebleu().corpus_chrf(*_paired(found, gold)).score)
+
+
+def bleu(found: Sequence[str], gold: Sequence[str]) -> float:
+    """BLEU of a corpus (Papineni et al. 2002), 0 to 100, over words as they stand: corpora here are tokenised.
+
+    Raises:
+        MissingDependencyError: without sacrebleu. DataError: not as many references.
+    """
+    return float(require_sacrebleu().corpus_bleu(*_paired(found, gold), tokenize="none", force=True).score)
+
+
+def _paired(found: Sequence[str], gold: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    if len(found) != len(gold) or not found:
+        raise DataError(f"{len(found)} translations and {len(gold)} references: one for each, and at least one")
+    return list(found), [list(gold)]
+
+
+def nearest_neighbours(sources: Sequence[str], known: Sequence[str], translations: Sequence[str]) -> list[str]:
+    """For each source, the translation of the most similar known sentence (cosine of TF-IDF over words).
+
+    >>> nearest_neighbours(["the cat"], ["a dog", "a cat"], ["một con chó", "một con mèo"])
+    ['một con mèo']
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer  # here: importing it takes longer than all of mvae
+
+    # Only what comes between spaces is a word: scikit-learn's own pattern would drop punctuation and single letters.
+    weigh = TfidfVectorizer(analyzer=str.split)  # pyright: ignore
+    table = weigh.fit_transform(known)
+    found = []
+    for start in range(0, len(sources), 256):
+        similarity = weigh.transform(sources[start : start + 256]) @ table.T
+        found += [translations[int(place)] for place in similarity.toarray().argmax(1)]
+    return found
+
+
+@torch.no_grad()
+def source_gap(model: MultimodalVAE, table: Table, source: str, target: str, chunk: int = 500) -> Tensor:
+    """log p(x_target | z(x_source)) minus the same with another row's source, in nats, of each row that has both.
+
+    z is the mean of q(z | x_source). A decoder that ignores z, as a collapsed posterior's does, has a gap of 0; the
+    other row is the one before, so give rows in random order.
+
+    Raises:
+        DataError: fewer than two rows have both.
+    """
+    both = table.presence([source, target]).expand(len(table), -1).all(1).nonzero().flatten()
+    if len(both) < 2:
+        raise DataError(f"{len(both)} rows have both {source} and {target}; two are needed, to exchange their sources")
+    modality = model.modalities[target]
+    gaps = []
+    with evaluating(model):
+        mean = torch.cat([model.posterior(table.take(rows), [source]).mean for rows in both.split(chunk)])
+        for start, rows in zip(range(0, len(both), chunk), both.split(chunk), strict=True):
+            x = model.prepare(table.take(rows).select([target]))[target]
+            here = torch.arange(start, start + len(rows), device=mean.device)
+            own, other = modality.log_prob(x, torch.stack([mean[here], mean[(here - 1) % len(both)]]))
+            gaps.append(own - other)
+    return torch.cat(gaps)

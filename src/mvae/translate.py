@@ -1,0 +1,135 @@
+"""Translation by a run: z from a sentence, and from z the same in another modality (Sec. 7)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import QueryError
+from mvae.modality import evaluating
+from mvae.runs import Run
+from mvae.sentence import SentenceModality
+
+__all__ = ["METHODS", "Translation", "language", "translate", "translate_rows"]
+
+METHODS = ("greedy", "beam", "sample")
+AT_ONCE = 256  # sentences decoded together; each step holds a probability for every word of each
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A source, its translations (the best first, where they have an order) and its words that the run knows not."""
+
+    source: str
+    translations: list[str]
+    unknown: list[str]
+
+
+def translate(
+    run: Run,
+    texts: Sequence[str],
+    to: str,
+    *,
+    source: str | None = None,
+    method: str = "greedy",
+    n: int = 1,
+    width: int = 5,
+    seed: int = 0,
+) -> list[Translation]:
+    """Translate sentences, n alternatives each.
+
+    Args:
+        run: of a model with several languages.
+        texts: what to translate.
+        to: the language (a modality).
+        source: the language of the texts; default: the other one, where there is only one.
+        method: "sample" is the paper's, z ~ q(z | source), x ~ p(x | z). "greedy" takes the most probable word each
+            time; the first alternative comes from the mean of q, others from samples of z. "beam" searches for the n
+            most probable sentences given the mean of q.
+        n: alternatives.
+        width: of the beam, n at least.
+        seed: of the draws.
+
+    Raises:
+        QueryError: an unknown language or method, an empty text, n < 1.
+    """
+    language(run, to)
+    source = source or _other(run, to)
+    language(run, source)
+    if source == to:
+        raise QueryError(f"the texts are in {source} already: choose another language for --to or --from")
+    written = run.splits.written[source]
+    rows = []
+    for number, text in enumerate(texts, 1):
+        try:
+            rows.append(written.read(text))
+        except ValueError as error:
+            raise QueryError(f"text {number} ({text!r}): {source} is {error}") from None
+    if not rows:
+        return []
+    found = translate_rows(run, torch.stack(rows), source, to, method=method, n=n, width=width, seed=seed)
+    write = run.splits.written[to].write
+    return [
+        Translation(text, [write(row) for row in alternatives], written.unknown(text) if written.unknown else [])
+        for text, alternatives in zip(texts, found, strict=True)
+    ]
+
+
+@torch.no_grad()
+def translate_rows(
+    run: Run,
+    x: Tensor,
+    source: str,
+    to: str,
+    *,
+    method: str = "greedy",
+    n: int = 1,
+    width: int = 5,
+    seed: int = 0,
+) -> Tensor:
+    """The same for rows of numbers: ``rows length`` → ``rows n length``.
+
+    Raises:
+        QueryError: an unknown method, n < 1.
+    """
+    if method not in METHODS:
+        raise QueryError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    if n < 1:
+        raise QueryError(f"the number of alternatives n must be at least 1, not {n}")
+    target, device = language(run, to), run.model.device
+    generator = torch.Generator(device).manual_seed(seed)
+    found = []
+    with evaluating(run.model):
+        for part in x.split(max(1, AT_ONCE // max(n, width if method == "beam" else 1))):
+            q = run.model.posterior(Table({source: part}))
+            if method == "beam":
+                found.append(target.beam(q.mean, max(width, n))[0][:, :n])
+                continue
+            noise = torch.randn(n, *q.mean.shape, generator=generator, device=device, dtype=q.mean.dtype)
+            if method == "greedy":
+                noise[0] = 0.0
+            rows = target.generate(q.rsample(noise), mean=method == "greedy", generator=generator)
+            found.append(rows.transpose(0, 1))
+    return torch.cat(found)
+
+
+def language(run: Run, name: str) -> SentenceModality:
+    """The modality of that name, which must be one of sentences.
+
+    Raises:
+        QueryError: there is none, or it is of another kind.
+    """
+    run.model.require_known([name])
+    modality = run.model.modalities.get(name)
+    if not isinstance(modality, SentenceModality):
+        raise QueryError(f"{name} is no language: mvae translate needs a run of sentences (mvae train translation)")
+    return modality
+
+
+def _other(run: Run, to: str) -> str:
+    others = [name for name, m in run.model.modalities.items() if isinstance(m, SentenceModality) and name != to]
+    if len(others) != 1:
+        raise QueryError(f"say what the texts are, --from {' or '.join(others) or 'a language this run does not have'}")
+    return others[0]

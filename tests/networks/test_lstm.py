@@ -1,0 +1,84 @@
+"""The LSTM against PyTorch's, sequence by sequence; what stands behind the stop token has no influence."""
+
+import torch
+from torch import nn
+
+from mvae.networks.lstm import LSTM, LSTMDecoder, LSTMEncoder
+from mvae.networks.packing import pack
+
+
+def test_the_packed_layer_is_pytorchs_lstm_on_each_sequence_alone() -> None:
+    torch.manual_seed(0)
+    ours, theirs = LSTM(3, 4), nn.LSTM(3, 4, batch_first=True)
+    theirs.load_state_dict(
+        {
+            "weight_ih_l0": ours.inward.weight,
+            "weight_hh_l0": ours.onward.weight,
+            "bias_ih_l0": ours.inward.bias,
+            "bias_hh_l0": torch.zeros(16),
+        }
+    )
+    lengths = torch.tensor([2, 5, 1, 5, 3])
+    x, h, c = torch.randn(5, 5, 3), torch.randn(5, 4), torch.randn(5, 4)
+    packed = pack(lengths)
+    every, last = ours(x[packed.row, packed.step], packed.counts, (h[packed.order], c[packed.order]))
+    for row, n in enumerate(lengths.tolist()):
+        expected, (end, _) = theirs(x[row : row + 1, :n], (h[None, row : row + 1], c[None, row : row + 1]))
+        torch.testing.assert_close(every[packed.row == row], expected[0])
+        torch.testing.assert_close(last[packed.order == row], end[0])
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    layer, packed = LSTM(2, 3).double(), pack(torch.tensor([2, 4, 1, 4]))
+
+    def of(x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, bias: torch.Tensor, *_: torch.Tensor) -> tuple:
+        return layer(x, packed.counts, (h, c), bias)
+
+    shapes = (11, 2), (4, 3), (4, 3), (4, 12)
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(of, (*inputs, *layer.parameters()))
+
+
+def test_the_encoder_does_not_look_behind_the_stop_token_and_does_not_mind_the_batch() -> None:
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(10, 6, embedding=5, hidden=7)
+    rows = torch.tensor([[3, 4, 0, 0, 0, 0], [9, 8, 7, 6, 5, 0], [0, 0, 0, 0, 0, 0]])
+    found = encoder(rows)
+    spoilt = rows.clone()
+    spoilt[0, 3:] = 9
+    torch.testing.assert_close(encoder(spoilt), found)
+    torch.testing.assert_close(encoder(rows[:1, :3]), found[:1])
+    torch.testing.assert_close(encoder(rows[2:]), found[2:])
+    assert not torch.equal(encoder(torch.tensor([[4, 3, 0]])), found[:1])  # their order matters
+
+
+def test_steps_one_by_one_say_what_teaching_says_and_are_a_distribution() -> None:
+    torch.manual_seed(0)
+    decoder = LSTMDecoder(12, 3, embedding=5, hidden=8).eval()
+    z, tokens = torch.randn(2, 3), torch.tensor([[5, 2, 0], [7, 0, 0]])
+    packed = pack(torch.tensor([3, 2]))
+    before = torch.cat([torch.full((2, 1), 12), tokens[:, :-1]], 1)
+    taught = decoder(packed.of(tokens), packed.of(before), packed, z)
+    state = decoder.begin(z)
+    for step in range(3):
+        log_p, state = decoder.advance(before[:, step], state)
+        torch.testing.assert_close(log_p.exp().sum(1), torch.ones(2))
+        here = packed.step == step
+        row = packed.row[here]
+        torch.testing.assert_close(taught[here], log_p[row, tokens[row, step]])
+
+
+def test_word_dropout_hides_words_in_training_only() -> None:
+    torch.manual_seed(0)
+    decoder = LSTMDecoder(12, 3, embedding=5, hidden=8, word_dropout=1.0)
+    z, packed = torch.zeros(1, 3), pack(torch.tensor([3]))
+
+    def of(row: list[int]) -> torch.Tensor:
+        tokens = torch.tensor([row])
+        return decoder(torch.tensor([5, 5, 5]), packed.of(tokens), packed, z)
+
+    assert torch.equal(of([12, 3, 4]), of([12, 7, 8]))  # every word is unknown; the start is not
+    assert not torch.equal(of([12, 3, 4]), of([2, 3, 4]))
+    decoder.eval()
+    assert not torch.equal(of([12, 3, 4]), of([12, 7, 8]))

@@ -1,0 +1,143 @@
+"""A run of sentences, from training to translations, on a tiny corpus."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mvae import Table, runs, sampling
+from mvae.checkpoint import CHECKPOINT, SETTINGS, read_json
+from mvae.cli import cli
+from mvae.errors import QueryError, RunError
+from mvae.experiments import experiment
+from mvae.progress import Silent
+from mvae.runs import Run, Settings
+from mvae.translate import language, translate, translate_rows
+from tests import corpus
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("data")
+    corpus.write(directory, other=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
+    directory = tmp_path_factory.mktemp("runs") / "translation"
+    settings = Settings.of("translation", epochs=2, anneal_epochs=0, learning_rate=3e-3)
+    return runs.train(settings, directory, data_dir=data_dir, device="cpu", reporter=Silent())[0]
+
+
+def test_the_sources_posterior_is_what_is_translated(trained: Run) -> None:
+    """Greedy's first alternative against the decoder on q's mean, done by hand."""
+    (found,) = translate(trained, ["I sees rice ."], "vi", n=3)
+    assert (found.source, len(found.translations), found.unknown) == ("I sees rice .", 3, [])
+    row = trained.splits.written["en"].read("I sees rice .")[None]
+    mean = trained.model.posterior({"en": row}).mean
+    expected = language(trained, "vi").generate(mean, mean=True)[0]
+    assert found.translations[0] == trained.splits.written["vi"].write(expected)
+
+
+@pytest.mark.parametrize("method", ["greedy", "beam", "sample"])
+def test_each_text_has_its_own_translations_however_many_are_asked_for(method: str, trained: Run) -> None:
+    x = torch.as_tensor(trained.splits.test.columns["en"])
+    together = translate_rows(trained, x, "en", "vi", method=method, n=2, width=3)
+    assert together.shape == (12, 2, 71)
+    assert (together[..., -1] == 0).all()
+    if method != "sample":  # alone or together is the same, where nothing is drawn
+        alone = translate_rows(trained, x[5:6], "en", "vi", method=method, n=1, width=3)
+        assert torch.equal(alone[0, 0], together[5, 0])
+    if method == "beam":
+        z = trained.model.posterior({"en": x}).mean
+        best, second = (language(trained, "vi").log_prob(together[:, i], z) for i in range(2))
+        assert (best >= second - 1e-4).all()
+
+
+def test_samples_depend_on_the_seed(trained: Run) -> None:
+    one, same, other = (translate(trained, ["I"], "vi", method="sample", n=4, seed=seed) for seed in (0, 0, 1))
+    assert one == same != other
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"to": "fr"}, "no modality 'fr' in this model; it has en, vi"),
+        ({"to": "vi", "source": "vi"}, "the texts are in vi already"),
+        ({"to": "vi", "n": 0}, "n must be at least 1"),
+        ({"to": "vi", "method": "best"}, "no method 'best'; there are greedy, beam, sample"),
+        ({"to": "vi", "texts": ["I", " "]}, "text 2 (' '): en is a sentence"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused(call: dict[str, Any], message: str, trained: Run) -> None:
+    with pytest.raises(QueryError, match=re.escape(message)):
+        translate(trained, **{"texts": ["I"], **call})
+    assert translate(trained, [], "vi") == []
+
+
+def test_a_run_without_sentences_is_refused(tmp_path: Path) -> None:
+    settings = Settings.of("digits")
+    digits = Run(tmp_path, settings, settings.build(), experiment("digits").load(), {})
+    with pytest.raises(QueryError, match="label is no language"):
+        translate(digits, ["5"], "label")
+
+
+def test_samples_are_sentences(trained: Run) -> None:
+    given = sampling.parse_given(trained, ("en=I sees rice .",))
+    picture, texts = sampling.sample(trained, given, 3, 0, Path("none.png"))
+    assert picture is None
+    assert texts.keys() == {"vi"}
+    assert len(texts["vi"]) == 3
+    assert sampling.each_shown(trained, 3, 0, Path("none.png")) is None
+    with pytest.raises(QueryError, match="en is a sentence"):
+        sampling.parse_given(trained, ("en=",))
+
+
+def test_a_run_refuses_files_that_give_another_vocabulary(trained: Run, tmp_path: Path) -> None:
+    corpus.write(tmp_path, seed=1)
+    with pytest.raises(RunError, match=r"trained with another vocabulary .* point --data-dir at the files"):
+        runs.open_run(trained.directory, data_dir=tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.directory, copy)
+    (copy / CHECKPOINT).unlink()
+    with pytest.raises(RunError, match="another vocabulary"):
+        runs.train(trained.settings, copy, resume=True, data_dir=tmp_path, reporter=Silent())
+    assert read_json(copy / SETTINGS)["coding"] == trained.splits.coding
+
+
+def test_rows_without_one_language_are_learned_from_and_translated(trained: Run) -> None:
+    """Weak supervision: a language that is missing has no influence, whatever stands in its cells."""
+    test = trained.splits.test.take(slice(0, 4))
+    columns = {name: torch.as_tensor(column).clone() for name, column in test.columns.items()}
+    has = torch.tensor([True, False, True, False])
+    noise = torch.randn(4, 4, 100)
+    losses = []
+    for filling in (0, 7):
+        columns["vi"][~has] = filling
+        table = Table(columns, {"vi": has})
+        with torch.no_grad():
+            terms = trained.model.terms(table.presence(trained.model.names))
+            losses.append(trained.model.loss(table, terms, noise=torch.cat([noise] * 2)[: len(terms.names)]).loss)
+    assert torch.equal(*losses)
+
+
+def invoke(*words: str, text: str | None = None) -> Any:
+    return CliRunner().invoke(cli, [*words], input=text, catch_exceptions=False)
+
+
+def test_the_command_reads_texts_or_lines_and_says_what_it_does_not_know(trained: Run, data_dir: Path) -> None:
+    words = ("translate", str(trained.directory), "--to", "vi", "--data-dir", str(data_dir))
+    one = invoke(*words, "--n", "2", "I likes zebras .")
+    assert len(one.stdout.splitlines()) == 2
+    assert one.stderr == "unknown words, read as <unk>: zebras\n"
+    two = invoke(*words, "--json", "--method", "beam", text="I likes tea .\n\nTom buys rice .\n")
+    found = json.loads(two.stdout)["translations"]
+    assert [translation["source"] for translation in found] == ["I likes tea .", "Tom buys rice ."]
+    sampled = invoke("sample", str(trained.directory), "--given", "en=I", "--n", "3", "--data-dir", str(data_dir))
+    assert all(line.startswith("vi:") for line in sampled.stdout.splitlines())
