@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 import sys
 import zipfile
@@ -75,7 +76,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
     ends = [0, *counts.cumsum().tolist()]
     train, validation, test = (
         Table({"image": images[first:last], "attributes": torch.from_numpy(values[first:last])})
-        for first, last in zip(ends[:-1], ends[1:], strict=True)
+        for first, last in itertools.pairwise(ends)
     )
     return Splits("celeba", train, validation, test, written={"attributes": present_names()})
 
