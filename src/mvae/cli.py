@@ -250,12 +250,13 @@ def translate(
 
 @cli.command()
 @RUN
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the metrics of every epoch as this PNG.")
 @common(SEED, DEVICE, JSON)
-def info(run: Path, seed: int, device: str | None, as_json: bool) -> None:
-    """A run's settings, progress and last metrics. (Nothing is drawn or computed; --seed and --device change nothing.)
+def info(run: Path, plot: Path | None, seed: int, device: str | None, as_json: bool) -> None:
+    """A run's settings, progress and last metrics. (Nothing is sampled; --seed and --device change nothing.)
 
     \b
-    Example:  mvae info runs/mnist
+    Example:  mvae info runs/mnist --plot curves.png
     """
     from mvae import checkpoint, runs
 
@@ -263,6 +264,10 @@ def info(run: Path, seed: int, device: str | None, as_json: bool) -> None:
     saved = (run / checkpoint.CHECKPOINT).exists()
     progress = checkpoint.load_state(run / checkpoint.CHECKPOINT)[1] if saved else {}
     rows = checkpoint.read_metrics(run)
+    if plot is not None:
+        from mvae.report.curves import draw_curves
+
+        draw_curves(rows, plot)
     if as_json:
         print_json({"settings": settings, "progress": progress, "last": rows[-1] if rows else None})
         return

@@ -1,0 +1,41 @@
+"""A run's course as a picture."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mvae.errors import RunError
+from mvae.report.curves import draw_curves
+
+ROWS = [
+    {
+        "epoch": float(epoch),
+        "validation/objective": 100.0 / epoch,
+        "validation/kl complete/full": 1.0,
+        "validation/kl complete/image": 2.0,
+        "validation/coupling": 0.1 * epoch,
+        "validation/accuracy image->label": 0.5,
+    }
+    for epoch in range(1, 21)
+]
+
+
+def width(path: Path) -> int:
+    with Image.open(path) as picture:
+        return picture.size[0]
+
+
+def test_every_panel_that_has_something_to_show_is_drawn(tmp_path: Path) -> None:
+    draw_curves(ROWS, tmp_path / "all.png")
+    few = [{"epoch": row["epoch"], "validation/objective": row["validation/objective"]} for row in ROWS]
+    draw_curves(few, tmp_path / "few.png")
+    assert width(tmp_path / "all.png") == 4 * width(tmp_path / "few.png")
+    ink = [Image.open(tmp_path / f"{name}.png").convert("L").point(lambda v: v < 128).getbbox() for name in ("all",)]
+    assert ink[0] is not None
+
+
+def test_a_run_without_an_epoch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no metrics yet"):
+        draw_curves([], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
