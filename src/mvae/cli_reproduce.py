@@ -19,7 +19,7 @@ __all__ = ["reproduce"]
 @click.option("--levels", help="table8, table9, figure3: shares of pairs, separated by commas.  [default: the paper's]")
 @click.option("--seeds", default=1, show_default=True, help="Runs of each, with seeds 0, 1 …")
 @click.option("--budget", default="laptop", show_default=True, help="smoke, laptop or paper.")
-@click.option("--jobs", default=1, show_default=True, help="table8, table9, figure3: runs at once, a process each.")
+@click.option("--jobs", default=1, show_default=True, help="Of table2 … table9, figure3, lambda: runs at once.")
 @click.option("--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows go.")
 @click.option("--runs", "runs_dir", type=click.Path(path_type=Path), default="runs/reproduce", show_default=True)
 @common(DATA_DIR, DEVICE, JSON)
@@ -46,7 +46,7 @@ def reproduce(
               mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
               mvae reproduce table8 --levels 0.01,0.1 --models nn,mvae --seeds 3 --jobs 4
     """
-    from mvae.paper import FEW_PAIRS, ITEMS, coupling, figure3, figures, tables, translation, weak
+    from mvae.paper import AT_ONCE, FEW_PAIRS, ITEMS, coupling, figure3, figures, tables, translation, weak
     from mvae.paper.harness import BUDGETS, Places
     from mvae.progress import Silent
     from mvae.report.show import show_comparison, show_levels
@@ -59,9 +59,12 @@ def reproduce(
         for name, spend in BUDGETS.items():
             click.echo(f"--budget {name:7} {spend.summary}")
         return
-    places = Places(results, runs_dir, data_dir, device, Silent() if as_json else None)
-    if (levels is not None or jobs != 1) and item not in FEW_PAIRS:
-        raise click.UsageError(f"--levels and --jobs are for {', '.join(FEW_PAIRS)}")
+    if levels is not None and item not in FEW_PAIRS:
+        raise click.UsageError(f"--levels is for {', '.join(FEW_PAIRS)}")
+    if jobs != 1 and item not in AT_ONCE:
+        raise click.UsageError(f"--jobs is for {', '.join(AT_ONCE)}")
+    quiet = as_json or jobs > 1  # several runs would write over each other's bars
+    places = Places(results, runs_dir, data_dir, device, Silent() if quiet else None)
     names, recipe_names = (datasets or "mnist").split(","), recipes.split(",")
     chosen = models.split(",") if models else tables.PAPER_MODELS
     if item in FEW_PAIRS:
@@ -92,11 +95,18 @@ def reproduce(
         elif item == "figure2":
             rows = figures.figure2(datasets=names, recipes=recipe_names, seeds=seeds, budget=budget, places=places)
         elif item == "lambda":
-            rows = coupling.reproduce(datasets=names, seeds=seeds, budget=budget, places=places)
+            rows = coupling.reproduce(datasets=names, seeds=seeds, budget=budget, workers=jobs, places=places)
             coupling.draw(rows, results / "lambda.png")
         else:
             rows = tables.reproduce(
-                item, datasets=names, models=chosen, recipes=recipe_names, seeds=seeds, budget=budget, places=places
+                item,
+                datasets=names,
+                models=chosen,
+                recipes=recipe_names,
+                seeds=seeds,
+                budget=budget,
+                workers=jobs,
+                places=places,
             )
         show = partial(show_comparison, item, rows)
     if as_json:

@@ -6,6 +6,7 @@ from math import comb
 from pathlib import Path
 
 import pytest
+import torch
 
 from mvae.errors import RunError, SettingsError
 from mvae.paper import coupling, tables
@@ -71,6 +72,23 @@ def test_a_table_is_trained_once_and_recorded_with_everything(tmp_path: Path) ->
     assert {row["model"] for row in joint} == {"mvae"}
     assert {tuple(row["settings"]["proposal"]) for row in joint} == {("image", "label")}
     assert stamps == [(run / "checkpoint.safetensors").stat().st_mtime_ns for run in runs]
+
+
+def test_runs_at_once_give_the_numbers_of_one_after_the_other(tmp_path: Path) -> None:
+    """Each worker has the thread of this process: more threads add up in another order."""
+    ask = {"datasets": ["digits"], "models": ["vae", "bivcca"], "budget": "smoke"}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rows = tables.reproduce("table2", places=places(tmp_path / "one"), **ask)  # pyright: ignore[reportArgumentType]
+    finally:
+        torch.set_num_threads(threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        both = tables.reproduce("table2", places=places(tmp_path / "two"), workers=2, **ask)  # pyright: ignore[reportArgumentType]
+    assert [(r["model"], r["metric"], r["value"]) for r in both] == [
+        (r["model"], r["metric"], r["value"]) for r in rows
+    ]
 
 
 def test_the_conditional_variance_is_the_joint_one(tmp_path: Path) -> None:

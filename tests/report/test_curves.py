@@ -31,8 +31,6 @@ def test_every_panel_that_has_something_to_show_is_drawn(tmp_path: Path) -> None
     few = [{"epoch": row["epoch"], "validation/objective": row["validation/objective"]} for row in ROWS]
     draw_curves(few, tmp_path / "few.png")
     assert width(tmp_path / "all.png") == 4 * width(tmp_path / "few.png")
-    ink = [Image.open(tmp_path / f"{name}.png").convert("L").point(lambda v: v < 128).getbbox() for name in ("all",)]
-    assert ink[0] is not None
 
 
 def test_a_run_without_an_epoch_is_refused(tmp_path: Path) -> None:

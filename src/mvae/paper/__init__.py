@@ -1,6 +1,6 @@
 """Every table and figure of the paper as data: published values, settings, what to run, how to compare."""
 
-__all__ = ["FEW_PAIRS", "ITEMS"]
+__all__ = ["AT_ONCE", "FEW_PAIRS", "ITEMS"]
 
 ITEMS = {
     "table1": "inference-network parameters of every model (counted, nothing is trained)",
@@ -20,4 +20,5 @@ ITEMS = {
     "lambda": "when do the modalities meet: λ2 × annealing, and the two extremes of Sec. 2.2",
 }
 
+AT_ONCE = ("table2", "table3", "table6", "table7", "table8", "table9", "figure3", "lambda")  # take --jobs
 FEW_PAIRS = ("table8", "table9", "figure3")  # of `mvae.paper.weak`

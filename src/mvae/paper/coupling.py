@@ -10,10 +10,11 @@ from typing import Any
 
 from mvae.errors import MissingDependencyError
 from mvae.experiments import EXPERIMENTS, experiment
-from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
+from mvae.paper.harness import BUDGETS, Job, Places, finished_run, name_of, recorded, require
 from mvae.paper.record import rows_of
-from mvae.report.results import add_rows
+from mvae.report.results import Row, add_rows
 from mvae.runs import Settings, evaluate
+from mvae.sweeps import sweep
 
 __all__ = ["WEIGHTS", "draw", "reproduce", "settings_of_map"]
 
@@ -40,27 +41,39 @@ def settings_of_map(dataset: str, epochs: int, seeds: int) -> Iterator[Settings]
 
 
 def reproduce(
-    *, datasets: Sequence[str] = ("mnist",), seeds: int = 1, budget: str = "laptop", places: Places | None = None
+    *,
+    datasets: Sequence[str] = ("mnist",),
+    seeds: int = 1,
+    budget: str = "laptop",
+    workers: int = 1,
+    places: Places | None = None,
 ) -> list[dict[str, Any]]:
-    """The recorded rows of the map, after making those that are missing (resumable, cell by cell).
+    """The recorded rows of the map, after making those that are missing (resumable, ``workers`` cells at once).
 
     Raises:
         SettingsError: an unknown dataset or budget.
     """
     require("dataset", datasets, EXPERIMENTS)
     require("budget", [budget], BUDGETS)
-    places, spend = places or Places(), BUDGETS[budget]
-    found = []
-    for dataset in datasets:
-        for settings in settings_of_map(dataset, spend.training(experiment(dataset))["epochs"], seeds):
-            if not recorded(places.results, [ITEM], settings, budget):
-                run = finished_run(settings, places)
-                evaluation = evaluate(run, rows=spend.rows, samples=spend.samples, seed=settings.seed)
-                command = f"mvae reproduce lambda --datasets {dataset} --seeds {seeds} --budget {budget}"
-                rows = [row for item, row in rows_of(run, evaluation, budget, command) if item == "table2"]
-                add_rows(places.results / f"{ITEM}.json", [replace(row, item=ITEM, paper=None) for row in rows])
-            found += recorded(places.results, [ITEM], settings, budget)
-    return found
+    places, training = places or Places(), BUDGETS[budget].training
+    wanted = [s for name in datasets for s in settings_of_map(name, training(experiment(name))["epochs"], seeds)]
+    jobs = {
+        name_of(settings): Job(settings, budget, places)
+        for settings in wanted
+        if not recorded(places.results, [ITEM], settings, budget)
+    }
+    for _, rows in sweep(_measure, jobs, workers):
+        add_rows(places.results / f"{ITEM}.json", rows)
+    return [row for settings in wanted for row in recorded(places.results, [ITEM], settings, budget)]
+
+
+def _measure(job: Job) -> list[Row]:
+    """The numbers of one cell: those of Table 2, the accuracy and the coupling."""
+    run, spend = finished_run(job.settings, job.places), BUDGETS[job.budget]
+    evaluation = evaluate(run, rows=spend.rows, samples=spend.samples, seed=job.settings.seed)
+    command = f"mvae reproduce lambda --datasets {job.settings.dataset} --seeds {job.settings.seed + 1}"
+    rows = rows_of(run, evaluation, job.budget, f"{command} --budget {job.budget}")
+    return [replace(row, item=ITEM, paper=None) for row in rows if row.item == "table2"]
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -14,7 +14,7 @@ from mvae.progress import Reporter
 from mvae.report.results import read_rows
 from mvae.runs import Run, Settings, open_run, train
 
-__all__ = ["BUDGETS", "Budget", "Places", "finished_run", "recorded", "require"]
+__all__ = ["BUDGETS", "Budget", "Job", "Places", "finished_run", "name_of", "recorded", "require"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,26 @@ class Places:
     data_dir: Path | None = None
     device: str | None = None
     reporter: Reporter | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to train (where it is not finished) and to measure, in whatever process."""
+
+    settings: Settings
+    budget: str
+    places: Places
+
+
+def name_of(settings: Settings) -> str:
+    """What a line of progress calls a run.
+
+    >>> name_of(Settings.of("digits", "paper", seed=1, weights={"label": 10.0}))
+    'digits mvae paper, λ label 10, annealed 50 of 150, seed 1'
+    """
+    weights = "".join(f", λ {name} {value:g}" for name, value in settings.weights.items())
+    annealed = f"annealed {settings.anneal_epochs} of {settings.epochs}"
+    return f"{settings.dataset} {settings.model} {settings.recipe}{weights}, {annealed}, seed {settings.seed}"
 
 
 def finished_run(settings: Settings, places: Places) -> Run:

@@ -1,7 +1,7 @@
 """An evaluation as rows of results/: Tables 2 and 3 for proposal q(z|x1), Tables 6 and 7 for q(z|x1,x2)."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ def row_settings(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in asdict(settings).items() if key not in own}
 
 
-def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list[tuple[str, Row]]:
-    """(item, row) for every number of the evaluation that a table of the paper has, and the accuracy beside it."""
+def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list[Row]:
+    """A row for every number of the evaluation that a table of the paper has, and the accuracy beside it."""
     joint = len(evaluation.proposal) > 1
     means, variances = ("table6", "table7") if joint else ("table2", "table3")
     how = {"proposal": list(evaluation.proposal), "samples": evaluation.samples}
@@ -45,7 +45,7 @@ def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list
     def add(item: str, metric: str, value: float, stderr: float | None, extra: Mapping[str, Any] | None = None) -> None:
         paper = published(item, run.settings.model, run.settings.dataset, metric)
         own: dict[str, Any] = {**shared, "settings": settings | dict(extra or {})}
-        rows.append((item, Row(item=item, metric=metric, value=value, stderr=stderr, paper=paper, **own)))
+        rows.append(Row(item=item, metric=metric, value=value, stderr=stderr, paper=paper, **own))
 
     for name, value in evaluation.likelihoods.items():
         quality = {
@@ -100,16 +100,16 @@ def record_by_hand(run: Run, evaluation: Evaluation, results: Path) -> list[Row]
     epochs = experiment(run.settings.dataset).epochs
     budget = "paper" if run.settings.epochs == epochs else f"{run.settings.epochs} of {epochs} epochs"
     trained = read_json(run.directory / SETTINGS)["command"]
-    return record(run, evaluation, results, budget, f"{trained} && {' '.join(['mvae', *sys.argv[1:]])}")
+    rows = rows_of(run, evaluation, budget, f"{trained} && {' '.join(['mvae', *sys.argv[1:]])}")
+    record(rows, results)
+    return rows
 
 
-def record(run: Run, evaluation: Evaluation, results: Path, budget: str, command: str) -> list[Row]:
-    """Add the evaluation's rows to results/ITEM.json.
+def record(rows: Sequence[Row], results: Path) -> None:
+    """Add rows to results/ITEM.json.
 
     Raises:
         RunError: a results file is damaged or cannot be written.
     """
-    pairs = rows_of(run, evaluation, budget, command)
-    for item in dict.fromkeys(item for item, _ in pairs):
-        add_rows(results / f"{item}.json", [row for own, row in pairs if own == item])
-    return [row for _, row in pairs]
+    for item in dict.fromkeys(row.item for row in rows):
+        add_rows(results / f"{item}.json", [row for row in rows if row.item == item])

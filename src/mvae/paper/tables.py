@@ -9,10 +9,12 @@ from mvae.experiments import EXPERIMENTS, MODELS, build, defines, experiment
 from mvae.models.base import MultimodalVAE
 from mvae.models.jmvae import JMVAE
 from mvae.models.telbo import TELBO
-from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
+from mvae.paper.harness import BUDGETS, Job, Places, finished_run, name_of, recorded, require
 from mvae.paper.published import published
-from mvae.paper.record import record
+from mvae.paper.record import record, rows_of
+from mvae.report.results import Row
 from mvae.runs import Settings, evaluate
+from mvae.sweeps import sweep
 
 __all__ = ["PAPER_MODELS", "inference_parameters", "reproduce", "table1"]
 
@@ -87,9 +89,12 @@ def reproduce(
     recipes: Sequence[str] = ("paper", "coupled"),
     seeds: int = 1,
     budget: str = "laptop",
+    workers: int = 1,
     places: Places | None = None,
 ) -> list[dict[str, Any]]:
     """The recorded rows of a table for these models at this budget, after making those that are missing.
+
+    ``workers`` runs go at once; each is recorded when it has been evaluated.
 
     A run is trained once, and an unfinished one resumed. All four tables come from the same evaluations, so asking for
     another one afterwards costs nothing.
@@ -101,31 +106,36 @@ def reproduce(
     require("dataset", datasets, EXPERIMENTS)
     require("model", models, MODELS)
     require("budget", [budget], BUDGETS)
-    places = places or Places()
-    found = []
+    wanted = []
     for dataset in datasets:
+        training = BUDGETS[budget].training(experiment(dataset))
         for model in _defined(dataset, models):
             for recipe in recipes if model == "mvae" else ("paper",):
-                for seed in range(seeds):
-                    training = BUDGETS[budget].training(experiment(dataset))
-                    settings = Settings.of(dataset, recipe, seed, model, **training)
-                    if not recorded(places.results, TABLES, settings, budget):
-                        _make(settings, budget, places)
-                    found += recorded(places.results, [item], settings, budget)
-    return found
+                wanted += [Settings.of(dataset, recipe, seed, model, **training) for seed in range(seeds)]
+    places = places or Places()
+    jobs = {
+        name_of(settings): Job(settings, budget, places)
+        for settings in wanted
+        if not recorded(places.results, TABLES, settings, budget)
+    }
+    for _, rows in sweep(_measure, jobs, workers):
+        record(rows, places.results)
+    return [row for settings in wanted for row in recorded(places.results, [item], settings, budget)]
 
 
-def _make(settings: Settings, budget: str, places: Places) -> None:
-    """Train where needed, and record an evaluation for each proposal that the model has."""
-    run, spend = finished_run(settings, places), BUDGETS[budget]
+def _measure(job: Job) -> list[Row]:
+    """Train where needed, and evaluate with each proposal that the model has."""
+    settings, run, spend = job.settings, finished_run(job.settings, job.places), BUDGETS[job.budget]
     command = (
         f"mvae reproduce table2 --datasets {settings.dataset} --models {settings.model} --recipes {settings.recipe} "
-        f"--seeds {settings.seed + 1} --budget {budget}"
+        f"--seeds {settings.seed + 1} --budget {job.budget}"
     )
     names = run.splits.test.names
     proposals = [names[:1]]
     if run.model.joint_posterior and len(run.model.names) > 1:
         proposals.append(names)
+    rows = []
     for proposal in proposals:
         found = evaluate(run, rows=spend.rows, samples=spend.samples, proposal=proposal, seed=settings.seed)
-        record(run, found, places.results, budget, command)
+        rows += rows_of(run, found, job.budget, command)
+    return rows
