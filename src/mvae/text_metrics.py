@@ -21,7 +21,7 @@ def require_sacrebleu() -> ModuleType:
         MissingDependencyError: it is not installed.
     """
     try:
-        import sacrebleu
+        import sacrebleu  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise MissingDependencyError(
             "chrF and BLEU are computed by sacrebleu, which is not installed: pip install 'mvae[translation]'"
