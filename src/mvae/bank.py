@@ -38,25 +38,30 @@ def banks_of_encoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor
     >>> banks_of_encoders(m, {n: torch.zeros(5, 1) for n in m})
     [('tall', 'old', 'loud')]
     """
-    return _groups({n: (_shape(m.encoder), x[n].shape) for n, m in modalities.items() if n in x and _plain(m)})
+    return _groups({n: (m.encoder, x[n].shape) for n, m in modalities.items() if n in x and _plain(m)})
 
 
 def banks_of_decoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
     """The same of decoders; likelihoods must be of the same family too, one that has no parameters."""
     return _groups(
         {
-            n: (_shape(m.decoder), (x[n].shape, type(m.likelihood)))
+            n: (m.decoder, (x[n].shape, type(m.likelihood)))
             for n, m in modalities.items()
             if n in x and _plain(m) and type(m.likelihood) in (Bernoulli, Categorical)
         }
     )
 
 
-def _groups(keys: Mapping[str, tuple[Hashable, Hashable]]) -> list[tuple[str, ...]]:
+def _groups(networks: Mapping[str, tuple[nn.Module, Hashable]]) -> list[tuple[str, ...]]:
+    alike: dict[Hashable, list[str]] = {}
+    for name, (_, rest) in networks.items():
+        alike.setdefault(rest, []).append(name)
     groups: dict[Hashable, list[str]] = {}
-    for name, (shape, rest) in keys.items():
-        if shape is not None:
-            groups.setdefault((shape, rest), []).append(name)
+    for rest, names in alike.items():
+        for name in names if len(names) > 1 else ():  # an image and a label need no look at their networks
+            shape = _shape(networks[name][0])
+            if shape is not None:
+                groups.setdefault((shape, rest), []).append(name)
     return [tuple(names) for names in groups.values() if len(names) > 1]
 
 
