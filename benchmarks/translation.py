@@ -131,7 +131,7 @@ def main() -> None:
 
     def ours_steps() -> Iterator[None]:
         for rows in chosen:
-            yield ours(rows, 1.0)
+            yield ours(rows, 1.0, 1e-3)
 
     def plain_steps() -> Iterator[None]:
         for rows in chosen:

@@ -164,6 +164,20 @@ def test_what_networks_draw_by_themselves_is_resumed_too_and_leaves_the_callers_
     assert not torch.equal(next(one.parameters()), next(other.parameters()))
 
 
+@pytest.mark.parametrize("at", [9, 12])  # before the learning rate falls, and while it does
+def test_a_run_whose_learning_rate_falls_is_resumed_too(at: int, tmp_path: Path) -> None:
+    whole, resumed, constant = model(), model(), model()
+    train(whole, tmp_path / "whole", decay_epochs=2)
+    assert train(resumed, tmp_path / "parts", decay_epochs=2, reporter=Signals(at)).interrupted
+    train(resumed, tmp_path / "parts", decay_epochs=2, resume=True)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    assert_same_weights(resumed, whole)
+    train(constant, tmp_path / "constant")
+    assert not torch.equal(next(constant.parameters()), next(whole.parameters()))
+    with pytest.raises(RunError, match="steps 20 → None, decay_steps 10 → None"):
+        train(model(), tmp_path / "whole", resume=True)
+
+
 def test_a_run_stopped_after_every_step_has_the_same_bits(uninterrupted, tmp_path: Path) -> None:
     whole, expected, _ = uninterrupted[False, 1]
     built = model()
@@ -380,6 +394,7 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
         ({"batch_size": 6}, "batch_size 5 → 6, anneal_steps 10 → 8"),
         ({"learning_rate": 0.1}, "learning_rate 0.01 → 0.1"),
         ({"anneal_epochs": 3}, "anneal_steps 10 → 15"),
+        ({"decay_epochs": 1}, "steps None → 20, decay_steps None → 5"),
     ],
 )
 def test_other_settings_are_refused_by_name(changed: dict[str, Any], message: str, tmp_path: Path) -> None:

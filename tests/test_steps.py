@@ -29,7 +29,7 @@ def trained(count: int, recipe: str = "coupled") -> tuple[Step, dict[str, float]
     step = Step(model, table(), 1e-3, seed=0, batch_size=10, steps=count)
     for beta in (0.0, 0.3, 1.0):
         for index in (torch.arange(10), torch.arange(10, 20), torch.arange(20, 25)):
-            step(index, beta)
+            step(index, beta, 1e-3)
     return step, step.means()
 
 

@@ -120,6 +120,32 @@ def test_beta_rises_linearly_by_step_from_0_to_exactly_1_and_stays(anneal_epochs
     ]
 
 
+@pytest.mark.parametrize(("decay_epochs", "epochs"), [(0, 5), (1, 5), (3, 5), (5, 5)])
+def test_the_learning_rate_is_constant_and_then_falls_linearly_by_step_to_0(
+    decay_epochs: int, epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    class Watching(torch.optim.Adam):
+        def step(self, closure: Any = None) -> Any:
+            used.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Watching)
+    fit(
+        model(),
+        Table(columns()),
+        epochs=epochs,
+        decay_epochs=decay_epochs,
+        batch_size=BATCH,
+        learning_rate=0.01,
+        reporter=Silent(),
+    )
+    last, decay = epochs * STEPS, decay_epochs * STEPS
+    assert used == [0.01 * min(1.0, (last - step) / decay) if decay else 0.01 for step in range(last)]
+    assert used[-1] == (0.01 / decay if decay else 0.01)
+
+
 def test_every_row_is_seen_once_an_epoch_the_last_partial_batch_included_in_an_order_of_its_own() -> None:
     watched, table = Watched(), Table(columns())
     fit(watched, table, epochs=2, batch_size=BATCH, reporter=Silent())
@@ -328,7 +354,7 @@ def test_fit_warns_of_modalities_that_have_not_met(latents: list[int], precision
 def test_metrics_do_not_keep_the_graph() -> None:
     step = Step(model(k=1), incomplete(), 1e-3, 0)
     for _ in range(3):
-        step(torch.arange(ROWS), 1.0)
+        step(torch.arange(ROWS), 1.0, 1e-3)
     assert all(t.grad_fn is None and not t.requires_grad for t in (*step.sums.values(), *step.counts.values()))
 
 
@@ -417,6 +443,8 @@ def test_weights_spoilt_by_a_gradient_are_never_saved(at: int, tmp_path: Path) -
     [
         ({"epochs": 0}, "epochs must be at least 1, not 0"),
         ({"anneal_epochs": -1}, "anneal_epochs must be at least 0, not -1"),
+        ({"decay_epochs": -1}, "decay_epochs must be at least 0, not -1"),
+        ({"decay_epochs": 2}, "decay_epochs must be at most the number of epochs, 1, not 2"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"checkpoint_seconds": -1.0}, "checkpoint_seconds must be at least 0, not -1.0"),
         ({"learning_rate": 0.0}, "learning_rate must be a positive number, not 0.0"),

@@ -43,6 +43,9 @@ cli.add_command(reproduce)
 @click.option("--pairs", type=float, help="The share of rows that stay complete (Sec. 5.1).  [default: nothing hidden]")
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
+@click.option(
+    "--decay-epochs", type=int, help="It falls to 0 over the last of these.  [default: 40 % for coupled, 0 for paper]"
+)
 @click.option("--model", default="mvae", show_default=True, help="mvae, vae, cvae, bivcca, jmvae, mvae_q, telbo …")
 @click.option("--weight", "weights", multiple=True, help="λ of a modality, as label=10; repeat.  [default: Sec. 4's]")
 @click.option("--deterministic", is_flag=True, help="The same bits on a GPU too (slower).")
@@ -58,6 +61,7 @@ def train(
     pairs: float | None,
     batch_size: int | None,
     learning_rate: float | None,
+    decay_epochs: int | None,
     model: str,
     weights: tuple[str, ...],
     deterministic: bool,
@@ -93,6 +97,7 @@ def train(
         pairs=pairs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        decay_epochs=decay_epochs,
     )
     reporter = Silent() if as_json else None
     run, history = runs.train(

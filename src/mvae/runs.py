@@ -29,7 +29,8 @@ __all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train", 
 
 FORMAT = 1
 # Settings that the first runs did not write, and what they were.
-LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None}
+LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0}
+DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Settings:
     """What identifies a run; stored in its run.json.
 
     ``rows``: the first so many training rows; None for all. ``pairs``: the share of these, and of the validation rows,
-    that stay complete (Sec. 5.1, `mvae.data.weak`); None hides nothing.
+    that stay complete (Sec. 5.1, `mvae.data.weak`); None hides nothing. ``decay_epochs``: see `mvae.training.fit`.
     """
 
     dataset: str
@@ -51,6 +52,7 @@ class Settings:
     weights: dict[str, float] = field(default_factory=dict)
     rows: int | None = None
     pairs: float | None = None
+    decay_epochs: int = 0
 
     @classmethod
     def of(
@@ -64,7 +66,8 @@ class Settings:
     ) -> "Settings":
         """The experiment's own settings, except those given (and not None).
 
-        Shorter training is annealed for the same share of it.
+        Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
+        last two fifths of it.
 
         Raises:
             SettingsError: an unknown dataset, or a setting outside its range.
@@ -79,6 +82,9 @@ class Settings:
         changed = {name: value for name, value in changed.items() if value is not None}
         if "epochs" in changed and "anneal_epochs" not in changed:
             changed["anneal_epochs"] = round(changed["epochs"] * what.anneal_epochs / what.epochs)
+        recipe = recipe if model == "mvae" else "paper"
+        if recipe == "coupled":
+            values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
         values |= changed
         rows, pairs = values.pop("rows", None), values.pop("pairs", None)
         check_settings(**values, seed=seed)
@@ -88,7 +94,7 @@ class Settings:
             raise SettingsError(f"pairs, the share of complete rows, must be between 0 and 1, not {pairs}")
         return cls(
             dataset=dataset,
-            recipe=recipe if model == "mvae" else "paper",
+            recipe=recipe,
             seed=seed,
             model=model,
             weights=dict(weights or {}),
@@ -174,6 +180,7 @@ def train(
             anneal_epochs=settings.anneal_epochs,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
+            decay_epochs=settings.decay_epochs,
             seed=settings.seed,
             run_dir=run_dir,
             resume=resume and (run_dir / CHECKPOINT).exists(),  # a run killed before its first checkpoint starts again

@@ -60,11 +60,13 @@ class RunState:
         batch_size: int,
         anneal_epochs: int,
         learning_rate: float,
+        decay_epochs: int = 0,
     ):
         self.stages, self.model, self.table = stages, stages.model, table
         self.seed, self.batch_size, self.learning_rate = seed, batch_size, learning_rate
         self.steps_per_epoch = math.ceil(len(table) / batch_size)
         self.anneal_steps = anneal_epochs * self.steps_per_epoch
+        self.decay_steps = decay_epochs * self.steps_per_epoch
         self.validation_chunk = 1000 if self.model.device.type == "cpu" else 10_000
         self.epoch = self.step_in_epoch = 0
         self.best: dict[str, Tensor]
@@ -84,9 +86,14 @@ class RunState:
             self.learning_rate,
             self.seed + (number << 31),
             self.batch_size,
-            self.stages.epochs * self.steps_per_epoch,
+            self.steps_per_stage,
         )
         self.best, self.best_objective, self.history.best_epoch = {}, math.inf, None
+
+    @property
+    def steps_per_stage(self) -> int:
+        """Steps of each stage."""
+        return self.stages.epochs * self.steps_per_epoch
 
     @property
     def global_step(self) -> int:
@@ -96,11 +103,16 @@ class RunState:
     @property
     def stage_step(self) -> int:
         """Steps taken of the stage in hand."""
-        return self.global_step - self.stage * self.stages.epochs * self.steps_per_epoch
+        return self.global_step - self.stage * self.steps_per_stage
 
     def beta(self) -> float:
         """Linear in the stage's step: 0 at the first, 1 at step `anneal_steps` and ever after (no jump at the end)."""
         return min(1.0, self.stage_step / self.anneal_steps) if self.anneal_steps else 1.0
+
+    def rate(self) -> float:
+        """The learning rate: constant, then linear in the stage's step over the last `decay_steps`, to 0 after them."""
+        left = self.steps_per_stage - self.stage_step
+        return self.learning_rate * (min(1.0, left / self.decay_steps) if self.decay_steps else 1.0)
 
     def elapsed(self) -> float:
         """Seconds of training, those before a resumption included."""
@@ -113,7 +125,7 @@ class RunState:
         while self.step_in_epoch < self.steps_per_epoch:
             start = self.step_in_epoch * self.batch_size
             with self._own_randomness():
-                self.step(order[start : start + self.batch_size], self.beta())
+                self.step(order[start : start + self.batch_size], self.beta(), self.rate())
             self.step_in_epoch += 1
             yield
 
@@ -186,14 +198,19 @@ class RunState:
     def settings(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""
         several = {"epochs of a stage": self.stages.epochs} if len(self.stages.names) > 1 else {}
-        return several | {
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "rows": len(self.table),
-            "anneal_steps": self.anneal_steps,
-            "learning_rate": self.learning_rate,
-            "weights": list(self.model.weights),
-        }
+        decay = {"steps": self.steps_per_stage, "decay_steps": self.decay_steps} if self.decay_steps else {}
+        return (
+            several
+            | decay
+            | {
+                "seed": self.seed,
+                "batch_size": self.batch_size,
+                "rows": len(self.table),
+                "anneal_steps": self.anneal_steps,
+                "learning_rate": self.learning_rate,
+                "weights": list(self.model.weights),
+            }
+        )
 
     def save(self, directory: Path) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -236,11 +253,10 @@ class RunState:
         tensors, info = load_state(path)
         weights, best = without_prefix("model", tensors), without_prefix("best", tensors)
         try:
-            if info["settings"] != self.settings():
+            if (before := info["settings"]) != (now := self.settings()):
+                keys = dict.fromkeys([*now, *before])
                 differ = ", ".join(
-                    f"{key} {old!r} → {new!r}"
-                    for key, new in self.settings().items()
-                    if (old := info["settings"].get(key)) != new
+                    f"{key} {before.get(key)!r} → {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)
                 )
                 raise RunError(f"{directory} was trained with other settings ({differ}): resume with the same ones")
             self.epoch, self.step_in_epoch = info["epoch"], info["step_in_epoch"]
@@ -248,7 +264,7 @@ class RunState:
                 self.begin_stage(stage)
             self.history.best_epoch, self.best_objective = info["best_epoch"], info["best_objective"]
             self.metrics_bytes, self._seconds_before = info["metrics_bytes"], info["seconds"]
-        except (KeyError, AttributeError) as error:
+        except (KeyError, AttributeError, TypeError) as error:
             raise RunError(f"{path} is damaged ({error} is not in it); train again in another --run-dir") from None
         for part in (weights, best) if best else (weights,):
             check_weights(self.model, part, path)

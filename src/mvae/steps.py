@@ -41,7 +41,8 @@ class Step:
         if not self.parameters:
             raise SettingsError("the model has no parameters to train")
         on_gpu = self.device.type == "cuda"
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=learning_rate, fused=True, capturable=on_gpu)
+        rate = torch.tensor(learning_rate, device=self.device) if on_gpu else learning_rate  # a graph reads a tensor
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=rate, fused=True, capturable=on_gpu)
         first = next(iter(table.columns.values()))
         on_device = isinstance(first, Tensor) and first.device.type == self.device.type
         self.index_device = self.device if on_device else torch.device("cpu")
@@ -65,8 +66,10 @@ class Step:
         if pays and not on_gpu and fixed_shapes and self._terms is not None:
             self._compiled = _Compiled(model, self._terms, table.take(torch.arange(batch_size)))
 
-    def __call__(self, index: Tensor, beta: float) -> None:
-        """Rows ``index`` with this β. Nothing is read back from the device."""
+    def __call__(self, index: Tensor, beta: float, learning_rate: float) -> None:
+        """Rows ``index`` with this β and learning rate. Nothing is read back from the device."""
+        if learning_rate != self.learning_rate:
+            self._set_rate(learning_rate)
         if not self.can_record:
             self._take(index, beta)
         elif self._graph is not None and len(index) == len(self._index):
@@ -78,6 +81,14 @@ class Step:
             self._taken += 1
             if self._taken == EAGER_STEPS:
                 self._record(index)
+
+    def _set_rate(self, learning_rate: float) -> None:
+        self.learning_rate = learning_rate
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
 
     def _take(self, index: Tensor, beta: float | Tensor) -> None:
         batch = self.table.take(index)

@@ -12,7 +12,7 @@ from mvae.errors import SettingsError
 from mvae.experiments import Experiment
 from mvae.progress import Reporter
 from mvae.report.results import read_rows
-from mvae.runs import Run, Settings, open_run, train
+from mvae.runs import LATER, Run, Settings, open_run, train
 
 __all__ = ["BUDGETS", "Budget", "Job", "Places", "finished_run", "name_of", "recorded", "require"]
 
@@ -77,8 +77,9 @@ def finished_run(settings: Settings, places: Places) -> Run:
         KeyboardInterrupt: training was stopped by a signal; it goes on from there the next time.
     """
     hashed = asdict(settings)
-    if settings.pairs is None:  # directories made before there was such a setting keep their names
-        del hashed["pairs"]
+    for name in ("pairs", "decay_epochs"):  # directories made before there was such a setting keep their names
+        if hashed[name] == LATER[name]:
+            del hashed[name]
     digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
     name = "-".join([settings.dataset, settings.model, settings.recipe, f"s{settings.seed}", digest])
     directory = places.runs / name
@@ -110,7 +111,7 @@ def recorded(results: Path, items: Sequence[str], settings: Settings, budget: st
     rows = []
     for item in items:
         for row in read_rows(results / f"{item}.json"):
-            own = {name: row[name] for name in ("dataset", "model", "recipe", "seed")} | row["settings"]
+            own = LATER | {name: row[name] for name in ("dataset", "model", "recipe", "seed")} | row["settings"]
             if row["budget"] == budget and all(own.get(key) == value for key, value in wanted.items()):
                 rows.append(row)
     return rows
