@@ -28,6 +28,7 @@ from mvae.errors import QueryError
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.pareto import pareto_k
+from mvae.scoring import Scorer
 
 __all__ = ["LogLikelihood", "log_likelihood", "log_likelihoods"]
 
@@ -195,6 +196,7 @@ def _importance(
     rows_at_once = max(1, pairs // samples)
     samples_at_once = max(1, pairs // rows_at_once)
     parts: list[list[tuple[Tensor, ...]]] = [[] for _ in sums]
+    score = Scorer(model, samples * len(table))
     for x, q, here in _encoded(model, table, present, proposal, rows_at_once):
         streams = [_Stream(len(here), samples, model.device) for _ in sums]
         for first in range(0, samples, samples_at_once):
@@ -209,7 +211,7 @@ def _importance(
             if defensive:  # the mixture's density, by the share of draws from each
                 density = torch.logaddexp(density + math.log(shares[0]), prior + math.log(shares[1]))
             base = prior - density
-            scores = {name: _log_prob(model, name, x, z, here) for name in needed}
+            scores = {name: score(name, x, z, here) for name in needed}
             for stream, names in zip(streams, sums, strict=True):
                 stream.add(base + torch.stack([scores[name] for name in names]).sum(0))
         for part, stream in zip(parts, streams, strict=True):
@@ -236,21 +238,6 @@ def _encoded(
                 q[rows],
                 present[start : start + block][rows],
             )
-
-
-def _log_prob(
-    model: MultimodalVAE, name: str, x: dict[str, Tensor], z: Tensor, here: Bool[Tensor, "rows modalities"]
-) -> Float[Tensor, "samples rows"]:
-    """log p(x_name | z), zero in rows that lack it: they are evaluated on what they have."""
-    has, context = here[:, model.names.index(name)], model.context(x)
-    if not has.any():
-        return z.new_zeros(z.shape[:2])
-    if has.all():
-        return model.modalities[name].log_prob(x[name], z, context)
-    row = has.nonzero().flatten().to(z.device)
-    own = None if context is None else context[row]
-    scored = model.modalities[name].log_prob(x[name][row], z[:, row], own)
-    return z.new_zeros(z.shape[:2]).index_copy(1, row, scored)
 
 
 class _Stream:
