@@ -54,6 +54,8 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
         ({"rows": 0}, "rows must be at least 1"),
         ({"learning_rate": 0.0}, "rate"),
         ({"pairs": 1.5}, "pairs, the share of complete rows, must be between 0 and 1, not 1.5"),
+        ({"repeat_pairs": 2}, "repeat_pairs is for few pairs, and 1 or more: not 2 with pairs=None"),
+        ({"repeat_pairs": 0, "pairs": 0.5}, "repeat_pairs is for few pairs, and 1 or more: not 0 with pairs=0.5"),
     ],
 )
 def test_settings_outside_their_range_are_refused_before_anything_else(changed: dict[str, Any], message: str) -> None:

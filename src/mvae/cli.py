@@ -41,6 +41,7 @@ cli.add_command(reproduce)
 @click.option("--anneal-epochs", type=int, help="β rises to 1 over these.  [default: the paper's share of the epochs]")
 @click.option("--rows", type=int, help="The first so many training rows.  [default: all]")
 @click.option("--pairs", type=float, help="The share of rows that stay complete (Sec. 5.1).  [default: nothing hidden]")
+@click.option("--repeat-pairs", type=int, help="How often an epoch has each of few pairs.  [default: 1]")
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
 @click.option(
@@ -59,6 +60,7 @@ def train(
     anneal_epochs: int | None,
     rows: int | None,
     pairs: float | None,
+    repeat_pairs: int | None,
     batch_size: int | None,
     learning_rate: float | None,
     decay_epochs: int | None,
@@ -95,6 +97,7 @@ def train(
         anneal_epochs=anneal_epochs,
         rows=rows,
         pairs=pairs,
+        repeat_pairs=repeat_pairs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         decay_epochs=decay_epochs,

@@ -15,7 +15,7 @@ import mvae
 from mvae.checkpoint import CHECKPOINT, SETTINGS, best_weights, load_weights, read_json, write_json
 from mvae.data.splits import Splits
 from mvae.data.table import Table
-from mvae.data.weak import complete_rows, weak_supervision
+from mvae.data.weak import complete_rows, repeat_pairs, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.estimators import LogLikelihood, log_likelihoods
 from mvae.experiments import build, experiment
@@ -29,7 +29,7 @@ __all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train", 
 
 FORMAT = 1
 # Settings that the first runs did not write, and what they were.
-LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0}
+LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
 
@@ -38,7 +38,8 @@ class Settings:
     """What identifies a run; stored in its run.json.
 
     ``rows``: the first so many training rows; None for all. ``pairs``: the share of these, and of the validation rows,
-    that stay complete (Sec. 5.1, `mvae.data.weak`); None hides nothing. ``decay_epochs``: see `mvae.training.fit`.
+    that stay complete (Sec. 5.1, `mvae.data.weak`); None hides nothing; ``repeat_pairs``: how often an epoch
+    comes by each of these. ``decay_epochs``: see `mvae.training.fit`.
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class Settings:
     rows: int | None = None
     pairs: float | None = None
     decay_epochs: int = 0
+    repeat_pairs: int = 1
 
     @classmethod
     def of(
@@ -86,12 +88,14 @@ class Settings:
         if recipe == "coupled":
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
         values |= changed
-        rows, pairs = values.pop("rows", None), values.pop("pairs", None)
+        rows, pairs, repeats = (values.pop(name, LATER[name]) for name in ("rows", "pairs", "repeat_pairs"))
         check_settings(**values, seed=seed)
         if rows is not None and rows < 1:
             raise SettingsError(f"rows must be at least 1, not {rows}")
         if pairs is not None and not 0 <= pairs <= 1:
             raise SettingsError(f"pairs, the share of complete rows, must be between 0 and 1, not {pairs}")
+        if repeats != 1 and (pairs is None or repeats < 1):
+            raise SettingsError(f"repeat_pairs is for few pairs, and 1 or more: not {repeats} with pairs={pairs}")
         return cls(
             dataset=dataset,
             recipe=recipe,
@@ -100,6 +104,7 @@ class Settings:
             weights=dict(weights or {}),
             rows=rows,
             pairs=pairs,
+            repeat_pairs=repeats,
             **values,
         )
 
@@ -198,7 +203,7 @@ def _learned_from(settings: Settings, splits: Splits, model: MultimodalVAE) -> t
         return table, validation
     table, validation = (weak_supervision(part, settings.pairs, settings.seed) for part in (table, validation))
     if not model.pairs_only:
-        return table, validation
+        return repeat_pairs(table, settings.repeat_pairs), validation
     pairs = complete_rows(table)
     if pairs is None:
         raise SettingsError(f"{settings.model} learns from pairs, and {settings.pairs:g} of {len(table)} rows are none")

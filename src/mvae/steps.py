@@ -20,7 +20,7 @@ from mvae.subsets import Terms
 
 __all__ = ["Step"]
 
-COMPILED_STEPS = 20_000  # a run this long earns back the compiler's minute
+COMPILED_STEPS = 4_000  # a run this long earns back the compiler's seconds
 EAGER_STEPS = 3  # before recording, so that every lazily made buffer and kernel exists
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.data.weak import complete_rows, weak_supervision
+from mvae.data.weak import complete_rows, repeat_pairs, weak_supervision
 from mvae.errors import DataError, SettingsError
 
 
@@ -139,3 +139,23 @@ def test_the_pairs_of_a_weak_table() -> None:
     assert images == labels
     assert complete_rows(weak_supervision(numbered(40), 0.0)) is None
     assert complete_rows(pairs) is pairs
+
+
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_repeated_pairs_are_the_same_pairs_so_many_times_and_nothing_else_is(times: int) -> None:
+    table = Table({"image": torch.rand(40, 3), "label": torch.arange(40)})
+    weak = weak_supervision(table, 0.1)
+    repeated = repeat_pairs(weak, times)
+    assert len(repeated) == 40 + 4 * (times - 1)
+    whole = repeated.present.all(1)
+    labels = torch.as_tensor(repeated.columns["label"])[whole]
+    assert labels.unique(return_counts=True)[1].tolist() == [times] * 4
+    images = torch.as_tensor(repeated.columns["image"])[whole]
+    assert torch.equal(images, torch.as_tensor(table.columns["image"])[labels])
+    assert repeated.present[~whole].sum(0).tolist() == [18, 18]
+    assert len(repeat_pairs(table, 3)) == 120
+
+
+def test_pairs_are_repeated_at_least_once() -> None:
+    with pytest.raises(SettingsError, match="not 0 times"):
+        repeat_pairs(Table({"x": torch.arange(3)}), 0)

@@ -116,17 +116,22 @@ def test_an_unfinished_run_is_resumed(tmp_path: Path) -> None:
 
 def test_the_map_of_coupling_changes_one_setting_at_a_time() -> None:
     cells = list(coupling.settings_of_map("mnist", 60, seeds=2))
-    assert len(cells) == 2 * 9
-    assert len({(c.model, c.recipe, c.anneal_epochs, c.weights["label"], c.seed) for c in cells}) == len(cells)
+    assert len(cells) == 2 * 19
+    assert len({str(c) for c in cells}) == len(cells)
     assert {c.anneal_epochs for c in cells} == {0, 24}
-    assert {c.epochs for c in cells} == {60}
+    assert {(c.epochs, c.decay_epochs) for c in cells} == {(60, 0)}
+    usual = {"model": "mvae", "recipe": "paper", "anneal_epochs": 24, "weights": {"label": 50.0}, "repeat_pairs": 1}
+    for cell in cells:
+        changed = [name for name, value in usual.items() if getattr(cell, name) != value]
+        assert len(changed) <= (2 if {"weights", "repeat_pairs"} & set(changed) else 1), cell
 
 
 def test_the_map_is_recorded_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coupling, "WEIGHTS", (50.0,))
     monkeypatch.setattr(coupling, "ANNEALED", (0.4,))
     rows = coupling.reproduce(datasets=["digits"], budget="smoke", places=places(tmp_path))
-    assert {row["model"] for row in rows} == {"mvae", "mvae_joint_only", "mvae_singles_only"}
+    assert {row["model"] for row in rows} == {"mvae", *coupling.EXTREMES, *coupling.REMEDIES}
+    assert {row["settings"]["pairs"] for row in rows} == {None, 0.01}
     assert {"log p(x1)", "log p(x1,x2)", "accuracy x1->x2", "coupling"} <= {row["metric"] for row in rows}
     coupling.draw(rows, tmp_path / "lambda.png")
     assert (tmp_path / "lambda.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

@@ -10,7 +10,7 @@ from torch import Tensor
 from mvae.data.table import Column, Table
 from mvae.errors import DataError, SettingsError
 
-__all__ = ["complete_rows", "weak_supervision"]
+__all__ = ["complete_rows", "repeat_pairs", "weak_supervision"]
 
 
 def weak_supervision(table: Table, fraction: float, seed: int = 0, *, split_rows: bool = False) -> Table:
@@ -66,6 +66,22 @@ def _hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "ro
         column[~present[:, i].to(column.device)] = 0
         columns[name] = column
     return Table(columns, {name: present[:, i] for i, name in enumerate(table.names)})
+
+
+def repeat_pairs(table: Table, times: int) -> Table:
+    """The table with each complete row so many times, so that an epoch comes by few pairs more often.
+
+    Raises:
+        SettingsError: less than once.
+
+    >>> table = Table({"x": torch.arange(3), "y": torch.arange(3)}, {"y": torch.tensor([True, False, True])})
+    >>> repeat_pairs(table, 3).columns["x"]
+    tensor([0, 1, 2, 0, 2, 0, 2])
+    """
+    if times < 1:
+        raise SettingsError(f"pairs can be repeated once or more often, not {times} times")
+    pairs = table.present.expand(len(table), -1).all(1).nonzero().flatten()
+    return table.take(torch.cat([torch.arange(len(table)), pairs.repeat(times - 1)])) if times > 1 else table
 
 
 def complete_rows(table: Table) -> Table | None:

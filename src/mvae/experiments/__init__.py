@@ -23,6 +23,7 @@ from mvae.models.mopoe import MoPoE
 from mvae.models.mvae import MVAE
 from mvae.models.mvae_q import MVAEQ
 from mvae.models.mvtcae import MVTCAE
+from mvae.models.remedies import BoundedMVAE, PenalisedMVAE, RampedMVAE
 from mvae.models.telbo import TELBO
 from mvae.models.vae import VAE
 
@@ -56,6 +57,9 @@ _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
     "mopoe": lambda e: MoPoE(e.modalities(e.latent_dim), e.latent_dim),
     "mvae_joint_only": lambda e: JointOnly(e.modalities(e.latent_dim), e.latent_dim),
     "mvae_singles_only": lambda e: SinglesOnly(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_ramped": lambda e: RampedMVAE(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_bounded": lambda e: BoundedMVAE(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_penalised": lambda e: PenalisedMVAE(e.modalities(e.latent_dim), e.latent_dim),
     "mvtcae": lambda e: MVTCAE(e.modalities(e.latent_dim), e.latent_dim),
 }
 MODELS = ("mvae", *_BUILDERS)

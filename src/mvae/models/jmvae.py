@@ -13,7 +13,7 @@ from mvae.modality import Modality, run
 from mvae.models.base import MultimodalVAE
 from mvae.subsets import Terms, full, singles
 
-__all__ = ["JMVAE"]
+__all__ = ["JMVAE", "divergence_from_singles"]
 
 
 class JMVAE(MultimodalVAE):
@@ -88,10 +88,16 @@ class JMVAE(MultimodalVAE):
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """α Σ_i KL(q(z | all) ‖ q(z | x_i)), for complete rows."""
-        if terms.names[:1] != ("full",) or len(terms.names) != 1 + len(self.names):
-            return None
-        divergence = torch.stack([kl_divergence(posterior[0], posterior[1 + i]) for i in range(len(self.names))])
-        return self.alpha * (terms.weight[0] * divergence.sum(0))
+        divergence = divergence_from_singles(posterior, terms, len(self.names))
+        return None if divergence is None else self.alpha * divergence
+
+
+def divergence_from_singles(posterior: Gaussian, terms: Terms, modalities: int) -> Float[Tensor, "rows"] | None:
+    """Σ_i KL(q(z | all) ‖ q(z | x_i)) of complete rows, 0 of others; None where the plan is not full and singles."""
+    if terms.names[:1] != ("full",) or len(terms.names) != 1 + modalities:
+        return None
+    divergence = torch.stack([kl_divergence(posterior[0], posterior[1 + i]) for i in range(modalities)]).sum(0)
+    return torch.where(terms.given[0].all(-1), terms.weight[0] * divergence, 0.0)
 
 
 def _gaussian(output: Tensor) -> Gaussian:

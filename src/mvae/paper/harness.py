@@ -67,7 +67,8 @@ def name_of(settings: Settings) -> str:
     """
     weights = "".join(f", λ {name} {value:g}" for name, value in settings.weights.items())
     annealed = f"annealed {settings.anneal_epochs} of {settings.epochs}"
-    return f"{settings.dataset} {settings.model} {settings.recipe}{weights}, {annealed}, seed {settings.seed}"
+    pairs = "" if settings.pairs is None else f", {settings.pairs:.1%} pairs × {settings.repeat_pairs}"
+    return f"{settings.dataset} {settings.model} {settings.recipe}{weights}, {annealed}{pairs}, seed {settings.seed}"
 
 
 def finished_run(settings: Settings, places: Places) -> Run:
@@ -77,7 +78,11 @@ def finished_run(settings: Settings, places: Places) -> Run:
         KeyboardInterrupt: training was stopped by a signal; it goes on from there the next time.
     """
     hashed = asdict(settings)
-    for name in ("pairs", "decay_epochs"):  # directories made before there was such a setting keep their names
+    for name in (
+        "pairs",
+        "decay_epochs",
+        "repeat_pairs",
+    ):  # directories made before there were these keep their names
         if hashed[name] == LATER[name]:
             del hashed[name]
     digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
