@@ -104,10 +104,7 @@ def measure(judge: Judge, table: Table, image: str, target: str, likelihood: Lik
     with evaluating(judge):
         for start in range(0, len(table), chunk):
             images, wanted = _prepared(table.take(slice(start, start + chunk)), image, target, likelihood)
-            found = accuracy(likelihood, wanted, _logits(judge, images, wanted, likelihood))
-            if found is None:
-                raise QueryError(f"nothing can be judged about {target!r}: it is neither classes nor attributes")
-            right += float(found.sum())
+            right += _right(judge, images, wanted, target, likelihood)
     return right / len(table)
 
 
@@ -126,10 +123,7 @@ def agreement(
         given = conditions.take(slice(start, start + chunk))
         images = model.generate(given, of=[image], n=1, mean=True, generator=generator)[image][0].cpu()
         wanted = likelihood.prepare(torch.as_tensor(given.columns[target]), torch.float32)
-        found = accuracy(likelihood, wanted, _logits(judge, images, wanted, likelihood))
-        if found is None:
-            raise QueryError(f"nothing can be judged about {target!r}: it is neither classes nor attributes")
-        right += float(found.sum())
+        right += _right(judge, images, wanted, target, likelihood)
     return right / len(conditions)
 
 
@@ -164,9 +158,16 @@ def _logits(judge: Judge, images: Tensor, wanted: Tensor, likelihood: Likelihood
     return logits.reshape(*wanted.shape, -1) if isinstance(likelihood, Categorical) else logits
 
 
+def _right(judge: Judge, images: Tensor, wanted: Tensor, target: str, likelihood: Likelihood) -> float:
+    """Accuracies of these rows, summed."""
+    found = accuracy(likelihood, wanted, _logits(judge, images, wanted, likelihood))
+    if found is None:
+        raise QueryError(f"nothing can be judged about {target!r}: it is neither classes nor attributes")
+    return float(found.sum())
+
+
 def _prepared(table: Table, image: str, target: str, likelihood: Likelihood) -> tuple[Tensor, Tensor]:
-    images = torch.as_tensor(table.columns[image])
-    images = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    images = Likelihood().prepare(torch.as_tensor(table.columns[image]), torch.float32)
     return images, likelihood.prepare(torch.as_tensor(table.columns[target]), torch.float32)
 
 

@@ -27,6 +27,12 @@ APPENDIX_A: dict[str, Any] = {
 LABEL_WEIGHT = 50.0  # λ of the label; the image has 1 (Sec. 4)
 
 
+def _label(latents: int, hidden: int = 512) -> Modality:
+    """One of ten classes (Fig. 5 and 6)."""
+    encoder, decoder = LabelEncoder(10, 2 * latents, hidden), mlp(latents, 10, (hidden, hidden))
+    return Modality(encoder, decoder, Categorical(), weight=LABEL_WEIGHT)
+
+
 def _perceptrons(
     name: str, load: Callable[..., Splits], shape: tuple[int, ...], hidden: int, **settings: Any
 ) -> Experiment:
@@ -35,8 +41,7 @@ def _perceptrons(
 
     def modalities(latents: int) -> dict[str, Modality]:
         image = Modality(mlp(pixels, 2 * latents, widths), ImageDecoder(latents, shape, widths), Bernoulli())
-        encoder, decoder = LabelEncoder(10, 2 * latents, hidden), mlp(latents, 10, widths)
-        return {"image": image, "label": Modality(encoder, decoder, Categorical(), weight=LABEL_WEIGHT)}
+        return {"image": image, "label": _label(latents, hidden)}
 
     def conditional(latents: int) -> CVAE:
         encoder = ConditionalMLP(pixels, 10, 2 * latents, widths)
@@ -56,7 +61,7 @@ def _fashion_mnist() -> Experiment:
     """Fig. 6: a miniature DCGAN for the image; the label's networks and the settings are MNIST's (App. A)."""
 
     def modalities(latents: int) -> dict[str, Modality]:
-        label = Modality(LabelEncoder(10, 2 * latents), mlp(latents, 10), Categorical(), weight=LABEL_WEIGHT)
+        label = _label(latents)
         return {"image": Modality(ConvEncoder(2 * latents), ConvDecoder(latents), Bernoulli()), "label": label}
 
     def conditional(latents: int) -> CVAE:

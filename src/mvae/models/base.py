@@ -228,8 +228,8 @@ class MultimodalVAE(nn.Module):
         return objective(self, x, terms, noise, beta)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """The deterministic terms: full and singles, by which models are selected."""
-        return mvae_terms(present, self.names)
+        """The terms by which models are selected, without randomness: by default those that are trained."""
+        return self.terms(present)
 
     # -- Questions -----------------------------------------------------------------------------------------
 

@@ -30,7 +30,3 @@ class BiVCCA(MultimodalVAE):
         return Terms(
             self.names, given, present[None] & has[..., None], has.to(self.dtype) / present.sum(-1).clamp(min=1)
         )
-
-    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Its own objective has no randomness."""
-        return self.terms(present)

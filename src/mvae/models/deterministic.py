@@ -44,10 +44,6 @@ class _Deterministic(MultimodalVAE):
         """−log p(scored | z at the mean), whatever the noise and β."""
         return objective(self, x, terms, torch.zeros_like(noise), 0.0)
 
-    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Its own objective has no randomness."""
-        return self.terms(present)
-
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> NoReturn:
         """Raises QueryError: there is no likelihood."""
         raise QueryError(f"{type(self).__name__} is no probabilistic model: it has no log p({', '.join(of)})")

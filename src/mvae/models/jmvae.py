@@ -54,10 +54,6 @@ class JMVAE(MultimodalVAE):
             torch.cat([joint.weight, torch.zeros_like(alone.weight)]),
         )
 
-    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Its own objective has no randomness."""
-        return self.terms(present)
-
     def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """The joint encoder's Gaussian where everything is given, a unimodal one's where one modality is.
 

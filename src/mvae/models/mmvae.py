@@ -56,10 +56,6 @@ class MMVAE(MultimodalVAE):
         weight = has.to(self.dtype) / (present.sum(-1).clamp(min=1) * self.samples)
         return Terms(names, given, present[None] & has[..., None], weight)
 
-    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Its own objective has no randomness."""
-        return self.terms(present)
-
     def objective(
         self,
         x: dict[str, Tensor],

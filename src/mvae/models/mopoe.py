@@ -51,7 +51,3 @@ class MoPoE(MultimodalVAE):
         weight = has.to(self.dtype) / has.sum(0).clamp(min=1)
         given = subset & has[..., None]
         return Terms(self._subset_names, given, present[None] & has[..., None], weight)
-
-    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Its own objective has no randomness."""
-        return self.terms(present)

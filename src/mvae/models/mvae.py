@@ -69,6 +69,10 @@ class MVAE(MultimodalVAE):
         crossed = [cross(present, self.names, name) for name in self.cross_from]
         return concatenate(replace(terms, likelihood_weight=own), *crossed)
 
+    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
+        """Full and singles: neither random subsets nor cross terms."""
+        return mvae_terms(present, self.names)
+
     @property
     def fixed_terms(self) -> bool:
         """Unless random subsets are drawn."""

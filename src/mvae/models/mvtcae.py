@@ -49,10 +49,6 @@ class MVTCAE(MultimodalVAE):
         terms = concatenate(full(present), alone)
         return replace(terms, likelihood_weight=weight.expand(len(terms.names), -1))
 
-    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Its own objective has no randomness."""
-        return self.terms(present)
-
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """β α {1/M Σ_i KL[q(z | X), q(z | x_i)] − KL[q(z | X), p(z)]}, what the ELBO's own β KL leaves to be added."""
         has = terms.given[1:].any(-1).to(posterior.precision.dtype)  # modalities rows

@@ -46,10 +46,6 @@ class TELBO(MultimodalVAE):
             return singles(present, self.names)
         return full(present & present.all(-1, keepdim=True))
 
-    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Its own objective has no randomness."""
-        return self.terms(present)
-
     def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """The product where several modalities are given, a unimodal encoder's Gaussian where one is."""
         placed = terms.placed(self.device).given

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from mvae.networks.rnn import count_symbols
+
 __all__ = ["Packed", "lengths_to_stop", "pack"]
 
 
@@ -53,5 +55,4 @@ def lengths_to_stop(tokens: Int[Tensor, "N length"], stop: int) -> Int[Tensor, "
     >>> lengths_to_stop(torch.tensor([[5, 4, 0, 0], [0, 0, 0, 0], [5, 4, 3, 2]]), stop=0)
     tensor([3, 1, 4])
     """
-    before = ((tokens == stop).cumsum(1) == 0).sum(1)
-    return (before + 1).clamp(max=tokens.shape[1])
+    return (count_symbols(tokens, stop) + 1).clamp(max=tokens.shape[1])

@@ -74,7 +74,7 @@ def judged(run: Run, budget: str, command: str, runs: Path) -> list[Row]:
     likelihood = run.model.modalities[target].likelihood
     path = runs / f"judge-{run.settings.dataset}-{target}.safetensors"
     judge, right = judge_for(run.splits, image, target, likelihood, path)
-    conditions = run.splits.test.take(slice(0, JUDGED)).select([target])
+    conditions = run.splits.test.first(JUDGED).select([target])
     value = agreement(run.model, judge, conditions, image, target, seed=run.settings.seed)
     rows = []
     for metric, share, n in (

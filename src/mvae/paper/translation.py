@@ -6,13 +6,12 @@ of the curve over the share of aligned pairs.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from mvae.checkpoint import SETTINGS, read_json
 from mvae.data import translation as data
 from mvae.data.table import Table
 from mvae.errors import SettingsError
@@ -21,7 +20,8 @@ from mvae.experiments import experiment
 from mvae.metrics import validate
 from mvae.paper.harness import BUDGETS, Budget, Places, finished_run, recorded, require
 from mvae.paper.published import published
-from mvae.report.results import Row, add_rows, circumstances
+from mvae.paper.record import common
+from mvae.report.results import Row, add_rows
 from mvae.runs import Run, Settings
 from mvae.text_metrics import bleu, chrf, nearest_neighbours, require_sacrebleu, source_gap
 from mvae.translate import language, translate_rows
@@ -71,31 +71,22 @@ def _settings(level: float, recipe: str, seed: int, spend: Budget) -> Settings:
 def _make(settings: Settings, level: float, budget: str, places: Places, command: str) -> None:
     run, spend = finished_run(settings, places), BUDGETS[budget]
     test = run.splits.test
-    table = test if spend.rows is None else test.take(slice(0, spend.rows))
+    table = test if spend.rows is None else test.first(spend.rows)
     samples = experiment("translation").samples if spend.samples is None else spend.samples
     measured = {"": likelihoods(run, table, samples)}
     for name, other in run.splits.others.items():
-        part = other if spend.rows is None else other.take(slice(0, spend.rows))
+        part = other if spend.rows is None else other.first(spend.rows)
         measured[f" {name}"] = likelihoods(run, part, samples)
     measured[""] |= instruments(run, table) | judged(run, places, len(table), baselines=level == 1)
-    stored, now = read_json(run.directory / SETTINGS), circumstances(run.model.device)
-    own = {key: value for key, value in asdict(settings).items() if key not in ("dataset", "model", "recipe", "seed")}
+    shared = common(run, budget, command, len(table), {"level": level, "samples": samples})
     rows = [
         Row(
             item="table4",
-            dataset="translation",
-            model=settings.model,
             metric=metric + domain,
             value=round(value, 4),
             stderr=None if stderr is None else round(stderr, 4),
-            n=len(table),
             paper=published("table4", str(level), "value") if metric + domain == JOINT else None,
-            budget=budget,
-            recipe=settings.recipe,
-            settings=own | {"level": level, "samples": samples, "best_epoch": run.progress.get("best_epoch")},
-            seed=settings.seed,
-            command=command,
-            **(now | {"commit": stored.get("commit", now["commit"])}),
+            **shared,
         )
         for domain, numbers in measured.items()
         for metric, (value, stderr) in numbers.items()
