@@ -224,6 +224,36 @@ def test_evaluate_prints_a_table_or_json_and_nothing_else(run: Path) -> None:
     assert mvae(*command, "--json", "--seed", 1).json()["likelihoods"]["log p(x1)"]["mean"] != mean
 
 
+def test_evaluate_asks_a_judge_and_records_what_it_says(copy: Path, tmp_path: Path) -> None:
+    command = (
+        "evaluate",
+        copy,
+        "--rows",
+        5,
+        "--samples",
+        20,
+        "--device",
+        "cpu",
+        "--judge",
+        "--record",
+        tmp_path / "rows",
+    )
+    text, said = mvae(*command), mvae(*command, "--json")
+    share = said.json()["agreement x2->x1"]
+    assert f"agreement x2->x1: {share:.1%} of 300\n" in text.out
+    assert (copy.parent / "judge-digits-label.safetensors").exists()
+    rows = {row["metric"]: row for row in json.loads((tmp_path / "rows" / "figure2.json").read_text())}
+    assert rows["agreement x2->x1"]["value"] == share
+    assert rows["agreement x2->x1"]["budget"] == "2 of 150 epochs"
+    assert "log p(x1)" in {row["metric"] for row in json.loads((tmp_path / "rows" / "table2.json").read_text())}
+
+
+def test_what_generates_no_image_from_anything_is_not_judged(tmp_path: Path) -> None:
+    options = "--model", "vae", "--epochs", 1, "--rows", 100, "--device", "cpu"
+    mvae("train", "digits", "--run-dir", tmp_path / "vae", *options)
+    assert_refused(mvae("evaluate", tmp_path / "vae", "--rows", 2, "--judge"), "only images can be judged")
+
+
 def test_numbers_that_do_not_exist_are_null_in_json(run: Path) -> None:
     """One row has no standard error, five samples no tail."""
     said = mvae("evaluate", run, "--rows", 1, "--samples", 5, "--device", "cpu", "--json").json()

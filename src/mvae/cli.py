@@ -139,6 +139,7 @@ def train(
 @click.option("--rows", type=int, help="The first so many test rows.  [default: all]")
 @click.option("--samples", type=int, help="Importance samples a row.  [default: the paper's, 1000 or 100]")
 @click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the image]")
+@click.option("--judge", is_flag=True, help="Does a classifier see the condition in 1,000 images generated from it?")
 @click.option("--record", type=click.Path(path_type=Path), help="Add the numbers to the results files in this folder.")
 @common(DATA_DIR, SEED, DEVICE, JSON)
 def evaluate(
@@ -146,6 +147,7 @@ def evaluate(
     rows: int | None,
     samples: int | None,
     proposal: tuple[str, ...],
+    judge: bool,
     record: Path | None,
     data_dir: Path | None,
     seed: int,
@@ -158,18 +160,22 @@ def evaluate(
     Example:  mvae evaluate runs/mnist --rows 1000
     """
     from mvae import runs
+    from mvae.paper.figures import judged
+    from mvae.paper.record import by_hand, rows_of
+    from mvae.paper.record import record as add_rows_of_items
     from mvae.report.show import show_evaluation
 
     opened = runs.open_run(run, data_dir=data_dir, device=device)
     evaluation = runs.evaluate(opened, rows=rows, samples=samples, proposal=proposal or None, seed=seed)
+    seen = judged(opened, *by_hand(opened), run.parent) if judge else []
     if record is not None:
-        from mvae.paper.record import record_by_hand
-
-        record_by_hand(opened, evaluation, record)
+        add_rows_of_items([*rows_of(opened, evaluation, *by_hand(opened)), *seen], record)
     if as_json:
-        print_json({"run": str(run), **_plain(evaluation)})
-    else:
-        show_evaluation(opened, evaluation)
+        print_json({"run": str(run), **_plain(evaluation), **{row.metric: row.value for row in seen}})
+        return
+    show_evaluation(opened, evaluation)
+    for row in seen:
+        click.echo(f"{row.metric}: {row.value:.1%} of {row.n:,}")
 
 
 @cli.command()

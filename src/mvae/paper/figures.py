@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from mvae.data.table import Table
+from mvae.errors import QueryError
 from mvae.experiments import EXPERIMENTS, RECIPES, experiment
 from mvae.judge import agreement, judge_for
 from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
@@ -16,7 +17,7 @@ from mvae.report.results import Row, add_rows
 from mvae.runs import Run, Settings
 from mvae.sampling import draw, parse_given
 
-__all__ = ["figure2"]
+__all__ = ["figure2", "judged"]
 
 ITEM = "figure2"
 SAMPLES = 64  # of the prior, and as many given the condition
@@ -69,7 +70,15 @@ def picture(run: Run, path: Path, seed: int = 0) -> None:
 
 
 def judged(run: Run, budget: str, command: str, runs: Path) -> list[Row]:
-    """How often a judge sees the second modality of test rows in images generated from it."""
+    """How often a judge sees the second modality of test rows in images generated from it.
+
+    Judges are kept in the folder ``runs``.
+
+    Raises:
+        QueryError: the model has no second modality, or its first is no image.
+    """
+    if len(run.model.names) < 2 or len(run.splits.test.columns[run.model.names[0]].shape) != 4:
+        raise QueryError("only images can be judged, by another modality that they are generated from")
     image, target = run.model.names[:2]
     likelihood = run.model.modalities[target].likelihood
     path = runs / f"judge-{run.settings.dataset}-{target}.safetensors"

@@ -12,7 +12,7 @@ from mvae.paper.published import published
 from mvae.report.results import Row, add_rows, circumstances
 from mvae.runs import Evaluation, Run, Settings
 
-__all__ = ["common", "improvement", "record", "record_by_hand", "row_settings", "rows_of"]
+__all__ = ["by_hand", "common", "improvement", "record", "row_settings", "rows_of"]
 
 UNCONVERGED = 0.5  # nats that the validation objective may still gain over the last fifth of training
 
@@ -91,18 +91,12 @@ def common(run: Run, budget: str, command: str, n: int, how: Mapping[str, Any]) 
     }
 
 
-def record_by_hand(run: Run, evaluation: Evaluation, results: Path) -> list[Row]:
-    """Record an evaluation made outside `mvae reproduce`, with both commands and the share of the paper's epochs.
-
-    Raises:
-        RunError: a results file is damaged or cannot be written.
-    """
+def by_hand(run: Run) -> tuple[str, str]:
+    """The budget (the share of the paper's epochs) and the commands of what is done outside `mvae reproduce`."""
     epochs = experiment(run.settings.dataset).epochs
     budget = "paper" if run.settings.epochs == epochs else f"{run.settings.epochs} of {epochs} epochs"
     trained = read_json(run.directory / SETTINGS)["command"]
-    rows = rows_of(run, evaluation, budget, f"{trained} && {' '.join(['mvae', *sys.argv[1:]])}")
-    record(rows, results)
-    return rows
+    return budget, f"{trained} && {' '.join(['mvae', *sys.argv[1:]])}"
 
 
 def record(rows: Sequence[Row], results: Path) -> None:
