@@ -28,6 +28,8 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> str:
     for (dataset, model, recipe, budget, n, seed, *_), found in runs.items():
         name = f"{model}, `{recipe}`" if model == "mvae" else model
         cells = [_cell(found.get(metric)) for metric in METRICS]
+        if falls := next(iter(found.values())).get("settings", {}).get("decay_epochs"):
+            budget = f"{budget} (rate falls over {falls})"
         lines.append(f"| {dataset} | {name} | {budget}, {n:,} | {seed} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
