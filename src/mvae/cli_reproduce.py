@@ -16,10 +16,12 @@ __all__ = ["reproduce"]
 @click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
 @click.option("--models", help="Separated by commas.  [default: the paper's]")
 @click.option("--recipes", default="paper,coupled", show_default=True, help="Of the MVAE, separated by commas.")
-@click.option("--levels", help="table8, table9, figure3: shares of pairs, separated by commas.  [default: the paper's]")
+@click.option(
+    "--levels", help="table8, table9, table10, figure3: shares of pairs, separated by commas.  [default: the paper's]"
+)
 @click.option("--seeds", default=1, show_default=True, help="Runs of each, with seeds 0, 1 …")
 @click.option("--budget", default="laptop", show_default=True, help="smoke, laptop or paper.")
-@click.option("--jobs", default=1, show_default=True, help="Of table2 … table9, figure3, lambda: runs at once.")
+@click.option("--jobs", default=1, show_default=True, help="Of table2 … table10, figure3, lambda: runs at once.")
 @click.option("--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows go.")
 @click.option("--runs", "runs_dir", type=click.Path(path_type=Path), default="runs/reproduce", show_default=True)
 @common(DATA_DIR, DEVICE, JSON)

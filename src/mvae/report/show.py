@@ -55,8 +55,10 @@ def show_levels(title: str, found: "Sequence[Summary]") -> None:
     before = ""
     for one in found:
         name = one.name if len(datasets) == 1 else f"{one.dataset}, {one.name}"
-        if given := one.metric.removeprefix("accuracy ").partition("->")[0].removeprefix("x1"):
-            name += f" (given x1{given})"  # what the paper's tables do not have
+        given, _, predicted = one.metric.removeprefix("accuracy ").partition("->")
+        notes = [f"given {given}"] * (given != "x1") + predicted.split()[1:]
+        if notes:  # what the paper's tables do not have
+            name += f" ({', '.join(notes)})"
         if before not in ("", name):
             table.add_section()
         before = name
