@@ -158,7 +158,7 @@ def reproduce(
         if not known(settings):
             groups.setdefault(_job_name(settings), []).append(settings)
     jobs = {name: _Job(tuple(group), budget, places) for name, group in groups.items()}
-    for _, rows in sweep(_measure, jobs, workers):
+    for _, rows in sweep(_measure, jobs, workers, places.engine):
         add_rows(places.results / f"{rows[0].item}.json", rows)
     return [row for settings in wanted for row in known(settings)]
 
