@@ -15,11 +15,19 @@ __all__ = ["reproduce"]
 @click.option("--list", "list_items", is_flag=True, help="Every item, and what each budget spends.")
 @click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
 @click.option("--models", help="Separated by commas.  [default: the paper's]")
-@click.option("--recipes", default="paper,coupled", show_default=True, help="Of the MVAE, separated by commas.")
-@click.option("--levels", help="table8, table9, figure3: shares of pairs, separated by commas.  [default: the paper's]")
+@click.option("--recipes", help="Of the MVAE, separated by commas.  [default: paper,coupled; figure9, figure10: paper]")
+@click.option(
+    "--levels",
+    help="Separated by commas; of table8, table9, table10 and figure3 shares of pairs, of figure9 p, of figure10 k.  "
+    "[default: the paper's; of figure9 and figure10 the budget's]",
+)
 @click.option("--seeds", default=1, show_default=True, help="Runs of each, with seeds 0, 1 …")
 @click.option("--budget", default="laptop", show_default=True, help="smoke, laptop or paper.")
-@click.option("--jobs", default=1, show_default=True, help="Of table2 … table9, figure3, lambda: runs at once.")
+@click.option("--jobs", default=1, show_default=True, help="Of all that train many models: runs at once.")
+@click.option(
+    "--engine",
+    help="Where they run instead of in processes of this machine: slurm (or local, to try it). Needs mvae[cluster].",
+)
 @click.option("--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows go.")
 @click.option("--runs", "runs_dir", type=click.Path(path_type=Path), default="runs/reproduce", show_default=True)
 @common(DATA_DIR, DEVICE, JSON)
@@ -28,11 +36,12 @@ def reproduce(
     list_items: bool,
     datasets: str | None,
     models: str | None,
-    recipes: str,
+    recipes: str | None,
     levels: str | None,
     seeds: int,
     budget: str,
     jobs: int,
+    engine: str | None,
     results: Path,
     runs_dir: Path,
     data_dir: Path | None,
@@ -46,7 +55,20 @@ def reproduce(
               mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
               mvae reproduce table8 --levels 0.01,0.1 --models nn,mvae --seeds 3 --jobs 4
     """
-    from mvae.paper import AT_ONCE, FEW_PAIRS, ITEMS, coupling, figure3, figures, tables, translation, weak
+    from mvae.paper import (
+        AT_ONCE,
+        FEW_PAIRS,
+        ITEMS,
+        LEVELS,
+        coupling,
+        figure3,
+        figure9,
+        figure10,
+        figures,
+        tables,
+        translation,
+        weak,
+    )
     from mvae.paper.harness import BUDGETS, Places
     from mvae.progress import Silent
     from mvae.report.show import show_comparison, show_levels
@@ -59,13 +81,15 @@ def reproduce(
         for name, spend in BUDGETS.items():
             click.echo(f"--budget {name:7} {spend.summary}")
         return
-    if levels is not None and item not in FEW_PAIRS:
-        raise click.UsageError(f"--levels is for {', '.join(FEW_PAIRS)}")
+    if levels is not None and item not in LEVELS:
+        raise click.UsageError(f"--levels is for {', '.join(LEVELS)}")
     if jobs != 1 and item not in AT_ONCE:
         raise click.UsageError(f"--jobs is for {', '.join(AT_ONCE)}")
-    quiet = as_json or jobs > 1  # several runs would write over each other's bars
-    places = Places(results, runs_dir, data_dir, device, Silent() if quiet else None)
-    names, recipe_names = (datasets or "mnist").split(","), recipes.split(",")
+    if engine is not None and item not in AT_ONCE:
+        raise click.UsageError(f"--engine is for {', '.join(AT_ONCE)}")
+    quiet = as_json or jobs > 1 or engine is not None  # several runs would write over each other's bars
+    places = Places(results, runs_dir, data_dir, device, Silent() if quiet else None, engine)
+    names, recipe_names = (datasets or "mnist").split(","), (recipes or "paper,coupled").split(",")
     chosen = models.split(",") if models else tables.PAPER_MODELS
     if item in FEW_PAIRS:
         rows = weak.reproduce(
@@ -83,6 +107,19 @@ def reproduce(
         if item == "figure3":
             figure3.draw(found, results / "figure3.png")
         show = partial(show_levels, f"{item}, budget {budget}", found)
+    elif item in ("figure9", "figure10"):
+        figure = figure9 if item == "figure9" else figure10
+        rows = figure.reproduce(
+            datasets=datasets.split(",") if datasets else (),
+            recipes=recipes.split(",") if recipes else ("paper",),
+            levels=figure.parse_levels(levels),
+            seeds=seeds,
+            budget=budget,
+            workers=jobs,
+            places=places,
+        )
+        figure.draw(rows, results / f"{item}.png")
+        show = partial(show_comparison, item, rows)
     elif item in translation.EXAMPLES:
         rows = translation.examples(item, recipe_names[-1], budget, places)
         show = partial(show_examples, item, rows)

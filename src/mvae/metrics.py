@@ -9,10 +9,11 @@ most it could be, Σ KL(single) − max KL(single): 0 is side by side, 1 is met.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from mvae.data.table import Table
@@ -24,7 +25,7 @@ from mvae.networks.rnn import count_symbols
 from mvae.sequence import SequenceModality
 from mvae.subsets import concatenate, full, singles
 
-__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "accuracy", "prediction_accuracy", "string_accuracy", "validate"]
+__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "Accuracy", "accuracy", "prediction_accuracy", "string_accuracy", "validate"]
 
 ACTIVE_VARIANCE = 0.01  # a latent is active where the posterior mean varies more than this over rows (Burda et al.)
 MANY = 8  # modalities from which on only the first one's predictions of the others are measured
@@ -63,30 +64,60 @@ def string_accuracy(
     return ((written == x) & here).sum(1), symbols, whole
 
 
+@dataclass(frozen=True, eq=False)
+class Accuracy:
+    """How much of each row was predicted right, out of how much.
+
+    >>> digits = Accuracy(right=torch.tensor([2, 0, 1]), count=torch.tensor([2, 0, 2]))  # the second string is empty
+    >>> digits.mean, round(digits.standard_error, 3)
+    (0.75, 0.177)
+    """
+
+    right: Shaped[Tensor, "rows"]
+    count: Shaped[Tensor, "rows"]
+
+    @property
+    def mean(self) -> float:
+        """The share of all that there was to predict."""
+        return float(self.right.double().sum() / self.count.double().sum())
+
+    @property
+    def standard_error(self) -> float:
+        """Of that share, over rows: what one row has is predicted together (for one label a row, √(p(1 − p)/rows))."""
+        count = self.count.double()
+        return float((self.right.double() - self.mean * count).square().sum().sqrt() / count.sum())
+
+
 @torch.no_grad()
 def prediction_accuracy(
     model: MultimodalVAE, table: Table, given: Sequence[str], of: str, chunk: int = 1000
-) -> Float[Tensor, "rows"]:
-    """How much of each row's ``of`` is predicted right from the mean of q(z | given): Sec. 5.1's p(x2 | x1).
+) -> dict[str, Accuracy]:
+    """How much of ``of`` is predicted right from the mean of q(z | given), by row: Sec. 5.1's p(x2 | x1).
 
-    For class numbers 0 or 1; for several positions (a string of digits) the share of them that are right.
+    Returns:
+        Under ``""`` the accuracy: of a class 0 or 1, of attributes the share of each row's that are right. Of strings
+        it is Table 10's, "decomposing the string into individual digits, at most 4": a symbol is right that was written
+        in its place. The paper does not say how strings of different length are averaged. Here all symbols of all rows
+        count alike, so that the empty string has no say, and symbols written too many cost nothing. They do under
+        ``" whole"``, which only strings have: 1 where exactly the string was written.
 
     Raises:
-        QueryError: an unknown modality, or one whose values are not classes or attributes.
+        QueryError: an unknown modality, or one whose values are neither classes, nor attributes, nor strings.
     """
     model.require_known([of])
     modality, parts = model.modalities[of], []
     with evaluating(model):
         for start in range(0, len(table), chunk):
             batch = table.take(slice(start, start + chunk))
-            x, mean = model.prepare(batch), model.posterior(batch, given).mean
-            params = modality.decode(mean, model.context(x))
-            arranged = modality.likelihood.arrange(params, torch.Size([len(batch)]), x[of].shape[1:])
-            right = accuracy(modality.likelihood, x[of], arranged)
-            if right is None:
-                raise QueryError(f"{of} is neither of classes nor of attributes: there is no accuracy of it")
-            parts.append(right.cpu())
-    return torch.cat(parts)
+            x, z = model.prepare(batch), model.posterior(batch, given).mean
+            context = model.context(x)
+            parts.append(_accuracies(modality, x[of], z, context, modality.assess(x[of], z, context)[1]))
+    if not parts[0]:
+        raise QueryError(f"{of} is neither of classes, nor of attributes, nor of strings: there is no accuracy of it")
+    return {
+        name: Accuracy(*(torch.cat([getattr(part[name], what) for part in parts]).cpu() for what in ("right", "count")))
+        for name in parts[0]
+    }
 
 
 @torch.no_grad()
@@ -167,25 +198,24 @@ def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], a
         for target, modality in model.modalities.items():
             if target == source:
                 continue
-            for what, value, count in _predicted(modality, x[target], mean[i], context):
-                add(what.format(f"{source}->{target}"), value, count)
+            log_prob, params = modality.assess(x[target], mean[i], context)
+            add(f"log p {source}->{target}", log_prob.sum(), rows)
+            for suffix, found in _accuracies(modality, x[target], mean[i], context, params).items():
+                add(f"accuracy {source}->{target}{suffix}", found.right.sum(), found.count.sum())
 
 
-def _predicted(
-    modality: Modality, x: Tensor, z: Float[Tensor, "rows latent"], context: Tensor | None
-) -> Iterator[tuple[str, Tensor, Tensor | int]]:
-    """What one z a row says about x: a metric's name, its sum, and of how many that is the sum."""
+def _accuracies(
+    modality: Modality, x: Tensor, z: Float[Tensor, "rows latent"], context: Tensor | None, params: Tensor | None
+) -> dict[str, Accuracy]:
+    """What one z a row says of x, as `prediction_accuracy` returns it; nothing where x has no accuracy.
+
+    ``params`` are the likelihood's, of this z; an autoregressive modality has none, and writes freely.
+    """
     if isinstance(modality, SequenceModality):
-        yield "log p {}", modality.log_prob(x, z, context).sum(), len(x)
         right, symbols, whole = string_accuracy(x, modality.generate(z, context, mean=True), modality.stop)
-        yield "accuracy {}", right.sum(), symbols.sum()
-        yield "accuracy {} whole", whole.sum(), len(x)
-        return
-    log_prob, params = modality.assess(x, z, context)
-    yield "log p {}", log_prob.sum(), len(x)
+        return {"": Accuracy(right, symbols), " whole": Accuracy(whole, torch.ones_like(whole))}
     right = None if params is None else accuracy(modality.likelihood, x, params)
-    if right is not None:
-        yield "accuracy {}", right.sum(), len(x)
+    return {} if right is None else {"": Accuracy(right, torch.ones_like(right))}
 
 
 def _spread(sums: dict[str, Tensor], counts: dict[str, Tensor | int]) -> dict[str, Tensor]:

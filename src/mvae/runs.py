@@ -13,6 +13,7 @@ import torch
 
 import mvae
 from mvae.checkpoint import CHECKPOINT, SETTINGS, best_weights, load_weights, read_json, write_json
+from mvae.data.missing import keep_at_random
 from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.data.weak import complete_rows, repeat_pairs, weak_supervision
@@ -30,6 +31,7 @@ __all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train", 
 FORMAT = 1
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
+LATER |= {"kept": None, "random_subsets": None, "shared_noise": False}
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
 
@@ -38,8 +40,10 @@ class Settings:
     """What identifies a run; stored in its run.json.
 
     ``rows``: the first so many training rows; None for all. ``pairs``: the share of these, and of the validation rows,
-    that stay complete (Sec. 5.1, `mvae.data.weak`); None hides nothing; ``repeat_pairs``: how often an epoch
-    comes by each of these. ``decay_epochs``: see `mvae.training.fit`.
+    that stay complete (Sec. 5.1, `mvae.data.weak`), None hides nothing; ``repeat_pairs``: how often an epoch has
+    each of these. ``decay_epochs``: see `mvae.training.fit`.
+    ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
+    ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
     """
 
     dataset: str
@@ -55,6 +59,9 @@ class Settings:
     pairs: float | None = None
     decay_epochs: int = 0
     repeat_pairs: int = 1
+    kept: float | None = None
+    random_subsets: int | None = None
+    shared_noise: bool = False
 
     @classmethod
     def of(
@@ -88,7 +95,9 @@ class Settings:
         if recipe == "coupled":
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
         values |= changed
-        rows, pairs, repeats = (values.pop(name, LATER[name]) for name in ("rows", "pairs", "repeat_pairs"))
+        own = {name: values.pop(name, LATER[name]) for name in ("rows", "pairs", "repeat_pairs", "kept")}
+        own |= {name: values.pop(name, LATER[name]) for name in ("random_subsets", "shared_noise")}
+        rows, pairs, repeats = own["rows"], own["pairs"], own["repeat_pairs"]
         check_settings(**values, seed=seed)
         if rows is not None and rows < 1:
             raise SettingsError(f"rows must be at least 1, not {rows}")
@@ -96,15 +105,19 @@ class Settings:
             raise SettingsError(f"pairs, the share of complete rows, must be between 0 and 1, not {pairs}")
         if repeats != 1 and (pairs is None or repeats < 1):
             raise SettingsError(f"repeat_pairs is for few pairs, and 1 or more: not {repeats} with pairs={pairs}")
+        if own["kept"] is not None and not 0 < own["kept"] <= 1:
+            raise SettingsError(f"kept, the share of values kept, must be above 0 and at most 1, not {own['kept']}")
+        if own["random_subsets"] is not None and own["random_subsets"] < 0:
+            raise SettingsError(f"random_subsets must be ≥ 0, not {own['random_subsets']}")
+        if pairs is not None and own["kept"] is not None:
+            raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
         return cls(
             dataset=dataset,
             recipe=recipe,
             seed=seed,
             model=model,
             weights=dict(weights or {}),
-            rows=rows,
-            pairs=pairs,
-            repeat_pairs=repeats,
+            **own,
             **values,
         )
 
@@ -114,7 +127,8 @@ class Settings:
         Raises:
             SettingsError: an unknown model, recipe or modality.
         """
-        return build(experiment(self.dataset), self.recipe, self.seed, self.model, self.weights)
+        own = self.weights, self.random_subsets, self.shared_noise
+        return build(experiment(self.dataset), self.recipe, self.seed, self.model, *own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +213,8 @@ def _learned_from(settings: Settings, splits: Splits, model: MultimodalVAE) -> t
     table, validation = splits.train, splits.validation
     if settings.rows is not None:
         table = table.first(settings.rows)
+    if settings.kept is not None:
+        table, validation = (keep_at_random(part, settings.kept, settings.seed) for part in (table, validation))
     if settings.pairs is None:
         return table, validation
     table, validation = (weak_supervision(part, settings.pairs, settings.seed) for part in (table, validation))
@@ -238,13 +254,8 @@ def read_settings(run_dir: Path) -> Settings:
     except KeyError as error:
         raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
     values |= {name: stored.get(name, default) for name, default in LATER.items()}
-    kinds = {
-        int: int,
-        float: (int, float),
-        str: str,
-        int | None: (int, type(None)),
-        float | None: (int, float, type(None)),
-    }
+    kinds: dict[Any, Any] = {bool: bool, int: int, float: (int, float), str: str}
+    kinds |= {int | None: (int, type(None)), float | None: (int, float, type(None))}
     for entry in fields(Settings):
         if not isinstance(values[entry.name], kinds.get(entry.type, dict)):  # pyright: ignore
             raise RunError(f"{run_dir / SETTINGS}: {entry.name} is {values[entry.name]!r}: the file is damaged")

@@ -60,13 +60,13 @@ class SequenceModality(Modality):
         """
         raise TypeError("an autoregressive decoder needs the tokens so far: use log_prob or generate")
 
-    def log_prob(
+    def assess(
         self,
         x: Int[Tensor, "rows length"],
         z: Float[Tensor, "*samples rows latent"],
         context: Float[Tensor, "rows features"] | None = None,
-    ) -> Float[Tensor, "*samples rows"]:
-        """log p(x | z) in nats of every row under each of its samples of z, by teacher forcing.
+    ) -> tuple[Float[Tensor, "*samples rows"], None]:
+        """log p(x | z) in nats of every row under each of its samples of z, by teacher forcing; no parameters.
 
         Raises:
             DataError: strings of another length. SettingsError: a context, which these decoders do not take.
@@ -80,7 +80,7 @@ class SequenceModality(Modality):
         logits, _ = self._next(z, before.reshape(-1, self.length), None, context)
         scores = logits.log_softmax(-1).unflatten(0, z.shape[:-1])
         scores = scores.gather(-1, x.expand(*z.shape[:-1], -1)[..., None]).squeeze(-1)
-        return torch.where(counted, scores, 0.0).sum(-1)
+        return torch.where(counted, scores, 0.0).sum(-1), None
 
     def generate(
         self,

@@ -1,4 +1,7 @@
-"""Many small jobs at once on this machine: processes with a share of the cores each, a line of progress a job."""
+"""Many small jobs at once: processes of this machine with a share of the cores each, or those of an engine.
+
+A line of progress a job; each result is handed over as its job ends.
+"""
 
 import multiprocessing
 import os
@@ -12,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+from mvae.cluster import ENGINES, submitted
 from mvae.errors import SettingsError
 
 __all__ = ["sweep"]
@@ -22,7 +26,9 @@ Result = TypeVar("Result")
 GRACE_SECONDS = 30  # that an orphan has for writing its checkpoint
 
 
-def sweep(work: Callable[[Job], Result], jobs: Mapping[str, Job], workers: int = 1) -> Iterator[tuple[str, Result]]:
+def sweep(
+    work: Callable[[Job], Result], jobs: Mapping[str, Job], workers: int = 1, engine: str | None = None
+) -> Iterator[tuple[str, Result]]:
     """Do the work of every job, ``workers`` at a time; each job's name and result as it ends, in any order.
 
     Record each result when it comes: after a kill the caller asks for the jobs that are not recorded. A job that fails
@@ -32,17 +38,22 @@ def sweep(work: Callable[[Job], Result], jobs: Mapping[str, Job], workers: int =
         work: a function of a module, because other processes must find it.
         jobs: name → what to give it (plain data).
         workers: processes; 1 works in this one. Each has as many threads as there are cores for it.
+        engine: ``"slurm"`` runs them on other machines instead, ``workers`` at a time (see `mvae.cluster`).
 
     Raises:
-        SettingsError: fewer than one worker.
+        SettingsError: fewer than one worker, an unknown engine, or one that is not here. MissingDependencyError: an
+            engine without submitit. RunError: a job of an engine failed.
 
     >>> dict(sweep(len, {"three": [1, 2, 3], "none": []}))
     {'three': 3, 'none': 0}
     """
     if workers < 1:
         raise SettingsError(f"the number of jobs at once must be at least 1, not {workers}")
+    if engine is not None and engine not in ENGINES:
+        raise SettingsError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     failures: list[Exception] = []
-    for number, (name, outcome) in enumerate(_outcomes(partial(_timed, work), jobs, min(workers, len(jobs))), start=1):
+    outcomes = _outcomes(partial(_timed, work), jobs, min(workers, len(jobs)), engine)
+    for number, (name, outcome) in enumerate(outcomes, start=1):
         try:
             result, seconds = outcome()
         except Exception as error:
@@ -62,9 +73,13 @@ def _timed(work: Callable[[Job], Result], job: Job) -> tuple[Result, float]:
 
 
 def _outcomes(
-    work: Callable[[Job], Result], jobs: Mapping[str, Job], workers: int
+    work: Callable[[Job], Result], jobs: Mapping[str, Job], workers: int, engine: str | None
 ) -> Iterator[tuple[str, Callable[[], Result]]]:
     """Each job's name, and a call that gives its result or raises its error."""
+    if engine is not None:
+        if jobs:
+            yield from submitted(work, jobs, workers, engine)
+        return
     if workers <= 1:
         for name, job in jobs.items():
             yield name, partial(work, job)

@@ -14,7 +14,7 @@ from mvae.modality import Modality
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.subsets import full
-from tests.oracle import LinearGaussian
+from tests.oracle import LinearGaussian, mvae_plan, naive_loss
 
 SUBSETS = [list(s) for n in range(4) for s in itertools.combinations(["x1", "x2", "x3"], n)]
 
@@ -183,3 +183,49 @@ def test_the_mnist_model_has_the_published_number_of_inference_parameters() -> N
     counts = {n: sum(p.numel() for p in m.encoder.parameters()) for n, m in model.modalities.items()}
     assert counts == {"image": 730_240, "label": 333_440}
     assert sum(counts.values()) == 1_063_680
+
+
+# -- One ε for all terms of a row (App. I) -----------------------------------------------------------------------
+
+
+def three_columns(rows: int) -> Table:
+    g = torch.Generator().manual_seed(1)
+    present = torch.rand(rows, 3, generator=g) < 0.7
+    present[:, 0] |= ~present.any(1)
+    columns = {
+        "image": torch.rand(rows, 4, generator=g).double(),
+        "label": torch.randint(0, 3, (rows,), generator=g),
+        "sound": torch.randn(rows, 3, generator=g).double(),
+    }
+    return Table(columns, {name: present[:, i] for i, name in enumerate(columns)})
+
+
+def with_shared_noise(shared: bool, cross_from: tuple[str, ...]) -> MVAE:
+    torch.manual_seed(0)
+    modalities = {
+        "image": Modality(mlp(4, 4, [5]), mlp(2, 4, [5]), likelihoods.Bernoulli()),
+        "label": Modality(LabelEncoder(3, 4, 5), mlp(2, 3, [5]), likelihoods.Categorical(), weight=50.0),
+        "sound": Modality(mlp(3, 4, [5]), mlp(2, 3, [5]), likelihoods.Gaussian(), weight=0.5),
+    }
+    return MVAE(modalities, 2, random_subsets=2, cross_from=cross_from, shared_noise=shared).double()
+
+
+@pytest.mark.parametrize("cross_from", [(), ("image",)])
+def test_with_shared_noise_the_objective_is_the_naive_one_with_one_epsilon_a_row(cross_from: tuple[str, ...]) -> None:
+    model, table = with_shared_noise(True, cross_from), three_columns(9)
+    terms = model.terms(table.presence(model.names), torch.Generator().manual_seed(3))
+    noise = torch.randn(len(terms.names), 9, 2, generator=torch.Generator().manual_seed(4)).double()
+    plan = mvae_plan(model, table, terms)
+    for row_terms in plan:
+        for term in row_terms:
+            term.t = 0
+    gradients = []
+    for loss in (model.loss(table, terms, beta=0.3, noise=noise).loss, naive_loss(model, table, plan, noise, 0.3)):
+        model.zero_grad()
+        loss.backward()
+        gradients.append([loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(*gradients)
+    other = torch.cat([noise[:1], torch.randn_like(noise[1:])])
+    assert torch.equal(model.loss(table, terms, noise=noise).loss, model.loss(table, terms, noise=other).loss)
+    apart = with_shared_noise(False, cross_from)
+    assert not torch.equal(apart.loss(table, terms, noise=noise).loss, apart.loss(table, terms, noise=other).loss)

@@ -1,12 +1,18 @@
-"""Tables 8 and 9: which numbers, from which rows, recorded once; the figure."""
+"""Tables 8, 9 and 10: which numbers, from which rows, recorded once; the figure."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from mvae.data import digits, multimnist
+from mvae.data.splits import Splits
 from mvae.errors import SettingsError
+from mvae.experiments import EXPERIMENTS
+from mvae.experiments.multimnist import MULTIMNIST
 from mvae.metrics import validate
 from mvae.paper import figure3, weak
 from mvae.paper.harness import Places, finished_run
@@ -81,7 +87,8 @@ def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_th
 def test_items_have_their_datasets_and_the_embedded_digits_for_smoke() -> None:
     assert weak.datasets_of("table8", "laptop") == ("mnist",)
     assert weak.datasets_of("table9", "paper") == ("fashion-mnist",)
-    assert weak.datasets_of("figure3", "laptop") == ("mnist", "fashion-mnist")
+    assert weak.datasets_of("table10", "smoke") == weak.datasets_of("table10", "laptop") == ("multimnist",)
+    assert weak.datasets_of("figure3", "laptop") == ("mnist", "fashion-mnist", "multimnist")
     assert weak.datasets_of("figure3", "smoke") == ("digits",)
 
 
@@ -101,7 +108,9 @@ def test_seeds_are_averaged_with_their_standard_error() -> None:
     assert (again.value, again.seeds) == (0.7, 1)  # measured twice is not two seeds
 
 
-def test_the_table_shows_ours_the_papers_and_the_difference(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_ours_the_papers_and_the_difference(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     joint = row_of(0, 1.0, model="jmvae") | {"metric": "accuracy x1,x2->x2", "paper": None}
     show_levels("table8", weak.summaries([row_of(0, 0.8), row_of(1, 0.9), row_of(0, 0.5, 0.03, "nn"), joint]))
     lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
@@ -109,6 +118,12 @@ def test_the_table_shows_ours_the_papers_and_the_difference(capsys: pytest.Captu
     assert first == ["mvae, paper", "1.0%", "0.8500", "0.0500", "2", "0.8838", "-0.0338"]
     assert second == ["nn", "3.0%", "0.5000", "", "1", "–", "–"]
     assert third == ["jmvae (given x1,x2)", "1.0%", "1.0000", "", "1", "–", "–"]
+    monkeypatch.setenv("COLUMNS", "120")
+    strings = [joint | {"metric": f"accuracy {given}->x2 whole"} for given in ("x1", "x1,x2")]
+    show_levels("table10", weak.summaries(strings))
+    shown = capsys.readouterr().out
+    assert "│ jmvae (whole) " in shown
+    assert "│ jmvae (given x1,x2, whole) " in shown
 
 
 def test_the_figure_is_drawn_with_and_without_published_curves(tmp_path: Path) -> None:
@@ -147,6 +162,7 @@ def test_a_stopped_run_is_not_measured_and_goes_on(tmp_path: Path, monkeypatch: 
     [
         ({"datasets": ["binary-mnist"]}, "no dataset with few pairs 'binary-mnist'; there are mnist"),
         ({"models": ["cvae"]}, "no model 'cvae'; there are logreg"),
+        ({"models": ["rbm"], "datasets": ["multimnist"]}, "no model of table10 'rbm'; there are nn, jmvae, mvae"),
         ({"budget": "nope"}, "no budget 'nope'"),
         ({"recipes": ["nope"]}, "no recipe 'nope'"),
         ({"levels": [0.1, 0.0]}, "a level is a share of pairs above 0 and at most 1, not 0"),
@@ -163,3 +179,39 @@ def test_levels_are_read_from_text() -> None:
     assert weak.parse_levels(None) == weak.LEVELS
     with pytest.raises(SettingsError, match="--levels '1%': write shares of pairs, for example"):
         weak.parse_levels("1%")
+
+
+def strings_of_small_digits(data_dir: Path | None) -> Splits:
+    """MultiMNIST composed of the digits embedded in scikit-learn, three times as large: no download."""
+    splits = digits.load()
+    parts = []
+    for part, (table, rows) in enumerate(((splits.train, 40), (splits.validation, 10), (splits.test, 30))):
+        images = torch.as_tensor(table.columns["image"]).repeat_interleave(3, 2).repeat_interleave(3, 3)
+        images = torch.nn.functional.pad((255 * images).to(torch.uint8), (2, 2, 2, 2))
+        parts.append(multimnist.compose(images, torch.as_tensor(table.columns["label"]), rows, seed=part))
+    return Splits("multimnist", *parts, written={"string": multimnist.WRITTEN})
+
+
+def test_table10_is_of_digits_and_of_whole_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "multimnist", replace(MULTIMNIST, load=strings_of_small_digits))
+    ask: dict[str, Any] = {"levels": [0.5], "budget": "smoke", "places": places(tmp_path)}
+    rows = weak.reproduce("table10", recipes=["paper"], **ask)
+    assert rows == read_rows(tmp_path / "results" / "table10.json")
+    one, given_both = "accuracy x1->x2", "accuracy x1,x2->x2"
+    expected = {(model, metric) for model in ("nn", "jmvae", "mvae") for metric in (one, f"{one} whole")}
+    assert {(r["model"], r["metric"]) for r in rows} == expected | {
+        ("jmvae", given_both),
+        ("jmvae", f"{given_both} whole"),
+    }
+    published = {(r["model"], r["metric"]): r["paper"] for r in rows if r["paper"] is not None}
+    assert published == {("jmvae", one): 0.4962, ("mvae", one): 0.5121}
+    assert len(weak.reproduce("table10", models=["rbm", "mvae"], recipes=["paper"], **ask)) == 2  # it has no RBM
+
+    (settings,) = weak.cells("multimnist", ["mvae"], ["paper"], [0.5], 1, "smoke")
+    run = finished_run(settings, places(tmp_path))
+    string = run.model.modalities["string"]
+    written = string.generate(run.model.posterior(run.splits.test, ["image"]).mean, mean=True)
+    true, ours = ([multimnist.WRITTEN.write(row) for row in x] for x in (run.splits.test.columns["string"], written))
+    right = sum(a == b for pair in zip(true, ours, strict=True) for a, b in zip(*pair, strict=False))
+    (row,) = (row for row in rows if (row["model"], row["metric"]) == ("mvae", one))
+    assert (row["value"], row["n"]) == (pytest.approx(right / sum(map(len, true)), abs=1e-4), 30)

@@ -55,10 +55,10 @@ def weak_supervision(table: Table, fraction: float, seed: int = 0, *, split_rows
     present[pairs : pairs + len(first), 1] = False
     present[pairs + len(first) :, 0] = False
     mixed = torch.randperm(len(source), generator=generator)
-    return _hidden(table, source[mixed], present[mixed])
+    return hidden(table, source[mixed], present[mixed])
 
 
-def _hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "rows modalities"]) -> Table:
+def hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "rows modalities"]) -> Table:
     """These rows of the table, with zeros where a cell is not present."""
     columns: dict[str, Column] = {}
     for i, name in enumerate(table.names):

@@ -108,6 +108,8 @@ def build(
     seed: int = 0,
     model: str = "mvae",
     weights: Mapping[str, float] | None = None,
+    random_subsets: int | None = None,
+    shared_noise: bool = False,
 ) -> MultimodalVAE:
     """A freshly initialised model; its initial weights depend on the seed alone.
 
@@ -117,14 +119,19 @@ def build(
         seed: of the initial weights.
         model: one of `MODELS`, or of `BASELINES`.
         weights: λ by modality, where not the experiment's.
+        random_subsets: k of the MVAE, where not the experiment's.
+        shared_noise: of the MVAE (see there).
 
     Raises:
-        SettingsError: an unknown model, recipe or modality, or a weight that is negative or not finite.
+        SettingsError: an unknown model, recipe or modality, a weight that is negative or not finite, or an argument of
+            the MVAE for another model.
     """
     if model not in MODELS and model not in BASELINES:
         raise SettingsError(f"no model {model!r}; there are {', '.join(MODELS)}")
     if recipe not in RECIPES:
         raise SettingsError(f"no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+    if model != "mvae" and (random_subsets is not None or shared_noise):
+        raise SettingsError(f"random_subsets and shared_noise are the MVAE's; {model} has no such terms")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if model == "mvae":
@@ -132,8 +139,9 @@ def build(
             built = MVAE(
                 what.modalities(what.latent_dim),
                 what.latent_dim,
-                random_subsets=what.random_subsets,
+                random_subsets=what.random_subsets if random_subsets is None else random_subsets,
                 cross_from=cross_from,
+                shared_noise=shared_noise,
             )
         else:
             built = (_BUILDERS | BASELINES)[model](what)

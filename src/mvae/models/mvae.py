@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvae.elbo import Objective
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.modality import Modality
@@ -27,6 +28,7 @@ class MVAE(MultimodalVAE):
         cross_from: modalities whose posterior is also asked to explain everything else in the row (the recipe
             `coupled`): one more bound on log p(X) each, E_{q(z | x_i)}[log p(X | z)] − KL, with every λ = 1. Eq. 5
             alone leaves the modalities free never to meet. Name the rich ones, such as the image.
+        shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
     Raises:
         SettingsError: k < 0, or cross_from names no modality.
@@ -47,6 +49,7 @@ class MVAE(MultimodalVAE):
         random_subsets: int = 0,
         distinct_terms: bool = True,
         cross_from: Sequence[str] = (),
+        shared_noise: bool = False,
     ):
         super().__init__(modalities, latent_dim)
         if random_subsets < 0:
@@ -55,6 +58,7 @@ class MVAE(MultimodalVAE):
             if name not in self.names:
                 raise SettingsError(f"cross_from names {name!r}; the modalities are {', '.join(self.names)}")
         self.random_subsets, self.distinct_terms, self.cross_from = random_subsets, distinct_terms, tuple(cross_from)
+        self.shared_noise = shared_noise
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
         """The product of the experts given, and the prior expert once (Eq. 4)."""
@@ -72,6 +76,16 @@ class MVAE(MultimodalVAE):
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """Full and singles: neither random subsets nor cross terms."""
         return mvae_terms(present, self.names)
+
+    def objective(
+        self,
+        x: dict[str, Tensor],
+        terms: Terms,
+        noise: Float[Tensor, "terms rows latent"],
+        beta: float | Tensor = 1.0,
+    ) -> Objective:
+        """Eq. 5; with ``shared_noise`` the first term's ε is every term's."""
+        return super().objective(x, terms, noise[:1].expand_as(noise) if self.shared_noise else noise, beta)
 
     @property
     def fixed_terms(self) -> bool:

@@ -70,7 +70,7 @@ def reproduce(
         for settings in wanted
         if not recorded(places.results, [ITEM], settings, budget)
     }
-    for _, rows in sweep(_measure, jobs, workers):
+    for _, rows in sweep(_measure, jobs, workers, places.engine):
         add_rows(places.results / f"{ITEM}.json", rows)
     return [row for settings in wanted for row in recorded(places.results, [ITEM], settings, budget)]
 

@@ -41,13 +41,14 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Places:
-    """Where results and runs are kept, data found, and work done."""
+    """Where results and runs are kept, data found, and work done (``engine``: see `mvae.sweeps.sweep`)."""
 
     results: Path = Path("results")
     runs: Path = Path("runs/reproduce")
     data_dir: Path | None = None
     device: str | None = None
     reporter: Reporter | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,8 @@ def finished_run(settings: Settings, places: Places) -> Run:
         KeyboardInterrupt: training was stopped by a signal; it goes on from there the next time.
     """
     hashed = asdict(settings)
-    for name in (
-        "pairs",
-        "decay_epochs",
-        "repeat_pairs",
-    ):  # directories made before there were these keep their names
-        if hashed[name] == LATER[name]:
+    for name in LATER.keys() - {"model", "weights", "rows"}:  # these were always hashed
+        if hashed[name] == LATER[name]:  # directories made before there was such a setting keep their names
             del hashed[name]
     digest = hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]
     name = "-".join([settings.dataset, settings.model, settings.recipe, f"s{settings.seed}", digest])

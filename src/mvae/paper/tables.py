@@ -118,7 +118,7 @@ def reproduce(
         for settings in wanted
         if not recorded(places.results, TABLES, settings, budget)
     }
-    for _, rows in sweep(_measure, jobs, workers):
+    for _, rows in sweep(_measure, jobs, workers, places.engine):
         record(rows, places.results)
     return [row for settings in wanted for row in recorded(places.results, [item], settings, budget)]
 

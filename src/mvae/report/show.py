@@ -55,8 +55,10 @@ def show_levels(title: str, found: "Sequence[Summary]") -> None:
     before = ""
     for one in found:
         name = one.name if len(datasets) == 1 else f"{one.dataset}, {one.name}"
-        if given := one.metric.removeprefix("accuracy ").partition("->")[0].removeprefix("x1"):
-            name += f" (given x1{given})"  # what the paper's tables do not have
+        given, _, predicted = one.metric.removeprefix("accuracy ").partition("->")
+        notes = [f"given {given}"] * (given != "x1") + predicted.split()[1:]
+        if notes:  # what the paper's tables do not have
+            name += f" ({', '.join(notes)})"
         if before not in ("", name):
             table.add_section()
         before = name
@@ -100,7 +102,7 @@ def show_evaluation(run: "Run", evaluation: "Evaluation") -> None:
 
 
 def _notes(row: Mapping[str, Any]) -> list[str]:
-    """Dataset, recipe, λ and annealing, budget, seed, rows, and *unconverged* where it applies."""
+    """Dataset, recipe, λ and annealing, budget, seed, rows; what a figure varies; *unconverged* where it applies."""
     if "budget" not in row:
         return [row["dataset"]]
     settings = row["settings"]
@@ -108,4 +110,8 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     annealed = f"annealed {settings['anneal_epochs']} of {settings['epochs']}"
     parts = [row["dataset"], row["recipe"], *weights, annealed]
     parts += [f"budget {row['budget']}", f"seed {row['seed']}", f"{row['n']:,} rows"]
+    if settings.get("kept") is not None:
+        parts.append(f"p = {settings['kept']:g}")
+    if settings.get("random_subsets") is not None:
+        parts.append(f"k = {settings['random_subsets']}{', one ε' if settings['shared_noise'] else ''}")
     return [*parts, "unconverged"] if settings.get("unconverged") else parts

@@ -1,0 +1,82 @@
+"""Jobs on other machines through an engine that exists: submitit, which queues, starts and watches them in Slurm.
+
+Nothing here knows what a job does. Of Slurm's settings only the time limit is set (a day, because submitit's own is
+five minutes); whatever else a cluster asks for is said the way sbatch reads it, and comes before what is set here:
+``SBATCH_PARTITION=gpu SBATCH_GPUS=1 SBATCH_TIMELIMIT=4:00:00 mvae reproduce … --engine slurm --jobs 16``.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mvae.errors import MissingDependencyError, RunError, SettingsError
+
+__all__ = ["ENGINES", "submitted"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+ENGINES = ("slurm", "local")  # local: submitit's own processes on this machine, to try a sweep without a cluster
+FOLDER = Path("runs/engine")  # of the engine's files; like the jobs' directories, on a disk that all machines see
+MINUTES = 24 * 60
+POLL_SECONDS = 1.0
+
+
+def submitted(
+    work: Callable[[Job], Result], jobs: Mapping[str, Job], at_once: int, engine: str
+) -> Iterator[tuple[str, Callable[[], Result]]]:
+    """Each job's name as it ends, and a call that gives its result or raises its error.
+
+    ``at_once`` jobs are queued or running. Where the caller stops early, these are cancelled; where it is killed they
+    go on, so cancel them (``scancel --name mvae``) before asking for the same jobs again.
+
+    Raises:
+        MissingDependencyError: submitit is absent. SettingsError: Slurm is. RunError: from the call, where a job failed
+            or was killed.
+    """
+    executor = _executor(engine)
+    waiting, running = list(reversed(jobs.items())), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                name, job = waiting.pop()
+                running[name] = executor.submit(work, job)
+            ended = [name for name, job in running.items() if job.done()]
+            for name in ended:
+                yield name, partial(_result, running.pop(name))
+            if not ended:
+                time.sleep(POLL_SECONDS)
+    finally:
+        for job in running.values():
+            job.cancel(check=False)
+        if engine == "local":  # they are this process's children
+            for job in running.values():
+                job.wait()
+
+
+def _executor(engine: str) -> Any:
+    try:
+        import submitit
+    except ImportError:
+        raise MissingDependencyError("sweeps on other machines need submitit: pip install 'mvae[cluster]'") from None
+    try:
+        executor = submitit.AutoExecutor(FOLDER, cluster=engine)
+    except RuntimeError as error:
+        raise SettingsError(f"no {engine} here ({error}): start the sweep where jobs are submitted from") from None
+    executor.update_parameters(name="mvae", timeout_min=MINUTES)
+    return executor
+
+
+def _result(job: Any) -> Any:
+    from submitit.core.utils import FailedJobError, UncompletedJobError
+
+    try:
+        return job.result()
+    except FailedJobError as error:
+        _, trace, *_ = str(error).split("----------------------")
+        reason = trace.strip().splitlines()[-1]
+    except UncompletedJobError:
+        reason = "it ended without a result: killed, or out of time or memory"
+    raise RunError(f"job {job.job_id} failed ({reason}); its log is {job.paths.stderr}")
