@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -108,7 +109,7 @@ def reproduce(
             figure3.draw(found, results / "figure3.png")
         show = partial(show_levels, f"{item}, budget {budget}", found)
     elif item in ("figure9", "figure10"):
-        figure = figure9 if item == "figure9" else figure10
+        figure: Any = figure9 if item == "figure9" else figure10
         rows = figure.reproduce(
             datasets=datasets.split(",") if datasets else (),
             recipes=recipes.split(",") if recipes else ("paper",),

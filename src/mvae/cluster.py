@@ -37,11 +37,11 @@ def submitted(
             or was killed.
     """
     executor = _executor(engine)
-    waiting, running = list(reversed(jobs.items())), {}
+    waiting, running = list(jobs.items()), dict[str, Any]()
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                name, job = waiting.pop()
+                name, job = waiting.pop(0)
                 running[name] = executor.submit(work, job)
             ended = [name for name, job in running.items() if job.done()]
             for name in ended:

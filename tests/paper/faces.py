@@ -15,14 +15,14 @@ from mvae.experiments.celeba import FACES19
 
 def tiny(data_dir: Path | None) -> Splits:
     g = torch.Generator().manual_seed(0)
-    parts = [
+    train, validation, test = (
         Table({
             "image": torch.randint(0, 256, (rows, 3, 64, 64), generator=g, dtype=torch.uint8),
             "attributes": torch.rand(rows, len(ATTRIBUTES), generator=g) < 0.3,
         })
         for rows in (40, 30, 10)
-    ]  # fmt: skip
-    return separated(Splits("faces", *parts), "faces19")
+    )  # fmt: skip
+    return separated(Splits("faces", train, validation, test), "faces19")
 
 
 def use_tiny_faces(monkeypatch: pytest.MonkeyPatch) -> None:

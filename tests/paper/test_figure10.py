@@ -62,13 +62,13 @@ def test_a_curve_rises_in_k_and_averages_seeds_with_their_standard_error() -> No
 
 
 def test_k_is_the_experiments_unless_given_and_for_the_mvae_only() -> None:
-    (model, other) = (Settings.of("faces19", **changed).build() for changed in ({}, {"random_subsets": 0}))
+    model, other = Settings.of("faces19").build(), Settings.of("faces19", random_subsets=0).build()
     assert isinstance(model, MVAE)
     assert isinstance(other, MVAE)
     assert (model.random_subsets, model.shared_noise, other.random_subsets) == (1, False, 0)
-    for wrong in ({"random_subsets": 1}, {"shared_noise": True}):
+    for k, shared in ((1, False), (None, True)):
         with pytest.raises(SettingsError, match="random_subsets and shared_noise are the MVAE's; jmvae has no such"):
-            build(experiment("mnist"), model="jmvae", **wrong)
+            build(experiment("mnist"), model="jmvae", random_subsets=k, shared_noise=shared)
     with pytest.raises(SettingsError, match="random_subsets must be ≥ 0, not -1"):
         figure10.reproduce(levels=(-1,), budget="smoke")
     with pytest.raises(SettingsError, match=r"--levels '0\.5': write numbers of random subsets, for example 0,1,10"):
