@@ -113,7 +113,7 @@ def test_a_damaged_picture_is_an_error_of_one_line(content: bytes, tmp_path: Pat
 
 
 def test_a_picture_that_is_not_there_or_has_no_bounded_levels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(QueryError, match=r"absent.png: No such file or directory$"):
+    with pytest.raises(QueryError, match=r"absent.png: No such file or directory; check the path$"):
         read_image(tmp_path / "absent.png", (1, 8, 8))
     with pytest.raises(QueryError, match="Is a directory"):
         read_image(tmp_path, (1, 8, 8))
