@@ -43,7 +43,7 @@ class Task:
     @property
     def name(self) -> str:
         """As in a metric's name."""
-        given = "all" if len(self.given) > 1 else self.given[0]
+        given = "all" if len(self.given) > 1 else "".join(self.given)
         return f"{given}->{self.of}" + (" (hidden half)" if self.hidden_half else "")
 
     @property
@@ -111,8 +111,10 @@ def reproduce(
 
 def _settings(recipe: str, seed: int, budget: str) -> Settings:
     dataset = "vision-faces" if budget == "smoke" else "vision"
-    changed = BUDGETS[budget].training(experiment(dataset))
-    return Settings.of(dataset, recipe, seed, **(changed | {"rows": SMOKE_ROWS} if budget == "smoke" else changed))
+    changed: dict[str, Any] = BUDGETS[budget].training(experiment(dataset))
+    if budget == "smoke":
+        changed["rows"] = SMOKE_ROWS
+    return Settings.of(dataset, recipe, seed, **changed)
 
 
 def measure(run: Run, budget: str, command: str) -> list[Row]:
