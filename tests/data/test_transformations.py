@@ -2,15 +2,18 @@
 
 import importlib.util
 import os
+import re
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mvae.data import celeba
+from mvae.data import celeba, transformations
 from mvae.data.transformations import draw_mask, edges, grayscale, landmarks, mask, obscured, watermarked
-from mvae.errors import DataError
+from mvae.errors import DataError, MissingDependencyError
+from mvae.image_metrics import require_skimage
 
 IMAGE = np.random.RandomState(0).randint(0, 256, (48, 66, 3)).astype(np.uint8)
 LIGHT = pytest.mark.parametrize("transform", [grayscale, obscured, watermarked])
@@ -112,6 +115,17 @@ def test_what_is_no_rgb_image_of_bytes_is_refused(transform: Callable, wrong: np
     plain = getattr(transform, "__wrapped__", transform)  # without the tests' own checks of shapes
     with pytest.raises(DataError, match=r"an image is bytes of shape height×width×3, not .*: convert it"):
         plain(wrong)
+
+
+def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("skimage.feature", "skimage.metrics", "skimage", "dlib"):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    transformations._predictor.cache_clear()
+    for ask in (edges, landmarks, mask):
+        with pytest.raises(MissingDependencyError, match=re.escape("pip install 'mvae[vision]'")):
+            ask(IMAGE)
+    with pytest.raises(MissingDependencyError, match=re.escape("pip install 'mvae[vision]'")):
+        require_skimage()
 
 
 @pytest.mark.parametrize("kind", ["noise", "plane", "blobs", "ramp"])
