@@ -29,7 +29,7 @@ MaskOf = Callable[[int, np.ndarray], np.ndarray | None]
 def load(data_dir: str | PathLike[str] | None = None) -> Splits:
     """Load CelebA's images with their transformations, in CelebA's splits.
 
-    Columns, all uint8 and memory-mapped from a cache that is made once (`mvae.data.celeba`; 36 KB a row, about 20 ms
+    Columns, all uint8 and memory-mapped from a cache that is made once (`mvae.data.celeba`; 36 KB a row, about 13 ms
     each): ``image`` ``rows 3 64 64``; ``gray``, ``edges``, ``mask`` ``rows 1 64 64``; ``obscured``, ``watermarked``
     ``rows 3 64 64``. Rows in which no face is found have no ``mask``.
 
