@@ -304,7 +304,19 @@ def test_what_is_given_and_what_is_asked_for_can_be_chosen(run: Path, tmp_path: 
     assert of_label.out == f"picture: {grid}\n"
     both = "--given", "label=5", "--given", f"image={path}"
     assert mvae("sample", run, *both, "--of", "label", "--n", 2, "--json", "--device", "cpu").code == 0
+    listed = mvae("sample", run, *both, "--of", "label,image", "--n", 2, "--output", grid, "--device", "cpu")
+    assert re.fullmatch(rf"picture: {re.escape(str(grid))}\nlabel: \d \d\n", listed.out)
     assert_refused(mvae("sample", run, *both), "everything is given, so say what to generate: --of image")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_a_file_that_is_no_whole_picture_is_named_with_a_remedy(damage: str, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    Image.effect_noise((90, 70), 50).save(path)
+    path.write_bytes({"truncated": path.read_bytes()[:-900], "text": b"a photo", "empty": b""}[damage])
+    refused = mvae("sample", run, "--given", f"image={path}", "--of", "label")
+    assert_refused(refused, f"cannot read the picture {path}: ")
+    assert "give a picture file that opens in a viewer" in refused.err
 
 
 @pytest.mark.parametrize(

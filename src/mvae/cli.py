@@ -73,7 +73,7 @@ def train(
     as_json: bool,
 ) -> None:
     """Train on DATASET (digits, mnist, binary-mnist, fashion-mnist, multimnist, celeba, celeba19, faces, faces19,
-    translation) and show what was learned.
+    vision, vision-faces, translation) and show what was learned.
 
     \b
     Example:  mvae train digits
@@ -180,8 +180,8 @@ def evaluate(
 
 @cli.command()
 @RUN
-@click.option("--given", multiple=True, help="What is known, as MODALITY=VALUE; repeat for several.")
-@click.option("--of", multiple=True, help="What to generate; repeat for several.  [default: all that is not given]")
+@click.option("--given", multiple=True, help="What is known, as MODALITY=VALUE or a file; repeat for several.")
+@click.option("--of", multiple=True, help="What to generate, separated by commas.  [default: all that is not given]")
 @click.option("--n", default=64, show_default=True, help="How many samples.")
 @click.option("--output", type=click.Path(path_type=Path), help="The PNG.  [default: RUN/sample.png]")
 @common(DATA_DIR, SEED, DEVICE, JSON)
@@ -200,12 +200,13 @@ def sample(
 
     \b
     Example:  mvae sample runs/mnist --given label=5 --n 64
+              mvae sample runs/vision --given image=photo.jpg --of edges,mask --n 1
     """
     from mvae import runs, sampling
 
     opened = runs.open_run(run, data_dir=data_dir, device=device)
     path = output or run / "sample.png"
-    picture, texts = sampling.sample(opened, sampling.parse_given(opened, given), n, seed, path, of)
+    picture, texts = sampling.sample(opened, sampling.parse_given(opened, given), n, seed, path, sampling.parse_of(of))
     if as_json:
         print_json({"run": str(run), "picture": picture and str(picture), "samples": texts})
         return

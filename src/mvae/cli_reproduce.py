@@ -68,6 +68,7 @@ def reproduce(
         figures,
         tables,
         translation,
+        vision,
         weak,
     )
     from mvae.paper.harness import BUDGETS, Places
@@ -75,10 +76,11 @@ def reproduce(
     from mvae.report.show import show_comparison, show_levels
     from mvae.report.translation import show_examples
     from mvae.report.translation import show_levels as show_shares
+    from mvae.report.vision import show_tasks
 
     if list_items or item is None:
         for name, summary in ITEMS.items():
-            click.echo(f"{name:8} {summary}")
+            click.echo(f"{name:9} {summary}")
         for name, spend in BUDGETS.items():
             click.echo(f"--budget {name:7} {spend.summary}")
         return
@@ -124,6 +126,9 @@ def reproduce(
     elif item in translation.EXAMPLES:
         rows = translation.examples(item, recipe_names[-1], budget, places)
         show = partial(show_examples, item, rows)
+    elif item in vision.FIGURES:
+        rows = vision.reproduce(item, recipe_names[-1], seeds, budget, places)
+        show = partial(show_tasks, item, rows)
     elif item == "table4":
         rows = translation.table4(recipe_names[-1], seeds, budget, places)
         show = partial(show_shares, translation.summary(rows))

@@ -1,5 +1,7 @@
-"""Samples of a run: what is given as text, pictures of what is drawn (Fig. 2)."""
+"""Samples of a run: what is given as text, pictures of what is drawn (Fig. 2, 4)."""
 
+import math
+import re
 from pathlib import Path
 
 import torch
@@ -8,14 +10,18 @@ from torch import Tensor
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.experiments import experiment
-from mvae.report.grid import read_image, save_grid
+from mvae.report.grid import colour, read_image, save_grid, save_named_rows
 from mvae.runs import Run
 
-__all__ = ["draw", "each_shown", "parse_given", "sample"]
+__all__ = ["draw", "each_shown", "parse_given", "parse_of", "sample"]
+
+_TEST_ROW = re.compile(r"test:(\d+)")
 
 
 def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
     """``("label=5",)`` as one row of data; a class by name or number, an image by file, numbers by commas.
+
+    ``image=test:3`` is what row 3 of the test rows has.
 
     Raises:
         QueryError: an unknown modality, or a value it cannot have.
@@ -35,7 +41,8 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
             except ValueError as error:
                 raise QueryError(f"--given {text!r}: {name} is {error}") from None
         elif column.ndim == 4:
-            row[name] = read_image(Path(value), tuple(column.shape[1:]))
+            at = _TEST_ROW.fullmatch(value)
+            row[name] = _of_test_row(run, name, int(at[1])) if at else read_image(Path(value), tuple(column.shape[1:]))
         else:
             try:
                 row[name] = torch.tensor([[float(part) for part in value.split(",")]])
@@ -44,10 +51,31 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
     return row or None
 
 
+def _of_test_row(run: Run, name: str, row: int) -> Tensor:
+    table = run.splits.test
+    if row >= len(table):
+        raise QueryError(f"--given {name}=test:{row}: the test rows are 0 to {len(table) - 1}")
+    if not table.present[row, table.names.index(name)]:
+        raise QueryError(f"--given {name}=test:{row}: that row has no {name}; give another row or a file")
+    return table.select_rows(name, torch.tensor([row]))
+
+
+def parse_of(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """``("edges,mask", "image")`` as names, each once.
+
+    >>> parse_of(("edges,mask", "image"))
+    ('edges', 'mask', 'image')
+    """
+    return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
+
+
 def sample(
     run: Run, given: dict[str, Tensor] | None, n: int, seed: int, path: Path, of: tuple[str, ...] = ()
 ) -> tuple[Path | None, dict[str, list[str]]]:
-    """n samples given a row (or nothing): images as a PNG grid at ``path`` (means, as in Fig. 2), classes by name.
+    """n samples given a row (or nothing): images as one PNG at ``path`` (means, as in Fig. 2), classes by name.
+
+    The picture is a grid; where images are given or images of several modalities asked for, it has a named part for
+    each, what is given first.
 
     Returns:
         The picture written (None where no image was asked for), and other modalities' samples as text.
@@ -59,18 +87,25 @@ def sample(
     if not of:
         raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
     generator = torch.Generator(run.model.device).manual_seed(seed)
-    table = None if given is None else Table(given)
-    picture, texts = None, {}
-    drawn = draw(run, table, of, n, generator)
+    drawn = draw(run, None if given is None else Table(given), of, n, generator)
+    shown = {f"given {name}": _levels(x) for name, x in (given or {}).items() if _is_image(run, name)}
+    images = {name: drawn[name][:, 0] for name in of if _is_image(run, name)}
+    if images and len(shown) + len(images) == 1:
+        save_grid(images[next(iter(images))], path)
+    elif images:
+        save_named_rows(shown | images, path, columns=math.ceil(math.sqrt(n)))
+    texts = {}
     for name in of:
-        if _is_image(run, name):
-            picture = path if picture is None else path.with_name(f"{path.stem}-{name}{path.suffix}")
-            save_grid(drawn[name][:, 0], picture)
-        else:
+        if name not in images:
             written = run.splits.written.get(name)
             values = drawn[name][:, 0]
             texts[name] = [written.write(value) for value in values] if written else [str(v) for v in values.tolist()]
-    return picture, texts
+    return path if images else None, texts
+
+
+def _levels(x: Tensor) -> Tensor:
+    """Images as levels in [0, 1], also those of bytes."""
+    return x / 255 if x.dtype == torch.uint8 else x
 
 
 def _is_image(run: Run, name: str) -> bool:
@@ -90,7 +125,7 @@ def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: 
 def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     """A picture with a row of n samples for everything that the experiment shows: each label, say. None without images.
 
-    A model that does not know what would be given shows samples of its prior.
+    A model that does not know what would be given shows samples of its prior. A given image comes first in its row.
     """
     generator = torch.Generator(run.model.device).manual_seed(seed)
     shown = experiment(run.settings.dataset).shown
@@ -101,6 +136,8 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     rows = []
     for text in shown:
         given = parse_given(run, (text,)) if known else None
-        rows.append(draw(run, None if given is None else Table(given), (image,), n, generator)[image][:, 0])
+        seen = [colour(_levels(x)) for name, x in (given or {}).items() if _is_image(run, name)]
+        drawn = draw(run, None if given is None else Table(given), (image,), n, generator)[image][:, 0]
+        rows.append(torch.cat([*seen, colour(drawn) if seen else drawn])[:n])
     save_grid(torch.cat(rows), path, columns=n)
     return path

@@ -45,8 +45,8 @@ def test_models_of_the_tables_can_be_built() -> None:
 
 
 def test_every_experiment_of_the_paper_has_published_values() -> None:
-    ours = {"digits", "faces", "faces19"}  # and translation has Table 4 to itself
-    for name in set(EXPERIMENTS) - ours - {"translation"}:
+    ours = {"digits", "faces", "faces19", "vision-faces"}  # translation has Table 4 to itself, vision only pictures
+    for name in set(EXPERIMENTS) - ours - {"translation", "vision"}:
         assert published("table2", "mvae", name, "log p(x1)") is not None
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mvae.errors import QueryError, RunError
-from mvae.report.grid import read_image, save_grid
+from mvae.report.grid import read_image, save_grid, save_named_rows
 
 
 def opened(path: Path) -> np.ndarray:
@@ -64,6 +64,20 @@ def test_other_numbers_of_channels_and_unwritable_places_are_refused(tmp_path: P
     assert {file.name for file in tmp_path.iterdir()} == {"file"}
 
 
+def test_groups_stand_below_each_other_grey_ones_as_colours_with_their_names_to_the_left(tmp_path: Path) -> None:
+    grey, red = torch.full((1, 1, 60, 60), 0.2), torch.tensor([1.0, 0, 0])[None, :, None, None].expand(3, 3, 60, 60)
+    save_named_rows({"given gray": grey, "image": red}, tmp_path / "rows.png", columns=2)
+    pixels = opened(tmp_path / "rows.png")
+    margin = pixels.shape[1] - (2 * 62 + 2)
+    assert pixels.shape == (3 * 62 + 2 * 2, margin + 2 * 62 + 2, 3)
+    assert (pixels[2:62, margin + 2 : margin + 62] == 51).all()
+    assert (pixels[2:62, margin + 64 : margin + 124] == 255).all()  # one image was given
+    for top in (66, 128):
+        assert (pixels[top : top + 60, margin + 2 : margin + 62] == [255, 0, 0]).all()
+    for top in (0, 64):  # something is written beside each
+        assert (pixels[top : top + 30, :margin] < 100).any()
+
+
 # -- Reading -------------------------------------------------------------------------------------------------------
 
 
@@ -97,6 +111,43 @@ def test_what_was_written_is_read_back_with_its_channels_in_place(tmp_path: Path
     torch.testing.assert_close(read_image(tmp_path / "photo.png", (3, 5, 7)), image[None] / 255)
 
 
+def test_a_picture_that_is_not_square_keeps_its_shape_and_loses_its_ends(tmp_path: Path) -> None:
+    pixels = np.zeros((30, 90), np.uint8)
+    pixels[:, 30:60] = 255
+    for name, picture in (("wide", pixels), ("tall", pixels.T)):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        assert (read_image(tmp_path / f"{name}.png", (1, 15, 15)) > 0.85).all()
+    Image.fromarray(np.full((2, 9000), 255, np.uint8)).save(tmp_path / "strip.png")
+    assert torch.equal(read_image(tmp_path / "strip.png", (3, 64, 64)), torch.ones(1, 3, 64, 64))
+
+
+def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16), np.uint8)
+    pixels[:8] = 255  # light above
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90° to the right
+    Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
+    row = read_image(tmp_path / "photo.png", (1, 16, 16))[0, 0]
+    assert (row[:, 8:] == 1).all()
+    assert (row[:, :8] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(mode: str, tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    if mode == "P":
+        Image.new("P", (8, 8), 0).save(tmp_path / "photo.png", transparency=0)
+    else:
+        clear.convert(mode).save(tmp_path / "photo.png")
+    assert torch.equal(read_image(tmp_path / "photo.png", (3, 8, 8)), torch.ones(1, 3, 8, 8))
+
+
+def test_a_colour_photo_is_grey_where_one_channel_is_needed_by_the_published_weights(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), (200, 100, 50)).save(tmp_path / "photo.png")
+    levels = read_image(tmp_path / "photo.png", (1, 8, 8)) * 255
+    assert (levels - (0.299 * 200 + 0.587 * 100 + 0.114 * 50)).abs().max() <= 0.51
+
+
 def png() -> bytes:
     memory = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30), np.uint8)).save(memory, "PNG")
@@ -113,7 +164,7 @@ def test_a_damaged_picture_is_an_error_of_one_line(content: bytes, tmp_path: Pat
 
 
 def test_a_picture_that_is_not_there_or_has_no_bounded_levels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(QueryError, match=r"absent.png: No such file or directory$"):
+    with pytest.raises(QueryError, match=r"absent.png: No such file or directory; check the path$"):
         read_image(tmp_path / "absent.png", (1, 8, 8))
     with pytest.raises(QueryError, match="Is a directory"):
         read_image(tmp_path, (1, 8, 8))

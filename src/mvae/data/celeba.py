@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import itertools
 import os
 import sys
 import zipfile
@@ -17,12 +16,13 @@ import torch
 
 from mvae.data.attributes import ATTRIBUTES, present_names, separated
 from mvae.data.download import cache_directory
-from mvae.data.image_cache import cached_images
+from mvae.data.image_cache import Pictures, cached_images
+from mvae.data.picture import fitted
 from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import DataError
 
-__all__ = ["decoded", "load", "load_separated"]
+__all__ = ["decoded", "load", "load_separated", "pictures"]
 
 PUBLISHED = 202_599  # images of the whole dataset
 SIDE = 64
@@ -51,6 +51,20 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
     Raises:
         DataError: the files are absent, damaged, or do not fit each other; a split has no image.
     """
+    found = pictures(data_dir)
+    train, validation, test = (
+        Table({"image": found.images[part], "attributes": torch.from_numpy(found.attributes[part])})
+        for part in found.parts()
+    )
+    return Splits("celeba", train, validation, test, written={"attributes": present_names()})
+
+
+def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
+    """The images and attributes of `load`, all splits in one array.
+
+    Raises:
+        DataError: as `load`.
+    """
     folder = _folder(data_dir or os.environ.get("MVAE_DATA"))
     names, read, stamp = _images(folder)
     values = _attributes(_find(folder, ATTRIBUTE_LIST), names)
@@ -73,12 +87,8 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
         lambda: (_decode(read, name) for name in names),
         f"decoding {len(names):,} images of CelebA to {SIDE}×{SIDE}",
     )
-    ends = [0, *counts.cumsum().tolist()]
-    train, validation, test = (
-        Table({"image": images[first:last], "attributes": torch.from_numpy(values[first:last])})
-        for first, last in itertools.pairwise(ends)
-    )
-    return Splits("celeba", train, validation, test, written={"attributes": present_names()})
+    train, validation, test = counts.cumsum().tolist()
+    return Pictures(images, values, (train, validation, test), fingerprint)
 
 
 def load_separated(data_dir: str | PathLike[str] | None = None) -> Splits:
@@ -151,12 +161,7 @@ def decoded(picture: Any) -> np.ndarray:
     >>> decoded(Image.new("RGB", (178, 218))).shape
     (3, 64, 64)
     """
-    width, height = picture.size
-    short = min(width, height)
-    size = max(SIDE, SIDE * width // short), max(SIDE, SIDE * height // short)
-    left, top = (size[0] - SIDE) // 2, (size[1] - SIDE) // 2
-    scaled = picture.convert("RGB").resize(size, 2)  # bilinear, averaging over what one pixel covers
-    return np.asarray(scaled.crop((left, top, left + SIDE, top + SIDE))).transpose(2, 0, 1)
+    return np.asarray(fitted(picture.convert("RGB"), SIDE, SIDE)).transpose(2, 0, 1)
 
 
 def _attributes(path: Path, images: list[str]) -> np.ndarray:

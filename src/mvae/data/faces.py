@@ -15,11 +15,11 @@ import torch
 
 from mvae.data.attributes import ATTRIBUTES, present_names, separated
 from mvae.data.download import cache_directory
-from mvae.data.image_cache import cached_images
+from mvae.data.image_cache import Pictures, cached_images
 from mvae.data.splits import Splits
 from mvae.data.table import Table
 
-__all__ = ["Face", "draw", "face", "landmarks", "load", "load_separated"]
+__all__ = ["Face", "draw", "face", "landmarks", "load", "load_separated", "pictures"]
 
 SIDE = 64
 FINE = 4  # drawn this much larger and averaged down, so that edges are smooth
@@ -329,9 +329,24 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
     Raises:
         DataError: the cache cannot be written.
     """
+    found = pictures()
+    tables = (
+        Table({"image": found.images[part], "attributes": torch.from_numpy(found.attributes[part])})
+        for part in found.parts()
+    )
+    return Splits("faces", *tables, written={"attributes": present_names()})
+
+
+def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
+    """The images and attributes of `load`, all splits in one array; row n is `face(n)`.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
     import PIL
 
-    total = sum(ROWS.values())
+    train, validation, test = ROWS.values()
+    total = train + validation + test
     fingerprint = hashlib.sha256(f"faces {VERSION} {total} {PIL.__version__} {np.__version__}".encode()).hexdigest()
     images = cached_images(
         cache_directory() / "faces",
@@ -340,13 +355,8 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
         lambda: (draw(face(row)) for row in range(total)),
         f"drawing {total:,} faces",
     )
-    attributes = torch.tensor([list(face(row).attributes.values()) for row in range(total)])
-    tables, start = {}, 0
-    for part, rows in ROWS.items():
-        here = slice(start, start + rows)
-        tables[part] = Table({"image": images[here], "attributes": attributes[here]})
-        start += rows
-    return Splits("faces", **tables, written={"attributes": present_names()})
+    attributes = np.array([list(face(row).attributes.values()) for row in range(total)])
+    return Pictures(images, attributes, (train, train + validation, total), fingerprint)
 
 
 def load_separated(data_dir: str | PathLike[str] | None = None) -> Splits:

@@ -4,12 +4,30 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from mvae.data.download import one_process_at_a_time, writing
 
-__all__ = ["cached_images"]
+__all__ = ["Pictures", "cached_images"]
+
+
+class Pictures(NamedTuple):
+    """A dataset's images, ordered by split: train, validation and test end at ``ends``.
+
+    ``attributes`` is boolean ``rows 18``; ``fingerprint`` (hexadecimal) is the same for the same images only.
+    """
+
+    images: np.memmap
+    attributes: np.ndarray
+    ends: tuple[int, int, int]
+    fingerprint: str
+
+    def parts(self) -> list[slice]:
+        """The rows of train, validation and test."""
+        first, second, third = self.ends
+        return [slice(first), slice(first, second), slice(second, third)]
 
 
 def cached_images(

@@ -12,6 +12,7 @@ from mvae.experiments.celeba import CELEBA, CELEBA19, FACES, FACES19
 from mvae.experiments.labelled_images import BINARY_MNIST, DIGITS, FASHION_MNIST, MNIST
 from mvae.experiments.multimnist import MULTIMNIST
 from mvae.experiments.translation import TRANSLATION
+from mvae.experiments.vision import VISION, VISION_FACES
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.bivcca import BiVCCA
@@ -38,7 +39,11 @@ RECIPES = ("paper", "coupled")
 
 EXPERIMENTS = {
     e.name: e
-    for e in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTIMNIST, CELEBA, CELEBA19, FACES, FACES19, TRANSLATION)
+    for e in (
+        *(DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTIMNIST),
+        *(CELEBA, CELEBA19, FACES, FACES19, VISION, VISION_FACES),
+        TRANSLATION,
+    )
 }
 
 ALPHA = 0.01  # of the JMVAE: the only one that the paper states (Sec. 5.1, App. H)

@@ -21,19 +21,19 @@ class ImageEncoder(nn.Module):
     """64×64 RGB → 4×4 convolutions (3 → 32 → 64 → 128 → 256, no bias) → 6400 → 512 → heads.
 
     4,070,472 parameters with 2·100 outputs (Table 1). With a condition, that is appended to the 6400 (9,216 more for
-    18 attributes: the CVAE).
+    18 attributes: the CVAE). Images of Sec. 6 may have one channel instead of three.
 
     >>> ImageEncoder(2 * 100)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 200])
     """
 
-    def __init__(self, outputs: int, condition: int = 0, hidden: int = 512):
+    def __init__(self, outputs: int, condition: int = 0, hidden: int = 512, channels: int = 3):
         super().__init__()
-        self.trunk = _trunk()
+        self.trunk = _trunk(channels)
         self.head = nn.Sequential(nn.Linear(FLAT + condition, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
     def forward(
-        self, x: Float[Tensor, "rows 3 64 64"], condition: Float[Tensor, "rows features"] | None = None
+        self, x: Float[Tensor, "rows channels 64 64"], condition: Float[Tensor, "rows features"] | None = None
     ) -> Float[Tensor, "rows outputs"]:
         """Mean and log-variance."""
         features = self.trunk(x.contiguous(memory_format=LAST)).flatten(1)
@@ -41,13 +41,14 @@ class ImageEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """The encoder backwards: latents (and a condition) → 512 → 6400 → transposed convolutions → 64×64 RGB logits.
+    """The encoder backwards: latents (and a condition) → 512 → 6400 → transposed convolutions → 64×64 logits, of RGB or
+    of as many channels as asked for.
 
     >>> ImageDecoder(100)(torch.zeros(2, 100)).shape
     torch.Size([2, 3, 64, 64])
     """
 
-    def __init__(self, latents: int, condition: int = 0, hidden: int = 512):
+    def __init__(self, latents: int, condition: int = 0, hidden: int = 512, channels: int = 3):
         super().__init__()
         self.head = nn.Sequential(nn.Linear(latents + condition, hidden), nn.SiLU(), nn.Linear(hidden, FLAT), nn.SiLU())
         first, second, third, fourth = CHANNELS
@@ -61,12 +62,12 @@ class ImageDecoder(nn.Module):
             nn.ConvTranspose2d(second, first, 4, 2, 1, bias=False),
             nn.BatchNorm2d(first),
             nn.SiLU(),
-            nn.ConvTranspose2d(first, 3, 4, 2, 1, bias=False),
+            nn.ConvTranspose2d(first, channels, 4, 2, 1, bias=False),
         )
 
     def forward(
         self, z: Float[Tensor, "rows latents"], condition: Float[Tensor, "rows features"] | None = None
-    ) -> Float[Tensor, "rows 3 64 64"]:
+    ) -> Float[Tensor, "rows channels 64 64"]:
         """Logits of each level."""
         features = self.head(z if condition is None else torch.cat([z, condition], dim=1)).unflatten(1, (-1, 5, 5))
         return self.layers(features.contiguous(memory_format=LAST)).contiguous()
@@ -112,11 +113,11 @@ def perceptron(inputs: int, outputs: int, hidden: int = 512) -> nn.Sequential:
     )
 
 
-def _trunk() -> nn.Sequential:
+def _trunk(channels: int = 3) -> nn.Sequential:
     """64×64 → 32×32 → 16×16 → 8×8 → 5×5 (the last convolution has stride 1 and no padding)."""
     first, second, third, fourth = CHANNELS
     return nn.Sequential(
-        nn.Conv2d(3, first, 4, 2, 1, bias=False),
+        nn.Conv2d(channels, first, 4, 2, 1, bias=False),
         nn.SiLU(),
         nn.Conv2d(first, second, 4, 2, 1, bias=False),
         nn.BatchNorm2d(second),

@@ -1,16 +1,22 @@
 """Images side by side in one PNG."""
 
 import math
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mvae.checkpoint import write_whole
+from mvae.data.picture import fitted
 from mvae.errors import QueryError
 
-__all__ = ["read_image", "save_grid"]
+__all__ = ["colour", "read_image", "save_grid", "save_named_rows"]
+
+GAP = 2  # white pixels between images
 
 
 def save_grid(images: Float[Tensor, "n channels height width"], path: Path, columns: int | None = None) -> None:
@@ -21,44 +27,112 @@ def save_grid(images: Float[Tensor, "n channels height width"], path: Path, colu
     Raises:
         QueryError: images of another number of channels. RunError: the file cannot be written.
     """
+    canvas = _canvas(images, columns or math.ceil(math.sqrt(len(images))))
     from PIL import Image  # imported here: only pictures need it
 
-    n, channels, height, width = images.shape
-    if channels not in (1, 3):
-        raise QueryError(f"a picture has 1 or 3 channels, not {channels}")
-    columns = columns or math.ceil(math.sqrt(n))
-    rows, scale, gap = math.ceil(n / columns), max(1, 56 // height), 2
-    enlarged = images.clamp(0, 1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    height, width = height * scale + gap, width * scale + gap
-    canvas = torch.ones(channels, rows * height + gap, columns * width + gap)
-    for i in range(n):
-        top, left = i // columns * height + gap, i % columns * width + gap
-        canvas[:, top : top + height - gap, left : left + width - gap] = enlarged[i].cpu()
     pixels = (canvas * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    picture = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    picture = Image.fromarray(pixels[..., 0] if len(canvas) == 1 else pixels)
     write_whole(path, lambda file: picture.save(file, "PNG"))
+
+
+def save_named_rows(
+    named: Mapping[str, Float[Tensor, "_ channels height width"]], path: Path, columns: int | None = None
+) -> None:
+    """Write several groups of images of one size below each other as one PNG, each with its name to the left.
+
+    Args:
+        named: what is written beside a group → its images, grey or RGB with levels in [0, 1].
+        path: the PNG.
+        columns: of every group; default as many as the largest group has images.
+
+    Raises:
+        QueryError: images of another number of channels. RunError: the file cannot be written.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns = columns or max(map(len, named.values()))
+    parts = [_canvas(colour(images), columns) for images in named.values()]
+    font = ImageFont.load_default()
+    margin = 2 * GAP + math.ceil(max(font.getlength(name) for name in named))
+    picture = Image.new("RGB", (margin + parts[0].shape[2], sum(part.shape[1] for part in parts)), "white")
+    pen, top = ImageDraw.Draw(picture), 0
+    for name, part in zip(named, parts, strict=True):
+        pixels = (part * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        picture.paste(Image.fromarray(pixels), (margin, top))
+        pen.text((GAP, top + 2 * GAP), name, fill="black", font=font)
+        top += part.shape[1]
+    write_whole(path, lambda file: picture.save(file, "PNG"))
+
+
+def colour(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n 3 height width"]:
+    """Grey images as RGB, and RGB as they are.
+
+    Raises:
+        QueryError: images of another number of channels.
+    """
+    _require_channels(images)
+    return images.expand(-1, 3, -1, -1)
+
+
+def _canvas(images: Float[Tensor, "n channels height width"], columns: int) -> Float[Tensor, "channels tall wide"]:
+    """The grid, on the CPU, white where nothing is."""
+    _require_channels(images)
+    n, channels, height, width = images.shape
+    rows, scale = math.ceil(n / columns), max(1, 56 // height)
+    enlarged = images.clamp(0, 1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    height, width = height * scale + GAP, width * scale + GAP
+    canvas = torch.ones(channels, rows * height + GAP, columns * width + GAP)
+    for i in range(n):
+        top, left = i // columns * height + GAP, i % columns * width + GAP
+        canvas[:, top : top + height - GAP, left : left + width - GAP] = enlarged[i].cpu()
+    return canvas
+
+
+def _require_channels(images: Tensor) -> None:
+    if images.shape[1] not in (1, 3):
+        raise QueryError(f"a picture has 1 or 3 channels, not {images.shape[1]}")
 
 
 def read_image(path: Path, shape: tuple[int, ...]) -> Float[Tensor, "1 channels height width"]:
     """A user's picture of any size or mode, as one row of the given event shape, levels in [0, 1].
 
+    It is turned as its camera says, laid on white where it is transparent, scaled until it covers the shape, and its
+    centre is cut out (what CelebA's images went through); its colours become grey where the shape has one channel.
+
     Raises:
         QueryError: no such file, or not a picture.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     channels, height, width = shape
+    remedy = "give a picture file that opens in a viewer, for example a JPEG or PNG"
     try:
-        with Image.open(path) as picture:
-            if picture.mode.startswith("I"):  # 16 bits a level, which convert() would clip at 255
-                picture = picture.convert("I").point(lambda level: level / 257).convert("L")
-            if picture.mode == "F":
-                raise QueryError(f"cannot read the picture {path}: its levels are real numbers; save it with 8 bits")
-            picture = picture.convert("L" if channels == 1 else "RGB").resize((width, height))
-            flat = torch.tensor(list(picture.tobytes()), dtype=torch.float32) / 255
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow's: a picture of 100 million pixels, odd metadata
+            with Image.open(path) as picture:
+                picture = _eight_bits(picture, path)
+                picture = ImageOps.exif_transpose(picture)
+                if picture.has_transparency_data:
+                    white = Image.new("RGBA", picture.size, "white")
+                    picture = Image.alpha_composite(white, picture.convert("RGBA"))
+                picture = fitted(picture.convert("L" if channels == 1 else "RGB"), height, width)
+                flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).float() / 255
     except UnidentifiedImageError:
-        raise QueryError(f"cannot read the picture {path}: it is no image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise QueryError(f"cannot read the picture {path}: {reason}") from None
+        raise QueryError(f"cannot read the picture {path}: it is no image; {remedy}") from None
+    except Image.DecompressionBombError:
+        raise QueryError(f"cannot read the picture {path}: it has too many pixels; give a smaller copy") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, QueryError):
+            raise
+        if of_disk := getattr(error, "strerror", None):
+            raise QueryError(f"cannot read the picture {path}: {of_disk}; check the path") from None
+        raise QueryError(f"cannot read the picture {path}: {' '.join(str(error).split())}; {remedy}") from None
     return flat.reshape(1, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _eight_bits(picture: Any, path: Path) -> Any:
+    if picture.mode.startswith("I"):  # 16 bits a level, which convert() would clip at 255
+        return picture.convert("I").point(lambda level: level / 257).convert("L")
+    if picture.mode == "F":
+        raise QueryError(f"cannot read the picture {path}: its levels are real numbers; save it with 8 bits")
+    return picture

@@ -1,0 +1,212 @@
+"""The image transformations of Sec. 6, each a pure function of one RGB image, bytes ``height width 3``.
+
+`edges` needs scikit-image, `landmarks` and `mask` need dlib and the file of its 68-point predictor: the extra
+``vision``.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from mvae.errors import DataError, MissingDependencyError
+
+__all__ = ["draw_mask", "edges", "grayscale", "landmarks", "mask", "obscured", "watermarked"]
+
+Image = UInt8[np.ndarray, "height width 3"]
+Grey = UInt8[np.ndarray, "height width"]
+Points = Float[np.ndarray, "_ 2"]  # x y in pixels of the image
+Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of width and height
+
+# Where dlib's detector sees the face in the centre 64×64 of an aligned CelebA crop: the median over 189 of 200 images.
+ALIGNED: Box = (0.254, 0.363, 0.738, 0.848)
+# The predictor always answers. Asked from three rectangles (moved across and down by these shares of their size, and
+# enlarged), it gives nearly the same points where there is a face, and others where there is none.
+ASKED = ((0.0, 0.0, 1.0), (0.0, 0.11, 1.0), (-0.06, -0.02, 1.2))
+AGREEMENT = 0.05  # mean distance from the median point, in distances between the eyes; noise has 0.15 and more
+PREDICTOR = "shape_predictor_68_face_landmarks.dat"
+SHORT_SIDE = 256  # of the enlarged image that the predictor sees
+
+JAW = slice(0, 17)
+EYES = slice(36, 42), slice(42, 48)
+# Points of the filled regions in the order of their outlines: brows, eyes, nose, lips.
+REGIONS = (range(17, 22), range(22, 27), range(36, 42), range(42, 48), (27, 31, 32, 33, 34, 35), range(48, 60))
+FINE = 4  # masks are drawn this much larger
+
+EDGE_SIGMA = 1.0  # of Canny's Gaussian, in pixels
+
+
+def grayscale(image: Image) -> Grey:
+    """Its luma by the weights of ITU-R BT.601, in integers as Pillow computes it.
+
+    Raises:
+        DataError: no bytes ``height width 3``.
+
+    >>> import numpy as np
+    >>> grayscale(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)).tolist()
+    [[76, 150, 29]]
+    """
+    _require_image(image)
+    luma = image.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # 0.299, 0.587, 0.114 of 65,536
+    return ((luma + 32768) >> 16).astype(np.uint8)
+
+
+def edges(image: Image) -> Grey:
+    """Canny's edges (scikit-image): 255 on an edge, else 0.
+
+    Raises:
+        DataError: no bytes ``height width 3``. MissingDependencyError: scikit-image is absent.
+    """
+    grey = grayscale(image)
+    try:
+        from skimage.feature import canny
+    except ImportError:
+        raise MissingDependencyError("edges are found by scikit-image: pip install 'mvae[vision]'") from None
+    return canny(grey / 255, sigma=EDGE_SIGMA).astype(np.uint8) * 255
+
+
+def obscured(image: Image) -> Image:
+    """Its right half black (the middle column of an odd width too).
+
+    Raises:
+        DataError: no bytes ``height width 3``.
+
+    >>> import numpy as np
+    >>> obscured(np.full((1, 5, 3), 9, np.uint8))[0, :, 0].tolist()
+    [9, 9, 0, 0, 0]
+    """
+    _require_image(image)
+    half = image.copy()
+    half[:, image.shape[1] // 2 :] = 0
+    return half
+
+
+def watermarked(image: Image) -> Image:
+    """With a mark of both diagonals and a ring over it, half of white and half of what was there.
+
+    Raises:
+        DataError: no bytes ``height width 3``.
+
+    >>> import numpy as np
+    >>> sorted(set(watermarked(np.zeros((64, 64, 3), np.uint8)).flatten().tolist()))
+    [0, 128]
+    """
+    _require_image(image)
+    height, width, _ = image.shape
+    # −1 … 1 across the image, at the middle of each pixel
+    y, x = ((np.arange(n) + 0.5) * 2 / n - 1 for n in (height, width))
+    x, y = np.meshgrid(x, y)
+    mark = (np.abs(np.abs(x) - np.abs(y)) < 0.06) | (np.abs(np.hypot(x, y) - 0.7) < 0.05)
+    return np.where(mark[..., None], (image.astype(np.uint16) + 256) // 2, image).astype(np.uint8)
+
+
+def mask(image: Image, face: Box = ALIGNED) -> Grey | None:
+    """The facial landscape: brows, eyes, nose and lips filled and the jaw as a line, 255 there and 0 elsewhere.
+
+    Args:
+        image: bytes ``height width 3``.
+        face: where the face is, as `landmarks` wants it.
+
+    Returns:
+        None where no face is found.
+
+    Raises:
+        DataError, MissingDependencyError: as `landmarks`.
+    """
+    points = landmarks(image, face)
+    if points is None:
+        return None
+    return draw_mask([points[list(region)] for region in REGIONS], [points[JAW]], image.shape[0], image.shape[1])
+
+
+def landmarks(image: Image, face: Box = ALIGNED) -> Float[np.ndarray, "68 2"] | None:
+    """The 68 points of a face by dlib's predictor, ``x y`` in pixels of the image.
+
+    Args:
+        image: bytes ``height width 3``.
+        face: the rectangle of the face (left, top, right, bottom), as shares of width and height. By default where it
+            is in the centre square of an aligned CelebA crop, so that no detector is needed.
+
+    Returns:
+        None where what the predictor says depends on how the rectangle is drawn: there is no face in it.
+
+    Raises:
+        DataError: no bytes ``height width 3``. MissingDependencyError: dlib or its predictor's file is absent.
+    """
+    grey = grayscale(image)
+    predictor, dlib = _predictor()
+    from PIL import Image as Pillow
+
+    height, width = grey.shape
+    scale = SHORT_SIDE / min(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    large = np.asarray(Pillow.fromarray(grey).resize(size, Pillow.Resampling.BILINEAR))
+    left, top, right, bottom = np.array(face) * [*size, *size]
+    found = []
+    for across, down, larger in ASKED:
+        x, y = (left + right) / 2 + across * (right - left), (top + bottom) / 2 + down * (bottom - top)
+        half_width, half_height = larger * (right - left) / 2, larger * (bottom - top) / 2
+        box = [round(v) for v in (x - half_width, y - half_height, x + half_width, y + half_height)]
+        parts = predictor(large, dlib.rectangle(*box)).parts()
+        found.append([[point.x + 0.5, point.y + 0.5] for point in parts])
+    points = np.median(found, axis=0)
+    apart = np.linalg.norm(points[EYES[0]].mean(0) - points[EYES[1]].mean(0))
+    spread = np.linalg.norm(np.array(found) - points, axis=-1).mean()
+    return points / scale if spread < AGREEMENT * apart else None
+
+
+@cache
+def _predictor() -> tuple[Any, Any]:
+    """The predictor and dlib. The file's package is found but not imported, because it imports a module that Python's
+    setuptools no longer has."""
+    found = importlib.util.find_spec("face_recognition_models")
+    try:
+        import dlib  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        dlib = None
+    if dlib is None or found is None or not found.origin:
+        raise MissingDependencyError(
+            "facial landmarks are found by dlib with the predictor of face_recognition_models: "
+            "pip install 'mvae[vision]'"
+        )
+    path = Path(found.origin).parent / "models" / PREDICTOR
+    try:
+        return dlib.shape_predictor(str(path)), dlib  # pyright: ignore[reportAttributeAccessIssue]
+    except RuntimeError as error:
+        raise MissingDependencyError(
+            f"cannot read dlib's predictor {path} ({error}): pip install --force-reinstall face_recognition_models"
+        ) from None
+
+
+def draw_mask(filled: Sequence[Points], lines: Sequence[Points], height: int, width: int) -> Grey:
+    """Filled polygons and lines, white on black; a line is a 64th of the short side wide.
+
+    >>> import numpy as np
+    >>> square = np.array([[1.0, 1.0], [3.0, 1.0], [3.0, 3.0], [1.0, 3.0]])
+    >>> (draw_mask([square], [], 4, 4) // 255).tolist()
+    [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    """
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    canvas = Pillow.new("L", (width * FINE, height * FINE))
+    pen = ImageDraw.Draw(canvas)
+    for polygon in filled:  # Pillow counts a corner's own pixel in: half a fine pixel less on every side
+        pen.polygon([(float(x) * FINE - 0.5, float(y) * FINE - 0.5) for x, y in polygon], fill=255)
+    for line in lines:
+        scaled = [(float(x) * FINE - 0.5, float(y) * FINE - 0.5) for x, y in line]
+        pen.line(scaled, fill=255, width=max(1, round(FINE * min(height, width) / 64)), joint="curve")
+    share = np.asarray(canvas.reduce(FINE))
+    return np.where(share >= 128, 255, 0).astype(np.uint8)
+
+
+def _require_image(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise DataError(
+            f"an image is bytes of shape height×width×3, not {image.dtype} of shape {'×'.join(map(str, image.shape))}: "
+            "convert it, for example np.asarray(picture.convert('RGB'))"
+        )

@@ -1,0 +1,85 @@
+"""The pictures of Sec. 6 and App. J from test rows: the first ones that have a mask, not chosen ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.image_metrics import has, levels
+from mvae.report.grid import colour, save_named_rows
+from mvae.runs import Run
+
+__all__ = ["PICTURES"]
+
+Rows = dict[str, Tensor]
+
+EVERYTHING = ("image", "gray", "edges", "mask", "obscured", "watermarked")
+
+
+def _rows(run: Run, n: int) -> Table:
+    test = run.splits.test
+    return test.take(has(test, list(EVERYTHING)).nonzero().flatten()[:n])
+
+
+def _true(table: Table, name: str) -> Tensor:
+    return levels(cast("Tensor", table.columns[name]))
+
+
+@torch.no_grad()
+def _drawn(run: Run, table: Table, given: tuple[str, ...], of: str) -> Tensor:
+    """The mean of x given z ~ q(z | given), as Fig. 4 is drawn; the same noise each time."""
+    generator = torch.Generator(run.model.device).manual_seed(0)
+    return run.model.generate(table.select(given), (of,), mean=True, generator=generator)[of][0].cpu()
+
+
+def _extraction(run: Run, table: Table, given: tuple[str, ...]) -> Rows:
+    """Fig. 4a, 11: the image, its reconstruction, edges and mask."""
+    made = {f"{name}, by the model": _drawn(run, table, given, name) for name in ("image", "edges", "mask")}
+    truth = {f"{name}, true": _true(table, name) for name in ("edges", "mask")}
+    return {"image, true": _true(table, "image"), **made, **truth}
+
+
+def _restoration(run: Run, table: Table, given: str, doing: str) -> Rows:
+    """Fig. 4b-d, 12-14: what is given, the image made of it, and the true one; known halves stay as they are."""
+    image, known = _drawn(run, table, (given,), "image"), _true(table, given)
+    if given == "obscured":
+        half = image.shape[-1] // 2
+        image = torch.cat([known[..., :half], image[..., half:]], dim=-1)
+    return {given: known, doing: image, "image, true": _true(table, "image")}
+
+
+COLOURED, COMPLETED, CLEANED = "coloured by the model", "completed by the model", "mark removed by the model"
+
+
+def _figure4(run: Run, path: Path) -> None:
+    table = _rows(run, 4)
+    parts = [
+        _extraction(run, table, ("image",)),
+        _restoration(run, table, "gray", COLOURED),
+        _restoration(run, table, "obscured", COMPLETED),
+        _restoration(run, table, "watermarked", CLEANED),
+    ]
+    named = {
+        f"{letter}: {name}": colour(x) for letter, part in zip("abcd", parts, strict=True) for name, x in part.items()
+    }
+    save_named_rows(named, path)
+
+
+def _figure11(run: Run, path: Path) -> None:
+    save_named_rows(_extraction(run, _rows(run, 8), EVERYTHING), path)
+
+
+def _one(given: str, doing: str) -> Callable[[Run, Path], None]:
+    return lambda run, path: save_named_rows(_restoration(run, _rows(run, 8), given, doing), path)
+
+
+PICTURES: dict[str, Callable[[Run, Path], None]] = {
+    "figure4": _figure4,
+    "figure11": _figure11,
+    "figure12": _one("gray", COLOURED),
+    "figure13": _one("obscured", COMPLETED),
+    "figure14": _one("watermarked", CLEANED),
+}
