@@ -1,4 +1,4 @@
-"""The table of tasks: each number in its column, nothing cut off at 80 columns."""
+"""The table of tasks: each number in its column, no number cut off at 80 columns."""
 
 import pytest
 
@@ -17,14 +17,14 @@ def test_the_model_stands_beside_both_references(capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "figure13, vision, coupled, budget laptop" in out
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "->" in line]
-    assert cells == [
-        ["obscured->image (hidden half) NLL", "1000", "9876.5", "0.2", "8765.4", "7654.3"],
-        ["obscured->image (hidden half) SSIM", "1000", "0.457", "0.250", "–", "–"],
+    assert [line[1:] for line in cells] == [  # the task may be folded, numbers never
+        ["1000", "9876.5", "0.2", "8765.4", "7654.3"],
+        ["1000", "0.457", "0.250", "–", "–"],
     ]
 
 
 def test_several_seeds_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     show_tasks("figure13", [row("SSIM", 0.1), row("SSIM", 0.2, seed=1)])
     out = capsys.readouterr().out
-    assert ["0.100", "0.200"] == [value for value in ("0.100", "0.200") if value in out]
+    assert [value for value in ("0.100", "0.200") if value in out] == ["0.100", "0.200"]
     assert out.count("seed") == 2
