@@ -7,7 +7,7 @@ __all__ = ["show_tasks"]
 
 
 def show_tasks(item: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A line for each task, measure and seed: the model, the training mean, the nearest neighbour."""
+    """A line for each task and measure (and seed): the model, the training mean, the nearest training neighbour."""
     from rich.console import Console
     from rich.table import Table
 
@@ -18,13 +18,16 @@ def show_tasks(item: str, rows: Sequence[Mapping[str, Any]]) -> None:
     first = rows[0]
     said = f"{item}, {first['dataset']}, {first['recipe']}, budget {first['budget']}"
     table = Table(title=f"{said} (lower NLL is better, of all others higher)", title_justify="left")
-    for heading in ("task, measure", "seed", "rows", "model", "± s.e.", "training mean", "nearest neighbour"):
-        table.add_column(heading, justify="left" if heading == "task, measure" else "right")
+    for heading in ("task, measure", "rows", "ours", "± s.e.", "mean", "nearest"):
+        numeric = heading != "task, measure"
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    several = len({row["seed"] for row in rows}) > 1
     for (measure, seed), found in lines.items():
-        numbers = [
-            f"{found[who]['value']:.3f}" if who in found else "–" for who in ("training mean", "nearest neighbour")
-        ]
+        plain = [found.get(who) for who in ("training mean", "nearest neighbour")]
+        digits = 1 if "NLL" in measure else 3
+        numbers = ["–" if row is None else f"{row['value']:.{digits}f}" for row in plain]
         ours = found[""]
-        error = "" if ours["stderr"] is None else f"{ours['stderr']:.3f}"
-        table.add_row(measure, str(seed), str(ours["n"]), f"{ours['value']:.3f}", error, *numbers)
+        error = "" if ours["stderr"] is None else f"{ours['stderr']:.{digits}f}"
+        name = f"{measure}, seed {seed}" if several else measure
+        table.add_row(name, str(ours["n"]), f"{ours['value']:.{digits}f}", error, *numbers)
     Console(highlight=False).print(table)
