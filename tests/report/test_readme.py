@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.report.readme import fill, main, measured
+from mvae.report.readme import aims, coupling_map, fill, main, measured
 from mvae.report.results import read_rows
 
 ROOT = Path(__file__).parents[2]
@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("file", ["README.md", "docs/coupling.md"])
 def test_the_tables_in_the_documents_are_generated_from_results(file: str, tmp_path: Path) -> None:
-    for name in ("README.md", "docs/coupling.md", "results/table2.json"):
+    items = ("table2", "figure2", "lambda")
+    for name in ("README.md", "docs/coupling.md", *(f"results/{item}.json" for item in items)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     main(tmp_path)
@@ -25,6 +26,25 @@ def test_every_run_is_one_line_with_the_published_value_beside_ours() -> None:
     runs = {(r["model"], r["recipe"], r["budget"], r["n"], r["seed"], r["commit"]) for r in rows}
     assert len(lines) >= len(runs)
     assert any("(-90.619)" in line for line in lines)
+
+
+def test_a_cell_of_the_map_is_the_mean_over_its_seeds() -> None:
+    settings = {"pairs": 0.01, "repeat_pairs": 20, "anneal_epochs": 3, "epochs": 8, "weights": {"label": 50.0}}
+    numbers = ({"log p(x1)": -90.0, "coupling": 2.0}, {"log p(x1)": -92.0, "coupling": 3.0})
+    rows = [
+        {"dataset": "mnist", "model": "mvae", "recipe": "paper", "seed": seed, "settings": settings, "metric": metric}
+        | {"value": value}
+        for seed, found in enumerate(numbers)
+        for metric, value in (found | {"log p(x1,x2)": -92.5, "accuracy x1->x2": 0.5}).items()
+    ]
+    line = coupling_map(rows).splitlines()[-1]
+    assert line == "| mnist | mvae, `paper` | 50 | 3 of 8 | 1% × 20 | 2 | -91.00 | -1.50 | 50.0% | 2.50 |"
+
+
+def test_only_runs_whose_rate_fell_stand_beside_the_aims() -> None:
+    table2, figure2 = (read_rows(ROOT / "results" / f"{item}.json") for item in ("table2", "figure2"))
+    lines = aims(table2, figure2).splitlines()[3:]
+    assert [line.split(" | ")[1:3] for line in lines] == [["120 of 500 epochs", str(seed)] for seed in range(3)]
 
 
 def test_filling_leaves_the_rest_alone() -> None:
