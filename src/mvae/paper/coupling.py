@@ -131,7 +131,7 @@ def _label(row: dict[str, Any]) -> str:
         "mvae": row["recipe"],
         "mvae_joint_only": "joint term only",
         "mvae_singles_only": "single terms only",
-        "mvae_ramped": "λ2 from 1 up, then",
+        "mvae_ramped": "λ2 rising from 1",
         "mvae_bounded": "bounded experts",
         "mvae_penalised": "KL penalty",
     }
