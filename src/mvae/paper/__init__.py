@@ -25,7 +25,7 @@ ITEMS = {
     "figure3": "tables 8, 9 and 10 as curves beside the published ones, in RESULTS/figure3.png",
     "figure9": "MVAE19 when each value of its training rows is kept with probability p only, in RESULTS/figure9.png",
     "figure10": "MVAE19 with k = 0 … 50 random subsets, an ε a term or one for all, in RESULTS/figure10.png",
-    "lambda": "when do the modalities meet: λ2 × annealing, and the two extremes of Sec. 2.2",
+    "lambda": "when do the modalities meet: λ2 × annealing, the extremes of Sec. 2.2, remedies, few pairs",
 }
 
 FEW_PAIRS = ("table8", "table9", "table10", "figure3")  # of `mvae.paper.weak`
