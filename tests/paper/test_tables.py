@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import torch
 from mvae.errors import RunError, SettingsError
 from mvae.paper import coupling, tables
 from mvae.paper.harness import BUDGETS, Places, finished_run
-from mvae.paper.record import improvement
+from mvae.paper.record import improvement, rows_of
 from mvae.progress import Silent
 from mvae.report import results
 from mvae.report.results import Row, add_rows, read_rows
-from mvae.runs import Settings
+from mvae.runs import Settings, evaluate
 
 
 def places(folder: Path) -> Places:
@@ -95,6 +96,15 @@ def test_the_conditional_variance_is_the_joint_one(tmp_path: Path) -> None:
     rows = tables.reproduce("table3", datasets=["digits"], models=["jmvae"], budget="smoke", places=places(tmp_path))
     value = {row["metric"]: row["value"] for row in rows}
     assert value["var log w p(x1|x2)"] == pytest.approx(value["var log w p(x1,x2)"], rel=1e-6)
+
+
+def test_a_proposal_that_the_paper_does_not_have_has_no_published_value_beside_it(tmp_path: Path) -> None:
+    run = finished_run(Settings.of("digits", "paper", epochs=1), places(tmp_path))
+    run = replace(run, settings=replace(run.settings, dataset="mnist"))  # of which the paper has values
+    for proposal, printed in ((("image",), True), (("image", "label"), True), (("label",), False)):
+        rows = rows_of(run, evaluate(run, rows=2, samples=2, proposal=proposal), "laptop", "mvae evaluate")
+        values = [row.paper for row in rows if row.metric == "log p(x1)"]
+        assert [value is not None for value in values] == [printed]
 
 
 def test_an_unfinished_run_is_resumed(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def row_settings(settings: Settings) -> dict[str, Any]:
 def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list[Row]:
     """A row for every number of the evaluation that a table of the paper has, and the accuracy beside it."""
     joint = len(evaluation.proposal) > 1
+    names = run.splits.test.names
+    as_printed = tuple(evaluation.proposal) in (names[:1], names)  # the paper has no other proposals
     means, variances = ("table6", "table7") if joint else ("table2", "table3")
     how = {"proposal": list(evaluation.proposal), "samples": evaluation.samples}
     shared = common(run, budget, command, evaluation.rows, how)
@@ -43,7 +45,7 @@ def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list
     rows = []
 
     def add(item: str, metric: str, value: float, stderr: float | None, extra: Mapping[str, Any] | None = None) -> None:
-        paper = published(item, run.settings.model, run.settings.dataset, metric)
+        paper = published(item, run.settings.model, run.settings.dataset, metric) if as_printed else None
         own: dict[str, Any] = {**shared, "settings": settings | dict(extra or {})}
         rows.append(Row(item=item, metric=metric, value=value, stderr=stderr, paper=paper, **own))
 
