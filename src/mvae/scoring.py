@@ -1,5 +1,6 @@
 """log p(x_i | z) of many samples of z, a chunk at a time: the inner loop of the estimators, compiled for long work.
 
+Between its matrix products a decoder only adds biases, bends and sums. `torch.compile` does all of that in one pass
 over each chunk, which makes 1,000 samples of an MNIST row a third faster; it takes some seconds first.
 """
 

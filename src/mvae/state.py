@@ -199,18 +199,16 @@ class RunState:
         """What must be equal for a resumed run to be the same run."""
         several = {"epochs of a stage": self.stages.epochs} if len(self.stages.names) > 1 else {}
         decay = {"steps": self.steps_per_stage, "decay_steps": self.decay_steps} if self.decay_steps else {}
-        return (
-            several
-            | decay
-            | {
-                "seed": self.seed,
-                "batch_size": self.batch_size,
-                "rows": len(self.table),
-                "anneal_steps": self.anneal_steps,
-                "learning_rate": self.learning_rate,
-                "weights": list(self.model.weights),
-            }
-        )
+        return {
+            **several,
+            **decay,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "rows": len(self.table),
+            "anneal_steps": self.anneal_steps,
+            "learning_rate": self.learning_rate,
+            "weights": list(self.model.weights),
+        }
 
     def save(self, directory: Path) -> None:
         """Write the checkpoint, whole or not at all."""
