@@ -10,7 +10,7 @@ from torch import Tensor
 from mvae.data.table import Table
 from mvae.errors import MissingDependencyError, QueryError
 
-__all__ = ["cross_entropy", "f1", "nearest_rows", "psnr", "require_skimage", "ssim", "training_mean"]
+__all__ = ["cross_entropy", "f1", "levels", "nearest_rows", "psnr", "require_skimage", "ssim", "training_mean"]
 
 Images = Float[Tensor, "rows channels height width"]
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.experiments import experiment
+from mvae.image_metrics import levels
 from mvae.report.grid import colour, read_image, save_grid, save_named_rows
 from mvae.runs import Run
 
@@ -88,7 +89,7 @@ def sample(
         raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
     generator = torch.Generator(run.model.device).manual_seed(seed)
     drawn = draw(run, None if given is None else Table(given), of, n, generator)
-    shown = {f"given {name}": _levels(x) for name, x in (given or {}).items() if _is_image(run, name)}
+    shown = {f"given {name}": levels(x) for name, x in (given or {}).items() if _is_image(run, name)}
     images = {name: drawn[name][:, 0] for name in of if _is_image(run, name)}
     if images and len(shown) + len(images) == 1:
         save_grid(images[next(iter(images))], path)
@@ -101,11 +102,6 @@ def sample(
             values = drawn[name][:, 0]
             texts[name] = [written.write(value) for value in values] if written else [str(v) for v in values.tolist()]
     return path if images else None, texts
-
-
-def _levels(x: Tensor) -> Tensor:
-    """Images as levels in [0, 1], also those of bytes."""
-    return x / 255 if x.dtype == torch.uint8 else x
 
 
 def _is_image(run: Run, name: str) -> bool:
@@ -136,7 +132,7 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     rows = []
     for text in shown:
         given = parse_given(run, (text,)) if known else None
-        seen = [colour(_levels(x)) for name, x in (given or {}).items() if _is_image(run, name)]
+        seen = [colour(levels(x)) for name, x in (given or {}).items() if _is_image(run, name)]
         drawn = draw(run, None if given is None else Table(given), (image,), n, generator)[image][:, 0]
         rows.append(torch.cat([*seen, colour(drawn) if seen else drawn])[:n])
     save_grid(torch.cat(rows), path, columns=n)

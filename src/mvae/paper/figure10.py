@@ -14,8 +14,8 @@ from typing import Any
 
 from mvae.paper.curves import Panel
 from mvae.paper.curves import draw as draw_curves
-from mvae.paper.harness import Job, Places, finished_run
-from mvae.paper.mvae19 import Spend, measured, parse_values, settings_of, spend_at
+from mvae.paper.harness import Job, Places, finished_run, parse_values
+from mvae.paper.mvae19 import Spend, measured, settings_of, spend_at
 from mvae.paper.record import rows_of
 from mvae.report.results import Row
 from mvae.runs import evaluate

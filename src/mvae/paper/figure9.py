@@ -15,8 +15,8 @@ from mvae.data.missing import kept_cells
 from mvae.data.table import Table
 from mvae.paper.curves import Panel
 from mvae.paper.curves import draw as draw_curves
-from mvae.paper.harness import Job, Places, finished_run
-from mvae.paper.mvae19 import Spend, measured, parse_values, settings_of, spend_at
+from mvae.paper.harness import Job, Places, finished_run, parse_values
+from mvae.paper.mvae19 import Spend, measured, settings_of, spend_at
 from mvae.paper.record import rows_of
 from mvae.report.results import Row
 from mvae.runs import evaluate

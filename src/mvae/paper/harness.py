@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mvae.checkpoint import CHECKPOINT, SETTINGS, load_state
 from mvae.errors import SettingsError
@@ -14,7 +14,9 @@ from mvae.progress import Reporter
 from mvae.report.results import read_rows
 from mvae.runs import LATER, Run, Settings, open_run, train
 
-__all__ = ["BUDGETS", "Budget", "Job", "Places", "finished_run", "name_of", "recorded", "require"]
+__all__ = ["BUDGETS", "Budget", "Job", "Places", "finished_run", "name_of", "parse_values", "recorded", "require"]
+
+Value = TypeVar("Value", int, float)
 
 
 @dataclass(frozen=True)
@@ -124,3 +126,18 @@ def require(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise SettingsError(f"no {kind} {name!r}; there are {', '.join(known)}")
+
+
+def parse_values(text: str | None, kind: type[Value], example: str) -> tuple[Value, ...]:
+    """``0.1,1`` as numbers of a kind; none where there is no text.
+
+    Raises:
+        SettingsError: not of that form.
+
+    >>> parse_values("0,1,5", int, "")
+    (0, 1, 5)
+    """
+    try:
+        return tuple(kind(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise SettingsError(f"--levels {text!r}: write {example}") from None

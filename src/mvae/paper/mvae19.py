@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from mvae.errors import SettingsError
 from mvae.experiments import RECIPES
 from mvae.paper.harness import BUDGETS, Job, Places, name_of, recorded, require
 from mvae.report.results import Row, add_rows
 from mvae.runs import Settings
 from mvae.sweeps import sweep
 
-__all__ = ["DATASETS", "Spend", "measured", "parse_values", "settings_of", "spend_at", "varied"]
+__all__ = ["DATASETS", "Spend", "measured", "settings_of", "spend_at", "varied"]
 
-Value = TypeVar("Value", int, float)
 DATASETS = ("celeba19", "faces19")
 
 
@@ -37,21 +35,6 @@ def spend_at(spends: Mapping[str, Spend], budget: str) -> Spend:
     """
     require("budget", [budget], BUDGETS)
     return spends[budget]
-
-
-def parse_values(text: str | None, kind: type[Value], example: str) -> tuple[Value, ...]:
-    """``0.1,1`` as numbers of a kind; none where there is no text.
-
-    Raises:
-        SettingsError: not of that form.
-
-    >>> parse_values("0,1,5", int, "")
-    (0, 1, 5)
-    """
-    try:
-        return tuple(kind(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise SettingsError(f"--levels {text!r}: write {example}") from None
 
 
 def settings_of(

@@ -15,7 +15,7 @@ from mvae.data.splits import Splits
 from mvae.errors import SettingsError
 from mvae.experiments import RECIPES, experiment
 from mvae.metrics import prediction_accuracy
-from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
+from mvae.paper.harness import BUDGETS, Places, finished_run, parse_values, recorded, require
 from mvae.paper.published import published_at
 from mvae.paper.record import common, row_settings
 from mvae.progress import Silent
@@ -89,12 +89,7 @@ def parse_levels(text: str | None) -> tuple[float, ...]:
     Raises:
         SettingsError: not of that form.
     """
-    if not text:
-        return LEVELS
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise SettingsError(f"--levels {text!r}: write shares of pairs, for example 0.001,0.1") from None
+    return parse_values(text, float, "shares of pairs, for example 0.001,0.1") or LEVELS
 
 
 def cells(
