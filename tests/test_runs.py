@@ -14,7 +14,8 @@ from mvae.checkpoint import CHECKPOINT, METRICS, SETTINGS, load_state, read_json
 from mvae.data.weak import complete_rows, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.progress import Silent
-from mvae.runs import Run, Settings
+from mvae.runs import Run
+from mvae.settings import Settings, parse_weights, read_settings
 from mvae.training import fit
 
 
@@ -68,8 +69,8 @@ def test_settings_outside_their_range_are_refused_before_anything_else(changed: 
 @pytest.mark.parametrize("text", ["label", "label=", "label=much"])
 def test_a_weight_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(f"--weight {text!r}: write MODALITY=NUMBER")):
-        runs.parse_weights((text,))
-    assert runs.parse_weights(("label=10", "image=0.5")) == {"label": 10.0, "image": 0.5}
+        parse_weights((text,))
+    assert parse_weights(("label=10", "image=0.5")) == {"label": 10.0, "image": 0.5}
 
 
 @pytest.mark.parametrize("name", ["nonsense", "", "cuda:99", "meta", "hpu", "vulkan"])
@@ -207,7 +208,7 @@ def test_evaluation_refuses_what_it_cannot_do(trained: Run) -> None:
 def test_a_run_may_learn_from_the_first_rows_only(tmp_path: Path) -> None:
     settings = Settings.of("digits", epochs=1, rows=30)
     run, _ = runs.train(settings, tmp_path / "few", device="cpu", reporter=Silent())
-    assert runs.read_settings(tmp_path / "few").rows == 30
+    assert read_settings(tmp_path / "few").rows == 30
     same = settings.build()
     few = run.splits.train.take(slice(0, 30))
     fit(same, few, validation=run.splits.validation, epochs=1, anneal_epochs=settings.anneal_epochs, reporter=Silent())
@@ -221,7 +222,7 @@ def test_with_few_pairs_the_validation_rows_have_no_more_of_them_and_the_test_ro
 ) -> None:
     settings = Settings.of("digits", "paper", 4, model, epochs=1, rows=500, pairs=0.1)
     run, history = runs.train(settings, tmp_path / "few", device="cpu", reporter=Silent())
-    assert runs.read_settings(tmp_path / "few").pairs == 0.1
+    assert read_settings(tmp_path / "few").pairs == 0.1
     table, validation = (
         weak_supervision(part, 0.1, 4) for part in (run.splits.train.take(slice(0, 500)), run.splits.validation)
     )

@@ -13,7 +13,8 @@ from mvae.data.splits import Splits
 from mvae.errors import QueryError
 from mvae.experiments import MODELS
 from mvae.progress import Silent
-from mvae.runs import Run, Settings
+from mvae.runs import Run
+from mvae.settings import Settings
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from mvae.cli import cli
 from mvae.errors import QueryError, RunError
 from mvae.experiments import experiment
 from mvae.progress import Silent
-from mvae.runs import Run, Settings
+from mvae.runs import Run
+from mvae.settings import Settings
 from mvae.translate import language, translate, translate_rows
 from tests import corpus
 

@@ -84,15 +84,16 @@ def train(
     from mvae.paper.harness import require
     from mvae.progress import Silent
     from mvae.report.show import show_evaluation
+    from mvae.settings import Settings, parse_weights
 
     require("model", [model], MODELS)
     run_dir = run_dir or Path("runs") / dataset
-    settings = runs.Settings.of(
+    settings = Settings.of(
         dataset,
         recipe,
         seed,
         model,
-        runs.parse_weights(weights),
+        parse_weights(weights),
         epochs=epochs,
         anneal_epochs=anneal_epochs,
         rows=rows,
@@ -273,7 +274,8 @@ def info(run: Path, plot: Path | None, seed: int, device: str | None, as_json: b
     \b
     Example:  mvae info runs/mnist --plot curves.png
     """
-    from mvae import checkpoint, runs
+    from mvae import checkpoint
+    from mvae.settings import read_settings, written_weights
 
     settings = checkpoint.read_json(run / checkpoint.SETTINGS)
     saved = (run / checkpoint.CHECKPOINT).exists()
@@ -289,7 +291,7 @@ def info(run: Path, plot: Path | None, seed: int, device: str | None, as_json: b
     shown = {k: progress[k] for k in ("epoch", "best_epoch", "seconds")} if saved else {"checkpoint": "none yet"}
     for name, value in (settings | shown).items():
         click.echo(f"{name:16} {value}")
-    click.echo(f"{'λ':16} {runs.written_weights(runs.read_settings(run).build())}")
+    click.echo(f"{'λ':16} {written_weights(read_settings(run).build())}")
     for name, value in (rows[-1] if rows else {}).items():
         click.echo(f"  {name:40} {value:.4g}")
 

@@ -1,11 +1,10 @@
 """A run: one experiment trained into a directory, and what can be asked of it afterwards."""
 
-import itertools
 import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,116 +18,15 @@ from mvae.data.table import Table
 from mvae.data.weak import complete_rows, repeat_pairs, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.estimators import LogLikelihood, log_likelihoods
-from mvae.experiments import build, experiment
+from mvae.experiments import experiment
 from mvae.metrics import validate
 from mvae.models.base import MultimodalVAE
 from mvae.progress import Reporter
 from mvae.report.results import commit
-from mvae.training import History, check_settings, fit, flushed_denormals, keep_freed_memory
+from mvae.settings import FORMAT, Settings, read_settings
+from mvae.training import History, fit, flushed_denormals, keep_freed_memory
 
-__all__ = ["Run", "Settings", "evaluate", "open_run", "parse_weights", "train", "written_weights"]
-
-FORMAT = 1
-# Settings that the first runs did not write, and what they were.
-LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
-LATER |= {"kept": None, "random_subsets": None, "shared_noise": False}
-DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What identifies a run; stored in its run.json.
-
-    ``rows``: the first so many training rows; None for all. ``pairs``: the share of these, and of the validation rows,
-    that stay complete (Sec. 5.1, `mvae.data.weak`), None hides nothing; ``repeat_pairs``: how often an epoch has
-    each of these. ``decay_epochs``: see `mvae.training.fit`.
-    ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
-    ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
-    """
-
-    dataset: str
-    recipe: str
-    epochs: int
-    anneal_epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    model: str = "mvae"
-    weights: dict[str, float] = field(default_factory=dict)
-    rows: int | None = None
-    pairs: float | None = None
-    decay_epochs: int = 0
-    repeat_pairs: int = 1
-    kept: float | None = None
-    random_subsets: int | None = None
-    shared_noise: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        dataset: str,
-        recipe: str = "coupled",
-        seed: int = 0,
-        model: str = "mvae",
-        weights: Mapping[str, float] | None = None,
-        **changed: Any,
-    ) -> "Settings":
-        """The experiment's own settings, except those given (and not None).
-
-        Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
-        last two fifths of it.
-
-        Raises:
-            SettingsError: an unknown dataset, or a setting outside its range.
-        """
-        what = experiment(dataset)
-        values = {
-            "epochs": what.epochs,
-            "anneal_epochs": what.anneal_epochs,
-            "batch_size": what.batch_size,
-            "learning_rate": what.learning_rate,
-        }
-        changed = {name: value for name, value in changed.items() if value is not None}
-        if "epochs" in changed and "anneal_epochs" not in changed:
-            changed["anneal_epochs"] = round(changed["epochs"] * what.anneal_epochs / what.epochs)
-        recipe = recipe if model == "mvae" else "paper"
-        if recipe == "coupled":
-            values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
-        values |= changed
-        own = {name: values.pop(name, LATER[name]) for name in ("rows", "pairs", "repeat_pairs", "kept")}
-        own |= {name: values.pop(name, LATER[name]) for name in ("random_subsets", "shared_noise")}
-        rows, pairs, repeats = own["rows"], own["pairs"], own["repeat_pairs"]
-        check_settings(**values, seed=seed)
-        if rows is not None and rows < 1:
-            raise SettingsError(f"rows must be at least 1, not {rows}")
-        if pairs is not None and not 0 <= pairs <= 1:
-            raise SettingsError(f"pairs, the share of complete rows, must be between 0 and 1, not {pairs}")
-        if repeats != 1 and (pairs is None or repeats < 1):
-            raise SettingsError(f"repeat_pairs is for few pairs, and 1 or more: not {repeats} with pairs={pairs}")
-        if own["kept"] is not None and not 0 < own["kept"] <= 1:
-            raise SettingsError(f"kept, the share of values kept, must be above 0 and at most 1, not {own['kept']}")
-        if own["random_subsets"] is not None and own["random_subsets"] < 0:
-            raise SettingsError(f"random_subsets must be ≥ 0, not {own['random_subsets']}")
-        if pairs is not None and own["kept"] is not None:
-            raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
-        return cls(
-            dataset=dataset,
-            recipe=recipe,
-            seed=seed,
-            model=model,
-            weights=dict(weights or {}),
-            **own,
-            **values,
-        )
-
-    def build(self) -> MultimodalVAE:
-        """The model, freshly initialised.
-
-        Raises:
-            SettingsError: an unknown model, recipe or modality.
-        """
-        own = self.weights, self.random_subsets, self.shared_noise
-        return build(experiment(self.dataset), self.recipe, self.seed, self.model, *own)
+__all__ = ["Evaluation", "Run", "device_named", "evaluate", "open_run", "train"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,30 +136,6 @@ def _circumstances(device: torch.device) -> dict[str, Any]:
     }
 
 
-def read_settings(run_dir: Path) -> Settings:
-    """The settings in a run directory.
-
-    Raises:
-        RunError: it is none, or of a newer version of this library.
-    """
-    if not (run_dir / SETTINGS).is_file():
-        raise RunError(f"{run_dir} is not a run directory: it has no {SETTINGS}. Train one: mvae train digits")
-    stored = read_json(run_dir / SETTINGS)
-    try:
-        if stored["format"] != FORMAT:
-            raise RunError(f"{run_dir / SETTINGS} has format {stored['format']}; this version reads format {FORMAT}")
-        values = {entry.name: stored[entry.name] for entry in fields(Settings) if entry.name not in LATER}
-    except KeyError as error:
-        raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
-    values |= {name: stored.get(name, default) for name, default in LATER.items()}
-    kinds: dict[Any, Any] = {bool: bool, int: int, float: (int, float), str: str}
-    kinds |= {int | None: (int, type(None)), float | None: (int, float, type(None))}
-    for entry in fields(Settings):
-        if not isinstance(values[entry.name], kinds.get(entry.type, dict)):  # pyright: ignore
-            raise RunError(f"{run_dir / SETTINGS}: {entry.name} is {values[entry.name]!r}: the file is damaged")
-    return Settings(**values)
-
-
 def _same_settings(run_dir: Path, asked: Settings) -> Settings:
     stored = read_settings(run_dir)
     differ = [f"{k} was {v!r}, now {asdict(asked)[k]!r}" for k, v in asdict(stored).items() if asdict(asked)[k] != v]
@@ -362,33 +236,3 @@ def _answers(model: MultimodalVAE, of: list[str], given: list[str]) -> bool:
     except QueryError:
         return False
     return True
-
-
-def written_weights(model: MultimodalVAE) -> str:
-    """λ of every modality in words; neighbours of equal weight together.
-
-    >>> written_weights(Settings.of("celeba19").build())
-    'image 1, Bald … Wearing_Hat (18 modalities) 50'
-    """
-    parts = []
-    for weight, group in itertools.groupby(zip(model.names, model.weights, strict=True), key=lambda pair: pair[1]):
-        names = [name for name, _ in group]
-        listed = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)} modalities)"
-        parts.append(f"{listed} {weight:g}")
-    return ", ".join(parts)
-
-
-def parse_weights(texts: tuple[str, ...]) -> dict[str, float]:
-    """``("label=10",)`` as λ by modality.
-
-    Raises:
-        SettingsError: not of that form.
-    """
-    weights = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        try:
-            weights[name] = float(value)
-        except ValueError:
-            raise SettingsError(f"--weight {text!r}: write MODALITY=NUMBER, for example label=10") from None
-    return weights

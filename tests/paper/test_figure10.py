@@ -13,7 +13,7 @@ from mvae.paper.curves import Point, curve
 from mvae.paper.harness import Places, finished_run
 from mvae.progress import Silent
 from mvae.report.results import read_rows
-from mvae.runs import Settings, read_settings
+from mvae.settings import Settings, read_settings
 from tests.paper.faces import use_tiny_faces
 
 

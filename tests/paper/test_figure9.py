@@ -14,7 +14,8 @@ from mvae.paper.harness import Places, finished_run
 from mvae.progress import Silent
 from mvae.report.results import Row, read_rows
 from mvae.report.show import show_comparison
-from mvae.runs import Settings, train
+from mvae.runs import train
+from mvae.settings import Settings
 from tests.paper.faces import tiny, use_tiny_faces
 
 

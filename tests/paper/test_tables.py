@@ -16,7 +16,8 @@ from mvae.paper.record import improvement, rows_of
 from mvae.progress import Silent
 from mvae.report import results
 from mvae.report.results import Row, add_rows, read_rows
-from mvae.runs import Settings, evaluate
+from mvae.runs import evaluate
+from mvae.settings import Settings
 
 
 def places(folder: Path) -> Places:

@@ -13,7 +13,8 @@ from mvae.experiments import EXPERIMENTS, experiment
 from mvae.paper.harness import BUDGETS, Job, Places, finished_run, name_of, recorded, require
 from mvae.paper.record import rows_of
 from mvae.report.results import Row, add_rows
-from mvae.runs import Settings, evaluate
+from mvae.runs import evaluate
+from mvae.settings import Settings
 from mvae.sweeps import sweep
 
 __all__ = ["WEIGHTS", "draw", "reproduce", "settings_of_map"]

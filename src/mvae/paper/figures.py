@@ -14,8 +14,9 @@ from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
 from mvae.paper.record import common
 from mvae.report.grid import save_grid
 from mvae.report.results import Row, add_rows
-from mvae.runs import Run, Settings
+from mvae.runs import Run
 from mvae.sampling import draw, parse_given
+from mvae.settings import Settings
 
 __all__ = ["figure2", "judged"]
 

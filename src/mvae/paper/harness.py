@@ -12,7 +12,8 @@ from mvae.errors import SettingsError
 from mvae.experiments import Experiment
 from mvae.progress import Reporter
 from mvae.report.results import read_rows
-from mvae.runs import LATER, Run, Settings, open_run, train
+from mvae.runs import Run, open_run, train
+from mvae.settings import LATER, Settings
 
 __all__ = ["BUDGETS", "Budget", "Job", "Places", "finished_run", "name_of", "parse_values", "recorded", "require"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from mvae.experiments import RECIPES
 from mvae.paper.harness import BUDGETS, Job, Places, name_of, recorded, require
 from mvae.report.results import Row, add_rows
-from mvae.runs import Settings
+from mvae.settings import Settings
 from mvae.sweeps import sweep
 
 __all__ = ["DATASETS", "Spend", "measured", "settings_of", "spend_at", "varied"]

@@ -10,7 +10,8 @@ from mvae.checkpoint import SETTINGS, read_json, read_metrics
 from mvae.experiments import experiment
 from mvae.paper.published import published
 from mvae.report.results import Row, add_rows, circumstances
-from mvae.runs import Evaluation, Run, Settings
+from mvae.runs import Evaluation, Run
+from mvae.settings import Settings
 
 __all__ = ["by_hand", "common", "improvement", "record", "row_settings", "rows_of"]
 

@@ -13,7 +13,8 @@ from mvae.paper.harness import BUDGETS, Job, Places, finished_run, name_of, reco
 from mvae.paper.published import published
 from mvae.paper.record import record, rows_of
 from mvae.report.results import Row
-from mvae.runs import Settings, evaluate
+from mvae.runs import evaluate
+from mvae.settings import Settings
 from mvae.sweeps import sweep
 
 __all__ = ["PAPER_MODELS", "inference_parameters", "reproduce", "table1"]

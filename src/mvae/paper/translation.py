@@ -22,7 +22,8 @@ from mvae.paper.harness import BUDGETS, Budget, Places, finished_run, recorded, 
 from mvae.paper.published import published
 from mvae.paper.record import common
 from mvae.report.results import Row, add_rows
-from mvae.runs import Run, Settings
+from mvae.runs import Run
+from mvae.settings import Settings
 from mvae.text_metrics import bleu, chrf, nearest_neighbours, require_sacrebleu, source_gap
 from mvae.translate import language, translate_rows
 

@@ -21,7 +21,8 @@ from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
 from mvae.paper.record import common
 from mvae.paper.vision_pictures import PICTURES
 from mvae.report.results import Row, add_rows
-from mvae.runs import Run, Settings
+from mvae.runs import Run
+from mvae.settings import Settings
 
 __all__ = ["FIGURES", "ITEM", "REFERENCES", "TASKS", "Task", "predict", "reproduce"]
 

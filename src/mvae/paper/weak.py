@@ -20,7 +20,8 @@ from mvae.paper.published import published_at
 from mvae.paper.record import common, row_settings
 from mvae.progress import Silent
 from mvae.report.results import Row, add_rows, circumstances
-from mvae.runs import Run, Settings, device_named
+from mvae.runs import Run, device_named
+from mvae.settings import Settings
 from mvae.sweeps import sweep
 
 __all__ = ["LEVELS", "MODELS", "STUDIES", "Study", "cells", "parse_levels", "reproduce", "summaries"]

@@ -76,7 +76,7 @@ def show_levels(title: str, found: "Sequence[Summary]") -> None:
 
 def show_evaluation(run: "Run", evaluation: "Evaluation") -> None:
     """The table of likelihoods and the instruments."""
-    from mvae.runs import written_weights  # runs draw on reports
+    from mvae.settings import written_weights  # runs draw on reports
 
     table = Table(
         title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
