@@ -39,7 +39,7 @@ def eq5(has: Sequence[str], drawn: Mapping[str, frozenset[str]], distinct: bool 
 
     With ``distinct``, a subset that came up before is left out.
     """
-    listed = {"full": frozenset(has)} | {name: frozenset([name]) for name in has} | dict(drawn)
+    listed = {name: frozenset([name]) for name in has} | {"full": frozenset(has)} | dict(drawn)
     terms: dict[str, frozenset[str]] = {}
     for name, subset in listed.items():
         if subset and not (distinct and subset in terms.values()):
@@ -64,12 +64,15 @@ def mvae_plan(model: MVAE, batch: Table, terms: Terms, lam: Tensor | None = None
         row_terms = []
         for name, subset in eq5(has, drawn, model.distinct_terms).items():
             t = terms.names.index(name)
-            weights = model.weights if lam is None else lam[t].tolist()
+            counts = not model.cross_from or (len(subset) == 1 and name != "full")
+            weights = ([w if counts else 1.0 for w in model.weights]) if lam is None else lam[t].tolist()
             row_terms.append(Term(t, subset, subset, dict(zip(model.names, weights, strict=True))))
         for source in model.cross_from:
             if source in has and len(has) > 1:
                 t = terms.names.index(f"{source} to all")
-                row_terms.append(Term(t, frozenset([source]), frozenset(has), dict.fromkeys(model.names, 1.0)))
+                weights = [max(1.0, w / 5) for w in model.weights]
+                weights = dict(zip(model.names, weights, strict=True))
+                row_terms.append(Term(t, frozenset([source]), frozenset(has), weights))
         plan.append(row_terms)
     return plan
 

@@ -193,7 +193,7 @@ def test_one_modality_is_a_plain_vae() -> None:
     model = model_of(["signal"])
     x, noise = column("signal", 6), torch.randn(1, 6, 2).double()
     result = model.loss(Table({"signal": x}), beta=0.3, noise=noise)
-    assert result.terms.names == ("full",)
+    assert result.terms.names == ("signal",)
     signal = model.modalities["signal"]
     mean, log_var = signal.encoder(x.double()).chunk(2, -1)
     variance = 1 / (1 + torch.exp(-log_var))  # the prior expert has its say here too

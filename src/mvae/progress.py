@@ -60,8 +60,9 @@ def describe(values: dict[str, float]) -> str:
     parts += [
         f"{k.removeprefix('reconstruction/')} {v:.2f}" for k, v in values.items() if k.startswith("reconstruction/")
     ]
-    if "kl/full" in values:
-        parts.append(f"KL {values['kl/full']:.2f}")
+    divergences = [v for k, v in values.items() if k.startswith("kl/")]  # the full posterior's, or a lone modality's
+    if divergences:
+        parts.append(f"KL {divergences[0]:.2f}")
     return "  ".join(parts)
 
 

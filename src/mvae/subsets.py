@@ -74,18 +74,24 @@ class Terms:
         return self._placed[device]
 
 
-def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source: str) -> Terms:
-    """E_{q(z | x_source)}[Σ_i log p(x_i | z)] − KL: everything a row has, scored under one modality's posterior.
+def cross(
+    present: Bool[Tensor, "rows modalities"],
+    names: Sequence[str],
+    source: str,
+    likelihood_weight: Float[Tensor, "modalities"] | None = None,
+) -> Terms:
+    """E_{q(z | x_source)}[Σ_i λ_i log p(x_i | z)] − KL: everything a row has, scored under one modality's posterior.
 
-    Also a bound on log p(X), so every likelihood weighs 1 in it. Only rows with something besides the source have it:
-    for the others it is the single term.
+    With every λ = 1 (the default) a bound on log p(X). Only rows with something besides the source have it: for the
+    others it is the single term.
     """
     i = names.index(source)
     paired = present[:, i] & (present.sum(-1) > 1)
     given = torch.zeros_like(present)
     given[:, i] = paired
     of = present & paired[:, None]
-    return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), torch.ones(1, len(names)))
+    weight = torch.ones(len(names)) if likelihood_weight is None else likelihood_weight
+    return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), weight[None])
 
 
 def concatenate(*parts: Terms) -> Terms:
@@ -154,15 +160,15 @@ def mvae_terms(
         names: the modalities.
         k: random subsets a row.
         generator: source of the random subsets.
-        distinct: count a subset once where it comes up twice: a row with one modality has one term, not
-            two. ``False`` is Eq. 5 read literally.
+        distinct: count a subset once where it comes up twice: a row with one modality has that modality's term, and
+            no full one. ``False`` is Eq. 5 read literally.
 
     Raises:
         SettingsError: k < 0.
 
     >>> terms = mvae_terms(torch.tensor([[True, True], [False, True]]), ["image", "label"])
     >>> terms.names, terms.weight.tolist()
-    (('full', 'image', 'label'), [[1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    (('full', 'image', 'label'), [[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
     """
     if k < 0:
         raise SettingsError(f"the number of random subsets k must be ≥ 0, not {k}")
@@ -172,8 +178,8 @@ def mvae_terms(
     if not distinct:
         return terms
     weight = terms.weight.clone()
-    # Only a row's one modality can repeat "full"; random subsets (of 2 … n−1) can only repeat each other.
-    weight[1 : 1 + len(names)] *= (present.sum(-1) > 1).float()
+    # "full" can only repeat a row's one modality; random subsets (of 2 … n−1) can only repeat each other.
+    weight[0] *= (present.sum(-1) > 1).float()
     for j in range(2 + len(names), len(terms.names)):
         earlier = terms.given[1 + len(names) : j]
         repeats = (earlier == terms.given[j]).all(-1).any(0)

@@ -151,6 +151,16 @@ def part(weight: float = 1.0) -> Modality:
     return Modality(nn.Linear(1, 2), nn.Linear(1, 1), likelihoods.Gaussian(), weight)
 
 
+def test_a_weight_counts_in_full_alone_a_fifth_in_the_cross_term_and_not_in_the_joint_ones() -> None:
+    model = MVAE({"a": part(), "b": part(50.0), "c": part(2.0)}, 1, random_subsets=1, cross_from=["a"])
+    present = torch.tensor([[True, True, True], [False, True, False]])
+    terms = model.terms(present)
+    assert terms.names == ("full", "a", "b", "c", "random 1", "a to all")
+    assert terms.likelihood_weight is not None
+    assert terms.likelihood_weight.tolist() == [[1, 1, 1], *[[1, 50, 2]] * 3, [1, 1, 1], [1, 10, 1]]
+    assert terms.weight[:, 1].tolist() == [0, 0, 1, 0, 0, 0]  # a row of b alone is no joint one
+
+
 def test_random_subsets_and_distinct_terms_are_what_the_model_was_told() -> None:
     names, present = ["a", "b", "c", "d"], torch.ones(1, 4, dtype=torch.bool)
     assert MVAE({n: part() for n in names}, 1).terms(present).names == ("full", *names)

@@ -51,7 +51,7 @@ def naive(built: MVAE, table: Table, noise: Tensor, names: Sequence[str], beta: 
     weights = {n: 1 + beta * (m.weight - 1) if ramped else m.weight for n, m in built.modalities.items()}
     for row in range(len(table)):
         present = has(table, row, built.names)
-        subsets = {"full": present} | ({name: [name] for name in present} if len(present) > 1 else {})
+        subsets = {name: [name] for name in present} | ({"full": present} if len(present) > 1 else {})
         for term, given in subsets.items():
             q = posterior(built, table, row, given)
             z = q[0] + q[1].sqrt() * noise[names.index(term), row]

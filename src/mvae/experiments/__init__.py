@@ -33,7 +33,8 @@ __all__ = ["BASELINES", "EXPERIMENTS", "MODELS", "RECIPES", "Experiment", "build
 T = TypeVar("T")
 
 # `paper` is Eq. 5 and nothing else. `coupled` adds one term, the image's posterior explaining the label too, without
-# which image and label are often learned side by side (docs/coupling.md). Never mixed in one table.
+# which image and label are often learned side by side, and λ counts in full in single terms only (docs/coupling.md).
+# Never mixed in one table.
 RECIPES = ("paper", "coupled")
 
 
