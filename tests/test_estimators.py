@@ -268,7 +268,9 @@ def test_a_denominator_survives_a_posterior_that_is_far_too_narrow() -> None:
     assert error.abs().max() < 0.1
 
 
-def test_equal_rows_of_what_is_given_are_estimated_once() -> None:
+@pytest.mark.parametrize("chunk", [256, 7])
+def test_equal_rows_of_what_is_given_are_estimated_once(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimators, "ENCODED", chunk)
     torch.manual_seed(0)
     label = Modality(LabelEncoder(3, 4, 5), mlp(2, 3, [5]), likelihoods.Categorical())
     model = MVAE({"x": Modality(mlp(2, 4, [5]), mlp(2, 2, [5]), likelihoods.Gaussian()), "label": label}, 2)
