@@ -122,7 +122,10 @@ def _before(first: Tensor, x: Tensor, counts: list[int]) -> Tensor:
 
 
 class LSTMEncoder(nn.Module):
-    """``N length`` tokens → ``N outputs``, from the state at the stop token; what stands behind it has no influence.
+    """``N length`` tokens → ``N outputs``, from the mean state up to the stop token; what stands behind has no influence.
+
+    From the last state alone, the posterior collapses before the LSTM has learned to carry a sentence that far; the
+    mean of all states hears each word from the first step on (Long et al. 2019).
 
     >>> encoder = LSTMEncoder(vocabulary=10, outputs=6)
     >>> encoder(torch.tensor([[3, 4, 0, 0], [5, 0, 0, 0]])).shape
@@ -142,12 +145,16 @@ class LSTMEncoder(nn.Module):
         packed = pack(lengths_to_stop(tokens, self.stop))
         x = self.embedding(packed.of(tokens))
         zeros = x.new_zeros(len(tokens), self.lstm.hidden)
-        _, last = self.lstm(x, packed.counts, (zeros, zeros))
-        return self.heads(torch.empty_like(last).index_copy(0, packed.order, last))
+        states, _ = self.lstm(x, packed.counts, (zeros, zeros))
+        number = torch.bincount(packed.row, minlength=len(tokens))[:, None]
+        return self.heads(zeros.index_add(0, packed.row, states) / number)
 
 
 class LSTMDecoder(nn.Module):
-    """p(token | tokens before it, z). z sets the first state, and is heard at every step.
+    """p(token | tokens before it, z). z sets the first state, is heard at every step, and speaks for words by itself.
+
+    That last connection, around the LSTM, is a generative skip model's (Dieng et al. 2019): z tells which words to
+    expect before the LSTM knows in which order, which keeps it in use.
 
     Args:
         vocabulary: the number of tokens; each may follow. ``vocabulary`` itself stands for the start of a sentence.
@@ -173,22 +180,23 @@ class LSTMDecoder(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.first = nn.Linear(latents, 2 * hidden)
         self.from_z = nn.Linear(latents, 4 * hidden, bias=False)
+        self.skip = nn.Linear(latents, hidden, bias=False)
         self.lstm = LSTM(embedding, hidden)
         divisions = [place for place in FREQUENT if place < vocabulary] or [vocabulary - 1]
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(hidden, vocabulary, divisions, div_value=2.0, head_bias=True)
 
     def begin(self, z: Float[Tensor, "N latent"]) -> tuple[Tensor, ...]:
-        """The state before the first step: h, c, and what z says about the gates; ``N …`` each."""
+        """The state before the first step: h, c, what z says about the gates, and about the words; ``N …`` each."""
         h, c = self.first(z).chunk(2, 1)
-        return h.tanh(), c, self.from_z(z)
+        return h.tanh(), c, self.from_z(z), self.skip(z)
 
     def advance(
         self, before: Int[Tensor, "N"], state: tuple[Tensor, ...]
     ) -> tuple[Float[Tensor, "N vocabulary"], tuple[Tensor, ...]]:
         """log p of every token that may come next, and the state behind it."""
-        h, c, bias = state
+        h, c, bias, words = state
         h, c = self.lstm.advance(self.lstm.inward(self.embedding(before)) + bias, (h, c))
-        return self.softmax.log_prob(h), (h, c, bias)
+        return self.softmax.log_prob(h + words), (h, c, bias, words)
 
     def forward(
         self, target: Int[Tensor, "elements"], before: Int[Tensor, "elements"], packed: Packed, z: Tensor
@@ -197,7 +205,9 @@ class LSTMDecoder(nn.Module):
         if self.training and self.word_dropout:
             dropped = torch.rand(before.shape, device=before.device) < self.word_dropout
             before = torch.where(dropped & (before != self.vocabulary), self.unknown, before)
-        h, c, bias = self.begin(z[packed.order])
-        features, _ = self.lstm(self.embedding(before), packed.counts, (h, c), bias)
+        h, c, bias, words = self.begin(z)
+        order = packed.order
+        features, _ = self.lstm(self.embedding(before), packed.counts, (h[order], c[order]), bias[order])
+        features = features + words[packed.row]
         parts = zip(features.split(SOFTMAX), target.split(SOFTMAX), strict=True)
         return torch.cat([self.softmax(some, targets).output for some, targets in parts])
