@@ -85,7 +85,7 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 
 def test_a_run_says_what_it_was_and_under_what_circumstances(trained: Run) -> None:
     said = read_json(trained.directory / SETTINGS)
-    assert said["format"] == 1
+    assert said["format"] == 2
     assert Settings(**{name: said[name] for name in vars(trained.settings)}) == trained.settings
     assert {"command", "mvae", "torch", "python", "device"} <= said.keys()
     written = {
@@ -105,7 +105,7 @@ def test_an_opened_run_has_the_weights_that_training_ended_with(trained: Run) ->
 
 def test_runs_of_the_first_version_open_too(copy: Path) -> None:
     """Their run.json knows neither models nor weights."""
-    said = read_json(copy / SETTINGS)
+    said = read_json(copy / SETTINGS) | {"format": 1, "recipe": "paper"}
     del said["model"], said["weights"], said["pairs"]
     (copy / SETTINGS).write_text(json.dumps(said))
     assert runs.open_run(copy, device="cpu").settings.model == "mvae"
@@ -144,7 +144,8 @@ def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(trai
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "has format 99; this version reads format 1"),
+        ({"format": 99}, "has format 99; this version reads up to 2"),
+        ({"format": 1}, "is of the recipe 'coupled' as it was before"),
         ({"format": None}, "lacks 'format': it is damaged, or of another version"),
         ({"epochs": None}, "lacks 'epochs'"),
         ({"epochs": "two"}, "epochs is 'two': the file is damaged"),

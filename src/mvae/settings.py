@@ -14,7 +14,7 @@ from mvae.training import check_settings
 
 __all__ = ["FORMAT", "LATER", "Settings", "parse_weights", "read_settings", "written_weights"]
 
-FORMAT = 1
+FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False}
@@ -127,8 +127,10 @@ def read_settings(run_dir: Path) -> Settings:
         raise RunError(f"{run_dir} is not a run directory: it has no {SETTINGS}. Train one: mvae train digits")
     stored = read_json(run_dir / SETTINGS)
     try:
-        if stored["format"] != FORMAT:
-            raise RunError(f"{run_dir / SETTINGS} has format {stored['format']}; this version reads format {FORMAT}")
+        if stored["format"] not in range(1, FORMAT + 1):
+            raise RunError(f"{run_dir / SETTINGS} has format {stored['format']}; this version reads up to {FORMAT}")
+        if stored["format"] < 2 and stored["recipe"] == "coupled":
+            raise RunError(f"{run_dir} is of the recipe 'coupled' as it was before (docs/coupling.md): train it again")
         values = {entry.name: stored[entry.name] for entry in fields(Settings) if entry.name not in LATER}
     except KeyError as error:
         raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
