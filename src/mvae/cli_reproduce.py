@@ -13,7 +13,7 @@ __all__ = ["reproduce"]
 
 @click.command()
 @click.argument("item", required=False)
-@click.option("--list", "list_items", is_flag=True, help="Every item, and what each budget spends.")
+@click.option("--list", "list_items", is_flag=True, help="Every item, what each budget spends, and what it took.")
 @click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
 @click.option("--models", help="Separated by commas.  [default: the paper's]")
 @click.option("--recipes", help="Of the MVAE, separated by commas.  [default: paper,coupled; figure9, figure10: paper]")
@@ -73,6 +73,7 @@ def reproduce(
     )
     from mvae.paper.harness import BUDGETS, Places
     from mvae.progress import Silent
+    from mvae.report.results import read_rows, training_times
     from mvae.report.show import show_comparison, show_levels
     from mvae.report.translation import show_examples
     from mvae.report.translation import show_levels as show_shares
@@ -81,6 +82,8 @@ def reproduce(
     if list_items or item is None:
         for name, summary in ITEMS.items():
             click.echo(f"{name:9} {summary}")
+            for spent, (number, minutes) in training_times(read_rows(results / f"{name}.json")).items():
+                click.echo(f"{'':9} {spent}: {minutes:.0f} minutes of training took {number} runs in {results}/")
         for name, spend in BUDGETS.items():
             click.echo(f"--budget {name:7} {spend.summary}")
         return

@@ -122,7 +122,7 @@ def _before(first: Tensor, x: Tensor, counts: list[int]) -> Tensor:
 
 
 class LSTMEncoder(nn.Module):
-    """``N length`` tokens → ``N outputs``, from the mean state up to the stop token; what stands behind has no influence.
+    """``N length`` tokens → ``N outputs``, from the mean state up to the stop token; nothing behind it has influence.
 
     From the last state alone, the posterior collapses before the LSTM has learned to carry a sentence that far; the
     mean of all states hears each word from the first step on (Long et al. 2019).

@@ -78,6 +78,8 @@ def common(run: Run, budget: str, command: str, n: int, how: Mapping[str, Any]) 
     """What every row about a run says: its settings (and how it was measured), command, commit, device and date."""
     gain = improvement(run.directory)
     best = {"best_epoch": run.progress.get("best_epoch"), "unconverged": gain is None or gain > UNCONVERGED}
+    if "seconds" in run.progress:
+        best["train_minutes"] = round(run.progress["seconds"] / 60, 2)
     stored = read_json(run.directory / SETTINGS)
     now = circumstances(run.model.device)
     return {

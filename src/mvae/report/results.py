@@ -15,7 +15,7 @@ from mvae import __version__
 from mvae.checkpoint import write_whole
 from mvae.errors import RunError
 
-__all__ = ["Row", "add_rows", "circumstances", "read_rows"]
+__all__ = ["Row", "add_rows", "circumstances", "read_rows", "training_times"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,22 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or any(not isinstance(row, dict) or needed - row.keys() for row in rows):
         raise RunError(f"{path} is not a list of result rows (keys: {', '.join(sorted(needed))})")
     return rows
+
+
+def training_times(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, float]]:
+    """By budget, how many runs the rows are of and how many minutes their training took; of rows that say so.
+
+    >>> row = {"dataset": "digits", "model": "mvae", "recipe": "paper", "seed": 0, "budget": "smoke"}
+    >>> two_metrics_of_a_run = [{**row, "settings": {"train_minutes": 0.5}}] * 2
+    >>> training_times([*two_metrics_of_a_run, {**row, "seed": 1, "settings": {"train_minutes": 0.25}}])
+    {'smoke': (2, 0.75)}
+    """
+    runs: dict[str, dict[tuple[Any, ...], float]] = {}
+    for row in rows:
+        if (minutes := row["settings"].get("train_minutes")) is not None:
+            run = (*(row[key] for key in ("dataset", "model", "recipe", "seed")), minutes)
+            runs.setdefault(row["budget"], {})[run] = minutes
+    return {budget: (len(found), sum(found.values())) for budget, found in runs.items()}
 
 
 def add_rows(path: Path, rows: Iterable[Row]) -> None:
