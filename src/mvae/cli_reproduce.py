@@ -13,7 +13,7 @@ __all__ = ["reproduce"]
 
 @click.command()
 @click.argument("item", required=False)
-@click.option("--list", "list_items", is_flag=True, help="Every item, what each budget spends, and what it took.")
+@click.option("--list", "list_items", is_flag=True, help="Every item, what it needs and has taken, and the budgets.")
 @click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
 @click.option("--models", help="Separated by commas.  [default: the paper's]")
 @click.option("--recipes", help="Of the MVAE, separated by commas.  [default: paper,coupled; figure9, figure10: paper]")
@@ -61,6 +61,7 @@ def reproduce(
         FEW_PAIRS,
         ITEMS,
         LEVELS,
+        NEEDS,
         coupling,
         figure3,
         figure9,
@@ -82,8 +83,10 @@ def reproduce(
     if list_items or item is None:
         for name, summary in ITEMS.items():
             click.echo(f"{name:9} {summary}")
+            if name in NEEDS:
+                click.echo(f"{'':9} needs {NEEDS[name]}")
             for spent, (number, minutes) in training_times(read_rows(results / f"{name}.json")).items():
-                click.echo(f"{'':9} {spent}: {minutes:.0f} minutes of training took {number} runs in {results}/")
+                click.echo(f"{'':9} {spent}: {minutes:.0f} minutes of training, runs: {number}, in {results}/")
         for name, spend in BUDGETS.items():
             click.echo(f"--budget {name:7} {spend.summary}")
         return

@@ -1,6 +1,6 @@
 """Every table and figure of the paper as data: published values, settings, what to run, how to compare."""
 
-__all__ = ["AT_ONCE", "FEW_PAIRS", "ITEMS", "LEVELS"]
+__all__ = ["AT_ONCE", "FEW_PAIRS", "ITEMS", "LEVELS", "NEEDS"]
 
 ITEMS = {
     "table1": "inference-network parameters of every model (counted, nothing is trained)",
@@ -26,6 +26,19 @@ ITEMS = {
     "figure9": "MVAE19 when each value of its training rows is kept with probability p only, in RESULTS/figure9.png",
     "figure10": "MVAE19 with k = 0 … 50 random subsets, an ε a term or one for all, in RESULTS/figure10.png",
     "lambda": "when do the modalities meet: λ2 × annealing, the extremes of Sec. 2.2, remedies, few pairs",
+}
+
+_MNIST = "MNIST (downloaded where --data-dir has none)"
+_SENTENCES = "two aligned text files in --data-dir, and mvae[translation]"
+_PHOTOS = "CelebA in --data-dir, and mvae[vision] (smoke: drawn faces)"
+NEEDS = {  # what is not there after installing; at the defaults of the commands
+    **dict.fromkeys(("table2", "table3", "table6", "table7", "lambda", "figure2"), _MNIST),
+    **dict.fromkeys(("table4", "table5", "table11", "table12", "table13"), _SENTENCES),
+    **dict.fromkeys(("figure4", "figure11", "figure12", "figure13", "figure14"), _PHOTOS),
+    **dict.fromkeys(("table8", "table10"), f"{_MNIST} (smoke of table8: the embedded digits)"),
+    "table9": "FashionMNIST (downloaded where --data-dir has none)",
+    "figure3": "MNIST and FashionMNIST (downloaded where --data-dir has none)",
+    **dict.fromkeys(("figure9", "figure10"), "CelebA in --data-dir, and mvae[plots] (smoke: drawn faces)"),
 }
 
 FEW_PAIRS = ("table8", "table9", "table10", "figure3")  # of `mvae.paper.weak`
