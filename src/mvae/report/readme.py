@@ -48,7 +48,7 @@ def coupling_map(rows: Sequence[Mapping[str, Any]]) -> str:
         "| log p(x1) | joint − marginal | label from image | C |",
         "|---|---|---:|---|---|---:|---:|---:|---:|---:|",
     ]
-    for key, seeds in cells.items():
+    for key, seeds in sorted(cells.items(), key=lambda cell: cell[0][-1] != "all"):  # few pairs last
         totals: dict[str, float] = {}
         for numbers in seeds.values():
             for metric, value in numbers.items():
