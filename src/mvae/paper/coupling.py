@@ -103,7 +103,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     except ImportError:
         raise MissingDependencyError("pictures of tables need matplotlib: pip install 'mvae[plots]'") from None
     cells: dict[tuple[str, int], dict[str, float]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row["settings"]["pairs"] is not None):  # few pairs last
         cells.setdefault((_label(row), row["seed"]), {})[row["metric"]] = row["value"]
     labels = list(dict.fromkeys(label for label, _ in cells))
     panels = {
