@@ -1,8 +1,8 @@
 """How much the label counts in each term of the recipe `coupled`, on MNIST's validation rows (docs/coupling.md).
 
-    python benchmarks/coupled_recipe.py --joint 1 --cross 10 [--epochs 20] [--seed 0]
+    python benchmarks/coupled_recipe.py [--own 50] [--joint 1] [--cross 10] [--epochs 20] [--seed 0] [--pairs 0.01]
 
-λ2 is 50 in the label's own term. ``--joint 50 --cross 1`` is the recipe as it was before. No test row is looked at.
+``--joint 50 --cross 1`` is the recipe as it was first. No test row is looked at.
 """
 
 import argparse
@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvae.data.weak import repeat_pairs, weak_supervision
 from mvae.estimators import log_likelihoods
 from mvae.experiments import experiment
 from mvae.judge import judge_for
 from mvae.metrics import validate
 from mvae.models.mvae import MVAE
+from mvae.paper.harness import name_of
 from mvae.settings import Settings
 from mvae.subsets import Terms
 from mvae.training import fit, flushed_denormals, keep_freed_memory
@@ -27,37 +29,53 @@ DRAWS = 500  # images of each digit that the judge sees
 class Weighed(MVAE):
     """`coupled` with other λ2."""
 
-    joint = cross = 1.0
+    own: float | None = None
+    joint: float | None = None
+    cross: float | None = None
 
     def terms(self, present: Tensor, generator: torch.Generator | None = None) -> Terms:
         """The recipe's terms."""
         terms = super().terms(present, generator)
         assert terms.likelihood_weight is not None
         weight = terms.likelihood_weight.clone()
-        for name, value in (("full", self.joint), ("image to all", self.cross)):
-            weight[terms.names.index(name), 1] = value
+        for name, value in (("label", self.own), ("full", self.joint), ("image to all", self.cross)):
+            if value is not None and name in terms.names:  # a batch may be without a pair
+                weight[terms.names.index(name), 1] = value
         return replace(terms, likelihood_weight=weight)
 
 
 def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--joint", type=float, default=1.0, help="λ2 in the joint term")
-    parser.add_argument("--cross", type=float, default=10.0, help="λ2 in the cross term")
+    parser.add_argument("--own", type=float, help="λ2 in the label's own term [default: the recipe's]")
+    parser.add_argument("--joint", type=float, help="λ2 in the joint term [default: the recipe's]")
+    parser.add_argument("--cross", type=float, help="λ2 in the cross term [default: the recipe's]")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pairs", type=float, help="the share of rows that are pairs [default: all]")
+    parser.add_argument("--repeat", type=int, help="how often each pair comes in an epoch [default: the recipe's]")
     parser.add_argument("--judge", type=Path, default=Path("runs/judge-mnist-label.safetensors"))
     arguments = parser.parse_args()
-    settings = Settings.of("mnist", "coupled", arguments.seed, epochs=arguments.epochs)
+    settings = Settings.of(
+        "mnist",
+        "coupled",
+        arguments.seed,
+        epochs=arguments.epochs,
+        pairs=arguments.pairs,
+        repeat_pairs=arguments.repeat,
+    )
     keep_freed_memory()
     with flushed_denormals():
         splits, model = experiment("mnist").load(None), settings.build()
         model.__class__ = Weighed
         assert isinstance(model, Weighed)
-        model.joint, model.cross = arguments.joint, arguments.cross
+        model.own, model.joint, model.cross = arguments.own, arguments.joint, arguments.cross
+        train = splits.train
+        if settings.pairs is not None:
+            train = repeat_pairs(weak_supervision(train, settings.pairs, settings.seed), settings.repeat_pairs)
         fit(
             model,
-            splits.train,
+            train,
             epochs=settings.epochs,
             anneal_epochs=settings.anneal_epochs,
             decay_epochs=settings.decay_epochs,
@@ -66,7 +84,6 @@ def main() -> None:
             seed=settings.seed,
         )
         model.eval()
-        validation = splits.validation.first(2000)
         likelihood = model.modalities["label"].likelihood
         judge, _ = judge_for(splits, "image", "label", likelihood, arguments.judge)
         label = torch.arange(10).repeat_interleave(DRAWS)
@@ -75,10 +92,11 @@ def main() -> None:
         with torch.no_grad():
             agreement = float((judge(image).argmax(-1) == label).float().mean())
         queries = {"marginal": (["image"], []), "joint": (["image", "label"], [])}
-        found = log_likelihoods(model, validation.first(400), queries, proposal=("image",), samples=200)
-        seen = validate(model, validation)
+        found = log_likelihoods(model, splits.validation.first(400), queries, proposal=("image",), samples=200)
+        seen = validate(model, splits.validation)
     print(
-        f"λ2 joint {arguments.joint:g}, cross {arguments.cross:g}: log p(x1) {found['marginal'].mean:.2f}  "
+        f"{name_of(settings)}; λ2 own {model.own}, joint {model.joint}, cross {model.cross}: "
+        f"log p(x1) {found['marginal'].mean:.2f}  "
         f"joint - marginal {found['joint'].mean - found['marginal'].mean:.2f}  "
         f"label from image {seen['accuracy image->label']:.1%}  judge agrees {agreement:.1%}  "
         f"KL(all) - KL(image) {seen['kl complete/full'] - seen['kl complete/image']:.2f}"

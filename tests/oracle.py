@@ -53,9 +53,14 @@ def mvae_plan(model: MVAE, batch: Table, terms: Terms, lam: Tensor | None = None
     Of ``terms`` only the drawn subsets and the places of the noise are used. ``lam`` replaces the modalities' own λ
     in each term, ``terms modalities``.
     """
+    rows = [
+        [n for n in model.names if n in batch.names and batch.present[r, batch.names.index(n)]]
+        for r in range(len(batch))
+    ]
+    pairs = {source: sum(source in has and len(has) > 1 for has in rows) / len(rows) for source in model.cross_from}
     plan = []
-    for row in range(len(batch)):
-        has = [name for name in model.names if name in batch.names and batch.present[row, batch.names.index(name)]]
+    for has in rows:
+        row = len(plan)
         drawn = {}
         for t, name in enumerate(terms.names):
             if name.startswith("random "):
@@ -70,7 +75,7 @@ def mvae_plan(model: MVAE, batch: Table, terms: Terms, lam: Tensor | None = None
         for source in model.cross_from:
             if source in has and len(has) > 1:
                 t = terms.names.index(f"{source} to all")
-                weights = [max(1.0, w / 5) for w in model.weights]
+                weights = [max(1.0, w / 5 / max(0.2, pairs[source])) for w in model.weights]
                 weights = dict(zip(model.names, weights, strict=True))
                 row_terms.append(Term(t, frozenset([source]), frozenset(has), weights))
         plan.append(row_terms)

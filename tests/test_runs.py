@@ -47,6 +47,14 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
     assert (Settings.of("mnist").pairs, Settings.of("mnist", pairs=0.0).pairs) == (None, 0.0)
 
 
+def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_more_than_twenty_times() -> None:
+    levels = {None: 1, 0.0: 1, 0.001: 20, 0.01: 20, 0.05: 4, 0.1: 2, 0.5: 1, 1.0: 1}
+    assert {level: Settings.of("mnist", pairs=level).repeat_pairs for level in levels} == levels
+    assert Settings.of("mnist", "paper", pairs=0.01).repeat_pairs == 1
+    assert Settings.of("mnist", model="jmvae", pairs=0.01).repeat_pairs == 1
+    assert Settings.of("mnist", pairs=0.01, repeat_pairs=1).repeat_pairs == 1
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -41,7 +41,11 @@ cli.add_command(reproduce)
 @click.option("--anneal-epochs", type=int, help="β rises to 1 over these.  [default: the paper's share of the epochs]")
 @click.option("--rows", type=int, help="The first so many training rows.  [default: all]")
 @click.option("--pairs", type=float, help="The share of rows that stay complete (Sec. 5.1).  [default: nothing hidden]")
-@click.option("--repeat-pairs", type=int, help="How often an epoch has each of few pairs.  [default: 1]")
+@click.option(
+    "--repeat-pairs",
+    type=int,
+    help="How often an epoch has each of few pairs.  [default: up to 20 for coupled, 1 for paper]",
+)
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
 @click.option(

@@ -18,6 +18,7 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False}
+REPEATED = 20  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
 
@@ -62,7 +63,7 @@ class Settings:
         """The experiment's own settings, except those given (and not None).
 
         Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
-        last two fifths of it.
+        last two fifths of it, and few pairs are repeated until they are a fifth of the rows, up to 20 times.
 
         Raises:
             SettingsError: an unknown dataset, or a setting outside its range.
@@ -80,6 +81,8 @@ class Settings:
         recipe = recipe if model == "mvae" else "paper"
         if recipe == "coupled":
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
+            if changed.get("pairs"):
+                values["repeat_pairs"] = min(REPEATED, max(1, round(0.2 / changed["pairs"])))
         values |= changed
         own = {name: values.pop(name, LATER[name]) for name in ("rows", "pairs", "repeat_pairs", "kept")}
         own |= {name: values.pop(name, LATER[name]) for name in ("random_subsets", "shared_noise")}

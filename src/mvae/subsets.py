@@ -74,24 +74,17 @@ class Terms:
         return self._placed[device]
 
 
-def cross(
-    present: Bool[Tensor, "rows modalities"],
-    names: Sequence[str],
-    source: str,
-    likelihood_weight: Float[Tensor, "modalities"] | None = None,
-) -> Terms:
-    """E_{q(z | x_source)}[Σ_i λ_i log p(x_i | z)] − KL: everything a row has, scored under one modality's posterior.
+def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source: str) -> Terms:
+    """E_{q(z | x_source)}[Σ_i log p(x_i | z)] − KL: a bound on log p(X) by the posterior of one modality, every λ = 1.
 
-    With every λ = 1 (the default) a bound on log p(X). Only rows with something besides the source have it: for the
-    others it is the single term.
+    Only rows with something besides the source have it: for the others it is the single term.
     """
     i = names.index(source)
     paired = present[:, i] & (present.sum(-1) > 1)
     given = torch.zeros_like(present)
     given[:, i] = paired
     of = present & paired[:, None]
-    weight = torch.ones(len(names)) if likelihood_weight is None else likelihood_weight
-    return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), weight[None])
+    return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), torch.ones(1, len(names)))
 
 
 def concatenate(*parts: Terms) -> Terms:

@@ -151,14 +151,19 @@ def part(weight: float = 1.0) -> Modality:
     return Modality(nn.Linear(1, 2), nn.Linear(1, 1), likelihoods.Gaussian(), weight)
 
 
-def test_a_weight_counts_in_full_alone_a_fifth_in_the_cross_term_and_not_in_the_joint_ones() -> None:
+def test_a_weight_counts_in_full_alone_a_fifth_in_every_rows_cross_term_and_not_in_the_joint_ones() -> None:
     model = MVAE({"a": part(), "b": part(50.0), "c": part(2.0)}, 1, random_subsets=1, cross_from=["a"])
-    present = torch.tensor([[True, True, True], [False, True, False]])
-    terms = model.terms(present)
+    complete, of_b = [True, True, True], [False, True, False]
+    terms = model.terms(torch.tensor([complete]))
     assert terms.names == ("full", "a", "b", "c", "random 1", "a to all")
     assert terms.likelihood_weight is not None
     assert terms.likelihood_weight.tolist() == [[1, 1, 1], *[[1, 50, 2]] * 3, [1, 1, 1], [1, 10, 1]]
-    assert terms.weight[:, 1].tolist() == [0, 0, 1, 0, 0, 0]  # a row of b alone is no joint one
+    for complete_rows, weight in ((1, 50), (2, 25), (4, 12.5)):  # of five: the fewer, the more each counts
+        terms = model.terms(torch.tensor([complete] * complete_rows + [of_b] * (5 - complete_rows)))
+        assert terms.likelihood_weight is not None
+        torch.testing.assert_close(terms.likelihood_weight[-1], torch.tensor([1.0, weight, max(1, weight / 25)]))
+        assert terms.weight[:, 4].tolist() == [0, 0, 1, 0, 0, 0]  # a row of b alone is no joint one
+    assert model.terms(torch.tensor([of_b] * 3)).weight[-1].tolist() == [0, 0, 0]
 
 
 def test_random_subsets_and_distinct_terms_are_what_the_model_was_told() -> None:

@@ -16,7 +16,7 @@ from mvae.subsets import Terms, concatenate, cross, mvae_terms
 
 __all__ = ["CROSS_SHARE", "MVAE"]
 
-CROSS_SHARE = 0.2  # of λ, in a cross term; chosen on validation rows of MNIST (docs/coupling.md)
+CROSS_SHARE = 0.2  # of λ, in a cross term that every row has; chosen on validation rows of MNIST (docs/coupling.md)
 
 
 class MVAE(MultimodalVAE):
@@ -28,9 +28,10 @@ class MVAE(MultimodalVAE):
         random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19).
         distinct_terms: count equal subsets of a row once (see `mvae.subsets.mvae_terms`).
         cross_from: modalities whose posterior is also asked to explain everything else in the row (the recipe
-            `coupled`), one cross term E_{q(z | x_i)}[Σ_j max(1, λ_j / 5) log p(x_j | z)] − KL each. A joint posterior's
-            terms then have every λ = 1, as bounds on log p(X); λ counts in full where a modality is alone. Eq. 5 by
-            itself leaves the modalities free never to meet. Name the rich ones, such as the image.
+            `coupled`), one cross term E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c = 1/5 over the
+            share of the batch's rows that have the term, at most 1: the rarer such rows, the more each counts. A
+            joint posterior's terms then have every λ = 1, as bounds on log p(X); λ counts in full where a modality is
+            alone. Eq. 5 by itself leaves the modalities free never to meet. Name the rich ones, such as the image.
         shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
     Raises:
@@ -74,7 +75,11 @@ class MVAE(MultimodalVAE):
             return terms
         own = torch.tensor(self.weights, dtype=self.dtype)
         of_terms = torch.stack([own if name in self.names else torch.ones_like(own) for name in terms.names])
-        crossed = [cross(present, self.names, name, (CROSS_SHARE * own).clamp(min=1)) for name in self.cross_from]
+        crossed = []
+        for name in self.cross_from:
+            term = cross(present, self.names, name)
+            share = CROSS_SHARE / max(CROSS_SHARE, float(term.weight.mean()))
+            crossed.append(replace(term, likelihood_weight=(share * own).clamp(min=1)[None]))
         return concatenate(replace(terms, likelihood_weight=of_terms), *crossed)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
