@@ -10,10 +10,10 @@ from mvae.report.results import read_rows
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/coupling.md"])
+@pytest.mark.parametrize("file", ["README.md", "docs/coupling.md", "docs/tables.md"])
 def test_the_tables_in_the_documents_are_generated_from_results(file: str, tmp_path: Path) -> None:
-    items = ("table2", "figure2", "lambda")
-    for name in ("README.md", "docs/coupling.md", *(f"results/{item}.json" for item in items)):
+    items = ("table2", "table3", "table6", "table7", "figure2", "lambda")
+    for name in ("README.md", "docs/coupling.md", "docs/tables.md", *(f"results/{item}.json" for item in items)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     main(tmp_path)
