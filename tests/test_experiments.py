@@ -106,7 +106,8 @@ PAIRS = [
 @pytest.mark.parametrize(("name", "model"), PAIRS)
 def test_every_model_of_every_experiment_takes_its_data(name: str, model: str) -> None:
     if not defines(experiment(name), model):
-        with pytest.raises(SettingsError, match=f"there is no {model} for {name}: the paper defines no networks"):
+        family = model.partition("_alpha")[0]
+        with pytest.raises(SettingsError, match=f"there is no {family} for {name}: the paper defines no networks"):
             build(experiment(name), model=model)
         return
     built = build(experiment(name), model=model)
@@ -173,8 +174,25 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
         build(experiment("digits"), model="gan")
 
 
-def test_the_jmvae_has_the_papers_alpha() -> None:
+@pytest.mark.parametrize(("name", "alpha"), [("jmvae", 0.01), ("jmvae_alpha_0.1", 0.1), ("jmvae_alpha_1", 1.0)])
+def test_the_jmvae_has_the_papers_alpha_and_those_of_the_sweep(name: str, alpha: float) -> None:
     """App. H: "JMVAE used identical architectures as the MVAE with a hyperparameter α = 0.01"."""
-    built = build(experiment("mnist"), model="jmvae")
+    built = build(experiment("mnist"), model=name)
     assert isinstance(built, JMVAE)
-    assert built.alpha == 0.01
+    assert built.alpha == alpha
+
+
+def test_the_extremes_have_their_terms_only() -> None:
+    """Sec. 2.2: Eq. 2 alone, or single ELBOs alone; the MVAE-Q of one term has the MVAE-Q's posteriors."""
+    table = few_rows("digits")
+    for name, names in (
+        ("mvae_joint_only", ["full"]),
+        ("mvae_q_joint_only", ["full"]),
+        ("mvae_singles_only", ["image", "label"]),
+    ):
+        model = build(experiment("digits"), model=name)
+        assert [*model.terms(table.present).names] == names
+        whole = build(experiment("digits"), model="mvae_q" if "_q_" in name else "mvae", recipe="paper")
+        whole.load_state_dict(model.state_dict())
+        q, expected = model.posterior(table), whole.posterior(table)
+        torch.testing.assert_close(q.precision, expected.precision, rtol=0, atol=0)

@@ -17,7 +17,7 @@ from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.bivcca import BiVCCA
 from mvae.models.deterministic import Autoencoder, SupervisedNetwork
-from mvae.models.extremes import JointOnly, SinglesOnly
+from mvae.models.extremes import JointOnly, QuotientJointOnly, SinglesOnly
 from mvae.models.jmvae import JMVAE
 from mvae.models.mmvae import MMVAE
 from mvae.models.mopoe import MoPoE
@@ -54,14 +54,15 @@ _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
     "vae": lambda e: VAE(_first(e), e.latent_dim),
     "cvae": lambda e: _defined(e, "cvae", e.conditional)(e.latent_dim),
     "bivcca": lambda e: BiVCCA(e.modalities(e.latent_dim), e.latent_dim),
-    "jmvae": lambda e: JMVAE(
-        e.modalities(e.latent_dim), e.latent_dim, _defined(e, "jmvae", e.joint_encoder)(e.latent_dim), ALPHA
-    ),
+    "jmvae": lambda e: _jmvae(e, ALPHA),
+    "jmvae_alpha_0.1": lambda e: _jmvae(e, 0.1),
+    "jmvae_alpha_1": lambda e: _jmvae(e, 1.0),
     "mvae_q": lambda e: MVAEQ(e.modalities(e.latent_dim), e.latent_dim),
     "telbo": lambda e: TELBO(e.modalities(e.latent_dim), e.latent_dim),
     "mmvae": lambda e: MMVAE(e.modalities(e.latent_dim), e.latent_dim),
     "mopoe": lambda e: MoPoE(e.modalities(e.latent_dim), e.latent_dim),
     "mvae_joint_only": lambda e: JointOnly(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_q_joint_only": lambda e: QuotientJointOnly(e.modalities(e.latent_dim), e.latent_dim),
     "mvae_singles_only": lambda e: SinglesOnly(e.modalities(e.latent_dim), e.latent_dim),
     "mvae_ramped": lambda e: RampedMVAE(e.modalities(e.latent_dim), e.latent_dim),
     "mvae_bounded": lambda e: BoundedMVAE(e.modalities(e.latent_dim), e.latent_dim),
@@ -83,13 +84,18 @@ def defines(what: Experiment, model: str) -> bool:
     >>> defines(experiment("mnist"), "cvae"), defines(experiment("multimnist"), "cvae")
     (True, False)
     """
-    return {"cvae": what.conditional, "jmvae": what.joint_encoder}.get(model, what) is not None
+    return {"cvae": what.conditional, "jmvae": what.joint_encoder}.get(model.partition("_alpha")[0], what) is not None
 
 
 def _defined(what: Experiment, model: str, make: "Callable[[int], T] | None") -> "Callable[[int], T]":
     if make is None:
         raise SettingsError(f"there is no {model} for {what.name}: the paper defines no networks for it")
     return make
+
+
+def _jmvae(what: Experiment, alpha: float) -> JMVAE:
+    joint_encoder = _defined(what, "jmvae", what.joint_encoder)(what.latent_dim)
+    return JMVAE(what.modalities(what.latent_dim), what.latent_dim, joint_encoder, alpha)
 
 
 def _first(what: Experiment) -> dict[str, Modality]:

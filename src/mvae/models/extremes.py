@@ -5,9 +5,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mvae.models.mvae import MVAE
+from mvae.models.mvae_q import MVAEQ
 from mvae.subsets import Terms, full, singles
 
-__all__ = ["JointOnly", "SinglesOnly"]
+__all__ = ["JointOnly", "QuotientJointOnly", "SinglesOnly"]
 
 
 class JointOnly(MVAE):
@@ -20,6 +21,10 @@ class JointOnly(MVAE):
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """Its own objective has no randomness."""
         return self.terms(present)
+
+
+class QuotientJointOnly(JointOnly, MVAEQ):
+    """The joint term alone, of the MVAE-Q: does the print's gap between MVAE-Q and MVAE come from the objective?"""
 
 
 class SinglesOnly(MVAE):
