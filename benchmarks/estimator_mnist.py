@@ -52,7 +52,7 @@ def main() -> None:
     torch.manual_seed(0)
     scoring.COMPILED_PAIRS = 0  # compiled, as for all test rows
     rows, samples = arguments.rows, arguments.samples
-    table = timing.mnist_or_noise().test.take(slice(0, rows))
+    table = timing.rows_or_noise("mnist", rows)
     model = build(experiment("mnist"), "paper").eval()
 
     def ours(*of: str) -> LogLikelihood:
@@ -61,7 +61,7 @@ def main() -> None:
     contenders: dict[str, timing.Contender] = {}
     multivae = peer.load()
     if multivae is not None:
-        other = peer.Peer(multivae, table)
+        other = peer.Peer(multivae, model, table)
         contenders["multivae, log p(x1,x2)"] = other.joint_log_likelihood(rows, samples), rows
     contenders["plain loop, log p(x1)"] = (lambda: plain_loop(model, table, samples)), rows
     contenders["ours, log p(x1,x2)"] = (lambda: ours("image", "label")), rows

@@ -4,6 +4,7 @@ pip install --no-deps multivae==1.0.3 pythae
 pip install pydantic tqdm imageio
 """
 
+import copy
 import importlib
 import logging
 import sys
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import mvae
+from mvae.models.base import MultimodalVAE
 
 # multivae imports these at its top, for data sets, pictures and text that are not timed here. torchvision's compiled
 # operators refuse many CPU builds of torch, so all three are replaced by empty stand-ins while multivae is imported.
@@ -66,42 +68,40 @@ def load() -> Any | None:
 
 
 class Peer:
-    """multivae's MVAE with the networks, the likelihoods and the weights λ of `mvae train mnist --recipe paper`."""
+    """multivae's MVAE with the networks, the likelihoods and the weights λ of ours, on the first rows of a table."""
 
-    def __init__(self, multivae: Any, table: mvae.Table, latents: int = 64, hidden: int = 512):
+    def __init__(self, multivae: Any, model: MultimodalVAE, table: mvae.Table):
         self.multivae = multivae
         # Its Bernoulli refuses grey levels unless torch's validation of arguments is off, which is also faster.
         torch.distributions.Distribution.set_default_validate_args(False)
-        # Its categorical likelihood needs one-hot labels, and one-hot times a matrix is their embedding.
-        image, label = (table.select_rows(name, torch.arange(len(table))) for name in ("image", "label"))
-        columns = {"image": image.flatten(1) / 255, "label": nn.functional.one_hot(label, 10).float()}
+        columns = model.prepare(table)
+        families, modalities = {}, model.modalities
+        for name, modality in modalities.items():
+            families[name] = "bernoulli"
+            if isinstance(modality.likelihood, mvae.likelihoods.Categorical):
+                families[name] = "categorical"  # which needs one-hot classes
+                columns[name] = nn.functional.one_hot(columns[name], int(columns[name].max()) + 1).float()
         self.data = multivae.data.datasets.base.MultimodalBaseDataset(columns)
         config = multivae.models.MVAEConfig(
-            n_modalities=2,
-            latent_dim=latents,
-            input_dims={"image": (784,), "label": (10,)},
+            n_modalities=len(columns),
+            latent_dim=model.latent_dim,
+            input_dims={name: tuple(column.shape[1:]) for name, column in columns.items()},
             uses_likelihood_rescaling=True,
-            rescale_factors={"image": 1.0, "label": 50.0},
-            decoders_dist={"image": "bernoulli", "label": "categorical"},
+            rescale_factors={name: modality.weight for name, modality in modalities.items()},
+            decoders_dist=families,
             warmup=1,
-        )
-        image_encoder = _mlp(784, hidden, hidden)
-        label_encoder = nn.Sequential(
-            nn.Linear(10, hidden, bias=False), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
+            k=1,  # of no effect where there are two modalities
         )
         self.model = multivae.models.MVAE(
             config,
-            encoders={
-                "image": _encoder(image_encoder, hidden, latents),
-                "label": _encoder(label_encoder, hidden, latents),
-            },
-            decoders={"image": _decoder(latents, hidden, 784), "label": _decoder(latents, hidden, 10)},
+            encoders={name: _encoder(modalities[name], model.latent_dim) for name in columns},
+            decoders={name: _decoder(modalities[name], model.latent_dim) for name in columns},
         )
 
-    def bare_step(self, batch_size: int) -> Callable[[], None]:
+    def bare_step(self, batch_size: int, learning_rate: float = 1e-3) -> Callable[[], None]:
         """Forward, backward and Adam on one ready batch."""
         batch = type(self.data)({name: column[:batch_size] for name, column in self.data.data.items()})
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate)
 
         def step() -> None:
             optimizer.zero_grad()
@@ -110,14 +110,14 @@ class Peer:
 
         return step
 
-    def trainer_epoch(self, batch_size: int) -> Callable[[], None]:
+    def trainer_epoch(self, batch_size: int, learning_rate: float = 1e-3) -> Callable[[], None]:
         """One epoch of its trainer: data loader, shuffling and its sums of metrics, but no evaluation."""
         self.folder = tempfile.TemporaryDirectory()  # kept until the benchmark ends
         config = self.multivae.trainers.BaseTrainerConfig(
             output_dir=self.folder.name,
             per_device_train_batch_size=batch_size,
             num_epochs=1,
-            learning_rate=1e-3,
+            learning_rate=learning_rate,
             no_cuda=True,
         )
         trainer = self.multivae.trainers.BaseTrainer(self.model, train_dataset=self.data, training_config=config)
@@ -130,15 +130,7 @@ class Peer:
         return lambda: self.model.compute_joint_nll(batch, K=samples, batch_size_K=100)
 
 
-def _mlp(inputs: int, *widths: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in widths:
-        layers += [nn.Linear(inputs, width), nn.SiLU()]
-        inputs = width
-    return nn.Sequential(*layers)
-
-
-def _encoder(body: nn.Module, hidden: int, latents: int) -> nn.Module:
+def _encoder(modality: mvae.Modality, latents: int) -> nn.Module:
     from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
     from pythae.models.nn import BaseEncoder  # pyright: ignore[reportMissingImports]
 
@@ -146,16 +138,17 @@ def _encoder(body: nn.Module, hidden: int, latents: int) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.latent_dim = latents
-            self.body, self.heads = body, nn.Linear(hidden, 2 * latents)
+            self.network = copy.deepcopy(modality.encoder)
+            self.one_hot = isinstance(modality.likelihood, mvae.likelihoods.Categorical)
 
         def forward(self, x: Tensor) -> Any:
-            mean, log_var = self.heads(self.body(x)).chunk(2, dim=-1)
+            mean, log_var = self.network(x.argmax(-1) if self.one_hot else x).chunk(2, dim=-1)
             return ModelOutput(embedding=mean, log_covariance=log_var)
 
     return Encoder()
 
 
-def _decoder(latents: int, hidden: int, outputs: int) -> nn.Module:
+def _decoder(modality: mvae.Modality, latents: int) -> nn.Module:
     from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
     from pythae.models.nn import BaseDecoder  # pyright: ignore[reportMissingImports]
 
@@ -163,9 +156,9 @@ def _decoder(latents: int, hidden: int, outputs: int) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.latent_dim = latents
-            self.body = nn.Sequential(*_mlp(latents, hidden, hidden), nn.Linear(hidden, outputs))
+            self.network = copy.deepcopy(modality.decoder)
 
         def forward(self, z: Tensor) -> Any:
-            return ModelOutput(reconstruction=self.body(z))
+            return ModelOutput(reconstruction=self.network(z))
 
     return Decoder()

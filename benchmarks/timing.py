@@ -10,31 +10,35 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table as Grid
+from torch import Tensor
 
 from mvae import Table
-from mvae.data import mnist
-from mvae.data.splits import Splits
+from mvae.data.attributes import ATTRIBUTES
 from mvae.errors import DataError
+from mvae.experiments import experiment
 
 Contender = tuple[Callable[[], object], int]  # a piece of work (it may return its own seconds), and its rows
 
 
-def mnist_or_noise() -> Splits:
-    """MNIST from MVAE_DATA; where there is none, noise of the same shape (nothing is downloaded to be timed)."""
+def rows_or_noise(dataset: str, rows: int) -> Table:
+    """The first training rows of a dataset in MVAE_DATA; where it is not, noise of the same shape (nothing is
+    downloaded to be timed).
+    """
     try:
         if os.environ.get("MVAE_DATA"):
-            return mnist.load()
+            return experiment(dataset).load(None).train.first(rows)
         reason = "MVAE_DATA is not set"
     except DataError as error:
         reason = str(error)
-    print(f"random data of MNIST's shape is used: {reason}", file=sys.stderr)
+    print(f"random data of {dataset}'s shape is used: {reason}", file=sys.stderr)
     generator = torch.Generator().manual_seed(0)
 
-    def noise(rows: int) -> Table:
-        image = torch.randint(256, (rows, 1, 28, 28), dtype=torch.uint8, generator=generator)
-        return Table({"image": image, "label": torch.randint(10, (rows,), generator=generator)})
+    def levels(*shape: int) -> Tensor:
+        return torch.randint(256, (rows, *shape), dtype=torch.uint8, generator=generator)
 
-    return Splits("noise", noise(50_000), noise(10_000), noise(10_000))
+    if dataset == "celeba19":
+        return Table({"image": levels(3, 64, 64)} | {name: levels(1) > 180 for name in ATTRIBUTES})
+    return Table({"image": levels(1, 28, 28), "label": torch.randint(10, (rows,), generator=generator)})
 
 
 def interleaved(contenders: dict[str, Contender], rounds: int, warm: int = 1) -> dict[str, list[float]]:

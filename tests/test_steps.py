@@ -24,8 +24,8 @@ def table(rows: int = 25) -> Table:
     )
 
 
-def trained(count: int, recipe: str = "coupled") -> tuple[Step, dict[str, float]]:
-    model = build(experiment("digits"), recipe).train()
+def trained(count: int, name: str = "mvae") -> tuple[Step, dict[str, float]]:
+    model = build(experiment("digits"), model=name).train()
     step = Step(model, table(), 1e-3, seed=0, batch_size=10, steps=count)
     for beta in (0.0, 0.3, 1.0):
         for index in (torch.arange(10), torch.arange(10, 20), torch.arange(20, 25)):
@@ -37,25 +37,26 @@ COMPARE = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
 from test_steps import steps, trained
-(eager, means), (compiled, same) = trained(0), trained(steps.COMPILED_STEPS)
+name = sys.argv[2]
+(eager, means), (compiled, same) = trained(0, name), trained(steps.COMPILED_STEPS, name)
 assert eager._compiled is None and compiled._compiled.works
 assert means.keys() == same.keys()
-for name, value in means.items():
-    assert abs(same[name] - value) <= 1e-4 * abs(value), name
+for part, value in means.items():
+    assert abs(same[part] - value) <= 1e-4 * abs(value), part
 for one, other in zip(eager.model.parameters(), compiled.model.parameters(), strict=True):
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 assert torch.equal(eager.generator.get_state(), compiled.generator.get_state())
-again = trained(steps.COMPILED_STEPS)[0]
+again = trained(steps.COMPILED_STEPS, name)[0]
 assert all(torch.equal(one, other) for one, other in zip(compiled.model.parameters(), again.model.parameters()))
 """
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_a_compiled_step_learns_what_an_eager_one_does() -> None:
+@pytest.mark.parametrize("model", ["mvae", "cvae", "bivcca", "jmvae"])
+def test_a_compiled_step_learns_what_an_eager_one_does(model: str) -> None:
     """In a process of its own: the run-time checks of shapes that the tests turn on cannot be compiled."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMPARE, str(Path(__file__).parent)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", COMPARE, str(Path(__file__).parent), model]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -210,6 +210,7 @@ def evaluate(
     """
     if rows is not None and rows < 1:
         raise QueryError(f"rows must be at least 1, not {rows}")
+    keep_freed_memory()
     table = run.splits.test if rows is None else run.splits.test.first(rows)
     first, *others = table.names
     asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}

@@ -116,7 +116,9 @@ class CVAE(MultimodalVAE):
 
         rows = len(x[self.condition])
         expert = Gaussian.standard(rows, self.latent_dim, device=self.device)
-        if name in x:
+        if terms.shared_given is not None and any(terms.shared_given[0]):
+            expert = encode(x)
+        elif name in x:
             expert = self.encoded(x, terms.given.any(0)[:, 0], terms.masked, encode)
         given = terms.placed(self.device).given.expand(-1, rows, -1)
         return one_expert(Gaussian(expert.precision[None], expert.shift[None]), given)

@@ -1,6 +1,6 @@
 """JMVAE (Suzuki et al. 2017): a joint encoder, and unimodal encoders drawn towards it by a KL (Sec. 3)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,8 @@ from mvae.models.base import MultimodalVAE
 from mvae.subsets import Terms, full, singles
 
 __all__ = ["JMVAE", "divergence_from_singles"]
+
+NO_ENCODER = "a JMVAE has encoders for each single modality and for all of them, not for other subsets"
 
 
 class JMVAE(MultimodalVAE):
@@ -60,8 +62,10 @@ class JMVAE(MultimodalVAE):
         Raises:
             QueryError: a subset for which there is no encoder.
         """
+        if terms.shared_given is not None and not terms.masked:
+            return self._alike(x, list(zip(*terms.shared_given, strict=True)))
         if not terms.masked and ((number := terms.given.sum(-1)) > 1).logical_and(number < len(self.names)).any():
-            raise QueryError("a JMVAE has encoders for each single modality and for all of them, not for other subsets")
+            raise QueryError(NO_ENCODER)
         everything = terms.placed(self.device).given.all(-1, keepdim=True)  # terms rows 1
         unimodal = one_expert(self.experts(x, self._alone(terms)), terms.placed(self.device).given & ~everything)
         if len(x) < len(self.names) or not (terms.masked or terms.given.all(-1).any()):
@@ -71,6 +75,24 @@ class JMVAE(MultimodalVAE):
             torch.where(everything, joint.precision, unimodal.precision),
             torch.where(everything, joint.shift, unimodal.shift),
         )
+
+    def _alike(self, x: Mapping[str, Tensor], subsets: Sequence[tuple[bool, ...]]) -> Gaussian:
+        """The posteriors where every row has the same terms: each has one encoder, known beforehand."""
+        found = {subset: self._encoder_of(x, subset) for subset in dict.fromkeys(subsets)}
+        precision, shift = ([getattr(found[s], part) for s in subsets] for part in ("precision", "shift"))
+        return Gaussian(torch.stack(precision), torch.stack(shift))
+
+    def _encoder_of(self, x: Mapping[str, Tensor], subset: tuple[bool, ...]) -> Gaussian:
+        """q(z | subset), ``rows latent``."""
+        if not any(subset):
+            rows = len(next(iter(x.values())))
+            return Gaussian.standard(rows, self.latent_dim, device=self.device, dtype=self.dtype)
+        if all(subset):
+            return _gaussian(run(self.joint_encoder, x))
+        if sum(subset) > 1:
+            raise QueryError(NO_ENCODER)
+        name = self.names[subset.index(True)]
+        return self.expert(name, x[name])
 
     def _alone(self, terms: Terms) -> Terms:
         """The same plan without the joint terms, so that nothing is encoded for them here."""
