@@ -11,6 +11,8 @@ import torch
 
 from mvae import runs
 from mvae.checkpoint import CHECKPOINT, METRICS, SETTINGS, load_state, read_json
+from mvae.data.splits import Splits
+from mvae.data.table import Table
 from mvae.data.weak import complete_rows, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.progress import Silent
@@ -223,6 +225,21 @@ def test_a_run_may_learn_from_the_first_rows_only(tmp_path: Path) -> None:
     fit(same, few, validation=run.splits.validation, epochs=1, anneal_epochs=settings.anneal_epochs, reporter=Silent())
     for mine, theirs in zip(run.model.parameters(), same.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(("rows", "selecting"), [(2000, 50), (1000, 25), (100, 20), (None, 100), (9999, 100)])
+def test_a_part_of_the_rows_is_selected_by_a_part_of_the_validation_rows(
+    rows: int | None, selecting: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else short runs would spend a third of their time on validation rows, of which few tell as much."""
+    monkeypatch.setattr(runs, "SELECTED_BY", 20)
+    table = Table({"label": torch.arange(4000)})
+    splits = Splits("rows", table, Table({"label": torch.arange(100)}), table)
+    settings = Settings.of("digits", rows=rows)
+    learned, validation = runs._learned_from(settings, splits, settings.build())
+    assert len(learned) == min(rows or 4000, 4000)
+    assert validation is not None
+    assert len(validation) == selecting
 
 
 @pytest.mark.parametrize("model", ["mvae", "jmvae", "nn", "cvae"])

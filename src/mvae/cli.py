@@ -39,7 +39,11 @@ cli.add_command(reproduce)
 @click.option("--recipe", default="coupled", show_default=True, help="coupled, or paper (Eq. 5 to the letter).")
 @click.option("--epochs", type=int, help="Passes over the data.  [default: the paper's]")
 @click.option("--anneal-epochs", type=int, help="β rises to 1 over these.  [default: the paper's share of the epochs]")
-@click.option("--rows", type=int, help="The first so many training rows.  [default: all]")
+@click.option(
+    "--rows",
+    type=int,
+    help="The first so many training rows, and their share of those to select by.  [default: all]",
+)
 @click.option("--pairs", type=float, help="The share of rows that stay complete (Sec. 5.1).  [default: nothing hidden]")
 @click.option(
     "--repeat-pairs",

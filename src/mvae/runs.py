@@ -1,5 +1,6 @@
 """A run: one experiment trained into a directory, and what can be asked of it afterwards."""
 
+import math
 import os
 import platform
 import sys
@@ -27,6 +28,8 @@ from mvae.settings import FORMAT, Settings, read_settings
 from mvae.training import History, fit, flushed_denormals, keep_freed_memory
 
 __all__ = ["Evaluation", "Run", "device_named", "evaluate", "open_run", "train"]
+
+SELECTED_BY = 1_000  # validation rows at least, where a part of the training rows is learned from
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +113,9 @@ def _learned_from(settings: Settings, splits: Splits, model: MultimodalVAE) -> t
     """The rows to train on and those to select by; with few pairs, only these where the model needs them."""
     table, validation = splits.train, splits.validation
     if settings.rows is not None:
+        share = min(1.0, settings.rows / len(table))
         table = table.first(settings.rows)
+        validation = validation.first(max(SELECTED_BY, math.ceil(share * len(validation))))
     if settings.kept is not None:
         table, validation = (keep_at_random(part, settings.kept, settings.seed) for part in (table, validation))
     if settings.pairs is None:

@@ -26,9 +26,9 @@ DECAYED = 0.4  # share of the epochs over which the learning rate falls in the r
 class Settings:
     """What identifies a run; stored in its run.json.
 
-    ``rows``: the first so many training rows; None for all. ``pairs``: the share of these, and of the validation rows,
-    that stay complete (Sec. 5.1, `mvae.data.weak`), None hides nothing; ``repeat_pairs``: how often an epoch has
-    each of these. ``decay_epochs``: see `mvae.training.fit`.
+    ``rows``: the first so many training rows, and as large a share of the validation rows (1,000 at least); None for
+    all. ``pairs``: the share of both that stays complete (Sec. 5.1, `mvae.data.weak`), None hides nothing;
+    ``repeat_pairs``: how often an epoch has each of these. ``decay_epochs``: see `mvae.training.fit`.
     ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
     """
