@@ -131,6 +131,36 @@ def test_a_decoder_of_half_precision_is_scored_in_float32() -> None:
 # -- Refusals ----------------------------------------------------------------------------------------------------
 
 
+def test_noise_on_the_encoders_input_is_of_training_only_and_of_its_standard_deviation() -> None:
+    seen: list[Tensor] = []
+
+    def spy(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen.append(inputs[0])
+
+    part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_noise=0.3)
+    part.encoder.register_forward_pre_hook(spy)
+    x = torch.rand(5000, 8)
+    torch.manual_seed(0)
+    part.train().encode(x)
+    part.eval().encode(x)
+    noise = seen[0] - x
+    assert noise.mean().abs() < 0.01  # 40,000 of them: five standard errors are 0.0075
+    assert abs(float(noise.std()) - 0.3) < 0.006
+    assert torch.equal(seen[1], x)
+
+
+def test_classes_have_no_noise() -> None:
+    part = Modality(nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), input_noise=0.3).train()
+    x = torch.tensor([3, 0])
+    assert torch.equal(part.encode(x).mean, part.encode(x).mean)
+
+
+@pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
+def test_a_noise_that_is_negative_or_not_finite_is_refused(noise: float) -> None:
+    with pytest.raises(SettingsError, match=r"input_noise must be a finite number ≥ 0"):
+        Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_noise=noise)
+
+
 @pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
 def test_a_weight_that_is_negative_or_not_finite_is_refused(weight: float) -> None:
     with pytest.raises(SettingsError, match="finite number ≥ 0"):

@@ -57,6 +57,16 @@ def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_mor
     assert Settings.of("mnist", pairs=0.01, repeat_pairs=1).repeat_pairs == 1
 
 
+def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_sees() -> None:
+    levels = {None: 0.0, 0.001: 0.3, 0.1: 0.3, 0.5: 0.0, 1.0: 0.0}
+    assert {level: Settings.of("mnist", pairs=level).input_noise for level in levels} == levels
+    assert {Settings.of("mnist", model="nn", pairs=level).input_noise for level in levels} == {0.6}
+    for settings in (Settings.of("mnist", "paper", pairs=0.01), Settings.of("mnist", model="jmvae", pairs=0.01)):
+        assert settings.input_noise == 0.0
+    built = Settings.of("mnist", pairs=0.01, input_noise=0.5).build()
+    assert {name: modality.input_noise for name, modality in built.modalities.items()} == {"image": 0.5, "label": 0.0}
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -66,6 +76,7 @@ def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_mor
         ({"learning_rate": 0.0}, "rate"),
         ({"pairs": 1.5}, "pairs, the share of complete rows, must be between 0 and 1, not 1.5"),
         ({"repeat_pairs": 2}, "repeat_pairs is for few pairs, and 1 or more: not 2 with pairs=None"),
+        ({"input_noise": -0.5}, "input_noise must be a finite number ≥ 0, not -0.5"),
         ({"repeat_pairs": 0, "pairs": 0.5}, "repeat_pairs is for few pairs, and 1 or more: not 0 with pairs=0.5"),
     ],
 )

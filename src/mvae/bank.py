@@ -38,7 +38,8 @@ def banks_of_encoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor
     >>> banks_of_encoders(m, {n: torch.zeros(5, 1) for n in m})
     [('tall', 'old', 'loud')]
     """
-    return _groups({n: (m.encoder, x[n].shape) for n, m in modalities.items() if n in x and _plain(m)})
+    alike = {n: m for n, m in modalities.items() if n in x and _plain(m) and not (m.training and m.input_noise)}
+    return _groups({n: (m.encoder, x[n].shape) for n, m in alike.items()})
 
 
 def banks_of_decoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor]) -> list[tuple[str, ...]]:

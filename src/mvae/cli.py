@@ -50,6 +50,11 @@ cli.add_command(reproduce)
     type=int,
     help="How often an epoch has each of few pairs.  [default: up to 20 for coupled, 1 for paper]",
 )
+@click.option(
+    "--input-noise",
+    type=float,
+    help="Noise on the first modality as the encoder sees it in training.  [default: 0.3 for coupled with few pairs]",
+)
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
 @click.option(
@@ -69,6 +74,7 @@ def train(
     rows: int | None,
     pairs: float | None,
     repeat_pairs: int | None,
+    input_noise: float | None,
     batch_size: int | None,
     learning_rate: float | None,
     decay_epochs: int | None,
@@ -107,6 +113,7 @@ def train(
         rows=rows,
         pairs=pairs,
         repeat_pairs=repeat_pairs,
+        input_noise=input_noise,
         batch_size=batch_size,
         learning_rate=learning_rate,
         decay_epochs=decay_epochs,

@@ -26,9 +26,11 @@ class Modality(nn.Module):
             second argument where one is given.
         likelihood: the family of p(x | z).
         weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
+        input_noise: in training the encoder sees x + noise of this standard deviation (the denoising criterion, a
+            bound all the same: Im et al. 2017), so that it cannot know few pairs by heart (docs/coupling.md).
 
     Raises:
-        SettingsError: a weight that is negative or not finite.
+        SettingsError: a weight or a noise that is negative or not finite.
 
     >>> label = Modality(nn.Sequential(nn.Embedding(10, 4)), nn.Linear(2, 10), mvae.likelihoods.Categorical())
     >>> expert = label.encode(torch.tensor([3, 1, 4]))
@@ -36,11 +38,20 @@ class Modality(nn.Module):
     (torch.Size([3, 2]), torch.Size([5, 3]))
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, weight: float = 1.0):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        weight: float = 1.0,
+        input_noise: float = 0.0,
+    ):
         super().__init__()
-        if not 0 <= weight < math.inf:
-            raise SettingsError(f"a modality's weight must be a finite number ≥ 0, not {weight}")
-        self.encoder, self.decoder, self.likelihood, self.weight = encoder, decoder, likelihood, float(weight)
+        for what, value in (("weight", weight), ("input_noise", input_noise)):
+            if not 0 <= value < math.inf:
+                raise SettingsError(f"a modality's {what} must be a finite number ≥ 0, not {value}")
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.weight, self.input_noise = float(weight), float(input_noise)
 
     #: Do the shapes of its work depend on the shape of x alone, and not on the values? (Then it can be recorded.)
     fixed_shapes = True
@@ -58,6 +69,8 @@ class Modality(nn.Module):
         self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
     ) -> tuple[Tensor, Tensor]:
         """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
+        if self.training and self.input_noise and x.is_floating_point():  # classes and tokens stay what they are
+            x = x + self.input_noise * torch.randn_like(x)
         output = run(self.encoder, x) if context is None else run(self.encoder, x, context)
         mean, raw = output if isinstance(output, tuple) else output.chunk(2, dim=-1)
         return mean, raw

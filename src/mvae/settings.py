@@ -1,6 +1,7 @@
 """What identifies a run: dataset, model, recipe, schedule, seed, and which rows and values it learns from."""
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,8 +18,10 @@ __all__ = ["FORMAT", "LATER", "Settings", "parse_weights", "read_settings", "wri
 FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
-LATER |= {"kept": None, "random_subsets": None, "shared_noise": False}
+LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0}
 REPEATED = 20  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
+FEW_PAIRS_NOISE = 0.3  # on the image, in `coupled` where pairs are repeated: it learns them less by heart
+NN_NOISE = 0.6  # on the supervised network's image: tuned on MNIST, 0.1 to 100 % of the pairs (docs/few-pairs.md)
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
 
@@ -31,6 +34,7 @@ class Settings:
     ``repeat_pairs``: how often an epoch has each of these. ``decay_epochs``: see `mvae.training.fit`.
     ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
+    ``input_noise``: on the first modality, see `mvae.modality.Modality`.
     """
 
     dataset: str
@@ -49,6 +53,7 @@ class Settings:
     kept: float | None = None
     random_subsets: int | None = None
     shared_noise: bool = False
+    input_noise: float = 0.0
 
     @classmethod
     def of(
@@ -63,7 +68,8 @@ class Settings:
         """The experiment's own settings, except those given (and not None).
 
         Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
-        last two fifths of it, and few pairs are repeated until they are a fifth of the rows, up to 20 times.
+        last two fifths of it; few pairs are repeated until they are a fifth of the rows, up to 20 times, and their
+        first modality is blurred by noise, as it is for the supervised network.
 
         Raises:
             SettingsError: an unknown dataset, or a setting outside its range.
@@ -83,9 +89,11 @@ class Settings:
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
             if changed.get("pairs"):
                 values["repeat_pairs"] = min(REPEATED, max(1, round(0.2 / changed["pairs"])))
+                values["input_noise"] = FEW_PAIRS_NOISE if values["repeat_pairs"] > 1 else 0.0
+        if model == "nn":
+            values["input_noise"] = NN_NOISE
         values |= changed
-        own = {name: values.pop(name, LATER[name]) for name in ("rows", "pairs", "repeat_pairs", "kept")}
-        own |= {name: values.pop(name, LATER[name]) for name in ("random_subsets", "shared_noise")}
+        own = {name: values.pop(name, LATER[name]) for name in LATER.keys() - {"model", "weights", "decay_epochs"}}
         rows, pairs, repeats = own["rows"], own["pairs"], own["repeat_pairs"]
         check_settings(**values, seed=seed)
         if rows is not None and rows < 1:
@@ -98,6 +106,8 @@ class Settings:
             raise SettingsError(f"kept, the share of values kept, must be above 0 and at most 1, not {own['kept']}")
         if own["random_subsets"] is not None and own["random_subsets"] < 0:
             raise SettingsError(f"random_subsets must be ≥ 0, not {own['random_subsets']}")
+        if not 0 <= own["input_noise"] < math.inf:
+            raise SettingsError(f"input_noise must be a finite number ≥ 0, not {own['input_noise']}")
         if pairs is not None and own["kept"] is not None:
             raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
         return cls(
@@ -117,7 +127,9 @@ class Settings:
             SettingsError: an unknown model, recipe or modality.
         """
         own = self.weights, self.random_subsets, self.shared_noise
-        return build(experiment(self.dataset), self.recipe, self.seed, self.model, *own)
+        built = build(experiment(self.dataset), self.recipe, self.seed, self.model, *own)
+        built.modalities[built.names[0]].input_noise = self.input_noise
+        return built
 
 
 def read_settings(run_dir: Path) -> Settings:

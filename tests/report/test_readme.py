@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from mvae.report.readme import aims, coupling_map, fill, main, measured
+from mvae.report.readme import aims, by_level, coupling_map, fill, main, measured
 from mvae.report.results import read_rows
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTS = ("README.md", "docs/coupling.md", "docs/tables.md", "docs/few-pairs.md")
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/coupling.md", "docs/tables.md"])
+@pytest.mark.parametrize("file", DOCUMENTS)
 def test_the_tables_in_the_documents_are_generated_from_results(file: str, tmp_path: Path) -> None:
-    items = ("table2", "table3", "table6", "table7", "figure2", "lambda")
-    for name in ("README.md", "docs/coupling.md", "docs/tables.md", *(f"results/{item}.json" for item in items)):
+    items = ("table2", "table3", "table6", "table7", "table8", "figure2", "lambda")
+    for name in (*DOCUMENTS, *(f"results/{item}.json" for item in items)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     main(tmp_path)
@@ -39,6 +40,20 @@ def test_a_cell_of_the_map_is_the_mean_over_its_seeds() -> None:
     ]
     line = coupling_map(rows).splitlines()[-1]
     assert line == "| mnist | mvae, `paper` | 50 | 3 of 8 | 1% × 20 | 2 | -91.00 | -1.50 | 50.0% | 2.50 |"
+
+
+def test_a_line_of_few_pairs_has_the_mean_over_seeds_and_the_published_value_at_each_level() -> None:
+    found = {("nn", 0.01): (0.8, 0.9), ("mvae", 0.01): (0.85,), ("mvae", 0.1): (0.94,)}
+    rows = [
+        {"dataset": "mnist", "model": model, "recipe": "coupled", "metric": "accuracy x1->x2", "value": value}
+        | {"seed": seed, "settings": {"pairs": level}, "paper": 0.875 if model == "nn" else None}
+        for (model, level), values in found.items()
+        for seed, value in enumerate(values)
+    ]
+    assert by_level(rows).splitlines()[2:] == [
+        "| mnist | nn | 2 | 85.0 ± 5.0 (87.5) | – |",
+        "| mnist | mvae, coupled | 1 | 85.0 | 94.0 |",
+    ]
 
 
 def test_only_runs_whose_rate_fell_stand_beside_the_aims() -> None:

@@ -1,4 +1,4 @@
-"""`python -m mvae.report.readme`: write the tables of README.md, docs/coupling.md and docs/tables.md from results/."""
+"""`python -m mvae.report.readme`: write the tables of README.md and of docs/ from results/."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mvae.paper.tables import PAPER_MODELS
+from mvae.paper.weak import METRIC, MODELS, Summary, summaries
 from mvae.report.results import read_rows
 
-__all__ = ["aims", "columns", "coupling_map", "fill", "measured"]
+__all__ = ["aims", "by_level", "columns", "coupling_map", "fill", "measured"]
 
 METRICS = ("log p(x1)", "log p(x1,x2)", "log p(x1|x2)", "accuracy x1->x2", "coupling")
 VARIANCES = ("var log w p(x1)", "var log w p(x1,x2)", "var log w p(x1|x2)")
@@ -70,6 +71,34 @@ def coupling_map(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def by_level(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a model of a table of few pairs, a column a level: accuracy of x2 from x1 in %, published in brackets.
+
+    Of several seeds the mean, with its standard error.
+    """
+    found = [one for one in summaries([dict(row) for row in rows]) if one.metric == METRIC]
+    levels = sorted({one.level for one in found})
+    lines = [
+        "| dataset | model | seeds | " + " | ".join(f"{level:.1%}" for level in levels) + " |",
+        "|---|---|---:|" + "---:|" * len(levels),
+    ]
+    for dataset, name in dict.fromkeys((one.dataset, one.name) for one in found):
+        own = {one.level: one for one in found if (one.dataset, one.name) == (dataset, name)}
+        cells = [_share(own.get(level)) for level in levels]
+        seeds = sorted({one.seeds for one in own.values()})
+        lines.append(f"| {dataset} | {name} | {'–'.join(map(str, seeds))} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _share(one: Summary | None) -> str:
+    if one is None:
+        return "–"
+    text = f"{100 * one.value:.1f}"
+    if one.stderr is not None:
+        text += f" ± {100 * one.stderr:.1f}"
+    return text if one.paper is None else f"{text} ({100 * one.paper:.1f})"
+
+
 def aims(rows: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]]) -> str:
     """The runs of `coupled` whose learning rate fell, beside what a coupled model should reach."""
     runs: dict[tuple[str, str, int], dict[str, float]] = {}
@@ -121,9 +150,13 @@ def main(root: Path = Path()) -> None:
     """Fill the files, in the folder of the checkout."""
     table2, figure2, map_ = (read_rows(root / "results" / f"{item}.json") for item in ("table2", "figure2", "lambda"))
     table, reached = measured([row for row in table2 if row["budget"] != "laptop"]), aims(table2, figure2)
-    readme, coupling, tables = root / "README.md", root / "docs" / "coupling.md", root / "docs" / "tables.md"
+    docs, readme = root / "docs", root / "README.md"
+    coupling, tables = docs / "coupling.md", docs / "tables.md"
     others = {item: columns(read_rows(root / "results" / f"{item}.json")) for item in ("table3", "table6", "table7")}
+    pairs = docs / "few-pairs.md"
+    weak = sorted(read_rows(root / "results" / "table8.json"), key=lambda row: MODELS.index(row["model"]))
     for file, name, content in (
+        (pairs, "table8", by_level(weak)),
         (readme, "results", table),
         (coupling, "measured", table),
         (readme, "aims", reached),
