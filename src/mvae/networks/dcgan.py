@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mvae.networks.fold import FoldedTranspose2d
+
 __all__ = ["ConvDecoder", "ConvEncoder", "ConvJointEncoder"]
 
 CHANNELS = (64, 128)
@@ -57,7 +59,7 @@ class ConvDecoder(nn.Module):
         self.layers = nn.Sequential(
             nn.ConvTranspose2d(second, first, 4, 2, 1, bias=False),
             nn.SiLU(),
-            nn.ConvTranspose2d(first, 1, 4, 2, 1, bias=False),
+            FoldedTranspose2d(first, 1),
         )
 
     def forward(
@@ -65,7 +67,7 @@ class ConvDecoder(nn.Module):
     ) -> Float[Tensor, "rows 1 28 28"]:
         """Logits of each pixel."""
         features = self.head(z if condition is None else torch.cat([z, condition], dim=1))
-        return self.layers(features.contiguous(memory_format=LAST)).contiguous()
+        return self.layers(features.contiguous(memory_format=LAST))
 
 
 class ConvJointEncoder(nn.Module):
