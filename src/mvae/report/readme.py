@@ -100,10 +100,10 @@ def _share(one: Summary | None) -> str:
 
 
 def aims(rows: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]]) -> str:
-    """The runs of `coupled` whose learning rate fell, beside what a coupled model should reach."""
+    """The runs of `coupled` on MNIST whose learning rate fell, beside what a coupled model of it should reach."""
     runs: dict[tuple[str, str, int], dict[str, float]] = {}
     for row in (*rows, *judged):
-        if row["recipe"] == "coupled" and row["settings"].get("decay_epochs"):
+        if row["dataset"] == "mnist" and row["recipe"] == "coupled" and row["settings"].get("decay_epochs"):
             runs.setdefault((row["dataset"], row["budget"], row["seed"]), {})[row["metric"]] = row["value"]
     lines = [
         "| dataset | budget | seed "
