@@ -49,8 +49,8 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
     assert (Settings.of("mnist").pairs, Settings.of("mnist", pairs=0.0).pairs) == (None, 0.0)
 
 
-def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_more_than_twenty_times() -> None:
-    levels = {None: 1, 0.0: 1, 0.001: 20, 0.01: 20, 0.05: 4, 0.1: 2, 0.5: 1, 1.0: 1}
+def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_more_than_200_times() -> None:
+    levels = {None: 1, 0.0: 1, 0.0005: 200, 0.001: 200, 0.002: 100, 0.01: 20, 0.05: 4, 0.1: 2, 0.5: 1, 1.0: 1}
     assert {level: Settings.of("mnist", pairs=level).repeat_pairs for level in levels} == levels
     assert Settings.of("mnist", "paper", pairs=0.01).repeat_pairs == 1
     assert Settings.of("mnist", model="jmvae", pairs=0.01).repeat_pairs == 1
@@ -58,7 +58,7 @@ def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_mor
 
 
 def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_sees() -> None:
-    levels = {None: 0.0, 0.001: 0.3, 0.1: 0.3, 0.5: 0.0, 1.0: 0.0}
+    levels = {None: 0.0, 0.0001: 1.0, 0.001: 0.95, 0.002: 0.67, 0.005: 0.42, 0.01: 0.3, 0.1: 0.3, 0.5: 0.0, 1.0: 0.0}
     assert {level: Settings.of("mnist", pairs=level).input_noise for level in levels} == levels
     assert {Settings.of("mnist", model="nn", pairs=level).input_noise for level in levels} == {0.6}
     for settings in (Settings.of("mnist", "paper", pairs=0.01), Settings.of("mnist", model="jmvae", pairs=0.01)):

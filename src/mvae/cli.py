@@ -48,12 +48,12 @@ cli.add_command(reproduce)
 @click.option(
     "--repeat-pairs",
     type=int,
-    help="How often an epoch has each of few pairs.  [default: up to 20 for coupled, 1 for paper]",
+    help="How often an epoch has each of few pairs.  [default: up to 200 for coupled, 1 for paper]",
 )
 @click.option(
     "--input-noise",
     type=float,
-    help="Noise on the first modality as the encoder sees it in training.  [default: 0.3 for coupled with few pairs]",
+    help="Noise on the first modality that is encoded in training.  [default: 0.3 to 1 for coupled with few pairs]",
 )
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")

@@ -19,8 +19,11 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0}
-REPEATED = 20  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
-FEW_PAIRS_NOISE = 0.3  # on the image, in `coupled` where pairs are repeated: it learns them less by heart
+REPEATED = 200  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
+FEW_PAIRS_NOISE = (
+    0.3,
+    1.0,
+)  # on the image, in `coupled` with 1 % of pairs or more, and with 0.1 %: less is learned by heart
 NN_NOISE = 0.6  # on the supervised network's image: tuned on MNIST, 0.1 to 100 % of the pairs (docs/few-pairs.md)
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
@@ -68,7 +71,7 @@ class Settings:
         """The experiment's own settings, except those given (and not None).
 
         Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
-        last two fifths of it; few pairs are repeated until they are a fifth of the rows, up to 20 times, and their
+        last two fifths of it; few pairs are repeated until they are a fifth of the rows, up to 200 times, and the
         first modality is blurred by noise, as it is for the supervised network.
 
         Raises:
@@ -89,7 +92,7 @@ class Settings:
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
             if changed.get("pairs"):
                 values["repeat_pairs"] = min(REPEATED, max(1, round(0.2 / changed["pairs"])))
-                values["input_noise"] = FEW_PAIRS_NOISE if values["repeat_pairs"] > 1 else 0.0
+                values["input_noise"] = _noise_of_few(changed["pairs"]) if values["repeat_pairs"] > 1 else 0.0
         if model == "nn":
             values["input_noise"] = NN_NOISE
         values |= changed
@@ -130,6 +133,12 @@ class Settings:
         built = build(experiment(self.dataset), self.recipe, self.seed, self.model, *own)
         built.modalities[built.names[0]].input_noise = self.input_noise
         return built
+
+
+def _noise_of_few(pairs: float) -> float:
+    """Three times the noise for a tenth of the pairs."""
+    least, most = FEW_PAIRS_NOISE
+    return round(min(most, max(least, least * math.sqrt(0.01 / pairs))), 2)
 
 
 def read_settings(run_dir: Path) -> Settings:

@@ -78,7 +78,7 @@ class MVAE(MultimodalVAE):
         crossed = []
         for name in self.cross_from:
             term = cross(present, self.names, name)
-            share = CROSS_SHARE / max(CROSS_SHARE, float(term.weight.mean()))
+            share = CROSS_SHARE / max(CROSS_SHARE, float(term.weight.double().mean()))
             crossed.append(replace(term, likelihood_weight=(share * own).clamp(min=1)[None]))
         return concatenate(replace(terms, likelihood_weight=of_terms), *crossed)
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvae.networks.fold import FoldedTranspose2d
+from mvae.networks.mlp import looked_up
 
 __all__ = ["ConvDecoder", "ConvEncoder", "ConvJointEncoder"]
 
@@ -80,12 +81,13 @@ class ConvJointEncoder(nn.Module):
     def __init__(self, classes: int, outputs: int, hidden: int = 512):
         super().__init__()
         self.image = nn.Sequential(_trunk(), nn.Linear(CHANNELS[1] * 49, hidden), nn.SiLU())
-        self.label = nn.Sequential(nn.Embedding(classes, hidden), nn.SiLU())
+        self.label = nn.Embedding(classes, hidden)
         self.both = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
     def forward(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Mean and log-variance of each row."""
-        return self.both(torch.cat([self.image(x["image"]), self.label(x["label"])], dim=1))
+        label = looked_up(x["label"], nn.functional.silu(self.label.weight))
+        return self.both(torch.cat([self.image(x["image"]), label], dim=1))
 
 
 def _trunk() -> nn.Sequential:

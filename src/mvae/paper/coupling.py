@@ -46,7 +46,8 @@ def settings_of_map(dataset: str, epochs: int, seeds: int) -> Iterator[Settings]
         yield cell(seed, "coupled")
         yield from (cell(seed, share=share, pairs=FEW) for share in ANNEALED)
         yield from (cell(seed, model=model, pairs=FEW) for model in REMEDIES)
-        yield from (cell(seed, "coupled", pairs=FEW, repeat_pairs=times) for times in (1, REPEATS))
+        once_and_more = (1, REPEATS)  # without noise: what repeating does by itself
+        yield from (cell(seed, "coupled", pairs=FEW, repeat_pairs=n, input_noise=0.0) for n in once_and_more)
 
 
 def reproduce(
