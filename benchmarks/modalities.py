@@ -25,7 +25,6 @@ from mvae.data.attributes import ATTRIBUTES
 from mvae.experiments import build, experiment
 from mvae.models.base import MultimodalVAE
 from mvae.networks.celeba import perceptron
-from mvae.training import keep_freed_memory
 
 BATCH, LATENTS = 100, 100
 
@@ -81,11 +80,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--cpu", action="store_true", help="processor time instead of time")
     arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    torch.set_flush_denormal(True)
-    keep_freed_memory()
-    torch.manual_seed(0)
+    timing.begin(arguments.threads)
     clock = time.process_time if arguments.cpu else time.perf_counter
     steps = arguments.steps
 

@@ -16,8 +16,18 @@ from mvae import Table
 from mvae.data.attributes import ATTRIBUTES
 from mvae.errors import DataError
 from mvae.experiments import experiment
+from mvae.training import keep_freed_memory
 
 Contender = tuple[Callable[[], object], int]  # a piece of work (it may return its own seconds), and its rows
+
+
+def begin(threads: int) -> None:
+    """So many threads (0: PyTorch's own number), and what `mvae train` sets too; the same noise every time."""
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    keep_freed_memory()
+    torch.manual_seed(0)
 
 
 def rows_or_noise(dataset: str, rows: int) -> Table:

@@ -21,7 +21,6 @@ from mvae import steps
 from mvae.experiments import build, experiment
 from mvae.models.base import MultimodalVAE
 from mvae.progress import Silent
-from mvae.training import keep_freed_memory
 
 BATCH = 100
 # Multiplications and additions of one step's matrix products; backward costs a product for the weights and one for
@@ -117,12 +116,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, help="of fit in a round")
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    torch.set_flush_denormal(True)
-    keep_freed_memory()
-    torch.manual_seed(0)
+    timing.begin(arguments.threads)
     what = experiment(arguments.dataset)
+    model = build(what, "paper")
     train = timing.rows_or_noise(arguments.dataset, arguments.rows)
     validation = train.first(arguments.rows // 5)
     rows, epochs, rate = arguments.steps * BATCH, arguments.epochs, what.learning_rate
@@ -130,16 +126,16 @@ def main() -> None:
     multivae = peer.load()
     if multivae is not None:
         few = train.first(rows)
-        other = peer.Peer(multivae, build(what, "paper"), few)
+        other = peer.Peer(multivae, model, few)
         contenders["multivae, bare step"] = repeated(other.bare_step(BATCH, rate), arguments.steps), rows
         contenders["multivae, its trainer"] = other.trainer_epoch(BATCH, rate), len(few)
-    contenders["ours, bare step"] = repeated(our_bare_step(build(what, "paper"), train, rate), arguments.steps), rows
+    contenders["ours, bare step"] = repeated(our_bare_step(model, train, rate), arguments.steps), rows
     contenders["ours, fit with everything"] = (
         our_fit(build(what, "paper"), train, validation, epochs, rate),
         epochs * len(train),
     )
     rates = timing.interleaved(contenders, arguments.rounds)
-    terms = len(build(what, "paper").terms(train.first(1).present).names)
+    terms = len(model.terms(train.first(1).present).names)
     timing.show(f"{arguments.dataset}, {terms} terms, batch {BATCH}", rates, next(iter(contenders)))
     gemm = timing.gemm_rate()
     print(f"matrix products: {gemm / 1e9:.0f} GFLOP/s")

@@ -20,10 +20,8 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0}
 REPEATED = 200  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
-FEW_PAIRS_NOISE = (
-    0.3,
-    1.0,
-)  # on the image, in `coupled` with 1 % of pairs or more, and with 0.1 %: less is learned by heart
+# On the image in `coupled`, where pairs are repeated: less is learned by heart. From 1 % of pairs on, and at most.
+FEW_PAIRS_NOISE = (0.3, 1.0)
 NN_NOISE = 0.6  # on the supervised network's image: tuned on MNIST, 0.1 to 100 % of the pairs (docs/few-pairs.md)
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
@@ -136,7 +134,7 @@ class Settings:
 
 
 def _noise_of_few(pairs: float) -> float:
-    """Three times the noise for a tenth of the pairs."""
+    """Growing with the root of the scarcity of pairs below 1 %."""
     least, most = FEW_PAIRS_NOISE
     return round(min(most, max(least, least * math.sqrt(0.01 / pairs))), 2)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -47,16 +48,27 @@ EXPERIMENTS = {
     )
 }
 
-ALPHA = 0.01  # of the JMVAE: the only one that the paper states (Sec. 5.1, App. H)
+# α of the JMVAE: the only one that the paper states (Sec. 5.1, App. H), and two more to compare it with.
+ALPHAS = {"jmvae": 0.01, "jmvae_alpha_0.1": 0.1, "jmvae_alpha_1": 1.0}
+
+
+def _defined(what: Experiment, model: str, make: "Callable[[int], T] | None") -> "Callable[[int], T]":
+    if make is None:
+        raise SettingsError(f"there is no {model} for {what.name}: the paper defines no networks for it")
+    return make
+
+
+def _jmvae(what: Experiment, alpha: float) -> JMVAE:
+    joint_encoder = _defined(what, "jmvae", what.joint_encoder)(what.latent_dim)
+    return JMVAE(what.modalities(what.latent_dim), what.latent_dim, joint_encoder, alpha)
+
 
 # Each model's own arguments besides modalities and latent_dim.
 _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
     "vae": lambda e: VAE(_first(e), e.latent_dim),
     "cvae": lambda e: _defined(e, "cvae", e.conditional)(e.latent_dim),
     "bivcca": lambda e: BiVCCA(e.modalities(e.latent_dim), e.latent_dim),
-    "jmvae": lambda e: _jmvae(e, ALPHA),
-    "jmvae_alpha_0.1": lambda e: _jmvae(e, 0.1),
-    "jmvae_alpha_1": lambda e: _jmvae(e, 1.0),
+    **{name: partial(_jmvae, alpha=alpha) for name, alpha in ALPHAS.items()},
     "mvae_q": lambda e: MVAEQ(e.modalities(e.latent_dim), e.latent_dim),
     "telbo": lambda e: TELBO(e.modalities(e.latent_dim), e.latent_dim),
     "mmvae": lambda e: MMVAE(e.modalities(e.latent_dim), e.latent_dim),
@@ -84,18 +96,8 @@ def defines(what: Experiment, model: str) -> bool:
     >>> defines(experiment("mnist"), "cvae"), defines(experiment("multimnist"), "cvae")
     (True, False)
     """
-    return {"cvae": what.conditional, "jmvae": what.joint_encoder}.get(model.partition("_alpha")[0], what) is not None
-
-
-def _defined(what: Experiment, model: str, make: "Callable[[int], T] | None") -> "Callable[[int], T]":
-    if make is None:
-        raise SettingsError(f"there is no {model} for {what.name}: the paper defines no networks for it")
-    return make
-
-
-def _jmvae(what: Experiment, alpha: float) -> JMVAE:
-    joint_encoder = _defined(what, "jmvae", what.joint_encoder)(what.latent_dim)
-    return JMVAE(what.modalities(what.latent_dim), what.latent_dim, joint_encoder, alpha)
+    networks = {"cvae": what.conditional, **dict.fromkeys(ALPHAS, what.joint_encoder)}
+    return networks.get(model, what) is not None
 
 
 def _first(what: Experiment) -> dict[str, Modality]:

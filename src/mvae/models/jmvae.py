@@ -62,7 +62,7 @@ class JMVAE(MultimodalVAE):
         Raises:
             QueryError: a subset for which there is no encoder.
         """
-        if terms.shared_given is not None and not terms.masked:
+        if terms.shared_given is not None:
             return self._alike(x, list(zip(*terms.shared_given, strict=True)))
         if not terms.masked and ((number := terms.given.sum(-1)) > 1).logical_and(number < len(self.names)).any():
             raise QueryError(NO_ENCODER)
