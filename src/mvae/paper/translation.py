@@ -6,7 +6,7 @@ of the curve over the share of aligned pairs.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -27,16 +27,11 @@ from mvae.settings import Settings
 from mvae.text_metrics import bleu, chrf, nearest_neighbours, require_sacrebleu, source_gap
 from mvae.translate import language, translate_rows
 
-__all__ = ["EXAMPLES", "LEVELS", "Level", "examples", "levels", "summary", "table4"]
+__all__ = ["EXAMPLES", "LEVELS", "Level", "examples", "summary", "table4"]
 
 LEVELS = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
 JOINT = "log p(en,vi)"  # Table 4's column
 EXAMPLES = ("table5", "table11", "table12", "table13")
-
-
-def levels() -> tuple[float, ...]:
-    """The shares of pairs that this version can train: all, once `Settings` has ``pairs``."""
-    return LEVELS if "pairs" in {entry.name for entry in fields(Settings)} else (1.0,)
 
 
 def table4(
@@ -52,7 +47,7 @@ def table4(
     require_sacrebleu()
     places = places or Places()
     found = []
-    for level in levels():
+    for level in LEVELS:
         for seed in range(seeds):
             settings = _settings(level, recipe, seed, BUDGETS[budget])
             if not recorded(places.results, ["table4"], settings, budget):

@@ -1,4 +1,4 @@
-"""`python -m mvae.report.readme`: write the tables of README.md and of docs/ from results/."""
+"""`python -m mvae.paper.readme`: write the tables of README.md and of docs/ from results/."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mvae.paper.tables import PAPER_MODELS
-from mvae.paper.weak import METRIC, MODELS, Summary, summaries
+from mvae.paper.weak import METRIC, MODELS, STUDIES, Summary, summaries
 from mvae.report.results import read_rows
 
 __all__ = ["aims", "by_level", "columns", "coupling_map", "fill", "measured"]
@@ -154,7 +154,8 @@ def main(root: Path = Path()) -> None:
     coupling, tables = docs / "coupling.md", docs / "tables.md"
     others = {item: columns(read_rows(root / "results" / f"{item}.json")) for item in ("table3", "table6", "table7")}
     pairs = docs / "few-pairs.md"
-    weak = sorted(read_rows(root / "results" / "table8.json"), key=lambda row: MODELS.index(row["model"]))
+    weak = [row for item in ("table8", "table9", "table10") for row in read_rows(root / "results" / f"{item}.json")]
+    weak.sort(key=lambda row: (list(STUDIES).index(row["dataset"]), MODELS.index(row["model"])))
     for file, name, content in (
         (pairs, "table8", by_level(weak)),
         (readme, "results", table),
