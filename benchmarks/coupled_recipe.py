@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=float, help="the share of rows that are pairs [default: all]")
     parser.add_argument("--repeat", type=int, help="how often each pair comes in an epoch [default: the recipe's]")
     parser.add_argument("--noise", type=float, default=0.0, help="on the image in training [default: none]")
+    parser.add_argument("--no-guesses", action="store_true", help="learn from no pseudo-labels where pairs are few")
     parser.add_argument("--judge", type=Path, default=Path("runs/judge-mnist-label.safetensors"))
     arguments = parser.parse_args()
     settings = Settings.of(
@@ -65,6 +66,7 @@ def main() -> None:
         pairs=arguments.pairs,
         repeat_pairs=arguments.repeat,
         input_noise=arguments.noise,
+        pseudo_labels=False if arguments.no_guesses else None,
     )
     keep_freed_memory()
     with flushed_denormals():

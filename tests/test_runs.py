@@ -15,6 +15,7 @@ from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.data.weak import complete_rows, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
+from mvae.models.mvae import MVAE
 from mvae.progress import Silent
 from mvae.runs import Run
 from mvae.settings import Settings, parse_weights, read_settings
@@ -58,13 +59,35 @@ def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_mor
 
 
 def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_sees() -> None:
-    levels = {None: 0.0, 0.0001: 1.0, 0.001: 0.95, 0.002: 0.67, 0.005: 0.42, 0.01: 0.3, 0.1: 0.3, 0.5: 0.0, 1.0: 0.0}
+    levels = {None: 0.0, 0.0001: 0.5, 0.001: 0.5, 0.01: 0.5, 0.1: 0.5, 0.5: 0.0, 1.0: 0.0}
     assert {level: Settings.of("mnist", pairs=level).input_noise for level in levels} == levels
     assert {Settings.of("mnist", model="nn", pairs=level).input_noise for level in levels} == {0.6}
     for settings in (Settings.of("mnist", "paper", pairs=0.01), Settings.of("mnist", model="jmvae", pairs=0.01)):
         assert settings.input_noise == 0.0
-    built = Settings.of("mnist", pairs=0.01, input_noise=0.5).build()
-    assert {name: modality.input_noise for name, modality in built.modalities.items()} == {"image": 0.5, "label": 0.0}
+    built = Settings.of("mnist", pairs=0.01, input_noise=0.4).build()
+    assert {name: modality.input_noise for name, modality in built.modalities.items()} == {"image": 0.4, "label": 0.0}
+
+
+def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
+    def guessed(settings: Settings) -> tuple[str, ...]:
+        built = settings.build()
+        assert isinstance(built, MVAE)
+        return built.pseudo_labels
+
+    few: list[dict[str, Any]] = [{"pairs": 0.001}, {"pairs": 0.5}]
+    for hidden in few:
+        assert Settings.of("mnist", **hidden).pseudo_labels
+        assert guessed(Settings.of("mnist", **hidden)) == ("label",)
+        assert guessed(Settings.of("mnist", **hidden, pseudo_labels=False)) == ()
+        assert not Settings.of("mnist", "paper", **hidden).pseudo_labels
+        assert not Settings.of("mnist", model="jmvae", **hidden).pseudo_labels
+    whole: list[dict[str, Any]] = [{}, {"pairs": 1.0}, {"kept": 1.0}, {"pairs": 0.0}]
+    for nothing_hidden in whole:
+        assert not Settings.of("mnist", **nothing_hidden).pseudo_labels
+    assert guessed(Settings.of("multimnist", pairs=0.1)) == ("string",)
+    assert len(guessed(Settings.of("celeba19", kept=0.1))) == 18
+    with pytest.raises(SettingsError, match="pseudo labels belong to the recipe coupled of the MVAE"):
+        Settings.of("mnist", "paper", pairs=0.01, pseudo_labels=True).build()
 
 
 @pytest.mark.parametrize(

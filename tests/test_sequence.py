@@ -151,6 +151,10 @@ def test_the_most_likely_token_after_those_before_is_what_a_mean_is_of_a_string(
         written = tokens[1:] + [part.stop] * (part.length + 1 - len(tokens))
         assert row == written
     assert len(found.reshape(-1, 3).unique(dim=0)) > 1
+    if len(lead) == 1:
+        guess, log_p = part.guess(z)
+        assert torch.equal(guess, found)
+        assert torch.equal(log_p, part.log_prob(found, z))
 
 
 def test_generation_depends_on_its_generator_alone() -> None:

@@ -53,7 +53,12 @@ cli.add_command(reproduce)
 @click.option(
     "--input-noise",
     type=float,
-    help="Noise on the first modality that is encoded in training.  [default: 0.3 to 1 for coupled with few pairs]",
+    help="Noise on the first modality that is encoded in training.  [default: 0.5 for coupled with few pairs]",
+)
+@click.option(
+    "--pseudo-labels/--no-pseudo-labels",
+    default=None,
+    help="Guess the labels that rows lack, and learn from sure guesses.  [default: for coupled with few pairs]",
 )
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
@@ -75,6 +80,7 @@ def train(
     pairs: float | None,
     repeat_pairs: int | None,
     input_noise: float | None,
+    pseudo_labels: bool | None,
     batch_size: int | None,
     learning_rate: float | None,
     decay_epochs: int | None,
@@ -114,6 +120,7 @@ def train(
         pairs=pairs,
         repeat_pairs=repeat_pairs,
         input_noise=input_noise,
+        pseudo_labels=pseudo_labels,
         batch_size=batch_size,
         learning_rate=learning_rate,
         decay_epochs=decay_epochs,

@@ -21,6 +21,9 @@ __all__ = ["Bernoulli", "Categorical", "Gaussian", "Laplace", "Likelihood"]
 class Likelihood(nn.Module):
     """What `Modality` needs from a family; subclasses give ``log_prob``, ``mean`` and ``sample``."""
 
+    #: Is p(x | z) a probability, which says how sure it is of x? (Then there is a ``mode``. Else it is a density.)
+    discrete = False
+
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
         """A stored column as numbers: bytes are levels 0…255 and become [0, 1], everything else is cast."""
         return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
@@ -54,6 +57,10 @@ class Likelihood(nn.Module):
     def mean(self, params: Tensor) -> Tensor:
         """E[x | params]."""
         raise TypeError(f"{type(self).__name__} has no mean")
+
+    def mode(self, params: Tensor) -> Tensor:
+        """The most probable x."""
+        raise TypeError(f"{type(self).__name__} has no mode")
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p(x | params)."""
@@ -95,6 +102,8 @@ class Bernoulli(Likelihood):
     tensor([-2.0794])
     """
 
+    discrete = True
+
     def impossible(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
         """Anything outside [0, 1]."""
         return ~((x >= 0) & (x <= 1)), "values in [0, 1]"
@@ -114,6 +123,10 @@ class Bernoulli(Likelihood):
         """Probabilities."""
         return params.sigmoid()
 
+    def mode(self, params: Tensor) -> Tensor:
+        """Zeros and ones, each the more probable of the two."""
+        return (params > 0).to(params.dtype)
+
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Zeros and ones."""
         return torch.bernoulli(params.sigmoid(), generator=generator)
@@ -127,6 +140,8 @@ class Categorical(Likelihood):
     >>> Categorical().log_prob(torch.zeros(2, 10), torch.tensor([3, 7]))  # log 1/10
     tensor([-2.3026, -2.3026])
     """
+
+    discrete = True
 
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
         """Class numbers as int64.
@@ -165,6 +180,10 @@ class Categorical(Likelihood):
     def mean(self, params: Tensor) -> Tensor:
         """Class probabilities (the mean of the one-hot vector), with a last axis of classes."""
         return params.softmax(-1)
+
+    def mode(self, params: Tensor) -> Tensor:
+        """The most probable classes."""
+        return params.argmax(-1)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Class numbers."""

@@ -127,6 +127,20 @@ class Modality(nn.Module):
         params = params.reshape(*z.shape[:-1], *params.shape[1:])
         return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
 
+    @property
+    def can_guess(self) -> bool:
+        """Has x a probability, so that a guess may be sure? (Of continuous values there is only a density.)"""
+        return self.likelihood.discrete
+
+    def guess(self, z: Float[Tensor, "rows latent"]) -> tuple[Tensor, Float[Tensor, "rows"]]:
+        """The most probable x of each row, ``rows event…``, and log p(x | z): how sure the decoder is of it.
+
+        Raises:
+            TypeError: it cannot guess (see `can_guess`).
+        """
+        x = self.likelihood.mode(self.decode(z))
+        return x, self.log_prob(x, z)
+
     def impossible(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:

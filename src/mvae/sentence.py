@@ -69,6 +69,11 @@ class SentenceModality(Modality):
 
     fixed_shapes = False
 
+    @property
+    def can_guess(self) -> bool:
+        """No sentence is sure as a whole, and writing one at every step would cost more than training."""
+        return False
+
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Refused: what comes next depends on what came before.
 

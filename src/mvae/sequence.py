@@ -103,6 +103,11 @@ class SequenceModality(Modality):
             written.append(token)
         return torch.cat(written, 1).reshape(*z.shape[:-1], self.length)
 
+    def guess(self, z: Float[Tensor, "rows latent"]) -> tuple[Tensor, Float[Tensor, "rows"]]:
+        """The string that is written greedily, and its log p."""
+        x = self.generate(z, mean=True)
+        return x, self.log_prob(x, z)
+
     def impossible(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:

@@ -18,10 +18,9 @@ __all__ = ["FORMAT", "LATER", "Settings", "parse_weights", "read_settings", "wri
 FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
-LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0}
+LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
 REPEATED = 200  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
-# On the image in `coupled`, where pairs are repeated: less is learned by heart. From 1 % of pairs on, and at most.
-FEW_PAIRS_NOISE = (0.3, 1.0)
+FEW_PAIRS_NOISE = 0.5  # on the image in `coupled`, where pairs are repeated: less is learned by heart
 NN_NOISE = 0.6  # on the supervised network's image: tuned on MNIST, 0.1 to 100 % of the pairs (docs/few-pairs.md)
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
@@ -35,7 +34,8 @@ class Settings:
     ``repeat_pairs``: how often an epoch has each of these. ``decay_epochs``: see `mvae.training.fit`.
     ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
-    ``input_noise``: on the first modality, see `mvae.modality.Modality`.
+    ``input_noise``: on the first modality, see `mvae.modality.Modality`. ``pseudo_labels``: does the recipe `coupled`
+    learn from what it guesses where rows lack it (`mvae.models.mvae.MVAE`)?
     """
 
     dataset: str
@@ -55,6 +55,7 @@ class Settings:
     random_subsets: int | None = None
     shared_noise: bool = False
     input_noise: float = 0.0
+    pseudo_labels: bool = False
 
     @classmethod
     def of(
@@ -70,7 +71,7 @@ class Settings:
 
         Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
         last two fifths of it; few pairs are repeated until they are a fifth of the rows, up to 200 times, and the
-        first modality is blurred by noise, as it is for the supervised network.
+        first modality is blurred by noise, as it is for the supervised network; what rows lack is guessed.
 
         Raises:
             SettingsError: an unknown dataset, or a setting outside its range.
@@ -88,9 +89,10 @@ class Settings:
         recipe = recipe if model == "mvae" else "paper"
         if recipe == "coupled":
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
+            values["pseudo_labels"] = 0 < min(changed.get("pairs", 1), changed.get("kept", 1)) < 1
             if changed.get("pairs"):
                 values["repeat_pairs"] = min(REPEATED, max(1, round(0.2 / changed["pairs"])))
-                values["input_noise"] = _noise_of_few(changed["pairs"]) if values["repeat_pairs"] > 1 else 0.0
+                values["input_noise"] = FEW_PAIRS_NOISE if values["repeat_pairs"] > 1 else 0.0
         if model == "nn":
             values["input_noise"] = NN_NOISE
         values |= changed
@@ -127,16 +129,10 @@ class Settings:
         Raises:
             SettingsError: an unknown model, recipe or modality.
         """
-        own = self.weights, self.random_subsets, self.shared_noise
+        own = self.weights, self.random_subsets, self.shared_noise, self.pseudo_labels
         built = build(experiment(self.dataset), self.recipe, self.seed, self.model, *own)
         built.modalities[built.names[0]].input_noise = self.input_noise
         return built
-
-
-def _noise_of_few(pairs: float) -> float:
-    """Growing with the root of the scarcity of pairs below 1 %."""
-    least, most = FEW_PAIRS_NOISE
-    return round(min(most, max(least, least * math.sqrt(0.01 / pairs))), 2)
 
 
 def read_settings(run_dir: Path) -> Settings:

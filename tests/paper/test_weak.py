@@ -75,9 +75,9 @@ def test_a_row_is_the_accuracy_of_its_run_on_the_test_rows(made: tuple[Path, lis
 def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_the_papers_epochs() -> None:
     levels = (0.001, 0.1, 0.5, 1.0)
     nn = list(weak.cells("mnist", ["nn"], BOTH, levels, 1, "laptop"))
-    assert [(c.epochs, c.anneal_epochs) for c in nn] == [(500, 0), (120, 0), (24, 0), (12, 0)]
+    assert [(c.epochs, c.anneal_epochs) for c in nn] == [(500, 0), (80, 0), (16, 0), (8, 0)]
     jmvae = list(weak.cells("mnist", ["jmvae"], BOTH, levels, 1, "laptop"))
-    assert [(c.epochs, c.anneal_epochs) for c in jmvae] == [(500, 200), (120, 48), (24, 10), (12, 5)]
+    assert [(c.epochs, c.anneal_epochs) for c in jmvae] == [(500, 200), (80, 32), (16, 6), (8, 3)]
     assert {c.epochs for c in weak.cells("mnist", ["nn", "mvae"], BOTH, levels, 1, "paper")} == {500}
     mvae = list(weak.cells("fashion-mnist", ["mvae"], BOTH, levels, 3, "laptop"))
     assert len(set(map(str, mvae))) == 2 * 3 * 4

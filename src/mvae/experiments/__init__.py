@@ -124,6 +124,7 @@ def build(
     weights: Mapping[str, float] | None = None,
     random_subsets: int | None = None,
     shared_noise: bool = False,
+    pseudo_labels: bool = False,
 ) -> MultimodalVAE:
     """A freshly initialised model; its initial weights depend on the seed alone.
 
@@ -135,6 +136,7 @@ def build(
         weights: λ by modality, where not the experiment's.
         random_subsets: k of the MVAE, where not the experiment's.
         shared_noise: of the MVAE (see there).
+        pseudo_labels: does the recipe `coupled` guess what rows lack?
 
     Raises:
         SettingsError: an unknown model, recipe or modality, a weight that is negative or not finite, or an argument of
@@ -146,6 +148,8 @@ def build(
         raise SettingsError(f"no recipe {recipe!r}; there are {', '.join(RECIPES)}")
     if model != "mvae" and (random_subsets is not None or shared_noise):
         raise SettingsError(f"random_subsets and shared_noise are the MVAE's; {model} has no such terms")
+    if pseudo_labels and (model != "mvae" or recipe != "coupled"):
+        raise SettingsError("pseudo labels belong to the recipe coupled of the MVAE")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if model == "mvae":
@@ -156,6 +160,7 @@ def build(
                 random_subsets=what.random_subsets if random_subsets is None else random_subsets,
                 cross_from=cross_from,
                 shared_noise=shared_noise,
+                pseudo_labels=what.pseudo_labels if pseudo_labels else (),
             )
         else:
             built = (_BUILDERS | BASELINES)[model](what)

@@ -29,6 +29,7 @@ class Experiment:
         conditional: the CVAE, where the paper has one.
         joint_encoder: the encoder of all modalities together (JMVAE), where the paper has one.
         cross_from: modalities whose posterior explains the others in the recipe `coupled` (see `mvae.models.mvae`).
+        pseudo_labels: modalities that the recipe `coupled` guesses where rows lack them (see there).
         random_subsets: k of Eq. 5.
         samples, denominator_samples: importance samples a row, and draws for the denominator (None: as many as
             `mvae.estimators.log_likelihood` chooses), of Sec. 5.
@@ -48,6 +49,7 @@ class Experiment:
     conditional: Callable[[int], CVAE] | None = None
     joint_encoder: Callable[[int], nn.Module] | None = None
     cross_from: tuple[str, ...] = ("image",)
+    pseudo_labels: tuple[str, ...] = ()
     random_subsets: int = 0
     samples: int = 1000
     denominator_samples: int | None = None

@@ -91,6 +91,7 @@ def _apart(name: str, load: Callable[..., Splits], summary: str, **budget: Any) 
         modalities,
         summary=summary,
         shown=("Male=yes", "Male=no", *(f"{attribute}=yes" for attribute in SHOWN_APART[1:])),
+        pseudo_labels=ATTRIBUTES,
         random_subsets=1,
         **SETTINGS,
         **budget,

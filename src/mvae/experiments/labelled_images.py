@@ -53,7 +53,14 @@ def _perceptrons(
 
     shown = tuple(f"label={digit}" for digit in (5, 0, 1, 2, 3, 4, 6, 7, 8, 9))
     return Experiment(
-        name, load, modalities, conditional=conditional, joint_encoder=joint_encoder, shown=shown, **settings
+        name,
+        load,
+        modalities,
+        conditional=conditional,
+        joint_encoder=joint_encoder,
+        pseudo_labels=("label",),
+        shown=shown,
+        **settings,
     )
 
 
@@ -78,6 +85,7 @@ def _fashion_mnist() -> Experiment:
         modalities,
         conditional=conditional,
         joint_encoder=joint_encoder,
+        pseudo_labels=("label",),
         **APPENDIX_A,
         shown=tuple(f"label={garment}" for garment in (garments[-1], *garments[:-1])),
         laptop_epochs=12,

@@ -31,6 +31,7 @@ MULTIMNIST = Experiment(
     multimnist.load,
     _modalities,
     joint_encoder=_joint_encoder,
+    pseudo_labels=("string",),
     latent_dim=100,
     epochs=500,  # "the remaining hyperparameters as in MNIST" (App. A)
     anneal_epochs=200,

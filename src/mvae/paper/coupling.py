@@ -46,8 +46,8 @@ def settings_of_map(dataset: str, epochs: int, seeds: int) -> Iterator[Settings]
         yield cell(seed, "coupled")
         yield from (cell(seed, share=share, pairs=FEW) for share in ANNEALED)
         yield from (cell(seed, model=model, pairs=FEW) for model in REMEDIES)
-        once_and_more = (1, REPEATS)  # without noise: what repeating does by itself
-        yield from (cell(seed, "coupled", pairs=FEW, repeat_pairs=n, input_noise=0.0) for n in once_and_more)
+        alone: dict[str, Any] = {"input_noise": 0.0, "pseudo_labels": False}  # what repeating does by itself
+        yield from (cell(seed, "coupled", pairs=FEW, repeat_pairs=n, **alone) for n in (1, REPEATS))
 
 
 def reproduce(

@@ -1,0 +1,186 @@
+"""Guesses of what rows lack, as a naive loop adds them to the objective, and what must not touch it."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mvae import likelihoods
+from mvae.data.table import Table
+from mvae.errors import SettingsError
+from mvae.gaussian import Gaussian, product
+from mvae.modality import Modality
+from mvae.models.mvae import CROSS_SHARE, MVAE, SURE
+from mvae.networks.mlp import LabelEncoder, mlp
+
+ROWS, LATENT = 40, 2
+NAMES = ("image", "label", "flag")
+
+
+def model_and_table(pseudo_labels: tuple[str, ...] = ("label", "flag"), seed: int = 0) -> tuple[MVAE, Table]:
+    """Three modalities, of which any may be missing; decoders of classes that are sure of about half their guesses."""
+    torch.manual_seed(seed)
+    label = Modality(LabelEncoder(4, 2 * LATENT, 8), mlp(LATENT, 4, (8,)), likelihoods.Categorical(), weight=50.0)
+    flag = Modality(mlp(1, 2 * LATENT, (8,)), mlp(LATENT, 1, (8,)), likelihoods.Bernoulli(), weight=3.0)
+    modalities = {
+        "image": Modality(mlp(6, 2 * LATENT, (8,)), mlp(LATENT, 6, (8,)), likelihoods.Bernoulli()),
+        "label": label,
+        "flag": flag,
+    }
+    model = MVAE(modalities, LATENT, cross_from=["image"], pseudo_labels=pseudo_labels).double()
+    with torch.no_grad():
+        for modality, scale in ((label, 30.0), (flag, 15.0)):
+            for parameter in modality.decoder.parameters():
+                parameter.mul_(scale if parameter.dim() > 1 else 1.0)
+    columns = {
+        "image": torch.rand(ROWS, 6, dtype=torch.float64),
+        "label": torch.randint(4, (ROWS,)),
+        "flag": torch.randint(2, (ROWS, 1)).double(),
+    }
+    present = torch.rand(ROWS, 3) < 0.6
+    present[:, 0] |= ~present.any(1)
+    return model, Table(columns, {name: present[:, i] for i, name in enumerate(NAMES)})
+
+
+def losses(model: MVAE, table: Table, beta: float = 1.0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """With guesses and without, by the same noise; and the gradient with them."""
+    found = []
+    for pseudo_labels in ((), model.pseudo_labels):
+        model.pseudo_labels = pseudo_labels
+        model.zero_grad()
+        result = model.loss(table, beta=beta, generator=torch.Generator().manual_seed(5))
+        result.loss.backward()
+        found.append(result.loss.detach())
+    gradient = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return found[1], found[0], gradient
+
+
+def test_a_sure_guess_is_explained_from_the_image_as_a_naive_loop_says() -> None:
+    model, table = model_and_table()
+    loss, without, gradient = losses(model, table, beta=0.8)
+    terms = model.terms(table.present)
+    noise = torch.randn(
+        len(terms.names), ROWS, LATENT, dtype=torch.float64, generator=torch.Generator().manual_seed(5)
+    )[terms.names.index("image")]
+    extra, scored = torch.zeros((), dtype=torch.float64), 0
+    for name, weight in (("label", 50.0), ("flag", 3.0)):
+        modality, j = model.modalities[name], NAMES.index(name)
+        lacking = [r for r in range(ROWS) if table.present[r, 0] and not table.present[r, j]]
+        share = CROSS_SHARE / max(CROSS_SHARE, len(lacking) / ROWS)
+        for r in lacking:
+            known = {n: torch.as_tensor(table.columns[n])[[r]] for i, n in enumerate(NAMES) if table.present[r, i]}
+            with torch.no_grad():
+                logits = modality.decode(model.posterior(known).mean)[0]
+            sides = torch.cat([-logits, logits]) if name == "flag" else logits  # σ(−l), σ(l) are a softmax of 0 and l
+            p = torch.sigmoid(sides) if name == "flag" else sides.softmax(0)
+            if p.max() >= SURE:
+                alone = model.posterior({"image": known["image"]})
+                z = alone.mean + alone.variance.sqrt() * noise[r]
+                guess = p.argmax()[None] if name == "label" else p.argmax().double()[None, None]
+                extra, scored = extra + max(1.0, share * weight) * modality.log_prob(guess, z)[0], scored + 1
+    assert 5 < scored < 35  # some guesses are sure, and some are not
+    torch.testing.assert_close(loss, without - extra.detach() / ROWS, rtol=1e-12, atol=1e-10)
+    # A decoder learns from its guess, but not through it: the guess is a constant.
+    assert all(torch.isfinite(value).all() for value in gradient.values())
+
+
+def test_the_gradient_is_that_of_the_guesses_as_if_they_had_been_data() -> None:
+    model, table = model_and_table(("label",))
+    _, _, gradient = losses(model, table)
+    model.pseudo_labels = ("label",)
+    x = model.prepare(table)
+    filled, terms = model._with_guesses(x, model.terms(table.present), torch.ones((), dtype=torch.float64))
+    model.pseudo_labels = ()
+    model.zero_grad()
+    shape = len(terms.names), ROWS, LATENT
+    noise = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    model.objective(filled, terms, noise).loss.backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, gradient[name], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("how", ["annealing has begun", "evaluated", "complete", "never sure", "only labels"])
+def test_nothing_is_guessed_where(how: str) -> None:
+    model, table = model_and_table()
+    beta = 1.0
+    if how == "annealing has begun":
+        beta = 0.49
+    elif how == "evaluated":
+        model.eval()
+    elif how == "complete":
+        table = Table(table.columns)
+    elif how == "only labels":  # there is nothing that could explain a guess
+        table = Table({"label": table.columns["label"], "flag": table.columns["flag"]}, {"flag": table.present[:, 1]})
+    else:
+        for name in ("label", "flag"):
+            for parameter in model.modalities[name].decoder.parameters():
+                nn.init.zeros_(parameter)
+    loss, without, _ = losses(model, table, beta)
+    assert torch.equal(loss, without)
+
+
+def test_what_stands_in_a_missing_cell_has_no_say() -> None:
+    model, table = model_and_table()
+    changed = dict(table.columns)
+    changed["label"] = torch.where(table.present[:, 1], torch.as_tensor(table.columns["label"]), 3)
+    changed["flag"] = torch.where(table.present[:, 2:], torch.as_tensor(table.columns["flag"]), 1.0)
+    other = Table(changed, {name: table.present[:, i] for i, name in enumerate(NAMES)})
+    assert torch.equal(losses(model, table)[0], losses(model, other)[0])
+
+
+def test_who_guesses_sees_no_noise_and_leaves_no_trace_in_batch_statistics() -> None:
+    model, table = model_and_table()
+    model.modalities["image"].encoder = nn.Sequential(nn.BatchNorm1d(6), mlp(6, 2 * LATENT, (8,))).double()
+    sure = []
+    for noise in (0.0, 1000.0):
+        model.modalities["image"].input_noise = noise
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        x, terms = model._with_guesses(
+            model.prepare(table), model.terms(table.present), torch.ones((), dtype=torch.float64)
+        )
+        sure.append((terms.of[terms.names.index("image")], x["label"]))
+        assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    assert sure[0][0].any()
+    assert all(torch.equal(a, b) for a, b in zip(*sure, strict=True))
+    assert model.training
+    assert all(module.training for module in model.modules())
+
+
+def test_a_guess_is_the_most_probable_value_and_says_how_probable() -> None:
+    model, _ = model_and_table()
+    z = torch.randn(7, LATENT, dtype=torch.float64)
+    for name, values in (
+        ("label", torch.arange(4)[:, None]),
+        ("flag", torch.tensor([0.0, 1.0]).double()[:, None, None]),
+    ):
+        modality = model.modalities[name]
+        guess, log_p = modality.guess(z)
+        every = torch.stack([modality.log_prob(value.expand(7, *value.shape[1:]), z) for value in values])
+        torch.testing.assert_close(log_p, every.max(0).values)
+        torch.testing.assert_close(every.logsumexp(0).exp(), torch.ones(7).double())
+        assert torch.equal(modality.log_prob(guess, z), log_p)
+
+
+def test_pseudo_labels_need_a_source_and_discrete_values() -> None:
+    model, _ = model_and_table()
+    parts = dict(model.modalities)
+    with pytest.raises(SettingsError, match="pseudo_labels names 'class'; the modalities are image, label, flag"):
+        MVAE(parts, LATENT, cross_from=["image"], pseudo_labels=["class"])
+    with pytest.raises(SettingsError, match="pseudo_labels needs cross_from"):
+        MVAE(parts, LATENT, pseudo_labels=["label"])
+    parts["height"] = Modality(mlp(1, 2 * LATENT), mlp(LATENT, 1), likelihoods.Gaussian())
+    with pytest.raises(SettingsError, match="pseudo_labels names 'height': it is for classes"):
+        MVAE(parts, LATENT, cross_from=["image"], pseudo_labels=["height"])
+
+
+def test_the_posterior_of_the_guess_is_of_all_that_a_row_has() -> None:
+    """With a flag that tells the label, a row with image and flag is guessed by both."""
+    model, table = model_and_table(("label",))
+    x, _ = model._with_guesses(model.prepare(table), model.terms(table.present), torch.ones((), dtype=torch.float64))
+    row = int((table.present[:, 0] & ~table.present[:, 1] & table.present[:, 2]).nonzero()[0])
+    experts = [model.expert(name, model.prepare(table)[name][[row]]) for name in ("image", "flag")]
+    both = product(
+        Gaussian(torch.stack([e.precision for e in experts]), torch.stack([e.shift for e in experts])),
+        torch.ones(1, 1, 2, dtype=torch.bool),
+    )
+    assert int(x["label"][row]) == int(model.modalities["label"].decode(both.mean[0]).argmax())
