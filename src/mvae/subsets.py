@@ -14,7 +14,19 @@ from torch import Tensor
 
 from mvae.errors import SettingsError
 
-__all__ = ["Terms", "concatenate", "cross", "full", "mvae_terms", "random_subsets", "singles"]
+__all__ = [
+    "CROSS_SHARE",
+    "Terms",
+    "concatenate",
+    "cross",
+    "cross_weights",
+    "full",
+    "mvae_terms",
+    "random_subsets",
+    "singles",
+]
+
+CROSS_SHARE = 0.2  # of λ, in a cross term that every row has; chosen on validation rows of MNIST (docs/coupling.md)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +97,18 @@ def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source
     given[:, i] = paired
     of = present & paired[:, None]
     return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), torch.ones(1, len(names)))
+
+
+def cross_weights(own: Float[Tensor, "modalities"], rows: Float[Tensor, "rows"]) -> Float[Tensor, "modalities"]:
+    """λ in a cross term that these rows of a batch have: max(1, c λ), with c = 1/5 over their share of it, at most 1.
+
+    The rarer such rows, the more each counts.
+
+    >>> cross_weights(torch.tensor([1.0, 50.0]), torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]))
+    tensor([ 1.0000, 16.6667])
+    """
+    share = rows.to(own.dtype).mean().clamp(min=CROSS_SHARE)
+    return (CROSS_SHARE / share * own).clamp(min=1)
 
 
 def concatenate(*parts: Terms) -> Terms:

@@ -1,6 +1,5 @@
 """The MVAE of Wu & Goodman (2018): a product of experts with a prior expert, trained on sub-sampled ELBOs."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -12,14 +11,11 @@ from mvae.elbo import Objective
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.modality import Modality
-from mvae.models.base import MultimodalVAE, evaluating
-from mvae.subsets import Terms, concatenate, cross, full, mvae_terms
+from mvae.models.base import MultimodalVAE
+from mvae.models.pseudo_labels import with_pseudo_labels
+from mvae.subsets import Terms, concatenate, cross, cross_weights, mvae_terms
 
-__all__ = ["CROSS_SHARE", "MVAE"]
-
-CROSS_SHARE = 0.2  # of λ, in a cross term that every row has; chosen on validation rows of MNIST (docs/coupling.md)
-SURE = 0.95  # probability from which a guess counts as a label (Sohn et al. 2020)
-TRUSTED = 0.5  # β from which the model's guesses count at all
+__all__ = ["MVAE"]
 
 
 class MVAE(MultimodalVAE):
@@ -36,7 +32,8 @@ class MVAE(MultimodalVAE):
             joint posterior's terms then have every λ = 1, as bounds on log p(X); λ counts in full where a modality is
             alone. Eq. 5 by itself leaves the modalities free never to meet. Name the rich ones, such as the image.
         pseudo_labels: modalities of discrete values that are guessed where a row lacks them. A guess that has at least
-            95 % is then explained from the row's ``cross_from``, as in their cross term, once β has passed ½.
+            95 % is then explained from the row's ``cross_from``, as in their cross term, once annealing is over (β = 1;
+            see `mvae.models.pseudo_labels`).
         shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
     Raises:
@@ -92,7 +89,7 @@ class MVAE(MultimodalVAE):
         crossed = []
         for name in self.cross_from:
             term = cross(present, self.names, name)
-            crossed.append(replace(term, likelihood_weight=_cross_weights(own, term.weight[0])[None]))
+            crossed.append(replace(term, likelihood_weight=cross_weights(own, term.weight[0])[None]))
         return concatenate(replace(terms, likelihood_weight=of_terms), *crossed)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
@@ -107,46 +104,12 @@ class MVAE(MultimodalVAE):
         beta: float | Tensor = 1.0,
     ) -> Objective:
         """Eq. 5; with ``shared_noise`` the first term's ε is every term's."""
-        too_early = isinstance(beta, float) and beta < TRUSTED
+        too_early = isinstance(beta, float) and beta < 1
         if self.pseudo_labels and self.training and not too_early and terms.shared_of is None:  # else no row lacks any
-            x, terms = self._with_guesses(x, terms, torch.as_tensor(beta, dtype=self.dtype, device=self.device))
+            x, terms = with_pseudo_labels(self, x, terms, beta)
         return super().objective(x, terms, noise[:1].expand_as(noise) if self.shared_noise else noise, beta)
-
-    def _with_guesses(self, x: dict[str, Tensor], terms: Terms, beta: Tensor) -> tuple[dict[str, Tensor], Terms]:
-        """Missing values guessed from all that a row has; the sure ones are scored in the terms of ``cross_from``.
-
-        The model that guesses has no noise on its inputs and no batch statistics; it is not trained by its guess.
-        """
-        present = terms.of.any(0)
-        x, of, weights = dict(x), terms.of.clone(), terms.likelihood_weight
-        assert weights is not None  # there is a cross_from
-        weights = weights.to(beta).clone()
-        own = torch.tensor(self.weights, dtype=self.dtype, device=self.device)
-        with torch.no_grad(), evaluating(self):
-            z = self.posteriors(x, full(present)).mean[0]
-            for name in self.pseudo_labels:
-                j = self.names.index(name)
-                if name not in x:
-                    continue
-                guess, log_p = self.modalities[name].guess(z)
-                lacks = (~present[:, j] & present.any(1)).to(self.device)
-                sure = lacks & (log_p >= math.log(SURE)) & (beta >= TRUSTED)
-                x[name] = torch.where(lacks.view(-1, *[1] * (guess.dim() - 1)), guess, x[name])
-                for source in self.cross_from:
-                    if source not in terms.names or source == name:
-                        continue
-                    t, has = terms.names.index(source), present[:, self.names.index(source)]
-                    of[t, :, j] |= sure.to(of.device) & has
-                    weights[t, j] = _cross_weights(own, (lacks & has.to(self.device)).to(own))[j]
-        return x, replace(terms, of=of, likelihood_weight=weights)
 
     @property
     def fixed_terms(self) -> bool:
         """Unless random subsets are drawn."""
         return self.random_subsets == 0 or len(self.names) < 3
-
-
-def _cross_weights(own: Float[Tensor, "modalities"], rows: Float[Tensor, "rows"]) -> Float[Tensor, "modalities"]:
-    """max(1, c λ) of a cross term that these rows of a batch have, c = 1/5 over their share of it, at most 1."""
-    share = rows.to(own.dtype).mean().clamp(min=CROSS_SHARE)
-    return (CROSS_SHARE / share * own).clamp(min=1)
