@@ -215,13 +215,13 @@ def test_the_rows_of_a_plan_are_the_plan_of_the_rows() -> None:
 
 def test_a_cross_term_scores_all_a_row_has_under_one_modality_where_there_is_more_than_that() -> None:
     present = torch.tensor([[True, True, True], [True, False, False], [False, True, True], [True, False, True]])
-    terms = cross(present, names(3), "m0")
+    terms = cross(present, names(3), "m0", torch.tensor([1.0, 2.0, 50.0]))
     assert terms.names == ("m0 to all",)
     assert terms.weight.tolist() == [[1, 0, 0, 1]]
     assert terms.given[0].tolist() == [[True, False, False], [False] * 3, [False] * 3, [True, False, False]]
     assert terms.of[0].tolist() == [[True, True, True], [False] * 3, [False] * 3, [True, False, True]]
     assert terms.likelihood_weight is not None
-    assert terms.likelihood_weight.tolist() == [[1, 1, 1]]
+    assert terms.likelihood_weight.tolist() == [[1, 1, 20]]  # half the rows have it: 2/5 of λ, 1 at least
 
 
 def test_a_plan_is_placed_on_a_device_once_and_whole() -> None:
@@ -239,7 +239,7 @@ def test_a_plan_is_placed_on_a_device_once_and_whole() -> None:
 def test_likelihood_weights_are_not_lost_when_plans_are_joined() -> None:
     """λ applied in some terms and not in others is a silent wrong objective."""
     present = torch.ones(1, 2, dtype=torch.bool)
-    crossed = cross(present, ["a", "b"], "a")
+    crossed = cross(present, ["a", "b"], "a", torch.ones(2))
     with pytest.raises(SettingsError, match="either all parts of a plan have likelihood weights"):
         concatenate(full(present), crossed)
     assert concatenate(crossed, crossed).likelihood_weight is not None

@@ -19,7 +19,7 @@ __all__ = [
     "Terms",
     "concatenate",
     "cross",
-    "cross_weights",
+    "cross_weight",
     "full",
     "mvae_terms",
     "random_subsets",
@@ -86,29 +86,32 @@ class Terms:
         return self._placed[device]
 
 
-def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source: str) -> Terms:
-    """E_{q(z | x_source)}[Σ_i log p(x_i | z)] − KL: a bound on log p(X) by the posterior of one modality, every λ = 1.
+def cross(
+    present: Bool[Tensor, "rows modalities"], names: Sequence[str], source: str, own: Float[Tensor, "modalities"]
+) -> Terms:
+    """E_{q(z | x_source)}[Σ_i λ_i log p(x_i | z)] − KL: everything explained from the posterior of one modality.
 
-    Only rows with something besides the source have it: for the others it is the single term.
+    Only rows with something besides the source have it: for the others it is the single term. Of the modalities' own λ
+    a part counts here (`cross_weight`).
     """
     i = names.index(source)
     paired = present[:, i] & (present.sum(-1) > 1)
     given = torch.zeros_like(present)
     given[:, i] = paired
     of = present & paired[:, None]
-    return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), torch.ones(1, len(names)))
+    weights = cross_weight(own, paired.to(own))[None]
+    return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), weights)
 
 
-def cross_weights(own: Float[Tensor, "modalities"], rows: Float[Tensor, "rows"]) -> Float[Tensor, "modalities"]:
+def cross_weight(own: float | Float[Tensor, "modalities"], rows: Float[Tensor, "rows"]) -> Float[Tensor, "..."]:
     """λ in a cross term that these rows of a batch have: max(1, c λ), with c = 1/5 over their share of it, at most 1.
 
     The rarer such rows, the more each counts.
 
-    >>> cross_weights(torch.tensor([1.0, 50.0]), torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]))
-    tensor([ 1.0000, 16.6667])
+    >>> cross_weight(50.0, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]))
+    tensor(16.6667)
     """
-    share = rows.to(own.dtype).mean().clamp(min=CROSS_SHARE)
-    return (CROSS_SHARE / share * own).clamp(min=1)
+    return (CROSS_SHARE / rows.mean().clamp(min=CROSS_SHARE) * own).clamp(min=1)
 
 
 def concatenate(*parts: Terms) -> Terms:

@@ -13,7 +13,7 @@ from mvae.gaussian import Gaussian, product
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.pseudo_labels import with_pseudo_labels
-from mvae.subsets import Terms, concatenate, cross, cross_weights, mvae_terms
+from mvae.subsets import Terms, concatenate, cross, mvae_terms
 
 __all__ = ["MVAE"]
 
@@ -86,10 +86,7 @@ class MVAE(MultimodalVAE):
             return terms
         own = torch.tensor(self.weights, dtype=self.dtype)
         of_terms = torch.stack([own if name in self.names else torch.ones_like(own) for name in terms.names])
-        crossed = []
-        for name in self.cross_from:
-            term = cross(present, self.names, name)
-            crossed.append(replace(term, likelihood_weight=cross_weights(own, term.weight[0])[None]))
+        crossed = [cross(present, self.names, name, own) for name in self.cross_from]
         return concatenate(replace(terms, likelihood_weight=of_terms), *crossed)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:

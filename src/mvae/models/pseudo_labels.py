@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mvae.modality import evaluating
-from mvae.subsets import Terms, cross_weights, full
+from mvae.subsets import Terms, cross_weight, full
 
 if TYPE_CHECKING:
     from mvae.models.mvae import MVAE
@@ -40,7 +40,6 @@ def with_pseudo_labels(
     assert terms.likelihood_weight is not None  # there is a cross_from
     present = terms.of.any(0)
     x, of, weights = dict(x), terms.of.clone(), terms.likelihood_weight.to(model.device, model.dtype, copy=True)
-    own = torch.tensor(model.weights, dtype=model.dtype, device=model.device)
     with torch.no_grad(), evaluating(model):
         z = model.posteriors(x, full(present)).mean[0]
         for name in model.pseudo_labels:
@@ -56,5 +55,5 @@ def with_pseudo_labels(
                     continue
                 t, asked = terms.names.index(source), lacks & present[:, model.names.index(source)]
                 of[t, :, j] |= asked & sure.to(of.device)
-                weights[t, j] = cross_weights(own, asked.to(own))[j]
+                weights[t, j] = cross_weight(model.weights[j], asked.to(weights))
     return x, replace(terms, of=of, likelihood_weight=weights)

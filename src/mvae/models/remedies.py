@@ -25,8 +25,8 @@ class RampedMVAE(MVAE):
         self, x: dict[str, Tensor], terms: Terms, noise: Float[Tensor, "terms rows latent"], beta: float | Tensor = 1.0
     ) -> Objective:
         """Eq. 5 with the λ of this β."""
-        own = torch.tensor(self.weights, dtype=self.dtype, device=self.device)
-        ramped = (1 + beta * (own - 1)).expand(len(terms.names), -1)
+        beta = torch.as_tensor(beta, dtype=self.dtype, device=self.device)
+        ramped = torch.stack([1 + beta * (own - 1) for own in self.weights]).expand(len(terms.names), -1)
         return super().objective(x, replace(terms, likelihood_weight=ramped), noise, 1.0)
 
 
