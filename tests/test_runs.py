@@ -86,6 +86,9 @@ def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
         assert not Settings.of("mnist", **nothing_hidden).pseudo_labels
     assert guessed(Settings.of("multimnist", pairs=0.1)) == ("string",)
     assert len(guessed(Settings.of("celeba19", kept=0.1))) == 18
+    assert not Settings.of("translation", pairs=0.1).pseudo_labels  # whole sentences are never sure
+    with pytest.raises(SettingsError, match="no modality of translation is guessed"):
+        Settings.of("translation", pairs=0.1, pseudo_labels=True).build()
     with pytest.raises(SettingsError, match="pseudo labels belong to the recipe coupled of the MVAE"):
         Settings.of("mnist", "paper", pairs=0.01, pseudo_labels=True).build()
 

@@ -40,9 +40,9 @@ def accuracy(likelihood: object, x: Tensor, params: Tensor) -> Float[Tensor, "ro
     tensor([1., 0.])
     """
     if isinstance(likelihood, Categorical):
-        right = params.argmax(-1) == x
+        right = likelihood.mode(params) == x
     elif isinstance(likelihood, Bernoulli) and x.dim() <= 2:  # attributes; pixels have more axes
-        right = (params.reshape(x.shape) > 0) == (x > 0.5)
+        right = likelihood.mode(params.reshape(x.shape)) == (x > 0.5)
     else:
         return None
     return right.float().flatten(1).mean(-1) if right.dim() > 1 else right.float()

@@ -138,8 +138,9 @@ class Modality(nn.Module):
         Raises:
             TypeError: it cannot guess (see `can_guess`).
         """
-        x = self.likelihood.mode(self.decode(z))
-        return x, self.log_prob(x, z)
+        params = self.decode(z)
+        x = self.likelihood.mode(params)
+        return x, self.likelihood.log_prob(params, x)
 
     def impossible(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0

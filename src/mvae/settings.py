@@ -89,7 +89,8 @@ class Settings:
         recipe = recipe if model == "mvae" else "paper"
         if recipe == "coupled":
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
-            values["pseudo_labels"] = 0 < min(changed.get("pairs", 1), changed.get("kept", 1)) < 1
+            hides = 0 < min(changed.get("pairs", 1), changed.get("kept", 1)) < 1
+            values["pseudo_labels"] = hides and bool(what.pseudo_labels)
             if changed.get("pairs"):
                 values["repeat_pairs"] = min(REPEATED, max(1, round(0.2 / changed["pairs"])))
                 values["input_noise"] = FEW_PAIRS_NOISE if values["repeat_pairs"] > 1 else 0.0

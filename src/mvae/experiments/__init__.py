@@ -150,6 +150,8 @@ def build(
         raise SettingsError(f"random_subsets and shared_noise are the MVAE's; {model} has no such terms")
     if pseudo_labels and (model != "mvae" or recipe != "coupled"):
         raise SettingsError("pseudo labels belong to the recipe coupled of the MVAE")
+    if pseudo_labels and not what.pseudo_labels:
+        raise SettingsError(f"no modality of {what.name} is guessed: there are no pseudo labels to learn from")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if model == "mvae":
