@@ -13,7 +13,7 @@ from mvae.errors import QueryError, SettingsError
 from mvae.estimators import log_likelihood
 from mvae.modality import Modality
 from mvae.models.jmvae import JMVAE
-from mvae.networks.mlp import JointEncoder, LabelEncoder, mlp
+from mvae.networks.mlp import LabelEncoder, joint_encoder, mlp
 from mvae.progress import Silent
 from mvae.training import fit
 from tests.models.common import (
@@ -208,7 +208,7 @@ def test_settings_outside_their_range_are_refused() -> None:
 def test_the_number_of_inference_parameters_is_that_of_table_1() -> None:
     image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
     label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical())
-    built = JMVAE({"image": image, "label": label}, 64, JointEncoder(784, 10, 2 * 64))
+    built = JMVAE({"image": image, "label": label}, 64, joint_encoder(784, 10, 2 * 64))
     inference = [built.joint_encoder, *(m.encoder for m in built.modalities.values())]
     assert sum(p.numel() for network in inference for p in network.parameters()) == 2_061_184
     assert built.joint_encoder({"image": torch.zeros(3, 784), "label": torch.tensor([0, 1, 2])}).shape == (3, 128)

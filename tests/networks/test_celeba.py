@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mvae.networks.celeba import ImageDecoder, ImageEncoder, JointEncoder, perceptron
+from mvae.networks.celeba import ImageDecoder, ImageEncoder, joint_encoder, perceptron
 
 
 def count(network: nn.Module) -> int:
@@ -14,7 +14,7 @@ def test_parameter_counts_are_table_1s() -> None:
     assert count(ImageEncoder(200)) == 4_070_472
     assert count(ImageEncoder(200, condition=18)) == 4_079_688
     assert count(perceptron(18, 200)) == 377_032
-    assert count(JointEncoder(18, 200)) == 9_052_504 - 4_447_504
+    assert count(joint_encoder(18, 200)) == 9_052_504 - 4_447_504
     assert count(ImageEncoder(200)) + 18 * count(perceptron(18, 200)) == 10_857_048
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mvae.networks.dcgan import ConvDecoder, ConvEncoder, ConvJointEncoder
+from mvae.networks.dcgan import ConvDecoder, ConvEncoder, joint_encoder
 
 
 def count(network: nn.Module) -> int:
@@ -13,7 +13,7 @@ def count(network: nn.Module) -> int:
 def test_parameter_counts_are_table_1s() -> None:
     assert count(ConvEncoder(2 * 64)) == 3_409_536
     assert count(ConvEncoder(2 * 64, condition=10)) == 3_414_656
-    assert count(ConvJointEncoder(10, 2 * 64)) == 7_682_432 - 3_742_976
+    assert count(joint_encoder(10, 2 * 64)) == 7_682_432 - 3_742_976
 
 
 def test_the_decoder_mirrors_the_encoder() -> None:

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
 from mvae.data import celeba, faces
 from mvae.data.attributes import ATTRIBUTES
 from mvae.data.splits import Splits
@@ -12,7 +10,7 @@ from mvae.experiments.base import Experiment
 from mvae.likelihoods import Bernoulli
 from mvae.modality import Modality
 from mvae.models.cvae import CVAE
-from mvae.networks.celeba import ImageDecoder, ImageEncoder, JointEncoder, perceptron
+from mvae.networks.celeba import ImageDecoder, ImageEncoder, joint_encoder, perceptron
 
 __all__ = ["CELEBA", "CELEBA19", "FACES", "FACES19"]
 
@@ -63,9 +61,6 @@ def _together(name: str, load: Callable[..., Splits], summary: str, **budget: An
         image = Modality(ImageEncoder(2 * latents, count), ImageDecoder(latents, count), Bernoulli())
         return CVAE({"image": image}, latents, condition="attributes", classes=None, features=count)
 
-    def joint_encoder(latents: int) -> nn.Module:
-        return JointEncoder(count, 2 * latents)
-
     return Experiment(
         name,
         load,
@@ -73,7 +68,7 @@ def _together(name: str, load: Callable[..., Splits], summary: str, **budget: An
         summary=summary,
         shown=tuple(f"attributes={names}" for names in SHOWN),
         conditional=conditional,
-        joint_encoder=joint_encoder,
+        joint_encoder=lambda latents: joint_encoder(count, 2 * latents),
         **SETTINGS,
         **budget,
     )

@@ -4,16 +4,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
 from mvae.data import binary_mnist, digits, fashion_mnist, mnist
 from mvae.data.splits import Splits
 from mvae.experiments.base import Experiment
 from mvae.likelihoods import Bernoulli, Categorical
 from mvae.modality import Modality
 from mvae.models.cvae import CVAE
-from mvae.networks.dcgan import ConvDecoder, ConvEncoder, ConvJointEncoder
-from mvae.networks.mlp import ConditionalMLP, ImageDecoder, JointEncoder, LabelEncoder, mlp
+from mvae.networks import dcgan
+from mvae.networks.mlp import ConditionalMLP, ImageDecoder, LabelEncoder, joint_encoder, mlp
 
 __all__ = ["BINARY_MNIST", "DIGITS", "FASHION_MNIST", "MNIST"]
 
@@ -48,16 +46,13 @@ def _perceptrons(
         decoder = ConditionalMLP(latents, 10, pixels, widths)
         return CVAE({"image": Modality(encoder, decoder, Bernoulli())}, latents, condition="label", classes=10)
 
-    def joint_encoder(latents: int) -> nn.Module:
-        return JointEncoder(pixels, 10, 2 * latents, hidden)
-
     shown = tuple(f"label={digit}" for digit in (5, 0, 1, 2, 3, 4, 6, 7, 8, 9))
     return Experiment(
         name,
         load,
         modalities,
         conditional=conditional,
-        joint_encoder=joint_encoder,
+        joint_encoder=lambda latents: joint_encoder(pixels, 10, 2 * latents, hidden),
         pseudo_labels=("label",),
         shown=shown,
         **settings,
@@ -69,14 +64,14 @@ def _fashion_mnist() -> Experiment:
 
     def modalities(latents: int) -> dict[str, Modality]:
         label = _label(latents)
-        return {"image": Modality(ConvEncoder(2 * latents), ConvDecoder(latents), Bernoulli()), "label": label}
+        return {
+            "image": Modality(dcgan.ConvEncoder(2 * latents), dcgan.ConvDecoder(latents), Bernoulli()),
+            "label": label,
+        }
 
     def conditional(latents: int) -> CVAE:
-        image = Modality(ConvEncoder(2 * latents, 10), ConvDecoder(latents, 10), Bernoulli())
+        image = Modality(dcgan.ConvEncoder(2 * latents, 10), dcgan.ConvDecoder(latents, 10), Bernoulli())
         return CVAE({"image": image}, latents, condition="label", classes=10)
-
-    def joint_encoder(latents: int) -> nn.Module:
-        return ConvJointEncoder(10, 2 * latents)
 
     garments = fashion_mnist.CLASSES
     return Experiment(
@@ -84,7 +79,7 @@ def _fashion_mnist() -> Experiment:
         fashion_mnist.load,
         modalities,
         conditional=conditional,
-        joint_encoder=joint_encoder,
+        joint_encoder=lambda latents: dcgan.joint_encoder(10, 2 * latents),
         pseudo_labels=("label",),
         **APPENDIX_A,
         shown=tuple(f"label={garment}" for garment in (garments[-1], *garments[:-1])),

@@ -1,13 +1,11 @@
 """MultiMNIST: an image of 0 to 4 digits and the string they spell (Sec. 4, App. A, Fig. 7)."""
 
-from torch import nn
-
 from mvae.data import multimnist
 from mvae.data.multimnist import LENGTH, STOP
 from mvae.experiments.base import Experiment
 from mvae.likelihoods import Bernoulli
 from mvae.modality import Modality
-from mvae.networks.multimnist import CanvasDecoder, CanvasEncoder, CanvasStringEncoder
+from mvae.networks.multimnist import CanvasDecoder, CanvasEncoder, joint_encoder
 from mvae.networks.rnn import StringDecoder, StringEncoder
 from mvae.sequence import SequenceModality
 
@@ -22,15 +20,11 @@ def _modalities(latents: int) -> dict[str, Modality]:
     return {"image": image, "string": SequenceModality(encoder, decoder, STOP, LENGTH, weight=STRING_WEIGHT)}
 
 
-def _joint_encoder(latents: int) -> nn.Module:
-    return CanvasStringEncoder(STOP, 2 * latents)
-
-
 MULTIMNIST = Experiment(
     "multimnist",
     multimnist.load,
     _modalities,
-    joint_encoder=_joint_encoder,
+    joint_encoder=lambda latents: joint_encoder(STOP, 2 * latents),
     pseudo_labels=("string",),
     latent_dim=100,
     epochs=500,  # "the remaining hyperparameters as in MNIST" (App. A)

@@ -4,13 +4,13 @@ The DCGAN's batch norms begin at the second convolution. Its activations are lai
 convolutions of a CPU are faster on; what goes in and comes out is not.
 """
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["ImageDecoder", "ImageEncoder", "JointEncoder", "perceptron"]
+from mvae.networks.joint import JointEncoder
+
+__all__ = ["ImageDecoder", "ImageEncoder", "joint_encoder", "perceptron"]
 
 CHANNELS = (32, 64, 128, 256)
 FLAT = CHANNELS[-1] * 5 * 5
@@ -36,7 +36,7 @@ class ImageEncoder(nn.Module):
         self, x: Float[Tensor, "rows channels 64 64"], condition: Float[Tensor, "rows features"] | None = None
     ) -> Float[Tensor, "rows outputs"]:
         """Mean and log-variance."""
-        features = self.trunk(x.contiguous(memory_format=LAST)).flatten(1)
+        features = self.trunk(x)
         return self.head(features if condition is None else torch.cat([features, condition], dim=1))
 
 
@@ -73,25 +73,16 @@ class ImageDecoder(nn.Module):
         return self.layers(features.contiguous(memory_format=LAST)).contiguous()
 
 
-class JointEncoder(nn.Module):
+def joint_encoder(features: int, outputs: int, hidden: int = 512) -> JointEncoder:
     """JMVAE's q(z | image, attributes): convolutions, 6400 → 512, attributes → 512 without batch norm, together → 512,
     heads (4,605,000 parameters).
 
-    >>> JointEncoder(18, 200)({"image": torch.zeros(2, 3, 64, 64), "attributes": torch.zeros(2, 18)}).shape
+    >>> joint_encoder(18, 200)({"image": torch.zeros(2, 3, 64, 64), "attributes": torch.zeros(2, 18)}).shape
     torch.Size([2, 200])
     """
-
-    def __init__(self, features: int, outputs: int, hidden: int = 512):
-        super().__init__()
-        self.trunk = _trunk()
-        self.image = nn.Sequential(nn.Linear(FLAT, hidden), nn.SiLU())
-        self.attributes = nn.Sequential(nn.Linear(features, hidden), nn.SiLU())
-        self.both = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
-
-    def forward(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
-        """Mean and log-variance of each row."""
-        image = self.image(self.trunk(x["image"].contiguous(memory_format=LAST)).flatten(1))
-        return self.both(torch.cat([image, self.attributes(x["attributes"])], dim=1))
+    image = nn.Sequential(_trunk(3), nn.Linear(FLAT, hidden), nn.SiLU())
+    attributes = nn.Sequential(nn.Linear(features, hidden), nn.SiLU())
+    return JointEncoder({"image": image, "attributes": attributes}, 2 * hidden, outputs, hidden)
 
 
 def perceptron(inputs: int, outputs: int, hidden: int = 512) -> nn.Sequential:
@@ -113,10 +104,18 @@ def perceptron(inputs: int, outputs: int, hidden: int = 512) -> nn.Sequential:
     )
 
 
-def _trunk(channels: int = 3) -> nn.Sequential:
-    """64×64 → 32×32 → 16×16 → 8×8 → 5×5 (the last convolution has stride 1 and no padding)."""
+class _ChannelsLast(nn.Module):
+    """The same values, laid out channels last."""
+
+    def forward(self, x: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "rows channels height width"]:
+        return x.contiguous(memory_format=LAST)
+
+
+def _trunk(channels: int) -> nn.Sequential:
+    """64×64 → 32×32 → 16×16 → 8×8 → 5×5 (the last convolution has stride 1 and no padding), flattened."""
     first, second, third, fourth = CHANNELS
     return nn.Sequential(
+        _ChannelsLast(),
         nn.Conv2d(channels, first, 4, 2, 1, bias=False),
         nn.SiLU(),
         nn.Conv2d(first, second, 4, 2, 1, bias=False),
@@ -128,4 +127,5 @@ def _trunk(channels: int = 3) -> nn.Sequential:
         nn.Conv2d(third, fourth, 4, 1, 0, bias=False),
         nn.BatchNorm2d(fourth),
         nn.SiLU(),
+        nn.Flatten(),
     )

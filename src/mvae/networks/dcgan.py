@@ -1,15 +1,14 @@
 """Small convolutional networks in the manner of DCGAN, as the paper uses for FashionMNIST (App. A, Fig. 6)."""
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvae.networks.fold import FoldedTranspose2d
-from mvae.networks.mlp import looked_up
+from mvae.networks.joint import JointEncoder
+from mvae.networks.mlp import LabelFeatures
 
-__all__ = ["ConvDecoder", "ConvEncoder", "ConvJointEncoder"]
+__all__ = ["ConvDecoder", "ConvEncoder", "joint_encoder"]
 
 CHANNELS = (64, 128)
 LAST = torch.channels_last  # which transposed convolutions on a CPU are faster on
@@ -71,23 +70,14 @@ class ConvDecoder(nn.Module):
         return self.layers(features.contiguous(memory_format=LAST))
 
 
-class ConvJointEncoder(nn.Module):
+def joint_encoder(classes: int, outputs: int, hidden: int = 512) -> JointEncoder:
     """JMVAE's q(z | image, label): convolutions, 6272 → 512, label → 512, together → 512, heads (3,939,456 parameters).
 
-    >>> ConvJointEncoder(10, 128)({"image": torch.zeros(2, 1, 28, 28), "label": torch.tensor([0, 1])}).shape
+    >>> joint_encoder(10, 128)({"image": torch.zeros(2, 1, 28, 28), "label": torch.tensor([0, 1])}).shape
     torch.Size([2, 128])
     """
-
-    def __init__(self, classes: int, outputs: int, hidden: int = 512):
-        super().__init__()
-        self.image = nn.Sequential(_trunk(), nn.Linear(CHANNELS[1] * 49, hidden), nn.SiLU())
-        self.label = nn.Embedding(classes, hidden)
-        self.both = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
-
-    def forward(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
-        """Mean and log-variance of each row."""
-        label = looked_up(x["label"], nn.functional.silu(self.label.weight))
-        return self.both(torch.cat([self.image(x["image"]), label], dim=1))
+    image = nn.Sequential(_trunk(), nn.Linear(CHANNELS[1] * 49, hidden), nn.SiLU())
+    return JointEncoder({"image": image, "label": LabelFeatures(classes, hidden)}, 2 * hidden, outputs, hidden)
 
 
 def _trunk() -> nn.Sequential:

@@ -1,13 +1,15 @@
 """Multilayer perceptrons for flat data and labels, as in the paper's MNIST experiment (App. A, Fig. 5)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["ConditionalMLP", "ImageDecoder", "JointEncoder", "LabelEncoder", "looked_up", "mlp"]
+from mvae.networks.joint import JointEncoder
+
+__all__ = ["ConditionalMLP", "ImageDecoder", "LabelEncoder", "LabelFeatures", "joint_encoder", "looked_up", "mlp"]
 
 
 def mlp(inputs: int, outputs: int, hidden: Sequence[int] = (512, 512)) -> nn.Sequential:
@@ -87,20 +89,27 @@ class ConditionalMLP(nn.Module):
         return self.layers(torch.cat([x.flatten(1), condition], dim=1))
 
 
-class JointEncoder(nn.Module):
-    """JMVAE's q(z | image, label): image to 512, label to 512, together to 512, heads (997,504 parameters, Table 1).
+class LabelFeatures(nn.Module):
+    """An embedding with swish: what the JMVAE's joint encoder hears of a label.
 
-    >>> JointEncoder(784, 10, 128)({"image": torch.zeros(3, 784), "label": torch.tensor([0, 1, 2])}).shape
-    torch.Size([3, 128])
+    >>> LabelFeatures(10, 512)(torch.tensor([3, 3, 7])).shape
+    torch.Size([3, 512])
     """
 
-    def __init__(self, pixels: int, classes: int, outputs: int, hidden: int = 512):
+    def __init__(self, classes: int, outputs: int):
         super().__init__()
-        self.image = nn.Sequential(nn.Flatten(), nn.Linear(pixels, hidden), nn.SiLU())
-        self.label = nn.Embedding(classes, hidden)
-        self.both = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
+        self.embedding = nn.Embedding(classes, outputs)
 
-    def forward(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
-        """Mean and log-variance of each row."""
-        label = looked_up(x["label"], nn.functional.silu(self.label.weight))
-        return self.both(torch.cat([self.image(x["image"]), label], dim=1))
+    def forward(self, label: Int[Tensor, "rows"]) -> Float[Tensor, "rows outputs"]:
+        """Features of each row's class."""
+        return looked_up(label, nn.functional.silu(self.embedding.weight))
+
+
+def joint_encoder(pixels: int, classes: int, outputs: int, hidden: int = 512) -> JointEncoder:
+    """JMVAE's q(z | image, label): image to 512, label to 512, together to 512, heads (997,504 parameters, Table 1).
+
+    >>> joint_encoder(784, 10, 128)({"image": torch.zeros(3, 784), "label": torch.tensor([0, 1, 2])}).shape
+    torch.Size([3, 128])
+    """
+    image = nn.Sequential(nn.Flatten(), nn.Linear(pixels, hidden), nn.SiLU())
+    return JointEncoder({"image": image, "label": LabelFeatures(classes, hidden)}, 2 * hidden, outputs, hidden)

@@ -1,15 +1,14 @@
 """The image networks of MultiMNIST (App. A, Fig. 7): a DCGAN for grey images of 50×50; and JMVAE's joint encoder."""
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvae.networks.fold import FoldedTranspose2d
+from mvae.networks.joint import JointEncoder
 from mvae.networks.rnn import BidirectionalGRU
 
-__all__ = ["CanvasDecoder", "CanvasEncoder", "CanvasStringEncoder"]
+__all__ = ["CanvasDecoder", "CanvasEncoder", "joint_encoder"]
 
 CHANNELS = (1, 32, 64, 128, 256)
 PADDINGS = (1, 1, 1, 0)  # 50 → 25 → 12 → 6 → 2
@@ -69,26 +68,19 @@ class CanvasDecoder(nn.Module):
         return self.layers(self.head(z).contiguous(memory_format=LAST))
 
 
-class CanvasStringEncoder(nn.Module):
+def joint_encoder(symbols: int, outputs: int, hidden: int = 512) -> JointEncoder:
     """JMVAE's q(z | image, string): image → 512, bidirectional GRU 2·256, together → 256, heads.
 
     The paper prints no more of it than its size: with convolutions that have no batch norm, this arrangement has
     exactly the 2,233,128 parameters that Table 1 leaves for it (4,075,064 less the unimodal encoders' 1,841,936).
 
     >>> x = {"image": torch.zeros(2, 1, 50, 50), "string": torch.full((2, 4), 10)}
-    >>> CanvasStringEncoder(10, 2 * 100)(x).shape
+    >>> joint_encoder(10, 2 * 100)(x).shape
     torch.Size([2, 200])
     """
-
-    def __init__(self, symbols: int, outputs: int, hidden: int = 512):
-        super().__init__()
-        self.image = nn.Sequential(_convolutions(normalised=False), nn.Linear(FEATURES, hidden), nn.SiLU())
-        self.string = BidirectionalGRU(symbols, 200, hidden // 2)
-        self.both = nn.Sequential(nn.Linear(2 * hidden, hidden // 2), nn.SiLU(), nn.Linear(hidden // 2, outputs))
-
-    def forward(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
-        """Mean and log-variance of each row."""
-        return self.both(torch.cat([self.image(x["image"]), *self.string(x["string"])], dim=1))
+    image = nn.Sequential(_convolutions(normalised=False), nn.Linear(FEATURES, hidden), nn.SiLU())
+    string = BidirectionalGRU(symbols, 200, hidden // 2)
+    return JointEncoder({"image": image, "string": string}, 2 * hidden, outputs, hidden // 2)
 
 
 def _convolutions(normalised: bool) -> nn.Sequential:

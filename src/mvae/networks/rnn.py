@@ -22,14 +22,13 @@ def count_symbols(x: Int[Tensor, "*rows length"], stop: int) -> Int[Tensor, "*ro
 
 
 class BidirectionalGRU(nn.Module):
-    """Reads start, the symbols and stop in both directions; each direction's state after the whole string.
+    """Reads start, the symbols and stop in both directions; the two states after the whole string, side by side.
 
     The backward half begins at the string's own stop, wherever that is: rows are turned round within their length
     and both halves run from the left, so that padding comes after the state that is taken and cannot reach it.
 
-    >>> forward, backward = BidirectionalGRU(10, 200, 256)(torch.tensor([[1, 7, 7, 3], [5, 10, 10, 10]]))
-    >>> forward.shape, backward.shape
-    (torch.Size([2, 256]), torch.Size([2, 256]))
+    >>> BidirectionalGRU(10, 200, 256)(torch.tensor([[1, 7, 7, 3], [5, 10, 10, 10]])).shape
+    torch.Size([2, 512])
     """
 
     def __init__(self, symbols: int, embedded: int, hidden: int):
@@ -39,16 +38,14 @@ class BidirectionalGRU(nn.Module):
         self.rightward = nn.GRU(embedded, hidden, batch_first=True)
         self.leftward = nn.GRU(embedded, hidden, batch_first=True)
 
-    def forward(
-        self, x: Int[Tensor, "rows length"]
-    ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "rows hidden"]]:
-        """The last states of both directions."""
+    def forward(self, x: Int[Tensor, "rows length"]) -> Float[Tensor, "rows states"]:
+        """The last states of both directions, rightward first."""
         last = (count_symbols(x, self.stop) + 1)[:, None]  # where the stop is, after start and the symbols
         bare = nn.functional.pad(nn.functional.pad(x, (0, 1), value=self.stop), (1, 0), value=self.stop + 1)
         place = torch.arange(bare.shape[1], device=x.device)
         string = torch.where(place < last, bare, self.stop)
         turned = string.gather(1, (last - place).clamp(min=0))
-        return self._read(self.rightward, string, last), self._read(self.leftward, turned, last)
+        return torch.cat([self._read(self.rightward, string, last), self._read(self.leftward, turned, last)], dim=1)
 
     def _read(self, network: nn.GRU, string: Tensor, last: Tensor) -> Tensor:
         states, _ = network(self.embedding(string))
@@ -69,7 +66,7 @@ class StringEncoder(nn.Module):
 
     def forward(self, x: Int[Tensor, "rows length"]) -> Float[Tensor, "rows outputs"]:
         """Mean and log-variance."""
-        rightward, leftward = self.read(x)
+        rightward, leftward = self.read(x).chunk(2, dim=1)
         return self.head(rightward + leftward)
 
 
