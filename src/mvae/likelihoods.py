@@ -62,6 +62,19 @@ class Likelihood(nn.Module):
         """The most probable x."""
         raise TypeError(f"{type(self).__name__} has no mode")
 
+    def guess(self, params: Tensor) -> tuple[Tensor, Float[Tensor, "*lead rows"]]:
+        """The most probable x, and its log p."""
+        x = self.mode(params)
+        return x, self.log_prob(params, x)
+
+    def certain(self, x: Tensor, params: Tensor) -> Tensor:
+        """The mean of a distribution that is sure of x, of the same family as that of ``params``."""
+        raise TypeError(f"{type(self).__name__} is sure of nothing: it is continuous")
+
+    def logits(self, mean: Tensor) -> Tensor:
+        """Parameters whose mean this is."""
+        raise TypeError(f"{type(self).__name__} has no logits")
+
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p(x | params)."""
         raise TypeError(f"{type(self).__name__} cannot be sampled")
@@ -127,6 +140,14 @@ class Bernoulli(Likelihood):
         """Zeros and ones, each the more probable of the two."""
         return (params > 0).to(params.dtype)
 
+    def certain(self, x: Tensor, params: Tensor) -> Tensor:
+        """Probabilities 0 and 1."""
+        return x.to(params.dtype)
+
+    def logits(self, mean: Tensor) -> Tensor:
+        """log π − log(1 − π)."""
+        return mean.logit()
+
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Zeros and ones."""
         return torch.bernoulli(params.sigmoid(), generator=generator)
@@ -184,6 +205,14 @@ class Categorical(Likelihood):
     def mode(self, params: Tensor) -> Tensor:
         """The most probable classes."""
         return params.argmax(-1)
+
+    def certain(self, x: Tensor, params: Tensor) -> Tensor:
+        """One-hot vectors."""
+        return F.one_hot(x, params.shape[-1]).to(params.dtype)
+
+    def logits(self, mean: Tensor) -> Tensor:
+        """log π."""
+        return mean.log()
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Class numbers."""

@@ -138,9 +138,7 @@ class Modality(nn.Module):
         Raises:
             TypeError: it cannot guess (see `can_guess`).
         """
-        params = self.decode(z)
-        x = self.likelihood.mode(params)
-        return x, self.likelihood.log_prob(params, x)
+        return self.likelihood.guess(self.decode(z))
 
     def impossible(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0

@@ -10,8 +10,10 @@ from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.modality import Modality
 from mvae.models.mvae import MVAE
-from mvae.models.pseudo_labels import SURE, with_pseudo_labels
+from mvae.models.pseudo_labels import STEP, SURE, Balance, with_pseudo_labels
 from mvae.networks.mlp import LabelEncoder, mlp
+from mvae.networks.rnn import StringDecoder, StringEncoder
+from mvae.sequence import SequenceModality
 from mvae.subsets import CROSS_SHARE
 
 ROWS, LATENT = 40, 2
@@ -132,14 +134,15 @@ def test_what_stands_in_a_missing_cell_has_no_say() -> None:
 
 def test_who_guesses_sees_no_noise_and_leaves_no_trace_in_batch_statistics() -> None:
     model, table = model_and_table()
-    model.modalities["image"].encoder = nn.Sequential(nn.BatchNorm1d(6), mlp(6, 2 * LATENT, (8,))).double()
+    norm = nn.BatchNorm1d(6).double()
+    model.modalities["image"].encoder = nn.Sequential(norm, mlp(6, 2 * LATENT, (8,)).double())
     sure = []
     for noise in (0.0, 1000.0):
         model.modalities["image"].input_noise = noise
-        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
         x, terms = with_pseudo_labels(model, model.prepare(table), model.terms(table.present), 1.0)
         sure.append((terms.of[terms.names.index("image")], x["label"]))
-        assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+        assert all(torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers())
     assert sure[0][0].any()
     assert all(torch.equal(a, b) for a, b in zip(*sure, strict=True))
     assert model.training
@@ -184,3 +187,71 @@ def test_the_posterior_of_the_guess_is_of_all_that_a_row_has() -> None:
         torch.ones(1, 1, 2, dtype=torch.bool),
     )
     assert int(x["label"][row]) == int(model.modalities["label"].decode(both.mean[0]).argmax())
+
+
+def balance_of(model: MVAE, name: str) -> Balance:
+    """The running means of a modality."""
+    balance = model.balances[name]
+    assert isinstance(balance, Balance)
+    return balance
+
+
+def test_a_class_that_is_forgotten_comes_back() -> None:
+    """Of images of two kinds, as many of each, the decoder calls both the first kind: one surely, one less so."""
+    decoder = nn.Linear(1, 2, bias=False).double()
+    with torch.no_grad():
+        decoder.weight.copy_(torch.tensor([[1.0], [0.0]]))
+    label = Modality(nn.Identity(), decoder, likelihoods.Categorical())
+    balance = Balance(label, 1)
+    z = torch.tensor([[9.0], [5.0]], dtype=torch.float64).repeat(20, 1)
+    x, lacks, begun = torch.tensor([0, 1]).repeat(20), torch.arange(40) < 20, torch.tensor(True)
+    assert label.guess(z)[0].tolist() == [0] * 40
+    for _ in range(2000):
+        balance(label, z, x, lacks, begun)
+    assert balance(label, z, x, lacks, begun)[0].tolist() == [0, 1] * 20
+
+
+@pytest.mark.parametrize("name", ["label", "flag"])
+def test_the_running_means_and_the_tilt_are_those_of_a_naive_loop(name: str) -> None:
+    model, _ = model_and_table()
+    modality, balance = model.modalities[name], balance_of(model, name)
+    generator = torch.Generator().manual_seed(3)
+    known = guessed = torch.full((4,), 1 / 4).double() if name == "label" else torch.full((1,), 1 / 2).double()
+    for step in range(20):
+        z = torch.randn(9, LATENT, generator=generator, dtype=torch.float64)
+        x = torch.randint(4, (9,), generator=generator) if name == "label" else z[:, :1].gt(1).double()
+        lacks = torch.rand(9, generator=generator) < 0.3
+        rubbish = torch.where(lacks.view(-1, *[1] * (x.dim() - 1)), torch.zeros_like(x), x)
+        guess, log_p = balance(modality, z, rubbish, lacks, torch.tensor(step != 5))
+        logits = modality.decode(z)
+        p = logits.softmax(1) if name == "label" else logits.sigmoid()
+        if step != 5:  # there, guessing has not begun
+            known_before, guessed_before = known, guessed
+            for row in range(9):
+                if lacks[row]:
+                    guessed = guessed + STEP / 9 * (p[row] - guessed_before)
+                else:
+                    seen = torch.eye(4).double()[x[row]] if name == "label" else x[row]
+                    known = known + STEP / 9 * (seen - known_before)
+        yes, no = p * known / guessed, (1 - p) * (1 - known) / (1 - guessed)
+        every = yes / yes.sum(1, keepdim=True) if name == "label" else torch.cat([no, yes], 1) / (yes + no)
+        torch.testing.assert_close(balance.known, known)
+        torch.testing.assert_close(balance.guessed, guessed)
+        assert torch.equal(guess.flatten().long(), every.argmax(1))
+        torch.testing.assert_close(log_p.exp(), every.max(1).values)
+
+
+def test_the_running_means_are_saved_with_the_weights_and_strings_have_none() -> None:
+    model, table = model_and_table()
+    model.loss(table, generator=torch.Generator().manual_seed(0))
+    other, _ = model_and_table()
+    other.load_state_dict(model.state_dict())
+    guessed = balance_of(model, "label").guessed
+    assert torch.equal(balance_of(other, "label").guessed, guessed)
+    assert not torch.equal(guessed, torch.full((4,), 0.25).double())
+    string = SequenceModality(StringEncoder(3, 2 * LATENT, 8), StringDecoder(3, LATENT, 8), symbols=3, length=2)
+    image = Modality(mlp(6, 2 * LATENT), mlp(LATENT, 6), likelihoods.Bernoulli())
+    written = MVAE({"image": image, "string": string}, LATENT, cross_from=["image"], pseudo_labels=["string"])
+    assert len(written.balances) == 0
+    table = Table({"image": torch.rand(9, 6), "string": torch.full((9, 2), 3)}, {"string": torch.arange(9) < 3})
+    assert written.loss(table).loss.isfinite()

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvae.elbo import Objective
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.models.pseudo_labels import with_pseudo_labels
+from mvae.models.pseudo_labels import Balance, with_pseudo_labels
 from mvae.subsets import Terms, concatenate, cross, mvae_terms
 
 __all__ = ["MVAE"]
@@ -32,8 +32,8 @@ class MVAE(MultimodalVAE):
             joint posterior's terms then have every λ = 1, as bounds on log p(X); λ counts in full where a modality is
             alone. Eq. 5 by itself leaves the modalities free never to meet. Name the rich ones, such as the image.
         pseudo_labels: modalities of discrete values that are guessed where a row lacks them. A guess that has at least
-            95 % is then explained from the row's ``cross_from``, as in their cross term, once annealing is over (β = 1;
-            see `mvae.models.pseudo_labels`).
+            95 % is explained from the row's ``cross_from``, as in their cross term, once annealing is over (β = 1).
+            Guesses are held to be as frequent as what is known (see `mvae.models.pseudo_labels`).
         shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
     Raises:
@@ -72,6 +72,8 @@ class MVAE(MultimodalVAE):
             if not modalities[name].can_guess:
                 raise SettingsError(f"pseudo_labels names {name!r}: it is for classes, attributes and short strings")
         self.pseudo_labels = tuple(pseudo_labels)
+        of_classes = [name for name in pseudo_labels if type(modalities[name]) is Modality]  # not of a string's symbols
+        self.balances = nn.ModuleDict({name: Balance(modalities[name], latent_dim) for name in of_classes})
         self.random_subsets, self.distinct_terms, self.cross_from = random_subsets, distinct_terms, tuple(cross_from)
         self.shared_noise = shared_noise
 

@@ -1,7 +1,8 @@
 """Pseudo-labels: a missing value that the model is sure of is explained like data (Lee 2013; Sohn et al. 2020).
 
 Where few rows are complete, most that can be learned about x_j from x_i is in the rows that lack x_j: a boundary
-between classes that keeps away from them is better than one that does not.
+between classes that keeps away from them is better than one that does not. Guesses are held to be as frequent as what
+is known (distribution alignment, Berthelot et al. 2020): a class that few pairs tell badly would else be forgotten.
 """
 
 import math
@@ -10,17 +11,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
 
-from mvae.modality import evaluating
+from mvae.modality import Modality, evaluating
 from mvae.subsets import Terms, cross_weight, full
 
 if TYPE_CHECKING:
     from mvae.models.mvae import MVAE
 
-__all__ = ["SURE", "with_pseudo_labels"]
+__all__ = ["SURE", "Balance", "with_pseudo_labels"]
 
 SURE = 0.95  # probability from which a guess counts as a label (Sohn et al. 2020)
+STEP = 0.02  # of the running means towards a batch's: they go back some fifty steps
+LEAST = 1e-6  # probability that a mean counts as
 
 
 def with_pseudo_labels(
@@ -28,8 +32,8 @@ def with_pseudo_labels(
 ) -> tuple[dict[str, Tensor], Terms]:
     """Missing values guessed from all that their row has; the sure ones are scored in the terms of ``cross_from``.
 
-    A guess is the mode of p(x_j | z) at the mean of q(z | all the row has), without noise on the inputs, batch
-    statistics or a gradient. In the terms of x_i it weighs what x_j of a pair weighs in the cross term from x_i.
+    A guess is the mode of p(x_j | z), balanced, at the mean of q(z | all the row has), without noise on the inputs,
+    batch statistics or a gradient. In the terms of x_i it weighs what x_j of a pair weighs in the cross term from x_i.
 
     Args:
         model: names what it guesses (``pseudo_labels``) and what explains it (``cross_from``).
@@ -40,20 +44,72 @@ def with_pseudo_labels(
     assert terms.likelihood_weight is not None  # there is a cross_from
     present = terms.of.any(0)
     x, of, weights = dict(x), terms.of.clone(), terms.likelihood_weight.to(model.device, model.dtype, copy=True)
+    begun = torch.as_tensor(beta, device=model.device) >= 1
     with torch.no_grad(), evaluating(model):
         z = model.posteriors(x, full(present)).mean[0]
         for name in model.pseudo_labels:
             if name not in x:
                 continue
             j = model.names.index(name)
-            guess, log_p = model.modalities[name].guess(z)
-            lacks = ~present[:, j]
-            sure = (log_p >= math.log(SURE)) & (torch.as_tensor(beta, device=model.device) >= 1)
-            x[name] = torch.where(lacks.to(model.device).view(-1, *[1] * (guess.dim() - 1)), guess, x[name])
+            modality, lacks = model.modalities[name], (~present[:, j]).to(model.device)
+            if name in model.balances:
+                guess, log_p = model.balances[name](modality, z, x[name], lacks, begun)
+            else:
+                guess, log_p = modality.guess(z)
+            sure = (log_p >= math.log(SURE)) & begun
+            x[name] = torch.where(lacks.view(-1, *[1] * (guess.dim() - 1)), guess, x[name])
             for source in model.cross_from:
                 if source not in terms.names or source == name:
                     continue
-                t, asked = terms.names.index(source), lacks & present[:, model.names.index(source)]
+                t, asked = terms.names.index(source), ~present[:, j] & present[:, model.names.index(source)]
                 of[t, :, j] |= asked & sure.to(of.device)
                 weights[t, j] = cross_weight(model.weights[j], asked.to(weights))
     return x, replace(terms, of=of, likelihood_weight=weights)
+
+
+class Balance(nn.Module):
+    """Guesses of a modality that are as frequent as what is known: its log-odds move by those of the two frequencies.
+
+    Both are running means in buffers, so that a resumed run goes on from them: of x where it is known, and of the
+    decoder's probabilities where it is not. They begin even.
+
+    >>> label = Modality(nn.Identity(), nn.Linear(2, 3, bias=False), mvae.likelihoods.Categorical())
+    >>> balance = Balance(label, latent_dim=2)
+    >>> x, lacks = torch.tensor([2, 2, 0]), torch.tensor([False, False, True])
+    >>> guess, log_p = balance(label, torch.zeros(3, 2), x, lacks, begun=torch.tensor(True))
+    >>> guess
+    tensor([2, 2, 2])
+    """
+
+    known: Float[Tensor, "probabilities"]
+    guessed: Float[Tensor, "probabilities"]
+
+    def __init__(self, modality: Modality, latent_dim: int):
+        super().__init__()
+        with torch.no_grad(), evaluating(modality):
+            params = modality.decode(torch.zeros(1, latent_dim, device=next(modality.parameters()).device))
+            even = modality.likelihood.mean(torch.zeros_like(params)).flatten()
+        self.register_buffer("known", even)
+        self.register_buffer("guessed", even.clone())
+
+    def forward(
+        self,
+        modality: Modality,
+        z: Float[Tensor, "rows latent"],
+        x: Shaped[Tensor, "rows *event"],
+        lacks: Bool[Tensor, "rows"],
+        begun: Bool[Tensor, ""],
+    ) -> tuple[Shaped[Tensor, "rows *event"], Float[Tensor, "rows"]]:
+        """The most probable x of each row, and its log p, balanced. The means go on where guessing has ``begun``."""
+        likelihood = modality.likelihood
+        params = likelihood.arrange(modality.decode(z), z.shape[:1], x.shape[1:])
+        self._follow(self.known, likelihood.certain(x, params), ~lacks & begun)
+        self._follow(self.guessed, likelihood.mean(params), lacks & begun)
+        means = (mean.clamp(LEAST, 1 - LEAST).reshape(params.shape[1:]) for mean in (self.known, self.guessed))
+        known, guessed = (likelihood.logits(mean) for mean in means)
+        return likelihood.guess(params + known - guessed)
+
+    def _follow(self, mean: Tensor, values: Tensor, rows: Bool[Tensor, "rows"]) -> None:
+        """Towards the mean of these rows; the fewer of the batch they are, the less."""
+        away = torch.where(rows[:, None], values.flatten(1) - mean, 0.0)
+        mean.add_(STEP * away.mean(0))
