@@ -48,7 +48,7 @@ cli.add_command(reproduce)
 @click.option(
     "--repeat-pairs",
     type=int,
-    help="How often an epoch has each of few pairs.  [default: up to 200 for coupled, 1 for paper]",
+    help="How often an epoch has each of few pairs.  [default: up to 50 for coupled, 1 for paper]",
 )
 @click.option(
     "--input-noise",

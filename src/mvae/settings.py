@@ -19,7 +19,7 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
-REPEATED = 200  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
+REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
 FEW_PAIRS_NOISE = 0.5  # on the image in `coupled`, where pairs are repeated: less is learned by heart
 NN_NOISE = 0.6  # on the supervised network's image: tuned on MNIST, 0.1 to 100 % of the pairs (docs/few-pairs.md)
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
@@ -70,7 +70,7 @@ class Settings:
         """The experiment's own settings, except those given (and not None).
 
         Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
-        last two fifths of it; few pairs are repeated until they are a fifth of the rows, up to 200 times, and the
+        last two fifths of it; few pairs are repeated until they are a fifth of the rows, up to 50 times, and the
         first modality is blurred by noise, as it is for the supervised network; what rows lack is guessed.
 
         Raises:
