@@ -18,7 +18,7 @@ from mvae.runs import evaluate
 from mvae.settings import Settings
 from mvae.sweeps import sweep
 
-__all__ = ["PAPER_MODELS", "inference_parameters", "reproduce", "table1"]
+__all__ = ["PAPER_MODELS", "TABLES", "inference_parameters", "reproduce", "table1"]
 
 PAPER_MODELS = ("vae", "cvae", "bivcca", "jmvae", "mvae_q", "mvae")
 TABLES = ("table2", "table3", "table6", "table7")
