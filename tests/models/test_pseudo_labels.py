@@ -132,6 +132,18 @@ def test_what_stands_in_a_missing_cell_has_no_say() -> None:
     assert torch.equal(losses(model, table)[0], losses(model, other)[0])
 
 
+def test_what_stands_in_a_missing_cell_need_not_be_possible() -> None:
+    model, table = model_and_table()
+    changed = dict(table.columns)
+    changed["label"] = torch.where(table.present[:, 1], torch.as_tensor(table.columns["label"]), -1)
+    changed["flag"] = torch.where(table.present[:, 2:], torch.as_tensor(table.columns["flag"]), torch.nan)
+    other = Table(changed, {name: table.present[:, i] for i, name in enumerate(NAMES)})
+    again, _ = model_and_table()
+    assert torch.equal(losses(model, table)[0], losses(again, other)[0])
+    for name in ("label", "flag"):
+        assert torch.equal(balance_of(model, name).known, balance_of(again, name).known)
+
+
 def test_who_guesses_sees_no_noise_and_leaves_no_trace_in_batch_statistics() -> None:
     model, table = model_and_table()
     norm = nn.BatchNorm1d(6).double()
