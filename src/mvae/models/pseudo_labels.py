@@ -51,17 +51,18 @@ def with_pseudo_labels(
             if name not in x:
                 continue
             j = model.names.index(name)
-            modality, lacks = model.modalities[name], (~present[:, j]).to(model.device)
+            modality, lacks = model.modalities[name], ~present[:, j]
+            missing = lacks.to(model.device)
             if name in model.balances:
-                guess, log_p = model.balances[name](modality, z, x[name], lacks, begun)
+                guess, log_p = model.balances[name](modality, z, x[name], missing, begun)
             else:
                 guess, log_p = modality.guess(z)
             sure = (log_p >= math.log(SURE)) & begun
-            x[name] = torch.where(lacks.view(-1, *[1] * (guess.dim() - 1)), guess, x[name])
+            x[name] = torch.where(missing.view(-1, *[1] * (guess.dim() - 1)), guess, x[name])
             for source in model.cross_from:
                 if source not in terms.names or source == name:
                     continue
-                t, asked = terms.names.index(source), ~present[:, j] & present[:, model.names.index(source)]
+                t, asked = terms.names.index(source), lacks & present[:, model.names.index(source)]
                 of[t, :, j] |= asked & sure.to(of.device)
                 weights[t, j] = cross_weight(model.weights[j], asked.to(weights))
     return x, replace(terms, of=of, likelihood_weight=weights)
