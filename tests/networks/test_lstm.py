@@ -82,3 +82,11 @@ def test_word_dropout_hides_words_in_training_only() -> None:
     assert not torch.equal(of([12, 3, 4]), of([2, 3, 4]))
     decoder.eval()
     assert not torch.equal(of([12, 3, 4]), of([12, 7, 8]))
+
+
+def test_sentences_differ_from_the_first_step_on_by_as_much_as_the_noise_of_z() -> None:
+    torch.manual_seed(0)
+    lengths = torch.randint(4, 40, (200, 1))
+    rows = torch.where(torch.arange(41) < lengths, torch.randint(2, 1_000, (200, 41)), 0)
+    mean, log_variance = LSTMEncoder(1_000, 2 * 20)(rows).chunk(2, 1)
+    assert 0.5 < mean.std(0).mean() / (0.5 * log_variance).exp().mean() < 5

@@ -125,7 +125,9 @@ class LSTMEncoder(nn.Module):
     """``N length`` tokens → ``N outputs``, from the mean state up to the stop token; nothing behind it has influence.
 
     From the last state alone, the posterior collapses before the LSTM has learned to carry a sentence that far; the
-    mean of all states hears each word from the first step on (Long et al. 2019).
+    mean of all states hears each word from the first step on (Long et al. 2019). And sentences differ from the first
+    step on by as much as the noise of z: with smaller weights their means would differ by a two-hundredth of it, no
+    gradient would find that out before β makes them forget it, and the posterior collapses, too.
 
     >>> encoder = LSTMEncoder(vocabulary=10, outputs=6)
     >>> encoder(torch.tensor([[3, 4, 0, 0], [5, 0, 0, 0]])).shape
@@ -136,9 +138,12 @@ class LSTMEncoder(nn.Module):
         super().__init__()
         self.stop = stop
         self.embedding = nn.Embedding(vocabulary, embedding)
-        nn.init.normal_(self.embedding.weight, std=0.1)
         self.lstm = LSTM(embedding, hidden)
         self.heads = nn.Linear(hidden, outputs)
+        with torch.no_grad():
+            mean, _ = self.heads.weight.chunk(2)
+            mean.normal_(std=0.7)
+            self.heads.bias[outputs // 2 :] = -2.0
 
     def forward(self, tokens: Int[Tensor, "N length"]) -> Float[Tensor, "N outputs"]:
         """Mean and log-variance of each row."""
