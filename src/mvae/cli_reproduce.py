@@ -20,7 +20,7 @@ __all__ = ["reproduce"]
 @click.option(
     "--levels",
     help="Separated by commas; of table8, table9, table10 and figure3 shares of pairs, of figure9 p, of figure10 k.  "
-    "[default: the paper's; of figure9 and figure10 the budget's]",
+    "[default: the budget's]",
 )
 @click.option("--seeds", default=1, show_default=True, help="Runs of each, with seeds 0, 1 …")
 @click.option("--budget", default="laptop", show_default=True, help="smoke, laptop or paper.")

@@ -84,6 +84,16 @@ def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_th
     assert {(c.epochs, c.rows) for c in mvae} == {(3, None)}
 
 
+@pytest.mark.parametrize(
+    ("dataset", "budget", "levels"),
+    [("mnist", "laptop", 9), ("fashion-mnist", "laptop", 5), ("fashion-mnist", "paper", 9)],
+)
+def test_where_no_levels_are_asked_for_the_budget_says_which(dataset: str, budget: str, levels: int) -> None:
+    made = list(weak.cells(dataset, ["mvae"], ["coupled"], (), 1, budget))
+    assert len({c.pairs for c in made}) == levels
+    assert {0.005, 0.01, 0.05, 0.1, 1.0} <= {c.pairs for c in made}
+
+
 def test_items_have_their_datasets_and_the_embedded_digits_for_smoke() -> None:
     assert weak.datasets_of("table8", "laptop") == ("mnist",)
     assert weak.datasets_of("table9", "paper") == ("fashion-mnist",)
@@ -176,7 +186,7 @@ def test_what_does_not_exist_is_refused(tmp_path: Path, wrong: dict[str, Any], m
 
 def test_levels_are_read_from_text() -> None:
     assert weak.parse_levels("0.001,1") == (0.001, 1.0)
-    assert weak.parse_levels(None) == weak.LEVELS
+    assert weak.parse_levels(None) == ()
     with pytest.raises(SettingsError, match="--levels '1%': write shares of pairs, for example"):
         weak.parse_levels("1%")
 
