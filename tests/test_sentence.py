@@ -107,6 +107,22 @@ def test_greedy_takes_the_most_probable_token_each_time() -> None:
             before = token
 
 
+@torch.no_grad()
+def test_a_token_that_is_never_written_leaves_the_others_their_proportions() -> None:
+    text, z = modality(3, length=4), torch.randn(3)
+    log_p, _ = text.decoder.advance(torch.tensor([text.decoder.vocabulary]), text.decoder.begin(z[None]))
+    drawn = text.generate(z.expand(20_000, -1), generator=torch.Generator().manual_seed(0), never=1)
+    assert not (drawn == 1).any()
+    expected = log_p[0].exp().index_fill(0, torch.tensor([1]), 0.0)
+    expected /= expected.sum()
+    found = drawn[:, 0].bincount(minlength=len(expected)) / len(drawn)
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+    assert not (text.generate(z.expand(1, -1), mean=True, never=1) == 1).any()
+    rows, scores = text.beam(z[None], 3, never=1)
+    assert not (rows == 1).any()
+    torch.testing.assert_close(text.log_prob(rows[0], z.expand(3, -1)), scores[0])
+
+
 def test_a_wide_beam_finds_the_most_probable_sequences_of_all() -> None:
     text, z = modality(4, length=4), torch.randn(2, 3)
     rows = [[*words, *[0] * (4 - n)] for n in range(4) for words in itertools.product((1, 2, 3), repeat=n)]

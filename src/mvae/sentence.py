@@ -115,11 +115,16 @@ class SentenceModality(Modality):
         *,
         mean: bool = False,
         generator: torch.Generator | None = None,
+        never: int | None = None,
     ) -> Int[Tensor, "*lead length"]:
-        """x ~ p(x | z), token after token; with ``mean=True`` greedily, the most probable token each time."""
+        """x ~ p(x | z), token after token; with ``mean=True`` greedily, the most probable token each time.
+
+        ``never`` is a token that is not written: the others keep their proportions.
+        """
         self._refuse(context)
 
         def choose(log_p: Tensor) -> Tensor:
+            log_p = _without(log_p, never)
             return log_p.argmax(1) if mean else torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]
 
         return self._sequences(self._flat(z), choose).reshape(*z.shape[:-1], self.length)
@@ -143,11 +148,12 @@ class SentenceModality(Modality):
 
     @torch.no_grad()
     def beam(
-        self, z: Float[Tensor, "N latent"], width: int = 5
+        self, z: Float[Tensor, "N latent"], width: int = 5, never: int | None = None
     ) -> tuple[Int[Tensor, "N width length"], Float[Tensor, "N width"]]:
         """The most probable sequences that a beam of ``width`` finds, and their log p(x | z), the best first.
 
-        log p is of the whole sequence, not of a token: short ones have an advantage, as the model believes.
+        log p is of the whole sequence, not of a token: short ones have an advantage, as the model believes. ``never`` is
+        a token that is not written.
 
         Raises:
             QueryError: width < 1, or more than there are tokens.
@@ -165,6 +171,7 @@ class SentenceModality(Modality):
         first = torch.arange(n, device=z.device)[:, None] * width
         for step in range(self.length):
             log_p, state = self.decoder.advance(before, state)
+            log_p = _without(log_p, never)
             log_p[ended] = -torch.inf
             log_p[ended, self.stop] = 0.0
             if step == self.length - 1:  # no room for anything else
@@ -210,3 +217,7 @@ class SentenceModality(Modality):
     def _refuse(self, context: Tensor | None) -> None:
         if context is not None:
             raise QueryError("decoders of sequences take no condition besides z: use another model than the CVAE")
+
+
+def _without(log_p: Float[Tensor, "N vocabulary"], never: int | None) -> Float[Tensor, "N vocabulary"]:
+    return log_p if never is None else log_p.index_fill(1, torch.tensor([never], device=log_p.device), -torch.inf)

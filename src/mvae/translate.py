@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.table import Table
+from mvae.data.vocabulary import UNKNOWN
 from mvae.errors import QueryError
 from mvae.modality import evaluating
 from mvae.runs import Run
@@ -38,7 +39,7 @@ def translate(
     width: int = 5,
     seed: int = 0,
 ) -> list[Translation]:
-    """Translate sentences, n alternatives each.
+    """Translate sentences, n alternatives each. The unknown word is never written.
 
     Args:
         run: of a model with several languages.
@@ -105,12 +106,13 @@ def translate_rows(
         for part in x.split(max(1, AT_ONCE // max(n, width if method == "beam" else 1))):
             q = run.model.posterior(Table({source: part}))
             if method == "beam":
-                found.append(target.beam(q.mean, max(width, n))[0][:, :n])
+                found.append(target.beam(q.mean, max(width, n), never=UNKNOWN)[0][:, :n])
                 continue
             noise = torch.randn(n, *q.mean.shape, generator=generator, device=device, dtype=q.mean.dtype)
             if method == "greedy":
                 noise[0] = 0.0
-            rows = target.generate(q.rsample(noise), mean=method == "greedy", generator=generator)
+            z = q.rsample(noise)
+            rows = target.generate(z, mean=method == "greedy", generator=generator, never=UNKNOWN)
             found.append(rows.transpose(0, 1))
     return torch.cat(found)
 
