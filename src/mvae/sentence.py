@@ -152,8 +152,8 @@ class SentenceModality(Modality):
     ) -> tuple[Int[Tensor, "N width length"], Float[Tensor, "N width"]]:
         """The most probable sequences that a beam of ``width`` finds, and their log p(x | z), the best first.
 
-        log p is of the whole sequence, not of a token: short ones have an advantage, as the model believes. ``never`` is
-        a token that is not written.
+        log p is of the whole sequence, not of a token: short ones have an advantage, as the model believes.
+        ``never`` is a token that is not written.
 
         Raises:
             QueryError: width < 1, or more than there are tokens.
