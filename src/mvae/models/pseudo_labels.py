@@ -104,8 +104,7 @@ class Balance(nn.Module):
         """The most probable x of each row, and its log p, balanced. The means go on where guessing has ``begun``."""
         likelihood = modality.likelihood
         params = likelihood.arrange(modality.decode(z), z.shape[:1], x.shape[1:])
-        missing = lacks.view(-1, *[1] * (x.dim() - 1))
-        x = torch.where(missing, torch.zeros_like(x), x)  # in a missing cell stands whatever
+        x = x.masked_fill(lacks.view(-1, *[1] * (x.dim() - 1)), 0)  # in a missing cell stands whatever
         self._follow(self.known, likelihood.certain(x, params), ~lacks & begun)
         self._follow(self.guessed, likelihood.mean(params), lacks & begun)
         means = (mean.clamp(LEAST, 1 - LEAST).reshape(params.shape[1:]) for mean in (self.known, self.guessed))
