@@ -20,8 +20,6 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
 REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
-FEW_PAIRS_NOISE = 0.5  # on the image in `coupled`, where pairs are repeated: less is learned by heart
-NN_NOISE = 0.6  # on the supervised network's image: tuned on MNIST, 0.1 to 100 % of the pairs (docs/few-pairs.md)
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
 
@@ -71,7 +69,8 @@ class Settings:
 
         Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
         last two fifths of it; few pairs are repeated until they are a fifth of the rows, up to 50 times, and the
-        first modality is blurred by noise, as it is for the supervised network; what rows lack is guessed.
+        first modality is blurred by the experiment's noise, as it is for the supervised network; what rows lack is
+        guessed.
 
         Raises:
             SettingsError: an unknown dataset, or a setting outside its range.
@@ -93,9 +92,10 @@ class Settings:
             values["pseudo_labels"] = hides and bool(what.pseudo_labels)
             if changed.get("pairs"):
                 values["repeat_pairs"] = min(REPEATED, max(1, round(0.2 / changed["pairs"])))
-                values["input_noise"] = FEW_PAIRS_NOISE if values["repeat_pairs"] > 1 else 0.0
+                if values["repeat_pairs"] > 1:  # blurred, less of them is learned by heart
+                    values["input_noise"] = what.few_pairs_noise
         if model == "nn":
-            values["input_noise"] = NN_NOISE
+            values["input_noise"] = what.supervised_noise
         values |= changed
         own = {name: values.pop(name, LATER[name]) for name in LATER.keys() - {"model", "weights", "decay_epochs"}}
         rows, pairs, repeats = own["rows"], own["pairs"], own["repeat_pairs"]

@@ -30,6 +30,8 @@ class Experiment:
         joint_encoder: the encoder of all modalities together (JMVAE), where the paper has one.
         cross_from: modalities whose posterior explains the others in the recipe `coupled` (see `mvae.models.mvae`).
         pseudo_labels: modalities that the recipe `coupled` guesses where rows lack them (see there).
+        few_pairs_noise: standard deviation of the noise that blurs x1 in the recipe `coupled` where pairs are few.
+        supervised_noise: the same for the supervised network (both chosen on validation rows: docs/few-pairs.md).
         random_subsets: k of Eq. 5.
         samples, denominator_samples: importance samples a row, and draws for the denominator (None: as many as
             `mvae.estimators.log_likelihood` chooses), of Sec. 5.
@@ -50,6 +52,8 @@ class Experiment:
     joint_encoder: Callable[[int], nn.Module] | None = None
     cross_from: tuple[str, ...] = ("image",)
     pseudo_labels: tuple[str, ...] = ()
+    few_pairs_noise: float = 0.0
+    supervised_noise: float = 0.0
     random_subsets: int = 0
     samples: int = 1000
     denominator_samples: int | None = None

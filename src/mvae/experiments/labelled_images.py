@@ -54,6 +54,8 @@ def _perceptrons(
         conditional=conditional,
         joint_encoder=lambda latents: joint_encoder(pixels, 10, 2 * latents, hidden),
         pseudo_labels=("label",),
+        few_pairs_noise=0.5,
+        supervised_noise=0.6,
         shown=shown,
         **settings,
     )
@@ -81,6 +83,7 @@ def _fashion_mnist() -> Experiment:
         conditional=conditional,
         joint_encoder=lambda latents: dcgan.joint_encoder(10, 2 * latents),
         pseudo_labels=("label",),
+        few_pairs_noise=0.2,
         **APPENDIX_A,
         shown=tuple(f"label={garment}" for garment in (garments[-1], *garments[:-1])),
         laptop_epochs=12,
