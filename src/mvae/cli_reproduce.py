@@ -19,8 +19,7 @@ __all__ = ["reproduce"]
 @click.option("--recipes", help="Of the MVAE, separated by commas.  [default: paper,coupled; figure9, figure10: paper]")
 @click.option(
     "--levels",
-    help="Separated by commas; of table8, table9, table10 and figure3 shares of pairs, of figure9 p, of figure10 k.  "
-    "[default: the budget's]",
+    help="Separated by commas; shares of pairs, but of figure9 p, of figure10 k.  [default: the budget's]",
 )
 @click.option("--seeds", default=1, show_default=True, help="Runs of each, with seeds 0, 1 …")
 @click.option("--budget", default="laptop", show_default=True, help="smoke, laptop or paper.")
@@ -72,7 +71,7 @@ def reproduce(
         vision,
         weak,
     )
-    from mvae.paper.harness import BUDGETS, Places
+    from mvae.paper.harness import BUDGETS, Places, parse_levels
     from mvae.progress import Silent
     from mvae.report.results import read_rows, training_times
     from mvae.report.show import show_comparison, show_levels
@@ -106,7 +105,7 @@ def reproduce(
             datasets=datasets.split(",") if datasets else (),
             models=models.split(",") if models else weak.MODELS,
             recipes=recipe_names,
-            levels=weak.parse_levels(levels),
+            levels=parse_levels(item, levels),
             seeds=seeds,
             budget=budget,
             workers=jobs,
@@ -121,7 +120,7 @@ def reproduce(
         rows = figure.reproduce(
             datasets=datasets.split(",") if datasets else (),
             recipes=recipes.split(",") if recipes else ("paper",),
-            levels=figure.parse_levels(levels),
+            levels=parse_levels(item, levels),
             seeds=seeds,
             budget=budget,
             workers=jobs,
@@ -136,7 +135,10 @@ def reproduce(
         rows = vision.reproduce(item, recipe_names[-1], seeds, budget, places)
         show = partial(show_tasks, item, rows)
     elif item == "table4":
-        rows = translation.table4(recipe_names[-1], seeds, budget, places)
+        shares = parse_levels(item, levels)
+        rows = translation.table4(
+            recipe_names[-1], levels=shares, seeds=seeds, budget=budget, workers=jobs, places=places
+        )
         show = partial(show_shares, translation.summary(rows))
     else:
         if item == "table1":

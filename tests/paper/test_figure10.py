@@ -10,7 +10,7 @@ from mvae.experiments import build, experiment
 from mvae.models.mvae import MVAE
 from mvae.paper import figure10
 from mvae.paper.curves import Point, curve
-from mvae.paper.harness import Places, finished_run
+from mvae.paper.harness import Places, finished_run, parse_levels
 from mvae.progress import Silent
 from mvae.report.results import read_rows
 from mvae.settings import Settings, read_settings
@@ -72,4 +72,4 @@ def test_k_is_the_experiments_unless_given_and_for_the_mvae_only() -> None:
     with pytest.raises(SettingsError, match="random_subsets must be ≥ 0, not -1"):
         figure10.reproduce(levels=(-1,), budget="smoke")
     with pytest.raises(SettingsError, match=r"--levels '0\.5': write numbers of random subsets, for example 0,1,10"):
-        figure10.parse_levels("0.5")
+        parse_levels("figure10", "0.5")

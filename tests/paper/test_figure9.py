@@ -10,7 +10,7 @@ from mvae.data.missing import kept_cells
 from mvae.errors import SettingsError
 from mvae.metrics import prediction_accuracy
 from mvae.paper import figure9
-from mvae.paper.harness import Places, finished_run
+from mvae.paper.harness import Places, finished_run, parse_levels
 from mvae.progress import Silent
 from mvae.report.results import Row, read_rows
 from mvae.report.show import show_comparison
@@ -97,10 +97,9 @@ def test_what_does_not_exist_is_refused(tmp_path: Path, wrong: dict[str, Any], m
 
 
 def test_values_of_p_are_read_from_text() -> None:
-    assert figure9.parse_levels("0.001,1") == (0.001, 1.0)
-    assert figure9.parse_levels(None) == ()
+    assert parse_levels("figure9", "0.001,1") == (0.001, 1.0)
     with pytest.raises(SettingsError, match=r"--levels '1%': write probabilities, for example 0\.1,1"):
-        figure9.parse_levels("1%")
+        parse_levels("figure9", "1%")
 
 
 def test_the_papers_budget_goes_from_a_thousandth_to_everything_with_the_papers_settings() -> None:

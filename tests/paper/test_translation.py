@@ -32,11 +32,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
 
 
 def test_table4_is_recorded_once_with_both_domains_and_both_baselines(
-    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    places: Places, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("sacrebleu")
-    monkeypatch.setattr(translation, "LEVELS", (1.0,))
-    rows = translation.table4(budget="smoke", places=places)
+    rows = translation.table4(levels=(1.0,), budget="smoke", places=places)
     by = {row["metric"]: row for row in rows}
     joint, en, vi = (by[f"log p({name})"]["value"] for name in ("en,vi", "en", "vi"))
     assert joint < min(en, vi) < 0
@@ -46,7 +45,7 @@ def test_table4_is_recorded_once_with_both_domains_and_both_baselines(
     assert {"log p(en,vi) tst2012", "gap en->vi", "active units", "BLEU vi->en neighbour"} <= by.keys()
     assert by["chrF en->vi copy"]["value"] > 0  # numbers and full stops
     assert read_rows(places.results / "table4.json") == rows
-    assert translation.table4(budget="smoke", places=places) == rows  # nothing is made twice
+    assert translation.table4(levels=(1.0,), budget="smoke", places=places) == rows  # nothing is made twice
     show_levels(translation.summary(rows))
     assert "-478.12" in capsys.readouterr().out
     run = next(places.runs.iterdir())
@@ -70,6 +69,8 @@ def test_what_is_not_there_is_refused_before_anything_is_trained(tmp_path: Path,
     places = Places(tmp_path / "results", tmp_path / "runs", tmp_path)
     with pytest.raises(SettingsError, match="no budget 'all'"):
         translation.examples("table5", budget="all", places=places)
+    with pytest.raises(SettingsError, match="a level is a share of pairs above 0 and at most 1, not 2"):
+        translation.table4(levels=(2.0,), places=places)
     with pytest.raises(SettingsError, match="no table 'table4'"):
         translation.examples("table4", places=places)
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)

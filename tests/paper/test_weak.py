@@ -15,7 +15,7 @@ from mvae.experiments import EXPERIMENTS
 from mvae.experiments.multimnist import MULTIMNIST
 from mvae.metrics import validate
 from mvae.paper import figure3, weak
-from mvae.paper.harness import Places, finished_run
+from mvae.paper.harness import Places, finished_run, parse_levels
 from mvae.paper.published import published_at
 from mvae.progress import Silent
 from mvae.report.results import Row, read_rows
@@ -185,10 +185,10 @@ def test_what_does_not_exist_is_refused(tmp_path: Path, wrong: dict[str, Any], m
 
 
 def test_levels_are_read_from_text() -> None:
-    assert weak.parse_levels("0.001,1") == (0.001, 1.0)
-    assert weak.parse_levels(None) == ()
+    assert parse_levels("table8", "0.001,1") == (0.001, 1.0)
+    assert parse_levels("table8", None) == ()
     with pytest.raises(SettingsError, match="--levels '1%': write shares of pairs, for example"):
-        weak.parse_levels("1%")
+        parse_levels("table8", "1%")
 
 
 def strings_of_small_digits(data_dir: Path | None) -> Splits:

@@ -10,12 +10,11 @@ from typing import Any
 
 from mvae.errors import MissingDependencyError
 from mvae.experiments import EXPERIMENTS, experiment
-from mvae.paper.harness import BUDGETS, Job, Places, finished_run, name_of, recorded, require
+from mvae.paper.harness import BUDGETS, Job, Places, finished_run, measured, require
 from mvae.paper.record import rows_of
-from mvae.report.results import Row, add_rows
+from mvae.report.results import Row
 from mvae.runs import evaluate
 from mvae.settings import Settings
-from mvae.sweeps import sweep
 
 __all__ = ["WEIGHTS", "draw", "reproduce", "settings_of_map"]
 
@@ -65,16 +64,8 @@ def reproduce(
     """
     require("dataset", datasets, EXPERIMENTS)
     require("budget", [budget], BUDGETS)
-    places = places or Places()
     wanted = [s for name in datasets for s in settings_of_map(name, epochs_of_cell(name, budget), seeds)]
-    jobs = {
-        name_of(settings): Job(settings, budget, places)
-        for settings in wanted
-        if not recorded(places.results, [ITEM], settings, budget)
-    }
-    for _, rows in sweep(_measure, jobs, workers, places.engine):
-        add_rows(places.results / f"{ITEM}.json", rows)
-    return [row for settings in wanted for row in recorded(places.results, [ITEM], settings, budget)]
+    return measured(ITEM, wanted, _measure, budget, workers, places or Places())
 
 
 def epochs_of_cell(dataset: str, budget: str) -> int:

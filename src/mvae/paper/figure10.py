@@ -14,13 +14,13 @@ from typing import Any
 
 from mvae.paper.curves import Panel
 from mvae.paper.curves import draw as draw_curves
-from mvae.paper.harness import Job, Places, finished_run, parse_values
-from mvae.paper.mvae19 import Spend, measured, settings_of, spend_at
+from mvae.paper.harness import Job, Places, finished_run, measured
+from mvae.paper.mvae19 import Spend, settings_of, spend_at
 from mvae.paper.record import rows_of
 from mvae.report.results import Row
 from mvae.runs import evaluate
 
-__all__ = ["SPENDS", "draw", "parse_levels", "reproduce"]
+__all__ = ["SPENDS", "draw", "reproduce"]
 
 ITEM = "figure10"
 SPENDS = {  # laptop: 35 minutes of one core for all six, with one seed
@@ -34,15 +34,6 @@ PANELS = (
     Panel("(b) variance of log w", VARIANCE, {"shared_noise": False}),
     Panel("(c) variance of log w, one ε for all terms", VARIANCE, {"shared_noise": True}),
 )
-
-
-def parse_levels(text: str | None) -> tuple[int, ...]:
-    """Values of k from text, separated by commas; none where there is none.
-
-    Raises:
-        SettingsError: not of that form.
-    """
-    return parse_values(text, int, "numbers of random subsets, for example 0,1,10")
 
 
 def reproduce(

@@ -15,13 +15,13 @@ from mvae.data.missing import kept_cells
 from mvae.data.table import Table
 from mvae.paper.curves import Panel
 from mvae.paper.curves import draw as draw_curves
-from mvae.paper.harness import Job, Places, finished_run, parse_values
-from mvae.paper.mvae19 import Spend, measured, settings_of, spend_at
+from mvae.paper.harness import Job, Places, finished_run, measured
+from mvae.paper.mvae19 import Spend, settings_of, spend_at
 from mvae.paper.record import rows_of
 from mvae.report.results import Row
 from mvae.runs import evaluate
 
-__all__ = ["SPENDS", "draw", "parse_levels", "reproduce"]
+__all__ = ["SPENDS", "draw", "reproduce"]
 
 ITEM = "figure9"
 SPENDS = {  # laptop: half an hour of one core for all five
@@ -36,15 +36,6 @@ PANELS = (
     Panel("(c) log p(x), nats", "log p(x1)", {}),
     Panel("(d) log p(x | y), nats", "log p(x1|x2)", {}),
 )
-
-
-def parse_levels(text: str | None) -> tuple[float, ...]:
-    """Values of p from text, separated by commas; none where there is none.
-
-    Raises:
-        SettingsError: not of that form.
-    """
-    return parse_values(text, float, "probabilities, for example 0.1,1")
 
 
 def reproduce(

@@ -5,19 +5,30 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from mvae.checkpoint import CHECKPOINT, SETTINGS, load_state
 from mvae.errors import SettingsError
 from mvae.experiments import Experiment
+from mvae.paper import LEVELS
 from mvae.progress import Reporter
-from mvae.report.results import read_rows
+from mvae.report.results import Row, add_rows, read_rows
 from mvae.runs import Run, open_run, train
 from mvae.settings import LATER, Settings
+from mvae.sweeps import sweep
 
-__all__ = ["BUDGETS", "Budget", "Job", "Places", "finished_run", "name_of", "parse_values", "recorded", "require"]
-
-Value = TypeVar("Value", int, float)
+__all__ = [
+    "BUDGETS",
+    "Budget",
+    "Job",
+    "Places",
+    "finished_run",
+    "measured",
+    "name_of",
+    "parse_levels",
+    "recorded",
+    "require",
+]
 
 
 @dataclass(frozen=True)
@@ -68,11 +79,17 @@ def name_of(settings: Settings) -> str:
 
     >>> name_of(Settings.of("digits", "paper", seed=1, weights={"label": 10.0}))
     'digits mvae paper, λ label 10, annealed 50 of 150, seed 1'
+    >>> name_of(Settings.of("faces19", "paper", random_subsets=5, shared_noise=True))
+    'faces19 mvae paper, annealed 20 of 100, k = 5, one ε, seed 0'
     """
     weights = "".join(f", λ {name} {value:g}" for name, value in settings.weights.items())
     annealed = f"annealed {settings.anneal_epochs} of {settings.epochs}"
     pairs = "" if settings.pairs is None else f", {settings.pairs:.1%} pairs × {settings.repeat_pairs}"
-    return f"{settings.dataset} {settings.model} {settings.recipe}{weights}, {annealed}{pairs}, seed {settings.seed}"
+    kept = "" if settings.kept is None else f", p = {settings.kept:g}"
+    subsets = "" if settings.random_subsets is None else f", k = {settings.random_subsets}"
+    noise = ", one ε" if settings.shared_noise else ""
+    what = f"{weights}, {annealed}{pairs}{kept}{subsets}{noise}"
+    return f"{settings.dataset} {settings.model} {settings.recipe}{what}, seed {settings.seed}"
 
 
 def finished_run(settings: Settings, places: Places) -> Run:
@@ -122,6 +139,25 @@ def recorded(results: Path, items: Sequence[str], settings: Settings, budget: st
     return rows
 
 
+def measured(
+    item: str,
+    wanted: Sequence[Settings],
+    measure: Callable[[Job], list[Row]],
+    budget: str,
+    workers: int,
+    places: Places,
+) -> list[dict[str, Any]]:
+    """The recorded rows of these settings, after making those that are missing; each run recorded as it ends."""
+    jobs = {
+        name_of(settings): Job(settings, budget, places)
+        for settings in wanted
+        if not recorded(places.results, [item], settings, budget)
+    }
+    for _, rows in sweep(measure, jobs, workers, places.engine):
+        add_rows(places.results / f"{item}.json", rows)
+    return [row for settings in wanted for row in recorded(places.results, [item], settings, budget)]
+
+
 def require(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
     """Raises SettingsError unless every name is known."""
     for name in names:
@@ -129,16 +165,17 @@ def require(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
             raise SettingsError(f"no {kind} {name!r}; there are {', '.join(known)}")
 
 
-def parse_values(text: str | None, kind: type[Value], example: str) -> tuple[Value, ...]:
-    """``0.1,1`` as numbers of a kind; none where there is no text.
+def parse_levels(item: str, text: str | None) -> tuple[Any, ...]:
+    """``--levels`` of an item as numbers, k of figure10 as integers; none where there is no text.
 
     Raises:
         SettingsError: not of that form.
 
-    >>> parse_values("0,1,5", int, "")
-    (0, 1, 5)
+    >>> parse_levels("table8", "0.001,1"), parse_levels("figure10", "0,5"), parse_levels("figure9", None)
+    ((0.001, 1.0), (0, 5), ())
     """
+    kind = int if item == "figure10" else float
     try:
         return tuple(kind(part) for part in text.split(",")) if text else ()
     except ValueError:
-        raise SettingsError(f"--levels {text!r}: write {example}") from None
+        raise SettingsError(f"--levels {text!r}: write {LEVELS[item]}") from None

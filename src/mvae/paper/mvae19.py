@@ -1,16 +1,14 @@
 """What Figures 9 and 10 share: MVAE19 trained again and again with one setting changed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mvae.experiments import RECIPES
-from mvae.paper.harness import BUDGETS, Job, Places, name_of, recorded, require
-from mvae.report.results import Row, add_rows
+from mvae.paper.harness import BUDGETS, require
 from mvae.settings import Settings
-from mvae.sweeps import sweep
 
-__all__ = ["DATASETS", "Spend", "measured", "settings_of", "spend_at", "varied"]
+__all__ = ["DATASETS", "Spend", "settings_of", "spend_at"]
 
 DATASETS = ("celeba19", "faces19")
 
@@ -56,33 +54,3 @@ def settings_of(
         for seed in range(seeds)
         for change in changes
     ]
-
-
-def measured(
-    item: str,
-    wanted: Sequence[Settings],
-    measure: Callable[[Job], list[Row]],
-    budget: str,
-    workers: int,
-    places: Places,
-) -> list[dict[str, Any]]:
-    """The recorded rows of these settings, after making those that are missing; each run recorded as it ends."""
-    jobs = {
-        f"{name_of(settings)}{varied(settings)}": Job(settings, budget, places)
-        for settings in wanted
-        if not recorded(places.results, [item], settings, budget)
-    }
-    for _, rows in sweep(measure, jobs, workers, places.engine):
-        add_rows(places.results / f"{item}.json", rows)
-    return [row for settings in wanted for row in recorded(places.results, [item], settings, budget)]
-
-
-def varied(settings: Settings) -> str:
-    """The setting that a figure varies, in words.
-
-    >>> varied(Settings.of("faces19", kept=0.1)), varied(Settings.of("faces19", random_subsets=5, shared_noise=True))
-    (', p = 0.1', ', k = 5, one ε')
-    """
-    if settings.kept is not None:
-        return f", p = {settings.kept:g}"
-    return f", k = {settings.random_subsets}{', one ε' if settings.shared_noise else ''}"

@@ -18,10 +18,10 @@ from mvae.errors import SettingsError
 from mvae.estimators import log_likelihoods
 from mvae.experiments import experiment
 from mvae.metrics import validate
-from mvae.paper.harness import BUDGETS, Budget, Places, finished_run, recorded, require
+from mvae.paper.harness import BUDGETS, Budget, Job, Places, finished_run, measured, require
 from mvae.paper.published import published
 from mvae.paper.record import common
-from mvae.report.results import Row, add_rows
+from mvae.report.results import Row
 from mvae.runs import Run
 from mvae.settings import Settings
 from mvae.text_metrics import bleu, chrf, nearest_neighbours, require_sacrebleu, source_gap
@@ -35,26 +35,26 @@ EXAMPLES = ("table5", "table11", "table12", "table13")
 
 
 def table4(
-    recipe: str = "coupled", seeds: int = 1, budget: str = "laptop", places: Places | None = None
+    recipe: str = "coupled",
+    *,
+    levels: Sequence[float] = (),
+    seeds: int = 1,
+    budget: str = "laptop",
+    workers: int = 1,
+    places: Places | None = None,
 ) -> list[dict[str, Any]]:
-    """The recorded rows of Table 4 at this budget, after making those that are missing.
+    """The recorded rows of Table 4 at these shares of pairs (default: all), after making those that are missing.
 
     Raises:
-        SettingsError: an unknown budget. MissingDependencyError: no sacrebleu, said before anything is trained.
-        DataError: the sentences are absent or damaged.
+        SettingsError: an unknown budget, or a level that is not in (0, 1]. MissingDependencyError: no sacrebleu, said
+            before anything is trained. DataError: the sentences are absent or damaged.
     """
     require("budget", [budget], BUDGETS)
     require_sacrebleu()
-    places = places or Places()
-    found = []
-    for level in LEVELS:
-        for seed in range(seeds):
-            settings = _settings(level, recipe, seed, BUDGETS[budget])
-            if not recorded(places.results, ["table4"], settings, budget):
-                command = f"mvae reproduce table4 --recipes {recipe} --seeds {seed + 1} --budget {budget}"
-                _make(settings, level, budget, places, command)
-            found += recorded(places.results, ["table4"], settings, budget)
-    return found
+    if wrong := [level for level in levels if not 0 < level <= 1]:
+        raise SettingsError(f"a level is a share of pairs above 0 and at most 1, not {wrong[0]:g}")
+    wanted = [_settings(level, recipe, seed, BUDGETS[budget]) for level in levels or LEVELS for seed in range(seeds)]
+    return measured("table4", wanted, _measure, budget, workers, places or Places())
 
 
 def _settings(level: float, recipe: str, seed: int, spend: Budget) -> Settings:
@@ -64,18 +64,24 @@ def _settings(level: float, recipe: str, seed: int, spend: Budget) -> Settings:
     return Settings.of("translation", recipe, seed, **changed)
 
 
-def _make(settings: Settings, level: float, budget: str, places: Places, command: str) -> None:
-    run, spend = finished_run(settings, places), BUDGETS[budget]
+def _measure(job: Job) -> list[Row]:
+    """Every number of a run, in whatever process."""
+    settings, spend = job.settings, BUDGETS[job.budget]
+    run, level = finished_run(settings, job.places), 1.0 if settings.pairs is None else settings.pairs
     test = run.splits.test
     table = test if spend.rows is None else test.first(spend.rows)
     samples = experiment("translation").samples if spend.samples is None else spend.samples
-    measured = {"": likelihoods(run, table, samples)}
+    found = {"": likelihoods(run, table, samples)}
     for name, other in run.splits.others.items():
         part = other if spend.rows is None else other.first(spend.rows)
-        measured[f" {name}"] = likelihoods(run, part, samples)
-    measured[""] |= instruments(run, table) | judged(run, places, len(table), baselines=level == 1)
-    shared = common(run, budget, command, len(table), {"level": level, "samples": samples})
-    rows = [
+        found[f" {name}"] = likelihoods(run, part, samples)
+    found[""] |= instruments(run, table) | judged(run, job.places, len(table), baselines=level == 1)
+    command = (
+        f"mvae reproduce table4 --recipes {settings.recipe} --levels {level:g} --seeds {settings.seed + 1} "
+        f"--budget {job.budget}"
+    )
+    shared = common(run, job.budget, command, len(table), {"level": level, "samples": samples})
+    return [
         Row(
             item="table4",
             metric=metric + domain,
@@ -84,10 +90,9 @@ def _make(settings: Settings, level: float, budget: str, places: Places, command
             paper=published("table4", str(level), "value") if metric + domain == JOINT else None,
             **shared,
         )
-        for domain, numbers in measured.items()
+        for domain, numbers in found.items()
         for metric, (value, stderr) in numbers.items()
     ]
-    add_rows(places.results / "table4.json", rows)
 
 
 Numbers = dict[str, tuple[float, float | None]]  # metric → value, standard error over rows

@@ -15,7 +15,7 @@ from mvae.data.splits import Splits
 from mvae.errors import SettingsError
 from mvae.experiments import RECIPES, experiment
 from mvae.metrics import prediction_accuracy
-from mvae.paper.harness import BUDGETS, Places, finished_run, parse_values, recorded, require
+from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
 from mvae.paper.published import published_at
 from mvae.paper.record import common, row_settings
 from mvae.progress import Silent
@@ -24,7 +24,7 @@ from mvae.runs import Run, device_named
 from mvae.settings import Settings
 from mvae.sweeps import sweep
 
-__all__ = ["LEVELS", "MODELS", "STUDIES", "Study", "cells", "parse_levels", "reproduce", "summaries"]
+__all__ = ["LEVELS", "MODELS", "STUDIES", "Study", "cells", "reproduce", "summaries"]
 
 LEVELS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 MODELS = ("logreg", "rbm", "ae", "vae", "nn", "jmvae", "mvae")
@@ -88,15 +88,6 @@ def datasets_of(item: str, budget: str) -> tuple[str, ...]:
     if budget == "smoke" and item != "table10":
         return ("digits",)
     return tuple(name for name, study in STUDIES.items() if name != "digits" and item in (study.item, "figure3"))
-
-
-def parse_levels(text: str | None) -> tuple[float, ...]:
-    """``0.001,0.1`` as shares of pairs; none where there is no text.
-
-    Raises:
-        SettingsError: not of that form.
-    """
-    return parse_values(text, float, "shares of pairs, for example 0.001,0.1")
 
 
 def cells(
