@@ -62,8 +62,9 @@ def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_se
     levels = {None: 0.0, 0.0001: 0.5, 0.001: 0.5, 0.01: 0.5, 0.1: 0.5, 0.5: 0.0, 1.0: 0.0}
     assert {level: Settings.of("mnist", pairs=level).input_noise for level in levels} == levels
     assert {Settings.of("mnist", model="nn", pairs=level).input_noise for level in levels} == {0.6}
-    assert Settings.of("fashion-mnist", pairs=0.01).input_noise == 0.2  # every dataset its own
-    assert Settings.of("fashion-mnist", model="nn", pairs=0.01).input_noise == 0.0
+    for dataset in ("fashion-mnist", "multimnist"):  # every dataset its own
+        assert Settings.of(dataset, pairs=0.01).input_noise == 0.2
+        assert Settings.of(dataset, model="nn", pairs=0.01).input_noise == 0.0
     for settings in (Settings.of("mnist", "paper", pairs=0.01), Settings.of("mnist", model="jmvae", pairs=0.01)):
         assert settings.input_noise == 0.0
     built = Settings.of("mnist", pairs=0.01, input_noise=0.4).build()

@@ -26,6 +26,7 @@ MULTIMNIST = Experiment(
     _modalities,
     joint_encoder=lambda latents: joint_encoder(STOP, 2 * latents),
     pseudo_labels=("string",),
+    few_pairs_noise=0.2,
     latent_dim=100,
     epochs=500,  # "the remaining hyperparameters as in MNIST" (App. A)
     anneal_epochs=200,
