@@ -53,7 +53,7 @@ cli.add_command(reproduce)
 @click.option(
     "--input-noise",
     type=float,
-    help="Noise on the first modality that is encoded in training.  [default: the dataset's for coupled with few pairs, MNIST 0.5]",
+    help="Noise on the first modality that is encoded in training.  [default: with few pairs, coupled: the dataset's]",
 )
 @click.option(
     "--pseudo-labels/--no-pseudo-labels",
