@@ -11,8 +11,9 @@ from mvae.checkpoint import CHECKPOINT, SETTINGS, load_state
 from mvae.errors import SettingsError
 from mvae.experiments import Experiment
 from mvae.paper import LEVELS
+from mvae.paper.record import record
 from mvae.progress import Reporter
-from mvae.report.results import Row, add_rows, read_rows
+from mvae.report.results import Row, read_rows
 from mvae.runs import Run, open_run, train
 from mvae.settings import LATER, Settings
 from mvae.sweeps import sweep
@@ -147,14 +148,17 @@ def measured(
     workers: int,
     places: Places,
 ) -> list[dict[str, Any]]:
-    """The recorded rows of these settings, after making those that are missing; each run recorded as it ends."""
+    """An item's recorded rows of these settings, after making those that are missing; each run recorded as it ends.
+
+    ``measure`` may give rows of other items, too: Table 3's come with Table 2's.
+    """
     jobs = {
         name_of(settings): Job(settings, budget, places)
         for settings in wanted
         if not recorded(places.results, [item], settings, budget)
     }
     for _, rows in sweep(measure, jobs, workers, places.engine):
-        add_rows(places.results / f"{item}.json", rows)
+        record(rows, places.results)
     return [row for settings in wanted for row in recorded(places.results, [item], settings, budget)]
 
 

@@ -10,13 +10,12 @@ from mvae.experiments import EXPERIMENTS, MODELS, build, defines, experiment
 from mvae.models.base import MultimodalVAE
 from mvae.models.jmvae import JMVAE
 from mvae.models.telbo import TELBO
-from mvae.paper.harness import BUDGETS, Job, Places, finished_run, name_of, recorded, require
+from mvae.paper.harness import BUDGETS, Job, Places, finished_run, measured, require
 from mvae.paper.published import published
-from mvae.paper.record import record, rows_of
+from mvae.paper.record import rows_of
 from mvae.report.results import Row
 from mvae.runs import evaluate
 from mvae.settings import Settings
-from mvae.sweeps import sweep
 
 __all__ = ["PAPER_MODELS", "TABLES", "inference_parameters", "reproduce", "table1"]
 
@@ -115,15 +114,9 @@ def reproduce(
         for model in _defined(dataset, models):
             for recipe in recipes if model == "mvae" else ("paper",):
                 wanted += [Settings.of(dataset, recipe, seed, model, **training) for seed in range(seeds)]
-    places = places or Places()
-    jobs = {
-        name_of(settings): Job(settings, budget, places)
-        for settings in wanted
-        if not recorded(places.results, [item], settings, budget) and (item not in OF_JOINT or _has_joint(settings))
-    }
-    for _, rows in sweep(partial(_measure, item in OF_JOINT), jobs, workers, places.engine):
-        record(rows, places.results)
-    return [row for settings in wanted for row in recorded(places.results, [item], settings, budget)]
+    if item in OF_JOINT:
+        wanted = [settings for settings in wanted if _has_joint(settings)]
+    return measured(item, wanted, partial(_measure, item in OF_JOINT), budget, workers, places or Places())
 
 
 def _has_joint(settings: Settings) -> bool:
