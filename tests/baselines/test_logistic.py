@@ -30,7 +30,7 @@ def test_pixels_reach_what_logistic_regression_reaches_on_the_digits(splits: Spl
 
 
 def test_an_rbms_units_are_good_features(splits: Splits) -> None:
-    assert accuracy(rbm(splits.train, epochs=60), splits, 1.0) > 0.9
+    assert accuracy(rbm(splits.train, epochs=150), splits, 1.0) > 0.9
 
 
 @pytest.mark.parametrize("name", ["ae", "vae"])
