@@ -50,9 +50,9 @@ def table4(
             before anything is trained. DataError: the sentences are absent or damaged.
     """
     require("budget", [budget], BUDGETS)
-    require_sacrebleu()
     if wrong := [level for level in levels if not 0 < level <= 1]:
         raise SettingsError(f"a level is a share of pairs above 0 and at most 1, not {wrong[0]:g}")
+    require_sacrebleu()
     wanted = [_settings(level, recipe, seed, BUDGETS[budget]) for level in levels or LEVELS for seed in range(seeds)]
     return measured("table4", wanted, _measure, budget, workers, places or Places())
 
