@@ -36,6 +36,7 @@ class Experiment:
         samples, denominator_samples: importance samples a row, and draws for the denominator (None: as many as
             `mvae.estimators.log_likelihood` chooses), of Sec. 5.
         laptop_epochs, laptop_rows: what `mvae reproduce --budget laptop` spends (rows: None for all training rows).
+        laptop_learning_rate: its step, where the paper's is made for a hundred times as many (None: the paper's).
     """
 
     name: str
@@ -59,3 +60,4 @@ class Experiment:
     denominator_samples: int | None = None
     laptop_epochs: int = 60
     laptop_rows: int | None = None
+    laptop_learning_rate: float | None = None

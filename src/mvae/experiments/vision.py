@@ -40,5 +40,7 @@ def _experiment(name: str, load: Callable[..., Splits], summary: str, **budget: 
     )
 
 
-VISION = _experiment("vision", vision.load, "CelebA as six modalities: edges, greyscale … (Sec. 6)", laptop_epochs=6)
-VISION_FACES = _experiment("vision-faces", vision.load_faces, "the same of drawn faces: no download", laptop_epochs=6)
+# 6 epochs of 8,000 images are 960 steps; the paper's 100 of 163,000 are 326,000.
+LAPTOP: dict[str, Any] = {"laptop_epochs": 6, "laptop_learning_rate": 5e-4}
+VISION = _experiment("vision", vision.load, "CelebA as six modalities: edges, greyscale … (Sec. 6)", **LAPTOP)
+VISION_FACES = _experiment("vision-faces", vision.load_faces, "the same of drawn faces: no download", **LAPTOP)
