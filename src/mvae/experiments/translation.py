@@ -36,6 +36,6 @@ TRANSLATION = Experiment(
     shown=("en=I have an idea .", "en=thank you .", "vi=tôi có một ý tưởng ."),
     cross_from=translation.LANGUAGES,
     samples=100,
-    laptop_epochs=10,
+    laptop_epochs=6,
     laptop_rows=8_000,
 )
