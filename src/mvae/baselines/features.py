@@ -33,7 +33,7 @@ def rbm(images: Table, epochs: int, seed: int = 0, learning_rate: float = 0.01, 
 
     One layer of 128 hidden units (App. H) by scikit-learn's persistent contrastive divergence; grey levels count as
     probabilities of a pixel. A tenth of scikit-learn's learning rate: with its own the features of FashionMNIST, and
-    those that 50 labels of MNIST can use, are worse by 2 to 18 points (validation rows).
+    those that 50 pairs of MNIST can use, are worse by 2 to 18 points (validation rows).
     """
     from sklearn.neural_network import BernoulliRBM
 

@@ -35,7 +35,7 @@ WHERE = (
     "(its licence is for non-commercial research only), put them into a folder celeba, and name the folder that holds "
     "it with --data-dir or MVAE_DATA. Drawn faces need no download: mvae train faces"
 )
-UNREADABLE = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def load(data_dir: str | PathLike[str] | None = None) -> Splits:

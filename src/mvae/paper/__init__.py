@@ -42,9 +42,9 @@ NEEDS = {  # what is not there after installing; at the defaults of the commands
 }
 
 FEW_PAIRS = ("table8", "table9", "table10", "figure3")  # of `mvae.paper.weak`
-LEVELS = {  # what --levels are, of the items that take them
-    **dict.fromkeys((*FEW_PAIRS, "table4"), "shares of pairs, for example 0.001,0.1"),
-    "figure9": "probabilities, for example 0.1,1",
-    "figure10": "numbers of random subsets, for example 0,1,10",
+LEVELS = {  # the numbers that --levels are, and in words, of the items that take them
+    **dict.fromkeys((*FEW_PAIRS, "table4"), (float, "shares of pairs, for example 0.001,0.1")),
+    "figure9": (float, "probabilities, for example 0.1,1"),
+    "figure10": (int, "numbers of random subsets, for example 0,1,10"),
 }
 AT_ONCE = ("table2", "table3", "table6", "table7", *LEVELS, "lambda")  # take --jobs

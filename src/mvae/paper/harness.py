@@ -29,6 +29,7 @@ __all__ = [
     "parse_levels",
     "recorded",
     "require",
+    "require_shares",
 ]
 
 
@@ -85,7 +86,7 @@ def name_of(settings: Settings) -> str:
     """
     weights = "".join(f", λ {name} {value:g}" for name, value in settings.weights.items())
     annealed = f"annealed {settings.anneal_epochs} of {settings.epochs}"
-    pairs = "" if settings.pairs is None else f", {settings.pairs:.1%} pairs × {settings.repeat_pairs}"
+    pairs = "" if settings.pairs is None else f", {100 * settings.pairs:g}% pairs × {settings.repeat_pairs}"
     kept = "" if settings.kept is None else f", p = {settings.kept:g}"
     subsets = "" if settings.random_subsets is None else f", k = {settings.random_subsets}"
     noise = ", one ε" if settings.shared_noise else ""
@@ -169,6 +170,12 @@ def require(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
             raise SettingsError(f"no {kind} {name!r}; there are {', '.join(known)}")
 
 
+def require_shares(levels: Iterable[float]) -> None:
+    """Raises SettingsError unless every level is a share of pairs."""
+    if wrong := [level for level in levels if not 0 < level <= 1]:
+        raise SettingsError(f"a level is a share of pairs above 0 and at most 1, not {wrong[0]:g}")
+
+
 def parse_levels(item: str, text: str | None) -> tuple[Any, ...]:
     """``--levels`` of an item as numbers, k of figure10 as integers; none where there is no text.
 
@@ -178,8 +185,10 @@ def parse_levels(item: str, text: str | None) -> tuple[Any, ...]:
     >>> parse_levels("table8", "0.001,1"), parse_levels("figure10", "0,5"), parse_levels("figure9", None)
     ((0.001, 1.0), (0, 5), ())
     """
-    kind = int if item == "figure10" else float
+    if not text:
+        return ()
+    kind, what = LEVELS[item]
     try:
-        return tuple(kind(part) for part in text.split(",")) if text else ()
+        return tuple(kind(part) for part in text.split(","))
     except ValueError:
-        raise SettingsError(f"--levels {text!r}: write {LEVELS[item]}") from None
+        raise SettingsError(f"--levels {text!r}: write {what}") from None

@@ -18,7 +18,7 @@ from mvae.errors import SettingsError
 from mvae.estimators import log_likelihoods
 from mvae.experiments import experiment
 from mvae.metrics import validate
-from mvae.paper.harness import BUDGETS, Budget, Job, Places, finished_run, measured, require
+from mvae.paper.harness import BUDGETS, Budget, Job, Places, finished_run, measured, require, require_shares
 from mvae.paper.published import published
 from mvae.paper.record import common
 from mvae.report.results import Row
@@ -50,8 +50,7 @@ def table4(
             before anything is trained. DataError: the sentences are absent or damaged.
     """
     require("budget", [budget], BUDGETS)
-    if wrong := [level for level in levels if not 0 < level <= 1]:
-        raise SettingsError(f"a level is a share of pairs above 0 and at most 1, not {wrong[0]:g}")
+    require_shares(levels)
     require_sacrebleu()
     wanted = [_settings(level, recipe, seed, BUDGETS[budget]) for level in levels or LEVELS for seed in range(seeds)]
     return measured("table4", wanted, _measure, budget, workers, places or Places())

@@ -12,10 +12,9 @@ from typing import Any
 from mvae.baselines.features import Features, latents, pixels, rbm
 from mvae.baselines.logistic import accuracy
 from mvae.data.splits import Splits
-from mvae.errors import SettingsError
 from mvae.experiments import RECIPES, experiment
 from mvae.metrics import prediction_accuracy
-from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
+from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require, require_shares
 from mvae.paper.published import published_at
 from mvae.paper.record import common, row_settings
 from mvae.progress import Silent
@@ -39,8 +38,8 @@ METRIC = "accuracy x1->x2"
 class Study:
     """The table of a dataset, which models it has, and what is spent on it.
 
-    ``epochs`` are the paper's (App. H). ``laptop_epochs`` are three to six minutes of one core for an MVAE, of strings
-    twelve; always of all rows, because with fewer a share of them would be fewer pairs than the paper's.
+    ``epochs`` are the paper's (App. H). ``laptop_epochs`` are six to nine minutes of one core for an MVAE, of strings
+    up to fourteen; always of all rows, because with fewer a share of them would be fewer pairs than the paper's.
     ``laptop_levels`` are the shares of pairs that are made at that budget, where none are asked for.
     """
 
@@ -140,8 +139,7 @@ def reproduce(
     require("dataset with few pairs", datasets, STUDIES)
     require("model", models, MODELS)
     require("recipe", recipes, RECIPES)
-    if wrong := [level for level in levels if not 0 < level <= 1]:
-        raise SettingsError(f"a level is a share of pairs above 0 and at most 1, not {wrong[0]:g}")
+    require_shares(levels)
     places = replace(places or Places(), reporter=_Unheard())
     wanted = [c for dataset in datasets for c in cells(dataset, models, recipes, levels, seeds, budget)]
 
