@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mvae.errors import SettingsError, TrainingError
-from mvae.sweeps import sweep
+from mvae.sweeps import GRACE_SECONDS, sweep
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,16 +97,21 @@ def test_workers_are_other_processes_with_their_share_of_the_cores(tmp_path: Pat
 
 @pytest.mark.skipif(not hasattr(os, "getppid") or sys.platform == "win32", reason="signals of POSIX")
 def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
-    process = start(tmp_path, "60", "60")
+    seconds = 10 * GRACE_SECONDS  # of a job, which is not to be what ends the worker
+    process = start(tmp_path, str(seconds), str(seconds))
     assert process.stdout is not None
     workers = [int(process.stdout.readline().split()[1]) for _ in range(2)]
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
-    end = time.monotonic() + 20
-    while any(alive(pid) for pid in workers) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not any(alive(pid) for pid in workers)
-    process.communicate()
+    try:
+        end = time.monotonic() + 2 * GRACE_SECONDS
+        while any(alive(pid) for pid in workers) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert [pid for pid in workers if alive(pid)] == []
+    finally:
+        for pid in filter(alive, workers):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
 
 
 def alive(pid: int) -> bool:
