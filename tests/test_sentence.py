@@ -91,6 +91,20 @@ def test_samples_have_the_probabilities_that_log_prob_says() -> None:
     assert (drawn[:, -1] == 0).all()
 
 
+def test_a_temperature_sharpens_each_step() -> None:
+    """Of the first token, p^(1/T) made to sum to 1; near 0 it is greedy."""
+    text, z = modality(seed=4), torch.randn(3)
+    log_p, _ = text.decoder.advance(torch.tensor([text.decoder.vocabulary]), text.decoder.begin(z[None]))
+    expected = log_p[0].exp() ** 2 / (log_p[0].exp() ** 2).sum()
+    generator = torch.Generator().manual_seed(0)
+    drawn = text.generate(z.expand(20_000, -1), generator=generator, temperature=0.5)
+    found = torch.bincount(drawn[:, 0], minlength=len(expected)) / len(drawn)
+    assert ((found - expected).abs() < 4 * (expected * (1 - expected) / len(drawn)).sqrt() + 1e-9).all()
+    cold = text.generate(z.expand(9, -1), generator=generator, temperature=1e-4)
+    assert torch.equal(cold, text.generate(z.expand(9, -1), mean=True))
+
+
+@torch.no_grad()
 def test_greedy_takes_the_most_probable_token_each_time() -> None:
     text, z = modality(seed=2), torch.randn(5, 3)
     found = text.generate(z, mean=True)

@@ -19,7 +19,8 @@ from mvae.experiments import experiment
 from mvae.progress import Silent
 from mvae.runs import Run
 from mvae.settings import Settings
-from mvae.translate import language, translate, translate_rows
+from mvae.text_metrics import consensus
+from mvae.translate import METHODS, SAMPLES, TEMPERATURE, language, translate, translate_rows
 from tests import corpus
 
 
@@ -47,14 +48,14 @@ def test_the_sources_posterior_is_what_is_translated(trained: Run) -> None:
     assert found.translations[0] == trained.splits.written["vi"].write(expected)
 
 
-@pytest.mark.parametrize("method", ["greedy", "beam", "sample"])
+@pytest.mark.parametrize("method", METHODS)
 def test_each_text_has_its_own_translations_however_many_are_asked_for(method: str, trained: Run) -> None:
     x = torch.as_tensor(trained.splits.test.columns["en"])
     together = translate_rows(trained, x, "en", "vi", method=method, n=2, width=3)
     assert together.shape == (12, 2, 71)
     assert (together[..., -1] == 0).all()
     assert (together != UNKNOWN).all()
-    if method != "sample":  # alone or together is the same, where nothing is drawn
+    if method in ("greedy", "beam"):  # alone or together is the same, where nothing is drawn
         alone = translate_rows(trained, x[5:6], "en", "vi", method=method, n=1, width=3)
         assert torch.equal(alone[0, 0], together[5, 0])
     if method == "beam":
@@ -68,13 +69,26 @@ def test_samples_depend_on_the_seed(trained: Run) -> None:
     assert one == same != other
 
 
+def test_mbr_takes_those_most_like_all_that_were_drawn(trained: Run) -> None:
+    (found,) = translate(trained, ["I sees rice ."], "vi", method="mbr", n=2, seed=3)
+    q = trained.model.posterior({"en": trained.splits.written["en"].read("I sees rice .")[None]})
+    generator = torch.Generator().manual_seed(3)
+    z = q.rsample(torch.randn(SAMPLES, *q.mean.shape, generator=generator))
+    rows = language(trained, "vi").generate(z, generator=generator, never=UNKNOWN, temperature=TEMPERATURE)
+    drawn = [trained.splits.written["vi"].write(row) for row in rows[:, 0]]
+    assert found.translations == [drawn[place] for place in consensus(drawn)[:2]]
+    assert len(set(found.translations)) == 2
+    (many,) = translate(trained, ["I"], "vi", method="mbr", n=SAMPLES + 3)
+    assert len(many.translations) == SAMPLES + 3
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         ({"to": "fr"}, "no modality 'fr' in this model; it has en, vi"),
         ({"to": "vi", "source": "vi"}, "the texts are in vi already"),
         ({"to": "vi", "n": 0}, "n must be at least 1"),
-        ({"to": "vi", "method": "best"}, "no method 'best'; there are greedy, beam, sample"),
+        ({"to": "vi", "method": "best"}, "no method 'best'; there are greedy, beam, sample, mbr"),
         ({"to": "vi", "texts": ["I", " "]}, "text 2 (' '): en is a sentence"),
     ],
 )

@@ -247,7 +247,7 @@ def sample(
 @click.argument("texts", nargs=-1)
 @click.option("--to", required=True, help="The language: a modality of the run.")
 @click.option("--from", "source", help="The language of the texts.  [default: the run's other one]")
-@click.option("--method", default="greedy", show_default=True, help="greedy, beam or sample (the paper's).")
+@click.option("--method", default="greedy", show_default=True, help="greedy, beam, sample (the paper's) or mbr.")
 @click.option("--n", default=1, show_default=True, help="Alternatives for each text.")
 @click.option("--width", default=5, show_default=True, help="Of the beam; at least --n.")
 @common(DATA_DIR, SEED, DEVICE, JSON)

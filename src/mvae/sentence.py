@@ -116,16 +116,20 @@ class SentenceModality(Modality):
         mean: bool = False,
         generator: torch.Generator | None = None,
         never: int | None = None,
+        temperature: float = 1.0,
     ) -> Int[Tensor, "*lead length"]:
         """x ~ p(x | z), token after token; with ``mean=True`` greedily, the most probable token each time.
 
-        ``never`` is a token that is not written: the others keep their proportions.
+        ``never`` is a token that is not written: the others keep their proportions. With a ``temperature`` T each token
+        has a probability proportional to p^(1/T).
         """
         self._refuse(context)
 
         def choose(log_p: Tensor) -> Tensor:
             log_p = _without(log_p, never)
-            return log_p.argmax(1) if mean else torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]
+            if mean:
+                return log_p.argmax(1)
+            return torch.multinomial((log_p / temperature).softmax(1), 1, generator=generator)[:, 0]
 
         return self._sequences(self._flat(z), choose).reshape(*z.shape[:-1], self.length)
 

@@ -12,10 +12,12 @@ from mvae.errors import QueryError
 from mvae.modality import evaluating
 from mvae.runs import Run
 from mvae.sentence import SentenceModality
+from mvae.text_metrics import consensus
 
 __all__ = ["METHODS", "Translation", "language", "translate", "translate_rows"]
 
-METHODS = ("greedy", "beam", "sample")
+METHODS = ("greedy", "beam", "sample", "mbr")
+SAMPLES, TEMPERATURE = 32, 0.7  # of "mbr": how many are compared, and how sharp
 AT_ONCE = 256  # sentences decoded together; each step holds a probability for every word of each
 
 
@@ -48,7 +50,8 @@ def translate(
         source: the language of the texts; default: the other one, where there is only one.
         method: "sample" is the paper's, z ~ q(z | source), x ~ p(x | z). "greedy" takes the most probable word each
             time; the first alternative comes from the mean of q, others from samples of z. "beam" searches for the n
-            most probable sentences given the mean of q.
+            most probable sentences given the mean of q. "mbr" samples 32 (n at least), each word from p^(1/0.7), and
+            returns the n most like all of them (minimum Bayes risk, `mvae.text_metrics.consensus`).
         n: alternatives.
         width: of the beam, n at least.
         seed: of the draws.
@@ -99,21 +102,26 @@ def translate_rows(
         raise QueryError(f"no method {method!r}; there are {', '.join(METHODS)}")
     if n < 1:
         raise QueryError(f"the number of alternatives n must be at least 1, not {n}")
-    target, device = language(run, to), run.model.device
+    target, write, device = language(run, to), run.splits.written[to].write, run.model.device
     generator = torch.Generator(device).manual_seed(seed)
+    number = max(n, {"beam": width, "mbr": SAMPLES}.get(method, 1))
     found = []
     with evaluating(run.model):
-        for part in x.split(max(1, AT_ONCE // max(n, width if method == "beam" else 1))):
+        for part in x.split(max(1, AT_ONCE // number)):
             q = run.model.posterior(Table({source: part}))
             if method == "beam":
-                found.append(target.beam(q.mean, max(width, n), never=UNKNOWN)[0][:, :n])
+                found.append(target.beam(q.mean, number, never=UNKNOWN)[0][:, :n])
                 continue
-            noise = torch.randn(n, *q.mean.shape, generator=generator, device=device, dtype=q.mean.dtype)
+            noise = torch.randn(number, *q.mean.shape, generator=generator, device=device, dtype=q.mean.dtype)
             if method == "greedy":
                 noise[0] = 0.0
             z = q.rsample(noise)
-            rows = target.generate(z, mean=method == "greedy", generator=generator, never=UNKNOWN)
-            found.append(rows.transpose(0, 1))
+            sharp = TEMPERATURE if method == "mbr" else 1.0
+            rows = target.generate(z, mean=method == "greedy", generator=generator, never=UNKNOWN, temperature=sharp)
+            rows = rows.transpose(0, 1)
+            if method == "mbr":
+                rows = torch.stack([drawn[consensus([write(row) for row in drawn])[:n]] for drawn in rows])
+            found.append(rows)
     return torch.cat(found)
 
 
