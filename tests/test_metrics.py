@@ -111,12 +111,12 @@ def test_a_column_that_no_row_has_makes_no_number() -> None:
     assert all(math.isfinite(value) for value in values.values())
 
 
-def warning_of(**kl: float) -> str | None:
+def warning_of(crossed: bool = False, **kl: float) -> str | None:
     """The warning where the single experts have these KLs and nothing is shared but what `coupling` says."""
     coupling = kl.pop("coupling")
     most = sum(kl.values()) - max(kl.values())
     values = {"coupling": coupling, "coupling/share": coupling / most if most > DEAD_KL else 0.0}
-    return coupling_warning(values | {f"kl complete/{name}": value for name, value in kl.items()}, tuple(kl))
+    return coupling_warning(values | {f"kl complete/{name}": value for name, value in kl.items()}, tuple(kl), crossed)
 
 
 def test_the_warning_names_what_is_wrong_and_the_remedy() -> None:
@@ -124,6 +124,9 @@ def test_the_warning_names_what_is_wrong_and_the_remedy() -> None:
     assert "not met: coupling C = 0.20 nats, 10% of what it could be" in str(warning_of(a=20.0, b=2.0, coupling=0.2))
     assert "recipe 'coupled', MVAE(..., cross_from=[...]), or train it longer" in str(
         warning_of(a=20.0, b=2.0, coupling=0.2)
+    )
+    assert "another. Train it longer, or on more complete rows" in str(
+        warning_of(crossed=True, a=20.0, b=2.0, coupling=0.2)
     )
     assert "0% of what it could be" in str(warning_of(a=20.0, b=2.0, coupling=-0.5))
     assert "the expert of b is dead (KL < 0.05 nats)" in str(warning_of(a=20.0, b=0.01, coupling=0.0))

@@ -346,6 +346,9 @@ def test_fit_warns_of_modalities_that_have_not_met(latents: list[int], precision
         assert reporter.warnings == [history.warning]
         assert history.warning is not None
         assert expected in history.warning
+        built.cross_from = ("a",)
+        crossed = fit(built, table, validation=table, epochs=1, learning_rate=1e-30, reporter=reporter).warning
+        assert "Use the recipe 'coupled'" not in str(crossed)
 
 
 # -- Memory ------------------------------------------------------------------------------------------------------

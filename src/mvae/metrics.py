@@ -237,8 +237,11 @@ def _coupling(kl: dict[str, float]) -> dict[str, float]:
     return {"coupling": c, "coupling/share": c / most if most > DEAD_KL else 0.0}
 
 
-def coupling_warning(values: dict[str, float], names: tuple[str, ...]) -> str | None:
-    """What is wrong with the joint model, in words, and the remedy; None where the modalities have met."""
+def coupling_warning(values: dict[str, float], names: tuple[str, ...], crossed: bool = False) -> str | None:
+    """What is wrong with the joint model, in words, and the remedy; None where the modalities have met.
+
+    ``crossed``: it has been trained on cross terms already, so that they are no advice.
+    """
     if "coupling" not in values:
         return None
     dead = [name for name in names if values[f"kl complete/{name}"] < DEAD_KL]
@@ -248,9 +251,12 @@ def coupling_warning(values: dict[str, float], names: tuple[str, ...]) -> str | 
             "Raise its weight λ, or anneal β from 0 (anneal_epochs)"
         )
     if values["coupling/share"] < 0.5:
+        remedy = "Train it longer, or on more complete rows"
+        if not crossed:
+            remedy = "Use the recipe 'coupled', MVAE(..., cross_from=[...]), or train it longer"
         return (
             f"the modalities have not met: coupling C = {values['coupling']:.2f} nats, "
             f"{max(values['coupling/share'], 0):.0%} of what it could be; each is modelled by itself and one "
-            "cannot be told from another. Use the recipe 'coupled', MVAE(..., cross_from=[...]), or train it longer"
+            f"cannot be told from another. {remedy}"
         )
     return None

@@ -129,7 +129,7 @@ class SentenceModality(Modality):
             log_p = _without(log_p, never)
             if mean:
                 return log_p.argmax(1)
-            return torch.multinomial((log_p / temperature).softmax(1), 1, generator=generator)[:, 0]
+            return _draw((log_p / temperature).softmax(1), generator)
 
         return self._sequences(self._flat(z), choose).reshape(*z.shape[:-1], self.length)
 
@@ -221,6 +221,16 @@ class SentenceModality(Modality):
     def _refuse(self, context: Tensor | None) -> None:
         if context is not None:
             raise QueryError("decoders of sequences take no condition besides z: use another model than the CVAE")
+
+
+def _draw(p: Float[Tensor, "N vocabulary"], generator: torch.Generator | None) -> Int[Tensor, "N"]:
+    """One token of each row, by inverting its distribution function.
+
+    On a CPU `torch.multinomial` takes more than ten times as long for 10,000 words.
+    """
+    reached = p.cumsum(1, dtype=torch.float64)
+    u = torch.rand(len(p), 1, dtype=torch.float64, device=p.device, generator=generator)
+    return torch.searchsorted(reached, u * reached[:, -1:], right=True)[:, 0].clamp_(max=p.shape[1] - 1)
 
 
 def _without(log_p: Float[Tensor, "N vocabulary"], never: int | None) -> Float[Tensor, "N vocabulary"]:

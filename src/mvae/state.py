@@ -298,7 +298,7 @@ class RunState:
             row = self.history.epochs[(self.history.best_epoch or 0) - 1]
             prefix = "validation/"
             measured = {k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)}
-            self.history.warning = coupling_warning(measured, self.model.names)
+            self.history.warning = coupling_warning(measured, self.model.names, bool(self.model.cross_from))
             if self.history.warning:
                 reporter.warn(self.history.warning)
         return self.history

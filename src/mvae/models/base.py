@@ -101,6 +101,9 @@ class MultimodalVAE(nn.Module):
     #: Is there a posterior given all modalities together?
     joint_posterior = True
 
+    #: Modalities whose posterior is asked to explain everything else in a row, too (`mvae.models.mvae`).
+    cross_from: tuple[str, ...] = ()
+
     #: Does it learn from complete rows only? (Then a run with few pairs gives it those, and not the other rows.)
     pairs_only = False
 

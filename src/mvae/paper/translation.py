@@ -124,7 +124,7 @@ def instruments(run: Run, table: Table) -> Numbers:
 
 
 def judged(run: Run, places: Places, rows: int, *, baselines: bool) -> Numbers:
-    """chrF and BLEU of greedy translations of the first so many test rows, in both directions.
+    """chrF and BLEU of translations of the first so many test rows, in both directions: greedy, and "mbr".
 
     ``baselines`` adds those of the source itself ("copy") and of the nearest training neighbour's translation.
     """
@@ -134,7 +134,10 @@ def judged(run: Run, places: Places, rows: int, *, baselines: bool) -> Numbers:
         x = cast("Tensor", run.splits.test.take(slice(0, rows)).columns[source])
         written = run.splits.written[target]
         gold = texts["test"][target][:rows]
-        found = {"": [written.write(row[0]) for row in translate_rows(run, x, source, target)]}
+        found = {
+            name: [written.write(row[0]) for row in translate_rows(run, x, source, target, method=method)]
+            for name, method in (("", "greedy"), (" mbr", "mbr"))
+        }
         if baselines:
             sources, train = texts["test"][source][:rows], slice(0, run.settings.rows)
             found[" copy"] = sources
