@@ -4,11 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from mvae.paper.readme import aims, by_level, coupling_map, fill, main, measured
+from mvae.paper.readme import aims, by_level, coupling_map, fill, main, measured, sentences, tasks
 from mvae.report.results import read_rows
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/coupling.md", "docs/tables.md", "docs/few-pairs.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/coupling.md",
+    "docs/tables.md",
+    "docs/few-pairs.md",
+    "docs/vision.md",
+    "docs/translation.md",
+)
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)
@@ -65,3 +72,22 @@ def test_filling_leaves_the_rest_alone() -> None:
     assert fill("a<!-- x -->1<!-- /x -->b<!-- y -->2<!-- /y -->", "y", "3") == (
         "a<!-- x -->1<!-- /x -->b<!-- y -->\n3\n<!-- /y -->"
     )
+
+
+def test_a_task_is_one_line_with_its_references_beside() -> None:
+    values = {"NLL": -12.3, "F1": 0.5, "NLL, training mean": 2000.4, "F1, nearest neighbour": 0.25}
+    rows = [{"metric": f"image->mask {name}", "value": value} for name, value in values.items()]
+    assert tasks(rows).splitlines()[2] == "| image → mask | −12 | 2,000 | – | 0.50 | – | 0.25 | – | – | – |"
+
+
+def test_a_number_of_sentences_is_one_line_with_a_column_a_share_of_pairs() -> None:
+    rows = [
+        {"metric": metric, "value": value, "settings": {"level": level}, "paper": None}
+        for metric, level, value in (("gap a->b", 1.0, 5.0), ("gap a->b", 1.0, 7.0), ("coupling/share", 0.001, 0.5))
+    ]
+    assert sentences(rows).splitlines() == [
+        "| | 100.0% | 0.1% |",
+        "|---|---:|---:|",
+        "| gap a → b | 6.0 ± 1.0 | – |",
+        "| coupling/share | – | 50% |",
+    ]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mvae.paper.tables import PAPER_MODELS, TABLES
+from mvae.paper.translation import summary
 from mvae.paper.weak import METRIC, MODELS, STUDIES, Summary, summaries
 from mvae.report.results import read_rows
 
-__all__ = ["aims", "by_level", "columns", "coupling_map", "fill", "measured"]
+__all__ = ["aims", "by_level", "columns", "coupling_map", "fill", "measured", "sentences", "tasks"]
 
 METRICS = ("log p(x1)", "log p(x1,x2)", "log p(x1|x2)", "accuracy x1->x2", "coupling")
 VARIANCES = ("var log w p(x1)", "var log w p(x1,x2)", "var log w p(x1|x2)")
@@ -123,6 +124,55 @@ def aims(rows: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]])
     return "\n".join(lines)
 
 
+def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a task of the image transformations (`mvae reproduce figure4`), each measure beside its references.
+
+    Of several seeds the mean.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        head, _, who = row["metric"].partition(", ")
+        task, measure = head.rsplit(" ", 1)
+        found.setdefault(task, {}).setdefault(f"{measure}, {who}" if who else measure, []).append(row["value"])
+    whose = ("", ", training mean", ", nearest neighbour")
+    headings = (f"{name} | training mean | neighbour" for name in ("NLL", "PSNR or F1", "SSIM"))
+    lines = [
+        "| task | " + " | ".join(headings) + " |",
+        "|---|" + "---:|" * 9,
+    ]
+    for task, measures in found.items():
+        mean = {measure: sum(values) / len(values) for measure, values in measures.items()}
+        cells = [_in(mean.get(f"NLL{who}"), ",.0f") for who in whose]
+        for who in whose:
+            cells.append(_in(mean[f"F1{who}"], ".2f") if f"F1{who}" in mean else _in(mean.get(f"PSNR{who}"), ".1f"))
+        cells += [_in(mean.get(f"SSIM{who}"), ".2f") for who in whose]
+        lines.append(f"| {task.replace('->', ' → ')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def sentences(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a number of Table 4, a column a share of aligned pairs; of several runs the mean ± standard error."""
+    found = summary([dict(row) for row in rows])
+    levels = sorted({one.pairs for one in found}, reverse=True)
+    lines = [
+        "| | " + " | ".join(f"{level:.1%}" for level in levels) + " |",
+        "|---|" + "---:|" * len(levels),
+    ]
+    for metric in dict.fromkeys(one.metric for one in found):
+        own = {one.pairs: one for one in found if one.metric == metric}
+        cells = []
+        for level in levels:
+            one = own.get(level)
+            text = _in(None if one is None else one.value, ",.1f" if "share" not in metric else ".0%")
+            cells.append(text if one is None or one.stderr is None else f"{text} ± {one.stderr:.1f}")
+        lines.append(f"| {metric.replace('->', ' → ')} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _in(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form).replace("-", "−")
+
+
 def _name(row: Mapping[str, Any]) -> str:
     return f"mvae, `{row['recipe']}`" if row["model"] == "mvae" else row["model"]
 
@@ -149,7 +199,8 @@ def fill(text: str, name: str, content: str) -> str:
 
 def main(root: Path = Path()) -> None:
     """Fill the files, in the folder of the checkout."""
-    rows = {item: read_rows(root / "results" / f"{item}.json") for item in (*TABLES, "figure2", "lambda", *WEAK)}
+    items = (*TABLES, "figure2", "lambda", *WEAK, "vision", "table4")
+    rows = {item: read_rows(root / "results" / f"{item}.json") for item in items}
     longer = {item: [row for row in rows[item] if row["budget"] != "laptop"] for item in ("table2", "table3")}
     laptop, reached = {item: columns(rows[item]) for item in TABLES}, aims(rows["table2"], rows["figure2"])
     docs, readme = root / "docs", root / "README.md"
@@ -159,6 +210,8 @@ def main(root: Path = Path()) -> None:
     weak.sort(key=lambda row: (list(STUDIES).index(row["dataset"]), MODELS.index(row["model"])))
     for file, name, content in (
         (pairs, "table8", by_level(weak)),
+        (docs / "vision.md", "vision", tasks(rows["vision"])),
+        (docs / "translation.md", "table4", sentences(rows["table4"])),
         (readme, "results", measured(longer["table2"])),
         (coupling, "measured", measured([row for row in longer["table2"] if row["model"] == "mvae"])),
         (readme, "aims", reached),
