@@ -50,7 +50,7 @@ class Language(nn.Module):
 
     def log_prob(self, x: Tensor, z: Tensor) -> Tensor:
         before = torch.cat([torch.full_like(x[:, :1], VOCABULARY), x[:, :-1]], 1)
-        before = torch.where((torch.rand(before.shape) < 0.25) & (before != VOCABULARY), 1, before)
+        before = torch.where((torch.rand(before.shape) < 0.6) & (before != VOCABULARY), 1, before)
         h, c = self.first(z).chunk(2, 1)
         inputs = torch.cat([self.decoder_embedding(before), z[:, None].expand(-1, LENGTH, -1)], 2)
         every, _ = self.decoder(inputs, (h.tanh()[None].contiguous(), c[None].contiguous()))

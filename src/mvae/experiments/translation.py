@@ -37,5 +37,4 @@ TRANSLATION = Experiment(
     cross_from=translation.LANGUAGES,
     samples=100,
     laptop_epochs=6,
-    laptop_rows=8_000,
 )

@@ -167,7 +167,8 @@ class LSTMDecoder(nn.Module):
         embedding, hidden: widths.
         unknown: what stands for an unknown word.
         word_dropout: in training, each word that the decoder goes by is unknown with this probability, so that it must
-            ask z (Bowman et al., Sec. 3.1).
+            ask z (Bowman et al., Sec. 3.1). With 0.6 instead of 0.25, z of one language said 16 % more nats about the
+            other after as many epochs (docs/translation.md).
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class LSTMDecoder(nn.Module):
         embedding: int = EMBEDDING,
         hidden: int = HIDDEN,
         unknown: int = 1,
-        word_dropout: float = 0.25,
+        word_dropout: float = 0.6,
     ):
         super().__init__()
         self.vocabulary, self.unknown, self.word_dropout = vocabulary, unknown, word_dropout
