@@ -1,6 +1,6 @@
 """Every table and figure of the paper as data: published values, settings, what to run, how to compare."""
 
-__all__ = ["AT_ONCE", "FEW_PAIRS", "ITEMS", "LEVELS", "NEEDS"]
+__all__ = ["ITEMS", "LEVELS", "NEEDS"]
 
 ITEMS = {
     "table1": "inference-network parameters of every model (counted, nothing is trained)",
@@ -41,10 +41,10 @@ NEEDS = {  # what is not there after installing; at the defaults of the commands
     **dict.fromkeys(("figure9", "figure10"), "CelebA in --data-dir, and mvae[plots] (smoke: drawn faces)"),
 }
 
-FEW_PAIRS = ("table8", "table9", "table10", "figure3")  # of `mvae.paper.weak`
 LEVELS = {  # the numbers that --levels are, and in words, of the items that take them
-    **dict.fromkeys((*FEW_PAIRS, "table4"), (float, "shares of pairs, for example 0.001,0.1")),
+    **dict.fromkeys(
+        ("table4", "table8", "table9", "table10", "figure3"), (float, "shares of pairs, for example 0.001,0.1")
+    ),
     "figure9": (float, "probabilities, for example 0.1,1"),
     "figure10": (int, "numbers of random subsets, for example 0,1,10"),
 }
-AT_ONCE = ("table2", "table3", "table6", "table7", *LEVELS, "lambda")  # take --jobs

@@ -26,6 +26,7 @@ __all__ = [
     "finished_run",
     "measured",
     "name_of",
+    "one_recipe",
     "parse_levels",
     "recorded",
     "require",
@@ -170,6 +171,13 @@ def require(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
             raise SettingsError(f"no {kind} {name!r}; there are {', '.join(known)}")
 
 
+def one_recipe(item: str, recipes: Sequence[str]) -> str:
+    """The recipe of an item that is of one; raises SettingsError where there are several."""
+    if len(recipes) != 1:
+        raise SettingsError(f"{item} is of one recipe at a time, not of {', '.join(recipes)}")
+    return recipes[0]
+
+
 def require_shares(levels: Iterable[float]) -> None:
     """Raises SettingsError unless every level is a share of pairs."""
     if wrong := [level for level in levels if not 0 < level <= 1]:
@@ -185,7 +193,7 @@ def parse_levels(item: str, text: str | None) -> tuple[Any, ...]:
     >>> parse_levels("table8", "0.001,1"), parse_levels("figure10", "0,5"), parse_levels("figure9", None)
     ((0.001, 1.0), (0, 5), ())
     """
-    if not text:
+    if text is None:
         return ()
     kind, what = LEVELS[item]
     try:

@@ -18,7 +18,7 @@ from mvae.errors import SettingsError
 from mvae.estimators import log_likelihoods
 from mvae.experiments import experiment
 from mvae.metrics import validate
-from mvae.paper.harness import BUDGETS, Budget, Job, Places, finished_run, measured, require, require_shares
+from mvae.paper.harness import BUDGETS, Budget, Job, Places, finished_run, measured, one_recipe, require, require_shares
 from mvae.paper.published import published
 from mvae.paper.record import common
 from mvae.report.results import Row
@@ -35,8 +35,8 @@ EXAMPLES = ("table5", "table11", "table12", "table13")
 
 
 def table4(
-    recipe: str = "coupled",
     *,
+    recipes: Sequence[str] = ("coupled",),
     levels: Sequence[float] = (),
     seeds: int = 1,
     budget: str = "laptop",
@@ -46,12 +46,13 @@ def table4(
     """The recorded rows of Table 4 at these shares of pairs (default: all), after making those that are missing.
 
     Raises:
-        SettingsError: an unknown budget, or a level that is not in (0, 1]. MissingDependencyError: no sacrebleu, said
-            before anything is trained. DataError: the sentences are absent or damaged.
+        SettingsError: an unknown budget, several recipes, or a level that is not in (0, 1]. MissingDependencyError: no
+            sacrebleu, said before anything is trained. DataError: the sentences are absent or damaged.
     """
     require("budget", [budget], BUDGETS)
     require_shares(levels)
     require_sacrebleu()
+    recipe = one_recipe("table4", recipes)
     wanted = [_settings(level, recipe, seed, BUDGETS[budget]) for level in levels or LEVELS for seed in range(seeds)]
     return measured("table4", wanted, _measure, budget, workers, places or Places())
 
@@ -186,7 +187,13 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[Level]:
 
 
 def examples(
-    item: str, recipe: str = "coupled", budget: str = "laptop", places: Places | None = None, n: int = 6, seed: int = 0
+    item: str,
+    *,
+    recipes: Sequence[str] = ("coupled",),
+    budget: str = "laptop",
+    places: Places | None = None,
+    n: int = 6,
+    seed: int = 0,
 ) -> list[dict[str, str]]:
     """Table 5, 11, 12 or 13 of the run with every pair: the first n test rows, not chosen ones; "type" and "sentence".
 
@@ -194,13 +201,13 @@ def examples(
     paper does, with the gold translation beside in the place of Google's.
 
     Raises:
-        SettingsError: an unknown table or budget. DataError: the sentences are absent or damaged.
+        SettingsError: an unknown table or budget, several recipes. DataError: the sentences are absent or damaged.
     """
     if item not in EXAMPLES:
         raise SettingsError(f"no table {item!r} of examples; there are {', '.join(EXAMPLES)}")
     require("budget", [budget], BUDGETS)
     places = places or Places()
-    run = finished_run(_settings(1.0, recipe, 0, BUDGETS[budget]), places)
+    run = finished_run(_settings(1.0, one_recipe(item, recipes), 0, BUDGETS[budget]), places)
     if item == "table11":
         return _from_prior(run, n, seed)
     directions = {"table5": list(_directions(run)), "table12": [("en", "vi")], "table13": [("vi", "en")]}[item]

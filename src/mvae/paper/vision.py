@@ -17,7 +17,7 @@ from mvae.errors import SettingsError
 from mvae.experiments import experiment
 from mvae.image_metrics import cross_entropy, f1, has, levels, nearest_rows, psnr, require_skimage, ssim, training_mean
 from mvae.models.base import MultimodalVAE, evaluating
-from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
+from mvae.paper.harness import BUDGETS, Places, finished_run, one_recipe, recorded, require
 from mvae.paper.record import common
 from mvae.paper.vision_pictures import PICTURES
 from mvae.report.results import Row, add_rows
@@ -75,7 +75,8 @@ OF_FIGURE = {  # which tasks a figure shows
 
 def reproduce(
     item: str,
-    recipe: str = "coupled",
+    *,
+    recipes: Sequence[str] = ("coupled",),
     seeds: int = 1,
     budget: str = "laptop",
     places: Places | None = None,
@@ -86,12 +87,13 @@ def reproduce(
     drawn faces.
 
     Raises:
-        SettingsError: an unknown figure, recipe or budget. MissingDependencyError: no scikit-image, said before
-            anything is trained. DataError: the images are absent or damaged.
+        SettingsError: an unknown figure, recipe or budget, several recipes. MissingDependencyError: no scikit-image,
+            said before anything is trained. DataError: the images are absent or damaged.
     """
     if item not in FIGURES:
         raise SettingsError(f"no figure {item!r} of transformations; there are {', '.join(FIGURES)}")
     require("budget", [budget], BUDGETS)
+    recipe = one_recipe(item, recipes)
     require_skimage()
     places, found = places or Places(), []
     names = {task.name for task in OF_FIGURE[item]}
