@@ -75,7 +75,8 @@ def mvae_plan(model: MVAE, batch: Table, terms: Terms, lam: Tensor | None = None
         for source in model.cross_from:
             if source in has and len(has) > 1:
                 t = terms.names.index(f"{source} to all")
-                weights = [max(1.0, w / 5 / max(0.2, pairs[source])) for w in model.weights]
+                share = model.cross_share / max(model.cross_share, pairs[source])
+                weights = [max(1.0, w * share) for w in model.weights]
                 weights = dict(zip(model.names, weights, strict=True))
                 row_terms.append(Term(t, frozenset([source]), frozenset(has), weights))
         plan.append(row_terms)

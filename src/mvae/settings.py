@@ -11,6 +11,7 @@ from mvae.checkpoint import SETTINGS, read_json
 from mvae.errors import RunError, SettingsError
 from mvae.experiments import build, experiment
 from mvae.models.base import MultimodalVAE
+from mvae.subsets import CROSS_SHARE
 from mvae.training import check_settings
 
 __all__ = ["FORMAT", "LATER", "Settings", "parse_weights", "read_settings", "written_weights"]
@@ -19,6 +20,7 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
+LATER |= {"cross_share": CROSS_SHARE}
 REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
@@ -33,7 +35,7 @@ class Settings:
     ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
     ``input_noise``: on the first modality, see `mvae.modality.Modality`. ``pseudo_labels``: does the recipe `coupled`
-    learn from what it guesses where rows lack it (`mvae.models.mvae.MVAE`)?
+    learn from what it guesses where rows lack it (`mvae.models.mvae.MVAE`)? ``cross_share``: of that recipe, see there.
     """
 
     dataset: str
@@ -54,6 +56,7 @@ class Settings:
     shared_noise: bool = False
     input_noise: float = 0.0
     pseudo_labels: bool = False
+    cross_share: float = CROSS_SHARE
 
     @classmethod
     def of(
@@ -87,6 +90,7 @@ class Settings:
             changed["anneal_epochs"] = round(changed["epochs"] * what.anneal_epochs / what.epochs)
         recipe = recipe if model == "mvae" else "paper"
         if recipe == "coupled":
+            values["cross_share"] = what.cross_share
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
             hides = 0 < min(changed.get("pairs", 1), changed.get("kept", 1)) < 1
             values["pseudo_labels"] = hides and bool(what.pseudo_labels)
@@ -130,7 +134,7 @@ class Settings:
         Raises:
             SettingsError: an unknown model, recipe or modality.
         """
-        own = self.weights, self.random_subsets, self.shared_noise, self.pseudo_labels
+        own = self.weights, self.random_subsets, self.shared_noise, self.pseudo_labels, self.cross_share
         built = build(experiment(self.dataset), self.recipe, self.seed, self.model, *own)
         built.modalities[built.names[0]].input_noise = self.input_noise
         return built

@@ -87,7 +87,11 @@ class Terms:
 
 
 def cross(
-    present: Bool[Tensor, "rows modalities"], names: Sequence[str], source: str, own: Float[Tensor, "modalities"]
+    present: Bool[Tensor, "rows modalities"],
+    names: Sequence[str],
+    source: str,
+    own: Float[Tensor, "modalities"],
+    share: float = CROSS_SHARE,
 ) -> Terms:
     """E_{q(z | x_source)}[Σ_i λ_i log p(x_i | z)] − KL: everything explained from the posterior of one modality.
 
@@ -99,19 +103,21 @@ def cross(
     given = torch.zeros_like(present)
     given[:, i] = paired
     of = present & paired[:, None]
-    weights = cross_weight(own, paired.to(own))[None]
+    weights = cross_weight(own, paired.to(own), share)[None]
     return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), weights)
 
 
-def cross_weight(own: float | Float[Tensor, "modalities"], rows: Float[Tensor, "rows"]) -> Float[Tensor, "..."]:
-    """λ in a cross term that these rows of a batch have: max(1, c λ), with c = 1/5 over their share of it, at most 1.
+def cross_weight(
+    own: float | Float[Tensor, "modalities"], rows: Float[Tensor, "rows"], share: float = CROSS_SHARE
+) -> Float[Tensor, "..."]:
+    """λ in a cross term that these rows of a batch have: max(1, c λ), c = ``share`` over their part of it, at most 1.
 
     The rarer such rows, the more each counts.
 
     >>> cross_weight(50.0, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]))
     tensor(16.6667)
     """
-    return (CROSS_SHARE / rows.mean().clamp(min=CROSS_SHARE) * own).clamp(min=1)
+    return (share / rows.mean().clamp(min=share) * own).clamp(min=1)
 
 
 def concatenate(*parts: Terms) -> Terms:

@@ -164,6 +164,10 @@ def test_a_weight_counts_in_full_alone_a_fifth_in_every_rows_cross_term_and_not_
         torch.testing.assert_close(terms.likelihood_weight[-1], torch.tensor([1.0, weight, max(1, weight / 25)]))
         assert terms.weight[:, 4].tolist() == [0, 0, 1, 0, 0, 0]  # a row of b alone is no joint one
     assert model.terms(torch.tensor([of_b] * 3)).weight[-1].tolist() == [0, 0, 0]
+    whole = MVAE({"a": part(), "b": part(50.0), "c": part(0.5)}, 1, cross_from=["a"], cross_share=1.0)
+    weights = whole.terms(torch.tensor([complete])).likelihood_weight
+    assert weights is not None
+    assert weights[-1].tolist() == [1, 50, 1]
 
 
 def test_random_subsets_and_distinct_terms_are_what_the_model_was_told() -> None:
@@ -188,6 +192,9 @@ def test_settings_outside_their_range_are_refused() -> None:
         MVAE({"a": part()}, 1, random_subsets=-1)
     with pytest.raises(SettingsError, match="cross_from names 'b'; the modalities are a"):
         MVAE({"a": part()}, 1, cross_from=["b"])
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(SettingsError, match="cross_share, a share of λ, must be above 0 and at most 1, not"):
+            MVAE({"a": part(), "b": part()}, 1, cross_from=["a"], cross_share=share)
 
 
 def test_the_mnist_model_has_the_published_number_of_inference_parameters() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mvae.errors import RunError, SettingsError
+from mvae.experiments import experiment
 from mvae.paper import coupling, tables
 from mvae.paper.harness import BUDGETS, Places, finished_run
 from mvae.paper.record import improvement, rows_of
@@ -62,7 +63,7 @@ def test_a_table_is_trained_once_and_recorded_with_everything(tmp_path: Path) ->
     for row in rows:
         assert set(row) == set(Row.__dataclass_fields__)
         assert row["budget"] == "smoke"
-        assert row["n"] == BUDGETS["smoke"].rows
+        assert row["n"] == BUDGETS["smoke"].rows(experiment("digits"))
         assert row["settings"]["proposal"] == ["image"]
         assert "unconverged" in row["settings"]
 

@@ -125,6 +125,7 @@ def build(
     random_subsets: int | None = None,
     shared_noise: bool = False,
     pseudo_labels: bool = False,
+    cross_share: float | None = None,
 ) -> MultimodalVAE:
     """A freshly initialised model; its initial weights depend on the seed alone.
 
@@ -137,6 +138,7 @@ def build(
         random_subsets: k of the MVAE, where not the experiment's.
         shared_noise: of the MVAE (see there).
         pseudo_labels: does the recipe `coupled` guess what rows lack?
+        cross_share: of the recipe `coupled`, where not the experiment's.
 
     Raises:
         SettingsError: an unknown model, recipe or modality, a weight that is negative or not finite, or an argument of
@@ -163,6 +165,7 @@ def build(
                 cross_from=cross_from,
                 shared_noise=shared_noise,
                 pseudo_labels=what.pseudo_labels if pseudo_labels else (),
+                cross_share=what.cross_share if cross_share is None else cross_share,
             )
         else:
             built = (_BUILDERS | BASELINES)[model](what)

@@ -8,6 +8,7 @@ from torch import nn
 from mvae.data.splits import Splits
 from mvae.modality import Modality
 from mvae.models.cvae import CVAE
+from mvae.subsets import CROSS_SHARE
 
 __all__ = ["Experiment"]
 
@@ -29,6 +30,7 @@ class Experiment:
         conditional: the CVAE, where the paper has one.
         joint_encoder: the encoder of all modalities together (JMVAE), where the paper has one.
         cross_from: modalities whose posterior explains the others in the recipe `coupled` (see `mvae.models.mvae`).
+        cross_share: how much λ counts there (see there).
         pseudo_labels: modalities that the recipe `coupled` guesses where rows lack them (see there).
         few_pairs_noise: standard deviation of the noise that blurs x1 in the recipe `coupled` where pairs are few.
         supervised_noise: the same for the supervised network (both chosen on validation rows: docs/few-pairs.md).
@@ -36,6 +38,8 @@ class Experiment:
         samples, denominator_samples: importance samples a row, and draws for the denominator (None: as many as
             `mvae.estimators.log_likelihood` chooses), of Sec. 5.
         laptop_epochs, laptop_rows: what `mvae reproduce --budget laptop` spends (rows: None for all training rows).
+        laptop_test_rows: and how many test rows it scores: 1,000 samples of each cost a convolutional decoder more than
+            its training.
         laptop_learning_rate: its step, where the paper's is made for a hundred times as many (None: the paper's).
     """
 
@@ -52,6 +56,7 @@ class Experiment:
     conditional: Callable[[int], CVAE] | None = None
     joint_encoder: Callable[[int], nn.Module] | None = None
     cross_from: tuple[str, ...] = ("image",)
+    cross_share: float = CROSS_SHARE
     pseudo_labels: tuple[str, ...] = ()
     few_pairs_noise: float = 0.0
     supervised_noise: float = 0.0
@@ -60,4 +65,5 @@ class Experiment:
     denominator_samples: int | None = None
     laptop_epochs: int = 60
     laptop_rows: int | None = None
+    laptop_test_rows: int = 1000
     laptop_learning_rate: float | None = None

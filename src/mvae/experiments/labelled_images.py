@@ -88,6 +88,7 @@ def _fashion_mnist() -> Experiment:
         shown=tuple(f"label={garment}" for garment in (garments[-1], *garments[:-1])),
         laptop_epochs=12,
         laptop_rows=10_000,
+        laptop_test_rows=300,
         summary="FashionMNIST with the paper's miniature DCGAN and settings (App. A)",
     )
 

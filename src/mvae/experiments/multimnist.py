@@ -25,6 +25,7 @@ MULTIMNIST = Experiment(
     multimnist.load,
     _modalities,
     joint_encoder=lambda latents: joint_encoder(STOP, 2 * latents),
+    cross_share=1.0,  # with a fifth, 76 % of the digits are told after two epochs instead of 95 (docs/coupling.md)
     pseudo_labels=("string",),
     few_pairs_noise=0.2,
     latent_dim=100,
@@ -33,7 +34,7 @@ MULTIMNIST = Experiment(
     batch_size=100,
     learning_rate=1e-3,
     shown=tuple(f"string={digits}" for digits in ("1773", "", "0", "5", "12", "48", "907", "365", "2684", "5555")),
-    laptop_epochs=12,
-    laptop_rows=10_000,
+    laptop_epochs=2,
+    laptop_test_rows=300,
     summary="MultiMNIST (0 to 4 digits on a 50×50 canvas, and their string) with the paper's DCGAN and GRUs (App. A)",
 )

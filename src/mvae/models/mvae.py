@@ -13,7 +13,7 @@ from mvae.gaussian import Gaussian, product
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.pseudo_labels import Balance, with_pseudo_labels
-from mvae.subsets import Terms, concatenate, cross, mvae_terms
+from mvae.subsets import CROSS_SHARE, Terms, concatenate, cross, mvae_terms
 
 __all__ = ["MVAE"]
 
@@ -27,18 +27,21 @@ class MVAE(MultimodalVAE):
         random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19).
         distinct_terms: count equal subsets of a row once (see `mvae.subsets.mvae_terms`).
         cross_from: modalities whose posterior is also asked to explain everything else in the row (the recipe
-            `coupled`), one cross term E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c = 1/5 over the
-            share of the batch's rows that have the term, at most 1: the rarer such rows, the more each counts. A
-            joint posterior's terms then have every λ = 1, as bounds on log p(X); λ counts in full where a modality is
-            alone. Eq. 5 by itself leaves the modalities free never to meet. Name the rich ones, such as the image.
+            `coupled`), one cross term E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c =
+            ``cross_share`` over the part of the batch's rows that have it, at most 1: the rarer they are, the more each
+            counts. A joint posterior's terms then have every λ = 1, as bounds on log p(X); λ counts in full where a
+            modality is alone. Eq. 5 by itself leaves the modalities free never to meet. Name the rich ones, such as the
+            image.
         pseudo_labels: modalities of discrete values that are guessed where a row lacks them. A guess that has at least
             95 % is explained from the row's ``cross_from``, as in their cross term, once annealing is over (β = 1).
             Guesses are held to be as frequent as what is known (see `mvae.models.pseudo_labels`).
+        cross_share: the share of λ in a cross term that every row has, above 0 and at most 1. A fifth is enough for a
+            label; what is harder to tell, such as a string, needs more (docs/coupling.md).
         shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
     Raises:
-        SettingsError: k < 0, cross_from or pseudo_labels name no modality, or pseudo_labels one of continuous values or
-            without cross_from.
+        SettingsError: k < 0, a cross_share that is no such share, cross_from or pseudo_labels name no modality, or
+            pseudo_labels one of continuous values or without cross_from.
 
     >>> from mvae.networks.mlp import mlp
     >>> model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian()),
@@ -58,10 +61,13 @@ class MVAE(MultimodalVAE):
         cross_from: Sequence[str] = (),
         shared_noise: bool = False,
         pseudo_labels: Sequence[str] = (),
+        cross_share: float = CROSS_SHARE,
     ):
         super().__init__(modalities, latent_dim)
         if random_subsets < 0:
             raise SettingsError(f"random_subsets must be ≥ 0, not {random_subsets}")
+        if not 0 < cross_share <= 1:
+            raise SettingsError(f"cross_share, a share of λ, must be above 0 and at most 1, not {cross_share}")
         for what, named in (("cross_from", cross_from), ("pseudo_labels", pseudo_labels)):
             for name in named:
                 if name not in self.names:
@@ -75,7 +81,7 @@ class MVAE(MultimodalVAE):
         of_classes = [name for name in pseudo_labels if type(modalities[name]) is Modality]  # not of a string's symbols
         self.balances = nn.ModuleDict({name: Balance(modalities[name], latent_dim) for name in of_classes})
         self.random_subsets, self.distinct_terms, self.cross_from = random_subsets, distinct_terms, tuple(cross_from)
-        self.shared_noise = shared_noise
+        self.shared_noise, self.cross_share = shared_noise, cross_share
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
         """The product of the experts given, and the prior expert once (Eq. 4)."""
@@ -88,7 +94,7 @@ class MVAE(MultimodalVAE):
             return terms
         own = torch.tensor(self.weights, dtype=self.dtype)
         of_terms = torch.stack([own if name in self.names else torch.ones_like(own) for name in terms.names])
-        crossed = [cross(present, self.names, name, own) for name in self.cross_from]
+        crossed = [cross(present, self.names, name, own, self.cross_share) for name in self.cross_from]
         return concatenate(replace(terms, likelihood_weight=of_terms), *crossed)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:

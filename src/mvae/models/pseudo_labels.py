@@ -64,7 +64,7 @@ def with_pseudo_labels(
                     continue
                 t, asked = terms.names.index(source), lacks & present[:, model.names.index(source)]
                 of[t, :, j] |= asked & sure.to(of.device)
-                weights[t, j] = cross_weight(model.weights[j], asked.to(weights))
+                weights[t, j] = cross_weight(model.weights[j], asked.to(weights), model.cross_share)
     return x, replace(terms, of=of, likelihood_weight=weights)
 
 

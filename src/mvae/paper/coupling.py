@@ -78,10 +78,11 @@ def epochs_of_cell(dataset: str, budget: str) -> int:
 def _measure(job: Job) -> list[Row]:
     """The numbers of one cell: those of Table 2, the accuracy and the coupling."""
     run, spend = finished_run(job.settings, job.places), BUDGETS[job.budget]
-    evaluation = evaluate(run, rows=spend.rows, samples=spend.samples, seed=job.settings.seed)
+    rows = spend.rows(experiment(job.settings.dataset))
+    evaluation = evaluate(run, rows=rows, samples=spend.samples, seed=job.settings.seed)
     command = f"mvae reproduce lambda --datasets {job.settings.dataset} --seeds {job.settings.seed + 1}"
-    rows = rows_of(run, evaluation, job.budget, f"{command} --budget {job.budget}")
-    return [replace(row, item=ITEM, paper=None) for row in rows if row.item == "table2"]
+    found = rows_of(run, evaluation, job.budget, f"{command} --budget {job.budget}")
+    return [replace(row, item=ITEM, paper=None) for row in found if row.item == "table2"]
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

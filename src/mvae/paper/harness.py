@@ -39,20 +39,20 @@ class Budget:
     """What a reproduction spends: epochs and training rows of an experiment, test rows, importance samples."""
 
     training: Callable[[Experiment], dict[str, Any]]
-    rows: int | None
+    rows: Callable[[Experiment], int | None]
     samples: int | None  # None: the paper's for the dataset
     summary: str
 
 
 BUDGETS = {
-    "smoke": Budget(lambda _: {"epochs": 3}, 60, 50, "3 epochs, 60 test rows, 50 samples: does it run?"),
+    "smoke": Budget(lambda _: {"epochs": 3}, lambda _: 60, 50, "3 epochs, 60 test rows, 50 samples: does it run?"),
     "laptop": Budget(
         lambda e: {"epochs": e.laptop_epochs, "rows": e.laptop_rows, "learning_rate": e.laptop_learning_rate},
-        1000,
+        lambda e: e.laptop_test_rows,
         None,
-        "each experiment's own share (MNIST: 60 of 500 epochs), 1,000 test rows",
+        "each experiment's own share (MNIST: 60 of 500 epochs, 1,000 test rows)",
     ),
-    "paper": Budget(lambda e: {"epochs": e.epochs}, None, None, "the paper's epochs, every test row"),
+    "paper": Budget(lambda e: {"epochs": e.epochs}, lambda _: None, None, "the paper's epochs, every test row"),
 }
 
 

@@ -134,5 +134,6 @@ def _measure(joint: bool, job: Job) -> list[Row]:
     )
     names = run.splits.test.names
     proposal = names if joint else names[:1]
-    found = evaluate(run, rows=spend.rows, samples=spend.samples, proposal=proposal, seed=settings.seed)
+    rows = spend.rows(experiment(settings.dataset))
+    found = evaluate(run, rows=rows, samples=spend.samples, proposal=proposal, seed=settings.seed)
     return rows_of(run, found, job.budget, command)

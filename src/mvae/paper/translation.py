@@ -69,11 +69,13 @@ def _measure(job: Job) -> list[Row]:
     settings, spend = job.settings, BUDGETS[job.budget]
     run, level = finished_run(settings, job.places), 1.0 if settings.pairs is None else settings.pairs
     test = run.splits.test
-    table = test if spend.rows is None else test.first(spend.rows)
-    samples = experiment("translation").samples if spend.samples is None else spend.samples
+    what = experiment("translation")
+    rows = spend.rows(what)
+    table = test if rows is None else test.first(rows)
+    samples = what.samples if spend.samples is None else spend.samples
     found = {"": likelihoods(run, table, samples)}
     for name, other in run.splits.others.items():
-        part = other if spend.rows is None else other.first(spend.rows)
+        part = other if rows is None else other.first(rows)
         found[f" {name}"] = likelihoods(run, part, samples)
     found[""] |= instruments(run, table) | judged(run, job.places, len(table), baselines=level == 1)
     command = (

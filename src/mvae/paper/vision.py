@@ -120,7 +120,7 @@ def _settings(recipe: str, seed: int, budget: str) -> Settings:
 
 def measure(run: Run, budget: str, command: str) -> list[Row]:
     """Every task's numbers over test rows: the model's and both references'."""
-    limit = BUDGETS[budget].rows
+    limit = BUDGETS[budget].rows(experiment(run.settings.dataset))
     test = run.splits.test if limit is None else run.splits.test.first(limit)
     train = run.splits.train if run.settings.rows is None else run.splits.train.first(run.settings.rows)
     rows = []
