@@ -1,6 +1,7 @@
-"""How much the label counts in each term of the recipe `coupled`, on MNIST's validation rows (docs/coupling.md).
+"""How much x2 (label or string) counts in each term of the recipe `coupled`, on validation rows (docs/coupling.md).
 
     python benchmarks/coupled_recipe.py [--own 50] [--joint 1] [--cross 10] [--epochs 20] [--seed 0] [--pairs 0.01]
+    python benchmarks/coupled_recipe.py --dataset multimnist --epochs 2 --share 1
 
 ``--joint 50 --cross 1`` is the recipe as it was first. No test row is looked at.
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvae.data.splits import Splits
 from mvae.data.weak import repeat_pairs, weak_supervision
 from mvae.estimators import log_likelihoods
 from mvae.experiments import experiment
@@ -38,7 +40,7 @@ class Weighed(MVAE):
         terms = super().terms(present, generator)
         assert terms.likelihood_weight is not None
         weight = terms.likelihood_weight.clone()
-        for name, value in (("label", self.own), ("full", self.joint), ("image to all", self.cross)):
+        for name, value in ((self.names[1], self.own), ("full", self.joint), ("image to all", self.cross)):
             if value is not None and name in terms.names:  # a batch may be without a pair
                 weight[terms.names.index(name), 1] = value
         return replace(terms, likelihood_weight=weight)
@@ -47,19 +49,22 @@ class Weighed(MVAE):
 def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--own", type=float, help="λ2 in the label's own term [default: the recipe's]")
+    parser.add_argument("--dataset", default="mnist", help="mnist, fashion-mnist or multimnist [default: mnist]")
+    parser.add_argument("--own", type=float, help="λ2 in x2's own term [default: the recipe's]")
     parser.add_argument("--joint", type=float, help="λ2 in the joint term [default: the recipe's]")
     parser.add_argument("--cross", type=float, help="λ2 in the cross term [default: the recipe's]")
+    parser.add_argument("--share", type=float, help="of λ in every row's cross term [default: the dataset's]")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", type=float, help="the share of rows that are pairs [default: all]")
     parser.add_argument("--repeat", type=int, help="how often each pair comes in an epoch [default: the recipe's]")
     parser.add_argument("--noise", type=float, default=0.0, help="on the image in training [default: none]")
     parser.add_argument("--no-guesses", action="store_true", help="learn from no pseudo-labels where pairs are few")
-    parser.add_argument("--judge", type=Path, default=Path("runs/judge-mnist-label.safetensors"))
+    parser.add_argument("--judge", type=Path, help="[default: runs/judge-DATASET-label.safetensors]")
     arguments = parser.parse_args()
+    dataset = arguments.dataset
     settings = Settings.of(
-        "mnist",
+        dataset,
         "coupled",
         arguments.seed,
         epochs=arguments.epochs,
@@ -67,10 +72,11 @@ def main() -> None:
         repeat_pairs=arguments.repeat,
         input_noise=arguments.noise,
         pseudo_labels=False if arguments.no_guesses else None,
+        cross_share=arguments.share,
     )
     keep_freed_memory()
     with flushed_denormals():
-        splits, model = experiment("mnist").load(None), settings.build()
+        splits, model = experiment(dataset).load(None), settings.build()
         model.__class__ = Weighed
         assert isinstance(model, Weighed)
         model.own, model.joint, model.cross = arguments.own, arguments.joint, arguments.cross
@@ -88,23 +94,30 @@ def main() -> None:
             seed=settings.seed,
         )
         model.eval()
-        likelihood = model.modalities["label"].likelihood
-        judge, _ = judge_for(splits, "image", "label", likelihood, arguments.judge)
-        label = torch.arange(10).repeat_interleave(DRAWS)
-        generator = torch.Generator().manual_seed(0)
-        image = model.generate({"label": label}, of=["image"], mean=True, generator=generator)["image"][0]
-        with torch.no_grad():
-            agreement = float((judge(image).argmax(-1) == label).float().mean())
-        queries = {"marginal": (["image"], []), "joint": (["image", "label"], [])}
+        x2 = model.names[1]
+        agreement = judged(model, splits, arguments.judge or Path(f"runs/judge-{dataset}-label.safetensors"))
+        queries = {"marginal": (["image"], []), "joint": (["image", x2], [])}
         found = log_likelihoods(model, splits.validation.first(400), queries, proposal=("image",), samples=200)
         seen = validate(model, splits.validation)
     print(
         f"{name_of(settings)}; λ2 own {model.own}, joint {model.joint}, cross {model.cross}: "
         f"log p(x1) {found['marginal'].mean:.2f}  "
         f"joint - marginal {found['joint'].mean - found['marginal'].mean:.2f}  "
-        f"label from image {seen['accuracy image->label']:.1%}  judge agrees {agreement:.1%}  "
+        f"{x2} from image {seen[f'accuracy image->{x2}']:.1%}  {agreement}"
         f"KL(all) - KL(image) {seen['kl complete/full'] - seen['kl complete/image']:.2f}"
     )
+
+
+def judged(model: MVAE, splits: Splits, path: Path) -> str:
+    """How often a judge sees the label in images drawn for each of ten; nothing where x2 is no label."""
+    if model.names[1] != "label":
+        return ""
+    judge, _ = judge_for(splits, "image", "label", model.modalities["label"].likelihood, path)
+    label = torch.arange(10).repeat_interleave(DRAWS)
+    generator = torch.Generator().manual_seed(0)
+    image = model.generate({"label": label}, of=["image"], mean=True, generator=generator)["image"][0]
+    with torch.no_grad():
+        return f"judge agrees {(judge(image).argmax(-1) == label).float().mean():.1%}  "
 
 
 if __name__ == "__main__":

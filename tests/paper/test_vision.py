@@ -34,7 +34,7 @@ def places(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("MVAE_CACHE", str(folder / "cache"))
         for split, rows in {"train": 8, "validation": 3, "test": 9}.items():
             patch.setitem(faces.ROWS, split, rows)
-        patch.setitem(harness.BUDGETS, "smoke", Budget(lambda _: {"epochs": 1}, 9, 2, "one epoch"))
+        patch.setitem(harness.BUDGETS, "smoke", Budget(lambda _: {"epochs": 1}, lambda _: 9, 2, "one epoch"))
         yield Places(folder / "results", folder / "runs", device="cpu", reporter=Silent())
 
 
