@@ -71,9 +71,9 @@ class Settings:
         """The experiment's own settings, except those given (and not None).
 
         Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
-        last two fifths of it; few pairs are repeated until they are a fifth of the rows, up to 50 times, and the
-        first modality is blurred by the experiment's noise, as it is for the supervised network; what rows lack is
-        guessed.
+        last two fifths of it; few pairs are repeated, up to 50 times, until they come as often as the experiment's
+        ``cross_share`` of all rows would; the first modality is blurred by the experiment's noise, as it is for the
+        supervised network; what rows lack is guessed.
 
         Raises:
             SettingsError: an unknown dataset, or a setting outside its range.
@@ -95,7 +95,7 @@ class Settings:
             hides = 0 < min(changed.get("pairs", 1), changed.get("kept", 1)) < 1
             values["pseudo_labels"] = hides and bool(what.pseudo_labels)
             if changed.get("pairs"):
-                values["repeat_pairs"] = min(REPEATED, max(1, round(0.2 / changed["pairs"])))
+                values["repeat_pairs"] = min(REPEATED, max(1, round(what.cross_share / changed["pairs"])))
                 if values["repeat_pairs"] > 1:  # blurred, less of them is learned by heart
                     values["input_noise"] = what.few_pairs_noise
         if model == "nn":
