@@ -87,8 +87,7 @@ def _fashion_mnist() -> Experiment:
         cross_share=1.0,
         **APPENDIX_A,
         shown=tuple(f"label={garment}" for garment in (garments[-1], *garments[:-1])),
-        laptop_epochs=12,
-        laptop_rows=10_000,
+        laptop={"epochs": 12, "rows": 10_000},
         laptop_test_rows=300,
         summary="FashionMNIST with the paper's miniature DCGAN and settings (App. A)",
     )
@@ -100,7 +99,7 @@ DIGITS = _perceptrons(
     (1, 8, 8),
     256,
     **APPENDIX_A | {"latent_dim": 16, "epochs": 150, "anneal_epochs": 50},
-    laptop_epochs=150,
+    laptop={"epochs": 150},
     summary="8×8 digits embedded in scikit-learn: no download, trains in under a minute",
 )
 MNIST = _perceptrons(

@@ -34,7 +34,7 @@ MULTIMNIST = Experiment(
     batch_size=100,
     learning_rate=1e-3,
     shown=tuple(f"string={digits}" for digits in ("1773", "", "0", "5", "12", "48", "907", "365", "2684", "5555")),
-    laptop_epochs=2,
+    laptop={"epochs": 2},
     laptop_test_rows=300,
     summary="MultiMNIST (0 to 4 digits on a 50×50 canvas, and their string) with the paper's DCGAN and GRUs (App. A)",
 )

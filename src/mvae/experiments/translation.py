@@ -36,5 +36,5 @@ TRANSLATION = Experiment(
     shown=("en=I have an idea .", "en=thank you .", "vi=tôi có một ý tưởng ."),
     cross_from=translation.LANGUAGES,
     samples=100,
-    laptop_epochs=6,
+    laptop={"epochs": 6},
 )

@@ -47,7 +47,7 @@ class Budget:
 BUDGETS = {
     "smoke": Budget(lambda _: {"epochs": 3}, lambda _: 60, 50, "3 epochs, 60 test rows, 50 samples: does it run?"),
     "laptop": Budget(
-        lambda e: {"epochs": e.laptop_epochs, "rows": e.laptop_rows, "learning_rate": e.laptop_learning_rate},
+        lambda e: dict(e.laptop),
         lambda e: e.laptop_test_rows,
         None,
         "each experiment's own share (MNIST: 60 of 500 epochs, 1,000 test rows)",
