@@ -242,6 +242,17 @@ def test_no_more_samples_are_decoded_at_once_than_a_chunk_however_many_are_drawn
     assert sum(len(z) for z in spies["x2"].seen) == (samples + 70) * rows
 
 
+def test_the_larger_an_event_the_fewer_of_it_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(estimators.CHUNK, "cpu", 64)
+    monkeypatch.setattr(estimators, "EVENT", 2)
+    watched, spies = LinearGaussian(2, [8, 2], seed=0), {}
+    for name, modality in watched.model.modalities.items():
+        spies[name] = modality.decoder = Spy(modality.decoder)
+    log_likelihoods(watched.model, watched.data(5, seed=1), QUERIES, samples=40)
+    assert max(len(z) for z in spies["x1"].seen) == 16  # four times as large
+    assert max(len(z) for z in spies["x2"].seen) == 40  # in the denominator, x2 alone: all samples of a row
+
+
 def test_the_prior_is_drawn_from_as_often_as_in_the_paper_unless_said_otherwise() -> None:
     watched, spies = spied()
     table = watched.data(3, seed=1)

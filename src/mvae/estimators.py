@@ -34,6 +34,9 @@ from mvae.scoring import Scorer
 __all__ = ["LogLikelihood", "log_likelihood", "log_likelihoods"]
 
 CHUNK = {"cpu": 1024, "cuda": 131_072}  # (sample, row) pairs decoded at once; on a CPU they stay in its cache
+EVENT = (
+    28 * 28
+)  # values of a pair; of larger events fewer pairs are decoded at once (on a CPU CelebA is 1.4 times as fast)
 ENCODED = 256  # rows encoded, or compared, at once: one by one encoding would cost a fifth of the time
 
 
@@ -193,7 +196,8 @@ def _importance(
     standard = Gaussian.standard(model.latent_dim, device=model.device, dtype=model.dtype)
     shares = (samples + 1) // 2 / samples, samples // 2 / samples
     needed = [name for name in model.names if any(name in names for names in sums)]
-    pairs = CHUNK.get(model.device.type, CHUNK["cuda"])
+    event = max((math.prod(table.columns[name].shape[1:]) for name in needed if name in table.columns), default=1)
+    pairs = max(1, CHUNK.get(model.device.type, CHUNK["cuda"]) * EVENT // max(event, EVENT))
     rows_at_once = max(1, pairs // samples)
     samples_at_once = max(1, pairs // rows_at_once)
     parts: list[list[tuple[Tensor, ...]]] = [[] for _ in sums]
