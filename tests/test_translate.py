@@ -14,7 +14,7 @@ from mvae import Table, runs, sampling
 from mvae.checkpoint import CHECKPOINT, SETTINGS, read_json
 from mvae.cli import cli
 from mvae.data.vocabulary import UNKNOWN
-from mvae.errors import QueryError, RunError
+from mvae.errors import QueryError, RunError, SettingsError
 from mvae.experiments import experiment
 from mvae.progress import Silent
 from mvae.runs import Run
@@ -158,3 +158,33 @@ def test_the_command_reads_texts_or_lines_and_says_what_it_does_not_know(trained
     assert [translation["source"] for translation in found] == ["I likes tea .", "Tom buys rice ."]
     sampled = invoke("sample", str(trained.directory), "--given", "en=I", "--n", "3", "--data-dir", str(data_dir))
     assert all(line.startswith("vi:") for line in sampled.stdout.splitlines())
+
+
+def test_a_run_of_subwords_has_its_own_vocabulary_and_reads_words_it_never_saw(tmp_path: Path, data_dir: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    options = ["--vocab-size", "60", "--data-dir", str(data_dir), "--device", "cpu", "--run-dir", str(tmp_path / "run")]
+    train = ["train", "translation", "--epochs", "1", "--subwords", *options, "--json"]
+    assert CliRunner().invoke(cli, train, catch_exceptions=False).exit_code == 0
+    run = runs.open_run(tmp_path / "run", data_dir=data_dir, device="cpu")
+    assert (run.settings.vocabulary, run.settings.subwords) == (60, True)
+    assert language(run, "vi").decoder.vocabulary == 60
+    (found,) = translate(run, ["Tomcats likes teas ."], "vi", method="beam")
+    assert found.unknown == []
+    assert "▁" not in found.translations[0]
+    words = runs.train(
+        Settings.of("translation", epochs=1, vocabulary=20), tmp_path / "words", data_dir=data_dir, reporter=Silent()
+    )[0]
+    (found,) = translate(words, ["Tomcats likes teas ."], "vi")
+    assert found.unknown == ["Tomcats", "teas"]
+    other = Settings.of("translation", epochs=1, vocabulary=30)
+    with pytest.raises(RunError, match="cannot be resumed with other settings: vocabulary was 20, now 30"):
+        runs.train(other, tmp_path / "words", resume=True, data_dir=data_dir, reporter=Silent())
+
+
+def test_a_vocabulary_is_for_sentences_and_needs_room(tmp_path: Path, data_dir: Path) -> None:
+    for changed in ({"vocabulary": 100}, {"subwords": True}):
+        with pytest.raises(SettingsError, match="digits is not of sentences: it has no vocabulary to choose"):
+            Settings.of("digits", **changed)
+    with pytest.raises(SettingsError, match="a vocabulary needs more than 2 numbers, not 1"):
+        runs.train(Settings.of("translation", vocabulary=1), tmp_path / "run", data_dir=data_dir, reporter=Silent())
+    assert not (tmp_path / "run").exists()

@@ -67,6 +67,8 @@ cli.add_command(reproduce)
 )
 @click.option("--model", default="mvae", show_default=True, help="mvae, vae, cvae, bivcca, jmvae, mvae_q, telbo …")
 @click.option("--weight", "weights", multiple=True, help="λ of a modality, as label=10; repeat.  [default: Sec. 4's]")
+@click.option("--vocab-size", type=int, help="Of sentences: numbers a language.  [default: 10000]")
+@click.option("--subwords", is_flag=True, help="Of sentences: number pieces of words. Needs mvae[translation].")
 @click.option("--deterministic", is_flag=True, help="The same bits on a GPU too (slower).")
 @common(DATA_DIR, SEED, DEVICE, JSON)
 def train(
@@ -86,6 +88,8 @@ def train(
     decay_epochs: int | None,
     model: str,
     weights: tuple[str, ...],
+    vocab_size: int | None,
+    subwords: bool,
     deterministic: bool,
     data_dir: Path | None,
     seed: int,
@@ -124,6 +128,8 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         decay_epochs=decay_epochs,
+        vocabulary=vocab_size,
+        subwords=subwords,
     )
     reporter = Silent() if as_json else None
     run, history = runs.train(

@@ -19,7 +19,6 @@ from mvae.data.table import Table
 from mvae.data.weak import complete_rows, repeat_pairs, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.estimators import LogLikelihood, log_likelihoods
-from mvae.experiments import experiment
 from mvae.metrics import validate
 from mvae.models.base import MultimodalVAE
 from mvae.progress import Reporter
@@ -84,7 +83,7 @@ def train(
         raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
     keep_freed_memory()
     with flushed_denormals():  # from the start: worker threads inherit it when they begin
-        splits = experiment(settings.dataset).load(data_dir)
+        splits = settings.experiment.load(data_dir)
         model = settings.build().to(device_named(device))
         table, validation = _learned_from(settings, splits, model)
         if not resume:
@@ -166,7 +165,7 @@ def open_run(run_dir: Path, *, data_dir: Path | None = None, device: str | None 
         RunError: not a run directory, no checkpoint yet, damaged, or of another model. DataError: its data is absent.
     """
     settings = read_settings(run_dir)
-    what = experiment(settings.dataset)
+    what = settings.experiment
     weights, progress = best_weights(run_dir)
     model = settings.build()
     load_weights(model, weights, run_dir / CHECKPOINT)
@@ -220,7 +219,7 @@ def evaluate(
     first, *others = table.names
     asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
-    proposal, what = proposal or (first,), experiment(run.settings.dataset)
+    proposal, what = proposal or (first,), run.settings.experiment
     samples = what.samples if samples is None else samples
     likelihoods = log_likelihoods(
         run.model,

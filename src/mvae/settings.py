@@ -9,7 +9,7 @@ from typing import Any
 
 from mvae.checkpoint import SETTINGS, read_json
 from mvae.errors import RunError, SettingsError
-from mvae.experiments import build, experiment
+from mvae.experiments import Experiment, build, experiment
 from mvae.models.base import MultimodalVAE
 from mvae.subsets import CROSS_SHARE
 from mvae.training import check_settings
@@ -20,7 +20,7 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
-LATER |= {"cross_share": CROSS_SHARE}
+LATER |= {"cross_share": CROSS_SHARE, "vocabulary": None, "subwords": False}
 REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
 DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
 
@@ -36,6 +36,7 @@ class Settings:
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
     ``input_noise``: on the first modality, see `mvae.modality.Modality`. ``pseudo_labels``: does the recipe `coupled`
     learn from what it guesses where rows lack it (`mvae.models.mvae.MVAE`)? ``cross_share``: of that recipe, see there.
+    ``vocabulary`` (numbers a language; None: the experiment's) and ``subwords``: of sentences.
     """
 
     dataset: str
@@ -57,6 +58,8 @@ class Settings:
     input_noise: float = 0.0
     pseudo_labels: bool = False
     cross_share: float = CROSS_SHARE
+    vocabulary: int | None = None
+    subwords: bool = False
 
     @classmethod
     def of(
@@ -78,7 +81,7 @@ class Settings:
         Raises:
             SettingsError: an unknown dataset, or a setting outside its range.
         """
-        what = experiment(dataset)
+        what = experiment(dataset, changed.get("vocabulary"), bool(changed.get("subwords")))
         values = {
             "epochs": what.epochs,
             "anneal_epochs": what.anneal_epochs,
@@ -128,6 +131,11 @@ class Settings:
             **values,
         )
 
+    @property
+    def experiment(self) -> Experiment:
+        """The dataset's, with the run's own vocabulary."""
+        return experiment(self.dataset, self.vocabulary, self.subwords)
+
     def build(self) -> MultimodalVAE:
         """The model, freshly initialised.
 
@@ -135,7 +143,7 @@ class Settings:
             SettingsError: an unknown model, recipe or modality.
         """
         own = self.weights, self.random_subsets, self.shared_noise, self.pseudo_labels, self.cross_share
-        built = build(experiment(self.dataset), self.recipe, self.seed, self.model, *own)
+        built = build(self.experiment, self.recipe, self.seed, self.model, *own)
         built.modalities[built.names[0]].input_noise = self.input_noise
         return built
 

@@ -25,7 +25,7 @@ HELD_OUT = 1_500  # pairs of each of test and validation
 SEED = 28_06_2018
 
 
-def load(data_dir: str | PathLike[str] | None = None, vocabulary: int = VOCABULARY) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None, vocabulary: int = VOCABULARY, subwords: bool = False) -> Splits:
     """Load the pairs of ``train.en`` and ``train.vi``: 1,500 each held out for validation and test, the rest to train.
 
     Columns: ``en``, ``vi`` int32 ``rows 71``: at most 70 words (a longer sentence is cut there), a stop token, and as
@@ -39,15 +39,17 @@ def load(data_dir: str | PathLike[str] | None = None, vocabulary: int = VOCABULA
     Args:
         data_dir: a directory that holds the files, or has a folder ``en-vi`` that does; default ``$MVAE_DATA``.
         vocabulary: numbers a language, the stop and unknown tokens included.
+        subwords: number pieces of words instead of words (`mvae.data.subwords`); a sentence then has at most 70 pieces.
 
     Raises:
-        DataError: the files are absent, of different length, not UTF-8, or hold too few pairs.
+        DataError: the files are absent, of different length, not UTF-8, or hold too few pairs. SettingsError: a
+            vocabulary without room. MissingDependencyError: subwords without sentencepiece.
     """
     folder = _folder(data_dir)
     en, vi = read_aligned(*(folder / f"train.{language}" for language in LANGUAGES))
     train, validation, test = _split(folder, en, vi)
     vocabularies = {
-        language: Vocabulary.of((sentences[row] for row in train), vocabulary)
+        language: Vocabulary.of((sentences[row] for row in train), vocabulary, subwords=subwords)
         for language, sentences in zip(LANGUAGES, (en, vi), strict=True)
     }
     others = {}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.splits import Written
+from mvae.data.subwords import Subwords
 from mvae.errors import SettingsError
 
 __all__ = ["SPECIAL", "STOP", "UNKNOWN", "Vocabulary", "words_of", "words_typed"]
@@ -44,7 +45,9 @@ def words_typed(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words by number; number 0 is the stop token (also what fills a row up behind it), 1 stands for unknown words.
+    """Words, or pieces of words, by number.
+
+    Number 0 is the stop token (also what fills a row up behind it), 1 stands for unknown words.
 
     >>> vocabulary = Vocabulary.of([["a", "cat"], ["a", "dog"]], size=3)
     >>> vocabulary.words
@@ -54,6 +57,7 @@ class Vocabulary:
     """
 
     words: tuple[str, ...]
+    subwords: Subwords | None = None
     _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -61,17 +65,26 @@ class Vocabulary:
         object.__setattr__(self, "_numbers", {word: n for n, word in enumerate(self.words) if n != STOP})
 
     @classmethod
-    def of(cls, sentences: Iterable[Sequence[str]], size: int) -> "Vocabulary":
+    def of(cls, sentences: Iterable[Sequence[str]], size: int, *, subwords: bool = False) -> "Vocabulary":
         """The most frequent words of these sentences, ``size`` numbers in all; among equals in alphabetical order.
 
+        With ``subwords`` the same of their pieces (`mvae.data.subwords`), all of them.
+
         Raises:
-            SettingsError: no room for a word.
+            SettingsError: no room for a word, or for every letter. MissingDependencyError: subwords without
+                sentencepiece.
         """
         if size <= len(SPECIAL):
             raise SettingsError(f"a vocabulary needs more than {len(SPECIAL)} numbers, not {size}")
+        pieces = None
+        if subwords:
+            sentences = list(sentences)
+            pieces = Subwords.of(sentences, size)
+            sentences = map(pieces.split, sentences)
         counts = Counter(word for sentence in sentences for word in sentence)
+        counts.update(dict.fromkeys(pieces.pieces if pieces else (), 0))  # a letter may stand in longer ones only
         ranked = sorted((-count, word) for word, count in counts.items() if word not in RESERVED)
-        return cls((*SPECIAL, *(word for _, word in ranked[: size - len(SPECIAL)])))
+        return cls((*SPECIAL, *(word for _, word in ranked[: size - len(SPECIAL)])), pieces)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -79,10 +92,12 @@ class Vocabulary:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the words in their order: equal for vocabularies that give every word the same number."""
-        return hashlib.sha256("\n".join(self.words).encode()).hexdigest()[:16]
+        said = self.words if self.subwords is None else (*self.words, self.subwords.fingerprint)
+        return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
 
     def row(self, words: Sequence[str], length: int) -> np.ndarray:
         """A sentence as ``length`` numbers: its first ``length − 1`` words, the stop token, and the same as filling."""
+        words = words if self.subwords is None else self.subwords.split(words)
         numbers = [self._numbers.get(word, UNKNOWN) for word in words[: length - 1]]
         row = np.full(length, STOP, dtype=np.int32)
         row[: len(numbers)] = numbers
@@ -95,12 +110,11 @@ class Vocabulary:
             if number == STOP:
                 break
             words.append(self.words[number] if number < len(self.words) else SPECIAL[UNKNOWN])
-        return " ".join(words)
+        return " ".join(words) if self.subwords is None else self.subwords.join(words)
 
     def unknown(self, text: str) -> list[str]:
-        """The words of a typed text that have no number, each once."""
-        words = dict.fromkeys(words_typed(text))
-        return [word for word in words if word not in self._numbers]
+        """The words of a typed text that have no number, or a piece without one, each once."""
+        return [word for word in dict.fromkeys(words_typed(text)) if UNKNOWN in self.row([word], len(word) + 2)]
 
     def written(self, length: int) -> Written:
         """How rows of this length are typed and printed."""

@@ -12,7 +12,7 @@ from mvae.experiments.base import Experiment
 from mvae.experiments.celeba import CELEBA, CELEBA19, FACES, FACES19
 from mvae.experiments.labelled_images import BINARY_MNIST, DIGITS, FASHION_MNIST, MNIST
 from mvae.experiments.multimnist import MULTIMNIST
-from mvae.experiments.translation import TRANSLATION
+from mvae.experiments.translation import TRANSLATION, with_vocabulary
 from mvae.experiments.vision import VISION, VISION_FACES
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
@@ -105,15 +105,19 @@ def _first(what: Experiment) -> dict[str, Modality]:
     return {name: modality}
 
 
-def experiment(name: str) -> Experiment:
-    """The experiment of that name.
+def experiment(name: str, vocabulary: int | None = None, subwords: bool = False) -> Experiment:
+    """The experiment of that name; of sentences also with another vocabulary.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: there is none, or it has no vocabulary.
     """
     if name not in EXPERIMENTS:
         raise SettingsError(f"no dataset {name!r}; there are {', '.join(EXPERIMENTS)}")
-    return EXPERIMENTS[name]
+    if vocabulary is None and not subwords:
+        return EXPERIMENTS[name]
+    if name != TRANSLATION.name:
+        raise SettingsError(f"{name} is not of sentences: it has no vocabulary to choose")
+    return with_vocabulary(vocabulary, subwords)
 
 
 def build(

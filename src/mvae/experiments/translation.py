@@ -1,5 +1,8 @@
 """English and Vietnamese (Sec. 7, App. K): two languages, each a modality, by the sequence VAE of Bowman et al."""
 
+from dataclasses import replace
+from functools import partial
+
 from mvae.data import translation
 from mvae.data.vocabulary import STOP, UNKNOWN
 from mvae.experiments.base import Experiment
@@ -7,15 +10,15 @@ from mvae.modality import Modality
 from mvae.networks.lstm import LSTMDecoder, LSTMEncoder
 from mvae.sentence import SentenceModality
 
-__all__ = ["TRANSLATION"]
+__all__ = ["TRANSLATION", "with_vocabulary"]
 
 
-def modalities(latents: int) -> dict[str, Modality]:
+def modalities(latents: int, vocabulary: int = translation.VOCABULARY) -> dict[str, Modality]:
     """The same networks for both languages, λ = 1 (Sec. 7)."""
 
     def language() -> Modality:
-        encoder = LSTMEncoder(translation.VOCABULARY, 2 * latents, stop=STOP)
-        decoder = LSTMDecoder(translation.VOCABULARY, latents, unknown=UNKNOWN)
+        encoder = LSTMEncoder(vocabulary, 2 * latents, stop=STOP)
+        decoder = LSTMDecoder(vocabulary, latents, unknown=UNKNOWN)
         return SentenceModality(encoder, decoder, translation.LENGTH, STOP)
 
     return {name: language() for name in translation.LANGUAGES}
@@ -38,3 +41,10 @@ TRANSLATION = Experiment(
     samples=100,
     laptop={"epochs": 6},
 )
+
+
+def with_vocabulary(size: int | None, subwords: bool) -> Experiment:
+    """The same with another number of words (None: 10,000), or with pieces of words."""
+    size = translation.VOCABULARY if size is None else size
+    load = partial(translation.load, vocabulary=size, subwords=subwords)
+    return replace(TRANSLATION, load=load, modalities=partial(modalities, vocabulary=size))

@@ -1,0 +1,94 @@
+"""Pieces of words: byte-pair encoding (Sennrich et al. 2016) by SentencePiece, so that hardly a word is unknown."""
+
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mvae.errors import MissingDependencyError, SettingsError
+
+__all__ = ["Subwords"]
+
+BEGINS = "▁"  # stands in a piece for the space before a word
+
+
+class Subwords:
+    """How words are divided into pieces: frequent ones stay whole, a rare one is several, a name perhaps letters.
+
+    Args:
+        model: what `of` has learned, as SentencePiece writes it.
+
+    Raises:
+        MissingDependencyError: sentencepiece is absent.
+
+    >>> subwords = Subwords.of([["low", "lower", "newer", "slow"]] * 5, size=20)
+    >>> subwords.split(["slower", "new"])
+    ['▁slow', 'er', '▁n', 'ew']
+    """
+
+    def __init__(self, model: bytes):
+        self.model = model
+        self._processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
+
+    @classmethod
+    def of(cls, sentences: Iterable[Sequence[str]], size: int) -> "Subwords":
+        """The division with at most ``size`` pieces that byte-pair encoding learns from these sentences' words.
+
+        Every letter of the sentences is a piece; a letter that they lack is unknown. Nothing is normalised, and the
+        same sentences give the same pieces.
+
+        Raises:
+            MissingDependencyError: sentencepiece is absent. SettingsError: fewer pieces than there are letters.
+        """
+        library, written = _sentencepiece(), io.BytesIO()
+        try:
+            library.SentencePieceTrainer.train(
+                sentence_iterator=(" ".join(words) for words in sentences),
+                model_writer=written,
+                vocab_size=size,
+                model_type="bpe",
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                max_sentence_length=2**20,
+                hard_vocab_limit=False,  # a small corpus has fewer pieces
+                num_threads=1,
+                minloglevel=2,
+                **{"eos_id": 0, "unk_id": 1, "bos_id": -1, "pad_id": -1},  # so that pieces begin at 2
+            )
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise SettingsError(f"{size} numbers are too few (or many) for subwords of these files: {reason}") from None
+        return cls(written.getvalue())
+
+    def split(self, words: Sequence[str]) -> list[str]:
+        """The pieces of these words, in order; one that begins a word begins with ▁."""
+        return self._processor.encode(" ".join(words), out_type=str)
+
+    @property
+    def pieces(self) -> list[str]:
+        """All of them, also those that come up in other pieces only."""
+        return [self._processor.id_to_piece(number) for number in range(2, self._processor.vocab_size())]
+
+    @staticmethod
+    def join(pieces: Sequence[str]) -> str:
+        """The words that pieces make, with spaces between.
+
+        >>> Subwords.join(["▁low", "er", "▁cat"])
+        'lower cat'
+        """
+        return "".join(pieces).replace(BEGINS, " ").strip()
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides how a word is divided."""
+        return hashlib.sha256(self.model).hexdigest()[:16]
+
+
+def _sentencepiece() -> Any:
+    try:
+        import sentencepiece  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise MissingDependencyError(
+            "subwords are learned by sentencepiece, which is not installed: pip install 'mvae[translation]'"
+        ) from None
+    return sentencepiece

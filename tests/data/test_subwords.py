@@ -1,0 +1,62 @@
+"""Pieces of words: what is divided is put together again, and the same sentences give the same pieces."""
+
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mvae.data.subwords import Subwords
+from mvae.data.vocabulary import STOP, UNKNOWN, Vocabulary
+from mvae.errors import MissingDependencyError, SettingsError
+
+pytest.importorskip("sentencepiece")
+SENTENCES = [["low", "lower", "newest", "wide"], ["cô", "ấy", "thấy", "wide", "."]] * 10
+LEARNED = Subwords.of(SENTENCES, 40)
+LETTERS = sorted({letter for sentence in SENTENCES for word in sentence for letter in word})
+
+
+@given(st.lists(st.text(st.sampled_from(LETTERS), min_size=1, max_size=9), max_size=12))
+@settings(deadline=None)
+def test_words_of_known_letters_are_their_pieces_put_together(words: list[str]) -> None:
+    pieces = LEARNED.split(words)
+    assert Subwords.join(pieces) == " ".join(words)
+    assert sum(piece.startswith("▁") for piece in pieces) == len(words)
+
+
+def test_frequent_words_are_whole_and_new_ones_have_several_pieces() -> None:
+    assert LEARNED.split(["low", "wide"]) == ["▁low", "▁wide"]
+    assert len(LEARNED.split(["lowest"])) > 1
+
+
+def test_the_same_sentences_give_the_same_pieces() -> None:
+    same, other = Subwords.of(SENTENCES, 40), Subwords.of(SENTENCES[:1] * 10, 40)
+    assert LEARNED.fingerprint == same.fingerprint != other.fingerprint
+    one, two = (Vocabulary.of(SENTENCES, 40, subwords=subwords) for subwords in (True, False))
+    assert one.fingerprint != two.fingerprint
+    assert one.fingerprint == Vocabulary.of(iter(SENTENCES), 40, subwords=True).fingerprint
+
+
+def test_a_vocabulary_of_pieces_knows_words_it_has_not_seen() -> None:
+    vocabulary = Vocabulary.of(SENTENCES, 40, subwords=True)
+    assert len(vocabulary) <= 40
+    assert set(LETTERS) <= set(vocabulary.words)
+    row = vocabulary.row(["lowest", "thấy"], 12)
+    assert vocabulary.sentence(row) == "lowest thấy"
+    assert UNKNOWN not in row
+    assert vocabulary.row(["lowest"] * 9, 6)[-1] == STOP  # cut at pieces, not at words
+    assert vocabulary.unknown("lowest XL thấy XL") == ["XL"]
+    assert vocabulary.row(["XL"], 6).tolist().count(UNKNOWN) > 0
+    words = Vocabulary.of(SENTENCES, 40)
+    assert words.unknown("lowest XL thấy XL") == ["lowest", "XL"]
+
+
+def test_too_few_numbers_for_the_letters_are_refused_in_a_line() -> None:
+    with pytest.raises(SettingsError, match=r"10 numbers are too few .* for subwords of these files: .*required_chars"):
+        Subwords.of(SENTENCES, 10)
+
+
+def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'mvae\[translation\]'"):
+        Subwords.of(SENTENCES, 40)
