@@ -20,7 +20,8 @@ from mvae.paper.record import common, row_settings
 from mvae.progress import Silent
 from mvae.report.results import Row, add_rows, circumstances
 from mvae.runs import Run, device_named
-from mvae.settings import Settings
+from mvae.settings import LATER, Settings
+from mvae.subsets import CROSS_SHARE
 from mvae.sweeps import sweep
 
 __all__ = ["LEVELS", "MODELS", "STUDIES", "Study", "cells", "reproduce", "summaries"]
@@ -244,25 +245,30 @@ class Summary:
     stderr: float | None
     seeds: int
     paper: float | None
+    cross_share: float = CROSS_SHARE
 
     @property
     def name(self) -> str:
-        """The model, and of the MVAE the recipe."""
-        return f"mvae, {self.recipe}" if self.model == "mvae" else self.model
+        """The model, of the MVAE the recipe, and how much of λ its cross term had where that is not the dataset's."""
+        if self.model != "mvae":
+            return self.model
+        usual = self.recipe != "coupled" or self.cross_share == experiment(self.dataset).cross_share
+        return f"mvae, {self.recipe}" if usual else f"mvae, {self.recipe}, {self.cross_share:g} λ"
 
 
 def summaries(rows: Sequence[dict[str, Any]]) -> list[Summary]:
     """Rows that differ in their seed only, as one; a model's levels stand together, in the rows' order."""
-    groups: dict[tuple[str, ...], dict[float, dict[int, dict[str, Any]]]] = {}
+    groups: dict[tuple[Any, ...], dict[float, dict[int, dict[str, Any]]]] = {}
     for row in rows:
-        curve = groups.setdefault(tuple(row[name] for name in ("dataset", "model", "recipe", "metric")), {})
+        share = row["settings"].get("cross_share", LATER["cross_share"])
+        curve = groups.setdefault((*(row[name] for name in ("dataset", "model", "recipe", "metric")), share), {})
         curve.setdefault(row["settings"]["pairs"], {})[row["seed"]] = row  # measured twice: the last counts
     found = []
-    for (dataset, model, recipe, metric), curve in groups.items():
+    for (dataset, model, recipe, metric, share), curve in groups.items():
         for level, by_seed in curve.items():
             values, n = [row["value"] for row in by_seed.values()], len(by_seed)
             mean = sum(values) / n
             error = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n) if n > 1 else None
             paper = next(iter(by_seed.values()))["paper"]
-            found.append(Summary(dataset, model, recipe, metric, level, mean, error, n, paper))
+            found.append(Summary(dataset, model, recipe, metric, level, mean, error, n, paper, share))
     return found
