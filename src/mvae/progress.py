@@ -11,6 +11,8 @@ from typing import Any
 
 __all__ = ["Bar", "Lines", "Reporter", "Silent", "TensorBoard", "reporter_for", "tensorboard"]
 
+NAMED = 6  # modalities that a line has room for
+
 
 class Reporter:
     """The events of `fit`; a subclass shows what it likes. Values are shown at most ``every`` seconds apart."""
@@ -55,11 +57,22 @@ class Silent(Reporter):
 
 
 def describe(values: dict[str, float]) -> str:
-    """Loss, reconstruction of each modality and KL, in nats, as one short line."""
+    """Loss, reconstruction of each modality and KL, in nats, as one short line.
+
+    >>> describe({"loss": 9.0, "reconstruction/image": 5.0, "reconstruction/label": 0.25, "kl/full": 2.0})
+    'loss 9.00  image 5.00  label 0.25  KL 2.00'
+
+    Of many modalities the first, and the sum of the others:
+
+    >>> describe({"reconstruction/image": 5.0, **{f"reconstruction/{i}": 0.25 for i in range(18)}})
+    'image 5.00  18 others 4.50'
+    """
     parts = [f"loss {values['loss']:.2f}"] if "loss" in values else []
-    parts += [
-        f"{k.removeprefix('reconstruction/')} {v:.2f}" for k, v in values.items() if k.startswith("reconstruction/")
-    ]
+    lost = [(k.removeprefix("reconstruction/"), v) for k, v in values.items() if k.startswith("reconstruction/")]
+    shown, others = (lost, []) if len(lost) <= NAMED else (lost[:1], lost[1:])
+    parts += [f"{name} {value:.2f}" for name, value in shown]
+    if others:
+        parts.append(f"{len(others)} others {sum(value for _, value in others):.2f}")
     divergences = [v for k, v in values.items() if k.startswith("kl/")]  # the full posterior's, or a lone modality's
     if divergences:
         parts.append(f"KL {divergences[0]:.2f}")
