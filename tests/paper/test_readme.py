@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.paper.readme import aims, by_level, coupling_map, fill, main, measured, sentences, tasks
+from mvae.paper.readme import agreements, aims, by_level, coupling_map, fill, main, measured, sentences, tasks
 from mvae.report.results import read_rows
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +66,13 @@ def test_only_runs_whose_rate_fell_stand_beside_the_aims() -> None:
     table2, figure2 = (read_rows(ROOT / "results" / f"{item}.json") for item in ("table2", "figure2"))
     lines = aims(table2, figure2).splitlines()[3:]
     assert [line.split(" | ")[1:3] for line in lines] == [["120 of 500 epochs", str(seed)] for seed in range(3)]
+
+
+def test_an_agreement_stands_beside_what_the_judge_is_worth() -> None:
+    run = {"dataset": "mnist", "model": "mvae", "recipe": "coupled", "budget": "laptop", "seed": 1}
+    seen = run | {"metric": "agreement x2->x1", "value": 0.875}
+    worth = run | {"metric": "the judge on real test rows", "value": 0.99}
+    assert agreements([seen, worth]).splitlines()[2:] == ["| mnist | mvae, `coupled` | laptop | 1 | 87.5% | 99.0% |"]
 
 
 def test_filling_leaves_the_rest_alone() -> None:
