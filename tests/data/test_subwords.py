@@ -10,7 +10,7 @@ from mvae.data.subwords import Subwords
 from mvae.data.vocabulary import STOP, UNKNOWN, Vocabulary
 from mvae.errors import MissingDependencyError, SettingsError
 
-pytest.importorskip("sentencepiece")
+sentencepiece = pytest.importorskip("sentencepiece")
 SENTENCES = [["low", "lower", "newest", "wide"], ["cô", "ấy", "thấy", "wide", "."]] * 10
 LEARNED = Subwords.of(SENTENCES, 40)
 LETTERS = sorted({letter for sentence in SENTENCES for word in sentence for letter in word})
@@ -22,6 +22,8 @@ def test_words_of_known_letters_are_their_pieces_put_together(words: list[str]) 
     pieces = LEARNED.split(words)
     assert Subwords.join(pieces) == " ".join(words)
     assert sum(piece.startswith("▁") for piece in pieces) == len(words)
+    whole = sentencepiece.SentencePieceProcessor(model_proto=LEARNED.model)
+    assert pieces == whole.encode(" ".join(words), out_type=str)  # a word is divided alike wherever it stands
 
 
 def test_frequent_words_are_whole_and_new_ones_have_several_pieces() -> None:

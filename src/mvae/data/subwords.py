@@ -29,6 +29,7 @@ class Subwords:
     def __init__(self, model: bytes):
         self.model = model
         self._processor = _sentencepiece().SentencePieceProcessor(model_proto=model)
+        self._divided: dict[str, list[str]] = {}
 
     @classmethod
     def of(cls, sentences: Iterable[Sequence[str]], size: int) -> "Subwords":
@@ -61,8 +62,16 @@ class Subwords:
         return cls(written.getvalue())
 
     def split(self, words: Sequence[str]) -> list[str]:
-        """The pieces of these words, in order; one that begins a word begins with ▁."""
-        return self._processor.encode(" ".join(words), out_type=str)
+        """The pieces of these words, in order; one that begins a word begins with ▁.
+
+        No piece spans two words, so that each word is divided once, however often it comes.
+        """
+        found: list[str] = []
+        for word in words:
+            if word not in self._divided:
+                self._divided[word] = self._processor.encode(word, out_type=str)
+            found += self._divided[word]
+        return found
 
     @property
     def pieces(self) -> list[str]:
