@@ -182,9 +182,9 @@ def test_a_run_of_subwords_has_its_own_vocabulary_and_reads_words_it_never_saw(t
 
 
 def test_a_vocabulary_is_for_sentences_and_needs_room(tmp_path: Path, data_dir: Path) -> None:
-    for changed in ({"vocabulary": 100}, {"subwords": True}):
+    for size, subwords in ((100, False), (None, True)):
         with pytest.raises(SettingsError, match="digits is not of sentences: it has no vocabulary to choose"):
-            Settings.of("digits", **changed)
+            Settings.of("digits", vocabulary=size, subwords=subwords)
     with pytest.raises(SettingsError, match="a vocabulary needs more than 2 numbers, not 1"):
         runs.train(Settings.of("translation", vocabulary=1), tmp_path / "run", data_dir=data_dir, reporter=Silent())
     assert not (tmp_path / "run").exists()
