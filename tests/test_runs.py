@@ -53,6 +53,12 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
 def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_more_than_50_times() -> None:
     levels = {None: 1, 0.0: 1, 0.0005: 50, 0.002: 50, 0.005: 40, 0.01: 20, 0.05: 4, 0.1: 2, 0.5: 1, 1.0: 1}
     assert {level: Settings.of("mnist", pairs=level).repeat_pairs for level in levels} == levels
+    shares = {dataset: Settings.of(dataset, pairs=0.1) for dataset in ("mnist", "fashion-mnist", "multimnist")}
+    assert {name: (s.cross_share, s.repeat_pairs) for name, s in shares.items()} == {
+        "mnist": (0.2, 2), "fashion-mnist": (1.0, 10), "multimnist": (1.0, 10)
+    }  # fmt: skip
+    assert Settings.of("multimnist", pairs=0.001).repeat_pairs == 50
+    assert Settings.of("mnist", cross_share=0.5).build().cross_share == 0.5
     assert Settings.of("mnist", "paper", pairs=0.01).repeat_pairs == 1
     assert Settings.of("mnist", model="jmvae", pairs=0.01).repeat_pairs == 1
     assert Settings.of("mnist", pairs=0.01, repeat_pairs=1).repeat_pairs == 1
@@ -104,6 +110,7 @@ def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
         ({"rows": 0}, "rows must be at least 1"),
         ({"learning_rate": 0.0}, "rate"),
         ({"pairs": 1.5}, "pairs, the share of complete rows, must be between 0 and 1, not 1.5"),
+        ({"cross_share": 0.0}, "cross_share, a share of λ, must be above 0 and at most 1, not 0.0"),
         ({"repeat_pairs": 2}, "repeat_pairs is for few pairs, and 1 or more: not 2 with pairs=None"),
         ({"input_noise": -0.5}, "input_noise must be a finite number ≥ 0, not -0.5"),
         ({"repeat_pairs": 0, "pairs": 0.5}, "repeat_pairs is for few pairs, and 1 or more: not 0 with pairs=0.5"),

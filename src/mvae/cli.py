@@ -60,6 +60,7 @@ cli.add_command(reproduce)
     default=None,
     help="Guess the labels that rows lack, and learn from sure guesses.  [default: for coupled with few pairs]",
 )
+@click.option("--cross-share", type=float, help="Of λ, in coupled's cross term.  [default: the dataset's, 0.2 or 1]")
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
 @click.option(
@@ -83,6 +84,7 @@ def train(
     repeat_pairs: int | None,
     input_noise: float | None,
     pseudo_labels: bool | None,
+    cross_share: float | None,
     batch_size: int | None,
     learning_rate: float | None,
     decay_epochs: int | None,
@@ -125,6 +127,7 @@ def train(
         repeat_pairs=repeat_pairs,
         input_noise=input_noise,
         pseudo_labels=pseudo_labels,
+        cross_share=cross_share,
         batch_size=batch_size,
         learning_rate=learning_rate,
         decay_epochs=decay_epochs,

@@ -34,9 +34,7 @@ from mvae.scoring import Scorer
 __all__ = ["LogLikelihood", "log_likelihood", "log_likelihoods"]
 
 CHUNK = {"cpu": 1024, "cuda": 131_072}  # (sample, row) pairs decoded at once; on a CPU they stay in its cache
-EVENT = (
-    28 * 28
-)  # values of a pair; of larger events fewer pairs are decoded at once (on a CPU CelebA is 1.4 times as fast)
+EVENT = 28 * 28  # values of a pair; of larger events fewer pairs are decoded at once (CelebA: 1.4 times as fast)
 ENCODED = 256  # rows encoded, or compared, at once: one by one encoding would cost a fifth of the time
 
 

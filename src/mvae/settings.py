@@ -119,6 +119,8 @@ class Settings:
             raise SettingsError(f"random_subsets must be ≥ 0, not {own['random_subsets']}")
         if not 0 <= own["input_noise"] < math.inf:
             raise SettingsError(f"input_noise must be a finite number ≥ 0, not {own['input_noise']}")
+        if not 0 < own["cross_share"] <= 1:
+            raise SettingsError(f"cross_share, a share of λ, must be above 0 and at most 1, not {own['cross_share']}")
         if pairs is not None and own["kept"] is not None:
             raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
         return cls(
