@@ -236,7 +236,7 @@ class RunState:
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            for left in (directory / METRICS, *directory.glob(f".{CHECKPOINT}.*")):
+            for left in (directory / METRICS, *_half_written(directory)):
                 left.unlink(missing_ok=True)
         except OSError as error:
             raise RunError(f"cannot write {directory}: {error.strerror}; choose another directory") from error
@@ -270,7 +270,7 @@ class RunState:
         self._restore_metrics(directory)
         load_weights(self.model, weights, path)
         self.best = {name: tensor.to(self.model.device) for name, tensor in best.items()}
-        for left in directory.glob(f".{CHECKPOINT}.*"):  # of a kill while one was written
+        for left in _half_written(directory):
             left.unlink(missing_ok=True)
 
     def _restore_metrics(self, directory: Path) -> None:
@@ -302,3 +302,8 @@ class RunState:
             if self.history.warning:
                 reporter.warn(self.history.warning)
         return self.history
+
+
+def _half_written(directory: Path) -> list[Path]:
+    """What a kill in the middle of a checkpoint leaves behind: our temporary file, and safetensors' own."""
+    return [*directory.glob(f".{CHECKPOINT}.*"), *directory.glob(".tmp*")]
