@@ -305,7 +305,8 @@ def test_kill_9_at_any_moment_leaves_a_run_that_goes_on_to_the_same_bits_and_a_s
 
 def test_a_run_killed_before_its_first_checkpoint_starts_afresh(uninterrupted, tmp_path: Path) -> None:
     (tmp_path / METRICS).write_text('{"epoch": 1}\n{"epoch": 2}\n')  # as left by such a run
-    (tmp_path / f".{CHECKPOINT}.123").write_bytes(b"half of one")
+    for half in (f".{CHECKPOINT}.123", ".tmpBbpF9d"):  # ours, and what safetensors writes into
+        (tmp_path / half).write_bytes(b"half of one")
     train(model(), tmp_path)
     assert_same_run(tmp_path, uninterrupted[True, 1][0])
     assert files(tmp_path) == {CHECKPOINT, METRICS}
@@ -315,8 +316,10 @@ def test_lines_of_metrics_written_after_the_checkpoint_are_dropped(uninterrupted
     train(model(), tmp_path, reporter=Signals(STEPS + 2))
     with (tmp_path / METRICS).open("a") as file:
         file.write('{"epoch": 2}\n{"epoch": 3, "los')
+    (tmp_path / ".tmpBbpF9d").write_bytes(b"half of a checkpoint")
     train(model(), tmp_path, resume=True)
     assert_same_run(tmp_path, uninterrupted[True, 1][0])
+    assert files(tmp_path) == {CHECKPOINT, METRICS}
 
 
 def test_a_missing_or_shortened_metrics_file_is_an_error_of_one_line(tmp_path: Path) -> None:
