@@ -1,19 +1,13 @@
 """The commands as a user meets them: what they print and where, their exit codes, and one line for every mistake."""
 
-import contextlib
-import importlib
-import io
 import json
 import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,46 +17,7 @@ from PIL import Image
 
 from mvae import estimators
 from mvae.checkpoint import CHECKPOINT, METRICS, SETTINGS, load_state, read_json
-from mvae.cli import main
-from mvae.paper import ITEMS, NEEDS
-from mvae.report.results import Row
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> dict[str, Any]:
-        """The one object on standard output, in the JSON that every reader accepts."""
-
-        def refuse(constant: str) -> None:
-            raise AssertionError(f"{constant} is no JSON")
-
-        return json.loads(self.out, parse_constant=refuse)
-
-
-def mvae(*arguments: object) -> Result:
-    """What `mvae ARGUMENTS` does, in this process."""
-    before, sys.argv = sys.argv, ["mvae", *map(str, arguments)]
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else 0
-    finally:
-        sys.argv = before
-    return Result(code, out.getvalue(), err.getvalue())
-
-
-def assert_refused(result: Result, message: str) -> None:
-    """Exit code 2 and one clear line on standard error."""
-    assert result.err.startswith("mvae: ")
-    assert result.err.count("\n") == 1
-    assert message in result.err
-    assert (result.code, result.out) == (2, "")
+from tests.command import Result, assert_refused, mvae
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -372,57 +327,3 @@ def test_a_run_of_another_model_is_refused(copy: Path) -> None:
     (copy / SETTINGS).write_text(json.dumps(read_json(copy / SETTINGS) | {"dataset": "mnist"}))
     for command in ("evaluate", "sample"):
         assert_refused(mvae(command, copy), "belongs to another model")
-
-
-# -- Help, and the program itself ----------------------------------------------------------------------------------
-
-
-def commands() -> list[str]:
-    return list(importlib.import_module("mvae.cli").cli.commands)
-
-
-def test_every_commands_help_has_an_example() -> None:
-    assert {"train", "evaluate", "sample", "info"} <= set(commands())
-    for command in commands():
-        result = mvae(command, "--help")
-        assert result.code == 0
-        assert f"Example:  mvae {command} " in result.out
-        assert "--json" in result.out
-    assert "Start here:  mvae train digits" in mvae("-h").out
-
-
-def test_a_misspelt_command_is_refused_and_no_command_gets_the_help() -> None:
-    assert_refused(mvae("trian"), "No such command 'trian'")
-    nothing = mvae()
-    assert nothing.code == 2
-    assert "Start here:  mvae train digits" in nothing.out + nothing.err
-
-
-def test_the_program_is_the_same_from_the_module_and_help_imports_nothing_heavy() -> None:
-    """The two processes of this file: `python -m mvae`, and one that asks for every help there is."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mvae", "evaluate", "absent"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"mvae: absent is not a run directory: .*\n", done.stderr)
-    code = f"""
-import sys
-from mvae.cli import cli
-for command in [[], *([name] for name in {commands()})]:
-    cli([*command, "--help"], standalone_mode=False)
-cli(["--version"], standalone_mode=False)
-heavy = {{"torch", "numpy", "sklearn", "PIL", "rich", "safetensors"}} & set(sys.modules)
-assert not heavy, heavy
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_every_item_says_what_it_needs_and_how_long_it_took(tmp_path: Path) -> None:
-    assert ITEMS.keys() - NEEDS.keys() == {"table1"}  # which counts parameters
-    row = dict.fromkeys(Row.__dataclass_fields__) | {"dataset": "digits", "model": "mvae", "recipe": "paper"}
-    row |= {"seed": 0, "budget": "smoke", "settings": {"train_minutes": 3.4}}
-    (tmp_path / "table2.json").write_text(json.dumps([row]))
-    listed = mvae("reproduce", "--list", "--results", tmp_path).out
-    assert "table2    log p(x1)" in listed
-    assert f"smoke: 3 minutes of training, runs: 1, in {tmp_path}/" in listed

@@ -1,6 +1,6 @@
 """The objective against a plain loop over rows and terms, and against everything a missing value could do to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -13,94 +13,10 @@ from torch import Tensor, nn
 from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.elbo import Objective
-from mvae.modality import Modality
 from mvae.models.mvae import MVAE
-from mvae.networks.mlp import LabelEncoder, mlp
-from mvae.subsets import Terms, mvae_terms
+from mvae.subsets import Terms
+from tests.every_kind import KINDS, assert_same, column, gradients, log_prob, masked, model_of, noise_for
 from tests.oracle import any_plan, mvae_plan, naive_loss
-
-KINDS = ["image", "label", "signal", "robust", "tags"]  # one of each likelihood, two of them with classes
-
-
-def modality(kind: str, latent: int, weight: float = 1.0) -> Modality:
-    """A small modality in float64, of each kind of event and likelihood."""
-    out = 2 * latent
-    match kind:
-        case "image":
-            parts = mlp(6, out, [5]), mlp(latent, 6, [5]), likelihoods.Bernoulli()
-        case "label":
-            parts = LabelEncoder(3, out, hidden=4), nn.Linear(latent, 3), likelihoods.Categorical()
-        case "signal":
-            parts = mlp(4, out, [5]), nn.Linear(latent, 4), likelihoods.Gaussian(0.7, learned=True)
-        case "robust":
-            parts = mlp(2, out, [5]), nn.Linear(latent, 2), likelihoods.Laplace(1.3)
-        case _:
-            encoder = nn.Sequential(nn.Embedding(5, 2), nn.Flatten(), nn.Linear(6, out))
-            decoder = nn.Sequential(nn.Linear(latent, 15), nn.Unflatten(1, (3, 5)))
-            parts = encoder, decoder, likelihoods.Categorical()
-    return Modality(*parts, weight).double()
-
-
-def column(kind: str, rows: int) -> Tensor:
-    """Random values; the image is stored as bytes of shape (2, 3), which a flat decoder serves."""
-    match kind:
-        case "image":
-            return torch.randint(0, 256, (rows, 2, 3), dtype=torch.uint8)
-        case "label":
-            return torch.randint(0, 3, (rows,))
-        case "signal":
-            return torch.randn(rows, 4)
-        case "robust":
-            return torch.randn(rows, 2).double()
-        case _:
-            return torch.randint(0, 5, (rows, 3))
-
-
-def model_of(
-    kinds: list[str],
-    latent: int = 2,
-    weights: Mapping[str, float] | None = None,
-    k: int = 0,
-    distinct: bool = True,
-    cross_from: Sequence[str] = (),
-    cross_share: float = 0.2,
-) -> MVAE:
-    parts = {kind: modality(kind, latent, (weights or {}).get(kind, 1.0)) for kind in kinds}
-    return MVAE(
-        parts, latent, random_subsets=k, distinct_terms=distinct, cross_from=cross_from, cross_share=cross_share
-    )
-
-
-def masked(columns: Mapping[str, Tensor]) -> Table:
-    """A table in which a random half of the cells is missing, and no row is empty."""
-    names, rows = list(columns), len(next(iter(columns.values())))
-    present = torch.rand(rows, len(names)) < 0.5
-    present[torch.arange(rows), torch.randint(0, len(names), (rows,))] = True
-    return Table(columns, {name: present[:, i] for i, name in enumerate(names)})
-
-
-def noise_for(model: MVAE, terms: Terms, rows: int) -> Tensor:
-    return torch.randn(len(terms.names), rows, model.latent_dim, dtype=torch.float64)
-
-
-def log_prob(result: Objective, name: str) -> Tensor:
-    return result.log_prob[result.modalities.index(name)]
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    """The gradient of every parameter; zero for one that had no part in it."""
-    named = dict(model.named_parameters())
-    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
-
-
-def assert_same(model: MVAE, one: Tensor, other: Tensor) -> None:
-    """Same value, same gradient of every parameter, to float64's accuracy."""
-    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
-    expected = gradients(model, other)
-    for name, gradient in gradients(model, one).items():
-        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
-
 
 # -- The oracle --------------------------------------------------------------------------------------------------
 
@@ -404,92 +320,3 @@ def test_label_zero_is_a_value() -> None:
     assert (log_prob(result, "label")[result.terms.names.index("label")] < 0).all()
     given_zero = model.posterior({"label": [0]})
     assert given_zero.precision.min() > 1  # it has been told something
-
-
-# -- Networks of every habit -------------------------------------------------------------------------------------
-
-
-class Halves(nn.Module):
-    """An encoder that returns views of one tensor; writing into one of them in place would break its backward."""
-
-    def __init__(self, inputs: int, latent: int):
-        super().__init__()
-        self.layer = nn.Linear(inputs, 2 * latent)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_var = self.layer(x).chunk(2, -1)
-        return mean, log_var
-
-
-@pytest.mark.parametrize("complete", [True, False])
-def test_an_encoder_may_return_chunk_views(complete: bool) -> None:
-    model, rows = model_of(["image", "signal"]), 6
-    model.modalities["signal"].encoder = Halves(4, 2).double()
-    columns = {kind: column(kind, rows) for kind in model.names}
-    batch = Table(columns) if complete else masked(columns)
-    terms = model.terms(batch.presence(model.names))
-    noise = noise_for(model, terms, rows)
-    fast = model.loss(batch, terms, noise=noise).loss
-    assert_same(model, fast, naive_loss(model, batch, mvae_plan(model, batch, terms), noise))
-
-
-@pytest.mark.parametrize("complete", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_networks_of_half_precision_train_with_posteriors_and_losses_in_float32(
-    dtype: torch.dtype, complete: bool
-) -> None:
-    model, rows = model_of(["image", "label"]), 6
-    columns = {kind: column(kind, rows) for kind in model.names}
-    batch = Table(columns) if complete else Table(columns, {"label": torch.arange(rows) < 3})
-    terms = model.terms(batch.presence(model.names))
-    noise = noise_for(model, terms, rows)
-    exact = model.loss(batch, terms, noise=noise).loss
-    model.to(dtype)
-    result = model.loss(batch, terms, noise=noise.float())
-    assert result.loss.dtype == result.kl.dtype == torch.float32
-    torch.testing.assert_close(result.loss.double(), exact, rtol=0.02, atol=0)
-    result.loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    model.loss(batch)  # with noise of its own
-    assert model.generate(batch.take([0]), n=2)["image"].shape == (2, 1, 6)
-
-
-@pytest.mark.parametrize("complete", [True, False])
-def test_autocast_changes_the_loss_only_by_rounding(complete: bool) -> None:
-    model, rows = model_of(["image", "label"]).float(), 6
-    columns = {kind: column(kind, rows) for kind in model.names}
-    batch = Table(columns) if complete else Table(columns, {"label": torch.arange(rows) < 3})
-    terms = model.terms(batch.presence(model.names))
-    noise = noise_for(model, terms, rows).float()
-    exact = model.loss(batch, terms, noise=noise).loss
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = model.loss(batch, terms, noise=noise)
-    assert result.loss.dtype == result.kl.dtype == torch.float32
-    torch.testing.assert_close(result.loss, exact, rtol=0.02, atol=0)
-
-
-@pytest.mark.parametrize("extreme", [-1e4, 1e4])
-def test_an_encoder_with_an_extreme_log_variance_gives_a_finite_loss_and_gradients(extreme: float) -> None:
-    model = model_of(["image", "signal"]).float()
-    layer = cast("nn.Linear", cast("nn.Sequential", model.modalities["signal"].encoder)[-1])
-    with torch.no_grad():
-        layer.bias[2:] = extreme
-    result = model.loss(Table({kind: column(kind, 5) for kind in model.names}))
-    assert result.loss.isfinite()
-    assert all(g.isfinite().all() for g in gradients(model, result.loss).values())
-
-
-def test_the_same_generator_gives_the_same_loss() -> None:
-    model = model_of(KINDS, k=2)
-    batch = masked({kind: column(kind, 6) for kind in KINDS})
-    one, same, other = (model.loss(batch, generator=torch.Generator().manual_seed(s)).loss for s in (1, 1, 2))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-
-
-def test_a_beta_that_is_a_tensor_counts_as_its_number() -> None:
-    model = model_of(["signal"])
-    batch, noise = Table({"signal": column("signal", 3)}), torch.randn(1, 3, 2).double()
-    terms = mvae_terms(batch.presence(model.names), model.names)
-    one, other = (model.loss(batch, terms, beta=beta, noise=noise).loss for beta in (0.25, torch.tensor(0.25)))
-    assert torch.equal(one, other)

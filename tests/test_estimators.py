@@ -5,7 +5,6 @@ here use encoders that are wrong on purpose.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -162,6 +161,31 @@ def test_the_conditionals_log_weights_vary_as_the_joints_for_the_same_proposal(w
     assert torch.equal(joint.log_weight_variance, conditional.log_weight_variance)
     assert joint.variance == conditional.variance > 0.01
     assert found["log p(x1)"].variance != joint.variance
+
+
+@pytest.mark.parametrize("draws", [2, 3, 21])
+def test_a_defensive_denominator_is_unbiased_for_odd_numbers_of_draws_too(exact: LinearGaussian, draws: int) -> None:
+    """E[p̂] = p: the mixture's shares are those of the draws actually made."""
+    table = exact.data(4, seed=1)
+    joint = exact.log_prob(table, ["x1", "x2"])
+    ratios = []
+    for seed in range(400):
+        found = log_likelihood(exact.model, table, ["x1"], ["x2"], samples=2, denominator_samples=draws, seed=seed)
+        ratios.append(torch.exp(joint - found.values - exact.log_prob(table, ["x2"])))
+    estimates = torch.stack(ratios)
+    error = (estimates.mean(0) - 1).abs()
+    assert (error < 4 * estimates.std(0) / 20).all()
+
+
+def test_a_name_repeated_or_without_a_column_is_not_a_wrong_number(exact: LinearGaussian) -> None:
+    table = exact.data(5, seed=1)
+    with pytest.raises(QueryError, match="x1 is named twice"):
+        log_likelihood(exact.model, table, ["x1", "x1"])
+    with pytest.raises(QueryError, match="x2 is named twice"):
+        log_likelihood(exact.model, table, ["x1"], ["x2", "x2"])
+    alone = table.select(["x1"])  # nothing is given in any row: the conditional is the marginal
+    found = log_likelihood(exact.model, alone, ["x1"], ["x2"], samples=4)
+    torch.testing.assert_close(found.values, exact.log_prob(table, ["x1"]), rtol=0, atol=1e-6)
 
 
 # -- Against a computation all at once -----------------------------------------------------------------------------
@@ -337,72 +361,3 @@ def test_a_model_in_training_is_asked_in_evaluation_mode_and_stays_in_training(w
     assert all(module.training for module in model.modules())
     assert not expected.values.requires_grad
     model.modalities["x1"].decoder = model.modalities["x1"].decoder[0]  # pyright: ignore
-
-
-# -- Refusals ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("asked", "message"),
-    [
-        ({"of": ["x9"]}, "no modality 'x9' in this model; it has x1, x2"),
-        ({"of": ["x1"], "given": ["x9"]}, "no modality 'x9'"),
-        ({"of": ["x1"], "proposal": ["x9"]}, "no modality 'x9'"),
-        ({"of": ["x1", "x2"], "given": ["x2"]}, "x2 cannot be both scored and given"),
-        ({"of": []}, "of=[...] names no modality to score"),
-        ({"of": "x1"}, "name modalities in a list: ['x1']"),
-        ({"of": ["x1"], "given": "x2"}, "name modalities in a list: ['x2']"),
-        ({"of": ["x1"], "proposal": "x2"}, "name modalities in a list: ['x2']"),
-        ({"of": ["x1"], "samples": 1}, "samples must be at least 2 (the paper uses 1,000), not 1"),
-        ({"of": ["x1"], "given": ["x2"], "denominator": "guess"}, "'importance' or from the 'prior', not by 'guess'"),
-    ],
-)
-def test_questions_that_cannot_be_answered_are_refused(
-    wrong: LinearGaussian, asked: dict[str, Any], message: str
-) -> None:
-    from beartype.roar import BeartypeCallHintViolation
-    from jaxtyping import TypeCheckError
-
-    try:
-        with pytest.raises(QueryError, match=re.escape(message)):
-            log_likelihood(wrong.model, wrong.data(3, seed=1), **asked)
-    except (BeartypeCallHintViolation, TypeCheckError):
-        assert "denominator" in asked  # the runtime type checks of these tests refuse what is no Literal
-
-
-def test_a_table_without_anything_to_score_is_refused(wrong: LinearGaussian) -> None:
-    table = wrong.data(4, seed=1)
-    without = Table(dict(table.columns), {"x1": torch.zeros(4, dtype=torch.bool)})
-    for part in (without, table.select(["x2"])):
-        with pytest.raises(QueryError, match="no row of the table has any of x1"):
-            log_likelihood(wrong.model, part, ["x1"], samples=5)
-
-
-@pytest.mark.parametrize("draws", [2, 3, 21])
-def test_a_defensive_denominator_is_unbiased_for_odd_numbers_of_draws_too(exact: LinearGaussian, draws: int) -> None:
-    """E[p̂] = p: the mixture's shares are those of the draws actually made."""
-    table = exact.data(4, seed=1)
-    joint = exact.log_prob(table, ["x1", "x2"])
-    ratios = []
-    for seed in range(400):
-        found = log_likelihood(exact.model, table, ["x1"], ["x2"], samples=2, denominator_samples=draws, seed=seed)
-        ratios.append(torch.exp(joint - found.values - exact.log_prob(table, ["x2"])))
-    estimates = torch.stack(ratios)
-    error = (estimates.mean(0) - 1).abs()
-    assert (error < 4 * estimates.std(0) / 20).all()
-
-
-def test_a_name_repeated_or_without_a_column_is_not_a_wrong_number(exact: LinearGaussian) -> None:
-    table = exact.data(5, seed=1)
-    with pytest.raises(QueryError, match="x1 is named twice"):
-        log_likelihood(exact.model, table, ["x1", "x1"])
-    with pytest.raises(QueryError, match="x2 is named twice"):
-        log_likelihood(exact.model, table, ["x1"], ["x2", "x2"])
-    alone = table.select(["x1"])  # nothing is given in any row: the conditional is the marginal
-    found = log_likelihood(exact.model, alone, ["x1"], ["x2"], samples=4)
-    torch.testing.assert_close(found.values, exact.log_prob(table, ["x1"]), rtol=0, atol=1e-6)
-
-
-def test_a_bad_denominator_is_refused_before_any_work(exact: LinearGaussian) -> None:
-    with pytest.raises(QueryError, match="denominator_samples must be at least 2, not -1"):
-        log_likelihood(exact.model, exact.data(2, seed=1), ["x1"], ["x2"], denominator_samples=-1)

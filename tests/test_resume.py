@@ -1,110 +1,36 @@
-"""fit(): stopped anywhere, by any signal or a full disk, a run goes on to the bits of one that never stopped."""
+"""fit(): stopped anywhere, a run goes on to the bits of one that never stopped."""
 
-import errno
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-import mvae.checkpoint
 from mvae import likelihoods
-from mvae.checkpoint import CHECKPOINT, METRICS, load_state, read_metrics, save_state
-from mvae.data.table import Table
+from mvae.checkpoint import CHECKPOINT, METRICS, load_state, save_state
 from mvae.errors import RunError
 from mvae.modality import Modality
 from mvae.models.mvae import MVAE
-from mvae.networks.mlp import LabelEncoder, mlp
-from mvae.progress import Reporter, Silent
+from mvae.networks.mlp import mlp
+from mvae.progress import Silent
 from mvae.training import History, fit
-
-ROWS, BATCH, STEPS, EPOCHS = 23, 5, 5, 4
-
-
-def model(seed: int = 0, k: int = 1) -> MVAE:
-    torch.manual_seed(seed)
-    return MVAE(
-        {
-            "image": Modality(mlp(4, 4, [6]), mlp(2, 4, [6]), likelihoods.Bernoulli()),
-            "label": Modality(LabelEncoder(3, 4, 6), mlp(2, 3, [6]), likelihoods.Categorical(), weight=5.0),
-            "sound": Modality(mlp(3, 4, [6]), mlp(2, 3, [6]), likelihoods.Gaussian(learned=True)),
-        },
-        2,
-        random_subsets=k,
-    )
-
-
-def table(complete: bool = True, seed: int = 1) -> Table:
-    g = torch.Generator().manual_seed(seed)
-    data = {
-        "image": torch.rand(ROWS, 4, generator=g),
-        "label": torch.randint(0, 3, (ROWS,), generator=g),
-        "sound": torch.randn(ROWS, 3, generator=g),
-    }
-    if complete:
-        return Table(data)
-    present = {name: torch.rand(ROWS, generator=g) < 0.6 for name in data}
-    present["label"] |= ~(present["image"] | present["sound"])
-    return Table(data, present)
-
-
-def train(built: MVAE, directory: Path, complete: bool = True, **changed: Any) -> History:
-    settings: dict[str, Any] = {
-        "validation": table(complete, seed=2),
-        "epochs": EPOCHS,
-        "anneal_epochs": 2,
-        "batch_size": BATCH,
-        "learning_rate": 1e-2,
-        "run_dir": directory,
-        "reporter": Silent(),
-    }
-    return fit(built, table(complete), **(settings | changed))
-
-
-class Signals(Reporter):
-    """Sends this process a signal after some step of the whole run."""
-
-    every = 0.0
-
-    def __init__(self, at: int, number: signal.Signals = signal.SIGINT):
-        super().__init__()
-        self.at, self.number = at, number
-
-    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
-        if step == self.at:
-            os.kill(os.getpid(), self.number)
-
-
-def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-
-
-def files(directory: Path) -> set[str]:
-    """What a run has left, besides TensorBoard's events where that is installed."""
-    return {file.name for file in directory.iterdir() if not file.name.startswith("events.")}
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, best weights, Adam's moments, generators, sums, progress and metrics, all to the bit."""
-    (tensors, info), (others, other_info) = load_state(one / CHECKPOINT), load_state(other / CHECKPOINT)
-    assert tensors.keys() == others.keys()
-    assert {name for name in tensors if not torch.equal(tensors[name], others[name])} == set()
-    progress = info.keys() - {"seconds", "metrics_bytes"}  # lines hold seconds, which differ in their digits
-    assert {name: info[name] for name in progress} == {name: other_info[name] for name in progress}
-    assert untimed(read_metrics(one)) == untimed(read_metrics(other))
-
-
-def assert_same_weights(one: MVAE, other: MVAE) -> None:
-    for (name, value), found in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(value, found), name
+from tests.resumable import (
+    BATCH,
+    EPOCHS,
+    STEPS,
+    Signals,
+    assert_same_run,
+    assert_same_weights,
+    model,
+    table,
+    train,
+    untimed,
+)
 
 
 @pytest.fixture(scope="module")
@@ -232,145 +158,6 @@ def test_a_finished_run_can_go_on_for_more_epochs(uninterrupted, tmp_path: Path)
     train(model(), tmp_path, epochs=2)
     train(model(), tmp_path, resume=True)
     assert_same_run(tmp_path, uninterrupted[True, 1][0])
-
-
-# -- Kills -----------------------------------------------------------------------------------------------------------
-
-KILLED = """
-import os, random, signal, sys, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import torch
-torch.set_num_threads(1)
-from mvae.checkpoint import load_state, read_metrics
-from mvae.progress import Reporter
-from tests.test_resume import assert_same_run, files, model, train
-
-directory, whole = Path(sys.argv[2]), Path(sys.argv[3])
-chance, steps = random.Random(), []
-
-class Twice(Reporter):
-    every = 0.0
-    def update(self, epoch, step, values):
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-def fork(target):
-    child = os.fork()
-    if child == 0:
-        target()
-        os._exit(0)
-    return child
-
-def go():
-    train(model(), directory, epochs=10**9, resume=path.exists(), checkpoint_seconds=0.0)
-
-def written():
-    return path.stat().st_mtime_ns if path.exists() else 0
-
-train(model(), whole / "warm", epochs=1)  # the first step imports half of torch
-path = directory / "checkpoint.safetensors"
-for attempt in range(8):
-    before = written()
-    child = fork(go)
-    while attempt % 2 == 0 and written() == before:
-        time.sleep(0.001)
-    time.sleep(chance.uniform(0.0, 0.2))
-    os.kill(child, signal.SIGKILL)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    tensors, info = load_state(path)
-    assert len(read_metrics(directory)) >= info["epoch"]
-    steps.append(info["epoch"] * 5 + info["step_in_epoch"])
-assert steps == sorted(steps) and steps[-1] > steps[0], steps
-epochs = info["epoch"] + 1
-train(model(seed=7), directory, epochs=epochs, resume=True)
-train(model(), whole / "run", epochs=epochs)
-assert_same_run(directory, whole / "run")
-assert files(directory) == {"checkpoint.safetensors", "metrics.jsonl"}, files(directory)
-
-child = fork(lambda: train(model(), whole / "twice", reporter=Twice()))
-assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
-"""
-
-
-def test_kill_9_at_any_moment_leaves_a_run_that_goes_on_to_the_same_bits_and_a_second_signal_ends_at_once(
-    tmp_path: Path,
-) -> None:
-    """One process that imports PyTorch once and kills children of its own."""
-    root = Path(__file__).parent.parent
-    command = [sys.executable, "-c", KILLED, str(root), str(tmp_path / "killed"), str(tmp_path / "whole")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_run_killed_before_its_first_checkpoint_starts_afresh(uninterrupted, tmp_path: Path) -> None:
-    (tmp_path / METRICS).write_text('{"epoch": 1}\n{"epoch": 2}\n')  # as left by such a run
-    for half in (f".{CHECKPOINT}.123", ".tmpBbpF9d"):  # ours, and what safetensors writes into
-        (tmp_path / half).write_bytes(b"half of one")
-    train(model(), tmp_path)
-    assert_same_run(tmp_path, uninterrupted[True, 1][0])
-    assert files(tmp_path) == {CHECKPOINT, METRICS}
-
-
-def test_lines_of_metrics_written_after_the_checkpoint_are_dropped(uninterrupted, tmp_path: Path) -> None:
-    train(model(), tmp_path, reporter=Signals(STEPS + 2))
-    with (tmp_path / METRICS).open("a") as file:
-        file.write('{"epoch": 2}\n{"epoch": 3, "los')
-    (tmp_path / ".tmpBbpF9d").write_bytes(b"half of a checkpoint")
-    train(model(), tmp_path, resume=True)
-    assert_same_run(tmp_path, uninterrupted[True, 1][0])
-    assert files(tmp_path) == {CHECKPOINT, METRICS}
-
-
-def test_a_missing_or_shortened_metrics_file_is_an_error_of_one_line(tmp_path: Path) -> None:
-    train(model(), tmp_path, epochs=2)
-    (tmp_path / METRICS).write_text("")
-    with pytest.raises(RunError, match=r"metrics.jsonl is shorter than when its checkpoint was written"):
-        train(model(), tmp_path, resume=True)
-    (tmp_path / METRICS).unlink()
-    with pytest.raises(RunError, match=r"cannot use .*metrics.jsonl: No such file"):
-        train(model(), tmp_path, resume=True)
-
-
-# -- Full disks ------------------------------------------------------------------------------------------------------
-
-
-def test_a_disk_that_fills_up_keeps_the_old_checkpoint_and_leaves_nothing_half_written(
-    monkeypatch: pytest.MonkeyPatch, uninterrupted, tmp_path: Path
-) -> None:
-    train(model(), tmp_path, reporter=Signals(7))
-    before = (tmp_path / CHECKPOINT).read_bytes()
-
-    def full(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(mvae.checkpoint, "save_file", full)
-        with pytest.raises(RunError, match=r"cannot write .*checkpoint.safetensors: No space left on device. Free"):
-            train(model(), tmp_path, resume=True, checkpoint_seconds=0.0)
-    assert (tmp_path / CHECKPOINT).read_bytes() == before
-    assert files(tmp_path) == {CHECKPOINT, METRICS}
-    train(model(), tmp_path, resume=True)
-    assert_same_run(tmp_path, uninterrupted[True, 1][0])
-
-
-class FullDevice(Reporter):
-    """Puts metrics.jsonl on a device that is always full."""
-
-    def __init__(self, directory: Path):
-        super().__init__()
-        self.directory = directory
-
-    def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
-        (self.directory / METRICS).symlink_to("/dev/full")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_metrics_that_cannot_be_written_are_an_error_of_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"cannot write .*metrics.jsonl: No space left on device") as caught:
-        train(model(), tmp_path, reporter=FullDevice(tmp_path))
-    assert "\n" not in str(caught.value)
 
 
 # -- Refusals --------------------------------------------------------------------------------------------------------

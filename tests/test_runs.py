@@ -58,6 +58,7 @@ def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_mor
         "mnist": (0.2, 2), "fashion-mnist": (1.0, 10), "multimnist": (1.0, 10)
     }  # fmt: skip
     assert Settings.of("multimnist", pairs=0.001).repeat_pairs == 50
+    assert Settings.of("multimnist", pairs=0.1, cross_share=0.2).repeat_pairs == 2
     assert Settings.of("mnist", cross_share=0.5).build().cross_share == 0.5
     assert Settings.of("mnist", "paper", pairs=0.01).repeat_pairs == 1
     assert Settings.of("mnist", model="jmvae", pairs=0.01).repeat_pairs == 1

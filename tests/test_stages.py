@@ -17,7 +17,7 @@ from mvae.models.telbo import TELBO
 from mvae.progress import Silent
 from mvae.training import History, fit
 from tests.models.common import complete, incomplete, parts
-from tests.test_resume import Signals, assert_same_run, untimed
+from tests.resumable import Signals, assert_same_run, untimed
 
 ROWS, BATCH, STEPS, EPOCHS = 11, 4, 3, 3  # epochs of each stage
 

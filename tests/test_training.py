@@ -1,10 +1,8 @@
-"""fit(): the β schedule, selection, missing data, metrics, and what stops it (how it goes on: test_resume.py)."""
+"""fit(): the β schedule, selection, missing data, metrics (see also test_training_errors.py and test_resume.py)."""
 
 import gc
 import json
 import math
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,98 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from mvae import likelihoods
-from mvae.checkpoint import CHECKPOINT, METRICS, load_state
+from mvae.checkpoint import METRICS
 from mvae.data.table import Table
-from mvae.errors import DataError, RunError, SettingsError, TrainingError
 from mvae.metrics import validate
 from mvae.modality import Modality
 from mvae.models.mvae import MVAE
-from mvae.networks.mlp import LabelEncoder, mlp
-from mvae.progress import Reporter, Silent
+from mvae.progress import Silent
 from mvae.steps import Step
 from mvae.training import fit
-
-ROWS, BATCH = 23, 5
-STEPS = 5  # an epoch: four full batches and one of three rows
-
-
-def small(seed: int = 0) -> dict[str, Modality]:
-    torch.manual_seed(seed)
-    return {
-        "image": Modality(mlp(4, 4, [6]), mlp(2, 4, [6]), likelihoods.Bernoulli()),
-        "label": Modality(LabelEncoder(3, 4, 6), mlp(2, 3, [6]), likelihoods.Categorical(), weight=5.0),
-        "sound": Modality(mlp(3, 4, [6]), mlp(2, 3, [6]), likelihoods.Gaussian()),
-    }
-
-
-def model(seed: int = 0, k: int = 0) -> MVAE:
-    return MVAE(small(seed), 2, random_subsets=k)
-
-
-def columns(rows: int = ROWS, seed: int = 1) -> dict[str, Tensor]:
-    g = torch.Generator().manual_seed(seed)
-    label = torch.randint(0, 3, (rows,), generator=g)
-    image = (torch.rand(rows, 4, generator=g) + label[:, None] / 2) / 2
-    return {"image": image, "label": label, "sound": torch.randn(rows, 3, generator=g) + label[:, None]}
-
-
-def incomplete(filling: float = math.nan) -> Table:
-    """A third of the cells missing, with nonsense in them."""
-    data = columns()
-    g = torch.Generator().manual_seed(2)
-    present = {name: torch.rand(ROWS, generator=g) < 0.67 for name in data}
-    present["image"] |= ~(present["label"] | present["sound"])
-    data["image"][~present["image"]] = filling
-    data["sound"][~present["sound"]] = filling
-    data["label"][~present["label"]] = -9
-    return Table(data, present)
-
-
-def weights(trained: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in trained.state_dict().items()}
-
-
-def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-class Each(Reporter):
-    """Calls something at every step, or at every epoch's end."""
-
-    every = 0.0
-
-    def __init__(
-        self, step: Callable[[int], Any] | None = None, epoch: Callable[[dict[str, float]], Any] | None = None
-    ):
-        super().__init__()
-        self._on_step, self._on_epoch, self.warnings = step, epoch, []
-
-    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
-        if self._on_step:
-            self._on_step(step)
-
-    def epoch(self, values: dict[str, float]) -> None:
-        if self._on_epoch:
-            self._on_epoch(values)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-
-class Watched(MVAE):
-    """Remembers the β and the rows of every step."""
-
-    def __init__(self) -> None:
-        super().__init__(small(), 2)
-        self.betas: list[float] = []
-        self.seen: list[list[float]] = []
-
-    def loss(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
-        if torch.is_grad_enabled():
-            self.betas.append(float(beta))
-            self.seen.append(torch.as_tensor(batch.columns["image"])[:, 0].tolist())
-        return super().loss(batch, terms, beta=beta, generator=generator, noise=noise)
-
+from tests.small_training import BATCH, ROWS, STEPS, Each, Watched, columns, incomplete, model, same, weights
 
 # -- The schedule and the batches ------------------------------------------------------------------------------
 
@@ -370,128 +285,3 @@ def test_memory_does_not_grow_from_epoch_to_epoch() -> None:
 
     fit(model(), Table(columns()), validation=Table(columns()), epochs=5, batch_size=BATCH, reporter=Each(epoch=count))
     assert len(set(live[2:])) == 1, live
-
-
-# -- What stops it -------------------------------------------------------------------------------------------------
-
-
-class Breaks(nn.Module):
-    """A network whose output is NaN from its n-th training call on."""
-
-    def __init__(self, inner: nn.Module, at: int):
-        super().__init__()
-        self.inner, self.left = inner, at
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            self.left -= 1
-        return self.inner(x) * (math.nan if self.left < 0 else 1.0)
-
-
-@pytest.mark.parametrize("name", ["image", "label", "sound"])
-def test_a_loss_that_is_not_finite_stops_training_with_the_modality_and_keeps_the_last_good_checkpoint(
-    name: str, tmp_path: Path
-) -> None:
-    parts = small()
-    parts[name].decoder = Breaks(parts[name].decoder, at=7)  # in the second epoch
-    with pytest.raises(TrainingError, match=rf"^\w+/{name} is not finite in epoch 2, step 3: .*checkpoint is kept"):
-        fit(
-            MVAE(parts, 2),
-            Table(columns()),
-            epochs=9,
-            batch_size=BATCH,
-            reporter=Silent(),
-            run_dir=tmp_path,
-            checkpoint_seconds=0.0,
-        )
-    tensors, info = load_state(tmp_path / CHECKPOINT)
-    assert (info["epoch"], info["step_in_epoch"]) == (1, 2)
-    assert all(tensor.isfinite().all() for tensor in tensors.values())
-    assert len((tmp_path / METRICS).read_text().splitlines()) == 1
-
-
-def test_an_encoder_that_gives_nan_stops_training_too(tmp_path: Path) -> None:
-    parts = small()
-    parts["label"].encoder = Breaks(parts["label"].encoder, at=2)
-    with pytest.raises(TrainingError, match="is not finite in epoch 1, step 3"):
-        fit(MVAE(parts, 2), Table(columns()), epochs=9, batch_size=BATCH, reporter=Silent(), run_dir=tmp_path)
-
-
-@pytest.mark.parametrize("at", [3, STEPS])
-def test_weights_spoilt_by_a_gradient_are_never_saved(at: int, tmp_path: Path) -> None:
-    """The loss of the step itself is finite; only after it are the weights not."""
-    trained, calls = model(), [0]
-
-    def spoil(gradient: Tensor) -> Tensor:
-        calls[0] += 1
-        return gradient * math.nan if calls[0] == at else gradient
-
-    trained.get_parameter("_modalities.label.decoder.1.weight").register_hook(spoil)
-    with pytest.raises(TrainingError, match=r"label.decoder.1.weight is not finite"):
-        fit(
-            trained,
-            Table(columns()),
-            epochs=1,
-            batch_size=BATCH,
-            reporter=Silent(),
-            run_dir=tmp_path,
-            checkpoint_seconds=0.0,
-        )
-    tensors, _ = load_state(tmp_path / CHECKPOINT)
-    assert all(tensor.isfinite().all() for tensor in tensors.values())
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"epochs": 0}, "epochs must be at least 1, not 0"),
-        ({"anneal_epochs": -1}, "anneal_epochs must be at least 0, not -1"),
-        ({"decay_epochs": -1}, "decay_epochs must be at least 0, not -1"),
-        ({"decay_epochs": 2}, "decay_epochs must be at most the number of epochs, 1, not 2"),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"checkpoint_seconds": -1.0}, "checkpoint_seconds must be at least 0, not -1.0"),
-        ({"learning_rate": 0.0}, "learning_rate must be a positive number, not 0.0"),
-        ({"learning_rate": math.nan}, "learning_rate must be a positive number, not nan"),
-        ({"learning_rate": math.inf}, "learning_rate must be a positive number, not inf"),
-        ({"seed": -1}, "seed must be between 0 and 2³¹ − 1, not -1"),
-        ({"seed": 2**31}, "seed must be between 0 and 2³¹ − 1"),
-        ({"resume": True}, "resume=True needs run_dir"),
-    ],
-)
-def test_settings_outside_their_range_are_refused(changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=re.escape(message)):
-        fit(model(), Table(columns()), **({"epochs": 1, "reporter": Silent()} | changed))
-
-
-def test_a_model_with_nothing_to_train_is_refused() -> None:
-    frozen = model()
-    frozen.requires_grad_(False)
-    with pytest.raises(SettingsError, match="no parameters to train"):
-        fit(frozen, Table(columns()), epochs=1, reporter=Silent())
-
-
-def test_frozen_parameters_stay_and_the_others_learn() -> None:
-    partly = model()
-    partly.modalities["image"].encoder.requires_grad_(False)
-    before = weights(partly)
-    fit(partly, Table(columns()), epochs=1, batch_size=BATCH, reporter=Silent())
-    for name, value in partly.named_parameters():
-        assert torch.equal(value, before[name]) == ("image.encoder" in name)
-
-
-def test_rows_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    wrong = columns()
-    wrong["label"][4] = 3
-    for table, validation in ((Table(wrong), None), (Table(columns()), Table(wrong))):
-        with pytest.raises(DataError, match="modality 'label', row 4: class numbers 0 to 2"):
-            fit(model(), table, validation=validation, epochs=1, run_dir=tmp_path / "run", reporter=Silent())
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_run_directory_that_cannot_be_made_is_an_error_of_one_line_before_training(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    watched = Watched()
-    with pytest.raises(RunError, match=r"cannot write .*Not a directory") as caught:
-        fit(watched, Table(columns()), epochs=1, run_dir=tmp_path / "file" / "run", reporter=Silent())
-    assert "\n" not in str(caught.value)
-    assert watched.betas == []

@@ -74,8 +74,8 @@ class Settings:
         """The experiment's own settings, except those given (and not None).
 
         Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
-        last two fifths of it; few pairs are repeated, up to 50 times, until they come as often as the experiment's
-        ``cross_share`` of all rows would; the first modality is blurred by the experiment's noise, as it is for the
+        last two fifths of it; few pairs are repeated, up to 50 times, until they come as often as the ``cross_share``
+        of all rows would; the first modality is blurred by the experiment's noise, as it is for the
         supervised network; what rows lack is guessed.
 
         Raises:
@@ -98,7 +98,8 @@ class Settings:
             hides = 0 < min(changed.get("pairs", 1), changed.get("kept", 1)) < 1
             values["pseudo_labels"] = hides and bool(what.pseudo_labels)
             if changed.get("pairs"):
-                values["repeat_pairs"] = min(REPEATED, max(1, round(what.cross_share / changed["pairs"])))
+                share = changed.get("cross_share", what.cross_share)
+                values["repeat_pairs"] = min(REPEATED, max(1, round(share / changed["pairs"])))
                 if values["repeat_pairs"] > 1:  # blurred, less of them is learned by heart
                     values["input_noise"] = what.few_pairs_noise
         if model == "nn":

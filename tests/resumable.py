@@ -1,0 +1,97 @@
+"""A small run, and what it means that two are the same, for the tests of stopping and going on."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mvae import likelihoods
+from mvae.checkpoint import CHECKPOINT, load_state, read_metrics
+from mvae.data.table import Table
+from mvae.modality import Modality
+from mvae.models.mvae import MVAE
+from mvae.networks.mlp import LabelEncoder, mlp
+from mvae.progress import Reporter, Silent
+from mvae.training import History, fit
+
+ROWS, BATCH, STEPS, EPOCHS = 23, 5, 5, 4
+
+
+def model(seed: int = 0, k: int = 1) -> MVAE:
+    torch.manual_seed(seed)
+    return MVAE(
+        {
+            "image": Modality(mlp(4, 4, [6]), mlp(2, 4, [6]), likelihoods.Bernoulli()),
+            "label": Modality(LabelEncoder(3, 4, 6), mlp(2, 3, [6]), likelihoods.Categorical(), weight=5.0),
+            "sound": Modality(mlp(3, 4, [6]), mlp(2, 3, [6]), likelihoods.Gaussian(learned=True)),
+        },
+        2,
+        random_subsets=k,
+    )
+
+
+def table(complete: bool = True, seed: int = 1) -> Table:
+    g = torch.Generator().manual_seed(seed)
+    data = {
+        "image": torch.rand(ROWS, 4, generator=g),
+        "label": torch.randint(0, 3, (ROWS,), generator=g),
+        "sound": torch.randn(ROWS, 3, generator=g),
+    }
+    if complete:
+        return Table(data)
+    present = {name: torch.rand(ROWS, generator=g) < 0.6 for name in data}
+    present["label"] |= ~(present["image"] | present["sound"])
+    return Table(data, present)
+
+
+def train(built: MVAE, directory: Path, complete: bool = True, **changed: Any) -> History:
+    settings: dict[str, Any] = {
+        "validation": table(complete, seed=2),
+        "epochs": EPOCHS,
+        "anneal_epochs": 2,
+        "batch_size": BATCH,
+        "learning_rate": 1e-2,
+        "run_dir": directory,
+        "reporter": Silent(),
+    }
+    return fit(built, table(complete), **(settings | changed))
+
+
+class Signals(Reporter):
+    """Sends this process a signal after some step of the whole run."""
+
+    every = 0.0
+
+    def __init__(self, at: int, number: signal.Signals = signal.SIGINT):
+        super().__init__()
+        self.at, self.number = at, number
+
+    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
+        if step == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def files(directory: Path) -> set[str]:
+    """What a run has left, besides TensorBoard's events where that is installed."""
+    return {file.name for file in directory.iterdir() if not file.name.startswith("events.")}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, best weights, Adam's moments, generators, sums, progress and metrics, all to the bit."""
+    (tensors, info), (others, other_info) = load_state(one / CHECKPOINT), load_state(other / CHECKPOINT)
+    assert tensors.keys() == others.keys()
+    assert {name for name in tensors if not torch.equal(tensors[name], others[name])} == set()
+    progress = info.keys() - {"seconds", "metrics_bytes"}  # lines hold seconds, which differ in their digits
+    assert {name: info[name] for name in progress} == {name: other_info[name] for name in progress}
+    assert untimed(read_metrics(one)) == untimed(read_metrics(other))
+
+
+def assert_same_weights(one: MVAE, other: MVAE) -> None:
+    for (name, value), found in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(value, found), name
