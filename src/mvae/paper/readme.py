@@ -166,18 +166,20 @@ def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def sentences(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a number of Table 4, a column a share of aligned pairs; of several runs the mean ± standard error."""
-    found = summary([dict(row) for row in rows])
-    levels = sorted({one.pairs for one in found}, reverse=True)
+    """One line a number of Table 4, a column a share of aligned pairs, and of how many; of several runs mean ± s.e."""
+    groups: dict[tuple[float, int | None], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["settings"]["level"], row["settings"]["rows"]), []).append(dict(row))
+    found = {key: {one.metric: one for one in summary(group)} for key, group in groups.items()}
+    levels = sorted(found, key=lambda key: (key[1] is not None, -key[0]))  # all rows first
     lines = [
-        "| | " + " | ".join(f"{level:.1%}" for level in levels) + " |",
+        "| | " + " | ".join(f"{level:.1%}" + (f" of {of:,}" if of else "") for level, of in levels) + " |",
         "|---|" + "---:|" * len(levels),
     ]
-    for metric in dict.fromkeys(one.metric for one in found):
-        own = {one.pairs: one for one in found if one.metric == metric}
+    for metric in dict.fromkeys(metric for level in levels for metric in found[level]):
         cells = []
         for level in levels:
-            one = own.get(level)
+            one = found[level].get(metric)
             text = _in(None if one is None else one.value, ",.1f" if "share" not in metric else ".0%")
             cells.append(text if one is None or one.stderr is None else f"{text} ± {one.stderr:.1f}")
         lines.append(f"| {metric.replace('->', ' → ')} | " + " | ".join(cells) + " |")
