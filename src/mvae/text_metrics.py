@@ -70,14 +70,24 @@ def expected_chrf(found: Mapping[str, int | float], expected: Mapping[str, int |
     >>> round(expected_chrf(ngrams("ab"), ngrams("ac")), 2)  # 1 of 2 characters, 0 of 1 pairs
     0.25
     """
-    scores = []
-    for n in ORDERS:
-        of_found, of_expected = (
-            {gram: x for gram, x in grams.items() if len(gram) == n} for grams in (found, expected)
-        )
-        if of_found and of_expected:  # sacrebleu's "effective order": n-grams that are too long for either do not count
-            same = sum(min(x, of_expected.get(gram, 0.0)) for gram, x in of_found.items())
-            scores.append((same / sum(of_found.values()), same / sum(of_expected.values())))
+    return _chrf(found, expected, _by_order(expected))
+
+
+def _by_order(grams: Mapping[str, int | float]) -> list[float]:
+    """How many n-grams there are of each n."""
+    number = [0.0] * len(ORDERS)
+    for gram, x in grams.items():
+        number[len(gram) - 1] += x
+    return number
+
+
+def _chrf(found: Mapping[str, int | float], expected: Mapping[str, int | float], of_expected: Sequence[float]) -> float:
+    same = _by_order({gram: min(x, expected[gram]) for gram, x in found.items() if gram in expected})
+    scores = [
+        (both / ours, both / theirs)
+        for both, ours, theirs in zip(same, _by_order(found), of_expected, strict=True)
+        if ours and theirs  # sacrebleu's "effective order": n-grams that are too long for either do not count
+    ]
     if not any(precision for precision, _ in scores):
         return 0.0
     precision, recall = (sum(each) / len(scores) for each in zip(*scores, strict=True))
@@ -98,7 +108,8 @@ def consensus(samples: Sequence[str]) -> list[int]:
     for count in counts:
         total.update(count)
     mean = {gram: x / len(samples) for gram, x in total.items()}
-    scores = [expected_chrf(count, mean) for count in counts]
+    of_mean = _by_order(mean)
+    scores = [_chrf(count, mean, of_mean) for count in counts]
     first: dict[str, int] = {}
     for place, text in enumerate(samples):
         first.setdefault(text, place)
