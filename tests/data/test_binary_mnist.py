@@ -10,7 +10,7 @@ import torch
 from mvae.data import binary_mnist, mnist
 from mvae.errors import DataError
 
-needs_mnist = pytest.mark.skipif("MVAE_DATA" not in os.environ, reason="needs MNIST in $MVAE_DATA")
+needs_mnist = pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs MNIST in $MVAE_DATA")
 
 
 @needs_mnist

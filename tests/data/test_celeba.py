@@ -15,7 +15,7 @@ from mvae.data import celeba
 from mvae.data.attributes import ATTRIBUTES
 from mvae.errors import DataError
 
-needs_data = pytest.mark.skipif("MVAE_DATA" not in os.environ, reason="needs CelebA in $MVAE_DATA")
+needs_data = pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs CelebA in $MVAE_DATA")
 ALL = (*ATTRIBUTES[:4], "Young", *ATTRIBUTES[4:], "Blurry")  # as in the original, there are more than the 18
 LISTED, PRESENT = 12, 9
 TRUTH = np.random.RandomState(1).randint(0, 2, (LISTED, len(ALL))).astype(bool)

@@ -9,7 +9,7 @@ import torch
 from mvae.data import fashion_mnist, mnist
 from mvae.errors import DataError
 
-needs_data = pytest.mark.skipif("MVAE_DATA" not in os.environ, reason="needs FashionMNIST in $MVAE_DATA")
+needs_data = pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs FashionMNIST in $MVAE_DATA")
 
 
 @needs_data
