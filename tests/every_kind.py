@@ -1,4 +1,4 @@
-"""A small model of every kind of event and likelihood, in float64, for the tests of the objective."""
+"""A small model of every kind of event and likelihood, in float64, for the tests of the objective and of all models."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +9,7 @@ from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.elbo import Objective
 from mvae.modality import Modality
+from mvae.models.base import MultimodalVAE
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.subsets import Terms
@@ -65,6 +66,12 @@ def model_of(
     )
 
 
+class MaskedTerms(Terms):
+    """A plan to be applied as a plan on a GPU is: networks run on every row, masks pick what counts."""
+
+    masked = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+
+
 def masked(columns: Mapping[str, Tensor]) -> Table:
     """A table in which a random half of the cells is missing, and no row is empty."""
     names, rows = list(columns), len(next(iter(columns.values())))
@@ -73,7 +80,7 @@ def masked(columns: Mapping[str, Tensor]) -> Table:
     return Table(columns, {name: present[:, i] for i, name in enumerate(names)})
 
 
-def noise_for(model: MVAE, terms: Terms, rows: int) -> Tensor:
+def noise_for(model: MultimodalVAE, terms: Terms, rows: int) -> Tensor:
     return torch.randn(len(terms.names), rows, model.latent_dim, dtype=torch.float64)
 
 
@@ -84,6 +91,8 @@ def log_prob(result: Objective, name: str) -> Tensor:
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     """The gradient of every parameter; zero for one that had no part in it."""
     named = dict(model.named_parameters())
+    if not loss.requires_grad:
+        return {name: torch.zeros_like(p) for name, p in named.items()}
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
 

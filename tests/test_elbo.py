@@ -15,7 +15,7 @@ from mvae.data.table import Table
 from mvae.elbo import Objective
 from mvae.models.mvae import MVAE
 from mvae.subsets import Terms
-from tests.every_kind import KINDS, assert_same, column, gradients, log_prob, masked, model_of, noise_for
+from tests.every_kind import KINDS, MaskedTerms, assert_same, column, gradients, log_prob, masked, model_of, noise_for
 from tests.oracle import any_plan, mvae_plan, naive_loss
 
 # -- The oracle --------------------------------------------------------------------------------------------------
@@ -85,12 +85,6 @@ def test_a_mask_for_each_row_gives_what_one_mask_for_all_rows_gives() -> None:
     )
     noise = noise_for(model, dense, rows)
     assert_same(model, model.loss(batch, dense, noise=noise).loss, model.loss(batch, gathered, noise=noise).loss)
-
-
-class MaskedTerms(Terms):
-    """A plan to be applied as a plan on a GPU is: networks run on every row, masks pick what counts."""
-
-    masked = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
 
 def test_a_plan_applied_as_masks_gives_what_exact_rows_give() -> None:

@@ -11,7 +11,7 @@ from mvae.checkpoint import SETTINGS, read_json
 from mvae.errors import RunError, SettingsError
 from mvae.experiments import Experiment, build, experiment
 from mvae.models.base import MultimodalVAE
-from mvae.subsets import CROSS_SHARE
+from mvae.subsets import CROSS_SHARE, check_share
 from mvae.training import check_settings
 
 __all__ = ["FORMAT", "LATER", "Settings", "parse_weights", "read_settings", "written_weights"]
@@ -120,8 +120,7 @@ class Settings:
             raise SettingsError(f"random_subsets must be ≥ 0, not {own['random_subsets']}")
         if not 0 <= own["input_noise"] < math.inf:
             raise SettingsError(f"input_noise must be a finite number ≥ 0, not {own['input_noise']}")
-        if not 0 < own["cross_share"] <= 1:
-            raise SettingsError(f"cross_share, a share of λ, must be above 0 and at most 1, not {own['cross_share']}")
+        check_share(own["cross_share"])
         if pairs is not None and own["kept"] is not None:
             raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
         return cls(

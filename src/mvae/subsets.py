@@ -17,6 +17,7 @@ from mvae.errors import SettingsError
 __all__ = [
     "CROSS_SHARE",
     "Terms",
+    "check_share",
     "concatenate",
     "cross",
     "cross_weight",
@@ -105,6 +106,12 @@ def cross(
     of = present & paired[:, None]
     weights = cross_weight(own, paired.to(own), share)[None]
     return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), weights)
+
+
+def check_share(share: float) -> None:
+    """Raises SettingsError where this can be no share of λ in cross terms."""
+    if not 0 < share <= 1:
+        raise SettingsError(f"cross_share, a share of λ, must be above 0 and at most 1, not {share}")
 
 
 def cross_weight(

@@ -64,25 +64,20 @@ def ngrams(text: str) -> Counter[str]:
     return Counter(text[i : i + n] for n in ORDERS for i in range(len(text) - n + 1))
 
 
-def expected_chrf(found: Mapping[str, int | float], expected: Mapping[str, int | float]) -> float:
+def expected_chrf(
+    found: Mapping[str, int | float],
+    expected: Mapping[str, int | float],
+    of_expected: Sequence[float] | None = None,
+) -> float:
     """chrF2 of a sentence's n-grams (`ngrams`) against expected numbers of n-grams, 0 to 1.
+
+    ``of_expected`` are the numbers expected of each n, to be counted once where many sentences are compared with them.
 
     >>> round(expected_chrf(ngrams("ab"), ngrams("ac")), 2)  # 1 of 2 characters, 0 of 1 pairs
     0.25
     """
-    return _chrf(found, expected, _by_order(expected))
-
-
-def _by_order(grams: Mapping[str, int | float]) -> list[float]:
-    """How many n-grams there are of each n."""
-    number = [0.0] * len(ORDERS)
-    for gram, x in grams.items():
-        number[len(gram) - 1] += x
-    return number
-
-
-def _chrf(found: Mapping[str, int | float], expected: Mapping[str, int | float], of_expected: Sequence[float]) -> float:
     same = _by_order({gram: min(x, expected[gram]) for gram, x in found.items() if gram in expected})
+    of_expected = _by_order(expected) if of_expected is None else of_expected
     scores = [
         (both / ours, both / theirs)
         for both, ours, theirs in zip(same, _by_order(found), of_expected, strict=True)
@@ -92,6 +87,14 @@ def _chrf(found: Mapping[str, int | float], expected: Mapping[str, int | float],
         return 0.0
     precision, recall = (sum(each) / len(scores) for each in zip(*scores, strict=True))
     return (1 + RECALL**2) * precision * recall / (RECALL**2 * precision + recall)
+
+
+def _by_order(grams: Mapping[str, int | float]) -> list[float]:
+    """How many n-grams there are of each n."""
+    number = [0.0] * len(ORDERS)
+    for gram, x in grams.items():
+        number[len(gram) - 1] += x
+    return number
 
 
 def consensus(samples: Sequence[str]) -> list[int]:
@@ -109,7 +112,7 @@ def consensus(samples: Sequence[str]) -> list[int]:
         total.update(count)
     mean = {gram: x / len(samples) for gram, x in total.items()}
     of_mean = _by_order(mean)
-    scores = [_chrf(count, mean, of_mean) for count in counts]
+    scores = [expected_chrf(count, mean, of_mean) for count in counts]
     first: dict[str, int] = {}
     for place, text in enumerate(samples):
         first.setdefault(text, place)

@@ -12,16 +12,14 @@ from typing import cast
 import torch
 from torch import Tensor, distributions, nn
 
-from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.estimators import log_likelihood
 from mvae.metrics import validate
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.progress import Silent
-from mvae.subsets import Terms
 from mvae.training import fit
+from tests.every_kind import MaskedTerms, column, gradients, modality, noise_for
 from tests.oracle import LinearGaussian, cell, naive_expert, naive_log_prob
 
 LATENT = 2
@@ -36,28 +34,7 @@ Normal = tuple[Tensor, Tensor]  # mean and variance of one row's Gaussian, ``lat
 def parts(kinds: Sequence[str] = KINDS, latent: int = LATENT, seed: int = 0) -> dict[str, Modality]:
     """Modalities in float64 with random weights and a random λ each, one of each kind of likelihood."""
     torch.manual_seed(seed)
-    made = {}
-    for kind in kinds:
-        weight = 0.5 + 2 * torch.rand(()).item()
-        match kind:
-            case "image":
-                networks = mlp(6, 2 * latent, [5]), mlp(latent, 6, [5]), likelihoods.Bernoulli()
-            case "label":
-                networks = LabelEncoder(3, 2 * latent, hidden=4), nn.Linear(latent, 3), likelihoods.Categorical()
-            case _:
-                networks = mlp(4, 2 * latent, [5]), nn.Linear(latent, 4), likelihoods.Gaussian(0.7, learned=True)
-        made[kind] = Modality(*networks, weight).double()
-    return made
-
-
-def column(kind: str, rows: int) -> Tensor:
-    match kind:
-        case "image":
-            return torch.randint(0, 256, (rows, 2, 3), dtype=torch.uint8)
-        case "label":
-            return torch.randint(0, 3, (rows,))
-        case _:
-            return torch.randn(rows, 4).double()
+    return {kind: modality(kind, latent, weight=0.5 + 2 * torch.rand(()).item()) for kind in kinds}
 
 
 def complete(rows: int, kinds: Sequence[str] = KINDS) -> Table:
@@ -86,20 +63,7 @@ def has(table: Table, row: int, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in table.names and table.present[row, table.names.index(name)]]
 
 
-def noise_for(model: MultimodalVAE, terms: Terms, rows: int) -> Tensor:
-    return torch.randn(len(terms.names), rows, model.latent_dim, dtype=torch.float64)
-
-
 # -- Values and gradients ----------------------------------------------------------------------------------------
-
-
-def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    """The gradient of every parameter; zero for one that had no part in it."""
-    named = dict(model.named_parameters())
-    if not loss.requires_grad:
-        return {name: torch.zeros_like(p) for name, p in named.items()}
-    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
 
 
 def assert_same_gradients(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -156,12 +120,6 @@ def bound(
 
 
 # -- The same promises of every model ------------------------------------------------------------------------------
-
-
-class MaskedTerms(Terms):
-    """A plan to be applied as a plan on a GPU is: networks run on every row, masks pick what counts."""
-
-    masked = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
 
 def assert_missing_values_do_nothing(

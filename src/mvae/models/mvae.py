@@ -13,7 +13,7 @@ from mvae.gaussian import Gaussian, product
 from mvae.modality import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.pseudo_labels import Balance, with_pseudo_labels
-from mvae.subsets import CROSS_SHARE, Terms, concatenate, cross, mvae_terms
+from mvae.subsets import CROSS_SHARE, Terms, check_share, concatenate, cross, mvae_terms
 
 __all__ = ["MVAE"]
 
@@ -66,8 +66,7 @@ class MVAE(MultimodalVAE):
         super().__init__(modalities, latent_dim)
         if random_subsets < 0:
             raise SettingsError(f"random_subsets must be ≥ 0, not {random_subsets}")
-        if not 0 < cross_share <= 1:
-            raise SettingsError(f"cross_share, a share of λ, must be above 0 and at most 1, not {cross_share}")
+        check_share(cross_share)
         for what, named in (("cross_from", cross_from), ("pseudo_labels", pseudo_labels)):
             for name in named:
                 if name not in self.names:
