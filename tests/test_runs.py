@@ -43,6 +43,8 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
     assert (mnist.epochs, mnist.anneal_epochs, mnist.batch_size, mnist.learning_rate) == (500, 200, 100, 1e-3)
     assert (mnist.recipe, mnist.model, mnist.weights, mnist.seed) == ("coupled", "mvae", {}, 0)
     assert Settings.of("mnist", epochs=60).anneal_epochs == 24
+    kinds = [("coupled", "mvae"), ("paper", "mvae"), ("coupled", "jmvae"), ("paper", "nn")]
+    assert [Settings.of("mnist", recipe, 0, model, epochs=60).decay_epochs for recipe, model in kinds] == [24, 0, 0, 24]
     assert Settings.of("mnist", epochs=60, anneal_epochs=0).anneal_epochs == 0
     assert Settings.of("mnist", epochs=None, batch_size=None).epochs == 500
     assert Settings.of("mnist", "paper", 3, learning_rate=0.01).learning_rate == 0.01

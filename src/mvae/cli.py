@@ -64,7 +64,9 @@ cli.add_command(reproduce)
 @click.option("--batch-size", type=int, help="Rows a step.")
 @click.option("--learning-rate", type=float, help="Of Adam.")
 @click.option(
-    "--decay-epochs", type=int, help="It falls to 0 over the last of these.  [default: 40 % for coupled, 0 for paper]"
+    "--decay-epochs",
+    type=int,
+    help="It falls to 0 over the last of these.  [default: 40 % for coupled and nn, else 0]",
 )
 @click.option("--model", default="mvae", show_default=True, help="mvae, vae, cvae, bivcca, jmvae, mvae_q, telbo …")
 @click.option("--weight", "weights", multiple=True, help="λ of a modality, as label=10; repeat.  [default: Sec. 4's]")

@@ -22,7 +22,7 @@ LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epo
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
 LATER |= {"cross_share": CROSS_SHARE, "vocabulary": None, "subwords": False}
 REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
-DECAYED = 0.4  # share of the epochs over which the learning rate falls in the recipe `coupled`; App. A keeps it
+DECAYED = 0.4  # share of the epochs over which Adam's rate falls: `coupled`, the supervised network; App. A keeps it
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class Settings:
     ) -> "Settings":
         """The experiment's own settings, except those given (and not None).
 
-        Shorter training is annealed for the same share of it. In the recipe `coupled` the learning rate falls over the
-        last two fifths of it; few pairs are repeated, up to 50 times, until they come as often as the ``cross_share``
-        of all rows would; the first modality is blurred by the experiment's noise, as it is for the
-        supervised network; what rows lack is guessed.
+        Shorter training is annealed for the same share of it. The learning rate falls over the last two fifths of it in
+        the recipe `coupled` and of the supervised network, whose first modality is blurred by the experiment's noise.
+        In `coupled`, few pairs are repeated, up to 50 times, until they come as often as the ``cross_share`` of all
+        rows would; the first modality is then blurred too, and what rows lack is guessed.
 
         Raises:
             SettingsError: an unknown dataset, or a setting outside its range.
@@ -94,7 +94,6 @@ class Settings:
         recipe = recipe if model == "mvae" else "paper"
         if recipe == "coupled":
             values["cross_share"] = what.cross_share
-            values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
             hides = 0 < min(changed.get("pairs", 1), changed.get("kept", 1)) < 1
             values["pseudo_labels"] = hides and bool(what.pseudo_labels)
             if changed.get("pairs"):
@@ -104,6 +103,8 @@ class Settings:
                     values["input_noise"] = what.few_pairs_noise
         if model == "nn":
             values["input_noise"] = what.supervised_noise
+        if recipe == "coupled" or model == "nn":
+            values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
         values |= changed
         own = {name: values.pop(name, LATER[name]) for name in LATER.keys() - {"model", "weights", "decay_epochs"}}
         rows, pairs, repeats = own["rows"], own["pairs"], own["repeat_pairs"]

@@ -209,9 +209,7 @@ def _predicted(settings: Settings, job: _Job) -> list[Row]:
     rows = []
     for metric, given in asked.items():
         for suffix, found in prediction_accuracy(run.model, run.splits.test, given, second).items():
-            rows.append(
-                _row(settings, metric + suffix, found.mean, found.standard_error, len(found.right), job, run)
-            )
+            rows.append(_row(settings, metric + suffix, found.mean, found.standard_error, len(found.right), job, run))
     return rows
 
 
