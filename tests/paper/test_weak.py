@@ -20,6 +20,7 @@ from mvae.paper.published import published_at
 from mvae.progress import Silent
 from mvae.report.results import Row, read_rows
 from mvae.report.show import show_levels
+from mvae.settings import read_settings
 
 BOTH = ("paper", "coupled")
 
@@ -70,6 +71,15 @@ def test_a_row_is_the_accuracy_of_its_run_on_the_test_rows(made: tuple[Path, lis
     (row,) = (row for row in rows if row["model"] == "nn" and row["settings"]["pairs"] == 0.1)
     measured = validate(run.model, run.splits.test)["accuracy image->label"]
     assert row["value"] == pytest.approx(measured, abs=1e-4)
+
+
+def test_where_all_rows_are_pairs_the_run_hides_nothing_and_the_row_says_its_level(tmp_path: Path) -> None:
+    """So that it is the run which Table 2 has, or will have, of these settings."""
+    (row,) = weak.reproduce("table8", models=["nn"], levels=(1.0,), budget="smoke", places=places(tmp_path))
+    (directory,) = (tmp_path / "runs").iterdir()
+    assert read_settings(directory).pairs is None
+    assert row["settings"]["pairs"] == 1.0
+    assert weak.reproduce("table8", models=["nn"], levels=(1.0,), budget="smoke", places=places(tmp_path)) == [row]
 
 
 def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_the_papers_epochs() -> None:
