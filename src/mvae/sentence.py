@@ -28,7 +28,10 @@ class SentenceDecoder(Protocol):
     vocabulary: int  #: tokens are 0 … vocabulary − 1; before the first one comes ``vocabulary``
 
     def __call__(self, target: Tensor, before: Tensor, packed: Packed, z: Tensor) -> Tensor:
-        """log p of every element (``elements``) given the one before and its sequence's z (``N latent``)."""
+        """log p of every element given the one before it and each of its sequence's z.
+
+        From ``elements`` and z ``samples N latent`` to ``elements samples``.
+        """
         ...
 
     def begin(self, z: Tensor) -> State:
@@ -94,15 +97,14 @@ class SentenceModality(Modality):
     ) -> Float[Tensor, "*samples rows"]:
         """log p(x | z) in nats, the sum over a row's tokens and its stop token."""
         self._refuse(context)
-        lead = z.shape[:-1]
         lengths = lengths_to_stop(x, self.stop)
         x = x[:, : int(lengths.max()) if len(x) else 0]
         before = torch.cat([torch.full_like(x[:, :1], self.decoder.vocabulary), x[:, :-1]], 1)
-        packed = pack(lengths.expand(lead).reshape(-1))
-        row = packed.row % max(len(x), 1)  # the rows are the last leading axis of z
-        found = self.decoder(x[row, packed.step], before[row, packed.step], packed, self._flat(z))
+        packed = pack(lengths)  # the rows are the last leading axis of z
+        samples = z.to(self.dtype).reshape(z.shape[:-2].numel(), *z.shape[-2:])
+        found = self.decoder(packed.of(x), packed.of(before), packed, samples)
         found = found.to(torch.promote_types(found.dtype, torch.float32))
-        return found.new_zeros(lead.numel()).index_add(0, packed.row, found).reshape(lead)
+        return found.new_zeros(len(x), len(samples)).index_add(0, packed.row, found).T.reshape(z.shape[:-1])
 
     def tokens(self, x: Shaped[Tensor, "rows *event"]) -> Int[Tensor, "rows"]:
         """How many tokens each row has, the stop token included: what a likelihood per token divides by."""

@@ -1,5 +1,6 @@
 """The LSTM against PyTorch's, sequence by sequence; what stands behind the stop token has no influence."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -28,16 +29,28 @@ def test_the_packed_layer_is_pytorchs_lstm_on_each_sequence_alone() -> None:
         torch.testing.assert_close(last[packed.order == row], end[0])
 
 
-def test_gradients_are_those_of_finite_differences() -> None:
+@pytest.mark.parametrize("samples", [1, 3])
+def test_gradients_are_those_of_finite_differences(samples: int) -> None:
     torch.manual_seed(0)
     layer, packed = LSTM(2, 3).double(), pack(torch.tensor([2, 4, 1, 4]))
 
     def of(x: torch.Tensor, h: torch.Tensor, c: torch.Tensor, bias: torch.Tensor, *_: torch.Tensor) -> tuple:
         return layer(x, packed.counts, (h, c), bias)
 
-    shapes = (11, 2), (4, 3), (4, 3), (4, 12)
+    shapes = (11, 2), (4 * samples, 3), (4 * samples, 3), (4 * samples, 12)
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     assert torch.autograd.gradcheck(of, (*inputs, *layer.parameters()))
+
+
+def test_reading_from_many_states_at_once_is_reading_from_each() -> None:
+    torch.manual_seed(0)
+    layer, packed = LSTM(2, 3), pack(torch.tensor([4, 1, 2]))
+    x, h, c, bias = torch.randn(7, 2), torch.randn(3, 5, 3), torch.randn(3, 5, 3), torch.randn(3, 5, 12)
+    every, last = layer(x, packed.counts, (h.flatten(0, 1), c.flatten(0, 1)), bias.flatten(0, 1))
+    for i in range(5):
+        alone, end = layer(x, packed.counts, (h[:, i], c[:, i]), bias[:, i])
+        torch.testing.assert_close(every.view(7, 5, 3)[:, i], alone)
+        torch.testing.assert_close(last.view(3, 5, 3)[:, i], end)
 
 
 def test_the_encoder_does_not_look_behind_the_stop_token_and_does_not_mind_the_batch() -> None:
@@ -56,23 +69,25 @@ def test_the_encoder_does_not_look_behind_the_stop_token_and_does_not_mind_the_b
 def test_steps_one_by_one_say_what_teaching_says_and_are_a_distribution() -> None:
     torch.manual_seed(0)
     decoder = LSTMDecoder(12, 3, embedding=5, hidden=8).eval()
-    z, tokens = torch.randn(2, 3), torch.tensor([[5, 2, 0], [7, 0, 0]])
-    packed = pack(torch.tensor([3, 2]))
+    z, tokens = torch.randn(4, 2, 3), torch.tensor([[7, 0, 0], [5, 2, 0]])
+    packed = pack(torch.tensor([2, 3]))
     before = torch.cat([torch.full((2, 1), 12), tokens[:, :-1]], 1)
     taught = decoder(packed.of(tokens), packed.of(before), packed, z)
-    state = decoder.begin(z)
-    for step in range(3):
-        log_p, state = decoder.advance(before[:, step], state)
-        torch.testing.assert_close(log_p.exp().sum(1), torch.ones(2))
-        here = packed.step == step
-        row = packed.row[here]
-        torch.testing.assert_close(taught[here], log_p[row, tokens[row, step]])
+    assert taught.shape == (5, 4)
+    for sample in range(4):
+        state = decoder.begin(z[sample])
+        for step in range(3):
+            log_p, state = decoder.advance(before[:, step], state)
+            torch.testing.assert_close(log_p.exp().sum(1), torch.ones(2))
+            here = packed.step == step
+            row = packed.row[here]
+            torch.testing.assert_close(taught[here, sample], log_p[row, tokens[row, step]])
 
 
 def test_word_dropout_hides_words_in_training_only() -> None:
     torch.manual_seed(0)
     decoder = LSTMDecoder(12, 3, embedding=5, hidden=8, word_dropout=1.0)
-    z, packed = torch.zeros(1, 3), pack(torch.tensor([3]))
+    z, packed = torch.zeros(1, 1, 3), pack(torch.tensor([3]))
 
     def of(row: list[int]) -> torch.Tensor:
         tokens = torch.tensor([row])
@@ -82,6 +97,13 @@ def test_word_dropout_hides_words_in_training_only() -> None:
     assert not torch.equal(of([12, 3, 4]), of([2, 3, 4]))
     decoder.eval()
     assert not torch.equal(of([12, 3, 4]), of([12, 7, 8]))
+
+
+def test_all_samples_of_a_row_hear_the_same_words_dropped() -> None:
+    torch.manual_seed(0)
+    decoder, packed = LSTMDecoder(12, 3, embedding=5, hidden=8, word_dropout=0.5), pack(torch.tensor([9]))
+    found = decoder(torch.arange(9), torch.arange(9), packed, torch.ones(2, 1, 3))
+    torch.testing.assert_close(found[:, 0], found[:, 1])
 
 
 def test_sentences_differ_from_the_first_step_on_by_as_much_as_the_noise_of_z() -> None:

@@ -45,10 +45,11 @@ class LSTM(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "elements inputs"], counts: list[int], state: State, bias: Tensor | None = None
-    ) -> tuple[Float[Tensor, "elements hidden"], Float[Tensor, "N hidden"]]:
+    ) -> tuple[Float[Tensor, "elements_samples hidden"], Float[Tensor, "N_samples hidden"]]:
         """h of every element, and h at the true end of every sequence (in packed order).
 
-        ``bias``, ``N gates``, is added to the gates at every step of a sequence.
+        A sequence may be read from several states: all of its first, then all of the second's; ``N·samples`` in all, as
+        there are of each element then. ``bias``, ``N·samples gates``, is added to the gates at every step.
         """
         gates, (h, c) = self.inward(x), state
         if bias is None:
@@ -60,7 +61,8 @@ class _Recurrence(torch.autograd.Function):
     """`LSTM.advance` at every step, and its gradient.
 
     What does not depend on the step before is computed for all elements at once, in both directions; differentiated one
-    operation at a time, each step would also have a gradient of the weights of its own to add.
+    operation at a time, each step would also have a gradient of the weights of its own to add. And what the elements
+    say about the gates is computed once for all states that a sequence is read from.
     """
 
     @staticmethod
@@ -68,12 +70,16 @@ class _Recurrence(torch.autograd.Function):
         ctx: Any, gates: Tensor, bias: Tensor, weight: Tensor, h: Tensor, c: Tensor, counts: list[int]
     ) -> tuple[Tensor, Tensor]:
         hidden, first_c, first_h = h.shape[1], c, h
-        opened = torch.empty_like(gates)
-        every_h, every_c = gates.new_empty(2, len(gates), hidden)
+        samples = len(h) // max(counts[0] if counts else 0, 1)
+        opened = gates.new_empty(len(gates) * samples, 4 * hidden)
+        every_h, every_c = gates.new_empty(2, len(opened), hidden)
         last, start = torch.empty_like(h), 0
-        for n, following in zip(counts, [*counts[1:], 0], strict=True):
+        inward = gates[:, None].expand(-1, samples, -1).split(counts)
+        counts = [n * samples for n in counts]
+        for own, n, following in zip(inward, counts, [*counts[1:], 0], strict=True):
             end = start + n
-            a = torch.addmm(gates[start:end], h[:n], weight.t(), out=opened[start:end]).add_(bias[:n])
+            a = torch.addmm(bias[:n], h[:n], weight.t(), out=opened[start:end])
+            a.view(own.shape).add_(own)
             a[:, : 2 * hidden].sigmoid_()
             a[:, 2 * hidden : 3 * hidden].tanh_()
             a[:, 3 * hidden :].sigmoid_()
@@ -82,7 +88,7 @@ class _Recurrence(torch.autograd.Function):
             h = torch.mul(give, c.tanh(), out=every_h[start:end])
             last[following:n] = h[following:]
             start = end
-        ctx.counts = counts
+        ctx.counts, ctx.samples = counts, samples
         ctx.save_for_backward(opened, every_h, every_c, weight, first_h, first_c)
         return every_h, last
 
@@ -112,7 +118,8 @@ class _Recurrence(torch.autograd.Function):
             bias[:n] += grad[start:end]
             h, c = grad[start:end] @ weight, of_c * keep[start:end]
             end = start
-        return grad, bias, grad.t() @ h_before, h, c, None
+        gates = grad.view(-1, ctx.samples, 4 * hidden).sum(1)
+        return gates, bias, grad.t() @ h_before, h, c, None
 
 
 def _before(first: Tensor, x: Tensor, counts: list[int]) -> Tensor:
@@ -205,15 +212,20 @@ class LSTMDecoder(nn.Module):
         return self.softmax.log_prob(h + words), (h, c, bias, words)
 
     def forward(
-        self, target: Int[Tensor, "elements"], before: Int[Tensor, "elements"], packed: Packed, z: Tensor
-    ) -> Float[Tensor, "elements"]:
-        """log p of each token given those before it and its sequence's z (``N latent``)."""
+        self,
+        target: Int[Tensor, "elements"],
+        before: Int[Tensor, "elements"],
+        packed: Packed,
+        z: Float[Tensor, "samples N latent"],
+    ) -> Float[Tensor, "elements samples"]:
+        """log p of each token given those before it and each z of its sequence; these hear the same words dropped."""
         if self.training and self.word_dropout:
             dropped = torch.rand(before.shape, device=before.device) < self.word_dropout
             before = torch.where(dropped & (before != self.vocabulary), self.unknown, before)
-        h, c, bias, words = self.begin(z)
-        order = packed.order
-        features, _ = self.lstm(self.embedding(before), packed.counts, (h[order], c[order]), bias[order])
-        features = features + words[packed.row]
+        samples = len(z)
+        h, c, bias, words = self.begin(z[:, packed.order].transpose(0, 1).flatten(0, 1))
+        features, _ = self.lstm(self.embedding(before), packed.counts, (h, c), bias)
+        words = words.unflatten(0, (z.shape[1], samples)).index_select(0, packed.place)
+        features, target = features + words.flatten(0, 1), target.repeat_interleave(samples)
         parts = zip(features.split(SOFTMAX), target.split(SOFTMAX), strict=True)
-        return torch.cat([self.softmax(some, targets).output for some, targets in parts])
+        return torch.cat([self.softmax(some, targets).output for some, targets in parts]).view(len(before), samples)

@@ -21,11 +21,13 @@ class Packed:
 
     Attributes:
         order: N; the sequences by falling length.
-        row: the sequence that each element belongs to; ``step``: its place in it.
+        place: where in ``order`` the sequence of each element stands; ``row``: which sequence that is; ``step``: the
+            element's place in it.
         counts: how many sequences there are at each step.
     """
 
     order: Int[Tensor, "N"]
+    place: Int[Tensor, "elements"]
     row: Int[Tensor, "elements"]
     step: Int[Tensor, "elements"]
     counts: list[int]
@@ -46,7 +48,7 @@ def pack(lengths: Int[Tensor, "N"]) -> Packed:
     longest = int(lengths.max()) if len(lengths) else 0
     here = torch.arange(longest, device=lengths.device)[:, None] < lengths[order]
     step, place = here.nonzero(as_tuple=True)
-    return Packed(order, order[place], step, here.sum(1).tolist())
+    return Packed(order, place, order[place], step, here.sum(1).tolist())
 
 
 def lengths_to_stop(tokens: Int[Tensor, "N length"], stop: int) -> Int[Tensor, "N"]:
