@@ -35,7 +35,12 @@ cli.add_command(reproduce)
 @cli.command()
 @click.argument("dataset")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/DATASET]")
-@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, which was stopped.")
+@click.option(
+    "--start-from",
+    type=click.Path(path_type=Path),
+    help="A run of the same networks whose best weights to begin with, as to train it longer or on other rows.",
+)
 @click.option("--recipe", default="coupled", show_default=True, help="coupled, or paper (Eq. 5 to the letter).")
 @click.option("--epochs", type=int, help="Passes over the data.  [default: the paper's]")
 @click.option("--anneal-epochs", type=int, help="β rises to 1 over these.  [default: the paper's share of the epochs]")
@@ -78,6 +83,7 @@ def train(
     dataset: str,
     run_dir: Path | None,
     resume: bool,
+    start_from: Path | None,
     recipe: str,
     epochs: int | None,
     anneal_epochs: int | None,
@@ -135,6 +141,7 @@ def train(
         decay_epochs=decay_epochs,
         vocabulary=vocab_size,
         subwords=subwords,
+        start_from=None if start_from is None else str(start_from),
     )
     reporter = Silent() if as_json else None
     run, history = runs.train(

@@ -71,7 +71,8 @@ def train(
     """Train a run, or go on with one.
 
     Raises:
-        RunError: the directory holds another run, or (to resume) none. DataError: data absent or damaged.
+        RunError: the directory holds another run, or (to resume) none; or the run to start from is none, or of other
+            networks. DataError: data absent or damaged.
     """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -86,6 +87,11 @@ def train(
         splits = settings.experiment.load(data_dir)
         model = settings.build().to(device_named(device))
         table, validation = _learned_from(settings, splits, model)
+        if settings.start_from is not None and not (run_dir / CHECKPOINT).exists():
+            start = Path(settings.start_from)
+            weights, _ = best_weights(start)
+            _same_coding(start, splits)
+            load_weights(model, weights, start / CHECKPOINT)
         if not resume:
             coding = {} if splits.coding is None else {"coding": splits.coding}
             write_json(path, {"format": FORMAT, **asdict(settings), **coding, **_circumstances(model.device)})

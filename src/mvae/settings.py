@@ -20,7 +20,7 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
-LATER |= {"cross_share": CROSS_SHARE, "vocabulary": None, "subwords": False}
+LATER |= {"cross_share": CROSS_SHARE, "vocabulary": None, "subwords": False, "start_from": None}
 REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
 DECAYED = 0.4  # share of the epochs over which Adam's rate falls: `coupled`, the supervised network; App. A keeps it
 
@@ -36,7 +36,8 @@ class Settings:
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
     ``input_noise``: on the first modality, see `mvae.modality.Modality`. ``pseudo_labels``: does the recipe `coupled`
     learn from what it guesses where rows lack it (`mvae.models.mvae.MVAE`)? ``cross_share``: of that recipe, see there.
-    ``vocabulary`` (numbers a language; None: the experiment's) and ``subwords``: of sentences.
+    ``vocabulary`` (numbers a language; None: the experiment's) and ``subwords``: of sentences. ``start_from``: the
+    directory of a run of the same networks whose best weights training begins with; None: fresh ones.
     """
 
     dataset: str
@@ -60,6 +61,7 @@ class Settings:
     cross_share: float = CROSS_SHARE
     vocabulary: int | None = None
     subwords: bool = False
+    start_from: str | None = None
 
     @classmethod
     def of(
