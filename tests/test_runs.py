@@ -193,6 +193,28 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(copy: Path
     assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
 
 
+def test_a_run_starts_from_the_best_weights_of_another(trained: Run, tmp_path: Path) -> None:
+    settings = Settings.of("digits", epochs=1, rows=100, learning_rate=1e-12, start_from=str(trained.directory))
+    longer, _ = runs.train(settings, tmp_path / "longer", device="cpu", reporter=Silent())
+    for name, weight in trained.model.named_parameters():
+        torch.testing.assert_close(longer.model.get_parameter(name), weight, atol=1e-6, rtol=0.0)
+    assert read_settings(tmp_path / "longer").start_from == str(trained.directory)
+    before = load_state(tmp_path / "longer" / CHECKPOINT)[0]
+    (tmp_path / "longer" / CHECKPOINT).unlink()  # killed before its first checkpoint, it starts from there again
+    runs.train(settings, tmp_path / "longer", resume=True, device="cpu", reporter=Silent())
+    assert all(torch.equal(x, before[name]) for name, x in load_state(tmp_path / "longer" / CHECKPOINT)[0].items())
+
+
+def test_a_run_starts_from_no_other_networks_and_from_nothing_that_is_no_run(trained: Run, tmp_path: Path) -> None:
+    for settings, message in (
+        (Settings.of("digits", epochs=1, start_from=str(tmp_path / "none")), "no checkpoint at"),
+        (Settings.of("digits", epochs=1, model="vae", start_from=str(trained.directory)), "belongs to another model"),
+    ):
+        with pytest.raises(RunError, match=message):
+            runs.train(settings, tmp_path / "run", device="cpu", reporter=Silent())
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(trained: Run, copy: Path) -> None:
     (copy / CHECKPOINT).unlink()
     runs.train(trained.settings, copy, resume=True, device="cpu", reporter=Silent())

@@ -172,7 +172,7 @@ def read_settings(run_dir: Path) -> Settings:
         raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None
     values |= {name: stored.get(name, default) for name, default in LATER.items()}
     kinds: dict[Any, Any] = {bool: bool, int: int, float: (int, float), str: str}
-    kinds |= {int | None: (int, type(None)), float | None: (int, float, type(None))}
+    kinds |= {int | None: (int, type(None)), float | None: (int, float, type(None)), str | None: (str, type(None))}
     for entry in fields(Settings):
         if not isinstance(values[entry.name], kinds.get(entry.type, dict)):  # pyright: ignore
             raise RunError(f"{run_dir / SETTINGS}: {entry.name} is {values[entry.name]!r}: the file is damaged")

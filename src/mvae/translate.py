@@ -14,7 +14,7 @@ from mvae.runs import Run
 from mvae.sentence import SentenceModality
 from mvae.text_metrics import consensus
 
-__all__ = ["METHODS", "Translation", "language", "translate", "translate_rows"]
+__all__ = ["METHODS", "Translation", "language", "languages", "translate", "translate_rows"]
 
 METHODS = ("greedy", "beam", "sample", "mbr")
 SAMPLES, TEMPERATURE = 32, 0.7  # of "mbr": how many are compared, and how sharp
@@ -138,8 +138,13 @@ def language(run: Run, name: str) -> SentenceModality:
     return modality
 
 
+def languages(run: Run) -> tuple[str, ...]:
+    """The names of the modalities that are sentences."""
+    return tuple(name for name, modality in run.model.modalities.items() if isinstance(modality, SentenceModality))
+
+
 def _other(run: Run, to: str) -> str:
-    others = [name for name, m in run.model.modalities.items() if isinstance(m, SentenceModality) and name != to]
+    others = [name for name in languages(run) if name != to]
     if len(others) != 1:
         raise QueryError(f"say what the texts are, --from {' or '.join(others) or 'a language this run does not have'}")
     return others[0]

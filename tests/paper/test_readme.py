@@ -87,19 +87,20 @@ def test_a_task_is_one_line_with_its_references_beside() -> None:
     assert tasks(rows).splitlines()[2] == "| image → mask | −12 | 2,000 | – | 0.50 | – | 0.25 | – | – | – |"
 
 
-def test_a_number_of_sentences_is_one_line_with_a_column_a_share_of_pairs_and_of_how_many() -> None:
+def test_a_number_of_sentences_is_one_line_with_a_column_a_share_of_how_many_pairs_and_a_budget() -> None:
     rows = [
-        {"metric": metric, "value": value, "settings": {"level": level, "rows": of}, "paper": None}
-        for metric, level, of, value in (
-            ("gap a->b", 1.0, 8000, 5.0),
-            ("gap a->b", 1.0, 8000, 7.0),
-            ("coupling/share", 0.001, 8000, 0.5),
-            ("gap a->b", 1.0, None, 9.0),
+        {"metric": metric, "value": value, "settings": {"level": level, "rows": of}, "paper": None, "budget": budget}
+        for metric, level, of, budget, value in (
+            ("gap a->b", 1.0, 8000, "laptop", 5.0),
+            ("gap a->b", 1.0, 8000, "laptop", 7.0),
+            ("coupling/share", 0.001, 8000, "laptop", 0.5),
+            ("gap a->b", 1.0, None, "laptop", 9.0),
+            ("gap a->b", 1.0, None, "9 of 100 epochs", 10.0),
         )
     ]
     assert sentences(rows).splitlines() == [
-        "| | 100.0% | 100.0% of 8,000 | 0.1% of 8,000 |",
-        "|---|---:|---:|---:|",
-        "| gap a → b | 9.0 | 6.0 ± 1.0 | – |",
-        "| coupling/share | – | – | 50% |",
+        "| | 100.0%, 9 of 100 epochs | 100.0% | 100.0% of 8,000 | 0.1% of 8,000 |",
+        "|---|---:|---:|---:|---:|",
+        "| gap a → b | 10.0 | 9.0 | 6.0 ± 1.0 | – |",
+        "| coupling/share | – | – | – | 50% |",
     ]

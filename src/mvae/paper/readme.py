@@ -166,16 +166,17 @@ def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def sentences(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a number of Table 4, a column a share of aligned pairs, and of how many; of several runs mean ± s.e."""
-    groups: dict[tuple[float, int | None], list[dict[str, Any]]] = {}
+    """One line a number of Table 4, a column a share of pairs, of how many and a budget; of several runs mean ± s.e."""
+    groups: dict[tuple[float, int | None, str], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["settings"]["level"], row["settings"]["rows"]), []).append(dict(row))
+        groups.setdefault((row["settings"]["level"], row["settings"]["rows"], row["budget"]), []).append(dict(row))
     found = {key: {one.metric: one for one in summary(group)} for key, group in groups.items()}
-    levels = sorted(found, key=lambda key: (key[1] is not None, -key[0]))  # all rows first
-    lines = [
-        "| | " + " | ".join(f"{level:.1%}" + (f" of {of:,}" if of else "") for level, of in levels) + " |",
-        "|---|" + "---:|" * len(levels),
+    levels = sorted(found, key=lambda key: (key[1] is not None, key[2] == "laptop", -key[0]))  # all rows first
+    headings = [
+        f"{level:.1%}" + (f" of {of:,}" if of else "") + ("" if budget == "laptop" else f", {budget}")
+        for level, of, budget in levels
     ]
+    lines = ["| | " + " | ".join(headings) + " |", "|---|" + "---:|" * len(levels)]
     for metric in dict.fromkeys(metric for level in levels for metric in found[level]):
         cells = []
         for level in levels:

@@ -100,6 +100,8 @@ def by_hand(run: Run) -> tuple[str, str]:
     """The budget (the share of the paper's epochs) and the commands of what is done outside `mvae reproduce`."""
     epochs = experiment(run.settings.dataset).epochs
     budget = "paper" if run.settings.epochs == epochs else f"{run.settings.epochs} of {epochs} epochs"
+    if run.settings.start_from is not None:
+        budget += " after another run"
     trained = read_json(run.directory / SETTINGS)["command"]
     return budget, f"{trained} && {' '.join(['mvae', *sys.argv[1:]])}"
 

@@ -7,6 +7,7 @@ of the curve over the share of aligned pairs.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -27,7 +28,7 @@ from mvae.settings import Settings
 from mvae.text_metrics import bleu, chrf, nearest_neighbours, require_sacrebleu, source_gap
 from mvae.translate import language, translate_rows
 
-__all__ = ["EXAMPLES", "LEVELS", "Level", "examples", "summary", "table4"]
+__all__ = ["EXAMPLES", "LEVELS", "Level", "examples", "rows_of", "summary", "table4"]
 
 LEVELS = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
 JOINT = "log p(en,vi)"  # Table 4's column
@@ -67,22 +68,33 @@ def _settings(level: float, recipe: str, seed: int, spend: Budget) -> Settings:
 def _measure(job: Job) -> list[Row]:
     """Every number of a run, in whatever process."""
     settings, spend = job.settings, BUDGETS[job.budget]
-    run, level = finished_run(settings, job.places), 1.0 if settings.pairs is None else settings.pairs
-    test = run.splits.test
-    what = experiment("translation")
-    rows = spend.rows(what)
-    table = test if rows is None else test.first(rows)
-    samples = what.samples if spend.samples is None else spend.samples
-    found = {"": likelihoods(run, table, samples)}
-    for name, other in run.splits.others.items():
-        part = other if rows is None else other.first(rows)
-        found[f" {name}"] = likelihoods(run, part, samples)
-    found[""] |= instruments(run, table) | judged(run, job.places, len(table), baselines=level == 1)
+    run, what = finished_run(settings, job.places), experiment("translation")
+    level = 1.0 if settings.pairs is None else settings.pairs
     command = (
         f"mvae reproduce table4 --recipes {settings.recipe} --levels {level:g} --seeds {settings.seed + 1} "
         f"--budget {job.budget}"
     )
-    shared = common(run, job.budget, command, len(table), {"level": level, "samples": samples})
+    samples = what.samples if spend.samples is None else spend.samples
+    return rows_of(run, job.budget, command, job.places.data_dir, spend.rows(what), samples)
+
+
+def rows_of(
+    run: Run, budget: str, command: str, data_dir: Path | None, rows: int | None = None, samples: int | None = None
+) -> list[Row]:
+    """Every number of Table 4 for a run: of the first so many rows (default: all) of its test split and other domains.
+
+    Raises:
+        MissingDependencyError: no sacrebleu.
+    """
+    require_sacrebleu()
+    level = 1.0 if run.settings.pairs is None else run.settings.pairs
+    samples = run.settings.experiment.samples if samples is None else samples
+    domains = {"": run.splits.test} | {f" {name}": other for name, other in run.splits.others.items()}
+    tables = {name: table if rows is None else table.first(rows) for name, table in domains.items()}
+    found = {name: likelihoods(run, table, samples) for name, table in tables.items()}
+    table = tables[""]
+    found[""] |= instruments(run, table) | judged(run, data_dir, len(table), baselines=level == 1)
+    shared = common(run, budget, command, len(table), {"level": level, "samples": samples})
     return [
         Row(
             item="table4",
@@ -126,12 +138,12 @@ def instruments(run: Run, table: Table) -> Numbers:
     return result | {name: (measured[name], None) for name in kept}
 
 
-def judged(run: Run, places: Places, rows: int, *, baselines: bool) -> Numbers:
+def judged(run: Run, data_dir: Path | None, rows: int, *, baselines: bool) -> Numbers:
     """chrF and BLEU of translations of the first so many test rows, in both directions: greedy, and "mbr".
 
     ``baselines`` adds those of the source itself ("copy") and of the nearest training neighbour's translation.
     """
-    texts = data.sentences(places.data_dir)
+    texts = data.sentences(data_dir)
     result: Numbers = {}
     for source, target in _directions(run):
         x = cast("Tensor", run.splits.test.take(slice(0, rows)).columns[source])
