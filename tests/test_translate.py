@@ -20,7 +20,7 @@ from mvae.progress import Silent
 from mvae.runs import Run
 from mvae.settings import Settings
 from mvae.text_metrics import consensus
-from mvae.translate import METHODS, SAMPLES, TEMPERATURE, language, translate, translate_rows
+from mvae.translate import METHODS, SAMPLES, SPREAD, TEMPERATURE, language, translate, translate_rows
 from tests import corpus
 from tests.command import mvae
 
@@ -74,7 +74,7 @@ def test_mbr_takes_those_most_like_all_that_were_drawn(trained: Run) -> None:
     (found,) = translate(trained, ["I sees rice ."], "vi", method="mbr", n=2, seed=3)
     q = trained.model.posterior({"en": trained.splits.written["en"].read("I sees rice .")[None]})
     generator = torch.Generator().manual_seed(3)
-    z = q.rsample(torch.randn(SAMPLES, *q.mean.shape, generator=generator))
+    z = q.rsample(SPREAD * torch.randn(SAMPLES, *q.mean.shape, generator=generator))
     rows = language(trained, "vi").generate(z, generator=generator, never=UNKNOWN, temperature=TEMPERATURE)
     drawn = [trained.splits.written["vi"].write(row) for row in rows[:, 0]]
     assert found.translations == [drawn[place] for place in consensus(drawn)[:2]]
