@@ -155,6 +155,39 @@ def test_classes_have_no_noise() -> None:
     assert torch.equal(part.encode(x).mean, part.encode(x).mean)
 
 
+def test_images_are_moved_for_the_encoder_in_training_only_by_every_number_of_pixels_up_to_the_most() -> None:
+    seen: list[Tensor] = []
+
+    def spy(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen.append(inputs[0])
+
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(30, 4))
+    part = Modality(encoder, mlp(LATENT, 30), likelihoods.Bernoulli(), input_shift=1).train()
+    part.encoder.register_forward_pre_hook(spy)
+    x = torch.rand(2, 1, 5, 6) + 0.1
+    framed = nn.functional.pad(x, (1, 1, 1, 1))
+    windows = {(i, j): framed[..., i : i + 5, j : j + 6] for i in range(3) for j in range(3)}
+    torch.manual_seed(0)
+    for _ in range(200):  # all nine are met but for a chance of 9 (8/9)^200 < 1e-8
+        part.encode(x)
+    met = [place for image in seen for place, window in windows.items() if torch.equal(image, window)]
+    assert len(met) == 200
+    assert set(met) == set(windows)
+    part.eval().encode(x)
+    assert torch.equal(seen[-1], x)
+
+
+def test_what_is_no_image_is_not_moved_but_refused() -> None:
+    part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_shift=1).train()
+    with pytest.raises(DataError, match=r"only images can be moved by pixels: rows of shape \(8,\)"):
+        part.encode(torch.rand(3, 8))
+
+
+def test_a_shift_that_is_no_number_of_pixels_is_refused() -> None:
+    with pytest.raises(SettingsError, match="input_shift, a number of pixels, must be a whole number ≥ 0"):
+        Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_shift=-1)
+
+
 @pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
 def test_a_noise_that_is_negative_or_not_finite_is_refused(noise: float) -> None:
     with pytest.raises(SettingsError, match=r"input_noise must be a finite number ≥ 0"):

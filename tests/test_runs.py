@@ -76,6 +76,12 @@ def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_se
         assert Settings.of(dataset, model="nn", pairs=0.01).input_noise == 0.0
     for settings in (Settings.of("mnist", "paper", pairs=0.01), Settings.of("mnist", model="jmvae", pairs=0.01)):
         assert settings.input_noise == 0.0
+    assert {d: Settings.of(d, model="nn").input_shift for d in ("mnist", "fashion-mnist")} == {
+        "mnist": 0,
+        "fashion-mnist": 1,
+    }
+    assert Settings.of("fashion-mnist", pairs=0.01).input_shift == 0
+    assert Settings.of("fashion-mnist", model="nn").build().modalities["image"].input_shift == 1
     built = Settings.of("mnist", pairs=0.01, input_noise=0.4).build()
     assert {name: modality.input_noise for name, modality in built.modalities.items()} == {"image": 0.4, "label": 0.0}
 
@@ -116,6 +122,7 @@ def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
         ({"cross_share": 0.0}, "cross_share, a share of λ, must be above 0 and at most 1, not 0.0"),
         ({"repeat_pairs": 2}, "repeat_pairs is for few pairs, and 1 or more: not 2 with pairs=None"),
         ({"input_noise": -0.5}, "input_noise must be a finite number ≥ 0, not -0.5"),
+        ({"input_shift": -1}, "input_shift, a number of pixels, must be a whole number ≥ 0, not -1"),
         ({"repeat_pairs": 0, "pairs": 0.5}, "repeat_pairs is for few pairs, and 1 or more: not 0 with pairs=0.5"),
     ],
 )

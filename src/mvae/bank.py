@@ -38,7 +38,11 @@ def banks_of_encoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor
     >>> banks_of_encoders(m, {n: torch.zeros(5, 1) for n in m})
     [('tall', 'old', 'loud')]
     """
-    alike = {n: m for n, m in modalities.items() if n in x and _plain(m) and not (m.training and m.input_noise)}
+    alike = {
+        n: m
+        for n, m in modalities.items()
+        if n in x and _plain(m) and not (m.training and (m.input_noise or m.input_shift))
+    }
     return _groups({n: (m.encoder, x[n].shape) for n, m in alike.items()})
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mvae.checkpoint import copied, load_state, load_weights, save_state
 from mvae.data.splits import Splits
@@ -19,6 +18,7 @@ from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.likelihoods import Categorical, Likelihood
 from mvae.metrics import accuracy
+from mvae.modality import shifted
 from mvae.models.base import MultimodalVAE, evaluating
 
 __all__ = ["Judge", "agreement", "judge_for", "train_judge"]
@@ -85,7 +85,9 @@ def train_judge(
                 images, wanted = _prepared(batch, image, target, likelihood)
                 optimizer.zero_grad()
                 (
-                    -likelihood.log_prob(_logits(judge, _shifted(images, generator), wanted, likelihood), wanted).mean()
+                    -likelihood.log_prob(
+                        _logits(judge, shifted(images, SHIFT, generator), wanted, likelihood), wanted
+                    ).mean()
                 ).backward()
                 optimizer.step()
                 schedule.step()
@@ -169,10 +171,3 @@ def _right(judge: Judge, images: Tensor, wanted: Tensor, target: str, likelihood
 def _prepared(table: Table, image: str, target: str, likelihood: Likelihood) -> tuple[Tensor, Tensor]:
     images = Likelihood().prepare(torch.as_tensor(table.columns[image]), torch.float32)
     return images, likelihood.prepare(torch.as_tensor(table.columns[target]), torch.float32)
-
-
-def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The batch moved by a few pixels, empty at the edge."""
-    down, right = torch.randint(0, 2 * SHIFT + 1, (2,), generator=generator).tolist()
-    side = images.shape[-1]
-    return F.pad(images, (SHIFT,) * 4)[..., down : down + side, right : right + side]

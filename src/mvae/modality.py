@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Likelihood
 
-__all__ = ["Modality", "evaluating", "run"]
+__all__ = ["Modality", "check_shift", "evaluating", "run", "shifted"]
 
 
 class Modality(nn.Module):
@@ -28,9 +29,10 @@ class Modality(nn.Module):
         weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
         input_noise: in training the encoder sees x + noise of this standard deviation (the denoising criterion, a
             bound all the same: Im et al. 2017), so that it cannot know few pairs by heart (docs/coupling.md).
+        input_shift: in training the encoder sees images moved at random by up to so many pixels each way.
 
     Raises:
-        SettingsError: a weight or a noise that is negative or not finite.
+        SettingsError: a weight or a noise that is negative or not finite, or a shift that is no whole number ≥ 0.
 
     >>> label = Modality(nn.Sequential(nn.Embedding(10, 4)), nn.Linear(2, 10), mvae.likelihoods.Categorical())
     >>> expert = label.encode(torch.tensor([3, 1, 4]))
@@ -45,13 +47,15 @@ class Modality(nn.Module):
         likelihood: Likelihood,
         weight: float = 1.0,
         input_noise: float = 0.0,
+        input_shift: int = 0,
     ):
         super().__init__()
         for what, value in (("weight", weight), ("input_noise", input_noise)):
             if not 0 <= value < math.inf:
                 raise SettingsError(f"a modality's {what} must be a finite number ≥ 0, not {value}")
+        check_shift(input_shift)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.weight, self.input_noise = float(weight), float(input_noise)
+        self.weight, self.input_noise, self.input_shift = float(weight), float(input_noise), input_shift
 
     #: Do the shapes of its work depend on the shape of x alone, and not on the values? (Then it can be recorded.)
     fixed_shapes = True
@@ -68,9 +72,15 @@ class Modality(nn.Module):
     def expert_parameters(
         self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
+        """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance.
+
+        Raises:
+            DataError: what is to be moved by pixels (``input_shift``) is no image.
+        """
         if self.training and self.input_noise and x.is_floating_point():  # classes and tokens stay what they are
             x = x + self.input_noise * torch.randn_like(x)
+        if self.training and self.input_shift and x.is_floating_point():
+            x = shifted(x, self.input_shift)
         output = run(self.encoder, x) if context is None else run(self.encoder, x, context)
         mean, raw = output if isinstance(output, tuple) else output.chunk(2, dim=-1)
         return mean, raw
@@ -188,6 +198,37 @@ class Modality(nn.Module):
                 f"a mean and a log-variance of {latent_dim} latents each are needed"
             )
         return bad, possible
+
+
+def check_shift(pixels: int) -> None:
+    """Raises SettingsError unless it is a number of pixels."""
+    if pixels < 0:
+        raise SettingsError(f"input_shift, a number of pixels, must be a whole number ≥ 0, not {pixels}")
+
+
+def shifted(
+    x: Float[Tensor, "*rows height width"], pixels: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "*rows height width"]:
+    """All images moved alike, at random by up to so many pixels each way; zeros come in from the edge.
+
+    Nothing is read back from the device, so that a step that is recorded draws anew each time it is replayed.
+
+    Raises:
+        DataError: rows without height and width.
+
+    >>> shifted(torch.ones(5, 1, 4, 4), 1, torch.Generator().manual_seed(0))[0, 0].sum()
+    tensor(9.)
+    """
+    if x.dim() < 3:
+        raise DataError(
+            f"only images can be moved by pixels: rows of shape {tuple(x.shape[1:])} have no height and width"
+        )
+    start = torch.randint(0, 2 * pixels + 1, (2,), generator=generator, device=x.device)
+    for axis, first in zip((-2, -1), start, strict=True):
+        place = first + torch.arange(x.shape[axis], device=x.device)
+        around = (0, 0, pixels, pixels) if axis == -2 else (pixels, pixels)
+        x = F.pad(x, around).index_select(axis, place)
+    return x
 
 
 def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from mvae.checkpoint import SETTINGS, read_json
 from mvae.errors import RunError, SettingsError
 from mvae.experiments import Experiment, build, experiment
+from mvae.modality import check_shift
 from mvae.models.base import MultimodalVAE
 from mvae.subsets import CROSS_SHARE, check_share
 from mvae.training import check_settings
@@ -20,7 +21,7 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 # Settings that the first runs did not write, and what they were.
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
-LATER |= {"cross_share": CROSS_SHARE, "vocabulary": None, "subwords": False, "start_from": None}
+LATER |= {"cross_share": CROSS_SHARE, "vocabulary": None, "subwords": False, "start_from": None, "input_shift": 0}
 REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
 DECAYED = 0.4  # share of the epochs over which Adam's rate falls: `coupled`, the supervised network; App. A keeps it
 
@@ -34,8 +35,9 @@ class Settings:
     ``repeat_pairs``: how often an epoch has each of these. ``decay_epochs``: see `mvae.training.fit`.
     ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
-    ``input_noise``: on the first modality, see `mvae.modality.Modality`. ``pseudo_labels``: does the recipe `coupled`
-    learn from what it guesses where rows lack it (`mvae.models.mvae.MVAE`)? ``cross_share``: of that recipe, see there.
+    ``input_noise``, ``input_shift``: of the first modality, see `mvae.modality.Modality`. ``pseudo_labels``: does the
+    recipe `coupled` learn from what it guesses where rows lack it (`mvae.models.mvae.MVAE`)? ``cross_share``: of that
+    recipe, see there.
     ``vocabulary`` (numbers a language; None: the experiment's) and ``subwords``: of sentences. ``start_from``: the
     directory of a run of the same networks whose best weights training begins with; None: fresh ones.
     """
@@ -62,6 +64,7 @@ class Settings:
     vocabulary: int | None = None
     subwords: bool = False
     start_from: str | None = None
+    input_shift: int = 0
 
     @classmethod
     def of(
@@ -76,7 +79,9 @@ class Settings:
         """The experiment's own settings, except those given (and not None).
 
         Shorter training is annealed for the same share of it. The learning rate falls over the last two fifths of it in
-        the recipe `coupled` and of the supervised network, whose first modality is blurred by the experiment's noise.
+        the recipe `coupled` and of the supervised network, whose first modality is blurred and moved as the experiment
+        says.
+
         In `coupled`, few pairs are repeated, up to 50 times, until they come as often as the ``cross_share`` of all
         rows would; the first modality is then blurred too, and what rows lack is guessed.
 
@@ -104,7 +109,7 @@ class Settings:
                 if values["repeat_pairs"] > 1:  # blurred, less of them is learned by heart
                     values["input_noise"] = what.few_pairs_noise
         if model == "nn":
-            values["input_noise"] = what.supervised_noise
+            values |= {"input_noise": what.supervised_noise, "input_shift": what.supervised_shift}
         if recipe == "coupled" or model == "nn":
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
         values |= changed
@@ -123,6 +128,7 @@ class Settings:
             raise SettingsError(f"random_subsets must be ≥ 0, not {own['random_subsets']}")
         if not 0 <= own["input_noise"] < math.inf:
             raise SettingsError(f"input_noise must be a finite number ≥ 0, not {own['input_noise']}")
+        check_shift(own["input_shift"])
         check_share(own["cross_share"])
         if pairs is not None and own["kept"] is not None:
             raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
@@ -149,7 +155,8 @@ class Settings:
         """
         own = self.weights, self.random_subsets, self.shared_noise, self.pseudo_labels, self.cross_share
         built = build(self.experiment, self.recipe, self.seed, self.model, *own)
-        built.modalities[built.names[0]].input_noise = self.input_noise
+        first = built.modalities[built.names[0]]
+        first.input_noise, first.input_shift = self.input_noise, self.input_shift
         return built
 
 

@@ -34,7 +34,8 @@ class Experiment:
         cross_share: how much λ counts there (see there).
         pseudo_labels: modalities that the recipe `coupled` guesses where rows lack them (see there).
         few_pairs_noise: standard deviation of the noise that blurs x1 in the recipe `coupled` where pairs are few.
-        supervised_noise: the same for the supervised network (both chosen on validation rows: docs/few-pairs.md).
+        supervised_noise, supervised_shift: the same for the supervised network, and by how many pixels it sees x1 moved
+            (all chosen on validation rows: docs/few-pairs.md).
         random_subsets: k of Eq. 5.
         samples, denominator_samples: importance samples a row, and draws for the denominator (None: as many as
             `mvae.estimators.log_likelihood` chooses), of Sec. 5.
@@ -61,6 +62,7 @@ class Experiment:
     pseudo_labels: tuple[str, ...] = ()
     few_pairs_noise: float = 0.0
     supervised_noise: float = 0.0
+    supervised_shift: int = 0
     random_subsets: int = 0
     samples: int = 1000
     denominator_samples: int | None = None

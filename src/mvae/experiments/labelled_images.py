@@ -84,6 +84,7 @@ def _fashion_mnist() -> Experiment:
         joint_encoder=lambda latents: dcgan.joint_encoder(10, 2 * latents),
         pseudo_labels=("label",),
         few_pairs_noise=0.2,
+        supervised_shift=1,
         cross_share=1.0,
         **APPENDIX_A,
         shown=tuple(f"label={garment}" for garment in (garments[-1], *garments[:-1])),
