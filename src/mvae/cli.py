@@ -157,6 +157,7 @@ def train(
     if history.interrupted:
         click.echo(f"stopped in epoch {len(history.epochs) + 1}; go on with the same command and --resume", err=True)
         sys.exit(1)
+    click.echo("scoring the first 500 test rows …", err=True)  # a silence of minutes where the decoder is convolutional
     evaluation = runs.evaluate(run, rows=500)
     picture = sampling.each_shown(run, 12, seed, run_dir / "samples.png")
     if as_json:
