@@ -89,6 +89,18 @@ def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_th
     jmvae = list(weak.cells("mnist", ["jmvae"], BOTH, levels, 1, "laptop"))
     assert [(c.epochs, c.anneal_epochs) for c in jmvae] == [(500, 200), (80, 32), (16, 6), (8, 3)]
     assert {c.epochs for c in weak.cells("mnist", ["nn", "mvae"], BOTH, levels, 1, "paper")} == {500}
+    garments = list(weak.cells("fashion-mnist", ["nn", "jmvae"], BOTH, levels, 1, "laptop"))
+    assert [c.epochs for c in garments] == [
+        100,
+        30,
+        12,
+        12,
+        100,
+        30,
+        6,
+        3,
+    ]  # twelve at least, of the network that is cheap
+    assert {c.epochs for c in weak.cells("fashion-mnist", ["nn"], BOTH, levels, 1, "paper")} == {100}
     mvae = list(weak.cells("fashion-mnist", ["mvae"], BOTH, levels, 3, "laptop"))
     assert len(set(map(str, mvae))) == 2 * 3 * 4
     assert {(c.epochs, c.rows) for c in mvae} == {(3, None)}
