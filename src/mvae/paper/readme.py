@@ -87,7 +87,7 @@ def by_level(rows: Sequence[Mapping[str, Any]]) -> str:
     for dataset, name in dict.fromkeys((one.dataset, one.name) for one in found):
         own = {one.level: one for one in found if (one.dataset, one.name) == (dataset, name)}
         cells = [_share(own.get(level)) for level in levels]
-        seeds = sorted({one.seeds for one in own.values()})
+        seeds = sorted({min(one.seeds for one in own.values()), max(one.seeds for one in own.values())})
         lines.append(f"| {dataset} | {name} | {'–'.join(map(str, seeds))} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
