@@ -60,7 +60,7 @@ def test_training_ends_with_likelihoods_a_picture_and_the_next_command(training:
     assert result.out.endswith(f"try next: mvae sample {directory} --given label=5 --n 64\n")
     *warnings, last = result.err.splitlines()
     assert all(line.startswith("warning: ") for line in warnings)
-    assert last == "scoring the first 500 test rows …"
+    assert last == "scoring test rows …"
     with Image.open(directory / "samples.png") as picture:
         assert picture.size == (12 * 58 + 2, 10 * 58 + 2)
     written = {file.name for file in directory.iterdir() if not file.name.startswith("events.")}  # TensorBoard's

@@ -2,10 +2,13 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from mvae.paper import ITEMS, NEEDS
 from mvae.report.results import Row
@@ -24,6 +27,15 @@ def test_every_commands_help_has_an_example() -> None:
         assert f"Example:  mvae {command} " in result.out
         assert "--json" in result.out
     assert "Start here:  mvae train digits" in mvae("-h").out
+
+
+def test_threads_wait_without_spinning_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    mvae("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    mvae("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_a_misspelt_command_is_refused_and_no_command_gets_the_help() -> None:
