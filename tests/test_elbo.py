@@ -33,7 +33,7 @@ from tests.oracle import any_plan, mvae_plan, naive_loss
     beta=st.floats(0, 2),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_objective_is_eq5_for_every_row_term_weight_and_gradient(
     kinds: list[str],
     rows: int,

@@ -89,7 +89,7 @@ def test_a_mask_with_one_row_stands_for_every_row() -> None:
 
 
 @given(seed=seeds, modalities=st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_product_does_not_depend_on_the_order_of_the_modalities(seed: int, modalities: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     experts = random_gaussian(modalities, 3, 2, seed=seed)
@@ -101,7 +101,7 @@ def test_product_does_not_depend_on_the_order_of_the_modalities(seed: int, modal
 
 
 @given(seed=seeds, modalities=st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_an_ignorant_expert_and_one_not_given_change_nothing(seed: int, modalities: int) -> None:
     experts = random_gaussian(modalities, 3, 2, seed=seed)
     chosen = torch.rand(4, 3, modalities, generator=torch.Generator().manual_seed(seed)) < 0.5
@@ -114,7 +114,7 @@ def test_an_ignorant_expert_and_one_not_given_change_nothing(seed: int, modaliti
 
 
 @given(seed=seeds, modalities=st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_posterior_is_never_less_certain_than_the_prior_and_its_kl_never_negative(seed: int, modalities: int) -> None:
     q = product(random_gaussian(modalities, 3, 2, seed=seed), all_subsets(modalities))
     assert q.precision.min() >= 1
@@ -133,7 +133,7 @@ def test_quotient_is_the_normalised_quotient_of_the_densities() -> None:
 
 
 @given(seed=seeds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_dividing_a_product_by_its_other_factors_returns_the_expert(seed: int) -> None:
     experts = random_gaussian(3, 4, 2, seed=seed)
     both = product(experts, torch.tensor([[[True, True, True]]]))
@@ -181,7 +181,7 @@ def test_kl_is_the_integral_of_q_log_q_over_p(mean: float, variance: float) -> N
 
 
 @given(seed=seeds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_kl_agrees_with_torch_distributions_and_is_not_negative(seed: int) -> None:
     q, p = random_gaussian(4, 3, seed=seed), random_gaussian(4, 3, seed=seed + 1)
     as_torch = [distributions.Normal(g.mean, g.variance.sqrt()) for g in (q, p)]

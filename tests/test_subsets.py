@@ -43,7 +43,7 @@ def counted(terms: Terms, row: int) -> dict[str, frozenset[str]]:
     distinct=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_each_row_has_full_singles_and_k_random_subsets_of_what_it_has(
     rows: int, modalities: int, k: int, distinct: bool, seed: int
 ) -> None:
@@ -61,7 +61,7 @@ def test_each_row_has_full_singles_and_k_random_subsets_of_what_it_has(
 
 
 @given(rows=st.integers(1, 5), modalities=st.integers(1, 5), k=st.integers(0, 3), seed=st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_term_that_does_not_count_is_neither_given_nor_scored(rows: int, modalities: int, k: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     terms = mvae_terms(random_presence(rows, modalities, seed), names(modalities), k, generator)
@@ -70,7 +70,7 @@ def test_a_term_that_does_not_count_is_neither_given_nor_scored(rows: int, modal
 
 
 @given(modalities=st.integers(1, 6), k=st.integers(0, 3), distinct=st.booleans(), seed=st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_one_row_standing_for_all_has_the_terms_of_that_row(modalities: int, k: int, distinct: bool, seed: int) -> None:
     present = random_presence(1, modalities, seed)
     one = mvae_terms(present, names(modalities), k, torch.Generator().manual_seed(seed), distinct)

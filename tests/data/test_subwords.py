@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mvae.data.subwords import Subwords
@@ -17,7 +17,6 @@ LETTERS = sorted({letter for sentence in SENTENCES for word in sentence for lett
 
 
 @given(st.lists(st.text(st.sampled_from(LETTERS), min_size=1, max_size=9), max_size=12))
-@settings(deadline=None)
 def test_words_of_known_letters_are_their_pieces_put_together(words: list[str]) -> None:
     pieces = LEARNED.split(words)
     assert Subwords.join(pieces) == " ".join(words)
