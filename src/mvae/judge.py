@@ -83,12 +83,9 @@ def train_judge(
             for rows in torch.randperm(len(splits.train), generator=generator).split(BATCH):
                 batch = splits.train.take(rows)
                 images, wanted = _prepared(batch, image, target, likelihood)
+                logits = _logits(judge, shifted(images, SHIFT, generator), wanted, likelihood)
                 optimizer.zero_grad()
-                (
-                    -likelihood.log_prob(
-                        _logits(judge, shifted(images, SHIFT, generator), wanted, likelihood), wanted
-                    ).mean()
-                ).backward()
+                (-likelihood.log_prob(logits, wanted).mean()).backward()
                 optimizer.step()
                 schedule.step()
             right = measure(judge, splits.validation, image, target, likelihood)
