@@ -4,13 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from mvae.data.table import Table
 from mvae.errors import SettingsError, TrainingError
+from mvae.experiments import build, experiment
+from mvae.progress import Silent
 from mvae.sweeps import GRACE_SECONDS, sweep
+from mvae.training import fit
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +52,47 @@ def test_a_job_is_done_only_when_its_result_has_been_taken() -> None:
     results = sweep(work, {"one": 1, "two": 2})
     next(results)
     assert done == [1]
+
+
+def initial_weights(seed: int) -> torch.Tensor:
+    return next(build(experiment("digits"), seed=seed).parameters()).detach().clone()
+
+
+def test_threads_initialise_what_each_would_alone() -> None:
+    """They share PyTorch's one generator, from which initial weights come."""
+    jobs = {str(seed): seed for seed in range(12)}
+    found = dict(sweep(initial_weights, jobs, workers=6, threads_on=torch.device("cpu")))
+    assert all(torch.equal(found[name], initial_weights(seed)) for name, seed in jobs.items())
+    failures = sweep(failing, {"one": 1, "two": 2, "three": 3}, workers=2, threads_on=torch.device("cpu"))
+    with pytest.raises(TrainingError, match="job two cannot"):
+        list(failures)
+
+
+def test_a_signal_stops_what_threads_train() -> None:
+    """Each ends its step and is interrupted; the signal's own handler is back afterwards."""
+    begun = threading.Barrier(3)
+
+    def work(seed: int) -> bool:
+        model = build(experiment("digits"), seed=seed)
+        rows = Table({"image": torch.rand(20, 1, 8, 8), "label": torch.randint(0, 10, (20,))})
+
+        class Waits(Silent):
+            def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
+                begun.wait()
+
+        return fit(model, rows, epochs=10**6, reporter=Waits()).interrupted
+
+    def ask() -> None:
+        begun.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    stopped = dict(sweep(work, {"a": 0, "b": 1}, workers=2, threads_on=torch.device("cpu")))
+    asking.join()
+    assert stopped == {"a": True, "b": True}
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_no_worker_is_refused() -> None:

@@ -57,6 +57,9 @@ class Modality(nn.Module):
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.weight, self.input_noise, self.input_shift = float(weight), float(input_noise), input_shift
 
+    #: Where ``input_noise`` and ``input_shift`` are drawn from; None: PyTorch's own generator.
+    generator: torch.Generator | None = None
+
     #: Do the shapes of its work depend on the shape of x alone, and not on the values? (Then it can be recorded.)
     fixed_shapes = True
 
@@ -78,9 +81,9 @@ class Modality(nn.Module):
             DataError: what is to be moved by pixels (``input_shift``) is no image.
         """
         if self.training and self.input_noise and x.is_floating_point():  # classes and tokens stay what they are
-            x = x + self.input_noise * torch.randn_like(x)
+            x = x + self.input_noise * torch.empty_like(x).normal_(generator=self.generator)
         if self.training and self.input_shift and x.is_floating_point():
-            x = shifted(x, self.input_shift)
+            x = shifted(x, self.input_shift, self.generator)
         output = run(self.encoder, x) if context is None else run(self.encoder, x, context)
         mean, raw = output if isinstance(output, tuple) else output.chunk(2, dim=-1)
         return mean, raw

@@ -132,12 +132,15 @@ class RunState:
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
         """What networks draw by themselves (dropout) depends on (seed, step) alone, so a resumed run draws the same."""
-        before = torch.default_generator.get_state()
-        torch.default_generator.manual_seed((self.seed << 32) + self.global_step)
+        device, own = self.model.device, torch.default_generator
+        if device.type == "cuda":
+            own = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+        before = own.get_state()
+        own.manual_seed((self.seed << 32) + self.global_step)
         try:
             yield
         finally:
-            torch.default_generator.set_state(before)
+            own.set_state(before)
 
     def means(self) -> dict[str, float]:
         """Training metrics of the epoch so far: loss, reconstruction of each modality, KL of each term."""

@@ -6,11 +6,13 @@ the batch and its terms, noise, forward, backward, Adam) is recorded once and re
 what stands between the matrix products, which a long run earns back many times.
 """
 
+import threading
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mvae import bank
 from mvae.checkpoint import prefixed, without_prefix
 from mvae.data.table import Table
 from mvae.elbo import Objective
@@ -18,10 +20,24 @@ from mvae.errors import RunError, SettingsError
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.subsets import Terms
 
-__all__ = ["Step"]
+__all__ = ["Step", "can_be_recorded"]
 
 COMPILED_STEPS = 4_000  # a run this long earns back the compiler's seconds
 EAGER_STEPS = 3  # before recording, so that every lazily made buffer and kernel exists
+_RECORDING = threading.Lock()  # a thread that begins to record waits for the whole device
+
+
+def can_be_recorded(model: MultimodalVAE, complete: bool) -> bool:
+    """Are all shapes of a step on a GPU known beforehand, for a table that is ``complete`` or one that is not?
+
+    Masked rows would enter batch statistics, so networks with batch norm need exact rows of an incomplete table.
+    """
+    mixes_rows = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    return (
+        model.fixed_terms
+        and all(modality.fixed_shapes for modality in model.modalities.values())
+        and (complete or not mixes_rows)
+    )
 
 
 class Step:
@@ -46,10 +62,12 @@ class Step:
         first = next(iter(table.columns.values()))
         on_device = isinstance(first, Tensor) and first.device.type == self.device.type
         self.index_device = self.device if on_device else torch.device("cpu")
-        # Masked rows would enter batch statistics, so an incomplete table then needs exact rows.
-        mixes_rows = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
-        fixed_shapes = model.fixed_terms and all(modality.fixed_shapes for modality in model.modalities.values())
-        self.can_record = on_gpu and on_device and fixed_shapes and (table.complete or not mixes_rows)
+        self.can_record = on_gpu and on_device and can_be_recorded(model, table.complete)
+        if self.can_record and table.complete:  # a bank's plan is copied to the device at each step
+            x = model.prepare(table.take(slice(2)))
+            self.can_record = not bank.banks_of_encoders(model.modalities, x) + bank.banks_of_decoders(
+                model.modalities, x
+            )
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
         self._terms: Terms | None = None  # of every row of the table, or of all rows alike
@@ -62,8 +80,10 @@ class Step:
         self.counts: dict[str, Tensor] = {}
         self._fixed_counts: dict[int, Tensor] = {}
         self._compiled: _Compiled | None = None
+        # Other threads record on this GPU and draw from its one default generator; on a CPU it is seeded by the step.
+        self._noisy = [m for m in model.modalities.values() if on_gpu and (m.input_noise or m.input_shift)]
         pays = steps >= COMPILED_STEPS and batch_size <= len(table)
-        if pays and not on_gpu and fixed_shapes and self._terms is not None:
+        if pays and not on_gpu and can_be_recorded(model, table.complete) and self._terms is not None:
             self._compiled = _Compiled(model, self._terms, table.take(torch.arange(batch_size)))
 
     def __call__(self, index: Tensor, beta: float, learning_rate: float) -> None:
@@ -104,7 +124,11 @@ class Step:
             self.optimizer.step()
             self._add(self._compiled.parts, sums, self._compiled.counts)
             return
+        for modality in self._noisy:
+            modality.generator = self.generator
         result = self.model.loss(batch, terms, beta=beta, generator=self.generator)
+        for modality in self._noisy:
+            modality.generator = None
         if result.loss.requires_grad:  # not where the batch holds nothing that this model learns from
             result.loss.backward()
             self.optimizer.step()
@@ -133,7 +157,8 @@ class Step:
         self._beta = torch.ones((), device=self.device)
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(self.generator)
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        stream = torch.cuda.Stream(self.device)  # PyTorch's own one is shared by all threads that record
+        with _RECORDING, torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._take(self._index, self._beta)
 
     def means(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Many small jobs at once: processes of this machine with a share of the cores each, or those of an engine.
 
-A line of progress a job; each result is handed over as its job ends.
+A line of progress a job; each result is handed over as its job ends. On one GPU jobs are threads with a stream each:
+the small kernels of several runs then run side by side, while several processes take turns (benchmarks/README.md).
 """
 
 import multiprocessing
@@ -10,13 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
 
+import torch
+
 from mvae.cluster import ENGINES, submitted
 from mvae.errors import SettingsError
+from mvae.training import stop_signals
 
 __all__ = ["sweep"]
 
@@ -27,7 +31,11 @@ GRACE_SECONDS = 30  # that an orphan has for writing its checkpoint
 
 
 def sweep(
-    work: Callable[[Job], Result], jobs: Mapping[str, Job], workers: int = 1, engine: str | None = None
+    work: Callable[[Job], Result],
+    jobs: Mapping[str, Job],
+    workers: int = 1,
+    engine: str | None = None,
+    threads_on: torch.device | None = None,
 ) -> Iterator[tuple[str, Result]]:
     """Do the work of every job, ``workers`` at a time; each job's name and result as it ends, in any order.
 
@@ -38,6 +46,7 @@ def sweep(
         work: a function of a module, because other processes must find it.
         jobs: name → what to give it (plain data).
         workers: processes; 1 works in this one. Each has as many threads as there are cores for it.
+        threads_on: a GPU that all the jobs train on, by recorded steps: then workers are threads of this process.
         engine: ``"slurm"`` runs them on other machines instead, ``workers`` at a time (see `mvae.cluster`).
 
     Raises:
@@ -52,7 +61,7 @@ def sweep(
     if engine is not None and engine not in ENGINES:
         raise SettingsError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     failures: list[Exception] = []
-    outcomes = _outcomes(partial(_timed, work), jobs, min(workers, len(jobs)), engine)
+    outcomes = _outcomes(partial(_timed, work), jobs, min(workers, len(jobs)), engine, threads_on)
     for number, (name, outcome) in enumerate(outcomes, start=1):
         try:
             result, seconds = outcome()
@@ -73,7 +82,11 @@ def _timed(work: Callable[[Job], Result], job: Job) -> tuple[Result, float]:
 
 
 def _outcomes(
-    work: Callable[[Job], Result], jobs: Mapping[str, Job], workers: int, engine: str | None
+    work: Callable[[Job], Result],
+    jobs: Mapping[str, Job],
+    workers: int,
+    engine: str | None,
+    threads_on: torch.device | None,
 ) -> Iterator[tuple[str, Callable[[], Result]]]:
     """Each job's name, and a call that gives its result or raises its error."""
     if engine is not None:
@@ -84,16 +97,32 @@ def _outcomes(
         for name, job in jobs.items():
             yield name, partial(work, job)
         return
+    if threads_on is not None:
+        with stop_signals():
+            executor = ThreadPoolExecutor(workers)
+            yield from _as_they_end(executor, partial(_on_a_stream, work, threads_on), jobs)
+        return
     with _threads(max(1, _cores() // workers)):
         # A forked process would inherit PyTorch's threads in whatever state they are.
         spawn = multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(workers, spawn, initializer=_stop_with_parent)
-        try:
-            names: dict[Future[Result], str] = {executor.submit(work, job): name for name, job in jobs.items()}
-            for future in as_completed(names):
-                yield names[future], future.result
-        finally:
-            executor.shutdown(cancel_futures=True)
+        yield from _as_they_end(executor, work, jobs)
+
+
+def _as_they_end(
+    executor: ProcessPoolExecutor | ThreadPoolExecutor, work: Callable[[Job], Result], jobs: Mapping[str, Job]
+) -> Iterator[tuple[str, Callable[[], Result]]]:
+    try:
+        names: dict[Future[Result], str] = {executor.submit(work, job): name for name, job in jobs.items()}
+        for future in as_completed(names):
+            yield names[future], future.result
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _on_a_stream(work: Callable[[Job], Result], device: torch.device, job: Job) -> Result:
+    with torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext():
+        return work(job)
 
 
 def _cores() -> int:

@@ -25,8 +25,9 @@ from mvae.progress import Reporter, TensorBoard, reporter_for, tensorboard
 from mvae.stages import Stages
 from mvae.state import History, RunState
 
-__all__ = ["History", "check_settings", "fit", "flushed_denormals", "keep_freed_memory"]
+__all__ = ["History", "check_settings", "fit", "flushed_denormals", "keep_freed_memory", "stop_signals"]
 
+_STOPPED = threading.Event()  # what the main thread was asked; fits in other threads stop, too
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -99,7 +100,7 @@ def fit(
         elif directory is not None:
             run.begin(directory)
         reporter = reporter or reporter_for()
-        with _stop_signals() as stopped, reporter, tensorboard(directory) as board:
+        with stop_signals() as stopped, reporter, tensorboard(directory) as board:
             _train(run, validation, directory, checkpoint_seconds, reporter, board, stopped)
         return run.finish(reporter)
 
@@ -228,23 +229,25 @@ def check_settings(
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the loop to stop after the step in hand; a second one ends at once."""
-    stopped = False
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask the loop to stop after the step in hand; a second one ends at once.
+
+    Signals reach the main thread only: one that has others train does so inside this block, and they stop with it.
+    """
 
     def ask(number: int, _frame: object) -> None:
-        nonlocal stopped
-        if stopped:
+        if _STOPPED.is_set():
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        stopped = True
+        _STOPPED.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield _STOPPED.is_set
         return
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: stopped
+        yield _STOPPED.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _STOPPED.clear()

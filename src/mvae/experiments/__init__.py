@@ -1,6 +1,7 @@
 """One experiment a dataset (App. A, E); models and recipes by name."""
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
@@ -32,6 +33,8 @@ from mvae.models.vae import VAE
 __all__ = ["BASELINES", "EXPERIMENTS", "MODELS", "RECIPES", "Experiment", "build", "defines", "experiment"]
 
 T = TypeVar("T")
+
+_INITIALISING = threading.Lock()  # initial weights come from PyTorch's one generator for the CPU
 
 # `paper` is Eq. 5 and nothing else. `coupled` adds one term, the image's posterior explaining the label too, without
 # which image and label are often learned side by side, and λ counts in full in single terms only (docs/coupling.md).
@@ -158,8 +161,8 @@ def build(
         raise SettingsError("pseudo labels belong to the recipe coupled of the MVAE")
     if pseudo_labels and not what.pseudo_labels:
         raise SettingsError(f"no modality of {what.name} is guessed: there are no pseudo labels to learn from")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _INITIALISING, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # and not those of GPUs, where another thread may be recording
         if model == "mvae":
             cross_from = what.cross_from if recipe == "coupled" else ()
             built = MVAE(

@@ -2,20 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mvae.checkpoint import CHECKPOINT, SETTINGS, load_state
 from mvae.errors import SettingsError
-from mvae.experiments import Experiment
+from mvae.experiments import BASELINES, MODELS, Experiment
 from mvae.paper import LEVELS
 from mvae.paper.record import record
 from mvae.progress import Reporter
 from mvae.report.results import Row, read_rows
-from mvae.runs import Run, open_run, train
+from mvae.runs import Run, device_named, open_run, train
 from mvae.settings import LATER, Settings
+from mvae.steps import can_be_recorded
 from mvae.sweeps import sweep
 
 __all__ = [
@@ -31,7 +32,10 @@ __all__ = [
     "recorded",
     "require",
     "require_shares",
+    "swept",
 ]
+
+Work = TypeVar("Work")
 
 
 @dataclass(frozen=True)
@@ -159,9 +163,39 @@ def measured(
         for settings in wanted
         if not recorded(places.results, [item], settings, budget)
     }
-    for _, rows in sweep(measure, jobs, workers, places.engine):
+    for rows in swept(measure, jobs, lambda job: job.settings, workers, places):
         record(rows, places.results)
     return [row for settings in wanted for row in recorded(places.results, [item], settings, budget)]
+
+
+def swept(
+    measure: Callable[[Work], list[Row]],
+    jobs: Mapping[str, Work],
+    settings_of: Callable[[Work], Settings],
+    workers: int,
+    places: Places,
+) -> Iterator[list[Row]]:
+    """The rows of each job as it ends, ``workers`` at a time.
+
+    On a GPU, threads train what can be recorded, and processes the rest, whose steps are launched kernel by kernel.
+    """
+    device = device_named(places.device)
+    threads: dict[str, Work] = {}
+    if device.type == "cuda" and workers > 1 and places.engine is None:
+        threads = {name: job for name, job in jobs.items() if _recorded_step(settings_of(job))}
+    others = {name: job for name, job in jobs.items() if name not in threads}
+    for part, threads_on in ((threads, device), (others, None)):
+        for _, rows in sweep(measure, part, workers, places.engine, threads_on):
+            yield rows
+
+
+def _recorded_step(settings: Settings) -> bool:
+    """Is a step of this run replayed on a GPU (`mvae.steps`)? Not of what is no network."""
+    if settings.model not in (*MODELS, *BASELINES):
+        return False
+    model = settings.build()
+    hides = settings.kept is not None or (settings.pairs not in (None, 1) and not model.pairs_only)
+    return can_be_recorded(model, not hides)
 
 
 def require(kind: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -1,0 +1,220 @@
+"""Steps a second on a GPU: recorded against eager, and several runs at once by streams, by processes and by `vmap`.
+
+    python benchmarks/accelerator.py [--seconds 2] [--at-once 1,2,4,8]
+
+A run's step is `mvae.steps.Step`: gather a batch of 100 rows, noise, forward, backward, Adam. At once: threads of one
+process that replay their recorded steps on a stream each, as `mvae reproduce --jobs N` does; processes with a GPU
+context each; or N models of one shape as one, their parameters stacked (`torch.func`), recorded too.
+"""
+
+import argparse
+import copy
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import timing
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvae import Table, likelihoods
+from mvae.data.weak import weak_supervision
+from mvae.experiments import build, experiment
+from mvae.steps import Step
+
+BATCH = 100
+
+
+def table_of(dataset: str, pairs: float | None) -> Table:
+    """Rows on the GPU, of which perhaps only a share are pairs."""
+    rows = timing.rows_or_noise(dataset, 5_000)
+    return (rows if pairs is None else weak_supervision(rows, pairs, 0)).to("cuda")
+
+
+def step_of(dataset: str, table: Table, recorded: bool = True, seed: int = 0) -> Callable[[], None]:
+    """One step of the recipe `coupled` on random rows; warm, so recorded where it can be."""
+    what = experiment(dataset)
+    model = build(what, seed=seed, pseudo_labels=not table.complete and bool(what.pseudo_labels)).cuda().train()
+    step = Step(model, table, 1e-3, seed=seed, batch_size=BATCH)
+    if not recorded:
+        step.can_record, step._terms, step.table = False, None, table
+    order = torch.randperm(len(table), device="cuda")
+    taken = [0]
+
+    def take() -> None:
+        start = taken[0] % (len(table) // BATCH) * BATCH
+        taken[0] += 1
+        step(order[start : start + BATCH], 1.0, 1e-3)
+
+    for _ in range(6):
+        take()
+    torch.cuda.synchronize()
+    return take
+
+
+def rate(take: Callable[[], None], seconds: float) -> float:
+    """Steps a second of one caller."""
+    stop, steps = time.perf_counter() + seconds, 0
+    began = time.perf_counter()
+    while time.perf_counter() < stop:
+        for _ in range(10):
+            take()
+        torch.cuda.current_stream().synchronize()
+        steps += 10
+    return steps / (time.perf_counter() - began)
+
+
+def by_streams(dataset: str, number: int, seconds: float, pairs: float | None, recorded: bool = True) -> float:
+    """Steps a second of all threads together, a stream each."""
+    table = table_of(dataset, pairs)
+    torch.cuda.synchronize()
+    barrier, rates = threading.Barrier(number), [0.0] * number
+    recording = threading.Lock()
+
+    def work(i: int) -> None:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            with recording:
+                take = step_of(dataset, table, recorded, i)
+            barrier.wait()
+            rates[i] = rate(take, seconds)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(rates)
+
+
+def _process(dataset: str, seed: int, seconds: float, pairs: float | None, barrier: Any, rates: Any) -> None:
+    torch.set_num_threads(1)
+    take = step_of(dataset, table_of(dataset, pairs), seed=seed)
+    barrier.wait()
+    rates.put(rate(take, seconds))
+
+
+def by_processes(dataset: str, number: int, seconds: float, pairs: float | None) -> float:
+    """Steps a second of all processes together."""
+    context = multiprocessing.get_context("spawn")
+    barrier, rates = context.Barrier(number), context.Queue()
+    workers = [
+        context.Process(target=_process, args=(dataset, i, seconds, pairs, barrier, rates)) for i in range(number)
+    ]
+    for worker in workers:
+        worker.start()
+    total = sum(rates.get(timeout=180) for _ in workers)
+    for worker in workers:
+        worker.join()
+    return total
+
+
+class _Plain:
+    """The Bernoulli's cross entropy by operations that `vmap` knows."""
+
+    @staticmethod
+    def apply(logits: Tensor, x: Tensor) -> Tensor:
+        return F.softplus(logits) - x * logits
+
+
+class _Loss(nn.Module):
+    def __init__(self, model: Any, terms: Any):
+        super().__init__()
+        self.model, self.terms = model, terms
+
+    def forward(self, x: dict[str, Tensor], noise: Tensor, beta: Tensor) -> Tensor:
+        return self.model.objective(x, self.terms, noise, beta).loss
+
+
+def by_vmap(dataset: str, number: int, seconds: float) -> float:
+    """Steps a second of all models together, each on its own rows; recorded."""
+    likelihoods._CrossEntropy = _Plain  # pyright: ignore
+    table = table_of(dataset, None)
+    what = experiment(dataset)
+    models = [build(what, seed=i).cuda().train() for i in range(number)]
+    terms = models[0].terms(table.presence(models[0].names))
+    terms.placed(torch.device("cuda", 0))
+    losses = [_Loss(model, terms) for model in models]
+    parameters, buffers = torch.func.stack_module_state(losses)  # pyright: ignore
+    base = copy.deepcopy(losses[0])
+    leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+    adam = torch.optim.Adam(leaves.values(), lr=torch.tensor(1e-3, device="cuda"), fused=True, capturable=True)
+    beta, index = torch.ones((), device="cuda"), torch.zeros(number, BATCH, dtype=torch.long, device="cuda")
+    columns = models[0].prepare(table)
+
+    def one(own: dict[str, Tensor], buffers: dict[str, Tensor], x: dict[str, Tensor], noise: Tensor) -> Tensor:
+        return torch.func.functional_call(base, (own, buffers), (x, noise, beta))
+
+    def step() -> None:
+        adam.zero_grad()
+        x = {name: column[index] for name, column in columns.items()}
+        noise = torch.randn(number, len(terms.names), BATCH, models[0].latent_dim, device="cuda")
+        torch.vmap(one)(leaves, buffers, x, noise).sum().backward()
+        adam.step()
+
+    for _ in range(4):
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    order = torch.stack([torch.randperm(len(table), device="cuda") for _ in range(number)])
+    taken = [0]
+
+    def take() -> None:
+        start = taken[0] % (len(table) // BATCH) * BATCH
+        taken[0] += 1
+        index.copy_(order[:, start : start + BATCH])
+        graph.replay()
+
+    return number * rate(take, seconds)
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--at-once", default="1,2,4,8")
+    parser.add_argument("--only", help="measure this way of several runs at once only: streams, processes or vmap")
+    arguments = parser.parse_args()
+    seconds, numbers = arguments.seconds, [int(number) for number in arguments.at_once.split(",")]
+    print(torch.cuda.get_device_name(), "torch", torch.__version__, flush=True)
+    for dataset, pairs in (
+        *(("mnist", None), ("mnist", 0.1), ("fashion-mnist", None), ("fashion-mnist", 0.1)),
+        *(("multimnist", None), ("multimnist", 0.1), ("celeba19", None)),
+    ):
+        if arguments.only:
+            break
+        try:
+            table = table_of(dataset, pairs)
+            found = [rate(step_of(dataset, table, recorded), seconds) for recorded in (True, False)]
+            print(
+                f"{dataset:14} pairs {pairs or 1:4}: recorded {found[0]:7.0f}, eager {found[1]:7.0f} steps/s",
+                flush=True,
+            )
+        except Exception as error:
+            print(f"{dataset} {pairs}: {error!r}"[:600], flush=True)
+    for dataset, pairs in (("mnist", None), ("fashion-mnist", None), ("fashion-mnist", 0.1)):
+        ways: dict[str, Callable[[int], float]] = {
+            "streams": lambda n, d=dataset, p=pairs: by_streams(d, n, seconds, p),
+            "processes": lambda n, d=dataset, p=pairs: by_processes(d, n, seconds, p),
+        }
+        if dataset == "mnist":
+            ways["vmap"] = lambda n, d=dataset: by_vmap(d, n, seconds)
+        for way, measure in ways.items():
+            if arguments.only not in (None, way):
+                continue
+            for number in numbers if way != "processes" else numbers[-1:]:
+                try:
+                    print(
+                        f"{dataset:14} pairs {pairs or 1:4} {way:9} × {number}: {measure(number):7.0f} steps/s",
+                        flush=True,
+                    )
+                except Exception as error:
+                    print(f"{dataset} {way} × {number}: {error!r}"[:600], flush=True)
+
+
+if __name__ == "__main__":
+    main()
