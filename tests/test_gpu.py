@@ -14,7 +14,7 @@ from mvae.experiments import build, experiment
 from mvae.metrics import prediction_accuracy, validate
 from mvae.models.base import MultimodalVAE
 from mvae.progress import Silent
-from mvae.steps import EAGER_STEPS, Step
+from mvae.steps import Step
 from mvae.sweeps import sweep
 from tests.small_training import incomplete
 
@@ -85,8 +85,11 @@ def test_a_recorded_step_learns_what_an_eager_one_does(dataset: str, model: str,
         return build(experiment(dataset), recipe, model=model, pseudo_labels=guesses)
 
     recorded, step = learned(make, table, recorded=True)
+    by_hand = dataset == "celeba19" or (dataset, pairs) == ("multimnist", "few")  # random subsets; masked batch norm
+    assert step.can_record == (not by_hand)
+    if by_hand:
+        pytest.skip("its steps are not recorded")
     eager, other = learned(make, table, recorded=False)
-    print(f"\n{dataset} {model} {pairs}: recorded {step._graph is not None}, after {EAGER_STEPS} steps")
     for name, value in eager.items():  # where a gradient is near zero, rounding decides in which direction Adam goes
         far = ((recorded[name] - value).abs() > 2e-3 + 2e-2 * value.abs()).double().mean()
         assert far < 0.02, f"{name}: {far:.1%} of the weights are far apart"

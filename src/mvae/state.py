@@ -29,7 +29,7 @@ from mvae.errors import RunError, TrainingError
 from mvae.metrics import coupling_warning
 from mvae.progress import Reporter
 from mvae.stages import Stages
-from mvae.steps import Step
+from mvae.steps import RECORDING, Step
 
 __all__ = ["History", "RunState"]
 
@@ -135,12 +135,14 @@ class RunState:
         device, own = self.model.device, torch.default_generator
         if device.type == "cuda":
             own = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
-        before = own.get_state()
-        own.manual_seed((self.seed << 32) + self.global_step)
+        with RECORDING:
+            before = own.get_state()
+            own.manual_seed((self.seed << 32) + self.global_step)
         try:
             yield
         finally:
-            own.set_state(before)
+            with RECORDING:
+                own.set_state(before)
 
     def means(self) -> dict[str, float]:
         """Training metrics of the epoch so far: loss, reconstruction of each modality, KL of each term."""

@@ -20,11 +20,11 @@ from mvae.errors import RunError, SettingsError
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.subsets import Terms
 
-__all__ = ["Step", "can_be_recorded"]
+__all__ = ["RECORDING", "Step", "can_be_recorded"]
 
 COMPILED_STEPS = 4_000  # a run this long earns back the compiler's seconds
 EAGER_STEPS = 3  # before recording, so that every lazily made buffer and kernel exists
-_RECORDING = threading.Lock()  # a thread that begins to record waits for the whole device
+RECORDING = threading.Lock()  # of one thread at a time; meanwhile nobody seeds the GPU's default generator
 
 
 def can_be_recorded(model: MultimodalVAE, complete: bool) -> bool:
@@ -158,7 +158,7 @@ class Step:
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(self.generator)
         stream = torch.cuda.Stream(self.device)  # PyTorch's own one is shared by all threads that record
-        with _RECORDING, torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+        with RECORDING, torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._take(self._index, self._beta)
 
     def means(self) -> dict[str, float]:

@@ -90,8 +90,8 @@ def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_th
     assert [(c.epochs, c.anneal_epochs) for c in jmvae] == [(500, 200), (80, 32), (16, 6), (8, 3)]
     assert {c.epochs for c in weak.cells("mnist", ["nn", "mvae"], BOTH, levels, 1, "paper")} == {500}
     garments = list(weak.cells("fashion-mnist", ["nn", "jmvae"], BOTH, levels, 1, "laptop"))
-    least = 12  # of the network that is cheap
-    assert [c.epochs for c in garments] == [100, 30, least, least, 100, 30, 6, 3]
+    least = 40  # of the network that is cheap
+    assert [c.epochs for c in garments] == [100, least, least, least, 100, 30, 6, 3]
     assert {c.epochs for c in weak.cells("fashion-mnist", ["nn"], BOTH, levels, 1, "paper")} == {100}
     mvae = list(weak.cells("fashion-mnist", ["mvae"], BOTH, levels, 3, "laptop"))
     assert len(set(map(str, mvae))) == 2 * 3 * 4
@@ -133,10 +133,13 @@ def test_seeds_are_averaged_with_their_standard_error() -> None:
 
 
 def test_runs_whose_cross_term_weighed_otherwise_are_another_line() -> None:
-    """Rows from before there was such a setting had a fifth of λ; this table has all of it."""
+    """Rows from before there was such a setting had a fifth of λ; from 5 % of the pairs on Table 8 has all of it."""
     settings = {"settings": {"pairs": 0.01, "cross_share": 1.0}}
     coupled = row_of(0, 0.8) | {"recipe": "coupled"}
     names = [one.name for one in weak.summaries([coupled, coupled | settings])]
+    assert names == ["mvae, coupled", "mvae, coupled, 1 λ"]
+    many = coupled | {"settings": {"pairs": 0.05}}
+    names = [one.name for one in weak.summaries([many, many | {"settings": {"pairs": 0.05, "cross_share": 1.0}}])]
     assert names == ["mvae, coupled, 0.2 λ", "mvae, coupled"]
     names = [one.name for one in weak.summaries([r | {"dataset": "multimnist"} for r in (coupled, coupled | settings)])]
     assert names == ["mvae, coupled, 0.2 λ", "mvae, coupled"]
