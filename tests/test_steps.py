@@ -11,7 +11,7 @@ import torch
 from mvae import steps
 from mvae.data.table import Table
 from mvae.experiments import build, experiment
-from mvae.steps import Step
+from mvae.steps import Step, can_be_recorded
 
 
 def table(rows: int = 25, side: int = 8) -> Table:
@@ -83,3 +83,18 @@ def test_only_long_runs_of_complete_rows_are_compiled() -> None:
     assert Step(model, some, 1e-3, 0, 10, steps.COMPILED_STEPS)._compiled is None
     assert Step(model, table(), 1e-3, 0, 10, steps.COMPILED_STEPS - 1)._compiled is None
     assert Step(model, table(), 1e-3, 0, 26, steps.COMPILED_STEPS)._compiled is None  # no batch is ever full
+
+
+@pytest.mark.parametrize(
+    ("dataset", "complete", "recorded"),
+    [
+        ("digits", False, True),
+        ("fashion-mnist", False, True),
+        ("multimnist", True, True),
+        ("multimnist", False, False),  # its batch norms need exact rows
+        ("celeba19", True, False),  # random subsets
+        ("translation", True, False),  # sentences of any length
+    ],
+)
+def test_a_gpu_records_what_has_one_shape_at_every_step(dataset: str, complete: bool, recorded: bool) -> None:
+    assert can_be_recorded(build(experiment(dataset)), complete) == recorded
