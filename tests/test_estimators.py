@@ -361,3 +361,15 @@ def test_a_model_in_training_is_asked_in_evaluation_mode_and_stays_in_training(w
     assert all(module.training for module in model.modules())
     assert not expected.values.requires_grad
     model.modalities["x1"].decoder = model.modalities["x1"].decoder[0]  # pyright: ignore
+
+
+def test_progress_goes_from_nothing_to_all(wrong: LinearGaussian, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And changes nothing."""
+    monkeypatch.setitem(estimators.CHUNK, "cpu", 40)
+    table, told = wrong.data(ROWS, seed=1), []
+    found = log_likelihoods(wrong.model, table, QUERIES, proposal=["x1"], samples=30, progress=told.append)
+    assert told == sorted(told)
+    assert len(told) > len(QUERIES)
+    assert told[-1] == pytest.approx(1.0)
+    without = log_likelihoods(wrong.model, table, QUERIES, proposal=["x1"], samples=30)
+    assert all(torch.equal(found[name].values, without[name].values) for name in QUERIES)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from mvae import likelihoods
+from mvae import likelihoods, progress
 from mvae.data.table import Table
 from mvae.modality import Modality
 from mvae.models.mvae import MVAE
@@ -134,3 +134,14 @@ def test_updates_come_no_oftener_than_asked_for() -> None:
     reporter.every = 0.0
     assert reporter.due()
     assert reporter.due()
+
+
+def test_long_work_is_shown_by_a_line_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 30.0, 60.0, 60.0, 90.0, 121.0, 121.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.shown("scoring") as done:
+        for share in (0.1, 0.25, 0.5, 0.75):
+            done(share)
+    assert capsys.readouterr().err.splitlines() == ["scoring … 25%", "scoring … 75%"]

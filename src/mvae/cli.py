@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mvae.cli_options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, print_json
+from mvae.cli_options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, plain, print_json
 from mvae.cli_reproduce import reproduce
 
 if TYPE_CHECKING:
-    from mvae.runs import Evaluation
+    pass
 
 __all__ = ["main"]
 
@@ -118,7 +118,7 @@ def train(
     from mvae import runs, sampling
     from mvae.experiments import MODELS, experiment
     from mvae.paper.harness import require
-    from mvae.progress import Silent
+    from mvae.progress import Silent, shown
     from mvae.report.show import show_evaluation
     from mvae.settings import Settings, parse_weights
 
@@ -158,8 +158,9 @@ def train(
     if history.interrupted:
         click.echo(f"stopped in epoch {len(history.epochs) + 1}; go on with the same command and --resume", err=True)
         sys.exit(1)
-    click.echo("scoring test rows …", err=True)  # a silence of minutes where the decoder is convolutional
-    evaluation = runs.evaluate(run, rows=500)
+    click.echo("scoring test rows …", err=True)  # minutes where the decoder is convolutional
+    with shown("scoring test rows") as progress:
+        evaluation = runs.evaluate(run, rows=500, progress=progress)
     picture = sampling.each_shown(run, 12, seed, run_dir / "samples.png")
     if as_json:
         print_json(
@@ -167,7 +168,7 @@ def train(
                 "run": str(run_dir),
                 "best_epoch": history.best_epoch,
                 "picture": picture and str(picture),
-                **_plain(evaluation),
+                **plain(evaluation),
             }
         )
         return
@@ -212,6 +213,7 @@ def evaluate(
     from mvae.paper.figures import judged
     from mvae.paper.record import by_hand, rows_of
     from mvae.paper.record import record as add_rows_of_items
+    from mvae.progress import shown
     from mvae.report.show import show_evaluation
     from mvae.report.translation import show_levels
     from mvae.translate import languages
@@ -226,12 +228,14 @@ def evaluate(
         else:
             show_levels(translation.summary([asdict(row) for row in numbers]))
         return
-    evaluation = runs.evaluate(opened, rows=rows, samples=samples, proposal=proposal or None, seed=seed)
+    asked: Any = {"rows": rows, "samples": samples, "proposal": proposal or None, "seed": seed}
+    with shown("scoring test rows") as asked["progress"]:
+        evaluation = runs.evaluate(opened, **asked)
     seen = judged(opened, *by_hand(opened), run.parent) if judge else []
     if record is not None:
         add_rows_of_items([*rows_of(opened, evaluation, *by_hand(opened)), *seen], record)
     if as_json:
-        print_json({"run": str(run), **_plain(evaluation), **{row.metric: row.value for row in seen}})
+        print_json({"run": str(run), **plain(evaluation), **{row.metric: row.value for row in seen}})
         return
     show_evaluation(opened, evaluation)
     for row in seen:
@@ -353,25 +357,6 @@ def info(run: Path, plot: Path | None, seed: int, device: str | None, as_json: b
     click.echo(f"{'λ':16} {written_weights(read_settings(run).build())}")
     for name, value in (rows[-1] if rows else {}).items():
         click.echo(f"  {name:40} {value:.4g}")
-
-
-def _plain(evaluation: "Evaluation") -> dict[str, Any]:
-    return {
-        "rows": evaluation.rows,
-        "samples": evaluation.samples,
-        "proposal": list(evaluation.proposal),
-        "likelihoods": {
-            name: {
-                "mean": value.mean,
-                "standard_error": value.standard_error,
-                "log_weight_variance": value.variance,
-                "effective_samples": float(value.effective_samples.mean()),
-                "pareto_k": float(value.pareto_k.mean()),
-            }
-            for name, value in evaluation.likelihoods.items()
-        },
-        "instruments": dict(evaluation.instruments),
-    }
 
 
 def main() -> None:

@@ -4,11 +4,14 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["DATA_DIR", "DEVICE", "JSON", "RUN", "SEED", "common", "print_json"]
+if TYPE_CHECKING:
+    from mvae.runs import Evaluation
+
+__all__ = ["DATA_DIR", "DEVICE", "JSON", "RUN", "SEED", "common", "plain", "print_json"]
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 SEED = click.option(
@@ -33,6 +36,26 @@ def common(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return command
 
     return add
+
+
+def plain(evaluation: "Evaluation") -> dict[str, Any]:
+    """An evaluation as `print_json` takes it."""
+    return {
+        "rows": evaluation.rows,
+        "samples": evaluation.samples,
+        "proposal": list(evaluation.proposal),
+        "likelihoods": {
+            name: {
+                "mean": value.mean,
+                "standard_error": value.standard_error,
+                "log_weight_variance": value.variance,
+                "effective_samples": float(value.effective_samples.mean()),
+                "pareto_k": float(value.pareto_k.mean()),
+            }
+            for name, value in evaluation.likelihoods.items()
+        },
+        "instruments": dict(evaluation.instruments),
+    }
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ not grow with samples × rows.
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,10 +144,12 @@ def log_likelihoods(
     denominator: Literal["importance", "prior"] = "importance",
     denominator_samples: int | None = None,
     seed: int = 0,
+    progress: Callable[[float], object] | None = None,
 ) -> dict[str, LogLikelihood]:
     """Several estimates from one pass over one proposal's samples: name → (of, given), as in `log_likelihood`.
 
-    The default proposal is q(z | everything any query names).
+    The default proposal is q(z | everything any query names). ``progress`` is told what share of the passes over rows
+    is done, from 0 to 1; each denominator is a pass.
     """
     if denominator not in ("importance", "prior"):
         raise QueryError(f"the denominator is estimated by 'importance' or from the 'prior', not by {denominator!r}")
@@ -161,9 +163,17 @@ def log_likelihoods(
     proposal = named if proposal is None else proposal
     present = table.presence(model.names).expand(len(table), -1)
     result = {}
+    passes, done = 1 + sum(bool(divided) for _, divided in plans.values()), 0.0
+
+    def scored(share: float) -> None:
+        nonlocal done
+        done += share / passes
+        if progress is not None:
+            progress(min(done, 1.0))
+
     with evaluating(model):
-        sums = [scored for scored, _ in plans.values()]
-        numerators = _importance(model, table, present, sums, proposal, samples, seed)
+        sums = [names for names, _ in plans.values()]
+        numerators = _importance(model, table, present, sums, proposal, samples, seed, scored)
         for (name, (of, _)), numerator in zip(queries.items(), numerators, strict=True):
             has = (present & _mask(model, of)).any(1)
             if not has.any():
@@ -171,7 +181,9 @@ def log_likelihoods(
             values = numerator[0]
             if divided := plans[name][1]:
                 draws = denominator_samples or (5000 if denominator == "prior" else None)
-                values = values - _denominator(model, table, present, divided, denominator, draws, samples, seed + 1)
+                values = values - _denominator(
+                    model, table, present, divided, denominator, draws, samples, seed + 1, scored
+                )
             result[name] = LogLikelihood(has.nonzero().flatten(), values[has], *(part[has] for part in numerator[1:]))
     return result
 
@@ -184,6 +196,7 @@ def _importance(
     proposal: Sequence[str],
     samples: int,
     seed: int,
+    scored: Callable[[float], None],
     defensive: bool = False,
 ) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """log p, effective samples, k̂ and variance of log w of every row, for each sum of modalities.
@@ -219,6 +232,7 @@ def _importance(
                 stream.add(base + torch.stack([scores[name] for name in names]).sum(0))
         for part, stream in zip(parts, streams, strict=True):
             part.append(stream.result())
+        scored(len(here) / len(table))
     return [tuple(torch.cat(column) for column in zip(*part, strict=True)) for part in parts]  # pyright: ignore
 
 
@@ -282,6 +296,7 @@ def _denominator(
     draws: int | None,
     samples: int,
     seed: int,
+    scored: Callable[[float], None],
 ) -> Float[Tensor, "rows"]:
     """log p(given) of every row. Equal rows (of ten labels, say) are estimated once, with up to 20 times the draws."""
     subset, inverse = _distinct(table, present, model, given)
@@ -289,7 +304,7 @@ def _denominator(
     draws = draws or samples * min(20, len(table) // len(subset))
     importance = how == "importance"
     proposal = given if importance else ()
-    values, *_ = _importance(model, subset, here, [given], proposal, draws, seed, defensive=importance)[0]
+    values, *_ = _importance(model, subset, here, [given], proposal, draws, seed, scored, defensive=importance)[0]
     return values[inverse]
 
 

@@ -3,15 +3,16 @@
 import importlib.util
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Bar", "Lines", "Reporter", "Silent", "TensorBoard", "reporter_for", "tensorboard"]
+__all__ = ["Bar", "Lines", "Reporter", "Silent", "TensorBoard", "reporter_for", "shown", "tensorboard"]
 
 NAMED = 6  # modalities that a line has room for
+LINE_SECONDS = 60  # between lines of `shown`
 
 
 class Reporter:
@@ -163,6 +164,28 @@ class Bar(Reporter):
         from rich.text import Text
 
         self._progress.console.print(Text("warning: ", "yellow") + Text(message), soft_wrap=True)
+
+
+@contextmanager
+def shown(what: str) -> Iterator[Callable[[float], None]]:
+    """A call that is told what share of some work is done: a bar on a terminal, elsewhere a line a minute."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=1.0)
+            yield lambda share: bar.update(task, completed=share)
+        return
+    said = time.monotonic()
+
+    def line(share: float) -> None:
+        nonlocal said
+        if time.monotonic() - said >= LINE_SECONDS:
+            said = time.monotonic()
+            print(f"{what} … {share:.0%}", file=sys.stderr, flush=True)
+
+    yield line
 
 
 def reporter_for() -> Reporter:

@@ -4,7 +4,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,7 @@ def evaluate(
     samples: int | None = None,
     proposal: tuple[str, ...] | None = None,
     seed: int = 0,
+    progress: Callable[[float], object] | None = None,
 ) -> Evaluation:
     """Tables 2 and 3 for one run: log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics.
 
@@ -214,6 +215,7 @@ def evaluate(
         samples: importance samples a row; default the paper's for this dataset (Sec. 5).
         proposal: modalities of q(z | ·) that samples come from; default the first one, as in Table 2.
         seed: of the draws.
+        progress: told what share of the scoring is done.
 
     Raises:
         QueryError: an unknown modality, rows < 1.
@@ -235,6 +237,7 @@ def evaluate(
         samples=samples,
         denominator_samples=what.denominator_samples,
         seed=seed,
+        progress=progress,
     )
     return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)
 
