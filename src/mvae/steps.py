@@ -126,9 +126,11 @@ class Step:
             return
         for modality in self._noisy:
             modality.generator = self.generator
-        result = self.model.loss(batch, terms, beta=beta, generator=self.generator)
-        for modality in self._noisy:
-            modality.generator = None
+        try:
+            result = self.model.loss(batch, terms, beta=beta, generator=self.generator)
+        finally:
+            for modality in self._noisy:
+                modality.generator = None
         if result.loss.requires_grad:  # not where the batch holds nothing that this model learns from
             result.loss.backward()
             self.optimizer.step()
