@@ -9,11 +9,13 @@ context each; or N models of one shape as one, their parameters stacked (`torch.
 
 import argparse
 import copy
+import itertools
 import multiprocessing
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import timing
 import torch
@@ -41,13 +43,10 @@ def step_of(dataset: str, table: Table, recorded: bool = True, seed: int = 0) ->
     step = Step(model, table, 1e-3, seed=seed, batch_size=BATCH)
     if not recorded:
         step.can_record, step._terms, step.table = False, None, table
-    order = torch.randperm(len(table), device="cuda")
-    taken = [0]
+    batches = itertools.cycle(torch.randperm(len(table), device="cuda").split(BATCH))
 
     def take() -> None:
-        start = taken[0] % (len(table) // BATCH) * BATCH
-        taken[0] += 1
-        step(order[start : start + BATCH], 1.0, 1e-3)
+        step(next(batches), 1.0, 1e-3)
 
     for _ in range(6):
         take()
@@ -67,17 +66,17 @@ def rate(take: Callable[[], None], seconds: float) -> float:
     return steps / (time.perf_counter() - began)
 
 
-def by_streams(dataset: str, number: int, seconds: float, pairs: float | None, recorded: bool = True) -> float:
+def by_streams(dataset: str, number: int, seconds: float, pairs: float | None) -> float:
     """Steps a second of all threads together, a stream each."""
     table = table_of(dataset, pairs)
     torch.cuda.synchronize()
     barrier, rates = threading.Barrier(number), [0.0] * number
-    recording = threading.Lock()
+    warming = threading.Lock()  # it waits for the whole device, which no thread may while another records
 
     def work(i: int) -> None:
         with torch.cuda.stream(torch.cuda.Stream()):
-            with recording:
-                take = step_of(dataset, table, recorded, i)
+            with warming:
+                take = step_of(dataset, table, seed=i)
             barrier.wait()
             rates[i] = rate(take, seconds)
 
@@ -128,9 +127,9 @@ class _Loss(nn.Module):
         return self.model.objective(x, self.terms, noise, beta).loss
 
 
+@mock.patch.object(likelihoods, "_CrossEntropy", _Plain)
 def by_vmap(dataset: str, number: int, seconds: float) -> float:
     """Steps a second of all models together, each on its own rows; recorded."""
-    likelihoods._CrossEntropy = _Plain  # pyright: ignore
     table = table_of(dataset, None)
     what = experiment(dataset)
     models = [build(what, seed=i).cuda().train() for i in range(number)]
@@ -161,12 +160,10 @@ def by_vmap(dataset: str, number: int, seconds: float) -> float:
     with torch.cuda.graph(graph):
         step()
     order = torch.stack([torch.randperm(len(table), device="cuda") for _ in range(number)])
-    taken = [0]
+    batches = itertools.cycle(order.split(BATCH, dim=1))
 
     def take() -> None:
-        start = taken[0] % (len(table) // BATCH) * BATCH
-        taken[0] += 1
-        index.copy_(order[:, start : start + BATCH])
+        index.copy_(next(batches))
         graph.replay()
 
     return number * rate(take, seconds)

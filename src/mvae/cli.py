@@ -8,15 +8,12 @@ import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from mvae.cli_options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, plain, print_json
 from mvae.cli_reproduce import reproduce
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["main"]
 

@@ -62,12 +62,11 @@ class Step:
         first = next(iter(table.columns.values()))
         on_device = isinstance(first, Tensor) and first.device.type == self.device.type
         self.index_device = self.device if on_device else torch.device("cpu")
-        self.can_record = on_gpu and on_device and can_be_recorded(model, table.complete)
+        fixed_shapes = can_be_recorded(model, table.complete)
+        self.can_record = on_gpu and on_device and fixed_shapes
         if self.can_record and table.complete:  # a bank's plan is copied to the device at each step
-            x = model.prepare(table.take(slice(2)))
-            self.can_record = not bank.banks_of_encoders(model.modalities, x) + bank.banks_of_decoders(
-                model.modalities, x
-            )
+            parts, x = model.modalities, model.prepare(table.take(slice(2)))
+            self.can_record = not (bank.banks_of_encoders(parts, x) or bank.banks_of_decoders(parts, x))
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
         self._terms: Terms | None = None  # of every row of the table, or of all rows alike
@@ -83,7 +82,7 @@ class Step:
         # Other threads record on this GPU and draw from its one default generator; on a CPU it is seeded by the step.
         self._noisy = [m for m in model.modalities.values() if on_gpu and (m.input_noise or m.input_shift)]
         pays = steps >= COMPILED_STEPS and batch_size <= len(table)
-        if pays and not on_gpu and can_be_recorded(model, table.complete) and self._terms is not None:
+        if pays and not on_gpu and fixed_shapes and self._terms is not None:
             self._compiled = _Compiled(model, self._terms, table.take(torch.arange(batch_size)))
 
     def __call__(self, index: Tensor, beta: float, learning_rate: float) -> None:

@@ -46,8 +46,8 @@ def sweep(
         work: a function of a module, because other processes must find it.
         jobs: name → what to give it (plain data).
         workers: processes; 1 works in this one. Each has as many threads as there are cores for it.
-        threads_on: a GPU that all the jobs train on, by recorded steps: then workers are threads of this process.
         engine: ``"slurm"`` runs them on other machines instead, ``workers`` at a time (see `mvae.cluster`).
+        threads_on: a GPU that all the jobs train on, by recorded steps: then workers are threads of this process.
 
     Raises:
         SettingsError: fewer than one worker, an unknown engine, or one that is not here. MissingDependencyError: an
