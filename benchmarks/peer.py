@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 import mvae
 from mvae.models.base import MultimodalVAE
+from mvae.networks import celeba, dcgan
+from mvae.networks.fold import FoldedTranspose2d
+from mvae.networks.mlp import LabelEncoder
 
 # multivae imports these at its top, for data sets, pictures and text that are not timed here. torchvision's compiled
 # operators refuse many CPU builds of torch, so all three are replaced by empty stand-ins while multivae is imported.
@@ -68,10 +71,14 @@ def load() -> Any | None:
 
 
 class Peer:
-    """multivae's MVAE with the networks, the likelihoods and the weights λ of ours, on the first rows of a table."""
+    """multivae's MVAE with the networks, the likelihoods and the weights λ of ours, on the first rows of a table.
 
-    def __init__(self, multivae: Any, model: MultimodalVAE, table: mvae.Table):
+    ``plain``: the same networks as one would write them, without what makes ours faster on a CPU.
+    """
+
+    def __init__(self, multivae: Any, model: MultimodalVAE, table: mvae.Table, plain: bool = False):
         self.multivae = multivae
+        written = as_one_would_write if plain else copy.deepcopy
         # Its Bernoulli refuses grey levels unless torch's validation of arguments is off, which is also faster.
         torch.distributions.Distribution.set_default_validate_args(False)
         columns = model.prepare(table)
@@ -94,8 +101,8 @@ class Peer:
         )
         self.model = multivae.models.MVAE(
             config,
-            encoders={name: _encoder(modalities[name], model.latent_dim) for name in columns},
-            decoders={name: _decoder(modalities[name], model.latent_dim) for name in columns},
+            encoders={n: _encoder(modalities[n], written(modalities[n].encoder), model.latent_dim) for n in columns},
+            decoders={n: _decoder(written(modalities[n].decoder), model.latent_dim) for n in columns},
         )
 
     def bare_step(self, batch_size: int, learning_rate: float = 1e-3) -> Callable[[], None]:
@@ -130,7 +137,25 @@ class Peer:
         return lambda: self.model.compute_joint_nll(batch, K=samples, batch_size_K=100)
 
 
-def _encoder(modality: mvae.Modality, latents: int) -> nn.Module:
+def as_one_would_write(network: nn.Module) -> nn.Module:
+    """A copy in PyTorch's default layout with PyTorch's own transposed convolutions, and labels encoded row by row."""
+    network = copy.deepcopy(network)
+    if isinstance(network, LabelEncoder):
+        return nn.Sequential(network.embedding, network.layers)
+    if isinstance(network, dcgan.ConvDecoder):
+        network = nn.Sequential(network.head, network.layers)
+    elif isinstance(network, celeba.ImageDecoder):
+        network = nn.Sequential(network.head, nn.Unflatten(1, (-1, 5, 5)), network.layers)
+    for part in list(network.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, FoldedTranspose2d):
+                setattr(part, name, child.plain)
+            elif isinstance(child, celeba.ChannelsLast):
+                setattr(part, name, nn.Identity())
+    return network
+
+
+def _encoder(modality: mvae.Modality, network: nn.Module, latents: int) -> nn.Module:
     from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
     from pythae.models.nn import BaseEncoder  # pyright: ignore[reportMissingImports]
 
@@ -138,7 +163,7 @@ def _encoder(modality: mvae.Modality, latents: int) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.latent_dim = latents
-            self.network = copy.deepcopy(modality.encoder)
+            self.network = network
             self.one_hot = isinstance(modality.likelihood, mvae.likelihoods.Categorical)
 
         def forward(self, x: Tensor) -> Any:
@@ -148,7 +173,7 @@ def _encoder(modality: mvae.Modality, latents: int) -> nn.Module:
     return Encoder()
 
 
-def _decoder(modality: mvae.Modality, latents: int) -> nn.Module:
+def _decoder(network: nn.Module, latents: int) -> nn.Module:
     from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
     from pythae.models.nn import BaseDecoder  # pyright: ignore[reportMissingImports]
 
@@ -156,7 +181,7 @@ def _decoder(modality: mvae.Modality, latents: int) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.latent_dim = latents
-            self.network = copy.deepcopy(modality.decoder)
+            self.network = network
 
         def forward(self, z: Tensor) -> Any:
             return ModelOutput(reconstruction=self.network(z))

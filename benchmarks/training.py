@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [mnist | fashion-mnist | celeba19] [--rounds 5] [--threads 2]
 
-Four pieces of work take turns: multivae's bare step (forward, backward, Adam, one ready batch), its trainer's
-epoch, our bare step, and our `fit` with everything included: data, shuffling, logging, validation at the end of
+Five pieces of work take turns: multivae's bare step (forward, backward, Adam, one ready batch) with the networks as
+one would write them, the same with ours, its trainer's epoch, our bare step, and our `fit` with everything included: data, shuffling, logging, validation at the end of
 every epoch on a fifth as many rows, metrics on disk.
 """
 
@@ -126,8 +126,9 @@ def main() -> None:
     multivae = peer.load()
     if multivae is not None:
         few = train.first(rows)
-        other = peer.Peer(multivae, model, few)
-        contenders["multivae, bare step"] = repeated(other.bare_step(BATCH, rate), arguments.steps), rows
+        plain, other = peer.Peer(multivae, model, few, plain=True), peer.Peer(multivae, model, few)
+        contenders["multivae, plain networks"] = repeated(plain.bare_step(BATCH, rate), arguments.steps), rows
+        contenders["multivae, our networks"] = repeated(other.bare_step(BATCH, rate), arguments.steps), rows
         contenders["multivae, its trainer"] = other.trainer_epoch(BATCH, rate), len(few)
     contenders["ours, bare step"] = repeated(our_bare_step(model, train, rate), arguments.steps), rows
     contenders["ours, fit with everything"] = (

@@ -15,7 +15,7 @@ from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Likelihood
 
-__all__ = ["Modality", "check_shift", "evaluating", "run", "shifted"]
+__all__ = ["Modality", "check_power", "check_shift", "evaluating", "run", "shifted"]
 
 
 class Modality(nn.Module):
@@ -30,9 +30,12 @@ class Modality(nn.Module):
         input_noise: in training the encoder sees x + noise of this standard deviation (the denoising criterion, a
             bound all the same: Im et al. 2017), so that it cannot know few pairs by heart (docs/coupling.md).
         input_shift: in training the encoder sees images moved at random by up to so many pixels each way.
+        input_power: the encoder sees this power of x (of its absolute value, with its sign), always: ½ makes dark and
+            bright pictures of the same thing more alike. The likelihood is of x itself.
 
     Raises:
-        SettingsError: a weight or a noise that is negative or not finite, or a shift that is no whole number ≥ 0.
+        SettingsError: a weight or a noise that is negative or not finite, a shift that is no whole number ≥ 0, or a
+            power that is not above 0 and finite.
 
     >>> label = Modality(nn.Sequential(nn.Embedding(10, 4)), nn.Linear(2, 10), mvae.likelihoods.Categorical())
     >>> expert = label.encode(torch.tensor([3, 1, 4]))
@@ -48,14 +51,17 @@ class Modality(nn.Module):
         weight: float = 1.0,
         input_noise: float = 0.0,
         input_shift: int = 0,
+        input_power: float = 1.0,
     ):
         super().__init__()
         for what, value in (("weight", weight), ("input_noise", input_noise)):
             if not 0 <= value < math.inf:
                 raise SettingsError(f"a modality's {what} must be a finite number ≥ 0, not {value}")
         check_shift(input_shift)
+        check_power(input_power)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.weight, self.input_noise, self.input_shift = float(weight), float(input_noise), input_shift
+        self.input_power = float(input_power)
 
     #: Where ``input_noise`` and ``input_shift`` are drawn from; None: PyTorch's own generator.
     generator: torch.Generator | None = None
@@ -80,6 +86,8 @@ class Modality(nn.Module):
         Raises:
             DataError: what is to be moved by pixels (``input_shift``) is no image.
         """
+        if self.input_power != 1 and x.is_floating_point():
+            x = x.abs().pow(self.input_power).copysign(x)
         if self.training and self.input_noise and x.is_floating_point():  # classes and tokens stay what they are
             x = x + self.input_noise * torch.empty_like(x).normal_(generator=self.generator)
         if self.training and self.input_shift and x.is_floating_point():
@@ -207,6 +215,12 @@ def check_shift(pixels: int) -> None:
     """Raises SettingsError unless it is a number of pixels."""
     if pixels < 0:
         raise SettingsError(f"input_shift, a number of pixels, must be a whole number ≥ 0, not {pixels}")
+
+
+def check_power(power: float) -> None:
+    """Raises SettingsError unless it is above 0 and finite."""
+    if not 0 < power < math.inf:
+        raise SettingsError(f"input_power must be above 0 and finite, not {power}")
 
 
 def shifted(

@@ -10,7 +10,7 @@ from typing import Any
 from mvae.checkpoint import SETTINGS, read_json
 from mvae.errors import RunError, SettingsError
 from mvae.experiments import Experiment, build, experiment
-from mvae.modality import check_shift
+from mvae.modality import check_power, check_shift
 from mvae.models.base import MultimodalVAE
 from mvae.subsets import CROSS_SHARE, check_share
 from mvae.training import check_settings
@@ -22,6 +22,7 @@ FORMAT = 2  # since 2 the recipe `coupled` weighs λ by term
 LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epochs": 0, "repeat_pairs": 1}
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
 LATER |= {"cross_share": CROSS_SHARE, "vocabulary": None, "subwords": False, "start_from": None, "input_shift": 0}
+LATER |= {"input_power": 1.0}
 REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
 DECAYED = 0.4  # share of the epochs over which Adam's rate falls: `coupled`, the supervised network; App. A keeps it
 
@@ -35,7 +36,7 @@ class Settings:
     ``repeat_pairs``: how often an epoch has each of these. ``decay_epochs``: see `mvae.training.fit`.
     ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
-    ``input_noise``, ``input_shift``: of the first modality, see `mvae.modality.Modality`. ``pseudo_labels``: does the
+    ``input_noise``, ``input_shift``, ``input_power``: of the first modality, see `mvae.modality.Modality`. ``pseudo_labels``: does the
     recipe `coupled` learn from what it guesses where rows lack it (`mvae.models.mvae.MVAE`)? ``cross_share``: of that
     recipe, see there.
     ``vocabulary`` (numbers a language; None: the experiment's) and ``subwords``: of sentences. ``start_from``: the
@@ -65,6 +66,7 @@ class Settings:
     subwords: bool = False
     start_from: str | None = None
     input_shift: int = 0
+    input_power: float = 1.0
 
     @classmethod
     def of(
@@ -79,11 +81,10 @@ class Settings:
         """The experiment's own settings, except those given (and not None).
 
         Shorter training is annealed for the same share of it. The learning rate falls over the last two fifths of it in
-        the recipe `coupled` and of the supervised network, whose first modality is blurred and moved as the experiment
-        says.
+        the recipe `coupled` and of the supervised network, whose first modality is seen as the experiment says.
 
         In `coupled`, few pairs are repeated, up to 50 times, until they come as often as the ``cross_share`` of all
-        rows would; the first modality is then blurred too, and what rows lack is guessed.
+        rows would; the first modality is then seen as the experiment says, and what rows lack is guessed.
 
         Raises:
             SettingsError: an unknown dataset, or a setting outside its range.
@@ -107,9 +108,10 @@ class Settings:
                 share = changed.get("cross_share", what.cross_share)
                 values["repeat_pairs"] = min(REPEATED, max(1, round(share / changed["pairs"])))
                 if values["repeat_pairs"] > 1:  # blurred, less of them is learned by heart
-                    values["input_noise"] = what.few_pairs_noise
+                    values |= {"input_noise": what.few_pairs_noise, "input_power": what.input_power}
         if model == "nn":
             values |= {"input_noise": what.supervised_noise, "input_shift": what.supervised_shift}
+            values["input_power"] = what.input_power
         if recipe == "coupled" or model == "nn":
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
         values |= changed
@@ -129,6 +131,7 @@ class Settings:
         if not 0 <= own["input_noise"] < math.inf:
             raise SettingsError(f"input_noise must be a finite number ≥ 0, not {own['input_noise']}")
         check_shift(own["input_shift"])
+        check_power(own["input_power"])
         check_share(own["cross_share"])
         if pairs is not None and own["kept"] is not None:
             raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
@@ -157,6 +160,7 @@ class Settings:
         built = build(self.experiment, self.recipe, self.seed, self.model, *own)
         first = built.modalities[built.names[0]]
         first.input_noise, first.input_shift = self.input_noise, self.input_shift
+        first.input_power = self.input_power
         return built
 
 

@@ -36,6 +36,7 @@ class Experiment:
         few_pairs_noise: standard deviation of the noise that blurs x1 in the recipe `coupled` where pairs are few.
         supervised_noise, supervised_shift: the same for the supervised network, and by how many pixels it sees x1 moved
             (all chosen on validation rows: docs/few-pairs.md).
+        input_power: the power of x1's levels that the encoder sees in both, and that RBM and logistic regression see.
         random_subsets: k of Eq. 5.
         samples, denominator_samples: importance samples a row, and draws for the denominator (None: as many as
             `mvae.estimators.log_likelihood` chooses), of Sec. 5.
@@ -63,6 +64,7 @@ class Experiment:
     few_pairs_noise: float = 0.0
     supervised_noise: float = 0.0
     supervised_shift: int = 0
+    input_power: float = 1.0
     random_subsets: int = 0
     samples: int = 1000
     denominator_samples: int | None = None

@@ -85,6 +85,7 @@ def _fashion_mnist() -> Experiment:
         pseudo_labels=("label",),
         few_pairs_noise=0.2,
         supervised_shift=1,
+        input_power=0.5,
         cross_share=1.0,
         **APPENDIX_A,
         shown=tuple(f"label={garment}" for garment in (garments[-1], *garments[:-1])),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mvae.networks.joint import JointEncoder
 
-__all__ = ["ImageDecoder", "ImageEncoder", "joint_encoder", "perceptron"]
+__all__ = ["ChannelsLast", "ImageDecoder", "ImageEncoder", "joint_encoder", "perceptron"]
 
 CHANNELS = (32, 64, 128, 256)
 FLAT = CHANNELS[-1] * 5 * 5
@@ -104,7 +104,7 @@ def perceptron(inputs: int, outputs: int, hidden: int = 512) -> nn.Sequential:
     )
 
 
-class _ChannelsLast(nn.Module):
+class ChannelsLast(nn.Module):
     """The same values, laid out channels last."""
 
     def forward(self, x: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "rows channels height width"]:
@@ -115,7 +115,7 @@ def _trunk(channels: int) -> nn.Sequential:
     """64×64 → 32×32 → 16×16 → 8×8 → 5×5 (the last convolution has stride 1 and no padding), flattened."""
     first, second, third, fourth = CHANNELS
     return nn.Sequential(
-        _ChannelsLast(),
+        ChannelsLast(),
         nn.Conv2d(channels, first, 4, 2, 1, bias=False),
         nn.SiLU(),
         nn.Conv2d(first, second, 4, 2, 1, bias=False),
