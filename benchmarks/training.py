@@ -3,8 +3,8 @@
     python benchmarks/training.py [mnist | fashion-mnist | celeba19] [--rounds 5] [--threads 2]
 
 Five pieces of work take turns: multivae's bare step (forward, backward, Adam, one ready batch) with the networks as
-one would write them, the same with ours, its trainer's epoch, our bare step, and our `fit` with everything included: data, shuffling, logging, validation at the end of
-every epoch on a fifth as many rows, metrics on disk.
+one would write them, the same with ours, its trainer's epoch with ours, our bare step, and our `fit` with everything
+included: data, shuffling, logging, validation at the end of every epoch on a fifth as many rows, metrics on disk.
 """
 
 import argparse

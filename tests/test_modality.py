@@ -177,6 +177,23 @@ def test_images_are_moved_for_the_encoder_in_training_only_by_every_number_of_pi
     assert torch.equal(seen[-1], x)
 
 
+def test_the_encoder_sees_a_power_of_x_in_training_and_after_it_and_the_likelihood_x_itself() -> None:
+    plain = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Gaussian())
+    part = Modality(plain.encoder, plain.decoder, plain.likelihood, input_power=0.5)
+    x, z = torch.randn(3, 8), torch.randn(3, LATENT)
+    for modality in (part.train(), part.eval()):
+        assert torch.equal(modality.encode(x).mean, plain.encode(x.sign() * x.abs().sqrt()).mean)
+        assert torch.equal(modality.log_prob(x, z), plain.log_prob(x, z))
+    label = Modality(nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), input_power=0.5)
+    label.encode(torch.tensor([3, 0]))  # classes have no power
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, math.inf, math.nan])
+def test_a_power_that_is_not_above_zero_and_finite_is_refused(power: float) -> None:
+    with pytest.raises(SettingsError, match="input_power must be above 0 and finite"):
+        Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_power=power)
+
+
 def test_what_is_no_image_is_not_moved_but_refused() -> None:
     part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_shift=1).train()
     with pytest.raises(DataError, match=r"only images can be moved by pixels: rows of shape \(8,\)"):

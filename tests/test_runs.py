@@ -76,11 +76,13 @@ def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_se
         assert Settings.of(dataset, model="nn", pairs=0.01).input_noise == 0.0
     for settings in (Settings.of("mnist", "paper", pairs=0.01), Settings.of("mnist", model="jmvae", pairs=0.01)):
         assert settings.input_noise == 0.0
-    assert {d: Settings.of(d, model="nn").input_shift for d in ("mnist", "fashion-mnist")} == {
-        "mnist": 0,
-        "fashion-mnist": 1,
-    }
+    moved = {d: Settings.of(d, model="nn").input_shift for d in ("mnist", "fashion-mnist", "multimnist", "digits")}
+    assert moved == {"mnist": 1, "fashion-mnist": 1, "multimnist": 0, "digits": 0}
     assert Settings.of("fashion-mnist", pairs=0.01).input_shift == 0
+    powers = {level: Settings.of("fashion-mnist", pairs=level).input_power for level in (None, 0.01, 0.1, 1.0)}
+    assert powers == {None: 1.0, 0.01: 0.5, 0.1: 0.5, 1.0: 1.0}
+    assert Settings.of("fashion-mnist", model="nn").build().modalities["image"].input_power == 0.5
+    assert Settings.of("fashion-mnist", "paper", pairs=0.01).input_power == 1.0
     assert Settings.of("fashion-mnist", model="nn").build().modalities["image"].input_shift == 1
     built = Settings.of("mnist", pairs=0.01, input_noise=0.4).build()
     assert {name: modality.input_noise for name, modality in built.modalities.items()} == {"image": 0.4, "label": 0.0}
@@ -123,6 +125,7 @@ def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
         ({"repeat_pairs": 2}, "repeat_pairs is for few pairs, and 1 or more: not 2 with pairs=None"),
         ({"input_noise": -0.5}, "input_noise must be a finite number ≥ 0, not -0.5"),
         ({"input_shift": -1}, "input_shift, a number of pixels, must be a whole number ≥ 0, not -1"),
+        ({"input_power": 0.0}, "input_power must be above 0 and finite, not 0.0"),
         ({"repeat_pairs": 0, "pairs": 0.5}, "repeat_pairs is for few pairs, and 1 or more: not 0 with pairs=0.5"),
     ],
 )

@@ -36,9 +36,9 @@ class Settings:
     ``repeat_pairs``: how often an epoch has each of these. ``decay_epochs``: see `mvae.training.fit`.
     ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
-    ``input_noise``, ``input_shift``, ``input_power``: of the first modality, see `mvae.modality.Modality`. ``pseudo_labels``: does the
-    recipe `coupled` learn from what it guesses where rows lack it (`mvae.models.mvae.MVAE`)? ``cross_share``: of that
-    recipe, see there.
+    ``input_noise``, ``input_shift``, ``input_power``: of the first modality, see `mvae.modality.Modality`.
+    ``pseudo_labels``: does the recipe `coupled` learn from what it guesses where rows lack it
+    (`mvae.models.mvae.MVAE`)? ``cross_share``: of that recipe, see there.
     ``vocabulary`` (numbers a language; None: the experiment's) and ``subwords``: of sentences. ``start_from``: the
     directory of a run of the same networks whose best weights training begins with; None: fresh ones.
     """

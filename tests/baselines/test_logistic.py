@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mvae.baselines import logistic
 from mvae.baselines.features import latents, pixels, rbm
-from mvae.baselines.logistic import accuracy
+from mvae.baselines.logistic import accuracy, moved_copies
 from mvae.data import digits
 from mvae.data.splits import Splits
 from mvae.data.table import Table
@@ -27,6 +28,32 @@ def test_pixels_reach_what_logistic_regression_reaches_on_the_digits(splits: Spl
     assert accuracy(pixels, splits, 1.0) > 0.95
     assert 0.8 < accuracy(pixels, splits, 0.1) < 0.95
     assert 0.4 < accuracy(pixels, splits, 0.01) < 0.8  # 12 pairs
+
+
+def test_copies_are_moved_by_one_pixel_each_way_and_keep_their_classes() -> None:
+    image = torch.arange(1, 25, dtype=torch.uint8).reshape(2, 1, 3, 4)
+    copies = moved_copies(Table({"image": image, "label": torch.tensor([7, 8])}), 1)
+    rolled = [image] + [torch.roll(image, by, axis) for by, axis in ((1, -2), (-1, -2), (1, -1), (-1, -1))]
+    for found, expected, edge in zip(copies[1:], rolled[1:], ("0,:", "2,:", ":,0", ":,3"), strict=True):
+        first, second = edge.split(",")  # what torch.roll brings round is zero
+        place = (slice(None) if first == ":" else int(first), slice(None) if second == ":" else int(second))
+        expected[..., place[0], place[1]] = 0
+        assert torch.equal(torch.as_tensor(found.columns["image"]), expected)
+        assert torch.as_tensor(found.columns["label"]).tolist() == [7, 8]
+    assert torch.equal(torch.as_tensor(copies[0].columns["image"]), image)
+
+
+def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "moved_copies", lambda table, pixels: [table] * 5)
+    for level in (0.01, 0.1):
+        assert accuracy(pixels, splits, level, moved=1) == pytest.approx(accuracy(pixels, splits, level), abs=0.005)
+
+
+def test_what_is_no_image_cannot_be_moved(splits: Splits) -> None:
+    flat = {"image": torch.rand(40, 64), "label": torch.arange(40) % 2}
+    parts = Splits("flat", train=Table(flat), validation=Table(flat), test=Table(flat))
+    with pytest.raises(DataError, match="image is no image, so it cannot be moved by pixels"):
+        accuracy(pixels, parts, 1.0, moved=1)
 
 
 def test_an_rbms_units_are_good_features(splits: Splits) -> None:

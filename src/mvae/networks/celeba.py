@@ -108,6 +108,7 @@ class ChannelsLast(nn.Module):
     """The same values, laid out channels last."""
 
     def forward(self, x: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "rows channels height width"]:
+        """x itself, or a copy."""
         return x.contiguous(memory_format=LAST)
 
 
