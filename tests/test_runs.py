@@ -77,7 +77,7 @@ def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_se
     for settings in (Settings.of("mnist", "paper", pairs=0.01), Settings.of("mnist", model="jmvae", pairs=0.01)):
         assert settings.input_noise == 0.0
     moved = {d: Settings.of(d, model="nn").input_shift for d in ("mnist", "fashion-mnist", "multimnist", "digits")}
-    assert moved == {"mnist": 1, "fashion-mnist": 1, "multimnist": 0, "digits": 0}
+    assert moved == {"mnist": 0, "fashion-mnist": 1, "multimnist": 0, "digits": 0}
     assert Settings.of("fashion-mnist", pairs=0.01).input_shift == 0
     powers = {level: Settings.of("fashion-mnist", pairs=level).input_power for level in (None, 0.01, 0.1, 1.0)}
     assert powers == {None: 1.0, 0.01: 0.5, 0.1: 0.5, 1.0: 1.0}

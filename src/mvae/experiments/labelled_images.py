@@ -110,7 +110,6 @@ MNIST = _perceptrons(
     (1, 28, 28),
     512,
     **APPENDIX_A,
-    supervised_shift=1,
     summary="MNIST with the paper's networks and settings (App. A)",
 )
 BINARY_MNIST = _perceptrons(
