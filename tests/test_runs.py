@@ -81,7 +81,9 @@ def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_se
     assert Settings.of("fashion-mnist", pairs=0.01).input_shift == 0
     powers = {level: Settings.of("fashion-mnist", pairs=level).input_power for level in (None, 0.01, 0.1, 1.0)}
     assert powers == {None: 1.0, 0.01: 0.5, 0.1: 0.5, 1.0: 1.0}
-    assert Settings.of("fashion-mnist", model="nn").build().modalities["image"].input_power == 0.5
+    supervised = [Settings.of("fashion-mnist", model="nn", pairs=level) for level in (0.01, 0.5, 1.0, None)]
+    assert [settings.input_power for settings in supervised] == [0.5, 0.5, 1.0, 1.0]
+    assert supervised[0].build().modalities["image"].input_power == 0.5
     assert Settings.of("fashion-mnist", "paper", pairs=0.01).input_power == 1.0
     assert Settings.of("fashion-mnist", model="nn").build().modalities["image"].input_shift == 1
     built = Settings.of("mnist", pairs=0.01, input_noise=0.4).build()

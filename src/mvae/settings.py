@@ -111,7 +111,8 @@ class Settings:
                     values |= {"input_noise": what.few_pairs_noise, "input_power": what.input_power}
         if model == "nn":
             values |= {"input_noise": what.supervised_noise, "input_shift": what.supervised_shift}
-            values["input_power"] = what.input_power
+            if changed.get("pairs", 1) < 1:
+                values["input_power"] = what.input_power
         if recipe == "coupled" or model == "nn":
             values["decay_epochs"] = round(DECAYED * changed.get("epochs", what.epochs))
         values |= changed

@@ -36,7 +36,8 @@ class Experiment:
         few_pairs_noise: standard deviation of the noise that blurs x1 in the recipe `coupled` where pairs are few.
         supervised_noise, supervised_shift: the same for the supervised network, and by how many pixels it sees x1 moved
             (all chosen on validation rows: docs/few-pairs.md).
-        input_power: the power of x1's levels that the encoder sees in both, and that RBM and logistic regression see.
+        input_power: the power of x1's levels that the encoder sees in both where pairs are few, and that the RBM and
+            logistic regression see.
         random_subsets: k of Eq. 5.
         samples, denominator_samples: importance samples a row, and draws for the denominator (None: as many as
             `mvae.estimators.log_likelihood` chooses), of Sec. 5.
