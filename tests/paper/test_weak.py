@@ -82,6 +82,16 @@ def test_where_all_rows_are_pairs_the_run_hides_nothing_and_the_row_says_its_lev
     assert weak.reproduce("table8", models=["nn"], levels=(1.0,), budget="smoke", places=places(tmp_path)) == [row]
 
 
+def test_logistic_regression_and_rbm_see_what_the_dataset_says_and_few_pairs_moved() -> None:
+    levels = [0.005, 0.1, 0.5, 1.0]
+    for dataset, power in (("mnist", 1.0), ("fashion-mnist", 0.5)):
+        for model in ("logreg", "rbm"):
+            found = list(weak.cells(dataset, [model], BOTH, levels, 1, "laptop"))
+            assert [(c.input_power, c.input_shift) for c in found] == [(power, 1), (power, 1), (power, 0), (power, 0)]
+        assert {c.epochs for c in weak.cells(dataset, ["rbm"], BOTH, levels, 1, "laptop")} == {8}
+        assert {c.input_shift for c in weak.cells(dataset, ["ae", "vae"], BOTH, levels, 1, "laptop")} == {0}
+
+
 def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_the_papers_epochs() -> None:
     levels = (0.001, 0.1, 0.5, 1.0)
     nn = list(weak.cells("mnist", ["nn"], BOTH, levels, 1, "laptop"))
