@@ -192,10 +192,32 @@ def test_threads_that_record_at_once_learn_what_each_would_alone() -> None:
         mvae.fit(model, table, epochs=8, anneal_epochs=2, batch_size=BATCH, seed=seed, reporter=Silent())
         return {name: value.clone() for name, value in model.state_dict().items()}
 
-    jobs = {str(seed): seed for seed in range(6)}
+    jobs = {str(seed): seed for seed in range(20)}
     alone = dict(sweep(trained, jobs))
     together = dict(sweep(trained, jobs, workers=6, threads_on=torch.device("cuda")))
     for seed, weights in alone.items():
         for name, value in weights.items():
             far = ((together[seed][name] - value).abs() > 2e-3 + 2e-2 * value.abs()).double().mean()
             assert far < 0.02, f"seed {seed}, {name}: {far:.1%} of the weights are far apart"
+
+
+def test_a_thread_keeps_its_stream_for_all_its_runs() -> None:
+    """PyTorch has 32 and gives them out in turn: with a new one for each run two threads would share one, and hang."""
+
+    def stream(_: int) -> int:
+        return torch.cuda.current_stream().cuda_stream
+
+    jobs = {str(number): number for number in range(100)}
+    found = set(dict(sweep(stream, jobs, workers=4, threads_on=torch.device("cuda"))).values())
+    assert 1 <= len(found) <= 4
+    assert torch.cuda.default_stream().cuda_stream not in found
+
+
+def test_more_runs_than_streams_at_once_and_one_after_the_other() -> None:
+    def trained(seed: int) -> bool:
+        model = build(experiment("mnist"), seed=seed).cuda()
+        history = mvae.fit(model, random_rows("mnist"), epochs=100, batch_size=BATCH, seed=seed, reporter=Silent())
+        return len(history.epochs) == 100
+
+    jobs = {str(seed): seed for seed in range(40)}
+    assert all(dict(sweep(trained, jobs, workers=8, threads_on=torch.device("cuda"))).values())

@@ -155,24 +155,26 @@ def test_classes_have_no_noise() -> None:
     assert torch.equal(part.encode(x).mean, part.encode(x).mean)
 
 
-def test_images_are_moved_for_the_encoder_in_training_only_by_every_number_of_pixels_up_to_the_most() -> None:
+def test_the_encoder_sees_every_image_moved_by_itself_in_training_only() -> None:
     seen: list[Tensor] = []
 
     def spy(_: nn.Module, inputs: tuple[Tensor]) -> None:
         seen.append(inputs[0])
 
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(30, 4))
-    part = Modality(encoder, mlp(LATENT, 30), likelihoods.Bernoulli(), input_shift=1).train()
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(60, 4))
+    part = Modality(encoder, mlp(LATENT, 60), likelihoods.Bernoulli(), input_shift=1).train()
     part.encoder.register_forward_pre_hook(spy)
-    x = torch.rand(2, 1, 5, 6) + 0.1
+    x = torch.rand(2, 2, 5, 6) + 0.1
     framed = nn.functional.pad(x, (1, 1, 1, 1))
     windows = {(i, j): framed[..., i : i + 5, j : j + 6] for i in range(3) for j in range(3)}
     torch.manual_seed(0)
-    for _ in range(200):  # all nine are met but for a chance of 9 (8/9)^200 < 1e-8
+    for _ in range(1_000):  # all 81 pairs of places are met but for a chance of 81 (80/81)^1000 < 4e-4
         part.encode(x)
-    met = [place for image in seen for place, window in windows.items() if torch.equal(image, window)]
-    assert len(met) == 200
-    assert set(met) == set(windows)
+    met = [
+        tuple(place for row in (0, 1) for place, window in windows.items() if torch.equal(image[row], window[row]))
+        for image in seen
+    ]
+    assert set(met) == {(first, second) for first in windows for second in windows}
     part.eval().encode(x)
     assert torch.equal(seen[-1], x)
 

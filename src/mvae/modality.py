@@ -29,7 +29,7 @@ class Modality(nn.Module):
         weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
         input_noise: in training the encoder sees x + noise of this standard deviation (the denoising criterion, a
             bound all the same: Im et al. 2017), so that it cannot know few pairs by heart (docs/coupling.md).
-        input_shift: in training the encoder sees images moved at random by up to so many pixels each way.
+        input_shift: in training the encoder sees every image moved at random by up to so many pixels each way.
         input_power: the encoder sees this power of x (of its absolute value, with its sign), always: ½ makes dark and
             bright pictures of the same thing more alike. The likelihood is of x itself.
 
@@ -224,28 +224,28 @@ def check_power(power: float) -> None:
 
 
 def shifted(
-    x: Float[Tensor, "*rows height width"], pixels: int, generator: torch.Generator | None = None
-) -> Float[Tensor, "*rows height width"]:
-    """All images moved alike, at random by up to so many pixels each way; zeros come in from the edge.
+    x: Float[Tensor, "rows *event"], pixels: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "rows *event"]:
+    """Every image moved by itself, at random by up to so many pixels each way; zeros come in from the edge.
 
     Nothing is read back from the device, so that a step that is recorded draws anew each time it is replayed.
 
     Raises:
         DataError: rows without height and width.
 
-    >>> shifted(torch.ones(5, 1, 4, 4), 1, torch.Generator().manual_seed(0))[0, 0].sum()
-    tensor(9.)
+    >>> moved = shifted(torch.eye(3)[None], 1, torch.Generator().manual_seed(1))
+    >>> moved.int().tolist()  # one down
+    [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]]
     """
     if x.dim() < 3:
         raise DataError(
             f"only images can be moved by pixels: rows of shape {tuple(x.shape[1:])} have no height and width"
         )
-    start = torch.randint(0, 2 * pixels + 1, (2,), generator=generator, device=x.device)
-    for axis, first in zip((-2, -1), start, strict=True):
-        place = first + torch.arange(x.shape[axis], device=x.device)
-        around = (0, 0, pixels, pixels) if axis == -2 else (pixels, pixels)
-        x = F.pad(x, around).index_select(axis, place)
-    return x
+    rows, *_, height, width = x.shape
+    start = torch.randint(0, 2 * pixels + 1, (2, rows, *[1] * (x.dim() - 1)), generator=generator, device=x.device)
+    down = start[0] + torch.arange(height, device=x.device)[:, None]
+    right = start[1] + torch.arange(width, device=x.device)
+    return F.pad(x, (pixels,) * 4).take_along_dim(down, -2).take_along_dim(right, -1)
 
 
 def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) -> Any:

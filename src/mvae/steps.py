@@ -158,7 +158,9 @@ class Step:
         self._beta = torch.ones((), device=self.device)
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(self.generator)
-        stream = torch.cuda.Stream(self.device)  # PyTorch's own one is shared by all threads that record
+        # Not on a new one: PyTorch has 32 and gives them out again, so that another thread might be using it.
+        own, shared = torch.cuda.current_stream(self.device), torch.cuda.default_stream(self.device)
+        stream = None if own == shared else own  # the default one cannot be recorded
         with RECORDING, torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._take(self._index, self._beta)
 

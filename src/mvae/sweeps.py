@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 GRACE_SECONDS = 30  # that an orphan has for writing its checkpoint
+STREAMS = 32  # of one GPU that PyTorch keeps; whoever asks for more is given one that another thread may be using
 
 
 def sweep(
@@ -47,7 +48,8 @@ def sweep(
         jobs: name → what to give it (plain data).
         workers: processes; 1 works in this one. Each has as many threads as there are cores for it.
         engine: ``"slurm"`` runs them on other machines instead, ``workers`` at a time (see `mvae.cluster`).
-        threads_on: a GPU that all the jobs train on, by recorded steps: then workers are threads of this process.
+        threads_on: a GPU that all the jobs train on, by recorded steps: then workers are at most 32 threads of this
+            process.
 
     Raises:
         SettingsError: fewer than one worker, an unknown engine, or one that is not here. MissingDependencyError: an
@@ -99,8 +101,8 @@ def _outcomes(
         return
     if threads_on is not None:
         with stop_signals():
-            executor = ThreadPoolExecutor(workers)
-            yield from _as_they_end(executor, partial(_on_a_stream, work, threads_on), jobs)
+            executor = ThreadPoolExecutor(min(workers, STREAMS), initializer=_on_a_stream, initargs=(threads_on,))
+            yield from _as_they_end(executor, work, jobs)
         return
     with _threads(max(1, _cores() // workers)):
         # A forked process would inherit PyTorch's threads in whatever state they are.
@@ -120,9 +122,10 @@ def _as_they_end(
         executor.shutdown(cancel_futures=True)
 
 
-def _on_a_stream(work: Callable[[Job], Result], device: torch.device, job: Job) -> Result:
-    with torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext():
-        return work(job)
+def _on_a_stream(device: torch.device) -> None:
+    """This thread has a stream of its own, for all its jobs and for recording them."""
+    if device.type == "cuda":
+        torch.cuda.set_stream(torch.cuda.Stream(device))
 
 
 def _cores() -> int:
