@@ -107,8 +107,9 @@ class Settings:
             if changed.get("pairs"):
                 share = changed.get("cross_share", what.cross_share)
                 values["repeat_pairs"] = min(REPEATED, max(1, round(share / changed["pairs"])))
-                if values["repeat_pairs"] > 1:  # blurred, less of them is learned by heart
-                    values |= {"input_noise": what.few_pairs_noise, "input_power": what.input_power}
+                if values["repeat_pairs"] > 1:  # blurred and moved, less of them is learned by heart
+                    values |= {"input_noise": what.few_pairs_noise, "input_shift": what.few_pairs_shift}
+                    values["input_power"] = what.input_power
         if model == "nn":
             values |= {"input_noise": what.supervised_noise, "input_shift": what.supervised_shift}
             if changed.get("pairs", 1) < 1:

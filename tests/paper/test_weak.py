@@ -90,6 +90,17 @@ def test_logistic_regression_and_rbm_see_what_the_dataset_says_and_few_pairs_mov
             assert [(c.input_power, c.input_shift) for c in found] == [(power, 1), (power, 1), (power, 0), (power, 0)]
         assert {c.epochs for c in weak.cells(dataset, ["rbm"], BOTH, levels, 1, "laptop")} == {8}
         assert {c.input_shift for c in weak.cells(dataset, ["ae", "vae"], BOTH, levels, 1, "laptop")} == {0}
+    assert {c.input_shift for c in weak.cells("digits", ["logreg", "rbm"], BOTH, levels, 1, "smoke")} == {0}
+
+
+def test_coupled_sees_all_pairs_moved_where_it_sees_them_long() -> None:
+    for dataset in ("mnist", "fashion-mnist"):
+        for budget, moved in (("laptop", [1, 0]), ("paper", [1, 1])):
+            found = weak.cells(dataset, ["mvae"], ["coupled"], [0.01, 1.0], 1, budget)
+            assert [cell.input_shift for cell in found] == moved
+        assert {c.input_shift for c in weak.cells(dataset, ["mvae"], ["paper"], [0.01, 1.0], 1, "paper")} == {0}
+    (strings,) = weak.cells("multimnist", ["mvae"], ["coupled"], [1.0], 1, "paper")
+    assert strings.input_shift == 0
 
 
 def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_the_papers_epochs() -> None:

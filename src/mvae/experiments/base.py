@@ -33,9 +33,10 @@ class Experiment:
         cross_from: modalities whose posterior explains the others in the recipe `coupled` (see `mvae.models.mvae`).
         cross_share: how much λ counts there (see there).
         pseudo_labels: modalities that the recipe `coupled` guesses where rows lack them (see there).
-        few_pairs_noise: standard deviation of the noise that blurs x1 in the recipe `coupled` where pairs are few.
-        supervised_noise, supervised_shift: the same for the supervised network, and by how many pixels it sees x1 moved
-            (all chosen on validation rows: docs/few-pairs.md).
+        few_pairs_noise, few_pairs_shift: standard deviation of the noise that blurs x1 in the recipe `coupled` where
+            pairs are few, and by how many pixels it is moved there (and for logistic regression and the RBM).
+        supervised_noise, supervised_shift: the same for the supervised network, at any number of pairs (all chosen on
+            validation rows: docs/few-pairs.md).
         input_power: the power of x1's levels that the encoder sees in both where pairs are few, and that the RBM and
             logistic regression see.
         random_subsets: k of Eq. 5.
@@ -63,6 +64,7 @@ class Experiment:
     cross_share: float = CROSS_SHARE
     pseudo_labels: tuple[str, ...] = ()
     few_pairs_noise: float = 0.0
+    few_pairs_shift: int = 0
     supervised_noise: float = 0.0
     supervised_shift: int = 0
     input_power: float = 1.0
