@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from mvae.baselines import logistic
 from mvae.baselines.features import latents, pixels, rbm
@@ -41,6 +43,36 @@ def test_copies_are_moved_by_one_pixel_each_way_and_keep_their_classes() -> None
         assert torch.equal(torch.as_tensor(found.columns["image"]), expected)
         assert torch.as_tensor(found.columns["label"]).tolist() == [7, 8]
     assert torch.equal(torch.as_tensor(copies[0].columns["image"]), image)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_pairs_choose_by_the_validation_pairs_and_by_five_folds_of_their_own(splits: Splits, seed: int) -> None:
+    train, validation = (complete_rows(weak_supervision(p, 0.1, seed)) for p in (splits.train, splits.validation))
+    assert train is not None
+    assert validation is not None
+    x, y = pixels(train), np.asarray(train.columns["label"])
+    x_known, y_known = pixels(validation), np.asarray(validation.columns["label"])
+    x_test, y_test = pixels(splits.test), np.asarray(splits.test.columns["label"])
+    folds = PredefinedSplit(np.arange(len(train)) % 5)
+    right: list[float] = []
+    scores: list[float] = []
+    for c in logistic.STRENGTHS:
+        classifier = LogisticRegression(C=c, max_iter=300)
+        guesses = cross_val_predict(classifier, x, y, cv=folds)
+        classifier.fit(x, y)
+        right.append((guesses == y).sum() + (classifier.predict(x_known) == y_known).sum())
+        scores.append(classifier.score(x_test, y_test))
+    assert len(set(scores)) > 1
+    assert accuracy(pixels, splits, 0.1, seed) == scores[right.index(max(right))]
+
+
+def test_a_moved_copy_of_an_image_is_left_out_with_it() -> None:
+    """Classes without a pattern: a fold that knew copies of its images would tell nearly all."""
+    g = np.random.default_rng(0)
+    x, y, image = g.normal(size=(40, 60)), g.integers(0, 2, 40), np.arange(40)
+    copies = [np.tile(part, 5) if part.ndim == 1 else np.tile(part, (5, 1)) for part in (x, y, image)]
+    assert logistic._right_in_folds(*copies, 10.0) / 5 < 30
+    assert logistic._right_in_folds(copies[0], copies[1], np.arange(200) // 5, 10.0) / 5 == 40
 
 
 def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
