@@ -60,6 +60,11 @@ cli.add_command(reproduce)
     help="Noise on the first modality that is encoded in training.  [default: with few pairs, coupled: the dataset's]",
 )
 @click.option(
+    "--input-shift",
+    type=int,
+    help="Pixels by which it is moved there at random, where it is an image.  [default: likewise]",
+)
+@click.option(
     "--pseudo-labels/--no-pseudo-labels",
     default=None,
     help="Guess the labels that rows lack, and learn from sure guesses.  [default: for coupled with few pairs]",
@@ -90,6 +95,7 @@ def train(
     pairs: float | None,
     repeat_pairs: int | None,
     input_noise: float | None,
+    input_shift: int | None,
     pseudo_labels: bool | None,
     cross_share: float | None,
     batch_size: int | None,
@@ -133,6 +139,7 @@ def train(
         pairs=pairs,
         repeat_pairs=repeat_pairs,
         input_noise=input_noise,
+        input_shift=input_shift,
         pseudo_labels=pseudo_labels,
         cross_share=cross_share,
         batch_size=batch_size,
