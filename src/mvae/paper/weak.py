@@ -116,7 +116,7 @@ def cells(
     A model that learns from the pairs alone has few steps an epoch, so it is trained for as many steps as at 100 %, but
     for no more than the paper's epochs.
     """
-    study = STUDIES[dataset]
+    study, what = STUDIES[dataset], experiment(dataset)
     models = [model for model in models if model in study.models] or models
     require(f"model of {study.item}", models, study.models)
     for model in models:
@@ -134,13 +134,13 @@ def cells(
                     if model == "rbm" and budget == "laptop":
                         training["epochs"] = max(training["epochs"], RBM_EPOCHS)
                     if model in OF_PIXELS:
-                        training["input_power"] = experiment(dataset).input_power
-                        training["input_shift"] = experiment(dataset).few_pairs_shift if level <= MOVED else 0
+                        training["input_power"] = what.input_power
+                        training["input_shift"] = what.few_pairs_shift if level <= MOVED else 0
                     if model == "mvae" and recipe == "coupled":
                         training["cross_share"] = study.cross_share(dataset, level)
                         training["weights"] = study.weights if level >= study.weights_from else None
                         if training["epochs"] >= LEARNED_BY_HEART:
-                            training["input_shift"] = experiment(dataset).few_pairs_shift
+                            training["input_shift"] = what.few_pairs_shift
                     yield Settings.of(dataset, recipe, seed, model, pairs=level, **training)
 
 
