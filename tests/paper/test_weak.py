@@ -108,6 +108,7 @@ def test_the_label_weighs_more_in_coupled_where_pairs_are_not_too_few_and_all_of
     found = list(weak.cells("mnist", ["mvae"], ["coupled"], levels, 1, "laptop"))
     assert [cell.weights.get("label") for cell in found] == [None, None, 200, 200, 200, 200]
     assert [cell.cross_share for cell in found] == [0.2, 0.2, 0.2, 0.2, 1, 1]
+    assert [cell.input_noise for cell in found] == [0.5, 0.3, 0.3, 0.3, 0.3, 0]
     for dataset, recipe in (("mnist", "paper"), ("fashion-mnist", "coupled"), ("multimnist", "coupled")):
         assert not any(cell.weights for cell in weak.cells(dataset, ["mvae"], [recipe], levels, 1, "laptop"))
 
@@ -121,7 +122,8 @@ def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_th
     assert {c.epochs for c in weak.cells("mnist", ["nn", "mvae"], BOTH, levels, 1, "paper")} == {500}
     garments = list(weak.cells("fashion-mnist", ["nn", "jmvae"], BOTH, levels, 1, "laptop"))
     least = 40  # of the network that is cheap
-    assert [c.epochs for c in garments] == [100, least, least, least, 100, 30, 6, 3]
+    assert [c.epochs for c in garments] == [100, least, least, least, 100, 30, 6, 6]
+    assert [c.decay_epochs for c in garments[4:]] == [0, 0, 0, 3]
     assert {c.epochs for c in weak.cells("fashion-mnist", ["nn"], BOTH, levels, 1, "paper")} == {100}
     mvae = list(weak.cells("fashion-mnist", ["mvae"], BOTH, levels, 3, "laptop"))
     assert len(set(map(str, mvae))) == 2 * 3 * 4
