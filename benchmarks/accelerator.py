@@ -2,9 +2,9 @@
 
     python benchmarks/accelerator.py [--seconds 2] [--at-once 1,2,4,8]
 
-A run's step is `mvae.steps.Step`: gather a batch of 100 rows, noise, forward, backward, Adam. At once: threads of one
-process that replay their recorded steps on a stream each, as `mvae reproduce --jobs N` does; processes with a GPU
-context each; or N models of one shape as one, their parameters stacked (`torch.func`), recorded too.
+A step of a run is `mvae.training.step.Step`: gather a batch of 100 rows, noise, forward, backward, Adam. At once:
+threads of one process that replay their recorded steps on a stream each, as `mvae reproduce --jobs N` does; processes
+with a GPU context each; or N models of one shape as one, their parameters stacked (`torch.func`), recorded too.
 """
 
 import argparse
@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvae import Table, likelihoods
-from mvae.data.weak import weak_supervision
-from mvae.experiments import build, experiment
-from mvae.steps import Step
+from mvae.data.pairing import weak_supervision
+from mvae.paper.experiments import build, experiment
+from mvae.training.step import Step
 
 BATCH = 100
 

@@ -13,17 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvae.data.pairing import repeat_pairs, weak_supervision
 from mvae.data.splits import Splits
-from mvae.data.weak import repeat_pairs, weak_supervision
-from mvae.estimators import log_likelihoods
-from mvae.experiments import experiment
-from mvae.judge import judge_for
-from mvae.metrics import validate
+from mvae.evaluation.coherence import judge_for
+from mvae.evaluation.likelihood import log_likelihoods
+from mvae.evaluation.validation import validate
 from mvae.models.mvae import MVAE
+from mvae.models.terms import Terms
+from mvae.paper.experiments import experiment
 from mvae.paper.harness import name_of
-from mvae.settings import Settings
-from mvae.subsets import Terms
-from mvae.training import fit, flushed_denormals, keep_freed_memory
+from mvae.paper.settings import Settings
+from mvae.training.fit import fit, flushed_denormals, keep_freed_memory
 
 DRAWS = 500  # images of each digit that the judge sees
 

@@ -15,10 +15,10 @@ import torch
 from torch.nn import functional as F
 
 import mvae
-from mvae import scoring
-from mvae.estimators import LogLikelihood
-from mvae.experiments import build, experiment
+from mvae.evaluation import scoring
+from mvae.evaluation.likelihood import LogLikelihood
 from mvae.models.base import MultimodalVAE
+from mvae.paper.experiments import build, experiment
 
 
 @torch.no_grad()

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 import mvae
-from mvae import bank
-from mvae.data.attributes import ATTRIBUTES
-from mvae.experiments import build, experiment
+from mvae.modality import bank
 from mvae.models.base import MultimodalVAE
-from mvae.networks.celeba import perceptron
+from mvae.networks.conv64 import perceptron
+from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.experiments import build, experiment
 
 BATCH, LATENTS = 100, 100
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 import mvae
 from mvae.models.base import MultimodalVAE
-from mvae.networks import celeba, dcgan
+from mvae.networks import conv28 as dcgan
+from mvae.networks import conv64 as celeba
 from mvae.networks.fold import FoldedTranspose2d
 from mvae.networks.mlp import LabelEncoder
 

@@ -13,10 +13,10 @@ from rich.table import Table as Grid
 from torch import Tensor
 
 from mvae import Table
-from mvae.data.attributes import ATTRIBUTES
 from mvae.errors import DataError
-from mvae.experiments import experiment
-from mvae.training import keep_freed_memory
+from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.experiments import experiment
+from mvae.training.fit import keep_freed_memory
 
 Contender = tuple[Callable[[], object], int]  # a piece of work (it may return its own seconds), and its rows
 

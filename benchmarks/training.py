@@ -17,10 +17,10 @@ import timing
 import torch
 
 import mvae
-from mvae import steps
-from mvae.experiments import build, experiment
 from mvae.models.base import MultimodalVAE
-from mvae.progress import Silent
+from mvae.paper.experiments import build, experiment
+from mvae.training import step as steps
+from mvae.training.progress import Silent
 
 BATCH = 100
 # Multiplications and additions of one step's matrix products; backward costs a product for the weights and one for

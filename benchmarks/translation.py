@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from mvae import Table
-from mvae.data import translation
 from mvae.errors import DataError
-from mvae.experiments import build, experiment
 from mvae.models.mvae import MVAE
 from mvae.networks.lstm import EMBEDDING, FREQUENT, HIDDEN
-from mvae.steps import Step
+from mvae.paper.datasets import translation
+from mvae.paper.experiments import build, experiment
+from mvae.training.step import Step
 
 BATCH, VOCABULARY, LENGTH, LATENTS = 50, translation.VOCABULARY, translation.LENGTH, 100
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from mvae.cli import main
+from mvae.cli.main import main
 
 
 @dataclass

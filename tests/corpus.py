@@ -28,7 +28,7 @@ def sentence(rng: np.random.RandomState, number: int) -> tuple[str, str]:
 
 
 def write(data_dir: Path, pairs: int = 120, other: bool = False, seed: int = 0) -> Path:
-    """Files as `mvae.data.translation.load` reads them; their folder."""
+    """Files as `mvae.paper.datasets.translation.load` reads them; their folder."""
     folder = data_dir / "en-vi"
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.RandomState(seed)

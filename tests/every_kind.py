@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from mvae import likelihoods
 from mvae.data.table import Table
-from mvae.elbo import Objective
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.mvae import MVAE
+from mvae.models.objective import Objective
+from mvae.models.terms import Terms
 from mvae.networks.mlp import LabelEncoder, mlp
-from mvae.subsets import Terms
 
 KINDS = ["image", "label", "signal", "robust", "tags"]  # one of each likelihood, two of them with classes
 

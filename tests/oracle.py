@@ -2,7 +2,7 @@
 
 `naive_loss` is Eq. 5 as a plain loop over rows and terms, one row through one network at a time, with its own
 product of experts, its own KL and its own log p. `LinearGaussian` is a model of which every quantity is known
-exactly. Neither uses `mvae.gaussian`, `mvae.elbo`, `mvae.subsets` or a likelihood's log p.
+exactly. Neither uses `mvae.gaussian`, `mvae.models.objective`, `mvae.models.terms` or a likelihood's log p.
 """
 
 import math
@@ -15,10 +15,10 @@ from torch import Tensor, distributions, nn
 
 from mvae import likelihoods
 from mvae.data.table import Table
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.mvae import MVAE
-from mvae.subsets import Terms
+from mvae.models.terms import Terms
 
 # -- The objective, naively ------------------------------------------------------------------------------------
 

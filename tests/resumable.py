@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from mvae import likelihoods
-from mvae.checkpoint import CHECKPOINT, load_state, read_metrics
 from mvae.data.table import Table
-from mvae.modality import Modality
+from mvae.files import load_state
+from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
-from mvae.progress import Reporter, Silent
-from mvae.training import History, fit
+from mvae.training.checkpoint import CHECKPOINT, read_metrics
+from mvae.training.fit import History, fit
+from mvae.training.progress import Reporter, Silent
 
 ROWS, BATCH, STEPS, EPOCHS = 23, 5, 5, 4
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from mvae import likelihoods
 from mvae.data.table import Table
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
-from mvae.progress import Reporter
+from mvae.training.progress import Reporter
 
 ROWS, BATCH = 23, 5
 STEPS = 5  # an epoch: four full batches and one of three rows

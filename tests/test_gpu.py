@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 import mvae
-from mvae.data.attributes import ATTRIBUTES
 from mvae.data.table import Table
-from mvae.experiments import build, experiment
-from mvae.metrics import prediction_accuracy, validate
+from mvae.evaluation.validation import prediction_accuracy, validate
 from mvae.models.base import MultimodalVAE
-from mvae.progress import Silent
-from mvae.steps import Step
-from mvae.sweeps import sweep
+from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.experiments import build, experiment
+from mvae.runs.sweep import sweep
+from mvae.training.progress import Silent
+from mvae.training.step import Step
 from tests.small_training import incomplete
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -154,7 +154,7 @@ def test_rows_with_anything_missing_are_learned_from_and_asked_about() -> None:
 
 
 def test_likelihoods_are_the_cpus_within_their_error() -> None:
-    from mvae.estimators import log_likelihoods
+    from mvae.evaluation.likelihood import log_likelihoods
 
     model = build(experiment("digits"))
     table = experiment("digits").load(None).train.first(300)

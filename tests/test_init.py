@@ -20,11 +20,11 @@ def test_every_public_name_is_there_and_listed() -> None:
 def test_names_are_the_things_themselves() -> None:
     from mvae.data.table import Table
     from mvae.models.mvae import MVAE
-    from mvae.training import fit
+    from mvae.training.fit import fit
 
     assert (mvae.Table, mvae.MVAE, mvae.fit) == (Table, MVAE, fit)
     assert mvae.likelihoods.Bernoulli.__module__ == "mvae.likelihoods"
-    assert mvae.progress.Silent.__module__ == "mvae.progress"
+    assert mvae.progress.Silent.__module__ == "mvae.training.progress"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

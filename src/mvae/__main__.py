@@ -1,5 +1,5 @@
 """`python -m mvae` is `mvae`."""
 
-from mvae.cli import main
+from mvae.cli.main import main
 
 main()

@@ -1,7 +1,7 @@
 """What the tests of all models share: small models in float64, tables with gaps, naive Gaussians one row at a time.
 
-The naive side uses `torch.distributions` and the oracle's loops, and nothing of `mvae.gaussian`, `mvae.elbo` or
-`mvae.subsets`.
+The naive side uses `torch.distributions` and the oracle's loops, and nothing of `mvae.gaussian`,
+`mvae.models.objective` or `mvae.models.terms`.
 """
 
 import itertools
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, distributions, nn
 
 from mvae.data.table import Table
-from mvae.estimators import log_likelihood
-from mvae.metrics import validate
-from mvae.modality import Modality
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.evaluation.validation import validate
+from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.progress import Silent
-from mvae.training import fit
+from mvae.training.fit import fit
+from mvae.training.progress import Silent
 from tests.every_kind import MaskedTerms, column, gradients, modality, noise_for
 from tests.oracle import LinearGaussian, cell, naive_expert, naive_log_prob
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp

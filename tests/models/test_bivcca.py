@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import QueryError
-from mvae.estimators import log_likelihood
+from mvae.evaluation.likelihood import log_likelihood
 from mvae.models.bivcca import BiVCCA
 from tests.models.common import (
     KINDS,

@@ -10,12 +10,12 @@ from torch import Tensor, distributions, nn
 from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
-from mvae.estimators import log_likelihood
-from mvae.modality import Modality
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.modality.base import Modality
 from mvae.models.cvae import CVAE
 from mvae.networks.mlp import ConditionalMLP
-from mvae.progress import Silent
-from mvae.training import fit
+from mvae.training.fit import fit
+from mvae.training.progress import Silent
 from tests.models.common import (
     assert_missing_values_do_nothing,
     assert_same,

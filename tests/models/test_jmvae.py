@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
-from mvae.estimators import log_likelihood
-from mvae.modality import Modality
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.modality.base import Modality
 from mvae.models.jmvae import JMVAE
 from mvae.networks.mlp import LabelEncoder, joint_encoder, mlp
-from mvae.progress import Silent
-from mvae.training import fit
+from mvae.training.fit import fit
+from mvae.training.progress import Silent
 from tests.models.common import (
     KINDS,
     Normal,

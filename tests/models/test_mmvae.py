@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
-from mvae.estimators import log_likelihood
+from mvae.evaluation.likelihood import log_likelihood
 from mvae.models.mmvae import MMVAE
 from tests.models.common import (
     KINDS,

@@ -10,10 +10,10 @@ from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, kl_divergence
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
+from mvae.models.terms import full
 from mvae.networks.mlp import LabelEncoder, mlp
-from mvae.subsets import full
 from tests.oracle import LinearGaussian, mvae_plan, naive_loss
 
 SUBSETS = [list(s) for n in range(4) for s in itertools.combinations(["x1", "x2", "x3"], n)]

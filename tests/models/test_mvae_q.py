@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from mvae import likelihoods
 from mvae.data.table import Table
-from mvae.elbo import Objective
 from mvae.errors import SettingsError
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.mvae_q import MVAEQ
+from mvae.models.objective import Objective
 from mvae.networks.mlp import LabelEncoder, mlp
 from tests.models.common import (
     KINDS,

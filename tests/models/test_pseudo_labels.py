@@ -8,13 +8,13 @@ from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
-from mvae.modality import Modality
+from mvae.modality.base import Modality
+from mvae.modality.strings import SequenceModality
 from mvae.models.mvae import MVAE
 from mvae.models.pseudo_labels import STEP, SURE, Balance, with_pseudo_labels
+from mvae.models.terms import CROSS_SHARE
+from mvae.networks.gru import StringDecoder, StringEncoder
 from mvae.networks.mlp import LabelEncoder, mlp
-from mvae.networks.rnn import StringDecoder, StringEncoder
-from mvae.sequence import SequenceModality
-from mvae.subsets import CROSS_SHARE
 
 ROWS, LATENT = 40, 2
 NAMES = ("image", "label", "flag")

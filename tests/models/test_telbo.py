@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError
-from mvae.estimators import log_likelihood
+from mvae.evaluation.likelihood import log_likelihood
 from mvae.models.telbo import TELBO
-from mvae.progress import Silent
-from mvae.stages import Stages
-from mvae.training import fit
+from mvae.training.fit import fit
+from mvae.training.progress import Silent
+from mvae.training.stages import Stages
 from tests.models.common import (
     KINDS,
     Normal,

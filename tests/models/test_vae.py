@@ -6,8 +6,8 @@ import torch
 from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
-from mvae.estimators import log_likelihood
-from mvae.modality import Modality
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.modality.base import Modality
 from mvae.models.vae import VAE
 from mvae.networks.mlp import mlp
 from tests.models.common import (

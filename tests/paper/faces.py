@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvae.data.attributes import ATTRIBUTES, separated
 from mvae.data.splits import Splits
 from mvae.data.table import Table
-from mvae.experiments import EXPERIMENTS
-from mvae.experiments.celeba import FACES19
+from mvae.paper.datasets.attributes import ATTRIBUTES, separated
+from mvae.paper.experiments import EXPERIMENTS
+from mvae.paper.experiments.celeba import FACES19
 
 
 def tiny(data_dir: Path | None) -> Splits:

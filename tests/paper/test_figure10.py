@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from mvae.errors import SettingsError
-from mvae.experiments import build, experiment
 from mvae.models.mvae import MVAE
 from mvae.paper import figure10
 from mvae.paper.curves import Point, curve
+from mvae.paper.experiments import build, experiment
 from mvae.paper.harness import Places, finished_run, parse_levels
-from mvae.progress import Silent
-from mvae.report.results import read_rows
-from mvae.settings import Settings, read_settings
+from mvae.paper.results import read_rows
+from mvae.paper.settings import Settings, read_settings
+from mvae.training.progress import Silent
 from tests.paper.faces import use_tiny_faces
 
 

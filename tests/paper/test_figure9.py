@@ -8,14 +8,14 @@ import torch
 
 from mvae.data.missing import kept_cells
 from mvae.errors import SettingsError
-from mvae.metrics import prediction_accuracy
+from mvae.evaluation.validation import prediction_accuracy
 from mvae.paper import figure9
 from mvae.paper.harness import Places, finished_run, parse_levels
-from mvae.progress import Silent
-from mvae.report.results import Row, read_rows
-from mvae.report.show import show_comparison
-from mvae.runs import train
-from mvae.settings import Settings
+from mvae.paper.results import Row, read_rows
+from mvae.paper.settings import Settings
+from mvae.paper.show import show_comparison
+from mvae.runs.run import train
+from mvae.training.progress import Silent
 from tests.paper.faces import tiny, use_tiny_faces
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from mvae.paper.figures import figure2
 from mvae.paper.harness import Places
-from mvae.progress import Silent
+from mvae.training.progress import Silent
 
 
 def test_figure2_is_drawn_judged_and_recorded_once(tmp_path: Path) -> None:

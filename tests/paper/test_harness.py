@@ -8,7 +8,7 @@ import torch
 
 from mvae.paper import harness
 from mvae.paper.harness import Places, swept
-from mvae.settings import Settings
+from mvae.paper.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from mvae.experiments import EXPERIMENTS, MODELS
+from mvae.paper.experiments import EXPERIMENTS, MODELS
 from mvae.paper.published import published, published_at
 
 COLUMNS = ("binary-mnist", "mnist", "fashion-mnist", "multimnist", "celeba")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mvae.paper.readme import agreements, aims, by_level, coupling_map, fill, main, measured, sentences, tasks
-from mvae.report.results import read_rows
+from mvae.paper.results import read_rows
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (

@@ -1,7 +1,6 @@
 """Reproducing a table: exact counts, rows that carry everything, runs trained once and resumed."""
 
 import json
-import subprocess
 from dataclasses import replace
 from math import comb
 from pathlib import Path
@@ -10,15 +9,14 @@ import pytest
 import torch
 
 from mvae.errors import RunError, SettingsError
-from mvae.experiments import experiment
 from mvae.paper import coupling, tables
+from mvae.paper.experiments import experiment
 from mvae.paper.harness import BUDGETS, Places, finished_run
 from mvae.paper.record import improvement, rows_of
-from mvae.progress import Silent
-from mvae.report import results
-from mvae.report.results import Row, add_rows, read_rows
-from mvae.runs import evaluate
-from mvae.settings import Settings
+from mvae.paper.results import Row, add_rows, read_rows
+from mvae.paper.settings import Settings
+from mvae.runs.run import evaluate
+from mvae.training.progress import Silent
 
 
 def places(folder: Path) -> Places:
@@ -184,14 +182,3 @@ def test_results_are_added_to_and_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"table2\.json is not a list of result rows"):
         add_rows(path, [row])
     assert path.read_text() == '[{"item": "table2"}]'
-
-
-def test_the_commit_is_of_this_code_and_not_of_a_checkout_around_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A package installed in a virtual environment inside some project must not claim that project's commit."""
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run(["git", "-C", str(tmp_path), *identity, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
-    monkeypatch.setattr(results, "__file__", str(tmp_path / "results.py"))
-    assert results.commit() == f"mvae {results.__version__}"

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from mvae.checkpoint import read_json
 from mvae.errors import MissingDependencyError, SettingsError
+from mvae.files import read_json
 from mvae.paper import ITEMS, translation
 from mvae.paper.harness import Places
 from mvae.paper.published import published
-from mvae.progress import Silent
-from mvae.report.results import read_rows
-from mvae.report.translation import show_examples, show_levels
+from mvae.paper.results import read_rows
+from mvae.paper.show_translation import show_examples, show_levels
+from mvae.training.progress import Silent
 from tests import corpus
 
 

@@ -9,17 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from mvae import runs, sampling
-from mvae.data import faces, vision
 from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
-from mvae.image_metrics import cross_entropy, levels
+from mvae.evaluation.images import cross_entropy, levels
 from mvae.paper import harness
+from mvae.paper.datasets import faces, vision
 from mvae.paper.harness import Budget, Places
 from mvae.paper.vision import FIGURES, ITEM, TASKS, Task, predict, reproduce
-from mvae.progress import Silent
-from mvae.runs import Run
+from mvae.runs import run as runs
+from mvae.runs import sample as sampling
+from mvae.runs.run import Run
+from mvae.training.progress import Silent
 
 pytest.importorskip("skimage")
 

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from mvae.data import digits, multimnist
 from mvae.data.splits import Splits
 from mvae.errors import SettingsError
-from mvae.experiments import EXPERIMENTS
-from mvae.experiments.multimnist import MULTIMNIST
-from mvae.metrics import validate
+from mvae.evaluation.validation import validate
 from mvae.paper import figure3, weak
+from mvae.paper.datasets import digits, multimnist
+from mvae.paper.experiments import EXPERIMENTS
+from mvae.paper.experiments.multimnist import MULTIMNIST
 from mvae.paper.harness import Places, finished_run, parse_levels
 from mvae.paper.published import published_at
-from mvae.progress import Silent
-from mvae.report.results import Row, read_rows
-from mvae.report.show import show_levels
-from mvae.settings import read_settings
+from mvae.paper.results import Row, read_rows
+from mvae.paper.settings import read_settings
+from mvae.paper.show import show_levels
+from mvae.training.progress import Silent
 
 BOTH = ("paper", "coupled")
 

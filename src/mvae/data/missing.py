@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from mvae.data.pairing import hidden
 from mvae.data.table import Table
-from mvae.data.weak import hidden
 from mvae.errors import DataError, SettingsError
 
 __all__ = ["keep_at_random", "kept_cells"]

@@ -1,6 +1,6 @@
 """Table: columns by modality name, all of the same length, with an explicit mask of what is present."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -107,6 +107,21 @@ class Table:
             if name in names:
                 mask[:, list(names).index(name)] = self.present[:, i]
         return mask
+
+    def has(self, name: str) -> Bool[Tensor, "rows"]:
+        """Which rows have this modality; none where it is no column."""
+        if name not in self.columns:
+            return torch.zeros(len(self), dtype=torch.bool)
+        return self.present[:, self.names.index(name)].expand(len(self))
+
+    def batches(self, rows: int) -> Iterator["Table"]:
+        """The table in parts of so many rows, in order, as tensors: for work whose memory must not grow with it.
+
+        >>> [len(part) for part in Table({"label": torch.arange(5)}).batches(2)]
+        [2, 2, 1]
+        """
+        for start in range(0, len(self), rows):
+            yield self.take(slice(start, start + rows))
 
     def take(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> "Table":
         """The given rows (by number, by a boolean mask, or a slice), as tensors.

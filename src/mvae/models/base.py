@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mvae import bank
 from mvae.data.table import Column, Table
-from mvae.elbo import Objective, objective
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Categorical
-from mvae.modality import Modality, evaluating
-from mvae.subsets import Terms, mvae_terms
+from mvae.modality import bank
+from mvae.modality.base import Modality, evaluating
+from mvae.models.objective import Objective, objective
+from mvae.models.terms import Terms, mvae_terms
 
 __all__ = ["MultimodalVAE", "evaluating"]
 
@@ -142,7 +142,7 @@ class MultimodalVAE(nn.Module):
         """One expert a modality, ``modalities rows latent``: zeros (no knowledge) in rows that no term gives.
 
         Each modality is encoded once (by `expert`, or by another encoder of the model), and only for the rows that some
-        term gives it in; modalities with encoders of one shape as one call (`mvae.bank`).
+        term gives it in; modalities with encoders of one shape as one call (`mvae.modality.bank`).
         """
         encode = expert_of or self.expert
         needed = terms.given.any(0)  # rows modalities, or 1 modalities
@@ -227,7 +227,7 @@ class MultimodalVAE(nn.Module):
         noise: Float[Tensor, "terms rows latent"],
         beta: float | Tensor = 1.0,
     ) -> Objective:
-        """The loss of prepared columns: the sum of the terms' ELBOs (`mvae.elbo.objective`)."""
+        """The loss of prepared columns: the sum of the terms' ELBOs (`mvae.models.objective.objective`)."""
         return objective(self, x, terms, noise, beta)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:

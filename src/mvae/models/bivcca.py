@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mvae.gaussian import Gaussian, one_expert
 from mvae.models.base import MultimodalVAE
-from mvae.subsets import Terms
+from mvae.models.terms import Terms
 
 __all__ = ["BiVCCA"]
 

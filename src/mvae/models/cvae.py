@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian, one_expert
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.subsets import Terms
+from mvae.models.terms import Terms
 
 __all__ = ["CVAE"]
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from mvae.errors import QueryError, SettingsError
 from mvae.gaussian import Gaussian, kl_divergence, one_expert
-from mvae.modality import Modality, run
+from mvae.modality.base import Modality, run
 from mvae.models.base import MultimodalVAE
-from mvae.subsets import Terms, full, singles
+from mvae.models.terms import Terms, full, singles
 
 __all__ = ["JMVAE", "divergence_from_singles"]
 

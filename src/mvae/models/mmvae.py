@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvae.elbo import Objective, scores
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, one_expert
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.subsets import Terms
+from mvae.models.objective import Objective, scores
+from mvae.models.terms import Terms
 
 __all__ = ["MMVAE"]
 

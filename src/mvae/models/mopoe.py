@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.subsets import Terms
+from mvae.models.terms import Terms
 
 __all__ = ["MoPoE"]
 

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mvae.elbo import Objective
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
+from mvae.models.objective import Objective
 from mvae.models.pseudo_labels import Balance, with_pseudo_labels
-from mvae.subsets import CROSS_SHARE, Terms, check_share, concatenate, cross, mvae_terms
+from mvae.models.terms import CROSS_SHARE, Terms, check_share, concatenate, cross, mvae_terms
 
 __all__ = ["MVAE"]
 
@@ -25,7 +25,7 @@ class MVAE(MultimodalVAE):
         modalities: name → `Modality`.
         latent_dim: the number of latents D.
         random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19).
-        distinct_terms: count equal subsets of a row once (see `mvae.subsets.mvae_terms`).
+        distinct_terms: count equal subsets of a row once (see `mvae.models.terms.mvae_terms`).
         cross_from: modalities whose posterior is also asked to explain everything else in the row (the recipe
             `coupled`), one cross term E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c =
             ``cross_share`` over the part of the batch's rows that have it, at most 1: the rarer they are, the more each

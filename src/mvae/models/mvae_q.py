@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, quotient
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
 
 __all__ = ["MVAEQ"]

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from mvae.modality import Modality, evaluating
-from mvae.subsets import Terms, cross_weight, full
+from mvae.modality.base import Modality, evaluating
+from mvae.models.terms import Terms, cross_weight, full
 
 if TYPE_CHECKING:
     from mvae.models.mvae import MVAE

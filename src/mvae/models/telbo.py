@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, one_expert, product
-from mvae.modality import Modality, run
+from mvae.modality.base import Modality, run
 from mvae.models.base import MultimodalVAE
-from mvae.subsets import Terms, full, singles
+from mvae.models.terms import Terms, full, singles
 
 __all__ = ["TELBO"]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mvae.errors import QueryError, SettingsError
 from mvae.gaussian import Gaussian, one_expert
-from mvae.modality import Modality
+from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 
 __all__ = ["VAE"]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from mvae.networks.rnn import count_symbols
+from mvae.networks.gru import count_symbols
 
 __all__ = ["Packed", "lengths_to_stop", "pack"]
 

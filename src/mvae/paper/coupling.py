@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mvae.errors import MissingDependencyError
-from mvae.experiments import EXPERIMENTS, experiment
+from mvae.paper.experiments import EXPERIMENTS, experiment
 from mvae.paper.harness import BUDGETS, Job, Places, finished_run, measured, require
 from mvae.paper.record import rows_of
-from mvae.report.results import Row
-from mvae.runs import evaluate
-from mvae.settings import Settings
+from mvae.paper.results import Row
+from mvae.paper.settings import Settings
+from mvae.runs.run import evaluate
 
 __all__ = ["WEIGHTS", "draw", "reproduce", "settings_of_map"]
 

@@ -18,8 +18,8 @@ from mvae.paper.curves import draw as draw_curves
 from mvae.paper.harness import Job, Places, finished_run, measured
 from mvae.paper.mvae19 import Spend, settings_of, spend_at
 from mvae.paper.record import rows_of
-from mvae.report.results import Row
-from mvae.runs import evaluate
+from mvae.paper.results import Row
+from mvae.runs.run import evaluate
 
 __all__ = ["SPENDS", "draw", "reproduce"]
 

@@ -8,15 +8,15 @@ import torch
 
 from mvae.data.table import Table
 from mvae.errors import QueryError
-from mvae.experiments import EXPERIMENTS, RECIPES, experiment
-from mvae.judge import agreement, judge_for
+from mvae.evaluation.coherence import agreement, judge_for
+from mvae.paper.experiments import EXPERIMENTS, RECIPES, experiment
 from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require
 from mvae.paper.record import common
+from mvae.paper.results import Row, add_rows
+from mvae.paper.settings import Settings
 from mvae.report.grid import save_grid
-from mvae.report.results import Row, add_rows
-from mvae.runs import Run
-from mvae.sampling import draw, parse_given
-from mvae.settings import Settings
+from mvae.runs.run import Run
+from mvae.runs.sample import draw, parse_given
 
 __all__ = ["figure2", "judged"]
 
@@ -35,7 +35,8 @@ def figure2(
 ) -> list[dict[str, Any]]:
     """A picture for each dataset and recipe, left 64 samples of the prior, right 64 given the condition of Fig. 2.
 
-    Beside it, 1,000 images given the conditions of test rows are judged (see `mvae.judge`). Returns the recorded rows.
+    Beside it, 1,000 images given the conditions of test rows are judged (see `mvae.evaluation.coherence`).
+    Returns the recorded rows.
 
     Raises:
         SettingsError: an unknown dataset, recipe or budget.

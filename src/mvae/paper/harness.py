@@ -7,17 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mvae.checkpoint import CHECKPOINT, SETTINGS, load_state
 from mvae.errors import SettingsError
-from mvae.experiments import BASELINES, MODELS, Experiment
+from mvae.files import load_state
 from mvae.paper import LEVELS
+from mvae.paper.experiments import BASELINES, MODELS, Experiment
 from mvae.paper.record import record
-from mvae.progress import Reporter
-from mvae.report.results import Row, read_rows
-from mvae.runs import Run, device_named, open_run, train
-from mvae.settings import LATER, Settings
-from mvae.steps import can_be_recorded
-from mvae.sweeps import sweep
+from mvae.paper.results import Row, read_rows
+from mvae.paper.settings import LATER, Settings
+from mvae.runs.run import Run, device_named, open_run, train
+from mvae.runs.sweep import sweep
+from mvae.training.checkpoint import CHECKPOINT, SETTINGS
+from mvae.training.progress import Reporter
+from mvae.training.step import can_be_recorded
 
 __all__ = [
     "BUDGETS",
@@ -62,7 +63,7 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class Places:
-    """Where results and runs are kept, data found, and work done (``engine``: see `mvae.sweeps.sweep`)."""
+    """Where results and runs are kept, data found, and work done (``engine``: see `mvae.runs.sweep.sweep`)."""
 
     results: Path = Path("results")
     runs: Path = Path("runs/reproduce")
@@ -190,7 +191,7 @@ def swept(
 
 
 def _recorded_step(settings: Settings) -> bool:
-    """Is a step of this run replayed on a GPU (`mvae.steps`)? Not of what is no network."""
+    """Is a step of this run replayed on a GPU (`mvae.training.step`)? Not of what is no network."""
     if settings.model not in (*MODELS, *BASELINES):
         return False
     model = settings.build()

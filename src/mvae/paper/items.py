@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mvae.paper import coupling, figure3, figure9, figure10, figures, tables, translation, vision, weak
-from mvae.report.show import show_comparison, show_levels
-from mvae.report.translation import show_examples
-from mvae.report.translation import show_levels as show_shares
-from mvae.report.vision import show_tasks
+from mvae.paper.show import show_comparison, show_levels
+from mvae.paper.show_translation import show_examples
+from mvae.paper.show_translation import show_levels as show_shares
+from mvae.paper.show_vision import show_tasks
 
 __all__ = ["MAKERS", "Maker"]
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mvae.experiments import RECIPES
+from mvae.paper.experiments import RECIPES
 from mvae.paper.harness import BUDGETS, require
-from mvae.settings import Settings
+from mvae.paper.settings import Settings
 
 __all__ = ["DATASETS", "Spend", "settings_of", "spend_at"]
 

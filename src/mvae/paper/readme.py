@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mvae.paper.results import read_rows
 from mvae.paper.tables import PAPER_MODELS, TABLES
 from mvae.paper.translation import summary
 from mvae.paper.weak import METRIC, MODELS, STUDIES, Summary, summaries
-from mvae.report.results import read_rows
 
 __all__ = ["agreements", "aims", "by_level", "columns", "coupling_map", "fill", "measured", "sentences", "tasks"]
 

@@ -6,12 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mvae.checkpoint import SETTINGS, read_json, read_metrics
-from mvae.experiments import experiment
+from mvae.files import read_json
+from mvae.paper.experiments import experiment
 from mvae.paper.published import published
-from mvae.report.results import Row, add_rows, circumstances
-from mvae.runs import Evaluation, Run
-from mvae.settings import Settings
+from mvae.paper.results import Row, add_rows
+from mvae.paper.settings import Settings
+from mvae.provenance import circumstances
+from mvae.runs.run import Evaluation, Run
+from mvae.training.checkpoint import SETTINGS, read_metrics
 
 __all__ = ["by_hand", "common", "improvement", "record", "row_settings", "rows_of"]
 

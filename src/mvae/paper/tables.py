@@ -6,16 +6,16 @@ from typing import Any
 
 from torch import nn
 
-from mvae.experiments import EXPERIMENTS, MODELS, build, defines, experiment
 from mvae.models.base import MultimodalVAE
 from mvae.models.jmvae import JMVAE
 from mvae.models.telbo import TELBO
+from mvae.paper.experiments import EXPERIMENTS, MODELS, build, defines, experiment
 from mvae.paper.harness import BUDGETS, Job, Places, finished_run, measured, require
 from mvae.paper.published import published
 from mvae.paper.record import rows_of
-from mvae.report.results import Row
-from mvae.runs import evaluate
-from mvae.settings import Settings
+from mvae.paper.results import Row
+from mvae.paper.settings import Settings
+from mvae.runs.run import evaluate
 
 __all__ = ["PAPER_MODELS", "TABLES", "inference_parameters", "reproduce", "table1"]
 
@@ -27,7 +27,7 @@ OF_JOINT = ("table6", "table7")  # whose proposal is q(z | x1, x2)
 def inference_parameters(model: MultimodalVAE) -> int:
     """The number of weights of everything that makes a posterior (Table 1).
 
-    >>> from mvae.experiments import build, experiment
+    >>> from mvae.paper.experiments import build, experiment
     >>> inference_parameters(build(experiment("mnist"), model="jmvae"))
     2061184
     """

@@ -13,20 +13,20 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mvae.data import translation as data
 from mvae.data.table import Table
 from mvae.errors import SettingsError
-from mvae.estimators import log_likelihoods
-from mvae.experiments import experiment
-from mvae.metrics import validate
+from mvae.evaluation.likelihood import log_likelihoods
+from mvae.evaluation.text import bleu, chrf, nearest_neighbours, require_sacrebleu, source_gap
+from mvae.evaluation.validation import validate
+from mvae.paper.datasets import translation as data
+from mvae.paper.experiments import experiment
 from mvae.paper.harness import BUDGETS, Budget, Job, Places, finished_run, measured, one_recipe, require, require_shares
 from mvae.paper.published import published
 from mvae.paper.record import common
-from mvae.report.results import Row
-from mvae.runs import Run
-from mvae.settings import Settings
-from mvae.text_metrics import bleu, chrf, nearest_neighbours, require_sacrebleu, source_gap
-from mvae.translate import language, translate_rows
+from mvae.paper.results import Row
+from mvae.paper.settings import Settings
+from mvae.runs.run import Run
+from mvae.runs.translate import language, translate_rows
 
 __all__ = ["EXAMPLES", "LEVELS", "Level", "examples", "rows_of", "summary", "table4"]
 

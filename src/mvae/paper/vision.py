@@ -14,15 +14,25 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError
-from mvae.experiments import experiment
-from mvae.image_metrics import cross_entropy, f1, has, levels, nearest_rows, psnr, require_skimage, ssim, training_mean
+from mvae.evaluation.images import (
+    cross_entropy,
+    f1,
+    has,
+    levels,
+    nearest_rows,
+    psnr,
+    require_skimage,
+    ssim,
+    training_mean,
+)
 from mvae.models.base import MultimodalVAE, evaluating
+from mvae.paper.experiments import experiment
 from mvae.paper.harness import BUDGETS, Places, finished_run, one_recipe, recorded, require
 from mvae.paper.record import common
+from mvae.paper.results import Row, add_rows
+from mvae.paper.settings import Settings
 from mvae.paper.vision_pictures import PICTURES
-from mvae.report.results import Row, add_rows
-from mvae.runs import Run
-from mvae.settings import Settings
+from mvae.runs.run import Run
 
 __all__ = ["FIGURES", "ITEM", "REFERENCES", "TASKS", "Task", "predict", "reproduce"]
 

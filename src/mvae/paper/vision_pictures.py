@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.image_metrics import has, levels
+from mvae.evaluation.images import has, levels
 from mvae.report.grid import colour, save_named_rows
-from mvae.runs import Run
+from mvae.runs.run import Run
 
 __all__ = ["PICTURES"]
 

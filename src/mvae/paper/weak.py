@@ -10,19 +10,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from mvae.baselines.features import Features, latents, pixels, rbm
-from mvae.baselines.logistic import accuracy
 from mvae.data.splits import Splits
-from mvae.experiments import RECIPES, Experiment, experiment
-from mvae.metrics import prediction_accuracy
+from mvae.evaluation.validation import prediction_accuracy
+from mvae.models.terms import CROSS_SHARE
+from mvae.paper.baselines.features import Features, latents, pixels, rbm
+from mvae.paper.baselines.logistic import accuracy
+from mvae.paper.experiments import RECIPES, Experiment, experiment
 from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require, require_shares, swept
 from mvae.paper.published import published_at
 from mvae.paper.record import common, row_settings
-from mvae.progress import Silent
-from mvae.report.results import Row, add_rows, circumstances
-from mvae.runs import Run, device_named
-from mvae.settings import LATER, Settings
-from mvae.subsets import CROSS_SHARE
+from mvae.paper.results import Row, add_rows
+from mvae.paper.settings import LATER, Settings
+from mvae.provenance import circumstances
+from mvae.runs.run import Run, device_named
+from mvae.training.progress import Silent
 
 __all__ = ["LEVELS", "MODELS", "STUDIES", "Study", "cells", "reproduce", "summaries"]
 
@@ -240,7 +241,8 @@ def _features(settings: Settings, splits: Splits, places: Places) -> tuple[Featu
 def _predicted(settings: Settings, job: _Job) -> list[Row]:
     """x2 from the mean of q(z | x1); of the JMVAE also the x2 that q(z | x1, x2) gives back (Sec. 5.1's remark).
 
-    Of strings the accuracy of their digits and, as "whole", that of exact strings (`mvae.metrics.prediction_accuracy`).
+    Of strings the accuracy of their digits and, as "whole", that of exact strings
+    (`mvae.evaluation.validation.prediction_accuracy`).
     Where all rows are pairs, nothing is hidden: that run is Table 2's, if it has as many epochs.
     """
     run = finished_run(replace(settings, pairs=None) if settings.pairs == 1 else settings, job.places)

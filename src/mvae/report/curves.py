@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mvae.checkpoint import write_whole
 from mvae.errors import MissingDependencyError, RunError
+from mvae.files import write_whole
 
 __all__ = ["draw_curves"]
 

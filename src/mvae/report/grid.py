@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvae.checkpoint import write_whole
 from mvae.data.picture import fitted
 from mvae.errors import QueryError
+from mvae.files import write_whole
 
 __all__ = ["colour", "read_image", "save_grid", "save_named_rows"]
 

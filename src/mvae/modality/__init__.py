@@ -1,0 +1,1 @@
+"""Modalities: encoders, decoders and likelihoods of one kind of observation each."""

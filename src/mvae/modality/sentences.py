@@ -1,0 +1,239 @@
+"""Sequences: a modality whose decoder goes by what came before, p(x | z) = Π p(x_t | x_1 … x_{t−1}, z) (Sec. 7).
+
+A row holds tokens up to a stop token, which is scored like the others; what stands behind it is filling (stop tokens
+again), is never counted and costs no work.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from mvae.errors import DataError, QueryError
+from mvae.likelihoods import Categorical
+from mvae.modality.base import Modality
+from mvae.networks.packing import Packed, lengths_to_stop, pack
+
+__all__ = ["SentenceDecoder", "SentenceModality"]
+
+State = tuple[Tensor, ...]
+
+
+@runtime_checkable
+class SentenceDecoder(Protocol):
+    """What a recurrent network says of a sequence's next token (`mvae.networks.lstm.LSTMDecoder` is one)."""
+
+    vocabulary: int  #: tokens are 0 … vocabulary − 1; before the first one comes ``vocabulary``
+
+    def __call__(self, target: Tensor, before: Tensor, packed: Packed, z: Tensor) -> Tensor:
+        """log p of every element given the one before it and each of its sequence's z.
+
+        From ``elements`` and z ``samples N latent`` to ``elements samples``.
+        """
+        ...
+
+    def begin(self, z: Tensor) -> State:
+        """The state before the first token, a tuple of ``N …``."""
+        ...
+
+    def advance(self, before: Tensor, state: State) -> tuple[Tensor, State]:
+        """log p of each next token (``N vocabulary``) after the tokens ``before`` (``N``), and the next state."""
+        ...
+
+
+class SentenceModality(Modality):
+    """Sequences of tokens, of any length up to a limit.
+
+    Columns are integers ``rows length``. The decoder is taught with the true tokens inside `log_prob`.
+
+    Args:
+        encoder: ``rows length`` → ``rows 2·latent``; it must not look behind the stop token.
+        decoder: see `SentenceDecoder`.
+        length: of the rows that `generate` makes, stop token included.
+        stop: the token that ends a sequence.
+        weight: λ, as for `Modality`.
+
+    >>> from mvae.networks.lstm import LSTMDecoder, LSTMEncoder
+    >>> text = SentenceModality(LSTMEncoder(10, 2 * 3), LSTMDecoder(10, 3), length=5)
+    >>> x = torch.tensor([[7, 3, 0, 0, 0], [9, 0, 0, 0, 0]])
+    >>> text.encode(x).mean.shape, text.log_prob(x, torch.zeros(4, 2, 3)).shape, text.generate(torch.zeros(4, 3)).shape
+    (torch.Size([2, 3]), torch.Size([4, 2]), torch.Size([4, 5]))
+    """
+
+    decoder: SentenceDecoder  # pyright: ignore
+
+    def __init__(
+        self, encoder: nn.Module, decoder: SentenceDecoder, length: int, stop: int = 0, weight: float = 1.0
+    ) -> None:
+        super().__init__(encoder, decoder, Categorical(), weight)  # pyright: ignore
+        self.length, self.stop = length, stop
+
+    fixed_shapes = False
+
+    @property
+    def can_guess(self) -> bool:
+        """No sentence is sure as a whole, and writing one at every step would cost more than training."""
+        return False
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Refused: what comes next depends on what came before.
+
+        Raises:
+            QueryError: always.
+        """
+        raise QueryError("a sequence's tokens depend on those before: ask for log_prob or generate")
+
+    def assess(self, x: Shaped[Tensor, "rows *event"], z: Tensor, context: Tensor | None = None) -> tuple[Tensor, None]:
+        """`log_prob`; there are no parameters of all tokens together."""
+        return self.log_prob(x, z, context), None
+
+    def log_prob(
+        self,
+        x: Shaped[Tensor, "rows *event"],
+        z: Float[Tensor, "*samples rows latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+    ) -> Float[Tensor, "*samples rows"]:
+        """log p(x | z) in nats, the sum over a row's tokens and its stop token."""
+        self._refuse(context)
+        lengths = lengths_to_stop(x, self.stop)
+        x = x[:, : int(lengths.max()) if len(x) else 0]
+        before = torch.cat([torch.full_like(x[:, :1], self.decoder.vocabulary), x[:, :-1]], 1)
+        packed = pack(lengths)  # the rows are the last leading axis of z
+        samples = z.to(self.dtype).reshape(z.shape[:-2].numel(), *z.shape[-2:])
+        found = self.decoder(packed.of(x), packed.of(before), packed, samples)
+        found = found.to(torch.promote_types(found.dtype, torch.float32))
+        return found.new_zeros(len(x), len(samples)).index_add(0, packed.row, found).T.reshape(z.shape[:-1])
+
+    def tokens(self, x: Shaped[Tensor, "rows *event"]) -> Int[Tensor, "rows"]:
+        """How many tokens each row has, the stop token included: what a likelihood per token divides by."""
+        return lengths_to_stop(x, self.stop)
+
+    def generate(
+        self,
+        z: Float[Tensor, "*lead latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+        *,
+        mean: bool = False,
+        generator: torch.Generator | None = None,
+        never: int | None = None,
+        temperature: float = 1.0,
+    ) -> Int[Tensor, "*lead length"]:
+        """x ~ p(x | z), token after token; with ``mean=True`` greedily, the most probable token each time.
+
+        ``never`` is a token that is not written: the others keep their proportions. With a ``temperature`` T each token
+        has a probability proportional to p^(1/T).
+        """
+        self._refuse(context)
+
+        def choose(log_p: Tensor) -> Tensor:
+            log_p = _without(log_p, never)
+            if mean:
+                return log_p.argmax(1)
+            return _draw((log_p / temperature).softmax(1), generator)
+
+        return self._sequences(self._flat(z), choose).reshape(*z.shape[:-1], self.length)
+
+    @torch.no_grad()
+    def _sequences(self, z: Float[Tensor, "N latent"], choose: Callable[[Tensor], Tensor]) -> Int[Tensor, "N length"]:
+        found = torch.full((len(z), self.length), self.stop, device=z.device)
+        state = self.decoder.begin(z)
+        before = torch.full((len(z),), self.decoder.vocabulary, device=z.device)
+        going = torch.arange(len(z), device=z.device)  # those that have not stopped
+        for step in range(self.length - 1):
+            log_p, state = self.decoder.advance(before, state)
+            before = choose(log_p)
+            found[going, step] = before
+            on = (before != self.stop).nonzero().flatten()
+            if not len(on):
+                break
+            if len(on) < len(going):
+                going, before, state = going[on], before[on], tuple(part[on] for part in state)
+        return found
+
+    @torch.no_grad()
+    def beam(
+        self, z: Float[Tensor, "N latent"], width: int = 5, never: int | None = None
+    ) -> tuple[Int[Tensor, "N width length"], Float[Tensor, "N width"]]:
+        """The most probable sequences that a beam of ``width`` finds, and their log p(x | z), the best first.
+
+        log p is of the whole sequence, not of a token: short ones have an advantage, as the model believes.
+        ``never`` is a token that is not written.
+
+        Raises:
+            QueryError: width < 1, or more than there are tokens.
+        """
+        vocabulary = self.decoder.vocabulary
+        if not 1 <= width <= vocabulary:
+            raise QueryError(f"the beam's width must be between 1 and {vocabulary} (the tokens), not {width}")
+        n = len(z)
+        state = self.decoder.begin(self._flat(z).repeat_interleave(width, 0))
+        found = torch.full((n * width, self.length), self.stop, device=z.device)
+        before = torch.full((n * width,), vocabulary, device=z.device)
+        score = torch.full((n, width), -torch.inf, device=z.device)
+        score[:, 0] = 0.0  # to begin with, all are the same
+        ended = torch.zeros(n * width, dtype=torch.bool, device=z.device)
+        first = torch.arange(n, device=z.device)[:, None] * width
+        for step in range(self.length):
+            log_p, state = self.decoder.advance(before, state)
+            log_p = _without(log_p, never)
+            log_p[ended] = -torch.inf
+            log_p[ended, self.stop] = 0.0
+            if step == self.length - 1:  # no room for anything else
+                only = torch.full_like(log_p, -torch.inf)
+                only[:, self.stop] = log_p[:, self.stop]
+                log_p = only
+            every = (score[..., None] + log_p.reshape(n, width, -1)).flatten(1)
+            score, place = every.topk(width, 1)
+            chosen = (first + place // vocabulary).flatten()
+            before = (place % vocabulary).flatten()
+            found, state = found[chosen], tuple(part[chosen] for part in state)
+            found[:, step] = before
+            ended = ended[chosen] | (before == self.stop)
+            if ended.all():
+                break
+            before = torch.where(ended, self.stop, before)
+        return found.reshape(n, width, -1), score
+
+    def impossible(
+        self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
+    ) -> tuple[Shaped[Tensor, "rows *event"], str]:
+        """Tokens there are not, rows without a stop token, and anything but stop tokens behind it.
+
+        Raises:
+            DataError: the column is not ``rows length``.
+        """
+        z = torch.zeros(1, latent_dim, device=x.device, dtype=self.dtype)
+        self._refuse(z if context_dim else None)
+        if x.dim() != 2 or not 1 <= x.shape[1] <= self.length:
+            raise DataError(
+                f"sequences are rows of at most {self.length} tokens, not of shape {tuple(x.shape[1:])} each"
+            )
+        behind = torch.arange(x.shape[1], device=x.device) >= lengths_to_stop(x, self.stop)[:, None]
+        bad = (x < 0) | (x >= self.decoder.vocabulary) | (behind & (x != self.stop))
+        bad[:, -1] |= x[:, -1] != self.stop
+        self.decoder.begin(z)
+        most = self.decoder.vocabulary - 1
+        return bad, f"tokens 0 to {most}, then a stop token ({self.stop}), then nothing but stop tokens"
+
+    def _flat(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "N latent"]:
+        return z.reshape(-1, z.shape[-1]).to(self.dtype)
+
+    def _refuse(self, context: Tensor | None) -> None:
+        if context is not None:
+            raise QueryError("decoders of sequences take no condition besides z: use another model than the CVAE")
+
+
+def _draw(p: Float[Tensor, "N vocabulary"], generator: torch.Generator | None) -> Int[Tensor, "N"]:
+    """One token of each row, by inverting its distribution function.
+
+    On a CPU `torch.multinomial` takes more than ten times as long for 10,000 words.
+    """
+    reached = p.cumsum(1, dtype=torch.float64)
+    u = torch.rand(len(p), 1, dtype=torch.float64, device=p.device, generator=generator)
+    return torch.searchsorted(reached, u * reached[:, -1:], right=True)[:, 0].clamp_(max=p.shape[1] - 1)
+
+
+def _without(log_p: Float[Tensor, "N vocabulary"], never: int | None) -> Float[Tensor, "N vocabulary"]:
+    return log_p if never is None else log_p.index_fill(1, torch.tensor([never], device=log_p.device), -torch.inf)

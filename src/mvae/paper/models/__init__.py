@@ -1,0 +1,1 @@
+"""Models of the paper's ablations and baselines, which nobody would train otherwise."""

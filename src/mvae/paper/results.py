@@ -1,0 +1,83 @@
+"""Measured numbers: rows in results/ITEM.json, added to by every run and never replaced."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mvae.errors import RunError
+from mvae.files import write_whole
+
+__all__ = ["Row", "add_rows", "read_rows", "training_times"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured number, with everything needed to measure it again.
+
+    ``paper`` is the published value, None where there is none; ``stderr`` is over the ``n`` test rows. ``budget``
+    says how far the settings are from the paper's.
+    """
+
+    item: str
+    dataset: str
+    model: str
+    metric: str
+    value: float
+    stderr: float | None
+    n: int
+    paper: float | None
+    budget: str
+    recipe: str
+    settings: Mapping[str, Any]
+    seed: int
+    command: str
+    commit: str
+    device: str
+    date: str
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file; none where it does not exist.
+
+    Raises:
+        RunError: the file is not a list of rows.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot read {path}: {error}") from None
+    needed = set(Row.__dataclass_fields__)
+    if not isinstance(rows, list) or any(not isinstance(row, dict) or needed - row.keys() for row in rows):
+        raise RunError(f"{path} is not a list of result rows (keys: {', '.join(sorted(needed))})")
+    return rows
+
+
+def training_times(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, float]]:
+    """By budget, how many runs the rows are of and how many minutes their training took; of rows that say so.
+
+    >>> row = {"dataset": "digits", "model": "mvae", "recipe": "paper", "seed": 0, "budget": "smoke"}
+    >>> two_metrics_of_a_run = [{**row, "settings": {"train_minutes": 0.5}}] * 2
+    >>> training_times([*two_metrics_of_a_run, {**row, "seed": 1, "settings": {"train_minutes": 0.25}}])
+    {'smoke': (2, 0.75)}
+    """
+    runs: dict[str, dict[tuple[Any, ...], float]] = {}
+    for row in rows:
+        if (minutes := row["settings"].get("train_minutes")) is not None:
+            run = (*(row[key] for key in ("dataset", "model", "recipe", "seed")), minutes)
+            runs.setdefault(row["budget"], {})[run] = minutes
+    return {budget: (len(found), sum(found.values())) for budget, found in runs.items()}
+
+
+def add_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Append rows, one a line, whole or not at all."""
+    lines = [json.dumps(row, ensure_ascii=False) for row in [*read_rows(path), *(asdict(row) for row in rows)]]
+    text = "[\n" + ",\n".join(lines) + "\n]\n"
+
+    def write(file: Path) -> None:
+        file.write_text(text)
+
+    write_whole(path, write)

@@ -1,0 +1,58 @@
+"""Where a number comes from: the commit of this code, the hardware, the date."""
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["circumstances", "commit", "describe_device", "installed_version"]
+
+
+def installed_version() -> str:
+    """The version of this library; "unknown" where it runs from a folder that was never installed."""
+    try:
+        return version("mvae")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def circumstances(device: "torch.device") -> dict[str, str]:
+    """The commit, device and date of this process, as a row wants them."""
+    return {"commit": commit(), "device": describe_device(device), "date": datetime.now(UTC).date().isoformat()}
+
+
+def describe_device(device: "torch.device") -> str:
+    """The hardware in words."""
+    import torch  # here: the version alone needs none of it
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({_processor()}), {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The short commit of the checkout this code runs from (with + where it has changes), else the version."""
+    package = Path(__file__).parent  # this file stands at its root: changes anywhere in the package count
+
+    def git(*words: str) -> str:
+        words = ("git", "-C", str(package), *words)
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", __file__)  # else it is installed, perhaps inside somebody else's checkout
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return f"mvae {installed_version()}"

@@ -1,0 +1,139 @@
+"""Samples of a run: what is given as text, pictures of what is drawn (Fig. 2, 4)."""
+
+import math
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import QueryError
+from mvae.paper.experiments import experiment
+from mvae.evaluation.images import levels
+from mvae.report.grid import colour, read_image, save_grid, save_named_rows
+from mvae.runs.run import Run
+
+__all__ = ["draw", "each_shown", "parse_given", "parse_of", "sample"]
+
+_TEST_ROW = re.compile(r"test:(\d+)")
+
+
+def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
+    """``("label=5",)`` as one row of data; a class by name or number, an image by file, numbers by commas.
+
+    ``image=test:3`` is what row 3 of the test rows has.
+
+    Raises:
+        QueryError: an unknown modality, or a value it cannot have.
+    """
+    row: dict[str, Tensor] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise QueryError(f"--given {text!r}: write MODALITY=VALUE, for example label=5")
+        run.model.require_known([name])
+        if name in row:
+            raise QueryError(f"--given names {name} twice: give one value")
+        column = run.splits.test.columns[name]
+        if name in run.splits.written:  # of a CVAE it is no modality
+            try:
+                row[name] = run.splits.written[name].read(value)[None]
+            except ValueError as error:
+                raise QueryError(f"--given {text!r}: {name} is {error}") from None
+        elif column.ndim == 4:
+            at = _TEST_ROW.fullmatch(value)
+            row[name] = _of_test_row(run, name, int(at[1])) if at else read_image(Path(value), tuple(column.shape[1:]))
+        else:
+            try:
+                row[name] = torch.tensor([[float(part) for part in value.split(",")]])
+            except ValueError:
+                raise QueryError(f"--given {text!r}: numbers separated by commas are needed") from None
+    return row or None
+
+
+def _of_test_row(run: Run, name: str, row: int) -> Tensor:
+    table = run.splits.test
+    if row >= len(table):
+        raise QueryError(f"--given {name}=test:{row}: the test rows are 0 to {len(table) - 1}")
+    if not table.present[row, table.names.index(name)]:
+        raise QueryError(f"--given {name}=test:{row}: that row has no {name}; give another row or a file")
+    return table.select_rows(name, torch.tensor([row]))
+
+
+def parse_of(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """``("edges,mask", "image")`` as names, each once.
+
+    >>> parse_of(("edges,mask", "image"))
+    ('edges', 'mask', 'image')
+    """
+    return tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
+
+
+def sample(
+    run: Run, given: dict[str, Tensor] | None, n: int, seed: int, path: Path, of: tuple[str, ...] = ()
+) -> tuple[Path | None, dict[str, list[str]]]:
+    """n samples given a row (or nothing): images as one PNG at ``path`` (means, as in Fig. 2), classes by name.
+
+    The picture is a grid; where images are given or images of several modalities asked for, it has a named part for
+    each, what is given first.
+
+    Returns:
+        The picture written (None where no image was asked for), and other modalities' samples as text.
+
+    Raises:
+        QueryError: n < 1, an unknown modality, or nothing left to generate.
+    """
+    of = of or tuple(name for name in run.model.names if name not in (given or {}))
+    if not of:
+        raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
+    generator = torch.Generator(run.model.device).manual_seed(seed)
+    drawn = draw(run, None if given is None else Table(given), of, n, generator)
+    shown = {f"given {name}": levels(x) for name, x in (given or {}).items() if _is_image(run, name)}
+    images = {name: drawn[name][:, 0] for name in of if _is_image(run, name)}
+    if images and len(shown) + len(images) == 1:
+        save_grid(images[next(iter(images))], path)
+    elif images:
+        save_named_rows(shown | images, path, columns=math.ceil(math.sqrt(n)))
+    texts = {}
+    for name in of:
+        if name not in images:
+            written = run.splits.written.get(name)
+            values = drawn[name][:, 0]
+            texts[name] = [written.write(value) for value in values] if written else [str(v) for v in values.tolist()]
+    return path if images else None, texts
+
+
+def _is_image(run: Run, name: str) -> bool:
+    return run.splits.test.columns[name].ndim == 4
+
+
+def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Samples, of images their means (in the data's shape, whatever the decoder's): both from the same z."""
+    state = generator.get_state()
+    drawn = run.model.generate(table, of=of, n=n, generator=generator)
+    generator.set_state(state)
+    means = run.model.generate(table, of=of, n=n, mean=True, generator=generator)
+    event = {name: run.splits.test.columns[name].shape[1:] for name in of}
+    return {name: means[name].reshape(n, -1, *event[name]) if _is_image(run, name) else drawn[name] for name in of}
+
+
+def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
+    """A picture with a row of n samples for everything that the experiment shows: each label, say. None without images.
+
+    A model that does not know what would be given shows samples of its prior. A given image comes first in its row.
+    """
+    generator = torch.Generator(run.model.device).manual_seed(seed)
+    shown = experiment(run.settings.dataset).shown
+    known = all(text.partition("=")[0] in run.model.known for text in shown)
+    image = next((name for name in run.model.names if _is_image(run, name)), None)
+    if image is None:
+        return None
+    rows = []
+    for text in shown:
+        given = parse_given(run, (text,)) if known else None
+        seen = [colour(levels(x)) for name, x in (given or {}).items() if _is_image(run, name)]
+        drawn = draw(run, None if given is None else Table(given), (image,), n, generator)[image][:, 0]
+        rows.append(torch.cat([*seen, colour(drawn) if seen else drawn])[:n])
+    save_grid(torch.cat(rows), path, columns=n)
+    return path

@@ -1,0 +1,1 @@
+"""`fit`: the loop, its state, steps, stages, checkpoints and progress."""

@@ -1,0 +1,75 @@
+"""Help, and the program itself."""
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mvae.paper import ITEMS, NEEDS
+from mvae.paper.results import Row
+from tests.command import assert_refused, mvae
+
+
+def commands() -> list[str]:
+    return list(importlib.import_module("mvae.cli.main").cli.commands)
+
+
+def test_every_commands_help_has_an_example() -> None:
+    assert {"train", "evaluate", "sample", "info"} <= set(commands())
+    for command in commands():
+        result = mvae(command, "--help")
+        assert result.code == 0
+        assert f"Example:  mvae {command} " in result.out
+        assert "--json" in result.out
+    assert "Start here:  mvae train digits" in mvae("-h").out
+
+
+def test_threads_wait_without_spinning_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    mvae("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    mvae("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_a_misspelt_command_is_refused_and_no_command_gets_the_help() -> None:
+    assert_refused(mvae("trian"), "No such command 'trian'")
+    nothing = mvae()
+    assert nothing.code == 2
+    assert "Start here:  mvae train digits" in nothing.out + nothing.err
+
+
+def test_the_program_is_the_same_from_the_module_and_help_imports_nothing_heavy() -> None:
+    """The two processes of this file: `python -m mvae`, and one that asks for every help there is."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mvae", "evaluate", "absent"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"mvae: absent is not a run directory: .*\n", done.stderr)
+    code = f"""
+import sys
+from mvae.cli.main import cli
+for command in [[], *([name] for name in {commands()})]:
+    cli([*command, "--help"], standalone_mode=False)
+cli(["--version"], standalone_mode=False)
+heavy = {{"torch", "numpy", "sklearn", "PIL", "rich", "safetensors"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_item_says_what_it_needs_and_how_long_it_took(tmp_path: Path) -> None:
+    assert ITEMS.keys() - NEEDS.keys() == {"table1"}  # which counts parameters
+    row = dict.fromkeys(Row.__dataclass_fields__) | {"dataset": "digits", "model": "mvae", "recipe": "paper"}
+    row |= {"seed": 0, "budget": "smoke", "settings": {"train_minutes": 3.4}}
+    (tmp_path / "table2.json").write_text(json.dumps([row]))
+    listed = mvae("reproduce", "--list", "--results", tmp_path).out
+    assert "table2    log p(x1)" in listed
+    assert f"smoke: 3 minutes of training, runs: 1, in {tmp_path}/" in listed

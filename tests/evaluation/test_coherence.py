@@ -1,0 +1,121 @@
+"""A judge learns from real images alone, and sees in generated ones what is there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvae.data.splits import Splits
+from mvae.data.table import Table
+from mvae.errors import RunError
+from mvae.evaluation.coherence import Judge, agreement, judge_for, measure, train_judge
+from mvae.likelihoods import Bernoulli, Categorical
+from mvae.modality.base import Modality
+from mvae.models.mvae import MVAE
+from mvae.networks.mlp import mlp
+from mvae.paper.datasets.digits import load
+
+
+@pytest.fixture(scope="module")
+def digits() -> Splits:
+    return load()
+
+
+@pytest.fixture(scope="module")
+def judge(digits: Splits) -> tuple[Judge, float]:
+    return train_judge(digits, "image", "label", Categorical())
+
+
+def test_it_knows_real_digits(judge: tuple[Judge, float]) -> None:
+    assert judge[1] > 0.9
+
+
+class Draws(nn.Module):
+    """A decoder that draws the real image of the class that z tells."""
+
+    def __init__(self, images: Tensor):
+        super().__init__()
+        self.images = nn.Parameter(images)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.logit(self.images[z[:, 0].round().long().clamp(0, 9)], 1e-4)
+
+
+class Tells(nn.Module):
+    """An expert that is all but sure that z is the class (or always the same class)."""
+
+    def __init__(self, wrong: bool):
+        super().__init__()
+        self.wrong = wrong
+
+    def forward(self, label: Tensor) -> Tensor:
+        z = torch.zeros_like(label) if self.wrong else label
+        return torch.stack([z.float(), torch.full(label.shape, -14.0)], 1)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_agreement_counts_the_images_that_show_their_condition(
+    digits: Splits, judge: tuple[Judge, float], wrong: bool
+) -> None:
+    """Against counting by hand: of a model that draws what is asked for, and of one that always draws a nought."""
+    labels = torch.as_tensor(digits.test.columns["label"])
+    pixels = torch.as_tensor(digits.test.columns["image"])
+    seen = judge[0](pixels).argmax(1)
+    good = [int(((labels == digit) & (seen == digit)).nonzero()[0, 0]) for digit in range(10)]
+    model = MVAE(
+        {
+            "image": Modality(mlp(64, 2, (4,)), Draws(pixels[good]), Bernoulli()),
+            "label": Modality(Tells(wrong), mlp(1, 10, (4,)), Categorical()),
+        },
+        latent_dim=1,
+    )
+    conditions = digits.test.take(slice(0, 100)).select(["label"])
+    expected = float((labels[:100] == 0).float().mean()) if wrong else 1.0
+    assert agreement(model, judge[0], conditions, "image", "label", chunk=30) == pytest.approx(expected)
+
+
+def test_attributes_are_judged_one_by_one() -> None:
+    """The left half is bright or not, and the right half."""
+    generator = torch.Generator().manual_seed(0)
+    bright = torch.rand(600, 2, generator=generator) > 0.5
+    images = bright[:, None, None].repeat_interleave(4, 3).expand(-1, 1, 8, -1).float() * 0.8
+    table = Table({"image": images, "sides": bright})
+    train, validation, test = (table.take(slice(*rows)) for rows in ((0, 400), (400, 500), (500, 600)))
+    _, right = train_judge(Splits("halves", train, validation, test), "image", "sides", Bernoulli())
+    assert right > 0.95
+
+
+def test_a_judge_is_kept_and_a_damaged_one_refused(digits: Splits, tmp_path: Path) -> None:
+    path = tmp_path / "judge.safetensors"
+    few = Splits("few", digits.train.take(slice(0, 100)), digits.validation, digits.test, digits.written)
+    judge, right = judge_for(few, "image", "label", Categorical(), path)
+    again, same = judge_for(few, "image", "label", Categorical(), path)
+    assert right == same
+    images = torch.rand(3, 1, 8, 8)
+    assert torch.equal(judge.eval()(images), again(images))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunError, match=r"judge\.safetensors"):
+        judge_for(few, "image", "label", Categorical(), path)
+
+
+def test_any_square_image_can_be_judged() -> None:
+    for side in (8, 28, 50, 64):
+        assert Judge(3, side, 4)(torch.zeros(2, 3, side, side)).shape == (2, 4)
+
+
+class Reader(Judge):
+    """Sees in a picture's first row of pixels the class of each place."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 5 * F.one_hot(images[:, 0, 0, :3].long(), 4).float().flatten(1)
+
+
+def test_of_strings_each_place_is_judged() -> None:
+    strings = torch.tensor([[0, 1, 3], [2, 3, 3]])
+    pictures = torch.zeros(2, 1, 8, 8)
+    pictures[:, 0, 0, :3] = strings
+    pictures[1, 0, 0, 2] = 1  # one of six places is misread
+    table = Table({"image": pictures, "string": strings})
+    assert measure(Reader(1, 8, 12), table, "image", "string", Categorical()) == pytest.approx(5 / 6)

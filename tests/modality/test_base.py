@@ -1,0 +1,336 @@
+"""One modality: shapes, alignment of samples, rows and context, and refusals that say why."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, distributions, nn
+
+from mvae import likelihoods
+from mvae.errors import DataError, SettingsError
+from mvae.modality.base import Modality, evaluating, run
+from mvae.networks.mlp import ImageDecoder, mlp
+
+LATENT = 3
+
+
+def image(decoder: nn.Module | None = None) -> Modality:
+    """Images of 2×4 pixels with a flat decoder."""
+    return Modality(mlp(8, 2 * LATENT, [5]), decoder or mlp(LATENT, 8, [5]), likelihoods.Bernoulli())
+
+
+def label(classes: int = 4) -> Modality:
+    return Modality(nn.Embedding(classes, 2 * LATENT), nn.Linear(LATENT, classes), likelihoods.Categorical())
+
+
+# -- Encoding ----------------------------------------------------------------------------------------------------
+
+
+def test_the_first_half_of_the_encoders_output_is_the_mean_and_the_second_the_log_variance() -> None:
+    part, x = image(), torch.rand(5, 2, 4)
+    output = part.encoder(x)
+    expert = part.encode(x)
+    torch.testing.assert_close(expert.mean, output[:, :LATENT])
+    torch.testing.assert_close(expert.variance.log(), output[:, LATENT:])
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, -x
+
+
+def test_an_encoder_may_give_mean_and_log_variance_as_a_pair() -> None:
+    x = torch.randn(5, LATENT)
+    expert = Modality(Pair(), nn.Identity(), likelihoods.Gaussian()).encode(x)
+    torch.testing.assert_close(expert.mean, x)
+    torch.testing.assert_close(expert.variance.log(), -x)
+
+
+def test_batches_of_any_length_fit_one_row_included() -> None:
+    part, x = image(), torch.rand(9, 2, 4)
+    whole = part.encode(x)
+    for rows in (slice(0, 1), slice(1, 9), slice(0, 0)):
+        torch.testing.assert_close(part.encode(x[rows]).mean, whole.mean[rows])
+
+
+def test_batches_are_cast_to_the_dtype_of_the_networks() -> None:
+    part = image().double()
+    assert part.dtype == torch.float64
+    assert part.prepare(torch.zeros(2, 2, 4, dtype=torch.uint8)).dtype == torch.float64
+    assert part.encode(part.prepare(torch.zeros(2, 2, 4))).mean.dtype == torch.float64
+    assert Modality(Pair(), nn.Identity(), likelihoods.Gaussian()).dtype == torch.float32  # no parameter says
+
+
+# -- Decoding ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lead", [(), (6,), (6, 2)])
+@pytest.mark.parametrize("decoder", [mlp(LATENT, 8, [5]), ImageDecoder(LATENT, (2, 4), [5])])
+def test_log_prob_scores_each_row_under_each_of_its_own_samples(decoder: nn.Module, lead: tuple[int, ...]) -> None:
+    part, x = image(decoder), (torch.rand(5, 2, 4) < 0.5).float()
+    z = torch.randn(*lead, 5, LATENT)
+    found = part.log_prob(x, z)
+    assert found.shape == (*lead, 5)
+    flat_z, flat_found = z.reshape(-1, 5, LATENT), found.reshape(-1, 5)
+    for s in range(len(flat_z)):
+        for row in range(5):
+            logits = decoder(flat_z[s, row][None]).reshape(2, 4)
+            expected = distributions.Bernoulli(logits=logits).log_prob(x[row]).sum()
+            torch.testing.assert_close(flat_found[s, row], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lead", [(5,), (6, 5), (6, 2, 5)])
+def test_generate_gives_a_sample_or_the_mean_for_every_z(lead: tuple[int, ...]) -> None:
+    z = torch.randn(*lead, LATENT)
+    flat, shaped, classes = image(), image(ImageDecoder(LATENT, (2, 4), [5])), label()
+    assert flat.generate(z).shape == (*lead, 8)
+    assert shaped.generate(z).shape == (*lead, 2, 4)
+    assert classes.generate(z).shape == lead
+    assert classes.generate(z, mean=True).shape == (*lead, 4)
+    torch.testing.assert_close(
+        shaped.generate(z, mean=True), shaped.decoder(z.flatten(0, -2)).sigmoid().view(*lead, 2, 4)
+    )
+    assert set(flat.generate(z).unique().tolist()) <= {0.0, 1.0}
+    torch.testing.assert_close(classes.generate(z, mean=True).sum(-1), torch.ones(lead))
+
+
+def test_a_sample_depends_on_the_generator_only() -> None:
+    part, z = image(), torch.randn(50, LATENT)
+    one, same, other = (part.generate(z, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+class Conditioned(nn.Module):
+    """Its output is the first latent and the context, so that a test can see who was paired with whom."""
+
+    def forward(self, z: Tensor, context: Tensor) -> Tensor:
+        return torch.cat([z[:, :1], context], -1)
+
+
+@pytest.mark.parametrize("lead", [(), (6,), (6, 2)])
+def test_context_reaches_the_decoder_beside_every_sample_of_its_own_row(lead: tuple[int, ...]) -> None:
+    part = Modality(nn.Identity(), Conditioned(), likelihoods.Gaussian())
+    z, context = torch.randn(*lead, 5, LATENT), torch.randn(5, 2)
+    expected = torch.cat([z[..., :1], context.expand(*lead, 5, 2)], -1)
+    torch.testing.assert_close(part.generate(z, context, mean=True), expected)
+    x = torch.randn(5, 3)
+    log_prob = distributions.Normal(expected, 1.0).log_prob(x).sum(-1)
+    torch.testing.assert_close(part.log_prob(x, z, context), log_prob)
+
+
+def test_a_decoder_of_half_precision_is_scored_in_float32() -> None:
+    part, z = image(), torch.randn(4, 5, LATENT)
+    x = torch.rand(5, 2, 4)
+    exact = part.log_prob(x, z)
+    part.to(torch.bfloat16)
+    assert part.log_prob(x, z).dtype == torch.float32
+    torch.testing.assert_close(part.log_prob(x, z), exact, rtol=0.02, atol=0.02)
+
+
+# -- Refusals ----------------------------------------------------------------------------------------------------
+
+
+def test_noise_on_the_encoders_input_is_of_training_only_and_of_its_standard_deviation() -> None:
+    seen: list[Tensor] = []
+
+    def spy(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen.append(inputs[0])
+
+    part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_noise=0.3)
+    part.encoder.register_forward_pre_hook(spy)
+    x = torch.rand(5000, 8)
+    torch.manual_seed(0)
+    part.train().encode(x)
+    part.eval().encode(x)
+    noise = seen[0] - x
+    assert noise.mean().abs() < 0.01  # 40,000 of them: five standard errors are 0.0075
+    assert abs(float(noise.std()) - 0.3) < 0.006
+    assert torch.equal(seen[1], x)
+
+
+def test_classes_have_no_noise() -> None:
+    part = Modality(nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), input_noise=0.3).train()
+    x = torch.tensor([3, 0])
+    assert torch.equal(part.encode(x).mean, part.encode(x).mean)
+
+
+def test_the_encoder_sees_every_image_moved_by_itself_in_training_only() -> None:
+    seen: list[Tensor] = []
+
+    def spy(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen.append(inputs[0])
+
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(60, 4))
+    part = Modality(encoder, mlp(LATENT, 60), likelihoods.Bernoulli(), input_shift=1).train()
+    part.encoder.register_forward_pre_hook(spy)
+    x = torch.rand(2, 2, 5, 6) + 0.1
+    framed = nn.functional.pad(x, (1, 1, 1, 1))
+    windows = {(i, j): framed[..., i : i + 5, j : j + 6] for i in range(3) for j in range(3)}
+    torch.manual_seed(0)
+    for _ in range(1_000):  # all 81 pairs of places are met but for a chance of 81 (80/81)^1000 < 4e-4
+        part.encode(x)
+    met = [
+        tuple(place for row in (0, 1) for place, window in windows.items() if torch.equal(image[row], window[row]))
+        for image in seen
+    ]
+    assert set(met) == {(first, second) for first in windows for second in windows}
+    part.eval().encode(x)
+    assert torch.equal(seen[-1], x)
+
+
+def test_the_encoder_sees_a_power_of_x_in_training_and_after_it_and_the_likelihood_x_itself() -> None:
+    plain = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Gaussian())
+    part = Modality(plain.encoder, plain.decoder, plain.likelihood, input_power=0.5)
+    x, z = torch.randn(3, 8), torch.randn(3, LATENT)
+    for modality in (part.train(), part.eval()):
+        assert torch.equal(modality.encode(x).mean, plain.encode(x.sign() * x.abs().sqrt()).mean)
+        assert torch.equal(modality.log_prob(x, z), plain.log_prob(x, z))
+    label = Modality(nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), input_power=0.5)
+    label.encode(torch.tensor([3, 0]))  # classes have no power
+
+
+@pytest.mark.parametrize("power", [0.0, -1.0, math.inf, math.nan])
+def test_a_power_that_is_not_above_zero_and_finite_is_refused(power: float) -> None:
+    with pytest.raises(SettingsError, match="input_power must be above 0 and finite"):
+        Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_power=power)
+
+
+def test_what_is_no_image_is_not_moved_but_refused() -> None:
+    part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_shift=1).train()
+    with pytest.raises(DataError, match=r"only images can be moved by pixels: rows of shape \(8,\)"):
+        part.encode(torch.rand(3, 8))
+
+
+def test_a_shift_that_is_no_number_of_pixels_is_refused() -> None:
+    with pytest.raises(SettingsError, match="input_shift, a number of pixels, must be a whole number ≥ 0"):
+        Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_shift=-1)
+
+
+@pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
+def test_a_noise_that_is_negative_or_not_finite_is_refused(noise: float) -> None:
+    with pytest.raises(SettingsError, match=r"input_noise must be a finite number ≥ 0"):
+        Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_noise=noise)
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
+def test_a_weight_that_is_negative_or_not_finite_is_refused(weight: float) -> None:
+    with pytest.raises(SettingsError, match="finite number ≥ 0"):
+        Modality(nn.Identity(), nn.Identity(), likelihoods.Gaussian(), weight)
+
+
+def test_a_decoder_of_the_wrong_size_is_refused_in_words() -> None:
+    with pytest.raises(DataError, match=r"decoder gives 7 values a row .* but the data has 8 \(shape \(2, 4\)\)"):
+        image(mlp(LATENT, 7, [5])).log_prob(torch.zeros(5, 2, 4), torch.zeros(5, LATENT))
+
+
+def test_check_says_which_rows_are_impossible() -> None:
+    x = torch.rand(5, 2, 4)
+    x[1, 0, 0], x[3, 1, 3] = 1.5, math.nan
+    bad, possible = image().check(x, LATENT)
+    assert bad.tolist() == [False, True, False, True, False]
+    assert possible == "values in [0, 1]"
+    bad, possible = label().check(torch.tensor([0, 4, -1, 3]), LATENT)
+    assert bad.tolist() == [False, True, True, False]
+    assert possible == "class numbers 0 to 3"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_check_passes_data_that_fits(rows: int) -> None:
+    bad, _ = image().check(torch.randint(0, 256, (rows, 2, 4), dtype=torch.uint8), LATENT)
+    assert bad.tolist() == [False] * rows
+    assert not label().check(torch.zeros(rows, dtype=torch.int32), LATENT)[0].any()
+
+
+@pytest.mark.parametrize(
+    ("part", "x", "latent", "reason"),
+    [
+        (image(), torch.zeros(3, 9), LATENT, "decoder gives 8 values a row .* data has 9"),
+        (image(mlp(LATENT, 9, [5])), torch.zeros(3, 9), LATENT, r"networks do not take rows of shape \(9,\)"),
+        (image(), torch.zeros(3, 8), LATENT + 1, "and 4 latents: mat1 and mat2"),
+        (label(), torch.zeros(3), LATENT, "class numbers must be integers"),
+        (label(), torch.zeros(3, 2, dtype=torch.int64), LATENT, "classes at 1 positions a row"),
+        (
+            Modality(mlp(8, 10, []), mlp(LATENT, 8, []), likelihoods.Gaussian()),
+            torch.zeros(3, 8),
+            LATENT,
+            "3 latents each",
+        ),
+        (
+            Modality(mlp(8, 5, []), mlp(LATENT, 8, []), likelihoods.Gaussian()),
+            torch.zeros(3, 8),
+            LATENT,
+            "3 latents each",
+        ),
+        (Modality(mlp(8, 1, []), mlp(LATENT, 8, []), likelihoods.Gaussian()), torch.zeros(3, 8), LATENT, "do not take"),
+    ],
+)
+def test_check_refuses_networks_that_do_not_fit_the_data(part: Modality, x: Tensor, latent: int, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        part.check(x, latent)
+
+
+def test_check_leaves_modes_and_running_statistics_alone() -> None:
+    part = image(nn.Sequential(nn.BatchNorm1d(LATENT), mlp(LATENT, 8, [5])))
+    before = {name: value.clone() for name, value in part.state_dict().items()}
+    part.train()
+    part.check(torch.rand(5, 8), LATENT)
+    assert part.training
+    assert part.decoder.training
+    assert all(torch.equal(before[name], value) for name, value in part.state_dict().items())
+
+
+def test_evaluating_gives_every_part_its_own_mode_back_also_after_an_error() -> None:
+    frozen = nn.BatchNorm1d(1).eval()
+    network = nn.Sequential(nn.Linear(1, 1), nn.Sequential(frozen, nn.Dropout()))
+    before = [module.training for module in network.modules()]
+    assert before == [True, True, True, False, True]
+
+    def fail() -> None:
+        with evaluating(network):
+            assert not any(module.training for module in network.modules())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [module.training for module in network.modules()] == before
+
+
+# -- Batch norm --------------------------------------------------------------------------------------------------
+
+
+def normed(image: bool = False) -> nn.Sequential:
+    torch.manual_seed(0)
+    if image:
+        return nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2))
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.SiLU(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("of_images", [False, True])
+def test_a_batch_of_one_row_is_normalised_by_running_statistics_which_stay(of_images: bool) -> None:
+    network, x = normed(of_images), torch.randn(5, 1, 3, 3) if of_images else torch.randn(5, 3)
+    network(x)  # running statistics other than the initial ones
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    alone = run(network, x[:1])
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(module.training for module in network.modules())
+    alone.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    with evaluating(network):
+        torch.testing.assert_close(alone, network(x[:1]))
+
+
+def test_a_batch_of_two_rows_is_normalised_by_its_own_moments() -> None:
+    network, x = normed(), torch.randn(2, 3)
+    twin = normed()
+    torch.testing.assert_close(run(network, x), twin(x))
+    assert torch.equal(network[1].running_mean, twin[1].running_mean)  # pyright: ignore[reportArgumentType]
+    assert network[1].num_batches_tracked == 1
+
+
+def test_one_row_leaves_a_norm_that_was_frozen_frozen() -> None:
+    network = normed()
+    network[1].eval()
+    run(network, torch.randn(1, 3))
+    assert not network[1].training
+    assert network[0].training

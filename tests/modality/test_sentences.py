@@ -1,0 +1,209 @@
+"""Sequences as a modality, against a naive loop over tokens and against the sum over all sequences."""
+
+import itertools
+import re
+from typing import cast
+
+import pytest
+import torch
+
+from mvae import Table, log_likelihood
+from mvae.errors import DataError, QueryError
+from mvae.evaluation.validation import validate
+from mvae.modality.sentences import SentenceModality
+from mvae.models.mvae import MVAE
+from mvae.models.objective import score
+from mvae.models.terms import Terms
+from mvae.networks.lstm import LSTMDecoder, LSTMEncoder
+
+
+def modality(vocabulary: int = 8, latents: int = 3, length: int = 6, seed: int = 0) -> SentenceModality:
+    torch.manual_seed(seed)
+    encoder = LSTMEncoder(vocabulary, 2 * latents, embedding=5, hidden=7)
+    return SentenceModality(encoder, LSTMDecoder(vocabulary, latents, embedding=5, hidden=7), length).eval()
+
+
+ROWS = torch.tensor([[5, 2, 7, 0, 0, 0], [0, 0, 0, 0, 0, 0], [3, 3, 4, 1, 6, 0]])
+
+
+@torch.no_grad()
+def naive(text: SentenceModality, row: list[int], z: torch.Tensor) -> float:
+    """One token after the other, up to the stop token."""
+    state, before, total = text.decoder.begin(z[None]), text.decoder.vocabulary, 0.0
+    for token in row:
+        log_p, state = text.decoder.advance(torch.tensor([before]), state)
+        total, before = total + float(log_p[0, token]), token
+        if token == text.stop:
+            return total
+    raise AssertionError("no stop token")
+
+
+def test_log_prob_is_the_sum_over_tokens_and_the_stop_token_under_each_sample() -> None:
+    text, z = modality(), torch.randn(4, 3, 3)
+    found = text.log_prob(ROWS, z)
+    expected = [[naive(text, ROWS[b].tolist(), z[s, b]) for b in range(3)] for s in range(4)]
+    torch.testing.assert_close(found, torch.tensor(expected))
+    torch.testing.assert_close(text.log_prob(ROWS, z[0]), found[0])
+    assert text.tokens(ROWS).tolist() == [4, 1, 6]
+
+
+def test_what_stands_behind_the_stop_token_is_never_counted() -> None:
+    text, z = modality(), torch.randn(3, 3)
+    spoilt = ROWS.clone()
+    spoilt[0, 4:], spoilt[1, 1:] = 7, 3
+    torch.testing.assert_close(text.log_prob(spoilt, z), text.log_prob(ROWS, z))
+    torch.testing.assert_close(text.log_prob(ROWS[:1, :4], z[:1]), text.log_prob(ROWS, z)[:1])
+
+
+@torch.no_grad()
+def test_probabilities_of_all_sequences_add_up_to_one_with_what_is_longer() -> None:
+    """Of 3 tokens, those of at most 4 are 1 + 2 + 4 + 8; what is left goes on for longer."""
+    text, z = modality(3, length=5), torch.randn(3)
+    rows = [[*words, *[0] * (5 - n)] for n in range(5) for words in itertools.product((1, 2), repeat=n)]
+    ended = text.log_prob(torch.tensor(rows), z.expand(len(rows), -1)).exp().sum()
+    going = 0.0
+    for words in itertools.product((1, 2), repeat=5):
+        state, before, p = text.decoder.begin(z[None]), 3, 0.0
+        for token in words:
+            log_p, state = text.decoder.advance(torch.tensor([before]), state)
+            p, before = p + float(log_p[0, token]), token
+        going += torch.tensor(p).exp()
+    torch.testing.assert_close(ended + going, torch.tensor(1.0))
+
+
+def test_terms_that_score_some_rows_only_are_those_of_the_whole() -> None:
+    text, z = modality(), torch.randn(2, 3, 3)
+    whole = text.log_prob(ROWS, z)
+    for of in (torch.tensor([[True, False, True], [False, False, True]]), torch.tensor([[False], [True]])):
+        terms = Terms.symmetric(("a", "b"), of[..., None])
+        torch.testing.assert_close(score(text, ROWS, z, terms, 0), whole * of)
+
+
+@torch.no_grad()
+def test_samples_have_the_probabilities_that_log_prob_says() -> None:
+    text, z = modality(3, length=4), torch.randn(3)
+    drawn = text.generate(z.expand(20_000, -1), generator=torch.Generator().manual_seed(0))
+    kinds, counts = drawn.unique(dim=0, return_counts=True)
+    for row, count in zip(kinds, counts / len(drawn), strict=True):
+        if row[2] == 0:  # longer ones are cut at the limit
+            expected = text.log_prob(row[None], z[None]).exp()
+            assert abs(float(count - expected)) < 4 * float((expected * (1 - expected) / len(drawn)).sqrt()) + 1e-9
+    assert (drawn[:, -1] == 0).all()
+
+
+def test_a_temperature_sharpens_each_step() -> None:
+    """Of the first token, p^(1/T) made to sum to 1; near 0 it is greedy."""
+    text, z = modality(seed=4), torch.randn(3)
+    log_p, _ = text.decoder.advance(torch.tensor([text.decoder.vocabulary]), text.decoder.begin(z[None]))
+    expected = log_p[0].exp() ** 2 / (log_p[0].exp() ** 2).sum()
+    generator = torch.Generator().manual_seed(0)
+    drawn = text.generate(z.expand(20_000, -1), generator=generator, temperature=0.5)
+    found = torch.bincount(drawn[:, 0], minlength=len(expected)) / len(drawn)
+    assert ((found - expected).abs() < 4 * (expected * (1 - expected) / len(drawn)).sqrt() + 1e-9).all()
+    cold = text.generate(z.expand(9, -1), generator=generator, temperature=1e-4)
+    assert torch.equal(cold, text.generate(z.expand(9, -1), mean=True))
+
+
+@torch.no_grad()
+def test_greedy_takes_the_most_probable_token_each_time() -> None:
+    text, z = modality(seed=2), torch.randn(5, 3)
+    found = text.generate(z, mean=True)
+    assert found.shape == (5, 6)
+    for row, of in zip(found.tolist(), z, strict=True):
+        state, before = text.decoder.begin(of[None]), text.decoder.vocabulary
+        for step, token in enumerate(row):
+            log_p, state = text.decoder.advance(torch.tensor([before]), state)
+            if step < 5:
+                assert token == int(log_p.argmax())
+            if token == 0:
+                assert row[step:] == [0] * (6 - step)
+                break
+            before = token
+
+
+@torch.no_grad()
+def test_a_token_that_is_never_written_leaves_the_others_their_proportions() -> None:
+    text, z = modality(3, length=4), torch.randn(3)
+    log_p, _ = text.decoder.advance(torch.tensor([text.decoder.vocabulary]), text.decoder.begin(z[None]))
+    drawn = text.generate(z.expand(20_000, -1), generator=torch.Generator().manual_seed(0), never=1)
+    assert not (drawn == 1).any()
+    expected = log_p[0].exp().index_fill(0, torch.tensor([1]), 0.0)
+    expected /= expected.sum()
+    found = drawn[:, 0].bincount(minlength=len(expected)) / len(drawn)
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+    assert not (text.generate(z.expand(1, -1), mean=True, never=1) == 1).any()
+    rows, scores = text.beam(z[None], 3, never=1)
+    assert not (rows == 1).any()
+    torch.testing.assert_close(text.log_prob(rows[0], z.expand(3, -1)), scores[0])
+
+
+def test_a_wide_beam_finds_the_most_probable_sequences_of_all() -> None:
+    text, z = modality(4, length=4), torch.randn(2, 3)
+    rows = [[*words, *[0] * (4 - n)] for n in range(4) for words in itertools.product((1, 2, 3), repeat=n)]
+    every = torch.tensor(rows)
+    # As wide as there are tokens is no exhaustive search, so what must hold: its scores are log p, in falling order ...
+    found, log_p = text.beam(z, 4)
+    for i in range(2):
+        torch.testing.assert_close(text.log_prob(found[i], z[i].expand(4, -1)), log_p[i])
+        assert log_p[i].tolist() == sorted(log_p[i].tolist(), reverse=True)
+        assert len(found[i].unique(dim=0)) == 4
+        # ... and its best is at least greedy's, at most the best of all.
+        greedy = text.log_prob(text.generate(z[i : i + 1], mean=True), z[i : i + 1])
+        best = text.log_prob(every, z[i].expand(len(every), -1)).max()
+        assert greedy[0] - 1e-5 <= log_p[i, 0] <= best + 1e-5
+    one, _ = text.beam(z, 1)
+    assert torch.equal(one[:, 0], text.generate(z, mean=True))
+    with pytest.raises(QueryError, match=r"between 1 and 4 \(the tokens\), not 5"):
+        text.beam(z, 5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([[1, 2, 3]], "modality 'text', row 0: tokens 0 to 7, then a stop token"),
+        ([[1, 0, 0], [1, 0, 3]], "row 1"),
+        ([[1, 8, 0]], "row 0"),
+        ([[-1, 0, 0]], "row 0"),
+        ([1], "rows of at most 6 tokens, not of shape ()"),
+        ([[0] * 7], "rows of at most 6 tokens, not of shape (7,)"),
+        ([[0.5, 0.0]], "integers"),
+    ],
+)
+def test_rows_that_are_no_sequences_are_refused(rows: list, message: str) -> None:
+    model = MVAE({"text": modality()}, 3)
+    with pytest.raises(DataError, match=re.escape(message)):
+        model.check(Table({"text": torch.tensor(rows)}))
+
+
+def test_a_decoder_for_another_number_of_latents_is_named() -> None:
+    with pytest.raises(DataError, match="4 latents"):
+        MVAE({"text": modality()}, 4).check(Table({"text": ROWS}))
+
+
+def test_a_condition_and_parameters_of_all_tokens_together_are_refused() -> None:
+    text, z = modality(), torch.zeros(3, 3)
+    with pytest.raises(QueryError, match="no condition"):
+        text.log_prob(ROWS, z, torch.zeros(3, 2))
+    with pytest.raises(QueryError, match="log_prob or generate"):
+        text.decode(z)
+
+
+def test_validation_and_estimators_take_sequences() -> None:
+    """log p by importance sampling against brute force: many draws of the prior."""
+    text = modality()
+    heads = cast("LSTMEncoder", text.encoder).heads
+    torch.nn.init.zeros_(heads.weight)  # a posterior almost as wide as the prior: no weight is large
+    torch.nn.init.constant_(heads.bias, 2.0)
+    model = MVAE({"text": text, "other": modality(seed=1)}, 3)
+    table = Table({"text": ROWS.int(), "other": ROWS.flip(0).int()})
+    measured = validate(model, table)
+    assert {"objective", "log p text->other", "active units", "kl/text"} <= measured.keys()
+    assert "accuracy text->other" not in measured
+    q = model.posterior(table, ["text"])
+    with torch.no_grad():
+        expected = model.modalities["other"].log_prob(ROWS.flip(0), q.mean).mean()
+        assert measured["log p text->other"] == pytest.approx(float(expected), rel=1e-5)
+        prior = text.log_prob(ROWS, torch.randn(20_000, 3)[:, None].expand(-1, 3, -1))
+    exact = prior.logsumexp(0) - torch.tensor(20_000.0).log()
+    estimate = log_likelihood(model, table, ["text"], samples=2000)
+    torch.testing.assert_close(estimate.values.float(), exact, atol=0.02, rtol=0)

@@ -1,0 +1,35 @@
+"""Convolutional networks: shapes, the published parameter counts, and the condition reaching its row."""
+
+import torch
+from torch import nn
+
+from mvae.networks.conv28 import ConvDecoder, ConvEncoder, joint_encoder
+
+
+def count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_parameter_counts_are_table_1s() -> None:
+    assert count(ConvEncoder(2 * 64)) == 3_409_536
+    assert count(ConvEncoder(2 * 64, condition=10)) == 3_414_656
+    assert count(joint_encoder(10, 2 * 64)) == 7_682_432 - 3_742_976
+
+
+def test_the_decoder_mirrors_the_encoder() -> None:
+    """The same convolutions backwards and the same linear layers, but for biases and heads."""
+    weights = [p.shape for p in ConvDecoder(64).parameters() if p.dim() == 4]
+    assert weights == [p.shape for p in reversed(list(ConvEncoder(128).parameters())) if p.dim() == 4]
+
+
+def test_a_condition_changes_its_own_row_only() -> None:
+    torch.manual_seed(0)
+    condition = torch.zeros(3, 10)
+    changed = condition.clone()
+    changed[1, 4] = 1
+    encoder, decoder = ConvEncoder(8, condition=10), ConvDecoder(4, condition=10)
+    x, z = torch.rand(3, 1, 28, 28), torch.randn(3, 4)
+    for network, inputs in ((encoder, x), (decoder, z)):
+        difference = (network(inputs, condition) - network(inputs, changed)).flatten(1).abs().amax(1)
+        assert difference[1] > 1e-4
+        assert difference[[0, 2]].max() < 1e-6

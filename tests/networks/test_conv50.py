@@ -1,0 +1,55 @@
+"""The networks of MultiMNIST: published parameter counts, and where batch norm stands."""
+
+import torch
+from torch import nn
+
+from mvae.networks.conv50 import CanvasDecoder, CanvasEncoder, joint_encoder
+from mvae.networks.fold import FoldedTranspose2d
+
+
+def count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def test_parameter_counts_are_table_1s() -> None:
+    assert count(CanvasEncoder(2 * 100)) == 1_316_936
+    assert count(joint_encoder(10, 2 * 100)) == 4_075_064 - 1_841_936
+
+
+def test_the_decoder_mirrors_the_encoder() -> None:
+    weights = [p.shape for p in CanvasDecoder(100).parameters() if p.dim() == 4]
+    assert weights == [p.shape for p in reversed(list(CanvasEncoder(200).parameters())) if p.dim() == 4]
+
+
+def test_sizes_on_the_way_are_each_others() -> None:
+    """50 → 25 → 12 → 6 → 2 and back."""
+    smaller, larger = [], []
+    encoder, decoder = CanvasEncoder(200), CanvasDecoder(100)
+    for module in (*encoder.modules(), *decoder.modules()):
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _, __, out: smaller.append(out.shape[-1]))
+        elif isinstance(module, nn.ConvTranspose2d | FoldedTranspose2d):
+            module.register_forward_hook(lambda _, __, out: larger.append(out.shape[-1]))
+    encoder(torch.rand(2, 1, 50, 50))
+    decoder(torch.randn(2, 100))
+    assert (smaller, larger) == ([25, 12, 6, 2], [6, 12, 25, 50])
+
+
+def test_batch_norm_stands_after_every_convolution_but_that_of_the_image() -> None:
+    kinds = [type(layer).__name__ for layer in CanvasEncoder(200).trunk]
+    assert kinds == ["Conv2d", "SiLU", *["Conv2d", "BatchNorm2d", "SiLU"] * 3, "Flatten"]
+    kinds = [type(layer).__name__.replace("Folded", "Conv") for layer in CanvasDecoder(100).layers]
+    assert kinds == [*["ConvTranspose2d", "BatchNorm2d", "SiLU"] * 3, "ConvTranspose2d"]
+
+
+def test_the_joint_encoder_reads_both_and_keeps_rows_apart() -> None:
+    torch.manual_seed(0)
+    network = joint_encoder(10, 8)
+    x = {"image": torch.rand(3, 1, 50, 50), "string": torch.tensor([[1, 2, 3, 4], [5, 10, 10, 10], [10, 10, 10, 10]])}
+    before = network(x)
+    for name, row, value in (("image", 0, torch.zeros(1, 50, 50)), ("string", 1, torch.tensor([6, 10, 10, 10]))):
+        changed = {key: column.clone() for key, column in x.items()}
+        changed[name][row] = value
+        difference = (network(changed) - before).abs().amax(1)
+        assert difference[row] > 1e-5
+        assert difference[[i for i in range(3) if i != row]].max() < 1e-6

@@ -1,0 +1,133 @@
+"""Logistic regression from features to classes, on the digits: what it must reach, and from what it may learn."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+
+from mvae.data.pairing import complete_rows, weak_supervision
+from mvae.data.splits import Splits
+from mvae.data.table import Table
+from mvae.errors import DataError, SettingsError
+from mvae.paper.baselines import logistic
+from mvae.paper.baselines.features import latents, pixels, rbm
+from mvae.paper.baselines.logistic import accuracy, moved_copies
+from mvae.paper.datasets import digits
+from mvae.paper.experiments import build, experiment
+from mvae.training.fit import fit
+from mvae.training.progress import Silent
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return digits.load()
+
+
+def test_pixels_reach_what_logistic_regression_reaches_on_the_digits(splits: Splits) -> None:
+    assert accuracy(pixels, splits, 1.0) > 0.95
+    assert 0.8 < accuracy(pixels, splits, 0.1) < 0.95
+    assert 0.4 < accuracy(pixels, splits, 0.01) < 0.8  # 12 pairs
+
+
+def test_copies_are_moved_by_one_pixel_each_way_and_keep_their_classes() -> None:
+    image = torch.arange(1, 25, dtype=torch.uint8).reshape(2, 1, 3, 4)
+    copies = moved_copies(Table({"image": image, "label": torch.tensor([7, 8])}), 1)
+    rolled = [image] + [torch.roll(image, by, axis) for by, axis in ((1, -2), (-1, -2), (1, -1), (-1, -1))]
+    for found, expected, edge in zip(copies[1:], rolled[1:], ("0,:", "2,:", ":,0", ":,3"), strict=True):
+        first, second = edge.split(",")  # what torch.roll brings round is zero
+        place = (slice(None) if first == ":" else int(first), slice(None) if second == ":" else int(second))
+        expected[..., place[0], place[1]] = 0
+        assert torch.equal(torch.as_tensor(found.columns["image"]), expected)
+        assert torch.as_tensor(found.columns["label"]).tolist() == [7, 8]
+    assert torch.equal(torch.as_tensor(copies[0].columns["image"]), image)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_pairs_choose_by_the_validation_pairs_and_by_five_folds_of_their_own(splits: Splits, seed: int) -> None:
+    train, validation = (complete_rows(weak_supervision(p, 0.1, seed)) for p in (splits.train, splits.validation))
+    assert train is not None
+    assert validation is not None
+    x, y = pixels(train), np.asarray(train.columns["label"])
+    x_known, y_known = pixels(validation), np.asarray(validation.columns["label"])
+    x_test, y_test = pixels(splits.test), np.asarray(splits.test.columns["label"])
+    folds = PredefinedSplit(np.arange(len(train)) % 5)
+    right: list[float] = []
+    scores: list[float] = []
+    for c in logistic.STRENGTHS:
+        classifier = LogisticRegression(C=c, max_iter=300)
+        guesses = cross_val_predict(classifier, x, y, cv=folds)
+        classifier.fit(x, y)
+        right.append(float(np.sum(guesses == y)) + classifier.score(x_known, y_known) * len(y_known))
+        scores.append(classifier.score(x_test, y_test))
+    assert len(set(scores)) > 1
+    assert accuracy(pixels, splits, 0.1, seed) == scores[right.index(max(right))]
+
+
+def test_a_moved_copy_of_an_image_is_left_out_with_it() -> None:
+    """Classes without a pattern: a fold that knew copies of its images would tell nearly all."""
+    g = np.random.default_rng(0)
+    x, y, image = g.normal(size=(40, 60)), g.integers(0, 2, 40), np.arange(40)
+    x, y, image = np.tile(x, (5, 1)), np.tile(y, 5), np.tile(image, 5)
+    assert logistic._right_in_folds(x, y, image, 10.0) / 5 < 30
+    assert logistic._right_in_folds(x, y, np.arange(200) // 5, 10.0) / 5 == 40
+
+
+def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "moved_copies", lambda table, pixels: [table] * 5)
+    for level in (0.01, 0.1):
+        assert accuracy(pixels, splits, level, moved=1) == pytest.approx(accuracy(pixels, splits, level), abs=0.005)
+
+
+def test_what_is_no_image_cannot_be_moved(splits: Splits) -> None:
+    flat = {"image": torch.rand(40, 64), "label": torch.arange(40) % 2}
+    parts = Splits("flat", train=Table(flat), validation=Table(flat), test=Table(flat))
+    with pytest.raises(DataError, match="image is no image, so it cannot be moved by pixels"):
+        accuracy(pixels, parts, 1.0, moved=1)
+
+
+def test_an_rbms_units_are_good_features(splits: Splits) -> None:
+    assert accuracy(rbm(splits.train, epochs=150), splits, 1.0) > 0.9
+
+
+@pytest.mark.parametrize("name", ["ae", "vae"])
+def test_codes_of_networks_trained_without_labels_are_good_features(name: str, splits: Splits) -> None:
+    model = build(experiment("digits"), model=name)
+    fit(model, splits.train, epochs=8, reporter=Silent())
+    assert accuracy(latents(model, splits.train), splits, 1.0) > 0.85
+
+
+def test_it_learns_from_the_pairs_alone(splits: Splits) -> None:
+    """Spoiling every label that is hidden at this level, in training and validation rows, changes nothing."""
+
+    def spoilt(table: Table) -> Table:
+        kept = complete_rows(weak_supervision(table, 0.1, 3))
+        assert kept is not None
+        known = {row.numpy().tobytes() for row in torch.as_tensor(kept.columns["image"])}
+        label = torch.as_tensor(table.columns["label"]).clone()
+        hidden = [row.numpy().tobytes() not in known for row in torch.as_tensor(table.columns["image"])]
+        label[hidden] = (label[hidden] + 1) % 10
+        assert sum(hidden) > 0.85 * len(table)
+        return Table({"image": table.columns["image"], "label": label})
+
+    others = dataclasses.replace(splits, train=spoilt(splits.train), validation=spoilt(splits.validation))
+    assert accuracy(pixels, others, 0.1, seed=3) == accuracy(pixels, splits, 0.1, seed=3)
+    assert accuracy(pixels, others, 1.0, seed=3) < 0.5
+
+
+def test_a_single_pair_teaches_its_class(splits: Splits) -> None:
+    (pair,) = torch.as_tensor(weak_supervision(splits.train, 0.001).columns["label"])[
+        weak_supervision(splits.train, 0.001).present.all(1)
+    ].tolist()
+    share = (np.asarray(splits.test.columns["label"]) == pair).mean()
+    assert accuracy(pixels, splits, 0.001) == pytest.approx(share)
+
+
+def test_what_it_cannot_learn_is_refused(splits: Splits) -> None:
+    with pytest.raises(SettingsError, match="0 of 1297 rows leave no pair to learn from"):
+        accuracy(pixels, splits, 0.0)
+    several = Table({"image": splits.train.columns["image"], "label": torch.zeros(1297, 4, dtype=torch.int64)})
+    with pytest.raises(DataError, match="label is not one class a row"):
+        accuracy(pixels, dataclasses.replace(splits, train=several), 0.1)

@@ -1,0 +1,130 @@
+"""The deterministic baselines: plain losses of plain networks, whatever the noise."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mvae.data.table import Table
+from mvae.errors import QueryError, SettingsError
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.evaluation.validation import validate
+from mvae.models.base import MultimodalVAE
+from mvae.paper.models.deterministic import Autoencoder, SupervisedNetwork
+from mvae.training.fit import fit
+from mvae.training.progress import Silent
+from tests.models.common import (
+    KINDS,
+    assert_a_row_of_nothing_adds_nothing,
+    assert_missing_values_do_nothing,
+    assert_same,
+    assert_trains,
+    complete,
+    gradients,
+    has,
+    incomplete,
+    noise_for,
+    parts,
+)
+from tests.oracle import cell, naive_log_prob
+
+TWO = KINDS[:2]
+
+
+def supervised(kinds: list[str] = TWO, seed: int = 0) -> SupervisedNetwork:
+    return SupervisedNetwork(parts(kinds, seed=seed), 2)
+
+
+def autoencoder(kind: str = "image") -> Autoencoder:
+    return Autoencoder(parts([kind]), 2)
+
+
+def code(model: MultimodalVAE, table: Table, name: str, row: int) -> Tensor:
+    """The first half of what the encoder says."""
+    return model.modalities[name].encoder(cell(table, name, row))[0].chunk(2)[0]
+
+
+def test_the_supervised_networks_loss_is_the_cross_entropy_of_encoder_then_decoder() -> None:
+    model, table = supervised(), complete(5)
+    image, label = model.modalities["image"], model.modalities["label"]
+    x = torch.as_tensor(table.columns["image"]).double() / 255
+    hidden = image.encoder(x)[:, :2]
+    expected = F.cross_entropy(label.decoder(hidden), torch.as_tensor(table.columns["label"]))
+    assert_same(model, model.loss(table, beta=0.3).loss, expected)
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+def test_it_learns_from_complete_rows_every_other_modality_from_the_first(make) -> None:
+    model, table = supervised(KINDS), make(6)
+    total = torch.zeros(()).double()
+    for row in range(6):
+        if has(table, row, KINDS) == KINDS:
+            z = code(model, table, "image", row)
+            for name in ("label", "signal"):
+                total = total - naive_log_prob(model.modalities[name], cell(table, name, row), z)
+    assert_same(model, model.loss(table).loss, total / 6)
+    assert model.pairs_only
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+@pytest.mark.parametrize("kind", ["image", "signal"])
+def test_the_autoencoders_loss_is_its_reconstruction(kind: str, make) -> None:
+    model, table = autoencoder(kind), make(6)
+    modality, total = model.modalities[kind], torch.zeros(()).double()
+    for row in range(6):
+        if has(table, row, [kind]):
+            value = naive_log_prob(modality, cell(table, kind, row), code(model, table, kind, row))
+            total = total - modality.weight * value
+    assert_same(model, model.loss(table, beta=0.7).loss, total / 6)
+
+
+@pytest.mark.parametrize("model", [supervised(), autoencoder()])
+def test_noise_changes_nothing_and_the_log_variance_is_not_trained(model: MultimodalVAE) -> None:
+    table = complete(5, TWO)
+    terms = model.terms(table.presence(model.names))
+    one, other = (model.loss(table, terms, noise=noise_for(model, terms, 5)).loss for _ in range(2))
+    assert torch.equal(one, other)
+    last = gradients(model, one)["_modalities.image.encoder.3.weight"]
+    assert (last[2:] == 0).all()
+    assert (last[:2] != 0).any()
+
+
+def test_missing_values_do_nothing() -> None:
+    assert_missing_values_do_nothing(supervised(KINDS))
+    assert_a_row_of_nothing_adds_nothing(supervised(KINDS))
+    assert_missing_values_do_nothing(autoencoder())
+    assert_a_row_of_nothing_adds_nothing(autoencoder(), ["image"])
+
+
+def test_they_train_and_predictions_are_validated() -> None:
+    assert "accuracy image->label" in assert_trains(lambda: supervised(TWO), TWO)
+    assert "coupling" not in assert_trains(autoencoder)
+
+
+def test_the_supervised_network_keeps_its_last_weights_and_the_autoencoder_its_best() -> None:
+    table, validation = complete(20), complete(6)
+    for model, selected in ((supervised(), False), (autoencoder(), True)):
+        history = fit(model, table, validation=validation, epochs=2, reporter=Silent())
+        assert (history.best_epoch is not None) == selected
+        found = validate(model, validation)["objective"]
+        epoch = history.best_epoch or 2
+        assert found == pytest.approx(history.epochs[epoch - 1]["validation/objective"], rel=1e-9)
+
+
+def test_validation_is_the_plain_loss() -> None:
+    model, table = supervised(), complete(8, TWO)
+    assert validate(model, table)["objective"] == pytest.approx(model.loss(table).loss.item(), rel=1e-9)
+
+
+def test_they_have_no_likelihood() -> None:
+    with pytest.raises(QueryError, match=r"SupervisedNetwork is no probabilistic model: it has no log p\(image\)"):
+        log_likelihood(supervised(), complete(3, TWO), of=["image"])
+    with pytest.raises(QueryError, match="Autoencoder is no probabilistic model"):
+        log_likelihood(autoencoder(), complete(3, TWO), of=["image"])
+
+
+def test_the_wrong_number_of_modalities_is_refused() -> None:
+    with pytest.raises(SettingsError, match="an autoencoder has one modality, not 2"):
+        Autoencoder(parts(TWO), 2)
+    with pytest.raises(SettingsError, match="predicts a second modality from the first"):
+        SupervisedNetwork(parts(["image"]), 2)

@@ -1,0 +1,198 @@
+"""What `mvae train DATASET` trains: the paper's networks and settings."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mvae.data.table import Table
+from mvae.errors import SettingsError
+from mvae.models.jmvae import JMVAE
+from mvae.models.mvae import MVAE
+from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.experiments import BASELINES, EXPERIMENTS, MODELS, build, defines, experiment
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_mnist_has_the_papers_settings() -> None:
+    """App. A and Sec. 4."""
+    mnist, model = experiment("mnist"), build(experiment("mnist"), "paper")
+    assert (mnist.epochs, mnist.anneal_epochs, mnist.batch_size, mnist.learning_rate) == (500, 200, 100, 1e-3)
+    assert model.latent_dim == 64
+    assert model.names == ("image", "label")
+    assert model.weights == (1.0, 50.0)
+
+
+def test_mnist_has_the_papers_inference_networks_to_the_parameter() -> None:
+    """Table 1: 730,240 for the image, 333,440 for the label."""
+    modalities = build(experiment("mnist")).modalities
+    assert parameters(modalities["image"].encoder) == 730_240
+    assert parameters(modalities["label"].encoder) == 333_440
+
+
+def test_multimnist_has_mnists_settings_but_100_latents_and_its_own_networks_to_the_parameter() -> None:
+    """App. A ("with the remaining hyperparameters as in MNIST"), Sec. 4, Table 1."""
+    what, model = experiment("multimnist"), build(experiment("multimnist"), "paper")
+    assert (what.epochs, what.anneal_epochs, what.batch_size, what.learning_rate) == (500, 200, 100, 1e-3)
+    assert model.latent_dim == 100
+    assert model.names == ("image", "string")
+    assert model.weights == (1.0, 50.0)
+    assert [parameters(m.encoder) for m in model.modalities.values()] == [1_316_936, 525_000]
+    assert what.shown[0] == "string=1773"  # Figure 2
+
+
+def test_digits_is_small_and_anneals_for_a_part_of_its_epochs() -> None:
+    digits = experiment("digits")
+    assert 0 < digits.anneal_epochs < digits.epochs
+    assert parameters(build(digits)) < 500_000
+
+
+def test_recipes_differ_in_the_image_to_all_term_only() -> None:
+    paper, coupled = (build(experiment("digits"), recipe) for recipe in ("paper", "coupled"))
+    assert isinstance(paper, MVAE)
+    assert isinstance(coupled, MVAE)
+    assert (paper.cross_from, coupled.cross_from) == ((), ("image",))
+    for one, other in zip(paper.state_dict().values(), coupled.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("model", [*MODELS, *BASELINES])
+def test_initial_weights_depend_on_the_seed_alone_and_the_global_generator_is_left_alone(model: str) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    one, same, other = (build(experiment("digits"), seed=seed, model=model).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def few_rows(name: str) -> Table:
+    """Three rows as that dataset's reader makes them."""
+    if name.startswith(("celeba", "faces")):
+        images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
+        attributes = torch.rand(3, 18) < 0.5
+        if name.endswith("19"):
+            return Table({"image": images} | {a: attributes[:, [i]] for i, a in enumerate(ATTRIBUTES)})
+        return Table({"image": images, "attributes": attributes})
+    if name == "vision":  # no face was found in the second row
+        channels = {"image": 3, "gray": 1, "edges": 1, "mask": 1, "obscured": 3, "watermarked": 3}
+        columns = {m: torch.randint(0, 256, (3, n, 64, 64), dtype=torch.uint8) for m, n in channels.items()}
+        return Table(columns, present={"mask": [True, False, True]})
+    if name == "translation":
+        return Table({language: torch.arange(3)[:, None] * torch.tensor([1, 9, 0]) for language in ("en", "vi")})
+    side = {"digits": 8, "multimnist": 50}.get(name, 28)
+    second = {"label": torch.arange(3)}
+    if name == "multimnist":
+        second = {"string": torch.tensor([[1, 7, 7, 3], [5, 10, 10, 10], [10, 10, 10, 10]])}
+    return Table({"image": torch.rand(3, 1, side, side), **second})
+
+
+# Drawn faces have the networks of photographs. With 19 modalities MMVAE's 190 terms, with six images MoPoE's 63
+# posteriors, take long and show nothing new.
+LONG = {"celeba19": ("cvae", "jmvae", "mopoe", "mmvae", "mvtcae"), "vision": ("mopoe", "mmvae")}
+PAIRS = [
+    (name, model)
+    for name in EXPERIMENTS
+    for model in (*MODELS, *BASELINES)
+    if not (name.endswith("faces") or name == "faces19" or model in LONG.get(name, ()))
+]
+
+
+@pytest.mark.parametrize(("name", "model"), PAIRS)
+def test_every_model_of_every_experiment_takes_its_data(name: str, model: str) -> None:
+    if not defines(experiment(name), model):
+        family = model.partition("_alpha")[0]
+        with pytest.raises(SettingsError, match=f"there is no {family} for {name}: the paper defines no networks"):
+            build(experiment(name), model=model)
+        return
+    built = build(experiment(name), model=model)
+    table = few_rows(name)
+    built.check(table)
+    assert built.loss(table).loss.isfinite()
+
+
+def test_celeba_has_the_papers_settings_and_networks_to_the_parameter() -> None:
+    """App. A, Sec. 4 and 5, Table 1."""
+    celeba, model = experiment("celeba"), build(experiment("celeba"), "paper")
+    assert (celeba.epochs, celeba.anneal_epochs, celeba.batch_size, celeba.learning_rate) == (100, 20, 100, 1e-4)
+    assert (celeba.samples, celeba.denominator_samples) == (100, 1000)
+    assert (model.latent_dim, model.names, model.weights) == (100, ("image", "attributes"), (1.0, 50.0))
+    assert parameters(model.modalities["image"].encoder) == 4_070_472
+    assert parameters(model.modalities["attributes"].encoder) == 377_032
+
+
+def test_celeba19_has_nineteen_modalities_and_21_terms() -> None:
+    """Sec. 4: k = 1."""
+    model = build(experiment("celeba19"), "paper")
+    assert model.names == ("image", *ATTRIBUTES)
+    assert len(model.terms(torch.ones(1, 19, dtype=torch.bool)).names) == 21
+    assert set(model.weights[1:]) == {50.0}
+
+
+def test_vision_has_the_papers_settings_and_celebas_networks_for_each_of_six_images() -> None:
+    """Sec. 6: 250 latents, k = 1, λ = 1; the same convolutions whatever the channels (App. A)."""
+    vision, model = experiment("vision"), build(experiment("vision"), "paper")
+    assert (vision.epochs, vision.anneal_epochs, vision.batch_size, vision.learning_rate) == (100, 20, 50, 1e-4)
+    assert model.latent_dim == 250
+    assert model.names == ("image", "gray", "edges", "mask", "obscured", "watermarked")
+    assert model.weights == (1.0,) * 6
+    assert len(model.terms(torch.ones(1, 6, dtype=torch.bool)).names) == 8
+    head = 512 * (500 - 200) + (500 - 200)  # 250 latents instead of 100
+    for name, channels in (("image", 3), ("gray", 1), ("edges", 1), ("mask", 1), ("obscured", 3), ("watermarked", 3)):
+        first = 32 * 16 * (3 - channels)
+        assert parameters(model.modalities[name].encoder) == 4_070_472 + head - first
+
+
+def test_what_the_paper_has_no_networks_for_is_refused() -> None:
+    for model in ("cvae", "jmvae"):
+        with pytest.raises(SettingsError, match=f"there is no {model} for celeba19"):
+            build(experiment("celeba19"), model=model)
+    with pytest.raises(SettingsError, match="19 modalities are too many"):
+        build(experiment("celeba19"), model="mopoe")
+
+
+def test_weights_can_be_changed_by_modality() -> None:
+    assert build(experiment("digits"), weights={"label": 7.0}).weights == (1.0, 7.0)
+    with pytest.raises(SettingsError, match="no modality 'sound' to weigh; there are image, label"):
+        build(experiment("digits"), weights={"sound": 1.0})
+    for weight in (-1.0, math.nan, math.inf):
+        with pytest.raises(SettingsError, match=f"the weight of label must be a finite number ≥ 0, not {weight}"):
+            build(experiment("digits"), weights={"label": weight})
+
+
+def test_unknown_names_are_refused_with_those_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"no dataset 'minst'; there are digits, mnist"):
+        experiment("minst")
+    with pytest.raises(SettingsError, match="no recipe 'papers'; there are paper, coupled"):
+        build(experiment("digits"), "papers")
+    with pytest.raises(SettingsError, match="no model 'gan'; there are mvae, vae"):
+        build(experiment("digits"), model="gan")
+
+
+@pytest.mark.parametrize(("name", "alpha"), [("jmvae", 0.01), ("jmvae_alpha_0.1", 0.1), ("jmvae_alpha_1", 1.0)])
+def test_the_jmvae_has_the_papers_alpha_and_those_of_the_sweep(name: str, alpha: float) -> None:
+    """App. H: "JMVAE used identical architectures as the MVAE with a hyperparameter α = 0.01"."""
+    built = build(experiment("mnist"), model=name)
+    assert isinstance(built, JMVAE)
+    assert built.alpha == alpha
+
+
+def test_the_extremes_have_their_terms_only() -> None:
+    """Sec. 2.2: Eq. 2 alone, or single ELBOs alone; the MVAE-Q of one term has the MVAE-Q's posteriors."""
+    table = few_rows("digits")
+    for name, names in (
+        ("mvae_joint_only", ["full"]),
+        ("mvae_q_joint_only", ["full"]),
+        ("mvae_singles_only", ["image", "label"]),
+    ):
+        model = build(experiment("digits"), model=name)
+        assert [*model.terms(table.present).names] == names
+        whole = build(experiment("digits"), model="mvae_q" if "_q_" in name else "mvae", recipe="paper")
+        whole.load_state_dict(model.state_dict())
+        q, expected = model.posterior(table), whole.posterior(table)
+        torch.testing.assert_close(q.precision, expected.precision, rtol=0, atol=0)

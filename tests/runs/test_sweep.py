@@ -1,0 +1,171 @@
+"""Jobs in this process and in several: every result by name, failures at the end, kills that leave no orphan behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvae.data.table import Table
+from mvae.errors import SettingsError, TrainingError
+from mvae.paper.experiments import build, experiment
+from mvae.training.progress import Silent
+from mvae.runs.sweep import GRACE_SECONDS, sweep
+from mvae.training.fit import fit
+
+ROOT = Path(__file__).parents[1]
+
+
+def failing(job: int) -> int:
+    if job == 2:
+        raise TrainingError("job two cannot")
+    return job * job
+
+
+def test_results_come_by_name_with_a_line_a_job(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dict(sweep(failing, {"one": 1, "three": 3})) == {"one": 1, "three": 9}
+    assert [line.split("  (")[0] for line in capsys.readouterr().err.splitlines()] == ["[1/2] one", "[2/2] three"]
+    assert list(sweep(failing, {})) == []
+
+
+def test_a_failure_is_raised_when_the_others_have_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    results = sweep(failing, {"one": 1, "two": 2, "three": 3})
+    assert [next(results), next(results)] == [("one", 1), ("three", 9)]
+    with pytest.raises(TrainingError, match="job two cannot"):
+        next(results)
+    assert "[2/3] two  (failed: job two cannot)" in capsys.readouterr().err
+
+
+def test_a_job_is_done_only_when_its_result_has_been_taken() -> None:
+    """The caller records each result before the next job begins: a kill loses one job."""
+    done: list[int] = []
+
+    def work(job: int) -> int:
+        done.append(job)
+        return job
+
+    results = sweep(work, {"one": 1, "two": 2})
+    next(results)
+    assert done == [1]
+
+
+def initial_weights(seed: int) -> torch.Tensor:
+    return next(build(experiment("digits"), seed=seed).parameters()).detach().clone()
+
+
+def test_threads_initialise_what_each_would_alone() -> None:
+    """They share PyTorch's one generator, from which initial weights come."""
+    jobs = {str(seed): seed for seed in range(12)}
+    found = dict(sweep(initial_weights, jobs, workers=6, threads_on=torch.device("cpu")))
+    assert all(torch.equal(found[name], initial_weights(seed)) for name, seed in jobs.items())
+    failures = sweep(failing, {"one": 1, "two": 2, "three": 3}, workers=2, threads_on=torch.device("cpu"))
+    with pytest.raises(TrainingError, match="job two cannot"):
+        list(failures)
+
+
+def test_a_signal_stops_what_threads_train() -> None:
+    """Each ends its step and is interrupted; the signal's own handler is back afterwards."""
+    begun = threading.Barrier(3)
+
+    def work(seed: int) -> bool:
+        model = build(experiment("digits"), seed=seed)
+        rows = Table({"image": torch.rand(20, 1, 8, 8), "label": torch.randint(0, 10, (20,))})
+
+        class Waits(Silent):
+            def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
+                begun.wait()
+
+        return fit(model, rows, epochs=10**6, reporter=Waits()).interrupted
+
+    def ask() -> None:
+        begun.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    stopped = dict(sweep(work, {"a": 0, "b": 1}, workers=2, threads_on=torch.device("cpu")))
+    asking.join()
+    assert stopped == {"a": True, "b": True}
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_no_worker_is_refused() -> None:
+    with pytest.raises(SettingsError, match="must be at least 1, not 0"):
+        list(sweep(failing, {"one": 1}, workers=0))
+
+
+# What runs in processes of its own is a script, because spawned workers import the main module.
+SCRIPT = """
+import os, sys, time
+from mvae.runs.sweep import sweep
+
+def work(seconds):
+    print("started", os.getpid(), os.environ.get("OMP_NUM_THREADS"), flush=True)
+    if seconds == 0:
+        raise ValueError("zero")
+    time.sleep(seconds)
+    return os.getpid()
+
+if __name__ == "__main__":
+    found = {}
+    try:
+        for name, pid in sweep(work, {"a": float(sys.argv[1]), "b": float(sys.argv[2])}, workers=2):
+            found[name] = pid
+    except ValueError as error:
+        print("raised", error)
+    print("result", sorted(found), len(set(found.values()) - {os.getpid()}), os.environ.get("OMP_NUM_THREADS"))
+"""
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    (folder / "script.py").write_text(SCRIPT)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment["PYTHONPATH"] = str(ROOT / "src")
+    command = [sys.executable, str(folder / "script.py"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_workers_are_other_processes_with_their_share_of_the_cores(tmp_path: Path) -> None:
+    process = start(tmp_path, "0.01", "0")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    started = [line.split() for line in out.splitlines() if line.startswith("started")]
+    assert {threads for _, _, threads in started} == {str(max(1, cores // 2))}
+    assert "raised zero" in out
+    assert "result ['a'] 1 None" in out  # and this process's own environment is as it was
+
+
+@pytest.mark.skipif(not hasattr(os, "getppid") or sys.platform == "win32", reason="signals of POSIX")
+def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
+    seconds = 10 * GRACE_SECONDS  # of a job, which is not to be what ends the worker
+    process = start(tmp_path, str(seconds), str(seconds))
+    assert process.stdout is not None
+    workers = [int(process.stdout.readline().split()[1]) for _ in range(2)]
+    process.kill()
+    process.wait()
+    try:
+        end = time.monotonic() + 2 * GRACE_SECONDS
+        while any(alive(pid) for pid in workers) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert [pid for pid in workers if alive(pid)] == []
+    finally:
+        for pid in filter(alive, workers):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def alive(pid: int) -> bool:
+    """Is there such a process? (One that ended, but that nobody has waited for, is none.)"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"

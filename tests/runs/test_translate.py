@@ -1,0 +1,206 @@
+"""A run of sentences, from training to translations, on a tiny corpus."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mvae import Table
+from mvae.runs import run as runs
+from mvae.runs import sample as sampling
+from mvae.files import read_json
+from mvae.training.checkpoint import CHECKPOINT, SETTINGS
+from mvae.cli.main import cli
+from mvae.data.vocabulary import UNKNOWN
+from mvae.errors import QueryError, RunError, SettingsError
+from mvae.paper.experiments import experiment
+from mvae.training.progress import Silent
+from mvae.runs.run import Run
+from mvae.paper.settings import Settings
+from mvae.evaluation.text import consensus
+from mvae.runs.translate import METHODS, SAMPLES, SPREAD, TEMPERATURE, language, translate, translate_rows
+from tests import corpus
+from tests.command import mvae
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("data")
+    corpus.write(directory, other=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
+    directory = tmp_path_factory.mktemp("runs") / "translation"
+    settings = Settings.of("translation", epochs=2, anneal_epochs=0, learning_rate=3e-3)
+    return runs.train(settings, directory, data_dir=data_dir, device="cpu", reporter=Silent())[0]
+
+
+def test_the_sources_posterior_is_what_is_translated(trained: Run) -> None:
+    """Greedy's first alternative against the decoder on q's mean, done by hand."""
+    (found,) = translate(trained, ["I sees rice ."], "vi", n=3)
+    assert (found.source, len(found.translations), found.unknown) == ("I sees rice .", 3, [])
+    row = trained.splits.written["en"].read("I sees rice .")[None]
+    mean = trained.model.posterior({"en": row}).mean
+    expected = language(trained, "vi").generate(mean, mean=True)[0]
+    assert found.translations[0] == trained.splits.written["vi"].write(expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_text_has_its_own_translations_however_many_are_asked_for(method: str, trained: Run) -> None:
+    x = torch.as_tensor(trained.splits.test.columns["en"])
+    together = translate_rows(trained, x, "en", "vi", method=method, n=2, width=3)
+    assert together.shape == (12, 2, 71)
+    assert (together[..., -1] == 0).all()
+    assert (together != UNKNOWN).all()
+    if method in ("greedy", "beam"):  # alone or together is the same, where nothing is drawn
+        alone = translate_rows(trained, x[5:6], "en", "vi", method=method, n=1, width=3)
+        assert torch.equal(alone[0, 0], together[5, 0])
+    if method == "beam":
+        z = trained.model.posterior({"en": x}).mean
+        best, second = (language(trained, "vi").log_prob(together[:, i], z) for i in range(2))
+        assert (best >= second - 1e-4).all()
+
+
+def test_samples_depend_on_the_seed(trained: Run) -> None:
+    one, same, other = (translate(trained, ["I"], "vi", method="sample", n=4, seed=seed) for seed in (0, 0, 1))
+    assert one == same != other
+
+
+def test_mbr_takes_those_most_like_all_that_were_drawn(trained: Run) -> None:
+    (found,) = translate(trained, ["I sees rice ."], "vi", method="mbr", n=2, seed=3)
+    q = trained.model.posterior({"en": trained.splits.written["en"].read("I sees rice .")[None]})
+    generator = torch.Generator().manual_seed(3)
+    z = q.rsample(SPREAD * torch.randn(SAMPLES, *q.mean.shape, generator=generator))
+    rows = language(trained, "vi").generate(z, generator=generator, never=UNKNOWN, temperature=TEMPERATURE)
+    drawn = [trained.splits.written["vi"].write(row) for row in rows[:, 0]]
+    assert found.translations == [drawn[place] for place in consensus(drawn)[:2]]
+    assert len(set(found.translations)) == 2
+    (many,) = translate(trained, ["I"], "vi", method="mbr", n=SAMPLES + 3)
+    assert len(many.translations) == SAMPLES + 3
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"to": "fr"}, "no modality 'fr' in this model; it has en, vi"),
+        ({"to": "vi", "source": "vi"}, "the texts are in vi already"),
+        ({"to": "vi", "n": 0}, "n must be at least 1"),
+        ({"to": "vi", "method": "best"}, "no method 'best'; there are greedy, beam, sample, mbr"),
+        ({"to": "vi", "texts": ["I", " "]}, "text 2 (' '): en is a sentence"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused(call: dict[str, Any], message: str, trained: Run) -> None:
+    with pytest.raises(QueryError, match=re.escape(message)):
+        translate(trained, **{"texts": ["I"], **call})
+    assert translate(trained, [], "vi") == []
+
+
+def test_a_run_without_sentences_is_refused(tmp_path: Path) -> None:
+    settings = Settings.of("digits")
+    digits = Run(tmp_path, settings, settings.build(), experiment("digits").load(), {})
+    with pytest.raises(QueryError, match="label is no language"):
+        translate(digits, ["5"], "label")
+
+
+def test_samples_are_sentences(trained: Run) -> None:
+    given = sampling.parse_given(trained, ("en=I sees rice .",))
+    picture, texts = sampling.sample(trained, given, 3, 0, Path("none.png"))
+    assert picture is None
+    assert texts.keys() == {"vi"}
+    assert len(texts["vi"]) == 3
+    assert sampling.each_shown(trained, 3, 0, Path("none.png")) is None
+    with pytest.raises(QueryError, match="en is a sentence"):
+        sampling.parse_given(trained, ("en=",))
+
+
+def test_a_run_refuses_files_that_give_another_vocabulary(trained: Run, tmp_path: Path) -> None:
+    corpus.write(tmp_path, seed=1)
+    with pytest.raises(RunError, match=r"trained with another vocabulary .* point --data-dir at the files"):
+        runs.open_run(trained.directory, data_dir=tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(trained.directory, copy)
+    (copy / CHECKPOINT).unlink()
+    with pytest.raises(RunError, match="another vocabulary"):
+        runs.train(trained.settings, copy, resume=True, data_dir=tmp_path, reporter=Silent())
+    assert read_json(copy / SETTINGS)["coding"] == trained.splits.coding
+
+
+def test_rows_without_one_language_are_learned_from_and_translated(trained: Run) -> None:
+    """Weak supervision: a language that is missing has no influence, whatever stands in its cells."""
+    test = trained.splits.test.take(slice(0, 4))
+    columns = {name: torch.as_tensor(column).clone() for name, column in test.columns.items()}
+    has = torch.tensor([True, False, True, False])
+    noise = torch.randn(4, 4, 100)
+    losses = []
+    for filling in (0, 7):
+        columns["vi"][~has] = filling
+        table = Table(columns, {"vi": has})
+        with torch.no_grad():
+            terms = trained.model.terms(table.presence(trained.model.names))
+            losses.append(trained.model.loss(table, terms, noise=torch.cat([noise] * 2)[: len(terms.names)]).loss)
+    assert torch.equal(*losses)
+
+
+def invoke(*words: str, text: str | None = None) -> Any:
+    return CliRunner().invoke(cli, [*words], input=text, catch_exceptions=False)
+
+
+def test_the_command_reads_texts_or_lines_and_says_what_it_does_not_know(trained: Run, data_dir: Path) -> None:
+    words = ("translate", str(trained.directory), "--to", "vi", "--data-dir", str(data_dir))
+    one = invoke(*words, "--n", "2", "I likes zebras .")
+    assert len(one.stdout.splitlines()) == 2
+    assert one.stderr == "unknown words, read as <unk>: zebras\n"
+    two = invoke(*words, "--json", "--method", "beam", text="I likes tea .\n\nTom buys rice .\n")
+    found = json.loads(two.stdout)["translations"]
+    assert [translation["source"] for translation in found] == ["I likes tea .", "Tom buys rice ."]
+    sampled = invoke("sample", str(trained.directory), "--given", "en=I", "--n", "3", "--data-dir", str(data_dir))
+    assert all(line.startswith("vi:") for line in sampled.stdout.splitlines())
+
+
+def test_a_run_of_subwords_has_its_own_vocabulary_and_reads_words_it_never_saw(tmp_path: Path, data_dir: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    options = ["--vocab-size", "60", "--data-dir", str(data_dir), "--device", "cpu", "--run-dir", str(tmp_path / "run")]
+    train = ["train", "translation", "--epochs", "1", "--subwords", *options, "--json"]
+    assert CliRunner().invoke(cli, train, catch_exceptions=False).exit_code == 0
+    run = runs.open_run(tmp_path / "run", data_dir=data_dir, device="cpu")
+    assert (run.settings.vocabulary, run.settings.subwords) == (60, True)
+    assert language(run, "vi").decoder.vocabulary == 60
+    (found,) = translate(run, ["Tomcats likes teas ."], "vi", method="beam")
+    assert found.unknown == []
+    assert "▁" not in found.translations[0]
+    words = runs.train(
+        Settings.of("translation", epochs=1, vocabulary=20), tmp_path / "words", data_dir=data_dir, reporter=Silent()
+    )[0]
+    (found,) = translate(words, ["Tomcats likes teas ."], "vi")
+    assert found.unknown == ["Tomcats", "teas"]
+    other = Settings.of("translation", epochs=1, vocabulary=30)
+    with pytest.raises(RunError, match="cannot be resumed with other settings: vocabulary was 20, now 30"):
+        runs.train(other, tmp_path / "words", resume=True, data_dir=data_dir, reporter=Silent())
+
+
+def test_a_vocabulary_is_for_sentences_and_needs_room(tmp_path: Path, data_dir: Path) -> None:
+    for size, subwords in ((100, False), (None, True)):
+        with pytest.raises(SettingsError, match="digits is not of sentences: it has no vocabulary to choose"):
+            Settings.of("digits", vocabulary=size, subwords=subwords)
+    with pytest.raises(SettingsError, match="a vocabulary needs more than 2 numbers, not 1"):
+        runs.train(Settings.of("translation", vocabulary=1), tmp_path / "run", data_dir=data_dir, reporter=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_with_a_judge_gives_and_records_table_4(trained: Run, data_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sacrebleu")
+    options = "--data-dir", data_dir, "--device", "cpu", "--rows", 12, "--samples", 20, "--judge", "--record", tmp_path
+    text, said = mvae("evaluate", trained.directory, *options), mvae("evaluate", trained.directory, *options, "--json")
+    rows = {row["metric"]: row for row in json.loads((tmp_path / "table4.json").read_text())}
+    assert rows["chrF en->vi mbr"]["value"] == said.json()["chrF en->vi mbr"]
+    assert rows["log p(en,vi)"]["budget"] == "2 of 100 epochs"
+    assert rows["log p(en,vi)"]["n"] == 12
+    assert {"perplexity vi", "gap vi->en", "BLEU vi->en neighbour"} <= rows.keys()
+    assert "chrF en->vi mbr" in text.out

@@ -1,0 +1,141 @@
+"""What stops fit(), and what is kept then."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mvae.data.table import Table
+from mvae.errors import DataError, RunError, SettingsError, TrainingError
+from mvae.files import load_state
+from mvae.models.mvae import MVAE
+from mvae.training.checkpoint import CHECKPOINT, METRICS
+from mvae.training.fit import fit
+from mvae.training.progress import Silent
+from tests.small_training import BATCH, STEPS, Watched, columns, model, small, weights
+
+
+class Breaks(nn.Module):
+    """A network whose output is NaN from its n-th training call on."""
+
+    def __init__(self, inner: nn.Module, at: int):
+        super().__init__()
+        self.inner, self.left = inner, at
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            self.left -= 1
+        return self.inner(x) * (math.nan if self.left < 0 else 1.0)
+
+
+@pytest.mark.parametrize("name", ["image", "label", "sound"])
+def test_a_loss_that_is_not_finite_stops_training_with_the_modality_and_keeps_the_last_good_checkpoint(
+    name: str, tmp_path: Path
+) -> None:
+    parts = small()
+    parts[name].decoder = Breaks(parts[name].decoder, at=7)  # in the second epoch
+    with pytest.raises(TrainingError, match=rf"^\w+/{name} is not finite in epoch 2, step 3: .*checkpoint is kept"):
+        fit(
+            MVAE(parts, 2),
+            Table(columns()),
+            epochs=9,
+            batch_size=BATCH,
+            reporter=Silent(),
+            run_dir=tmp_path,
+            checkpoint_seconds=0.0,
+        )
+    tensors, info = load_state(tmp_path / CHECKPOINT)
+    assert (info["epoch"], info["step_in_epoch"]) == (1, 2)
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    assert len((tmp_path / METRICS).read_text().splitlines()) == 1
+
+
+def test_an_encoder_that_gives_nan_stops_training_too(tmp_path: Path) -> None:
+    parts = small()
+    parts["label"].encoder = Breaks(parts["label"].encoder, at=2)
+    with pytest.raises(TrainingError, match="is not finite in epoch 1, step 3"):
+        fit(MVAE(parts, 2), Table(columns()), epochs=9, batch_size=BATCH, reporter=Silent(), run_dir=tmp_path)
+
+
+@pytest.mark.parametrize("at", [3, STEPS])
+def test_weights_spoilt_by_a_gradient_are_never_saved(at: int, tmp_path: Path) -> None:
+    """The loss of the step itself is finite; only after it are the weights not."""
+    trained, calls = model(), [0]
+
+    def spoil(gradient: Tensor) -> Tensor:
+        calls[0] += 1
+        return gradient * math.nan if calls[0] == at else gradient
+
+    trained.get_parameter("_modalities.label.decoder.1.weight").register_hook(spoil)
+    with pytest.raises(TrainingError, match=r"label.decoder.1.weight is not finite"):
+        fit(
+            trained,
+            Table(columns()),
+            epochs=1,
+            batch_size=BATCH,
+            reporter=Silent(),
+            run_dir=tmp_path,
+            checkpoint_seconds=0.0,
+        )
+    tensors, _ = load_state(tmp_path / CHECKPOINT)
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, not 0"),
+        ({"anneal_epochs": -1}, "anneal_epochs must be at least 0, not -1"),
+        ({"decay_epochs": -1}, "decay_epochs must be at least 0, not -1"),
+        ({"decay_epochs": 2}, "decay_epochs must be at most the number of epochs, 1, not 2"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"checkpoint_seconds": -1.0}, "checkpoint_seconds must be at least 0, not -1.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be a positive number, not 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate must be a positive number, not nan"),
+        ({"learning_rate": math.inf}, "learning_rate must be a positive number, not inf"),
+        ({"seed": -1}, "seed must be between 0 and 2³¹ − 1, not -1"),
+        ({"seed": 2**31}, "seed must be between 0 and 2³¹ − 1"),
+        ({"resume": True}, "resume=True needs run_dir"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        fit(model(), Table(columns()), **({"epochs": 1, "reporter": Silent()} | changed))
+
+
+def test_a_model_with_nothing_to_train_is_refused() -> None:
+    frozen = model()
+    frozen.requires_grad_(False)
+    with pytest.raises(SettingsError, match="no parameters to train"):
+        fit(frozen, Table(columns()), epochs=1, reporter=Silent())
+
+
+def test_frozen_parameters_stay_and_the_others_learn() -> None:
+    partly = model()
+    partly.modalities["image"].encoder.requires_grad_(False)
+    before = weights(partly)
+    fit(partly, Table(columns()), epochs=1, batch_size=BATCH, reporter=Silent())
+    for name, value in partly.named_parameters():
+        assert torch.equal(value, before[name]) == ("image.encoder" in name)
+
+
+def test_rows_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    wrong = columns()
+    wrong["label"][4] = 3
+    for table, validation in ((Table(wrong), None), (Table(columns()), Table(wrong))):
+        with pytest.raises(DataError, match="modality 'label', row 4: class numbers 0 to 2"):
+            fit(model(), table, validation=validation, epochs=1, run_dir=tmp_path / "run", reporter=Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_that_cannot_be_made_is_an_error_of_one_line_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    watched = Watched()
+    with pytest.raises(RunError, match=r"cannot write .*Not a directory") as caught:
+        fit(watched, Table(columns()), epochs=1, run_dir=tmp_path / "file" / "run", reporter=Silent())
+    assert "\n" not in str(caught.value)
+    assert watched.betas == []

@@ -1,0 +1,148 @@
+"""Where progress goes: a bar on a terminal, plain lines elsewhere, warnings to standard error."""
+
+import io
+import re
+import sys
+
+import pytest
+import torch
+
+from mvae import likelihoods
+from mvae.data.table import Table
+from mvae.modality.base import Modality
+from mvae.models.mvae import MVAE
+from mvae.networks.mlp import LabelEncoder, mlp
+from mvae.training import progress
+from mvae.training.fit import fit
+from mvae.training.progress import Bar, Lines, Reporter, Silent, reporter_for
+
+
+def train(reporter: Reporter, epochs: int = 2) -> None:
+    torch.manual_seed(0)
+    model = MVAE(
+        {
+            "image": Modality(mlp(4, 4, [6]), mlp(2, 4, [6]), likelihoods.Bernoulli()),
+            "label": Modality(LabelEncoder(3, 4, 6), mlp(2, 3, [6]), likelihoods.Categorical()),
+        },
+        2,
+    )
+    table = Table({"image": torch.rand(30, 4), "label": torch.arange(30) % 3})
+    fit(model, table, validation=table, epochs=epochs, anneal_epochs=epochs, batch_size=10, reporter=reporter)
+
+
+NUMBER = r"-?\d+\.\d\d"
+LINE = (
+    rf"epoch \d/\d  loss {NUMBER}  image {NUMBER}  label {NUMBER}  KL {NUMBER}  beta {NUMBER}  validation {NUMBER}  "
+    rf"coupling {NUMBER}  \d+ examples/s  \d+\.\d min left"
+)
+
+
+def test_plain_lines_say_everything_and_nothing_but_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    train(Lines())
+    out, err = capsys.readouterr()
+    first, *others = out.splitlines()
+    assert re.fullmatch(LINE, first)
+    assert first.startswith("epoch 1/2 ")
+    assert "beta 0.50" in first
+    assert re.fullmatch(LINE, others[-1])  # of epochs shorter than a second only some are shown, but always the last
+    assert others[-1].startswith("epoch 2/2 ")
+    assert others[-1].endswith(" 0.0 min left")
+    assert "\x1b" not in out + err
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+
+
+def test_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for reporter in (Lines(), Silent()):
+        reporter.warn("look [here]")
+        assert capsys.readouterr() == ("", "warning: look [here]\n")
+
+
+def test_silence_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    train(Silent())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+
+
+@pytest.fixture
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rich takes for a terminal, wide enough for everything."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def without_colours(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+@pytest.mark.usefixtures("_terminal")
+def test_a_terminal_gets_a_bar_with_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    train(Bar())
+    out, err = capsys.readouterr()
+    last = without_colours(err).replace("\r", "\n").strip().splitlines()[-1]
+    if last.startswith("warning"):
+        last = without_colours(err).replace("\r", "\n").strip().splitlines()[-2]
+    pattern = (
+        rf"epoch 2/2 ━+ loss {NUMBER}  image {NUMBER}  label {NUMBER}  KL {NUMBER}  β 1.00  validation {NUMBER} "
+        r"\d+ examples/s +0:00:00"
+    )
+    assert re.search(pattern, last), last
+    assert out == ""
+
+
+@pytest.mark.usefixtures("_terminal")
+def test_the_bar_shows_the_beta_of_the_step_in_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar() as bar:
+        bar.start(4, 10, 25, 100)
+        bar.update(2, 26, {"loss": 1.0, "beta": 0.65})
+    err = without_colours(capsys.readouterr().err)
+    assert "epoch 3/4" in err
+    assert "β 0.65" in err
+
+
+@pytest.mark.usefixtures("_terminal")
+def test_a_warning_stands_above_the_bar_word_for_word(capsys: pytest.CaptureFixture[str]) -> None:
+    message = "use [red] MVAE(..., cross_from=[...]) and " + "much more " * 30
+    with Bar() as bar:
+        bar.start(1, 1, 0, 1)
+        bar.warn(message)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"warning: {message}" in without_colours(err)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "kind"),
+    [(Terminal(), Terminal(), Bar), (io.StringIO(), Terminal(), Lines), (Terminal(), io.StringIO(), Lines)],
+)
+def test_the_bar_is_for_terminals_only(
+    out: io.StringIO, err: io.StringIO, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert type(reporter_for()) is kind
+
+
+def test_updates_come_no_oftener_than_asked_for() -> None:
+    reporter = Reporter()
+    assert not reporter.due()
+    reporter.every = 0.0
+    assert reporter.due()
+    assert reporter.due()
+
+
+def test_long_work_is_shown_by_a_line_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 30.0, 60.0, 60.0, 90.0, 121.0, 121.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.shown("scoring") as done:
+        for share in (0.1, 0.25, 0.5, 0.75):
+            done(share)
+    assert capsys.readouterr().err.splitlines() == ["scoring … 25%", "scoring … 75%"]

@@ -1,0 +1,100 @@
+"""A compiled step is the same step."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvae.data.table import Table
+from mvae.paper.experiments import build, experiment
+from mvae.training import step as steps
+from mvae.training.step import Step, can_be_recorded
+
+
+def table(rows: int = 25, side: int = 8) -> Table:
+    generator = torch.Generator().manual_seed(0)
+    return Table(
+        {
+            "image": torch.rand(rows, 1, side, side, generator=generator),
+            "label": torch.randint(0, 10, (rows,), generator=generator),
+        }
+    )
+
+
+def trained(
+    count: int, name: str = "mvae", dataset: str = "digits", side: int = 8, rows: int = 10
+) -> tuple[Step, dict[str, float]]:
+    """Two and a half batches of so many rows, three times."""
+    model = build(experiment(dataset), model=name).train()
+    step = Step(model, table(5 * rows // 2, side), 1e-3, seed=0, batch_size=rows, steps=count)
+    for beta in (0.0, 0.3, 1.0):
+        for index in torch.arange(5 * rows // 2).split(rows):
+            step(index, beta, 1e-3)
+    return step, step.means()
+
+
+COMPARE = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_steps import steps, trained
+torch.set_num_threads(2)
+name = sys.argv[2]
+(eager, means), (compiled, same) = trained(0, name), trained(steps.COMPILED_STEPS, name)
+assert eager._compiled is None and compiled._compiled.works
+assert means.keys() == same.keys()
+for part, value in means.items():
+    assert abs(same[part] - value) <= 1e-4 * abs(value), part
+for one, other in zip(eager.model.parameters(), compiled.model.parameters(), strict=True):
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+assert torch.equal(eager.generator.get_state(), compiled.generator.get_state())
+large = "mnist", 28, 100  # as large as threads share
+compiled, again = (trained(steps.COMPILED_STEPS, name, *large)[0] for _ in range(2))
+assert all(torch.equal(one, other) for one, other in zip(compiled.model.parameters(), again.model.parameters()))
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("model", ["mvae", "cvae", "bivcca", "jmvae"])
+def test_a_compiled_step_learns_what_an_eager_one_does(model: str) -> None:
+    """In a process of its own: the run-time checks of shapes that the tests turn on cannot be compiled."""
+    command = [sys.executable, "-c", COMPARE, str(Path(__file__).parent), model]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_where_compiling_fails_the_step_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise RuntimeError("no compiler here")
+
+    (_, means) = trained(0)
+    monkeypatch.setattr(torch, "compile", broken)
+    step, same = trained(steps.COMPILED_STEPS)
+    assert step._compiled is not None
+    assert not step._compiled.works
+    assert same == means
+
+
+def test_only_long_runs_of_complete_rows_are_compiled() -> None:
+    model = build(experiment("digits"))
+    some = Table(dict(table().columns), present={"label": torch.arange(25) > 3})
+    assert Step(model, some, 1e-3, 0, 10, steps.COMPILED_STEPS)._compiled is None
+    assert Step(model, table(), 1e-3, 0, 10, steps.COMPILED_STEPS - 1)._compiled is None
+    assert Step(model, table(), 1e-3, 0, 26, steps.COMPILED_STEPS)._compiled is None  # no batch is ever full
+
+
+@pytest.mark.parametrize(
+    ("dataset", "complete", "recorded"),
+    [
+        ("digits", False, True),
+        ("fashion-mnist", False, True),
+        ("multimnist", True, True),
+        ("multimnist", False, False),  # its batch norms need exact rows
+        ("celeba19", True, False),  # random subsets
+        ("translation", True, False),  # sentences of any length
+    ],
+)
+def test_a_gpu_records_what_has_one_shape_at_every_step(dataset: str, complete: bool, recorded: bool) -> None:
+    assert can_be_recorded(build(experiment(dataset)), complete) == recorded
