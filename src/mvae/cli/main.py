@@ -344,11 +344,12 @@ def info(run: Path, plot: Path | None, seed: int, device: str | None, as_json: b
     Example:  mvae info runs/mnist --plot curves.png
     """
     from mvae.paper.settings import read_settings, written_weights
+    from mvae import files
     from mvae.training import checkpoint
 
-    settings = checkpoint.read_json(run / checkpoint.SETTINGS)
+    settings = files.read_json(run / checkpoint.SETTINGS)
     saved = (run / checkpoint.CHECKPOINT).exists()
-    progress = checkpoint.load_state(run / checkpoint.CHECKPOINT)[1] if saved else {}
+    progress = files.load_state(run / checkpoint.CHECKPOINT)[1] if saved else {}
     rows = checkpoint.read_metrics(run)
     if plot is not None:
         from mvae.report.curves import draw_curves
