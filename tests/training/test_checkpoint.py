@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import mvae
+from mvae import files as kept_files
 from mvae.errors import RunError
-from mvae import files as whole
 from mvae.training import checkpoint
 from mvae.training.checkpoint import CHECKPOINT, METRICS
 
@@ -36,9 +36,9 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
         seen.append(path.read_text())  # whoever looks meanwhile sees the old file
         file.write_text("two")
 
-    whole.write_whole(path, write_one)
+    kept_files.write_whole(path, write_one)
     with path.open() as reader:
-        whole.write_whole(path, write)
+        kept_files.write_whole(path, write)
         assert reader.read() == "one"  # also who opened it before: a new file took its place
     assert seen == ["one"]
     assert path.read_text() == "two"
@@ -57,7 +57,7 @@ def test_what_goes_wrong_while_writing_leaves_the_old_file_and_nothing_else(
         raise error
 
     with pytest.raises((RunError, KeyboardInterrupt)) as caught:
-        whole.write_whole(path, fail)
+        kept_files.write_whole(path, fail)
     if isinstance(error, OSError):
         assert str(caught.value).startswith(f"cannot write {path}: No space left on device. Free some space")
     assert path.read_text() == "old"
@@ -68,7 +68,7 @@ def test_a_place_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "run.json", tmp_path / "file" / "deeper" / "run.json", tmp_path):
         with pytest.raises(RunError, match="cannot write ") as caught:
-            whole.write_json(path, {})
+            kept_files.write_json(path, {})
         assert "\n" not in str(caught.value)
 
 
@@ -82,8 +82,8 @@ def test_state_comes_back_with_its_dtypes_its_views_and_its_header(tmp_path: Pat
         "trained": nn.Parameter(whole),
         "empty": torch.zeros(0, 3),
     }
-    whole.save_state(path, tensors, {"epoch": 3, "best": float("inf"), "name": "ü"})
-    found, info = whole.load_state(path)
+    kept_files.save_state(path, tensors, {"epoch": 3, "best": float("inf"), "name": "ü"})
+    found, info = kept_files.load_state(path)
     assert info == {"epoch": 3, "best": float("inf"), "name": "ü"}
     assert found.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -96,7 +96,7 @@ def test_state_comes_back_with_its_dtypes_its_views_and_its_header(tmp_path: Pat
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    whole.save_state(tmp_path / CHECKPOINT, {"x": torch.randn(50)}, {"epoch": 1})
+    kept_files.save_state(tmp_path / CHECKPOINT, {"x": torch.randn(50)}, {"epoch": 1})
     return tmp_path / CHECKPOINT
 
 
@@ -104,7 +104,7 @@ def state(tmp_path: Path) -> Path:
 def test_a_truncated_checkpoint_is_refused_wherever_it_was_cut(state: Path, kept: int) -> None:
     state.write_bytes(state.read_bytes()[:kept])
     with pytest.raises(RunError, match=r"is damaged .*train again in another") as caught:
-        whole.load_state(state)
+        kept_files.load_state(state)
     assert "\n" not in str(caught.value)
 
 
@@ -112,20 +112,20 @@ def test_a_truncated_checkpoint_is_refused_wherever_it_was_cut(state: Path, kept
 def test_a_file_of_another_kind_is_refused(state: Path, garbage: bytes) -> None:
     state.write_bytes(garbage)
     with pytest.raises(RunError, match=f"{state} is damaged"):
-        whole.load_state(state)
+        kept_files.load_state(state)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"info": "no json"}, {"info": "3"}])
 def test_safetensors_of_somebody_else_are_refused(state: Path, metadata: dict[str, str] | None) -> None:
     save_file({"x": torch.zeros(2)}, state, metadata)
     with pytest.raises(RunError, match="is damaged"):
-        whole.load_state(state)
+        kept_files.load_state(state)
 
 
 def test_a_checkpoint_that_is_not_there_is_said_to_be_absent(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing" / CHECKPOINT, tmp_path):
         with pytest.raises(RunError, match=f"no checkpoint at {path}"):
-            whole.load_state(path)
+            kept_files.load_state(path)
 
 
 def network() -> nn.Module:
@@ -155,23 +155,23 @@ def test_weights_of_another_model_are_refused_by_name_and_the_model_left_alone(
         else:
             tensors[name] = value
     with pytest.raises(RunError, match=f"^here belongs to another model: {message}$"):
-        whole.load_weights(target, tensors, Path("here"))
+        kept_files.load_weights(target, tensors, Path("here"))
     for name, value in network().state_dict().items():
         assert torch.equal(target.state_dict()[name], value), name
 
 
 def test_the_best_weights_stand_for_a_run_and_the_last_where_none_were_chosen(tmp_path: Path) -> None:
     last, best = {"w": torch.zeros(1)}, {"w": torch.ones(1)}
-    whole.save_state(tmp_path / CHECKPOINT, whole.prefixed("model", last), {})
+    kept_files.save_state(tmp_path / CHECKPOINT, kept_files.prefixed("model", last), {})
     assert checkpoint.best_weights(tmp_path)[0] == last
-    both = whole.prefixed("model", last) | whole.prefixed("best", best)
-    whole.save_state(tmp_path / CHECKPOINT, both, {"epoch": 2})
+    both = kept_files.prefixed("model", last) | kept_files.prefixed("best", best)
+    kept_files.save_state(tmp_path / CHECKPOINT, both, {"epoch": 2})
     assert checkpoint.best_weights(tmp_path) == (best, {"epoch": 2})
 
 
 def test_copied_weights_do_not_follow_the_model() -> None:
     target = network()
-    copy = whole.copied(target)
+    copy = kept_files.copied(target)
     with torch.no_grad():
         target[0].weight.add_(1)  # pyright: ignore
     assert torch.equal(copy["0.weight"], network().state_dict()["0.weight"])
@@ -182,15 +182,15 @@ def test_copied_weights_do_not_follow_the_model() -> None:
 def test_damaged_json_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(RunError, match=r"run.json is damaged .*train again") as caught:
-        whole.read_json(tmp_path / "run.json")
+        kept_files.read_json(tmp_path / "run.json")
     assert "\n" not in str(caught.value)
     with pytest.raises(RunError, match=r"cannot read .*: No such file"):
-        whole.read_json(tmp_path / "absent.json")
+        kept_files.read_json(tmp_path / "absent.json")
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
-    whole.write_json(tmp_path / "run.json", {"β": 1, "deep": {"x": [1.5, None]}})
-    assert whole.read_json(tmp_path / "run.json") == {"β": 1, "deep": {"x": [1.5, None]}}
+    kept_files.write_json(tmp_path / "run.json", {"β": 1, "deep": {"x": [1.5, None]}})
+    assert kept_files.read_json(tmp_path / "run.json") == {"β": 1, "deep": {"x": [1.5, None]}}
 
 
 @pytest.mark.parametrize("end", [b"", b"{", b'{"epoch": 3', b'{"epoch": 3, "\xce'])

@@ -343,8 +343,8 @@ def info(run: Path, plot: Path | None, seed: int, device: str | None, as_json: b
     \b
     Example:  mvae info runs/mnist --plot curves.png
     """
-    from mvae.paper.settings import read_settings, written_weights
     from mvae import files
+    from mvae.paper.settings import read_settings, written_weights
     from mvae.training import checkpoint
 
     settings = files.read_json(run / checkpoint.SETTINGS)
