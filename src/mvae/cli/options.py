@@ -4,14 +4,16 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from mvae.runs.run import Evaluation
 
-__all__ = ["DATA_DIR", "DEVICE", "JSON", "RUN", "SEED", "common", "plain", "print_json"]
+__all__ = ["DATA_DIR", "DEVICE", "JSON", "RUN", "SEED", "Grouped", "common", "plain", "print_json", "setting"]
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 SEED = click.option(
@@ -36,6 +38,34 @@ def common(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return command
 
     return add
+
+
+def setting(section: "type[BaseModel]", *names: str) -> Callable[[Any], Any]:
+    """Options for settings of a declaration, with the declaration's own words; their ranges are checked there."""
+    kinds = {int: int, float: float, str: str}
+    options = []
+    for name in names:
+        field = section.model_fields[name]
+        flag = f"--{name.replace('_', '-')}"
+        options.append(click.option(flag, type=kinds.get(field.annotation, str), help=field.description))  # pyright: ignore
+    return common(*options)
+
+
+class Grouped(click.Command):
+    """A command whose help shows its options in groups."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "What is trained": ("changes", "variants", "epochs", "batch_size", "learning_rate", "seed"),
+        "Where": ("run_dir", "resume", "data_dir", "device", "deterministic"),
+    }
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each group under its title; what belongs to none comes last."""
+        left = {p.name: p.get_help_record(ctx) for p in self.get_params(ctx) if p.get_help_record(ctx) is not None}
+        groups = {title: [left.pop(name) for name in names if name in left] for title, names in self.GROUPS.items()}
+        for title, records in (groups | {"Output": list(left.values())}).items():
+            with formatter.section(title):
+                formatter.write_dl([record for record in records if record is not None])
 
 
 def plain(evaluation: "Evaluation") -> dict[str, Any]:

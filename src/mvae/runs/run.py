@@ -1,34 +1,38 @@
-"""A run: one experiment trained into a directory, and what can be asked of it afterwards."""
+"""A run: a declaration trained into a directory, and what can be asked of it afterwards."""
 
 import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mvae.files import load_weights, read_json, write_json
-from mvae.training.checkpoint import CHECKPOINT, SETTINGS, best_weights
-from mvae.data.missing import keep_at_random
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
+from mvae.data.masking import complete_rows, keep_at_random, oversample_complete, pair_fraction
 from mvae.data.table import Table
-from mvae.data.pairing import complete_rows, repeat_pairs, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.evaluation.likelihood import LogLikelihood, log_likelihoods
 from mvae.evaluation.validation import validate
+from mvae.files import load_weights, read_json, write_json
 from mvae.models.base import MultimodalVAE
-from mvae.training.progress import Reporter
-from mvae.provenance import commit, installed_version
-from mvae.paper.settings import FORMAT, Settings, read_settings
+from mvae.provenance import commit, describe_device, installed_version
+from mvae.runs.build import build
+from mvae.runs.config import Config, flattened
+from mvae.runs.source import completed, declared, load
+from mvae.training.checkpoint import CHECKPOINT, SETTINGS, best_weights
 from mvae.training.fit import History, fit, flushed_denormals, keep_freed_memory
+from mvae.training.progress import Reporter
 
-__all__ = ["Evaluation", "Run", "device_named", "evaluate", "open_run", "train"]
+__all__ = ["Evaluation", "Run", "device_named", "evaluate", "open_run", "read_run", "train"]
 
+FORMAT = 3  # of run.json: since 3 it holds the declaration
 SELECTED_BY = 1_000  # validation rows at least, where a part of the training rows is learned from
+MAY_DIFFER = ("evaluation.", "summary")  # what a resumed run may say otherwise
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +40,9 @@ class Run:
     """A trained model with its data."""
 
     directory: Path
-    settings: Settings
+    config: Config
     model: MultimodalVAE
-    splits: Splits
+    data: Dataset
     progress: dict[str, Any]
 
 
@@ -59,127 +63,175 @@ def device_named(name: str | None) -> torch.device:
 
 
 def train(
-    settings: Settings,
-    run_dir: Path,
+    config: Config | str | Path,
+    run_dir: str | Path,
     *,
     resume: bool = False,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     device: str | None = None,
     reporter: Reporter | None = None,
     deterministic: bool = False,
 ) -> tuple[Run, History]:
-    """Train a run, or go on with one.
+    """Train what a declaration says into a directory, or go on with what stands there.
+
+    Args:
+        config: a declaration, the name of a shipped one, or a file.
+        run_dir: where run.json, metrics.jsonl and the checkpoint go.
+        resume: go on with the run in ``run_dir``, which must have the same declaration.
+        data_dir: where named datasets are; default ``$MVAE_DATA``, else a cache.
+        device: default a GPU where there is one.
+        reporter: where progress goes.
+        deterministic: the same bits on a GPU too (slower).
 
     Raises:
         RunError: the directory holds another run, or (to resume) none; or the run to start from is none, or of other
-            networks. DataError: data absent or damaged.
+            networks. DataError: data absent or damaged. SettingsError: a declaration that cannot be built.
     """
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    path = run_dir / SETTINGS
+    config = declared(config) if not isinstance(config, Config) else config
+    run_dir = Path(run_dir)
     if resume:
-        settings = _same_settings(run_dir, settings)
-    elif path.exists():
+        _require_same(run_dir, config)
+    elif (run_dir / SETTINGS).exists():
         raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
     keep_freed_memory()
-    with flushed_denormals():  # from the start: worker threads inherit it when they begin
-        splits = settings.experiment.load(data_dir)
-        model = settings.build().to(device_named(device))
-        table, validation = _learned_from(settings, splits, model)
-        if settings.start_from is not None and not (run_dir / CHECKPOINT).exists():
-            start = Path(settings.start_from)
+    with flushed_denormals(), _deterministic(deterministic):  # from the start: worker threads inherit it as they begin
+        data = load(config, data_dir)
+        config = completed(config, data)
+        model = build(config).to(device_named(device))
+        table, validation = _learned_from(config, data, model)
+        if config.start_from is not None and not (run_dir / CHECKPOINT).exists():
+            start = Path(config.start_from)
             weights, _ = best_weights(start)
-            _same_coding(start, splits)
+            _require_same_coding(start, data)
             load_weights(model, weights, start / CHECKPOINT)
-        if not resume:
-            coding = {} if splits.coding is None else {"coding": splits.coding}
-            write_json(path, {"format": FORMAT, **asdict(settings), **coding, **_circumstances(model.device)})
+        if resume:
+            _require_same_coding(run_dir, data)
         else:
-            _same_coding(run_dir, splits)
+            stored = {"format": FORMAT, "config": config.to_dict(), "schema": data.schema, "coding": data.vocabulary_id}
+            write_json(run_dir / SETTINGS, stored | _circumstances(model.device))
         history = fit(
             model,
             table,
-            epochs=settings.epochs,
+            config.training,
+            seed=config.seed,
             validation=validation,
-            anneal_epochs=settings.anneal_epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            decay_epochs=settings.decay_epochs,
-            seed=settings.seed,
             run_dir=run_dir,
-            resume=resume and (run_dir / CHECKPOINT).exists(),  # a run killed before its first checkpoint starts again
+            resume=resume and (run_dir / CHECKPOINT).exists(),  # killed before its first checkpoint it starts again
             reporter=reporter,
         )
-    return Run(run_dir, settings, model, splits, {"best_epoch": history.best_epoch}), history
+    return Run(run_dir, config, model, data, {"best_epoch": history.best_epoch}), history
 
 
-def _learned_from(settings: Settings, splits: Splits, model: MultimodalVAE) -> tuple[Table, Table | None]:
-    """The rows to train on and those to select by; with few pairs, only these where the model needs them."""
-    table, validation = splits.train, splits.validation
-    if settings.rows is not None:
-        share = min(1.0, settings.rows / len(table))
-        table = table.first(settings.rows)
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """PyTorch's deterministic algorithms inside the block, where wanted."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _learned_from(config: Config, data: Dataset, model: MultimodalVAE) -> tuple[Table, Table | None]:
+    """The rows to train on and those to select by; only complete ones where the model needs these."""
+    table, validation, chosen = data.train, data.validation, config.data
+    if chosen.rows is not None:
+        share = min(1.0, chosen.rows / len(table))
+        table = table.first(chosen.rows)
         validation = validation.first(max(SELECTED_BY, math.ceil(share * len(validation))))
-    if settings.kept is not None:
-        table, validation = (keep_at_random(part, settings.kept, settings.seed) for part in (table, validation))
-    if settings.pairs is None:
-        return table, validation
-    table, validation = (weak_supervision(part, settings.pairs, settings.seed) for part in (table, validation))
-    if not model.pairs_only:
-        return repeat_pairs(table, settings.repeat_pairs), validation
-    pairs = complete_rows(table)
-    if pairs is None:
-        raise SettingsError(f"{settings.model} learns from pairs, and {settings.pairs:g} of {len(table)} rows are none")
-    return pairs, complete_rows(validation)
+    if chosen.keep_probability is not None:
+        p = chosen.keep_probability
+        table, validation = (keep_at_random(part, p, config.seed) for part in (table, validation))
+    if chosen.paired_fraction is not None:
+        fraction = chosen.paired_fraction
+        table, validation = (pair_fraction(part, fraction, config.seed) for part in (table, validation))
+    if not model.needs_complete:
+        return oversample_complete(table, chosen.oversample), validation
+    complete = complete_rows(table)
+    if complete is None:
+        raise SettingsError(f"{config.model.name} learns from complete rows, and none of the {len(table)} rows is")
+    return complete, complete_rows(validation)
 
 
 def _circumstances(device: torch.device) -> dict[str, Any]:
-    on = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {
         "command": " ".join(["mvae", *sys.argv[1:]]),
         "commit": commit(),
         "mvae": installed_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "device": on,
+        "device": describe_device(device),
     }
 
 
-def _same_settings(run_dir: Path, asked: Settings) -> Settings:
-    stored = read_settings(run_dir)
-    differ = [f"{k} was {v!r}, now {asdict(asked)[k]!r}" for k, v in asdict(stored).items() if asdict(asked)[k] != v]
+def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
+    """The declaration of a run, and all of its run.json.
+
+    Raises:
+        RunError: it is no run directory, of an older or newer version of this library, or damaged.
+    """
+    path = run_dir / SETTINGS
+    if not path.is_file():
+        raise RunError(f"{run_dir} is not a run directory: it has no {SETTINGS}. Train one: mvae train digits")
+    stored = read_json(path)
+    found = stored.get("format")
+    if found != FORMAT:
+        raise RunError(f"{path} has format {found}; this version reads format {FORMAT}: train the run again")
+    try:
+        return Config.from_dict(stored["config"]), stored
+    except (KeyError, TypeError, SettingsError) as error:
+        raise RunError(f"{path} is damaged ({error}): train again in another --run-dir") from None
+
+
+def _require_same(run_dir: Path, asked: Config) -> None:
+    """Raises RunError where a run of another declaration would be gone on with."""
+    stored, _ = read_run(run_dir)
+    before, now = (flattened(config.resolved().to_dict()) for config in (stored, asked))
+    keys = [key for key in dict.fromkeys([*before, *now]) if not key.startswith(MAY_DIFFER)]
+    # What the data said at the first start stands in the stored declaration only.
+    differ = [
+        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+        for key in keys
+        if before.get(key) != now.get(key) and not (key.startswith("modalities.") and key not in now)
+    ]
     if differ:
         raise RunError(f"{run_dir} cannot be resumed with other settings: {'; '.join(differ)}")
-    return stored
 
 
-def _same_coding(run_dir: Path, splits: Splits) -> None:
+def _require_same_coding(run_dir: Path, data: Dataset) -> None:
     """Raises RunError where the data's numbers mean something else than when the run was trained."""
     stored = read_json(run_dir / SETTINGS).get("coding")
-    if stored != splits.coding:
+    if stored != data.vocabulary_id:
         raise RunError(
-            f"{run_dir} was trained with another vocabulary ({stored}) than these files give ({splits.coding}), so its "
-            "numbers would be read as other words: point --data-dir at the files it was trained on"
+            f"{run_dir} was trained with another vocabulary ({stored}) than these files give ({data.vocabulary_id}), "
+            "so its numbers would be read as other words: point --data-dir at the files it was trained on"
         )
 
 
-def open_run(run_dir: Path, *, data_dir: Path | None = None, device: str | None = None) -> Run:
+def open_run(run_dir: str | Path, *, data_dir: str | Path | None = None, device: str | None = None) -> Run:
     """A run's model with its best weights, and its data.
 
     Raises:
         RunError: not a run directory, no checkpoint yet, damaged, or of another model. DataError: its data is absent.
     """
-    settings = read_settings(run_dir)
-    what = settings.experiment
+    run_dir = Path(run_dir)
+    config, stored = read_run(run_dir)
+    model, progress = _trained(run_dir, config)
+    data = load(config, data_dir, stored.get("schema"))
+    _require_same_coding(run_dir, data)
+    return Run(run_dir, config, model.to(device_named(device)), data, progress)
+
+
+def _trained(run_dir: Path, config: Config) -> tuple[MultimodalVAE, dict[str, Any]]:
+    """The model with its best weights, in eval mode, and the run's progress."""
     weights, progress = best_weights(run_dir)
-    model = settings.build()
+    model = build(config)
     load_weights(model, weights, run_dir / CHECKPOINT)
     model.stage = progress.get("stage", model.stage)  # which terms are evaluated may depend on it
-    model = model.to(device_named(device)).eval()
-    splits = what.load(data_dir)
-    _same_coding(run_dir, splits)
-    return Run(run_dir, settings, model, splits, progress)
+    return model.eval(), progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +244,8 @@ class Evaluation:
     proposal: tuple[str, ...]
     samples: int
 
-    def label_gap(self) -> float | None:
-        """mean log p(x1, x2) − mean log p(x1 | x2): log p(x2), −2.30 for ten labels of equal share (a check)."""
+    def conditional_gap(self) -> float | None:
+        """Mean log p(x1, x2) − mean log p(x1 | x2), which is log p(x2): −2.30 for ten classes of equal share."""
         joint, conditional = self.likelihoods.get("log p(x1,x2)"), self.likelihoods.get("log p(x1|x2)")
         return None if joint is None or conditional is None else joint.mean - conditional.mean
 
@@ -207,13 +259,13 @@ def evaluate(
     seed: int = 0,
     progress: Callable[[float], object] | None = None,
 ) -> Evaluation:
-    """Tables 2 and 3 for one run: log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics.
+    """log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics; x1 is the first modality.
 
     Args:
         run: what `open_run` gave.
         rows: the first so many test rows; default all.
-        samples: importance samples a row; default the paper's for this dataset (Sec. 5).
-        proposal: modalities of q(z | ·) that samples come from; default the first one, as in Table 2.
+        samples: importance samples per row; default the declaration's.
+        proposal: modalities of q(z | ·) that samples come from; default the first one, as in the paper's Table 2.
         seed: of the draws.
         progress: told what share of the scoring is done.
 
@@ -223,19 +275,19 @@ def evaluate(
     if rows is not None and rows < 1:
         raise QueryError(f"rows must be at least 1, not {rows}")
     keep_freed_memory()
-    table = run.splits.test if rows is None else run.splits.test.first(rows)
+    table, settings = run.data.test, run.config.evaluation
+    table = table if rows is None else table.first(rows)
     first, *others = table.names
     asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
-    proposal, what = proposal or (first,), run.settings.experiment
-    samples = what.samples if samples is None else samples
+    proposal, samples = proposal or (first,), settings.samples if samples is None else samples
     likelihoods = log_likelihoods(
         run.model,
         table,
         queries,
         proposal=proposal,
         samples=samples,
-        denominator_samples=what.denominator_samples,
+        denominator_samples=settings.denominator_samples,
         seed=seed,
         progress=progress,
     )
@@ -250,3 +302,12 @@ def _answers(model: MultimodalVAE, of: list[str], given: list[str]) -> bool:
     except QueryError:
         return False
     return True
+
+
+def opened_model(run_dir: Path) -> MultimodalVAE:
+    """A run's model with its best weights, without its data.
+
+    Raises:
+        RunError: as `open_run`.
+    """
+    return _trained(run_dir, read_run(run_dir)[0])[0]

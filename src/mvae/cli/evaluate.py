@@ -1,0 +1,45 @@
+"""`mvae evaluate`."""
+
+from pathlib import Path
+
+import click
+
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, plain, print_json
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@RUN
+@click.option("--rows", type=click.IntRange(1), help="The first so many test rows.  [default: the declaration's]")
+@click.option("--samples", type=click.IntRange(2), help="Importance samples per row.  [default: the declaration's]")
+@click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the first]")
+@common(DATA_DIR, SEED, DEVICE, JSON)
+def evaluate(
+    run: Path,
+    rows: int | None,
+    samples: int | None,
+    proposal: tuple[str, ...],
+    data_dir: Path | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Log-likelihoods of the test rows, with diagnostics.
+
+    \b
+    Example:  mvae evaluate runs/mnist --rows 1000
+    """
+    from mvae.cli.show import show_evaluation
+    from mvae.runs import run as runs
+    from mvae.training.progress import shown
+
+    opened = runs.open_run(run, data_dir=data_dir, device=device)
+    with shown("scoring test rows") as progress:
+        evaluation = runs.evaluate(
+            opened, rows=rows, samples=samples, proposal=proposal or None, seed=seed, progress=progress
+        )
+    if as_json:
+        print_json({"run": str(run), **plain(evaluation)})
+    else:
+        show_evaluation(opened, evaluation)

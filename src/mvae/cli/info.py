@@ -1,0 +1,43 @@
+"""`mvae info`."""
+
+from pathlib import Path
+
+import click
+
+from mvae.cli.options import JSON, RUN, common, print_json
+
+__all__ = ["info"]
+
+
+@click.command()
+@RUN
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the metrics of every epoch as this PNG.")
+@common(JSON)
+def info(run: Path, plot: Path | None, as_json: bool) -> None:
+    """A run's settings, progress and last metrics.
+
+    \b
+    Example:  mvae info runs/mnist --plot curves.png
+    """
+    from mvae import files
+    from mvae.runs.config import flattened
+    from mvae.runs.run import read_run
+    from mvae.training import checkpoint
+
+    config, stored = read_run(run)
+    saved = (run / checkpoint.CHECKPOINT).exists()
+    progress = files.load_state(run / checkpoint.CHECKPOINT)[1] if saved else {}
+    rows = checkpoint.read_metrics(run)
+    if plot is not None:
+        from mvae.report.curves import draw_curves
+
+        draw_curves(rows, plot)
+    if as_json:
+        print_json({"settings": stored, "progress": progress, "last": rows[-1] if rows else None})
+        return
+    shown = {k: progress[k] for k in ("epoch", "best_epoch", "seconds")} if saved else {"checkpoint": "none yet"}
+    circumstances = {name: value for name, value in stored.items() if name != "config"}
+    for name, value in (flattened(config.to_dict()) | circumstances | shown).items():
+        click.echo(f"{name:34} {value}")
+    for name, value in (rows[-1] if rows else {}).items():
+        click.echo(f"  {name:40} {value:.4g}")

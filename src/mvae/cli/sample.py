@@ -1,0 +1,53 @@
+"""`mvae sample`."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, print_json
+
+__all__ = ["sample"]
+
+
+@click.command()
+@RUN
+@click.option("--given", multiple=True, help="What is known, as MODALITY=VALUE or a file; repeat for several.")
+@click.option("--of", multiple=True, help="What to generate, separated by commas.  [default: all that is not given]")
+@click.option("--n", type=click.IntRange(1), default=64, show_default=True, help="How many samples.")
+@click.option("--output", type=click.Path(path_type=Path), help="The PNG.  [default: RUN/sample.png]")
+@common(DATA_DIR, SEED, DEVICE, JSON)
+def sample(
+    run: Path,
+    given: tuple[str, ...],
+    of: tuple[str, ...],
+    n: int,
+    output: Path | None,
+    data_dir: Path | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Samples from the prior, or given some modalities (Fig. 2): a PNG grid, and labels by name.
+
+    \b
+    Example:  mvae sample runs/mnist --given label=5 --n 64
+              mvae sample runs/vision --given image=photo.jpg --of edges,mask --n 1
+    """
+    from mvae.runs import sample as samples
+    from mvae.runs.run import open_run
+
+    opened = open_run(run, data_dir=data_dir, device=device)
+    path = output or run / "sample.png"
+    known = samples.parse_given(opened, given)
+    picture, texts = samples.sample(opened, known, n, seed, path, samples.parse_of(of))
+    if as_json:
+        print_json({"run": str(run), "picture": picture and str(picture), "samples": texts})
+        return
+    if picture:
+        click.echo(f"picture: {picture}")
+    for name, values in texts.items():
+        if any(" " in value for value in values):  # sentences, one a line
+            click.echo("\n".join(f"{name}: {value}" for value in values))
+        else:
+            click.echo(f"{name}: {' '.join(map(shlex.quote, values))}")  # the empty string as ''

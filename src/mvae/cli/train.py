@@ -1,0 +1,86 @@
+"""`mvae train`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, Grouped, common, plain, print_json, setting
+from mvae.runs.config import Config, parse_change
+from mvae.training.settings import TrainingSettings
+
+__all__ = ["train"]
+
+
+@click.command(cls=Grouped)
+@click.argument("source", metavar="NAME|FILE")
+@click.option("--set", "changes", multiple=True, help="KEY=VALUE of the declaration, as model.name=vae; repeat.")
+@click.option("--variant", "variants", multiple=True, help="A named change that the declaration holds; repeat.")
+@setting(TrainingSettings, "epochs", "batch_size", "learning_rate")
+@setting(Config, "seed")
+@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/NAME]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, which was stopped.")
+@click.option("--deterministic", is_flag=True, help="The same bits on a GPU too (slower).")
+@common(DATA_DIR, DEVICE, JSON)
+def train(
+    source: str,
+    changes: tuple[str, ...],
+    variants: tuple[str, ...],
+    run_dir: Path | None,
+    resume: bool,
+    deterministic: bool,
+    data_dir: Path | None,
+    device: str | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train on NAME, a declaration that is shipped (see mvae config list), or on FILE: a declaration (.toml) or a table
+    (.npz). Then show what was learned.
+
+    \b
+    Example:  mvae train digits
+              mvae train mnist --epochs 60 --set model.name=jmvae
+              mvae train patients.toml --run-dir runs/patients
+    """
+    from mvae.runs import run as runs
+    from mvae.runs import sample
+    from mvae.runs.source import declared
+
+    config = declared(source).variant(*variants)
+    for change in changes:
+        config = config.change(parse_change(change))
+    asked = {name: value for name, value in settings.items() if value is not None}
+    seed = {"seed": asked.pop("seed")} if "seed" in asked else {}
+    config = config.change(seed | ({"training": asked} if asked else {}))
+    run_dir = run_dir or Path("runs") / Path(source).stem
+    quiet = {"reporter": runs.Silent()} if as_json else {}
+    run, history = runs.train(
+        config, run_dir, resume=resume, data_dir=data_dir, device=device, deterministic=deterministic, **quiet
+    )
+    if history.interrupted:
+        click.echo(f"stopped in epoch {len(history.epochs) + 1}; go on with the same command and --resume", err=True)
+        sys.exit(1)
+    _show(run, history.best_epoch, as_json, runs, sample)
+
+
+def _show(run: Any, best_epoch: int | None, as_json: bool, runs: Any, sample: Any) -> None:
+    from mvae.cli.show import show_evaluation
+    from mvae.training.progress import shown
+
+    click.echo("scoring test rows …", err=True)  # minutes where the decoder is convolutional
+    with shown("scoring test rows") as progress:
+        evaluation = runs.evaluate(run, rows=500, progress=progress)
+    picture = sample.each_shown(run, 12, run.config.seed, run.directory / "samples.png")
+    if as_json:
+        made = {"run": str(run.directory), "best_epoch": best_epoch, "picture": picture and str(picture)}
+        print_json(made | plain(evaluation))
+        return
+    show_evaluation(run, evaluation)
+    show = run.config.evaluation.show
+    if picture:
+        of = f" for each of {', '.join(show[:4])} …" if show else ""
+        click.echo(f"\npicture: {picture}  (a row of samples{of})")
+    given = f" --given {shlex.quote(show[0])}" if show else ""
+    click.echo(f"try next: mvae sample {shlex.quote(str(run.directory))}{given} --n {64 if picture else 8}")

@@ -1,0 +1,54 @@
+"""`mvae translate`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, print_json
+
+__all__ = ["translate"]
+
+
+@click.command()
+@RUN
+@click.argument("texts", nargs=-1)
+@click.option("--to", required=True, help="The language: a modality of the run.")
+@click.option("--from", "source", help="The language of the texts.  [default: the run's other one]")
+@click.option("--method", default="greedy", show_default=True, help="greedy, beam, sample (the paper's) or mbr.")
+@click.option("--n", type=click.IntRange(1), default=1, show_default=True, help="Alternatives for each text.")
+@click.option("--width", type=click.IntRange(1), default=5, show_default=True, help="Of the beam; at least --n.")
+@common(DATA_DIR, SEED, DEVICE, JSON)
+def translate(
+    run: Path,
+    texts: tuple[str, ...],
+    to: str,
+    source: str | None,
+    method: str,
+    n: int,
+    width: int,
+    data_dir: Path | None,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Translate TEXTS, or the lines of standard input, by a run of sentences (Sec. 7).
+
+    \b
+    Example:  mvae translate runs/translation --to vi "I have an idea ."
+              mvae translate runs/translation --to en --method beam --n 3 < sentences.vi
+    """
+    from mvae.runs.run import open_run
+    from mvae.runs.translate import translate as translated
+
+    opened = open_run(run, data_dir=data_dir, device=device)
+    lines = texts or [line for line in map(str.strip, sys.stdin) if line]
+    found = translated(opened, lines, to, source=source, method=method, n=n, width=width, seed=seed)
+    if as_json:
+        print_json({"run": str(run), "to": to, "translations": [vars(translation) for translation in found]})
+        return
+    for translation in found:
+        for sentence in translation.translations:
+            click.echo(sentence)
+        if translation.unknown:
+            click.echo(f"unknown words, read as <unk>: {', '.join(translation.unknown)}", err=True)

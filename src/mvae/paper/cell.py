@@ -1,0 +1,250 @@
+"""One cell of a table or figure: a shipped declaration, and what this cell changes in it; what rows say about it.
+
+Rows of results/ name settings by short keys (`epochs`, `pairs` …). `PATHS` says where each stands in a declaration;
+`Cell.config` is the declaration that a cell trains.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from mvae.errors import SettingsError
+from mvae.runs.config import Config
+from mvae.runs.source import shipped_declaration
+
+__all__ = ["DEFAULTS", "JMVAE_ALPHAS", "RECIPES", "Cell", "defines", "experiment", "name_of"]
+
+# `paper` is Eq. 5 and nothing else. `coupled` adds one term, the image's posterior explaining the label too, without
+# which image and label are often learned side by side, and λ counts in full in single terms only (docs/research).
+# Never mixed in one table.
+RECIPES = ("paper", "coupled")
+
+# α of the JMVAE: the only one that the paper states (Sec. 5.1, App. H), and two more to compare it with.
+JMVAE_ALPHAS = {"jmvae": 0.01, "jmvae_alpha_0.1": 0.1, "jmvae_alpha_1": 1.0}
+
+OVERSAMPLED = 50  # times at most that `coupled` has a complete row in an epoch (docs/research/coupling.md)
+DECAYED = 0.4  # share of the epochs over which the learning rate falls: `coupled`, the supervised network
+
+PATHS = {  # key of a row → place in a declaration
+    "epochs": "training.epochs",
+    "anneal_epochs": "training.anneal_epochs",
+    "batch_size": "training.batch_size",
+    "learning_rate": "training.learning_rate",
+    "decay_epochs": "training.decay_epochs",
+    "rows": "data.rows",
+    "pairs": "data.paired_fraction",
+    "repeat_pairs": "data.oversample",
+    "kept": "data.keep_probability",
+    "vocabulary": "data.options.vocabulary",
+    "subwords": "data.options.subwords",
+    "start_from": "start_from",
+    "random_subsets": "models.mvae.random_subsets",
+    "shared_noise": "models.mvae.shared_noise",
+    "cross_share": "models.mvae.cross_share",
+}
+
+DEFAULTS: dict[str, Any] = {  # of what a row does not say
+    "model": "mvae",
+    "weights": {},
+    "decay_epochs": 0,
+    "rows": None,
+    "pairs": None,
+    "repeat_pairs": 1,
+    "kept": None,
+    "vocabulary": None,
+    "subwords": False,
+    "start_from": None,
+    "random_subsets": None,
+    "shared_noise": False,
+    "cross_share": 0.2,
+    "pseudo_labels": False,
+    "input_noise": 0.0,
+    "input_shift": 0,
+    "input_power": 1.0,
+}
+
+
+@cache
+def experiment(name: str) -> Config:
+    """The shipped declaration of a dataset.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    return shipped_declaration(name)
+
+
+def defines(dataset: str, model: str) -> bool:
+    """Does the paper define the networks of this model for this dataset?
+
+    >>> defines("mnist", "cvae"), defines("multimnist", "cvae")
+    (True, False)
+    """
+    needed = "jmvae" if model in JMVAE_ALPHAS else model
+    return needed not in ("cvae", "jmvae") or needed in experiment(dataset).models
+
+
+def augmented(dataset: str, variant: str) -> dict[str, Any]:
+    """What a variant of a declaration does to the first modality's input, by the keys of rows.
+
+    >>> augmented("mnist", "few-labels")
+    {'input_noise': 0.3, 'input_shift': 1, 'input_power': 1.0}
+    """
+    changes = experiment(dataset).variants.get(variant, {})
+    parts = next(iter(changes.get("modalities", {}).values()), {})
+    found = {part["name"]: part for part in parts.get("augment", [])} | {"view": parts.get("view", {})}
+    return {
+        "input_noise": found.get("noise", {}).get("std", 0.0),
+        "input_shift": found.get("shift", {}).get("pixels", 0),
+        "input_power": found["view"].get("exponent", 1.0),
+    }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What identifies a measured number: dataset, model, recipe, seed, and every setting by the keys of rows."""
+
+    dataset: str
+    model: str
+    recipe: str
+    seed: int
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, dataset: str, recipe: str = "coupled", seed: int = 0, model: str = "mvae", /, **changed: Any
+    ) -> "Cell":
+        """The declaration's own settings, except those given (and not None).
+
+        In `coupled`, few complete rows are oversampled, up to 50 times, until they come as often as ``cross_share`` of
+        all rows would; the first modality is then augmented as the declaration says, and what rows lack is guessed.
+
+        Raises:
+            SettingsError: an unknown dataset, recipe or setting, or one outside its range.
+        """
+        what = experiment(dataset)
+        if recipe not in RECIPES:
+            raise SettingsError(f"no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+        changed = {name: value for name, value in changed.items() if value is not None}
+        recipe = recipe if model == "mvae" else "paper"
+        values = DEFAULTS | {key: getattr(what.training, key) for key in PATHS if hasattr(what.training, key)}
+        values |= {"decay_epochs": 0}
+        epochs = changed.get("epochs", values["epochs"])
+        values["anneal_epochs"] = round(epochs * what.training.anneal_epochs / what.training.epochs)
+        if recipe == "coupled":
+            values |= _coupled(dataset, what, changed)
+        if model == "nn":
+            values |= augmented(dataset, "supervised") | {"input_power": 1.0}
+            if changed.get("pairs", 1) < 1:
+                values["input_power"] = augmented(dataset, "few-labels")["input_power"]
+        if recipe == "coupled" or model == "nn":
+            values["decay_epochs"] = round(DECAYED * epochs)
+        if unknown := changed.keys() - values.keys():
+            raise SettingsError(f"no setting {', '.join(sorted(unknown))}; there are {', '.join(values)}")
+        del values["model"]
+        cell = cls(dataset, model, recipe, seed, values | changed)
+        cell.config  # noqa: B018 (checks every range)
+        return cell
+
+    def __getitem__(self, key: str) -> Any:
+        """A setting."""
+        return self.settings[key]
+
+    def but(self, **changed: Any) -> "Cell":
+        """The same with some settings changed."""
+        return Cell(self.dataset, self.model, self.recipe, self.seed, {**self.settings, **changed})
+
+    def identity(self) -> dict[str, Any]:
+        """All of it as one mapping: what a row says of its run."""
+        own = {"dataset": self.dataset, "model": self.model, "recipe": self.recipe, "seed": self.seed}
+        return own | dict(self.settings)
+
+    @property
+    def config(self) -> Config:
+        """The declaration that this cell trains."""
+        what, own = experiment(self.dataset), self.settings
+        changes: dict[str, Any] = {"seed": self.seed, "variants": {}}
+        for key, path in PATHS.items():
+            of_mvae = path.startswith("models.")
+            if own[key] not in (None, DEFAULTS.get(key, ...)) or (path.startswith("training.")):
+                if of_mvae and self.model != "mvae":
+                    raise SettingsError(f"{key} is the MVAE's; {self.model} has no such setting")
+                _put(changes, path, own[key])
+        if self.model == "mvae":
+            _put(changes, "models.mvae.cross_share", own["cross_share"])
+            if self.recipe == "paper":
+                _put(changes, "models.mvae.cross_from", [])
+            if own["pseudo_labels"]:
+                _put(changes, "models.mvae.pseudo_labels", _guessed(self.dataset, self.recipe))
+        elif own["pseudo_labels"]:
+            raise SettingsError("pseudo-labels belong to the recipe coupled of the MVAE")
+        alpha = JMVAE_ALPHAS.get(self.model)
+        _put(changes, "model.name", self.model if alpha is None else "jmvae")
+        if alpha is not None:
+            _put(changes, "models.jmvae.alpha", alpha)
+        for name, weight in own["weights"].items():
+            if name not in what.modalities:
+                raise SettingsError(f"no modality {name!r} to weigh; there are {', '.join(what.modalities)}")
+            _put(changes, f"modalities.{name}.weight", float(weight))
+        augment = [{"name": "noise", "std": own["input_noise"]}] if own["input_noise"] else []
+        augment += [{"name": "shift", "pixels": own["input_shift"]}] if own["input_shift"] else []
+        first = (what.model.modalities or list(what.modalities))[0]
+        if augment:
+            _put(changes, f"modalities.{first}.augment", augment)
+        if own["input_power"] != 1:
+            _put(changes, f"modalities.{first}.view", {"name": "power", "exponent": own["input_power"]})
+        if own["vocabulary"] is not None:
+            for name in what.modalities:
+                _put(changes, f"modalities.{name}.classes", own["vocabulary"])
+        if own["pairs"] is not None and own["kept"] is not None:
+            raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
+        return what.change(changes)
+
+
+def _coupled(dataset: str, what: Config, changed: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe `coupled` says where values are hidden."""
+    share = what.models["mvae"]["cross_share"]
+    values: dict[str, Any] = {"cross_share": share}
+    hides = 0 < min(changed.get("pairs", 1), changed.get("kept", 1)) < 1
+    values["pseudo_labels"] = hides and "pseudo-labels" in what.variants
+    if changed.get("pairs"):
+        share = changed.get("cross_share", share)
+        values["repeat_pairs"] = min(OVERSAMPLED, max(1, round(share / changed["pairs"])))
+        if values["repeat_pairs"] > 1:  # with noise and shifts, fewer of them are memorised
+            values |= augmented(dataset, "few-labels")
+    return values
+
+
+def _guessed(dataset: str, recipe: str) -> list[str]:
+    if recipe != "coupled":
+        raise SettingsError("pseudo-labels belong to the recipe coupled of the MVAE")
+    try:
+        return experiment(dataset).variants["pseudo-labels"]["models"]["mvae"]["pseudo_labels"]
+    except KeyError:
+        raise SettingsError(f"no modality of {dataset} is guessed: there are no pseudo-labels to learn from") from None
+
+
+def _put(changes: dict[str, Any], path: str, value: Any) -> None:
+    *tables, key = path.split(".")
+    for table in tables:
+        changes = changes.setdefault(table, {})
+    changes[key] = value
+
+
+def name_of(cell: Cell) -> str:
+    """What a line of progress calls a run.
+
+    >>> name_of(Cell.of("digits", "paper", 1, weights={"label": 10.0}))
+    'digits mvae paper, λ label 10, annealed 50 of 150, seed 1'
+    >>> name_of(Cell.of("faces19", "paper", random_subsets=5, shared_noise=True))
+    'faces19 mvae paper, annealed 20 of 100, k = 5, one ε, seed 0'
+    """
+    weights = "".join(f", λ {name} {value:g}" for name, value in cell["weights"].items())
+    annealed = f"annealed {cell['anneal_epochs']} of {cell['epochs']}"
+    pairs = "" if cell["pairs"] is None else f", {100 * cell['pairs']:g}% pairs × {cell['repeat_pairs']}"
+    kept = "" if cell["kept"] is None else f", p = {cell['kept']:g}"
+    subsets = "" if cell["random_subsets"] is None else f", k = {cell['random_subsets']}"
+    noise = ", one ε" if cell["shared_noise"] else ""
+    what = f"{weights}, {annealed}{pairs}{kept}{subsets}{noise}"
+    return f"{cell.dataset} {cell.model} {cell.recipe}{what}, seed {cell.seed}"
