@@ -4,27 +4,83 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvae import likelihoods
+    from mvae import errors, likelihoods, models, networks, testing
     from mvae.data.table import Table
     from mvae.evaluation.likelihood import log_likelihood
     from mvae.gaussian import Gaussian
+    from mvae.modality import augment
     from mvae.modality.base import Modality
-    from mvae.models.mvae import MVAE
+    from mvae.modality.sentences import SentenceModality
+    from mvae.modality.strings import StringModality
+    from mvae.models import BiVCCA, CVAE, JMVAE, MMVAE, MVAE, MVAEQ, MVTCAE, TELBO, VAE, MoPoE
+    from mvae.runs.build import build
+    from mvae.runs.config import Config
+    from mvae.runs.run import train
+    from mvae.runs.saving import load, save
     from mvae.training import progress
     from mvae.training.fit import fit
+    from mvae.training.settings import TrainingSettings
 
-__all__ = ["MVAE", "Gaussian", "Modality", "Table", "fit", "likelihoods", "log_likelihood", "progress"]
+__all__ = [
+    "CVAE",
+    "JMVAE",
+    "MMVAE",
+    "MVAE",
+    "MVAEQ",
+    "MVTCAE",
+    "TELBO",
+    "VAE",
+    "BiVCCA",
+    "Config",
+    "Gaussian",
+    "MoPoE",
+    "Modality",
+    "SentenceModality",
+    "StringModality",
+    "Table",
+    "TrainingSettings",
+    "augment",
+    "build",
+    "errors",
+    "fit",
+    "likelihoods",
+    "load",
+    "log_likelihood",
+    "models",
+    "networks",
+    "progress",
+    "save",
+    "testing",
+    "train",
+]
 
 # Names are imported when first used, so that `mvae --help` need not wait for torch.
+_MODELS = ("BiVCCA", "CVAE", "JMVAE", "MMVAE", "MVAE", "MVAEQ", "MVTCAE", "MoPoE", "TELBO", "VAE")
 _HOMES = {
+    "Config": "mvae.runs.config",
     "Gaussian": "mvae.gaussian",
-    "MVAE": "mvae.models.mvae",
     "Modality": "mvae.modality.base",
+    "SentenceModality": "mvae.modality.sentences",
+    "StringModality": "mvae.modality.strings",
     "Table": "mvae.data.table",
+    "TrainingSettings": "mvae.training.settings",
+    "build": "mvae.runs.build",
     "fit": "mvae.training.fit",
+    "load": "mvae.runs.saving",
     "log_likelihood": "mvae.evaluation.likelihood",
+    "save": "mvae.runs.saving",
+    "train": "mvae.runs.run",
+    **dict.fromkeys(_MODELS, "mvae.models"),
 }
-_MODULES = {"likelihoods": "mvae.likelihoods", "progress": "mvae.training.progress"}
+_MODULES = {
+    "augment": "mvae.modality.augment",
+    "errors": "mvae.errors",
+    "likelihoods": "mvae.likelihoods",
+    "models": "mvae.models",
+    "networks": "mvae.networks",
+    "progress": "mvae.training.progress",
+    "testing": "mvae.testing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,11 @@
 """An evaluation as a table in a terminal."""
 
+import itertools
+
 from rich.console import Console
 from rich.table import Table
 
+from mvae.models.base import MultimodalVAE
 from mvae.runs.run import Evaluation, Run
 
 __all__ = ["show_evaluation"]
@@ -10,14 +13,12 @@ __all__ = ["show_evaluation"]
 
 def show_evaluation(run: Run, evaluation: Evaluation) -> None:
     """The table of likelihoods and the instruments."""
-    from mvae.paper.settings import written_weights  # runs draw on reports
-
     table = Table(
         title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
         title_justify="left",
     )
-    for heading in ("nats a row", "mean", "± s.e.", "var log w", "ESS", "k̂"):
-        table.add_column(heading, justify="left" if heading == "nats a row" else "right")
+    for heading in ("nats per example", "mean", "± s.e.", "var log w", "ESS", "k̂"):
+        table.add_column(heading, justify="left" if heading == "nats per example" else "right")
     for name, value in evaluation.likelihoods.items():
         numbers = (value.mean, value.standard_error, value.variance)
         ess, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())
@@ -27,9 +28,18 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
     first, *others = run.model.names
     console.print(f"x1 = {first}" + (f", x2 = {' and '.join(others)}" if others else ""))
     console.print(f"λ: {written_weights(run.model)}")
-    if (gap := evaluation.label_gap()) is not None:
-        hint = "  (log 1/10 = −2.30 for ten equal labels)" if others == ["label"] else ""
-        console.print(f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}{hint}")
+    if (gap := evaluation.conditional_gap()) is not None:
+        console.print(f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log p(x2): −log K for K classes of equal share)")
     for name, value in evaluation.instruments.items():
         if name.startswith(("accuracy", "coupling", "active units")):
             console.print(f"{name:28} {value:.3f}")
+
+
+def written_weights(model: MultimodalVAE) -> str:
+    """λ of every modality in words, neighbours of equal weight together."""
+    parts = []
+    for weight, group in itertools.groupby(zip(model.names, model.weights, strict=True), key=lambda pair: pair[1]):
+        names = [name for name, _ in group]
+        listed = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)} modalities)"
+        parts.append(f"{listed} {weight:g}")
+    return ", ".join(parts)

@@ -110,6 +110,15 @@ class MultimodalVAE(nn.Module):
     #: Are its best weights chosen by the validation objective? (Otherwise the last ones stay.)
     selects_weights = True
 
+    #: Has it the first of the modalities only? (Then a declaration's others are left out.)
+    first_only = False
+
+    #: Is it of one modality given another? (Then its networks take that one beside x and z.)
+    conditional = False
+
+    #: What it was built from (`mvae.runs.config.Config`), which `mvae.save` keeps; None where it was made by hand.
+    declaration: object = None
+
     #: The condition's number of features, where the networks take one besides x and z.
     context_dim = 0
 

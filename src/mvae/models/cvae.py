@@ -35,6 +35,7 @@ class CVAE(MultimodalVAE):
     """
 
     pairs_only = True
+    conditional = True
 
     def __init__(
         self,

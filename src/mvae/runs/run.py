@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from mvae.data.dataset import Dataset
-from mvae.data.masking import complete_rows, keep_at_random, oversample_complete, pair_fraction
+from mvae.data.splits import Splits
+from mvae.data.missing import keep_at_random
+from mvae.data.pairing import complete_rows, repeat_pairs, weak_supervision
 from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.evaluation.likelihood import LogLikelihood, log_likelihoods
@@ -42,7 +43,7 @@ class Run:
     directory: Path
     config: Config
     model: MultimodalVAE
-    data: Dataset
+    data: Splits
     progress: dict[str, Any]
 
 
@@ -107,12 +108,12 @@ def train(
         if resume:
             _require_same_coding(run_dir, data)
         else:
-            stored = {"format": FORMAT, "config": config.to_dict(), "schema": data.schema, "coding": data.vocabulary_id}
+            stored = {"format": FORMAT, "config": config.to_dict(), "coding": data.coding}
             write_json(run_dir / SETTINGS, stored | _circumstances(model.device))
         history = fit(
             model,
             table,
-            config.training,
+            **config.training.model_dump(),
             seed=config.seed,
             validation=validation,
             run_dir=run_dir,
@@ -135,7 +136,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _learned_from(config: Config, data: Dataset, model: MultimodalVAE) -> tuple[Table, Table | None]:
+def _learned_from(config: Config, data: Splits, model: MultimodalVAE) -> tuple[Table, Table | None]:
     """The rows to train on and those to select by; only complete ones where the model needs these."""
     table, validation, chosen = data.train, data.validation, config.data
     if chosen.rows is not None:
@@ -147,9 +148,9 @@ def _learned_from(config: Config, data: Dataset, model: MultimodalVAE) -> tuple[
         table, validation = (keep_at_random(part, p, config.seed) for part in (table, validation))
     if chosen.paired_fraction is not None:
         fraction = chosen.paired_fraction
-        table, validation = (pair_fraction(part, fraction, config.seed) for part in (table, validation))
-    if not model.needs_complete:
-        return oversample_complete(table, chosen.oversample), validation
+        table, validation = (weak_supervision(part, fraction, config.seed) for part in (table, validation))
+    if not model.pairs_only:
+        return repeat_pairs(table, chosen.oversample), validation
     complete = complete_rows(table)
     if complete is None:
         raise SettingsError(f"{config.model.name} learns from complete rows, and none of the {len(table)} rows is")
@@ -201,12 +202,12 @@ def _require_same(run_dir: Path, asked: Config) -> None:
         raise RunError(f"{run_dir} cannot be resumed with other settings: {'; '.join(differ)}")
 
 
-def _require_same_coding(run_dir: Path, data: Dataset) -> None:
+def _require_same_coding(run_dir: Path, data: Splits) -> None:
     """Raises RunError where the data's numbers mean something else than when the run was trained."""
     stored = read_json(run_dir / SETTINGS).get("coding")
-    if stored != data.vocabulary_id:
+    if stored != data.coding:
         raise RunError(
-            f"{run_dir} was trained with another vocabulary ({stored}) than these files give ({data.vocabulary_id}), "
+            f"{run_dir} was trained with another vocabulary ({stored}) than these files give ({data.coding}), "
             "so its numbers would be read as other words: point --data-dir at the files it was trained on"
         )
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import QueryError
-from mvae.paper.experiments import experiment
 from mvae.evaluation.images import levels
 from mvae.report.grid import colour, read_image, save_grid, save_named_rows
 from mvae.runs.run import Run
@@ -35,10 +34,10 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         run.model.require_known([name])
         if name in row:
             raise QueryError(f"--given names {name} twice: give one value")
-        column = run.splits.test.columns[name]
-        if name in run.splits.written:  # of a CVAE it is no modality
+        column = run.data.test.columns[name]
+        if name in run.data.written:  # of a CVAE it is no modality
             try:
-                row[name] = run.splits.written[name].read(value)[None]
+                row[name] = run.data.written[name].read(value)[None]
             except ValueError as error:
                 raise QueryError(f"--given {text!r}: {name} is {error}") from None
         elif column.ndim == 4:
@@ -53,7 +52,7 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
 
 
 def _of_test_row(run: Run, name: str, row: int) -> Tensor:
-    table = run.splits.test
+    table = run.data.test
     if row >= len(table):
         raise QueryError(f"--given {name}=test:{row}: the test rows are 0 to {len(table) - 1}")
     if not table.present[row, table.names.index(name)]:
@@ -98,14 +97,14 @@ def sample(
     texts = {}
     for name in of:
         if name not in images:
-            written = run.splits.written.get(name)
+            written = run.data.written.get(name)
             values = drawn[name][:, 0]
             texts[name] = [written.write(value) for value in values] if written else [str(v) for v in values.tolist()]
     return path if images else None, texts
 
 
 def _is_image(run: Run, name: str) -> bool:
-    return run.splits.test.columns[name].ndim == 4
+    return run.data.test.columns[name].ndim == 4
 
 
 def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -114,23 +113,23 @@ def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: 
     drawn = run.model.generate(table, of=of, n=n, generator=generator)
     generator.set_state(state)
     means = run.model.generate(table, of=of, n=n, mean=True, generator=generator)
-    event = {name: run.splits.test.columns[name].shape[1:] for name in of}
+    event = {name: run.data.test.columns[name].shape[1:] for name in of}
     return {name: means[name].reshape(n, -1, *event[name]) if _is_image(run, name) else drawn[name] for name in of}
 
 
 def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
-    """A picture with a row of n samples for everything that the experiment shows: each label, say. None without images.
+    """A picture with a row of n samples for everything that the declaration shows: each label, say. None without images.
 
     A model that does not know what would be given shows samples of its prior. A given image comes first in its row.
     """
     generator = torch.Generator(run.model.device).manual_seed(seed)
-    shown = experiment(run.settings.dataset).shown
-    known = all(text.partition("=")[0] in run.model.known for text in shown)
+    shown = run.config.evaluation.show
+    known = bool(shown) and all(text.partition("=")[0] in run.model.known for text in shown)
     image = next((name for name in run.model.names if _is_image(run, name)), None)
     if image is None:
         return None
     rows = []
-    for text in shown:
+    for text in shown or ("prior",):
         given = parse_given(run, (text,)) if known else None
         seen = [colour(levels(x)) for name, x in (given or {}).items() if _is_image(run, name)]
         drawn = draw(run, None if given is None else Table(given), (image,), n, generator)[image][:, 0]

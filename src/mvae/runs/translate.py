@@ -67,7 +67,7 @@ def translate(
     language(run, source)
     if source == to:
         raise QueryError(f"the texts are in {source} already: choose another language for --to or --from")
-    written = run.splits.written[source]
+    written = run.data.written[source]
     rows = []
     for number, text in enumerate(texts, 1):
         try:
@@ -77,7 +77,7 @@ def translate(
     if not rows:
         return []
     found = translate_rows(run, torch.stack(rows), source, to, method=method, n=n, width=width, seed=seed)
-    write = run.splits.written[to].write
+    write = run.data.written[to].write
     return [
         Translation(text, [write(row) for row in alternatives], written.unknown(text) if written.unknown else [])
         for text, alternatives in zip(texts, found, strict=True)
@@ -106,7 +106,7 @@ def translate_rows(
     if n < 1:
         raise QueryError(f"the number of alternatives n must be at least 1, not {n}")
     keep_freed_memory()
-    target, write, device = language(run, to), run.splits.written[to].write, run.model.device
+    target, write, device = language(run, to), run.data.written[to].write, run.model.device
     generator = torch.Generator(device).manual_seed(seed)
     number = max(n, {"beam": width, "mbr": SAMPLES}.get(method, 1))
     found = []

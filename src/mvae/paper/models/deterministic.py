@@ -60,6 +60,8 @@ class Autoencoder(_Deterministic):
         SettingsError: more than one modality.
     """
 
+    first_only = True
+
     def __init__(self, modalities: dict[str, Modality], latent_dim: int):
         super().__init__(modalities, latent_dim)
         if len(self.names) != 1:
