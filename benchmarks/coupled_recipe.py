@@ -1,4 +1,4 @@
-"""How much x2 (label or string) counts in each term of the recipe `coupled`, on validation rows (docs/coupling.md).
+"""Weight of x2 (label or string) in each term of the recipe `coupled`, on validation rows (docs/research/coupling.md).
 
     python benchmarks/coupled_recipe.py [--own 50] [--joint 1] [--cross 10] [--epochs 20] [--seed 0] [--pairs 0.01]
     python benchmarks/coupled_recipe.py --dataset multimnist --epochs 2 --share 1

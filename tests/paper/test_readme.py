@@ -10,18 +10,18 @@ from mvae.paper.results import read_rows
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
     "README.md",
-    "docs/coupling.md",
-    "docs/tables.md",
-    "docs/few-pairs.md",
-    "docs/vision.md",
-    "docs/translation.md",
+    "docs/research/coupling.md",
+    "docs/research/tables.md",
+    "docs/research/few-pairs.md",
+    "docs/research/vision.md",
+    "docs/research/translation.md",
 )
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)
 def test_the_tables_in_the_documents_are_generated_from_results(file: str, tmp_path: Path) -> None:
     for name in (*DOCUMENTS, *(f"results/{path.name}" for path in (ROOT / "results").glob("*.json"))):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     main(tmp_path)
     assert (tmp_path / file).read_text() == (ROOT / file).read_text(), "run python -m mvae.paper.readme"

@@ -28,7 +28,7 @@ class Modality(nn.Module):
         likelihood: the family of p(x | z).
         weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
         input_noise: in training the encoder sees x + noise of this standard deviation (the denoising criterion, a
-            bound all the same: Im et al. 2017), so that it cannot know few pairs by heart (docs/coupling.md).
+            bound all the same: Im et al. 2017), so that it cannot know few pairs by heart (docs/research/coupling.md).
         input_shift: in training the encoder sees every image moved at random by up to so many pixels each way.
         input_power: the encoder sees this power of x (of its absolute value, with its sign), always: ½ makes dark and
             bright pictures of the same thing more alike. The likelihood is of x itself.

@@ -36,7 +36,7 @@ class MVAE(MultimodalVAE):
             95 % is explained from the row's ``cross_from``, as in their cross term, once annealing is over (β = 1).
             Guesses are held to be as frequent as what is known (see `mvae.models.pseudo_labels`).
         cross_share: the share of λ in a cross term that every row has, above 0 and at most 1. A fifth is enough for a
-            label; what is harder to tell, such as a string, needs more (docs/coupling.md).
+            label; what is harder to tell, such as a string, needs more (docs/research/coupling.md).
         shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
     Raises:

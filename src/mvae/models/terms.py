@@ -27,7 +27,7 @@ __all__ = [
     "singles",
 ]
 
-CROSS_SHARE = 0.2  # of λ, in a cross term that every row has; chosen on validation rows of MNIST (docs/coupling.md)
+CROSS_SHARE = 0.2  # of λ, in a cross term that every row has; chosen on MNIST (docs/research/coupling.md)
 
 
 @dataclass(frozen=True, eq=False)

@@ -175,7 +175,7 @@ class LSTMDecoder(nn.Module):
         unknown: what stands for an unknown word.
         word_dropout: in training, each word that the decoder goes by is unknown with this probability, so that it must
             ask z (Bowman et al., Sec. 3.1). With 0.6 instead of 0.25, z of one language said 16 % more nats about the
-            other after as many epochs (docs/translation.md).
+            other after as many epochs (docs/research/translation.md).
     """
 
     def __init__(

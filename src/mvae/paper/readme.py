@@ -221,7 +221,7 @@ def main(root: Path = Path()) -> None:
     rows = {item: read_rows(root / "results" / f"{item}.json") for item in items}
     longer = {item: [row for row in rows[item] if row["budget"] != "laptop"] for item in ("table2", "table3")}
     laptop, reached = {item: columns(rows[item]) for item in TABLES}, aims(rows["table2"], rows["figure2"])
-    docs, readme = root / "docs", root / "README.md"
+    docs, readme = root / "docs" / "research", root / "README.md"
     coupling, tables = docs / "coupling.md", docs / "tables.md"
     pairs = docs / "few-pairs.md"
     weak = [row for item in WEAK for row in rows[item]]

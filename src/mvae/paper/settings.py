@@ -24,7 +24,7 @@ LATER = {"model": "mvae", "weights": {}, "rows": None, "pairs": None, "decay_epo
 LATER |= {"kept": None, "random_subsets": None, "shared_noise": False, "input_noise": 0.0, "pseudo_labels": False}
 LATER |= {"cross_share": CROSS_SHARE, "vocabulary": None, "subwords": False, "start_from": None, "input_shift": 0}
 LATER |= {"input_power": 1.0}
-REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/coupling.md)
+REPEATED = 50  # times at most that `coupled` has a pair in an epoch (docs/research/coupling.md)
 DECAYED = 0.4  # share of the epochs over which Adam's rate falls: `coupled`, the supervised network; App. A keeps it
 
 
@@ -180,7 +180,7 @@ def read_settings(run_dir: Path) -> Settings:
         if stored["format"] not in range(1, FORMAT + 1):
             raise RunError(f"{run_dir / SETTINGS} has format {stored['format']}; this version reads up to {FORMAT}")
         if stored["format"] < 2 and stored["recipe"] == "coupled":
-            raise RunError(f"{run_dir} is of the recipe 'coupled' as it was before (docs/coupling.md): train it again")
+            raise RunError(f"{run_dir} is of the recipe 'coupled' as it was before (docs/research): train it again")
         values = {entry.name: stored[entry.name] for entry in fields(Settings) if entry.name not in LATER}
     except KeyError as error:
         raise RunError(f"{run_dir / SETTINGS} lacks {error}: it is damaged, or of another version") from None

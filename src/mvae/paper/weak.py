@@ -81,7 +81,7 @@ class Study:
 
 
 FEWER_LEVELS = (0.005, 0.01, 0.05, 0.1, 1.0)
-COUPLED: dict[float, dict[str, Any]] = {  # chosen on validation rows (docs/few-pairs.md)
+COUPLED: dict[float, dict[str, Any]] = {  # chosen on validation rows (docs/research/few-pairs.md)
     0.0: {"input_noise": 0.5},
     0.002: {"input_noise": None},
     0.005: {"weights": {"label": 200.0}},

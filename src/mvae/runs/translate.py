@@ -19,7 +19,7 @@ __all__ = ["METHODS", "Translation", "language", "languages", "translate", "tran
 
 METHODS = ("greedy", "beam", "sample", "mbr")
 # Of "mbr": how many samples are compared; how much of the noise of z and of the words they have. Chosen by chrF of 100
-# validation rows (docs/translation.md).
+# validation rows (docs/research/translation.md).
 SAMPLES, SPREAD, TEMPERATURE = 64, 0.5, 0.7
 AT_ONCE = 256  # sentences decoded together; each step holds a probability for every word of each
 

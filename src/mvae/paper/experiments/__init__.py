@@ -37,7 +37,7 @@ T = TypeVar("T")
 _INITIALISING = threading.Lock()  # initial weights come from PyTorch's one generator for the CPU
 
 # `paper` is Eq. 5 and nothing else. `coupled` adds one term, the image's posterior explaining the label too, without
-# which image and label are often learned side by side, and λ counts in full in single terms only (docs/coupling.md).
+# which image and label often decouple, and λ counts in full in single terms only (docs/research/coupling.md).
 # Never mixed in one table.
 RECIPES = ("paper", "coupled")
 

@@ -36,7 +36,7 @@ class Experiment:
         few_pairs_noise, few_pairs_shift: standard deviation of the noise that blurs x1 in the recipe `coupled` where
             pairs are few, and by how many pixels it is moved there (and for logistic regression and the RBM).
         supervised_noise, supervised_shift: the same for the supervised network, at any number of pairs (all chosen on
-            validation rows: docs/few-pairs.md).
+            validation rows: docs/research/few-pairs.md).
         input_power: the power of x1's levels that the encoder sees in both where pairs are few, and that the RBM and
             logistic regression see.
         random_subsets: k of Eq. 5.

@@ -25,7 +25,7 @@ MULTIMNIST = Experiment(
     multimnist.load,
     _modalities,
     joint_encoder=lambda latents: joint_encoder(STOP, 2 * latents),
-    cross_share=1.0,  # with a fifth, 76 % of the digits are told after two epochs instead of 95 (docs/coupling.md)
+    cross_share=1.0,  # with a fifth, accuracy after two epochs is 76 % instead of 95 (docs/research/coupling.md)
     pseudo_labels=("string",),
     few_pairs_noise=0.2,
     latent_dim=100,

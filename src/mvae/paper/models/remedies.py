@@ -1,4 +1,4 @@
-"""Other ways of making modalities meet, tried beside the recipe `coupled` (docs/coupling.md); for ablations only."""
+"""Other remedies of decoupling, tried beside the recipe `coupled` (docs/research/coupling.md); for ablations only."""
 
 from dataclasses import replace
 
