@@ -7,21 +7,23 @@ import pytest
 import torch
 from PIL import Image
 
-from mvae.runs import run as runs
-from mvae.runs import sample as sampling
-from mvae.paper.datasets import multimnist
 from mvae.data.splits import Splits
 from mvae.errors import QueryError
-from mvae.paper.experiments import MODELS
-from mvae.training.progress import Silent
+from mvae.paper.datasets import multimnist
+from mvae.runs import run as runs
+from mvae.runs import sample as sampling
+from mvae.runs.build import build
+from mvae.runs.registry import models
 from mvae.runs.run import Run
-from mvae.paper.settings import Settings
+from mvae.runs.source import declared
+from mvae.training.progress import Silent
+from tests.declared import changed
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("runs") / "digits"
-    return runs.train(Settings.of("digits", epochs=2), directory, device="cpu", reporter=Silent())[0]
+    return runs.train(changed("digits", epochs=2), directory, device="cpu", reporter=Silent())[0]
 
 
 def test_what_is_given_is_read_from_text_and_from_pictures(trained: Run, tmp_path: Path) -> None:
@@ -98,11 +100,11 @@ def test_each_thing_shown_is_a_row_of_samples(trained: Run, tmp_path: Path) -> N
     assert size(tmp_path / "classes.png") == (3 * 58 + 2, 10 * 58 + 2)
 
 
-@pytest.mark.parametrize("model", [name for name in MODELS if name != "mvae"])
+@pytest.mark.parametrize("model", [name for name in models() if name not in ("mvae", "ae", "nn")])
 def test_every_model_goes_from_training_to_a_picture(model: str, tmp_path: Path) -> None:
-    settings = Settings.of("digits", model=model, epochs=1, batch_size=400)
+    config = changed("digits", model=model, epochs=1, batch_size=400)
     directory = tmp_path / "run"
-    runs.train(settings, directory, device="cpu", reporter=Silent())
+    runs.train(config, directory, device="cpu", reporter=Silent())
     opened = runs.open_run(directory, device="cpu")
     evaluation = runs.evaluate(opened, rows=3, samples=10)
     assert evaluation.likelihoods
@@ -118,8 +120,8 @@ def untrained_multimnist(tmp_path: Path) -> Run:
     pictures = torch.arange(40 * 784).remainder(255).to(torch.uint8).reshape(40, 1, 28, 28)
     part = multimnist.compose(pictures, torch.arange(40) % 10, rows=5, seed=0)
     splits = Splits("multimnist", part, part, part, written={"string": multimnist.WRITTEN})
-    settings = Settings.of("multimnist", epochs=1)
-    return Run(tmp_path, settings, settings.build().eval(), splits, {})
+    config = declared("multimnist")
+    return Run(tmp_path, config, build(config).eval(), splits, {})
 
 
 def test_strings_are_given_and_printed_as_text_the_empty_one_too(tmp_path: Path) -> None:

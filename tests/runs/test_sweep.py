@@ -14,9 +14,9 @@ import torch
 from mvae.data.table import Table
 from mvae.errors import SettingsError, TrainingError
 from mvae.paper.experiments import build, experiment
-from mvae.training.progress import Silent
 from mvae.runs.sweep import GRACE_SECONDS, sweep
 from mvae.training.fit import fit
+from mvae.training.progress import Silent
 
 ROOT = Path(__file__).parents[1]
 

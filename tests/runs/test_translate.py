@@ -11,21 +11,22 @@ import torch
 from click.testing import CliRunner
 
 from mvae import Table
-from mvae.runs import run as runs
-from mvae.runs import sample as sampling
-from mvae.files import read_json
-from mvae.training.checkpoint import CHECKPOINT, SETTINGS
 from mvae.cli.main import cli
 from mvae.data.vocabulary import UNKNOWN
 from mvae.errors import QueryError, RunError, SettingsError
-from mvae.paper.experiments import experiment
-from mvae.training.progress import Silent
-from mvae.runs.run import Run
-from mvae.paper.settings import Settings
 from mvae.evaluation.text import consensus
+from mvae.files import read_json
+from mvae.runs import run as runs
+from mvae.runs import sample as sampling
+from mvae.runs.build import build
+from mvae.runs.run import Run
+from mvae.runs.source import load
 from mvae.runs.translate import METHODS, SAMPLES, SPREAD, TEMPERATURE, language, translate, translate_rows
+from mvae.training.checkpoint import CHECKPOINT, SETTINGS
+from mvae.training.progress import Silent
 from tests import corpus
 from tests.command import mvae
+from tests.declared import changed
 
 
 @pytest.fixture(scope="module")
@@ -38,23 +39,23 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     directory = tmp_path_factory.mktemp("runs") / "translation"
-    settings = Settings.of("translation", epochs=2, anneal_epochs=0, learning_rate=3e-3)
-    return runs.train(settings, directory, data_dir=data_dir, device="cpu", reporter=Silent())[0]
+    config = changed("translation", epochs=2, anneal_epochs=0, learning_rate=3e-3)
+    return runs.train(config, directory, data_dir=data_dir, device="cpu", reporter=Silent())[0]
 
 
 def test_the_sources_posterior_is_what_is_translated(trained: Run) -> None:
     """Greedy's first alternative against the decoder on q's mean, done by hand."""
     (found,) = translate(trained, ["I sees rice ."], "vi", n=3)
     assert (found.source, len(found.translations), found.unknown) == ("I sees rice .", 3, [])
-    row = trained.splits.written["en"].read("I sees rice .")[None]
+    row = trained.data.written["en"].read("I sees rice .")[None]
     mean = trained.model.posterior({"en": row}).mean
     expected = language(trained, "vi").generate(mean, mean=True)[0]
-    assert found.translations[0] == trained.splits.written["vi"].write(expected)
+    assert found.translations[0] == trained.data.written["vi"].write(expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_each_text_has_its_own_translations_however_many_are_asked_for(method: str, trained: Run) -> None:
-    x = torch.as_tensor(trained.splits.test.columns["en"])
+    x = torch.as_tensor(trained.data.test.columns["en"])
     together = translate_rows(trained, x, "en", "vi", method=method, n=2, width=3)
     assert together.shape == (12, 2, 71)
     assert (together[..., -1] == 0).all()
@@ -75,11 +76,11 @@ def test_samples_depend_on_the_seed(trained: Run) -> None:
 
 def test_mbr_takes_those_most_like_all_that_were_drawn(trained: Run) -> None:
     (found,) = translate(trained, ["I sees rice ."], "vi", method="mbr", n=2, seed=3)
-    q = trained.model.posterior({"en": trained.splits.written["en"].read("I sees rice .")[None]})
+    q = trained.model.posterior({"en": trained.data.written["en"].read("I sees rice .")[None]})
     generator = torch.Generator().manual_seed(3)
     z = q.rsample(SPREAD * torch.randn(SAMPLES, *q.mean.shape, generator=generator))
     rows = language(trained, "vi").generate(z, generator=generator, never=UNKNOWN, temperature=TEMPERATURE)
-    drawn = [trained.splits.written["vi"].write(row) for row in rows[:, 0]]
+    drawn = [trained.data.written["vi"].write(row) for row in rows[:, 0]]
     assert found.translations == [drawn[place] for place in consensus(drawn)[:2]]
     assert len(set(found.translations)) == 2
     (many,) = translate(trained, ["I"], "vi", method="mbr", n=SAMPLES + 3)
@@ -103,8 +104,8 @@ def test_what_cannot_be_translated_is_refused(call: dict[str, Any], message: str
 
 
 def test_a_run_without_sentences_is_refused(tmp_path: Path) -> None:
-    settings = Settings.of("digits")
-    digits = Run(tmp_path, settings, settings.build(), experiment("digits").load(), {})
+    config = changed("digits")
+    digits = Run(tmp_path, config, build(config), load(config), {})
     with pytest.raises(QueryError, match="label is no language"):
         translate(digits, ["5"], "label")
 
@@ -128,13 +129,13 @@ def test_a_run_refuses_files_that_give_another_vocabulary(trained: Run, tmp_path
     shutil.copytree(trained.directory, copy)
     (copy / CHECKPOINT).unlink()
     with pytest.raises(RunError, match="another vocabulary"):
-        runs.train(trained.settings, copy, resume=True, data_dir=tmp_path, reporter=Silent())
-    assert read_json(copy / SETTINGS)["coding"] == trained.splits.coding
+        runs.train(trained.config, copy, resume=True, data_dir=tmp_path, reporter=Silent())
+    assert read_json(copy / SETTINGS)["coding"] == trained.data.coding
 
 
 def test_rows_without_one_language_are_learned_from_and_translated(trained: Run) -> None:
     """Weak supervision: a language that is missing has no influence, whatever stands in its cells."""
-    test = trained.splits.test.take(slice(0, 4))
+    test = trained.data.test.take(slice(0, 4))
     columns = {name: torch.as_tensor(column).clone() for name, column in test.columns.items()}
     has = torch.tensor([True, False, True, False])
     noise = torch.randn(4, 4, 100)
@@ -166,31 +167,38 @@ def test_the_command_reads_texts_or_lines_and_says_what_it_does_not_know(trained
 
 def test_a_run_of_subwords_has_its_own_vocabulary_and_reads_words_it_never_saw(tmp_path: Path, data_dir: Path) -> None:
     pytest.importorskip("sentencepiece")
-    options = ["--vocab-size", "60", "--data-dir", str(data_dir), "--device", "cpu", "--run-dir", str(tmp_path / "run")]
-    train = ["train", "translation", "--epochs", "1", "--subwords", *options, "--json"]
+    options = ["--set", "data.options={vocabulary=60,subwords=true}", "--set", "modalities.en.classes=60"]
+    options += [
+        "--set",
+        "modalities.vi.classes=60",
+        "--data-dir",
+        str(data_dir),
+        "--device",
+        "cpu",
+        "--run-dir",
+        str(tmp_path / "run"),
+    ]
+    train = ["train", "translation", "--epochs", "1", *options, "--json"]
     assert CliRunner().invoke(cli, train, catch_exceptions=False).exit_code == 0
     run = runs.open_run(tmp_path / "run", data_dir=data_dir, device="cpu")
-    assert (run.settings.vocabulary, run.settings.subwords) == (60, True)
+    assert run.config.data.options == {"vocabulary": 60, "subwords": True}
     assert language(run, "vi").decoder.vocabulary == 60
     (found,) = translate(run, ["Tomcats likes teas ."], "vi", method="beam")
     assert found.unknown == []
     assert "▁" not in found.translations[0]
-    words = runs.train(
-        Settings.of("translation", epochs=1, vocabulary=20), tmp_path / "words", data_dir=data_dir, reporter=Silent()
-    )[0]
+    few = changed("translation", epochs=1, data={"options": {"vocabulary": 20}})
+    words = runs.train(few, tmp_path / "words", data_dir=data_dir, reporter=Silent())[0]
     (found,) = translate(words, ["Tomcats likes teas ."], "vi")
     assert found.unknown == ["Tomcats", "teas"]
-    other = Settings.of("translation", epochs=1, vocabulary=30)
-    with pytest.raises(RunError, match="cannot be resumed with other settings: vocabulary was 20, now 30"):
+    other = changed("translation", epochs=1, data={"options": {"vocabulary": 30}})
+    with pytest.raises(RunError, match=r"with other settings: data\.options\.vocabulary was 20, now 30"):
         runs.train(other, tmp_path / "words", resume=True, data_dir=data_dir, reporter=Silent())
 
 
 def test_a_vocabulary_is_for_sentences_and_needs_room(tmp_path: Path, data_dir: Path) -> None:
-    for size, subwords in ((100, False), (None, True)):
-        with pytest.raises(SettingsError, match="digits is not of sentences: it has no vocabulary to choose"):
-            Settings.of("digits", vocabulary=size, subwords=subwords)
+    tiny = changed("translation", data={"options": {"vocabulary": 1}})
     with pytest.raises(SettingsError, match="a vocabulary needs more than 2 numbers, not 1"):
-        runs.train(Settings.of("translation", vocabulary=1), tmp_path / "run", data_dir=data_dir, reporter=Silent())
+        runs.train(tiny, tmp_path / "run", data_dir=data_dir, reporter=Silent())
     assert not (tmp_path / "run").exists()
 
 

@@ -61,7 +61,8 @@ class Grouped(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Each group under its title; what belongs to none comes last."""
-        left = {p.name: p.get_help_record(ctx) for p in self.get_params(ctx) if p.get_help_record(ctx) is not None}
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        left = {p.name: p.get_help_record(ctx) for p in options}
         groups = {title: [left.pop(name) for name in names if name in left] for title, names in self.GROUPS.items()}
         for title, records in (groups | {"Output": list(left.values())}).items():
             with formatter.section(title):

@@ -47,6 +47,7 @@ def train(
     from mvae.runs import run as runs
     from mvae.runs import sample
     from mvae.runs.source import declared
+    from mvae.training.progress import Silent
 
     config = declared(source).variant(*variants)
     for change in changes:
@@ -55,7 +56,7 @@ def train(
     seed = {"seed": asked.pop("seed")} if "seed" in asked else {}
     config = config.change(seed | ({"training": asked} if asked else {}))
     run_dir = run_dir or Path("runs") / Path(source).stem
-    quiet = {"reporter": runs.Silent()} if as_json else {}
+    quiet = {"reporter": Silent()} if as_json else {}
     run, history = runs.train(
         config, run_dir, resume=resume, data_dir=data_dir, device=device, deterministic=deterministic, **quiet
     )

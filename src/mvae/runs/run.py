@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from mvae.data.splits import Splits
 from mvae.data.missing import keep_at_random
 from mvae.data.pairing import complete_rows, repeat_pairs, weak_supervision
+from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.evaluation.likelihood import LogLikelihood, log_likelihoods
@@ -181,9 +181,11 @@ def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
     found = stored.get("format")
     if found != FORMAT:
         raise RunError(f"{path} has format {found}; this version reads format {FORMAT}: train the run again")
+    if not isinstance(stored.get("config"), dict):
+        raise RunError(f"{path} is damaged (it holds no declaration): train again in another --run-dir")
     try:
         return Config.from_dict(stored["config"]), stored
-    except (KeyError, TypeError, SettingsError) as error:
+    except SettingsError as error:
         raise RunError(f"{path} is damaged ({error}): train again in another --run-dir") from None
 
 

@@ -118,7 +118,7 @@ def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: 
 
 
 def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
-    """A picture with a row of n samples for everything that the declaration shows: each label, say. None without images.
+    """A picture with a row of n samples for everything that the declaration shows. None without images.
 
     A model that does not know what would be given shows samples of its prior. A given image comes first in its row.
     """

@@ -18,8 +18,8 @@ from typing import TypeVar
 
 import torch
 
-from mvae.runs.engine import ENGINES, submitted
 from mvae.errors import SettingsError
+from mvae.runs.engine import ENGINES, submitted
 from mvae.training.fit import stop_signals
 
 __all__ = ["sweep"]

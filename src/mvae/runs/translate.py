@@ -9,10 +9,10 @@ from torch import Tensor
 from mvae.data.table import Table
 from mvae.data.vocabulary import UNKNOWN
 from mvae.errors import QueryError
-from mvae.modality.base import evaluating
-from mvae.runs.run import Run
-from mvae.modality.sentences import SentenceModality
 from mvae.evaluation.text import consensus
+from mvae.modality.base import evaluating
+from mvae.modality.sentences import SentenceModality
+from mvae.runs.run import Run
 from mvae.training.fit import keep_freed_memory
 
 __all__ = ["METHODS", "Translation", "language", "languages", "translate", "translate_rows"]

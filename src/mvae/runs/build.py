@@ -1,0 +1,240 @@
+"""From a declaration to a model: modalities by kind; networks, likelihoods and the model's class by name."""
+
+import inspect
+import math
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from mvae import likelihoods
+from mvae.errors import SettingsError, nearest
+from mvae.modality.base import Modality
+from mvae.modality.sentences import SentenceModality
+from mvae.modality.strings import SequenceModality as StringModality
+from mvae.models.base import MultimodalVAE
+from mvae.runs.config import Config, ModalitySettings
+from mvae.runs.registry import model_class
+
+__all__ = ["KINDS", "build"]
+
+_INITIALISING = threading.Lock()  # initial weights come from PyTorch's one generator for the CPU
+
+
+def build(config: Config) -> MultimodalVAE:
+    """The model that a declaration describes, freshly initialised; its initial weights depend on the seed alone.
+
+    Every modality must say its kind and shape or classes; `mvae.runs.source.completed` takes them from the data.
+
+    Raises:
+        SettingsError: a name that is none, an option that the model or a network does not take, or a value outside its
+            range.
+
+    >>> parts = {"x": {"kind": "real", "shape": [3]}, "y": {"kind": "categorical", "classes": 4}}
+    >>> model = build(Config.from_dict({"data": {"source": "x.npz"}, "modalities": parts}))
+    >>> model.names, model.latent_dim
+    (('x', 'y'), 32)
+    """
+    config = config.resolved()
+    of_class, options = model_class(config.model.name), config.model.options
+    _require_options(of_class, config.model.name, options)
+    with _INITIALISING, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)  # and not those of GPUs, where another thread may be recording
+        built = _built(of_class, config, options)
+    built.declaration = config
+    return built
+
+
+def _built(of_class: Any, config: Config, options: dict[str, Any]) -> MultimodalVAE:
+    latents, parts = config.model.latents, config.modalities
+    names = list(config.model.modalities or parts)
+    for name in names:
+        if name not in parts:
+            raise SettingsError(f"model.modalities names {name!r}; there are {', '.join(parts)}{nearest(name, parts)}")
+    if of_class.conditional:  # its one modality is given another column besides x and z
+        condition = options.get("condition")
+        if condition not in parts:
+            raise SettingsError(
+                f"{config.model.name} needs model.condition, the modality conditioned on: one of {', '.join(parts)}"
+            )
+        given = parts[condition]
+        width = (
+            {"classes": given.classes} if given.kind == "categorical" else {"classes": None, "features": _size(given)}
+        )
+        first = next(name for name in names if name != condition)
+        modality = _modality(first, parts[first], latents, condition=given.classes or _size(given))
+        return of_class({first: modality}, latents, **options | width)
+    if isinstance(joint := options.get("joint_encoder"), str | Mapping):
+        shapes = {name: _event(parts[name]) for name in names}
+        options["joint_encoder"] = _network(joint, inputs=shapes, outputs=2 * latents, role="joint")
+    built = {name: _modality(name, settings, latents) for name, settings in parts.items()}
+    if of_class.first_only:
+        names = names[:1]
+    return of_class({name: built[name] for name in names}, latents, **options)
+
+
+def _modality(name: str, settings: ModalitySettings, latents: int, condition: int = 0) -> Modality:
+    """One modality by its kind."""
+    if settings.kind not in KINDS:
+        raise SettingsError(
+            f"modalities.{name}.kind is {settings.kind!r}; there are {', '.join(KINDS)}"
+            f"{nearest(str(settings.kind), KINDS)}"
+        )
+    try:
+        return KINDS[settings.kind](settings, latents, condition)
+    except SettingsError as error:
+        raise SettingsError(f"modalities.{name}: {error}") from None
+
+
+def _networks(
+    settings: ModalitySettings, latents: int, condition: int, encoder: Any, decoder: Any, outputs: tuple[int, ...]
+) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Encoder and decoder of one example's shape, by name or by the kind's own choice."""
+    event = _event(settings)
+    make = _network
+    return (
+        make(settings.encoder or encoder, inputs=event, outputs=2 * latents, role="encoder", condition=condition),
+        make(settings.decoder or decoder, inputs=latents, outputs=outputs, role="decoder", condition=condition),
+    )
+
+
+def _common(settings: ModalitySettings) -> dict[str, Any]:
+    found = {part["name"]: part for part in settings.augment if isinstance(part, dict)}
+    view = settings.view if isinstance(settings.view, dict) else {}
+    return {
+        "weight": settings.weight,
+        "input_noise": found.get("noise", {}).get("std", 0.0),
+        "input_shift": found.get("shift", {}).get("pixels", 0),
+        "input_power": view.get("exponent", 1.0),
+    }
+
+
+def _picture(settings: ModalitySettings, latents: int, condition: int) -> Modality:
+    mlp = {"network": "mlp", "hidden": [512, 512]}
+    nets = _networks(settings, latents, condition, mlp, mlp, _event(settings))
+    return Modality(*nets, _likelihood(settings.likelihood or "bernoulli"), **_common(settings))
+
+
+def _numbers(likelihood: Any) -> Callable[[ModalitySettings, int, int], Modality]:
+    def make(settings: ModalitySettings, latents: int, condition: int) -> Modality:
+        mlp = {"network": "mlp", "hidden": [256, 256]}
+        nets = _networks(settings, latents, condition, mlp, mlp, _event(settings))
+        return Modality(*nets, _likelihood(settings.likelihood or likelihood), **_common(settings))
+
+    return make
+
+
+def _categorical(settings: ModalitySettings, latents: int, condition: int) -> Modality:
+    classes = _needed(settings.classes, "classes")
+    encoder, decoder = {"network": "label", "hidden": 256}, {"network": "mlp", "hidden": [256, 256]}
+    nets = _networks(settings, latents, condition, encoder, decoder, (classes,))
+    return Modality(*nets, _likelihood(settings.likelihood or "categorical"), **_common(settings))
+
+
+def _string(settings: ModalitySettings, latents: int, condition: int) -> Modality:
+    symbols, length = _needed(settings.classes, "classes"), _needed(settings.length, "length")
+    encoder, decoder = _networks(settings, latents, condition, "gru", "gru", (symbols,))
+    return StringModality(encoder, decoder, symbols, length, weight=settings.weight)
+
+
+def _sentence(settings: ModalitySettings, latents: int, condition: int) -> Modality:
+    words, length = _needed(settings.classes, "classes"), _needed(settings.length, "length")
+    encoder, decoder = _networks(settings, latents, condition, "lstm", "lstm", (words,))
+    return SentenceModality(encoder, decoder, length, weight=settings.weight)
+
+
+#: How a modality of each kind is built; one function each.
+KINDS: dict[str, Callable[[ModalitySettings, int, int], Modality]] = {
+    "real": _numbers({"name": "gaussian", "learned": True}),
+    "binary": _numbers("bernoulli"),
+    "categorical": _categorical,
+    "picture": _picture,
+    "string": _string,
+    "sentence": _sentence,
+}
+
+
+def _event(settings: ModalitySettings) -> tuple[int, ...]:
+    """The shape of one example as its networks see it; of classes and tokens their number."""
+    if settings.shape is None and settings.classes is not None:
+        return (settings.classes,)
+    return tuple(_needed(settings.shape, "shape"))
+
+
+def _size(settings: ModalitySettings) -> int:
+    return math.prod(_event(settings))
+
+
+def _needed(value: Any, key: str) -> Any:
+    if value is None:
+        raise SettingsError(f"{key} is needed, and no data said it")
+    return value
+
+
+def _require_options(of_class: Any, name: str, options: Mapping[str, Any]) -> None:
+    """Raises SettingsError for an option that the model's class does not take."""
+    taken = [p for p in inspect.signature(of_class).parameters if p not in ("modalities", "latent_dim")]
+    if unknown := [key for key in options if key not in taken]:
+        listed = ", ".join(taken) or "no options"
+        raise SettingsError(
+            f"model.{unknown[0]} is no option of {name}, which takes {listed}{nearest(unknown[0], taken)}"
+        )
+
+
+# -- until networks and likelihoods have registries of their own ---------------------------------------------------
+
+
+def _likelihood(spec: Any) -> Any:
+    kinds = {
+        "bernoulli": likelihoods.Bernoulli,
+        "categorical": likelihoods.Categorical,
+        "gaussian": likelihoods.Gaussian,
+    }
+    kinds["laplace"] = likelihoods.Laplace
+    spec = {"name": spec} if isinstance(spec, str) else dict(spec)
+    return kinds[spec.pop("name")](**spec)
+
+
+def _network(spec: Any, *, inputs: Any, outputs: Any, role: str, condition: int = 0) -> torch.nn.Module:
+    from mvae.networks import conv28, conv50, conv64, gru, lstm, mlp
+
+    spec = {"network": spec} if isinstance(spec, str) else dict(spec)
+    name = spec.pop("network")
+    encoder = role == "encoder"
+    if role == "joint":
+        hidden = spec.get("hidden", 512)
+        if "string" in inputs:
+            return conv50.joint_encoder(10, outputs, hidden)
+        if "attributes" in inputs:
+            return conv64.joint_encoder(18, outputs, hidden)
+        if spec.get("image") == "conv28":
+            return conv28.joint_encoder(10, outputs, hidden)
+        return mlp.joint_encoder(math.prod(inputs["image"]), 10, outputs, hidden)
+    if name == "mlp":
+        hidden = tuple(spec.get("hidden", (512, 512)))
+        if spec.get("batch_norm"):
+            size = inputs[0] if encoder else inputs
+            return conv64.perceptron(size, outputs if encoder else outputs[0], hidden[0])
+        if condition:
+            return mlp.ConditionalMLP(
+                math.prod(inputs) if encoder else inputs, condition, outputs if encoder else math.prod(outputs), hidden
+            )
+        if encoder:
+            return mlp.mlp(math.prod(inputs), outputs, hidden)
+        return mlp.ImageDecoder(inputs, outputs, hidden) if len(outputs) > 1 else mlp.mlp(inputs, outputs[0], hidden)
+    if name == "label":
+        return mlp.LabelEncoder(inputs[0], outputs, spec.get("hidden", 512))
+    if name == "conv28":
+        return conv28.ConvEncoder(outputs, condition) if encoder else conv28.ConvDecoder(inputs, condition)
+    if name == "conv50":
+        return conv50.CanvasEncoder(outputs) if encoder else conv50.CanvasDecoder(inputs)
+    if name == "conv64":
+        if encoder:
+            return conv64.ImageEncoder(outputs, condition, channels=inputs[0])
+        return conv64.ImageDecoder(inputs, condition, channels=outputs[0])
+    if name == "gru":
+        return gru.StringEncoder(inputs[0], outputs) if encoder else gru.StringDecoder(outputs[0], inputs)
+    if name == "lstm":
+        return lstm.LSTMEncoder(inputs[0], outputs) if encoder else lstm.LSTMDecoder(outputs[0], inputs)
+    raise SettingsError(f"no network {name!r}")

@@ -1,0 +1,67 @@
+"""A model in one file: weights as safetensors, and the declaration that builds its networks again."""
+
+from pathlib import Path
+from typing import Any
+
+from mvae.errors import RunError, SettingsError
+from mvae.files import copied, load_state, load_weights, save_state
+from mvae.models.base import MultimodalVAE
+from mvae.runs.build import build
+from mvae.runs.config import Config
+from mvae.runs.run import opened_model
+from mvae.training.checkpoint import SETTINGS
+
+__all__ = ["load", "save"]
+
+
+def save(model: MultimodalVAE, path: str | Path) -> None:
+    """Write a model to a file; `load` gives it back.
+
+    A model of your own networks keeps its weights only: give the same modules to `load`.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    declaration = getattr(model, "declaration", None)
+    info = {"model": type(model).__name__, "names": list(model.names), "stage": model.stage}
+    info["declaration"] = None if declaration is None else declaration.to_dict()
+    save_state(Path(path), copied(model), info)
+
+
+def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
+    """The model in a file that `save` wrote, or in a run directory, in eval mode.
+
+    Args:
+        path: the file or the directory.
+        model: where its networks are your own, a model made of the same modules, which is given the weights.
+
+    Raises:
+        RunError: absent, damaged, or of another model. SettingsError: a model of own networks without ``model``.
+
+    >>> import tempfile
+    >>> small = Config.from_dict({"data": {"source": "x.npz"}, "modalities": {"x": {"kind": "real", "shape": [3]}}})
+    >>> model, folder = build(small).eval(), tempfile.mkdtemp()
+    >>> save(model, f"{folder}/small.mvae")
+    >>> x = torch.zeros(2, 3)
+    >>> bool((load(f"{folder}/small.mvae").posterior({"x": x}).mean == model.posterior({"x": x}).mean).all())
+    True
+    """
+    path = Path(path)
+    if path.is_dir() or not path.exists() or path.name == SETTINGS:
+        return opened_model(path if path.name != SETTINGS else path.parent)
+    tensors, info = load_state(path)
+    model = _declared(info, path) if model is None else model
+    if list(model.names) != info.get("names"):
+        raise RunError(f"{path} is of the modalities {info.get('names')}, not of {list(model.names)}")
+    load_weights(model, tensors, path)
+    model.stage = info.get("stage", model.stage)
+    return model.eval()
+
+
+def _declared(info: dict[str, Any], path: Path) -> MultimodalVAE:
+    if info.get("declaration") is None:
+        raise SettingsError(f"{path} holds the weights of networks of your own: give them, load(path, model=...)")
+    try:
+        return build(Config.from_dict(info["declaration"]))
+    except SettingsError as error:
+        raise RunError(f"{path} cannot be built again ({error})") from None

@@ -1,0 +1,123 @@
+"""The declaration of a run: one definition per setting, errors that name the key, changes that keep the rest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvae.errors import SettingsError
+from mvae.runs.config import Config, flattened, merged, parse_change
+
+MINIMAL: dict[str, Any] = {"data": {"source": "x.npz"}}
+
+
+def config(**changes: Any) -> Config:
+    return Config.from_dict(merged(MINIMAL, changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trainin": {}}, r"no key 'trainin'; there are .*training.*did you mean 'training'"),
+        ({"training": {"epoch": 3}}, r"no key 'training.epoch'; there are .*epochs.*did you mean 'epochs'"),
+        ({"training": {"epochs": 0}}, r"training.epochs: must be greater than or equal to 1, not 0"),
+        ({"training": {"epochs": 2.5}}, r"training.epochs: must be a valid integer.*not 2.5"),
+        ({"training": {"epochs": True}}, r"training.epochs: must be a valid integer, not True"),
+        ({"training": {"learning_rate": float("nan")}}, r"training.learning_rate: .*not nan"),
+        ({"model": {"latents": 0}}, r"model.latents: must be greater"),
+        ({"data": {"validation": 1.0}}, r"data.validation: must be less than 1"),
+        ({"data": {"source": ""}}, r"data.source: .*at least 1 character"),
+        ({"modalities": {"x": {"weight": -1.0}}}, r"modalities.x.weight: must be greater than or equal to 0, not -1.0"),
+        ({"modalities": {"x": {"wieght": 1.0}}}, r"no key 'modalities.x.wieght'.*did you mean 'weight'"),
+        ({"modalities": {"": {}}}, r"modalities: a modality needs a name"),
+        ({"seed": 10**30}, r"seed: must be less than 2147483648"),
+    ],
+)
+def test_a_fault_is_one_line_that_names_the_key_and_what_may_stand_there(changes: dict, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        config(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_needed_is_said() -> None:
+    with pytest.raises(SettingsError, match=r"^data is needed"):
+        Config.from_dict({})
+    with pytest.raises(SettingsError, match=r"^run.toml: data.source is needed"):
+        Config.from_dict({"data": {}}, "run.toml")
+
+
+def test_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('[data]\nsource = "x.npz"\n[modalities."RNA.counts"]\nkind = "real"\n[model]\nrandom_subsets = 2\n')
+    found = Config.load(path)
+    assert list(found.modalities) == ["RNA.counts"]
+    assert found.model.options == {"random_subsets": 2}
+    for content, message in ((b"[data", "is no TOML"), (b"\xff\xfe", "is not UTF-8"), (b"[data]\nsorce = 1", "sorce")):
+        path.write_bytes(content)
+        with pytest.raises(SettingsError, match=message):
+            Config.load(path)
+    with pytest.raises(SettingsError, match="cannot read"):
+        Config.load(tmp_path / "absent.toml")
+
+
+def test_epochs_alone_keep_the_shares_of_annealing_and_of_the_falling_rate() -> None:
+    long = config(training={"epochs": 500, "anneal_epochs": 200, "decay_epochs": 200})
+    short = long.change({"training": {"epochs": 60}})
+    assert (short.training.anneal_epochs, short.training.decay_epochs) == (24, 24)
+    own = long.change({"training": {"epochs": 60, "anneal_epochs": 0}})
+    assert (own.training.anneal_epochs, own.training.decay_epochs) == (0, 24)
+
+
+def test_variants_are_changes_made_by_name() -> None:
+    both = config(variants={"small": {"training": {"epochs": 2}}, "wide": {"model": {"latents": 64}}})
+    found = both.variant("small", "wide")
+    assert (found.training.epochs, found.model.latents) == (2, 64)
+    with pytest.raises(SettingsError, match=r"no variant 'smal'; there are small, wide \(did you mean 'small'"):
+        both.variant("smal")
+
+
+def test_a_resolved_declaration_holds_the_options_of_its_own_model_only() -> None:
+    several = config(models={"mvae": {"random_subsets": 1}, "jmvae": {"alpha": 0.1}}, variants={"x": {}})
+    resolved = several.resolved()
+    assert resolved.model.options == {"random_subsets": 1}
+    assert (resolved.models, resolved.variants) == ({}, {})
+    assert several.change({"model": {"name": "jmvae"}}).resolved().model.options == {"alpha": 0.1}
+    assert several.change({"model": {"random_subsets": 3}}).resolved().model.options == {"random_subsets": 3}
+    assert resolved.resolved() == resolved
+
+
+def test_what_is_stored_is_read_back_equal() -> None:
+    made = config(modalities={"a b": {"kind": "real", "columns": ["x", "y"]}}, training={"epochs": 3}).resolved()
+    assert Config.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
+@given(
+    st.sampled_from(["training.epochs", "model.latents", "seed"]),
+    st.integers(1, 10_000),
+)
+def test_a_change_typed_is_the_change_made(key: str, value: int) -> None:
+    assert flattened(parse_change(f"{key}={value}")) == {key: value}
+    assert flattened(config().change(parse_change(f"{key}={value}")).to_dict())[key] == value
+
+
+def test_names_with_dots_are_quoted_and_other_text_is_text() -> None:
+    assert parse_change('modalities."RNA.counts".weight=2.0') == {"modalities": {"RNA.counts": {"weight": 2.0}}}
+    assert parse_change("data.source=my table.npz") == {"data": {"source": "my table.npz"}}
+    assert parse_change("model.cross_from=['a']") == {"model": {"cross_from": ["a"]}}
+    for text in ("epochs", "a b=1", "=1"):
+        with pytest.raises(SettingsError, match="write KEY=VALUE"):
+            parse_change(text)
+
+
+def test_the_schema_describes_every_key() -> None:
+    schema = json.loads(Config.schema_text())
+
+    def described(part: dict[str, Any]) -> None:
+        for name, own in part.get("properties", {}).items():
+            assert {"description", "$ref", "allOf"} & own.keys(), name
+
+    for part in (schema, *schema["$defs"].values()):
+        described(part)

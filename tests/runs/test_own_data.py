@@ -1,0 +1,134 @@
+"""A user's own arrays: from a file and a declaration to a model that another process loads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mvae.errors import DataError, SettingsError
+from mvae.runs.run import evaluate, open_run, train
+from mvae.runs.source import declared
+from mvae.training.progress import Silent
+from tests.command import assert_refused, mvae
+
+ROWS = 120
+
+
+def arrays(folder: Path) -> Path:
+    """Two lab values and a third that follows the diagnosis, a picture, a diagnosis by name that a third lack."""
+    rng = np.random.default_rng(0)
+    sick = rng.integers(0, 2, ROWS)
+    path = folder / "patients.npz"
+    np.savez(
+        path,
+        hb=50_000 + 15_000 * rng.standard_normal(ROWS) + 30_000 * sick,
+        crp=rng.standard_normal(ROWS),
+        scan=rng.integers(0, 256, (ROWS, 1, 6, 6), dtype=np.uint8),
+        diagnosis=np.where(sick == 1, "ill", "well"),
+        **{"present/diagnosis": rng.random(ROWS) < 0.67},
+    )
+    return path
+
+
+def declaration(folder: Path) -> Path:
+    path = folder / "run.toml"
+    path.write_text(f"""
+[data]
+source = "{arrays(folder)}"
+validation = 0.2
+test = 0.2
+
+[model]
+latents = 3
+
+[modalities."lab.values"]
+kind = "real"
+columns = ["hb", "crp"]
+encoder = {{ network = "mlp", hidden = [8] }}
+
+[modalities.scan]
+kind = "picture"
+decoder = {{ network = "mlp", hidden = [8] }}
+
+[modalities.type]
+kind = "categorical"
+columns = ["diagnosis"]
+weight = 5.0
+
+[training]
+epochs = 4
+anneal_epochs = 1
+batch_size = 20
+""")
+    return path
+
+
+def test_a_declaration_of_own_arrays_trains_evaluates_samples_and_is_loaded_elsewhere(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    trained = mvae("train", declaration(tmp_path), "--run-dir", run_dir, "--json")
+    assert trained.code == 0, trained.err
+    assert set(trained.json()["likelihoods"]) == {"log p(x1)", "log p(x1,x2)", "log p(x1|x2)"}
+    stored = json.loads((run_dir / "run.json").read_text())["config"]
+    assert stored["modalities"]["type"]["classes"] == 2
+    assert stored["modalities"]["lab.values"]["shape"] == [2]
+    assert stored["modalities"]["scan"]["shape"] == [1, 6, 6]
+    assert mvae("evaluate", run_dir, "--samples", 10).code == 0
+    sampled = mvae("sample", run_dir, "--given", "type=ill", "--n", 4, "--json").json()
+    assert Path(sampled["picture"]).exists()
+    assert len(sampled["samples"]["lab.values"]) == 4
+    code = (
+        "import sys, torch, mvae\n"
+        f"model = mvae.load({str(run_dir)!r})\n"
+        "q = model.posterior({'type': torch.tensor([0, 1])})\n"
+        "print(q.mean.shape[0], any(name.startswith('mvae.paper') for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["2", "False"]), done.stderr
+
+
+def test_classes_by_name_and_units_are_those_of_the_file(tmp_path: Path) -> None:
+    run, _ = train(declared(declaration(tmp_path)), tmp_path / "run", reporter=Silent())
+    assert run.data.codecs["type"].parse("ill").item() == 0
+    with pytest.raises(ValueError, match="one of ill, well"):
+        run.data.codecs["type"].parse("dead")
+    labs = run.model.generate(of=["lab.values"], n=200, seed=0)["lab.values"]
+    assert labs[..., 0].mean() > 1_000  # in the file's units, not in standard deviations
+    again = open_run(tmp_path / "run")
+    assert evaluate(again, samples=20).likelihoods["log p(x1)"].mean == pytest.approx(
+        evaluate(run, samples=20).likelihoods["log p(x1)"].mean
+    )
+
+
+def test_a_file_alone_is_a_declaration(tmp_path: Path) -> None:
+    config = declared(arrays(tmp_path)).change({"training": {"epochs": 1}})
+    run, _ = train(config, tmp_path / "run", reporter=Silent())
+    kinds = {name: part.kind for name, part in run.config.modalities.items()}
+    assert kinds == {"hb": "real", "crp": "real", "scan": "picture", "diagnosis": "categorical"}
+
+
+def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = declaration(tmp_path)
+    text = path.read_text()
+    for old, new, message in (
+        ('columns = ["hb", "crp"]', 'columns = ["hb", "crq"]', "no column 'crq'"),
+        ('kind = "picture"', 'kind = "pictures"', "did you mean 'picture'"),
+        ("latents = 3", 'latents = 3\nname = "mvea"', "did you mean 'mvae'"),
+        ("latents = 3", "latents = 3\nalpha = 0.1", "model.alpha is no option of mvae"),
+        ("hidden = [8]", "hiden = [8]", "hiden"),
+        ('network = "mlp"', 'network = "mpl"', "did you mean 'mlp'"),
+        ("patients.npz", "nobody.npz", "nobody.npz"),
+    ):
+        path.write_text(text.replace(old, new, 1))
+        assert_refused(mvae("train", path, "--run-dir", tmp_path / "run"), message)
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_data_error_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(b"no zip")
+    with pytest.raises(DataError, match=r"x\.npz"):
+        train(declared(tmp_path / "x.npz"), tmp_path / "run", reporter=Silent())
+    with pytest.raises(SettingsError, match=r"no declaration 'mnits'.*did you mean 'mnist'"):
+        declared("mnits")
