@@ -1,5 +1,8 @@
 """The one tree of exceptions. Each message says what was wrong, where, and what to do."""
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "DataError",
     "MissingDependencyError",
@@ -9,6 +12,7 @@ __all__ = [
     "SettingsError",
     "TrainingError",
     "UserError",
+    "nearest",
 ]
 
 
@@ -42,3 +46,13 @@ class MissingDependencyError(UserError):
 
 class TrainingError(MvaeError):
     """Training cannot go on (a loss that is not finite); the last good checkpoint is kept."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant, for the end of a message; nothing where no known name is near.
+
+    >>> nearest("mnits", ["mnist", "digits"]), nearest("x", ["mnist"])
+    (" (did you mean 'mnist'?)", '')
+    """
+    found = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

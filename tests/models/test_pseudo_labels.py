@@ -8,6 +8,7 @@ from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
+from mvae.modality.augment import Noise
 from mvae.modality.base import Modality
 from mvae.modality.strings import SequenceModality
 from mvae.models.mvae import MVAE
@@ -150,7 +151,7 @@ def test_who_guesses_sees_no_noise_and_leaves_no_trace_in_batch_statistics() -> 
     model.modalities["image"].encoder = nn.Sequential(norm, mlp(6, 2 * LATENT, (8,)).double())
     sure = []
     for noise in (0.0, 1000.0):
-        model.modalities["image"].input_noise = noise
+        model.modalities["image"].augment = (Noise(noise),)
         before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
         x, terms = with_pseudo_labels(model, model.prepare(table), model.terms(table.present), 1.0)
         sure.append((terms.of[terms.names.index("image")], x["label"]))

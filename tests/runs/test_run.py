@@ -16,6 +16,7 @@ from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.data.pairing import complete_rows, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
+from mvae.modality.augment import Noise, Power, Shift
 from mvae.models.mvae import MVAE
 from mvae.training.progress import Silent
 from mvae.runs.run import Run
@@ -85,11 +86,12 @@ def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_se
     assert powers == {None: 1.0, 0.01: 0.5, 0.1: 0.5, 1.0: 1.0}
     supervised = [Settings.of("fashion-mnist", model="nn", pairs=level) for level in (0.01, 0.5, 1.0, None)]
     assert [settings.input_power for settings in supervised] == [0.5, 0.5, 1.0, 1.0]
-    assert supervised[0].build().modalities["image"].input_power == 0.5
+    assert supervised[0].build().modalities["image"].view == Power(0.5)
     assert Settings.of("fashion-mnist", "paper", pairs=0.01).input_power == 1.0
-    assert Settings.of("fashion-mnist", model="nn").build().modalities["image"].input_shift == 1
+    assert Settings.of("fashion-mnist", model="nn").build().modalities["image"].augment == (Shift(1),)
     built = Settings.of("mnist", pairs=0.01, input_noise=0.4).build()
-    assert {name: modality.input_noise for name, modality in built.modalities.items()} == {"image": 0.4, "label": 0.0}
+    assert built.modalities["image"].augment == (Noise(0.4), Shift(1))
+    assert built.modalities["label"].augment == ()
 
 
 def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
@@ -127,9 +129,9 @@ def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
         ({"pairs": 1.5}, "pairs, the share of complete rows, must be between 0 and 1, not 1.5"),
         ({"cross_share": 0.0}, "cross_share, a share of λ, must be above 0 and at most 1, not 0.0"),
         ({"repeat_pairs": 2}, "repeat_pairs is for few pairs, and 1 or more: not 2 with pairs=None"),
-        ({"input_noise": -0.5}, "input_noise must be a finite number ≥ 0, not -0.5"),
-        ({"input_shift": -1}, "input_shift, a number of pixels, must be a whole number ≥ 0, not -1"),
-        ({"input_power": 0.0}, "input_power must be above 0 and finite, not 0.0"),
+        ({"input_noise": -0.5}, "the std of noise must be a finite number ≥ 0, not -0.5"),
+        ({"input_shift": -1}, "the pixels of a shift must be a whole number ≥ 0, not -1"),
+        ({"input_power": 0.0}, "the exponent of a power must be above 0 and finite, not 0.0"),
         ({"repeat_pairs": 0, "pairs": 0.5}, "repeat_pairs is for few pairs, and 1 or more: not 0 with pairs=0.5"),
     ],
 )

@@ -18,7 +18,7 @@ from mvae.errors import QueryError
 from mvae.evaluation.validation import accuracy
 from mvae.files import copied, load_state, load_weights, save_state
 from mvae.likelihoods import Categorical, Likelihood
-from mvae.modality.base import shifted
+from mvae.modality.augment import shifted
 from mvae.models.base import MultimodalVAE, evaluating
 
 __all__ = ["Judge", "agreement", "judge_for", "train_judge"]

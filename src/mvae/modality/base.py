@@ -1,21 +1,21 @@
 """Modality: one kind of observation, with its encoder q̃(z | x), its decoder and its likelihood p(x | z)."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Likelihood
+from mvae.modality import augment as augmentation
 
-__all__ = ["Modality", "check_power", "check_shift", "evaluating", "run", "shifted"]
+__all__ = ["Modality", "evaluating", "run"]
 
 
 class Modality(nn.Module):
@@ -27,15 +27,12 @@ class Modality(nn.Module):
             second argument where one is given.
         likelihood: the family of p(x | z).
         weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
-        input_noise: in training the encoder sees x + noise of this standard deviation (the denoising criterion, a
-            bound all the same: Im et al. 2017), so that it cannot know few pairs by heart (docs/coupling.md).
-        input_shift: in training the encoder sees every image moved at random by up to so many pixels each way.
-        input_power: the encoder sees this power of x (of its absolute value, with its sign), always: ½ makes dark and
-            bright pictures of the same thing more alike. The likelihood is of x itself.
+        augment: what happens to the encoder's input in training: a callable ``(x, generator) → x`` or a name of
+            `mvae.modality.augment`, or several, one after the other. It keeps the encoder from memorising few examples.
+        view: a callable ``x → x``, or a name from there: what the encoder sees of x, always, before ``augment``.
 
     Raises:
-        SettingsError: a weight or a noise that is negative or not finite, a shift that is no whole number ≥ 0, or a
-            power that is not above 0 and finite.
+        SettingsError: a weight that is negative or not finite, or an unknown augmentation.
 
     >>> label = Modality(nn.Sequential(nn.Embedding(10, 4)), nn.Linear(2, 10), mvae.likelihoods.Categorical())
     >>> expert = label.encode(torch.tensor([3, 1, 4]))
@@ -49,21 +46,18 @@ class Modality(nn.Module):
         decoder: nn.Module,
         likelihood: Likelihood,
         weight: float = 1.0,
-        input_noise: float = 0.0,
-        input_shift: int = 0,
-        input_power: float = 1.0,
+        augment: Callable[..., Any] | str | Mapping[str, Any] | Sequence[Any] | None = None,
+        view: Callable[..., Any] | str | Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        for what, value in (("weight", weight), ("input_noise", input_noise)):
-            if not 0 <= value < math.inf:
-                raise SettingsError(f"a modality's {what} must be a finite number ≥ 0, not {value}")
-        check_shift(input_shift)
-        check_power(input_power)
+        if not 0 <= weight < math.inf:
+            raise SettingsError(f"a modality's weight must be a finite number ≥ 0, not {weight}")
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.weight, self.input_noise, self.input_shift = float(weight), float(input_noise), input_shift
-        self.input_power = float(input_power)
+        self.weight = float(weight)
+        self.augment = augmentation.listed(augment)
+        self.view = None if view is None else augmentation.named(view)
 
-    #: Where ``input_noise`` and ``input_shift`` are drawn from; None: PyTorch's own generator.
+    #: Where ``augment`` draws from; None: PyTorch's own generator.
     generator: torch.Generator | None = None
 
     #: Do the shapes of its work depend on the shape of x alone, and not on the values? (Then it can be recorded.)
@@ -81,17 +75,11 @@ class Modality(nn.Module):
     def expert_parameters(
         self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance.
-
-        Raises:
-            DataError: what is to be moved by pixels (``input_shift``) is no image.
-        """
-        if self.input_power != 1 and x.is_floating_point():
-            x = x.abs().pow(self.input_power).copysign(x)
-        if self.training and self.input_noise and x.is_floating_point():  # classes and tokens stay what they are
-            x = x + self.input_noise * torch.empty_like(x).normal_(generator=self.generator)
-        if self.training and self.input_shift and x.is_floating_point():
-            x = shifted(x, self.input_shift, self.generator)
+        """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
+        if self.view is not None:
+            x = self.view(x)
+        for part in self.augment if self.training else ():
+            x = part(x, self.generator)
         output = run(self.encoder, x) if context is None else run(self.encoder, x, context)
         mean, raw = output if isinstance(output, tuple) else output.chunk(2, dim=-1)
         return mean, raw
@@ -209,43 +197,6 @@ class Modality(nn.Module):
                 f"a mean and a log-variance of {latent_dim} latents each are needed"
             )
         return bad, possible
-
-
-def check_shift(pixels: int) -> None:
-    """Raises SettingsError unless it is a number of pixels."""
-    if pixels < 0:
-        raise SettingsError(f"input_shift, a number of pixels, must be a whole number ≥ 0, not {pixels}")
-
-
-def check_power(power: float) -> None:
-    """Raises SettingsError unless it is above 0 and finite."""
-    if not 0 < power < math.inf:
-        raise SettingsError(f"input_power must be above 0 and finite, not {power}")
-
-
-def shifted(
-    x: Float[Tensor, "rows *event"], pixels: int, generator: torch.Generator | None = None
-) -> Float[Tensor, "rows *event"]:
-    """Every image moved by itself, at random by up to so many pixels each way; zeros come in from the edge.
-
-    Nothing is read back from the device, so that a step that is recorded draws anew each time it is replayed.
-
-    Raises:
-        DataError: rows without height and width.
-
-    >>> moved = shifted(torch.eye(3)[None], 1, torch.Generator().manual_seed(1))
-    >>> moved.int().tolist()  # one down
-    [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]]
-    """
-    if x.dim() < 3:
-        raise DataError(
-            f"only images can be moved by pixels: rows of shape {tuple(x.shape[1:])} have no height and width"
-        )
-    rows, *_, height, width = x.shape
-    start = torch.randint(0, 2 * pixels + 1, (2, rows, *[1] * (x.dim() - 1)), generator=generator, device=x.device)
-    down = start[0] + torch.arange(height, device=x.device)[:, None]
-    right = start[1] + torch.arange(width, device=x.device)
-    return F.pad(x, (pixels,) * 4).take_along_dim(down, -2).take_along_dim(right, -1)
 
 
 def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) -> Any:
