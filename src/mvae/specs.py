@@ -32,7 +32,11 @@ def check_options(make: Callable[..., Any], options: Mapping[str, Any], what: st
 
     ``given`` are the arguments that the caller gives by itself: they are no options.
     """
-    parameters = {n: p for n, p in inspect.signature(make).parameters.items() if n not in given}
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(make).parameters.items()
+        if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
     for name in options:
         if name not in parameters:
             raise SettingsError(f"{what} has no option {name!r}; it has {_list(parameters)}{nearest(name, parameters)}")

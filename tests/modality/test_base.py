@@ -9,7 +9,7 @@ from torch import Tensor, distributions, nn
 from mvae import likelihoods
 from mvae.errors import DataError, SettingsError
 from mvae.modality.augment import Noise, Power, Shift
-from mvae.modality.base import Modality, evaluating, run
+from mvae.modality.base import Modality, evaluating, require_network, run
 from mvae.networks.mlp import ImageDecoder, mlp
 
 LATENT = 3
@@ -226,7 +226,7 @@ def test_a_weight_that_is_negative_or_not_finite_is_refused(weight: float) -> No
 
 
 def test_a_decoder_of_the_wrong_size_is_refused_in_words() -> None:
-    with pytest.raises(DataError, match=r"decoder gives 7 values a row .* but the data has 8 \(shape \(2, 4\)\)"):
+    with pytest.raises(DataError, match=r"decoder gives 7 values per row .* but the data has 8 \(shape \(2, 4\)\)"):
         image(mlp(LATENT, 7, [5])).log_prob(torch.zeros(5, 2, 4), torch.zeros(5, LATENT))
 
 
@@ -251,11 +251,11 @@ def test_check_passes_data_that_fits(rows: int) -> None:
 @pytest.mark.parametrize(
     ("part", "x", "latent", "reason"),
     [
-        (image(), torch.zeros(3, 9), LATENT, "decoder gives 8 values a row .* data has 9"),
+        (image(), torch.zeros(3, 9), LATENT, "decoder gives 8 values per row .* data has 9"),
         (image(mlp(LATENT, 9, [5])), torch.zeros(3, 9), LATENT, r"networks do not take rows of shape \(9,\)"),
         (image(), torch.zeros(3, 8), LATENT + 1, "and 4 latents: mat1 and mat2"),
         (label(), torch.zeros(3), LATENT, "class numbers must be integers"),
-        (label(), torch.zeros(3, 2, dtype=torch.int64), LATENT, "classes at 1 positions a row"),
+        (label(), torch.zeros(3, 2, dtype=torch.int64), LATENT, "1 values per row, with 4 parameters each"),
         (
             Modality(mlp(8, 10, []), mlp(LATENT, 8, []), likelihoods.Gaussian()),
             torch.zeros(3, 8),
@@ -268,12 +268,67 @@ def test_check_passes_data_that_fits(rows: int) -> None:
             LATENT,
             "3 latents each",
         ),
-        (Modality(mlp(8, 1, []), mlp(LATENT, 8, []), likelihoods.Gaussian()), torch.zeros(3, 8), LATENT, "do not take"),
+        (
+            Modality(mlp(8, 1, []), mlp(LATENT, 8, []), likelihoods.Gaussian()),
+            torch.zeros(3, 8),
+            LATENT,
+            r"shape \(2, 1\)",
+        ),
     ],
 )
 def test_check_refuses_networks_that_do_not_fit_the_data(part: Modality, x: Tensor, latent: int, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         part.check(x, latent)
+
+
+class Gives(nn.Module):
+    """What a test wants, whatever comes in."""
+
+    def __init__(self, *gives: object):
+        super().__init__()
+        self.gives = gives[0] if len(gives) == 1 else gives
+
+    def forward(self, x: Tensor) -> object:
+        return self.gives
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "message"),
+    [
+        (Gives({"mean": torch.zeros(2, 3)}), mlp(LATENT, 8), "the encoder gives dict of 1: one tensor or two"),
+        (Gives(*3 * [torch.zeros(2, 3)]), mlp(LATENT, 8), "the encoder gives tuple of 3"),
+        (
+            mlp(8, 6),
+            Gives(*2 * [torch.zeros(1, 8)]),
+            "the decoder gives tuple of 2: one tensor is needed. Sev",
+        ),
+    ],
+)
+def test_check_says_what_networks_may_give(encoder: nn.Module, decoder: nn.Module, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Modality(encoder, decoder, "gaussian").check(torch.zeros(3, 8), LATENT)
+
+
+@pytest.mark.parametrize("thing", ["mlp", nn.Linear, None, torch.add])
+def test_what_is_no_network_is_refused(thing: object) -> None:
+    with pytest.raises(SettingsError, match=r"modality's decoder must be a torch.nn.Module"):
+        require_network(thing, "decoder")
+
+
+def test_a_likelihood_may_be_named() -> None:
+    part = Modality(mlp(8, 6), mlp(LATENT, 8), {"name": "gaussian", "scale": 0.5})
+    assert isinstance(part.likelihood, likelihoods.Gaussian)
+    with pytest.raises(SettingsError, match="no likelihood 'poison'"):
+        Modality(mlp(8, 6), mlp(LATENT, 8), "poison")
+
+
+def test_correct_is_of_each_row_and_of_what_has_an_accuracy_only() -> None:
+    z, x = torch.randn(6, LATENT), torch.tensor([0, 1, 2, 3, 0, 1])
+    part = label()
+    right, count = part.correct(x, z)[""]
+    assert right.tolist() == [float(part.decoder(z[i]).argmax() == x[i]) for i in range(6)]
+    assert count.tolist() == [1.0] * 6
+    assert image().correct(torch.rand(6, 2, 4), z) == {}
 
 
 def test_check_leaves_modes_and_running_statistics_alone() -> None:

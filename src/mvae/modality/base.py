@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Likelihood
+from mvae.likelihoods import named as named_likelihood
 from mvae.modality import augment as augmentation
 
 __all__ = ["Modality", "evaluating", "run"]
@@ -25,14 +26,15 @@ class Modality(nn.Module):
         encoder: ``rows event…`` → ``rows 2·latent`` (mean, then log-variance), or the pair of them.
         decoder: ``N latent`` → ``N …``, the parameters of the likelihood. It is called with ``context`` as a
             second argument where one is given.
-        likelihood: the family of p(x | z).
+        likelihood: the family of p(x | z): a `mvae.likelihoods.Likelihood` or the name of one, such as ``"bernoulli"``.
         weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
         augment: what happens to the encoder's input in training: a callable ``(x, generator) → x`` or a name of
             `mvae.modality.augment`, or several, one after the other. It keeps the encoder from memorising few examples.
         view: a callable ``x → x``, or a name from there: what the encoder sees of x, always, before ``augment``.
 
     Raises:
-        SettingsError: a weight that is negative or not finite, or an unknown augmentation.
+        SettingsError: an encoder or decoder that is no network, a weight that is negative or not finite, or an unknown
+            likelihood or augmentation.
 
     >>> label = Modality(nn.Sequential(nn.Embedding(10, 4)), nn.Linear(2, 10), mvae.likelihoods.Categorical())
     >>> expert = label.encode(torch.tensor([3, 1, 4]))
@@ -44,15 +46,17 @@ class Modality(nn.Module):
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        likelihood: Likelihood,
+        likelihood: Likelihood | str | Mapping[str, Any],
         weight: float = 1.0,
         augment: Callable[..., Any] | str | Mapping[str, Any] | Sequence[Any] | None = None,
         view: Callable[..., Any] | str | Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        require_network(encoder, "encoder")
+        require_network(decoder, "decoder")
         if not 0 <= weight < math.inf:
             raise SettingsError(f"a modality's weight must be a finite number ≥ 0, not {weight}")
-        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, named_likelihood(likelihood)
         self.weight = float(weight)
         self.augment = augmentation.listed(augment)
         self.view = None if view is None else augmentation.named(view)
@@ -81,8 +85,10 @@ class Modality(nn.Module):
         for part in self.augment if self.training else ():
             x = part(x, self.generator)
         output = run(self.encoder, x) if context is None else run(self.encoder, x, context)
-        mean, raw = output if isinstance(output, tuple) else output.chunk(2, dim=-1)
-        return mean, raw
+        pair = output.chunk(2, dim=-1) if isinstance(output, Tensor) else output
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise DataError(f"the encoder gives {_described(output)}: one tensor or two are needed: mean, log-variance")
+        return pair
 
     def encode(self, x: Shaped[Tensor, "rows *event"]) -> Gaussian:
         """The expert q̃(z | x), ``rows latent`` (Eq. 4): not yet a posterior, which needs the prior expert."""
@@ -98,6 +104,11 @@ class Modality(nn.Module):
             params = run(self.decoder, flat)
         else:
             params = run(self.decoder, flat, context.to(self.dtype).expand(*z.shape[:-1], -1).reshape(len(flat), -1))
+        if not isinstance(params, Tensor):
+            raise DataError(
+                f"the decoder gives {_described(params)}: one tensor is needed. Several parameters per value are "
+                "its last axis (mvae.likelihoods.Likelihood.parameters_per_value)"
+            )
         return params.to(torch.promote_types(params.dtype, torch.float32))
 
     def log_prob(
@@ -136,20 +147,36 @@ class Modality(nn.Module):
         params = params.reshape(*z.shape[:-1], *params.shape[1:])
         return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
 
+    def correct(
+        self,
+        x: Shaped[Tensor, "rows *event"],
+        z: Float[Tensor, "rows latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+        params: Tensor | None = None,
+    ) -> dict[str, tuple[Shaped[Tensor, "rows"], Shaped[Tensor, "rows"]]]:
+        """How much of each row is predicted right from one z each, and out of how much; empty: there is no accuracy.
+
+        Of a class 0 or 1 of 1, of attributes the share that is right. A modality may say more than one such pair, each
+        under a suffix of "accuracy". ``params`` are the likelihood's of this z, where they are known already.
+        """
+        params = self.assess(x, z, context)[1] if params is None else params
+        right = None if params is None else self.likelihood.accuracy(params, x)
+        return {} if right is None else {"": (right, torch.ones_like(right))}
+
     @property
-    def can_guess(self) -> bool:
-        """Has x a probability, so that a guess may be sure? (Of continuous values there is only a density.)"""
+    def is_discrete(self) -> bool:
+        """Has x a probability, which says how sure the decoder is? (Of continuous values there is only a density.)"""
         return self.likelihood.discrete
 
-    def guess(self, z: Float[Tensor, "rows latent"]) -> tuple[Tensor, Float[Tensor, "rows"]]:
+    def mode_with_log_prob(self, z: Float[Tensor, "rows latent"]) -> tuple[Tensor, Float[Tensor, "rows"]]:
         """The most probable x of each row, ``rows event…``, and log p(x | z): how sure the decoder is of it.
 
         Raises:
-            TypeError: it cannot guess (see `can_guess`).
+            TypeError: its values have no probability (see `is_discrete`).
         """
-        return self.likelihood.guess(self.decode(z))
+        return self.likelihood.mode_with_log_prob(self.decode(z))
 
-    def impossible(
+    def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:
         """Which prepared values cannot be this modality's, and what would be possible; runs the decoder on one z.
@@ -161,7 +188,7 @@ class Modality(nn.Module):
         context = torch.zeros(1, context_dim, device=x.device, dtype=self.dtype) if context_dim else None
         params = self.decode(z, context)
         self.likelihood.arrange(params, torch.Size([1]), x.shape[1:])
-        return self.likelihood.impossible(x, params)
+        return self.likelihood.invalid_values(x, params)
 
     @torch.no_grad()
     def check(self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0) -> tuple[Tensor, str]:
@@ -176,7 +203,7 @@ class Modality(nn.Module):
         try:
             with evaluating(self):  # a probe must not touch running statistics
                 x = self.prepare(x)
-                bad, possible = self.impossible(x, latent_dim, context_dim)
+                bad, possible = self.invalid_values(x, latent_dim, context_dim)
                 bad = bad.reshape(len(x), -1).any(1)
                 if bad.any():
                     return bad, possible
@@ -197,6 +224,20 @@ class Modality(nn.Module):
                 f"a mean and a log-variance of {latent_dim} latents each are needed"
             )
         return bad, possible
+
+
+def require_network(network: object, what: str) -> None:
+    """Raises SettingsError unless it is a module of PyTorch."""
+    if not isinstance(network, nn.Module):
+        raise SettingsError(
+            f"a modality's {what} must be a torch.nn.Module, not {network!r}; mvae.networks.build makes one by name"
+        )
+
+
+def _described(output: object) -> str:
+    if isinstance(output, Tensor):
+        return f"shape {tuple(output.shape)}"
+    return f"{type(output).__name__} of {len(output)}" if isinstance(output, tuple | list | Mapping) else repr(output)
 
 
 def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) -> Any:
