@@ -10,6 +10,7 @@ from torch import Tensor
 import mvae
 from mvae.data.table import Table
 from mvae.evaluation.validation import prediction_accuracy, validate
+from mvae.modality.augment import Noise
 from mvae.models.base import MultimodalVAE
 from mvae.paper.datasets.attributes import ATTRIBUTES
 from mvae.paper.experiments import build, experiment
@@ -128,7 +129,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, stop: int) -> None:
 
     def fresh() -> MultimodalVAE:
         model = build(experiment("digits")).cuda()
-        model.modalities["image"].input_noise = 0.3
+        model.modalities["image"].augment = (Noise(0.3),)
         return model
 
     table = few_pairs(random_rows("digits"))
@@ -187,7 +188,7 @@ def test_threads_that_record_at_once_learn_what_each_would_alone() -> None:
 
     def trained(seed: int) -> dict[str, Tensor]:
         model = build(experiment("mnist"), seed=seed, pseudo_labels=True).cuda()
-        model.modalities["image"].input_noise = 0.5
+        model.modalities["image"].augment = (Noise(0.5),)
         table = few_pairs(random_rows("mnist"))
         mvae.fit(model, table, epochs=8, anneal_epochs=2, batch_size=BATCH, seed=seed, reporter=Silent())
         return {name: value.clone() for name, value in model.state_dict().items()}

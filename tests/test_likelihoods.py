@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, distributions
 
 from mvae import likelihoods
-from mvae.errors import DataError
+from mvae.errors import DataError, SettingsError
 
 EVENTS = [(), (5,), (2, 3, 4)]
 LEADS = [(), (3,), (3, 2)]
@@ -170,14 +170,14 @@ def test_class_numbers_as_floats_are_refused(dtype: torch.dtype) -> None:
 def test_impossible_values_are_found_where_they_are() -> None:
     nan, inf = math.nan, math.inf
     x = torch.tensor([[0.0, 1.0, 0.5, -0.1, 1.1, nan, inf, -inf]])
-    bad, possible = likelihoods.Bernoulli().impossible(x, torch.zeros(1, 8))
+    bad, possible = likelihoods.Bernoulli().invalid_values(x, torch.zeros(1, 8))
     assert bad.tolist() == [[False] * 3 + [True] * 5]
     assert "[0, 1]" in possible
     for family in (likelihoods.Gaussian(), likelihoods.Laplace()):
-        bad, possible = family.impossible(x, torch.zeros(1, 8))
+        bad, possible = family.invalid_values(x, torch.zeros(1, 8))
         assert bad.tolist() == [[False] * 5 + [True] * 3]
         assert "finite" in possible
-    bad, possible = likelihoods.Categorical().impossible(torch.tensor([-1, 0, 3, 4]), torch.zeros(1, 4))
+    bad, possible = likelihoods.Categorical().invalid_values(torch.tensor([-1, 0, 3, 4]), torch.zeros(1, 4))
     assert bad.tolist() == [True, False, False, True]
     assert "0 to 3" in possible
 
@@ -239,7 +239,7 @@ def test_a_learned_scale_is_a_parameter_with_the_right_gradient_and_a_fixed_one_
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
 def test_a_scale_that_is_not_positive_and_finite_is_refused(scale: float) -> None:
-    with pytest.raises(DataError, match="scale of Gaussian must be positive"):
+    with pytest.raises(SettingsError, match="scale of Gaussian must be positive"):
         likelihoods.Gaussian(scale)
 
 
@@ -259,11 +259,11 @@ def test_one_output_serves_a_scalar_event() -> None:
 
 
 def test_an_output_of_another_size_than_the_data_is_refused() -> None:
-    with pytest.raises(DataError, match=r"6 values a row .* but the data has 5"):
+    with pytest.raises(DataError, match=r"6 values per row .* but the data has 5"):
         likelihoods.Gaussian().arrange(torch.zeros(4, 6), torch.Size([4]), torch.Size([5]))
-    with pytest.raises(DataError, match=r"classes at 1 positions a row .* but the data has 3"):
+    with pytest.raises(DataError, match=r"1 values per row, with 12 parameters each .* but the data has 3"):
         likelihoods.Categorical().arrange(torch.zeros(4, 12), torch.Size([4]), torch.Size([3]))
-    with pytest.raises(DataError, match=r"classes at 3 positions a row .* but the data has 1"):
+    with pytest.raises(DataError, match=r"3 values per row, with 12 parameters each .* but the data has 1"):
         likelihoods.Categorical().arrange(torch.zeros(4, 3, 12), torch.Size([4]), torch.Size([]))
 
 
@@ -272,3 +272,112 @@ def test_a_family_without_a_density_says_so() -> None:
     for ask in (lambda: bare.log_prob(x, x), lambda: bare.mean(x), lambda: bare.sample(x)):
         with pytest.raises(TypeError, match="Likelihood"):
             ask()
+
+
+# -- Several parameters per value ----------------------------------------------------------------------------------
+
+
+class Scaled(likelihoods.Likelihood):
+    """A Gaussian with a scale per value."""
+
+    parameters_per_value = 2
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        return distributions.Normal(params[..., 0], params[..., 1].exp()).log_prob(x)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_a_last_axis_of_parameters_stays_the_last_one(event: tuple[int, ...]) -> None:
+    flat = torch.randn(6, max(1, math.prod(event)), 2).double()
+    arranged = Scaled().arrange(flat, torch.Size([2, 3]), torch.Size(event))
+    assert arranged.shape == (2, 3, *event, 2)
+    assert torch.equal(arranged.reshape(flat.shape), flat)
+    x = torch.randn(3, *event).double()
+    expected = distributions.Normal(arranged[..., 0], arranged[..., 1].exp()).log_prob(x).reshape(2, 3, -1).sum(-1)
+    torch.testing.assert_close(Scaled().log_prob(arranged, x), expected)
+
+
+def test_another_number_of_parameters_per_value_is_refused() -> None:
+    for shape in [(4, 6), (4, 3, 3), (4,)]:
+        with pytest.raises(DataError, match="Scaled needs a last axis of 2 parameters per value"):
+            Scaled().arrange(torch.zeros(shape), torch.Size([4]), torch.Size([3]))
+    with pytest.raises(DataError, match=r"2 values per row, with 2 parameters each .* but the data has 3"):
+        Scaled().arrange(torch.zeros(4, 2, 2), torch.Size([4]), torch.Size([3]))
+
+
+# -- By name -------------------------------------------------------------------------------------------------------
+
+
+def test_likelihoods_have_names_and_objects_stay_what_they_are() -> None:
+    for name, kind in likelihoods.LIKELIHOODS.items():
+        assert type(likelihoods.named(name)) is kind
+    learned = likelihoods.named({"name": "laplace", "scale": 0.5, "learned": True})
+    assert [name for name, _ in learned.named_parameters()] == ["log_scale"]
+    own = Scaled()
+    assert likelihoods.named(own) is own
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gausian", r"no likelihood 'gausian'; there are bernoulli, categorical, gaussian, laplace \(did you mean"),
+        ({"name": "bernoulli", "scale": 1.0}, "the likelihood 'bernoulli' has no option 'scale'; it has none"),
+        ({"name": "gaussian", "learned": 1}, "learned of the likelihood 'gaussian' must be true or false, not 1"),
+        (likelihoods.Bernoulli, "names no likelihood"),
+        (None, "names no likelihood"),
+    ],
+)
+def test_what_is_no_likelihood_is_refused_by_name(spec: object, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        likelihoods.named(spec)
+
+
+# -- A least scale -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "laplace"])
+def test_a_constant_column_is_worth_no_more_than_the_least_scale_lets_it(kind: str) -> None:
+    family = likelihoods.named({"name": kind, "learned": True, "scale": 0.1, "least": 0.01})
+    optimizer = torch.optim.SGD(family.parameters(), lr=0.1)
+    x = torch.full((5, 1), 3.0)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (-family.log_prob(x, x).mean()).backward()
+        optimizer.step()
+    peak = distributions.Normal(0.0, 0.01) if kind == "gaussian" else distributions.Laplace(0.0, 0.01)
+    torch.testing.assert_close(family.log_prob(x, x), peak.log_prob(torch.zeros(5)))
+    for _ in range(50):  # and where the column is no longer constant, the scale rises again
+        optimizer.zero_grad()
+        (-family.log_prob(x + 0.03 * torch.tensor([[-2.0], [-1.0], [0.0], [1.0], [2.0]]), x).mean()).backward()
+        optimizer.step()
+    spread = family.get_parameter("log_scale").exp().item()
+    expected = 0.03 * math.sqrt(2) if kind == "gaussian" else 0.03 * 1.2  # the best fit: root mean square, mean size
+    assert spread == pytest.approx(expected, rel=0.05)
+
+
+def test_a_least_scale_above_the_first_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"begins at 0\.1: least must be above 0 and no more"):
+        likelihoods.Gaussian(0.1, learned=True, least=0.2)
+    likelihoods.Gaussian(1e-5)  # a fixed scale is what it is given as
+
+
+# -- Accuracy ------------------------------------------------------------------------------------------------------
+
+
+def test_accuracy_is_the_share_predicted_right() -> None:
+    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    assert likelihoods.Categorical().accuracy(logits, torch.tensor([0, 2, 2])).tolist() == [1, 1, 0]  # pyright: ignore
+    words = torch.stack([logits, logits])  # two rows of three positions
+    right = likelihoods.Categorical().accuracy(words, torch.tensor([[0, 2, 2], [0, 2, 1]]))
+    torch.testing.assert_close(right, torch.tensor([2 / 3, 1.0]))
+    tags = likelihoods.Bernoulli().accuracy(torch.tensor([[3.0, 3.0, 0.1]]), torch.tensor([[1.0, 0.0, 1.0]]))
+    torch.testing.assert_close(tags, torch.tensor([2 / 3]))
+    one = likelihoods.Bernoulli().accuracy(torch.tensor([[-1.0], [-1.0]]), torch.tensor([1.0, 0.0]))
+    assert one is not None
+    assert one.tolist() == [0, 1]
+
+
+def test_images_and_real_numbers_have_no_accuracy() -> None:
+    assert likelihoods.Bernoulli().accuracy(torch.ones(2, 1, 3, 3), torch.ones(2, 1, 3, 3)) is None
+    assert likelihoods.Bernoulli().accuracy(torch.ones(2, 3, 3), torch.ones(2, 3, 3)) is None
+    assert likelihoods.Gaussian().accuracy(torch.ones(2, 3), torch.ones(2, 3)) is None

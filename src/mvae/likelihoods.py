@@ -2,7 +2,26 @@
 
 A likelihood owns every fact about its kind of data: how a stored column becomes numbers, which values are
 possible, log p, the mean and samples. Shapes: ``x`` is ``rows event…``; the decoder's output ``params`` is
-``… rows event…`` (for `Categorical` with a last axis of classes), and log p is ``… rows``, in nats.
+``… rows event…``, with a last axis of parameters where a value has several, and log p is ``… rows``, in nats.
+
+**One of your own** is a subclass of `Likelihood` with ``elementwise(params, x)`` (log p of each value; or
+``log_prob``, already summed over the event), ``mean(params)`` and ``sample(params, generator)``. A line in
+`LIKELIHOODS` gives it a name for declarations, and `mvae.testing.check_likelihood` tries it. Here a Gaussian with a
+scale per value, by a decoder with a last axis of two:
+
+>>> class GaussianWithScale(mvae.likelihoods.Likelihood):
+...     parameters_per_value = 2  # mean and log-scale
+...     def elementwise(self, params, x):
+...         return torch.distributions.Normal(params[..., 0], params[..., 1].exp()).log_prob(x)
+...     def mean(self, params):
+...         return params[..., 0]
+...     def sample(self, params, generator=None):
+...         noise = torch.empty(params.shape[:-1], device=params.device).normal_(generator=generator)
+...         return params[..., 0] + params[..., 1].exp() * noise
+>>> decoder = nn.Sequential(nn.Linear(4, 3 * 2), nn.Unflatten(1, (3, 2)))
+>>> sensors = mvae.Modality(nn.Linear(3, 2 * 4), decoder, GaussianWithScale())
+>>> sensors.log_prob(torch.zeros(5, 3), torch.zeros(7, 5, 4)).shape, sensors.generate(torch.zeros(5, 4)).shape
+(torch.Size([7, 5]), torch.Size([5, 3]))
 """
 
 import math
@@ -13,13 +32,17 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvae.errors import DataError
+from mvae.errors import DataError, SettingsError
+from mvae.specs import from_spec
 
-__all__ = ["Bernoulli", "Categorical", "Gaussian", "Laplace", "Likelihood"]
+__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "Gaussian", "Laplace", "Likelihood", "named"]
 
 
 class Likelihood(nn.Module):
-    """What `Modality` needs from a family; subclasses give ``log_prob``, ``mean`` and ``sample``."""
+    """What `Modality` needs from a family; subclasses give ``elementwise`` or ``log_prob``, ``mean`` and ``sample``."""
+
+    #: How many parameters the decoder gives per value: 1, or the length of a last axis; None: as many as it likes.
+    parameters_per_value: int | None = 1
 
     #: Is p(x | z) a probability, which says how sure it is of x? (Then there is a ``mode``. Else it is a density.)
     discrete = False
@@ -28,23 +51,34 @@ class Likelihood(nn.Module):
         """A stored column as numbers: bytes are levels 0…255 and become [0, 1], everything else is cast."""
         return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
 
-    def impossible(self, x: Shaped[Tensor, "rows *event"], params: Tensor) -> tuple[Shaped[Tensor, "rows *event"], str]:
+    def invalid_values(
+        self, x: Shaped[Tensor, "rows *event"], params: Tensor
+    ) -> tuple[Shaped[Tensor, "rows *event"], str]:
         """Which prepared values this family cannot produce, and what would be possible (for the error)."""
         return ~x.isfinite(), "finite numbers"
 
     def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
-        """The decoder's flat batch ``N …`` as ``lead… event…``, so an MLP may serve an image.
+        """The decoder's flat batch ``N …`` as ``lead… event…``, so an MLP may serve a picture; a last axis stays last.
 
         Raises:
-            DataError: the decoder gives another number of values than the data has.
+            DataError: the decoder gives another number of values, or of parameters per value, than the data needs.
         """
-        have, need = params[0].numel() if len(params) else math.prod(event), math.prod(event)
+        last, per_value = torch.Size(), self.parameters_per_value
+        if per_value != 1:
+            last = params.shape[1:][-1:]
+            if not last or per_value not in (None, *last):
+                raise DataError(
+                    f"the decoder gives rows of shape {tuple(params.shape[1:])}; {type(self).__name__} needs a last "
+                    f"axis of {per_value or 'its'} parameters per value"
+                )
+        have, need = params.shape[1:].numel() // max(1, last.numel()), math.prod(event)
         if have != need:
+            each = f", with {last[0]} parameters each" if last else ""
             raise DataError(
-                f"the decoder gives {have} values a row (shape {tuple(params.shape[1:])}), "
+                f"the decoder gives {have} values per row{each} (shape {tuple(params.shape[1:])}), "
                 f"but the data has {need} (shape {tuple(event)})"
             )
-        return params.reshape(*lead, *event)
+        return params.reshape(*lead, *event, *last)
 
     def log_prob(self, params: Tensor, x: Tensor) -> Float[Tensor, "*lead rows"]:
         """log p(x | params) in nats, summed over the event."""
@@ -62,10 +96,23 @@ class Likelihood(nn.Module):
         """The most probable x."""
         raise TypeError(f"{type(self).__name__} has no mode")
 
-    def guess(self, params: Tensor) -> tuple[Tensor, Float[Tensor, "*lead rows"]]:
+    def mode_with_log_prob(self, params: Tensor) -> tuple[Tensor, Float[Tensor, "*lead rows"]]:
         """The most probable x, and its log p."""
         x = self.mode(params)
         return x, self.log_prob(params, x)
+
+    def accuracy(self, params: Tensor, x: Shaped[Tensor, "rows *event"]) -> Float[Tensor, "rows"] | None:
+        """The share of each row's values that the mode predicts right; None where there is no accuracy.
+
+        There is none of continuous values, nor of pixels.
+
+        >>> Categorical().accuracy(torch.tensor([[0.0, 2.0], [0.0, 2.0]]), torch.tensor([1, 0]))
+        tensor([1., 0.])
+        """
+        if not self.discrete:
+            return None
+        right = (self.mode(self.arrange(params, x.shape[:1], x.shape[1:])) == x).float()
+        return right.flatten(1).mean(-1) if right.dim() > 1 else right
 
     def certain(self, x: Tensor, params: Tensor) -> Tensor:
         """The mean of a distribution that is sure of x, of the same family as that of ``params``."""
@@ -117,7 +164,7 @@ class Bernoulli(Likelihood):
 
     discrete = True
 
-    def impossible(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
+    def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
         """Anything outside [0, 1]."""
         return ~((x >= 0) & (x <= 1)), "values in [0, 1]"
 
@@ -139,6 +186,10 @@ class Bernoulli(Likelihood):
     def mode(self, params: Tensor) -> Tensor:
         """Zeros and ones, each the more probable of the two."""
         return (params > 0).to(params.dtype)
+
+    def accuracy(self, params: Tensor, x: Shaped[Tensor, "rows *event"]) -> Float[Tensor, "rows"] | None:
+        """Of attributes, ``rows`` or ``rows features``; more axes are pixels, which have none."""
+        return None if x.dim() > 2 else super().accuracy(params, (x > 0.5).to(params.dtype))
 
     def certain(self, x: Tensor, params: Tensor) -> Tensor:
         """Probabilities 0 and 1."""
@@ -163,6 +214,7 @@ class Categorical(Likelihood):
     """
 
     discrete = True
+    parameters_per_value = None  # the classes
 
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
         """Class numbers as int64.
@@ -174,24 +226,10 @@ class Categorical(Likelihood):
             raise DataError(f"class numbers must be integers, not {x.dtype}: convert the column with .long()")
         return x.long()
 
-    def impossible(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
+    def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
         """Anything but 0 … K−1, where K is what the decoder gives."""
         classes = params.shape[-1]
         return ~((x >= 0) & (x < classes)), f"class numbers 0 to {classes - 1}"
-
-    def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
-        """``lead… event… classes``.
-
-        Raises:
-            DataError: the decoder gives another number of positions than the data has.
-        """
-        have, need = params[0].numel() // params.shape[-1] if len(params) else math.prod(event), math.prod(event)
-        if have != need:
-            raise DataError(
-                f"the decoder gives classes at {have} positions a row (shape {tuple(params.shape[1:])}), "
-                f"but the data has {need} (shape {tuple(event)}); the last axis must be the classes"
-            )
-        return params.reshape(*lead, *event, params.shape[-1])
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         """log softmax at the class."""
@@ -220,20 +258,56 @@ class Categorical(Likelihood):
         return torch.multinomial(flat, 1, generator=generator).reshape(params.shape[:-1])
 
 
+class _AtLeast(torch.autograd.Function):
+    """max(x, least), whose gradient vanishes at the bound only where descent would go further down."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, least: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.least = least
+        return x.clamp(min=least)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (x,), (grad,) = ctx.saved_tensors, grad_outputs
+        return torch.where((x > ctx.least) | (grad < 0), grad, 0.0), None
+
+
 class _Scaled(Likelihood):
-    """A location from the decoder and one scale, fixed or learned (as its logarithm)."""
+    """A location from the decoder and one scale for all values, fixed or learned (as its logarithm).
+
+    Args:
+        scale: the scale, or where learning begins.
+        learned: is it a parameter?
+        least: a learned scale does not fall below it. Otherwise a constant column would be worth any number of nats.
+            In the data's unit: for columns of unit variance the default is a thousandth of their spread.
+
+    Raises:
+        SettingsError: a scale that is not positive and finite, or a learned one that begins below ``least``.
+    """
 
     log_scale: Tensor
 
-    def __init__(self, scale: float = 1.0, learned: bool = False):
+    def __init__(self, scale: float = 1.0, learned: bool = False, least: float = 1e-3):
         super().__init__()
         if not 0 < scale < math.inf:
-            raise DataError(f"the scale of {type(self).__name__} must be positive, not {scale}")
+            raise SettingsError(f"the scale of {type(self).__name__} must be positive and finite, not {scale}")
+        if learned and not 0 < least <= scale:
+            raise SettingsError(
+                f"a learned scale of {type(self).__name__} begins at {scale}: least must be above 0 and no more than "
+                f"that, not {least}"
+            )
+        self.least = math.log(least) if learned else -math.inf
         log_scale = torch.tensor(math.log(scale))
         if learned:
             self.log_scale = nn.Parameter(log_scale)
         else:
             self.register_buffer("log_scale", log_scale)
+
+    @property
+    def log_s(self) -> Tensor:
+        """The logarithm of the scale in use."""
+        return cast("Tensor", _AtLeast.apply(self.log_scale, self.least)) if self.least > -math.inf else self.log_scale
 
     def mean(self, params: Tensor) -> Tensor:
         """The location."""
@@ -249,13 +323,14 @@ class Gaussian(_Scaled):
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         """−½((x − μ)/s)² − log s − ½ log 2π."""
-        standard = (x - params) * torch.exp(-self.log_scale)
-        return -0.5 * standard.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
+        log_s = self.log_s
+        standard = (x - params) * torch.exp(-log_s)
+        return -0.5 * standard.square() - log_s - 0.5 * math.log(2 * math.pi)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """μ + s·ε."""
         noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
-        return params + self.log_scale.exp() * noise
+        return params + self.log_s.exp() * noise
 
 
 class Laplace(_Scaled):
@@ -267,10 +342,32 @@ class Laplace(_Scaled):
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         """−|x − μ|/s − log 2s."""
-        return -(x - params).abs() * torch.exp(-self.log_scale) - self.log_scale - math.log(2)
+        log_s = self.log_s
+        return -(x - params).abs() * torch.exp(-log_s) - log_s - math.log(2)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """By the inverse of the distribution function."""
         u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype) - 0.5
         tail = (1 - 2 * u.abs()).clamp(min=torch.finfo(u.dtype).eps / 2)  # rand() may be 0, whose inverse is −∞
-        return params - self.log_scale.exp() * u.sign() * tail.log()
+        return params - self.log_s.exp() * u.sign() * tail.log()
+
+
+#: What `named` and a declaration may name.
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
+    "gaussian": Gaussian,
+    "laplace": Laplace,
+}
+
+
+def named(spec: object) -> Likelihood:
+    """A likelihood by name, by ``{name = NAME, …}`` with its arguments, or as it is.
+
+    Raises:
+        SettingsError: an unknown name or argument, or an object that is no `Likelihood`.
+
+    >>> named("bernoulli"), named({"name": "gaussian", "scale": 0.5}).log_scale.exp()
+    (Bernoulli(), tensor(0.5000))
+    """
+    return spec if isinstance(spec, Likelihood) else from_spec(spec, LIKELIHOODS, "likelihood")

@@ -12,10 +12,8 @@ from mvae.errors import QueryError
 from mvae.evaluation.validation import (
     DEAD_KL,
     Accuracy,
-    accuracy,
     coupling_warning,
     prediction_accuracy,
-    string_accuracy,
     validate,
 )
 from mvae.modality.base import Modality
@@ -151,25 +149,6 @@ def test_a_dead_expert_is_seen_by_validation() -> None:
 # -- Predictions of one modality from another ----------------------------------------------------------------------
 
 
-def test_accuracy_is_the_share_predicted_right() -> None:
-    logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    assert accuracy(likelihoods.Categorical(), torch.tensor([0, 2, 2]), logits).tolist() == [1, 1, 0]  # pyright: ignore
-    words = torch.stack([logits, logits])  # two rows of three positions
-    right = accuracy(likelihoods.Categorical(), torch.tensor([[0, 2, 2], [0, 2, 1]]), words)
-    torch.testing.assert_close(right, torch.tensor([2 / 3, 1.0]))
-    tags = accuracy(likelihoods.Bernoulli(), torch.tensor([[1.0, 0.0, 1.0]]), torch.tensor([[3.0, 3.0, 0.1]]))
-    torch.testing.assert_close(tags, torch.tensor([2 / 3]))
-    one = accuracy(likelihoods.Bernoulli(), torch.tensor([1.0, 0.0]), torch.tensor([[-1.0], [-1.0]]))
-    assert one is not None
-    assert one.tolist() == [0, 1]
-
-
-def test_images_and_real_numbers_have_no_accuracy() -> None:
-    assert accuracy(likelihoods.Bernoulli(), torch.ones(2, 1, 3, 3), torch.ones(2, 1, 3, 3)) is None
-    assert accuracy(likelihoods.Bernoulli(), torch.ones(2, 3, 3), torch.ones(2, 3, 3)) is None
-    assert accuracy(likelihoods.Gaussian(), torch.ones(2, 3), torch.ones(2, 3)) is None
-
-
 class Scores(nn.Module):
     """Logits (−z0, z0)."""
 
@@ -214,23 +193,6 @@ def test_active_units_are_the_latents_whose_mean_varies() -> None:
     assert values["active units"] == 1
     values = validate(saying(a=(0, 9.0), b=(1, 9.0)), Table({"a": a, "b": 3 + column(seed=1)}))
     assert values["active units"] == 2
-
-
-@pytest.mark.parametrize(
-    ("true", "written", "right", "symbols", "whole"),
-    [
-        ([1, 2, 3], [1, 2, 3], 3, 3, True),
-        ([1, 2, 9], [1, 2, 3], 2, 2, False),  # too long
-        ([1, 2, 3], [1, 2, 9], 2, 3, False),  # too short
-        ([2, 1, 9], [1, 2, 9], 0, 2, False),
-        ([9, 9, 9], [9, 9, 9], 0, 0, True),
-        ([9, 9, 9], [4, 9, 9], 0, 0, False),
-        ([4, 9, 9], [9, 9, 9], 0, 1, False),
-    ],
-)
-def test_accuracy_of_strings(true: list[int], written: list[int], right: int, symbols: int, whole: bool) -> None:
-    found = string_accuracy(torch.tensor([true]), torch.tensor([written]), stop=9)
-    assert [int(value) for value in found] == [right, symbols, int(whole)]
 
 
 # -- The objective -------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.modality import bank
+from mvae.modality.augment import Noise
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.bivcca import BiVCCA
@@ -190,7 +191,7 @@ def test_only_networks_of_one_shape_and_known_layers_run_together() -> None:
     hooked = made()
     hooked.encoder[0].register_forward_hook(lambda *_: None)  # pyright: ignore[reportIndexIssue]
     assert grouped({"a": made(), "b": hooked}) == ([], both)
-    blurred = Modality(perceptron(1, 6, 5), perceptron(3, 1, 5), likelihoods.Bernoulli(), input_noise=0.5)
+    blurred = Modality(perceptron(1, 6, 5), perceptron(3, 1, 5), likelihoods.Bernoulli(), augment=Noise(0.5))
     assert grouped({"a": made(), "b": blurred}) == ([], both)
     assert grouped({"a": made().eval(), "b": blurred.eval()}) == (both, both)
     wide = {"a": torch.zeros(2, 1), "b": torch.zeros(2, 1, 1)}  # the same networks, events of different shapes

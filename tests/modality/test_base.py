@@ -8,7 +8,8 @@ from torch import Tensor, distributions, nn
 
 from mvae import likelihoods
 from mvae.errors import DataError, SettingsError
-from mvae.modality.base import Modality, evaluating, run
+from mvae.modality.augment import Noise, Power, Shift
+from mvae.modality.base import Modality, evaluating, require_network, run
 from mvae.networks.mlp import ImageDecoder, mlp
 
 LATENT = 3
@@ -137,7 +138,7 @@ def test_noise_on_the_encoders_input_is_of_training_only_and_of_its_standard_dev
     def spy(_: nn.Module, inputs: tuple[Tensor]) -> None:
         seen.append(inputs[0])
 
-    part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_noise=0.3)
+    part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), augment=Noise(0.3))
     part.encoder.register_forward_pre_hook(spy)
     x = torch.rand(5000, 8)
     torch.manual_seed(0)
@@ -149,8 +150,10 @@ def test_noise_on_the_encoders_input_is_of_training_only_and_of_its_standard_dev
     assert torch.equal(seen[1], x)
 
 
-def test_classes_have_no_noise() -> None:
-    part = Modality(nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), input_noise=0.3).train()
+def test_classes_are_neither_blurred_nor_moved() -> None:
+    part = Modality(
+        nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), augment=[Noise(0.3), Shift(1)]
+    ).train()
     x = torch.tensor([3, 0])
     assert torch.equal(part.encode(x).mean, part.encode(x).mean)
 
@@ -162,7 +165,7 @@ def test_the_encoder_sees_every_image_moved_by_itself_in_training_only() -> None
         seen.append(inputs[0])
 
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(60, 4))
-    part = Modality(encoder, mlp(LATENT, 60), likelihoods.Bernoulli(), input_shift=1).train()
+    part = Modality(encoder, mlp(LATENT, 60), likelihoods.Bernoulli(), augment={"name": "shift", "pixels": 1}).train()
     part.encoder.register_forward_pre_hook(spy)
     x = torch.rand(2, 2, 5, 6) + 0.1
     framed = nn.functional.pad(x, (1, 1, 1, 1))
@@ -181,36 +184,39 @@ def test_the_encoder_sees_every_image_moved_by_itself_in_training_only() -> None
 
 def test_the_encoder_sees_a_power_of_x_in_training_and_after_it_and_the_likelihood_x_itself() -> None:
     plain = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Gaussian())
-    part = Modality(plain.encoder, plain.decoder, plain.likelihood, input_power=0.5)
+    part = Modality(plain.encoder, plain.decoder, plain.likelihood, view=Power(0.5))
     x, z = torch.randn(3, 8), torch.randn(3, LATENT)
     for modality in (part.train(), part.eval()):
         assert torch.equal(modality.encode(x).mean, plain.encode(x.sign() * x.abs().sqrt()).mean)
         assert torch.equal(modality.log_prob(x, z), plain.log_prob(x, z))
-    label = Modality(nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), input_power=0.5)
+    label = Modality(nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), view=Power(0.5))
     label.encode(torch.tensor([3, 0]))  # classes have no power
 
 
-@pytest.mark.parametrize("power", [0.0, -1.0, math.inf, math.nan])
-def test_a_power_that_is_not_above_zero_and_finite_is_refused(power: float) -> None:
-    with pytest.raises(SettingsError, match="input_power must be above 0 and finite"):
-        Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_power=power)
+def test_augmentations_are_applied_in_order_after_the_view_and_draw_from_the_modalitys_generator() -> None:
+    seen: list[Tensor] = []
+
+    def own(x: Tensor, generator: torch.Generator | None) -> Tensor:
+        seen.append(x)
+        return x + torch.rand(len(x), 1, generator=generator)
+
+    part = Modality(
+        mlp(8, 4), mlp(LATENT, 8), likelihoods.Gaussian(), augment=[Noise(0.5), own], view=Power(2.0)
+    ).train()
+    part.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    x = torch.randn(3, 8)
+    part.generator = torch.Generator().manual_seed(3)
+    part.encode(x)
+    g = torch.Generator().manual_seed(3)
+    noisy = x.abs() * x + 0.5 * torch.empty(3, 8).normal_(generator=g)
+    torch.testing.assert_close(seen[0], noisy)
+    torch.testing.assert_close(seen[1], noisy + torch.rand(3, 1, generator=g))
 
 
-def test_what_is_no_image_is_not_moved_but_refused() -> None:
-    part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_shift=1).train()
-    with pytest.raises(DataError, match=r"only images can be moved by pixels: rows of shape \(8,\)"):
+def test_what_is_no_picture_is_not_moved_but_refused() -> None:
+    part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), augment=Shift(1)).train()
+    with pytest.raises(DataError, match=r"only pictures can be moved by pixels: rows of shape \(8,\)"):
         part.encode(torch.rand(3, 8))
-
-
-def test_a_shift_that_is_no_number_of_pixels_is_refused() -> None:
-    with pytest.raises(SettingsError, match="input_shift, a number of pixels, must be a whole number ≥ 0"):
-        Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_shift=-1)
-
-
-@pytest.mark.parametrize("noise", [-0.1, math.inf, math.nan])
-def test_a_noise_that_is_negative_or_not_finite_is_refused(noise: float) -> None:
-    with pytest.raises(SettingsError, match=r"input_noise must be a finite number ≥ 0"):
-        Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), input_noise=noise)
 
 
 @pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
@@ -220,7 +226,7 @@ def test_a_weight_that_is_negative_or_not_finite_is_refused(weight: float) -> No
 
 
 def test_a_decoder_of_the_wrong_size_is_refused_in_words() -> None:
-    with pytest.raises(DataError, match=r"decoder gives 7 values a row .* but the data has 8 \(shape \(2, 4\)\)"):
+    with pytest.raises(DataError, match=r"decoder gives 7 values per row .* but the data has 8 \(shape \(2, 4\)\)"):
         image(mlp(LATENT, 7, [5])).log_prob(torch.zeros(5, 2, 4), torch.zeros(5, LATENT))
 
 
@@ -245,11 +251,11 @@ def test_check_passes_data_that_fits(rows: int) -> None:
 @pytest.mark.parametrize(
     ("part", "x", "latent", "reason"),
     [
-        (image(), torch.zeros(3, 9), LATENT, "decoder gives 8 values a row .* data has 9"),
+        (image(), torch.zeros(3, 9), LATENT, "decoder gives 8 values per row .* data has 9"),
         (image(mlp(LATENT, 9, [5])), torch.zeros(3, 9), LATENT, r"networks do not take rows of shape \(9,\)"),
         (image(), torch.zeros(3, 8), LATENT + 1, "and 4 latents: mat1 and mat2"),
         (label(), torch.zeros(3), LATENT, "class numbers must be integers"),
-        (label(), torch.zeros(3, 2, dtype=torch.int64), LATENT, "classes at 1 positions a row"),
+        (label(), torch.zeros(3, 2, dtype=torch.int64), LATENT, "1 values per row, with 4 parameters each"),
         (
             Modality(mlp(8, 10, []), mlp(LATENT, 8, []), likelihoods.Gaussian()),
             torch.zeros(3, 8),
@@ -262,12 +268,67 @@ def test_check_passes_data_that_fits(rows: int) -> None:
             LATENT,
             "3 latents each",
         ),
-        (Modality(mlp(8, 1, []), mlp(LATENT, 8, []), likelihoods.Gaussian()), torch.zeros(3, 8), LATENT, "do not take"),
+        (
+            Modality(mlp(8, 1, []), mlp(LATENT, 8, []), likelihoods.Gaussian()),
+            torch.zeros(3, 8),
+            LATENT,
+            r"shape \(2, 1\)",
+        ),
     ],
 )
 def test_check_refuses_networks_that_do_not_fit_the_data(part: Modality, x: Tensor, latent: int, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         part.check(x, latent)
+
+
+class Gives(nn.Module):
+    """What a test wants, whatever comes in."""
+
+    def __init__(self, *gives: object):
+        super().__init__()
+        self.gives = gives[0] if len(gives) == 1 else gives
+
+    def forward(self, x: Tensor) -> object:
+        return self.gives
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "message"),
+    [
+        (Gives({"mean": torch.zeros(2, 3)}), mlp(LATENT, 8), "the encoder gives dict of 1: one tensor or two"),
+        (Gives(*3 * [torch.zeros(2, 3)]), mlp(LATENT, 8), "the encoder gives tuple of 3"),
+        (
+            mlp(8, 6),
+            Gives(*2 * [torch.zeros(1, 8)]),
+            "the decoder gives tuple of 2: one tensor is needed. Sev",
+        ),
+    ],
+)
+def test_check_says_what_networks_may_give(encoder: nn.Module, decoder: nn.Module, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Modality(encoder, decoder, "gaussian").check(torch.zeros(3, 8), LATENT)
+
+
+@pytest.mark.parametrize("thing", ["mlp", nn.Linear, None, torch.add])
+def test_what_is_no_network_is_refused(thing: object) -> None:
+    with pytest.raises(SettingsError, match=r"modality's decoder must be a torch.nn.Module"):
+        require_network(thing, "decoder")
+
+
+def test_a_likelihood_may_be_named() -> None:
+    part = Modality(mlp(8, 6), mlp(LATENT, 8), {"name": "gaussian", "scale": 0.5})
+    assert isinstance(part.likelihood, likelihoods.Gaussian)
+    with pytest.raises(SettingsError, match="no likelihood 'poison'"):
+        Modality(mlp(8, 6), mlp(LATENT, 8), "poison")
+
+
+def test_correct_is_of_each_row_and_of_what_has_an_accuracy_only() -> None:
+    z, x = torch.randn(6, LATENT), torch.tensor([0, 1, 2, 3, 0, 1])
+    part = label()
+    right, count = part.correct(x, z)[""]
+    assert right.tolist() == [float(part.decoder(z[i]).argmax() == x[i]) for i in range(6)]
+    assert count.tolist() == [1.0] * 6
+    assert image().correct(torch.rand(6, 2, 4), z) == {}
 
 
 def test_check_leaves_modes_and_running_statistics_alone() -> None:

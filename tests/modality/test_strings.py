@@ -13,7 +13,7 @@ from mvae.errors import DataError, SettingsError
 from mvae.evaluation.validation import validate
 from mvae.likelihoods import Gaussian
 from mvae.modality.base import Modality
-from mvae.modality.strings import SequenceModality
+from mvae.modality.strings import SequenceModality, compared
 from mvae.models.cvae import CVAE
 from mvae.models.mvae import MVAE
 from mvae.networks.gru import StringDecoder, StringEncoder
@@ -152,7 +152,7 @@ def test_the_most_likely_token_after_those_before_is_what_a_mean_is_of_a_string(
         assert row == written
     assert len(found.reshape(-1, 3).unique(dim=0)) > 1
     if len(lead) == 1:
-        guess, log_p = part.guess(z)
+        guess, log_p = part.mode_with_log_prob(z)
         assert torch.equal(guess, found)
         assert torch.equal(log_p, part.log_prob(found, z))
 
@@ -296,3 +296,20 @@ def test_a_condition_is_refused_and_not_ignored() -> None:
         conditional.check(data)
     with pytest.raises(SettingsError, match="takes no condition"):
         strings().log_prob(every_string(3, 3)[:1], torch.zeros(1, LATENT).double(), torch.zeros(1, 2).double())
+
+
+@pytest.mark.parametrize(
+    ("true", "written", "right", "symbols", "whole"),
+    [
+        ([1, 2, 3], [1, 2, 3], 3, 3, True),
+        ([1, 2, 9], [1, 2, 3], 2, 2, False),  # too long
+        ([1, 2, 3], [1, 2, 9], 2, 3, False),  # too short
+        ([2, 1, 9], [1, 2, 9], 0, 2, False),
+        ([9, 9, 9], [9, 9, 9], 0, 0, True),
+        ([9, 9, 9], [4, 9, 9], 0, 0, False),
+        ([4, 9, 9], [9, 9, 9], 0, 1, False),
+    ],
+)
+def test_accuracy_of_strings(true: list[int], written: list[int], right: int, symbols: int, whole: bool) -> None:
+    found = compared(torch.tensor([true]), torch.tensor([written]), stop=9)
+    assert [int(value) for value in found] == [right, symbols, int(whole)]

@@ -244,7 +244,7 @@ def test_check_does_not_look_at_missing_cells(model: MVAE) -> None:
 
 
 def test_check_names_the_modality_whose_networks_do_not_fit(model: MVAE) -> None:
-    with pytest.raises(DataError, match="modality 'image': the decoder gives 784 values a row"):
+    with pytest.raises(DataError, match="modality 'image': the decoder gives 784 values per row"):
         model.check(Table({"image": torch.zeros(3, 100)}))
     with pytest.raises(DataError, match="modality 'label': class numbers must be integers"):
         model.check(Table({"label": torch.zeros(3)}))

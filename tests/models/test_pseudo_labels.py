@@ -8,6 +8,7 @@ from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
+from mvae.modality.augment import Noise
 from mvae.modality.base import Modality
 from mvae.modality.strings import SequenceModality
 from mvae.models.mvae import MVAE
@@ -150,7 +151,7 @@ def test_who_guesses_sees_no_noise_and_leaves_no_trace_in_batch_statistics() -> 
     model.modalities["image"].encoder = nn.Sequential(norm, mlp(6, 2 * LATENT, (8,)).double())
     sure = []
     for noise in (0.0, 1000.0):
-        model.modalities["image"].input_noise = noise
+        model.modalities["image"].augment = (Noise(noise),)
         before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
         x, terms = with_pseudo_labels(model, model.prepare(table), model.terms(table.present), 1.0)
         sure.append((terms.of[terms.names.index("image")], x["label"]))
@@ -169,7 +170,7 @@ def test_a_guess_is_the_most_probable_value_and_says_how_probable() -> None:
         ("flag", torch.tensor([0.0, 1.0]).double()[:, None, None]),
     ):
         modality = model.modalities[name]
-        guess, log_p = modality.guess(z)
+        guess, log_p = modality.mode_with_log_prob(z)
         every = torch.stack([modality.log_prob(value.expand(7, *value.shape[1:]), z) for value in values])
         torch.testing.assert_close(log_p, every.max(0).values)
         torch.testing.assert_close(every.logsumexp(0).exp(), torch.ones(7).double())
@@ -217,7 +218,7 @@ def test_a_class_that_is_forgotten_comes_back() -> None:
     balance = Balance(label, 1)
     z = torch.tensor([[9.0], [5.0]], dtype=torch.float64).repeat(20, 1)
     x, lacks, begun = torch.tensor([0, 1]).repeat(20), torch.arange(40) < 20, torch.tensor(True)
-    assert label.guess(z)[0].tolist() == [0] * 40
+    assert label.mode_with_log_prob(z)[0].tolist() == [0] * 40
     for _ in range(2000):
         balance(label, z, x, lacks, begun)
     assert balance(label, z, x, lacks, begun)[0].tolist() == [0, 1] * 20

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from mvae.networks.gru import BidirectionalGRU, StringDecoder, StringEncoder, count_symbols
+from mvae.data.tokens import count_symbols
+from mvae.networks.gru import BidirectionalGRU, StringDecoder, StringEncoder
 
 STOP, START = 10, 11
 STRINGS = torch.tensor([[1, 7, 7, 3], [0, 5, 9, 10], [4, 4, 10, 10], [8, 10, 10, 10], [10, 10, 10, 10]])

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvae.networks.packing import lengths_to_stop, pack
+from mvae.data.tokens import lengths_to_stop
+from mvae.networks.packing import pack
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12))

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import QueryError
-from mvae.evaluation.validation import accuracy
 from mvae.files import copied, load_state, load_weights, save_state
 from mvae.likelihoods import Categorical, Likelihood
-from mvae.modality.base import shifted
+from mvae.modality.augment import shifted
 from mvae.models.base import MultimodalVAE, evaluating
 
 __all__ = ["Judge", "agreement", "judge_for", "train_judge"]
@@ -159,7 +158,7 @@ def _logits(judge: Judge, images: Tensor, wanted: Tensor, likelihood: Likelihood
 
 def _right(judge: Judge, images: Tensor, wanted: Tensor, target: str, likelihood: Likelihood) -> float:
     """Accuracies of these rows, summed."""
-    found = accuracy(likelihood, wanted, _logits(judge, images, wanted, likelihood))
+    found = likelihood.accuracy(_logits(judge, images, wanted, likelihood), wanted)
     if found is None:
         raise QueryError(f"nothing can be judged about {target!r}: it is neither classes nor attributes")
     return float(found.sum())

@@ -13,55 +13,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import QueryError
-from mvae.likelihoods import Bernoulli, Categorical
-from mvae.modality.base import Modality
-from mvae.modality.strings import SequenceModality
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.models.terms import concatenate, full, singles
-from mvae.networks.gru import count_symbols
 
-__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "Accuracy", "accuracy", "prediction_accuracy", "string_accuracy", "validate"]
+__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "Accuracy", "prediction_accuracy", "validate"]
 
 ACTIVE_VARIANCE = 0.01  # a latent is active where the posterior mean varies more than this over rows (Burda et al.)
 MANY = 8  # modalities from which on only the first one's predictions of the others are measured
 PIXELS = 2_500_000  # of images decoded at once: what a chunk of them leaves behind has to fit into memory
 DEAD_KL = 0.05  # nats; an expert that says less than this about its modality is dead
-
-
-def accuracy(likelihood: object, x: Tensor, params: Tensor) -> Float[Tensor, "rows"] | None:
-    """Share of each row's event predicted right by the likelihood's mode; None for continuous or image data.
-
-    >>> accuracy(Categorical(), torch.tensor([1, 0]), torch.tensor([[0.0, 2.0], [0.0, 2.0]]))
-    tensor([1., 0.])
-    """
-    if isinstance(likelihood, Categorical):
-        right = likelihood.mode(params) == x
-    elif isinstance(likelihood, Bernoulli) and x.dim() <= 2:  # attributes; pixels have more axes
-        right = likelihood.mode(params.reshape(x.shape)) == (x > 0.5)
-    else:
-        return None
-    return right.float().flatten(1).mean(-1) if right.dim() > 1 else right.float()
-
-
-def string_accuracy(
-    x: Int[Tensor, "rows length"], written: Int[Tensor, "rows length"], stop: int
-) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"], Bool[Tensor, "rows"]]:
-    """How many symbols of each string were written in their places, how many it has, and whether the whole is right.
-
-    Table 10 averages over single digits, "at most 4" of a string; a string written too long costs nothing there.
-
-    >>> string_accuracy(torch.tensor([[1, 7, 10, 10]]), torch.tensor([[1, 4, 4, 10]]), stop=10)
-    (tensor([1]), tensor([2]), tensor([False]))
-    """
-    symbols = count_symbols(x, stop)
-    here = torch.arange(x.shape[1], device=x.device) < symbols[:, None]
-    whole = ((written == x) | ~here).all(1) & (count_symbols(written, stop) == symbols)
-    return ((written == x) & here).sum(1), symbols, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +76,11 @@ def prediction_accuracy(
             batch = table.take(slice(start, start + chunk))
             x, z = model.prepare(batch), model.posterior(batch, given).mean
             context = model.context(x)
-            parts.append(_accuracies(modality, x[of], z, context, modality.assess(x[of], z, context)[1]))
+            parts.append(modality.correct(x[of], z, context))
     if not parts[0]:
         raise QueryError(f"{of} is neither of classes, nor of attributes, nor of strings: there is no accuracy of it")
     return {
-        name: Accuracy(*(torch.cat([getattr(part[name], what) for part in parts]).cpu() for what in ("right", "count")))
+        name: Accuracy(*(torch.cat(values).cpu() for values in zip(*(part[name] for part in parts), strict=True)))
         for name in parts[0]
     }
 
@@ -200,22 +165,8 @@ def _add_instruments(model: MultimodalVAE, batch: Table, x: dict[str, Tensor], a
                 continue
             log_prob, params = modality.assess(x[target], mean[i], context)
             add(f"log p {source}->{target}", log_prob.sum(), rows)
-            for suffix, found in _accuracies(modality, x[target], mean[i], context, params).items():
-                add(f"accuracy {source}->{target}{suffix}", found.right.sum(), found.count.sum())
-
-
-def _accuracies(
-    modality: Modality, x: Tensor, z: Float[Tensor, "rows latent"], context: Tensor | None, params: Tensor | None
-) -> dict[str, Accuracy]:
-    """What one z a row says of x, as `prediction_accuracy` returns it; nothing where x has no accuracy.
-
-    ``params`` are the likelihood's, of this z; an autoregressive modality has none, and writes freely.
-    """
-    if isinstance(modality, SequenceModality):
-        right, symbols, whole = string_accuracy(x, modality.generate(z, context, mean=True), modality.stop)
-        return {"": Accuracy(right, symbols), " whole": Accuracy(whole, torch.ones_like(whole))}
-    right = None if params is None else accuracy(modality.likelihood, x, params)
-    return {} if right is None else {"": Accuracy(right, torch.ones_like(right))}
+            for suffix, (right, count) in modality.correct(x[target], mean[i], context, params).items():
+                add(f"accuracy {source}->{target}{suffix}", right.sum(), count.sum())
 
 
 def _spread(sums: dict[str, Tensor], counts: dict[str, Tensor | int]) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ def banks_of_encoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor
     alike = {
         n: m
         for n, m in modalities.items()
-        if n in x and _plain(m) and m.input_power == 1 and not (m.training and (m.input_noise or m.input_shift))
+        if n in x and _plain(m) and m.view is None and not (m.training and m.augment)
     }
     return _groups({n: (m.encoder, x[n].shape) for n, m in alike.items()})
 

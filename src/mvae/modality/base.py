@@ -1,21 +1,22 @@
 """Modality: one kind of observation, with its encoder q̃(z | x), its decoder and its likelihood p(x | z)."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Likelihood
+from mvae.likelihoods import named as named_likelihood
+from mvae.modality import augment as augmentation
 
-__all__ = ["Modality", "check_power", "check_shift", "evaluating", "run", "shifted"]
+__all__ = ["Modality", "evaluating", "run"]
 
 
 class Modality(nn.Module):
@@ -25,17 +26,15 @@ class Modality(nn.Module):
         encoder: ``rows event…`` → ``rows 2·latent`` (mean, then log-variance), or the pair of them.
         decoder: ``N latent`` → ``N …``, the parameters of the likelihood. It is called with ``context`` as a
             second argument where one is given.
-        likelihood: the family of p(x | z).
+        likelihood: the family of p(x | z): a `mvae.likelihoods.Likelihood` or the name of one, such as ``"bernoulli"``.
         weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
-        input_noise: in training the encoder sees x + noise of this standard deviation (the denoising criterion, a
-            bound all the same: Im et al. 2017), so that it cannot know few pairs by heart (docs/research/coupling.md).
-        input_shift: in training the encoder sees every image moved at random by up to so many pixels each way.
-        input_power: the encoder sees this power of x (of its absolute value, with its sign), always: ½ makes dark and
-            bright pictures of the same thing more alike. The likelihood is of x itself.
+        augment: what happens to the encoder's input in training: a callable ``(x, generator) → x`` or a name of
+            `mvae.modality.augment`, or several, one after the other. It keeps the encoder from memorising few examples.
+        view: a callable ``x → x``, or a name from there: what the encoder sees of x, always, before ``augment``.
 
     Raises:
-        SettingsError: a weight or a noise that is negative or not finite, a shift that is no whole number ≥ 0, or a
-            power that is not above 0 and finite.
+        SettingsError: an encoder or decoder that is no network, a weight that is negative or not finite, or an unknown
+            likelihood or augmentation.
 
     >>> label = Modality(nn.Sequential(nn.Embedding(10, 4)), nn.Linear(2, 10), mvae.likelihoods.Categorical())
     >>> expert = label.encode(torch.tensor([3, 1, 4]))
@@ -47,23 +46,22 @@ class Modality(nn.Module):
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        likelihood: Likelihood,
+        likelihood: Likelihood | str | Mapping[str, Any],
         weight: float = 1.0,
-        input_noise: float = 0.0,
-        input_shift: int = 0,
-        input_power: float = 1.0,
+        augment: Callable[..., Any] | str | Mapping[str, Any] | Sequence[Any] | None = None,
+        view: Callable[..., Any] | str | Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        for what, value in (("weight", weight), ("input_noise", input_noise)):
-            if not 0 <= value < math.inf:
-                raise SettingsError(f"a modality's {what} must be a finite number ≥ 0, not {value}")
-        check_shift(input_shift)
-        check_power(input_power)
-        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
-        self.weight, self.input_noise, self.input_shift = float(weight), float(input_noise), input_shift
-        self.input_power = float(input_power)
+        require_network(encoder, "encoder")
+        require_network(decoder, "decoder")
+        if not 0 <= weight < math.inf:
+            raise SettingsError(f"a modality's weight must be a finite number ≥ 0, not {weight}")
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, named_likelihood(likelihood)
+        self.weight = float(weight)
+        self.augment = augmentation.listed(augment)
+        self.view = None if view is None else augmentation.named(view)
 
-    #: Where ``input_noise`` and ``input_shift`` are drawn from; None: PyTorch's own generator.
+    #: Where ``augment`` draws from; None: PyTorch's own generator.
     generator: torch.Generator | None = None
 
     #: Do the shapes of its work depend on the shape of x alone, and not on the values? (Then it can be recorded.)
@@ -81,20 +79,16 @@ class Modality(nn.Module):
     def expert_parameters(
         self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance.
-
-        Raises:
-            DataError: what is to be moved by pixels (``input_shift``) is no image.
-        """
-        if self.input_power != 1 and x.is_floating_point():
-            x = x.abs().pow(self.input_power).copysign(x)
-        if self.training and self.input_noise and x.is_floating_point():  # classes and tokens stay what they are
-            x = x + self.input_noise * torch.empty_like(x).normal_(generator=self.generator)
-        if self.training and self.input_shift and x.is_floating_point():
-            x = shifted(x, self.input_shift, self.generator)
+        """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
+        if self.view is not None:
+            x = self.view(x)
+        for part in self.augment if self.training else ():
+            x = part(x, self.generator)
         output = run(self.encoder, x) if context is None else run(self.encoder, x, context)
-        mean, raw = output if isinstance(output, tuple) else output.chunk(2, dim=-1)
-        return mean, raw
+        pair = output.chunk(2, dim=-1) if isinstance(output, Tensor) else output
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise DataError(f"the encoder gives {_described(output)}: one tensor or two are needed: mean, log-variance")
+        return pair
 
     def encode(self, x: Shaped[Tensor, "rows *event"]) -> Gaussian:
         """The expert q̃(z | x), ``rows latent`` (Eq. 4): not yet a posterior, which needs the prior expert."""
@@ -110,6 +104,11 @@ class Modality(nn.Module):
             params = run(self.decoder, flat)
         else:
             params = run(self.decoder, flat, context.to(self.dtype).expand(*z.shape[:-1], -1).reshape(len(flat), -1))
+        if not isinstance(params, Tensor):
+            raise DataError(
+                f"the decoder gives {_described(params)}: one tensor is needed. Several parameters per value are "
+                "its last axis (mvae.likelihoods.Likelihood.parameters_per_value)"
+            )
         return params.to(torch.promote_types(params.dtype, torch.float32))
 
     def log_prob(
@@ -148,20 +147,36 @@ class Modality(nn.Module):
         params = params.reshape(*z.shape[:-1], *params.shape[1:])
         return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
 
+    def correct(
+        self,
+        x: Shaped[Tensor, "rows *event"],
+        z: Float[Tensor, "rows latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+        params: Tensor | None = None,
+    ) -> dict[str, tuple[Shaped[Tensor, "rows"], Shaped[Tensor, "rows"]]]:
+        """How much of each row is predicted right from one z each, and out of how much; empty: there is no accuracy.
+
+        Of a class 0 or 1 of 1, of attributes the share that is right. A modality may say more than one such pair, each
+        under a suffix of "accuracy". ``params`` are the likelihood's of this z, where they are known already.
+        """
+        params = self.assess(x, z, context)[1] if params is None else params
+        right = None if params is None else self.likelihood.accuracy(params, x)
+        return {} if right is None else {"": (right, torch.ones_like(right))}
+
     @property
-    def can_guess(self) -> bool:
-        """Has x a probability, so that a guess may be sure? (Of continuous values there is only a density.)"""
+    def is_discrete(self) -> bool:
+        """Has x a probability, which says how sure the decoder is? (Of continuous values there is only a density.)"""
         return self.likelihood.discrete
 
-    def guess(self, z: Float[Tensor, "rows latent"]) -> tuple[Tensor, Float[Tensor, "rows"]]:
+    def mode_with_log_prob(self, z: Float[Tensor, "rows latent"]) -> tuple[Tensor, Float[Tensor, "rows"]]:
         """The most probable x of each row, ``rows event…``, and log p(x | z): how sure the decoder is of it.
 
         Raises:
-            TypeError: it cannot guess (see `can_guess`).
+            TypeError: its values have no probability (see `is_discrete`).
         """
-        return self.likelihood.guess(self.decode(z))
+        return self.likelihood.mode_with_log_prob(self.decode(z))
 
-    def impossible(
+    def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:
         """Which prepared values cannot be this modality's, and what would be possible; runs the decoder on one z.
@@ -173,7 +188,7 @@ class Modality(nn.Module):
         context = torch.zeros(1, context_dim, device=x.device, dtype=self.dtype) if context_dim else None
         params = self.decode(z, context)
         self.likelihood.arrange(params, torch.Size([1]), x.shape[1:])
-        return self.likelihood.impossible(x, params)
+        return self.likelihood.invalid_values(x, params)
 
     @torch.no_grad()
     def check(self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0) -> tuple[Tensor, str]:
@@ -188,7 +203,7 @@ class Modality(nn.Module):
         try:
             with evaluating(self):  # a probe must not touch running statistics
                 x = self.prepare(x)
-                bad, possible = self.impossible(x, latent_dim, context_dim)
+                bad, possible = self.invalid_values(x, latent_dim, context_dim)
                 bad = bad.reshape(len(x), -1).any(1)
                 if bad.any():
                     return bad, possible
@@ -211,41 +226,18 @@ class Modality(nn.Module):
         return bad, possible
 
 
-def check_shift(pixels: int) -> None:
-    """Raises SettingsError unless it is a number of pixels."""
-    if pixels < 0:
-        raise SettingsError(f"input_shift, a number of pixels, must be a whole number ≥ 0, not {pixels}")
-
-
-def check_power(power: float) -> None:
-    """Raises SettingsError unless it is above 0 and finite."""
-    if not 0 < power < math.inf:
-        raise SettingsError(f"input_power must be above 0 and finite, not {power}")
-
-
-def shifted(
-    x: Float[Tensor, "rows *event"], pixels: int, generator: torch.Generator | None = None
-) -> Float[Tensor, "rows *event"]:
-    """Every image moved by itself, at random by up to so many pixels each way; zeros come in from the edge.
-
-    Nothing is read back from the device, so that a step that is recorded draws anew each time it is replayed.
-
-    Raises:
-        DataError: rows without height and width.
-
-    >>> moved = shifted(torch.eye(3)[None], 1, torch.Generator().manual_seed(1))
-    >>> moved.int().tolist()  # one down
-    [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]]
-    """
-    if x.dim() < 3:
-        raise DataError(
-            f"only images can be moved by pixels: rows of shape {tuple(x.shape[1:])} have no height and width"
+def require_network(network: object, what: str) -> None:
+    """Raises SettingsError unless it is a module of PyTorch."""
+    if not isinstance(network, nn.Module):
+        raise SettingsError(
+            f"a modality's {what} must be a torch.nn.Module, not {network!r}; mvae.networks.build makes one by name"
         )
-    rows, *_, height, width = x.shape
-    start = torch.randint(0, 2 * pixels + 1, (2, rows, *[1] * (x.dim() - 1)), generator=generator, device=x.device)
-    down = start[0] + torch.arange(height, device=x.device)[:, None]
-    right = start[1] + torch.arange(width, device=x.device)
-    return F.pad(x, (pixels,) * 4).take_along_dim(down, -2).take_along_dim(right, -1)
+
+
+def _described(output: object) -> str:
+    if isinstance(output, Tensor):
+        return f"shape {tuple(output.shape)}"
+    return f"{type(output).__name__} of {len(output)}" if isinstance(output, tuple | list | Mapping) else repr(output)
 
 
 def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) -> Any:

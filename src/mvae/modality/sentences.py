@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from mvae.data.tokens import lengths_to_stop
 from mvae.errors import DataError, QueryError
 from mvae.likelihoods import Categorical
 from mvae.modality.base import Modality
-from mvae.networks.packing import Packed, lengths_to_stop, pack
+from mvae.networks.packing import Packed, pack
 
 __all__ = ["SentenceDecoder", "SentenceModality"]
 
@@ -73,7 +74,7 @@ class SentenceModality(Modality):
     fixed_shapes = False
 
     @property
-    def can_guess(self) -> bool:
+    def is_discrete(self) -> bool:
         """No sentence is sure as a whole, and writing one at every step would cost more than training."""
         return False
 
@@ -196,7 +197,7 @@ class SentenceModality(Modality):
             before = torch.where(ended, self.stop, before)
         return found.reshape(n, width, -1), score
 
-    def impossible(
+    def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:
         """Tokens there are not, rows without a stop token, and anything but stop tokens behind it.
@@ -216,6 +217,16 @@ class SentenceModality(Modality):
         self.decoder.begin(z)
         most = self.decoder.vocabulary - 1
         return bad, f"tokens 0 to {most}, then a stop token ({self.stop}), then nothing but stop tokens"
+
+    def correct(
+        self,
+        x: Shaped[Tensor, "rows *event"],
+        z: Float[Tensor, "rows latent"],
+        context: Tensor | None = None,
+        params: Tensor | None = None,
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Nothing: word by word, a sentence has no accuracy that says much."""
+        return {}
 
     def _flat(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "N latent"]:
         return z.reshape(-1, z.shape[-1]).to(self.dtype)

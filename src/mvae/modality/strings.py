@@ -10,15 +10,15 @@ stands after the first stop is padding and is never counted.
 """
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from mvae.data.tokens import count_symbols
 from mvae.errors import DataError, SettingsError
 from mvae.likelihoods import Categorical
 from mvae.modality.base import Modality
-from mvae.networks.gru import count_symbols
 
-__all__ = ["SequenceModality"]
+__all__ = ["SequenceModality", "compared"]
 
 
 class SequenceModality(Modality):
@@ -103,12 +103,28 @@ class SequenceModality(Modality):
             written.append(token)
         return torch.cat(written, 1).reshape(*z.shape[:-1], self.length)
 
-    def guess(self, z: Float[Tensor, "rows latent"]) -> tuple[Tensor, Float[Tensor, "rows"]]:
+    def mode_with_log_prob(self, z: Float[Tensor, "rows latent"]) -> tuple[Tensor, Float[Tensor, "rows"]]:
         """The string that is written greedily, and its log p."""
         x = self.generate(z, mean=True)
         return x, self.log_prob(x, z)
 
-    def impossible(
+    def correct(
+        self,
+        x: Int[Tensor, "rows length"],
+        z: Float[Tensor, "rows latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+        params: None = None,
+    ) -> dict[str, tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]]:
+        """The string is written freely, then compared. ``""``: how many of its symbols were written in their places.
+
+        Table 10 averages over single digits, "at most 4" of a string. Here all symbols of all rows count alike, so that
+        the empty string has no say, and symbols written too many cost nothing. They do under ``" whole"``: 1 where
+        exactly the string was written.
+        """
+        right, symbols, whole = compared(x, self.generate(z, context, mean=True), self.stop)
+        return {"": (right, symbols), " whole": (whole.long(), torch.ones_like(symbols))}
+
+    def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:
         """Tokens that are no symbol and not stop, and anything but stop after a stop.
@@ -135,3 +151,17 @@ class SequenceModality(Modality):
             raise SettingsError("a modality of strings takes no condition besides z")
         logits, state = self.decoder(z.reshape(-1, z.shape[-1]).to(self.dtype), tokens, state)
         return logits.to(torch.promote_types(logits.dtype, torch.float32)), state
+
+
+def compared(
+    x: Int[Tensor, "rows length"], written: Int[Tensor, "rows length"], stop: int
+) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"], Bool[Tensor, "rows"]]:
+    """How many symbols of each string were written in their places, how many it has, and whether the whole is right.
+
+    >>> compared(torch.tensor([[1, 7, 10, 10]]), torch.tensor([[1, 4, 4, 10]]), stop=10)
+    (tensor([1]), tensor([2]), tensor([False]))
+    """
+    symbols = count_symbols(x, stop)
+    here = torch.arange(x.shape[1], device=x.device) < symbols[:, None]
+    whole = ((written == x) | ~here).all(1) & (count_symbols(written, stop) == symbols)
+    return ((written == x) & here).sum(1), symbols, whole

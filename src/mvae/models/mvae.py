@@ -74,7 +74,7 @@ class MVAE(MultimodalVAE):
         if pseudo_labels and not cross_from:
             raise SettingsError("pseudo_labels needs cross_from: the modalities that are to explain what is guessed")
         for name in pseudo_labels:
-            if not modalities[name].can_guess:
+            if not modalities[name].is_discrete:
                 raise SettingsError(f"pseudo_labels names {name!r}: it is for classes, attributes and short strings")
         self.pseudo_labels = tuple(pseudo_labels)
         of_classes = [name for name in pseudo_labels if type(modalities[name]) is Modality]  # not of a string's symbols

@@ -56,7 +56,7 @@ def with_pseudo_labels(
             if name in model.balances:
                 guess, log_p = model.balances[name](modality, z, x[name], missing, begun)
             else:
-                guess, log_p = modality.guess(z)
+                guess, log_p = modality.mode_with_log_prob(z)
             sure = (log_p >= math.log(SURE)) & begun
             x[name] = torch.where(missing.view(-1, *[1] * (guess.dim() - 1)), guess, x[name])
             for source in model.cross_from:
@@ -109,7 +109,7 @@ class Balance(nn.Module):
         self._follow(self.guessed, likelihood.mean(params), lacks & begun)
         means = (mean.clamp(LEAST, 1 - LEAST).reshape(params.shape[1:]) for mean in (self.known, self.guessed))
         known, guessed = (likelihood.logits(mean) for mean in means)
-        return likelihood.guess(params + known - guessed)
+        return likelihood.mode_with_log_prob(params + known - guessed)
 
     def _follow(self, mean: Tensor, values: Tensor, rows: Bool[Tensor, "rows"]) -> None:
         """Towards the mean of these rows; the fewer of the batch they are, the less."""

@@ -9,16 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-__all__ = ["BidirectionalGRU", "StringDecoder", "StringEncoder", "count_symbols"]
+from mvae.data.tokens import count_symbols
 
-
-def count_symbols(x: Int[Tensor, "*rows length"], stop: int) -> Int[Tensor, "*rows"]:
-    """How many symbols each string has before its first stop.
-
-    >>> count_symbols(torch.tensor([[7, 1, 10, 10], [10, 3, 10, 3]]), stop=10)
-    tensor([2, 0])
-    """
-    return (x != stop).long().cumprod(-1).sum(-1)
+__all__ = ["BidirectionalGRU", "StringDecoder", "StringEncoder"]
 
 
 class BidirectionalGRU(nn.Module):

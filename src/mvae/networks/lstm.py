@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mvae.networks.packing import Packed, lengths_to_stop, pack
+from mvae.data.tokens import lengths_to_stop
+from mvae.networks.packing import Packed, pack
 
 __all__ = ["LSTM", "LSTMDecoder", "LSTMEncoder"]
 

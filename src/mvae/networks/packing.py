@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from mvae.networks.gru import count_symbols
-
-__all__ = ["Packed", "lengths_to_stop", "pack"]
+__all__ = ["Packed", "pack"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +47,3 @@ def pack(lengths: Int[Tensor, "N"]) -> Packed:
     here = torch.arange(longest, device=lengths.device)[:, None] < lengths[order]
     step, place = here.nonzero(as_tuple=True)
     return Packed(order, place, order[place], step, here.sum(1).tolist())
-
-
-def lengths_to_stop(tokens: Int[Tensor, "N length"], stop: int) -> Int[Tensor, "N"]:
-    """The number of tokens up to the first stop token, that one included; all where there is none.
-
-    >>> lengths_to_stop(torch.tensor([[5, 4, 0, 0], [0, 0, 0, 0], [5, 4, 3, 2]]), stop=0)
-    tensor([3, 1, 4])
-    """
-    return (count_symbols(tokens, stop) + 1).clamp(max=tokens.shape[1])

@@ -1,7 +1,6 @@
 """What identifies a run: dataset, model, recipe, schedule, seed, and which rows and values it learns from."""
 
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from mvae.errors import RunError, SettingsError
 from mvae.files import read_json
-from mvae.modality.base import check_power, check_shift
+from mvae.modality.augment import Noise, Power, Shift
 from mvae.models.base import MultimodalVAE
 from mvae.models.terms import CROSS_SHARE, check_share
 from mvae.paper.experiments import Experiment, build, experiment
@@ -37,7 +36,7 @@ class Settings:
     ``repeat_pairs``: how often an epoch has each of these. ``decay_epochs``: see `mvae.training.fit.fit`.
     ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
-    ``input_noise``, ``input_shift``, ``input_power``: of the first modality, see `mvae.modality.base.Modality`.
+    ``input_noise``, ``input_shift``, ``input_power``: of the first modality, see `mvae.modality.augment`.
     ``pseudo_labels``: does the recipe `coupled` learn from what it guesses where rows lack it
     (`mvae.models.mvae.MVAE`)? ``cross_share``: of that recipe, see there.
     ``vocabulary`` (numbers a language; None: the experiment's) and ``subwords``: of sentences. ``start_from``: the
@@ -131,10 +130,7 @@ class Settings:
             raise SettingsError(f"kept, the share of values kept, must be above 0 and at most 1, not {own['kept']}")
         if own["random_subsets"] is not None and own["random_subsets"] < 0:
             raise SettingsError(f"random_subsets must be ≥ 0, not {own['random_subsets']}")
-        if not 0 <= own["input_noise"] < math.inf:
-            raise SettingsError(f"input_noise must be a finite number ≥ 0, not {own['input_noise']}")
-        check_shift(own["input_shift"])
-        check_power(own["input_power"])
+        Noise(own["input_noise"]), Shift(own["input_shift"]), Power(own["input_power"])  # each checks its range
         check_share(own["cross_share"])
         if pairs is not None and own["kept"] is not None:
             raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
@@ -162,8 +158,9 @@ class Settings:
         own = self.weights, self.random_subsets, self.shared_noise, self.pseudo_labels, self.cross_share
         built = build(self.experiment, self.recipe, self.seed, self.model, *own)
         first = built.modalities[built.names[0]]
-        first.input_noise, first.input_shift = self.input_noise, self.input_shift
-        first.input_power = self.input_power
+        noise = (Noise(self.input_noise),) if self.input_noise else ()
+        first.augment = noise + ((Shift(self.input_shift),) if self.input_shift else ())
+        first.view = Power(self.input_power) if self.input_power != 1 else None
         return built
 
 

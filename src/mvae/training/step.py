@@ -80,7 +80,7 @@ class Step:
         self._fixed_counts: dict[int, Tensor] = {}
         self._compiled: _Compiled | None = None
         # Other threads record on this GPU and draw from its one default generator; on a CPU it is seeded by the step.
-        self._noisy = [m for m in model.modalities.values() if on_gpu and (m.input_noise or m.input_shift)]
+        self._noisy = [m for m in model.modalities.values() if on_gpu and m.augment]
         pays = steps >= COMPILED_STEPS and batch_size <= len(table)
         if pays and not on_gpu and fixed_shapes and self._terms is not None:
             self._compiled = _Compiled(model, self._terms, table.take(torch.arange(batch_size)))

@@ -1,0 +1,149 @@
+"""What the encoder sees instead of x itself: random augmentations in training, and fixed views.
+
+An augmentation is any callable ``(x, generator) → x``. It is applied to the encoder's input in training only; the
+likelihood is of x itself (the denoising criterion, a bound all the same: Im et al. 2017). A view is any callable
+``x → x``, applied always. Those here leave integers (classes, tokens) as they are. One of your own may be given to
+`mvae.Modality` as it is; a line in `AUGMENTATIONS` gives it a name for declarations.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch.nn import functional as F
+
+from mvae.errors import DataError, SettingsError
+from mvae.specs import from_spec
+
+__all__ = ["AUGMENTATIONS", "Noise", "Power", "Shift", "listed", "named", "shifted"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise of this standard deviation on every value, in the units that the encoder sees.
+
+    Raises:
+        SettingsError: a standard deviation that is negative or not finite.
+
+    >>> Noise(0.5)(torch.zeros(2), torch.Generator().manual_seed(0))
+    tensor([ 0.7705, -0.1467])
+    """
+
+    std: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.std < math.inf:
+            raise SettingsError(f"the std of noise must be a finite number ≥ 0, not {self.std}")
+
+    def __call__(
+        self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
+    ) -> Shaped[Tensor, "rows *event"]:
+        """x + std · ε."""
+        return x + self.std * torch.empty_like(x).normal_(generator=generator) if x.is_floating_point() else x
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Every picture moved by itself, at random by up to so many pixels each way; zeros come in from the edge.
+
+    Raises:
+        SettingsError: a number of pixels < 0.
+    """
+
+    pixels: int
+
+    def __post_init__(self) -> None:
+        if self.pixels < 0:
+            raise SettingsError(f"the pixels of a shift must be a whole number ≥ 0, not {self.pixels}")
+
+    def __call__(
+        self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
+    ) -> Shaped[Tensor, "rows *event"]:
+        """See `shifted`.
+
+        Raises:
+            DataError: rows without height and width.
+        """
+        return shifted(x, self.pixels, generator) if x.is_floating_point() else x
+
+
+@dataclass(frozen=True)
+class Power:
+    """A power of x's absolute value, with its sign: ½ makes dark and bright pictures of the same thing more alike.
+
+    It is a view: nothing is drawn.
+
+    Raises:
+        SettingsError: an exponent that is not above 0 and finite.
+
+    >>> Power(0.5)(torch.tensor([4.0, -9.0]))
+    tensor([ 2., -3.])
+    """
+
+    exponent: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.exponent < math.inf:
+            raise SettingsError(f"the exponent of a power must be above 0 and finite, not {self.exponent}")
+
+    def __call__(
+        self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
+    ) -> Shaped[Tensor, "rows *event"]:
+        """sign(x) · |x|^exponent."""
+        return x.abs().pow(self.exponent).copysign(x) if x.is_floating_point() else x
+
+
+#: What a declaration may name: ``augment = [{name = "noise", std = 0.3}]``.
+AUGMENTATIONS: dict[str, Callable[..., Any]] = {"noise": Noise, "shift": Shift, "power": Power}
+
+
+def named(spec: object) -> Callable[..., Tensor]:
+    """An augmentation or view by name and arguments; a callable is given back as it is.
+
+    Raises:
+        SettingsError: an unknown name or argument, or what is neither a name nor a callable.
+
+    >>> named({"name": "noise", "std": 0.3})
+    Noise(std=0.3)
+    """
+    return spec if callable(spec) else from_spec(spec, AUGMENTATIONS, "augmentation")
+
+
+def listed(specs: object) -> tuple[Callable[..., Tensor], ...]:
+    """Augmentations in the order in which they are applied: of None, one, or several, each as `named` takes it.
+
+    Raises:
+        SettingsError: see `named`.
+    """
+    if isinstance(specs, Sequence) and not isinstance(specs, str):
+        return tuple(named(spec) for spec in specs)
+    return () if specs is None else (named(specs),)
+
+
+def shifted(
+    x: Float[Tensor, "rows *event"], pixels: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "rows *event"]:
+    """Every picture moved by itself, at random by up to so many pixels each way; zeros come in from the edge.
+
+    Nothing is read back from the device, so that a step that is recorded draws anew each time it is replayed.
+
+    Raises:
+        DataError: rows without height and width.
+
+    >>> moved = shifted(torch.eye(3)[None], 1, torch.Generator().manual_seed(1))
+    >>> moved.int().tolist()  # one down
+    [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]]
+    """
+    if x.dim() < 3:
+        raise DataError(
+            f"only pictures can be moved by pixels: rows of shape {tuple(x.shape[1:])} have no height and width"
+        )
+    rows, *_, height, width = x.shape
+    start = torch.randint(0, 2 * pixels + 1, (2, rows, *[1] * (x.dim() - 1)), generator=generator, device=x.device)
+    down = start[0] + torch.arange(height, device=x.device)[:, None]
+    right = start[1] + torch.arange(width, device=x.device)
+    return F.pad(x, (pixels,) * 4).take_along_dim(down, -2).take_along_dim(right, -1)

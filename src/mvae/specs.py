@@ -1,0 +1,81 @@
+"""What a declaration says by name: ``"noise"``, or ``{name = "noise", std = 0.3}`` with options."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from mvae.errors import SettingsError, nearest
+
+__all__ = ["check_options", "from_spec", "split_spec"]
+
+
+def split_spec(spec: object, known: Iterable[str], what: str, key: str = "name") -> tuple[str, dict[str, Any]]:
+    """The name and the options of a spec; ``what`` is said in errors, ``key`` holds the name in a mapping.
+
+    Raises:
+        SettingsError: not a spec, or a name that is not known.
+
+    >>> split_spec({"name": "noise", "std": 0.3}, ["noise"], "augmentation")
+    ('noise', {'std': 0.3})
+    """
+    options = {key: spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
+    name, known = options.pop(key, None), list(known)
+    if not isinstance(name, str):
+        raise SettingsError(f"{spec!r} names no {what}: write a name or {{{key} = NAME, …}}; there are {_list(known)}")
+    if name not in known:
+        raise SettingsError(f"no {what} {name!r}; there are {_list(known)}{nearest(name, known)}")
+    return name, options
+
+
+def check_options(make: Callable[..., Any], options: Mapping[str, Any], what: str, given: Sequence[str] = ()) -> None:
+    """Raises SettingsError unless ``make`` takes these options, and has the others' defaults.
+
+    ``given`` are the arguments that the caller gives by itself: they are no options.
+    """
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(make).parameters.items()
+        if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    for name in options:
+        if name not in parameters:
+            raise SettingsError(f"{what} has no option {name!r}; it has {_list(parameters)}{nearest(name, parameters)}")
+    for name, parameter in parameters.items():
+        if name not in options and parameter.default is inspect.Parameter.empty:
+            raise SettingsError(f"{what} needs {name}")
+        if name in options:
+            _check_type(options[name], parameter, f"{name} of {what}")
+
+
+def from_spec(spec: object, registry: Mapping[str, Callable[..., Any]], what: str) -> Any:
+    """What the registry makes of a name and options.
+
+    Raises:
+        SettingsError: an unknown name or option, or a value that the option cannot have.
+
+    >>> from_spec({"name": "pair", "real": 1.0}, {"pair": complex}, "number")
+    (1+0j)
+    """
+    name, options = split_spec(spec, registry, what)
+    check_options(registry[name], options, f"the {what} {name!r}")
+    return registry[name](**options)
+
+
+def _check_type(value: object, parameter: inspect.Parameter, what: str) -> None:
+    """By the annotation of the parameter, where that is one of the simple types that a file can hold."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    widths = isinstance(value, Sequence) and all(type(v) is int and v > 0 for v in value)
+    fits: dict[Any, tuple[bool, str]] = {
+        bool: (isinstance(value, bool), "true or false"),
+        int: (whole, "a whole number"),
+        float: (number, "a number"),
+        Sequence[int]: (widths, "a list of whole numbers > 0"),
+    }
+    right, possible = fits.get(parameter.annotation, (True, ""))
+    if not right:
+        raise SettingsError(f"{what} must be {possible}, not {value!r}")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
