@@ -62,7 +62,7 @@ def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_mor
     }  # fmt: skip
     assert Settings.of("multimnist", pairs=0.001).repeat_pairs == 50
     assert Settings.of("multimnist", pairs=0.1, cross_share=0.2).repeat_pairs == 2
-    assert Settings.of("mnist", cross_share=0.5).build().cross_share == 0.5
+    assert Settings.of("mnist", cross_share=0.5).build().recipe.share == 0.5
     assert Settings.of("mnist", "paper", pairs=0.01).repeat_pairs == 1
     assert Settings.of("mnist", model="jmvae", pairs=0.01).repeat_pairs == 1
     assert Settings.of("mnist", pairs=0.01, repeat_pairs=1).repeat_pairs == 1
