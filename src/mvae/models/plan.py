@@ -12,7 +12,7 @@ masks pick what counts. The results are the same where no network mixes rows.
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,10 +24,18 @@ from mvae.modality import bank
 from mvae.modality.base import Modality
 from mvae.models.terms import Terms
 
-if TYPE_CHECKING:
-    from mvae.models.base import MultimodalVAE
-
-__all__ = ["Experts", "JointEncoder", "all_given", "anything", "at_most_one", "experts", "posteriors", "scores"]
+__all__ = [
+    "Experts",
+    "JointEncoder",
+    "Model",
+    "all_given",
+    "anything",
+    "at_most_one",
+    "experts",
+    "posteriors",
+    "scores",
+    "several",
+]
 
 Used = Callable[[Any, int], Any]
 
@@ -52,6 +60,27 @@ def all_given(number: Any, modalities: int) -> Any:
     return number == modalities
 
 
+@runtime_checkable
+class Model(Protocol):
+    """What is asked of a model (`mvae.models.base.MultimodalVAE`)."""
+
+    latent_dim: int
+    no_posterior: str
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def modalities(self) -> Mapping[str, Modality]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def encoders(self) -> "Sequence[Experts | JointEncoder]": ...
+    def expert(self, name: str, x: Tensor) -> Gaussian: ...
+    def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian: ...
+
+
 @dataclass(frozen=True)
 class Experts:
     """Posteriors made of one expert per modality.
@@ -67,7 +96,7 @@ class Experts:
     used: Used = anything
     encode: Callable[[str, Tensor], Gaussian] | None = None
 
-    def posteriors(self, model: "MultimodalVAE", x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
+    def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
         """q(z | X) of the terms it is used for."""
         return self.combine(experts(model, x, terms, self.encode), terms.on_device(model.device).given)
 
@@ -86,7 +115,7 @@ class JointEncoder:
     columns: tuple[str, ...]
     used: Used = all_given
 
-    def posteriors(self, model: "MultimodalVAE", x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
+    def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
         """Its posterior, the same in every term, ``1 rows latent``; None where a column is absent: no row needs it."""
         if any(name not in x for name in self.columns):
             return None
@@ -98,7 +127,7 @@ class JointEncoder:
         return Gaussian(found.precision[None], found.shift[None])
 
 
-def posteriors(model: "MultimodalVAE", x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
+def posteriors(model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
     """q(z | X) of every term and row, ``terms rows latent``: each subset by the model's encoders that are used for it.
 
     Raises:
@@ -133,7 +162,7 @@ def _gives_anything(terms: Terms) -> bool:
     return bool(terms.given.any())
 
 
-def _require_posterior(model: "MultimodalVAE", terms: Terms) -> None:
+def _require_posterior(model: Model, terms: Terms) -> None:
     """Every subset that is given must have an encoder; CPU and GPU refuse alike.
 
     The compiler and a graph that is recorded cannot look: the same plan was carried out before them.
@@ -154,7 +183,7 @@ def _require_posterior(model: "MultimodalVAE", terms: Terms) -> None:
 
 
 def experts(
-    model: "MultimodalVAE",
+    model: Model,
     x: Mapping[str, Tensor],
     terms: Terms,
     encode: Callable[[str, Tensor], Gaussian] | None = None,
@@ -198,7 +227,7 @@ def _parts(gaussian: Gaussian) -> tuple[Tensor, Tensor]:
 
 
 def _of_rows(
-    model: "MultimodalVAE",
+    model: Model,
     x: Mapping[str, Tensor],
     needed: Bool[Tensor, "#rows"],
     encode: Callable[[Mapping[str, Tensor]], Gaussian],
