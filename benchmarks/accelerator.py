@@ -134,7 +134,7 @@ def by_vmap(dataset: str, number: int, seconds: float) -> float:
     what = experiment(dataset)
     models = [build(what, seed=i).cuda().train() for i in range(number)]
     terms = models[0].terms(table.presence(models[0].names))
-    terms.placed(torch.device("cuda", 0))
+    terms.on_device(torch.device("cuda", 0))
     losses = [_Loss(model, terms) for model in models]
     parameters, buffers = torch.func.stack_module_state(losses)  # pyright: ignore
     base = copy.deepcopy(losses[0])

@@ -51,7 +51,7 @@ def model_of(count: int) -> MultimodalVAE:
         name: mvae.Modality(perceptron(1, 2 * LATENTS), perceptron(LATENTS, 1), mvae.likelihoods.Bernoulli())
         for name in attributes(count)
     }
-    return mvae.MVAE(networks, LATENTS, random_subsets=1)
+    return mvae.MVAE(networks, LATENTS, random_subsets=1, cross_from=())
 
 
 def steps_of(model: MultimodalVAE, columns: dict[str, torch.Tensor], steps: int, clock: Callable[[], float]):
@@ -64,7 +64,7 @@ def steps_of(model: MultimodalVAE, columns: dict[str, torch.Tensor], steps: int,
         start = clock()
         for _ in range(steps):
             optimizer.zero_grad()
-            model.loss(batch, generator=generator).loss.backward()
+            model(batch, generator=generator).loss.backward()
             optimizer.step()
         return clock() - start
 

@@ -47,7 +47,7 @@ def our_bare_step(model: MultimodalVAE, table: mvae.Table, learning_rate: float)
 
     def step() -> None:
         optimizer.zero_grad()
-        model.loss(batch, generator=generator).loss.backward()
+        model(batch, generator=generator).loss.backward()
         optimizer.step()
 
     return step

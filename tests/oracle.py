@@ -75,7 +75,7 @@ def mvae_plan(model: MVAE, batch: Table, terms: Terms, lam: Tensor | None = None
         for source in model.cross_from:
             if source in has and len(has) > 1:
                 t = terms.names.index(f"{source} to all")
-                share = model.cross_share / max(model.cross_share, pairs[source])
+                share = model.recipe.share / max(model.recipe.share, pairs[source])
                 weights = [max(1.0, w * share) for w in model.weights]
                 weights = dict(zip(model.names, weights, strict=True))
                 row_terms.append(Term(t, frozenset([source]), frozenset(has), weights))
@@ -228,7 +228,7 @@ class LinearGaussian:
             )
             self.loading[name], self.offset[name], self.scale[name] = a, b, s
             modalities[name] = Modality(encoder, _linear(a, b), likelihood)
-        self.model = MVAE(modalities, latent_dim)
+        self.model = MVAE(modalities, latent_dim, cross_from=())
 
     def data(self, n: int, seed: int) -> Table:
         """n rows drawn from the model, complete."""

@@ -30,6 +30,7 @@ def model(seed: int = 0, k: int = 1) -> MVAE:
         },
         2,
         random_subsets=k,
+        cross_from=(),
     )
 
 

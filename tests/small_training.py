@@ -28,7 +28,7 @@ def small(seed: int = 0) -> dict[str, Modality]:
 
 
 def model(seed: int = 0, k: int = 0) -> MVAE:
-    return MVAE(small(seed), 2, random_subsets=k)
+    return MVAE(small(seed), 2, random_subsets=k, cross_from=())
 
 
 def columns(rows: int = ROWS, seed: int = 1) -> dict[str, Tensor]:
@@ -89,8 +89,8 @@ class Watched(MVAE):
         self.betas: list[float] = []
         self.seen: list[list[float]] = []
 
-    def loss(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
+    def forward(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
         if torch.is_grad_enabled():
             self.betas.append(float(beta))
             self.seen.append(torch.as_tensor(batch.columns["image"])[:, 0].tolist())
-        return super().loss(batch, terms, beta=beta, generator=generator, noise=noise)
+        return super().forward(batch, terms, beta=beta, generator=generator, noise=noise)

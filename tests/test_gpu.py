@@ -109,7 +109,7 @@ def test_the_objective_is_the_cpus(dataset: str, pairs: str) -> None:
     for device in ("cpu", "cuda"):
         model = model.to(device)
         model.zero_grad()
-        loss = model.loss(table, terms, beta=0.7, noise=noise.to(device)).loss
+        loss = model(table, terms, beta=0.7, noise=noise.to(device)).loss
         loss.backward()
         losses.append(loss.item())
         gradients.append({n: p.grad.cpu().clone() for n, p in model.named_parameters() if p.grad is not None})

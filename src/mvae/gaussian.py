@@ -12,9 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvae.errors import QueryError
-
-__all__ = ["Gaussian", "kl_divergence", "one_expert", "product", "quotient"]
+__all__ = ["Gaussian", "kl_divergence", "product", "quotient", "select_expert"]
 
 # Precisions of experts stay within e^±20, so that a wild encoder gives a confident or an ignorant expert,
 # never 0/0: an unbounded log-variance overflows float32 at 88.
@@ -71,10 +69,27 @@ class Gaussian:
         """Index the axes before the last."""
         return Gaussian(self.precision[index], self.shift[index])  # pyright: ignore[reportArgumentType]
 
-    def rsample(self, noise: Float[Tensor, "*samples latent"]) -> Float[Tensor, "*samples latent"]:
+    def unbind(self) -> "tuple[Gaussian, ...]":
+        """One along the first axis after the other; unlike by indexing, their gradients are put together once."""
+        return tuple(Gaussian(*parts) for parts in zip(self.precision.unbind(), self.shift.unbind(), strict=True))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *batch latent"]:
+        """n samples, without a gradient.
+
+        >>> Gaussian.standard(3, 2).sample(5, torch.Generator().manual_seed(0)).shape
+        torch.Size([5, 3, 2])
+        """
+        with torch.no_grad():
+            like = self.mean
+            return self.rsample(torch.randn(n, *like.shape, generator=generator, device=like.device, dtype=like.dtype))
+
+    def rsample(
+        self, noise: Float[Tensor, "*samples latent"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*samples latent"]:
         """Reparameterised sample μ + σ·noise; noise ~ N(0, I) comes from the caller's generator.
 
         The noise may have leading axes of its own: noise ``samples rows latent`` for a ``rows latent`` Gaussian.
+        ``generator`` is for posteriors that draw more than noise (a mixture its component); here nothing is.
         """
         return torch.addcmul(self.mean, self.stddev, noise)
 
@@ -120,17 +135,11 @@ def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"], pr
     return Gaussian(prior + precision, shift)
 
 
-def one_expert(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+def select_expert(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
     """The given expert itself as posterior, and the prior where none is given: for models without a product.
 
-    Shapes as in `product`.
-
-    Raises:
-        QueryError: two or more modalities are given (on a GPU, where a look would wait for the device, unchecked).
+    Shapes as in `product`. That no more than one is given is looked after by `mvae.models.plan` (`at_most_one`).
     """
-    looked_at = not (given.is_cuda or torch.compiler.is_compiling())  # the compiler cannot follow; it comes second
-    if looked_at and (given.sum(-1) > 1).any():
-        raise QueryError("this model has no posterior given several modalities at once: give one of them")
     return product(experts, given, prior_expert=False)
 
 

@@ -70,6 +70,7 @@ def test_agreement_counts_the_images_that_show_their_condition(
             "label": Modality(Tells(wrong), mlp(1, 10, (4,)), Categorical()),
         },
         latent_dim=1,
+        cross_from=(),
     )
     conditions = digits.test.take(slice(0, 100)).select(["label"])
     expected = float((labels[:100] == 0).float().mean()) if wrong else 1.0

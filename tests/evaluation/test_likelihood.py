@@ -309,7 +309,9 @@ def test_equal_rows_of_what_is_given_are_estimated_once(chunk: int, monkeypatch:
     monkeypatch.setattr(estimators, "ENCODED", chunk)
     torch.manual_seed(0)
     label = Modality(LabelEncoder(3, 4, 5), mlp(2, 3, [5]), likelihoods.Categorical())
-    model = MVAE({"x": Modality(mlp(2, 4, [5]), mlp(2, 2, [5]), likelihoods.Gaussian()), "label": label}, 2)
+    model = MVAE(
+        {"x": Modality(mlp(2, 4, [5]), mlp(2, 2, [5]), likelihoods.Gaussian()), "label": label}, 2, cross_from=()
+    )
     label.decoder = spy = Spy(label.decoder)
     labels = torch.arange(30) % 3
     has = torch.arange(30) % 10 != 9  # three rows without a label, with nonsense in it

@@ -92,7 +92,7 @@ def test_the_gap_is_between_a_rows_own_source_and_another_rows() -> None:
         encoder = LSTMEncoder(8, 6, embedding=5, hidden=7)
         return SentenceModality(encoder, LSTMDecoder(8, 3, embedding=5, hidden=7), 4)
 
-    model = MVAE({"a": text(), "b": text()}, 3).eval()
+    model = MVAE({"a": text(), "b": text()}, 3, cross_from=()).eval()
     a, b = (torch.randint(1, 8, (5, 4)).index_fill(1, torch.tensor([3]), 0) for _ in range(2))
     table = Table({"a": a, "b": b}, {"b": torch.tensor([True, True, False, True, True])})
     found = source_gap(model, table, "a", "b", chunk=3)

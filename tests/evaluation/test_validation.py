@@ -47,6 +47,7 @@ def saying(**experts: tuple[int, float]) -> MVAE:
             for name, expert in experts.items()
         },
         2,
+        cross_from=(),
     )
 
 
@@ -170,6 +171,7 @@ def test_each_modality_is_predicted_from_the_mean_of_each_others_posterior() -> 
             "image": Modality(mlp(2, 4, []).double(), Scores(), likelihoods.Bernoulli()),
         },
         2,
+        cross_from=(),
     )
     model.modalities["label"].encoder = nn.Sequential(nn.Embedding(2, 4)).double()
     values = validate(model, Table({"x": x, "label": label, "tags": tags, "image": image}))
@@ -207,7 +209,8 @@ def mixed() -> MVAE:
             "sound": Modality(mlp(3, 4, [5]), mlp(2, 3, [5]), likelihoods.Gaussian(), weight=0.5),
         },
         2,
-        random_subsets=1,  # which validation, being deterministic, leaves out
+        random_subsets=1,  # which validation, being deterministic, leaves out,
+        cross_from=(),
     ).double()
 
 
@@ -300,7 +303,9 @@ def test_a_model_of_one_modality_has_no_coupling() -> None:
 def test_predictions_from_any_posterior_and_those_of_validation_agree() -> None:
     torch.manual_seed(3)
     image = Modality(mlp(6, 4), mlp(2, 6), likelihoods.Bernoulli())
-    model = MVAE({"image": image, "label": Modality(LabelEncoder(3, 4), mlp(2, 3), likelihoods.Categorical())}, 2)
+    model = MVAE(
+        {"image": image, "label": Modality(LabelEncoder(3, 4), mlp(2, 3), likelihoods.Categorical())}, 2, cross_from=()
+    )
     table = Table({"image": torch.rand(50, 6), "label": torch.randint(0, 3, (50,))})
     found = prediction_accuracy(model, table, ["image"], "label", chunk=7)
     assert list(found) == [""]
@@ -312,7 +317,7 @@ def test_predictions_from_any_posterior_and_those_of_validation_agree() -> None:
     assert found.standard_error == pytest.approx((found.mean * (1 - found.mean) / 50) ** 0.5)
     with pytest.raises(QueryError, match="no modality 'sound'"):
         prediction_accuracy(model, table, ["image"], "sound")
-    signal = MVAE({"signal": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Gaussian())}, 2)
+    signal = MVAE({"signal": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Gaussian())}, 2, cross_from=())
     with pytest.raises(QueryError, match="signal is neither of classes, nor of attributes, nor of strings"):
         prediction_accuracy(signal, Table({"signal": torch.rand(5, 3)}), ["signal"], "signal")
 
@@ -320,7 +325,7 @@ def test_predictions_from_any_posterior_and_those_of_validation_agree() -> None:
 def test_predictions_of_strings_are_counted_by_digits_and_whole() -> None:
     torch.manual_seed(2)
     string = SequenceModality(StringEncoder(3, 4), StringDecoder(3, 2, 8), symbols=3, length=4)
-    model = MVAE({"image": Modality(mlp(6, 4), mlp(2, 6), likelihoods.Bernoulli()), "string": string}, 2)
+    model = MVAE({"image": Modality(mlp(6, 4), mlp(2, 6), likelihoods.Bernoulli()), "string": string}, 2, cross_from=())
     lengths = torch.randint(0, 5, (60,))
     strings = torch.where(torch.arange(4) < lengths[:, None], torch.randint(0, 3, (60, 4)), 3)
     table = Table({"image": 4 * torch.rand(60, 6), "string": strings})

@@ -170,14 +170,14 @@ def test_a_wide_beam_finds_the_most_probable_sequences_of_all() -> None:
     ],
 )
 def test_rows_that_are_no_sequences_are_refused(rows: list, message: str) -> None:
-    model = MVAE({"text": modality()}, 3)
+    model = MVAE({"text": modality()}, 3, cross_from=())
     with pytest.raises(DataError, match=re.escape(message)):
         model.check(Table({"text": torch.tensor(rows)}))
 
 
 def test_a_decoder_for_another_number_of_latents_is_named() -> None:
     with pytest.raises(DataError, match="4 latents"):
-        MVAE({"text": modality()}, 4).check(Table({"text": ROWS}))
+        MVAE({"text": modality()}, 4, cross_from=()).check(Table({"text": ROWS}))
 
 
 def test_a_condition_and_parameters_of_all_tokens_together_are_refused() -> None:
@@ -194,7 +194,7 @@ def test_validation_and_estimators_take_sequences() -> None:
     heads = cast("LSTMEncoder", text.encoder).heads
     torch.nn.init.zeros_(heads.weight)  # a posterior almost as wide as the prior: no weight is large
     torch.nn.init.constant_(heads.bias, 2.0)
-    model = MVAE({"text": text, "other": modality(seed=1)}, 3)
+    model = MVAE({"text": text, "other": modality(seed=1)}, 3, cross_from=())
     table = Table({"text": ROWS.int(), "other": ROWS.flip(0).int()})
     measured = validate(model, table)
     assert {"objective", "log p text->other", "active units", "kl/text"} <= measured.keys()

@@ -112,7 +112,7 @@ def test_half_precision_networks_give_log_p_in_float32() -> None:
 def test_a_model_of_strings_has_the_likelihood_that_integration_over_z_gives() -> None:
     """log p(x) by sampling z from the prior against ∫ p(x | z) N(z; 0, I) dz on a grid."""
     part = strings(2, 2)
-    model, x = MVAE({"string": part}, LATENT).double(), every_string(2, 2)
+    model, x = MVAE({"string": part}, LATENT, cross_from=()).double(), every_string(2, 2)
     grid = torch.linspace(-6, 6, 61).double()
     z = torch.cartesian_prod(grid, grid)
     density = torch.exp(-0.5 * z.square().sum(1)) / (2 * math.pi) * (grid[1] - grid[0]) ** 2
@@ -170,7 +170,7 @@ def test_generation_depends_on_its_generator_alone() -> None:
 def model() -> MVAE:
     torch.manual_seed(1)
     sound = Modality(mlp(3, 2 * LATENT, [5]), mlp(LATENT, 3, [5]), Gaussian()).double()
-    return MVAE({"sound": sound, "string": strings()}, LATENT)
+    return MVAE({"sound": sound, "string": strings()}, LATENT, cross_from=())
 
 
 def table(rows: int = 20) -> Table:
@@ -190,7 +190,7 @@ def test_a_missing_string_influences_nothing() -> None:
     losses = []
     for batch in (data, other):
         built = model()
-        result = built.loss(batch, noise=noise)
+        result = built(batch, noise=noise)
         result.loss.backward()
         losses.append([result.loss, *(p.grad for p in built.parameters())])
     for one, another in zip(*losses, strict=True):
@@ -201,8 +201,8 @@ def test_the_objective_is_the_sum_over_rows_one_at_a_time() -> None:
     built, data = model(), table()
     noise = torch.randn(3, len(data), LATENT).double()
     terms = built.evaluation_terms(data.presence(built.names))
-    whole = built.loss(data, terms, noise=noise).loss
-    alone = [built.loss(data.take([i]), terms.rows(torch.tensor([i])), noise=noise[:, i : i + 1]) for i in range(20)]
+    whole = built(data, terms, noise=noise).loss
+    alone = [built(data.take([i]), terms.rows(torch.tensor([i])), noise=noise[:, i : i + 1]) for i in range(20)]
     torch.testing.assert_close(whole, torch.stack([result.loss for result in alone]).mean())
 
 
@@ -211,11 +211,11 @@ def test_a_string_is_learned() -> None:
     torch.manual_seed(0)
     part = SequenceModality(StringEncoder(3, 2 * LATENT, 16), StringDecoder(3, LATENT, 16), 3, 3, weight=20.0)
     data = Table({"string": torch.tensor([[0, 1, 2], [2, 3, 3], [3, 3, 3]])})
-    built = MVAE({"string": part}, LATENT)
+    built = MVAE({"string": part}, LATENT, cross_from=())
     optimizer = torch.optim.Adam(built.parameters(), 0.05)
     for _ in range(40):
         optimizer.zero_grad()
-        built.loss(data).loss.backward()
+        built(data).loss.backward()
         optimizer.step()
     q = built.posterior(data)
     assert torch.equal(part.generate(q.mean, mean=True), torch.as_tensor(data.columns["string"]))
@@ -259,7 +259,7 @@ def test_a_table_with_what_is_no_string_is_refused_by_its_row(row: list[int]) ->
     data = Table({"string": torch.tensor([[0, 1, 3], row, [3, 3, 3]])})
     message = r"modality 'string', row 1: symbols 0 to 2, and only stop \(3\) after them, are needed"
     with pytest.raises(DataError, match=message):
-        MVAE({"string": strings()}, LATENT).check(data)
+        MVAE({"string": strings()}, LATENT, cross_from=()).check(data)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,14 @@ def normal(q: Normal) -> distributions.Independent:
     return distributions.Independent(distributions.Normal(q[0], q[1].sqrt()), 1)
 
 
+def mixture(components: Sequence[Normal], weight: Sequence[float] | None = None) -> distributions.MixtureSameFamily:
+    """By PyTorch; evenly, where no weights are given."""
+    mean, variance = (torch.stack(parts) for parts in zip(*components, strict=True))
+    chances = torch.tensor(weight or [1.0] * len(components)).double()
+    each = distributions.Independent(distributions.Normal(mean, variance.sqrt()), 1)
+    return distributions.MixtureSameFamily(distributions.Categorical(chances), each)
+
+
 def standard(latent: int = LATENT) -> Normal:
     return torch.zeros(latent).double(), torch.ones(latent).double()
 
@@ -134,7 +142,7 @@ def assert_missing_values_do_nothing(
     nonsense = refilled(zeros, {"image": 255, "label": -9, "signal": math.nan})
     terms = model.terms(zeros.presence(model.names))
     noise = noise_for(model, terms, rows)
-    one, other = (model.loss(table, terms, noise=noise) for table in (zeros, nonsense))
+    one, other = (model(table, terms, noise=noise) for table in (zeros, nonsense))
     assert one.loss.isfinite()
     assert torch.equal(one.loss, other.loss)
     assert torch.equal(one.sums(), other.sums())
@@ -147,8 +155,8 @@ def assert_missing_values_do_nothing(
         assert torch.equal(q.mean, p.mean)
         assert torch.equal(q.variance, p.variance)
     assert validate(model, zeros) == validate(model, nonsense)
-    masks = MaskedTerms(terms.names, terms.given, terms.of, terms.weight, terms.likelihood_weight)
-    masked = model.loss(zeros.zero_filled(), masks, noise=noise)
+    masks = MaskedTerms(terms.names, terms.given, terms.of, terms.weight, terms.likelihood_weight, terms.keys)
+    masked = model(zeros.zero_filled(), masks, noise=noise)
     torch.testing.assert_close(masked.loss, one.loss, rtol=1e-9, atol=1e-9)
     assert_same_gradients(gradients(model, masked.loss), expected)
     torch.testing.assert_close(masked.sums(), one.sums())
@@ -163,10 +171,10 @@ def assert_a_row_of_nothing_adds_nothing(model: MultimodalVAE, kinds: Sequence[s
     longer = Table(columns | {"unknown": unknown}, present)
     terms = model.terms(longer.presence(model.names))
     noise = noise_for(model, terms, rows)
-    result = model.loss(longer, terms, noise=noise)
+    result = model(longer, terms, noise=noise)
     own = model.terms(table.presence(model.names))
     kept = [terms.names.index(name) for name in own.names]
-    expected = model.loss(table, own, noise=noise[kept][:, : rows - 1]).loss * (rows - 1) / rows
+    expected = model(table, own, noise=noise[kept][:, : rows - 1]).loss * (rows - 1) / rows
     assert_same(model, result.loss, expected)
     assert result.sums().isfinite().all()
 
@@ -213,7 +221,7 @@ def expected_objective(model: MultimodalVAE, table: Table, row: int) -> Tensor:
     corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=model.latent_dim)), dtype=torch.float64)
     copies = table.take([row] * len(corners))
     terms = model.terms(copies.presence(model.names))
-    return -model.loss(copies, terms, noise=corners.expand(len(terms.names), -1, -1)).loss
+    return -model(copies, terms, noise=corners.expand(len(terms.names), -1, -1)).loss
 
 
 def posterior_row(exact: LinearGaussian, table: Table, row: int) -> Normal:

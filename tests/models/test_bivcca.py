@@ -48,7 +48,7 @@ def test_the_objective_is_the_mean_over_encoders_of_the_elbo_of_everything(make,
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed), make(6, kinds), 0.3 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 6)
-        assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+        assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
 def test_the_weights_of_a_row_are_one_over_the_number_it_has() -> None:

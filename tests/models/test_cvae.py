@@ -67,7 +67,7 @@ def naive(built: CVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
 def test_the_objective_is_the_elbo_with_the_condition_in_encoder_and_decoder(make, seed: int) -> None:
     built, table, beta = model(seed), make(6), 0.4 * seed
     noise = noise_for(built, built.terms(table.presence(built.names)), 6)
-    assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+    assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
 class Spy(nn.Module):
@@ -89,7 +89,7 @@ def test_each_row_meets_its_own_condition_and_rows_without_the_modality_meet_no_
     image = built.modalities["image"]
     encoder, decoder = Spy(image.encoder), Spy(image.decoder)
     image.encoder, image.decoder = encoder, decoder
-    built.loss(table)
+    built(table)
     rows = [row for row in range(8) if has(table, row, ["image"])]
     ((x, condition),), ((_, decoded),) = encoder.seen, decoder.seen
     assert torch.equal(x, torch.as_tensor(table.columns["image"])[rows].double() / 255)
@@ -118,7 +118,7 @@ def test_a_missing_condition_is_refused_by_its_row() -> None:
     built, table = model(), complete(5, ["image", "label"])
     gap = Table(table.columns, {"label": torch.arange(5) != 3})
     said = "a CVAE needs its condition 'label' in every row; row 3 lacks it"
-    for ask in (built.loss, built.posterior, built.check):
+    for ask in (built, built.posterior, built.check):
         with pytest.raises(DataError, match=said):
             ask(gap)
     with pytest.raises(DataError, match=said):

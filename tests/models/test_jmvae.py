@@ -80,7 +80,7 @@ def test_the_objective_is_the_joint_elbo_minus_alpha_times_the_kls_to_the_unimod
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed, alpha=0.4 * seed), make(6, kinds), 0.3 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 6)
-        assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+        assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
 def test_incomplete_rows_contribute_nothing() -> None:
@@ -88,10 +88,10 @@ def test_incomplete_rows_contribute_nothing() -> None:
     gaps = Table(table.columns, {"label": torch.tensor([True, False, True, False, True])})
     terms = built.terms(gaps.presence(built.names))
     noise = noise_for(built, terms, 5)
-    whole = built.loss(table.take([0, 2, 4]), noise=noise[:, [0, 2, 4]]).loss * 3 / 5
-    assert_same(built, built.loss(gaps, terms, noise=noise).loss, whole)
+    whole = built(table.take([0, 2, 4]), noise=noise[:, [0, 2, 4]]).loss * 3 / 5
+    assert_same(built, built(gaps, terms, noise=noise).loss, whole)
     nobody = Table(table.columns, {"label": torch.zeros(5, dtype=torch.bool)})
-    loss = built.loss(nobody).loss
+    loss = built(nobody).loss
     assert loss == 0
     assert all((gradient == 0).all() for gradient in gradients(built, loss).values())
 
@@ -101,7 +101,7 @@ def test_the_joint_encoder_is_given_complete_rows_only_and_once() -> None:
     whole = sum(len(has(table, row, KINDS)) == 3 for row in range(7))
     encoder = built.joint_encoder
     assert isinstance(encoder, Joint)
-    built.loss(table)
+    built(table)
     assert encoder.seen == [whole]
     built.posterior(table, given=["image"])
     assert encoder.seen == [whole]

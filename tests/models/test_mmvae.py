@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.errors import QueryError, SettingsError
+from mvae.errors import SettingsError
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.models.mmvae import MMVAE
 from tests.models.common import (
@@ -24,6 +24,7 @@ from tests.models.common import (
     has,
     incomplete,
     log_joint,
+    mixture,
     noise_for,
     normal,
     parts,
@@ -92,7 +93,7 @@ CASES = [(seed, samples) for seed, samples in enumerate((1, 2, 5))]
 def test_the_objective_is_the_k_sample_bound_in_strata(make, seed: int, samples: int) -> None:
     built, table, beta = model(seed=seed, samples=samples), make(4), 1 - 0.3 * seed
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)
-    assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+    assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
 @pytest.mark.parametrize("make", [complete, incomplete])
@@ -101,7 +102,7 @@ def test_dreg_has_the_same_value_and_the_doubly_reparameterised_gradient(make, s
     kinds = KINDS[: 2 + seed % 2]
     built, table, beta = model(kinds, seed, samples, dreg=True), make(4, kinds), 1 - 0.3 * seed
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)
-    loss = built.loss(table, beta=beta, noise=noise).loss
+    loss = built(table, beta=beta, noise=noise).loss
     torch.testing.assert_close(loss, naive(built, table, noise, beta), rtol=1e-9, atol=1e-9)
     assert_same_gradients(gradients(built, loss), naive_dreg(built, table, noise, beta))
 
@@ -109,16 +110,16 @@ def test_dreg_has_the_same_value_and_the_doubly_reparameterised_gradient(make, s
 def test_dreg_and_iwae_agree_where_the_decoders_are_concerned_and_nowhere_else() -> None:
     built, table = model(), complete(4)
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)
-    iwae = gradients(built, built.loss(table, noise=noise).loss)
+    iwae = gradients(built, built(table, noise=noise).loss)
     built.dreg = True
-    for name, gradient in gradients(built, built.loss(table, noise=noise).loss).items():
+    for name, gradient in gradients(built, built(table, noise=noise).loss).items():
         assert torch.allclose(gradient, iwae[name]) == ("encoder" not in name), name
 
 
 def test_a_numerically_extreme_weight_does_not_overflow() -> None:
     built, table = model(dreg=True).float(), complete(3)
     built.modalities["label"].weight = 1e5
-    result = built.loss(table)
+    result = built(table)
     assert result.loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in gradients(built, result.loss).values())
 
@@ -127,7 +128,7 @@ def test_the_draws_of_all_strata_together_estimate_log_p_and_the_bound_stays_bel
     """The mixture of the strata is what w divides by: one stratum's mean of w is not p(X) by itself."""
     exact = LinearGaussian(2, [3, 4], seed=0)
     built, table = MMVAE(exact.model.modalities, 2, samples=2000), exact.data(5, seed=1)
-    result = built.loss(table, generator=torch.Generator().manual_seed(0))
+    result = built(table, generator=torch.Generator().manual_seed(0))
     log_w = (result.log_prob.sum(0) - result.kl).detach()  # terms rows
     w = (log_w - log_w.max()).exp()
     truth, error = exact.log_prob(table, exact.names), w.std(0) / w.mean(0) / math.sqrt(len(w))
@@ -138,15 +139,40 @@ def test_the_draws_of_all_strata_together_estimate_log_p_and_the_bound_stays_bel
 # -- Questions -------------------------------------------------------------------------------------------------------
 
 
-def test_a_posterior_given_two_modalities_is_an_error_that_says_what_to_do() -> None:
-    built, table = model(), complete(3)
-    for ask in (
-        lambda: built.posterior(table),
-        lambda: built.generate(table, of=["image"]),
-        lambda: log_likelihood(built, table, of=["image", "label"], samples=10),
-    ):
-        with pytest.raises(QueryError, match="no posterior given several modalities at once: give one of them"):
-            ask()
+def test_given_several_modalities_the_posterior_is_the_mixture_of_their_experts() -> None:
+    """Row by row of what each has, by the definition: the density, mean and variance, and log p from its samples."""
+    built, table = model(), incomplete(6)
+    for given in (None, ["image", "signal"]):
+        q = built.posterior(table, given=given)
+        z = torch.randn(7, 6, 2).double()
+        density = q.log_prob(z)
+        for row in range(6):
+            own = [name for name in has(table, row, KINDS) if given is None or name in given]
+            experts = [expert(built, table, name, row) for name in own] or [standard()]
+            naive = mixture(experts)
+            torch.testing.assert_close(density[:, row], naive.log_prob(z[:, row]))
+            torch.testing.assert_close(q.mean[row], naive.mean)
+            torch.testing.assert_close(q.stddev[row].square(), naive.variance)
+
+
+def test_given_several_modalities_samples_are_of_all_strata() -> None:
+    built, table = model().float(), complete(3)
+    z = built.posterior(table).sample(3000, torch.Generator().manual_seed(0))
+    q = built.posterior(table)
+    assert ((z.mean(0) - q.mean).abs() < 4 * q.stddev / math.sqrt(3000)).all()
+    assert built.generate(table, of=["image"], n=2)["image"].shape == (2, 3, 6)
+
+
+def test_log_p_with_the_mixture_as_proposal_is_the_closed_form() -> None:
+    """Experts that are off, so that the weights are not constant; one modality, several, and a conditional."""
+    exact = LinearGaussian(2, [3, 4, 2], seed=0, perturb=0.3)
+    built, table = MMVAE(exact.model.modalities, 2), exact.data(20, seed=1)
+    for of, given in ((["x1", "x2", "x3"], []), (["x1", "x3"], []), (["x2"], ["x1", "x3"])):
+        found = log_likelihood(built, table, of=of, given=given, samples=20_000)
+        truth = exact.log_conditional(table, of, given)
+        error = (1 / found.effective_samples - 1 / 20_000).clamp(min=0).sqrt()
+        assert ((found.values - truth).abs() < 5 * (2 if given else 1) * error + 1e-3).all()
+        assert (found.effective_samples < 19_000).all(), "with an exact proposal nothing is tested"
 
 
 def test_given_one_modality_the_posterior_is_its_expert() -> None:
@@ -159,7 +185,7 @@ def test_given_one_modality_the_posterior_is_its_expert() -> None:
             torch.testing.assert_close(q.variance[row], variance)
 
 
-def test_likelihoods_are_estimated_from_one_experts_proposal() -> None:
+def test_likelihoods_are_estimated_from_select_experts_proposal() -> None:
     built, table = model().float(), complete(3)
     assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
     found = log_likelihood(built, table, of=["image", "signal"], given=["label"], proposal=["image"], samples=50)
@@ -180,7 +206,7 @@ def test_the_reported_kl_is_log_q_minus_log_p_of_each_draw() -> None:
     built, table = model(["image", "signal"], samples=1), complete(2, ["image", "signal"])
     terms = built.terms(table.presence(built.names))
     noise = noise_for(built, terms, 2)
-    result = built.loss(table, terms, noise=noise)
+    result = built(table, terms, noise=noise)
     assert result.parts == ("loss", "reconstruction/image", "reconstruction/signal", "kl/image 1", "kl/signal 1")
     for row in range(2):
         experts = [expert(built, table, name, row) for name in built.names]

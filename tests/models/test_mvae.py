@@ -12,7 +12,7 @@ from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, kl_divergence
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
-from mvae.models.terms import full
+from mvae.models.terms import Recipe, full
 from mvae.networks.mlp import LabelEncoder, mlp
 from tests.oracle import LinearGaussian, mvae_plan, naive_loss
 
@@ -40,7 +40,7 @@ def expected_elbo(model: MVAE, table: Table, row: int) -> Tensor:
     """E over z of the ELBO of everything one row has, exactly."""
     copies = table.take([row] * 2**model.latent_dim)
     terms = full(copies.presence(model.names))
-    return -model.loss(copies, terms, noise=corners(model.latent_dim, 1)).loss
+    return -model(copies, terms, noise=corners(model.latent_dim, 1)).loss
 
 
 # -- The oracle itself -------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_with_exact_posteriors_eq5_is_the_sum_of_log_p_of_its_subsets() -> None:
     exact.model.random_subsets = 2
     copies = exact.data(1, seed=7).take([0] * 4)
     terms = exact.model.terms(copies.presence(exact.model.names), torch.Generator().manual_seed(0))
-    loss = exact.model.loss(copies, terms, noise=corners(2, len(terms.names))).loss
+    loss = exact.model(copies, terms, noise=corners(2, len(terms.names))).loss
     subsets = [[n for n, taken in zip(exact.names, mask, strict=True) if taken] for mask in terms.given[:, 0].tolist()]
     assert subsets[:4] == [["x1", "x2", "x3"], ["x1"], ["x2"], ["x3"]]
     assert len(subsets) > 4
@@ -133,11 +133,11 @@ def test_with_a_wrong_posterior_the_elbo_falls_short_by_its_kl_from_the_true_one
 def test_the_cross_term_is_the_bound_on_everything_under_one_modalitys_posterior() -> None:
     """E_{q(z|x1)}[log p(x1, x2 | z)] − KL[q(z|x1), p(z)] = log p(x1, x2) − KL[q(z|x1), p(z|x1, x2)]."""
     exact = LinearGaussian(2, [3, 4], seed=10)
-    exact.model.cross_from = ("x1",)
+    exact.model.recipe = Recipe(("x1",))
     copies = exact.data(1, seed=11).take([0] * 4)
     terms = exact.model.terms(copies.presence(exact.model.names))
     assert terms.names == ("full", "x1", "x2", "x1 to all")
-    loss = exact.model.loss(copies, terms, noise=corners(2, 4)).loss
+    loss = exact.model(copies, terms, noise=corners(2, 4)).loss
     (m1, v1), (m12, v12) = (exact.posterior(copies, given) for given in (["x1"], ["x1", "x2"]))
     gap = kl_divergence(Gaussian.from_mean_log_var(m1, v1.log()), Gaussian.from_mean_log_var(m12, v12.log()))[0]
     both, x1, x2 = (exact.log_prob(copies, of)[0] for of in (["x1", "x2"], ["x1"], ["x2"]))
@@ -152,7 +152,7 @@ def part(weight: float = 1.0) -> Modality:
 
 
 def test_a_weight_counts_in_full_alone_a_fifth_in_every_rows_cross_term_and_not_in_the_joint_ones() -> None:
-    model = MVAE({"a": part(), "b": part(50.0), "c": part(2.0)}, 1, random_subsets=1, cross_from=["a"])
+    model = MVAE({"a": part(), "b": part(50.0), "c": part(2.0)}, 1, random_subsets=1, cross_from=["a"], cross_share=0.2)
     complete, of_b = [True, True, True], [False, True, False]
     terms = model.terms(torch.tensor([complete]))
     assert terms.names == ("full", "a", "b", "c", "random 1", "a to all")
@@ -164,7 +164,7 @@ def test_a_weight_counts_in_full_alone_a_fifth_in_every_rows_cross_term_and_not_
         torch.testing.assert_close(terms.likelihood_weight[-1], torch.tensor([1.0, weight, max(1, weight / 25)]))
         assert terms.weight[:, 4].tolist() == [0, 0, 1, 0, 0, 0]  # a row of b alone is no joint one
     assert model.terms(torch.tensor([of_b] * 3)).weight[-1].tolist() == [0, 0, 0]
-    whole = MVAE({"a": part(), "b": part(50.0), "c": part(0.5)}, 1, cross_from=["a"], cross_share=1.0)
+    whole = MVAE({"a": part(), "b": part(50.0), "c": part(0.5)}, 1, cross_from=["a"])
     weights = whole.terms(torch.tensor([complete])).likelihood_weight
     assert weights is not None
     assert weights[-1].tolist() == [1, 50, 1]
@@ -172,24 +172,26 @@ def test_a_weight_counts_in_full_alone_a_fifth_in_every_rows_cross_term_and_not_
 
 def test_random_subsets_and_distinct_terms_are_what_the_model_was_told() -> None:
     names, present = ["a", "b", "c", "d"], torch.ones(1, 4, dtype=torch.bool)
-    assert MVAE({n: part() for n in names}, 1).terms(present).names == ("full", *names)
-    literal = MVAE({n: part() for n in names}, 1, random_subsets=3, distinct_terms=False).terms(present)
+    assert MVAE({n: part() for n in names}, 1, cross_from=()).terms(present).names == ("full", *names)
+    literal = MVAE({n: part() for n in names}, 1, random_subsets=3, distinct_terms=False, cross_from=()).terms(present)
     assert literal.names == ("full", *names, "random 1", "random 2", "random 3")
     alone = torch.tensor([[True, False, False, False]])
-    assert MVAE({n: part() for n in names}, 1).terms(alone).weight.sum() == 1
-    assert MVAE({n: part() for n in names}, 1, distinct_terms=False).terms(alone).weight.sum() == 2
+    assert MVAE({n: part() for n in names}, 1, cross_from=()).terms(alone).weight.sum() == 1
+    assert MVAE({n: part() for n in names}, 1, distinct_terms=False, cross_from=()).terms(alone).weight.sum() == 2
 
 
 def test_terms_are_fixed_unless_random_subsets_are_drawn() -> None:
     names = ["a", "b", "c"]
-    assert MVAE({n: part() for n in names}, 1).fixed_terms
-    assert MVAE({n: part() for n in names[:2]}, 1, random_subsets=1).fixed_terms  # two modalities have none
-    assert not MVAE({n: part() for n in names}, 1, random_subsets=1).fixed_terms
+    assert MVAE({n: part() for n in names}, 1, cross_from=()).static_terms
+    assert MVAE(
+        {n: part() for n in names[:2]}, 1, random_subsets=1, cross_from=()
+    ).static_terms  # two modalities have none
+    assert not MVAE({n: part() for n in names}, 1, random_subsets=1, cross_from=()).static_terms
 
 
 def test_settings_outside_their_range_are_refused() -> None:
     with pytest.raises(SettingsError, match="random_subsets must be ≥ 0, not -1"):
-        MVAE({"a": part()}, 1, random_subsets=-1)
+        MVAE({"a": part()}, 1, random_subsets=-1, cross_from=())
     with pytest.raises(SettingsError, match="cross_from names 'b'; the modalities are a"):
         MVAE({"a": part()}, 1, cross_from=["b"])
     for share in (0.0, 1.5, float("nan")):
@@ -201,7 +203,7 @@ def test_the_mnist_model_has_the_published_number_of_inference_parameters() -> N
     """Table 1: VAE 730,240, MVAE 1,063,680."""
     image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
     label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical(), weight=50.0)
-    model = MVAE({"image": image, "label": label}, 64)
+    model = MVAE({"image": image, "label": label}, 64, cross_from=())
     counts = {n: sum(p.numel() for p in m.encoder.parameters()) for n, m in model.modalities.items()}
     assert counts == {"image": 730_240, "label": 333_440}
     assert sum(counts.values()) == 1_063_680
@@ -242,12 +244,12 @@ def test_with_shared_noise_the_objective_is_the_naive_one_with_one_epsilon_a_row
         for term in row_terms:
             term.t = 0
     gradients = []
-    for loss in (model.loss(table, terms, beta=0.3, noise=noise).loss, naive_loss(model, table, plan, noise, 0.3)):
+    for loss in (model(table, terms, beta=0.3, noise=noise).loss, naive_loss(model, table, plan, noise, 0.3)):
         model.zero_grad()
         loss.backward()
         gradients.append([loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
     torch.testing.assert_close(*gradients)
     other = torch.cat([noise[:1], torch.randn_like(noise[1:])])
-    assert torch.equal(model.loss(table, terms, noise=noise).loss, model.loss(table, terms, noise=other).loss)
+    assert torch.equal(model(table, terms, noise=noise).loss, model(table, terms, noise=other).loss)
     apart = with_shared_noise(False, cross_from)
-    assert not torch.equal(apart.loss(table, terms, noise=noise).loss, apart.loss(table, terms, noise=other).loss)
+    assert not torch.equal(apart(table, terms, noise=noise).loss, apart(table, terms, noise=other).loss)

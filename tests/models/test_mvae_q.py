@@ -74,7 +74,7 @@ def test_the_objective_is_eq5_under_the_quotient(make, seed: int) -> None:
         built, table, beta = model(kinds, seed, k=seed), make(5, kinds), 0.3 * seed
         terms = built.terms(table.presence(built.names))
         noise = noise_for(built, terms, 5)
-        fast = built.loss(table, terms, beta=beta, noise=noise).loss
+        fast = built(table, terms, beta=beta, noise=noise).loss
         assert_same(built, fast, naive(built, table, terms, noise, beta))
 
 
@@ -108,7 +108,7 @@ def saying(raws: list[float], mean: float = 1.0) -> MVAEQ:
 
 
 def trained_once(built: MVAEQ) -> tuple[Objective, dict[str, Tensor]]:
-    result = built.loss(Table({name: torch.ones(2, 2) for name in built.names}))
+    result = built(Table({name: torch.ones(2, 2) for name in built.names}))
     return result, gradients(built, result.loss)
 
 

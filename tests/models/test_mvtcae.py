@@ -54,7 +54,7 @@ def test_the_objective_is_that_of_its_paper(make, seed: int, alpha: float) -> No
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed, alpha), make(5, kinds), 0.4 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 5)
-        assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+        assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.9])

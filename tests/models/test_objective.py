@@ -57,7 +57,7 @@ def test_the_objective_is_eq5_for_every_row_term_weight_and_gradient(
         own = 3 * torch.rand(len(terms.names), len(kinds)).double()
         terms = replace(terms, likelihood_weight=own)
     noise = noise_for(model, terms, rows)
-    fast = model.loss(batch, terms, beta=beta, noise=noise).loss
+    fast = model(batch, terms, beta=beta, noise=noise).loss
     assert_same(model, fast, naive_loss(model, batch, mvae_plan(model, batch, terms, own), noise, beta))
 
 
@@ -71,7 +71,7 @@ def test_terms_may_score_something_else_than_they_are_given(complete: bool) -> N
     given_, of = ((torch.rand(shape) < 0.5) & present for _ in range(2))
     terms = Terms(("a", "b", "c"), given_, of, torch.rand(shape[:2]))
     noise = noise_for(model, terms, rows)
-    fast = model.loss(batch, terms, beta=0.5, noise=noise).loss
+    fast = model(batch, terms, beta=0.5, noise=noise).loss
     assert_same(model, fast, naive_loss(model, batch, any_plan(model, rows, terms), noise, 0.5))
 
 
@@ -84,7 +84,7 @@ def test_a_mask_for_each_row_gives_what_one_mask_for_all_rows_gives() -> None:
         dense.names, dense.given.expand(-1, rows, -1), dense.of.expand(-1, rows, -1), dense.weight.expand(-1, rows)
     )
     noise = noise_for(model, dense, rows)
-    assert_same(model, model.loss(batch, dense, noise=noise).loss, model.loss(batch, gathered, noise=noise).loss)
+    assert_same(model, model(batch, dense, noise=noise).loss, model(batch, gathered, noise=noise).loss)
 
 
 def test_a_plan_applied_as_masks_gives_what_exact_rows_give() -> None:
@@ -94,8 +94,8 @@ def test_a_plan_applied_as_masks_gives_what_exact_rows_give() -> None:
     masks = MaskedTerms(terms.names, terms.given, terms.of, terms.weight, terms.likelihood_weight)
     noise = noise_for(model, terms, rows)
     encoders, _ = spied(model)
-    exact = model.loss(batch, terms, noise=noise)
-    other = model.loss(batch.zero_filled(), masks, noise=noise)
+    exact = model(batch, terms, noise=noise)
+    other = model(batch.zero_filled(), masks, noise=noise)
     assert [len(spy.seen[1]) for spy in encoders.values()] == [rows] * len(KINDS)
     assert_same(model, exact.loss, other.loss)
     torch.testing.assert_close(exact.sums(), other.sums())
@@ -105,7 +105,7 @@ def test_a_plan_applied_as_masks_gives_what_exact_rows_give() -> None:
 def test_one_modality_is_a_plain_vae() -> None:
     model = model_of(["signal"])
     x, noise = column("signal", 6), torch.randn(1, 6, 2).double()
-    result = model.loss(Table({"signal": x}), beta=0.3, noise=noise)
+    result = model(Table({"signal": x}), beta=0.3, noise=noise)
     assert result.terms.names == ("signal",)
     signal = model.modalities["signal"]
     mean, log_var = signal.encoder(x.double()).chunk(2, -1)
@@ -126,7 +126,7 @@ def test_reported_sums_are_over_the_scored_pairs_and_make_up_the_loss() -> None:
     batch = masked({kind: column(kind, rows) for kind in model.names})
     terms = model.terms(batch.presence(model.names))
     noise = noise_for(model, terms, rows)
-    result = model.loss(batch, terms, beta=0.5, noise=noise)
+    result = model(batch, terms, beta=0.5, noise=noise)
     plan = [term for row in mvae_plan(model, batch, terms) for term in row]
     sums = dict(zip(result.parts, result.sums().tolist(), strict=True))
     counts = dict(zip(result.parts, result.counts().tolist(), strict=True))
@@ -151,12 +151,12 @@ def test_a_row_counts_the_same_whatever_its_neighbours_have() -> None:
     batch = Table(columns, {"label": has_label})
     terms = model.terms(batch.presence(model.names))
     noise = noise_for(model, terms, rows)
-    together = model.loss(batch, terms, noise=noise).loss
+    together = model(batch, terms, noise=noise).loss
     alone = []
     for row in range(rows):
         one = batch.take([row])
         own = model.terms(one.presence(model.names))
-        alone.append(model.loss(one, own, noise=noise[[terms.names.index(n) for n in own.names], row : row + 1]).loss)
+        alone.append(model(one, own, noise=noise[[terms.names.index(n) for n in own.names], row : row + 1]).loss)
     assert_same(model, together, torch.stack(alone).mean())
 
 
@@ -170,7 +170,7 @@ def test_lambda_weighs_its_modality_in_every_term_alike() -> None:
     noise = noise_for(light, terms, 4)
     for t, name in enumerate(terms.names):
         only = Terms((name,), terms.given[t : t + 1], terms.of[t : t + 1], terms.weight[t : t + 1])
-        one, other = (model.loss(batch, only, noise=noise[t : t + 1]) for model in (light, heavy))
+        one, other = (model(batch, only, noise=noise[t : t + 1]) for model in (light, heavy))
         difference = -49 * log_prob(one, "label").sum() / 4
         torch.testing.assert_close(other.loss - one.loss, difference, rtol=1e-9, atol=1e-9)
         assert (difference != 0) == bool(terms.of[t, 0, 1])
@@ -204,7 +204,7 @@ def test_nothing_that_stands_in_a_missing_cell_has_any_influence(fill: dict[str,
     noise = noise_for(model, terms, rows)
 
     def outcome(batch: Table) -> tuple[Objective, dict[str, Tensor], Tensor]:
-        result = model.loss(batch, terms, noise=noise)
+        result = model(batch, terms, noise=noise)
         return result, gradients(model, result.loss), model.posterior(batch).mean
 
     clean, clean_gradients, clean_mean = outcome(zeros)
@@ -246,7 +246,7 @@ def test_each_modality_is_encoded_once_for_its_rows_and_decoded_only_for_the_sco
     terms = model.terms(batch.presence(model.names))
     plan = [term for row in mvae_plan(model, batch, terms) for term in row]
     encoders, decoders = spied(model)
-    model.loss(batch, terms)
+    model(batch, terms)
     for i, name in enumerate(KINDS):
         rows_of_it = model.modalities[name].prepare(columns[name])[batch.present[:, i]]
         assert len(encoders[name].seen) == len(decoders[name].seen) == 1
@@ -258,7 +258,7 @@ def test_a_row_with_one_modality_is_decoded_once() -> None:
     model = model_of(["image", "label"])
     batch = Table({kind: column(kind, 8) for kind in model.names}, {"label": torch.arange(8) == 0})
     _, decoders = spied(model)
-    model.loss(batch)
+    model(batch)
     assert len(decoders["image"].seen[0]) == 2 + 7  # full and single of the pair, and one term of each other row
     assert len(decoders["label"].seen[0]) == 2
 
@@ -274,7 +274,7 @@ def test_batch_norm_is_fed_by_present_rows_and_scored_latents_only() -> None:
     signal[~has] = float("nan")
     batch = Table({"image": column("image", rows), "signal": signal}, {"signal": has})
     encoders, decoders = spied(model)
-    model.loss(batch).loss.backward()
+    model(batch).loss.backward()
     norm = cast("nn.BatchNorm1d", cast("nn.Sequential", encoders["signal"].network)[0])
     torch.testing.assert_close(norm.running_mean, 0.1 * signal[has].mean(0))
     torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * signal[has].var(0))
@@ -301,8 +301,8 @@ def test_a_modality_absent_from_a_whole_batch_is_as_if_the_model_had_none(column
     assert terms.names == ("full", "image", "signal")
     noise = noise_for(model, terms, rows)
     encoders, decoders = spied(model)
-    result = model.loss(batch, terms, noise=noise)
-    torch.testing.assert_close(result.loss, smaller.loss(Table(columns), noise=noise).loss, rtol=1e-12, atol=0)
+    result = model(batch, terms, noise=noise)
+    torch.testing.assert_close(result.loss, smaller(Table(columns), noise=noise).loss, rtol=1e-12, atol=0)
     assert encoders["label"].seen == decoders["label"].seen == []
     assert all(g.abs().sum() == 0 for n, g in gradients(model, result.loss).items() if ".label." in n)
 
@@ -310,7 +310,7 @@ def test_a_modality_absent_from_a_whole_batch_is_as_if_the_model_had_none(column
 def test_label_zero_is_a_value() -> None:
     model = model_of(["image", "label"])
     labels = torch.zeros(4, dtype=torch.int64)
-    result = model.loss(Table({"image": column("image", 4), "label": labels}))
+    result = model(Table({"image": column("image", 4), "label": labels}))
     assert (log_prob(result, "label")[result.terms.names.index("label")] < 0).all()
     given_zero = model.posterior({"label": [0]})
     assert given_zero.precision.min() > 1  # it has been told something

@@ -32,7 +32,7 @@ def test_an_encoder_may_return_chunk_views(complete: bool) -> None:
     batch = Table(columns) if complete else masked(columns)
     terms = model.terms(batch.presence(model.names))
     noise = noise_for(model, terms, rows)
-    fast = model.loss(batch, terms, noise=noise).loss
+    fast = model(batch, terms, noise=noise).loss
     assert_same(model, fast, naive_loss(model, batch, mvae_plan(model, batch, terms), noise))
 
 
@@ -46,14 +46,14 @@ def test_networks_of_half_precision_train_with_posteriors_and_losses_in_float32(
     batch = Table(columns) if complete else Table(columns, {"label": torch.arange(rows) < 3})
     terms = model.terms(batch.presence(model.names))
     noise = noise_for(model, terms, rows)
-    exact = model.loss(batch, terms, noise=noise).loss
+    exact = model(batch, terms, noise=noise).loss
     model.to(dtype)
-    result = model.loss(batch, terms, noise=noise.float())
+    result = model(batch, terms, noise=noise.float())
     assert result.loss.dtype == result.kl.dtype == torch.float32
     torch.testing.assert_close(result.loss.double(), exact, rtol=0.02, atol=0)
     result.loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    model.loss(batch)  # with noise of its own
+    model(batch)  # with noise of its own
     assert model.generate(batch.take([0]), n=2)["image"].shape == (2, 1, 6)
 
 
@@ -64,9 +64,9 @@ def test_autocast_changes_the_loss_only_by_rounding(complete: bool) -> None:
     batch = Table(columns) if complete else Table(columns, {"label": torch.arange(rows) < 3})
     terms = model.terms(batch.presence(model.names))
     noise = noise_for(model, terms, rows).float()
-    exact = model.loss(batch, terms, noise=noise).loss
+    exact = model(batch, terms, noise=noise).loss
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        result = model.loss(batch, terms, noise=noise)
+        result = model(batch, terms, noise=noise)
     assert result.loss.dtype == result.kl.dtype == torch.float32
     torch.testing.assert_close(result.loss, exact, rtol=0.02, atol=0)
 
@@ -77,7 +77,7 @@ def test_an_encoder_with_an_extreme_log_variance_gives_a_finite_loss_and_gradien
     layer = cast("nn.Linear", cast("nn.Sequential", model.modalities["signal"].encoder)[-1])
     with torch.no_grad():
         layer.bias[2:] = extreme
-    result = model.loss(Table({kind: column(kind, 5) for kind in model.names}))
+    result = model(Table({kind: column(kind, 5) for kind in model.names}))
     assert result.loss.isfinite()
     assert all(g.isfinite().all() for g in gradients(model, result.loss).values())
 
@@ -85,7 +85,7 @@ def test_an_encoder_with_an_extreme_log_variance_gives_a_finite_loss_and_gradien
 def test_the_same_generator_gives_the_same_loss() -> None:
     model = model_of(KINDS, k=2)
     batch = masked({kind: column(kind, 6) for kind in KINDS})
-    one, same, other = (model.loss(batch, generator=torch.Generator().manual_seed(s)).loss for s in (1, 1, 2))
+    one, same, other = (model(batch, generator=torch.Generator().manual_seed(s)).loss for s in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -94,5 +94,5 @@ def test_a_beta_that_is_a_tensor_counts_as_its_number() -> None:
     model = model_of(["signal"])
     batch, noise = Table({"signal": column("signal", 3)}), torch.randn(1, 3, 2).double()
     terms = mvae_terms(batch.presence(model.names), model.names)
-    one, other = (model.loss(batch, terms, beta=beta, noise=noise).loss for beta in (0.25, torch.tensor(0.25)))
+    one, other = (model(batch, terms, beta=beta, noise=noise).loss for beta in (0.25, torch.tensor(0.25)))
     assert torch.equal(one, other)

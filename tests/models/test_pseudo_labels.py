@@ -13,12 +13,17 @@ from mvae.modality.base import Modality
 from mvae.modality.strings import SequenceModality
 from mvae.models.mvae import MVAE
 from mvae.models.pseudo_labels import STEP, SURE, Balance, with_pseudo_labels
-from mvae.models.terms import CROSS_SHARE
+from mvae.models.terms import Terms
 from mvae.networks.gru import StringDecoder, StringEncoder
 from mvae.networks.mlp import LabelEncoder, mlp
 
 ROWS, LATENT = 40, 2
 NAMES = ("image", "label", "flag")
+SHARE = 0.2
+
+
+def guessed(model: MVAE, x: dict[str, Tensor], terms: Terms, beta: float) -> tuple[dict[str, Tensor], Terms]:
+    return with_pseudo_labels(model, model.pseudo_labels, model.balances, model.recipe, x, terms, beta)
 
 
 def model_and_table(pseudo_labels: tuple[str, ...] = ("label", "flag"), seed: int = 0) -> tuple[MVAE, Table]:
@@ -31,7 +36,7 @@ def model_and_table(pseudo_labels: tuple[str, ...] = ("label", "flag"), seed: in
         "label": label,
         "flag": flag,
     }
-    model = MVAE(modalities, LATENT, cross_from=["image"], pseudo_labels=pseudo_labels).double()
+    model = MVAE(modalities, LATENT, cross_from=["image"], cross_share=SHARE, pseudo_labels=pseudo_labels).double()
     with torch.no_grad():
         for modality, scale in ((label, 30.0), (flag, 15.0)):
             for parameter in modality.decoder.parameters():
@@ -52,7 +57,7 @@ def losses(model: MVAE, table: Table, beta: float = 1.0) -> tuple[Tensor, Tensor
     for pseudo_labels in ((), model.pseudo_labels):
         model.pseudo_labels = pseudo_labels
         model.zero_grad()
-        result = model.loss(table, beta=beta, generator=torch.Generator().manual_seed(5))
+        result = model(table, beta=beta, generator=torch.Generator().manual_seed(5))
         result.loss.backward()
         found.append(result.loss.detach())
     gradient = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -70,7 +75,7 @@ def test_a_sure_guess_is_explained_from_the_image_as_a_naive_loop_says() -> None
     for name, weight in (("label", 50.0), ("flag", 3.0)):
         modality, j = model.modalities[name], NAMES.index(name)
         lacking = [r for r in range(ROWS) if table.present[r, 0] and not table.present[r, j]]
-        share = CROSS_SHARE / max(CROSS_SHARE, len(lacking) / ROWS)
+        share = SHARE / max(SHARE, len(lacking) / ROWS)
         for r in lacking:
             known = {n: torch.as_tensor(table.columns[n])[[r]] for i, n in enumerate(NAMES) if table.present[r, i]}
             with torch.no_grad():
@@ -93,7 +98,7 @@ def test_the_gradient_is_that_of_the_guesses_as_if_they_had_been_data() -> None:
     _, _, gradient = losses(model, table)
     model.pseudo_labels = ("label",)
     x = model.prepare(table)
-    filled, terms = with_pseudo_labels(model, x, model.terms(table.present), 1.0)
+    filled, terms = guessed(model, x, model.terms(table.present), 1.0)
     model.pseudo_labels = ()
     model.zero_grad()
     shape = len(terms.names), ROWS, LATENT
@@ -153,7 +158,7 @@ def test_who_guesses_sees_no_noise_and_leaves_no_trace_in_batch_statistics() -> 
     for noise in (0.0, 1000.0):
         model.modalities["image"].augment = (Noise(noise),)
         before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
-        x, terms = with_pseudo_labels(model, model.prepare(table), model.terms(table.present), 1.0)
+        x, terms = guessed(model, model.prepare(table), model.terms(table.present), 1.0)
         sure.append((terms.of[terms.names.index("image")], x["label"]))
         assert all(torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers())
     assert sure[0][0].any()
@@ -183,7 +188,7 @@ def test_pseudo_labels_need_a_source_and_discrete_values() -> None:
     with pytest.raises(SettingsError, match="pseudo_labels names 'class'; the modalities are image, label, flag"):
         MVAE(parts, LATENT, cross_from=["image"], pseudo_labels=["class"])
     with pytest.raises(SettingsError, match="pseudo_labels needs cross_from"):
-        MVAE(parts, LATENT, pseudo_labels=["label"])
+        MVAE(parts, LATENT, pseudo_labels=["label"], cross_from=())
     parts["height"] = Modality(mlp(1, 2 * LATENT), mlp(LATENT, 1), likelihoods.Gaussian())
     with pytest.raises(SettingsError, match="pseudo_labels names 'height': it is for classes"):
         MVAE(parts, LATENT, cross_from=["image"], pseudo_labels=["height"])
@@ -192,7 +197,7 @@ def test_pseudo_labels_need_a_source_and_discrete_values() -> None:
 def test_the_posterior_of_the_guess_is_of_all_that_a_row_has() -> None:
     """With a flag that tells the label, a row with image and flag is guessed by both."""
     model, table = model_and_table(("label",))
-    x, _ = with_pseudo_labels(model, model.prepare(table), model.terms(table.present), 1.0)
+    x, _ = guessed(model, model.prepare(table), model.terms(table.present), 1.0)
     row = int((table.present[:, 0] & ~table.present[:, 1] & table.present[:, 2]).nonzero()[0])
     experts = [model.expert(name, model.prepare(table)[name][[row]]) for name in ("image", "flag")]
     both = product(
@@ -256,7 +261,7 @@ def test_the_running_means_and_the_tilt_are_those_of_a_naive_loop(name: str) -> 
 
 def test_the_running_means_are_saved_with_the_weights_and_strings_have_none() -> None:
     model, table = model_and_table()
-    model.loss(table, generator=torch.Generator().manual_seed(0))
+    model(table, generator=torch.Generator().manual_seed(0))
     other, _ = model_and_table()
     other.load_state_dict(model.state_dict())
     guessed = balance_of(model, "label").guessed
@@ -267,4 +272,4 @@ def test_the_running_means_are_saved_with_the_weights_and_strings_have_none() ->
     written = MVAE({"image": image, "string": string}, LATENT, cross_from=["image"], pseudo_labels=["string"])
     assert len(written.balances) == 0
     table = Table({"image": torch.rand(9, 6), "string": torch.full((9, 2), 3)}, {"string": torch.arange(9) < 3})
-    assert written.loss(table).loss.isfinite()
+    assert written(table).loss.isfinite()

@@ -72,7 +72,7 @@ def test_the_objective_of_each_stage_is_the_sum_of_its_elbos(stage: str, make, s
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(stage, kinds, seed), make(6, kinds), 0.4 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 6)
-        assert_same(built, built.loss(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+        assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
 def of_unimodal(name: str) -> bool:
@@ -86,7 +86,7 @@ def test_the_parameters_of_the_other_stage_have_no_gradient(make) -> None:
         for number, stage in enumerate(STAGES):
             stages.enter(number)
             assert built.stage == stage
-            built.loss(table).loss.backward()
+            built(table).loss.backward()
             for name, parameter in built.named_parameters():
                 trained = of_unimodal(name) == (stage == "unimodal")
                 assert parameter.requires_grad == trained
@@ -98,14 +98,14 @@ def test_the_parameters_of_the_other_stage_have_no_gradient(make) -> None:
 
 def test_the_loss_of_stage_one_does_not_touch_the_unimodal_encoders_at_all() -> None:
     built, table = model(), complete(4)
-    found = gradients(built, built.loss(table).loss)
+    found = gradients(built, built(table).loss)
     assert all((gradient == 0).all() for name, gradient in found.items() if of_unimodal(name))
 
 
 def test_incomplete_rows_contribute_nothing_to_stage_one() -> None:
     built, table = model(), complete(3)
     nobody = Table(table.columns, {"label": torch.zeros(3, dtype=torch.bool)})
-    assert built.loss(nobody).loss == 0
+    assert built(nobody).loss == 0
 
 
 # -- Posteriors ------------------------------------------------------------------------------------------------------

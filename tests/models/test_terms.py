@@ -12,7 +12,19 @@ from scipy import stats
 from torch import Tensor
 
 from mvae.errors import SettingsError
-from mvae.models.terms import Terms, concatenate, cross, full, mvae_terms, random_subsets, singles
+from mvae.models.terms import (
+    FULL,
+    Recipe,
+    Terms,
+    concatenate,
+    cross,
+    crossing,
+    full,
+    mvae_terms,
+    random_subsets,
+    single,
+    singles,
+)
 from tests.oracle import eq5
 
 
@@ -215,31 +227,54 @@ def test_the_rows_of_a_plan_are_the_plan_of_the_rows() -> None:
 
 def test_a_cross_term_scores_all_a_row_has_under_one_modality_where_there_is_more_than_that() -> None:
     present = torch.tensor([[True, True, True], [True, False, False], [False, True, True], [True, False, True]])
-    terms = cross(present, names(3), "m0", torch.tensor([1.0, 2.0, 50.0]))
+    terms = cross(present, names(3), "m0")
     assert terms.names == ("m0 to all",)
     assert terms.weight.tolist() == [[1, 0, 0, 1]]
     assert terms.given[0].tolist() == [[True, False, False], [False] * 3, [False] * 3, [True, False, False]]
     assert terms.of[0].tolist() == [[True, True, True], [False] * 3, [False] * 3, [True, False, True]]
+
+
+def test_a_recipe_says_how_weights_count_in_each_kind_of_term() -> None:
+    present = torch.tensor([[True, True, True], [True, False, False], [False, True, True], [True, False, True]])
+    own = torch.tensor([1.0, 2.0, 50.0])
+    eq5 = mvae_terms(present, names(3))
+    assert Recipe().extend(eq5, present, names(3), own) is eq5
+    terms = Recipe(("m0",), share=0.2).extend(eq5, present, names(3), own)
+    assert terms.names == ("full", "m0", "m1", "m2", "m0 to all")
     assert terms.likelihood_weight is not None
-    assert terms.likelihood_weight.tolist() == [[1, 1, 20]]  # half the rows have it: 2/5 of λ, 1 at least
+    alone, joint, crossed = [1, 2, 50], [1, 1, 1], [1, 1, 20]  # half the rows have it: 2/5 of λ, 1 at least
+    assert terms.likelihood_weight.tolist() == [joint, alone, alone, alone, crossed]
+    for share in (0.0, -1.0, 1.1, float("nan")):
+        with pytest.raises(SettingsError, match="cross_share, a share of λ, must be above 0 and at most 1"):
+            Recipe(("m0",), share)
+
+
+def test_terms_are_found_by_what_they_are_whatever_modalities_are_called() -> None:
+    odd = ["full", "random 1", "full to all", "full (term)"]
+    present = torch.ones(1, 4, dtype=torch.bool)
+    terms = Recipe(("full",)).extend(mvae_terms(present, odd, k=1), present, odd, torch.ones(4))
+    assert terms.names == ("full (term) (term)", *odd, "random 1 (term)", "full to all (term)")
+    assert [terms.find(key) for key in (FULL, single(0), single(3), crossing(0), crossing(1))] == [0, 1, 4, 6, None]
+    without = mvae_terms(torch.tensor([[True, False, False, False]]), odd)  # only the single term of the first
+    assert [without.find(key) for key in (FULL, single(0), single(1))] == [None, 0, None]
 
 
 def test_a_plan_is_placed_on_a_device_once_and_whole() -> None:
     terms = mvae_terms(torch.ones(1, 3, dtype=torch.bool), names(3))
     terms = replace(terms, likelihood_weight=torch.ones(4, 3))
     device = torch.device("meta")
-    placed = terms.placed(device)
+    placed = terms.on_device(device)
     assert placed.likelihood_weight is not None
     assert {part.device for part in (placed.given, placed.of, placed.weight, placed.likelihood_weight)} == {device}
-    assert terms.placed(device) is placed
-    assert terms.placed(torch.device("cpu")) is terms
+    assert terms.on_device(device) is placed
+    assert terms.on_device(torch.device("cpu")) is terms
     assert not terms.masked
 
 
 def test_likelihood_weights_are_not_lost_when_plans_are_joined() -> None:
     """λ applied in some terms and not in others is a silent wrong objective."""
     present = torch.ones(1, 2, dtype=torch.bool)
-    crossed = cross(present, ["a", "b"], "a", torch.ones(2))
+    crossed = replace(cross(present, ["a", "b"], "a"), likelihood_weight=torch.ones(1, 2))
     with pytest.raises(SettingsError, match="either all parts of a plan have likelihood weights"):
         concatenate(full(present), crossed)
     assert concatenate(crossed, crossed).likelihood_weight is not None

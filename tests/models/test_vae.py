@@ -48,7 +48,7 @@ def test_the_objective_is_the_elbo_under_the_encoders_own_gaussian(kind: str, ma
     vae, table = model(kind), make(5)  # the table's other columns are ignored
     terms = vae.terms(table.presence(vae.names))
     noise = noise_for(vae, terms, 5)
-    assert_same(vae, vae.loss(table, terms, beta=beta, noise=noise).loss, naive(vae, table, noise, beta))
+    assert_same(vae, vae(table, terms, beta=beta, noise=noise).loss, naive(vae, table, noise, beta))
 
 
 def test_in_a_linear_gaussian_model_the_objective_falls_short_of_log_p_by_the_encoders_kl() -> None:

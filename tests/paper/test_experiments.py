@@ -113,7 +113,7 @@ def test_every_model_of_every_experiment_takes_its_data(name: str, model: str) -
     built = build(experiment(name), model=model)
     table = few_rows(name)
     built.check(table)
-    assert built.loss(table).loss.isfinite()
+    assert built(table).loss.isfinite()
 
 
 def test_celeba_has_the_papers_settings_and_networks_to_the_parameter() -> None:

@@ -115,7 +115,7 @@ def test_rows_without_a_mask_are_trained_on_evaluated_and_given(places: Places, 
     columns = {name: run.splits.test.columns[name] for name in vision.MODALITIES}
     table = Table(columns, present)
     run.model.check(table)
-    assert run.model.loss(table.take(range(4))).loss.isfinite()
+    assert run.model(table.take(range(4))).loss.isfinite()
     assert run.model.posterior(table, ["mask"]).mean.shape == (9, 250)
     assert run.model.posterior(table, ["mask"]).mean[1].abs().max() == 0  # the prior's
     changed = replace(run, splits=Splits("some without a mask", table, table, table))

@@ -145,7 +145,7 @@ def test_rows_without_one_language_are_learned_from_and_translated(trained: Run)
         table = Table(columns, {"vi": has})
         with torch.no_grad():
             terms = trained.model.terms(table.presence(trained.model.names))
-            losses.append(trained.model.loss(table, terms, noise=torch.cat([noise] * 2)[: len(terms.names)]).loss)
+            losses.append(trained.model(table, terms, noise=torch.cat([noise] * 2)[: len(terms.names)]).loss)
     assert torch.equal(*losses)
 
 

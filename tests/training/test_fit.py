@@ -15,6 +15,7 @@ from mvae.data.table import Table
 from mvae.evaluation.validation import validate
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
+from mvae.models.terms import Recipe
 from mvae.training.checkpoint import METRICS
 from mvae.training.fit import fit
 from mvae.training.progress import Silent
@@ -250,6 +251,7 @@ def test_fit_warns_of_modalities_that_have_not_met(latents: list[int], precision
             "b": Modality(Says(latents, precision), nn.Linear(2, 1), likelihoods.Gaussian()),
         },
         2,
+        cross_from=(),
     )
     x = torch.randn(ROWS, 1, generator=torch.Generator().manual_seed(0))
     table, reporter = Table({"a": x, "b": x}), Each()
@@ -261,7 +263,7 @@ def test_fit_warns_of_modalities_that_have_not_met(latents: list[int], precision
         assert reporter.warnings == [history.warning]
         assert history.warning is not None
         assert expected in history.warning
-        built.cross_from = ("a",)
+        built.recipe = Recipe(("a",))
         crossed = fit(built, table, validation=table, epochs=1, learning_rate=1e-30, reporter=reporter).warning
         assert "Use the recipe 'coupled'" not in str(crossed)
 

@@ -40,7 +40,7 @@ def test_a_loss_that_is_not_finite_stops_training_with_the_modality_and_keeps_th
     parts[name].decoder = Breaks(parts[name].decoder, at=7)  # in the second epoch
     with pytest.raises(TrainingError, match=rf"^\w+/{name} is not finite in epoch 2, step 3: .*checkpoint is kept"):
         fit(
-            MVAE(parts, 2),
+            MVAE(parts, 2, cross_from=()),
             Table(columns()),
             epochs=9,
             batch_size=BATCH,
@@ -58,7 +58,14 @@ def test_an_encoder_that_gives_nan_stops_training_too(tmp_path: Path) -> None:
     parts = small()
     parts["label"].encoder = Breaks(parts["label"].encoder, at=2)
     with pytest.raises(TrainingError, match="is not finite in epoch 1, step 3"):
-        fit(MVAE(parts, 2), Table(columns()), epochs=9, batch_size=BATCH, reporter=Silent(), run_dir=tmp_path)
+        fit(
+            MVAE(parts, 2, cross_from=()),
+            Table(columns()),
+            epochs=9,
+            batch_size=BATCH,
+            reporter=Silent(),
+            run_dir=tmp_path,
+        )
 
 
 @pytest.mark.parametrize("at", [3, STEPS])

@@ -25,6 +25,7 @@ def train(reporter: Reporter, epochs: int = 2) -> None:
             "label": Modality(LabelEncoder(3, 4, 6), mlp(2, 3, [6]), likelihoods.Categorical()),
         },
         2,
+        cross_from=(),
     )
     table = Table({"image": torch.rand(30, 4), "label": torch.arange(30) % 3})
     fit(model, table, validation=table, epochs=epochs, anneal_epochs=epochs, batch_size=10, reporter=reporter)

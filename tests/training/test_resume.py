@@ -74,7 +74,7 @@ def test_what_networks_draw_by_themselves_is_resumed_too_and_leaves_the_callers_
     def built(seed: int) -> MVAE:
         torch.manual_seed(seed)
         encoder = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
-        return MVAE({"image": Modality(encoder, mlp(2, 4, [6]), likelihoods.Bernoulli())}, 2)
+        return MVAE({"image": Modality(encoder, mlp(2, 4, [6]), likelihoods.Bernoulli())}, 2, cross_from=())
 
     whole, resumed = built(0), built(0)
     before = torch.get_rng_state()

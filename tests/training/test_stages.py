@@ -73,9 +73,9 @@ class Snapshots(Silent):
 class Watched(TELBO):
     """Remembers the stage and the β of every step."""
 
-    def loss(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
+    def forward(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
         self.__dict__.setdefault("steps", []).append((self.stage, float(beta)))
-        return super().loss(batch, terms, beta=beta, generator=generator, noise=noise)
+        return super().forward(batch, terms, beta=beta, generator=generator, noise=noise)
 
 
 def test_each_stage_is_trained_for_all_epochs_with_its_own_annealing() -> None:
@@ -95,7 +95,7 @@ def test_each_stage_is_trained_for_all_epochs_with_its_own_annealing() -> None:
 def test_a_model_of_one_stage_has_no_stage_in_its_metrics() -> None:
     from mvae.models.mvae import MVAE
 
-    history = fit(MVAE(parts(), 2), complete(5), epochs=1, reporter=Silent())
+    history = fit(MVAE(parts(), 2, cross_from=()), complete(5), epochs=1, reporter=Silent())
     assert "stage" not in history.epochs[0]
 
 
@@ -146,10 +146,10 @@ def test_the_noise_of_a_later_stage_is_not_that_of_the_first_again() -> None:
     states: list[tuple[int, ...]] = []
 
     class Listening(TELBO):
-        def loss(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
+        def forward(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
             assert isinstance(generator, torch.Generator)
             states.append(tuple(generator.get_state().tolist()))
-            return super().loss(batch, terms, beta=beta, generator=generator, noise=noise)
+            return super().forward(batch, terms, beta=beta, generator=generator, noise=noise)
 
     train(Listening(parts(), 2))
     assert len(set(states)) == 2 * EPOCHS * STEPS

@@ -210,8 +210,8 @@ def _as_row_numbers(index: Tensor | np.ndarray | Sequence[int], rows: int) -> Te
 
 
 def _as_column(name: str, column: Column | Sequence) -> Column:
-    if not isinstance(name, str) or not name or "." in name:
-        raise DataError(f"a modality's name must be a non-empty string without dots, not {name!r}")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"a modality's name must be a non-empty string, not {name!r}")
     if not isinstance(column, Tensor | np.ndarray):
         try:
             column = np.asarray(column)

@@ -30,6 +30,7 @@ from mvae.evaluation.pareto import pareto_k
 from mvae.evaluation.scoring import Scorer
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE, evaluating
+from mvae.models.mixture import Mixture
 
 __all__ = ["LogLikelihood", "log_likelihood", "log_likelihoods"]
 
@@ -219,7 +220,7 @@ def _importance(
             count = min(samples_at_once, samples - first)
             shape = count, len(here), model.latent_dim
             noise = torch.randn(shape, generator=generator, device=model.device, dtype=q.mean.dtype)
-            z = q.rsample(noise)
+            z = q.rsample(noise, generator)
             if defensive:
                 from_prior = (torch.arange(first, first + count, device=z.device) % 2 == 1)[:, None, None]
                 z = torch.where(from_prior, noise, z)
@@ -242,7 +243,7 @@ def _encoded(
     present: Bool[Tensor, "rows modalities"],
     proposal: Sequence[str],
     rows_at_once: int,
-) -> Iterator[tuple[dict[str, Tensor], Gaussian, Bool[Tensor, "part modalities"]]]:
+) -> Iterator[tuple[dict[str, Tensor], Gaussian | Mixture, Bool[Tensor, "part modalities"]]]:
     """Every few rows' columns, proposal q(z | ·) and presence, from blocks of rows that are encoded together."""
     block = rows_at_once * math.ceil(ENCODED / rows_at_once)
     for start in range(0, len(table), block):

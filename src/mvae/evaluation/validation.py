@@ -120,7 +120,7 @@ def validate(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str,
             )
             result = model.objective(x, terms, noise)
             add("objective", result.loss * rows, rows)
-            weight = terms.placed(device).weight
+            weight = result.terms.weight
             unweighted = (weight * (result.kl - result.log_prob.sum(0))).sum()
             add("objective/unweighted", unweighted, rows)
             for name, value, count in zip(result.parts[1:], result.sums()[1:], result.counts()[1:], strict=True):

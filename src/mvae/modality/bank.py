@@ -186,7 +186,7 @@ def encode(
     members: Sequence[Modality],
     x: Sequence[Shaped[Tensor, "rows *event"]],
     needed: Bool[Tensor, "members #rows"],
-    as_expert: Callable[[Tensor, Tensor], Gaussian],
+    to_expert: Callable[[Tensor, Tensor], Gaussian],
 ) -> Gaussian:
     """Every member's experts, ``members rows latent``: zeros (no knowledge) in rows that are not needed.
 
@@ -194,7 +194,7 @@ def encode(
         members: modalities with encoders of one shape.
         x: a column each.
         needed: which rows some term gives the member in, on the columns' device.
-        as_expert: an encoder's mean and raw log-variance as the model's expert.
+        to_expert: an encoder's mean and raw log-variance as the model's expert.
     """
     networks = [member.encoder for member in members]
     stacked = torch.stack([column.flatten(1) for column in x])
@@ -202,11 +202,11 @@ def encode(
     stacked = torch.where(needed[..., None], stacked, 0.0)  # whatever stands in a missing cell
     values = _two_values(stacked)
     if values is None:
-        expert = as_expert(*run_bank(networks, stacked, needed.to(stacked.dtype)).chunk(2, dim=-1))
+        expert = to_expert(*run_bank(networks, stacked, needed.to(stacked.dtype)).chunk(2, dim=-1))
     else:  # yes or no: encoded once each, and every row takes its own
         ones = (stacked[..., 0] * needed).sum(1)
         weight = torch.stack([needed.sum(1) - ones, ones], dim=1)
-        both = as_expert(*run_bank(networks, values.expand(len(members), 2, 1), weight).chunk(2, dim=-1))
+        both = to_expert(*run_bank(networks, values.expand(len(members), 2, 1), weight).chunk(2, dim=-1))
         is_one = stacked > 0
         expert = Gaussian(
             torch.where(is_one, both.precision[:, 1:], both.precision[:, :1]),

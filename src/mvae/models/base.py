@@ -5,7 +5,8 @@ A model is a class that says which posterior belongs to a subset (``combine``) a
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -16,9 +17,11 @@ from mvae.data.table import Column, Table
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Categorical
-from mvae.modality import bank
 from mvae.modality.base import Modality, evaluating
-from mvae.models.objective import Objective, objective
+from mvae.models import plan
+from mvae.models.mixture import Mixture
+from mvae.models.named_modules import NamedModules
+from mvae.models.objective import Objective
 from mvae.models.terms import Terms, mvae_terms
 
 __all__ = ["MultimodalVAE", "evaluating"]
@@ -44,24 +47,21 @@ class MultimodalVAE(nn.Module):
         if latent_dim < 1:
             raise SettingsError(f"latent_dim must be at least 1, not {latent_dim}")
         for name in modalities:
-            if not name or "." in name:
-                raise SettingsError(f"a modality's name must be non-empty and without dots, not {name!r}")
-            if name == "full" or "|" in name:  # "full" is a term's name; | separates names of metrics
-                raise SettingsError(f"a modality cannot be called {name!r}: the name has a meaning of its own")
-            if hasattr(nn.ModuleDict, name) or name == "training":
-                raise SettingsError(f"a modality cannot be called {name!r}: PyTorch's modules have an attribute of it")
-        self._modalities = nn.ModuleDict(modalities)
+            if not isinstance(name, str) or not name:
+                raise SettingsError(f"a modality's name must be a non-empty string, not {name!r}")
+        self._modalities = NamedModules(modalities)
+        self._names = tuple(modalities)
         self.latent_dim = latent_dim
 
     @property
-    def modalities(self) -> dict[str, Modality]:
-        """Name → modality, in the model's order."""
-        return {name: cast("Modality", module) for name, module in self._modalities.items()}
+    def modalities(self) -> Mapping[str, Modality]:
+        """Name → modality, in the model's order; read-only, as a model's modalities are those it was made of."""
+        return MappingProxyType(cast("dict[str, Modality]", self._modalities.by_name))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The modalities' names, in order: the axis M of every mask."""
-        return tuple(self._modalities)
+        return self._names
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -79,6 +79,14 @@ class MultimodalVAE(nn.Module):
         return torch.promote_types(next(iter(self.modalities.values())).dtype, torch.float32)
 
     # -- What a model defines ------------------------------------------------------------------------------
+
+    @property
+    def encoders(self) -> Sequence[plan.Experts | plan.JointEncoder]:
+        """What its posteriors are made of, each for the subsets it is `used` for: one expert a modality by default."""
+        return (plan.Experts(self.combine),)
+
+    #: What is said where a subset is given for which there is no encoder.
+    no_posterior = "this model has no posterior given several modalities at once: give one of them"
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
         """q(z | X) of every term's subset from one expert a modality (``modalities rows latent``)."""
@@ -105,10 +113,10 @@ class MultimodalVAE(nn.Module):
     cross_from: tuple[str, ...] = ()
 
     #: Does it learn from complete rows only? (Then a run with few pairs gives it those, and not the other rows.)
-    pairs_only = False
+    needs_complete = False
 
     #: Are its best weights chosen by the validation objective? (Otherwise the last ones stay.)
-    selects_weights = True
+    keeps_best = True
 
     #: Has it the first of the modalities only? (Then a declaration's others are left out.)
     first_only = False
@@ -131,7 +139,7 @@ class MultimodalVAE(nn.Module):
         return None
 
     @property
-    def fixed_terms(self) -> bool:
+    def static_terms(self) -> bool:
         """Are the terms of complete rows the same at every step? (Then a step can be recorded and replayed.)"""
         return True
 
@@ -139,62 +147,39 @@ class MultimodalVAE(nn.Module):
 
     def expert(self, name: str, x: Tensor) -> Gaussian:
         """The expert of one modality for rows that have it, ``rows latent``."""
-        return self.as_expert(*self.modalities[name].expert_parameters(x))
+        return self.to_expert(*self.modalities[name].expert_parameters(x))
 
-    def as_expert(self, mean: Float[Tensor, "*rows latent"], raw: Float[Tensor, "*rows latent"]) -> Gaussian:
+    def to_expert(self, mean: Float[Tensor, "*rows latent"], raw: Float[Tensor, "*rows latent"]) -> Gaussian:
         """An encoder's two outputs as an expert: by default mean and log-variance."""
         return Gaussian.from_mean_log_var(mean, raw)
 
-    def experts(
-        self, x: Mapping[str, Tensor], terms: Terms, expert_of: Callable[[str, Tensor], Gaussian] | None = None
-    ) -> Gaussian:
-        """One expert a modality, ``modalities rows latent``: zeros (no knowledge) in rows that no term gives.
-
-        Each modality is encoded once (by `expert`, or by another encoder of the model), and only for the rows that some
-        term gives it in; modalities with encoders of one shape as one call (`mvae.modality.bank`).
-        """
-        encode = expert_of or self.expert
-        needed = terms.given.any(0)  # rows modalities, or 1 modalities
-        zeros = torch.zeros(len(next(iter(x.values()))), self.latent_dim, device=self.device, dtype=self.dtype)
-        experts = [Gaussian(zeros, zeros)] * len(self.names)
-        together: set[str] = set()
-        if expert_of is None and not terms.masked:
-            for names in bank.banks_of_encoders(self.modalities, x):
-                place = [self.names.index(name) for name in names]
-                members, columns = [self.modalities[name] for name in names], [x[name] for name in names]
-                found = bank.encode(members, columns, needed[:, place].T.to(self.device), self.as_expert)
-                for j, i in enumerate(place):
-                    experts[i] = found[j]
-                together |= set(names)
-        for i, name in enumerate(self.names):
-            if name in x and name not in together:
-                if terms.shared_given is not None:
-                    experts[i] = encode(name, x[name]) if any(terms.shared_given[i]) else experts[i]
-                    continue
-                own = {name: x[name]}
-                experts[i] = self.encoded(own, needed[:, i], terms.masked, lambda x, n=name: encode(n, x[n]))
-        return Gaussian(torch.stack([e.precision for e in experts]), torch.stack([e.shift for e in experts]))
-
-    def encoded(
-        self,
-        x: Mapping[str, Tensor],
-        needed: Bool[Tensor, "#rows"],
-        masked: bool,
-        encode: Callable[[Mapping[str, Tensor]], Gaussian],
-    ) -> Gaussian:
-        """What an encoder makes of the rows that need it (a plan of masks: all), ``rows latent``; zeros elsewhere."""
-        if masked or needed.all():
-            return encode(x)
-        zeros = torch.zeros(len(next(iter(x.values()))), self.latent_dim, device=self.device, dtype=self.dtype)
-        row = needed.nonzero().flatten().to(self.device)
-        if not len(row):
-            return Gaussian(zeros, zeros)
-        some = encode({name: column[row] for name, column in x.items()})
-        return Gaussian(zeros.index_copy(0, row, some.precision), zeros.index_copy(0, row, some.shift))
-
     def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
-        """q(z | X) of every term and row, ``terms rows latent``."""
-        return self.combine(self.experts(x, terms), terms.placed(self.device).given)
+        """q(z | X) of every term and row, ``terms rows latent``.
+
+        Raises:
+            QueryError: a subset for which there is no posterior.
+        """
+        return plan.posteriors(self, x, terms)
+
+    def mixed(self, given: Bool[Tensor, "rows modalities"]) -> Bool[Tensor, "components rows modalities"] | None:
+        """The subsets of what each row is given whose posteriors are mixed evenly; None: its posterior is no mixture.
+
+        A row has the components that are given anything.
+        """
+        return None
+
+    def posterior_given(self, x: Mapping[str, Tensor], given: Bool[Tensor, "rows modalities"]) -> Gaussian | Mixture:
+        """q(z | X) of prepared columns, ``rows latent``, where X is what each row is given (on the CPU)."""
+        subsets = self.mixed(given) if (given.sum(-1) > 1).any() else None  # of one modality there is no mixture
+        subsets = given[None] if subsets is None else subsets
+        names = tuple(f"query {k}" for k in range(len(subsets)))
+        q = self.posteriors(x, Terms(names, subsets, subsets, torch.ones(len(subsets), len(given))))
+        if len(subsets) == 1:
+            return q[0]
+        has = subsets.any(-1)
+        has = has | ~has.any(0)  # given nothing: the prior, whichever component is drawn
+        weight = (has.to(q.mean.dtype) / has.sum(0)).to(q.mean.device)
+        return Mixture(q, weight.expand(-1, q.mean.shape[1]))
 
     # -- The objective -------------------------------------------------------------------------------------
 
@@ -207,7 +192,7 @@ class MultimodalVAE(nn.Module):
             if name in columns
         }
 
-    def loss(
+    def forward(
         self,
         batch: Table,
         terms: Terms | None = None,
@@ -236,8 +221,30 @@ class MultimodalVAE(nn.Module):
         noise: Float[Tensor, "terms rows latent"],
         beta: float | Tensor = 1.0,
     ) -> Objective:
-        """The loss of prepared columns: the sum of the terms' ELBOs (`mvae.models.objective.objective`)."""
-        return objective(self, x, terms, noise, beta)
+        """The loss of prepared columns under a plan of terms: minus the sum of the terms' ELBOs.
+
+        Args:
+            x: prepared columns, ``rows event…`` each; one that no term needs may be absent.
+            terms: what is given, what is scored, and how much each counts.
+            noise: ε ~ N(0, I) of the reparameterised samples.
+            beta: weight of the KL, annealed from 0 to 1 (Eq. 1).
+        """
+        context = self.context(x)
+        posterior = self.posteriors(x, terms)
+        z = posterior.rsample(noise)
+        kl = posterior.kl_to_prior()
+        log_prob = plan.scores(self.modalities, x, z, terms, context)
+        here = terms.on_device(noise.device)
+        own = here.likelihood_weight  # λ of each term and modality, where it is not the modality's own
+        weights = self.weights if own is None else own[..., None].unbind(1)
+        bound = -beta * kl
+        for weight, log_p in zip(weights, log_prob.unbind(), strict=True):
+            bound = bound + weight * log_p
+        loss = -(here.weight * bound).sum() / noise.shape[1]
+        penalty = self.penalty(posterior, here, beta)
+        if penalty is not None:
+            loss = loss + penalty.mean()
+        return Objective(loss, log_prob, kl, here, self.names)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """The terms by which models are selected, without randomness: by default those that are trained."""
@@ -246,7 +253,9 @@ class MultimodalVAE(nn.Module):
     # -- Questions -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def posterior(self, data: Table | Mapping[str, Column | Sequence], given: Sequence[str] | None = None) -> Gaussian:
+    def posterior(
+        self, data: Table | Mapping[str, Column | Sequence], given: Sequence[str] | None = None
+    ) -> Gaussian | Mixture:
         """q(z | X), ``rows latent``, where X is what each row has of ``given`` (default: of everything).
 
         A row that has nothing of it gets the prior.
@@ -260,8 +269,7 @@ class MultimodalVAE(nn.Module):
             self.require_known(given)
             mask = mask & torch.tensor([name in given for name in self.names])
         with evaluating(self):
-            terms = Terms(("query",), mask[None], mask[None], torch.ones(1, len(mask)))
-            return self.posteriors(self.prepare(table.take(slice(None))), terms)[0]
+            return self.posterior_given(self.prepare(table.take(slice(None))), mask)
 
     @torch.no_grad()
     def generate(
@@ -295,7 +303,7 @@ class MultimodalVAE(nn.Module):
         q = Gaussian.standard(1, self.latent_dim, device=self.device) if table is None else self.posterior(table)
         shape = n, *q.mean.shape
         noise = torch.randn(shape, generator=generator, device=self.device, dtype=q.mean.dtype)
-        z = q.rsample(noise).to(self.dtype)
+        z = q.rsample(noise, generator).to(self.dtype)
         with evaluating(self):
             context = self.context({} if table is None else self.prepare(table))
             return {name: self.modalities[name].generate(z, context, mean=mean, generator=generator) for name in of}

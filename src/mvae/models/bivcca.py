@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mvae.gaussian import Gaussian, one_expert
+from mvae.gaussian import select_expert
 from mvae.models.base import MultimodalVAE
+from mvae.models.plan import Experts, at_most_one
 from mvae.models.terms import Terms
 
 __all__ = ["BiVCCA"]
@@ -19,9 +20,10 @@ class BiVCCA(MultimodalVAE):
 
     joint_posterior = False
 
-    def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
-        """The one encoder's Gaussian; there is none for two modalities together (QueryError)."""
-        return one_expert(experts, given)
+    @property
+    def encoders(self) -> tuple[Experts, ...]:
+        """The one encoder's Gaussian; there is none for two modalities together."""
+        return (Experts(select_expert, at_most_one),)
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """Each modality of a row explains all of them."""

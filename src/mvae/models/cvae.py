@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
-from mvae.gaussian import Gaussian, one_expert
+from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.models.terms import Terms
+from mvae.models.plan import JointEncoder
 
 __all__ = ["CVAE"]
 
@@ -34,12 +34,12 @@ class CVAE(MultimodalVAE):
         SettingsError: more than one modality.
     """
 
-    pairs_only = True
+    needs_complete = True
     conditional = True
 
     def __init__(
         self,
-        modalities: dict[str, Modality],
+        modalities: Mapping[str, Modality],
         latent_dim: int,
         condition: str = "label",
         classes: int | None = 10,
@@ -108,21 +108,14 @@ class CVAE(MultimodalVAE):
         """A query may also name the condition."""
         return (*self.names, self.condition)
 
-    def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
-        """q(z | x1, x2), ``terms rows latent``; the prior where x1 is not given."""
+    @property
+    def encoders(self) -> tuple[JointEncoder, ...]:
+        """q(z | x1, x2); the prior where x1 is not given."""
+        return (JointEncoder(self._encode, (*self.names, self.condition)),)
+
+    def _encode(self, x: Mapping[str, Tensor]) -> Gaussian:
         ((name, modality),) = self.modalities.items()
-
-        def encode(x: Mapping[str, Tensor]) -> Gaussian:
-            return Gaussian.from_mean_log_var(*modality.expert_parameters(x[name], x[self.condition]))
-
-        rows = len(x[self.condition])
-        expert = Gaussian.standard(rows, self.latent_dim, device=self.device)
-        if terms.shared_given is not None and any(terms.shared_given[0]):
-            expert = encode(x)
-        elif name in x:
-            expert = self.encoded(x, terms.given.any(0)[:, 0], terms.masked, encode)
-        given = terms.placed(self.device).given.expand(-1, rows, -1)
-        return one_expert(Gaussian(expert.precision[None], expert.shift[None]), given)
+        return self.to_expert(*modality.expert_parameters(x[name], x[self.condition]))
 
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         """Only log p(x1 | x2), which its decoder gives without a denominator.

@@ -8,11 +8,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.errors import SettingsError
-from mvae.gaussian import Gaussian, one_expert
+from mvae.gaussian import Gaussian, select_expert
 from mvae.modality.base import Modality
+from mvae.models import plan
 from mvae.models.base import MultimodalVAE
-from mvae.models.objective import Objective, scores
-from mvae.models.terms import Terms
+from mvae.models.objective import Objective
+from mvae.models.terms import Terms, term_name
 
 __all__ = ["MMVAE"]
 
@@ -35,7 +36,7 @@ class MMVAE(MultimodalVAE):
         SettingsError: K < 1.
     """
 
-    joint_posterior = False  # a mixture; ask given one modality at a time
+    joint_posterior = False  # a mixture, whose KL has no closed form
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, samples: int = 10, dreg: bool = True):
         super().__init__(modalities, latent_dim)
@@ -43,15 +44,19 @@ class MMVAE(MultimodalVAE):
             raise SettingsError(f"samples must be at least 1, not {samples}")
         self.samples, self.dreg = samples, dreg
 
-    def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
-        """The one expert given."""
-        return one_expert(experts, given)
+    @property
+    def encoders(self) -> tuple[plan.Experts, ...]:
+        """Each component is the one expert given."""
+        return (plan.Experts(select_expert, plan.at_most_one),)
+
+    def mixed(self, given: Bool[Tensor, "rows modalities"]) -> Bool[Tensor, "modalities rows modalities"]:
+        """Each modality that is given, alone."""
+        return torch.eye(len(self.names), dtype=torch.bool)[:, None] & given
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """K draws from the posterior of each modality that a row has, each explaining all that it has."""
-        each = torch.eye(len(self.names), dtype=torch.bool)[:, None] & present[None]
-        given = each.repeat_interleave(self.samples, 0)
-        names = tuple(f"{name} {k + 1}" for name in self.names for k in range(self.samples))
+        given = self.mixed(present).repeat_interleave(self.samples, 0)
+        names = tuple(term_name(f"{name} {k + 1}", self.names) for name in self.names for k in range(self.samples))
         has = given.any(-1)
         weight = has.to(self.dtype) / (present.sum(-1).clamp(min=1) * self.samples)
         return Terms(names, given, present[None] & has[..., None], weight)
@@ -64,22 +69,22 @@ class MMVAE(MultimodalVAE):
         beta: float | Tensor = 1.0,
     ) -> Objective:
         """−L of the batch; the KL reported for a term is its draw's log q(z | X) − log p(z)."""
-        placed, count = terms.placed(noise.device), len(self.names)
-        experts = self.experts(x, terms)
-        q = self.combine(experts, placed.given)
+        here, count = terms.on_device(noise.device), len(self.names)
+        experts = plan.experts(self, x, terms)
+        q = select_expert(experts, here.given)
         z = q.rsample(noise)
         hook_on = z.requires_grad and self.dreg
         if self.dreg:  # the density's own parameters get no gradient; z carries it all
             experts = Gaussian(experts.precision.detach(), experts.shift.detach())
-        divergence = self._log_mixture(experts, z, placed) - Gaussian.standard(
-            self.latent_dim, device=z.device
-        ).log_prob(z)
-        log_prob = scores(self.modalities, x, z, terms)
+        divergence = self._log_mixture(experts, z, here) - Gaussian.standard(self.latent_dim, device=z.device).log_prob(
+            z
+        )
+        log_prob = plan.scores(self.modalities, x, z, terms)
         log_w = -beta * divergence
-        for i, weight in enumerate(self.weights):
-            log_w = log_w + weight * log_prob[i]
+        for weight, log_p in zip(self.weights, log_prob.unbind(), strict=True):
+            log_w = log_w + weight * log_p
         log_w = log_w.unflatten(0, (count, self.samples))
-        has = placed.weight.expand(-1, noise.shape[1]).unflatten(0, (count, self.samples)) > 0
+        has = here.weight.expand(-1, noise.shape[1]).unflatten(0, (count, self.samples)) > 0
         log_w = torch.where(has, log_w, 0.0)
         if self.dreg:
             w = log_w.detach().softmax(1)  # each draw's share; its gradient counts by that share,
@@ -92,7 +97,7 @@ class MMVAE(MultimodalVAE):
             bound = log_w.logsumexp(1) - math.log(self.samples)
         share = has[:, 0].to(bound.dtype)
         loss = -((share * bound).sum(0) / share.sum(0).clamp(min=1)).mean()
-        return Objective(loss, log_prob, divergence, terms, self.names)
+        return Objective(loss, log_prob, divergence, here, self.names)
 
     def _log_mixture(self, experts: Gaussian, z: Tensor, placed: Terms) -> Float[Tensor, "terms rows"]:
         """log 1/n Σ_i q(z | x_i) over the n modalities each row has; log p(z) in a row that has none."""

@@ -11,7 +11,7 @@ from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.models.terms import Terms
+from mvae.models.terms import Terms, term_name
 
 __all__ = ["MoPoE"]
 
@@ -38,16 +38,23 @@ class MoPoE(MultimodalVAE):
             raise SettingsError(f"MoPoE has 2^M − 1 terms; {count} modalities are too many (at most {MOST_MODALITIES})")
         subsets = [s for size in range(1, count + 1) for s in combinations(range(count), size)]
         self._subsets = torch.tensor([[i in s for i in range(count)] for s in subsets])
-        self._subset_names = tuple("+".join(self.names[i] for i in s) for s in subsets)
+        labels = list(self.names)
+        for subset in subsets[count:]:
+            labels.append(term_name("+".join(self.names[i] for i in subset), labels))
+        self._subset_names = tuple(labels)
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
         """The product of the experts given; the prior where none is."""
         return product(experts, given, prior_expert=False)
 
+    def mixed(self, given: Bool[Tensor, "rows modalities"]) -> Bool[Tensor, "subsets rows modalities"]:
+        """Every subset of what is given."""
+        subset = self._subsets[:, None]
+        return subset & (given | ~subset).all(-1, keepdim=True)
+
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """Every subset of what a row has explains all that it has."""
-        subset = self._subsets[:, None]  # terms 1 modalities
-        has = (present | ~subset).all(-1)  # terms rows
+        given = self.mixed(present)
+        has = given.any(-1)  # terms rows
         weight = has.to(self.dtype) / has.sum(0).clamp(min=1)
-        given = subset & has[..., None]
         return Terms(self._subset_names, given, present[None] & has[..., None], weight)

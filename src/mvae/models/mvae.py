@@ -1,21 +1,24 @@
 """The MVAE of Wu & Goodman (2018): a product of experts with a prior expert, trained on sub-sampled ELBOs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
-from mvae.modality.base import Modality
+from mvae.modality.base import Modality, evaluating
 from mvae.models.base import MultimodalVAE
+from mvae.models.named_modules import NamedModules
 from mvae.models.objective import Objective
 from mvae.models.pseudo_labels import Balance, with_pseudo_labels
-from mvae.models.terms import CROSS_SHARE, Terms, check_share, concatenate, cross, mvae_terms
+from mvae.models.terms import CROSS_SHARE, Recipe, Terms, mvae_terms
 
-__all__ = ["MVAE"]
+__all__ = ["MVAE", "richest"]
+
+RICH = 0.1  # of the values of the richest modality: so many make a modality one of the richest
 
 
 class MVAE(MultimodalVAE):
@@ -26,17 +29,15 @@ class MVAE(MultimodalVAE):
         latent_dim: the number of latents D.
         random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19).
         distinct_terms: count equal subsets of a row once (see `mvae.models.terms.mvae_terms`).
-        cross_from: modalities whose posterior is also asked to explain everything else in the row (the recipe
-            `coupled`), one cross term E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c =
-            ``cross_share`` over the part of the batch's rows that have it, at most 1: the rarer they are, the more each
-            counts. A joint posterior's terms then have every λ = 1, as bounds on log p(X); λ counts in full where a
-            modality is alone. Eq. 5 by itself leaves the modalities free never to meet. Name the rich ones, such as the
-            image.
+        cross_from: modalities whose posterior is also asked to explain everything else in the row, one cross term
+            E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c = ``cross_share`` over the part of the
+            batch's rows that have it, at most 1 (`mvae.models.terms.Recipe`). "auto" names the richest modalities
+            (`richest`), such as the image. ``()`` is Eq. 5 to the letter, which does not force the modalities to share
+            latents: they may use disjoint ones, and then none can be predicted from another.
         pseudo_labels: modalities of discrete values that are guessed where a row lacks them. A guess that has at least
             95 % is explained from the row's ``cross_from``, as in their cross term, once annealing is over (β = 1).
             Guesses are held to be as frequent as what is known (see `mvae.models.pseudo_labels`).
-        cross_share: the share of λ in a cross term that every row has, above 0 and at most 1. A fifth is enough for a
-            label; what is harder to tell, such as a string, needs more (docs/research/coupling.md).
+        cross_share: the share of λ in a cross term that every row has, above 0 and at most 1.
         shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
     Raises:
@@ -58,7 +59,7 @@ class MVAE(MultimodalVAE):
         latent_dim: int,
         random_subsets: int = 0,
         distinct_terms: bool = True,
-        cross_from: Sequence[str] = (),
+        cross_from: Sequence[str] | Literal["auto"] = "auto",
         shared_noise: bool = False,
         pseudo_labels: Sequence[str] = (),
         cross_share: float = CROSS_SHARE,
@@ -66,7 +67,9 @@ class MVAE(MultimodalVAE):
         super().__init__(modalities, latent_dim)
         if random_subsets < 0:
             raise SettingsError(f"random_subsets must be ≥ 0, not {random_subsets}")
-        check_share(cross_share)
+        if cross_from == "auto":
+            cross_from = richest(self.modalities, latent_dim)
+        self.recipe = Recipe(tuple(cross_from), cross_share)
         for what, named in (("cross_from", cross_from), ("pseudo_labels", pseudo_labels)):
             for name in named:
                 if name not in self.names:
@@ -78,9 +81,13 @@ class MVAE(MultimodalVAE):
                 raise SettingsError(f"pseudo_labels names {name!r}: it is for classes, attributes and short strings")
         self.pseudo_labels = tuple(pseudo_labels)
         of_classes = [name for name in pseudo_labels if type(modalities[name]) is Modality]  # not of a string's symbols
-        self.balances = nn.ModuleDict({name: Balance(modalities[name], latent_dim) for name in of_classes})
-        self.random_subsets, self.distinct_terms, self.cross_from = random_subsets, distinct_terms, tuple(cross_from)
-        self.shared_noise, self.cross_share = shared_noise, cross_share
+        self.balances = NamedModules({name: Balance(modalities[name], latent_dim) for name in of_classes})
+        self.random_subsets, self.distinct_terms, self.shared_noise = random_subsets, distinct_terms, shared_noise
+
+    @property
+    def cross_from(self) -> tuple[str, ...]:
+        """Modalities whose posterior is asked to explain everything else in a row, too."""
+        return self.recipe.cross_from
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
         """The product of the experts given, and the prior expert once (Eq. 4)."""
@@ -89,12 +96,8 @@ class MVAE(MultimodalVAE):
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """Everything a row has, each modality of it, and k random subsets (Eq. 5)."""
         terms = mvae_terms(present, self.names, self.random_subsets, generator, self.distinct_terms)
-        if not self.cross_from:
-            return terms
         own = torch.tensor(self.weights, dtype=self.dtype)
-        of_terms = torch.stack([own if name in self.names else torch.ones_like(own) for name in terms.names])
-        crossed = [cross(present, self.names, name, own, self.cross_share) for name in self.cross_from]
-        return concatenate(replace(terms, likelihood_weight=of_terms), *crossed)
+        return self.recipe.extend(terms, present, self.names, own)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """Full and singles: neither random subsets nor cross terms."""
@@ -109,11 +112,40 @@ class MVAE(MultimodalVAE):
     ) -> Objective:
         """Eq. 5; with ``shared_noise`` the first term's ε is every term's."""
         too_early = isinstance(beta, float) and beta < 1
-        if self.pseudo_labels and self.training and not too_early and terms.shared_of is None:  # else no row lacks any
-            x, terms = with_pseudo_labels(self, x, terms, beta)
+        if self.pseudo_labels and self.training and not too_early and not terms.alike:  # else no row lacks any
+            x, terms = with_pseudo_labels(self, self.pseudo_labels, self.balances, self.recipe, x, terms, beta)
         return super().objective(x, terms, noise[:1].expand_as(noise) if self.shared_noise else noise, beta)
 
     @property
-    def fixed_terms(self) -> bool:
+    def static_terms(self) -> bool:
         """Unless random subsets are drawn."""
         return self.random_subsets == 0 or len(self.names) < 3
+
+
+@torch.no_grad()
+def richest(modalities: Mapping[str, Modality], latent_dim: int) -> tuple[str, ...]:
+    """The modalities that have, in one example, at least a tenth as many values as the one that has most.
+
+    A picture's values are its pixels, a class is one, a string has as many as its longest. A single modality has none
+    to be explained from it. A decoder that cannot be run counts for nothing: `check` says what is wrong with it.
+
+    >>> parts = {"x": Modality(nn.Linear(50, 4), nn.Linear(2, 50), mvae.likelihoods.Gaussian()),
+    ...          "y": Modality(nn.Embedding(9, 4), nn.Linear(2, 9), mvae.likelihoods.Categorical())}
+    >>> richest(parts, latent_dim=2)
+    ('x',)
+    """
+    if len(modalities) < 2:
+        return ()
+    counts = {name: _values(modality, latent_dim) for name, modality in modalities.items()}
+    return tuple(name for name, count in counts.items() if count and count >= RICH * max(counts.values()))
+
+
+def _values(modality: Modality, latent_dim: int) -> int:
+    """How many values one example has."""
+    parameter = next(modality.parameters(), torch.zeros(()))
+    z = torch.zeros(1, latent_dim, device=parameter.device, dtype=modality.dtype)
+    try:
+        with evaluating(modality):
+            return modality.generate(z, generator=torch.Generator(z.device).manual_seed(0)).numel()
+    except (RuntimeError, IndexError, ValueError, TypeError, AttributeError):
+        return 0

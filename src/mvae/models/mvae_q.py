@@ -1,5 +1,7 @@
 """MVAE-Q (Eq. 3, App. C): the product of unimodal posteriors divided by N−1 priors, with no universal prior expert."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -25,12 +27,12 @@ class MVAEQ(MVAE):
         SettingsError: a single modality, for which the bound on V is infinite.
     """
 
-    def __init__(self, modalities: dict[str, Modality], latent_dim: int, random_subsets: int = 0):
-        super().__init__(modalities, latent_dim, random_subsets)
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, random_subsets: int = 0):
+        super().__init__(modalities, latent_dim, random_subsets, cross_from=())
         if len(self.names) < 2:
             raise SettingsError("MVAE-Q divides by N−1 priors and needs at least two modalities")
 
-    def as_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:
+    def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:
         """q(z | x_i) / p(z) by natural parameters."""
         n = len(self.names)
         mean, raw = mean.to(self.dtype), raw.to(self.dtype)

@@ -46,12 +46,13 @@ class MVTCAE(MultimodalVAE):
         alone = replace(alone, of=torch.zeros_like(alone.of), weight=torch.zeros_like(alone.weight))
         count = len(self.names)
         weight = torch.tensor(self.weights, dtype=self.dtype) * (count - self.alpha) / count
-        terms = concatenate(full(present), alone)
+        terms = concatenate(full(present, self.names), alone)
         return replace(terms, likelihood_weight=weight.expand(len(terms.names), -1))
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """β α {1/M Σ_i KL[q(z | X), q(z | x_i)] − KL[q(z | X), p(z)]}, what the ELBO's own β KL leaves to be added."""
         has = terms.given[1:].any(-1).to(posterior.precision.dtype)  # modalities rows
-        divergence = torch.stack([kl_divergence(posterior[0], posterior[1 + i]) for i in range(len(self.names))])
+        joint, *alone = posterior.unbind()
+        divergence = torch.stack([kl_divergence(joint[...], one) for one in alone])
         mean = (has * divergence).sum(0) / len(self.names)
-        return beta * self.alpha * (mean - posterior[0].kl_to_prior())
+        return beta * self.alpha * (mean - joint[...].kl_to_prior())

@@ -6,19 +6,17 @@ is known (distribution alignment, Berthelot et al. 2020): a class that few pairs
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from mvae.modality.base import Modality, evaluating
-from mvae.models.terms import Terms, cross_weight, full
-
-if TYPE_CHECKING:
-    from mvae.models.mvae import MVAE
+from mvae.models.base import MultimodalVAE
+from mvae.models.named_modules import NamedModules
+from mvae.models.terms import Recipe, Terms, full, single
 
 __all__ = ["SURE", "Balance", "with_pseudo_labels"]
 
@@ -28,7 +26,13 @@ LEAST = 1e-6  # probability that a mean counts as
 
 
 def with_pseudo_labels(
-    model: "MVAE", x: Mapping[str, Tensor], terms: Terms, beta: float | Tensor
+    model: MultimodalVAE,
+    names: Sequence[str],
+    balances: NamedModules,
+    recipe: Recipe,
+    x: Mapping[str, Tensor],
+    terms: Terms,
+    beta: float | Tensor,
 ) -> tuple[dict[str, Tensor], Terms]:
     """Missing values guessed from all that their row has; the sure ones are scored in the terms of ``cross_from``.
 
@@ -36,7 +40,10 @@ def with_pseudo_labels(
     batch statistics or a gradient. In the terms of x_i it weighs what x_j of a pair weighs in the cross term from x_i.
 
     Args:
-        model: names what it guesses (``pseudo_labels``) and what explains it (``cross_from``).
+        model: guesses.
+        names: the modalities that it guesses.
+        balances: a `Balance` for each of them whose guesses are to be as frequent as what is known.
+        recipe: says from which modalities guesses are explained, and how much they count.
         x: prepared columns, ``rows event…`` each.
         terms: the step's plan, with likelihood weights.
         beta: weight of the KL; guesses count once it is 1.
@@ -44,27 +51,30 @@ def with_pseudo_labels(
     assert terms.likelihood_weight is not None  # there is a cross_from
     present = terms.of.any(0)
     x, of, weights = dict(x), terms.of.clone(), terms.likelihood_weight.to(model.device, model.dtype, copy=True)
+    own = weights.new_tensor(model.weights)
     begun = torch.as_tensor(beta, device=model.device) >= 1
     with torch.no_grad(), evaluating(model):
         z = model.posteriors(x, full(present)).mean[0]
-        for name in model.pseudo_labels:
+        for name in names:
             if name not in x:
                 continue
             j = model.names.index(name)
             modality, lacks = model.modalities[name], ~present[:, j]
             missing = lacks.to(model.device)
-            if name in model.balances:
-                guess, log_p = model.balances[name](modality, z, x[name], missing, begun)
+            if name in balances:
+                guess, log_p = balances[name](modality, z, x[name], missing, begun)
             else:
                 guess, log_p = modality.mode_with_log_prob(z)
             sure = (log_p >= math.log(SURE)) & begun
             x[name] = torch.where(missing.view(-1, *[1] * (guess.dim() - 1)), guess, x[name])
-            for source in model.cross_from:
-                if source not in terms.names or source == name:
+            for source in recipe.cross_from:
+                i = model.names.index(source)
+                t = terms.find(single(i))
+                if t is None or i == j:
                     continue
-                t, asked = terms.names.index(source), lacks & present[:, model.names.index(source)]
+                asked = lacks & present[:, i]
                 of[t, :, j] |= asked & sure.to(of.device)
-                weights[t, j] = cross_weight(model.weights[j], asked.to(weights), model.cross_share)
+                weights[t, j] = recipe.crossed(own, asked.to(weights))[j]
     return x, replace(terms, of=of, likelihood_weight=weights)
 
 

@@ -2,16 +2,17 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from mvae.errors import SettingsError
-from mvae.gaussian import Gaussian, one_expert, product
+from mvae.gaussian import Gaussian, product, select_expert
 from mvae.modality.base import Modality, run
 from mvae.models.base import MultimodalVAE
+from mvae.models.named_modules import NamedModules
+from mvae.models.plan import Experts, at_most_one, several
 from mvae.models.terms import Terms, full, singles
 
 __all__ = ["TELBO"]
@@ -34,7 +35,7 @@ class TELBO(MultimodalVAE):
         if len(self.names) < 2:
             raise SettingsError("a TELBO joins at least two modalities; for one there is the VAE")
         # New encoders of the same architecture; their initial weights are drawn afresh.
-        self.unimodal = nn.ModuleDict({name: _fresh(modality.encoder) for name, modality in modalities.items()})
+        self.unimodal = NamedModules({name: _fresh(modality.encoder) for name, modality in modalities.items()})
 
     def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
         """What a stage trains: everything of the joint model, or the unimodal encoders."""
@@ -44,21 +45,12 @@ class TELBO(MultimodalVAE):
         """Complete rows in stage one, each modality that a row has in stage two."""
         if self.stage == "unimodal":
             return singles(present, self.names)
-        return full(present & present.all(-1, keepdim=True))
+        return full(present & present.all(-1, keepdim=True), self.names)
 
-    def posteriors(self, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
+    @property
+    def encoders(self) -> tuple[Experts, ...]:
         """The product where several modalities are given, a unimodal encoder's Gaussian where one is."""
-        placed = terms.placed(self.device).given
-        several = placed.sum(-1, keepdim=True) > 1
-        alone = terms.given & (terms.given.sum(-1, keepdim=True) == 1)
-        unimodal = self.experts(x, replace(terms, given=alone), self._unimodal_expert)
-        unimodal = one_expert(unimodal, placed & ~several)
-        if not (terms.masked or (terms.given & ~alone).any()):
-            return unimodal
-        joint = product(self.experts(x, replace(terms, given=terms.given & ~alone)), placed)
-        return Gaussian(
-            torch.where(several, joint.precision, unimodal.precision), torch.where(several, joint.shift, unimodal.shift)
-        )
+        return Experts(select_expert, at_most_one, self._unimodal_expert), Experts(product, several)
 
     def _unimodal_expert(self, name: str, x: Tensor) -> Gaussian:
         output = run(self.unimodal[name], x)

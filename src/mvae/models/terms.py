@@ -5,8 +5,9 @@ has. A term is planned for all rows at once as two masks: what the posterior is 
 likelihood is scored. For the paper's terms they are the same; other models differ in little else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,18 +17,23 @@ from mvae.errors import SettingsError
 
 __all__ = [
     "CROSS_SHARE",
+    "FULL",
+    "Recipe",
     "Terms",
     "check_share",
     "concatenate",
     "cross",
     "cross_weight",
+    "crossing",
     "full",
     "mvae_terms",
     "random_subsets",
+    "single",
     "singles",
+    "term_name",
 ]
 
-CROSS_SHARE = 0.2  # of λ, in a cross term that every row has; chosen on MNIST (docs/research/coupling.md)
+CROSS_SHARE = 1.0  # of λ, in a cross term: what is scored counts there as much as in a term of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +53,13 @@ class Terms:
     of: Bool[Tensor, "terms #rows modalities"]
     weight: Float[Tensor, "terms #rows"]
     likelihood_weight: Float[Tensor, "terms modalities"] | None = None
+    #: What each term is: `FULL`, ``single(i)``, ``crossing(i)`` of the i-th modality, or None. Names are for people.
+    keys: tuple[Hashable, ...] = ()
     #: Where every row has the same terms: which terms are given each modality, and which score it. None elsewhere.
     shared_given: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
     shared_of: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
-    _placed: dict[torch.device, "Terms"] = field(default_factory=dict, init=False, repr=False)
+    _on_device: dict[torch.device, "Terms"] = field(default_factory=dict, init=False, repr=False)
+    _narrowed: dict[Callable[..., Any], "Terms"] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, mask in (("shared_given", self.given), ("shared_of", self.of)):
@@ -58,54 +67,148 @@ class Terms:
                 object.__setattr__(self, name, tuple(map(tuple, mask[:, 0].T.tolist())))
 
     @classmethod
-    def symmetric(cls, names: Sequence[str], subset: Bool[Tensor, "terms #rows modalities"]) -> "Terms":
+    def symmetric(
+        cls, names: Sequence[str], subset: Bool[Tensor, "terms #rows modalities"], keys: Sequence[Hashable] = ()
+    ) -> "Terms":
         """Terms that score exactly what they are given (Eq. 2), for the rows where that is anything."""
-        return cls(tuple(names), subset, subset, subset.any(-1).float())
+        return cls(tuple(names), subset, subset, subset.any(-1).float(), keys=tuple(keys))
 
     @property
     def masked(self) -> bool:
         """Is this a plan on a GPU, to be applied as masks?"""
         return self.given.is_cuda
 
+    @property
+    def alike(self) -> bool:
+        """Has every row the same terms?"""
+        return self.of.shape[1] == 1
+
+    def find(self, key: Hashable) -> int | None:
+        """The place of the term of this key; None where the plan has none."""
+        return self.keys.index(key) if key in self.keys else None
+
     def rows(self, index: Tensor) -> "Terms":
         """The terms of some rows."""
         return replace(self, given=self.given[:, index], of=self.of[:, index], weight=self.weight[:, index])
 
-    def placed(self, device: torch.device) -> "Terms":
-        """The plan on a device, copied there once; `score` plans with the one on the CPU."""
+    def on_device(self, device: torch.device) -> "Terms":
+        """The plan on a device, copied there once; `mvae.models.plan` looks into the one on the CPU."""
         if self.given.device == device:
             return self
-        if device not in self._placed:
+        if device not in self._on_device:
             weights = self.likelihood_weight
-            self._placed[device] = replace(
+            self._on_device[device] = replace(
                 self,
                 given=self.given.to(device),
                 of=self.of.to(device),
                 weight=self.weight.to(device),
                 likelihood_weight=None if weights is None else weights.to(device),
             )
-        return self._placed[device]
+        return self._on_device[device]
+
+    def narrowed(self, used: Callable[[Any, int], Any]) -> "Terms":
+        """The same plan, given nothing where ``used(number given, number of modalities)`` is false; made once."""
+        if used not in self._narrowed:
+            here = used(self.given.sum(-1, keepdim=True), self.given.shape[-1])
+            self._narrowed[used] = replace(self, given=self.given & here)
+        return self._narrowed[used]
 
 
-def cross(
-    present: Bool[Tensor, "rows modalities"],
-    names: Sequence[str],
-    source: str,
-    own: Float[Tensor, "modalities"],
-    share: float = CROSS_SHARE,
-) -> Terms:
+FULL = "full"
+
+
+def single(i: int) -> Hashable:
+    """The key of the single term of the i-th modality."""
+    return "single", i
+
+
+def crossing(i: int) -> Hashable:
+    """The key of the cross term from the i-th modality."""
+    return "cross", i
+
+
+def term_name(name: str, modalities: Sequence[str]) -> str:
+    """A term's name that is no modality's: these name their single terms.
+
+    >>> term_name("full", ["image", "full"])
+    'full (term)'
+    """
+    while name in modalities:
+        name += " (term)"
+    return name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Which cross terms are added to Eq. 5's, and how λ counts in each kind of term then.
+
+    A joint posterior's terms have every λ = 1, as bounds on log p(X). λ counts in full where a modality is alone, and
+    as `cross_weight` says in cross terms. Without any ``cross_from`` it is Eq. 5 to the letter: λ in every term.
+
+    Args:
+        cross_from: modalities whose posterior is asked to explain everything else in a row.
+        share: the share of λ in a cross term that every row has, above 0 and at most 1.
+
+    Raises:
+        SettingsError: a share outside its range.
+
+    >>> recipe = Recipe(("image",))
+    >>> terms = full(torch.ones(1, 2, dtype=torch.bool))
+    >>> terms = recipe.extend(terms, torch.ones(1, 2, dtype=torch.bool), ("image", "label"), torch.tensor([1.0, 50.0]))
+    >>> terms.names, terms.likelihood_weight.tolist()
+    (('full', 'image to all'), [[1.0, 1.0], [1.0, 50.0]])
+    """
+
+    cross_from: tuple[str, ...] = ()
+    share: float = CROSS_SHARE
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+
+    def alone(self, own: Float[Tensor, "modalities"]) -> Float[Tensor, "modalities"]:
+        """Every λ in the term of a single modality, from the modalities' ``own``."""
+        return own
+
+    def joint(self, own: Float[Tensor, "modalities"]) -> Float[Tensor, "modalities"]:
+        """Every λ in a term given several modalities that are all scored."""
+        return torch.ones_like(own)
+
+    def crossed(self, own: Float[Tensor, "modalities"], rows: Float[Tensor, "rows"]) -> Float[Tensor, "modalities"]:
+        """Every λ in a cross term that these rows (1 or 0) of a batch have."""
+        return cross_weight(own, rows, self.share)
+
+    def extend(
+        self,
+        terms: Terms,
+        present: Bool[Tensor, "rows modalities"],
+        names: Sequence[str],
+        own: Float[Tensor, "modalities"],
+    ) -> Terms:
+        """Eq. 5's terms with their λ, and the cross terms after them."""
+        if not self.cross_from:
+            return terms
+        alone = {single(i) for i in range(len(names))}
+        weights = torch.stack([self.alone(own) if key in alone else self.joint(own) for key in terms.keys])
+        parts = [replace(terms, likelihood_weight=weights)]
+        for source in self.cross_from:
+            part = cross(present, names, source)
+            weights = self.crossed(own, part.weight[0].to(own))
+            parts.append(replace(part, likelihood_weight=weights[None]))
+        return concatenate(*parts)
+
+
+def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source: str) -> Terms:
     """E_{q(z | x_source)}[Σ_i λ_i log p(x_i | z)] − KL: everything explained from the posterior of one modality.
 
-    Only rows with something besides the source have it: for the others it is the single term. Of the modalities' own λ
-    a part counts here (`cross_weight`).
+    Only rows with something besides the source have it: for the others it is the single term.
     """
     i = names.index(source)
     paired = present[:, i] & (present.sum(-1) > 1)
     given = torch.zeros_like(present)
     given[:, i] = paired
     of = present & paired[:, None]
-    weights = cross_weight(own, paired.to(own), share)[None]
-    return Terms((f"{source} to all",), given[None], of[None], paired[None].float(), weights)
+    name = term_name(f"{source} to all", names)
+    return Terms((name,), given[None], of[None], paired[None].float(), keys=(crossing(i),))
 
 
 def check_share(share: float) -> None:
@@ -121,7 +224,7 @@ def cross_weight(
 
     The rarer such rows, the more each counts.
 
-    >>> cross_weight(50.0, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]))
+    >>> cross_weight(50.0, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]), share=0.2)
     tensor(16.6667)
     """
     return (share / rows.mean().clamp(min=share) * own).clamp(min=1)
@@ -142,20 +245,27 @@ def concatenate(*parts: Terms) -> Terms:
         torch.cat([part.of for part in parts]),
         torch.cat([part.weight for part in parts]),
         None if any(w is None for w in weights) else torch.cat([w for w in weights if w is not None]),
+        tuple(key for part in parts for key in part.keys or [None] * len(part.names)),
     )
 
 
-def full(present: Bool[Tensor, "rows modalities"]) -> Terms:
-    """The first term of Eq. 5: everything a row has."""
-    return Terms.symmetric(("full",), present[None])
+def full(present: Bool[Tensor, "rows modalities"], names: Sequence[str] = ()) -> Terms:
+    """The first term of Eq. 5: everything a row has. (``names``: the modalities', which the term's must not be.)"""
+    return Terms.symmetric((term_name("full", names),), present[None], (FULL,))
 
 
 def singles(present: Bool[Tensor, "rows modalities"], names: Sequence[str]) -> Terms:
     """The second: each modality a row has, alone."""
-    return Terms.symmetric(names, torch.eye(len(names), dtype=torch.bool)[:, None] & present[None])
+    each = torch.eye(len(names), dtype=torch.bool)[:, None] & present[None]
+    return Terms.symmetric(names, each, [single(i) for i in range(len(names))])
 
 
-def random_subsets(present: Bool[Tensor, "rows modalities"], k: int, generator: torch.Generator | None = None) -> Terms:
+def random_subsets(
+    present: Bool[Tensor, "rows modalities"],
+    k: int,
+    generator: torch.Generator | None = None,
+    names: Sequence[str] = (),
+) -> Terms:
     """The third: k random subsets of what each row has, drawn once a step.
 
     Of a row's n modalities, a subset's size is uniform in 2 … n−1 and the subset uniform among those of that
@@ -176,7 +286,7 @@ def random_subsets(present: Bool[Tensor, "rows modalities"], k: int, generator: 
     in_order = present[None].expand(k, -1, -1).gather(2, order[:, None].expand(-1, len(present), -1))
     chosen = in_order & (in_order.cumsum(-1) <= size[..., None]) & (count >= 3)[None, :, None]
     subset = torch.zeros_like(chosen).scatter(2, order[:, None].expand_as(chosen), chosen)
-    return Terms.symmetric([f"random {j + 1}" for j in range(k)], subset)
+    return Terms.symmetric([term_name(f"random {j + 1}", names) for j in range(k)], subset)
 
 
 def mvae_terms(
@@ -205,13 +315,13 @@ def mvae_terms(
     """
     if k < 0:
         raise SettingsError(f"the number of random subsets k must be ≥ 0, not {k}")
-    terms = concatenate(full(present), singles(present, names))
+    terms = concatenate(full(present, names), singles(present, names))
     if k and len(names) > 2:
-        terms = concatenate(terms, random_subsets(present, k, generator))
+        terms = concatenate(terms, random_subsets(present, k, generator, names))
     if not distinct:
         return terms
     weight = terms.weight.clone()
-    # "full" can only repeat a row's one modality; random subsets (of 2 … n−1) can only repeat each other.
+    # The full term can only repeat a row's one modality; random subsets (of 2 … n−1) can only repeat each other.
     weight[0] *= (present.sum(-1) > 1).float()
     for j in range(2 + len(names), len(terms.names)):
         earlier = terms.given[1 + len(names) : j]
@@ -220,7 +330,8 @@ def mvae_terms(
     keep = weight.any(1)
     if not keep.all():  # e.g. a batch in which nobody has the modality: no work for it
         index = keep.nonzero().flatten()
-        terms = Terms(tuple(terms.names[i] for i in index.tolist()), terms.given[index], terms.of[index], weight[index])
+        names, keys = ([part[i] for i in index.tolist()] for part in (terms.names, terms.keys))
+        terms = Terms(tuple(names), terms.given[index], terms.of[index], weight[index], keys=tuple(keys))
         weight = terms.weight
     counted = (weight > 0)[..., None]  # no network runs for a repeat that does not count
     return replace(terms, given=terms.given & counted, of=terms.of & counted, weight=weight)

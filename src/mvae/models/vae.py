@@ -1,12 +1,12 @@
 """The VAE of Kingma & Welling (2014) on one modality: the paper's image-only baseline (Tables 1–3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Bool
 from torch import Tensor
 
 from mvae.errors import QueryError, SettingsError
-from mvae.gaussian import Gaussian, one_expert
+from mvae.gaussian import Gaussian, select_expert
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 
@@ -26,14 +26,14 @@ class VAE(MultimodalVAE):
 
     first_only = True
 
-    def __init__(self, modalities: dict[str, Modality], latent_dim: int):
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
         super().__init__(modalities, latent_dim)
         if len(self.names) != 1:
             raise SettingsError(f"a VAE has one modality, not {len(self.names)} ({', '.join(self.names)})")
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
         """The encoder's Gaussian; the prior where nothing is given."""
-        return one_expert(experts, given)
+        return select_expert(experts, given)
 
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         """Only log p(x) of its own modality.

@@ -195,7 +195,7 @@ def _recorded_step(settings: Settings) -> bool:
     if settings.model not in (*MODELS, *BASELINES):
         return False
     model = settings.build()
-    hides = settings.kept is not None or (settings.pairs not in (None, 1) and not model.pairs_only)
+    hides = settings.kept is not None or (settings.pairs not in (None, 1) and not model.needs_complete)
     return can_be_recorded(model, not hides)
 
 

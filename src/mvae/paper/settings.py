@@ -10,8 +10,9 @@ from mvae.errors import RunError, SettingsError
 from mvae.files import read_json
 from mvae.modality.augment import Noise, Power, Shift
 from mvae.models.base import MultimodalVAE
-from mvae.models.terms import CROSS_SHARE, check_share
+from mvae.models.terms import check_share
 from mvae.paper.experiments import Experiment, build, experiment
+from mvae.paper.experiments.base import CROSS_SHARE
 from mvae.training.checkpoint import SETTINGS
 from mvae.training.fit import check_settings
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from mvae.data.splits import Splits
 from mvae.evaluation.validation import prediction_accuracy
-from mvae.models.terms import CROSS_SHARE
 from mvae.paper.baselines.features import Features, latents, pixels, rbm
 from mvae.paper.baselines.logistic import accuracy
 from mvae.paper.experiments import RECIPES, Experiment, experiment
+from mvae.paper.experiments.base import CROSS_SHARE
 from mvae.paper.harness import BUDGETS, Places, finished_run, recorded, require, require_shares, swept
 from mvae.paper.published import published_at
 from mvae.paper.record import common, row_settings

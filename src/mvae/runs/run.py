@@ -149,7 +149,7 @@ def _learned_from(config: Config, data: Splits, model: MultimodalVAE) -> tuple[T
     if chosen.paired_fraction is not None:
         fraction = chosen.paired_fraction
         table, validation = (weak_supervision(part, fraction, config.seed) for part in (table, validation))
-    if not model.pairs_only:
+    if not model.needs_complete:
         return repeat_pairs(table, chosen.oversample), validation
     complete = complete_rows(table)
     if complete is None:

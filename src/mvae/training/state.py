@@ -161,7 +161,7 @@ class RunState:
 
     def select(self, objective: float) -> None:
         """Keep the best weights, once β is 1: before that the objective is another one."""
-        if not self.model.selects_weights:
+        if not self.model.keeps_best:
             return
         if self.stage_step >= self.anneal_steps and objective < self.best_objective:
             self.best_objective, self.best = objective, copied(self.model)

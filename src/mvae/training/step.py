@@ -34,7 +34,7 @@ def can_be_recorded(model: MultimodalVAE, complete: bool) -> bool:
     """
     mixes_rows = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
     return (
-        model.fixed_terms
+        model.static_terms
         and all(modality.fixed_shapes for modality in model.modalities.values())
         and (complete or not mixes_rows)
     )
@@ -70,10 +70,10 @@ class Step:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
         self._terms: Terms | None = None  # of every row of the table, or of all rows alike
-        if model.fixed_terms and (table.complete or self.can_record):
+        if model.static_terms and (table.complete or self.can_record):
             self._terms = model.terms(table.presence(model.names))
         if not table.complete and self.can_record:
-            self._terms = self._terms and self._terms.placed(self.device)
+            self._terms = self._terms and self._terms.on_device(self.device)
             self.table = table.zero_filled()
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
@@ -126,7 +126,7 @@ class Step:
         for modality in self._noisy:
             modality.generator = self.generator
         try:
-            result = self.model.loss(batch, terms, beta=beta, generator=self.generator)
+            result = self.model(batch, terms, beta=beta, generator=self.generator)
         finally:
             for modality in self._noisy:
                 modality.generator = None
@@ -147,7 +147,7 @@ class Step:
     def _counts(self, result: Objective) -> Tensor:
         """Its counts; where every row has the same terms they depend on the number of rows alone."""
         rows = result.kl.shape[1]
-        if result.terms is not self._terms:
+        if self._terms is None or result.terms is not self._terms.on_device(self.device):
             return result.counts()
         if rows not in self._fixed_counts:
             self._fixed_counts[rows] = result.counts()

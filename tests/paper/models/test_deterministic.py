@@ -50,7 +50,7 @@ def test_the_supervised_networks_loss_is_the_cross_entropy_of_encoder_then_decod
     x = torch.as_tensor(table.columns["image"]).double() / 255
     hidden = image.encoder(x)[:, :2]
     expected = F.cross_entropy(label.decoder(hidden), torch.as_tensor(table.columns["label"]))
-    assert_same(model, model.loss(table, beta=0.3).loss, expected)
+    assert_same(model, model(table, beta=0.3).loss, expected)
 
 
 @pytest.mark.parametrize("make", [complete, incomplete])
@@ -62,8 +62,8 @@ def test_it_learns_from_complete_rows_every_other_modality_from_the_first(make) 
             z = code(model, table, "image", row)
             for name in ("label", "signal"):
                 total = total - naive_log_prob(model.modalities[name], cell(table, name, row), z)
-    assert_same(model, model.loss(table).loss, total / 6)
-    assert model.pairs_only
+    assert_same(model, model(table).loss, total / 6)
+    assert model.needs_complete
 
 
 @pytest.mark.parametrize("make", [complete, incomplete])
@@ -75,14 +75,14 @@ def test_the_autoencoders_loss_is_its_reconstruction(kind: str, make) -> None:
         if has(table, row, [kind]):
             value = naive_log_prob(modality, cell(table, kind, row), code(model, table, kind, row))
             total = total - modality.weight * value
-    assert_same(model, model.loss(table, beta=0.7).loss, total / 6)
+    assert_same(model, model(table, beta=0.7).loss, total / 6)
 
 
 @pytest.mark.parametrize("model", [supervised(), autoencoder()])
 def test_noise_changes_nothing_and_the_log_variance_is_not_trained(model: MultimodalVAE) -> None:
     table = complete(5, TWO)
     terms = model.terms(table.presence(model.names))
-    one, other = (model.loss(table, terms, noise=noise_for(model, terms, 5)).loss for _ in range(2))
+    one, other = (model(table, terms, noise=noise_for(model, terms, 5)).loss for _ in range(2))
     assert torch.equal(one, other)
     last = gradients(model, one)["_modalities.image.encoder.3.weight"]
     assert (last[2:] == 0).all()
@@ -113,7 +113,7 @@ def test_the_supervised_network_keeps_its_last_weights_and_the_autoencoder_its_b
 
 def test_validation_is_the_plain_loss() -> None:
     model, table = supervised(), complete(8, TWO)
-    assert validate(model, table)["objective"] == pytest.approx(model.loss(table).loss.item(), rel=1e-9)
+    assert validate(model, table)["objective"] == pytest.approx(model(table).loss.item(), rel=1e-9)
 
 
 def test_they_have_no_likelihood() -> None:

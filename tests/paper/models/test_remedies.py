@@ -74,7 +74,7 @@ def test_the_objective_is_a_naive_loops(kind: type[MVAE], make, beta: float) -> 
     table = make(6, KINDS[:2])
     terms = built.terms(table.presence(built.names))
     noise = noise_for(built, terms, 6)
-    loss = built.loss(table, terms, beta=beta, noise=noise).loss
+    loss = built(table, terms, beta=beta, noise=noise).loss
     assert_same(built, loss, naive(built, table, noise, terms.names, beta))
 
 
@@ -87,18 +87,18 @@ def test_they_are_models_like_the_others(kind: type[MVAE]) -> None:
 
 
 def test_ramped_ends_at_the_mvae_and_begins_with_every_weight_at_one() -> None:
-    ramped, plain = RampedMVAE(parts(), 2), MVAE(parts(), 2)
+    ramped, plain = RampedMVAE(parts(), 2, cross_from=()), MVAE(parts(), 2, cross_from=())
     table = complete(5)
     noise = noise_for(plain, plain.terms(table.presence(plain.names)), 5)
-    assert_same(ramped, ramped.loss(table, noise=noise).loss, ramped.loss(table, noise=noise, beta=1.0).loss)
-    torch.testing.assert_close(ramped.loss(table, noise=noise).loss, plain.loss(table, noise=noise).loss)
+    assert_same(ramped, ramped(table, noise=noise).loss, ramped(table, noise=noise, beta=1.0).loss)
+    torch.testing.assert_close(ramped(table, noise=noise).loss, plain(table, noise=noise).loss)
     for modality in plain.modalities.values():
         modality.weight = 1.0
-    torch.testing.assert_close(ramped.loss(table, noise=noise, beta=0.0).loss, plain.loss(table, noise=noise).loss)
+    torch.testing.assert_close(ramped(table, noise=noise, beta=0.0).loss, plain(table, noise=noise).loss)
 
 
 def test_bounded_experts_are_never_surer_than_they_may_be() -> None:
-    built = BoundedMVAE(parts(), 2)
+    built = BoundedMVAE(parts(), 2, cross_from=())
     raw = torch.tensor([[-50.0, 50.0, 0.1]]).double()
-    variance = 1 / built.as_expert(torch.zeros_like(raw), raw).precision
+    variance = 1 / built.to_expert(torch.zeros_like(raw), raw).precision
     torch.testing.assert_close(variance.log(), torch.tensor([[-2.0, 2.0, 0.1]]).double(), rtol=1e-3, atol=1e-3)

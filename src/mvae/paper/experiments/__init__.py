@@ -76,12 +76,12 @@ _BUILDERS: dict[str, Callable[[Experiment], MultimodalVAE]] = {
     "telbo": lambda e: TELBO(e.modalities(e.latent_dim), e.latent_dim),
     "mmvae": lambda e: MMVAE(e.modalities(e.latent_dim), e.latent_dim),
     "mopoe": lambda e: MoPoE(e.modalities(e.latent_dim), e.latent_dim),
-    "mvae_joint_only": lambda e: JointOnly(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_joint_only": lambda e: JointOnly(e.modalities(e.latent_dim), e.latent_dim, cross_from=()),
     "mvae_q_joint_only": lambda e: QuotientJointOnly(e.modalities(e.latent_dim), e.latent_dim),
-    "mvae_singles_only": lambda e: SinglesOnly(e.modalities(e.latent_dim), e.latent_dim),
-    "mvae_ramped": lambda e: RampedMVAE(e.modalities(e.latent_dim), e.latent_dim),
-    "mvae_bounded": lambda e: BoundedMVAE(e.modalities(e.latent_dim), e.latent_dim),
-    "mvae_penalised": lambda e: PenalisedMVAE(e.modalities(e.latent_dim), e.latent_dim),
+    "mvae_singles_only": lambda e: SinglesOnly(e.modalities(e.latent_dim), e.latent_dim, cross_from=()),
+    "mvae_ramped": lambda e: RampedMVAE(e.modalities(e.latent_dim), e.latent_dim, cross_from=()),
+    "mvae_bounded": lambda e: BoundedMVAE(e.modalities(e.latent_dim), e.latent_dim, cross_from=()),
+    "mvae_penalised": lambda e: PenalisedMVAE(e.modalities(e.latent_dim), e.latent_dim, cross_from=()),
     "mvtcae": lambda e: MVTCAE(e.modalities(e.latent_dim), e.latent_dim),
 }
 MODELS = ("mvae", *_BUILDERS)

@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.errors import QueryError, SettingsError
-from mvae.gaussian import Gaussian, one_expert
+from mvae.gaussian import Gaussian, select_expert
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.models.objective import Objective, objective
+from mvae.models.objective import Objective
+from mvae.models.plan import Experts, at_most_one
 from mvae.models.terms import Terms, singles
 
 __all__ = ["Autoencoder", "SupervisedNetwork"]
@@ -30,9 +31,10 @@ class _Deterministic(MultimodalVAE):
         mean, _ = self.modalities[name].expert_parameters(x)
         return Gaussian.from_mean_log_var(mean, torch.zeros_like(mean))
 
-    def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
+    @property
+    def encoders(self) -> tuple[Experts, ...]:
         """The one code that is given."""
-        return one_expert(experts, given)
+        return (Experts(select_expert, at_most_one),)
 
     def objective(
         self,
@@ -42,7 +44,7 @@ class _Deterministic(MultimodalVAE):
         beta: float | Tensor = 1.0,
     ) -> Objective:
         """−log p(scored | z at the mean), whatever the noise and β."""
-        return objective(self, x, terms, torch.zeros_like(noise), 0.0)
+        return super().objective(x, terms, torch.zeros_like(noise), 0.0)
 
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> NoReturn:
         """Raises QueryError: there is no likelihood."""
@@ -87,8 +89,8 @@ class SupervisedNetwork(_Deterministic):
         SettingsError: a single modality.
     """
 
-    pairs_only = True
-    selects_weights = False
+    needs_complete = True
+    keeps_best = False
 
     def __init__(self, modalities: dict[str, Modality], latent_dim: int):
         super().__init__(modalities, latent_dim)

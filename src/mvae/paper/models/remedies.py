@@ -35,7 +35,7 @@ class BoundedMVAE(MVAE):
 
     bound = 2.0
 
-    def as_expert(self, mean: Float[Tensor, "*rows latent"], raw: Float[Tensor, "*rows latent"]) -> Gaussian:
+    def to_expert(self, mean: Float[Tensor, "*rows latent"], raw: Float[Tensor, "*rows latent"]) -> Gaussian:
         """Mean, and a log-variance of b·tanh(raw / b)."""
         return Gaussian.from_mean_log_var(mean, self.bound * torch.tanh(raw / self.bound))
 

@@ -1,0 +1,308 @@
+"""How a plan of terms is carried out: on which rows an encoder runs, and which (term, row) pairs a decoder scores.
+
+A model says what its posteriors are made of (`Experts`, `JointEncoder`), and nothing of what follows. Of a plan there
+are three kinds (`mvae.models.terms.Terms`):
+
+*The same terms for every row*, on the CPU: they are known beforehand, so that networks run on whole batches and no
+shape depends on a value. *Terms by row*, on the CPU: networks run on exactly the rows and pairs that are asked for.
+*Terms by row on a GPU*: they cannot be looked into without waiting for the device, so networks run on everything and
+masks pick what counts. The results are the same where no network mixes rows.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvae.errors import QueryError
+from mvae.gaussian import Gaussian
+from mvae.modality import bank
+from mvae.modality.base import Modality
+from mvae.models.terms import Terms
+
+__all__ = [
+    "Experts",
+    "JointEncoder",
+    "Model",
+    "all_given",
+    "anything",
+    "at_most_one",
+    "experts",
+    "posteriors",
+    "scores",
+    "several",
+]
+
+Used = Callable[[Any, int], Any]
+
+
+def anything(number: Any, modalities: int) -> Any:
+    """Of any number of given modalities."""
+    return number >= 0
+
+
+def at_most_one(number: Any, modalities: int) -> Any:
+    """Of a single modality."""
+    return number <= 1
+
+
+def several(number: Any, modalities: int) -> Any:
+    """Of two and more."""
+    return number > 1
+
+
+def all_given(number: Any, modalities: int) -> Any:
+    """Of all the model's modalities."""
+    return number == modalities
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What is asked of a model (`mvae.models.base.MultimodalVAE`)."""
+
+    latent_dim: int
+    no_posterior: str
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def modalities(self) -> Mapping[str, Modality]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def encoders(self) -> "Sequence[Experts | JointEncoder]": ...
+    def expert(self, name: str, x: Tensor) -> Gaussian: ...
+    def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian: ...
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Posteriors made of one expert per modality.
+
+    Args:
+        combine: experts ``modalities rows latent`` and what each term is given → ``terms rows latent``.
+        used: for which subsets, by the number of modalities given and the number there are: `anything`, `at_most_one`,
+            `several`, `all_given`, or a function of one's own at module level, for numbers and tensors alike.
+        encode: a modality's name and its column → its expert ``rows latent``; None: the modality's own encoder.
+    """
+
+    combine: Callable[[Gaussian, Bool[Tensor, "terms #rows modalities"]], Gaussian]
+    used: Used = anything
+    encode: Callable[[str, Tensor], Gaussian] | None = None
+
+    def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
+        """q(z | X) of the terms it is used for."""
+        return self.combine(experts(model, x, terms, self.encode), terms.on_device(model.device).given)
+
+
+@dataclass(frozen=True)
+class JointEncoder:
+    """Posteriors made by one network that takes several columns.
+
+    Args:
+        encode: columns → ``rows latent``.
+        columns: their names.
+        used: for which subsets, as in `Experts`.
+    """
+
+    encode: Callable[[Mapping[str, Tensor]], Gaussian]
+    columns: tuple[str, ...]
+    used: Used = all_given
+
+    def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
+        """Its posterior, the same in every term, ``1 rows latent``; None where a column is absent: no row needs it."""
+        if any(name not in x for name in self.columns):
+            return None
+        own = {name: x[name] for name in self.columns}
+        if terms.masked or terms.shared_given is not None:
+            found = self.encode(own)
+        else:
+            found = _of_rows(model, own, terms.given.any(-1).any(0), self.encode)
+        return Gaussian(found.precision[None], found.shift[None])
+
+
+def posteriors(model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
+    """q(z | X) of every term and row, ``terms rows latent``: each subset by the model's encoders that are used for it.
+
+    Raises:
+        QueryError: a subset for which the model has no posterior.
+    """
+    _require_posterior(model, terms)
+    encoders = model.encoders
+    if len(encoders) == 1 and encoders[0].used is anything:
+        found = encoders[0].posteriors(model, x, terms)
+        assert found is not None
+        return found
+    given = terms.on_device(model.device).given.sum(-1, keepdim=True)
+    rows = len(next(iter(x.values())))
+    shape = len(terms.names), rows, model.latent_dim
+    result = Gaussian.standard(*shape, device=model.device, dtype=model.dtype)
+    for encoder in encoders:
+        own = terms.narrowed(encoder.used)
+        if not (own.masked or _gives_anything(own)):
+            continue
+        found = encoder.posteriors(model, x, own)
+        if found is not None:
+            here = encoder.used(given, len(model.names)) & (given > 0)
+            result = Gaussian(
+                torch.where(here, found.precision, result.precision), torch.where(here, found.shift, result.shift)
+            )
+    return result
+
+
+def _gives_anything(terms: Terms) -> bool:
+    if terms.shared_given is not None:
+        return any(map(any, terms.shared_given))
+    return bool(terms.given.any())
+
+
+def _require_posterior(model: Model, terms: Terms) -> None:
+    """Every subset that is given must have an encoder; CPU and GPU refuse alike.
+
+    The compiler and a graph that is recorded cannot look: the same plan was carried out before them.
+    """
+    count, uses = len(model.names), [encoder.used for encoder in model.encoders]
+    if anything in uses:
+        return
+    if terms.shared_given is not None:
+        numbers = {sum(given) for given in zip(*terms.shared_given, strict=True)}
+        fine = all(number == 0 or any(used(number, count) for used in uses) for number in numbers)
+    elif torch.compiler.is_compiling() or (terms.given.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return
+    else:
+        number = terms.given.sum(-1)
+        fine = bool(torch.stack([number == 0, *(used(number, count) for used in uses)]).any(0).all())
+    if not fine:
+        raise QueryError(model.no_posterior)
+
+
+def experts(
+    model: Model,
+    x: Mapping[str, Tensor],
+    terms: Terms,
+    encode: Callable[[str, Tensor], Gaussian] | None = None,
+) -> Gaussian:
+    """One expert a modality, ``modalities rows latent``: zeros (no knowledge) in rows that no term gives.
+
+    Each modality is encoded once (by ``encode``, or by its own encoder), and only for the rows that some term gives it
+    in; modalities with encoders of one shape as one call (`mvae.modality.bank`).
+    """
+    names, modalities = model.names, model.modalities
+    zeros = torch.zeros(len(next(iter(x.values()))), model.latent_dim, device=model.device, dtype=model.dtype)
+    found = dict.fromkeys(names, Gaussian(zeros, zeros))
+    needed = terms.given.any(0).unbind(-1)  # rows each, or 1
+    place = {name: i for i, name in enumerate(names)}
+    together: set[str] = set()
+    if encode is None and not terms.masked:
+        for own in bank.banks_of_encoders(modalities, x):
+            rows = torch.stack([needed[place[name]] for name in own]).to(model.device)
+            banked = bank.encode([modalities[name] for name in own], [x[name] for name in own], rows, model.to_expert)
+            found |= {
+                name: Gaussian(*pair) for name, *pair in zip(own, *map(torch.unbind, _parts(banked)), strict=True)
+            }
+            together |= set(own)
+    encode = encode or model.expert
+    for name, i in place.items():
+        if name not in x or name in together:
+            continue
+        if terms.masked:
+            found[name] = encode(name, x[name])
+        elif terms.shared_given is not None:
+            found[name] = encode(name, x[name]) if any(terms.shared_given[i]) else found[name]
+        else:
+            found[name] = _of_rows(model, {name: x[name]}, needed[i], lambda own, n=name: encode(n, own[n]))
+    return Gaussian(
+        torch.stack([found[name].precision for name in names]), torch.stack([found[name].shift for name in names])
+    )
+
+
+def _parts(gaussian: Gaussian) -> tuple[Tensor, Tensor]:
+    return gaussian.precision, gaussian.shift
+
+
+def _of_rows(
+    model: Model,
+    x: Mapping[str, Tensor],
+    needed: Bool[Tensor, "#rows"],
+    encode: Callable[[Mapping[str, Tensor]], Gaussian],
+) -> Gaussian:
+    """What an encoder makes of the rows that need it, ``rows latent``; zeros elsewhere."""
+    if needed.all():
+        return encode(x)
+    zeros = torch.zeros(len(next(iter(x.values()))), model.latent_dim, device=model.device, dtype=model.dtype)
+    row = needed.nonzero().flatten().to(model.device)
+    if not len(row):
+        return Gaussian(zeros, zeros)
+    some = encode({name: column[row] for name, column in x.items()})
+    return Gaussian(zeros.index_copy(0, row, some.precision), zeros.index_copy(0, row, some.shift))
+
+
+def scores(
+    modalities: Mapping[str, Modality],
+    x: Mapping[str, Tensor],
+    z: Float[Tensor, "terms rows latent"],
+    terms: Terms,
+    context: Float[Tensor, "rows features"] | None = None,
+) -> Float[Tensor, "modalities terms rows"]:
+    """log p(x_i | z) of every modality where a term scores it, zero elsewhere; decoders of one shape as one call.
+
+    A decoder runs on nothing else, unless the plan is to be applied as masks.
+    """
+    place = {name: i for i, name in enumerate(modalities)}
+    found: dict[str, Tensor] = {}
+    if context is None and not terms.masked:
+        for names in bank.banks_of_decoders(modalities, x):
+            members, columns = [modalities[name] for name in names], [x[name] for name in names]
+            own = bank.log_prob(members, columns, z, terms.of[:, :, [place[name] for name in names]])
+            found |= zip(names, own.unbind(), strict=True)
+    alone = {name: i for name, i in place.items() if name in x and name not in found}
+    if terms.masked:
+        for name, i in alone.items():
+            found[name] = torch.where(terms.of[:, :, i], modalities[name].log_prob(x[name], z, context), 0.0)
+    elif terms.shared_of is not None:
+        of_term = z.unbind()
+        for name in [name for name, i in alone.items() if any(terms.shared_of[i])]:
+            i = place[name]
+            found[name] = _of_terms(modalities[name], x[name], of_term, terms.shared_of[i], context)
+    else:
+        for name, (term, row, own) in zip(alone, _pairs(z, terms, list(alone.values())), strict=True):
+            condition = None if context is None else context[row]
+            log_prob = modalities[name].log_prob(x[name][row], own, condition) if len(row) else z.new_zeros(0)
+            found[name] = z.new_zeros(z.shape[:2]).index_put((term, row), log_prob.to(z.dtype))
+    nothing = z.new_zeros(z.shape[:2])
+    return torch.stack([found.get(name, nothing) for name in modalities])
+
+
+def _of_terms(
+    modality: Modality,
+    x: Tensor,
+    z: Sequence[Float[Tensor, "rows latent"]],
+    scored: Sequence[bool],
+    context: Float[Tensor, "rows features"] | None,
+) -> Float[Tensor, "terms rows"]:
+    """log p(x | z) in the terms that are scored, the same for every row: whole slices, of a shape known beforehand."""
+    runs = [(here, len(list(run))) for here, run in itertools.groupby(scored)]
+    chosen = torch.stack([own for own, here in zip(z, scored, strict=True) if here])
+    values = modality.log_prob(x, chosen, context)
+    parts = iter(values.split([length for here, length in runs if here]))
+    return torch.cat([next(parts) if here else values.new_zeros(length, len(x)) for here, length in runs])
+
+
+def _pairs(
+    z: Float[Tensor, "terms rows latent"], terms: Terms, modalities: Sequence[int]
+) -> list[tuple[Tensor, Tensor, Float[Tensor, "pairs latent"]]]:
+    """Terms, rows and latents of the pairs that each of these modalities is scored on; latents are gathered once."""
+    wanted = [terms.of[:, :, i].expand(z.shape[:2]).nonzero(as_tuple=True) for i in modalities]
+    wanted = [(term.to(z.device), row.to(z.device)) for term, row in wanted]
+    if not wanted:
+        return []
+    # From the last to the first, in the order in which gradients of one modality after the other would be added up.
+    index = torch.cat([term * z.shape[1] + row for term, row in reversed(wanted)])
+    own = z.flatten(0, 1).index_select(0, index).split([len(term) for term, _ in reversed(wanted)])
+    return [(*pair, latents) for pair, latents in zip(wanted, reversed(own), strict=True)]
