@@ -12,7 +12,7 @@ import torch
 from mvae.runs import run as runs
 from mvae.files import load_state, read_json
 from mvae.training.checkpoint import CHECKPOINT, METRICS, SETTINGS
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.data.pairing import complete_rows, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
@@ -320,7 +320,7 @@ def test_a_part_of_the_rows_is_selected_by_a_part_of_the_validation_rows(
     """Else short runs would spend a third of their time on validation rows, of which few tell as much."""
     monkeypatch.setattr(runs, "SELECTED_BY", 20)
     table = Table({"label": torch.arange(4000)})
-    splits = Splits("rows", table, Table({"label": torch.arange(100)}), table)
+    splits = Dataset("rows", table, Table({"label": torch.arange(100)}), table)
     settings = Settings.of("digits", rows=rows)
     learned, validation = runs._learned_from(settings, splits, settings.build())
     assert len(learned) == min(rows or 4000, 4000)

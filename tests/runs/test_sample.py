@@ -10,7 +10,7 @@ from PIL import Image
 from mvae.runs import run as runs
 from mvae.runs import sample as sampling
 from mvae.paper.datasets import multimnist
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.errors import QueryError
 from mvae.paper.experiments import MODELS
 from mvae.training.progress import Silent
@@ -117,7 +117,7 @@ def untrained_multimnist(tmp_path: Path) -> Run:
     """MultiMNIST's networks, and rows composed of pictures that are not MNIST's."""
     pictures = torch.arange(40 * 784).remainder(255).to(torch.uint8).reshape(40, 1, 28, 28)
     part = multimnist.compose(pictures, torch.arange(40) % 10, rows=5, seed=0)
-    splits = Splits("multimnist", part, part, part, written={"string": multimnist.WRITTEN})
+    splits = Dataset("multimnist", part, part, part, codecs={"string": multimnist.CODEC})
     settings = Settings.of("multimnist", epochs=1)
     return Run(tmp_path, settings, settings.build().eval(), splits, {})
 
