@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvae.data.dataset import Dataset
 from mvae.data.pairing import repeat_pairs, weak_supervision
-from mvae.data.splits import Splits
 from mvae.evaluation.coherence import judge_for
 from mvae.evaluation.likelihood import log_likelihoods
 from mvae.evaluation.validation import validate
@@ -108,7 +108,7 @@ def main() -> None:
     )
 
 
-def judged(model: MVAE, splits: Splits, path: Path) -> str:
+def judged(model: MVAE, splits: Dataset, path: Path) -> str:
     """How often a judge sees the label in images drawn for each of ten; nothing where x2 is no label."""
     if model.names[1] != "label":
         return ""

@@ -54,9 +54,9 @@ def test_what_a_person_types_is_taken_apart_as_corpora_are(text: str, words: lis
 
 
 def test_a_typed_text_is_read_and_its_unknown_words_are_said_once() -> None:
-    written = Vocabulary.of(SENTENCES, 4).written(6)
+    written = Vocabulary.of(SENTENCES, 4).codec(6)
     assert written.unknown is not None
-    assert written.read("b, c x").tolist() == [2, 1, 3, 1, 0, 0]
+    assert written.parse("b, c x").tolist() == [2, 1, 3, 1, 0, 0]
     assert written.unknown("b, c x, x") == [",", "x"]
     with pytest.raises(ValueError, match="a sentence"):
-        written.read(" ")
+        written.parse(" ")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.errors import RunError
 from mvae.evaluation.coherence import Judge, agreement, judge_for, measure, train_judge
@@ -19,12 +19,12 @@ from mvae.paper.datasets.digits import load
 
 
 @pytest.fixture(scope="module")
-def digits() -> Splits:
+def digits() -> Dataset:
     return load()
 
 
 @pytest.fixture(scope="module")
-def judge(digits: Splits) -> tuple[Judge, float]:
+def judge(digits: Dataset) -> tuple[Judge, float]:
     return train_judge(digits, "image", "label", Categorical())
 
 
@@ -57,7 +57,7 @@ class Tells(nn.Module):
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_agreement_counts_the_images_that_show_their_condition(
-    digits: Splits, judge: tuple[Judge, float], wrong: bool
+    digits: Dataset, judge: tuple[Judge, float], wrong: bool
 ) -> None:
     """Against counting by hand: of a model that draws what is asked for, and of one that always draws a nought."""
     labels = torch.as_tensor(digits.test.columns["label"])
@@ -84,13 +84,13 @@ def test_attributes_are_judged_one_by_one() -> None:
     images = bright[:, None, None].repeat_interleave(4, 3).expand(-1, 1, 8, -1).float() * 0.8
     table = Table({"image": images, "sides": bright})
     train, validation, test = (table.take(slice(*rows)) for rows in ((0, 400), (400, 500), (500, 600)))
-    _, right = train_judge(Splits("halves", train, validation, test), "image", "sides", Bernoulli())
+    _, right = train_judge(Dataset("halves", train, validation, test), "image", "sides", Bernoulli())
     assert right > 0.95
 
 
-def test_a_judge_is_kept_and_a_damaged_one_refused(digits: Splits, tmp_path: Path) -> None:
+def test_a_judge_is_kept_and_a_damaged_one_refused(digits: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "judge.safetensors"
-    few = Splits("few", digits.train.take(slice(0, 100)), digits.validation, digits.test, digits.written)
+    few = Dataset("few", digits.train.take(slice(0, 100)), digits.validation, digits.test, digits.codecs)
     judge, right = judge_for(few, "image", "label", Categorical(), path)
     again, same = judge_for(few, "image", "label", Categorical(), path)
     assert right == same

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.paper.datasets.attributes import ATTRIBUTES, separated
 from mvae.paper.experiments import EXPERIMENTS
 from mvae.paper.experiments.celeba import FACES19
 
 
-def tiny(data_dir: Path | None) -> Splits:
+def tiny(data_dir: Path | None) -> Dataset:
     g = torch.Generator().manual_seed(0)
     train, validation, test = (
         Table({
@@ -22,7 +22,7 @@ def tiny(data_dir: Path | None) -> Splits:
         })
         for rows in (40, 30, 10)
     )  # fmt: skip
-    return separated(Splits("faces", train, validation, test), "faces19")
+    return separated(Dataset("faces", train, validation, test), "faces19")
 
 
 def use_tiny_faces(monkeypatch: pytest.MonkeyPatch) -> None:

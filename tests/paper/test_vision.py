@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
 from mvae.evaluation.images import cross_entropy, levels
@@ -118,7 +118,7 @@ def test_rows_without_a_mask_are_trained_on_evaluated_and_given(places: Places, 
     assert run.model(table.take(range(4))).loss.isfinite()
     assert run.model.posterior(table, ["mask"]).mean.shape == (9, 250)
     assert run.model.posterior(table, ["mask"]).mean[1].abs().max() == 0  # the prior's
-    changed = replace(run, splits=Splits("some without a mask", table, table, table))
+    changed = replace(run, splits=Dataset("some without a mask", table, table, table))
     with pytest.raises(QueryError, match="that row has no mask; give another row or a file"):
         sampling.parse_given(changed, ("mask=test:1",))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.errors import SettingsError
 from mvae.evaluation.validation import validate
 from mvae.paper import figure3, weak
@@ -251,7 +251,7 @@ def test_levels_are_read_from_text() -> None:
         parse_levels("table8", "1%")
 
 
-def strings_of_small_digits(data_dir: Path | None) -> Splits:
+def strings_of_small_digits(data_dir: Path | None) -> Dataset:
     """MultiMNIST composed of the digits embedded in scikit-learn, three times as large: no download."""
     splits = digits.load()
     parts = []
@@ -259,7 +259,7 @@ def strings_of_small_digits(data_dir: Path | None) -> Splits:
         images = torch.as_tensor(table.columns["image"]).repeat_interleave(3, 2).repeat_interleave(3, 3)
         images = torch.nn.functional.pad((255 * images).to(torch.uint8), (2, 2, 2, 2))
         parts.append(multimnist.compose(images, torch.as_tensor(table.columns["label"]), rows, seed=part))
-    return Splits("multimnist", *parts, written={"string": multimnist.WRITTEN})
+    return Dataset("multimnist", *parts, codecs={"string": multimnist.CODEC})
 
 
 def test_table10_is_of_digits_and_of_whole_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,7 @@ def test_table10_is_of_digits_and_of_whole_strings(tmp_path: Path, monkeypatch: 
     run = finished_run(settings, places(tmp_path))
     string = run.model.modalities["string"]
     written = string.generate(run.model.posterior(run.splits.test, ["image"]).mean, mean=True)
-    true, ours = ([multimnist.WRITTEN.write(row) for row in x] for x in (run.splits.test.columns["string"], written))
+    true, ours = ([multimnist.CODEC.format(row) for row in x] for x in (run.splits.test.columns["string"], written))
     right = sum(a == b for pair in zip(true, ours, strict=True) for a, b in zip(*pair, strict=False))
     (row,) = (row for row in rows if (row["model"], row["metric"]) == ("mvae", one))
     assert (row["value"], row["n"]) == (pytest.approx(right / sum(map(len, true)), abs=1e-4), 30)

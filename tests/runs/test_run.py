@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from mvae.data.dataset import Dataset
 from mvae.data.pairing import complete_rows, weak_supervision
-from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.files import load_state, read_json
@@ -204,7 +204,7 @@ def test_a_part_of_the_rows_is_selected_by_a_part_of_the_validation_rows(
     """Else short runs would spend a third of their time on validation rows, of which few tell as much."""
     monkeypatch.setattr(runs, "SELECTED_BY", 20)
     table = Table({"label": torch.arange(4000)})
-    splits = Splits("rows", table, Table({"label": torch.arange(100)}), table)
+    splits = Dataset("rows", table, Table({"label": torch.arange(100)}), table)
     config = changed("digits", data={"rows": rows})
     learned, validation = runs._learned_from(config, splits, build(config))
     assert len(learned) == min(rows or 4000, 4000)

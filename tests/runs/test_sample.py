@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.errors import QueryError
 from mvae.paper.datasets import multimnist
 from mvae.runs import run as runs
@@ -119,7 +119,7 @@ def untrained_multimnist(tmp_path: Path) -> Run:
     """MultiMNIST's networks, and rows composed of pictures that are not MNIST's."""
     pictures = torch.arange(40 * 784).remainder(255).to(torch.uint8).reshape(40, 1, 28, 28)
     part = multimnist.compose(pictures, torch.arange(40) % 10, rows=5, seed=0)
-    splits = Splits("multimnist", part, part, part, written={"string": multimnist.WRITTEN})
+    splits = Dataset("multimnist", part, part, part, codecs={"string": multimnist.CODEC})
     config = declared("multimnist")
     return Run(tmp_path, config, build(config).eval(), splits, {})
 

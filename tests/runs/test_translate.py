@@ -47,10 +47,10 @@ def test_the_sources_posterior_is_what_is_translated(trained: Run) -> None:
     """Greedy's first alternative against the decoder on q's mean, done by hand."""
     (found,) = translate(trained, ["I sees rice ."], "vi", n=3)
     assert (found.source, len(found.translations), found.unknown) == ("I sees rice .", 3, [])
-    row = trained.data.written["en"].read("I sees rice .")[None]
+    row = trained.data.codecs["en"].parse("I sees rice .")[None]
     mean = trained.model.posterior({"en": row}).mean
     expected = language(trained, "vi").generate(mean, mean=True)[0]
-    assert found.translations[0] == trained.data.written["vi"].write(expected)
+    assert found.translations[0] == trained.data.codecs["vi"].format(expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -76,11 +76,11 @@ def test_samples_depend_on_the_seed(trained: Run) -> None:
 
 def test_mbr_takes_those_most_like_all_that_were_drawn(trained: Run) -> None:
     (found,) = translate(trained, ["I sees rice ."], "vi", method="mbr", n=2, seed=3)
-    q = trained.model.posterior({"en": trained.data.written["en"].read("I sees rice .")[None]})
+    q = trained.model.posterior({"en": trained.data.codecs["en"].parse("I sees rice .")[None]})
     generator = torch.Generator().manual_seed(3)
     z = q.rsample(SPREAD * torch.randn(SAMPLES, *q.mean.shape, generator=generator))
     rows = language(trained, "vi").generate(z, generator=generator, never=UNKNOWN, temperature=TEMPERATURE)
-    drawn = [trained.data.written["vi"].write(row) for row in rows[:, 0]]
+    drawn = [trained.data.codecs["vi"].format(row) for row in rows[:, 0]]
     assert found.translations == [drawn[place] for place in consensus(drawn)[:2]]
     assert len(set(found.translations)) == 2
     (many,) = translate(trained, ["I"], "vi", method="mbr", n=SAMPLES + 3)
@@ -130,7 +130,7 @@ def test_a_run_refuses_files_that_give_another_vocabulary(trained: Run, tmp_path
     (copy / CHECKPOINT).unlink()
     with pytest.raises(RunError, match="another vocabulary"):
         runs.train(trained.config, copy, resume=True, data_dir=tmp_path, reporter=Silent())
-    assert read_json(copy / SETTINGS)["coding"] == trained.data.coding
+    assert read_json(copy / SETTINGS)["coding"] == trained.data.vocabulary_id
 
 
 def test_rows_without_one_language_are_learned_from_and_translated(trained: Run) -> None:

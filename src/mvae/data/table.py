@@ -1,57 +1,69 @@
 """Table: columns by modality name, all of the same length, with an explicit mask of what is present."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from mvae.data.columns import Column, Frame, Values, as_column, as_mask, as_tensor, columns_of, is_frame
 from mvae.errors import DataError, QueryError
 
-__all__ = ["Table"]
+__all__ = ["Column", "Table"]
 
-Column = Tensor | np.ndarray
+Index = Tensor | np.ndarray | Sequence[int] | slice
+SHOWN = 20  # columns of a repr
 
 
 class Table:
     """Rows of several modalities, any of which may be missing.
 
-    A column is a tensor or an array (memory-mapped ones stay on disk until rows are taken) of shape
-    ``rows event…`` and any dtype; a modality's likelihood turns it into numbers for its network, batch by batch.
-    What is missing is said by ``present`` only: whatever stands in a missing cell, NaN included, is never read
-    into a result. A batch is a Table too.
+    A column is a tensor, an array (memory-mapped ones stay on disk until rows are taken), a pandas Series or a list, of
+    shape ``rows event…``. Its dtype is kept (`mvae.data.columns.as_column` has the rule for all containers) and says
+    nothing of its meaning; a modality's likelihood turns it into numbers for its network, batch by batch.
+    What is missing is said by ``present``, or by the mask of a container that has one; nothing is guessed. Whatever
+    stands in a missing cell, NaN included, is never read into a result. A batch is a Table too.
+
+    ``table["label"]`` is a column; ``table[3:9]``, ``table[rows]`` and ``table[mask]`` are tables of these rows;
+    ``len(table)`` counts rows, and iterating gives the names.
 
     Args:
-        columns: modality name → column. All have the same number of rows, at least one.
+        columns: modality name (any non-empty string) → column. All have the same number of rows, at least one. Or a
+            pandas DataFrame, of which each column is a modality.
         present: modality name → boolean mask ``rows``; a modality not named here is present in every row.
 
     Raises:
-        DataError: no columns, no rows, columns of different length, a mask of the wrong shape or dtype, or
-            (by row number) a row in which nothing is present.
+        DataError: no columns, no rows, columns of different length, a column that cannot be used (by name), a mask
+            of the wrong shape or dtype, or (by row number) a row in which nothing is present.
 
     >>> table = Table({"image": torch.rand(3, 784), "label": torch.tensor([7, 1, 0])},
     ...               present={"label": torch.tensor([True, False, True])})
     >>> len(table), table.names, table.complete
     (3, ('image', 'label'), False)
-    >>> table.take([1]).present
-    tensor([[ True, False]])
+    >>> table[1:].present
+    tensor([[ True, False],
+            [ True,  True]])
+    >>> "label" in table, list(table), table["label"]
+    (True, ['image', 'label'], tensor([7, 1, 0]))
     """
 
     columns: dict[str, Column]
     present: Bool[Tensor, "rows modalities"]
     complete: bool
 
-    def __init__(
-        self, columns: Mapping[str, Column | Sequence], present: Mapping[str, Column | Sequence] | None = None
-    ):
+    def __init__(self, columns: Mapping[str, Values] | Frame, present: Mapping[str, Values] | None = None):
+        if is_frame(columns):
+            columns = columns_of(columns)
         if not isinstance(columns, Mapping):
             raise DataError(
                 f"a table is made of named columns, Table({{'x': values}}), not of a bare {type(columns).__name__}"
             )
         if not columns:
             raise DataError("a table needs at least one column: Table({'image': images, ...})")
-        self.columns = {name: _as_column(name, column) for name, column in columns.items()}
+        converted = {name: as_column(name, values) for name, values in columns.items()}
+        self.columns = {name: column for name, (column, _) in converted.items()}
         lengths = {name: len(column) for name, column in self.columns.items()}
         rows = next(iter(lengths.values()))
         if len(set(lengths.values())) != 1:
@@ -62,7 +74,8 @@ class Table:
             )
         if rows == 0:
             raise DataError(f"the table has no rows (columns: {', '.join(map(repr, lengths))})")
-        self.present = _as_presence(tuple(self.columns), rows, {} if present is None else present)
+        masks = {name: mask for name, (_, mask) in converted.items() if mask is not None}
+        self.present = _as_presence(tuple(self.columns), rows, {} if present is None else present, masks)
         self.complete = bool(self.present.all())
         if not self.complete:
             empty = (~self.present.any(1)).nonzero().flatten().tolist()
@@ -82,12 +95,37 @@ class Table:
 
     def __repr__(self) -> str:
         parts = []
-        for i, (name, column) in enumerate(self.columns.items()):
+        for i, (name, column) in enumerate(list(self.columns.items())[:SHOWN]):
             have = int(self.present[:, i].sum())
             missing = "" if have == len(self) else f", present in {have}"
             shape = "×".join(map(str, column.shape[1:])) or "scalar"
             parts.append(f"{name}: {shape} {str(column.dtype).removeprefix('torch.')}{missing}")
+        if len(self.columns) > SHOWN:
+            parts.append(f"… and {len(self.columns) - SHOWN} more columns")
         return f"Table({len(self)} rows; {'; '.join(parts)})"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.columns
+
+    @overload
+    def __getitem__(self, key: str) -> Column: ...
+
+    @overload
+    def __getitem__(self, key: Index | int | np.integer) -> "Table": ...
+
+    def __getitem__(self, key: str | Index | int | np.integer) -> "Column | Table":
+        """A column by its name, or a table of the given rows (see `take`; a number gives one row).
+
+        Raises:
+            QueryError: no column has this name. DataError, IndexError: as `take`.
+        """
+        if isinstance(key, str):
+            self._require(key)
+            return self.columns[key]
+        return self.take([int(key)] if isinstance(key, int | np.integer) else key)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,10 +140,10 @@ class Table:
         """
         if self.complete:
             return torch.tensor([[name in self.columns for name in names]])
+        place = {name: i for i, name in enumerate(self.columns)}
         mask = torch.zeros(len(self), len(names), dtype=torch.bool)
-        for i, name in enumerate(self.columns):
-            if name in names:
-                mask[:, list(names).index(name)] = self.present[:, i]
+        known = [i for i, name in enumerate(names) if name in place]
+        mask[:, known] = self.present[:, [place[names[i]] for i in known]]
         return mask
 
     def has(self, name: str) -> Bool[Tensor, "rows"]:
@@ -123,7 +161,7 @@ class Table:
         for start in range(0, len(self), rows):
             yield self.take(slice(start, start + rows))
 
-    def take(self, index: Tensor | np.ndarray | Sequence[int] | slice) -> "Table":
+    def take(self, index: Index) -> "Table":
         """The given rows (by number, by a boolean mask, or a slice), as tensors.
 
         This is where a memory-mapped column is read.
@@ -132,8 +170,10 @@ class Table:
             DataError: the index is no one-dimensional list of integers, and no mask of all rows.
             IndexError: a row number outside the table.
         """
+        if isinstance(index, slice) and index.step is not None and index.step < 0:
+            index = range(*index.indices(len(self)))  # PyTorch has no negative steps
         if isinstance(index, slice):
-            columns = {name: _tensor(column[index]) for name, column in self.columns.items()}
+            columns = {name: as_tensor(column[index]) for name, column in self.columns.items()}
             return Table._trusted(columns, self.present[index], self.complete)
         index = _as_row_numbers(index, len(self))
         columns: dict[str, Column] = {name: self.select_rows(name, index) for name in self.columns}
@@ -152,7 +192,7 @@ class Table:
     def select_rows(self, name: str, index: Tensor) -> Tensor:
         """One column's rows, as a tensor."""
         column = self.columns[name]
-        return column[index.to(column.device)] if isinstance(column, Tensor) else _tensor(column[index.cpu().numpy()])
+        return column[index.to(column.device)] if isinstance(column, Tensor) else as_tensor(column[index.cpu().numpy()])
 
     def select(self, names: Sequence[str]) -> "Table":
         """The given columns; rows that have none of them are refused.
@@ -161,10 +201,13 @@ class Table:
             QueryError: a name that is no column.
         """
         for name in names:
-            if name not in self.columns:
-                raise QueryError(f"no modality {name!r} in this table; it has {', '.join(self.columns)}")
+            self._require(name)
         mask = {name: self.present[:, self.names.index(name)] for name in names}
         return Table({name: self.columns[name] for name in names}, None if self.complete else mask)
+
+    def _require(self, name: str) -> None:
+        if name not in self.columns:
+            raise QueryError(f"no modality {name!r} in this table; it has {', '.join(self.columns)}")
 
     def zero_filled(self) -> "Table":
         """Zeros in the missing cells and no mask: for work whose terms, planned before, say what counts."""
@@ -177,24 +220,13 @@ class Table:
 
     def to(self, device: torch.device | str) -> "Table":
         """Columns on a device (the mask stays on the CPU, where terms are planned)."""
-        columns: dict[str, Column] = {n: _tensor(c).to(device) for n, c in self.columns.items()}
+        columns: dict[str, Column] = {n: as_tensor(c).to(device) for n, c in self.columns.items()}
         return Table._trusted(columns, self.present, self.complete)
 
     @property
     def nbytes(self) -> int:
         """Bytes held by the columns."""
         return sum(column.nbytes for column in self.columns.values())
-
-
-def _tensor(column: Column) -> Tensor:
-    if isinstance(column, Tensor):
-        return column
-    if not column.dtype.isnative:
-        column = column.astype(column.dtype.newbyteorder("="))  # PyTorch knows only the machine's byte order
-    # A tensor shares the array's memory: one made of a mapped file's slice would write its changes into the file.
-    if isinstance(column, np.memmap) or not column.flags.writeable:
-        column = column.copy()
-    return torch.from_numpy(np.ascontiguousarray(column))
 
 
 def _as_row_numbers(index: Tensor | np.ndarray | Sequence[int], rows: int) -> Tensor:
@@ -209,32 +241,10 @@ def _as_row_numbers(index: Tensor | np.ndarray | Sequence[int], rows: int) -> Te
     return index.long()  # an empty list comes as floats; PyTorch reads uint8 as a mask
 
 
-def _as_column(name: str, column: Column | Sequence) -> Column:
-    if not isinstance(name, str) or not name:
-        raise DataError(f"a modality's name must be a non-empty string, not {name!r}")
-    if not isinstance(column, Tensor | np.ndarray):
-        try:
-            column = np.asarray(column)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"column {name!r} makes no array; do its rows differ in shape? ({error})") from None
-        if column.dtype == np.float64:
-            column = column.astype(np.float32)
-    if isinstance(column, Tensor):
-        usable = not column.is_complex()
-    else:
-        usable = column.dtype.kind in "biuf" and column.itemsize <= 8
-    if not usable:
-        raise DataError(
-            f"column {name!r} has dtype {column.dtype}; real numbers of at most 64 bits, or booleans, are needed"
-        )
-    if column.ndim == 0:
-        raise DataError(f"column {name!r} is a single value; a column has one entry for each row")
-    return column
-
-
 def _as_presence(
-    names: tuple[str, ...], rows: int, present: Mapping[str, Column | Sequence]
+    names: tuple[str, ...], rows: int, present: Mapping[str, Values], masks: Mapping[str, np.ndarray]
 ) -> Bool[Tensor, "rows modalities"]:
+    """What ``present`` says and what containers say by their own masks; a cell is there where both say so."""
     if not isinstance(present, Mapping):
         raise DataError("present needs a mask by modality name: present={'label': has_label}")
     for name in present:
@@ -243,15 +253,7 @@ def _as_presence(
     mask = torch.ones(rows, len(names), dtype=torch.bool)
     for i, name in enumerate(names):
         if name in present:
-            given = present[name]
-            try:
-                given = given if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise DataError(f"present[{name!r}] is no boolean mask of shape ({rows},) ({error})") from None
-            if given.dtype != torch.bool or given.shape != (rows,):
-                raise DataError(
-                    f"present[{name!r}] has shape {tuple(given.shape)} and dtype {given.dtype}; "
-                    f"a boolean mask of shape ({rows},) is needed"
-                )
-            mask[:, i] = given
+            mask[:, i] = as_mask(name, present[name], rows)
+        if name in masks:
+            mask[:, i] &= torch.from_numpy(masks[name])
     return mask

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.splits import Written
+from mvae.data.codecs import Codec
 from mvae.data.subwords import Subwords
 from mvae.errors import SettingsError
 
@@ -116,8 +116,8 @@ class Vocabulary:
         """The words of a typed text that have no number, or a piece without one, each once."""
         return [word for word in dict.fromkeys(words_typed(text)) if UNKNOWN in self.row([word], len(word) + 2)]
 
-    def written(self, length: int) -> Written:
-        """How rows of this length are typed and printed."""
+    def codec(self, length: int) -> Codec:
+        """How rows of this length are parsed and printed."""
 
         def read(text: str) -> Tensor:
             words = words_typed(text)
@@ -125,4 +125,4 @@ class Vocabulary:
                 raise ValueError('a sentence, such as "this is a sentence ."')
             return torch.from_numpy(self.row(words, length))
 
-        return Written(read, self.sentence, self.unknown)
+        return Codec(read, self.sentence, self.unknown)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.files import copied, load_state, load_weights, save_state
@@ -52,7 +52,7 @@ class Judge(nn.Module):
 
 
 def train_judge(
-    splits: Splits,
+    splits: Dataset,
     image: str,
     target: str,
     likelihood: Likelihood,
@@ -126,7 +126,7 @@ def agreement(
 
 
 def judge_for(
-    splits: Splits,
+    splits: Dataset,
     image: str,
     target: str,
     likelihood: Likelihood,

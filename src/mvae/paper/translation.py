@@ -147,10 +147,10 @@ def judged(run: Run, data_dir: Path | None, rows: int, *, baselines: bool) -> Nu
     result: Numbers = {}
     for source, target in _directions(run):
         x = cast("Tensor", run.splits.test.take(slice(0, rows)).columns[source])
-        written = run.splits.written[target]
+        written = run.splits.codecs[target]
         gold = texts["test"][target][:rows]
         found = {
-            name: [written.write(row[0]) for row in translate_rows(run, x, source, target, method=method)]
+            name: [written.format(row[0]) for row in translate_rows(run, x, source, target, method=method)]
             for name, method in (("", "greedy"), (" mbr", "mbr"))
         }
         if baselines:
@@ -232,7 +232,7 @@ def examples(
         x = cast("Tensor", run.splits.test.take(slice(0, rows)).columns[source])
         translated = translate_rows(run, x, source, target, method="sample", seed=seed)
         for i in range(len(x)):
-            sentence = run.splits.written[target].write(translated[i, 0])
+            sentence = run.splits.codecs[target].format(translated[i, 0])
             found += [
                 {"type": f"x_{source} ~ p_data", "sentence": gold[source][i]},
                 {"type": f"x_{target} ~ p(x_{target} | z(x_{source}))", "sentence": sentence},
@@ -245,7 +245,7 @@ def _from_prior(run: Run, n: int, seed: int) -> list[dict[str, str]]:
     generator = torch.Generator(run.model.device).manual_seed(seed)
     drawn = run.model.generate(n=n, generator=generator)
     return [
-        {"type": f"x_{name} ~ p(x_{name} | z = z0)", "sentence": run.splits.written[name].write(rows[i, 0])}
+        {"type": f"x_{name} ~ p(x_{name} | z = z0)", "sentence": run.splits.codecs[name].format(rows[i, 0])}
         for i in range(n)
         for name, rows in drawn.items()
     ]

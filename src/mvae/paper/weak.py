@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.evaluation.validation import prediction_accuracy
 from mvae.paper.baselines.features import Features, latents, pixels, rbm
 from mvae.paper.baselines.logistic import accuracy
@@ -228,7 +228,7 @@ def _measure(job: _Job) -> list[Row]:
     return rows
 
 
-def _features(settings: Settings, splits: Splits, places: Places) -> tuple[Features, Run | None]:
+def _features(settings: Settings, splits: Dataset, places: Places) -> tuple[Features, Run | None]:
     """What the logistic regression is given; learned from all training images, with no label (Sec. 5.1)."""
     if settings.model == "logreg":
         return partial(pixels, power=settings.input_power), None

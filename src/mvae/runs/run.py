@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from mvae.data.dataset import Dataset
 from mvae.data.missing import keep_at_random
 from mvae.data.pairing import complete_rows, repeat_pairs, weak_supervision
-from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.evaluation.likelihood import LogLikelihood, log_likelihoods
@@ -43,7 +43,7 @@ class Run:
     directory: Path
     config: Config
     model: MultimodalVAE
-    data: Splits
+    data: Dataset
     progress: dict[str, Any]
 
 
@@ -108,7 +108,7 @@ def train(
         if resume:
             _require_same_coding(run_dir, data)
         else:
-            stored = {"format": FORMAT, "config": config.to_dict(), "coding": data.coding}
+            stored = {"format": FORMAT, "config": config.to_dict(), "coding": data.vocabulary_id}
             write_json(run_dir / SETTINGS, stored | _circumstances(model.device))
         history = fit(
             model,
@@ -136,7 +136,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _learned_from(config: Config, data: Splits, model: MultimodalVAE) -> tuple[Table, Table | None]:
+def _learned_from(config: Config, data: Dataset, model: MultimodalVAE) -> tuple[Table, Table | None]:
     """The rows to train on and those to select by; only complete ones where the model needs these."""
     table, validation, chosen = data.train, data.validation, config.data
     if chosen.rows is not None:
@@ -204,12 +204,12 @@ def _require_same(run_dir: Path, asked: Config) -> None:
         raise RunError(f"{run_dir} cannot be resumed with other settings: {'; '.join(differ)}")
 
 
-def _require_same_coding(run_dir: Path, data: Splits) -> None:
+def _require_same_coding(run_dir: Path, data: Dataset) -> None:
     """Raises RunError where the data's numbers mean something else than when the run was trained."""
     stored = read_json(run_dir / SETTINGS).get("coding")
-    if stored != data.coding:
+    if stored != data.vocabulary_id:
         raise RunError(
-            f"{run_dir} was trained with another vocabulary ({stored}) than these files give ({data.coding}), "
+            f"{run_dir} was trained with another vocabulary ({stored}) than these files give ({data.vocabulary_id}), "
             "so its numbers would be read as other words: point --data-dir at the files it was trained on"
         )
 

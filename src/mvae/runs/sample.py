@@ -35,9 +35,9 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         if name in row:
             raise QueryError(f"--given names {name} twice: give one value")
         column = run.data.test.columns[name]
-        if name in run.data.written:  # of a CVAE it is no modality
+        if name in run.data.codecs:  # of a CVAE it is no modality
             try:
-                row[name] = run.data.written[name].read(value)[None]
+                row[name] = run.data.codecs[name].parse(value)[None]
             except ValueError as error:
                 raise QueryError(f"--given {text!r}: {name} is {error}") from None
         elif column.ndim == 4:
@@ -97,9 +97,9 @@ def sample(
     texts = {}
     for name in of:
         if name not in images:
-            written = run.data.written.get(name)
+            written = run.data.codecs.get(name)
             values = drawn[name][:, 0]
-            texts[name] = [written.write(value) for value in values] if written else [str(v) for v in values.tolist()]
+            texts[name] = [written.format(value) for value in values] if written else [str(v) for v in values.tolist()]
     return path if images else None, texts
 
 

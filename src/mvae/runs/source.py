@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.errors import SettingsError, nearest
 from mvae.runs.config import Config
 from mvae.runs.registry import datasets, declarations, reader
@@ -59,7 +59,7 @@ def declared(source: str | Path) -> Config:
     return shipped_declaration(text)
 
 
-def load(config: Config, data_dir: str | Path | None = None, schema: Mapping[str, Any] | None = None) -> Splits:
+def load(config: Config, data_dir: str | Path | None = None, schema: Mapping[str, Any] | None = None) -> Dataset:
     """The rows that a declaration names.
 
     Raises:
@@ -71,6 +71,6 @@ def load(config: Config, data_dir: str | Path | None = None, schema: Mapping[str
     raise NotImplementedError
 
 
-def completed(config: Config, data: Splits) -> Config:
+def completed(config: Config, data: Dataset) -> Config:
     """The declaration with what only the data says: kinds, shapes and classes that were left out."""
     return config.resolved()

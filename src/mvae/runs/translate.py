@@ -67,17 +67,17 @@ def translate(
     language(run, source)
     if source == to:
         raise QueryError(f"the texts are in {source} already: choose another language for --to or --from")
-    written = run.data.written[source]
+    written = run.data.codecs[source]
     rows = []
     for number, text in enumerate(texts, 1):
         try:
-            rows.append(written.read(text))
+            rows.append(written.parse(text))
         except ValueError as error:
             raise QueryError(f"text {number} ({text!r}): {source} is {error}") from None
     if not rows:
         return []
     found = translate_rows(run, torch.stack(rows), source, to, method=method, n=n, width=width, seed=seed)
-    write = run.data.written[to].write
+    write = run.data.codecs[to].format
     return [
         Translation(text, [write(row) for row in alternatives], written.unknown(text) if written.unknown else [])
         for text, alternatives in zip(texts, found, strict=True)
@@ -106,7 +106,7 @@ def translate_rows(
     if n < 1:
         raise QueryError(f"the number of alternatives n must be at least 1, not {n}")
     keep_freed_memory()
-    target, write, device = language(run, to), run.data.written[to].write, run.model.device
+    target, write, device = language(run, to), run.data.codecs[to].format, run.model.device
     generator = torch.Generator(device).manual_seed(seed)
     number = max(n, {"beam": width, "mbr": SAMPLES}.get(method, 1))
     found = []

@@ -8,8 +8,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
+from mvae.data.dataset import Dataset
 from mvae.data.pairing import complete_rows, weak_supervision
-from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.paper.baselines import logistic
@@ -22,11 +22,11 @@ from mvae.training.progress import Silent
 
 
 @pytest.fixture(scope="module")
-def splits() -> Splits:
+def splits() -> Dataset:
     return digits.load()
 
 
-def test_pixels_reach_what_logistic_regression_reaches_on_the_digits(splits: Splits) -> None:
+def test_pixels_reach_what_logistic_regression_reaches_on_the_digits(splits: Dataset) -> None:
     assert accuracy(pixels, splits, 1.0) > 0.95
     assert 0.8 < accuracy(pixels, splits, 0.1) < 0.95
     assert 0.4 < accuracy(pixels, splits, 0.01) < 0.8  # 12 pairs
@@ -46,7 +46,7 @@ def test_copies_are_moved_by_one_pixel_each_way_and_keep_their_classes() -> None
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_few_pairs_choose_by_the_validation_pairs_and_by_five_folds_of_their_own(splits: Splits, seed: int) -> None:
+def test_few_pairs_choose_by_the_validation_pairs_and_by_five_folds_of_their_own(splits: Dataset, seed: int) -> None:
     train, validation = (complete_rows(weak_supervision(p, 0.1, seed)) for p in (splits.train, splits.validation))
     assert train is not None
     assert validation is not None
@@ -75,31 +75,31 @@ def test_a_moved_copy_of_an_image_is_left_out_with_it() -> None:
     assert logistic._right_in_folds(x, y, np.arange(200) // 5, 10.0) / 5 == 40
 
 
-def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logistic, "moved_copies", lambda table, pixels: [table] * 5)
     for level in (0.01, 0.1):
         assert accuracy(pixels, splits, level, moved=1) == pytest.approx(accuracy(pixels, splits, level), abs=0.005)
 
 
-def test_what_is_no_image_cannot_be_moved(splits: Splits) -> None:
+def test_what_is_no_image_cannot_be_moved(splits: Dataset) -> None:
     flat = {"image": torch.rand(40, 64), "label": torch.arange(40) % 2}
-    parts = Splits("flat", train=Table(flat), validation=Table(flat), test=Table(flat))
+    parts = Dataset("flat", train=Table(flat), validation=Table(flat), test=Table(flat))
     with pytest.raises(DataError, match="image is no image, so it cannot be moved by pixels"):
         accuracy(pixels, parts, 1.0, moved=1)
 
 
-def test_an_rbms_units_are_good_features(splits: Splits) -> None:
+def test_an_rbms_units_are_good_features(splits: Dataset) -> None:
     assert accuracy(rbm(splits.train, epochs=150), splits, 1.0) > 0.9
 
 
 @pytest.mark.parametrize("name", ["ae", "vae"])
-def test_codes_of_networks_trained_without_labels_are_good_features(name: str, splits: Splits) -> None:
+def test_codes_of_networks_trained_without_labels_are_good_features(name: str, splits: Dataset) -> None:
     model = build(experiment("digits"), model=name)
     fit(model, splits.train, epochs=8, reporter=Silent())
     assert accuracy(latents(model, splits.train), splits, 1.0) > 0.85
 
 
-def test_it_learns_from_the_pairs_alone(splits: Splits) -> None:
+def test_it_learns_from_the_pairs_alone(splits: Dataset) -> None:
     """Spoiling every label that is hidden at this level, in training and validation rows, changes nothing."""
 
     def spoilt(table: Table) -> Table:
@@ -117,7 +117,7 @@ def test_it_learns_from_the_pairs_alone(splits: Splits) -> None:
     assert accuracy(pixels, others, 1.0, seed=3) < 0.5
 
 
-def test_a_single_pair_teaches_its_class(splits: Splits) -> None:
+def test_a_single_pair_teaches_its_class(splits: Dataset) -> None:
     (pair,) = torch.as_tensor(weak_supervision(splits.train, 0.001).columns["label"])[
         weak_supervision(splits.train, 0.001).present.all(1)
     ].tolist()
@@ -125,7 +125,7 @@ def test_a_single_pair_teaches_its_class(splits: Splits) -> None:
     assert accuracy(pixels, splits, 0.001) == pytest.approx(share)
 
 
-def test_what_it_cannot_learn_is_refused(splits: Splits) -> None:
+def test_what_it_cannot_learn_is_refused(splits: Dataset) -> None:
     with pytest.raises(SettingsError, match="0 of 1297 rows leave no pair to learn from"):
         accuracy(pixels, splits, 0.0)
     several = Table({"image": splits.train.columns["image"], "label": torch.zeros(1297, 4, dtype=torch.int64)})

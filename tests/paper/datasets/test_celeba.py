@@ -114,18 +114,18 @@ def test_every_attribute_can_be_a_modality_of_its_own(folder: Path) -> None:
     for i, attribute in enumerate(ATTRIBUTES):
         column = torch.as_tensor(apart.test.columns[attribute])
         assert torch.equal(column, torch.as_tensor(together.test.columns["attributes"])[:, [i]])
-        assert apart.written[attribute].write(column[0]) == ("yes" if column[0, 0] else "no")
-    assert apart.written["Male"].read("YES").tolist() == [True]
+        assert apart.codecs[attribute].format(column[0]) == ("yes" if column[0, 0] else "no")
+    assert apart.codecs["Male"].parse("YES").tolist() == [True]
 
 
 def test_attributes_are_read_and_written_by_name(folder: Path) -> None:
-    written = celeba.load(folder).written["attributes"]
-    value = written.read("smiling,Male")
+    written = celeba.load(folder).codecs["attributes"]
+    value = written.parse("smiling,Male")
     assert [ATTRIBUTES[i] for i in value.nonzero().flatten()] == ["Male", "Smiling"]
-    assert written.write(value.float()) == "Male,Smiling"
-    assert not written.read("none").any()
+    assert written.format(value.float()) == "Male,Smiling"
+    assert not written.parse("none").any()
     with pytest.raises(ValueError, match=r"none, or some of Bald, .*Wearing_Hat"):
-        written.read("Male,Young")
+        written.parse("Male,Young")
 
 
 def rewritten(file: Path, old: str, new: str) -> None:
@@ -229,5 +229,5 @@ def test_a_few_real_images_beside_the_real_lists(tmp_path: Path) -> None:
             archive.extract(f"img_align_celeba/{number:06d}.jpg", place)
     splits = celeba.load(place)
     assert [len(t) for t in (splits.train, splits.validation, splits.test)] == [3, 2, 2]
-    first = splits.written["attributes"].write(torch.as_tensor(splits.train.columns["attributes"])[0])
+    first = splits.codecs["attributes"].format(torch.as_tensor(splits.train.columns["attributes"])[0])
     assert first == "Brown_Hair,Heavy_Makeup,Mouth_Slightly_Open,Smiling,Straight_Hair"  # 000001.jpg

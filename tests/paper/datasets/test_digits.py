@@ -23,7 +23,7 @@ def test_sizes_dtypes_and_classes():
         assert image.max() == 1
         assert label.dtype == torch.int64
         assert set(np.asarray(label).tolist()) == set(range(10))
-    assert [splits.written["label"].write(torch.tensor(i)) for i in range(10)] == list("0123456789")
+    assert [splits.codecs["label"].format(torch.tensor(i)) for i in range(10)] == list("0123456789")
 
 
 def test_every_row_of_the_original_is_in_exactly_one_part():

@@ -18,7 +18,7 @@ def test_the_real_files_give_the_published_splits_and_names() -> None:
     assert [len(t) for t in (splits.train, splits.validation, splits.test)] == [50_000, 10_000, 10_000]
     labels = torch.as_tensor(splits.test.columns["label"])
     assert torch.equal(labels.bincount(), torch.full((10,), 1000))
-    assert splits.written["label"].write(torch.as_tensor(labels[0])) == "Ankle boot"  # the first test image is one
+    assert splits.codecs["label"].format(torch.as_tensor(labels[0])) == "Ankle boot"  # the first test image is one
 
 
 @needs_data

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.errors import DataError
 from mvae.paper.datasets import mnist
 from mvae.paper.datasets.mnist import SHA256, TEST, TRAIN, load_idx_dataset
@@ -50,7 +50,7 @@ def write(folder: Path, arrays: dict[str, np.ndarray] = ARRAYS, dotted: bool = F
         (folder / (name + ".gz" * compress)).write_bytes(content)
 
 
-def load(data_dir: Path | str | None, sha256: dict[str, str] = HASHES, mirrors=MIRRORS) -> Splits:
+def load(data_dir: Path | str | None, sha256: dict[str, str] = HASHES, mirrors=MIRRORS) -> Dataset:
     classes = tuple("0123456789")
     return load_idx_dataset(NAME, data_dir, mirrors=mirrors, sha256=sha256, classes=classes, sizes=SIZES, side=SIDE)
 
@@ -62,7 +62,7 @@ def refusal(data_dir: Path | str | None) -> str:
     return str(caught.value)
 
 
-def check(splits: Splits, arrays: dict[str, np.ndarray] = ARRAYS):
+def check(splits: Dataset, arrays: dict[str, np.ndarray] = ARRAYS):
     expected = {"train": (TRAIN, slice(0, 6)), "validation": (TRAIN, slice(6, 8)), "test": (TEST, slice(0, 3))}
     assert splits.name == NAME
     for part, ((images, labels), rows) in expected.items():
@@ -217,16 +217,16 @@ def test_mnist_names_its_files_and_two_mirrors():
 
 
 @pytest.fixture(scope="module")
-def real_files() -> Splits:
+def real_files() -> Dataset:
     if not os.environ.get("MVAE_DATA"):
         pytest.skip("set MVAE_DATA to a directory that holds MNIST")
     return mnist.load()
 
 
-def test_the_real_mnist(real_files: Splits):
+def test_the_real_mnist(real_files: Dataset):
     parts = (real_files.train, real_files.validation, real_files.test)
     assert [len(part) for part in parts] == [50_000, 10_000, 10_000]
-    assert [real_files.written["label"].write(torch.tensor(i)) for i in range(10)] == list("0123456789")
+    assert [real_files.codecs["label"].format(torch.tensor(i)) for i in range(10)] == list("0123456789")
     for part in parts:
         assert part.columns["image"].dtype == torch.uint8
         assert part.columns["image"].shape[1:] == (1, 28, 28)
@@ -241,7 +241,7 @@ def test_the_real_mnist(real_files: Splits):
     assert mean == pytest.approx(0.1307, abs=1e-3)
 
 
-def test_the_real_files_have_the_published_bytes(real_files: Splits):
+def test_the_real_files_have_the_published_bytes(real_files: Dataset):
     folder = Path(os.environ["MVAE_DATA"])
     folder = folder / "mnist" if (folder / "mnist").is_dir() else folder
     for file, expected in SHA256.items():

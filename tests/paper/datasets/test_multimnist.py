@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.paper.datasets import mnist, multimnist
-from mvae.paper.datasets.multimnist import MARGIN, PLACES, SIDE, SMALL, STOP, WRITTEN, compose
+from mvae.paper.datasets.multimnist import CODEC, MARGIN, PLACES, SIDE, SMALL, STOP, compose
 
 ROWS = 400
 
@@ -87,13 +87,13 @@ def test_a_seed_gives_the_same_bytes_on_every_machine(composed: Table) -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Splits:
+def real() -> Dataset:
     if not os.environ.get("MVAE_DATA"):
         pytest.skip("needs MNIST in $MVAE_DATA")
     return multimnist.load()
 
 
-def test_the_real_dataset_has_the_recorded_bytes(real: Splits) -> None:
+def test_the_real_dataset_has_the_recorded_bytes(real: Dataset) -> None:
     assert [len(t) for t in (real.train, real.validation, real.test)] == [50_000, 10_000, 10_000]
     assert real.train.columns["image"].shape == (50_000, 1, 50, 50)
     assert [digest(t) for t in (real.train, real.validation, real.test)] == [
@@ -103,7 +103,7 @@ def test_the_real_dataset_has_the_recorded_bytes(real: Splits) -> None:
     ]
 
 
-def test_each_split_is_composed_of_the_same_split_of_mnist(real: Splits) -> None:
+def test_each_split_is_composed_of_the_same_split_of_mnist(real: Dataset) -> None:
     """The first digit of a row is one of its split's own digits, shrunk; 20 rows of each."""
     own = mnist.load()
     for table, source in ((real.train, own.train), (real.validation, own.validation), (real.test, own.test)):
@@ -121,12 +121,12 @@ def test_each_split_is_composed_of_the_same_split_of_mnist(real: Splits) -> None
 
 @pytest.mark.parametrize(("text", "tokens"), [("1773", [1, 7, 7, 3]), ("05", [0, 5, 10, 10]), ("", [10, 10, 10, 10])])
 def test_strings_are_read_and_written_as_their_digits(text: str, tokens: list[int]) -> None:
-    assert WRITTEN.read(text).tolist() == tokens
-    assert WRITTEN.read(text).dtype == torch.int64
-    assert WRITTEN.write(torch.tensor(tokens)) == text
+    assert CODEC.parse(text).tolist() == tokens
+    assert CODEC.parse(text).dtype == torch.int64
+    assert CODEC.format(torch.tensor(tokens)) == text
 
 
 @pytest.mark.parametrize("text", ["12345", "1 2", "x", "-1", "²"])
 def test_what_is_no_string_of_digits_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="up to 4 digits, for example 1773"):
-        WRITTEN.read(text)
+        CODEC.parse(text)

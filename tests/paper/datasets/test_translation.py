@@ -28,7 +28,7 @@ def test_every_row_has_a_sentence_and_its_own_translation_and_no_row_is_lost(tmp
             assert " ".join(corpus.VI.get(word, word) for word in en.split()) == vi
             numbers.add(en.split()[-2])
             for language, text in (("en", en), ("vi", vi)):
-                read = splits.written[language].write(table.columns[language][row])
+                read = splits.codecs[language].format(table.columns[language][row])
                 assert len(read.split()) == len(text.split())
                 assert all(a in (b, "<unk>") for a, b in zip(read.split(), text.split(), strict=True))
     assert len(numbers) == 120
@@ -47,7 +47,7 @@ def test_splits_and_vocabularies_are_the_same_every_time_and_the_coding_tells_ot
 def test_held_out_words_do_not_enter_the_vocabulary(tmp_path: Path) -> None:
     corpus.write(tmp_path)
     splits, texts = translation.load(tmp_path), translation.sentences(tmp_path)
-    unknown = splits.written["en"].unknown
+    unknown = splits.codecs["en"].unknown
     assert unknown is not None
     assert all(unknown(text) == [text.split()[-2]] for text in texts["test"]["en"])  # each sentence's own number
 
@@ -109,4 +109,4 @@ def test_the_real_files_give_1500_rows_each_way_and_few_unknown_words() -> None:
     for language, known in (("en", 0.92), ("vi", 0.98)):
         column = torch.as_tensor(splits.test.columns[language])
         assert float((column > 1).sum() / (column > 0).sum()) > known
-    assert "&quot;" not in splits.written["en"].write(splits.others["tst2012"].columns["en"][0])
+    assert "&quot;" not in splits.codecs["en"].format(splits.others["tst2012"].columns["en"][0])

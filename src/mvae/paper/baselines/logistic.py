@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from mvae.data.dataset import Dataset
 from mvae.data.pairing import complete_rows, weak_supervision
-from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.paper.baselines.features import Features
@@ -21,7 +21,7 @@ ENOUGH = 1_000  # validation pairs to choose by
 ITERATIONS = 300  # of L-BFGS; stopped there, it is a little more regular
 
 
-def accuracy(features: Features, splits: Splits, fraction: float, seed: int = 0, moved: int = 0) -> float:
+def accuracy(features: Features, splits: Dataset, fraction: float, seed: int = 0, moved: int = 0) -> float:
     """The share of test rows whose class is predicted right, after learning from a fraction of the pairs.
 
     The pairs are those that an MVAE of the same seed is given (`mvae.data.pairing`). The strength of regularisation is

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.errors import DataError
 from mvae.paper.datasets import mnist
@@ -19,7 +19,7 @@ AMAT = {split: f"binarized_mnist_{split}.amat" for split in ("train", "valid", "
 ROWS = {"train": 50_000, "valid": 10_000, "test": 10_000}
 
 
-def load(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Binary images and labels: each pixel is 1 with the probability of its grey level, drawn once for all.
 
     Where ``data_dir`` (default ``$MVAE_DATA``) or its folder ``binary-mnist`` holds the three files
@@ -35,11 +35,11 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
     for place in (folder / "binary-mnist", folder):
         if all((place / file).is_file() for file in AMAT.values()):
             train, validation, test = (_amat(place / file, ROWS[split]) for split, file in AMAT.items())
-            return Splits("binary-mnist (amat)", train, validation, test)
+            return Dataset("binary-mnist (amat)", train, validation, test)
     grey = mnist.load(data_dir)
     generator = torch.Generator().manual_seed(SEED)
     train, validation, test = (_binarised(table, generator) for table in (grey.train, grey.validation, grey.test))
-    return Splits("binary-mnist", train, validation, test, written=grey.written)
+    return Dataset("binary-mnist", train, validation, test, codecs=grey.codecs)
 
 
 def _binarised(table: Table, generator: torch.Generator) -> Table:

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from mvae.data.cache import Pictures, cached_images
+from mvae.data.codecs import present_names
+from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
 from mvae.data.picture import fitted
-from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.errors import DataError
-from mvae.paper.datasets.attributes import ATTRIBUTES, present_names, separated
+from mvae.paper.datasets.attributes import ATTRIBUTES, separated
 
 __all__ = ["decoded", "load", "load_separated", "pictures"]
 
@@ -38,7 +39,7 @@ WHERE = (
 UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
-def load(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Load CelebA, or whatever part of its images is there, at 64×64.
 
     Columns: ``image`` uint8 ``rows 3 64 64``, memory-mapped from a cache that is made once (in ``$MVAE_CACHE``, default
@@ -56,7 +57,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
         Table({"image": found.images[part], "attributes": torch.from_numpy(found.attributes[part])})
         for part in found.parts()
     )
-    return Splits("celeba", train, validation, test, written={"attributes": present_names()})
+    return Dataset("celeba", train, validation, test, codecs={"attributes": present_names(ATTRIBUTES)})
 
 
 def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
@@ -91,7 +92,7 @@ def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
     return Pictures(images, values, (train, validation, test), fingerprint)
 
 
-def load_separated(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load_separated(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """The same rows as 19 modalities: ``image``, and every attribute by its own name, boolean ``rows 1``."""
     return separated(load(data_dir), "celeba19")
 

@@ -5,7 +5,8 @@ from os import PathLike
 import numpy as np
 import torch
 
-from mvae.data.splits import Splits, class_names
+from mvae.data.codecs import class_names
+from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 
 __all__ = ["load"]
@@ -14,7 +15,7 @@ ROWS = {"train": 1_297, "validation": 200, "test": 300}
 HIGHEST_LEVEL = 16.0
 
 
-def load(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Load the digits, shuffled with a fixed seed into 1,297 / 200 / 300 rows.
 
     Columns: ``image`` float32 ``rows 1 8 8`` (levels 0 … 16 over 16, so within [0, 1]), ``label`` int64 ``rows``.
@@ -41,4 +42,4 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
         rows_of_part = slice(start, start + rows)
         tables[part] = Table({"image": image[rows_of_part], "label": label[rows_of_part]})
         start += rows
-    return Splits("digits", **tables, written={"label": class_names("0123456789")})
+    return Dataset("digits", **tables, codecs={"label": class_names("0123456789")})

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from mvae.data.cache import Pictures, cached_images
+from mvae.data.codecs import present_names
+from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
-from mvae.data.splits import Splits
 from mvae.data.table import Table
-from mvae.paper.datasets.attributes import ATTRIBUTES, present_names, separated
+from mvae.paper.datasets.attributes import ATTRIBUTES, separated
 
 __all__ = ["Face", "draw", "face", "landmarks", "load", "load_separated", "pictures"]
 
@@ -318,7 +319,7 @@ def _mouth_and_mustache(pen: _Pen, f: Face, shapes: dict[str, Polygon]) -> None:
             pen.fill([(f.x, y - 1), (f.x + sign * 3.5, y - 0.9), (f.x + sign * 7.2, y + 2.6), (f.x, y + 1.9)], colour)
 
 
-def load(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Draw 4,000 / 500 / 500 faces, or open those drawn before.
 
     Columns as of CelebA: ``image`` uint8 ``rows 3 64 64`` (memory-mapped), ``attributes`` boolean ``rows 18``.
@@ -334,7 +335,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
         Table({"image": found.images[part], "attributes": torch.from_numpy(found.attributes[part])})
         for part in found.parts()
     )
-    return Splits("faces", *tables, written={"attributes": present_names()})
+    return Dataset("faces", *tables, codecs={"attributes": present_names(ATTRIBUTES)})
 
 
 def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
@@ -359,6 +360,6 @@ def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
     return Pictures(images, attributes, (train, train + validation, total), fingerprint)
 
 
-def load_separated(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load_separated(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """The same rows as 19 modalities: ``image``, and every attribute by its own name, boolean ``rows 1``."""
     return separated(load(data_dir), "faces19")

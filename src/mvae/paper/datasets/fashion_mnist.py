@@ -2,7 +2,7 @@
 
 from os import PathLike
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.paper.datasets.mnist import load_idx_dataset
 
 __all__ = ["CLASSES", "load"]
@@ -31,6 +31,6 @@ CLASSES = (
 )
 
 
-def load(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Load FashionMNIST: 50,000 / 10,000 / 10,000 rows; all else as for `mvae.paper.datasets.mnist.load`."""
     return load_idx_dataset("fashion-mnist", data_dir, mirrors=MIRRORS, sha256=SHA256, classes=CLASSES)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mvae.data.codecs import class_names
+from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory, decompressed_sha256, fetch
 from mvae.data.idx import GZIP_ERRORS, read_idx
-from mvae.data.splits import Splits, class_names
 from mvae.data.table import Column, Table
 from mvae.errors import DataError
 
@@ -31,7 +32,7 @@ SHA256 = {  # of the decompressed bytes
 }
 
 
-def load(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Load MNIST: 50,000 / 10,000 / 10,000 rows, the validation rows being the last of the training files.
 
     Columns: ``image`` uint8 ``rows 1 28 28`` (levels 0 … 255), ``label`` int64 ``rows``.
@@ -55,7 +56,7 @@ def load_idx_dataset(
     classes: tuple[str, ...],
     sizes: tuple[int, int, int] = (50_000, 10_000, 10_000),
     side: int = 28,
-) -> Splits:
+) -> Dataset:
     """Load a dataset of square grey images and labels published as MNIST's four IDX files.
 
     Args:
@@ -86,12 +87,12 @@ def load_idx_dataset(
 
     train, validation, test = sizes
     columns = read(*TRAIN, train + validation)
-    return Splits(
+    return Dataset(
         name,
         train=Table({column: values[:train] for column, values in columns.items()}),
         validation=Table({column: values[train:] for column, values in columns.items()}),
         test=Table(read(*TEST, test)),
-        written={"label": class_names(classes)},
+        codecs={"label": class_names(classes)},
     )
 
 

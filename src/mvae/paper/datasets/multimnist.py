@@ -19,11 +19,12 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from mvae.data.splits import Splits, Written
+from mvae.data.codecs import Codec
+from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.paper.datasets import mnist
 
-__all__ = ["LENGTH", "STOP", "WRITTEN", "compose", "load"]
+__all__ = ["CODEC", "LENGTH", "STOP", "compose", "load"]
 
 SEED = 14_02_2018
 SIDE, SMALL, MARGIN = 50, 21, 4
@@ -33,11 +34,11 @@ CHUNK = 500  # digits shrunk at once: a few megabytes, which stay in a processor
 STOP = 10  # the token after the last digit: 0 … 9 are the digits
 
 
-def load(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Compose MultiMNIST from MNIST: 50,000 / 10,000 / 10,000 rows, each split from the same split of MNIST.
 
     Columns: ``image`` uint8 ``rows 1 50 50``, ``string`` int64 ``rows 4``: the digits, then `STOP` in the places left
-    (see `mvae.modality.strings`). Strings are written as their digits, "1773"; the empty one as nothing.
+    (see `mvae.modality.strings`). Strings are printed as their digits, "1773"; the empty one as nothing.
 
     Args:
         data_dir: where MNIST is, as for `mvae.paper.datasets.mnist.load`; nothing is written there.
@@ -53,7 +54,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
         )
         for part, table in enumerate(splits)
     )
-    return Splits("multimnist", train, validation, test, written={"string": WRITTEN})
+    return Dataset("multimnist", train, validation, test, codecs={"string": CODEC})
 
 
 def compose(images: UInt8[Tensor, "digits 1 28 28"], labels: Int64[Tensor, "digits"], rows: int, seed: int) -> Table:
@@ -99,4 +100,4 @@ def _write(string: Tensor) -> str:
     return "".join(map(str, tokens[: tokens.index(STOP)] if STOP in tokens else tokens))
 
 
-WRITTEN = Written(_read, _write)  # "1773"; the empty string as nothing
+CODEC = Codec(_read, _write)  # "1773"; the empty string as nothing

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mvae.data.dataset import Dataset
 from mvae.data.parallel_text import Sentences, read_aligned
-from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.data.vocabulary import STOP, Vocabulary
 from mvae.errors import DataError
@@ -25,7 +25,7 @@ HELD_OUT = 1_500  # pairs of each of test and validation
 SEED = 28_06_2018
 
 
-def load(data_dir: str | PathLike[str] | None = None, vocabulary: int = VOCABULARY, subwords: bool = False) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None, vocabulary: int = VOCABULARY, subwords: bool = False) -> Dataset:
     """Load the pairs of ``train.en`` and ``train.vi``: 1,500 each held out for validation and test, the rest to train.
 
     Columns: ``en``, ``vi`` int32 ``rows 71``: at most 70 words (a longer sentence is cut there), a stop token, and as
@@ -56,14 +56,14 @@ def load(data_dir: str | PathLike[str] | None = None, vocabulary: int = VOCABULA
     if all((folder / f"{OTHER}.{language}").is_file() for language in LANGUAGES):
         texts = read_aligned(*(folder / f"{OTHER}.{language}" for language in LANGUAGES))
         others[OTHER] = _table(vocabularies, *texts, np.arange(len(texts[0])))
-    return Splits(
+    return Dataset(
         "translation",
         train=_table(vocabularies, en, vi, train),
         validation=_table(vocabularies, en, vi, validation),
         test=_table(vocabularies, en, vi, test),
-        written={language: each.written(LENGTH) for language, each in vocabularies.items()},
+        codecs={language: each.codec(LENGTH) for language, each in vocabularies.items()},
         others=others,
-        coding="+".join(f"{language}:{each.fingerprint}" for language, each in vocabularies.items()),
+        vocabulary_id="+".join(f"{language}:{each.fingerprint}" for language, each in vocabularies.items()),
     )
 
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import UInt8
 
 from mvae.data.cache import Pictures, cached_images
+from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
-from mvae.data.splits import Splits
 from mvae.data.table import Table
 from mvae.paper.datasets import celeba, faces
 from mvae.paper.datasets.transformations import draw_mask, edges, grayscale, mask, obscured, watermarked
@@ -26,7 +26,7 @@ MODALITIES = ("image", *CHANNELS)
 MaskOf = Callable[[int, np.ndarray], np.ndarray | None]
 
 
-def load(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Load CelebA's images with their transformations, in CelebA's splits.
 
     Columns, all uint8 and memory-mapped from a cache that is made once (see `mvae.paper.datasets.celeba`; 36 KB and
@@ -44,7 +44,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Splits:
     return _transformed("vision", celeba.pictures(data_dir), lambda _, image: mask(image))
 
 
-def load_faces(data_dir: str | PathLike[str] | None = None) -> Splits:
+def load_faces(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """The same of drawn faces, whose masks come from the geometry that they are drawn by (`drawn_mask`).
 
     Args:
@@ -69,7 +69,7 @@ def drawn_mask(row: int) -> UInt8[np.ndarray, "64 64"]:
     return draw_mask(list(parts.values()), [jaw], faces.SIDE, faces.SIDE)
 
 
-def _transformed(name: str, found: Pictures, mask_of: MaskOf) -> Splits:
+def _transformed(name: str, found: Pictures, mask_of: MaskOf) -> Dataset:
     rows = len(found.images)
     versions = [f"{package} {_version(package)}" for package in PACKAGES]
     fingerprint = hashlib.sha256("\n".join([name, str(VERSION), found.fingerprint, *versions]).encode()).hexdigest()
@@ -101,7 +101,7 @@ def _transformed(name: str, found: Pictures, mask_of: MaskOf) -> Splits:
         )
         for part in found.parts()
     )
-    return Splits(name, train, validation, test)
+    return Dataset(name, train, validation, test)
 
 
 def _transform(row: int, image: np.ndarray, mask_of: MaskOf) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.modality.base import Modality
 from mvae.models.cvae import CVAE
 
@@ -23,7 +23,7 @@ class Experiment:
 
     Args:
         name: as in `mvae train NAME`.
-        load: the reader: ``data_dir`` → `Splits`.
+        load: the reader: ``data_dir`` → `Dataset`.
         modalities: all of them, in order; the first is x1 of the tables.
         summary: one line for `mvae train --help`.
         latent_dim, epochs, anneal_epochs, batch_size, learning_rate: the paper's.
@@ -50,7 +50,7 @@ class Experiment:
     """
 
     name: str
-    load: Callable[..., Splits]
+    load: Callable[..., Dataset]
     modalities: Callable[[int], dict[str, Modality]]
     summary: str
     latent_dim: int

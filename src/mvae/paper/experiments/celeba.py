@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality
 from mvae.models.cvae import CVAE
@@ -52,7 +52,7 @@ def _attributes(latents: int, count: int) -> Modality:
     return Modality(*networks, Bernoulli(), weight=ATTRIBUTE_WEIGHT)
 
 
-def _together(name: str, load: Callable[..., Splits], summary: str, **budget: Any) -> Experiment:
+def _together(name: str, load: Callable[..., Dataset], summary: str, **budget: Any) -> Experiment:
     count = len(ATTRIBUTES)
 
     def modalities(latents: int) -> dict[str, Modality]:
@@ -75,7 +75,7 @@ def _together(name: str, load: Callable[..., Splits], summary: str, **budget: An
     )
 
 
-def _apart(name: str, load: Callable[..., Splits], summary: str, **budget: Any) -> Experiment:
+def _apart(name: str, load: Callable[..., Dataset], summary: str, **budget: Any) -> Experiment:
     """MVAE19: an encoder and a decoder for every attribute, k = 1."""
 
     def modalities(latents: int) -> dict[str, Modality]:

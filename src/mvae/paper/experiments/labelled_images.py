@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.likelihoods import Bernoulli, Categorical
 from mvae.modality.base import Modality
 from mvae.models.cvae import CVAE
@@ -33,7 +33,7 @@ def _label(latents: int, hidden: int = 512) -> Modality:
 
 
 def _perceptrons(
-    name: str, load: Callable[..., Splits], shape: tuple[int, ...], hidden: int, **settings: Any
+    name: str, load: Callable[..., Dataset], shape: tuple[int, ...], hidden: int, **settings: Any
 ) -> Experiment:
     """Fig. 5: two hidden layers each way."""
     pixels, widths = math.prod(shape), (hidden, hidden)

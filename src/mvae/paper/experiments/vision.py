@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from mvae.data.splits import Splits
+from mvae.data.dataset import Dataset
 from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality
 from mvae.networks.conv64 import ImageDecoder, ImageEncoder
@@ -21,7 +21,7 @@ def _modalities(latents: int) -> dict[str, Modality]:
     }
 
 
-def _experiment(name: str, load: Callable[..., Splits], summary: str, **budget: Any) -> Experiment:
+def _experiment(name: str, load: Callable[..., Dataset], summary: str, **budget: Any) -> Experiment:
     return Experiment(
         name,
         load,

@@ -1,0 +1,205 @@
+"""What can be a column: NumPy, pandas and PyTorch arrays and plain lists, all converted by one rule."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.errors import DataError
+
+__all__ = ["Column", "Frame", "Values", "as_column", "as_mask", "as_tensor", "columns_of", "is_frame"]
+
+Column = Tensor | np.ndarray
+
+TENSORS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+           torch.float16, torch.bfloat16, torch.float32, torch.float64)  # fmt: skip
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A pandas Series or DataFrame, or what behaves like one; pandas itself is not needed."""
+
+    def to_numpy(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        """The values as an array."""
+        ...
+
+
+Values = Column | Sequence | Frame
+"""What `mvae.Table` takes for a column."""
+
+
+def as_column(name: str, values: Values) -> tuple[Column, np.ndarray | None]:
+    """A column and, where its container has one, the mask of its rows.
+
+    There is one rule: **the dtype is kept, and nothing is rounded**. A list of Python numbers has the dtype that NumPy
+    gives it (int64, float64, bool). A modality casts to the precision of its networks, batch by batch. The dtype says
+    nothing of the meaning of the values. Only an array in another byte order or with negative strides is copied.
+
+    Missing values are never guessed: NaN and None are values like any other (None is refused). Two containers have a
+    mask by their own format, and keep it: ``numpy.ma`` arrays, and the nullable dtypes of pandas (``pd.NA``). An
+    index is ignored. A tensor that requires gradients is detached.
+
+    Args:
+        name: for the errors.
+        values: ``rows event…``.
+
+    Returns:
+        The column, and a boolean array ``rows`` of what is present (None: the container has no mask).
+
+    Raises:
+        DataError: no name; no array of real numbers or booleans; a single value; events without values; a row of
+            which only a part is masked; a tensor that is sparse, quantized or has no data.
+
+    >>> as_column("x", np.ma.masked_equal([1, -1, 3], -1))
+    (array([ 1, -1,  3]), array([ True, False,  True]))
+    """
+    if not isinstance(name, str) or not name:
+        raise DataError(f"a modality's name must be a non-empty string, not {name!r}")
+    if isinstance(values, Tensor):
+        column, mask = _of_tensor(name, values), None
+    else:
+        column, mask = _of_array(name, values)
+    if column.ndim == 0:
+        raise DataError(f"column {name!r} is a single value; a column has one entry for each row")
+    if len(column) and 0 in column.shape:
+        raise DataError(f"column {name!r} has shape {tuple(column.shape)}: its rows hold no values")
+    return column, None if mask is None else _whole_rows(name, mask)
+
+
+def columns_of(data: Any) -> dict[str, Any]:
+    """The columns of a data frame by their names.
+
+    Raises:
+        DataError: a name that is no string, or two columns of the same name.
+    """
+    found: dict[str, Any] = {}
+    for name in data.columns:
+        if not isinstance(name, str):
+            raise DataError(f"the data frame has a column {name!r}: a modality's name must be a non-empty string")
+        if name in found:
+            raise DataError(f"the data frame has two columns {name!r}: rename one")
+        found[name] = data[name]
+    return found
+
+
+def is_frame(data: object) -> bool:
+    """Is this a data frame with named columns?"""
+    return isinstance(data, Frame) and hasattr(data, "columns")
+
+
+def as_tensor(column: Column) -> Tensor:
+    """A column as a tensor; what is done to the tensor changes no mapped file and no read-only array."""
+    if isinstance(column, Tensor):
+        return column
+    if not column.dtype.isnative:
+        column = column.astype(column.dtype.newbyteorder("="))  # PyTorch knows only the machine's byte order
+    # A tensor shares the array's memory: one made of a mapped file's slice would write its changes into the file.
+    if isinstance(column, np.memmap) or not column.flags.writeable:
+        column = column.copy()
+    return torch.from_numpy(np.ascontiguousarray(column))
+
+
+def as_mask(name: str, mask: Any, rows: int) -> Tensor:
+    """The presence mask of a column, on the CPU.
+
+    Raises:
+        DataError: it is no boolean mask of that many rows.
+    """
+    try:
+        if isinstance(mask, np.ma.MaskedArray):
+            mask = mask.filled(False)
+        found = mask if isinstance(mask, Tensor) else torch.from_numpy(np.array(mask))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"present[{name!r}] is no boolean mask of shape ({rows},) ({error})") from None
+    if found.dtype != torch.bool or found.shape != (rows,) or found.is_meta or found.layout != torch.strided:
+        raise DataError(
+            f"present[{name!r}] has shape {tuple(found.shape)} and dtype {found.dtype}; "
+            f"a boolean mask of shape ({rows},) is needed"
+        )
+    return found.cpu()
+
+
+def _of_tensor(name: str, values: Tensor) -> Tensor:
+    if values.is_nested or values.layout != torch.strided:
+        raise DataError(f"column {name!r} is a sparse or nested tensor: convert it with .to_dense()")
+    if values.is_quantized:
+        raise DataError(f"column {name!r} is a quantized tensor: convert it with .dequantize()")
+    if values.is_meta:
+        raise DataError(f"column {name!r} is on the device 'meta', without data")
+    if values.dtype not in TENSORS:
+        raise _wrong_dtype(name, values.dtype)
+    if values.is_inference() and not torch.is_inference_mode_enabled():
+        values = values.clone()  # autograd does not take tensors made in inference mode
+    return values.detach() if values.requires_grad else values  # no gradient may gather in a caller's tensor
+
+
+def _of_array(name: str, values: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    mask = None
+    if is_frame(values):
+        values, mask = _of_frame(name, values)
+    elif isinstance(values, Frame) and not isinstance(getattr(values, "dtype", None), np.dtype):
+        values, mask = _of_nullable(name, values)
+    if isinstance(values, np.ma.MaskedArray):
+        values, mask = values.data, ~np.ma.getmaskarray(values)
+    if not isinstance(values, np.ndarray):
+        try:
+            values = np.asarray(values)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"column {name!r} makes no array; do its rows differ in shape? ({error})") from None
+    if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
+        raise _wrong_dtype(name, values.dtype)
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # PyTorch cannot take rows of these
+        values = _signed(name, values)
+    if isinstance(values, np.memmap):
+        return values, mask
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    return (values.copy() if any(stride < 0 for stride in values.strides) else values), mask
+
+
+def _of_frame(name: str, frame: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Each column of a data frame as one number of the event."""
+    parts = [_of_array(f"{name}: {label}", values) for label, values in columns_of(frame).items()]
+    if not parts:
+        raise DataError(f"column {name!r} is a data frame without columns")
+    masks = [np.ones(len(part), bool) if mask is None else mask for part, mask in parts]
+    return np.stack([part for part, _ in parts], 1), None if all(m is None for _, m in parts) else np.stack(masks, 1)
+
+
+def _of_nullable(name: str, series: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """A Series of an extension dtype. Only the nullable ones say by themselves which numbers they hold."""
+    kind = getattr(getattr(series, "dtype", None), "numpy_dtype", None)
+    if kind is None:
+        return np.asarray(series), None
+    present = ~np.asarray(series.isna())
+    if not isinstance(kind, np.dtype) or kind.kind not in "biuf":
+        raise _wrong_dtype(name, series.dtype)
+    return series.to_numpy(dtype=kind, na_value=kind.type(0)), present
+
+
+def _signed(name: str, values: np.ndarray) -> np.ndarray:
+    """Larger unsigned integers as signed ones that hold them."""
+    if values.dtype.itemsize == 8 and values.size and values.max() > np.iinfo(np.int64).max:
+        raise DataError(f"column {name!r} holds integers above 2⁶³ − 1: give them as floats")
+    return values.astype(np.int32 if values.dtype.itemsize == 2 else np.int64)
+
+
+def _whole_rows(name: str, present: np.ndarray) -> np.ndarray:
+    """The mask of values as one of rows."""
+    flat = present.reshape(len(present), -1)
+    partly = np.flatnonzero(flat.any(1) & ~flat.all(1))
+    if len(partly):
+        raise DataError(
+            f"column {name!r}, row {partly[0]}: only a part of its values is masked. A mask is of whole rows: make the "
+            "values columns of their own, or mask the whole row"
+        )
+    return np.asarray(flat.all(1))
+
+
+def _wrong_dtype(name: str, dtype: object) -> DataError:
+    return DataError(
+        f"column {name!r} has dtype {dtype}; real numbers of at most 64 bits, or booleans, are needed (categories "
+        "become numbers by mvae.data.schema, and present={...} says what is missing)"
+    )

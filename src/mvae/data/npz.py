@@ -1,0 +1,132 @@
+"""NumPy's ``.npz``: one array a column, with a mask beside it where values are missing."""
+
+import math
+import os
+import zipfile
+import zlib
+from io import BufferedIOBase
+from os import PathLike
+from typing import Any, cast
+
+import numpy as np
+
+from mvae.errors import DataError
+
+__all__ = ["PRESENT", "memory_of_machine", "read_npz"]
+
+PRESENT = "__present"
+"""What stands behind a column's name in the name of its mask."""
+
+DAMAGED = (EOFError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, NotImplementedError, RuntimeError)
+LONGEST_HEADER = 1 << 16
+MOST_RATIO = 1033  # how much smaller deflate can make anything, at the most
+CHUNK = 1 << 20
+
+
+def read_npz(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Read the columns and masks of a ``.npz`` file, as ``numpy.savez`` or ``savez_compressed`` write it.
+
+    Each array of numbers, booleans or text is a column of its name, ``rows event…``. A boolean array ``NAME__present``
+    of shape ``rows`` says in which rows the column ``NAME`` is present. Pickled objects are never read. Sizes are
+    checked before memory is taken: the file must be able to hold what its headers announce, and the machine as well.
+
+    Returns:
+        Columns by name and masks by name, as `mvae.Table` takes them (text is first encoded, see `mvae.data.schema`).
+
+    Raises:
+        DataError: the file is absent, unreadable, empty, truncated or damaged; an array holds objects; a mask without
+            a column, of another length or not boolean. The message names the file and the array.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "patients.npz"
+    ...     np.savez(file, age=np.array([41.0, 73.0]), sex=np.array(["f", "m"]), sex__present=np.array([True, False]))
+    ...     read_npz(file)
+    ({'age': array([41., 73.]), 'sex': array(['f', 'm'], dtype='<U1')}, {'sex': array([ True, False])})
+    """
+    try:
+        if not os.path.isfile(path):
+            raise DataError(f"cannot read {path} (there is no such file): correct the path")
+        size = os.path.getsize(path)
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _check_sizes(members, size, path)
+            arrays = {member.filename.removesuffix(".npy"): _read(archive, member, path) for member in members}
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror or error}): correct the path") from None
+    except zipfile.BadZipFile as error:
+        raise _damaged(path, f"is no intact .npz file ({error})") from None
+    return _parted(arrays, path)
+
+
+def _check_sizes(members: list[zipfile.ZipInfo], size: int, path: str | PathLike[str]) -> None:
+    """Can a file of this size hold what it promises, and this machine what it unpacks to?"""
+    if not members:
+        raise DataError(f"{path} holds no array: replace it by a file with an array for each modality")
+    for member in members:
+        most = member.compress_size * (MOST_RATIO if member.compress_type == zipfile.ZIP_DEFLATED else 1)
+        if member.compress_size > size or member.file_size > most:
+            raise _damaged(path, f"array {member.filename!r}: {member.file_size:,} bytes are announced and not there")
+    total = sum(member.file_size for member in members)
+    if total > memory_of_machine():
+        raise DataError(f"{path} unpacks to {total:,} bytes, more than this machine's memory: give fewer rows")
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory that this machine has; where it does not say, 2⁶³."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 63
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str | PathLike[str]) -> np.ndarray:
+    what = f"array {member.filename.removesuffix('.npy')!r}"
+    try:
+        with cast("BufferedIOBase", archive.open(member)) as file:
+            shape, fortran, dtype = _header(file)
+            if dtype.kind not in "biufU":
+                raise DataError(f"{path}, {what}: its dtype is {dtype}; save numbers, booleans or text, not objects")
+            announced = math.prod(shape) * dtype.itemsize  # of Python's integers, which cannot overflow
+            have = member.file_size - file.tell()
+            if announced != have:
+                raise _damaged(path, f"{what}: its header announces {announced:,} bytes where there are {have:,}")
+            values, got = np.empty(announced, np.uint8), 0
+            while got < announced and (count := file.readinto(values[got : got + CHUNK].data)):
+                got += count
+            if got < announced or file.read(1):  # at the end the archive checks its CRC
+                raise _damaged(path, f"{what}: it ends after {got:,} of {announced:,} bytes")
+    except DataError:
+        raise
+    except DAMAGED as error:
+        raise _damaged(path, f"{what}: it cannot be unpacked ({error})") from None
+    return values.view(dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"version {version} of the .npy format")
+    return read(file, max_header_size=LONGEST_HEADER)
+
+
+def _parted(
+    arrays: dict[str, np.ndarray], path: str | PathLike[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Columns and masks."""
+    masks = {name.removesuffix(PRESENT): name for name in arrays if name.endswith(PRESENT) and name != PRESENT}
+    columns = {name: values for name, values in arrays.items() if name not in masks.values()}
+    for name, mask in masks.items():
+        if name not in columns:
+            raise DataError(f"{path}: {mask} is a mask, but there is no array {name}")
+        if arrays[mask].dtype != bool or arrays[mask].shape != columns[name].shape[:1]:
+            raise DataError(f"{path}: {mask} must be boolean, one for each of the {len(columns[name])} rows of {name}")
+    for name, values in columns.items():
+        if values.ndim == 0:
+            raise DataError(f"{path}, array {name!r}: it is a single value; a column has one entry for each row")
+    return columns, {name: arrays[mask] for name, mask in masks.items()}
+
+
+def _damaged(path: str | PathLike[str], what: str) -> DataError:
+    return DataError(f"{path} {what}: replace it by an intact copy")

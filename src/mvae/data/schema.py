@@ -1,0 +1,287 @@
+"""What a column means: its kind, the numbers that a model sees for its values, and the way back to the user's units."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from torch import Tensor
+
+from mvae.data.columns import Column, as_column, as_tensor
+from mvae.errors import DataError
+
+__all__ = ["ColumnSchema", "Kind", "infer_kind"]
+
+Kind = Literal["real", "binary", "categorical", "picture"]
+MOST_CLASSES = 20  # integers with more distinct values than this are proposed as real numbers
+LEAST_SIDE = 8  # pixels: below this no array is proposed as a picture
+AT_ONCE = 1 << 22  # values looked at together
+
+Raw = Any  # an array of numbers, booleans or text, a list, a tensor, a pandas Series
+
+
+@dataclass(frozen=True)
+class ColumnSchema:
+    """How one column is encoded for a model, and decoded from it.
+
+    ``real``: numbers in the user's units, unchanged but as floats. ``binary``: booleans. ``categorical``: codes
+    0 … K−1. ``picture``: bytes stay bytes, all others become levels in [0, 1].
+
+    Args:
+        name: of the column, for errors.
+        kind: of its values.
+        shape: of one row's event.
+        dtype: NumPy's name of the column's dtype, which `decode` gives back (``str`` for text).
+        classes: of a categorical column, in the order of their codes; integers or strings.
+        levels: of a picture, the value of full brightness, 1.0 or 255.
+        mean, std: of the present training values of a real column, for each value of an event of one axis at most
+            (else one number for all). Where all values are equal, ``std`` is 1.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: str
+    classes: tuple[int | str, ...] = ()
+    levels: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @classmethod
+    def fit(
+        cls, name: str, values: Raw, present: np.ndarray | Tensor | None = None, kind: Kind | None = None
+    ) -> "ColumnSchema":
+        """Learn what a column means from its training rows; only present ones are looked at.
+
+        Args:
+            name: of the column.
+            values: the training rows.
+            present: boolean ``rows``; None where none is missing.
+            kind: of the values; None takes `infer_kind`'s proposal.
+
+        Raises:
+            DataError: no row is present; values that are not of this kind, by their row.
+
+        >>> ColumnSchema.fit("sex", ["f", "m", "f"]).encode(["m", "f"])
+        array([1, 0])
+        """
+        raw, here = _raw(name, values), _present(present)
+        rows = np.arange(len(raw)) if here is None else here.nonzero()[0]
+        if not len(rows):
+            raise DataError(f"column {name!r} is present in no training row, so nothing can be learned of it")
+        kind = infer_kind(raw, here)[0] if kind is None else kind
+        if kind not in get_args(Kind):
+            raise DataError(f"column {name!r}: no kind {kind!r}; there are {', '.join(get_args(Kind))}")
+        found: dict[str, Any] = {}
+        if kind == "categorical":
+            found = {"classes": _classes(name, raw, rows)}
+        elif kind == "picture":
+            found = {"levels": 255.0 if raw.dtype.kind in "iu" else 1.0}
+        elif kind == "real":
+            found = _moments(name, raw, rows)
+        dtype = "str" if raw.dtype.kind in "OU" else raw.dtype.name
+        schema = cls(name, kind, tuple(raw.shape[1:]), dtype, **found)
+        schema.encode(raw, here)  # refuses values that are not of this kind
+        return schema
+
+    def encode(self, values: Raw, present: np.ndarray | Tensor | None = None) -> Column:
+        """The column as numbers for a model. Missing cells of binary and categorical columns become 0.
+
+        Raises:
+            DataError: another shape; a value that this kind cannot have, or an unseen category, by value and row.
+        """
+        raw, here = _raw(self.name, values), _present(present)
+        if raw.shape[1:] != self.shape:
+            raise DataError(f"column {self.name!r} has rows of shape {raw.shape[1:]} instead of {self.shape}")
+        if self.kind == "categorical":
+            return self._codes(raw, here)
+        if raw.dtype.kind not in "biuf":
+            raise DataError(f"column {self.name!r} is {self.kind}, but holds {raw.dtype}: give numbers")
+        if self.kind == "binary":
+            self._require("0 and 1", raw, here, lambda part: (part == 0) | (part == 1))
+            return np.asarray(raw == 1)
+        if self.kind == "real":
+            self._require("finite numbers", raw, here, np.isfinite)
+            return raw if raw.dtype.kind == "f" else raw.astype(np.float32 if raw.itemsize <= 2 else np.float64)
+        self._require(f"levels 0 to {self.levels:g}", raw, here, lambda part: (part >= 0) & (part <= self.levels))
+        if raw.dtype == np.uint8 or self.levels == 1:
+            return raw
+        return np.asarray(raw / self.levels)
+
+    def decode(self, column: Column) -> np.ndarray:
+        """The values in the user's units: of what `encode` gave, or of a model's samples, ``…`` rows.
+
+        Bytes of a picture are levels already; all other numbers are levels in [0, 1].
+
+        Raises:
+            DataError: a code outside the classes.
+        """
+        numbers = as_tensor(column).detach().cpu()
+        values = numbers.float().numpy() if str(numbers.dtype) == "torch.bfloat16" else numbers.numpy()
+        if self.kind == "categorical":
+            if values.size and not 0 <= values.min() <= values.max() < len(self.classes):
+                raise DataError(f"column {self.name!r} has codes 0 to {len(self.classes) - 1}, not {values.max()}")
+            return np.asarray(self.classes, None if self.dtype == "str" else self.dtype)[values.astype(np.int64)]
+        if self.kind == "picture" and values.dtype != np.uint8 and self.levels != 1:
+            values = np.round(values * self.levels)
+        keeps_unit = self.kind == "real" and not np.issubdtype(self.dtype, np.floating)  # a mean need be no integer
+        return values if keeps_unit else values.astype(self.dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "ColumnSchema":
+        """What `to_dict` gave.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+            schema = cls(**values)
+            if schema.kind in get_args(Kind) and (schema.dtype == "str" or np.dtype(schema.dtype).kind in "biuf"):
+                return schema
+        except (TypeError, AttributeError):
+            pass
+        raise DataError(f"this is no schema of a column: {stored!r}")
+
+    def _codes(self, raw: np.ndarray, here: np.ndarray | None) -> np.ndarray:
+        values = _comparable(self.name, raw, here)
+        codes = {value: code for code, value in enumerate(self.classes)}
+        found = np.array([codes.get(value, -1) for value in values.ravel().tolist()], np.int64).reshape(raw.shape)
+        if here is not None:
+            found[~here] = 0
+        if (found < 0).any():
+            row = int((found < 0).reshape(len(raw), -1).any(1).argmax())
+            value = np.ravel(values[row])[np.ravel(found[row] < 0)][0]
+            raise DataError(
+                f"column {self.name!r}, row {row}: the category {value.item() if hasattr(value, 'item') else value!r} "
+                f"is in no training row. Known are {_listed(self.classes)}: correct it, or mark it as missing"
+            )
+        return found
+
+    def _require(self, what: str, raw: np.ndarray, here: np.ndarray | None, fits: Any) -> None:
+        for start, part in _chunks(raw):
+            wrong = ~np.asarray(fits(part)).reshape(len(part), -1).all(1)
+            if here is not None:
+                wrong &= here[start : start + len(part)]
+            if wrong.any():
+                row = start + int(wrong.argmax())
+                value = next(v for v in np.ravel(raw[row]).tolist() if not fits(np.asarray(v)))
+                raise DataError(
+                    f"column {self.name!r}, row {row}: {value!r} does not fit the kind {self.kind!r}, which holds "
+                    f"{what}: correct it, mark it as missing, or declare another kind"
+                )
+
+
+def infer_kind(values: Raw, present: np.ndarray | Tensor | None = None) -> tuple[Kind, str]:
+    """A proposal of a column's kind, and the reason for it. Numbers do not say what they mean: look at it.
+
+    >>> infer_kind([0, 1, 1]), infer_kind([0.5, 41.0])
+    (('binary', 'only 0 and 1'), ('real', 'numbers with fractions'))
+    >>> infer_kind(np.zeros((5, 3, 32, 32), np.uint8))
+    ('picture', 'bytes of shape 3×32×32: levels 0 to 255')
+    """
+    raw, here = _raw("values", values), _present(present)
+    raw = raw if here is None else raw[here]
+    if raw.dtype.kind in "OU":
+        return "categorical", f"text with {len(set(raw.ravel().tolist()))} different values"
+    if raw.dtype.kind == "b":
+        return "binary", "booleans"
+    if raw.ndim in (3, 4) and min(raw.shape[-2:]) >= LEAST_SIDE:
+        shape = "×".join(map(str, raw.shape[1:]))
+        if raw.dtype == np.uint8:
+            return "picture", f"bytes of shape {shape}: levels 0 to 255"
+        if raw.dtype.kind == "f" and all(((part >= 0) & (part <= 1)).all() for _, part in _chunks(raw)):
+            return "picture", f"numbers from 0 to 1 of shape {shape}"
+        return "real", f"numbers of shape {shape} outside 0 to 1"
+    distinct = np.unique(raw) if raw.size else raw.ravel()
+    if np.isin(distinct, (0, 1)).all():
+        return "binary", "only 0 and 1"
+    if raw.dtype.kind == "f":
+        whole = bool((distinct == np.round(distinct)).all())
+        return "real", "floating-point numbers, though whole" if whole else "numbers with fractions"
+    if raw.ndim == 1 and len(distinct) <= MOST_CLASSES and distinct[0] >= 0:
+        return "categorical", f"{len(distinct)} different integers from {distinct[0]} to {distinct[-1]}"
+    return "real", f"{len(distinct)} different integers"
+
+
+def _raw(name: str, values: Raw) -> np.ndarray:
+    """Numbers, booleans or text as an array."""
+    if not isinstance(values, Tensor):
+        array = values if isinstance(values, np.ndarray) else np.asarray(values)
+        if array.dtype.kind in "OU" and not isinstance(array, np.ma.MaskedArray):
+            if array.ndim == 0:
+                raise DataError(f"column {name!r} is a single value; a column has one entry for each row")
+            return array
+    column, _ = as_column(name, values)
+    if isinstance(column, np.ndarray):
+        return column
+    return column.cpu().float().numpy() if str(column.dtype) == "torch.bfloat16" else column.cpu().numpy()
+
+
+def _present(present: np.ndarray | Tensor | None) -> np.ndarray | None:
+    return None if present is None else np.asarray(present, bool)
+
+
+def _chunks(raw: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    step = max(1, AT_ONCE // max(1, raw[:1].size))
+    for start in range(0, len(raw), step):
+        yield start, raw[start : start + step]
+
+
+def _comparable(name: str, raw: np.ndarray, here: np.ndarray | None) -> np.ndarray:
+    """Categories as integers or strings."""
+    if raw.dtype.kind == "U":
+        return raw
+    if raw.dtype.kind == "O":
+        rows = range(len(raw)) if here is None else here.nonzero()[0].tolist()
+        for row in rows:
+            for value in np.ravel(raw[row]).tolist():
+                if not isinstance(value, str):
+                    raise DataError(
+                        f"column {name!r}, row {row}: {value!r} is no text, as others are: mark it as missing"
+                    )
+        return raw
+    if raw.dtype.kind == "f":
+        whole = np.where(np.isfinite(raw) & (raw == np.round(raw)) & (np.abs(raw) < 2**53), raw, 0)
+        off = (whole != raw).reshape(len(raw), -1).any(1) & (True if here is None else here)
+        if off.any():
+            row = int(off.argmax())
+            raise DataError(f"column {name!r}, row {row}: categories are integers or text, not {raw[row]}")
+        return whole.astype(np.int64)
+    return raw.astype(np.int64)
+
+
+def _classes(name: str, raw: np.ndarray, rows: np.ndarray) -> tuple[int | str, ...]:
+    here = np.zeros(len(raw), bool)
+    here[rows] = True
+    values = _comparable(name, raw, here)[rows].ravel().tolist()
+    return tuple(sorted(set(values)))
+
+
+def _moments(name: str, raw: np.ndarray, rows: np.ndarray) -> dict[str, tuple[float, ...]]:
+    """Mean and standard deviation in float64, in two passes over chunks."""
+    if raw.dtype.kind not in "biuf":
+        raise DataError(f"column {name!r} holds text, no numbers: it is categorical")
+    width = raw[:1].size if raw.ndim == 2 else 1
+
+    def over(of: Any) -> np.ndarray:
+        total, count = np.zeros(width), 0
+        for _, numbers in _chunks(rows):
+            for _, part in _chunks(raw[numbers]):
+                flat = np.asarray(part, np.float64).reshape(-1, width)
+                total, count = total + of(flat).sum(0), count + len(flat)
+        return total / count
+
+    with np.errstate(all="ignore"):  # values that are not finite are refused by encode, by their row
+        mean = over(lambda flat: flat)
+        std = np.sqrt(over(lambda flat: (flat - mean) ** 2))
+    std[std == 0] = 1
+    return {"mean": tuple(mean.tolist()), "std": tuple(std.tolist())}
+
+
+def _listed(classes: Sequence[int | str]) -> str:
+    return ", ".join(map(repr, classes[:10])) + (f" … ({len(classes)})" if len(classes) > 10 else "")

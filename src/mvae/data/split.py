@@ -1,0 +1,109 @@
+"""Rows for training, validation and test, chosen at random."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mvae.data.codecs import class_names
+from mvae.data.dataset import Dataset
+from mvae.data.schema import ColumnSchema, Kind
+from mvae.data.table import Table
+from mvae.errors import DataError, SettingsError
+
+__all__ = ["encoded_split", "split", "split_rows"]
+
+
+def split(table: Table, validation: float = 0.1, test: float = 0.1, seed: int = 0, *, name: str = "table") -> Dataset:
+    """Divide a table at random into training, validation and test rows.
+
+    ``validation`` and ``test`` are fractions of the rows, rounded to whole rows, at least one each; all others are for
+    training. Rows stay as they are, whatever they lack. The same seed and number of rows give the same division.
+
+    Args:
+        table: at least three rows. They are copied into memory.
+        validation: fraction, between 0 and 1.
+        test: fraction, between 0 and 1.
+        seed: of the permutation.
+        name: of the dataset.
+
+    Raises:
+        SettingsError: a fraction outside its range, or both leave nothing to train. DataError: too few rows.
+
+    >>> data = split(Table({"x": torch.arange(20)}), validation=0.1, test=0.25)
+    >>> len(data.train), len(data.validation), len(data.test)
+    (13, 2, 5)
+    """
+    parts = [table.take(rows) for rows in split_rows(len(table), validation, test, seed)]
+    return Dataset(name, parts[0], parts[1], parts[2])
+
+
+def split_rows(rows: int, validation: float = 0.1, test: float = 0.1, seed: int = 0) -> list[Int[Tensor, "rows"]]:
+    """The row numbers of training, validation and test as of `split`, each in ascending order.
+
+    Raises:
+        SettingsError, DataError: as `split`.
+    """
+    for what, fraction in (("validation", validation), ("test", test)):
+        if not 0 < fraction < 1:
+            raise SettingsError(f"{what} must be a fraction of the rows between 0 and 1, not {fraction}")
+    if validation + test >= 1:
+        raise SettingsError(f"validation={validation} and test={test} leave no rows to train on")
+    held_out = [max(1, round(fraction * rows)) for fraction in (validation, test)]
+    if sum(held_out) >= rows:
+        raise DataError(
+            f"{rows} rows cannot be divided into training, validation ({held_out[0]}) and test ({held_out[1]}): give "
+            "more rows or smaller fractions"
+        )
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    parts = order.split([*held_out, rows - sum(held_out)])
+    # In ascending order, so that a mapped column is read from front to back.
+    return [part.sort().values for part in (parts[2], parts[0], parts[1])]
+
+
+def encoded_split(
+    columns: Mapping[str, Any],
+    present: Mapping[str, np.ndarray] | None = None,
+    *,
+    kinds: Mapping[str, Kind] | None = None,
+    schema: Mapping[str, ColumnSchema] | None = None,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+) -> Dataset:
+    """A dataset of raw columns, text included: divided as by `split`, encoded by what the training rows say.
+
+    Args:
+        columns: modality → values, ``rows event…``.
+        present: modality → boolean ``rows``, where not all are present.
+        kinds: modality → kind; those not named here are guessed by `mvae.data.schema.infer_kind`.
+        schema: how columns were encoded before; nothing is then learned from these rows.
+        validation: as of `split`.
+        test: as of `split`.
+        seed: as of `split`.
+
+    Raises:
+        SettingsError, DataError: as `split`, `mvae.Table` and `mvae.data.schema.ColumnSchema.fit`.
+
+    >>> data = encoded_split({"sex": ["f", "m"] * 5, "age": range(30, 40)}, kinds={"age": "real"})
+    >>> data.train, data.schema["sex"].classes
+    (Table(8 rows; sex: scalar int64; age: scalar float64), ('f', 'm'))
+    """
+    arrays = {
+        name: values if isinstance(values, np.ndarray) else np.asarray(values) for name, values in columns.items()
+    }
+    masks, kinds = present or {}, kinds or {}
+    if len({len(values) for values in arrays.values()}) == 1:
+        train = split_rows(len(next(iter(arrays.values()))), validation, test, seed)[0].numpy()
+        schema = schema or {
+            name: ColumnSchema.fit(name, values[train], masks[name][train] if name in masks else None, kinds.get(name))
+            for name, values in arrays.items()
+        }
+        arrays = {name: schema[name].encode(values, masks.get(name)) for name, values in arrays.items()}
+    data = split(Table(arrays, masks), validation, test, seed)  # which refuses columns of different length
+    codecs = {name: class_names(each.classes) for name, each in (schema or {}).items() if each.kind == "categorical"}
+    return replace(data, codecs=codecs, schema=schema or {})
