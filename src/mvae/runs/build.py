@@ -100,27 +100,20 @@ def _networks(
 
 
 def _common(settings: ModalitySettings) -> dict[str, Any]:
-    found = {part["name"]: part for part in settings.augment if isinstance(part, dict)}
-    view = settings.view if isinstance(settings.view, dict) else {}
-    return {
-        "weight": settings.weight,
-        "input_noise": found.get("noise", {}).get("std", 0.0),
-        "input_shift": found.get("shift", {}).get("pixels", 0),
-        "input_power": view.get("exponent", 1.0),
-    }
+    return {"weight": settings.weight, "augment": settings.augment or None, "view": settings.view}
 
 
 def _picture(settings: ModalitySettings, latents: int, condition: int) -> Modality:
     mlp = {"network": "mlp", "hidden": [512, 512]}
     nets = _networks(settings, latents, condition, mlp, mlp, _event(settings))
-    return Modality(*nets, _likelihood(settings.likelihood or "bernoulli"), **_common(settings))
+    return Modality(*nets, likelihoods.named(settings.likelihood or "bernoulli"), **_common(settings))
 
 
 def _numbers(likelihood: Any) -> Callable[[ModalitySettings, int, int], Modality]:
     def make(settings: ModalitySettings, latents: int, condition: int) -> Modality:
         mlp = {"network": "mlp", "hidden": [256, 256]}
         nets = _networks(settings, latents, condition, mlp, mlp, _event(settings))
-        return Modality(*nets, _likelihood(settings.likelihood or likelihood), **_common(settings))
+        return Modality(*nets, likelihoods.named(settings.likelihood or likelihood), **_common(settings))
 
     return make
 
@@ -129,7 +122,7 @@ def _categorical(settings: ModalitySettings, latents: int, condition: int) -> Mo
     classes = _needed(settings.classes, "classes")
     encoder, decoder = {"network": "label", "hidden": 256}, {"network": "mlp", "hidden": [256, 256]}
     nets = _networks(settings, latents, condition, encoder, decoder, (classes,))
-    return Modality(*nets, _likelihood(settings.likelihood or "categorical"), **_common(settings))
+    return Modality(*nets, likelihoods.named(settings.likelihood or "categorical"), **_common(settings))
 
 
 def _string(settings: ModalitySettings, latents: int, condition: int) -> Modality:
@@ -183,17 +176,6 @@ def _require_options(of_class: Any, name: str, options: Mapping[str, Any]) -> No
 
 
 # -- until networks and likelihoods have registries of their own ---------------------------------------------------
-
-
-def _likelihood(spec: Any) -> Any:
-    kinds = {
-        "bernoulli": likelihoods.Bernoulli,
-        "categorical": likelihoods.Categorical,
-        "gaussian": likelihoods.Gaussian,
-    }
-    kinds["laplace"] = likelihoods.Laplace
-    spec = {"name": spec} if isinstance(spec, str) else dict(spec)
-    return kinds[spec.pop("name")](**spec)
 
 
 def _network(spec: Any, *, inputs: Any, outputs: Any, role: str, condition: int = 0) -> torch.nn.Module:

@@ -84,19 +84,9 @@ def declarations() -> Mapping[str, str]:
 
 def models() -> Mapping[str, str]:
     """Every model's class, "module:Class" by name."""
-    own = {
-        "mvae": "mvae.models.mvae:MVAE",
-        "vae": "mvae.models.vae:VAE",
-        "cvae": "mvae.models.cvae:CVAE",
-        "bivcca": "mvae.models.bivcca:BiVCCA",
-        "jmvae": "mvae.models.jmvae:JMVAE",
-        "mvae_q": "mvae.models.mvae_q:MVAEQ",
-        "telbo": "mvae.models.telbo:TELBO",
-        "mmvae": "mvae.models.mmvae:MMVAE",
-        "mopoe": "mvae.models.mopoe:MoPoE",
-        "mvtcae": "mvae.models.mvtcae:MVTCAE",
-    }
-    return own | _named("MODELS")
+    from mvae.models import MODELS
+
+    return MODELS | _named("MODELS")
 
 
 def model_class(name: str) -> Any:
