@@ -1,5 +1,6 @@
 """Other remedies of decoupling, tried beside the recipe `coupled` (docs/research/coupling.md); for ablations only."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvae.gaussian import Gaussian
+from mvae.modality.base import Modality
 from mvae.models.jmvae import divergence_from_singles
 from mvae.models.mvae import MVAE
 from mvae.models.objective import Objective
@@ -15,7 +17,14 @@ from mvae.models.terms import Terms
 __all__ = ["BoundedMVAE", "PenalisedMVAE", "RampedMVAE"]
 
 
-class RampedMVAE(MVAE):
+class Eq5MVAE(MVAE):
+    """The MVAE without cross terms, which the remedies are tried instead of."""
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+        super().__init__(modalities, latent_dim, cross_from=())
+
+
+class RampedMVAE(Eq5MVAE):
     """Couple first, at small λ: every λ rises from 1 to its own over the annealing; the KL counts in full throughout.
 
     Eq. 5 at the end; on the way λ_i(β) = 1 + β (λ_i − 1), with β as `mvae.training.fit.fit` anneals it.
@@ -30,7 +39,7 @@ class RampedMVAE(MVAE):
         return super().objective(x, replace(terms, likelihood_weight=ramped), noise, 1.0)
 
 
-class BoundedMVAE(MVAE):
+class BoundedMVAE(Eq5MVAE):
     """No expert may be sure of itself: each log-variance is bent into ±2, that is 7.4 times the prior's precision."""
 
     bound = 2.0
@@ -40,7 +49,7 @@ class BoundedMVAE(MVAE):
         return Gaussian.from_mean_log_var(mean, self.bound * torch.tanh(raw / self.bound))
 
 
-class PenalisedMVAE(MVAE):
+class PenalisedMVAE(Eq5MVAE):
     """Eq. 5 plus α Σ_i KL(q(z | all) ‖ q(z | x_i)) on complete rows, as in the JMVAE; α = 0.1."""
 
     alpha = 0.1
