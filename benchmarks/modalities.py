@@ -22,7 +22,7 @@ from rich.table import Table as Grid
 import mvae
 from mvae.modality import bank
 from mvae.models.base import MultimodalVAE
-from mvae.networks.conv64 import perceptron
+from mvae.networks.mlp import mlp
 from mvae.paper.datasets.attributes import ATTRIBUTES
 from mvae.paper.experiments import build, experiment
 
@@ -48,7 +48,9 @@ def attributes(count: int) -> dict[str, torch.Tensor]:
 def model_of(count: int) -> MultimodalVAE:
     """An MVAE of that many attributes and nothing else."""
     networks = {
-        name: mvae.Modality(perceptron(1, 2 * LATENTS), perceptron(LATENTS, 1), mvae.likelihoods.Bernoulli())
+        name: mvae.Modality(
+            mlp(1, 2 * LATENTS, batch_norm=True), mlp(LATENTS, 1, batch_norm=True), mvae.likelihoods.Bernoulli()
+        )
         for name in attributes(count)
     }
     return mvae.MVAE(networks, LATENTS, random_subsets=1, cross_from=())

@@ -21,6 +21,7 @@ import mvae
 from mvae.models.base import MultimodalVAE
 from mvae.networks import conv28 as dcgan
 from mvae.networks import conv64 as celeba
+from mvae.networks.convolution import ChannelsLast
 from mvae.networks.fold import FoldedTranspose2d
 from mvae.networks.mlp import LabelEncoder
 
@@ -152,7 +153,7 @@ def as_one_would_write(network: nn.Module) -> nn.Module:
         for name, child in part.named_children():
             if isinstance(child, FoldedTranspose2d):
                 setattr(part, name, child.plain)
-            elif isinstance(child, celeba.ChannelsLast):
+            elif isinstance(child, ChannelsLast):
                 setattr(part, name, nn.Identity())
     return network
 

@@ -17,7 +17,6 @@ from mvae.models.bivcca import BiVCCA
 from mvae.models.mmvae import MMVAE
 from mvae.models.mvae import MVAE
 from mvae.models.mvae_q import MVAEQ
-from mvae.networks.conv64 import perceptron
 from mvae.networks.mlp import mlp
 from tests.models.common import assert_same_gradients, gradients
 
@@ -31,7 +30,7 @@ def perceptrons(features: int = 1) -> dict[str, Modality]:
     image = Modality(mlp(4, 2 * LATENT, [6]), mlp(LATENT, 4, [6]), likelihoods.Bernoulli())
     made = {"image": image}
     for i, name in enumerate(NAMES):
-        networks = perceptron(features, 2 * LATENT, 5), perceptron(LATENT, features, 5)
+        networks = mlp(features, 2 * LATENT, (5, 5), batch_norm=True), mlp(LATENT, features, (5, 5), batch_norm=True)
         made[name] = Modality(*networks, likelihoods.Bernoulli(), weight=1.0 + i)
     for modality in made.values():  # running statistics that are not the initial ones
         for norm in modality.modules():
@@ -136,7 +135,7 @@ def test_and_for_modalities_of_several_features(monkeypatch: pytest.MonkeyPatch)
 def test_a_row_of_weight_n_stands_for_n_rows() -> None:
     """Against PyTorch's own layers on the repeated rows; and rows of weight zero for none."""
     torch.manual_seed(0)
-    networks = [perceptron(2, 3, 4).double() for _ in range(3)]
+    networks = [mlp(2, 3, (4, 4), batch_norm=True).double() for _ in range(3)]
     loop = copy.deepcopy(networks)
     x, weight = torch.randn(3, 5, 2).double(), torch.tensor([[1, 2, 0, 3, 1], [1, 1, 1, 1, 1], [0, 0, 4, 0, 1]])
     found = bank.run_bank(networks, x, weight.double())
@@ -175,23 +174,24 @@ def test_only_networks_of_one_shape_and_known_layers_run_together() -> None:
     def made(
         encoder: nn.Module | None = None, likelihood: type = likelihoods.Bernoulli, kind: type = Modality
     ) -> Modality:
-        return kind(encoder or perceptron(1, 6, 5), perceptron(3, 1, 5), likelihood())
+        return kind(encoder or mlp(1, 6, (5, 5), batch_norm=True), mlp(3, 1, (5, 5), batch_norm=True), likelihood())
 
     both = [("a", "b")]
     assert grouped({"a": made(), "b": made()}) == (both, both)
     assert grouped({"a": made(), "b": made(mlp(1, 6, (5, 5)))}) == ([], both)  # no batch norm
-    assert grouped({"a": made(), "b": made(perceptron(1, 6, 7))}) == ([], both)  # wider
+    assert grouped({"a": made(), "b": made(mlp(1, 6, (7, 7), batch_norm=True))}) == ([], both)  # wider
     assert grouped({"a": made(), "b": made(kind=Own)}) == ([], [])  # may do anything
     assert grouped({"a": made(), "b": made(likelihood=likelihoods.Gaussian)}) == (both, [])
     dropout = [nn.Sequential(nn.Linear(1, 6), nn.Dropout()) for _ in range(2)]
     assert grouped({"a": made(dropout[0]), "b": made(dropout[1])}) == ([], both)
     frozen = made()
-    frozen.encoder[1].eval()  # pyright: ignore[reportIndexIssue]
+    frozen.encoder[2].eval()  # pyright: ignore[reportIndexIssue]
     assert grouped({"a": made(), "b": frozen}) == ([], both)
     hooked = made()
-    hooked.encoder[0].register_forward_hook(lambda *_: None)  # pyright: ignore[reportIndexIssue]
+    hooked.encoder[1].register_forward_hook(lambda *_: None)  # pyright: ignore[reportIndexIssue]
     assert grouped({"a": made(), "b": hooked}) == ([], both)
-    blurred = Modality(perceptron(1, 6, 5), perceptron(3, 1, 5), likelihoods.Bernoulli(), augment=Noise(0.5))
+    blurred = made()
+    blurred.augment = (Noise(0.5),)
     assert grouped({"a": made(), "b": blurred}) == ([], both)
     assert grouped({"a": made().eval(), "b": blurred.eval()}) == (both, both)
     wide = {"a": torch.zeros(2, 1), "b": torch.zeros(2, 1, 1)}  # the same networks, events of different shapes

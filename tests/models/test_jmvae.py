@@ -13,7 +13,8 @@ from mvae.errors import QueryError, SettingsError
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.modality.base import Modality
 from mvae.models.jmvae import JMVAE
-from mvae.networks.mlp import LabelEncoder, joint_encoder, mlp
+from mvae.networks import build as network
+from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training.fit import fit
 from mvae.training.progress import Silent
 from tests.models.common import (
@@ -208,7 +209,13 @@ def test_settings_outside_their_range_are_refused() -> None:
 def test_the_number_of_inference_parameters_is_that_of_table_1() -> None:
     image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
     label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical())
-    built = JMVAE({"image": image, "label": label}, 64, joint_encoder(784, 10, 2 * 64))
+    joint = network(
+        {"network": "joint", "features": {"image": "mlp", "label": "label"}},
+        inputs={"image": (784,), "label": (10,)},
+        outputs=2 * 64,
+        role="joint",
+    )
+    built = JMVAE({"image": image, "label": label}, 64, joint)
     inference = [built.joint_encoder, *(m.encoder for m in built.modalities.values())]
     assert sum(p.numel() for network in inference for p in network.parameters()) == 2_061_184
     assert built.joint_encoder({"image": torch.zeros(3, 784), "label": torch.tensor([0, 1, 2])}).shape == (3, 128)

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from mvae.networks.conv28 import ConvDecoder, ConvEncoder, joint_encoder
+from mvae.networks import build
+from mvae.networks.conv28 import ConvDecoder, ConvEncoder
 
 
 def count(network: nn.Module) -> int:
@@ -13,7 +14,17 @@ def count(network: nn.Module) -> int:
 def test_parameter_counts_are_table_1s() -> None:
     assert count(ConvEncoder(2 * 64)) == 3_409_536
     assert count(ConvEncoder(2 * 64, condition=10)) == 3_414_656
-    assert count(joint_encoder(10, 2 * 64)) == 7_682_432 - 3_742_976
+    assert (
+        count(
+            build(
+                {"network": "joint", "features": {"image": "conv28", "label": "label"}},
+                inputs={"image": (1, 28, 28), "label": (10,)},
+                outputs=2 * 64,
+                role="joint",
+            )
+        )
+        == 7_682_432 - 3_742_976
+    )
 
 
 def test_the_decoder_mirrors_the_encoder() -> None:

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from mvae.networks.conv50 import CanvasDecoder, CanvasEncoder, joint_encoder
+from mvae.networks import build
+from mvae.networks.conv50 import CanvasDecoder, CanvasEncoder
 from mvae.networks.fold import FoldedTranspose2d
 
 
@@ -11,9 +12,18 @@ def count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+def joint(outputs: int) -> nn.Module:
+    return build(
+        {"network": "joint", "together": 256, "features": {"image": "conv50", "string": "gru"}},
+        inputs={"image": (1, 50, 50), "string": (10,)},
+        outputs=outputs,
+        role="joint",
+    )
+
+
 def test_parameter_counts_are_table_1s() -> None:
     assert count(CanvasEncoder(2 * 100)) == 1_316_936
-    assert count(joint_encoder(10, 2 * 100)) == 4_075_064 - 1_841_936
+    assert count(joint(2 * 100)) == 4_075_064 - 1_841_936
 
 
 def test_the_decoder_mirrors_the_encoder() -> None:
@@ -44,7 +54,7 @@ def test_batch_norm_stands_after_every_convolution_but_that_of_the_image() -> No
 
 def test_the_joint_encoder_reads_both_and_keeps_rows_apart() -> None:
     torch.manual_seed(0)
-    network = joint_encoder(10, 8)
+    network = joint(8)
     x = {"image": torch.rand(3, 1, 50, 50), "string": torch.tensor([[1, 2, 3, 4], [5, 10, 10, 10], [10, 10, 10, 10]])}
     before = network(x)
     for name, row, value in (("image", 0, torch.zeros(1, 50, 50)), ("string", 1, torch.tensor([6, 10, 10, 10]))):

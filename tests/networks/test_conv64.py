@@ -3,7 +3,9 @@
 import torch
 from torch import nn
 
-from mvae.networks.conv64 import ImageDecoder, ImageEncoder, joint_encoder, perceptron
+from mvae.networks import build
+from mvae.networks.conv64 import ImageDecoder, ImageEncoder
+from mvae.networks.mlp import mlp
 
 
 def count(network: nn.Module) -> int:
@@ -13,9 +15,19 @@ def count(network: nn.Module) -> int:
 def test_parameter_counts_are_table_1s() -> None:
     assert count(ImageEncoder(200)) == 4_070_472
     assert count(ImageEncoder(200, condition=18)) == 4_079_688
-    assert count(perceptron(18, 200)) == 377_032
-    assert count(joint_encoder(18, 200)) == 9_052_504 - 4_447_504
-    assert count(ImageEncoder(200)) + 18 * count(perceptron(18, 200)) == 10_857_048
+    assert count(mlp(18, 200, batch_norm=True)) == 377_032
+    assert (
+        count(
+            build(
+                {"network": "joint", "features": {"image": "conv64", "attributes": "mlp"}},
+                inputs={"image": (3, 64, 64), "attributes": (18,)},
+                outputs=200,
+                role="joint",
+            )
+        )
+        == 9_052_504 - 4_447_504
+    )
+    assert count(ImageEncoder(200)) + 18 * count(mlp(18, 200, batch_norm=True)) == 10_857_048
 
 
 def test_the_decoders_mirror_the_encoders() -> None:
@@ -26,7 +38,7 @@ def test_the_decoders_mirror_the_encoders() -> None:
         norms = [m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
         assert sorted(norms)[-1] == (256 if isinstance(network, ImageEncoder) else 128)
         assert len(norms) == 3
-    widths = [(m.in_features, m.out_features) for m in perceptron(100, 18) if isinstance(m, nn.Linear)]
+    widths = [(m.in_features, m.out_features) for m in mlp(100, 18, batch_norm=True) if isinstance(m, nn.Linear)]
     assert widths == [(100, 512), (512, 512), (512, 18)]
 
 

@@ -9,7 +9,7 @@ likelihood is of x itself (the denoising criterion, a bound all the same: Im et 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Shaped
@@ -110,7 +110,7 @@ def named(spec: object) -> Callable[..., Tensor]:
     >>> named({"name": "noise", "std": 0.3})
     Noise(std=0.3)
     """
-    return spec if callable(spec) else from_spec(spec, AUGMENTATIONS, "augmentation")
+    return cast("Callable[..., Tensor]", spec) if callable(spec) else from_spec(spec, AUGMENTATIONS, "augmentation")
 
 
 def listed(specs: object) -> tuple[Callable[..., Tensor], ...]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Bernoulli, Categorical
 from mvae.modality.base import Modality, evaluating, run
+from mvae.networks.mlp import flat
 
 __all__ = ["banks_of_decoders", "banks_of_encoders", "encode", "log_prob", "run_bank"]
 
@@ -103,7 +104,7 @@ def _layer_key(layer: nn.Module) -> Hashable:
         return "batch norm", layer.num_features, layer.eps, layer.momentum, layer.affine, layer.training
     if type(layer) in ELEMENTWISE:
         return repr(layer)
-    return "flatten" if type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1) else None
+    return "flatten" if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1) else None
 
 
 def run_bank(
@@ -197,7 +198,7 @@ def encode(
         to_expert: an encoder's mean and raw log-variance as the model's expert.
     """
     networks = [member.encoder for member in members]
-    stacked = torch.stack([column.flatten(1) for column in x])
+    stacked = torch.stack([flat(column) for column in x])
     needed = needed.expand(stacked.shape[:2])
     stacked = torch.where(needed[..., None], stacked, 0.0)  # whatever stands in a missing cell
     values = _two_values(stacked)

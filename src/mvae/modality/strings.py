@@ -113,7 +113,7 @@ class SequenceModality(Modality):
         x: Int[Tensor, "rows length"],
         z: Float[Tensor, "rows latent"],
         context: Float[Tensor, "rows features"] | None = None,
-        params: None = None,
+        params: Tensor | None = None,
     ) -> dict[str, tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]]:
         """The string is written freely, then compared. ``""``: how many of its symbols were written in their places.
 

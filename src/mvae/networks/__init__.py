@@ -1,1 +1,100 @@
-"""Encoders and decoders, by kind of data."""
+"""Encoders and decoders, by kind of data and by name.
+
+A declaration names a network, ``"conv28"``, or ``{network = "mlp", hidden = [256, 256]}`` with options; `build` makes
+it for the shapes at hand. **To add one**: a class with a function per role,
+
+    class Mine:
+        @staticmethod
+        def encoder(inputs: Shape, outputs: int, width: int = 64) -> nn.Module: ...  # outputs: 2·latents
+        @staticmethod
+        def decoder(inputs: int, outputs: Shape, width: int = 64) -> nn.Module: ...  # inputs: latents
+
+and one line in `NETWORKS`; a declaration may also name it as ``"package.module:Mine"``. What these functions take
+besides inputs and outputs are the options, checked by their types (bool, int, float, Sequence[int]). A parameter
+``condition`` is the width of a second argument that the networks of a conditional model take, 0 for none. A function
+``features(inputs, outputs)``, if there is one, makes what reads a modality for a joint encoder.
+`mvae.testing.check_modality` tries the outcome.
+
+Nothing is imported before it is asked for.
+"""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mvae.errors import SettingsError
+from mvae.specs import check_options, split_spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NETWORKS", "build"]
+
+Shape = tuple[int, ...]
+
+#: Name → a class with a function per role, or where it is found.
+NETWORKS: dict[str, Any] = {
+    "mlp": "mvae.networks.mlp:Perceptrons",
+    "label": "mvae.networks.mlp:Labels",
+    "conv28": "mvae.networks.conv28:Conv28",
+    "conv50": "mvae.networks.conv50:Conv50",
+    "conv64": "mvae.networks.conv64:Conv64",
+    "gru": "mvae.networks.gru:Strings",
+    "lstm": "mvae.networks.lstm:Sentences",
+    "joint": "mvae.networks.joint:Joint",
+}
+ROLES = ("encoder", "decoder", "features", "joint")
+GIVEN = ("inputs", "outputs", "condition")
+
+
+def build(spec: object, *, inputs: Any, outputs: Any, role: str, condition: int = 0) -> "nn.Module":
+    """The network that a declaration describes, freshly initialised.
+
+    Args:
+        spec: a name, or a mapping with the name under ``network`` and options.
+        inputs: of an encoder and of features the shape of one example (of classes, symbols or words their number, as
+            ``(10,)``); of a decoder the number of latents; of a joint encoder the shapes by modality.
+        outputs: of encoders twice the number of latents; of features their number; of a decoder the shape of one
+            example's parameters (of classes, symbols or words their number, as ``(10,)``).
+        role: "encoder", "decoder", "features" (what a joint encoder reads of one modality) or "joint".
+        condition: the width of a condition, which the network then takes as a second argument.
+
+    Raises:
+        SettingsError: an unknown network or option, a value outside its range, or a role, shape or condition that the
+            network does not have.
+
+    >>> build({"network": "mlp", "hidden": [5]}, inputs=(1, 28, 28), outputs=2 * 3, role="encoder")
+    Sequential(
+      (0): Flat(start_dim=1, end_dim=-1)
+      (1): Linear(in_features=784, out_features=5, bias=True)
+      (2): SiLU()
+      (3): Linear(in_features=5, out_features=6, bias=True)
+    )
+    """
+    if role not in ROLES:
+        raise SettingsError(f"no role {role!r} of a network; there are {', '.join(ROLES)}")
+    name, options = split_spec(spec, [*NETWORKS, *_own(spec)], "network", "network")
+    kind = NETWORKS.get(name, name)
+    if isinstance(kind, str):
+        module, _, attribute = kind.partition(":")
+        try:
+            kind = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise SettingsError(f"cannot import the network {name!r} ({error}): write module:Class") from None
+    make, what = getattr(kind, role, None), f"the network {name!r}"
+    if make is None:
+        has = ", ".join(each for each in ROLES if hasattr(kind, each)) or "none"
+        raise SettingsError(f"{what} cannot be used as {role}; it has: {has}")
+    conditional = "condition" in inspect.signature(make).parameters
+    if condition and not conditional:
+        raise SettingsError(f"{what} takes no condition: it cannot be the {role} of a conditional model")
+    check_options(make, options, what, GIVEN)
+    given = {"inputs": inputs, "outputs": outputs} | ({"condition": condition} if conditional else {})
+    return make(**given, **options)
+
+
+def _own(spec: object) -> list[str]:
+    """The name of a network of the user's own, package.module:Class."""
+    name = spec.get("network") if isinstance(spec, Mapping) else spec
+    return [name] if isinstance(name, str) and ":" in name else []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mvae.data.tokens import count_symbols
 
-__all__ = ["BidirectionalGRU", "StringDecoder", "StringEncoder"]
+__all__ = ["BidirectionalGRU", "StringDecoder", "StringEncoder", "Strings"]
 
 
 class BidirectionalGRU(nn.Module):
@@ -90,3 +90,22 @@ class StringDecoder(nn.Module):
         beside = z[:, None].expand(-1, tokens.shape[1], -1)
         outputs, last = self.gru(torch.cat([nn.functional.silu(self.embedding(tokens)), beside], -1), state)
         return self.head(torch.cat([outputs, beside], -1)), last
+
+
+class Strings:
+    """The network "gru", for strings of so many symbols."""
+
+    @staticmethod
+    def encoder(inputs: tuple[int], outputs: int, hidden: int = 200) -> nn.Module:
+        """See `StringEncoder`."""
+        return StringEncoder(inputs[0], outputs, hidden)
+
+    @staticmethod
+    def decoder(inputs: int, outputs: tuple[int], hidden: int = 200) -> nn.Module:
+        """See `StringDecoder`."""
+        return StringDecoder(outputs[0], inputs, hidden)
+
+    @staticmethod
+    def features(inputs: tuple[int], outputs: int) -> nn.Module:
+        """Both directions side by side, of half as many units each."""
+        return BidirectionalGRU(inputs[0], 200, outputs // 2)

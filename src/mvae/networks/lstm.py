@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mvae.data.tokens import lengths_to_stop
 from mvae.networks.packing import Packed, pack
 
-__all__ = ["LSTM", "LSTMDecoder", "LSTMEncoder"]
+__all__ = ["LSTM", "LSTMDecoder", "LSTMEncoder", "Sentences"]
 
 State = tuple[Tensor, Tensor]
 EMBEDDING, HIDDEN = 128, 192
@@ -230,3 +230,26 @@ class LSTMDecoder(nn.Module):
         features, target = features + words.flatten(0, 1), target.repeat_interleave(samples)
         parts = zip(features.split(SOFTMAX), target.split(SOFTMAX), strict=True)
         return torch.cat([self.softmax(some, targets).output for some, targets in parts]).view(len(before), samples)
+
+
+class Sentences:
+    """The network "lstm", for sentences of so many words."""
+
+    @staticmethod
+    def encoder(
+        inputs: tuple[int], outputs: int, embedding: int = EMBEDDING, hidden: int = HIDDEN, stop: int = 0
+    ) -> nn.Module:
+        """See `LSTMEncoder`."""
+        return LSTMEncoder(inputs[0], outputs, embedding, hidden, stop)
+
+    @staticmethod
+    def decoder(
+        inputs: int,
+        outputs: tuple[int],
+        embedding: int = EMBEDDING,
+        hidden: int = HIDDEN,
+        unknown: int = 1,
+        word_dropout: float = 0.6,
+    ) -> nn.Module:
+        """See `LSTMDecoder`."""
+        return LSTMDecoder(outputs[0], inputs, embedding, hidden, unknown, word_dropout)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from mvae import networks
 from mvae.data.dataset import Dataset
 from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality
 from mvae.models.cvae import CVAE
-from mvae.networks.conv64 import ImageDecoder, ImageEncoder, joint_encoder, perceptron
+from mvae.networks.conv64 import ImageDecoder, ImageEncoder
+from mvae.networks.mlp import mlp
 from mvae.paper.datasets import celeba, faces
 from mvae.paper.datasets.attributes import ATTRIBUTES
 from mvae.paper.experiments.base import Experiment
@@ -48,8 +50,8 @@ def _image(latents: int) -> Modality:
 
 
 def _attributes(latents: int, count: int) -> Modality:
-    networks = perceptron(count, 2 * latents), perceptron(latents, count)
-    return Modality(*networks, Bernoulli(), weight=ATTRIBUTE_WEIGHT)
+    nets = mlp(count, 2 * latents, batch_norm=True), mlp(latents, count, batch_norm=True)
+    return Modality(*nets, Bernoulli(), weight=ATTRIBUTE_WEIGHT)
 
 
 def _together(name: str, load: Callable[..., Dataset], summary: str, **budget: Any) -> Experiment:
@@ -69,7 +71,12 @@ def _together(name: str, load: Callable[..., Dataset], summary: str, **budget: A
         summary=summary,
         shown=tuple(f"attributes={names}" for names in SHOWN),
         conditional=conditional,
-        joint_encoder=lambda latents: joint_encoder(count, 2 * latents),
+        joint_encoder=lambda latents: networks.build(
+            {"network": "joint", "features": {"image": "conv64", "attributes": "mlp"}},
+            inputs={"image": (3, 64, 64), "attributes": (count,)},
+            outputs=2 * latents,
+            role="joint",
+        ),
         **SETTINGS,
         **budget,
     )

@@ -4,12 +4,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
+from mvae import networks
 from mvae.data.dataset import Dataset
 from mvae.likelihoods import Bernoulli, Categorical
 from mvae.modality.base import Modality
 from mvae.models.cvae import CVAE
 from mvae.networks import conv28 as dcgan
-from mvae.networks.mlp import ConditionalMLP, ImageDecoder, LabelEncoder, joint_encoder, mlp
+from mvae.networks.mlp import ConditionalMLP, ImageDecoder, LabelEncoder, mlp
 from mvae.paper.datasets import binary_mnist, digits, fashion_mnist, mnist
 from mvae.paper.experiments.base import Experiment
 
@@ -30,6 +33,13 @@ def _label(latents: int, hidden: int = 512) -> Modality:
     """One of ten classes (Fig. 5 and 6)."""
     encoder, decoder = LabelEncoder(10, 2 * latents, hidden), mlp(latents, 10, (hidden, hidden))
     return Modality(encoder, decoder, Categorical(), weight=LABEL_WEIGHT)
+
+
+def _joint(network: str, shape: tuple[int, ...], hidden: int, latents: int) -> nn.Module:
+    """JMVAE's encoder of image and label together."""
+    features = {"image": network, "label": "label"}
+    spec = {"network": "joint", "features": features, "hidden": hidden}
+    return networks.build(spec, inputs={"image": shape, "label": (10,)}, outputs=2 * latents, role="joint")
 
 
 def _perceptrons(
@@ -53,7 +63,7 @@ def _perceptrons(
         load,
         modalities,
         conditional=conditional,
-        joint_encoder=lambda latents: joint_encoder(pixels, 10, 2 * latents, hidden),
+        joint_encoder=lambda latents: _joint("mlp", shape, hidden, latents),
         pseudo_labels=("label",),
         shown=shown,
         **settings,
@@ -80,7 +90,7 @@ def _fashion_mnist() -> Experiment:
         fashion_mnist.load,
         modalities,
         conditional=conditional,
-        joint_encoder=lambda latents: dcgan.joint_encoder(10, 2 * latents),
+        joint_encoder=lambda latents: _joint("conv28", (1, 28, 28), 512, latents),
         pseudo_labels=("label",),
         few_pairs_shift=1,
         supervised_shift=1,
