@@ -69,7 +69,7 @@ WHOLE = npy(np.arange(1000.0))
         (lambda p: p, "cannot read {p} (there is no such file)"),
         (lambda p: (p / "e.npz").write_bytes(b"") * 0 or p / "e.npz", "e.npz is no intact .npz file"),
         (lambda p: (p / "e.npz").write_bytes(WHOLE) * 0 or p / "e.npz", "e.npz is no intact .npz file"),
-        (lambda p: packed(p / "e.npz", b"hello world"), "array 'x': it cannot be unpacked (the magic string is not correct"),
+        (lambda p: packed(p / "e.npz", b"hello world"), "array 'x': it cannot be unpacked (the magic string is not"),
         (lambda p: packed(p / "e.npz", WHOLE[:-8]), "'x': its header announces 8,000 bytes where there are 7,992"),
         (lambda p: packed(p / "e.npz", WHOLE + b"x"), "'x': its header announces 8,000 bytes where there are 8,001"),
         (lambda p: packed(p / "e.npz", header("(10**9, 10**9)")), "array 'x': it cannot be unpacked"),
