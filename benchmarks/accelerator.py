@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvae import Table, likelihoods
-from mvae.data.pairing import weak_supervision
+from mvae.data.masking import pair_fraction
 from mvae.paper.experiments import build, experiment
 from mvae.training.step import Step
 
@@ -33,7 +33,7 @@ BATCH = 100
 def table_of(dataset: str, pairs: float | None) -> Table:
     """Rows on the GPU, of which perhaps only a share are pairs."""
     rows = timing.rows_or_noise(dataset, 5_000)
-    return (rows if pairs is None else weak_supervision(rows, pairs, 0)).to("cuda")
+    return (rows if pairs is None else pair_fraction(rows, pairs, 0)).to("cuda")
 
 
 def step_of(dataset: str, table: Table, recorded: bool = True, seed: int = 0) -> Callable[[], None]:

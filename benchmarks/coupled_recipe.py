@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.dataset import Dataset
-from mvae.data.pairing import repeat_pairs, weak_supervision
+from mvae.data.masking import oversample_complete, pair_fraction
 from mvae.evaluation.coherence import judge_for
 from mvae.evaluation.likelihood import log_likelihoods
 from mvae.evaluation.validation import validate
@@ -82,7 +82,7 @@ def main() -> None:
         model.own, model.joint, model.cross = arguments.own, arguments.joint, arguments.cross
         train = splits.train
         if settings.pairs is not None:
-            train = repeat_pairs(weak_supervision(train, settings.pairs, settings.seed), settings.repeat_pairs)
+            train = oversample_complete(pair_fraction(train, settings.pairs, settings.seed), settings.repeat_pairs)
         fit(
             model,
             train,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from mvae.data.missing import kept_cells
+from mvae.data.masking import kept_cells
 from mvae.errors import SettingsError
 from mvae.evaluation.validation import prediction_accuracy
 from mvae.paper import figure9

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mvae.data.dataset import Dataset
-from mvae.data.pairing import complete_rows, weak_supervision
+from mvae.data.masking import complete_rows, pair_fraction
 from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.files import load_state, read_json
@@ -219,7 +219,7 @@ def test_with_few_pairs_the_validation_rows_have_no_more_of_them_and_the_test_ro
     config = changed("digits", model=model, seed=4, epochs=1, data={"rows": 500, "paired_fraction": 0.1})
     run, history = runs.train(config, tmp_path / "few", device="cpu", reporter=Silent())
     table, validation = (
-        weak_supervision(part, 0.1, 4) for part in (run.data.train.take(slice(0, 500)), run.data.validation)
+        pair_fraction(part, 0.1, 4) for part in (run.data.train.take(slice(0, 500)), run.data.validation)
     )
     if model != "mvae":  # the others learn from the pairs alone
         table, validation = complete_rows(table), complete_rows(validation)

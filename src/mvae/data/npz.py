@@ -99,7 +99,7 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str | PathLik
     except DataError:
         raise
     except DAMAGED as error:
-        raise _damaged(path, f"{what}: it cannot be unpacked ({error})") from None
+        raise _damaged(path, f"{what}: it cannot be unpacked ({' '.join(str(error).split())})") from None
     return values.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 

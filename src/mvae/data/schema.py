@@ -7,10 +7,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from torch import Tensor
 
-from mvae.data.columns import Column, as_column, as_tensor
+from mvae.data.columns import Column, Frame, as_column, as_tensor
 from mvae.errors import DataError
 
-__all__ = ["ColumnSchema", "Kind", "infer_kind"]
+__all__ = ["ColumnSchema", "Kind", "infer_kind", "raw_values"]
 
 Kind = Literal["real", "binary", "categorical", "picture"]
 MOST_CLASSES = 20  # integers with more distinct values than this are proposed as real numbers
@@ -65,7 +65,7 @@ class ColumnSchema:
         >>> ColumnSchema.fit("sex", ["f", "m", "f"]).encode(["m", "f"])
         array([1, 0])
         """
-        raw, here = _raw(name, values), _present(present)
+        raw, here = _looked_at(name, values, present)
         rows = np.arange(len(raw)) if here is None else here.nonzero()[0]
         if not len(rows):
             raise DataError(f"column {name!r} is present in no training row, so nothing can be learned of it")
@@ -90,7 +90,7 @@ class ColumnSchema:
         Raises:
             DataError: another shape; a value that this kind cannot have, or an unseen category, by value and row.
         """
-        raw, here = _raw(self.name, values), _present(present)
+        raw, here = _looked_at(self.name, values, present)
         if raw.shape[1:] != self.shape:
             raise DataError(f"column {self.name!r} has rows of shape {raw.shape[1:]} instead of {self.shape}")
         if self.kind == "categorical":
@@ -184,7 +184,7 @@ def infer_kind(values: Raw, present: np.ndarray | Tensor | None = None) -> tuple
     >>> infer_kind(np.zeros((5, 3, 32, 32), np.uint8))
     ('picture', 'bytes of shape 3×32×32: levels 0 to 255')
     """
-    raw, here = _raw("values", values), _present(present)
+    raw, here = _looked_at("values", values, present)
     raw = raw if here is None else raw[here]
     if raw.dtype.kind in "OU":
         return "categorical", f"text with {len(set(raw.ravel().tolist()))} different values"
@@ -208,22 +208,47 @@ def infer_kind(values: Raw, present: np.ndarray | Tensor | None = None) -> tuple
     return "real", f"{len(distinct)} different integers"
 
 
-def _raw(name: str, values: Raw) -> np.ndarray:
-    """Numbers, booleans or text as an array."""
+def raw_values(name: str, values: Raw) -> tuple[np.ndarray, np.ndarray | None]:
+    """Numbers, booleans or text as an array, and the mask of rows where the container has one.
+
+    Raises:
+        DataError: as `mvae.data.columns.as_column`, except that text is taken.
+    """
+    dtype = getattr(values, "dtype", None)
+    if isinstance(values, Frame) and dtype is not None and hasattr(values, "isna"):  # a Series
+        numbers = dtype if isinstance(dtype, np.dtype) else getattr(dtype, "numpy_dtype", None)
+        if not isinstance(numbers, np.dtype) or numbers.kind == "O":
+            return _of_text_series(values)
     if not isinstance(values, Tensor):
         array = values if isinstance(values, np.ndarray) else np.asarray(values)
-        if array.dtype.kind in "OU" and not isinstance(array, np.ma.MaskedArray):
-            if array.ndim == 0:
-                raise DataError(f"column {name!r} is a single value; a column has one entry for each row")
-            return array
-    column, _ = as_column(name, values)
+        if array.dtype.kind in "OU" and array.ndim and not isinstance(values, Frame | np.ma.MaskedArray):
+            return array, None
+    column, mask = as_column(name, values)
     if isinstance(column, np.ndarray):
-        return column
-    return column.cpu().float().numpy() if str(column.dtype) == "torch.bfloat16" else column.cpu().numpy()
+        return column, mask
+    return column.cpu().float().numpy() if str(column.dtype) == "torch.bfloat16" else column.cpu().numpy(), mask
 
 
-def _present(present: np.ndarray | Tensor | None) -> np.ndarray | None:
-    return None if present is None else np.asarray(present, bool)
+def _of_text_series(series: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """A Series of categories, or of a dtype for text; what pandas calls missing there is missing."""
+    values, here = np.asarray(series.astype(object)), ~np.asarray(series.isna(), bool)
+    if isinstance(series.dtype, np.dtype):  # of any objects: nothing says what is missing
+        return values, None
+    typed = np.asarray(values[here].tolist())
+    found = np.zeros(len(values), typed.dtype)
+    found[here] = typed
+    return found, here
+
+
+def _looked_at(name: str, values: Raw, present: np.ndarray | Tensor | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """The array, and what of it is present by both masks."""
+    raw, here = raw_values(name, values)
+    if present is None:
+        return raw, here
+    given = np.asarray(present, bool)
+    if given.shape != (len(raw),):
+        raise DataError(f"the mask of column {name!r} has shape {given.shape} instead of ({len(raw)},)")
+    return raw, given if here is None else given & here
 
 
 def _chunks(raw: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mvae.data.codecs import class_names
 from mvae.data.dataset import Dataset
-from mvae.data.schema import ColumnSchema, Kind
+from mvae.data.schema import ColumnSchema, Kind, raw_values
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 
@@ -93,10 +93,12 @@ def encoded_split(
     >>> data.train, data.schema["sex"].classes
     (Table(8 rows; sex: scalar int64; age: scalar float64), ('f', 'm'))
     """
-    arrays = {
-        name: values if isinstance(values, np.ndarray) else np.asarray(values) for name, values in columns.items()
-    }
-    masks, kinds = present or {}, kinds or {}
+    raw = {name: raw_values(name, values) for name, values in columns.items()}
+    arrays: dict[str, Any] = {name: values for name, (values, _) in raw.items()}
+    masks, kinds = dict(present or {}), kinds or {}
+    for name, (_, own) in raw.items():
+        if own is not None:
+            masks[name] = own & np.asarray(masks.get(name, True), bool)
     if len({len(values) for values in arrays.values()}) == 1:
         train = split_rows(len(next(iter(arrays.values()))), validation, test, seed)[0].numpy()
         schema = schema or {

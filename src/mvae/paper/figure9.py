@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mvae.data.missing import kept_cells
+from mvae.data.masking import kept_cells
 from mvae.data.table import Table
 from mvae.paper.curves import Panel
 from mvae.paper.curves import draw as draw_curves

@@ -33,9 +33,9 @@ class Settings:
     """What identifies a run; stored in its run.json.
 
     ``rows``: the first so many training rows, and as large a share of the validation rows (1,000 at least); None for
-    all. ``pairs``: the share of both that stays complete (Sec. 5.1, `mvae.data.pairing`), None hides nothing;
+    all. ``pairs``: the share of both that stays complete (Sec. 5.1, `mvae.data.masking`), None hides nothing;
     ``repeat_pairs``: how often an epoch has each of these. ``decay_epochs``: see `mvae.training.fit.fit`.
-    ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.missing`); None hides nothing.
+    ``kept``: the probability that each value of these rows is kept (App. F, `mvae.data.masking`); None hides nothing.
     ``random_subsets`` (k; None: the experiment's) and ``shared_noise``: of the MVAE, see there.
     ``input_noise``, ``input_shift``, ``input_power``: of the first modality, see `mvae.modality.augment`.
     ``pseudo_labels``: does the recipe `coupled` learn from what it guesses where rows lack it

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from mvae.data.dataset import Dataset
-from mvae.data.missing import keep_at_random
-from mvae.data.pairing import complete_rows, repeat_pairs, weak_supervision
+from mvae.data.masking import complete_rows, keep_at_random, oversample_complete, pair_fraction
 from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.evaluation.likelihood import LogLikelihood, log_likelihoods
@@ -148,9 +147,9 @@ def _learned_from(config: Config, data: Dataset, model: MultimodalVAE) -> tuple[
         table, validation = (keep_at_random(part, p, config.seed) for part in (table, validation))
     if chosen.paired_fraction is not None:
         fraction = chosen.paired_fraction
-        table, validation = (weak_supervision(part, fraction, config.seed) for part in (table, validation))
+        table, validation = (pair_fraction(part, fraction, config.seed) for part in (table, validation))
     if not model.needs_complete:
-        return repeat_pairs(table, chosen.oversample), validation
+        return oversample_complete(table, chosen.oversample), validation
     complete = complete_rows(table)
     if complete is None:
         raise SettingsError(f"{config.model.name} learns from complete rows, and none of the {len(table)} rows is")

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from mvae.data.dataset import Dataset
-from mvae.data.pairing import complete_rows, weak_supervision
+from mvae.data.masking import complete_rows, pair_fraction
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.paper.baselines import logistic
@@ -47,7 +47,7 @@ def test_copies_are_moved_by_one_pixel_each_way_and_keep_their_classes() -> None
 
 @pytest.mark.parametrize("seed", range(4))
 def test_few_pairs_choose_by_the_validation_pairs_and_by_five_folds_of_their_own(splits: Dataset, seed: int) -> None:
-    train, validation = (complete_rows(weak_supervision(p, 0.1, seed)) for p in (splits.train, splits.validation))
+    train, validation = (complete_rows(pair_fraction(p, 0.1, seed)) for p in (splits.train, splits.validation))
     assert train is not None
     assert validation is not None
     x, y = pixels(train), np.asarray(train.columns["label"])
@@ -103,7 +103,7 @@ def test_it_learns_from_the_pairs_alone(splits: Dataset) -> None:
     """Spoiling every label that is hidden at this level, in training and validation rows, changes nothing."""
 
     def spoilt(table: Table) -> Table:
-        kept = complete_rows(weak_supervision(table, 0.1, 3))
+        kept = complete_rows(pair_fraction(table, 0.1, 3))
         assert kept is not None
         known = {row.numpy().tobytes() for row in torch.as_tensor(kept.columns["image"])}
         label = torch.as_tensor(table.columns["label"]).clone()
@@ -118,8 +118,8 @@ def test_it_learns_from_the_pairs_alone(splits: Dataset) -> None:
 
 
 def test_a_single_pair_teaches_its_class(splits: Dataset) -> None:
-    (pair,) = torch.as_tensor(weak_supervision(splits.train, 0.001).columns["label"])[
-        weak_supervision(splits.train, 0.001).present.all(1)
+    (pair,) = torch.as_tensor(pair_fraction(splits.train, 0.001).columns["label"])[
+        pair_fraction(splits.train, 0.001).present.all(1)
     ].tolist()
     share = (np.asarray(splits.test.columns["label"]) == pair).mean()
     assert accuracy(pixels, splits, 0.001) == pytest.approx(share)

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from mvae.data.dataset import Dataset
-from mvae.data.pairing import complete_rows, weak_supervision
+from mvae.data.masking import complete_rows, pair_fraction
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.paper.baselines.features import Features
@@ -24,7 +24,7 @@ ITERATIONS = 300  # of L-BFGS; stopped there, it is a little more regular
 def accuracy(features: Features, splits: Dataset, fraction: float, seed: int = 0, moved: int = 0) -> float:
     """The share of test rows whose class is predicted right, after learning from a fraction of the pairs.
 
-    The pairs are those that an MVAE of the same seed is given (`mvae.data.pairing`). The strength of regularisation is
+    The pairs are those that an MVAE of the same seed is given (`mvae.data.masking`). The strength of regularisation is
     the one that tells most of the pairs among the validation rows; where these are few, most of them and of the
     training pairs, left out in five folds. Among equals, or where nothing can be told, it is scikit-learn's own.
     ``moved``: it also learns from each image of a pair moved up, down, left and right by so many pixels.
@@ -38,13 +38,13 @@ def accuracy(features: Features, splits: Dataset, fraction: float, seed: int = 0
     >>> accuracy(pixels, digits.load(), 0.1) > 0.8
     True
     """
-    train = complete_rows(weak_supervision(splits.train, fraction, seed))
+    train = complete_rows(pair_fraction(splits.train, fraction, seed))
     if train is None:
         raise SettingsError(f"{fraction:g} of {len(splits.train)} rows leave no pair to learn from")
     copies = moved_copies(train, moved) if moved else [train]
     x, y = np.concatenate([features(copy) for copy in copies]), np.tile(_classes(train), len(copies))
     image = np.tile(np.arange(len(train)), len(copies))
-    validation = complete_rows(weak_supervision(splits.validation, fraction, seed))
+    validation = complete_rows(pair_fraction(splits.validation, fraction, seed))
     strengths = [c / len(copies) for c in STRENGTHS]  # an image and its copies weigh what one image does
     found = {c: _classifier(x, y, c) for c in strengths}
     right = dict.fromkeys(strengths, 0.0)

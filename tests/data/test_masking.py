@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvae.data.pairing import complete_rows, repeat_pairs, weak_supervision
+from mvae.data.masking import complete_rows, oversample_complete, pair_fraction
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 
@@ -42,7 +42,7 @@ def sources(weak: Table) -> tuple[list[int], list[int]]:
 def test_the_number_of_rows_is_fixed_and_pairs_are_never_more_than_the_level_allows(
     rows: int, fraction: float, pairs: int
 ) -> None:
-    weak = weak_supervision(numbered(rows), fraction, seed=1)
+    weak = pair_fraction(numbered(rows), fraction, seed=1)
     present = weak.present
     others = rows - pairs
     assert len(weak) == rows
@@ -53,7 +53,7 @@ def test_the_number_of_rows_is_fixed_and_pairs_are_never_more_than_the_level_all
 
 def test_no_hidden_pair_can_be_recovered() -> None:
     """Neither from hidden cells (zeros), nor by matching rows (each source is used once), nor from the order."""
-    weak = weak_supervision(numbered(400), 0.1, seed=3)
+    weak = pair_fraction(numbered(400), 0.1, seed=3)
     images, labels = sources(weak)
     has_image, has_label = weak.present.T.tolist()
     assert all((source >= 0) == has for source, has in zip(images, has_image, strict=True))  # zeros where hidden
@@ -71,7 +71,7 @@ def test_no_hidden_pair_can_be_recovered() -> None:
 
 
 def test_the_other_reading_keeps_every_value_and_no_pairing() -> None:
-    weak = weak_supervision(numbered(500), 0.1, seed=3, split_rows=True)
+    weak = pair_fraction(numbered(500), 0.1, seed=3, split_rows=True)
     images, labels = sources(weak)
     assert len(weak) == 500 + 450
     assert sorted(i for i in images if i >= 0) == list(range(500)) == sorted(j for j in labels if j >= 0)
@@ -86,18 +86,18 @@ def test_the_other_reading_keeps_every_value_and_no_pairing() -> None:
 
 def test_the_seed_alone_chooses() -> None:
     table = numbered(60)
-    one, same, other = (weak_supervision(table, 0.5, seed) for seed in (5, 5, 6))
+    one, same, other = (pair_fraction(table, 0.5, seed) for seed in (5, 5, 6))
     assert sources(one) == sources(same)
     assert sources(one) != sources(other)
 
 
 def test_all_rows_are_pairs_at_one_and_the_table_given_is_not_touched() -> None:
     table = numbered(50)
-    weak = weak_supervision(table, 1.0)
+    weak = pair_fraction(table, 1.0)
     assert weak.complete
     images, labels = sources(weak)
     assert images == labels
-    weak_supervision(table, 0.0)
+    pair_fraction(table, 0.0)
     assert sources(table) == (list(range(50)), list(range(50)))
 
 
@@ -107,7 +107,7 @@ def test_a_memory_mapped_column_is_read_and_not_written(tmp_path: Path) -> None:
     image.flush()
     before = (tmp_path / "image.npy").read_bytes()
     mapped = np.load(tmp_path / "image.npy", mmap_mode="r+")
-    weak = weak_supervision(Table({"image": mapped, "label": np.arange(30)}), 0.2)
+    weak = pair_fraction(Table({"image": mapped, "label": np.arange(30)}), 0.2)
     column = cast("Tensor", weak.columns["image"])
     assert column.dtype == torch.uint8
     assert ((column == 0).all(1) == ~weak.present[:, 0]).all()
@@ -118,34 +118,34 @@ def test_a_memory_mapped_column_is_read_and_not_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fraction", [-0.1, 1.001, math.nan])
 def test_a_share_outside_its_range_is_refused(fraction: float) -> None:
     with pytest.raises(SettingsError, match="share of pairs must be between 0 and 1, not"):
-        weak_supervision(numbered(4), fraction)
+        pair_fraction(numbered(4), fraction)
 
 
 def test_tables_without_pairs_to_choose_are_refused() -> None:
     three = Table({name: torch.arange(3) for name in "abc"})
     with pytest.raises(DataError, match="pairs are of two modalities; this table has a, b, c"):
-        weak_supervision(three, 0.5)
+        pair_fraction(three, 0.5)
     with pytest.raises(DataError, match="incomplete already"):
-        weak_supervision(weak_supervision(numbered(10), 0.5), 0.5)
+        pair_fraction(pair_fraction(numbered(10), 0.5), 0.5)
 
 
 def test_the_pairs_of_a_weak_table() -> None:
-    weak = weak_supervision(numbered(40), 0.25, seed=2)
+    weak = pair_fraction(numbered(40), 0.25, seed=2)
     pairs = complete_rows(weak)
     assert pairs is not None
     assert len(pairs) == 10
     assert pairs.complete
     images, labels = sources(pairs)
     assert images == labels
-    assert complete_rows(weak_supervision(numbered(40), 0.0)) is None
+    assert complete_rows(pair_fraction(numbered(40), 0.0)) is None
     assert complete_rows(pairs) is pairs
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
 def test_repeated_pairs_are_the_same_pairs_so_many_times_and_nothing_else_is(times: int) -> None:
     table = Table({"image": torch.rand(40, 3), "label": torch.arange(40)})
-    weak = weak_supervision(table, 0.1)
-    repeated = repeat_pairs(weak, times)
+    weak = pair_fraction(table, 0.1)
+    repeated = oversample_complete(weak, times)
     assert len(repeated) == 40 + 4 * (times - 1)
     whole = repeated.present.all(1)
     labels = torch.as_tensor(repeated.columns["label"])[whole]
@@ -153,9 +153,9 @@ def test_repeated_pairs_are_the_same_pairs_so_many_times_and_nothing_else_is(tim
     images = torch.as_tensor(repeated.columns["image"])[whole]
     assert torch.equal(images, torch.as_tensor(table.columns["image"])[labels])
     assert repeated.present[~whole].sum(0).tolist() == [18, 18]
-    assert len(repeat_pairs(table, 3)) == 120
+    assert len(oversample_complete(table, 3)) == 120
 
 
 def test_pairs_are_repeated_at_least_once() -> None:
     with pytest.raises(SettingsError, match="not 0 times"):
-        repeat_pairs(Table({"x": torch.arange(3)}), 0)
+        oversample_complete(Table({"x": torch.arange(3)}), 0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvae.data.missing import keep_at_random, kept_cells
+from mvae.data.masking import keep_at_random, kept_cells
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 

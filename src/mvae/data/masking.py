@@ -1,4 +1,4 @@
-"""Weak supervision as Sec. 5.1 simulates it: few rows stay complete, the others lose one of their two modalities."""
+"""Values hidden on purpose, to simulate missing data: few complete rows (Sec. 5.1), or any cell at random (App. F)."""
 
 import math
 from typing import cast
@@ -10,11 +10,11 @@ from torch import Tensor
 from mvae.data.table import Column, Table
 from mvae.errors import DataError, SettingsError
 
-__all__ = ["complete_rows", "repeat_pairs", "weak_supervision"]
+__all__ = ["complete_rows", "keep_at_random", "kept_cells", "oversample_complete", "pair_fraction"]
 
 
-def weak_supervision(table: Table, fraction: float, seed: int = 0, *, split_rows: bool = False) -> Table:
-    """A table in which only a fraction of the rows are pairs, and the others cannot be paired again (Sec. 5.1).
+def pair_fraction(table: Table, fraction: float, seed: int = 0, *, split_rows: bool = False) -> Table:
+    """A table in which only a fraction of the rows is complete, and the others cannot be paired again (Sec. 5.1).
 
     Of N rows, ⌊fraction · N⌋ stay complete (never more than the level allows). Of the R others, ⌈R/2⌉ keep the first
     modality only and ⌊R/2⌋ the second only, and all N stand in random order: the number of rows is fixed, and an image
@@ -22,8 +22,8 @@ def weak_supervision(table: Table, fraction: float, seed: int = 0, *, split_rows
 
     Args:
         table: complete rows of two modalities. What is taken of it is copied into memory.
-        fraction: the share of complete rows, 0 to 1.
-        seed: of which rows, and their order.
+        fraction: of complete rows, 0 to 1.
+        seed: which rows, and their order.
         split_rows: another reading of the paper: each of the R others becomes two rows, one with its first modality and
             one with its second, shuffled apart; that makes N + R rows, and hides nothing but the pairing.
 
@@ -31,7 +31,7 @@ def weak_supervision(table: Table, fraction: float, seed: int = 0, *, split_rows
         SettingsError: a fraction outside 0 to 1. DataError: not two modalities, or a row that is incomplete already.
 
     >>> table = Table({"image": torch.rand(100, 4), "label": torch.arange(100)})
-    >>> weak = weak_supervision(table, 0.05)
+    >>> weak = pair_fraction(table, 0.05)
     >>> weak.present.sum(0), weak.present.all(1).sum()  # 5 pairs, 48 images, 47 labels
     (tensor([53, 52]), tensor(5))
     """
@@ -55,10 +55,10 @@ def weak_supervision(table: Table, fraction: float, seed: int = 0, *, split_rows
     present[pairs : pairs + len(first), 1] = False
     present[pairs + len(first) :, 0] = False
     mixed = torch.randperm(len(source), generator=generator)
-    return hidden(table, source[mixed], present[mixed])
+    return _hidden(table, source[mixed], present[mixed])
 
 
-def hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "rows modalities"]) -> Table:
+def _hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "rows modalities"]) -> Table:
     """These rows of the table, with zeros where a cell is not present."""
     columns: dict[str, Column] = {}
     for i, name in enumerate(table.names):
@@ -68,14 +68,14 @@ def hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "row
     return Table(columns, {name: present[:, i] for i, name in enumerate(table.names)})
 
 
-def repeat_pairs(table: Table, times: int) -> Table:
-    """The table with each complete row so many times, so that an epoch comes by few pairs more often.
+def oversample_complete(table: Table, times: int) -> Table:
+    """The table with each complete row ``times`` times, so that an epoch sees few complete rows more often.
 
     Raises:
         SettingsError: less than once.
 
     >>> table = Table({"x": torch.arange(3), "y": torch.arange(3)}, {"y": torch.tensor([True, False, True])})
-    >>> repeat_pairs(table, 3).columns["x"]
+    >>> oversample_complete(table, 3).columns["x"]
     tensor([0, 1, 2, 0, 2, 0, 2])
     """
     if times < 1:
@@ -99,3 +99,50 @@ def complete_rows(table: Table) -> Table | None:
         return None
     taken = table.take(whole)
     return Table({name: cast("Tensor", column) for name, column in taken.columns.items()})
+
+
+def kept_cells(rows: int, modalities: int, keep_probability: float, seed: int = 0) -> Bool[Tensor, "rows modalities"]:
+    """Which cells stay, each independently with that probability; rows may be left with none.
+
+    (Figure 9's caption says that features are dropped with p. App. F says kept, and its curves rise with p.)
+
+    Raises:
+        SettingsError: the probability is not above 0 and at most 1.
+
+    >>> kept_cells(1000, 19, keep_probability=0.1).float().mean()
+    tensor(0.0970)
+    """
+    if not 0 < keep_probability <= 1:
+        raise SettingsError(
+            f"the probability that a value is kept must be above 0 and at most 1, not {keep_probability}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(rows, modalities, generator=generator, dtype=torch.float64) < keep_probability
+
+
+def keep_at_random(table: Table, keep_probability: float, seed: int = 0) -> Table:
+    """The table with each value kept independently with one probability, without the rows left empty (App. F).
+
+    Hidden cells hold zeros, not the values hidden. ``len(table)`` less the length of what is returned is the number of
+    rows that were dropped.
+
+    Args:
+        table: rows of any modalities. What stays of it is copied into memory.
+        keep_probability: the probability that a value is kept.
+        seed: which ones.
+
+    Raises:
+        SettingsError: the probability is not above 0 and at most 1. DataError: every row is left empty.
+
+    >>> table = Table({"image": torch.rand(100, 4), "label": torch.arange(100)})
+    >>> kept = keep_at_random(table, 0.1, seed=1)
+    >>> len(table) - len(kept), kept.present.sum(0)
+    (91, tensor([3, 6]))
+    """
+    kept = kept_cells(len(table), len(table.names), keep_probability, seed) & table.present
+    left = kept.any(1).nonzero().flatten()
+    if not len(left):
+        raise DataError(
+            f"of {len(table)} rows all are left empty where values are kept with probability {keep_probability}"
+        )
+    return _hidden(table, left, kept[left])

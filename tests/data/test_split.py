@@ -1,0 +1,53 @@
+"""Rows divided at random: every row once, by the seed alone."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mvae.data.split import split
+from mvae.data.table import Table
+from mvae.errors import DataError, SettingsError
+
+FRACTIONS = st.floats(0.01, 0.49)
+
+
+@given(st.integers(3, 200), FRACTIONS, FRACTIONS, st.integers(0, 5))
+def test_every_row_is_in_one_part_and_each_part_has_its_size(rows: int, held: float, tested: float, seed: int) -> None:
+    sizes = [max(1, round(held * rows)), max(1, round(tested * rows))]
+    assume(sum(sizes) < rows)
+    mask = np.arange(rows) % 2 == 0
+    table = Table({"x": np.arange(rows), "y": torch.arange(rows)}, {"y": mask})
+    data = split(table, held, tested, seed)
+    assert [len(data.validation), len(data.test)] == sizes
+    parts = (data.train, data.validation, data.test)
+    assert sorted(np.concatenate([np.asarray(part["x"]) for part in parts])) == list(range(rows))
+    for part in parts:
+        assert torch.equal(torch.as_tensor(part["x"]), torch.as_tensor(part["y"]))
+        assert part.has("y").tolist() == mask[np.asarray(part["x"])].tolist()
+    again = split(table, held, tested, seed)
+    assert torch.equal(torch.as_tensor(again.test["x"]), torch.as_tensor(data.test["x"]))
+
+
+def test_the_rows_are_a_fair_draw() -> None:
+    counts = sum(np.isin(np.arange(20), np.asarray(split(Table({"x": np.arange(20)}), seed=seed).test["x"])).astype(int)
+                 for seed in range(500))  # fmt: skip
+    assert abs(np.asarray(counts) - 50).max() < 5 * np.sqrt(500 * 0.1 * 0.9)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fractions", "error", "says"),
+    [
+        (9, (0.0, 0.1), SettingsError, "validation must be a fraction of the rows between 0 and 1, not 0.0"),
+        (9, (0.1, 1.0), SettingsError, "test must be a fraction"),
+        (9, (0.1, float("nan")), SettingsError, "not nan"),
+        (9, (0.5, 0.5), SettingsError, "validation=0.5 and test=0.5 leave no rows to train on"),
+        (2, (0.1, 0.1), DataError, "2 rows cannot be divided into training, validation (1) and test (1)"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(rows: int, fractions: tuple[float, float], error, says: str) -> None:
+    with pytest.raises(error, match=re.escape(says)):
+        split(Table({"x": np.arange(rows)}), *fractions)
