@@ -26,9 +26,9 @@ def arrays(folder: Path) -> Path:
         path,
         hb=50_000 + 15_000 * rng.standard_normal(ROWS) + 30_000 * sick,
         crp=rng.standard_normal(ROWS),
-        scan=rng.integers(0, 256, (ROWS, 1, 6, 6), dtype=np.uint8),
+        scan=rng.integers(0, 256, (ROWS, 1, 8, 8), dtype=np.uint8),
         diagnosis=np.where(sick == 1, "ill", "well"),
-        **{"present/diagnosis": rng.random(ROWS) < 0.67},
+        diagnosis__present=rng.random(ROWS) < 0.67,
     )
     return path
 
@@ -74,7 +74,7 @@ def test_a_declaration_of_own_arrays_trains_evaluates_samples_and_is_loaded_else
     stored = json.loads((run_dir / "run.json").read_text())["config"]
     assert stored["modalities"]["type"]["classes"] == 2
     assert stored["modalities"]["lab.values"]["shape"] == [2]
-    assert stored["modalities"]["scan"]["shape"] == [1, 6, 6]
+    assert stored["modalities"]["scan"]["shape"] == [1, 8, 8]
     assert mvae("evaluate", run_dir, "--samples", 10).code == 0
     sampled = mvae("sample", run_dir, "--given", "type=ill", "--n", 4, "--json").json()
     assert Path(sampled["picture"]).exists()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mvae import likelihoods
+from mvae import likelihoods, networks
 from mvae.errors import SettingsError, nearest
 from mvae.modality.base import Modality
 from mvae.modality.sentences import SentenceModality
@@ -67,7 +67,7 @@ def _built(of_class: Any, config: Config, options: dict[str, Any]) -> Multimodal
         return of_class({first: modality}, latents, **options | width)
     if isinstance(joint := options.get("joint_encoder"), str | Mapping):
         shapes = {name: _event(parts[name]) for name in names}
-        options["joint_encoder"] = _network(joint, inputs=shapes, outputs=2 * latents, role="joint")
+        options["joint_encoder"] = networks.build(joint, inputs=shapes, outputs=2 * latents, role="joint")
     built = {name: _modality(name, settings, latents) for name, settings in parts.items()}
     if of_class.first_only:
         names = names[:1]
@@ -92,7 +92,7 @@ def _networks(
 ) -> tuple[torch.nn.Module, torch.nn.Module]:
     """Encoder and decoder of one example's shape, by name or by the kind's own choice."""
     event = _event(settings)
-    make = _network
+    make = networks.build
     return (
         make(settings.encoder or encoder, inputs=event, outputs=2 * latents, role="encoder", condition=condition),
         make(settings.decoder or decoder, inputs=latents, outputs=outputs, role="decoder", condition=condition),
@@ -173,50 +173,3 @@ def _require_options(of_class: Any, name: str, options: Mapping[str, Any]) -> No
         raise SettingsError(
             f"model.{unknown[0]} is no option of {name}, which takes {listed}{nearest(unknown[0], taken)}"
         )
-
-
-# -- until networks and likelihoods have registries of their own ---------------------------------------------------
-
-
-def _network(spec: Any, *, inputs: Any, outputs: Any, role: str, condition: int = 0) -> torch.nn.Module:
-    from mvae.networks import conv28, conv50, conv64, gru, lstm, mlp
-
-    spec = {"network": spec} if isinstance(spec, str) else dict(spec)
-    name = spec.pop("network")
-    encoder = role == "encoder"
-    if role == "joint":
-        hidden = spec.get("hidden", 512)
-        if "string" in inputs:
-            return conv50.joint_encoder(10, outputs, hidden)
-        if "attributes" in inputs:
-            return conv64.joint_encoder(18, outputs, hidden)
-        if spec.get("image") == "conv28":
-            return conv28.joint_encoder(10, outputs, hidden)
-        return mlp.joint_encoder(math.prod(inputs["image"]), 10, outputs, hidden)
-    if name == "mlp":
-        hidden = tuple(spec.get("hidden", (512, 512)))
-        if spec.get("batch_norm"):
-            size = inputs[0] if encoder else inputs
-            return conv64.perceptron(size, outputs if encoder else outputs[0], hidden[0])
-        if condition:
-            return mlp.ConditionalMLP(
-                math.prod(inputs) if encoder else inputs, condition, outputs if encoder else math.prod(outputs), hidden
-            )
-        if encoder:
-            return mlp.mlp(math.prod(inputs), outputs, hidden)
-        return mlp.ImageDecoder(inputs, outputs, hidden) if len(outputs) > 1 else mlp.mlp(inputs, outputs[0], hidden)
-    if name == "label":
-        return mlp.LabelEncoder(inputs[0], outputs, spec.get("hidden", 512))
-    if name == "conv28":
-        return conv28.ConvEncoder(outputs, condition) if encoder else conv28.ConvDecoder(inputs, condition)
-    if name == "conv50":
-        return conv50.CanvasEncoder(outputs) if encoder else conv50.CanvasDecoder(inputs)
-    if name == "conv64":
-        if encoder:
-            return conv64.ImageEncoder(outputs, condition, channels=inputs[0])
-        return conv64.ImageDecoder(inputs, condition, channels=outputs[0])
-    if name == "gru":
-        return gru.StringEncoder(inputs[0], outputs) if encoder else gru.StringDecoder(outputs[0], inputs)
-    if name == "lstm":
-        return lstm.LSTMEncoder(inputs[0], outputs) if encoder else lstm.LSTMDecoder(outputs[0], inputs)
-    raise SettingsError(f"no network {name!r}")

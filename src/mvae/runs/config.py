@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 Spec = str | dict[str, Any]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 IN_EPOCHS = ("anneal_epochs", "decay_epochs")  # settings that keep their share where only the epochs are changed
 
 

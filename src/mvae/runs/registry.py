@@ -95,10 +95,11 @@ def model_class(name: str) -> Any:
     Raises:
         SettingsError: there is none of that name.
     """
-    if name in models():
-        return imported(models()[name])
-    if ":" in name:
-        return imported(name)
+    from mvae.models import MODELS
+
+    path = MODELS.get(name) or (name if ":" in name else models().get(name))  # plug-ins are asked last
+    if path is not None:
+        return imported(path)
     raise SettingsError(f"no model {name!r}; there are {', '.join(models())}{nearest(name, models())}")
 
 

@@ -107,7 +107,8 @@ def train(
         if resume:
             _require_same_coding(run_dir, data)
         else:
-            stored = {"format": FORMAT, "config": config.to_dict(), "coding": data.vocabulary_id}
+            schema = {name: column.to_dict() for name, column in data.schema.items()}
+            stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}
             write_json(run_dir / SETTINGS, stored | _circumstances(model.device))
         history = fit(
             model,

@@ -1,14 +1,19 @@
 """Where a declaration and its rows come from: a name that is shipped, or files of the user's."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
+
+import numpy as np
 
 from mvae.data.dataset import Dataset
+from mvae.data.npz import read_npz
+from mvae.data.schema import ColumnSchema, Kind
+from mvae.data.split import encoded_split
 from mvae.errors import SettingsError, nearest
-from mvae.runs.config import Config
-from mvae.runs.registry import datasets, declarations, reader
+from mvae.runs.config import Config, ModalitySettings
+from mvae.runs.registry import declarations, reader
 
 __all__ = ["completed", "declared", "load", "shipped", "shipped_declaration", "shipped_text"]
 
@@ -60,17 +65,82 @@ def declared(source: str | Path) -> Config:
 
 
 def load(config: Config, data_dir: str | Path | None = None, schema: Mapping[str, Any] | None = None) -> Dataset:
-    """The rows that a declaration names.
+    """The rows that a declaration names, divided into training, validation and test rows.
+
+    Args:
+        config: the declaration.
+        data_dir: where named datasets are.
+        schema: how a file's columns were encoded when the run was trained; None learns it from the training rows.
 
     Raises:
-        DataError: data absent or damaged. SettingsError: no such dataset.
+        DataError: data absent or damaged, or values that do not fit their kind. SettingsError: no such dataset or
+            column.
     """
     source = config.data.source
-    if source in datasets() or Path(source).suffix not in FILES:
+    if Path(source).suffix not in FILES:
         return reader(source)(data_dir, **config.data.options)
-    raise NotImplementedError
+    columns, masks = read_npz(source)
+    parts = config.modalities or {name: ModalitySettings() for name in columns}
+    raw = {name: _assembled(name, settings.columns or [name], columns) for name, settings in parts.items()}
+    present = {
+        name: np.logical_and.reduce([masks[column] for column in settings.columns or [name] if column in masks])
+        for name, settings in parts.items()
+        if any(column in masks for column in settings.columns or [name])
+    }
+    kinds = {name: _kind(name, settings.kind) for name, settings in parts.items() if settings.kind is not None}
+    known = None if not schema else {name: ColumnSchema.from_dict(own) for name, own in schema.items()}
+    return encoded_split(
+        raw,
+        present,
+        kinds=kinds,
+        schema=known,
+        validation=config.data.validation,
+        test=config.data.test,
+        seed=config.seed,
+    )
+
+
+def _kind(name: str, kind: str) -> Kind:
+    known = get_args(Kind)
+    if kind not in known:
+        raise SettingsError(
+            f"modalities.{name}.kind: a file has {', '.join(known)}, not {kind!r}{nearest(kind, known)}"
+        )
+    return cast("Kind", kind)
+
+
+def _assembled(name: str, wanted: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The columns of a modality as one: itself, or numbers side by side."""
+    for column in wanted:
+        if column not in columns:
+            raise SettingsError(
+                f"modalities.{name}: no column {column!r}; there are {', '.join(columns)}{nearest(column, columns)}"
+            )
+    if len(wanted) == 1:
+        return columns[wanted[0]]
+    found = [columns[column] for column in wanted]
+    if any(column.dtype.kind not in "biuf" for column in found):
+        raise SettingsError(f"modalities.{name} has several columns, which must all be of numbers")
+    return np.concatenate([column.reshape(len(column), -1) for column in found], axis=1)
 
 
 def completed(config: Config, data: Dataset) -> Config:
     """The declaration with what only the data says: kinds, shapes and classes that were left out."""
-    return config.resolved()
+    found: dict[str, Any] = {}
+    for name, schema in (data.schema or _proposed(config, data)).items():
+        own = config.modalities.get(name, ModalitySettings())
+        said = {"kind": schema.kind, "shape": list(schema.shape) or [1]}
+        if schema.kind == "categorical":
+            said = {"kind": schema.kind, "classes": max(2, len(schema.classes))}
+        if schema.kind == "picture":
+            said["levels"] = schema.levels
+        found[name] = {key: value for key, value in said.items() if getattr(own, key) is None}
+    return config.resolved().change({"modalities": found}) if found else config.resolved()
+
+
+def _proposed(config: Config, data: Dataset) -> dict[str, ColumnSchema]:
+    """What a named dataset's columns seem to be, where the declaration has no modalities."""
+    if config.modalities:
+        return {}
+    table = data.train
+    return {name: ColumnSchema.fit(name, table.columns[name], table.has(name)) for name in table.names}

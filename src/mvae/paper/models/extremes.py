@@ -1,18 +1,28 @@
 """The two extremes of Sec. 2.2, which the sub-sampled objective combines; for ablations only."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
 from mvae.models.mvae_q import MVAEQ
 from mvae.models.terms import Terms, full, singles
 
-__all__ = ["JointOnly", "QuotientJointOnly", "SinglesOnly"]
+__all__ = ["Eq5MVAE", "JointOnly", "QuotientJointOnly", "SinglesOnly"]
 
 
-class JointOnly(MVAE):
-    """Eq. 2 alone: one ELBO of everything a row has. The individual encoders are never trained by themselves."""
+class Eq5MVAE(MVAE):
+    """The MVAE of Eq. 5 to the letter: without cross terms."""
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, cross_from: Sequence[str] = ()):
+        super().__init__(modalities, latent_dim, cross_from=cross_from)
+
+
+class _FullTerm(MVAE):
+    """One ELBO of everything a row has."""
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """The full term."""
@@ -23,11 +33,15 @@ class JointOnly(MVAE):
         return self.terms(present)
 
 
-class QuotientJointOnly(JointOnly, MVAEQ):
+class JointOnly(_FullTerm, Eq5MVAE):
+    """Eq. 2 alone: the individual encoders are never trained by themselves."""
+
+
+class QuotientJointOnly(_FullTerm, MVAEQ):
     """The joint term alone, of the MVAE-Q: does the print's gap between MVAE-Q and MVAE come from the objective?"""
 
 
-class SinglesOnly(MVAE):
+class SinglesOnly(Eq5MVAE):
     """Each modality as an observation by itself: the relationship between modalities is never learned."""
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:

@@ -1,6 +1,5 @@
 """Other remedies of decoupling, tried beside the recipe `coupled` (docs/research/coupling.md); for ablations only."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -8,20 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvae.gaussian import Gaussian
-from mvae.modality.base import Modality
 from mvae.models.jmvae import divergence_from_singles
-from mvae.models.mvae import MVAE
 from mvae.models.objective import Objective
 from mvae.models.terms import Terms
+from mvae.paper.models.extremes import Eq5MVAE
 
 __all__ = ["BoundedMVAE", "PenalisedMVAE", "RampedMVAE"]
-
-
-class Eq5MVAE(MVAE):
-    """The MVAE without cross terms, which the remedies are tried instead of."""
-
-    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
-        super().__init__(modalities, latent_dim, cross_from=())
 
 
 class RampedMVAE(Eq5MVAE):
