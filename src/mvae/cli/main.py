@@ -33,13 +33,13 @@ class Lazy(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One of them; None where there is none of that name."""
-        found = (OWN | commands()).get(cmd_name)
+        found = {**OWN, **commands()}.get(cmd_name)
         return None if found is None else imported(found[0])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Each with its one line, without importing it."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in (OWN | commands()).items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in {**OWN, **commands()}.items()])
 
 
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

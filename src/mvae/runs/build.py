@@ -4,14 +4,14 @@ import inspect
 import math
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from mvae import likelihoods, networks
 from mvae.errors import SettingsError, nearest
 from mvae.modality.base import Modality
-from mvae.modality.sentences import SentenceModality
+from mvae.modality.sentences import SentenceDecoder, SentenceModality
 from mvae.modality.strings import SequenceModality as StringModality
 from mvae.models.base import MultimodalVAE
 from mvae.runs.config import Config, ModalitySettings
@@ -134,7 +134,7 @@ def _string(settings: ModalitySettings, latents: int, condition: int) -> Modalit
 def _sentence(settings: ModalitySettings, latents: int, condition: int) -> Modality:
     words, length = _needed(settings.classes, "classes"), _needed(settings.length, "length")
     encoder, decoder = _networks(settings, latents, condition, "lstm", "lstm", (words,))
-    return SentenceModality(encoder, decoder, length, weight=settings.weight)
+    return SentenceModality(encoder, cast("SentenceDecoder", decoder), length, weight=settings.weight)
 
 
 #: How a modality of each kind is built; one function each.

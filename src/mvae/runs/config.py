@@ -53,34 +53,40 @@ class DataSettings(Section):
     """Where the rows come from, and which are learned from."""
 
     source: str = Field(description="A file (.npz) or the name of a dataset, such as digits.", min_length=1)
-    options: dict[str, Any] = Field({}, description="Options of a named dataset's reader.")
-    validation: Share = Field(0.1, description="Share of a file's rows that select the weights.")
-    test: Share = Field(0.1, description="Share of a file's rows that are kept for evaluation.")
-    rows: int | None = Field(None, ge=1, description="Train on the first so many rows only.")
+    options: dict[str, Any] = Field(default={}, description="Options of a named dataset's reader.")
+    validation: Share = Field(default=0.1, description="Share of a file's rows that select the weights.")
+    test: Share = Field(default=0.1, description="Share of a file's rows that are kept for evaluation.")
+    rows: int | None = Field(default=None, ge=1, description="Train on the first so many rows only.")
     paired_fraction: float | None = Field(
-        None, ge=0, le=1, description="Hide one of two modalities in all rows but this share (Sec. 5.1)."
+        default=None, ge=0, le=1, description="Hide one of two modalities in all rows but this share (Sec. 5.1)."
     )
     keep_probability: float | None = Field(
-        None, gt=0, le=1, description="Keep each value of the training rows with this probability (App. F)."
+        default=None, gt=0, le=1, description="Keep each value of the training rows with this probability (App. F)."
     )
-    oversample: int = Field(1, ge=1, description="How often an epoch has each complete row.")
+    oversample: int = Field(default=1, ge=1, description="How often an epoch has each complete row.")
 
 
 class ModalitySettings(Section):
     """One modality: what its columns hold, its networks, its likelihood."""
 
-    kind: str | None = Field(None, description="real, binary, categorical, picture, string or sentence.")
-    columns: list[str] | None = Field(None, description="Its columns in the source. Default: the one of its name.")
-    shape: list[int] | None = Field(None, description="Shape of one example. Default: the data's.")
-    classes: int | None = Field(None, ge=2, description="Number of classes. Default: the data's.")
-    levels: float | None = Field(None, gt=0, description="The brightest level of a picture: 255 for bytes, else 1.")
-    length: int | None = Field(None, ge=1, description="The most symbols of a string, or tokens of a sentence.")
-    encoder: Spec | None = Field(None, description="A network by name, or {network = NAME, …}. Default: by kind.")
-    decoder: Spec | None = Field(None, description="As for encoder.")
-    likelihood: Spec | None = Field(None, description="By name, or {name = NAME, …}. Default: by kind.")
-    weight: float = Field(1.0, ge=0, description="λ: the weight of its reconstruction (Eq. 2).")
-    augment: list[Spec] = Field([], description="Augmentations of the encoder's input in training, by name.")
-    view: Spec | None = Field(None, description="A fixed transformation of what the encoder sees, by name.")
+    kind: str | None = Field(default=None, description="real, binary, categorical, picture, string or sentence.")
+    columns: list[str] | None = Field(
+        default=None, description="Its columns in the source. Default: the one of its name."
+    )
+    shape: list[int] | None = Field(default=None, description="Shape of one example. Default: the data's.")
+    classes: int | None = Field(default=None, ge=2, description="Number of classes. Default: the data's.")
+    levels: float | None = Field(
+        default=None, gt=0, description="The brightest level of a picture: 255 for bytes, else 1."
+    )
+    length: int | None = Field(default=None, ge=1, description="The most symbols of a string, or tokens of a sentence.")
+    encoder: Spec | None = Field(
+        default=None, description="A network by name, or {network = NAME, …}. Default: by kind."
+    )
+    decoder: Spec | None = Field(default=None, description="As for encoder.")
+    likelihood: Spec | None = Field(default=None, description="By name, or {name = NAME, …}. Default: by kind.")
+    weight: float = Field(default=1.0, ge=0, description="λ: the weight of its reconstruction (Eq. 2).")
+    augment: list[Spec] = Field(default=[], description="Augmentations of the encoder's input in training, by name.")
+    view: Spec | None = Field(default=None, description="A fixed transformation of what the encoder sees, by name.")
 
 
 class ModelSettings(BaseModel):
@@ -88,9 +94,11 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
-    name: str = Field("mvae", description="A model by name: mvae, jmvae, mmvae, mopoe …")
-    latents: int = Field(32, ge=1, description="The number of latents.")
-    modalities: list[str] | None = Field(None, description="Those that it models, in order. Default: all declared.")
+    name: str = Field(default="mvae", description="A model by name: mvae, jmvae, mmvae, mopoe …")
+    latents: int = Field(default=32, ge=1, description="The number of latents.")
+    modalities: list[str] | None = Field(
+        default=None, description="Those that it models, in order. Default: all declared."
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -101,14 +109,16 @@ class ModelSettings(BaseModel):
 class EvaluationSettings(Section):
     """How the trained model is scored and shown."""
 
-    samples: int = Field(1000, ge=2, description="Importance samples per row.")
+    samples: int = Field(default=1000, ge=2, description="Importance samples per row.")
     denominator_samples: int | None = Field(
-        None,
+        default=None,
         ge=2,
         description="Draws for the denominator of a conditional likelihood. Default: chosen by what is given.",
     )
-    rows: int | None = Field(None, ge=1, description="Score the first so many test rows. Default: all.")
-    show: list[str] = Field([], description="What the picture of a run is given, as MODALITY=VALUE, a row each.")
+    rows: int | None = Field(default=None, ge=1, description="Score the first so many test rows. Default: all.")
+    show: list[str] = Field(
+        default=[], description="What the picture of a run is given, as MODALITY=VALUE, a row each."
+    )
 
 
 class Config(Section):
@@ -122,18 +132,22 @@ class Config(Section):
     False
     """
 
-    summary: str = Field("", description="One line that says what this is.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Of initial weights, order of rows, noise and random subsets.")
+    summary: str = Field(default="", description="One line that says what this is.")
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="Of initial weights, order of rows, noise and random subsets."
+    )
     data: DataSettings
     model: ModelSettings = ModelSettings()
-    modalities: dict[str, ModalitySettings] = Field({}, description="By name, in the model's order.")
+    modalities: dict[str, ModalitySettings] = Field(default={}, description="By name, in the model's order.")
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     start_from: str | None = Field(
-        None, description="A run of the same networks whose best weights training begins with."
+        default=None, description="A run of the same networks whose best weights training begins with."
     )
-    models: dict[str, dict[str, Any]] = Field({}, description="Options by model: only the chosen model's count.")
-    variants: dict[str, dict[str, Any]] = Field({}, description="Named changes to this declaration.")
+    models: dict[str, dict[str, Any]] = Field(
+        default={}, description="Options by model: only the chosen model's count."
+    )
+    variants: dict[str, dict[str, Any]] = Field(default={}, description="Named changes to this declaration.")
 
     @field_validator("modalities")
     @classmethod

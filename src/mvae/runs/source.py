@@ -87,7 +87,7 @@ def load(config: Config, data_dir: str | Path | None = None, schema: Mapping[str
         for name, settings in parts.items()
         if any(column in masks for column in settings.columns or [name])
     }
-    kinds = {name: _kind(name, settings.kind) for name, settings in parts.items() if settings.kind is not None}
+    kinds: dict[str, Kind] = {n: _kind(n, own.kind) for n, own in parts.items() if own.kind is not None}
     known = None if not schema else {name: ColumnSchema.from_dict(own) for name, own in schema.items()}
     return encoded_split(
         raw,
