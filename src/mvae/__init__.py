@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mvae.modality.base import Modality
     from mvae.modality.sentences import SentenceModality
     from mvae.modality.strings import StringModality
-    from mvae.models import BiVCCA, CVAE, JMVAE, MMVAE, MVAE, MVAEQ, MVTCAE, TELBO, VAE, MoPoE
+    from mvae.models import CVAE, JMVAE, MMVAE, MVAE, MVAEQ, MVTCAE, TELBO, VAE, BiVCCA, MoPoE
     from mvae.runs.build import build
     from mvae.runs.config import Config
     from mvae.runs.run import train

@@ -112,9 +112,7 @@ class Cell:
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(
-        cls, dataset: str, recipe: str = "coupled", seed: int = 0, model: str = "mvae", /, **changed: Any
-    ) -> "Cell":
+    def of(cls, dataset: str, recipe: str = "coupled", seed: int = 0, model: str = "mvae", /, **changed: Any) -> "Cell":
         """The declaration's own settings, except those given (and not None).
 
         In `coupled`, few complete rows are oversampled, up to 50 times, until they come as often as ``cross_share`` of
