@@ -11,8 +11,10 @@ from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, kl_divergence
 from mvae.modality.base import Modality
+from mvae.modality.strings import SequenceModality
 from mvae.models.mvae import MVAE
 from mvae.models.terms import Recipe, full
+from mvae.networks.gru import StringDecoder, StringEncoder
 from mvae.networks.mlp import LabelEncoder, mlp
 from tests.oracle import LinearGaussian, mvae_plan, naive_loss
 
@@ -123,7 +125,9 @@ def test_with_a_wrong_posterior_the_elbo_falls_short_by_its_kl_from_the_true_one
     table = wrong.data(5, seed=9)
     mean, variance = wrong.posterior(table, ["x1", "x2"])
     truth = Gaussian.from_mean_log_var(mean, variance.log())
-    gap = kl_divergence(wrong.model.posterior(table), truth)
+    q = wrong.model.posterior(table)
+    assert isinstance(q, Gaussian)
+    gap = kl_divergence(q, truth)
     assert (gap > 1e-3).all()
     expected = wrong.log_prob(table, ["x1", "x2"]) - gap
     for row in range(5):
@@ -168,6 +172,43 @@ def test_a_weight_counts_in_full_alone_a_fifth_in_every_rows_cross_term_and_not_
     weights = whole.terms(torch.tensor([complete])).likelihood_weight
     assert weights is not None
     assert weights[-1].tolist() == [1, 50, 1]
+
+
+def rich(values: int, likelihood: likelihoods.Likelihood | None = None, outputs: int | None = None) -> Modality:
+    return Modality(nn.Linear(values, 4), nn.Linear(2, outputs or values), likelihood or likelihoods.Gaussian())
+
+
+def test_by_default_everything_is_explained_from_the_richest_modalities() -> None:
+    classes = rich(1, likelihoods.Categorical(), outputs=50)  # fifty numbers of its decoder, and one value
+    string = SequenceModality(StringEncoder(3, 4, 8), StringDecoder(3, 2, 8), symbols=3, length=4)
+
+    def sources(**parts: Modality) -> tuple[str, ...]:
+        return MVAE(parts, 2).cross_from
+
+    assert sources(image=rich(64), label=classes) == ("image",)
+    assert sources(a=rich(50), b=rich(5), c=rich(4)) == ("a", "b")  # a tenth
+    assert sources(a=rich(1), label=classes) == ("a", "label")
+    assert sources(image=rich(64), text=string) == ("image",)
+    assert sources(image=rich(40), text=string) == ("image", "text")
+    assert sources(image=rich(40)) == ()
+    assert sources(**{f"x{i}": rich(1) for i in range(30)}) == tuple(f"x{i}" for i in range(8))
+    assert sources(a=rich(3), broken=Modality(nn.Linear(9, 4), nn.Linear(7, 9), likelihoods.Gaussian())) == ("a",)
+    assert MVAE({"a": rich(3), "b": rich(3)}, 2, cross_from=()).cross_from == ()
+
+
+def test_looking_for_the_richest_leaves_no_trace() -> None:
+    part = Modality(
+        nn.Linear(3, 4), nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.Linear(2, 3)), likelihoods.Gaussian()
+    )
+    before = {name: value.clone() for name, value in part.state_dict().items()}
+    state = torch.get_rng_state()
+    MVAE({"a": part, "b": rich(3)}, 2)
+    other = torch.get_rng_state()
+    torch.set_rng_state(state)
+    rich(3)  # only its own initial weights were drawn
+    assert torch.equal(other, torch.get_rng_state())
+    assert all(torch.equal(value, before[name]) for name, value in part.state_dict().items())
+    assert part.training
 
 
 def test_random_subsets_and_distinct_terms_are_what_the_model_was_told() -> None:

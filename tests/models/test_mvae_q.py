@@ -119,7 +119,7 @@ def test_adversarial_outputs_give_a_proper_posterior_for_every_subset_and_finite
     for n in range(4):
         for given in itertools.combinations(built.names, n):
             q = built.posterior(data, given=list(given))
-            assert (q.precision > 0).all()
+            assert (q.variance > 0).all()
             assert torch.stack([q.mean, q.stddev, q.kl_to_prior()[:, None]]).isfinite().all()
     result, found = trained_once(built)
     assert result.loss.isfinite()
@@ -131,8 +131,8 @@ def test_the_widest_experts_of_many_modalities_still_make_a_proper_posterior(mod
     """T is then (N−1)(1/sigmoid(15) − 1), which float32 must not round away."""
     built = saying([1e4] * modalities)
     q = built.posterior({name: torch.ones(1, 2) for name in built.names})
-    assert q.precision.dtype == torch.float32
-    torch.testing.assert_close(q.precision, torch.full((1, 1), (modalities - 1) * 3.06e-7), rtol=0.5, atol=0)
+    assert q.variance.dtype == torch.float32
+    torch.testing.assert_close(1 / q.variance, torch.full((1, 1), (modalities - 1) * 3.06e-7), rtol=0.5, atol=0)
     assert all(gradient.isfinite().all() for gradient in trained_once(built)[1].values())
 
 
@@ -141,8 +141,8 @@ def test_networks_of_half_precision_leave_the_variance_inside_its_bound(dtype: t
     """The sigmoid of 15 is 1 in 16 bits, and the precision of all modalities together would be 0."""
     built = saying([1e4, 1e4, 1e4]).to(dtype)
     q = built.posterior({name: torch.ones(1, 2) for name in built.names})
-    assert q.precision.dtype == torch.float32
-    assert (q.precision > 0).all()
+    assert q.variance.dtype == torch.float32
+    assert (q.variance > 0).all()
     assert q.kl_to_prior().isfinite().all()
 
 

@@ -5,7 +5,7 @@ A model is a class that says which posterior belongs to a subset (``combine``) a
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
 
@@ -109,8 +109,10 @@ class MultimodalVAE(nn.Module):
     #: Is there a posterior given all modalities together?
     joint_posterior = True
 
-    #: Modalities whose posterior is asked to explain everything else in a row, too (`mvae.models.mvae`).
-    cross_from: tuple[str, ...] = ()
+    @property
+    def cross_from(self) -> tuple[str, ...]:
+        """Modalities whose posterior is asked to explain everything else in a row, too (`mvae.models.mvae`)."""
+        return ()
 
     #: Does it learn from complete rows only? (Then a run with few pairs gives it those, and not the other rows.)
     needs_complete = False
@@ -191,6 +193,8 @@ class MultimodalVAE(nn.Module):
             for name, modality in self.modalities.items()
             if name in columns
         }
+
+    __call__: Callable[..., Objective]
 
     def forward(
         self,

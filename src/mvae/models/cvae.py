@@ -12,7 +12,7 @@ from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.models.plan import JointEncoder
+from mvae.models.plan import JointEncoder, at_most_one
 
 __all__ = ["CVAE"]
 
@@ -111,7 +111,7 @@ class CVAE(MultimodalVAE):
     @property
     def encoders(self) -> tuple[JointEncoder, ...]:
         """q(z | x1, x2); the prior where x1 is not given."""
-        return (JointEncoder(self._encode, (*self.names, self.condition)),)
+        return (JointEncoder(self._encode, (*self.names, self.condition), at_most_one),)
 
     def _encode(self, x: Mapping[str, Tensor]) -> Gaussian:
         ((name, modality),) = self.modalities.items()

@@ -11,7 +11,7 @@ from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, kl_divergence, select_expert
 from mvae.modality.base import Modality, run
 from mvae.models.base import MultimodalVAE
-from mvae.models.plan import Experts, JointEncoder, at_most_one
+from mvae.models.plan import Experts, JointEncoder, all_given, at_most_one
 from mvae.models.terms import FULL, Terms, concatenate, full, single, singles
 
 __all__ = ["JMVAE", "divergence_from_singles"]
@@ -49,7 +49,7 @@ class JMVAE(MultimodalVAE):
     @property
     def encoders(self) -> tuple[Experts | JointEncoder, ...]:
         """The joint encoder where everything is given, a unimodal one where one modality is."""
-        return Experts(select_expert, at_most_one), JointEncoder(self._joint, self.names)
+        return Experts(select_expert, at_most_one), JointEncoder(self._joint, self.names, all_given)
 
     def _joint(self, x: Mapping[str, Tensor]) -> Gaussian:
         return Gaussian.from_mean_log_var(*run(self.joint_encoder, x).chunk(2, dim=-1))

@@ -19,6 +19,7 @@ from mvae.models.terms import CROSS_SHARE, Recipe, Terms, mvae_terms
 __all__ = ["MVAE", "richest"]
 
 RICH = 0.1  # of the values of the richest modality: so many make a modality one of the richest
+SOURCES = 8  # at most: a cross term decodes everything, and with one for each modality a step's cost would be quadratic
 
 
 class MVAE(MultimodalVAE):
@@ -126,8 +127,9 @@ class MVAE(MultimodalVAE):
 def richest(modalities: Mapping[str, Modality], latent_dim: int) -> tuple[str, ...]:
     """The modalities that have, in one example, at least a tenth as many values as the one that has most.
 
-    A picture's values are its pixels, a class is one, a string has as many as its longest. A single modality has none
-    to be explained from it. A decoder that cannot be run counts for nothing: `check` says what is wrong with it.
+    A picture's values are its pixels, a class is one, a string has as many as its longest. The first 8 of them, where
+    there are more; none of a single modality, from which nothing else is to be explained. A decoder that cannot be run
+    counts for nothing: `check` says what is wrong with it.
 
     >>> parts = {"x": Modality(nn.Linear(50, 4), nn.Linear(2, 50), mvae.likelihoods.Gaussian()),
     ...          "y": Modality(nn.Embedding(9, 4), nn.Linear(2, 9), mvae.likelihoods.Categorical())}
@@ -137,7 +139,8 @@ def richest(modalities: Mapping[str, Modality], latent_dim: int) -> tuple[str, .
     if len(modalities) < 2:
         return ()
     counts = {name: _values(modality, latent_dim) for name, modality in modalities.items()}
-    return tuple(name for name, count in counts.items() if count and count >= RICH * max(counts.values()))
+    most = max(counts.values())
+    return tuple(name for name, count in counts.items() if count and count >= RICH * most)[:SOURCES]
 
 
 def _values(modality: Modality, latent_dim: int) -> int:

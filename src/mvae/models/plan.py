@@ -68,17 +68,37 @@ class Model(Protocol):
     no_posterior: str
 
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """The modalities' names, in order."""
+        ...
+
     @property
-    def modalities(self) -> Mapping[str, Modality]: ...
+    def modalities(self) -> Mapping[str, Modality]:
+        """Name → modality."""
+        ...
+
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        ...
+
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """Of the latents."""
+        ...
+
     @property
-    def encoders(self) -> "Sequence[Experts | JointEncoder]": ...
-    def expert(self, name: str, x: Tensor) -> Gaussian: ...
-    def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian: ...
+    def encoders(self) -> "Sequence[Experts | JointEncoder]":
+        """What its posteriors are made of."""
+        ...
+
+    def expert(self, name: str, x: Tensor) -> Gaussian:
+        """The expert of one modality, ``rows latent``."""
+        ...
+
+    def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:
+        """An encoder's two outputs as an expert."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -113,7 +133,7 @@ class JointEncoder:
 
     encode: Callable[[Mapping[str, Tensor]], Gaussian]
     columns: tuple[str, ...]
-    used: Used = all_given
+    used: Used
 
     def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
         """Its posterior, the same in every term, ``1 rows latent``; None where a column is absent: no row needs it."""

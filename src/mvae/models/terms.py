@@ -330,8 +330,9 @@ def mvae_terms(
     keep = weight.any(1)
     if not keep.all():  # e.g. a batch in which nobody has the modality: no work for it
         index = keep.nonzero().flatten()
-        names, keys = ([part[i] for i in index.tolist()] for part in (terms.names, terms.keys))
-        terms = Terms(tuple(names), terms.given[index], terms.of[index], weight[index], keys=tuple(keys))
+        kept = tuple(terms.names[i] for i in index.tolist())
+        keys = tuple(terms.keys[i] for i in index.tolist())
+        terms = Terms(kept, terms.given[index], terms.of[index], weight[index], keys=keys)
         weight = terms.weight
     counted = (weight > 0)[..., None]  # no network runs for a repeat that does not count
     return replace(terms, given=terms.given & counted, of=terms.of & counted, weight=weight)

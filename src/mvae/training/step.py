@@ -6,6 +6,7 @@ the batch and its terms, noise, forward, backward, Adam) is recorded once and re
 what stands between the matrix products, which a long run earns back many times.
 """
 
+import json
 import threading
 from pathlib import Path
 
@@ -137,7 +138,7 @@ class Step:
 
     def _add(self, parts: tuple[str, ...], sums: Tensor, counts: Tensor) -> None:
         """Running sums, on the device, by the names of what is summed (batches without a modality have fewer)."""
-        key = "|".join(parts)
+        key = json.dumps(parts)
         if key not in self.sums:
             zeros = torch.zeros(len(parts), dtype=torch.float64, device=self.device)
             self.sums[key], self.counts[key] = zeros, zeros.clone()
@@ -170,7 +171,7 @@ class Step:
         number: dict[str, float] = {}
         for key, sums in self.sums.items():
             values = torch.stack([sums, self.counts[key]]).tolist()
-            for name, value, count in zip(key.split("|"), *values, strict=True):
+            for name, value, count in zip(json.loads(key), *values, strict=True):
                 total[name] = total.get(name, 0.0) + value
                 number[name] = number.get(name, 0.0) + count
         return {name: value / number[name] for name, value in total.items() if number[name]}
