@@ -15,7 +15,7 @@ from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training.checkpoint import CHECKPOINT, read_metrics
 from mvae.training.fit import History, fit
-from mvae.training.progress import Reporter, Silent
+from mvae.training.progress import Reporter
 
 ROWS, BATCH, STEPS, EPOCHS = 23, 5, 5, 4
 
@@ -55,7 +55,7 @@ def train(built: MVAE, directory: Path, complete: bool = True, **changed: Any) -
         "batch_size": BATCH,
         "learning_rate": 1e-2,
         "run_dir": directory,
-        "reporter": Silent(),
+        "callbacks": [],
     }
     return fit(built, table(complete), **(settings | changed))
 
@@ -69,7 +69,7 @@ class Signals(Reporter):
         super().__init__()
         self.at, self.number = at, number
 
-    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
+    def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         if step == self.at:
             os.kill(os.getpid(), self.number)
 

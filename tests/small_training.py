@@ -69,11 +69,11 @@ class Each(Reporter):
         super().__init__()
         self._on_step, self._on_epoch, self.warnings = step, epoch, []
 
-    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
+    def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         if self._on_step:
             self._on_step(step)
 
-    def epoch(self, values: dict[str, float]) -> None:
+    def on_epoch(self, values: dict[str, float]) -> None:
         if self._on_epoch:
             self._on_epoch(values)
 

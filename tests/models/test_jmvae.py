@@ -15,7 +15,6 @@ from mvae.modality.base import Modality
 from mvae.models.jmvae import JMVAE
 from mvae.networks.mlp import LabelEncoder, joint_encoder, mlp
 from mvae.training.fit import fit
-from mvae.training.progress import Silent
 from tests.models.common import (
     KINDS,
     Normal,
@@ -193,7 +192,7 @@ def test_batches_without_a_complete_row_change_nothing() -> None:
     built, table = model(), complete(4)
     nobody = Table(table.columns, {"label": torch.zeros(4, dtype=torch.bool)})
     before = {name: value.clone() for name, value in built.state_dict().items()}
-    history = fit(built, nobody, epochs=1, batch_size=2, reporter=Silent())
+    history = fit(built, nobody, epochs=1, batch_size=2, callbacks=[])
     assert history.epochs[0]["train/loss"] == 0
     assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
 

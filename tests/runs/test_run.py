@@ -17,7 +17,6 @@ from mvae.data.table import Table
 from mvae.data.pairing import complete_rows, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.models.mvae import MVAE
-from mvae.training.progress import Silent
 from mvae.runs.run import Run
 from mvae.paper.settings import Settings, parse_weights, read_settings
 from mvae.training.fit import fit
@@ -26,7 +25,7 @@ from mvae.training.fit import fit
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("runs") / "digits"
-    return runs.train(Settings.of("digits", epochs=2), directory, device="cpu", reporter=Silent())[0]
+    return runs.train(Settings.of("digits", epochs=2), directory, device="cpu", callbacks=[])[0]
 
 
 @pytest.fixture
@@ -192,30 +191,30 @@ def test_nothing_is_written_before_settings_and_data_are_known_to_be_good(tmp_pa
         (Settings.of("digits"), "nonsense"),
     ):
         with pytest.raises(SettingsError):
-            runs.train(settings, tmp_path / "run", device=device, reporter=Silent())
+            runs.train(settings, tmp_path / "run", device=device, callbacks=[])
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(copy: Path) -> None:
     before = {file.name: file.read_bytes() for file in copy.iterdir()}
     with pytest.raises(RunError, match="holds a run already: go on with --resume, or choose another --run-dir"):
-        runs.train(Settings.of("digits", epochs=2), copy, reporter=Silent())
+        runs.train(Settings.of("digits", epochs=2), copy, callbacks=[])
     with pytest.raises(RunError, match="cannot be resumed with other settings: epochs was 2, now 5"):
-        runs.train(Settings.of("digits", epochs=5, anneal_epochs=1), copy, resume=True, reporter=Silent())
+        runs.train(Settings.of("digits", epochs=5, anneal_epochs=1), copy, resume=True, callbacks=[])
     with pytest.raises(RunError, match="recipe was 'coupled', now 'paper'"):
-        runs.train(Settings.of("digits", "paper", epochs=2), copy, resume=True, reporter=Silent())
+        runs.train(Settings.of("digits", "paper", epochs=2), copy, resume=True, callbacks=[])
     assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
 
 
 def test_a_run_starts_from_the_best_weights_of_another(trained: Run, tmp_path: Path) -> None:
     settings = Settings.of("digits", epochs=1, rows=100, learning_rate=1e-12, start_from=str(trained.directory))
-    longer, _ = runs.train(settings, tmp_path / "longer", device="cpu", reporter=Silent())
+    longer, _ = runs.train(settings, tmp_path / "longer", device="cpu", callbacks=[])
     for name, weight in trained.model.named_parameters():
         torch.testing.assert_close(longer.model.get_parameter(name), weight, atol=1e-6, rtol=0.0)
     assert read_settings(tmp_path / "longer").start_from == str(trained.directory)
     before = load_state(tmp_path / "longer" / CHECKPOINT)[0]
     (tmp_path / "longer" / CHECKPOINT).unlink()  # killed before its first checkpoint, it starts from there again
-    runs.train(settings, tmp_path / "longer", resume=True, device="cpu", reporter=Silent())
+    runs.train(settings, tmp_path / "longer", resume=True, device="cpu", callbacks=[])
     assert all(torch.equal(x, before[name]) for name, x in load_state(tmp_path / "longer" / CHECKPOINT)[0].items())
 
 
@@ -225,13 +224,13 @@ def test_a_run_starts_from_no_other_networks_and_from_nothing_that_is_no_run(tra
         (Settings.of("digits", epochs=1, model="vae", start_from=str(trained.directory)), "belongs to another model"),
     ):
         with pytest.raises(RunError, match=message):
-            runs.train(settings, tmp_path / "run", device="cpu", reporter=Silent())
+            runs.train(settings, tmp_path / "run", device="cpu", callbacks=[])
         assert not (tmp_path / "run").exists()
 
 
 def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(trained: Run, copy: Path) -> None:
     (copy / CHECKPOINT).unlink()
-    runs.train(trained.settings, copy, resume=True, device="cpu", reporter=Silent())
+    runs.train(trained.settings, copy, resume=True, device="cpu", callbacks=[])
     found, expected = load_state(copy / CHECKPOINT)[0], load_state(trained.directory / CHECKPOINT)[0]
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert len((copy / METRICS).read_text().splitlines()) == 2
@@ -304,11 +303,11 @@ def test_evaluation_refuses_what_it_cannot_do(trained: Run) -> None:
 
 def test_a_run_may_learn_from_the_first_rows_only(tmp_path: Path) -> None:
     settings = Settings.of("digits", epochs=1, rows=30)
-    run, _ = runs.train(settings, tmp_path / "few", device="cpu", reporter=Silent())
+    run, _ = runs.train(settings, tmp_path / "few", device="cpu", callbacks=[])
     assert read_settings(tmp_path / "few").rows == 30
     same = settings.build()
     few = run.splits.train.take(slice(0, 30))
-    fit(same, few, validation=run.splits.validation, epochs=1, anneal_epochs=settings.anneal_epochs, reporter=Silent())
+    fit(same, few, validation=run.splits.validation, epochs=1, anneal_epochs=settings.anneal_epochs, callbacks=[])
     for mine, theirs in zip(run.model.parameters(), same.parameters(), strict=True):
         assert torch.equal(mine, theirs)
 
@@ -333,7 +332,7 @@ def test_with_few_pairs_the_validation_rows_have_no_more_of_them_and_the_test_ro
     model: str, tmp_path: Path
 ) -> None:
     settings = Settings.of("digits", "paper", 4, model, epochs=1, rows=500, pairs=0.1)
-    run, history = runs.train(settings, tmp_path / "few", device="cpu", reporter=Silent())
+    run, history = runs.train(settings, tmp_path / "few", device="cpu", callbacks=[])
     assert read_settings(tmp_path / "few").pairs == 0.1
     table, validation = (
         weak_supervision(part, 0.1, 4) for part in (run.splits.train.take(slice(0, 500)), run.splits.validation)
@@ -351,7 +350,7 @@ def test_with_few_pairs_the_validation_rows_have_no_more_of_them_and_the_test_ro
         epochs=1,
         anneal_epochs=settings.anneal_epochs,
         seed=4,
-        reporter=Silent(),
+        callbacks=[],
     )
     key = "validation/objective"
     assert history.epochs[0][key] == again.epochs[0][key]
@@ -362,5 +361,5 @@ def test_with_few_pairs_the_validation_rows_have_no_more_of_them_and_the_test_ro
 
 def test_a_model_of_pairs_without_a_pair_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"jmvae learns from pairs, and 0\.0001 of 1297 rows are none"):
-        runs.train(Settings.of("digits", model="jmvae", pairs=0.0001), tmp_path / "none", reporter=Silent())
+        runs.train(Settings.of("digits", model="jmvae", pairs=0.0001), tmp_path / "none", callbacks=[])
     assert not (tmp_path / "none").exists()

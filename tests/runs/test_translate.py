@@ -19,7 +19,6 @@ from mvae.cli.main import cli
 from mvae.data.vocabulary import UNKNOWN
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.paper.experiments import experiment
-from mvae.training.progress import Silent
 from mvae.runs.run import Run
 from mvae.paper.settings import Settings
 from mvae.evaluation.text import consensus
@@ -39,7 +38,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     directory = tmp_path_factory.mktemp("runs") / "translation"
     settings = Settings.of("translation", epochs=2, anneal_epochs=0, learning_rate=3e-3)
-    return runs.train(settings, directory, data_dir=data_dir, device="cpu", reporter=Silent())[0]
+    return runs.train(settings, directory, data_dir=data_dir, device="cpu", callbacks=[])[0]
 
 
 def test_the_sources_posterior_is_what_is_translated(trained: Run) -> None:
@@ -128,7 +127,7 @@ def test_a_run_refuses_files_that_give_another_vocabulary(trained: Run, tmp_path
     shutil.copytree(trained.directory, copy)
     (copy / CHECKPOINT).unlink()
     with pytest.raises(RunError, match="another vocabulary"):
-        runs.train(trained.settings, copy, resume=True, data_dir=tmp_path, reporter=Silent())
+        runs.train(trained.settings, copy, resume=True, data_dir=tmp_path, callbacks=[])
     assert read_json(copy / SETTINGS)["coding"] == trained.splits.coding
 
 
@@ -176,13 +175,13 @@ def test_a_run_of_subwords_has_its_own_vocabulary_and_reads_words_it_never_saw(t
     assert found.unknown == []
     assert "▁" not in found.translations[0]
     words = runs.train(
-        Settings.of("translation", epochs=1, vocabulary=20), tmp_path / "words", data_dir=data_dir, reporter=Silent()
+        Settings.of("translation", epochs=1, vocabulary=20), tmp_path / "words", data_dir=data_dir, callbacks=[]
     )[0]
     (found,) = translate(words, ["Tomcats likes teas ."], "vi")
     assert found.unknown == ["Tomcats", "teas"]
     other = Settings.of("translation", epochs=1, vocabulary=30)
     with pytest.raises(RunError, match="cannot be resumed with other settings: vocabulary was 20, now 30"):
-        runs.train(other, tmp_path / "words", resume=True, data_dir=data_dir, reporter=Silent())
+        runs.train(other, tmp_path / "words", resume=True, data_dir=data_dir, callbacks=[])
 
 
 def test_a_vocabulary_is_for_sentences_and_needs_room(tmp_path: Path, data_dir: Path) -> None:
@@ -190,7 +189,7 @@ def test_a_vocabulary_is_for_sentences_and_needs_room(tmp_path: Path, data_dir: 
         with pytest.raises(SettingsError, match="digits is not of sentences: it has no vocabulary to choose"):
             Settings.of("digits", vocabulary=size, subwords=subwords)
     with pytest.raises(SettingsError, match="a vocabulary needs more than 2 numbers, not 1"):
-        runs.train(Settings.of("translation", vocabulary=1), tmp_path / "run", data_dir=data_dir, reporter=Silent())
+        runs.train(Settings.of("translation", vocabulary=1), tmp_path / "run", data_dir=data_dir, callbacks=[])
     assert not (tmp_path / "run").exists()
 
 

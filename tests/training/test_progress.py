@@ -27,7 +27,7 @@ def train(reporter: Reporter, epochs: int = 2) -> None:
         2,
     )
     table = Table({"image": torch.rand(30, 4), "label": torch.arange(30) % 3})
-    fit(model, table, validation=table, epochs=epochs, anneal_epochs=epochs, batch_size=10, reporter=reporter)
+    fit(model, table, validation=table, epochs=epochs, anneal_epochs=epochs, batch_size=10, callbacks=[reporter])
 
 
 NUMBER = r"-?\d+\.\d\d"
