@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +76,35 @@ class Signals(Reporter):
             os.kill(os.getpid(), self.number)
 
 
+@contextmanager
+def handled(number: signal.Signals) -> Iterator[list[int]]:
+    """Inside the block this process outlives the signal; the numbers of those that came."""
+    came: list[int] = []
+    before = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield came
+    finally:
+        signal.signal(number, before)
+
+
+def stop(
+    built: MVAE, directory: Path, complete: bool = True, *, at: int, number: signal.Signals = signal.SIGINT, **more: Any
+) -> History:
+    """Train until a signal comes after so many steps; the caller's own handler lets the program go on."""
+    with handled(number) as came:
+        history = train(built, directory, complete, callbacks=[Signals(at, number)], **more)
+    assert came == [number]
+    assert history.interrupted
+    return history
+
+
 def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def files(directory: Path) -> set[str]:
-    """What a run has left, besides TensorBoard's events where that is installed."""
-    return {file.name for file in directory.iterdir() if not file.name.startswith("events.")}
+    """What a run has left."""
+    return {file.name for file in directory.iterdir()}
 
 
 def assert_same_run(one: Path, other: Path) -> None:

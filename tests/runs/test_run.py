@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from mvae.runs import run as runs
-from mvae.files import load_state, read_json
-from mvae.training.checkpoint import CHECKPOINT, METRICS, SETTINGS
+from mvae.data.pairing import complete_rows, weak_supervision
 from mvae.data.splits import Splits
 from mvae.data.table import Table
-from mvae.data.pairing import complete_rows, weak_supervision
 from mvae.errors import QueryError, RunError, SettingsError
+from mvae.files import load_state, read_json
 from mvae.models.mvae import MVAE
-from mvae.runs.run import Run
 from mvae.paper.settings import Settings, parse_weights, read_settings
+from mvae.runs import run as runs
+from mvae.runs.run import Run
+from mvae.training.checkpoint import CHECKPOINT, METRICS, SETTINGS
 from mvae.training.fit import fit
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from mvae.runs import run as runs
-from mvae.runs import sample as sampling
-from mvae.paper.datasets import multimnist
 from mvae.data.splits import Splits
 from mvae.errors import QueryError
+from mvae.paper.datasets import multimnist
 from mvae.paper.experiments import MODELS
-from mvae.runs.run import Run
 from mvae.paper.settings import Settings
+from mvae.runs import run as runs
+from mvae.runs import sample as sampling
+from mvae.runs.run import Run
 
 
 @pytest.fixture(scope="module")

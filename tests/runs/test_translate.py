@@ -11,18 +11,18 @@ import torch
 from click.testing import CliRunner
 
 from mvae import Table
-from mvae.runs import run as runs
-from mvae.runs import sample as sampling
-from mvae.files import read_json
-from mvae.training.checkpoint import CHECKPOINT, SETTINGS
 from mvae.cli.main import cli
 from mvae.data.vocabulary import UNKNOWN
 from mvae.errors import QueryError, RunError, SettingsError
-from mvae.paper.experiments import experiment
-from mvae.runs.run import Run
-from mvae.paper.settings import Settings
 from mvae.evaluation.text import consensus
+from mvae.files import read_json
+from mvae.paper.experiments import experiment
+from mvae.paper.settings import Settings
+from mvae.runs import run as runs
+from mvae.runs import sample as sampling
+from mvae.runs.run import Run
 from mvae.runs.translate import METHODS, SAMPLES, SPREAD, TEMPERATURE, language, translate, translate_rows
+from mvae.training.checkpoint import CHECKPOINT, SETTINGS
 from tests import corpus
 from tests.command import mvae
 

@@ -20,7 +20,7 @@ import torch
 
 from mvae.runs.engine import ENGINES, submitted
 from mvae.errors import SettingsError
-from mvae.training.fit import stop_signals
+from mvae.training.signals import stop_signals
 
 __all__ = ["sweep"]
 

@@ -1,5 +1,6 @@
 """What is told of a training: a protocol of three methods, and TensorBoard as one that follows it."""
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from mvae.errors import MissingDependencyError
 
-__all__ = ["Callback", "History", "Plan", "TensorBoard", "started"]
+__all__ = ["Callback", "History", "Plan", "TensorBoard", "started", "tensorboard_where_installed"]
 
 
 @dataclass
@@ -99,3 +100,8 @@ class TensorBoard(Callback):
     def on_end(self) -> None:
         """Write what is buffered."""
         self._writer.close()
+
+
+def tensorboard_where_installed(directory: str | Path) -> list[Callback]:
+    """A `TensorBoard` for a directory, or nothing where the package is not installed."""
+    return [TensorBoard(directory)] if importlib.util.find_spec("tensorboard") else []

@@ -17,7 +17,7 @@ from torch import Tensor
 from mvae.errors import RunError
 from mvae.files import load_state, without_prefix
 
-__all__ = ["CHECKPOINT", "METRICS", "SETTINGS", "Header", "best_weights", "read_metrics"]
+__all__ = ["CHECKPOINT", "METRICS", "SETTINGS", "Header", "best_weights", "epochs_trained", "read_metrics"]
 
 SETTINGS, METRICS, CHECKPOINT = "run.json", "metrics.jsonl", "checkpoint.safetensors"
 
@@ -88,3 +88,9 @@ def best_weights(run_dir: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights a run stands for (the best by validation, or the last where none was chosen) and its progress."""
     tensors, info = load_state(run_dir / CHECKPOINT)
     return without_prefix("best", tensors) or without_prefix("model", tensors), info
+
+
+def epochs_trained(run_dir: Path) -> int | None:
+    """How many epochs of a run have ended by its checkpoint; None where it has none."""
+    path = run_dir / CHECKPOINT
+    return Header.read(load_state(path)[1], path).epoch if path.exists() else None

@@ -101,7 +101,7 @@ def explained(error: ValidationError) -> str:
         return f"{where} must be a finite number, not {value}"
     if kind in RANGES:
         words, bound = RANGES[kind]
-        return f"{where} {words.format(first['ctx'][bound])}, not {value!r}"
+        return f"{where} {words.format(format(first['ctx'][bound], 'g'))}, not {value!r}"
     if kind == "int_type":
         return f"{where} must be a whole number, not {value!r}"
     if kind == "float_type":
