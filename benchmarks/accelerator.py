@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from mvae import Table, likelihoods
 from mvae.data.masking import pair_fraction
 from mvae.paper.experiments import build, experiment
+from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 
 BATCH = 100
@@ -40,9 +41,9 @@ def step_of(dataset: str, table: Table, recorded: bool = True, seed: int = 0) ->
     """One step of the recipe `coupled` on random rows; warm, so recorded where it can be."""
     what = experiment(dataset)
     model = build(what, seed=seed, pseudo_labels=not table.complete and bool(what.pseudo_labels)).cuda().train()
-    step = Step(model, table, 1e-3, seed=seed, batch_size=BATCH)
-    if not recorded:
-        step.can_record, step._terms, step.table = False, None, table
+    step = Step(model, table, TrainingSettings(batch_size=BATCH), seed)
+    if recorded:
+        step.plan(0)
     batches = itertools.cycle(torch.randperm(len(table), device="cuda").split(BATCH))
 
     def take() -> None:

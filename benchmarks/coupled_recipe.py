@@ -23,7 +23,8 @@ from mvae.models.terms import Terms
 from mvae.paper.experiments import experiment
 from mvae.paper.harness import name_of
 from mvae.paper.settings import Settings
-from mvae.training.fit import fit, flushed_denormals, keep_freed_memory
+from mvae.training.fit import fit
+from mvae.training.switches import flushed_denormals, keep_freed_memory
 
 DRAWS = 500  # images of each digit that the judge sees
 

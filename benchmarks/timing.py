@@ -16,7 +16,7 @@ from mvae import Table
 from mvae.errors import DataError
 from mvae.paper.datasets.attributes import ATTRIBUTES
 from mvae.paper.experiments import experiment
-from mvae.training.fit import keep_freed_memory
+from mvae.training.switches import keep_freed_memory
 
 Contender = tuple[Callable[[], object], int]  # a piece of work (it may return its own seconds), and its rows
 

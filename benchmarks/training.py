@@ -20,7 +20,7 @@ import mvae
 from mvae.models.base import MultimodalVAE
 from mvae.paper.experiments import build, experiment
 from mvae.training import step as steps
-from mvae.training.progress import Silent
+from mvae.training.callbacks import Callback
 
 BATCH = 100
 # Multiplications and additions of one step's matrix products; backward costs a product for the weights and one for
@@ -53,19 +53,15 @@ def our_bare_step(model: MultimodalVAE, table: mvae.Table, learning_rate: float)
     return step
 
 
-class Clock(Silent):
+class Clock(Callback):
     """Notes when each epoch has ended, validation and its line of metrics included."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.ended: list[float] = []
 
-    def epoch(self, values: dict[str, float]) -> None:
+    def on_epoch(self, values: dict[str, float]) -> None:
         """The moment."""
         self.ended.append(time.perf_counter())
-
-    def warn(self, message: str) -> None:
-        """A few epochs teach the modalities nothing; that need not be said."""
 
 
 def our_fit(
@@ -89,7 +85,7 @@ def our_fit(
                 learning_rate=learning_rate,
                 validation=validation,
                 run_dir=folder,
-                reporter=clock,
+                callbacks=[clock],
             )
         return clock.ended[-1] - clock.ended[0]
 

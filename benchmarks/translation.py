@@ -24,6 +24,7 @@ from mvae.models.mvae import MVAE
 from mvae.networks.lstm import EMBEDDING, FREQUENT, HIDDEN
 from mvae.paper.datasets import translation
 from mvae.paper.experiments import build, experiment
+from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 
 BATCH, VOCABULARY, LENGTH, LATENTS = 50, translation.VOCABULARY, translation.LENGTH, 100
@@ -116,7 +117,7 @@ def main() -> None:
     clock = time.process_time if options.threads == 1 else time.perf_counter
     table = sentences()
     model = cast("MVAE", build(experiment("translation"), "coupled")).train()
-    ours, plain = Step(model, table, 1e-3, 0), Plain()
+    ours, plain = Step(model, table, TrainingSettings()), Plain()
     chosen = torch.randperm(len(table))[: BATCH * options.steps].split(BATCH)
     tokens = sum(int((table.take(rows).columns[name] != 0).sum()) + BATCH for rows in chosen for name in table.names)
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training.checkpoint import CHECKPOINT, read_metrics
 from mvae.training.fit import History, fit
-from mvae.training.progress import Reporter, Silent
+from mvae.training.progress import Reporter
 
 ROWS, BATCH, STEPS, EPOCHS = 23, 5, 5, 4
 
@@ -56,7 +58,7 @@ def train(built: MVAE, directory: Path, complete: bool = True, **changed: Any) -
         "batch_size": BATCH,
         "learning_rate": 1e-2,
         "run_dir": directory,
-        "reporter": Silent(),
+        "callbacks": [],
     }
     return fit(built, table(complete), **(settings | changed))
 
@@ -70,9 +72,31 @@ class Signals(Reporter):
         super().__init__()
         self.at, self.number = at, number
 
-    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
+    def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         if step == self.at:
             os.kill(os.getpid(), self.number)
+
+
+@contextmanager
+def handled(number: signal.Signals) -> Iterator[list[int]]:
+    """Inside the block this process outlives the signal; the numbers of those that came."""
+    came: list[int] = []
+    before = signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield came
+    finally:
+        signal.signal(number, before)
+
+
+def stop(
+    built: MVAE, directory: Path, complete: bool = True, *, at: int, number: signal.Signals = signal.SIGINT, **more: Any
+) -> History:
+    """Train until a signal comes after so many steps; the caller's own handler lets the program go on."""
+    with handled(number) as came:
+        history = train(built, directory, complete, callbacks=[Signals(at, number)], **more)
+    assert came == [number]
+    assert history.interrupted
+    return history
 
 
 def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -80,8 +104,8 @@ def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def files(directory: Path) -> set[str]:
-    """What a run has left, besides TensorBoard's events where that is installed."""
-    return {file.name for file in directory.iterdir() if not file.name.startswith("events.")}
+    """What a run has left."""
+    return {file.name for file in directory.iterdir()}
 
 
 def assert_same_run(one: Path, other: Path) -> None:

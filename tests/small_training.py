@@ -67,18 +67,15 @@ class Each(Reporter):
         self, step: Callable[[int], Any] | None = None, epoch: Callable[[dict[str, float]], Any] | None = None
     ):
         super().__init__()
-        self._on_step, self._on_epoch, self.warnings = step, epoch, []
+        self._on_step, self._on_epoch = step, epoch
 
-    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
+    def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         if self._on_step:
             self._on_step(step)
 
-    def epoch(self, values: dict[str, float]) -> None:
+    def on_epoch(self, values: dict[str, float]) -> None:
         if self._on_epoch:
             self._on_epoch(values)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 class Watched(MVAE):

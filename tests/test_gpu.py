@@ -15,7 +15,7 @@ from mvae.models.base import MultimodalVAE
 from mvae.paper.datasets.attributes import ATTRIBUTES
 from mvae.paper.experiments import build, experiment
 from mvae.runs.sweep import sweep
-from mvae.training.progress import Silent
+from mvae.training.callbacks import Callback
 from mvae.training.step import Step
 from tests.small_training import incomplete
 
@@ -122,8 +122,8 @@ def test_the_objective_is_the_cpus(dataset: str, pairs: str) -> None:
 def test_a_resumed_run_is_the_same_run(tmp_path: Path, stop: int) -> None:
     """The order, the noise, what networks draw by themselves; up to the order in which a GPU adds."""
 
-    class Stops(Silent):
-        def epoch(self, values: dict[str, float]) -> None:
+    class Stops(Callback):
+        def on_epoch(self, values: dict[str, float]) -> None:
             if values["epoch"] == stop:
                 raise KeyboardInterrupt
 
@@ -135,11 +135,11 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, stop: int) -> None:
     table = few_pairs(random_rows("digits"))
     settings = {"epochs": 15, "anneal_epochs": 5, "batch_size": BATCH, "checkpoint_seconds": 0.0}
     whole, parts = fresh(), fresh()
-    mvae.fit(whole, table, reporter=Silent(), **settings)
+    mvae.fit(whole, table, callbacks=[], **settings)
     with pytest.raises(KeyboardInterrupt):
-        mvae.fit(parts, table, run_dir=tmp_path, reporter=Stops(), **settings)
+        mvae.fit(parts, table, run_dir=tmp_path, callbacks=[Stops()], **settings)
     parts = fresh()
-    mvae.fit(parts, table, run_dir=tmp_path, resume=True, reporter=Silent(), **settings)
+    mvae.fit(parts, table, run_dir=tmp_path, resume=True, callbacks=[], **settings)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: n + m)
 
@@ -149,7 +149,7 @@ def test_rows_with_anything_missing_are_learned_from_and_asked_about() -> None:
     g = torch.Generator().manual_seed(1)
     table = random_rows("celeba19")
     table = Table(dict(table.columns), {n: (torch.rand(ROWS, generator=g) < 0.5) | (n == "image") for n in table.names})
-    history = mvae.fit(model, table, epochs=1, batch_size=BATCH, validation=table, reporter=Silent())
+    history = mvae.fit(model, table, epochs=1, batch_size=BATCH, validation=table, callbacks=[])
     assert all(torch.tensor(value).isfinite() for value in history.epochs[0].values())
     assert model.generate({"Male": torch.ones(2, 1)}, n=3)["image"].shape == (3, 2, 3, 64, 64)
 
@@ -159,7 +159,7 @@ def test_likelihoods_are_the_cpus_within_their_error() -> None:
 
     model = build(experiment("digits"))
     table = experiment("digits").load(None).train.first(300)
-    mvae.fit(model, table, epochs=30, reporter=Silent())
+    mvae.fit(model, table, epochs=30, callbacks=[])
     test = table.first(50)
     queries = {"joint": (["image", "label"], []), "conditional": (["image"], ["label"])}
     found = [
@@ -179,7 +179,7 @@ def test_small_modalities_with_holes(tmp_path: Path) -> None:
     from tests.small_training import model
 
     net = model().cuda()
-    mvae.fit(net, incomplete(), epochs=3, batch_size=5, run_dir=tmp_path, reporter=Silent())
+    mvae.fit(net, incomplete(), epochs=3, batch_size=5, run_dir=tmp_path, callbacks=[])
     assert all(p.isfinite().all() for p in net.parameters())
 
 
@@ -190,7 +190,7 @@ def test_threads_that_record_at_once_learn_what_each_would_alone() -> None:
         model = build(experiment("mnist"), seed=seed, pseudo_labels=True).cuda()
         model.modalities["image"].augment = (Noise(0.5),)
         table = few_pairs(random_rows("mnist"))
-        mvae.fit(model, table, epochs=8, anneal_epochs=2, batch_size=BATCH, seed=seed, reporter=Silent())
+        mvae.fit(model, table, epochs=8, anneal_epochs=2, batch_size=BATCH, seed=seed, callbacks=[])
         return {name: value.clone() for name, value in model.state_dict().items()}
 
     jobs = {str(seed): seed for seed in range(20)}
@@ -217,7 +217,7 @@ def test_a_thread_keeps_its_stream_for_all_its_runs() -> None:
 def test_more_runs_than_streams_at_once_and_one_after_the_other() -> None:
     def trained(seed: int) -> bool:
         model = build(experiment("mnist"), seed=seed).cuda()
-        history = mvae.fit(model, random_rows("mnist"), epochs=100, batch_size=BATCH, seed=seed, reporter=Silent())
+        history = mvae.fit(model, random_rows("mnist"), epochs=100, batch_size=BATCH, seed=seed, callbacks=[])
         return len(history.epochs) == 100
 
     jobs = {str(seed): seed for seed in range(40)}

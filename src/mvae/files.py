@@ -4,15 +4,27 @@ Every file is written beside its place, flushed to the disk and then renamed, so
 run) sees either the old one or the new one, whole, whenever the process was killed.
 """
 
+import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+import secrets
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from mvae.errors import RunError
 
@@ -21,6 +33,7 @@ __all__ = [
     "copied",
     "load_state",
     "load_weights",
+    "locked",
     "prefixed",
     "read_json",
     "save_state",
@@ -30,24 +43,74 @@ __all__ = [
 ]
 
 
+_log = logging.getLogger("mvae")
+_held = threading.local()  # directories that this thread has locked
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
 
+    The file has the mode that the umask gives.
+
     Raises:
-        RunError: the disk is full, the directory read-only or gone; nothing half-written is left.
+        RunError: the disk is full, the directory read-only or gone, or ``path`` is a device, a pipe or a directory;
+            nothing half-written is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.exists() and not path.is_file():
+        kind = "a directory" if path.is_dir() else "a device or a pipe"
+        raise RunError(f"cannot write {path}: it is {kind}, and only files are replaced")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        # Never through a link or into a file that somebody else has put there.
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+        file = os.open(temporary, flags, 0o666)
+        mode = stat.S_IMODE(os.fstat(file).st_mode)
+        os.close(file)
+        write(temporary)  # safetensors puts a file of its own there, which only its owner can read
+        with temporary.open("rb+") as written:
+            os.chmod(temporary, mode)
+            os.fsync(written.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RunError(f"cannot write {path}: {reason}. Free some space or choose another --run-dir") from error
+        raise RunError(f"cannot write {path}: {reason}. Free some space or choose another place") from error
     finally:
         temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Only one process (and one thread of it) is inside the block for a directory, which is made where it is absent.
+
+    The lock ends with its process, however that ends. Within a thread such blocks may be nested.
+
+    Raises:
+        RunError: another training is using the directory, or it cannot be made.
+    """
+    held: set[Path] = _held.__dict__.setdefault("directories", set())
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        place = directory.resolve()
+        opened = os.open(place, os.O_RDONLY) if fcntl is not None and place not in held else None
+    except OSError as error:
+        raise RunError(f"cannot write {directory}: {error.strerror}; choose another directory") from error
+    if fcntl is None or opened is None:
+        yield
+        return
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(opened)
+        raise RunError(f"{directory} is being trained in by another process: wait, or choose another one") from None
+    except OSError as error:
+        _log.warning("%s cannot be locked (%s): let only one training use it at a time", directory, error.strerror)
+    held.add(place)
+    try:
+        yield
+    finally:
+        held.discard(place)
+        os.close(opened)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -78,25 +141,43 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Tensors and a JSON header in one safetensors file, whole or not at all."""
+    """Tensors, a JSON header and a checksum in one safetensors file, whole or not at all."""
     owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_whole(path, lambda file: save_file(owned, file, {"info": json.dumps(info)}))
+    header = {"info": json.dumps(info), "checksum": _checksum(owned)}
+    write_whole(path, lambda file: save_file(owned, file, header))
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save_state` wrote, on the CPU.
 
     Raises:
-        RunError: the file is absent, truncated, or not one of ours.
+        RunError: the file is absent, truncated, changed, or not one of ours.
     """
     if not path.is_file():
         raise RunError(f"no checkpoint at {path}: the run has not saved one yet, or this is not a run directory")
     try:
         with safe_open(path, "pt") as file:
-            info = dict(json.loads(file.metadata()["info"]))
-            return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118 (no dict)
-    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+            metadata = file.metadata()
+            info = dict(json.loads(metadata["info"]))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            expected = metadata["checksum"]
+    except KeyError as error:
+        raise RunError(f"{path} is damaged or of an older version (no {error} in it); train again") from None
+    except (OSError, SafetensorError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}); train again in another --run-dir") from error
+    if _checksum(tensors) != expected:
+        raise RunError(f"{path} is damaged (its values have another checksum); train again in another --run-dir")
+    return tensors, info
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, dtypes, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -110,23 +191,38 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
 
 
 def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Are these exactly the model's tensors?
+    """Are these exactly the model's tensors, and all of them finite?
 
     Raises:
-        RunError: a tensor is missing, extra, or of another shape.
+        RunError: a tensor is missing, extra, of another shape or kind of number, or holds NaN or infinity.
     """
     expected = model.state_dict()
+    both = {name: (tensors[name], value) for name, value in expected.items() if name in tensors}
     complaints = [
         *_listed("lacks", expected.keys() - tensors.keys()),
         *_listed("has the unknown", tensors.keys() - expected.keys()),
         *(
-            f"has {name} of shape {tuple(tensors[name].shape)} where the model's is {tuple(value.shape)}"
-            for name, value in expected.items()
-            if name in tensors and tensors[name].shape != value.shape
+            f"has {name} of shape {tuple(found.shape)} where the model's is {tuple(value.shape)}"
+            for name, (found, value) in both.items()
+            if found.shape != value.shape
+        ),
+        *(
+            f"has {name} of {found.dtype} where the model's is of {value.dtype}"
+            for name, (found, value) in both.items()
+            if _kind(found) != _kind(value)
         ),
     ]
     if complaints:
         raise RunError(f"{path} belongs to another model: it {'; '.join(complaints[:4])}")
+    bad = [name for name, (found, _) in both.items() if found.is_floating_point() and not found.isfinite().all()]
+    if bad:
+        raise RunError(f"{path} {'; '.join(_listed('has values that are not finite in', bad))}: train again")
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "real"
+    return "complex" if tensor.is_complex() else "whole"
 
 
 def _listed(verb: str, names: Iterable[str]) -> list[str]:

@@ -18,7 +18,6 @@ from mvae.evaluation.validation import validate
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.training.fit import fit
-from mvae.training.progress import Silent
 from tests.every_kind import MaskedTerms, column, gradients, modality, noise_for
 from tests.oracle import LinearGaussian, cell, naive_expert, naive_log_prob
 
@@ -203,7 +202,7 @@ def assert_trains(
         torch.manual_seed(1)
         model, table, validation = build(), make(13, kinds), make(6, kinds)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        history = fit(model, table, validation=validation, epochs=2, anneal_epochs=1, batch_size=3, reporter=Silent())
+        history = fit(model, table, validation=validation, epochs=2, anneal_epochs=1, batch_size=3, callbacks=[])
         assert all(math.isfinite(value) for row in history.epochs for value in row.values())
         assert "train/loss" in history.epochs[0]
         assert "validation/objective" in history.epochs[0]

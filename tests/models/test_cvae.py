@@ -15,7 +15,6 @@ from mvae.modality.base import Modality
 from mvae.models.cvae import CVAE
 from mvae.networks.mlp import ConditionalMLP
 from mvae.training.fit import fit
-from mvae.training.progress import Silent
 from tests.models.common import (
     assert_missing_values_do_nothing,
     assert_same,
@@ -122,7 +121,7 @@ def test_a_missing_condition_is_refused_by_its_row() -> None:
         with pytest.raises(DataError, match=said):
             ask(gap)
     with pytest.raises(DataError, match=said):
-        fit(built, gap, epochs=1, batch_size=2, reporter=Silent())
+        fit(built, gap, epochs=1, batch_size=2, callbacks=[])
     with pytest.raises(DataError, match="the table has no column 'label'"):
         built.posterior({"image": torch.rand(2, 6)})
 
@@ -131,7 +130,7 @@ def test_an_impossible_condition_is_refused_by_its_row() -> None:
     built, table = model(), complete(5, ["image", "label"])
     labels = torch.tensor([0, 1, 2, CLASSES, 0])
     with pytest.raises(DataError, match="condition 'label', row 3: whole numbers from 0 to 2 are needed"):
-        fit(built, Table({"image": table.columns["image"], "label": labels}), epochs=1, reporter=Silent())
+        fit(built, Table({"image": table.columns["image"], "label": labels}), epochs=1, callbacks=[])
     with pytest.raises(DataError, match="condition 'label', row 0"):
         built.generate({"label": [-1]})
     part = Modality(ConditionalMLP(6, 2, 4, [5]), ConditionalMLP(2, 2, 6, [5]), likelihoods.Bernoulli())

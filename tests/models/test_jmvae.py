@@ -16,7 +16,6 @@ from mvae.models.jmvae import JMVAE
 from mvae.networks import build as network
 from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training.fit import fit
-from mvae.training.progress import Silent
 from tests.models.common import (
     KINDS,
     Normal,
@@ -194,7 +193,7 @@ def test_batches_without_a_complete_row_change_nothing() -> None:
     built, table = model(), complete(4)
     nobody = Table(table.columns, {"label": torch.zeros(4, dtype=torch.bool)})
     before = {name: value.clone() for name, value in built.state_dict().items()}
-    history = fit(built, nobody, epochs=1, batch_size=2, reporter=Silent())
+    history = fit(built, nobody, epochs=1, batch_size=2, callbacks=[])
     assert history.epochs[0]["train/loss"] == 0
     assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
 

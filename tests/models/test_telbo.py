@@ -8,8 +8,8 @@ from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.models.telbo import TELBO
+from mvae.training.callbacks import Callback
 from mvae.training.fit import fit
-from mvae.training.progress import Silent
 from mvae.training.stages import Stages
 from tests.models.common import (
     KINDS,
@@ -174,11 +174,11 @@ def test_stage_two_leaves_the_joint_model_alone_batch_statistics_included() -> N
     made["signal"].encoder = nn.Sequential(nn.BatchNorm1d(4), made["signal"].encoder).double()
     built, seen = TELBO(made, 2), []
 
-    class Watch(Silent):
-        def epoch(self, values: dict[str, float]) -> None:
+    class Watch(Callback):
+        def on_epoch(self, values: dict[str, float]) -> None:
             seen.append({name: value.clone() for name, value in built.state_dict().items()})
 
-    fit(built, complete(12), epochs=2, batch_size=4, reporter=Watch())
+    fit(built, complete(12), epochs=2, batch_size=4, callbacks=[Watch()])
     first, last = seen[1], seen[3]
     for name in first:
         assert torch.equal(first[name], last[name]) == (not of_unimodal(name)), name

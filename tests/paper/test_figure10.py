@@ -13,12 +13,11 @@ from mvae.paper.experiments import build, experiment
 from mvae.paper.harness import Places, finished_run, parse_levels
 from mvae.paper.results import read_rows
 from mvae.paper.settings import Settings, read_settings
-from mvae.training.progress import Silent
 from tests.paper.faces import use_tiny_faces
 
 
 def places(folder: Path) -> Places:
-    return Places(folder / "results", folder / "runs", device="cpu", reporter=Silent())
+    return Places(folder / "results", folder / "runs", device="cpu", callbacks=[])
 
 
 def test_each_k_is_measured_once_with_both_kinds_of_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,12 @@ from mvae.paper.results import Row, read_rows
 from mvae.paper.settings import Settings
 from mvae.paper.show import show_comparison
 from mvae.runs.run import train
-from mvae.training.progress import Silent
+from mvae.training.callbacks import Callback
 from tests.paper.faces import tiny, use_tiny_faces
 
 
 def places(folder: Path) -> Places:
-    return Places(folder / "results", folder / "runs", device="cpu", reporter=Silent())
+    return Places(folder / "results", folder / "runs", device="cpu", callbacks=[])
 
 
 def test_each_p_has_its_numbers_and_what_was_dropped_and_is_measured_once(
@@ -70,12 +70,12 @@ def test_validation_rows_lose_as_much_and_test_rows_nothing(tmp_path: Path, monk
     use_tiny_faces(monkeypatch)
     seen: list[dict[str, Any]] = []
 
-    class Watching(Silent):
-        def epoch(self, values: dict[str, float]) -> None:
+    class Watching(Callback):
+        def on_epoch(self, values: dict[str, float]) -> None:
             seen.append(values)
 
     run, _ = train(
-        Settings.of("faces19", "paper", 0, kept=0.02, epochs=1), tmp_path / "run", device="cpu", reporter=Watching()
+        Settings.of("faces19", "paper", 0, kept=0.02, epochs=1), tmp_path / "run", device="cpu", callbacks=[Watching()]
     )
     assert run.splits.test.complete
     (values,) = seen

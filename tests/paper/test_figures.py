@@ -6,11 +6,10 @@ from PIL import Image
 
 from mvae.paper.figures import figure2
 from mvae.paper.harness import Places
-from mvae.training.progress import Silent
 
 
 def test_figure2_is_drawn_judged_and_recorded_once(tmp_path: Path) -> None:
-    places = Places(tmp_path / "results", tmp_path / "runs", reporter=Silent())
+    places = Places(tmp_path / "results", tmp_path / "runs", callbacks=[])
     rows = figure2(datasets=["digits"], recipes=["coupled"], budget="smoke", places=places)
     assert {row["metric"] for row in rows} == {"agreement x2->x1", "the judge on real test rows"}
     values = {row["metric"]: row for row in rows}

@@ -16,11 +16,10 @@ from mvae.paper.record import improvement, rows_of
 from mvae.paper.results import Row, add_rows, read_rows
 from mvae.paper.settings import Settings
 from mvae.runs.run import evaluate
-from mvae.training.progress import Silent
 
 
 def places(folder: Path) -> Places:
-    return Places(folder / "results", folder / "runs", reporter=Silent())
+    return Places(folder / "results", folder / "runs", callbacks=[])
 
 
 def test_inference_parameters_are_the_published_ones_exactly() -> None:
@@ -111,15 +110,15 @@ def test_an_unfinished_run_is_resumed(tmp_path: Path) -> None:
     class Interrupted(Exception):
         pass
 
-    class Stop(Silent):
-        def epoch(self, values: dict[str, float]) -> None:
+    class Stop(Callback):
+        def on_epoch(self, values: dict[str, float]) -> None:
             if values["epoch"] == 2:
                 raise Interrupted
 
     settings = Settings.of("digits", "paper", 0, "vae", epochs=3)
     with pytest.raises(Interrupted):
-        finished_run(settings, Places(runs=tmp_path, reporter=Stop()))
-    run = finished_run(settings, Places(runs=tmp_path, reporter=Silent()))
+        finished_run(settings, Places(runs=tmp_path, callbacks=[Stop()]))
+    run = finished_run(settings, Places(runs=tmp_path, callbacks=[]))
     assert run.progress["epoch"] == 3
     assert len(list(tmp_path.iterdir())) == 1
 

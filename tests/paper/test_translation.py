@@ -11,7 +11,6 @@ from mvae.paper.harness import Places
 from mvae.paper.published import published
 from mvae.paper.results import read_rows
 from mvae.paper.show_translation import show_examples, show_levels
-from mvae.training.progress import Silent
 from tests import corpus
 
 

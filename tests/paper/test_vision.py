@@ -20,7 +20,6 @@ from mvae.paper.vision import FIGURES, ITEM, TASKS, Task, predict, reproduce
 from mvae.runs import run as runs
 from mvae.runs import sample as sampling
 from mvae.runs.run import Run
-from mvae.training.progress import Silent
 
 pytest.importorskip("skimage")
 
@@ -36,7 +35,7 @@ def places(tmp_path_factory: pytest.TempPathFactory):
         for split, rows in {"train": 8, "validation": 3, "test": 9}.items():
             patch.setitem(faces.ROWS, split, rows)
         patch.setitem(harness.BUDGETS, "smoke", Budget(lambda _: {"epochs": 1}, lambda _: 9, 2, "one epoch"))
-        yield Places(folder / "results", folder / "runs", device="cpu", reporter=Silent())
+        yield Places(folder / "results", folder / "runs", device="cpu", callbacks=[])
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from mvae.paper.published import published_at
 from mvae.paper.results import Row, read_rows
 from mvae.paper.settings import read_settings
 from mvae.paper.show import show_levels
-from mvae.training.progress import Silent
 
 BOTH = ("paper", "coupled")
 
@@ -210,8 +209,8 @@ def test_a_stopped_run_is_not_measured_and_goes_on(tmp_path: Path, monkeypatch: 
     import os
     import signal
 
-    class Stopping(Silent):
-        def epoch(self, values: dict[str, float]) -> None:
+    class Stopping(Callback):
+        def on_epoch(self, values: dict[str, float]) -> None:
             if values["epoch"] == 2:
                 os.kill(os.getpid(), signal.SIGINT)
 

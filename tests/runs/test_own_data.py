@@ -11,7 +11,6 @@ import pytest
 from mvae.errors import DataError, SettingsError
 from mvae.runs.run import evaluate, open_run, train
 from mvae.runs.source import declared
-from mvae.training.progress import Silent
 from tests.command import assert_refused, mvae
 
 ROWS = 120
@@ -90,7 +89,7 @@ def test_a_declaration_of_own_arrays_trains_evaluates_samples_and_is_loaded_else
 
 
 def test_classes_by_name_and_units_are_those_of_the_file(tmp_path: Path) -> None:
-    run, _ = train(declared(declaration(tmp_path)), tmp_path / "run", reporter=Silent())
+    run, _ = train(declared(declaration(tmp_path)), tmp_path / "run", callbacks=[])
     assert run.data.codecs["type"].parse("ill").item() == 0
     with pytest.raises(ValueError, match="one of ill, well"):
         run.data.codecs["type"].parse("dead")
@@ -104,7 +103,7 @@ def test_classes_by_name_and_units_are_those_of_the_file(tmp_path: Path) -> None
 
 def test_a_file_alone_is_a_declaration(tmp_path: Path) -> None:
     config = declared(arrays(tmp_path)).change({"training": {"epochs": 1}})
-    run, _ = train(config, tmp_path / "run", reporter=Silent())
+    run, _ = train(config, tmp_path / "run", callbacks=[])
     kinds = {name: part.kind for name, part in run.config.modalities.items()}
     assert kinds == {"hb": "real", "crp": "real", "scan": "picture", "diagnosis": "categorical"}
 
@@ -129,6 +128,6 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_data_error_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"x\.npz"):
-        train(declared(tmp_path / "x.npz"), tmp_path / "run", reporter=Silent())
+        train(declared(tmp_path / "x.npz"), tmp_path / "run", callbacks=[])
     with pytest.raises(SettingsError, match=r"no declaration 'mnits'.*did you mean 'mnist'"):
         declared("mnits")

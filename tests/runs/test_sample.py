@@ -16,14 +16,13 @@ from mvae.runs.build import build
 from mvae.runs.registry import models
 from mvae.runs.run import Run
 from mvae.runs.source import declared
-from mvae.training.progress import Silent
 from tests.declared import changed
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("runs") / "digits"
-    return runs.train(changed("digits", epochs=2), directory, device="cpu", reporter=Silent())[0]
+    return runs.train(changed("digits", epochs=2), directory, device="cpu", callbacks=[])[0]
 
 
 def test_what_is_given_is_read_from_text_and_from_pictures(trained: Run, tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ def test_each_thing_shown_is_a_row_of_samples(trained: Run, tmp_path: Path) -> N
 def test_every_model_goes_from_training_to_a_picture(model: str, tmp_path: Path) -> None:
     config = changed("digits", model=model, epochs=1, batch_size=400)
     directory = tmp_path / "run"
-    runs.train(config, directory, device="cpu", reporter=Silent())
+    runs.train(config, directory, device="cpu", callbacks=[])
     opened = runs.open_run(directory, device="cpu")
     evaluation = runs.evaluate(opened, rows=3, samples=10)
     assert evaluation.likelihoods

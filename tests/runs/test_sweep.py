@@ -15,8 +15,8 @@ from mvae.data.table import Table
 from mvae.errors import SettingsError, TrainingError
 from mvae.paper.experiments import build, experiment
 from mvae.runs.sweep import GRACE_SECONDS, sweep
+from mvae.training.callbacks import Callback, Plan
 from mvae.training.fit import fit
-from mvae.training.progress import Silent
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,11 +76,11 @@ def test_a_signal_stops_what_threads_train() -> None:
         model = build(experiment("digits"), seed=seed)
         rows = Table({"image": torch.rand(20, 1, 8, 8), "label": torch.randint(0, 10, (20,))})
 
-        class Waits(Silent):
-            def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
+        class Waits(Callback):
+            def on_start(self, plan: Plan) -> None:
                 begun.wait()
 
-        return fit(model, rows, epochs=10**6, reporter=Waits()).interrupted
+        return fit(model, rows, epochs=10**6, callbacks=[Waits()]).interrupted
 
     def ask() -> None:
         begun.wait()

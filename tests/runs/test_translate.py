@@ -23,7 +23,6 @@ from mvae.runs.run import Run
 from mvae.runs.source import load
 from mvae.runs.translate import METHODS, SAMPLES, SPREAD, TEMPERATURE, language, translate, translate_rows
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS
-from mvae.training.progress import Silent
 from tests import corpus
 from tests.command import mvae
 from tests.declared import changed
@@ -40,7 +39,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     directory = tmp_path_factory.mktemp("runs") / "translation"
     config = changed("translation", epochs=2, anneal_epochs=0, learning_rate=3e-3)
-    return runs.train(config, directory, data_dir=data_dir, device="cpu", reporter=Silent())[0]
+    return runs.train(config, directory, data_dir=data_dir, device="cpu", callbacks=[])[0]
 
 
 def test_the_sources_posterior_is_what_is_translated(trained: Run) -> None:
@@ -129,7 +128,7 @@ def test_a_run_refuses_files_that_give_another_vocabulary(trained: Run, tmp_path
     shutil.copytree(trained.directory, copy)
     (copy / CHECKPOINT).unlink()
     with pytest.raises(RunError, match="another vocabulary"):
-        runs.train(trained.config, copy, resume=True, data_dir=tmp_path, reporter=Silent())
+        runs.train(trained.config, copy, resume=True, data_dir=tmp_path, callbacks=[])
     assert read_json(copy / SETTINGS)["coding"] == trained.data.vocabulary_id
 
 
@@ -187,18 +186,18 @@ def test_a_run_of_subwords_has_its_own_vocabulary_and_reads_words_it_never_saw(t
     assert found.unknown == []
     assert "▁" not in found.translations[0]
     few = changed("translation", epochs=1, data={"options": {"vocabulary": 20}})
-    words = runs.train(few, tmp_path / "words", data_dir=data_dir, reporter=Silent())[0]
+    words = runs.train(few, tmp_path / "words", data_dir=data_dir, callbacks=[])[0]
     (found,) = translate(words, ["Tomcats likes teas ."], "vi")
     assert found.unknown == ["Tomcats", "teas"]
     other = changed("translation", epochs=1, data={"options": {"vocabulary": 30}})
     with pytest.raises(RunError, match=r"with other settings: data\.options\.vocabulary was 20, now 30"):
-        runs.train(other, tmp_path / "words", resume=True, data_dir=data_dir, reporter=Silent())
+        runs.train(other, tmp_path / "words", resume=True, data_dir=data_dir, callbacks=[])
 
 
 def test_a_vocabulary_is_for_sentences_and_needs_room(tmp_path: Path, data_dir: Path) -> None:
     tiny = changed("translation", data={"options": {"vocabulary": 1}})
     with pytest.raises(SettingsError, match="a vocabulary needs more than 2 numbers, not 1"):
-        runs.train(tiny, tmp_path / "run", data_dir=data_dir, reporter=Silent())
+        runs.train(tiny, tmp_path / "run", data_dir=data_dir, callbacks=[])
     assert not (tmp_path / "run").exists()
 
 

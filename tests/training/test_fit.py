@@ -18,7 +18,7 @@ from mvae.models.mvae import MVAE
 from mvae.models.terms import Recipe
 from mvae.training.checkpoint import METRICS
 from mvae.training.fit import fit
-from mvae.training.progress import Silent
+from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 from tests.small_training import BATCH, ROWS, STEPS, Each, Watched, columns, incomplete, model, same, weights
 
@@ -28,7 +28,7 @@ from tests.small_training import BATCH, ROWS, STEPS, Each, Watched, columns, inc
 @pytest.mark.parametrize("anneal_epochs", [0, 1, 3, 7])
 def test_beta_rises_linearly_by_step_from_0_to_exactly_1_and_stays(anneal_epochs: int) -> None:
     watched = Watched()
-    history = fit(watched, Table(columns()), epochs=5, anneal_epochs=anneal_epochs, batch_size=BATCH, reporter=Silent())
+    history = fit(watched, Table(columns()), epochs=5, anneal_epochs=anneal_epochs, batch_size=BATCH, callbacks=[])
     steps = anneal_epochs * STEPS
     assert watched.betas == [min(1.0, step / steps) if steps else 1.0 for step in range(5 * STEPS)]
     assert [row["beta"] for row in history.epochs] == [
@@ -55,7 +55,7 @@ def test_the_learning_rate_is_constant_and_then_falls_linearly_by_step_to_0(
         decay_epochs=decay_epochs,
         batch_size=BATCH,
         learning_rate=0.01,
-        reporter=Silent(),
+        callbacks=[],
     )
     last, decay = epochs * STEPS, decay_epochs * STEPS
     assert used == [0.01 * min(1.0, (last - step) / decay) if decay else 0.01 for step in range(last)]
@@ -64,7 +64,7 @@ def test_the_learning_rate_is_constant_and_then_falls_linearly_by_step_to_0(
 
 def test_every_row_is_seen_once_an_epoch_the_last_partial_batch_included_in_an_order_of_its_own() -> None:
     watched, table = Watched(), Table(columns())
-    fit(watched, table, epochs=2, batch_size=BATCH, reporter=Silent())
+    fit(watched, table, epochs=2, batch_size=BATCH, callbacks=[])
     assert [len(batch) for batch in watched.seen] == [5, 5, 5, 5, 3] * 2
     epochs = [[row for batch in watched.seen[i : i + STEPS] for row in batch] for i in (0, STEPS)]
     every = torch.as_tensor(table.columns["image"])[:, 0].tolist()
@@ -74,13 +74,13 @@ def test_every_row_is_seen_once_an_epoch_the_last_partial_batch_included_in_an_o
 
 def test_a_batch_bigger_than_the_table_is_the_table() -> None:
     watched = Watched()
-    fit(watched, Table(columns()), epochs=2, batch_size=1000, reporter=Silent())
+    fit(watched, Table(columns()), epochs=2, batch_size=1000, callbacks=[])
     assert [len(batch) for batch in watched.seen] == [ROWS, ROWS]
 
 
 def test_training_lowers_the_loss_and_leaves_the_model_in_eval_mode() -> None:
     trained = model()
-    history = fit(trained, Table(columns()), epochs=12, batch_size=BATCH, learning_rate=2e-2, reporter=Silent())
+    history = fit(trained, Table(columns()), epochs=12, batch_size=BATCH, learning_rate=2e-2, callbacks=[])
     assert history.epochs[-1]["train/loss"] < history.epochs[0]["train/loss"] - 1
     assert not trained.training
     assert not history.interrupted
@@ -90,9 +90,7 @@ def test_training_lowers_the_loss_and_leaves_the_model_in_eval_mode() -> None:
 def test_metrics_are_means_over_rows_and_over_the_terms_that_score_them(tmp_path: Path) -> None:
     """One batch, nothing learned: the logged numbers are those of the objective itself."""
     fresh, table = model(), incomplete()
-    history = fit(
-        fresh, table, epochs=1, batch_size=100, learning_rate=1e-30, reporter=Silent(), run_dir=tmp_path / "run"
-    )
+    history = fit(fresh, table, epochs=1, batch_size=100, learning_rate=1e-30, callbacks=[], run_dir=tmp_path / "run")
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
     batch = table.take(order)
     result = model().loss(batch, generator=torch.Generator().manual_seed(0))
@@ -120,7 +118,7 @@ def test_incomplete_tables_train_and_no_missing_value_leaves_a_trace(batch_size:
         trained.append(model(k=k))
         table = incomplete(filling)
         history = fit(
-            trained[-1], table, validation=table, epochs=2, batch_size=batch_size, learning_rate=1e-2, reporter=Silent()
+            trained[-1], table, validation=table, epochs=2, batch_size=batch_size, learning_rate=1e-2, callbacks=[]
         )
         assert all(math.isfinite(value) for row in history.epochs for value in row.values())
     assert same(weights(trained[0]), weights(trained[1]))
@@ -132,7 +130,7 @@ def test_unpaired_data_trains_every_modality() -> None:
     part = torch.arange(ROWS) % 3
     table = Table(columns(), {"image": part == 0, "label": part == 1, "sound": part == 2})
     trained = model(k=1)
-    history = fit(trained, table, validation=table, epochs=2, batch_size=4, reporter=Silent())
+    history = fit(trained, table, validation=table, epochs=2, batch_size=4, callbacks=[])
     assert history.warning is None  # nothing can be said about coupling without complete rows
     before = weights(model())
     for name in trained.names:
@@ -145,7 +143,7 @@ def test_a_modality_without_a_column_is_left_as_it_was() -> None:
     data = columns()
     del data["label"]
     trained, table = model(k=1), Table(data)
-    history = fit(trained, table, validation=table, epochs=2, batch_size=BATCH, reporter=Silent())
+    history = fit(trained, table, validation=table, epochs=2, batch_size=BATCH, callbacks=[])
     before = weights(model())
     for name, value in weights(trained).items():
         if "label" in name:
@@ -178,7 +176,7 @@ def test_the_best_weights_by_validation_are_kept_but_only_from_the_end_of_anneal
         anneal_epochs=3,
         batch_size=BATCH,
         learning_rate=1e-2,
-        reporter=Each(epoch=lambda _: states.append(weights(trained))),
+        callbacks=[Each(epoch=lambda _: states.append(weights(trained)))],
     )
     objectives = [row["validation/objective"] for row in history.epochs]
     allowed = range(2, 8)  # 0-based epochs that end with β = 1
@@ -199,7 +197,7 @@ def test_without_an_epoch_after_annealing_the_last_weights_stay() -> None:
         epochs=3,
         anneal_epochs=9,
         batch_size=BATCH,
-        reporter=Each(epoch=lambda _: states.append(weights(trained))),
+        callbacks=[Each(epoch=lambda _: states.append(weights(trained)))],
     )
     assert history.best_epoch is None
     assert history.warning is None  # while β < 1 little can be expected of the codes
@@ -209,7 +207,7 @@ def test_without_an_epoch_after_annealing_the_last_weights_stay() -> None:
 def test_selection_looks_at_the_validation_rows_only_and_leaves_no_trace_in_training() -> None:
     plain, watched, (table, validation) = model(), model(), worsening()
     measured: list[dict[str, float]] = []
-    fit(plain, table, epochs=3, anneal_epochs=9, batch_size=BATCH, reporter=Silent())
+    fit(plain, table, epochs=3, anneal_epochs=9, batch_size=BATCH, callbacks=[])
     history = fit(
         watched,
         table,
@@ -217,7 +215,7 @@ def test_selection_looks_at_the_validation_rows_only_and_leaves_no_trace_in_trai
         epochs=3,
         anneal_epochs=9,
         batch_size=BATCH,
-        reporter=Each(epoch=lambda _: measured.append(validate(watched, validation))),
+        callbacks=[Each(epoch=lambda _: measured.append(validate(watched, validation)))],
     )
     assert same(weights(plain), weights(watched))
     for row, expected in zip(history.epochs, measured, strict=True):
@@ -244,7 +242,9 @@ class Says(nn.Module):
     ("latents", "precision", "expected"),
     [([0], 50.0, None), ([1], 50.0, "the modalities have not met: coupling C = "), ([1], 1e-6, "expert of b is dead")],
 )
-def test_fit_warns_of_modalities_that_have_not_met(latents: list[int], precision: float, expected: str | None) -> None:
+def test_fit_warns_of_modalities_that_have_not_met(
+    latents: list[int], precision: float, expected: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     built = MVAE(
         {
             "a": Modality(Says([0], 50.0), nn.Linear(2, 1), likelihoods.Gaussian()),
@@ -254,17 +254,17 @@ def test_fit_warns_of_modalities_that_have_not_met(latents: list[int], precision
         cross_from=(),
     )
     x = torch.randn(ROWS, 1, generator=torch.Generator().manual_seed(0))
-    table, reporter = Table({"a": x, "b": x}), Each()
-    history = fit(built, table, validation=table, epochs=1, learning_rate=1e-30, reporter=reporter)
+    table = Table({"a": x, "b": x})
+    history = fit(built, table, validation=table, epochs=1, learning_rate=1e-30, callbacks=[])
     if expected is None:
         assert history.warning is None
-        assert reporter.warnings == []
+        assert caplog.messages == []
     else:
-        assert reporter.warnings == [history.warning]
+        assert caplog.messages == [history.warning]
         assert history.warning is not None
         assert expected in history.warning
         built.recipe = Recipe(("a",))
-        crossed = fit(built, table, validation=table, epochs=1, learning_rate=1e-30, reporter=reporter).warning
+        crossed = fit(built, table, validation=table, epochs=1, learning_rate=1e-30, callbacks=[]).warning
         assert "Use the recipe 'coupled'" not in str(crossed)
 
 
@@ -272,7 +272,7 @@ def test_fit_warns_of_modalities_that_have_not_met(latents: list[int], precision
 
 
 def test_metrics_do_not_keep_the_graph() -> None:
-    step = Step(model(k=1), incomplete(), 1e-3, 0)
+    step = Step(model(k=1), incomplete(), TrainingSettings())
     for _ in range(3):
         step(torch.arange(ROWS), 1.0, 1e-3)
     assert all(t.grad_fn is None and not t.requires_grad for t in (*step.sums.values(), *step.counts.values()))
@@ -285,5 +285,12 @@ def test_memory_does_not_grow_from_epoch_to_epoch() -> None:
         gc.collect()
         live.append(sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()))
 
-    fit(model(), Table(columns()), validation=Table(columns()), epochs=5, batch_size=BATCH, reporter=Each(epoch=count))
+    fit(
+        model(),
+        Table(columns()),
+        validation=Table(columns()),
+        epochs=5,
+        batch_size=BATCH,
+        callbacks=[Each(epoch=count)],
+    )
     assert len(set(live[2:])) == 1, live

@@ -15,7 +15,6 @@ from mvae.files import load_state
 from mvae.models.mvae import MVAE
 from mvae.training.checkpoint import CHECKPOINT, METRICS
 from mvae.training.fit import fit
-from mvae.training.progress import Silent
 from tests.small_training import BATCH, STEPS, Watched, columns, model, small, weights
 
 
@@ -44,7 +43,7 @@ def test_a_loss_that_is_not_finite_stops_training_with_the_modality_and_keeps_th
             Table(columns()),
             epochs=9,
             batch_size=BATCH,
-            reporter=Silent(),
+            callbacks=[],
             run_dir=tmp_path,
             checkpoint_seconds=0.0,
         )
@@ -63,7 +62,7 @@ def test_an_encoder_that_gives_nan_stops_training_too(tmp_path: Path) -> None:
             Table(columns()),
             epochs=9,
             batch_size=BATCH,
-            reporter=Silent(),
+            callbacks=[],
             run_dir=tmp_path,
         )
 
@@ -84,7 +83,7 @@ def test_weights_spoilt_by_a_gradient_are_never_saved(at: int, tmp_path: Path) -
             Table(columns()),
             epochs=1,
             batch_size=BATCH,
-            reporter=Silent(),
+            callbacks=[],
             run_dir=tmp_path,
             checkpoint_seconds=0.0,
         )
@@ -98,34 +97,41 @@ def test_weights_spoilt_by_a_gradient_are_never_saved(at: int, tmp_path: Path) -
         ({"epochs": 0}, "epochs must be at least 1, not 0"),
         ({"anneal_epochs": -1}, "anneal_epochs must be at least 0, not -1"),
         ({"decay_epochs": -1}, "decay_epochs must be at least 0, not -1"),
-        ({"decay_epochs": 2}, "decay_epochs must be at most the number of epochs, 1, not 2"),
+        ({"decay_epochs": 2}, "decay_epochs must be at most epochs, 1, not 2"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"checkpoint_seconds": -1.0}, "checkpoint_seconds must be at least 0, not -1.0"),
-        ({"learning_rate": 0.0}, "learning_rate must be a positive number, not 0.0"),
-        ({"learning_rate": math.nan}, "learning_rate must be a positive number, not nan"),
-        ({"learning_rate": math.inf}, "learning_rate must be a positive number, not inf"),
-        ({"seed": -1}, "seed must be between 0 and 2³¹ − 1, not -1"),
-        ({"seed": 2**31}, "seed must be between 0 and 2³¹ − 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be greater than 0, not 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number, not nan"),
+        ({"learning_rate": math.inf}, "learning_rate must be a finite number, not inf"),
+        ({"epochs": 2.5}, "epochs must be a whole number, not 2.5"),
+        ({"epochs": math.nan}, "epochs must be a finite number, not nan"),
+        ({"epochs": True}, "epochs must be a whole number, not True"),
+        ({"learning_rate": True}, "learning_rate must be a number, not True"),
+        ({"optimizer": "adagrad"}, "optimizer must be 'adam', 'adamw' or 'sgd', not 'adagrad'"),
+        ({"epoch": 3}, "there is no setting 'epoch' (did you mean 'epochs'?)"),
+        ({"seed": -1}, "seed must be a whole number between 0 and 2³¹ − 1, not -1"),
+        ({"seed": 2**31}, "seed must be a whole number between 0 and 2³¹ − 1"),
+        ({"patience": 2}, "patience needs validation="),
         ({"resume": True}, "resume=True needs run_dir"),
     ],
 )
 def test_settings_outside_their_range_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(message)):
-        fit(model(), Table(columns()), **({"epochs": 1, "reporter": Silent()} | changed))
+        fit(model(), Table(columns()), **({"epochs": 1, "callbacks": []} | changed))
 
 
 def test_a_model_with_nothing_to_train_is_refused() -> None:
     frozen = model()
     frozen.requires_grad_(False)
     with pytest.raises(SettingsError, match="no parameters to train"):
-        fit(frozen, Table(columns()), epochs=1, reporter=Silent())
+        fit(frozen, Table(columns()), epochs=1, callbacks=[])
 
 
 def test_frozen_parameters_stay_and_the_others_learn() -> None:
     partly = model()
     partly.modalities["image"].encoder.requires_grad_(False)
     before = weights(partly)
-    fit(partly, Table(columns()), epochs=1, batch_size=BATCH, reporter=Silent())
+    fit(partly, Table(columns()), epochs=1, batch_size=BATCH, callbacks=[])
     for name, value in partly.named_parameters():
         assert torch.equal(value, before[name]) == ("image.encoder" in name)
 
@@ -135,7 +141,7 @@ def test_rows_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: P
     wrong["label"][4] = 3
     for table, validation in ((Table(wrong), None), (Table(columns()), Table(wrong))):
         with pytest.raises(DataError, match="modality 'label', row 4: class numbers 0 to 2"):
-            fit(model(), table, validation=validation, epochs=1, run_dir=tmp_path / "run", reporter=Silent())
+            fit(model(), table, validation=validation, epochs=1, run_dir=tmp_path / "run", callbacks=[])
     assert not (tmp_path / "run").exists()
 
 
@@ -143,6 +149,6 @@ def test_a_run_directory_that_cannot_be_made_is_an_error_of_one_line_before_trai
     (tmp_path / "file").write_text("")
     watched = Watched()
     with pytest.raises(RunError, match=r"cannot write .*Not a directory") as caught:
-        fit(watched, Table(columns()), epochs=1, run_dir=tmp_path / "file" / "run", reporter=Silent())
+        fit(watched, Table(columns()), epochs=1, run_dir=tmp_path / "file" / "run", callbacks=[])
     assert "\n" not in str(caught.value)
     assert watched.betas == []

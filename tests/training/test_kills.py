@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-import mvae.training.checkpoint
+import mvae.files
 from mvae.errors import RunError
+from mvae.training.callbacks import Plan
 from mvae.training.checkpoint import CHECKPOINT, METRICS
 from mvae.training.progress import Reporter
 from tests.resumable import (
     STEPS,
-    Signals,
     assert_same_run,
     files,
     model,
+    stop,
     train,
 )
 
@@ -49,7 +50,7 @@ chance, steps = random.Random(), []
 
 class Twice(Reporter):
     every = 0.0
-    def update(self, epoch, step, values):
+    def on_step(self, epoch, step, values):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -86,7 +87,7 @@ train(model(), whole / "run", epochs=epochs)
 assert_same_run(directory, whole / "run")
 assert files(directory) == {"checkpoint.safetensors", "metrics.jsonl"}, files(directory)
 
-child = fork(lambda: train(model(), whole / "twice", reporter=Twice()))
+child = fork(lambda: train(model(), whole / "twice", callbacks=[Twice()]))
 assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 """
 
@@ -111,7 +112,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_afresh(uninterrupted, t
 
 
 def test_lines_of_metrics_written_after_the_checkpoint_are_dropped(uninterrupted, tmp_path: Path) -> None:
-    train(model(), tmp_path, reporter=Signals(STEPS + 2))
+    stop(model(), tmp_path, at=STEPS + 2)
     with (tmp_path / METRICS).open("a") as file:
         file.write('{"epoch": 2}\n{"epoch": 3, "los')
     (tmp_path / ".tmpBbpF9d").write_bytes(b"half of a checkpoint")
@@ -136,7 +137,7 @@ def test_a_missing_or_shortened_metrics_file_is_an_error_of_one_line(tmp_path: P
 def test_a_disk_that_fills_up_keeps_the_old_checkpoint_and_leaves_nothing_half_written(
     monkeypatch: pytest.MonkeyPatch, uninterrupted, tmp_path: Path
 ) -> None:
-    train(model(), tmp_path, reporter=Signals(7))
+    stop(model(), tmp_path, at=7)
     before = (tmp_path / CHECKPOINT).read_bytes()
 
     def full(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -144,7 +145,7 @@ def test_a_disk_that_fills_up_keeps_the_old_checkpoint_and_leaves_nothing_half_w
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(mvae.training.checkpoint, "save_file", full)
+        patched.setattr(mvae.files, "save_file", full)
         with pytest.raises(RunError, match=r"cannot write .*checkpoint.safetensors: No space left on device. Free"):
             train(model(), tmp_path, resume=True, checkpoint_seconds=0.0)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
@@ -160,12 +161,12 @@ class FullDevice(Reporter):
         super().__init__()
         self.directory = directory
 
-    def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
+    def on_start(self, plan: Plan) -> None:
         (self.directory / METRICS).symlink_to("/dev/full")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_metrics_that_cannot_be_written_are_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot write .*metrics.jsonl: No space left on device") as caught:
-        train(model(), tmp_path, reporter=FullDevice(tmp_path))
+        train(model(), tmp_path, callbacks=[FullDevice(tmp_path)])
     assert "\n" not in str(caught.value)

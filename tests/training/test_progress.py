@@ -1,4 +1,4 @@
-"""Where progress goes: a bar on a terminal, plain lines elsewhere, warnings to standard error."""
+"""Where progress goes: a bar on a terminal, plain lines elsewhere."""
 
 import io
 import re
@@ -13,11 +13,12 @@ from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training import progress
+from mvae.training.callbacks import Plan
 from mvae.training.fit import fit
-from mvae.training.progress import Bar, Lines, Reporter, Silent, reporter_for
+from mvae.training.progress import Bar, Lines, Reporter, reporter_for
 
 
-def train(reporter: Reporter, epochs: int = 2) -> None:
+def train(*callbacks: Reporter, epochs: int = 2) -> None:
     torch.manual_seed(0)
     model = MVAE(
         {
@@ -28,7 +29,7 @@ def train(reporter: Reporter, epochs: int = 2) -> None:
         cross_from=(),
     )
     table = Table({"image": torch.rand(30, 4), "label": torch.arange(30) % 3})
-    fit(model, table, validation=table, epochs=epochs, anneal_epochs=epochs, batch_size=10, reporter=reporter)
+    fit(model, table, validation=table, epochs=epochs, anneal_epochs=epochs, batch_size=10, callbacks=callbacks)
 
 
 NUMBER = r"-?\d+\.\d\d"
@@ -49,20 +50,12 @@ def test_plain_lines_say_everything_and_nothing_but_lines(capsys: pytest.Capture
     assert others[-1].startswith("epoch 2/2 ")
     assert others[-1].endswith(" 0.0 min left")
     assert "\x1b" not in out + err
-    assert all(line.startswith("warning: ") for line in err.splitlines())
+    assert err == ""
 
 
-def test_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    for reporter in (Lines(), Silent()):
-        reporter.warn("look [here]")
-        assert capsys.readouterr() == ("", "warning: look [here]\n")
-
-
-def test_silence_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    train(Silent())
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert all(line.startswith("warning: ") for line in err.splitlines())
+def test_without_callbacks_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    train()
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.fixture
@@ -82,8 +75,6 @@ def test_a_terminal_gets_a_bar_with_the_same_numbers(capsys: pytest.CaptureFixtu
     train(Bar())
     out, err = capsys.readouterr()
     last = without_colours(err).replace("\r", "\n").strip().splitlines()[-1]
-    if last.startswith("warning"):
-        last = without_colours(err).replace("\r", "\n").strip().splitlines()[-2]
     pattern = (
         rf"epoch 2/2 ━+ loss {NUMBER}  image {NUMBER}  label {NUMBER}  KL {NUMBER}  β 1.00  validation {NUMBER} "
         r"\d+ examples/s +0:00:00"
@@ -94,23 +85,13 @@ def test_a_terminal_gets_a_bar_with_the_same_numbers(capsys: pytest.CaptureFixtu
 
 @pytest.mark.usefixtures("_terminal")
 def test_the_bar_shows_the_beta_of_the_step_in_hand(capsys: pytest.CaptureFixture[str]) -> None:
-    with Bar() as bar:
-        bar.start(4, 10, 25, 100)
-        bar.update(2, 26, {"loss": 1.0, "beta": 0.65})
+    bar = Bar()
+    bar.on_start(Plan(epochs=4, steps_per_epoch=10, batch_size=100, steps_done=25))
+    bar.on_step(2, 26, {"loss": 1.0, "beta": 0.65})
+    bar.on_end()
     err = without_colours(capsys.readouterr().err)
     assert "epoch 3/4" in err
     assert "β 0.65" in err
-
-
-@pytest.mark.usefixtures("_terminal")
-def test_a_warning_stands_above_the_bar_word_for_word(capsys: pytest.CaptureFixture[str]) -> None:
-    message = "use [red] MVAE(..., cross_from=[...]) and " + "much more " * 30
-    with Bar() as bar:
-        bar.start(1, 1, 0, 1)
-        bar.warn(message)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert f"warning: {message}" in without_colours(err)
 
 
 class Terminal(io.StringIO):

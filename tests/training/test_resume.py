@@ -19,15 +19,14 @@ from mvae.models.mvae import MVAE
 from mvae.networks.mlp import mlp
 from mvae.training.checkpoint import CHECKPOINT, METRICS
 from mvae.training.fit import History, fit
-from mvae.training.progress import Silent
 from tests.resumable import (
     BATCH,
     EPOCHS,
     STEPS,
-    Signals,
     assert_same_run,
     assert_same_weights,
     model,
+    stop,
     table,
     train,
     untimed,
@@ -57,8 +56,7 @@ def test_a_run_stopped_at_any_step_and_resumed_has_the_same_bits(
     uninterrupted, complete: bool, k: int, number: signal.Signals, at: int, tmp_path: Path
 ) -> None:
     whole, expected, history = uninterrupted[complete, k]
-    stopped = train(model(k=k), tmp_path, complete, reporter=Signals(at, number))
-    assert stopped.interrupted
+    stopped = stop(model(k=k), tmp_path, complete, at=at, number=number)
     assert load_state(tmp_path / CHECKPOINT)[1]["epoch"] == (at - 1) // STEPS
     assert len(stopped.epochs) == (at - 1) // STEPS
     other_start = model(seed=99, k=k)  # nothing may come from the new process's initial weights
@@ -80,7 +78,7 @@ def test_what_networks_draw_by_themselves_is_resumed_too_and_leaves_the_callers_
     before = torch.get_rng_state()
     train(whole, tmp_path / "whole")
     assert torch.equal(torch.get_rng_state(), before)
-    assert train(resumed, tmp_path / "parts", reporter=Signals(7)).interrupted
+    stop(resumed, tmp_path / "parts", at=7)
     torch.manual_seed(1234)
     train(resumed, tmp_path / "parts", resume=True)
     assert_same_weights(resumed, whole)
@@ -95,7 +93,7 @@ def test_what_networks_draw_by_themselves_is_resumed_too_and_leaves_the_callers_
 def test_a_run_whose_learning_rate_falls_is_resumed_too(at: int, tmp_path: Path) -> None:
     whole, resumed, constant = model(), model(), model()
     train(whole, tmp_path / "whole", decay_epochs=2)
-    assert train(resumed, tmp_path / "parts", decay_epochs=2, reporter=Signals(at)).interrupted
+    stop(resumed, tmp_path / "parts", at=at, decay_epochs=2)
     train(resumed, tmp_path / "parts", decay_epochs=2, resume=True)
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
     assert_same_weights(resumed, whole)
@@ -110,8 +108,7 @@ def test_a_run_stopped_after_every_step_has_the_same_bits(uninterrupted, tmp_pat
     built = model()
     for step in range(1, STEPS * EPOCHS + 1):
         built = model(seed=step)
-        history = train(built if step > 1 else model(), tmp_path, False, resume=step > 1, reporter=Signals(step))
-        assert history.interrupted
+        stop(built if step > 1 else model(), tmp_path, False, at=step, resume=step > 1)
     train(built, tmp_path, False, resume=True)
     assert_same_run(tmp_path, whole)
     assert_same_weights(built, expected)
@@ -208,7 +205,7 @@ def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
             learning_rate=1e-2,
             run_dir=tmp_path,
             resume=True,
-            reporter=Silent(),
+            callbacks=[],
         )
 
 
@@ -220,8 +217,8 @@ def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
         (lambda t, i: t.update({"model/odd": torch.zeros(1)}), "has the unknown odd"),
         (lambda t, i: t.pop("step/generator"), "is damaged .*generator"),
         (
-            lambda t, i: t.update({"step/adam/_modalities.label.decoder.1.bias/exp_avg": torch.zeros(9)}),
-            "Adam's moments of _modalities.label.decoder.1.bias have another shape",
+            lambda t, i: t.update({"step/optimizer/_modalities.label.decoder.1.bias/exp_avg": torch.zeros(9)}),
+            "the optimizer's exp_avg of _modalities.label.decoder.1.bias has another shape",
         ),
         (lambda t, i: i.pop("epoch"), "is damaged .*'epoch' is not in it"),
         (lambda t, i: i.update(settings=None), "is damaged"),

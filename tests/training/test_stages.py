@@ -1,7 +1,6 @@
 """Training stages: TELBO's two, each with its own annealing, optimiser and selection, stopped and resumed anywhere."""
 
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from mvae.errors import RunError
 from mvae.evaluation.validation import validate
 from mvae.files import load_state
 from mvae.models.telbo import TELBO
+from mvae.training.callbacks import Callback, Plan
 from mvae.training.checkpoint import CHECKPOINT, read_metrics
 from mvae.training.fit import History, fit
-from mvae.training.progress import Silent
+from mvae.training.progress import Reporter
 from tests.models.common import complete, incomplete, parts
 from tests.resumable import Signals, assert_same_run, untimed
 
@@ -49,7 +49,7 @@ def train(built: TELBO, make=complete, **changed: Any) -> History:
         "anneal_epochs": 1,
         "batch_size": BATCH,
         "learning_rate": 1e-2,
-        "reporter": Silent(),
+        "callbacks": [],
     }
     return fit(built, table, **(settings | changed))
 
@@ -58,7 +58,7 @@ def weights(built: TELBO) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in built.state_dict().items()}
 
 
-class Snapshots(Silent):
+class Snapshots(Callback):
     """The weights at each epoch's end, at a stage's end its best."""
 
     def __init__(self, built: TELBO):
@@ -66,7 +66,7 @@ class Snapshots(Silent):
         self.built = built
         self.at: list[dict[str, Tensor]] = []
 
-    def epoch(self, values: dict[str, float]) -> None:
+    def on_epoch(self, values: dict[str, float]) -> None:
         self.at.append(weights(self.built))
 
 
@@ -95,7 +95,7 @@ def test_each_stage_is_trained_for_all_epochs_with_its_own_annealing() -> None:
 def test_a_model_of_one_stage_has_no_stage_in_its_metrics() -> None:
     from mvae.models.mvae import MVAE
 
-    history = fit(MVAE(parts(), 2, cross_from=()), complete(5), epochs=1, reporter=Silent())
+    history = fit(MVAE(parts(), 2, cross_from=()), complete(5), epochs=1, callbacks=[])
     assert "stage" not in history.epochs[0]
 
 
@@ -104,7 +104,7 @@ def test_a_stage_changes_its_own_parameters_only(make) -> None:
     built = model()
     snapshots = Snapshots(built)
     start = weights(built)
-    train(built, make, reporter=snapshots, validation=None)
+    train(built, make, callbacks=[snapshots], validation=None)
     for name, value in start.items():
         own = name.startswith("unimodal.")
         assert torch.equal(snapshots.at[EPOCHS - 1][name], value) == own
@@ -130,7 +130,7 @@ def test_each_stage_goes_on_from_the_best_weights_of_the_one_before_and_ends_wit
     """A learning rate so high that the last epoch of a stage is not its best."""
     built = model()
     snapshots = Snapshots(built)
-    history = train(built, epochs=4, learning_rate=0.4, reporter=snapshots)
+    history = train(built, epochs=4, learning_rate=0.4, callbacks=[snapshots])
     objective = [row["validation/objective"] for row in history.epochs]
     first, second = (min(epochs, key=objective.__getitem__) for epochs in (range(4), range(4, 8)))
     assert first != 3, "the test needs a stage whose last epoch is not its best"
@@ -170,8 +170,8 @@ END = EPOCHS * STEPS  # of stage one
 @pytest.mark.parametrize("at", [1, 4, END - 1, END, END + 1, END + 4, 2 * END])
 def test_a_run_stopped_in_either_stage_and_resumed_has_the_same_bits(uninterrupted, at: int, tmp_path: Path) -> None:
     whole, expected, history = uninterrupted
-    stopped = train(model(), incomplete, run_dir=tmp_path, reporter=Signals(at))
-    assert stopped.interrupted
+    with pytest.raises(KeyboardInterrupt):
+        train(model(), incomplete, run_dir=tmp_path, callbacks=[Signals(at)])
     _, info = load_state(tmp_path / CHECKPOINT)
     assert info["stage"] == ("joint" if at <= END else "unimodal")
     other = other_start()
@@ -186,8 +186,8 @@ def test_a_run_stopped_in_either_stage_and_resumed_has_the_same_bits(uninterrupt
 def test_a_run_killed_between_the_stages_goes_on_with_the_second(uninterrupted, tmp_path: Path) -> None:
     """The checkpoint of an epoch's end is that of the next stage's beginning."""
 
-    class Dies(Silent):
-        def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
+    class Dies(Reporter):
+        def on_start(self, plan: Plan) -> None:
             self.left = EPOCHS
 
         def due(self) -> bool:
@@ -195,12 +195,12 @@ def test_a_run_killed_between_the_stages_goes_on_with_the_second(uninterrupted, 
                 raise KeyboardInterrupt  # in the first step after the checkpoint
             return False
 
-        def epoch(self, values: dict[str, float]) -> None:
+        def on_epoch(self, values: dict[str, float]) -> None:
             self.left -= 1
 
     built = model()
     with pytest.raises(KeyboardInterrupt):
-        train(built, incomplete, run_dir=tmp_path, reporter=Dies(), checkpoint_seconds=0.0)
+        train(built, incomplete, run_dir=tmp_path, callbacks=[Dies()], checkpoint_seconds=0.0)
     tensors, info = load_state(tmp_path / CHECKPOINT)
     assert (info["epoch"], info["step_in_epoch"], info["stage"]) == (EPOCHS, 0, "unimodal")
     assert not any(name.startswith("best/") for name in tensors)
@@ -212,6 +212,7 @@ def test_a_run_killed_between_the_stages_goes_on_with_the_second(uninterrupted, 
 
 
 def test_stages_of_another_length_are_another_run(tmp_path: Path) -> None:
-    train(model(), run_dir=tmp_path, reporter=Signals(2, signal.SIGTERM))
+    with pytest.raises(KeyboardInterrupt):
+        train(model(), run_dir=tmp_path, callbacks=[Signals(2)])
     with pytest.raises(RunError, match="epochs of a stage 3 → 4"):
         train(model(), run_dir=tmp_path, epochs=4, resume=True)

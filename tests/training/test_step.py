@@ -11,7 +11,8 @@ import torch
 from mvae.data.table import Table
 from mvae.paper.experiments import build, experiment
 from mvae.training import step as steps
-from mvae.training.step import Step, can_be_recorded
+from mvae.training.settings import TrainingSettings
+from mvae.training.step import Step, can_be_recorded, way_of
 
 
 def table(rows: int = 25, side: int = 8) -> Table:
@@ -29,7 +30,8 @@ def trained(
 ) -> tuple[Step, dict[str, float]]:
     """Two and a half batches of so many rows, three times."""
     model = build(experiment(dataset), model=name).train()
-    step = Step(model, table(5 * rows // 2, side), 1e-3, seed=0, batch_size=rows, steps=count)
+    step = Step(model, table(5 * rows // 2, side), TrainingSettings(batch_size=rows))
+    step.plan(count)
     for beta in (0.0, 0.3, 1.0):
         for index in torch.arange(5 * rows // 2).split(rows):
             step(index, beta, 1e-3)
@@ -39,11 +41,11 @@ def trained(
 COMPARE = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])
-from test_steps import steps, trained
+from test_step import steps, trained
 torch.set_num_threads(2)
 name = sys.argv[2]
 (eager, means), (compiled, same) = trained(0, name), trained(steps.COMPILED_STEPS, name)
-assert eager._compiled is None and compiled._compiled.works
+assert (eager.way, compiled.way) == ("eager", "compiled")
 assert means.keys() == same.keys()
 for part, value in means.items():
     assert abs(same[part] - value) <= 1e-4 * abs(value), part
@@ -65,24 +67,30 @@ def test_a_compiled_step_learns_what_an_eager_one_does(model: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_where_compiling_fails_the_step_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_compiling_fails_the_step_is_eager_and_says_why_to_who_listens(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(*_: object, **__: object) -> object:
         raise RuntimeError("no compiler here")
 
     (_, means) = trained(0)
     monkeypatch.setattr(torch, "compile", broken)
+    caplog.set_level("INFO", "mvae")
     step, same = trained(steps.COMPILED_STEPS)
-    assert step._compiled is not None
-    assert not step._compiled.works
+    assert step.way == "eager"
     assert same == means
+    assert "the training step is not compiled: no compiler here" in caplog.text
 
 
 def test_only_long_runs_of_complete_rows_are_compiled() -> None:
     model = build(experiment("digits"))
     some = Table(dict(table().columns), present={"label": torch.arange(25) > 3})
-    assert Step(model, some, 1e-3, 0, 10, steps.COMPILED_STEPS)._compiled is None
-    assert Step(model, table(), 1e-3, 0, 10, steps.COMPILED_STEPS - 1)._compiled is None
-    assert Step(model, table(), 1e-3, 0, 26, steps.COMPILED_STEPS)._compiled is None  # no batch is ever full
+    ten, long = TrainingSettings(batch_size=10), steps.COMPILED_STEPS
+    assert way_of(model, table(), ten, long) == "compiled"
+    assert way_of(model, some, ten, long) == "eager"
+    assert way_of(model, table(), ten, long - 1) == "eager"
+    assert way_of(model, table(), TrainingSettings(batch_size=26), long) == "eager"  # no batch is ever full
+    assert way_of(model, table(), TrainingSettings(batch_size=10, precision="bfloat16"), long) == "eager"
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ Nothing heavy is imported before a command needs it, so that help is instant.
 
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
 import click
 
 from mvae.runs.registry import commands, imported
+from mvae.training.switches import keep_freed_memory
 
 __all__ = ["cli", "main"]
 
@@ -59,6 +61,10 @@ def main() -> None:
     # Read when torch is loaded, inside the commands. Threads that spin at barriers wait for whole time slices where
     # another program has a core: digits then train 30 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
+    for number in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: commands say what is saved, and end
+        if signal.getsignal(getattr(signal, number, signal.SIGINT)) == signal.SIG_DFL:
+            signal.signal(getattr(signal, number), signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         result: Any = cli(standalone_mode=False)

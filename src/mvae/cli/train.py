@@ -47,7 +47,9 @@ def train(
     from mvae.runs import run as runs
     from mvae.runs import sample
     from mvae.runs.source import declared
-    from mvae.training.progress import Silent
+    from mvae.training.callbacks import tensorboard_where_installed
+    from mvae.training.checkpoint import epochs_trained
+    from mvae.training.progress import reporter_for
 
     config = declared(source).variant(*variants)
     for change in changes:
@@ -56,12 +58,21 @@ def train(
     seed = {"seed": asked.pop("seed")} if "seed" in asked else {}
     config = config.change(seed | ({"training": asked} if asked else {}))
     run_dir = run_dir or Path("runs") / Path(source).stem
-    quiet = {"reporter": Silent()} if as_json else {}
-    run, history = runs.train(
-        config, run_dir, resume=resume, data_dir=data_dir, device=device, deterministic=deterministic, **quiet
-    )
-    if history.interrupted:
-        click.echo(f"stopped in epoch {len(history.epochs) + 1}; go on with the same command and --resume", err=True)
+    told = [] if as_json else [reporter_for(), *tensorboard_where_installed(run_dir)]
+    try:
+        run, history = runs.train(
+            config,
+            run_dir,
+            resume=resume,
+            data_dir=data_dir,
+            device=device,
+            deterministic=deterministic,
+            callbacks=told,
+        )
+    except KeyboardInterrupt:
+        number = epochs_trained(run_dir)
+        where = "before the first checkpoint; start" if number is None else f"in epoch {number + 1}; go on"
+        click.echo(f"stopped {where} with the same command and --resume", err=True)
         sys.exit(1)
     _show(run, history.best_epoch, as_json, runs, sample)
 

@@ -64,7 +64,6 @@ def reproduce(
     from mvae.paper.harness import BUDGETS, Places, parse_levels, require
     from mvae.paper.items import MAKERS
     from mvae.paper.results import read_rows, training_times
-    from mvae.training.progress import Silent
 
     if list_items or item is None:
         for name, summary in ITEMS.items():
@@ -91,7 +90,7 @@ def reproduce(
         asked[name] = parse_levels(item, levels) if name == "levels" else asked[name].split(",")
     if "places" in maker.takes:
         quiet = as_json or (jobs or 1) > 1 or engine is not None  # several runs would write over each other's bars
-        asked["places"] = Places(results, runs_dir, data_dir, device, Silent() if quiet else None, engine)
+        asked["places"] = Places(results, runs_dir, data_dir, device, () if quiet else None, engine)
     rows = maker.make(**asked)
     if maker.draw:
         maker.draw(rows, results / f"{item}.png")

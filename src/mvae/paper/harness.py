@@ -16,8 +16,8 @@ from mvae.paper.results import Row, read_rows
 from mvae.paper.settings import LATER, Settings
 from mvae.runs.run import Run, device_named, open_run, train
 from mvae.runs.sweep import sweep
+from mvae.training.callbacks import Callback
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS
-from mvae.training.progress import Reporter
 from mvae.training.step import can_be_recorded
 
 __all__ = [
@@ -69,7 +69,7 @@ class Places:
     runs: Path = Path("runs/reproduce")
     data_dir: Path | None = None
     device: str | None = None
-    reporter: Reporter | None = None
+    callbacks: Sequence[Callback] | None = None
     engine: str | None = None
 
 
@@ -115,16 +115,14 @@ def finished_run(settings: Settings, places: Places) -> Run:
     directory = places.runs / name
     begun = (directory / SETTINGS).exists()
     if not begun or not _complete(directory, settings):
-        _, history = train(
+        train(
             settings,
             directory,
             resume=begun,
             data_dir=places.data_dir,
             device=places.device,
-            reporter=places.reporter,
+            callbacks=places.callbacks,
         )
-        if history.interrupted:  # Ctrl-C: its checkpoint is kept, and an unfinished run is not measured
-            raise KeyboardInterrupt
     return open_run(directory, data_dir=places.data_dir, device=places.device)
 
 

@@ -14,7 +14,7 @@ from mvae.models.terms import check_share
 from mvae.paper.experiments import Experiment, build, experiment
 from mvae.paper.experiments.base import CROSS_SHARE
 from mvae.training.checkpoint import SETTINGS
-from mvae.training.fit import check_settings
+from mvae.training.settings import training_settings
 
 __all__ = ["FORMAT", "LATER", "Settings", "parse_weights", "read_settings", "written_weights"]
 
@@ -120,7 +120,7 @@ class Settings:
         values |= changed
         own = {name: values.pop(name, LATER[name]) for name in LATER.keys() - {"model", "weights", "decay_epochs"}}
         rows, pairs, repeats = own["rows"], own["pairs"], own["repeat_pairs"]
-        check_settings(**values, seed=seed)
+        training_settings(None, values)
         if rows is not None and rows < 1:
             raise SettingsError(f"rows must be at least 1, not {rows}")
         if pairs is not None and not 0 <= pairs <= 1:

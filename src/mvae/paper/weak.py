@@ -23,7 +23,6 @@ from mvae.paper.results import Row, add_rows
 from mvae.paper.settings import LATER, Settings
 from mvae.provenance import circumstances
 from mvae.runs.run import Run, device_named
-from mvae.training.progress import Silent
 
 __all__ = ["LEVELS", "MODELS", "STUDIES", "Study", "cells", "reproduce", "summaries"]
 
@@ -93,13 +92,6 @@ STUDIES = {
     "multimnist": Study("table10", 100, 2, FEWER_LEVELS, smoke_rows=1_000, models=OF_STRINGS),
     "digits": Study("table8", 150, laptop_epochs=150),  # not in the paper; it shows that everything runs
 }
-
-
-class _Unheard(Silent):
-    """A line a job, not one an epoch; and whether image and label have met is what the table itself says."""
-
-    def warn(self, message: str) -> None:
-        """Nothing."""
 
 
 def datasets_of(item: str, budget: str) -> tuple[str, ...]:
@@ -181,7 +173,7 @@ def reproduce(
     require("model", models, MODELS)
     require("recipe", recipes, RECIPES)
     require_shares(levels)
-    places = replace(places or Places(), reporter=_Unheard())
+    places = replace(places or Places(), callbacks=())
     wanted = [c for dataset in datasets for c in cells(dataset, models, recipes, levels, seeds, budget)]
 
     def known(settings: Settings) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mvae.errors import SettingsError, nearest
+from mvae.training import settings
 from mvae.training.settings import TrainingSettings
 
 __all__ = [
@@ -284,18 +285,12 @@ def explained(error: ValidationError, root: type[BaseModel]) -> str:
     faults = error.errors()
     fault = next(
         (one for one in faults if one["type"] == "extra_forbidden"), faults[0]
-    )  # a key misspelt is also missing
+    )  # a misspelt key is missing too
     path = [str(part) for part in fault["loc"]]
-    where = ".".join(path)
     if fault["type"] == "extra_forbidden":
         known = _keys_at(root, path[:-1])
-        return f"no key {where!r}; there are {', '.join(known)}{nearest(path[-1], known)}"
-    if fault["type"] == "missing":
-        return f"{where} is needed"
-    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    message = message[0].lower() + message[1:]
-    value = fault["input"]
-    return f"{where}: {message}, not {value!r}"
+        return f"no key {'.'.join(path)!r}; there are {', '.join(known)}{nearest(path[-1], known)}"
+    return f"{'.'.join(path)} is needed" if fault["type"] == "missing" else settings.explained(error)
 
 
 def _keys_at(root: type[BaseModel], path: Sequence[str]) -> list[str]:

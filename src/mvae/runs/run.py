@@ -4,7 +4,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,10 @@ from mvae.provenance import commit, describe_device, installed_version
 from mvae.runs.build import build
 from mvae.runs.config import Config, flattened
 from mvae.runs.source import completed, declared, load
+from mvae.training.callbacks import Callback, History
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS, best_weights
-from mvae.training.fit import History, fit, flushed_denormals, keep_freed_memory
-from mvae.training.progress import Reporter
+from mvae.training.fit import fit
+from mvae.training.switches import flushed_denormals
 
 __all__ = ["Evaluation", "Run", "device_named", "evaluate", "open_run", "read_run", "train"]
 
@@ -69,7 +70,7 @@ def train(
     resume: bool = False,
     data_dir: str | Path | None = None,
     device: str | None = None,
-    reporter: Reporter | None = None,
+    callbacks: Sequence[Callback] | None = None,
     deterministic: bool = False,
 ) -> tuple[Run, History]:
     """Train what a declaration says into a directory, or go on with what stands there.
@@ -80,7 +81,7 @@ def train(
         resume: go on with the run in ``run_dir``, which must have the same declaration.
         data_dir: where named datasets are; default ``$MVAE_DATA``, else a cache.
         device: default a GPU where there is one.
-        reporter: where progress goes.
+        callbacks: what is told of the training; default: a progress bar on a terminal, lines elsewhere.
         deterministic: the same bits on a GPU too (slower).
 
     Raises:
@@ -93,7 +94,6 @@ def train(
         _require_same(run_dir, config)
     elif (run_dir / SETTINGS).exists():
         raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
-    keep_freed_memory()
     with flushed_denormals(), _deterministic(deterministic):  # from the start: worker threads inherit it as they begin
         data = load(config, data_dir)
         config = completed(config, data)
@@ -113,12 +113,12 @@ def train(
         history = fit(
             model,
             table,
-            **config.training.model_dump(),
+            config.training,
             seed=config.seed,
             validation=validation,
             run_dir=run_dir,
             resume=resume and (run_dir / CHECKPOINT).exists(),  # killed before its first checkpoint it starts again
-            reporter=reporter,
+            callbacks=callbacks,
         )
     return Run(run_dir, config, model, data, {"best_epoch": history.best_epoch}), history
 
@@ -277,7 +277,6 @@ def evaluate(
     """
     if rows is not None and rows < 1:
         raise QueryError(f"rows must be at least 1, not {rows}")
-    keep_freed_memory()
     table, settings = run.data.test, run.config.evaluation
     table = table if rows is None else table.first(rows)
     first, *others = table.names

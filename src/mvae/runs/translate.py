@@ -13,7 +13,6 @@ from mvae.evaluation.text import consensus
 from mvae.modality.base import evaluating
 from mvae.modality.sentences import SentenceModality
 from mvae.runs.run import Run
-from mvae.training.fit import keep_freed_memory
 
 __all__ = ["METHODS", "Translation", "language", "languages", "translate", "translate_rows"]
 
@@ -105,7 +104,6 @@ def translate_rows(
         raise QueryError(f"no method {method!r}; there are {', '.join(METHODS)}")
     if n < 1:
         raise QueryError(f"the number of alternatives n must be at least 1, not {n}")
-    keep_freed_memory()
     target, write, device = language(run, to), run.data.codecs[to].format, run.model.device
     generator = torch.Generator(device).manual_seed(seed)
     number = max(n, {"beam": width, "mbr": SAMPLES}.get(method, 1))

@@ -7,17 +7,57 @@ A run directory holds
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from mvae.errors import RunError
 from mvae.files import load_state, without_prefix
 
-__all__ = ["CHECKPOINT", "METRICS", "SETTINGS", "best_weights", "read_metrics"]
+__all__ = ["CHECKPOINT", "METRICS", "SETTINGS", "Header", "best_weights", "epochs_trained", "read_metrics"]
 
 SETTINGS, METRICS, CHECKPOINT = "run.json", "metrics.jsonl", "checkpoint.safetensors"
+
+
+class Header(BaseModel):
+    """What a checkpoint says of itself beside its tensors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    settings: dict[str, Any] = Field(description="What must be equal for a resumed run to be the same run.")
+    epoch: int = Field(ge=0, description="Epochs that have ended.")
+    step_in_epoch: int = Field(ge=0, description="Steps taken of the next one.")
+    stage: str = Field(description="The model's training stage.")
+    best_epoch: int | None = Field(ge=1, description="The epoch of the best weights by validation.")
+    best_objective: float = Field(description="Its objective; infinite where there is none.")
+    metrics_bytes: int = Field(ge=0, description="Length of metrics.jsonl.")
+    seconds: float = Field(ge=0, allow_inf_nan=False, description="Time trained.")
+    optimizer_tensors: int = Field(ge=0, description="How many tensors the optimizer remembers.")
+    untrained: list[str] = Field(description="Modalities that no training example has.")
+    finished: bool = Field(description="Has training ended, by its epochs or early?")
+
+    @classmethod
+    def read(cls, info: Mapping[str, Any], path: Path) -> "Header":
+        """The header of a file.
+
+        Raises:
+            RunError: a key is missing, or its value impossible.
+        """
+        try:
+            header = cls(**info)
+            if (header.best_epoch or 0) > header.epoch:
+                raise ValueError(f"best_epoch {header.best_epoch} of {header.epoch} epochs")
+        except (ValidationError, ValueError, TypeError) as error:
+            reason = str(error)
+            if isinstance(error, ValidationError):
+                first = error.errors(include_url=False)[0]
+                name = ".".join(map(str, first["loc"][:1]))
+                reason = f"{name!r} is not in it" if first["type"] == "missing" else f"{name}: {first['msg']}"
+            raise RunError(f"{path} is damaged ({reason}); train again in another --run-dir") from None
+        return header
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
@@ -48,3 +88,9 @@ def best_weights(run_dir: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The weights a run stands for (the best by validation, or the last where none was chosen) and its progress."""
     tensors, info = load_state(run_dir / CHECKPOINT)
     return without_prefix("best", tensors) or without_prefix("model", tensors), info
+
+
+def epochs_trained(run_dir: Path) -> int | None:
+    """How many epochs of a run have ended by its checkpoint; None where it has none."""
+    path = run_dir / CHECKPOINT
+    return Header.read(load_state(path)[1], path).epoch if path.exists() else None

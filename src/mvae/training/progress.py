@@ -1,60 +1,36 @@
-"""Where progress goes: a bar on a terminal, plain lines elsewhere, TensorBoard beside either."""
+"""Where progress goes: a bar on a terminal, plain lines elsewhere."""
 
-import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-__all__ = ["Bar", "Lines", "Reporter", "Silent", "TensorBoard", "reporter_for", "shown", "tensorboard"]
+from mvae.training.callbacks import Callback, Plan
+
+__all__ = ["Bar", "Lines", "Reporter", "reporter_for", "shown"]
 
 NAMED = 6  # modalities that a line has room for
 LINE_SECONDS = 60  # between lines of `shown`
 
 
-class Reporter:
-    """The events of `fit`; a subclass shows what it likes. Values are shown at most ``every`` seconds apart."""
+class Reporter(Callback):
+    """A callback that is also shown the steps in between, at most every ``every`` seconds."""
 
     every = 1.0
 
     def __init__(self) -> None:
         self._shown = time.monotonic()
 
-    def __enter__(self) -> "Reporter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
-        """Training begins, with ``done`` steps behind it where it is resumed."""
-
     def due(self) -> bool:
-        """Is it time for an `update`? (Reading metrics from the device costs something.)"""
+        """Is it time for `on_step`? (Reading metrics from the device costs something.)"""
         now = time.monotonic()
         if now - self._shown < self.every:
             return False
         self._shown = now
         return True
 
-    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
+    def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         """The means of the (0-based) epoch so far, and β, after ``step`` steps in all."""
-
-    def epoch(self, values: dict[str, float]) -> None:
-        """An epoch has ended, with these metrics."""
-
-    def warn(self, message: str) -> None:
-        """Something the user should know."""
-        print(f"warning: {message}", file=sys.stderr, flush=True)
-
-
-class Silent(Reporter):
-    """Nothing at all, but warnings."""
 
 
 def describe(values: dict[str, float]) -> str:
@@ -83,22 +59,21 @@ def describe(values: dict[str, float]) -> str:
 class Lines(Reporter):
     """One plain line an epoch (at most one a second when epochs are short), for logs and pipes."""
 
-    def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
+    def on_start(self, plan: Plan) -> None:
         """Remember the totals."""
-        self._epochs, self._steps, self._rows = epochs, steps_per_epoch, batch_size
-        self._began, self._done, self._last = time.monotonic(), done, 0.0
+        self._plan, self._began, self._last = plan, time.monotonic(), 0.0
 
-    def epoch(self, values: dict[str, float]) -> None:
+    def on_epoch(self, values: dict[str, float]) -> None:
         """Print the epoch's metrics."""
-        now, number = time.monotonic(), int(values["epoch"])
-        if now - self._last < 1 and number != self._epochs:
+        now, number, plan = time.monotonic(), int(values["epoch"]), self._plan
+        if now - self._last < 1 and number != plan.epochs:
             return
         self._last = now
         train = {k.removeprefix("train/"): v for k, v in values.items() if k.startswith("train/")}
-        step = number * self._steps
-        rate = (step - self._done) * self._rows / max(now - self._began, 1e-9)
-        left = (self._epochs * self._steps - step) * self._rows / max(rate, 1e-9)
-        line = f"epoch {number}/{self._epochs}  {describe(train)}  beta {values['beta']:.2f}"
+        step = number * plan.steps_per_epoch
+        rate = (step - plan.steps_done) * plan.batch_size / max(now - self._began, 1e-9)
+        left = (plan.epochs * plan.steps_per_epoch - step) * plan.batch_size / max(rate, 1e-9)
+        line = f"epoch {number}/{plan.epochs}  {describe(train)}  beta {values['beta']:.2f}"
         if "validation/objective" in values:
             line += f"  validation {values['validation/objective']:.2f}"
         if "validation/coupling" in values:
@@ -111,11 +86,12 @@ class Bar(Reporter):
 
     every = 0.25
 
-    def __enter__(self) -> "Reporter":
+    def on_start(self, plan: Plan) -> None:
         """Show the bar."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self._plan, self._began, self._validation = plan, time.monotonic(), ""
         self._progress = Progress(
             TextColumn("{task.fields[epoch]}"),
             BarColumn(bar_width=20),
@@ -125,45 +101,34 @@ class Bar(Reporter):
             console=Console(stderr=True),
         )
         self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the last state on the screen."""
-        self._progress.stop()
-
-    def start(self, epochs: int, steps_per_epoch: int, done: int, batch_size: int) -> None:
-        """Set the total."""
-        self._epochs, self._steps, self._rows, self._done = epochs, steps_per_epoch, batch_size, done
-        self._began, self._validation = time.monotonic(), ""
-        self._task: Any = self._progress.add_task(
-            "train", total=epochs * steps_per_epoch, completed=done, epoch="epoch 1", text="", rate=""
+        total = plan.epochs * plan.steps_per_epoch
+        self._task = self._progress.add_task(
+            "train", total=total, completed=plan.steps_done, epoch="epoch 1", text="", rate=""
         )
 
-    def update(self, epoch: int, step: int, values: dict[str, float]) -> None:
+    def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         """Move the bar."""
-        rate = (step - self._done) * self._rows / max(time.monotonic() - self._began, 1e-9)
+        plan = self._plan
+        rate = (step - plan.steps_done) * plan.batch_size / max(time.monotonic() - self._began, 1e-9)
         self._progress.update(
             self._task,
             completed=step,
-            epoch=f"epoch {epoch + 1}/{self._epochs}",
+            epoch=f"epoch {epoch + 1}/{plan.epochs}",
             text=f"{describe(values)}  β {values['beta']:.2f}{self._validation}",
             rate=f"{rate:.0f} examples/s",
         )
 
-    def epoch(self, values: dict[str, float]) -> None:
+    def on_epoch(self, values: dict[str, float]) -> None:
         """Move the bar to the epoch's end and remember the validation objective."""
         if "validation/objective" in values:
             self._validation = f"  validation {values['validation/objective']:.2f}"
         train = {k.removeprefix("train/"): v for k, v in values.items() if k.startswith("train/")}
-        self.update(int(values["epoch"]) - 1, int(values["epoch"]) * self._steps, train | {"beta": values["beta"]})
+        number = int(values["epoch"])
+        self.on_step(number - 1, number * self._plan.steps_per_epoch, train | {"beta": values["beta"]})
 
-    def warn(self, message: str) -> None:
-        """Print above the bar."""
-        from rich.text import Text
-
-        self._progress.console.print(Text("warning: ", "yellow") + Text(message), soft_wrap=True)
+    def on_end(self) -> None:
+        """Leave the last state on the screen."""
+        self._progress.stop()
 
 
 @contextmanager
@@ -191,34 +156,3 @@ def shown(what: str) -> Iterator[Callable[[float], None]]:
 def reporter_for() -> Reporter:
     """A bar where standard error and output are a terminal, plain lines elsewhere."""
     return Bar() if sys.stdout.isatty() and sys.stderr.isatty() else Lines()
-
-
-class TensorBoard:
-    """Every metric of every epoch as a TensorBoard curve, beside the run's other files."""
-
-    def __init__(self, directory: Path):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(directory))
-
-    def epoch(self, values: dict[str, float]) -> None:
-        """One point of each curve."""
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, int(values["epoch"]))
-
-    def close(self) -> None:
-        """Write what is buffered."""
-        self._writer.close()
-
-
-@contextmanager
-def tensorboard(directory: Path | None) -> Iterator[TensorBoard | None]:
-    """A `TensorBoard` for a run directory, where the package is installed; nothing elsewhere."""
-    if directory is None or importlib.util.find_spec("tensorboard") is None:
-        yield None
-        return
-    board = TensorBoard(directory)
-    try:
-        yield board
-    finally:
-        board.close()

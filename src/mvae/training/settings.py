@@ -1,26 +1,121 @@
-"""The settings of training: each defined once, with its range, its default and one sentence."""
+"""The settings of training: each with its range, its default and one sentence."""
 
-from pydantic import BaseModel, ConfigDict, Field
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
-__all__ = ["TrainingSettings"]
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from mvae.errors import SettingsError, nearest
+
+__all__ = ["OptimizerFactory", "TrainingSettings", "explained", "training_settings"]
+
+MOST = 10**9  # of what is counted
+OptimizerFactory = Callable[..., torch.optim.Optimizer]
+
+RANGES = {  # pydantic's names of ranges → words
+    "greater_than_equal": ("must be at least {}", "ge"),
+    "greater_than": ("must be greater than {}", "gt"),
+    "less_than_equal": ("must be at most {}", "le"),
+    "less_than": ("must be less than {}", "lt"),
+}
 
 
 class TrainingSettings(BaseModel):
-    """How `mvae.training.fit.fit` trains.
+    """How `fit` trains.
 
-    >>> TrainingSettings(epochs=60, anneal_epochs=24).batch_size
+    >>> TrainingSettings(epochs=60).batch_size
     100
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    epochs: int = Field(100, ge=1, description="Passes over the training rows, in each of the model's stages.")
-    batch_size: int = Field(100, ge=1, description="Batch size.")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate.")
+    epochs: int = Field(
+        default=100, ge=1, le=MOST, description="Passes over the training rows, in each stage of the model."
+    )
+    batch_size: int = Field(
+        default=100, ge=1, le=MOST, description="Examples per step; an epoch's last batch may be smaller."
+    )
+    learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of the optimizer.")
     anneal_epochs: int = Field(
-        0, ge=0, description="The weight β of the KL rises linearly from 0 to 1 over this many epochs."
+        default=0, ge=0, description="Raise β linearly from 0 over the first N epochs of each stage."
     )
     decay_epochs: int = Field(
-        0, ge=0, description="The learning rate falls linearly to 0 over the last this many epochs."
+        default=0, ge=0, description="Decay the learning rate to 0 over the last N epochs of each stage."
     )
-    checkpoint_seconds: float = Field(60.0, ge=0, description="How often a checkpoint is written.")
+    schedule: Literal["linear", "cosine"] = Field(default="linear", description="Shape of the learning rate's decay.")
+    beta: float = Field(default=1.0, ge=0, description="Weight of the KL divergence once annealing has ended.")
+    optimizer: Literal["adam", "adamw", "sgd"] | SkipJsonSchema[OptimizerFactory] = Field(
+        default="adam", description="adam, adamw or sgd (momentum 0.9); in Python also a torch.optim class."
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="Weight decay: an L2 penalty of adam and sgd, decoupled of adamw."
+    )
+    clip_norm: float | None = Field(default=None, gt=0, description="Scale gradients down to at most this norm.")
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after N epochs without a better validation objective (after annealing)."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="bfloat16: networks compute in it under autocast, the weights stay float32."
+    )
+    checkpoint_seconds: float = Field(
+        default=60.0, ge=0, description="Seconds between checkpoints; a kill loses no more."
+    )
+
+    @model_validator(mode="after")
+    def _agree(self) -> "TrainingSettings":
+        if self.decay_epochs > self.epochs:
+            raise ValueError(f"decay_epochs must be at most epochs, {self.epochs}, not {self.decay_epochs}")
+        return self
+
+    @field_serializer("optimizer")
+    def _named(self, value: str | OptimizerFactory) -> str:
+        return value if isinstance(value, str) else f"{value.__module__}.{getattr(value, '__qualname__', value)}"
+
+
+def training_settings(settings: TrainingSettings | None, changes: Mapping[str, Any]) -> TrainingSettings:
+    """The settings with some of them changed.
+
+    Raises:
+        SettingsError: an unknown setting, or a value of the wrong type or outside its range.
+    """
+    known = TrainingSettings.model_fields
+    for name in changes:
+        if name not in known:
+            raise SettingsError(f"there is no setting {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+    base = {} if settings is None else {name: getattr(settings, name) for name in settings.model_fields_set}
+    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in changes.items()}
+    try:
+        return TrainingSettings(**(base | given))
+    except ValidationError as error:
+        raise SettingsError(explained(error)) from None
+
+
+def explained(error: ValidationError) -> str:
+    """The first complaint of pydantic in one line, with the key that it is about.
+
+    >>> try:
+    ...     TrainingSettings(epochs=0)
+    ... except ValidationError as error:
+    ...     print(explained(error))
+    epochs must be at least 1, not 0
+    """
+    first = error.errors(include_url=False)[0]
+    where, value, kind = ".".join(map(str, first["loc"])), first.get("input"), first["type"]
+    if kind == "value_error":
+        return f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{where} must be a finite number, not {value}"
+    if kind in RANGES:
+        words, bound = RANGES[kind]
+        return f"{where} {words.format(format(first['ctx'][bound], 'g'))}, not {value!r}"
+    if kind == "int_type":
+        return f"{where} must be a whole number, not {value!r}"
+    if kind == "float_type":
+        return f"{where} must be a number, not {value!r}"
+    if kind == "literal_error":
+        return f"{where} must be {first['ctx']['expected']}, not {value!r}"
+    return f"{where}: {first['msg']}, not {value!r}"

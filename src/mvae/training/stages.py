@@ -11,6 +11,8 @@ class Stages:
     def __init__(self, model: MultimodalVAE, epochs: int):
         self.model, self.epochs, self.names = model, epochs, model.stages
         self._trainable = [p for p in model.parameters() if p.requires_grad]  # the others its user has frozen
+        # In a model that is in training mode, what is in evaluation mode has been put there: a frozen batch norm.
+        self._frozen = [m for m in model.modules() if not m.training] if model.training else []
 
     @property
     def all_epochs(self) -> int:
@@ -30,12 +32,17 @@ class Stages:
             parameter.grad = None
 
     def train(self) -> None:
-        """Training mode, except for networks with nothing to train: their batch statistics stay as they are, too."""
+        """Training mode, except for what the user has frozen: batch statistics stay as they are there, too.
+
+        That is networks of which no parameter is trained, and what was in evaluation mode in a model that was not.
+        """
         self.model.train()
         for module in self.model.modules():
             own = list(module.parameters())
             if own and not any(parameter.requires_grad for parameter in own):
                 module.eval()
+        for module in self._frozen:
+            module.training = False
 
     def __enter__(self) -> "Stages":
         return self

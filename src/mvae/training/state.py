@@ -1,84 +1,54 @@
 """The state of a run of `fit`: what a checkpoint holds, and how it is saved, restored and brought to its end."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import RunError, TrainingError
 from mvae.evaluation.validation import coupling_warning
 from mvae.files import check_weights, copied, load_state, load_weights, prefixed, save_state, without_prefix
-from mvae.training.checkpoint import CHECKPOINT, METRICS, read_metrics
-from mvae.training.progress import Reporter
+from mvae.training.callbacks import History
+from mvae.training.checkpoint import CHECKPOINT, METRICS, Header, read_metrics
+from mvae.training.randomness import own_randomness, row_order
+from mvae.training.settings import TrainingSettings
 from mvae.training.stages import Stages
-from mvae.training.step import RECORDING, Step
+from mvae.training.step import Step
 
-__all__ = ["History", "RunState"]
+__all__ = ["RunState"]
 
-
-@dataclass
-class History:
-    """What `fit` did: one dict of metrics an epoch, and how it ended.
-
-    ``best_epoch`` is the (1-based) epoch whose weights the model now has, None where they are simply the last; of a
-    model with several stages it is the last stage's (each stage goes on from the best weights of the one before).
-    ``warning`` is set where the modalities have not met (see `mvae.evaluation.validation`).
-    """
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int | None = None
-    interrupted: bool = False
-    warning: str | None = None
+_log = logging.getLogger("mvae")
 
 
 class RunState:
-    """The state of a run: everything that a checkpoint holds, and nothing else that changes."""
+    """The state of a run: everything that a checkpoint holds, and nothing else that changes.
 
-    def __init__(
-        self,
-        stages: Stages,
-        table: Table,
-        seed: int,
-        batch_size: int,
-        anneal_epochs: int,
-        learning_rate: float,
-        decay_epochs: int = 0,
-    ):
+    It begins with `start`, which makes a fresh start or goes back to a checkpoint.
+    """
+
+    step: Step
+
+    def __init__(self, stages: Stages, table: Table, settings: TrainingSettings, seed: int, directory: Path | None):
         self.stages, self.model, self.table = stages, stages.model, table
-        self.seed, self.batch_size, self.learning_rate = seed, batch_size, learning_rate
-        self.steps_per_epoch = math.ceil(len(table) / batch_size)
-        self.anneal_steps = anneal_epochs * self.steps_per_epoch
-        self.decay_steps = decay_epochs * self.steps_per_epoch
-        self.validation_chunk = 1000 if self.model.device.type == "cpu" else 10_000
-        self.epoch = self.step_in_epoch = 0
-        self.best: dict[str, Tensor]
-        self.best_objective: float
+        self.settings, self.seed, self.directory = settings, seed, directory
+        self.steps_per_epoch = math.ceil(len(table) / settings.batch_size)
+        self.anneal_steps = settings.anneal_epochs * self.steps_per_epoch
+        self.decay_steps = settings.decay_epochs * self.steps_per_epoch
+        self.epoch = self.step_in_epoch = self.stage = 0
+        self.best: dict[str, Tensor] = {}
+        self.best_objective = math.inf
         self.history = History()
         self.metrics_bytes = 0
+        self.saved = False  # is there a checkpoint?
         self._seconds_before, self._started = 0.0, time.monotonic()
-        self.begin_stage(0)
 
-    def begin_stage(self, number: int) -> None:
-        """Fresh optimiser, fresh annealing and fresh selection, for a stage of the model."""
-        self.stage = number
-        self.stages.enter(number)
-        self.step = Step(
-            self.model,
-            self.table,
-            self.learning_rate,
-            self.seed + (number << 31),
-            self.batch_size,
-            self.steps_per_stage,
-        )
-        self.best, self.best_objective, self.history.best_epoch = {}, math.inf, None
+    # -- Where it stands -----------------------------------------------------------------------------------
 
     @property
     def steps_per_stage(self) -> int:
@@ -95,56 +65,66 @@ class RunState:
         """Steps taken of the stage in hand."""
         return self.global_step - self.stage * self.steps_per_stage
 
+    @property
+    def finished(self) -> bool:
+        """Have all epochs ended, or the last ones without a better validation objective (early stopping)?"""
+        if self.epoch >= self.stages.all_epochs:
+            return True
+        patience, best = self.settings.patience, self.history.best_epoch
+        return patience is not None and best is not None and not self.step_in_epoch and self.epoch - best >= patience
+
     def beta(self) -> float:
-        """Linear in the stage's step: 0 at the first, 1 at step `anneal_steps` and ever after (no jump at the end)."""
-        return min(1.0, self.stage_step / self.anneal_steps) if self.anneal_steps else 1.0
+        """Linear in the stage's step: 0 at the first, its final value at step `anneal_steps` and ever after."""
+        share = min(1.0, self.stage_step / self.anneal_steps) if self.anneal_steps else 1.0
+        return self.settings.beta * share
 
     def rate(self) -> float:
-        """The learning rate: constant, then linear in the stage's step over the last `decay_steps`, to 0 after them."""
+        """The learning rate: constant, and over the last `decay_steps` of a stage falling to 0 after them."""
         left = self.steps_per_stage - self.stage_step
-        return self.learning_rate * (min(1.0, left / self.decay_steps) if self.decay_steps else 1.0)
+        share = min(1.0, left / self.decay_steps) if self.decay_steps else 1.0
+        if self.settings.schedule == "cosine":
+            share = (1 - math.cos(math.pi * share)) / 2
+        return self.settings.learning_rate * share
 
     def elapsed(self) -> float:
         """Seconds of training, those before a resumption included."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def remaining_steps(self) -> Iterator[None]:
-        """Take the steps that are left of this epoch; the order of its rows depends on (seed, epoch) alone."""
-        shuffle = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
-        order = torch.randperm(len(self.table), generator=shuffle).to(self.step.index_device)
-        while self.step_in_epoch < self.steps_per_epoch:
-            start = self.step_in_epoch * self.batch_size
-            with self._own_randomness():
-                self.step(order[start : start + self.batch_size], self.beta(), self.rate())
-            self.step_in_epoch += 1
-            yield
+    # -- Training ------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _own_randomness(self) -> Iterator[None]:
-        """What networks draw by themselves (dropout) depends on (seed, step) alone, so a resumed run draws the same."""
-        device, own = self.model.device, torch.default_generator
-        if device.type == "cuda":
-            own = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
-        with RECORDING:
-            before = own.get_state()
-            own.manual_seed((self.seed << 32) + self.global_step)
-        try:
-            yield
-        finally:
-            with RECORDING:
-                own.set_state(before)
+    def begin_stage(self, number: int) -> None:
+        """Fresh optimizer, fresh annealing and fresh selection, for a stage of the model."""
+        self.stage = number
+        self.stages.enter(number)
+        self.step = Step(self.model, self.table, self.settings, self.seed + (number << 31))
+        self.step.plan(self.steps_per_stage)
+        self.best, self.best_objective, self.history.best_epoch = {}, math.inf, None
+
+    def batches(self) -> Iterator[Tensor]:
+        """The rows of each step that is left of this epoch; their order depends on (seed, epoch) alone."""
+        order = row_order(len(self.table), self.seed, self.epoch).to(self.step.index_device)
+        while self.step_in_epoch < self.steps_per_epoch:
+            start = self.step_in_epoch * self.settings.batch_size
+            yield order[start : start + self.settings.batch_size]
+
+    def take_step(self, index: Tensor) -> None:
+        """One step on these rows, by the schedules of β and of the learning rate."""
+        with own_randomness(self.model.device, self.seed, self.global_step):
+            self.step(index, self.beta(), self.rate())
+        self.step_in_epoch += 1
 
     def means(self) -> dict[str, float]:
         """Training metrics of the epoch so far: loss, reconstruction of each modality, KL of each term."""
         return self.step.means()
 
-    def require_finite(self) -> None:
-        """Stop before a loss that is not finite is believed."""
-        bad = [name for name, value in self.means().items() if not math.isfinite(value)]
+    def require_finite(self, values: dict[str, float] | None = None) -> None:
+        """Stop before a loss that is not finite is believed; ``values``: others than the epoch's so far."""
+        bad = [name for name, value in (values or self.means()).items() if not math.isfinite(value)]
         if bad:
             # A modality's own KL says more than its reconstruction, which in the full term depends on all experts.
             own = [f"{part}/{name}" for part in ("kl", "reconstruction") for name in self.model.names]
-            self._stop(next((name for name in own if name in bad), bad[0]))
+            where = next((name for name in own if name in bad), bad[0])
+            self._stop(where if values is None else f"validation/{where}")
 
     def require_finite_weights(self) -> None:
         """Stop before weights are saved that a gradient which is not finite has spoilt (the loss may look well yet)."""
@@ -154,138 +134,47 @@ class RunState:
             self._stop(bad[0].removeprefix("_modalities."))
 
     def _stop(self, where: str) -> NoReturn:
+        kept = "; the last checkpoint is kept" if self.saved else ""
         raise TrainingError(
             f"{where} is not finite in epoch {self.epoch + 1}, step {self.step_in_epoch}: lower the learning rate "
-            "or look at that modality's values and likelihood; the last checkpoint is kept"
+            f"or look at that modality's values and likelihood{kept}"
         )
 
     def select(self, objective: float) -> None:
-        """Keep the best weights, once β is 1: before that the objective is another one."""
+        """Keep the best weights, once annealing has ended: before that the objective is another one."""
         if not self.model.keeps_best:
             return
         if self.stage_step >= self.anneal_steps and objective < self.best_objective:
+            self.require_finite_weights()
             self.best_objective, self.best = objective, copied(self.model)
             self.history.best_epoch = self.epoch + 1
 
-    def end_epoch(self, values: dict[str, float], directory: Path | None) -> None:
+    def end_epoch(self, values: dict[str, float]) -> None:
         """Write the epoch's line of metrics; go on to the next epoch and, where one begins, to the next stage."""
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self.step.reset_means()
         self.history.epochs.append(values)
-        if directory is not None:
-            line = json.dumps(values) + "\n"
-            try:
-                directory.mkdir(parents=True, exist_ok=True)
-                with (directory / METRICS).open("a") as file:
-                    file.write(line)
-            except OSError as error:
-                raise RunError(f"cannot write {directory / METRICS}: {error.strerror}") from error
-            self.metrics_bytes += len(line.encode())
+        if self.directory is not None:
+            self._write_metrics(self.directory / METRICS, json.dumps(values) + "\n")
         if (following := self.stages.of(self.epoch)) != self.stage:
             self.use_best()
             self.begin_stage(following)
+
+    def _write_metrics(self, path: Path, line: str) -> None:
+        try:
+            with path.open("a") as file:
+                file.write(line)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from error
+        self.metrics_bytes += len(line.encode())
 
     def use_best(self) -> None:
         """The stage's best weights by validation; where none were chosen, they are simply the last."""
         if self.best:
             load_weights(self.model, self.best, Path("best"))
 
-    def settings(self) -> dict[str, Any]:
-        """What must be equal for a resumed run to be the same run."""
-        several = {"epochs of a stage": self.stages.epochs} if len(self.stages.names) > 1 else {}
-        decay = {"steps": self.steps_per_stage, "decay_steps": self.decay_steps} if self.decay_steps else {}
-        return {
-            **several,
-            **decay,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "rows": len(self.table),
-            "anneal_steps": self.anneal_steps,
-            "learning_rate": self.learning_rate,
-            "weights": list(self.model.weights),
-        }
-
-    def save(self, directory: Path) -> None:
-        """Write the checkpoint, whole or not at all."""
-        tensors = prefixed("model", self.model.state_dict()) | prefixed("best", self.best)
-        save_state(
-            directory / CHECKPOINT,
-            tensors | prefixed("step", self.step.state()),
-            {
-                "settings": self.settings(),
-                "epoch": self.epoch,
-                "step_in_epoch": self.step_in_epoch,
-                "stage": self.model.stage,
-                "best_epoch": self.history.best_epoch,
-                "best_objective": self.best_objective,
-                "metrics_bytes": self.metrics_bytes,
-                "seconds": self.elapsed(),
-            },
-        )
-
-    def begin(self, directory: Path) -> None:
-        """A fresh start: drop what a run that was killed before its first checkpoint has left.
-
-        Raises:
-            RunError: the directory cannot be written.
-        """
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            for left in (directory / METRICS, *_half_written(directory)):
-                left.unlink(missing_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot write {directory}: {error.strerror}; choose another directory") from error
-
-    def restore(self, directory: Path) -> None:
-        """Go back to the checkpoint; lines of metrics written after it are dropped.
-
-        Raises:
-            RunError: no checkpoint, a damaged one, another model's or of other settings; the model is left as it was.
-        """
-        path = directory / CHECKPOINT
-        tensors, info = load_state(path)
-        weights, best = without_prefix("model", tensors), without_prefix("best", tensors)
-        try:
-            if (before := info["settings"]) != (now := self.settings()):
-                keys = dict.fromkeys([*now, *before])
-                differ = ", ".join(
-                    f"{key} {before.get(key)!r} → {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)
-                )
-                raise RunError(f"{directory} was trained with other settings ({differ}): resume with the same ones")
-            self.epoch, self.step_in_epoch = info["epoch"], info["step_in_epoch"]
-            if (stage := self.stages.of(self.epoch)) != self.stage:
-                self.begin_stage(stage)
-            self.history.best_epoch, self.best_objective = info["best_epoch"], info["best_objective"]
-            self.metrics_bytes, self._seconds_before = info["metrics_bytes"], info["seconds"]
-        except (KeyError, AttributeError, TypeError) as error:
-            raise RunError(f"{path} is damaged ({error} is not in it); train again in another --run-dir") from None
-        for part in (weights, best) if best else (weights,):
-            check_weights(self.model, part, path)
-        self.step.restore(without_prefix("step", tensors), path)
-        self._restore_metrics(directory)
-        load_weights(self.model, weights, path)
-        self.best = {name: tensor.to(self.model.device) for name, tensor in best.items()}
-        for left in _half_written(directory):
-            left.unlink(missing_ok=True)
-
-    def _restore_metrics(self, directory: Path) -> None:
-        path = directory / METRICS
-        if not self.metrics_bytes:
-            path.unlink(missing_ok=True)
-            return
-        try:
-            if path.stat().st_size < self.metrics_bytes:
-                raise RunError(
-                    f"{path} is shorter than when its checkpoint was written; train again in another --run-dir"
-                )
-            with path.open("rb+") as file:
-                file.truncate(self.metrics_bytes)
-        except OSError as error:
-            raise RunError(f"cannot use {path}: {error.strerror}; train again in another --run-dir") from error
-        self.history.epochs = read_metrics(directory)
-
-    def finish(self, reporter: Reporter) -> History:
-        """Leave the model with its best weights, in eval mode."""
+    def finish(self) -> History:
+        """Leave the model with its best weights (where it has come to its end), in eval mode."""
         if not self.history.interrupted:
             self.use_best()
         self.model.eval()
@@ -295,8 +184,143 @@ class RunState:
             measured = {k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)}
             self.history.warning = coupling_warning(measured, self.model.names, bool(self.model.cross_from))
             if self.history.warning:
-                reporter.warn(self.history.warning)
+                _log.warning(self.history.warning)
         return self.history
+
+    # -- Starting, saving, going on ------------------------------------------------------------------------
+
+    def start(self, resume: bool) -> None:
+        """A fresh start, or go back to the checkpoint.
+
+        Raises:
+            RunError: a run stands in the directory already, or (to resume) none that is the same run.
+        """
+        if resume and self.directory is not None:
+            self._restore(self.directory)
+            return
+        if self.directory is not None:
+            self._clear(self.directory)
+        self.begin_stage(0)
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a resumed run to be the same run."""
+        default, now = TrainingSettings().model_dump(), self.settings.model_dump()
+        own = ("schedule", "beta", "optimizer", "weight_decay", "clip_norm", "patience", "precision")
+        changed = {name: now[name] for name in own if now[name] != default[name]}
+        several = {"epochs of a stage": self.stages.epochs} if len(self.stages.names) > 1 else {}
+        decay = {"steps": self.steps_per_stage, "decay_steps": self.decay_steps} if self.decay_steps else {}
+        return {
+            **several,
+            **decay,
+            **changed,
+            "seed": self.seed,
+            "batch_size": self.settings.batch_size,
+            "rows": len(self.table),
+            "anneal_steps": self.anneal_steps,
+            "learning_rate": self.settings.learning_rate,
+            "weights": list(self.model.weights),
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all; nothing where there is no run directory."""
+        if self.directory is None:
+            return
+        self.require_finite()
+        self.require_finite_weights()
+        step = self.step.state()
+        header = Header(
+            settings=self.identity(),
+            epoch=self.epoch,
+            step_in_epoch=self.step_in_epoch,
+            stage=self.model.stage,
+            best_epoch=self.history.best_epoch,
+            best_objective=self.best_objective,
+            metrics_bytes=self.metrics_bytes,
+            seconds=self.elapsed(),
+            optimizer_tensors=len(without_prefix("optimizer", step)),
+            untrained=list(self.history.untrained),
+            finished=self.finished,
+        )
+        tensors = prefixed("model", self.model.state_dict()) | prefixed("best", self.best) | prefixed("step", step)
+        save_state(self.directory / CHECKPOINT, tensors, header.model_dump())
+        self.saved = True
+
+    def _clear(self, directory: Path) -> None:
+        """Drop what a run that ended before its first checkpoint has left."""
+        if (directory / CHECKPOINT).exists():
+            raise RunError(f"{directory} holds a run already: resume it, or choose another directory")
+        try:
+            for left in (directory / METRICS, *_half_written(directory)):
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot write {directory}: {error.strerror}; choose another directory") from error
+
+    def _restore(self, directory: Path) -> None:
+        """Go back to the checkpoint; lines of metrics written after it are dropped.
+
+        Raises:
+            RunError: no checkpoint, a damaged one, another model's or of other settings; the model is left as it was.
+        """
+        path = directory / CHECKPOINT
+        tensors, info = load_state(path)
+        header = Header.read(info, path)
+        parts = {name: without_prefix(name, tensors) for name in ("model", "best", "step")}
+        self._require_same_run(header.settings)
+        self._require_possible(header, parts, path)
+        for name in ("model", "best") if parts["best"] else ("model",):
+            check_weights(self.model, parts[name], path)
+        self.epoch, self.step_in_epoch = header.epoch, header.step_in_epoch
+        self.begin_stage(self.stages.of(self.epoch))
+        self.step.restore(parts["step"], path)
+        self.history.best_epoch, self.best_objective = header.best_epoch, header.best_objective
+        self.metrics_bytes, self._seconds_before = header.metrics_bytes, header.seconds
+        self._restore_metrics(directory)
+        load_weights(self.model, parts["model"], path)
+        self.best = {name: tensor.to(self.model.device) for name, tensor in parts["best"].items()}
+        self.saved = True
+        for left in _half_written(directory):
+            left.unlink(missing_ok=True)
+
+    def _require_same_run(self, before: dict[str, Any]) -> None:
+        now = self.identity()
+        keys = [key for key in dict.fromkeys([*now, *before]) if before.get(key) != now.get(key)]
+        if keys:
+            differ = ", ".join(f"{key} {before.get(key)!r} → {now.get(key)!r}" for key in keys)
+            raise RunError(f"{self.directory} was trained with other settings ({differ}): resume with the same ones")
+
+    def _require_possible(self, header: Header, parts: dict[str, dict[str, Tensor]], path: Path) -> None:
+        """Do header and tensors of a checkpoint agree with each other and with the model?"""
+        stage = self.stages.names[self.stages.of(header.epoch)]
+        moments = len(without_prefix("optimizer", parts["step"]))
+        faults = {
+            f"stage {header.stage!r} in epoch {header.epoch}": header.stage != stage,
+            f"step {header.step_in_epoch} of {self.steps_per_epoch}": header.step_in_epoch > self.steps_per_epoch,
+            f"weights of the best epoch {header.best_epoch}": (header.best_epoch is None) != (not parts["best"]),
+            f"{moments} tensors of the optimizer, not {header.optimizer_tensors}": moments != header.optimizer_tensors,
+        }
+        if found := [fault for fault, is_there in faults.items() if is_there]:
+            raise RunError(f"{path} is damaged ({found[0]}); train again in another --run-dir")
+
+    def _restore_metrics(self, directory: Path) -> None:
+        path = directory / METRICS
+        if not self.metrics_bytes:
+            path.unlink(missing_ok=True)
+        else:
+            try:
+                if path.stat().st_size < self.metrics_bytes:
+                    raise RunError(
+                        f"{path} is shorter than when its checkpoint was written; train again in another --run-dir"
+                    )
+                with path.open("rb+") as file:
+                    file.truncate(self.metrics_bytes)
+            except OSError as error:
+                raise RunError(f"cannot use {path}: {error.strerror}; train again in another --run-dir") from error
+            self.history.epochs = read_metrics(directory)
+        if [row.get("epoch") for row in self.history.epochs] != list(range(1, self.epoch + 1)):
+            raise RunError(
+                f"{path} has {len(self.history.epochs)} epochs and its checkpoint {self.epoch}; train again in "
+                "another --run-dir"
+            )
 
 
 def _half_written(directory: Path) -> list[Path]:

@@ -1,27 +1,31 @@
-"""One optimiser step: replayed as a CUDA graph on a GPU, compiled on a CPU, where the shapes never change.
+"""One optimiser step: recorded on a GPU and replayed, compiled on a CPU, where the shapes never change.
 
 A step at the paper's sizes is a hundred small kernels; on a GPU launching them costs more than running them. When
 a row's terms are the same at each step, they are planned once for the whole table, and the whole step (gathering
-the batch and its terms, noise, forward, backward, Adam) is recorded once and replayed. On a CPU, `torch.compile` merges
-what stands between the matrix products, which a long run earns back many times.
+the batch and its terms, noise, forward, backward, optimizer) is recorded once and replayed. On a CPU a long run is
+compiled (`mvae.training.compiled`). Everything else is done eagerly.
 """
 
 import json
 import threading
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.errors import RunError, SettingsError
+from mvae.errors import RunError
 from mvae.files import prefixed, without_prefix
 from mvae.modality import bank
-from mvae.models.base import MultimodalVAE, evaluating
+from mvae.models.base import MultimodalVAE
 from mvae.models.objective import Objective
 from mvae.models.terms import Terms
+from mvae.training.compiled import Compiled, compiled
+from mvae.training.optimizer import can_be_replayed, make_optimizer, optimizer_state, restore_optimizer, set_rate
+from mvae.training.settings import TrainingSettings
 
-__all__ = ["RECORDING", "Step", "can_be_recorded"]
+__all__ = ["RECORDING", "Step", "can_be_recorded", "way_of"]
 
 COMPILED_STEPS = 4_000  # a run this long earns back the compiler's seconds
 EAGER_STEPS = 3  # before recording, so that every lazily made buffer and kernel exists
@@ -41,56 +45,76 @@ def can_be_recorded(model: MultimodalVAE, complete: bool) -> bool:
     )
 
 
-class Step:
-    """Calling it takes one step of Adam on the given rows; it keeps running sums of the epoch's metrics.
+def way_of(
+    model: MultimodalVAE, table: Table, settings: TrainingSettings, steps: int
+) -> Literal["eager", "recorded", "compiled"]:
+    """How ``steps`` steps on a table are best taken."""
+    if not can_be_recorded(model, table.complete):
+        return "eager"
+    if model.device.type == "cuda":
+        fits = _lies_on(table, model.device) and can_be_replayed(settings)
+        return "recorded" if fits and not (table.complete and _has_banks(model, table)) else "eager"
+    pays = steps >= COMPILED_STEPS and settings.batch_size <= len(table)
+    possible = model.device.type == "cpu" and table.complete and settings.precision == "float32"
+    return "compiled" if pays and possible else "eager"
 
-    ``steps`` of ``batch_size`` rows are to come; they decide whether compiling pays.
+
+def _lies_on(table: Table, device: torch.device) -> bool:
+    first = next(iter(table.columns.values()))
+    return isinstance(first, Tensor) and first.device.type == device.type
+
+
+def _has_banks(model: MultimodalVAE, table: Table) -> bool:
+    """Are modalities of one shape computed together? (Their plan is copied to the device at each step.)"""
+    parts, x = model.modalities, model.prepare(table.take(slice(2)))
+    return bool(bank.banks_of_encoders(parts, x) or bank.banks_of_decoders(parts, x))
+
+
+class Step:
+    """Calling it takes one optimiser step on the given rows; it keeps running sums of the epoch's metrics.
+
+    Steps are eager; `plan` finds a faster way for those to come.
     """
 
-    def __init__(
-        self, model: MultimodalVAE, table: Table, learning_rate: float, seed: int, batch_size: int = 1, steps: int = 0
-    ):
-        self.model, self.table, self.learning_rate = model, table, learning_rate
-        self.device = model.device
+    def __init__(self, model: MultimodalVAE, table: Table, settings: TrainingSettings, seed: int = 0):
+        self.model, self.table, self.settings = model, table, settings
+        self.device, self.learning_rate = model.device, settings.learning_rate
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.subset_generator = torch.Generator().manual_seed(seed)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if not self.parameters:
-            raise SettingsError("the model has no parameters to train")
-        on_gpu = self.device.type == "cuda"
-        rate = torch.tensor(learning_rate, device=self.device) if on_gpu else learning_rate  # a graph reads a tensor
-        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=rate, fused=True, capturable=on_gpu)
-        first = next(iter(table.columns.values()))
-        on_device = isinstance(first, Tensor) and first.device.type == self.device.type
-        self.index_device = self.device if on_device else torch.device("cpu")
-        fixed_shapes = can_be_recorded(model, table.complete)
-        self.can_record = on_gpu and on_device and fixed_shapes
-        if self.can_record and table.complete:  # a bank's plan is copied to the device at each step
-            parts, x = model.modalities, model.prepare(table.take(slice(2)))
-            self.can_record = not (bank.banks_of_encoders(parts, x) or bank.banks_of_decoders(parts, x))
+        self.optimizer = make_optimizer(self.parameters, settings, self.device)
+        self.index_device = self.device if _lies_on(table, self.device) else torch.device("cpu")
+        self.way: Literal["eager", "recorded", "compiled"] = "eager"
+        self._terms: Terms | None = None  # of every row of the table, or of all rows alike; None: drawn at each step
+        self._compiled: Compiled | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
-        self._terms: Terms | None = None  # of every row of the table, or of all rows alike
-        if model.static_terms and (table.complete or self.can_record):
-            self._terms = model.terms(table.presence(model.names))
-        if not table.complete and self.can_record:
-            self._terms = self._terms and self._terms.on_device(self.device)
-            self.table = table.zero_filled()
+        # Other threads record on this GPU and draw from its one default generator; on a CPU it is seeded by the step.
+        on_gpu = self.device.type == "cuda"
+        self._noisy = [m for m in model.modalities.values() if on_gpu and m.augment]
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
         self._fixed_counts: dict[int, Tensor] = {}
-        self._compiled: _Compiled | None = None
-        # Other threads record on this GPU and draw from its one default generator; on a CPU it is seeded by the step.
-        self._noisy = [m for m in model.modalities.values() if on_gpu and m.augment]
-        pays = steps >= COMPILED_STEPS and batch_size <= len(table)
-        if pays and not on_gpu and fixed_shapes and self._terms is not None:
-            self._compiled = _Compiled(model, self._terms, table.take(torch.arange(batch_size)))
+
+    def plan(self, steps: int) -> None:
+        """Prepare for ``steps`` steps: terms that never change are planned once; a long run may be compiled."""
+        model, table = self.model, self.table
+        self.way = way_of(model, table, self.settings, steps)
+        if model.static_terms and (table.complete or self.way == "recorded"):
+            self._terms = model.terms(table.presence(model.names))
+        if self.way == "recorded" and not table.complete:
+            self._terms = self._terms and self._terms.on_device(self.device)
+            self.table = table.zero_filled()
+        if self.way == "compiled" and self._terms is not None:
+            self._compiled = compiled(model, self._terms, table.take(torch.arange(self.settings.batch_size)))
+            self.way = "compiled" if self._compiled else "eager"
 
     def __call__(self, index: Tensor, beta: float, learning_rate: float) -> None:
         """Rows ``index`` with this β and learning rate. Nothing is read back from the device."""
         if learning_rate != self.learning_rate:
-            self._set_rate(learning_rate)
-        if not self.can_record:
+            self.learning_rate = learning_rate
+            set_rate(self.optimizer, learning_rate)
+        if self.way != "recorded":
             self._take(index, beta)
         elif self._graph is not None and len(index) == len(self._index):
             self._index.copy_(index)
@@ -102,45 +126,45 @@ class Step:
             if self._taken == EAGER_STEPS:
                 self._record(index)
 
-    def _set_rate(self, learning_rate: float) -> None:
-        self.learning_rate = learning_rate
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(learning_rate)
-            else:
-                group["lr"] = learning_rate
-
     def _take(self, index: Tensor, beta: float | Tensor) -> None:
         batch = self.table.take(index)
-        terms = self._terms
-        if terms is None:
-            terms = self.model.terms(batch.presence(self.model.names), self.subset_generator)
-        elif terms.masked:
-            terms = terms.rows(index)
         self.optimizer.zero_grad()
-        if self._compiled is not None and self._compiled.works and len(index) == self._compiled.rows:
+        if self._compiled is not None and len(index) == self._compiled.rows:
             loss, sums = self._compiled(batch, beta, self.generator)
-            loss.backward()
-            self.optimizer.step()
+            self._descend(loss)
             self._add(self._compiled.parts, sums, self._compiled.counts)
             return
         for modality in self._noisy:
             modality.generator = self.generator
+        # No cache: it would outlive the weights where somebody else's autocast surrounds this one.
+        half = self.settings.precision == "bfloat16"
         try:
-            result = self.model(batch, terms, beta=beta, generator=self.generator)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+                result = self.model(batch, self._terms_of(batch, index), beta=beta, generator=self.generator)
         finally:
             for modality in self._noisy:
                 modality.generator = None
         if result.loss.requires_grad:  # not where the batch holds nothing that this model learns from
-            result.loss.backward()
-            self.optimizer.step()
+            self._descend(result.loss)
         self._add(result.parts, result.sums(), self._counts(result))
+
+    def _terms_of(self, batch: Table, index: Tensor) -> Terms:
+        if self._terms is None:
+            return self.model.terms(batch.presence(self.model.names), self.subset_generator)
+        return self._terms.rows(index) if self._terms.masked else self._terms
+
+    def _descend(self, loss: Tensor) -> None:
+        loss.backward()
+        if self.settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip_norm)
+        self.optimizer.step()
 
     def _add(self, parts: tuple[str, ...], sums: Tensor, counts: Tensor) -> None:
         """Running sums, on the device, by the names of what is summed (batches without a modality have fewer)."""
         key = json.dumps(parts)
         if key not in self.sums:
-            zeros = torch.zeros(len(parts), dtype=torch.float64, device=self.device)
+            dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which it has not
+            zeros = torch.zeros(len(parts), dtype=dtype, device=self.device)
             self.sums[key], self.counts[key] = zeros, zeros.clone()
         self.sums[key] += sums
         self.counts[key] += counts
@@ -183,69 +207,22 @@ class Step:
                 tensor.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything but the weights: Adam's moments, the generators, the running sums."""
+        """Everything but the weights: the optimizer's state, the generators, the running sums."""
         result = {"generator": self.generator.get_state(), "subset_generator": self.subset_generator.get_state()}
-        for name, parameter in self.parameters.items():
-            result |= prefixed(f"adam/{name}", self.optimizer.state.get(parameter, {}))
+        result |= prefixed("optimizer", optimizer_state(self.optimizer, self.parameters))
         return result | prefixed("sum", self.sums) | prefixed("count", self.counts)
 
     def restore(self, tensors: dict[str, Tensor], path: Path) -> None:
         """Back to what `state` gave.
 
         Raises:
-            RunError: a tensor is missing or has another shape.
+            RunError: a tensor is missing, has another shape, or is not finite.
         """
         try:
             self.generator.set_state(tensors["generator"])
             self.subset_generator.set_state(tensors["subset_generator"])
-            for name, parameter in self.parameters.items():
-                moments = without_prefix(f"adam/{name}", tensors)
-                if not moments:
-                    continue  # a parameter that has had no gradient yet
-                if any(moments[key].shape != parameter.shape for key in ("exp_avg", "exp_avg_sq")):
-                    raise RunError(f"{path} belongs to another model: Adam's moments of {name} have another shape")
-                self.optimizer.state[parameter] = {
-                    key: value.to(self.device) if value.dim() or self.device.type == "cuda" else value
-                    for key, value in moments.items()
-                }
         except (KeyError, RuntimeError, TypeError) as error:
             raise RunError(f"{path} is damaged ({error}); train again in another --run-dir") from error
+        restore_optimizer(self.optimizer, self.parameters, without_prefix("optimizer", tensors), path)
         self.sums = {name: t.to(self.device) for name, t in without_prefix("sum", tensors).items()}
         self.counts = {name: t.to(self.device) for name, t in without_prefix("count", tensors).items()}
-
-
-class _Compiled:
-    """The objective of a batch of fixed size and fixed terms, compiled; ``works`` says whether that succeeded.
-
-    It must be the whole objective in one graph. Where a model cannot be compiled so, or there is no C++ compiler,
-    training goes on as it would have without.
-    """
-
-    def __init__(self, model: MultimodalVAE, terms: Terms, batch: Table):
-        def measured(x: dict[str, Tensor], noise: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-            result = model.objective(x, terms, noise, beta)
-            return result.loss, result.sums()
-
-        self.model, self.rows = model, len(batch)
-        self.noise = len(terms.names), self.rows, model.latent_dim
-        zeros = torch.zeros(self.noise, dtype=model.dtype)
-        self.works = False
-        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        try:
-            with torch.no_grad(), evaluating(model):
-                probe = model.objective(model.prepare(batch), terms, zeros)
-            self.parts, self.counts = probe.parts, probe.counts()
-            self._measured = torch.compile(measured, fullgraph=True, dynamic=False)
-            self._measured(model.prepare(batch), zeros, torch.zeros(()))[0].backward()
-            self.works = True
-        except Exception:  # whatever the compiler meets: the step itself reports what is wrong with a model
-            return
-        finally:
-            model.zero_grad()
-            for name, buffer in model.named_buffers():  # running statistics saw a batch too many
-                buffer.copy_(before[name])
-
-    def __call__(self, batch: Table, beta: float | Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The loss, and the sums of its parts."""
-        noise = torch.randn(self.noise, generator=generator, dtype=self.model.dtype)
-        return self._measured(self.model.prepare(batch), noise, torch.as_tensor(beta, dtype=torch.float32))

@@ -12,7 +12,6 @@ from mvae.evaluation.validation import validate
 from mvae.models.base import MultimodalVAE
 from mvae.paper.models.deterministic import Autoencoder, SupervisedNetwork
 from mvae.training.fit import fit
-from mvae.training.progress import Silent
 from tests.models.common import (
     KINDS,
     assert_a_row_of_nothing_adds_nothing,
@@ -104,7 +103,7 @@ def test_they_train_and_predictions_are_validated() -> None:
 def test_the_supervised_network_keeps_its_last_weights_and_the_autoencoder_its_best() -> None:
     table, validation = complete(20), complete(6)
     for model, selected in ((supervised(), False), (autoencoder(), True)):
-        history = fit(model, table, validation=validation, epochs=2, reporter=Silent())
+        history = fit(model, table, validation=validation, epochs=2, callbacks=[])
         assert (history.best_epoch is not None) == selected
         found = validate(model, validation)["objective"]
         epoch = history.best_epoch or 2

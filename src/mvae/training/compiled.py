@@ -1,0 +1,66 @@
+"""The objective of a batch of fixed size and fixed terms, compiled for a CPU.
+
+`torch.compile` merges what stands between the matrix products, which a long run earns back many times.
+"""
+
+import logging
+
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.models.base import MultimodalVAE, evaluating
+from mvae.models.terms import Terms
+
+__all__ = ["Compiled", "compiled"]
+
+_log = logging.getLogger("mvae")
+
+
+class Compiled:
+    """The whole objective in one graph, for batches of ``rows``."""
+
+    def __init__(self, model: MultimodalVAE, terms: Terms, rows: int):
+        self.model, self.terms, self.rows = model, terms, rows
+        self.noise = len(terms.names), rows, model.latent_dim
+        self.parts: tuple[str, ...] = ()
+        self._graph = torch.compile(self._measured, fullgraph=True, dynamic=False)
+
+    def _measured(self, x: dict[str, Tensor], noise: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+        result = self.model.objective(x, self.terms, noise, beta)
+        return result.loss, result.sums()
+
+    def compile(self, batch: Table) -> None:
+        """Run it once, backward included, on some batch of that size; the model is left as it was."""
+        model = self.model
+        zeros = torch.zeros(self.noise, dtype=model.dtype)
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        try:
+            with torch.no_grad(), evaluating(model):
+                probe = model.objective(model.prepare(batch), self.terms, zeros)
+            self.parts, self.counts = probe.parts, probe.counts()
+            self._graph(model.prepare(batch), zeros, torch.zeros(()))[0].backward()
+        finally:
+            model.zero_grad()
+            for name, buffer in model.named_buffers():  # running statistics saw a batch too many
+                buffer.copy_(before[name])
+
+    def __call__(self, batch: Table, beta: float | Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The loss, and the sums of its parts."""
+        noise = torch.randn(self.noise, generator=generator, dtype=self.model.dtype)
+        return self._graph(self.model.prepare(batch), noise, torch.as_tensor(beta, dtype=torch.float32))
+
+
+def compiled(model: MultimodalVAE, terms: Terms, batch: Table) -> Compiled | None:
+    """The compiled objective for batches of this size.
+
+    None where the model cannot be compiled in one graph, or there is no C++ compiler: training goes on without.
+    """
+    try:
+        found = Compiled(model, terms, len(batch))
+        found.compile(batch)
+    except Exception as error:  # whatever the compiler meets: the step itself reports what is wrong with a model
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        _log.info("the training step is not compiled: %s", reason)
+        return None
+    return found

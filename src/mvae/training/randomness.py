@@ -1,0 +1,36 @@
+"""What is random in training, besides noise and subsets: the order of the rows, and what networks draw themselves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mvae.training.step import RECORDING
+
+__all__ = ["own_randomness", "row_order"]
+
+
+def row_order(rows: int, seed: int, epoch: int) -> Int[Tensor, "rows"]:
+    """The order in which an epoch sees the rows; it depends on (seed, epoch) alone."""
+    return torch.randperm(rows, generator=torch.Generator().manual_seed((seed << 32) + epoch))
+
+
+@contextmanager
+def own_randomness(device: torch.device, seed: int, step: int) -> Iterator[None]:
+    """What networks draw by themselves inside the block (dropout) depends on (seed, step) alone.
+
+    So a resumed run draws the same. The generator of the caller is as it was afterwards.
+    """
+    own = torch.default_generator
+    if device.type == "cuda":
+        own = torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+    with RECORDING:
+        before = own.get_state()
+        own.manual_seed((seed << 32) + step)
+    try:
+        yield
+    finally:
+        with RECORDING:
+            own.set_state(before)

@@ -1,0 +1,199 @@
+"""Training controls: each against a naive reference, and each resumed to the bits of a run that never stopped."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import RunError, SettingsError
+from mvae.files import load_state
+from mvae.models.telbo import TELBO
+from mvae.training.checkpoint import CHECKPOINT
+from mvae.training.fit import fit
+from mvae.training.settings import TrainingSettings
+from mvae.training.step import Step
+from tests.models.common import parts
+from tests.resumable import EPOCHS, STEPS, assert_same_run, assert_same_weights, model, stop, table, train
+from tests.small_training import Each, Watched, columns
+
+CONTROLS: list[dict[str, Any]] = [
+    {"clip_norm": 0.5},
+    {"weight_decay": 0.1},
+    {"beta": 0.5},
+    {"optimizer": "adamw", "weight_decay": 0.1},
+    {"optimizer": "sgd"},
+    {"optimizer": torch.optim.RMSprop},
+    {"optimizer": torch.optim.NAdam},
+    {"schedule": "cosine", "decay_epochs": 2},
+    {"precision": "bfloat16"},
+    {"patience": 1, "epochs": 30, "learning_rate": 0.3},
+]
+
+
+def named(control: dict[str, Any]) -> str:
+    return "-".join(f"{key}={getattr(value, '__name__', value)}" for key, value in control.items())
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=named)
+@pytest.mark.parametrize("at", [7, STEPS * 3])
+def test_each_control_changes_the_run_and_is_resumed_to_the_same_bits(
+    control: dict[str, Any], at: int, tmp_path: Path
+) -> None:
+    whole, resumed, plain = model(), model(), model()
+    train(whole, tmp_path / "whole", **control)
+    stop(resumed, tmp_path / "parts", at=at, **control)
+    resumed = model(seed=9)
+    train(resumed, tmp_path / "parts", resume=True, **control)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    assert_same_weights(resumed, whole)
+    shared = {name: value for name, value in control.items() if name in ("epochs", "decay_epochs", "learning_rate")}
+    train(plain, tmp_path / "plain", **shared)
+    assert any(not torch.equal(value, plain.state_dict()[name]) for name, value in whole.state_dict().items()), (
+        "the control does nothing"
+    )
+    with pytest.raises(RunError, match="was trained with other settings"):
+        train(model(), tmp_path / "whole", resume=True, **shared)
+
+
+def one_step(settings: TrainingSettings) -> dict[str, Tensor]:
+    built = model(k=0).train()
+    step = Step(built, Table(columns()), settings)
+    step(torch.arange(9), 1.0, settings.learning_rate)
+    return dict(built.named_parameters())
+
+
+def gradients() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters before the step of `one_step`, and their gradients."""
+    built = model(k=0).train()
+    generator = torch.Generator().manual_seed(0)
+    built.loss(Table(columns()).take(torch.arange(9)), generator=generator).loss.backward()
+    parameters = {name: p for name, p in built.named_parameters() if p.grad is not None}
+    return {n: p.detach().double() for n, p in parameters.items()}, {n: p.grad.double() for n, p in parameters.items()}  # pyright: ignore
+
+
+def test_gradients_are_clipped_after_backward_by_their_common_norm() -> None:
+    before, slopes = gradients()
+    norm = math.sqrt(sum(float(g.square().sum()) for g in slopes.values()))
+    for limit in (norm / 3, norm * 3):
+        found = one_step(TrainingSettings(optimizer="sgd", learning_rate=0.1, clip_norm=limit))
+        for name, value in before.items():
+            expected = value - 0.1 * slopes[name] * min(1.0, limit / norm)
+            torch.testing.assert_close(found[name].double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_weight_decay_is_in_the_gradient_or_decoupled_from_it() -> None:
+    before, slopes = gradients()
+    for name in ("sgd", "adamw"):
+        found = one_step(TrainingSettings(optimizer=name, learning_rate=0.01, weight_decay=0.2))
+        for key, value in before.items():
+            slope = slopes[key]
+            if name == "sgd":
+                expected = value - 0.01 * (slope + 0.2 * value)
+            else:  # the first step of Adam is the sign of the gradient
+                expected = value * (1 - 0.01 * 0.2) - 0.01 * slope / (slope.abs() + 1e-8)
+            torch.testing.assert_close(found[key].double(), expected, rtol=1e-4, atol=2e-6)
+
+
+def test_beta_is_annealed_to_its_own_value() -> None:
+    watched = Watched()
+    fit(watched, Table(columns()), epochs=4, anneal_epochs=2, batch_size=5, beta=0.25, callbacks=[])
+    assert watched.betas == [0.25 * min(1.0, step / 10) for step in range(20)]
+
+
+def test_the_cosine_falls_to_0() -> None:
+    used = []
+
+    class Watching(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            used.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    fit(
+        model(),
+        Table(columns()),
+        epochs=4,
+        decay_epochs=2,
+        batch_size=5,
+        learning_rate=0.01,
+        schedule="cosine",
+        optimizer=Watching,
+        callbacks=[],
+    )
+    falling = [0.01 * (1 + math.cos(math.pi * step / 10)) / 2 for step in range(10)]
+    assert used == pytest.approx([0.01] * 10 + falling)
+
+
+# -- Early stopping ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_training_stops_after_so_many_epochs_without_a_better_objective(patience: int, tmp_path: Path) -> None:
+    states: list[dict[str, Tensor]] = []
+    built = model()
+    watch = Each(epoch=lambda _: states.append({n: v.clone() for n, v in built.state_dict().items()}))
+    history = train(built, tmp_path, epochs=60, learning_rate=0.1, patience=patience, callbacks=[watch])
+    objectives = [row["validation/objective"] for row in history.epochs]
+    best, stale = min(range(1, len(objectives)), key=objectives.__getitem__), []
+    for epoch in range(1, 60):  # annealed from the second epoch's end on
+        stale.append(min(objectives[1 : epoch + 1]) < objectives[epoch] if epoch < len(objectives) else True)
+        if stale[-patience:] == [True] * patience:
+            break
+    assert len(history.epochs) == epoch + 1 < 60
+    assert history.best_epoch == best + 1
+    assert all(torch.equal(value, states[best][name]) for name, value in built.state_dict().items())
+    assert load_state(tmp_path / CHECKPOINT)[1]["finished"]
+    again = train(model(seed=3), tmp_path, epochs=100, learning_rate=0.1, patience=patience, resume=True)
+    assert len(again.epochs) == len(history.epochs)  # also where there may be more epochs, it has ended
+
+
+def test_patience_needs_one_stage() -> None:
+    rows = {"image": torch.rand(5, 4), "label": torch.arange(5) % 3}
+    built = TELBO({name: part for name, part in parts().items() if name in rows}, 2)
+    with pytest.raises(SettingsError, match="patience is for models that are trained in one stage"):
+        fit(built, table(), validation=table(), epochs=EPOCHS, patience=1, callbacks=[])
+
+
+# -- Precision -------------------------------------------------------------------------------------------------------
+
+
+def test_an_ambient_autocast_and_an_ambient_no_grad_change_nothing(tmp_path: Path) -> None:
+    plain, cast, still = model(), model(), model()
+    train(plain, tmp_path / "plain")
+    with torch.autocast("cpu", torch.bfloat16):
+        train(cast, tmp_path / "cast")
+    with torch.no_grad():
+        train(still, tmp_path / "still")
+    for other in (cast, still):
+        assert_same_weights(other, plain)
+    half, inside = model(), model()
+    train(half, tmp_path / "half", precision="bfloat16")
+    with torch.autocast("cpu", torch.bfloat16):
+        train(inside, tmp_path / "inside", precision="bfloat16")
+    assert_same_weights(inside, half)
+    assert {value.dtype for value in half.parameters()} == {torch.float32}
+
+
+def test_bfloat16_learns_nearly_the_same(tmp_path: Path) -> None:
+    found = [train(model(), tmp_path / p, epochs=12, precision=p).epochs for p in ("float32", "bfloat16")]
+    full, half = (rows[-1]["validation/objective"] for rows in found)
+    assert half == pytest.approx(full, rel=0.02)
+    assert full < found[0][0]["validation/objective"] - 1
+
+
+def test_what_cannot_be_trained_so_is_refused() -> None:
+    with torch.inference_mode():
+        with pytest.raises(SettingsError, match="inference_mode"):
+            fit(model(), table(), epochs=1, callbacks=[])
+        built = model()
+    with pytest.raises(SettingsError, match="inference_mode"):
+        fit(built, table(), epochs=1, callbacks=[])
+    with pytest.raises(SettingsError, match="needs weights of float32"):
+        fit(model().double(), table(), epochs=1, precision="bfloat16", callbacks=[])
+    with pytest.raises(SettingsError, match=r"optimizer must make a torch\.optim\.Optimizer, not list"):
+        fit(model(), table(), epochs=1, optimizer=lambda parameters, lr: [], callbacks=[])
+    with pytest.raises(SettingsError, match="called with parameters and lr="):
+        fit(model(), table(), epochs=1, optimizer=lambda parameters: None, callbacks=[])
