@@ -19,6 +19,7 @@ from typing import TypeVar
 import torch
 
 from mvae.errors import SettingsError
+from mvae.runs.engine import ENGINES, submitted
 from mvae.training.signals import stop_signals
 
 __all__ = ["sweep"]

@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
@@ -14,7 +12,7 @@ from mvae.errors import SettingsError, nearest
 __all__ = ["OptimizerFactory", "TrainingSettings", "explained", "training_settings"]
 
 MOST = 10**9  # of what is counted
-OptimizerFactory = Callable[..., torch.optim.Optimizer]
+OptimizerFactory = Callable[..., Any]  # gives a torch.optim.Optimizer; torch itself is not imported for help
 
 RANGES = {  # pydantic's names of ranges → words
     "greater_than_equal": ("must be at least {}", "ge"),
@@ -33,19 +31,11 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    epochs: int = Field(
-        default=100, ge=1, le=MOST, description="Passes over the training rows, in each stage of the model."
-    )
-    batch_size: int = Field(
-        default=100, ge=1, le=MOST, description="Examples per step; an epoch's last batch may be smaller."
-    )
+    epochs: int = Field(default=100, ge=1, le=MOST, description="Passes over the training rows, in each stage.")
+    batch_size: int = Field(default=100, ge=1, le=MOST, description="Examples per step.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of the optimizer.")
-    anneal_epochs: int = Field(
-        default=0, ge=0, description="Raise β linearly from 0 over the first N epochs of each stage."
-    )
-    decay_epochs: int = Field(
-        default=0, ge=0, description="Decay the learning rate to 0 over the last N epochs of each stage."
-    )
+    anneal_epochs: int = Field(default=0, ge=0, description="Raise β from 0 over the first N epochs of a stage.")
+    decay_epochs: int = Field(default=0, ge=0, description="Decay the learning rate over a stage's last N epochs.")
     schedule: Literal["linear", "cosine"] = Field(default="linear", description="Shape of the learning rate's decay.")
     beta: float = Field(default=1.0, ge=0, description="Weight of the KL divergence once annealing has ended.")
     optimizer: Literal["adam", "adamw", "sgd"] | SkipJsonSchema[OptimizerFactory] = Field(
@@ -61,9 +51,7 @@ class TrainingSettings(BaseModel):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="bfloat16: networks compute in it under autocast, the weights stay float32."
     )
-    checkpoint_seconds: float = Field(
-        default=60.0, ge=0, description="Seconds between checkpoints; a kill loses no more."
-    )
+    checkpoint_seconds: float = Field(default=60.0, ge=0, description="Seconds between checkpoints.")
 
     @model_validator(mode="after")
     def _agree(self) -> "TrainingSettings":
@@ -87,11 +75,20 @@ def training_settings(settings: TrainingSettings | None, changes: Mapping[str, A
         if name not in known:
             raise SettingsError(f"there is no setting {name!r}{nearest(name, known)}; there are {', '.join(known)}")
     base = {} if settings is None else {name: getattr(settings, name) for name in settings.model_fields_set}
-    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in changes.items()}
+    given = {name: _plain(value) for name, value in changes.items()}
     try:
         return TrainingSettings(**(base | given))
     except ValidationError as error:
         raise SettingsError(explained(error)) from None
+
+
+def _written(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy number as Python's own."""
+    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
 
 
 def explained(error: ValidationError) -> str:
@@ -111,7 +108,7 @@ def explained(error: ValidationError) -> str:
         return f"{where} must be a finite number, not {value}"
     if kind in RANGES:
         words, bound = RANGES[kind]
-        return f"{where} {words.format(format(first['ctx'][bound], 'g'))}, not {value!r}"
+        return f"{where} {words.format(_written(first['ctx'][bound]))}, not {value!r}"
     if kind == "int_type":
         return f"{where} must be a whole number, not {value!r}"
     if kind == "float_type":
