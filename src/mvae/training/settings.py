@@ -82,7 +82,7 @@ def training_settings(settings: TrainingSettings | None, changes: Mapping[str, A
         raise SettingsError(explained(error)) from None
 
 
-def _written(bound: float) -> str:
+def _written(bound: int | float) -> str:
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
