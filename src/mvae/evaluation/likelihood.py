@@ -248,7 +248,7 @@ def _encoded(
     block = rows_at_once * math.ceil(ENCODED / rows_at_once)
     for start in range(0, len(table), block):
         batch = table.take(slice(start, start + block))
-        columns, q = model.prepare(batch), model.posterior(batch, proposal)
+        columns, q = model.prepare(batch), model.posterior_of(batch, proposal)
         for first in range(0, len(batch), rows_at_once):
             rows = slice(first, first + rows_at_once)
             yield (

@@ -4,7 +4,6 @@ A model is a class that says which posterior belongs to a subset (``combine``) a
 (``terms``); everything else, from training to the estimators, is written once, against this interface.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import cast
@@ -13,23 +12,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mvae.data.table import Column, Table
-from mvae.errors import DataError, QueryError, SettingsError
+from mvae.data.table import Table
+from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian
-from mvae.likelihoods import Categorical
 from mvae.modality.base import Modality, evaluating
 from mvae.models import plan
 from mvae.models.mixture import Mixture
 from mvae.models.named_modules import NamedModules
 from mvae.models.objective import Objective
+from mvae.models.questions import Questions
 from mvae.models.terms import Terms, mvae_terms
 
 __all__ = ["MultimodalVAE", "evaluating"]
 
-CHECKED = 2**22  # values of a column looked at together: data larger than memory is looked at too
 
-
-class MultimodalVAE(nn.Module):
+class MultimodalVAE(Questions):
     """A joint model p(z) Π p(x_i | z) of several modalities; the base of every model here.
 
     Args:
@@ -253,134 +250,3 @@ class MultimodalVAE(nn.Module):
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """The terms by which models are selected, without randomness: by default those that are trained."""
         return self.terms(present)
-
-    # -- Questions -----------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def posterior(
-        self, data: Table | Mapping[str, Column | Sequence], given: Sequence[str] | None = None
-    ) -> Gaussian | Mixture:
-        """q(z | X), ``rows latent``, where X is what each row has of ``given`` (default: of everything).
-
-        A row that has nothing of it gets the prior.
-
-        Raises:
-            QueryError: an unknown modality. DataError: data that does not fit the model.
-        """
-        table = self._as_table(data)
-        mask = table.presence(self.names)
-        if given is not None:
-            self.require_known(given)
-            mask = mask & torch.tensor([name in given for name in self.names])
-        with evaluating(self):
-            return self.posterior_given(self.prepare(table.take(slice(None))), mask)
-
-    @torch.no_grad()
-    def generate(
-        self,
-        data: Table | Mapping[str, Column | Sequence] | None = None,
-        of: Sequence[str] | None = None,
-        n: int = 1,
-        *,
-        mean: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> dict[str, Tensor]:
-        """n samples of the modalities ``of`` for every row: z ~ q(z | X), x ~ p(x | z) (Fig. 2).
-
-        Args:
-            data: what is known; None draws z from the prior (one row).
-            of: the modalities to generate; default all.
-            n: samples a row.
-            mean: E[x | z] instead of a sample of x (what pictures usually show); z is sampled in any case.
-            generator: source of randomness, on the model's device.
-
-        Returns:
-            name → ``samples rows event…``.
-        """
-        of = self.names if of is None else of
-        self.require_known(of)
-        if conditions := [name for name in of if name not in self.names]:
-            raise QueryError(f"{', '.join(conditions)}: a condition is given, and not generated")
-        if n < 1:
-            raise QueryError(f"the number of samples n must be at least 1, not {n}")
-        table = None if data is None else self._as_table(data)
-        q = Gaussian.standard(1, self.latent_dim, device=self.device) if table is None else self.posterior(table)
-        shape = n, *q.mean.shape
-        noise = torch.randn(shape, generator=generator, device=self.device, dtype=q.mean.dtype)
-        z = q.rsample(noise, generator).to(self.dtype)
-        with evaluating(self):
-            context = self.context({} if table is None else self.prepare(table))
-            return {name: self.modalities[name].generate(z, context, mean=mean, generator=generator) for name in of}
-
-    def check(self, table: Table, chunk: int = 4096) -> None:
-        """Does every present value of the table fit this model? Reads it once, in chunks.
-
-        Raises:
-            DataError: naming the modality and the first row that does not fit, and what would.
-        """
-        self._require_shared(table)
-        for name, modality in self.modalities.items():
-            if name not in table.columns:
-                continue
-            here = table.present[:, table.names.index(name)]
-            brightest = 0
-            at_once = max(1, min(chunk, CHECKED // max(1, math.prod(table.columns[name].shape[1:]))))
-            for start in range(0, len(table), at_once):
-                rows = here[start : start + at_once].nonzero().flatten() + start
-                if not len(rows):
-                    continue
-                part = cast("Tensor", table.select_rows(name, rows)).to(self.device)
-                if part.dtype == torch.uint8 and not isinstance(modality.likelihood, Categorical):
-                    brightest = max(brightest, int(part.max()))
-                try:
-                    bad, possible = modality.check(part, self.latent_dim, self.context_dim)
-                except DataError as error:
-                    raise DataError(f"modality {name!r}: {error}") from error.__cause__
-                if bad.any():
-                    row = int(rows[bad.cpu()][0])
-                    raise DataError(
-                        f"modality {name!r}, row {row}: {possible} are needed; mend the value or mark it as "
-                        "missing with Table(..., present={...})"
-                    )
-            if brightest == 1:  # as levels of 255 they would silently be learned as 0 and 0.004
-                raise DataError(
-                    f"modality {name!r} is of bytes and holds only 0 and 1, but bytes are levels 0 to 255: give the "
-                    "column as booleans or floats"
-                )
-
-    def _as_table(self, data: Table | Mapping[str, Column | Sequence]) -> Table:
-        if isinstance(data, Table):
-            self._require_shared(data)
-            return data
-        self.require_known(list(data))
-        table = Table(data)
-        self.check(table)
-        return table
-
-    def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-        """Which modalities to score, and whose log p to subtract: log p(of | given) = log p(of, given) − log p(given).
-
-        Raises:
-            QueryError: this model cannot answer, and why.
-        """
-        return (*of, *given), given
-
-    @property
-    def known(self) -> tuple[str, ...]:
-        """What a query may name: the modalities."""
-        return self.names
-
-    def require_known(self, names: Sequence[str]) -> None:
-        """Raises QueryError unless a query may use every name."""
-        if isinstance(names, str):
-            raise QueryError(f"name modalities in a list: [{names!r}]")
-        for name in names:
-            if name not in self.known:
-                raise QueryError(f"no modality {name!r} in this model; it has {', '.join(self.known)}")
-
-    def _require_shared(self, table: Table) -> None:
-        if not set(self.known) & set(table.names):
-            raise DataError(
-                f"the table ({', '.join(table.names)}) and the model ({', '.join(self.names)}) have no "
-                "modality in common"
-            )

@@ -1,0 +1,363 @@
+"""The questions a user asks of a model: checked by one door, answered in parts of bounded memory."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+
+from mvae.data.columns import Frame, Values, is_frame
+from mvae.data.table import Table
+from mvae.errors import DataError, QueryError
+from mvae.gaussian import Gaussian
+from mvae.likelihoods import Categorical
+from mvae.modality.base import Modality, evaluating
+from mvae.models.mixture import Mixture
+
+__all__ = ["Data", "Questions", "parts_of", "require_whole_number"]
+
+Data = Table | Mapping[str, Values] | Frame
+"""What every question takes: a `Table`, arrays by modality, or a pandas data frame with a column per modality."""
+
+CHECKED = 2**22  # values of a column looked at together: data larger than memory is looked at too
+VALUES = 2**20  # values encoded or decoded together: the layers of a network need many times their memory
+ROWS = 4096  # rows at most: a label is one value, but its network's layers are wide
+FEW = 256  # (sample, row) pairs that are decoded together whatever their size
+
+
+class Questions(nn.Module):
+    """The questions that every model answers; a base class of `mvae.models.base.MultimodalVAE`.
+
+    Data is a `Table`, a mapping of arrays or a data frame, and is checked before it is used (`as_table`). However
+    many rows and samples there are, they are read, encoded and decoded in parts of bounded memory, so that columns may
+    be memory-mapped; only the answer is held as a whole.
+    """
+
+    latent_dim: int
+
+    #: The condition's number of features, where the networks take one besides x and z.
+    context_dim = 0
+
+    # -- What questions need of a model (`mvae.models.base.MultimodalVAE` has it) -----------------------------------
+
+    @property
+    def modalities(self) -> Mapping[str, Modality]:
+        """Name → modality."""
+        raise NotImplementedError
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities' names."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the latents."""
+        raise NotImplementedError
+
+    def prepare(self, batch: Table) -> dict[str, Tensor]:
+        """A batch's columns as the networks take them."""
+        raise NotImplementedError
+
+    def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
+        """What encoders and decoders are conditioned on besides x and z."""
+        raise NotImplementedError
+
+    def posterior_given(self, x: Mapping[str, Tensor], given: Bool[Tensor, "rows modalities"]) -> Gaussian | Mixture:
+        """q(z | X) of prepared columns."""
+        raise NotImplementedError
+
+    # -- The questions -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def posterior(self, data: Data, given: Sequence[str] | None = None) -> Gaussian | Mixture:
+        """q(z | X), ``rows latent``, where X is what each row has of ``given`` (default: of everything).
+
+        A row that has nothing of it gets the prior.
+
+        Raises:
+            QueryError: an unknown modality. DataError: data that does not fit the model.
+        """
+        table = self.as_table(data)
+        if given is not None:
+            self.require_known(given, "given")
+        with evaluating(self):
+            return _joined([self.posterior_of(batch, given) for batch in parts_of(table)])
+
+    @torch.no_grad()
+    def generate(
+        self,
+        data: Data | None = None,
+        of: Sequence[str] | None = None,
+        n: int = 1,
+        *,
+        mean: bool = False,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+    ) -> dict[str, Tensor]:
+        """n samples of the modalities ``of`` for every row: z ~ q(z | X), x ~ p(x | z) (Fig. 2).
+
+        Args:
+            data: what is known; None draws z from the prior (one row).
+            of: the modalities to generate; default all. What is given is drawn anew if it is asked for.
+            n: samples per row.
+            mean: E[x | z] instead of a sample of x (what pictures usually show); z is sampled in any case.
+            generator: source of randomness, on the model's device.
+            seed: of a new generator, instead.
+
+        Returns:
+            name → ``samples rows event…``.
+
+        Raises:
+            QueryError: an unknown modality, a condition to be generated, n < 1, or both a generator and a seed.
+            DataError: data that does not fit the model.
+        """
+        of = self.names if of is None else of
+        self.require_known(of, "of")
+        self._require_generated(of)
+        require_whole_number("the number of samples n", n, 1)
+        generator = self._generator(generator, seed)
+        table = None if data is None else self.as_table(data)
+        made: dict[str, list[Tensor]] = {name: [] for name in of}
+        with evaluating(self):
+            event = self._event(of) if n * (1 if table is None else len(table)) > FEW else 0
+            for batch in [None] if table is None else parts_of(table, n, event):
+                x = {} if batch is None else self.prepare(batch)
+                q = (
+                    Gaussian.standard(1, self.latent_dim, device=self.device)
+                    if batch is None
+                    else self._infer(batch, x)
+                )
+                shape = n, *q.mean.shape
+                noise = torch.randn(shape, generator=generator, device=self.device, dtype=q.mean.dtype)
+                z, context = q.rsample(noise, generator).to(self.dtype), self.context(x)
+                at_once = max(1, VALUES // max(1, event * z.shape[1])) if event else n
+                parts = [
+                    {name: self.modalities[name].generate(part, context, mean=mean, generator=generator) for name in of}
+                    for part in z.split(at_once)
+                ]
+                for name, values in made.items():
+                    values.append(_cat([part[name] for part in parts], 0))
+        return {name: _cat(values, 1) for name, values in made.items()}
+
+    @torch.no_grad()
+    def predict(self, data: Data, of: str, n: int | None = None, *, seed: int = 0) -> Shaped[Tensor, "rows *event"]:
+        """E[x_of | everything else that a row has]: of classes their probabilities, of real values the mean.
+
+        Whatever ``data`` holds of ``of`` itself is not used.
+
+        Args:
+            data: the rows.
+            of: the modality predicted.
+            n: the mean over n samples of z ~ q(z | rest). Default: E[x | z] at the mean of q(z | rest), which is
+                faster, repeats itself exactly, and has no noise; it ignores how wide the posterior is.
+            seed: of the samples.
+
+        Raises:
+            QueryError: an unknown modality, n < 1, or samples of what has no mean (a string).
+            DataError: data that does not fit the model.
+
+        >>> from mvae.networks.mlp import LabelEncoder, mlp
+        >>> label = mvae.Modality(LabelEncoder(3, 4), mlp(2, 3), mvae.likelihoods.Categorical())
+        >>> x = mvae.Modality(mlp(5, 4), mlp(2, 5), mvae.likelihoods.Gaussian())
+        >>> mvae.MVAE({"x": x, "label": label}, latent_dim=2).predict({"x": torch.zeros(7, 5)}, of="label").shape
+        torch.Size([7, 3])
+        """
+        self.require_known([of], "of")
+        self._require_generated([of])
+        if n is not None:
+            require_whole_number("the number of samples n", n, 1)
+        generator = self._generator(None, seed)
+        table, modality, found = self.as_table(data), self.modalities[of], []
+        rest = [name for name in self.known if name != of]
+        with evaluating(self):
+            for batch in parts_of(table, n or 1, self._event([of])):
+                x = self.prepare(batch)
+                q, context = self._infer(batch, x, rest), self.context(x)
+                if n is None:
+                    found.append(modality.generate(q.mean.to(self.dtype), context, mean=True))
+                    continue
+                noise = torch.randn(n, *q.mean.shape, generator=generator, device=self.device, dtype=q.mean.dtype)
+                total = torch.zeros((), device=self.device)
+                for z in q.rsample(noise, generator).to(self.dtype).split(max(1, ROWS // q.mean.shape[0])):
+                    means = modality.generate(z, context, mean=True)
+                    if not means.is_floating_point():
+                        raise QueryError(f"{of} has no mean over samples of z: leave n out, or generate({of!r}, n=…)")
+                    total = total + means.sum(0)
+                found.append(total / n)
+        return _cat(found, 0)
+
+    def log_likelihood(self, data: Data, of: Sequence[str], given: Sequence[str] = (), **options: Any) -> Any:
+        """log p(of | given) of every row by importance sampling: `mvae.log_likelihood`, which says all options.
+
+        Returns:
+            A `mvae.evaluation.likelihood.LogLikelihood`: values by row, mean, standard error, diagnostics.
+        """
+        import mvae  # the public name: models lie below what evaluates them
+
+        return mvae.log_likelihood(self, data, of, given, **options)  # pyright: ignore[reportArgumentType]
+
+    # -- The door ----------------------------------------------------------------------------------------------------
+
+    def as_table(self, data: Data) -> Table:
+        """Any data as a table whose present values all fit this model.
+
+        Columns of a `Table` that are no modality of the model are ignored; in a mapping or a frame such a name is
+        taken for a mistake.
+
+        Raises:
+            QueryError: an unknown name. DataError: data that does not fit the model, with modality and row.
+        """
+        if not isinstance(data, Table):
+            if not (isinstance(data, Mapping) or is_frame(data)):
+                raise DataError(
+                    f"data must be a mvae.Table, a mapping of arrays or a data frame, not a {type(data).__name__}"
+                )
+            self.require_known(list(data) if isinstance(data, Mapping) else list(cast("Any", data).columns), "data")
+            data = Table(data)
+        self.check(data)
+        return data
+
+    def check(self, table: Table, chunk: int = 4096) -> None:
+        """Does every present value of the table fit this model? Reads it once, in chunks.
+
+        Raises:
+            DataError: naming the modality and the first row that does not fit, and what would.
+        """
+        self._require_shared(table)
+        for name, modality in self.modalities.items():
+            if name in table.columns:
+                self._check_column(table, name, modality, chunk)
+
+    def _check_column(self, table: Table, name: str, modality: Modality, chunk: int) -> None:
+        here, brightest = table.has(name), 0
+        at_once = max(1, min(chunk, CHECKED // max(1, math.prod(table.columns[name].shape[1:]))))
+        for start in range(0, len(table), at_once):
+            rows = here[start : start + at_once].nonzero().flatten() + start
+            if not len(rows):
+                continue
+            part = table.select_rows(name, rows).to(self.device)
+            if part.dtype == torch.uint8 and not isinstance(modality.likelihood, Categorical):
+                brightest = max(brightest, int(part.max()))
+            try:
+                bad, possible = modality.check(part, self.latent_dim, self.context_dim)
+            except DataError as error:
+                raise DataError(f"modality {name!r}: {error}") from error.__cause__
+            if bad.any():
+                row = int(rows[bad.cpu()][0])
+                raise DataError(
+                    f"modality {name!r}, row {row}: {possible} are needed; mend the value or mark it as "
+                    "missing with Table(..., present={...})"
+                )
+        if brightest == 1:  # as levels of 255 they would silently be learned as 0 and 0.004
+            raise DataError(
+                f"modality {name!r} is of bytes and holds only 0 and 1, but bytes are levels 0 to 255: give the "
+                "column as booleans or floats"
+            )
+
+    def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+        """Which modalities to score, and whose log p to subtract: log p(of | given) = log p(of, given) − log p(given).
+
+        Raises:
+            QueryError: this model cannot answer, and why.
+        """
+        return (*of, *given), given
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """What a query may name: the modalities."""
+        return self.names
+
+    def require_known(self, names: Sequence[str], what: str = "modalities") -> None:
+        """Raises QueryError unless this is a list of names that a query may use."""
+        if isinstance(names, str):
+            raise QueryError(f"name modalities in a list: [{names!r}]")
+        if not isinstance(names, Sequence | set | frozenset):
+            raise QueryError(f"{what} must be a list of modalities' names, not {names!r}")
+        for name in names:
+            if name not in self.known:
+                raise QueryError(f"no modality {name!r} in this model; it has {', '.join(self.known)}")
+
+    def _require_generated(self, of: Sequence[str]) -> None:
+        if conditions := [name for name in of if name not in self.names]:
+            raise QueryError(f"{', '.join(conditions)}: a condition is given, and not generated")
+
+    def _require_shared(self, table: Table) -> None:
+        if not set(self.known) & set(table.names):
+            raise DataError(
+                f"the table ({', '.join(table.names)}) and the model ({', '.join(self.names)}) have no "
+                "modality in common"
+            )
+
+    # -- Parts -------------------------------------------------------------------------------------------------------
+
+    def posterior_of(self, batch: Table, given: Sequence[str] | None = None) -> Gaussian | Mixture:
+        """`posterior` of one batch, all at once and unchecked; in the networks' present mode."""
+        return self._infer(batch, self.prepare(batch), given)
+
+    def _infer(self, batch: Table, x: dict[str, Tensor], given: Sequence[str] | None = None) -> Gaussian | Mixture:
+        mask = batch.presence(self.names)
+        if given is not None:
+            mask = mask & torch.tensor([name in given for name in self.names])
+        return self.posterior_given(x, mask)
+
+    def _event(self, of: Sequence[str]) -> int:
+        """How many values the largest of these has, as decoded from one z."""
+        z = torch.zeros(1, self.latent_dim, device=self.device, dtype=self.dtype)
+        context = torch.zeros(1, self.context_dim, device=self.device, dtype=self.dtype) if self.context_dim else None
+        return max((self.modalities[name].generate(z, context, mean=True).numel() for name in of), default=1)
+
+    def _generator(self, generator: torch.Generator | None, seed: int | None) -> torch.Generator | None:
+        if seed is None:
+            return generator
+        if generator is not None:
+            raise QueryError("give a generator or a seed, not both")
+        require_whole_number("seed", seed, 0)
+        return torch.Generator(self.device).manual_seed(seed)
+
+
+def parts_of(table: Table, samples: int = 1, event: int = 1) -> Iterator[Table]:
+    """A table in parts as large as memory should hold, where each row has samples of so many values beside its own.
+
+    >>> [len(part) for part in parts_of(Table({"x": torch.zeros(5000, 1)}))]
+    [4096, 904]
+    """
+    widest = max(math.prod(column.shape[1:]) for column in table.columns.values())
+    return table.batches(max(1, min(ROWS, VALUES // max(1, widest, samples * event))))
+
+
+def require_whole_number(what: str, value: object, least: int) -> None:
+    """Raises QueryError unless the value is an integer of at least ``least``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise QueryError(f"{what} must be a whole number, not {value!r}")
+    if cast("int", value) < least:
+        raise QueryError(f"{what} must be at least {least}, not {value}")
+
+
+def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
+
+
+def _joined(parts: Sequence[Gaussian | Mixture]) -> Gaussian | Mixture:
+    """The posteriors of successive rows as one; a Gaussian among mixtures is a mixture of equal components."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, Gaussian) for part in parts):
+        return Gaussian(_cat([p.precision for p in parts], 0), _cat([p.shift for p in parts], 0))  # pyright: ignore
+    count = next(len(part.weight) for part in parts if isinstance(part, Mixture))
+    mixtures = []
+    for part in parts:
+        if isinstance(part, Gaussian):
+            components = Gaussian(part.precision.expand(count, -1, -1), part.shift.expand(count, -1, -1))
+            weight = torch.full(components.precision.shape[:2], 1 / count).to(part.precision)
+            part = Mixture(components, weight)
+        mixtures.append(part)
+    precision, shift = (_cat([getattr(m.components, name) for m in mixtures], 1) for name in ("precision", "shift"))
+    return Mixture(Gaussian(precision, shift), _cat([m.weight for m in mixtures], 1))

@@ -1,0 +1,235 @@
+"""Questions: one door for all containers, answers in parts that equal one piece, predictions against a naive loop."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mvae
+from mvae import likelihoods
+from mvae.data.table import Table
+from mvae.errors import DataError, QueryError
+from mvae.gaussian import Gaussian
+from mvae.modality.base import Modality
+from mvae.models import questions
+from mvae.models.base import MultimodalVAE
+from mvae.models.mixture import Mixture
+from mvae.models.mmvae import MMVAE
+from mvae.models.mvae import MVAE
+from mvae.networks.mlp import LabelEncoder, mlp
+from tests.models.common import KINDS, incomplete, parts
+
+LATENT, ROWS = 2, 11
+
+
+class Frame:
+    """What is used of a pandas data frame."""
+
+    def __init__(self, **columns: list) -> None:
+        self._columns = {name: np.asarray(values) for name, values in columns.items()}
+        self.columns = list(columns)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._columns[name]
+
+    def to_numpy(self, *args: object, **kwargs: object) -> np.ndarray:
+        return np.stack(list(self._columns.values()), 1)
+
+
+class Numbers(nn.Module):
+    """A column of single numbers as ``rows 1``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), -1)
+
+
+def small() -> MVAE:
+    torch.manual_seed(0)
+    x = Modality(nn.Sequential(Numbers(), *mlp(1, 2 * LATENT, [5])), mlp(LATENT, 1, [5]), likelihoods.Gaussian())
+    label = Modality(LabelEncoder(3, 2 * LATENT), mlp(LATENT, 3, [5]), likelihoods.Categorical())
+    return MVAE({"x": x, "label": label}, LATENT)
+
+
+ASK = {
+    "posterior": lambda model, data: model.posterior(data).mean,
+    "generate": lambda model, data: model.generate(data, seed=1)["x"],
+    "predict": lambda model, data: model.predict(data, "label"),
+    "log_likelihood": lambda model, data: model.log_likelihood(data, ["x"], samples=20).values,
+}
+
+
+# -- One door ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
+def test_a_table_a_mapping_and_a_frame_have_the_same_answer(ask) -> None:
+    model, x, label = small(), [0.5, -1.0, 2.0], [2, 0, 1]
+    expected = ask(model, Table({"x": np.array(x), "label": np.array(label), "no modality": [1, 2, 3]}))
+    for data in ({"x": np.array(x), "label": label}, Frame(x=x, label=label)):
+        assert torch.equal(ask(model, data), expected)
+
+
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
+def test_what_does_not_fit_is_refused_whatever_it_comes_in(ask) -> None:
+    model = small()
+    for x, label, message in (
+        ([0.0, math.nan], [0, 1], "modality 'x', row 1: finite"),
+        ([0.0, 1.0], [0, 3], "modality 'label', row 1: class numbers 0 to 2"),
+        ([[0.0, 1.0], [1.0, 2.0]], [0, 1], "modality 'x'"),
+    ):
+        columns = {"x": np.array(x), "label": np.array(label)}
+        with pytest.raises(DataError, match=message):
+            ask(model, columns)
+        with pytest.raises(DataError, match=message):
+            ask(model, Table(columns))
+    with pytest.raises(QueryError, match="no modality 'lable' in this model; it has x, label"):
+        ask(model, {"x": [0.0], "lable": [1]})
+    with pytest.raises(QueryError, match="no modality 'lable'"):
+        ask(model, Frame(x=[0.0], lable=[1]))
+
+
+def test_bytes_that_are_only_zero_and_one_are_refused_in_a_table_too() -> None:
+    model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Bernoulli())}, 2)
+    with pytest.raises(DataError, match="holds only 0 and 1"):
+        model.posterior(Table({"x": torch.tensor([[0, 1, 1]], dtype=torch.uint8)}))
+
+
+@pytest.mark.parametrize("value", [2.5, "3", None, True, [1]])
+def test_whole_numbers_are_whole_numbers(value: object) -> None:
+    with pytest.raises(QueryError, match=re.escape(f"n must be a whole number, not {value!r}")):
+        questions.require_whole_number("n", value, 1)
+    questions.require_whole_number("n", np.int64(3), 1)
+
+
+def test_a_generator_and_a_seed_are_one_too_many() -> None:
+    model = small()
+    with pytest.raises(QueryError, match="a generator or a seed, not both"):
+        model.generate(n=2, seed=1, generator=torch.Generator())
+    one, other = model.generate(n=2, seed=5), model.generate(n=2, generator=torch.Generator().manual_seed(5))
+    assert all(torch.equal(one[name], other[name]) for name in model.names)
+    with pytest.raises(QueryError, match="seed must be at least 0, not -1"):
+        model.generate(seed=-1)
+
+
+# -- Parts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for four values, and so for parts of one row or four."""
+    monkeypatch.setattr(questions, "VALUES", 4)
+    monkeypatch.setattr(questions, "ROWS", 4)
+    monkeypatch.setattr(questions, "FEW", 1)
+
+
+def test_posteriors_in_parts_are_the_posterior(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, table = MVAE(parts(latent=LATENT), LATENT), incomplete(ROWS)
+    found = model.posterior(table)
+    monkeypatch.undo()
+    expected = model.posterior(table)
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.variance, expected.variance)
+
+
+def test_mixtures_in_parts_are_the_mixture_also_where_a_part_has_one_modality_per_row(
+    tiny: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = MMVAE(parts(latent=LATENT), LATENT)
+    whole = incomplete(ROWS)
+    first = torch.arange(ROWS) < 5
+    present = {n: whole.present[:, i] & (~first if n != "image" else first | True) for i, n in enumerate(whole.names)}
+    table = Table(whole.columns, present)
+    found = model.posterior(table)
+    monkeypatch.undo()
+    expected = model.posterior(table)
+    assert isinstance(found, Mixture)
+    assert isinstance(expected, Mixture)
+    z = torch.randn(6, ROWS, LATENT).double()
+    torch.testing.assert_close(found.log_prob(z), expected.log_prob(z))
+    torch.testing.assert_close(found.mean, expected.mean)
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_generating_in_parts_gives_the_same_distribution(tiny: None, rows: int) -> None:
+    """x is z and a grain of noise: the mean and spread of each row's samples are the posterior's."""
+    echo = MVAE({"x": Modality(nn.Linear(1, 2), nn.Identity(), likelihoods.Gaussian(1e-6))}, 1)
+    x = torch.linspace(-2, 2, rows)[:, None]
+    made, q = echo.generate({"x": x}, n=3000, seed=0)["x"], echo.posterior({"x": x})
+    assert made.shape == (3000, rows, 1)
+    assert ((made.mean(0) - q.mean).abs() < 5 * q.stddev / math.sqrt(3000)).all()
+    torch.testing.assert_close(made.var(0), q.variance, rtol=0.15, atol=0)
+
+
+def test_no_network_sees_more_than_a_part(tiny: None) -> None:
+    model, most = small(), 0
+
+    def look(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        nonlocal most
+        most = max(most, len(args[0]))
+
+    table = Table({"x": torch.randn(50), "label": torch.zeros(50, dtype=torch.long)})
+    model.check(table)
+    for modality in model.modalities.values():
+        for network in (modality.encoder, modality.decoder):
+            network.register_forward_pre_hook(look)
+    model.as_table = lambda data: data  # the look at all values has parts of its own
+    model.posterior(table)
+    model.generate(table, n=9)
+    model.generate(n=500)
+    model.predict(table, "label")
+    model.predict(table, "label", n=20)
+    assert 1 <= most <= 4
+
+
+def test_memory_mapped_columns_are_read_in_parts(tiny: None, tmp_path) -> None:
+    values = np.random.default_rng(0).normal(size=(9, 1)).astype(np.float32)
+    np.save(tmp_path / "x.npy", values)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    model = small()
+    torch.testing.assert_close(model.posterior({"x": mapped}).mean, model.posterior({"x": values}).mean)
+
+
+# -- Predictions ---------------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_the_decoders_at_the_mean_of_the_posterior_given_the_rest() -> None:
+    model, table = MVAE(parts(latent=LATENT), LATENT), incomplete(ROWS)
+    for name, of in model.modalities.items():
+        q = model.posterior(table, [other for other in KINDS if other != name])
+        torch.testing.assert_close(model.predict(table, name), of.generate(q.mean, mean=True))
+
+
+def test_predictions_by_samples_are_expectations() -> None:
+    """E[softmax] of one logit under q, by a fine grid of z."""
+    torch.manual_seed(1)
+    x = Modality(nn.Linear(1, 2), nn.Linear(1, 1), likelihoods.Gaussian())
+    label = Modality(LabelEncoder(2, 2), nn.Linear(1, 2), likelihoods.Categorical())
+    model, data = MVAE({"x": x, "label": label}, 1), torch.tensor([[1.0], [-3.0]])
+    q = model.posterior({"x": data})
+    grid = torch.linspace(-8, 8, 4001)[:, None, None].expand(-1, 2, 1)
+    weight = q.log_prob(grid).exp()
+    with torch.no_grad():
+        probabilities = label.decoder(grid).softmax(-1)
+    expected = (weight[..., None] * probabilities).sum(0) / weight.sum(0)[:, None]
+    found = model.predict({"x": data}, "label", n=20_000)
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
+    assert torch.equal(found, model.predict({"x": data, "label": [0, 1]}, "label", n=20_000))  # its own is not used
+
+
+def test_log_likelihood_of_a_model_is_the_librarys() -> None:
+    model, data = small(), {"x": torch.randn(4), "label": torch.tensor([0, 1, 2, 0])}
+    found = model.log_likelihood(data, ["x"], ["label"], samples=30, seed=3)
+    expected = mvae.log_likelihood(model, Table(data), ["x"], ["label"], samples=30, seed=3)
+    assert torch.equal(found.values, expected.values)
+
+
+def test_what_questions_need_is_said_by_the_model() -> None:
+    bare = questions.Questions()
+    for name in ("names", "modalities", "device", "dtype"):
+        with pytest.raises(NotImplementedError):
+            getattr(bare, name)
+    assert issubclass(MultimodalVAE, questions.Questions)
+    assert isinstance(small().posterior({"x": [0.0]}), Gaussian)
