@@ -1,12 +1,14 @@
-"""Decoded images on disk: made once, whole or not at all, and never those of another source."""
+"""Cached arrays: made once, whole or not at all, never of another source, and looked at before they are used."""
 
+import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mvae.data.cache import cached_images
+from mvae.data.cache import cached_array
 from mvae.errors import DataError
 
 SHAPE = (5, 3, 4, 4)
@@ -28,7 +30,7 @@ class Maker:
 
 
 def opened(directory: Path, make: Maker, fingerprint: str = "a" * 64) -> np.ndarray:
-    return cached_images(directory, fingerprint, SHAPE, make, "drawing")
+    return cached_array(directory, fingerprint, SHAPE, make, "drawing")
 
 
 def test_images_are_made_once_and_mapped_read_only(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_images_are_made_once_and_mapped_read_only(tmp_path: Path) -> None:
         assert np.array_equal(found, IMAGES)
         assert not found.flags.writeable
     assert make.calls == 1
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.npy")
     assert np.array_equal(np.load(path), IMAGES)  # an ordinary .npy file
 
 
@@ -50,15 +52,27 @@ def test_another_source_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert make.calls == 2
 
 
-@pytest.mark.parametrize("damage", ["truncated", "longer", "empty", "garbage", "other shape", "other dtype"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "longer", "empty", "garbage", "other shape", "other dtype", "a bit", "other rows"]
+)
 def test_a_damaged_or_foreign_file_is_made_anew(tmp_path: Path, damage: str) -> None:
     opened(tmp_path, Maker())
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.npy")
     whole = path.read_bytes()
-    if damage.startswith("other"):
-        np.save(path, IMAGES[:3] if damage == "other shape" else IMAGES.astype(np.float32))
+    flipped = whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:]
+    others = {"other shape": IMAGES[:3], "other dtype": IMAGES.astype(np.float32), "other rows": IMAGES[::-1].copy()}
+    if damage in others:
+        np.save(path, others[damage])
     else:
-        path.write_bytes({"truncated": whole[:-1], "longer": whole + b"x", "empty": b"", "garbage": b"x" * 99}[damage])
+        changed = {
+            "truncated": whole[:-1],
+            "longer": whole + b"x",
+            "empty": b"",
+            "garbage": b"x" * 99,
+            "a bit": flipped,
+        }
+        path.write_bytes(changed[damage])
+    os.utime(path, ns=(1, 1))
     make = Maker()
     assert np.array_equal(opened(tmp_path, make), IMAGES)
     assert make.calls == 1
@@ -67,9 +81,37 @@ def test_a_damaged_or_foreign_file_is_made_anew(tmp_path: Path, damage: str) -> 
 def test_stopped_in_the_middle_nothing_takes_the_final_name_and_the_next_run_begins_afresh(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="stopped"):
         opened(tmp_path, Maker(fails_at=3))
-    assert not list(tmp_path.glob("*.npy"))
+    assert not list(tmp_path.iterdir())  # no .part either
     assert np.array_equal(opened(tmp_path, Maker()), IMAGES)
-    assert [p.suffix for p in tmp_path.iterdir()] == [".npy"]
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".npy"]
+
+
+@pytest.mark.parametrize("record", [None, "", "{}", "[]", '{"sha256": 3, "state": 4}'])
+def test_without_its_record_nothing_vouches_for_a_file(tmp_path: Path, record: str | None) -> None:
+    opened(tmp_path, Maker())
+    (path,) = tmp_path.glob("*.json")
+    path.unlink() if record is None else path.write_text(record)
+    make = Maker()
+    assert np.array_equal(opened(tmp_path, make), IMAGES)
+    assert make.calls == 1
+
+
+def test_a_copied_cache_is_compared_once_and_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    opened(tmp_path, Maker())
+    (path,) = tmp_path.glob("*.npy")
+    os.utime(path, ns=(1, 1))
+    make = Maker()
+    with caplog.at_level(logging.INFO, "mvae.data"):
+        for _ in range(2):
+            assert np.array_equal(opened(tmp_path, make), IMAGES)
+    assert make.calls == 0
+    assert caplog.text.count("with its checksum") == 1
+
+
+def test_rows_of_any_dtype(tmp_path: Path) -> None:
+    found = cached_array(tmp_path, "c" * 64, (3, 2), lambda: iter(np.eye(3, 2, dtype=np.float32)), "x", "float32")
+    assert found.dtype == np.float32
+    assert np.array_equal(found, np.eye(3, 2))
 
 
 def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import errno
 import gzip
 import hashlib
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -105,10 +106,29 @@ def refusal(server: Server, directory: Path, *folders: str, timeout: float = 10.
     return str(caught.value)
 
 
-def test_a_file_is_downloaded_to_a_directory_made_for_it(server: Server, tmp_path: Path, capfd):
-    get(server, tmp_path / "made" / "here", "good", "absent")
+def test_a_file_is_downloaded_to_a_directory_made_for_it(server: Server, tmp_path: Path, caplog, capfd):
+    with caplog.at_level(logging.INFO, "mvae.data"):
+        get(server, tmp_path / "made" / "here", "good", "absent")
     assert server.asked == [(f"/good/{NAME}", None)]
-    assert capfd.readouterr().err == f"mvae: downloading {server.mirror('good')}{NAME}\n"
+    assert [record.getMessage() for record in caplog.records] == [f"downloading {server.mirror('good')}{NAME}"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("folder", ["good", "norange", "breaking"])
+@pytest.mark.parametrize("kept", [0, 100])
+def test_more_than_the_cap_is_not_downloaded(server: Server, tmp_path: Path, folder: str, kept: int):
+    if kept:
+        (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:kept])
+    most = len(CONTENT) // 2 - 1
+    with pytest.raises(DataError, match=f"it sends more than {most:,} bytes"):
+        fetch(NAME, [server.mirror(folder)], SHA256, tmp_path, most=most)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_unpacks_to_more_than_the_cap_is_not_hashed_to_its_end(tmp_path: Path):
+    (tmp_path / NAME).write_bytes(gzip.compress(bytes(10**6)))
+    assert decompressed_sha256(tmp_path / NAME, most=10**6 - 1) is None
+    assert decompressed_sha256(tmp_path / NAME, most=10**6) == hashlib.sha256(bytes(10**6)).hexdigest()
 
 
 def test_a_file_already_there_is_not_downloaded_again(server: Server, tmp_path: Path):
@@ -234,9 +254,9 @@ def test_the_final_name_appears_only_after_the_check(server: Server, tmp_path: P
 
     seen = []
 
-    def check(path: Path) -> str:
+    def check(path: Path, most: int) -> str | None:
         seen.append(((tmp_path / NAME).exists(), path.name))
-        return decompressed_sha256(path)
+        return decompressed_sha256(path, most)
 
     monkeypatch.setattr(download, "decompressed_sha256", check)
     get(server, tmp_path, "good")
@@ -244,7 +264,7 @@ def test_the_final_name_appears_only_after_the_check(server: Server, tmp_path: P
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
-def test_runs_started_side_by_side_download_once(server: Server, tmp_path: Path, capfd):
+def test_runs_started_side_by_side_download_once(server: Server, tmp_path: Path, caplog):
     got: list[Path] = []
     mirrors = [server.mirror("silent"), server.mirror("good")]  # the first holds the lock for the timeout
 
@@ -259,7 +279,7 @@ def test_runs_started_side_by_side_download_once(server: Server, tmp_path: Path,
     assert got == [tmp_path / NAME] * 3
     assert server.folders == ["silent", "good"]
     assert (tmp_path / NAME).read_bytes() == CONTENT
-    assert capfd.readouterr().err.count(f"waiting for another process that writes to {tmp_path}") == 2
+    assert caplog.text.count(f"waiting for another process that writes to {tmp_path}") == 2
 
 
 def test_the_cache_is_where_mvae_cache_or_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -24,9 +24,9 @@ def idx(values: np.ndarray) -> bytes:
 SMALL = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
 
 
-def refusal(path: Path, **kwargs: str) -> str:
+def refusal(path: Path, remedy: str = "replace it by an intact copy") -> str:
     with pytest.raises(DataError) as caught:
-        read_idx(path, **kwargs)
+        read_idx(path, remedy)
     message = str(caught.value)
     assert str(path) in message
     assert "\n" not in message
@@ -122,7 +122,7 @@ def test_an_absent_file_or_a_directory_is_refused(tmp_path: Path):
     assert "directory" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("shape", [(2**32 - 1,), (60_000, 28, 28), (2**32 - 1,) * 3])
+@pytest.mark.parametrize("shape", [(2**30,), (60_000, 28, 28)])
 @pytest.mark.parametrize("compress", [False, True])
 def test_no_memory_is_reserved_on_a_corrupt_headers_word(tmp_path: Path, shape: tuple[int, ...], compress: bool):
     path = tmp_path / "images"
@@ -144,6 +144,21 @@ def test_a_decompression_bomb_costs_no_more_than_its_header_announces(tmp_path: 
     tracemalloc.start()
     try:
         assert "goes on after the 24 bytes" in refusal(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_header_that_announces_more_than_is_accepted_is_refused_unread(tmp_path: Path, compress: bool):
+    path = tmp_path / "images"
+    content = bytes([0, 0, 0x08, 1]) + struct.pack(">I", 64 << 20) + bytes(64 << 20)
+    path.write_bytes(gzip.compress(content, 1) if compress else content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"announces 67,108,864 bytes \(67108864 uint8\), more than the 1,048,576"):
+            read_idx(path, most=1 << 20)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -1,105 +1,141 @@
-"""Images decoded (or drawn) once into one memory-mapped file of bytes, which later runs open in an instant."""
+"""Arrays that are made once: kept in one memory-mapped file, which later runs open in an instant."""
 
+import hashlib
+import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mvae.data.download import one_process_at_a_time, writing
 
-__all__ = ["Pictures", "cached_images"]
+__all__ = ["cached_array"]
+
+CHUNK = 1 << 20
+log = logging.getLogger("mvae.data")
 
 
-class Pictures(NamedTuple):
-    """A dataset's images, ordered by split: train, validation and test end at ``ends``.
-
-    ``attributes`` is boolean ``rows 18``; ``fingerprint`` (hexadecimal) is the same for the same images only.
-    """
-
-    images: np.memmap
-    attributes: np.ndarray
-    ends: tuple[int, int, int]
-    fingerprint: str
-
-    def parts(self) -> list[slice]:
-        """The rows of train, validation and test."""
-        first, second, third = self.ends
-        return [slice(first), slice(first, second), slice(second, third)]
-
-
-def cached_images(
+def cached_array(
     directory: Path,
     fingerprint: str,
     shape: tuple[int, ...],
     make: Callable[[], Iterable[np.ndarray]],
     doing: str,
+    dtype: str = "uint8",
 ) -> np.memmap:
-    """The images of ``make()`` as a read-only memory-mapped array ``rows channels height width`` of bytes.
+    """The rows of ``make()`` as a read-only memory-mapped array.
 
     The file's name holds the fingerprint of what it was made from, so that of another source is never taken. It is
-    written row by row beside its place, flushed and renamed: a file of that name is whole, and what a kill leaves
-    behind is overwritten. One that is truncated or otherwise damaged all the same is made anew.
+    written row by row beside its place, flushed and renamed: a file of that name is whole, and nothing else stays
+    behind. A file beside it holds its SHA-256. The contents are compared with that whenever size or time of the file
+    are not those of the last comparison; a file that is damaged or has no such record is made anew.
 
     Args:
         directory: where the file is kept; made if absent.
-        fingerprint: hexadecimal; the same for the same images only.
+        fingerprint: hexadecimal; the same for the same contents only.
         shape: of the whole array.
-        make: the images, in order, as arrays of bytes of ``shape[1:]``; called where there is no file yet.
+        make: the rows, in order, as arrays of ``shape[1:]``; called where there is no file yet.
         doing: what is shown while they are made.
+        dtype: of the array.
 
     Raises:
         DataError: the disk cannot be written, or whatever ``make`` raises.
     """
-    path = directory / f"images-{fingerprint[:16]}.npy"
+    path = directory / f"array-{fingerprint[:16]}.npy"
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with one_process_at_a_time(directory):
-        found = _whole(path, shape)
+        found = _intact(path, shape, np.dtype(dtype))
         if found is None:
-            _write(path, shape, make(), doing)
-            found = _whole(path, shape)
+            _write(path, shape, np.dtype(dtype), make(), doing)
+            found = _mapped(path, shape, np.dtype(dtype))
     assert found is not None
     return found
 
 
-def _whole(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
-    """The mapped file, if it is there and is what it should be, to the byte."""
+def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | None:
+    """The mapped file, if it is there and has the right header and size."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):  # absent, truncated, or no array at all
         return None
-    exact = isinstance(found, np.memmap) and found.shape == shape and found.dtype == np.uint8
+    exact = isinstance(found, np.memmap) and found.shape == shape and found.dtype == dtype
     return found if exact and path.stat().st_size == found.offset + found.nbytes else None
 
 
-def _write(path: Path, shape: tuple[int, ...], images: Iterable[np.ndarray], doing: str) -> None:
-    part = path.with_suffix(".part")
-    with writing(path):
-        file = part.open("wb")
-    with file:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for image in _shown(images, shape[0], doing):
-            assert image.shape == shape[1:]
-            assert image.dtype == np.uint8
-            with writing(path):
-                file.write(image.tobytes())
+def _intact(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | None:
+    """The mapped file, if its contents are those that were written."""
+    found, record = _mapped(path, shape, dtype), path.with_suffix(".json")
+    try:
+        stored: Any = json.loads(record.read_text())
+        sha256, state = stored["sha256"], stored["state"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if found is None or state == _state(path):
+        return found
+    log.info("comparing %s with its checksum", path)
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != sha256:
+        log.warning("%s is damaged and is made anew", path)
+        return None
+    try:
+        _record(path, sha256)
+    except OSError:  # a cache that may only be read is compared each time
+        log.debug("cannot write %s", record)
+    return found
+
+
+def _state(path: Path) -> list[int]:
+    """What changes when the file is written."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _record(path: Path, sha256: str) -> None:
+    path.with_suffix(".json").write_text(json.dumps({"sha256": sha256, "state": _state(path)}) + "\n")
+
+
+def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[np.ndarray], doing: str) -> None:
+    part, digest = path.with_suffix(".part"), hashlib.sha256()
+    try:
         with writing(path):
-            file.flush()
-            os.fsync(file.fileno())  # before the rename, or a crash could leave an empty file of the final name
-    with writing(path):
-        os.replace(part, path)
+            file = part.open("wb+")
+        with file:
+            with writing(path):
+                header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                file.seek(0)
+                digest.update(file.read())
+            for row in _shown(rows, shape[0], doing):
+                assert row.shape == shape[1:]
+                assert row.dtype == dtype
+                content = row.tobytes()
+                digest.update(content)
+                with writing(path):
+                    file.write(content)
+            with writing(path):
+                file.flush()
+                os.fsync(file.fileno())  # before the rename, or a crash could leave an empty file of the final name
+        with writing(path):
+            os.replace(part, path)
+            _record(path, digest.hexdigest())
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _shown(images: Iterable[np.ndarray], rows: int, doing: str) -> Iterable[np.ndarray]:
-    """With a progress bar on a terminal, else one line."""
+def _shown(rows: Iterable[np.ndarray], count: int, doing: str) -> Iterable[np.ndarray]:
+    """With a progress bar on a terminal."""
+    log.info("%s, once", doing)
     if not sys.stderr.isatty():
-        print(f"mvae: {doing}, once", file=sys.stderr)
-        return images
+        return rows
     from rich.console import Console
     from rich.progress import track
 
-    return track(images, doing, rows, console=Console(stderr=True))
+    return track(rows, doing, count, console=Console(stderr=True))

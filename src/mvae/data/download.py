@@ -1,6 +1,7 @@
 """Fetching one published file: from one of several mirrors, resumed, verified, and put in place atomically."""
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ if sys.platform != "win32":
 __all__ = ["cache_directory", "decompressed_sha256", "fetch", "one_process_at_a_time", "writing"]
 
 CHUNK = 1 << 18
+MOST_BYTES = 1 << 30  # of a download, and of what it unpacks to
+log = logging.getLogger("mvae.data")
 
 
 class _MirrorFailed(Exception):
@@ -43,8 +46,11 @@ def cache_directory() -> Path:
         raise DataError("no home directory to keep downloads in: set MVAE_CACHE to a directory") from None
 
 
-def decompressed_sha256(path: str | PathLike[str]) -> str:
+def decompressed_sha256(path: str | PathLike[str], most: int = MOST_BYTES) -> str | None:
     """SHA-256 (in hexadecimal) of a file's bytes after decompression, which re-packing does not change.
+
+    Returns:
+        None where there are more than ``most`` bytes.
 
     Raises:
         OSError, EOFError, zlib.error: the file cannot be read or decompressed.
@@ -53,6 +59,9 @@ def decompressed_sha256(path: str | PathLike[str]) -> str:
     with open_plain_or_gzip(path) as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
+            most -= len(chunk)
+            if most < 0:
+                return None
     return digest.hexdigest()
 
 
@@ -64,6 +73,7 @@ def fetch(
     *,
     needed: Sequence[str] = (),
     timeout: float = 30.0,
+    most: int = MOST_BYTES,
 ) -> Path:
     """Download ``directory/name`` from the first mirror that has it, and return its path.
 
@@ -78,6 +88,7 @@ def fetch(
         directory: made if absent.
         needed: all files of the dataset, named by the error that tells how to place them by hand.
         timeout: seconds without an answer after which a mirror is given up.
+        most: bytes that are downloaded, and unpacked, before a mirror is given up.
 
     Raises:
         DataError: every mirror failed (the message says how, and what to do), or the disk cannot be written.
@@ -92,9 +103,9 @@ def fetch(
             return target
         for mirror in mirrors:
             url = f"{mirror.rstrip('/')}/{name}"
-            print(f"mvae: downloading {url}", file=sys.stderr)
+            log.info("downloading %s", url)
             try:
-                _download_verified(url, part, sha256_of_decompressed, timeout)
+                _download_verified(url, part, sha256_of_decompressed, timeout, most)
             except _MirrorFailed as failure:
                 reasons.append(f"{url}: {failure}")
             else:
@@ -108,22 +119,22 @@ def fetch(
     )
 
 
-def _download_verified(url: str, part: Path, sha256: str, timeout: float) -> None:
-    resumed = _download(url, part, timeout)
-    problem = _problem(part, sha256)
+def _download_verified(url: str, part: Path, sha256: str, timeout: float, most: int) -> None:
+    resumed = _download(url, part, timeout, most)
+    problem = _problem(part, sha256, most)
     if problem and resumed:
         # The first half may be another mirror's, or damaged: only a download of the whole judges this mirror.
         with writing(part):
             part.unlink()
-        _download(url, part, timeout)
-        problem = _problem(part, sha256)
+        _download(url, part, timeout, most)
+        problem = _problem(part, sha256, most)
     if problem:
         with writing(part):
             part.unlink()
         raise _MirrorFailed(problem)
 
 
-def _download(url: str, part: Path, timeout: float) -> bool:
+def _download(url: str, part: Path, timeout: float, most: int) -> bool:
     """Bring ``part`` to its full length; True if that kept bytes of an earlier download."""
     with writing(part):
         have = part.stat().st_size if part.exists() else 0
@@ -143,14 +154,19 @@ def _download(url: str, part: Path, timeout: float) -> bool:
             with writing(part):
                 part.unlink()  # or every later attempt would ask for the same range
             raise _MirrorFailed("it sent another range than the one asked for")
+        length = response.headers.get("Content-Length", "")
+        kept = have if resumed else 0
         received = 0
         with writing(part), part.open("ab" if resumed else "wb") as file:
-            while chunk := _read(response):
+            while kept + received <= most and (chunk := _read(response)):
                 file.write(chunk)
                 received += len(chunk)
             file.flush()
             os.fsync(file.fileno())  # before the rename, or a crash could leave an empty file of the final name
-        length = response.headers.get("Content-Length", "")
+    if kept + received > most:
+        with writing(part):
+            part.unlink()
+        raise _MirrorFailed(f"it sends more than {most:,} bytes")
     if length.isdigit() and received < int(length):  # urllib takes a closed connection for the end
         raise _MirrorFailed(f"the connection closed after {received} of {length} bytes")
     return resumed
@@ -168,11 +184,11 @@ def _reason(error: Exception) -> str:
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
-def _problem(part: Path, sha256: str) -> str | None:
+def _problem(part: Path, sha256: str, most: int) -> str | None:
     """What is wrong with a finished download, if anything."""
     with writing(part):
         try:
-            found = decompressed_sha256(part)
+            found = decompressed_sha256(part, most)
         except GZIP_ERRORS:
             return "it sent a truncated or corrupt gzip file"
     return None if found == sha256 else "it sent something else than the published file (SHA-256 differs)"
@@ -210,7 +226,7 @@ def one_process_at_a_time(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"mvae: waiting for another process that writes to {directory}", file=sys.stderr)
+            log.warning("waiting for another process that writes to %s", directory)
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
             pass  # some network file systems have no locks; the SHA-256 still stands guard

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from io import BufferedIOBase
@@ -11,7 +12,7 @@ import numpy as np
 
 from mvae.errors import DataError
 
-__all__ = ["GZIP_ERRORS", "open_plain_or_gzip", "read_idx"]
+__all__ = ["GZIP_ERRORS", "memory_of_machine", "open_plain_or_gzip", "read_idx"]
 
 GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a truncated or corrupt gzip file raises."""
@@ -31,7 +32,9 @@ def open_plain_or_gzip(path: str | PathLike[str]) -> BufferedIOBase:
     return gzip.open(path, "rb") if compressed else open(path, "rb")
 
 
-def read_idx(path: str | PathLike[str], remedy: str = "replace it by an intact copy") -> np.ndarray:
+def read_idx(
+    path: str | PathLike[str], remedy: str = "replace it by an intact copy", most: int | None = None
+) -> np.ndarray:
     """Read an IDX file into an array of the shape and dtype (in native byte order) that its header announces.
 
     No memory is reserved on the header's word: a file can cost no more than its own decompressed bytes.
@@ -39,6 +42,7 @@ def read_idx(path: str | PathLike[str], remedy: str = "replace it by an intact c
     Args:
         path: the file, gzipped or plain.
         remedy: what the error tells the user to do about a damaged file.
+        most: bytes of the array; a header that announces more is refused. None: as many as this machine has memory.
 
     Raises:
         DataError: the file is absent, unreadable, no IDX file, of an unknown type, truncated, corrupt, empty, or
@@ -53,14 +57,14 @@ def read_idx(path: str | PathLike[str], remedy: str = "replace it by an intact c
     """
     try:
         with open_plain_or_gzip(path) as file:
-            return _parse(file, path, remedy)
+            return _parse(file, path, remedy, memory_of_machine() if most is None else most)
     except GZIP_ERRORS as error:
         raise DataError(f"{path} is a truncated or corrupt gzip file ({error}): {remedy}") from None
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror or error}): {remedy}") from None
 
 
-def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str) -> np.ndarray:
+def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str, most: int) -> np.ndarray:
     def damaged(what: str) -> DataError:
         return DataError(f"{path} {what}: {remedy}")
 
@@ -83,6 +87,8 @@ def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str) -> np.n
     what = f"{'×'.join(map(str, shape))} {dtype.name}"
     if announced == 0:
         raise damaged(f"holds no values ({what})")
+    if announced > most:
+        raise damaged(f"announces {announced:,} bytes ({what}), more than the {most:,} that can be read")
 
     body = bytearray()
     # One byte more than announced is asked for: it shows trailing bytes, or the end, where gzip checks its CRC.
@@ -93,3 +99,11 @@ def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str) -> np.n
     if len(body) > announced:
         raise damaged(f"goes on after the {announced} bytes that its header announces ({what})")
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory that this machine has; where it does not say, 2⁶³."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 63

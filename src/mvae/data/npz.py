@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from mvae.data.idx import memory_of_machine
 from mvae.errors import DataError
 
-__all__ = ["PRESENT", "memory_of_machine", "read_npz"]
+__all__ = ["PRESENT", "read_npz"]
 
 PRESENT = "__present"
 """What stands behind a column's name in the name of its mask."""
@@ -70,14 +71,6 @@ def _check_sizes(members: list[zipfile.ZipInfo], size: int, path: str | PathLike
     total = sum(member.file_size for member in members)
     if total > memory_of_machine():
         raise DataError(f"{path} unpacks to {total:,} bytes, more than this machine's memory: give fewer rows")
-
-
-def memory_of_machine() -> int:
-    """Bytes of memory that this machine has; where it does not say, 2⁶³."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 1 << 63
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str | PathLike[str]) -> np.ndarray:

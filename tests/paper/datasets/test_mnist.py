@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mvae.data.dataset import Dataset
+from mvae.data.download import decompressed_sha256
 from mvae.errors import DataError
 from mvae.paper.datasets import mnist
 from mvae.paper.datasets.mnist import SHA256, TEST, TRAIN, load_idx_dataset
@@ -159,6 +160,12 @@ LABELS_WITH_A_TEN[5] = 10
             TRAIN[0],
             "3 rows instead of 8",
         ),
+        (
+            change(TRAIN[0], dataset(seed=1)[TRAIN[0]]),
+            TRAIN[0],
+            f"does not hold the images of {NAME} (another dataset's",
+        ),
+        (change(TEST[0], ARRAYS[TEST[0]] ^ np.uint8(1)), TEST[0], f"does not hold the images of {NAME}"),
         (dataset(seed=1), TRAIN[1], f"does not hold the labels of {NAME} (another dataset's file"),
     ],
 )
@@ -247,4 +254,4 @@ def test_the_real_files_have_the_published_bytes(real_files: Dataset):
     for file, expected in SHA256.items():
         path = mnist._find(folder, file)
         assert path is not None
-        assert mnist.decompressed_sha256(path) == expected
+        assert decompressed_sha256(path) == expected

@@ -39,9 +39,9 @@ def test_splits_and_vocabularies_are_the_same_every_time_and_the_coding_tells_ot
     corpus.write(tmp_path / "b", seed=1)
     one, same = (translation.load(tmp_path / "a") for _ in range(2))
     assert np.array_equal(one.train.columns["vi"], same.train.columns["vi"])
-    assert one.coding == same.coding
-    assert one.coding != translation.load(tmp_path / "b").coding
-    assert one.coding != translation.load(tmp_path / "a", vocabulary=8).coding
+    assert one.vocabulary_id == same.vocabulary_id
+    assert one.vocabulary_id != translation.load(tmp_path / "b").vocabulary_id
+    assert one.vocabulary_id != translation.load(tmp_path / "a", vocabulary=8).vocabulary_id
 
 
 def test_held_out_words_do_not_enter_the_vocabulary(tmp_path: Path) -> None:

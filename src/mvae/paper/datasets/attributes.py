@@ -1,10 +1,14 @@
 """The 18 attributes of a face that the paper uses (App. A), as one column or as eighteen."""
 
+from typing import NamedTuple
+
+import numpy as np
+
 from mvae.data.codecs import yes_or_no
 from mvae.data.dataset import Dataset
 from mvae.data.table import Column, Table
 
-__all__ = ["ATTRIBUTES", "separated"]
+__all__ = ["ATTRIBUTES", "Pictures", "separated"]
 
 ATTRIBUTES = (
     "Bald",
@@ -26,6 +30,23 @@ ATTRIBUTES = (
     "Wavy_Hair",
     "Wearing_Hat",
 )
+
+
+class Pictures(NamedTuple):
+    """A dataset's images, ordered by split: train, validation and test end at ``ends``.
+
+    ``attributes`` is boolean ``rows 18``; ``fingerprint`` (hexadecimal) is the same for the same images only.
+    """
+
+    images: np.memmap
+    attributes: np.ndarray
+    ends: tuple[int, int, int]
+    fingerprint: str
+
+    def parts(self) -> list[slice]:
+        """The rows of train, validation and test."""
+        first, second, third = self.ends
+        return [slice(first), slice(first, second), slice(second, third)]
 
 
 def separated(dataset: Dataset, name: str) -> Dataset:

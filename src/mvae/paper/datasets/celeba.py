@@ -2,8 +2,8 @@
 
 import hashlib
 import io
+import logging
 import os
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvae.data.cache import Pictures, cached_images
+from mvae.data.cache import cached_array
 from mvae.data.codecs import present_names
 from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
-from mvae.data.picture import fitted
+from mvae.data.picture import fitted, open_bounded
 from mvae.data.table import Table
 from mvae.errors import DataError
-from mvae.paper.datasets.attributes import ATTRIBUTES, separated
+from mvae.paper.datasets.attributes import ATTRIBUTES, Pictures, separated
 
 __all__ = ["decoded", "load", "load_separated", "pictures"]
 
@@ -36,6 +36,8 @@ WHERE = (
     "(its licence is for non-commercial research only), put them into a folder celeba, and name the folder that holds "
     "it with --data-dir or MVAE_DATA. Drawn faces need no download: mvae train faces"
 )
+MOST_BYTES = 1 << 26  # of an image file
+log = logging.getLogger("mvae.data")
 UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -75,13 +77,13 @@ def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
     counts = np.bincount(split, minlength=3)
     told = ", ".join(f"{count:,} {part}" for count, part in zip(counts, SPLITS, strict=True))
     if len(names) < PUBLISHED:
-        print(f"mvae: celeba: {len(names):,} of {PUBLISHED:,} images are here ({told})", file=sys.stderr)
+        log.warning("celeba: %s of %s images are here (%s)", f"{len(names):,}", f"{PUBLISHED:,}", told)
     for count, part in zip(counts, SPLITS, strict=True):
         if not count:
             raise DataError(f"celeba has no {part} image among the {len(names):,} in {folder} ({told}): {WHERE}")
     # Whatever changes the bytes of the cache is part of its name: the images, their order, how they are decoded.
     fingerprint = hashlib.sha256("\n".join([f"bilinear {SIDE}", *(stamp[name] for name in names)]).encode()).hexdigest()
-    images = cached_images(
+    images = cached_array(
         cache_directory() / "celeba",
         fingerprint,
         (len(names), 3, SIDE, SIDE),
@@ -130,6 +132,9 @@ def _images(folder: Path) -> tuple[list[str], Callable[[str], bytes], dict[str, 
             except UNREADABLE as error:
                 raise DataError(f"{archive} is no intact zip archive ({error}): replace it by an intact copy") from None
             members = {Path(m.filename).name: m for m in opened.infolist() if _is_image(m.filename)}
+            for name, member in members.items():
+                if member.file_size > MOST_BYTES:
+                    raise DataError(f"{archive}: {name} unpacks to {member.file_size:,} bytes: replace the archive")
             stamp = {name: f"{name} {member.file_size} {member.CRC:08x}" for name, member in members.items()}
             source, read = archive, lambda name, zip=opened, members=members: zip.read(members[name])
         else:
@@ -145,12 +150,10 @@ def _is_image(name: str) -> bool:
 
 
 def _decode(read: Callable[[str], bytes], name: str) -> np.ndarray:
-    from PIL import Image  # here, because importing it takes a tenth of a second
-
     try:
-        with Image.open(io.BytesIO(read(name))) as picture:
+        with open_bounded(io.BytesIO(read(name))) as picture:
             return decoded(picture)
-    except (*UNREADABLE, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (*UNREADABLE, SyntaxError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot decode the image {name} of CelebA ({reason}): replace it by an intact copy") from None
 

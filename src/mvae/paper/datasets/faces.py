@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvae.data.cache import Pictures, cached_images
+from mvae.data.cache import cached_array
 from mvae.data.codecs import present_names
 from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
 from mvae.data.table import Table
-from mvae.paper.datasets.attributes import ATTRIBUTES, separated
+from mvae.paper.datasets.attributes import ATTRIBUTES, Pictures, separated
 
 __all__ = ["Face", "draw", "face", "landmarks", "load", "load_separated", "pictures"]
 
@@ -349,7 +349,7 @@ def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
     train, validation, test = ROWS.values()
     total = train + validation + test
     fingerprint = hashlib.sha256(f"faces {VERSION} {total} {PIL.__version__} {np.__version__}".encode()).hexdigest()
-    images = cached_images(
+    images = cached_array(
         cache_directory() / "faces",
         fingerprint,
         (total, 3, SIDE, SIDE),

@@ -1,6 +1,8 @@
 """MNIST, and the reader it shares with every dataset published as the same four IDX files."""
 
+import hashlib
 import os
+import struct
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,14 +12,15 @@ import torch
 
 from mvae.data.codecs import class_names
 from mvae.data.dataset import Dataset
-from mvae.data.download import cache_directory, decompressed_sha256, fetch
-from mvae.data.idx import GZIP_ERRORS, read_idx
+from mvae.data.download import cache_directory, fetch
+from mvae.data.idx import read_idx
 from mvae.data.table import Column, Table
 from mvae.errors import DataError
 
 __all__ = ["load", "load_idx_dataset"]
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+MOST_BYTES = 1 << 28  # of a file; the largest has 47 million
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 MIRRORS = (
@@ -81,9 +84,14 @@ def load_idx_dataset(
         remedy = "delete it and run again to download it afresh"
 
     def read(image_file: str, label_file: str, rows: int) -> dict[str, Column]:
-        columns = _columns(files[image_file], files[label_file], rows, side, len(classes), remedy)
-        _refuse_other_dataset(name, files[label_file], sha256[label_file], remedy)
-        return columns
+        images, labels = (read_idx(files[file], remedy, MOST_BYTES) for file in (image_file, label_file))
+        _check(files[image_file], images, files[label_file], labels, rows, side, len(classes), remedy)
+        _refuse_other_dataset(f"labels of {name}", files[label_file], labels, sha256[label_file], remedy)
+        _refuse_other_dataset(f"images of {name}", files[image_file], images, sha256[image_file], remedy)
+        return {
+            "image": torch.from_numpy(images).unsqueeze(1),
+            "label": torch.from_numpy(labels.astype(np.int64)),
+        }
 
     train, validation, test = sizes
     columns = read(*TRAIN, train + validation)
@@ -133,9 +141,16 @@ def _find(folder: Path, file: str) -> Path | None:
     return None
 
 
-def _columns(image_file: Path, label_file: Path, rows: int, side: int, classes: int, remedy: str) -> dict[str, Column]:
-    images = read_idx(image_file, remedy)
-    labels = read_idx(label_file, remedy)
+def _check(
+    image_file: Path,
+    images: np.ndarray,
+    label_file: Path,
+    labels: np.ndarray,
+    rows: int,
+    side: int,
+    classes: int,
+    remedy: str,
+) -> None:
     if images.dtype != np.uint8 or images.shape[1:] != (side, side):
         raise DataError(
             f"{image_file} holds {_described(images)}; images of {side}×{side} uint8 levels are needed: {remedy}"
@@ -154,22 +169,15 @@ def _columns(image_file: Path, label_file: Path, rows: int, side: int, classes: 
     if len(wrong):
         row = wrong[0]
         raise DataError(f"{label_file} row {row} has the label {labels[row]}, outside 0..{classes - 1}: {remedy}")
-    return {
-        "image": torch.from_numpy(images).unsqueeze(1),
-        "label": torch.from_numpy(labels.astype(np.int64)),
-    }
 
 
-def _refuse_other_dataset(name: str, label_file: Path, sha256: str, remedy: str) -> None:
-    """The relatives of MNIST differ neither in file names nor in shapes; their labels (small files) tell them apart."""
-    try:
-        found = decompressed_sha256(label_file)
-    except (*GZIP_ERRORS, OSError) as error:
-        raise DataError(f"cannot read {label_file} ({error}): {remedy}") from None
-    if found != sha256:
+def _refuse_other_dataset(what: str, file: Path, values: np.ndarray, sha256: str, remedy: str) -> None:
+    """The relatives of MNIST differ neither in file names nor in shapes; their contents tell them apart."""
+    digest = hashlib.sha256(struct.pack(f">BBBB{values.ndim}I", 0, 0, 0x08, values.ndim, *values.shape))
+    digest.update(values.data)  # the file again, decompressed: its header and its bytes
+    if digest.hexdigest() != sha256:
         raise DataError(
-            f"{label_file} is intact but does not hold the labels of {name} (another dataset's file of the same "
-            f"name?): {remedy}"
+            f"{file} is intact but does not hold the {what} (another dataset's file of the same name?): {remedy}"
         )
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from mvae.data.cache import Pictures, cached_images
+from mvae.data.cache import cached_array
 from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
 from mvae.data.table import Table
 from mvae.paper.datasets import celeba, faces
+from mvae.paper.datasets.attributes import Pictures
 from mvae.paper.datasets.transformations import draw_mask, edges, grayscale, mask, obscured, watermarked
 
 __all__ = ["MODALITIES", "drawn_mask", "load", "load_faces"]
@@ -74,7 +75,7 @@ def _transformed(name: str, found: Pictures, mask_of: MaskOf) -> Dataset:
     versions = [f"{package} {_version(package)}" for package in PACKAGES]
     fingerprint = hashlib.sha256("\n".join([name, str(VERSION), found.fingerprint, *versions]).encode()).hexdigest()
     channels = sum(CHANNELS.values())
-    made = cached_images(
+    made = cached_array(
         cache_directory() / name,
         fingerprint,
         (rows, channels, *found.images.shape[2:]),
@@ -86,7 +87,7 @@ def _transformed(name: str, found: Pictures, mask_of: MaskOf) -> Dataset:
         places[modality] = slice(first, first + count)
         first += count
     # A mask always has something on it: one without is no mask. Remembered, so that not all are read at every start.
-    present = cached_images(
+    present = cached_array(
         cache_directory() / name,
         hashlib.sha256(f"which rows have a mask: {fingerprint}".encode()).hexdigest(),
         (rows, 1),
