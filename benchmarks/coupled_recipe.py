@@ -7,7 +7,7 @@
 """
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from mvae.evaluation.coherence import judge_for
 from mvae.evaluation.likelihood import log_likelihoods
 from mvae.evaluation.validation import validate
 from mvae.models.mvae import MVAE
-from mvae.models.terms import Terms
+from mvae.models.terms import Recipe
 from mvae.paper.experiments import experiment
 from mvae.paper.harness import name_of
 from mvae.paper.settings import Settings
@@ -29,22 +29,33 @@ from mvae.training.switches import flushed_denormals, keep_freed_memory
 DRAWS = 500  # images of each digit that the judge sees
 
 
-class Weighed(MVAE):
+@dataclass(frozen=True)
+class Weighed(Recipe):
     """`coupled` with other λ2."""
 
     own: float | None = None
-    joint: float | None = None
-    cross: float | None = None
+    joint_weight: float | None = None
+    cross_weight: float | None = None
 
-    def terms(self, present: Tensor, generator: torch.Generator | None = None) -> Terms:
-        """The recipe's terms."""
-        terms = super().terms(present, generator)
-        assert terms.likelihood_weight is not None
-        weight = terms.likelihood_weight.clone()
-        for name, value in ((self.names[1], self.own), ("full", self.joint), ("image to all", self.cross)):
-            if value is not None and name in terms.names:  # a batch may be without a pair
-                weight[terms.names.index(name), 1] = value
-        return replace(terms, likelihood_weight=weight)
+    def alone(self, own: Tensor) -> Tensor:
+        """λ in single terms."""
+        return second(super().alone(own), self.own)
+
+    def joint(self, own: Tensor) -> Tensor:
+        """λ in the joint term."""
+        return second(super().joint(own), self.joint_weight)
+
+    def crossed(self, own: Tensor, rows: Tensor) -> Tensor:
+        """λ in the cross term."""
+        return second(super().crossed(own, rows), self.cross_weight)
+
+
+def second(weights: Tensor, value: float | None) -> Tensor:
+    """The same λ, but the second one this, where given."""
+    if value is not None:
+        weights = weights.clone()
+        weights[1] = value
+    return weights
 
 
 def main() -> None:
@@ -78,9 +89,9 @@ def main() -> None:
     keep_freed_memory()
     with flushed_denormals():
         splits, model = experiment(dataset).load(None), settings.build()
-        model.__class__ = Weighed
-        assert isinstance(model, Weighed)
-        model.own, model.joint, model.cross = arguments.own, arguments.joint, arguments.cross
+        assert isinstance(model, MVAE)
+        usual = model.recipe
+        model.recipe = Weighed(usual.cross_from, usual.share, arguments.own, arguments.joint, arguments.cross)
         train = splits.train
         if settings.pairs is not None:
             train = oversample_complete(pair_fraction(train, settings.pairs, settings.seed), settings.repeat_pairs)
@@ -101,7 +112,7 @@ def main() -> None:
         found = log_likelihoods(model, splits.validation.first(400), queries, proposal=("image",), samples=200)
         seen = validate(model, splits.validation)
     print(
-        f"{name_of(settings)}; λ2 own {model.own}, joint {model.joint}, cross {model.cross}: "
+        f"{name_of(settings)}; λ2 own {arguments.own}, joint {arguments.joint}, cross {arguments.cross}: "
         f"log p(x1) {found['marginal'].mean:.2f}  "
         f"joint - marginal {found['joint'].mean - found['marginal'].mean:.2f}  "
         f"{x2} from image {seen[f'accuracy image->{x2}']:.1%}  {agreement}"
