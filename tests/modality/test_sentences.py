@@ -12,7 +12,7 @@ from mvae.errors import DataError, QueryError
 from mvae.evaluation.validation import validate
 from mvae.modality.sentences import SentenceModality
 from mvae.models.mvae import MVAE
-from mvae.models.objective import score
+from mvae.models.plan import scores
 from mvae.models.terms import Terms
 from mvae.networks.lstm import LSTMDecoder, LSTMEncoder
 
@@ -76,7 +76,7 @@ def test_terms_that_score_some_rows_only_are_those_of_the_whole() -> None:
     whole = text.log_prob(ROWS, z)
     for of in (torch.tensor([[True, False, True], [False, False, True]]), torch.tensor([[False], [True]])):
         terms = Terms.symmetric(("a", "b"), of[..., None])
-        torch.testing.assert_close(score(text, ROWS, z, terms, 0), whole * of)
+        torch.testing.assert_close(scores({"a": text}, {"a": ROWS}, z, terms)[0], whole * of)
 
 
 @torch.no_grad()
