@@ -10,7 +10,7 @@ from mvae import likelihoods
 from mvae.errors import DataError
 from mvae.modality.base import Modality
 from mvae.modality.sentences import SentenceModality
-from mvae.modality.strings import SequenceModality
+from mvae.modality.strings import StringModality
 from mvae.networks import build
 from mvae.networks.mlp import mlp
 from mvae.testing import check_likelihood, check_modality
@@ -110,7 +110,7 @@ def test_what_is_no_value_of_the_likelihood_is_named() -> None:
 
 def strings() -> Modality:
     parts = (build("gru", inputs=(9,), outputs=6, role="encoder"), build("gru", inputs=3, outputs=(9,), role="decoder"))
-    return SequenceModality(*parts, symbols=9, length=4)
+    return StringModality(*parts, symbols=9, length=4)
 
 
 def sentences() -> Modality:
