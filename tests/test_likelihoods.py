@@ -138,10 +138,15 @@ def test_a_laplace_sample_is_finite_even_where_the_uniform_number_is_zero(monkey
 # -- Columns as they are stored ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", [likelihoods.Bernoulli(), likelihoods.Gaussian(), likelihoods.Laplace()])
-def test_bytes_become_levels_from_zero_to_one(family: likelihoods.Likelihood) -> None:
+@pytest.mark.parametrize("family", [likelihoods.Likelihood(), likelihoods.Gaussian(), likelihoods.Laplace()])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.float64])
+def test_numbers_keep_their_unit_whatever_dtype_holds_them(family: likelihoods.Likelihood, dtype: torch.dtype) -> None:
+    assert family.prepare(torch.tensor([[0, 20, 255]], dtype=dtype), torch.float32).tolist() == [[0.0, 20.0, 255.0]]
+
+
+def test_bytes_that_are_probabilities_are_levels() -> None:
     column = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
-    prepared = family.prepare(column, torch.float32)
+    prepared = likelihoods.Bernoulli().prepare(column, torch.float32)
     assert prepared.dtype == torch.float32
     torch.testing.assert_close(prepared, torch.tensor([[0.0, 0.2, 1.0]]))
     assert column.tolist() == [[0, 51, 255]]  # the stored column is left alone

@@ -48,8 +48,8 @@ class Likelihood(nn.Module):
     discrete = False
 
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
-        """A stored column as numbers: bytes are levels 0…255 and become [0, 1], everything else is cast."""
-        return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+        """A stored column as the networks' numbers, in its own units: a count of 20 is 20, whatever dtype holds it."""
+        return x.to(dtype)
 
     def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], params: Tensor
@@ -163,6 +163,10 @@ class Bernoulli(Likelihood):
     """
 
     discrete = True
+
+    def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
+        """Bytes can only be levels 0…255 here, and become [0, 1]; everything else is cast."""
+        return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
 
     def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
         """Anything outside [0, 1]."""

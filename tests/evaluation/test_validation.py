@@ -17,7 +17,7 @@ from mvae.evaluation.validation import (
     validate,
 )
 from mvae.modality.base import Modality
-from mvae.modality.strings import SequenceModality
+from mvae.modality.strings import StringModality
 from mvae.models.mvae import MVAE
 from mvae.networks.gru import StringDecoder, StringEncoder
 from mvae.networks.mlp import LabelEncoder, mlp
@@ -324,7 +324,7 @@ def test_predictions_from_any_posterior_and_those_of_validation_agree() -> None:
 
 def test_predictions_of_strings_are_counted_by_digits_and_whole() -> None:
     torch.manual_seed(2)
-    string = SequenceModality(StringEncoder(3, 4), StringDecoder(3, 2, 8), symbols=3, length=4)
+    string = StringModality(StringEncoder(3, 4), StringDecoder(3, 2, 8), symbols=3, length=4)
     model = MVAE({"image": Modality(mlp(6, 4), mlp(2, 6), likelihoods.Bernoulli()), "string": string}, 2, cross_from=())
     lengths = torch.randint(0, 5, (60,))
     strings = torch.where(torch.arange(4) < lengths[:, None], torch.randint(0, 3, (60, 4)), 3)

@@ -13,7 +13,7 @@ from mvae.errors import DataError, SettingsError
 from mvae.evaluation.validation import validate
 from mvae.likelihoods import Gaussian
 from mvae.modality.base import Modality
-from mvae.modality.strings import SequenceModality, compared
+from mvae.modality.strings import StringModality, compared
 from mvae.models.cvae import CVAE
 from mvae.models.mvae import MVAE
 from mvae.networks.gru import StringDecoder, StringEncoder
@@ -22,13 +22,13 @@ from mvae.networks.mlp import mlp
 LATENT = 2
 
 
-def strings(symbols: int = 3, length: int = 3, seed: int = 0) -> SequenceModality:
+def strings(symbols: int = 3, length: int = 3, seed: int = 0) -> StringModality:
     """A small modality whose probabilities are far from uniform."""
     torch.manual_seed(seed)
     decoder = StringDecoder(symbols, LATENT, hidden=6)
     for parameter in decoder.parameters():
         parameter.data.mul_(2.5)
-    return SequenceModality(StringEncoder(symbols, 2 * LATENT, hidden=5), decoder, symbols, length).double()
+    return StringModality(StringEncoder(symbols, 2 * LATENT, hidden=5), decoder, symbols, length).double()
 
 
 def every_string(symbols: int, length: int) -> Tensor:
@@ -42,7 +42,7 @@ def every_string(symbols: int, length: int) -> Tensor:
 
 
 @torch.no_grad()
-def naive_log_prob(part: SequenceModality, row: list[int], z: Tensor) -> float:
+def naive_log_prob(part: StringModality, row: list[int], z: Tensor) -> float:
     """The decoder called for each token with all those before, and a sum over the symbols and the first stop."""
     total, tokens = 0.0, [part.start]
     for token in row:
@@ -209,7 +209,7 @@ def test_the_objective_is_the_sum_over_rows_one_at_a_time() -> None:
 def test_a_string_is_learned() -> None:
     """A batch of three strings, by heart."""
     torch.manual_seed(0)
-    part = SequenceModality(StringEncoder(3, 2 * LATENT, 16), StringDecoder(3, LATENT, 16), 3, 3, weight=20.0)
+    part = StringModality(StringEncoder(3, 2 * LATENT, 16), StringDecoder(3, LATENT, 16), 3, 3, weight=20.0)
     data = Table({"string": torch.tensor([[0, 1, 2], [2, 3, 3], [3, 3, 3]])})
     built = MVAE({"string": part}, LATENT, cross_from=())
     optimizer = torch.optim.Adam(built.parameters(), 0.05)
@@ -224,7 +224,7 @@ def test_a_string_is_learned() -> None:
 def test_validation_scores_the_true_string_and_counts_what_is_written_freely() -> None:
     built, data = model(), table(60)
     part = built.modalities["string"]
-    assert isinstance(part, SequenceModality)
+    assert isinstance(part, StringModality)
     assert isinstance(part.decoder, StringDecoder)
     part.decoder.head.bias.data[1] += 2  # so that it writes more than empty strings
     values = validate(built, data, chunk=7)
@@ -280,11 +280,11 @@ def test_networks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(
         DataError, match=r"shape \(1, 1, 5\) after one token; 4 logits are needed, for 3 symbols and stop"
     ):
-        SequenceModality(StringEncoder(3, 4), StringDecoder(4, LATENT), 3, 3).check(x, LATENT)
+        StringModality(StringEncoder(3, 4), StringDecoder(4, LATENT), 3, 3).check(x, LATENT)
     with pytest.raises(DataError, match="a mean and a log-variance of 2 latents each are needed"):
-        SequenceModality(StringEncoder(3, 6), StringDecoder(3, LATENT), 3, 3).check(x, LATENT)
+        StringModality(StringEncoder(3, 6), StringDecoder(3, LATENT), 3, 3).check(x, LATENT)
     with pytest.raises(SettingsError, match="strings need ≥ 1 symbol and a length ≥ 1, not 3 and 0"):
-        SequenceModality(nn.Identity(), nn.Identity(), 3, 0)
+        StringModality(nn.Identity(), nn.Identity(), 3, 0)
     with pytest.raises(TypeError, match="use log_prob or generate"):
         strings().decode(torch.zeros(1, LATENT))
 

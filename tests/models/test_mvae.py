@@ -11,7 +11,7 @@ from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, kl_divergence
 from mvae.modality.base import Modality
-from mvae.modality.strings import SequenceModality
+from mvae.modality.strings import StringModality
 from mvae.models.mvae import MVAE
 from mvae.models.terms import Recipe, full
 from mvae.networks.gru import StringDecoder, StringEncoder
@@ -180,7 +180,7 @@ def rich(values: int, likelihood: likelihoods.Likelihood | None = None, outputs:
 
 def test_by_default_everything_is_explained_from_the_richest_modalities() -> None:
     classes = rich(1, likelihoods.Categorical(), outputs=50)  # fifty numbers of its decoder, and one value
-    string = SequenceModality(StringEncoder(3, 4, 8), StringDecoder(3, 2, 8), symbols=3, length=4)
+    string = StringModality(StringEncoder(3, 4, 8), StringDecoder(3, 2, 8), symbols=3, length=4)
 
     def sources(**parts: Modality) -> tuple[str, ...]:
         return MVAE(parts, 2).cross_from

@@ -10,7 +10,7 @@ from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.modality.augment import Noise
 from mvae.modality.base import Modality
-from mvae.modality.strings import SequenceModality
+from mvae.modality.strings import StringModality
 from mvae.models.mvae import MVAE
 from mvae.models.pseudo_labels import STEP, SURE, Balance, with_pseudo_labels
 from mvae.models.terms import Terms
@@ -267,7 +267,7 @@ def test_the_running_means_are_saved_with_the_weights_and_strings_have_none() ->
     guessed = balance_of(model, "label").guessed
     assert torch.equal(balance_of(other, "label").guessed, guessed)
     assert not torch.equal(guessed, torch.full((4,), 0.25).double())
-    string = SequenceModality(StringEncoder(3, 2 * LATENT, 8), StringDecoder(3, LATENT, 8), symbols=3, length=2)
+    string = StringModality(StringEncoder(3, 2 * LATENT, 8), StringDecoder(3, LATENT, 8), symbols=3, length=2)
     image = Modality(mlp(6, 2 * LATENT), mlp(LATENT, 6), likelihoods.Bernoulli())
     written = MVAE({"image": image, "string": string}, LATENT, cross_from=["image"], pseudo_labels=["string"])
     assert len(written.balances) == 0

@@ -46,7 +46,7 @@ def test_sizes_on_the_way_are_each_others() -> None:
 
 
 def test_batch_norm_stands_after_every_convolution_but_that_of_the_image() -> None:
-    kinds = [type(layer).__name__ for layer in CanvasEncoder(200).trunk]
+    kinds = [type(layer).__name__ for layer in CanvasEncoder(200).trunk.children()]
     assert kinds == ["Conv2d", "SiLU", *["Conv2d", "BatchNorm2d", "SiLU"] * 3, "Flatten"]
     kinds = [type(layer).__name__.replace("Folded", "Conv") for layer in CanvasDecoder(100).layers]
     assert kinds == [*["ConvTranspose2d", "BatchNorm2d", "SiLU"] * 3, "ConvTranspose2d"]

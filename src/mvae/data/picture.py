@@ -1,4 +1,4 @@
-"""Picture files: opened within bounds, scaled to a shape, and the centre cut out."""
+"""Pictures: what they are; files opened within bounds, scaled to a shape, and the centre cut out."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from mvae.errors import DataError
 
-__all__ = ["MOST_PIXELS", "fitted", "open_bounded"]
+__all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded"]
 
 MOST_PIXELS = 64_000_000  # decoded and converted these take less than 1 GB
 
@@ -61,6 +61,11 @@ def open_bounded(source: str | PathLike[str] | BufferedIOBase, max_pixels: int =
 
 def _too_large(name: str, max_pixels: int) -> DataError:
     return DataError(f"cannot read the picture {name}: it has more than {max_pixels:,} pixels; give a smaller copy")
+
+
+def is_picture(column: Any) -> bool:
+    """Is this array or tensor a column of pictures, ``rows channels height width``?"""
+    return column.ndim == 4
 
 
 def fitted(picture: Any, height: int, width: int) -> Any:

@@ -16,7 +16,7 @@ from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.files import copied, load_state, load_weights, save_state
-from mvae.likelihoods import Categorical, Likelihood
+from mvae.likelihoods import Bernoulli, Categorical, Likelihood
 from mvae.modality.augment import shifted
 from mvae.models.base import MultimodalVAE, evaluating
 
@@ -165,5 +165,5 @@ def _right(judge: Judge, images: Tensor, wanted: Tensor, target: str, likelihood
 
 
 def _prepared(table: Table, image: str, target: str, likelihood: Likelihood) -> tuple[Tensor, Tensor]:
-    images = Likelihood().prepare(torch.as_tensor(table.columns[image]), torch.float32)
+    images = Bernoulli().prepare(torch.as_tensor(table.columns[image]), torch.float32)
     return images, likelihood.prepare(torch.as_tensor(table.columns[target]), torch.float32)

@@ -73,7 +73,7 @@ class Modality(nn.Module):
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
     def prepare(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *event"]:
-        """Stored values as the networks take them (bytes to [0, 1], labels to int64)."""
+        """Stored values as the networks take them (levels in [0, 1], labels as int64, numbers in their own units)."""
         return self.likelihood.prepare(x, self.dtype)
 
     def expert_parameters(

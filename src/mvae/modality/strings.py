@@ -18,10 +18,10 @@ from mvae.errors import DataError, SettingsError
 from mvae.likelihoods import Categorical
 from mvae.modality.base import Modality
 
-__all__ = ["SequenceModality", "compared"]
+__all__ = ["StringModality", "compared"]
 
 
-class SequenceModality(Modality):
+class StringModality(Modality):
     """Strings of up to ``length`` symbols: an autoregressive `Modality`.
 
     ``log_prob`` forces the string's own tokens on the decoder (all positions in one call); ``generate`` lets it run on
@@ -40,7 +40,7 @@ class SequenceModality(Modality):
         SettingsError: no symbol, a length < 1, or a weight that is negative or not finite.
 
     >>> from mvae.networks.gru import StringDecoder, StringEncoder
-    >>> string = SequenceModality(StringEncoder(10, 4), StringDecoder(10, 2), symbols=10, length=4)
+    >>> string = StringModality(StringEncoder(10, 4), StringDecoder(10, 2), symbols=10, length=4)
     >>> x = torch.tensor([[1, 7, 7, 3], [10, 10, 10, 10]])  # "1773" and ""
     >>> string.log_prob(x, torch.zeros(5, 2, 2)).shape, string.generate(torch.zeros(5, 2, 2)).shape
     (torch.Size([5, 2]), torch.Size([5, 2, 4]))

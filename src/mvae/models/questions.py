@@ -12,7 +12,7 @@ from mvae.data.columns import Frame, Values, is_frame
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError
 from mvae.gaussian import Gaussian
-from mvae.likelihoods import Categorical
+from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality, evaluating
 from mvae.models.mixture import Mixture
 
@@ -244,7 +244,7 @@ class Questions(nn.Module):
             if not len(rows):
                 continue
             part = table.select_rows(name, rows).to(self.device)
-            if part.dtype == torch.uint8 and not isinstance(modality.likelihood, Categorical):
+            if part.dtype == torch.uint8 and isinstance(modality.likelihood, Bernoulli):
                 brightest = max(brightest, int(part.max()))
             try:
                 bad, possible = modality.check(part, self.latent_dim, self.context_dim)

@@ -12,7 +12,7 @@ from mvae import likelihoods, networks
 from mvae.errors import SettingsError, nearest
 from mvae.modality.base import Modality
 from mvae.modality.sentences import SentenceDecoder, SentenceModality
-from mvae.modality.strings import SequenceModality as StringModality
+from mvae.modality.strings import StringModality
 from mvae.models.base import MultimodalVAE
 from mvae.runs.config import Config, ModalitySettings
 from mvae.runs.registry import model_class

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvae.data.picture import is_picture
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.evaluation.images import levels
@@ -40,7 +41,7 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
                 row[name] = run.data.codecs[name].parse(value)[None]
             except ValueError as error:
                 raise QueryError(f"--given {text!r}: {name} is {error}") from None
-        elif column.ndim == 4:
+        elif is_picture(column):
             at = _TEST_ROW.fullmatch(value)
             row[name] = _of_test_row(run, name, int(at[1])) if at else read_image(Path(value), tuple(column.shape[1:]))
         else:
@@ -104,7 +105,7 @@ def sample(
 
 
 def _is_image(run: Run, name: str) -> bool:
-    return run.data.test.columns[name].ndim == 4
+    return is_picture(run.data.test.columns[name])
 
 
 def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from mvae import networks
 from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality
-from mvae.modality.strings import SequenceModality
+from mvae.modality.strings import StringModality
 from mvae.networks.conv50 import CanvasDecoder, CanvasEncoder
 from mvae.networks.gru import StringDecoder, StringEncoder
 from mvae.paper.datasets import multimnist
@@ -18,7 +18,7 @@ STRING_WEIGHT = 50.0  # λ of the string; the image has 1 (Sec. 4)
 def _modalities(latents: int) -> dict[str, Modality]:
     image = Modality(CanvasEncoder(2 * latents), CanvasDecoder(latents), Bernoulli())
     encoder, decoder = StringEncoder(STOP, 2 * latents), StringDecoder(STOP, latents)
-    return {"image": image, "string": SequenceModality(encoder, decoder, STOP, LENGTH, weight=STRING_WEIGHT)}
+    return {"image": image, "string": StringModality(encoder, decoder, STOP, LENGTH, weight=STRING_WEIGHT)}
 
 
 MULTIMNIST = Experiment(

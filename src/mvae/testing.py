@@ -1,0 +1,217 @@
+"""For those who extend the library: do a likelihood or a modality of one's own keep what the rest relies on?
+
+A **likelihood** (`mvae.likelihoods.Likelihood`) takes the decoder's output as ``rows event…``, with a last axis where a
+value has several parameters. ``log_prob(params, x)`` is one finite number per row, also with leading axes of samples;
+``mean`` and ``sample`` have the shape of the data (of classes ``mean`` has their probabilities as a last axis); the
+same generator gives the same sample; the gradient reaches the parameters. Where it is ``discrete``, probabilities sum
+to 1, and ``mode`` is the most probable value.
+
+A **modality** (`mvae.modality.base.Modality`, with an encoder and a decoder, or a subclass with ``expert_parameters``,
+``assess`` and ``generate`` of its own) keeps rows apart, takes one row as well as many, scores any number of samples
+of z, generates what it could have been given, and lets gradients through from log p to z, decoder and encoder.
+
+Call the checkers in a test: they raise AssertionError, or the library's own DataError, in words.
+"""
+
+import copy
+import itertools
+
+import torch
+from torch import Tensor
+
+from mvae.likelihoods import Likelihood
+from mvae.modality.base import Modality, evaluating
+
+__all__ = ["check_likelihood", "check_modality"]
+
+DRAWS = 4_000  # samples whose average is compared with the mean
+ERRORS = 6  # standard errors by which they may differ
+CANDIDATES = 1_000  # whole numbers from 0 on, of which discrete values are
+OUTCOMES = 4_096  # at most, enumerated
+RELATIVE, ABSOLUTE = 1e-3, 1e-4  # errors of float32 in a sum
+
+
+def check_likelihood(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
+    """Raises AssertionError where the likelihood does not keep its contract for these parameters and data.
+
+    Args:
+        likelihood: to be checked.
+        params: a decoder's output, a row for each of ``x``; floating point.
+        x: ``rows event…``, as stored; possible values.
+
+    >>> check_likelihood(mvae.likelihoods.Gaussian(), torch.randn(5, 3), torch.randn(5, 3))
+    """
+    name = type(likelihood).__name__
+    _require(isinstance(likelihood, Likelihood), f"{name} is no subclass of mvae.likelihoods.Likelihood")
+    rows, event = x.shape[:1], x.shape[1:]
+    x = likelihood.prepare(x, params.dtype)
+    _shape(f"{name}.prepare(x)", x, (*rows, *event))
+    params = likelihood.arrange(params.detach(), rows, event)
+    _valid(f"{name}.invalid_values(x)", likelihood.invalid_values(x, params), x)
+    found = likelihood.log_prob(params, x)
+    _shape(f"{name}.log_prob(params, x)", found, rows)
+    _require(bool(found.isfinite().all()), f"{name}.log_prob is not finite: {found.tolist()}")
+    several = likelihood.log_prob(params.expand(2, 3, *params.shape), x)
+    _shape(f"{name}.log_prob with leading axes 2 and 3", several, (2, 3, *rows))
+    _close(f"{name}.log_prob with leading axes", several, found.expand(2, 3, *rows))
+    _close(f"{name}.log_prob of the first row alone", likelihood.log_prob(params[:1], x[:1]), found[:1])
+    _check_draws(likelihood, params, x)
+    _check_gradients(likelihood, params, x)
+    if likelihood.discrete:
+        mode, at_mode = likelihood.mode_with_log_prob(params)
+        _shape(f"{name}.mode(params)", mode, x.shape)
+        _require(bool((at_mode >= found - 1e-4).all()), f"{name}.mode(params) is less probable than x")
+        _check_normalised(likelihood, params[:1], event)
+
+
+def check_modality(modality: Modality, x: Tensor, latent_dim: int) -> None:
+    """Raises AssertionError where the modality does not keep its contract for this data; it stays as it is.
+
+    Args:
+        modality: to be checked, without a condition.
+        x: two rows or more, ``rows event…``, as stored; possible values.
+        latent_dim: the number of latents.
+
+    Raises:
+        DataError: the networks do not fit the data at all.
+
+    >>> check_modality(mvae.Modality(nn.Linear(3, 2 * 4), nn.Linear(4, 3), "bernoulli"), torch.rand(5, 3), 4)
+    """
+    _require(isinstance(modality, Modality), f"{type(modality).__name__} is no mvae.Modality")
+    _require(len(x) >= 2, "two rows at least are needed to see whether they are kept apart")
+    modality = copy.deepcopy(modality)
+    bad, possible = modality.check(x, latent_dim)
+    _require(not bad.any(), f"row {bad.long().argmax()}: {possible} are needed")
+    x = modality.prepare(x)
+    with torch.random.fork_rng(devices=[]), evaluating(modality):
+        torch.default_generator.manual_seed(0)
+        z = torch.randn(3, len(x), latent_dim, device=x.device)
+        with torch.no_grad():
+            _check_encoder(modality, x, latent_dim)
+            params = _check_decoder(modality, x, z)
+            _check_generation(modality, x, z)
+        _check_flow(modality, x, z)
+        if params is not None:
+            check_likelihood(modality.likelihood, params, x)
+        alone = modality.train().encode(x[:1])
+        _require(bool(alone.mean.isfinite().all()), "in training, the encoder's output for one row is not finite")
+
+
+def _check_encoder(modality: Modality, x: Tensor, latent_dim: int) -> None:
+    expert = modality.encode(x)
+    for what, value in (("mean", expert.mean), ("precision", expert.precision)):
+        _shape(f"the {what} of encode(x)", value, (len(x), latent_dim))
+        _require(bool(value.isfinite().all()), f"the {what} of encode(x) is not finite")
+        _close(f"encode of the first row alone: {what}", getattr(modality.encode(x[:1]), what), value[:1])
+
+
+def _check_decoder(modality: Modality, x: Tensor, z: Tensor) -> Tensor | None:
+    found = modality.log_prob(x, z)
+    _shape("log_prob(x, z)", found, z.shape[:2])
+    _require(bool(found.isfinite().all()), "log_prob(x, z) is not finite")
+    _close("log_prob of the first sample alone", modality.log_prob(x, z[0]), found[0])
+    _close("log_prob of the first row alone", modality.log_prob(x[:1], z[:, :1]), found[:, :1])
+    assessed, params = modality.assess(x, z[0])
+    _close("assess(x, z)", assessed, found[0])
+    for suffix, (right, count) in modality.correct(x, z[0]).items():
+        _shape(f"correct(x, z)[{suffix!r}], right", right, (len(x),))
+        _shape(f"correct(x, z)[{suffix!r}], count", count, (len(x),))
+        _require(bool(((right >= 0) & (right <= count)).all()), f"correct(x, z)[{suffix!r}]: right is not 0 … count")
+    return params
+
+
+def _check_generation(modality: Modality, x: Tensor, z: Tensor) -> None:
+    one, same = (modality.generate(z, generator=torch.Generator(z.device).manual_seed(0)) for _ in range(2))
+    _require(one.shape[:2] == z.shape[:2], f"generate(z) has shape {tuple(one.shape)}; it must begin with 3, {len(x)}")
+    _require(torch.equal(one, same), "generate(z) differs for the same generator: draw from the one that is given")
+    flat = one.flatten(0, 1)
+    if modality.fixed_shapes:
+        size = x.shape[1:].numel()
+        _require(flat[0].numel() == size, f"generate(z) gives {flat[0].numel()} values per row; the data has {size}")
+        flat = flat.reshape(-1, *x.shape[1:])
+    _valid("generate(z)", modality.invalid_values(flat, z.shape[-1]), flat)
+    _require(len(modality.generate(z, mean=True)) == len(z), "generate(z, mean=True) lost the leading axes")
+
+
+def _check_flow(modality: Modality, x: Tensor, z: Tensor) -> None:
+    z = z.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(modality.log_prob(x, z).sum(), z, allow_unused=True)
+    _require(grad is not None and bool(grad.any()), "log_prob(x, z) does not depend on z: no gradient reaches it")
+    modality.zero_grad()
+    expert = modality.encode(x)
+    modality.log_prob(x, expert.mean + expert.variance.sqrt() * z[0].detach()).sum().backward()
+    for part, network in (("encoder", modality.encoder), ("decoder", modality.decoder)):
+        grads = [p.grad for p in network.parameters() if p.grad is not None]
+        if any(p.requires_grad for p in network.parameters()):
+            _require(any(bool(g.any()) for g in grads), f"no gradient of log_prob reaches the {part}'s parameters")
+        _require(all(bool(g.isfinite().all()) for g in grads), f"a gradient of the {part}'s parameters is not finite")
+
+
+@torch.no_grad()
+def _check_draws(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
+    name, classes = type(likelihood).__name__, params.shape[x.dim() :] if likelihood.discrete else torch.Size()
+    mean = likelihood.mean(params)
+    _shape(f"{name}.mean(params)", mean, (*x.shape, *classes))
+    one, same = (likelihood.sample(params, torch.Generator(params.device).manual_seed(0)) for _ in range(2))
+    _shape(f"{name}.sample(params, generator)", one, x.shape)
+    _require(torch.equal(one, same), f"{name}.sample differs for the same generator: draw from the one that is given")
+    _valid(f"{name}.sample(params, generator)", likelihood.invalid_values(one, params), one)
+    scored = likelihood.log_prob(params, one)
+    _require(bool(scored.isfinite().all()), f"{name}.log_prob of its own sample is not finite")
+    if classes:
+        return
+    many = params.expand(DRAWS, *params.shape)
+    draws = likelihood.sample(many, torch.Generator(params.device).manual_seed(1)).double()
+    error = draws.std(0) / DRAWS**0.5 + 1e-6
+    far = (draws.mean(0) - mean).abs() / error
+    worst = float(far.max())
+    _require(worst < ERRORS, f"{name}: samples average to another value than mean ({worst:.0f} standard errors)")
+
+
+def _check_gradients(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
+    params = params.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(likelihood.log_prob(params, x).sum(), params, allow_unused=True)
+    name = type(likelihood).__name__
+    _require(grad is not None and bool(grad.any()), f"{name}: no gradient of log_prob reaches the parameters")
+    _require(grad is not None and bool(grad.isfinite().all()), f"{name}: the gradient of log_prob is not finite")
+
+
+def _check_normalised(likelihood: Likelihood, params: Tensor, event: torch.Size) -> None:
+    """Of one row: the probabilities of all that could be, or of all values where there are too many combinations."""
+    name = type(likelihood).__name__
+    numbers = torch.arange(CANDIDATES, device=params.device)
+    every = likelihood.prepare(numbers.reshape(-1, *[1] * len(event)).expand(-1, *event).contiguous(), params.dtype)
+    wrong, _ = likelihood.invalid_values(every, params)
+    values = every[~wrong.reshape(CANDIDATES, -1).any(1)]
+    if len(values) ** event.numel() <= OUTCOMES:
+        single = values.reshape(len(values), -1)[:, 0].tolist()
+        rows = torch.tensor(list(itertools.product(single, repeat=event.numel())), device=params.device)
+        x = rows.reshape(-1, *event).to(values.dtype)
+        total = likelihood.log_prob(params.expand(len(x), *params.shape[1:]), x).logsumexp(0)
+    else:
+        x = values
+        total = likelihood.elementwise(params.expand(len(x), *params.shape[1:]), x).logsumexp(0)
+    _close(f"{name}: the log of the sum of all probabilities", total, torch.zeros_like(total))
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise AssertionError(message)
+
+
+def _shape(what: str, value: object, shape: tuple[int, ...]) -> None:
+    found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    _require(found == tuple(shape), f"{what} has shape {found}; {tuple(shape)} is needed")
+
+
+def _valid(what: str, found: tuple[Tensor, str], x: Tensor) -> None:
+    wrong, possible = found
+    fits = wrong.dtype == torch.bool and wrong.shape == x.shape
+    _require(fits, f"{what}: invalid_values must be a mask of x's shape")
+    _require(not wrong.any(), f"{what}: {possible} are needed, not {x[wrong][:1].tolist()}")
+
+
+def _close(what: str, found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(
+        found, expected, rtol=RELATIVE, atol=ABSOLUTE, check_dtype=False, msg=lambda text: f"{what}: {text}"
+    )

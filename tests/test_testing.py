@@ -1,0 +1,193 @@
+"""The checkers pass everything of the library's own, and catch each kind of mistake in words."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributions, nn
+
+from mvae import likelihoods
+from mvae.errors import DataError
+from mvae.modality.base import Modality
+from mvae.modality.sentences import SentenceModality
+from mvae.modality.strings import StringModality
+from mvae.networks import build
+from mvae.networks.mlp import mlp
+from mvae.testing import check_likelihood, check_modality
+
+ROWS = 5
+REAL = torch.randn(ROWS, 3)
+
+
+@pytest.mark.parametrize("event", [(), (3,), (2, 3, 4)])
+@pytest.mark.parametrize("kind", ["bernoulli", "categorical", "gaussian", "laplace"])
+def test_the_librarys_likelihoods_keep_the_contract(kind: str, event: tuple[int, ...]) -> None:
+    family = likelihoods.named({"name": kind, "learned": True} if kind in ("gaussian", "laplace") else kind)
+    last = (4,) if kind == "categorical" else ()
+    x = {"bernoulli": torch.rand(ROWS, *event).round(), "categorical": torch.randint(0, 4, (ROWS, *event))}
+    check_likelihood(family, torch.randn(ROWS, *event, *last), x.get(kind, torch.randn(ROWS, *event)))
+
+
+class Counts(likelihoods.Likelihood):
+    """Poisson, of a log-rate."""
+
+    discrete = True
+
+    def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
+        return (x < 0) | (x != x.round()), "counts"
+
+    def log_prob(self, params: Tensor, x: Tensor) -> Tensor:
+        return distributions.Poisson(params.exp()).log_prob(x).flatten(params.dim() - x.dim() + 1).sum(-1)
+
+    def mean(self, params: Tensor) -> Tensor:
+        return params.exp()
+
+    def mode(self, params: Tensor) -> Tensor:
+        return params.exp().floor()
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return torch.poisson(params.exp(), generator)
+
+
+def test_a_likelihood_of_ones_own_passes() -> None:
+    check_likelihood(Counts(), torch.randn(ROWS, 1), torch.randint(0, 9, (ROWS, 1)))
+
+
+def broken(name: str, function: Any, base: type = likelihoods.Gaussian) -> likelihoods.Likelihood:
+    found = type("Own", (base,), {name: function})()
+    assert isinstance(found, likelihoods.Likelihood)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "message"),
+    [
+        ("log_prob", lambda self, p, x: self.elementwise(p, x), r"log_prob\(params, x\) has shape \(5, 3\); \(5,\)"),
+        ("log_prob", lambda self, p, x: -((p - x) ** 2).sum((-1, -2)), r"log_prob\(params, x\) has shape \(\)"),
+        ("elementwise", lambda self, p, x: (p - x) / 0, "log_prob is not finite"),
+        ("elementwise", lambda self, p, x: (p - x.mean(0)) ** 2, "of the first row alone"),
+        ("elementwise", lambda self, p, x: -((p.detach() - x) ** 2) + 0 * p, "no gradient of log_prob reaches"),
+        ("mean", lambda self, p: p.sum(-1), r"Own.mean\(params\) has shape \(5,\); \(5, 3\) is needed"),
+        ("mean", lambda self, p: p + 1, "samples average to another value than mean"),
+        ("sample", lambda self, p, generator=None: torch.randn(p.shape), "differs for the same generator"),
+        ("sample", lambda self, p, generator=None: p[0], r"sample\(params, generator\) has shape \(3,\)"),
+        ("sample", lambda self, p, generator=None: p / 0, "finite numbers are needed"),
+        ("invalid_values", lambda self, x, p: (x.sum() < 0, "any"), "must be a mask of x's shape"),
+        ("prepare", lambda self, x, dtype: x.flatten(), r"prepare\(x\) has shape \(15,\)"),
+    ],
+)
+def test_a_wrong_likelihood_is_told_what_is_wrong(name: str, function: Any, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_likelihood(broken(name, function), torch.randn(ROWS, 3), REAL)
+
+
+def test_a_mode_that_is_none_is_found() -> None:
+    x = torch.tensor([[1.0, 1, 1]])
+    with pytest.raises(AssertionError, match=r"mode\(params\) is less probable than x"):
+        check_likelihood(broken("mode", lambda self, p: torch.zeros_like(p), likelihoods.Bernoulli), 3 * x, x)
+
+
+@pytest.mark.parametrize("event", [(2,), (20,)])
+def test_probabilities_that_do_not_sum_to_one_are_found(event: tuple[int, ...]) -> None:
+    def halved(self: Any, params: Tensor, x: Tensor) -> Tensor:
+        return likelihoods.Bernoulli().elementwise(params, x) - 0.7
+
+    def summed(self: Any, params: Tensor, x: Tensor) -> Tensor:
+        return halved(self, params, x).sum(-1)
+
+    family = type("Own", (likelihoods.Bernoulli,), {"elementwise": halved, "log_prob": summed})()
+    with pytest.raises(AssertionError, match="the log of the sum of all probabilities"):
+        check_likelihood(family, torch.randn(ROWS, *event), torch.rand(ROWS, *event).round())
+
+
+def test_what_is_no_value_of_the_likelihood_is_named() -> None:
+    with pytest.raises(AssertionError, match=r"values in \[0, 1\] are needed, not \[2.0\]"):
+        check_likelihood(likelihoods.Bernoulli(), torch.randn(2, 1), torch.tensor([[0.0], [2.0]]))
+
+
+# -- Modalities ----------------------------------------------------------------------------------------------------
+
+
+def strings() -> Modality:
+    parts = (build("gru", inputs=(9,), outputs=6, role="encoder"), build("gru", inputs=3, outputs=(9,), role="decoder"))
+    return StringModality(*parts, symbols=9, length=4)
+
+
+def sentences() -> Modality:
+    encoder = build("lstm", inputs=(20,), outputs=6, role="encoder")
+    return SentenceModality(encoder, build("lstm", inputs=3, outputs=(20,), role="decoder"), length=6)  # pyright: ignore
+
+
+def normed() -> Modality:
+    parts = mlp(3, 6, (5,), batch_norm=True), mlp(3, 3, (5,), batch_norm=True)
+    return Modality(*parts, {"name": "gaussian", "learned": True}, augment={"name": "noise", "std": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("modality", "x"),
+    [
+        (normed(), REAL),
+        (Modality(mlp(12, 6), mlp(3, 12), "bernoulli"), torch.randint(0, 256, (ROWS, 1, 3, 4), dtype=torch.uint8)),
+        (Modality(mlp(1, 6), nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), "laplace"), torch.randn(ROWS)),
+        (strings(), torch.tensor([[1, 2, 3, 4], [1, 9, 9, 9], [9, 9, 9, 9]])),
+        (sentences(), torch.tensor([[7, 3, 0, 0, 0], [9, 0, 0, 0, 0]])),
+        (Modality(mlp(1, 6), mlp(3, 1), Counts()), torch.randint(0, 9, (ROWS, 1))),
+    ],
+    ids=["normed", "bytes", "scalars", "strings", "sentences", "counts"],
+)
+def test_the_librarys_modalities_keep_the_contract_and_are_left_as_they_are(modality: Modality, x: Tensor) -> None:
+    before = {name: value.clone() for name, value in modality.state_dict().items()}
+    state = torch.get_rng_state()
+    check_modality(modality, x, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert modality.training
+    assert all(p.grad is None for p in modality.parameters())
+    assert all(torch.equal(before[name], value) for name, value in modality.state_dict().items())
+
+
+class Mixing(nn.Module):
+    """Takes every row's mean over the batch into account."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x - x.mean(0))
+
+
+class Deaf(nn.Module):
+    """Does not listen to z."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(3))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.values.expand(len(z), -1)
+
+
+class OwnDraws(Modality):
+    def generate(self, z: Tensor, context: Any = None, *, mean: bool = False, generator: Any = None) -> Tensor:
+        return torch.randn(*z.shape[:-1], 3)
+
+
+@pytest.mark.parametrize(
+    ("modality", "message"),
+    [
+        (Modality(Mixing(), mlp(3, 3), "gaussian"), "encode of the first row alone: mean"),
+        (Modality(mlp(3, 6), Deaf(), "gaussian"), "does not depend on z"),
+        (OwnDraws(mlp(3, 6), mlp(3, 3), "gaussian"), r"generate\(z\) differs for the same generator"),
+        (Modality(mlp(3, 6), mlp(3, 3), broken("mean", lambda self, p: p + 1)), "samples average to another value"),
+    ],
+)
+def test_a_wrong_modality_is_told_what_is_wrong(modality: Modality, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_modality(modality, REAL, 3)
+
+
+def test_a_modality_that_does_not_fit_the_data_says_so_itself() -> None:
+    with pytest.raises(DataError, match="the decoder gives 4 values per row"):
+        check_modality(Modality(mlp(3, 6), mlp(3, 4), "gaussian"), REAL, 3)
+    with pytest.raises(AssertionError, match=r"row 1: values in \[0, 1\] are needed"):
+        check_modality(Modality(mlp(3, 6), mlp(3, 3), "bernoulli"), torch.tensor([[0.0, 0, 0], [2, 0, 0]]), 3)
