@@ -23,7 +23,7 @@ import mvae
 from mvae.modality import bank
 from mvae.models.base import MultimodalVAE
 from mvae.networks.mlp import mlp
-from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.attributes import ATTRIBUTES
 from mvae.paper.experiments import build, experiment
 
 BATCH, LATENTS = 100, 100

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mvae import Table
 from mvae.errors import DataError
-from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.attributes import ATTRIBUTES
 from mvae.paper.experiments import experiment
 from mvae.training.switches import keep_freed_memory
 

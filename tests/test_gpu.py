@@ -12,7 +12,7 @@ from mvae.data.table import Table
 from mvae.evaluation.validation import prediction_accuracy, validate
 from mvae.modality.augment import Noise
 from mvae.models.base import MultimodalVAE
-from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.attributes import ATTRIBUTES
 from mvae.paper.experiments import build, experiment
 from mvae.runs.sweep import sweep
 from mvae.training.callbacks import Callback

@@ -8,7 +8,7 @@ import torch
 
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
-from mvae.paper.datasets.attributes import ATTRIBUTES, separated
+from mvae.paper.attributes import ATTRIBUTES, separated
 from mvae.paper.experiments import EXPERIMENTS
 from mvae.paper.experiments.celeba import FACES19
 

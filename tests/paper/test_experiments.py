@@ -10,7 +10,7 @@ from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.models.jmvae import JMVAE
 from mvae.models.mvae import MVAE
-from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.attributes import ATTRIBUTES
 from mvae.paper.experiments import BASELINES, EXPERIMENTS, MODELS, build, defines, experiment
 
 

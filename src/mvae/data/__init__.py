@@ -1,1 +1,1 @@
-"""Tables and the readers of each dataset."""
+"""Tables, what their columns mean, masks, and readers by format."""

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from mvae.errors import DataError
-from mvae.paper.datasets import celeba
-from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.attributes import ATTRIBUTES
+from mvae.paper.datasets import celeba, celeba19
 
 needs_data = pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs CelebA in $MVAE_DATA")
 ALL = (*ATTRIBUTES[:4], "Young", *ATTRIBUTES[4:], "Blurry")  # as in the original, there are more than the 18
@@ -109,7 +109,7 @@ def test_the_second_time_nothing_is_decoded_unless_the_images_changed(folder: Pa
 
 
 def test_every_attribute_can_be_a_modality_of_its_own(folder: Path) -> None:
-    together, apart = celeba.load(folder), celeba.load_separated(folder)
+    together, apart = celeba.load(folder), celeba19.load(folder)
     assert apart.test.names == ("image", *ATTRIBUTES)
     for i, attribute in enumerate(ATTRIBUTES):
         column = torch.as_tensor(apart.test.columns[attribute])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mvae.paper.datasets import faces
-from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.attributes import ATTRIBUTES
+from mvae.paper.datasets import faces, faces19
 
 
 def with_and_without(attribute: str, rows: int = 300) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -85,7 +85,7 @@ def test_the_dataset_is_drawn_once_and_has_the_columns_of_celeba(
     assert test.columns["attributes"][0].tolist() == [truth[name] for name in ATTRIBUTES]
     (cache,) = (tmp_path / "faces").glob("*.npy")
     made = cache.stat().st_mtime_ns
-    assert faces.load_separated().train.names == ("image", *ATTRIBUTES)
+    assert faces19.load().train.names == ("image", *ATTRIBUTES)
     assert cache.stat().st_mtime_ns == made
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from mvae.data.table import Table
 from mvae.errors import DataError
-from mvae.paper.datasets import celeba, faces, vision
-from mvae.paper.datasets.transformations import edges, grayscale, obscured, watermarked
+from mvae.paper.datasets import celeba, faces, vision, vision_faces
+from mvae.paper.transformations import edges, grayscale, obscured, watermarked
 
 pytest.importorskip("skimage")
 
@@ -28,7 +28,7 @@ def column(table: Table, name: str) -> np.ndarray:
 
 
 def test_every_row_is_one_face_and_its_five_transformations() -> None:
-    splits, plain = vision.load_faces(), faces.load()
+    splits, plain = vision_faces.load(), faces.load()
     for part in ("train", "validation", "test"):
         table, images = getattr(splits, part), column(getattr(plain, part), "image")
         assert table.names == vision.MODALITIES
@@ -41,7 +41,7 @@ def test_every_row_is_one_face_and_its_five_transformations() -> None:
 
 
 def test_columns_are_mapped_files_of_bytes() -> None:
-    table = vision.load_faces().train
+    table = vision_faces.load().train
     for name in vision.MODALITIES:
         assert isinstance(table.columns[name], np.memmap)
         assert table.columns[name].dtype == np.uint8
@@ -50,7 +50,7 @@ def test_columns_are_mapped_files_of_bytes() -> None:
 
 def test_masks_of_drawn_faces_are_on_what_is_drawn() -> None:
     """The mouth's middle is in the mask, and so are the eyes' (their white lies under it); the forehead is not."""
-    masks = column(vision.load_faces().train, "mask")
+    masks = column(vision_faces.load().train, "mask")
     for row in range(6):
         parts, face = faces.landmarks(row), faces.face(row)
         for name in ("left eye", "right eye", "mouth", "nose"):
@@ -66,20 +66,20 @@ def caches(tmp_path: Path) -> list[Path]:
 
 
 def test_nothing_is_made_twice_and_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
-    first = np.array(column(vision.load_faces().test, "edges"))
+    first = np.array(column(vision_faces.load().test, "edges"))
     stamps = [path.stat().st_mtime_ns for path in caches(tmp_path)]
     assert len(stamps) == 2
-    vision.load_faces()
+    vision_faces.load()
     assert [path.stat().st_mtime_ns for path in caches(tmp_path)] == stamps
     for path in caches(tmp_path):
         path.write_bytes(path.read_bytes()[:-1])
-    again = vision.load_faces().test
+    again = vision_faces.load().test
     assert np.array_equal(column(again, "edges"), first)
     assert again.complete
 
 
 def test_interrupted_it_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = np.array(column(vision.load_faces().test, "mask"))
+    whole = np.array(column(vision_faces.load().test, "mask"))
     monkeypatch.setenv("MVAE_CACHE", str(tmp_path / "other"))
 
     def stopped(row: int, image: np.ndarray) -> None:
@@ -87,14 +87,14 @@ def test_interrupted_it_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, m
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        vision._transformed("vision-faces", faces.pictures(), stopped)
+        vision.transformed("vision-faces", faces.pictures(), stopped)
     assert not list((tmp_path / "other" / "vision-faces").glob("*.npy"))
-    assert np.array_equal(column(vision.load_faces().test, "mask"), whole)
+    assert np.array_equal(column(vision_faces.load().test, "mask"), whole)
 
 
 def test_a_row_without_a_face_is_missing_its_mask_and_nothing_else() -> None:
-    splits = vision._transformed(
-        "vision-faces", faces.pictures(), lambda row, _: None if row in (1, 7, 9) else vision.drawn_mask(row)
+    splits = vision.transformed(
+        "vision-faces", faces.pictures(), lambda row, _: None if row in (1, 7, 9) else vision_faces.drawn_mask(row)
     )
     missing = [(~getattr(splits, part).present).nonzero().tolist() for part in ("train", "validation", "test")]
     at = vision.MODALITIES.index("mask")

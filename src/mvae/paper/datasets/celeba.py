@@ -21,9 +21,9 @@ from mvae.data.download import cache_directory
 from mvae.data.picture import fitted, open_bounded
 from mvae.data.table import Table
 from mvae.errors import DataError
-from mvae.paper.datasets.attributes import ATTRIBUTES, Pictures, separated
+from mvae.paper.attributes import ATTRIBUTES, Pictures
 
-__all__ = ["decoded", "load", "load_separated", "pictures"]
+__all__ = ["decoded", "load", "pictures"]
 
 PUBLISHED = 202_599  # images of the whole dataset
 SIDE = 64
@@ -45,7 +45,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Load CelebA, or whatever part of its images is there, at 64×64.
 
     Columns: ``image`` uint8 ``rows 3 64 64``, memory-mapped from a cache that is made once (in ``$MVAE_CACHE``, default
-    ``~/.cache/mvae``); ``attributes`` boolean ``rows 18``, in the order of `mvae.paper.datasets.attributes.ATTRIBUTES`.
+    ``~/.cache/mvae``); ``attributes`` boolean ``rows 18``, in the order of `mvae.paper.attributes.ATTRIBUTES`.
 
     Args:
         data_dir: a directory that holds ``img_align_celeba.zip`` (or that folder), ``list_attr_celeba.txt`` and
@@ -92,11 +92,6 @@ def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
     )
     train, validation, test = counts.cumsum().tolist()
     return Pictures(images, values, (train, validation, test), fingerprint)
-
-
-def load_separated(data_dir: str | PathLike[str] | None = None) -> Dataset:
-    """The same rows as 19 modalities: ``image``, and every attribute by its own name, boolean ``rows 1``."""
-    return separated(load(data_dir), "celeba19")
 
 
 def _folder(data_dir: str | PathLike[str] | None) -> Path:

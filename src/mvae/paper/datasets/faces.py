@@ -18,9 +18,9 @@ from mvae.data.codecs import present_names
 from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
 from mvae.data.table import Table
-from mvae.paper.datasets.attributes import ATTRIBUTES, Pictures, separated
+from mvae.paper.attributes import ATTRIBUTES, Pictures
 
-__all__ = ["Face", "draw", "face", "landmarks", "load", "load_separated", "pictures"]
+__all__ = ["Face", "draw", "face", "landmarks", "load", "pictures"]
 
 SIDE = 64
 FINE = 4  # drawn this much larger and averaged down, so that edges are smooth
@@ -358,8 +358,3 @@ def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
     )
     attributes = np.array([list(face(row).attributes.values()) for row in range(total)])
     return Pictures(images, attributes, (train, train + validation, total), fingerprint)
-
-
-def load_separated(data_dir: str | PathLike[str] | None = None) -> Dataset:
-    """The same rows as 19 modalities: ``image``, and every attribute by its own name, boolean ``rows 1``."""
-    return separated(load(data_dir), "faces19")

@@ -7,17 +7,16 @@ from os import PathLike
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from mvae.data.cache import cached_array
 from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
 from mvae.data.table import Table
-from mvae.paper.datasets import celeba, faces
-from mvae.paper.datasets.attributes import Pictures
-from mvae.paper.datasets.transformations import draw_mask, edges, grayscale, mask, obscured, watermarked
+from mvae.paper.attributes import Pictures
+from mvae.paper.datasets import celeba
+from mvae.paper.transformations import edges, grayscale, mask, obscured, watermarked
 
-__all__ = ["MODALITIES", "drawn_mask", "load", "load_faces"]
+__all__ = ["MODALITIES", "load", "transformed"]
 
 VERSION = 1  # of the transformations: part of the cache's name
 PACKAGES = ("scikit-image", "dlib-bin", "face_recognition_models", "pillow")  # whose versions may change a pixel
@@ -42,35 +41,20 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
         DataError: as `mvae.paper.datasets.celeba.load`.
         MissingDependencyError: the cache is yet to be made, and the extra ``vision`` is absent.
     """
-    return _transformed("vision", celeba.pictures(data_dir), lambda _, image: mask(image))
+    return transformed("vision", celeba.pictures(data_dir), lambda _, image: mask(image))
 
 
-def load_faces(data_dir: str | PathLike[str] | None = None) -> Dataset:
-    """The same of drawn faces, whose masks come from the geometry that they are drawn by (`drawn_mask`).
+def transformed(name: str, found: Pictures, mask_of: MaskOf) -> Dataset:
+    """These images with their transformations, from a cache of that name.
 
     Args:
-        data_dir: not looked at; it is here so that every dataset is loaded by the same call.
+        name: of the dataset.
+        found: the images.
+        mask_of: row and image ``64 64 3`` → mask ``64 64``, or None where there is no face.
 
     Raises:
         DataError: the cache cannot be written. MissingDependencyError: it is yet to be made, without scikit-image.
     """
-    return _transformed("vision-faces", faces.pictures(), lambda row, _: drawn_mask(row))
-
-
-def drawn_mask(row: int) -> UInt8[np.ndarray, "64 64"]:
-    """Eyes, nose and mouth of that drawn face filled, its jaw as a line.
-
-    >>> int((drawn_mask(0) > 0).sum()) > 100
-    True
-    """
-    parts = faces.landmarks(row)
-    outline = parts.pop("face")
-    middle = outline[:, 1].mean()
-    jaw = outline[outline[:, 1] >= middle]  # from the right to the left, by the angle that it is drawn in
-    return draw_mask(list(parts.values()), [jaw], faces.SIDE, faces.SIDE)
-
-
-def _transformed(name: str, found: Pictures, mask_of: MaskOf) -> Dataset:
     rows = len(found.images)
     versions = [f"{package} {_version(package)}" for package in PACKAGES]
     fingerprint = hashlib.sha256("\n".join([name, str(VERSION), found.fingerprint, *versions]).encode()).hexdigest()

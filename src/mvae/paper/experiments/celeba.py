@@ -10,8 +10,8 @@ from mvae.modality.base import Modality
 from mvae.models.cvae import CVAE
 from mvae.networks.conv64 import ImageDecoder, ImageEncoder
 from mvae.networks.mlp import mlp
-from mvae.paper.datasets import celeba, faces
-from mvae.paper.datasets.attributes import ATTRIBUTES
+from mvae.paper.attributes import ATTRIBUTES
+from mvae.paper.datasets import celeba, celeba19, faces, faces19
 from mvae.paper.experiments.base import Experiment
 
 __all__ = ["CELEBA", "CELEBA19", "FACES", "FACES19"]
@@ -111,8 +111,8 @@ CELEBA = _together("celeba", celeba.load, "CelebA, 64×64, with 18 attributes (A
 FACES = _together("faces", faces.load, "drawn faces with CelebA's attributes: no download", **LAPTOP)
 CELEBA19 = _apart(
     "celeba19",
-    celeba.load_separated,
+    celeba19.load,
     "CelebA with every attribute a modality of its own (MVAE19)",
     **LAPTOP,
 )
-FACES19 = _apart("faces19", faces.load_separated, "drawn faces as 19 modalities: no download", **LAPTOP)
+FACES19 = _apart("faces19", faces19.load, "drawn faces as 19 modalities: no download", **LAPTOP)

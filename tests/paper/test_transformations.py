@@ -12,8 +12,9 @@ from PIL import Image
 
 from mvae.errors import DataError, MissingDependencyError
 from mvae.evaluation.images import require_skimage
-from mvae.paper.datasets import celeba, transformations
-from mvae.paper.datasets.transformations import draw_mask, edges, grayscale, landmarks, mask, obscured, watermarked
+from mvae.paper import transformations
+from mvae.paper.datasets import celeba
+from mvae.paper.transformations import draw_mask, edges, grayscale, landmarks, mask, obscured, watermarked
 
 IMAGE = np.random.RandomState(0).randint(0, 256, (48, 66, 3)).astype(np.uint8)
 LIGHT = pytest.mark.parametrize("transform", [grayscale, obscured, watermarked])

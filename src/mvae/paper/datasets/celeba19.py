@@ -1,0 +1,18 @@
+"""CelebA as 19 modalities: the image, and each of its 18 attributes."""
+
+from os import PathLike
+
+from mvae.data.dataset import Dataset
+from mvae.paper.attributes import separated
+from mvae.paper.datasets import celeba
+
+__all__ = ["load"]
+
+
+def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
+    """Load the rows of `mvae.paper.datasets.celeba.load`, every attribute by its own name, boolean ``rows 1``.
+
+    Raises:
+        DataError: as there.
+    """
+    return separated(celeba.load(data_dir), "celeba19")
