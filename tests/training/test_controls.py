@@ -71,7 +71,7 @@ def gradients() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Parameters before the step of `one_step`, and their gradients."""
     built = model(k=0).train()
     generator = torch.Generator().manual_seed(0)
-    built.loss(Table(columns()).take(torch.arange(9)), generator=generator).loss.backward()
+    built(Table(columns()).take(torch.arange(9)), generator=generator).loss.backward()
     parameters = {name: p for name, p in built.named_parameters() if p.grad is not None}
     return {n: p.detach().double() for n, p in parameters.items()}, {n: p.grad.double() for n, p in parameters.items()}  # pyright: ignore
 

@@ -93,7 +93,7 @@ def test_metrics_are_means_over_rows_and_over_the_terms_that_score_them(tmp_path
     history = fit(fresh, table, epochs=1, batch_size=100, learning_rate=1e-30, callbacks=[], run_dir=tmp_path / "run")
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
     batch = table.take(order)
-    result = model().loss(batch, generator=torch.Generator().manual_seed(0))
+    result = model()(batch, generator=torch.Generator().manual_seed(0))
     row = history.epochs[0]
     assert row["train/loss"] == pytest.approx(result.loss.item(), rel=1e-5)
     counted = result.terms.weight > 0
