@@ -50,7 +50,7 @@ def table(complete: bool = True, seed: int = 1) -> Table:
     return Table(data, present)
 
 
-def train(built: MVAE, directory: Path, complete: bool = True, **changed: Any) -> History:
+def train(built: MVAE, directory: Path | None, complete: bool = True, **changed: Any) -> History:
     settings: dict[str, Any] = {
         "validation": table(complete, seed=2),
         "epochs": EPOCHS,

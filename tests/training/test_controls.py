@@ -1,5 +1,6 @@
 """Training controls: each against a naive reference, and each resumed to the bits of a run that never stopped."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -137,12 +138,10 @@ def test_training_stops_after_so_many_epochs_without_a_better_objective(patience
     watch = Each(epoch=lambda _: states.append({n: v.clone() for n, v in built.state_dict().items()}))
     history = train(built, tmp_path, epochs=60, learning_rate=0.1, patience=patience, callbacks=[watch])
     objectives = [row["validation/objective"] for row in history.epochs]
-    best, stale = min(range(1, len(objectives)), key=objectives.__getitem__), []
-    for epoch in range(1, 60):  # annealed from the second epoch's end on
-        stale.append(min(objectives[1 : epoch + 1]) < objectives[epoch] if epoch < len(objectives) else True)
-        if stale[-patience:] == [True] * patience:
-            break
-    assert len(history.epochs) == epoch + 1 < 60
+    best = min(range(1, len(objectives)), key=objectives.__getitem__)  # from the end of annealing on
+    records = [e for e in range(1, len(objectives)) if objectives[e] == min(objectives[1 : e + 1])]
+    assert len(objectives) == best + 1 + patience < 60
+    assert all(later - earlier <= patience for earlier, later in itertools.pairwise(records))  # none was too early
     assert history.best_epoch == best + 1
     assert all(torch.equal(value, states[best][name]) for name, value in built.state_dict().items())
     assert load_state(tmp_path / CHECKPOINT)[1]["finished"]

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.evaluation.likelihood import LogLikelihood, log_likelihoods
 from mvae.evaluation.validation import validate
-from mvae.files import load_weights, read_json, write_json
+from mvae.files import load_weights, locked, read_json, write_json
 from mvae.models.base import MultimodalVAE
 from mvae.provenance import commit, describe_device, installed_version
 from mvae.runs.build import build
@@ -92,9 +92,9 @@ def train(
     run_dir = Path(run_dir)
     if resume:
         _require_same(run_dir, config)
-    elif (run_dir / SETTINGS).exists():
-        raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
-    with flushed_denormals(), _deterministic(deterministic):  # from the start: worker threads inherit it as they begin
+    else:
+        _require_free(run_dir)
+    with ExitStack() as stack, flushed_denormals(), _deterministic(deterministic):  # from the start: worker threads inherit it as they begin
         data = load(config, data_dir)
         config = completed(config, data)
         model = build(config).to(device_named(device))
@@ -104,9 +104,11 @@ def train(
             weights, _ = best_weights(start)
             _require_same_coding(start, data)
             load_weights(model, weights, start / CHECKPOINT)
+        stack.enter_context(locked(run_dir))
         if resume:
             _require_same_coding(run_dir, data)
         else:
+            _require_free(run_dir)
             schema = {name: column.to_dict() for name, column in data.schema.items()}
             stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}
             write_json(run_dir / SETTINGS, stored | _circumstances(model.device))
@@ -121,6 +123,12 @@ def train(
             callbacks=callbacks,
         )
     return Run(run_dir, config, model, data, {"best_epoch": history.best_epoch}), history
+
+
+def _require_free(run_dir: Path) -> None:
+    """Raises RunError where a run stands in the directory already."""
+    if (run_dir / SETTINGS).exists():
+        raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
 
 
 @contextmanager

@@ -101,18 +101,19 @@ def explained(error: ValidationError) -> str:
     epochs must be at least 1, not 0
     """
     first = error.errors(include_url=False)[0]
-    where, value, kind = ".".join(map(str, first["loc"])), first.get("input"), first["type"]
+    keys = [str(part) for part in first["loc"] if "[" not in str(part)]  # of a union there is its member's type, too
+    where, value, kind, details = ".".join(keys), first.get("input"), first["type"], first.get("ctx", {})
     if kind == "value_error":
-        return f"{where}: {first['ctx']['error']}" if where else str(first["ctx"]["error"])
+        return f"{where}: {details['error']}" if where else str(details["error"])
     if isinstance(value, float) and not math.isfinite(value):
         return f"{where} must be a finite number, not {value}"
     if kind in RANGES:
         words, bound = RANGES[kind]
-        return f"{where} {words.format(_written(first['ctx'][bound]))}, not {value!r}"
+        return f"{where} {words.format(_written(details[bound]))}, not {value!r}"
     if kind == "int_type":
         return f"{where} must be a whole number, not {value!r}"
     if kind == "float_type":
         return f"{where} must be a number, not {value!r}"
     if kind == "literal_error":
-        return f"{where} must be {first['ctx']['expected']}, not {value!r}"
+        return f"{where} must be {details['expected']}, not {value!r}"
     return f"{where}: {first['msg']}, not {value!r}"

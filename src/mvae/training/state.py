@@ -316,9 +316,10 @@ class RunState:
             except OSError as error:
                 raise RunError(f"cannot use {path}: {error.strerror}; train again in another --run-dir") from error
             self.history.epochs = read_metrics(directory)
-        if [row.get("epoch") for row in self.history.epochs] != list(range(1, self.epoch + 1)):
+        found = [row.get("epoch") for row in self.history.epochs]
+        if len(found) != self.epoch or found != list(range(1, self.epoch + 1)):
             raise RunError(
-                f"{path} has {len(self.history.epochs)} epochs and its checkpoint {self.epoch}; train again in "
+                f"{path} has other epochs ({len(found)}) than its checkpoint ({self.epoch}); train again in "
                 "another --run-dir"
             )
 

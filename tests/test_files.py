@@ -1,0 +1,276 @@
+"""Files: whole or none, damage named in one line, and never a pickle."""
+
+import ast
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import mvae
+from mvae import files as kept
+from mvae.errors import RunError
+
+NAME = "checkpoint.safetensors"
+
+
+def files(directory: Path) -> set[str]:
+    return {file.name for file in directory.iterdir()}
+
+
+# -- Whole or not at all -------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    seen: list[str] = []
+
+    def write_one(file: Path) -> None:
+        file.write_text("one")
+
+    def write(file: Path) -> None:
+        file.write_text("tw")
+        seen.append(path.read_text())  # whoever looks meanwhile sees the old file
+        file.write_text("two")
+
+    kept.write_whole(path, write_one)
+    with path.open() as reader:
+        kept.write_whole(path, write)
+        assert reader.read() == "one"  # also who opened it before: a new file took its place
+    assert seen == ["one"]
+    assert path.read_text() == "two"
+    assert files(path.parent) == {"file"}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
+def test_what_goes_wrong_while_writing_leaves_the_old_file_and_nothing_else(
+    error: BaseException, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(file: Path) -> None:
+        file.write_text("half")
+        raise error
+
+    with pytest.raises((RunError, KeyboardInterrupt)) as caught:
+        kept.write_whole(path, fail)
+    if isinstance(error, OSError):
+        assert str(caught.value).startswith(f"cannot write {path}: No space left on device. Free some space")
+    assert path.read_text() == "old"
+    assert files(tmp_path) == {"file"}
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "run.json", tmp_path / "file" / "deeper" / "run.json", tmp_path):
+        with pytest.raises(RunError, match="cannot write ") as caught:
+            kept.write_json(path, {})
+        assert "\n" not in str(caught.value)
+
+
+def test_state_comes_back_with_its_dtypes_its_views_and_its_header(tmp_path: Path) -> None:
+    path, whole = tmp_path / NAME, torch.arange(6.0)
+    tensors = {
+        "view": whole[2:5],
+        "turned": whole.reshape(2, 3).T,
+        "bytes": torch.tensor([1, 2], dtype=torch.uint8),
+        "number": torch.tensor(0.1, dtype=torch.float64),
+        "trained": nn.Parameter(whole),
+        "empty": torch.zeros(0, 3),
+    }
+    kept.save_state(path, tensors, {"epoch": 3, "best": float("inf"), "name": "ü"})
+    found, info = kept.load_state(path)
+    assert info == {"epoch": 3, "best": float("inf"), "name": "ü"}
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(found[name], tensor), name
+        assert found[name].dtype == tensor.dtype
+
+
+def test_the_mode_of_a_file_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        kept.write_json(tmp_path / "run.json", {})
+        kept.save_state(tmp_path / NAME, {"x": torch.zeros(2)}, {})
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o640}
+
+
+def test_only_files_are_replaced(tmp_path: Path) -> None:
+    """A device, a pipe (that nobody reads: opening it would hang), a link to a device, a directory."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(os.devnull)
+    (tmp_path / "folder").mkdir()
+    for path in (Path(os.devnull), tmp_path / "pipe", tmp_path / "link", tmp_path / "folder"):
+        with pytest.raises(RunError, match=r"cannot write .*only files are replaced"):
+            kept.write_json(path, {})
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert files(tmp_path) == {"pipe", "link", "folder"}
+
+
+def test_a_prepared_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".run.json.{os.getpid()}").symlink_to(victim)  # a name that can be guessed
+    kept.write_json(tmp_path / "run.json", {})
+    monkeypatch.setattr(kept.secrets, "token_hex", lambda _: "known")
+    (tmp_path / ".run.json.known").symlink_to(victim)  # and even where it is
+    with pytest.raises(RunError, match="File exists"):
+        kept.write_json(tmp_path / "run.json", {"new": 1})
+    assert victim.read_text() == "precious"
+    assert kept.read_json(tmp_path / "run.json") == {}
+
+
+# -- Damage --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    kept.save_state(tmp_path / NAME, {"x": torch.randn(50)}, {"epoch": 1})
+    return tmp_path / NAME
+
+
+@pytest.mark.parametrize("left", [0, 4, 8, 30, 100, -1])
+def test_a_truncated_checkpoint_is_refused_wherever_it_was_cut(state: Path, left: int) -> None:
+    state.write_bytes(state.read_bytes()[:left])
+    with pytest.raises(RunError, match=r"is damaged .*train again in another") as caught:
+        kept.load_state(state)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("position", [-200, -77, -1])
+def test_a_flipped_bit_is_noticed(state: Path, position: int) -> None:
+    content = bytearray(state.read_bytes())
+    content[position] ^= 4
+    state.write_bytes(content)
+    with pytest.raises(RunError, match=r"is damaged .its values have another checksum"):
+        kept.load_state(state)
+
+
+@pytest.mark.parametrize("garbage", [b"no checkpoint at all", b"\xff" * 1000, b"\x00" * 1000, b"PK\x03\x04" * 50])
+def test_a_file_of_another_kind_is_refused(state: Path, garbage: bytes) -> None:
+    state.write_bytes(garbage)
+    with pytest.raises(RunError, match=f"{state} is damaged"):
+        kept.load_state(state)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"info": "no json"}, {"info": "3"}])
+def test_safetensors_of_somebody_else_are_refused(state: Path, metadata: dict[str, str] | None) -> None:
+    save_file({"x": torch.zeros(2)}, state, metadata)
+    with pytest.raises(RunError, match="is damaged"):
+        kept.load_state(state)
+
+
+def test_a_checkpoint_that_is_not_there_is_said_to_be_absent(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing" / NAME, tmp_path):
+        with pytest.raises(RunError, match=f"no checkpoint at {path}"):
+            kept.load_state(path)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"0.weight": None}, "it lacks 0.weight"),
+        ({"0.weight": None, "0.bias": None}, "it lacks 0.bias, 0.weight"),
+        ({"2.weight": torch.zeros(1)}, "it has the unknown 2.weight"),
+        ({"0.weight": torch.zeros(3, 5)}, r"it has 0.weight of shape \(3, 5\) where the model's is \(3, 2\)"),
+        ({f"{i}.x": torch.zeros(1) for i in range(10, 99)}, "it has the unknown 10.x, 11.x, 12.x and 86 more"),
+        ({"1.running_mean": None, "odd": torch.zeros(1)}, "it lacks 1.running_mean; has the unknown odd"),
+    ],
+)
+def test_weights_of_another_model_are_refused_by_name_and_the_model_left_alone(
+    change: dict[str, Tensor | None], message: str
+) -> None:
+    target = network()
+    tensors = {name: torch.full_like(value, 7) for name, value in target.state_dict().items()}
+    for name, value in change.items():
+        if value is None:
+            del tensors[name]
+        else:
+            tensors[name] = value
+    with pytest.raises(RunError, match=f"^here belongs to another model: {message}$"):
+        kept.load_weights(target, tensors, Path("here"))
+    for name, value in network().state_dict().items():
+        assert torch.equal(target.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("0.weight", torch.full((3, 2), float("nan")), "values that are not finite in 0.weight"),
+        ("1.running_var", torch.tensor([1.0, 1.0, float("inf")]), "values that are not finite in 1.running_var"),
+        ("0.bias", torch.zeros(3, dtype=torch.int8), "0.bias of torch.int8 where the model's is of torch.float32"),
+        ("0.bias", torch.zeros(3, dtype=torch.complex64), "0.bias of torch.complex64 where"),
+        ("1.num_batches_tracked", torch.tensor(0.5), "1.num_batches_tracked of torch.float32 where"),
+    ],
+)
+def test_weights_that_are_no_weights_are_refused(name: str, value: Tensor, message: str) -> None:
+    target = network()
+    with pytest.raises(RunError, match=message):
+        kept.load_weights(target, target.state_dict() | {name: value}, Path("here"))
+    assert all(torch.equal(one, other) for one, other in zip(target.parameters(), network().parameters(), strict=True))
+    halves = {n: v.half() if v.is_floating_point() else v for n, v in target.state_dict().items()}
+    kept.load_weights(target, halves, Path("here"))  # another precision is the same kind
+
+
+def test_copied_weights_do_not_follow_the_model() -> None:
+    target = network()
+    copy = kept.copied(target)
+    with torch.no_grad():
+        target[0].weight.add_(1)  # pyright: ignore
+    assert torch.equal(copy["0.weight"], network().state_dict()["0.weight"])
+    assert not copy["0.weight"].requires_grad
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"null", b"\xff\xfe"])
+def test_damaged_json_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"run.json is damaged .*train again") as caught:
+        kept.read_json(tmp_path / "run.json")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RunError, match=r"cannot read .*: No such file"):
+        kept.read_json(tmp_path / "absent.json")
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    kept.write_json(tmp_path / "run.json", {"β": 1, "deep": {"x": [1.5, None]}})
+    assert kept.read_json(tmp_path / "run.json") == {"β": 1, "deep": {"x": [1.5, None]}}
+
+
+# -- No pickle -----------------------------------------------------------------------------------------------------
+
+UNPICKLERS = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def test_nothing_in_the_library_pickles() -> None:
+    """Neither by module, nor by torch.save and torch.load, nor by NumPy's allow_pickle."""
+    sources = list(Path(mvae.__file__).parent.rglob("*.py"))
+    assert len(sources) > 20
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text())):
+            match node:
+                case ast.Import(names=names):
+                    imported = {alias.name.split(".")[0] for alias in names}
+                case ast.ImportFrom(module=str(module), names=names):
+                    imported = {module.split(".")[0]}
+                    if module == "torch":
+                        assert not {alias.name for alias in names} & {"save", "load"}, source
+                case ast.Attribute(value=ast.Name(id="torch"), attr="save" | "load"):
+                    pytest.fail(f"{source}:{node.lineno} pickles")
+                case ast.keyword(arg="allow_pickle", value=ast.Constant(value=True)):
+                    pytest.fail(f"{source}: allow_pickle=True")
+                case _:
+                    continue
+            assert not imported & UNPICKLERS, source
