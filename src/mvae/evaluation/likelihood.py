@@ -17,8 +17,7 @@ not grow with samples × rows.
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,8 +30,9 @@ from mvae.evaluation.scoring import Scorer
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.models.mixture import Mixture
+from mvae.models.questions import Data, require_whole_number
 
-__all__ = ["LogLikelihood", "log_likelihood", "log_likelihoods"]
+__all__ = ["Denominator", "LogLikelihood", "log_likelihood", "log_likelihoods"]
 
 CHUNK = {"cpu": 1024, "cuda": 131_072}  # (sample, row) pairs decoded at once; on a CPU they stay in its cache
 EVENT = 28 * 28  # values of a pair; of larger events fewer pairs are decoded at once (CelebA: 1.4 times as fast)
@@ -47,7 +47,8 @@ class LogLikelihood:
         rows: which rows of the table were scored.
         values: log p of each of these rows.
         effective_samples: (Σ w)² / Σ w², out of the samples drawn; near 1 the estimate rests on one sample.
-        pareto_k: tail index k̂ of the weights; above 0.7 the estimate is biased low and its error unreliable.
+        pareto_k: tail index k̂ of the weights; above 0.7 the estimate is biased low and its error unreliable. −∞ where
+            all weights are equal to the precision of float32, NaN where 20 samples or fewer are too few to tell.
         log_weight_variance: variance over samples of log w, of each row (Table 3 averages it over rows).
     """
 
@@ -74,76 +75,91 @@ class LogLikelihood:
         return float(self.log_weight_variance.double().mean())
 
     def __repr__(self) -> str:
+        k = float(self.pareto_k.mean())
         return (
             f"LogLikelihood({self.mean:.3f} ± {self.standard_error:.3f} nats, {len(self.values)} rows, "
-            f"ESS {float(self.effective_samples.mean()):.1f}, k̂ {float(self.pareto_k.mean()):.2f})"
+            f"ESS {float(self.effective_samples.mean()):.1f}, "
+            f"{'k̂ needs more than 20 samples' if math.isnan(k) else f'k̂ {k:.2f}'})"
         )
+
+
+@dataclass(frozen=True)
+class Denominator:
+    """How log p(given), which a conditional is divided by, is estimated.
+
+    Args:
+        how: "importance": half of the draws from q(z | given) and half from the prior, so that no weight is large even
+            where the posterior is too narrow (a label's often is, and sampling from it alone is then biased by tenths
+            of a nat). "prior": the paper's E_p(z)[p(given | z)], hopeless for anything as informative as an image.
+        samples: its draws; default 5,000 for "prior" (Sec. 5), else those of the numerator, and up to 20 times as many
+            where rows share what is given, as with labels.
+
+    Raises:
+        QueryError: another way, or fewer than two draws.
+    """
+
+    how: str = "importance"
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.how not in ("importance", "prior"):
+            raise QueryError(f"the denominator is estimated by 'importance' or from the 'prior', not by {self.how!r}")
+        if self.samples is not None:
+            require_whole_number("the denominator's samples", self.samples, 2)
 
 
 def log_likelihood(
     model: MultimodalVAE,
-    table: Table,
+    data: Data,
     of: Sequence[str],
     given: Sequence[str] = (),
     proposal: Sequence[str] | None = None,
     samples: int = 1000,
-    denominator: Literal["importance", "prior"] = "importance",
-    denominator_samples: int | None = None,
+    denominator: Denominator = Denominator(),
     seed: int = 0,
 ) -> LogLikelihood:
     """Estimate log p(of | given) of every row by importance sampling.
 
     Args:
         model: any model with a joint distribution.
-        table: the rows. A row is evaluated on what it has: of ``of``, of ``given``, and of the proposal's modalities;
-            rows that have nothing of ``of`` are left out.
+        data: a table, a mapping of arrays or a data frame. A row is evaluated on what it has: of ``of``, of ``given``,
+            and of the proposal's modalities; rows that have nothing of ``of`` are left out.
         of: the modalities scored.
         given: the modalities conditioned on.
         proposal: samples come from q(z | proposal). Default: q(z | of and given), the best this model has. Sec. 5's
             tables use ["image"] (Table 2) and ["image", "label"] (Table 6). Sec. 5 prints q(z | x2) for the
             conditional; it is possible here, but a label's posterior is far too wide for 1,000 samples to hit an
             image's (look at the effective sample size), and the estimate then is off by hundreds of nats.
-        samples: draws of the proposal a row. Sec. 5: 1,000 (100 on CelebA).
-        denominator: how log p(given) is estimated. "importance": half of the draws from q(z | given) and half from the
-            prior, so that no weight is large even where the posterior is too narrow (a label's often is, and
-            sampling from it alone is then biased by tenths of a nat). "prior": the paper's E_p(z)[p(given | z)],
-            hopeless for anything as informative as an image.
-        denominator_samples: its draws; default 5,000 for "prior" (Sec. 5), else ``samples``, and up to 20 times as many
-            where rows share what is given, as with labels.
+        samples: draws of the proposal per row. Sec. 5: 1,000 (100 on CelebA).
+        denominator: how log p(given) is estimated, and with how many draws.
         seed: of all draws.
 
     Raises:
         QueryError: an unknown modality, one both scored and given, no row with anything of ``of``, or samples < 2.
+        DataError: data that does not fit the model.
 
     >>> from mvae.networks.mlp import mlp
     >>> model = mvae.MVAE({"x": mvae.Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian())}, latent_dim=2)
-    >>> result = mvae.log_likelihood(model, mvae.Table({"x": torch.randn(5, 3)}), of=["x"], samples=50)
+    >>> result = mvae.log_likelihood(model, {"x": torch.randn(5, 3)}, of=["x"], samples=50)
     >>> len(result.values)
     5
     """
     key = "log p"
+    queries = {key: (of, given)}
     return log_likelihoods(
-        model,
-        table,
-        {key: (of, given)},
-        proposal=proposal,
-        samples=samples,
-        denominator=denominator,
-        denominator_samples=denominator_samples,
-        seed=seed,
+        model, data, queries, proposal=proposal, samples=samples, denominator=denominator, seed=seed
     )[key]
 
 
 @torch.no_grad()
 def log_likelihoods(
     model: MultimodalVAE,
-    table: Table,
+    data: Data,
     queries: Mapping[str, tuple[Sequence[str], Sequence[str]]],
     *,
     proposal: Sequence[str] | None = None,
     samples: int = 1000,
-    denominator: Literal["importance", "prior"] = "importance",
-    denominator_samples: int | None = None,
+    denominator: Denominator = Denominator(),
     seed: int = 0,
     progress: Callable[[float], object] | None = None,
 ) -> dict[str, LogLikelihood]:
@@ -152,18 +168,14 @@ def log_likelihoods(
     The default proposal is q(z | everything any query names). ``progress`` is told what share of the passes over rows
     is done, from 0 to 1; each denominator is a pass.
     """
-    if denominator not in ("importance", "prior"):
-        raise QueryError(f"the denominator is estimated by 'importance' or from the 'prior', not by {denominator!r}")
-    if denominator_samples is not None and denominator_samples < 2:
-        raise QueryError(f"denominator_samples must be at least 2, not {denominator_samples}")
+    require_whole_number("samples", samples, 2)
     plans = {}
     for name, (of, given) in queries.items():
-        _check_query(model, of, given, proposal, samples)
+        _check_query(model, of, given, proposal)
         plans[name] = model.plan_query(of, given)
+    table = model.as_table(data)
     named = [name for name in model.names if any(name in (*of, *given) for of, given in queries.values())]
     proposal = named if proposal is None else proposal
-    present = table.presence(model.names).expand(len(table), -1)
-    result = {}
     passes, done = 1 + sum(bool(divided) for _, divided in plans.values()), 0.0
 
     def scored(share: float) -> None:
@@ -172,90 +184,96 @@ def log_likelihoods(
         if progress is not None:
             progress(min(done, 1.0))
 
+    result = {}
     with evaluating(model):
-        sums = [names for names, _ in plans.values()]
-        numerators = _importance(model, table, present, sums, proposal, samples, seed, scored)
-        for (name, (of, _)), numerator in zip(queries.items(), numerators, strict=True):
-            has = (present & _mask(model, of)).any(1)
+        numerator = _Pass(model, table, [names for names, _ in plans.values()], proposal, samples, seed, scored)
+        for (name, (of, _)), found in zip(queries.items(), numerator.run(), strict=True):
+            has = torch.stack([table.has(name) for name in of if name in model.names]).any(0)
             if not has.any():
                 raise QueryError(f"no row of the table has any of {', '.join(of)}")
-            values = numerator[0]
+            values = found[0]
             if divided := plans[name][1]:
-                draws = denominator_samples or (5000 if denominator == "prior" else None)
-                values = values - _denominator(
-                    model, table, present, divided, denominator, draws, samples, seed + 1, scored
-                )
-            result[name] = LogLikelihood(has.nonzero().flatten(), values[has], *(part[has] for part in numerator[1:]))
+                values = values - numerator.divisor(divided, denominator)
+            result[name] = LogLikelihood(has.nonzero().flatten(), values[has], *(part[has] for part in found[1:]))
     return result
 
 
-def _importance(
-    model: MultimodalVAE,
-    table: Table,
-    present: Bool[Tensor, "rows modalities"],
-    sums: Sequence[Sequence[str]],
-    proposal: Sequence[str],
-    samples: int,
-    seed: int,
-    scored: Callable[[float], None],
-    defensive: bool = False,
-) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """log p, effective samples, k̂ and variance of log w of every row, for each sum of modalities.
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """One pass over samples of a proposal: for each of ``sums``, the modalities whose log p are added.
 
     A defensive proposal (Hesterberg 1995) is half q and half prior, so that no weight exceeds 2 p(x | z).
     """
-    generator = torch.Generator(model.device).manual_seed(seed)
-    standard = Gaussian.standard(model.latent_dim, device=model.device, dtype=model.dtype)
-    shares = (samples + 1) // 2 / samples, samples // 2 / samples
-    needed = [name for name in model.names if any(name in names for names in sums)]
-    event = max((math.prod(table.columns[name].shape[1:]) for name in needed if name in table.columns), default=1)
-    pairs = max(1, CHUNK.get(model.device.type, CHUNK["cuda"]) * EVENT // max(event, EVENT))
-    rows_at_once = max(1, pairs // samples)
-    samples_at_once = max(1, pairs // rows_at_once)
-    parts: list[list[tuple[Tensor, ...]]] = [[] for _ in sums]
-    score = Scorer(model, samples * len(table))
-    for x, q, here in _encoded(model, table, present, proposal, rows_at_once):
-        streams = [_Stream(len(here), samples, model.device) for _ in sums]
-        for first in range(0, samples, samples_at_once):
-            count = min(samples_at_once, samples - first)
-            shape = count, len(here), model.latent_dim
-            noise = torch.randn(shape, generator=generator, device=model.device, dtype=q.mean.dtype)
-            z = q.rsample(noise, generator)
-            if defensive:
-                from_prior = (torch.arange(first, first + count, device=z.device) % 2 == 1)[:, None, None]
-                z = torch.where(from_prior, noise, z)
-            prior, density = standard.log_prob(z), q.log_prob(z)
-            if defensive:  # the mixture's density, by the share of draws from each
-                density = torch.logaddexp(density + math.log(shares[0]), prior + math.log(shares[1]))
-            base = prior - density
-            scores = {name: score(name, x, z, here) for name in needed}
-            for stream, names in zip(streams, sums, strict=True):
-                stream.add(base + torch.stack([scores[name] for name in names]).sum(0))
-        for part, stream in zip(parts, streams, strict=True):
-            part.append(stream.result())
-        scored(len(here) / len(table))
-    return [tuple(torch.cat(column) for column in zip(*part, strict=True)) for part in parts]  # pyright: ignore
 
+    model: MultimodalVAE
+    table: Table
+    sums: Sequence[Sequence[str]]
+    proposal: Sequence[str]
+    samples: int
+    seed: int
+    scored: Callable[[float], None]
+    defensive: bool = False
 
-def _encoded(
-    model: MultimodalVAE,
-    table: Table,
-    present: Bool[Tensor, "rows modalities"],
-    proposal: Sequence[str],
-    rows_at_once: int,
-) -> Iterator[tuple[dict[str, Tensor], Gaussian | Mixture, Bool[Tensor, "part modalities"]]]:
-    """Every few rows' columns, proposal q(z | ·) and presence, from blocks of rows that are encoded together."""
-    block = rows_at_once * math.ceil(ENCODED / rows_at_once)
-    for start in range(0, len(table), block):
-        batch = table.take(slice(start, start + block))
-        columns, q = model.prepare(batch), model.posterior_of(batch, proposal)
-        for first in range(0, len(batch), rows_at_once):
-            rows = slice(first, first + rows_at_once)
-            yield (
-                {name: column[rows] for name, column in columns.items()},
-                q[rows],
-                present[start : start + block][rows],
-            )
+    def run(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """log p, effective samples, k̂ and variance of log w of every row, for each sum."""
+        model, table, samples = self.model, self.table, self.samples
+        generator = torch.Generator(model.device).manual_seed(self.seed)
+        needed = [name for name in model.names if any(name in names for names in self.sums)]
+        event = max((math.prod(table.columns[name].shape[1:]) for name in needed if name in table.columns), default=1)
+        pairs = max(1, CHUNK.get(model.device.type, CHUNK["cuda"]) * EVENT // max(event, EVENT))
+        rows_at_once = max(1, pairs // samples)
+        samples_at_once = max(1, pairs // rows_at_once)
+        parts: list[list[tuple[Tensor, ...]]] = [[] for _ in self.sums]
+        score = Scorer(model, samples * len(table))
+        for x, q, here in self._encoded(rows_at_once):
+            streams = [_Stream(len(here), samples, model.device) for _ in self.sums]
+            for first in range(0, samples, samples_at_once):
+                z, base = self._draw(q, first, min(samples_at_once, samples - first), generator)
+                scores = {name: score(name, x, z, here) for name in needed}
+                for stream, names in zip(streams, self.sums, strict=True):
+                    stream.add(base + torch.stack([scores[name] for name in names]).sum(0))
+            for part, stream in zip(parts, streams, strict=True):
+                part.append(stream.result())
+            self.scored(len(here) / len(table))
+        return [tuple(torch.cat(column) for column in zip(*part, strict=True)) for part in parts]  # pyright: ignore
+
+    def _draw(
+        self, q: Gaussian | Mixture, first: int, count: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "samples rows latent"], Float[Tensor, "samples rows"]]:
+        """Samples of z from the ``first`` on, and log p(z) − log of the density that they come from."""
+        like = q.mean
+        noise = torch.randn((count, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
+        z = q.rsample(noise, generator)
+        if self.defensive:
+            from_prior = (torch.arange(first, first + count, device=z.device) % 2 == 1)[:, None, None]
+            z = torch.where(from_prior, noise, z)
+        prior = Gaussian.standard(self.model.latent_dim, device=z.device, dtype=self.model.dtype).log_prob(z)
+        density = q.log_prob(z)
+        if self.defensive:  # the mixture's density, by the share of draws from each
+            shares = (self.samples + 1) // 2 / self.samples, self.samples // 2 / self.samples
+            density = torch.logaddexp(density + math.log(shares[0]), prior + math.log(shares[1]))
+        return z, prior - density
+
+    def _encoded(
+        self, rows_at_once: int
+    ) -> Iterator[tuple[dict[str, Tensor], Gaussian | Mixture, Bool[Tensor, "part modalities"]]]:
+        """Every few rows' columns, proposal q(z | ·) and presence, from blocks of rows that are encoded together."""
+        for batch in self.table.batches(rows_at_once * math.ceil(ENCODED / rows_at_once)):
+            columns, q = self.model.prepare(batch), self.model.posterior_of(batch, self.proposal)
+            present = batch.presence(self.model.names).expand(len(batch), -1)
+            for first in range(0, len(batch), rows_at_once):
+                rows = slice(first, first + rows_at_once)
+                yield {name: column[rows] for name, column in columns.items()}, q[rows], present[rows]
+
+    def divisor(self, given: Sequence[str], how: Denominator) -> Float[Tensor, "rows"]:
+        """log p(given) of every row. Equal rows (of ten labels, say) are estimated once, by more draws."""
+        subset, inverse = _distinct(self.table, given)
+        importance = how.how == "importance"
+        draws = how.samples or (self.samples * min(20, len(self.table) // len(subset)) if importance else 5000)
+        proposal = given if importance else ()
+        other = replace(self, table=subset, sums=[given], proposal=proposal, samples=draws, seed=self.seed + 1)
+        values, *_ = replace(other, defensive=importance).run()[0]
+        return values[inverse]
 
 
 class _Stream:
@@ -288,38 +306,15 @@ class _Stream:
         return log_mean.cpu(), effective.cpu(), pareto_k(self.largest.cpu()), (self.square / (self.n - 1)).cpu()
 
 
-def _denominator(
-    model: MultimodalVAE,
-    table: Table,
-    present: Bool[Tensor, "rows modalities"],
-    given: Sequence[str],
-    how: str,
-    draws: int | None,
-    samples: int,
-    seed: int,
-    scored: Callable[[float], None],
-) -> Float[Tensor, "rows"]:
-    """log p(given) of every row. Equal rows (of ten labels, say) are estimated once, with up to 20 times the draws."""
-    subset, inverse = _distinct(table, present, model, given)
-    here = subset.presence(model.names).expand(len(subset), -1)
-    draws = draws or samples * min(20, len(table) // len(subset))
-    importance = how == "importance"
-    proposal = given if importance else ()
-    values, *_ = _importance(model, subset, here, [given], proposal, draws, seed, scored, defensive=importance)[0]
-    return values[inverse]
-
-
-def _distinct(
-    table: Table, present: Bool[Tensor, "rows modalities"], model: MultimodalVAE, given: Sequence[str]
-) -> tuple[Table, Tensor]:
+def _distinct(table: Table, given: Sequence[str]) -> tuple[Table, Tensor]:
     """The distinct rows of the given modalities, and where each row finds itself among them; a chunk at a time."""
-    columns = [(name, model.names.index(name)) for name in given if name in table.columns]
+    columns = [name for name in given if name in table.columns]
     place: dict[bytes, int] = {}  # by the digest of all that a row has
     first, inverse = [], []
     for rows in torch.arange(len(table)).split(ENCODED):
         digests = [hashlib.blake2b(digest_size=16) for _ in rows]
-        for name, i in columns:
-            has = present[rows, i]
+        for name in columns:
+            has = table.has(name)[rows]
             column = table.select_rows(name, rows).cpu().reshape(len(rows), -1)
             values = torch.where(has[:, None], column, torch.zeros_like(column)).numpy()
             for digest, row, here in zip(digests, values, has.tolist(), strict=True):
@@ -332,27 +327,15 @@ def _distinct(
     return table.take(torch.tensor(first)), torch.tensor(inverse)
 
 
-def _mask(model: MultimodalVAE, names: Sequence[str]) -> Bool[Tensor, "modalities"]:
-    return torch.tensor([name in names for name in model.names])
-
-
-def _check_query(
-    model: MultimodalVAE, of: Sequence[str], given: Sequence[str], proposal: Sequence[str] | None, samples: int
-) -> None:
+def _check_query(model: MultimodalVAE, of: Sequence[str], given: Sequence[str], proposal: Sequence[str] | None) -> None:
     if not of:
         raise QueryError("of=[...] names no modality to score")
-    model.require_known([*_listed(of), *_listed(given), *_listed(proposal or ())])
-    for name in (*of, *given):
-        if [*of, *given].count(name) > 1 and not (name in of and name in given):
-            raise QueryError(f"{name} is named twice")
+    for names, what in ((of, "of"), (given, "given"), (() if proposal is None else proposal, "proposal")):
+        model.require_known(names, what)
+    for names in (of, given):
+        for name in names:
+            if list(names).count(name) > 1:
+                raise QueryError(f"{name} is named twice")
     both = set(of) & set(given)
     if both:
         raise QueryError(f"{', '.join(sorted(both))} cannot be both scored and given")
-    if samples < 2:
-        raise QueryError(f"samples must be at least 2 (the paper uses 1,000), not {samples}")
-
-
-def _listed(names: Sequence[str]) -> Sequence[str]:
-    if isinstance(names, str):
-        raise QueryError(f"name modalities in a list: [{names!r}]")
-    return names

@@ -8,6 +8,8 @@ from torch import Tensor
 
 __all__ = ["pareto_k"]
 
+EQUAL = 16 * torch.finfo(torch.float32).eps  # log weights that differ by less, relative to their size, are equal
+
 
 def pareto_k(largest: Float[Tensor, "tail rows"]) -> Float[Tensor, "rows"]:
     """Shape k̂ of a generalised Pareto distribution fitted to the tail of each row's weights.
@@ -19,15 +21,17 @@ def pareto_k(largest: Float[Tensor, "tail rows"]) -> Float[Tensor, "rows"]:
     Returns:
         k̂ by Zhang & Stephens (2009), shrunk a little towards ½ as in the paper above. Moments of the weights above
         1/k̂ do not exist: above 0.7 an estimate from these weights is unreliable. NaN with fewer than 5 exceedances,
-        and −∞ where all weights are equal.
+        and −∞ where all weights are equal to the precision of float32, in which log weights are computed: what is
+        left then is rounding, and has a tail of its own.
     """
     ordered = largest.double().sort(0).values
+    rounding = EQUAL * ordered[-1].abs().clamp(min=1)
+    constant = ordered[-1] - ordered[0] <= rounding
     ordered = (ordered - ordered[-1:]).exp()  # k̂ does not depend on the scale
     x = (ordered[1:] - ordered[:1]).clamp(min=0)  # exceedances, ascending
     n = len(x)
     if n < 5:
         return torch.full((largest.shape[1],), math.nan, dtype=torch.float64)
-    constant = x[-1] <= 1e-12
     x = torch.where(constant, torch.linspace(0.5, 1, n, dtype=x.dtype)[:, None], x)  # any valid tail; replaced below
     x = x.clamp(min=1e-300)
     candidates = 30 + int(math.sqrt(n))
