@@ -1,7 +1,9 @@
 """The one tree of exceptions. Each message says what was wrong, where, and what to do."""
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "DataError",
@@ -13,6 +15,7 @@ __all__ = [
     "TrainingError",
     "UserError",
     "nearest",
+    "require_extra",
 ]
 
 
@@ -56,3 +59,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(name, list(known), 1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def require_extra(module: str, extra: str, what: str) -> Any:
+    """A module of an optional package, imported.
+
+    Args:
+        module: its name, such as ``skimage.metrics``.
+        extra: the extra of this library that brings it.
+        what: what needs it, in the plural, for the message.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+
+    >>> require_extra("no_such_package.part", "plots", "figures")
+    Traceback (most recent call last):
+        ...
+    mvae.errors.MissingDependencyError: figures need no_such_package: pip install 'mvae[plots]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = module.partition(".")[0]
+        raise MissingDependencyError(f"{what} need {package}: pip install 'mvae[{extra}]'") from None

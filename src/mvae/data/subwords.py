@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mvae.errors import MissingDependencyError, SettingsError
+from mvae.errors import SettingsError, require_extra
 
 __all__ = ["Subwords"]
 
@@ -94,10 +94,4 @@ class Subwords:
 
 
 def _sentencepiece() -> Any:
-    try:
-        import sentencepiece  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise MissingDependencyError(
-            "subwords are learned by sentencepiece, which is not installed: pip install 'mvae[translation]'"
-        ) from None
-    return sentencepiece
+    return require_extra("sentencepiece", "translation", "subwords")

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.errors import MissingDependencyError, QueryError
+from mvae.errors import QueryError, require_extra
 
 __all__ = ["cross_entropy", "f1", "levels", "nearest_rows", "psnr", "require_skimage", "ssim", "training_mean"]
 
@@ -24,13 +24,7 @@ def require_skimage() -> ModuleType:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    try:
-        import skimage.metrics
-    except ImportError:
-        raise MissingDependencyError(
-            "PSNR and SSIM are computed by scikit-image, which is not installed: pip install 'mvae[vision]'"
-        ) from None
-    return skimage.metrics
+    return require_extra("skimage.metrics", "vision", "PSNR and SSIM")
 
 
 def cross_entropy(found: Images, truth: Images) -> Float[Tensor, "rows"]:

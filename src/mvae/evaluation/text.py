@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.errors import DataError, MissingDependencyError
+from mvae.errors import DataError, require_extra
 from mvae.modality.base import evaluating
 from mvae.models.base import MultimodalVAE
 
@@ -21,13 +21,7 @@ def require_sacrebleu() -> ModuleType:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    try:
-        import sacrebleu  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise MissingDependencyError(
-            "chrF and BLEU are computed by sacrebleu, which is not installed: pip install 'mvae[translation]'"
-        ) from None
-    return sacrebleu
+    return require_extra("sacrebleu", "translation", "chrF and BLEU")
 
 
 def chrf(found: Sequence[str], gold: Sequence[str]) -> float:

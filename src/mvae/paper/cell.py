@@ -10,10 +10,10 @@ from functools import cache
 from typing import Any
 
 from mvae.errors import SettingsError
-from mvae.runs.config import Config
+from mvae.runs.config import Config, flattened
 from mvae.runs.source import shipped_declaration
 
-__all__ = ["DEFAULTS", "JMVAE_ALPHAS", "RECIPES", "Cell", "defines", "experiment", "name_of"]
+__all__ = ["DEFAULTS", "JMVAE_ALPHAS", "RECIPES", "Cell", "augmented", "cell_of", "defines", "experiment", "name_of"]
 
 # `paper` is Eq. 5 and nothing else. `coupled` adds one term, the image's posterior explaining the label too, without
 # which image and label are often learned side by side, and λ counts in full in single terms only (docs/research).
@@ -43,6 +43,8 @@ PATHS = {  # key of a row → place in a declaration
     "shared_noise": "models.mvae.shared_noise",
     "cross_share": "models.mvae.cross_share",
 }
+
+OF_THE_DATASET = ("vocabulary", "random_subsets")  # None in a row: as the declaration says
 
 DEFAULTS: dict[str, Any] = {  # of what a row does not say
     "model": "mvae",
@@ -92,12 +94,16 @@ def augmented(dataset: str, variant: str) -> dict[str, Any]:
     {'input_noise': 0.3, 'input_shift': 1, 'input_power': 1.0}
     """
     changes = experiment(dataset).variants.get(variant, {})
-    parts = next(iter(changes.get("modalities", {}).values()), {})
-    found = {part["name"]: part for part in parts.get("augment", [])} | {"view": parts.get("view", {})}
+    return _augmentation(next(iter(changes.get("modalities", {}).values()), {}))
+
+
+def _augmentation(modality: Mapping[str, Any]) -> dict[str, Any]:
+    """The augmentations of a modality's table, by the keys of rows."""
+    parts = {part["name"]: part for part in modality.get("augment") or []}
     return {
-        "input_noise": found.get("noise", {}).get("std", 0.0),
-        "input_shift": found.get("shift", {}).get("pixels", 0),
-        "input_power": found["view"].get("exponent", 1.0),
+        "input_noise": parts.get("noise", {}).get("std", 0.0),
+        "input_shift": parts.get("shift", {}).get("pixels", 0),
+        "input_power": (modality.get("view") or {}).get("exponent", 1.0),
     }
 
 
@@ -198,6 +204,39 @@ class Cell:
         if own["pairs"] is not None and own["kept"] is not None:
             raise SettingsError("pairs and kept are two ways of hiding values: give one of them")
         return what.change(changes)
+
+
+def cell_of(config: Config) -> Cell:
+    """The cell that a declaration is, read back from it.
+
+    Raises:
+        SettingsError: it is of none of the paper's datasets.
+
+    >>> cell_of(experiment("mnist").change({"training": {"epochs": 60}})) == Cell.of("mnist", epochs=60)
+    True
+    """
+    dataset, config = config.data.source, config.resolved()
+    what, model = experiment(dataset).change({"model": {"name": config.model.name}}), config.model.name
+    values, declared = (flattened(one.to_dict()) for one in (config, what.resolved()))
+    settings = DEFAULTS | {}
+    for key, path in PATHS.items():
+        path = path.replace("models.mvae.", "model.")
+        own = None if path not in values else values[path]
+        if own is not None and (key not in OF_THE_DATASET or own != declared.get(path)):
+            settings[key] = own
+    coupled = model == "mvae" and bool(config.model.options.get("cross_from"))
+    if not coupled:
+        settings["cross_share"] = DEFAULTS["cross_share"]
+    settings["pseudo_labels"] = bool(config.model.options.get("pseudo_labels"))
+    weights = {name: modality.weight for name, modality in config.modalities.items()}
+    settings["weights"] = {name: w for name, w in weights.items() if w != what.modalities[name].weight}
+    first = (config.model.modalities or list(config.modalities))[0]
+    settings |= _augmentation(config.modalities[first].model_dump())
+    if model == "jmvae":
+        alpha = config.model.options.get("alpha")
+        model = next((name for name, value in JMVAE_ALPHAS.items() if value == alpha), model)
+    del settings["model"]
+    return Cell(dataset, model, "coupled" if coupled else "paper", config.seed, settings)
 
 
 def _coupled(dataset: str, what: Config, changed: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,22 @@
-"""`mvae reproduce`: every table and figure of the paper, one command each."""
+"""`mvae reproduce`: every table and figure of the paper, one command each; `mvae score`: its numbers of one run."""
 
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, common, print_json
 
-__all__ = ["reproduce"]
+__all__ = ["reproduce_command", "score_command"]
 
-OPTIONS = ("--datasets", "--models", "--recipes", "--levels", "--seeds", "--budget", "--jobs", "--engine")
+FLAGS = ("--datasets", "--models", "--recipes", "--levels", "--seeds", "--budget", "--jobs", "--engine")
+RESULTS = click.option(
+    "--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows are kept."
+)
 
 
-@click.command()
+@click.command("reproduce")
 @click.argument("item", required=False)
 @click.option("--list", "list_items", is_flag=True, help="Every item, what it needs and has taken, and the budgets.")
 @click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
@@ -24,77 +28,117 @@ OPTIONS = ("--datasets", "--models", "--recipes", "--levels", "--seeds", "--budg
 )
 @click.option(
     "--levels",
-    help="Separated by commas; shares of pairs, but of figure9 p, of figure10 k.  [default: the budget's]",
+    help="Separated by commas: paired fractions, but for figure9 p, for figure10 k.  [default: the budget's]",
 )
 @click.option("--seeds", type=click.IntRange(1), help="Runs of each, with seeds 0, 1 …  [default: 1]")
 @click.option("--budget", help="smoke, laptop or paper.  [default: laptop]")
-@click.option("--jobs", type=click.IntRange(1), help="Of all that train many models: runs at once.  [default: 1]")
+@click.option("--jobs", type=click.IntRange(1), help="How many runs are trained at once.  [default: 1]")
 @click.option(
     "--engine",
     help="Where they run instead of in processes of this machine: slurm (or local, to try it). Needs mvae[cluster].",
 )
-@click.option("--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows go.")
-@click.option("--runs", "runs_dir", type=click.Path(path_type=Path), default="runs/reproduce", show_default=True)
+@RESULTS
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default="runs/reproduce",
+    show_default=True,
+    help="Where trained models are kept.",
+)
 @common(DATA_DIR, DEVICE, JSON)
-def reproduce(
-    item: str | None,
-    list_items: bool,
-    datasets: str | None,
-    models: str | None,
-    recipes: str | None,
-    levels: str | None,
-    seeds: int | None,
-    budget: str | None,
-    jobs: int | None,
-    engine: str | None,
-    results: Path,
-    runs_dir: Path,
-    data_dir: Path | None,
-    device: str | None,
-    as_json: bool,
-) -> None:
-    """Make a table of the paper: train what is missing, evaluate, record in results/, compare with the print.
+def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given: Any) -> None:
+    """Make a table of the paper: train what is missing, evaluate, record, compare with the published values.
 
     \b
     Example:  mvae reproduce table1
               mvae reproduce table2 --datasets mnist --models vae,mvae --budget laptop
               mvae reproduce table8 --levels 0.01,0.1 --models nn,mvae --seeds 3 --jobs 4
     """
-    from mvae.paper import ITEMS, NEEDS
-    from mvae.paper.harness import BUDGETS, Places, parse_levels, require
-    from mvae.paper.items import MAKERS
-    from mvae.paper.results import read_rows, training_times
+    from mvae.paper.harness import reproduce
+    from mvae.paper.item import Options, Paths, require
+    from mvae.paper.items import ITEMS
 
+    results = given["results"]
     if list_items or item is None:
-        for name, summary in ITEMS.items():
-            click.echo(f"{name:9} {summary}")
-            if name in NEEDS:
-                click.echo(f"{'':9} needs {NEEDS[name]}")
-            for spent, (number, minutes) in training_times(read_rows(results / f"{name}.json")).items():
-                click.echo(f"{'':9} {spent}: {minutes:.0f} minutes of training, runs: {number}, in {results}/")
-        for name, spend in BUDGETS.items():
-            click.echo(f"--budget {name:7} {spend.summary}")
+        _list(results)
         return
     require("item", [item], ITEMS)
-    maker = MAKERS[item]
-    several = {"datasets": datasets, "models": models, "recipes": recipes, "levels": levels}
-    single = {"seeds": seeds, "budget": budget, "workers": jobs}
-    asked: dict[str, Any] = {name: value for name, value in (several | single).items() if value is not None}
-    takes = {"--jobs" if name == "workers" else f"--{name}" for name in maker.takes}
-    takes |= {"--engine"} if "--jobs" in takes else set()
-    given = {"--jobs" if name == "workers" else f"--{name}" for name in asked} | ({"--engine"} if engine else set())
-    if wrong := given - takes:
-        listed = ", ".join(flag for flag in OPTIONS if flag in takes)
+    made = ITEMS[item]
+    takes = {f"--{name}" for name in made.takes} | ({"--engine"} if "jobs" in made.takes else set())
+    asked = {f"--{name}" for name in (*(one.name for one in fields(Options)), "engine") if given[name] is not None}
+    if wrong := asked - takes:
+        listed = ", ".join(flag for flag in FLAGS if flag in takes)
         raise click.UsageError(f"{', '.join(sorted(wrong))}: not for {item}, which takes {listed}")
-    for name in asked.keys() & several.keys():
-        asked[name] = parse_levels(item, levels) if name == "levels" else asked[name].split(",")
-    if "places" in maker.takes:
-        quiet = as_json or (jobs or 1) > 1 or engine is not None  # several runs would write over each other's bars
-        asked["places"] = Places(results, runs_dir, data_dir, device, () if quiet else None, engine)
-    rows = maker.make(**asked)
-    if maker.draw:
-        maker.draw(rows, results / f"{item}.png")
+    options: dict[str, Any] = {name: given[name] for name in ("seeds", "budget", "jobs") if given[name] is not None}
+    lists = {name: given[name] for name in ("datasets", "models", "recipes") if given[name] is not None}
+    options |= {name: tuple(text.split(",")) for name, text in lists.items()}
+    if given["levels"] is not None and made.levels is not None:
+        options["levels"] = made.levels.parsed(given["levels"])
+    quiet = as_json or options.get("jobs", 1) > 1 or given["engine"]  # several runs would write over each other's bars
+    where = {"callbacks": () if quiet else None, **{name: given[name] for name in ("data_dir", "device", "engine")}}
+    rows = reproduce(made, Options(**options), Paths(results, given["runs"], **where))
+    if made.draw:
+        made.draw(rows, results / f"{item}.png")
     if as_json:
         print_json({"item": item, "rows": rows})
     else:
-        maker.show(rows)
+        made.show(item, rows)
+
+
+def _list(results: Path) -> None:
+    """Every item, with what it needs and how long its recorded runs took, and the budgets."""
+    from mvae.paper.item import BUDGETS
+    from mvae.paper.items import ITEMS
+    from mvae.paper.results import read_rows, training_times
+
+    for name, item in ITEMS.items():
+        click.echo(f"{name:9} {item.summary}")
+        if item.needs:
+            click.echo(f"{'':9} needs {item.needs}")
+        for spent, (number, minutes) in training_times(read_rows(results / f"{name}.json")).items():
+            click.echo(f"{'':9} {spent}: {minutes:.0f} minutes of training, runs: {number}, in {results}/")
+    for name, budget in BUDGETS.items():
+        click.echo(f"--budget {name:7} {budget.summary}")
+
+
+@click.command("score")
+@RUN
+@click.option("--rows", type=click.IntRange(1), help="The first so many test rows.  [default: all]")
+@click.option("--samples", type=click.IntRange(2), help="Importance samples per row.  [default: the declaration's]")
+@click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the first]")
+@click.option("--coherence", is_flag=True, help="Also the conditional coherence of 1,000 generated images (Figure 2).")
+@click.option("--record", type=click.Path(path_type=Path), help="Add the numbers to the results in this folder.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the draws.")
+@common(DATA_DIR, DEVICE, JSON)
+def score_command(
+    run: Path, rows: int | None, coherence: bool, record: Path | None, as_json: bool, data_dir: Path | None, **how: Any
+) -> None:
+    """The paper's numbers of a run of one of its datasets: Tables 2 and 3 (or 6 and 7); of sentences Table 4.
+
+    \b
+    Example:  mvae score runs/mnist --coherence --record results
+    """
+    from mvae.paper.figure2 import coherence_rows
+    from mvae.paper.record import evaluation_rows, origin_by_hand, record_rows
+    from mvae.paper.show import show_comparison
+    from mvae.paper.translation import show_shares, translation_rows
+    from mvae.runs.run import evaluate, open_run
+    from mvae.runs.translate import languages
+    from mvae.training.progress import shown
+
+    opened = open_run(run, data_dir=data_dir, device=how["device"])
+    origin, sentences = origin_by_hand(opened), languages(opened) == opened.model.names
+    with shown("scoring test rows") as progress:
+        if sentences:
+            found = translation_rows(opened, origin, data_dir, rows, how["samples"])
+        else:
+            asked = {"samples": how["samples"], "proposal": how["proposal"] or None, "seed": how["seed"]}
+            found = evaluation_rows(opened, evaluate(opened, rows=rows, progress=progress, **asked), origin)
+    if coherence:
+        found += coherence_rows(opened, origin, run.parent)
+    if record is not None:
+        record_rows(found, record)
+    if as_json:
+        print_json({"run": str(run), **{row.metric: row.value for row in found}})
+    else:
+        (show_shares if sentences else show_comparison)(str(run), [asdict(row) for row in found])

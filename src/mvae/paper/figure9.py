@@ -6,28 +6,27 @@ validation rows as much is hidden; test rows are complete. Published are picture
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 
 from mvae.data.masking import kept_cells
 from mvae.data.table import Table
-from mvae.paper.curves import Panel
-from mvae.paper.curves import draw as draw_curves
-from mvae.paper.harness import Job, Places, finished_run, measured
-from mvae.paper.mvae19 import Spend, settings_of, spend_at
-from mvae.paper.record import rows_of
+from mvae.paper.coupling import rows_as
+from mvae.paper.harness import finished_run
+from mvae.paper.item import KEPT, Budget, Job
+from mvae.paper.mvae19 import Panel, draw_panels, item_of_19
 from mvae.paper.results import Row
-from mvae.runs.run import evaluate
 
-__all__ = ["SPENDS", "draw", "reproduce"]
+__all__ = ["FIGURE9", "most_frequent"]
 
-ITEM = "figure9"
-SPENDS = {  # laptop: half an hour of one core for all five
-    "smoke": Spend("faces19", (0.1, 1.0), epochs=2, rows=60, test_rows=20, samples=10),
-    "laptop": Spend("celeba19", (0.001, 0.01, 0.1, 0.5, 1.0), epochs=12, rows=4_000, test_rows=200),
-    "paper": Spend("celeba19", (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
+BUDGETS_OF_P = {  # laptop: half an hour of one core for all five
+    "smoke": Budget("", {"epochs": 2, "rows": 60}, 20, 10, None, ("faces19",), (0.1, 1.0)),
+    "laptop": Budget("", {"epochs": 12, "rows": 4_000}, 200, None, None, ("celeba19",), (0.001, 0.01, 0.1, 0.5, 1.0)),
+    "paper": Budget(
+        "", datasets=("celeba19",), levels=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    ),
 }
 MOST_FREQUENT = "accuracy ->x2"
 PANELS = (
@@ -38,45 +37,23 @@ PANELS = (
 )
 
 
-def reproduce(
-    *,
-    datasets: Sequence[str] = (),
-    recipes: Sequence[str] = ("paper",),
-    levels: Sequence[float] = (),
-    seeds: int = 1,
-    budget: str = "laptop",
-    workers: int = 1,
-    places: Places | None = None,
-) -> list[dict[str, Any]]:
-    """The recorded rows at every p (``levels``; default the budget's), after making those that are missing.
-
-    Each has p as ``kept`` among its settings, with the numbers of rows that were trained on and dropped.
-
-    Raises:
-        SettingsError: an unknown dataset, recipe or budget, or a p that is not in (0, 1].
-    """
-    spend = spend_at(SPENDS, budget)
-    wanted = settings_of(spend, datasets, recipes, seeds, [{"kept": p} for p in levels or spend.values])
-    return measured(ITEM, wanted, _measure, budget, workers, places or Places())
+def _changes(levels: Sequence[float]) -> list[dict[str, Any]]:
+    return [{"kept": p} for p in levels]
 
 
 def _measure(job: Job) -> list[Row]:
-    """The numbers of Table 2 on complete test rows, and what is right of always the most frequent values."""
-    settings, spend = job.settings, SPENDS[job.budget]
-    run = finished_run(settings, job.places)
-    evaluation = evaluate(run, rows=spend.test_rows, samples=spend.samples, seed=settings.seed)
-    command = (
-        f"mvae reproduce {ITEM} --datasets {settings.dataset} --recipes {settings.recipe} --levels {settings.kept:g} "
-        f"--seeds {settings.seed + 1} --budget {job.budget}"
-    )
-    table = run.splits.train if settings.rows is None else run.splits.train.first(settings.rows)
-    assert settings.kept is not None
-    empty = ~kept_cells(len(table), len(table.names), settings.kept, settings.seed).any(1)
+    """The numbers of Table 2 on complete test rows, and the accuracy of always the most frequent values.
+
+    The rows that were trained on and dropped are counted in each row's settings.
+    """
+    cell, found = job.cell, rows_as("figure9", job)
+    data = finished_run(cell, job.paths).data
+    table = data.train if cell["rows"] is None else data.train.first(cell["rows"])
+    empty = ~kept_cells(len(table), len(table.names), cell["kept"], cell.seed).any(1)
     counts = {"rows_trained_on": int((~empty).sum()), "rows_dropped": int(empty.sum())}
-    found = [row for row in rows_of(run, evaluation, job.budget, command) if row.item == "table2"]
-    share = round(most_frequent(table, run.splits.test.first(evaluation.rows)), 4)
+    share = round(most_frequent(table, data.test.first(found[0].n)), 4)
     found.append(replace(found[0], metric=MOST_FREQUENT, value=share, stderr=None))
-    return [replace(row, item=ITEM, paper=None, settings={**row.settings, **counts}) for row in found]
+    return [replace(row, settings={**row.settings, **counts}) for row in found]
 
 
 def most_frequent(train: Table, test: Table) -> float:
@@ -93,10 +70,12 @@ def most_frequent(train: Table, test: Table) -> float:
     return float(torch.stack(right).mean())
 
 
-def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Figure 9's four panels; a dotted line is the accuracy without looking at the image.
-
-    Raises:
-        MissingDependencyError: matplotlib is absent.
-    """
-    draw_curves(rows, path, "kept", "p: probability that a value is kept", PANELS)
+FIGURE9 = item_of_19(
+    "figure9",
+    "MVAE19 when each value of its training rows is kept with probability p only, in RESULTS/figure9.png",
+    levels=KEPT,
+    budgets=BUDGETS_OF_P,
+    changes=_changes,
+    measure=_measure,
+    draw=partial(draw_panels, setting="kept", label="p: probability that a value is kept", panels=PANELS, scale="log"),
+)

@@ -17,4 +17,7 @@ MODELS = {
     "nn": f"{_ABLATIONS}.deterministic:SupervisedNetwork",
 }
 
-COMMANDS = {"reproduce": ("mvae.paper.command:reproduce", "Every table and figure of the paper, one command each.")}
+COMMANDS = {
+    "reproduce": ("mvae.paper.command:reproduce_command", "Every table and figure of the paper, one command each."),
+    "score": ("mvae.paper.command:score_command", "The numbers of the paper's tables for one run."),
+}

@@ -1,207 +1,276 @@
-"""`python -m mvae.paper.readme`: write the tables of README.md and of docs/ from results/."""
+"""`python -m mvae.paper.readme`: write the tables of README.md and of docs/research/ from results/."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mvae.paper.item import RowDict
 from mvae.paper.results import read_rows
-from mvae.paper.tables import PAPER_MODELS, TABLES
-from mvae.paper.translation import summary
-from mvae.paper.weak import METRIC, MODELS, STUDIES, Summary, summaries
+from mvae.paper.summary import Summary, summaries
+from mvae.paper.tables import PAPER_MODELS
+from mvae.paper.translation import shares
+from mvae.paper.weak import FEW_PAIRS, METRIC, STUDIES, WEAK_MODELS, accuracies, name_of_line
 
-__all__ = ["agreements", "aims", "by_level", "columns", "coupling_map", "fill", "measured", "sentences", "tasks"]
+__all__ = [
+    "TABLES_OF_DOCUMENTS",
+    "coherence_table",
+    "coupling_table",
+    "fill",
+    "few_pairs_table",
+    "goals_table",
+    "in_columns",
+    "runs_table",
+    "sentences_table",
+    "tasks_table",
+]
 
 METRICS = ("log p(x1)", "log p(x1,x2)", "log p(x1|x2)", "accuracy x1->x2", "coupling")
 VARIANCES = ("var log w p(x1)", "var log w p(x1,x2)", "var log w p(x1|x2)")
-WEAK = ("table8", "table9", "table10")
+
+Rows = Sequence[RowDict]
 
 
-def measured(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] = METRICS) -> str:
-    """One line a run: our numbers with the published value of the same model in brackets.
+def in_columns(headings: Sequence[str], lines: Iterable[Sequence[object]], left: Iterable[int] = (0,)) -> str:
+    """A table of Markdown, the columns with the numbers ``left`` aligned to the left.
+
+    >>> print(in_columns(["a", "b"], [["x", 1]]))
+    | a | b |
+    |---|---:|
+    | x | 1 |
+    """
+    left = set(left)
+    rule = "".join("---|" if i in left else "---:|" for i in range(len(headings)))
+    written = ("".join(f" {cell} |" if cell != "" else " |" for cell in line) for line in (headings, *lines))
+    head, *body = (f"|{line}" for line in written)
+    return "\n".join([head, f"|{rule}", *body])
+
+
+def _by(rows: Rows, key: Callable[[RowDict], Hashable]) -> dict[Any, dict[str, RowDict]]:
+    """Rows by key and metric; the last counts."""
+    found: dict[Any, dict[str, RowDict]] = {}
+    for row in rows:
+        found.setdefault(key(row), {})[row["metric"]] = row
+    return found
+
+
+def _values(found: Mapping[str, RowDict]) -> dict[str, float]:
+    return {metric: row["value"] for metric, row in found.items()}
+
+
+def runs_table(rows: Rows, metrics: Sequence[str] = METRICS) -> str:
+    """One line per run: our numbers with the published value of the same model in brackets.
 
     A run is a dataset, model, recipe, budget, number of rows, seed, commit, device and date.
     """
-    runs: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
-    for row in rows:
-        key = tuple(row[k] for k in ("dataset", "model", "recipe", "budget", "n", "seed", "commit", "device", "date"))
-        runs.setdefault(key, {})[row["metric"]] = row
-    lines = [
-        "| dataset | model | budget, test rows | seed | " + " | ".join(m.replace("|", "\\|") for m in metrics) + " |",
-        "|---|---|---|---|" + "---:|" * len(metrics),
-    ]
-    for (dataset, _, _, budget, n, seed, *_), found in runs.items():
-        name = _name(next(iter(found.values())))
-        cells = [_cell(found.get(metric)) for metric in metrics]
-        if falls := next(iter(found.values())).get("settings", {}).get("decay_epochs"):
+    keys = ("dataset", "model", "recipe", "budget", "n", "seed", "commit", "device", "date")
+    lines = []
+    for (dataset, _, _, budget, n, seed, *_), found in _by(rows, lambda row: tuple(row[key] for key in keys)).items():
+        one = next(iter(found.values()))
+        if falls := one.get("settings", {}).get("decay_epochs"):
             budget = f"{budget} (rate falls over {falls})"
-        lines.append(f"| {dataset} | {name} | {budget}, {n:,} | {seed} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([dataset, _model(one), f"{budget}, {n:,}", seed, *(_cell(found.get(metric)) for metric in metrics)])
+    headings = ["dataset", "model", "budget, test rows", "seed", *(metric.replace("|", "\\|") for metric in metrics)]
+    return in_columns(headings, lines, range(4))
 
 
-def columns(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of budget "laptop", a dataset after the other, its models in the paper's order."""
-    place = {model: i for i, model in enumerate(PAPER_MODELS)}
-    kept = [row for row in rows if row["budget"] == "laptop"]
-    return sorted(
-        kept, key=lambda row: (row["dataset"], place.get(row["model"], len(place)), row["recipe"] == "coupled")
-    )
-
-
-def coupling_map(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a cell of the map of `mvae reproduce lambda`: means over its seeds."""
-    cells: dict[tuple[str, ...], dict[int, dict[str, float]]] = {}
-    for row in rows:
-        settings = row["settings"]
-        pairs = "all" if settings["pairs"] is None else f"{settings['pairs']:.0%} × {settings['repeat_pairs']}"
-        annealed = f"{settings['anneal_epochs']} of {settings['epochs']}"
-        key = row["dataset"], _name(row), f"{settings['weights']['label']:g}", annealed, pairs
-        cells.setdefault(key, {}).setdefault(row["seed"], {})[row["metric"]] = row["value"]
-    lines = [
-        "| dataset | model | λ2 | epochs annealed | pairs | seeds "
-        "| log p(x1) | joint − marginal | label from image | C |",
-        "|---|---|---:|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for key, seeds in sorted(cells.items(), key=lambda cell: cell[0][-1] != "all"):  # few pairs last
-        totals: dict[str, float] = {}
-        for numbers in seeds.values():
-            for metric, value in numbers.items():
-                totals[metric] = totals.get(metric, 0.0) + value / len(seeds)
-        gap, right = totals["log p(x1,x2)"] - totals["log p(x1)"], totals["accuracy x1->x2"]
-        mean = f"{totals['log p(x1)']:.2f} | {gap:.2f} | {right:.1%} | {totals['coupling']:.2f}"
-        lines.append(f"| {' | '.join(key)} | {len(seeds)} | {mean} |")
-    return "\n".join(lines)
-
-
-def by_level(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a model of a table of few pairs, a column a level: accuracy of x2 from x1 in %, published in brackets.
-
-    Of several seeds the mean, with its standard error.
-    """
-    found = [one for one in summaries([dict(row) for row in rows]) if one.metric == METRIC]
-    levels = sorted({one.level for one in found})
-    lines = [
-        "| dataset | model | seeds | " + " | ".join(f"{level:.1%}" for level in levels) + " |",
-        "|---|---|---:|" + "---:|" * len(levels),
-    ]
-    for dataset, name in dict.fromkeys((one.dataset, one.name) for one in found):
-        own = {one.level: one for one in found if (one.dataset, one.name) == (dataset, name)}
-        cells = [_share(own.get(level)) for level in levels]
-        seeds = sorted({min(one.seeds for one in own.values()), max(one.seeds for one in own.values())})
-        lines.append(f"| {dataset} | {name} | {'–'.join(map(str, seeds))} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _share(one: Summary | None) -> str:
-    if one is None:
-        return "–"
-    text = f"{100 * one.value:.1f}"
-    if one.stderr is not None:
-        text += f" ± {100 * one.stderr:.1f}"
-    return text if one.paper is None else f"{text} ({100 * one.paper:.1f})"
-
-
-def aims(rows: Sequence[Mapping[str, Any]], judged: Sequence[Mapping[str, Any]]) -> str:
-    """The runs of `coupled` on MNIST whose learning rate fell, beside what a coupled model of it should reach."""
-    runs: dict[tuple[str, str, int], dict[str, float]] = {}
-    for row in (*rows, *judged):
-        if row["dataset"] == "mnist" and row["recipe"] == "coupled" and row["settings"].get("decay_epochs"):
-            runs.setdefault((row["dataset"], row["budget"], row["seed"]), {})[row["metric"]] = row["value"]
-    lines = [
-        "| dataset | budget | seed "
-        "| log p(x1) | joint − marginal | label from image | judge agrees | KL(all) − KL(image) |",
-        "|---|---|---|---:|---:|---:|---:|---:|",
-        "| aim | | | ≥ -90.62 | ≥ -0.30 | ≥ 96.8% | ≥ 95% | < 0.5 |",
-    ]
-    for (dataset, budget, seed), found in runs.items():
-        if "agreement x2->x1" not in found:  # no judge has seen its images
-            continue
-        gap = found["log p(x1,x2)"] - found["log p(x1)"]
-        lines.append(
-            f"| {dataset} | {budget} | {seed} | {found['log p(x1)']:.2f} | {gap:.2f} | {found['accuracy x1->x2']:.1%} "
-            f"| {found['agreement x2->x1']:.1%} | {found['KL all - KL x1']:.2f} |"
-        )
-    return "\n".join(lines)
-
-
-def agreements(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a run of Figure 2: in how many generated images a judge sees the condition, and what it is worth."""
-    runs: dict[tuple[Any, ...], dict[str, float]] = {}
-    for row in rows:
-        runs.setdefault((row["dataset"], _name(row), row["budget"], row["seed"]), {})[row["metric"]] = row["value"]
-    lines = [
-        "| dataset | model | budget | seed | judge agrees | judge on real images |",
-        "|---|---|---|---|---:|---:|",
-    ]
-    for key, found in sorted(runs.items(), key=lambda run: run[0][0]):
-        seen, worth = found["agreement x2->x1"], found["the judge on real test rows"]
-        lines.append(f"| {' | '.join(map(str, key))} | {seen:.1%} | {worth:.1%} |")
-    return "\n".join(lines)
-
-
-def tasks(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a task of the image transformations (`mvae reproduce figure4`), each measure beside its references.
-
-    Of several seeds the mean.
-    """
-    found: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        head, _, who = row["metric"].partition(", ")
-        task, measure = head.rsplit(" ", 1)
-        found.setdefault(task, {}).setdefault(f"{measure}, {who}" if who else measure, []).append(row["value"])
-    whose = ("", ", training mean", ", nearest neighbour")
-    headings = (f"{name} | training mean | neighbour" for name in ("NLL", "PSNR or F1", "SSIM"))
-    lines = [
-        "| task | " + " | ".join(headings) + " |",
-        "|---|" + "---:|" * 9,
-    ]
-    for task, measures in found.items():
-        mean = {measure: sum(values) / len(values) for measure, values in measures.items()}
-        cells = [_in(mean.get(f"NLL{who}"), ",.0f") for who in whose]
-        for who in whose:
-            cells.append(_in(mean[f"F1{who}"], ".2f") if f"F1{who}" in mean else _in(mean.get(f"PSNR{who}"), ".1f"))
-        cells += [_in(mean.get(f"SSIM{who}"), ".2f") for who in whose]
-        lines.append(f"| {task.replace('->', ' → ')} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def sentences(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a number of Table 4, a column a share of pairs, of how many and a budget; of several runs mean ± s.e."""
-    groups: dict[tuple[float, int | None, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["settings"]["level"], row["settings"]["rows"], row["budget"]), []).append(dict(row))
-    found = {key: {one.metric: one for one in summary(group)} for key, group in groups.items()}
-    levels = sorted(found, key=lambda key: (key[1] is not None, key[2] == "laptop", -key[0]))  # all rows first
-    headings = [
-        f"{level:.1%}" + (f" of {of:,}" if of else "") + ("" if budget == "laptop" else f", {budget}")
-        for level, of, budget in levels
-    ]
-    lines = ["| | " + " | ".join(headings) + " |", "|---|" + "---:|" * len(levels)]
-    for metric in dict.fromkeys(metric for level in levels for metric in found[level]):
-        cells = []
-        for level in levels:
-            one = found[level].get(metric)
-            text = _in(None if one is None else one.value, ",.1f" if "share" not in metric else ".0%")
-            cells.append(text if one is None or one.stderr is None else f"{text} ± {one.stderr:.1f}")
-        lines.append(f"| {metric.replace('->', ' → ')} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _in(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form).replace("-", "−")
-
-
-def _name(row: Mapping[str, Any]) -> str:
+def _model(row: RowDict) -> str:
     return f"mvae, `{row['recipe']}`" if row["model"] == "mvae" else row["model"]
 
 
-def _cell(row: Mapping[str, Any] | None) -> str:
+def _cell(row: RowDict | None) -> str:
     if row is None:
         return "–"
     text = f"{row['value']:.1%}" if row["metric"].startswith("accuracy") else f"{row['value']:.2f}"
     if row["stderr"] is not None:
         text += f" ± {row['stderr']:.2f}"
     return text if row["paper"] is None else f"{text} ({row['paper']:.3f})"
+
+
+def coupling_table(rows: Rows) -> str:
+    """One line per cell of the map of `mvae reproduce lambda`: means over its seeds."""
+
+    def cell(row: RowDict) -> tuple[str, ...]:
+        settings = row["settings"]
+        pairs = "all" if settings["pairs"] is None else f"{settings['pairs']:.0%} × {settings['repeat_pairs']}"
+        annealed = f"{settings['anneal_epochs']} of {settings['epochs']}"
+        return row["dataset"], _model(row), f"{settings['weights']['label']:g}", annealed, pairs
+
+    cells: dict[tuple[str, ...], dict[str, Summary]] = {}
+    for one in summaries(rows, lambda row: (cell(row), row["metric"])):
+        cells.setdefault(cell(one.row), {})[one.row["metric"]] = one
+    lines = []
+    for key, found in sorted(cells.items(), key=lambda item: item[0][-1] != "all"):  # few pairs last
+        mean = {metric: one.value for metric, one in found.items()}
+        gap = mean["log p(x1,x2)"] - mean["log p(x1)"]
+        numbers = f"{mean['log p(x1)']:.2f}", f"{gap:.2f}", f"{mean['accuracy x1->x2']:.1%}", f"{mean['coupling']:.2f}"
+        lines.append([*key, found["log p(x1)"].seeds, *numbers])
+    headings = ["dataset", "model", "λ2", "epochs annealed", "pairs", "seeds"]
+    headings += ["log p(x1)", "joint − marginal", "label from image", "C"]
+    return in_columns(headings, lines, left=(0, 1, 3, 4))
+
+
+def few_pairs_table(rows: Rows) -> str:
+    """One line per model of a table of few pairs, a column per level: accuracy of x2 from x1 in %, published in brackets.
+
+    Of several seeds the mean, with its standard error.
+    """
+    curves: dict[tuple[str, str], dict[float, Summary]] = {}
+    for one in accuracies(rows):
+        if one.row["metric"] == METRIC:
+            key = one.row["dataset"], name_of_line(one.row)
+            curves.setdefault(key, {})[one.row["settings"]["pairs"]] = one
+    levels = sorted({level for curve in curves.values() for level in curve})
+    lines = []
+    for key, curve in curves.items():
+        seeds = sorted({one.seeds for one in curve.values()})
+        shown = "–".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+        lines.append([*key, shown, *(_percent(curve.get(level)) for level in levels)])
+    return in_columns(["dataset", "model", "seeds", *(f"{level:.1%}" for level in levels)], lines, range(2))
+
+
+def _percent(one: Summary | None) -> str:
+    if one is None:
+        return "–"
+    text = f"{100 * one.value:.1f}"
+    if one.stderr is not None:
+        text += f" ± {100 * one.stderr:.1f}"
+    return text if one.row["paper"] is None else f"{text} ({100 * one.row['paper']:.1f})"
+
+
+def goals_table(rows: Rows) -> str:
+    """The runs of `coupled` on MNIST whose learning rate fell, beside what a coupled model of it should reach."""
+    coupled = [row for row in rows if row["dataset"] == "mnist" and row["recipe"] == "coupled"]
+    coupled = [row for row in coupled if row["settings"].get("decay_epochs")]
+    lines: list[Sequence[object]] = [["aim", "", "", "≥ -90.62", "≥ -0.30", "≥ 96.8%", "≥ 95%", "< 0.5"]]
+    for key, rows_of_run in _by(coupled, lambda row: (row["dataset"], row["budget"], row["seed"])).items():
+        found = _values(rows_of_run)
+        if "agreement x2->x1" in found:  # its conditional coherence is known
+            right, coherence = f"{found['accuracy x1->x2']:.1%}", f"{found['agreement x2->x1']:.1%}"
+            gap, kl = found["log p(x1,x2)"] - found["log p(x1)"], found["KL all - KL x1"]
+            lines.append([*key, f"{found['log p(x1)']:.2f}", f"{gap:.2f}", right, coherence, f"{kl:.2f}"])
+    numbers = ["log p(x1)", "joint − marginal", "label from image", "judge agrees", "KL(all) − KL(image)"]
+    return in_columns(["dataset", "budget", "seed", *numbers], lines, range(3))
+
+
+def coherence_table(rows: Rows) -> str:
+    """One line per run of Figure 2: the conditional coherence, beside the classifier's accuracy on real images."""
+    runs = _by(rows, lambda row: (row["dataset"], _model(row), row["budget"], row["seed"]))
+    lines = []
+    for key, found in sorted(runs.items(), key=lambda run: run[0][0]):
+        values = (found[metric]["value"] for metric in ("agreement x2->x1", "the judge on real test rows"))
+        lines.append([*key, *(f"{value:.1%}" for value in values)])
+    return in_columns(["dataset", "model", "budget", "seed", "judge agrees", "judge on real images"], lines, range(4))
+
+
+def tasks_table(rows: Rows) -> str:
+    """One line per task of the image transformations, each measure beside its references; of several seeds the mean."""
+    tasks: dict[str, dict[str, float]] = {}
+    for one in summaries(rows, lambda row: row["metric"]):
+        head, _, who = one.row["metric"].partition(", ")
+        task, measure = head.rsplit(" ", 1)
+        tasks.setdefault(task, {})[f"{measure}, {who}" if who else measure] = one.value
+    whose = ("", ", training mean", ", nearest neighbour")
+    lines = []
+    for task, mean in tasks.items():
+        cells = [_in(mean.get(f"NLL{who}"), ",.0f") for who in whose]
+        cells += [
+            _in(mean[f"F1{who}"], ".2f") if f"F1{who}" in mean else _in(mean.get(f"PSNR{who}"), ".1f") for who in whose
+        ]
+        cells += [_in(mean.get(f"SSIM{who}"), ".2f") for who in whose]
+        lines.append([task.replace("->", " → "), *cells])
+    headings = [part for name in ("NLL", "PSNR or F1", "SSIM") for part in (name, "training mean", "neighbour")]
+    return in_columns(["task", *headings], lines)
+
+
+def sentences_table(rows: Rows) -> str:
+    """One line per number of Table 4, a column per share of pairs, of how many and a budget; of several runs the mean
+    with its standard error."""
+
+    def column(row: RowDict) -> tuple[float, int | None, str]:
+        return row["settings"]["level"], row["settings"]["rows"], row["budget"]
+
+    groups: dict[tuple[float, int | None, str], list[RowDict]] = {}
+    for row in rows:
+        groups.setdefault(column(row), []).append(row)
+    found = {key: {one.row["metric"]: one for one in shares(group)} for key, group in groups.items()}
+    order = sorted(found, key=lambda key: (key[1] is not None, key[2] == "laptop", -key[0]))  # all rows first
+    headings = [
+        f"{level:.1%}" + (f" of {of:,}" if of else "") + ("" if budget == "laptop" else f", {budget}")
+        for level, of, budget in order
+    ]
+    lines = []
+    for metric in dict.fromkeys(metric for key in order for metric in found[key]):
+        cells = []
+        for one in (found[key].get(metric) for key in order):
+            text = _in(None if one is None else one.value, ",.1f" if "share" not in metric else ".0%")
+            cells.append(text if one is None or one.stderr is None else f"{text} ± {one.stderr:.1f}")
+        lines.append([metric.replace("->", " → "), *cells])
+    return in_columns(["", *headings], lines)
+
+
+def _in(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form).replace("-", "−")
+
+
+def _at(budget: str | None, *items: str) -> Callable[[Path], Rows]:
+    """A reader of an item's rows, all, of one budget, or ("longer") of all but the laptop's."""
+
+    def read(results: Path) -> Rows:
+        rows = [row for item in items for row in read_rows(results / f"{item}.json")]
+        return [row for row in rows if budget in (None, row["budget"]) or (budget == "longer") > (row["budget"] == "laptop")]
+
+    return read
+
+
+def _sorted(read: Callable[[Path], Rows], key: Callable[[RowDict], Any]) -> Callable[[Path], Rows]:
+    return lambda results: sorted(read(results), key=key)
+
+
+def _in_the_papers_order(row: RowDict) -> tuple[str, int, bool]:
+    model = row["model"]
+    place = PAPER_MODELS.index(model) if model in PAPER_MODELS else len(PAPER_MODELS)
+    return row["dataset"], place, row["recipe"] == "coupled"
+
+
+def _few_pairs_order(row: RowDict) -> tuple[int, int]:
+    return list(STUDIES).index(row["dataset"]), WEAK_MODELS.index(row["model"])
+
+
+def _weak(budget: str) -> Callable[[Path], Rows]:
+    return _sorted(_at(budget, *(item for item in FEW_PAIRS if item != "figure3")), _few_pairs_order)
+
+
+def _laptop(item: str) -> Callable[[Path], Rows]:
+    return _sorted(_at("laptop", item), _in_the_papers_order)
+
+
+def _of_mvae(results: Path) -> Rows:
+    return [row for row in _at("longer", "table2")(results) if row["model"] == "mvae"]
+
+
+_VARIANCES, _RESEARCH = partial(runs_table, metrics=VARIANCES), "docs/research"
+_GOALS = _at(None, "table2", "figure2"), goals_table
+# (file, marker) → the rows, and the table made of them
+TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[Callable[[Path], Rows], Callable[[Rows], str]]] = {
+    ("README.md", "results"): (_at("longer", "table2"), runs_table),
+    ("README.md", "aims"): _GOALS,
+    (f"{_RESEARCH}/few-pairs.md", "table8"): (_weak("laptop"), few_pairs_table),
+    (f"{_RESEARCH}/few-pairs.md", "paper"): (_weak("paper"), few_pairs_table),
+    (f"{_RESEARCH}/vision.md", "vision"): (_at(None, "vision"), tasks_table),
+    (f"{_RESEARCH}/translation.md", "table4"): (_at(None, "table4"), sentences_table),
+    (f"{_RESEARCH}/coupling.md", "measured"): (_of_mvae, runs_table),
+    (f"{_RESEARCH}/coupling.md", "aims"): _GOALS,
+    (f"{_RESEARCH}/coupling.md", "map"): (_at(None, "lambda"), coupling_table),
+    (f"{_RESEARCH}/tables.md", "longer2"): (_at("longer", "table2"), runs_table),
+    (f"{_RESEARCH}/tables.md", "longer3"): (_at("longer", "table3"), _VARIANCES),
+    (f"{_RESEARCH}/tables.md", "figure2"): (_at(None, "figure2"), coherence_table),
+    (f"{_RESEARCH}/tables.md", "table2"): (_laptop("table2"), runs_table),
+    (f"{_RESEARCH}/tables.md", "table3"): (_laptop("table3"), _VARIANCES),
+    (f"{_RESEARCH}/tables.md", "table6"): (_laptop("table6"), partial(runs_table, metrics=METRICS[:3])),
+    (f"{_RESEARCH}/tables.md", "table7"): (_laptop("table7"), _VARIANCES),
+}
 
 
 def fill(text: str, name: str, content: str) -> str:
@@ -217,34 +286,9 @@ def fill(text: str, name: str, content: str) -> str:
 
 def main(root: Path = Path()) -> None:
     """Fill the files, in the folder of the checkout."""
-    items = (*TABLES, "figure2", "lambda", *WEAK, "vision", "table4")
-    rows = {item: read_rows(root / "results" / f"{item}.json") for item in items}
-    longer = {item: [row for row in rows[item] if row["budget"] != "laptop"] for item in ("table2", "table3")}
-    laptop, reached = {item: columns(rows[item]) for item in TABLES}, aims(rows["table2"], rows["figure2"])
-    docs, readme = root / "docs" / "research", root / "README.md"
-    coupling, tables = docs / "coupling.md", docs / "tables.md"
-    pairs = docs / "few-pairs.md"
-    weak = [row for item in WEAK for row in rows[item]]
-    weak.sort(key=lambda row: (list(STUDIES).index(row["dataset"]), MODELS.index(row["model"])))
-    for file, name, content in (
-        (pairs, "table8", by_level([row for row in weak if row["budget"] == "laptop"])),
-        (pairs, "paper", by_level([row for row in weak if row["budget"] == "paper"])),
-        (docs / "vision.md", "vision", tasks(rows["vision"])),
-        (docs / "translation.md", "table4", sentences(rows["table4"])),
-        (readme, "results", measured(longer["table2"])),
-        (coupling, "measured", measured([row for row in longer["table2"] if row["model"] == "mvae"])),
-        (readme, "aims", reached),
-        (coupling, "aims", reached),
-        (coupling, "map", coupling_map(rows["lambda"])),
-        (tables, "longer2", measured(longer["table2"])),
-        (tables, "longer3", measured(longer["table3"], VARIANCES)),
-        (tables, "figure2", agreements(rows["figure2"])),
-        (tables, "table2", measured(laptop["table2"])),
-        (tables, "table3", measured(laptop["table3"], VARIANCES)),
-        (tables, "table6", measured(laptop["table6"], METRICS[:3])),
-        (tables, "table7", measured(laptop["table7"], VARIANCES)),
-    ):
-        file.write_text(fill(file.read_text(), name, content))
+    for (file, marker), (read, table) in TABLES_OF_DOCUMENTS.items():
+        path = root / file
+        path.write_text(fill(path.read_text(), marker, table(read(root / "results"))))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,31 @@
-"""An evaluation as rows of results/: Tables 2 and 3 for proposal q(z|x1), Tables 6 and 7 for q(z|x1,x2)."""
+"""What a measurement becomes: rows of results/, with everything needed to measure them again."""
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mvae.files import read_json
-from mvae.paper.experiments import experiment
+from mvae.paper.cell import DEFAULTS, Cell, cell_of, experiment
 from mvae.paper.published import published
-from mvae.paper.results import Row, add_rows
-from mvae.paper.settings import Settings
+from mvae.paper.results import Row, add_rows, read_rows
 from mvae.provenance import circumstances
 from mvae.runs.run import Evaluation, Run
 from mvae.training.checkpoint import SETTINGS, read_metrics
 
-__all__ = ["by_hand", "common", "improvement", "record", "row_settings", "rows_of"]
+__all__ = ["Origin", "evaluation_rows", "improvement", "origin_by_hand", "record_rows", "recorded", "shared_fields"]
 
 UNCONVERGED = 0.5  # nats that the validation objective may still gain over the last fifth of training
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a number comes from: the cell, the budget it was trained at, and the command that makes it again."""
+
+    cell: Cell
+    budget: str
+    command: str
 
 
 def improvement(run_dir: Path) -> float | None:
@@ -30,85 +38,94 @@ def improvement(run_dir: Path) -> float | None:
     return min(o for o in objective[: at + 1] if o is not None) - min(o for o in objective if o is not None)
 
 
-def row_settings(settings: Settings) -> dict[str, Any]:
-    """A run's settings as a row has them: without what is a key of the row itself."""
-    own = ("dataset", "model", "recipe", "seed")
-    return {key: value for key, value in asdict(settings).items() if key not in own}
+def shared_fields(run: Run | None, origin: Origin, n: int, device: Any, **how: Any) -> dict[str, Any]:
+    """What every row about a run says: its settings (and ``how`` it was measured), command, commit, device and date.
+
+    Args:
+        run: None for what is no network.
+        origin: where the numbers come from.
+        n: the number of test rows they are of.
+        device: that they were measured on.
+        how: added to the settings.
+    """
+    cell, now, settings = origin.cell, circumstances(device), {**origin.cell.settings, **how}
+    if run is not None:
+        gain = improvement(run.directory)
+        settings |= {"best_epoch": run.progress.get("best_epoch"), "unconverged": gain is None or gain > UNCONVERGED}
+        if "seconds" in run.progress:
+            settings["train_minutes"] = round(run.progress["seconds"] / 60, 2)
+        now["commit"] = read_json(run.directory / SETTINGS).get("commit", now["commit"])
+    identity = {"dataset": cell.dataset, "model": cell.model, "recipe": cell.recipe, "seed": cell.seed}
+    return {**identity, "budget": origin.budget, "command": origin.command, "settings": settings, "n": n, **now}
 
 
-def rows_of(run: Run, evaluation: Evaluation, budget: str, command: str) -> list[Row]:
-    """A row for every number of the evaluation that a table of the paper has, and the accuracy beside it."""
-    joint = len(evaluation.proposal) > 1
-    names = run.splits.test.names
+def evaluation_rows(run: Run, evaluation: Evaluation, origin: Origin) -> list[Row]:
+    """A row for every number of the evaluation that a table of the paper has, and the accuracy beside it.
+
+    Tables 2 and 3 are of the proposal q(z | x1), Tables 6 and 7 of q(z | x1, x2).
+    """
+    joint, names = len(evaluation.proposal) > 1, run.data.test.names
     as_printed = tuple(evaluation.proposal) in (names[:1], names)  # the paper has no other proposals
     means, variances = ("table6", "table7") if joint else ("table2", "table3")
     how = {"proposal": list(evaluation.proposal), "samples": evaluation.samples}
-    shared = common(run, budget, command, evaluation.rows, how)
-    settings = shared["settings"]
+    shared = shared_fields(run, origin, evaluation.rows, run.model.device, **how)
     rows = []
 
-    def add(item: str, metric: str, value: float, stderr: float | None, extra: Mapping[str, Any] | None = None) -> None:
-        paper = published(item, run.settings.model, run.settings.dataset, metric) if as_printed else None
-        own: dict[str, Any] = {**shared, "settings": settings | dict(extra or {})}
-        rows.append(Row(item=item, metric=metric, value=value, stderr=stderr, paper=paper, **own))
+    def add(item: str, metric: str, value: float, stderr: float | None = None, **extra: float) -> None:
+        paper = published(item, origin.cell.model, origin.cell.dataset, metric) if as_printed else None
+        own = shared | {"settings": shared["settings"] | extra}
+        stderr = None if stderr is None else round(stderr, 4)
+        rows.append(Row(item=item, metric=metric, value=round(value, 4), stderr=stderr, paper=paper, **own))
 
     for name, value in evaluation.likelihoods.items():
-        quality = {
-            "effective_samples": round(float(value.effective_samples.mean()), 1),
-            "pareto_k": round(float(value.pareto_k.mean()), 3),
-        }
-        add(means, name, round(value.mean, 4), round(value.standard_error, 4), quality)
+        effective, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())
+        quality = {"effective_samples": round(effective, 1), "pareto_k": round(k, 3)}
+        add(means, name, value.mean, value.standard_error, **quality)
         spread = value.log_weight_variance.double()
         error = float(spread.std() / len(spread) ** 0.5) if len(spread) > 1 else None
-        add(variances, f"var log w {name.removeprefix('log ')}", round(value.variance, 4), error and round(error, 4))
-    first, *others = run.splits.test.names
-    said = evaluation.instruments
-    if not joint:
-        for suffix in ("", " whole"):  # x2 is all that is not x1: of MVAE19, eighteen attributes
-            found = [said[name] for name in (f"accuracy {first}->{other}{suffix}" for other in others) if name in said]
-            if found:
-                add(means, f"accuracy x1->x2{suffix}", round(sum(found) / len(found), 4), None)
-        if "coupling" in said:
-            add(means, "coupling", round(said["coupling"], 4), None)
-    kl = [said.get(f"kl complete/{name}") for name in ("full", run.model.names[0])]
-    if kl[0] is not None and kl[1] is not None and not joint:
-        add(means, "KL all - KL x1", round(kl[0] - kl[1], 4), None)  # what the others add to the first's posterior
+        add(variances, f"var log w {name.removeprefix('log ')}", value.variance, error)
+    for metric, value in () if joint else _instruments(evaluation.instruments, names).items():
+        add(means, metric, value)
     return rows
 
 
-def common(run: Run, budget: str, command: str, n: int, how: Mapping[str, Any]) -> dict[str, Any]:
-    """What every row about a run says: its settings (and how it was measured), command, commit, device and date."""
-    gain = improvement(run.directory)
-    best = {"best_epoch": run.progress.get("best_epoch"), "unconverged": gain is None or gain > UNCONVERGED}
-    if "seconds" in run.progress:
-        best["train_minutes"] = round(run.progress["seconds"] / 60, 2)
-    stored = read_json(run.directory / SETTINGS)
-    now = circumstances(run.model.device)
-    return {
-        "dataset": run.settings.dataset,
-        "model": run.settings.model,
-        "budget": budget,
-        "recipe": run.settings.recipe,
-        "seed": run.settings.seed,
-        "command": command,
-        "settings": {**row_settings(run.settings), **how, **best},
-        "n": n,
-        **now,
-        "commit": stored.get("commit", now["commit"]),
-    }
+def _instruments(found: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """The accuracy of x2 from x1, the coupling, and what the others add to the first one's posterior."""
+    first, *others = names
+    result = {}
+    for suffix in ("", " whole"):  # x2 is all that is not x1: of MVAE19, eighteen attributes
+        parts = [found[name] for name in (f"accuracy {first}->{other}{suffix}" for other in others) if name in found]
+        if parts:
+            result[f"accuracy x1->x2{suffix}"] = sum(parts) / len(parts)
+    if "coupling" in found:
+        result["coupling"] = found["coupling"]
+    if (full := found.get("kl complete/full")) is not None and (own := found.get(f"kl complete/{first}")) is not None:
+        result["KL all - KL x1"] = full - own
+    return result
 
 
-def by_hand(run: Run) -> tuple[str, str]:
-    """The budget (the share of the paper's epochs) and the commands of what is done outside `mvae reproduce`."""
-    epochs = experiment(run.settings.dataset).epochs
-    budget = "paper" if run.settings.epochs == epochs else f"{run.settings.epochs} of {epochs} epochs"
-    if run.settings.start_from is not None:
+def origin_by_hand(run: Run) -> Origin:
+    """Of a run that was trained outside `mvae reproduce`: the budget is its share of the paper's epochs."""
+    cell = cell_of(run.config)
+    epochs, all_epochs = cell["epochs"], experiment(cell.dataset).training.epochs
+    budget = "paper" if epochs == all_epochs else f"{epochs} of {all_epochs} epochs"
+    if cell["start_from"] is not None:
         budget += " after another run"
     trained = read_json(run.directory / SETTINGS)["command"]
-    return budget, f"{trained} && {' '.join(['mvae', *sys.argv[1:]])}"
+    return Origin(cell, budget, f"{trained} && {' '.join(['mvae', *sys.argv[1:]])}")
 
 
-def record(rows: Sequence[Row], results: Path) -> None:
+def recorded(results: Path, item: str, cell: Cell, budget: str) -> list[dict[str, Any]]:
+    """Rows of an item that were made with exactly the settings of a cell at this budget."""
+    wanted, rows = cell.identity(), []
+    for row in read_rows(results / f"{item}.json"):
+        own = DEFAULTS | {name: row[name] for name in ("dataset", "model", "recipe", "seed")} | row["settings"]
+        if row["budget"] == budget and all(own.get(key) == value for key, value in wanted.items()):
+            rows.append(row)
+    return rows
+
+
+def record_rows(rows: Sequence[Row], results: Path) -> None:
     """Add rows to results/ITEM.json.
 
     Raises:

@@ -1,41 +1,62 @@
 """Items of the paper as tables in a terminal."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from mvae.paper.weak import Summary
+__all__ = ["show_comparison", "show_sentences", "show_tasks", "show_values", "signed"]
 
-__all__ = ["show_comparison", "show_levels"]
+RowDict = Mapping[str, Any]
 
 
-def show_comparison(item: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def show_values(
+    title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], left: Sequence[str], wide: Sequence[str] = ()
+) -> None:
+    """A table; its columns are right-aligned and never folded, but for those on the ``left``.
+
+    An empty line divides the table. Columns of ``wide`` are on the left and not folded.
+    """
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        aligned = "left" if heading in (*left, *wide) else "right"
+        table.add_column(heading, justify=aligned, no_wrap=heading not in left)
+    for line in lines:
+        table.add_row(*line) if line else table.add_section()
+    Console(highlight=False).print(table)
+
+
+def signed(value: float | None, form: str, absent: str = "–") -> str:
+    """A number in a format; what stands for none.
+
+    >>> signed(0.25, "+.1f"), signed(None, ".3f")
+    ('+0.2', '–')
+    """
+    return absent if value is None else format(value, form)
+
+
+def show_comparison(item: str, rows: Sequence[RowDict]) -> None:
     """Ours beside the published value, with their difference; what all rows have in common stands in the title."""
     notes = [_notes(row) for row in rows]
     shared = [note for note in notes[0] if all(note in other for other in notes)] if notes else []
-    table = Table(title=", ".join([item, *shared]), title_justify="left")
-    for heading in ("model", "metric", "ours", "± s.e.", "paper", "diff"):
-        numeric = heading not in ("model", "metric")
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
+    lines = []
     for row, own in zip(rows, notes, strict=True):
         value, paper, error = row["value"], row["paper"], row.get("stderr")
         count = isinstance(value, int)
-        table.add_row(
+        lines.append((
             ", ".join([row["model"], *(note for note in own if note not in shared)]),
             row.get("metric", "parameters"),
             _number(value, count),
-            "" if error is None else f"{error:.3f}",
+            signed(error, ".3f", ""),
             "–" if paper is None else _number(paper, count),
             "–" if paper is None else _number(value - paper, count, "+"),
-        )
-    console = Console(highlight=False)
-    console.print(table)
+        ))  # fmt: skip
+    headings = ("model", "metric", "ours", "± s.e.", "paper", "diff")
+    show_values(", ".join([item, *shared]), headings, lines, left=("model", "metric"))
     for row in rows:
         if "note" in row:
-            console.print(f"{row['model']}: {row['note']}")
+            Console(highlight=False).print(f"{row['model']}: {row['note']}")
 
 
 def _number(value: float, count: bool, sign: str = "") -> str:
@@ -44,36 +65,7 @@ def _number(value: float, count: bool, sign: str = "") -> str:
     return f"{value:{sign},}" if abs(value) < 1e10 else f"{value:{sign}.5g}"
 
 
-def show_levels(title: str, found: "Sequence[Summary]") -> None:
-    """Accuracies by model and share of pairs, ours (mean ± standard error over seeds) beside the published ones."""
-    datasets = {one.dataset for one in found}
-    table = Table(title=", ".join([title, *(datasets if len(datasets) == 1 else ())]), title_justify="left")
-    for heading in ("accuracy of x2", "pairs", "ours", "± s.e.", "seeds", "paper", "diff"):
-        numeric = heading != "accuracy of x2"
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=numeric)
-    before = ""
-    for one in found:
-        name = one.name if len(datasets) == 1 else f"{one.dataset}, {one.name}"
-        given, _, predicted = one.metric.removeprefix("accuracy ").partition("->")
-        notes = [f"given {given}"] * (given != "x1") + predicted.split()[1:]
-        if notes:  # what the paper's tables do not have
-            name += f" ({', '.join(notes)})"
-        if before not in ("", name):
-            table.add_section()
-        before = name
-        table.add_row(
-            name,
-            f"{one.level:.1%}",
-            f"{one.value:.4f}",
-            "" if one.stderr is None else f"{one.stderr:.4f}",
-            str(one.seeds),
-            "–" if one.paper is None else f"{one.paper:.4f}",
-            "–" if one.paper is None else f"{one.value - one.paper:+.4f}",
-        )
-    Console(highlight=False).print(table)
-
-
-def _notes(row: Mapping[str, Any]) -> list[str]:
+def _notes(row: RowDict) -> list[str]:
     """Dataset, recipe, λ and annealing, budget, seed, rows; what a figure varies; *unconverged* where it applies."""
     if "budget" not in row:
         return [row["dataset"]]
@@ -87,3 +79,34 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     if settings.get("random_subsets") is not None:
         parts.append(f"k = {settings['random_subsets']}{', one ε' if settings['shared_noise'] else ''}")
     return [*parts, "unconverged"] if settings.get("unconverged") else parts
+
+
+def show_sentences(item: str, found: Sequence[RowDict]) -> None:
+    """Sentences with how each came to be."""
+    table = Table("type", "sentence", title=item, title_justify="left")
+    first = found[0]["type"] if found else None
+    for number, row in enumerate(found):
+        if number and row["type"] == first:
+            table.add_section()
+        table.add_row(row["type"], row["sentence"])
+    Console(highlight=False, markup=False).print(table)
+
+
+def show_tasks(item: str, rows: Sequence[RowDict]) -> None:
+    """A line per task and measure (and seed): the model, the training mean, the nearest training neighbour."""
+    found: dict[tuple[str, int], dict[str, RowDict]] = {}
+    for row in rows:
+        measure, _, who = row["metric"].partition(", ")
+        found.setdefault((measure, row["seed"]), {})[who] = row
+    several = len({row["seed"] for row in rows}) > 1
+    lines = []
+    for (measure, seed), by in found.items():
+        ours, form = by[""], ".1f" if "NLL" in measure else ".3f"
+        name = f"{measure}, seed {seed}" if several else measure
+        plain = [by.get(who, {}).get("value") for who in ("training mean", "nearest neighbour")]
+        numbers = [signed(ours["value"], form), signed(ours["stderr"], form, ""), *(signed(v, form) for v in plain)]
+        lines.append((name, str(ours["n"]), *numbers))
+    first = rows[0]
+    said = f"{item}, {first['dataset']}, {first['recipe']}, budget {first['budget']}"
+    headings = ("task, measure", "rows", "ours", "± s.e.", "mean", "nearest")
+    show_values(f"{said} (lower NLL is better, of all others higher)", headings, lines, left=headings[:1])

@@ -1,6 +1,10 @@
-"""`mvae reproduce table1 | table2 | table3 | table6 | table7`: train what is missing, evaluate, record, compare."""
+"""Tables 1, 2, 3, 6 and 7: the models side by side.
 
-from collections.abc import Sequence
+Tables 2 and 3 come from one evaluation (proposal q(z | x1)), Tables 6 and 7 from another (q(z | x1, x2), which not
+every model has): asking for the other one costs nothing.
+"""
+
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,26 +13,22 @@ from torch import nn
 from mvae.models.base import MultimodalVAE
 from mvae.models.jmvae import JMVAE
 from mvae.models.telbo import TELBO
-from mvae.paper.experiments import EXPERIMENTS, MODELS, build, defines, experiment
-from mvae.paper.harness import BUDGETS, Job, Places, finished_run, measured, require
+from mvae.paper.cell import Cell, defines, experiment
+from mvae.paper.harness import evaluated
+from mvae.paper.item import Budget, Item, Options, Paths, all_datasets, all_models
 from mvae.paper.published import published
-from mvae.paper.record import rows_of
-from mvae.paper.results import Row
-from mvae.paper.settings import Settings
-from mvae.runs.run import evaluate
+from mvae.paper.show import show_comparison
+from mvae.runs.build import build
 
-__all__ = ["PAPER_MODELS", "TABLES", "inference_parameters", "reproduce", "table1"]
+__all__ = ["LIKELIHOOD_TABLES", "PAPER_MODELS", "TABLE1", "inference_parameters"]
 
 PAPER_MODELS = ("vae", "cvae", "bivcca", "jmvae", "mvae_q", "mvae")
-TABLES = ("table2", "table3", "table6", "table7")
-OF_JOINT = ("table6", "table7")  # whose proposal is q(z | x1, x2)
 
 
 def inference_parameters(model: MultimodalVAE) -> int:
     """The number of weights of everything that makes a posterior (Table 1).
 
-    >>> from mvae.paper.experiments import build, experiment
-    >>> inference_parameters(build(experiment("mnist"), model="jmvae"))
+    >>> inference_parameters(build(Cell.of("mnist", model="jmvae").config))
     2061184
     """
     networks: list[nn.Module] = [modality.encoder for modality in model.modalities.values()]
@@ -39,23 +39,17 @@ def inference_parameters(model: MultimodalVAE) -> int:
     return sum(p.numel() for network in networks for p in network.parameters())
 
 
-def table1(datasets: Sequence[str] = ("mnist",), models: Sequence[str] = PAPER_MODELS) -> list[dict[str, Any]]:
-    """Counted and published parameters, a dict for each model and dataset; for CelebA also those of 19 modalities."""
+def _counted(item: str, options: Options, paths: Paths) -> list[dict[str, Any]]:
+    """Counted and published parameters, a row per model and dataset; for CelebA also those of 19 modalities."""
     rows = []
-    for dataset in datasets:
-        asked = _defined(dataset, models)
-        counted = {model: inference_parameters(build(experiment(dataset), model=model)) for model in asked}
-        rows += [
-            {"dataset": dataset, "model": model, "value": value, "paper": published("table1", model, dataset)}
-            for model, value in counted.items()
-        ]
+    for dataset in options.datasets:
+        for model in _defined(dataset, options.models):
+            value = inference_parameters(build(Cell.of(dataset, model=model).config))
+            rows.append((dataset, model, value, published(item, model, dataset), {}))
         if dataset == "celeba":
-            rows += [
-                {"dataset": dataset, "model": name, "value": value, "paper": published("table1", name[:-2], dataset)}
-                | {"note": note}
-                for name, value, note in _nineteen_modalities()
-            ]
-    return rows
+            for name, value, note in _nineteen_modalities():
+                rows.append((dataset, name, value, published(item, name[:-2], dataset), {"note": note}))
+    return [dict(zip(("dataset", "model", "value", "paper"), row, strict=True)) | note for *row, note in rows]
 
 
 def _nineteen_modalities() -> list[tuple[str, int, str]]:
@@ -80,60 +74,53 @@ def _nineteen_modalities() -> list[tuple[str, int, str]]:
 
 def _defined(dataset: str, models: Sequence[str]) -> Sequence[str]:
     """Those that the paper has for the dataset; where it has none of them, all, for the error that says so."""
-    return [model for model in models if defines(experiment(dataset), model)] or models
+    return [model for model in models if defines(dataset, model)] or models
 
 
-def reproduce(
-    item: str,
-    *,
-    datasets: Sequence[str] = ("mnist",),
-    models: Sequence[str] = PAPER_MODELS,
-    recipes: Sequence[str] = ("paper", "coupled"),
-    seeds: int = 1,
-    budget: str = "laptop",
-    workers: int = 1,
-    places: Places | None = None,
-) -> list[dict[str, Any]]:
-    """The recorded rows of a table for these models at this budget, after making those that are missing.
-
-    ``workers`` runs go at once; each is recorded when it has been evaluated.
-
-    A run is trained once, and an unfinished one resumed. Tables 2 and 3 come from one evaluation (proposal q(z | x1)),
-    Tables 6 and 7 from another (q(z | x1, x2), which not every model has): asking for the other one costs nothing.
-
-    Raises:
-        SettingsError: an unknown item, dataset, model, recipe or budget.
-    """
-    require("table", [item], TABLES)
-    require("dataset", datasets, EXPERIMENTS)
-    require("model", models, MODELS)
-    require("budget", [budget], BUDGETS)
-    wanted = []
-    for dataset in datasets:
-        training = BUDGETS[budget].training(experiment(dataset))
-        for model in _defined(dataset, models):
-            for recipe in recipes if model == "mvae" else ("paper",):
-                wanted += [Settings.of(dataset, recipe, seed, model, **training) for seed in range(seeds)]
-    if item in OF_JOINT:
-        wanted = [settings for settings in wanted if _has_joint(settings)]
-    return measured(item, wanted, partial(_measure, item in OF_JOINT), budget, workers, places or Places())
+def _cells(joint: bool, options: Options, budget: Budget) -> Iterator[Cell]:
+    """Each model of each dataset, the MVAE by each recipe; ``joint``: those with a posterior of x1 and x2 together."""
+    for dataset in options.datasets:
+        training = budget.training(dataset)
+        for model in _defined(dataset, options.models):
+            for recipe in options.recipes if model == "mvae" else ("paper",):
+                cells = [Cell.of(dataset, recipe, seed, model, **training) for seed in range(options.seeds)]
+                if not joint or _has_joint(build(cells[0].config)):
+                    yield from cells
 
 
-def _has_joint(settings: Settings) -> bool:
-    """Is there a posterior of x1 and x2 together?"""
-    model = settings.build()
+def _has_joint(model: MultimodalVAE) -> bool:
     return model.joint_posterior and len(model.names) > 1
 
 
-def _measure(joint: bool, job: Job) -> list[Row]:
-    """Train where needed, and evaluate with proposal q(z | x1), or q(z | x1, x2)."""
-    settings, run, spend = job.settings, finished_run(job.settings, job.places), BUDGETS[job.budget]
-    command = (
-        f"mvae reproduce {'table6' if joint else 'table2'} --datasets {settings.dataset} --models {settings.model} "
-        f"--recipes {settings.recipe} --seeds {settings.seed + 1} --budget {job.budget}"
+def _table(name: str, summary: str, joint: bool) -> Item:
+    return Item(
+        name,
+        summary,
+        ("datasets", "models", "recipes", "seeds", "budget", "jobs"),
+        show_comparison,
+        needs="MNIST (downloaded where --data-dir has none)",
+        defaults={"datasets": ("mnist",), "models": PAPER_MODELS},
+        choices={"datasets": all_datasets(), "models": all_models()},
+        cells=partial(_cells, joint),
+        measure=partial(evaluated, joint=joint),
     )
-    names = run.splits.test.names
-    proposal = names if joint else names[:1]
-    rows = spend.rows(experiment(settings.dataset))
-    found = evaluate(run, rows=rows, samples=spend.samples, proposal=proposal, seed=settings.seed)
-    return rows_of(run, found, job.budget, command)
+
+
+TABLE1 = Item(
+    "table1",
+    "inference-network parameters of every model (counted, nothing is trained)",
+    ("datasets", "models"),
+    show_comparison,
+    defaults={"datasets": ("mnist",), "models": PAPER_MODELS},
+    choices={"datasets": all_datasets(), "models": all_models()},
+    make=_counted,
+)
+LIKELIHOOD_TABLES = {
+    table.name: table
+    for table in (
+        _table("table2", "log p(x1), log p(x1,x2), log p(x1|x2) with proposal q(z|x1)", False),
+        _table("table3", "variances of the log importance weights with proposal q(z|x1)", False),
+        _table("table6", "as table2 with proposal q(z|x1,x2)", True),
+        _table("table7", "as table3 with proposal q(z|x1,x2)", True),
+    )
+}

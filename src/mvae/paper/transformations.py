@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from mvae.errors import DataError, MissingDependencyError
+from mvae.errors import DataError, MissingDependencyError, require_extra
 
 __all__ = ["draw_mask", "edges", "grayscale", "landmarks", "mask", "obscured", "watermarked"]
 
@@ -62,10 +62,7 @@ def edges(image: Image) -> Grey:
         DataError: no bytes ``height width 3``. MissingDependencyError: scikit-image is absent.
     """
     grey = grayscale(image)
-    try:
-        from skimage.feature import canny
-    except ImportError:
-        raise MissingDependencyError("edges are found by scikit-image: pip install 'mvae[vision]'") from None
+    canny = require_extra("skimage.feature", "vision", "edges").canny
     return canny(grey / 255, sigma=EDGE_SIGMA).astype(np.uint8) * 255
 
 
@@ -163,19 +160,13 @@ def landmarks(image: Image, face: Box = ALIGNED) -> Float[np.ndarray, "68 2"] | 
 def _predictor() -> tuple[Any, Any]:
     """The predictor and dlib. The file's package is found but not imported, because it imports a module that Python's
     setuptools no longer has."""
+    dlib = require_extra("dlib", "vision", "facial landmarks")
     found = importlib.util.find_spec("face_recognition_models")
-    try:
-        import dlib  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        dlib = None
-    if dlib is None or found is None or not found.origin:
-        raise MissingDependencyError(
-            "facial landmarks are found by dlib with the predictor of face_recognition_models: "
-            "pip install 'mvae[vision]'"
-        )
+    if found is None or not found.origin:
+        raise MissingDependencyError("facial landmarks need face_recognition_models: pip install 'mvae[vision]'")
     path = Path(found.origin).parent / "models" / PREDICTOR
     try:
-        return dlib.shape_predictor(str(path)), dlib  # pyright: ignore[reportAttributeAccessIssue]
+        return dlib.shape_predictor(str(path)), dlib
     except RuntimeError as error:
         raise MissingDependencyError(
             f"cannot read dlib's predictor {path} ({error}): pip install --force-reinstall face_recognition_models"

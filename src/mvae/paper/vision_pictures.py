@@ -20,7 +20,7 @@ EVERYTHING = ("image", "gray", "edges", "mask", "obscured", "watermarked")
 
 
 def _rows(run: Run, n: int) -> Table:
-    test = run.splits.test
+    test = run.data.test
     return test.take(has(test, list(EVERYTHING)).nonzero().flatten()[:n])
 
 

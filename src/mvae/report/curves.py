@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mvae.errors import MissingDependencyError, RunError
-from mvae.files import write_whole
+from mvae.errors import RunError
+from mvae.report.figure import saved_figure
 
 __all__ = ["draw_curves"]
 
@@ -26,25 +26,20 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """
     if not rows:
         raise RunError("the run has no metrics yet: its first epoch has not ended")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError("pictures of metrics need matplotlib: pip install 'mvae[plots]'") from None
     names = list(dict.fromkeys(name for row in rows for name in row))
     panels = {title: [n for n in names if wanted(n)] for title, wanted in PANELS.items()}
     panels = {title: found for title, found in panels.items() if found}
-    figure = Figure(figsize=(3.6 * max(1, len(panels)), 2.8), layout="constrained")
-    for i, (title, found) in enumerate(panels.items()):
-        axis = figure.add_subplot(1, len(panels), i + 1)
-        for name in found:
-            points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
-            if name == "validation/objective":
-                points = points[len(points) // 10 :]
-            axis.plot(*zip(*points, strict=True), linewidth=1, label=name.split("/")[-1].removeprefix("accuracy "))
-        if len(found) > 1:
-            axis.legend(fontsize=7)
-        axis.set_title(title, fontsize=9)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.tick_params(labelsize=7)
-        axis.grid(alpha=0.3)
-    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=120))
+    with saved_figure(path, figsize=(3.6 * max(1, len(panels)), 2.8), layout="constrained") as figure:
+        for i, (title, found) in enumerate(panels.items()):
+            axis = figure.add_subplot(1, len(panels), i + 1)
+            for name in found:
+                points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
+                if name == "validation/objective":
+                    points = points[len(points) // 10 :]
+                axis.plot(*zip(*points, strict=True), linewidth=1, label=name.split("/")[-1].removeprefix("accuracy "))
+            if len(found) > 1:
+                axis.legend(fontsize=7)
+            axis.set_title(title, fontsize=9)
+            axis.set_xlabel("epoch", fontsize=8)
+            axis.tick_params(labelsize=7)
+            axis.grid(alpha=0.3)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mvae.errors import MissingDependencyError, RunError, SettingsError
+from mvae.errors import RunError, SettingsError, require_extra
 
 __all__ = ["ENGINES", "submitted"]
 
@@ -57,10 +57,7 @@ def submitted(
 
 
 def _executor(engine: str) -> Any:
-    try:
-        import submitit
-    except ImportError:
-        raise MissingDependencyError("sweeps on other machines need submitit: pip install 'mvae[cluster]'") from None
+    submitit = require_extra("submitit", "cluster", "sweeps on other machines")
     try:
         executor = submitit.AutoExecutor(FOLDER, cluster=engine)
     except RuntimeError as error:

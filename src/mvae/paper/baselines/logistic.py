@@ -13,7 +13,7 @@ from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.paper.baselines.features import Features
 
-__all__ = ["accuracy", "moved_copies"]
+__all__ = ["logistic_accuracy", "shifted_copies"]
 
 STRENGTHS = (1.0, 10.0, 0.1, 0.01)  # C, one over the weight of the squared norm; scikit-learn's own first
 FOLDS = 5
@@ -21,7 +21,7 @@ ENOUGH = 1_000  # validation pairs to choose by
 ITERATIONS = 300  # of L-BFGS; stopped there, it is a little more regular
 
 
-def accuracy(features: Features, splits: Dataset, fraction: float, seed: int = 0, moved: int = 0) -> float:
+def logistic_accuracy(features: Features, splits: Dataset, fraction: float, seed: int = 0, moved: int = 0) -> float:
     """The share of test rows whose class is predicted right, after learning from a fraction of the pairs.
 
     The pairs are those that an MVAE of the same seed is given (`mvae.data.masking`). The strength of regularisation is
@@ -34,14 +34,14 @@ def accuracy(features: Features, splits: Dataset, fraction: float, seed: int = 0
             learn from.
 
     >>> from mvae.paper.baselines.features import pixels
-    >>> from mvae.data import digits
-    >>> accuracy(pixels, digits.load(), 0.1) > 0.8
+    >>> from mvae.paper.datasets import digits
+    >>> logistic_accuracy(pixels, digits.load(), 0.1) > 0.8
     True
     """
     train = complete_rows(pair_fraction(splits.train, fraction, seed))
     if train is None:
         raise SettingsError(f"{fraction:g} of {len(splits.train)} rows leave no pair to learn from")
-    copies = moved_copies(train, moved) if moved else [train]
+    copies = shifted_copies(train, moved) if moved else [train]
     x, y = np.concatenate([features(copy) for copy in copies]), np.tile(_classes(train), len(copies))
     image = np.tile(np.arange(len(train)), len(copies))
     validation = complete_rows(pair_fraction(splits.validation, fraction, seed))
@@ -80,14 +80,14 @@ def _right_in_folds(x: np.ndarray, y: np.ndarray, image: np.ndarray, strength: f
     return float(right)
 
 
-def moved_copies(table: Table, pixels: int) -> list[Table]:
+def shifted_copies(table: Table, pixels: int) -> list[Table]:
     """The table, and four more in which all images are moved by so many pixels; zeros come in from the edge.
 
     Raises:
         DataError: the first modality is no image.
 
     >>> table = Table({"image": torch.tensor([[[1, 2], [3, 4]]])})
-    >>> [copy.columns["image"].tolist() for copy in moved_copies(table, 1)[1:3]]
+    >>> [copy.columns["image"].tolist() for copy in shifted_copies(table, 1)[1:3]]
     [[[[0, 0], [1, 2]]], [[[3, 4], [0, 0]]]]
     """
     first = table.names[0]

@@ -1,0 +1,90 @@
+"""`mvae reproduce figure2`: samples of the prior and given a condition, and their conditional coherence."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from mvae.data.table import Table
+from mvae.errors import QueryError
+from mvae.evaluation.coherence import agreement, judge_for
+from mvae.paper.cell import Cell
+from mvae.paper.harness import finished_run
+from mvae.paper.item import Budget, Item, Job, Options, all_datasets
+from mvae.paper.record import Origin, shared_fields
+from mvae.paper.results import Row
+from mvae.paper.show import show_comparison
+from mvae.report.grid import save_grid
+from mvae.runs.run import Run
+from mvae.runs.sample import draw, parse_given
+
+__all__ = ["FIGURE2", "coherence_rows"]
+
+SAMPLES = 64  # of the prior, and as many given the condition
+CLASSIFIED = 1000  # test rows whose conditions images are generated from
+
+
+def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
+    for dataset in options.datasets:
+        for recipe in options.recipes:
+            for seed in range(options.seeds):
+                yield Cell.of(dataset, recipe, seed, **budget.training(dataset))
+
+
+def _picture(run: Run, path: Path) -> None:
+    """Left 64 samples of the prior, right 64 given the condition of Fig. 2."""
+    image = run.model.names[0]
+    generator = torch.Generator(run.model.device).manual_seed(0)
+    given = parse_given(run, tuple(run.config.evaluation.show[:1]))
+    halves = [draw(run, table, (image,), SAMPLES, generator)[image][:, 0] for table in (None, Table(given or {}))]
+    side = round(SAMPLES**0.5)
+    blank = torch.ones_like(halves[0][:side])  # a column between the halves
+    rows = [half.reshape(side, side, *half.shape[1:]) for half in halves]
+    both = torch.cat([rows[0], blank[:, None], rows[1]], dim=1)
+    save_grid(both.flatten(0, 1), path, columns=2 * side + 1)
+
+
+def coherence_rows(run: Run, origin: Origin, folder: Path) -> list[Row]:
+    """Conditional coherence: how often a classifier tells the second modality of test rows in images generated from it.
+
+    Beside it, the classifier's accuracy on real test images. Classifiers are kept in the folder.
+
+    Raises:
+        QueryError: the model has no second modality, or its first is no image.
+    """
+    names, data = run.model.names, run.data
+    if len(names) < 2 or len(data.test.columns[names[0]].shape) != 4:
+        raise QueryError("conditional coherence is of images, generated from another modality; this run has none")
+    image, target = names[:2]
+    likelihood = run.model.modalities[target].likelihood
+    path = folder / f"judge-{origin.cell.dataset}-{target}.safetensors"
+    classifier, accuracy = judge_for(data, image, target, likelihood, path)
+    conditions = data.test.first(CLASSIFIED).select([target])
+    value = agreement(run.model, classifier, conditions, image, target, seed=origin.cell.seed)
+    rows = []
+    for metric, share, n in (
+        ("agreement x2->x1", value, len(conditions)),
+        ("the judge on real test rows", accuracy, len(data.test)),
+    ):
+        error = round((share * (1 - share) / n) ** 0.5, 4)
+        shared = shared_fields(run, origin, n, run.model.device)
+        rows.append(Row(item="figure2", metric=metric, value=round(share, 4), stderr=error, paper=None, **shared))
+    return rows
+
+
+def _measure(job: Job) -> list[Row]:
+    return coherence_rows(finished_run(job.cell, job.paths), job.origin(), job.paths.runs)
+
+
+FIGURE2 = Item(
+    "figure2",
+    "64 samples of the prior, 64 given a condition, and their conditional coherence by a classifier",
+    ("datasets", "recipes", "seeds", "budget"),
+    show_comparison,
+    needs="MNIST (downloaded where --data-dir has none)",
+    defaults={"datasets": ("mnist",)},
+    choices={"datasets": all_datasets()},
+    cells=_cells,
+    measure=_measure,
+    picture=_picture,
+)

@@ -1,0 +1,278 @@
+"""The description of a table or figure, and what it is asked for: options, budgets, places."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mvae.errors import SettingsError
+from mvae.paper.cell import JMVAE_ALPHAS, RECIPES, Cell, experiment, name_of
+from mvae.paper.record import Origin, recorded
+from mvae.paper.results import Row
+from mvae.runs.config import flattened
+from mvae.runs.registry import declarations, models
+from mvae.runs.run import Run
+from mvae.training.callbacks import Callback
+
+__all__ = [
+    "BUDGETS",
+    "KEPT",
+    "PAIRED",
+    "SUBSETS",
+    "Budget",
+    "Item",
+    "Job",
+    "Levels",
+    "Options",
+    "Paths",
+    "RowDict",
+    "all_datasets",
+    "all_models",
+    "require",
+]
+
+RowDict = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a reproduction spends.
+
+    Args:
+        summary: one line for `mvae reproduce --list`.
+        changes: of each cell's settings; None: those of the variant.
+        test_rows: how many test rows are scored; None: as many as the variant says, or all.
+        samples: importance samples per row; None: the declaration's.
+        variant: of the dataset's declaration.
+        datasets, levels: of an item where none are asked for.
+    """
+
+    summary: str
+    changes: Mapping[str, Any] | None = field(default_factory=dict)
+    test_rows: int | None = None
+    samples: int | None = None
+    variant: str | None = None
+    datasets: tuple[str, ...] = ()
+    levels: tuple[float, ...] = ()
+
+    def training(self, dataset: str) -> dict[str, Any]:
+        """What changes in the settings of a cell.
+
+        >>> BUDGETS["laptop"].training("mnist"), BUDGETS["paper"].training("mnist")
+        ({'epochs': 60}, {})
+        """
+        if self.changes is not None or self.variant is None:
+            return dict(self.changes or {})
+        found = flattened(experiment(dataset).variants[self.variant])
+        return {path.split(".")[1]: value for path, value in found.items() if not path.startswith("evaluation.")}
+
+    def epochs(self, dataset: str) -> int:
+        """The number of epochs."""
+        return self.training(dataset).get("epochs", experiment(dataset).training.epochs)
+
+    def rows(self, dataset: str) -> int | None:
+        """How many test rows are scored; None: all."""
+        if self.test_rows is not None or self.variant is None:
+            return self.test_rows
+        return experiment(dataset).variant(self.variant).evaluation.rows
+
+
+BUDGETS = {
+    "smoke": Budget("3 epochs, 60 test rows, 50 samples: does it run?", {"epochs": 3}, 60, 50),
+    "laptop": Budget("each dataset's own share (MNIST: 60 of 500 epochs, 1,000 test rows)", None, variant="laptop"),
+    "paper": Budget("the paper's epochs, every test row"),
+}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where results and runs are kept, data found, and work done (``engine``: see `mvae.runs.sweep.sweep`)."""
+
+    results: Path = Path("results")
+    runs: Path = Path("runs/reproduce")
+    data_dir: Path | None = None
+    device: str | None = None
+    callbacks: Sequence[Callback] | None = None
+    engine: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an item is asked for; where a tuple is empty, the item's own."""
+
+    datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+    levels: tuple[float, ...] = ()
+    seeds: int = 1
+    budget: str = "laptop"
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What ``--levels`` are for an item: values of one setting of its cells."""
+
+    setting: str
+    words: str
+    example: str
+    whole: bool = False
+
+    def parsed(self, text: str) -> tuple[float, ...]:
+        """Numbers separated by commas.
+
+        Raises:
+            SettingsError: not of that form.
+
+        >>> PAIRED.parsed("0.001,1"), SUBSETS.parsed("0,5")
+        ((0.001, 1.0), (0, 5))
+        """
+        try:
+            return tuple((int if self.whole else float)(part) for part in text.split(","))
+        except ValueError:
+            raise SettingsError(f"--levels {text!r}: write {self.words}, for example {self.example}") from None
+
+    def check(self, values: Iterable[float]) -> None:
+        """Raises SettingsError unless every value is in the setting's range."""
+        for value in values:
+            if not (value >= 0 if self.whole else 0 < value <= 1):
+                raise SettingsError(f"levels are {self.words}, {'≥ 0' if self.whole else 'in (0, 1]'}, not {value:g}")
+
+
+PAIRED = Levels("pairs", "paired fractions", "0.001,0.1")
+KEPT = Levels("kept", "probabilities", "0.1,1")
+SUBSETS = Levels("random_subsets", "numbers of random subsets", "0,1,10", whole=True)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A table or figure of the paper: what it takes, which cells it is of, how these are measured and shown.
+
+    All functions must be found in a module, because other processes measure.
+
+    Args:
+        name: as in `mvae reproduce NAME`.
+        summary: one line that says what it shows.
+        takes: its options, by the names of `Options`.
+        show: prints the rows, given the item's name.
+        needs: what is not there after installing.
+        defaults: of its options; where they depend on the budget, the budget has them.
+        choices: which values an option may have.
+        one_recipe: is it of one recipe at a time?
+        levels: what ``--levels`` are, where it takes them.
+        budgets: what it spends.
+        require: raises MissingDependencyError where a library is absent, before anything is trained.
+        cells: what is trained and measured.
+        measure: the rows of a job; they may be of other items, too: Table 3's come with Table 2's.
+        make: the rows, of an item that has no cells.
+        file: the item whose results file has a cell's rows.
+        job: the name of the job that a cell belongs to; cells of one job are measured together.
+        keep: which of the recorded rows are the item's.
+        picture: draws a run of seed 0, as RESULTS/ITEM-(DATASET-)RECIPE-BUDGET.png.
+        draw: draws the rows, as RESULTS/ITEM.png.
+        quiet: is there a line per job instead of progress per epoch?
+    """
+
+    name: str
+    summary: str
+    takes: tuple[str, ...]
+    show: Callable[[str, Sequence[RowDict]], None]
+    needs: str = ""
+    defaults: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    one_recipe: bool = False
+    levels: Levels | None = None
+    budgets: Mapping[str, Budget] = field(default_factory=lambda: BUDGETS)
+    require: Callable[[], object] | None = None
+    cells: "Callable[[Options, Budget], Iterable[Cell]] | None" = None
+    measure: "Callable[[Job], list[Row]] | None" = None
+    make: "Callable[[str, Options, Paths], Sequence[RowDict]] | None" = None
+    file: Callable[[Cell], str] | None = None
+    job: Callable[[Cell], str] = name_of
+    keep: Callable[[RowDict], bool] | None = None
+    picture: Callable[[Run, Path], None] | None = None
+    draw: Callable[[Sequence[RowDict], Path], None] | None = None
+    quiet: bool = False
+
+    def completed(self, options: Options) -> Options:
+        """The options with the item's own where none are given.
+
+        Raises:
+            SettingsError: an unknown dataset, model, recipe or budget, several recipes where one is meant, or a level
+                outside its range.
+        """
+        require("budget", [options.budget], self.budgets)
+        budget = self.budgets[options.budget]
+        own = {"datasets": budget.datasets, "levels": budget.levels} | {"recipes": RECIPES} | dict(self.defaults)
+        filled = replace(options, **{name: value for name, value in own.items() if not getattr(options, name)})
+        for name, known in ({"recipes": RECIPES} | dict(self.choices)).items():
+            require(name.removesuffix("s"), getattr(filled, name), known, f" for {self.name}")
+        if self.one_recipe and len(filled.recipes) != 1:
+            raise SettingsError(f"{self.name} is of one recipe at a time, not of {', '.join(filled.recipes)}")
+        if self.levels is not None:
+            self.levels.check(filled.levels)
+        return filled
+
+    def command(self, cell: Cell, budget: str) -> str:
+        """The command that makes a cell's rows."""
+        said = {"datasets": cell.dataset, "models": cell.model, "recipes": cell.recipe}
+        said |= {"seeds": cell.seed + 1, "budget": budget}
+        if self.levels is not None:
+            level = cell[self.levels.setting]
+            said["levels"] = f"{1 if level is None else level:g}"
+        flags = [f"--{name} {said[name]}" for name in self.takes if name in said]
+        return " ".join(["mvae reproduce", self.name, *flags])
+
+    def recorded(self, cell: Cell, budget: str, results: Path) -> list[dict[str, Any]]:
+        """The recorded rows of a cell at a budget."""
+        return recorded(results, self.name if self.file is None else self.file(cell), cell, budget)
+
+    def missing_picture(self, cell: Cell, budget: str, results: Path) -> Path | None:
+        """The picture that a cell's run is still to be drawn as."""
+        if self.picture is None or cell.seed > 0:
+            return None
+        of = [cell.dataset] if "datasets" in self.takes else []
+        path = results / f"{'-'.join([self.name, *of, cell.recipe, budget])}.png"
+        return None if path.exists() else path
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells to train (where they are not finished) and to measure, in whatever process."""
+
+    item: Item
+    cells: tuple[Cell, ...]
+    budget: str
+    paths: Paths
+
+    @property
+    def cell(self) -> Cell:
+        """The first of them."""
+        return self.cells[0]
+
+    @property
+    def spend(self) -> Budget:
+        """What the budget is for the item."""
+        return self.item.budgets[self.budget]
+
+    def origin(self, cell: Cell | None = None) -> Origin:
+        """What the rows of a cell (default: the first) say of where they are from."""
+        cell = cell or self.cell
+        return Origin(cell, self.budget, self.item.command(cell, self.budget))
+
+
+def require(kind: str, names: Iterable[str], known: Iterable[str], where: str = "") -> None:
+    """Raises SettingsError unless every name is known."""
+    for name in names:
+        if name not in known:
+            raise SettingsError(f"no {kind} {name!r}{where}; there are {', '.join(known)}")
+
+
+def all_datasets() -> tuple[str, ...]:
+    """Every dataset that has a declaration."""
+    return tuple(declarations())
+
+
+def all_models() -> tuple[str, ...]:
+    """Every model that is trained, those of `JMVAE_ALPHAS` too; baselines that generate nothing are none."""
+    return tuple(name for name in dict.fromkeys([*models(), *JMVAE_ALPHAS]) if name not in ("ae", "nn"))

@@ -1,0 +1,29 @@
+"""One figure of matplotlib, written as a PNG."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mvae.errors import require_extra
+from mvae.files import write_whole
+
+__all__ = ["saved_figure"]
+
+
+@contextmanager
+def saved_figure(path: Path, **options: Any) -> Iterator[Any]:
+    """A figure to draw in; it is written to ``path`` when the block ends.
+
+    Args:
+        path: the PNG, whose folder is made where it is missing.
+        options: of ``matplotlib.figure.Figure``; without a layout the panels are packed tightly.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed. RunError: the file cannot be written.
+    """
+    figure = require_extra("matplotlib.figure", "plots", "figures").Figure(**options)
+    yield figure
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=120))
