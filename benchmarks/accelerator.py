@@ -24,7 +24,6 @@ from torch.nn import functional as F
 
 from mvae import Table, likelihoods
 from mvae.data.masking import pair_fraction
-from mvae.paper.experiments import build, experiment
 from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 
@@ -39,8 +38,8 @@ def table_of(dataset: str, pairs: float | None) -> Table:
 
 def step_of(dataset: str, table: Table, recorded: bool = True, seed: int = 0) -> Callable[[], None]:
     """One step of the recipe `coupled` on random rows; warm, so recorded where it can be."""
-    what = experiment(dataset)
-    model = build(what, seed=seed, pseudo_labels=not table.complete and bool(what.pseudo_labels)).cuda().train()
+    guesses = not table.complete and "pseudo-labels" in timing.declared(dataset).variants
+    model = timing.built(dataset, seed=seed, pseudo_labels=guesses).cuda().train()
     step = Step(model, table, TrainingSettings(batch_size=BATCH), seed)
     if recorded:
         step.plan(0)
@@ -132,8 +131,7 @@ class _Loss(nn.Module):
 def by_vmap(dataset: str, number: int, seconds: float) -> float:
     """Steps a second of all models together, each on its own rows; recorded."""
     table = table_of(dataset, None)
-    what = experiment(dataset)
-    models = [build(what, seed=i).cuda().train() for i in range(number)]
+    models = [timing.built(dataset, seed=i).cuda().train() for i in range(number)]
     terms = models[0].terms(table.presence(models[0].names))
     terms.on_device(torch.device("cuda", 0))
     losses = [_Loss(model, terms) for model in models]

@@ -20,9 +20,9 @@ from mvae.evaluation.likelihood import log_likelihoods
 from mvae.evaluation.validation import validate
 from mvae.models.mvae import MVAE
 from mvae.models.terms import Recipe
-from mvae.paper.experiments import experiment
-from mvae.paper.harness import name_of
-from mvae.paper.settings import Settings
+from mvae.paper.cell import Cell, name_of
+from mvae.runs.build import build
+from mvae.runs.source import load
 from mvae.training.fit import fit
 from mvae.training.switches import flushed_denormals, keep_freed_memory
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, help="[default: runs/judge-DATASET-label.safetensors]")
     arguments = parser.parse_args()
     dataset = arguments.dataset
-    settings = Settings.of(
+    cell = Cell.of(
         dataset,
         "coupled",
         arguments.seed,
@@ -88,23 +88,14 @@ def main() -> None:
     )
     keep_freed_memory()
     with flushed_denormals():
-        splits, model = experiment(dataset).load(None), settings.build()
+        splits, model = load(cell.config), build(cell.config)
         assert isinstance(model, MVAE)
         usual = model.recipe
         model.recipe = Weighed(usual.cross_from, usual.share, arguments.own, arguments.joint, arguments.cross)
         train = splits.train
-        if settings.pairs is not None:
-            train = oversample_complete(pair_fraction(train, settings.pairs, settings.seed), settings.repeat_pairs)
-        fit(
-            model,
-            train,
-            epochs=settings.epochs,
-            anneal_epochs=settings.anneal_epochs,
-            decay_epochs=settings.decay_epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            seed=settings.seed,
-        )
+        if cell["pairs"] is not None:
+            train = oversample_complete(pair_fraction(train, cell["pairs"], cell.seed), cell["repeat_pairs"])
+        fit(model, train, cell.config.training, seed=cell.seed)
         model.eval()
         x2 = model.names[1]
         agreement = judged(model, splits, arguments.judge or Path(f"runs/judge-{dataset}-label.safetensors"))
@@ -112,7 +103,7 @@ def main() -> None:
         found = log_likelihoods(model, splits.validation.first(400), queries, proposal=("image",), samples=200)
         seen = validate(model, splits.validation)
     print(
-        f"{name_of(settings)}; λ2 own {arguments.own}, joint {arguments.joint}, cross {arguments.cross}: "
+        f"{name_of(cell)}; λ2 own {arguments.own}, joint {arguments.joint}, cross {arguments.cross}: "
         f"log p(x1) {found['marginal'].mean:.2f}  "
         f"joint - marginal {found['joint'].mean - found['marginal'].mean:.2f}  "
         f"{x2} from image {seen[f'accuracy image->{x2}']:.1%}  {agreement}"

@@ -18,7 +18,6 @@ import mvae
 from mvae.evaluation import scoring
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.models.base import MultimodalVAE
-from mvae.paper.experiments import build, experiment
 
 
 @torch.no_grad()
@@ -53,7 +52,7 @@ def main() -> None:
     scoring.COMPILED_PAIRS = 0  # compiled, as for all test rows
     rows, samples = arguments.rows, arguments.samples
     table = timing.rows_or_noise("mnist", rows)
-    model = build(experiment("mnist"), "paper").eval()
+    model = timing.built("mnist", "paper").eval()
 
     def ours(*of: str) -> LogLikelihood:
         return mvae.log_likelihood(model, table, of=of, proposal=of, samples=samples)

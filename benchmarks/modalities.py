@@ -24,7 +24,6 @@ from mvae.modality import bank
 from mvae.models.base import MultimodalVAE
 from mvae.networks.mlp import mlp
 from mvae.paper.attributes import ATTRIBUTES
-from mvae.paper.experiments import build, experiment
 
 BATCH, LATENTS = 100, 100
 
@@ -102,7 +101,7 @@ def main() -> None:
 
     columns = {"image": torch.rand(BATCH, 3, 64, 64)} | {name: torch.rand(BATCH, 1) < 0.3 for name in ATTRIBUTES}
     together, apart = (
-        steps_of(build(experiment("celeba19"), "paper"), columns, steps, clock) for _ in ("together", "apart")
+        steps_of(timing.built("celeba19", "paper"), columns, steps, clock) for _ in ("together", "apart")
     )
 
     def one_after_the_other() -> float:

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from mvae import Table
 from mvae.errors import DataError
+from mvae.models.base import MultimodalVAE
 from mvae.paper.attributes import ATTRIBUTES
-from mvae.paper.experiments import experiment
+from mvae.paper.cell import Cell
+from mvae.runs.build import build
+from mvae.runs.source import declared, load
 from mvae.training.switches import keep_freed_memory
 
 Contender = tuple[Callable[[], object], int]  # a piece of work (it may return its own seconds), and its rows
@@ -30,13 +33,18 @@ def begin(threads: int) -> None:
     torch.manual_seed(0)
 
 
+def built(dataset: str, recipe: str = "coupled", seed: int = 0, **changes: object) -> MultimodalVAE:
+    """A dataset's MVAE as the reproduction builds it, with changes named as in result rows."""
+    return build(Cell.of(dataset, recipe, seed, **changes).config)
+
+
 def rows_or_noise(dataset: str, rows: int) -> Table:
     """The first training rows of a dataset in MVAE_DATA; where it is not, noise of the same shape (nothing is
     downloaded to be timed).
     """
     try:
         if os.environ.get("MVAE_DATA"):
-            return experiment(dataset).load(None).train.first(rows)
+            return load(declared(dataset)).train.first(rows)
         reason = "MVAE_DATA is not set"
     except DataError as error:
         reason = str(error)

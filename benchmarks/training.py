@@ -18,7 +18,6 @@ import torch
 
 import mvae
 from mvae.models.base import MultimodalVAE
-from mvae.paper.experiments import build, experiment
 from mvae.training import step as steps
 from mvae.training.callbacks import Callback
 
@@ -113,11 +112,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
     timing.begin(arguments.threads)
-    what = experiment(arguments.dataset)
-    model = build(what, "paper")
+    what = arguments.dataset
+    model = timing.built(what, "paper")
     train = timing.rows_or_noise(arguments.dataset, arguments.rows)
     validation = train.first(arguments.rows // 5)
-    rows, epochs, rate = arguments.steps * BATCH, arguments.epochs, what.learning_rate
+    rows, epochs, rate = arguments.steps * BATCH, arguments.epochs, timing.declared(what).training.learning_rate
     contenders: dict[str, timing.Contender] = {}
     multivae = peer.load()
     if multivae is not None:
@@ -128,7 +127,7 @@ def main() -> None:
         contenders["multivae, its trainer"] = other.trainer_epoch(BATCH, rate), len(few)
     contenders["ours, bare step"] = repeated(our_bare_step(model, train, rate), arguments.steps), rows
     contenders["ours, fit with everything"] = (
-        our_fit(build(what, "paper"), train, validation, epochs, rate),
+        our_fit(timing.built(what, "paper"), train, validation, epochs, rate),
         epochs * len(train),
     )
     rates = timing.interleaved(contenders, arguments.rounds)

@@ -23,7 +23,6 @@ from mvae.errors import DataError
 from mvae.models.mvae import MVAE
 from mvae.networks.lstm import EMBEDDING, FREQUENT, HIDDEN
 from mvae.paper.datasets import translation
-from mvae.paper.experiments import build, experiment
 from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 
@@ -116,7 +115,7 @@ def main() -> None:
     torch.manual_seed(0)
     clock = time.process_time if options.threads == 1 else time.perf_counter
     table = sentences()
-    model = cast("MVAE", build(experiment("translation"), "coupled")).train()
+    model = cast("MVAE", timing.built("translation")).train()
     ours, plain = Step(model, table, TrainingSettings()), Plain()
     chosen = torch.randperm(len(table))[: BATCH * options.steps].split(BATCH)
     tokens = sum(int((table.take(rows).columns[name] != 0).sum()) + BATCH for rows in chosen for name in table.names)

@@ -13,10 +13,11 @@ from mvae.evaluation.validation import prediction_accuracy, validate
 from mvae.modality.augment import Noise
 from mvae.models.base import MultimodalVAE
 from mvae.paper.attributes import ATTRIBUTES
-from mvae.paper.experiments import build, experiment
+from mvae.paper.datasets import digits
 from mvae.runs.sweep import sweep
 from mvae.training.callbacks import Callback
 from mvae.training.step import Step
+from tests.built import built
 from tests.small_training import incomplete
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -83,7 +84,7 @@ def test_a_recorded_step_learns_what_an_eager_one_does(dataset: str, model: str,
 
     def make() -> MultimodalVAE:
         guesses = pairs == "few" and recipe == "coupled"
-        return build(experiment(dataset), recipe, model=model, pseudo_labels=guesses)
+        return built(dataset, recipe, model=model, pseudo_labels=guesses)
 
     recorded, step = learned(make, table, recorded=True)
     by_hand = dataset == "celeba19" or (dataset, pairs) == ("multimnist", "few")  # random subsets; masked batch norm
@@ -102,7 +103,7 @@ def test_a_recorded_step_learns_what_an_eager_one_does(dataset: str, model: str,
 @pytest.mark.parametrize("pairs", ["all", "few"])
 def test_the_objective_is_the_cpus(dataset: str, pairs: str) -> None:
     table = random_rows(dataset) if pairs == "all" else few_pairs(random_rows(dataset))
-    model = build(experiment(dataset), random_subsets=0).double()
+    model = built(dataset, random_subsets=0).double()
     terms = model.terms(table.presence(model.names))
     noise = torch.randn(len(terms.names), len(table), model.latent_dim, dtype=torch.float64)
     losses, gradients = [], []
@@ -128,7 +129,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, stop: int) -> None:
                 raise KeyboardInterrupt
 
     def fresh() -> MultimodalVAE:
-        model = build(experiment("digits")).cuda()
+        model = built("digits").cuda()
         model.modalities["image"].augment = (Noise(0.3),)
         return model
 
@@ -145,7 +146,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, stop: int) -> None:
 
 
 def test_rows_with_anything_missing_are_learned_from_and_asked_about() -> None:
-    model = build(experiment("celeba19"), "paper", model="mvae").cuda()
+    model = built("celeba19", "paper", model="mvae").cuda()
     g = torch.Generator().manual_seed(1)
     table = random_rows("celeba19")
     table = Table(dict(table.columns), {n: (torch.rand(ROWS, generator=g) < 0.5) | (n == "image") for n in table.names})
@@ -157,8 +158,8 @@ def test_rows_with_anything_missing_are_learned_from_and_asked_about() -> None:
 def test_likelihoods_are_the_cpus_within_their_error() -> None:
     from mvae.evaluation.likelihood import log_likelihoods
 
-    model = build(experiment("digits"))
-    table = experiment("digits").load(None).train.first(300)
+    model = built("digits")
+    table = digits.load().train.first(300)
     mvae.fit(model, table, epochs=30, callbacks=[])
     test = table.first(50)
     queries = {"joint": (["image", "label"], []), "conditional": (["image"], ["label"])}
@@ -187,7 +188,7 @@ def test_threads_that_record_at_once_learn_what_each_would_alone() -> None:
     """Each has its own stream, noise and initial weights; noise on the inputs comes from no generator they share."""
 
     def trained(seed: int) -> dict[str, Tensor]:
-        model = build(experiment("mnist"), seed=seed, pseudo_labels=True).cuda()
+        model = built("mnist", seed=seed, pseudo_labels=True).cuda()
         model.modalities["image"].augment = (Noise(0.5),)
         table = few_pairs(random_rows("mnist"))
         mvae.fit(model, table, epochs=8, anneal_epochs=2, batch_size=BATCH, seed=seed, callbacks=[])
@@ -216,7 +217,7 @@ def test_a_thread_keeps_its_stream_for_all_its_runs() -> None:
 
 def test_more_runs_than_streams_at_once_and_one_after_the_other() -> None:
     def trained(seed: int) -> bool:
-        model = build(experiment("mnist"), seed=seed).cuda()
+        model = built("mnist", seed=seed).cuda()
         history = mvae.fit(model, random_rows("mnist"), epochs=100, batch_size=BATCH, seed=seed, callbacks=[])
         return len(history.epochs) == 100
 

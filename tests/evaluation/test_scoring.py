@@ -12,7 +12,7 @@ import mvae
 from mvae import Table
 from mvae.evaluation import scoring
 from mvae.evaluation.likelihood import LogLikelihood
-from mvae.paper.experiments import build, experiment
+from tests.built import built
 
 SAMPLES = 1500  # more than a chunk, and no multiple of it
 
@@ -25,7 +25,7 @@ def table(rows: int = 6) -> Table:
 
 
 def scored(model_name: str = "mvae") -> LogLikelihood:
-    model = build(experiment("digits"), model=model_name)
+    model = built("digits", model=model_name)
     return mvae.log_likelihood(model, table(), of=["image", "label"], proposal=["image"], samples=SAMPLES)
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mvae.paper.experiments.celeba import FACES19
 
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.paper.attributes import ATTRIBUTES, separated
 from mvae.paper.experiments import EXPERIMENTS
-from mvae.paper.experiments.celeba import FACES19
 
 
 def tiny(data_dir: Path | None) -> Dataset:

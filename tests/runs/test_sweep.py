@@ -13,10 +13,10 @@ import torch
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError, TrainingError
-from mvae.paper.experiments import build, experiment
 from mvae.runs.sweep import GRACE_SECONDS, sweep
 from mvae.training.callbacks import Callback, Plan
 from mvae.training.fit import fit
+from tests.built import built
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ def test_a_job_is_done_only_when_its_result_has_been_taken() -> None:
 
 
 def initial_weights(seed: int) -> torch.Tensor:
-    return next(build(experiment("digits"), seed=seed).parameters()).detach().clone()
+    return next(built("digits", seed=seed).parameters()).detach().clone()
 
 
 def test_threads_initialise_what_each_would_alone() -> None:
@@ -73,7 +73,7 @@ def test_a_signal_stops_what_threads_train() -> None:
     begun = threading.Barrier(3)
 
     def work(seed: int) -> bool:
-        model = build(experiment("digits"), seed=seed)
+        model = built("digits", seed=seed)
         rows = Table({"image": torch.rand(20, 1, 8, 8), "label": torch.randint(0, 10, (20,))})
 
         class Waits(Callback):

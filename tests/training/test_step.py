@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from mvae.data.table import Table
-from mvae.paper.experiments import build, experiment
 from mvae.training import step as steps
 from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step, can_be_recorded, way_of
+from tests.built import built
 
 
 def table(rows: int = 25, side: int = 8) -> Table:
@@ -29,7 +29,7 @@ def trained(
     count: int, name: str = "mvae", dataset: str = "digits", side: int = 8, rows: int = 10
 ) -> tuple[Step, dict[str, float]]:
     """Two and a half batches of so many rows, three times."""
-    model = build(experiment(dataset), model=name).train()
+    model = built(dataset, model=name).train()
     step = Step(model, table(5 * rows // 2, side), TrainingSettings(batch_size=rows))
     step.plan(count)
     for beta in (0.0, 0.3, 1.0):
@@ -83,7 +83,7 @@ def test_where_compiling_fails_the_step_is_eager_and_says_why_to_who_listens(
 
 
 def test_only_long_runs_of_complete_rows_are_compiled() -> None:
-    model = build(experiment("digits"))
+    model = built("digits")
     some = Table(dict(table().columns), present={"label": torch.arange(25) > 3})
     ten, long = TrainingSettings(batch_size=10), steps.COMPILED_STEPS
     assert way_of(model, table(), ten, long) == "compiled"
@@ -105,4 +105,4 @@ def test_only_long_runs_of_complete_rows_are_compiled() -> None:
     ],
 )
 def test_a_gpu_records_what_has_one_shape_at_every_step(dataset: str, complete: bool, recorded: bool) -> None:
-    assert can_be_recorded(build(experiment(dataset)), complete) == recorded
+    assert can_be_recorded(built(dataset), complete) == recorded

@@ -91,9 +91,7 @@ def _complete(directory: Path, cell: Cell) -> bool:
     return info["epoch"] >= cell["epochs"] * len(build(cell.config).stages)
 
 
-def swept(
-    work: Callable[[Job], list[Row]], jobs: Mapping[str, Job], workers: int, paths: Paths
-) -> Iterator[list[Row]]:
+def swept(work: Callable[[Job], list[Row]], jobs: Mapping[str, Job], workers: int, paths: Paths) -> Iterator[list[Row]]:
     """The rows of each job as it ends, ``workers`` at a time.
 
     On a GPU, threads train what can be recorded, and processes the rest, whose steps are launched kernel by kernel.

@@ -17,8 +17,8 @@ __all__ = [
     "TABLES_OF_DOCUMENTS",
     "coherence_table",
     "coupling_table",
-    "fill",
     "few_pairs_table",
+    "fill",
     "goals_table",
     "in_columns",
     "runs_table",
@@ -70,7 +70,9 @@ def runs_table(rows: Rows, metrics: Sequence[str] = METRICS) -> str:
         one = next(iter(found.values()))
         if falls := one.get("settings", {}).get("decay_epochs"):
             budget = f"{budget} (rate falls over {falls})"
-        lines.append([dataset, _model(one), f"{budget}, {n:,}", seed, *(_cell(found.get(metric)) for metric in metrics)])
+        lines.append(
+            [dataset, _model(one), f"{budget}, {n:,}", seed, *(_cell(found.get(metric)) for metric in metrics)]
+        )
     headings = ["dataset", "model", "budget, test rows", "seed", *(metric.replace("|", "\\|") for metric in metrics)]
     return in_columns(headings, lines, range(4))
 
@@ -219,7 +221,9 @@ def _at(budget: str | None, *items: str) -> Callable[[Path], Rows]:
 
     def read(results: Path) -> Rows:
         rows = [row for item in items for row in read_rows(results / f"{item}.json")]
-        return [row for row in rows if budget in (None, row["budget"]) or (budget == "longer") > (row["budget"] == "laptop")]
+        return [
+            row for row in rows if budget in (None, row["budget"]) or (budget == "longer") > (row["budget"] == "laptop")
+        ]
 
     return read
 

@@ -28,7 +28,7 @@ from mvae.paper.summary import Summary, summaries
 from mvae.runs.run import Run
 from mvae.runs.translate import language, translate_rows
 
-__all__ = ["ALIGNED", "SENTENCES", "TABLE4", "show_shares", "shares", "translation_rows"]
+__all__ = ["ALIGNED", "SENTENCES", "TABLE4", "shares", "show_shares", "translation_rows"]
 
 ALIGNED = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
 JOINT = "log p(en,vi)"  # Table 4's column

@@ -94,7 +94,11 @@ def train(
         _require_same(run_dir, config)
     else:
         _require_free(run_dir)
-    with ExitStack() as stack, flushed_denormals(), _deterministic(deterministic):  # from the start: worker threads inherit it as they begin
+    with (
+        ExitStack() as stack,
+        flushed_denormals(),
+        _deterministic(deterministic),
+    ):  # from the start: worker threads inherit it as they begin
         data = load(config, data_dir)
         config = completed(config, data)
         model = build(config).to(device_named(device))

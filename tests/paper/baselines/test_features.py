@@ -6,7 +6,7 @@ import torch
 from mvae.data.table import Table
 from mvae.paper.baselines.features import latents, pixels, rbm
 from mvae.paper.datasets import digits
-from mvae.paper.experiments import build, experiment
+from tests.built import built
 
 
 def test_pixels_are_levels_of_the_first_modality_in_order() -> None:
@@ -32,7 +32,7 @@ def test_an_rbms_features_are_its_128_hidden_probabilities_and_know_no_label() -
 
 
 def test_latents_are_the_posterior_means_over_one_scale() -> None:
-    model, images = build(experiment("digits"), model="vae"), digits.load().train.take(slice(0, 1500))
+    model, images = built("digits", model="vae"), digits.load().train.take(slice(0, 1500))
     found = latents(model, images)(images)
     mean, _ = model.modalities["image"].expert_parameters(torch.as_tensor(images.columns["image"]))
     np.testing.assert_allclose(found, (mean / mean.std()).detach().numpy(), rtol=1e-4, atol=1e-5)

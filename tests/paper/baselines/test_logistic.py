@@ -16,8 +16,8 @@ from mvae.paper.baselines import logistic
 from mvae.paper.baselines.features import latents, pixels, rbm
 from mvae.paper.baselines.logistic import accuracy, moved_copies
 from mvae.paper.datasets import digits
-from mvae.paper.experiments import build, experiment
 from mvae.training.fit import fit
+from tests.built import built
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_an_rbms_units_are_good_features(splits: Dataset) -> None:
 
 @pytest.mark.parametrize("name", ["ae", "vae"])
 def test_codes_of_networks_trained_without_labels_are_good_features(name: str, splits: Dataset) -> None:
-    model = build(experiment("digits"), model=name)
+    model = built("digits", model=name)
     fit(model, splits.train, epochs=8, callbacks=[])
     assert accuracy(latents(model, splits.train), splits, 1.0) > 0.85
 
