@@ -39,6 +39,8 @@ __all__ = [
 
 Used = Callable[[Any, int], Any]
 
+APART = 32  # modalities at most whose latents are gathered one after the other
+
 
 def anything(number: Any, modalities: int) -> Any:
     """Of any number of given modalities."""
@@ -317,12 +319,14 @@ def _of_terms(
 def _pairs(
     z: Float[Tensor, "terms rows latent"], terms: Terms, modalities: Sequence[int]
 ) -> list[tuple[Tensor, Tensor, Float[Tensor, "pairs latent"]]]:
-    """Terms, rows and latents of the pairs that each of these modalities is scored on; latents are gathered once."""
+    """Terms, rows and latents of the pairs that each of these modalities is scored on.
+
+    The gradient of a gathering of latents is as large as all of them: of many modalities they are gathered at once.
+    """
     wanted = [terms.of[:, :, i].expand(z.shape[:2]).nonzero(as_tuple=True) for i in modalities]
     wanted = [(term.to(z.device), row.to(z.device)) for term, row in wanted]
-    if not wanted:
-        return []
-    # From the last to the first, in the order in which gradients of one modality after the other would be added up.
-    index = torch.cat([term * z.shape[1] + row for term, row in reversed(wanted)])
-    own = z.flatten(0, 1).index_select(0, index).split([len(term) for term, _ in reversed(wanted)])
-    return [(*pair, latents) for pair, latents in zip(wanted, reversed(own), strict=True)]
+    if len(wanted) <= APART:
+        return [(term, row, z[term, row]) for term, row in wanted]
+    index = torch.cat([term * z.shape[1] + row for term, row in wanted])
+    own = z.flatten(0, 1).index_select(0, index).split([len(term) for term, _ in wanted])
+    return [(*pair, latents) for pair, latents in zip(wanted, own, strict=True)]
