@@ -24,7 +24,7 @@ def test_names_are_the_things_themselves() -> None:
 
     assert (mvae.Table, mvae.MVAE, mvae.fit) == (Table, MVAE, fit)
     assert mvae.likelihoods.Bernoulli.__module__ == "mvae.likelihoods"
-    assert mvae.progress.Silent.__module__ == "mvae.training.progress"
+    assert mvae.progress.Bar.__module__ == "mvae.training.progress"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -27,7 +27,7 @@ def test_the_published_curve_is_the_papers() -> None:
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     directory = tmp_path_factory.mktemp("reproduce")
     corpus.write(directory / "data", pairs=60, other=True)
-    return Places(directory / "results", directory / "runs", directory / "data", "cpu", Silent())
+    return Places(directory / "results", directory / "runs", directory / "data", "cpu", ())
 
 
 def test_table4_is_recorded_once_with_both_domains_and_both_baselines(
