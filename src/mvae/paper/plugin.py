@@ -21,6 +21,3 @@ COMMANDS = {
     "reproduce": ("mvae.paper.command:reproduce_command", "Every table and figure of the paper, one command each."),
     "score": ("mvae.paper.command:score_command", "The paper's numbers of one run."),
 }
-    "reproduce": ("mvae.paper.command:reproduce_command", "Every table and figure of the paper, one command each."),
-    "score": ("mvae.paper.command:score_command", "The numbers of the paper's tables for one run."),
-}
