@@ -118,7 +118,7 @@ class Cell:
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, dataset: str, recipe: str = "coupled", seed: int = 0, model: str = "mvae", /, **changed: Any) -> "Cell":
+    def of(cls, dataset: str, recipe: str = "coupled", seed: int = 0, model: str = "mvae", **changed: Any) -> "Cell":
         """The declaration's own settings, except those given (and not None).
 
         In `coupled`, few complete rows are oversampled, up to 50 times, until they come as often as ``cross_share`` of
@@ -221,7 +221,7 @@ def cell_of(config: Config) -> Cell:
     settings = DEFAULTS | {}
     for key, path in PATHS.items():
         path = path.replace("models.mvae.", "model.")
-        own = None if path not in values else values[path]
+        own = values.get(path)
         if own is not None and (key not in OF_THE_DATASET or own != declared.get(path)):
             settings[key] = own
     coupled = model == "mvae" and bool(config.model.options.get("cross_from"))

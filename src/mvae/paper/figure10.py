@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from mvae.paper.harness import evaluated
-from mvae.paper.item import SUBSETS, Budget, Job
+from mvae.paper.item import SUBSETS, Budget, Job, Number
 from mvae.paper.mvae19 import Panel, draw_panels, item_of_19
 from mvae.paper.results import Row
 
@@ -32,7 +32,7 @@ PANELS = (
 )
 
 
-def _changes(levels: Sequence[float]) -> list[dict[str, Any]]:
+def _changes(levels: Sequence[Number]) -> list[dict[str, Any]]:
     return [{"random_subsets": k, "shared_noise": shared} for shared in (False, True) for k in levels]
 
 

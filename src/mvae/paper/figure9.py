@@ -15,7 +15,7 @@ from mvae.data.masking import kept_cells
 from mvae.data.table import Table
 from mvae.paper.coupling import rows_as
 from mvae.paper.harness import finished_run
-from mvae.paper.item import KEPT, Budget, Job
+from mvae.paper.item import KEPT, Budget, Job, Number
 from mvae.paper.mvae19 import Panel, draw_panels, item_of_19
 from mvae.paper.results import Row
 
@@ -35,7 +35,7 @@ PANELS = (
 )
 
 
-def _changes(levels: Sequence[float]) -> list[dict[str, Any]]:
+def _changes(levels: Sequence[Number]) -> list[dict[str, Any]]:
     return [{"kept": p} for p in levels]
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Item",
     "Job",
     "Levels",
+    "Number",
     "Options",
     "Paths",
     "RowDict",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 RowDict = Mapping[str, Any]
+Number = int | float
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Budget:
     samples: int | None = None
     variant: str | None = None
     datasets: tuple[str, ...] = ()
-    levels: tuple[float, ...] = ()
+    levels: tuple[Number, ...] = ()
 
     def training(self, dataset: str) -> dict[str, Any]:
         """What changes in the settings of a cell.
@@ -103,7 +105,7 @@ class Options:
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
-    levels: tuple[float, ...] = ()
+    levels: tuple[Number, ...] = ()
     seeds: int = 1
     budget: str = "laptop"
     jobs: int = 1
@@ -118,7 +120,7 @@ class Levels:
     example: str
     whole: bool = False
 
-    def parsed(self, text: str) -> tuple[float, ...]:
+    def parsed(self, text: str) -> tuple[Number, ...]:
         """Numbers separated by commas.
 
         Raises:
@@ -132,7 +134,7 @@ class Levels:
         except ValueError:
             raise SettingsError(f"--levels {text!r}: write {self.words}, for example {self.example}") from None
 
-    def check(self, values: Iterable[float]) -> None:
+    def check(self, values: Iterable[Number]) -> None:
         """Raises SettingsError unless every value is in the setting's range."""
         for value in values:
             if not (value >= 0 if self.whole else 0 < value <= 1):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mvae.paper.cell import Cell
-from mvae.paper.item import Budget, Item, Job, Levels, Options, RowDict
+from mvae.paper.item import Budget, Item, Job, Levels, Number, Options, RowDict
 from mvae.paper.results import Row
 from mvae.paper.show import show_comparison
 from mvae.paper.summary import Summary, summaries
@@ -22,11 +22,11 @@ def item_of_19(
     *,
     levels: Levels,
     budgets: Mapping[str, Budget],
-    changes: Callable[[Sequence[float]], Sequence[Mapping[str, Any]]],
+    changes: Callable[[Sequence[Number]], Sequence[Mapping[str, Any]]],
     measure: Callable[[Job], list[Row]],
     draw: Callable[[Sequence[RowDict], Path], None],
 ) -> Item:
-    """An item whose cells are those of ``changes``, given the levels, in each dataset, by each recipe, with each seed."""
+    """An item whose cells are ``changes(levels)`` in each dataset, by each recipe, with each seed."""
     return Item(
         name,
         summary,
@@ -44,7 +44,7 @@ def item_of_19(
 
 
 def _cells(
-    changes: Callable[[Sequence[float]], Sequence[Mapping[str, Any]]], options: Options, budget: Budget
+    changes: Callable[[Sequence[Number]], Sequence[Mapping[str, Any]]], options: Options, budget: Budget
 ) -> Iterator[Cell]:
     for dataset in options.datasets:
         for recipe in options.recipes:

@@ -114,7 +114,7 @@ def coupling_table(rows: Rows) -> str:
 
 
 def few_pairs_table(rows: Rows) -> str:
-    """One line per model of a table of few pairs, a column per level: accuracy of x2 from x1 in %, published in brackets.
+    """One line per model, one column per paired fraction: accuracy of x2 from x1 in %, published in brackets.
 
     Of several seeds the mean, with its standard error.
     """
@@ -216,20 +216,17 @@ def _in(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form).replace("-", "−")
 
 
-def _at(budget: str | None, *items: str) -> Callable[[Path], Rows]:
-    """A reader of an item's rows, all, of one budget, or ("longer") of all but the laptop's."""
+def _at(budget: str | None, *items: str, key: Callable[[RowDict], Any] | None = None) -> Callable[[Path], Rows]:
+    """A reader of items' rows: all, of budget "laptop" or "paper", or ("longer") of all budgets but the laptop's."""
+
+    def wanted(row: RowDict) -> bool:
+        return row["budget"] != "laptop" if budget == "longer" else budget in (None, row["budget"])
 
     def read(results: Path) -> Rows:
-        rows = [row for item in items for row in read_rows(results / f"{item}.json")]
-        return [
-            row for row in rows if budget in (None, row["budget"]) or (budget == "longer") > (row["budget"] == "laptop")
-        ]
+        rows = [row for item in items for row in read_rows(results / f"{item}.json") if wanted(row)]
+        return rows if key is None else sorted(rows, key=key)
 
     return read
-
-
-def _sorted(read: Callable[[Path], Rows], key: Callable[[RowDict], Any]) -> Callable[[Path], Rows]:
-    return lambda results: sorted(read(results), key=key)
 
 
 def _in_the_papers_order(row: RowDict) -> tuple[str, int, bool]:
@@ -242,26 +239,20 @@ def _few_pairs_order(row: RowDict) -> tuple[int, int]:
     return list(STUDIES).index(row["dataset"]), WEAK_MODELS.index(row["model"])
 
 
-def _weak(budget: str) -> Callable[[Path], Rows]:
-    return _sorted(_at(budget, *(item for item in FEW_PAIRS if item != "figure3")), _few_pairs_order)
-
-
-def _laptop(item: str) -> Callable[[Path], Rows]:
-    return _sorted(_at("laptop", item), _in_the_papers_order)
-
-
 def _of_mvae(results: Path) -> Rows:
     return [row for row in _at("longer", "table2")(results) if row["model"] == "mvae"]
 
 
+_WEAK = [item for item in FEW_PAIRS if item != "figure3"]
+_laptop = partial(_at, "laptop", key=_in_the_papers_order)
 _VARIANCES, _RESEARCH = partial(runs_table, metrics=VARIANCES), "docs/research"
 _GOALS = _at(None, "table2", "figure2"), goals_table
 # (file, marker) → the rows, and the table made of them
 TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[Callable[[Path], Rows], Callable[[Rows], str]]] = {
     ("README.md", "results"): (_at("longer", "table2"), runs_table),
     ("README.md", "aims"): _GOALS,
-    (f"{_RESEARCH}/few-pairs.md", "table8"): (_weak("laptop"), few_pairs_table),
-    (f"{_RESEARCH}/few-pairs.md", "paper"): (_weak("paper"), few_pairs_table),
+    (f"{_RESEARCH}/few-pairs.md", "table8"): (_at("laptop", *_WEAK, key=_few_pairs_order), few_pairs_table),
+    (f"{_RESEARCH}/few-pairs.md", "paper"): (_at("paper", *_WEAK, key=_few_pairs_order), few_pairs_table),
     (f"{_RESEARCH}/vision.md", "vision"): (_at(None, "vision"), tasks_table),
     (f"{_RESEARCH}/translation.md", "table4"): (_at(None, "table4"), sentences_table),
     (f"{_RESEARCH}/coupling.md", "measured"): (_of_mvae, runs_table),

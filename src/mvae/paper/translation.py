@@ -7,7 +7,7 @@ of the curve over the share of aligned pairs.
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,9 +37,9 @@ JOINT = "log p(en,vi)"  # Table 4's column
 def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
     (recipe,) = options.recipes
     for level in options.levels or ALIGNED:
-        pairs = {"pairs": level} if level < 1 else {}
-        for seed in range(options.seeds):
-            yield Cell.of("translation", recipe, seed, **budget.training("translation"), **pairs)
+        pairs: dict[str, Any] = {"pairs": level} if level < 1 else {}
+        training = budget.training("translation") | pairs
+        yield from (Cell.of("translation", recipe, seed, **training) for seed in range(options.seeds))
 
 
 def _measure(job: Job) -> list[Row]:
@@ -82,7 +82,7 @@ Numbers = dict[str, tuple[float, float | None]]  # metric → value, standard er
 
 
 def _likelihoods(run: Run, table: Table, samples: int, seed: int = 0) -> Numbers:
-    """log p of each language and of both in nats per example, and each language's perplexity per token (stop included)."""
+    """log p of each language and of both in nats per example, and each one's perplexity per token (stop included)."""
     names = run.model.names
     queries: dict[str, tuple[Sequence[str], Sequence[str]]] = {f"log p({name})": ([name], []) for name in names}
     queries[f"log p({','.join(names)})"] = (names, [])
@@ -97,7 +97,7 @@ def _likelihoods(run: Run, table: Table, samples: int, seed: int = 0) -> Numbers
 
 
 def _instruments(run: Run, table: Table) -> Numbers:
-    """Is z used? Gaps to shuffled sources (nats per sentence), KLs and active units: near 0 after posterior collapse."""
+    """Is z used? Gaps to shuffled sources (nats per sentence), KLs, active units: near 0 after posterior collapse."""
     result: Numbers = {}
     for source, target in _directions(run):
         gap = source_gap(run.model, table, source, target).double()

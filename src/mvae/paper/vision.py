@@ -98,11 +98,9 @@ def _task_rows(job: Job, run: Run, task: Task, test: Table, train: Table) -> Ite
     truth = task.scored(levels(cast("Tensor", part.columns[task.of])))
     for who, predicted in _predictions(run, task, part, train):
         for measure, values in _scores(task.scored(predicted), truth, task.of):
-            error = round(float(values.double().std() / len(values) ** 0.5), 4) if len(values) > 1 else None
-            metric, value = (
-                f"{task.name} {measure}" + (f", {who}" if who else ""),
-                round(float(values.double().mean()), 4),
-            )
+            values, metric = values.double(), f"{task.name} {measure}" + (f", {who}" if who else "")
+            error = round(float(values.std() / len(values) ** 0.5), 4) if len(values) > 1 else None
+            value = round(float(values.mean()), 4)
             yield Row(item="vision", metric=metric, value=value, stderr=error, paper=None, **shared)
 
 
