@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mvae.data.dataset import Dataset
 from mvae.data.masking import oversample_complete, pair_fraction
-from mvae.evaluation.coherence import judge_for
+from mvae.evaluation.coherence import classifier_for
 from mvae.evaluation.likelihood import log_likelihoods
 from mvae.evaluation.validation import validate
 from mvae.models.mvae import MVAE
@@ -115,7 +115,7 @@ def judged(model: MVAE, splits: Dataset, path: Path) -> str:
     """How often a judge sees the label in images drawn for each of ten; nothing where x2 is no label."""
     if model.names[1] != "label":
         return ""
-    judge, _ = judge_for(splits, "image", "label", model.modalities["label"].likelihood, path)
+    judge, _ = classifier_for(splits, "image", "label", model.modalities["label"].likelihood, path)
     label = torch.arange(10).repeat_interleave(DRAWS)
     generator = torch.Generator().manual_seed(0)
     image = model.generate({"label": label}, of=["image"], mean=True, generator=generator)["image"][0]

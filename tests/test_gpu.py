@@ -9,7 +9,8 @@ from torch import Tensor
 
 import mvae
 from mvae.data.table import Table
-from mvae.evaluation.validation import prediction_accuracy, validate
+from mvae.evaluation.prediction import prediction_accuracy
+from mvae.evaluation.validation import validate
 from mvae.modality.augment import Noise
 from mvae.models.base import MultimodalVAE
 from mvae.paper.attributes import ATTRIBUTES

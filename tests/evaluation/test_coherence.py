@@ -1,4 +1,4 @@
-"""A judge learns from real images alone, and sees in generated ones what is there."""
+"""A classifier learns from real images alone, and sees in generated ones what is there."""
 
 from pathlib import Path
 
@@ -10,7 +10,13 @@ from torch.nn import functional as F
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.errors import RunError
-from mvae.evaluation.coherence import Judge, agreement, judge_for, measure, train_judge
+from mvae.evaluation.coherence import (
+    ImageClassifier,
+    classifier_accuracy,
+    classifier_for,
+    conditional_coherence,
+    train_classifier,
+)
 from mvae.likelihoods import Bernoulli, Categorical
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
@@ -24,12 +30,12 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def judge(digits: Dataset) -> tuple[Judge, float]:
-    return train_judge(digits, "image", "label", Categorical())
+def classifier(digits: Dataset) -> tuple[ImageClassifier, float]:
+    return train_classifier(digits, "image", "label", Categorical())
 
 
-def test_it_knows_real_digits(judge: tuple[Judge, float]) -> None:
-    assert judge[1] > 0.9
+def test_it_knows_real_digits(classifier: tuple[ImageClassifier, float]) -> None:
+    assert classifier[1] > 0.9
 
 
 class Draws(nn.Module):
@@ -56,13 +62,13 @@ class Tells(nn.Module):
 
 
 @pytest.mark.parametrize("wrong", [False, True])
-def test_agreement_counts_the_images_that_show_their_condition(
-    digits: Dataset, judge: tuple[Judge, float], wrong: bool
+def test_conditional_coherence_counts_the_images_that_show_their_condition(
+    digits: Dataset, classifier: tuple[ImageClassifier, float], wrong: bool
 ) -> None:
     """Against counting by hand: of a model that draws what is asked for, and of one that always draws a nought."""
     labels = torch.as_tensor(digits.test.columns["label"])
     pixels = torch.as_tensor(digits.test.columns["image"])
-    seen = judge[0](pixels).argmax(1)
+    seen = classifier[0](pixels).argmax(1)
     good = [int(((labels == digit) & (seen == digit)).nonzero()[0, 0]) for digit in range(10)]
     model = MVAE(
         {
@@ -74,49 +80,53 @@ def test_agreement_counts_the_images_that_show_their_condition(
     )
     conditions = digits.test.take(slice(0, 100)).select(["label"])
     expected = float((labels[:100] == 0).float().mean()) if wrong else 1.0
-    assert agreement(model, judge[0], conditions, "image", "label", chunk=30) == pytest.approx(expected)
+    assert conditional_coherence(model, classifier[0], conditions, given="label", of="image") == pytest.approx(expected)
+    by_hand = conditional_coherence(
+        model, lambda x: classifier[0](x), {"label": labels[:100]}, given="label", of="image"
+    )
+    assert by_hand == pytest.approx(expected)
 
 
-def test_attributes_are_judged_one_by_one() -> None:
+def test_attributes_are_classified_one_by_one() -> None:
     """The left half is bright or not, and the right half."""
     generator = torch.Generator().manual_seed(0)
     bright = torch.rand(600, 2, generator=generator) > 0.5
     images = bright[:, None, None].repeat_interleave(4, 3).expand(-1, 1, 8, -1).float() * 0.8
     table = Table({"image": images, "sides": bright})
     train, validation, test = (table.take(slice(*rows)) for rows in ((0, 400), (400, 500), (500, 600)))
-    _, right = train_judge(Dataset("halves", train, validation, test), "image", "sides", Bernoulli())
+    _, right = train_classifier(Dataset("halves", train, validation, test), "image", "sides", Bernoulli())
     assert right > 0.95
 
 
-def test_a_judge_is_kept_and_a_damaged_one_refused(digits: Dataset, tmp_path: Path) -> None:
-    path = tmp_path / "judge.safetensors"
+def test_a_classifier_is_kept_and_a_damaged_one_refused(digits: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "classifier.safetensors"
     few = Dataset("few", digits.train.take(slice(0, 100)), digits.validation, digits.test, digits.codecs)
-    judge, right = judge_for(few, "image", "label", Categorical(), path)
-    again, same = judge_for(few, "image", "label", Categorical(), path)
+    classifier, right = classifier_for(few, "image", "label", Categorical(), path)
+    again, same = classifier_for(few, "image", "label", Categorical(), path)
     assert right == same
     images = torch.rand(3, 1, 8, 8)
-    assert torch.equal(judge.eval()(images), again(images))
+    assert torch.equal(classifier.eval()(images), again(images))
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RunError, match=r"judge\.safetensors"):
-        judge_for(few, "image", "label", Categorical(), path)
+    with pytest.raises(RunError, match=r"classifier\.safetensors"):
+        classifier_for(few, "image", "label", Categorical(), path)
 
 
-def test_any_square_image_can_be_judged() -> None:
+def test_any_square_image_can_be_classified() -> None:
     for side in (8, 28, 50, 64):
-        assert Judge(3, side, 4)(torch.zeros(2, 3, side, side)).shape == (2, 4)
+        assert ImageClassifier(3, side, 4)(torch.zeros(2, 3, side, side)).shape == (2, 4)
 
 
-class Reader(Judge):
+class Reader(ImageClassifier):
     """Sees in a picture's first row of pixels the class of each place."""
 
     def forward(self, images: Tensor) -> Tensor:
         return 5 * F.one_hot(images[:, 0, 0, :3].long(), 4).float().flatten(1)
 
 
-def test_of_strings_each_place_is_judged() -> None:
+def test_of_strings_each_place_is_classified() -> None:
     strings = torch.tensor([[0, 1, 3], [2, 3, 3]])
     pictures = torch.zeros(2, 1, 8, 8)
     pictures[:, 0, 0, :3] = strings
     pictures[1, 0, 0, 2] = 1  # one of six places is misread
     table = Table({"image": pictures, "string": strings})
-    assert measure(Reader(1, 8, 12), table, "image", "string", Categorical()) == pytest.approx(5 / 6)
+    assert classifier_accuracy(Reader(1, 8, 12), table, "image", "string", Categorical()) == pytest.approx(5 / 6)

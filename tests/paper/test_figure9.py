@@ -8,7 +8,7 @@ import torch
 
 from mvae.data.masking import kept_cells
 from mvae.errors import SettingsError
-from mvae.evaluation.validation import prediction_accuracy
+from mvae.evaluation.prediction import prediction_accuracy
 from mvae.paper import figure9
 from mvae.paper.harness import Places, finished_run, parse_levels
 from mvae.paper.results import Row, read_rows

@@ -14,7 +14,7 @@ from mvae import Table
 from mvae.cli.main import cli
 from mvae.data.vocabulary import UNKNOWN
 from mvae.errors import QueryError, RunError, SettingsError
-from mvae.evaluation.text import consensus
+from mvae.evaluation.decoding import consensus
 from mvae.files import read_json
 from mvae.runs import run as runs
 from mvae.runs import sample as sampling

@@ -1,8 +1,9 @@
-"""Do generated images show what was asked for? A classifier that never saw the model says.
+"""Conditional coherence: does what is generated show what was asked for? A classifier that never saw the model says.
 
-Log-likelihoods do not tell whether a sample given "5" is a five. A judge is a small convolutional network trained on
-the real images and their labels (or attributes) alone, selected on validation rows; agreement is the share of
-generated images in which it sees the condition, to be read beside its own accuracy on real test images.
+Log-likelihoods do not tell whether a sample given "5" is a five. Conditional coherence is the share of generated
+examples in which a classifier sees the condition, to be read beside the classifier's own accuracy on real test rows.
+Any classifier will do; for images there is a small convolutional network, trained on the real images and their labels
+(or attributes) alone and selected on validation rows.
 """
 
 from collections.abc import Callable
@@ -14,23 +15,66 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
-from mvae.errors import QueryError
+from mvae.errors import DataError, QueryError
 from mvae.files import copied, load_state, load_weights, save_state
-from mvae.likelihoods import Bernoulli, Categorical, Likelihood
+from mvae.likelihoods import Categorical, Likelihood
 from mvae.modality.augment import shifted
 from mvae.models.base import MultimodalVAE, evaluating
+from mvae.models.questions import Data
 
-__all__ = ["Judge", "agreement", "judge_for", "train_judge"]
+__all__ = ["ImageClassifier", "classifier_for", "conditional_coherence", "train_classifier"]
 
 EPOCHS, STEPS = 6, 400  # at least
 BATCH = 100
 SHIFT = 2  # pixels by which training images are moved at random, each way
+ROWS = 250  # generated at once
+CLASSIFIED = 1000  # real rows classified at once
 
 
-class Judge(nn.Module):
+@torch.no_grad()
+def conditional_coherence(
+    model: MultimodalVAE,
+    classifier: Callable[[Tensor], Tensor],
+    data: Data,
+    *,
+    given: str,
+    of: str,
+    seed: int = 0,
+) -> float:
+    """Share of examples E[x_of | z], z ~ q(z | x_given), in which the classifier sees the condition.
+
+    Args:
+        model: any model of both modalities.
+        classifier: examples of ``of`` → parameters of the likelihood of ``given`` (logits of classes, or of each
+            attribute), ``rows …``.
+        data: the conditions; one example is generated for each row that has ``given``.
+        given: the modality conditioned on: of classes, attributes or strings. For attributes the mean share of
+            attributes that agree counts; for strings, of places (the empty ones too).
+        of: the modality generated.
+        seed: of the samples of z.
+
+    Raises:
+        QueryError: an unknown modality, one whose values are no classes and no attributes, or one that no row has.
+        DataError: data that does not fit the model.
+    """
+    model.require_known([given], "given")
+    model.require_known([of], "of")
+    table, likelihood = model.as_table(data), model.modalities[given].likelihood
+    conditions = _rows_with(table, [given])
+    generator = torch.Generator(model.device).manual_seed(seed)
+    right = 0.0
+    for rows in conditions.split(ROWS):
+        asked = table.take(rows).select([given])
+        examples = model.generate(asked, of=[of], n=1, mean=True, generator=generator)[of][0].cpu()
+        wanted = likelihood.prepare(torch.as_tensor(asked.columns[given]), torch.float32).cpu()
+        right += _right(classifier, examples, wanted, given, likelihood)
+    return right / len(conditions)
+
+
+class ImageClassifier(nn.Module):
     """3×3 convolutions with batch norm, halving the side to 4 or less, and one hidden layer; → ``rows outputs``.
 
-    >>> Judge(1, 28, 10)(torch.zeros(2, 1, 28, 28)).shape
+    >>> ImageClassifier(1, 28, 10)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
 
@@ -51,119 +95,117 @@ class Judge(nn.Module):
         return self.head(self.features(images))
 
 
-def train_judge(
-    splits: Dataset,
+def train_classifier(
+    data: Dataset,
     image: str,
     target: str,
     likelihood: Likelihood,
     *,
     seed: int = 0,
     report: Callable[[str], None] = lambda _: None,
-) -> tuple[Judge, float]:
-    """A judge of ``target`` in ``image``, and its accuracy on the real test images.
+) -> tuple[ImageClassifier, float]:
+    """A classifier of ``target`` in ``image``, and its accuracy on the real test images.
 
-    Trained on the training rows with Adam and a one-cycle rate; the epoch that is best on validation rows is kept.
+    Trained on the training rows that have both, with Adam and a one-cycle rate; the epoch that is best on validation
+    rows is kept.
+
+    Raises:
+        QueryError: no row has both. DataError: images that are not ``channels side side``.
     """
-    column = splits.train.columns[image]
-    examples = torch.as_tensor(splits.train.columns[target])
-    classes = int(examples.max()) + 1 if isinstance(likelihood, Categorical) else 1
-    outputs = examples[0].numel() * classes
+    both = _rows_with(data.train, [image, target])
+    first, wanted = _prepared(data.train.take(both[:1]), image, target, likelihood)
+    if first.dim() != 4 or first.shape[2] != first.shape[3]:
+        raise DataError(f"{image} must hold square images, channels × side × side, not {tuple(first.shape[1:])}")
+    classes = 1
+    if isinstance(likelihood, Categorical):
+        classes = 1 + max(int(data.train.select_rows(target, rows).max()) for rows in both.split(CLASSIFIED))
     generator = torch.Generator().manual_seed(seed)
-    steps = -(-len(splits.train) // BATCH)
+    steps = -(-len(both) // BATCH)
     epochs = max(EPOCHS, STEPS // steps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        judge = Judge(column.shape[1], column.shape[2], outputs)
-        optimizer = torch.optim.Adam(judge.parameters())
+        classifier = ImageClassifier(first.shape[1], first.shape[2], wanted[0].numel() * classes)
+        optimizer = torch.optim.Adam(classifier.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=epochs * steps)
         best, weights = -1.0, {}
         for epoch in range(epochs):
-            judge.train()
-            for rows in torch.randperm(len(splits.train), generator=generator).split(BATCH):
-                batch = splits.train.take(rows)
-                images, wanted = _prepared(batch, image, target, likelihood)
-                logits = _logits(judge, shifted(images, SHIFT, generator), wanted, likelihood)
+            classifier.train()
+            for rows in torch.randperm(len(both), generator=generator).split(BATCH):
+                images, wanted = _prepared(data.train.take(both[rows]), image, target, likelihood)
+                logits = _logits(classifier, shifted(images, SHIFT, generator), wanted, likelihood)
                 optimizer.zero_grad()
                 (-likelihood.log_prob(logits, wanted).mean()).backward()
                 optimizer.step()
                 schedule.step()
-            right = measure(judge, splits.validation, image, target, likelihood)
-            report(f"judge of {target}: epoch {epoch + 1}/{epochs}, validation accuracy {right:.4f}")
+            right = classifier_accuracy(classifier, data.validation, image, target, likelihood)
+            report(f"classifier of {target}: epoch {epoch + 1}/{epochs}, validation accuracy {right:.4f}")
             if right > best:
-                best, weights = right, copied(judge)
-    judge.load_state_dict(weights)
-    return judge.eval(), measure(judge, splits.test, image, target, likelihood)
+                best, weights = right, copied(classifier)
+    classifier.load_state_dict(weights)
+    return classifier.eval(), classifier_accuracy(classifier, data.test, image, target, likelihood)
 
 
 @torch.no_grad()
-def measure(judge: Judge, table: Table, image: str, target: str, likelihood: Likelihood, chunk: int = 1000) -> float:
-    """Mean accuracy on the rows of a table."""
-    right = 0.0
-    with evaluating(judge):
-        for start in range(0, len(table), chunk):
-            images, wanted = _prepared(table.take(slice(start, start + chunk)), image, target, likelihood)
-            right += _right(judge, images, wanted, target, likelihood)
-    return right / len(table)
-
-
-@torch.no_grad()
-def agreement(
-    model: MultimodalVAE, judge: Judge, conditions: Table, image: str, target: str, seed: int = 0, chunk: int = 250
+def classifier_accuracy(
+    classifier: ImageClassifier, table: Table, image: str, target: str, likelihood: Likelihood
 ) -> float:
-    """Share of images E[x | z], z ~ q(z | condition), one for each row of ``conditions``, in which the judge sees it.
-
-    For attributes, the mean share of attributes that agree; for strings, of places (the empty ones counted too).
-    """
-    generator = torch.Generator(model.device).manual_seed(seed)
-    likelihood = model.modalities[target].likelihood
-    right = 0.0
-    for start in range(0, len(conditions), chunk):
-        given = conditions.take(slice(start, start + chunk))
-        images = model.generate(given, of=[image], n=1, mean=True, generator=generator)[image][0].cpu()
-        wanted = likelihood.prepare(torch.as_tensor(given.columns[target]), torch.float32)
-        right += _right(judge, images, wanted, target, likelihood)
-    return right / len(conditions)
+    """Mean accuracy on the rows of a table that have both."""
+    both, right = _rows_with(table, [image, target]), 0.0
+    with evaluating(classifier):
+        for rows in both.split(CLASSIFIED):
+            images, wanted = _prepared(table.take(rows), image, target, likelihood)
+            right += _right(classifier, images, wanted, target, likelihood)
+    return right / len(both)
 
 
-def judge_for(
-    splits: Dataset,
+def classifier_for(
+    data: Dataset,
     image: str,
     target: str,
     likelihood: Likelihood,
     path: Path,
     report: Callable[[str], None] = lambda _: None,
-) -> tuple[Judge, float]:
-    """The judge kept at ``path``, or a new one, which is then kept there; with its accuracy on real test images.
+) -> tuple[ImageClassifier, float]:
+    """The classifier kept at ``path``, or a new one, which is then kept there; with its accuracy on real test images.
 
     Raises:
         RunError: the file is damaged.
     """
     if path.exists():
         tensors, info = load_state(path)
-        judge = Judge(*info["shape"])
-        load_weights(judge, tensors, path)
-        return judge.eval(), float(info["accuracy"])
-    judge, right = train_judge(splits, image, target, likelihood, report=report)
-    column = splits.train.columns[image]
-    outputs = judge.head[-1].out_features
-    save_state(path, copied(judge), {"accuracy": right, "shape": [column.shape[1], column.shape[2], outputs]})
-    return judge, right
+        classifier = ImageClassifier(*info["shape"])
+        load_weights(classifier, tensors, path)
+        return classifier.eval(), float(info["accuracy"])
+    classifier, right = train_classifier(data, image, target, likelihood, report=report)
+    column = data.train.columns[image]
+    outputs = classifier.head[-1].out_features
+    save_state(path, copied(classifier), {"accuracy": right, "shape": [column.shape[1], column.shape[2], outputs]})
+    return classifier, right
 
 
-def _logits(judge: Judge, images: Tensor, wanted: Tensor, likelihood: Likelihood) -> Tensor:
-    """The judge's outputs; of a string, ``rows length classes``: each place is judged by itself."""
-    logits = judge(images)
+def _rows_with(table: Table, names: list[str]) -> Tensor:
+    rows = torch.stack([table.has(name) for name in names]).all(0).nonzero().flatten()
+    if not len(rows):
+        raise QueryError(f"no row has {' and '.join(names)}")
+    return rows
+
+
+def _logits(classifier: Callable[[Tensor], Tensor], examples: Tensor, wanted: Tensor, likelihood: Likelihood) -> Tensor:
+    """The classifier's outputs; of a string, ``rows length classes``: each place is classified by itself."""
+    logits = classifier(examples)
     return logits.reshape(*wanted.shape, -1) if isinstance(likelihood, Categorical) else logits
 
 
-def _right(judge: Judge, images: Tensor, wanted: Tensor, target: str, likelihood: Likelihood) -> float:
+def _right(
+    classifier: Callable[[Tensor], Tensor], examples: Tensor, wanted: Tensor, target: str, likelihood: Likelihood
+) -> float:
     """Accuracies of these rows, summed."""
-    found = likelihood.accuracy(_logits(judge, images, wanted, likelihood), wanted)
+    found = likelihood.accuracy(_logits(classifier, examples, wanted, likelihood), wanted)
     if found is None:
-        raise QueryError(f"nothing can be judged about {target!r}: it is neither classes nor attributes")
+        raise QueryError(f"{target} is neither of classes nor of attributes: no classifier can see it")
     return float(found.sum())
 
 
 def _prepared(table: Table, image: str, target: str, likelihood: Likelihood) -> tuple[Tensor, Tensor]:
-    images = Bernoulli().prepare(torch.as_tensor(table.columns[image]), torch.float32)
+    images = Likelihood().prepare(torch.as_tensor(table.columns[image]), torch.float32)
     return images, likelihood.prepare(torch.as_tensor(table.columns[target]), torch.float32)

@@ -323,14 +323,20 @@ class Questions(nn.Module):
         return torch.Generator(self.device).manual_seed(seed)
 
 
-def parts_of(table: Table, samples: int = 1, event: int = 1) -> Iterator[Table]:
-    """A table in parts as large as memory should hold, where each row has samples of so many values beside its own.
+def parts_of(table: Table, samples: int = 1, event: int = 1, rows: Tensor | None = None) -> Iterator[Table]:
+    """A table, or some ``rows`` of it by number, in parts as large as memory should hold.
+
+    Each row is counted with ``samples`` of ``event`` values, or with its own values where these are more.
 
     >>> [len(part) for part in parts_of(Table({"x": torch.zeros(5000, 1)}))]
     [4096, 904]
     """
     widest = max(math.prod(column.shape[1:]) for column in table.columns.values())
-    return table.batches(max(1, min(ROWS, VALUES // max(1, widest, samples * event))))
+    at_once = max(1, min(ROWS, VALUES // max(1, widest, samples * event)))
+    if rows is None:
+        yield from table.batches(at_once)
+    else:
+        yield from (table.take(part) for part in rows.split(at_once))
 
 
 def require_whole_number(what: str, value: object, least: int) -> None:

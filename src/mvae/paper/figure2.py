@@ -7,7 +7,7 @@ import torch
 
 from mvae.data.table import Table
 from mvae.errors import QueryError
-from mvae.evaluation.coherence import agreement, judge_for
+from mvae.evaluation.coherence import classifier_for, conditional_coherence
 from mvae.paper.cell import Cell
 from mvae.paper.harness import finished_run
 from mvae.paper.item import Budget, Item, Job, Options, all_datasets
@@ -58,9 +58,9 @@ def coherence_rows(run: Run, origin: Origin, folder: Path) -> list[Row]:
     image, target = names[:2]
     likelihood = run.model.modalities[target].likelihood
     path = folder / f"judge-{origin.cell.dataset}-{target}.safetensors"
-    classifier, accuracy = judge_for(data, image, target, likelihood, path)
+    classifier, accuracy = classifier_for(data, image, target, likelihood, path)
     conditions = data.test.first(CLASSIFIED).select([target])
-    value = agreement(run.model, classifier, conditions, image, target, seed=origin.cell.seed)
+    value = conditional_coherence(run.model, classifier, conditions, given=target, of=image, seed=origin.cell.seed)
     rows = []
     for metric, share, n in (
         ("agreement x2->x1", value, len(conditions)),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mvae.data.dataset import Dataset
-from mvae.evaluation.validation import prediction_accuracy
+from mvae.evaluation.prediction import prediction_accuracy
 from mvae.paper.baselines.features import Features, latents, pixels, rbm
 from mvae.paper.baselines.logistic import logistic_accuracy
 from mvae.paper.cell import DEFAULTS, Cell, augmented, experiment
@@ -183,7 +183,7 @@ def _predicted(job: Job, cell: Cell) -> list[Row]:
     """x2 from the mean of q(z | x1); of the JMVAE also the x2 that q(z | x1, x2) gives back (Sec. 5.1's remark).
 
     Of strings the accuracy of their digits and, as "whole", that of exact strings
-    (`mvae.evaluation.validation.prediction_accuracy`).
+    (`mvae.evaluation.prediction.prediction_accuracy`).
     Where all rows are pairs, nothing is hidden: that run is Table 2's, if it has as many epochs.
     """
     run = finished_run(cell.but(pairs=None) if cell["pairs"] == 1 else cell, job.paths)

@@ -9,7 +9,7 @@ from torch import Tensor
 from mvae.data.table import Table
 from mvae.data.vocabulary import UNKNOWN
 from mvae.errors import QueryError
-from mvae.evaluation.text import consensus
+from mvae.evaluation.decoding import consensus
 from mvae.modality.base import evaluating
 from mvae.modality.sentences import SentenceModality
 from mvae.runs.run import Run
@@ -53,7 +53,7 @@ def translate(
         method: "sample" is the paper's, z ~ q(z | source), x ~ p(x | z). "greedy" takes the most probable word each
             time; the first alternative comes from the mean of q, others from samples of z. "beam" searches for the n
             most probable sentences given the mean of q. "mbr" samples 32 (n at least), each word from p^(1/0.7), and
-            returns the n most like all of them (minimum Bayes risk, `mvae.evaluation.text.consensus`).
+            returns the n most like all of them (minimum Bayes risk, `mvae.evaluation.decoding.consensus`).
         n: alternatives.
         width: of the beam, n at least.
         seed: of the draws.

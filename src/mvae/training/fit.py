@@ -17,7 +17,7 @@ import torch
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError
-from mvae.evaluation.validation import validate
+from mvae.evaluation.validation import validate_checked
 from mvae.files import locked
 from mvae.models.base import MultimodalVAE
 from mvae.training.callbacks import Callback, History, Plan, started
@@ -134,7 +134,7 @@ def _measure_epoch(run: RunState, validation: Table | None) -> dict[str, float]:
         values["stage"] = float(run.stage + 1)
     values |= {f"train/{name}": value for name, value in run.means().items()}
     if validation is not None:
-        measured = validate(run.model, validation, 1000 if run.model.device.type == "cpu" else 10_000)
+        measured = validate_checked(run.model, validation, 1000 if run.model.device.type == "cpu" else 10_000)
         run.require_finite({k: v for k, v in measured.items() if k.startswith(("objective", "reconstruction/", "kl/"))})
         values |= {f"validation/{name}": value for name, value in measured.items()}
         run.select(measured["objective"])

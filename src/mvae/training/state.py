@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import RunError, TrainingError
-from mvae.evaluation.validation import coupling_warning
+from mvae.evaluation.coupling import coupling_warning
 from mvae.files import check_weights, copied, load_state, load_weights, prefixed, save_state, without_prefix
 from mvae.training.callbacks import History
 from mvae.training.checkpoint import CHECKPOINT, METRICS, Header, read_metrics

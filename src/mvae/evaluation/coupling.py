@@ -1,0 +1,282 @@
+"""Do the modalities meet? What each says of each other, dead experts, and the warning that names them.
+
+Modalities can be learned side by side without ever meeting: each keeps its code in latent directions of its own, every
+ELBO looks healthy, and the label cannot be told from the image. Two instruments show it.
+
+*Does A say anything of B?* The predictive density of B given A decodes codes of q(z | A): half of it at the mean, half
+spread evenly over `SAMPLES` samples. It is scored by log p on the rows that have both, beside the same density from the
+prior, where nothing is given, and beside the best constant parameters of B's likelihood. ``gain A->B`` is how many
+nats it is better than the better of these two, with the standard error of the paired difference. All three are
+proper densities of B, so that an exact model gains on average unless A and B are independent.
+
+*Coupling* C = Σ_i KL(q(z|x_i) ‖ p(z)) − KL(q(z|X) ‖ p(z)), in nats, of rows that have everything. With codes in
+separate directions KLs add up and C = 0; where one modality's code is contained in the others', C is that code's KL;
+for an exact model its mean is the mutual information. ``coupling/share`` divides by the most it could be,
+Σ KL(single) − max KL(single), which is no verdict: related modalities need not share all that they say.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import QueryError
+from mvae.evaluation.means import Means
+from mvae.gaussian import Gaussian
+from mvae.modality.base import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.models.terms import full, singles, term_name
+
+__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "Instruments", "coupling_warning", "pairs_never_seen"]
+
+ACTIVE_VARIANCE = 0.01  # a latent is active where the posterior mean varies more than this over rows (Burda et al.)
+MANY = 8  # modalities from which on only the first one's predictions of the others are measured
+DEAD_KL = 0.05  # nats; an expert that says less than this about its modality is dead
+SAMPLES = 16  # codes of a predictive density, besides the mean
+JUDGED = 500  # rows at most by which it is judged whether one modality says anything of another
+LEAST = 50  # rows; fewer say too little of a mean and its error
+VALUES = 2_500_000  # of decoded events at once
+FIT_STEPS = 50  # at most, of the search for the best constant
+ERRORS = 1.0  # a gain of no more than so many standard errors is none
+
+
+class Instruments:
+    """What is measured beside the objective, over the batches of a pass; the model is in evaluation mode.
+
+    Each instrument uses the rows that have the modalities in question: those that have A and B for what A says of B,
+    those that have A for A's active units, those that have everything for the coupling C.
+    """
+
+    def __init__(self, model: MultimodalVAE):
+        self.model = model
+        self.means, self.moments, self.kl = Means(), Means(), Means()
+        self._full = term_name("full", model.names)
+        self._generator = torch.Generator(model.device).manual_seed(1)
+        # M² decodes would soon cost more than the training between two validations.
+        sources = model.names if len(model.names) <= MANY else model.names[:1]
+        self._pairs = [(a, b) for a in sources for b in model.names if a != b]
+        self._gains = {pair: _Gain(pair[1], model, self._generator) for pair in self._pairs if _answers(model, *pair)}
+
+    def add(self, batch: Table, x: Mapping[str, Tensor]) -> None:
+        """A batch and its prepared columns."""
+        model, names = self.model, self.model.names
+        present = batch.presence(names)
+        q, rows = model.posteriors(x, singles(present, names)), len(batch)
+        present = present.expand(rows, -1)
+        complete, kl = present.all(1), q.kl_to_prior()
+        for i, name in enumerate(names):
+            self._add_moments(name, q.mean[i], present[:, i])
+            if complete.any():
+                self._add(self.kl, name, kl[i][_rows(complete, kl.device)])
+        if complete.any() and model.joint_posterior:
+            row = _rows(complete, model.device)
+            joint = model.posteriors({n: c[row] for n, c in x.items()}, full(torch.ones(1, len(names)).bool(), names))
+            self._add(self.kl, self._full, joint.kl_to_prior()[0])
+            self._add_moments(self._full, joint.mean[0], torch.ones(joint.mean.shape[1], dtype=torch.bool))
+        context = model.context(x)
+        for source, target in self._pairs:
+            i = names.index(source)
+            both = present[:, i] & present[:, names.index(target)]
+            if both.any():
+                row = _rows(both, model.device)
+                here = None if context is None else context[row]
+                self._add_pair((source, target), x[target][row], q[i][row], here)
+
+    def _add_pair(self, pair: tuple[str, str], x: Tensor, q: Gaussian, context: Tensor | None) -> None:
+        source, target = pair
+        modality, rows = self.model.modalities[target], len(x)
+        log_prob, params = modality.assess(x, q.mean, context)
+        self.means.add(f"log p {source}->{target}", log_prob.sum(), rows)
+        for suffix, (right, count) in modality.correct(x, q.mean, context, params).items():
+            self.means.add(f"accuracy {source}->{target}{suffix}", right.sum(), count.sum())
+        if pair in self._gains:
+            self._gains[pair].add(x, q, context)
+
+    def _add_moments(self, name: str, mean: Float[Tensor, "rows latent"], has: Bool[Tensor, "rows"]) -> None:
+        mean = mean[_rows(has, mean.device)].double()
+        self.moments.add(f"{name} mean", mean.sum(0), int(has.sum()))
+        self.moments.add(f"{name} square", mean.square().sum(0), int(has.sum()))
+
+    @staticmethod
+    def _add(means: Means, name: str, values: Float[Tensor, "rows"]) -> None:
+        means.add(name, values.sum(), len(values))
+
+    def values(self) -> dict[str, float]:
+        """Everything measured, by the names that `validate` documents."""
+        names = self.model.names
+        result = self.means.values()
+        for (source, target), gain in self._gains.items():
+            result |= gain.values(f"{source}->{target}")
+        kl = self.kl.values() if len(names) > 1 else {}
+        for name in (self._full, *names):
+            if f"{name} mean" in self.moments:
+                mean, square = self.moments[f"{name} mean"], self.moments[f"{name} square"]
+                if name == self._full or not mean.isnan().any():
+                    label = "active units" if name == self._full else f"active units/{name}"
+                    result[label] = float(((square - mean.square()) > ACTIVE_VARIANCE).sum())
+        if self._full in kl:
+            alone = [kl[name] for name in names]
+            c, most = sum(alone) - kl[self._full], sum(alone) - max(alone)
+            result |= {"coupling": c, "coupling/share": min(max(c / most, 0.0), 1.0) if most > DEAD_KL else 0.0}
+        return result | {f"kl complete/{name}": kl[name] for name in (self._full, *names) if name in kl}
+
+
+class _Gain:
+    """What one modality's posterior says of another modality, beside saying nothing."""
+
+    def __init__(self, of: str, model: MultimodalVAE, generator: torch.Generator):
+        self.modality, self.generator = model.modalities[of], generator
+        self.x: list[Tensor] = []
+        self.given: list[Tensor] = []
+        self.nothing: list[Tensor] = []
+        self.params: Tensor | None = None
+
+    def add(self, x: Tensor, q: Gaussian, context: Tensor | None) -> None:
+        """Rows that have both; the first `JUDGED` of them count."""
+        left = JUDGED - sum(map(len, self.x))
+        at_once = max(1, VALUES // ((1 + SAMPLES) * max(1, math.prod(x.shape[1:]))))
+        for rows in torch.arange(min(left, len(x)), device=x.device).split(at_once):
+            some, here = x[rows], None if context is None else context[rows]
+            prior = Gaussian.standard(len(rows), q.mean.shape[-1], device=x.device, dtype=q.mean.dtype)
+            self.given.append(self._log_density(some, q[rows], here))
+            self.nothing.append(self._log_density(some, prior, here))
+            self.x.append(some)
+            if self.params is None:
+                self.params = self.modality.assess(some[:1], prior.mean[:1], None if here is None else here[:1])[1]
+
+    def _log_density(self, x: Tensor, q: Gaussian, context: Tensor | None) -> Float[Tensor, "rows"]:
+        shape = SAMPLES, *q.mean.shape
+        noise = torch.randn(shape, generator=self.generator, device=q.mean.device, dtype=q.mean.dtype)
+        log_p = self.modality.log_prob(x, torch.cat([q.mean[None], q.rsample(noise)]), context).double()
+        spread = log_p[1:].logsumexp(0) - math.log(SAMPLES)
+        return torch.logaddexp(log_p[0], spread) - math.log(2)
+
+    def values(self, pair: str) -> dict[str, float]:
+        """Mean log p of the predictive density, its gain in nats, and the gain's standard error."""
+        rows = sum(map(len, self.x))
+        if rows < LEAST:
+            return {}
+        given, base = torch.cat(self.given), torch.cat(self.nothing)
+        constant = _constant_log_prob(self.modality, torch.cat(self.x), self.params)
+        if constant is not None and constant.mean() > base.mean():
+            base = constant
+        gain = given - base
+        numbers = torch.stack([given.mean(), gain.mean(), gain.std() / math.sqrt(rows)]).tolist()
+        return dict(zip((f"log predictive {pair}", f"gain {pair}", f"gain {pair} s.e."), numbers, strict=True))
+
+
+def _constant_log_prob(modality: Modality, x: Tensor, params: Tensor | None) -> Float[Tensor, "rows"] | None:
+    """log p under the constant parameters that fit these rows best; None where the likelihood has no parameters.
+
+    A fit to the rows themselves is too good by 1/rows nats per parameter (Akaike 1974), which are taken off.
+    ``params`` are any parameters of one row, where the search begins.
+    """
+    if params is None:
+        return None
+    best = params.detach().clone().requires_grad_()
+    search = torch.optim.LBFGS([best], max_iter=FIT_STEPS, line_search_fn="strong_wolfe")
+
+    def log_prob() -> Tensor:
+        return modality.likelihood.log_prob(best.expand(len(x), *best.shape[1:]), x)
+
+    def loss() -> Tensor:
+        value = -log_prob().mean()
+        (best.grad,) = torch.autograd.grad(value, best)  # not backward(), which would leave gradients in the model
+        return value
+
+    with torch.enable_grad():
+        search.step(loss)  # pyright: ignore[reportArgumentType]
+    found = log_prob().detach().double() - best.numel() / len(x)
+    return found if found.isfinite().all() else None
+
+
+def _answers(model: MultimodalVAE, source: str, target: str) -> bool:
+    """Is log p(target | source) a question to this model? (Not to one without a prior, or without a joint one.)"""
+    try:
+        model.plan_query([target], [source])
+    except QueryError:
+        return False
+    return True
+
+
+def _rows(has: Bool[Tensor, "rows"], device: torch.device) -> Tensor | slice:
+    """The rows of a mask, for indexing; all of them without a copy."""
+    return slice(None) if has.all() else has.nonzero().flatten().to(device)
+
+
+def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed: bool = False) -> str | None:
+    """What is wrong with the joint model, in words and numbers, with a remedy; None where nothing is known to be.
+
+    A modality is named where no other's ``gain`` is more than a standard error above 0, with the other that says most.
+
+    Args:
+        values: what `validate` measured.
+        names: the modalities.
+        crossed: it has been trained on cross terms already, so that they are no advice.
+    """
+    dead = [name for name in names if values.get(f"kl complete/{name}", values.get(f"kl/{name}", math.inf)) < DEAD_KL]
+    if dead and len(names) > 1:
+        return (
+            f"the expert of {', '.join(dead)} is dead (KL < {DEAD_KL} nats): its posterior is the prior. "
+            "Raise its weight λ, or anneal β from 0 (anneal_epochs)"
+        )
+    silent: dict[str, str] = {}  # what no other modality tells → the one that tells most of it
+    for target in names:
+        sources = [name for name in names if f"gain {name}->{target}" in values]
+        gains = {name: values[f"gain {name}->{target}"] for name in sources}
+        errors = {name: values[f"gain {name}->{target} s.e."] for name in sources}
+        if sources and not any(gains[name] > ERRORS * errors[name] for name in sources):
+            silent[target] = max(sources, key=gains.__getitem__)
+    if not silent:
+        return None
+    numbers = []
+    for target, source in silent.items():
+        pair = f"{source}->{target}"
+        log_p, gain, error = (values[name] for name in (f"log predictive {pair}", f"gain {pair}", f"gain {pair} s.e."))
+        numbers.append(
+            f"log p({target} | {source}) = {log_p:.2f} nats, against {log_p - gain:.2f} for {target} alone "
+            f"({gain:+.2f} ± {error:.2f})"
+        )
+    if crossed:
+        remedy = "Train longer, or on more rows that have both"
+    else:
+        remedy = f"Add cross terms: MVAE(..., cross_from={list(dict.fromkeys(silent.values()))})"
+    return f"{' and '.join(silent)} cannot be told from other modalities: {'; '.join(numbers)}. {remedy}"
+
+
+def pairs_never_seen(table: Table, names: Sequence[str] | None = None) -> str | None:
+    """Which two modalities no row has together, and what cannot be learned then; None where all pairs occur.
+
+    Args:
+        table: the rows to learn from (or to validate on).
+        names: the modalities that matter; default all columns.
+
+    >>> first = torch.tensor([True, True, False, False])
+    >>> print(pairs_never_seen(Table({"a": torch.zeros(4), "b": torch.zeros(4)}, {"a": first, "b": ~first})))
+    no row has both a and b, so that what one says of the other cannot be learned: each will be modelled by itself. \
+Add rows that have both
+    """
+    names = [name for name in (table.names if names is None else names) if bool(table.has(name).any())]
+    has = torch.stack([table.has(name) for name in names]).double() if names else torch.zeros(0, len(table)).double()
+    together = (has @ has.T) > 0
+    never = [(i, j) for i, j in combinations(range(len(names)), 2) if not together[i, j]]
+    if not never:
+        return None
+    linked = together.clone()
+    for _ in names:
+        linked = (linked.double() @ together.double()) > 0
+    shown = ", ".join(f"{names[i]} and {names[j]}" for i, j in never[:5]) + (", …" if len(never) > 5 else "")
+    what = "no row has both " + shown
+    if all(linked[i, j] for i, j in never):
+        return (
+            f"{what}: what one says of the other can be learned only as far as both share it with modalities that "
+            "stand beside each of them. Add rows that have both"
+        )
+    return (
+        f"{what}, so that what one says of the other cannot be learned: each will be modelled by itself. "
+        "Add rows that have both"
+    )

@@ -1,0 +1,209 @@
+"""Whatever stands in a missing cell, every public function that takes a table gives the same answer."""
+
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mvae
+from mvae import likelihoods
+from mvae.data.dataset import Dataset
+from mvae.data.masking import complete_rows, keep_at_random, oversample_complete
+from mvae.data.split import split
+from mvae.data.table import Table
+from mvae.evaluation.coherence import classifier_for, conditional_coherence, train_classifier
+from mvae.evaluation.coupling import pairs_never_seen
+from mvae.evaluation.images import nearest_rows, training_mean
+from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
+from mvae.evaluation.prediction import prediction_accuracy
+from mvae.evaluation.text import source_gap
+from mvae.evaluation.validation import validate
+from mvae.likelihoods import Categorical
+from mvae.modality.base import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.models.mvae import MVAE
+from mvae.models.questions import Questions, parts_of
+from mvae.networks.mlp import LabelEncoder, mlp
+from mvae.training.fit import fit
+
+ROWS = 24
+ROOMS = ("data", "evaluation", "models", "training")  # the rooms above take runs
+FILLS = {  # in floats, in class numbers, in bytes: zeros, NaN, a class that is none, what is too large, and garbage
+    "zeros": (0.0, 0, 0),
+    "NaN": (math.nan, -1, 255),
+    "minus one": (-1.0, -1, 137),
+    "huge": (1e30, 2**62, 1),
+    "garbage": (torch.finfo(torch.float32).tiny / 3, -(2**63), 254),
+}
+
+# What hands cells on as they are, with the mask that says which of them are values; and what is asked with the batch
+# that another function here made.
+HAND_ON = {"MultimodalVAE.prepare", "Questions.prepare", "CVAE.prepare", "CVAE.check", "Instruments.add"}
+OF_COMPLETE_ROWS = {"pair_fraction"}  # refuses others
+OF_A_STEP = {"Compiled.compile", "compiled", "way_of"}
+
+
+def table(fill: str) -> Table:
+    """Images, labels and numbers, of which a third of the cells is missing; rows 0 to 5 are complete."""
+    generator, row = torch.Generator().manual_seed(0), torch.arange(ROWS)
+    columns = {
+        "image": torch.randint(2, 250, (ROWS, 1, 8, 8), generator=generator, dtype=torch.uint8),
+        "label": torch.randint(0, 3, (ROWS,), generator=generator),
+        "number": torch.randn(ROWS, 2, generator=generator),
+    }
+    lacks = torch.where(row < 6, 9, row % 4)
+    present = {name: lacks != i for i, name in enumerate(columns)}
+    number, label, byte = FILLS[fill]
+    for name, value in (("number", number), ("label", label), ("image", byte)):
+        columns[name][~present[name]] = value
+    return Table(columns, present)
+
+
+def model() -> MVAE:
+    torch.manual_seed(0)
+    return MVAE(
+        {
+            "image": Modality(mlp(64, 4, [5]), mlp(2, 64, [5]), likelihoods.Bernoulli()),
+            "label": Modality(LabelEncoder(3, 4, 5), mlp(2, 3, [5]), Categorical()),
+            "number": Modality(nn.Linear(2, 4), nn.Linear(2, 2), likelihoods.Gaussian()),
+        },
+        2,
+        random_subsets=1,
+    )
+
+
+def dataset(data: Table) -> Dataset:
+    return Dataset("small", data, data, data)
+
+
+def fitted(data: Table) -> dict[str, Any]:
+    learned = model()
+    history = fit(learned, data, epochs=2, batch_size=10, validation=data, callbacks=[])
+    numbers = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in history.epochs]
+    return {"numbers": numbers, "weights": dict(learned.state_dict())}
+
+
+def kept_classifier(data: Table, folder: Path) -> Any:
+    return classifier_for(dataset(data), "image", "label", Categorical(), folder / f"{id(data)}.safetensors")[1]
+
+
+CLASSIFIER = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
+    complete_rows: lambda t, _: complete_rows(t),
+    keep_at_random: lambda t, _: keep_at_random(t, 0.7),
+    oversample_complete: lambda t, _: oversample_complete(t, 2),
+    split: lambda t, _: vars(split(t, 0.2, 0.2)),
+    conditional_coherence: lambda t, _: conditional_coherence(model(), CLASSIFIER, t, given="label", of="image"),
+    classifier_for: kept_classifier,
+    train_classifier: lambda t, _: train_classifier(dataset(t), "image", "label", Categorical())[1],
+    pairs_never_seen: lambda t, _: str(pairs_never_seen(t)),
+    nearest_rows: lambda t, _: nearest_rows(torch.rand(3, 1, 8, 8), t, "image", "number"),
+    training_mean: lambda t, _: training_mean(t, "image"),
+    log_likelihood: lambda t, _: vars(log_likelihood(model(), t, ["image"], ["label"], samples=30)),
+    log_likelihoods: lambda t, _: vars(log_likelihoods(model(), t, {"a": (["label"], ["number"])}, samples=30)["a"]),
+    prediction_accuracy: lambda t, _: vars(prediction_accuracy(model(), t, ["image", "number"], "label")[""]),
+    source_gap: lambda t, _: source_gap(model(), t, "image", "number"),
+    validate: lambda t, _: validate(model(), t),
+    parts_of: lambda t, _: list(parts_of(t)),
+    fit: lambda t, _: fitted(t),
+    MultimodalVAE.forward: lambda t, _: model()(t, generator=torch.Generator().manual_seed(0)).sums(),
+    Questions.as_table: lambda t, _: model().as_table(t),
+    Questions.check: lambda t, _: model().check(t),
+    Questions.generate: lambda t, _: model().generate(t, n=3, seed=0),
+    Questions.log_likelihood: lambda t, _: vars(model().log_likelihood(t, ["number"], samples=30)),
+    Questions.posterior: lambda t, _: vars(model().posterior(t)),
+    Questions.posterior_of: lambda t, _: vars(model().posterior_of(t, ["label", "number"])),
+    Questions.predict: lambda t, _: [model().predict(t, of, n) for of in t.names for n in (None, 3)],
+}
+
+
+def public() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every public function and method of the library that takes a table, a dataset or what makes one."""
+    for info in pkgutil.walk_packages(mvae.__path__, "mvae."):
+        if info.name.split(".")[1] not in ROOMS:
+            continue
+        module = importlib.import_module(info.name)
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            if getattr(value, "__module__", None) != info.name:
+                continue
+            found = [value] if inspect.isfunction(value) else []
+            if inspect.isclass(value) and not issubclass(value, Table | Dataset):
+                found = [f for f in vars(value).values() if inspect.isfunction(f) and not f.__name__.startswith("_")]
+            yield from ((f.__qualname__, f) for f in found if takes_a_table(f))
+
+
+def takes_a_table(function: Callable[..., Any]) -> bool:
+    annotations = [str(p.annotation) for p in inspect.signature(function).parameters.values()]
+    return any("Table" in text or "data.dataset.Dataset" in text for text in annotations)
+
+
+FOUND = dict(public())
+
+
+def test_every_public_function_that_takes_a_table_is_called_here() -> None:
+    called = {function.__qualname__ for function in CALLS}
+    assert set(FOUND) - HAND_ON - OF_COMPLETE_ROWS - OF_A_STEP == called, "say in CALLS how a new function is called"
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """The same bits; of tables the cells that are present."""
+    assert type(one) is type(other)
+    if isinstance(one, Table):
+        assert torch.equal(one.present, other.present)
+        for name in one.names:
+            has = one.has(name)
+            assert torch.equal(torch.as_tensor(one.columns[name])[has], torch.as_tensor(other.columns[name])[has])
+    elif isinstance(one, Tensor):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    elif isinstance(one, Mapping):
+        assert list(one) == list(other)
+        for name in one:
+            assert_equal(one[name], other[name])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_equal(a, b)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize("function", CALLS, ids=lambda function: function.__qualname__)
+def test_missing_cells_say_nothing(function: Callable[..., Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    expected = CALLS[function](table("zeros"), tmp_path)
+    for fill in FILLS:
+        torch.manual_seed(0)
+        assert_equal(CALLS[function](table(fill), tmp_path), expected)
+
+
+def test_accuracy_is_of_the_rows_that_have_what_is_predicted() -> None:
+    """400 rows, 100 with a label, a model that is right on all: 1.0, whatever stands in the other 300."""
+
+    class Tells(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([20 * x, torch.full_like(x, -9.0)], 1)
+
+    class Sign(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            return torch.cat([-z, z], 1)
+
+    torch.manual_seed(0)
+    x = torch.randn(400, 1)
+    label, has = (x[:, 0] > 0).long(), torch.arange(400) % 4 == 0
+    parts = {
+        "x": Modality(Tells(), nn.Linear(1, 1), likelihoods.Gaussian()),
+        "label": Modality(LabelEncoder(2, 2, 4), Sign(), Categorical()),
+    }
+    for cell in (0, -1, 7):
+        data = Table({"x": x, "label": torch.where(has, label, cell)}, {"label": has})
+        found = prediction_accuracy(MVAE(parts, 1), data, ["x"], "label")[""]
+        assert (found.mean, len(found.right)) == (1.0, 100)
