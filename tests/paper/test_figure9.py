@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from mvae.paper.settings import Settings
 
 from mvae.data.masking import kept_cells
 from mvae.errors import SettingsError
@@ -12,7 +13,6 @@ from mvae.evaluation.prediction import prediction_accuracy
 from mvae.paper import figure9
 from mvae.paper.harness import Places, finished_run, parse_levels
 from mvae.paper.results import Row, read_rows
-from mvae.paper.settings import Settings
 from mvae.paper.show import show_comparison
 from mvae.runs.run import train
 from mvae.training.callbacks import Callback

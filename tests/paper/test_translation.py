@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mvae.paper.show_translation import show_examples, show_levels
 
 from mvae.errors import MissingDependencyError, SettingsError
 from mvae.files import read_json
@@ -10,7 +11,6 @@ from mvae.paper import ITEMS, translation
 from mvae.paper.harness import Places
 from mvae.paper.published import published
 from mvae.paper.results import read_rows
-from mvae.paper.show_translation import show_examples, show_levels
 from tests import corpus
 
 
