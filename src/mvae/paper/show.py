@@ -59,7 +59,7 @@ def show_comparison(item: str, rows: Sequence[RowDict]) -> None:
             Console(highlight=False).print(f"{row['model']}: {row['note']}")
 
 
-def _number(value: float, count: bool, sign: str = "") -> str:
+def _number(value: int | float, count: bool, sign: str = "") -> str:
     if not count:
         return f"{value:{sign}.3f}"
     return f"{value:{sign},}" if abs(value) < 1e10 else f"{value:{sign}.5g}"
