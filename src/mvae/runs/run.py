@@ -16,7 +16,7 @@ from mvae.data.dataset import Dataset
 from mvae.data.masking import complete_rows, keep_at_random, oversample_complete, pair_fraction
 from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
-from mvae.evaluation.likelihood import LogLikelihood, log_likelihoods
+from mvae.evaluation.likelihood import Denominator, LogLikelihood, log_likelihoods
 from mvae.evaluation.validation import validate
 from mvae.files import load_weights, locked, read_json, write_json
 from mvae.models.base import MultimodalVAE
@@ -298,7 +298,7 @@ def evaluate(
         queries,
         proposal=proposal,
         samples=samples,
-        denominator_samples=settings.denominator_samples,
+        denominator=Denominator(samples=settings.denominator_samples),
         seed=seed,
         progress=progress,
     )
