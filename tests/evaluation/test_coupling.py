@@ -189,7 +189,7 @@ def two_views(rows: int, views: str = "ab", related: bool = True, seed: int = 0)
     own = {name: torch.randn(rows, 1) + (z if related else torch.randn(rows, 1)) for name in views}
     echo = {name: Modality(Half(), nn.Linear(1, 1, bias=False), likelihoods.Gaussian()) for name in views}
     for modality in echo.values():
-        nn.init.ones_(modality.decoder.weight)
+        nn.init.ones_(next(modality.decoder.parameters()))
     return MVAE(echo, 1).double(), Table({name: column.double() for name, column in own.items()})
 
 
@@ -237,8 +237,9 @@ def test_a_model_in_which_one_cannot_be_told_from_another_is_told_so_in_numbers(
     model = saying(a=(0, 9.0), b=(1, 9.0))
     for name, modality in model.modalities.items():
         with torch.no_grad():
-            modality.decoder.weight.copy_(torch.eye(2)[None, 0 if name == "a" else 1])
-            modality.decoder.bias.zero_()
+            weight, bias = modality.decoder.parameters()
+            weight.copy_(torch.eye(2)[None, 0 if name == "a" else 1])
+            bias.zero_()
     x = column(300)
     values = validate(model, Table({"a": x, "b": x}))
     assert all(abs(values[f"gain {pair}"]) < 0.15 for pair in ("a->b", "b->a"))

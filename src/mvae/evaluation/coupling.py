@@ -41,7 +41,7 @@ JUDGED = 500  # rows at most by which it is judged whether one modality says any
 LEAST = 50  # rows; fewer say too little of a mean and its error
 VALUES = 2_500_000  # of decoded events at once
 FIT_STEPS = 50  # at most, of the search for the best constant
-ERRORS = 1.0  # a gain of no more than so many standard errors is none
+SMALL = 0.05  # nats; a gain below this must be certain to count
 
 
 class Instruments:
@@ -211,7 +211,8 @@ def _rows(has: Bool[Tensor, "rows"], device: torch.device) -> Tensor | slice:
 def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed: bool = False) -> str | None:
     """What is wrong with the joint model, in words and numbers, with a remedy; None where nothing is known to be.
 
-    A modality is named where no other's ``gain`` is more than a standard error above 0, with the other that says most.
+    A modality is named where no other's ``gain`` is more than a standard error above 0 (more than three, where it is
+    below 0.05 nats), with the other that says most.
 
     Args:
         values: what `validate` measured.
@@ -229,7 +230,7 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
         sources = [name for name in names if f"gain {name}->{target}" in values]
         gains = {name: values[f"gain {name}->{target}"] for name in sources}
         errors = {name: values[f"gain {name}->{target} s.e."] for name in sources}
-        if sources and not any(gains[name] > ERRORS * errors[name] for name in sources):
+        if sources and not any(_is_gain(gains[name], errors[name]) for name in sources):
             silent[target] = max(sources, key=gains.__getitem__)
     if not silent:
         return None
@@ -246,6 +247,10 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
     else:
         remedy = f"Add cross terms: MVAE(..., cross_from={list(dict.fromkeys(silent.values()))})"
     return f"{' and '.join(silent)} cannot be told from other modalities: {'; '.join(numbers)}. {remedy}"
+
+
+def _is_gain(gain: float, error: float) -> bool:
+    return gain > error if gain > SMALL else gain > 3 * error
 
 
 def pairs_never_seen(table: Table, names: Sequence[str] | None = None) -> str | None:
