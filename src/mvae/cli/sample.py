@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,10 +24,9 @@ def sample(
     of: tuple[str, ...],
     n: int,
     output: Path | None,
-    data_dir: Path | None,
     seed: int,
-    device: str | None,
     as_json: bool,
+    **where: Any,
 ) -> None:
     """Samples from the prior, or given some modalities (Fig. 2): a PNG grid, and labels by name.
 
@@ -37,7 +37,7 @@ def sample(
     from mvae.runs import sample as samples
     from mvae.runs.run import open_run
 
-    opened = open_run(run, data_dir=data_dir, device=device)
+    opened = open_run(run, **where)
     path = output or run / "sample.png"
     known = samples.parse_given(opened, given)
     picture, texts = samples.sample(opened, known, n, seed, path, samples.parse_of(of))

@@ -13,12 +13,14 @@ from mvae.training.settings import TrainingSettings
 
 __all__ = ["train"]
 
+TRAINING = ("epochs", "batch_size", "learning_rate")  # settings that have a flag of their own
+
 
 @click.command(cls=Grouped)
 @click.argument("source", metavar="NAME|FILE")
 @click.option("--set", "changes", multiple=True, help="KEY=VALUE of the declaration, as model.name=vae; repeat.")
 @click.option("--variant", "variants", multiple=True, help="A named change that the declaration holds; repeat.")
-@setting(TrainingSettings, "epochs", "batch_size", "learning_rate")
+@setting(TrainingSettings, *TRAINING)
 @setting(Config, "seed")
 @click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, which was stopped.")
@@ -29,12 +31,8 @@ def train(
     changes: tuple[str, ...],
     variants: tuple[str, ...],
     run_dir: Path | None,
-    resume: bool,
-    deterministic: bool,
-    data_dir: Path | None,
-    device: str | None,
     as_json: bool,
-    **settings: Any,
+    **options: Any,
 ) -> None:
     """Train on NAME, a declaration that is shipped (see mvae config list), or on FILE: a declaration (.toml) or a table
     (.npz). Then show what was learned.
@@ -54,21 +52,15 @@ def train(
     config = declared(source).variant(*variants)
     for change in changes:
         config = config.change(parse_change(change))
-    asked = {name: value for name, value in settings.items() if value is not None}
-    seed = {"seed": asked.pop("seed")} if "seed" in asked else {}
-    config = config.change(seed | ({"training": asked} if asked else {}))
+    if (seed := options.pop("seed")) is not None:
+        config = config.change({"seed": seed})
+    given = {name: options.pop(name) for name in TRAINING}
+    if training := {name: value for name, value in given.items() if value is not None}:
+        config = config.change({"training": training})
     run_dir = run_dir or Path("runs") / Path(source).stem
     told = [] if as_json else [reporter_for(), *tensorboard_where_installed(run_dir)]
     try:
-        run, history = runs.train(
-            config,
-            run_dir,
-            resume=resume,
-            data_dir=data_dir,
-            device=device,
-            deterministic=deterministic,
-            callbacks=told,
-        )
+        run, history = runs.train(config, run_dir, callbacks=told, **options)
     except KeyboardInterrupt:
         number = epochs_trained(run_dir)
         where = "before the first checkpoint; start" if number is None else f"in epoch {number + 1}; go on"

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,14 +24,10 @@ def translate(
     run: Path,
     texts: tuple[str, ...],
     to: str,
-    source: str | None,
-    method: str,
-    n: int,
-    width: int,
     data_dir: Path | None,
-    seed: int,
     device: str | None,
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Translate TEXTS, or the lines of standard input, by a run of sentences (Sec. 7).
 
@@ -43,7 +40,7 @@ def translate(
 
     opened = open_run(run, data_dir=data_dir, device=device)
     lines = texts or [line for line in map(str.strip, sys.stdin) if line]
-    found = translated(opened, lines, to, source=source, method=method, n=n, width=width, seed=seed)
+    found = translated(opened, lines, to, **how)
     if as_json:
         print_json({"run": str(run), "to": to, "translations": [vars(translation) for translation in found]})
         return
