@@ -83,7 +83,7 @@ def stop_once_training(number: signal.Signals) -> threading.Thread:
     before = signal.getsignal(number)
 
     def wait_and_send() -> None:
-        while signal.getsignal(number) is before:
+        while signal.getsignal(number) in (before, signal.default_int_handler):  # which the program sets at once
             time.sleep(0.001)
         os.kill(os.getpid(), number)
 

@@ -17,6 +17,7 @@ from mvae.runs.sweep import GRACE_SECONDS, sweep
 from mvae.training.callbacks import Callback, Plan
 from mvae.training.fit import fit
 from tests.built import built
+from tests.resumable import handled
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,10 +70,10 @@ def test_threads_initialise_what_each_would_alone() -> None:
 
 
 def test_a_signal_stops_what_threads_train() -> None:
-    """Each ends its step and is interrupted; the signal's own handler is back afterwards."""
-    begun = threading.Barrier(3)
+    """Each ends its step and is interrupted; then the signal meets its own handler."""
+    begun, ended = threading.Barrier(3), []
 
-    def work(seed: int) -> bool:
+    def work(seed: int) -> None:
         model = built("digits", seed=seed)
         rows = Table({"image": torch.rand(20, 1, 8, 8), "label": torch.randint(0, 10, (20,))})
 
@@ -80,19 +81,22 @@ def test_a_signal_stops_what_threads_train() -> None:
             def on_start(self, plan: Plan) -> None:
                 begun.wait()
 
-        return fit(model, rows, epochs=10**6, callbacks=[Waits()]).interrupted
+            def on_end(self) -> None:
+                ended.append(seed)
+
+        fit(model, rows, epochs=10**6, callbacks=[Waits()])
 
     def ask() -> None:
         begun.wait()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    before = signal.getsignal(signal.SIGTERM)
     asking = threading.Thread(target=ask)
     asking.start()
-    stopped = dict(sweep(work, {"a": 0, "b": 1}, workers=2, threads_on=torch.device("cpu")))
+    with handled(signal.SIGTERM) as came, pytest.raises(KeyboardInterrupt):
+        dict(sweep(work, {"a": 0, "b": 1}, workers=2, threads_on=torch.device("cpu")))
     asking.join()
-    assert stopped == {"a": True, "b": True}
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert sorted(ended) == [0, 1]
+    assert came == [signal.SIGTERM]
 
 
 def test_no_worker_is_refused() -> None:

@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -54,6 +56,21 @@ def cli() -> None:
     """
 
 
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KeyboardInterrupt, so that commands say what is saved, and end."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    handled = [number for number in numbers if before[number] == signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, anything else that fails is 1."""
     from mvae.errors import MvaeError, UserError
@@ -62,12 +79,10 @@ def main() -> None:
     # another program has a core: digits then train 30 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
-    for number in ("SIGTERM", "SIGHUP"):  # as Ctrl-C: commands say what is saved, and end
-        if signal.getsignal(getattr(signal, number, signal.SIGINT)) == signal.SIG_DFL:
-            signal.signal(getattr(signal, number), signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
-        result: Any = cli(standalone_mode=False)
+        with _ended_as_by_ctrl_c():
+            result: Any = cli(standalone_mode=False)
     except click.ClickException as error:
         message = error.format_message()
         if "\n" in message:  # the help, where no command is named

@@ -10,9 +10,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -63,17 +63,18 @@ def sweep(
     if engine is not None and engine not in ENGINES:
         raise SettingsError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     failures: list[Exception] = []
-    outcomes = _outcomes(partial(_timed, work), jobs, min(workers, len(jobs)), engine, threads_on)
-    for number, (name, outcome) in enumerate(outcomes, start=1):
-        try:
-            result, seconds = outcome()
-        except Exception as error:
-            failures.append(error)
-            ended = f"failed: {error}"
-        else:
-            ended = f"{seconds:.0f} s"
-            yield name, result
-        print(f"[{number}/{len(jobs)}] {name}  ({ended})", file=sys.stderr, flush=True)
+    outcomes = closing(_outcomes(partial(_timed, work), jobs, min(workers, len(jobs)), engine, threads_on))
+    with outcomes as ended_jobs:  # closed on any exception: the others are stopped and waited for
+        for number, (name, outcome) in enumerate(ended_jobs, start=1):
+            try:
+                result, seconds = outcome()
+            except Exception as error:
+                failures.append(error)
+                ended = f"failed: {error}"
+            else:
+                ended = f"{seconds:.0f} s"
+                yield name, result
+            print(f"[{number}/{len(jobs)}] {name}  ({ended})", file=sys.stderr, flush=True)
     if failures:
         raise failures[0]
 
@@ -89,7 +90,7 @@ def _outcomes(
     workers: int,
     engine: str | None,
     threads_on: torch.device | None,
-) -> Iterator[tuple[str, Callable[[], Result]]]:
+) -> Generator[tuple[str, Callable[[], Result]], None, None]:
     """Each job's name, and a call that gives its result or raises its error."""
     if engine is not None:
         if jobs:
