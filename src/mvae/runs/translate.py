@@ -52,7 +52,7 @@ def translate(
         source: the language of the texts; default: the other one, where there is only one.
         method: "sample" is the paper's, z ~ q(z | source), x ~ p(x | z). "greedy" takes the most probable word each
             time; the first alternative comes from the mean of q, others from samples of z. "beam" searches for the n
-            most probable sentences given the mean of q. "mbr" samples 32 (n at least), each word from p^(1/0.7), and
+            most probable sentences given the mean of q. "mbr" samples 64 (n at least), each word from p^(1/0.7), and
             returns the n most like all of them (minimum Bayes risk, `mvae.evaluation.decoding.consensus`).
         n: alternatives.
         width: of the beam, n at least.
