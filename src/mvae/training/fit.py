@@ -17,6 +17,7 @@ import torch
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError
+from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.validation import validate_checked
 from mvae.files import locked
 from mvae.models.base import MultimodalVAE
@@ -94,6 +95,8 @@ def fit(
         run = RunState(stages, _placed(table, model.device), settings, seed, directory)
         run.start(resume)
         run.history.untrained = _untrained(model, table)
+        if apart := pairs_never_seen(table, [name for name in model.names if name in table.names]):
+            _log.warning(apart)
         stopped = inside.enter_context(stop_signals())
         _train(run, None if validation is None else _placed(validation, model.device), callbacks, stopped)
         return run.finish()
