@@ -130,6 +130,9 @@ class Cell:
         what = experiment(dataset)
         if recipe not in RECIPES:
             raise SettingsError(f"no recipe {recipe!r}; there are {', '.join(RECIPES)}")
+        if not defines(dataset, model):
+            family = "jmvae" if model in JMVAE_ALPHAS else model
+            raise SettingsError(f"there is no {family} for {dataset}: the paper defines no networks for it")
         changed = {name: value for name, value in changed.items() if value is not None}
         recipe = recipe if model == "mvae" else "paper"
         values = DEFAULTS | {key: getattr(what.training, key) for key in PATHS if hasattr(what.training, key)}

@@ -166,8 +166,11 @@ def _needed(value: Any, key: str) -> Any:
 
 
 def _require_options(of_class: Any, name: str, options: Mapping[str, Any]) -> None:
-    """Raises SettingsError for an option that the model's class does not take."""
-    taken = [p for p in inspect.signature(of_class).parameters if p not in ("modalities", "latent_dim")]
+    """Raises SettingsError for an option that the model's class does not take, or one that it needs and lacks."""
+    own = inspect.signature(of_class).parameters
+    taken = [parameter for parameter in own if parameter not in ("modalities", "latent_dim")]
+    if lacking := [key for key in taken if own[key].default is inspect.Parameter.empty and key not in options]:
+        raise SettingsError(f"{name} needs model.{lacking[0]}")
     if unknown := [key for key in options if key not in taken]:
         listed = ", ".join(taken) or "no options"
         raise SettingsError(
