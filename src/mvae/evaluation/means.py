@@ -39,6 +39,6 @@ class Means:
             return {}
         device = next(iter(self._sums.values())).device
         counts = [torch.as_tensor(count, device=device).double() for count in self._counts.values()]
-        means = [total / count for total, count in zip(self._sums.values(), counts, strict=True)]
-        both = torch.stack([torch.stack(means).double(), torch.stack(counts)]).tolist()
+        means = [self[name].double() for name in self._sums]
+        both = torch.stack([torch.stack(means), torch.stack(counts)]).tolist()
         return {name: mean for name, mean, count in zip(self._sums, *both, strict=True) if count}
