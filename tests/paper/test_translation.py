@@ -57,7 +57,7 @@ def test_table4_is_recorded_once_with_both_domains_and_both_baselines(
     TABLE4.show("table4", rows)
     assert "-478.12" in capsys.readouterr().out
     run = next(paths.runs.iterdir())
-    assert read_json(run / "run.json")["dataset"] == "translation"
+    assert read_json(run / "run.json")["config"]["data"]["source"] == "translation"
 
 
 def test_sentences_have_their_gold_translations_beside(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
