@@ -1,17 +1,13 @@
 """Help, and the program itself."""
 
 import importlib
-import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from mvae.paper import ITEMS, NEEDS
-from mvae.paper.results import Row
 from tests.command import assert_refused, mvae
 
 
@@ -65,13 +61,3 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_every_item_says_what_it_needs_and_how_long_it_took(tmp_path: Path) -> None:
-    assert ITEMS.keys() - NEEDS.keys() == {"table1"}  # which counts parameters
-    row = dict.fromkeys(Row.__dataclass_fields__) | {"dataset": "digits", "model": "mvae", "recipe": "paper"}
-    row |= {"seed": 0, "budget": "smoke", "settings": {"train_minutes": 3.4}}
-    (tmp_path / "table2.json").write_text(json.dumps([row]))
-    listed = mvae("reproduce", "--list", "--results", tmp_path).out
-    assert "table2    log p(x1)" in listed
-    assert f"smoke: 3 minutes of training, runs: 1, in {tmp_path}/" in listed

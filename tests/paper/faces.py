@@ -1,16 +1,14 @@
 """A stand-in for 19 modalities: so few random pictures and attributes that a run takes a second."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from mvae.paper.experiments.celeba import FACES19
 
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.paper.attributes import ATTRIBUTES, separated
-from mvae.paper.experiments import EXPERIMENTS
+from mvae.paper.datasets import faces19
 
 
 def tiny(data_dir: Path | None) -> Dataset:
@@ -26,4 +24,4 @@ def tiny(data_dir: Path | None) -> Dataset:
 
 
 def use_tiny_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(EXPERIMENTS, "faces19", replace(FACES19, load=tiny, denominator_samples=10))
+    monkeypatch.setattr(faces19, "load", tiny)

@@ -1,6 +1,8 @@
-"""`mvae reproduce`: each item by its command, and options that it does not take refused."""
+"""`mvae reproduce` and `mvae score`: each item by its command, and options that it does not take refused."""
 
 import json
+import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,21 +10,38 @@ from click.testing import CliRunner, Result
 
 from mvae.cli.main import cli
 from mvae.errors import MvaeError
-from mvae.paper import ITEMS, LEVELS
-from mvae.paper.items import MAKERS
-
-OF_COMMAND = {"datasets", "models", "recipes", "levels", "seeds", "budget", "workers", "places"}
+from mvae.files import read_json
+from mvae.paper.command import FLAGS
+from mvae.paper.item import Options
+from mvae.paper.items import ITEMS
+from mvae.paper.results import Row, read_rows
+from mvae.runs.run import train
+from tests.command import assert_refused, mvae
+from tests.declared import changed
 
 
 def reproduce(*words: object) -> Result:
     return CliRunner().invoke(cli, ["reproduce", *map(str, words)], catch_exceptions=False)
 
 
-def test_every_item_is_made_by_options_of_the_command() -> None:
-    assert MAKERS.keys() == ITEMS.keys()
-    for item, maker in MAKERS.items():
-        assert set(maker.takes) - OF_COMMAND <= {"n", "seed"}, item
-        assert ("levels" in maker.takes) == (item in LEVELS)
+def test_every_item_is_made_by_options_of_the_command_and_says_what_it_needs() -> None:
+    options = {field.name for field in fields(Options)}
+    assert {f"--{name}" for name in options} | {"--engine"} == set(FLAGS)
+    for name, item in ITEMS.items():
+        assert (item.name, set(item.takes) - options) == (name, set())
+        assert ("levels" in item.takes) == (item.levels is not None)
+        assert (item.cells is None) == (item.make is not None)
+        assert item.budgets.keys() == {"smoke", "laptop", "paper"}
+        assert bool(item.needs) == (name != "table1")  # which counts parameters
+
+
+def test_every_item_is_listed_with_how_long_it_took(tmp_path: Path) -> None:
+    row = dict.fromkeys(Row.__dataclass_fields__) | {"dataset": "digits", "model": "mvae", "recipe": "paper"}
+    row |= {"seed": 0, "budget": "smoke", "settings": {"train_minutes": 3.4}}
+    (tmp_path / "table2.json").write_text(json.dumps([row]))
+    listed = mvae("reproduce", "--list", "--results", tmp_path).out
+    assert "table2    log p(x1)" in listed
+    assert f"smoke: 3 minutes of training, runs: 1, in {tmp_path}/" in listed
 
 
 @pytest.mark.parametrize(
@@ -46,15 +65,32 @@ def test_an_option_that_means_nothing_is_refused(words: tuple[str, ...], message
     ("words", "message"),
     [
         (("nope",), "no item 'nope'; there are table1, "),
-        (("table8", "--levels", "x"), "write shares of pairs"),
-        (("table8", "--levels", ""), "write shares of pairs"),
+        (("table8", "--levels", "x"), "--levels 'x': write paired fractions, for example 0.001,0.1"),
+        (("table8", "--levels", ""), "write paired fractions"),
+        (("figure9", "--levels", "1%"), "--levels '1%': write probabilities, for example 0.1,1"),
+        (("figure10", "--levels", "0.5"), "--levels '0.5': write numbers of random subsets, for example 0,1,10"),
+        (("figure10", "--levels", "-1"), "levels are numbers of random subsets, ≥ 0, not -1"),
+        (("table8", "--levels", "0.1,0"), r"levels are paired fractions, in \(0, 1\], not 0"),
+        (("table4", "--levels", "2"), r"levels are paired fractions, in \(0, 1\], not 2"),
+        (("figure9", "--levels", "0"), r"levels are probabilities, in \(0, 1\], not 0"),
         (("table11", "--recipes", "paper,coupled"), "table11 is of one recipe at a time, not of paper, coupled"),
         (("figure14", "--recipes", "paper,coupled"), "figure14 is of one recipe at a time"),
+        (("table2", "--datasets", "nope"), "no dataset 'nope' for table2; there are binary-mnist"),
+        (("table2", "--models", "nope"), "no model 'nope' for table2; there are mvae, vae"),
+        (("lambda", "--budget", "nope"), "no budget 'nope'; there are smoke, laptop, paper"),
+        (("figure2", "--recipes", "nope"), "no recipe 'nope' for figure2; there are paper, coupled"),
+        (("figure9", "--datasets", "mnist"), "no dataset 'mnist' for figure9; there are celeba19, faces19"),
+        (("table8", "--datasets", "binary-mnist"), "no dataset 'binary-mnist' for table8; there are mnist"),
+        (("table8", "--models", "cvae"), "no model 'cvae' for table8; there are logreg"),
+        (("table10", "--models", "rbm"), "no model 'rbm' for table10; there are nn, jmvae, mvae"),
     ],
 )
-def test_what_cannot_be_is_said(words: tuple[str, ...], message: str) -> None:
+def test_what_cannot_be_is_said_before_anything_is_trained(
+    words: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
     with pytest.raises(MvaeError, match=message):
-        reproduce(*words)
+        reproduce(*words, "--runs", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_table_and_a_figure_by_their_commands(tmp_path: Path) -> None:
@@ -68,3 +104,43 @@ def test_a_table_and_a_figure_by_their_commands(tmp_path: Path) -> None:
     reproduce("figure3", *only)
     assert (tmp_path / "results" / "figure3.png").stat().st_size > 10_000
     assert not (tmp_path / "results" / "table8.png").exists()
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("score") / "run"
+    train(changed("digits", epochs=2, anneal_epochs=0), directory, device="cpu", callbacks=[])
+    return directory
+
+
+def test_a_run_trained_by_hand_is_scored_and_recorded_with_its_conditional_coherence(
+    digits: Path, tmp_path: Path
+) -> None:
+    words = digits, "--rows", 20, "--samples", 10, "--coherence", "--record", tmp_path, "--device", "cpu"
+    said = mvae("score", *words, "--json").json()
+    rows = {
+        row["metric"]: row for item in ("table2", "table3", "figure2") for row in read_rows(tmp_path / f"{item}.json")
+    }
+    assert {"log p(x1)", "var log w p(x1)", "agreement x2->x1", "the judge on real test rows"} <= rows.keys()
+    assert rows["the judge on real test rows"]["value"] > 0.9
+    assert all(row["value"] == said[metric] for metric, row in rows.items())
+    row = rows["log p(x1)"]
+    assert (row["dataset"], row["model"], row["recipe"], row["n"]) == ("digits", "mvae", "coupled", 20)
+    assert row["budget"] == "2 of 150 epochs"
+    assert row["command"].startswith(read_json(digits / "run.json")["command"] + " && mvae score ")
+    assert list(digits.parent.glob("*digits-label.safetensors"))
+    assert "log p(x1,x2)" in mvae("score", digits, "--rows", 2, "--samples", 2, "--device", "cpu").out
+
+
+def test_what_generates_no_image_from_anything_has_no_conditional_coherence(tmp_path: Path) -> None:
+    train(changed("digits", model="vae", epochs=1), tmp_path / "vae", device="cpu", callbacks=[])
+    words = tmp_path / "vae", "--rows", 2, "--samples", 2, "--coherence", "--device", "cpu"
+    assert_refused(mvae("score", *words), "conditional coherence is of images")
+
+
+def test_a_run_of_none_of_the_papers_datasets_is_refused(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits, tmp_path / "run")
+    stored = read_json(tmp_path / "run" / "run.json")
+    stored["config"]["data"]["source"] = "fashion"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(stored))
+    assert_refused(mvae("score", tmp_path / "run"), "no dataset 'fashion'")

@@ -5,29 +5,30 @@ from typing import Any
 
 import pytest
 import torch
-from mvae.paper.settings import Settings
 
 from mvae.data.masking import kept_cells
-from mvae.errors import SettingsError
-from mvae.evaluation.prediction import prediction_accuracy
-from mvae.paper import figure9
-from mvae.paper.harness import Places, finished_run, parse_levels
+from mvae.evaluation.validation import prediction_accuracy
+from mvae.paper.cell import Cell
+from mvae.paper.figure9 import FIGURE9
+from mvae.paper.harness import finished_run, reproduce
+from mvae.paper.item import Options, Paths
 from mvae.paper.results import Row, read_rows
-from mvae.paper.show import show_comparison
 from mvae.runs.run import train
 from mvae.training.callbacks import Callback
 from tests.paper.faces import tiny, use_tiny_faces
 
+ASKED = Options(levels=(0.05, 1.0), budget="smoke")
 
-def places(folder: Path) -> Places:
-    return Places(folder / "results", folder / "runs", device="cpu", callbacks=[])
+
+def paths(folder: Path) -> Paths:
+    return Paths(folder / "results", folder / "runs", device="cpu", callbacks=[])
 
 
 def test_each_p_has_its_numbers_and_what_was_dropped_and_is_measured_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use_tiny_faces(monkeypatch)
-    rows = figure9.reproduce(levels=(0.05, 1.0), budget="smoke", places=places(tmp_path))
+    rows = reproduce(FIGURE9, ASKED, paths(tmp_path))
     assert rows == read_rows(tmp_path / "results" / "figure9.json")
     asked = {"log p(x1)", "log p(x1,x2)", "log p(x1|x2)", "accuracy x1->x2", "accuracy ->x2"}
     for p in (0.05, 1.0):
@@ -42,27 +43,28 @@ def test_each_p_has_its_numbers_and_what_was_dropped_and_is_measured_once(
             assert f"--levels {p:g} " in row["command"]
     assert rows[0]["settings"]["rows_dropped"] > 0
 
-    splits = tiny(None)
-    run = finished_run(Settings.of("faces19", "paper", 0, kept=1.0, epochs=2, rows=60), places(tmp_path))
+    data = tiny(None)
+    run = finished_run(Cell.of("faces19", "paper", kept=1.0, epochs=2, rows=60), paths(tmp_path))
     shares, often = [], []
-    for name in splits.test.names[1:]:
-        shares.append(prediction_accuracy(run.model, splits.test, ["image"], name)[""].mean)
-        most = torch.as_tensor(splits.train.columns[name]).flatten().tolist()
+    for name in data.test.names[1:]:
+        shares.append(prediction_accuracy(run.model, data.test, ["image"], name)[""].mean)
+        most = torch.as_tensor(data.train.columns[name]).flatten().tolist()
         value = most.count(True) > most.count(False)
-        test = torch.as_tensor(splits.test.columns[name]).flatten().tolist()
+        test = torch.as_tensor(data.test.columns[name]).flatten().tolist()
         often.append(test.count(value) / len(test))
     found = {row["metric"]: row["value"] for row in rows if row["settings"]["kept"] == 1.0}
     assert found["accuracy x1->x2"] == pytest.approx(sum(shares) / 18, abs=1e-4)
     assert found["accuracy ->x2"] == pytest.approx(sum(often) / 18, abs=1e-4)
 
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
-    assert figure9.reproduce(levels=(0.05, 1.0), budget="smoke", places=places(tmp_path)) == rows
+    assert reproduce(FIGURE9, ASKED, paths(tmp_path)) == rows
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()} == before
 
-    figure9.draw(rows, tmp_path / "made" / "figure9.png")
+    assert FIGURE9.draw is not None
+    FIGURE9.draw(rows, tmp_path / "made" / "figure9.png")
     assert (tmp_path / "made" / "figure9.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     monkeypatch.setenv("COLUMNS", "160")
-    show_comparison("figure9", rows)
+    FIGURE9.show("figure9", rows)
     assert "mvae, p = 0.05" in capsys.readouterr().out
 
 
@@ -74,35 +76,14 @@ def test_validation_rows_lose_as_much_and_test_rows_nothing(tmp_path: Path, monk
         def on_epoch(self, values: dict[str, float]) -> None:
             seen.append(values)
 
-    run, _ = train(
-        Settings.of("faces19", "paper", 0, kept=0.02, epochs=1), tmp_path / "run", device="cpu", callbacks=[Watching()]
-    )
-    assert run.splits.test.complete
+    config = Cell.of("faces19", "paper", kept=0.02, epochs=1).config
+    run, _ = train(config, tmp_path / "run", device="cpu", callbacks=[Watching()])
+    assert run.data.test.complete
     (values,) = seen
     assert "validation/coupling" not in values  # none of the validation rows is complete
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"datasets": ["mnist"]}, "no dataset of 19 modalities 'mnist'; there are celeba19, faces19"),
-        ({"budget": "nope"}, "no budget 'nope'"),
-        ({"recipes": ["nope"]}, "no recipe 'nope'"),
-        ({"levels": [0.0]}, "kept, the share of values kept, must be above 0 and at most 1, not 0"),
-    ],
-)
-def test_what_does_not_exist_is_refused(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        figure9.reproduce(**{"budget": "smoke", **wrong}, places=places(tmp_path))
-
-
-def test_values_of_p_are_read_from_text() -> None:
-    assert parse_levels("figure9", "0.001,1") == (0.001, 1.0)
-    with pytest.raises(SettingsError, match=r"--levels '1%': write probabilities, for example 0\.1,1"):
-        parse_levels("figure9", "1%")
-
-
 def test_the_papers_budget_goes_from_a_thousandth_to_everything_with_the_papers_settings() -> None:
-    spend = figure9.SPENDS["paper"]
-    assert (spend.values[0], spend.values[-1]) == (0.001, 1.0)
-    assert (spend.epochs, spend.rows, spend.test_rows, spend.samples) == (None, None, None, None)
+    spend = FIGURE9.budgets["paper"]
+    assert (spend.levels[0], spend.levels[-1]) == (0.001, 1.0)
+    assert (spend.training("celeba19"), spend.rows("celeba19"), spend.samples) == ({}, None, None)

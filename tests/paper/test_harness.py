@@ -1,5 +1,6 @@
-"""Which runs of a sweep share a GPU as threads."""
+"""Which runs of a sweep share a GPU as threads; what crosses to another process."""
 
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 
 from mvae.paper import harness
-from mvae.paper.harness import Places, swept
-from mvae.paper.settings import Settings
+from mvae.paper.cell import Cell
+from mvae.paper.harness import swept
+from mvae.paper.item import Job, Options, Paths
+from mvae.paper.items import ITEMS
 
 
 @pytest.mark.parametrize(
@@ -34,11 +37,22 @@ def test_on_a_gpu_threads_train_what_can_be_recorded_and_processes_the_rest(
 
     monkeypatch.setattr(harness, "sweep", sweep)
     monkeypatch.setattr(harness, "device_named", lambda _: torch.device("cuda"))
-    jobs = {"run": Settings.of(dataset, model=model, **changed)}
-    jobs["raw pixels"] = replace(jobs["run"], model="logreg")
-    assert list(swept(lambda _: [], jobs, lambda job: job, 2, Places())) == []
+    cell = Cell.of(dataset, model=model, **changed)
+    cells = {"run": cell, "raw pixels": replace(cell, model="logreg")}
+    jobs = {name: Job(ITEMS["table8"], (cell,), "smoke", Paths()) for name, cell in cells.items()}
+    assert list(swept(lambda _: [], jobs, 2, Paths())) == []
     assert (asked["run"] is not None) == threads
     assert asked["raw pixels"] is None
     asked.clear()
-    list(swept(lambda _: [], jobs, lambda job: job, 1, Places()))
+    list(swept(lambda _: [], jobs, 1, Paths()))
     assert set(asked.values()) == {None}
+
+
+def test_every_job_can_be_measured_in_another_process() -> None:
+    for item in ITEMS.values():
+        if item.cells is not None:
+            options = item.completed(Options(budget="smoke"))
+            cells = tuple(item.cells(options, item.budgets["smoke"]))
+            job = pickle.loads(pickle.dumps(Job(item, cells, "smoke", Paths())))
+            assert job.cells == cells
+            assert job.origin().command.startswith(f"mvae reproduce {item.name} --")

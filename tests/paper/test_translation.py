@@ -5,36 +5,45 @@ from pathlib import Path
 import pytest
 from mvae.paper.show_translation import show_examples, show_levels
 
-from mvae.errors import MissingDependencyError, SettingsError
+from mvae.errors import MissingDependencyError
 from mvae.files import read_json
-from mvae.paper import ITEMS, translation
-from mvae.paper.harness import Places
+from mvae.paper.harness import reproduce
+from mvae.paper.item import Options, Paths
 from mvae.paper.published import published
 from mvae.paper.results import read_rows
+<<<<<<< HEAD
+=======
+from mvae.paper.translation import ALIGNED, SENTENCES, TABLE4
+>>>>>>> e339c46 (Tests of the reproduction follow: items, options, score; every job can be pickled)
 from tests import corpus
+from tests.command import mvae
+
+SMOKE = Options(budget="smoke")
 
 
 def test_the_published_curve_is_the_papers() -> None:
-    printed = [published("table4", str(level), "value") for level in translation.LEVELS]
+    printed = [published("table4", str(level), "value") for level in ALIGNED]
     assert printed == [-558.88, -494.76, -483.23, -478.75, -478.04, -478.12]
-    assert [published("table4", str(level), "stderr") for level in translation.LEVELS] == [
-        *(3.56, 4.18, 5.81, 3.00, 4.95, 3.02)
-    ]
-    assert {"table4", *translation.EXAMPLES} <= ITEMS.keys()
+    assert [published("table4", str(level), "stderr") for level in ALIGNED] == [*(3.56, 4.18, 5.81, 3.00, 4.95, 3.02)]
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+def paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     directory = tmp_path_factory.mktemp("reproduce")
     corpus.write(directory / "data", pairs=60, other=True)
+<<<<<<< HEAD
     return Places(directory / "results", directory / "runs", directory / "data", "cpu", ())
+=======
+    return Paths(directory / "results", directory / "runs", directory / "data", "cpu", ())
+>>>>>>> e339c46 (Tests of the reproduction follow: items, options, score; every job can be pickled)
 
 
 def test_table4_is_recorded_once_with_both_domains_and_both_baselines(
-    places: Places, capsys: pytest.CaptureFixture[str]
+    paths: Paths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("sacrebleu")
-    rows = translation.table4(levels=(1.0,), budget="smoke", places=places)
+    asked = Options(levels=(1.0,), budget="smoke")
+    rows = reproduce(TABLE4, asked, paths)
     by = {row["metric"]: row for row in rows}
     joint, en, vi = (by[f"log p({name})"]["value"] for name in ("en,vi", "en", "vi"))
     assert joint < min(en, vi) < 0
@@ -43,36 +52,42 @@ def test_table4_is_recorded_once_with_both_domains_and_both_baselines(
     assert by["perplexity en"]["value"] > 1
     assert {"log p(en,vi) tst2012", "gap en->vi", "active units", "BLEU vi->en neighbour"} <= by.keys()
     assert by["chrF en->vi copy"]["value"] > 0  # numbers and full stops
-    assert read_rows(places.results / "table4.json") == rows
-    assert translation.table4(levels=(1.0,), budget="smoke", places=places) == rows  # nothing is made twice
-    show_levels(translation.summary(rows))
+    assert read_rows(paths.results / "table4.json") == rows
+    assert reproduce(TABLE4, asked, paths) == rows  # nothing is made twice
+    TABLE4.show("table4", rows)
     assert "-478.12" in capsys.readouterr().out
-    run = next(places.runs.iterdir())
-    assert read_json(run / "run.json")["dataset"] == "translation"
+    run = next(paths.runs.iterdir())
+    assert read_json(run / "run.json")["config"]["data"]["source"] == "translation"
 
 
-def test_sentences_have_their_gold_translations_beside(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
-    found = translation.examples("table5", budget="smoke", places=places, n=4)
-    assert [row["type"] for row in found[:3]] == ["x_en ~ p_data", "x_vi ~ p(x_vi | z(x_en))", "gold x_vi"]
-    for source, _, gold in zip(found[:6:3], found[1:6:3], found[2:6:3], strict=True):
+def test_sentences_have_their_gold_translations_beside(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {name: reproduce(item, SMOKE, paths) for name, item in SENTENCES.items()}
+    both = found["table5"]
+    assert [row["type"] for row in both[:3]] == ["x_en ~ p_data", "x_vi ~ p(x_vi | z(x_en))", "gold x_vi"]
+    for source, _, gold in zip(both[:9:3], both[1:9:3], both[2:9:3], strict=True):
         assert " ".join(corpus.VI.get(word, word) for word in source["sentence"].split()) == gold["sentence"]
-    assert found[6]["type"] == "x_vi ~ p_data"
-    assert len(translation.examples("table12", budget="smoke", places=places, n=4)) == 12
-    joint = translation.examples("table11", budget="smoke", places=places, n=2)
-    assert [row["type"][:4] for row in joint] == ["x_en", "x_vi"] * 2
-    show_examples("table5", found)
-    assert found[2]["sentence"] in capsys.readouterr().out
+    assert both[9]["type"] == "x_vi ~ p_data"
+    assert [len(found[name]) for name in ("table5", "table11", "table12", "table13")] == [18, 12, 18, 18]
+    assert [row["type"][:4] for row in found["table11"]] == ["x_en", "x_vi"] * 6
+    SENTENCES["table5"].show("table5", both)
+    assert both[2]["sentence"] in capsys.readouterr().out
 
 
-def test_what_is_not_there_is_refused_before_anything_is_trained(tmp_path: Path, monkeypatch) -> None:
-    places = Places(tmp_path / "results", tmp_path / "runs", tmp_path)
-    with pytest.raises(SettingsError, match="no budget 'all'"):
-        translation.examples("table5", budget="all", places=places)
-    with pytest.raises(SettingsError, match="a level is a share of pairs above 0 and at most 1, not 2"):
-        translation.table4(levels=(2.0,), places=places)
-    with pytest.raises(SettingsError, match="no table 'table4'"):
-        translation.examples("table4", places=places)
+def test_what_is_not_installed_is_said_before_anything_is_trained(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
-    with pytest.raises(MissingDependencyError):
-        translation.table4(places=places)
+    with pytest.raises(MissingDependencyError, match=r"need sacrebleu: pip install 'mvae\[translation\]'"):
+        reproduce(TABLE4, SMOKE, Paths(tmp_path / "results", tmp_path / "runs", tmp_path))
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_score_of_a_run_of_sentences_is_table_4(paths: Paths, tmp_path: Path) -> None:
+    pytest.importorskip("sacrebleu")
+    reproduce(SENTENCES["table11"], SMOKE, paths)
+    (run,) = paths.runs.iterdir()
+    options = "--data-dir", paths.data_dir, "--device", "cpu", "--rows", 4, "--samples", 20, "--record", tmp_path
+    text, said = mvae("score", run, *options), mvae("score", run, *options, "--json")
+    rows = {row["metric"]: row for row in read_rows(tmp_path / "table4.json")}
+    assert rows["chrF en->vi mbr"]["value"] == said.json()["chrF en->vi mbr"]
+    assert (rows["log p(en,vi)"]["budget"], rows["log p(en,vi)"]["n"]) == ("3 of 100 epochs", 4)
+    assert {"perplexity vi", "gap vi->en", "BLEU vi->en neighbour"} <= rows.keys()
+    assert "chrF en->vi mbr" in text.out

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ from PIL import Image
 
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
-from mvae.errors import QueryError, SettingsError
+from mvae.errors import QueryError
 from mvae.evaluation.images import cross_entropy, levels
-from mvae.paper import harness
 from mvae.paper.datasets import faces, vision
-from mvae.paper.harness import Budget, Places
-from mvae.paper.vision import FIGURES, ITEM, TASKS, Task, predict, reproduce
+from mvae.paper.harness import reproduce
+from mvae.paper.item import Budget, Options, Paths
+from mvae.paper.vision import TASKS, TRANSFORMATIONS, Task, predicted_images
 from mvae.runs import run as runs
 from mvae.runs import sample as sampling
 from mvae.runs.run import Run
@@ -24,29 +25,33 @@ from mvae.runs.run import Run
 pytest.importorskip("skimage")
 
 SIZE = 64 + 2  # of an image in a picture, with its gap
+TINY = {"smoke": Budget("one epoch", {"epochs": 1}, 9, 2, datasets=("vision-faces",))}
+
+
+def figure_rows(figure: str, paths: Paths) -> list[dict[str, Any]]:
+    return reproduce(replace(TRANSFORMATIONS[figure], budgets=TINY), Options(budget="smoke"), paths)
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory):
+def paths(tmp_path_factory: pytest.TempPathFactory):
     """A few faces, and the smoke budget spent on them by all tests together."""
     folder = tmp_path_factory.mktemp("vision")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MVAE_CACHE", str(folder / "cache"))
         for split, rows in {"train": 8, "validation": 3, "test": 9}.items():
             patch.setitem(faces.ROWS, split, rows)
-        patch.setitem(harness.BUDGETS, "smoke", Budget(lambda _: {"epochs": 1}, lambda _: 9, 2, "one epoch"))
-        yield Places(folder / "results", folder / "runs", device="cpu", callbacks=[])
+        yield Paths(folder / "results", folder / "runs", device="cpu", callbacks=[])
 
 
 @pytest.fixture(scope="module")
-def run(places: Places) -> Run:
-    reproduce("figure4", budget="smoke", places=places)
-    (directory,) = places.runs.glob("vision-faces-*")
+def run(paths: Paths) -> Run:
+    figure_rows("figure4", paths)
+    (directory,) = paths.runs.glob("vision-faces-*")
     return runs.open_run(directory, device="cpu")
 
 
-def test_a_figures_numbers_are_recorded_once_with_both_references(places: Places, run: Run) -> None:
-    rows = reproduce("figure4", budget="smoke", places=places)
+def test_a_figures_numbers_are_recorded_once_with_both_references(paths: Paths, run: Run) -> None:
+    rows = figure_rows("figure4", paths)
     metrics = {row["metric"] for row in rows}
     for task in TASKS[:10]:
         measures = ("NLL", "F1") if task.of in ("edges", "mask") else ("NLL", "PSNR", "SSIM")
@@ -54,10 +59,10 @@ def test_a_figures_numbers_are_recorded_once_with_both_references(places: Places
             for who in ("", ", training mean", ", nearest neighbour"):
                 assert f"{task.name} {measure}{who}" in metrics
     assert all(row["n"] == 9 and row["dataset"] == "vision-faces" for row in rows)
-    recorded = (places.results / f"{ITEM}.json").read_text()
-    assert reproduce("figure4", budget="smoke", places=places) == rows
-    others = {figure: reproduce(figure, budget="smoke", places=places) for figure in FIGURES[1:]}
-    assert (places.results / f"{ITEM}.json").read_text() == recorded
+    recorded = (paths.results / "vision.json").read_text()
+    assert figure_rows("figure4", paths) == rows
+    others = {figure: figure_rows(figure, paths) for figure in list(TRANSFORMATIONS)[1:]}
+    assert (paths.results / "vision.json").read_text() == recorded
     assert {row["settings"]["task"] for row in others["figure11"]} == {"all->image", "all->edges", "all->mask"}
     assert {row["settings"]["task"] for row in others["figure13"]} == {"obscured->image (hidden half)"}
     assert {row["dataset"] for row in json.loads(recorded)} == {"vision-faces"}
@@ -65,59 +70,59 @@ def test_a_figures_numbers_are_recorded_once_with_both_references(places: Places
 
 @pytest.mark.parametrize(("figure", "rows", "columns"), [("figure4", 15, 4), ("figure11", 6, 8), ("figure14", 3, 8)])
 def test_pictures_have_a_named_row_for_all_that_is_given_made_and_true(
-    figure: str, rows: int, columns: int, places: Places, run: Run
+    figure: str, rows: int, columns: int, paths: Paths, run: Run
 ) -> None:
-    reproduce(figure, budget="smoke", places=places)
-    with Image.open(places.results / f"{figure}-coupled-smoke.png") as picture:
+    figure_rows(figure, paths)
+    with Image.open(paths.results / f"{figure}-coupled-smoke.png") as picture:
         pixels = np.asarray(picture)
     assert pixels.shape[0] == rows * (SIZE + 2)
     first = pixels[2:66, -columns * SIZE :][:, :64]
     name = "watermarked" if figure == "figure14" else "image"
-    truth = np.asarray(run.splits.test.columns[name][0]).transpose(1, 2, 0)
+    truth = np.asarray(run.data.test.columns[name][0]).transpose(1, 2, 0)
     assert np.array_equal(first, truth)
 
 
-def test_in_completions_the_known_half_is_the_given_one(places: Places, run: Run) -> None:
-    reproduce("figure13", budget="smoke", places=places)
-    with Image.open(places.results / "figure13-coupled-smoke.png") as picture:
+def test_in_completions_the_known_half_is_the_given_one(paths: Paths, run: Run) -> None:
+    figure_rows("figure13", paths)
+    with Image.open(paths.results / "figure13-coupled-smoke.png") as picture:
         pixels = np.asarray(picture)
     made = pixels[SIZE + 4 : SIZE + 68, -8 * SIZE :]
     for i in range(8):
-        truth = np.asarray(run.splits.test.columns["image"][i]).transpose(1, 2, 0)
+        truth = np.asarray(run.data.test.columns["image"][i]).transpose(1, 2, 0)
         assert np.array_equal(made[:, i * SIZE : i * SIZE + 32], truth[:, :32])
         assert not np.array_equal(made[:, i * SIZE + 32 : i * SIZE + 64], truth[:, 32:])
 
 
-def test_only_the_hidden_half_of_a_completion_is_judged() -> None:
+def test_only_the_hidden_half_of_a_completion_is_scored() -> None:
     images = torch.arange(4.0).expand(1, 1, 2, 4)
-    assert Task(("obscured",), "image").judged(images)[0, 0, 0].tolist() == [2, 3]
-    assert Task(("gray",), "image").judged(images).shape == images.shape
+    assert Task(("obscured",), "image").scored(images)[0, 0, 0].tolist() == [2, 3]
+    assert Task(("gray",), "image").scored(images).shape == images.shape
 
 
-def test_the_models_number_is_that_of_a_prediction_by_hand(places: Places, run: Run) -> None:
+def test_the_models_number_is_that_of_a_prediction_by_hand(paths: Paths, run: Run) -> None:
     """z is the mean of the product of the prior and the one expert."""
-    rows = {row["metric"]: row["value"] for row in reproduce("figure12", budget="smoke", places=places)}
-    table = run.splits.test.take(range(9))
+    rows = {row["metric"]: row["value"] for row in figure_rows("figure12", paths)}
+    table = run.data.test.take(range(9))
     model = run.model.eval()
     with torch.no_grad():
         mean, log_var = model.modalities["gray"].encoder(levels(torch.as_tensor(table.columns["gray"]))).chunk(2, -1)
         precision = (-log_var).exp()
         z = precision * mean / (1 + precision)
         found = model.modalities["image"].decoder(z).sigmoid()
-    torch.testing.assert_close(predict(model, table, ("gray",), "image"), found, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(predicted_images(model, table, ("gray",), "image"), found, rtol=1e-3, atol=1e-4)
     truth = levels(torch.as_tensor(table.columns["image"]))
     assert rows["gray->image NLL"] == pytest.approx(float(cross_entropy(found, truth).mean()), rel=1e-4)
 
 
-def test_rows_without_a_mask_are_trained_on_evaluated_and_given(places: Places, run: Run) -> None:
+def test_rows_without_a_mask_are_trained_on_evaluated_and_given(paths: Paths, run: Run) -> None:
     present = {"mask": torch.arange(9) % 2 == 0}
-    columns = {name: run.splits.test.columns[name] for name in vision.MODALITIES}
+    columns = {name: run.data.test.columns[name] for name in vision.MODALITIES}
     table = Table(columns, present)
     run.model.check(table)
     assert run.model(table.take(range(4))).loss.isfinite()
     assert run.model.posterior(table, ["mask"]).mean.shape == (9, 250)
     assert run.model.posterior(table, ["mask"]).mean[1].abs().max() == 0  # the prior's
-    changed = replace(run, splits=Dataset("some without a mask", table, table, table))
+    changed = replace(run, data=Dataset("some without a mask", table, table, table))
     with pytest.raises(QueryError, match="that row has no mask; give another row or a file"):
         sampling.parse_given(changed, ("mask=test:1",))
 
@@ -170,7 +175,7 @@ def test_a_colour_photo_given_as_grey_is_turned_grey_and_coloured(run: Run, tmp_
 def test_a_test_row_can_be_given_by_its_number(run: Run) -> None:
     given = sampling.parse_given(run, ("image=test:3",))
     assert given is not None
-    assert np.array_equal(np.asarray(given["image"][0]), run.splits.test.columns["image"][3])
+    assert np.array_equal(np.asarray(given["image"][0]), run.data.test.columns["image"][3])
     with pytest.raises(QueryError, match="--given image=test:9: the test rows are 0 to 8"):
         sampling.parse_given(run, ("image=test:9",))
 
@@ -180,12 +185,5 @@ def test_training_ends_with_a_picture_whose_rows_begin_with_what_is_given(run: R
     with Image.open(tmp_path / "shown.png") as opened:
         pixels = np.asarray(opened)
     assert pixels.shape == (4 * SIZE + 2, 3 * SIZE + 2, 3)
-    truth = np.asarray(run.splits.test.columns["watermarked"][3]).transpose(1, 2, 0)
+    truth = np.asarray(run.data.test.columns["watermarked"][3]).transpose(1, 2, 0)
     assert np.array_equal(pixels[3 * SIZE + 2 : 4 * SIZE, 2:SIZE], truth)
-
-
-def test_what_is_unknown_is_refused() -> None:
-    with pytest.raises(SettingsError, match="no figure 'figure5' of transformations; there are figure4, figure11"):
-        reproduce("figure5")
-    with pytest.raises(SettingsError, match="no budget 'large'"):
-        reproduce("figure4", budget="large")

@@ -1,7 +1,7 @@
 """Tables 8, 9 and 10: which numbers, from which rows, recorded once; the figure."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +9,40 @@ import pytest
 import torch
 
 from mvae.data.dataset import Dataset
-from mvae.errors import SettingsError
 from mvae.evaluation.validation import validate
-from mvae.paper import figure3, weak
+from mvae.paper.cell import Cell, cell_of
 from mvae.paper.datasets import digits, multimnist
-from mvae.paper.experiments import EXPERIMENTS
-from mvae.paper.experiments.multimnist import MULTIMNIST
-from mvae.paper.harness import Places, finished_run, parse_levels
+from mvae.paper.harness import finished_run, reproduce
+from mvae.paper.item import Options, Paths
 from mvae.paper.published import published_at
 from mvae.paper.results import Row, read_rows
-from mvae.paper.settings import read_settings
-from mvae.paper.show import show_levels
+from mvae.paper.weak import FEW_PAIRS, WEAK_MODELS, accuracies, cells_of_study, name_of_line, show_accuracies
+from mvae.runs.run import Run, read_run
+from mvae.training.callbacks import Callback
 
-BOTH = ("paper", "coupled")
+BOTH = "paper coupled"
 
 
-def places(folder: Path) -> Places:
-    return Places(folder / "results", folder / "runs", device="cpu")
+def made_of(
+    item: str, folder: Path, *, callbacks: Sequence[Callback] | None = None, **asked: Any
+) -> list[dict[str, Any]]:
+    paths = Paths(folder / "results", folder / "runs", device="cpu", callbacks=callbacks)
+    return reproduce(FEW_PAIRS[item], Options(budget="smoke", **asked), paths)
+
+
+def run_of(cell: Cell, folder: Path) -> Run:
+    return finished_run(cell, Paths(runs=folder / "runs", device="cpu"))
+
+
+def cells(dataset: str, models: str, recipes: str, levels: Sequence[float], budget: str, seeds: int = 1) -> list[Cell]:
+    asked = Options((dataset,), tuple(models.split()), tuple(recipes.split()), tuple(levels), seeds, budget)
+    return list(cells_of_study(dataset, asked))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("weak")
-    return folder, weak.reproduce("table8", levels=(0.1,), budget="smoke", places=places(folder))
+    return folder, made_of("table8", folder, levels=(0.1,))
 
 
 def test_every_model_and_level_is_a_row_with_everything(made: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -39,7 +50,7 @@ def test_every_model_and_level_is_a_row_with_everything(made: tuple[Path, list[d
     assert sorted(map(str, rows)) == sorted(map(str, read_rows(folder / "results" / "table8.json")))
     found = {(row["model"], row["recipe"], row["metric"], row["settings"]["pairs"]) for row in rows}
     one = "accuracy x1->x2"
-    expected = {(model, "paper", one, 0.1) for model in weak.MODELS}
+    expected = {(model, "paper", one, 0.1) for model in WEAK_MODELS}
     assert found == expected | {("mvae", "coupled", one, 0.1), ("jmvae", "paper", "accuracy x1,x2->x2", 0.1)}
     assert len(rows) == len(found)
     for row in rows:
@@ -55,9 +66,9 @@ def test_every_model_and_level_is_a_row_with_everything(made: tuple[Path, list[d
 def test_nothing_is_made_twice_and_features_once_for_all_levels(made: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, rows = made
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
-    assert weak.reproduce("table8", levels=(0.1,), budget="smoke", places=places(folder)) == rows
+    assert made_of("table8", folder, levels=(0.1,)) == rows
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()} == before
-    more = weak.reproduce("table8", models=["vae"], levels=(0.05, 0.1), budget="smoke", places=places(folder))
+    more = made_of("table8", folder, models=("vae",), levels=(0.05, 0.1))
     assert [row["settings"]["pairs"] for row in more] == [0.05, 0.1]
     assert more[1] in rows
     assert len(list((folder / "runs").iterdir())) == 6  # vae, ae, nn, jmvae, mvae twice
@@ -65,68 +76,69 @@ def test_nothing_is_made_twice_and_features_once_for_all_levels(made: tuple[Path
 
 def test_a_row_is_the_accuracy_of_its_run_on_the_test_rows(made: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, rows = made
-    (settings,) = weak.cells("digits", ["nn"], BOTH, [0.1], 1, "smoke")
-    run = finished_run(settings, places(folder))
+    (cell,) = cells("digits", "nn", BOTH, [0.1], "smoke")
+    run = run_of(cell, folder)
     (row,) = (row for row in rows if row["model"] == "nn" and row["settings"]["pairs"] == 0.1)
-    measured = validate(run.model, run.splits.test)["accuracy image->label"]
+    measured = validate(run.model, run.data.test)["accuracy image->label"]
     assert row["value"] == pytest.approx(measured, abs=1e-4)
 
 
 def test_where_all_rows_are_pairs_the_run_hides_nothing_and_the_row_says_its_level(tmp_path: Path) -> None:
     """So that it is the run which Table 2 has, or will have, of these settings."""
-    (row,) = weak.reproduce("table8", models=["nn"], levels=(1.0,), budget="smoke", places=places(tmp_path))
+    (row,) = made_of("table8", tmp_path, models=("nn",), levels=(1.0,))
     (directory,) = (tmp_path / "runs").iterdir()
-    assert read_settings(directory).pairs is None
+    assert cell_of(read_run(directory)[0])["pairs"] is None
     assert row["settings"]["pairs"] == 1.0
-    assert weak.reproduce("table8", models=["nn"], levels=(1.0,), budget="smoke", places=places(tmp_path)) == [row]
+    assert made_of("table8", tmp_path, models=("nn",), levels=(1.0,)) == [row]
 
 
 def test_logistic_regression_and_rbm_see_what_the_dataset_says_and_few_pairs_moved() -> None:
     levels = [0.005, 0.1, 0.5, 1.0]
     for dataset, power in (("mnist", 1.0), ("fashion-mnist", 0.5)):
         for model in ("logreg", "rbm"):
-            found = list(weak.cells(dataset, [model], BOTH, levels, 1, "laptop"))
-            assert [(c.input_power, c.input_shift) for c in found] == [(power, 1), (power, 1), (power, 0), (power, 0)]
-        assert {c.epochs for c in weak.cells(dataset, ["rbm"], BOTH, levels, 1, "laptop")} == {8}
-        assert {c.input_shift for c in weak.cells(dataset, ["ae", "vae"], BOTH, levels, 1, "laptop")} == {0}
-    assert {c.input_shift for c in weak.cells("digits", ["logreg", "rbm"], BOTH, levels, 1, "smoke")} == {0}
+            found = cells(dataset, model, BOTH, levels, "laptop")
+            assert [c["input_shift"] for c in found] == [1, 1, 0, 0]
+            assert {c["input_power"] for c in found} == {power}
+        assert {c["epochs"] for c in cells(dataset, "rbm", BOTH, levels, "laptop")} == {8}
+        assert {c["input_shift"] for c in cells(dataset, "ae vae", BOTH, levels, "laptop")} == {0}
+    assert {c["input_shift"] for c in cells("digits", "logreg rbm", BOTH, levels, "smoke")} == {0}
 
 
 def test_coupled_sees_all_pairs_moved_where_it_sees_them_long() -> None:
     for dataset, laptop in (("mnist", [1, 1]), ("fashion-mnist", [1, 0])):
         for budget, moved in (("laptop", laptop), ("paper", [1, 1])):
-            found = weak.cells(dataset, ["mvae"], ["coupled"], [0.01, 1.0], 1, budget)
-            assert [cell.input_shift for cell in found] == moved
-        assert {c.input_shift for c in weak.cells(dataset, ["mvae"], ["paper"], [0.01, 1.0], 1, "paper")} == {0}
-    (strings,) = weak.cells("multimnist", ["mvae"], ["coupled"], [1.0], 1, "paper")
-    assert strings.input_shift == 0
+            found = cells(dataset, "mvae", "coupled", [0.01, 1.0], budget)
+            assert [cell["input_shift"] for cell in found] == moved
+        assert {c["input_shift"] for c in cells(dataset, "mvae", "paper", [0.01, 1.0], "paper")} == {0}
+    (strings,) = cells("multimnist", "mvae", "coupled", [1.0], "paper")
+    assert strings["input_shift"] == 0
 
 
 def test_the_label_weighs_more_in_coupled_where_pairs_are_not_too_few_and_all_of_it_where_they_are_many() -> None:
     levels = [0.001, 0.002, 0.005, 0.01, 0.02, 1.0]
-    found = list(weak.cells("mnist", ["mvae"], ["coupled"], levels, 1, "laptop"))
-    assert [cell.weights.get("label") for cell in found] == [None, None, 200, 200, 200, 200]
-    assert [cell.cross_share for cell in found] == [0.2, 0.2, 0.2, 0.2, 1, 1]
-    assert [cell.input_noise for cell in found] == [0.5, 0.3, 0.3, 0.3, 0.3, 0]
+    found = cells("mnist", "mvae", "coupled", levels, "laptop")
+    assert [cell["weights"].get("label") for cell in found] == [None, None, 200, 200, 200, 200]
+    assert [cell["cross_share"] for cell in found] == [0.2, 0.2, 0.2, 0.2, 1, 1]
+    assert [cell["input_noise"] for cell in found] == [0.5, 0.3, 0.3, 0.3, 0.3, 0]
     for dataset, recipe in (("mnist", "paper"), ("fashion-mnist", "coupled"), ("multimnist", "coupled")):
-        assert not any(cell.weights for cell in weak.cells(dataset, ["mvae"], [recipe], levels, 1, "laptop"))
+        assert not any(cell["weights"] for cell in cells(dataset, "mvae", recipe, levels, "laptop"))
 
 
 def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_the_papers_epochs() -> None:
     levels = (0.001, 0.1, 0.5, 1.0)
-    nn = list(weak.cells("mnist", ["nn"], BOTH, levels, 1, "laptop"))
-    assert [(c.epochs, c.anneal_epochs) for c in nn] == [(500, 0), (80, 0), (16, 0), (8, 0)]
-    jmvae = list(weak.cells("mnist", ["jmvae"], BOTH, levels, 1, "laptop"))
-    assert [(c.epochs, c.anneal_epochs) for c in jmvae] == [(500, 200), (80, 32), (16, 6), (8, 3)]
-    assert {c.epochs for c in weak.cells("mnist", ["nn", "mvae"], BOTH, levels, 1, "paper")} == {500}
-    garments = list(weak.cells("fashion-mnist", ["nn", "jmvae"], BOTH, levels, 1, "laptop"))
+    nn = cells("mnist", "nn", BOTH, levels, "laptop")
+    assert [(c["epochs"], c["anneal_epochs"]) for c in nn] == [(500, 0), (80, 0), (16, 0), (8, 0)]
+    jmvae = cells("mnist", "jmvae", BOTH, levels, "laptop")
+    assert [(c["epochs"], c["anneal_epochs"]) for c in jmvae] == [(500, 200), (80, 32), (16, 6), (8, 3)]
+    assert {c["epochs"] for c in cells("mnist", "nn mvae", BOTH, levels, "paper")} == {500}
+    garments = cells("fashion-mnist", "nn jmvae", BOTH, levels, "laptop")
     least = 40  # of the network that is cheap
-    assert [c.epochs for c in garments] == [100, least, least, least, 100, 30, 6, 6]
-    assert [c.decay_epochs for c in garments[4:]] == [0, 0, 0, 3]
-    assert {c.epochs for c in weak.cells("fashion-mnist", ["nn"], BOTH, levels, 1, "paper")} == {100}
-    mvae = list(weak.cells("fashion-mnist", ["mvae"], BOTH, levels, 3, "laptop"))
+    assert [c["epochs"] for c in garments] == [100, least, least, least, 100, 30, 6, 6]
+    assert [c["decay_epochs"] for c in garments[4:]] == [0, 0, 0, 3]
+    assert {c["epochs"] for c in cells("fashion-mnist", "nn", BOTH, levels, "paper")} == {100}
+    mvae = cells("fashion-mnist", "mvae", BOTH, levels, "laptop", 3)
     assert len(set(map(str, mvae))) == 2 * 3 * 4
-    assert {(c.epochs, c.rows) for c in mvae} == {(3, None)}
+    assert {(c["epochs"], c["rows"]) for c in mvae} == {(3, None)}
 
 
 @pytest.mark.parametrize(
@@ -134,54 +146,60 @@ def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_th
     [("mnist", "laptop", 9), ("fashion-mnist", "laptop", 5), ("fashion-mnist", "paper", 9)],
 )
 def test_where_no_levels_are_asked_for_the_budget_says_which(dataset: str, budget: str, levels: int) -> None:
-    made = list(weak.cells(dataset, ["mvae"], ["coupled"], (), 1, budget))
-    assert len({c.pairs for c in made}) == levels
-    assert {0.005, 0.01, 0.05, 0.1, 1.0} <= {c.pairs for c in made}
+    made = cells(dataset, "mvae", "coupled", (), budget)
+    assert len({c["pairs"] for c in made}) == levels
+    assert {0.005, 0.01, 0.05, 0.1, 1.0} <= {c["pairs"] for c in made}
 
 
 def test_items_have_their_datasets_and_the_embedded_digits_for_smoke() -> None:
-    assert weak.datasets_of("table8", "laptop") == ("mnist",)
-    assert weak.datasets_of("table9", "paper") == ("fashion-mnist",)
-    assert weak.datasets_of("table10", "smoke") == weak.datasets_of("table10", "laptop") == ("multimnist",)
-    assert weak.datasets_of("figure3", "laptop") == ("mnist", "fashion-mnist", "multimnist")
-    assert weak.datasets_of("figure3", "smoke") == ("digits",)
+    def datasets(item: str, budget: str) -> tuple[str, ...]:
+        return FEW_PAIRS[item].completed(Options(budget=budget)).datasets
+
+    assert datasets("table8", "laptop") == ("mnist",)
+    assert datasets("table9", "paper") == ("fashion-mnist",)
+    assert datasets("table10", "smoke") == datasets("table10", "laptop") == ("multimnist",)
+    assert datasets("figure3", "laptop") == ("mnist", "fashion-mnist", "multimnist")
+    assert datasets("figure3", "smoke") == ("digits",)
 
 
 def row_of(seed: int, value: float, level: float = 0.01, model: str = "mvae") -> dict[str, Any]:
     return {
         "dataset": "mnist", "model": model, "recipe": "paper", "metric": "accuracy x1->x2", "seed": seed,
-        "value": value, "paper": published_at("table8", model, level), "settings": {"pairs": level},
+        "value": value, "paper": published_at("table8", model, level), "settings": {"pairs": level}, "budget": "laptop",
     }  # fmt: skip
 
 
 def test_seeds_are_averaged_with_their_standard_error() -> None:
-    several, single = weak.summaries([row_of(0, 0.8), row_of(1, 0.9), row_of(2, 1.0), row_of(0, 0.5, 0.1, "nn")])
-    assert (several.value, several.seeds, several.paper) == (pytest.approx(0.9), 3, 0.8838)
+    several, single = accuracies([row_of(0, 0.8), row_of(1, 0.9), row_of(2, 1.0), row_of(0, 0.5, 0.1, "nn")])
+    assert (several.value, several.seeds, several.row["paper"]) == (pytest.approx(0.9), 3, 0.8838)
     assert several.stderr == pytest.approx(0.1 / math.sqrt(3))  # sample standard deviation 0.1
-    assert (single.value, single.stderr, single.seeds, single.paper) == (0.5, None, 1, 0.9455)
-    (again,) = weak.summaries([row_of(0, 0.8), row_of(0, 0.7)])
+    assert (single.value, single.stderr, single.seeds, single.row["paper"]) == (0.5, None, 1, 0.9455)
+    (again,) = accuracies([row_of(0, 0.8), row_of(0, 0.7)])
     assert (again.value, again.seeds) == (0.7, 1)  # measured twice is not two seeds
 
 
 def test_runs_whose_cross_term_weighed_otherwise_are_another_line() -> None:
     """Rows from before there was such a setting had a fifth of λ; from 2 % of the pairs on Table 8 has all of it."""
-    settings = {"settings": {"pairs": 0.01, "cross_share": 1.0}}
+
+    def names(*rows: dict[str, Any]) -> list[str]:
+        return [name_of_line(one.row) for one in accuracies(rows)]
+
     coupled = row_of(0, 0.8) | {"recipe": "coupled"}
-    names = [one.name for one in weak.summaries([coupled, coupled | settings])]
-    assert names == ["mvae, coupled", "mvae, coupled, 1 λ"]
+    whole = coupled | {"settings": {"pairs": 0.01, "cross_share": 1.0}}
+    assert names(coupled, whole) == ["mvae, coupled", "mvae, coupled, 1 λ"]
     many = coupled | {"settings": {"pairs": 0.05}}
-    names = [one.name for one in weak.summaries([many, many | {"settings": {"pairs": 0.05, "cross_share": 1.0}}])]
-    assert names == ["mvae, coupled, 0.2 λ", "mvae, coupled"]
-    names = [one.name for one in weak.summaries([r | {"dataset": "multimnist"} for r in (coupled, coupled | settings)])]
-    assert names == ["mvae, coupled, 0.2 λ", "mvae, coupled"]
-    assert [one.name for one in weak.summaries([row_of(0, 0.8), row_of(0, 0.7, model="nn")])] == ["mvae, paper", "nn"]
+    share = many | {"settings": {"pairs": 0.05, "cross_share": 1.0}}
+    assert names(many, share) == ["mvae, coupled, 0.2 λ", "mvae, coupled"]
+    strings = (row | {"dataset": "multimnist"} for row in (coupled, whole))
+    assert names(*strings) == ["mvae, coupled, 0.2 λ", "mvae, coupled"]
+    assert names(row_of(0, 0.8), row_of(0, 0.7, model="nn")) == ["mvae, paper", "nn"]
 
 
 def test_the_table_shows_ours_the_papers_and_the_difference(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joint = row_of(0, 1.0, model="jmvae") | {"metric": "accuracy x1,x2->x2", "paper": None}
-    show_levels("table8", weak.summaries([row_of(0, 0.8), row_of(1, 0.9), row_of(0, 0.5, 0.03, "nn"), joint]))
+    show_accuracies("table8", [row_of(0, 0.8), row_of(1, 0.9), row_of(0, 0.5, 0.03, "nn"), joint])
     lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     first, second, third = ([cell.strip() for cell in line] for line in lines)
     assert first == ["mvae, paper", "1.0%", "0.8500", "0.0500", "2", "0.8838", "-0.0338"]
@@ -189,7 +207,7 @@ def test_the_table_shows_ours_the_papers_and_the_difference(
     assert third == ["jmvae (given x1,x2)", "1.0%", "1.0000", "", "1", "–", "–"]
     monkeypatch.setenv("COLUMNS", "120")
     strings = [joint | {"metric": f"accuracy {given}->x2 whole"} for given in ("x1", "x1,x2")]
-    show_levels("table10", weak.summaries(strings))
+    show_accuracies("table10", strings)
     shown = capsys.readouterr().out
     assert "│ jmvae (whole) " in shown
     assert "│ jmvae (given x1,x2, whole) " in shown
@@ -200,11 +218,12 @@ def test_the_figure_is_drawn_with_and_without_published_curves(tmp_path: Path) -
     fashion = [
         row_of(seed, 0.5 + level, level) | {"dataset": "fashion-mnist"} for seed in (0, 1) for level in (0.1, 0.2)
     ]
-    figure3.draw(weak.summaries([*digits, *fashion, row_of(0, 0.9, 0.5, "nn")]), tmp_path / "made" / "figure3.png")
+    assert FEW_PAIRS["figure3"].draw is not None
+    FEW_PAIRS["figure3"].draw([*digits, *fashion, row_of(0, 0.9, 0.5, "nn")], tmp_path / "made" / "figure3.png")
     assert (tmp_path / "made" / "figure3.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_a_stopped_run_is_not_measured_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_is_not_measured_and_goes_on(tmp_path: Path) -> None:
     """Ctrl-C in the middle of a run: nothing is recorded, and the same call then goes on from the checkpoint."""
     import os
     import signal
@@ -214,47 +233,21 @@ def test_a_stopped_run_is_not_measured_and_goes_on(tmp_path: Path, monkeypatch: 
             if values["epoch"] == 2:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    ask: dict[str, Any] = {"models": ["mvae"], "recipes": ["paper"], "levels": [0.1], "budget": "smoke"}
-    with monkeypatch.context() as patched:
-        patched.setattr(weak, "_Unheard", Stopping)
-        with pytest.raises(KeyboardInterrupt):
-            weak.reproduce("table8", **ask, places=places(tmp_path))
+    ask: dict[str, Any] = {"models": ("mvae",), "recipes": ("paper",), "levels": (0.1,)}
+    with pytest.raises(KeyboardInterrupt):
+        made_of("table8", tmp_path, callbacks=[Stopping()], **ask)
     assert read_rows(tmp_path / "results" / "table8.json") == []
-    (row,) = weak.reproduce("table8", **ask, places=places(tmp_path))
+    (row,) = made_of("table8", tmp_path, **ask)
     assert row["settings"]["epochs"] == 3
     (directory,) = (tmp_path / "runs").iterdir()
     assert len((directory / "metrics.jsonl").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"datasets": ["binary-mnist"]}, "no dataset with few pairs 'binary-mnist'; there are mnist"),
-        ({"models": ["cvae"]}, "no model 'cvae'; there are logreg"),
-        ({"models": ["rbm"], "datasets": ["multimnist"]}, "no model of table10 'rbm'; there are nn, jmvae, mvae"),
-        ({"budget": "nope"}, "no budget 'nope'"),
-        ({"recipes": ["nope"]}, "no recipe 'nope'"),
-        ({"levels": [0.1, 0.0]}, "a level is a share of pairs above 0 and at most 1, not 0"),
-        ({"levels": [10.0]}, "not 10"),
-    ],
-)
-def test_what_does_not_exist_is_refused(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        weak.reproduce("table8", **wrong, places=places(tmp_path))
-
-
-def test_levels_are_read_from_text() -> None:
-    assert parse_levels("table8", "0.001,1") == (0.001, 1.0)
-    assert parse_levels("table8", None) == ()
-    with pytest.raises(SettingsError, match="--levels '1%': write shares of pairs, for example"):
-        parse_levels("table8", "1%")
-
-
 def strings_of_small_digits(data_dir: Path | None) -> Dataset:
     """MultiMNIST composed of the digits embedded in scikit-learn, three times as large: no download."""
-    splits = digits.load()
+    data = digits.load()
     parts = []
-    for part, (table, rows) in enumerate(((splits.train, 40), (splits.validation, 10), (splits.test, 30))):
+    for part, (table, rows) in enumerate(((data.train, 40), (data.validation, 10), (data.test, 30))):
         images = torch.as_tensor(table.columns["image"]).repeat_interleave(3, 2).repeat_interleave(3, 3)
         images = torch.nn.functional.pad((255 * images).to(torch.uint8), (2, 2, 2, 2))
         parts.append(multimnist.compose(images, torch.as_tensor(table.columns["label"]), rows, seed=part))
@@ -262,9 +255,8 @@ def strings_of_small_digits(data_dir: Path | None) -> Dataset:
 
 
 def test_table10_is_of_digits_and_of_whole_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(EXPERIMENTS, "multimnist", replace(MULTIMNIST, load=strings_of_small_digits))
-    ask: dict[str, Any] = {"levels": [0.5], "budget": "smoke", "places": places(tmp_path)}
-    rows = weak.reproduce("table10", recipes=["paper"], **ask)
+    monkeypatch.setattr(multimnist, "load", strings_of_small_digits)
+    rows = made_of("table10", tmp_path, levels=(0.5,), recipes=("paper",))
     assert rows == read_rows(tmp_path / "results" / "table10.json")
     one, given_both = "accuracy x1->x2", "accuracy x1,x2->x2"
     expected = {(model, metric) for model in ("nn", "jmvae", "mvae") for metric in (one, f"{one} whole")}
@@ -274,13 +266,15 @@ def test_table10_is_of_digits_and_of_whole_strings(tmp_path: Path, monkeypatch: 
     }
     published = {(r["model"], r["metric"]): r["paper"] for r in rows if r["paper"] is not None}
     assert published == {("jmvae", one): 0.4962, ("mvae", one): 0.5121}
-    assert len(weak.reproduce("table10", models=["rbm", "mvae"], recipes=["paper"], **ask)) == 2  # it has no RBM
+    assert (
+        len(made_of("table10", tmp_path, models=("rbm", "mvae"), recipes=("paper",), levels=(0.5,))) == 2
+    )  # it has no RBM
 
-    (settings,) = weak.cells("multimnist", ["mvae"], ["paper"], [0.5], 1, "smoke")
-    run = finished_run(settings, places(tmp_path))
+    (cell,) = cells("multimnist", "mvae", "paper", [0.5], "smoke")
+    run = run_of(cell, tmp_path)
     string = run.model.modalities["string"]
-    written = string.generate(run.model.posterior(run.splits.test, ["image"]).mean, mean=True)
-    true, ours = ([multimnist.CODEC.format(row) for row in x] for x in (run.splits.test.columns["string"], written))
+    written = string.generate(run.model.posterior(run.data.test, ["image"]).mean, mean=True)
+    true, ours = ([multimnist.CODEC.format(row) for row in x] for x in (run.data.test.columns["string"], written))
     right = sum(a == b for pair in zip(true, ours, strict=True) for a, b in zip(*pair, strict=False))
     (row,) = (row for row in rows if (row["model"], row["metric"]) == ("mvae", one))
     assert (row["value"], row["n"]) == (pytest.approx(right / sum(map(len, true)), abs=1e-4), 30)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mvae.errors import MissingDependencyError, RunError, SettingsError
-from mvae.paper import weak
-from mvae.paper.harness import Places
+from mvae.paper.harness import reproduce
+from mvae.paper.item import Options, Paths
+from mvae.paper.items import ITEMS
 from mvae.paper.results import read_rows
 from mvae.runs.sweep import sweep
 
@@ -53,10 +54,9 @@ def test_no_job_needs_no_engine() -> None:
 
 def test_a_table_is_made_by_an_engine_as_it_is_without(engine: str, tmp_path: Path) -> None:
     def made(folder: str, engine: str | None) -> list[dict[str, Any]]:
-        places = Places(tmp_path / folder, tmp_path / "runs", device="cpu", engine=engine)
-        return weak.reproduce(
-            "table8", models=["logreg"], levels=[0.05, 0.1], budget="smoke", workers=2 if engine else 1, places=places
-        )
+        options = Options(models=("logreg",), levels=(0.05, 0.1), budget="smoke", jobs=2 if engine else 1)
+        paths = Paths(tmp_path / folder, tmp_path / "runs", device="cpu", engine=engine)
+        return reproduce(ITEMS["table8"], options, paths)
 
     rows = made("a", None), made("b", engine)
     assert [row["value"] for row in rows[0]] == [row["value"] for row in rows[1]]

@@ -199,15 +199,3 @@ def test_a_vocabulary_is_for_sentences_and_needs_room(tmp_path: Path, data_dir: 
     with pytest.raises(SettingsError, match="a vocabulary needs more than 2 numbers, not 1"):
         runs.train(tiny, tmp_path / "run", data_dir=data_dir, callbacks=[])
     assert not (tmp_path / "run").exists()
-
-
-def test_evaluate_with_a_judge_gives_and_records_table_4(trained: Run, data_dir: Path, tmp_path: Path) -> None:
-    pytest.importorskip("sacrebleu")
-    options = "--data-dir", data_dir, "--device", "cpu", "--rows", 12, "--samples", 20, "--judge", "--record", tmp_path
-    text, said = mvae("evaluate", trained.directory, *options), mvae("evaluate", trained.directory, *options, "--json")
-    rows = {row["metric"]: row for row in json.loads((tmp_path / "table4.json").read_text())}
-    assert rows["chrF en->vi mbr"]["value"] == said.json()["chrF en->vi mbr"]
-    assert rows["log p(en,vi)"]["budget"] == "2 of 100 epochs"
-    assert rows["log p(en,vi)"]["n"] == 12
-    assert {"perplexity vi", "gap vi->en", "BLEU vi->en neighbour"} <= rows.keys()
-    assert "chrF en->vi mbr" in text.out

@@ -1,6 +1,7 @@
 """The pictures of Sec. 6 and App. J from test rows: the first ones that have a mask, not chosen ones."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -72,14 +73,14 @@ def _figure11(run: Run, path: Path) -> None:
     save_named_rows(_extraction(run, _rows(run, 8), EVERYTHING), path)
 
 
-def _one(given: str, doing: str) -> Callable[[Run, Path], None]:
-    return lambda run, path: save_named_rows(_restoration(run, _rows(run, 8), given, doing), path)
+def _restored(run: Run, path: Path, given: str, doing: str) -> None:
+    save_named_rows(_restoration(run, _rows(run, 8), given, doing), path)
 
 
 PICTURES: dict[str, Callable[[Run, Path], None]] = {
     "figure4": _figure4,
     "figure11": _figure11,
-    "figure12": _one("gray", COLOURED),
-    "figure13": _one("obscured", COMPLETED),
-    "figure14": _one("watermarked", CLEANED),
+    "figure12": partial(_restored, given="gray", doing=COLOURED),
+    "figure13": partial(_restored, given="obscured", doing=COMPLETED),
+    "figure14": partial(_restored, given="watermarked", doing=CLEANED),
 }

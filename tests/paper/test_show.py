@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvae.paper.show_vision import show_tasks
+from mvae.paper.show import show_tasks
 
 
 def row(measure: str, value: float, who: str = "", seed: int = 0) -> dict[str, object]:
