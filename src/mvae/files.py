@@ -198,6 +198,9 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
         RunError: a tensor is missing, extra, of another shape or kind of number, or holds NaN or infinity.
     """
     expected = model.state_dict()
+    shaped_by_data = {
+        f"{prefix}.{name}" for prefix, module in model.named_modules() for name in getattr(module, "shaped_by_data", ())
+    }
     both = {name: (tensors[name], value) for name, value in expected.items() if name in tensors}
     complaints = [
         *_listed("lacks", expected.keys() - tensors.keys()),
@@ -205,7 +208,7 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
         *(
             f"has {name} of shape {tuple(found.shape)} where the model's is {tuple(value.shape)}"
             for name, (found, value) in both.items()
-            if found.shape != value.shape
+            if found.shape != value.shape and name not in shaped_by_data
         ),
         *(
             f"has {name} of {found.dtype} where the model's is of {value.dtype}"

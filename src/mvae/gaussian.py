@@ -7,6 +7,7 @@ a standard deviation is asked for, and an expert that knows nothing is T = 0, a 
 
 import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +18,21 @@ __all__ = ["Gaussian", "kl_divergence", "product", "quotient", "select_expert"]
 # Precisions of experts stay within e^±20, so that a wild encoder gives a confident or an ignorant expert,
 # never 0/0: an unbounded log-variance overflows float32 at 88.
 MAX_LOG_VARIANCE = 20.0
+
+
+class _Bounded(torch.autograd.Function):
+    """Log-variances within ±20; beyond, gradients that lead back are kept, so that no encoder is lost for ever."""
+
+    @staticmethod
+    def forward(ctx: Any, log_var: Tensor) -> Tensor:
+        ctx.save_for_backward(log_var)
+        return log_var.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (log_var,), (grad,) = ctx.saved_tensors, grad_outputs
+        beyond = ((log_var > MAX_LOG_VARIANCE) & (grad < 0)) | ((log_var < -MAX_LOG_VARIANCE) & (grad > 0))
+        return grad.masked_fill(beyond, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +56,7 @@ class Gaussian:
         """From an encoder's two outputs; float32 at least, log-variance bounded to ±20."""
         dtype = torch.promote_types(torch.promote_types(mean.dtype, log_var.dtype), torch.float32)
         mean, log_var = mean.to(dtype), log_var.to(dtype)
-        precision = torch.exp(-log_var.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE))
+        precision = torch.exp(-cast("Tensor", _Bounded.apply(log_var)))
         return cls(precision, precision * mean)
 
     @classmethod

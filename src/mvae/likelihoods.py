@@ -47,6 +47,9 @@ class Likelihood(nn.Module):
     #: Is p(x | z) a probability, which says how sure it is of x? (Then there is a ``mode``. Else it is a density.)
     discrete = False
 
+    #: Are its values real numbers of any unit? (Then a modality standardises them.)
+    real = False
+
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
         """A stored column as the networks' numbers, in its own units: a count of 20 is 20, whatever dtype holds it."""
         return x.to(dtype)
@@ -284,12 +287,14 @@ class _Scaled(Likelihood):
         scale: the scale, or where learning begins.
         learned: is it a parameter?
         least: a learned scale does not fall below it. Otherwise a constant column would be worth any number of nats.
-            In the data's unit: for columns of unit variance the default is a thousandth of their spread.
+
+    All three are in standard deviations of the data, unless the modality has ``standardise=False``.
 
     Raises:
         SettingsError: a scale that is not positive and finite, or a learned one that begins below ``least``.
     """
 
+    real = True
     log_scale: Tensor
 
     def __init__(self, scale: float = 1.0, learned: bool = False, least: float = 1e-3):

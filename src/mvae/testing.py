@@ -129,6 +129,7 @@ def _check_generation(modality: Modality, x: Tensor, z: Tensor) -> None:
         size = x.shape[1:].numel()
         _require(flat[0].numel() == size, f"generate(z) gives {flat[0].numel()} values per row; the data has {size}")
         flat = flat.reshape(-1, *x.shape[1:])
+    flat = modality.prepare(flat)
     _valid("generate(z)", modality.invalid_values(flat, z.shape[-1]), flat)
     _require(len(modality.generate(z, mean=True)) == len(z), "generate(z, mean=True) lost the leading axes")
 

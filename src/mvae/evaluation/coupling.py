@@ -1,4 +1,4 @@
-"""Do the modalities meet? What each says of each other, dead experts, and the warning that names them.
+"""Do the modalities meet? What each says of each other, dead and saturated experts, and the warning that names them.
 
 Modalities can be learned side by side without ever meeting: each keeps its code in latent directions of its own, every
 ELBO looks healthy, and the label cannot be told from the image. Two instruments show it.
@@ -13,6 +13,10 @@ proper densities of B, so that an exact model gains on average unless A and B ar
 separate directions KLs add up and C = 0; where one modality's code is contained in the others', C is that code's KL;
 for an exact model its mean is the mutual information. ``coupling/share`` divides by the most it could be,
 Σ KL(single) − max KL(single), which is no verdict: related modalities need not share all that they say.
+
+An expert is *dead* where its posterior is the prior, and *saturated* where its precision stands at the bound e^20
+(`mvae.gaussian`): it is sure of a latent to 10⁻⁴ standard deviations, which no data says. ``saturated/A`` is the share
+of A's rows × latents where that is so; it is left out where there are none.
 """
 
 import math
@@ -26,7 +30,7 @@ from torch import Tensor
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.evaluation.means import Means
-from mvae.gaussian import Gaussian
+from mvae.gaussian import MAX_LOG_VARIANCE, Gaussian
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.terms import full, singles, term_name
@@ -35,6 +39,8 @@ __all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "Instruments", "coupling_warning", "pai
 
 ACTIVE_VARIANCE = 0.01  # a latent is active where the posterior mean varies more than this over rows (Burda et al.)
 MANY = 8  # modalities from which on only the first one's predictions of the others are measured
+BOUND_MARGIN = 0.01  # a log-precision so near to its bound is at it
+SATURATED = 0.01  # share of rows × latents from which on a saturated expert is named
 DEAD_KL = 0.05  # nats; an expert that says less than this about its modality is dead
 SAMPLES = 16  # codes of a predictive density, besides the mean
 JUDGED = 500  # rows at most by which it is judged whether one modality says anything of another
@@ -53,7 +59,7 @@ class Instruments:
 
     def __init__(self, model: MultimodalVAE):
         self.model = model
-        self.means, self.moments, self.kl = Means(), Means(), Means()
+        self.means, self.moments, self.kl, self.saturated = Means(), Means(), Means(), Means()
         self._full = term_name("full", model.names)
         self._generator = torch.Generator(model.device).manual_seed(1)
         # M² decodes would soon cost more than the training between two validations.
@@ -70,6 +76,9 @@ class Instruments:
         complete, kl = present.all(1), q.kl_to_prior()
         for i, name in enumerate(names):
             self._add_moments(name, q.mean[i], present[:, i])
+            if present[:, i].any():
+                at_bound = q.precision[i][_rows(present[:, i], kl.device)].log() > MAX_LOG_VARIANCE - BOUND_MARGIN
+                self._add(self.saturated, f"saturated/{name}", at_bound.double().mean(1))
             if complete.any():
                 self._add(self.kl, name, kl[i][_rows(complete, kl.device)])
         if complete.any() and model.joint_posterior:
@@ -109,6 +118,7 @@ class Instruments:
         """Everything measured, by the names that `validate` documents."""
         names = self.model.names
         result = self.means.values()
+        result |= {name: share for name, share in self.saturated.values().items() if share > 0}
         for (source, target), gain in self._gains.items():
             result |= gain.values(f"{source}->{target}")
         kl = self.kl.values() if len(names) > 1 else {}
@@ -181,7 +191,7 @@ def _constant_log_prob(modality: Modality, x: Tensor, params: Tensor | None) -> 
     search = torch.optim.LBFGS([best], max_iter=FIT_STEPS, line_search_fn="strong_wolfe")
 
     def log_prob() -> Tensor:
-        return modality.likelihood.log_prob(best.expand(len(x), *best.shape[1:]), x)
+        return modality.score(best.expand(len(x), *best.shape[1:]), x)
 
     def loss() -> Tensor:
         value = -log_prob().mean()
@@ -224,6 +234,12 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
         return (
             f"the expert of {', '.join(dead)} is dead (KL < {DEAD_KL} nats): its posterior is the prior. "
             "Raise its weight λ, or anneal β from 0 (anneal_epochs)"
+        )
+    saturated = [name for name in names if values.get(f"saturated/{name}", 0.0) > SATURATED]
+    if saturated:
+        return (
+            f"the expert of {', '.join(saturated)} is saturated: its log-variance is at its least, "
+            f"−{MAX_LOG_VARIANCE:.0f}. Check that modality's values for units and outliers, or lower the learning rate"
         )
     silent: dict[str, str] = {}  # what no other modality tells → the one that tells most of it
     for target in names:

@@ -15,6 +15,7 @@ from mvae.gaussian import Gaussian
 from mvae.likelihoods import Likelihood
 from mvae.likelihoods import named as named_likelihood
 from mvae.modality import augment as augmentation
+from mvae.modality.scaling import Scaling
 
 __all__ = ["Modality", "evaluating", "run"]
 
@@ -31,6 +32,10 @@ class Modality(nn.Module):
         augment: what happens to the encoder's input in training: a callable ``(x, generator) → x`` or a name of
             `mvae.modality.augment`, or several, one after the other. It keeps the encoder from memorising few examples.
         view: a callable ``x → x``, or a name from there: what the encoder sees of x, always, before ``augment``.
+        standardise: learn from real values (of likelihoods with ``real = True``: Gaussian, Laplace) in standard
+            deviations from their mean, by the training values that `mvae.fit` sees (`mvae.modality.scaling`). What is
+            generated and log p are in the data's own units; a likelihood's ``scale``, ``view`` and ``augment`` are of
+            standardised values. ``False``: of values as they are.
 
     Raises:
         SettingsError: an encoder or decoder that is no network, a weight that is negative or not finite, or an unknown
@@ -50,6 +55,7 @@ class Modality(nn.Module):
         weight: float = 1.0,
         augment: Callable[..., Any] | str | Mapping[str, Any] | Sequence[Any] | None = None,
         view: Callable[..., Any] | str | Mapping[str, Any] | None = None,
+        standardise: bool = True,
     ):
         super().__init__()
         require_network(encoder, "encoder")
@@ -60,6 +66,7 @@ class Modality(nn.Module):
         self.weight = float(weight)
         self.augment = augmentation.listed(augment)
         self.view = None if view is None else augmentation.named(view)
+        self.scaling = Scaling() if standardise and self.likelihood.real else None
 
     #: Where ``augment`` draws from; None: PyTorch's own generator.
     generator: torch.Generator | None = None
@@ -73,8 +80,8 @@ class Modality(nn.Module):
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
     def prepare(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *event"]:
-        """Stored values as the networks take them (levels in [0, 1], labels as int64, numbers in their own units)."""
-        return self.likelihood.prepare(x, self.dtype)
+        """Stored values as the networks take them (levels in [0, 1], labels as int64, real values standardised)."""
+        return self.likelihood.prepare(x if self.scaling is None else self.scaling.standardised(x), self.dtype)
 
     def expert_parameters(
         self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
@@ -117,7 +124,7 @@ class Modality(nn.Module):
         z: Float[Tensor, "*samples rows latent"],
         context: Float[Tensor, "rows features"] | None = None,
     ) -> Float[Tensor, "*samples rows"]:
-        """log p(x | z) in nats of every row under each of its samples of z.
+        """log p(x | z) in nats of every row under each of its samples of z; of real values in the data's own units.
 
         Raises:
             DataError: the decoder's output does not fit the data.
@@ -132,7 +139,14 @@ class Modality(nn.Module):
     ) -> tuple[Float[Tensor, "*samples rows"], Tensor | None]:
         """log p(x | z), and the likelihood's parameters that it comes from; None where they depend on x itself."""
         params = self.likelihood.arrange(self.decode(z, context), z.shape[:-1], x.shape[1:])
-        return self.likelihood.log_prob(params, x), params
+        return self.score(params, x), params
+
+    def score(self, params: Tensor, x: Shaped[Tensor, "rows *event"]) -> Float[Tensor, "*samples rows"]:
+        """log p of prepared values under the likelihood's parameters, as a density of the data's own units."""
+        log_prob = self.likelihood.log_prob(params, x)
+        if self.scaling is None or not self.scaling.fitted:
+            return log_prob
+        return log_prob - self.scaling.log_volume(x.shape[1:])
 
     def generate(
         self,
@@ -142,10 +156,14 @@ class Modality(nn.Module):
         mean: bool = False,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """x ~ p(x | z), or E[x | z] with ``mean=True`` (for classes, their probabilities): ``lead… event…``."""
+        """x ~ p(x | z), or E[x | z] with ``mean=True`` (for classes, their probabilities): ``lead… event…``.
+
+        In the units of the data.
+        """
         params = self.decode(z, context)
         params = params.reshape(*z.shape[:-1], *params.shape[1:])
-        return self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
+        x = self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
+        return x if self.scaling is None else self.scaling.in_units(x, z.dim() - 1)
 
     def correct(
         self,

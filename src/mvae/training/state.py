@@ -200,7 +200,14 @@ class RunState:
             return
         if self.directory is not None:
             self._clear(self.directory)
+        self._fit_scalings()
         self.begin_stage(0)
+
+    def _fit_scalings(self) -> None:
+        """Real modalities take the statistics of the training rows, unless an earlier training gave them theirs."""
+        for name, modality in self.model.modalities.items():
+            if modality.scaling is not None and not modality.scaling.fitted:
+                modality.scaling.fit(self.table, name)
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""
