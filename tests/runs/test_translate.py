@@ -24,7 +24,6 @@ from mvae.runs.source import load
 from mvae.runs.translate import METHODS, SAMPLES, SPREAD, TEMPERATURE, language, translate, translate_rows
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS
 from tests import corpus
-from tests.command import mvae
 from tests.declared import changed
 
 
