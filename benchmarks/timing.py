@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -33,7 +34,7 @@ def begin(threads: int) -> None:
     torch.manual_seed(0)
 
 
-def built(dataset: str, recipe: str = "coupled", seed: int = 0, **changes: object) -> MultimodalVAE:
+def built(dataset: str, recipe: str = "coupled", seed: int = 0, **changes: Any) -> MultimodalVAE:
     """A dataset's MVAE as the reproduction builds it, with changes named as in result rows."""
     return build(Cell.of(dataset, recipe, seed, **changes).config)
 

@@ -17,6 +17,7 @@ from mvae.paper.attributes import ATTRIBUTES
 from mvae.paper.datasets import digits
 from mvae.runs.sweep import sweep
 from mvae.training.callbacks import Callback
+from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 from tests.built import built
 from tests.small_training import incomplete
@@ -55,9 +56,10 @@ def few_pairs(table: Table) -> Table:
 
 
 def step_of(model: MultimodalVAE, table: Table, recorded: bool) -> Step:
-    step = Step(model.cuda().train(), table.to("cuda"), 1e-3, seed=0, batch_size=BATCH)
-    if not recorded:
-        step.can_record, step._terms, step.table = False, None, table.to("cuda")
+    settings = TrainingSettings(batch_size=BATCH, learning_rate=1e-3)
+    step = Step(model.cuda().train(), table.to("cuda"), settings, seed=0)
+    if recorded:
+        step.plan(0)
     return step
 
 
@@ -66,7 +68,7 @@ def learned(make: Callable[[], MultimodalVAE], table: Table, recorded: bool) -> 
     for beta in (0.0, 0.5, 1.0, 1.0):
         for index in torch.arange(len(table), device="cuda").split(BATCH):
             step(index, beta, 1e-3 if beta < 1 else 5e-4)
-    assert (step._graph is not None) == (recorded and step.can_record)
+    assert (step._graph is not None) == (step.way == "recorded")
     return step.model.state_dict(), step
 
 
@@ -89,7 +91,7 @@ def test_a_recorded_step_learns_what_an_eager_one_does(dataset: str, model: str,
 
     recorded, step = learned(make, table, recorded=True)
     by_hand = dataset == "celeba19" or (dataset, pairs) == ("multimnist", "few")  # random subsets; masked batch norm
-    assert step.can_record == (not by_hand)
+    assert (step.way == "recorded") == (not by_hand)
     if by_hand:
         pytest.skip("its steps are not recorded")
     eager, other = learned(make, table, recorded=False)

@@ -206,4 +206,4 @@ def test_the_extremes_have_their_terms_only() -> None:
         whole = built("digits", model="mvae_q" if "_q_" in name else "mvae", recipe="paper")
         whole.load_state_dict(model.state_dict())
         q, expected = model.posterior(table), whole.posterior(table)
-        torch.testing.assert_close(q.precision, expected.precision, rtol=0, atol=0)
+        torch.testing.assert_close(q.stddev, expected.stddev, rtol=0, atol=0)

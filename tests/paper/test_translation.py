@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from mvae.paper.show_translation import show_examples, show_levels
 
 from mvae.errors import MissingDependencyError
 from mvae.files import read_json
@@ -11,10 +10,7 @@ from mvae.paper.harness import reproduce
 from mvae.paper.item import Options, Paths
 from mvae.paper.published import published
 from mvae.paper.results import read_rows
-<<<<<<< HEAD
-=======
 from mvae.paper.translation import ALIGNED, SENTENCES, TABLE4
->>>>>>> e339c46 (Tests of the reproduction follow: items, options, score; every job can be pickled)
 from tests import corpus
 from tests.command import mvae
 
@@ -31,11 +27,7 @@ def test_the_published_curve_is_the_papers() -> None:
 def paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     directory = tmp_path_factory.mktemp("reproduce")
     corpus.write(directory / "data", pairs=60, other=True)
-<<<<<<< HEAD
-    return Places(directory / "results", directory / "runs", directory / "data", "cpu", ())
-=======
     return Paths(directory / "results", directory / "runs", directory / "data", "cpu", ())
->>>>>>> e339c46 (Tests of the reproduction follow: items, options, score; every job can be pickled)
 
 
 def test_table4_is_recorded_once_with_both_domains_and_both_baselines(

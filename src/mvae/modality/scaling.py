@@ -110,7 +110,9 @@ class Scaling(nn.Module):
         self.count = self.count.to(device)
         return self
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
         """Buffers take the shape that they were saved with."""
         found = [state_dict.get(prefix + name) for name in ("mean", "std", "count")]
         if all(isinstance(value, Tensor) for value in found):
