@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mvae.models import MODELS
+
 if TYPE_CHECKING:
     from mvae import errors, likelihoods, models, networks, testing
     from mvae.data.table import Table
@@ -21,41 +23,8 @@ if TYPE_CHECKING:
     from mvae.training.fit import fit
     from mvae.training.settings import TrainingSettings
 
-__all__ = [
-    "CVAE",
-    "JMVAE",
-    "MMVAE",
-    "MVAE",
-    "MVAEQ",
-    "MVTCAE",
-    "TELBO",
-    "VAE",
-    "BiVCCA",
-    "Config",
-    "Gaussian",
-    "MoPoE",
-    "Modality",
-    "SentenceModality",
-    "StringModality",
-    "Table",
-    "TrainingSettings",
-    "augment",
-    "build",
-    "errors",
-    "fit",
-    "likelihoods",
-    "load",
-    "log_likelihood",
-    "models",
-    "networks",
-    "progress",
-    "save",
-    "testing",
-    "train",
-]
 
 # Names are imported when first used, so that `mvae --help` need not wait for torch.
-_MODELS = ("BiVCCA", "CVAE", "JMVAE", "MMVAE", "MVAE", "MVAEQ", "MVTCAE", "MoPoE", "TELBO", "VAE")
 _HOMES = {
     "Config": "mvae.runs.config",
     "Gaussian": "mvae.gaussian",
@@ -70,7 +39,7 @@ _HOMES = {
     "log_likelihood": "mvae.evaluation.likelihood",
     "save": "mvae.runs.saving",
     "train": "mvae.runs.run",
-    **dict.fromkeys(_MODELS, "mvae.models"),
+    **{path.partition(":")[2]: path.partition(":")[0] for path in MODELS.values()},
 }
 _MODULES = {
     "augment": "mvae.modality.augment",
@@ -81,6 +50,7 @@ _MODULES = {
     "progress": "mvae.training.progress",
     "testing": "mvae.testing",
 }
+__all__ = sorted([*_HOMES, *_MODULES])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""One file a model; `base` is what they share. A model of one's own needs a file and a line in `MODELS`."""
+"""One file per model; `base` is what they share. Another model is a file and a line in `MODELS`."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -18,22 +18,6 @@ if TYPE_CHECKING:
     from mvae.models.telbo import TELBO
     from mvae.models.vae import VAE
 
-__all__ = [
-    "CVAE",
-    "JMVAE",
-    "MMVAE",
-    "MODELS",
-    "MVAE",
-    "MVAEQ",
-    "MVTCAE",
-    "TELBO",
-    "VAE",
-    "BiVCCA",
-    "MoPoE",
-    "MultimodalVAE",
-    "get_model_class",
-]
-
 #: Name → "module:Class" of every model of the library.
 MODELS = {
     "mvae": "mvae.models.mvae:MVAE",
@@ -50,6 +34,7 @@ MODELS = {
 
 _HOMES = {path.partition(":")[2]: path.partition(":")[0] for path in MODELS.values()}
 _HOMES["MultimodalVAE"] = "mvae.models.base"
+__all__ = ["MODELS", "get_model_class", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def get_model_class(name: str) -> "type[MultimodalVAE]":
