@@ -22,7 +22,7 @@ def test_figure2_is_drawn_scored_and_recorded_once(tmp_path: Path) -> None:
     picture = tmp_path / "results" / "figure2-digits-coupled-smoke.png"
     with Image.open(picture) as opened:
         assert opened.size == (17 * 58 + 2, 8 * 58 + 2)
-    assert (tmp_path / "runs" / "judge-digits-label.safetensors").exists()
+    assert (tmp_path / "runs" / "classifier-digits-label.safetensors").exists()
     stamp = picture.stat().st_mtime_ns
     assert reproduce(FIGURE2, options, paths) == rows
     assert picture.stat().st_mtime_ns == stamp

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mvae.data.masking import kept_cells
-from mvae.evaluation.validation import prediction_accuracy
+from mvae.evaluation.prediction import prediction_accuracy
 from mvae.paper.cell import Cell
 from mvae.paper.figure9 import FIGURE9
 from mvae.paper.harness import finished_run, reproduce

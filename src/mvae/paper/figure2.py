@@ -57,7 +57,7 @@ def coherence_rows(run: Run, origin: Origin, folder: Path) -> list[Row]:
         raise QueryError("conditional coherence is of images, generated from another modality; this run has none")
     image, target = names[:2]
     likelihood = run.model.modalities[target].likelihood
-    path = folder / f"judge-{origin.cell.dataset}-{target}.safetensors"
+    path = folder / f"classifier-{origin.cell.dataset}-{target}.safetensors"
     classifier, accuracy = classifier_for(data, image, target, likelihood, path)
     conditions = data.test.first(CLASSIFIED).select([target])
     value = conditional_coherence(run.model, classifier, conditions, given=target, of=image, seed=origin.cell.seed)

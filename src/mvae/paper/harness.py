@@ -74,7 +74,7 @@ def evaluated(job: Job, joint: bool = False) -> list[Row]:
 def finished_run(cell: Cell, paths: Paths) -> Run:
     """The run of a cell: opened where it is finished, resumed where it is not, else trained."""
     config = cell.config
-    declared = config.resolved().model_dump(exclude={"summary", "evaluation"})
+    declared = config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True)
     digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
     directory = paths.runs / "-".join([cell.dataset, cell.model, cell.recipe, f"s{cell.seed}", digest])
     begun = (directory / SETTINGS).exists()
