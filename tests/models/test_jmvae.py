@@ -192,10 +192,10 @@ def test_it_trains_and_is_validated() -> None:
 def test_batches_without_a_complete_row_change_nothing() -> None:
     built, table = model(), complete(4)
     nobody = Table(table.columns, {"label": torch.zeros(4, dtype=torch.bool)})
-    before = {name: value.clone() for name, value in built.state_dict().items()}
+    before = {name: value.clone() for name, value in built.named_parameters()}
     history = fit(built, nobody, epochs=1, batch_size=2, callbacks=[])
     assert history.epochs[0]["train/loss"] == 0
-    assert all(torch.equal(value, before[name]) for name, value in built.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in built.named_parameters())
 
 
 def test_settings_outside_their_range_are_refused() -> None:

@@ -5,6 +5,7 @@ import math
 import torch
 
 from mvae.data.table import Table
+from mvae.errors import DataError
 from mvae.evaluation.coupling import Instruments
 from mvae.evaluation.means import Means
 from mvae.models.base import MultimodalVAE, evaluating
@@ -34,7 +35,8 @@ def validate(model: MultimodalVAE, data: Data, chunk: int = 1000) -> dict[str, f
         Of rows that have everything: `kl complete/NAME`, `coupling`, `coupling/share`, `active units`; and
         `active units/NAME`. (Of more than 8 modalities only the first predicts others. Of a string log p is the true
         one's, and accuracy that of the one written freely: of its symbols, and `accuracy A->B whole`. A model without a
-        posterior given everything has no coupling, and active units of single modalities only.)
+        posterior given everything has no coupling, and active units of single modalities only.) A modality that was
+        never trained (`mvae.MVAE.untrained`) counts as missing. Real values count in nats of the data's own units.
 
     Raises:
         DataError: data that does not fit the model.
@@ -50,6 +52,9 @@ def validate_checked(model: MultimodalVAE, table: Table, chunk: int = 1000) -> d
     means, instruments = Means(), Instruments(model)
     with evaluating(model):
         for batch in table.batches(max(1, min(chunk, PIXELS // max(1, widest)))):
+            batch = _trained_part(model, batch)
+            if batch is None:
+                continue
             rows, x = len(batch), model.prepare(batch)
             terms = model.evaluation_terms(batch.presence(model.names))
             shape = len(terms.names), rows, model.latent_dim
@@ -61,4 +66,16 @@ def validate_checked(model: MultimodalVAE, table: Table, chunk: int = 1000) -> d
             for name, value, count in zip(result.parts[1:], result.sums()[1:], result.counts()[1:], strict=True):
                 means.add(name, value, count)
             instruments.add(batch, x)
-        return means.values() | instruments.values()
+        found = means.values() | instruments.values()
+    if "objective" not in found:
+        raise DataError(f"no row has anything but {', '.join(model.untrained or ())}, which was never trained")
+    return found
+
+
+def _trained_part(model: MultimodalVAE, batch: Table) -> Table | None:
+    """The batch without modalities whose networks are still random; None where nothing is left."""
+    names = [name for name in batch.names if name not in model.names or name in model.answerable]
+    if len(names) == len(batch.names):
+        return batch
+    has = batch.presence([name for name in names if name in model.names]).any(1).expand(len(batch))
+    return batch.take(has).select(names) if has.any() else None

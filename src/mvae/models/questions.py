@@ -1,7 +1,7 @@
 """The questions a user asks of a model: checked by one door, answered in parts of bounded memory."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -39,6 +39,12 @@ class Questions(nn.Module):
 
     #: The condition's number of features, where the networks take one besides x and z.
     context_dim = 0
+
+    #: Modalities that no training row had: their networks are as random as at the start. None: `mvae.fit` has not been.
+    untrained: tuple[str, ...] | None = None
+
+    #: Answer questions that are given such a modality, or ask for it, all the same.
+    allow_untrained = False
 
     # -- What questions need of a model (`mvae.models.base.MultimodalVAE` has it) -----------------------------------
 
@@ -83,11 +89,12 @@ class Questions(nn.Module):
         A row that has nothing of it gets the prior.
 
         Raises:
-            QueryError: an unknown modality. DataError: data that does not fit the model.
+            QueryError: an unknown modality, or one that was never trained. DataError: data that does not fit the model.
         """
         table = self.as_table(data)
         if given is not None:
             self.require_known(given, "given")
+        self._require_trained_in(table, given)
         with evaluating(self):
             return _joined([self.posterior_of(batch, given) for batch in parts_of(table)])
 
@@ -116,7 +123,8 @@ class Questions(nn.Module):
             name → ``samples rows event…``.
 
         Raises:
-            QueryError: an unknown modality, a condition to be generated, n < 1, or both a generator and a seed.
+            QueryError: an unknown modality, or one that was never trained; a condition to be generated, n < 1, or both
+                a generator and a seed.
             DataError: data that does not fit the model.
         """
         of = self.names if of is None else of
@@ -125,6 +133,8 @@ class Questions(nn.Module):
         require_whole_number("the number of samples n", n, 1)
         generator = self._generator(generator, seed)
         table = None if data is None else self.as_table(data)
+        if table is not None:
+            self._require_trained_in(table)
         made: dict[str, list[Tensor]] = {name: [] for name in of}
         with evaluating(self):
             event = self._event(of) if n * (1 if table is None else len(table)) > FEW else 0
@@ -161,7 +171,8 @@ class Questions(nn.Module):
             seed: of the samples.
 
         Raises:
-            QueryError: an unknown modality, n < 1, or samples of what has no mean (a string).
+            QueryError: an unknown modality, or one that was never trained; n < 1, or samples of what has no mean (a
+                string).
             DataError: data that does not fit the model.
 
         >>> from mvae.networks.mlp import LabelEncoder, mlp
@@ -177,6 +188,7 @@ class Questions(nn.Module):
         generator = self._generator(None, seed)
         table, modality, found = self.as_table(data), self.modalities[of], []
         rest = [name for name in self.known if name != of]
+        self._require_trained_in(table, rest)
         with evaluating(self):
             for batch in parts_of(table, n or 1, self._event([of])):
                 x = self.prepare(batch)
@@ -220,7 +232,7 @@ class Questions(nn.Module):
                 raise DataError(
                     f"data must be a mvae.Table, a mapping of arrays or a data frame, not a {type(data).__name__}"
                 )
-            self.require_known(list(data) if isinstance(data, Mapping) else list(cast("Any", data).columns), "data")
+            self._require_names(list(data) if isinstance(data, Mapping) else list(cast("Any", data).columns), "data")
             data = Table(data)
         self.check(data)
         return data
@@ -275,8 +287,31 @@ class Questions(nn.Module):
         """What a query may name: the modalities."""
         return self.names
 
+    @property
+    def answerable(self) -> tuple[str, ...]:
+        """What of it has been trained, so that answers mean something; all where `allow_untrained` says so."""
+        unknown = () if self.allow_untrained else self.untrained or ()
+        return tuple(name for name in self.known if name not in unknown)
+
     def require_known(self, names: Sequence[str], what: str = "modalities") -> None:
-        """Raises QueryError unless this is a list of names that a query may use."""
+        """Raises QueryError unless this is a list of names that a query may use, all of them trained."""
+        self._require_names(names, what)
+        self._require_answerable(names)
+
+    def _require_answerable(self, names: Iterable[str]) -> None:
+        if random := [name for name in names if name not in self.answerable]:
+            raise QueryError(
+                f"no training row had {', '.join(random)}, so that an answer would come from random weights: ask "
+                "without it, train with rows that have it, or set model.allow_untrained = True"
+            )
+
+    def _require_trained_in(self, table: Table, given: Sequence[str] | None = None) -> None:
+        """Raises QueryError where rows of the table give a modality (of ``given``) that was never trained."""
+        unused = [] if given is None else [name for name in table.names if name not in given]
+        asked = [name for name in self.untrained or () if name not in unused]
+        self._require_answerable(name for name in asked if table.has(name).any())
+
+    def _require_names(self, names: Sequence[str], what: str) -> None:
         if isinstance(names, str):
             raise QueryError(f"name modalities in a list: [{names!r}]")
         if not isinstance(names, Sequence | set | frozenset):

@@ -102,9 +102,10 @@ def train(
         table, validation = _learned_from(config, data, model)
         if config.start_from is not None and not (run_dir / CHECKPOINT).exists():
             start = Path(config.start_from)
-            weights, _ = best_weights(start)
+            weights, info = best_weights(start)
             _require_same_coding(start, data)
             load_weights(model, weights, start / CHECKPOINT)
+            model.untrained = tuple(info["untrained"])
         stack.enter_context(locked(run_dir))
         if resume:
             _require_same_coding(run_dir, data)
@@ -242,6 +243,7 @@ def _trained(run_dir: Path, config: Config) -> tuple[MultimodalVAE, dict[str, An
     weights, progress = best_weights(run_dir)
     model = build(config)
     load_weights(model, weights, run_dir / CHECKPOINT)
+    model.untrained = tuple(progress["untrained"])
     model.stage = progress.get("stage", model.stage)  # which terms are evaluated may depend on it
     return model.eval(), progress
 

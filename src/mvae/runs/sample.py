@@ -84,7 +84,7 @@ def sample(
     Raises:
         QueryError: n < 1, an unknown modality, or nothing left to generate.
     """
-    of = of or tuple(name for name in run.model.names if name not in (given or {}))
+    of = of or tuple(n for n in run.model.names if n in run.model.answerable and n not in (given or {}))
     if not of:
         raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
     generator = torch.Generator(run.model.device).manual_seed(seed)
@@ -125,8 +125,8 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     """
     generator = torch.Generator(run.model.device).manual_seed(seed)
     shown = run.config.evaluation.show
-    known = bool(shown) and all(text.partition("=")[0] in run.model.known for text in shown)
-    image = next((name for name in run.model.names if _is_image(run, name)), None)
+    known = bool(shown) and all(text.partition("=")[0] in run.model.answerable for text in shown)
+    image = next((name for name in run.model.names if _is_image(run, name) and name in run.model.answerable), None)
     if image is None:
         return None
     rows = []

@@ -24,6 +24,7 @@ def save(model: MultimodalVAE, path: str | Path) -> None:
     """
     declaration = getattr(model, "declaration", None)
     info = {"model": type(model).__name__, "names": list(model.names), "stage": model.stage}
+    info["untrained"] = None if model.untrained is None else list(model.untrained)
     info["declaration"] = None if declaration is None else declaration.to_dict()
     save_state(Path(path), copied(model), info)
 
@@ -55,6 +56,7 @@ def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
         raise RunError(f"{path} is of the modalities {info.get('names')}, not of {list(model.names)}")
     load_weights(model, tensors, path)
     model.stage = info.get("stage", model.stage)
+    model.untrained = None if info.get("untrained") is None else tuple(info["untrained"])
     return model.eval()
 
 

@@ -19,7 +19,7 @@ class History:
     model with several stages it is the last stage's (each stage goes on from the best weights of the one before).
     ``interrupted``: a signal stopped it, and the caller's own handler of that signal let the program go on.
     ``warning`` is set where the modalities are not coupled (see `mvae.evaluation.validation`). ``untrained`` names the
-    modalities that no training example has: the model's answers about them mean nothing.
+    modalities that no training example has (what the model has never seen: `mvae.MVAE.untrained`).
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)

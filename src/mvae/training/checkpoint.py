@@ -36,7 +36,7 @@ class Header(BaseModel):
     metrics_bytes: int = Field(ge=0, description="Length of metrics.jsonl.")
     seconds: float = Field(ge=0, allow_inf_nan=False, description="Time trained.")
     optimizer_tensors: int = Field(ge=0, description="How many tensors the optimizer remembers.")
-    untrained: list[str] = Field(description="Modalities that no training example has.")
+    untrained: list[str] = Field(description="Modalities that no training example ever had.")
     finished: bool = Field(description="Has training ended, by its epochs or early?")
 
     @classmethod

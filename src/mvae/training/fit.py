@@ -94,7 +94,9 @@ def fit(
         stages = inside.enter_context(Stages(model, settings.epochs))
         run = RunState(stages, _placed(table, model.device), settings, seed, directory)
         run.start(resume)
-        run.history.untrained = _untrained(model, table)
+        run.history.untrained = missing = _untrained(model, table)
+        before = model.names if model.untrained is None else model.untrained  # by an earlier training
+        model.untrained = tuple(name for name in before if name in missing)
         if apart := pairs_never_seen(table, [name for name in model.names if name in table.names]):
             _log.warning(apart)
         stopped = inside.enter_context(stop_signals())
@@ -208,5 +210,5 @@ def _untrained(model: MultimodalVAE, table: Table) -> tuple[str, ...]:
     seen = table.presence(model.names).any(0).tolist()
     missing = tuple(name for name, any_row in zip(model.names, seen, strict=True) if not any_row)
     if missing:
-        _log.warning("no training example has %s: what the model says of it means nothing", ", ".join(missing))
+        _log.warning("no training example has %s: of it nothing is learned, and no question answered", ", ".join(missing))
     return missing

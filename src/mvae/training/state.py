@@ -245,7 +245,7 @@ class RunState:
             metrics_bytes=self.metrics_bytes,
             seconds=self.elapsed(),
             optimizer_tensors=len(without_prefix("optimizer", step)),
-            untrained=list(self.history.untrained),
+            untrained=list(self.model.untrained or ()),
             finished=self.finished,
         )
         tensors = prefixed("model", self.model.state_dict()) | prefixed("best", self.best) | prefixed("step", step)
@@ -279,6 +279,7 @@ class RunState:
         self.epoch, self.step_in_epoch = header.epoch, header.step_in_epoch
         self.begin_stage(self.stages.of(self.epoch))
         self.step.restore(parts["step"], path)
+        self.model.untrained = tuple(header.untrained)
         self.history.best_epoch, self.best_objective = header.best_epoch, header.best_objective
         self.metrics_bytes, self._seconds_before = header.metrics_bytes, header.seconds
         self._restore_metrics(directory)
