@@ -135,7 +135,8 @@ def test_statistics_are_saved_loaded_and_go_on_as_they_are(tmp_path: Path) -> No
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     mvae.save(resumed, tmp_path / "saved")
-    again = mvae.load(tmp_path / "saved", model())
+    again = model()
+    mvae.load(tmp_path / "saved", again)
     asked = {"income": data["income"]}
     assert torch.equal(again.posterior(asked).mean, straight.eval().posterior(asked).mean)
     fit(again, rows_of(2 * income(60)), epochs=1, callbacks=[])  # finely tuned in the units that it knows
@@ -156,7 +157,7 @@ def test_who_wants_no_scaling_gets_none_and_before_fit_there_is_none() -> None:
     assert model().modalities["label"].scaling is None
     x = torch.randn(3, 1)
     assert torch.equal(model().modalities["income"].prepare(x), x)
+    scaled = model()
+    scaling(scaled).fit(Table(rows_of(income())), "income")
     with pytest.raises(DataError, match=r"rows of shape \(2,\); those trained on had \(1,\)"):
-        scaled = model()
-        scaling(scaled).fit(Table(rows_of(income())), "income")
         scaled.modalities["income"].prepare(torch.zeros(3, 2))

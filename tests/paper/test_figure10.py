@@ -1,7 +1,7 @@
 """Figure 10: rows for each k, with noise of their own and with one ε; curves over seeds; its picture."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -66,4 +66,4 @@ def test_k_is_the_declarations_unless_given_and_for_the_mvae_only() -> None:
     assert (model.random_subsets, model.shared_noise, other.random_subsets) == (1, False, 0)
     for changed in ({"random_subsets": 1}, {"shared_noise": True}):
         with pytest.raises(SettingsError, match="is the MVAE's; jmvae has no such setting"):
-            Cell.of("mnist", model="jmvae", **changed)
+            Cell.of("mnist", model="jmvae", **cast("Any", changed))

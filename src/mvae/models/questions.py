@@ -289,9 +289,8 @@ class Questions(nn.Module):
 
     @property
     def answerable(self) -> tuple[str, ...]:
-        """What of it has been trained, so that answers mean something; all where `allow_untrained` says so."""
-        unknown = () if self.allow_untrained else self.untrained or ()
-        return tuple(name for name in self.known if name not in unknown)
+        """What of it has been trained; all where `allow_untrained` says so."""
+        return self.known if self.allow_untrained else tuple(n for n in self.known if n not in (self.untrained or ()))
 
     def require_known(self, names: Sequence[str], what: str = "modalities") -> None:
         """Raises QueryError unless this is a list of names that a query may use, all of them trained."""

@@ -210,5 +210,7 @@ def _untrained(model: MultimodalVAE, table: Table) -> tuple[str, ...]:
     seen = table.presence(model.names).any(0).tolist()
     missing = tuple(name for name, any_row in zip(model.names, seen, strict=True) if not any_row)
     if missing:
-        _log.warning("no training example has %s: of it nothing is learned, and no question answered", ", ".join(missing))
+        _log.warning(
+            "no training example has %s: of it nothing is learned, and no question answered", ", ".join(missing)
+        )
     return missing
