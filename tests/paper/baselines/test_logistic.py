@@ -14,7 +14,7 @@ from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.paper.baselines import logistic
 from mvae.paper.baselines.features import latents, pixels, rbm
-from mvae.paper.baselines.logistic import accuracy, moved_copies
+from mvae.paper.baselines.logistic import logistic_accuracy, shifted_copies
 from mvae.paper.datasets import digits
 from mvae.training.fit import fit
 from tests.built import built
@@ -26,14 +26,14 @@ def splits() -> Dataset:
 
 
 def test_pixels_reach_what_logistic_regression_reaches_on_the_digits(splits: Dataset) -> None:
-    assert accuracy(pixels, splits, 1.0) > 0.95
-    assert 0.8 < accuracy(pixels, splits, 0.1) < 0.95
-    assert 0.4 < accuracy(pixels, splits, 0.01) < 0.8  # 12 pairs
+    assert logistic_accuracy(pixels, splits, 1.0) > 0.95
+    assert 0.8 < logistic_accuracy(pixels, splits, 0.1) < 0.95
+    assert 0.4 < logistic_accuracy(pixels, splits, 0.01) < 0.8  # 12 pairs
 
 
 def test_copies_are_moved_by_one_pixel_each_way_and_keep_their_classes() -> None:
     image = torch.arange(1, 25, dtype=torch.uint8).reshape(2, 1, 3, 4)
-    copies = moved_copies(Table({"image": image, "label": torch.tensor([7, 8])}), 1)
+    copies = shifted_copies(Table({"image": image, "label": torch.tensor([7, 8])}), 1)
     rolled = [image] + [torch.roll(image, by, axis) for by, axis in ((1, -2), (-1, -2), (1, -1), (-1, -1))]
     for found, expected, edge in zip(copies[1:], rolled[1:], ("0,:", "2,:", ":,0", ":,3"), strict=True):
         first, second = edge.split(",")  # what torch.roll brings round is zero
@@ -62,7 +62,7 @@ def test_few_pairs_choose_by_the_validation_pairs_and_by_five_folds_of_their_own
         right.append(float(np.sum(guesses == y)) + classifier.score(x_known, y_known) * len(y_known))
         scores.append(classifier.score(x_test, y_test))
     assert len(set(scores)) > 1
-    assert accuracy(pixels, splits, 0.1, seed) == scores[right.index(max(right))]
+    assert logistic_accuracy(pixels, splits, 0.1, seed) == scores[right.index(max(right))]
 
 
 def test_a_moved_copy_of_an_image_is_left_out_with_it() -> None:
@@ -75,27 +75,29 @@ def test_a_moved_copy_of_an_image_is_left_out_with_it() -> None:
 
 
 def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logistic, "moved_copies", lambda table, pixels: [table] * 5)
+    monkeypatch.setattr(logistic, "shifted_copies", lambda table, pixels: [table] * 5)
     for level in (0.01, 0.1):
-        assert accuracy(pixels, splits, level, moved=1) == pytest.approx(accuracy(pixels, splits, level), abs=0.005)
+        assert logistic_accuracy(pixels, splits, level, shift=1) == pytest.approx(
+            logistic_accuracy(pixels, splits, level), abs=0.005
+        )
 
 
 def test_what_is_no_image_cannot_be_moved(splits: Dataset) -> None:
     flat = {"image": torch.rand(40, 64), "label": torch.arange(40) % 2}
     parts = Dataset("flat", train=Table(flat), validation=Table(flat), test=Table(flat))
-    with pytest.raises(DataError, match="image is no image, so it cannot be moved by pixels"):
-        accuracy(pixels, parts, 1.0, moved=1)
+    with pytest.raises(DataError, match="image is no image, so it cannot be shifted by pixels"):
+        logistic_accuracy(pixels, parts, 1.0, shift=1)
 
 
 def test_an_rbms_units_are_good_features(splits: Dataset) -> None:
-    assert accuracy(rbm(splits.train, epochs=150), splits, 1.0) > 0.9
+    assert logistic_accuracy(rbm(splits.train, epochs=150), splits, 1.0) > 0.9
 
 
 @pytest.mark.parametrize("name", ["ae", "vae"])
 def test_codes_of_networks_trained_without_labels_are_good_features(name: str, splits: Dataset) -> None:
     model = built("digits", model=name)
     fit(model, splits.train, epochs=8, callbacks=[])
-    assert accuracy(latents(model, splits.train), splits, 1.0) > 0.85
+    assert logistic_accuracy(latents(model, splits.train), splits, 1.0) > 0.85
 
 
 def test_it_learns_from_the_pairs_alone(splits: Dataset) -> None:
@@ -112,8 +114,8 @@ def test_it_learns_from_the_pairs_alone(splits: Dataset) -> None:
         return Table({"image": table.columns["image"], "label": label})
 
     others = dataclasses.replace(splits, train=spoilt(splits.train), validation=spoilt(splits.validation))
-    assert accuracy(pixels, others, 0.1, seed=3) == accuracy(pixels, splits, 0.1, seed=3)
-    assert accuracy(pixels, others, 1.0, seed=3) < 0.5
+    assert logistic_accuracy(pixels, others, 0.1, seed=3) == logistic_accuracy(pixels, splits, 0.1, seed=3)
+    assert logistic_accuracy(pixels, others, 1.0, seed=3) < 0.5
 
 
 def test_a_single_pair_teaches_its_class(splits: Dataset) -> None:
@@ -121,12 +123,12 @@ def test_a_single_pair_teaches_its_class(splits: Dataset) -> None:
         pair_fraction(splits.train, 0.001).present.all(1)
     ].tolist()
     share = (np.asarray(splits.test.columns["label"]) == pair).mean()
-    assert accuracy(pixels, splits, 0.001) == pytest.approx(share)
+    assert logistic_accuracy(pixels, splits, 0.001) == pytest.approx(share)
 
 
 def test_what_it_cannot_learn_is_refused(splits: Dataset) -> None:
     with pytest.raises(SettingsError, match="0 of 1297 rows leave no pair to learn from"):
-        accuracy(pixels, splits, 0.0)
+        logistic_accuracy(pixels, splits, 0.0)
     several = Table({"image": splits.train.columns["image"], "label": torch.zeros(1297, 4, dtype=torch.int64)})
-    with pytest.raises(DataError, match="label is not one class a row"):
-        accuracy(pixels, dataclasses.replace(splits, train=several), 0.1)
+    with pytest.raises(DataError, match="label is not one class per row"):
+        logistic_accuracy(pixels, dataclasses.replace(splits, train=several), 0.1)
