@@ -64,6 +64,7 @@ def test_k_is_the_declarations_unless_given_and_for_the_mvae_only() -> None:
     assert isinstance(model, MVAE)
     assert isinstance(other, MVAE)
     assert (model.random_subsets, model.shared_noise, other.random_subsets) == (1, False, 0)
-    for changed in ({"random_subsets": 1}, {"shared_noise": True}):
+    several: list[dict[str, Any]] = [{"random_subsets": 1}, {"shared_noise": True}]
+    for changed in several:
         with pytest.raises(SettingsError, match="is the MVAE's; jmvae has no such setting"):
             Cell.of("mnist", model="jmvae", **cast("Any", changed))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mvae.errors import DataError
 from mvae.paper.readme import (
     TABLES_OF_DOCUMENTS,
     coherence_table,
@@ -89,6 +90,8 @@ def test_filling_leaves_the_rest_alone() -> None:
     assert fill("a<!-- x -->1<!-- /x -->b<!-- y -->2<!-- /y -->", "y", "3") == (
         "a<!-- x -->1<!-- /x -->b<!-- y -->\n3\n<!-- /y -->"
     )
+    with pytest.raises(DataError, match="lacks <!-- y --> or"):
+        fill("a<!-- x -->1<!-- /x -->", "y", "3")
 
 
 def test_a_task_is_one_line_with_its_references_beside() -> None:

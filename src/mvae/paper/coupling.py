@@ -11,8 +11,8 @@ from typing import Any
 
 from mvae.paper.cell import Cell
 from mvae.paper.harness import evaluated
-from mvae.paper.item import BUDGETS, Budget, Item, Job, Options, RowDict, all_datasets
-from mvae.paper.results import Row
+from mvae.paper.item import BUDGETS, Budget, Item, Job, Options, all_datasets
+from mvae.paper.results import Row, RowDict
 from mvae.paper.show import show_comparison
 from mvae.report.figure import saved_figure
 

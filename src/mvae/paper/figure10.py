@@ -25,7 +25,7 @@ BUDGETS_OF_K = {  # laptop: 35 minutes of one core for all six, with one seed
     "paper": Budget("", datasets=("celeba19",), levels=(0, 1, 2, 5, 10, 20, 30, 40, 50)),
 }
 JOINT, VARIANCE = "log p(x1,x2)", "var log w p(x1,x2)"
-PANELS = (
+_PANELS = (
     Panel("(a) log p(x, y), nats", JOINT, {"shared_noise": False}),
     Panel("(b) variance of log w", VARIANCE, {"shared_noise": False}),
     Panel("(c) variance of log w, one ε for all terms", VARIANCE, {"shared_noise": True}),
@@ -48,5 +48,5 @@ FIGURE10 = item_of_19(
     budgets=BUDGETS_OF_K,
     changes=_changes,
     measure=_measure,
-    draw=partial(draw_panels, setting="random_subsets", label="k: random subsets a step", panels=PANELS),
+    draw=partial(draw_panels, setting="random_subsets", label="k: random subsets a step", panels=_PANELS),
 )

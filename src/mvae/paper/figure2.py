@@ -1,6 +1,5 @@
 """`mvae reproduce figure2`: samples of the prior and given a condition, and their conditional coherence."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -8,11 +7,10 @@ import torch
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.evaluation.coherence import classifier_for, conditional_coherence
-from mvae.paper.cell import Cell
 from mvae.paper.harness import finished_run
-from mvae.paper.item import Budget, Item, Job, Options, all_datasets
+from mvae.paper.item import Item, Job, all_datasets, cells_of_recipes
 from mvae.paper.record import Origin, shared_fields
-from mvae.paper.results import Row
+from mvae.paper.results import Row, new_row
 from mvae.paper.show import show_comparison
 from mvae.report.grid import save_grid
 from mvae.runs.run import Run
@@ -20,15 +18,8 @@ from mvae.runs.sample import draw, parse_given
 
 __all__ = ["FIGURE2", "coherence_rows"]
 
-SAMPLES = 64  # of the prior, and as many given the condition
-CLASSIFIED = 1000  # test rows whose conditions images are generated from
-
-
-def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
-    for dataset in options.datasets:
-        for recipe in options.recipes:
-            for seed in range(options.seeds):
-                yield Cell.of(dataset, recipe, seed, **budget.training(dataset))
+SHOWN = 64  # of the prior, and as many given the condition
+CONDITIONS = 1000  # test rows whose conditions images are generated from
 
 
 def _picture(run: Run, path: Path) -> None:
@@ -36,8 +27,8 @@ def _picture(run: Run, path: Path) -> None:
     image = run.model.names[0]
     generator = torch.Generator(run.model.device).manual_seed(0)
     given = parse_given(run, tuple(run.config.evaluation.show[:1]))
-    halves = [draw(run, table, (image,), SAMPLES, generator)[image][:, 0] for table in (None, Table(given or {}))]
-    side = round(SAMPLES**0.5)
+    halves = [draw(run, table, (image,), SHOWN, generator)[image][:, 0] for table in (None, Table(given or {}))]
+    side = round(SHOWN**0.5)
     blank = torch.ones_like(halves[0][:side])  # a column between the halves
     rows = [half.reshape(side, side, *half.shape[1:]) for half in halves]
     both = torch.cat([rows[0], blank[:, None], rows[1]], dim=1)
@@ -59,16 +50,15 @@ def coherence_rows(run: Run, origin: Origin, folder: Path) -> list[Row]:
     likelihood = run.model.modalities[target].likelihood
     path = folder / f"classifier-{origin.cell.dataset}-{target}.safetensors"
     classifier, accuracy = classifier_for(data, image, target, likelihood, path)
-    conditions = data.test.first(CLASSIFIED).select([target])
+    conditions = data.test.first(CONDITIONS).select([target])
     value = conditional_coherence(run.model, classifier, conditions, given=target, of=image, seed=origin.cell.seed)
     rows = []
     for metric, share, n in (
         ("agreement x2->x1", value, len(conditions)),
         ("the judge on real test rows", accuracy, len(data.test)),
     ):
-        error = round((share * (1 - share) / n) ** 0.5, 4)
         shared = shared_fields(run, origin, n, run.model.device)
-        rows.append(Row(item="figure2", metric=metric, value=round(share, 4), stderr=error, paper=None, **shared))
+        rows.append(new_row("figure2", metric, share, (share * (1 - share) / n) ** 0.5, shared))
     return rows
 
 
@@ -84,7 +74,7 @@ FIGURE2 = Item(
     needs="MNIST (downloaded where --data-dir has none)",
     defaults={"datasets": ("mnist",)},
     choices={"datasets": all_datasets()},
-    cells=_cells,
+    cells=cells_of_recipes,
     measure=_measure,
     picture=_picture,
 )

@@ -27,7 +27,7 @@ BUDGETS_OF_P = {  # laptop: half an hour of one core for all five
     "paper": Budget("", datasets=("celeba19",), levels=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
 }
 MOST_FREQUENT = "accuracy ->x2"
-PANELS = (
+_PANELS = (
     Panel("(a) accuracy of the attributes, given the image", "accuracy x1->x2", {}, MOST_FREQUENT),
     Panel("(b) log p(x, y), nats", "log p(x1,x2)", {}),
     Panel("(c) log p(x), nats", "log p(x1)", {}),
@@ -75,5 +75,5 @@ FIGURE9 = item_of_19(
     budgets=BUDGETS_OF_P,
     changes=_changes,
     measure=_measure,
-    draw=partial(draw_panels, setting="kept", label="p: probability that a value is kept", panels=PANELS, scale="log"),
+    draw=partial(draw_panels, setting="kept", label="p: probability that a value is kept", panels=_PANELS, scale="log"),
 )

@@ -1,6 +1,7 @@
 """The description of a table or figure, and what it is asked for: options, budgets, places."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from mvae.errors import SettingsError
 from mvae.paper.cell import JMVAE_ALPHAS, RECIPES, Cell, experiment, name_of
 from mvae.paper.record import Origin, recorded
-from mvae.paper.results import Row
+from mvae.paper.results import Row, RowDict
 from mvae.runs.config import flattened
 from mvae.runs.registry import declarations, models
 from mvae.runs.run import Run
@@ -26,13 +27,12 @@ __all__ = [
     "Number",
     "Options",
     "Paths",
-    "RowDict",
     "all_datasets",
     "all_models",
+    "cells_of_recipes",
     "require",
 ]
 
-RowDict = Mapping[str, Any]
 Number = int | float
 
 
@@ -109,6 +109,13 @@ class Options:
     seeds: int = 1
     budget: str = "laptop"
     jobs: int = 1
+
+
+def cells_of_recipes(options: Options, budget: Budget, changes: Sequence[Mapping[str, Any]] = ({},)) -> Iterator[Cell]:
+    """The MVAE of each dataset by each recipe with each seed, and with each of the changes."""
+    for dataset, recipe, seed in itertools.product(options.datasets, options.recipes, range(options.seeds)):
+        for change in changes:
+            yield Cell.of(dataset, recipe, seed, **budget.training(dataset), **change)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mvae.paper.cell import Cell
-from mvae.paper.item import Budget, Item, Job, Levels, Number, Options, RowDict
-from mvae.paper.results import Row
+from mvae.paper.item import Budget, Item, Job, Levels, Number, Options, cells_of_recipes
+from mvae.paper.results import Row, RowDict
 from mvae.paper.show import show_comparison
 from mvae.paper.summary import Summary, summaries
 from mvae.report.figure import saved_figure
@@ -46,11 +46,7 @@ def item_of_19(
 def _cells(
     changes: Callable[[Sequence[Number]], Sequence[Mapping[str, Any]]], options: Options, budget: Budget
 ) -> Iterator[Cell]:
-    for dataset in options.datasets:
-        for recipe in options.recipes:
-            for seed in range(options.seeds):
-                for change in changes(options.levels):
-                    yield Cell.of(dataset, recipe, seed, **budget.training(dataset), **change)
+    return cells_of_recipes(options, budget, changes(options.levels))
 
 
 def curve(rows: Sequence[RowDict], setting: str, metric: str) -> list[tuple[float, Summary]]:

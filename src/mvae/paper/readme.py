@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mvae.paper.item import RowDict
-from mvae.paper.results import read_rows
+from mvae.errors import DataError
+from mvae.paper.results import RowDict, read_rows
 from mvae.paper.summary import Summary, summaries
 from mvae.paper.tables import PAPER_MODELS
 from mvae.paper.translation import shares
@@ -29,7 +29,7 @@ __all__ = [
 METRICS = ("log p(x1)", "log p(x1,x2)", "log p(x1|x2)", "accuracy x1->x2", "coupling")
 VARIANCES = ("var log w p(x1)", "var log w p(x1,x2)", "var log w p(x1|x2)")
 
-Rows = Sequence[RowDict]
+_Rows = Sequence[RowDict]
 
 
 def in_columns(headings: Sequence[str], lines: Iterable[Sequence[object]], left: Iterable[int] = (0,)) -> str:
@@ -47,8 +47,8 @@ def in_columns(headings: Sequence[str], lines: Iterable[Sequence[object]], left:
     return "\n".join([head, f"|{rule}", *body])
 
 
-def _by(rows: Rows, key: Callable[[RowDict], Hashable]) -> dict[Any, dict[str, RowDict]]:
-    """Rows by key and metric; the last counts."""
+def _by(rows: _Rows, key: Callable[[RowDict], Hashable]) -> dict[Any, dict[str, RowDict]]:
+    """_Rows by key and metric; the last counts."""
     found: dict[Any, dict[str, RowDict]] = {}
     for row in rows:
         found.setdefault(key(row), {})[row["metric"]] = row
@@ -59,7 +59,7 @@ def _values(found: Mapping[str, RowDict]) -> dict[str, float]:
     return {metric: row["value"] for metric, row in found.items()}
 
 
-def runs_table(rows: Rows, metrics: Sequence[str] = METRICS) -> str:
+def runs_table(rows: _Rows, metrics: Sequence[str] = METRICS) -> str:
     """One line per run: our numbers with the published value of the same model in brackets.
 
     A run is a dataset, model, recipe, budget, number of rows, seed, commit, device and date.
@@ -90,7 +90,7 @@ def _cell(row: RowDict | None) -> str:
     return text if row["paper"] is None else f"{text} ({row['paper']:.3f})"
 
 
-def coupling_table(rows: Rows) -> str:
+def coupling_table(rows: _Rows) -> str:
     """One line per cell of the map of `mvae reproduce lambda`: means over its seeds."""
 
     def cell(row: RowDict) -> tuple[str, ...]:
@@ -113,7 +113,7 @@ def coupling_table(rows: Rows) -> str:
     return in_columns(headings, lines, left=(0, 1, 3, 4))
 
 
-def few_pairs_table(rows: Rows) -> str:
+def few_pairs_table(rows: _Rows) -> str:
     """One line per model, one column per paired fraction: accuracy of x2 from x1 in %, published in brackets.
 
     Of several seeds the mean, with its standard error.
@@ -141,7 +141,7 @@ def _percent(one: Summary | None) -> str:
     return text if one.row["paper"] is None else f"{text} ({100 * one.row['paper']:.1f})"
 
 
-def goals_table(rows: Rows) -> str:
+def goals_table(rows: _Rows) -> str:
     """The runs of `coupled` on MNIST whose learning rate fell, beside what a coupled model of it should reach."""
     coupled = [row for row in rows if row["dataset"] == "mnist" and row["recipe"] == "coupled"]
     coupled = [row for row in coupled if row["settings"].get("decay_epochs")]
@@ -156,7 +156,7 @@ def goals_table(rows: Rows) -> str:
     return in_columns(["dataset", "budget", "seed", *numbers], lines, range(3))
 
 
-def coherence_table(rows: Rows) -> str:
+def coherence_table(rows: _Rows) -> str:
     """One line per run of Figure 2: the conditional coherence, beside the classifier's accuracy on real images."""
     runs = _by(rows, lambda row: (row["dataset"], _model(row), row["budget"], row["seed"]))
     lines = []
@@ -166,7 +166,7 @@ def coherence_table(rows: Rows) -> str:
     return in_columns(["dataset", "model", "budget", "seed", "judge agrees", "judge on real images"], lines, range(4))
 
 
-def tasks_table(rows: Rows) -> str:
+def tasks_table(rows: _Rows) -> str:
     """One line per task of the image transformations, each measure beside its references; of several seeds the mean."""
     tasks: dict[str, dict[str, float]] = {}
     for one in summaries(rows, lambda row: row["metric"]):
@@ -186,7 +186,7 @@ def tasks_table(rows: Rows) -> str:
     return in_columns(["task", *headings], lines)
 
 
-def sentences_table(rows: Rows) -> str:
+def sentences_table(rows: _Rows) -> str:
     """One line per number of Table 4, a column per share of pairs, of how many and a budget; of several runs the mean
     with its standard error."""
 
@@ -216,13 +216,13 @@ def _in(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form).replace("-", "−")
 
 
-def _at(budget: str | None, *items: str, key: Callable[[RowDict], Any] | None = None) -> Callable[[Path], Rows]:
+def _at(budget: str | None, *items: str, key: Callable[[RowDict], Any] | None = None) -> Callable[[Path], _Rows]:
     """A reader of items' rows: all, of budget "laptop" or "paper", or ("longer") of all budgets but the laptop's."""
 
     def wanted(row: RowDict) -> bool:
         return row["budget"] != "laptop" if budget == "longer" else budget in (None, row["budget"])
 
-    def read(results: Path) -> Rows:
+    def read(results: Path) -> _Rows:
         rows = [row for item in items for row in read_rows(results / f"{item}.json") if wanted(row)]
         return rows if key is None else sorted(rows, key=key)
 
@@ -239,24 +239,22 @@ def _few_pairs_order(row: RowDict) -> tuple[int, int]:
     return list(STUDIES).index(row["dataset"]), WEAK_MODELS.index(row["model"])
 
 
-def _of_mvae(results: Path) -> Rows:
+def _of_mvae(results: Path) -> _Rows:
     return [row for row in _at("longer", "table2")(results) if row["model"] == "mvae"]
 
 
 _WEAK = [item for item in FEW_PAIRS if item != "figure3"]
 _laptop = partial(_at, "laptop", key=_in_the_papers_order)
 _VARIANCES, _RESEARCH = partial(runs_table, metrics=VARIANCES), "docs/research"
-_GOALS = _at(None, "table2", "figure2"), goals_table
 # (file, marker) → the rows, and the table made of them
-TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[Callable[[Path], Rows], Callable[[Rows], str]]] = {
+TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[Callable[[Path], _Rows], Callable[[_Rows], str]]] = {
     ("README.md", "results"): (_at("longer", "table2"), runs_table),
-    ("README.md", "aims"): _GOALS,
     (f"{_RESEARCH}/few-pairs.md", "table8"): (_at("laptop", *_WEAK, key=_few_pairs_order), few_pairs_table),
     (f"{_RESEARCH}/few-pairs.md", "paper"): (_at("paper", *_WEAK, key=_few_pairs_order), few_pairs_table),
     (f"{_RESEARCH}/vision.md", "vision"): (_at(None, "vision"), tasks_table),
     (f"{_RESEARCH}/translation.md", "table4"): (_at(None, "table4"), sentences_table),
     (f"{_RESEARCH}/coupling.md", "measured"): (_of_mvae, runs_table),
-    (f"{_RESEARCH}/coupling.md", "aims"): _GOALS,
+    (f"{_RESEARCH}/coupling.md", "aims"): (_at(None, "table2", "figure2"), goals_table),
     (f"{_RESEARCH}/coupling.md", "map"): (_at(None, "lambda"), coupling_table),
     (f"{_RESEARCH}/tables.md", "longer2"): (_at("longer", "table2"), runs_table),
     (f"{_RESEARCH}/tables.md", "longer3"): (_at("longer", "table3"), _VARIANCES),
@@ -271,11 +269,16 @@ TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[Callable[[Path], Rows], Callabl
 def fill(text: str, name: str, content: str) -> str:
     """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->``.
 
+    Raises:
+        DataError: one of them is absent.
+
     >>> fill("a <!-- x -->old<!-- /x --> b", "x", "new").split()
     ['a', '<!--', 'x', '-->', 'new', '<!--', '/x', '-->', 'b']
     """
-    head, _, rest = text.partition(f"<!-- {name} -->")
-    _, _, tail = rest.partition(f"<!-- /{name} -->")
+    head, begin, rest = text.partition(f"<!-- {name} -->")
+    _, end, tail = rest.partition(f"<!-- /{name} -->")
+    if not (begin and end):
+        raise DataError(f"no place for a table: the document lacks <!-- {name} --> or <!-- /{name} -->")
     return f"{head}<!-- {name} -->\n{content}\n<!-- /{name} -->{tail}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from mvae.files import read_json
 from mvae.paper.cell import DEFAULTS, Cell, cell_of, experiment
 from mvae.paper.published import published
-from mvae.paper.results import Row, add_rows, read_rows
+from mvae.paper.results import Row, add_rows, new_row, read_rows
 from mvae.provenance import circumstances
 from mvae.runs.run import Evaluation, Run
 from mvae.training.checkpoint import SETTINGS, read_metrics
@@ -73,9 +73,7 @@ def evaluation_rows(run: Run, evaluation: Evaluation, origin: Origin) -> list[Ro
 
     def add(item: str, metric: str, value: float, stderr: float | None = None, **extra: float) -> None:
         paper = published(item, origin.cell.model, origin.cell.dataset, metric) if as_printed else None
-        own = shared | {"settings": shared["settings"] | extra}
-        stderr = None if stderr is None else round(stderr, 4)
-        rows.append(Row(item=item, metric=metric, value=round(value, 4), stderr=stderr, paper=paper, **own))
+        rows.append(new_row(item, metric, value, stderr, shared | {"settings": shared["settings"] | extra}, paper))
 
     for name, value in evaluation.likelihoods.items():
         effective, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())

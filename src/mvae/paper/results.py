@@ -9,7 +9,9 @@ from typing import Any
 from mvae.errors import RunError
 from mvae.files import write_whole
 
-__all__ = ["Row", "add_rows", "read_rows", "training_times"]
+__all__ = ["Row", "RowDict", "add_rows", "new_row", "read_rows", "training_times"]
+
+RowDict = Mapping[str, Any]  # a row as it was read
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,14 @@ class Row:
     commit: str
     device: str
     date: str
+
+
+def new_row(
+    item: str, metric: str, value: float, stderr: float | None, shared: Mapping[str, Any], paper: float | None = None
+) -> Row:
+    """A row of a measured number, rounded to four digits; ``shared`` is what all rows about its run say."""
+    rounded = None if stderr is None else round(stderr, 4)
+    return Row(item=item, metric=metric, value=round(value, 4), stderr=rounded, paper=paper, **shared)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -1,14 +1,13 @@
 """Items of the paper as tables in a terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["show_comparison", "show_sentences", "show_tasks", "show_values", "signed"]
+from mvae.paper.results import RowDict
 
-RowDict = Mapping[str, Any]
+__all__ = ["show_comparison", "show_sentences", "show_tasks", "show_values", "signed"]
 
 
 def show_values(

@@ -19,24 +19,24 @@ from mvae.evaluation.validation import validate
 from mvae.paper.cell import Cell
 from mvae.paper.datasets import translation as data
 from mvae.paper.harness import finished_run
-from mvae.paper.item import BUDGETS, PAIRED, Budget, Item, Job, Options, Paths, RowDict
+from mvae.paper.item import BUDGETS, PAIRED, Budget, Item, Job, Options, Paths
 from mvae.paper.published import published
 from mvae.paper.record import Origin, shared_fields
-from mvae.paper.results import Row
+from mvae.paper.results import Row, RowDict, new_row
 from mvae.paper.show import show_sentences, show_values, signed
 from mvae.paper.summary import Summary, summaries
 from mvae.runs.run import Run
 from mvae.runs.translate import language, translate_rows
 
-__all__ = ["ALIGNED", "SENTENCES", "TABLE4", "shares", "show_shares", "translation_rows"]
+__all__ = ["ALIGNED_FRACTIONS", "SENTENCES", "TABLE4", "shares", "show_shares", "translation_rows"]
 
-ALIGNED = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
+ALIGNED_FRACTIONS = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
 JOINT = "log p(en,vi)"  # Table 4's column
 
 
 def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
     (recipe,) = options.recipes
-    for level in options.levels or ALIGNED:
+    for level in options.levels or ALIGNED_FRACTIONS:
         pairs: dict[str, Any] = {"pairs": level} if level < 1 else {}
         training = budget.training("translation") | pairs
         yield from (Cell.of("translation", recipe, seed, **training) for seed in range(options.seeds))
@@ -64,15 +64,9 @@ def translation_rows(
     table = tables[""]
     found[""] |= _instruments(run, table) | _quality(run, data_dir, len(table), baselines=level == 1)
     shared = shared_fields(run, origin, len(table), run.model.device, level=level, samples=samples)
+    paper = published("table4", str(level), "value")
     return [
-        Row(
-            item="table4",
-            metric=metric + domain,
-            value=round(value, 4),
-            stderr=None if stderr is None else round(stderr, 4),
-            paper=published("table4", str(level), "value") if metric + domain == JOINT else None,
-            **shared,
-        )
+        new_row("table4", metric + domain, value, stderr, shared, paper if metric + domain == JOINT else None)
         for domain, numbers in found.items()
         for metric, (value, stderr) in numbers.items()
     ]

@@ -29,9 +29,9 @@ from mvae.evaluation.images import (
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.paper.cell import Cell
 from mvae.paper.harness import finished_run
-from mvae.paper.item import BUDGETS, Budget, Item, Job, Options, RowDict
+from mvae.paper.item import BUDGETS, Budget, Item, Job, cells_of_recipes
 from mvae.paper.record import shared_fields
-from mvae.paper.results import Row
+from mvae.paper.results import Row, RowDict, new_row
 from mvae.paper.show import show_tasks
 from mvae.paper.vision_pictures import PICTURES
 from mvae.runs.run import Run
@@ -40,7 +40,7 @@ __all__ = ["REFERENCES", "TASKS", "TRANSFORMATIONS", "Task", "predicted_images"]
 
 REFERENCES = ("training mean", "nearest neighbour")
 LINES = ("edges", "mask")  # black and white: scored by F1, the others by PSNR and SSIM
-CHUNK = 250  # rows predicted at once
+AT_A_TIME = 250  # rows predicted at once
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,6 @@ TASKS = (
 )
 
 
-def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
-    (recipe,), (dataset,) = options.recipes, budget.datasets
-    for seed in range(options.seeds):
-        yield Cell.of(dataset, recipe, seed, **budget.training(dataset))
-
-
 def _measure(job: Job) -> list[Row]:
     """Every task's numbers over test rows: the model's and both references'."""
     run, limit, rows = finished_run(job.cell, job.paths), job.spend.rows(job.cell.dataset), job.cell["rows"]
@@ -99,9 +93,8 @@ def _task_rows(job: Job, run: Run, task: Task, test: Table, train: Table) -> Ite
     for who, predicted in _predictions(run, task, part, train):
         for measure, values in _scores(task.scored(predicted), truth, task.of):
             values, metric = values.double(), f"{task.name} {measure}" + (f", {who}" if who else "")
-            error = round(float(values.std() / len(values) ** 0.5), 4) if len(values) > 1 else None
-            value = round(float(values.mean()), 4)
-            yield Row(item="vision", metric=metric, value=value, stderr=error, paper=None, **shared)
+            error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
+            yield new_row("vision", metric, float(values.mean()), error, shared)
 
 
 def _predictions(run: Run, task: Task, part: Table, train: Table) -> Iterator[tuple[str, Tensor]]:
@@ -127,8 +120,8 @@ def predicted_images(model: MultimodalVAE, table: Table, given: Sequence[str], o
     """E[x_of | z] at the mean z of q(z | given), ``rows channels height width`` on the CPU."""
     parts = []
     with evaluating(model):
-        for first in range(0, len(table), CHUNK):
-            batch = table.take(slice(first, first + CHUNK))
+        for first in range(0, len(table), AT_A_TIME):
+            batch = table.take(slice(first, first + AT_A_TIME))
             z = model.posterior(batch, given).mean.to(model.dtype)
             parts.append(model.modalities[of].generate(z, mean=True).cpu())
     return torch.cat(parts)
@@ -155,7 +148,7 @@ def _figure(name: str, summary: str, tasks: Sequence[Task]) -> Item:
         one_recipe=True,
         budgets=budgets | {"smoke": smoke},  # of drawn faces: six images cost six times the work of one
         require=require_skimage,
-        cells=_cells,
+        cells=cells_of_recipes,
         measure=_measure,
         file=_file,
         keep=partial(_is_of, frozenset(task.name for task in tasks)),

@@ -15,7 +15,7 @@ from mvae.runs.run import Run
 
 __all__ = ["PICTURES"]
 
-Rows = dict[str, Tensor]
+_Named = dict[str, Tensor]
 
 EVERYTHING = ("image", "gray", "edges", "mask", "obscured", "watermarked")
 
@@ -36,14 +36,14 @@ def _drawn(run: Run, table: Table, given: tuple[str, ...], of: str) -> Tensor:
     return run.model.generate(table.select(given), (of,), mean=True, generator=generator)[of][0].cpu()
 
 
-def _extraction(run: Run, table: Table, given: tuple[str, ...]) -> Rows:
+def _extraction(run: Run, table: Table, given: tuple[str, ...]) -> _Named:
     """Fig. 4a, 11: the image, its reconstruction, edges and mask."""
     made = {f"{name}, by the model": _drawn(run, table, given, name) for name in ("image", "edges", "mask")}
     truth = {f"{name}, true": _true(table, name) for name in ("edges", "mask")}
     return {"image, true": _true(table, "image"), **made, **truth}
 
 
-def _restoration(run: Run, table: Table, given: str, doing: str) -> Rows:
+def _restoration(run: Run, table: Table, given: str, doing: str) -> _Named:
     """Fig. 4b-d, 12-14: what is given, the image made of it, and the true one; known halves stay as they are."""
     image, known = _drawn(run, table, (given,), "image"), _true(table, given)
     if given == "obscured":

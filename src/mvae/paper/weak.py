@@ -17,10 +17,10 @@ from mvae.paper.baselines.logistic import logistic_accuracy
 from mvae.paper.cell import DEFAULTS, Cell, augmented, experiment
 from mvae.paper.figure3 import draw_accuracies
 from mvae.paper.harness import finished_run
-from mvae.paper.item import BUDGETS, PAIRED, Budget, Item, Job, Options, Paths, RowDict, require
+from mvae.paper.item import BUDGETS, PAIRED, Budget, Item, Job, Options, Paths, require
 from mvae.paper.published import published_at
 from mvae.paper.record import shared_fields
-from mvae.paper.results import Row
+from mvae.paper.results import Row, RowDict, new_row
 from mvae.paper.show import show_values, signed
 from mvae.paper.summary import Summary, summaries
 from mvae.runs.run import Run, device_named
@@ -201,7 +201,7 @@ def _row(job: Job, cell: Cell, run: Run | None, metric: str, value: float, error
     paper = published_at(item, cell.model, cell["pairs"]) if cell.dataset != "digits" and metric == METRIC else None
     device = device_named(job.paths.device) if run is None else run.model.device
     shared = shared_fields(run, job.origin(cell), n, device)
-    return Row(item=item, metric=metric, value=round(value, 4), stderr=round(error, 4), paper=paper, **shared)
+    return new_row(item, metric, value, error, shared, paper)
 
 
 def accuracies(rows: Sequence[RowDict]) -> list[Summary]:

@@ -75,9 +75,9 @@ def test_a_moved_copy_of_an_image_is_left_out_with_it() -> None:
 
 
 def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logistic, "moved_copies", lambda table, pixels: [table] * 5)
+    monkeypatch.setattr(logistic, "shifted_copies", lambda table, pixels: [table] * 5)
     for level in (0.01, 0.1):
-        assert logistic_accuracy(pixels, splits, level, moved=1) == pytest.approx(
+        assert logistic_accuracy(pixels, splits, level, shift=1) == pytest.approx(
             logistic_accuracy(pixels, splits, level), abs=0.005
         )
 
@@ -85,8 +85,8 @@ def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Dataset, monkey
 def test_what_is_no_image_cannot_be_moved(splits: Dataset) -> None:
     flat = {"image": torch.rand(40, 64), "label": torch.arange(40) % 2}
     parts = Dataset("flat", train=Table(flat), validation=Table(flat), test=Table(flat))
-    with pytest.raises(DataError, match="image is no image, so it cannot be moved by pixels"):
-        logistic_accuracy(pixels, parts, 1.0, moved=1)
+    with pytest.raises(DataError, match="image is no image, so it cannot be shifted by pixels"):
+        logistic_accuracy(pixels, parts, 1.0, shift=1)
 
 
 def test_an_rbms_units_are_good_features(splits: Dataset) -> None:
@@ -130,5 +130,5 @@ def test_what_it_cannot_learn_is_refused(splits: Dataset) -> None:
     with pytest.raises(SettingsError, match="0 of 1297 rows leave no pair to learn from"):
         logistic_accuracy(pixels, splits, 0.0)
     several = Table({"image": splits.train.columns["image"], "label": torch.zeros(1297, 4, dtype=torch.int64)})
-    with pytest.raises(DataError, match="label is not one class a row"):
+    with pytest.raises(DataError, match="label is not one class per row"):
         logistic_accuracy(pixels, dataclasses.replace(splits, train=several), 0.1)

@@ -21,16 +21,16 @@ ENOUGH = 1_000  # validation pairs to choose by
 ITERATIONS = 300  # of L-BFGS; stopped there, it is a little more regular
 
 
-def logistic_accuracy(features: Features, splits: Dataset, fraction: float, seed: int = 0, moved: int = 0) -> float:
+def logistic_accuracy(features: Features, splits: Dataset, fraction: float, seed: int = 0, shift: int = 0) -> float:
     """The share of test rows whose class is predicted right, after learning from a fraction of the pairs.
 
     The pairs are those that an MVAE of the same seed is given (`mvae.data.masking`). The strength of regularisation is
-    the one that tells most of the pairs among the validation rows; where these are few, most of them and of the
-    training pairs, left out in five folds. Among equals, or where nothing can be told, it is scikit-learn's own.
-    ``moved``: it also learns from each image of a pair moved up, down, left and right by so many pixels.
+    the one with the highest accuracy on the pairs among the validation rows; where these are few, on them and on the
+    training pairs, left out in five folds. Among equals it is scikit-learn's own.
+    ``shift``: it also learns from each image of a pair shifted up, down, left and right by so many pixels.
 
     Raises:
-        DataError: x2 is not one class a row, or x1 to be moved no image. SettingsError: the level leaves no pair to
+        DataError: x2 is not one class per row, or x1 to be shifted no image. SettingsError: the level leaves no pair to
             learn from.
 
     >>> from mvae.paper.baselines.features import pixels
@@ -41,7 +41,7 @@ def logistic_accuracy(features: Features, splits: Dataset, fraction: float, seed
     train = complete_rows(pair_fraction(splits.train, fraction, seed))
     if train is None:
         raise SettingsError(f"{fraction:g} of {len(splits.train)} rows leave no pair to learn from")
-    copies = shifted_copies(train, moved) if moved else [train]
+    copies = shifted_copies(train, shift) if shift else [train]
     x, y = np.concatenate([features(copy) for copy in copies]), np.tile(_classes(train), len(copies))
     image = np.tile(np.arange(len(train)), len(copies))
     validation = complete_rows(pair_fraction(splits.validation, fraction, seed))
@@ -58,7 +58,7 @@ def logistic_accuracy(features: Features, splits: Dataset, fraction: float, seed
 
 
 def _classifier(x: np.ndarray, y: np.ndarray, strength: float) -> Any:
-    """Fitted; where all are of one class, that class is what it tells."""
+    """Fitted; where all are of one class, that class is what it predicts."""
     from sklearn.dummy import DummyClassifier
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -71,7 +71,7 @@ def _classifier(x: np.ndarray, y: np.ndarray, strength: float) -> Any:
 
 
 def _right_in_folds(x: np.ndarray, y: np.ndarray, image: np.ndarray, strength: float) -> float:
-    """How many rows are told right by what was learned without their image and its copies."""
+    """How many rows are predicted right by what was learned without their image and its copies."""
     right = 0.0
     for fold in range(FOLDS):
         out = image % FOLDS == fold
@@ -81,7 +81,7 @@ def _right_in_folds(x: np.ndarray, y: np.ndarray, image: np.ndarray, strength: f
 
 
 def shifted_copies(table: Table, pixels: int) -> list[Table]:
-    """The table, and four more in which all images are moved by so many pixels; zeros come in from the edge.
+    """The table, and four more in which all images are shifted by so many pixels; zeros come in from the edge.
 
     Raises:
         DataError: the first modality is no image.
@@ -93,7 +93,9 @@ def shifted_copies(table: Table, pixels: int) -> list[Table]:
     first = table.names[0]
     image = torch.as_tensor(table.columns[first])
     if image.dim() < 3:
-        raise DataError(f"{first} is no image, so it cannot be moved by pixels: shape {tuple(image.shape[1:])} a row")
+        raise DataError(
+            f"{first} is no image, so it cannot be shifted by pixels: shape {tuple(image.shape[1:])} per row"
+        )
     framed = F.pad(image, (pixels,) * 4)
     height, width = image.shape[-2:]
     places = [(pixels, pixels), (0, pixels), (2 * pixels, pixels), (pixels, 0), (pixels, 2 * pixels)]
@@ -106,5 +108,5 @@ def _classes(table: Table) -> np.ndarray:
     second = table.names[1]
     column = np.asarray(table.columns[second])
     if column.ndim != 1 or column.dtype.kind not in "iu":
-        raise DataError(f"{second} is not one class a row: logistic regression cannot predict it")
+        raise DataError(f"{second} is not one class per row: logistic regression cannot predict it")
     return column
