@@ -22,7 +22,7 @@ def modality(kind: str, latent: int, weight: float = 1.0) -> Modality:
     out = 2 * latent
     match kind:
         case "image":
-            parts = mlp(6, out, [5]), mlp(latent, 6, [5]), likelihoods.Bernoulli()
+            parts = mlp(6, out, [5]), mlp(latent, 6, [5]), likelihoods.Bernoulli(levels=255)
         case "label":
             parts = LabelEncoder(3, out, hidden=4), nn.Linear(latent, 3), likelihoods.Categorical()
         case "signal":

@@ -133,7 +133,7 @@ def cell(batch: Table, name: str, row: int) -> Tensor:
     """One row of one column, of shape ``1 event…``, as a number its networks take."""
     value = cast("Tensor", batch.columns[name])[row : row + 1]
     if value.dtype == torch.uint8:
-        return value.double() / 255
+        return value.double() / 255  # of `tests.every_kind`: Bernoulli(levels=255)
     return value.double() if value.is_floating_point() or value.dtype == torch.bool else value
 
 

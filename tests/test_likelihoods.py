@@ -144,9 +144,12 @@ def test_numbers_keep_their_unit_whatever_dtype_holds_them(family: likelihoods.L
     assert family.prepare(torch.tensor([[0, 20, 255]], dtype=dtype), torch.float32).tolist() == [[0.0, 20.0, 255.0]]
 
 
-def test_bytes_that_are_probabilities_are_levels() -> None:
-    column = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
-    prepared = likelihoods.Bernoulli().prepare(column, torch.float32)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float64])
+def test_levels_are_declared_and_no_dtype_means_any(dtype: torch.dtype) -> None:
+    column = torch.tensor([[0, 51, 255]], dtype=dtype)
+    assert likelihoods.Bernoulli().prepare(column, torch.float32).tolist() == [[0.0, 51.0, 255.0]]
+    prepared = likelihoods.Bernoulli(levels=255).prepare(column, torch.float32)
+    torch.testing.assert_close(likelihoods.Bernoulli(levels=255).stored(prepared), column.float())
     assert prepared.dtype == torch.float32
     torch.testing.assert_close(prepared, torch.tensor([[0.0, 0.2, 1.0]]))
     assert column.tolist() == [[0, 51, 255]]  # the stored column is left alone
@@ -326,7 +329,7 @@ def test_likelihoods_have_names_and_objects_stay_what_they_are() -> None:
     ("spec", "message"),
     [
         ("gausian", r"no likelihood 'gausian'; there are bernoulli, categorical, gaussian, laplace \(did you mean"),
-        ({"name": "bernoulli", "scale": 1.0}, "the likelihood 'bernoulli' has no option 'scale'; it has none"),
+        ({"name": "bernoulli", "scale": 1.0}, "the likelihood 'bernoulli' has no option 'scale'; it has levels"),
         ({"name": "gaussian", "learned": 1}, "learned of the likelihood 'gaussian' must be true or false, not 1"),
         (likelihoods.Bernoulli, "names no likelihood"),
         (None, "names no likelihood"),

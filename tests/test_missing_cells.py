@@ -70,7 +70,7 @@ def model() -> MVAE:
     torch.manual_seed(0)
     return MVAE(
         {
-            "image": Modality(mlp(64, 4, [5]), mlp(2, 64, [5]), likelihoods.Bernoulli()),
+            "image": Modality(mlp(64, 4, [5]), mlp(2, 64, [5]), likelihoods.Bernoulli(levels=255)),
             "label": Modality(LabelEncoder(3, 4, 5), mlp(2, 3, [5]), Categorical()),
             "number": Modality(nn.Linear(2, 4), nn.Linear(2, 2), likelihoods.Gaussian()),
         },

@@ -127,7 +127,10 @@ def normed() -> Modality:
     ("modality", "x"),
     [
         (normed(), REAL),
-        (Modality(mlp(12, 6), mlp(3, 12), "bernoulli"), torch.randint(0, 256, (ROWS, 1, 3, 4), dtype=torch.uint8)),
+        (
+            Modality(mlp(12, 6), mlp(3, 12), likelihoods.Bernoulli(levels=255)),
+            torch.randint(0, 256, (ROWS, 1, 3, 4), dtype=torch.uint8),
+        ),
         (Modality(mlp(1, 6), nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), "laplace"), torch.randn(ROWS)),
         (strings(), torch.tensor([[1, 2, 3, 4], [1, 9, 9, 9], [9, 9, 9, 9]])),
         (sentences(), torch.tensor([[7, 3, 0, 0, 0], [9, 0, 0, 0, 0]])),

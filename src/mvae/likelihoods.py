@@ -50,9 +50,16 @@ class Likelihood(nn.Module):
     #: Are its values real numbers of any unit? (Then a modality standardises them.)
     real = False
 
+    #: The column's value of full brightness, where it is one of pictures: what is drawn is divided by it.
+    levels = 1.0
+
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
         """A stored column as the networks' numbers, in its own units: a count of 20 is 20, whatever dtype holds it."""
         return x.to(dtype)
+
+    def stored(self, x: Tensor) -> Tensor:
+        """Prepared values on the column's own scale: what `prepare` did, undone."""
+        return x
 
     def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], params: Tensor
@@ -161,19 +168,39 @@ class Bernoulli(Likelihood):
     Grey levels in [0, 1] are accepted as soft targets, as the paper does: log p is then Σ x log π + (1−x) log(1−π),
     a cross-entropy and *not* a normalised density over [0, 1]. Compare such numbers only with each other.
 
+    Args:
+        levels: the column's value that means 1, of whatever dtype: 255 for pictures of bytes, 1 for bytes of 0 and 1.
+            What a modality generates is on the same scale.
+
+    Raises:
+        SettingsError: levels that are not positive and finite.
+
     >>> Bernoulli().log_prob(torch.zeros(1, 3), torch.tensor([[0.0, 1.0, 0.5]]))  # 3 · log ½
     tensor([-2.0794])
     """
 
     discrete = True
 
+    def __init__(self, levels: int | float = 1):
+        super().__init__()
+        if not 0 < levels < math.inf:
+            raise SettingsError(f"the levels of a Bernoulli must be positive and finite, not {levels}")
+        self.levels = float(levels)
+
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
-        """Bytes can only be levels 0…255 here, and become [0, 1]; everything else is cast."""
-        return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+        """Levels as shares of full brightness, in [0, 1]."""
+        return x.to(dtype) if self.levels == 1 else x.to(dtype, copy=True).div_(self.levels)
+
+    def stored(self, x: Tensor) -> Tensor:
+        """Shares of full brightness as levels."""
+        return x if self.levels == 1 else x * self.levels
 
     def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
         """Anything outside [0, 1]."""
-        return ~((x >= 0) & (x <= 1)), "values in [0, 1]"
+        what = "values in [0, 1]" if self.levels == 1 else f"levels 0 to {self.levels:g}"
+        if self.levels == 1 and bool((x > 1).any()):
+            what += " (or, for pictures of bytes, Bernoulli(levels=255))"
+        return ~((x >= 0) & (x <= 1)), what
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         """x·l − log(1 + e^l), which is exact where the probability saturates."""

@@ -180,7 +180,7 @@ def _check_gradients(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
 def _check_normalised(likelihood: Likelihood, params: Tensor, event: torch.Size) -> None:
     """Of one row: the probabilities of all that could be, or of all values where there are too many combinations."""
     name = type(likelihood).__name__
-    numbers = torch.arange(CANDIDATES, device=params.device)
+    numbers = likelihood.stored(torch.arange(CANDIDATES, device=params.device))
     every = likelihood.prepare(numbers.reshape(-1, *[1] * len(event)).expand(-1, *event).contiguous(), params.dtype)
     wrong, _ = likelihood.invalid_values(every, params)
     values = every[~wrong.reshape(CANDIDATES, -1).any(1)]

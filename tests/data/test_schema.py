@@ -94,8 +94,9 @@ def test_a_pictures_samples_become_its_own_levels() -> None:
     bytes_ = ColumnSchema.fit("image", np.zeros((2, 1, 8, 8), np.uint8))
     assert bytes_.levels == 255
     samples = torch.full((3, 1, 8, 8), 0.5)
-    assert bytes_.decode(samples).dtype == np.uint8
-    assert (bytes_.decode(samples) == 128).all()
+    assert bytes_.decode(255 * samples).dtype == np.uint8
+    assert (bytes_.decode(255 * samples) == 128).all()
+    assert ColumnSchema.fit("mask", np.eye(8, dtype=np.uint8).reshape(1, 1, 8, 8)).levels == 1  # of 0 and 1
     assert (ColumnSchema.fit("image", np.zeros((2, 1, 8, 8), np.float32)).decode(samples) == 0.5).all()
 
 

@@ -73,7 +73,7 @@ def test_the_training_mean_is_over_the_rows_that_have_it() -> None:
     rows = CHUNK + 30
     data = table(rows)
     levels = torch.as_tensor(data.columns["mask"]).double()[data.present[:, 1]] / 255
-    torch.testing.assert_close(training_mean(data, "mask"), levels.mean(0).float())
+    torch.testing.assert_close(training_mean(data, "mask", 255), levels.mean(0).float())
     with pytest.raises(QueryError, match="no row has mask"):
         training_mean(data.take((~data.present[:, 1]).nonzero().flatten()), "mask")
 
@@ -82,10 +82,10 @@ def test_the_nearest_row_is_that_of_a_naive_loop_among_those_that_have_both() ->
     data = table(CHUNK + 40)
     queries = torch.randint(0, 256, (7, 1, 3, 4), generator=torch.Generator().manual_seed(1)) / 255
     known = torch.as_tensor(data.columns["gray"]) / 255
-    found = nearest_rows(queries, data, "gray", "mask")
+    found = nearest_rows(queries, data, "gray", "mask", 255)
     for query, row in zip(queries, found.tolist(), strict=True):
         distances = [float((query - x).double().square().sum()) for x in known]
         distances = [d if here else math.inf for d, here in zip(distances, data.present[:, 1].tolist(), strict=True)]
         assert row == int(np.argmin(distances))
     own = int(data.present[:, 1].nonzero()[-1])
-    assert nearest_rows(known[[own]], data, "gray", "mask").tolist() == [own]
+    assert nearest_rows(known[[own]], data, "gray", "mask", 255).tolist() == [own]

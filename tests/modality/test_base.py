@@ -17,7 +17,7 @@ LATENT = 3
 
 def image(decoder: nn.Module | None = None) -> Modality:
     """Images of 2×4 pixels with a flat decoder."""
-    return Modality(mlp(8, 2 * LATENT, [5]), decoder or mlp(LATENT, 8, [5]), likelihoods.Bernoulli())
+    return Modality(mlp(8, 2 * LATENT, [5]), decoder or mlp(LATENT, 8, [5]), likelihoods.Bernoulli(levels=255))
 
 
 def label(classes: int = 4) -> Modality:

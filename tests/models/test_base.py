@@ -279,14 +279,30 @@ def test_plain_data_is_checked_before_it_is_used(model: MVAE) -> None:
             ask({"image": torch.full((1, 784), -1.0)})
 
 
-def test_bytes_that_are_only_zero_and_one_are_refused_because_bytes_are_levels() -> None:
-    """As levels they would be 0 and 1/255; a label of bytes is a class number and fine."""
-    model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Bernoulli())}, 2, cross_from=())
+def test_what_a_column_means_is_declared_and_not_read_off_its_dtype() -> None:
+    """What is generated stands on the same scale."""
+
+    def model(**levels: int) -> MVAE:
+        return MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Bernoulli(**levels))}, 2, cross_from=())
+
     column = torch.tensor([[0, 1, 1], [1, 0, 0]], dtype=torch.uint8)
-    with pytest.raises(DataError, match=r"'x' is of bytes and holds only 0 and 1.*booleans or floats"):
-        model.check(Table({"x": column}))
-    model.check(Table({"x": column.bool()}))
-    model.check(Table({"x": column * 255}))
-    model.check(Table({"x": torch.zeros_like(column)}))  # a black image
+    model().check(Table({"x": column}))
+    model().check(Table({"x": column.bool()}))
+    with pytest.raises(DataError, match=r"'x', row 0: values in \[0, 1\] .*Bernoulli\(levels=255\)"):
+        model().check(Table({"x": column * 255}))
+    pictures = model(levels=255)
+    with pytest.raises(DataError, match=r"'x' holds nothing above 1, but its levels are 0 to 255"):
+        pictures.check(Table({"x": column}))
+    with pytest.raises(DataError, match=r"'x', row 1: levels 0 to 255 are needed"):
+        pictures.check(Table({"x": torch.tensor([[0, 1, 255], [0, 256, 0]])}))
+    pictures.check(Table({"x": column * 255}))
+    pictures.check(Table({"x": torch.zeros_like(column)}))  # a black image
+    z = torch.randn(5, 2)
+    mean = pictures.modalities["x"].generate(z, mean=True)
+    torch.testing.assert_close(mean, 255 * pictures.modalities["x"].decode(z).sigmoid())
+    assert set(pictures.modalities["x"].generate(z).flatten().tolist()) <= {0.0, 255.0}
+    same = [pictures.posterior({"x": x}).mean for x in (column * 255, column.float() * 255, column.long() * 255)]
+    assert torch.equal(same[0], same[1])
+    assert torch.equal(same[0], same[2])
     label = MVAE({"y": Modality(LabelEncoder(2, 4), mlp(2, 2), likelihoods.Categorical())}, 2, cross_from=())
     label.check(Table({"y": torch.tensor([0, 1, 1], dtype=torch.uint8)}))

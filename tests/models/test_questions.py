@@ -91,9 +91,9 @@ def test_what_does_not_fit_is_refused_whatever_it_comes_in(ask) -> None:
         ask(model, Frame(x=[0.0], lable=[1]))
 
 
-def test_bytes_that_are_only_zero_and_one_are_refused_in_a_table_too() -> None:
-    model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Bernoulli())}, 2)
-    with pytest.raises(DataError, match="holds only 0 and 1"):
+def test_bytes_that_are_only_zero_and_one_are_refused_as_levels_of_255() -> None:
+    model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Bernoulli(levels=255))}, 2)
+    with pytest.raises(DataError, match="holds nothing above 1, but its levels are 0 to 255"):
         model.posterior(Table({"x": torch.tensor([[0, 1, 1]], dtype=torch.uint8)}))
 
 

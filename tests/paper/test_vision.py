@@ -105,12 +105,14 @@ def test_the_models_number_is_that_of_a_prediction_by_hand(paths: Paths, run: Ru
     table = run.data.test.take(range(9))
     model = run.model.eval()
     with torch.no_grad():
-        mean, log_var = model.modalities["gray"].encoder(levels(torch.as_tensor(table.columns["gray"]))).chunk(2, -1)
+        mean, log_var = (
+            model.modalities["gray"].encoder(levels(torch.as_tensor(table.columns["gray"]), 255)).chunk(2, -1)
+        )
         precision = (-log_var).exp()
         z = precision * mean / (1 + precision)
         found = model.modalities["image"].decoder(z).sigmoid()
     torch.testing.assert_close(predicted_images(model, table, ("gray",), "image"), found, rtol=1e-3, atol=1e-4)
-    truth = levels(torch.as_tensor(table.columns["image"]))
+    truth = levels(torch.as_tensor(table.columns["image"]), 255)
     assert rows["gray->image NLL"] == pytest.approx(float(cross_entropy(found, truth).mean()), rel=1e-4)
 
 

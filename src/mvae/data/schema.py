@@ -76,7 +76,8 @@ class ColumnSchema:
         if kind == "categorical":
             found = {"classes": _classes(name, raw, rows)}
         elif kind == "picture":
-            found = {"levels": 255.0 if raw.dtype.kind in "iu" else 1.0}
+            whole = raw.dtype.kind in "iu"
+            found = {"levels": 255.0 if whole and max(int(part.max()) for _, part in _chunks(raw)) != 1 else 1.0}
         elif kind == "real":
             found = _moments(name, raw, rows)
         dtype = "str" if raw.dtype.kind in "OU" else raw.dtype.name
@@ -104,14 +105,10 @@ class ColumnSchema:
             self._require("finite numbers", raw, here, np.isfinite)
             return raw if raw.dtype.kind == "f" else raw.astype(np.float32 if raw.itemsize <= 2 else np.float64)
         self._require(f"levels 0 to {self.levels:g}", raw, here, lambda part: (part >= 0) & (part <= self.levels))
-        if raw.dtype == np.uint8 or self.levels == 1:
-            return raw
-        return np.asarray(raw / self.levels)
+        return raw
 
     def decode(self, column: Column) -> np.ndarray:
         """The values in the user's units: of what `encode` gave, or of a model's samples, ``…`` rows.
-
-        Bytes of a picture are levels already; all other numbers are levels in [0, 1].
 
         Raises:
             DataError: a code outside the classes.
@@ -122,8 +119,8 @@ class ColumnSchema:
             if values.size and not 0 <= values.min() <= values.max() < len(self.classes):
                 raise DataError(f"column {self.name!r} has codes 0 to {len(self.classes) - 1}, not {values.max()}")
             return np.asarray(self.classes, None if self.dtype == "str" else self.dtype)[values.astype(np.int64)]
-        if self.kind == "picture" and values.dtype != np.uint8 and self.levels != 1:
-            values = np.round(values * self.levels)
+        if self.kind == "picture" and self.levels != 1:
+            values = np.round(values)
         keeps_unit = self.kind == "real" and not np.issubdtype(self.dtype, np.floating)  # a mean need be no integer
         return values if keeps_unit else values.astype(self.dtype)
 

@@ -77,8 +77,8 @@ def f1(found: Images, truth: Images) -> Float[Tensor, "rows"]:
     return torch.where(either > 0, 2 * both / either, 1.0)
 
 
-def training_mean(table: Table, name: str) -> Float[Tensor, "channels height width"]:
-    """The mean image of a column over the rows that have it, read a chunk at a time.
+def training_mean(table: Table, name: str, brightest: int | float = 1) -> Float[Tensor, "channels height width"]:
+    """The mean image of a column over the rows that have it, read a chunk at a time; ``brightest``: as in `levels`.
 
     Raises:
         QueryError: no row has it.
@@ -86,13 +86,17 @@ def training_mean(table: Table, name: str) -> Float[Tensor, "channels height wid
     rows = _rows_with(table, [name])
     total = torch.zeros(table.columns[name].shape[1:], dtype=torch.float64)
     for part in rows.split(CHUNK):
-        total += levels(table.select_rows(name, part)).double().sum(0)
+        total += levels(table.select_rows(name, part), brightest).double().sum(0)
     return (total / len(rows)).float()
 
 
 @torch.no_grad()
-def nearest_rows(queries: Images, table: Table, name: str, also: str) -> Int[Tensor, "rows"]:
+def nearest_rows(
+    queries: Images, table: Table, name: str, also: str, brightest: int | float = 1
+) -> Int[Tensor, "rows"]:
     """The row of the table whose ``name`` is nearest to each query in pixel space, of those that have ``also`` too.
+
+    ``brightest`` is the table's, as in `levels`.
 
     Raises:
         QueryError: no row has both.
@@ -100,7 +104,7 @@ def nearest_rows(queries: Images, table: Table, name: str, also: str) -> Int[Ten
     rows, flat = _rows_with(table, [name, also]), queries.flatten(1)
     best, at = torch.full((len(flat),), torch.inf), torch.zeros(len(flat), dtype=torch.long)
     for part in rows.split(CHUNK):
-        x = levels(table.select_rows(name, part)).flatten(1)
+        x = levels(table.select_rows(name, part), brightest).flatten(1)
         distance = x.square().sum(1) - 2 * flat @ x.T  # and the query's own square, the same for all
         nearest, index = distance.min(1)
         at = torch.where(nearest < best, part[index], at)
@@ -108,9 +112,17 @@ def nearest_rows(queries: Images, table: Table, name: str, also: str) -> Int[Ten
     return at
 
 
-def levels(x: Tensor) -> Tensor:
-    """Images as levels in [0, 1], also those of bytes."""
-    return x.float() / 255 if x.dtype == torch.uint8 else x.float()
+def levels(x: Tensor, brightest: int | float = 1) -> Tensor:
+    """Images as levels in [0, 1].
+
+    Args:
+        x: stored or generated ones.
+        brightest: their value of full brightness, `mvae.likelihoods.Likelihood.levels` of their modality.
+
+    >>> levels(torch.tensor([0, 51, 255], dtype=torch.uint8), brightest=255)
+    tensor([0.0000, 0.2000, 1.0000])
+    """
+    return x.float() if brightest == 1 else x.float() / brightest
 
 
 def has(table: Table, names: list[str]) -> Bool[Tensor, "rows"]:

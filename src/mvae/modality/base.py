@@ -158,11 +158,12 @@ class Modality(nn.Module):
     ) -> Tensor:
         """x ~ p(x | z), or E[x | z] with ``mean=True`` (for classes, their probabilities): ``lead… event…``.
 
-        In the units of the data.
+        In the data's own units, and pictures on the column's own scale.
         """
         params = self.decode(z, context)
         params = params.reshape(*z.shape[:-1], *params.shape[1:])
         x = self.likelihood.mean(params) if mean else self.likelihood.sample(params, generator)
+        x = self.likelihood.stored(x)
         return x if self.scaling is None else self.scaling.in_units(x, z.dim() - 1)
 
     def correct(

@@ -249,15 +249,15 @@ class Questions(nn.Module):
                 self._check_column(table, name, modality, chunk)
 
     def _check_column(self, table: Table, name: str, modality: Modality, chunk: int) -> None:
-        here, brightest = table.has(name), 0
+        here, brightest = table.has(name), 0.0
         at_once = max(1, min(chunk, CHECKED // max(1, math.prod(table.columns[name].shape[1:]))))
         for start in range(0, len(table), at_once):
             rows = here[start : start + at_once].nonzero().flatten() + start
             if not len(rows):
                 continue
             part = table.select_rows(name, rows).to(self.device)
-            if part.dtype == torch.uint8 and isinstance(modality.likelihood, Bernoulli):
-                brightest = max(brightest, int(part.max()))
+            if modality.likelihood.levels > 1 and isinstance(modality.likelihood, Bernoulli):
+                brightest = max(brightest, float(part.max()))
             try:
                 bad, possible = modality.check(part, self.latent_dim, self.context_dim)
             except DataError as error:
@@ -268,10 +268,10 @@ class Questions(nn.Module):
                     f"modality {name!r}, row {row}: {possible} are needed; mend the value or mark it as "
                     "missing with Table(..., present={...})"
                 )
-        if brightest == 1:  # as levels of 255 they would silently be learned as 0 and 0.004
+        if 0 < brightest <= 1:  # as levels of 255 they would silently be learned as 0 and 0.004
             raise DataError(
-                f"modality {name!r} is of bytes and holds only 0 and 1, but bytes are levels 0 to 255: give the "
-                "column as booleans or floats"
+                f"modality {name!r} holds nothing above {brightest:g}, but its levels are 0 to "
+                f"{modality.likelihood.levels:g}: give Bernoulli() without levels"
             )
 
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

@@ -66,6 +66,8 @@ class Task:
         return images[..., images.shape[-1] // 2 :] if self.hidden_half else images
 
 
+BRIGHTEST = 255  # all six images are bytes
+
 TRANSFORMED = ("gray", "edges", "mask", "obscured", "watermarked")
 ALL = ("image", *TRANSFORMED)
 TASKS = (
@@ -89,7 +91,7 @@ def _task_rows(job: Job, run: Run, task: Task, test: Table, train: Table) -> Ite
         return
     part, how = test.take(here), {"task": task.name, "by": "mean of q(z | given)"}
     shared = shared_fields(run, job.origin(), len(part), run.model.device, **how)
-    truth = task.scored(levels(cast("Tensor", part.columns[task.of])))
+    truth = task.scored(levels(cast("Tensor", part.columns[task.of]), BRIGHTEST))
     for who, predicted in _predictions(run, task, part, train):
         for measure, values in _scores(task.scored(predicted), truth, task.of):
             values, metric = values.double(), f"{task.name} {measure}" + (f", {who}" if who else "")
@@ -100,12 +102,12 @@ def _task_rows(job: Job, run: Run, task: Task, test: Table, train: Table) -> Ite
 def _predictions(run: Run, task: Task, part: Table, train: Table) -> Iterator[tuple[str, Tensor]]:
     """What the model says, the training mean, and the nearest neighbour's; who says it comes first ("": the model)."""
     yield "", predicted_images(run.model, part, task.given, task.of)
-    mean = training_mean(train, task.of)
+    mean = training_mean(train, task.of, BRIGHTEST)
     yield REFERENCES[0], mean.expand(len(part), *mean.shape)
     if len(task.given) == 1:  # of all six one is the answer
         given = task.given[0]
-        nearest = nearest_rows(levels(cast("Tensor", part.columns[given])), train, given, task.of)
-        yield REFERENCES[1], levels(train.select_rows(task.of, nearest))
+        nearest = nearest_rows(levels(cast("Tensor", part.columns[given]), BRIGHTEST), train, given, task.of, BRIGHTEST)
+        yield REFERENCES[1], levels(train.select_rows(task.of, nearest), BRIGHTEST)
 
 
 def _scores(found: Tensor, truth: Tensor, of: str) -> Iterator[tuple[str, Tensor]]:
@@ -117,13 +119,14 @@ def _scores(found: Tensor, truth: Tensor, of: str) -> Iterator[tuple[str, Tensor
 
 @torch.no_grad()
 def predicted_images(model: MultimodalVAE, table: Table, given: Sequence[str], of: str) -> Tensor:
-    """E[x_of | z] at the mean z of q(z | given), ``rows channels height width`` on the CPU."""
+    """E[x_of | z] at the mean z of q(z | given), ``rows channels height width`` on the CPU, levels in [0, 1]."""
     parts = []
     with evaluating(model):
         for first in range(0, len(table), AT_A_TIME):
             batch = table.take(slice(first, first + AT_A_TIME))
             z = model.posterior(batch, given).mean.to(model.dtype)
-            parts.append(model.modalities[of].generate(z, mean=True).cpu())
+            modality = model.modalities[of]
+            parts.append(levels(modality.generate(z, mean=True).cpu(), modality.likelihood.levels))
     return torch.cat(parts)
 
 

@@ -26,14 +26,15 @@ def _rows(run: Run, n: int) -> Table:
 
 
 def _true(table: Table, name: str) -> Tensor:
-    return levels(cast("Tensor", table.columns[name]))
+    return levels(cast("Tensor", table.columns[name]), 255)
 
 
 @torch.no_grad()
 def _drawn(run: Run, table: Table, given: tuple[str, ...], of: str) -> Tensor:
     """The mean of x given z ~ q(z | given), as Fig. 4 is drawn; the same noise each time."""
     generator = torch.Generator(run.model.device).manual_seed(0)
-    return run.model.generate(table.select(given), (of,), mean=True, generator=generator)[of][0].cpu()
+    drawn = run.model.generate(table.select(given), (of,), mean=True, generator=generator)[of][0].cpu()
+    return levels(drawn, run.model.modalities[of].likelihood.levels)
 
 
 def _extraction(run: Run, table: Table, given: tuple[str, ...]) -> _Named:

@@ -106,7 +106,10 @@ def _common(settings: ModalitySettings) -> dict[str, Any]:
 def _picture(settings: ModalitySettings, latents: int, condition: int) -> Modality:
     mlp = {"network": "mlp", "hidden": [512, 512]}
     nets = _networks(settings, latents, condition, mlp, mlp, _event(settings))
-    return Modality(*nets, likelihoods.named(settings.likelihood or "bernoulli"), **_common(settings))
+    likelihood = likelihoods.named(settings.likelihood or "bernoulli")
+    if settings.levels is not None:
+        likelihood.levels = settings.levels
+    return Modality(*nets, likelihood, **_common(settings))
 
 
 def _numbers(likelihood: Any) -> Callable[[ModalitySettings, int, int], Modality]:

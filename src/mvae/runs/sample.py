@@ -43,7 +43,11 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
                 raise QueryError(f"--given {text!r}: {name} is {error}") from None
         elif is_picture(column):
             at = _TEST_ROW.fullmatch(value)
-            row[name] = _of_test_row(run, name, int(at[1])) if at else read_image(Path(value), tuple(column.shape[1:]))
+            row[name] = (
+                _of_test_row(run, name, int(at[1]))
+                if at
+                else read_image(Path(value), tuple(column.shape[1:])) * _brightest(run, name)
+            )
         else:
             try:
                 row[name] = torch.tensor([[float(part) for part in value.split(",")]])
@@ -89,7 +93,9 @@ def sample(
         raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
     generator = torch.Generator(run.model.device).manual_seed(seed)
     drawn = draw(run, None if given is None else Table(given), of, n, generator)
-    shown = {f"given {name}": levels(x) for name, x in (given or {}).items() if _is_image(run, name)}
+    shown = {
+        f"given {name}": levels(x, _brightest(run, name)) for name, x in (given or {}).items() if _is_image(run, name)
+    }
     images = {name: drawn[name][:, 0] for name in of if _is_image(run, name)}
     if images and len(shown) + len(images) == 1:
         save_grid(images[next(iter(images))], path)
@@ -108,14 +114,24 @@ def _is_image(run: Run, name: str) -> bool:
     return is_picture(run.data.test.columns[name])
 
 
+def _brightest(run: Run, name: str) -> float:
+    """The value of full brightness of a modality of pictures; of a condition they are levels in [0, 1]."""
+    return run.model.modalities[name].likelihood.levels if name in run.model.names else 1.0
+
+
 def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Samples, of images their means (in the data's shape, whatever the decoder's): both from the same z."""
+    """Samples, of images their means (levels in [0, 1], in the data's shape): both from the same z."""
     state = generator.get_state()
     drawn = run.model.generate(table, of=of, n=n, generator=generator)
     generator.set_state(state)
     means = run.model.generate(table, of=of, n=n, mean=True, generator=generator)
     event = {name: run.data.test.columns[name].shape[1:] for name in of}
-    return {name: means[name].reshape(n, -1, *event[name]) if _is_image(run, name) else drawn[name] for name in of}
+    images = {
+        name: levels(means[name].reshape(n, -1, *event[name]), _brightest(run, name))
+        for name in of
+        if _is_image(run, name)
+    }
+    return {name: images.get(name, drawn[name]) for name in of}
 
 
 def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
@@ -132,7 +148,7 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     rows = []
     for text in shown or ("prior",):
         given = parse_given(run, (text,)) if known else None
-        seen = [colour(levels(x)) for name, x in (given or {}).items() if _is_image(run, name)]
+        seen = [colour(levels(x, _brightest(run, name))) for name, x in (given or {}).items() if _is_image(run, name)]
         drawn = draw(run, None if given is None else Table(given), (image,), n, generator)[image][:, 0]
         rows.append(torch.cat([*seen, colour(drawn) if seen else drawn])[:n])
     save_grid(torch.cat(rows), path, columns=n)
