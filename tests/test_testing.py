@@ -101,7 +101,7 @@ def test_probabilities_that_do_not_sum_to_one_are_found(event: tuple[int, ...]) 
 
 
 def test_what_is_no_value_of_the_likelihood_is_named() -> None:
-    with pytest.raises(AssertionError, match=r"values in \[0, 1\] are needed, not \[2.0\]"):
+    with pytest.raises(AssertionError, match=r"values in \[0, 1\] .*are needed, not \[2.0\]"):
         check_likelihood(likelihoods.Bernoulli(), torch.randn(2, 1), torch.tensor([[0.0], [2.0]]))
 
 
@@ -192,5 +192,5 @@ def test_a_wrong_modality_is_told_what_is_wrong(modality: Modality, message: str
 def test_a_modality_that_does_not_fit_the_data_says_so_itself() -> None:
     with pytest.raises(DataError, match="the decoder gives 4 values per row"):
         check_modality(Modality(mlp(3, 6), mlp(3, 4), "gaussian"), REAL, 3)
-    with pytest.raises(AssertionError, match=r"row 1: values in \[0, 1\] are needed"):
+    with pytest.raises(AssertionError, match=r"row 1: values in \[0, 1\] .*are needed"):
         check_modality(Modality(mlp(3, 6), mlp(3, 3), "bernoulli"), torch.tensor([[0.0, 0, 0], [2, 0, 0]]), 3)

@@ -100,7 +100,8 @@ def few_rows(name: str) -> Table:
     second = {"label": torch.arange(3)}
     if name == "multimnist":
         second = {"string": torch.tensor([[1, 7, 7, 3], [5, 10, 10, 10], [10, 10, 10, 10]])}
-    return Table({"image": torch.rand(3, 1, side, side), **second})
+    brightest = 1 if name in ("digits", "binary-mnist") else 255
+    return Table({"image": brightest * torch.rand(3, 1, side, side), **second})
 
 
 # Drawn faces have the networks of photographs. With 19 modalities MMVAE's 190 terms, with six images MoPoE's 63

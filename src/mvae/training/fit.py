@@ -211,6 +211,6 @@ def _untrained(model: MultimodalVAE, table: Table) -> tuple[str, ...]:
     missing = tuple(name for name, any_row in zip(model.names, seen, strict=True) if not any_row)
     if missing:
         _log.warning(
-            "no training example has %s: of it nothing is learned, and no question answered", ", ".join(missing)
+            "no training example has %s: nothing is learned of it, questions of it are refused", ", ".join(missing)
         )
     return missing
