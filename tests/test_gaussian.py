@@ -289,3 +289,22 @@ def test_autocast_does_not_round_the_product() -> None:
     assert cast.precision.dtype == torch.float32
     assert torch.equal(cast.precision, plain.precision)
     assert torch.equal(cast.shift, plain.shift)
+
+
+def test_a_log_variance_beyond_its_bound_keeps_the_gradient_that_leads_back() -> None:
+    inside = torch.linspace(-20, 20, 41, requires_grad=True)
+    Gaussian.from_mean_log_var(torch.zeros(41), inside).precision.log().sum().backward()
+    torch.testing.assert_close(inside.grad, -torch.ones(41))
+    for start, wanted in ((50.0, 1.0), (-50.0, 1.0)):
+        log_var = torch.tensor([start], requires_grad=True)
+        optimizer = torch.optim.Adam([log_var], 1.0)
+        for _ in range(150):
+            q = Gaussian.from_mean_log_var(torch.zeros(1), log_var)
+            optimizer.zero_grad()
+            (q.precision.log() - wanted).square().sum().backward()
+            optimizer.step()
+        assert abs(float(log_var.detach()) + wanted) < 0.5  # from where the gradient was zero for ever
+    outward = torch.tensor([50.0], requires_grad=True)
+    (-Gaussian.from_mean_log_var(torch.zeros(1), outward).precision.log()).neg().sum().backward()
+    assert outward.grad is not None
+    assert outward.grad.item() == 0  # and none that leads further out

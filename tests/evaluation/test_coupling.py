@@ -332,3 +332,12 @@ def test_pairs_that_no_row_has_are_said_before_training() -> None:
     assert "only as far as both share it with modalities that stand beside each of them" in said
     assert pairs_never_seen(chain, ["a", "b"]) is None
     assert pairs_never_seen(Table({"a": x, "b": x}, {"b": rows < 0})) is None  # what no row has is another matter
+
+
+def test_a_saturated_expert_is_named() -> None:
+    """One that is as sure as the bound allows; the other's precision is 4."""
+    x = {"sure": column(), "sane": column(seed=1)}
+    found = validate(saying(sure=(0, math.exp(20)), sane=(1, 4.0)), x)
+    assert found["saturated/sure"] == 0.5  # of its two latents one
+    assert "saturated/sane" not in found
+    assert (coupling_warning(found, ["sure", "sane"]) or "").startswith("the expert of sure is saturated")

@@ -235,7 +235,7 @@ def test_check_says_which_rows_are_impossible() -> None:
     x[1, 0, 0], x[3, 1, 3] = 1.5, math.nan
     bad, possible = image().check(x, LATENT)
     assert bad.tolist() == [False, True, False, True, False]
-    assert possible == "values in [0, 1]"
+    assert possible == "values in [0, 1] (or, for pictures of bytes, Bernoulli(levels=255))"
     bad, possible = label().check(torch.tensor([0, 4, -1, 3]), LATENT)
     assert bad.tolist() == [False, True, True, False]
     assert possible == "class numbers 0 to 3"

@@ -158,7 +158,7 @@ def test_a_photo_of_any_kind_is_transformed(
         assert opened.height == (SIZE + 2) + 2 * (2 * SIZE + 2)  # what is given; 2×2 of each
         shown = np.asarray(opened)[2:66, -2 * SIZE :][:, :64]
     assert given is not None
-    assert np.abs(shown / 255 - given["image"][0].permute(1, 2, 0).numpy()).max() < 0.003
+    assert np.abs(shown - given["image"][0].permute(1, 2, 0).numpy()).max() < 0.7
 
 
 def test_a_colour_photo_given_as_grey_is_turned_grey_and_coloured(run: Run, tmp_path: Path) -> None:
