@@ -33,7 +33,9 @@ def model(seed: int = 0, weight: float = 1.7) -> CVAE:
     """p(image | label), in float64."""
     torch.manual_seed(seed)
     encoder, decoder = ConditionalMLP(6, CLASSES, 4, [5]), ConditionalMLP(2, CLASSES, 6, [5])
-    return CVAE({"image": Modality(encoder, decoder, likelihoods.Bernoulli(), weight).double()}, 2, classes=CLASSES)
+    return CVAE(
+        {"image": Modality(encoder, decoder, likelihoods.Bernoulli(levels=255), weight).double()}, 2, classes=CLASSES
+    )
 
 
 def labelled(rows: int, kinds: Sequence[str] = ("image", "label")) -> Table:
@@ -123,7 +125,7 @@ def test_a_missing_condition_is_refused_by_its_row() -> None:
     with pytest.raises(DataError, match=said):
         fit(built, gap, epochs=1, batch_size=2, callbacks=[])
     with pytest.raises(DataError, match="the table has no column 'label'"):
-        built.posterior({"image": torch.rand(2, 6)})
+        built.posterior({"image": 255 * torch.rand(2, 6)})
 
 
 def test_an_impossible_condition_is_refused_by_its_row() -> None:

@@ -159,8 +159,8 @@ def test_another_subset_is_an_error() -> None:
     said = "encoders for each single modality and for all of them, not for other subsets"
     for ask in (
         lambda: built.posterior(table, given=["image", "label"]),
-        lambda: built.posterior({"image": torch.rand(2, 6), "label": [0, 1]}),
-        lambda: built.generate({"image": torch.rand(2, 6), "label": [0, 1]}, of=["signal"]),
+        lambda: built.posterior({"image": 255 * torch.rand(2, 6), "label": [0, 1]}),
+        lambda: built.generate({"image": 255 * torch.rand(2, 6), "label": [0, 1]}, of=["signal"]),
         lambda: log_likelihood(built, table, of=["image"], given=["label", "signal"], samples=10),
     ):
         with pytest.raises(QueryError, match=said):
