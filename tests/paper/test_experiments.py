@@ -125,7 +125,10 @@ def test_every_model_of_every_experiment_takes_its_data(name: str, model: str) -
     made = built(name, model=model)
     table = few_rows(name)
     made.check(table)
-    assert made(table).loss.isfinite()
+    loss = made(table).loss
+    assert loss.isfinite()
+    loss.backward()
+    assert any(p.grad is not None and p.grad.any() for p in made.parameters())
 
 
 def test_celeba_has_the_papers_settings_and_networks_to_the_parameter() -> None:

@@ -80,6 +80,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("mvae.data").setLevel(logging.INFO)  # it says what it downloads
     try:
         with _ended_as_by_ctrl_c():
             result: Any = cli(standalone_mode=False)
