@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, help="how often each pair comes in an epoch [default: the recipe's]")
     parser.add_argument("--noise", type=float, default=0.0, help="on the image in training [default: none]")
     parser.add_argument("--no-guesses", action="store_true", help="learn from no pseudo-labels where pairs are few")
-    parser.add_argument("--judge", type=Path, help="[default: runs/judge-DATASET-label.safetensors]")
+    parser.add_argument("--judge", type=Path, help="[default: runs/classifier-DATASET-label.safetensors]")
     arguments = parser.parse_args()
     dataset = arguments.dataset
     cell = Cell.of(
@@ -98,7 +98,7 @@ def main() -> None:
         fit(model, train, cell.config.training, seed=cell.seed)
         model.eval()
         x2 = model.names[1]
-        agreement = judged(model, splits, arguments.judge or Path(f"runs/judge-{dataset}-label.safetensors"))
+        agreement = judged(model, splits, arguments.judge or Path(f"runs/classifier-{dataset}-label.safetensors"))
         queries = {"marginal": (["image"], []), "joint": (["image", x2], [])}
         found = log_likelihoods(model, splits.validation.first(400), queries, proposal=("image",), samples=200)
         seen = validate(model, splits.validation)
