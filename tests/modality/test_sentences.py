@@ -47,6 +47,16 @@ def test_log_prob_is_the_sum_over_tokens_and_the_stop_token_under_each_sample() 
     assert text.tokens(ROWS).tolist() == [4, 1, 6]
 
 
+def test_no_rows_have_no_log_prob_and_more_rows_than_gains_are_measured_of_can_be_validated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = modality()
+    assert text.log_prob(ROWS[:0], torch.randn(4, 0, 3)).shape == (4, 0)
+    monkeypatch.setattr("mvae.evaluation.coupling.JUDGED", 2)
+    model = MVAE({"en": text, "vi": modality(seed=1)}, 3)
+    assert {"log p en->vi", "coupling"} <= validate(model, Table({"en": ROWS, "vi": ROWS.flip(0)}), chunk=2).keys()
+
+
 def test_what_stands_behind_the_stop_token_is_never_counted() -> None:
     text, z = modality(), torch.randn(3, 3)
     spoilt = ROWS.clone()

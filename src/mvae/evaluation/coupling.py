@@ -148,6 +148,8 @@ class _Gain:
     def add(self, x: Tensor, q: Gaussian, context: Tensor | None) -> None:
         """Rows that have both; the first `JUDGED` of them count."""
         left = JUDGED - sum(map(len, self.x))
+        if left <= 0:
+            return
         at_once = max(1, VALUES // ((1 + SAMPLES) * max(1, math.prod(x.shape[1:]))))
         for rows in torch.arange(min(left, len(x)), device=x.device).split(at_once):
             some, here = x[rows], None if context is None else context[rows]

@@ -77,7 +77,7 @@ class _Recurrence(torch.autograd.Function):
         last, start = torch.empty_like(h), 0
         inward = gates[:, None].expand(-1, samples, -1).split(counts)
         counts = [n * samples for n in counts]
-        for own, n, following in zip(inward, counts, [*counts[1:], 0], strict=True):
+        for own, n, following in zip(inward, counts, [*counts[1:], 0][: len(counts)], strict=True):
             end = start + n
             a = torch.addmm(bias[:n], h[:n], weight.t(), out=opened[start:end])
             a.view(own.shape).add_(own)
