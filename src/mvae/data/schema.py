@@ -77,7 +77,7 @@ class ColumnSchema:
             found = {"classes": _classes(name, raw, rows)}
         elif kind == "picture":
             whole = raw.dtype.kind in "iu"
-            found = {"levels": 255.0 if whole and max(int(part.max()) for _, part in _chunks(raw)) != 1 else 1.0}
+            found = {"levels": 255.0 if whole and _highest(raw, rows) != 1 else 1.0}
         elif kind == "real":
             found = _moments(name, raw, rows)
         dtype = "str" if raw.dtype.kind in "OU" else raw.dtype.name
@@ -282,6 +282,11 @@ def _classes(name: str, raw: np.ndarray, rows: np.ndarray) -> tuple[int | str, .
     here[rows] = True
     values = _comparable(name, raw, here)[rows].ravel().tolist()
     return tuple(sorted(set(values)))
+
+
+def _highest(raw: np.ndarray, rows: np.ndarray) -> int:
+    step = max(1, AT_ONCE // max(1, raw[:1].size))
+    return max(int(raw[rows[at : at + step]].max()) for at in range(0, len(rows), step))
 
 
 def _moments(name: str, raw: np.ndarray, rows: np.ndarray) -> dict[str, tuple[float, ...]]:
