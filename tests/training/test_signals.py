@@ -35,7 +35,8 @@ def test_a_script_of_three_folds_ends_in_the_first_and_its_checkpoint_is_there(n
     command = [sys.executable, "-c", FOLDS, str(Path(__file__).parents[2]), str(tmp_path), name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "fold one\n"
-    assert done.returncode == (1 if name == "SIGINT" else -getattr(signal, name))
+    ends = (-signal.SIGINT, 1) if name == "SIGINT" else (-getattr(signal, name),)  # 1: where the shell ignored SIGINT
+    assert done.returncode in ends
     assert ("KeyboardInterrupt" in done.stderr) == (name == "SIGINT")
     _, info = load_state(tmp_path / "one" / CHECKPOINT)
     assert (info["epoch"], info["step_in_epoch"]) == (1, 2)
