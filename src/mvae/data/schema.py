@@ -77,7 +77,7 @@ class ColumnSchema:
             found = {"classes": _classes(name, raw, rows)}
         elif kind == "picture":
             whole = raw.dtype.kind in "iu"
-            found = {"levels": 255.0 if whole and _highest(raw, rows) != 1 else 1.0}
+            found = {"levels": 255.0 if whole and max(int(part.max()) for part in _chosen(raw, rows)) != 1 else 1.0}
         elif kind == "real":
             found = _moments(name, raw, rows)
         dtype = "str" if raw.dtype.kind in "OU" else raw.dtype.name
@@ -248,10 +248,20 @@ def _looked_at(name: str, values: Raw, present: np.ndarray | Tensor | None) -> t
     return raw, given if here is None else given & here
 
 
+def _step(raw: np.ndarray) -> int:
+    """How many rows are looked at together."""
+    return max(1, AT_ONCE // max(1, raw[:1].size))
+
+
 def _chunks(raw: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    step = max(1, AT_ONCE // max(1, raw[:1].size))
-    for start in range(0, len(raw), step):
-        yield start, raw[start : start + step]
+    for start in range(0, len(raw), _step(raw)):
+        yield start, raw[start : start + _step(raw)]
+
+
+def _chosen(raw: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Some rows, copied in parts of bounded memory."""
+    for start in range(0, len(rows), _step(raw)):
+        yield raw[rows[start : start + _step(raw)]]
 
 
 def _comparable(name: str, raw: np.ndarray, here: np.ndarray | None) -> np.ndarray:
@@ -284,11 +294,6 @@ def _classes(name: str, raw: np.ndarray, rows: np.ndarray) -> tuple[int | str, .
     return tuple(sorted(set(values)))
 
 
-def _highest(raw: np.ndarray, rows: np.ndarray) -> int:
-    step = max(1, AT_ONCE // max(1, raw[:1].size))
-    return max(int(raw[rows[at : at + step]].max()) for at in range(0, len(rows), step))
-
-
 def _moments(name: str, raw: np.ndarray, rows: np.ndarray) -> dict[str, tuple[float, ...]]:
     """Mean and standard deviation in float64, in two passes over chunks."""
     if raw.dtype.kind not in "biuf":
@@ -297,10 +302,9 @@ def _moments(name: str, raw: np.ndarray, rows: np.ndarray) -> dict[str, tuple[fl
 
     def over(of: Any) -> np.ndarray:
         total, count = np.zeros(width), 0
-        for _, numbers in _chunks(rows):
-            for _, part in _chunks(raw[numbers]):
-                flat = np.asarray(part, np.float64).reshape(-1, width)
-                total, count = total + of(flat).sum(0), count + len(flat)
+        for part in _chosen(raw, rows):
+            flat = np.asarray(part, np.float64).reshape(-1, width)
+            total, count = total + of(flat).sum(0), count + len(flat)
         return total / count
 
     with np.errstate(all="ignore"):  # values that are not finite are refused by encode, by their row
