@@ -31,7 +31,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """
     from sklearn.datasets import load_digits  # here, because importing it takes longer than all of mvae
 
-    levels, labels = load_digits(return_X_y=True)
+    levels, labels = map(np.asarray, load_digits(return_X_y=True))
     # RandomState, not default_rng: NumPy promises its stream never changes, so the split never does.
     order = np.random.RandomState(0).permutation(len(labels))
     image = torch.from_numpy(np.float32(levels[order] / HIGHEST_LEVEL)).view(-1, 1, 8, 8)
