@@ -1,0 +1,52 @@
+"""Families p(x | z) of one modality: what its decoder's output means (Sec. 2, App. A).
+
+A likelihood owns every fact about its kind of data: how a stored column becomes numbers, which values are
+possible, log p, the mean and samples. Shapes: ``x`` is ``rows event…``; the decoder's output ``params`` is
+``… rows event…``, with a last axis of parameters where a value has several, and log p is ``… rows``, in nats.
+
+**One of your own** is a subclass of `Likelihood` with ``elementwise(params, x)`` (log p of each value; or
+``log_prob``, already summed over the event), ``mean(params)`` and ``sample(params, generator)``. A line in
+`LIKELIHOODS` gives it a name for declarations, and `mvae.testing.check_likelihood` tries it. Here a Gaussian with a
+scale per value, by a decoder with a last axis of two:
+
+>>> class GaussianWithScale(mvae.likelihoods.Likelihood):
+...     parameters_per_value = 2  # mean and log-scale
+...     def elementwise(self, params, x):
+...         return torch.distributions.Normal(params[..., 0], params[..., 1].exp()).log_prob(x)
+...     def mean(self, params):
+...         return params[..., 0]
+...     def sample(self, params, generator=None):
+...         noise = torch.empty(params.shape[:-1], device=params.device).normal_(generator=generator)
+...         return params[..., 0] + params[..., 1].exp() * noise
+>>> decoder = nn.Sequential(nn.Linear(4, 3 * 2), nn.Unflatten(1, (3, 2)))
+>>> sensors = mvae.Modality(nn.Linear(3, 2 * 4), decoder, GaussianWithScale())
+>>> sensors.log_prob(torch.zeros(5, 3), torch.zeros(7, 5, 4)).shape, sensors.generate(torch.zeros(5, 4)).shape
+(torch.Size([7, 5]), torch.Size([5, 3]))
+"""
+
+from mvae.likelihoods.base import Likelihood
+from mvae.likelihoods.discrete import Bernoulli, Categorical
+from mvae.likelihoods.real import Gaussian, Laplace
+from mvae.specs import from_spec
+
+__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "Gaussian", "Laplace", "Likelihood", "named"]
+
+#: What `named` and a declaration may name.
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
+    "gaussian": Gaussian,
+    "laplace": Laplace,
+}
+
+
+def named(spec: object) -> Likelihood:
+    """A likelihood by name, by ``{name = NAME, …}`` with its arguments, or as it is.
+
+    Raises:
+        SettingsError: an unknown name or argument, or an object that is no `Likelihood`.
+
+    >>> named("bernoulli"), named({"name": "gaussian", "scale": 0.5}).log_scale.exp()
+    (Bernoulli(), tensor(0.5000))
+    """
+    return spec if isinstance(spec, Likelihood) else from_spec(spec, LIKELIHOODS, "likelihood")

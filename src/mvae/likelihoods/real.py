@@ -1,0 +1,108 @@
+"""Families of real values with one scale for all: Gaussian and Laplace."""
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from mvae.errors import SettingsError
+from mvae.likelihoods.base import Likelihood
+
+__all__ = ["Gaussian", "Laplace"]
+
+
+class _AtLeast(torch.autograd.Function):
+    """max(x, least), whose gradient vanishes at the bound only where descent would go further down."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, least: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.least = least
+        return x.clamp(min=least)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (x,), (grad,) = ctx.saved_tensors, grad_outputs
+        return torch.where((x > ctx.least) | (grad < 0), grad, 0.0), None
+
+
+class _Scaled(Likelihood):
+    """A location from the decoder and one scale for all values, fixed or learned (as its logarithm).
+
+    Args:
+        scale: the scale, or where learning begins.
+        learned: is it a parameter?
+        least: a learned scale does not fall below it. Otherwise a constant column would be worth any number of nats.
+
+    All three are in standard deviations of the data, unless the modality has ``standardise=False``.
+
+    Raises:
+        SettingsError: a scale that is not positive and finite, or a learned one that begins below ``least``.
+    """
+
+    real = True
+    log_scale: Tensor
+
+    def __init__(self, scale: float = 1.0, learned: bool = False, least: float = 1e-3):
+        super().__init__()
+        if not 0 < scale < math.inf:
+            raise SettingsError(f"the scale of {type(self).__name__} must be positive and finite, not {scale}")
+        if learned and not 0 < least <= scale:
+            raise SettingsError(
+                f"a learned scale of {type(self).__name__} begins at {scale}: least must be above 0 and no more than "
+                f"that, not {least}"
+            )
+        self.least = math.log(least) if learned else -math.inf
+        log_scale = torch.tensor(math.log(scale))
+        if learned:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    @property
+    def log_s(self) -> Tensor:
+        """The logarithm of the scale in use."""
+        return cast("Tensor", _AtLeast.apply(self.log_scale, self.least)) if self.least > -math.inf else self.log_scale
+
+    def mean(self, params: Tensor) -> Tensor:
+        """The location."""
+        return params
+
+
+class Gaussian(_Scaled):
+    """N(decoder's output, scale²), with one scale for the modality: given, or learned from that start.
+
+    >>> Gaussian().log_prob(torch.zeros(1, 2), torch.zeros(1, 2))  # −log 2π
+    tensor([-1.8379])
+    """
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """−½((x − μ)/s)² − log s − ½ log 2π."""
+        log_s = self.log_s
+        standard = (x - params) * torch.exp(-log_s)
+        return -0.5 * standard.square() - log_s - 0.5 * math.log(2 * math.pi)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """μ + s·ε."""
+        noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
+        return params + self.log_s.exp() * noise
+
+
+class Laplace(_Scaled):
+    """Laplace(decoder's output, scale): absolute error, robust to outliers.
+
+    >>> Laplace().log_prob(torch.zeros(1, 1), torch.ones(1, 1))  # −1 − log 2
+    tensor([-1.6931])
+    """
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """−|x − μ|/s − log 2s."""
+        log_s = self.log_s
+        return -(x - params).abs() * torch.exp(-log_s) - log_s - math.log(2)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """By the inverse of the distribution function."""
+        u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype) - 0.5
+        tail = (1 - 2 * u.abs()).clamp(min=torch.finfo(u.dtype).eps / 2)  # rand() may be 0, whose inverse is −∞
+        return params - self.log_s.exp() * u.sign() * tail.log()
