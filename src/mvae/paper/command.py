@@ -56,14 +56,15 @@ def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given
     """
     from mvae.paper.harness import reproduce
     from mvae.paper.item import Options, Paths, require
-    from mvae.paper.items import ITEMS
+    from mvae.paper.items import all_items
 
     results = given["results"]
     if list_items or item is None:
         _list(results)
         return
-    require("item", [item], ITEMS)
-    made = ITEMS[item]
+    items = all_items()
+    require("item", [item], items)
+    made = items[item]
     takes = {f"--{name}" for name in made.takes} | ({"--engine"} if "jobs" in made.takes else set())
     asked = {f"--{name}" for name in (*(one.name for one in fields(Options)), "engine") if given[name] is not None}
     if wrong := asked - takes:
@@ -88,10 +89,10 @@ def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given
 def _list(results: Path) -> None:
     """Every item, with what it needs and how long its recorded runs took, and the budgets."""
     from mvae.paper.item import BUDGETS
-    from mvae.paper.items import ITEMS
+    from mvae.paper.items import all_items
     from mvae.paper.results import read_rows, training_times
 
-    for name, item in ITEMS.items():
+    for name, item in all_items().items():
         click.echo(f"{name:9} {item.summary}")
         if item.needs:
             click.echo(f"{'':9} needs {item.needs}")

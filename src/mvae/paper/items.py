@@ -1,4 +1,4 @@
-"""Every table and figure of the paper that can be made."""
+"""Every table and figure that can be made: those of the paper, and of the studies beside it."""
 
 from mvae.paper.coupling import LAMBDA
 from mvae.paper.figure2 import FIGURE2
@@ -9,8 +9,9 @@ from mvae.paper.tables import LIKELIHOOD_TABLES, TABLE1
 from mvae.paper.translation import SENTENCES, TABLE4
 from mvae.paper.vision import TRANSFORMATIONS
 from mvae.paper.weak import FEW_PAIRS
+from mvae.runs import registry
 
-__all__ = ["ITEMS"]
+__all__ = ["ITEMS", "all_items"]
 
 ITEMS: dict[str, Item] = {
     item.name: item
@@ -27,3 +28,8 @@ ITEMS: dict[str, Item] = {
         LAMBDA,
     )
 }
+
+
+def all_items() -> dict[str, Item]:
+    """The paper's items and those that plug-ins define, by name."""
+    return ITEMS | {name: registry.imported(path) for name, path in registry.items().items()}

@@ -6,6 +6,7 @@ A plug-in is a module named in the entry-point group ``mvae.plugins`` of an inst
     DECLARATIONS   a package with declarations, NAME.toml
     MODELS         name → "module:Class"
     COMMANDS       name → ("module:attribute", one line), a click command and what it does
+    ITEMS          name → "module:attribute", a table or figure of the command `reproduce`
 
 The reproduction of the paper is one.
 """
@@ -24,7 +25,7 @@ from mvae.errors import SettingsError, nearest
 if TYPE_CHECKING:
     from mvae.data.dataset import Dataset
 
-__all__ = ["commands", "datasets", "declarations", "imported", "model_class", "models", "reader"]
+__all__ = ["commands", "datasets", "declarations", "imported", "items", "model_class", "models", "reader"]
 
 GROUP = "mvae.plugins"
 
@@ -106,6 +107,11 @@ def model_class(name: str) -> Any:
 def commands() -> Mapping[str, tuple[str, str]]:
     """Commands of plug-ins: name → ("module:attribute", one line)."""
     return _named("COMMANDS")
+
+
+def items() -> Mapping[str, str]:
+    """Tables and figures of plug-ins: name → "module:attribute"."""
+    return _named("ITEMS")
 
 
 def imported(path: str) -> Any:

@@ -1,0 +1,1 @@
+"""Studies beyond the paper, each a user of the library by its public names: `mvae reproduce NAME`."""
