@@ -24,6 +24,19 @@ def reproduce(*words: object) -> Result:
     return CliRunner().invoke(cli, ["reproduce", *map(str, words)], catch_exceptions=False)
 
 
+def test_an_item_without_options_says_what_it_leaves_out():
+    row = {"dataset": "celeba", "model": "mvae", "recipe": "paper", "seed": 0, "budget": "laptop"}
+    rows = [{**row, "settings": {"train_minutes": 42.0}}, {**row, "dataset": "mnist", "settings": {"train_minutes": 7.0}}]
+    said = ITEMS["table2"].left_out(Options(), rows)
+    assert said == (
+        "table2: mnist only. Left out: --datasets binary-mnist,fashion-mnist,multimnist,celeba "
+        "(1 recorded runs of these trained for 42 minutes)"
+    )
+    assert ITEMS["table2"].left_out(Options(datasets=("mnist",)), rows) is None
+    assert ITEMS["table1"].left_out(Options(), rows) is None
+    assert "(none is recorded)" in str(ITEMS["figure2"].left_out(Options(budget="smoke"), rows))
+
+
 def test_every_item_is_made_by_options_of_the_command_and_says_what_it_needs() -> None:
     options = {field.name for field in fields(Options)}
     assert {f"--{name}" for name in options} | {"--engine"} == set(FLAGS)

@@ -57,6 +57,7 @@ def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given
     from mvae.paper.harness import reproduce
     from mvae.paper.item import Options, Paths, require
     from mvae.paper.items import all_items
+    from mvae.paper.results import read_rows
 
     results = given["results"]
     if list_items or item is None:
@@ -77,6 +78,8 @@ def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given
         options["levels"] = made.levels.parsed(given["levels"])
     quiet = as_json or options.get("jobs", 1) > 1 or given["engine"]  # several runs would write over each other's bars
     where = {"callbacks": () if quiet else None, **{name: given[name] for name in ("data_dir", "device", "engine")}}
+    if without := made.left_out(Options(**options), read_rows(results / f"{item}.json")):
+        click.echo(without, err=True)
     rows = reproduce(made, Options(**options), Paths(results, given["runs"], **where))
     if made.draw:
         made.draw(rows, results / f"{item}.png")

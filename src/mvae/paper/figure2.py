@@ -74,6 +74,7 @@ FIGURE2 = Item(
     needs="MNIST (downloaded where --data-dir has none)",
     defaults={"datasets": ("mnist",)},
     choices={"datasets": all_datasets()},
+    whole=("mnist", "fashion-mnist", "multimnist", "celeba"),
     cells=cells_of_recipes,
     measure=_measure,
     picture=_picture,

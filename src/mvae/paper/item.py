@@ -9,7 +9,7 @@ from typing import Any
 from mvae.errors import SettingsError
 from mvae.paper.cell import JMVAE_ALPHAS, RECIPES, Cell, experiment, name_of
 from mvae.paper.record import Origin, recorded
-from mvae.paper.results import Row, RowDict
+from mvae.paper.results import Row, RowDict, training_times
 from mvae.runs.config import flattened
 from mvae.runs.registry import declarations, models
 from mvae.runs.run import Run
@@ -167,6 +167,7 @@ class Item:
         needs: what is not there after installing.
         defaults: of its options; where they depend on the budget, the budget has them.
         choices: which values an option may have.
+        whole: the datasets that the paper's item has, where it makes fewer unless more are asked for.
         one_recipe: is it of one recipe at a time?
         levels: what ``--levels`` are, where it takes them.
         budgets: what it spends.
@@ -189,6 +190,7 @@ class Item:
     needs: str = ""
     defaults: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    whole: tuple[str, ...] = ()
     one_recipe: bool = False
     levels: Levels | None = None
     budgets: Mapping[str, Budget] = field(default_factory=lambda: BUDGETS)
@@ -221,6 +223,16 @@ class Item:
         if self.levels is not None:
             self.levels.check(filled.levels)
         return filled
+
+    def left_out(self, options: Options, rows: Iterable[RowDict]) -> str | None:
+        """What the item is made without, and how long recorded rows say that it trains; None: it is made whole."""
+        made = self.completed(options)
+        left = [name for name in self.whole if name not in made.datasets] if not options.datasets else []
+        if not left:
+            return None
+        spent = training_times(row for row in rows if row["dataset"] in left).get(made.budget)
+        time = f"{spent[0]} recorded runs of these trained for {spent[1]:.0f} minutes" if spent else "none is recorded"
+        return f"{self.name}: {', '.join(made.datasets)} only. Left out: --datasets {','.join(left)} ({time})"
 
     def command(self, cell: Cell, budget: str) -> str:
         """The command that makes a cell's rows."""
