@@ -81,7 +81,7 @@ class Counts(Likelihood):
     def view(self, x: Float[Tensor, "rows *event"]) -> Float[Tensor, "rows *event"]:
         """What encoders see: log1p of counts; with an exposure, of counts per typical total.
 
-        >>> NegativeBinomial(2, exposure=True).view(torch.tensor([[1.0, 3.0]])).expm1()
+        >>> NegativeBinomial(2, exposure=True).view(torch.tensor([[1.0, 3.0]])).expm1().round()
         tensor([[2500., 7500.]])
         """
         return torch.log1p(x * (self._reference / x.sum(-1, keepdim=True).clamp(min=1)) if self.exposure else x)
