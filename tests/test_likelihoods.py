@@ -328,7 +328,7 @@ def test_likelihoods_have_names_and_objects_stay_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("gausian", r"no likelihood 'gausian'; there are bernoulli, categorical, gaussian, laplace \(did you mean"),
+        ("gausian", r"no likelihood 'gausian'; there are bernoulli, categorical, gaussian, .* \(did you mean"),
         ({"name": "bernoulli", "scale": 1.0}, "the likelihood 'bernoulli' has no option 'scale'; it has levels"),
         ({"name": "gaussian", "learned": 1}, "learned of the likelihood 'gaussian' must be true or false, not 1"),
         (likelihoods.Bernoulli, "names no likelihood"),

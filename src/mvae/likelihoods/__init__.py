@@ -25,11 +25,23 @@ scale per value, by a decoder with a last axis of two:
 """
 
 from mvae.likelihoods.base import Likelihood
+from mvae.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from mvae.likelihoods.discrete import Bernoulli, Categorical
 from mvae.likelihoods.real import Gaussian, Laplace
 from mvae.specs import from_spec
 
-__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "Gaussian", "Laplace", "Likelihood", "named"]
+__all__ = [
+    "LIKELIHOODS",
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "Laplace",
+    "Likelihood",
+    "NegativeBinomial",
+    "Poisson",
+    "ZeroInflatedNegativeBinomial",
+    "named",
+]
 
 #: What `named` and a declaration may name.
 LIKELIHOODS: dict[str, type[Likelihood]] = {
@@ -37,6 +49,9 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "categorical": Categorical,
     "gaussian": Gaussian,
     "laplace": Laplace,
+    "negative_binomial": NegativeBinomial,
+    "poisson": Poisson,
+    "zero_inflated_negative_binomial": ZeroInflatedNegativeBinomial,
 }
 
 

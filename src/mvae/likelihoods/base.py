@@ -1,11 +1,14 @@
 """`Likelihood`: what a modality needs from a family p(x | z)."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mvae.data.table import Table
 from mvae.errors import DataError
 
 __all__ = ["Likelihood", "sum_event"]
@@ -23,8 +26,14 @@ class Likelihood(nn.Module):
     #: Are its values real numbers of any unit? (Then a modality standardises them.)
     real = False
 
+    #: What encoders see of prepared values instead, where a modality has no view of its own; None: the values.
+    view: Callable[..., Any] | None = None
+
     #: The column's value of full brightness, where it is one of pictures: what is drawn is divided by it.
     levels = 1.0
+
+    def fit(self, table: Table, name: str) -> None:
+        """Take from a column's present training values what is no parameter, before training; nothing by default."""
 
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
         """A stored column as the networks' numbers, in its own units: a count of 20 is 20, whatever dtype holds it."""

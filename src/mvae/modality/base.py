@@ -32,6 +32,7 @@ class Modality(nn.Module):
         augment: what happens to the encoder's input in training: a callable ``(x, generator) → x`` or a name of
             `mvae.modality.augment`, or several, one after the other. It keeps the encoder from memorising few examples.
         view: a callable ``x → x``, or a name from there: what the encoder sees of x, always, before ``augment``.
+            Default: the likelihood's (of counts log1p of normalised ones, else x itself).
         standardise: learn from real values (of likelihoods with ``real = True``: Gaussian, Laplace) in standard
             deviations from their mean, by the training values that `mvae.fit` sees (`mvae.modality.scaling`). What is
             generated and log p are in the data's own units; a likelihood's ``scale``, ``view`` and ``augment`` are of
@@ -65,7 +66,7 @@ class Modality(nn.Module):
         self.encoder, self.decoder, self.likelihood = encoder, decoder, named_likelihood(likelihood)
         self.weight = float(weight)
         self.augment = augmentation.listed(augment)
-        self.view = None if view is None else augmentation.named(view)
+        self.view = self.likelihood.view if view is None else augmentation.named(view)
         self.scaling = Scaling() if standardise and self.likelihood.real else None
 
     #: Where ``augment`` draws from; None: PyTorch's own generator.

@@ -204,8 +204,9 @@ class RunState:
         self.begin_stage(0)
 
     def _fit_scalings(self) -> None:
-        """Real modalities take the statistics of the training rows, unless an earlier training gave them theirs."""
+        """Modalities take the statistics of the training rows, unless an earlier training gave them theirs."""
         for name, modality in self.model.modalities.items():
+            modality.likelihood.fit(self.table, name)
             if modality.scaling is not None and not modality.scaling.fitted:
                 modality.scaling.fit(self.table, name)
 

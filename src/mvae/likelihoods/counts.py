@@ -1,0 +1,330 @@
+"""Families of counts: Poisson, and the negative binomial with and without additional zeros.
+
+The decoder gives logarithms of rates, and everything stays in logarithms, so that counts from 0 to 1e6 and inverse
+dispersions from 1e-6 to 1e6 are scored without overflow. Raw counts are scored; encoders see log1p of normalised ones
+(`Counts.view`).
+
+**Exposure.** With ``exposure=True`` a row's own total scales its means, as the number of molecules counted in a cell
+does: the decoder's output says how that total is shared among the features, and log p is given the total. `log_prob`
+finds the total in x itself, so that nothing need be passed along, and a missing modality has none. Where there is no x
+(`mean`, `sample`, `variance`, `quantile`) the exposure is an argument; by default it is the median total of the
+training rows. Means are proportional to it: a row's denoised counts are ``mean · total / typical``.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvae.data.table import Table
+from mvae.errors import DataError, QueryError, SettingsError
+from mvae.likelihoods.base import Likelihood
+
+__all__ = ["Counts", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial"]
+
+PER = 1e4  # the exposure before training, and what encoders see counts per
+NOTHING = 1e-30  # stands for the total of a row without any count
+VALUES = 2**22  # looked at together
+STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+
+
+class Counts(Likelihood):
+    """What the families of counts share: the rate, the exposure, and what encoders see.
+
+    log μ = log base + the decoder's output, where base is the mean of each feature's training counts (1 before `fit`),
+    so that learning begins there. With ``exposure``, μ = total · softmax(log base + output) over the features.
+
+    Args:
+        exposure: is the row's total observed, and does it scale the mean? For events of one axis with two features or
+            more. A row of zero total is then certain: its log p is 0.
+    """
+
+    log_base: Tensor
+    typical: Tensor
+
+    #: Buffers whose shape comes from the data (`mvae.files.check_weights`).
+    shaped_by_data = ("log_base",)
+
+    def __init__(self, exposure: bool = False):
+        super().__init__()
+        self.exposure = exposure
+        self.register_buffer("log_base", torch.zeros(()))
+        self.register_buffer("typical", torch.zeros(()))  # 0: not fitted
+
+    @property
+    def fitted(self) -> bool:
+        """Have training counts been seen?"""
+        return bool(self.typical > 0)
+
+    def fit(self, table: Table, name: str) -> None:
+        """Take base rates and the median total from a column's present counts, unless an earlier training did.
+
+        A feature that is 0 in all of them has the rate of half a count in all rows.
+        """
+        rows = table.has(name).nonzero().flatten()
+        if self.fitted or not len(rows):
+            return
+        event = table.columns[name].shape[1:]
+        total, totals = torch.zeros(event, dtype=torch.float64), []
+        for part in rows.split(max(1, VALUES // max(1, math.prod(event)))):
+            x = table.select_rows(name, part).to("cpu", torch.float64)
+            total += x.sum(0)
+            totals.append(x.flatten(1).sum(1) if x.dim() > 1 else x)
+        log_base = ((total + 0.5) / len(rows)).log()
+        self.log_base = log_base.to(self.log_base.device, self.log_base.dtype)
+        self.typical = torch.cat(totals).median().clamp(min=1).to(self.typical.device, self.typical.dtype)
+
+    def view(self, x: Float[Tensor, "rows *event"]) -> Float[Tensor, "rows *event"]:
+        """What encoders see: log1p of counts; with an exposure, of counts per typical total.
+
+        >>> NegativeBinomial(2, exposure=True).view(torch.tensor([[1.0, 3.0]])).expm1().round()
+        tensor([[2500., 7500.]])
+        """
+        return torch.log1p(x * (self._reference / x.sum(-1, keepdim=True).clamp(min=1)) if self.exposure else x)
+
+    def invalid_values(self, x: Shaped[Tensor, "rows *event"], params: Tensor) -> tuple[Tensor, str]:
+        """Anything but 0, 1, 2 …"""
+        return ~((x >= 0) & (x == x.round()) & x.isfinite()), "whole numbers ≥ 0 (raw counts, not normalised ones)"
+
+    def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
+        """As of every likelihood.
+
+        Raises:
+            DataError: another number of values or parameters, or an exposure that no row could have.
+        """
+        if self.exposure and (len(event) != 1 or event[0] < 2):
+            raise DataError(f"an exposure is the total of two features or more, not of rows of shape {tuple(event)}")
+        return super().arrange(params, lead, event)
+
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: dict[str, Any], prefix: str, *args: Any
+    ) -> None:
+        """The base rates take the shape that they were saved with."""
+        if isinstance(saved := state_dict.get(prefix + "log_base"), Tensor):
+            self.log_base = self.log_base.new_zeros(saved.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    @property
+    def _reference(self) -> Tensor:
+        return torch.where(self.typical > 0, self.typical, PER)
+
+    def _log_mean(self, rate: Tensor, exposure: Tensor | float | None) -> Tensor:
+        """log μ from the decoder's rates; ``exposure`` of each row, or of all."""
+        rate = rate + self.log_base
+        if not self.exposure:
+            if exposure is not None:
+                raise QueryError(f"this {type(self).__name__} has no exposure: build it with exposure=True")
+            return rate
+        total = self._reference if exposure is None else torch.as_tensor(exposure, device=rate.device)
+        log_total = total.to(rate.dtype).clamp(min=NOTHING).log()
+        return rate.log_softmax(-1) + (log_total[..., None] if log_total.dim() else log_total)
+
+    def _log_mean_of(self, rate: Tensor, x: Tensor) -> Tensor:
+        return self._log_mean(rate, x.sum(-1) if self.exposure else None)
+
+
+class Poisson(Counts):
+    """Poisson counts: the variance is the mean. The decoder gives one value per count.
+
+    >>> Poisson().log_prob(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]))  # twice the rate 1: −2
+    tensor([-2.])
+    """
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """x log μ − μ − log x!."""
+        log_mean = self._log_mean_of(params, x)
+        return x * log_mean - log_mean.exp() - torch.lgamma(x + 1)
+
+    def mean(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+        """μ, at this exposure of each row (default: the typical one)."""
+        return self._log_mean(params, exposure).exp()
+
+    def variance(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+        """μ too."""
+        return self.mean(params, exposure)
+
+    def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
+        """The least count whose cumulated probability is at least q."""
+        from scipy import stats
+
+        return _by_scipy(stats.poisson.ppf, params, q, self._log_mean(params, exposure).exp())
+
+    def sample(
+        self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
+    ) -> Tensor:
+        """Counts, drawn exactly."""
+        rate = self._log_mean(params.double(), exposure).exp()
+        return torch.poisson(rate, generator=generator).to(params.dtype)
+
+
+class NegativeBinomial(Counts):
+    """Counts that spread more than Poisson ones: variance μ + μ²/θ, with the inverse dispersion θ.
+
+    Args:
+        features: of how many features (of the last axis of an event) a θ each is learned, starting from ``theta``; 1 is
+            one θ for all. None: the decoder gives log θ as the second of two parameters per value, so that it may
+            depend on z, and by its context on a batch.
+        exposure: see `Counts`.
+        theta: where learning begins; without ``features`` what 0 from the decoder means.
+
+    Raises:
+        SettingsError: features < 1, or a theta that is not positive and finite.
+
+    >>> NegativeBinomial(features=1).log_prob(torch.zeros(1, 1), torch.tensor([[2.0]]))  # μ = θ = 1: 1/8
+    tensor([-2.0794], grad_fn=<SumBackward1>)
+    """
+
+    _extra = 0  # parameters per value besides the rate and log θ
+
+    def __init__(self, features: int | None = None, exposure: bool = False, theta: float = 1.0):
+        super().__init__(exposure)
+        if features is not None and features < 1:
+            raise SettingsError(f"the features of {type(self).__name__} must be at least 1, not {features}")
+        if not 0 < theta < math.inf:
+            raise SettingsError(f"the theta of {type(self).__name__} must be positive and finite, not {theta}")
+        own = features is not None
+        self.log_theta = nn.Parameter(torch.full((features or 0,), math.log(theta))) if own else None
+        self.start = math.log(theta)
+        self.parameters_per_value = 1 + self._extra + (not own)
+
+    def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
+        """As of every likelihood.
+
+        Raises:
+            DataError: besides, another number of features than θ was made for.
+        """
+        last = event[-1] if event else 1
+        if self.log_theta is not None and len(self.log_theta) not in (1, last):
+            raise DataError(f"{type(self).__name__} has {len(self.log_theta)} features; rows have {last}")
+        return super().arrange(params, lead, event)
+
+    def _parts(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rate, log θ, and the logit of additional zeros where the family has them."""
+        if self.parameters_per_value == 1:
+            assert self.log_theta is not None
+            return params, self.log_theta, None
+        rate, *rest = params.unbind(-1)
+        log_theta = rest.pop(0) + self.start if self.log_theta is None else self.log_theta
+        return rate, log_theta, rest[0] if rest else None
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """log Γ(x+θ)/(Γ(θ) x!) + θ log θ/(θ+μ) + x log μ/(θ+μ)."""
+        rate, log_theta, _ = self._parts(params)
+        return _negative_binomial(self._log_mean_of(rate, x), log_theta, x)
+
+    def mean(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+        """μ, at this exposure of each row (default: the typical one)."""
+        return self._log_mean(self._parts(params)[0], exposure).exp()
+
+    def variance(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+        """μ + μ²/θ."""
+        rate, log_theta, _ = self._parts(params)
+        log_mean = self._log_mean(rate, exposure)
+        return log_mean.exp() + (2 * log_mean - log_theta).exp()
+
+    def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
+        """The least count whose cumulated probability is at least q."""
+        from scipy import stats
+
+        rate, log_theta, _ = self._parts(params.double())
+        log_mean = self._log_mean(rate, exposure)
+        return _by_scipy(stats.nbinom.ppf, params, q, log_theta.exp(), (log_theta - log_mean).sigmoid())
+
+    def sample(
+        self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
+    ) -> Tensor:
+        """Counts, drawn exactly: Poisson ones of a gamma-distributed rate."""
+        rate, log_theta, _ = self._parts(params.double())
+        log_mean = self._log_mean(rate, exposure)
+        theta = log_theta.double().exp().expand_as(log_mean).contiguous()
+        gamma = torch._standard_gamma(theta, generator=generator)  # pyright: ignore[reportPrivateImportUsage]
+        return torch.poisson(gamma * (log_mean - log_theta).exp(), generator=generator).to(params.dtype)
+
+
+class ZeroInflatedNegativeBinomial(NegativeBinomial):
+    """A negative binomial of which a share is 0 besides; the decoder gives its logit as the last parameter per value.
+
+    >>> ZeroInflatedNegativeBinomial(features=1).log_prob(torch.zeros(1, 1, 2), torch.tensor([[0.0]])).exp()  # ½ + ½·½
+    tensor([0.7500], grad_fn=<ExpBackward0>)
+    """
+
+    _extra = 1
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """The log of π [x = 0] + (1 − π) NB(x)."""
+        rate, log_theta, zero = self._parts(params)
+        assert zero is not None
+        inside = F.logsigmoid(-zero) + _negative_binomial(self._log_mean_of(rate, x), log_theta, x)
+        return torch.where(x == 0, torch.logaddexp(F.logsigmoid(zero), inside), inside)
+
+    def _share(self, params: Tensor) -> Tensor:
+        zero = self._parts(params)[2]
+        assert zero is not None
+        return zero.sigmoid()
+
+    def mean(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+        """(1 − π) μ."""
+        return (1 - self._share(params)) * super().mean(params, exposure)
+
+    def variance(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+        """(1 − π) (σ² + π μ²), with μ and σ² of the negative binomial."""
+        share = self._share(params)
+        return (1 - share) * (super().variance(params, exposure) + share * super().mean(params, exposure).square())
+
+    def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
+        """The least count whose cumulated probability is at least q."""
+        from scipy import stats
+
+        rate, log_theta, zero = self._parts(params.double())
+        assert zero is not None
+        share = zero.sigmoid()
+        success = (log_theta - self._log_mean(rate, exposure)).sigmoid()
+        rest = ((q - share) / (1 - share)).clamp(min=0)
+        return _by_scipy(stats.nbinom.ppf, params, rest, log_theta.exp(), success).clamp(min=0)
+
+    def sample(
+        self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
+    ) -> Tensor:
+        """Counts, drawn exactly."""
+        drawn = super().sample(params, generator, exposure)
+        return drawn * (1 - torch.bernoulli(self._share(params), generator=generator))
+
+
+def _negative_binomial(log_mean: Tensor, log_theta: Tensor, x: Tensor) -> Tensor:
+    """log p(x) = x log μ − (x+θ) log(1 + μ/θ) + [log Γ(x+θ) − log Γ(θ) − x log θ] − log x!."""
+    theta = log_theta.to(log_mean.dtype).exp()
+    of_z = x * log_mean - (x + theta) * F.softplus(log_mean - log_theta, threshold=40)
+    return of_z + (_log_rising(x, theta) - torch.lgamma(x + 1))  # what depends on x alone is computed once
+
+
+def _log_rising(x: Tensor, theta: Tensor) -> Tensor:
+    """log Γ(x+θ) − log Γ(θ) − x log θ, which is Σ_{k<x} log(1 + k/θ), to full precision.
+
+    The difference of two log Γ of 1e7 each has no digit left in float32. So both are moved up by 4, where Stirling's
+    series is exact, and the large parts of it cancel on paper.
+    """
+    a = theta + 4
+    moved = 1 + x / theta
+    for k in (1, 2, 3):
+        moved = moved * (1 + x / (theta + k))
+    main = (a + x - 0.5) * torch.log1p(x / a) - x + x * torch.log1p(4 / theta)
+    return main - moved.log() + (_stirling(a + x) - _stirling(a))
+
+
+def _stirling(y: Tensor) -> Tensor:
+    """log Γ(y) − [(y − ½) log y − y + ½ log 2π], for y ≥ 4."""
+    inverse = 1 / y
+    square, total = inverse * inverse, torch.zeros_like(y)
+    for coefficient in reversed(STIRLING):
+        total = total * square + coefficient
+    return total * inverse
+
+
+def _by_scipy(function: Any, params: Tensor, *arguments: Tensor | float) -> Tensor:
+    """A function of SciPy on tensors, in float64."""
+    arrays = [a.detach().cpu().double().numpy() if isinstance(a, Tensor) else a for a in arguments]
+    return torch.as_tensor(np.asarray(function(*arrays))).to(params.device, params.dtype)
