@@ -97,11 +97,12 @@ class MMVAEPlus(MMVAE):
 
     def divergence(self, experts: Gaussian, z: Tensor, here: Terms) -> Float[Tensor, "terms rows"]:
         """log q(u | X) q(w_m | x_m) − log p(u) p(w_m) of each draw; latents that come from r have no part in it."""
-        known, shared = self.informed(experts), slice(None, self.shared)
-        mixture = self.log_mixture(Gaussian(known.precision[..., shared], known.shift[..., shared]), z[..., shared], here)
-        alone, own = self.alone(experts, here.given), slice(self.shared, None)
+        known, alone = self.informed(experts), self.alone(experts, here.given)
+        shared, own = slice(None, self.shared), slice(self.shared, None)
+        of_all = Gaussian(known.precision[..., shared], known.shift[..., shared])
+        mixture = self.log_mixture(of_all, z[..., shared], here)
         private = Gaussian(alone.precision[..., own], alone.shift[..., own]).log_prob(z[..., own])
-        prior = Gaussian.standard(self.latent_dim, device=z.device)  # where w_i comes from r, it stands in `private` too
+        prior = Gaussian.standard(self.latent_dim, device=z.device)  # of latents from r, `private` has it too
         return mixture + private - prior.log_prob(z)
 
     def counted(self, share: Float[Tensor, "terms rows 1"]) -> Float[Tensor, "terms rows _"]:

@@ -1,4 +1,4 @@
-"""MMVM (Sutter et al. 2024, "Unity by Diversity"): each modality's posterior is drawn towards the mixture of them all."""
+"""MMVM (Sutter et al. 2024, "Unity by Diversity"): each posterior is drawn towards the mixture of all."""
 
 from collections.abc import Mapping
 

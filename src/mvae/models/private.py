@@ -52,8 +52,8 @@ class _Padded(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Float[Tensor, "rows latent"], Float[Tensor, "rows latent"]]:
         output = self.inner(x)
-        parts = output.chunk(2, dim=-1) if isinstance(output, Tensor) else output
-        mean, raw = (p.new_zeros(len(p), self.latents).index_copy(1, self.index, p) for p in cast("list[Tensor]", parts))
+        parts = cast("list[Tensor]", output.chunk(2, dim=-1) if isinstance(output, Tensor) else output)
+        mean, raw = (part.new_zeros(len(part), self.latents).index_copy(1, self.index, part) for part in parts)
         return mean, raw
 
 
