@@ -29,19 +29,22 @@ class Likelihood(nn.Module):
     #: What encoders see of prepared values instead, where a modality has no view of its own; None: the values.
     view: Callable[..., Any] | None = None
 
-    #: The column's value of full brightness, where it is one of pictures: what is drawn is divided by it.
+    #: The column's value of full brightness, where it is one of pictures: p is of shares of it, in [0, 1].
     levels = 1.0
 
     def fit(self, table: Table, name: str) -> None:
         """Take from a column's present training values what is no parameter, before training; nothing by default."""
 
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
-        """A stored column as the networks' numbers, in its own units: a count of 20 is 20, whatever dtype holds it."""
-        return x.to(dtype)
+        """A stored column as the networks' numbers, in its own units: a count of 20 is 20, whatever dtype holds it.
+
+        Of pictures the shares of full brightness, where that is not 1.
+        """
+        return x.to(dtype) if self.levels == 1 else x.to(dtype, copy=True).div_(self.levels)
 
     def stored(self, x: Tensor) -> Tensor:
         """Prepared values on the column's own scale: what `prepare` did, undone."""
-        return x
+        return x if self.levels == 1 else x * self.levels
 
     def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], params: Tensor

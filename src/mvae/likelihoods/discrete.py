@@ -59,14 +59,6 @@ class Bernoulli(Likelihood):
             raise SettingsError(f"the levels of a Bernoulli must be positive and finite, not {levels}")
         self.levels = float(levels)
 
-    def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
-        """Levels as shares of full brightness, in [0, 1]."""
-        return x.to(dtype) if self.levels == 1 else x.to(dtype, copy=True).div_(self.levels)
-
-    def stored(self, x: Tensor) -> Tensor:
-        """Shares of full brightness as levels."""
-        return x if self.levels == 1 else x * self.levels
-
     def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
         """Anything outside [0, 1]."""
         what = "values in [0, 1]" if self.levels == 1 else f"levels 0 to {self.levels:g}"

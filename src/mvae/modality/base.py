@@ -36,7 +36,7 @@ class Modality(nn.Module):
         standardise: learn from real values (of likelihoods with ``real = True``: Gaussian, Laplace) in standard
             deviations from their mean, by the training values that `mvae.fit` sees (`mvae.modality.scaling`). What is
             generated and log p are in the data's own units; a likelihood's ``scale``, ``view`` and ``augment`` are of
-            standardised values. ``False``: of values as they are.
+            standardised values. ``False``: of values as they are. Pictures with ``levels`` have a scale already.
 
     Raises:
         SettingsError: an encoder or decoder that is no network, a weight that is negative or not finite, or an unknown
@@ -67,7 +67,7 @@ class Modality(nn.Module):
         self.weight = float(weight)
         self.augment = augmentation.listed(augment)
         self.view = self.likelihood.view if view is None else augmentation.named(view)
-        self.scaling = Scaling() if standardise and self.likelihood.real else None
+        self.scaling = Scaling() if standardise and self.likelihood.real and self.likelihood.levels == 1 else None
 
     #: Where ``augment`` draws from; None: PyTorch's own generator.
     generator: torch.Generator | None = None

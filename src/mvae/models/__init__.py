@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from mvae.models.cvae import CVAE
     from mvae.models.jmvae import JMVAE
     from mvae.models.mmvae import MMVAE
+    from mvae.models.mmvae_plus import MMVAEPlus
+    from mvae.models.mmvm import MMVM
     from mvae.models.mopoe import MoPoE
     from mvae.models.mvae import MVAE
     from mvae.models.mvae_q import MVAEQ
@@ -28,6 +30,8 @@ MODELS = {
     "mvae_q": "mvae.models.mvae_q:MVAEQ",
     "telbo": "mvae.models.telbo:TELBO",
     "mmvae": "mvae.models.mmvae:MMVAE",
+    "mmvae_plus": "mvae.models.mmvae_plus:MMVAEPlus",
+    "mmvm": "mvae.models.mmvm:MMVM",
     "mopoe": "mvae.models.mopoe:MoPoE",
     "mvtcae": "mvae.models.mvtcae:MVTCAE",
 }

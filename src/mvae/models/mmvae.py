@@ -71,14 +71,11 @@ class MMVAE(MultimodalVAE):
         """−L of the batch; the KL reported for a term is its draw's log q(z | X) − log p(z)."""
         here, count = terms.on_device(noise.device), len(self.names)
         experts = plan.experts(self, x, terms)
-        q = select_expert(experts, here.given)
-        z = q.rsample(noise)
+        z = self.proposal(experts, here).rsample(noise)
         hook_on = z.requires_grad and self.dreg
         if self.dreg:  # the density's own parameters get no gradient; z carries it all
             experts = Gaussian(experts.precision.detach(), experts.shift.detach())
-        divergence = self._log_mixture(experts, z, here) - Gaussian.standard(self.latent_dim, device=z.device).log_prob(
-            z
-        )
+        divergence = self.divergence(experts, z, here)
         log_prob = plan.scores(self.modalities, x, z, terms)
         log_w = -beta * divergence
         for weight, log_p in zip(self.weights, log_prob.unbind(), strict=True):
@@ -89,7 +86,7 @@ class MMVAE(MultimodalVAE):
         if self.dreg:
             w = log_w.detach().softmax(1)  # each draw's share; its gradient counts by that share,
             if hook_on:  # and by the share's square where it reaches the encoder
-                z.register_hook(lambda gradient: w.flatten(0, 1)[..., None] * gradient)
+                z.register_hook(lambda gradient: self.counted(w.flatten(0, 1)[..., None]) * gradient)
             bound = (w * log_w).sum(1)
             value = log_w.detach().logsumexp(1) - math.log(self.samples)
             bound = value + bound - bound.detach()
@@ -99,7 +96,20 @@ class MMVAE(MultimodalVAE):
         loss = -((share * bound).sum(0) / share.sum(0).clamp(min=1)).mean()
         return Objective(loss, log_prob, divergence, here, self.names)
 
-    def _log_mixture(self, experts: Gaussian, z: Tensor, placed: Terms) -> Float[Tensor, "terms rows"]:
+    def proposal(self, experts: Gaussian, here: Terms) -> Gaussian:
+        """What each draw is from, ``terms rows latent``."""
+        return select_expert(experts, here.given)
+
+    def divergence(self, experts: Gaussian, z: Tensor, here: Terms) -> Float[Tensor, "terms rows"]:
+        """log q(z | X) − log p(z) of each draw."""
+        prior = Gaussian.standard(self.latent_dim, device=z.device)
+        return self.log_mixture(experts, z, here) - prior.log_prob(z)
+
+    def counted(self, share: Float[Tensor, "terms rows 1"]) -> Float[Tensor, "terms rows _"]:
+        """How much each latent's gradient counts besides the draw's share, where its density depends on the encoder."""
+        return share
+
+    def log_mixture(self, experts: Gaussian, z: Tensor, placed: Terms) -> Float[Tensor, "terms rows"]:
         """log 1/n Σ_i q(z | x_i) over the n modalities each row has; log p(z) in a row that has none."""
         has = placed.given.any(0)  # rows modalities
         has = has | ~has.any(-1, keepdim=True)  # none: a mixture of N(0, I) with itself, which is finite

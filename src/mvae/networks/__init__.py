@@ -40,6 +40,7 @@ NETWORKS: dict[str, Any] = {
     "conv28": "mvae.networks.conv28:Conv28",
     "conv50": "mvae.networks.conv50:Conv50",
     "conv64": "mvae.networks.conv64:Conv64",
+    "strided": "mvae.networks.strided:Strided",
     "gru": "mvae.networks.gru:Strings",
     "lstm": "mvae.networks.lstm:Sentences",
     "joint": "mvae.networks.joint:Joint",

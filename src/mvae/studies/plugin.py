@@ -1,5 +1,8 @@
-"""What the studies add to the library: items of `mvae reproduce`, and in time datasets, declarations and models."""
+"""What the studies add to the library: items of `mvae reproduce`, datasets and declarations."""
 
-__all__ = ["ITEMS"]
+__all__ = ["DATASETS", "DECLARATIONS", "ITEMS"]
+
+DATASETS = "mvae.studies.datasets"
+DECLARATIONS = "mvae.studies.experiments"
 
 ITEMS: dict[str, str] = {}

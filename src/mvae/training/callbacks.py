@@ -5,8 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mvae.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from mvae.models.base import MultimodalVAE
 
 __all__ = ["Callback", "History", "Plan", "TensorBoard", "started", "tensorboard_where_installed"]
 
@@ -31,12 +35,16 @@ class History:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training has before it: ``steps_done`` of its steps are behind it where it is resumed."""
+    """What a training has before it: ``steps_done`` of its steps are behind it where it is resumed.
+
+    ``model`` is what is trained, to be looked at between steps: what a callback does to its weights is trained on.
+    """
 
     epochs: int
     steps_per_epoch: int
     batch_size: int
     steps_done: int = 0
+    model: "MultimodalVAE | None" = field(default=None, compare=False, repr=False)
 
 
 class Callback:

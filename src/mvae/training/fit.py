@@ -106,7 +106,8 @@ def fit(
 
 def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback], stopped: Callable[[], bool]) -> None:
     """The loop: steps, and at each epoch's end validation, selection, a line of metrics, perhaps a checkpoint."""
-    plan = Plan(run.stages.all_epochs, run.steps_per_epoch, run.settings.batch_size, run.global_step)
+    sizes = run.stages.all_epochs, run.steps_per_epoch, run.settings.batch_size, run.global_step
+    plan = Plan(*sizes, run.model)
     saved = time.monotonic()
     with started(callbacks, plan):
         while not run.finished:

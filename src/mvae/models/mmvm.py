@@ -1,0 +1,59 @@
+"""MMVM (Sutter et al. 2024, "Unity by Diversity"): each posterior is drawn towards the mixture of all."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvae.gaussian import select_expert
+from mvae.modality.base import Modality
+from mvae.models import plan
+from mvae.models.mmvae import MMVAE
+from mvae.models.objective import Objective
+from mvae.models.terms import Terms, singles
+
+__all__ = ["MMVM"]
+
+
+class MMVM(MMVAE):
+    """Σ_m {E_{q(z | x_m)}[λ_m log p(x_m | z)] − β KL[q(z | x_m), h(z | X)]},  h(z | X) = 1/n Σ_i q(z | x_i).
+
+    The sum and h are over the n modalities that a row has. Each modality explains itself alone; that its latents can be
+    decoded as another's comes from h, towards which all posteriors are drawn. KL has no closed form, and is estimated
+    by the sample that is decoded. Given several modalities, the posterior is their h.
+
+    No prior of the latents is trained, since h needs data: fit one before anything is drawn from p(z) or scored
+    (`mvae.models.prior`); until then N(0, I) stands for it.
+
+    Args:
+        modalities: name → `Modality`.
+        latent_dim: the number of latents D.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+        super().__init__(modalities, latent_dim, samples=1, dreg=False)
+
+    def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
+        """Each modality that a row has, explained from itself."""
+        return singles(present, self.names)
+
+    def objective(
+        self,
+        x: dict[str, Tensor],
+        terms: Terms,
+        noise: Float[Tensor, "terms rows latent"],
+        beta: float | Tensor = 1.0,
+    ) -> Objective:
+        """Minus the sum; the KL reported for a term is its draw's log q(z | x_m) − log h(z | X)."""
+        here = terms.on_device(noise.device)
+        experts = plan.experts(self, x, terms)
+        q = select_expert(experts, here.given)
+        z = q.rsample(noise)
+        divergence = q.log_prob(z) - self.log_mixture(experts, z, here)
+        log_prob = plan.scores(self.modalities, x, z, terms)
+        bound = -beta * divergence
+        for weight, log_p in zip(self.weights, log_prob.unbind(), strict=True):
+            bound = bound + weight * log_p
+        loss = -torch.where(here.weight > 0, bound, 0.0).sum() / noise.shape[1]
+        return Objective(loss, log_prob, divergence, here, self.names)

@@ -1,0 +1,191 @@
+"""MMVAE+: shared and private latents, the K-sample bound and its gradient, and the posterior of any subset."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import SettingsError
+from mvae.modality.strings import StringModality
+from mvae.models.mmvae_plus import MMVAEPlus
+from mvae.networks import build
+from tests.models.common import (
+    KINDS,
+    Normal,
+    assert_a_row_of_nothing_adds_nothing,
+    assert_answers_every_question,
+    assert_missing_values_do_nothing,
+    assert_same,
+    assert_same_gradients,
+    assert_trains,
+    complete,
+    gradients,
+    has,
+    incomplete,
+    mixture,
+    noise_for,
+    normal,
+    parts,
+    standard,
+)
+from tests.oracle import cell, naive_expert, naive_log_prob
+
+SHARED, PRIVATE = 2, 3
+
+
+def model(kinds: list[str] = KINDS, seed: int = 0, samples: int = 3, dreg: bool = False) -> MMVAEPlus:
+    built = MMVAEPlus(parts(kinds, SHARED + PRIVATE, seed), SHARED + PRIVATE, PRIVATE, samples, dreg)
+    with torch.no_grad():
+        built.log_std.copy_(0.3 * torch.randn(len(kinds) * PRIVATE))
+    return built
+
+
+def own(built: MMVAEPlus, name: str) -> slice:
+    """Where a modality's private latents are."""
+    first = SHARED + built.names.index(name) * PRIVATE
+    return slice(first, first + PRIVATE)
+
+
+def known_latents(built: MMVAEPlus, name: str, z: Tensor) -> Tensor:
+    return torch.cat([z[..., :SHARED], z[..., own(built, name)]], -1)
+
+
+def split_expert(built: MMVAEPlus, table: Table, name: str, row: int) -> tuple[Normal, Normal]:
+    """q(u | x_m) and q(w_m | x_m), by the networks that the user gave."""
+    mean, variance = naive_expert(built.modalities[name], cell(table, name, row))
+    at = own(built, name)
+    return (mean[:SHARED], variance[:SHARED]), (mean[at], variance[at])
+
+
+def fixed(q: Normal) -> Normal:
+    return q[0].detach(), q[1].detach()
+
+
+def log_w(built: MMVAEPlus, table: Table, row: int, m: str, z: Tensor, beta: float, detach: bool) -> Tensor:
+    """log of Π p(x_i | u, w_i)^λ_i · (p(u) p(w_m) / q(u | X) q(w_m | x_m))^β."""
+    names = has(table, row, built.names)
+    experts = {name: split_expert(built, table, name, row) for name in names}
+    if detach:
+        experts = {name: (fixed(u), fixed(w)) for name, (u, w) in experts.items()}
+    u, w = z[:SHARED], z[own(built, m)]
+    divergence = mixture([q for q, _ in experts.values()]).log_prob(u) - normal(standard(SHARED)).log_prob(u)
+    divergence = divergence + normal(experts[m][1]).log_prob(w) - normal(standard(PRIVATE)).log_prob(w)
+    scored = [built.modalities[n].weight * naive_log_prob(built.modalities[n], cell(table, n, row), z) for n in names]
+    return torch.stack(scored).sum() - beta * divergence
+
+
+def drawn(built: MMVAEPlus, table: Table, row: int, m: str, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """z of one draw: u and w_m of modality m, the other private latents of r; and where it comes from m itself."""
+    (mu, vu), (mw, vw) = split_expert(built, table, m, row)
+    z = torch.cat([noise[:SHARED], built.log_std.exp() * noise[SHARED:]])
+    own_part = torch.zeros(len(z), dtype=torch.bool)
+    own_part[:SHARED] = True
+    own_part[own(built, m)] = True
+    mean, std = torch.zeros_like(z), torch.ones_like(z)
+    mean = torch.cat([mu, mean[SHARED:]]).index_put((torch.arange(len(z))[own(built, m)],), mw)
+    std = torch.cat([vu.sqrt(), std[SHARED:]]).index_put((torch.arange(len(z))[own(built, m)],), vw.sqrt())
+    return torch.where(own_part, mean + std * noise, z), own_part
+
+
+def naive(built: MMVAEPlus, table: Table, noise: Tensor, beta: float) -> Tensor:
+    total = torch.zeros(()).double()
+    for row in range(len(table)):
+        names = has(table, row, built.names)
+        for m in names:
+            first = built.names.index(m) * built.samples
+            z = [drawn(built, table, row, m, noise[first + k, row])[0] for k in range(built.samples)]
+            logs = torch.stack([log_w(built, table, row, m, z_k, beta, detach=False) for z_k in z])
+            total = total + (logs.logsumexp(0) - math.log(built.samples)) / len(names)
+    return -total / len(table)
+
+
+def naive_dreg(built: MMVAEPlus, table: Table, noise: Tensor, beta: float) -> dict[str, Tensor]:
+    """Decoders and r: Σ w̃ ∂log w; encoders: Σ w̃² ∂log w/∂z · ∂z/∂φ with the densities' parameters held fixed."""
+    named = dict(built.named_parameters())
+    found = {name: torch.zeros_like(parameter) for name, parameter in named.items()}
+
+    def add(output: Tensor, weight: Tensor, times: float) -> None:
+        grads = torch.autograd.grad(output, list(named.values()), weight, allow_unused=True, retain_graph=True)
+        for name, grad in zip(named, grads, strict=True):
+            found[name] += 0 if grad is None else times * grad
+
+    for row in range(len(table)):
+        names = has(table, row, built.names)
+        for m in names:
+            first, times = built.names.index(m) * built.samples, -1 / len(names) / len(table)
+            draws = [drawn(built, table, row, m, noise[first + k, row]) for k in range(built.samples)]
+            leaves = [z.detach().requires_grad_() for z, _ in draws]
+            logs = [log_w(built, table, row, m, leaf, beta, detach=True) for leaf in leaves]
+            share = torch.stack(logs).detach().softmax(0)
+            for (z, from_m), leaf, log, s in zip(draws, leaves, logs, share, strict=True):
+                (slope,) = torch.autograd.grad(log, leaf, retain_graph=True)
+                add(log, s, times)
+                add(z, torch.where(from_m, s**2, s) * slope, times)
+    return found
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+@pytest.mark.parametrize(("seed", "samples"), [(0, 1), (1, 2), (2, 4)])
+def test_the_objective_and_its_gradients_are_those_of_its_paper(make, seed: int, samples: int) -> None:
+    kinds = KINDS[: 2 + seed % 2]
+    built, table, beta = model(kinds, seed, samples), make(4, kinds), 1 - 0.3 * seed
+    noise = noise_for(built, built.terms(table.presence(built.names)), 4)
+    expected = naive(built, table, noise, beta)
+    assert_same(built, built(table, beta=beta, noise=noise).loss, expected)
+    built.dreg = True
+    loss = built(table, beta=beta, noise=noise).loss
+    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    assert_same_gradients(gradients(built, loss), naive_dreg(built, table, noise, beta))
+
+
+def test_latents_are_the_shared_ones_and_each_modalitys_own() -> None:
+    built = model()
+    assert built.latent_dim == SHARED + 3 * PRIVATE
+    z = torch.randn(4, built.latent_dim).double()
+    other = z.clone()
+    other[:, own(built, "label")] += 1
+    for name in KINDS:
+        same = torch.equal(built.modalities[name].decode(z), built.modalities[name].decode(other))
+        assert same == (name != "label")
+
+
+def test_the_posterior_of_a_subset_mixes_shared_latents_and_has_each_private_one_from_its_own_modality() -> None:
+    built, table = model(), incomplete(6)
+    for given in (None, ["image", "signal"], ["image"]):
+        q = built.posterior(table, given=given)
+        z = torch.randn(7, 6, built.latent_dim).double()
+        for row in range(6):
+            names = [name for name in has(table, row, KINDS) if given is None or name in given]
+            experts = {name: split_expert(built, table, name, row) for name in names}
+            expected = mixture([u for u, _ in experts.values()] or [standard(SHARED)]).log_prob(z[:, row, :SHARED])
+            for name in KINDS:
+                w = experts[name][1] if name in experts else standard(PRIVATE)
+                expected = expected + normal(w).log_prob(z[:, row, own(built, name)])
+            torch.testing.assert_close(q.log_prob(z)[:, row], expected)
+
+
+def test_it_answers_every_question() -> None:
+    assert_answers_every_question(model())
+
+
+@pytest.mark.parametrize("dreg", [True, False])
+def test_missing_values_do_nothing(dreg: bool) -> None:
+    assert_missing_values_do_nothing(model(dreg=dreg))
+    assert_a_row_of_nothing_adds_nothing(model(dreg=dreg))
+
+
+def test_it_trains_and_is_validated() -> None:
+    assert "log p image->label" in assert_trains(lambda: model(dreg=True))
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(SettingsError, match="private must be between 0 and the 5 latents"):
+        MMVAEPlus(parts(KINDS, 5), 5, private=5)
+    networks = [
+        build("gru", inputs=(3,), outputs=8, role="encoder"),
+        build("gru", inputs=4, outputs=(3,), role="decoder"),
+    ]
+    with pytest.raises(SettingsError, match="word is a StringModality"):
+        MMVAEPlus({"word": StringModality(*networks, 3, 5)}, 4)

@@ -1,0 +1,80 @@
+"""MMVM: every modality by itself, drawn towards the mixture of all experts."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.models.mmvm import MMVM
+from tests.models.common import (
+    KINDS,
+    assert_a_row_of_nothing_adds_nothing,
+    assert_answers_every_question,
+    assert_missing_values_do_nothing,
+    assert_same,
+    assert_trains,
+    complete,
+    expert,
+    has,
+    incomplete,
+    log_joint,
+    mixture,
+    noise_for,
+    normal,
+    parts,
+)
+
+
+def model(kinds: list[str] = KINDS, seed: int = 0) -> MMVM:
+    return MMVM(parts(kinds, seed=seed), 2)
+
+
+def naive(built: MMVM, table: Table, noise: Tensor, beta: float) -> Tensor:
+    """−Σ_m {λ_m log p(x_m | z_m) − β (log q(z_m | x_m) − log h(z_m | X))}, row after row."""
+    total = torch.zeros(()).double()
+    for row in range(len(table)):
+        own = has(table, row, built.names)
+        experts = {name: expert(built, table, name, row) for name in own}
+        h = mixture(list(experts.values()))
+        for name, q in experts.items():
+            z = q[0] + q[1].sqrt() * noise[built.names.index(name), row]
+            total = total + log_joint(built, table, row, [name], z)
+            total = total - beta * (normal(q).log_prob(z) - h.log_prob(z))
+    return -total / len(table)
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_objective_is_that_of_its_paper(make, seed: int) -> None:
+    for kinds in (KINDS, KINDS[:2]):
+        built, table, beta = model(kinds, seed), make(5, kinds), 0.4 + 0.3 * seed
+        noise = noise_for(built, built.terms(table.presence(built.names)), 5)
+        assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+
+
+def test_given_several_modalities_the_posterior_is_what_each_is_drawn_towards() -> None:
+    built, table = model(), incomplete(6)
+    q = built.posterior(table)
+    z = torch.randn(7, 6, 2).double()
+    for row in range(6):
+        h = mixture([expert(built, table, name, row) for name in has(table, row, KINDS)])
+        torch.testing.assert_close(q.log_prob(z)[:, row], h.log_prob(z[:, row]))
+
+
+def test_alone_it_is_an_autoencoder_without_a_prior() -> None:
+    """h is then the posterior itself: their KL is exactly 0."""
+    built, table = model(["signal"]), complete(4, ["signal"])
+    assert torch.equal(built(table).kl, torch.zeros(1, 4).double())
+
+
+def test_it_answers_every_question() -> None:
+    assert_answers_every_question(model())
+
+
+def test_missing_values_do_nothing() -> None:
+    assert_missing_values_do_nothing(model())
+    assert_a_row_of_nothing_adds_nothing(model())
+
+
+def test_it_trains_and_is_validated() -> None:
+    assert "log p image->label" in assert_trains(model)
