@@ -24,6 +24,8 @@ OWN = {  # command → where it is, what it does
     "sample": ("mvae.cli.sample:sample", "Samples from the prior, or given some modalities."),
     "translate": ("mvae.cli.translate:translate", "Translate sentences by a run of sentences."),
     "info": ("mvae.cli.info:info", "A run's settings, progress and last metrics."),
+    "report": ("mvae.cli.report:report", "Everything about a run as one HTML file."),
+    "compare": ("mvae.cli.compare:compare", "Several runs in one table, and on one page."),
     "config": ("mvae.cli.config:config", "Declarations of runs: list, show, schema."),
 }
 

@@ -14,7 +14,7 @@ from mvae.data.picture import fitted
 from mvae.errors import QueryError
 from mvae.files import write_whole
 
-__all__ = ["colour", "read_image", "save_grid", "save_named_rows"]
+__all__ = ["colour", "grid_picture", "read_image", "save_grid", "save_named_rows"]
 
 GAP = 2  # white pixels between images
 
@@ -27,12 +27,21 @@ def save_grid(images: Float[Tensor, "n channels height width"], path: Path, colu
     Raises:
         QueryError: images of another number of channels. RunError: the file cannot be written.
     """
+    picture = grid_picture(images, columns)
+    write_whole(path, lambda file: picture.save(file, "PNG"))
+
+
+def grid_picture(images: Float[Tensor, "n channels height width"], columns: int | None = None) -> Any:
+    """The grid of `save_grid` as a Pillow picture.
+
+    Raises:
+        QueryError: images of another number of channels.
+    """
     canvas = _canvas(images, columns or math.ceil(math.sqrt(len(images))))
     from PIL import Image  # imported here: only pictures need it
 
     pixels = (canvas * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    picture = Image.fromarray(pixels[..., 0] if len(canvas) == 1 else pixels)
-    write_whole(path, lambda file: picture.save(file, "PNG"))
+    return Image.fromarray(pixels[..., 0] if len(canvas) == 1 else pixels)
 
 
 def save_named_rows(

@@ -1,0 +1,36 @@
+"""`mvae report`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, print_json
+
+__all__ = ["report"]
+
+
+@click.command()
+@RUN
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The HTML file.  [default: RUN/report.html]")
+@click.option(
+    "--rows", type=click.IntRange(1), default=200, show_default=True, help="Test rows whose log p is estimated."
+)
+@click.option("--samples", type=click.IntRange(2), default=500, show_default=True, help="Importance samples per row.")
+@common(DATA_DIR, SEED, DEVICE, JSON)
+def report(run: Path, output: Path | None, rows: int, samples: int, seed: int, as_json: bool, **where: Any) -> None:
+    """Everything about a run as one HTML file, which opens without a network.
+
+    \b
+    Example:  mvae report runs/digits -o digits.html
+    """
+    from mvae.runs.report import Scoring
+    from mvae.runs.report import report as write
+    from mvae.training.progress import shown
+
+    with shown("scoring test rows") as progress:
+        path = write(run, output, scoring=Scoring(rows, samples, seed), progress=progress, **where)
+    if as_json:
+        print_json({"run": str(run), "report": str(path)})
+    else:
+        click.echo(f"report: {path}")

@@ -1,0 +1,60 @@
+"""What is wrong with a trained model, and what to do next."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mvae.evaluation.coupling import coupling_warning
+from mvae.evaluation.likelihood import LogLikelihood
+from mvae.report.likelihoods import RELIABLE
+
+__all__ = ["advice", "course_advice"]
+
+IMPROVING = 0.002  # share of the objective by which a run that has not converged still falls in its last fifth
+
+
+def advice(
+    measured: Mapping[str, float], names: Sequence[str], likelihoods: Mapping[str, LogLikelihood], crossed: bool
+) -> list[str]:
+    """Dead experts, modalities that do not meet, estimates that cannot be trusted.
+
+    Args:
+        measured: what `mvae.evaluation.validation.validate` found.
+        names: the modalities.
+        likelihoods: by name.
+        crossed: is the model trained on cross terms already?
+    """
+    found = []
+    if (warning := coupling_warning(measured, names, crossed)) is not None:
+        found.append(f"{warning[0].upper()}{warning[1:]}.")
+    for name, value in likelihoods.items():
+        if float((value.pareto_k > RELIABLE).double().mean()) > 0.5:
+            found.append(
+                f"{name} is estimated badly (k̂ above {RELIABLE} in most rows): choose another proposal with "
+                "mvae evaluate --proposal, or more --samples."
+            )
+    return found
+
+
+def course_advice(rows: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[str]:
+    """Is the training too short, or does it overfit? By the validation objective of each epoch.
+
+    >>> falling = [{"epoch": i, "beta": 1.0, "validation/objective": 100.0 - i} for i in range(1, 51)]
+    >>> course_advice(falling, 50)
+    ['The validation objective was still falling at the end: train longer (training.epochs).']
+    """
+    curve = [
+        (row["epoch"], row["validation/objective"])
+        for row in rows
+        if row.get("validation/objective") is not None and row.get("beta", 1.0) >= 1
+    ]
+    if len(curve) < 5:
+        return []
+    tail = curve[-max(2, len(curve) // 5) :]
+    if tail[0][1] - tail[-1][1] > IMPROVING * abs(tail[-1][1]) and tail[-1][1] == min(value for _, value in curve):
+        return ["The validation objective was still falling at the end: train longer (training.epochs)."]
+    if best_epoch is not None and best_epoch < 0.6 * curve[-1][0]:
+        return [
+            f"The best epoch was {best_epoch} of {curve[-1][0]:.0f}; afterwards the model overfits. Its best weights "
+            "are kept. Fewer epochs, smaller networks or augmentation cost less time or give more."
+        ]
+    return []

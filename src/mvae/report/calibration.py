@@ -1,0 +1,105 @@
+"""Are the model's intervals and probabilities as often right as they say? Held-out values, given everything else."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import MvaeError
+from mvae.models.base import MultimodalVAE
+from mvae.report.charts import lines
+from mvae.report.page import Section
+from mvae.report.views import View
+
+__all__ = ["calibration_section", "coverage", "reliability"]
+
+ROWS = 300
+DRAWS = 200
+LEAST = 20  # values; a share of fewer says little
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+BINS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+
+
+def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
+    """The share of true values (``n``) inside the central intervals of their draws (``draws n``), at each level.
+
+    >>> coverage(np.array([0.5, 9.0]), np.linspace(0, 1, 101)[:, None].repeat(2, 1), [0.9])
+    [(0.9, 0.5)]
+    """
+    known, found = np.isfinite(truth), []
+    for level in levels:
+        low, high = np.quantile(draws, ((1 - level) / 2, (1 + level) / 2), axis=0)
+        found.append((level, float(((truth >= low) & (truth <= high))[known].mean())))
+    return found
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float]]:
+    """Mean confidence and accuracy of predictions, in bins of confidence that hold enough of them.
+
+    >>> reliability(np.full(40, 0.75), np.arange(40) < 30)
+    [(0.75, 0.75)]
+    """
+    found = []
+    for low, high in pairwise(BINS):
+        here = (confidence > low) & (confidence <= high)
+        if here.sum() >= LEAST:
+            found.append((float(confidence[here].mean()), float(right[here].mean())))
+    return found
+
+
+def calibration_section(model: MultimodalVAE, table: Table, views: Sequence[View], seed: int = 0) -> Section:
+    """Coverage of intervals of numbers, and accuracy against confidence of classes and flags."""
+    section, intervals, sure = Section("Calibration"), {}, {}
+    for view in views:
+        others = [name for name in model.known if name != view.name and name in table.columns]
+        if view.kind in ("picture", "text") or view.name not in table.columns or not others:
+            continue
+        has = table.has(view.name) & torch.stack([table.has(name) for name in others]).any(0)
+        rows = has.nonzero().flatten()[:ROWS]
+        if len(rows) < LEAST:
+            continue
+        truth, known = table.select_rows(view.name, rows), table.take(rows).select(others)
+        try:
+            if view.kind == "numbers":
+                draws = model.generate(known, of=[view.name], n=DRAWS, seed=seed)[view.name]
+                intervals[view.name] = coverage(view.numbers(truth).ravel(), view.numbers(draws, 2).reshape(DRAWS, -1))
+            elif curve := _sureness(model, known, truth, view, seed):
+                sure[view.name] = curve
+        except MvaeError as error:
+            section.text.append(f"{view.name}: {error}.")
+    if intervals:
+        note = (
+            "Below the dotted line intervals are too narrow: the model is surer than it should be. Above it they are "
+            "too wide."
+        )
+        title = "Coverage of intervals for held-out numbers, given all other modalities"
+        section.shown.append(lines(title, intervals, "nominal level", "share inside", note, diagonal=True))
+        section.text += [_verdict(name, dict(curve)[0.9]) for name, curve in intervals.items()]
+    if sure:
+        title = "Accuracy against confidence of held-out classes, given all other modalities"
+        note = "Below the dotted line the model is surer than it is right."
+        section.shown.append(
+            lines(title, sure, "mean probability of the prediction", "share right", note, diagonal=True)
+        )
+    if not (intervals or sure or section.text):
+        section.text.append("There is nothing to measure: no numbers or classes beside another modality.")
+    return section
+
+
+def _sureness(model: MultimodalVAE, known: Table, truth: Tensor, view: View, seed: int) -> list[tuple[float, float]]:
+    probabilities = model.predict(known, of=view.name, n=50, seed=seed).double().cpu()
+    if view.kind == "classes":
+        confidence, code = probabilities.max(-1)
+        return reliability(confidence.flatten().numpy(), (code == truth.cpu()).flatten().numpy())
+    p, yes = view.numbers(probabilities).ravel(), view.numbers(truth).ravel() > 0.5
+    return reliability(np.maximum(p, 1 - p), (p > 0.5) == yes)
+
+
+def _verdict(name: str, share: float) -> str:
+    """A sentence on the 90 % intervals of a modality."""
+    if share < 0.8:
+        return f"90 % intervals of {name} hold {share:.0%} of held-out values: too narrow, so do not rely on them."
+    return f"90 % intervals of {name} hold {share:.0%} of held-out values{': too wide' if share > 0.97 else ''}."

@@ -1,0 +1,225 @@
+"""Charts by what they compare: lines, bars, histograms, points and a heat map, as plain data for Plotly."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mvae.report.page import Chart, Grid
+
+__all__ = ["bars", "heat_map", "histogram", "lines", "points"]
+
+#: Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")
+BINS = 30
+MOST_POINTS = 1500
+
+
+def lines(
+    title: str,
+    named: Mapping[str, Sequence[tuple[float, float]]],
+    x: str,
+    y: str,
+    note: str = "",
+    diagonal: bool = False,
+) -> Chart:
+    """Curves over one axis; the table has a row for each of at most 25 places on it."""
+    traces = [
+        _trace(
+            "scatter",
+            name,
+            i,
+            mode="lines+markers" if len(points) < 15 else "lines",
+            x=[_finite(a) for a, _ in points],
+            y=[_finite(b) for _, b in points],
+        )
+        for i, (name, points) in enumerate(named.items())
+    ]
+    if diagonal:
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": [0, 1],
+                "y": [0, 1],
+                "name": "exact",
+                "line": {"dash": "dot", "color": "#999999"},
+                "hoverinfo": "skip",
+            }
+        )
+    places = sorted({a for points in named.values() for a, _ in points})
+    places = places[:: max(1, math.ceil(len(places) / 25))]
+    values = {name: dict(points) for name, points in named.items()}
+    rows = [[place, *(values[name].get(place) for name in named)] for place in places]
+    return Chart(title, traces, _layout(x, y, len(named) + diagonal), Grid([x, *named], rows), note)
+
+
+def bars(title: str, names: Sequence[str], groups: Mapping[str, Sequence[float]], y: str, note: str = "") -> Chart:
+    """Groups of bars beside each other, one of each group a name."""
+    shown = [_text(name) for name in names]
+    traces = [
+        _trace("bar", group, i, x=shown, y=[_finite(v) for v in values])
+        for i, (group, values) in enumerate(groups.items())
+    ]
+    rows = [[name, *(values[i] for values in groups.values())] for i, name in enumerate(names)]
+    layout: dict[str, Any] = _layout("", y, len(groups)) | {"barmode": "group"}
+    layout["xaxis"]["type"] = "category"
+    return Chart(title, traces, layout, Grid(["", *groups], rows), note)
+
+
+def histogram(title: str, groups: Mapping[str, np.ndarray], x: str, note: str = "") -> Chart:
+    """How values of several groups are spread, in the same bins; the table has their quantiles.
+
+    Bins go from the 0.5 % to the 99.5 % quantile of all values, so that one outlier does not hide the rest.
+    """
+    finite = {name: values[np.isfinite(values)].astype(float) for name, values in groups.items()}
+    everything = np.concatenate(list(finite.values()))
+    low, high = np.quantile(everything, (0.005, 0.995)) if len(everything) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    centres = ((edges[1:] + edges[:-1]) / 2).tolist()
+    traces = []
+    for i, (name, values) in enumerate(finite.items()):
+        share = np.histogram(values, edges)[0] / max(1, len(values))
+        traces.append(_trace("bar", name, i, x=centres, y=share.tolist(), opacity=0.6))
+    quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)
+    rows = [
+        [
+            name,
+            len(v),
+            *(np.quantile(v, quantiles).tolist() if len(v) else [None] * 5),
+            float(v.mean()) if len(v) else None,
+        ]
+        for name, v in finite.items()
+    ]
+    table = Grid(["", "values", "5 %", "25 %", "median", "75 %", "95 %", "mean"], rows)
+    return Chart(
+        title, traces, _layout(x, "share of values", len(groups)) | {"barmode": "overlay", "bargap": 0}, table, note
+    )
+
+
+def heat_map(
+    title: str, rows: Sequence[str], columns: Sequence[str], values: np.ndarray, unit: str, note: str = ""
+) -> Chart:
+    """Numbers of pairs, as colours and written into their cells; NaN where there is none."""
+    most = float(np.nanmax(np.abs(values), initial=1e-9))
+    cells = [[_finite(float(v)) for v in row] for row in values]
+    trace = {
+        "type": "heatmap",
+        "x": [_text(c) for c in columns],
+        "y": [_text(r) for r in rows],
+        "z": cells,
+        "zmin": -most,
+        "zmax": most,
+        "colorscale": [[0, COLOURS[1]], [0.5, "#ffffff"], [1, COLOURS[0]]],
+        "text": [["" if v is None else f"{v:.2f}" for v in row] for row in cells],
+        "texttemplate": "%{text}",
+        "colorbar": {"title": {"text": _text(unit)}},
+        "hoverongaps": False,
+    }
+    layout = _layout("", "", 1)
+    layout["yaxis"] |= {"autorange": "reversed", "type": "category", "automargin": True}
+    layout["xaxis"] |= {"type": "category", "automargin": True}
+    layout["plot_bgcolor"] = "#eeeeee"
+    layout["height"] = max(320, 120 + 40 * len(rows))
+    table = Grid(["", *columns], [[name, *(float(v) for v in row)] for name, row in zip(rows, values, strict=True)])
+    return Chart(title, [trace], layout, table, note)
+
+
+def points(
+    title: str, places: np.ndarray, colourings: Mapping[str, Sequence[Any]], axes: tuple[str, str], note: str = ""
+) -> Chart:
+    """Points of a plane (``n 2``), coloured by one thing at a time, which a menu chooses.
+
+    A colouring is numbers (a scale) or words (a colour each); None is grey. The table has the mean place of each.
+    """
+    places = places[:MOST_POINTS]
+    traces, owners, rows = [], [], []
+    for number, (name, values) in enumerate(colourings.items()):
+        values = list(values)[:MOST_POINTS]
+        for trace, where in _coloured(values, places):
+            traces.append(trace | {"visible": number == 0})
+            owners.append(number)
+            if where is not None:
+                rows.append([name, trace["name"], int(where.sum()), *places[where].mean(0).tolist()])
+    buttons = [
+        {"label": _text(name), "method": "update", "args": [{"visible": [owner == number for owner in owners]}]}
+        for number, name in enumerate(colourings)
+    ]
+    layout: dict[str, Any] = _layout(*axes, 2) | {"height": 460}
+    if len(buttons) > 1:
+        layout["updatemenus"] = [{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}]
+        layout["legend"] = {"itemsizing": "constant"}
+    return Chart(title, traces, layout, Grid(["coloured by", "", "rows", *axes], rows), note)
+
+
+def _coloured(values: list[Any], places: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray | None]]:
+    """The traces of one colouring, and the points of each."""
+    found: list[tuple[dict[str, Any], np.ndarray | None]] = []
+    known = np.array([value is not None for value in values], bool)
+    numbers = all(isinstance(value, int | float) for value in values if value is not None)
+    grey = {"color": "#cccccc", "size": 4}
+    if not known.all():
+        found.append((_dots("missing", places[~known], grey), ~known))
+    if numbers and known.any():
+        level = np.array([value for value in values if value is not None], float)
+        low, high = np.quantile(level, (0.02, 0.98))
+        marker = {
+            "color": level.tolist(),
+            "cmin": float(low),
+            "cmax": float(high),
+            "size": 5,
+            "showscale": True,
+            "colorscale": "Viridis",
+        }
+        return [*found, (_dots("value", places[known], marker), known)]
+    for i, word in enumerate(dict.fromkeys(sorted(str(v) for v in values if v is not None))):
+        here = np.array([value is not None and str(value) == word for value in values], bool)
+        found.append(
+            (
+                _dots(word, places[here], {"color": COLOURS[i % len(COLOURS)], "size": 5, "symbol": i // len(COLOURS)}),
+                here,
+            )
+        )
+    return found
+
+
+def _dots(name: str, places: np.ndarray, marker: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": _text(name),
+        "marker": marker,
+        "x": np.round(places[:, 0], 4).tolist(),
+        "y": np.round(places[:, 1], 4).tolist(),
+    }
+
+
+def _trace(kind: str, name: str, number: int, **values: Any) -> dict[str, Any]:
+    colour = COLOURS[number % len(COLOURS)]
+    paint = {"line": {"color": colour}} if kind == "scatter" else {"marker": {"color": colour}}
+    return {"type": kind, "name": _text(name), **paint, **values}
+
+
+def _layout(x: str, y: str, traces: int) -> dict[str, Any]:
+    return {
+        "xaxis": {"title": {"text": _text(x)}, "automargin": True},
+        "yaxis": {"title": {"text": _text(y)}, "automargin": True},
+        "showlegend": traces > 1,
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "margin": {"t": 40, "r": 20, "b": 40, "l": 50},
+        "template": None,
+        "plot_bgcolor": "#fff",
+        "font": {"family": "system-ui, sans-serif"},
+    }
+
+
+def _text(value: str) -> str:
+    """Text that Plotly shows as it is: it would read tags."""
+    return html.escape(str(value), quote=False)
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return None if value is None or not math.isfinite(value) else float(value)

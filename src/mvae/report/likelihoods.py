@@ -1,0 +1,65 @@
+"""Log-likelihoods with their errors and diagnostics, and a plain sentence on whether to trust them."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from mvae.evaluation.likelihood import LogLikelihood
+from mvae.report.page import Grid, Section
+
+__all__ = ["RELIABLE", "likelihood_section", "trust"]
+
+RELIABLE = 0.7  # k̂ above which an importance-sampling estimate is unreliable (Vehtari et al. 2024)
+FEW = 10  # effective samples
+
+
+def trust(value: LogLikelihood) -> str:
+    """May this number be relied on? By the tail index k̂ and the effective samples of the rows."""
+    k = value.pareto_k[~value.pareto_k.isnan()]
+    if not len(k):
+        return "Too few importance samples to tell: draw more than 20."
+    bad, ess = float((k > RELIABLE).double().mean()), float(value.effective_samples.median())
+    if bad > 0.5:
+        return f"Do not trust: {bad:.0%} of rows have k̂ above {RELIABLE}, so it is biased low. Take another proposal."
+    if bad > 0.05 or ess < FEW:
+        return (
+            f"With care: {bad:.0%} of rows have k̂ above {RELIABLE}, and the median row has {ess:.0f} effective samples."
+        )
+    return (
+        f"Trustworthy: {1 - bad:.0%} of rows have k̂ below {RELIABLE}, and the median row {ess:.0f} effective samples."
+    )
+
+
+def likelihood_section(
+    likelihoods: Mapping[str, LogLikelihood], names: Sequence[str], samples: int, rows: int, proposal: Sequence[str]
+) -> Section:
+    """The table of estimates; ``names`` are the modalities, of which the first is x1."""
+    first, *others = names
+    meaning = {
+        "log p(x1)": f"log p({first})",
+        "log p(x1,x2)": f"log p({', '.join(names)})",
+        "log p(x1|x2)": f"log p({first} | {', '.join(others)})",
+    }
+    grid = Grid(
+        ["nats per example", "mean", "± s.e.", "ESS", "k̂", "May it be trusted?"],
+        [
+            [
+                meaning.get(name, name),
+                value.mean,
+                value.standard_error,
+                _median(value.effective_samples),
+                _median(value.pareto_k),
+                trust(value),
+            ]
+            for name, value in likelihoods.items()
+        ],
+    )
+    text = [
+        f"By importance sampling: {rows} test rows, {samples} samples of q(z | {', '.join(proposal)}). ESS (effective "
+        "samples) and k̂ are medians over rows. Higher log p is better; compare only on the same rows and units."
+    ]
+    return Section("Log-likelihoods", text, [grid])
+
+
+def _median(values: object) -> float:
+    known = values[~values.isnan()]  # pyright: ignore
+    return float(known.median()) if len(known) else math.nan

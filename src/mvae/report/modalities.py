@@ -1,0 +1,165 @@
+"""What a model draws of one modality, beside the data: from the prior, given the other modalities, and given itself."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import MvaeError
+from mvae.models.base import MultimodalVAE
+from mvae.report.charts import bars, histogram
+from mvae.report.page import Chart, Grid, Picture, Section
+from mvae.report.views import View
+
+__all__ = ["modality_section"]
+
+DRAWN = 400  # from the prior, of what is counted
+PICTURES = 24
+EXAMPLES = 8  # rows that are shown one by one
+DRAWS = 5  # of each picture given the others
+INTERVAL = 200  # draws of numbers, for intervals
+COLUMNS = 6  # of a modality of numbers that are drawn
+NAMED = 25  # classes that a chart has room for
+
+
+def modality_section(model: MultimodalVAE, table: Table | None, view: View, seed: int = 0) -> Section:
+    """Samples, conditional samples and reconstructions of a modality.
+
+    Args:
+        model: any model.
+        table: held-out rows; None where the data is gone: only samples of the prior are shown then.
+        view: the modality.
+        seed: of the draws.
+    """
+    section, name = Section(f"Modality: {view.name}"), view.name
+    if name not in model.answerable:
+        section.text.append(f"No training row had {name}: its networks are untrained, and nothing is drawn.")
+        return section
+    data = None if table is None or name not in table.columns else _present(table, name, 4096)
+    try:
+        n = PICTURES if view.kind == "picture" else EXAMPLES if view.kind == "text" else DRAWN
+        drawn = model.generate(of=[name], n=n, mean=view.kind == "picture", seed=seed)[name][:, 0]
+        section.shown += _spread(view, drawn, data)
+    except MvaeError as error:
+        section.text.append(f"No samples from the prior: {error}.")
+    others = [] if table is None else [other for other in model.known if other != name and other in table.columns]
+    if table is not None and data is not None:
+        for given, title in (((others, "given the other modalities")), (([name], "reconstructed from itself"))):
+            rows = _rows_with(table, name, given)
+            if given and len(rows):
+                section.shown += _examples(model, table, view, given, rows, title, section, seed)
+    return section
+
+
+def _present(table: Table, name: str, most: int) -> Tensor:
+    rows = table.has(name).nonzero().flatten()[:most]
+    return table.select_rows(name, rows)
+
+
+def _rows_with(table: Table, name: str, given: list[str]) -> Tensor:
+    """The first rows that have the modality and something of what is given."""
+    has = torch.stack([table.has(other) for other in given]).any(0) if given else torch.zeros(len(table)).bool()
+    return (has & table.has(name)).nonzero().flatten()[:EXAMPLES]
+
+
+def _spread(view: View, drawn: Tensor, data: Tensor | None) -> list[Chart | Picture | Grid]:
+    """Samples of the prior beside the data."""
+    if view.kind == "picture":
+        title = "Samples: z from the prior, and the mean image of each z"
+        return [Picture(title, view.images(drawn), 8, f"{len(drawn)} images of {view.name}, drawn with nothing given.")]
+    if view.kind == "text":
+        return [Grid([f"samples of {view.name}"], [[text] for text in view.words(drawn)])] if view.write else []
+    if view.kind == "classes" and drawn.dim() == 1:
+        return [_classes(view, drawn, data)]
+    if view.kind == "classes":
+        return []
+    groups = {"samples": view.numbers(drawn)} | ({} if data is None else {"data": view.numbers(data)})
+    if view.kind == "flags":
+        shares = {name: np.nanmean(values, 0)[:NAMED].tolist() for name, values in groups.items()}
+        return [bars(f"Share of yes in {view.name}", view.columns[:NAMED], shares, "share")]
+    return [
+        histogram(f"Samples of {column}", {name: values[:, i] for name, values in groups.items()}, column)
+        for i, column in enumerate(view.columns[:COLUMNS])
+    ]
+
+
+def _classes(view: View, drawn: Tensor, data: Tensor | None) -> Chart:
+    count = max(len(view.classes), int(drawn.max()) + 1, 0 if data is None else int(data.max()) + 1)
+    groups = {"samples": drawn} | ({} if data is None else {"data": data})
+    shares = {
+        name: (torch.bincount(values.long().cpu(), minlength=count).double() / len(values))
+        for name, values in groups.items()
+    }
+    order = shares[next(reversed(shares))].argsort(descending=True)[:NAMED].tolist()
+    if count <= NAMED:
+        order = list(range(count))
+    names = [view.class_name(code) for code in order]
+    return bars(
+        f"How often each class of {view.name} is drawn",
+        names,
+        {name: [float(share[code]) for code in order] for name, share in shares.items()},
+        "share",
+    )
+
+
+def _examples(
+    model: MultimodalVAE,
+    table: Table,
+    view: View,
+    given: list[str],
+    rows: Tensor,
+    title: str,
+    section: Section,
+    seed: int,
+) -> list[Chart | Picture | Grid]:
+    """Some held-out rows, one by one: what is true, and what the model says."""
+    name, picture = view.name, view.kind == "picture"
+    truth, known = table.select_rows(name, rows), table.take(rows).select(given)
+    n = (1 if given == [name] else DRAWS) if picture else 1 if view.kind == "text" else INTERVAL
+    try:
+        drawn = model.generate(known, of=[name], n=n, mean=picture, seed=seed)[name]
+    except MvaeError as error:
+        section.text.append(f"Not {title}: {error}.")
+        return []
+    heading = f"Held-out rows of {name}, {title}"
+    if picture:
+        images = torch.cat([view.images(truth)[None], view.images(drawn).reshape(n, len(rows), *view.shape)])
+        words = f"First line: the data. Below: {n} draw{'s' if n > 1 else ''} for each ({', '.join(given)} given)."
+        return [Picture(heading, images.flatten(0, 1), len(rows), words)]
+    if view.kind == "text":
+        return (
+            [Grid([f"{name}: data", title], list(zip(view.words(truth), view.words(drawn[0]), strict=True)))]
+            if view.write
+            else []
+        )
+    if view.kind == "classes":
+        return (
+            [Grid([f"row: {name}", f"most drawn, {title}", "share of draws"], _votes(view, truth, drawn))]
+            if truth.dim() == 1
+            else []
+        )
+    real, draws = view.numbers(truth), view.numbers(drawn, 2)
+    low, middle, high = (np.quantile(draws, q, axis=0) for q in (0.05, 0.5, 0.95))
+    if view.kind == "flags":
+        cells = [
+            [c, bool(real[r, i]), float(draws[:, r, i].mean())]
+            for r in range(len(rows))
+            for i, c in enumerate(view.columns[:COLUMNS])
+        ]
+        return [Grid(["", f"{name}: data", f"share of yes, {title}"], cells)]
+    cells = [
+        [column, float(real[r, i]), float(middle[r, i]), float(low[r, i]), float(high[r, i])]
+        for i, column in enumerate(view.columns[:COLUMNS])
+        for r in range(len(rows))
+    ]
+    return [Grid(["", f"{name}: data", f"median, {title}", "5 %", "95 %"], cells)]
+
+
+def _votes(view: View, truth: Tensor, drawn: Tensor) -> list[list[object]]:
+    found = []
+    for row, code in enumerate(truth.tolist()):
+        counts = torch.bincount(drawn[:, row].long().cpu())
+        found.append(
+            [view.class_name(int(code)), view.class_name(int(counts.argmax())), float(counts.max() / counts.sum())]
+        )
+    return found

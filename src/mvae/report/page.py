@@ -1,0 +1,152 @@
+"""One self-contained HTML page: sections of text, charts and pictures, each with the table of what it shows."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mvae.errors import require_extra
+from mvae.files import write_whole
+from mvae.report.grid import grid_picture
+
+__all__ = ["Chart", "Grid", "Page", "Picture", "Section", "write_page", "written"]
+
+MOST_ROWS = 200  # of a table that is shown
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: what its columns hold, and rows of text or numbers; under ``folded`` it is opened by a click."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    folded: str = ""
+
+    @property
+    def shown(self) -> list[list[str]]:
+        """The first rows, as they are printed."""
+        return [[written(value) for value in row] for row in self.rows[:MOST_ROWS]]
+
+    @property
+    def left_out(self) -> int:
+        """How many rows there is no room for."""
+        return max(0, len(self.rows) - MOST_ROWS)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """An interactive figure of Plotly, and its numbers as a table.
+
+    Args:
+        title: what it shows, in one line.
+        data: Plotly's traces.
+        layout: Plotly's layout.
+        table: the same in numbers, for those who cannot see it.
+        note: how to read it.
+    """
+
+    title: str
+    data: Sequence[dict[str, Any]]
+    layout: dict[str, Any]
+    table: Grid
+    note: str = ""
+
+    @property
+    def figure(self) -> str:
+        """The figure as JSON that may stand inside a page: no tag can end or begin in it."""
+        text = json.dumps({"data": self.data, "layout": self.layout}, allow_nan=False)
+        return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Images side by side, and what they are in words."""
+
+    title: str
+    images: Float[Tensor, "n channels height width"]
+    columns: int
+    words: str
+    table: Grid | None = None
+
+    @property
+    def source(self) -> str:
+        """The grid as a PNG in a data URI."""
+        file = io.BytesIO()
+        grid_picture(self.images, self.columns).save(file, "PNG", optimize=True)
+        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+@dataclass
+class Section:
+    """A heading, sentences, and what is shown below them."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    shown: list[Chart | Picture | Grid] = field(default_factory=list)
+
+
+@dataclass
+class Page:
+    """A page: its title, a first sentence, and sections."""
+
+    title: str
+    summary: str
+    sections: list[Section] = field(default_factory=list)
+
+
+def written(value: Any) -> str:
+    """A value of a table's cell: numbers with four digits, nothing as a dash.
+
+    >>> written(1234.5678), written(0.5), written(7), written(None), written("ward")
+    ('1235', '0.5', '7', '–', 'ward')
+    """
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+    return str(value)
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Write a page as one file that needs no network.
+
+    Raises:
+        MissingDependencyError: Jinja2 or Plotly is absent. RunError: the file cannot be written.
+    """
+    text = rendered(page)
+
+    def write(file: Path) -> None:
+        file.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
+
+
+def rendered(page: Page) -> str:
+    """A page as HTML; every text in it is escaped."""
+    parts = [part for section in page.sections for part in section.shown]
+    script = _plotly() if any(isinstance(part, Chart) for part in parts) else ""
+    kinds = {id(part): type(part).__name__ for part in parts}
+    return _template().render(page=page, kind=lambda part: kinds[id(part)], script=script)
+
+
+@cache
+def _plotly() -> str:
+    """The text of Plotly's script, which the page holds once."""
+    return require_extra("plotly.offline", "report", "reports").get_plotlyjs()
+
+
+@cache
+def _template() -> Any:
+    jinja2 = require_extra("jinja2", "report", "reports")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(files("mvae.report").joinpath("page.html").read_text(encoding="utf-8"))

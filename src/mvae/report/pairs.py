@@ -1,0 +1,41 @@
+"""What each modality says of each other one, as a heat map."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mvae.report.charts import heat_map
+from mvae.report.page import Grid, Section
+
+__all__ = ["pairs_section"]
+
+
+def pairs_section(values: Mapping[str, float], names: Sequence[str]) -> Section:
+    """Gains in nats (`mvae.evaluation.coupling`) of all pairs that were measured, and the other instruments.
+
+    Args:
+        values: what `mvae.evaluation.validation.validate` found.
+        names: the modalities.
+    """
+    section = Section("Do the modalities meet?")
+    gains = np.full((len(names), len(names)), np.nan)
+    for i, source in enumerate(names):
+        for j, target in enumerate(names):
+            gains[i, j] = values.get(f"gain {source}->{target}", np.nan)
+    measured = [i for i in range(len(names)) if np.isfinite(gains[i]).any()]
+    if measured:
+        note = (
+            "A cell at or below 0 means: the row's modality says nothing of the column's. An empty one was not "
+            "measured: fewer than 50 held-out rows have both, or there are more than 8 modalities."
+        )
+        title = "Nats that the modality of a row tells about that of a column, beyond saying nothing"
+        section.shown.append(heat_map(title, [names[i] for i in measured], names, gains[measured], "nats", note))
+    else:
+        section.text.append("There are too few rows with two modalities to measure pairs.")
+    if "coupling" in values:
+        share = values.get("coupling/share", 0.0)
+        section.text.append(f"Coupling C = {values['coupling']:.2f} nats, {share:.0%} of the most that it could be.")
+    rows = [[name, value] for name, value in values.items() if name.startswith(("accuracy ", "active units"))]
+    if rows:
+        section.shown.append(Grid(["instrument, held-out rows", ""], rows))
+    return section

@@ -1,0 +1,90 @@
+"""How the values of a modality are shown to a person: as pictures, classes, yes or no, text, or numbers."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from mvae.evaluation.images import levels
+from mvae.likelihoods import Bernoulli, Categorical
+from mvae.modality.base import Modality
+from mvae.modality.sentences import SentenceModality
+from mvae.modality.strings import StringModality
+
+__all__ = ["View", "view_of"]
+
+ViewKind = Literal["picture", "classes", "flags", "text", "numbers"]
+
+
+@dataclass(frozen=True)
+class View:
+    """What a modality looks like.
+
+    Args:
+        name: of the modality.
+        kind: how its values are shown.
+        shape: of one example.
+        columns: a name for each single value of an example of flags or numbers.
+        classes: the names of classes, in the order of their codes.
+        levels: a picture's value of full brightness.
+        write: value → text, where there is a way.
+    """
+
+    name: str
+    kind: ViewKind
+    shape: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    levels: float = 1.0
+    write: Callable[[Tensor], str] | None = None
+
+    def words(self, values: Tensor) -> list[str]:
+        """Each example as text."""
+        if self.kind == "classes" and values.dim() == 1:
+            return [self.class_name(int(value)) for value in values]
+        if self.write is not None:
+            return [self.write(value) for value in values.cpu()]
+        return [" ".join(f"{part:.4g}" for part in value.flatten().tolist()[:8]) for value in values.double().cpu()]
+
+    def class_name(self, code: int) -> str:
+        """A class by its name, or its number where no name is known."""
+        return self.classes[code] if code < len(self.classes) else str(code)
+
+    def numbers(self, values: Tensor, lead: int = 1) -> np.ndarray:
+        """Examples after so many leading axes (rows; or samples and rows) as ``… columns``, in float64."""
+        return values.double().cpu().reshape(*values.shape[:lead], -1).numpy()
+
+    def images(self, values: Tensor) -> Tensor:
+        """Examples as images with levels in [0, 1], ``n channels height width``."""
+        return levels(values.reshape(-1, *self.shape), self.levels).cpu()
+
+
+def view_of(
+    name: str,
+    modality: Modality,
+    shape: Sequence[int],
+    *,
+    columns: Sequence[str] | None = None,
+    classes: Sequence[Any] = (),
+    write: Callable[[Tensor], str] | None = None,
+) -> View:
+    """The view of a modality whose examples have this shape.
+
+    >>> view_of("labs", mvae.Modality(nn.Linear(2, 4), nn.Linear(2, 2), "gaussian"), (2,), columns=["hb", "crp"]).kind
+    'numbers'
+    """
+    shape, names = tuple(shape), tuple(map(str, classes))
+    if isinstance(modality, StringModality | SentenceModality):
+        return View(name, "text", shape, write=write)
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return View(name, "picture", shape, levels=modality.likelihood.levels)
+    if isinstance(modality.likelihood, Categorical):
+        return View(name, "classes", shape, classes=names, write=write)
+    count = math.prod(shape)
+    given = tuple(columns or ())
+    labels = given if len(given) == count else (name,) if count == 1 else tuple(f"{name} {i + 1}" for i in range(count))
+    kind = "flags" if isinstance(modality.likelihood, Bernoulli) else "numbers"
+    return View(name, kind, shape, labels, write=write)

@@ -1,0 +1,188 @@
+"""The report of a run: everything about it on one page, as far as its data is there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mvae.data.dataset import Dataset
+from mvae.errors import DataError, MvaeError, SettingsError
+from mvae.evaluation.coupling import pairs_never_seen
+from mvae.evaluation.validation import validate
+from mvae.models.base import MultimodalVAE
+from mvae.report.advice import advice, course_advice
+from mvae.report.calibration import calibration_section
+from mvae.report.history import history_section
+from mvae.report.latents import latents_section
+from mvae.report.likelihoods import likelihood_section
+from mvae.report.modalities import modality_section
+from mvae.report.page import Grid, Page, Section, write_page
+from mvae.report.pairs import pairs_section
+from mvae.report.views import View, view_of
+from mvae.runs.config import Config, flattened
+from mvae.runs.run import Evaluation, Run, evaluate, open_run, opened_model, read_run
+from mvae.training.checkpoint import read_metrics
+
+__all__ = ["SCORING", "Scoring", "report", "views"]
+
+Progress = Callable[[float], object]
+MEASURED = 2000  # rows for the instruments
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How much a report spends on its numbers: test rows and importance samples, and the seed of all draws."""
+
+    rows: int = 200
+    samples: int = 500
+    seed: int = 0
+
+
+SCORING = Scoring()
+
+
+def report(
+    run_dir: str | Path,
+    path: str | Path | None = None,
+    *,
+    scoring: Scoring = SCORING,
+    data_dir: str | Path | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the report of a run: one HTML file that opens without a network.
+
+    Args:
+        run_dir: of the run.
+        path: the file; default ``report.html`` in the run's directory.
+        scoring: what is spent on likelihoods.
+        data_dir: where named datasets are.
+        device: where the model runs.
+        progress: told what share of the scoring is done.
+
+    Returns:
+        The file written. Where the run's data is gone it says so, and shows what the run itself knows.
+
+    Raises:
+        RunError: not a run, or one without a checkpoint. MissingDependencyError: the extra ``report`` is absent.
+    """
+    run_dir = Path(run_dir)
+    config, stored = read_run(run_dir)
+    path = run_dir / "report.html" if path is None else Path(path)
+    model = opened_model(run_dir)
+    gone = None
+    try:
+        run = open_run(run_dir, data_dir=data_dir, device=device)
+    except (DataError, SettingsError) as error:
+        run, gone = None, str(error)
+    name = run_dir.resolve().name
+    page = Page(f"Report of {name}", "")
+    rows = read_metrics(run_dir)
+    shown = views(
+        config, model if run is None else run.model, stored.get("schema") or {}, None if run is None else run.data
+    )
+    if run is None:
+        found = course_advice(rows, None)
+        page.summary = f"The data of this run is gone ({gone}). What follows is what the run itself holds."
+        parts = [history_section(rows), *(modality_section(model, None, view, scoring.seed) for view in shown)]
+    else:
+        evaluation = _evaluated(run, scoring, progress)
+        measured = validate(run.model, run.data.test.first(MEASURED))
+        found = _advice(run, evaluation, measured, rows)
+        page.summary = _summary(run, found)
+        parts = [history_section(rows), *_answers(run, evaluation, measured, shown, scoring.seed)]
+    page.sections = [_next_steps(found), _trained_on(config, stored, run), *parts]
+    write_page(page, path)
+    return path
+
+
+def views(config: Config, model: MultimodalVAE, schema: Mapping[str, Any], data: Dataset | None) -> list[View]:
+    """How each modality of a model is shown: its shape and names by the declaration, the schema, and the data."""
+    found = []
+    for name in model.names:
+        own, modality = config.modalities[name], model.modalities[name]
+        codec = None if data is None else data.codecs.get(name)
+        if data is not None and name in data.test.columns:
+            shape = tuple(data.test.columns[name].shape[1:])
+        else:
+            shape = () if own.kind == "categorical" else tuple(own.shape or ())
+        classes = (schema.get(name) or {}).get("classes") or ()
+        write = None if codec is None else codec.format
+        found.append(view_of(name, modality, shape, columns=own.columns, classes=classes, write=write))
+    return found
+
+
+def _evaluated(run: Run, scoring: Scoring, progress: Progress | None) -> Evaluation | str:
+    """The likelihoods; why not, where the model has none."""
+    try:
+        return evaluate(run, rows=scoring.rows, samples=scoring.samples, seed=scoring.seed, progress=progress)
+    except MvaeError as error:
+        return str(error)
+
+
+def _advice(
+    run: Run, evaluation: Evaluation | str, measured: Mapping[str, float], rows: list[dict[str, Any]]
+) -> list[str]:
+    likelihoods = {} if isinstance(evaluation, str) else evaluation.likelihoods
+    found = advice(measured, run.model.names, likelihoods, bool(run.model.cross_from))
+    if (never := pairs_never_seen(run.data.train, run.model.names)) is not None:
+        found.append(f"{never[0].upper()}{never[1:]}.")
+    return found + course_advice(rows, run.progress.get("best_epoch"))
+
+
+def _summary(run: Run, found: list[str]) -> str:
+    model, train = run.model, run.data.train
+    names = ", ".join(model.names[:6]) + (f" and {len(model.names) - 6} more" if len(model.names) > 6 else "")
+    verdict = (
+        "Nothing is known to be wrong" if not found else f"{len(found)} thing{'s' if len(found) > 1 else ''} to look at"
+    )
+    return f"{type(model).__name__} of {names}; {len(train)} training rows, {model.latent_dim} latents. {verdict}."
+
+
+def _next_steps(found: list[str]) -> Section:
+    return Section(
+        "What to do next", found or ["No dead expert, no modality that stays alone, no sign of a training cut short."]
+    )
+
+
+def _trained_on(config: Config, stored: Mapping[str, Any], run: Run | None) -> Section:
+    section = Section("What was trained on what")
+    if run is not None:
+        train = run.data.train
+        missing = [
+            [name, int(train.has(name).sum()), f"{1 - float(train.has(name).double().mean()):.1%}"]
+            for name in train.names
+        ]
+        section.shown.append(Grid(["modality", f"of {len(train)} training rows", "missing"], missing))
+        section.text.append(
+            f"{run.data.name}: {len(train)} rows for training, {len(run.data.validation)} for validation, "
+            f"{len(run.data.test)} for the test."
+        )
+    settings = [[name, str(value)] for name, value in flattened(config.to_dict()).items() if value not in ("", [], {})]
+    about = [
+        [name, str(stored[name])]
+        for name in ("command", "commit", "mvae", "torch", "python", "device")
+        if name in stored
+    ]
+    section.shown.append(Grid(["setting", "value"], about + settings, folded="All settings"))
+    return section
+
+
+def _answers(
+    run: Run, evaluation: Evaluation | str, measured: Mapping[str, float], shown: list[View], seed: int
+) -> list[Section]:
+    """What needs the data."""
+    test, model = run.data.test, run.model
+    if isinstance(evaluation, str):
+        scored = Section("Log-likelihoods", [f"This model has none: {evaluation}."])
+    else:
+        scored = likelihood_section(
+            evaluation.likelihoods, test.names, evaluation.samples, evaluation.rows, evaluation.proposal
+        )
+    return [
+        scored,
+        pairs_section(measured, model.names),
+        *(modality_section(model, test, view, seed) for view in shown),
+        latents_section(model, test, shown),
+        calibration_section(model, test, shown, seed),
+    ]

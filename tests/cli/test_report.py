@@ -1,0 +1,86 @@
+"""`mvae report` and `mvae compare`: whole runs, a user's own table among them, and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.command import assert_refused, mvae
+
+pytest.importorskip("plotly")
+EVIL = "<script>alert(1)</script>"
+FEW = "--rows", 20, "--samples", 30, "--device", "cpu"
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a table with holes, whose names and categories are HTML; its data lies beside it."""
+    folder, r, n = tmp_path_factory.mktemp("table"), np.random.default_rng(0), 300
+    sick = r.integers(0, 2, n)
+    ward = np.array([EVIL, "A&E"])[np.where(r.random(n) < 0.8, sick, 1 - sick)]
+    lab = 13 - 2 * sick + r.normal(size=n)
+    np.savez(folder / "t.npz", **{"lab": lab, "lab__present": r.random(n) < 0.8, EVIL: ward, "sick": sick})
+    result = mvae("train", folder / "t.npz", "--epochs", 2, "--run-dir", folder / "run", "--device", "cpu", "--json")
+    assert result.code == 0, result.err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "digits"
+    assert mvae("train", "digits", "--epochs", 1, "--run-dir", folder, "--device", "cpu", "--json").code == 0
+    return folder
+
+
+def test_the_report_of_a_table_shows_every_part_and_escapes_names(table: Path) -> None:
+    result = mvae("report", table / "run", *FEW)
+    path = table / "run" / "report.html"
+    assert (result.code, result.out) == (0, f"report: {path}\n")
+    text = path.read_text()
+    assert EVIL not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    for part in ("Learning curves", "Log-likelihoods", "Do the modalities meet?", "Modality: lab", "Calibration"):
+        assert f"<h2>{part}</h2>" in text
+    assert "<td>lab</td>" in text.replace(' class="short"', "")
+
+
+def test_a_report_without_its_data_says_so_and_shows_the_rest(table: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "gone.npz"
+    (table / "t.npz").rename(moved)
+    try:
+        output = tmp_path / "r.html"
+        assert mvae("report", table / "run", "-o", output, *FEW).code == 0
+        text = output.read_text()
+        assert "The data of this run is gone" in text
+        assert "<h2>Learning curves</h2>" in text
+        assert "Samples of lab" in text
+        assert "Log-likelihoods" not in text
+    finally:
+        moved.rename(table / "t.npz")
+
+
+def test_a_run_of_pictures_is_shown_as_pictures(digits: Path, tmp_path: Path) -> None:
+    result = mvae("report", digits, "-o", tmp_path / "d.html", "--json", *FEW)
+    assert result.json()["report"] == str(tmp_path / "d.html")
+    assert (tmp_path / "d.html").read_text().count('<img src="data:image/png;base64,') == 3
+
+
+def test_runs_are_compared_in_a_table_and_on_a_page(digits: Path, table: Path, tmp_path: Path) -> None:
+    page = tmp_path / "both.html"
+    result = mvae("compare", digits, table / "run", "-o", page, *FEW)
+    assert result.code == 0
+    assert "log p(x1)" in result.out
+    assert "Validation objective" in page.read_text()
+    found = mvae("compare", digits, digits, "--json", *FEW).json()
+    assert found["settings"] == []
+    assert found["page"] is None
+
+
+def test_what_is_no_run_is_refused_in_one_line(digits: Path, tmp_path: Path) -> None:
+    assert_refused(mvae("report", tmp_path), "not a run directory")
+    assert_refused(mvae("compare", tmp_path), "not a run directory")
+    shutil.copytree(digits, tmp_path / "half")
+    (tmp_path / "half" / "checkpoint.safetensors").unlink()
+    assert_refused(mvae("report", tmp_path / "half"), "checkpoint")
+    assert_refused(mvae("report", digits, "-o", tmp_path, *FEW), "directory")

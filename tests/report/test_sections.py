@@ -1,0 +1,127 @@
+"""The parts of a report against what they should say of models and numbers that are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mvae.data.table import Table
+from mvae.evaluation.likelihood import LogLikelihood
+from mvae.report.advice import advice, course_advice
+from mvae.report.calibration import calibration_section, coverage, reliability
+from mvae.report.history import history_section
+from mvae.report.latents import latents_section, main_axes
+from mvae.report.likelihoods import trust
+from mvae.report.modalities import modality_section
+from mvae.report.page import Chart, Grid
+from mvae.report.pairs import pairs_section
+from mvae.report.views import View, view_of
+from tests.small_training import columns, incomplete, model
+
+
+def test_main_axes_are_those_of_scikit_learn() -> None:
+    from sklearn.decomposition import PCA
+
+    x = np.random.default_rng(0).normal(size=(40, 5)) @ np.diag([5.0, 3.0, 1.0, 0.1, 0.1])
+    places, shares = main_axes(x)
+    pca = PCA(2).fit(x)
+    np.testing.assert_allclose(np.abs(places), np.abs(pca.transform(x)), atol=1e-9)
+    np.testing.assert_allclose(shares, pca.explained_variance_ratio_)
+    assert main_axes(np.ones((3, 1)))[0].tolist() == [[0.0, 0.0]] * 3
+
+
+def test_intervals_of_the_true_distribution_cover_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    found = dict(coverage(rng.normal(size=4000), rng.normal(size=(500, 4000))))
+    for level, share in found.items():
+        assert share == pytest.approx(level, abs=0.03)
+    assert dict(coverage(2 * rng.normal(size=4000), rng.normal(size=(500, 4000))))[0.9] < 0.7
+
+
+def test_the_accuracy_of_sure_predictions_is_counted_where_there_are_enough() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1, 20_000)
+    for sure, right in reliability(confidence, rng.random(20_000) < confidence):
+        assert right == pytest.approx(sure, abs=0.03)
+    assert reliability(np.full(19, 0.9), np.ones(19, bool)) == []
+
+
+def estimate(k: float, ess: float) -> LogLikelihood:
+    n = 10
+    full = [torch.full((n,), value, dtype=torch.float32) for value in (-3.0, ess, k, 1.0)]
+    return LogLikelihood(torch.arange(n), *full)
+
+
+def test_a_likelihood_is_trusted_by_its_diagnostics() -> None:
+    assert trust(estimate(0.3, 200)).startswith("Trustworthy")
+    assert trust(estimate(0.3, 3)).startswith("With care")
+    assert trust(estimate(0.9, 200)).startswith("Do not trust")
+    assert trust(estimate(math.nan, 5)).startswith("Too few")
+
+
+def test_advice_names_what_is_wrong() -> None:
+    assert advice({}, ["a", "b"], {}, False) == []
+    dead = advice({"kl complete/a": 0.0, "kl complete/b": 3.0}, ["a", "b"], {"log p(x1)": estimate(0.9, 5)}, False)
+    assert "expert of a is dead" in dead[0]
+    assert "log p(x1) is estimated badly" in dead[1]
+    best_early = [{"epoch": i, "beta": 1.0, "validation/objective": 100.0 + abs(i - 10)} for i in range(1, 51)]
+    assert "overfits" in course_advice(best_early, 10)[0]
+    flat = [{"epoch": i, "beta": 1.0, "validation/objective": 100.0} for i in range(1, 51)]
+    assert course_advice(flat, 45) == []
+
+
+def test_learning_curves_have_a_chart_for_each_thing_logged() -> None:
+    rows = [
+        {"epoch": i, "train/loss": 2.0, "train/reconstruction/a": 1.0, "validation/coupling": 0.1} for i in range(1, 4)
+    ]
+    assert [part.title for part in history_section(rows).shown if isinstance(part, Chart)] == [
+        "Objective (lower is better)",
+        "Reconstruction in training",
+        "Coupling of validation rows",
+    ]
+    assert history_section([]).text == ["No epoch has ended yet."]
+
+
+def test_the_heat_map_holds_the_gains() -> None:
+    section = pairs_section({"gain a->b": 1.5, "gain b->a": -0.5, "coupling": 1.0, "coupling/share": 0.5}, ["a", "b"])
+    chart = section.shown[0]
+    assert isinstance(chart, Chart)
+    assert chart.data[0]["z"] == [[None, 1.5], [-0.5, None]]
+    assert "C = 1.00 nats, 50%" in section.text[0]
+
+
+def views() -> list[View]:
+    parts, shapes = model().modalities, {"image": (4,), "label": (), "sound": (3,)}
+    return [view_of(name, parts[name], shapes[name], classes=["x", "y", "z"]) for name in parts]
+
+
+@pytest.mark.parametrize("table", [Table(columns(200)), incomplete()], ids=["complete", "incomplete"])
+def test_every_section_of_a_model_has_something_to_show(table: Table) -> None:
+    net, shown = model().eval(), views()
+    assert [view.kind for view in shown] == ["flags", "classes", "numbers"]
+    for view in shown:
+        section = modality_section(net, table, view)
+        assert len(section.shown) >= 3
+        assert not section.text
+    assert latents_section(net, table, shown).shown
+    if len(table) > 100:
+        calibration = calibration_section(net, table, shown)
+        assert any("90 % intervals of sound" in text for text in calibration.text)
+
+
+def test_without_data_there_are_samples_only() -> None:
+    section = modality_section(model().eval(), None, views()[1])
+    (chart,) = section.shown
+    assert isinstance(chart, Chart)
+    assert isinstance(chart.table, Grid)
+    assert [row[0] for row in chart.table.rows] == ["x", "y", "z"]
+    assert chart.table.header == ["", "samples"]
+
+
+def test_an_untrained_modality_is_not_drawn() -> None:
+    net = model().eval()
+    net.untrained = ("sound",)
+    section = modality_section(net, Table(columns(50)), views()[2])
+    assert "No training row had sound" in section.text[0]
+    assert not section.shown
