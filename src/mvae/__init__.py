@@ -7,11 +7,13 @@ from mvae.models import MODELS
 
 if TYPE_CHECKING:
     from mvae import errors, likelihoods, models, networks, testing
+    from mvae.data.fields import Field
     from mvae.data.table import Table
     from mvae.evaluation.likelihood import log_likelihood
     from mvae.gaussian import Gaussian
     from mvae.modality import augment
     from mvae.modality.base import Modality
+    from mvae.modality.columns import Columns
     from mvae.modality.sentences import SentenceModality
     from mvae.modality.strings import StringModality
     from mvae.models import CVAE, JMVAE, MMVAE, MVAE, MVAEQ, MVTCAE, TELBO, VAE, BiVCCA, MoPoE
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
 # Names are imported when first used, so that `mvae --help` need not wait for torch.
 _HOMES = {
+    "Columns": "mvae.modality.columns",
     "Config": "mvae.runs.config",
+    "Field": "mvae.data.fields",
     "Gaussian": "mvae.gaussian",
     "Modality": "mvae.modality.base",
     "SentenceModality": "mvae.modality.sentences",

@@ -58,10 +58,11 @@ def test_the_mask_of_a_masked_array_is_the_presence_mask() -> None:
     assert Table({"y": np.ma.array([1, 2])}).complete
 
 
-def test_a_row_that_is_masked_in_part_is_refused() -> None:
+def test_a_row_that_is_masked_in_part_lacks_single_values() -> None:
     wide = np.ma.array(np.ones((3, 2)), mask=np.array([[0, 0], [1, 1], [0, 1]], bool))
-    with pytest.raises(DataError, match="column 'wide', row 2: only a part of its values is masked"):
-        Table({"wide": wide, "y": np.zeros(3)})
+    table = Table({"wide": wide, "y": np.zeros(3)})
+    assert table.has("wide").tolist() == [True, False, True]
+    assert table.observed["wide"].tolist() == [[True, True], [False, False], [True, False]]
 
 
 # Tensors
@@ -111,7 +112,6 @@ def test_a_tensor_made_in_inference_mode_can_be_learned_from() -> None:
         (lambda: [1.0, None, 2.0], "column 'x y.z' has dtype object"),
         (lambda: np.array(["2020-01-01"], "datetime64[D]"), "column 'x y.z' has dtype datetime64[D]"),
         (lambda: np.zeros(3, np.longdouble), "column 'x y.z' has dtype"),
-        (lambda: np.ma.array([[1, 2]], mask=np.array([[False, True]])), "column 'x y.z', row 0: only a part"),
     ],
 )
 def test_what_is_no_array_of_numbers_is_refused_by_name(make, says: str) -> None:
@@ -156,8 +156,8 @@ def test_nullable_columns_have_a_mask_by_their_format(kind: str, dtype: str) -> 
     table = Table(pd.DataFrame({"a": series, "b": [1, 2, 3]}))
     assert table["a"].dtype == dtype
     assert table.present.tolist() == [[True, True], [False, True], [True, True]]
-    with pytest.raises(DataError, match="column 'wide', row 1: only a part of its values is masked"):
-        Table({"wide": pd.DataFrame({"a": series, "b": [1, 2, 3]}), "y": [1, 2, 3]})
+    parts = Table({"wide": pd.DataFrame({"a": series, "b": [1, 2, 3]}), "y": [1, 2, 3]})
+    assert parts.observed["wide"].tolist() == [[True, True], [False, True], [True, True]]
     whole = Table({"wide": pd.DataFrame({"a": series, "b": series}), "y": [1, 2, 3]})
     assert whole.has("wide").tolist() == [True, False, True]
 

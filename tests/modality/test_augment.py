@@ -32,13 +32,13 @@ def test_a_declaration_names_them() -> None:
     assert listed({"name": "power", "exponent": 0.5}) == (Power(0.5),)
     assert listed(None) == listed([]) == ()
     assert listed(torch.add) == (torch.add,)
-    assert set(AUGMENTATIONS) == {"noise", "shift", "power"}
+    assert set(AUGMENTATIONS) == {"hide", "noise", "shift", "power"}
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("noyse", r"no augmentation 'noyse'; there are noise, shift, power \(did you mean 'noise'\?\)"),
+        ("noyse", r"no augmentation 'noyse'; there are hide, noise, shift, power \(did you mean 'noise'\?\)"),
         ({"name": "noise", "sdt": 0.3}, r"has no option 'sdt'; it has std \(did you mean 'std'\?\)"),
         ({"name": "noise"}, "the augmentation 'noise' needs std"),
         ({"name": "shift", "pixels": 1.5}, "pixels of the augmentation 'shift' must be a whole number, not 1.5"),

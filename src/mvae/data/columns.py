@@ -31,7 +31,7 @@ Values = Column | Sequence | Frame
 
 
 def as_column(name: str, values: Values) -> tuple[Column, np.ndarray | None]:
-    """A column and, where its container has one, the mask of its rows.
+    """A column and, where its container has one, the mask of its rows or of its single values.
 
     There is one rule: **the dtype is kept, and nothing is rounded**. A list of Python numbers has the dtype that NumPy
     gives it (int64, float64, bool). A modality casts to the precision of its networks, batch by batch. The dtype says
@@ -46,11 +46,11 @@ def as_column(name: str, values: Values) -> tuple[Column, np.ndarray | None]:
         values: ``rows event…``.
 
     Returns:
-        The column, and a boolean array ``rows`` of what is present (None: the container has no mask).
+        The column, and a boolean array of its shape that says what is present (None: the container has no mask).
 
     Raises:
-        DataError: no name; no array of real numbers or booleans; a single value; events without values; a row of
-            which only a part is masked; a tensor that is sparse, quantized or has no data.
+        DataError: no name; no array of real numbers or booleans; a single value; events without values; a tensor that
+            is sparse, quantized or has no data.
 
     >>> as_column("x", np.ma.masked_equal([1, -1, 3], -1))
     (array([ 1, -1,  3]), array([ True, False,  True]))
@@ -65,7 +65,7 @@ def as_column(name: str, values: Values) -> tuple[Column, np.ndarray | None]:
         raise DataError(f"column {name!r} is a single value; a column has one entry for each row")
     if len(column) and 0 in column.shape:
         raise DataError(f"column {name!r} has shape {tuple(column.shape)}: its rows hold no values")
-    return column, None if mask is None else _whole_rows(name, mask)
+    return column, mask
 
 
 def columns_of(data: Any) -> dict[str, Any]:
@@ -101,22 +101,25 @@ def as_tensor(column: Column) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(column))
 
 
-def as_mask(name: str, mask: Any, rows: int) -> Tensor:
-    """The presence mask of a column, on the CPU.
+def as_mask(name: str, mask: Any, shape: Sequence[int]) -> Tensor:
+    """The presence mask of a column of this shape, on the CPU: of its rows, or of its single values.
 
     Raises:
-        DataError: it is no boolean mask of that many rows.
+        DataError: it is no boolean mask of that many rows, nor of that shape.
     """
+    rows, shape = shape[0], tuple(shape)
+    wanted = f"({rows},)" if len(shape) == 1 else f"({rows},) or {shape}"
     try:
         if isinstance(mask, np.ma.MaskedArray):
             mask = mask.filled(False)
         found = mask if isinstance(mask, Tensor) else torch.from_numpy(np.array(mask))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"present[{name!r}] is no boolean mask of shape ({rows},) ({error})") from None
-    if found.dtype != torch.bool or found.shape != (rows,) or found.is_meta or found.layout != torch.strided:
+        raise DataError(f"present[{name!r}] is no boolean mask of shape {wanted} ({error})") from None
+    fits = found.shape in ((rows,), shape)
+    if found.dtype != torch.bool or not fits or found.is_meta or found.layout != torch.strided:
         raise DataError(
             f"present[{name!r}] has shape {tuple(found.shape)} and dtype {found.dtype}; "
-            f"a boolean mask of shape ({rows},) is needed"
+            f"a boolean mask of shape {wanted} is needed"
         )
     return found.cpu()
 
@@ -184,18 +187,6 @@ def _signed(name: str, values: np.ndarray) -> np.ndarray:
     if values.dtype.itemsize == 8 and values.size and values.max() > np.iinfo(np.int64).max:
         raise DataError(f"column {name!r} holds integers above 2⁶³ − 1: give them as floats")
     return values.astype(np.int32 if values.dtype.itemsize == 2 else np.int64)
-
-
-def _whole_rows(name: str, present: np.ndarray) -> np.ndarray:
-    """The mask of values as one of rows."""
-    flat = present.reshape(len(present), -1)
-    partly = np.flatnonzero(flat.any(1) & ~flat.all(1))
-    if len(partly):
-        raise DataError(
-            f"column {name!r}, row {partly[0]}: only a part of its values is masked. A mask is of whole rows: make the "
-            "values columns of their own, or mask the whole row"
-        )
-    return np.asarray(flat.all(1))
 
 
 def _wrong_dtype(name: str, dtype: object) -> DataError:

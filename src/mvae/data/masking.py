@@ -65,7 +65,11 @@ def _hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "ro
         column = table.select_rows(name, source)  # a copy, also of a memory-mapped file
         column[~present[:, i].to(column.device)] = 0
         columns[name] = column
-    return Table(columns, {name: present[:, i] for i, name in enumerate(table.names)})
+    masks = {name: present[:, i] for i, name in enumerate(table.names)}
+    for name in table.observed:
+        values, rows = table.observed[name][source.to(table.observed[name].device)].cpu(), masks[name]
+        masks[name] = values & rows.reshape(-1, *[1] * (values.dim() - 1))
+    return Table(columns, masks)
 
 
 def oversample_complete(table: Table, times: int) -> Table:
@@ -98,7 +102,7 @@ def complete_rows(table: Table) -> Table | None:
     if not whole.any():
         return None
     taken = table.take(whole)
-    return Table({name: cast("Tensor", column) for name, column in taken.columns.items()})
+    return Table({name: cast("Tensor", column) for name, column in taken.columns.items()}, taken.observed)
 
 
 def kept_cells(rows: int, modalities: int, keep_probability: float, seed: int = 0) -> Bool[Tensor, "rows modalities"]:

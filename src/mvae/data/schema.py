@@ -209,7 +209,7 @@ def raw_values(name: str, values: Raw) -> tuple[np.ndarray, np.ndarray | None]:
     """Numbers, booleans or text as an array, and the mask of rows where the container has one.
 
     Raises:
-        DataError: as `mvae.data.columns.as_column`, except that text is taken.
+        DataError: as `mvae.data.columns.as_column`, except that text is taken; a row that is masked in part.
     """
     dtype = getattr(values, "dtype", None)
     if isinstance(values, Frame) and dtype is not None and hasattr(values, "isna"):  # a Series
@@ -221,9 +221,22 @@ def raw_values(name: str, values: Raw) -> tuple[np.ndarray, np.ndarray | None]:
         if array.dtype.kind in "OU" and array.ndim and not isinstance(values, Frame | np.ma.MaskedArray):
             return array, None
     column, mask = as_column(name, values)
+    mask = None if mask is None else _whole_rows(name, mask)
     if isinstance(column, np.ndarray):
         return column, mask
     return column.cpu().float().numpy() if str(column.dtype) == "torch.bfloat16" else column.cpu().numpy(), mask
+
+
+def _whole_rows(name: str, present: np.ndarray) -> np.ndarray:
+    """The mask of values as one of rows."""
+    flat = present.reshape(len(present), -1)
+    partly = np.flatnonzero(flat.any(1) & ~flat.all(1))
+    if len(partly):
+        raise DataError(
+            f"column {name!r}, row {partly[0]}: only a part of its values is masked. Single values may be missing in a "
+            'modality of the kind "columns" only'
+        )
+    return np.asarray(flat.all(1))
 
 
 def _of_text_series(series: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -5,7 +5,7 @@ from typing import overload
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.data.columns import Column, Frame, Values, as_column, as_mask, as_tensor, columns_of, is_frame
@@ -23,8 +23,9 @@ class Table:
     A column is a tensor, an array (memory-mapped ones stay on disk until rows are taken), a pandas Series or a list, of
     shape ``rows event…``. Its dtype is kept (`mvae.data.columns.as_column` has the rule for all containers) and says
     nothing of its meaning; a modality's likelihood turns it into numbers for its network, batch by batch.
-    What is missing is said by ``present``, or by the mask of a container that has one; nothing is guessed. Whatever
-    stands in a missing cell, NaN included, is never read into a result. A batch is a Table too.
+    What is missing is said by ``present``, or by the mask of a container that has one; nothing is guessed. A mask is of
+    rows, or of single values: a modality is then present in a row that has any of its values. Whatever stands in a
+    missing cell, NaN included, is never read into a result. A batch is a Table too.
 
     ``table["label"]`` is a column; ``table[3:9]``, ``table[rows]`` and ``table[mask]`` are tables of these rows;
     ``len(table)`` counts rows, and iterating gives the names.
@@ -32,7 +33,13 @@ class Table:
     Args:
         columns: modality name (any non-empty string) → column. All have the same number of rows, at least one. Or a
             pandas DataFrame, of which each column is a modality.
-        present: modality name → boolean mask ``rows``; a modality not named here is present in every row.
+        present: modality name → boolean mask ``rows``, or ``rows event…`` where single values are missing; a modality
+            not named here is present in every row.
+
+    Attributes:
+        present: which modalities each row has, ``rows modalities``.
+        observed: of the columns that lack single values, which are there: name → ``rows event…``.
+        complete: has every row every modality? (Of some, single values may be missing.)
 
     Raises:
         DataError: no columns, no rows, columns of different length, a column that cannot be used (by name), a mask
@@ -47,10 +54,14 @@ class Table:
             [ True,  True]])
     >>> "label" in table, list(table), table["label"]
     (True, ['image', 'label'], tensor([7, 1, 0]))
+    >>> labs = torch.tensor([[7.1, 140.0], [float("nan"), 138.0]])
+    >>> Table({"labs": labs}, present={"labs": ~labs.isnan()})
+    Table(2 rows; labs: 2 float32, 1 value missing)
     """
 
     columns: dict[str, Column]
     present: Bool[Tensor, "rows modalities"]
+    observed: dict[str, Bool[Tensor, "rows *event"]]
     complete: bool
 
     def __init__(self, columns: Mapping[str, Values] | Frame, present: Mapping[str, Values] | None = None):
@@ -75,7 +86,7 @@ class Table:
         if rows == 0:
             raise DataError(f"the table has no rows (columns: {', '.join(map(repr, lengths))})")
         masks = {name: mask for name, (_, mask) in converted.items() if mask is not None}
-        self.present = _as_presence(tuple(self.columns), rows, {} if present is None else present, masks)
+        self.present, self.observed = _as_presence(self.columns, {} if present is None else present, masks)
         self.complete = bool(self.present.all())
         if not self.complete:
             empty = (~self.present.any(1)).nonzero().flatten().tolist()
@@ -84,10 +95,12 @@ class Table:
                 raise DataError(f"{len(empty)} of {rows} rows have no modality present (row {shown}): drop them first")
 
     @classmethod
-    def _trusted(cls, columns: dict[str, Column], present: Tensor, complete: bool) -> "Table":
+    def _trusted(
+        cls, columns: dict[str, Column], present: Tensor, complete: bool, observed: dict[str, Tensor]
+    ) -> "Table":
         """A table whose checks were made when its parent was built; keeps batches cheap."""
         table = cls.__new__(cls)
-        table.columns, table.present, table.complete = columns, present, complete
+        table.columns, table.present, table.complete, table.observed = columns, present, complete, observed
         return table
 
     def __len__(self) -> int:
@@ -98,6 +111,9 @@ class Table:
         for i, (name, column) in enumerate(list(self.columns.items())[:SHOWN]):
             have = int(self.present[:, i].sum())
             missing = "" if have == len(self) else f", present in {have}"
+            if name in self.observed:
+                lacks = int((~self.observed[name][self.has(name)]).sum())
+                missing += f", {lacks} value{'s' * (lacks != 1)} missing"
             shape = "×".join(map(str, column.shape[1:])) or "scalar"
             parts.append(f"{name}: {shape} {str(column.dtype).removeprefix('torch.')}{missing}")
         if len(self.columns) > SHOWN:
@@ -174,11 +190,13 @@ class Table:
             index = range(*index.indices(len(self)))  # PyTorch has no negative steps
         if isinstance(index, slice):
             columns = {name: as_tensor(column[index]) for name, column in self.columns.items()}
-            return Table._trusted(columns, self.present[index], self.complete)
+            observed = {name: mask[index] for name, mask in self.observed.items()}
+            return Table._trusted(columns, self.present[index], self.complete, observed)
         index = _as_row_numbers(index, len(self))
         columns: dict[str, Column] = {name: self.select_rows(name, index) for name in self.columns}
         present = self.present[:1].expand(len(index), -1) if self.complete else self.present[index.cpu()]
-        return Table._trusted(columns, present, self.complete)
+        observed = {name: mask[index.to(mask.device)] for name, mask in self.observed.items()}
+        return Table._trusted(columns, present, self.complete, observed)
 
     def first(self, rows: int) -> "Table":
         """The first so many rows; memory-mapped columns stay on disk.
@@ -187,12 +205,31 @@ class Table:
         2
         """
         columns: dict[str, Column] = {name: column[:rows] for name, column in self.columns.items()}
-        return Table._trusted(columns, self.present[:rows], self.complete)
+        observed = {name: mask[:rows] for name, mask in self.observed.items()}
+        return Table._trusted(columns, self.present[:rows], self.complete, observed)
 
     def select_rows(self, name: str, index: Tensor) -> Tensor:
         """One column's rows, as a tensor."""
         column = self.columns[name]
         return column[index.to(column.device)] if isinstance(column, Tensor) else as_tensor(column[index.cpu().numpy()])
+
+    def values_of(self, name: str, index: Tensor) -> Bool[Tensor, "rows *event"] | None:
+        """Which values of these rows of a column are there; None where it lacks no single values."""
+        mask = self.observed.get(name)
+        return None if mask is None else mask[index.to(mask.device)]
+
+    def observed_rows(
+        self, name: str, index: Tensor
+    ) -> tuple[Float[Tensor, "rows *event"], Bool[Tensor, "rows *event"]]:
+        """Some rows of a column on the CPU, in float64, and which of their values are there, if these rows have any."""
+        x, here = self.select_rows(name, index).to("cpu", torch.float64), self.values_of(name, index)
+        return x, torch.ones_like(x, dtype=torch.bool) if here is None else here.cpu()
+
+    def require_whole(self, *names: str) -> None:
+        """Raises DataError where one of these columns lacks single values."""
+        for name in names:
+            if name in self.observed:
+                raise DataError(f"column {name!r} lacks single values of a row; here whole rows are needed")
 
     def select(self, names: Sequence[str]) -> "Table":
         """The given columns; rows that have none of them are refused.
@@ -202,31 +239,34 @@ class Table:
         """
         for name in names:
             self._require(name)
-        mask = {name: self.present[:, self.names.index(name)] for name in names}
-        return Table({name: self.columns[name] for name in names}, None if self.complete else mask)
+        mask = {} if self.complete else {name: self.present[:, self.names.index(name)] for name in names}
+        mask |= {name: self.observed[name] for name in names if name in self.observed}
+        return Table({name: self.columns[name] for name in names}, mask)
 
     def _require(self, name: str) -> None:
         if name not in self.columns:
             raise QueryError(f"no modality {name!r} in this table; it has {', '.join(self.columns)}")
 
     def zero_filled(self) -> "Table":
-        """Zeros in the missing cells and no mask: for work whose terms, planned before, say what counts."""
+        """Zeros in the missing cells and no mask of rows: for work whose terms, planned before, say what counts."""
         columns: dict[str, Column] = {}
         for i, name in enumerate(self.names):
             column = self.select_rows(name, torch.arange(len(self)))
-            here = self.present[:, i].to(column.device).reshape(-1, *[1] * (column.dim() - 1))
+            here = self.present[:, i].reshape(-1, *[1] * (column.dim() - 1))
+            here = self.observed.get(name, here).to(column.device)
             columns[name] = torch.where(here, column, torch.zeros((), dtype=column.dtype, device=column.device))
-        return Table._trusted(columns, torch.ones_like(self.present), True)
+        return Table._trusted(columns, torch.ones_like(self.present), True, self.observed)
 
     def to(self, device: torch.device | str) -> "Table":
-        """Columns on a device (the mask stays on the CPU, where terms are planned)."""
+        """Columns and their values' masks on a device (the mask of rows stays on the CPU, where terms are planned)."""
         columns: dict[str, Column] = {n: as_tensor(c).to(device) for n, c in self.columns.items()}
-        return Table._trusted(columns, self.present, self.complete)
+        observed = {name: mask.to(device) for name, mask in self.observed.items()}
+        return Table._trusted(columns, self.present, self.complete, observed)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the columns."""
-        return sum(column.nbytes for column in self.columns.values())
+        """Bytes held by the columns and their values' masks."""
+        return sum(held.nbytes for held in (*self.columns.values(), *self.observed.values()))
 
 
 def _as_row_numbers(index: Tensor | np.ndarray | Sequence[int], rows: int) -> Tensor:
@@ -242,18 +282,36 @@ def _as_row_numbers(index: Tensor | np.ndarray | Sequence[int], rows: int) -> Te
 
 
 def _as_presence(
-    names: tuple[str, ...], rows: int, present: Mapping[str, Values], masks: Mapping[str, np.ndarray]
-) -> Bool[Tensor, "rows modalities"]:
-    """What ``present`` says and what containers say by their own masks; a cell is there where both say so."""
+    columns: Mapping[str, Column], present: Mapping[str, Values], masks: Mapping[str, np.ndarray]
+) -> tuple[Bool[Tensor, "rows modalities"], dict[str, Tensor]]:
+    """What ``present`` says and what containers say by their own masks; a value is there where both say so.
+
+    Of rows, and of the values of the columns of which some row has only a part.
+    """
     if not isinstance(present, Mapping):
         raise DataError("present needs a mask by modality name: present={'label': has_label}")
     for name in present:
-        if name not in names:
-            raise DataError(f"present names {name!r}, which is no column; the columns are {', '.join(names)}")
-    mask = torch.ones(rows, len(names), dtype=torch.bool)
-    for i, name in enumerate(names):
-        if name in present:
-            mask[:, i] = as_mask(name, present[name], rows)
-        if name in masks:
-            mask[:, i] &= torch.from_numpy(masks[name])
-    return mask
+        if name not in columns:
+            raise DataError(f"present names {name!r}, which is no column; the columns are {', '.join(columns)}")
+    rows = len(next(iter(columns.values())))
+    of_rows = torch.ones(rows, len(columns), dtype=torch.bool)
+    of_values: dict[str, Tensor] = {}
+    for i, (name, column) in enumerate(columns.items()):
+        said = [as_mask(name, present[name], column.shape)] if name in present else []
+        said += [torch.from_numpy(masks[name])] if name in masks else []
+        if not said:
+            continue
+        values = said[0] if all(mask.dim() == 1 for mask in said) else _of_values(said, column.shape)
+        flat = values.reshape(rows, -1)
+        of_rows[:, i] = flat.any(1) if values.dim() > 1 else torch.stack(said).all(0)
+        if values.dim() > 1 and not torch.equal(of_rows[:, i], flat.all(1)):
+            of_values[name] = values
+    return of_rows, of_values
+
+
+def _of_values(masks: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """The values that every mask, of rows or of values, says are there."""
+    found = torch.ones(tuple(shape), dtype=torch.bool)
+    for mask in masks:
+        found &= mask.reshape(-1, *[1] * (len(shape) - 1)) if mask.dim() == 1 else mask
+    return found

@@ -184,6 +184,7 @@ def classifier_for(
 
 
 def _rows_with(table: Table, names: list[str]) -> Tensor:
+    table.require_whole(*(name for name in names if name in table))
     rows = torch.stack([table.has(name) for name in names]).all(0).nonzero().flatten()
     if not len(rows):
         raise QueryError(f"no row has {' and '.join(names)}")

@@ -131,6 +131,7 @@ def has(table: Table, names: list[str]) -> Bool[Tensor, "rows"]:
 
 
 def _rows_with(table: Table, names: list[str]) -> Int[Tensor, "n"]:
+    table.require_whole(*(name for name in names if name in table))
     rows = has(table, names).nonzero().flatten()
     if not len(rows):
         raise QueryError(f"no row has {' and '.join(names)}")

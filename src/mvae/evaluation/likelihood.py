@@ -314,11 +314,12 @@ def _distinct(table: Table, given: Sequence[str]) -> tuple[Table, Tensor]:
     for rows in torch.arange(len(table)).split(ENCODED):
         digests = [hashlib.blake2b(digest_size=16) for _ in rows]
         for name in columns:
-            has = table.has(name)[rows]
-            column = table.select_rows(name, rows).cpu().reshape(len(rows), -1)
-            values = torch.where(has[:, None], column, torch.zeros_like(column)).numpy()
-            for digest, row, here in zip(digests, values, has.tolist(), strict=True):
-                digest.update(bytes([here]) + row.tobytes())
+            column, there = table.select_rows(name, rows).cpu().reshape(len(rows), -1), table.has(name)[rows, None]
+            if (observed := table.values_of(name, rows)) is not None:
+                there = observed.cpu().reshape(len(rows), -1)
+            values = torch.where(there, column, torch.zeros_like(column)).numpy()
+            for digest, row, here in zip(digests, values, there.numpy(), strict=True):
+                digest.update(here.tobytes() + row.tobytes())
         for row, digest in zip(rows.tolist(), digests, strict=True):
             at = place.setdefault(digest.digest(), len(first))
             if at == len(first):

@@ -27,7 +27,8 @@ scale per value, by a decoder with a last axis of two:
 from mvae.likelihoods.base import Likelihood
 from mvae.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from mvae.likelihoods.discrete import Bernoulli, Categorical
-from mvae.likelihoods.real import Gaussian, Laplace
+from mvae.likelihoods.ordinal import Ordinal
+from mvae.likelihoods.real import Gaussian, Laplace, StudentT
 from mvae.specs import from_spec
 
 __all__ = [
@@ -38,7 +39,9 @@ __all__ = [
     "Laplace",
     "Likelihood",
     "NegativeBinomial",
+    "Ordinal",
     "Poisson",
+    "StudentT",
     "ZeroInflatedNegativeBinomial",
     "named",
 ]
@@ -50,7 +53,9 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "gaussian": Gaussian,
     "laplace": Laplace,
     "negative_binomial": NegativeBinomial,
+    "ordinal": Ordinal,
     "poisson": Poisson,
+    "student": StudentT,
     "zero_inflated_negative_binomial": ZeroInflatedNegativeBinomial,
 }
 

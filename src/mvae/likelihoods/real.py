@@ -1,4 +1,4 @@
-"""Families of real values with one scale for all: Gaussian and Laplace."""
+"""Families of real values with one scale for all, or one for each value: Gaussian, Laplace and Student's t."""
 
 import math
 from typing import Any, cast
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mvae.errors import SettingsError
 from mvae.likelihoods.base import Likelihood
 
-__all__ = ["Gaussian", "Laplace"]
+__all__ = ["Gaussian", "Laplace", "StudentT"]
 
 
 class _AtLeast(torch.autograd.Function):
@@ -28,14 +28,15 @@ class _AtLeast(torch.autograd.Function):
 
 
 class _Scaled(Likelihood):
-    """A location from the decoder and one scale for all values, fixed or learned (as its logarithm).
+    """A location from the decoder and a scale, fixed or learned (as its logarithm).
 
     Args:
         scale: the scale, or where learning begins.
         learned: is it a parameter?
         least: a learned scale does not fall below it. Otherwise a constant column would be worth any number of nats.
+        values: the length of the event's last axis, whose values then have a scale each; None: one scale for all.
 
-    All three are in standard deviations of the data, unless the modality has ``standardise=False``.
+    The first three are in standard deviations of the data, unless the modality has ``standardise=False``.
 
     Raises:
         SettingsError: a scale that is not positive and finite, or a learned one that begins below ``least``.
@@ -44,7 +45,7 @@ class _Scaled(Likelihood):
     real = True
     log_scale: Tensor
 
-    def __init__(self, scale: float = 1.0, learned: bool = False, least: float = 1e-3):
+    def __init__(self, scale: float = 1.0, learned: bool = False, least: float = 1e-3, values: int | None = None):
         super().__init__()
         if not 0 < scale < math.inf:
             raise SettingsError(f"the scale of {type(self).__name__} must be positive and finite, not {scale}")
@@ -54,7 +55,7 @@ class _Scaled(Likelihood):
                 f"that, not {least}"
             )
         self.least = math.log(least) if learned else -math.inf
-        log_scale = torch.tensor(math.log(scale))
+        log_scale = torch.full(() if values is None else (values,), math.log(scale))
         if learned:
             self.log_scale = nn.Parameter(log_scale)
         else:
@@ -71,7 +72,7 @@ class _Scaled(Likelihood):
 
 
 class Gaussian(_Scaled):
-    """N(decoder's output, scale²), with one scale for the modality: given, or learned from that start.
+    """N(decoder's output, scale²), with one scale for the modality or for each value: given, or learned from a start.
 
     >>> Gaussian().log_prob(torch.zeros(1, 2), torch.zeros(1, 2))  # −log 2π
     tensor([-1.8379])
@@ -106,3 +107,37 @@ class Laplace(_Scaled):
         u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype) - 0.5
         tail = (1 - 2 * u.abs()).clamp(min=torch.finfo(u.dtype).eps / 2)  # rand() may be 0, whose inverse is −∞
         return params - self.log_s.exp() * u.sign() * tail.log()
+
+
+class StudentT(_Scaled):
+    """Student's t around the decoder's output: a Gaussian with heavier tails, by as much as the data asks for.
+
+    The degrees of freedom are learned, one number for each scale; they begin at 10, and stay above 2, where a variance
+    exists.
+
+    >>> StudentT().log_prob(torch.zeros(1, 1), torch.full((1, 1), 3.0))
+    tensor([-4.4741], grad_fn=<SumBackward1>)
+    """
+
+    def __init__(self, scale: float = 1.0, learned: bool = False, least: float = 1e-3, values: int | None = None):
+        super().__init__(scale, learned, least, values)
+        self.log_freedom = nn.Parameter(torch.full_like(self.log_scale, math.log(8.0)))  # above 2
+
+    @property
+    def freedom(self) -> Tensor:
+        """Degrees of freedom ν."""
+        return 2 + self.log_freedom.clamp(-6.0, 8.0).exp()
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """log Γ(½(ν+1)) − log Γ(½ν) − ½ log πν − log s − ½(ν+1) log(1 + ((x − μ)/s)²/ν)."""
+        log_s, n = self.log_s, self.freedom
+        standard = (x - params) * torch.exp(-log_s)
+        constant = torch.lgamma((n + 1) / 2) - torch.lgamma(n / 2) - 0.5 * torch.log(math.pi * n) - log_s
+        return constant - (n + 1) / 2 * torch.log1p(standard.square() / n)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A Gaussian over the root of a gamma variable."""
+        noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
+        n = self.freedom.to(params.dtype).expand_as(params)
+        chi = 2 * torch._standard_gamma((n / 2).contiguous(), generator=generator)  # pyright: ignore[reportPrivateImportUsage]
+        return params + self.log_s.exp() * noise * (n / chi.clamp(min=torch.finfo(chi.dtype).tiny)).sqrt()

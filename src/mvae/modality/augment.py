@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from mvae.errors import DataError, SettingsError
 from mvae.specs import from_spec
 
-__all__ = ["AUGMENTATIONS", "Noise", "Power", "Shift", "listed", "named", "shifted"]
+__all__ = ["AUGMENTATIONS", "Hide", "Noise", "Power", "Shift", "listed", "named", "shifted"]
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,35 @@ class Power:
         return x.abs().pow(self.exponent).copysign(x) if x.is_floating_point() else x
 
 
+@dataclass(frozen=True)
+class Hide:
+    """Values that the encoder is not shown: NaN, which to a modality of columns is a missing value.
+
+    They are scored all the same, so that the encoder learns to do without them.
+
+    Raises:
+        SettingsError: a share that is not at least 0 and below 1.
+
+    >>> Hide(0.5)(torch.tensor([1.0, 2.0, 3.0]), torch.Generator().manual_seed(0))
+    tensor([nan, 2., nan])
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise SettingsError(f"the share that is hidden must be at least 0 and below 1, not {self.share}")
+
+    def __call__(
+        self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
+    ) -> Shaped[Tensor, "rows *event"]:
+        """x with NaN in some places, each by itself."""
+        hidden = torch.rand(x.shape, generator=generator, device=x.device) < self.share
+        return torch.where(hidden, torch.nan, x) if x.is_floating_point() else x
+
+
 #: What a declaration may name: ``augment = [{name = "noise", std = 0.3}]``.
-AUGMENTATIONS: dict[str, Callable[..., Any]] = {"noise": Noise, "shift": Shift, "power": Power}
+AUGMENTATIONS: dict[str, Callable[..., Any]] = {"hide": Hide, "noise": Noise, "shift": Shift, "power": Power}
 
 
 def named(spec: object) -> Callable[..., Tensor]:

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Likelihood
@@ -80,9 +81,32 @@ class Modality(nn.Module):
         """The dtype of the networks, to which batches are cast."""
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
-    def prepare(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *event"]:
-        """Stored values as the networks take them (levels in [0, 1], labels as int64, real values standardised)."""
+    #: May single values of a row be missing? (Then a prepared column holds NaN in their places.)
+    takes_holes = False
+
+    def prepare(
+        self, x: Shaped[Tensor, "rows *event"], observed: Bool[Tensor, "rows *event"] | None = None
+    ) -> Shaped[Tensor, "rows *event"]:
+        """Stored values as the networks take them (levels in [0, 1], labels as int64, real values standardised).
+
+        Raises:
+            DataError: single values are missing (``observed`` says which are there), and the modality takes none such.
+        """
+        self._require_whole(observed)
         return self.likelihood.prepare(x if self.scaling is None else self.scaling.standardised(x), self.dtype)
+
+    def _require_whole(self, observed: Tensor | None) -> None:
+        if observed is not None and not self.takes_holes:
+            raise DataError(
+                "single values of a row are missing, which only a modality of columns takes (mvae.Columns, in a "
+                'declaration kind = "columns"): make it one, or mark whole rows as missing'
+            )
+
+    def fit_scaling(self, table: Table, name: str) -> None:
+        """Take what likelihood and scaling need of a column's present values, unless an earlier training has."""
+        self.likelihood.fit(table, name)
+        if self.scaling is not None and not self.scaling.fitted:
+            self.scaling.fit(table, name)
 
     def expert_parameters(
         self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
@@ -92,11 +116,16 @@ class Modality(nn.Module):
             x = self.view(x)
         for part in self.augment if self.training else ():
             x = part(x, self.generator)
+        x = self.encoder_input(x)
         output = run(self.encoder, x) if context is None else run(self.encoder, x, context)
         pair = output.chunk(2, dim=-1) if isinstance(output, Tensor) else output
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise DataError(f"the encoder gives {_described(output)}: one tensor or two are needed: mean, log-variance")
         return pair
+
+    def encoder_input(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *features"]:
+        """What the encoder takes, of prepared and augmented values: by default themselves."""
+        return x
 
     def encode(self, x: Shaped[Tensor, "rows *event"]) -> Gaussian:
         """The expert q̃(z | x), ``rows latent`` (Eq. 4): not yet a posterior, which needs the prior expert."""
@@ -211,8 +240,14 @@ class Modality(nn.Module):
         return self.likelihood.invalid_values(x, params)
 
     @torch.no_grad()
-    def check(self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0) -> tuple[Tensor, str]:
-        """Do these rows fit this modality? Looks at every value, and runs the networks on two rows.
+    def check(
+        self,
+        x: Shaped[Tensor, "rows *event"],
+        latent_dim: int,
+        context_dim: int = 0,
+        observed: Bool[Tensor, "rows *event"] | None = None,
+    ) -> tuple[Tensor, str]:
+        """Do these rows fit this modality? Looks at every value that is there, and runs the networks on two rows.
 
         Returns:
             Which rows hold an impossible value (a boolean mask ``rows``), and what would have been possible.
@@ -222,7 +257,7 @@ class Modality(nn.Module):
         """
         try:
             with evaluating(self):  # a probe must not touch running statistics
-                x = self.prepare(x)
+                x = self.prepare(x, observed)
                 bad, possible = self.invalid_values(x, latent_dim, context_dim)
                 bad = bad.reshape(len(x), -1).any(1)
                 if bad.any():

@@ -184,11 +184,11 @@ class MultimodalVAE(Questions):
 
     def prepare(self, batch: Table) -> dict[str, Tensor]:
         """A batch's columns as the networks take them, on the model's device."""
-        columns = batch.to(self.device).columns  # tensors, also where the batch is made of a user's arrays
+        here = batch.to(self.device)  # tensors, also where the batch is made of a user's arrays
         return {
-            name: modality.prepare(cast("Tensor", columns[name]))
+            name: modality.prepare(cast("Tensor", here.columns[name]), here.observed.get(name))
             for name, modality in self.modalities.items()
-            if name in columns
+            if name in here.columns
         }
 
     __call__: Callable[..., Objective]

@@ -66,6 +66,7 @@ class CVAE(MultimodalVAE):
     def _require_condition(self, table: Table) -> None:
         if self.condition not in table.columns:
             raise DataError(f"a CVAE needs its condition: the table has no column {self.condition!r}")
+        table.require_whole(self.condition)
         has = table.present[:, table.names.index(self.condition)]
         if not table.complete and not has.all():
             row = int((~has).nonzero()[0, 0])

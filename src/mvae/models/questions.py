@@ -255,11 +255,12 @@ class Questions(nn.Module):
             rows = here[start : start + at_once].nonzero().flatten() + start
             if not len(rows):
                 continue
-            part = table.select_rows(name, rows).to(self.device)
+            part, observed = table.select_rows(name, rows).to(self.device), table.values_of(name, rows)
+            observed = None if observed is None else observed.to(self.device)
             if modality.likelihood.levels > 1 and isinstance(modality.likelihood, Bernoulli):
                 brightest = max(brightest, float(part.max()))
             try:
-                bad, possible = modality.check(part, self.latent_dim, self.context_dim)
+                bad, possible = modality.check(part, self.latent_dim, self.context_dim, observed)
             except DataError as error:
                 raise DataError(f"modality {name!r}: {error}") from error.__cause__
             if bad.any():

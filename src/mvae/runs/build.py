@@ -9,11 +9,15 @@ from typing import Any, cast
 import torch
 
 from mvae import likelihoods, networks
+from mvae.data.fields import fields_of
 from mvae.errors import SettingsError, nearest
+from mvae.likelihoods.columns import Fieldwise
 from mvae.modality.base import Modality
+from mvae.modality.columns import ColumnsModality
 from mvae.modality.sentences import SentenceDecoder, SentenceModality
 from mvae.modality.strings import StringModality
 from mvae.models.base import MultimodalVAE
+from mvae.networks.columns import ColumnFeatures
 from mvae.runs.config import Config, ModalitySettings
 from mvae.runs.registry import model_class
 
@@ -140,8 +144,21 @@ def _sentence(settings: ModalitySettings, latents: int, condition: int) -> Modal
     return SentenceModality(encoder, cast("SentenceDecoder", decoder), length, weight=settings.weight)
 
 
+def _columns(settings: ModalitySettings, latents: int, condition: int) -> Modality:
+    if not settings.fields:
+        raise SettingsError("fields are needed, and no data said them")
+    fields = fields_of(field.model_dump() for field in settings.fields)
+    spec: Any = {"network": "mlp", "hidden": [128, 128]}
+    features, size = ColumnFeatures(fields).size, Fieldwise(fields).size
+    make, own = networks.build, {"condition": condition}
+    encoder = make(settings.encoder or spec, inputs=(features,), outputs=2 * latents, role="encoder", **own)
+    decoder = make(settings.decoder or spec, inputs=latents, outputs=(size,), role="decoder", **own)
+    return ColumnsModality(fields, encoder, decoder, settings.weight, settings.augment or None)
+
+
 #: How a modality of each kind is built; one function each.
 KINDS: dict[str, Callable[[ModalitySettings, int, int], Modality]] = {
+    "columns": _columns,
     "real": _numbers({"name": "gaussian", "learned": True}),
     "binary": _numbers("bernoulli"),
     "categorical": _categorical,
@@ -153,6 +170,8 @@ KINDS: dict[str, Callable[[ModalitySettings, int, int], Modality]] = {
 
 def _event(settings: ModalitySettings) -> tuple[int, ...]:
     """The shape of one example as its networks see it; of classes and tokens their number."""
+    if settings.kind == "columns":
+        return (len(settings.fields),)
     if settings.shape is None and settings.classes is not None:
         return (settings.classes,)
     return tuple(_needed(settings.shape, "shape"))

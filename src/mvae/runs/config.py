@@ -33,6 +33,7 @@ __all__ = [
     "Config",
     "DataSettings",
     "EvaluationSettings",
+    "FieldSettings",
     "ModalitySettings",
     "ModelSettings",
     "flattened",
@@ -67,12 +68,33 @@ class DataSettings(Section):
     oversample: int = Field(default=1, ge=1, description="How often an epoch has each complete row.")
 
 
+class FieldSettings(Section):
+    """One column of a modality of the kind columns (`mvae.data.fields.Field`)."""
+
+    name: str | None = Field(default=None, description="Of the column.")
+    kind: str = Field(
+        default="real", description="real, positive, bounded, date, count, binary, categorical or ordinal."
+    )
+    classes: int | None = Field(default=None, ge=2, description="Number of classes. Default: the data's.")
+    low: float | None = Field(default=None, description="The least value of a bounded one.")
+    high: float | None = Field(default=None, description="The largest value of a bounded one.")
+    family: str | None = Field(default=None, description="Of p(x | z), as student for real. Default: by kind.")
+
+
 class ModalitySettings(Section):
     """One modality: what its columns hold, its networks, its likelihood."""
 
-    kind: str | None = Field(default=None, description="real, binary, categorical, picture, string or sentence.")
+    kind: str | None = Field(
+        default=None, description="columns, real, binary, categorical, picture, string or sentence."
+    )
     columns: list[str] | None = Field(
         default=None, description="Its columns in the source. Default: the one of its name."
+    )
+    kinds: dict[str, str | FieldSettings] = Field(
+        default={}, description="Of the kind columns: a kind by column. Default: the data's."
+    )
+    fields: list[FieldSettings] = Field(
+        default=[], description="Of the kind columns: what each column is, in order; completed from the data."
     )
     shape: list[int] | None = Field(default=None, description="Shape of one example. Default: the data's.")
     classes: int | None = Field(default=None, ge=2, description="Number of classes. Default: the data's.")

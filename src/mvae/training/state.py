@@ -206,9 +206,7 @@ class RunState:
     def _fit_scalings(self) -> None:
         """Modalities take the statistics of the training rows, unless an earlier training gave them theirs."""
         for name, modality in self.model.modalities.items():
-            modality.likelihood.fit(self.table, name)
-            if modality.scaling is not None and not modality.scaling.fitted:
-                modality.scaling.fit(self.table, name)
+            modality.fit_scaling(self.table, name)
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""

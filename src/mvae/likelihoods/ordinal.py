@@ -1,0 +1,96 @@
+"""Ordered classes: one location from the decoder, and learned cuts between the classes (McCullagh 1980)."""
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvae.errors import SettingsError
+from mvae.likelihoods.base import Likelihood
+
+__all__ = ["Ordinal"]
+
+
+class Ordinal(Likelihood):
+    """Cumulative logits: P(x ≤ k) = σ(cut_k − η), with η from the decoder and K − 1 rising cuts, learned.
+
+    Args:
+        classes: K.
+        values: the length of the event's last axis, whose values then have cuts each; None: the same cuts for all.
+
+    Raises:
+        SettingsError: fewer than two classes.
+
+    >>> Ordinal(2).log_prob(torch.zeros(1), torch.tensor([1]))  # log ½
+    tensor([-0.6931], grad_fn=<WhereBackward0>)
+    """
+
+    discrete = True
+
+    def __init__(self, classes: int, values: int | None = None):
+        super().__init__()
+        if classes < 2:
+            raise SettingsError(f"ordered classes are two at least, not {classes}")
+        self.classes = classes
+        start = torch.arange(1, classes).float() / classes
+        self.raw_cuts = nn.Parameter(_raw(start.logit()).expand(*(() if values is None else (values,)), -1).clone())
+
+    @property
+    def cuts(self) -> Tensor:
+        """The K − 1 cuts, rising, as the last axis."""
+        steps = torch.cat([self.raw_cuts[..., :1], F.softplus(self.raw_cuts[..., 1:])], -1)
+        return steps.cumsum(-1)
+
+    @torch.no_grad()
+    def start_from(self, counts: Tensor) -> None:
+        """Set the cuts by how often each class occurs, ``values classes``: there η = 0 has these frequencies."""
+        shares = (counts + 0.5) / (counts + 0.5).sum(-1, keepdim=True)
+        below = shares.cumsum(-1)[..., :-1].clamp(1e-6, 1 - 1e-6)
+        self.raw_cuts.copy_(_raw(below.logit()))
+
+    def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
+        """Class numbers as int64."""
+        return x.long()
+
+    def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
+        """Anything but 0 … K−1."""
+        return ~((x >= 0) & (x < self.classes)), f"class numbers 0 to {self.classes - 1}"
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        """log(σ(b) − σ(a)) = log σ(b) + log σ(−a) + log(1 − e^(a−b)), between the class's two cuts a and b."""
+        index = x.long().expand(params.shape)
+        cuts = self.cuts.to(params.dtype)
+        cuts = cuts.expand(*params.shape, self.classes - 1)
+        upper = cuts.gather(-1, index.clamp(max=self.classes - 2)[..., None]).squeeze(-1) - params
+        lower = cuts.gather(-1, (index - 1).clamp(min=0)[..., None]).squeeze(-1) - params
+        first, last = index == 0, index == self.classes - 1
+        gap = torch.where(first | last, 1.0, upper - lower).clamp(min=1e-6)
+        between = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-gap))
+        return torch.where(first, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), between))
+
+    def probabilities(self, params: Tensor) -> Tensor:
+        """Of each class, as a last axis."""
+        below = (self.cuts.to(params.dtype) - params[..., None]).sigmoid()
+        ends = torch.zeros_like(params)[..., None]
+        return torch.diff(torch.cat([ends, below, ends + 1], -1), dim=-1).clamp(min=0)
+
+    def mean(self, params: Tensor) -> Tensor:
+        """The expected class number."""
+        p = self.probabilities(params)
+        return p @ torch.arange(self.classes, device=p.device, dtype=p.dtype)
+
+    def mode(self, params: Tensor) -> Tensor:
+        """The most probable classes."""
+        return self.probabilities(params).argmax(-1)
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The number of cuts below η plus a logistic variable."""
+        u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype)
+        u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
+        return (self.cuts.to(params.dtype) < (params + u.logit())[..., None]).sum(-1)
+
+
+def _raw(cuts: Tensor) -> Tensor:
+    """Cuts as the parameters that give them: the first, then each step before its softplus."""
+    steps = cuts.diff(dim=-1).clamp(min=1e-3)
+    return torch.cat([cuts[..., :1], steps + torch.log(-torch.expm1(-steps))], -1)

@@ -1,0 +1,163 @@
+"""A modality of columns of different kinds, any single value of which may be missing."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mvae.data.fields import CLASSED, Field, fields_of
+from mvae.data.table import Table
+from mvae.likelihoods.columns import Fieldwise
+from mvae.modality.augment import Hide
+from mvae.modality.base import Modality
+from mvae.modality.field_scaling import FieldScaling
+from mvae.networks.columns import ColumnFeatures
+from mvae.networks.mlp import mlp
+
+__all__ = ["HIDE", "Columns", "ColumnsModality"]
+
+HIDE = 0.1  # of the observed values, from the encoder in training
+
+
+class ColumnsModality(Modality):
+    """An ordered list of fields, each of a kind (`mvae.data.fields.Field`), with a mask per value.
+
+    A column in a table is a matrix ``rows fields`` of numbers in the user's units: class numbers of categories, 0 and 1
+    of binary fields, seconds of dates. What is missing of it is said by ``present`` (`mvae.Table`), and is neither
+    encoded, nor scored, nor part of any statistic. Answers and log p are in the user's units. In training the encoder
+    is not shown a tenth of the observed values, which are scored all the same: that is how it learns to fill in.
+
+    Args:
+        fields: fields, names (of real ones) or mappings of `Field`'s arguments.
+        encoder: features ``rows features`` → ``rows 2·latent`` (`ColumnFeatures` says what they are).
+        decoder: ``N latent`` → ``N size`` parameters (`mvae.likelihoods.columns.Fieldwise`).
+        weight: λ, as for `Modality`.
+        augment: what happens to the encoder's input in training; default ``Hide(0.1)``.
+
+    `ColumnsModality.of` makes the networks.
+
+    Raises:
+        SettingsError: as `Modality` and `fields_of`.
+
+    >>> labs = mvae.Columns.of(["hb", {"name": "stage", "kind": "ordinal", "classes": 4}], latent_dim=2)
+    >>> table = mvae.Table({"labs": torch.tensor([[7.1, 3.0], [float("nan"), 0.0]])},
+    ...                    present={"labs": torch.tensor([[True, True], [False, True]])})
+    >>> mvae.MVAE({"labs": labs}, latent_dim=2).posterior(table).mean.shape
+    torch.Size([2, 2])
+    """
+
+    likelihood: Fieldwise
+    scaling: FieldScaling
+    takes_holes = True
+
+    def __init__(
+        self,
+        fields: Iterable[Field | str | Mapping[str, Any]],
+        encoder: nn.Module,
+        decoder: nn.Module,
+        weight: float = 1.0,
+        augment: Callable[..., Any] | str | Mapping[str, Any] | Sequence[Any] | None = None,
+    ):
+        fields = fields_of(fields)
+        super().__init__(encoder, decoder, Fieldwise(fields), weight, Hide(HIDE) if augment is None else augment)
+        self.fields = fields
+        self.scaling = FieldScaling(fields)
+        self.features = ColumnFeatures(fields)
+
+    @classmethod
+    def of(
+        cls,
+        fields: Iterable[Field | str | Mapping[str, Any]],
+        latent_dim: int,
+        hidden: Sequence[int] = (128, 128),
+        **options: Any,
+    ) -> "ColumnsModality":
+        """The same with perceptrons of these hidden layers."""
+        fields = fields_of(fields)
+        features, size = ColumnFeatures(fields).size, Fieldwise(fields).size
+        return cls(fields, mlp(features, 2 * latent_dim, hidden), mlp(latent_dim, size, hidden), **options)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields' names, in order."""
+        return tuple(field.name for field in self.fields)
+
+    def prepare(
+        self, x: Float[Tensor, "rows fields"], observed: Bool[Tensor, "rows fields"] | None = None
+    ) -> Float[Tensor, "rows fields"]:
+        """Values as they are modelled (`FieldScaling`), NaN where they are missing."""
+        u = self.scaling.standardised(x)
+        u = u if observed is None else torch.where(observed, u, torch.nan)
+        return self.likelihood.prepare(u, self.dtype)
+
+    def fit_scaling(self, table: Table, name: str) -> None:
+        """Take scales and frequencies of observed training values, unless an earlier training has taken them."""
+        if not self.scaling.fitted and bool(table.has(name).any()):
+            super().fit_scaling(table, name)
+
+    def encoder_input(self, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows features"]:
+        """`ColumnFeatures` of what is there and, in training, not hidden."""
+        plain = self.scaling.in_units(x) if self.features.dates else x
+        return self.features(self.scaling.as_features(x), plain)
+
+    def score(self, params: Tensor, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "*samples rows"]:
+        """log p of the values that are there, as a density of the user's units."""
+        slope = self.scaling.log_slope(torch.where(x.isnan(), 0.0, x))
+        return self.likelihood.log_prob(params, x) + torch.where(x.isnan(), 0.0, slope).sum(-1)
+
+    def generate(
+        self,
+        z: Float[Tensor, "*lead latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+        *,
+        mean: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "*lead fields"]:
+        """x ~ p(x | z) in the user's units; with ``mean=True`` the mean of numbers and the most probable classes."""
+        params = self._params(z, context)
+        if mean:
+            return self.point(params)
+        return self.scaling.in_units(self.likelihood.sample(params, generator))
+
+    def _params(self, z: Tensor, context: Tensor | None = None) -> Float[Tensor, "*lead size"]:
+        return self.likelihood.arrange(self.decode(z, context), z.shape[:-1], torch.Size([len(self.fields)]))
+
+    def point(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
+        """E[x | z] of numbers in the user's units, in float64; of classes the most probable one."""
+        mode = self.likelihood.mode(params)
+        return self.scaling.mean_in_units(mode, self.likelihood.spread(params))
+
+    def correct(
+        self,
+        x: Float[Tensor, "rows fields"],
+        z: Float[Tensor, "rows latent"],
+        context: Float[Tensor, "rows features"] | None = None,
+        params: Tensor | None = None,
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """How many of the classes that are there are predicted right; empty where no field has classes."""
+        if not any(field.kind in (*CLASSED, "binary") for field in self.fields):
+            return {}
+        right, there = self.likelihood.right(self._params(z, context) if params is None else params, x)
+        return {"": (right.sum(1).to(x.dtype), there.sum(1).to(x.dtype))}
+
+    @torch.no_grad()
+    def check(
+        self,
+        x: Float[Tensor, "rows fields"],
+        latent_dim: int,
+        context_dim: int = 0,
+        observed: Bool[Tensor, "rows fields"] | None = None,
+    ) -> tuple[Tensor, str]:
+        """Do these rows fit? Looks at every value that is there; see `Modality.check`.
+
+        Raises:
+            DataError: the dtype, the shape or a network does not fit.
+        """
+        self.scaling.require_fields(x)
+        bad, possible = self.scaling.invalid_values(x, observed)
+        return (bad.any(1), possible) if bad.any() else super().check(x, latent_dim, context_dim, observed)
+
+
+Columns = ColumnsModality  # its public name

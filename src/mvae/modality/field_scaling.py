@@ -1,0 +1,193 @@
+"""Units of a modality of columns: each field is learned from on a scale of its own, fitted on observed training values.
+
+A field has a transformation t (the logarithm of positive values, the log-odds of bounded ones, log(1 + x) of counts,
+else x itself), and the mean m and standard deviation s of t over the observed training values. Real, positive, bounded
+and date fields are modelled as u = (t − m)/s, so that log p(x) = log p(u) + log |du/dx|; the others are modelled as
+they are, and only the encoder sees them standardised.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from mvae.data.fields import SCALED, Field
+from mvae.data.table import Table
+from mvae.errors import DataError
+from mvae.modality.scaling import CONSTANT, VALUES, Scaling
+
+__all__ = ["FieldScaling"]
+
+MARGIN = 5e-4  # of a bounded field's range, on either side: its ends have finite log-odds
+NODES = 16  # of the quadrature for means of log-odds
+
+
+class FieldScaling(Scaling):
+    """See the module; of rows ``rows fields``.
+
+    Before `fit`, m = 0 and s = 1.
+
+    >>> scaling = FieldScaling([Field("income", "positive")])
+    >>> u = scaling.standardised(torch.tensor([[1.0], [8.0]]))
+    >>> u.exp().round(), scaling.in_units(u).round()
+    (tensor([[1.],
+            [8.]], dtype=torch.float64), tensor([[1.],
+            [8.]], dtype=torch.float64))
+    """
+
+    positive: Tensor
+    bounded: Tensor
+    counted: Tensor
+    scaled: Tensor
+    low: Tensor
+    width: Tensor
+
+    def __init__(self, fields: Sequence[Field]):
+        super().__init__()
+        self.fields = tuple(fields)
+        is_of = {kind: torch.tensor([f.kind == kind for f in fields]) for kind in ("positive", "bounded", "count")}
+        low = torch.tensor([f.low if f.kind == "bounded" else 0.0 for f in fields], dtype=torch.float64)
+        high = torch.tensor([f.high if f.kind == "bounded" else 1.0 for f in fields], dtype=torch.float64)
+        own = {
+            "positive": is_of["positive"],
+            "bounded": is_of["bounded"],
+            "counted": is_of["count"],
+            "scaled": torch.tensor([f.kind in SCALED for f in fields]),
+            "low": low,
+            "width": high - low,
+        }
+        self._own = tuple(own)
+        for name, value in own.items():
+            self.register_buffer(name, value, persistent=False)  # they follow from the fields
+
+    def fit(self, table: Table, name: str) -> None:
+        """Take each field's statistics from its observed values, a part at a time; a constant is divided by 1.
+
+        A field that is observed nowhere has m = 0 and s = 1. Where no row has the column, nothing changes.
+        """
+        rows = table.has(name).nonzero().flatten()
+        if not len(rows):
+            return
+        size = len(self.fields)
+        count, mean, squares, first = torch.zeros(4, size, dtype=torch.float64).unbind()
+        mean, squares, first = mean.clone(), squares.clone(), first.clone()
+        for part in rows.split(max(1, VALUES // size)):
+            x, here = table.observed_rows(name, part)
+            t = torch.where(here, self._transformed(x.to(self.low.device)).cpu(), 0.0)
+            first = torch.where(count > 0, first, t[here.long().argmax(0), torch.arange(size)])
+            t = torch.where(here, t - first, 0.0)  # of a constant field exactly 0
+            n = here.sum(0).double()
+            own = t.sum(0) / n.clamp(min=1)
+            total = count + n
+            share = n / total.clamp(min=1)
+            squares += torch.where(here, (t - own).square(), 0.0).sum(0) + (own - mean).square() * count * share
+            mean, count = mean + (own - mean) * share, total
+        mean, std = first + mean, (squares / count.clamp(min=1)).sqrt()
+        std = torch.where((std > CONSTANT * mean.abs()) & std.isfinite(), std, 1.0)
+        self._set(mean, std, torch.tensor(len(rows)))
+
+    def _transformed(self, x: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
+        share = MARGIN + (1 - 2 * MARGIN) * (x - self.low) / self.width
+        t = torch.where(self.bounded, share.logit(), x)
+        return torch.where(self.positive, x.log(), torch.where(self.counted, x.log1p(), t))
+
+    def standardised(self, x: Shaped[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
+        """The fields as they are modelled, in float64: u of the scaled ones, x of the others.
+
+        Raises:
+            DataError: another number of fields.
+        """
+        self.require_fields(x)
+        x = x.to(self.low.dtype)
+        return torch.where(self.scaled, (self._transformed(x) - self.mean) / self.std, x)
+
+    def require_fields(self, x: Tensor) -> None:
+        """Raises DataError unless these are rows of so many fields."""
+        if x.shape[1:] != (len(self.fields),):
+            raise DataError(f"rows of shape {tuple(x.shape[1:])}; its fields are {len(self.fields)} values per row")
+
+    def in_units(self, x: Float[Tensor, "*lead fields"], lead: int = 0) -> Float[Tensor, "*lead fields"]:
+        """Modelled values in the user's units."""
+        t = x.to(self.mean.dtype) * self.std + self.mean
+        share = ((t.sigmoid() - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
+        found = torch.where(self.bounded, self.low + self.width * share, t)
+        found = torch.where(self.positive, t.exp(), found)
+        return torch.where(self.scaled, found, x.to(found.dtype))
+
+    def mean_in_units(
+        self, mean: Float[Tensor, "*lead fields"], spread: Float[Tensor, "#*lead fields"]
+    ) -> Float[Tensor, "*lead fields"]:
+        """E[x] in the user's units, where u has these means and standard deviations.
+
+        By Gauss-Hermite quadrature of bounded fields, else exactly.
+        """
+        found = self.in_units(mean)
+        s = spread.to(found.dtype) * self.std
+        found = torch.where(
+            self.positive, (mean.to(found.dtype) * self.std + self.mean + 0.5 * s.square()).exp(), found
+        )
+        if self.bounded.any():
+            nodes, weights = (torch.from_numpy(a).to(found) for a in np.polynomial.hermite_e.hermegauss(NODES))
+            total = torch.zeros_like(found)
+            for node, weight in zip(nodes, weights / math.sqrt(2 * math.pi), strict=True):
+                total = total + weight * self.in_units(mean + node * spread)
+            found = torch.where(self.bounded, total, found)
+        return found
+
+    def log_slope(self, u: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
+        """log |du/dx| of every value; 0 of the fields that are modelled as they are."""
+        t = u.to(self.mean.dtype) * self.std + self.mean
+        of_share = math.log1p(-2 * MARGIN) - self.width.log()
+        logit = of_share - torch.nn.functional.logsigmoid(t) - torch.nn.functional.logsigmoid(-t)
+        slope = torch.where(self.bounded, logit, torch.where(self.positive, -t, 0.0)) - self.std.log()
+        return torch.where(self.scaled, slope, 0.0).to(u.dtype)
+
+    def as_features(self, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
+        """Modelled values as an encoder sees them: all standardised, counts by their logarithm."""
+        t = torch.where(self.counted, x.clamp(min=0).log1p().to(self.mean.dtype), x.to(self.mean.dtype))
+        return torch.where(self.scaled, x.to(t.dtype), (t - self.mean) / self.std).to(x.dtype)
+
+    def invalid_values(
+        self, x: Shaped[Tensor, "rows fields"], observed: Bool[Tensor, "rows fields"] | None = None
+    ) -> tuple[Bool[Tensor, "rows fields"], str]:
+        """Which observed values in the user's units cannot be; and what the first such field can have."""
+        x = x.double()
+        bad, possible = ~x.isfinite(), ["finite numbers"] * len(self.fields)
+        for i, field in enumerate(self.fields):
+            if field.kind not in ("real", "date"):
+                least, most, whole, possible[i] = _range(field)
+                own = x[:, i]
+                bad[:, i] |= ~((own >= least) & (own <= most)) | (whole & (own != own.round()))
+                bad[:, i] |= (field.kind == "positive") & (own == 0)
+        bad = bad if observed is None else bad & observed
+        first = int(bad.any(0).long().argmax())
+        return bad, f"{possible[first]} in the field {self.fields[first].name!r}"
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "FieldScaling":
+        """As of `Scaling`."""
+        super()._apply(fn, recurse)
+        for name in self._own:
+            value = getattr(self, name)
+            kind = self.mean.dtype if value.is_floating_point() else value.dtype
+            setattr(self, name, value.to(self.mean.device, kind))
+        return self
+
+
+def _range(field: Field) -> tuple[float, float, bool, str]:
+    """The least and the largest value of a field, whether all are whole numbers, and that in words."""
+    classes = field.classes or 2
+    match field.kind:
+        case "positive":
+            return 0.0, math.inf, False, "numbers > 0"
+        case "bounded":
+            return field.low or 0.0, field.high or 0.0, False, f"numbers from {field.low:g} to {field.high:g}"
+        case "count":
+            return 0.0, math.inf, True, "whole numbers ≥ 0"
+        case "binary":
+            return 0.0, 1.0, True, "0 or 1"
+        case _:
+            return 0.0, classes - 1.0, True, f"class numbers 0 to {classes - 1}"

@@ -1,0 +1,64 @@
+"""What an encoder sees of a modality of columns: its values as numbers, zeros where they are missing, and the mask."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvae.data.fields import Field
+
+__all__ = ["ColumnFeatures"]
+
+ONE_HOT = 30  # classes at most that have a feature each; more are embedded
+FARTHEST = 10.0  # standard deviations: what is further out looks like this to an encoder
+PERIODS = (365.2425 * 86400, 7 * 86400, 86400)  # seconds of a year, a week and a day
+
+
+class ColumnFeatures(nn.Module):
+    """``rows fields`` with NaN where a value is missing → ``rows size``.
+
+    A number is itself; a class is one-hot, or of more than 30 classes a learned embedding; a date is itself and the
+    sine and cosine of its place in the year, the week and the day. Then comes, for each field, whether it is there.
+
+    Attributes:
+        size: the number of features.
+
+    >>> features = ColumnFeatures([Field("hb"), Field("sex", "categorical", classes=2)])
+    >>> values = torch.tensor([[0.5, 1.0], [float("nan"), 0.0]])
+    >>> features(values, values)
+    tensor([[0.5000, 0.0000, 1.0000, 1.0000, 1.0000],
+            [0.0000, 1.0000, 0.0000, 0.0000, 1.0000]])
+    """
+
+    def __init__(self, fields: Sequence[Field]):
+        super().__init__()
+        self.numbers = [i for i, f in enumerate(fields) if f.kind != "categorical"]
+        self.dates = [i for i, f in enumerate(fields) if f.kind == "date"]
+        classes = {i: f.classes or 0 for i, f in enumerate(fields) if f.kind == "categorical"}
+        self.one_hot = {i: k for i, k in classes.items() if k <= ONE_HOT}
+        self.embedded = [i for i, k in classes.items() if k > ONE_HOT]
+        widths = [min(50, math.ceil(1.6 * classes[i] ** 0.56)) for i in self.embedded]
+        self.embeddings = nn.ModuleList(
+            nn.Embedding(classes[i], width) for i, width in zip(self.embedded, widths, strict=True)
+        )
+        parts = 2 * len(PERIODS) * len(self.dates)
+        self.size = len(self.numbers) + parts + sum(self.one_hot.values()) + sum(widths) + len(fields)
+
+    def forward(
+        self, standardised: Float[Tensor, "rows fields"], x: Float[Tensor, "rows fields"]
+    ) -> Float[Tensor, "rows size"]:
+        """Features of values in standard deviations, and of class numbers and seconds as they are."""
+        here = ~x.isnan()
+        seen, x = torch.where(here, standardised, 0.0).clamp(-FARTHEST, FARTHEST), torch.where(here, x, 0.0)
+        mask, found = here.to(seen.dtype), [seen[:, self.numbers]]
+        for i in self.dates:
+            angles = 2 * math.pi * x[:, i, None].double() / torch.tensor(PERIODS, device=x.device).double()
+            found.append((torch.cat([angles.sin(), angles.cos()], 1) * mask[:, i, None]).to(seen.dtype))
+        for i, classes in self.one_hot.items():
+            found.append(F.one_hot(x[:, i].long(), classes) * mask[:, i, None])
+        for i, embedding in zip(self.embedded, self.embeddings, strict=True):
+            found.append(embedding(x[:, i].long()) * mask[:, i, None])
+        return torch.cat([*found, mask], 1).to(seen.dtype)
