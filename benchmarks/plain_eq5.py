@@ -89,9 +89,7 @@ def main() -> None:
             mean, var = posterior([encoders[0](image[rows:])])
             sample = mean + var.sqrt() * torch.randn_like(mean)
             right = [(decoders[1](z).argmax(1) == label[rows:]).float().mean().item() for z in (mean, sample)]
-        shown = "{:.1%} (sampled {:.1%}); KL both {:.1f}, image {:.1f}, label {:.1f}".format(
-            *right, *kls.tolist()
-        )
+        shown = "{:.1%} (sampled {:.1%}); KL both {:.1f}, image {:.1f}, label {:.1f}".format(*right, *kls.tolist())
         print(f"epoch {epoch + 1:3}: accuracy {shown}", flush=True)
 
 

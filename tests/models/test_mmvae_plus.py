@@ -183,9 +183,7 @@ def test_it_trains_and_is_validated() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(SettingsError, match="private must be between 0 and the 5 latents"):
         MMVAEPlus(parts(KINDS, 5), 5, private=5)
-    networks = [
-        build("gru", inputs=(3,), outputs=8, role="encoder"),
-        build("gru", inputs=4, outputs=(3,), role="decoder"),
-    ]
+    encoder = build("gru", inputs=(3,), outputs=8, role="encoder")
+    decoder = build("gru", inputs=4, outputs=(3,), role="decoder")
     with pytest.raises(SettingsError, match="word is a StringModality"):
-        MMVAEPlus({"word": StringModality(*networks, 3, 5)}, 4)
+        MMVAEPlus({"word": StringModality(encoder, decoder, 3, 5)}, 4)
