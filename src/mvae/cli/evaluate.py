@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, plain, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, FITTED_PRIOR, JSON, RUN, SEED, common, plain, print_json
 
 __all__ = ["evaluate"]
 
@@ -14,12 +14,13 @@ __all__ = ["evaluate"]
 @click.option("--rows", type=click.IntRange(1), help="The first so many test rows.  [default: the declaration's]")
 @click.option("--samples", type=click.IntRange(2), help="Importance samples per row.  [default: the declaration's]")
 @click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the first]")
-@common(DATA_DIR, SEED, DEVICE, JSON)
+@common(FITTED_PRIOR, DATA_DIR, SEED, DEVICE, JSON)
 def evaluate(
     run: Path,
     rows: int | None,
     samples: int | None,
     proposal: tuple[str, ...],
+    fitted_prior: bool,
     data_dir: Path | None,
     seed: int,
     device: str | None,
@@ -32,9 +33,12 @@ def evaluate(
     """
     from mvae.cli.show import show_evaluation
     from mvae.runs import run as runs
+    from mvae.runs.prior import use_fitted_prior
     from mvae.training.progress import shown
 
     opened = runs.open_run(run, data_dir=data_dir, device=device)
+    if fitted_prior:
+        use_fitted_prior(opened)
     with shown("scoring test rows") as progress:
         evaluation = runs.evaluate(
             opened, rows=rows, samples=samples, proposal=proposal or None, seed=seed, progress=progress

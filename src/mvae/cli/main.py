@@ -22,6 +22,7 @@ OWN = {  # command → where it is, what it does
     "train": ("mvae.cli.train:train", "Train a model on a dataset or on your own file."),
     "evaluate": ("mvae.cli.evaluate:evaluate", "Log-likelihoods of the test rows, with diagnostics."),
     "sample": ("mvae.cli.sample:sample", "Samples from the prior, or given some modalities."),
+    "fit-prior": ("mvae.cli.fit_prior:fit_prior", "Fit a prior to the latents of a run's training rows."),
     "translate": ("mvae.cli.translate:translate", "Translate sentences by a run of sentences."),
     "info": ("mvae.cli.info:info", "A run's settings, progress and last metrics."),
     "report": ("mvae.cli.report:report", "Everything about a run as one HTML file."),

@@ -13,7 +13,19 @@ if TYPE_CHECKING:
 
     from mvae.runs.run import Evaluation
 
-__all__ = ["DATA_DIR", "DEVICE", "JSON", "RUN", "SEED", "Grouped", "common", "plain", "print_json", "setting"]
+__all__ = [
+    "DATA_DIR",
+    "DEVICE",
+    "FITTED_PRIOR",
+    "JSON",
+    "RUN",
+    "SEED",
+    "Grouped",
+    "common",
+    "plain",
+    "print_json",
+    "setting",
+]
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 SEED = click.option(
@@ -26,6 +38,7 @@ DATA_DIR = click.option(
     envvar="MVAE_DATA",
     help="Where datasets are ($MVAE_DATA). Default: a cache, filled by download.",
 )
+FITTED_PRIOR = click.option("--fitted-prior", is_flag=True, help="p(z) is what `mvae fit-prior` fitted, not N(0, I).")
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, FITTED_PRIOR, JSON, RUN, SEED, common, print_json
 
 __all__ = ["sample"]
 
@@ -17,13 +17,14 @@ __all__ = ["sample"]
 @click.option("--of", multiple=True, help="What to generate, separated by commas.  [default: all that is not given]")
 @click.option("--n", type=click.IntRange(1), default=64, show_default=True, help="How many samples.")
 @click.option("--output", type=click.Path(path_type=Path), help="The PNG.  [default: RUN/sample.png]")
-@common(DATA_DIR, SEED, DEVICE, JSON)
+@common(FITTED_PRIOR, DATA_DIR, SEED, DEVICE, JSON)
 def sample(
     run: Path,
     given: tuple[str, ...],
     of: tuple[str, ...],
     n: int,
     output: Path | None,
+    fitted_prior: bool,
     seed: int,
     as_json: bool,
     **where: Any,
@@ -35,9 +36,12 @@ def sample(
               mvae sample runs/vision --given image=photo.jpg --of edges,mask --n 1
     """
     from mvae.runs import sample as samples
+    from mvae.runs.prior import use_fitted_prior
     from mvae.runs.run import open_run
 
     opened = open_run(run, **where)
+    if fitted_prior:
+        use_fitted_prior(opened)
     path = output or run / "sample.png"
     known = samples.parse_given(opened, given)
     picture, texts = samples.sample(opened, known, n, seed, path, samples.parse_of(of))

@@ -10,6 +10,8 @@ samples of a proposal gives every estimate at once, because they differ only in 
 The conditional's weights p(x1 | z) p(z | x2) / q(z) with the exact p(z | x2) = p(x2 | z) p(z) / p(x2) are the joint's,
 times a constant, so their log-variance is the joint's for the same proposal.
 
+p(z) is N(0, I), or the prior that was fitted (`mvae.models.prior`); it is normalised, so the estimate is as valid.
+
 Weights are never stored: sums, moments and the largest few are kept while samples stream through, so memory does
 not grow with samples × rows.
 """
@@ -243,11 +245,15 @@ class _Pass:
         """Samples of z from the ``first`` on, and log p(z) − log of the density that they come from."""
         like = q.mean
         noise = torch.randn((count, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
+        fitted = self.model.prior
+        if fitted is not None and not self.proposal:
+            return fitted.rsample(noise, generator), torch.zeros(noise.shape[:2], device=like.device, dtype=like.dtype)
         z = q.rsample(noise, generator)
         if self.defensive:
             from_prior = (torch.arange(first, first + count, device=z.device) % 2 == 1)[:, None, None]
-            z = torch.where(from_prior, noise, z)
-        prior = Gaussian.standard(self.model.latent_dim, device=z.device, dtype=self.model.dtype).log_prob(z)
+            z = torch.where(from_prior, noise if fitted is None else fitted.rsample(noise, generator), z)
+        standard = Gaussian.standard(self.model.latent_dim, device=z.device, dtype=self.model.dtype)
+        prior = (fitted or standard).log_prob(z)
         density = q.log_prob(z)
         if self.defensive:  # the mixture's density, by the share of draws from each
             shares = (self.samples + 1) // 2 / self.samples, self.samples // 2 / self.samples

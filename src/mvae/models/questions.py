@@ -15,6 +15,7 @@ from mvae.gaussian import Gaussian
 from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality, evaluating
 from mvae.models.mixture import Mixture
+from mvae.models.prior import Prior
 
 __all__ = ["Data", "Questions", "parts_of", "require_whole_number"]
 
@@ -45,6 +46,10 @@ class Questions(nn.Module):
 
     #: Answer questions that are given such a modality, or ask for it, all the same.
     allow_untrained = False
+
+    #: The p(z) that samples without data are drawn from, and that log p refers to (`mvae.models.fitting.fit_prior`);
+    #: None: N(0, I), as in training. Of a row that gives nothing the posterior stays N(0, I).
+    prior: Prior | None = None
 
     # -- What questions need of a model (`mvae.models.base.MultimodalVAE` has it) -----------------------------------
 
@@ -112,7 +117,7 @@ class Questions(nn.Module):
         """n samples of the modalities ``of`` for every row: z ~ q(z | X), x ~ p(x | z) (Fig. 2).
 
         Args:
-            data: what is known; None draws z from the prior (one row).
+            data: what is known; None draws z from the prior (one row): N(0, I), or the one that was fitted (`prior`).
             of: the modalities to generate; default all. What is given is drawn anew if it is asked for.
             n: samples per row.
             mean: E[x | z] instead of a sample of x (what pictures usually show); z is sampled in any case.
@@ -140,11 +145,7 @@ class Questions(nn.Module):
             event = self._event(of) if n * (1 if table is None else len(table)) > FEW else 0
             for batch in [None] if table is None else parts_of(table, n, event):
                 x = {} if batch is None else self.prepare(batch)
-                q = (
-                    Gaussian.standard(1, self.latent_dim, device=self.device)
-                    if batch is None
-                    else self._infer(batch, x)
-                )
+                q = self._prior() if batch is None else self._infer(batch, x)
                 shape = n, *q.mean.shape
                 noise = torch.randn(shape, generator=generator, device=self.device, dtype=q.mean.dtype)
                 z, context = q.rsample(noise, generator).to(self.dtype), self.context(x)
@@ -342,6 +343,9 @@ class Questions(nn.Module):
         if given is not None:
             mask = mask & torch.tensor([name in given for name in self.names])
         return self.posterior_given(x, mask)
+
+    def _prior(self) -> Gaussian | Prior:
+        return self.prior or Gaussian.standard(1, self.latent_dim, device=self.device)
 
     def _event(self, of: Sequence[str]) -> int:
         """How many values the largest of these has, as decoded from one z."""

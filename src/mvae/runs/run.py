@@ -290,7 +290,8 @@ def evaluate(
         raise QueryError(f"rows must be at least 1, not {rows}")
     table, settings = run.data.test, run.config.evaluation
     table = table if rows is None else table.first(rows)
-    first, *others = table.names
+    modalities = run.config.modalities or table.names  # a dataset may have a column that is none: a class to judge by
+    first, *others = [name for name in table.names if name in modalities]
     asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
     proposal, samples = proposal or (first,), settings.samples if samples is None else samples

@@ -1,0 +1,71 @@
+"""What a linear classifier reads in the latents, by how many modalities they are inferred from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import DataError, QueryError
+from mvae.evaluation.subsets import subsets_of
+from mvae.models.base import MultimodalVAE
+from mvae.models.questions import Data
+
+__all__ = ["linear_accuracy_by_number"]
+
+
+def linear_accuracy_by_number(
+    model: MultimodalVAE,
+    train: tuple[Data, Int[Tensor, "rows"]],
+    test: tuple[Data, Int[Tensor, "test_rows"]],
+    *,
+    numbers: Sequence[int] | None = None,
+    seed: int = 0,
+) -> dict[int, float]:
+    """Accuracy of a logistic regression on the standardised means of q(z | n modalities), for every n.
+
+    For every subset a regression (scikit-learn's, L2 with C = 1) is fitted to the means given that subset, and scored
+    on means given the same; what is reported is the mean over the subsets of a size. Where a size has more than 20
+    subsets, 20 are drawn.
+
+    Args:
+        model: any model with a posterior for the subsets.
+        train: rows, and the class of each; those that have all of a subset count.
+        test: the same.
+        numbers: how many modalities are given; default 1 to all.
+        seed: of which subsets are drawn.
+
+    Raises:
+        QueryError: a subset that no row has, or of which the training rows have one class only. DataError: data that
+            does not fit, or another number of labels.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    tables = [model.as_table(data) for data, _ in (train, test)]
+    labels = [train[1], test[1]]
+    for table, own in zip(tables, labels, strict=True):
+        if len(own) != len(table):
+            raise DataError(f"there are {len(own)} labels for {len(table)} rows: give one for each")
+    found = {}
+    for n in range(1, len(model.names) + 1) if numbers is None else numbers:
+        scores = []
+        for given in subsets_of(model.names, n, seed):
+            pairs = [_latents(model, table, own, given) for table, own in zip(tables, labels, strict=True)]
+            if len(np.unique(pairs[0][1])) < 2:
+                raise QueryError(f"the training rows that have {' and '.join(given)} are of one class")
+            regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+            scores.append(float(regression.fit(*pairs[0]).score(*pairs[1])))
+        found[n] = sum(scores) / len(scores)
+    return found
+
+
+def _latents(model: MultimodalVAE, table: Table, labels: Tensor, given: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    rows = table.presence(given).all(1).expand(len(table)).nonzero().flatten()
+    if not len(rows):
+        raise QueryError(f"no row has {' and '.join(given)}")
+    means = [model.posterior(table.take(part).select(given)).mean.cpu() for part in rows.split(4096)]
+    return torch.cat(means).double().numpy(), labels.cpu()[rows].numpy()

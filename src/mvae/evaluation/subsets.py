@@ -1,0 +1,148 @@
+"""Coherence by how much is given: do all modalities that a model generates show one and the same class?
+
+The benchmarks of multimodal VAEs report it for every number of given modalities, by classifiers of real examples. Any
+classifiers will do; read each number beside their own accuracy, which bounds it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mvae.errors import DataError, QueryError
+from mvae.models.base import MultimodalVAE
+from mvae.models.questions import Data, require_whole_number
+
+__all__ = ["Coherence", "Subset", "coherence_by_number", "subsets_of", "unconditional_coherence"]
+
+Subset = tuple[str, ...]
+Classifier = Callable[[Tensor], Tensor]
+
+ROWS = 250  # generated at once
+MOST = 20  # subsets of one size
+
+
+@dataclass(frozen=True)
+class Coherence:
+    """Shares of generated examples that show their row's class.
+
+    Attributes:
+        shares: (what is given, what is generated) → share of the rows.
+        rows: how many rows each is of.
+
+    >>> found = Coherence({(("a",), "b"): 0.5, (("a",), "c"): 0.7, (("a", "b"), "c"): 0.9}, rows=10)
+    >>> found.by_number
+    {1: 0.6, 2: 0.9}
+    """
+
+    shares: Mapping[tuple[Subset, str], float]
+    rows: int
+
+    @property
+    def by_number(self) -> dict[int, float]:
+        """How many modalities are given → the mean over the subsets of that size and all targets outside them."""
+        numbers = sorted({len(given) for given, _ in self.shares})
+        found = {n: [share for (given, _), share in self.shares.items() if len(given) == n] for n in numbers}
+        return {n: sum(own) / len(own) for n, own in found.items()}
+
+
+@torch.no_grad()
+def coherence_by_number(
+    model: MultimodalVAE,
+    classifiers: Mapping[str, Classifier],
+    data: Data,
+    labels: Int[Tensor, "rows"],
+    *,
+    numbers: Sequence[int] | None = None,
+    seed: int = 0,
+) -> Coherence:
+    """How often what is generated from n modalities shows the row's class, for every n: E[x | z], one z ~ q(z | given).
+
+    Rows are read, generated and classified a few at a time. Where a size has more than 20 subsets, 20 are drawn.
+
+    Args:
+        model: any model with a posterior for the subsets.
+        classifiers: modality → its generated examples to logits ``rows classes``; of all that is to be generated.
+        data: rows; those that have all of a subset are given it.
+        labels: the class of each row.
+        numbers: how many modalities are given; default 1 to all but one.
+        seed: of z, and of which subsets are drawn.
+
+    Raises:
+        QueryError: a classifier of an unknown modality, none, a number of modalities that leaves none to generate, or
+            no row that has a whole subset. DataError: data that does not fit, or another number of labels.
+    """
+    model.require_known(list(classifiers), "classifiers")
+    table, names = model.as_table(data), model.names
+    if len(labels) != len(table):
+        raise DataError(f"there are {len(labels)} labels for {len(table)} rows: give one for each")
+    numbers = range(1, len(names)) if numbers is None else numbers
+    shares: dict[tuple[Subset, str], float] = {}
+    generator = torch.Generator(model.device).manual_seed(seed)
+    for given in [subset for n in numbers for subset in subsets_of(names, n, seed)]:
+        targets = [name for name in names if name in classifiers and name not in given]
+        if not targets:
+            continue
+        rows = table.presence(given).all(1).expand(len(table)).nonzero().flatten()
+        if not len(rows):
+            raise QueryError(f"no row has {' and '.join(given)}")
+        right = dict.fromkeys(targets, 0)
+        for part in rows.split(ROWS):
+            shown = model.generate(table.take(part).select(given), targets, mean=True, generator=generator)
+            for name in targets:
+                seen = classifiers[name](shown[name][0]).argmax(-1).cpu()
+                right[name] += int((seen == labels[part].cpu()).sum())
+        shares |= {(given, name): count / len(rows) for name, count in right.items()}
+    if not shares:
+        raise QueryError("no modality is left to generate: give classifiers of others, or smaller numbers")
+    return Coherence(shares, len(table))
+
+
+@torch.no_grad()
+def unconditional_coherence(
+    model: MultimodalVAE, classifiers: Mapping[str, Classifier], n: int = 1000, seed: int = 0
+) -> float:
+    """The share of n draws of z ~ p(z) in which all modalities show the same class, by E[x | z] of each.
+
+    Where a prior is fitted (`mvae.models.prior`), it is the one drawn from.
+
+    Raises:
+        QueryError: classifiers of fewer than two modalities, an unknown one, or n < 1.
+    """
+    require_whole_number("n", n, 1)
+    model.require_known(list(classifiers), "classifiers")
+    if len(classifiers) < 2:
+        raise QueryError("coherence is between modalities: give the classifiers of two at least")
+    generator, agreed = torch.Generator(model.device).manual_seed(seed), 0
+    for start in range(0, n, ROWS):
+        drawn = model.generate(None, list(classifiers), min(ROWS, n - start), mean=True, generator=generator)
+        seen = torch.stack([classifier(drawn[name][:, 0]).argmax(-1).cpu() for name, classifier in classifiers.items()])
+        agreed += int((seen == seen[0]).all(0).sum())
+    return agreed / n
+
+
+def subsets_of(names: Sequence[str], number: int, seed: int = 0) -> list[Subset]:
+    """All subsets of that size, in order; 20 drawn ones where there are more. They are never all listed then.
+
+    Raises:
+        QueryError: more than there are, or fewer than one.
+
+    >>> subsets_of(["a", "b", "c"], 2)
+    [('a', 'b'), ('a', 'c'), ('b', 'c')]
+    >>> len(subsets_of([f"x{i}" for i in range(60)], 30))
+    20
+    """
+    if not 1 <= number <= len(names):
+        raise QueryError(f"{number} modalities cannot be given: there are {len(names)}")
+    found = list(islice(combinations(names, number), MOST + 1))
+    if len(found) <= MOST:
+        return found
+    random, drawn = np.random.RandomState([seed, number]), dict[Subset, None]()
+    while len(drawn) < MOST:
+        chosen: list[int] = sorted(random.permutation(len(names))[:number].tolist())
+        drawn[tuple(names[i] for i in chosen)] = None
+    return list(drawn)

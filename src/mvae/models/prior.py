@@ -1,0 +1,102 @@
+"""Priors of the latents that are fitted after training, to be sampled from and to be scored with.
+
+The training objective only draws the posteriors towards N(0, I); taken together over the rows (the *aggregate
+posterior*) they usually fill a small part of it, so that what is decoded from N(0, I) shows what no row shows. A
+density fitted to the aggregate posterior is a better p(z) of the same decoders: set as ``model.prior``, it is what
+``generate(None)`` draws from and what log p refers to. The decoders and all posteriors stay as they are.
+"""
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["MixturePrior", "Prior"]
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A distribution of one row's latents."""
+
+    @property
+    def mean(self) -> Float[Tensor, "1 latent"]:
+        """Its mean, or a value in its middle."""
+        ...
+
+    def rsample(self, noise: Float[Tensor, "*lead latent"], generator: torch.Generator | None = None) -> Tensor:
+        """Samples made of noise ~ N(0, I); whatever else is drawn comes from the generator."""
+        ...
+
+    def log_prob(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
+        """log p(z) in nats."""
+        ...
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors, and what else is needed to build it again: its ``kind`` and sizes."""
+        ...
+
+
+class MixturePrior:
+    """Σ_k w_k N(z; μ_k, Σ_k), with full covariances.
+
+    Args:
+        weight: w, positive; they add up to 1.
+        centre: μ.
+        covariance: Σ, positive definite.
+
+    >>> prior = MixturePrior(torch.tensor([0.5, 0.5]), torch.tensor([[-3.0], [3.0]]), torch.ones(2, 1, 1))
+    >>> prior.mean
+    tensor([[0.]])
+    >>> bool((prior.rsample(torch.zeros(100, 1), torch.Generator().manual_seed(0)).abs() == 3).all())
+    True
+    """
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "components"],
+        centre: Float[Tensor, "components latent"],
+        covariance: Float[Tensor, "components latent latent"],
+    ):
+        self.weight, self.centre, self.covariance = weight, centre, covariance
+        self._factor = torch.linalg.cholesky(covariance.double()).to(covariance)
+
+    @property
+    def mean(self) -> Float[Tensor, "1 latent"]:
+        """Σ_k w_k μ_k."""
+        return (self.weight[:, None] * self.centre).sum(0, keepdim=True)
+
+    def rsample(
+        self, noise: Float[Tensor, "*lead latent"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*lead latent"]:
+        """μ_k + L_k·noise, of a component k drawn for each."""
+        self._to(noise)
+        flat, result = noise.reshape(-1, noise.shape[-1]), torch.empty_like(noise).reshape(-1, noise.shape[-1])
+        component = torch.multinomial(self.weight, len(flat), replacement=True, generator=generator)
+        for k in component.unique().tolist():
+            rows = component == k
+            result[rows] = self.centre[k] + flat[rows] @ self._factor[k].T
+        return result.reshape(noise.shape)
+
+    def log_prob(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
+        """log p(z) in nats; one component after the other, so that no more than one is held for all."""
+        self._to(z)
+        flat = z.reshape(-1, z.shape[-1])
+        total = torch.full(flat.shape[:1], -math.inf, device=z.device, dtype=z.dtype)
+        for weight, centre, factor in zip(self.weight, self.centre, self._factor, strict=True):
+            standard = torch.linalg.solve_triangular(factor, (flat - centre).T, upper=False)
+            log_p = -0.5 * standard.square().sum(0) - factor.diagonal().log().sum()
+            total = torch.logaddexp(total, weight.log() + log_p)
+        return total.reshape(z.shape[:-1]) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Its three tensors."""
+        tensors = {"weight": self.weight, "centre": self.centre, "covariance": self.covariance}
+        return {name: value.cpu() for name, value in tensors.items()}, {"kind": "mixture"}
+
+    def _to(self, like: Tensor) -> None:
+        """On the device of what is asked for, and in its precision."""
+        if (self.weight.device, self.weight.dtype) != (like.device, like.dtype):
+            for name in ("weight", "centre", "covariance", "_factor"):
+                setattr(self, name, getattr(self, name).to(like))

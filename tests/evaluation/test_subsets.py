@@ -1,0 +1,127 @@
+"""Coherence by number, unconditional coherence and the linear accuracy of latents, where the truth is known."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from mvae.data.table import Table
+from mvae.errors import DataError, QueryError
+from mvae.evaluation import subsets
+from mvae.evaluation.representation import linear_accuracy_by_number
+from mvae.evaluation.subsets import coherence_by_number, subsets_of, unconditional_coherence
+from mvae.likelihoods import Gaussian
+from mvae.modality.base import Modality
+from mvae.models.mvae import MVAE
+
+NAMES, CLASSES = ("a", "b", "c"), 3
+
+
+class Tells(nn.Module):
+    """An expert that is all but sure that z is x."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, torch.full_like(x, -20.0)
+
+
+class Shows(nn.Module):
+    """A decoder that shows z, times a factor."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.factor * z
+
+
+def nearest(x: Tensor) -> Tensor:
+    """The logits of a classifier that sees the nearest whole number."""
+    return -(x - torch.arange(CLASSES)).square()
+
+
+CLASSIFIERS = dict.fromkeys(NAMES, nearest)
+
+
+@pytest.fixture
+def model() -> MVAE:
+    """Every modality is the class; the decoder of c shows 0, whatever z is."""
+    parts = {n: Modality(Tells(), Shows(float(n != "c")), Gaussian(), standardise=False) for n in NAMES}
+    return MVAE(parts, 1, cross_from=()).eval()
+
+
+def rows(count: int = 30, noise: float = 0.0) -> tuple[dict[str, Tensor], Tensor]:
+    torch.manual_seed(0)
+    label = torch.randint(0, CLASSES, (count,))
+    return {name: label[:, None] + noise * torch.randn(count, 1) for name in NAMES}, label
+
+
+def test_it_is_the_mean_over_subsets_and_targets(model: MVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subsets, "ROWS", 7)  # parts that do not divide the rows
+    data, label = rows()
+    zero = float((label == 0).double().mean())
+    found = coherence_by_number(model, CLASSIFIERS, data, label)
+    assert found.shares[("a",), "b"] == found.shares[("b", "c"), "a"] == 1
+    assert found.shares[("a", "b"), "c"] == pytest.approx(zero)
+    assert found.by_number == pytest.approx({1: (4 + 2 * zero) / 6, 2: (2 + zero) / 3})
+    some = coherence_by_number(model, {"c": nearest}, data, label, numbers=[2])
+    assert some.by_number == pytest.approx({2: zero})
+
+
+def test_rows_that_lack_a_part_of_a_subset_do_not_count_for_it(model: MVAE) -> None:
+    data, label = rows()
+    has = label != 1
+    table = Table(data | {"a": torch.where(has[:, None], data["a"], 99.0), "label": label}, {"a": has})
+    found = coherence_by_number(model, CLASSIFIERS, table, label)
+    assert found.shares[("a",), "b"] == 1
+    assert found.shares[("a",), "c"] == pytest.approx(float((label[has] == 0).double().mean()))
+
+
+def test_unconditional_is_how_often_all_agree(model: MVAE) -> None:
+    """a and b show z ~ N(0, 1), c shows 0: they agree where z < ½."""
+    truth = 0.5 * (1 + math.erf(0.5 / math.sqrt(2)))
+    found = unconditional_coherence(model, CLASSIFIERS, 4000)
+    assert found == pytest.approx(truth, abs=4 * math.sqrt(truth * (1 - truth) / 4000))
+    assert unconditional_coherence(model, dict.fromkeys("ab", nearest), 100) == 1
+
+
+def test_the_linear_accuracy_is_that_of_a_regression_on_the_values_themselves(model: MVAE) -> None:
+    train, test = rows(200, 0.4), rows(100, 0.5)
+    found = linear_accuracy_by_number(model, train, test)
+    expected = []
+    for name in NAMES:
+        mean, std = train[0][name].mean(), train[0][name].std(unbiased=False)
+        x, y = (((data[name] - mean) / std).numpy() for data, _ in (train, test))
+        expected.append(LogisticRegression().fit(x, train[1].numpy()).score(y, test[1].numpy()))
+    assert found[1] == pytest.approx(sum(expected) / 3, abs=0.011)
+    assert found.keys() == {1, 2, 3}
+    assert found[3] > found[1]
+
+
+def test_of_many_subsets_some_are_drawn_the_same_each_time() -> None:
+    names = [f"x{i}" for i in range(50)]
+    drawn = subsets_of(names, 25, seed=3)
+    assert len(set(drawn)) == 20
+    assert drawn == subsets_of(names, 25, seed=3) != subsets_of(names, 25, seed=4)
+    assert all(list(subset) == sorted(subset, key=names.index) for subset in drawn)
+    assert len(subsets_of(names[:6], 3)) == 20  # exactly as many as there are
+
+
+def test_what_cannot_be_asked_is_refused(model: MVAE) -> None:
+    data, label = rows()
+    ask = partial(coherence_by_number, model, CLASSIFIERS, data)
+    with pytest.raises(DataError, match="5 labels for 30 rows"):
+        ask(label[:5])
+    with pytest.raises(QueryError, match="4 modalities cannot be given"):
+        ask(label, numbers=[4])
+    with pytest.raises(QueryError, match="no modality is left"):
+        ask(label, numbers=[3])
+    with pytest.raises(QueryError, match="no modality 'd'"):
+        coherence_by_number(model, {"d": nearest}, data, label)
+    with pytest.raises(QueryError, match="of two at least"):
+        unconditional_coherence(model, {"a": nearest})
+    with pytest.raises(QueryError, match="of one class"):
+        linear_accuracy_by_number(model, (data, torch.zeros_like(label)), (data, label))

@@ -1,0 +1,64 @@
+"""`mvae fit-prior`: kept in the run's directory, and used where it is asked for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvae.errors import QueryError, RunError
+from mvae.models.prior import MixturePrior
+from mvae.runs import run as runs
+from mvae.runs.prior import FILE, fit_run_prior, use_fitted_prior
+from mvae.runs.run import Run, open_run
+from tests.command import assert_refused, mvae
+from tests.declared import changed
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "digits"
+    runs.train(changed("digits", epochs=2), directory, device="cpu", callbacks=[])
+    return directory
+
+
+@pytest.fixture
+def trained(directory: Path) -> Run:
+    return open_run(directory, device="cpu")
+
+
+def test_without_one_it_says_what_to_do(directory: Path) -> None:
+    (directory / FILE).unlink(missing_ok=True)
+    for command in ("sample", "evaluate"):
+        assert_refused(mvae(command, directory, "--fitted-prior"), f"no fitted prior: mvae fit-prior {directory}")
+
+
+def test_what_is_fitted_fits_held_out_rows_better_and_is_used_where_asked_for(directory: Path) -> None:
+    found = mvae("fit-prior", directory, "--components", 3, "--rows", 500, "--json").json()
+    assert (found["kind"], found["rows"], found["prior"]) == ("mixture", 500, str(directory / FILE))
+    assert found["fitted"] > found["standard"]
+    numbers = {}
+    for flags in ((), ("--fitted-prior",)):
+        result = mvae("evaluate", directory, "--rows", 20, "--samples", 50, "--json", *flags).json()
+        numbers[flags] = result["likelihoods"]["log p(x1)"]["mean"]
+        picture = mvae("sample", directory, "--of", "label", "--n", 3, *flags)
+        assert picture.code == 0
+    assert numbers[()] != numbers[("--fitted-prior",)]
+
+
+def test_the_prior_in_use_is_the_one_of_the_file(trained: Run) -> None:
+    fit_run_prior(trained, components=2, rows=300, seed=3)
+    z, prior = torch.randn(4, trained.model.latent_dim), trained.model.prior
+    assert isinstance(prior, MixturePrior)
+    trained.model.prior = None
+    use_fitted_prior(trained)
+    assert trained.model.prior is not None
+    assert torch.equal(trained.model.prior.log_prob(z), prior.log_prob(z))
+
+
+def test_damage_and_impossible_wishes_are_refused(trained: Run) -> None:
+    with pytest.raises(QueryError, match="rows must be at least 1"):
+        fit_run_prior(trained, rows=0)
+    (trained.directory / FILE).write_bytes(b"nothing")
+    with pytest.raises(RunError):
+        use_fitted_prior(trained)
+    assert_refused(mvae("fit-prior", trained.directory, "--kind", "vamp"), "is not one of 'mixture', 'flow'")
