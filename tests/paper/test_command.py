@@ -26,7 +26,10 @@ def reproduce(*words: object) -> Result:
 
 def test_an_item_without_options_says_what_it_leaves_out():
     row = {"dataset": "celeba", "model": "mvae", "recipe": "paper", "seed": 0, "budget": "laptop"}
-    rows = [{**row, "settings": {"train_minutes": 42.0}}, {**row, "dataset": "mnist", "settings": {"train_minutes": 7.0}}]
+    rows = [
+        {**row, "settings": {"train_minutes": 42.0}},
+        {**row, "dataset": "mnist", "settings": {"train_minutes": 7.0}},
+    ]
     said = ITEMS["table2"].left_out(Options(), rows)
     assert said == (
         "table2: mnist only. Left out: --datasets binary-mnist,fashion-mnist,multimnist,celeba "
