@@ -11,7 +11,9 @@ from mvae.runs.config import Config
 from mvae.runs.run import opened_model
 from mvae.training.checkpoint import SETTINGS
 
-__all__ = ["load", "save"]
+__all__ = ["EXPORTED", "load", "save"]
+
+EXPORTED = "model.mvae"  # the model in a directory that `mvae export` wrote
 
 
 def save(model: MultimodalVAE, path: str | Path) -> None:
@@ -30,7 +32,7 @@ def save(model: MultimodalVAE, path: str | Path) -> None:
 
 
 def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
-    """The model in a file that `save` wrote, or in a run directory, in eval mode.
+    """The model in a file that `save` wrote, in a run directory or in an exported one, in eval mode.
 
     Args:
         path: the file or the directory.
@@ -48,6 +50,7 @@ def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
     True
     """
     path = Path(path)
+    path = path / EXPORTED if (path / EXPORTED).is_file() else path
     if path.is_dir() or not path.exists() or path.name == SETTINGS:
         return opened_model(path if path.name != SETTINGS else path.parent)
     tensors, info = load_state(path)

@@ -1,0 +1,79 @@
+"""The model card of an exported model: what it learned, what it is for, how good it is, and its limits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["model_card"]
+
+LIMITS = """\
+- It models rows like those it was trained on. It has no notion of a row from elsewhere.
+- Values that are missing for reasons that hang on the values themselves bias it.
+- Densities can be compared for the same modalities, rows and units only.
+- It was not examined for harm to persons. Do not decide about people by it without such an examination.
+"""
+
+
+def model_card(described: Mapping[str, Any], metrics: Mapping[str, float], about: Mapping[str, Any]) -> str:
+    """A ``README.md`` in the form that model hubs read: a head in YAML, then Markdown.
+
+    Args:
+        described: model.json.
+        metrics: of the validation rows, by name.
+        about: command, commit, versions, data source.
+    """
+    names = ", ".join(_text(part["name"]) for part in described["modalities"])
+    parts = [
+        "---\nlibrary_name: mvae\ntags:\n- multimodal\n- variational-autoencoder\n- onnx\n---\n",
+        "# Model card\n",
+        f"A multimodal variational autoencoder ({described['model']}, {described['latents']} latents) of {names}. "
+        "From any subset of these it samples, predicts and completes the others.\n",
+        "## Data\n",
+        f"Trained on {_text(about.get('source', 'unknown'))}.\n",
+        _table(["modality", "kind", "shape", "units or classes"], [_row(part) for part in described["modalities"]]),
+        "## Intended use\n",
+        "Filling in, predicting and generating modalities of rows that lack some. "
+        "`example.py` answers with numpy and onnxruntime; `mvae.load(FOLDER)` gives the model in Python.\n",
+        f"How evidence is combined: {described['posterior']}\n",
+        "## Metrics\n",
+        "Of validation rows, at the epoch whose weights these are; nats per example, unless they are shares.\n",
+        _table(["metric", "value"], [[name, f"{value:.4g}"] for name, value in metrics.items()])
+        if metrics
+        else "None.\n",
+        "## Limits\n",
+        LIMITS,
+    ]
+    if described["left_out"]:
+        parts.append("- Not in this folder's graphs: " + "; ".join(map(_text, described["left_out"])) + ".\n")
+    circumstances = [
+        [name, str(about[name])] for name in ("command", "commit", "mvae", "torch", "device") if name in about
+    ]
+    parts += ["## How it was made\n", _table(["", ""], circumstances)]
+    parts += ["To publish this folder: `hf upload USER/NAME FOLDER` of the package `huggingface_hub`.\n"]
+    return "\n".join(parts)
+
+
+def _row(part: Mapping[str, Any]) -> list[str]:
+    shape = "×".join(map(str, part["shape"])) or "one value"
+    units = part.get("classes") or part.get("columns") or []
+    listed = ", ".join(map(str, units[:12])) + (" …" if len(units) > 12 else "")
+    return [
+        part["name"],
+        part["kind"],
+        shape,
+        listed or (f"levels 0 to {part['levels']:g}" if "levels" in part else ""),
+    ]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_text(cell) for cell in line) + " |" for line in lines) + "\n"
+
+
+def _text(value: object) -> str:
+    """Text that Markdown and HTML show as it is."""
+    text = " ".join(str(value).split())
+    for character in ("&", "<", ">"):
+        text = text.replace(character, {"&": "&amp;", "<": "&lt;", ">": "&gt;"}[character])
+    for character in "\\`*_[]|":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,116 @@
+"""Encoders and decoders as ONNX graphs whose inputs and outputs are in the user's units."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mvae.errors import QueryError, require_extra
+from mvae.export.draws import Draw, draw_of
+from mvae.files import write_whole
+from mvae.likelihoods import Categorical
+from mvae.models.base import MultimodalVAE
+
+__all__ = ["Decoder", "Encoder", "input_dtype", "write_graph"]
+
+ROWS = 3  # of the example that is traced; the number is free
+
+
+def input_dtype(model: MultimodalVAE, name: str) -> torch.dtype:
+    """What an encoder's graph takes: class numbers as int64, real values as float64, all others as float32."""
+    modality = model.modalities[name]
+    if isinstance(modality.likelihood, Categorical):
+        return torch.int64
+    return torch.float32 if modality.scaling is None else torch.float64
+
+
+class Encoder(nn.Module):
+    """Stored values of one modality → its expert's precision and precision × mean, ``rows latent`` each.
+
+    Of single classes there are only so many experts: they are computed once, and the graph is a table.
+    """
+
+    def __init__(self, model: MultimodalVAE, name: str, classes: int | None):
+        super().__init__()
+        self.model, self.name = model, name
+        self.table: tuple[Tensor, Tensor] | None = None
+        if classes is not None:
+            expert = self._expert(torch.arange(classes))
+            self.register_buffer("precisions", expert[0])
+            self.register_buffer("shifts", expert[1])
+        self.of_classes = classes is not None
+
+    def _expert(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        expert = self.model.expert(self.name, self.model.modalities[self.name].prepare(x))
+        return expert.precision, expert.shift
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The expert of each row."""
+        if not self.of_classes:
+            return self._expert(x)
+        return self.get_buffer("precisions")[x], self.get_buffer("shifts")[x]
+
+
+class Decoder(nn.Module):
+    """Latents ``n latent`` (and noise) → E[x | z], and a draw of x where the likelihood has one."""
+
+    def __init__(self, model: MultimodalVAE, name: str):
+        super().__init__()
+        self.modality = model.modalities[name]
+        self.draw: Draw | None = draw_of(self.modality.likelihood)
+
+    def forward(self, z: Tensor, noise: Tensor | None = None) -> tuple[Tensor, ...]:
+        """In the user's units, pictures on the column's own scale."""
+        params, own = self.modality.decode(z), self.modality.likelihood
+        found = [own.mean(params)]
+        if self.draw is not None and noise is not None:
+            found.append(self.draw.of(own, params, noise))
+        found = [own.stored(x) for x in found]
+        return tuple(x if self.modality.scaling is None else self.modality.scaling.in_units(x, 1) for x in found)
+
+    @torch.no_grad()
+    def noise_shape(self, latents: int) -> tuple[int, ...]:
+        """The shape of the noise of one example: that of the likelihood's parameters."""
+        return tuple(self.modality.decode(torch.zeros(1, latents)).shape[1:])
+
+
+def write_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], path: Path) -> None:
+    """Write a module as one ONNX file; the first axis of every input and output is free.
+
+    Raises:
+        MissingDependencyError: the extra ``export`` is absent. QueryError: the network has operations that ONNX lacks.
+    """
+    require_extra("onnxscript", "export", "ONNX files")
+    rows = torch.export.Dim("rows", min=1)
+    quiet: Any = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")  # of the exporter's own parts
+            program = torch.onnx.export(
+                module,
+                kwargs=inputs,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes={name: {0: rows} for name in inputs},
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise QueryError(f"{path.name} cannot be written as ONNX: {reason}") from error
+    finally:
+        quiet.setLevel(level)
+
+    def write(file: Path) -> None:
+        assert program is not None
+        program.save(str(file), external_data=False)
+
+    write_whole(path, write)

@@ -1,0 +1,182 @@
+"""Exported graphs say what the model says, for any number of rows; the example runs without PyTorch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import mvae
+from mvae.errors import QueryError
+from mvae.export.directory import export_model, posterior_rule
+from mvae.export.draws import draw_of
+from mvae.files import read_json
+from mvae.models.base import MultimodalVAE
+from mvae.runs.build import build
+from mvae.runs.config import Config
+from mvae.runs.source import shipped_declaration
+from tests.command import assert_refused
+from tests.command import mvae as command
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+TABLE = {
+    "data": {"source": "x.npz"},
+    "model": {"latents": 3},
+    "modalities": {
+        "labs": {"kind": "real", "columns": ["hb", "na"], "shape": [2]},
+        "date": {"kind": "real", "shape": [1], "likelihood": "laplace"},
+        "a`<b>|": {"kind": "categorical", "classes": 3},
+        "flags": {"kind": "binary", "shape": [4]},
+    },
+}
+
+
+def run(folder: Path, file: str, **inputs: np.ndarray) -> list[np.ndarray]:
+    return onnxruntime.InferenceSession(folder / file).run(None, inputs)
+
+
+def values_of(part: dict[str, Any], rows: int, generator: torch.Generator) -> Tensor:
+    """Values that the modality may have."""
+    if part["dtype"] == "int64":
+        return torch.randint(0, len(part["classes"]), (rows, *part["shape"]), generator=generator)
+    x = torch.rand(rows, *part["shape"], generator=generator)
+    return 1.7e9 + 1e5 * x.double() if part["dtype"] == "float64" else (x * part.get("levels", 1)).round()
+
+
+def assert_same_answers(model: MultimodalVAE, folder: Path, rows: int) -> None:
+    described, generator = read_json(folder / "model.json"), torch.Generator().manual_seed(rows)
+    for part in described["modalities"]:
+        name, modality = part["name"], model.modalities[part["name"]]
+        x = values_of(part, rows, generator)
+        precision, shift = run(folder, part["encoder"], x=x.numpy())
+        with torch.no_grad():
+            expert = model.expert(name, modality.prepare(x))
+            np.testing.assert_allclose(precision, expert.precision, rtol=1e-5)
+            np.testing.assert_allclose(shift, expert.shift, rtol=1e-5, atol=1e-5)
+            z = torch.randn(rows, model.latent_dim, generator=generator)
+            noise = torch.rand(rows, *part["noise_shape"], generator=generator).clamp(1e-7)
+            mean, drawn = run(folder, part["decoder"], z=z.numpy(), noise=noise.numpy())
+            expected = modality.generate(z, mean=True)
+            scale = part.get("levels", 1e5 if part["dtype"] == "float64" else 1)
+            np.testing.assert_allclose(mean / scale, expected / scale, rtol=1e-5, atol=1e-5)
+            draw = draw_of(modality.likelihood)
+            assert draw is not None
+            own = modality.likelihood.stored(draw.of(modality.likelihood, modality.decode(z), noise))
+            own = own if modality.scaling is None else modality.scaling.in_units(own, 1)
+            np.testing.assert_allclose(drawn / scale, own / scale, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "celeba"])
+def test_the_graphs_of_a_shipped_experiment_are_the_model(name: str, tmp_path: Path) -> None:
+    config = shipped_declaration(name)
+    model = build(config).eval()
+    export_model(model, config, tmp_path, {})
+    for rows in (1, 17):
+        assert_same_answers(model, tmp_path, rows)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultimodalVAE, Path]:
+    """An exported model of a user's table: real values are standardised, names are odd."""
+    folder = tmp_path_factory.mktemp("export")
+    config = Config.from_dict(TABLE)
+    model = build(config)
+    g = torch.Generator().manual_seed(0)
+    for name, width in (("labs", 2), ("date", 1)):
+        scaling = model.modalities[name].scaling
+        assert scaling is not None
+        scaling.fit(mvae.Table({name: 1.7e9 + 1e5 * torch.rand(50, width, generator=g).double()}), name)
+    export_model(model.eval(), config, folder, {"a`<b>|": {"classes": ["<i>", "m", "o"]}})
+    return model, folder
+
+
+def test_the_graphs_of_a_table_are_the_model(table: tuple[MultimodalVAE, Path]) -> None:
+    model, folder = table
+    for rows in (1, 5):
+        assert_same_answers(model, folder, rows)
+    parts = {part["name"]: part for part in read_json(folder / "model.json")["modalities"]}
+    assert parts["labs"]["columns"] == ["hb", "na"]
+    assert parts["a`<b>|"]["classes"] == ["<i>", "m", "o"]
+
+
+def test_an_exported_folder_is_loaded_as_a_model(table: tuple[MultimodalVAE, Path]) -> None:
+    model, folder = table
+    given = {"a`<b>|": torch.tensor([2, 0])}
+    assert torch.equal(mvae.load(folder).predict(given, of="date"), model.predict(given, of="date"))
+
+
+def test_the_example_answers_as_the_model_does_without_torch(table: tuple[MultimodalVAE, Path]) -> None:
+    """Posterior and decoder together: E[x | given] over many draws, beside the model's own."""
+    model, folder = table
+    code = (
+        "import sys, json; sys.modules['torch'] = None\n"
+        "import example\n"
+        "mean, draws = example.answer({'a`<b>|': [2, 0], 'flags': [[1, 0, 1, 1]] * 2}, 'flags', n=4000)\n"
+        "print(json.dumps([mean.tolist(), draws.mean(0).tolist(), list(draws.shape)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    mean, drawn, shape = json.loads(done.stdout)
+    given = {"a`<b>|": torch.tensor([2, 0]), "flags": torch.tensor([[1.0, 0.0, 1.0, 1.0]] * 2)}
+    with torch.no_grad():
+        z = model.posterior(given).sample(4000, torch.Generator().manual_seed(1))
+        expected = model.modalities["flags"].generate(z.float(), mean=True).mean(0)
+    np.testing.assert_allclose(mean, expected, atol=0.01)
+    np.testing.assert_allclose(drawn, expected, atol=0.04)
+    assert shape == [4000, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "prior", "several"), [("mvae", 1, True), ("mvae_q", 1, True), ("mvtcae", 0, True), ("bivcca", 0, False)]
+)
+def test_experts_combine_as_is_said(name: str, prior: float, several: bool) -> None:
+    model = build(Config.from_dict(TABLE | {"model": {"name": name, "latents": 2}})).eval()
+    assert posterior_rule(model) == (prior, several)
+    x = {"a`<b>|": torch.tensor([1, 0])} | ({"flags": torch.ones(2, 4)} if several else {})
+    with torch.no_grad():
+        experts = [model.expert(key, model.modalities[key].prepare(values)) for key, values in x.items()]
+    q = model.posterior(x)
+    precision = prior + torch.stack([expert.precision for expert in experts]).sum(0)
+    shift = torch.stack([expert.shift for expert in experts]).sum(0)
+    torch.testing.assert_close(shift / precision, q.mean)
+    torch.testing.assert_close(precision.rsqrt(), q.stddev)
+
+
+@pytest.mark.parametrize(("name", "message"), [("mmvae", "mixture"), ("mopoe", "mixture")])
+def test_what_is_no_product_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    config = Config.from_dict(TABLE | {"model": {"name": name}})
+    with pytest.raises(QueryError, match=message):
+        export_model(build(config), config, tmp_path, {})
+
+
+def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:
+    run_dir, folder, g = tmp_path / "run", tmp_path / "out", np.random.default_rng(0)
+    np.savez(tmp_path / "t.npz", a=g.integers(0, 3, 80), b=g.integers(0, 2, 80))
+    train = "train", tmp_path / "t.npz", "--epochs", 1, "--run-dir", run_dir, "--device", "cpu", "--json"
+    assert command(*train).code == 0
+    result = command("export", run_dir, folder, "--json")
+    graphs = {f"{what}-{number}.onnx" for what in ("encoder", "decoder") for number in (0, 1)}
+    assert set(result.json()["files"]) == {"README.md", "model.json", "model.mvae", "example.py", *graphs}
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: mvae\n")
+    for part in ("## Data", "## Intended use", "## Metrics", "## Limits", "| objective |"):
+        assert part in card
+    done = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("b, given a: mean [")
+    assert_refused(command("export", tmp_path, folder), "not a run directory")
+
+
+def test_names_in_the_card_are_text() -> None:
+    from mvae.export.card import model_card
+
+    part = {"name": "a|<script>", "kind": "real", "shape": [1], "columns": ["*x*"]}
+    described = {"model": "MVAE", "latents": 2, "posterior": "…", "left_out": [], "modalities": [part]}
+    card = model_card(described, {}, {})
+    assert "<script>" not in card
+    assert "a\\|&lt;script&gt;" in card
