@@ -50,8 +50,8 @@ class TrainingSettings(BaseModel):
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="bfloat16: networks compute in it under autocast, the weights stay float32. Faster on some machines "
-        "(a warning says where not); of MNIST it cost 1 nat of log p(x1) after three epochs.",
+        description="bfloat16: networks compute in it under autocast, the weights stay float32. It is faster on some "
+        "machines (a warning says where not), and cost a picture about 1 nat of log p.",
     )
     checkpoint_seconds: float = Field(default=60.0, ge=0, description="Seconds between checkpoints.")
 
