@@ -41,12 +41,14 @@ def train(
     Example:  mvae train digits
               mvae train mnist --epochs 60 --set model.name=jmvae
               mvae train patients.toml --run-dir runs/patients
+              torchrun --nproc-per-node 4 -m mvae train mnist
     """
     from mvae.runs import run as runs
     from mvae.runs import sample
     from mvae.runs.source import declared
     from mvae.training.callbacks import tensorboard_where_installed
     from mvae.training.checkpoint import epochs_trained
+    from mvae.training.distributed import joined
     from mvae.training.progress import reporter_for
 
     config = declared(source).variant(*variants)
@@ -58,15 +60,18 @@ def train(
     if training := {name: value for name, value in given.items() if value is not None}:
         config = config.change({"training": training})
     run_dir = run_dir or Path("runs") / Path(source).stem
-    told = [] if as_json else [reporter_for(), *tensorboard_where_installed(run_dir)]
-    try:
-        run, history = runs.train(config, run_dir, callbacks=told, **options)
-    except KeyboardInterrupt:
-        number = epochs_trained(run_dir)
-        where = "before the first checkpoint; start" if number is None else f"in epoch {number + 1}; go on"
-        click.echo(f"stopped {where} with the same command and --resume", err=True)
-        sys.exit(1)
-    _show(run, history.best_epoch, as_json, runs, sample)
+    with joined() as processes:
+        told = [] if as_json or not processes.first else [reporter_for(), *tensorboard_where_installed(run_dir)]
+        try:
+            run, history = runs.train(config, run_dir, callbacks=told, **options)
+        except KeyboardInterrupt:
+            if processes.first:
+                number = epochs_trained(run_dir)
+                where = "before the first checkpoint; start" if number is None else f"in epoch {number + 1}; go on"
+                click.echo(f"stopped {where} with the same command and --resume", err=True)
+            sys.exit(1)
+    if processes.first:
+        _show(run, history.best_epoch, as_json, runs, sample)
 
 
 def _show(run: Any, best_epoch: int | None, as_json: bool, runs: Any, sample: Any) -> None:

@@ -33,6 +33,7 @@ from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.models.mixture import Mixture
 from mvae.models.questions import Data, require_whole_number
+from mvae.networks.products import best_products
 
 __all__ = ["Denominator", "LogLikelihood", "log_likelihood", "log_likelihoods"]
 
@@ -187,7 +188,8 @@ def log_likelihoods(
             progress(min(done, 1.0))
 
     result = {}
-    with evaluating(model):
+    pairs = CHUNK.get(model.device.type, CHUNK["cuda"])
+    with evaluating(model), best_products(model, pairs, passes * samples * len(table)):
         numerator = _Pass(model, table, [names for names, _ in plans.values()], proposal, samples, seed, scored)
         for (name, (of, _)), found in zip(queries.items(), numerator.run(), strict=True):
             has = torch.stack([table.has(name) for name in of if name in model.names]).any(0)

@@ -87,7 +87,7 @@ class Terms:
         """The place of the term of this key; None where the plan has none."""
         return self.keys.index(key) if key in self.keys else None
 
-    def rows(self, index: Tensor) -> "Terms":
+    def rows(self, index: Tensor | slice) -> "Terms":
         """The terms of some rows."""
         return replace(self, given=self.given[:, index], of=self.of[:, index], weight=self.weight[:, index])
 

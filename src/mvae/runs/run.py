@@ -26,6 +26,7 @@ from mvae.runs.config import Config, flattened
 from mvae.runs.source import completed, declared, load
 from mvae.training.callbacks import Callback, History
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS, best_weights
+from mvae.training.distributed import joined, own_device
 from mvae.training.fit import fit
 from mvae.training.switches import flushed_denormals
 
@@ -54,9 +55,9 @@ def device_named(name: str | None) -> torch.device:
         SettingsError: the name is none, or the device is not there.
     """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return own_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
-        device = torch.device(name)
+        device = own_device(torch.device(name))
         torch.zeros(1, device=device).item()  # "meta" has no values
     except (RuntimeError, AssertionError, ImportError) as error:
         raise SettingsError(f"no device {name!r} here ({str(error).splitlines()[0]}): try --device cpu") from None
@@ -75,6 +76,8 @@ def train(
 ) -> tuple[Run, History]:
     """Train what a declaration says into a directory, or go on with what stands there.
 
+    Processes that torchrun has started train together; the first one writes (`mvae.training.distributed`).
+
     Args:
         config: a declaration, the name of a shipped one, or a file.
         run_dir: where run.json, metrics.jsonl and the checkpoint go.
@@ -90,13 +93,14 @@ def train(
     """
     config = declared(config) if not isinstance(config, Config) else config
     run_dir = Path(run_dir)
-    if resume:
-        _require_same(run_dir, config)
-    else:
-        _require_free(run_dir)
     # Denormals from the start: worker threads inherit the switch as they begin.
-    with ExitStack() as stack, flushed_denormals(), _deterministic(deterministic):
-        data = load(config, data_dir)
+    with ExitStack() as stack, flushed_denormals(), _deterministic(deterministic), joined() as processes:
+        if resume:
+            _require_same(run_dir, config)
+        elif processes.first:
+            _require_free(run_dir)
+        with processes.first_before():  # it downloads what is not here
+            data = load(config, data_dir)
         config = completed(config, data)
         model = build(config).to(device_named(device))
         table, validation = _learned_from(config, data, model)
@@ -106,10 +110,11 @@ def train(
             _require_same_coding(start, data)
             load_weights(model, weights, start / CHECKPOINT)
             model.untrained = tuple(info["untrained"])
-        stack.enter_context(locked(run_dir))
+        if processes.first:
+            stack.enter_context(locked(run_dir))
         if resume:
             _require_same_coding(run_dir, data)
-        else:
+        elif processes.first:
             _require_free(run_dir)
             schema = {name: column.to_dict() for name, column in data.schema.items()}
             stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}

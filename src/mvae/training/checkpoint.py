@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mvae.errors import RunError
 from mvae.files import load_state, without_prefix
+from mvae.networks.products import Products
 
 __all__ = ["CHECKPOINT", "METRICS", "SETTINGS", "Header", "best_weights", "epochs_trained", "read_metrics"]
 
@@ -38,6 +39,7 @@ class Header(BaseModel):
     optimizer_tensors: int = Field(ge=0, description="How many tensors the optimizer remembers.")
     untrained: list[str] = Field(description="Modalities that no training example ever had.")
     finished: bool = Field(description="Has training ended, by its epochs or early?")
+    products: Products = Field(description="How matrix products are taken.")
 
     @classmethod
     def read(cls, info: Mapping[str, Any], path: Path) -> "Header":

@@ -45,9 +45,8 @@ class Compiled:
             for name, buffer in model.named_buffers():  # running statistics saw a batch too many
                 buffer.copy_(before[name])
 
-    def __call__(self, batch: Table, beta: float | Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: Table, beta: float | Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, and the sums of its parts."""
-        noise = torch.randn(self.noise, generator=generator, dtype=self.model.dtype)
         return self._graph(self.model.prepare(batch), noise, torch.as_tensor(beta, dtype=torch.float32))
 
 

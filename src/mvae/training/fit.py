@@ -21,7 +21,9 @@ from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.validation import validate_checked
 from mvae.files import locked
 from mvae.models.base import MultimodalVAE
+from mvae.networks.products import kept_setting
 from mvae.training.callbacks import Callback, History, Plan, started
+from mvae.training.distributed import Processes
 from mvae.training.progress import Reporter, reporter_for
 from mvae.training.settings import TrainingSettings, training_settings
 from mvae.training.signals import stop_signals
@@ -62,6 +64,9 @@ def fit(
         callbacks: what is told of starts, epochs and ends; default: a progress bar on a terminal, lines elsewhere.
         changes: fields of the settings, as ``epochs=60``.
 
+    Where PyTorch has a process group (`mvae.training.distributed.joined`), its processes train together, each on its
+    part of every batch. The first one has the callbacks, validates and writes; all must see the ``run_dir``.
+
     Signals (Ctrl-C, SIGTERM, SIGHUP) wait for the end of the step in hand and for the checkpoint. Then they do what
     they would have done without `fit`: as a rule KeyboardInterrupt is raised, or the program ends.
 
@@ -84,12 +89,15 @@ def fit(
         raise SettingsError("resume=True needs run_dir=..., the directory of the run to go on with")
     table = _checked(model, table)
     validation = None if validation is None else _checked(model, validation)
+    processes = Processes.here()
     callbacks = [reporter_for()] if callbacks is None else list(callbacks)
+    callbacks = callbacks if processes.first else []
     with ExitStack() as inside:
         inside.enter_context(flushed_denormals())
+        inside.enter_context(kept_setting())
         inside.enter_context(torch.enable_grad())
         inside.enter_context(torch.autocast(model.device.type, enabled=False))  # the settings say the precision
-        if directory is not None and (directory.is_dir() or not resume):
+        if directory is not None and processes.first and (directory.is_dir() or not resume):
             inside.enter_context(locked(directory))
         stages = inside.enter_context(Stages(model, settings.epochs))
         run = RunState(stages, _placed(table, model.device), settings, seed, directory)
@@ -117,7 +125,7 @@ def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback
                 if run.model.device.type == "cpu":
                     run.require_finite()  # at each step, so that the modality is named in which it began
                 _tell(run, (partial(_report_step, run, callback) for callback in callbacks))
-                if stopped():
+                if run.processes.any(stopped()):
                     run.save()
                     run.history.interrupted = True
                     return
@@ -140,7 +148,8 @@ def _measure_epoch(run: RunState, validation: Table | None) -> dict[str, float]:
         values["stage"] = float(run.stage + 1)
     values |= {f"train/{name}": value for name, value in run.means().items()}
     if validation is not None:
-        measured = validate_checked(run.model, validation, 1000 if run.model.device.type == "cpu" else 10_000)
+        chunk = 1000 if run.model.device.type == "cpu" else 10_000
+        measured = run.processes.of_first(partial(validate_checked, run.model, validation, chunk))
         run.require_finite({k: v for k, v in measured.items() if k.startswith(("objective", "reconstruction/", "kl/"))})
         values |= {f"validation/{name}": value for name, value in measured.items()}
         run.select(measured["objective"])

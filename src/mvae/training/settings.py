@@ -49,7 +49,9 @@ class TrainingSettings(BaseModel):
         default=None, ge=1, description="Stop after N epochs without a better validation objective (after annealing)."
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="bfloat16: networks compute in it under autocast, the weights stay float32."
+        default="float32",
+        description="bfloat16: networks compute in it under autocast, the weights stay float32. It is faster on some "
+        "machines (a warning says where not), and cost a picture about 1 nat of log p.",
     )
     checkpoint_seconds: float = Field(default=60.0, ge=0, description="Seconds between checkpoints.")
 

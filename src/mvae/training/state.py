@@ -14,8 +14,10 @@ from mvae.data.table import Table
 from mvae.errors import RunError, TrainingError
 from mvae.evaluation.coupling import coupling_warning
 from mvae.files import check_weights, copied, load_state, load_weights, prefixed, save_state, without_prefix
+from mvae.networks.products import Products, choose, gain_of_bfloat16, take
 from mvae.training.callbacks import History
 from mvae.training.checkpoint import CHECKPOINT, METRICS, Header, read_metrics
+from mvae.training.distributed import Processes
 from mvae.training.randomness import own_randomness, row_order
 from mvae.training.settings import TrainingSettings
 from mvae.training.stages import Stages
@@ -37,6 +39,8 @@ class RunState:
     def __init__(self, stages: Stages, table: Table, settings: TrainingSettings, seed: int, directory: Path | None):
         self.stages, self.model, self.table = stages, stages.model, table
         self.settings, self.seed, self.directory = settings, seed, directory
+        self.processes = Processes.here()
+        self.products: Products = "highest"
         self.steps_per_epoch = math.ceil(len(table) / settings.batch_size)
         self.anneal_steps = settings.anneal_epochs * self.steps_per_epoch
         self.decay_steps = settings.decay_epochs * self.steps_per_epoch
@@ -109,7 +113,8 @@ class RunState:
 
     def take_step(self, index: Tensor) -> None:
         """One step on these rows, by the schedules of β and of the learning rate."""
-        with own_randomness(self.model.device, self.seed, self.global_step):
+        number = self.global_step * self.processes.count + self.processes.rank
+        with own_randomness(self.model.device, self.seed, number):
             self.step(index, self.beta(), self.rate())
         self.step_in_epoch += 1
 
@@ -154,7 +159,7 @@ class RunState:
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self.step.reset_means()
         self.history.epochs.append(values)
-        if self.directory is not None:
+        if self.directory is not None and self.processes.first:
             self._write_metrics(self.directory / METRICS, json.dumps(values) + "\n")
         if (following := self.stages.of(self.epoch)) != self.stage:
             self.use_best()
@@ -195,13 +200,27 @@ class RunState:
         Raises:
             RunError: a run stands in the directory already, or (to resume) none that is the same run.
         """
-        if resume and self.directory is not None:
-            self._restore(self.directory)
-            return
-        if self.directory is not None:
-            self._clear(self.directory)
-        self._fit_scalings()
-        self.begin_stage(0)
+        if not resume:
+            self.products = self.processes.of_first(self._best_products)
+            take(self.products)
+        with self.processes.first_before():
+            if resume and self.directory is not None:
+                self._restore(self.directory)
+            else:
+                if self.directory is not None:
+                    self._clear(self.directory)
+                self._fit_scalings()
+                self.begin_stage(0)
+        self.processes.same_start(self.model)
+
+    def _best_products(self) -> Products:
+        """How matrix products are taken (`mvae.networks.products`); a step sends three examples through each layer."""
+        rows = min(self.settings.batch_size, len(self.table))
+        if self.settings.precision == "float32":
+            return choose(self.model, rows, 3 * self.stages.all_epochs * len(self.table))
+        if (gain := gain_of_bfloat16(self.model, rows)) < 1:
+            _log.warning("products in bfloat16 are %.1f times slower here than in float32, and less accurate", 1 / gain)
+        return "highest"
 
     def _fit_scalings(self) -> None:
         """Modalities take the statistics of the training rows, unless an earlier training gave them theirs."""
@@ -228,8 +247,11 @@ class RunState:
         }
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all; nothing where there is no run directory."""
-        if self.directory is None:
+        """Write the checkpoint, whole or not at all; nothing where there is no run directory.
+
+        Of several processes, which all stand at the same point, the first one writes.
+        """
+        if self.directory is None or not self.processes.first:
             return
         self.require_finite()
         self.require_finite_weights()
@@ -246,6 +268,7 @@ class RunState:
             optimizer_tensors=len(without_prefix("optimizer", step)),
             untrained=list(self.model.untrained or ()),
             finished=self.finished,
+            products=self.products,
         )
         tensors = prefixed("model", self.model.state_dict()) | prefixed("best", self.best) | prefixed("step", step)
         save_state(self.directory / CHECKPOINT, tensors, header.model_dump())
@@ -276,6 +299,8 @@ class RunState:
         for name in ("model", "best") if parts["best"] else ("model",):
             check_weights(self.model, parts[name], path)
         self.epoch, self.step_in_epoch = header.epoch, header.step_in_epoch
+        self.products = header.products
+        take(self.products, self.model, min(self.settings.batch_size, len(self.table)))
         self.begin_stage(self.stages.of(self.epoch))
         self.step.restore(parts["step"], path)
         self.model.untrained = tuple(header.untrained)

@@ -8,6 +8,7 @@ compiled (`mvae.training.compiled`). Everything else is done eagerly.
 
 import json
 import threading
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from mvae.models.base import MultimodalVAE
 from mvae.models.objective import Objective
 from mvae.models.terms import Terms
 from mvae.training.compiled import Compiled, compiled
+from mvae.training.distributed import Processes
 from mvae.training.optimizer import can_be_replayed, make_optimizer, optimizer_state, restore_optimizer, set_rate
 from mvae.training.settings import TrainingSettings
 
@@ -52,6 +54,8 @@ def way_of(
     if not can_be_recorded(model, table.complete):
         return "eager"
     if model.device.type == "cuda":
+        if Processes.here().count > 1:  # what the processes tell each other by the CPU cannot be recorded
+            return "eager"
         fits = _lies_on(table, model.device) and can_be_replayed(settings)
         return "recorded" if fits and not (table.complete and _has_banks(model, table)) else "eager"
     pays = steps >= COMPILED_STEPS and settings.batch_size <= len(table)
@@ -79,7 +83,8 @@ class Step:
     def __init__(self, model: MultimodalVAE, table: Table, settings: TrainingSettings, seed: int = 0):
         self.model, self.table, self.settings = model, table, settings
         self.device, self.learning_rate = model.device, settings.learning_rate
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.processes = Processes.here()
+        self.generator = torch.Generator(self.device).manual_seed(seed)  # all processes draw alike
         self.subset_generator = torch.Generator().manual_seed(seed)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters, settings, self.device)
@@ -90,8 +95,8 @@ class Step:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
         # Other threads record on this GPU and draw from its one default generator; on a CPU it is seeded by the step.
-        on_gpu = self.device.type == "cuda"
-        self._noisy = [m for m in model.modalities.values() if on_gpu and m.augment]
+        shared = self.device.type == "cuda" and self.processes.count == 1
+        self._noisy = [m for m in model.modalities.values() if shared and m.augment]
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
         self._fixed_counts: dict[int, Tensor] = {}
@@ -106,7 +111,8 @@ class Step:
             self._terms = self._terms and self._terms.on_device(self.device)
             self.table = table.zero_filled()
         if self.way == "compiled" and self._terms is not None:
-            self._compiled = compiled(model, self._terms, table.take(torch.arange(self.settings.batch_size)))
+            rows, _ = self.processes.part(self.settings.batch_size)
+            self._compiled = compiled(model, self._terms, table.take(rows))
             self.way = "compiled" if self._compiled else "eager"
 
     def __call__(self, index: Tensor, beta: float, learning_rate: float) -> None:
@@ -127,34 +133,60 @@ class Step:
                 self._record(index)
 
     def _take(self, index: Tensor, beta: float | Tensor) -> None:
-        batch = self.table.take(index)
+        rows, share = self.processes.part(len(index))
+        batch = self.table.take(index[rows])
         self.optimizer.zero_grad()
-        if self._compiled is not None and len(index) == self._compiled.rows:
-            loss, sums = self._compiled(batch, beta, self.generator)
+        with self.processes.averaged_buffers(self.model, share):
+            if self._terms is not None and self._compiled is not None and len(batch) == self._compiled.rows:
+                noise = self._noise(self._terms, len(index))[:, rows]
+                loss, sums = self._compiled(batch, beta, noise)
+                parts, counts = self._compiled.parts, self._compiled.counts
+            else:
+                terms = self._terms_of(batch, index)
+                noise = self._noise(terms, len(index))[:, rows]
+                terms = terms if share == 1 or terms.alike else terms.rows(rows)
+                result = self._objective(batch, terms, beta, noise)
+                loss, parts, sums, counts = result.loss, result.parts, result.sums(), self._counts(result)
+            if share < 1:  # of several processes
+                loss, sums, counts = share * loss, bool(share) * sums, bool(share) * counts
             self._descend(loss)
-            self._add(self._compiled.parts, sums, self._compiled.counts)
-            return
+            self._add(parts, sums, counts)
+
+    def _objective(self, batch: Table, terms: Terms, beta: float | Tensor, noise: Tensor) -> Objective:
         for modality in self._noisy:
             modality.generator = self.generator
         # No cache: it would outlive the weights where somebody else's autocast surrounds this one.
         half = self.settings.precision == "bfloat16"
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
-                result = self.model(batch, self._terms_of(batch, index), beta=beta, generator=self.generator)
+                return self.model(batch, terms, beta=beta, noise=noise)
         finally:
             for modality in self._noisy:
                 modality.generator = None
-        if result.loss.requires_grad:  # not where the batch holds nothing that this model learns from
-            self._descend(result.loss)
-        self._add(result.parts, result.sums(), self._counts(result))
 
     def _terms_of(self, batch: Table, index: Tensor) -> Terms:
-        if self._terms is None:
+        """The terms of a step's rows, of which this process may have a part only."""
+        if self._terms is not None:
+            return self._terms.rows(index) if self._terms.masked else self._terms
+        if self.processes.count == 1:
             return self.model.terms(batch.presence(self.model.names), self.subset_generator)
-        return self._terms.rows(index) if self._terms.masked else self._terms
+        present = self._present if len(self._present) == 1 else self._present[index.cpu()]
+        return self.model.terms(present, self.subset_generator)
+
+    @cached_property
+    def _present(self) -> Tensor:
+        return self.table.presence(self.model.names)
+
+    def _noise(self, terms: Terms, rows: int) -> Tensor:
+        shape = len(terms.names), rows, self.model.latent_dim
+        return torch.randn(shape, generator=self.generator, device=self.device, dtype=self.model.dtype)
 
     def _descend(self, loss: Tensor) -> None:
-        loss.backward()
+        if loss.requires_grad:  # not where the batch holds nothing that this model learns from
+            loss.backward()
+        elif self.processes.count == 1:
+            return
+        self.processes.add_gradients(self.parameters.values())
         if self.settings.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip_norm)
         self.optimizer.step()
@@ -166,6 +198,10 @@ class Step:
             dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which it has not
             zeros = torch.zeros(len(parts), dtype=dtype, device=self.device)
             self.sums[key], self.counts[key] = zeros, zeros.clone()
+        if self.processes.count > 1:
+            both = torch.stack([sums, counts]).to(self.sums[key].dtype)
+            self.processes.add_up([both])
+            sums, counts = both
         self.sums[key] += sums
         self.counts[key] += counts
 

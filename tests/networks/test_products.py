@@ -1,0 +1,123 @@
+"""Products are taken by the fastest setting only where that is as accurate, and PyTorch's own setting is restored."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.files import load_state, save_state
+from mvae.networks import products
+from mvae.networks.mlp import mlp
+from mvae.training.checkpoint import CHECKPOINT
+from tests.resumable import assert_same_run, model, stop, table, train
+
+LONG = 10**9
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    assert torch.get_float32_matmul_precision() == "highest"
+    yield
+    found = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    products._fastest.cache_clear()
+    assert found == "highest"
+
+
+def test_the_error_is_that_of_a_product_in_numpy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(size, generator=generator) for size in ((20, 30), (40, 30)))
+    exact = x.double().numpy() @ weight.double().numpy().T
+    error = np.linalg.norm((x @ weight.T).double().numpy() - exact) / np.linalg.norm(exact)
+    assert error <= products.error_of("highest", (20, 30, 40)) < 1e-6
+
+
+def test_what_is_chosen_is_as_accurate_as_the_default() -> None:
+    network = mlp(96, 64, [80])
+    chosen = products.choose(network, 100, LONG)
+    assert chosen in get_args(products.Products)
+    for shape in ((100, 96, 80), (100, 80, 64)):
+        assert products.error_of(chosen, shape) <= 4 * products.error_of("highest", shape) < 4e-6
+
+
+@pytest.mark.parametrize("why", ["short", "deterministic", "float64", "no layers"])
+def test_nothing_is_chosen_where_it_does_not_pay_or_must_not_be(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "FASTER", 0.0)  # any that is accurate would be taken
+    monkeypatch.setattr(products, "_seconds", lambda shapes, ways: [2.0 / (i + 1) for i in range(len(ways))])
+    network = torch.nn.ReLU() if why == "no layers" else mlp(96, 64, [80])
+    if why == "float64":
+        network.double()
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(why == "deterministic")
+    try:
+        assert products.choose(network, 100, 10 if why == "short" else LONG) == "highest"
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def test_a_user_s_own_setting_stays() -> None:
+    torch.set_float32_matmul_precision("high")
+    with products.best_products(mlp(96, 64, [80]), 100, LONG):
+        assert torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision("highest")
+
+
+def test_a_long_run_keeps_what_was_chosen_and_goes_on_with_it_to_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(products, "WORK", 0.0)
+    monkeypatch.setattr(products, "_fastest", _of("medium"))
+    train(model(), tmp_path / "whole")
+    stop(model(), tmp_path / "stopped", at=7)
+    monkeypatch.setattr(products, "_fastest", _of("highest"))  # what is measured now does not matter
+    train(model(), tmp_path / "stopped", resume=True)
+    assert load_state(tmp_path / "stopped" / CHECKPOINT)[1]["products"] == "medium"
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+
+
+def test_on_a_machine_where_it_is_less_accurate_a_run_goes_on_without_it_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(model(), tmp_path, epochs=1)
+    tensors, info = load_state(tmp_path / CHECKPOINT)
+    save_state(tmp_path / CHECKPOINT, tensors, info | {"products": "medium"})
+    monkeypatch.setattr(products, "ROUNDING", 0)
+    with caplog.at_level(logging.WARNING, "mvae"):
+        train(model(), tmp_path, epochs=2, resume=True)
+    assert "not as accurate as float32 on this machine" in caplog.text
+
+
+def test_an_estimate_is_the_same_but_for_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = log_likelihood(model().eval(), table(), of=["image"], samples=30)
+    monkeypatch.setattr(products, "WORK", 0.0)
+    monkeypatch.setattr(products, "_fastest", _of("medium"))
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", _noted(seen := [], torch.set_float32_matmul_precision))
+    chosen = log_likelihood(model().eval(), table(), of=["image"], samples=30)
+    assert seen == ["medium", "highest"]
+    torch.testing.assert_close(chosen.values, default.values, rtol=1e-2, atol=1e-2)
+
+
+def test_products_in_bfloat16_are_compared_with_the_best_in_float32() -> None:
+    assert products.gain_of_bfloat16(mlp(96, 64, [80]), 100) > 0
+    assert products.gain_of_bfloat16(torch.nn.ReLU(), 100) == 1
+
+
+def _of(setting: str):
+    def fastest(shapes: object, threads: int) -> str:
+        return setting
+
+    fastest.cache_clear = lambda: None  # pyright: ignore[reportFunctionMemberAccess]
+    return fastest
+
+
+def _noted(seen: list[str], call):
+    def noted(setting: str) -> None:
+        seen.append(setting)
+        call(setting)
+
+    return noted
