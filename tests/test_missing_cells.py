@@ -20,14 +20,18 @@ from mvae.data.split import split
 from mvae.data.table import Table
 from mvae.evaluation.coherence import classifier_for, conditional_coherence, train_classifier
 from mvae.evaluation.coupling import pairs_never_seen
+from mvae.evaluation.frechet import frechet_to_data
 from mvae.evaluation.images import nearest_rows, training_mean
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
 from mvae.evaluation.prediction import prediction_accuracy
+from mvae.evaluation.representation import linear_accuracy_by_number
+from mvae.evaluation.subsets import coherence_by_number
 from mvae.evaluation.text import source_gap
 from mvae.evaluation.validation import validate
 from mvae.likelihoods import Categorical
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
+from mvae.models.fitting import fit_prior
 from mvae.models.mvae import MVAE
 from mvae.models.questions import Questions, parts_of
 from mvae.networks.mlp import LabelEncoder, mlp
@@ -96,6 +100,8 @@ def kept_classifier(data: Table, folder: Path) -> Any:
 
 CLASSIFIER = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 
+CLASSES = torch.arange(ROWS) % 3  # of the rows, which are known beside the table
+
 CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     complete_rows: lambda t, _: complete_rows(t),
     keep_at_random: lambda t, _: keep_at_random(t, 0.7),
@@ -113,6 +119,10 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     source_gap: lambda t, _: source_gap(model(), t, "image", "number"),
     validate: lambda t, _: validate(model(), t),
     parts_of: lambda t, _: list(parts_of(t)),
+    coherence_by_number: lambda t, _: vars(coherence_by_number(model(), {"image": CLASSIFIER}, t, CLASSES)),
+    frechet_to_data: lambda t, _: frechet_to_data(model(), nn.Flatten(), t, "image", ["number"]),
+    linear_accuracy_by_number: lambda t, _: linear_accuracy_by_number(model(), (t, CLASSES), (t, CLASSES)),
+    fit_prior: lambda t, _: dict(fit_prior(model(), t, components=2).state_dict()),
     fit: lambda t, _: fitted(t),
     MultimodalVAE.forward: lambda t, _: model()(t, generator=torch.Generator().manual_seed(0)).sums(),
     Questions.as_table: lambda t, _: model().as_table(t),
