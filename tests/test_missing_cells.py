@@ -22,6 +22,7 @@ from mvae.evaluation.coherence import classifier_for, conditional_coherence, tra
 from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.frechet import frechet_to_data
 from mvae.evaluation.images import nearest_rows, training_mean
+from mvae.evaluation.impute import impute, imputed_parts
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
 from mvae.evaluation.prediction import prediction_accuracy
 from mvae.evaluation.representation import linear_accuracy_by_number
@@ -113,6 +114,8 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     pairs_never_seen: lambda t, _: str(pairs_never_seen(t)),
     nearest_rows: lambda t, _: nearest_rows(torch.rand(3, 1, 8, 8), t, "image", "number"),
     training_mean: lambda t, _: training_mean(t, "image"),
+    impute: lambda t, _: vars(impute(model(), t, draws=3, samples=20)),
+    imputed_parts: lambda t, _: [vars(part) for part in imputed_parts(model(), t, draws=3, samples=20)],
     log_likelihood: lambda t, _: vars(log_likelihood(model(), t, ["image"], ["label"], samples=30)),
     log_likelihoods: lambda t, _: vars(log_likelihoods(model(), t, {"a": (["label"], ["number"])}, samples=30)["a"]),
     prediction_accuracy: lambda t, _: vars(prediction_accuracy(model(), t, ["image", "number"], "label")[""]),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mvae import errors, likelihoods, models, networks, testing
     from mvae.data.fields import Field
     from mvae.data.table import Table
+    from mvae.evaluation.impute import impute
     from mvae.evaluation.likelihood import log_likelihood
     from mvae.gaussian import Gaussian
     from mvae.modality import augment
@@ -39,6 +40,7 @@ _HOMES = {
     "TrainingSettings": "mvae.training.settings",
     "build": "mvae.runs.build",
     "fit": "mvae.training.fit",
+    "impute": "mvae.evaluation.impute",
     "load": "mvae.runs.saving",
     "log_likelihood": "mvae.evaluation.likelihood",
     "save": "mvae.runs.saving",

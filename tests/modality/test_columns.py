@@ -93,7 +93,7 @@ def test_every_field_has_the_density_of_its_family_in_the_users_units() -> None:
     stats = pytest.importorskip("scipy.stats")
     own = fitted().double()
     x, z = values(5, seed=3), torch.randn(5, LATENT).double()
-    params = own._params(z).detach() + own.likelihood.offset
+    params = own.parameters_of(z).detach() + own.likelihood.offset
     scores = own.likelihood.elementwise(params - own.likelihood.offset, own.prepare(x))
     scores = (scores + own.scaling.log_slope(own.prepare(x))).detach()
     at = {i: (group, k) for group in own.likelihood.groups for k, i in enumerate(group.fields)}
@@ -137,7 +137,7 @@ def test_every_field_has_the_density_of_its_family_in_the_users_units() -> None:
 def test_log_p_is_the_sum_over_what_is_there() -> None:
     own = fitted().double()
     x, observed, z = values(6), holes(6), torch.randn(2, 6, LATENT).double()
-    each = own.likelihood.elementwise(own._params(z), own.prepare(x)) + own.scaling.log_slope(own.prepare(x))
+    each = own.likelihood.elementwise(own.parameters_of(z), own.prepare(x)) + own.scaling.log_slope(own.prepare(x))
     found = own.log_prob(own.prepare(x, observed), z)
     torch.testing.assert_close(found, (each * observed).sum(-1))
 

@@ -116,12 +116,15 @@ class ColumnsModality(Modality):
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, "*lead fields"]:
         """x ~ p(x | z) in the user's units; with ``mean=True`` the mean of numbers and the most probable classes."""
-        params = self._params(z, context)
+        params = self.parameters_of(z, context)
         if mean:
             return self.point(params)
         return self.scaling.in_units(self.likelihood.sample(params, generator))
 
-    def _params(self, z: Tensor, context: Tensor | None = None) -> Float[Tensor, "*lead size"]:
+    def parameters_of(
+        self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None
+    ) -> Float[Tensor, "*lead size"]:
+        """The likelihood's parameters for every z."""
         return self.likelihood.arrange(self.decode(z, context), z.shape[:-1], torch.Size([len(self.fields)]))
 
     def point(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
@@ -139,7 +142,7 @@ class ColumnsModality(Modality):
         """How many of the classes that are there are predicted right; empty where no field has classes."""
         if not any(field.kind in (*CLASSED, "binary") for field in self.fields):
             return {}
-        right, there = self.likelihood.right(self._params(z, context) if params is None else params, x)
+        right, there = self.likelihood.right(self.parameters_of(z, context) if params is None else params, x)
         return {"": (right.sum(1).to(x.dtype), there.sum(1).to(x.dtype))}
 
     @torch.no_grad()

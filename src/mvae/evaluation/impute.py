@@ -1,0 +1,247 @@
+"""Filling in what rows lack: draws, means and intervals from p(missing | observed), by importance resampling.
+
+z is drawn from q(z | what a row has) and weighted by p(observed, z)/q(z), so that answers are those of the model's own
+posterior and not of its encoder's approximation (Mattei & Frellsen 2019). Weights are truncated (Ionides 2008), which
+keeps a few samples from deciding alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from mvae.data.table import Column, Table
+from mvae.errors import QueryError
+from mvae.gaussian import Gaussian
+from mvae.modality.base import Modality, evaluating
+from mvae.modality.columns import ColumnsModality
+from mvae.models.base import MultimodalVAE
+from mvae.models.questions import Data, parts_of, require_whole_number
+
+__all__ = ["Imputed", "impute", "imputed_parts"]
+
+VALUES = 2**21  # (sample, row, value) triples decoded together
+
+
+@dataclass(frozen=True, eq=False)
+class Imputed:
+    """Rows with everything filled in; what was observed is as it was.
+
+    Attributes:
+        table: the rows; a missing number is its mean, a missing class the most probable one.
+        draws: modality → ``draws rows event…``, each of which has a plausible value in every missing place.
+        low: modality → ``rows event…``, the lower end of the interval of each value (of an observed one itself).
+        high: the upper end.
+        probabilities: modality → field → ``rows classes`` of the classes of a modality of columns, given the rest of
+            the row; of a modality of classes under the field ``""``. Of an observed class they are what the model
+            would say, not 0 and 1.
+        effective_samples: of each row; near 1 its answers rest on one sample of z.
+    """
+
+    table: Table
+    draws: dict[str, Shaped[Tensor, "draws rows *event"]]
+    low: dict[str, Shaped[Tensor, "rows *event"]]
+    high: dict[str, Shaped[Tensor, "rows *event"]]
+    probabilities: dict[str, dict[str, Float[Tensor, "rows classes"]]]
+    effective_samples: Float[Tensor, "rows"]
+
+
+def impute(
+    model: MultimodalVAE,
+    data: Data,
+    draws: int = 20,
+    interval: float = 0.9,
+    *,
+    seed: int = 0,
+    samples: int = 200,
+) -> Imputed:
+    """Fill in the modalities and the single values that rows lack.
+
+    Args:
+        model: trained.
+        data: the rows. A modality of the model that is no column of it is filled in for every row.
+        draws: how many plausible values of each missing one (multiple imputation), at most ``samples``.
+        interval: the probability with which a missing value lies between ``low`` and ``high``.
+        seed: of all draws.
+        samples: of z per row. More make intervals smoother, and means more exact.
+
+    Raises:
+        QueryError: a number or an interval outside its range, or a modality that was never trained.
+        DataError: data that does not fit the model.
+
+    >>> model = mvae.MVAE({"labs": mvae.Columns.of(["hb", "crp"], latent_dim=2)}, latent_dim=2)
+    >>> labs = torch.tensor([[7.1, float("nan")], [6.5, 3.0]])
+    >>> found = impute(model, mvae.Table({"labs": labs}, present={"labs": ~labs.isnan()}), draws=5)
+    >>> found.table["labs"][1], found.draws["labs"].shape
+    (tensor([6.5000, 3.0000], dtype=torch.float64), torch.Size([5, 2, 2]))
+    """
+    parts = list(imputed_parts(model, data, draws, interval, seed=seed, samples=samples))
+    first = parts[0]
+    columns = {
+        name: torch.cat([cast("Tensor", part.table.columns[name]) for part in parts]) for name in first.table.names
+    }
+    return Imputed(
+        Table(columns),
+        {name: torch.cat([part.draws[name] for part in parts], 1) for name in first.draws},
+        {name: torch.cat([part.low[name] for part in parts]) for name in first.low},
+        {name: torch.cat([part.high[name] for part in parts]) for name in first.high},
+        {
+            name: {field: torch.cat([part.probabilities[name][field] for part in parts]) for field in fields}
+            for name, fields in first.probabilities.items()
+        },
+        torch.cat([part.effective_samples for part in parts]),
+    )
+
+
+@torch.no_grad()
+def imputed_parts(
+    model: MultimodalVAE,
+    data: Data,
+    draws: int = 20,
+    interval: float = 0.9,
+    *,
+    seed: int = 0,
+    samples: int = 200,
+) -> Iterator[Imputed]:
+    """`impute` in parts of bounded memory, in the rows' order, for tables of any length.
+
+    Raises:
+        QueryError, DataError: as `impute`, before the first part.
+    """
+    require_whole_number("samples", samples, 2)
+    require_whole_number("draws", draws, 1)
+    require_whole_number("seed", seed, 0)
+    if draws > samples:
+        raise QueryError(f"draws must be at most samples, {samples}, not {draws}")
+    if not 0 < interval < 1:
+        raise QueryError(f"the interval's probability must be between 0 and 1, not {interval}")
+    model.require_known(model.names)
+    table = model.as_table(data)
+    generator = torch.Generator(model.device).manual_seed(seed)
+    tails = (1 - interval) / 2, (1 + interval) / 2
+    with evaluating(model):
+        for batch in parts_of(table, samples, max(1, 2**20 * model_width(model) // VALUES)):
+            yield _Part(model, batch, samples, generator).imputed(draws, tails)
+
+
+def model_width(model: MultimodalVAE) -> int:
+    """How many numbers the decoders give for one z, roughly."""
+    z = torch.zeros(1, model.latent_dim, device=model.device, dtype=model.dtype)
+    sizes = []
+    for modality in model.modalities.values():
+        if isinstance(modality, ColumnsModality):
+            sizes.append(2 * modality.likelihood.size)
+        else:
+            sizes.append(modality.generate(z, mean=True).numel())
+    return max(sizes)
+
+
+class _Part:
+    """A few rows, samples of z for each of them, and the samples' weights."""
+
+    def __init__(self, model: MultimodalVAE, batch: Table, samples: int, generator: torch.Generator):
+        self.model, self.batch, self.generator = model, batch, generator
+        self.x = x = model.prepare(batch)
+        q = model.posterior_of(batch)
+        like = q.mean
+        noise = torch.randn(samples, *like.shape, generator=generator, device=like.device, dtype=like.dtype)
+        self.z = q.rsample(noise, generator).to(model.dtype)
+        self.context = model.context(x)
+        log_w = Gaussian.standard(model.latent_dim, device=like.device, dtype=like.dtype).log_prob(self.z)
+        log_w = log_w - q.log_prob(self.z)
+        for name, modality in model.modalities.items():
+            if name in x and (has := batch.has(name)).any():
+                row = has.nonzero().flatten().to(like.device)
+                own = None if self.context is None else self.context[row]
+                log_w = log_w.index_add(1, row, modality.log_prob(x[name][row], self.z[:, row], own).to(log_w.dtype))
+        self.weight = _truncated(log_w)
+        self.chosen = _resampled(self.weight, samples, generator)
+
+    def imputed(self, draws: int, tails: tuple[float, float]) -> Imputed:
+        columns: dict[str, Column] = {}
+        all_draws, low, high, probabilities = {}, {}, {}, {}
+        at = self.chosen[..., None].expand(-1, -1, self.z.shape[-1])
+        z = self.z.gather(0, at)
+        for name, modality in self.model.modalities.items():
+            drawn = modality.generate(z, self.context, generator=self.generator)
+            point, classes = self._point(modality)
+            here, own = self._observed(name, drawn)
+            columns[name] = torch.where(here, own, point.to(drawn.dtype).reshape(drawn.shape[1:]))
+            drawn = torch.where(here, own, drawn)
+            all_draws[name] = drawn[:draws].cpu()
+            ends = [_quantile(drawn, tail) for tail in tails]
+            low[name], high[name] = (torch.where(here, own, end).cpu() for end in ends)
+            if classes:
+                probabilities[name] = {field: p.cpu() for field, p in classes.items()}
+        filled = Table({name: cast("Tensor", column).cpu() for name, column in columns.items()})
+        effective = 1 / self.weight.square().sum(0)
+        return Imputed(filled, all_draws, low, high, probabilities, effective.cpu())
+
+    def _observed(self, name: str, like: Shaped[Tensor, "draws rows *event"]) -> tuple[Tensor, Tensor]:
+        """What of a modality these rows have, and its values, in the shape of what is generated."""
+        batch, event = self.batch, like.shape[2:]
+        if name not in batch.columns:
+            return torch.zeros(like.shape[1:], dtype=torch.bool, device=like.device), torch.zeros_like(like[0])
+        here = batch.has(name).reshape(-1, *[1] * len(event)).expand(len(batch), *event)
+        if name in batch.observed:
+            here = batch.observed[name].reshape(len(batch), *event)
+        own = cast("Tensor", batch.columns[name]).to(like.device).reshape(len(batch), *event)
+        return here.to(like.device), own.to(like.dtype)
+
+    def _point(self, modality: Modality) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Each row's mean of numbers and most probable classes, and the classes' probabilities."""
+        w = self.weight
+        if isinstance(modality, ColumnsModality):
+            params = modality.parameters_of(self.z, self.context)
+            point = torch.einsum("sr,srf->rf", w.to(torch.float64), modality.point(params).to(torch.float64))
+            classes = {
+                field: torch.einsum("sr,srk->rk", w.to(p.dtype), p)
+                for field, p in modality.likelihood.probabilities(params).items()
+            }
+            for field, p in classes.items():
+                point[:, modality.names.index(field)] = p.argmax(-1).to(point.dtype)
+            return point, classes
+        mean = modality.generate(self.z, self.context, mean=True)
+        if not mean.is_floating_point():  # of a string: what the likeliest z would write
+            best = w.argmax(0)
+            return mean[best, torch.arange(mean.shape[1], device=mean.device)], {}
+        mean = torch.einsum("sr,sr...->r...", w.to(mean.dtype), mean)
+        if modality.likelihood.discrete and modality.likelihood.parameters_per_value is None:
+            return mean.argmax(-1), {"": mean} if mean.dim() == 2 else {}
+        return mean, {}
+
+
+def _truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples rows"]:
+    """Weights that sum to 1, none of which was more than √samples times their mean."""
+    samples = len(log_w)
+    log_w = log_w.double()
+    least = log_w.logsumexp(0) - 0.5 * torch.tensor(float(samples)).log()
+    return torch.minimum(log_w, least).softmax(0)
+
+
+def _resampled(
+    weight: Float[Tensor, "samples rows"], samples: int, generator: torch.Generator
+) -> Int[Tensor, "samples rows"]:
+    """Numbers of samples by weight (systematic resampling), in random order."""
+    rows = weight.shape[1]
+    start = torch.rand(rows, 1, generator=generator, device=weight.device, dtype=weight.dtype)
+    place = (torch.arange(samples, device=weight.device) + start) / samples
+    found = torch.searchsorted(weight.T.cumsum(1).contiguous(), place).clamp(max=len(weight) - 1)
+    order = torch.rand(rows, samples, generator=generator, device=weight.device).argsort(1)
+    return found.gather(1, order).T
+
+
+def _quantile(drawn: Shaped[Tensor, "draws rows *event"], share: float) -> Shaped[Tensor, "rows *event"]:
+    """Of whole numbers one of the values drawn."""
+    ordered = drawn.sort(0).values
+    place = share * (len(drawn) - 1)
+    below = int(place)
+    lower, upper = ordered[below], ordered[min(below + 1, len(drawn) - 1)]
+    if not drawn.is_floating_point():
+        return lower if share < 0.5 else upper
+    between = torch.lerp(lower, upper, place - below)
+    whole = (ordered == ordered.round()).all(0)
+    return torch.where(whole, lower if share < 0.5 else upper, between)
