@@ -61,7 +61,7 @@ def test_means_draws_and_intervals_are_those_of_the_closed_form() -> None:
         standard += ((drawn - mean) / sd).flatten().tolist()
         covered += ((x[row] >= found.low["x"][row]) & (x[row] <= found.high["x"][row]))[gone].tolist()
         assert torch.equal(found.low["x"][row, here], x[row, here])
-    assert sum(errors) / len(errors) < 0.02
+    assert sum(errors) / len(errors) < 0.03  # of 0.5 to 1, with 2,000 samples
     drawn = torch.tensor(standard)
     assert abs(drawn.mean().item()) < 0.03
     assert drawn.std().item() == pytest.approx(1, abs=0.04)
