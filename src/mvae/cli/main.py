@@ -19,6 +19,7 @@ from mvae.training.switches import keep_freed_memory
 __all__ = ["cli", "main"]
 
 OWN = {  # command → where it is, what it does
+    "describe": ("mvae.cli.describe:describe", "What a table of your own holds, and a declaration to train on it."),
     "train": ("mvae.cli.train:train", "Train a model on a dataset or on your own file."),
     "evaluate": ("mvae.cli.evaluate:evaluate", "Log-likelihoods of the test rows, with diagnostics."),
     "sample": ("mvae.cli.sample:sample", "Samples from the prior, or given some modalities."),
