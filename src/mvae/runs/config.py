@@ -54,7 +54,14 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Where the rows come from, and which are learned from."""
 
-    source: str = Field(description="A file (.npz) or the name of a dataset, such as digits.", min_length=1)
+    source: str | list[str] = Field(
+        description="A table (.csv, .parquet, .xlsx …), arrays (.npz), several files, or a dataset such as digits.",
+        min_length=1,
+    )
+    key: str | None = Field(default=None, description="The column that names a row; several files are joined by it.")
+    missing: list[str | int | float] = Field(
+        default=[], description="Cells of a table that mean missing, besides empty ones, NaN and null."
+    )
     options: dict[str, Any] = Field(default={}, description="Options of a named dataset's reader.")
     validation: Share = Field(default=0.1, description="Share of a file's rows that select the weights.")
     test: Share = Field(default=0.1, description="Share of a file's rows that are kept for evaluation.")

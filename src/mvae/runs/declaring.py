@@ -19,7 +19,7 @@ def declaration_of(found: Description, sources: Sequence[str], key: str | None =
     >>> from mvae.data.tables.frames import of_frame
     >>> found = describe(of_frame({"age": [41.5, 73.25, 12.0], "sex": ["f", "m", None]}))
     >>> print(declaration_of(found, ["patients.csv"]))
-    # 3 rows of patients.csv. Change kinds, move columns between modalities, or delete lines; then: mvae train FILE
+    # 3 rows of patients.csv. Change kinds, move columns, delete lines; then: mvae train FILE
     <BLANKLINE>
     [data]
     source = "patients.csv"
@@ -27,15 +27,15 @@ def declaration_of(found: Description, sources: Sequence[str], key: str | None =
     <BLANKLINE>
     [modalities.table]
     kind = "columns"
-    fields = [
-      { name = "age", kind = "real" },    # numbers with fractions, 12 to 73.25
-      { name = "sex", kind = "binary" },  # two values: f, m; 33% missing
-    ]
+    <BLANKLINE>
+    [modalities.table.kinds]
+    age = "real"    # numbers with fractions, 12 to 73.25
+    sex = "binary"  # two values: f, m; 33% missing
     <BLANKLINE>
     """
     source = _written(sources[0] if len(sources) == 1 else list(sources))
     lines = [
-        f"# {found.rows:,} rows of {', '.join(sources)}. Change kinds, move columns between modalities, or delete lines; "
+        f"# {found.rows:,} rows of {', '.join(sources)}. Change kinds, move columns, delete lines; "
         "then: mvae train FILE",
         "",
         "[data]",
@@ -54,10 +54,13 @@ def declaration_of(found: Description, sources: Sequence[str], key: str | None =
         if picture:
             lines.append(f"columns = {_written(list(names))}  # {named[names[0]].reason}")
             continue
-        entries = [f"{{ name = {_written(name)}, kind = {_written(named[name].kind)} }}," for name in names]
+        entries = [f"{_key(name)} = {_written(named[name].kind)}" for name in names]
         width = max(map(len, entries))
-        comments = [f"{named[n].reason}{f'; {named[n].missing:.0%} missing' if named[n].missing else ''}" for n in names]
-        lines += ["fields = [", *(f"  {e:{width}}  # {c}" for e, c in zip(entries, comments, strict=True)), "]"]
+        comments = [
+            f"{named[n].reason}{f'; {named[n].missing:.0%} missing' if named[n].missing else ''}" for n in names
+        ]
+        lines += ["", f"[modalities.{_key(modality)}.kinds]"]
+        lines += [f"{entry:{width}}  # {comment}" for entry, comment in zip(entries, comments, strict=True)]
     used = {name for names in found.modalities.values() for name in names}
     if left := [column for column in found.columns if column.name not in used]:
         lines += ["", "# Left out:"]

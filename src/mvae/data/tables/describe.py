@@ -9,7 +9,7 @@ import numpy as np
 
 from mvae.data.tables.column import CLASSED, MODELLED, Missing, TableColumn
 from mvae.data.tables.frames import Frames, pandas
-from mvae.data.tables.schema import column_groups, learn_columns
+from mvae.data.tables.schema import Kind, column_groups, learn_columns
 
 __all__ = ["ColumnSummary", "Description", "describe"]
 
@@ -70,7 +70,7 @@ class Description:
 
 
 def describe(
-    frames: Frames, missing: Missing = (), kinds: Mapping[str, str] | None = None, most: int = 12
+    frames: Frames, missing: Missing = (), kinds: Mapping[str, Kind] | None = None, most: int = 12
 ) -> Description:
     """Look at all rows of a table, part by part.
 

@@ -20,7 +20,7 @@ from mvae.data.tables.dates import as_seconds, format_of
 from mvae.data.tables.numbers import as_numbers, decimals_of, style_of
 from mvae.errors import DataError, SettingsError, nearest
 
-__all__ = ["infer"]
+__all__ = ["Kind", "infer"]
 
 MOST_LEVELS = 10  # different integers, above which they are numbers and no levels
 FEW_COUNTS = 6  # the same, where they begin with 0, as counts do
@@ -30,11 +30,15 @@ SKEWED = 1.0  # skewness of positive numbers, above which they are learned from 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
+Kind = str | tuple[str, float, float]
+"""A kind, or "bounded" with its bounds."""
+
+
 def infer(
     name: str,
     series: Series,
     missing: Missing = (),
-    kind: str | None = None,
+    kind: Kind | None = None,
     *,
     folder: Path | None = None,
     comma_first: bool = False,
@@ -45,7 +49,8 @@ def infer(
         name: of the column.
         series: its training cells.
         missing: cells that mean missing besides the format's own.
-        kind: declared; None proposes one. Numbers do not say what they mean: look at the proposal.
+        kind: declared, with the bounds of a bounded one where these are known; None proposes one. Numbers do not say
+            what they mean: look at the proposal.
         folder: that paths of pictures are relative to.
         comma_first: read ``1,234`` with a decimal comma, where both readings are possible.
 
@@ -59,6 +64,7 @@ def infer(
     >>> infer("sex", pandas.Series(["f", "m", "", "f"])).reason
     'two values: f, m'
     """
+    kind, low, high = kind if isinstance(kind, tuple) else (kind, None, None)
     if kind is not None and kind not in get_args(ColumnKind):
         known = get_args(ColumnKind)
         raise SettingsError(f"column {name!r}: no kind {kind!r}; there are {', '.join(known)}{nearest(kind, known)}")
@@ -69,7 +75,7 @@ def infer(
     dtype = (
         "text" if any(isinstance(cell, str) for cell in cells[:100]) and series.dtype == object else str(series.dtype)
     )
-    blank = TableColumn(name, "ignored", dtype=dtype, missing=tuple(missing))
+    blank = TableColumn(name, "ignored", dtype=dtype, low=low, high=high, missing=tuple(missing))
     if kind == "ignored":
         return replace(blank, reason="declared")
     if not len(cells):
@@ -155,7 +161,7 @@ def _of_numbers(blank: TableColumn, numbers: np.ndarray, often: np.ndarray, how:
         if len(numbers) <= (FEW_COUNTS if low == 0 else MOST_LEVELS):
             reason = f"{len(numbers)} different integers, {span}; where their order means nothing declare categorical"
             return replace(blank, kind="ordinal", reason=reason)
-        if often.max() == 1 and len(numbers) > 50 and high - low == len(numbers) - 1:
+        if often.max() == 1 and len(numbers) > 50 and (high - low < 2 * len(numbers) or (np.diff(numbers) > 0).all()):
             return replace(blank, reason=f"{span}, each once: it numbers the rows")
         if 0 <= low <= 1:
             return replace(blank, kind="count", reason=f"integers, {span}")

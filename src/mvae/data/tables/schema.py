@@ -11,11 +11,11 @@ import numpy as np
 
 from mvae.data.tables.column import CLASSED, MODELLED, Missing, TableColumn, category_order
 from mvae.data.tables.frames import CHUNK, DataFrame, Frames, pandas
-from mvae.data.tables.infer import infer
+from mvae.data.tables.infer import Kind, infer
 from mvae.data.tables.pictures import picture_shape, read_pictures
 from mvae.errors import DataError, SettingsError, nearest
 
-__all__ = ["TableSchema", "column_groups", "learn_columns"]
+__all__ = ["Kind", "TableSchema", "column_groups", "learn_columns"]
 
 LEAST_GROUP = 0.02  # share of the rows that a group of columns must lack to be a modality of its own
 log = logging.getLogger("mvae.data")
@@ -57,7 +57,7 @@ class TableSchema:
         *,
         missing: Missing = (),
         modalities: Mapping[str, Sequence[str]] | None = None,
-        kinds: Mapping[str, str] | None = None,
+        kinds: Mapping[str, Kind] | None = None,
         training: Rows | None = None,
     ) -> "TableSchema":
         """Learn it from a table; what is not declared is proposed.
@@ -202,7 +202,7 @@ def learn_columns(
     names: Sequence[str] | None = None,
     *,
     missing: Missing = (),
-    kinds: Mapping[str, str] | None = None,
+    kinds: Mapping[str, Kind] | None = None,
     training: Rows | None = None,
     failed: dict[str, str] | None = None,
 ) -> dict[str, TableColumn]:
@@ -247,7 +247,7 @@ def learn_columns(
 
 
 def _widened(
-    column: TableColumn, first: Any, series: Any, missing: Missing, kind: str | None, frames: Frames
+    column: TableColumn, first: Any, series: Any, missing: Missing, kind: Kind | None, frames: Frames
 ) -> TableColumn:
     """A column after another part of its rows: more classes, wider bounds; an error where the kind does not hold."""
     if column.kind in CLASSED:
@@ -262,7 +262,7 @@ def _widened(
             return column
         both = pandas().concat([first, series], ignore_index=True)
         return infer(column.name, both, missing, kind, folder=frames.folder, comma_first=frames.separator != ",")
-    if column.kind == "bounded" and (column.low, column.high) != (0.0, 1.0):
+    if column.kind == "bounded" and not isinstance(kind, tuple) and (column.low, column.high) != (0.0, 1.0):
         numbers, here = replace(column, kind="real").encode(series)
         seen = [bound for bound in (column.low, column.high, *numbers[here].tolist()) if bound is not None]
         column = replace(column, low=min(seen), high=max(seen))
@@ -304,7 +304,7 @@ def column_groups(frames: Frames, columns: Sequence[TableColumn]) -> dict[str, t
     return found | pictures
 
 
-def _require_columns(frames: Frames, modalities: Mapping[str, Sequence[str]], kinds: Mapping[str, str]) -> None:
+def _require_columns(frames: Frames, modalities: Mapping[str, Sequence[str]], kinds: Mapping[str, Any]) -> None:
     named = [name for names in modalities.values() for name in names]
     for name in (*named, *kinds):
         if name not in frames.names:

@@ -64,10 +64,8 @@ def encoded_parts(frames: Frames, schema: TableSchema, part_of: np.ndarray, part
     ]
 
 
-def table_of(
-    values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
-) -> tuple[Table | None, np.ndarray]:
-    """What `TableSchema.encode` gave as a table of the rows that hold anything (None: none does), and which these are."""
+def table_of(values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]) -> tuple[Table | None, np.ndarray]:
+    """What `TableSchema.encode` gave as a table of the rows that hold anything (None: none does), and which."""
     here = _holds(present)
     if not here.any():
         return None, here

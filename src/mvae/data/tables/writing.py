@@ -75,6 +75,7 @@ def _cells(series: Any) -> list[Any]:
 def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None:
     arrow = require_extra("pyarrow", "tables", "Parquet and Arrow files")
     writer: Any = None
+    schema: Any = None
     try:
         for frame in frames:
             if writer is None:
