@@ -67,7 +67,9 @@ def answered(
     model = load_table(run)
     model.model.to(device_named(device))
     frames = open_table(list(files), model.schema.key if len(files) > 1 else None)
-    if (name := model.schema.key) in frames.names and not whole:
+    name = model.schema.key
+    keyed = name is not None and name in frames.names and not whole
+    if keyed:
         frames = replace(frames, read=lambda rows, read=frames.read: (part.set_index(name) for part in read(rows)))
     for line in (*frames.notes, *model.schema.differences(frames.names)):
         click.echo(f"note: {line}", err=True)
@@ -81,7 +83,7 @@ def answered(
         for part in ask(model, frames):
             done += len(part)
             progress(min(1.0, done / frames.rows))
-            part = part if whole or name not in part.index.names else part.reset_index()
+            part = part.reset_index() if keyed else part
             first = part.head(SHOWN) if first is None else first
             yield as_values(model.schema, part) if typed else part
 

@@ -50,7 +50,7 @@ def describe(
         draw_missingness(found, picture)
     if output is not None:
         text = declaration_of(found, [str(file) for file in files], key, named)
-        write_whole(output, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole(output, lambda path: _write(path, text))
     if as_json:
         made = {"declaration": output and str(output), "picture": picture and str(picture)}
         print_json(found.to_dict() | made)
@@ -59,6 +59,10 @@ def describe(
     if picture is not None:
         click.echo(f"picture: {picture}")
     click.echo(f"try next: mvae train {output if output is not None else files[0]}")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _number(cell: str) -> str | int | float:
