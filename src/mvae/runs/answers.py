@@ -1,10 +1,12 @@
 """What a model says of a table's missing cells: points, probabilities of classes, and draws, for every row."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mvae.data.tables.tensors import table_of
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
@@ -23,11 +25,13 @@ class Answer:
         point: the mean of numbers, the most probable class: ``rows fields``.
         draws: ``draws rows fields``.
         probabilities: place of a field with classes → ``rows classes``.
+        log_p: where the truth was given, log p of each value given what the row has, ``rows fields``.
     """
 
     point: np.ndarray
     draws: np.ndarray
     probabilities: Mapping[int, np.ndarray]
+    log_p: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -38,6 +42,8 @@ def answers(
     of: Sequence[str],
     draws: int,
     seed: int = 0,
+    *,
+    truth: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Answer]:
     """p(x | what each row has) of modalities of columns; a row that has nothing gets the prior's answer.
 
@@ -48,6 +54,7 @@ def answers(
         of: the modalities asked for.
         draws: of z, and of x, for each row.
         seed: of the draws.
+        truth: which of ``values`` are true, also where ``present`` hides them: their log p is wanted.
     """
     table, here = table_of(values, present)
     generator = torch.Generator(model.device).manual_seed(seed)
@@ -71,8 +78,17 @@ def answers(
             for i, share in shares.items():
                 points[:, i] = share.argmax(-1)
             samples = modality.generate(z, generator=generator).double().cpu().numpy()
-            found[name] = Answer(points, samples, shares)
+            log_p = None if truth is None else _log_p(modality, params, values[name], truth[name])
+            found[name] = Answer(points, samples, shares, log_p)
     return found
+
+
+def _log_p(modality: ColumnsModality, params: Tensor, values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """log mean over draws of p(value | z), of each value that is there; NaN of others."""
+    x = modality.prepare(torch.from_numpy(values).to(params.device), torch.from_numpy(there).to(params.device))
+    each = torch.logsumexp(modality.likelihood.elementwise(params, x), 0) - math.log(len(params))
+    each = each + modality.scaling.log_slope(torch.where(x.isnan(), 0.0, x))
+    return torch.where(x.isnan(), torch.nan, each).double().cpu().numpy()
 
 
 @torch.no_grad()

@@ -302,7 +302,9 @@ def evaluate(
     table = table if rows is None else table.first(rows)
     modalities = run.config.modalities or table.names  # a dataset may have a column that is none: a class to judge by
     first, *others = [name for name in table.names if name in modalities]
-    asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
+    asked = {"log p(x1)": ([first], [])}
+    if others:
+        asked |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
     proposal, samples = proposal or (first,), settings.samples if samples is None else samples
     likelihoods = log_likelihoods(

@@ -137,13 +137,12 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
 
 
 def _scaled(defaults: dict[str, Any], config: Config) -> dict[str, Any]:
-    """The defaults, those that count epochs in proportion where the declaration says how many there are."""
-    if "epochs" not in config.training.model_fields_set:
-        return defaults
+    """The defaults, with annealing in proportion where the declaration says how many epochs there are."""
     training = dict(defaults["training"])
-    for name in ("anneal_epochs", "patience"):
-        if name in training:
-            training[name] = math.ceil(training[name] * config.training.epochs / training["epochs"])
+    if "epochs" in config.training.model_fields_set and "anneal_epochs" in training:
+        training["anneal_epochs"] = math.ceil(
+            training["anneal_epochs"] * min(1.0, config.training.epochs / training["epochs"])
+        )
     return defaults | {"training": training}
 
 
