@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from mvae.models import CVAE, JMVAE, MMVAE, MVAE, MVAEQ, MVTCAE, TELBO, VAE, BiVCCA, MoPoE
     from mvae.runs.build import build
     from mvae.runs.config import Config
+    from mvae.runs.fit_table import fit_table
     from mvae.runs.run import train
     from mvae.runs.saving import load, save
+    from mvae.runs.tables import TableModel, load_table
     from mvae.training import progress
     from mvae.training.fit import fit
     from mvae.training.settings import TrainingSettings
@@ -39,9 +41,12 @@ _HOMES = {
     "Table": "mvae.data.table",
     "TrainingSettings": "mvae.training.settings",
     "build": "mvae.runs.build",
+    "TableModel": "mvae.runs.tables",
     "fit": "mvae.training.fit",
     "impute": "mvae.evaluation.impute",
+    "fit_table": "mvae.runs.fit_table",
     "load": "mvae.runs.saving",
+    "load_table": "mvae.runs.tables",
     "log_likelihood": "mvae.evaluation.likelihood",
     "save": "mvae.runs.saving",
     "train": "mvae.runs.run",

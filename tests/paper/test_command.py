@@ -1,4 +1,4 @@
-"""`mvae reproduce` and `mvae score`: each item by its command, and options that it does not take refused."""
+"""`mvae reproduce` and `mvae paper-score`: each item by its command, and options that it does not take refused."""
 
 import json
 import shutil
@@ -133,7 +133,7 @@ def test_a_run_trained_by_hand_is_scored_and_recorded_with_its_conditional_coher
     digits: Path, tmp_path: Path
 ) -> None:
     words = digits, "--rows", 20, "--samples", 10, "--coherence", "--record", tmp_path, "--device", "cpu"
-    said = mvae("score", *words, "--json").json()
+    said = mvae("paper-score", *words, "--json").json()
     rows = {
         row["metric"]: row for item in ("table2", "table3", "figure2") for row in read_rows(tmp_path / f"{item}.json")
     }
@@ -143,15 +143,15 @@ def test_a_run_trained_by_hand_is_scored_and_recorded_with_its_conditional_coher
     row = rows["log p(x1)"]
     assert (row["dataset"], row["model"], row["recipe"], row["n"]) == ("digits", "mvae", "coupled", 20)
     assert row["budget"] == "2 of 150 epochs"
-    assert row["command"].startswith(read_json(digits / "run.json")["command"] + " && mvae score ")
+    assert row["command"].startswith(read_json(digits / "run.json")["command"] + " && mvae paper-score ")
     assert list(digits.parent.glob("*digits-label.safetensors"))
-    assert "log p(x1,x2)" in mvae("score", digits, "--rows", 2, "--samples", 2, "--device", "cpu").out
+    assert "log p(x1,x2)" in mvae("paper-score", digits, "--rows", 2, "--samples", 2, "--device", "cpu").out
 
 
 def test_what_generates_no_image_from_anything_has_no_conditional_coherence(tmp_path: Path) -> None:
     train(changed("digits", model="vae", epochs=1), tmp_path / "vae", device="cpu", callbacks=[])
     words = tmp_path / "vae", "--rows", 2, "--samples", 2, "--coherence", "--device", "cpu"
-    assert_refused(mvae("score", *words), "conditional coherence is of images")
+    assert_refused(mvae("paper-score", *words), "conditional coherence is of images")
 
 
 def test_a_run_of_none_of_the_papers_datasets_is_refused(digits: Path, tmp_path: Path) -> None:
@@ -159,4 +159,4 @@ def test_a_run_of_none_of_the_papers_datasets_is_refused(digits: Path, tmp_path:
     stored = read_json(tmp_path / "run" / "run.json")
     stored["config"]["data"]["source"] = "fashion"
     (tmp_path / "run" / "run.json").write_text(json.dumps(stored))
-    assert_refused(mvae("score", tmp_path / "run"), "no dataset 'fashion'")
+    assert_refused(mvae("paper-score", tmp_path / "run"), "no dataset 'fashion'")

@@ -79,7 +79,7 @@ def test_the_score_of_a_run_of_sentences_is_table_4(paths: Paths, tmp_path: Path
     reproduce(SENTENCES["table11"], SMOKE, paths)
     (run,) = paths.runs.iterdir()
     options = "--data-dir", paths.data_dir, "--device", "cpu", "--rows", 4, "--samples", 20, "--record", tmp_path
-    text, said = mvae("score", run, *options), mvae("score", run, *options, "--json")
+    text, said = mvae("paper-score", run, *options), mvae("paper-score", run, *options, "--json")
     rows = {row["metric"]: row for row in read_rows(tmp_path / "table4.json")}
     assert rows["chrF en->vi mbr"]["value"] == said.json()["chrF en->vi mbr"]
     assert (rows["log p(en,vi)"]["budget"], rows["log p(en,vi)"]["n"]) == ("3 of 100 epochs", 4)

@@ -26,13 +26,14 @@ def evaluate(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Log-likelihoods of the test rows, with diagnostics.
+    """Log-likelihoods of the test rows, with diagnostics; of a table also how well hidden cells are filled in.
 
     \b
     Example:  mvae evaluate runs/mnist --rows 1000
     """
-    from mvae.cli.show import show_evaluation
+    from mvae.cli.show import show_cells, show_evaluation
     from mvae.runs import run as runs
+    from mvae.runs.held_out import held_out
     from mvae.runs.prior import use_fitted_prior
     from mvae.training.progress import shown
 
@@ -43,7 +44,11 @@ def evaluate(
         evaluation = runs.evaluate(
             opened, rows=rows, samples=samples, proposal=proposal or None, seed=seed, progress=progress
         )
+    with shown("filling in hidden cells") as progress:
+        cells = [] if opened.data.layout is None else held_out(opened, rows=rows, seed=seed, progress=progress)
     if as_json:
-        print_json({"run": str(run), **plain(evaluation)})
+        made = {"cells": [vars(cell) for cell in cells]} if cells else {}
+        print_json({"run": str(run), **plain(evaluation), **made})
     else:
         show_evaluation(opened, evaluation)
+        show_cells(cells)

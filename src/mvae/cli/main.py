@@ -19,7 +19,12 @@ from mvae.training.switches import keep_freed_memory
 __all__ = ["cli", "main"]
 
 OWN = {  # command → where it is, what it does
+    "describe": ("mvae.cli.describe:describe", "What a table of your own holds, and a declaration to train on it."),
     "train": ("mvae.cli.train:train", "Train a model on a dataset or on your own file."),
+    "impute": ("mvae.cli.impute:impute", "Fill in a table's missing cells, with intervals or draws."),
+    "predict": ("mvae.cli.predict:predict", "Predict a column from whatever else each row has."),
+    "embed": ("mvae.cli.embed:embed", "Each row as a point in the latent space."),
+    "score": ("mvae.cli.score:score", "How probable each row is: outliers, and what is odd in them."),
     "evaluate": ("mvae.cli.evaluate:evaluate", "Log-likelihoods of the test rows, with diagnostics."),
     "sample": ("mvae.cli.sample:sample", "Samples from the prior, or given some modalities."),
     "fit-prior": ("mvae.cli.fit_prior:fit_prior", "Fit a prior to the latents of a run's training rows."),

@@ -1,14 +1,17 @@
 """An evaluation as a table in a terminal."""
 
 import itertools
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mvae.models.base import MultimodalVAE
+from mvae.runs.held_out import CellScore
 from mvae.runs.run import Evaluation, Run
 
-__all__ = ["show_evaluation"]
+__all__ = ["show_cells", "show_evaluation"]
 
 
 def show_evaluation(run: Run, evaluation: Evaluation) -> None:
@@ -35,6 +38,22 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
     for name, value in evaluation.instruments.items():
         if name.startswith(("accuracy", "coupling", "active units")):
             console.print(f"{name:28} {value:.3f}")
+
+
+def show_cells(cells: Sequence[CellScore]) -> None:
+    """How well the hidden cells of each column were filled in; nothing where there are none."""
+    if not cells:
+        return
+    table = Table(title="a fifth of the test rows' known cells, hidden and filled in", title_justify="left")
+    for heading in ("column", "kind", "cells", "error", "mean/mode", "inside 90 %", "log p"):
+        table.add_column(heading, justify="left" if heading in ("column", "kind") else "right")
+    for cell in cells:
+        inside = "" if cell.coverage is None else f"{cell.coverage:.0%}"
+        numbers = (f"{cell.error:.3f}", f"{cell.baseline:.3f}", inside, f"{cell.log_p:.2f}")
+        table.add_row(Text(cell.column), cell.kind, str(cell.cells), *numbers)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("error: of numbers the RMSE in standard deviations; of classes the share that is wrong")
 
 
 def written_weights(model: MultimodalVAE) -> str:

@@ -35,10 +35,11 @@ def train(
     **options: Any,
 ) -> None:
     """Train on NAME, a declaration that is shipped (see mvae config list), or on FILE: a declaration (.toml) or a table
-    (.npz). Then show what was learned.
+    (.csv, .parquet, .xlsx, .npz …; first look at it: mvae describe). Then show what was learned.
 
     \b
     Example:  mvae train digits
+              mvae train patients.csv
               mvae train mnist --epochs 60 --set model.name=jmvae
               mvae train patients.toml --run-dir runs/patients
               torchrun --nproc-per-node 4 -m mvae train mnist
@@ -76,11 +77,15 @@ def train(
 
 def _show(run: Any, best_epoch: int | None, as_json: bool, runs: Any, sample: Any) -> None:
     from mvae.cli.show import show_evaluation
+    from mvae.runs.held_out import held_out
     from mvae.training.progress import shown
 
     click.echo("scoring test rows …", err=True)  # minutes where the decoder is convolutional
     with shown("scoring test rows") as progress:
         evaluation = runs.evaluate(run, rows=500, progress=progress)
+    if run.data.layout is not None:
+        _show_table(run, best_epoch, as_json, evaluation, held_out(run, rows=500))
+        return
     picture = sample.each_shown(run, 12, run.config.seed, run.directory / "samples.png")
     if as_json:
         made = {"run": str(run.directory), "best_epoch": best_epoch, "picture": picture and str(picture)}
@@ -93,3 +98,18 @@ def _show(run: Any, best_epoch: int | None, as_json: bool, runs: Any, sample: An
         click.echo(f"\npicture: {picture}  (a row of samples{of})")
     given = f" --given {shlex.quote(show[0])}" if show else ""
     click.echo(f"try next: mvae sample {shlex.quote(str(run.directory))}{given} --n {64 if picture else 8}")
+
+
+def _show_table(run: Any, best_epoch: int | None, as_json: bool, evaluation: Any, cells: Any) -> None:
+    """What a run of a table has learned."""
+    from mvae.cli.show import show_cells, show_evaluation
+
+    if as_json:
+        made = {"run": str(run.directory), "best_epoch": best_epoch, "cells": [vars(cell) for cell in cells]}
+        print_json(made | plain(evaluation))
+        return
+    show_evaluation(run, evaluation)
+    show_cells(cells)
+    source = run.config.data.source
+    files = " ".join(map(shlex.quote, [source] if isinstance(source, str) else source))
+    click.echo(f"try next: mvae impute {shlex.quote(str(run.directory))} {files} -o filled.csv --interval 0.9")

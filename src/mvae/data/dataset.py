@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from mvae.data.codecs import Codec
 from mvae.data.schema import ColumnSchema
 from mvae.data.table import Table
+from mvae.data.tables.schema import TableSchema
 
 __all__ = ["Dataset"]
 
@@ -22,6 +23,7 @@ class Dataset:
         vocabulary_id: identifies what the numbers in the columns mean, where that depends on the files (a vocabulary):
             a run is refused other data than it was trained on.
         schema: modality → how its column was encoded, where it was.
+        layout: what the columns of the user's table mean, where the rows are of one.
     """
 
     name: str
@@ -32,3 +34,4 @@ class Dataset:
     others: Mapping[str, Table] = field(default_factory=dict)
     vocabulary_id: str | None = None
     schema: Mapping[str, ColumnSchema] = field(default_factory=dict)
+    layout: TableSchema | None = None

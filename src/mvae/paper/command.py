@@ -1,4 +1,4 @@
-"""`mvae reproduce`: every table and figure of the paper, one command each; `mvae score`: its numbers of one run."""
+"""`mvae reproduce`: every table and figure of the paper; `mvae paper-score`: its numbers of one run."""
 
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -105,7 +105,7 @@ def _list(results: Path) -> None:
         click.echo(f"--budget {name:7} {budget.summary}")
 
 
-@click.command("score")
+@click.command("paper-score")
 @RUN
 @click.option("--rows", type=click.IntRange(1), help="The first so many test rows.  [default: all]")
 @click.option("--samples", type=click.IntRange(2), help="Importance samples per row.  [default: the declaration's]")
@@ -120,7 +120,7 @@ def score_command(
     """The paper's numbers of a run of one of its datasets: Tables 2 and 3 (or 6 and 7); of sentences Table 4.
 
     \b
-    Example:  mvae score runs/mnist --coherence --record results
+    Example:  mvae paper-score runs/mnist --coherence --record results
     """
     from mvae.paper.figure2 import coherence_rows
     from mvae.paper.record import evaluation_rows, origin_by_hand, record_rows

@@ -19,5 +19,5 @@ MODELS = {
 
 COMMANDS = {
     "reproduce": ("mvae.paper.command:reproduce_command", "Every table and figure of the paper, one command each."),
-    "score": ("mvae.paper.command:score_command", "The numbers of the paper's tables for one run."),
+    "paper-score": ("mvae.paper.command:score_command", "The numbers of the paper's tables for one run."),
 }

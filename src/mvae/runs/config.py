@@ -54,7 +54,13 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Where the rows come from, and which are learned from."""
 
-    source: str = Field(description="A file (.npz) or the name of a dataset, such as digits.", min_length=1)
+    source: str | list[str] = Field(
+        description="A table (.csv, .parquet, .xlsx …), arrays (.npz), several files, or a dataset such as digits."
+    )
+    key: str | None = Field(default=None, description="The column that names a row; several files are joined by it.")
+    missing: list[str | int | float] = Field(
+        default=[], description="Cells of a table that mean missing, besides empty ones, NaN and null."
+    )
     options: dict[str, Any] = Field(default={}, description="Options of a named dataset's reader.")
     validation: Share = Field(default=0.1, description="Share of a file's rows that select the weights.")
     test: Share = Field(default=0.1, description="Share of a file's rows that are kept for evaluation.")
@@ -66,6 +72,13 @@ class DataSettings(Section):
         default=None, gt=0, le=1, description="Keep each value of the training rows with this probability (App. F)."
     )
     oversample: int = Field(default=1, ge=1, description="How often an epoch has each complete row.")
+
+    @field_validator("source")
+    @classmethod
+    def _not_empty(cls, value: str | list[str]) -> str | list[str]:
+        if not value or not all(value):
+            raise ValueError("a name or a file needs at least 1 character")
+        return value
 
 
 class FieldSettings(Section):

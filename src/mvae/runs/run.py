@@ -24,6 +24,7 @@ from mvae.provenance import commit, describe_device, installed_version
 from mvae.runs.build import build
 from mvae.runs.config import Config, flattened
 from mvae.runs.source import completed, declared, load
+from mvae.runs.table_data import is_table
 from mvae.training.callbacks import Callback, History
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS, best_weights
 from mvae.training.distributed import joined, own_device
@@ -95,13 +96,15 @@ def train(
     run_dir = Path(run_dir)
     # Denormals from the start: worker threads inherit the switch as they begin.
     with ExitStack() as stack, flushed_denormals(), _deterministic(deterministic), joined() as processes:
-        if resume:
+        if resume and not is_table(config):  # of a table, sizes and rates come from its rows
             _require_same(run_dir, config)
-        elif processes.first:
+        elif not resume and processes.first:
             _require_free(run_dir)
         with processes.first_before():  # it downloads what is not here
             data = load(config, data_dir)
         config = completed(config, data)
+        if resume and data.layout is not None:
+            _require_same(run_dir, config)
         model = build(config).to(device_named(device))
         table, validation = _learned_from(config, data, model)
         if config.start_from is not None and not (run_dir / CHECKPOINT).exists():
@@ -118,6 +121,8 @@ def train(
             _require_free(run_dir)
             schema = {name: column.to_dict() for name, column in data.schema.items()}
             stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}
+            if data.layout is not None:
+                stored["layout"] = data.layout.to_dict()
             write_json(run_dir / SETTINGS, stored | _circumstances(model.device))
         history = fit(
             model,
@@ -238,7 +243,7 @@ def open_run(run_dir: str | Path, *, data_dir: str | Path | None = None, device:
     run_dir = Path(run_dir)
     config, stored = read_run(run_dir)
     model, progress = _trained(run_dir, config)
-    data = load(config, data_dir, stored.get("schema"))
+    data = load(config, data_dir, stored.get("schema"), stored.get("layout"))
     _require_same_coding(run_dir, data)
     return Run(run_dir, config, model.to(device_named(device)), data, progress)
 
@@ -297,7 +302,9 @@ def evaluate(
     table = table if rows is None else table.first(rows)
     modalities = run.config.modalities or table.names  # a dataset may have a column that is none: a class to judge by
     first, *others = [name for name in table.names if name in modalities]
-    asked = {"log p(x1)": ([first], []), "log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
+    asked = {"log p(x1)": ([first], [])}
+    if others:
+        asked |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
     proposal, samples = proposal or (first,), settings.samples if samples is None else samples
     likelihoods = log_likelihoods(

@@ -1,5 +1,6 @@
 """A model in one file: weights as safetensors, and the declaration that builds its networks again."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ __all__ = ["EXPORTED", "load", "save"]
 EXPORTED = "model.mvae"  # the model in a directory that `mvae export` wrote
 
 
-def save(model: MultimodalVAE, path: str | Path) -> None:
+def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | None = None) -> None:
     """Write a model to a file; `load` gives it back.
 
-    A model of your own networks keeps its weights only: give the same modules to `load`.
+    A model of your own networks keeps its weights only: give the same modules to `load`. ``layout`` says what the
+    columns of its table mean, and is kept beside it (`mvae.runs.tables.TableModel.save`).
 
     Raises:
         RunError: the file cannot be written.
@@ -28,6 +30,7 @@ def save(model: MultimodalVAE, path: str | Path) -> None:
     info = {"model": type(model).__name__, "names": list(model.names), "stage": model.stage}
     info["untrained"] = None if model.untrained is None else list(model.untrained)
     info["declaration"] = None if declaration is None else declaration.to_dict()
+    info["layout"] = layout
     save_state(Path(path), copied(model), info)
 
 

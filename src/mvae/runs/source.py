@@ -11,13 +11,15 @@ from mvae.data.dataset import Dataset
 from mvae.data.npz import read_npz
 from mvae.data.schema import ColumnSchema, Kind
 from mvae.data.split import encoded_split
+from mvae.data.tables.opening import is_table_file
 from mvae.errors import SettingsError, nearest
 from mvae.runs.config import Config, ModalitySettings
 from mvae.runs.registry import declarations, reader
+from mvae.runs.table_data import completed_by, is_table, load_tables
 
 __all__ = ["completed", "declared", "load", "shipped", "shipped_declaration", "shipped_text"]
 
-FILES = (".npz",)
+ARRAYS = ".npz"
 
 
 def shipped_text(name: str) -> str:
@@ -59,25 +61,33 @@ def declared(source: str | Path) -> Config:
     text = str(source)
     if text.endswith(".toml"):
         return Config.load(text)
-    if Path(text).suffix in FILES:
+    if is_table_file(text):
         return Config.from_dict({"data": {"source": text}})
     return shipped_declaration(text)
 
 
-def load(config: Config, data_dir: str | Path | None = None, schema: Mapping[str, Any] | None = None) -> Dataset:
+def load(
+    config: Config,
+    data_dir: str | Path | None = None,
+    schema: Mapping[str, Any] | None = None,
+    layout: Mapping[str, Any] | None = None,
+) -> Dataset:
     """The rows that a declaration names, divided into training, validation and test rows.
 
     Args:
         config: the declaration.
         data_dir: where named datasets are.
-        schema: how a file's columns were encoded when the run was trained; None learns it from the training rows.
+        schema: how a file's arrays were encoded when the run was trained; None learns it from the training rows.
+        layout: the same of a table's columns.
 
     Raises:
         DataError: data absent or damaged, or values that do not fit their kind. SettingsError: no such dataset or
             column.
     """
-    source = config.data.source
-    if Path(source).suffix not in FILES:
+    if is_table(config):
+        return load_tables(config, layout)
+    source = str(config.data.source)
+    if Path(source).suffix != ARRAYS:
         return reader(source)(data_dir, **config.data.options)
     columns, masks = read_npz(source)
     parts = config.modalities or {name: ModalitySettings() for name in columns}
@@ -126,6 +136,8 @@ def _assembled(name: str, wanted: Sequence[str], columns: Mapping[str, np.ndarra
 
 def completed(config: Config, data: Dataset) -> Config:
     """The declaration with what only the data says: kinds, shapes and classes that were left out."""
+    if data.layout is not None:
+        return completed_by(config, data.layout, data.train)
     found: dict[str, Any] = {}
     for name, schema in (data.schema or _proposed(config, data)).items():
         own = config.modalities.get(name, ModalitySettings())

@@ -1,0 +1,118 @@
+"""What the commands share that ask a model of a table: they open run and files, and write the answer row by row."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mvae.cli.options import DEVICE, JSON, RUN, SEED, common, print_json
+
+if TYPE_CHECKING:
+    from mvae.data.tables.frames import Frames
+    from mvae.runs.tables import TableModel
+
+__all__ = ["OUTPUT", "answered", "asking"]
+
+FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write this file: .csv, .tsv, .parquet, .arrow or .xlsx.  [default: the first rows are shown]",
+)
+SAMPLES = click.option(
+    "--samples", type=click.IntRange(2), default=200, show_default=True, help="Samples of z per row."
+)
+SHOWN = 10  # rows that are printed
+
+Parts = Callable[["TableModel", "Frames"], Iterator[Any]]
+
+
+def asking(*options: Callable[[Any], Any], draws: bool = True) -> Callable[[Any], Any]:
+    """RUN and FILES, the command's own options, and those of all such commands; of draws where there are any."""
+    return common(RUN, FILES, *options, OUTPUT, *((SAMPLES, SEED) if draws else ()), DEVICE, JSON)
+
+
+def answered(
+    run: Path,
+    files: tuple[Path, ...],
+    output: Path | None,
+    ask: Parts,
+    *,
+    doing: str,
+    device: str | None,
+    as_json: bool,
+    whole: bool = False,
+) -> None:
+    """Ask, and write or show what is answered; memory is bounded whatever the number of rows.
+
+    Args:
+        run: a run directory, or a file of `TableModel.save`.
+        files: the table.
+        output: where the answer goes.
+        ask: gives the answer part by part.
+        doing: what is shown meanwhile.
+        device: where the model runs.
+        as_json: print one object.
+        whole: the answer has the table's own columns; otherwise the column that names a row comes before it.
+    """
+    from mvae.data.tables.opening import open_table
+    from mvae.data.tables.writing import require_writable, write_frames
+    from mvae.runs.run import device_named
+    from mvae.runs.tables import as_values, load_table
+    from mvae.training.progress import shown
+
+    model = load_table(run)
+    model.model.to(device_named(device))
+    frames = open_table(list(files), model.schema.key if len(files) > 1 else None)
+    name = model.schema.key
+    keyed = name is not None and name in frames.names and not whole
+    if keyed:
+        frames = replace(frames, read=lambda rows, read=frames.read: (part.set_index(name) for part in read(rows)))
+    for line in (*frames.notes, *model.schema.differences(frames.names)):
+        click.echo(f"note: {line}", err=True)
+    typed = output is not None and output.suffix not in (".csv", ".tsv")
+    if output is not None:
+        require_writable(output)
+    done, first = 0, None
+
+    def parts(progress: Callable[[float], object]) -> Iterator[Any]:
+        nonlocal done, first
+        for part in ask(model, frames):
+            done += len(part)
+            progress(min(1.0, done / frames.rows))
+            part = part.reset_index() if keyed else part
+            first = part.head(SHOWN) if first is None else first
+            yield as_values(model.schema, part) if typed else part
+
+    with shown(doing) as progress:
+        if output is None:
+            for _ in parts(progress):
+                if first is not None and not as_json:
+                    break
+        else:
+            write_frames(output, parts(progress), frames.separator if frames.text else ",")
+    _say(run, output, done, first, as_json)
+
+
+def _say(run: Path, output: Path | None, rows: int, first: Any, as_json: bool) -> None:
+    if as_json:
+        columns = list(map(str, first.columns))
+        cells = [[_plain(cell) for cell in row] for row in first.itertuples(index=False)]
+        print_json(
+            {"run": str(run), "output": output and str(output), "rows": rows, "columns": columns, "first": cells}
+        )
+    elif output is not None:
+        click.echo(f"{rows:,} rows: {output}")
+    else:
+        click.echo(first.to_string(index=False, max_colwidth=30))
+
+
+def _plain(cell: Any) -> Any:
+    """A cell as JSON has it; what is missing is null."""
+    cell = cell.item() if hasattr(cell, "item") else cell
+    if cell is None or cell != cell:
+        return None
+    return cell if isinstance(cell, str | int | float | bool) else str(cell)

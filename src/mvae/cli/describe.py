@@ -1,0 +1,115 @@
+"""`mvae describe`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mvae.cli.options import JSON, common, print_json
+
+if TYPE_CHECKING:
+    from mvae.data.tables.describe import Description
+
+__all__ = ["describe"]
+
+MISSING = click.option("--missing", multiple=True, help="A cell that means missing, as -999 or ?; repeat for several.")
+KEY = click.option("--key", help="The column that names a row, by which several files are joined.")
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a declaration to edit, as this TOML.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw what is missing together, as this PNG.")
+@common(KEY, MISSING, JSON)
+def describe(
+    files: tuple[Path, ...],
+    output: Path | None,
+    picture: Path | None,
+    key: str | None,
+    missing: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """What a table holds: the kind of each column and why, what is missing together, and what looks like a mistake.
+
+    FILES are CSV, TSV, Parquet, Arrow, Excel or .npz; several are joined by --key.
+
+    \b
+    Example:  mvae describe patients.csv -o run.toml
+              mvae describe patients.csv labs.parquet --key id --missing -999
+    """
+    from mvae.data.tables.describe import describe as described
+    from mvae.data.tables.opening import open_table
+    from mvae.files import write_whole
+    from mvae.runs.declaring import declaration_of
+
+    named = [_number(cell) for cell in missing]
+    found = described(open_table(list(files), key), named)
+    if picture is not None:
+        from mvae.report.missingness import draw_missingness
+
+        draw_missingness(found, picture)
+    if output is not None:
+        text = declaration_of(found, [str(file) for file in files], key, named)
+        write_whole(output, lambda path: _write(path, text))
+    if as_json:
+        made = {"declaration": output and str(output), "picture": picture and str(picture)}
+        print_json(found.to_dict() | made)
+        return
+    _show(found)
+    if picture is not None:
+        click.echo(f"picture: {picture}")
+    click.echo(f"try next: mvae train {output if output is not None else files[0]}")
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _number(cell: str) -> str | int | float:
+    """A cell as a number, where it is one."""
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell
+
+
+def _show(found: "Description") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(title=f"{found.where}: {found.rows:,} rows, {len(found.columns)} columns", title_justify="left")
+    for heading, options in (("column", {"overflow": "fold"}), ("kind", {}), ("missing", {"justify": "right"}),
+                             ("values", {}), ("why", {})):  # fmt: skip
+        table.add_column(heading, **options)  # pyright: ignore[reportArgumentType]
+    for column in found.columns:
+        share = f"{column.missing:.1%}" if column.missing else ""
+        style = "red" if column.problem else "dim" if column.kind in ("ignored", "constant") else ""
+        cells: list[Any] = [column.name, column.kind, share, column.values, column.problem or column.reason]
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    console.print(table)
+    _show_patterns(found, console)
+    said = [f"modality {name}: {', '.join(names)}" for name, names in found.modalities.items()]
+    said += [f"{one} and {other}: {how}" for one, other, how in found.leaks]
+    said += [f"{found.duplicates:,} rows are equal to one before them"] if found.duplicates else []
+    said += [f"{found.empty_rows:,} rows hold nothing"] if found.empty_rows else []
+    for line in (*said, *found.notes):
+        console.print(Text(line))
+
+
+def _show_patterns(found: "Description", console: Any) -> None:
+    """What is missing together: a line per pattern, a sign per column that is missing anywhere."""
+    from rich.text import Text
+
+    lacking = [column.name for column in found.columns if column.missing]
+    if not lacking:
+        return
+    console.print(Text(f"missing together (■ present, · missing; columns: {', '.join(lacking)})"))
+    for rows, missing in found.patterns:
+        signs = "".join("·" if name in missing else "■" for name in lacking)
+        console.print(Text(f"  {signs}  {rows / found.rows:6.1%} of the rows"), soft_wrap=True)
+    if found.other_patterns:
+        console.print(Text(f"  and {found.other_patterns:,} more patterns"))

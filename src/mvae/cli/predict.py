@@ -1,0 +1,41 @@
+"""`mvae predict`."""
+
+from pathlib import Path
+
+import click
+
+from mvae.cli.asking import answered, asking
+
+__all__ = ["predict"]
+
+
+@click.command()
+@asking(
+    click.option("--of", required=True, help="The column; what the table holds of it is not used."),
+    click.option("--interval", type=float, default=0.9, show_default=True, help="The share between the bounds."),
+)
+def predict(
+    run: Path,
+    files: tuple[Path, ...],
+    of: str,
+    interval: float,
+    output: Path | None,
+    samples: int,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Predict a column from whatever else each row has: a number with bounds, or the probability of each class.
+
+    \b
+    Example:  mvae predict runs/patients new.csv --of diagnosis -o predicted.csv
+    """
+    answered(
+        run,
+        files,
+        output,
+        lambda model, frames: model.predict_parts(frames, of, interval=interval, samples=samples, seed=seed),
+        doing=f"predicting {of}",
+        device=device,
+        as_json=as_json,
+    )

@@ -1,0 +1,38 @@
+"""`mvae score`."""
+
+from pathlib import Path
+
+import click
+
+from mvae.cli.asking import answered, asking
+
+__all__ = ["score"]
+
+
+@click.command()
+@asking()
+def score(
+    run: Path,
+    files: tuple[Path, ...],
+    output: Path | None,
+    samples: int,
+    seed: int,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """How probable each row is (log p, nats), and each part of it given the rest: outliers, and what is odd in them.
+
+    Compare rows that have the same columns: of others the densities are of different things.
+
+    \b
+    Example:  mvae score runs/patients patients.csv -o scores.csv
+    """
+    answered(
+        run,
+        files,
+        output,
+        lambda model, frames: model.score_parts(frames, samples=samples, seed=seed),
+        doing="scoring",
+        device=device,
+        as_json=as_json,
+    )

@@ -1,0 +1,78 @@
+"""Parquet and Arrow files, read in parts; integers with missing values stay integers."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mvae.data.tables.frames import Frames, checked_names, pandas
+from mvae.errors import DataError, require_extra
+
+__all__ = ["read_arrow", "read_parquet"]
+
+
+def read_parquet(path: Path) -> Frames:
+    """A Parquet file.
+
+    Raises:
+        DataError: absent, damaged, without rows, two columns of one name. MissingDependencyError: PyArrow is absent.
+    """
+    parquet = require_extra("pyarrow.parquet", "tables", "Parquet files")
+
+    def batches(rows: int) -> Iterator[Any]:
+        with parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=rows)
+
+    def schema() -> Any:
+        with parquet.ParquetFile(path) as file:
+            return file.schema_arrow
+
+    return _frames(path, schema, batches)
+
+
+def read_arrow(path: Path) -> Frames:
+    """An Arrow file (``.arrow``, ``.feather``), mapped into memory.
+
+    Raises:
+        DataError: as `read_parquet`. MissingDependencyError: PyArrow is absent.
+    """
+    ipc = require_extra("pyarrow.ipc", "tables", "Arrow files")
+    arrow = require_extra("pyarrow", "tables", "Arrow files")
+
+    def batches(rows: int) -> Iterator[Any]:
+        with arrow.memory_map(str(path)) as source:
+            file = ipc.open_file(source)
+            for number in range(file.num_record_batches):
+                batch = file.get_batch(number)
+                for start in range(0, batch.num_rows, rows):
+                    yield batch.slice(start, rows)
+
+    def schema() -> Any:
+        with arrow.memory_map(str(path)) as source:
+            return ipc.open_file(source).schema
+
+    return _frames(path, schema, batches)
+
+
+def _frames(path: Path, schema: Callable[[], Any], batches: Callable[[int], Iterator[Any]]) -> Frames:
+    arrow, pd = require_extra("pyarrow", "tables", "Parquet files"), pandas()
+    if not path.is_file():
+        raise DataError(f"cannot read {path} (there is no such file): correct the path")
+    widths = [f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
+    kinds = {getattr(arrow, name.lower())(): pd.api.types.pandas_dtype(name) for name in widths}
+    kinds[arrow.bool_()] = pd.BooleanDtype()
+
+    def read(rows: int) -> Iterator[Any]:
+        try:
+            for batch in batches(rows):
+                table = arrow.Table.from_batches([batch])
+                yield table.to_pandas(types_mapper=kinds.get, ignore_metadata=True)
+        except (arrow.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path} is damaged ({' '.join(str(error).split())}): give an intact copy") from None
+
+    try:
+        names = checked_names(schema().names, str(path))
+    except (arrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} cannot be read ({' '.join(str(error).split())}): give an intact file") from None
+    if not any(len(part) for part in read(1_000)):
+        raise DataError(f"{path} has no rows (columns: {', '.join(names)})")
+    return Frames(str(path), names, read, folder=path.parent)

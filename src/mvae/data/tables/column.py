@@ -1,0 +1,298 @@
+"""One column of a table: its kind, the numbers that a model sees for its cells, and the way back to the user's."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from mvae.data.tables.dates import as_seconds, from_seconds
+from mvae.data.tables.frames import pandas
+from mvae.data.tables.numbers import as_numbers, written
+from mvae.errors import DataError
+
+__all__ = [
+    "CLASSED", "MODELLED", "ColumnKind", "Missing", "Series", "TableColumn", "category_order", "factorized", "is_text",
+    "missing_cells",
+]  # fmt: skip
+
+ColumnKind = Literal[
+    "real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "date", "picture", "constant", "ignored"
+]
+"""What the cells of a column are. A picture is a path; a constant is filled in; what is ignored is left as it is."""
+
+NUMBERS = ("real", "positive", "bounded", "count")
+CLASSED = ("binary", "categorical", "ordinal")
+MODELLED = (*NUMBERS, *CLASSED, "date")
+EMPTY = ("", "nan", "null", "<na>", "none")  # in lower case: what text files call missing
+Missing = Sequence[str | int | float]
+Series = Any  # of pandas, which is an extra
+log = logging.getLogger("mvae.data")
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """What one column means, learned from training rows by `mvae.data.tables.infer.infer`.
+
+    Args:
+        name: of the column.
+        kind: of its cells.
+        reason: why it was taken for that.
+        dtype: what pandas calls the column's type; ``text`` where its cells were text.
+        classes: of a kind with classes, in the order of their codes; of a constant its value.
+        low, high: the bounds of a bounded column.
+        style: how numbers are written in text, one of `mvae.data.tables.numbers.STYLES`.
+        form: how dates are written in text, as of ``strftime``.
+        resolution: filled-in numbers are rounded to multiples of it; 0: not at all. Of dates in seconds.
+        missing: cells that mean missing besides those that the format calls so.
+
+    >>> sex = TableColumn("sex", "binary", dtype="text", classes=("f", "m"))
+    >>> import pandas
+    >>> values, here = sex.encode(pandas.Series(["m", "", "f"]))
+    >>> values, here
+    (array([ 1., nan,  0.]), array([ True, False,  True]))
+    >>> sex.decode(np.array([1.0, 0.0])).tolist()
+    ['m', 'f']
+    """
+
+    name: str
+    kind: ColumnKind
+    reason: str = ""
+    dtype: str = "float64"
+    classes: tuple[str | int | float | bool, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    style: str = "1234.5"
+    form: str = ""
+    resolution: float = 0.0
+    missing: tuple[str | int | float, ...] = ()
+
+    @cached_property
+    def _codes(self) -> dict[Any, int]:
+        return {_plain(value): code for code, value in enumerate(self.classes)}
+
+    def encode(self, series: Series, *, strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """The cells as numbers, and which are present.
+
+        Numbers are in the user's units, dates in seconds since 1970, classes codes 0 … K−1; NaN is missing. A cell
+        that the kind cannot have (an unseen category, a negative count, ±∞) is treated as missing, with a warning.
+
+        Args:
+            series: the column.
+            strict: such a cell is an error.
+
+        Raises:
+            DataError: strict, by the row and the cell.
+        """
+        codes, uniques = factorized(series)
+        numbers = self._read(uniques)
+        gone = missing_cells(uniques, self.missing)
+        wrong = ~gone & ~np.isfinite(numbers)
+        numbers[gone | wrong] = np.nan
+        values = np.append(numbers, np.nan)[codes]  # the code of what pandas calls missing is −1
+        if wrong.any():
+            self._tell(codes, uniques, wrong, strict)
+        return values, ~np.isnan(values)
+
+    def present(self, series: Series) -> np.ndarray:
+        """Which cells hold anything, be it of this kind or not."""
+        codes, uniques = factorized(series)
+        return ~np.append(missing_cells(uniques, self.missing), True)[codes]
+
+    def _read(self, uniques: np.ndarray) -> np.ndarray:
+        """Different cells as numbers; NaN for what is not of this kind."""
+        if self.kind in CLASSED:
+            return np.array([self._codes.get(_plain(value), np.nan) for value in uniques.tolist()], np.float64)
+        if self.kind == "date":
+            return as_seconds(uniques, self.form if is_text(uniques) else "")
+        if self.kind not in NUMBERS:
+            return np.zeros(len(uniques))
+        numbers = as_numbers(uniques, self.style)
+        with np.errstate(invalid="ignore"):
+            if self.kind == "positive":
+                numbers[numbers <= 0] = np.nan
+            elif self.kind == "count":
+                numbers[(numbers < 0) | (numbers != np.round(numbers))] = np.nan
+            elif self.kind == "bounded" and self.low is not None and self.high is not None:
+                numbers[(numbers < self.low) | (numbers > self.high)] = np.nan
+        return numbers
+
+    def _tell(self, codes: np.ndarray, uniques: np.ndarray, wrong: np.ndarray, strict: bool) -> None:
+        rows = np.append(wrong, False)[codes].nonzero()[0]
+        cell = uniques.tolist()[codes[rows[0]]]
+        what = "is a category that no training row has" if self.kind in CLASSED else f"is no value of kind {self.kind}"
+        if strict:
+            raise DataError(
+                f"column {self.name!r}, row {rows[0]}: {cell!r} {what}: correct it, declare another kind, or name it "
+                f"as missing ([data] missing = [{cell!r}])"
+            )
+        log.warning(
+            "column %r: %d cells are treated as missing; row %d: %r %s", self.name, len(rows), rows[0], cell, what
+        )
+
+    def decode(self, numbers: np.ndarray) -> Any:
+        """Numbers as cells of the user's type: an array of one axis, of text where the column was text.
+
+        >>> TableColumn("n", "count", dtype="int64", resolution=1.0).decode(np.array([2.4])).tolist()
+        [2]
+        """
+        if self.kind in CLASSED:
+            found = np.empty(len(numbers), object)
+            found[:] = [self.classes[code] for code in np.clip(np.round(numbers), 0, len(self.classes) - 1).astype(int)]
+            return found
+        if self.kind == "constant":
+            pd = pandas()
+
+            value = pd.Timestamp(str(self.classes[0])) if self.dtype.startswith("datetime") else self.classes[0]
+            return np.array([value] * len(numbers), object)
+        if self.kind == "date":
+            step = self.resolution or 1e-3
+            dates = from_seconds(np.round(numbers / step) * step, self.form, _zone(self.dtype))
+            return dates.to_numpy(object) if self.form else dates
+        rounded = np.round(numbers / self.resolution) * self.resolution if self.resolution else numbers
+        if self.dtype == "text":
+            decimals = max(0, round(-np.log10(self.resolution))) if self.resolution else None
+            return np.array(written(rounded, self.style, decimals), object)
+        return np.round(rounded).astype(np.int64) if self.resolution == 1 else np.asarray(rounded, np.float64)
+
+    def filled(self, series: Series, numbers: np.ndarray) -> Series:
+        """The column with its missing cells filled in from ``numbers`` (one per row); all others stay as they are."""
+        gone = ~self.present(series)
+        if self.kind in ("ignored", "picture") or not gone.any():
+            return series
+        cells = self.decode(numbers[gone])
+        found = series.copy()
+        if self.dtype == "text" and not is_text(series):  # the same column, stored in another type than in training
+            cells = self.typed(cells)
+        if str(found.dtype) == "category":
+            absent = [value for value in dict.fromkeys(list(cells)) if value not in found.cat.categories]
+            found = found.cat.add_categories(absent) if absent else found
+        elif is_text(series) and self.dtype != "text":
+            cells = np.array([str(value) for value in cells], object)
+        elif found.dtype == bool or (found.dtype.kind == "O" and self.kind == "binary"):
+            found = found.astype(object)
+        if isinstance(found.dtype, np.dtype) and found.dtype.kind in "iu":
+            limits = np.iinfo(found.dtype)
+            cells = np.clip(np.array(cells.tolist()), limits.min, limits.max).astype(found.dtype)
+        found[gone] = cells if cells.dtype == object else np.asarray(cells)
+        return found.infer_objects() if self.kind == "binary" and series.dtype != object else found
+
+    def typed(self, cells: Any) -> Any:
+        """Cells of text as values: numbers as numbers, dates as dates, categories as they are written."""
+        pd = pandas()
+        series = pd.Series(cells, dtype=object)
+        if self.kind == "date":
+            numbers = self.encode(series)[0]
+            dates = from_seconds(np.nan_to_num(numbers), "", "UTC" if "%z" in self.form else "")
+            return dates.mask(np.isnan(numbers))
+        if self.kind in NUMBERS or (self.kind in CLASSED and not np.isnan(as_numbers(self.classes)).any()):
+            style = self.style if self.kind in NUMBERS else "1234.5"
+            numbers = as_numbers(series.mask(~self.present(series)), style)
+            whole = not (numbers[~np.isnan(numbers)] % 1).any() and (self.resolution == 1 or self.kind in CLASSED)
+            return pd.array(numbers).astype("Int64") if whole else numbers
+        return series.mask(~self.present(series)).to_numpy(object)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; what has its default is left out."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+            if value != getattr(TableColumn, key, None)
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "TableColumn":
+        """What `to_dict` gave.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+            field = cls(**values)
+        except TypeError:
+            raise DataError(f"this is no column of a table: {stored!r}") from None
+        if field.kind not in get_args(ColumnKind):
+            raise DataError(
+                f"column {field.name!r} has no kind {field.kind!r}; there are {', '.join(get_args(ColumnKind))}"
+            )
+        return field
+
+
+def factorized(series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """The place of each cell among the different ones (−1: what pandas calls missing), and these."""
+    pd = pandas()
+
+    codes, uniques = pd.factorize(series)
+    return codes, np.asarray(uniques, object) if not isinstance(uniques, np.ndarray) else uniques
+
+
+def is_text(cells: Any) -> bool:
+    """Are these cells text?"""
+    pd = pandas()
+
+    if isinstance(cells, np.ndarray):
+        return cells.dtype.kind == "U" or (cells.dtype == object and any(isinstance(c, str) for c in cells[:100]))
+    if str(cells.dtype) == "category":
+        return False
+    return isinstance(cells.dtype, pd.StringDtype) or (
+        cells.dtype == object and any(isinstance(cell, str) for cell in cells.iloc[:100])
+    )
+
+
+def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
+    """Which of these different cells mean missing: what is empty, NaN or null, and what was named.
+
+    >>> missing_cells(np.array(["", "NaN", "?", "-999", "0"], object), ["?", -999]).tolist()
+    [True, True, True, True, False]
+    """
+    if uniques.dtype.kind in "biuf":
+        numbers = [value for value in named if not isinstance(value, str)]
+        return np.isin(uniques, numbers) | (np.isnan(uniques) if uniques.dtype.kind == "f" else False)
+    if uniques.dtype.kind in "mM":
+        return np.isnat(uniques)
+    words = {*map(str, named), *(f"{value:.1f}" for value in named if isinstance(value, int))}
+    values = {float(value) for value in named if not isinstance(value, str)}
+
+    def gone(cell: Any) -> bool:
+        if isinstance(cell, str):
+            bare = cell.strip()
+            return bare.lower() in EMPTY or bare in words
+        return cell is None or cell != cell or (isinstance(cell, int | float) and float(cell) in values)
+
+    return np.array([gone(cell) for cell in uniques.tolist()], bool)
+
+
+def _plain(value: Any) -> Any:
+    """A category as it is compared: whole numbers and booleans alike in every type, all else as text."""
+    if isinstance(value, str):
+        bare = value.strip()
+        lowered = bare.lower()
+        if lowered in ("true", "false"):
+            return str(int(lowered == "true"))
+        return bare.removesuffix(".0") if bare.replace(".", "", 1).lstrip("-").isdigit() else bare
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def category_order(values: Sequence[Any]) -> list[Any]:
+    """Different categories in the order of their codes: numbers by size, also where they are text; else by alphabet.
+
+    >>> category_order(["10", "9"]), category_order(["b", "a"]), category_order([2.0, 1.0])
+    (['9', '10'], ['a', 'b'], [1.0, 2.0])
+    """
+    kept = list({_plain(value): value for value in reversed(values)}.values())
+    numbers = as_numbers(kept)
+    if not np.isnan(numbers).any():
+        return [kept[i] for i in np.argsort(numbers, kind="stable")]
+    return sorted(kept, key=str)
+
+
+def _zone(dtype: str) -> str:
+    """The time zone in the name of a dtype: ``datetime64[us, Europe/Oslo]``."""
+    return dtype.partition(", ")[2].removesuffix("]") if dtype.startswith("datetime64") else ""

@@ -1,0 +1,132 @@
+"""Text files with a separator: CSV and TSV, read in parts, cells as they are written."""
+
+import codecs
+import csv
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mvae.data.tables.frames import Frames, checked_names, pandas
+from mvae.errors import DataError
+
+__all__ = ["read_delimited"]
+
+SEPARATORS = (",", ";", "\t", "|")
+LOOKED_AT = 1 << 16  # characters of the file by which its separator is chosen
+MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def read_delimited(path: Path) -> Frames:
+    """A CSV or TSV file (or ``.gz`` of one): UTF-8, or UTF-16 with its mark; quotes and line breaks in cells are kept.
+
+    The separator (comma, semicolon, tab, bar) is the one that gives every line as many cells as the header. Cells are
+    text exactly as written; what they mean is decided by column (`mvae.data.tables.infer`).
+
+    Raises:
+        DataError: absent, empty, a header only, no text in UTF-8 (with its line), lines of another number of cells than
+            the header, a quote that is not closed, two columns of one name.
+    """
+    encoding = _encoding(path)
+    separator = _separator(path, encoding)
+    header = next(_records(path, encoding, separator), None)
+    if header is None:
+        raise DataError(f"{path} is empty: give a file with a header and rows")
+    names = checked_names(header[1], str(path))
+
+    def read(rows: int) -> Iterator[Any]:
+        pd = pandas()
+        lines = _records(path, encoding, separator)
+        next(lines)
+        part: list[list[str]] = []
+        for number, cells in lines:
+            if len(cells) != len(names):
+                raise DataError(
+                    f"{path}, line {number}: {len(cells)} cells, where the header has {len(names)}: mend the line, or "
+                    f"quote cells that hold {separator!r}"
+                )
+            part.append(cells)
+            if len(part) == rows:
+                yield _frame(pd, names, part)
+                part = []
+        if part:
+            yield _frame(pd, names, part)
+
+    if next(read(1), None) is None:
+        raise DataError(f"{path} has a header and no rows")
+    notes = [f"{path.name}: cells are separated by {separator!r}"] if separator != "," else []
+    if all(name.replace(".", "", 1).isdigit() for name in names):
+        notes.append(f"{path.name}: its first line holds numbers; it is taken as the header")
+    return Frames(str(path), names, read, text=True, separator=separator, folder=path.parent, notes=tuple(notes))
+
+
+def _frame(pd: Any, names: tuple[str, ...], rows: list[list[str]]) -> Any:
+    columns = zip(*rows, strict=True)
+    return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in zip(names, columns, strict=True)})
+
+
+def _opened(path: Path, encoding: str) -> Any:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
+
+
+def _encoding(path: Path) -> str:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror or error}): correct the path") from None
+    return next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8")
+
+
+def _separator(path: Path, encoding: str) -> str:
+    try:
+        with _opened(path, encoding) as file:
+            text = file.read(LOOKED_AT)
+    except (UnicodeDecodeError, EOFError, OSError):
+        return ","  # reading the file will say where it is damaged
+    lines = text.splitlines(keepends=True)
+    lines = lines[: -1 if len(text) == LOOKED_AT and len(lines) > 1 else None]
+
+    def fit(separator: str) -> tuple[float, int]:
+        try:
+            widths = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+        except csv.Error:
+            return 0.0, 0
+        width = widths[0] if widths else 0
+        return (widths.count(width) / len(widths) if width > 1 else 0.0), width
+
+    return max(SEPARATORS, key=fit)
+
+
+def _records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Every record with the number of its last line; empty lines are left out."""
+    try:
+        with _opened(path, encoding) as file:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            try:
+                for record in reader:
+                    if record:
+                        yield reader.line_num, record
+            except csv.Error as error:
+                raise DataError(
+                    f"{path}, line {reader.line_num}: {error}: is a quote not closed, or not doubled inside a cell?"
+                ) from None
+    except UnicodeDecodeError:
+        raise _not_text(path, encoding) from None
+    except (EOFError, OSError) as error:
+        raise DataError(f"cannot read {path} ({getattr(error, 'strerror', None) or error})") from None
+
+
+def _not_text(path: Path, encoding: str) -> DataError:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8" if encoding == "utf-8-sig" else encoding)
+            except UnicodeDecodeError as error:
+                return DataError(
+                    f"{path}, line {number}: byte 0x{line[error.start]:02x} is no UTF-8. Save the file as UTF-8, for "
+                    f"example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8.csv"
+                )
+    return DataError(f"{path} is no text in {encoding}: save it as UTF-8")

@@ -1,0 +1,208 @@
+"""What a table holds: the kind of each column and why, what is missing together, and what looks like a mistake."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mvae.data.tables.column import CLASSED, MODELLED, Missing, TableColumn
+from mvae.data.tables.frames import Frames, pandas
+from mvae.data.tables.schema import Kind, column_groups, learn_columns
+
+__all__ = ["ColumnSummary", "Description", "describe"]
+
+MOST_PATTERNS = 10_000  # different patterns that are counted
+COMPARED = 5_000  # rows by which columns are compared with each other
+MOST_COMPARED = 300  # columns that are compared with each other
+DOUBTFUL = ("na", "n/a", "?", "-", "unknown", ".")  # categories that may mean missing
+NEGATIVE = (-1, -9, -99, -999, -9999, -99999)  # numbers that may mean missing, where all others are not negative
+EQUAL = 1e-9  # 1 − |correlation| below which two columns of numbers say the same
+
+
+@dataclass(frozen=True)
+class ColumnSummary:
+    """One column: what it is taken for and why, the share of rows that lack it, and what its cells are like."""
+
+    name: str
+    kind: str
+    reason: str
+    missing: float
+    values: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `describe` found.
+
+    Attributes:
+        where: the table.
+        rows: their number.
+        columns: what they are, in order.
+        modalities: the proposed ones, each with its columns.
+        patterns: the most frequent sets of missing columns, with the number of rows that lack just these.
+        other_patterns: how many more there are.
+        empty_rows: rows in which nothing is present.
+        duplicates: rows that are equal to one before them.
+        leaks: pairs of columns of which one tells the other, and how.
+        notes: what a reader should know of the file.
+    """
+
+    where: str
+    rows: int
+    columns: tuple[ColumnSummary, ...]
+    modalities: Mapping[str, tuple[str, ...]]
+    patterns: tuple[tuple[int, tuple[str, ...]], ...]
+    other_patterns: int
+    empty_rows: int
+    duplicates: int
+    leaks: tuple[tuple[str, str, str], ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        found = asdict(self)
+        found["patterns"] = [{"rows": rows, "missing": list(names)} for rows, names in self.patterns]
+        found["leaks"] = [{"columns": [one, other], "how": how} for one, other, how in self.leaks]
+        return found
+
+
+def describe(
+    frames: Frames, missing: Missing = (), kinds: Mapping[str, Kind] | None = None, most: int = 12
+) -> Description:
+    """Look at all rows of a table, part by part.
+
+    Args:
+        frames: the table.
+        missing: cells that mean missing besides the format's own.
+        kinds: column → kind; the others are proposed.
+        most: patterns of missing columns that are listed.
+
+    >>> from mvae.data.tables.frames import of_frame
+    >>> found = describe(of_frame({"hb": [9.5, None, 8.25, 7.5], "sex": ["f", "m", "m", "f"]}))
+    >>> [(column.name, column.kind, column.missing) for column in found.columns]
+    [('hb', 'real', 0.25), ('sex', 'binary', 0.0)]
+    >>> found.patterns
+    ((3, ()), (1, ('hb',)))
+    """
+    problems: dict[str, str] = {}
+    columns = learn_columns(frames, missing=missing, kinds=kinds, failed=problems)
+    counts, rows, duplicates, lacking, notes = Counter[bytes](), 0, 0, np.zeros(len(frames.names)), list(frames.notes)
+    hashes: list[np.ndarray] = []
+    first: Any = None
+    for part in frames.chunks():
+        first = part if first is None else first
+        here = np.stack([columns[name].present(part[name]) for name in frames.names], axis=1)
+        packed, often = np.unique(np.packbits(here, axis=1), axis=0, return_counts=True)
+        for pattern, number in zip(packed, often.tolist(), strict=True):
+            if pattern.tobytes() in counts or len(counts) < MOST_PATTERNS:
+                counts[pattern.tobytes()] += number
+        lacking += (~here).sum(0)
+        rows += len(part)
+        cells = part if frames.key is None else part.drop(columns=frames.key)
+        hashes.append(pandas().util.hash_pandas_object(cells.astype(str), index=False).to_numpy())
+    duplicates = rows - len(np.unique(np.concatenate(hashes)))
+    ranked = counts.most_common()
+    known = [(number, _missing_of(pattern, frames.names)) for pattern, number in ranked]
+    seen = [column for column in columns.values() if column.kind in (*MODELLED, "picture")]
+    summaries = tuple(
+        ColumnSummary(
+            name,
+            "?" if name in problems else columns[name].kind,
+            "" if name in problems else columns[name].reason,
+            float(lacking[i] / rows),
+            _values(columns[name], first[name]),
+            problems.get(name, ""),
+        )
+        for i, name in enumerate(frames.names)
+    )
+    return Description(
+        frames.where,
+        rows,
+        summaries,
+        column_groups(frames, seen),
+        tuple(known[:most]),
+        max(0, len(known) - most),
+        sum(number for number, names in known if set(names) >= {column.name for column in seen}),
+        duplicates,
+        tuple(_leaks(first.iloc[:COMPARED], [column for column in seen if column.kind != "picture"][:MOST_COMPARED])),
+        (*notes, *_suspicious(columns, first)),
+    )
+
+
+def _missing_of(pattern: bytes, names: Sequence[str]) -> tuple[str, ...]:
+    here = np.unpackbits(np.frombuffer(pattern, np.uint8), count=len(names)).astype(bool)
+    return tuple(name for name, there in zip(names, here, strict=True) if not there)
+
+
+def _values(column: TableColumn, series: Any) -> str:
+    """The range or the most frequent cells, of the first part of the rows."""
+    if column.kind in CLASSED:
+        often = series[column.present(series)].astype(str).value_counts()
+        listed = ", ".join(f"{value} ({number / max(1, often.sum()):.0%})" for value, number in often.iloc[:3].items())
+        return listed + (f" … {len(column.classes)} in all" if len(column.classes) > 3 else "")
+    if column.kind not in MODELLED:
+        return ""
+    numbers, here = column.encode(series)
+    if not here.any():
+        return ""
+    points = [numbers[here].min(), float(np.median(numbers[here])), numbers[here].max()]
+    if column.kind == "date":
+        first, last = column.decode(np.array([points[0], points[2]]))
+        size = 10 if column.resolution else 19
+        return f"{str(first)[:size]} … {str(last)[:size]}"
+    return "{:.4g} … {:.4g} … {:.4g}".format(*points)
+
+
+def _leaks(frame: Any, columns: Sequence[TableColumn]) -> list[tuple[str, str, str]]:
+    """Pairs that say the same: numbers that are a line of each other, categories that are the same by other names."""
+    found = []
+    encoded = {column.name: column.encode(frame[column.name]) for column in columns}
+    for i, one in enumerate(columns):
+        x, x_here = encoded[one.name]
+        for other in columns[i + 1 :]:
+            y, y_here = encoded[other.name]
+            both = x_here & y_here
+            if both.sum() < 10:
+                continue
+            a, b = x[both], y[both]
+            if (a == b).all() and one.classes == other.classes and len(np.unique(a)) > 1:
+                found.append((one.name, other.name, "equal in every row that has both"))
+            elif one.kind in CLASSED and other.kind in CLASSED:
+                pairs = len(np.unique(np.stack([a, b]), axis=1).T)
+                if pairs == len(np.unique(a)) == len(np.unique(b)) > 1:
+                    found.append((one.name, other.name, "each value of one goes with one value of the other"))
+            elif one.kind not in CLASSED and other.kind not in CLASSED and a.std() > 0 and b.std() > 0:
+                line = abs(float(np.mean((a - a.mean()) / a.std() * ((b - b.mean()) / b.std()))))
+                if 1 - line < EQUAL:
+                    found.append((one.name, other.name, "one is a multiple of the other, plus a constant"))
+    return found
+
+
+def _suspicious(columns: Mapping[str, TableColumn], frame: Any) -> list[str]:
+    """Cells that may mean missing, though nothing says so."""
+    notes = []
+    for name, column in columns.items():
+        if column.kind in CLASSED:
+            words = [
+                value
+                for value in column.classes
+                if str(value).strip().lower() in ("na", "n/a", "?", "-", "unknown", ".")
+            ]
+            notes += [f"{name}: {word!r} is read as a category; if it means missing, name it" for word in words]
+        elif column.kind in ("real", "count"):
+            numbers, here = column.encode(frame[name])
+            if here.sum() < 20:
+                continue
+            value = numbers[here].min()
+            rest = numbers[here][numbers[here] > value]
+            if (
+                value in (-1, -9, -99, -999, -9999, -99999)
+                and len(rest)
+                and rest.min() >= 0
+                and (numbers == value).sum() > 1
+            ):
+                notes.append(f"{name}: {value:g} is its only negative value; if it means missing, name it")
+    return notes

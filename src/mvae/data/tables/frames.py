@@ -1,0 +1,128 @@
+"""Rows of a table in data frames of bounded size, whatever they come from."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mvae.errors import DataError, require_extra
+
+__all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_frame", "pandas"]
+
+CHUNK = 100_000
+"""Rows that are held as a data frame at once."""
+
+DataFrame = Any  # of pandas, which is an extra
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A table that is read from its source in parts, as often as it is asked for.
+
+    Args:
+        where: what it is, for messages.
+        names: of the columns, in order.
+        read: gives the rows in data frames of at most so many rows.
+        groups: file → its columns, where several files were joined.
+        text: is every cell text, as in a CSV file?
+        separator: of the cells, of a text file.
+        folder: that paths of pictures are relative to.
+        key: the column that names a row.
+        notes: what a reader should know of how the file was read.
+    """
+
+    where: str
+    names: tuple[str, ...]
+    read: Callable[[int], Iterator[DataFrame]]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    text: bool = False
+    separator: str = ","
+    folder: Path = Path()
+    key: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def chunks(self, rows: int = CHUNK) -> Iterator[DataFrame]:
+        """The rows in order, in data frames of at most so many."""
+        return self.read(rows)
+
+    def whole(self) -> DataFrame:
+        """All rows as one data frame."""
+        parts = list(self.chunks())
+        return parts[0] if len(parts) == 1 else pandas().concat(parts, ignore_index=True)
+
+    @cached_property
+    def rows(self) -> int:
+        """How many rows there are; a text file is read once for it."""
+        return sum(len(part) for part in self.chunks())
+
+
+def pandas() -> Any:
+    """The package pandas.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    return require_extra("pandas", "tables", "tables")
+
+
+def checked_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
+    """Names of columns, all different and not empty; one without a name gets its place as name.
+
+    Raises:
+        DataError: none at all, two of the same name, or a name that is no text.
+    """
+    if any(isinstance(name, tuple) for name in names):
+        raise DataError(f"{where} has column names of several levels: join them first, as in '_'.join(name)")
+    found = [f"unnamed {i}" if isinstance(name, str) and not name.strip() else name for i, name in enumerate(names, 1)]
+    if not found:
+        raise DataError(f"{where} has no columns")
+    if odd := [name for name in found if not isinstance(name, str)]:
+        raise DataError(f"{where} has a column named {odd[0]!r}, which is no text: rename it")
+    if twice := sorted({name for name in found if found.count(name) > 1}):
+        raise DataError(f"{where} has more than one column {', '.join(map(repr, twice))}: rename them")
+    return tuple(found)
+
+
+def as_frame(data: Any) -> DataFrame:
+    """A data frame of pandas, from one of any library that narwhals knows (polars, PyArrow …) or columns by name.
+
+    Raises:
+        DataError: it is neither.
+    """
+    pd = pandas()
+    if isinstance(data, pd.DataFrame):
+        return data
+    if isinstance(data, Mapping):
+        try:
+            return pd.DataFrame(dict(data))
+        except ValueError as error:
+            raise DataError(f"these columns make no table ({error})") from None
+    narwhals = require_extra("narwhals", "tables", "data frames other than those of pandas")
+    try:
+        return narwhals.from_native(data, eager_only=True).to_pandas()
+    except TypeError:
+        raise DataError(f"a table is a data frame, a file or columns by name, not a {type(data).__name__}") from None
+
+
+def of_frame(data: Any, where: str = "the data frame") -> Frames:
+    """A data frame as `Frames`; its index is kept.
+
+    Raises:
+        DataError: no rows, or names of columns that are not unique text.
+
+    >>> of_frame({"age": [41, 73], "sex": ["f", "m"]}).names
+    ('age', 'sex')
+    """
+    frame = as_frame(data)
+    names = checked_names(list(frame.columns), where)
+    if not len(frame):
+        raise DataError(f"{where} has no rows (columns: {', '.join(names)})")
+    if names != tuple(frame.columns):
+        frame = frame.set_axis(list(names), axis=1)
+
+    def read(rows: int) -> Iterator[DataFrame]:
+        for start in range(0, len(frame), rows):
+            yield frame.iloc[start : start + rows]
+
+    return Frames(where, names, read)

@@ -1,0 +1,240 @@
+"""What the cells of a column are: a kind, the reason for it, and all that is learned of the column."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from mvae.data.tables.column import (
+    CLASSED,
+    ColumnKind,
+    Missing,
+    Series,
+    TableColumn,
+    category_order,
+    factorized,
+    missing_cells,
+)
+from mvae.data.tables.dates import as_seconds, format_of
+from mvae.data.tables.numbers import as_numbers, decimals_of, style_of
+from mvae.errors import DataError, SettingsError, nearest
+
+__all__ = ["Kind", "infer"]
+
+MOST_LEVELS = 10  # different integers, above which they are numbers and no levels
+FEW_COUNTS = 6  # the same, where they begin with 0, as counts do
+MOST_CLASSES = 1_000  # different texts, above which a column is left out unless it is declared categorical
+EXACT = 2**53  # the largest integer up to which every one is a float
+SKEWED = 1.0  # skewness of positive numbers, above which they are learned from on a logarithmic scale
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+Kind = str | tuple[str, float, float]
+"""A kind, or "bounded" with its bounds."""
+
+
+def infer(
+    name: str,
+    series: Series,
+    missing: Missing = (),
+    kind: Kind | None = None,
+    *,
+    folder: Path | None = None,
+    comma_first: bool = False,
+) -> TableColumn:
+    """Learn a column from training rows; its kind is proposed, unless it is declared.
+
+    Args:
+        name: of the column.
+        series: its training cells.
+        missing: cells that mean missing besides the format's own.
+        kind: declared, with the bounds of a bounded one where these are known; None proposes one. Numbers do not say
+            what they mean: look at the proposal.
+        folder: that paths of pictures are relative to.
+        comma_first: read ``1,234`` with a decimal comma, where both readings are possible.
+
+    Raises:
+        DataError: cells of mixed types, dates in two formats, infinite numbers, integers that no float holds, or cells
+            that the declared kind cannot have; by row. SettingsError: no such kind.
+
+    >>> import pandas
+    >>> infer("age", pandas.Series([41, 73, 12, 55, 18, 90, 33, 27, 64, 50, 8, 71])).kind
+    'real'
+    >>> infer("sex", pandas.Series(["f", "m", "", "f"])).reason
+    'two values: f, m'
+    """
+    kind, low, high = kind if isinstance(kind, tuple) else (kind, None, None)
+    if kind is not None and kind not in get_args(ColumnKind):
+        known = get_args(ColumnKind)
+        raise SettingsError(f"column {name!r}: no kind {kind!r}; there are {', '.join(known)}{nearest(kind, known)}")
+    codes, uniques = factorized(series)
+    gone = missing_cells(uniques, missing)
+    counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
+    cells, often = uniques[~gone], counts[~gone]
+    dtype = (
+        "text" if any(isinstance(cell, str) for cell in cells[:100]) and series.dtype == object else str(series.dtype)
+    )
+    blank = TableColumn(name, "ignored", dtype=dtype, low=low, high=high, missing=tuple(missing))
+    if kind == "ignored":
+        return replace(blank, reason="declared")
+    if not len(cells):
+        return replace(blank, reason="no training row has it")
+    _require_finite(name, cells, codes, uniques)
+    if kind is None and len(cells) == 1:
+        return replace(blank, kind="constant", classes=(_python(cells[0]),), reason=f"always {cells[0]}")
+    found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
+    found = replace(found, kind=kind, reason="declared") if kind is not None else found
+    found = _learned(found, series, cells, comma_first)
+    if found.kind not in ("ignored", "constant", "picture"):
+        found.encode(series, strict=True)
+    return found
+
+
+def _proposed(
+    blank: TableColumn, series: Series, cells: np.ndarray, often: np.ndarray, folder: Path | None, comma_first: bool
+) -> TableColumn:
+    """The kind, the reason, and the style of numbers or the format of dates."""
+    dtype = series.dtype
+    if str(dtype) == "category":
+        return replace(blank, kind="ordinal" if dtype.ordered else "categorical", reason="categories of the data frame")
+    if cells.dtype.kind in "mM" or all(hasattr(cell, "isoformat") for cell in cells[:100].tolist()):
+        return replace(blank, kind="date", reason="dates")
+    if cells.dtype == bool or all(isinstance(cell, bool) for cell in cells.tolist()[:100]):
+        return replace(blank, kind="binary", reason="booleans")
+    text = np.array([isinstance(cell, str) for cell in cells.tolist()])
+    if text.any() and not text.all():
+        raise DataError(
+            f"column {blank.name!r} mixes text ({cells[text][0]!r}) and other values ({cells[~text][0]!r}): make it "
+            "all one type, or name the odd cells as missing"
+        )
+    if not text.any():
+        return _of_numbers(blank, as_numbers(cells), often, "")
+    style = style_of(cells.tolist(), comma_first)
+    if style is not None:
+        written = "" if style == "1234.5" else f", written as {style}"
+        return _of_numbers(replace(blank, style=style), as_numbers(cells, style), often, written)
+    return _of_words(blank, cells, often, folder, comma_first)
+
+
+def _of_words(
+    blank: TableColumn, cells: np.ndarray, often: np.ndarray, folder: Path | None, comma_first: bool
+) -> TableColumn:
+    words, name = cells.tolist(), blank.name
+    if (dates := format_of(name, words)) is not None:
+        return replace(blank, kind="date", form=dates[0], reason=dates[1])
+    if len(cells) == 2:
+        return replace(blank, kind="binary", reason=f"two values: {', '.join(sorted(words))}")
+    if all(word.lower().endswith(PICTURES) for word in words):
+        there = folder is not None and any((folder / word).is_file() for word in words[:20])
+        kind = "picture" if there else "ignored"
+        return replace(blank, kind=kind, reason="paths of pictures" + ("" if there else ", which are not there"))
+    for style in ("1.234,5", "1,234.5") if comma_first else ("1234.5", "1,234.5", "1.234,5"):
+        odd = np.isnan(as_numbers(words, style))
+        if often[odd].sum() <= 0.1 * often.sum() and odd.sum() <= 5:
+            listed = ", ".join(repr(word) for word in cells[odd].tolist())
+            raise DataError(
+                f"column {name!r} holds numbers, except {listed} ({often[odd].sum()} cells): if they mean missing, "
+                f"name them, [data] missing = [{listed}]; else declare the column as categorical"
+            )
+    spaces = np.mean([word.count(" ") for word in words])
+    if len(cells) > MOST_CLASSES or (len(cells) > 50 and len(cells) > 0.9 * often.sum()):
+        what = "sentences" if spaces > 3 else "names or numbers of rows"
+        return replace(
+            blank, reason=f"{len(cells)} different texts in {often.sum()} cells, such as {what}; or declare categorical"
+        )
+    return replace(blank, kind="categorical", reason=f"text with {len(cells)} different values")
+
+
+def _of_numbers(blank: TableColumn, numbers: np.ndarray, often: np.ndarray, how: str) -> TableColumn:
+    """The kind of a column of numbers; these are the different ones, and how often each is there."""
+    low, high, whole = numbers.min(), numbers.max(), bool((numbers == np.round(numbers)).all())
+    span = f"{low:g} to {high:g}{how}"
+    if set(numbers.tolist()) <= {0.0, 1.0}:
+        return replace(blank, kind="binary", reason="only 0 and 1")
+    if whole and len(numbers) == 2:
+        return replace(blank, kind="binary", reason=f"two integers, {low:g} and {high:g}")
+    if whole:
+        if max(abs(low), abs(high)) > EXACT:
+            reason = "integers beyond 2⁵³, such as numbers of rows, which no float holds exactly"
+            return replace(blank, reason=f"{reason}; or declare categorical")
+        if len(numbers) <= (FEW_COUNTS if low == 0 else MOST_LEVELS):
+            reason = f"{len(numbers)} different integers, {span}; where their order means nothing declare categorical"
+            return replace(blank, kind="ordinal", reason=reason)
+        if often.max() == 1 and len(numbers) > 50 and (high - low < 2 * len(numbers) or (np.diff(numbers) > 0).all()):
+            return replace(blank, reason=f"{span}, each once: it numbers the rows")
+        if 0 <= low <= 1:
+            return replace(blank, kind="count", reason=f"integers, {span}")
+        return replace(blank, kind="real", reason=f"integers, {span}")
+    if low >= 0 and high <= 1:
+        return replace(blank, kind="bounded", low=0.0, high=1.0, reason=f"numbers from 0 to 1{how}")
+    if low > 0 and _skewness(numbers, often) > max(SKEWED, abs(_skewness(np.log(numbers), often))):
+        return replace(blank, kind="positive", reason=f"skewed numbers above 0, {span}")
+    return replace(blank, kind="real", reason=f"numbers with fractions, {span}")
+
+
+def _skewness(values: np.ndarray, often: np.ndarray) -> float:
+    mean = np.average(values, weights=often)
+    spread = np.sqrt(np.average((values - mean) ** 2, weights=often))
+    return float(np.average(((values - mean) / spread) ** 3, weights=often)) if spread > 0 else 0.0
+
+
+def _learned(column: TableColumn, series: Series, cells: np.ndarray, comma_first: bool) -> TableColumn:
+    """What is learned of a column of a known kind: classes, bounds, how its cells are written, its resolution."""
+    text = isinstance(cells[0], str)
+    if column.kind in CLASSED:
+        return replace(column, classes=_classes(column, series, cells))
+    if column.kind == "constant":
+        return replace(column, classes=(_python(cells[0]),))
+    if column.kind == "date":
+        form = column.form
+        if text and not form:
+            dates = format_of(column.name, cells.tolist())
+            form = dates[0] if dates is not None else ""
+            if not form:
+                raise DataError(f"column {column.name!r} is declared as dates; {cells[0]!r} is in no known format")
+        seconds = as_seconds(cells, form)
+        return replace(column, form=form, resolution=86_400.0 if not (seconds % 86_400).any() else 0.0)
+    if column.kind in ("ignored", "picture"):
+        return column
+    style = (style_of(cells.tolist(), comma_first) or column.style) if text else column.style
+    numbers = as_numbers(cells, style)
+    if column.kind == "bounded" and column.low is None:
+        good = numbers[np.isfinite(numbers)]
+        column = replace(column, low=float(good.min()), high=float(good.max()))
+    decimals = decimals_of(cells.tolist(), style) if text else None
+    whole = bool((numbers == np.round(numbers)).all()) and (text or cells.dtype.kind in "biu" or column.kind == "count")
+    resolution = 1.0 if whole else 0.0 if decimals is None else 10.0**-decimals
+    return replace(column, style=style, resolution=resolution)
+
+
+def _classes(column: TableColumn, series: Series, cells: np.ndarray) -> tuple[Any, ...]:
+    if str(series.dtype) == "category" and series.dtype.ordered:
+        used = set(cells.tolist())
+        values = [value for value in series.dtype.categories.tolist() if value in used]
+    else:
+        values = category_order(cells.tolist())
+    if len(values) < 2:
+        raise DataError(
+            f"column {column.name!r} is declared {column.kind}, and all its training cells are {cells[0]!r}"
+        )
+    if column.kind == "binary" and len(values) > 2:
+        raise DataError(f"column {column.name!r} is declared binary, but has {len(values)} values: {values[:5]}")
+    return tuple(_python(value) for value in values)
+
+
+def _require_finite(name: str, cells: np.ndarray, codes: np.ndarray, uniques: np.ndarray) -> None:
+    def infinite(cell: Any) -> bool:
+        return (isinstance(cell, float | np.floating) and bool(np.isinf(cell))) or (
+            isinstance(cell, str) and cell.strip().lower().lstrip("+-") in ("inf", "infinity")
+        )
+
+    if cells.dtype.kind in "OUf" and (odd := [cell for cell in cells.tolist() if infinite(cell)]):
+        row = int((codes == uniques.tolist().index(odd[0])).argmax())
+        raise DataError(f"column {name!r}, row {row}: {odd[0]} is no finite number: correct it, or name it as missing")
+
+
+def _python(value: Any) -> Any:
+    return (
+        value.item() if hasattr(value, "item") else value if isinstance(value, str | int | float | bool) else str(value)
+    )

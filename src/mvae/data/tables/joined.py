@@ -1,0 +1,83 @@
+"""Several files as one table, joined by the column that names a row."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mvae.data.tables.frames import Frames, pandas
+from mvae.errors import DataError
+
+__all__ = ["joined"]
+
+
+def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
+    """Files joined by a key, held in memory; a row that is absent from a file lacks its columns (an outer join).
+
+    Rows stand in the order of the first file, those of later files behind them. Keys are compared as text, whole
+    numbers alike in any type.
+
+    Raises:
+        DataError: no key; a file without it; a key that is empty or names two rows of a file; a column in two files.
+
+    >>> from mvae.data.tables.frames import of_frame
+    >>> labs, scans = of_frame({"id": [1, 2], "hb": [9.5, 8.0]}), of_frame({"id": ["2", "3"], "size": [4, 5]})
+    >>> joined({"labs": labs, "scans": scans}, "id").whole()["hb"].tolist()
+    [9.5, 8.0, nan]
+    """
+    if key is None:
+        raise DataError(
+            "several files are joined by a column that all of them have and that names a row: say which, "
+            'with --key or in the declaration, [data] key = "id"'
+        )
+    found: Any = None
+    groups: dict[str, tuple[str, ...]] = {}
+    for name, part in parts.items():
+        frame = _by_key(part, key)
+        groups[name] = tuple(column for column in part.names if column != key)
+        if found is None:
+            found = frame
+            continue
+        if shared := [column for column in groups[name] if column in found.columns]:
+            raise DataError(f"{part.where} has a column {shared[0]!r}, as a file before it: rename one")
+        order = list(dict.fromkeys([*found.index, *frame.index]))
+        keys = found[key].reindex(order)
+        keys = keys.where(keys.notna(), frame[key].reindex(order))
+        both = [found.drop(columns=key).reindex(order), frame.drop(columns=key).reindex(order)]
+        found = pandas().concat([keys, *both], axis=1)
+    table = found.reset_index(drop=True)
+
+    def read(rows: int) -> Iterator[Any]:
+        for start in range(0, len(table), rows):
+            yield table.iloc[start : start + rows]
+
+    first = next(iter(parts.values()))
+    text, notes = (
+        all(part.text for part in parts.values()),
+        tuple(note for part in parts.values() for note in part.notes),
+    )
+    where = " and ".join(part.where for part in parts.values())
+    return Frames(where, tuple(table.columns), read, groups, text, first.separator, first.folder, key, notes)
+
+
+def _by_key(part: Frames, key: str) -> Any:
+    """The frame with its keys, as text, for an index."""
+    pd = pandas()
+    if key not in part.names:
+        raise DataError(f"{part.where} has no column {key!r} (the key); it has {', '.join(part.names)}")
+    frame = part.whole()
+    keys = frame[key].map(_key_text, na_action="ignore")
+    empty = (keys.isna() | (keys == "")).to_numpy(bool)
+    if empty.any():
+        raise DataError(f"{part.where}, row {int(empty.argmax())}: its key {key!r} is empty: give each row a key")
+    twice = keys.duplicated(keep=False).to_numpy(bool)
+    if twice.any():
+        value = keys[twice].iloc[0]
+        rows = (keys == value).to_numpy(bool).nonzero()[0].tolist()
+        raise DataError(
+            f"{part.where}: the key {value!r} names {len(rows)} rows ({', '.join(map(str, rows[:5]))}"
+            f"{', …' if len(rows) > 5 else ''}): keep one, or give each its own key"
+        )
+    return frame.set_axis(pd.Index(keys, dtype=object), axis=0)
+
+
+def _key_text(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

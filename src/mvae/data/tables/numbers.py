@@ -1,0 +1,88 @@
+"""Numbers that are written as text: with a decimal point or comma, with thousands set apart or not."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from mvae.data.tables.frames import pandas
+
+__all__ = ["STYLES", "as_numbers", "decimals_of", "style_of", "written"]
+
+STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
+"""How numbers may be written; each style is its own example."""
+
+_SIGN, _DIGITS = r"^[+-]?", r"\d+"
+_GROUPED = {
+    "1,234.5": rf"{_SIGN}\d{{1,3}}(?:,\d{{3}})+(?:\.{_DIGITS})?$",
+    "1 234.5": rf"{_SIGN}\d{{1,3}}(?:[ '\u00a0\u202f]\d{{3}})+(?:\.{_DIGITS})?$",
+    "1.234,5": rf"{_SIGN}(?:\d{{1,3}}(?:[. '\u00a0\u202f]\d{{3}})+|{_DIGITS})(?:,{_DIGITS})?$",
+}
+
+
+def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
+    """Values as float64, NaN for each that is no number; text is read in one style.
+
+    >>> as_numbers(["1,5", "1.234,5", "-2", "x"], "1.234,5")
+    array([   1.5, 1234.5,   -2. ,    nan])
+    >>> as_numbers(["1,234", "0.5"], "1,234.5"), as_numbers([True, None, 3])
+    (array([1.234e+03, 5.000e-01]), array([ 1., nan,  3.]))
+    """
+    pd = pandas()
+
+    cells = pd.Series(np.asarray(values, object), dtype=object)
+    is_text = cells.map(lambda value: isinstance(value, str)).to_numpy(bool)
+    numbers = pd.to_numeric(cells.where(~is_text), errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
+    if is_text.any():
+        text = cells[is_text].str.strip()
+        if style == "1234.5":
+            numbers[is_text] = _plain(text)
+        else:
+            grouped = text.str.match(_GROUPED[style]).to_numpy(bool)
+            read = np.full(len(text), np.nan) if style == "1.234,5" else _plain(text)
+            apart = r"[. '\u00a0\u202f]" if style == "1.234,5" else r"[, '\u00a0\u202f]"
+            marked = text[grouped].str.replace(apart, "", regex=True).str.replace(",", ".", regex=False)
+            read[grouped] = _plain(marked)
+            numbers[is_text] = read
+    return numbers
+
+
+def style_of(values: Iterable[str], comma_first: bool = False) -> str | None:
+    """The style in which all of these are numbers; None where there is none.
+
+    Args:
+        values: text without missing cells.
+        comma_first: read ``1,234`` with a decimal comma, where both readings are possible.
+
+    >>> style_of(["1", "2.5"]), style_of(["1,234", "2,000"]), style_of(["1,5", "1,234"]), style_of(["1", "x"])
+    ('1234.5', '1,234.5', '1.234,5', None)
+    """
+    cells = list(values)
+    order = ("1234.5", "1.234,5", "1,234.5", "1 234.5") if comma_first else STYLES
+    return next((style for style in order if not np.isnan(as_numbers(cells, style)).any()), None)
+
+
+def decimals_of(values: Iterable[str], style: str) -> int | None:
+    """The most digits that stand behind the decimal mark; None where a number has an exponent."""
+    mark, most = ("," if style == "1.234,5" else "."), 0
+    for value in values:
+        if "e" in value.lower():
+            return None
+        most = max(most, len(value.strip().partition(mark)[2]))
+    return most
+
+
+def written(values: np.ndarray, style: str = "1234.5", decimals: int | None = None) -> list[str]:
+    """Numbers as text with so many decimals (None: as many as they need); thousands are not set apart.
+
+    >>> written(np.array([1234.5, -0.25]), "1.234,5", 2), written(np.array([3.0]), decimals=0)
+    (['1234,50', '-0,25'], ['3'])
+    """
+    text = [repr(float(v)) if decimals is None else f"{v:.{decimals}f}" for v in values.tolist()]
+    return [part.replace(".", ",") for part in text] if style == "1.234,5" else text
+
+
+def _plain(text: Any) -> np.ndarray:
+    pd = pandas()
+
+    return pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()

@@ -1,0 +1,126 @@
+"""A table by what it is stored in: a file by its suffix, several files joined by a key, or a data frame."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mvae.data.npz import read_npz
+from mvae.data.tables.arrow import read_arrow, read_parquet
+from mvae.data.tables.delimited import read_delimited
+from mvae.data.tables.frames import Frames, checked_names, of_frame, pandas
+from mvae.data.tables.joined import joined
+from mvae.errors import DataError, require_extra
+
+__all__ = ["FORMATS", "is_table_file", "open_table"]
+
+
+def _read_excel(path: Path) -> Frames:
+    """The first sheet of an Excel file."""
+    require_extra("openpyxl", "tables", "Excel files")
+    try:
+        with pandas().ExcelFile(path, engine="openpyxl") as sheets:
+            frame = pandas().read_excel(sheets, sheet_name=0, header=None, dtype=object)
+            more = len(sheets.sheet_names) - 1
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"cannot read {path} ({error}): give an Excel file (.xlsx)") from None
+    if not len(frame):
+        raise DataError(f"{path} is empty: give a sheet with a header and rows")
+    header = ["" if name is None or name != name else str(name) for name in frame.iloc[0]]
+    names = checked_names(header, str(path))  # before pandas would rename two of one name
+    body = frame.iloc[1:].set_axis(list(names), axis=1).reset_index(drop=True).infer_objects()
+    found = of_frame(body, str(path))
+    notes = (f"{path.name}: its first sheet is read, and {more} more are not",) if more else ()
+    return replace(found, folder=path.parent, notes=notes)
+
+
+def _read_arrays(path: Path) -> Frames:
+    """The arrays of an ``.npz``; a matrix gives a column for each of its numbers."""
+    pd = pandas()
+    arrays, masks = read_npz(path)
+    columns: dict[str, Any] = {}
+    notes = []
+    for name, array in arrays.items():
+        if array.ndim > 2:
+            notes.append(f"{path.name}: {name} has rows of shape {array.shape[1:]} and is left out of the table")
+            continue
+        parts = {name: array} if array.ndim == 1 else {f"{name}.{i}": array[:, i] for i in range(array.shape[1])}
+        for part, values in parts.items():
+            series = pd.Series(values.astype(object) if values.dtype.kind == "U" else values)
+            columns[part] = series if name not in masks else series.convert_dtypes().where(masks[name])
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise DataError(f"{path}: its arrays differ in their number of rows ({', '.join(map(str, sorted(lengths)))})")
+    if not columns:
+        raise DataError(f"{path} has no array with one number or text per row")
+    return replace(of_frame(pd.DataFrame(columns), str(path)), folder=path.parent, notes=tuple(notes))
+
+
+FORMATS: dict[str, Callable[[Path], Frames]] = {
+    ".csv": read_delimited, ".tsv": read_delimited, ".txt": read_delimited, ".parquet": read_parquet,
+    ".pq": read_parquet, ".arrow": read_arrow, ".feather": read_arrow, ".xlsx": _read_excel, ".npz": _read_arrays,
+}  # fmt: skip
+"""Suffix → reader."""
+
+
+def is_table_file(source: Any) -> bool:
+    """Does this name a file that `open_table` reads?
+
+    >>> is_table_file("patients.csv"), is_table_file("digits"), is_table_file("data.csv.gz")
+    (True, False, True)
+    """
+    return isinstance(source, str | Path) and _suffix(Path(source)) in FORMATS
+
+
+def open_table(source: Any, key: str | None = None) -> Frames:
+    """A table from a file, from several files joined by a key, or from a data frame.
+
+    Args:
+        source: a path (.csv, .tsv, .parquet, .arrow, .feather, .xlsx, .npz; ``.csv.gz`` too), a list of paths, a data
+            frame of pandas, polars or another library, or columns by name.
+        key: the column that names a row; needed for several files, which are joined by it. A row that is absent from
+            one file lacks that file's columns.
+
+    Raises:
+        DataError: absent, damaged or empty; a format that is none of these; files without a key, or with one that
+            names two rows of a file. MissingDependencyError: the format's library is not installed.
+    """
+    if isinstance(source, Frames):
+        return source
+    if isinstance(source, str | Path):
+        return _keyed(_of_file(Path(source)), key)
+    if isinstance(source, list | tuple) and all(isinstance(part, str | Path) for part in source):
+        if not source:
+            raise DataError("no file is named")
+        parts = [_of_file(Path(part)) for part in source]
+        return _keyed(parts[0], key) if len(parts) == 1 else joined(_by_stem(source, parts), key)
+    return _keyed(of_frame(source), key)
+
+
+def _of_file(path: Path) -> Frames:
+    if _suffix(path) not in FORMATS:
+        raise DataError(f"{path} is none of {', '.join(FORMATS)}: save it as CSV or Parquet")
+    if not path.is_file():
+        raise DataError(f"cannot read {path} (there is no such file): correct the path")
+    return FORMATS[_suffix(path)](path)
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
+
+
+def _keyed(frames: Frames, key: str | None) -> Frames:
+    if key is None:
+        return frames
+    if key not in frames.names:
+        raise DataError(f"{frames.where} has no column {key!r} (the key); it has {', '.join(frames.names)}")
+    return replace(frames, key=key)
+
+
+def _by_stem(source: Sequence[Any], parts: Sequence[Frames]) -> dict[str, Frames]:
+    stems = [Path(part).name.partition(".")[0] for part in source]
+    return {
+        stem if stems.count(stem) == 1 else str(path): part
+        for stem, path, part in zip(stems, source, parts, strict=True)
+    }

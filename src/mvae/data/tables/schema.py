@@ -1,0 +1,320 @@
+"""All columns of a table: what they mean, how they form modalities, and a data frame as numbers for a model."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvae.data.tables.column import CLASSED, MODELLED, Missing, TableColumn, category_order
+from mvae.data.tables.frames import CHUNK, DataFrame, Frames, pandas
+from mvae.data.tables.infer import Kind, infer
+from mvae.data.tables.pictures import picture_shape, read_pictures
+from mvae.errors import DataError, SettingsError, nearest
+
+__all__ = ["Kind", "TableSchema", "column_groups", "learn_columns"]
+
+LEAST_GROUP = 0.02  # share of the rows that a group of columns must lack to be a modality of its own
+log = logging.getLogger("mvae.data")
+
+Rows = Callable[[int, int], np.ndarray]
+"""Which of the rows from one number to another are for training, as a mask."""
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """What a table's columns mean, learned from training rows; saved with a model.
+
+    Args:
+        columns: all columns of the training table, in its order.
+        modalities: modality → its columns, those that a model sees; a picture is the only column of its modality.
+        shapes: of pictures, by modality.
+        key: the column that names a row; no model sees it.
+        folder: that paths of pictures are relative to.
+
+    >>> from mvae.data.tables.frames import of_frame
+    >>> schema = TableSchema.learn(of_frame({"age": [41.5, None, 12.25], "sex": ["f", "m", None]}))
+    >>> schema.modalities
+    {'table': ('age', 'sex')}
+    >>> columns, present = schema.encode(of_frame({"sex": ["m"], "age": [3.5]}).whole())
+    >>> columns["table"], present["table"]
+    (array([[3.5, 1. ]]), array([[ True,  True]]))
+    """
+
+    columns: tuple[TableColumn, ...]
+    modalities: Mapping[str, tuple[str, ...]]
+    shapes: Mapping[str, tuple[int, ...]]
+    key: str | None = None
+    folder: Path = Path()
+
+    @classmethod
+    def learn(
+        cls,
+        frames: Frames,
+        *,
+        missing: Missing = (),
+        modalities: Mapping[str, Sequence[str]] | None = None,
+        kinds: Mapping[str, Kind] | None = None,
+        training: Rows | None = None,
+    ) -> "TableSchema":
+        """Learn it from a table; what is not declared is proposed.
+
+        Args:
+            frames: the table.
+            missing: cells that mean missing besides the format's own.
+            modalities: modality → its columns; default one for each file, and one for each group of columns that are
+                missing together (`column_groups`).
+            kinds: column → kind.
+            training: which rows to learn from; default all.
+
+        Raises:
+            SettingsError: a column that is declared and absent, or in two modalities. DataError: as `infer`; no column
+                is left to learn from.
+        """
+        _require_columns(frames, modalities or {}, kinds or {})
+        wanted = [name for names in modalities.values() for name in names] if modalities else list(frames.names)
+        learned = learn_columns(frames, wanted, missing=missing, kinds=kinds, training=training)
+        columns = tuple(learned.get(name) or TableColumn(name, "ignored", "not declared") for name in frames.names)
+        if modalities is None:
+            modalities = column_groups(frames, [c for c in columns if c.kind in (*MODELLED, "picture")])
+        seen = {name: column for name, column in learned.items() if column.kind in MODELLED}
+        pictures = {
+            group: picture_shape(frames, names[0])
+            for group, names in modalities.items()
+            if len(names) == 1 and learned[names[0]].kind == "picture"
+        }
+        groups = {group: tuple(name for name in names if name in seen) for group, names in modalities.items()}
+        groups |= {group: tuple(modalities[group]) for group in pictures}
+        groups = {group: groups[group] for group in modalities if groups[group]}
+        if not groups:
+            raise DataError(
+                f"{frames.where} has no column to learn from: "
+                + "; ".join(f"{column.name}: {column.reason}" for column in columns[:5])
+            )
+        return cls(columns, groups, pictures, frames.key, frames.folder)
+
+    @cached_property
+    def named(self) -> dict[str, TableColumn]:
+        """The columns by name."""
+        return {column.name: column for column in self.columns}
+
+    def fields_of(self, modality: str) -> tuple[TableColumn, ...]:
+        """The columns of a modality."""
+        return tuple(self.named[name] for name in self.modalities[modality])
+
+    def home_of(self, column: str) -> tuple[str, int]:
+        """The modality of a column, and its place there.
+
+        Raises:
+            SettingsError: the model does not see it, and why.
+        """
+        for modality, names in self.modalities.items():
+            if column in names:
+                return modality, names.index(column)
+        if column in self.named:
+            raise SettingsError(f"the model does not see the column {column!r}: {self.named[column].reason}")
+        raise SettingsError(f"no column {column!r}; there are {', '.join(self.named)}{nearest(column, self.named)}")
+
+    def encode(self, frame: DataFrame, *, strict: bool = False) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """A data frame's rows as a model takes them: by modality the numbers, and which are there.
+
+        Columns are found by name, whatever their order and type. One that is absent is missing in every row; others
+        than those of the schema are ignored.
+
+        Args:
+            frame: the rows.
+            strict: a cell that its kind cannot have is an error, and no missing cell.
+
+        Returns:
+            modality → ``rows fields`` (float64; 0 where missing) or ``rows channels height width`` (bytes), and
+            modality → mask of that shape (of pictures: of rows).
+
+        Raises:
+            DataError: no column of the model is there; strict: by column and row.
+        """
+        if not any(name in frame.columns for names in self.modalities.values() for name in names):
+            raise DataError(
+                f"none of the model's columns is there: it has {_listed(self.seen)}, the table {_listed(frame.columns)}"
+            )
+        values: dict[str, np.ndarray] = {}
+        present: dict[str, np.ndarray] = {}
+        for modality, names in self.modalities.items():
+            if modality in self.shapes:
+                paths = frame[names[0]] if names[0] in frame.columns else None
+                missing = self.named[names[0]].missing
+                values[modality], present[modality] = read_pictures(
+                    paths, len(frame), self.shapes[modality], self.folder, missing
+                )
+                continue
+            found, here = np.zeros((len(frame), len(names))), np.zeros((len(frame), len(names)), bool)
+            for i, name in enumerate(names):
+                if name in frame.columns:
+                    found[:, i], here[:, i] = self.named[name].encode(frame[name], strict=strict)
+            found[~here] = 0
+            values[modality], present[modality] = found, here
+        return values, present
+
+    @property
+    def seen(self) -> list[str]:
+        """The columns that a model sees."""
+        return [name for names in self.modalities.values() for name in names]
+
+    def differences(self, names: Sequence[str]) -> list[str]:
+        """What a table with columns of these names lacks, and has more, in words."""
+        absent, more = [n for n in self.seen if n not in names], [n for n in names if n not in self.named]
+        said = [f"{_listed(absent)} is absent, so it is missing in every row"] if absent else []
+        return said + ([f"{_listed(more)} was not in the training table and is not used"] if more else [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "columns": [column.to_dict() for column in self.columns],
+            "modalities": {name: list(columns) for name, columns in self.modalities.items()},
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "key": self.key,
+            "folder": str(self.folder),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "TableSchema":
+        """What `to_dict` gave.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            return cls(
+                tuple(TableColumn.from_dict(column) for column in stored["columns"]),
+                {name: tuple(columns) for name, columns in stored["modalities"].items()},
+                {name: tuple(shape) for name, shape in stored["shapes"].items()},
+                stored["key"],
+                Path(stored["folder"]),
+            )
+        except (KeyError, TypeError, AttributeError):
+            raise DataError("this is no description of a table's columns") from None
+
+
+def learn_columns(
+    frames: Frames,
+    names: Sequence[str] | None = None,
+    *,
+    missing: Missing = (),
+    kinds: Mapping[str, Kind] | None = None,
+    training: Rows | None = None,
+    failed: dict[str, str] | None = None,
+) -> dict[str, TableColumn]:
+    """Learn columns from the training rows, part by part; the first part proposes what is not declared.
+
+    Args:
+        frames: the table.
+        names: the columns; default all.
+        missing: cells that mean missing besides the format's own.
+        kinds: column → kind.
+        training: which rows to learn from; default all.
+        failed: takes what is wrong with a column, in place of an error; the column is then ignored.
+
+    Raises:
+        DataError: as `infer`.
+    """
+    kinds, found, start = kinds or {}, dict[str, TableColumn](), 0
+    first: Any = None
+    for part in frames.chunks(CHUNK):
+        chosen = part if training is None else part[training(start, start + len(part))]
+        first = chosen if first is None else first
+        for name in names or frames.names:
+            if name == frames.key:
+                found[name] = TableColumn(name, "ignored", "names the rows")
+                continue
+            try:
+                before = found.get(name)
+                if before is None:
+                    found[name] = infer(
+                        name, chosen[name], missing, kinds.get(name), folder=frames.folder,
+                        comma_first=frames.separator != ",",
+                    )  # fmt: skip
+                elif failed is None or name not in failed:
+                    found[name] = _widened(before, first[name], chosen[name], missing, kinds.get(name), frames)
+            except DataError as error:
+                if failed is None:
+                    raise
+                failed[name] = str(error)
+                found[name] = TableColumn(name, "ignored", str(error))
+        start += len(part)
+    return found
+
+
+def _widened(
+    column: TableColumn, first: Any, series: Any, missing: Missing, kind: Kind | None, frames: Frames
+) -> TableColumn:
+    """A column after another part of its rows: more classes, wider bounds; an error where the kind does not hold."""
+    if column.kind in CLASSED:
+        present = series[column.present(series)]
+        classes = tuple(category_order([*column.classes, *present.unique().tolist()]))
+        more = column.kind == "binary" and len(classes) > 2
+        return replace(column, classes=classes, kind="categorical" if more else column.kind)
+    if column.kind == "picture" or (column.kind == "ignored" and column.reason != "no training row has it"):
+        return column
+    if column.kind in ("constant", "ignored"):
+        if not column.present(series).any():
+            return column
+        both = pandas().concat([first, series], ignore_index=True)
+        return infer(column.name, both, missing, kind, folder=frames.folder, comma_first=frames.separator != ",")
+    if column.kind == "bounded" and not isinstance(kind, tuple) and (column.low, column.high) != (0.0, 1.0):
+        numbers, here = replace(column, kind="real").encode(series)
+        seen = [bound for bound in (column.low, column.high, *numbers[here].tolist()) if bound is not None]
+        column = replace(column, low=min(seen), high=max(seen))
+    column.encode(series, strict=True)
+    return column
+
+
+def column_groups(frames: Frames, columns: Sequence[TableColumn]) -> dict[str, tuple[str, ...]]:
+    """Modalities of a table: its files, where several were joined; else the columns that are missing together.
+
+    Columns whose missing rows are exactly the same, two or more and a fiftieth of the rows, form a modality; all others
+    are one. A picture is one by itself.
+    """
+    pictures = {column.name: (column.name,) for column in columns if column.kind == "picture"}
+    others = [column for column in columns if column.kind != "picture"]
+    if len(frames.groups) > 1:
+        names = {column.name for column in others}
+        found = {group: tuple(n for n in own if n in names) for group, own in frames.groups.items()}
+        return {group: own for group, own in found.items() if own} | pictures
+    prints: dict[str, list[int]] = {column.name: [] for column in others}
+    lacking, rows = dict.fromkeys(prints, 0), 0
+    for part in frames.chunks():
+        rows += len(part)
+        for column in others:
+            here = column.present(part[column.name])
+            prints[column.name].append(hash(here.tobytes()))
+            lacking[column.name] += int((~here).sum())
+    together: dict[tuple[int, ...], list[str]] = {}
+    for name, own in prints.items():
+        together.setdefault(tuple(own), []).append(name)
+    groups = [own for own in together.values() if len(own) > 1 and lacking[own[0]] >= max(1, LEAST_GROUP * rows)]
+    apart = {name for own in groups for name in own}
+    rest = tuple(name for name in prints if name not in apart)
+    stem = Path(frames.where).name.partition(".")[0] if frames.text or Path(frames.where).suffix else "table"
+    found = {stem: rest} if rest else {}
+    for own in groups:
+        name = own[0] if own[0] not in found else f"{own[0]} and others"
+        found[name] = tuple(own)
+    return found | pictures
+
+
+def _require_columns(frames: Frames, modalities: Mapping[str, Sequence[str]], kinds: Mapping[str, Any]) -> None:
+    named = [name for names in modalities.values() for name in names]
+    for name in (*named, *kinds):
+        if name not in frames.names:
+            raise SettingsError(
+                f"{frames.where} has no column {name!r}; it has {_listed(frames.names)}{nearest(name, frames.names)}"
+            )
+    if twice := [name for name in named if named.count(name) > 1]:
+        raise SettingsError(f"the column {twice[0]!r} is declared in two modalities: leave it in one")
+
+
+def _listed(names: Any) -> str:
+    names = list(map(str, names))
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -1,0 +1,85 @@
+"""A table's rows as a model's tables: encoded part by part, on disk where they would fill the memory."""
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mvae.data.table import Table
+from mvae.data.tables.frames import Frames
+from mvae.data.tables.schema import TableSchema
+from mvae.errors import DataError
+
+__all__ = ["encoded_parts", "table_of"]
+
+LARGE = 1 << 31  # bytes of a column, above which it is mapped from a temporary file
+
+
+def encoded_parts(frames: Frames, schema: TableSchema, part_of: np.ndarray, parts: int) -> list[Table]:
+    """The rows of a table in so many parts, without the rows that hold nothing; read once, in bounded memory.
+
+    Args:
+        frames: the table.
+        schema: what its columns mean.
+        part_of: the part of each row, ``rows``.
+        parts: how many there are.
+
+    Raises:
+        DataError: a part has no row that holds anything, or the table changed while it was read.
+
+    >>> from mvae.data.tables.frames import of_frame
+    >>> frames = of_frame({"age": [41.5, 3.25, None], "sex": ["f", None, "m"]})
+    >>> encoded_parts(frames, TableSchema.learn(frames), np.array([0, 0, 1]), 2)[0]
+    Table(2 rows; table: 2 float64, 1 value missing)
+    """
+    sizes = np.bincount(part_of, minlength=parts)
+    columns: list[dict[str, np.ndarray]] = [{} for _ in range(parts)]
+    masks: list[dict[str, np.ndarray]] = [{} for _ in range(parts)]
+    filled, start = [0] * parts, 0
+    for frame in frames.chunks():
+        values, present = schema.encode(frame)
+        here, home = _holds(present), part_of[start : start + len(frame)]
+        if len(home) < len(frame):
+            raise DataError(f"{frames.where} has more rows than a moment ago: was it written to?")
+        for part in range(parts):
+            rows = here & (home == part)
+            end = filled[part] + int(rows.sum())
+            for name in values:
+                for made, chosen in ((columns[part], values[name][rows]), (masks[part], present[name][rows])):
+                    if name not in made:
+                        made[name] = _room((int(sizes[part]), *chosen.shape[1:]), chosen.dtype)
+                    made[name][filled[part] : end] = chosen
+            filled[part] = end
+        start += len(frame)
+    if start < len(part_of):
+        raise DataError(f"{frames.where} has fewer rows than a moment ago: was it written to?")
+    if not all(filled):
+        raise DataError(f"{frames.where}: a part of its rows holds nothing that a model sees: give more rows")
+    return [
+        Table(
+            {name: column[:size] for name, column in own.items()}, {name: mask[:size] for name, mask in there.items()}
+        )
+        for own, there, size in zip(columns, masks, filled, strict=True)
+    ]
+
+
+def table_of(values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]) -> tuple[Table | None, np.ndarray]:
+    """What `TableSchema.encode` gave as a table of the rows that hold anything (None: none does), and which."""
+    here = _holds(present)
+    if not here.any():
+        return None, here
+    return Table({n: v[here] for n, v in values.items()}, {n: m[here] for n, m in present.items()}), here
+
+
+def _holds(present: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which rows hold anything."""
+    return np.logical_or.reduce([mask.reshape(len(mask), -1).any(1) for mask in present.values()])
+
+
+def _room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size <= LARGE or not size:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the mapping outlives it, and nothing is left on the disk
+        return np.memmap(file, dtype, "w+", shape=shape)

@@ -1,0 +1,113 @@
+"""Data frames into a file, part by part: CSV, TSV, Parquet, Arrow or Excel by its suffix."""
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mvae.data.tables.frames import DataFrame, pandas
+from mvae.errors import DataError, require_extra
+from mvae.files import write_whole
+
+__all__ = ["WRITERS", "require_writable", "write_frames"]
+
+
+def write_frames(path: Path, frames: Iterator[DataFrame], separator: str = ",") -> int:
+    """Write data frames of the same columns, one below the other; nothing half-written is left.
+
+    Args:
+        path: the file; its suffix says the format.
+        frames: its parts, at least one.
+        separator: of a CSV file's cells.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        DataError: a suffix of no known format. RunError: the file cannot be written. MissingDependencyError: the
+            format's library is not installed.
+    """
+    write, count = require_writable(path), 0
+
+    def counted() -> Iterator[DataFrame]:
+        nonlocal count
+        for frame in frames:
+            count += len(frame)
+            yield frame
+
+    write_whole(path, lambda file: write(file, counted(), "\t" if path.suffix == ".tsv" else separator))
+    return count
+
+
+def require_writable(path: Path) -> Callable[[Path, Iterator[DataFrame], str], None]:
+    """What writes a file of this name.
+
+    Raises:
+        DataError: a suffix of no known format. MissingDependencyError: the format's library is not installed.
+    """
+    if path.suffix not in WRITERS:
+        raise DataError(f"{path}: its suffix is none of {', '.join(WRITERS)}")
+    if path.suffix in (".parquet", ".arrow", ".feather"):
+        require_extra("pyarrow", "tables", "Parquet and Arrow files")
+    if path.suffix == ".xlsx":
+        require_extra("openpyxl", "tables", "Excel files")
+    return WRITERS[path.suffix]
+
+
+def _write_text(path: Path, frames: Iterator[DataFrame], separator: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=separator, lineterminator="\n")
+        for number, frame in enumerate(frames):
+            if number == 0:
+                writer.writerow(list(frame.columns))
+            columns = [_cells(frame[name]) for name in frame.columns]
+            writer.writerows(zip(*columns, strict=True))
+
+
+def _cells(series: Any) -> list[Any]:
+    """Cells as `csv` writes them; None where they are missing."""
+    kind = getattr(series.dtype, "kind", "O")
+    if kind == "M":
+        series = series.astype(str)
+    return series.astype(object).where(series.notna() & (series.astype(str) != "NaT"), None).tolist()
+
+
+def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None:
+    arrow = require_extra("pyarrow", "tables", "Parquet and Arrow files")
+    writer: Any = None
+    schema: Any = None
+    try:
+        for frame in frames:
+            if writer is None:
+                schema = arrow.Table.from_pandas(frame, preserve_index=False).schema
+                for i, field in enumerate(schema):
+                    if arrow.types.is_null(field.type):  # a column that holds nothing
+                        schema = schema.set(i, field.with_type(arrow.string()))
+                if parquet:
+                    writer = require_extra("pyarrow.parquet", "tables", "Parquet files").ParquetWriter(path, schema)
+                else:
+                    writer = require_extra("pyarrow.ipc", "tables", "Arrow files").new_file(str(path), schema)
+            writer.write_table(arrow.Table.from_pandas(frame, schema=schema, preserve_index=False))
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _write_excel(path: Path, frames: Iterator[DataFrame], separator: str) -> None:
+    whole = pandas().concat(list(frames), ignore_index=True)
+    for name in whole.columns:
+        if str(whole[name].dtype).startswith("datetime64") and "," in str(whole[name].dtype):
+            whole[name] = whole[name].dt.tz_localize(None)  # Excel has no time zones
+    with pandas().ExcelWriter(path, engine="openpyxl") as writer:
+        whole.to_excel(writer, index=False)
+
+
+WRITERS: dict[str, Callable[[Path, Iterator[DataFrame], str], None]] = {
+    ".csv": _write_text,
+    ".tsv": _write_text,
+    ".parquet": lambda path, frames, separator: _write_arrow(path, frames, parquet=True),
+    ".arrow": lambda path, frames, separator: _write_arrow(path, frames, parquet=False),
+    ".feather": lambda path, frames, separator: _write_arrow(path, frames, parquet=False),
+    ".xlsx": _write_excel,
+}
+"""Suffix → what writes such a file."""

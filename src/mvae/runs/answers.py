@@ -1,0 +1,166 @@
+"""What a model says of a table's missing cells: points, probabilities of classes, and draws, for every row."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.data.tables.tensors import table_of
+from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
+from mvae.modality.base import evaluating
+from mvae.modality.columns import ColumnsModality
+from mvae.models.base import MultimodalVAE
+
+__all__ = ["Answer", "answers", "latents", "scores"]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Of one modality of columns.
+
+    Attributes:
+        point: the mean of numbers, the most probable class: ``rows fields``.
+        draws: ``draws rows fields``.
+        probabilities: place of a field with classes → ``rows classes``.
+        log_p: where the truth was given, log p of each value given what the row has, ``rows fields``.
+    """
+
+    point: np.ndarray
+    draws: np.ndarray
+    probabilities: Mapping[int, np.ndarray]
+    log_p: np.ndarray | None = None
+
+
+@torch.no_grad()
+def answers(
+    model: MultimodalVAE,
+    values: Mapping[str, np.ndarray],
+    present: Mapping[str, np.ndarray],
+    of: Sequence[str],
+    draws: int,
+    seed: int = 0,
+    *,
+    truth: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Answer]:
+    """p(x | what each row has) of modalities of columns; a row that has nothing gets the prior's answer.
+
+    Args:
+        model: with modalities of columns.
+        values: modality → values, as `TableSchema.encode` gives them.
+        present: modality → which are there.
+        of: the modalities asked for.
+        draws: of z, and of x, for each row.
+        seed: of the draws.
+        truth: which of ``values`` are true, also where ``present`` hides them: their log p is wanted.
+    """
+    table, here = table_of(values, present)
+    generator = torch.Generator(model.device).manual_seed(seed)
+    z = torch.randn(draws, len(here), model.latent_dim, generator=generator, device=model.device, dtype=model.dtype)
+    with evaluating(model):
+        if table is not None:
+            q, rows = model.posterior(table), torch.from_numpy(here).to(model.device)
+            z[:, rows] = q.rsample(z[:, rows].to(q.mean.dtype), generator).to(z.dtype)
+        found = {}
+        for name in of:
+            modality = model.modalities[name]
+            assert isinstance(modality, ColumnsModality)
+            params = modality._params(z)
+            points = modality.point(params).mean(0).double().cpu().numpy()
+            chances = modality.likelihood.probabilities(params)
+            shares = {
+                i: chances[field.name].double().mean(0).cpu().numpy()
+                for i, field in enumerate(modality.fields)
+                if field.name in chances
+            }
+            for i, share in shares.items():
+                points[:, i] = share.argmax(-1)
+            samples = modality.generate(z, generator=generator).double().cpu().numpy()
+            log_p = None if truth is None else _log_p(modality, params, values[name], truth[name])
+            found[name] = Answer(points, samples, shares, log_p)
+    return found
+
+
+def _log_p(modality: ColumnsModality, params: Tensor, values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """log mean over draws of p(value | z), of each value that is there; NaN of others."""
+    x = modality.prepare(torch.from_numpy(values).to(params.device), torch.from_numpy(there).to(params.device))
+    each = torch.logsumexp(modality.likelihood.elementwise(params, x), 0) - math.log(len(params))
+    each = each + modality.scaling.log_slope(torch.where(x.isnan(), 0.0, x))
+    return torch.where(x.isnan(), torch.nan, each).double().cpu().numpy()
+
+
+@torch.no_grad()
+def latents(
+    model: MultimodalVAE, values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of q(z | what each row has), ``rows latent``; of an empty row the prior's."""
+    table, here = table_of(values, present)
+    mean, spread = np.zeros((len(here), model.latent_dim)), np.ones((len(here), model.latent_dim))
+    if table is not None:
+        q = model.posterior(table)
+        mean[here], spread[here] = (part.double().cpu().numpy() for part in (q.mean, q.stddev))
+    return mean, spread
+
+
+def scores(
+    model: MultimodalVAE,
+    values: Mapping[str, np.ndarray],
+    present: Mapping[str, np.ndarray],
+    samples: int,
+    seed: int = 0,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """log p of what each row has, and log p of each part given the rest of the row; NaN where there is nothing.
+
+    The parts are the modalities, and the single fields where there is but one.
+    """
+    table, here = table_of(values, present)
+    total = np.full(len(here), np.nan)
+    parts: dict[str, np.ndarray] = {}
+    rows = here.nonzero()[0]
+    names = [name for name in model.names if name in values]
+    if table is None:
+        return total, parts
+    if len(names) > 1:
+        able = [name for name in names if table.has(name).any()]
+        queries = {"": (able, [])} | {n: ([n], [m for m in able if m != n]) for n in able}
+        found = log_likelihoods(model, table, queries, samples=samples, seed=seed)
+        for name in names:
+            parts[name] = np.full(len(here), np.nan)
+            if name in found:
+                parts[name][rows[found[name].rows.numpy()]] = found[name].values.double().cpu().numpy()
+        total[rows[found[""].rows.numpy()]] = found[""].values.double().cpu().numpy()
+        return total, parts
+    (name,) = names
+    total[rows] = log_likelihood(model, table, [name], samples=samples, seed=seed).values.double().cpu().numpy()
+    modality = model.modalities[name]
+    assert isinstance(modality, ColumnsModality)
+    for i, field in enumerate(modality.fields):
+        parts[field.name] = _given_the_rest(model, name, i, (values, present), total, samples, seed)
+    return total, parts
+
+
+def _given_the_rest(
+    model: MultimodalVAE,
+    name: str,
+    place: int,
+    data: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
+    total: np.ndarray,
+    samples: int,
+    seed: int,
+) -> np.ndarray:
+    """log p of a field given all others of its row: log p of all of them − log p of the others."""
+    values, present = data
+    own = present[name][:, place]
+    found = np.full(len(own), np.nan)
+    if not own.any():
+        return found
+    others = present[name][own].copy()
+    others[:, place] = False
+    rest, left = table_of({name: values[name][own]}, {name: others})
+    log_rest = np.zeros(int(own.sum()))  # of rows that have nothing else
+    if rest is not None:
+        log_rest[left] = log_likelihood(model, rest, [name], samples=samples, seed=seed).values.double().cpu().numpy()
+    found[own] = total[own] - log_rest
+    return found

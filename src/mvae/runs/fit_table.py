@@ -1,0 +1,81 @@
+"""From a data frame to a trained model in one call."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from mvae.data.tables.column import Missing
+from mvae.data.tables.opening import open_table
+from mvae.data.tables.schema import Kind, TableSchema
+from mvae.data.tables.tensors import encoded_parts
+from mvae.errors import DataError
+from mvae.runs.build import build
+from mvae.runs.config import Config, merged
+from mvae.runs.run import device_named
+from mvae.runs.table_data import completed_by
+from mvae.runs.tables import TableModel
+from mvae.training.callbacks import Callback
+from mvae.training.fit import fit
+from mvae.training.switches import flushed_denormals
+
+__all__ = ["fit_table"]
+
+VALIDATION = 0.1  # of the rows select the weights
+
+
+def fit_table(
+    data: Any,
+    *,
+    key: str | None = None,
+    missing: Missing = (),
+    kinds: Mapping[str, Kind] | None = None,
+    modalities: Mapping[str, Sequence[str]] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    callbacks: Sequence[Callback] | None = None,
+) -> TableModel:
+    """Train a joint model on a table with missing cells; what is not said is chosen by the table (`mvae describe`).
+
+    Args:
+        data: a data frame of pandas, polars or another library, columns by name, or files.
+        key: the column that names a row; several files are joined by it.
+        missing: cells that mean missing, besides empty ones, NaN and null. Zero never does.
+        kinds: column → real, positive, bounded, count, binary, categorical, ordinal, date, picture or ignored.
+        modalities: modality → its columns; those that are named nowhere are not used. Default: one for each group of
+            columns that are missing together, or for each file.
+        changes: to the declaration, as ``{"training": {"epochs": 60}, "model": {"latents": 4}}``.
+        seed: of the split, initial weights, order of rows, noise and random subsets.
+        callbacks: what is told of the training; default: a progress bar on a terminal, lines elsewhere.
+
+    Raises:
+        DataError: no table, columns that cannot be learned from, or too few rows. SettingsError: an unknown kind,
+            column or setting. MissingDependencyError: pandas is not installed.
+
+    >>> import pandas
+    >>> frame = pandas.DataFrame({"hb": [9.5, None, 8.0, 7.5] * 9, "sex": ["f", "m", None, "f"] * 9})
+    >>> model = fit_table(frame, changes={"training": {"epochs": 2}}, callbacks=[])
+    >>> model.impute(frame).isna().sum().sum(), model.embed(frame).shape[0]
+    (np.int64(0), 36)
+    """
+    frames = open_table(data, key)
+    if frames.rows < 3:
+        raise DataError(f"{frames.where} has {frames.rows} rows: at least 3 are needed to learn from")
+    home = np.zeros(frames.rows, np.int8)
+    order = torch.randperm(frames.rows, generator=torch.Generator().manual_seed(seed)).numpy()
+    home[order[: max(1, round(VALIDATION * frames.rows))]] = 1
+    schema = TableSchema.learn(
+        frames,
+        missing=missing,
+        modalities=modalities,
+        kinds=kinds,
+        training=lambda start, end: home[start:end] == 0,
+    )
+    train, validation = encoded_parts(frames, schema, home, 2)
+    said = {"seed": seed, "data": {"source": frames.where or "table"}}
+    config = completed_by(Config.from_dict(merged(said, changes or {})), schema, train)
+    with flushed_denormals():
+        model = build(config).to(device_named(None))
+        fit(model, train, config.training, seed=seed, validation=validation, callbacks=callbacks)
+    return TableModel(model.eval(), schema)

@@ -1,0 +1,148 @@
+"""How well hidden cells are filled in: known cells of the test rows are hidden, and compared with the answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mvae.data.table import Table
+from mvae.data.tables.column import CLASSED
+from mvae.data.tables.schema import TableSchema
+from mvae.errors import RunError
+from mvae.models.base import MultimodalVAE
+from mvae.runs.answers import answers
+from mvae.runs.run import Run
+
+__all__ = ["CellScore", "held_out"]
+
+ROWS = 1_000  # that are answered together
+MOST_ROWS = 5_000  # of the test rows
+SAMPLES = 200
+
+
+@dataclass(frozen=True)
+class CellScore:
+    """Of one column's hidden cells.
+
+    Attributes:
+        column: its name.
+        kind: of its cells.
+        cells: how many were hidden.
+        error: of numbers the root mean squared error in standard deviations of the training rows (1: the mean's); of
+            classes the share that is wrong.
+        baseline: the same of the training rows' mean, or most frequent class.
+        coverage: the share of hidden numbers inside the interval; None of classes.
+        log_p: mean log p of a hidden cell given the rest, in nats.
+    """
+
+    column: str
+    kind: str
+    cells: int
+    error: float
+    baseline: float
+    coverage: float | None
+    log_p: float
+
+
+def held_out(
+    run: Run,
+    *,
+    share: float = 0.2,
+    interval: float = 0.9,
+    rows: int | None = None,
+    seed: int = 0,
+    progress: Callable[[float], object] | None = None,
+) -> list[CellScore]:
+    """Hide a share of the known cells of a run's test rows, fill them in, and compare; no test row was trained on.
+
+    Args:
+        run: of a table.
+        share: of the known cells.
+        interval: the share of the probability whose bounds are checked.
+        rows: the first so many test rows; default 5,000 at most.
+        seed: of what is hidden, and of the draws.
+        progress: told what share is done.
+
+    Raises:
+        RunError: the run is of no table.
+    """
+    if run.data.layout is None:
+        raise RunError(f"{run.directory} is a run of no table")
+    table, generator = run.data.test.first(min(rows or MOST_ROWS, len(run.data.test))), np.random.default_rng(seed)
+    parts: list[dict[tuple[str, int], Any]] = []
+    for start in range(0, len(table), ROWS):
+        parts.append(_hidden_cells(run.model, table[start : start + ROWS], share, interval, generator))
+        if progress is not None:
+            progress(min(1.0, (start + ROWS) / len(table)))
+    found = []
+    for name, schema_columns in _columns(run.data.layout, run.model).items():
+        middle = _usual(run.data.train, name)
+        for i, column in enumerate(schema_columns):
+            own = [part[name, i] for part in parts if (name, i) in part]
+            if own:
+                truth, guess, inside, log_p = (np.concatenate([one[k] for one in own]) for k in range(4))
+                found.append(_score(column, middle[i], truth, guess, inside, log_p))
+    return found
+
+
+def _hidden_cells(
+    model: MultimodalVAE, table: Table, share: float, interval: float, generator: np.random.Generator
+) -> dict[tuple[str, int], Any]:
+    """(modality, place) → truths, answers, whether each truth is inside the interval, and its log p."""
+    values: dict[str, np.ndarray] = {n: np.asarray(table.columns[n]) for n in table.names}
+    present = {name: _observed(table, name) for name in table.names}
+    hidden = {n: m & (generator.random(m.shape) < share) for n, m in present.items() if values[n].ndim == 2}
+    given = present | {name: present[name] & ~mask for name, mask in hidden.items()}
+    seed = int(generator.integers(2**31))
+    answered = answers(model, values, given, list(hidden), SAMPLES, seed, truth=present)
+    found = {}
+    for name, mask in hidden.items():
+        answer = answered[name]
+        low, high = np.quantile(answer.draws, [(1 - interval) / 2, (1 + interval) / 2], axis=0)
+        inside = (values[name] >= low) & (values[name] <= high)
+        assert answer.log_p is not None
+        for i in range(mask.shape[1]):
+            if (rows := mask[:, i]).any():
+                columns = (values[name], answer.point, inside, answer.log_p)
+                found[name, i] = tuple(column[rows, i] for column in columns)
+    return found
+
+
+def _observed(table: Table, name: str) -> np.ndarray:
+    """Which values of a column are there, as a mask of its shape (of pictures: of rows)."""
+    column, rows = table.columns[name], table.has(name).numpy()
+    if column.ndim != 2:
+        return rows
+    own = table.values_of(name, torch.arange(len(table)))
+    return np.broadcast_to(rows[:, None], column.shape).copy() if own is None else own.numpy()
+
+
+def _columns(schema: TableSchema, model: MultimodalVAE) -> dict[str, Any]:
+    return {
+        name: schema.fields_of(name) for name in schema.modalities if name in model.names and name not in schema.shapes
+    }
+
+
+def _usual(train: Table, name: str) -> list[tuple[float, float, float]]:
+    """Mean, standard deviation and most frequent value of each field of the training rows."""
+    values, found = np.asarray(train.columns[name]), []
+    mask = _observed(train, name)
+    for i in range(values.shape[1]):
+        own = values[mask[:, i], i]
+        different, often = np.unique(own, return_counts=True)
+        found.append((float(own.mean()), float(own.std()) or 1.0, float(different[often.argmax()])))
+    return found
+
+
+def _score(
+    column: Any, usual: tuple[float, float, float], truth: Any, guess: Any, inside: Any, log_p: Any
+) -> CellScore:
+    mean, spread, mode = usual
+    if column.kind in CLASSED:
+        error, baseline, coverage = float((truth != guess).mean()), float((truth != mode).mean()), None
+    else:
+        error, baseline = (float(np.sqrt(np.mean((truth - at) ** 2)) / spread) for at in (guess, mean))
+        coverage = float(inside.mean())
+    return CellScore(column.name, column.kind, len(truth), error, baseline, coverage, float(log_p.mean()))

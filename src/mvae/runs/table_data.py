@@ -1,0 +1,159 @@
+"""A run's rows from tables of the user's own: read, understood column by column, and divided."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+import numpy as np
+
+from mvae.data.dataset import Dataset
+from mvae.data.split import split_rows
+from mvae.data.table import Table
+from mvae.data.tables.column import MODELLED, ColumnKind
+from mvae.data.tables.frames import Frames
+from mvae.data.tables.opening import is_table_file, open_table
+from mvae.data.tables.schema import Kind, TableSchema
+from mvae.data.tables.tensors import encoded_parts
+from mvae.errors import DataError, SettingsError, nearest
+from mvae.runs.config import Config, ModalitySettings, merged
+from mvae.runs.defaults import defaults_for
+
+__all__ = ["completed_by", "is_table", "learned_from", "load_tables", "opened"]
+
+log = logging.getLogger("mvae.data")
+
+
+def is_table(config: Config) -> bool:
+    """Does this declaration name files with columns (and no arrays of its own, nor a dataset)?"""
+    source = config.data.source
+    if isinstance(source, list):
+        return True
+    if not is_table_file(source):
+        return False
+    columns = any(part.kind == "columns" or part.kinds or part.fields for part in config.modalities.values())
+    return not source.endswith(".npz") or columns
+
+
+def opened(config: Config) -> Frames:
+    """The files that a declaration names.
+
+    Raises:
+        DataError, SettingsError: as `open_table`.
+    """
+    source = config.data.source
+    if isinstance(source, str):
+        return open_table(source, config.data.key)
+    return open_table(list(source), config.data.key)
+
+
+def load_tables(config: Config, layout: Mapping[str, Any] | None = None) -> Dataset:
+    """The rows of a declaration's files, divided into training, validation and test rows.
+
+    Args:
+        config: the declaration.
+        layout: what the columns meant when the run was trained; None learns it from the training rows.
+
+    Raises:
+        DataError: as `open_table` and `TableSchema.learn`; too few rows. SettingsError: a declared column is absent.
+    """
+    frames = opened(config)
+    parts = split_rows(frames.rows, config.data.validation, config.data.test, config.seed)
+    home = np.zeros(frames.rows, np.int8)
+    for number, rows in enumerate(parts):
+        home[rows.numpy()] = number
+    schema = learned_from(config, frames, home) if layout is None else TableSchema.from_dict(layout)
+    train, validation, test = encoded_parts(frames, schema, home, 3)
+    for note in frames.notes:
+        log.info("%s", note)
+    return Dataset(frames.where, train, validation, test, layout=schema)
+
+
+def learned_from(config: Config, frames: Frames, home: np.ndarray) -> TableSchema:
+    """What a table's columns mean by its training rows (of ``home`` 0), where the declaration is silent.
+
+    Raises:
+        DataError, SettingsError: as `TableSchema.learn`; a kind that no column of a table has.
+    """
+    groups = {name: _columns_of(name, part) for name, part in config.modalities.items()} or None
+    kinds: dict[str, Kind] = {}
+    for name, part in config.modalities.items():
+        kinds |= _kinds_of(name, part)
+    schema = TableSchema.learn(
+        frames,
+        missing=config.data.missing,
+        modalities=groups,
+        kinds=kinds,
+        training=lambda start, end: home[start:end] == 0,
+    )
+    if groups:
+        unused = [name for name in frames.names if all(name not in own for own in groups.values())]
+        if left := [name for name in unused if name != frames.key]:
+            log.info("%s: the columns %s are not declared, and not used", frames.where, ", ".join(left))
+    return schema
+
+
+def _columns_of(name: str, part: ModalitySettings) -> Sequence[str]:
+    """The columns of a declared modality; of `fields` that a finished run has, their names."""
+    return part.columns or list(part.kinds) or [f.name for f in part.fields if f.name is not None] or [name]
+
+
+def _kinds_of(name: str, part: ModalitySettings) -> dict[str, Kind]:
+    """Column → declared kind, with its bounds where they are declared."""
+    found: dict[str, Kind] = {}
+    own = None if part.kind in (None, "columns") else part.kind
+    if own is not None:
+        _require_kind(f"modalities.{name}.kind", own, (*MODELLED, "picture", "columns"))
+        found = dict.fromkeys(_columns_of(name, part), own)
+    fields = {field.name: field for field in part.fields if field.name is not None}
+    for column, said in (fields | part.kinds).items():
+        kind = said if isinstance(said, str) else said.kind
+        _require_kind(f"modalities.{name}.kinds.{column}", kind, get_args(ColumnKind))
+        bounds = None if isinstance(said, str) else (said.low, said.high)
+        found[column] = (kind, *bounds) if bounds is not None and None not in bounds else kind  # pyright: ignore
+    return found
+
+
+def _require_kind(where: str, kind: str, known: Sequence[str]) -> None:
+    if kind not in known:
+        raise SettingsError(f"{where}: a table has {', '.join(known)}, not {kind!r}{nearest(kind, known)}")
+
+
+def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
+    """The declaration with what the data says: fields, shapes, and sizes and rates by the number of training rows."""
+    found: dict[str, Any] = {}
+    for name, columns in schema.modalities.items():
+        own: dict[str, Any] = {"columns": list(columns)}
+        if name in schema.shapes:
+            own |= {"kind": "picture", "shape": list(schema.shapes[name]), "levels": 255.0}
+        else:
+            said = config.modalities.get(name, ModalitySettings()).kinds
+            own |= {"kind": "columns", "fields": [_field(column, said) for column in schema.fields_of(name)]}
+        found[name] = own
+    if dropped := [name for name in config.modalities if name not in found]:
+        raise DataError(f"modality {dropped[0]!r} has no column that a training row has")
+    values = merged(_scaled(defaults_for(train), config), config.model_dump(exclude_unset=True))
+    return Config.from_dict(merged(values, {"modalities": found})).resolved()
+
+
+def _scaled(defaults: dict[str, Any], config: Config) -> dict[str, Any]:
+    """The defaults, with annealing in proportion where the declaration says how many epochs there are."""
+    training = dict(defaults["training"])
+    if "epochs" in config.training.model_fields_set and "anneal_epochs" in training:
+        training["anneal_epochs"] = math.ceil(
+            training["anneal_epochs"] * min(1.0, config.training.epochs / training["epochs"])
+        )
+    return defaults | {"training": training}
+
+
+def _field(column: Any, said: Mapping[str, Any]) -> dict[str, Any]:
+    """A column as `mvae.data.fields.Field` describes it."""
+    found: dict[str, Any] = {"name": column.name, "kind": column.kind}
+    if column.kind in ("categorical", "ordinal"):
+        found["classes"] = len(column.classes)
+    if column.kind == "bounded":
+        found |= {"low": column.low, "high": column.high}
+    declared = said.get(column.name)
+    if declared is not None and not isinstance(declared, str) and declared.family is not None:
+        found["family"] = declared.family
+    return found

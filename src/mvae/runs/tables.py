@@ -1,0 +1,291 @@
+"""A model of one's own table: data frames in, data frames out, by the columns' names and in their types."""
+
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvae.data.tables.column import CLASSED, TableColumn, is_text
+from mvae.data.tables.frames import DataFrame, Frames, pandas
+from mvae.data.tables.opening import open_table
+from mvae.data.tables.schema import TableSchema
+from mvae.errors import QueryError, RunError
+from mvae.files import load_state
+from mvae.models.base import MultimodalVAE
+from mvae.models.questions import require_whole_number
+from mvae.runs import saving
+from mvae.runs.answers import Answer, answers, latents, scores
+from mvae.runs.run import opened_model, read_run
+
+__all__ = ["TableModel", "as_values", "load_table"]
+
+AT_ONCE = 1 << 24  # draws × values that are held together
+MOST_ROWS = 4096  # rows that are answered together
+
+
+@dataclass(frozen=True, eq=False)
+class TableModel:
+    """A trained model, and what the columns of its table mean (`mvae.fit_table` makes one).
+
+    Every question takes a data frame, a file or columns by name, and gives a data frame with the same index. Columns
+    are found by name: order, types and further columns do not matter; one that is absent is missing in every row. A
+    row that has nothing gets the prior's answer. Cells that the training rows did not have (an unseen category) are
+    treated as missing, with a warning, and stay as they are.
+
+    Args:
+        model: of modalities of columns, and of pictures.
+        schema: what the columns mean.
+    """
+
+    model: MultimodalVAE
+    schema: TableSchema
+
+    def impute(
+        self, data: Any, *, draws: int = 0, interval: float | None = None, samples: int = 200, seed: int = 0
+    ) -> DataFrame:
+        """The table with its missing cells filled in; observed cells, types and the index stay.
+
+        Args:
+            data: the rows.
+            draws: 0 fills in the mean of numbers and the most probable class. Otherwise so many draws from
+                p(missing | observed), one table below the other, with the columns ``.imp`` (1 … draws) and ``.id`` (the
+                row's index): the long form of multiple imputation that pooling in R's mice takes.
+            interval: with 0 draws, add columns: NAME.low and NAME.high hold this share of the probability of a filled
+                number, NAME.p is the probability of a filled class.
+            samples: of z, by which means, intervals and probabilities are taken.
+            seed: of the draws.
+
+        Raises:
+            QueryError: draws < 0, or an interval that is no share. DataError: no table, or none of the columns.
+        """
+        parts = list(self.impute_parts(open_table(data), draws=draws, interval=interval, samples=samples, seed=seed))
+        whole = parts[0] if len(parts) == 1 else pandas().concat(parts)
+        return whole.sort_values(".imp", kind="stable") if draws else whole
+
+    def impute_parts(
+        self, frames: Frames, *, draws: int = 0, interval: float | None = None, samples: int = 200, seed: int = 0
+    ) -> Iterator[DataFrame]:
+        """As `impute`, part by part in bounded memory; with draws, each part has all of its draws."""
+        require_whole_number("draws", draws, 0)
+        _require_share(interval)
+        lacking = self._lacking(frames) if interval is not None and not draws else set[str]()
+        for number, (frame, values, present) in enumerate(self._encoded(frames, draws or samples)):
+            found = answers(self.model, values, present, self._columns, draws or samples, seed + number)
+            if not draws:
+                yield self._filled(
+                    frame, {name: answer.point for name, answer in found.items()}, found, interval, lacking
+                )
+                continue
+            made = []
+            for i in range(draws):
+                one = self._filled(frame, {name: answer.draws[i] for name, answer in found.items()}, found)
+                one.insert(0, ".imp", i + 1)
+                one.insert(1, ".id", frame.index)
+                made.append(one)
+            yield pandas().concat(made)
+
+    def predict(self, data: Any, of: str, *, interval: float = 0.9, samples: int = 200, seed: int = 0) -> DataFrame:
+        """A column from whatever else each row has; what the table holds of it is not used.
+
+        Args:
+            data: the rows.
+            of: the column.
+            interval: the share of the probability between NAME.low and NAME.high.
+            samples: of z, by which means, intervals and probabilities are taken.
+            seed: of the draws.
+
+        Returns:
+            The column, and beside it NAME.low and NAME.high of a number, or the probability of each class as
+            NAME=CLASS.
+
+        Raises:
+            QueryError: an interval that is no share, or a picture. SettingsError: a column that the model does not
+                see. DataError: no table.
+        """
+        return pandas().concat(
+            list(self.predict_parts(open_table(data), of, interval=interval, samples=samples, seed=seed))
+        )
+
+    def predict_parts(
+        self, frames: Frames, of: str, *, interval: float = 0.9, samples: int = 200, seed: int = 0
+    ) -> Iterator[DataFrame]:
+        """As `predict`, part by part in bounded memory."""
+        _require_share(interval)
+        modality, place = self.schema.home_of(of)
+        column = self.schema.named[of]
+        if modality not in self._columns:
+            raise QueryError(f"{of!r} holds pictures: they are an input of predictions, and no output")
+        for number, (frame, values, present) in enumerate(self._encoded(frames, samples)):
+            present[modality][:, place] = False
+            found = answers(self.model, values, present, [modality], samples, seed + number)[modality]
+            cells = column.decode(found.point[:, place])
+            made = {of: column.typed(cells) if column.dtype == "text" else cells}
+            if column.kind in CLASSED:
+                made |= {f"{of}={c}": found.probabilities[place][:, i] for i, c in enumerate(column.classes)}
+            else:
+                low, high = _between(found.draws[:, :, place], interval)
+                made |= {f"{of}.low": _plainly(column, low), f"{of}.high": _plainly(column, high)}
+            yield (
+                pandas().DataFrame({k: np.asarray(v) if k != of else v for k, v in made.items()}).set_index(frame.index)
+            )
+
+    def embed(self, data: Any, *, scale: bool = False) -> DataFrame:
+        """The mean of q(z | row) as columns z1, z2 …, and with ``scale`` its standard deviations z1.scale ….
+
+        Raises:
+            DataError: no table, or none of the columns.
+        """
+        return pandas().concat(list(self.embed_parts(open_table(data), scale=scale)))
+
+    def embed_parts(self, frames: Frames, *, scale: bool = False) -> Iterator[DataFrame]:
+        """As `embed`, part by part in bounded memory."""
+        for frame, values, present in self._encoded(frames, 1):
+            mean, spread = latents(self.model, values, present)
+            made = {f"z{i + 1}": mean[:, i] for i in range(mean.shape[1])}
+            made |= {f"z{i + 1}.scale": spread[:, i] for i in range(mean.shape[1])} if scale else {}
+            yield pandas().DataFrame(made, index=frame.index)
+
+    def score(self, data: Any, *, samples: int = 100, seed: int = 0) -> DataFrame:
+        """log p of each row (nats; low: an outlier), and of each part of it given the rest: which part is odd.
+
+        Parts are the modalities, or the columns where there is one modality. Densities of rows that lack different
+        columns are of different things: compare rows that have the same.
+
+        Args:
+            data: the rows.
+            samples: importance samples.
+            seed: of the draws.
+
+        Returns:
+            The columns ``log p`` and ``log p(NAME | rest)``; NaN where the row has nothing of it.
+
+        Raises:
+            DataError: no table, or none of the columns.
+        """
+        return pandas().concat(list(self.score_parts(open_table(data), samples=samples, seed=seed)))
+
+    def score_parts(self, frames: Frames, *, samples: int = 100, seed: int = 0) -> Iterator[DataFrame]:
+        """As `score`, part by part in bounded memory."""
+        for frame, values, present in self._encoded(frames, samples):
+            total, parts = scores(self.model, values, present, samples, seed)
+            made = {"log p": total} | {f"log p({name} | rest)": found for name, found in parts.items()}
+            yield pandas().DataFrame(made, index=frame.index)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model and the meaning of its columns to a file; `mvae.load_table` gives both back.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        saving.save(self.model, path, layout=self.schema.to_dict())
+
+    @property
+    def _columns(self) -> list[str]:
+        """The modalities of columns."""
+        return [name for name in self.schema.modalities if name not in self.schema.shapes and name in self.model.names]
+
+    def _lacking(self, frames: Frames) -> set[str]:
+        """The columns that are missing in some row."""
+        return {
+            name
+            for frame in frames.chunks()
+            for name in frame.columns
+            if name in self.schema.named and not self.schema.named[name].present(frame[name]).all()
+        }
+
+    def _encoded(
+        self, frames: Frames, samples: int
+    ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        wide = max(1, samples) * max(1, len(self.schema.seen))
+        for frame in frames.chunks(max(1, min(MOST_ROWS, AT_ONCE // wide))):
+            yield frame, *self.schema.encode(frame)
+
+    def _filled(
+        self,
+        frame: DataFrame,
+        numbers: Mapping[str, np.ndarray],
+        found: Mapping[str, Answer],
+        interval: float | None = None,
+        lacking: Set[str] = frozenset(),
+    ) -> DataFrame:
+        """A part of the table with these numbers in its missing cells, and intervals beside them."""
+        made, beside = {}, {}
+        for name in frame.columns:
+            column, series = self.schema.named.get(name), frame[name]
+            home = next(
+                ((m, c.index(name)) for m, c in self.schema.modalities.items() if name in c and m in found), None
+            )
+            if column is None or (home is None and column.kind != "constant"):
+                made[name] = series
+                continue
+            if home is None:
+                made[name] = column.filled(series, np.zeros(len(series)))
+                continue
+            modality, place = home
+            gone = ~column.present(series)
+            made[name] = column.filled(series, numbers[modality][:, place])
+            if interval is None or name not in lacking:
+                continue
+            if column.kind in CLASSED:
+                beside[f"{name}.p"] = np.where(gone, found[modality].probabilities[place].max(-1), np.nan)
+            else:
+                bounds = _between(found[modality].draws[:, :, place], interval)
+                for side, bound in zip(("low", "high"), bounds, strict=True):
+                    beside[f"{name}.{side}"] = _shown(column, series, bound, gone)
+        pd = pandas()
+        return pd.concat([pd.DataFrame(made, index=frame.index), pd.DataFrame(beside, index=frame.index)], axis=1)
+
+
+def load_table(path: str | Path) -> TableModel:
+    """The model that `TableModel.save` wrote, or that of a run directory.
+
+    Raises:
+        RunError: absent, damaged, or of no table.
+    """
+    path = Path(path)
+    if path.is_file():
+        stored: Mapping[str, Any] = load_state(path)[1]
+        model: Callable[[], MultimodalVAE] = lambda: saving.load(path)  # noqa: E731
+    else:
+        stored, model = read_run(path)[1], lambda: opened_model(path)
+    if stored.get("layout") is None:
+        raise RunError(f"{path} is a model of no table: train one, mvae train data.csv, or mvae.fit_table(frame)")
+    return TableModel(model(), TableSchema.from_dict(stored["layout"]))
+
+
+def as_values(schema: TableSchema, frame: DataFrame) -> DataFrame:
+    """A data frame whose cells are text with numbers, dates and categories in its place, for a file that has types."""
+    made = {}
+    for name in frame.columns:
+        stem, _, side = name.rpartition(".")
+        column = schema.named.get(name) or (schema.named.get(stem) if side in ("low", "high") else None)
+        text = column is not None and is_text(frame[name])
+        made[name] = column.typed(frame[name].to_numpy(object)) if column is not None and text else frame[name].array
+    return pandas().DataFrame(made)
+
+
+def _between(draws: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds of the middle ``share`` of the draws, ``draws rows``."""
+    low, high = np.quantile(draws, [(1 - share) / 2, (1 + share) / 2], axis=0)
+    return low, high
+
+
+def _plainly(column: TableColumn, numbers: np.ndarray) -> Any:
+    """Numbers of a column as numbers or dates, never as text."""
+    cells = column.decode(numbers)
+    return column.typed(cells) if column.dtype == "text" else cells
+
+
+def _shown(column: TableColumn, series: Any, numbers: np.ndarray, rows: np.ndarray) -> Any:
+    """A bound as a column of its own, empty where the cell is observed."""
+    cells = pandas().Series(column.decode(numbers), index=series.index)
+    if column.dtype == "text" and not is_text(series):
+        cells = pandas().Series(column.typed(cells), index=series.index)
+    return cells.where(rows, "" if is_text(series) else None) if cells.dtype == object else cells.where(rows)
+
+
+def _require_share(share: float | None) -> None:
+    if share is not None and not 0 < share < 1:
+        raise QueryError(f"an interval is a share of the probability between 0 and 1, as 0.9, not {share}")

@@ -1,0 +1,169 @@
+"""The commands of one's own table, as a user runs them: describe, train, impute, predict, embed, score, evaluate."""
+
+import csv
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.command import assert_refused, mvae
+from tests.patients import csv_of, patients
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file, the declaration that describe proposes, and the run that it makes."""
+    here = tmp_path_factory.mktemp("patients")
+    source = csv_of(patients(), here)
+    assert mvae("describe", source, "-o", here / "run.toml").code == 0
+    trained = mvae("train", here / "run.toml", "--epochs", 2, "--run-dir", here / "run", "--json")
+    assert trained.code == 0, trained.err
+    cells = {cell["column"]: cell for cell in trained.json()["cells"]}
+    assert set(cells) <= {"hb", "crp", "visits", "sex", "stage", "city", "visit", "share"}
+    assert cells["hb"]["coverage"] is not None
+    return here
+
+
+def cells_of(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_describe_says_what_columns_are_and_why(tmp_path: Path) -> None:
+    frame = patients()
+    frame["hb_copy"] = frame["hb"] * 10
+    frame["weight"] = np.where(np.arange(len(frame)) % 9 == 0, -99.0, 70 + np.arange(len(frame)) / 7)
+    frame.loc[3] = frame.loc[2]
+    source = csv_of(frame, tmp_path)
+    shown = mvae("describe", source, "-o", tmp_path / "run.toml", "--picture", tmp_path / "missing.png")
+    assert shown.code == 0, shown.err
+    for words in ("120 rows, 12 columns", "two values: f, m", "hb and hb_copy: one is a multiple of the other",
+                  "1 rows are equal to one before them", "weight: -99 is its only negative value", "■"):  # fmt: skip
+        assert words in " ".join(shown.out.split()), words
+    assert (tmp_path / "missing.png").read_bytes().startswith(b"\x89PNG")
+    declared = tomllib.loads((tmp_path / "run.toml").read_text())
+    assert declared["modalities"]["patients"]["kinds"]["city"] == "categorical"
+    found = mvae("describe", source, "--missing", -99, "--json").json()
+    columns = {column["name"]: column for column in found["columns"]}
+    assert columns["weight"]["missing"] == pytest.approx(14 / 120)
+    assert columns["clinic"]["kind"] == "constant"
+    assert columns["id"]["kind"] == "ignored"
+
+
+def test_describe_goes_on_where_a_column_cannot_be_read(tmp_path: Path) -> None:
+    frame = patients().astype({"hb": object})
+    frame.loc[5, "hb"] = "n/a"
+    shown = mvae("describe", csv_of(frame, tmp_path), "-o", tmp_path / "run.toml")
+    assert shown.code == 0, shown.err
+    assert "hb" not in tomllib.loads((tmp_path / "run.toml").read_text())["modalities"]["patients"]["kinds"]
+    assert "except 'n/a'" in (tmp_path / "run.toml").read_text()
+
+
+def test_columns_that_are_missing_together_are_a_modality(tmp_path: Path) -> None:
+    frame = patients()
+    frame.loc[::3, ["hb", "crp"]] = None
+    frame.loc[1::3, ["hb", "crp"]] = 1.5, 2.5
+    frame.loc[2::3, ["hb", "crp"]] = 3.25, 1.25
+    found = mvae("describe", csv_of(frame, tmp_path), "--json").json()
+    assert found["modalities"]["hb"] == ["hb", "crp"]
+
+
+def test_observed_cells_of_a_text_file_stay_to_the_byte(folder: Path) -> None:
+    before = cells_of(folder / "patients.csv")
+    assert mvae("impute", folder / "run", folder / "patients.csv", "-o", folder / "filled.csv").code == 0
+    after = cells_of(folder / "filled.csv")
+    assert after[0] == before[0]
+    assert len(after) == len(before)
+    for old, new in zip(before[1:], after[1:], strict=True):
+        assert all(cell == there for there, cell in zip(old, new, strict=True) if there)
+        assert all(new[:-1])  # the last column is constant, and not declared
+
+
+def test_a_parquet_file_has_types_intervals_and_draws(folder: Path) -> None:
+    pytest.importorskip("pyarrow")
+    done = mvae(
+        "impute", folder / "run", folder / "patients.csv", "-o", folder / "x.parquet", "--interval", 0.9, "--json"
+    )
+    assert done.json()["rows"] == 120
+    found = pd.read_parquet(folder / "x.parquet")
+    assert str(found["visits"].dtype) in ("int64", "Int64")
+    assert found["visit"].dtype.kind == "M"
+    assert found["hb"].dtype == float
+    assert found["hb.low"].isna().sum() == patients()["hb"].notna().sum()
+    mvae("impute", folder / "run", folder / "patients.csv", "-o", folder / "draws.parquet", "--draws", 2)
+    assert pd.read_parquet(folder / "draws.parquet")[".imp"].value_counts().tolist() == [120, 120]
+
+
+def test_predictions_embeddings_and_scores_are_written_row_by_row(folder: Path) -> None:
+    run, source = folder / "run", folder / "patients.csv"
+    done = mvae("predict", run, source, "--of", "city", "-o", folder / "city.csv")
+    assert done.out == f"120 rows: {folder / 'city.csv'}\n"
+    assert cells_of(folder / "city.csv")[0] == ["city", "city=Bergen", "city=Hamar", "city=Oslo"]
+    embedded = mvae("embed", run, source, "--json").json()
+    assert embedded["columns"][0] == "z1"
+    assert len(embedded["first"]) == 10
+    scored = mvae("score", run, source, "--samples", 10)
+    assert "log p(hb | rest)" in scored.out
+    evaluated = mvae("evaluate", run, "--samples", 10, "--json").json()
+    assert {cell["column"] for cell in evaluated["cells"]} >= {"hb", "city"}
+    assert list(evaluated["likelihoods"]) == ["log p(x1)"]
+    assert "inside 90 %" in mvae("evaluate", run, "--samples", 10).out
+
+
+def test_differences_of_a_new_file_are_noted(folder: Path, tmp_path: Path) -> None:
+    frame = patients(seed=3).drop(columns="hb").assign(extra=1)
+    frame["city"] = "Paris"
+    done = mvae("embed", folder / "run", csv_of(frame, tmp_path, "new.csv"), "--json")
+    assert done.code == 0
+    assert "note: hb is absent, so it is missing in every row" in done.err
+    assert "note: extra was not in the training table and is not used" in done.err
+
+
+def test_files_with_a_key_are_joined_and_a_run_is_resumed(tmp_path: Path) -> None:
+    frame = patients()
+    one = csv_of(frame[["id", "hb", "crp", "city"]].iloc[:100], tmp_path, "labs.csv")
+    two = csv_of(frame[["id", "visits", "share"]].iloc[20:], tmp_path, "visits.csv")
+    said = mvae("describe", one, two, "--key", "id", "-o", tmp_path / "run.toml", "--json")
+    assert said.json()["modalities"] == {"labs": ["hb", "crp", "city"], "visits": ["visits", "share"]}
+    run = tmp_path / "run"
+    assert mvae("train", tmp_path / "run.toml", "--epochs", 1, "--run-dir", run, "--json").code == 0
+    resumed = mvae("train", tmp_path / "run.toml", "--epochs", 1, "--run-dir", run, "--resume", "--json")
+    assert resumed.code == 0, resumed.err
+    assert_refused(
+        mvae("train", tmp_path / "run.toml", "--epochs", 1, "--run-dir", run, "--resume", "--set", "model.latents=3"),
+        "cannot be resumed with other settings: model.latents was",
+    )
+    filled = mvae("impute", run, one, two, "-o", tmp_path / "x.csv")
+    assert filled.code == 0, filled.err
+    rows = cells_of(tmp_path / "x.csv")
+    assert (len(rows), rows[0]) == (121, ["id", "hb", "crp", "city", "visits", "share"])
+    scored = mvae("score", run, one, two, "--samples", 10, "--json").json()
+    assert scored["columns"] == ["id", "log p", "log p(labs | rest)", "log p(visits | rest)"]
+
+
+def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
+    run, source = folder / "run", folder / "patients.csv"
+    (tmp_path / "empty.csv").write_text("")
+    declared = (folder / "run.toml").read_text()
+    for text, message in (
+        (declared.replace('hb = "real"', 'hbb = "real"'), "has no column 'hbb'"),
+        (declared.replace('hb = "real"', 'hb = "reel"'), "did you mean 'real'"),
+        (declared.replace('hb = "real"', 'hb = "count"'), "is no value of kind count"),
+        (declared.replace('kind = "columns"', 'kind = "sentence"'), "a table has"),
+    ):
+        (tmp_path / "run.toml").write_text(text)
+        assert_refused(mvae("train", tmp_path / "run.toml", "--run-dir", tmp_path / "run"), message)
+    for words, message in (
+        (("describe", tmp_path / "empty.csv"), "is empty"),
+        (("describe", source, source), "joined by a column"),
+        (("impute", tmp_path, source), "is not a run directory"),
+        (("impute", run, source, "-o", tmp_path / "x.docx"), "its suffix is none of"),
+        (("predict", run, source, "--of", "hbb"), "did you mean 'hb'"),
+        (("predict", run, source, "--of", "hb", "--interval", 3), "between 0 and 1"),
+    ):
+        assert_refused(mvae(*words), message)
+    assert json.loads((run / "run.json").read_text())["layout"]["modalities"]["patients"][0] == "hb"

@@ -1,0 +1,188 @@
+"""A column's kind, its cells as numbers, and the way back: types, names and untouched cells."""
+
+import json
+import logging
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mvae.data.tables.column import TableColumn
+from mvae.data.tables.infer import infer
+from mvae.errors import DataError, SettingsError
+
+pd = pytest.importorskip("pandas")
+
+
+def series(values: list[Any], dtype: Any = None) -> Any:
+    return pd.Series(values, dtype=object if dtype is None and any(isinstance(v, str) for v in values) else dtype)
+
+
+def written(values: Any) -> list[str]:
+    return [str(value) for value in values]
+
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "reason"),
+    [
+        ([0.5, 41.0, -3.0], "real", "numbers with fractions, -3 to 41"),
+        (written([0.5, 41.25, -3]), "real", "numbers with fractions"),
+        (["1,5", "1.234,5", "-2"], "real", "written as 1.234,5"),
+        (["1,234", "2,000", "1,500,000", "3,001", "5,000", "6,000", "7,100", "8,000", "9,000", "9,001", "9,002"],
+         "real", "written as 1,234.5"),
+        (np.exp(RANDOM.standard_normal(500)), "positive", "skewed numbers above 0"),
+        ([0.25, 0.5, 1.0], "bounded", "numbers from 0 to 1"),
+        (RANDOM.poisson(6, 500), "count", "integers, 0 to"),
+        (range(20, 60), "real", "integers, 20 to 59"),
+        (range(1000, 1100), "ignored", "it numbers the rows"),
+        ([3, 4, 5, 3], "ordinal", "3 different integers"),
+        ([0, 1, 1.0], "binary", "only 0 and 1"),
+        ([True, False], "binary", "booleans"),
+        (["yes", "no", ""], "binary", "two values: no, yes"),
+        (["a", "b", "c", "a"], "categorical", "text with 3 different values"),
+        (["2020-01-31", "2021-12-01"], "date", "dates as 2020-01-31"),
+        (["31.01.2020", "01.12.2021"], "date", "dates as 31.01.2020"),
+        (["01/31/2020", "12/01/2021"], "date", "dates as 01/31/2020"),
+        (pd.to_datetime(["2020-01-31", None, "2021-01-31"]), "date", "dates"),
+        (pd.to_datetime(["2020-01-31", None]), "constant", "always 2020-01-31"),
+        ([1, 2, 1], "binary", "two integers, 1 and 2"),
+        (pd.Categorical(["lo", "hi"], ["lo", "hi"], ordered=True), "ordinal", "categories of the data frame"),
+        (pd.Categorical([1, 2]), "categorical", "categories of the data frame"),
+        (["x", "", "x"], "constant", "always x"),
+        ([None, np.nan], "ignored", "no training row has it"),
+        (["", "NaN", "null"], "ignored", "no training row has it"),
+        ([2**53 + 2, 2**60 + 1, 5], "ignored", "integers beyond 2⁵³"),
+        ([f"name {i}" for i in range(100)], "ignored", "100 different texts in 100 cells"),
+        (["a.png", "b.png", "c.png"], "ignored", "paths of pictures, which are not there"),
+    ],
+)  # fmt: skip
+def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str) -> None:
+    column = infer(
+        "x", pd.Series(values if hasattr(values, "dtype") else list(values), dtype=getattr(values, "dtype", None))
+    )
+    assert (column.kind, reason in column.reason) == (kind, True), column
+    assert TableColumn.from_dict(json.loads(json.dumps(column.to_dict()))) == column
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        (["1.5", "n/a", *written(range(2, 40))], None, "holds numbers, except 'n/a' (1 cells): if they mean missing"),
+        ([1, "a", 2.5], None, "mixes text ('a') and other values (1)"),
+        (["2020-01-31", "31.01.2020", "01.02.2020"], None, "in two formats, such as '2020-01-31' and '31.01.2020'"),
+        ([1.5, np.inf], None, "row 1: inf is no finite number"),
+        (["1.5", "-Infinity", "2"], None, "row 1: -Infinity is no finite number"),
+        ([1.0, -2.0], "positive", "row 1: -2.0 is no value of kind positive"),
+        ([1.0, 2.5], "count", "row 1: 2.5 is no value of kind count"),
+        (["a", "b"], "real", "row 0: 'a' is no value of kind real"),
+        (["a", "b", "c"], "binary", "declared binary, but has 3 values"),
+        (["a", "a"], "categorical", "all its training cells are 'a'"),
+        (["a", "b"], "date", "'a' is in no known format"),
+    ],
+)  # fmt: skip
+def test_what_is_no_column_of_a_kind_is_refused_with_its_cell(
+    values: list[Any], kind: str | None, message: str
+) -> None:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        infer("x", series(values), kind=kind)
+    assert "column 'x'" in str(caught.value)
+    with pytest.raises(SettingsError, match="did you mean 'ordinal'"):
+        infer("x", series(values), kind="ordinl")
+
+
+def test_ten_thousand_categories_are_left_out_unless_declared() -> None:
+    values = series([f"c{i % 10_000}" for i in range(30_000)])
+    assert infer("x", values).kind == "ignored"
+    column = infer("x", values, kind="categorical")
+    assert len(column.classes) == 10_000
+    codes, here = column.encode(values)
+    assert here.all()
+    assert (column.decode(codes) == values.to_numpy()).all()
+
+
+CASES = {
+    "text numbers": (series(["1.50", "", "12.25", "?"]), "real", ["?"]),
+    "decimal comma": (series(["1,5", "", "12,2", "-3,1"]), "real", []),
+    "integers": (series(["007", "3", "", "12"]), "real", []),
+    "nullable": (series([3, None, 2, 5], "Int64"), "count", []),
+    "floats": (series([1.5, np.nan, 2.25, -999.0]), "real", [-999]),
+    "int8": (series([1, -9, 3, 2], "int8"), "ordinal", [-9]),
+    "category": (series(["a", None, "b", "c"], "category"), "categorical", []),
+    "yes or no": (series(["yes", "no", "", "no"]), "binary", []),
+    "booleans": (series([True, None, False, True], "boolean"), "binary", []),
+    "dates": (series(["31.01.2020", "", "01.02.2021", "03.03.2019"]), "date", []),
+    "datetime": (series(pd.to_datetime(["2020-01-31", None, "2021-01-01", "2019-02-02"])), "date", []),
+    "zone": (series(pd.to_datetime(["2020-01-31", None, "2021-01-01"]).tz_localize("Europe/Oslo")), "date", []),
+    "string": (series(["a", None, "b", "c"], "string"), "categorical", []),
+    "constant": (series(["x", "", "x", "x"]), "constant", []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_observed_cells_stay_and_filled_ones_have_the_columns_type(case: str) -> None:
+    values, kind, missing = CASES[case]
+    values.index = [f"row {i}" for i in range(len(values))]
+    column = infer("x", values, missing, None if kind == "constant" else kind)
+    numbers, here = column.encode(values)
+    assert not here.all()
+    assert (here == column.present(values)).all()
+    filled = column.filled(values, np.where(here, -1e9, np.nanmean(numbers)))  # -1e9 is never looked at
+    assert filled.dtype == values.dtype
+    assert filled.index.equals(values.index)
+    assert all(a is b or a == b for a, b in zip(filled[here], values[here], strict=True))
+    assert column.present(filled).all()
+    again, there = column.encode(filled, strict=True)
+    assert there.all()
+    assert (again[here] == numbers[here]).all()
+    if kind == "constant":
+        assert filled.tolist() == ["x"] * 4
+
+
+def test_filled_text_is_written_as_its_column_is() -> None:
+    for values, number, text in (
+        (["1.50", "", "12.25"], 3.14159, "3.14"),
+        (["1,5", "", "12,2"], 3.14159, "3,1"),
+        (["12", "", "30", *written(range(14, 29))], 17.6, "18"),
+        (["1e-3", "", "2e-5"], 0.25, "0.25"),
+        (["31.01.2020", "", "01.02.2021"], 86_400 * 365.4, "01.01.1971"),
+    ):
+        column = infer("x", series(values))
+        assert column.filled(series(values), np.full(len(values), number)).tolist() == [values[0], text, *values[2:]]
+
+
+def test_other_types_of_the_same_values_are_understood() -> None:
+    column = infer("x", series([1, 2, 3, 2], "int64"), kind="categorical")
+    for other in (
+        series(["1", "2", "3"]),
+        series([1.0, 2.0, 3.0]),
+        series([1, 2, 3], "Int8"),
+        series(["1.0", "2.0", "3.0"]),
+    ):
+        assert column.encode(other, strict=True)[0].tolist() == [0, 1, 2]
+    flag = infer("x", series([True, False]))
+    for other in (series([1, 0]), series(["True", "false"]), series([1.0, 0.0])):
+        assert flag.encode(other, strict=True)[0].tolist() == [1, 0]
+    real = infer("x", series(["1,5", "2,5"]))
+    assert real.encode(series([1.5, np.nan]))[0].tolist()[0] == 1.5
+
+
+def test_a_cell_of_no_such_kind_is_missing_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    column = infer("city", series(["Oslo", "Bergen", "Hamar"]))
+    with caplog.at_level(logging.WARNING, "mvae.data"):
+        numbers, here = column.encode(series(["Oslo", "Paris", ""]))
+    assert here.tolist() == [True, False, False]
+    assert np.isnan(numbers[1])
+    assert "row 1: 'Paris' is a category that no training row has" in caplog.text
+    kept = column.filled(series(["Oslo", "Paris", ""]), np.zeros(3))
+    assert kept.tolist() == ["Oslo", "Paris", "Bergen"]  # what was observed stays
+
+
+def test_zero_is_never_missing_and_named_cells_are() -> None:
+    column = infer("x", series([0.0, 1.5, -999.0, np.nan]), [-999])
+    assert column.present(series([0.0, 1.5, -999.0, np.nan])).tolist() == [True, True, False, False]
+    text = infer("x", series(["0", "1.5", "-999", "-999.0", "?", " "]), [-999, "?"])
+    assert text.present(series(["0", "1.5", "-999", "-999.0", "?", " "])).tolist() == [True, True, *[False] * 4]

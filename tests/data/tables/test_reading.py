@@ -1,0 +1,158 @@
+"""Files and frames: read as they are written, in parts; what is no table is refused with its place."""
+
+import gzip
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mvae.data.tables.opening import open_table
+from mvae.errors import DataError
+
+pd = pytest.importorskip("pandas")
+
+
+def file(folder: Path, text: str | bytes, name: str = "x.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "cells"),
+    [
+        ("a,b\n1,x\n2,y\n", [["1", "x"], ["2", "y"]]),
+        ("a;b\n1,5;x\n", [["1,5", "x"]]),
+        ("a\tb\r\n1\tx\r\n", [["1", "x"]]),
+        ("\ufeffa,b\n1,x\n", [["1", "x"]]),  # a byte-order mark
+        ("a,b\n1,x\n".encode("utf-16"), [["1", "x"]]),
+        ('a,b\n"1,234","say ""hi"",\nthen go"\n', [["1,234", 'say "hi",\nthen go']]),
+        ("a,b\n\n1, x \n\n", [["1", " x "]]),  # empty lines are no rows; spaces stay
+        ('a\n"1"\n2', [["1"], ["2"]]),
+    ],
+)
+def test_cells_of_a_text_file_are_as_they_are_written(tmp_path: Path, content: Any, cells: list[list[str]]) -> None:
+    frames = open_table(file(tmp_path, content))
+    assert frames.names == ("a", "b")[: len(cells[0])]
+    assert frames.whole().to_numpy().tolist() == cells
+    assert frames.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("a,b\n", "has a header and no rows"),
+        ("a,b\n1,2\n1,2,3\n", "line 3: 3 cells, where the header has 2"),
+        ("a,b\n1,2\n1\n", "line 3: 1 cells, where the header has 2"),
+        ("a,a\n1,2\n", "has more than one column 'a'"),
+        (b"a,b\n1,2\n3,caf\xe9\n", "line 3: byte 0xe9 is no UTF-8. Save the file as UTF-8"),
+        ('a,b\n1,"2\n3,4\n', "is a quote not closed"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_its_line(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        open_table(file(tmp_path, content)).whole()
+    assert "x.csv" in str(caught.value)
+
+
+def test_files_that_are_absent_or_of_another_format_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such file"):
+        open_table(tmp_path / "x.csv")
+    with pytest.raises(DataError, match=r"is none of \.csv"):
+        open_table(file(tmp_path, "{}", "x.json"))
+    with pytest.raises(DataError, match="not a int"):
+        open_table(3)
+
+
+def test_a_file_is_read_in_parts_and_as_often_as_asked(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv.gz"
+    with gzip.open(path, "wt") as out:
+        out.write("a,b\n" + "".join(f"{i},{2 * i}\n" for i in range(1000)))
+    frames = open_table(path)
+    for _ in range(2):
+        parts = list(frames.chunks(300))
+        assert [len(part) for part in parts] == [300, 300, 300, 100]
+        assert pd.concat(parts)["b"].astype(int).tolist() == list(range(0, 2000, 2))
+    assert frames.rows == 1000
+
+
+def test_parquet_and_arrow_keep_types_and_whole_numbers_with_missing_values(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"n": pd.array([1, None, 2**60 + 1], "Int64"), "c": pd.Categorical(["x", None, "y"])})
+    frame.to_parquet(tmp_path / "x.parquet")
+    frame.to_feather(tmp_path / "x.feather")
+    for name in ("x.parquet", "x.feather"):
+        frames = open_table(tmp_path / name)
+        whole = frames.whole()
+        assert whole["n"].dtype == "Int64"
+        assert whole["n"][2] == 2**60 + 1  # no float between
+        assert whole["c"].tolist() == frame["c"].tolist()
+        assert [len(part) for part in frames.chunks(2)] == [2, 1]
+    with pytest.raises(DataError, match=r"x\.parquet cannot be read"):
+        open_table(file(tmp_path, b"PAR1 no", "x.parquet"))
+
+
+def test_excel_reads_its_first_sheet(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    with pd.ExcelWriter(tmp_path / "x.xlsx") as writer:
+        pd.DataFrame({"a": [1.5, None], "b": ["x", "y"]}).to_excel(writer, sheet_name="one", index=False)
+        pd.DataFrame({"z": [0]}).to_excel(writer, sheet_name="two", index=False)
+    frames = open_table(tmp_path / "x.xlsx")
+    assert frames.names == ("a", "b")
+    assert frames.whole()["a"].dtype == float
+    assert "1 more are not" in frames.notes[0]
+
+
+def test_arrays_are_columns_and_their_masks_count(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=[1, 2], a__present=[True, False], m=[[1.0, 2.0], [3.0, 4.0]], t=["x", "y"])
+    whole = open_table(tmp_path / "x.npz").whole()
+    assert list(whole) == ["a", "m.0", "m.1", "t"]
+    assert whole["a"].isna().tolist() == [False, True]
+
+
+def test_frames_of_other_libraries_are_taken_and_names_of_several_levels_are_not() -> None:
+    polars = pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    assert open_table(polars.DataFrame({"a": [1, 2]})).whole()["a"].tolist() == [1, 2]
+    for columns, message in (
+        (pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]), "several levels"),
+        (["a", "a"], "more than one column 'a'"),
+        (["a", 3], "a column named 3"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_table(pd.DataFrame([[1, 2]], columns=columns))
+    with pytest.raises(DataError, match="has no rows"):
+        open_table(pd.DataFrame({"a": []}))
+
+
+# Several files
+
+
+def test_files_are_joined_by_a_key_and_absent_rows_are_missing(tmp_path: Path) -> None:
+    one = file(tmp_path, "id,hb\n3,9.5\n1,8\n", "labs.csv")
+    two = file(tmp_path, "size,id\n5,2\n6,1\n", "scans.csv")
+    frames = open_table([one, two], "id")
+    assert frames.groups == {"labs": ("hb",), "scans": ("size",)}
+    whole = frames.whole()
+    assert whole["id"].tolist() == ["3", "1", "2"]
+    assert whole["hb"].fillna("-").tolist() == ["9.5", "8", "-"]
+    assert whole["size"].fillna("-").tolist() == ["-", "6", "5"]
+
+
+@pytest.mark.parametrize(
+    ("second", "key", "message"),
+    [
+        ("id,size\n1,2\n", None, "joined by a column"),
+        ("nr,size\n1,2\n", "id", "has no column 'id' (the key); it has nr, size"),
+        ("id,size\n1,2\n1,3\n", "id", "the key '1' names 2 rows (0, 1)"),
+        ("id,size\n,2\n", "id", "row 0: its key 'id' is empty"),
+        ("id,hb\n1,2\n", "id", "has a column 'hb', as a file before it"),
+    ],
+)
+def test_a_key_must_name_one_row_in_each_file(tmp_path: Path, second: str, key: str | None, message: str) -> None:
+    one, two = file(tmp_path, "id,hb\n3,9.5\n1,8\n", "labs.csv"), file(tmp_path, second, "scans.csv")
+    with pytest.raises(DataError, match=re.escape(message)):
+        open_table([one, two], key)

@@ -1,0 +1,220 @@
+"""A model of one's own table: what goes in comes out, by name and type; what is missing influences nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mvae
+from mvae.errors import DataError, QueryError, RunError, SettingsError
+from tests.patients import FEW, ROWS, patients
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.fixture(scope="module")
+def trained() -> mvae.TableModel:
+    return mvae.fit_table(patients(), changes=FEW, callbacks=[])
+
+
+def test_filled_in_keeps_observed_cells_types_names_and_index(trained: mvae.TableModel) -> None:
+    frame = patients(seed=1).set_index("id", drop=False)
+    filled = trained.impute(frame)
+    assert filled.index.equals(frame.index)
+    assert list(filled.columns) == list(frame.columns)
+    assert (filled.dtypes == frame.dtypes).all()
+    there = frame.notna()
+    assert filled.where(there).equals(frame.where(there))
+    assert filled.notna().all(axis=None)
+    assert set(filled["city"]) <= {"Oslo", "Bergen", "Hamar"}
+    assert set(filled["stage"]) <= {1, 2, 3, 4}
+    assert set(filled["clinic"]) == {"north"}
+    assert filled["share"].between(0, 1).all()
+    assert (filled["crp"] > 0).all()
+    assert trained.impute(frame).equals(filled)  # the same seed
+
+
+def test_intervals_stand_beside_filled_cells_only(trained: mvae.TableModel) -> None:
+    frame = patients(seed=1)
+    frame["sex"] = "f"
+    found = trained.impute(frame, interval=0.9)
+    assert [name for name in found.columns if name not in frame.columns] == [
+        "hb.low", "hb.high", "crp.low", "crp.high", "visits.low", "visits.high", "stage.p", "city.p", "visit.low",
+        "visit.high", "share.low", "share.high",
+    ]  # fmt: skip
+    gone = frame["hb"].isna()
+    assert (found["hb.low"].notna() == gone).all()
+    assert (found["hb.low"] < found["hb.high"])[gone].all()
+    assert found.loc[frame["city"].isna(), "city.p"].between(1 / 3, 1).all()
+
+
+def test_draws_are_in_the_long_form_and_differ_where_cells_are_missing(trained: mvae.TableModel) -> None:
+    frame = patients(seed=1)
+    found = trained.impute(frame, draws=3)
+    assert list(found.columns[:2]) == [".imp", ".id"]
+    assert found[".imp"].tolist() == [1] * ROWS + [2] * ROWS + [3] * ROWS
+    assert found[".id"].tolist() == list(range(ROWS)) * 3
+    hb = found.pivot(index=".id", columns=".imp", values="hb")
+    assert (hb.nunique(axis=1) == 1)[frame["hb"].notna()].all()
+    assert (hb.nunique(axis=1) > 1)[frame["hb"].isna()].mean() > 0.9
+
+
+def test_a_prediction_does_not_use_the_column_itself(trained: mvae.TableModel) -> None:
+    frame = patients(seed=1)
+    found = trained.predict(frame, "city")
+    chances = found[["city=Bergen", "city=Hamar", "city=Oslo"]].to_numpy()
+    np.testing.assert_allclose(chances.sum(1), 1, rtol=1e-6)
+    assert (found["city"] == np.array(["Bergen", "Hamar", "Oslo"])[chances.argmax(1)]).all()
+    for other in (frame.drop(columns="city"), frame.assign(city="Oslo")):
+        pd.testing.assert_frame_equal(trained.predict(other, "city"), found)
+    number = trained.predict(frame, "hb", interval=0.5)
+    assert (number["hb.low"] < number["hb.high"]).all()
+    assert trained.predict(frame, "visit")["visit"].dtype.kind == "M"
+
+
+def test_order_types_and_further_columns_do_not_matter(trained: mvae.TableModel) -> None:
+    frame = patients(seed=1)
+    other = frame[list(reversed(frame.columns))].assign(extra=1.0)
+    other["visits"] = other["visits"].astype("float64")
+    other["stage"] = other["stage"].astype(str).where(frame["stage"].notna(), None)
+    other["visit"] = other["visit"].dt.strftime("%Y-%m-%d")
+    other["city"] = other["city"].astype("category")
+    np.testing.assert_allclose(trained.embed(other), trained.embed(frame), atol=1e-6)
+    assert trained.impute(other)["visits"].notna().all()
+
+
+def test_whatever_stands_in_a_missing_cell_is_not_read(trained: mvae.TableModel) -> None:
+    frame = patients(seed=1)
+    named = frame.assign(hb=frame["hb"].fillna(-999.0))
+    model = mvae.TableModel(trained.model, trained.schema)
+    given = mvae.fit_table(named, missing=[-999], changes=FEW, callbacks=[])
+    assert given.schema.named["hb"].missing == (-999,)
+    np.testing.assert_array_equal(given.embed(named), given.embed(frame))
+    assert given.impute(named)["hb"].min() > -999
+    assert model.embed(frame).shape == (ROWS, model.model.latent_dim)
+
+
+def test_a_row_with_nothing_gets_the_priors_answer(trained: mvae.TableModel) -> None:
+    empty = patients(seed=1).head(3).copy()
+    empty.loc[1, ["hb", "crp", "sex", "city", "share", "clinic"]] = None
+    empty.loc[1, ["visits", "stage", "visit"]] = pd.NA
+    assert trained.impute(empty).notna().all(axis=None)
+    z = trained.embed(empty, scale=True).loc[1]
+    assert (z.filter(regex=r"^z\d+$") == 0).all()
+    assert (z.filter(like="scale") == 1).all()
+    scored = trained.score(empty, samples=10)
+    assert np.isnan(scored["log p"][1])
+    assert np.isfinite(scored["log p"][[0, 2]]).all()
+    assert trained.predict(empty.iloc[[1]], "hb")["hb"].between(5, 15).all()
+
+
+def test_a_row_that_is_odd_has_a_low_score_and_says_where(trained: mvae.TableModel) -> None:
+    frame = patients(seed=1)
+    frame.loc[5, "hb"] = 60.0
+    found = trained.score(frame, samples=50)
+    assert list(found.columns[:2]) == ["log p", "log p(hb | rest)"]
+    assert found["log p(hb | rest)"].idxmin() == 5
+    assert found["log p"].idxmin() == 5
+    assert (found["log p(hb | rest)"].notna() == frame["hb"].notna()).all()
+
+
+def test_log_p_given_the_rest_is_a_difference_of_log_ps() -> None:
+    """With two modalities it is what `log_likelihood` says of the same rows."""
+    frame = patients(missing=0.1)
+    groups = {"blood": ["hb", "crp"], "other": ["city", "share"]}
+    model = mvae.fit_table(frame, modalities=groups, changes=FEW, callbacks=[])
+    assert model.model.names == ("blood", "other")
+    found = model.score(frame, samples=200)
+    values, present = model.schema.encode(frame)
+    rows = present["blood"].all(1) & present["other"].all(1)
+    table = mvae.Table({n: v[rows] for n, v in values.items()})
+    expected = mvae.log_likelihood(model.model, table, of=["blood"], given=["other"], samples=500).values
+    difference = found["log p(blood | rest)"].to_numpy()[rows] - expected.double().numpy()
+    assert np.abs(difference.mean()) < 0.1
+
+
+def test_a_saved_model_answers_alike(trained: mvae.TableModel, tmp_path: Path) -> None:
+    trained.save(tmp_path / "patients.mvae")
+    again = mvae.load_table(tmp_path / "patients.mvae")
+    assert again.schema == trained.schema
+    frame = patients(seed=1)
+    pd.testing.assert_frame_equal(again.impute(frame), trained.impute(frame))
+    mvae.save(trained.model, tmp_path / "bare.mvae")
+    with pytest.raises(RunError, match="is a model of no table"):
+        mvae.load_table(tmp_path / "bare.mvae")
+
+
+def test_known_cells_are_learned_from_the_others() -> None:
+    """hb, visits, stage, share and city tell each other; a city's most frequent value is right in 4 of 10."""
+    frame, test = patients(300, missing=0.3), patients(100, seed=9, missing=0.0)
+    changes = {"training": {"epochs": 40, "learning_rate": 5e-3, "anneal_epochs": 5}, "seed": 1}
+    model = mvae.fit_table(frame, changes=changes, callbacks=[])
+    guess = model.predict(test, "hb")
+    error = ((guess["hb"] - test["hb"]) ** 2).mean() ** 0.5
+    assert error < 0.7 * test["hb"].std()
+    assert ((guess["hb.low"] <= test["hb"]) & (test["hb"] <= guess["hb.high"])).mean() > 0.75
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "message"),
+    [
+        (lambda m: m.predict(patients(), "hbb"), SettingsError, "no column 'hbb'.*did you mean 'hb'"),
+        (lambda m: m.predict(patients(), "id"), SettingsError, "does not see the column 'id': 108 different texts"),
+        (lambda m: m.predict(patients(), "hb", interval=90.0), QueryError, "between 0 and 1, as 0.9, not 90.0"),
+        (lambda m: m.impute(patients(), draws=-1), QueryError, "draws must be at least 0"),
+        (lambda m: m.embed({"x": [1.0]}), DataError, "none of the model's columns is there"),
+        (lambda m: m.embed(3), DataError, "not a int"),
+    ],
+)  # fmt: skip
+def test_a_question_that_has_no_answer_says_why(trained: mvae.TableModel, ask: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        ask(trained)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "message"),
+    [
+        ({"x": [1.5, 2.5]}, {}, DataError, "has 2 rows"),
+        ({"x": [1.5, 2.5, 3.5]}, {"modalities": {"a": ["y"]}}, SettingsError, "no column 'y'; it has x"),
+        ({"x": [1.5, 2.5, 3.5]}, {"kinds": {"x": "reel"}}, SettingsError, "did you mean 'real'"),
+        ({"x": [1.5, 2.5, 3.5]}, {"modalities": {"a": ["x"], "b": ["x"]}}, SettingsError, "in two modalities"),
+        ({"x": ["a"] * 9}, {}, DataError, "no column to learn from: x: always a"),
+        ({"x": [None] * 9}, {}, DataError, "no training row has it"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_says_why(data: Any, options: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        mvae.fit_table(data, changes=FEW, callbacks=[], **options)
+
+
+def test_a_polars_frame_and_a_frame_of_several_index_levels_are_taken() -> None:
+    frame = patients(missing=0.1)
+    levels = frame.set_index(["city", "id"], drop=False)
+    levels.index.names = ["a", "b"]
+    model = mvae.fit_table(levels, changes=FEW, callbacks=[])
+    assert model.impute(levels).index.equals(levels.index)
+    polars = pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    assert model.embed(polars.from_pandas(frame.astype({"visits": "float64", "stage": "float64"}))).shape[0] == ROWS
+
+
+def test_pictures_beside_a_table_are_a_modality(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    rows = 40
+    for i in range(rows):
+        Image.fromarray(rng.integers(0, 256, (12, 10), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    frame = pd.DataFrame({"scan": [f"{i}.png" for i in range(rows)], "age": rng.normal(50, 9, rows).round(1)})
+    frame.loc[3, "scan"] = "absent.png"
+    frame.loc[4, "scan"] = None
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    model = mvae.fit_table(tmp_path / "x.csv", changes=FEW, callbacks=[])
+    assert model.schema.shapes == {"scan": (1, 12, 10)}
+    _, present = model.schema.encode(pd.read_csv(tmp_path / "x.csv").astype(object))
+    assert present["scan"].sum() == rows - 2
+    assert torch.isfinite(torch.tensor(model.score(tmp_path / "x.csv", samples=10)["log p"].to_numpy())).all()
+    with pytest.raises(QueryError, match="holds pictures"):
+        model.predict(tmp_path / "x.csv", "scan")
