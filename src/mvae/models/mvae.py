@@ -81,7 +81,9 @@ class MVAE(MultimodalVAE):
             if not self.modalities[name].is_discrete:
                 raise SettingsError(f"pseudo_labels names {name!r}: it is for classes, attributes and short strings")
         self.pseudo_labels = tuple(pseudo_labels)
-        of_classes = [name for name in pseudo_labels if type(self.modalities[name]) is Modality]  # not of a string's symbols
+        of_classes = [
+            name for name in pseudo_labels if type(self.modalities[name]) is Modality
+        ]  # not of a string's symbols
         self.balances = NamedModules({name: Balance(self.modalities[name], latent_dim) for name in of_classes})
         self.random_subsets, self.distinct_terms, self.shared_noise = random_subsets, distinct_terms, shared_noise
 
