@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mvae.modality import augment
     from mvae.modality.base import Modality
     from mvae.modality.columns import Columns
+    from mvae.modality.covariate import Covariate
     from mvae.modality.sentences import SentenceModality
     from mvae.modality.strings import StringModality
     from mvae.models import CVAE, JMVAE, MMVAE, MVAE, MVAEQ, MVTCAE, TELBO, VAE, BiVCCA, MoPoE
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # Names are imported when first used, so that `mvae --help` need not wait for torch.
 _HOMES = {
     "Columns": "mvae.modality.columns",
+    "Covariate": "mvae.modality.covariate",
     "Config": "mvae.runs.config",
     "Field": "mvae.data.fields",
     "Gaussian": "mvae.gaussian",

@@ -190,10 +190,8 @@ def test_a_decoder_for_another_number_of_latents_is_named() -> None:
         MVAE({"text": modality()}, 4, cross_from=()).check(Table({"text": ROWS}))
 
 
-def test_a_condition_and_parameters_of_all_tokens_together_are_refused() -> None:
+def test_parameters_of_all_tokens_together_are_refused() -> None:
     text, z = modality(), torch.zeros(3, 3)
-    with pytest.raises(QueryError, match="no condition"):
-        text.log_prob(ROWS, z, torch.zeros(3, 2))
     with pytest.raises(QueryError, match="log_prob or generate"):
         text.decode(z)
 

@@ -275,7 +275,7 @@ class _Pass:
 
     def divisor(self, given: Sequence[str], how: Denominator) -> Float[Tensor, "rows"]:
         """log p(given) of every row. Equal rows (of ten labels, say) are estimated once, by more draws."""
-        subset, inverse = _distinct(self.table, given)
+        subset, inverse = _distinct(self.table, [*given, *self.model.covariates])
         importance = how.how == "importance"
         draws = how.samples or (self.samples * min(20, len(self.table) // len(subset)) if importance else 5000)
         proposal = given if importance else ()

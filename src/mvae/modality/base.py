@@ -1,5 +1,6 @@
 """Modality: one kind of observation, with its encoder q̃(z | x), its decoder and its likelihood p(x | z)."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from mvae.likelihoods import named as named_likelihood
 from mvae.modality import augment as augmentation
 from mvae.modality.scaling import Scaling
 
-__all__ = ["Modality", "evaluating", "run"]
+__all__ = ["Modality", "evaluating", "run", "takes_context"]
 
 
 class Modality(nn.Module):
@@ -26,8 +27,8 @@ class Modality(nn.Module):
 
     Args:
         encoder: ``rows event…`` → ``rows 2·latent`` (mean, then log-variance), or the pair of them.
-        decoder: ``N latent`` → ``N …``, the parameters of the likelihood. It is called with ``context`` as a
-            second argument where one is given.
+        decoder: ``N latent`` → ``N …``, the parameters of the likelihood. A network whose ``forward`` has a second
+            argument is called with the model's covariates (or a CVAE's condition) as it, ``rows features``.
         likelihood: the family of p(x | z): a `mvae.likelihoods.Likelihood` or the name of one, such as ``"bernoulli"``.
         weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
         augment: what happens to the encoder's input in training: a callable ``(x, generator) → x`` or a name of
@@ -66,6 +67,7 @@ class Modality(nn.Module):
             raise SettingsError(f"a modality's weight must be a finite number ≥ 0, not {weight}")
         self.encoder, self.decoder, self.likelihood = encoder, decoder, named_likelihood(likelihood)
         self.weight = float(weight)
+        self.told = takes_context(encoder), takes_context(decoder)  # of the context: encoder, decoder
         self.augment = augmentation.listed(augment)
         self.view = self.likelihood.view if view is None else augmentation.named(view)
         self.scaling = Scaling() if standardise and self.likelihood.real and self.likelihood.levels == 1 else None
@@ -117,7 +119,7 @@ class Modality(nn.Module):
         for part in self.augment if self.training else ():
             x = part(x, self.generator)
         x = self.encoder_input(x)
-        output = run(self.encoder, x) if context is None else run(self.encoder, x, context)
+        output = run(self.encoder, x, context) if context is not None and self.told[0] else run(self.encoder, x)
         pair = output.chunk(2, dim=-1) if isinstance(output, Tensor) else output
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise DataError(f"the encoder gives {_described(output)}: one tensor or two are needed: mean, log-variance")
@@ -127,9 +129,11 @@ class Modality(nn.Module):
         """What the encoder takes, of prepared and augmented values: by default themselves."""
         return x
 
-    def encode(self, x: Shaped[Tensor, "rows *event"]) -> Gaussian:
+    def encode(
+        self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
+    ) -> Gaussian:
         """The expert q̃(z | x), ``rows latent`` (Eq. 4): not yet a posterior, which needs the prior expert."""
-        return Gaussian.from_mean_log_var(*self.expert_parameters(x))
+        return Gaussian.from_mean_log_var(*self.expert_parameters(x, context))
 
     def decode(self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None) -> Tensor:
         """The decoder on every z: a flat batch ``N …`` where N is the product of the leading axes.
@@ -137,7 +141,7 @@ class Modality(nn.Module):
         The networks may be of half precision; what they say is float32 at least, as is z.
         """
         flat = z.reshape(-1, z.shape[-1]).to(self.dtype)
-        if context is None:
+        if context is None or not self.told[1]:
             params = run(self.decoder, flat)
         else:
             params = run(self.decoder, flat, context.to(self.dtype).expand(*z.shape[:-1], -1).reshape(len(flat), -1))
@@ -287,6 +291,16 @@ def require_network(network: object, what: str) -> None:
         raise SettingsError(
             f"a modality's {what} must be a torch.nn.Module, not {network!r}; mvae.networks.build makes one by name"
         )
+
+
+def takes_context(network: nn.Module) -> bool:
+    """Has its ``forward`` a second argument, one without a default?"""
+    try:
+        parameters = inspect.signature(network.forward).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in kinds and p.default is p.empty for p in parameters) > 1
 
 
 def _described(output: object) -> str:

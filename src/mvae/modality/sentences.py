@@ -69,6 +69,7 @@ class SentenceModality(Modality):
         self, encoder: nn.Module, decoder: SentenceDecoder, length: int, stop: int = 0, weight: float = 1.0
     ) -> None:
         super().__init__(encoder, decoder, Categorical(), weight)  # pyright: ignore
+        self.told = self.told[0], False  # the decoder's second argument is the tokens so far
         self.length, self.stop = length, stop
 
     fixed_shapes = False
@@ -97,7 +98,6 @@ class SentenceModality(Modality):
         context: Float[Tensor, "rows features"] | None = None,
     ) -> Float[Tensor, "*samples rows"]:
         """log p(x | z) in nats, the sum over a row's tokens and its stop token."""
-        self._refuse(context)
         lengths = lengths_to_stop(x, self.stop)
         x = x[:, : int(lengths.max()) if len(x) else 0]
         before = torch.cat([torch.full_like(x[:, :1], self.decoder.vocabulary), x[:, :-1]], 1)
@@ -126,7 +126,6 @@ class SentenceModality(Modality):
         ``never`` is a token that is not written: the others keep their proportions. With a ``temperature`` T each token
         has a probability proportional to p^(1/T).
         """
-        self._refuse(context)
 
         def choose(log_p: Tensor) -> Tensor:
             log_p = _without(log_p, never)
@@ -206,7 +205,6 @@ class SentenceModality(Modality):
             DataError: the column is not ``rows length``.
         """
         z = torch.zeros(1, latent_dim, device=x.device, dtype=self.dtype)
-        self._refuse(z if context_dim else None)
         if x.dim() != 2 or not 1 <= x.shape[1] <= self.length:
             raise DataError(
                 f"sequences are rows of at most {self.length} tokens, not of shape {tuple(x.shape[1:])} each"
@@ -230,10 +228,6 @@ class SentenceModality(Modality):
 
     def _flat(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "N latent"]:
         return z.reshape(-1, z.shape[-1]).to(self.dtype)
-
-    def _refuse(self, context: Tensor | None) -> None:
-        if context is not None:
-            raise QueryError("decoders of sequences take no condition besides z: use another model than the CVAE")
 
 
 def _draw(p: Float[Tensor, "N vocabulary"], generator: torch.Generator | None) -> Int[Tensor, "N"]:

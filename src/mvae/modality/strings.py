@@ -48,6 +48,7 @@ class StringModality(Modality):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, symbols: int, length: int, weight: float = 1.0):
         super().__init__(encoder, decoder, Categorical(), weight)
+        self.told = self.told[0], False  # the decoder's second argument is the symbols so far
         if symbols < 1 or length < 1:
             raise SettingsError(f"strings need ≥ 1 symbol and a length ≥ 1, not {symbols} and {length}")
         self.stop, self.start, self.length = symbols, symbols + 1, length
@@ -69,7 +70,7 @@ class StringModality(Modality):
         """log p(x | z) in nats of every row under each of its samples of z, by teacher forcing; no parameters.
 
         Raises:
-            DataError: strings of another length. SettingsError: a context, which these decoders do not take.
+            DataError: strings of another length.
         """
         if x.shape[1] != self.length:
             raise DataError(f"strings are rows of {self.length} tokens, not of {x.shape[1]}")
@@ -77,7 +78,7 @@ class StringModality(Modality):
         counted = place <= count_symbols(x, self.stop)[:, None]
         x = torch.where(counted, x, self.stop)  # padding is no token, and perhaps not even in the vocabulary
         before = torch.cat([torch.full_like(x[:, :1], self.start), x[:, :-1]], 1).expand(*z.shape[:-1], -1)
-        logits, _ = self._next(z, before.reshape(-1, self.length), None, context)
+        logits, _ = self._next(z, before.reshape(-1, self.length), None)
         scores = logits.log_softmax(-1).unflatten(0, z.shape[:-1])
         scores = scores.gather(-1, x.expand(*z.shape[:-1], -1)[..., None]).squeeze(-1)
         return torch.where(counted, scores, 0.0).sum(-1), None
@@ -95,7 +96,7 @@ class StringModality(Modality):
         ended = torch.zeros_like(token, dtype=torch.bool)
         state, written = None, []
         for _ in range(self.length):
-            logits, state = self._next(z, token, state, context)
+            logits, state = self._next(z, token, state)
             logits = logits.squeeze(1)
             drawn = logits.argmax(-1, True) if mean else torch.multinomial(logits.softmax(-1), 1, generator=generator)
             token = torch.where(ended, self.stop, drawn)
@@ -135,7 +136,7 @@ class StringModality(Modality):
         if x.shape[1:] != (self.length,):
             raise DataError(f"strings are rows of {self.length} tokens, not of shape {tuple(x.shape[1:])}")
         start = torch.full((1, 1), self.start, device=x.device)
-        logits, _ = self._next(torch.zeros(1, latent_dim, device=x.device), start, None, None)
+        logits, _ = self._next(torch.zeros(1, latent_dim, device=x.device), start, None)
         if logits.shape != (1, 1, self.stop + 1):
             raise DataError(
                 f"the decoder gives shape {tuple(logits.shape)} after one token; {self.stop + 1} logits are needed, "
@@ -145,10 +146,8 @@ class StringModality(Modality):
         bad = (x < 0) | (x > self.stop) | (padding & (x != self.stop))
         return bad, f"symbols 0 to {self.stop - 1}, and only stop ({self.stop}) after them,"
 
-    def _next(self, z: Tensor, tokens: Tensor, state: object, context: Tensor | None) -> tuple[Tensor, object]:
+    def _next(self, z: Tensor, tokens: Tensor, state: object) -> tuple[Tensor, object]:
         """The decoder on a flat batch, in its own dtype; logits in float32 at least."""
-        if context is not None:
-            raise SettingsError("a modality of strings takes no condition besides z")
         logits, state = self.decoder(z.reshape(-1, z.shape[-1]).to(self.dtype), tokens, state)
         return logits.to(torch.promote_types(logits.dtype, torch.float32)), state
 

@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mvae.data.table import Table
-from mvae.errors import SettingsError
+from mvae.errors import QueryError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality, evaluating
+from mvae.modality.covariate import Covariate
 from mvae.models import plan
 from mvae.models.mixture import Mixture
 from mvae.models.named_modules import NamedModules
@@ -23,22 +24,27 @@ from mvae.models.objective import Objective
 from mvae.models.questions import Questions
 from mvae.models.terms import Terms, mvae_terms
 
-__all__ = ["MultimodalVAE", "evaluating"]
+__all__ = ["MultimodalVAE", "Parts", "evaluating"]
+
+Parts = Mapping[str, Modality | Covariate]
+"""What a model is made of, by the names of a table's columns."""
 
 
 class MultimodalVAE(Questions):
     """A joint model p(z) Π p(x_i | z) of several modalities; the base of every model here.
 
     Args:
-        modalities: name → `Modality`.
+        modalities: name → `Modality`, and perhaps name → `Covariate`.
         latent_dim: the number of latents D.
 
     Raises:
-        SettingsError: no modality, a latent_dim < 1.
+        SettingsError: no modality, a latent_dim < 1, covariates for a model or for networks that take none.
     """
 
-    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+    def __init__(self, modalities: Parts, latent_dim: int):
         super().__init__()
+        self._covariates = NamedModules({n: part for n, part in modalities.items() if isinstance(part, Covariate)})
+        modalities = {n: part for n, part in modalities.items() if isinstance(part, Modality)}
         if not modalities:
             raise SettingsError("a model needs at least one modality: MVAE({'image': Modality(...)}, ...)")
         if latent_dim < 1:
@@ -46,6 +52,15 @@ class MultimodalVAE(Questions):
         for name in modalities:
             if not isinstance(name, str) or not name:
                 raise SettingsError(f"a modality's name must be a non-empty string, not {name!r}")
+        if covariates := list(self._covariates.by_name):
+            if not self.takes_covariates:
+                raise SettingsError(f"{type(self).__name__} takes no covariates ({', '.join(covariates)})")
+            if not any(any(modality.told) for modality in modalities.values()):
+                raise SettingsError(
+                    f"no network takes the covariates ({', '.join(covariates)}): give encoders or decoders whose "
+                    "forward has a second argument, such as mvae.networks.build(..., condition=…)"
+                )
+            self.context_dim = sum(covariate.width for covariate in self.covariates.values())
         self._modalities = NamedModules(modalities)
         self._names = tuple(modalities)
         self.latent_dim = latent_dim
@@ -54,6 +69,11 @@ class MultimodalVAE(Questions):
     def modalities(self) -> Mapping[str, Modality]:
         """Name → modality, in the model's order; read-only, as a model's modalities are those it was made of."""
         return MappingProxyType(cast("dict[str, Modality]", self._modalities.by_name))
+
+    @property
+    def covariates(self) -> Mapping[str, Covariate]:
+        """Name → covariate."""
+        return MappingProxyType(cast("dict[str, Covariate]", self._covariates.by_name))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,6 +140,9 @@ class MultimodalVAE(Questions):
     #: Has it the first of the modalities only? (Then a declaration's others are left out.)
     first_only = False
 
+    #: May covariates stand among its modalities?
+    takes_covariates = True
+
     #: Is it of one modality given another? (Then its networks take that one beside x and z.)
     conditional = False
 
@@ -130,8 +153,17 @@ class MultimodalVAE(Questions):
     context_dim = 0
 
     def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
-        """What encoders and decoders are conditioned on besides x and z; nothing by default."""
-        return None
+        """What encoders and decoders are conditioned on besides x and z: the covariates, where there are any.
+
+        Raises:
+            QueryError: one is not given.
+        """
+        if missing := [name for name in self.covariates if name not in x]:
+            raise QueryError(
+                f"this model is told {', '.join(missing)}, without which there is no answer: give it with the data, or "
+                f"as covariates={{{missing[0]!r}: …}}"
+            )
+        return torch.cat([x[name] for name in self.covariates], dim=1) if self.covariates else None
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """What a model adds to each row's loss for its posteriors, ``terms rows latent``; nothing by default."""
@@ -144,9 +176,9 @@ class MultimodalVAE(Questions):
 
     # -- Posteriors ----------------------------------------------------------------------------------------
 
-    def expert(self, name: str, x: Tensor) -> Gaussian:
+    def expert(self, name: str, x: Tensor, context: Tensor | None = None) -> Gaussian:
         """The expert of one modality for rows that have it, ``rows latent``."""
-        return self.to_expert(*self.modalities[name].expert_parameters(x))
+        return self.to_expert(*self.modalities[name].expert_parameters(x, context))
 
     def to_expert(self, mean: Float[Tensor, "*rows latent"], raw: Float[Tensor, "*rows latent"]) -> Gaussian:
         """An encoder's two outputs as an expert: by default mean and log-variance."""
@@ -185,9 +217,14 @@ class MultimodalVAE(Questions):
     def prepare(self, batch: Table) -> dict[str, Tensor]:
         """A batch's columns as the networks take them, on the model's device."""
         here = batch.to(self.device)  # tensors, also where the batch is made of a user's arrays
-        return {
+        x = {
             name: modality.prepare(cast("Tensor", here.columns[name]), here.observed.get(name))
             for name, modality in self.modalities.items()
+            if name in here.columns
+        }
+        return x | {
+            name: covariate.encode(cast("Tensor", here.columns[name]), batch.has(name), self.dtype)
+            for name, covariate in self.covariates.items()
             if name in here.columns
         }
 

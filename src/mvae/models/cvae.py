@@ -36,6 +36,7 @@ class CVAE(MultimodalVAE):
 
     needs_complete = True
     conditional = True
+    takes_covariates = False
 
     def __init__(
         self,
@@ -48,6 +49,8 @@ class CVAE(MultimodalVAE):
         super().__init__(modalities, latent_dim)
         if len(self.names) != 1:
             raise SettingsError(f"a CVAE models one modality given another, not {len(self.names)}")
+        if not all(self.modalities[self.names[0]].told):
+            raise SettingsError("a CVAE's encoder and decoder take the condition as a second argument of forward")
         self.condition, self.classes = condition, classes
         self.context_dim = classes if classes is not None else features
 

@@ -35,6 +35,7 @@ class JMVAE(MultimodalVAE):
 
     needs_complete = True
     no_posterior = "a JMVAE has encoders for each single modality and for all of them, not for other subsets"
+    takes_covariates = False
 
     def __init__(
         self, modalities: Mapping[str, Modality], latent_dim: int, joint_encoder: nn.Module, alpha: float = 0.01

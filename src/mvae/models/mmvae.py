@@ -1,7 +1,6 @@
 """MMVAE (Shi et al. 2019): a mixture of experts, trained on a K-sample importance-weighted bound."""
 
 import math
-from collections.abc import Mapping
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,9 +8,8 @@ from torch import Tensor
 
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, select_expert
-from mvae.modality.base import Modality
 from mvae.models import plan
-from mvae.models.base import MultimodalVAE
+from mvae.models.base import MultimodalVAE, Parts
 from mvae.models.objective import Objective
 from mvae.models.terms import Terms, term_name
 
@@ -38,7 +36,7 @@ class MMVAE(MultimodalVAE):
 
     joint_posterior = False  # a mixture, whose KL has no closed form
 
-    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, samples: int = 10, dreg: bool = True):
+    def __init__(self, modalities: Parts, latent_dim: int, samples: int = 10, dreg: bool = True):
         super().__init__(modalities, latent_dim)
         if samples < 1:
             raise SettingsError(f"samples must be at least 1, not {samples}")
@@ -76,7 +74,7 @@ class MMVAE(MultimodalVAE):
         if self.dreg:  # the density's own parameters get no gradient; z carries it all
             experts = Gaussian(experts.precision.detach(), experts.shift.detach())
         divergence = self.divergence(experts, z, here)
-        log_prob = plan.scores(self.modalities, x, z, terms)
+        log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
         log_w = -beta * divergence
         for weight, log_p in zip(self.weights, log_prob.unbind(), strict=True):
             log_w = log_w + weight * log_p

@@ -42,6 +42,8 @@ class MMVAEPlus(MMVAE):
 
     owner: Tensor
 
+    takes_covariates = False
+
     def __init__(
         self,
         modalities: Mapping[str, Modality],

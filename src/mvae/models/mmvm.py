@@ -1,14 +1,12 @@
 """MMVM (Sutter et al. 2024, "Unity by Diversity"): each posterior is drawn towards the mixture of all."""
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.gaussian import select_expert
-from mvae.modality.base import Modality
 from mvae.models import plan
+from mvae.models.base import Parts
 from mvae.models.mmvae import MMVAE
 from mvae.models.objective import Objective
 from mvae.models.terms import Terms, singles
@@ -31,7 +29,7 @@ class MMVM(MMVAE):
         latent_dim: the number of latents D.
     """
 
-    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+    def __init__(self, modalities: Parts, latent_dim: int):
         super().__init__(modalities, latent_dim, samples=1, dreg=False)
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
@@ -51,7 +49,7 @@ class MMVM(MMVAE):
         q = select_expert(experts, here.given)
         z = q.rsample(noise)
         divergence = q.log_prob(z) - self.log_mixture(experts, z, here)
-        log_prob = plan.scores(self.modalities, x, z, terms)
+        log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
         bound = -beta * divergence
         for weight, log_p in zip(self.weights, log_prob.unbind(), strict=True):
             bound = bound + weight * log_p

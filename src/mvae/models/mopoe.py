@@ -1,6 +1,5 @@
 """MoPoE-VAE (Sutter et al. 2021): a mixture, over all subsets, of products of experts."""
 
-from collections.abc import Mapping
 from itertools import combinations
 
 import torch
@@ -9,8 +8,7 @@ from torch import Tensor
 
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
-from mvae.modality.base import Modality
-from mvae.models.base import MultimodalVAE
+from mvae.models.base import MultimodalVAE, Parts
 from mvae.models.terms import Terms, term_name
 
 __all__ = ["MoPoE"]
@@ -31,7 +29,7 @@ class MoPoE(MultimodalVAE):
         SettingsError: more than 8 modalities.
     """
 
-    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+    def __init__(self, modalities: Parts, latent_dim: int):
         super().__init__(modalities, latent_dim)
         count = len(self.names)
         if count > MOST_MODALITIES:

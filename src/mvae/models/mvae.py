@@ -10,7 +10,7 @@ from torch import Tensor
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.modality.base import Modality, evaluating
-from mvae.models.base import MultimodalVAE
+from mvae.models.base import MultimodalVAE, Parts
 from mvae.models.named_modules import NamedModules
 from mvae.models.objective import Objective
 from mvae.models.pseudo_labels import Balance, with_pseudo_labels
@@ -56,7 +56,7 @@ class MVAE(MultimodalVAE):
 
     def __init__(
         self,
-        modalities: Mapping[str, Modality],
+        modalities: Parts,
         latent_dim: int,
         random_subsets: int = 0,
         distinct_terms: bool = True,
@@ -69,7 +69,7 @@ class MVAE(MultimodalVAE):
         if random_subsets < 0:
             raise SettingsError(f"random_subsets must be ≥ 0, not {random_subsets}")
         if cross_from == "auto":
-            cross_from = richest(self.modalities, latent_dim)
+            cross_from = richest(self.modalities, latent_dim, self.context_dim)
         self.recipe = Recipe(tuple(cross_from), cross_share)
         for what, named in (("cross_from", cross_from), ("pseudo_labels", pseudo_labels)):
             for name in named:
@@ -78,11 +78,13 @@ class MVAE(MultimodalVAE):
         if pseudo_labels and not cross_from:
             raise SettingsError("pseudo_labels needs cross_from: the modalities that are to explain what is guessed")
         for name in pseudo_labels:
-            if not modalities[name].is_discrete:
+            if not self.modalities[name].is_discrete:
                 raise SettingsError(f"pseudo_labels names {name!r}: it is for classes, attributes and short strings")
         self.pseudo_labels = tuple(pseudo_labels)
-        of_classes = [name for name in pseudo_labels if type(modalities[name]) is Modality]  # not of a string's symbols
-        self.balances = NamedModules({name: Balance(modalities[name], latent_dim) for name in of_classes})
+        of_classes = [
+            name for name in pseudo_labels if type(self.modalities[name]) is Modality
+        ]  # not of a string's symbols
+        self.balances = NamedModules({name: Balance(self.modalities[name], latent_dim) for name in of_classes})
         self.random_subsets, self.distinct_terms, self.shared_noise = random_subsets, distinct_terms, shared_noise
 
     @property
@@ -124,7 +126,7 @@ class MVAE(MultimodalVAE):
 
 
 @torch.no_grad()
-def richest(modalities: Mapping[str, Modality], latent_dim: int) -> tuple[str, ...]:
+def richest(modalities: Mapping[str, Modality], latent_dim: int, context_dim: int = 0) -> tuple[str, ...]:
     """The modalities that have, in one example, at least a tenth as many values as the one that has most.
 
     A picture's values are its pixels, a class is one, a string has as many as its longest. The first 8 of them, where
@@ -138,17 +140,18 @@ def richest(modalities: Mapping[str, Modality], latent_dim: int) -> tuple[str, .
     """
     if len(modalities) < 2:
         return ()
-    counts = {name: _values(modality, latent_dim) for name, modality in modalities.items()}
+    counts = {name: _values(modality, latent_dim, context_dim) for name, modality in modalities.items()}
     most = max(counts.values())
     return tuple(name for name, count in counts.items() if count and count >= RICH * most)[:SOURCES]
 
 
-def _values(modality: Modality, latent_dim: int) -> int:
+def _values(modality: Modality, latent_dim: int, context_dim: int) -> int:
     """How many values one example has."""
     parameter = next(modality.parameters(), torch.zeros(()))
     z = torch.zeros(1, latent_dim, device=parameter.device, dtype=modality.dtype)
+    context = torch.zeros(1, context_dim, device=parameter.device, dtype=modality.dtype) if context_dim else None
     try:
         with evaluating(modality):
-            return modality.generate(z, generator=torch.Generator(z.device).manual_seed(0)).numel()
+            return modality.generate(z, context, generator=torch.Generator(z.device).manual_seed(0)).numel()
     except (RuntimeError, IndexError, ValueError, TypeError, AttributeError):
         return 0

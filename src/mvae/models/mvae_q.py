@@ -1,13 +1,11 @@
 """MVAE-Q (Eq. 3, App. C): the product of unimodal posteriors divided by N−1 priors, with no universal prior expert."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, quotient
-from mvae.modality.base import Modality
+from mvae.models.base import Parts
 from mvae.models.mvae import MVAE
 
 __all__ = ["MVAEQ"]
@@ -27,7 +25,7 @@ class MVAEQ(MVAE):
         SettingsError: a single modality, for which the bound on V is infinite.
     """
 
-    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, random_subsets: int = 0):
+    def __init__(self, modalities: Parts, latent_dim: int, random_subsets: int = 0):
         super().__init__(modalities, latent_dim, random_subsets, cross_from=())
         if len(self.names) < 2:
             raise SettingsError("MVAE-Q divides by N−1 priors and needs at least two modalities")

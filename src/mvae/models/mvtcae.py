@@ -1,6 +1,5 @@
 """MVTCAE (Hwang et al. 2021): a product of experts, regularised towards each expert by the total correlation."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -9,8 +8,7 @@ from torch import Tensor
 
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, kl_divergence, product
-from mvae.modality.base import Modality
-from mvae.models.base import MultimodalVAE
+from mvae.models.base import MultimodalVAE, Parts
 from mvae.models.terms import Terms, concatenate, full, singles
 
 __all__ = ["MVTCAE"]
@@ -30,7 +28,7 @@ class MVTCAE(MultimodalVAE):
         SettingsError: α outside [0, 1].
     """
 
-    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int, alpha: float = 0.9):
+    def __init__(self, modalities: Parts, latent_dim: int, alpha: float = 0.9):
         super().__init__(modalities, latent_dim)
         if not 0 <= alpha <= 1:
             raise SettingsError(f"alpha must be in [0, 1], not {alpha}")

@@ -94,8 +94,12 @@ class Model(Protocol):
         """What its posteriors are made of."""
         ...
 
-    def expert(self, name: str, x: Tensor) -> Gaussian:
+    def expert(self, name: str, x: Tensor, context: Tensor | None = None) -> Gaussian:
         """The expert of one modality, ``rows latent``."""
+        ...
+
+    def context(self, x: Mapping[str, Tensor]) -> Tensor | None:
+        """What its networks are told besides x and z, ``rows features``."""
         ...
 
     def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:
@@ -208,7 +212,7 @@ def experts(
     model: Model,
     x: Mapping[str, Tensor],
     terms: Terms,
-    encode: Callable[[str, Tensor], Gaussian] | None = None,
+    encode: Callable[..., Gaussian] | None = None,
 ) -> Gaussian:
     """One expert a modality, ``modalities rows latent``: zeros (no knowledge) in rows that no term gives.
 
@@ -229,16 +233,23 @@ def experts(
                 name: Gaussian(*pair) for name, *pair in zip(own, *map(torch.unbind, _parts(banked)), strict=True)
             }
             together |= set(own)
+    told = encode is None and any(modality.told[0] for modality in modalities.values())
+    context = model.context(x) if told else None
     encode = encode or model.expert
     for name, i in place.items():
         if name not in x or name in together:
             continue
+        own = {name: x[name]} if context is None else {name: x[name], "": context}  # no modality has an empty name
+
+        def expert(own: Mapping[str, Tensor], name: str = name) -> Gaussian:
+            return encode(name, *own.values())
+
         if terms.masked:
-            found[name] = encode(name, x[name])
+            found[name] = expert(own)
         elif terms.shared_given is not None:
-            found[name] = encode(name, x[name]) if any(terms.shared_given[i]) else found[name]
+            found[name] = expert(own) if any(terms.shared_given[i]) else found[name]
         else:
-            found[name] = _of_rows(model, {name: x[name]}, needed[i], lambda own, n=name: encode(n, own[n]))
+            found[name] = _of_rows(model, own, needed[i], expert)
     return Gaussian(
         torch.stack([found[name].precision for name in names]), torch.stack([found[name].shift for name in names])
     )

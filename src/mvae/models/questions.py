@@ -14,6 +14,7 @@ from mvae.errors import DataError, QueryError
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality, evaluating
+from mvae.modality.covariate import Covariate
 from mvae.models.mixture import Mixture
 from mvae.models.prior import Prior
 
@@ -56,6 +57,11 @@ class Questions(nn.Module):
     @property
     def modalities(self) -> Mapping[str, Modality]:
         """Name → modality."""
+        raise NotImplementedError
+
+    @property
+    def covariates(self) -> Mapping[str, Covariate]:
+        """Name → covariate."""
         raise NotImplementedError
 
     @property
@@ -113,6 +119,7 @@ class Questions(nn.Module):
         mean: bool = False,
         generator: torch.Generator | None = None,
         seed: int | None = None,
+        covariates: Mapping[str, Any] | None = None,
     ) -> dict[str, Tensor]:
         """n samples of the modalities ``of`` for every row: z ~ q(z | X), x ~ p(x | z) (Fig. 2).
 
@@ -123,6 +130,8 @@ class Questions(nn.Module):
             mean: E[x | z] instead of a sample of x (what pictures usually show); z is sampled in any case.
             generator: source of randomness, on the model's device.
             seed: of a new generator, instead.
+            covariates: name → a value for all rows, which decoders are told instead of the rows' own: what would this
+                cell look like in batch b2? Encoders are told the rows' own.
 
         Returns:
             name → ``samples rows event…``.
@@ -137,6 +146,7 @@ class Questions(nn.Module):
         self._require_generated(of)
         require_whole_number("the number of samples n", n, 1)
         generator = self._generator(generator, seed)
+        instead = self._instead(covariates)
         table = None if data is None else self.as_table(data)
         if table is not None:
             self._require_trained_in(table)
@@ -148,7 +158,7 @@ class Questions(nn.Module):
                 q = self._prior() if batch is None else self._infer(batch, x)
                 shape = n, *q.mean.shape
                 noise = torch.randn(shape, generator=generator, device=self.device, dtype=q.mean.dtype)
-                z, context = q.rsample(noise, generator).to(self.dtype), self.context(x)
+                z, context = q.rsample(noise, generator).to(self.dtype), self.context(x | _repeated(instead, shape[1]))
                 at_once = max(1, VALUES // max(1, event * z.shape[1])) if event else n
                 parts = [
                     {name: self.modalities[name].generate(part, context, mean=mean, generator=generator) for name in of}
@@ -159,7 +169,15 @@ class Questions(nn.Module):
         return {name: _cat(values, 1) for name, values in made.items()}
 
     @torch.no_grad()
-    def predict(self, data: Data, of: str, n: int | None = None, *, seed: int = 0) -> Shaped[Tensor, "rows *event"]:
+    def predict(
+        self,
+        data: Data,
+        of: str,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        covariates: Mapping[str, Any] | None = None,
+    ) -> Shaped[Tensor, "rows *event"]:
         """E[x_of | everything else that a row has]: of classes their probabilities, of real values the mean.
 
         Whatever ``data`` holds of ``of`` itself is not used.
@@ -170,6 +188,7 @@ class Questions(nn.Module):
             n: the mean over n samples of z ~ q(z | rest). Default: E[x | z] at the mean of q(z | rest), which is
                 faster, repeats itself exactly, and has no noise; it ignores how wide the posterior is.
             seed: of the samples.
+            covariates: what the decoder is told instead of the rows' own (see `generate`).
 
         Raises:
             QueryError: an unknown modality, or one that was never trained; n < 1, or samples of what has no mean (a
@@ -186,14 +205,14 @@ class Questions(nn.Module):
         self._require_generated([of])
         if n is not None:
             require_whole_number("the number of samples n", n, 1)
-        generator = self._generator(None, seed)
+        generator, instead = self._generator(None, seed), self._instead(covariates)
         table, modality, found = self.as_table(data), self.modalities[of], []
         rest = [name for name in self.known if name != of]
         self._require_trained_in(table, rest)
         with evaluating(self):
             for batch in parts_of(table, n or 1, self._event([of])):
                 x = self.prepare(batch)
-                q, context = self._infer(batch, x, rest), self.context(x)
+                q, context = self._infer(batch, x, rest), self.context(x | _repeated(instead, len(batch)))
                 if n is None:
                     found.append(modality.generate(q.mean.to(self.dtype), context, mean=True))
                     continue
@@ -233,10 +252,32 @@ class Questions(nn.Module):
                 raise DataError(
                     f"data must be a mvae.Table, a mapping of arrays or a data frame, not a {type(data).__name__}"
                 )
-            self._require_names(list(data) if isinstance(data, Mapping) else list(cast("Any", data).columns), "data")
-            data = Table(data)
+            given = list(data) if isinstance(data, Mapping) else list(cast("Any", data).columns)
+            self._require_names([name for name in given if name not in self.covariates], "data")
+            data = Table(self.coded({name: cast("Any", data)[name] for name in given}) if self.covariates else data)
         self.check(data)
         return data
+
+    def coded(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Columns whose covariates are numbers: names of categories become their codes.
+
+        Raises:
+            DataError: an unknown category, by its row.
+        """
+        own = self.covariates
+        return {name: own[name].codes(values, name) if name in own else values for name, values in columns.items()}
+
+    def _instead(self, covariates: Mapping[str, Any] | None) -> dict[str, Tensor]:
+        """Values of covariates that are the same for all rows, as networks take them, ``1 features`` each."""
+        found = {}
+        for name, value in (covariates or {}).items():
+            if name not in self.covariates:
+                raise QueryError(f"no covariate {name!r} in this model; it has {', '.join(self.covariates) or 'none'}")
+            column = self.covariates[name].codes([value], name)
+            row = Table({name: column})
+            self.covariates[name].check(row, name)
+            found[name] = self.covariates[name].encode(column.to(self.device), row.has(name), self.dtype)
+        return found
 
     def check(self, table: Table, chunk: int = 4096) -> None:
         """Does every present value of the table fit this model? Reads it once, in chunks.
@@ -248,6 +289,8 @@ class Questions(nn.Module):
         for name, modality in self.modalities.items():
             if name in table.columns:
                 self._check_column(table, name, modality, chunk)
+        for name, covariate in self.covariates.items():
+            covariate.check(table, name)
 
     def _check_column(self, table: Table, name: str, modality: Modality, chunk: int) -> None:
         here, brightest = table.has(name), 0.0
@@ -384,6 +427,10 @@ def require_whole_number(what: str, value: object, least: int) -> None:
         raise QueryError(f"{what} must be a whole number, not {value!r}")
     if cast("int", value) < least:
         raise QueryError(f"{what} must be at least {least}, not {value}")
+
+
+def _repeated(values: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+    return {name: value.expand(rows, -1) for name, value in values.items()}
 
 
 def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:

@@ -29,6 +29,7 @@ class TELBO(MultimodalVAE):
     """
 
     stages = ("joint", "unimodal")
+    takes_covariates = False
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
         super().__init__(modalities, latent_dim)

@@ -1,14 +1,13 @@
 """The VAE of Kingma & Welling (2014) on one modality: the paper's image-only baseline (Tables 1–3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jaxtyping import Bool
 from torch import Tensor
 
 from mvae.errors import QueryError, SettingsError
 from mvae.gaussian import Gaussian, select_expert
-from mvae.modality.base import Modality
-from mvae.models.base import MultimodalVAE
+from mvae.models.base import MultimodalVAE, Parts
 
 __all__ = ["VAE"]
 
@@ -26,7 +25,7 @@ class VAE(MultimodalVAE):
 
     first_only = True
 
-    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+    def __init__(self, modalities: Parts, latent_dim: int):
         super().__init__(modalities, latent_dim)
         if len(self.names) != 1:
             raise SettingsError(f"a VAE has one modality, not {len(self.names)} ({', '.join(self.names)})")

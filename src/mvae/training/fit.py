@@ -203,7 +203,7 @@ def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: in
 
 def _checked(model: MultimodalVAE, data: Table | Mapping[str, Any]) -> Table:
     """The data as a table, every value of which fits the model."""
-    table = data if isinstance(data, Table) else Table(dict(data))
+    table = data if isinstance(data, Table) else Table(model.coded(dict(data)))
     model.check(table)
     return table
 

@@ -226,6 +226,8 @@ class RunState:
         """Modalities take the statistics of the training rows, unless an earlier training gave them theirs."""
         for name, modality in self.model.modalities.items():
             modality.fit_scaling(self.table, name)
+        for name, covariate in self.model.covariates.items():
+            covariate.fit(self.table, name)
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""

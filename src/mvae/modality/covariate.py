@@ -1,0 +1,117 @@
+"""Covariates: what encoders and decoders are told besides x and z, such as a batch, a donor, an age or a depth."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvae.data.table import Table
+from mvae.errors import DataError, SettingsError
+
+__all__ = ["Covariate"]
+
+
+class Covariate(nn.Module):
+    """A column that is given, and never generated; it stands among a model's modalities by its name.
+
+    Networks whose ``forward`` has a second argument take all covariates of their model as it, side by side,
+    ``rows features``: categories as ones and zeros, numbers in standard deviations from their training mean.
+
+    Args:
+        categories: their names, in the order of their codes 0 … K−1, or how many there are. None: real numbers.
+        unknown: may a row's category be missing, or one that is not listed? Then it is given as zeros, and training
+            needs such rows: what a model never saw it does not know.
+        features: how many numbers a row of a real covariate has.
+
+    Raises:
+        SettingsError: fewer than two categories, or two of one name; no features.
+
+    >>> Covariate(["b1", "b2"]).codes(["b2", "b1"])
+    tensor([1, 0])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, categories: Sequence[str | int] | int | None = None, unknown: bool = False, features: int = 1):
+        super().__init__()
+        if isinstance(categories, str):
+            raise SettingsError(f"a covariate's categories are a list of names, not {categories!r}")
+        self.categories = tuple(range(categories) if isinstance(categories, int) else categories or ())
+        if categories is not None and len(set(self.categories)) < max(2, len(self.categories)):
+            raise SettingsError(f"a covariate needs two different categories at least, not {self.categories}")
+        if features < 1:
+            raise SettingsError(f"a covariate needs one feature at least, not {features}")
+        self.unknown, self.width = unknown, len(self.categories) or features
+        self.register_buffer("mean", torch.zeros(self.width))
+        self.register_buffer("std", torch.zeros(self.width))  # 0: not fitted
+
+    def codes(self, values: Any, name: str = "covariate") -> Tensor:
+        """Names of categories as codes, −1 for one that is not listed; other values as they are.
+
+        Raises:
+            DataError: a category that is not listed, with its row, unless ``unknown`` allows it.
+        """
+        array = values if isinstance(values, Tensor) else np.asarray(values)
+        if not self.categories or isinstance(array, Tensor) or (array.dtype.kind not in "OUS" and self._numbered):
+            return torch.as_tensor(array)
+        place = {category: code for code, category in enumerate(self.categories)}
+        found = [place.get(value, -1) for value in array.tolist()]
+        if -1 in found and not self.unknown:
+            row = found.index(-1)
+            raise DataError(
+                f"covariate {name!r}, row {row}: the category {array[row].item()!r} is not among {self._listed}: "
+                "correct it, or train with Covariate(..., unknown=True)"
+            )
+        return torch.tensor(found)
+
+    def check(self, table: Table, name: str) -> None:
+        """Raises DataError unless every row has a value that is possible."""
+        if name not in table.columns:
+            raise DataError(
+                f"the table has no column {name!r}: this model is told it as a covariate, with every row's value"
+            )
+        has, column = table.has(name), torch.as_tensor(table.columns[name])
+        if not has.all() and not (self.unknown and self.categories):
+            raise DataError(f"covariate {name!r}, row {int((~has).nonzero()[0])}: it is needed in every row")
+        if self.categories:
+            fits, possible = column.dim() == 1, f"codes 0 to {self.width - 1} of {self._listed}"
+            least = -1 if self.unknown else 0
+            bad = (column < least) | (column >= self.width) | (column != column.round())
+        else:
+            fits, possible = column[0].numel() == self.width, f"{self.width} finite numbers"
+            bad = ~column.reshape(len(column), -1).isfinite().all(1)
+        if not fits:
+            raise DataError(f"covariate {name!r}: rows of shape {tuple(column.shape[1:])}; {possible} are needed")
+        if (bad := bad & has.to(bad.device)).any():
+            raise DataError(f"covariate {name!r}, row {int(bad.nonzero()[0, 0])}: {possible} are needed")
+
+    def fit(self, table: Table, name: str) -> None:
+        """Take mean and standard deviation of a real covariate's training values, unless an earlier training did."""
+        if self.categories or bool((self.std > 0).all()):
+            return
+        x = torch.as_tensor(table.columns[name]).double().reshape(len(table), -1)
+        mean, std = x.mean(0), x.std(0, correction=0)
+        self.mean, self.std = mean.to(self.mean), torch.where(std > 0, std, 1.0).to(self.std)
+
+    def encode(
+        self, column: Shaped[Tensor, "rows *event"], has: Bool[Tensor, "rows"], dtype: torch.dtype
+    ) -> Float[Tensor, "rows features"]:
+        """The column as networks take it."""
+        if self.categories:
+            codes = torch.where(has.to(column.device), column.long(), -1) + 1
+            return F.one_hot(codes, self.width + 1)[:, 1:].to(dtype)
+        x = column.reshape(len(column), -1).to(self.mean.dtype)
+        return ((x - self.mean) / torch.where(self.std > 0, self.std, 1.0)).to(dtype)
+
+    @property
+    def _numbered(self) -> bool:
+        return self.categories == tuple(range(self.width))
+
+    @property
+    def _listed(self) -> str:
+        return ", ".join(map(str, self.categories[:10])) + (" …" if self.width > 10 else "")

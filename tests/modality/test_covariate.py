@@ -1,0 +1,173 @@
+"""Covariates: what networks are told of a row besides x and z, with unseen categories, counterfactuals and refusals."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import mvae
+from mvae.errors import DataError, QueryError, SettingsError
+from mvae.modality.covariate import Covariate
+from mvae.models import MODELS
+from mvae.networks.mlp import ConditionalMLP, mlp
+
+ROWS = 60
+
+
+def model(told: str = "both", of: Any = mvae.MVAE, **covariates: Covariate) -> Any:
+    """Counts of three genes and two proteins; the RNA's networks take the context."""
+    covariates = covariates or {"batch": Covariate(["b1", "b2"]), "age": Covariate()}
+    width = sum(covariate.width for covariate in covariates.values())
+    encoder = ConditionalMLP(3, width, 4, [8]) if told in ("both", "encoder") else mlp(3, 4, [8])
+    decoder = ConditionalMLP(2, width, 3, [8]) if told in ("both", "decoder") else mlp(2, 3, [8])
+    rna = mvae.Modality(encoder, decoder, "poisson")
+    protein = mvae.Modality(mlp(2, 4, [8]), mlp(2, 2, [8]), "gaussian")
+    return of({"rna": rna, "batch": covariates.pop("batch"), "protein": protein, **covariates}, 2)
+
+
+def rows(n: int = ROWS) -> dict[str, Any]:
+    g = torch.Generator().manual_seed(0)
+    batch = torch.randint(0, 2, (n,), generator=g)
+    rate = 3 + 20 * batch[:, None].float().expand(-1, 3)
+    return {
+        "rna": torch.poisson(rate, generator=g),
+        "protein": torch.randn(n, 2, generator=g),
+        "batch": np.array(["b1", "b2"])[batch.numpy()],
+        "age": 50 + 10 * torch.randn(n, generator=g),
+    }
+
+
+def test_a_decoder_that_is_told_the_batch_answers_for_another_batch() -> None:
+    torch.manual_seed(0)
+    made, data = model(), rows()
+    history = mvae.fit(made, data, epochs=40, batch_size=20, learning_rate=1e-2, callbacks=[])
+    assert len(history.epochs) == 40
+    one, two = (made.predict(data, of="rna", covariates={"batch": b}).mean() for b in ("b1", "b2"))
+    assert two > 2 * one
+    own = made.predict(data, of="rna")
+    for code, name in enumerate(("b1", "b2")):
+        is_here = torch.from_numpy(data["batch"] == name)
+        same = made.predict(data, of="rna", covariates={"batch": name})[is_here]
+        torch.testing.assert_close(own[is_here], same)
+        drawn = made.generate(of=["rna"], n=50, covariates={"batch": (code and "b2") or "b1", "age": 50.0}, seed=0)[
+            "rna"
+        ]
+        assert (drawn.mean() > 10) == bool(code)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_encoders_and_decoders_are_told_their_own_row(masked: bool) -> None:
+    made, data = model().double(), rows(6)
+    there = torch.tensor([True, False, True, True, False, True]) if masked else torch.ones(6).bool()
+    table = mvae.Table(made.coded(data), present={"rna": there})
+    q = made.posterior(table, given=["rna"])
+    for row in range(6):
+        alone = {name: values[row : row + 1] for name, values in data.items()}
+        known = alone if there[row] else {name: values for name, values in alone.items() if name != "rna"}
+        expected = made.posterior(known, given=["rna"])
+        torch.testing.assert_close(q.mean[row], expected.mean[0])
+    objective = made(table, generator=torch.Generator().manual_seed(0))
+    assert objective.loss.isfinite()
+    swapped = made.posterior(data | {"batch": data["batch"][::-1].copy()}, given=["rna"]).mean
+    assert not torch.allclose(swapped, q.mean)
+
+
+@pytest.mark.parametrize("told", ["encoder", "decoder"])
+def test_only_networks_with_a_second_argument_are_told(told: str) -> None:
+    made, data = model(told), rows()
+    other = data | {"age": data["age"] + 5}
+    same = torch.equal(made.posterior(data).mean, made.posterior(other).mean)
+    assert same == (told == "decoder")
+
+
+def test_a_likelihood_is_that_of_the_rows_own_covariates() -> None:
+    made, data = model(), rows(5)
+    found = mvae.log_likelihood(made, data, of=["rna"], given=["protein"], samples=200)
+    other = mvae.log_likelihood(made, data | {"batch": ["b2"] * 5}, of=["rna"], given=["protein"], samples=200)
+    is_b2 = torch.from_numpy(data["batch"] == "b2")
+    torch.testing.assert_close(found.values[is_b2], other.values[is_b2])
+    assert not torch.isclose(found.values[~is_b2], other.values[~is_b2]).any()
+
+
+def test_what_is_told_must_be_there() -> None:
+    made, data = model(), rows(4)
+    without = {name: values for name, values in data.items() if name != "batch"}
+    for ask in (made.posterior, lambda d: made.generate(d), lambda d: made.predict(d, of="rna")):
+        with pytest.raises(DataError, match=r"no column 'batch'.*as a covariate"):
+            ask(without)
+    with pytest.raises(QueryError, match=r"told batch, age, without which"):
+        made.generate(of=["rna"])
+    with pytest.raises(QueryError, match=r"no covariate 'site' in this model; it has batch, age"):
+        made.generate(data, covariates={"site": 1})
+    table = mvae.Table(made.coded(data), present={"batch": torch.tensor([True, True, False, True])})
+    with pytest.raises(DataError, match=r"'batch', row 2: it is needed in every row"):
+        made.posterior(table)
+
+
+def test_a_batch_that_no_training_row_had_is_refused_by_name_and_row() -> None:
+    made, data = model(), rows(3)
+    with pytest.raises(DataError, match=r"'batch', row 1: the category 'b9' is not among b1, b2"):
+        made.posterior(data | {"batch": ["b1", "b9", "b2"]})
+    with pytest.raises(DataError, match="b9"):
+        made.generate(data, covariates={"batch": "b9"})
+    with pytest.raises(DataError, match=r"row 2: codes 0 to 1 of b1, b2"):
+        made.posterior(mvae.Table(data | {"batch": torch.tensor([0, 1, 2])}))
+
+
+def test_an_unknown_batch_is_one_of_its_own_where_it_was_trained_with() -> None:
+    made, data = model(batch=Covariate(["b1", "b2"], unknown=True)), {**rows(4)}
+    data.pop("age")
+    data["batch"] = ["b1", "b2", "b9", "b2"]
+    unseen = made.posterior(data, given=["rna"]).mean
+    masked = mvae.Table(
+        {**data, "batch": torch.tensor([0, 1, 0, 1])}, present={"batch": torch.tensor([True, True, False, True])}
+    )
+    torch.testing.assert_close(made.posterior(masked, given=["rna"]).mean, unseen)
+    known = made.posterior(data | {"batch": ["b1", "b2", "b1", "b2"]}, given=["rna"]).mean
+    assert torch.equal(known[:2], unseen[:2])
+    assert not torch.allclose(known[2], unseen[2])
+
+
+def test_real_covariates_are_standardised_by_the_training_rows() -> None:
+    age = Covariate()
+    table = mvae.Table({"age": torch.tensor([40.0, 60.0])})
+    age.fit(table, "age")
+    age.fit(mvae.Table({"age": torch.tensor([0.0, 1.0])}), "age")  # a later training changes nothing
+    assert age.encode(torch.tensor([50.0, 70.0]), torch.ones(2).bool(), torch.float32).tolist() == [[0.0], [2.0]]
+    with pytest.raises(DataError, match="row 1: 1 finite numbers"):
+        age.check(mvae.Table({"age": torch.tensor([1.0, float("nan")])}), "age")
+
+
+def test_categories_may_be_numbers_and_counted() -> None:
+    assert Covariate(3).codes([2, 0]).tolist() == [2, 0]
+    assert Covariate([2019, 2021]).codes([2021, 2019]).tolist() == [1, 0]
+    for wrong in (["a"], ["a", "a"], "ab", 1):
+        with pytest.raises(SettingsError):
+            Covariate(wrong)
+
+
+@pytest.mark.parametrize("name", ["MMVAE", "MoPoE", "MVTCAE", "MVAEQ", "BiVCCA"])
+def test_every_model_of_experts_takes_covariates(name: str) -> None:
+    made, data = model(of=getattr(mvae, name)), rows(8)
+    mvae.fit(made, data, epochs=1, batch_size=4, callbacks=[])
+    assert made.predict(data, of="rna", covariates={"batch": "b2"}).shape == (8, 3)
+    assert mvae.testing.__name__
+    assert name in {path.partition(":")[2] for path in MODELS.values()}
+
+
+def test_models_with_other_encoders_and_networks_that_take_nothing_refuse() -> None:
+    with pytest.raises(SettingsError, match="TELBO takes no covariates"):
+        model(of=mvae.TELBO)
+    with pytest.raises(SettingsError, match="no network takes the covariates"):
+        model("none")
+
+
+def test_a_model_with_covariates_is_saved_and_loaded(tmp_path) -> None:
+    made, data = model(), rows(8)
+    mvae.fit(made, data, epochs=1, callbacks=[])
+    mvae.save(made, tmp_path / "m.mvae")
+    again = mvae.load(tmp_path / "m.mvae", model())
+    expected: Tensor = made.posterior(data).mean
+    torch.testing.assert_close(again.posterior(data).mean, expected)
