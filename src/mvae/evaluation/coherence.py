@@ -101,13 +101,14 @@ def train_classifier(
     target: str,
     likelihood: Likelihood,
     *,
+    epochs: int | None = None,
     seed: int = 0,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[ImageClassifier, float]:
     """A classifier of ``target`` in ``image``, and its accuracy on the real test images.
 
     Trained on the training rows that have both, with Adam and a one-cycle rate; the epoch that is best on validation
-    rows is kept.
+    rows is kept. ``epochs``: default 6, and more of few rows.
 
     Raises:
         QueryError: no row has both. DataError: images that are not ``channels side side``.
@@ -121,7 +122,7 @@ def train_classifier(
         classes = 1 + max(int(data.train.select_rows(target, rows).max()) for rows in both.split(CLASSIFIED))
     generator = torch.Generator().manual_seed(seed)
     steps = -(-len(both) // BATCH)
-    epochs = max(EPOCHS, STEPS // steps)
+    epochs = epochs or max(EPOCHS, STEPS // steps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = ImageClassifier(first.shape[1], first.shape[2], wanted[0].numel() * classes)
@@ -165,6 +166,7 @@ def classifier_for(
     likelihood: Likelihood,
     path: Path,
     report: Callable[[str], None] = lambda _: None,
+    epochs: int | None = None,
 ) -> tuple[ImageClassifier, float]:
     """The classifier kept at ``path``, or a new one, which is then kept there; with its accuracy on real test images.
 
@@ -176,7 +178,7 @@ def classifier_for(
         classifier = ImageClassifier(*info["shape"])
         load_weights(classifier, tensors, path)
         return classifier.eval(), float(info["accuracy"])
-    classifier, right = train_classifier(data, image, target, likelihood, report=report)
+    classifier, right = train_classifier(data, image, target, likelihood, epochs=epochs, report=report)
     column = data.train.columns[image]
     outputs = classifier.head[-1].out_features
     save_state(path, copied(classifier), {"accuracy": right, "shape": [column.shape[1], column.shape[2], outputs]})

@@ -5,4 +5,4 @@ __all__ = ["DATASETS", "DECLARATIONS", "ITEMS"]
 DATASETS = "mvae.studies.datasets"
 DECLARATIONS = "mvae.studies.experiments"
 
-ITEMS: dict[str, str] = {}
+ITEMS = {"polymnist": "mvae.studies.polymnist:POLYMNIST"}

@@ -121,5 +121,7 @@ def test_a_picture_that_cannot_be_read_is_named(load, tmp_path: Path) -> None:
 def test_options_outside_their_range_are_refused(load) -> None:
     with pytest.raises(SettingsError, match="the share of missing cells"):
         load(missing=1.0)
+    with pytest.raises(SettingsError, match="between 1 and 1496 rows, not 1497"):
+        load(validation=1497)
     with pytest.raises(SettingsError, match="'mnist' or 'embedded'"):
         polymnist.load(digits="letters")

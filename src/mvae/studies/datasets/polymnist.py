@@ -47,6 +47,7 @@ def load(
     backgrounds: str | None = None,
     digits: str = "mnist",
     missing: float = 0.0,
+    validation: int | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Compose PolyMNIST, or open it where it was composed before: 55,000 / 5,000 / 10,000 rows.
@@ -61,22 +62,25 @@ def load(
             download (1,297 / 200 / 300 rows).
         missing: the share of the training and validation rows' cells that are missing, at random. A row that would have
             none keeps one.
+        validation: how many of the training digits select the weights; default 5,000, and 200 of the embedded ones.
         seed: of the composition, and of what is missing.
 
     Raises:
         DataError: no folder, not five pictures in it, pictures too small; and as for MNIST. SettingsError: a share
-            outside [0, 1), or other digits.
+            outside [0, 1), other digits, or a number of validation rows that leaves none to train.
     """
     if not 0 <= missing < 1:
         raise SettingsError(f"the share of missing cells must be at least 0 and below 1, not {missing}")
     if digits not in ("mnist", "embedded"):
         raise SettingsError(f"digits are 'mnist' or 'embedded', not {digits!r}")
     source = mnist.load(data_dir) if digits == "mnist" else _embedded()
-    held = VALIDATION if digits == "mnist" else len(source.validation)
+    held = validation or (VALIDATION if digits == "mnist" else len(source.validation))
     parts = source.train, source.validation, source.test
     images, labels = ([torch.as_tensor(part.columns[name]) for part in parts] for name in ("image", "label"))
     ink = torch.cat(images[:2])[:, 0] > INK, images[2][:, 0] > INK
     label = torch.cat(labels[:2]), labels[2]
+    if not 0 < held < len(label[0]):
+        raise SettingsError(f"validation must be between 1 and {len(label[0]) - 1} rows, not {held}")
     columns, fingerprint = _composed(_backgrounds(data_dir, backgrounds), ink, label, seed)
     first, second = len(label[0]) - held, len(label[0])
     return Dataset(
@@ -177,7 +181,8 @@ def _backgrounds(data_dir: str | PathLike[str] | None, backgrounds: str | None) 
     given = data_dir or os.environ.get("MVAE_DATA")
     if backgrounds is None and given and (folder := Path(given).expanduser() / FOLDER).is_dir():
         return pictures_in(folder)
-    log.info("PolyMNIST on drawn textures: no folder %s is given", FOLDER)
+    if backgrounds is None:
+        log.info("PolyMNIST on drawn textures: no folder %s is given", FOLDER)
     return textures()
 
 

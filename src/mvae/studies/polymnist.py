@@ -1,0 +1,252 @@
+"""`mvae reproduce polymnist`: the models of five modalities side by side, on the same networks and the same rows.
+
+For each model: coherence by the number of given modalities, unconditional coherence with N(0, I) and with a fitted
+prior, linear accuracy of the latents, log-likelihoods with and without that prior, Fréchet distances; and coherence on
+validation rows over the steps of training. The classifiers that judge it are trained by the same command.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from mvae.data.dataset import Dataset
+from mvae.evaluation.coherence import ImageClassifier, classifier_for
+from mvae.evaluation.subsets import coherence_by_number
+from mvae.files import load_state, read_json, write_json
+from mvae.likelihoods import Categorical
+from mvae.models.base import MultimodalVAE
+from mvae.paper.item import Budget, Item, Options, Paths
+from mvae.paper.results import Row, RowDict, add_rows, new_row, read_rows
+from mvae.provenance import circumstances
+from mvae.runs.config import Config
+from mvae.runs.run import Run, open_run, train
+from mvae.runs.source import load, shipped_declaration
+from mvae.studies.datasets.polymnist import MODALITIES
+from mvae.studies.polymnist_measures import Spend, answered, labels, measures
+from mvae.studies.polymnist_show import draw, draw_given, show
+from mvae.training.callbacks import Callback, Plan
+from mvae.training.checkpoint import CHECKPOINT, SETTINGS
+from mvae.training.progress import Reporter, reporter_for
+
+__all__ = ["POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
+
+NAME, LABEL, CURVE = "polymnist", "label", "curve.json"
+MODELS = ("mvae", "mmvae", "mopoe", "mvtcae", "jmvae", "mmvae_plus", "mmvm")
+
+#: Budget → what is spent: of training, the declaration's variant of that name.
+SPENDS = {
+    "smoke": Spend(10, 4, 10, 10, 40, 30, 40, 1, (1, 2)),
+    "quick": Spend(500, 50, 100, 300, 5_000, 1_000, 10_000, 4, (100, 200, 400, 800)),
+    "laptop": Spend(1_000, 100, 200, 1_000, 20_000, 5_000, 55_000, None, (200, 400, 800, 1_600, 3_200)),
+    "paper": Spend(10_000, 1_000, 1_000, 5_000, 55_000, 20_000, 55_000, None, tuple(2_000 * 2**i for i in range(6))),
+}
+SUMMARIES = {
+    "smoke": "scikit-learn's digits on drawn textures, two steps of small networks: does it run?",
+    "quick": "800 steps of 16 rows for every model",
+    "laptop": "4 epochs of 55,000 rows for every model",
+    "paper": "300 epochs, every test row",
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One model to be trained and measured."""
+
+    model: str
+    recipe: str
+    seed: int
+    budget: str
+
+    @property
+    def config(self) -> Config:
+        """The declaration that is trained."""
+        return configured(self.model, self.recipe, self.budget).change({"seed": self.seed})
+
+    @property
+    def digest(self) -> str:
+        """Of everything in it."""
+        declared = self.config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def name(self) -> str:
+        """Of its run's directory."""
+        return f"{NAME}-{self.model}-{self.recipe}-s{self.seed}-{self.digest}"
+
+    @property
+    def command(self) -> str:
+        """What makes its rows."""
+        recipes = f" --recipes {self.recipe}" if self.model == "mvae" else ""
+        return f"mvae reproduce {NAME} --models {self.model}{recipes} --seeds {self.seed + 1} --budget {self.budget}"
+
+
+def configured(model: str, recipe: str, budget: str) -> Config:
+    """The declaration of a model at a budget; the recipe ``paper`` of the MVAE is Eq. 5 with one random subset.
+
+    >>> configured("mmvae_plus", "paper", "paper").model.latents
+    256
+    """
+    config = shipped_declaration(NAME)
+    own = [model] if model in config.variants else []
+    own += ["paper"] if (model, recipe) == ("mvae", "paper") else []
+    own += [budget] if budget in config.variants and budget != "paper" else []
+    return config.variant(*own).change({"model": {"name": model}, "variants": {}})
+
+
+def setups(options: Options) -> Iterator[Setup]:
+    """Every model, by each recipe where it is the MVAE, with each seed."""
+    for model, seed in product(options.models, range(options.seeds)):
+        for recipe in options.recipes if model == "mvae" else ("own",):
+            yield Setup(model, recipe, seed, options.budget)
+
+
+class Curve(Reporter):
+    """Coherence on validation rows given one modality and all but one, at some steps; kept in the run's directory.
+
+    Args:
+        directory: of the run.
+        data: its rows.
+        classifiers: by modality.
+        spend: at which steps, and of how many rows.
+    """
+
+    every = 0.0
+
+    def __init__(self, directory: Path, data: Dataset, classifiers: dict[str, ImageClassifier], spend: Spend):
+        super().__init__()
+        self.path, self.classifiers, self.steps = directory / CURVE, classifiers, spend.curve
+        self.rows = data.validation.first(spend.validation_rows)
+
+    def on_start(self, plan: Plan) -> None:
+        """What was measured before a stop is kept."""
+        assert plan.model is not None
+        self.model: MultimodalVAE = plan.model
+        self.points: list[dict[str, float]] = read_json(self.path)["points"] if self.path.exists() else []
+
+    def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
+        """Measure at the steps asked for."""
+        if step not in self.steps or any(point["step"] == step for point in self.points):
+            return
+        label = labels(self.rows)
+        point: dict[str, float] = {"step": step}
+        for n in answered(self.model):
+            if n in (1, len(self.model.names) - 1):
+                found = coherence_by_number(self.model, self.classifiers, self.rows, label, numbers=[n])
+                point[f"given {n}"] = found.by_number[n]
+        self.points.append(point)
+        write_json(self.path, {"points": self.points})
+
+
+def finished(setup: Setup, paths: Paths, judges: dict[str, ImageClassifier], data: Dataset) -> Run:
+    """The run: opened where it is finished, gone on with where it was stopped, else trained."""
+    directory, where = paths.runs / setup.name, {"data_dir": paths.data_dir, "device": paths.device}
+    begun = (directory / SETTINGS).exists()
+    if not begun or not _complete(directory, setup.config):
+        curve: list[Callback] = [Curve(directory, data, judges, SPENDS[setup.budget])]
+        told = [reporter_for()] if paths.callbacks is None else list(paths.callbacks)
+        train(setup.config, directory, resume=begun, callbacks=[*told, *curve], **where)
+    return open_run(directory, **where)
+
+
+def _complete(directory: Path, config: Config) -> bool:
+    if not (directory / CHECKPOINT).exists():  # stopped before its first one
+        return False
+    return load_state(directory / CHECKPOINT)[1]["epoch"] >= config.training.epochs
+
+
+def judges_of(
+    data: Dataset, spend: Spend, folder: Path, report: Callable[[str], None] = print
+) -> tuple[dict[str, ImageClassifier], dict[str, float]]:
+    """A classifier of the digit for each modality, and its accuracy on real test rows; kept in the folder."""
+    parts = {"train": spend.classifier_rows, "validation": spend.classifier_rows // 10}
+    parts["test"] = max(1_000, spend.test_rows)
+    some = replace(data, **{part: getattr(data, part).first(rows) for part, rows in parts.items()})
+    judges, accuracies = {}, {}
+    for name in MODALITIES:
+        file = f"classifier-{NAME}-{data.vocabulary_id}-{spend.classifier_rows}-{name}.safetensors"
+        judges[name], accuracies[name] = classifier_for(
+            some, name, LABEL, Categorical(), folder / file, report, epochs=spend.classifier_epochs
+        )
+    return judges, accuracies
+
+
+def recorded(setup: Setup, results: Path) -> list[dict[str, Any]]:
+    """The rows of a setup that are recorded."""
+    wanted = {"model": setup.model, "recipe": setup.recipe, "seed": setup.seed, "budget": setup.budget}
+    rows = read_rows(results / f"{NAME}.json")
+    return [
+        row
+        for row in rows
+        if all(row[key] == value for key, value in wanted.items()) and row["settings"]["declaration"] == setup.digest
+    ]
+
+
+def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
+    """Train, measure and record what is missing; everything of the options that is recorded."""
+    wanted, spend = list(setups(options)), SPENDS[options.budget]
+    missing = [setup for setup in wanted if not recorded(setup, paths.results)]
+    if missing:
+        data = load(missing[0].config, paths.data_dir)
+        judges, accuracies = judges_of(data, spend, paths.runs)
+        for setup in missing:
+            run = finished(setup, paths, judges, data)
+            add_rows(paths.results / f"{name}.json", list(rows_of(setup, run, judges, accuracies)))
+            picture = f"{name}-{setup.model}-{setup.recipe}-{setup.budget}.png"
+            draw_given(run, paths.results / picture)
+    return [row for setup in wanted for row in recorded(setup, paths.results)]
+
+
+def rows_of(
+    setup: Setup, run: Run, judges: dict[str, ImageClassifier], accuracies: dict[str, float]
+) -> Iterator[Row]:
+    """Everything that is measured of a run, as rows."""
+    spend, now = SPENDS[setup.budget], circumstances(run.model.device)
+    now["commit"] = read_json(run.directory / SETTINGS).get("commit", now["commit"])
+    training = run.config.training
+    settings = {
+        "declaration": setup.digest,
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "rows": min(run.config.data.rows or len(run.data.train), len(run.data.train)),
+        "latents": run.model.latent_dim,
+        "options": run.config.model.options,
+        "data": run.data.vocabulary_id,
+        "classifier_accuracy": round(sum(accuracies.values()) / len(accuracies), 4),
+    }
+    if "seconds" in run.progress:
+        settings["train_minutes"] = round(run.progress["seconds"] / 60, 2)
+    identity = {"dataset": NAME, "model": setup.model, "recipe": setup.recipe, "seed": setup.seed}
+    shared = {**identity, "budget": setup.budget, "command": setup.command, **now}
+
+    def row(metric: str, value: float, n: int, stderr: float | None = None, **how: Any) -> Row:
+        return new_row(NAME, metric, value, stderr, {**shared, "n": n, "settings": settings | how})
+
+    for name, accuracy in accuracies.items():
+        judged = min(max(1_000, spend.test_rows), len(run.data.test))
+        yield row(f"accuracy of the classifier of {name}", accuracy, judged)
+    for one in measures(run, judges, spend):
+        yield row(one.metric, one.value, one.rows, one.stderr, **one.how)
+    curve = run.directory / CURVE
+    for point in read_json(curve)["points"] if curve.exists() else []:
+        for metric, value in point.items():
+            if metric != "step":
+                yield row(f"validation coherence {metric}", value, spend.validation_rows, step=point["step"])
+
+
+POLYMNIST = Item(
+    NAME,
+    "PolyMNIST: coherence, likelihoods and latents of every model with five modalities, beside the published values",
+    ("models", "recipes", "seeds", "budget"),
+    show,
+    needs="MNIST (downloaded where --data-dir has none) and, for the original's backgrounds, a folder of them",
+    defaults={"models": MODELS, "recipes": ("coupled", "paper")},
+    choices={"models": MODELS},
+    budgets={name: Budget(summary) for name, summary in SUMMARIES.items()},
+    make=make,
+    draw=draw,
+)

@@ -1,0 +1,138 @@
+"""What is measured of one model of PolyMNIST."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import QueryError
+from mvae.evaluation.coherence import ImageClassifier
+from mvae.evaluation.frechet import frechet_to_data
+from mvae.evaluation.likelihood import log_likelihoods
+from mvae.evaluation.representation import linear_accuracy_by_number
+from mvae.evaluation.subsets import coherence_by_number, unconditional_coherence
+from mvae.models.base import MultimodalVAE
+from mvae.models.fitting import fit_prior
+from mvae.runs.run import Run
+
+__all__ = ["Measure", "Spend", "answered", "labels", "measures"]
+
+LABEL = "label"
+COMPONENTS = 20  # of the fitted prior, at most: two for each digit
+BOTH = ("", ", fitted prior")
+
+
+@dataclass(frozen=True)
+class Spend:
+    """How much is measured.
+
+    Args:
+        test_rows: that are given and generated from; as many are drawn from the prior.
+        scored_rows: whose likelihood is estimated.
+        samples: importance samples per row.
+        validation_rows: of the curve.
+        fitted_rows: training rows that the prior is fitted to.
+        linear_rows: of these, those that the linear classifiers are fitted to.
+        classifier_rows: that the classifiers learn from.
+        classifier_epochs: of these; None: the classifier's own number.
+        curve: the steps at which coherence is measured.
+    """
+
+    test_rows: int
+    scored_rows: int
+    samples: int
+    validation_rows: int
+    fitted_rows: int
+    linear_rows: int
+    classifier_rows: int
+    classifier_epochs: int | None
+    curve: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number, of how many rows it is, and how it was measured."""
+
+    metric: str
+    value: float
+    rows: int
+    stderr: float | None = None
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+
+def measures(run: Run, judges: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
+    """Coherence, linear accuracy, and with N(0, I) and a fitted prior unconditional coherence, log p and distances."""
+    model, test = run.model, run.data.test.first(spend.test_rows)
+    label, numbers = labels(test), answered(model)
+    found = coherence_by_number(model, judges, test, label, numbers=numbers)
+    for n, value in found.by_number.items():
+        yield Measure(f"coherence given {n}", value, len(test))
+    fitted = run.data.train.first(spend.fitted_rows)
+    everything = [*numbers, len(model.names)]
+    some = fitted.first(spend.linear_rows)
+    linear = linear_accuracy_by_number(model, (some, labels(some)), (test, label), numbers=everything)
+    for n, value in linear.items():
+        yield Measure(f"linear accuracy given {n}", value, len(test), how={"fitted_rows": len(some)})
+    yield Measure("Fréchet distance given 1", _distance_given_one(model, judges, test), len(test), how=_FEATURES)
+    components = max(1, min(COMPONENTS, len(fitted) // (2 * model.latent_dim)))  # a full covariance each
+    prior = fit_prior(model, fitted, components=components)
+    for label_of_prior, own in zip(BOTH, (None, prior), strict=True):
+        model.prior = own
+        how = {} if own is None else {"prior": "mixture", "components": components, "fitted_rows": len(fitted)}
+        agreed = unconditional_coherence(model, judges, spend.test_rows)
+        yield Measure(f"unconditional coherence{label_of_prior}", agreed, spend.test_rows, how=how)
+        distances = [frechet_to_data(model, _features(judges[name]), test, name) for name in model.names]
+        distance = sum(distances) / len(distances)
+        yield Measure(f"Fréchet distance{label_of_prior}", distance, len(test), how=how | _FEATURES)
+        yield from _likelihoods(model, test.first(spend.scored_rows), spend.samples, label_of_prior, how)
+    model.prior = None
+
+
+def _likelihoods(
+    model: MultimodalVAE, table: Table, samples: int, suffix: str, how: Mapping[str, Any]
+) -> Iterator[Measure]:
+    """Of all modalities, and of the first given the others."""
+    first, *others = model.names
+    queries = {"log p(x)": (model.names, []), f"log p({first}|rest)": ([first], others)}
+    if len(others) not in answered(model):
+        del queries[f"log p({first}|rest)"]
+    for metric, value in log_likelihoods(model, table, queries, samples=samples).items():
+        quality = {"effective_samples": round(float(value.effective_samples.mean()), 1), "samples": samples}
+        yield Measure(f"{metric}{suffix}", value.mean, len(table), value.standard_error, {**how, **quality})
+
+
+_FEATURES = {"features": "the hidden layer of the modality's classifier"}
+
+
+def _distance_given_one(model: MultimodalVAE, judges: Mapping[str, ImageClassifier], table: Table) -> float:
+    """Mean over modalities, each generated from the one before it."""
+    names, distances = model.names, []
+    for given, of in zip(names, (*names[1:], names[0]), strict=True):
+        distances.append(frechet_to_data(model, _features(judges[of]), table, of, [given]))
+    return sum(distances) / len(distances)
+
+
+def _features(judge: ImageClassifier) -> Callable[[Tensor], Tensor]:
+    """The 128 values of the classifier's hidden layer."""
+    return lambda images: judge.head[:3](judge.features(images))
+
+
+def answered(model: MultimodalVAE) -> Sequence[int]:
+    """The numbers of modalities that it has a posterior for, less than all."""
+    names, found = model.names, []
+    x = {name: torch.zeros(1, 3, 28, 28) for name in names}
+    for n in range(1, len(names)):
+        try:
+            model.posterior({name: x[name] for name in names[:n]})
+        except QueryError:
+            continue
+        found.append(n)
+    return found
+
+
+def labels(table: Table) -> Tensor:
+    """The digit of every row."""
+    return table.select_rows(LABEL, torch.arange(len(table)))

@@ -1,0 +1,102 @@
+"""PolyMNIST's numbers as a table and a figure, and what a model makes of one given modality."""
+
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mvae.evaluation.images import levels
+from mvae.paper.results import RowDict
+from mvae.paper.show import show_values, signed
+from mvae.report.figure import saved_figure
+from mvae.report.grid import save_named_rows
+from mvae.runs.run import Run
+
+__all__ = ["draw", "draw_given", "published", "show"]
+
+SHOWN = 10  # test rows of a picture
+HIDDEN = ("m2",)  # the original's background of m2 is under copyright, and is in no picture
+COLUMNS = {
+    **{str(n): f"coherence given {n}" for n in (1, 2, 3, 4)},
+    "0": "unconditional coherence",
+    "0 fit": "unconditional coherence, fitted prior",
+    "lin 1": "linear accuracy given 1",
+}
+
+
+@cache
+def published() -> dict[str, Any]:
+    """Published coherences and other numbers, with their sources."""
+    return tomllib.loads((files("mvae.studies") / "polymnist_published.toml").read_text(encoding="utf-8"))
+
+
+def show(item: str, rows: Sequence[RowDict]) -> None:
+    """Ours, a line per run, above what is published."""
+    runs: dict[tuple[Any, ...], dict[str, float]] = {}
+    for row in rows:
+        if "step" not in row["settings"]:
+            key = row["model"], row["recipe"], row["budget"], row["seed"], row["settings"]["classifier_accuracy"]
+            runs.setdefault(key, {})[row["metric"]] = row["value"]
+    lines = []
+    for (model, recipe, budget, seed, judge), found in runs.items():
+        what = f"{model} {recipe}" if model == "mvae" else model
+        what += f", {budget}" + (f", seed {seed}" if seed else "")
+        lines.append([what, *(_percent(found.get(metric)) for metric in COLUMNS.values())])
+        lines[-1].append(_percent(judge))
+    lines.append([])
+    for known in published()["coherence"]:
+        absent = ["–"] * (len(COLUMNS) + 1 - len(known["given"]))
+        lines.append([f"{known['model']}, published", *map(_percent, known["given"]), *absent])
+    title = f"{item}: coherence in % given so many modalities (0: samples of the prior); linear accuracy; classifiers"
+    show_values(title, ["model", *COLUMNS, "judge"], lines, left=("model",))
+
+
+def _percent(share: float | None) -> str:
+    return signed(None if share is None else 100 * share, ".1f")
+
+
+def draw(rows: Sequence[RowDict], path: Path) -> None:
+    """Coherence over the steps of training on validation rows, and what is published as horizontal lines.
+
+    Raises:
+        MissingDependencyError: matplotlib is absent.
+    """
+    with saved_figure(path, figsize=(9, 3.4)) as figure:
+        for axis, n in zip(figure.subplots(1, 2, sharey=True), (1, 4), strict=True):
+            curves: dict[str, list[tuple[int, float]]] = {}
+            for row in rows:
+                if row["metric"] == f"validation coherence given {n}":
+                    model = f"{row['model']} {row['recipe']}" if row["model"] == "mvae" else row["model"]
+                    curves.setdefault(f"{model} ({row['budget']})", []).append((row["settings"]["step"], row["value"]))
+            for name, points in curves.items():
+                axis.plot(*zip(*sorted(points), strict=True), "o-", markersize=3, linewidth=1, label=name)
+            for known in published()["coherence"]:
+                axis.axhline(known["given"][n - 1], linewidth=0.5, linestyle=":", color="grey")
+                axis.text(0, known["given"][n - 1], known["model"], fontsize=6, color="grey")
+            axis.set_title(f"coherence given {n}", fontsize=9)
+            axis.set_xlabel("step", fontsize=8)
+            axis.set_ylim(0, 1)
+            axis.grid(alpha=0.3)
+            if curves:
+                axis.legend(fontsize=7)
+
+
+@torch.no_grad()
+def draw_given(run: Run, path: Path) -> None:
+    """Given one modality the others: for each given one its test rows, and E[x | z] of every other below.
+
+    The modality m2 is not shown: its background in the original is under copyright.
+    """
+    names = [name for name in run.model.names if name not in HIDDEN]
+    test, groups = run.data.test.first(SHOWN), {}
+    generator = torch.Generator(run.model.device).manual_seed(0)
+    for given in names:
+        groups[f"given {given}"] = levels(test.select_rows(given, torch.arange(len(test))), 255)
+        others = [name for name in names if name != given]
+        made = run.model.generate(test.select([given]), others, mean=True, generator=generator)
+        groups |= {f"  {name} from {given}": levels(made[name][0].cpu(), 255) for name in others}
+    save_named_rows(groups, path)

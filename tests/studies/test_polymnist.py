@@ -1,0 +1,66 @@
+"""The study of PolyMNIST: the whole command at its smallest budget, and what it says of published numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from mvae.paper.item import BUDGETS
+from mvae.paper.results import read_rows
+from mvae.runs.build import build
+from mvae.studies.polymnist import MODELS, SPENDS, configured
+from mvae.studies.polymnist_show import published
+from tests.command import mvae
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_the_command_makes_every_number_once_with_a_picture(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVAE_CACHE", str(cache))
+    places = ("--results", tmp_path / "results", "--runs", tmp_path / "runs")
+    words = ("reproduce", "polymnist", "--budget", "smoke", "--models", "mvae,jmvae", "--recipes", "coupled", *places)
+    shown = mvae(*words)
+    assert shown.code == 0, shown.err
+    assert "coupled" in shown.out
+    assert "published" in shown.out
+    rows = read_rows(tmp_path / "results" / "polymnist.json")
+    metrics = {model: {row["metric"] for row in rows if row["model"] == model} for model in ("mvae", "jmvae")}
+    assert {f"coherence given {n}" for n in range(1, 5)} <= metrics["mvae"]
+    assert {f"linear accuracy given {n}" for n in range(1, 6)} <= metrics["mvae"]
+    assert {f"log p(x){suffix}" for suffix in ("", ", fitted prior")} <= metrics["mvae"]
+    assert metrics["mvae"] - metrics["jmvae"] == {
+        *(f"{what} given {n}" for what in ("coherence", "linear accuracy") for n in (2, 3, 4)),
+        *(f"log p(m0|rest){suffix}" for suffix in ("", ", fitted prior")),
+        "validation coherence given 4",
+    }
+    assert all(row["command"].startswith("mvae reproduce polymnist --models") for row in rows)
+    assert len({(row["model"], row["metric"], row["settings"].get("step")) for row in rows}) == len(rows)
+    assert (tmp_path / "results" / "polymnist-mvae-coupled-smoke.png").exists()
+    assert (tmp_path / "results" / "polymnist.png").exists()
+    assert mvae(*words).code == 0
+    assert read_rows(tmp_path / "results" / "polymnist.json") == rows  # nothing is made twice
+
+
+def test_every_budget_has_what_it_spends() -> None:
+    assert BUDGETS.keys() <= SPENDS.keys()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_all_models_have_the_same_networks_and_as_many_latents(model: str) -> None:
+    built, mvae_model = (build(configured(name, "coupled", "laptop")) for name in (model, "mvae"))
+    assert built.latent_dim == 512
+    sizes = [sum(p.numel() for p in one.modalities["m0"].decoder.parameters()) for one in (built, mvae_model)]
+    assert (sizes[0] == sizes[1]) == (model != "mmvae_plus")  # whose decoders are given 256 of the latents
+    assert built.modalities["m0"].likelihood.levels == 255
+
+
+def test_published_numbers_are_shares_with_a_source() -> None:
+    for known in published()["coherence"]:
+        assert len(known["given"]) == 4
+        assert all(0 < value < 1 for value in known["given"])
+        assert known["source"]
+    assert all(0 < known["value"] < 1 and known["source"] for known in published()["single"])
