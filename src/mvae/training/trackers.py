@@ -62,8 +62,8 @@ class Trackio(WandB):
 class MLflow(_Tracker):
     """Every metric of every epoch in MLflow, as the experiment ``project``.
 
-    Names may have letters, digits and ``_-. :/`` there: other characters become ``_``. Its files are folders by ``/``, so
-    only the first stays one: ``validation/objective`` has a part ``validation/objective.unweighted`` there.
+    Names may have letters, digits and ``_-. :/`` there: other characters become ``_``. It keeps metrics in
+    folders by ``/``, of which only the first stays: ``validation/objective/unweighted`` ends in ``objective.unweighted``.
     """
 
     package = "mlflow"
