@@ -1,0 +1,75 @@
+"""The manual: `sphinx-build -W docs docs/_build` (extra `docs`). Broken links and references are errors."""
+
+import re
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+project = "mvae"
+author = "The mvae contributors"
+release = metadata.version("mvae")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "mvae"
+html_show_sourcelink = html_copy_source = False
+default_role = "code"
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # shapes stand in the signature of the source; jaxtyping's names are not Sphinx's
+autodoc_default_options = {"members": True, "show-inheritance": False}
+suppress_warnings = ["myst.header"]  # research pages may begin with a list
+
+
+def _escaped(_: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Docstrings are plain text with code in backticks: stars and bars mean nothing in them."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            parts = re.split(r"(``.*?``|`.*?`)", line)
+            parts[::2] = [
+                re.sub(r"(?<!\\)([*|])", r"\\\1", re.sub(r"(\w)_(?=\W|$)", r"\1\\_", part)) for part in parts[::2]
+            ]
+            lines[i] = "".join(parts)
+
+
+def _outside(_: Sphinx, name: str, content: list[str]) -> None:
+    """Links to files outside the manual become their names; `tests/test_documents.py` checks that these exist."""
+    up = "../" * (name.count("/") + 1)
+    content[0] = re.sub(rf"(?<!!)\[([^\]]+)\]\({re.escape(up)}([^)#]*)(#[^)]*)?\)", r"\1 (`\2`)", content[0])
+
+
+def _settings(model: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Every key of a declaration with its default and its sentence."""
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [kind for kind in kinds if hasattr(kind, "model_fields")]
+        key = f"{prefix}{name}"
+        if inner:
+            yield from _settings(inner[0], f"{key}.NAME." if len(kinds) > 2 else f"{key}.")
+        elif field.description:
+            default = "needed" if field.is_required() else repr(field.default)
+            yield key, default, field.description
+
+
+class Configuration(SphinxDirective):
+    """A table of every key of a declaration."""
+
+    def run(self) -> list[nodes.Node]:
+        """Read from the classes that check declarations, so that nothing is written twice."""
+        from mvae.runs.config import Config
+
+        lines = ["| key | default | meaning |", "|---|---|---|"]
+        lines += [f"| `{k}` | `{d}` | {text.replace('|', '&#124;')} |" for k, d, text in _settings(Config, "")]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def setup(app: Sphinx) -> None:
+    """Register what stands above."""
+    app.add_directive("configuration", Configuration)
+    app.connect("autodoc-process-docstring", _escaped, priority=400)
+    app.connect("source-read", _outside)

@@ -1,0 +1,81 @@
+"""The manual: the code of each page runs in order in an empty folder; no page is long; Sphinx builds it strictly."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvae.evaluation import likelihood as estimators
+from mvae.models import MODELS
+from tests.command import mvae
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name not in ("research", "_build"))
+BLOCK = re.compile(r"^```(python|sh|toml)\n(.*?)^```", re.M | re.S)
+NAMED = re.compile(r"`([\w-]+\.toml)`")
+NEEDS = {"mvae report": "plotly", "mvae compare": "plotly", "mvae export": "onnxscript"}
+
+
+def of(path: Path) -> str:
+    return str(path.relative_to(DOCS))
+
+
+WITH_CODE = [path for path in PAGES if BLOCK.search(path.read_text())]
+
+
+@pytest.mark.filterwarnings("ignore:Matplotlib")
+@pytest.mark.parametrize("path", WITH_CODE, ids=of)
+def test_the_code_of_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = path.read_text()
+    for command, module in NEEDS.items():
+        if f"\n{command} " in text:
+            pytest.importorskip(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setitem(estimators.CHUNK, "cpu", 20_000)  # fewer calls, whose shapes are checked
+    torch.manual_seed(0)
+    names: dict[str, object] = {"__name__": "page"}
+    for found in BLOCK.finditer(text):
+        language, code = found.groups()
+        if language == "python":
+            exec(compile(code, str(path), "exec"), names)
+        elif language == "toml":
+            (tmp_path / NAMED.findall(text[: found.start()])[-1]).write_text(code)
+        else:
+            for line in code.splitlines():
+                program, *words = shlex.split(line, comments=True)
+                result = mvae(*words, *(["--device", "cpu"] if words[0] == "train" else []))
+                assert (program, result.code) == ("mvae", 0), (line, result.err)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=of)
+def test_a_page_has_a_thousand_words_at_most(path: Path) -> None:
+    if path.name != "design.md":  # for contributors
+        assert len(path.read_text().split()) <= 1000
+
+
+def test_every_model_has_a_page_that_the_index_names() -> None:
+    index = (DOCS / "models/index.md").read_text()
+    for name in MODELS:
+        text = (DOCS / f"models/{name}.md").read_text()
+        assert f'model.name = "{name}"' in text
+        assert f"({name}.md)" in index
+        for heading in ("Generative model", "Objective", "What it answers", "Limits", "Cost"):
+            assert f"\n## {heading}" in text
+
+
+def test_the_manual_is_built_without_a_warning(tmp_path: Path) -> None:
+    for module in ("sphinx", "myst_parser", "furo", "sphinx_click"):
+        pytest.importorskip(module)
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(DOCS), str(tmp_path / "html")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore"})
+    assert done.returncode == 0, done.stderr
+    built = (tmp_path / "html/reference/configuration.html").read_text()
+    assert "training.anneal_epochs" in built
+    assert "mvae report" in (tmp_path / "html/reference/command-line.html").read_text()
+    assert "log_likelihood" in (tmp_path / "html/reference/api.html").read_text()
