@@ -1,10 +1,13 @@
 """What the benchmarks share: their data, interleaved timing, and the table of ratios."""
 
+import json
 import os
+import shlex
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from mvae.errors import DataError
 from mvae.models.base import MultimodalVAE
 from mvae.paper.attributes import ATTRIBUTES
 from mvae.paper.cell import Cell
+from mvae.provenance import commit
 from mvae.runs.build import build
 from mvae.runs.source import declared, load
 from mvae.training.switches import keep_freed_memory
@@ -97,6 +101,18 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def add_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add rows to a file of results, each with what it cannot be read without."""
+    circumstances = {
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "commit": commit(),
+        "machine": machine(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    before = json.loads(path.read_text()) if path.exists() else []
+    path.write_text(json.dumps([*before, *(row | circumstances for row in rows)], indent=1) + "\n")
 
 
 def gemm_rate(size: int = 1024, repeats: int = 20) -> float:
