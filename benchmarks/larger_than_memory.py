@@ -9,11 +9,9 @@ process holds itself, without pages of files, which the system drops when it nee
 """
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import timing
@@ -21,6 +19,7 @@ import torch
 
 import mvae
 from mvae.networks.mlp import mlp
+from mvae.paper.results import add_rows
 from mvae.training.progress import Reporter
 
 NUMBERS, LEVELS, BATCH, CHUNK = 256, 1024, 100, 10_000
@@ -135,18 +134,21 @@ def main() -> None:
         del part
         print({name: f"{values[-1]:.1f} steps/s" for name, values in rates.items()}, f"{most:.2f} GB", flush=True)
     ratios = [a / b for a, b in zip(rates["disk"], rates["memory"], strict=True)]
-    row: dict[str, Any] = {
-        "metric": "speed on disk / in memory",
-        "value": statistics.median(ratios),
-        "lowest": min(ratios),
-        "highest": max(ratios),
-        "steps_per_second": {name: statistics.median(values) for name, values in rates.items()},
-        "gigabytes": whole.nbytes / 1e9,
-        "anonymous_gigabytes": most,
-    }
-    print(json.dumps(row, indent=2))
+    row = timing.row(
+        "larger-than-memory",
+        "made",
+        "speed on disk / in memory",
+        statistics.median(ratios),
+        arguments.rounds,
+        lowest=min(ratios),
+        highest=max(ratios),
+        steps_per_second={name: round(statistics.median(values), 2) for name, values in rates.items()},
+        gigabytes=round(whole.nbytes / 1e9, 2),
+        anonymous_gigabytes=round(most, 2),
+    )
+    print(row)
     if arguments.json:
-        timing.add_rows(arguments.json, [row])
+        add_rows(arguments.json, [row])
 
 
 if __name__ == "__main__":
