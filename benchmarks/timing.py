@@ -1,6 +1,7 @@
 """What the benchmarks share: their data, interleaved timing, and the table of ratios."""
 
 import os
+import shlex
 import statistics
 import sys
 import time
@@ -11,17 +12,18 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table as Grid
-from torch import Tensor
 
 from mvae import Table
-from mvae.errors import DataError
+from mvae.errors import UserError
 from mvae.models.base import MultimodalVAE
-from mvae.paper.attributes import ATTRIBUTES
 from mvae.paper.cell import Cell
+from mvae.paper.results import Row, new_row
+from mvae.provenance import circumstances
 from mvae.runs.build import build
 from mvae.runs.source import declared, load
 from mvae.training.switches import keep_freed_memory
 
+FEW = 100  # rows that are generated and repeated
 Contender = tuple[Callable[[], object], int]  # a piece of work (it may return its own seconds), and its rows
 
 
@@ -40,24 +42,20 @@ def built(dataset: str, recipe: str = "coupled", seed: int = 0, **changes: Any) 
 
 
 def rows_or_noise(dataset: str, rows: int) -> Table:
-    """The first training rows of a dataset in MVAE_DATA; where it is not, noise of the same shape (nothing is
+    """The first training rows of a dataset in MVAE_DATA; where it is not, what an untrained model generates (nothing is
     downloaded to be timed).
     """
     try:
         if os.environ.get("MVAE_DATA"):
             return load(declared(dataset)).train.first(rows)
         reason = "MVAE_DATA is not set"
-    except DataError as error:
+    except UserError as error:
         reason = str(error)
-    print(f"random data of {dataset}'s shape is used: {reason}", file=sys.stderr)
-    generator = torch.Generator().manual_seed(0)
-
-    def levels(*shape: int) -> Tensor:
-        return torch.randint(256, (rows, *shape), dtype=torch.uint8, generator=generator)
-
-    if dataset == "celeba19":
-        return Table({"image": levels(3, 64, 64)} | {name: levels(1) > 180 for name in ATTRIBUTES})
-    return Table({"image": levels(1, 28, 28), "label": torch.randint(10, (rows,), generator=generator)})
+    print(f"samples of an untrained model stand for {dataset}: {reason}", file=sys.stderr)
+    torch.manual_seed(0)
+    few = built(dataset, "paper").generate(n=min(rows, FEW), seed=0)
+    again = torch.arange(rows) % FEW
+    return Table({name: column[:, 0][again] for name, column in few.items()})
 
 
 def interleaved(contenders: dict[str, Contender], rounds: int, warm: int = 1) -> dict[str, list[float]]:
@@ -97,6 +95,15 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def row(item: str, dataset: str, metric: str, value: float, n: int = 1, **settings: Any) -> Row:
+    """A measured number as a row of results, with what it cannot be read without; ``n`` rounds."""
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    device = torch.device("cuda" if settings.get("device") == "cuda" else "cpu")
+    settings = {"torch": torch.__version__, **settings}
+    own = {"dataset": dataset, "model": "mvae", "budget": "speed", "recipe": "paper", "n": n, "seed": 0}
+    return new_row(item, metric, value, None, own | {"settings": settings, "command": command} | circumstances(device))
 
 
 def gemm_rate(size: int = 1024, repeats: int = 20) -> float:

@@ -5,6 +5,7 @@ import re
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from mvae.data import npz
 from mvae.data.npz import read_npz
 from mvae.data.table import Table
 from mvae.errors import DataError
@@ -126,3 +128,31 @@ def test_more_than_the_machine_holds_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("mvae.data.npz.memory_of_machine", lambda: 10**6)
     with pytest.raises(DataError, match=r"unpacks to 8,000,1.. bytes, more than this machine's memory"):
         read_npz(tmp_path / "large.npz")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_array_that_is_not_compressed_stays_in_the_file(
+    order: Literal["C", "F"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    x = np.asarray(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32), order=order)
+    arrays = {"label": np.arange(50), "x": x, "name": np.array(["a", "b"] * 25), "x__present": np.arange(50) > 3}
+    monkeypatch.setattr(npz, "LARGE", 400)
+    np.savez(tmp_path / "some.npz", **arrays)
+    columns, masks = read_npz(tmp_path / "some.npz")
+    assert {name: type(column) for name, column in columns.items()} == {
+        "label": np.memmap,
+        "x": np.memmap,
+        "name": np.ndarray,
+    }
+    for name, values in {**columns, "x__present": masks["x"]}.items():
+        assert np.array_equal(values, arrays[name]), name
+    taken = Table(columns | {"name": np.arange(50)}, masks).take([7, 9])["x"]
+    assert np.array_equal(taken, x[[7, 9]])
+
+    content = bytearray((tmp_path / "some.npz").read_bytes())
+    content[content.index(x.tobytes(order="A")) + 5] ^= 1
+    (tmp_path / "some.npz").write_bytes(content)
+    with pytest.raises(DataError, match="Bad CRC-32"):
+        read_npz(tmp_path / "some.npz")
+    np.savez_compressed(tmp_path / "small.npz", **arrays)
+    assert type(read_npz(tmp_path / "small.npz")[0]["x"]) is np.ndarray

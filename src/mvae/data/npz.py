@@ -2,11 +2,12 @@
 
 import math
 import os
+import struct
 import zipfile
 import zlib
 from io import BufferedIOBase
 from os import PathLike
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -22,6 +23,7 @@ DAMAGED = (EOFError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, NotIm
 LONGEST_HEADER = 1 << 16
 MOST_RATIO = 1033  # how much smaller deflate can make anything, at the most
 CHUNK = 1 << 20
+LARGE = 1 << 28  # bytes of an array that is mapped instead of read
 
 
 def read_npz(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -30,6 +32,7 @@ def read_npz(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
     Each array of numbers, booleans or text is a column of its name, ``rows event…``. A boolean array ``NAME__present``
     of shape ``rows`` says in which rows the column ``NAME`` is present. Pickled objects are never read. Sizes are
     checked before memory is taken: the file must be able to hold what its headers announce, and the machine as well.
+    A large array that is not compressed (``numpy.savez``) stays in the file and is memory-mapped.
 
     Returns:
         Columns by name and masks by name, as `mvae.Table` takes them (text is first encoded, see `mvae.data.schema`).
@@ -68,9 +71,13 @@ def _check_sizes(members: list[zipfile.ZipInfo], size: int, path: str | PathLike
         most = member.compress_size * (MOST_RATIO if member.compress_type == zipfile.ZIP_DEFLATED else 1)
         if member.compress_size > size or member.file_size > most:
             raise _damaged(path, f"array {member.filename!r}: {member.file_size:,} bytes are announced and not there")
-    total = sum(member.file_size for member in members)
-    if total > memory_of_machine():
-        raise DataError(f"{path} unpacks to {total:,} bytes, more than this machine's memory: give fewer rows")
+    total = sum(member.file_size for member in members if not _stays(member))
+    _require_room(total, path)
+
+
+def _require_room(size: int, path: str | PathLike[str]) -> None:
+    if size > memory_of_machine():
+        raise DataError(f"{path} unpacks to {size:,} bytes, more than this machine's memory: give fewer rows")
 
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str | PathLike[str]) -> np.ndarray:
@@ -84,6 +91,13 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str | PathLik
             have = member.file_size - file.tell()
             if announced != have:
                 raise _damaged(path, f"{what}: its header announces {announced:,} bytes where there are {have:,}")
+            if _stays(member) and dtype.kind in "biuf":
+                start = file.tell()
+                while file.read(CHUNK):  # at the end the archive checks its CRC
+                    pass
+                order: Literal["F", "C"] = "F" if fortran else "C"
+                return np.memmap(path, dtype, "r", _place(path, member) + start, shape, order)
+            _require_room(announced, path)
             values, got = np.empty(announced, np.uint8), 0
             while got < announced and (count := file.readinto(values[got : got + CHUNK].data)):
                 got += count
@@ -94,6 +108,19 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str | PathLik
     except DAMAGED as error:
         raise _damaged(path, f"{what}: it cannot be unpacked ({' '.join(str(error).split())})") from None
     return values.view(dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _stays(member: zipfile.ZipInfo) -> bool:
+    """Is it large, and stored as it is?"""
+    return member.compress_type == zipfile.ZIP_STORED and member.file_size >= LARGE
+
+
+def _place(path: str | PathLike[str], member: zipfile.ZipInfo) -> int:
+    """Where its bytes begin: behind a header of 30 bytes, its name and what else stands there."""
+    with open(path, "rb") as file:
+        file.seek(member.header_offset)
+        lengths = struct.unpack("<HH", file.read(30)[26:])
+    return member.header_offset + 30 + sum(lengths)
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

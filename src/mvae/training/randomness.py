@@ -7,14 +7,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from mvae.data.blocks import order_of_rows
+from mvae.data.table import Table
 from mvae.training.step import RECORDING
 
 __all__ = ["own_randomness", "row_order"]
 
 
-def row_order(rows: int, seed: int, epoch: int) -> Int[Tensor, "rows"]:
-    """The order in which an epoch sees the rows; it depends on (seed, epoch) alone."""
-    return torch.randperm(rows, generator=torch.Generator().manual_seed((seed << 32) + epoch))
+def row_order(table: Table, seed: int, epoch: int) -> Int[Tensor, "rows"]:
+    """The order in which an epoch sees the rows of a table; it depends on (seed, epoch) alone."""
+    return order_of_rows(table, torch.Generator().manual_seed((seed << 32) + epoch))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
+from mvae.data.blocks import ReadAhead
 from mvae.data.table import Table
 from mvae.errors import RunError, TrainingError
 from mvae.evaluation.coupling import coupling_warning
@@ -106,9 +107,11 @@ class RunState:
 
     def batches(self) -> Iterator[Tensor]:
         """The rows of each step that is left of this epoch; their order depends on (seed, epoch) alone."""
-        order = row_order(len(self.table), self.seed, self.epoch).to(self.step.index_device)
+        order = row_order(self.table, self.seed, self.epoch)
+        ahead, order = ReadAhead(self.table, order), order.to(self.step.index_device)
         while self.step_in_epoch < self.steps_per_epoch:
             start = self.step_in_epoch * self.settings.batch_size
+            ahead.reach(start)
             yield order[start : start + self.settings.batch_size]
 
     def take_step(self, index: Tensor) -> None:

@@ -1,0 +1,155 @@
+"""A table on disk, as large as asked for, trained from there and from memory: steps a second and anonymous memory.
+
+    python benchmarks/larger_than_memory.py FOLDER [--gigabytes 20] [--seconds 60] [--json FILE]
+
+The table has 256 numbers (float32) and 1,024 levels (uint8) a row as two NumPy files, and a fifth of its cells is
+missing. Where FOLDER holds it already, it is taken as it is. Fits of the whole table and of a part of it that lies in
+memory take turns, each for so many seconds, so that a drift of the machine meets both. Anonymous memory is what the
+process holds itself, without pages of files, which the system drops when it needs room.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import timing
+import torch
+
+import mvae
+from mvae.networks.mlp import mlp
+from mvae.paper.results import add_rows
+from mvae.training.progress import Reporter
+
+NUMBERS, LEVELS, BATCH, CHUNK = 256, 1024, 100, 10_000
+ROW_BYTES = 4 * NUMBERS + LEVELS
+
+
+def write(folder: Path, rows: int) -> None:
+    """The two columns, a chunk at a time, and their masks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    mix = generator.normal(size=(8, NUMBERS + LEVELS)).astype(np.float32)
+    numbers = np.lib.format.open_memmap(folder / "numbers.npy", "w+", np.float32, (rows, NUMBERS))
+    levels = np.lib.format.open_memmap(folder / "levels.npy", "w+", np.uint8, (rows, LEVELS))
+    present = np.ones((rows, 2), bool)
+    for start in range(0, rows, CHUNK):
+        count = min(CHUNK, rows - start)
+        values = generator.normal(size=(count, 8)).astype(np.float32) @ mix
+        numbers[start : start + count] = values[:, :NUMBERS]
+        levels[start : start + count] = 255 / (1 + np.exp(-values[:, NUMBERS:]))
+        lacks = generator.integers(0, 5, count)  # 0: the numbers, 1: the levels
+        present[start : start + count] = np.stack([lacks != 0, lacks != 1], 1)
+    numbers.flush(), levels.flush()
+    np.save(folder / "present.npy", present)
+
+
+def table_in(folder: Path, rows: int | None = None) -> mvae.Table:
+    """The table on disk; of so many rows in memory."""
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("numbers", "levels")}
+    present = np.load(folder / "present.npy", mmap_mode="r")
+    table = mvae.Table(columns, {name: np.asarray(present[:, i]) for i, name in enumerate(columns)})
+    return table if rows is None else table[:rows]
+
+
+def model() -> mvae.MVAE:
+    """An MVAE of both, with a hidden layer of 512."""
+    torch.manual_seed(0)
+    return mvae.MVAE(
+        {
+            "numbers": mvae.Modality(mlp(NUMBERS, 64, [512]), mlp(32, NUMBERS, [512]), mvae.likelihoods.Gaussian()),
+            "levels": mvae.Modality(
+                mlp(LEVELS, 64, [512]), mlp(32, LEVELS, [512]), mvae.likelihoods.Bernoulli(levels=255)
+            ),
+        },
+        latent_dim=32,
+    )
+
+
+class Enough(Exception):
+    """The time is over."""
+
+
+class Watch(Reporter):
+    """Counts steps after the first hundred, and ends the training when its time is over; the most memory meanwhile."""
+
+    every = 0.0
+
+    def __init__(self, seconds: float):
+        super().__init__()
+        self.seconds, self.began, self.first, self.rate, self.most = seconds, 0.0, 0, 0.0, 0.0
+
+    def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
+        """One more."""
+        self.most = max(self.most, anonymous())
+        if not self.began and step >= 100:
+            self.began, self.first = time.perf_counter(), step
+        elif self.began and time.perf_counter() - self.began > self.seconds:
+            self.rate = (step - self.first) / (time.perf_counter() - self.began)
+            raise Enough
+
+
+def anonymous() -> float:
+    """Gigabytes of anonymous memory of this process now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1e6
+
+
+def trained(table: mvae.Table, seconds: float) -> Watch:
+    """Train for some seconds."""
+    watch = Watch(seconds)
+    try:
+        mvae.fit(model(), table, batch_size=BATCH, epochs=1000, callbacks=[watch])
+    except Enough:
+        return watch
+    raise SystemExit("the table is too small to be trained for so long")
+
+
+def main() -> None:
+    """Measure, print, and add a row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--gigabytes", type=float, default=20.0)
+    parser.add_argument("--rows-in-memory", type=int, default=100_000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="add a row to this file")
+    arguments = parser.parse_args()
+    timing.begin(arguments.threads)
+    rows = int(arguments.gigabytes * 1e9 / ROW_BYTES)
+    if not (arguments.folder / "present.npy").exists():
+        write(arguments.folder, rows)
+    whole = table_in(arguments.folder)
+    print(f"{whole}, {whole.nbytes / 1e9:.1f} GB", flush=True)
+    rates: dict[str, list[float]] = {"disk": [], "memory": []}
+    most = 0.0
+    for _ in range(arguments.rounds):
+        on_disk = trained(whole, arguments.seconds)
+        most = most or on_disk.most  # before anything lay in memory
+        part = table_in(arguments.folder, min(arguments.rows_in_memory, len(whole)))
+        rates["disk"].append(on_disk.rate)
+        rates["memory"].append(trained(part, arguments.seconds).rate)
+        del part
+        print({name: f"{values[-1]:.1f} steps/s" for name, values in rates.items()}, f"{most:.2f} GB", flush=True)
+    ratios = [a / b for a, b in zip(rates["disk"], rates["memory"], strict=True)]
+    row = timing.row(
+        "larger-than-memory",
+        "made",
+        "speed on disk / in memory",
+        statistics.median(ratios),
+        arguments.rounds,
+        lowest=min(ratios),
+        highest=max(ratios),
+        steps_per_second={name: round(statistics.median(values), 2) for name, values in rates.items()},
+        gigabytes=round(whole.nbytes / 1e9, 2),
+        anonymous_gigabytes=round(most, 2),
+    )
+    print(row)
+    if arguments.json:
+        add_rows(arguments.json, [row])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""How near every experiment comes to what its matrix products alone would take on this machine.
+
+    python benchmarks/roofline.py [mnist …] [--rounds 5] [--threads 2] [--cpu] [--device cuda] [--json]
+
+For a training step, and for a row of the 1,000-sample log p(x1): the floating-point operations of its products and
+convolutions (counted by PyTorch on one step as we do it: each modality is encoded once, each decoder runs on what is
+scored), the bytes that must pass through memory (each parameter nine times a step: read forward and backward; its
+gradient written and read; both moments of Adam and the weight read or written), the rate of the best product of float32
+accuracy that any public setting reaches here, and the rate of copying. The least time is the larger of the two
+quotients; `value` in results/roofline.json is least ÷ measured. ``--cpu`` counts processor time, for busy machines.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import get_args
+from unittest import mock
+
+import timing
+import torch
+from rich.console import Console
+from rich.table import Table as Grid
+from torch.utils.flop_counter import FlopCounterMode
+
+import mvae
+from mvae.evaluation import scoring
+from mvae.models.base import MultimodalVAE
+from mvae.networks import products
+from mvae.networks.mlp import LabelEncoder, mlp
+from mvae.paper.results import Row, add_rows
+from mvae.training import step as steps
+from mvae.training.settings import TrainingSettings
+from mvae.training.step import Step
+
+EXPERIMENTS = ("mnist", "fashion-mnist", "multimnist", "celeba", "celeba19", "vision", "translation", "table30")
+BATCH, SAMPLES, TRAFFIC = 100, 1000, 9 * 4  # bytes a parameter and step
+SCORED = {"mnist": 20, "fashion-mnist": 5, "table30": 20}  # rows at once; of other experiments one
+SIZES = ((1024, 1024, 1024), (2048, 1024, 2048), (200, 512, 784), (400, 1024, 1024))
+
+
+def table30(rows: int) -> tuple[MultimodalVAE, mvae.Table]:
+    """Thirty mixed columns, a tenth of the cells missing: a model and its table."""
+    generator = torch.Generator().manual_seed(0)
+    columns: dict[str, torch.Tensor] = {}
+    parts: dict[str, mvae.Modality] = {}
+    for i in range(10):
+        columns |= {
+            f"real {i}": torch.randn(rows, 1, generator=generator),
+            f"flag {i}": torch.rand(rows, 1, generator=generator) < 0.3,
+            f"class {i}": torch.randint(5, (rows,), generator=generator),
+        }
+        parts |= {
+            f"real {i}": mvae.Modality(mlp(1, 32, [128]), mlp(16, 1, [128]), mvae.likelihoods.Gaussian()),
+            f"flag {i}": mvae.Modality(mlp(1, 32, [128]), mlp(16, 1, [128]), mvae.likelihoods.Bernoulli()),
+            f"class {i}": mvae.Modality(LabelEncoder(5, 32, 128), mlp(16, 5, [128]), mvae.likelihoods.Categorical()),
+        }
+    present = {name: torch.rand(rows, generator=generator) < 0.9 for name in columns}
+    present["real 0"] |= True
+    return mvae.MVAE(parts, 16, random_subsets=1, cross_from=()), mvae.Table(columns, present)
+
+
+def prepared(name: str, rows: int, device: str) -> tuple[MultimodalVAE, mvae.Table]:
+    """An experiment's model and some of its rows."""
+    model, table = (
+        table30(rows) if name == "table30" else (timing.built(name, "paper"), timing.rows_or_noise(name, rows))
+    )
+    return model.to(device), table.to(device) if device != "cpu" else table
+
+
+def product_rate(device: str, clock: Callable[[], float]) -> tuple[float, str]:
+    """FLOP/s of the best product that is as accurate as float32, over sizes and public settings; and the setting."""
+    found = []
+    for setting in get_args(products.Products):
+        if device == "cpu" and products.error_of(setting, SIZES[0]) > 4 * products.error_of("highest", SIZES[0]):
+            continue
+        if device != "cpu" and setting != "highest":  # TF32 and bfloat16
+            continue
+        with products.kept_setting():
+            torch.set_float32_matmul_precision(setting)
+            for rows, inputs, outputs in SIZES if device == "cpu" else ((8192, 8192, 8192),):
+                a, b = torch.randn(rows, inputs, device=device), torch.randn(inputs, outputs, device=device)
+                seconds = least_time(lambda a=a, b=b: a @ b, 20, device, clock)
+                found.append((2 * rows * inputs * outputs / seconds, setting))
+    return max(found)
+
+
+def copy_rate(device: str, clock: Callable[[], float]) -> float:
+    """Bytes a second that pass through memory: of a copy those read and those written."""
+    a = torch.ones(64_000_000, device=device)
+    b = torch.empty_like(a)
+    return 2 * a.nbytes / least_time(lambda: b.copy_(a), 10, device, clock)
+
+
+def least_time(work: Callable[[], object], times: int, device: str, clock: Callable[[], float]) -> float:
+    """Seconds, at the least."""
+    work()
+    return min(timed(work, device, clock) for _ in range(times))
+
+
+def timed(work: Callable[[], object], device: str, clock: Callable[[], float]) -> float:
+    """Seconds until the device has done it."""
+    start = clock()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def flop_of(work: Callable[[], object]) -> float:
+    """Floating-point operations of the products in some work."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def training(model: MultimodalVAE, table: mvae.Table) -> tuple[float, Callable[[], None]]:
+    """FLOP of a step, and steps as a long run takes them."""
+    model.train()
+    batch, generator = table.take(slice(BATCH)), torch.Generator(model.device).manual_seed(0)
+    flop = flop_of(lambda: model(batch, generator=generator).loss.backward())
+    step = Step(model, table, TrainingSettings(batch_size=BATCH))
+    step.plan(steps.COMPILED_STEPS)
+    batches = torch.randperm(len(table)).to(step.index_device).split(BATCH)
+    taken = 0
+
+    def take() -> None:
+        nonlocal taken
+        step(batches[taken % len(batches)], 1.0, 1e-3)
+        taken += 1
+
+    for _ in range(6):
+        take()
+    return flop, take
+
+
+def likelihood(model: MultimodalVAE, table: mvae.Table, rows: int) -> tuple[float, Callable[[], object]]:
+    """FLOP of log p(x1) of some rows, and the estimator."""
+    model.eval()
+    name, some = model.names[0], table.take(table.has(model.names[0]).nonzero()[:rows, 0])
+
+    def estimate(samples: int) -> object:
+        return mvae.log_likelihood(model, some, of=[name], proposal=[name], samples=samples)
+
+    with mock.patch.object(scoring, "COMPILED_PAIRS", float("inf")):
+        fewer, few = flop_of(lambda: estimate(4)), flop_of(lambda: estimate(2))
+    flop = few + (SAMPLES - 2) * (fewer - few) / 2
+    estimate(SAMPLES)
+    return flop, lambda: estimate(SAMPLES)
+
+
+def measured(
+    name: str, arguments: argparse.Namespace, clock: Callable[[], float], rate: float, copy: float
+) -> list[Row]:
+    """The two rows of an experiment."""
+    device = arguments.device
+    model, table = prepared(name, 4 * BATCH, device)
+    shared = {"gflops": round(rate / 1e9), "gb_per_second": round(copy / 1e9, 1), "device": device}
+    shared |= {"clock": "processor" if arguments.cpu else "wall", "threads": torch.get_num_threads()}
+
+    def row(what: str, flop: float, size: float, work: Callable[[], object], count: int) -> Row:
+        taken = statistics.median(timed(work, device, clock) / count for _ in range(arguments.rounds))
+        floor = max(flop / count / rate, size / copy)
+        numbers = {"least_ms": 1e3 * floor, "measured_ms": 1e3 * taken, "gflop": flop / count / 1e9, "gb": size / 1e9}
+        rounded = {key: round(value, 4) for key, value in numbers.items()}
+        return timing.row("roofline", name, what, floor / taken, arguments.rounds, **rounded, **shared)
+
+    flop, take = training(model, table)
+    rows = [row("training step", flop, TRAFFIC * sum(p.numel() for p in model.parameters()), take, 1)]
+    count = SCORED.get(name, 1)
+    flop, estimate = likelihood(model, table, count)
+    return [*rows, row(f"log p(x1) of a row, {SAMPLES:,} samples", flop, 0, estimate, count)]
+
+
+def report(rows: Sequence[Row]) -> None:
+    """The table of benchmarks/README.md."""
+    grid = Grid(title="least ÷ measured")
+    for column in ("experiment", "work", "GFLOP", "GB", "least ms", "measured ms", "ratio"):
+        grid.add_column(column, justify="left" if column in ("experiment", "work") else "right")
+    for row in rows:
+        own = row.settings
+        numbers = (f"{own[key]:.4g}" for key in ("gflop", "gb", "least_ms", "measured_ms"))
+        grid.add_row(row.dataset, row.metric, *numbers, f"{row.value:.2f}")
+    Console().print(grid)
+
+
+def main() -> None:
+    """Measure, print, and add rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "experiments", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(EXPERIMENTS)}; default all"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--cpu", action="store_true", help="processor time of this process instead of time")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--json", action="store_true", help="add rows to results/roofline.json")
+    arguments = parser.parse_args()
+    timing.begin(arguments.threads)
+    clock = time.process_time if arguments.cpu else time.perf_counter
+    rate, setting = product_rate(arguments.device, clock)
+    copy = copy_rate(arguments.device, clock)
+    print(f"{timing.machine()}: {rate / 1e9:.0f} GFLOP/s by {setting!r}, {copy / 1e9:.1f} GB/s", flush=True)
+    rows: list[Row] = []
+    with products.kept_setting():
+        torch.set_float32_matmul_precision(setting)
+        for name in arguments.experiments or EXPERIMENTS:
+            try:
+                rows += measured(name, arguments, clock, rate, copy)
+            except mvae.MvaeError as error:
+                print(f"{name} is left out: {error}", flush=True)
+    report(rows)
+    if arguments.json:
+        add_rows(Path(__file__).parents[1] / "results" / "roofline.json", rows)
+
+
+if __name__ == "__main__":
+    main()
