@@ -41,7 +41,8 @@ def write(folder: Path, rows: int) -> None:
         levels[start : start + count] = 255 / (1 + np.exp(-values[:, NUMBERS:]))
         lacks = generator.integers(0, 5, count)  # 0: the numbers, 1: the levels
         present[start : start + count] = np.stack([lacks != 0, lacks != 1], 1)
-    numbers.flush(), levels.flush()
+    numbers.flush()
+    levels.flush()
     np.save(folder / "present.npy", present)
 
 

@@ -125,7 +125,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     coherence_by_number: lambda t, _: vars(coherence_by_number(model(), {"image": CLASSIFIER}, t, CLASSES)),
     frechet_to_data: lambda t, _: frechet_to_data(model(), nn.Flatten(), t, "image", ["number"]),
     linear_accuracy_by_number: lambda t, _: linear_accuracy_by_number(model(), (t, CLASSES), (t, CLASSES)),
-    fit_prior: lambda t, _: dict(fit_prior(model(), t, components=2).state_dict()),
+    fit_prior: lambda t, _: fit_prior(model(), t, components=2).state()[0],
     fit: lambda t, _: fitted(t),
     MultimodalVAE.forward: lambda t, _: model()(t, generator=torch.Generator().manual_seed(0)).sums(),
     Questions.as_table: lambda t, _: model().as_table(t),

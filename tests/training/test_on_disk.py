@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,8 +32,9 @@ def on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Table:
     return Table(data, {"sound": torch.arange(ROWS) % 5 > 0})
 
 
-def train(model: MVAE, table: Table, run_dir: Path | None = None, **changes: object) -> History:
-    return fit(model, table, epochs=2, batch_size=20, run_dir=run_dir, **({"callbacks": []} | changes))
+def train(model: MVAE, table: Table, run_dir: Path | None = None, **changes: Any) -> History:
+    told: dict[str, Any] = {"callbacks": []} | changes
+    return fit(model, table, epochs=2, batch_size=20, run_dir=run_dir, **told)
 
 
 def test_every_row_is_learned_from_once_an_epoch_in_another_order(on_disk: Table) -> None:

@@ -64,7 +64,8 @@ def export_run(run_dir: str | Path, directory: str | Path) -> Path:
     best = next((row for row in rows if row["epoch"] == best_epoch), rows[-1] if rows else {})
     kept = ("validation/objective", "validation/reconstruction", "validation/accuracy", "validation/coupling")
     metrics = {name.removeprefix("validation/"): value for name, value in best.items() if name.startswith(kept)}
-    card = model_card(described, metrics, dict(stored) | {"source": Path(config.data.source).name})
+    sources = ", ".join(Path(source).name for source in config.data.sources)
+    card = model_card(described, metrics, dict(stored) | {"source": sources})
     _write_text(directory / "README.md", card)
     return directory
 

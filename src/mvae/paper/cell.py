@@ -218,7 +218,7 @@ def cell_of(config: Config) -> Cell:
     >>> cell_of(experiment("mnist").change({"training": {"epochs": 60}})) == Cell.of("mnist", epochs=60)
     True
     """
-    dataset, config = config.data.source, config.resolved()
+    dataset, config = config.data.sources[0], config.resolved()
     what, model = experiment(dataset).change({"model": {"name": config.model.name}}), config.model.name
     values, declared = (flattened(one.to_dict()) for one in (config, what.resolved()))
     settings = DEFAULTS | {}

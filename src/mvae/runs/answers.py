@@ -67,7 +67,7 @@ def answers(
         for name in of:
             modality = model.modalities[name]
             assert isinstance(modality, ColumnsModality)
-            params = modality._params(z)
+            params = modality.parameters_of(z)
             points = modality.point(params).mean(0).double().cpu().numpy()
             chances = modality.likelihood.probabilities(params)
             shares = {

@@ -80,6 +80,11 @@ class DataSettings(Section):
             raise ValueError("a name or a file needs at least 1 character")
         return value
 
+    @property
+    def sources(self) -> list[str]:
+        """The files, or the one dataset."""
+        return [self.source] if isinstance(self.source, str) else list(self.source)
+
 
 class FieldSettings(Section):
     """One column of a modality of the kind columns (`mvae.data.fields.Field`)."""

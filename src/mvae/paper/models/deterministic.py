@@ -26,9 +26,9 @@ class _Deterministic(MultimodalVAE):
 
     joint_posterior = False
 
-    def expert(self, name: str, x: Tensor) -> Gaussian:
+    def expert(self, name: str, x: Tensor, context: Tensor | None = None) -> Gaussian:
         """The code as the mean of a Gaussian (of variance 1, which nothing looks at)."""
-        mean, _ = self.modalities[name].expert_parameters(x)
+        mean, _ = self.modalities[name].expert_parameters(x, context)
         return Gaussian.from_mean_log_var(mean, torch.zeros_like(mean))
 
     @property
