@@ -19,7 +19,7 @@ from mvae.evaluation.coherence import classifier_for
 from mvae.evaluation.likelihood import log_likelihoods
 from mvae.evaluation.validation import validate
 from mvae.models.mvae import MVAE
-from mvae.models.terms import Recipe
+from mvae.models.recipe import Recipe
 from mvae.paper.cell import Cell, name_of
 from mvae.runs.build import build
 from mvae.runs.source import load
