@@ -300,8 +300,7 @@ def evaluate(
         raise QueryError(f"rows must be at least 1, not {rows}")
     table, settings = run.data.test, run.config.evaluation
     table = table if rows is None else table.first(rows)
-    modalities = run.config.modalities or table.names  # a dataset may have a column that is none: a class to judge by
-    first, *others = [name for name in table.names if name in modalities]
+    first, *others = [name for name in run.model.known if name in table.names]
     asked = {"log p(x1)": ([first], [])}
     if others:
         asked |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
