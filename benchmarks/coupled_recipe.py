@@ -19,14 +19,14 @@ from mvae.evaluation.coherence import classifier_for
 from mvae.evaluation.likelihood import log_likelihoods
 from mvae.evaluation.validation import validate
 from mvae.models.mvae import MVAE
-from mvae.models.terms import Recipe
+from mvae.models.recipe import Recipe
 from mvae.paper.cell import Cell, name_of
 from mvae.runs.build import build
 from mvae.runs.source import load
 from mvae.training.fit import fit
 from mvae.training.switches import flushed_denormals, keep_freed_memory
 
-DRAWS = 500  # images of each digit that the judge sees
+DRAWS = 500  # images of each digit that the classifier sees
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, help="how often each pair comes in an epoch [default: the recipe's]")
     parser.add_argument("--noise", type=float, default=0.0, help="on the image in training [default: none]")
     parser.add_argument("--no-guesses", action="store_true", help="learn from no pseudo-labels where pairs are few")
-    parser.add_argument("--judge", type=Path, help="[default: runs/classifier-DATASET-label.safetensors]")
+    parser.add_argument("--classifier", type=Path, help="[default: runs/classifier-DATASET-label.safetensors]")
     arguments = parser.parse_args()
     dataset = arguments.dataset
     cell = Cell.of(
@@ -98,7 +98,7 @@ def main() -> None:
         fit(model, train, cell.config.training, seed=cell.seed)
         model.eval()
         x2 = model.names[1]
-        agreement = judged(model, splits, arguments.judge or Path(f"runs/classifier-{dataset}-label.safetensors"))
+        agreement = agreement_of(model, splits, arguments.classifier or Path(f"runs/classifier-{dataset}-label.safetensors"))
         queries = {"marginal": (["image"], []), "joint": (["image", x2], [])}
         found = log_likelihoods(model, splits.validation.first(400), queries, proposal=("image",), samples=200)
         seen = validate(model, splits.validation)
@@ -111,16 +111,16 @@ def main() -> None:
     )
 
 
-def judged(model: MVAE, splits: Dataset, path: Path) -> str:
-    """How often a judge sees the label in images drawn for each of ten; nothing where x2 is no label."""
+def agreement_of(model: MVAE, splits: Dataset, path: Path) -> str:
+    """How often a classifier sees the label in images drawn for each of ten; nothing where x2 is no label."""
     if model.names[1] != "label":
         return ""
-    judge, _ = classifier_for(splits, "image", "label", model.modalities["label"].likelihood, path)
+    classifier, _ = classifier_for(splits, "image", "label", model.modalities["label"].likelihood, path)
     label = torch.arange(10).repeat_interleave(DRAWS)
     generator = torch.Generator().manual_seed(0)
     image = model.generate({"label": label}, of=["image"], mean=True, generator=generator)["image"][0]
     with torch.no_grad():
-        return f"judge agrees {(judge(image).argmax(-1) == label).float().mean():.1%}  "
+        return f"classifier agrees {(classifier(image).argmax(-1) == label).float().mean():.1%}  "
 
 
 if __name__ == "__main__":

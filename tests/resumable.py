@@ -43,11 +43,12 @@ def table(complete: bool = True, seed: int = 1) -> Table:
         "label": torch.randint(0, 3, (ROWS,), generator=g),
         "sound": torch.randn(ROWS, 3, generator=g),
     }
+    weight = {"importance": torch.rand(ROWS, generator=torch.Generator().manual_seed(seed + 100)) + 0.1}
     if complete:
-        return Table(data)
+        return Table(data | weight)
     present = {name: torch.rand(ROWS, generator=g) < 0.6 for name in data}
     present["label"] |= ~(present["image"] | present["sound"])
-    return Table(data, present)
+    return Table(data | weight, present)
 
 
 def train(built: MVAE, directory: Path | None, complete: bool = True, **changed: Any) -> History:

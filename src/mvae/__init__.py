@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mvae.modality.covariate import Covariate
     from mvae.modality.sentences import SentenceModality
     from mvae.modality.strings import StringModality
-    from mvae.models import CVAE, JMVAE, MMVAE, MVAE, MVAEQ, MVTCAE, TELBO, VAE, BiVCCA, MoPoE
+    from mvae.models import *
     from mvae.runs.build import build
     from mvae.runs.config import Config
     from mvae.runs.fit_table import fit_table

@@ -136,7 +136,7 @@ def test_a_run_that_has_not_saved_anything_yet_says_so(copy: Path) -> None:
     [
         (["phases"], "no declaration 'phases'; there are binary-mnist, celeba"),
         (["digits", "--variant", "papers"], "no variant 'papers'; there are paper, laptop"),
-        (["digits", "--set", "model.name=gan"], "no model 'gan'; there are mvae"),
+        (["digits", "--set", "model.name=gan"], "no model 'gan'; there are bivcca"),
         (["digits", "--device", "nonsense"], "no device 'nonsense' here"),
         (["digits", "--epochs", "0"], "training.epochs must be at least 1, not 0"),
         (["digits", "--epochs", "ten"], "'ten' is not a valid integer"),

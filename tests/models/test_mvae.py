@@ -13,7 +13,8 @@ from mvae.gaussian import Gaussian, kl_divergence
 from mvae.modality.base import Modality
 from mvae.modality.strings import StringModality
 from mvae.models.mvae import MVAE
-from mvae.models.terms import Recipe, full
+from mvae.models.recipe import Recipe
+from mvae.models.terms import full
 from mvae.networks.gru import StringDecoder, StringEncoder
 from mvae.networks.mlp import LabelEncoder, mlp
 from tests.oracle import LinearGaussian, mvae_plan, naive_loss

@@ -20,7 +20,9 @@ def test_every_registered_model_is_a_model_and_is_exported_by_its_classs_name() 
 
 
 def test_an_unknown_name_is_an_error_with_those_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"no model 'jmva' \(did you mean 'jmvae'\?\); there are mvae, vae, cvae"):
+    with pytest.raises(
+        SettingsError, match=r"no model 'jmva' \(did you mean 'jmvae'\?\); there are bivcca, cvae, jmvae"
+    ):
         get_model_class("jmva")
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         mvae.models.Nothing  # noqa: B018

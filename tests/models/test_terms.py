@@ -12,9 +12,9 @@ from scipy import stats
 from torch import Tensor
 
 from mvae.errors import SettingsError
+from mvae.models.recipe import Recipe
 from mvae.models.terms import (
     FULL,
-    Recipe,
     Terms,
     concatenate,
     cross,

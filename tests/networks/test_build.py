@@ -98,7 +98,7 @@ def test_a_named_network_is_the_one_made_by_hand_with_its_names_and_initial_weig
         ({"network": "mlp", "hidden": 3}, {}, "hidden of the network 'mlp' must be a list of whole numbers > 0, not 3"),
         ({"network": "mlp", "batch_norm": 1}, {}, "batch_norm of the network 'mlp' must be true or false"),
         ("label", {"role": "decoder"}, "the network 'label' cannot be used as decoder; it has: encoder, features"),
-        ("label", {"condition": 3}, "the network 'label' takes no condition"),
+        ("gru", {"condition": 3}, "the network 'gru' takes no condition"),
         ("conv28", {}, r"'conv28' is for pictures of shape \(channels, 28, 28\), not \(5,\)"),
         ("mlp", {"role": "encodr"}, "no role 'encodr'"),
         ("no.such.module:Mine", {}, "cannot import the network 'no.such.module:Mine'"),

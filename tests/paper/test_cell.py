@@ -137,7 +137,7 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
         Cell.of("phases")
     with pytest.raises(SettingsError, match="no recipe 'papers'; there are paper, coupled"):
         Cell.of("digits", "papers")
-    with pytest.raises(SettingsError, match="no model 'gan'; there are mvae, vae"):
+    with pytest.raises(SettingsError, match="no model 'gan'; there are bivcca, cvae"):
         build(Cell.of("digits", "paper", 0, "gan").config)
 
 

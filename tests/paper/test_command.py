@@ -92,7 +92,7 @@ def test_an_option_that_means_nothing_is_refused(words: tuple[str, ...], message
         (("table11", "--recipes", "paper,coupled"), "table11 is of one recipe at a time, not of paper, coupled"),
         (("figure14", "--recipes", "paper,coupled"), "figure14 is of one recipe at a time"),
         (("table2", "--datasets", "nope"), "no dataset 'nope' for table2; there are binary-mnist"),
-        (("table2", "--models", "nope"), "no model 'nope' for table2; there are mvae, vae"),
+        (("table2", "--models", "nope"), "no model 'nope' for table2; there are bivcca, cvae"),
         (("lambda", "--budget", "nope"), "no budget 'nope'; there are smoke, laptop, paper"),
         (("figure2", "--recipes", "nope"), "no recipe 'nope' for figure2; there are paper, coupled"),
         (("figure9", "--datasets", "mnist"), "no dataset 'mnist' for figure9; there are celeba19, faces19"),

@@ -185,7 +185,7 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
         experiment("minst")
     with pytest.raises(SettingsError, match="no recipe 'papers'; there are paper, coupled"):
         built("digits", "papers")
-    with pytest.raises(SettingsError, match="no model 'gan'; there are mvae, vae"):
+    with pytest.raises(SettingsError, match="no model 'gan'; there are bivcca, cvae"):
         built("digits", model="gan")
 
 

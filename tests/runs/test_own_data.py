@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from mvae.errors import DataError, SettingsError
+from mvae.runs.build import build
+from mvae.runs.config import Config
 from mvae.runs.run import evaluate, open_run, train
 from mvae.runs.source import declared
 from tests.command import assert_refused, mvae
@@ -99,6 +101,36 @@ def test_classes_by_name_and_units_are_those_of_the_file(tmp_path: Path) -> None
     assert evaluate(again, samples=20).likelihoods["log p(x1)"].mean == pytest.approx(
         evaluate(run, samples=20).likelihoods["log p(x1)"].mean
     )
+
+
+@pytest.mark.parametrize("model", ["cvae", "jmvae"])
+@pytest.mark.parametrize("order", [("type", "scan"), ("scan", "lab.values")])
+def test_models_of_two_modalities_need_no_options(model: str, order: tuple[str, str], tmp_path: Path) -> None:
+    config = declared(declaration(tmp_path)).change({"model": {"name": model, "modalities": list(order)}})
+    run, history = train(config, tmp_path / "run", callbacks=[])
+    assert np.isfinite(history.epochs[-1]["train/loss"])
+    assert evaluate(open_run(tmp_path / "run"), samples=20).likelihoods["log p(x1|x2)"].values.isfinite().all()
+    assert run.model.names == (order[:1] if model == "cvae" else order)
+
+
+def test_rows_and_classes_have_weights_by_one_key_each(tmp_path: Path) -> None:
+    path = declaration(tmp_path)
+    stored = dict(np.load(tmp_path / "patients.npz"))
+    np.savez(tmp_path / "patients.npz", **stored, importance=np.linspace(0.1, 2, ROWS))
+    weights = {"modalities": {"type": {"class_weights": [1.0, 9.0]}}, "training": {"row_weights": "importance"}}
+    config = declared(path).change(weights)
+    run, history = train(config, tmp_path / "run", callbacks=[])
+    _, plain = train(declared(path), tmp_path / "plain", callbacks=[])
+    assert run.model.names == ("lab.values", "scan", "type")
+    assert history.epochs[-1]["train/loss"] != plain.epochs[-1]["train/loss"]
+    assert open_run(tmp_path / "run").model.modalities["type"].class_weights.tolist() == [1.0, 9.0]  # pyright: ignore
+
+
+def test_text_refuses_what_is_for_numbers() -> None:
+    part = {"kind": "string", "classes": 10, "length": 4, "augment": ["noise"]}
+    config = Config.from_dict({"data": {"source": "digits"}, "modalities": {"name": part}})
+    with pytest.raises(SettingsError, match=r"modalities\.name: augment is no key of kind 'string', which is read"):
+        build(config)
 
 
 def test_a_file_alone_is_a_declaration(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ CONTROLS: list[dict[str, Any]] = [
     {"optimizer": torch.optim.NAdam},
     {"schedule": "cosine", "decay_epochs": 2},
     {"precision": "bfloat16"},
+    {"row_weights": "importance"},
     {"patience": 1, "epochs": 30, "learning_rate": 0.3},
 ]
 

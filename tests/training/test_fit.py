@@ -15,7 +15,7 @@ from mvae.data.table import Table
 from mvae.evaluation.validation import validate
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
-from mvae.models.terms import Recipe
+from mvae.models.recipe import Recipe
 from mvae.training.checkpoint import METRICS
 from mvae.training.fit import fit
 from mvae.training.settings import TrainingSettings

@@ -61,7 +61,7 @@ def validate_checked(model: MultimodalVAE, table: Table, chunk: int = 1000) -> d
             noise = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
             result = model.objective(x, terms, noise)
             means.add("objective", result.loss * rows, rows)
-            unweighted = (result.terms.weight * (result.kl - result.log_prob.sum(0))).sum()
+            unweighted = (result.terms.weight * (result.kl - result.terms.by_term(result.log_prob))).sum()
             means.add("objective/unweighted", unweighted, rows)
             for name, value, count in zip(result.parts[1:], result.sums()[1:], result.counts()[1:], strict=True):
                 means.add(name, value, count)

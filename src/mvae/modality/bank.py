@@ -228,14 +228,18 @@ def log_prob(
     members: Sequence[Modality],
     x: Sequence[Shaped[Tensor, "rows *event"]],
     z: Float[Tensor, "terms rows latent"],
-    of: Bool[Tensor, "terms #rows members"],
-) -> Float[Tensor, "members terms rows"]:
+    of: Bool[Tensor, "entries #rows members"],
+    own: Sequence[int] | None = None,
+) -> Float[Tensor, "members entries rows"]:
     """log p(x | z) of every member where ``of`` (on the CPU) asks for it, zero elsewhere.
+
+    The entries are the terms. With ``own`` (a number for each member), the last entry stands for one of the further
+    terms, a member's own: the one so many after it.
 
     Each decoder runs on its own (term, row) pairs; the list of a member that has fewer is filled up with pairs that
     weigh nothing.
     """
-    terms, rows = z.shape[:2]
+    terms, rows = len(of), z.shape[1]
     found = z.new_zeros(len(members), terms * rows)
     wanted = of.expand(-1, rows, -1).permute(2, 0, 1).reshape(len(members), -1)
     count = wanted.sum(1)
@@ -246,9 +250,12 @@ def log_prob(
     pairs = torch.zeros(len(members), int(count.max()), dtype=torch.long)
     pairs[member, place] = pair
     real = (torch.arange(pairs.shape[1]) < count[:, None]).to(z.device)
-    member, place, pair, pairs = (index.to(z.device) for index in (member, place, pair, pairs))
+    at = pairs  # in z
+    if own is not None:
+        at = torch.where(pairs >= (terms - 1) * rows, pairs + torch.tensor(own)[:, None] * rows, pairs)
+    member, place, pair, pairs, at = (index.to(z.device) for index in (member, place, pair, pairs, at))
     first = members[0]
-    chosen = z.flatten(0, 1).index_select(0, pairs.flatten()).unflatten(0, pairs.shape).to(first.dtype)
+    chosen = z.flatten(0, 1).index_select(0, at.flatten()).unflatten(0, pairs.shape).to(first.dtype)
     params = run_bank([m.decoder for m in members], chosen, real.to(first.dtype)).flatten(0, 1)
     params = params.to(torch.promote_types(params.dtype, torch.float32))
     number = torch.arange(len(members), device=z.device)[:, None]
@@ -257,5 +264,5 @@ def log_prob(
     targets = torch.where(real.reshape(-1, *[1] * len(event)), targets, torch.zeros_like(targets))
     likelihood = first.likelihood
     values = likelihood.log_prob(likelihood.arrange(params, targets.shape[:1], event), targets)
-    own = values.to(z.dtype).unflatten(0, pairs.shape)[member, place]
-    return found.index_put((member, pair), own).unflatten(1, (terms, rows))
+    values = values.to(z.dtype).unflatten(0, pairs.shape)[member, place]
+    return found.index_put((member, pair), values).unflatten(1, (terms, rows))

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
-from mvae.likelihoods import Likelihood
+from mvae.likelihoods import Categorical, Likelihood
 from mvae.likelihoods import named as named_likelihood
 from mvae.modality import augment as augmentation
 from mvae.modality.scaling import Scaling
@@ -39,10 +39,12 @@ class Modality(nn.Module):
             deviations from their mean, by the training values that `mvae.fit` sees (`mvae.modality.scaling`). What is
             generated and log p are in the data's own units; a likelihood's ``scale``, ``view`` and ``augment`` are of
             standardised values. ``False``: of values as they are. Pictures with ``levels`` have a scale already.
+        class_weights: one for each class of a `Categorical`: λ counts so many times in rows of that class. It changes
+            the objective (also the one by which weights are selected), and no log p.
 
     Raises:
-        SettingsError: an encoder or decoder that is no network, a weight that is negative or not finite, or an unknown
-            likelihood or augmentation.
+        SettingsError: an encoder or decoder that is no network, a weight that is negative or not finite, an unknown
+            likelihood or augmentation, or class weights of a likelihood that has no classes.
 
     >>> label = Modality(nn.Sequential(nn.Embedding(10, 4)), nn.Linear(2, 10), mvae.likelihoods.Categorical())
     >>> expert = label.encode(torch.tensor([3, 1, 4]))
@@ -59,6 +61,7 @@ class Modality(nn.Module):
         augment: Callable[..., Any] | str | Mapping[str, Any] | Sequence[Any] | None = None,
         view: Callable[..., Any] | str | Mapping[str, Any] | None = None,
         standardise: bool = True,
+        class_weights: Sequence[int | float] | None = None,
     ):
         super().__init__()
         require_network(encoder, "encoder")
@@ -71,6 +74,9 @@ class Modality(nn.Module):
         self.augment = augmentation.listed(augment)
         self.view = self.likelihood.view if view is None else augmentation.named(view)
         self.scaling = Scaling() if standardise and self.likelihood.real and self.likelihood.levels == 1 else None
+        self.register_buffer("class_weights", _class_weights(class_weights, self.likelihood), persistent=False)
+
+    class_weights: Tensor | None
 
     #: Where ``augment`` draws from; None: PyTorch's own generator.
     generator: torch.Generator | None = None
@@ -182,6 +188,17 @@ class Modality(nn.Module):
             return log_prob
         return log_prob - self.scaling.log_volume(x.shape[1:])
 
+    def weight_of_rows(self, x: Shaped[Tensor, "rows *event"]) -> Float[Tensor, "rows"] | None:
+        """How many times λ counts in each row, by its class; None: once in all. Of missing rows it is any number.
+
+        >>> rare = Modality(nn.Embedding(2, 4), nn.Linear(2, 2), "categorical", class_weights=[1, 9])
+        >>> rare.weight_of_rows(torch.tensor([0, 1, 0]))
+        tensor([1., 9., 1.])
+        """
+        if self.class_weights is None:
+            return None
+        return self.class_weights[x.reshape(len(x)).clamp(0, len(self.class_weights) - 1)]
+
     def generate(
         self,
         z: Float[Tensor, "*lead latent"],
@@ -241,6 +258,11 @@ class Modality(nn.Module):
         context = torch.zeros(1, context_dim, device=x.device, dtype=self.dtype) if context_dim else None
         params = self.decode(z, context)
         self.likelihood.arrange(params, torch.Size([1]), x.shape[1:])
+        if self.class_weights is not None and (x[0].numel() != 1 or params.shape[-1] != len(self.class_weights)):
+            raise DataError(
+                f"there are {len(self.class_weights)} class weights, for one class per row; the decoder gives "
+                f"{params.shape[-1]} classes, and rows have {x[0].numel()}"
+            )
         return self.likelihood.invalid_values(x, params)
 
     @torch.no_grad()
@@ -283,6 +305,17 @@ class Modality(nn.Module):
                 f"a mean and a log-variance of {latent_dim} latents each are needed"
             )
         return bad, possible
+
+
+def _class_weights(values: Sequence[int | float] | None, likelihood: Likelihood) -> Tensor | None:
+    if values is None:
+        return None
+    weights = torch.as_tensor(values, dtype=torch.get_default_dtype())
+    if not isinstance(likelihood, Categorical):
+        raise SettingsError(f"class_weights are of the categorical likelihood, not of {type(likelihood).__name__}")
+    if weights.dim() != 1 or len(weights) < 2 or not bool(((weights >= 0) & weights.isfinite()).all()):
+        raise SettingsError(f"class_weights needs a finite number ≥ 0 for each class, not {values}")
+    return weights
 
 
 def require_network(network: object, what: str) -> None:

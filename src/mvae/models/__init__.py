@@ -1,44 +1,35 @@
-"""One file per model; `base` is what they share. Another model is a file and a line in `MODELS`."""
+"""One file per model; `base` is what they share. Another model is a file, and a line among the imports below."""
 
 import importlib
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvae.errors import SettingsError, nearest
 
-if TYPE_CHECKING:
-    from mvae.models.base import MultimodalVAE
-    from mvae.models.bivcca import BiVCCA
-    from mvae.models.cvae import CVAE
-    from mvae.models.jmvae import JMVAE
-    from mvae.models.mmvae import MMVAE
-    from mvae.models.mmvae_plus import MMVAEPlus
-    from mvae.models.mmvm import MMVM
-    from mvae.models.mopoe import MoPoE
-    from mvae.models.mvae import MVAE
-    from mvae.models.mvae_q import MVAEQ
-    from mvae.models.mvtcae import MVTCAE
-    from mvae.models.telbo import TELBO
-    from mvae.models.vae import VAE
+if TYPE_CHECKING:  # this list is the registry, too: a model's name is that of its file
+    from mvae.models.base import MultimodalVAE as MultimodalVAE
+    from mvae.models.bivcca import BiVCCA as BiVCCA
+    from mvae.models.cvae import CVAE as CVAE
+    from mvae.models.jmvae import JMVAE as JMVAE
+    from mvae.models.mmvae import MMVAE as MMVAE
+    from mvae.models.mmvae_plus import MMVAEPlus as MMVAEPlus
+    from mvae.models.mmvm import MMVM as MMVM
+    from mvae.models.mopoe import MoPoE as MoPoE
+    from mvae.models.mvae import MVAE as MVAE
+    from mvae.models.mvae_q import MVAEQ as MVAEQ
+    from mvae.models.mvtcae import MVTCAE as MVTCAE
+    from mvae.models.telbo import TELBO as TELBO
+    from mvae.models.vae import VAE as VAE
+
+_LISTED = re.findall(r"^    from mvae\.models\.(\w+) import (\w+) as \2$", Path(__file__).read_text(), re.MULTILINE)
+_FILES = {of_class: name for name, of_class in _LISTED}
 
 #: Name → "module:Class" of every model of the library.
-MODELS = {
-    "mvae": "mvae.models.mvae:MVAE",
-    "vae": "mvae.models.vae:VAE",
-    "cvae": "mvae.models.cvae:CVAE",
-    "bivcca": "mvae.models.bivcca:BiVCCA",
-    "jmvae": "mvae.models.jmvae:JMVAE",
-    "mvae_q": "mvae.models.mvae_q:MVAEQ",
-    "telbo": "mvae.models.telbo:TELBO",
-    "mmvae": "mvae.models.mmvae:MMVAE",
-    "mmvae_plus": "mvae.models.mmvae_plus:MMVAEPlus",
-    "mmvm": "mvae.models.mmvm:MMVM",
-    "mopoe": "mvae.models.mopoe:MoPoE",
-    "mvtcae": "mvae.models.mvtcae:MVTCAE",
-}
+MODELS = {name: f"mvae.models.{name}:{of_class}" for name, of_class in _LISTED if name != "base"}
 
-_HOMES = {path.partition(":")[2]: path.partition(":")[0] for path in MODELS.values()}
-_HOMES["MultimodalVAE"] = "mvae.models.base"
-__all__ = ["MODELS", "get_model_class", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+if not TYPE_CHECKING:  # for a checker, the imports above say it
+    __all__ = ["MODELS", "get_model_class", *_FILES]
 
 
 def get_model_class(name: str) -> "type[MultimodalVAE]":
@@ -58,10 +49,10 @@ def get_model_class(name: str) -> "type[MultimodalVAE]":
 
 def __getattr__(name: str) -> Any:
     """Models are imported when first used, so that the command line need not wait for torch."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _FILES:
+        return getattr(importlib.import_module(f"mvae.models.{_FILES[name]}"), name)
     raise AttributeError(f"module 'mvae.models' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *_FILES})

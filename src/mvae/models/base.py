@@ -95,6 +95,13 @@ class MultimodalVAE(Questions):
         """The dtype of the latents: that of the networks, but float32 at least."""
         return torch.promote_types(next(iter(self.modalities.values())).dtype, torch.float32)
 
+    def fit_scalings(self, table: Table) -> None:
+        """Take the statistics of training rows by which values are scaled, unless an earlier training gave them."""
+        for name, part in self.modalities.items():
+            part.fit_scaling(table, name)
+        for name, covariate in self.covariates.items():
+            covariate.fit(table, name)
+
     # -- What a model defines ------------------------------------------------------------------------------
 
     @property
@@ -273,16 +280,28 @@ class MultimodalVAE(Questions):
         kl = posterior.kl_to_prior()
         log_prob = plan.scores(self.modalities, x, z, terms, context)
         here = terms.on_device(noise.device)
-        own = here.likelihood_weight  # λ of each term and modality, where it is not the modality's own
-        weights = self.weights if own is None else own[..., None].unbind(1)
+        weights = self.likelihood_weights(x, here)
         bound = -beta * kl
-        for weight, log_p in zip(weights, log_prob.unbind(), strict=True):
-            bound = bound + weight * log_p
-        loss = -(here.weight * bound).sum() / noise.shape[1]
+        if here.alone is None:
+            for weight, log_p in zip(weights, log_prob.unbind(), strict=True):
+                bound = bound + weight * log_p
+        else:
+            bound = bound + here.by_term(torch.stack([w * p for w, p in zip(weights, log_prob.unbind(), strict=True)]))
+        loss = -(here.weight_of_rows * bound).sum() / noise.shape[1]
         penalty = self.penalty(posterior, here, beta)
         if penalty is not None:
-            loss = loss + penalty.mean()
+            loss = loss + here.mean(penalty)
         return Objective(loss, log_prob, kl, here, self.names)
+
+    def likelihood_weights(self, x: Mapping[str, Tensor], terms: Terms) -> Sequence[float | Tensor]:
+        """λ of each modality, as a plan says it by entry, else the modality's own; times the weights of its classes."""
+        own = terms.likelihood_weight
+        weights = self.weights if own is None else own[..., None].unbind(1)
+        of_class = {n: m.weight_of_rows(x[n]) for n, m in self.modalities.items() if n in x}
+        return [
+            weight if (by_row := of_class.get(name)) is None else weight * by_row
+            for name, weight in zip(self.names, weights, strict=True)
+        ]
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """The terms by which models are selected, without randomness: by default those that are trained."""

@@ -11,6 +11,7 @@ from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality
+from mvae.modality.scaling import Scaling
 from mvae.models.base import MultimodalVAE
 from mvae.models.plan import JointEncoder, at_most_one
 
@@ -29,6 +30,7 @@ class CVAE(MultimodalVAE):
         condition: the column conditioned on, present in every row: class numbers (given one-hot) or numbers.
         classes: how many classes it has, or None for a column of numbers.
         features: how many numbers a row of such a column has.
+        standardise: give these numbers in standard deviations from their mean (`mvae.modality.scaling`).
 
     Raises:
         SettingsError: more than one modality.
@@ -45,6 +47,7 @@ class CVAE(MultimodalVAE):
         condition: str = "label",
         classes: int | None = 10,
         features: int = 0,
+        standardise: bool = True,
     ):
         super().__init__(modalities, latent_dim)
         if len(self.names) != 1:
@@ -53,6 +56,7 @@ class CVAE(MultimodalVAE):
             raise SettingsError("a CVAE's encoder and decoder take the condition as a second argument of forward")
         self.condition, self.classes = condition, classes
         self.context_dim = classes if classes is not None else features
+        self.scaling = Scaling() if classes is None and standardise else None
 
     def prepare(self, batch: Table) -> dict[str, Tensor]:
         """The modality, and the condition as numbers ``rows features``.
@@ -63,7 +67,10 @@ class CVAE(MultimodalVAE):
         self._require_condition(batch)
         column = torch.as_tensor(batch.columns[self.condition]).to(self.device)
         if self.classes is not None:
-            column = F.one_hot(column.long(), self.classes)
+            column = F.one_hot(column.long().flatten(), self.classes)
+        elif self.scaling is not None:
+            column = self.scaling.standardised(column)
+        column = column.reshape(len(column), -1)
         return super().prepare(batch) | {self.condition: column.to(self.dtype)}
 
     def _require_condition(self, table: Table) -> None:
@@ -74,6 +81,12 @@ class CVAE(MultimodalVAE):
         if not table.complete and not has.all():
             row = int((~has).nonzero()[0, 0])
             raise DataError(f"a CVAE needs its condition {self.condition!r} in every row; row {row} lacks it")
+
+    def fit_scalings(self, table: Table) -> None:
+        """Those of the modality and of the condition."""
+        super().fit_scalings(table)
+        if self.scaling is not None and not self.scaling.fitted:
+            self.scaling.fit(table, self.condition)
 
     def check(self, table: Table, chunk: int = 4096) -> None:
         """Does every present value fit this model, and has every row a condition that it can have?
@@ -86,13 +99,13 @@ class CVAE(MultimodalVAE):
         for start in range(0, len(table), chunk):
             column = table.select_rows(self.condition, torch.arange(start, min(start + chunk, len(table))))
             if self.classes is not None:
-                possible, shape = f"whole numbers from 0 to {self.classes - 1}", ()
+                possible, size = f"whole numbers from 0 to {self.classes - 1}", 1
                 bad = (column < 0) | (column >= self.classes) | (column != column.long())
             else:
-                possible, shape = "finite numbers", (self.context_dim,)
+                possible, size = "finite numbers", self.context_dim
                 bad = ~column.isfinite()
-            if column.shape[1:] != shape:
-                raise DataError(f"condition {self.condition!r}: rows of shape {tuple(column.shape[1:])}, not {shape}")
+            if (found := column[0].numel()) != size:
+                raise DataError(f"condition {self.condition!r}: rows of {found} values, not {size}")
             if (wrong := bad.reshape(len(bad), -1).any(1)).any():
                 row = start + int(wrong.nonzero()[0, 0])
                 raise DataError(f"condition {self.condition!r}, row {row}: {possible} are needed")

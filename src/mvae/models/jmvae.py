@@ -11,8 +11,11 @@ from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, kl_divergence, select_expert
 from mvae.modality.base import Modality, run
 from mvae.models.base import MultimodalVAE
+from mvae.models.named_modules import NamedModules
 from mvae.models.plan import Experts, JointEncoder, all_given, at_most_one
 from mvae.models.terms import FULL, Terms, concatenate, full, single, singles
+from mvae.networks.joint import fresh
+from mvae.networks.mlp import mlp
 
 __all__ = ["JMVAE", "divergence_from_singles"]
 
@@ -26,7 +29,8 @@ class JMVAE(MultimodalVAE):
     Args:
         modalities: name → `Modality`; their encoders are the unimodal ones.
         latent_dim: the number of latents D.
-        joint_encoder: dict of columns → ``rows 2·latent``, mean and log-variance of q(z | all).
+        joint_encoder: dict of columns → ``rows 2·latent``, mean and log-variance of q(z | all). Default: new encoders
+            of the modalities' architectures, and one hidden layer over what they give.
         alpha: α; Sec. 5.1 uses 0.01.
 
     Raises:
@@ -38,14 +42,19 @@ class JMVAE(MultimodalVAE):
     takes_covariates = False
 
     def __init__(
-        self, modalities: Mapping[str, Modality], latent_dim: int, joint_encoder: nn.Module, alpha: float = 0.01
+        self,
+        modalities: Mapping[str, Modality],
+        latent_dim: int,
+        joint_encoder: nn.Module | None = None,
+        alpha: float = 0.01,
     ):
         super().__init__(modalities, latent_dim)
         if alpha < 0:
             raise SettingsError(f"alpha must be ≥ 0, not {alpha}")
         if len(self.names) < 2:
             raise SettingsError("a JMVAE joins at least two modalities; for one there is the VAE")
-        self.joint_encoder, self.alpha = joint_encoder, alpha
+        self.joint_encoder = _JointExperts(modalities, latent_dim) if joint_encoder is None else joint_encoder
+        self.alpha = alpha
 
     @property
     def encoders(self) -> tuple[Experts | JointEncoder, ...]:
@@ -66,6 +75,24 @@ class JMVAE(MultimodalVAE):
         """α Σ_i KL(q(z | all) ‖ q(z | x_i)), for complete rows."""
         divergence = divergence_from_singles(posterior, terms, len(self.names))
         return None if divergence is None else self.alpha * divergence
+
+
+class _JointExperts(nn.Module):
+    """The default joint encoder: fresh encoders of all modalities, whose outputs one perceptron reads together."""
+
+    def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
+        super().__init__()
+        self.views = {name: modality.view for name, modality in modalities.items()}
+        self.encoders = NamedModules({name: fresh(modality.encoder) for name, modality in modalities.items()})
+        self.together = mlp(2 * latent_dim * len(modalities), 2 * latent_dim, [max(64, 4 * latent_dim)])
+
+    def forward(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
+        """Mean and log-variance."""
+        read: list[Tensor] = []
+        for name, view in self.views.items():
+            output = self.encoders[name](x[name] if view is None else view(x[name]))
+            read += output if isinstance(output, tuple) else [output]
+        return self.together(torch.cat(read, 1))
 
 
 def divergence_from_singles(posterior: Gaussian, terms: Terms, modalities: int) -> Float[Tensor, "rows"] | None:

@@ -76,7 +76,7 @@ class MMVAE(MultimodalVAE):
         divergence = self.divergence(experts, z, here)
         log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
         log_w = -beta * divergence
-        for weight, log_p in zip(self.weights, log_prob.unbind(), strict=True):
+        for weight, log_p in zip(self.likelihood_weights(x, here), log_prob.unbind(), strict=True):
             log_w = log_w + weight * log_p
         log_w = log_w.unflatten(0, (count, self.samples))
         has = here.weight.expand(-1, noise.shape[1]).unflatten(0, (count, self.samples)) > 0
@@ -91,7 +91,8 @@ class MMVAE(MultimodalVAE):
         else:
             bound = log_w.logsumexp(1) - math.log(self.samples)
         share = has[:, 0].to(bound.dtype)
-        loss = -((share * bound).sum(0) / share.sum(0).clamp(min=1)).mean()
+        loss = -((share * bound).sum(0) / share.sum(0).clamp(min=1))
+        loss = here.mean(loss)
         return Objective(loss, log_prob, divergence, here, self.names)
 
     def proposal(self, experts: Gaussian, here: Terms) -> Gaussian:

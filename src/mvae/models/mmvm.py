@@ -34,7 +34,7 @@ class MMVM(MMVAE):
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """Each modality that a row has, explained from itself."""
-        return singles(present, self.names)
+        return singles(present, self.names).spread()
 
     def objective(
         self,
@@ -51,7 +51,8 @@ class MMVM(MMVAE):
         divergence = q.log_prob(z) - self.log_mixture(experts, z, here)
         log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
         bound = -beta * divergence
-        for weight, log_p in zip(self.weights, log_prob.unbind(), strict=True):
+        for weight, log_p in zip(self.likelihood_weights(x, here), log_prob.unbind(), strict=True):
             bound = bound + weight * log_p
-        loss = -torch.where(here.weight > 0, bound, 0.0).sum() / noise.shape[1]
+        bound = torch.where(here.weight > 0, bound, 0.0)
+        loss = -(bound if here.row_weight is None else here.row_weight * bound).sum() / noise.shape[1]
         return Objective(loss, log_prob, divergence, here, self.names)

@@ -14,7 +14,8 @@ from mvae.models.base import MultimodalVAE, Parts
 from mvae.models.named_modules import NamedModules
 from mvae.models.objective import Objective
 from mvae.models.pseudo_labels import Balance, with_pseudo_labels
-from mvae.models.terms import CROSS_SHARE, Recipe, Terms, mvae_terms
+from mvae.models.recipe import CROSS_SHARE, Recipe
+from mvae.models.terms import Terms, mvae_terms
 
 __all__ = ["MVAE", "richest"]
 
@@ -32,7 +33,7 @@ class MVAE(MultimodalVAE):
         distinct_terms: count equal subsets of a row once (see `mvae.models.terms.mvae_terms`).
         cross_from: modalities whose posterior is also asked to explain everything else in the row, one cross term
             E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c = ``cross_share`` over the part of the
-            batch's rows that have it, at most 1 (`mvae.models.terms.Recipe`). "auto" names the richest modalities
+            batch's rows that have it, at most 1 (`mvae.models.recipe.Recipe`). "auto" names the richest modalities
             (`richest`), such as the image. ``()`` is Eq. 5 to the letter, which does not force the modalities to share
             latents: they may use disjoint ones, and then none can be predicted from another.
         pseudo_labels: modalities of discrete values that are guessed where a row lacks them. A guess that has at least

@@ -45,11 +45,11 @@ class MVTCAE(MultimodalVAE):
         count = len(self.names)
         weight = torch.tensor(self.weights, dtype=self.dtype) * (count - self.alpha) / count
         terms = concatenate(full(present, self.names), alone)
-        return replace(terms, likelihood_weight=weight.expand(len(terms.names), -1))
+        return replace(terms, likelihood_weight=weight.expand(len(terms.scored), -1))
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """β α {1/M Σ_i KL[q(z | X), q(z | x_i)] − KL[q(z | X), p(z)]}, what the ELBO's own β KL leaves to be added."""
-        has = terms.given[1:].any(-1).to(posterior.precision.dtype)  # modalities rows
+        has = (terms.number_given[1:, :, 0] > 0).to(posterior.precision.dtype)  # modalities rows
         joint, *alone = posterior.unbind()
         divergence = torch.stack([kl_divergence(joint[...], one) for one in alone])
         mean = (has * divergence).sum(0) / len(self.names)

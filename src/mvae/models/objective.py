@@ -24,11 +24,11 @@ class Objective:
     """The loss (nats a row) and what it is made of; entries of terms a row does not have are meaningless.
 
     ``log_prob`` holds log p(x_i | z) by modality, zero where the term does not score it; ``terms`` is the plan, on the
-    device of the rest.
+    device of the rest. (Of many modalities, a modality's entries are the terms with masks, and the one of its own.)
     """
 
     loss: Float[Tensor, ""]
-    log_prob: Float[Tensor, "modalities terms rows"]
+    log_prob: Float[Tensor, "modalities entries rows"]
     kl: Float[Tensor, "terms rows"]
     terms: Terms
     modalities: tuple[str, ...]
@@ -45,7 +45,11 @@ class Objective:
     def sums(self) -> Float[Tensor, "parts"]:
         """Sums in nats over rows (the loss) or over the (term, row) pairs scored (−log p, KL)."""
         weight = self.terms.weight > 0
-        scored = (self.log_prob.detach() * weight).sum((1, 2))
+        log_prob = self.log_prob.detach()
+        if self.terms.alone is None:
+            scored = (log_prob * weight).sum((1, 2))
+        else:
+            scored = (log_prob[:, :-1] * weight[: len(self.terms.of)]).sum((1, 2)) + log_prob[:, -1].sum(1)
         kl = (self.kl.detach() * weight).sum(1)
         return torch.cat([self.loss.detach()[None] * self.kl.shape[1], -scored, kl])
 
@@ -53,6 +57,9 @@ class Objective:
         """The numbers of rows or of pairs that `sums` add up."""
         rows = self.kl.shape[1]
         weight = (self.terms.weight > 0).expand(-1, rows)
-        scored = (self.terms.of & weight[..., None]).sum((0, 1))
+        terms = self.terms
+        scored = (terms.of & weight[: len(terms.of), :, None]).sum((0, 1))
+        if terms.alone is not None:
+            scored = scored + terms.scored[-1].expand(rows, -1).sum(0)
         total = torch.full((1,), rows, device=self.kl.device)
         return torch.cat([total, scored, weight.sum(1)]).to(self.kl.dtype)

@@ -22,7 +22,7 @@ from mvae.errors import QueryError
 from mvae.gaussian import Gaussian
 from mvae.modality import bank
 from mvae.modality.base import Modality
-from mvae.models.terms import Terms
+from mvae.models.terms import MANY, Terms
 
 __all__ = [
     "Experts",
@@ -38,8 +38,6 @@ __all__ = [
 ]
 
 Used = Callable[[Any, int], Any]
-
-APART = 32  # modalities at most whose latents are gathered one after the other
 
 
 def anything(number: Any, modalities: int) -> Any:
@@ -124,7 +122,16 @@ class Experts:
 
     def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
         """q(z | X) of the terms it is used for."""
-        return self.combine(experts(model, x, terms, self.encode), terms.on_device(model.device).given)
+        found, here = experts(model, x, terms, self.encode), terms.on_device(model.device)
+        if here.alone is None:
+            return self.combine(found, here.given)
+        # Each single term as a row of its own, whose one expert it is: cost and memory are linear in the modalities.
+        flat = Gaussian(found.precision.flatten(0, 1)[None], found.shift.flatten(0, 1)[None])
+        given = here.alone.T.expand(found.precision.shape[:2]).reshape(1, -1, 1)
+        own = self.combine(flat, given)
+        parts = [self.combine(found, here.given)] if len(here.given) else []
+        parts += [Gaussian(*(part.reshape(found.precision.shape) for part in (own.precision, own.shift)))]
+        return Gaussian(torch.cat([p.precision for p in parts]), torch.cat([p.shift for p in parts]))
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ class JointEncoder:
         if terms.masked or terms.shared_given is not None:
             found = self.encode(own)
         else:
-            found = _of_rows(model, own, terms.given.any(-1).any(0), self.encode)
+            found = _of_rows(model, own, terms.given_anywhere.any(-1), self.encode)
         return Gaussian(found.precision[None], found.shift[None])
 
 
@@ -165,7 +172,7 @@ def posteriors(model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         found = encoders[0].posteriors(model, x, terms)
         assert found is not None
         return found
-    given = terms.on_device(model.device).given.sum(-1, keepdim=True)
+    given = terms.on_device(model.device).number_given
     rows = len(next(iter(x.values())))
     shape = len(terms.names), rows, model.latent_dim
     result = Gaussian.standard(*shape, device=model.device, dtype=model.dtype)
@@ -185,7 +192,7 @@ def posteriors(model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
 def _gives_anything(terms: Terms) -> bool:
     if terms.shared_given is not None:
         return any(map(any, terms.shared_given))
-    return bool(terms.given.any())
+    return bool(terms.given_anywhere.any())
 
 
 def _require_posterior(model: Model, terms: Terms) -> None:
@@ -193,16 +200,18 @@ def _require_posterior(model: Model, terms: Terms) -> None:
 
     The compiler and a graph that is recorded cannot look: the same plan was carried out before them.
     """
+    alone = terms.alone is not None
     count, uses = len(model.names), [encoder.used for encoder in model.encoders]
     if anything in uses:
         return
     if terms.shared_given is not None:
-        numbers = {sum(given) for given in zip(*terms.shared_given, strict=True)}
+        given = zip(*terms.shared_given, strict=True)
+        numbers = {sum(entry) for entry, _ in zip(given, terms.given, strict=False)} | ({1} if alone else set())
         fine = all(number == 0 or any(used(number, count) for used in uses) for number in numbers)
     elif torch.compiler.is_compiling() or (terms.given.is_cuda and torch.cuda.is_current_stream_capturing()):
         return
     else:
-        number = terms.given.sum(-1)
+        number = terms.number_given
         fine = bool(torch.stack([number == 0, *(used(number, count) for used in uses)]).any(0).all())
     if not fine:
         raise QueryError(model.no_posterior)
@@ -222,7 +231,7 @@ def experts(
     names, modalities = model.names, model.modalities
     zeros = torch.zeros(len(next(iter(x.values()))), model.latent_dim, device=model.device, dtype=model.dtype)
     found = dict.fromkeys(names, Gaussian(zeros, zeros))
-    needed = terms.given.any(0).unbind(-1)  # rows each, or 1
+    needed = terms.given_anywhere.unbind(-1)  # rows each, or 1
     place = {name: i for i, name in enumerate(names)}
     together: set[str] = set()
     if encode is None and not terms.masked:
@@ -282,33 +291,37 @@ def scores(
     z: Float[Tensor, "terms rows latent"],
     terms: Terms,
     context: Float[Tensor, "rows features"] | None = None,
-) -> Float[Tensor, "modalities terms rows"]:
+) -> Float[Tensor, "modalities entries rows"]:
     """log p(x_i | z) of every modality where a term scores it, zero elsewhere; decoders of one shape as one call.
 
     A decoder runs on nothing else, unless the plan is to be applied as masks.
     """
     place = {name: i for i, name in enumerate(modalities)}
     found: dict[str, Tensor] = {}
+    scored = terms.scored  # entries #rows modalities
     if context is None and not terms.masked:
         for names in bank.banks_of_decoders(modalities, x):
             members, columns = [modalities[name] for name in names], [x[name] for name in names]
-            own = bank.log_prob(members, columns, z, terms.of[:, :, [place[name] for name in names]])
+            places = [place[name] for name in names]
+            own = bank.log_prob(members, columns, z, scored[:, :, places], None if terms.alone is None else places)
             found |= zip(names, own.unbind(), strict=True)
     alone = {name: i for name, i in place.items() if name in x and name not in found}
     if terms.masked:
         for name, i in alone.items():
-            found[name] = torch.where(terms.of[:, :, i], modalities[name].log_prob(x[name], z, context), 0.0)
+            own = z if terms.alone is None else torch.cat([z[: len(terms.of)], z[len(terms.of) + i][None]])
+            found[name] = torch.where(scored[:, :, i], modalities[name].log_prob(x[name], own, context), 0.0)
     elif terms.shared_of is not None:
         of_term = z.unbind()
         for name in [name for name, i in alone.items() if any(terms.shared_of[i])]:
             i = place[name]
-            found[name] = _of_terms(modalities[name], x[name], of_term, terms.shared_of[i], context)
+            own = of_term if terms.alone is None else (*of_term[: len(terms.of)], of_term[len(terms.of) + i])
+            found[name] = _of_terms(modalities[name], x[name], own, terms.shared_of[i], context)
     else:
-        for name, (term, row, own) in zip(alone, _pairs(z, terms, list(alone.values())), strict=True):
+        for name, (term, row, own) in zip(alone, _pairs(z, scored, terms, list(alone.values())), strict=True):
             condition = None if context is None else context[row]
             log_prob = modalities[name].log_prob(x[name][row], own, condition) if len(row) else z.new_zeros(0)
-            found[name] = z.new_zeros(z.shape[:2]).index_put((term, row), log_prob.to(z.dtype))
-    nothing = z.new_zeros(z.shape[:2])
+            found[name] = z.new_zeros(len(scored), z.shape[1]).index_put((term, row), log_prob.to(z.dtype))
+    nothing = z.new_zeros(len(scored), z.shape[1])
     return torch.stack([found.get(name, nothing) for name in modalities])
 
 
@@ -318,7 +331,7 @@ def _of_terms(
     z: Sequence[Float[Tensor, "rows latent"]],
     scored: Sequence[bool],
     context: Float[Tensor, "rows features"] | None,
-) -> Float[Tensor, "terms rows"]:
+) -> Float[Tensor, "entries rows"]:
     """log p(x | z) in the terms that are scored, the same for every row: whole slices, of a shape known beforehand."""
     runs = [(here, len(list(run))) for here, run in itertools.groupby(scored)]
     chosen = torch.stack([own for own, here in zip(z, scored, strict=True) if here])
@@ -328,16 +341,25 @@ def _of_terms(
 
 
 def _pairs(
-    z: Float[Tensor, "terms rows latent"], terms: Terms, modalities: Sequence[int]
+    z: Float[Tensor, "terms rows latent"],
+    scored: Bool[Tensor, "entries #rows modalities"],
+    terms: Terms,
+    modalities: Sequence[int],
 ) -> list[tuple[Tensor, Tensor, Float[Tensor, "pairs latent"]]]:
-    """Terms, rows and latents of the pairs that each of these modalities is scored on.
+    """Entries, rows and latents of the pairs that each of these modalities is scored on.
 
     The gradient of a gathering of latents is as large as all of them: of many modalities they are gathered at once.
     """
-    wanted = [terms.of[:, :, i].expand(z.shape[:2]).nonzero(as_tuple=True) for i in modalities]
-    wanted = [(term.to(z.device), row.to(z.device)) for term, row in wanted]
-    if len(wanted) <= APART:
+    rows = z.shape[1]
+    wanted = [scored[:, :, i].expand(-1, rows).nonzero(as_tuple=True) for i in modalities]
+    wanted = [(entry.to(z.device), row.to(z.device)) for entry, row in wanted]
+    if not wanted or (terms.alone is None and len(wanted) <= MANY):
         return [(term, row, z[term, row]) for term, row in wanted]
-    index = torch.cat([term * z.shape[1] + row for term, row in wanted])
-    own = z.flatten(0, 1).index_select(0, index).split([len(term) for term, _ in wanted])
-    return [(*pair, latents) for pair, latents in zip(wanted, own, strict=True)]
+    own = len(terms.of)  # the entry that stands for a term of its own
+    at = [
+        torch.where(e == own, e + i, e) if terms.alone is not None else e
+        for i, (e, _) in zip(modalities, wanted, strict=True)
+    ]
+    index = torch.cat([term * rows + row for term, (_, row) in zip(at, wanted, strict=True)])
+    latents = z.flatten(0, 1).index_select(0, index).split([len(row) for _, row in wanted])
+    return [(*pair, chosen) for pair, chosen in zip(wanted, latents, strict=True)]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from mvae.modality.base import Modality, evaluating
 from mvae.models.base import MultimodalVAE
 from mvae.models.named_modules import NamedModules
-from mvae.models.terms import Recipe, Terms, full, single
+from mvae.models.recipe import Recipe
+from mvae.models.terms import Terms, full, single
 
 __all__ = ["SURE", "Balance", "with_pseudo_labels"]
 

@@ -1,6 +1,5 @@
 """TELBO, the triple ELBO of Vedantam et al. (2018): joint first, then unimodal encoders for a frozen model (Sec. 3)."""
 
-import copy
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -14,6 +13,7 @@ from mvae.models.base import MultimodalVAE
 from mvae.models.named_modules import NamedModules
 from mvae.models.plan import Experts, at_most_one, several
 from mvae.models.terms import Terms, full, singles
+from mvae.networks.joint import fresh
 
 __all__ = ["TELBO"]
 
@@ -36,7 +36,7 @@ class TELBO(MultimodalVAE):
         if len(self.names) < 2:
             raise SettingsError("a TELBO joins at least two modalities; for one there is the VAE")
         # New encoders of the same architecture; their initial weights are drawn afresh.
-        self.unimodal = NamedModules({name: _fresh(modality.encoder) for name, modality in modalities.items()})
+        self.unimodal = NamedModules({name: fresh(modality.encoder) for name, modality in modalities.items()})
 
     def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
         """What a stage trains: everything of the joint model, or the unimodal encoders."""
@@ -56,11 +56,3 @@ class TELBO(MultimodalVAE):
     def _unimodal_expert(self, name: str, x: Tensor) -> Gaussian:
         output = run(self.unimodal[name], x)
         return Gaussian.from_mean_log_var(*(output if isinstance(output, tuple) else output.chunk(2, dim=-1)))
-
-
-def _fresh(encoder: nn.Module) -> nn.Module:
-    twin = copy.deepcopy(encoder)
-    for module in twin.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()  # pyright: ignore[reportCallIssue]
-    return twin

@@ -5,25 +5,23 @@ has. A term is planned for all rows at once as two masks: what the posterior is 
 likelihood is scored. For the paper's terms they are the same; other models differ in little else.
 """
 
+import copy
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from mvae.errors import SettingsError
 
 __all__ = [
-    "CROSS_SHARE",
     "FULL",
-    "Recipe",
+    "MANY",
     "Terms",
-    "check_share",
     "concatenate",
     "cross",
-    "cross_weight",
     "crossing",
     "full",
     "mvae_terms",
@@ -33,7 +31,7 @@ __all__ = [
     "term_name",
 ]
 
-CROSS_SHARE = 1.0  # of λ, in a cross term: what is scored counts there as much as in a term of its own
+MANY = 32  # modalities from which on single terms are held apart, and latents are gathered at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,26 +41,33 @@ class Terms:
     ``weight`` is 0 where a row does not have the term. ``likelihood_weight`` replaces the modalities' own λ
     in every term, where given.
 
+    Of M modalities the M single terms' masks would be M² a row. Of many modalities they are therefore the last M terms,
+    without masks: the i-th of them is given the i-th modality, and scores it, in the rows of ``alone``. In what belongs
+    to a modality and a term (``likelihood_weight``, log p) the modality's own single term is one more entry, the last.
+
     A plan on the CPU is looked into: networks run on exactly the rows and terms that it asks for. A plan on a GPU
     cannot be (each look would wait for the device), so there networks run on everything and masks pick what counts;
     the result is the same where no network mixes rows, and every shape is known beforehand.
     """
 
     names: tuple[str, ...]
-    given: Bool[Tensor, "terms #rows modalities"]
-    of: Bool[Tensor, "terms #rows modalities"]
+    given: Bool[Tensor, "masks #rows modalities"]
+    of: Bool[Tensor, "masks #rows modalities"]
     weight: Float[Tensor, "terms #rows"]
-    likelihood_weight: Float[Tensor, "terms modalities"] | None = None
+    likelihood_weight: Float[Tensor, "entries modalities"] | None = None
     #: What each term is: `FULL`, ``single(i)``, ``crossing(i)`` of the i-th modality, or None. Names are for people.
     keys: tuple[Hashable, ...] = ()
-    #: Where every row has the same terms: which terms are given each modality, and which score it. None elsewhere.
+    alone: Bool[Tensor, "#rows modalities"] | None = None
+    #: How much each row of the batch counts; None: every one once.
+    row_weight: Float[Tensor, "rows"] | None = None
+    #: Where every row has the same terms: which entries are given each modality, and which score it. None elsewhere.
     shared_given: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
     shared_of: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
     _on_device: dict[torch.device, "Terms"] = field(default_factory=dict, init=False, repr=False)
     _narrowed: dict[Callable[..., Any], "Terms"] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name, mask in (("shared_given", self.given), ("shared_of", self.of)):
+        for name, mask in (("shared_given", _and(self.given, self.alone)), ("shared_of", self.scored)):
             if mask.shape[1] == 1 and mask.device.type == "cpu":  # looked into once, so that a step need not
                 object.__setattr__(self, name, tuple(map(tuple, mask[:, 0].T.tolist())))
 
@@ -83,35 +88,108 @@ class Terms:
         """Has every row the same terms?"""
         return self.of.shape[1] == 1
 
+    @property
+    def scored(self) -> Bool[Tensor, "entries #rows modalities"]:
+        """Which entries score which modality."""
+        return _and(self.of, None if self.alone is None else self.alone & (self.weight[len(self.of) :].T > 0))
+
+    @property
+    def given_anywhere(self) -> Bool[Tensor, "#rows modalities"]:
+        """What some term is given."""
+        here = self.given.any(0)
+        return here if self.alone is None else here | self.alone
+
+    @property
+    def number_given(self) -> Shaped[Tensor, "terms #rows 1"]:
+        """How many modalities each term is given."""
+        number = self.given.sum(-1, keepdim=True)
+        return number if self.alone is None else torch.cat([number, self.alone.T[..., None].to(number.dtype)])
+
     def find(self, key: Hashable) -> int | None:
         """The place of the term of this key; None where the plan has none."""
         return self.keys.index(key) if key in self.keys else None
 
+    def by_term(self, values: Float[Tensor, "modalities entries rows"]) -> Float[Tensor, "terms rows"]:
+        """What belongs to modalities and their entries, summed by term."""
+        if self.alone is None:
+            return values.sum(0)
+        return torch.cat([values[:, :-1].sum(0), values[:, -1]])
+
     def rows(self, index: Tensor | slice) -> "Terms":
         """The terms of some rows."""
-        return replace(self, given=self.given[:, index], of=self.of[:, index], weight=self.weight[:, index])
+        alone = None if self.alone is None else self.alone[index]
+        parts = {"given": self.given[:, index], "of": self.of[:, index], "weight": self.weight[:, index]}
+        return replace(self, **parts, alone=alone)
+
+    def weighing(self, row_weight: Float[Tensor, "rows"]) -> "Terms":
+        """The same plan for a batch whose rows count so much."""
+        other = copy.copy(self)  # not replace(): what was looked into, or copied to a device, is still known
+        object.__setattr__(other, "row_weight", row_weight)
+        return other
+
+    @property
+    def weight_of_rows(self) -> Float[Tensor, "terms #rows"]:
+        """``weight``, times how much each row counts."""
+        return self.weight if self.row_weight is None else self.weight * self.row_weight
+
+    def mean(self, values: Float[Tensor, "rows"]) -> Float[Tensor, ""]:
+        """Over the rows of the batch, each as often as it counts."""
+        return (values if self.row_weight is None else values * self.row_weight).mean()
 
     def on_device(self, device: torch.device) -> "Terms":
         """The plan on a device, copied there once; `mvae.models.plan` looks into the one on the CPU."""
         if self.given.device == device:
             return self
         if device not in self._on_device:
-            weights = self.likelihood_weight
-            self._on_device[device] = replace(
-                self,
-                given=self.given.to(device),
-                of=self.of.to(device),
-                weight=self.weight.to(device),
-                likelihood_weight=None if weights is None else weights.to(device),
-            )
-        return self._on_device[device]
+            names = ("given", "of", "weight", "likelihood_weight", "alone")
+            tensors = {name: getattr(self, name) for name in names}
+            moved = {name: None if tensor is None else tensor.to(device) for name, tensor in tensors.items()}
+            self._on_device[device] = replace(self, **moved)
+        there = self._on_device[device]
+        return there if self.row_weight is None else there.weighing(self.row_weight.to(device))
 
     def narrowed(self, used: Callable[[Any, int], Any]) -> "Terms":
         """The same plan, given nothing where ``used(number given, number of modalities)`` is false; made once."""
         if used not in self._narrowed:
-            here = used(self.given.sum(-1, keepdim=True), self.given.shape[-1])
-            self._narrowed[used] = replace(self, given=self.given & here)
+            count = self.given.shape[-1]
+            here = used(self.given.sum(-1, keepdim=True), count)
+            alone = None if self.alone is None else self.alone & used(1, count)
+            self._narrowed[used] = replace(self, given=self.given & here, alone=alone)
         return self._narrowed[used]
+
+    def parted(self) -> "tuple[Terms, Terms | None]":
+        """The terms that have masks, and those that have none, where there are any."""
+        if self.alone is None:
+            return self, None
+        count, weights = len(self.of), self.likelihood_weight
+        halves = []
+        for here, entries in ((slice(count), slice(-1)), (slice(count, None), slice(-1, None))):
+            own = None if weights is None else weights[entries]
+            halves.append((self.names[here], self.weight[here], own, self.keys[here]))
+        (names, weight, own, keys), (names_alone, weight_alone, own_alone, keys_alone) = halves
+        none = self.given[:0]
+        return (
+            Terms(names, self.given, self.of, weight, own, keys),
+            Terms(names_alone, none, none, weight_alone, own_alone, keys_alone, self.alone),
+        )
+
+    def spread(self) -> "Terms":
+        """The same plan with every term's masks, also of many modalities."""
+        if self.alone is None:
+            return self
+        each = torch.eye(self.given.shape[-1], dtype=torch.bool, device=self.given.device)[:, None] & self.alone
+        of = each & (self.weight[len(self.of) :] > 0)[..., None]
+        weights = self.likelihood_weight
+        if weights is not None:
+            weights = torch.cat([weights[:-1], weights[-1:].expand(len(each), -1)])
+        masks = {"given": torch.cat([self.given, each]), "of": torch.cat([self.of, of])}
+        return replace(self, **masks, likelihood_weight=weights, alone=None)
+
+
+def _and(
+    masks: Bool[Tensor, "masks #rows modalities"], alone: Tensor | None
+) -> Bool[Tensor, "entries #rows modalities"]:
+    return masks if alone is None else torch.cat([masks, alone[None]])
 
 
 FULL = "full"
@@ -138,65 +216,6 @@ def term_name(name: str, modalities: Sequence[str]) -> str:
     return name
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Which cross terms are added to Eq. 5's, and how λ counts in each kind of term then.
-
-    A joint posterior's terms have every λ = 1, as bounds on log p(X). λ counts in full where a modality is alone, and
-    as `cross_weight` says in cross terms. Without any ``cross_from`` it is Eq. 5 to the letter: λ in every term.
-
-    Args:
-        cross_from: modalities whose posterior is asked to explain everything else in a row.
-        share: the share of λ in a cross term that every row has, above 0 and at most 1.
-
-    Raises:
-        SettingsError: a share outside its range.
-
-    >>> recipe = Recipe(("image",))
-    >>> terms = full(torch.ones(1, 2, dtype=torch.bool))
-    >>> terms = recipe.extend(terms, torch.ones(1, 2, dtype=torch.bool), ("image", "label"), torch.tensor([1.0, 50.0]))
-    >>> terms.names, terms.likelihood_weight.tolist()
-    (('full', 'image to all'), [[1.0, 1.0], [1.0, 50.0]])
-    """
-
-    cross_from: tuple[str, ...] = ()
-    share: float = CROSS_SHARE
-
-    def __post_init__(self) -> None:
-        check_share(self.share)
-
-    def alone(self, own: Float[Tensor, "modalities"]) -> Float[Tensor, "modalities"]:
-        """Every λ in the term of a single modality, from the modalities' ``own``."""
-        return own
-
-    def joint(self, own: Float[Tensor, "modalities"]) -> Float[Tensor, "modalities"]:
-        """Every λ in a term given several modalities that are all scored."""
-        return torch.ones_like(own)
-
-    def crossed(self, own: Float[Tensor, "modalities"], rows: Float[Tensor, "rows"]) -> Float[Tensor, "modalities"]:
-        """Every λ in a cross term that these rows (1 or 0) of a batch have."""
-        return cross_weight(own, rows, self.share)
-
-    def extend(
-        self,
-        terms: Terms,
-        present: Bool[Tensor, "rows modalities"],
-        names: Sequence[str],
-        own: Float[Tensor, "modalities"],
-    ) -> Terms:
-        """Eq. 5's terms with their λ, and the cross terms after them."""
-        if not self.cross_from:
-            return terms
-        alone = {single(i) for i in range(len(names))}
-        weights = torch.stack([self.alone(own) if key in alone else self.joint(own) for key in terms.keys])
-        parts = [replace(terms, likelihood_weight=weights)]
-        for source in self.cross_from:
-            part = cross(present, names, source)
-            weights = self.crossed(own, part.weight[0].to(own))
-            parts.append(replace(part, likelihood_weight=weights[None]))
-        return concatenate(*parts)
-
-
 def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source: str) -> Terms:
     """E_{q(z | x_source)}[Σ_i λ_i log p(x_i | z)] − KL: everything explained from the posterior of one modality.
 
@@ -211,41 +230,25 @@ def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source
     return Terms((name,), given[None], of[None], paired[None].float(), keys=(crossing(i),))
 
 
-def check_share(share: float) -> None:
-    """Raises SettingsError where this can be no share of λ in cross terms."""
-    if not 0 < share <= 1:
-        raise SettingsError(f"cross_share, a share of λ, must be above 0 and at most 1, not {share}")
-
-
-def cross_weight(
-    own: float | Float[Tensor, "modalities"], rows: Float[Tensor, "rows"], share: float = CROSS_SHARE
-) -> Float[Tensor, "..."]:
-    """λ in a cross term that these rows of a batch have: max(1, c λ), c = ``share`` over their part of it, at most 1.
-
-    The rarer such rows, the more each counts.
-
-    >>> cross_weight(50.0, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]), share=0.2)
-    tensor(16.6667)
-    """
-    return (share / rows.mean().clamp(min=share) * own).clamp(min=1)
-
-
 def concatenate(*parts: Terms) -> Terms:
-    """All the terms of the parts, in order.
+    """All the terms of the parts, in order; those without masks, which one part may have, are the last.
 
     Raises:
         SettingsError: likelihood weights are given in some parts and not in others, so that λ would be lost silently.
     """
-    weights = [part.likelihood_weight for part in parts]
-    if len({weight is None for weight in weights}) > 1:
+    if len({part.likelihood_weight is None for part in parts}) > 1:
         raise SettingsError("either all parts of a plan have likelihood weights, or none has")
+    pairs = [part.parted() for part in parts]
+    parts = (*(first for first, _ in pairs), *(last for _, last in pairs if last is not None))
+    weights = [part.likelihood_weight for part in parts if part.likelihood_weight is not None]
     return Terms(
         tuple(name for part in parts for name in part.names),
         torch.cat([part.given for part in parts]),
         torch.cat([part.of for part in parts]),
         torch.cat([part.weight for part in parts]),
-        None if any(w is None for w in weights) else torch.cat([w for w in weights if w is not None]),
+        torch.cat(weights) if weights else None,
         tuple(key for part in parts for key in part.keys or [None] * len(part.names)),
+        parts[-1].alone,
     )
 
 
@@ -256,8 +259,12 @@ def full(present: Bool[Tensor, "rows modalities"], names: Sequence[str] = ()) ->
 
 def singles(present: Bool[Tensor, "rows modalities"], names: Sequence[str]) -> Terms:
     """The second: each modality a row has, alone."""
+    keys = [single(i) for i in range(len(names))]
+    if len(names) > MANY:
+        none = present[None][:0]
+        return Terms(tuple(names), none, none, present.T.float(), keys=tuple(keys), alone=present)
     each = torch.eye(len(names), dtype=torch.bool)[:, None] & present[None]
-    return Terms.symmetric(names, each, [single(i) for i in range(len(names))])
+    return Terms.symmetric(names, each, keys)
 
 
 def random_subsets(
@@ -320,12 +327,13 @@ def mvae_terms(
         terms = concatenate(terms, random_subsets(present, k, generator, names))
     if not distinct:
         return terms
+    terms, alone = terms.parted()
     weight = terms.weight.clone()
     # The full term can only repeat a row's one modality; random subsets (of 2 … n−1) can only repeat each other.
     weight[0] *= (present.sum(-1) > 1).float()
-    for j in range(2 + len(names), len(terms.names)):
-        earlier = terms.given[1 + len(names) : j]
-        repeats = (earlier == terms.given[j]).all(-1).any(0)
+    drawn = len(terms.names) - (k if len(names) > 2 else 0)
+    for j in range(drawn + 1, len(terms.names)):
+        repeats = (terms.given[drawn:j] == terms.given[j]).all(-1).any(0)
         weight[j] *= ~repeats
     keep = weight.any(1)
     if not keep.all():  # e.g. a batch in which nobody has the modality: no work for it
@@ -335,4 +343,5 @@ def mvae_terms(
         terms = Terms(kept, terms.given[index], terms.of[index], weight[index], keys=keys)
         weight = terms.weight
     counted = (weight > 0)[..., None]  # no network runs for a repeat that does not count
-    return replace(terms, given=terms.given & counted, of=terms.of & counted, weight=weight)
+    terms = replace(terms, given=terms.given & counted, of=terms.of & counted, weight=weight)
+    return terms if alone is None else concatenate(terms, alone)

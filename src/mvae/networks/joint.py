@@ -1,5 +1,6 @@
 """The encoder of all modalities together, q(z | X) of the JMVAE (Suzuki et al. 2016; Table 1)."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from mvae.errors import SettingsError
 from mvae.networks import build
 
-__all__ = ["Joint", "JointEncoder"]
+__all__ = ["Joint", "JointEncoder", "fresh"]
 
 
 class JointEncoder(nn.Module):
@@ -44,6 +45,15 @@ class JointEncoder(nn.Module):
         """Mean and log-variance of each row."""
         parts = [self.features[key](x[name]) for key, name in self.names.items()]
         return self.together(torch.cat(parts, dim=1))
+
+
+def fresh(network: nn.Module) -> nn.Module:
+    """A network of the same architecture, with initial weights of its own where its layers can draw them."""
+    twin = copy.deepcopy(network)
+    for module in twin.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()  # pyright: ignore[reportCallIssue]
+    return twin
 
 
 class Joint:

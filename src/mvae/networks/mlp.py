@@ -128,6 +128,24 @@ class ConditionalMLP(nn.Module):
         return self.layers(torch.cat([flat(x), condition], dim=1))
 
 
+class ConditionalLabelEncoder(ConditionalMLP):
+    """The same for classes, given one-hot.
+
+    >>> ConditionalLabelEncoder(3, 4, 128)(torch.tensor([2, 0]), torch.zeros(2, 4)).shape
+    torch.Size([2, 128])
+    """
+
+    def __init__(self, classes: int, condition: int, outputs: int, hidden: Sequence[int] = (512, 512)):
+        super().__init__(classes, condition, outputs, hidden)
+        self.classes = classes
+
+    def forward(
+        self, x: Int[Tensor, "rows"], condition: Float[Tensor, "rows features"]
+    ) -> Float[Tensor, "rows outputs"]:
+        """One-hot, with the condition appended, through the layers."""
+        return super().forward(nn.functional.one_hot(x, self.classes).to(condition.dtype), condition)
+
+
 class LabelFeatures(nn.Module):
     """An embedding with swish: what the JMVAE's joint encoder hears of a label.
 
@@ -186,8 +204,10 @@ class Labels:
     """The network "label", for one class of several."""
 
     @staticmethod
-    def encoder(inputs: tuple[int], outputs: int, hidden: int = 512) -> nn.Module:
+    def encoder(inputs: tuple[int], outputs: int, condition: int = 0, hidden: int = 512) -> nn.Module:
         """See `LabelEncoder`."""
+        if condition:
+            return ConditionalLabelEncoder(inputs[0], condition, outputs, (hidden, hidden))
         return LabelEncoder(inputs[0], outputs, hidden)
 
     @staticmethod

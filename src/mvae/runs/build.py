@@ -52,20 +52,19 @@ def build(config: Config) -> MultimodalVAE:
 
 def _built(of_class: Any, config: Config, options: dict[str, Any]) -> MultimodalVAE:
     latents, parts = config.model.latents, config.modalities
-    names = list(config.model.modalities or parts)
+    names = list(config.model.modalities or (name for name in parts if name != config.training.row_weights))
     for name in names:
         if name not in parts:
             raise SettingsError(f"model.modalities names {name!r}; there are {', '.join(parts)}{nearest(name, parts)}")
     if of_class.conditional:  # its one modality is given another column besides x and z
-        condition = options.get("condition")
+        condition = options.setdefault("condition", names[-1]) if len(names) == 2 else options.get("condition")
         if condition not in parts:
             raise SettingsError(
                 f"{config.model.name} needs model.condition, the modality conditioned on: one of {', '.join(parts)}"
             )
         given = parts[condition]
-        width = (
-            {"classes": given.classes} if given.kind == "categorical" else {"classes": None, "features": _size(given)}
-        )
+        real = {"classes": None, "features": _size(given), "standardise": given.kind != "binary" and given.standardise}
+        width = {"classes": given.classes} if given.kind == "categorical" else real
         first = next(name for name in names if name != condition)
         modality = _modality(first, parts[first], latents, condition=given.classes or _size(given))
         return of_class({first: modality}, latents, **options | width)
@@ -104,7 +103,13 @@ def _networks(
 
 
 def _common(settings: ModalitySettings) -> dict[str, Any]:
-    return {"weight": settings.weight, "augment": settings.augment or None, "view": settings.view}
+    return {
+        "weight": settings.weight,
+        "augment": settings.augment or None,
+        "view": settings.view,
+        "standardise": settings.standardise,
+        "class_weights": settings.class_weights,
+    }
 
 
 def _picture(settings: ModalitySettings, latents: int, condition: int) -> Modality:
@@ -132,13 +137,21 @@ def _categorical(settings: ModalitySettings, latents: int, condition: int) -> Mo
     return Modality(*nets, likelihoods.named(settings.likelihood or "categorical"), **_common(settings))
 
 
+def _refuse(settings: ModalitySettings, *keys: str) -> None:
+    """Raises SettingsError for keys that mean nothing to text, whose tokens are read and written as they are."""
+    if given := [key for key in keys if key in settings.model_fields_set and getattr(settings, key)]:
+        raise SettingsError(f"{given[0]} is no key of kind {settings.kind!r}, which is read and written token by token")
+
+
 def _string(settings: ModalitySettings, latents: int, condition: int) -> Modality:
+    _refuse(settings, "augment", "view", "likelihood", "class_weights")
     symbols, length = _needed(settings.classes, "classes"), _needed(settings.length, "length")
     encoder, decoder = _networks(settings, latents, condition, "gru", "gru", (symbols,))
     return StringModality(encoder, decoder, symbols, length, weight=settings.weight)
 
 
 def _sentence(settings: ModalitySettings, latents: int, condition: int) -> Modality:
+    _refuse(settings, "augment", "view", "likelihood", "class_weights")
     words, length = _needed(settings.classes, "classes"), _needed(settings.length, "length")
     encoder, decoder = _networks(settings, latents, condition, "lstm", "lstm", (words,))
     return SentenceModality(encoder, cast("SentenceDecoder", decoder), length, weight=settings.weight)

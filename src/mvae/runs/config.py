@@ -128,6 +128,10 @@ class ModalitySettings(Section):
     weight: float = Field(default=1.0, ge=0, description="λ: the weight of its reconstruction (Eq. 2).")
     augment: list[Spec] = Field(default=[], description="Augmentations of the encoder's input in training, by name.")
     view: Spec | None = Field(default=None, description="A fixed transformation of what the encoder sees, by name.")
+    standardise: bool = Field(default=True, description="Learn real values in standard deviations from their mean.")
+    class_weights: list[float] | None = Field(
+        default=None, description="How many times the weight counts in examples of each class, in the order of classes."
+    )
 
 
 class ModelSettings(BaseModel):

@@ -108,11 +108,7 @@ def train(
         model = build(config).to(device_named(device))
         table, validation = _learned_from(config, data, model)
         if config.start_from is not None and not (run_dir / CHECKPOINT).exists():
-            start = Path(config.start_from)
-            weights, info = best_weights(start)
-            _require_same_coding(start, data)
-            load_weights(model, weights, start / CHECKPOINT)
-            model.untrained = tuple(info["untrained"])
+            _start_from(model, Path(config.start_from), data)
         if processes.first:
             stack.enter_context(locked(run_dir))
         if resume:
@@ -135,6 +131,14 @@ def train(
             callbacks=callbacks,
         )
     return Run(run_dir, config, model, data, {"best_epoch": history.best_epoch}), history
+
+
+def _start_from(model: MultimodalVAE, start: Path, data: Dataset) -> None:
+    """Give the model the best weights of a finished run."""
+    weights, info = best_weights(start)
+    _require_same_coding(start, data)
+    load_weights(model, weights, start / CHECKPOINT)
+    model.untrained = tuple(info["untrained"])
 
 
 def _require_free(run_dir: Path) -> None:
@@ -300,8 +304,7 @@ def evaluate(
         raise QueryError(f"rows must be at least 1, not {rows}")
     table, settings = run.data.test, run.config.evaluation
     table = table if rows is None else table.first(rows)
-    modalities = run.config.modalities or table.names  # a dataset may have a column that is none: a class to judge by
-    first, *others = [name for name in table.names if name in modalities]
+    first, *others = [name for name in run.model.known if name in table.names]
     asked = {"log p(x1)": ([first], [])}
     if others:
         asked |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}

@@ -91,6 +91,8 @@ def load(
         return reader(source)(data_dir, **config.data.options)
     columns, masks = read_npz(source)
     parts = config.modalities or {name: ModalitySettings() for name in columns}
+    if (weights := config.training.row_weights) is not None:
+        parts = parts | {weights: parts.get(weights, ModalitySettings(kind="real"))}
     raw = {name: _assembled(name, settings.columns or [name], columns) for name, settings in parts.items()}
     present = {
         name: np.logical_and.reduce([masks[column] for column in settings.columns or [name] if column in masks])

@@ -56,19 +56,17 @@ def fit(
         table: the examples to learn from; columns are moved to the model's device when they fit.
         settings: how to train; default `TrainingSettings()`.
         seed: of the order of examples, the noise and the random subsets (not of the model's initial weights).
-        validation: examples for model selection, never the test examples. Every epoch their objective is measured
-            (β = 1, full and single terms, fixed noise), and the best weights *after annealing has ended* are kept (of
-            a stage, before the next one begins).
+        validation: examples for model selection, never the test examples. By their objective at each epoch's end (β = 1,
+            full and single terms, fixed noise) the best weights *after annealing has ended* are kept (of each stage).
         run_dir: where metrics.jsonl and the checkpoint go; None keeps nothing on disk.
         resume: go on from the checkpoint in ``run_dir``.
-        callbacks: what is told of starts, epochs and ends; default: a progress bar on a terminal, lines elsewhere.
+        callbacks: what is told of the training; default: a progress bar on a terminal, lines elsewhere.
         changes: fields of the settings, as ``epochs=60``.
 
     Where PyTorch has a process group (`mvae.training.distributed.joined`), its processes train together, each on its
     part of every batch. The first one has the callbacks, validates and writes; all must see the ``run_dir``.
 
-    Signals (Ctrl-C, SIGTERM, SIGHUP) wait for the end of the step in hand and for the checkpoint. Then they do what
-    they would have done without `fit`: as a rule KeyboardInterrupt is raised, or the program ends.
+    Signals (Ctrl-C, SIGTERM, SIGHUP) wait for the step in hand and a checkpoint; then they do what they always do.
 
     Raises:
         SettingsError: an unknown setting, or one outside its range. DataError: rows that do not fit the model, by
@@ -83,32 +81,26 @@ def fit(
     2
     """
     settings = training_settings(settings, changes)
-    directory = None if run_dir is None else Path(run_dir)
     _require_possible(model, settings, seed, validation is not None)
-    if resume and directory is None:
+    if resume and run_dir is None:
         raise SettingsError("resume=True needs run_dir=..., the directory of the run to go on with")
+    directory = None if run_dir is None else Path(run_dir)
     table = _checked(model, table)
-    validation = None if validation is None else _checked(model, validation)
+    held_out = None if validation is None else _placed(_checked(model, validation), model.device)
     processes = Processes.here()
-    callbacks = [reporter_for()] if callbacks is None else list(callbacks)
-    callbacks = callbacks if processes.first else []
+    callbacks = [] if not processes.first else [reporter_for()] if callbacks is None else list(callbacks)
     with ExitStack() as inside:
-        inside.enter_context(flushed_denormals())
-        inside.enter_context(kept_setting())
-        inside.enter_context(torch.enable_grad())
-        inside.enter_context(torch.autocast(model.device.type, enabled=False))  # the settings say the precision
+        off = torch.autocast(model.device.type, enabled=False)  # the settings say the precision
+        for context in (flushed_denormals(), kept_setting(), torch.enable_grad(), off):
+            inside.enter_context(context)
         if directory is not None and processes.first and (directory.is_dir() or not resume):
             inside.enter_context(locked(directory))
         stages = inside.enter_context(Stages(model, settings.epochs))
         run = RunState(stages, _placed(table, model.device), settings, seed, directory)
         run.start(resume)
-        run.history.untrained = missing = _untrained(model, table)
-        before = model.names if model.untrained is None else model.untrained  # by an earlier training
-        model.untrained = tuple(name for name in before if name in missing)
-        if apart := pairs_never_seen(table, [name for name in model.names if name in table.names]):
-            _log.warning(apart)
+        run.history.untrained = _note_what_is_missing(model, table)
         stopped = inside.enter_context(stop_signals())
-        _train(run, None if validation is None else _placed(validation, model.device), callbacks, stopped)
+        _train(run, held_out, callbacks, stopped)
         return run.finish()
 
 
@@ -215,12 +207,16 @@ def _placed(table: Table, device: torch.device) -> Table:
     return table
 
 
-def _untrained(model: MultimodalVAE, table: Table) -> tuple[str, ...]:
-    """The modalities that no example has, after a warning."""
+def _note_what_is_missing(model: MultimodalVAE, table: Table) -> tuple[str, ...]:
+    """The modalities that no example has, which the model remembers; warns of them, and of pairs that never occur."""
     seen = table.presence(model.names).any(0).tolist()
     missing = tuple(name for name, any_row in zip(model.names, seen, strict=True) if not any_row)
     if missing:
         _log.warning(
             "no training example has %s: nothing is learned of it, questions of it are refused", ", ".join(missing)
         )
+    before = model.names if model.untrained is None else model.untrained  # by an earlier training
+    model.untrained = tuple(name for name in before if name in missing)
+    if apart := pairs_never_seen(table, [name for name in model.names if name in table.names]):
+        _log.warning(apart)
     return missing

@@ -53,6 +53,9 @@ class TrainingSettings(BaseModel):
         description="bfloat16: networks compute in it under autocast, the weights stay float32. It is faster on some "
         "machines (a warning says where not), and cost a picture about 1 nat of log p.",
     )
+    row_weights: str | None = Field(
+        default=None, description="Column of the table that says how much each training row counts."
+    )
     checkpoint_seconds: float = Field(default=60.0, ge=0, description="Seconds between checkpoints.")
 
     @model_validator(mode="after")

@@ -212,7 +212,7 @@ class RunState:
             else:
                 if self.directory is not None:
                     self._clear(self.directory)
-                self._fit_scalings()
+                self.model.fit_scalings(self.table)
                 self.begin_stage(0)
         self.processes.same_start(self.model)
 
@@ -225,18 +225,16 @@ class RunState:
             _log.warning("products in bfloat16 are %.1f times slower here than in float32, and less accurate", 1 / gain)
         return "highest"
 
-    def _fit_scalings(self) -> None:
-        """Modalities take the statistics of the training rows, unless an earlier training gave them theirs."""
-        for name, modality in self.model.modalities.items():
-            modality.fit_scaling(self.table, name)
-        for name, covariate in self.model.covariates.items():
-            covariate.fit(self.table, name)
-
     def identity(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""
         default, now = TrainingSettings().model_dump(), self.settings.model_dump()
-        own = ("schedule", "beta", "optimizer", "weight_decay", "clip_norm", "patience", "precision")
+        own = ("schedule", "beta", "optimizer", "weight_decay", "clip_norm", "patience", "precision", "row_weights")
         changed = {name: now[name] for name in own if now[name] != default[name]}
+        of_class = {
+            n: m.class_weights.tolist() for n, m in self.model.modalities.items() if m.class_weights is not None
+        }
+        if of_class:
+            changed["class_weights"] = of_class
         several = {"epochs of a stage": self.stages.epochs} if len(self.stages.names) > 1 else {}
         decay = {"steps": self.steps_per_stage, "decay_steps": self.decay_steps} if self.decay_steps else {}
         return {

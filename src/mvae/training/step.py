@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.errors import RunError
+from mvae.errors import DataError, RunError
 from mvae.files import prefixed, without_prefix
 from mvae.modality import bank
 from mvae.models.base import MultimodalVAE
 from mvae.models.objective import Objective
-from mvae.models.terms import Terms
+from mvae.models.terms import MANY, Terms
 from mvae.training.compiled import Compiled, compiled
 from mvae.training.distributed import Processes
 from mvae.training.optimizer import can_be_replayed, make_optimizer, optimizer_state, restore_optimizer, set_rate
@@ -58,8 +59,10 @@ def way_of(
             return "eager"
         fits = _lies_on(table, model.device) and can_be_replayed(settings)
         return "recorded" if fits and not (table.complete and _has_banks(model, table)) else "eager"
-    pays = steps >= COMPILED_STEPS and settings.batch_size <= len(table)
+    few = len(model.names) <= MANY  # each is code of its own to the compiler
+    pays = few and steps >= COMPILED_STEPS and settings.batch_size <= len(table)
     possible = model.device.type == "cpu" and table.complete and settings.precision == "float32"
+    possible = possible and settings.row_weights is None
     return "compiled" if pays and possible else "eager"
 
 
@@ -72,6 +75,23 @@ def _has_banks(model: MultimodalVAE, table: Table) -> bool:
     """Are modalities of one shape computed together? (Their plan is copied to the device at each step.)"""
     parts, x = model.modalities, model.prepare(table.take(slice(2)))
     return bool(bank.banks_of_encoders(parts, x) or bank.banks_of_decoders(parts, x))
+
+
+def row_weights(table: Table, name: str, model: MultimodalVAE) -> Float[Tensor, "rows"]:
+    """A column as the weight of each row in the loss, scaled to 1 on average, where the table is.
+
+    Raises:
+        DataError: no such column, or one that is a modality, has gaps, or holds more than one number ≥ 0 a row.
+    """
+    if name in model.known or name not in table.names:
+        raise DataError(f"row_weights names {name!r}: a column of the training table that is no modality is needed")
+    weights = table.select_rows(name, torch.arange(len(table))).double()
+    if not table.has(name).all() or weights.numel() != len(table):
+        raise DataError(f"row weights {name!r}: one number for each row is needed, and none missing")
+    weights = weights.reshape(len(table))
+    if not bool(((weights >= 0) & weights.isfinite()).all()) or not weights.any():
+        raise DataError(f"row weights {name!r} must be finite and not negative, and some above 0")
+    return (weights / weights.mean()).to(model.dtype)
 
 
 class Step:
@@ -89,6 +109,7 @@ class Step:
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters, settings, self.device)
         self.index_device = self.device if _lies_on(table, self.device) else torch.device("cpu")
+        self.row_weights = None if settings.row_weights is None else row_weights(table, settings.row_weights, model)
         self.way: Literal["eager", "recorded", "compiled"] = "eager"
         self._terms: Terms | None = None  # of every row of the table, or of all rows alike; None: drawn at each step
         self._compiled: Compiled | None = None
@@ -145,6 +166,8 @@ class Step:
                 terms = self._terms_of(batch, index)
                 noise = self._noise(terms, len(index))[:, rows]
                 terms = terms if share == 1 or terms.alike else terms.rows(rows)
+                if self.row_weights is not None:
+                    terms = terms.weighing(self.row_weights[index[rows]])
                 result = self._objective(batch, terms, beta, noise)
                 loss, parts, sums, counts = result.loss, result.parts, result.sums(), self._counts(result)
             if share < 1:  # of several processes

@@ -26,7 +26,7 @@ class RampedMVAE(Eq5MVAE):
     ) -> Objective:
         """Eq. 5 with the λ of this β."""
         beta = torch.as_tensor(beta, dtype=self.dtype, device=self.device)
-        ramped = torch.stack([1 + beta * (own - 1) for own in self.weights]).expand(len(terms.names), -1)
+        ramped = torch.stack([1 + beta * (own - 1) for own in self.weights]).expand(len(terms.scored), -1)
         return super().objective(x, replace(terms, likelihood_weight=ramped), noise, 1.0)
 
 

@@ -1,0 +1,110 @@
+"""Weights of rows and of classes: the naive loss of each row and modality, so many times; no log p changes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mvae.data.table import Table
+from mvae.errors import DataError, SettingsError
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.evaluation.validation import validate
+from mvae.modality.base import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.models.bivcca import BiVCCA
+from mvae.models.jmvae import JMVAE
+from mvae.models.mmvae import MMVAE
+from mvae.models.mvae import MVAE
+from mvae.models.mvtcae import MVTCAE
+from mvae.training.step import row_weights
+from tests.every_kind import gradients, modality, noise_for
+from tests.models.common import KINDS, assert_same, assert_same_gradients, complete, incomplete, parts
+from tests.oracle import any_plan, naive_loss
+
+ROWS = 9
+OF_CLASS = [0.5, 1.0, 7.0]
+
+
+def weighted_parts(of_class: list[float] | None = OF_CLASS) -> dict[str, Modality]:
+    own = parts()
+    label = modality("label", 2)
+    made = Modality(label.encoder, label.decoder, "categorical", weight=3.0, class_weights=of_class).double()
+    return own | {"label": made}
+
+
+def of_rows(table: Table) -> torch.Tensor:
+    weights = torch.rand(len(table)).double() * 2
+    weights[1] = 0.0
+    return weights
+
+
+@pytest.mark.parametrize("make", [complete, incomplete])
+def test_the_objective_is_the_naive_one_with_each_rows_and_each_classs_weight(make: Callable) -> None:
+    model, table = MVAE(weighted_parts(), 2, random_subsets=1, cross_from=["image"]), make(ROWS, KINDS)
+    if not table.complete:
+        torch.as_tensor(table["label"])[~table.has("label")] = -7
+    terms = model.terms(table.presence(model.names))
+    noise, weights = noise_for(model, terms, ROWS), of_rows(table)
+    naive = torch.zeros(()).double()
+    for row, planned in enumerate(any_plan(model, ROWS, terms)):
+        if table.has("label")[row]:
+            times = OF_CLASS[int(table["label"][row])]
+            planned = [replace(term, lam={**term.lam, "label": term.lam["label"] * times}) for term in planned]
+        only = [planned if r == row else [] for r in range(ROWS)]
+        naive = naive + weights[row] * naive_loss(model, table, only, noise, beta=0.6)
+    assert_same(model, model(table, terms.weighing(weights), noise=noise, beta=0.6).loss, naive)
+
+
+@pytest.mark.parametrize("of", [MVAE, BiVCCA, JMVAE, MMVAE, MVTCAE])
+def test_in_every_model_a_row_of_weight_two_is_a_row_twice(of: Callable[..., MultimodalVAE]) -> None:
+    model, table = of(weighted_parts(None), 2).double(), complete(4)
+    twice = table.take([0, 1, 1, 2, 3])
+    terms, noise = model.terms(table.presence(model.names)), noise_for(model, model.terms(table.presence(KINDS)), 4)
+    found = model(table, terms.weighing(torch.tensor([1.0, 2.0, 1.0, 1.0]).double()), noise=noise).loss
+    expected = model(twice, terms, noise=noise[:, [0, 1, 1, 2, 3]]).loss * 5 / 4
+    torch.testing.assert_close(found, expected)
+    assert_same_gradients(gradients(model, found), gradients(model, expected))
+
+
+def test_class_weights_change_the_objective_and_no_log_p() -> None:
+    plain, weighted = (MVAE(weighted_parts(of), 2).float() for of in (None, OF_CLASS))
+    weighted.load_state_dict(plain.state_dict())
+    table = complete(60)
+    one, other = (validate(model, table) for model in (plain, weighted))
+    assert one["objective"] != pytest.approx(other["objective"])
+    assert one["objective/unweighted"] == pytest.approx(other["objective/unweighted"])
+    assert one["reconstruction/label"] == pytest.approx(other["reconstruction/label"])
+    scores = [log_likelihood(model, table, of=["label"], samples=20, seed=1).values for model in (plain, weighted)]
+    assert torch.equal(*scores)
+
+
+def test_row_weights_are_one_on_average_and_refused_where_they_are_none() -> None:
+    model = MVAE(parts(), 2)
+    columns = dict(complete(4).columns)
+
+    def read(values: list[float], **present: torch.Tensor) -> torch.Tensor:
+        return row_weights(Table(columns | {"w": torch.tensor(values)}, present), "w", model)
+
+    torch.testing.assert_close(read([1.0, 0.0, 2.0, 1.0]), torch.tensor([1.0, 0.0, 2.0, 1.0]).double())
+    torch.testing.assert_close(read([10.0, 0.0, 20.0, 10.0]), torch.tensor([1.0, 0.0, 2.0, 1.0]).double())
+    for values in ([-1.0, 1.0, 1.0, 1.0], [float("nan"), 1.0, 1.0, 1.0], [0.0] * 4):
+        with pytest.raises(DataError, match="finite and not negative"):
+            read(values)
+    with pytest.raises(DataError, match="none missing"):
+        read([1.0] * 4, w=torch.tensor([True, True, False, True]))
+    for name in ("label", "no such"):
+        with pytest.raises(DataError, match="a column of the training table that is no modality"):
+            row_weights(complete(4), name, model)
+
+
+def test_class_weights_that_are_none_are_refused() -> None:
+    label, image = modality("label", 2), modality("image", 2)
+    with pytest.raises(SettingsError, match="of the categorical likelihood, not of Bernoulli"):
+        Modality(image.encoder, image.decoder, "bernoulli", class_weights=[1, 2])
+    for weights in ([1.0], [1.0, -1.0, 0.0], [1.0, float("inf"), 0.0]):
+        with pytest.raises(SettingsError, match="a finite number ≥ 0 for each class"):
+            Modality(label.encoder, label.decoder, "categorical", class_weights=weights)
+    short = Modality(label.encoder, label.decoder, "categorical", class_weights=[1, 2]).double()
+    with pytest.raises(DataError, match="2 class weights, for one class per row; the decoder gives 3 classes"):
+        MVAE({"label": short}, 2).check(complete(4))
