@@ -25,6 +25,7 @@ __all__ = [
     "cross",
     "cross_weight",
     "crossing",
+    "draws_of",
     "full",
     "mvae_terms",
     "random_subsets",
@@ -289,6 +290,26 @@ def random_subsets(
     return Terms.symmetric([term_name(f"random {j + 1}", names) for j in range(k)], subset)
 
 
+def draws_of(k: int, modalities: int) -> int:
+    """How many draws k random subsets of M modalities need: with 64 for each there is, all come up, and more add none.
+
+    >>> draws_of(5, 19), draws_of(10**6, 3)
+    (5, 192)
+    """
+    return min(k, 64 * max(0, 2**modalities - modalities - 2))
+
+
+def _repeats(subset: Bool[Tensor, "terms rows modalities"]) -> Bool[Tensor, "terms rows"]:
+    """Which terms of a row have the subset of an earlier one of it."""
+    terms, rows, modalities = subset.shape
+    if terms < 2:
+        return torch.zeros(terms, rows, dtype=torch.bool)
+    numbers = subset.reshape(-1, modalities).unique(dim=0, return_inverse=True)[1].reshape(terms, rows)
+    ordered, order = numbers.sort(dim=0, stable=True)
+    again = torch.cat([torch.zeros(1, rows, dtype=torch.bool), ordered[1:] == ordered[:-1]])
+    return torch.zeros_like(again).scatter(0, order, again)
+
+
 def mvae_terms(
     present: Bool[Tensor, "rows modalities"],
     names: Sequence[str],
@@ -316,6 +337,7 @@ def mvae_terms(
     if k < 0:
         raise SettingsError(f"the number of random subsets k must be ≥ 0, not {k}")
     terms = concatenate(full(present, names), singles(present, names))
+    k = draws_of(k, len(names)) if distinct else k
     if k and len(names) > 2:
         terms = concatenate(terms, random_subsets(present, k, generator, names))
     if not distinct:
@@ -323,10 +345,7 @@ def mvae_terms(
     weight = terms.weight.clone()
     # The full term can only repeat a row's one modality; random subsets (of 2 … n−1) can only repeat each other.
     weight[0] *= (present.sum(-1) > 1).float()
-    for j in range(2 + len(names), len(terms.names)):
-        earlier = terms.given[1 + len(names) : j]
-        repeats = (earlier == terms.given[j]).all(-1).any(0)
-        weight[j] *= ~repeats
+    weight[1 + len(names) :] *= ~_repeats(terms.given[1 + len(names) :])
     keep = weight.any(1)
     if not keep.all():  # e.g. a batch in which nobody has the modality: no work for it
         index = keep.nonzero().flatten()
