@@ -41,17 +41,16 @@ def inference_mode() -> None:
 
 def tables_are_checked_like_mappings() -> None:
     for column in ({"x": X * math.nan}, {"b": B + 5}, {"y": Y + 11}, {"y": Y - 4}, {"x": torch.zeros(6, 4)}):
-        (name,) = column
-        table = mvae.Table(column)
-        for ask in (
-            lambda: model().posterior(table),
-            lambda: model().generate(table),
-            lambda: model().predict(table, "x"),
-            lambda: model()(table),
-            lambda: mvae.log_likelihood(model(), table, [name], samples=30),
-            lambda: mvae.fit(model(), table, epochs=1, callbacks=[]),
-        ):
-            refused(ask)
+        _refused_by_every_question(mvae.Table(column))
+
+
+def _refused_by_every_question(table: mvae.Table) -> None:
+    refused(lambda: model().posterior(table))
+    refused(lambda: model().generate(table))
+    refused(lambda: model().predict(table, "x"))
+    refused(lambda: model()(table))
+    refused(lambda: mvae.log_likelihood(model(), table, list(table.names), samples=30))
+    refused(lambda: mvae.fit(model(), table, epochs=1, callbacks=[]))
 
 
 def a_misspelt_name_is_refused_by_fit_and_by_questions() -> None:
