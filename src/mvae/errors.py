@@ -2,7 +2,8 @@
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 __all__ = [
@@ -14,7 +15,9 @@ __all__ = [
     "SettingsError",
     "TrainingError",
     "UserError",
+    "abridged",
     "nearest",
+    "out_of_memory",
     "require_extra",
 ]
 
@@ -49,6 +52,40 @@ class MissingDependencyError(UserError):
 
 class TrainingError(MvaeError):
     """Training cannot go on (a loss that is not finite); the last good checkpoint is kept."""
+
+
+def abridged(value: object, most: int = 60) -> str:
+    """A value for a message: its repr in one line, cut in the middle where it is long.
+
+    >>> abridged("x" * 100, most=11)
+    "'xxx … xxx'"
+    """
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a repr of the caller's own that fails, or an integer of more digits than Python writes
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: (most - 3) // 2]} … {text[-((most - 3) // 2) :]}"
+
+
+NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed", "array is too big")
+
+
+@contextmanager
+def out_of_memory(what: str, error: type[MvaeError]) -> Iterator[None]:
+    """Memory that runs out inside the block is an error of this kind, about ``what``.
+
+    >>> with out_of_memory("the list", SettingsError):
+    ...     raise MemoryError
+    Traceback (most recent call last):
+        ...
+    mvae.errors.SettingsError: the list needs more memory than there is: ask for less at once
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, ValueError) as problem:
+        if not isinstance(problem, MemoryError) and not any(text in str(problem) for text in NO_MEMORY):
+            raise
+        raise error(f"{what} needs more memory than there is: ask for less at once") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ Every file is written beside its place, flushed to the disk and then renamed, so
 run) sees either the old one or the new one, whole, whenever the process was killed.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -12,7 +13,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,19 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from mvae.errors import RunError
+from mvae.errors import RunError, abridged
 
 __all__ = [
+    "as_path",
     "check_weights",
     "copied",
     "load_state",
     "load_weights",
     "locked",
+    "parse_json",
     "prefixed",
     "read_json",
+    "read_regular",
     "save_state",
     "without_prefix",
     "write_json",
@@ -47,6 +51,40 @@ _log = logging.getLogger("mvae")
 _held = threading.local()  # directories that this thread has locked
 
 
+def as_path(path: object, what: str = "a path") -> Path:
+    """A path that a file system can look at.
+
+    Raises:
+        RunError: neither text nor a path, empty, with a NUL, a name that is too long, or links in a circle.
+
+    >>> as_path("runs/a").name
+    'a'
+    """
+    if not isinstance(path, str | os.PathLike) or isinstance(named := os.fspath(path), bytes):
+        raise RunError(f"{what} must be text or a path, not {abridged(path)}")
+    if not named:
+        raise RunError(f"{what} is empty: name a file or a directory")
+    try:
+        os.stat(named)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RunError(f"cannot use {what} {abridged(named)}: {reason}; choose another one") from None
+    return Path(named)
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """The contents of a file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file: reading a pipe or a device might never end.
+    """
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, no file", str(path))
+    return Path(path).read_bytes()
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
 
@@ -56,10 +94,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         RunError: the disk is full, the directory read-only or gone, or ``path`` is a device, a pipe or a directory;
             nothing half-written is left.
     """
+    path = as_path(path)
     if path.exists() and not path.is_file():
         kind = "a directory" if path.is_dir() else "a device or a pipe"
         raise RunError(f"cannot write {path}: it is {kind}, and only files are replaced")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")  # names have 255 bytes at most
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Never through a link or into a file that somebody else has put there.
@@ -76,7 +115,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         reason = getattr(error, "strerror", None) or str(error)
         raise RunError(f"cannot write {path}: {reason}. Free some space or choose another place") from error
     finally:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        with suppress(OSError):  # or it would hide the error itself
+            temporary.unlink()
 
 
 @contextmanager
@@ -130,7 +170,7 @@ def read_json(path: Path) -> dict[str, Any]:
         RunError: absent, or not a JSON object.
     """
     try:
-        value = json.loads(path.read_text())
+        value = parse_json(read_regular(path))
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
@@ -138,6 +178,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunError(f"{path} is damaged (no JSON object); train again in another --run-dir")
     return value
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON as Python's values.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
@@ -153,12 +205,12 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         RunError: the file is absent, truncated, changed, or not one of ours.
     """
-    if not path.is_file():
+    if not as_path(path).is_file():
         raise RunError(f"no checkpoint at {path}: the run has not saved one yet, or this is not a run directory")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-            info = dict(json.loads(metadata["info"]))
+            info = dict(parse_json(metadata["info"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
             expected = metadata["checksum"]
     except KeyError as error:

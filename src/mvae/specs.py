@@ -4,9 +4,10 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mvae.errors import SettingsError, nearest
+from mvae.errors import SettingsError, abridged, nearest
 
 __all__ = ["check_options", "from_spec", "split_spec"]
+WIDEST = 10_000_000  # of a layer
 
 
 def split_spec(spec: object, known: Iterable[str], what: str, key: str = "name") -> tuple[str, dict[str, Any]]:
@@ -65,16 +66,16 @@ def _check_type(value: object, parameter: inspect.Parameter, what: str) -> None:
     """By the annotation of the parameter, where that is one of the simple types that a file can hold."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = isinstance(value, int) and not isinstance(value, bool)
-    widths = isinstance(value, Sequence) and all(type(v) is int and v > 0 for v in value)
+    widths = isinstance(value, Sequence) and all(type(v) is int and 0 < v <= WIDEST for v in value)
     fits: dict[Any, tuple[bool, str]] = {
         bool: (isinstance(value, bool), "true or false"),
         int: (whole, "a whole number"),
         float: (number, "a number"),
-        Sequence[int]: (widths, "a list of whole numbers > 0"),
+        Sequence[int]: (widths, f"a list of whole numbers from 1 to {WIDEST:,}"),
     }
     right, possible = fits.get(parameter.annotation, (True, ""))
     if not right:
-        raise SettingsError(f"{what} must be {possible}, not {value!r}")
+        raise SettingsError(f"{what} must be {possible}, not {abridged(value)}")
 
 
 def _list(names: Iterable[str]) -> str:

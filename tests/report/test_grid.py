@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mvae.errors import QueryError, RunError
+from mvae.errors import DataError, QueryError, RunError
 from mvae.report.grid import read_image, save_grid, save_named_rows
 
 
@@ -158,16 +158,16 @@ def png() -> bytes:
 def test_a_damaged_picture_is_an_error_of_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(content)
-    with pytest.raises(QueryError, match=re.escape(f"cannot read the picture {path}: ")) as caught:
+    with pytest.raises(DataError, match=re.escape(f"cannot read the picture {path}: ")) as caught:
         read_image(path, (1, 8, 8))
     assert "\n" not in str(caught.value)
 
 
 def test_a_picture_that_is_not_there_or_has_no_bounded_levels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(QueryError, match=r"absent.png: No such file or directory; check the path$"):
+    with pytest.raises(DataError, match=r"absent.png: No such file or directory; give a picture file"):
         read_image(tmp_path / "absent.png", (1, 8, 8))
-    with pytest.raises(QueryError, match="Is a directory"):
+    with pytest.raises(DataError, match="it is no regular file"):
         read_image(tmp_path, (1, 8, 8))
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "real.tiff")
-    with pytest.raises(QueryError, match="its levels are real numbers; save it with 8 bits"):
+    with pytest.raises(DataError, match="its levels are real numbers; save it with 8 bits"):
         read_image(tmp_path / "real.tiff", (1, 8, 8))

@@ -8,11 +8,13 @@ from mvae.cli.options import DATA_DIR, DEVICE, FITTED_PRIOR, JSON, RUN, SEED, co
 
 __all__ = ["evaluate"]
 
+SAMPLES = click.IntRange(2, 10**9)
+
 
 @click.command()
 @RUN
 @click.option("--rows", type=click.IntRange(1), help="The first so many test rows.  [default: the declaration's]")
-@click.option("--samples", type=click.IntRange(2), help="Importance samples per row.  [default: the declaration's]")
+@click.option("--samples", type=SAMPLES, help="Importance samples per row.  [default: the declaration's]")
 @click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the first]")
 @common(FITTED_PRIOR, DATA_DIR, SEED, DEVICE, JSON)
 def evaluate(

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from mvae.cli.options import JSON, RUN, common, print_json
+from mvae.cli.options import JSON, PATH, RUN, common, print_json
 
 __all__ = ["info"]
 
 
 @click.command()
 @RUN
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw the metrics of every epoch as this PNG.")
+@click.option("--plot", type=PATH, help="Draw the metrics of every epoch as this PNG.")
 @common(JSON)
 def info(run: Path, plot: Path | None, as_json: bool) -> None:
     """A run's settings, progress and last metrics.
@@ -19,14 +19,13 @@ def info(run: Path, plot: Path | None, as_json: bool) -> None:
     \b
     Example:  mvae info runs/mnist --plot curves.png
     """
-    from mvae import files
     from mvae.runs.config import flattened
     from mvae.runs.run import read_run
     from mvae.training import checkpoint
 
     config, stored = read_run(run)
     saved = (run / checkpoint.CHECKPOINT).exists()
-    progress = files.load_state(run / checkpoint.CHECKPOINT)[1] if saved else {}
+    progress = checkpoint.best_weights(run)[1].model_dump() if saved else {}
     rows = checkpoint.read_metrics(run)
     if plot is not None:
         from mvae.report.curves import draw_curves
@@ -40,4 +39,4 @@ def info(run: Path, plot: Path | None, as_json: bool) -> None:
     for name, value in (flattened(config.to_dict()) | circumstances | shown).items():
         click.echo(f"{name:34} {value}")
     for name, value in (rows[-1] if rows else {}).items():
-        click.echo(f"  {name:40} {value:.4g}")
+        click.echo(f"  {name:40} {'' if value is None else format(value, '.4g')}")

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -80,9 +80,31 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
+def _usable_streams() -> None:
+    """Streams that are closed lead nowhere, and what an encoding lacks is written as "?": neither ends a command."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: no file of ours gets it
+        stream: Any = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the process ends)
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _forget_output() -> None:
+    """Nobody reads what is printed: let it lead nowhere, or Python complains of it at the end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2, anything else that fails is 1."""
-    from mvae.errors import MvaeError, UserError
+    from mvae.errors import NO_MEMORY, MvaeError, UserError
+
+    _usable_streams()
 
     # Read when torch is loaded, inside the commands. Threads that spin at barriers wait for whole time slices where
     # another program has a core: digits then train 30 times slower.
@@ -103,7 +125,24 @@ def main() -> None:
     except click.Abort:
         sys.exit(1)
     except MvaeError as error:
-        click.echo(f"mvae: {error}", err=True)
+        click.echo(f"mvae: {' '.join(str(error).split())}", err=True)
         sys.exit(2 if isinstance(error, UserError) else 1)
+    except BrokenPipeError:
+        _forget_output()
+        sys.exit(1)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        click.echo(f"mvae: cannot read or write{where}: {error.strerror or error}", err=True)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(text in str(error) for text in NO_MEMORY):
+            raise
+        click.echo("mvae: this needs more memory than there is: ask for less at once", err=True)
+        sys.exit(1)
     if isinstance(result, int) and result:
         sys.exit(result)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()
+        sys.exit(1)

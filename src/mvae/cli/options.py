@@ -18,6 +18,7 @@ __all__ = [
     "DEVICE",
     "FITTED_PRIOR",
     "JSON",
+    "PATH",
     "RUN",
     "SEED",
     "Grouped",
@@ -27,6 +28,28 @@ __all__ = [
     "setting",
 ]
 
+
+class AnyPath(click.ParamType):
+    """A path that this system can look at: not empty, no name that is too long, no home of nobody."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path."""
+        from mvae.errors import RunError
+        from mvae.files import as_path
+
+        try:
+            path = as_path(value)
+            path.expanduser()
+        except RunError as error:
+            self.fail(str(error), param, ctx)
+        except RuntimeError:
+            self.fail(f"{value!r}: there is no such user", param, ctx)
+        return path
+
+
+PATH = AnyPath()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 SEED = click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of every random draw."
@@ -34,12 +57,12 @@ SEED = click.option(
 DEVICE = click.option("--device", help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")
 DATA_DIR = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     envvar="MVAE_DATA",
     help="Where datasets are ($MVAE_DATA). Default: a cache, filled by download.",
 )
 FITTED_PRIOR = click.option("--fitted-prior", is_flag=True, help="p(z) is what `mvae fit-prior` fitted, not N(0, I).")
-RUN = click.argument("run", type=click.Path(path_type=Path))
+RUN = click.argument("run", type=PATH)
 
 
 def common(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, FITTED_PRIOR, JSON, RUN, SEED, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, FITTED_PRIOR, JSON, PATH, RUN, SEED, common, print_json
 
 __all__ = ["sample"]
 
@@ -15,8 +15,8 @@ __all__ = ["sample"]
 @RUN
 @click.option("--given", multiple=True, help="What is known, as MODALITY=VALUE or a file; repeat for several.")
 @click.option("--of", multiple=True, help="What to generate, separated by commas.  [default: all that is not given]")
-@click.option("--n", type=click.IntRange(1), default=64, show_default=True, help="How many samples.")
-@click.option("--output", type=click.Path(path_type=Path), help="The PNG.  [default: RUN/sample.png]")
+@click.option("--n", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many samples.")
+@click.option("--output", type=PATH, help="The PNG.  [default: RUN/sample.png]")
 @common(FITTED_PRIOR, DATA_DIR, SEED, DEVICE, JSON)
 def sample(
     run: Path,

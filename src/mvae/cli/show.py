@@ -27,6 +27,8 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
         ess, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())
         table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{ess:.0f}", f"{k:.2f}")
     console = Console(highlight=False)
+    # A narrow terminal breaks lines by itself; a table made to fit would lose its numbers.
+    console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(table)
     first, *others = run.model.names
     console.print(f"x1 = {first}" + (f", x2 = {' and '.join(others)}" if others else ""))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, Grouped, common, plain, print_json, setting
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, Grouped, common, plain, print_json, setting
 from mvae.runs.config import Config, parse_change
 from mvae.training.settings import TrainingSettings
 
@@ -22,7 +22,7 @@ TRAINING = ("epochs", "batch_size", "learning_rate")  # settings that have a fla
 @click.option("--variant", "variants", multiple=True, help="A named change that the declaration holds; repeat.")
 @setting(TrainingSettings, *TRAINING)
 @setting(Config, "seed")
-@click.option("--run-dir", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/NAME]")
+@click.option("--run-dir", type=PATH, help="Where the run is kept.  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, which was stopped.")
 @click.option("--deterministic", is_flag=True, help="The same bits on a GPU too (slower).")
 @common(DATA_DIR, DEVICE, JSON)
@@ -63,16 +63,25 @@ def train(
     run_dir = run_dir or Path("runs") / Path(source).stem
     with joined() as processes:
         told = [] if as_json or not processes.first else [reporter_for(), *tensorboard_where_installed(run_dir)]
+        trained = False
         try:
             run, history = runs.train(config, run_dir, callbacks=told, **options)
-        except KeyboardInterrupt:
+            trained = True
             if processes.first:
-                number = epochs_trained(run_dir)
-                where = "before the first checkpoint; start" if number is None else f"in epoch {number + 1}; go on"
-                click.echo(f"stopped {where} with the same command and --resume", err=True)
+                _show(run, history.best_epoch, as_json, runs, sample)
+        except (KeyboardInterrupt, BrokenPipeError):
+            if processes.first:
+                click.echo(_stopped(run_dir, trained, epochs_trained(run_dir)), err=True)
             sys.exit(1)
-    if processes.first:
-        _show(run, history.best_epoch, as_json, runs, sample)
+
+
+def _stopped(run_dir: Path, trained: bool, epochs: int | None) -> str:
+    """What is saved, and how to go on."""
+    if trained:
+        return f"stopped while test rows were scored; all is saved: mvae evaluate {shlex.quote(str(run_dir))}"
+    if epochs is None:
+        return "stopped before the first checkpoint; start again with the same command"
+    return f"stopped in epoch {epochs + 1}; go on with the same command and --resume"
 
 
 def _show(run: Any, best_epoch: int | None, as_json: bool, runs: Any, sample: Any) -> None:

@@ -10,6 +10,8 @@ from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, print_js
 
 __all__ = ["translate"]
 
+MANY = click.IntRange(1, 10_000)
+
 
 @click.command()
 @RUN
@@ -17,8 +19,8 @@ __all__ = ["translate"]
 @click.option("--to", required=True, help="The language: a modality of the run.")
 @click.option("--from", "source", help="The language of the texts.  [default: the run's other one]")
 @click.option("--method", default="greedy", show_default=True, help="greedy, beam, sample (the paper's) or mbr.")
-@click.option("--n", type=click.IntRange(1), default=1, show_default=True, help="Alternatives for each text.")
-@click.option("--width", type=click.IntRange(1), default=5, show_default=True, help="Of the beam; at least --n.")
+@click.option("--n", type=MANY, default=1, show_default=True, help="Alternatives for each text.")
+@click.option("--width", type=MANY, default=5, show_default=True, help="Of the beam; at least --n.")
 @common(DATA_DIR, SEED, DEVICE, JSON)
 def translate(
     run: Path,

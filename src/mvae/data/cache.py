@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from mvae.data.download import one_process_at_a_time, writing
+from mvae.errors import RunError
+from mvae.files import write_json
 
 __all__ = ["cached_array"]
 
@@ -87,7 +89,7 @@ def _intact(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | 
         return None
     try:
         _record(path, sha256)
-    except OSError:  # a cache that may only be read is compared each time
+    except RunError:  # a cache that may only be read is compared each time
         log.debug("cannot write %s", record)
     return found
 
@@ -99,14 +101,15 @@ def _state(path: Path) -> list[int]:
 
 
 def _record(path: Path, sha256: str) -> None:
-    path.with_suffix(".json").write_text(json.dumps({"sha256": sha256, "state": _state(path)}) + "\n")
+    write_json(path.with_suffix(".json"), {"sha256": sha256, "state": _state(path)})
 
 
 def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[np.ndarray], doing: str) -> None:
     part, digest = path.with_suffix(".part"), hashlib.sha256()
     try:
         with writing(path):
-            file = part.open("wb+")
+            part.unlink(missing_ok=True)
+            file = part.open("xb+")  # never through a link that somebody else has put there
         with file:
             with writing(path):
                 header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}

@@ -157,7 +157,7 @@ def _download(url: str, part: Path, timeout: float, most: int) -> bool:
         length = response.headers.get("Content-Length", "")
         kept = have if resumed else 0
         received = 0
-        with writing(part), part.open("ab" if resumed else "wb") as file:
+        with writing(part), open(part, "ab" if resumed else "wb", opener=_no_link) as file:
             while kept + received <= most and (chunk := _read(response)):
                 file.write(chunk)
                 received += len(chunk)
@@ -170,6 +170,11 @@ def _download(url: str, part: Path, timeout: float, most: int) -> bool:
     if length.isdigit() and received < int(length):  # urllib takes a closed connection for the end
         raise _MirrorFailed(f"the connection closed after {received} of {length} bytes")
     return resumed
+
+
+def _no_link(path: str, flags: int) -> int:
+    """An opener that never writes through a link that somebody else has put there."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _read(response: HTTPResponse) -> bytes:

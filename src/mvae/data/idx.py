@@ -10,9 +10,9 @@ from os import PathLike
 
 import numpy as np
 
-from mvae.errors import DataError
+from mvae.errors import DataError, QueryError
 
-__all__ = ["GZIP_ERRORS", "memory_of_machine", "open_plain_or_gzip", "read_idx"]
+__all__ = ["GZIP_ERRORS", "memory_of_machine", "open_plain_or_gzip", "read_idx", "require_memory"]
 
 GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a truncated or corrupt gzip file raises."""
@@ -99,6 +99,12 @@ def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str, most: i
     if len(body) > announced:
         raise damaged(f"goes on after the {announced} bytes that its header announces ({what})")
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def require_memory(size: int, what: str) -> None:
+    """Raises QueryError where so many bytes are more than this machine has."""
+    if size > memory_of_machine():
+        raise QueryError(f"{what} take {size / 1e9:,.0f} GB, more than this machine has: ask for fewer at once")
 
 
 def memory_of_machine() -> int:

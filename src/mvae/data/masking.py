@@ -7,12 +7,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mvae.arguments import checked_arguments
+from mvae.data.idx import memory_of_machine
 from mvae.data.table import Column, Table
 from mvae.errors import DataError, SettingsError
 
 __all__ = ["complete_rows", "keep_at_random", "kept_cells", "oversample_complete", "pair_fraction"]
 
 
+@checked_arguments()
 def pair_fraction(table: Table, fraction: float, seed: int = 0, *, split_rows: bool = False) -> Table:
     """A table in which only a fraction of the rows is complete, and the others cannot be paired again (Sec. 5.1).
 
@@ -72,11 +75,12 @@ def _hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "ro
     return Table(columns, masks)
 
 
+@checked_arguments()
 def oversample_complete(table: Table, times: int) -> Table:
     """The table with each complete row ``times`` times, so that an epoch sees few complete rows more often.
 
     Raises:
-        SettingsError: less than once.
+        SettingsError: less than once, or more often than memory holds.
 
     >>> table = Table({"x": torch.arange(3), "y": torch.arange(3)}, {"y": torch.tensor([True, False, True])})
     >>> oversample_complete(table, 3).columns["x"]
@@ -85,9 +89,13 @@ def oversample_complete(table: Table, times: int) -> Table:
     if times < 1:
         raise SettingsError(f"pairs can be repeated once or more often, not {times} times")
     pairs = table.present.expand(len(table), -1).all(1).nonzero().flatten()
+    each = table.nbytes // len(table) + 8
+    if (size := len(pairs) * (times - 1) * each) > memory_of_machine():
+        raise SettingsError(f"{times} times each pair takes {size / 1e9:,.0f} GB, more than this machine has")
     return table.take(torch.cat([torch.arange(len(table)), pairs.repeat(times - 1)])) if times > 1 else table
 
 
+@checked_arguments()
 def complete_rows(table: Table) -> Table | None:
     """The rows that have every modality, in their order; None where there is none.
 
@@ -105,6 +113,7 @@ def complete_rows(table: Table) -> Table | None:
     return Table({name: cast("Tensor", column) for name, column in taken.columns.items()}, taken.observed)
 
 
+@checked_arguments()
 def kept_cells(rows: int, modalities: int, keep_probability: float, seed: int = 0) -> Bool[Tensor, "rows modalities"]:
     """Which cells stay, each independently with that probability; rows may be left with none.
 
@@ -124,6 +133,7 @@ def kept_cells(rows: int, modalities: int, keep_probability: float, seed: int = 
     return torch.rand(rows, modalities, generator=generator, dtype=torch.float64) < keep_probability
 
 
+@checked_arguments()
 def keep_at_random(table: Table, keep_probability: float, seed: int = 0) -> Table:
     """The table with each value kept independently with one probability, without the rows left empty (App. F).
 

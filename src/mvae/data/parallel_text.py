@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mvae.data.vocabulary import words_of
 from mvae.errors import DataError
+from mvae.files import read_regular
 
 __all__ = ["read_aligned", "read_lines"]
 
@@ -17,7 +18,7 @@ def read_lines(path: Path) -> list[str]:
         DataError: the file cannot be read, is empty, or is not UTF-8; the message names file and line.
     """
     try:
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        content = read_regular(path).removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     try:

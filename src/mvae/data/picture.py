@@ -2,15 +2,21 @@
 
 import os
 import stat
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedIOBase
 from os import PathLike
 from typing import Any, cast
 
+import numpy as np
+
 from mvae.errors import DataError
 
-__all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded"]
+__all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded", "read_picture"]
 
+REMEDY = "give a picture file that opens in a viewer, for example a JPEG or PNG"
 MOST_PIXELS = 64_000_000  # decoded and converted these take less than 1 GB
 
 
@@ -30,25 +36,13 @@ def open_bounded(source: str | PathLike[str] | BufferedIOBase, max_pixels: int =
     >>> open_bounded(file).size, open_bounded(file, max_pixels=40_000).size
     ((400, 300), (200, 150))
     """
-    from PIL import Image, UnidentifiedImageError  # here, because importing them takes a tenth of a second
+    from PIL import Image  # here, because importing it takes a tenth of a second
 
     name = str(os.fspath(source)) if isinstance(source, str | PathLike) else "this file"
-    remedy = "give a picture file that opens in a viewer, for example a JPEG or PNG"
-    try:
+    with _explained(name, max_pixels):
         if isinstance(source, str | PathLike) and not stat.S_ISREG(os.stat(source).st_mode):
-            raise DataError(f"cannot read the picture {name}: it is no regular file; {remedy}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow's: a picture of 100 million pixels, odd metadata
-            picture = Image.open(cast("Any", source))
-    except UnidentifiedImageError:
-        raise DataError(f"cannot read the picture {name}: it is no image; {remedy}") from None
-    except Image.DecompressionBombError:
-        raise _too_large(name, max_pixels) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise DataError(f"cannot read the picture {name}: {reason}; {remedy}") from None
+            raise DataError(f"cannot read the picture {name}: it is no regular file; {REMEDY}")
+        picture = Image.open(cast("Any", source))
     width, height = picture.size
     if picture.format == "JPEG" and width * height > max_pixels:
         scale = next((scale for scale in (2, 4) if width * height <= max_pixels * scale**2), 8)
@@ -56,6 +50,55 @@ def open_bounded(source: str | PathLike[str] | BufferedIOBase, max_pixels: int =
     if picture.width * picture.height > max_pixels:
         picture.close()
         raise _too_large(name, max_pixels)
+    return picture
+
+
+def read_picture(path: str | PathLike[str], colours: int, height: int, width: int) -> np.ndarray:
+    """A user's picture of any size or mode as bytes ``height width colours``.
+
+    It is turned as its camera says, laid on white where it is transparent, scaled until it covers the size, and its
+    centre is cut out (what CelebA's images went through); its colours become grey where there is to be one.
+
+    Raises:
+        DataError: no such file, no picture, too many pixels, or levels that are real numbers.
+    """
+    from PIL import Image, ImageOps
+
+    name = str(path)
+    with open_bounded(path) as picture, _explained(name, MOST_PIXELS):
+        picture = ImageOps.exif_transpose(_eight_bits(picture, name))
+        if picture.has_transparency_data:
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture.convert("RGBA"))
+        picture = fitted(picture.convert("L" if colours == 1 else "RGB"), height, width)
+        return np.array(picture).reshape(height, width, colours)
+
+
+@contextmanager
+def _explained(name: str, max_pixels: int) -> Iterator[None]:
+    """What Pillow raises inside the block, as one line."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow's: a picture of 100 million pixels, odd metadata
+            yield
+    except UnidentifiedImageError:
+        raise DataError(f"cannot read the picture {name}: it is no image; {REMEDY}") from None
+    except Image.DecompressionBombError:
+        raise _too_large(name, max_pixels) from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"cannot read the picture {name}: {reason}; {REMEDY}") from None
+
+
+def _eight_bits(picture: Any, name: str) -> Any:
+    if picture.mode.startswith("I"):  # 16 bits a level, which convert() would clip at 255
+        return picture.convert("I").point(lambda level: level / 257).convert("L")
+    if picture.mode == "F":
+        raise DataError(f"cannot read the picture {name}: its levels are real numbers; save it with 8 bits")
     return picture
 
 

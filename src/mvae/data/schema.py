@@ -1,14 +1,15 @@
 """What a column means: its kind, the numbers that a model sees for its values, and the way back to the user's units."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from torch import Tensor
 
-from mvae.data.columns import Column, Frame, as_column, as_tensor
-from mvae.errors import DataError
+from mvae.data.columns import Column, Frame, as_column, as_mask, as_tensor
+from mvae.errors import DataError, abridged
 
 __all__ = ["ColumnSchema", "Kind", "infer_kind", "raw_values"]
 
@@ -47,6 +48,8 @@ class ColumnSchema:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
+    __pydantic_config__: ClassVar = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
+
     @classmethod
     def fit(
         cls, name: str, values: Raw, present: np.ndarray | Tensor | None = None, kind: Kind | None = None
@@ -70,8 +73,8 @@ class ColumnSchema:
         if not len(rows):
             raise DataError(f"column {name!r} is present in no training row, so nothing can be learned of it")
         kind = infer_kind(raw, here)[0] if kind is None else kind
-        if kind not in get_args(Kind):
-            raise DataError(f"column {name!r}: no kind {kind!r}; there are {', '.join(get_args(Kind))}")
+        if not isinstance(kind, str) or kind not in get_args(Kind):
+            raise DataError(f"column {name!r}: no kind {abridged(kind)}; there are {', '.join(get_args(Kind))}")
         found: dict[str, Any] = {}
         if kind == "categorical":
             found = {"classes": _classes(name, raw, rows)}
@@ -135,14 +138,15 @@ class ColumnSchema:
         Raises:
             DataError: it is something else.
         """
+        from pydantic import TypeAdapter  # here: only runs that are opened again need it
+
         try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-            schema = cls(**values)
-            if schema.kind in get_args(Kind) and (schema.dtype == "str" or np.dtype(schema.dtype).kind in "biuf"):
+            schema = TypeAdapter(cls).validate_json(json.dumps(stored))
+            if schema.dtype == "str" or np.dtype(schema.dtype).kind in "biuf":
                 return schema
-        except (TypeError, AttributeError):
+        except (TypeError, ValueError):
             pass
-        raise DataError(f"this is no schema of a column: {stored!r}")
+        raise DataError(f"this is no schema of a column: {abridged(stored)}")
 
     def _codes(self, raw: np.ndarray, here: np.ndarray | None) -> np.ndarray:
         values = _comparable(self.name, raw, here)
@@ -184,7 +188,7 @@ def infer_kind(values: Raw, present: np.ndarray | Tensor | None = None) -> tuple
     raw, here = _looked_at("values", values, present)
     raw = raw if here is None else raw[here]
     if raw.dtype.kind in "OU":
-        return "categorical", f"text with {len(set(raw.ravel().tolist()))} different values"
+        return "categorical", f"text with {len(set(map(str, raw.ravel().tolist())))} different values"
     if raw.dtype.kind == "b":
         return "binary", "booleans"
     if raw.ndim in (3, 4) and min(raw.shape[-2:]) >= LEAST_SIDE:
@@ -255,9 +259,7 @@ def _looked_at(name: str, values: Raw, present: np.ndarray | Tensor | None) -> t
     raw, here = raw_values(name, values)
     if present is None:
         return raw, here
-    given = np.asarray(present, bool)
-    if given.shape != (len(raw),):
-        raise DataError(f"the mask of column {name!r} has shape {given.shape} instead of ({len(raw)},)")
+    given = as_mask(name, present, (len(raw),)).numpy()
     return raw, given if here is None else given & here
 
 

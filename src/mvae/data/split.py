@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from mvae.arguments import checked_arguments
 from mvae.data.codecs import class_names
 from mvae.data.dataset import Dataset
 from mvae.data.schema import ColumnSchema, Kind, raw_values
@@ -18,6 +19,7 @@ from mvae.errors import DataError, SettingsError
 __all__ = ["encoded_split", "split", "split_rows"]
 
 
+@checked_arguments()
 def split(table: Table, validation: float = 0.1, test: float = 0.1, seed: int = 0, *, name: str = "table") -> Dataset:
     """Divide a table at random into training, validation and test rows.
 
@@ -42,6 +44,7 @@ def split(table: Table, validation: float = 0.1, test: float = 0.1, seed: int = 
     return Dataset(name, parts[0], parts[1], parts[2])
 
 
+@checked_arguments()
 def split_rows(rows: int, validation: float = 0.1, test: float = 0.1, seed: int = 0) -> list[Int[Tensor, "rows"]]:
     """The row numbers of training, validation and test as of `split`, each in ascending order.
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.data.columns import Column, Frame, Values, as_column, as_mask, as_tensor, columns_of, is_frame
-from mvae.errors import DataError, QueryError
+from mvae.errors import DataError, QueryError, abridged
 
 __all__ = ["Column", "Table"]
 
@@ -270,7 +270,12 @@ class Table:
 
 
 def _as_row_numbers(index: Tensor | np.ndarray | Sequence[int], rows: int) -> Tensor:
-    index = torch.as_tensor(index)
+    try:
+        index = as_tensor(index) if isinstance(index, np.ndarray) else torch.as_tensor(index)
+    except (TypeError, ValueError, RuntimeError, OverflowError, LookupError):
+        raise DataError(
+            f"cannot take rows by {abridged(index)}: give a list of row numbers, or a boolean mask"
+        ) from None
     if index.dtype == torch.bool and index.shape == (rows,):
         return index.nonzero().flatten()
     if index.ndim != 1 or index.dtype == torch.bool or (index.is_floating_point() and len(index)):

@@ -8,6 +8,7 @@ Any classifier will do; for images there is a small convolutional network, train
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
-from mvae.errors import DataError, QueryError
+from mvae.errors import DataError, QueryError, RunError
 from mvae.files import copied, load_state, load_weights, save_state
 from mvae.likelihoods import Categorical, Likelihood
 from mvae.modality.augment import shifted
@@ -175,9 +176,13 @@ def classifier_for(
     """
     if path.exists():
         tensors, info = load_state(path)
-        classifier = ImageClassifier(*info["shape"])
+        shape, right = info.get("shape"), info.get("accuracy")
+        whole = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n < 10_000 for n in shape)
+        if not whole or not isinstance(right, float) or not 0 <= right <= 1:
+            raise RunError(f"{path} is damaged (shape {shape!r}, accuracy {right!r}): delete it to train it anew")
+        classifier = ImageClassifier(*cast("list[int]", shape))
         load_weights(classifier, tensors, path)
-        return classifier.eval(), float(info["accuracy"])
+        return classifier.eval(), right
     classifier, right = train_classifier(data, image, target, likelihood, epochs=epochs, report=report)
     column = data.train.columns[image]
     outputs = classifier.head[-1].out_features

@@ -48,6 +48,7 @@ LEAST = 50  # rows; fewer say too little of a mean and its error
 VALUES = 2_500_000  # of decoded events at once
 FIT_STEPS = 50  # at most, of the search for the best constant
 SMALL = 0.05  # nats; a gain below this must be certain to count
+SHOWN_PAIRS = 3  # of a warning, the worst ones
 
 
 class Instruments:
@@ -234,13 +235,13 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
     dead = [name for name in names if values.get(f"kl complete/{name}", values.get(f"kl/{name}", math.inf)) < DEAD_KL]
     if dead and len(names) > 1:
         return (
-            f"the expert of {', '.join(dead)} is dead (KL < {DEAD_KL} nats): its posterior is the prior. "
+            f"the expert of {_few(dead)} is dead (KL < {DEAD_KL} nats): its posterior is the prior. "
             "Raise its weight λ, or anneal β from 0 (anneal_epochs)"
         )
     saturated = [name for name in names if values.get(f"saturated/{name}", 0.0) > SATURATED]
     if saturated:
         return (
-            f"the expert of {', '.join(saturated)} is saturated: its log-variance is at its least, "
+            f"the expert of {_few(saturated)} is saturated: its log-variance is at its least, "
             f"−{MAX_LOG_VARIANCE:.0f}. Check that modality's values for units and outliers, or lower the learning rate"
         )
     silent: dict[str, str] = {}  # what no other modality tells → the one that tells most of it
@@ -253,7 +254,8 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
     if not silent:
         return None
     numbers = []
-    for target, source in silent.items():
+    worst = sorted(silent, key=lambda target: values[f"gain {silent[target]}->{target}"])[:SHOWN_PAIRS]
+    for target, source in ((target, silent[target]) for target in silent if target in worst):
         pair = f"{source}->{target}"
         log_p, gain, error = (values[name] for name in (f"log predictive {pair}", f"gain {pair}", f"gain {pair} s.e."))
         numbers.append(
@@ -263,8 +265,14 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
     if crossed:
         remedy = "Train longer, or on more rows that have both"
     else:
-        remedy = f"Add cross terms: MVAE(..., cross_from={list(dict.fromkeys(silent.values()))})"
-    return f"{' and '.join(silent)} cannot be told from other modalities: {'; '.join(numbers)}. {remedy}"
+        remedy = f"Add cross terms: MVAE(..., cross_from={list(dict.fromkeys(silent.values()))[:SHOWN_PAIRS]})"
+    shown = f"{'; '.join(numbers)}{' (the worst three)' if len(silent) > SHOWN_PAIRS else ''}"
+    return f"{_few(list(silent), ' and ')} cannot be told from other modalities: {shown}. {remedy}"
+
+
+def _few(names: Sequence[str], joint: str = ", ") -> str:
+    """Up to five names, and how many more there are."""
+    return joint.join([*names[:5], *([f"{len(names) - 5} more"] if len(names) > 5 else [])])
 
 
 def _is_gain(gain: float, error: float) -> bool:

@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from mvae.arguments import require_whole_number
 from mvae.data.table import Column, Table
 from mvae.errors import QueryError
 from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality, evaluating
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
-from mvae.models.questions import Data, parts_of, require_whole_number
+from mvae.models.questions import Data, parts_of
 
 __all__ = ["Imputed", "impute", "imputed_parts"]
 

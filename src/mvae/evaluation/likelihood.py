@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mvae.arguments import SEEDS, checked_arguments, require_whole_number
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.evaluation.pareto import pareto_k
@@ -32,7 +33,7 @@ from mvae.evaluation.scoring import Scorer
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.models.mixture import Mixture
-from mvae.models.questions import Data, require_whole_number
+from mvae.models.questions import Data
 from mvae.networks.products import best_products
 
 __all__ = ["Denominator", "LogLikelihood", "log_likelihood", "log_likelihoods"]
@@ -86,6 +87,7 @@ class LogLikelihood:
         )
 
 
+@checked_arguments("samples", error=QueryError)
 @dataclass(frozen=True)
 class Denominator:
     """How log p(given), which a conditional is divided by, is estimated.
@@ -111,6 +113,7 @@ class Denominator:
             require_whole_number("the denominator's samples", self.samples, 2)
 
 
+@checked_arguments("data", "of", "given", "proposal", "samples", error=QueryError)
 def log_likelihood(
     model: MultimodalVAE,
     data: Data,
@@ -155,6 +158,7 @@ def log_likelihood(
 
 
 @torch.no_grad()
+@checked_arguments("data", "proposal", "samples", error=QueryError)
 def log_likelihoods(
     model: MultimodalVAE,
     data: Data,
@@ -172,6 +176,7 @@ def log_likelihoods(
     is done, from 0 to 1; each denominator is a pass.
     """
     require_whole_number("samples", samples, 2)
+    require_whole_number("seed", seed, 0, SEEDS)
     plans = {}
     for name, (of, given) in queries.items():
         _check_query(model, of, given, proposal)
@@ -325,7 +330,7 @@ def _distinct(table: Table, given: Sequence[str]) -> tuple[Table, Tensor]:
             column, there = table.select_rows(name, rows).cpu().reshape(len(rows), -1), table.has(name)[rows, None]
             if (observed := table.values_of(name, rows)) is not None:
                 there = observed.cpu().reshape(len(rows), -1)
-            values = torch.where(there, column, torch.zeros_like(column)).numpy()
+            values = torch.where(there, column, torch.zeros_like(column)).view(torch.uint8).numpy()
             for digest, row, here in zip(digests, values, there.numpy(), strict=True):
                 digest.update(here.tobytes() + row.tobytes())
         for row, digest in zip(rows.tolist(), digests, strict=True):
@@ -337,10 +342,10 @@ def _distinct(table: Table, given: Sequence[str]) -> tuple[Table, Tensor]:
 
 
 def _check_query(model: MultimodalVAE, of: Sequence[str], given: Sequence[str], proposal: Sequence[str] | None) -> None:
-    if not of:
-        raise QueryError("of=[...] names no modality to score")
     for names, what in ((of, "of"), (given, "given"), (() if proposal is None else proposal, "proposal")):
         model.require_known(names, what)
+    if not of:
+        raise QueryError("of=[...] names no modality to score")
     for names in (of, given):
         for name in names:
             if list(names).count(name) > 1:

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from mvae.arguments import require_whole_number
 from mvae.errors import DataError, QueryError
 from mvae.models.base import MultimodalVAE
-from mvae.models.questions import Data, require_whole_number
+from mvae.models.questions import Data
 
 __all__ = ["Coherence", "Subset", "coherence_by_number", "subsets_of", "unconditional_coherence"]
 

@@ -60,7 +60,7 @@ def export_run(run_dir: str | Path, directory: str | Path) -> Path:
     config, stored = read_run(run_dir)
     model = opened_model(run_dir).cpu()
     described = export_model(model, config, directory, stored.get("schema") or {})
-    rows, best_epoch = read_metrics(run_dir), best_weights(run_dir)[1]["best_epoch"]
+    rows, best_epoch = read_metrics(run_dir), best_weights(run_dir)[1].best_epoch
     best = next((row for row in rows if row["epoch"] == best_epoch), rows[-1] if rows else {})
     kept = ("validation/objective", "validation/reconstruction", "validation/accuracy", "validation/coupling")
     metrics = {name.removeprefix("validation/"): value for name, value in best.items() if name.startswith(kept)}

@@ -20,6 +20,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mvae.arguments import checked_arguments
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.likelihoods.base import Likelihood
@@ -49,6 +50,7 @@ class Counts(Likelihood):
     #: Buffers whose shape comes from the data (`mvae.files.check_weights`).
     shaped_by_data = ("log_base",)
 
+    @checked_arguments()
     def __init__(self, exposure: bool = False):
         super().__init__()
         self.exposure = exposure
@@ -180,6 +182,7 @@ class NegativeBinomial(Counts):
 
     _extra = 0  # parameters per value besides the rate and log θ
 
+    @checked_arguments()
     def __init__(self, features: int | None = None, exposure: bool = False, theta: float = 1.0):
         super().__init__(exposure)
         if features is not None and features < 1:

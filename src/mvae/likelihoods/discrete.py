@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from mvae.arguments import checked_arguments
 from mvae.errors import DataError, SettingsError
 from mvae.likelihoods.base import Likelihood, sum_event
 
@@ -53,7 +54,8 @@ class Bernoulli(Likelihood):
 
     discrete = True
 
-    def __init__(self, levels: int | float = 1):
+    @checked_arguments()
+    def __init__(self, levels: float = 1):
         super().__init__()
         if not 0 < levels < math.inf:
             raise SettingsError(f"the levels of a Bernoulli must be positive and finite, not {levels}")

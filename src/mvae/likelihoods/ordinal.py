@@ -5,6 +5,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.likelihoods.base import Likelihood
 
@@ -27,6 +28,7 @@ class Ordinal(Likelihood):
 
     discrete = True
 
+    @checked_arguments()
     def __init__(self, classes: int, values: int | None = None):
         super().__init__()
         if classes < 2:

@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.likelihoods.base import Likelihood
 
@@ -45,6 +46,7 @@ class _Scaled(Likelihood):
     real = True
     log_scale: Tensor
 
+    @checked_arguments()
     def __init__(self, scale: float = 1.0, learned: bool = False, least: float = 1e-3, values: int | None = None):
         super().__init__()
         if not 0 < scale < math.inf:
@@ -119,6 +121,7 @@ class StudentT(_Scaled):
     tensor([-4.4741], grad_fn=<SumBackward1>)
     """
 
+    @checked_arguments()
     def __init__(self, scale: float = 1.0, learned: bool = False, least: float = 1e-3, values: int | None = None):
         super().__init__(scale, learned, least, values)
         self.log_freedom = nn.Parameter(torch.full_like(self.log_scale, math.log(8.0)))  # above 2

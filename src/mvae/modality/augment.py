@@ -16,12 +16,14 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
+from mvae.arguments import checked_arguments
 from mvae.errors import DataError, SettingsError
 from mvae.specs import from_spec
 
 __all__ = ["AUGMENTATIONS", "Hide", "Noise", "Power", "Shift", "listed", "named", "shifted"]
 
 
+@checked_arguments()
 @dataclass(frozen=True)
 class Noise:
     """Gaussian noise of this standard deviation on every value, in the units that the encoder sees.
@@ -46,6 +48,7 @@ class Noise:
         return x + self.std * torch.empty_like(x).normal_(generator=generator) if x.is_floating_point() else x
 
 
+@checked_arguments()
 @dataclass(frozen=True)
 class Shift:
     """Every picture moved by itself, at random by up to so many pixels each way; zeros come in from the edge.
@@ -71,6 +74,7 @@ class Shift:
         return shifted(x, self.pixels, generator) if x.is_floating_point() else x
 
 
+@checked_arguments()
 @dataclass(frozen=True)
 class Power:
     """A power of x's absolute value, with its sign: ½ makes dark and bright pictures of the same thing more alike.
@@ -97,6 +101,7 @@ class Power:
         return x.abs().pow(self.exponent).copysign(x) if x.is_floating_point() else x
 
 
+@checked_arguments()
 @dataclass(frozen=True)
 class Hide:
     """Values that the encoder is not shown: NaN, which to a modality of columns is a missing value.
@@ -159,7 +164,7 @@ def shifted(
     Nothing is read back from the device, so that a step that is recorded draws anew each time it is replayed.
 
     Raises:
-        DataError: rows without height and width.
+        DataError: rows without height and width. SettingsError: further than a picture reaches.
 
     >>> moved = shifted(torch.eye(3)[None], 1, torch.Generator().manual_seed(1))
     >>> moved.int().tolist()  # one down
@@ -170,6 +175,8 @@ def shifted(
             f"only pictures can be moved by pixels: rows of shape {tuple(x.shape[1:])} have no height and width"
         )
     rows, *_, height, width = x.shape
+    if pixels > max(height, width):
+        raise SettingsError(f"pictures of {height}×{width} pixels cannot be moved by {pixels}: give fewer pixels")
     start = torch.randint(0, 2 * pixels + 1, (2, rows, *[1] * (x.dim() - 1)), generator=generator, device=x.device)
     down = start[0] + torch.arange(height, device=x.device)[:, None]
     right = start[1] + torch.arange(width, device=x.device)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mvae.arguments import checked_arguments
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.gaussian import Gaussian
@@ -52,6 +53,7 @@ class Modality(nn.Module):
     (torch.Size([3, 2]), torch.Size([5, 3]))
     """
 
+    @checked_arguments("encoder", "decoder", "likelihood", "augment", "view")
     def __init__(
         self,
         encoder: nn.Module,

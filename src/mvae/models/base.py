@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mvae.arguments import checked_arguments
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
 from mvae.gaussian import Gaussian
@@ -21,7 +22,7 @@ from mvae.models import plan
 from mvae.models.mixture import Mixture
 from mvae.models.named_modules import NamedModules
 from mvae.models.objective import Objective
-from mvae.models.questions import Questions
+from mvae.models.questions import Data, Questions
 from mvae.models.terms import Terms, mvae_terms
 
 __all__ = ["MultimodalVAE", "Parts", "evaluating"]
@@ -41,6 +42,7 @@ class MultimodalVAE(Questions):
         SettingsError: no modality, a latent_dim < 1, covariates for a model or for networks that take none.
     """
 
+    @checked_arguments()
     def __init__(self, modalities: Parts, latent_dim: int):
         super().__init__()
         self._covariates = NamedModules({n: part for n, part in modalities.items() if isinstance(part, Covariate)})
@@ -50,7 +52,7 @@ class MultimodalVAE(Questions):
         if latent_dim < 1:
             raise SettingsError(f"latent_dim must be at least 1, not {latent_dim}")
         for name in modalities:
-            if not isinstance(name, str) or not name:
+            if not name:
                 raise SettingsError(f"a modality's name must be a non-empty string, not {name!r}")
         if covariates := list(self._covariates.by_name):
             if not self.takes_covariates:
@@ -239,6 +241,22 @@ class MultimodalVAE(Questions):
 
     def forward(
         self,
+        batch: Data,
+        terms: Terms | None = None,
+        *,
+        beta: float | Tensor = 1.0,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Objective:
+        """The objective of one batch (Eq. 5), with fresh noise unless some is given. The data is checked.
+
+        Raises:
+            DataError: data that does not fit the model. QueryError: a name that is no modality.
+        """
+        return self.batch_objective(self.as_table(batch), terms, beta=beta, generator=generator, noise=noise)
+
+    def batch_objective(
+        self,
         batch: Table,
         terms: Terms | None = None,
         *,
@@ -246,12 +264,7 @@ class MultimodalVAE(Questions):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
     ) -> Objective:
-        """The objective of one batch (Eq. 5), with fresh noise unless some is given.
-
-        Raises:
-            DataError: the batch and the model have no modality in common.
-        """
-        self._require_shared(batch)
+        """The same of a batch of a table that has been checked as a whole (`check`): what a training step calls."""
         if terms is None:
             terms = self.terms(batch.presence(self.names), generator)
         if noise is None:

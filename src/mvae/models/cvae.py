@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mvae.arguments import checked_arguments
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
@@ -40,6 +41,7 @@ class CVAE(MultimodalVAE):
     conditional = True
     takes_covariates = False
 
+    @checked_arguments()
     def __init__(
         self,
         modalities: Mapping[str, Modality],
@@ -54,6 +56,8 @@ class CVAE(MultimodalVAE):
             raise SettingsError(f"a CVAE models one modality given another, not {len(self.names)}")
         if not all(self.modalities[self.names[0]].told):
             raise SettingsError("a CVAE's encoder and decoder take the condition as a second argument of forward")
+        if (features if classes is None else classes) < 1:
+            raise SettingsError("a CVAE's condition needs classes ≥ 1, or classes=None and features ≥ 1")
         self.condition, self.classes = condition, classes
         self.context_dim = classes if classes is not None else features
         self.scaling = Scaling() if classes is None and standardise else None

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mvae.arguments import require_whole_number
 from mvae.errors import QueryError, RunError
 from mvae.files import load_state, save_state
 from mvae.models.base import MultimodalVAE, evaluating
 from mvae.models.prior import MixturePrior, Prior
-from mvae.models.questions import Data, parts_of, require_whole_number
+from mvae.models.questions import Data, parts_of
 
 __all__ = ["fit_prior", "load_prior", "save_prior"]
 

@@ -1,5 +1,6 @@
 """JMVAE (Suzuki et al. 2017): a joint encoder, and unimodal encoders drawn towards it by a KL (Sec. 3)."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, kl_divergence, select_expert
 from mvae.modality.base import Modality, run
@@ -41,6 +43,7 @@ class JMVAE(MultimodalVAE):
     no_posterior = "a JMVAE has encoders for each single modality and for all of them, not for other subsets"
     takes_covariates = False
 
+    @checked_arguments()
     def __init__(
         self,
         modalities: Mapping[str, Modality],
@@ -49,8 +52,8 @@ class JMVAE(MultimodalVAE):
         alpha: float = 0.01,
     ):
         super().__init__(modalities, latent_dim)
-        if alpha < 0:
-            raise SettingsError(f"alpha must be ≥ 0, not {alpha}")
+        if not 0 <= alpha < math.inf:
+            raise SettingsError(f"alpha must be a finite number ≥ 0, not {alpha}")
         if len(self.names) < 2:
             raise SettingsError("a JMVAE joins at least two modalities; for one there is the VAE")
         self.joint_encoder = _JointExperts(modalities, latent_dim) if joint_encoder is None else joint_encoder

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, select_expert
 from mvae.models import plan
@@ -36,6 +37,7 @@ class MMVAE(MultimodalVAE):
 
     joint_posterior = False  # a mixture, whose KL has no closed form
 
+    @checked_arguments()
     def __init__(self, modalities: Parts, latent_dim: int, samples: int = 10, dreg: bool = True):
         super().__init__(modalities, latent_dim)
         if samples < 1:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.modality.base import Modality, evaluating
@@ -15,11 +16,12 @@ from mvae.models.named_modules import NamedModules
 from mvae.models.objective import Objective
 from mvae.models.pseudo_labels import Balance, with_pseudo_labels
 from mvae.models.recipe import CROSS_SHARE, Recipe
-from mvae.models.terms import Terms, mvae_terms
+from mvae.models.terms import Terms, draws_of, mvae_terms
 
 __all__ = ["MVAE", "richest"]
 
 RICH = 0.1  # of the values of the richest modality: so many make a modality one of the richest
+MOST_SUBSETS = 10_000  # terms of a step: each is decoded
 SOURCES = 8  # at most: a cross term decodes everything, and with one for each modality a step's cost would be quadratic
 
 
@@ -29,7 +31,8 @@ class MVAE(MultimodalVAE):
     Args:
         modalities: name → `Modality`.
         latent_dim: the number of latents D.
-        random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19).
+        random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19). Above the number of
+            distinct subsets it changes nothing more.
         distinct_terms: count equal subsets of a row once (see `mvae.models.terms.mvae_terms`).
         cross_from: modalities whose posterior is also asked to explain everything else in the row, one cross term
             E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c = ``cross_share`` over the part of the
@@ -43,8 +46,8 @@ class MVAE(MultimodalVAE):
         shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
     Raises:
-        SettingsError: k < 0, a cross_share that is no such share, cross_from or pseudo_labels name no modality, or
-            pseudo_labels one of continuous values or without cross_from.
+        SettingsError: an argument of a wrong type, k < 0 or above 10,000, a cross_share that is no such share,
+            cross_from or pseudo_labels name no modality, pseudo_labels one of continuous values or without cross_from.
 
     >>> from mvae.networks.mlp import mlp
     >>> model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian()),
@@ -55,6 +58,7 @@ class MVAE(MultimodalVAE):
     torch.Size([7, 5, 3])
     """
 
+    @checked_arguments()
     def __init__(
         self,
         modalities: Parts,
@@ -69,6 +73,8 @@ class MVAE(MultimodalVAE):
         super().__init__(modalities, latent_dim)
         if random_subsets < 0:
             raise SettingsError(f"random_subsets must be ≥ 0, not {random_subsets}")
+        if (draws_of(random_subsets, len(self.names)) if distinct_terms else random_subsets) > MOST_SUBSETS:
+            raise SettingsError(f"random_subsets, a step's terms, must be at most {MOST_SUBSETS}, not {random_subsets}")
         if cross_from == "auto":
             cross_from = richest(self.modalities, latent_dim, self.context_dim)
         self.recipe = Recipe(tuple(cross_from), cross_share)

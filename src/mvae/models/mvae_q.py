@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, quotient
 from mvae.models.base import Parts
@@ -25,6 +26,7 @@ class MVAEQ(MVAE):
         SettingsError: a single modality, for which the bound on V is infinite.
     """
 
+    @checked_arguments()
     def __init__(self, modalities: Parts, latent_dim: int, random_subsets: int = 0):
         super().__init__(modalities, latent_dim, random_subsets, cross_from=())
         if len(self.names) < 2:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, kl_divergence, product
 from mvae.models.base import MultimodalVAE, Parts
@@ -28,6 +29,7 @@ class MVTCAE(MultimodalVAE):
         SettingsError: α outside [0, 1].
     """
 
+    @checked_arguments()
     def __init__(self, modalities: Parts, latent_dim: int, alpha: float = 0.9):
         super().__init__(modalities, latent_dim)
         if not 0 <= alpha <= 1:

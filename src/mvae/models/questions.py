@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from mvae.arguments import SEEDS, checked_arguments, require_whole_number
 from mvae.data.columns import Frame, Values, is_frame
+from mvae.data.idx import require_memory
 from mvae.data.table import Table
-from mvae.errors import DataError, QueryError
+from mvae.errors import DataError, QueryError, abridged
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality, evaluating
@@ -18,7 +20,7 @@ from mvae.modality.covariate import Covariate
 from mvae.models.mixture import Mixture
 from mvae.models.prior import Prior
 
-__all__ = ["Data", "Questions", "parts_of", "require_whole_number"]
+__all__ = ["Data", "Questions", "parts_of"]
 
 Data = Table | Mapping[str, Values] | Frame
 """What every question takes: a `Table`, arrays by modality, or a pandas data frame with a column per modality."""
@@ -110,6 +112,7 @@ class Questions(nn.Module):
             return _joined([self.posterior_of(batch, given) for batch in parts_of(table)])
 
     @torch.no_grad()
+    @checked_arguments("of", "n", "seed", error=QueryError)
     def generate(
         self,
         data: Data | None = None,
@@ -152,7 +155,9 @@ class Questions(nn.Module):
             self._require_trained_in(table)
         made: dict[str, list[Tensor]] = {name: [] for name in of}
         with evaluating(self):
-            event = self._event(of) if n * (1 if table is None else len(table)) > FEW else 0
+            pairs = n * (1 if table is None else len(table))
+            event = self._event(of) if pairs > FEW else 0
+            require_memory(4 * pairs * max(event, self.latent_dim), f"{n:,} samples")
             for batch in [None] if table is None else parts_of(table, n, event):
                 x = {} if batch is None else self.prepare(batch)
                 q = self._prior() if batch is None else self._infer(batch, x)
@@ -169,6 +174,7 @@ class Questions(nn.Module):
         return {name: _cat(values, 1) for name, values in made.items()}
 
     @torch.no_grad()
+    @checked_arguments("of", "n", "seed", error=QueryError)
     def predict(
         self,
         data: Data,
@@ -359,10 +365,10 @@ class Questions(nn.Module):
         if isinstance(names, str):
             raise QueryError(f"name modalities in a list: [{names!r}]")
         if not isinstance(names, Sequence | set | frozenset):
-            raise QueryError(f"{what} must be a list of modalities' names, not {names!r}")
+            raise QueryError(f"{what} must be a list of modalities' names, not {abridged(names)}")
         for name in names:
-            if name not in self.known:
-                raise QueryError(f"no modality {name!r} in this model; it has {', '.join(self.known)}")
+            if not isinstance(name, str) or name not in self.known:
+                raise QueryError(f"no modality {abridged(name)} in this model; it has {', '.join(self.known)}")
 
     def _require_generated(self, of: Sequence[str]) -> None:
         if conditions := [name for name in of if name not in self.names]:
@@ -385,7 +391,10 @@ class Questions(nn.Module):
         mask = batch.presence(self.names)
         if given is not None:
             mask = mask & torch.tensor([name in given for name in self.names])
-        return self.posterior_given(x, mask)
+        q = self.posterior_given(x, mask)
+        if not q.mean.isfinite().all():
+            raise DataError("a row's posterior is not finite: its values are too large for the networks' precision")
+        return q
 
     def _prior(self) -> Gaussian | Prior:
         return self.prior or Gaussian.standard(1, self.latent_dim, device=self.device)
@@ -401,7 +410,7 @@ class Questions(nn.Module):
             return generator
         if generator is not None:
             raise QueryError("give a generator or a seed, not both")
-        require_whole_number("seed", seed, 0)
+        require_whole_number("seed", seed, 0, SEEDS)
         return torch.Generator(self.device).manual_seed(seed)
 
 
@@ -419,14 +428,6 @@ def parts_of(table: Table, samples: int = 1, event: int = 1, rows: Tensor | None
         yield from table.batches(at_once)
     else:
         yield from (table.take(part) for part in rows.split(at_once))
-
-
-def require_whole_number(what: str, value: object, least: int) -> None:
-    """Raises QueryError unless the value is an integer of at least ``least``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise QueryError(f"{what} must be a whole number, not {value!r}")
-    if cast("int", value) < least:
-        raise QueryError(f"{what} must be at least {least}, not {value}")
 
 
 def _repeated(values: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:

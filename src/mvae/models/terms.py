@@ -23,6 +23,7 @@ __all__ = [
     "concatenate",
     "cross",
     "crossing",
+    "draws_of",
     "full",
     "mvae_terms",
     "random_subsets",
@@ -296,6 +297,26 @@ def random_subsets(
     return Terms.symmetric([term_name(f"random {j + 1}", names) for j in range(k)], subset)
 
 
+def draws_of(k: int, modalities: int) -> int:
+    """How many draws k random subsets of M modalities need: with 64 for each there is, all come up, and more add none.
+
+    >>> draws_of(5, 19), draws_of(10**6, 3)
+    (5, 192)
+    """
+    return min(k, 64 * max(0, 2**modalities - modalities - 2))
+
+
+def _repeats(subset: Bool[Tensor, "terms rows modalities"]) -> Bool[Tensor, "terms rows"]:
+    """Which terms of a row have the subset of an earlier one of it."""
+    terms, rows, modalities = subset.shape
+    if terms < 2:
+        return torch.zeros(terms, rows, dtype=torch.bool)
+    numbers = subset.reshape(-1, modalities).unique(dim=0, return_inverse=True)[1].reshape(terms, rows)
+    ordered, order = numbers.sort(dim=0, stable=True)
+    again = torch.cat([torch.zeros(1, rows, dtype=torch.bool), ordered[1:] == ordered[:-1]])
+    return torch.zeros_like(again).scatter(0, order, again)
+
+
 def mvae_terms(
     present: Bool[Tensor, "rows modalities"],
     names: Sequence[str],
@@ -323,6 +344,7 @@ def mvae_terms(
     if k < 0:
         raise SettingsError(f"the number of random subsets k must be ≥ 0, not {k}")
     terms = concatenate(full(present, names), singles(present, names))
+    k = draws_of(k, len(names)) if distinct else k
     if k and len(names) > 2:
         terms = concatenate(terms, random_subsets(present, k, generator, names))
     if not distinct:
@@ -332,9 +354,7 @@ def mvae_terms(
     # The full term can only repeat a row's one modality; random subsets (of 2 … n−1) can only repeat each other.
     weight[0] *= (present.sum(-1) > 1).float()
     drawn = len(terms.names) - (k if len(names) > 2 else 0)
-    for j in range(drawn + 1, len(terms.names)):
-        repeats = (terms.given[drawn:j] == terms.given[j]).all(-1).any(0)
-        weight[j] *= ~repeats
+    weight[drawn:] *= ~_repeats(terms.given[drawn:])
     keep = weight.any(1)
     if not keep.all():  # e.g. a batch in which nobody has the modality: no work for it
         index = keep.nonzero().flatten()

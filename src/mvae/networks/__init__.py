@@ -20,10 +20,11 @@ Nothing is imported before it is asked for.
 
 import importlib
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
-from mvae.errors import SettingsError
+from mvae.arguments import checked_arguments, described, fits
+from mvae.errors import SettingsError, abridged
 from mvae.specs import check_options, split_spec
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ ROLES = ("encoder", "decoder", "features", "joint")
 GIVEN = ("inputs", "outputs", "condition")
 
 
+@checked_arguments("spec", "inputs", "outputs")
 def build(spec: object, *, inputs: Any, outputs: Any, role: str, condition: int = 0) -> "nn.Module":
     """The network that a declaration describes, freshly initialised.
 
@@ -75,6 +77,7 @@ def build(spec: object, *, inputs: Any, outputs: Any, role: str, condition: int 
     """
     if role not in ROLES:
         raise SettingsError(f"no role {role!r} of a network; there are {', '.join(ROLES)}")
+    _require_sizes(role, inputs, outputs)
     name, options = split_spec(spec, [*NETWORKS, *_own(spec)], "network", "network")
     kind = NETWORKS.get(name, name)
     if isinstance(kind, str):
@@ -93,6 +96,21 @@ def build(spec: object, *, inputs: Any, outputs: Any, role: str, condition: int 
     check_options(make, options, what, GIVEN)
     given = {"inputs": inputs, "outputs": outputs} | ({"condition": condition} if conditional else {})
     return make(**given, **options)
+
+
+def _require_sizes(role: str, inputs: object, outputs: object) -> None:
+    """Raises SettingsError unless inputs and outputs are what this role takes: a number, a shape, or shapes by name."""
+    shape_of_inputs: Any = {"decoder": int, "joint": Mapping[str, Sequence[int]]}.get(role, Sequence[int])
+    needed: dict[str, tuple[object, Any]] = {
+        "inputs": (inputs, shape_of_inputs),
+        "outputs": (outputs, Sequence[int] if role == "decoder" else int),
+    }
+    for what, (value, kind) in needed.items():
+        if not fits(value, kind):
+            raise SettingsError(f"the {what} of a network as {role} must be {described(kind)}, not {abridged(value)}")
+        sizes = [value] if kind is int else value if kind == Sequence[int] else []
+        if any(size < 1 for size in cast("Sequence[int]", sizes)):
+            raise SettingsError(f"the {what} of a network as {role} must be at least 1, not {abridged(value)}")
 
 
 def _own(spec: object) -> list[str]:

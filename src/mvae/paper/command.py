@@ -6,14 +6,12 @@ from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, RUN, common, print_json
 
 __all__ = ["reproduce_command", "score_command"]
 
 FLAGS = ("--datasets", "--models", "--recipes", "--levels", "--seeds", "--budget", "--jobs", "--engine")
-RESULTS = click.option(
-    "--results", type=click.Path(path_type=Path), default="results", show_default=True, help="Where rows are kept."
-)
+RESULTS = click.option("--results", type=PATH, default="results", show_default=True, help="Where rows are kept.")
 
 
 @click.command("reproduce")
@@ -40,7 +38,7 @@ RESULTS = click.option(
 @RESULTS
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default="runs/reproduce",
     show_default=True,
     help="Where trained models are kept.",
@@ -111,7 +109,7 @@ def _list(results: Path) -> None:
 @click.option("--samples", type=click.IntRange(2), help="Importance samples per row.  [default: the declaration's]")
 @click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the first]")
 @click.option("--coherence", is_flag=True, help="Also the conditional coherence of 1,000 generated images (Figure 2).")
-@click.option("--record", type=click.Path(path_type=Path), help="Add the numbers to the results in this folder.")
+@click.option("--record", type=PATH, help="Add the numbers to the results in this folder.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the draws.")
 @common(DATA_DIR, DEVICE, JSON)
 def score_command(

@@ -1,7 +1,6 @@
 """Images side by side in one PNG."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvae.data.picture import fitted
+from mvae.data.picture import MOST_PIXELS, read_picture
 from mvae.errors import QueryError
 from mvae.files import write_whole
 
@@ -88,6 +87,8 @@ def _canvas(images: Float[Tensor, "n channels height width"], columns: int) -> F
     _require_channels(images)
     n, channels, height, width = images.shape
     rows, scale = math.ceil(n / columns), max(1, 56 // height)
+    if rows * (height * scale + GAP) * columns * (width * scale + GAP) > MOST_PIXELS:
+        raise QueryError(f"a picture of {n:,} images is too large: ask for fewer")
     enlarged = images.clamp(0, 1).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     height, width = height * scale + GAP, width * scale + GAP
     canvas = torch.ones(channels, rows * height + GAP, columns * width + GAP)
@@ -103,45 +104,11 @@ def _require_channels(images: Tensor) -> None:
 
 
 def read_image(path: Path, shape: tuple[int, ...]) -> Float[Tensor, "1 channels height width"]:
-    """A user's picture of any size or mode, as one row of the given event shape, levels in [0, 1].
-
-    It is turned as its camera says, laid on white where it is transparent, scaled until it covers the shape, and its
-    centre is cut out (what CelebA's images went through); its colours become grey where the shape has one channel.
+    """A user's picture as one row of the given event shape, levels in [0, 1] (`mvae.data.picture.read_picture`).
 
     Raises:
-        QueryError: no such file, or not a picture.
+        DataError: no such file, or not a picture.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     channels, height, width = shape
-    remedy = "give a picture file that opens in a viewer, for example a JPEG or PNG"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow's: a picture of 100 million pixels, odd metadata
-            with Image.open(path) as picture:
-                picture = _eight_bits(picture, path)
-                picture = ImageOps.exif_transpose(picture)
-                if picture.has_transparency_data:
-                    white = Image.new("RGBA", picture.size, "white")
-                    picture = Image.alpha_composite(white, picture.convert("RGBA"))
-                picture = fitted(picture.convert("L" if channels == 1 else "RGB"), height, width)
-                flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).float() / 255
-    except UnidentifiedImageError:
-        raise QueryError(f"cannot read the picture {path}: it is no image; {remedy}") from None
-    except Image.DecompressionBombError:
-        raise QueryError(f"cannot read the picture {path}: it has too many pixels; give a smaller copy") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, QueryError):
-            raise
-        if of_disk := getattr(error, "strerror", None):
-            raise QueryError(f"cannot read the picture {path}: {of_disk}; check the path") from None
-        raise QueryError(f"cannot read the picture {path}: {' '.join(str(error).split())}; {remedy}") from None
-    return flat.reshape(1, height, width, channels).permute(0, 3, 1, 2)
-
-
-def _eight_bits(picture: Any, path: Path) -> Any:
-    if picture.mode.startswith("I"):  # 16 bits a level, which convert() would clip at 255
-        return picture.convert("I").point(lambda level: level / 257).convert("L")
-    if picture.mode == "F":
-        raise QueryError(f"cannot read the picture {path}: its levels are real numbers; save it with 8 bits")
-    return picture
+    pixels = torch.from_numpy(read_picture(path, channels, height, width))
+    return (pixels.float() / 255).permute(2, 0, 1)[None]

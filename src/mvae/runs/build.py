@@ -10,7 +10,7 @@ import torch
 
 from mvae import likelihoods, networks
 from mvae.data.fields import fields_of
-from mvae.errors import SettingsError, nearest
+from mvae.errors import SettingsError, nearest, out_of_memory
 from mvae.likelihoods.columns import Fieldwise
 from mvae.modality.base import Modality
 from mvae.modality.columns import ColumnsModality
@@ -45,7 +45,8 @@ def build(config: Config) -> MultimodalVAE:
     _require_options(of_class, config.model.name, options)
     with _INITIALISING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # and not those of GPUs, where another thread may be recording
-        built = _built(of_class, config, options)
+        with out_of_memory("this model", SettingsError):
+            built = _built(of_class, config, options)
     built.declaration = config
     return built
 

@@ -55,7 +55,7 @@ def compare(
     found = []
     for number, run_dir in enumerate(map(Path, run_dirs)):
         config, _ = read_run(run_dir)
-        best_epoch, problem = best_weights(run_dir)[1]["best_epoch"], ""
+        best_epoch, problem = best_weights(run_dir)[1].best_epoch, ""
         likelihoods, instruments = {}, {}
         try:
             run = open_run(run_dir, data_dir=data_dir, device=device)

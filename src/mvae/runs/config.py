@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mvae.errors import SettingsError, nearest
 from mvae.training import settings
-from mvae.training.settings import TrainingSettings
+from mvae.training.settings import MOST, TrainingSettings
 
 __all__ = [
     "Config",
@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 Spec = str | dict[str, Any]
+MOST_VALUES = 100_000_000  # of one example
+Size = Annotated[int, Field(ge=1, le=MOST_VALUES)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 IN_EPOCHS = ("anneal_epochs", "decay_epochs")  # settings that keep their share where only the epochs are changed
 
@@ -71,7 +73,7 @@ class DataSettings(Section):
     keep_probability: float | None = Field(
         default=None, gt=0, le=1, description="Keep each value of the training rows with this probability (App. F)."
     )
-    oversample: int = Field(default=1, ge=1, description="How often an epoch has each complete row.")
+    oversample: int = Field(default=1, ge=1, le=1_000_000, description="How often an epoch has each complete row.")
 
     @field_validator("source")
     @classmethod
@@ -114,12 +116,16 @@ class ModalitySettings(Section):
     fields: list[FieldSettings] = Field(
         default=[], description="Of the kind columns: what each column is, in order; completed from the data."
     )
-    shape: list[int] | None = Field(default=None, description="Shape of one example. Default: the data's.")
-    classes: int | None = Field(default=None, ge=2, description="Number of classes. Default: the data's.")
+    shape: list[Size] | None = Field(default=None, description="Shape of one example. Default: the data's.")
+    classes: int | None = Field(
+        default=None, ge=2, le=MOST_VALUES, description="Number of classes. Default: the data's."
+    )
     levels: float | None = Field(
         default=None, gt=0, description="The brightest level of a picture: 255 for bytes, else 1."
     )
-    length: int | None = Field(default=None, ge=1, description="The most symbols of a string, or tokens of a sentence.")
+    length: int | None = Field(
+        default=None, ge=1, le=MOST_VALUES, description="The most symbols of a string, or tokens of a sentence."
+    )
     encoder: Spec | None = Field(
         default=None, description="A network by name, or {network = NAME, …}. Default: by kind."
     )
@@ -140,9 +146,9 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     name: str = Field(default="mvae", description="A model by name: mvae, jmvae, mmvae, mopoe …")
-    latents: int = Field(default=32, ge=1, description="The number of latents.")
+    latents: int = Field(default=32, ge=1, le=100_000, description="The number of latents.")
     modalities: list[str] | None = Field(
-        default=None, description="Those that it models, in order. Default: all declared."
+        default=None, min_length=1, description="Those that it models, in order. Default: all declared."
     )
 
     @property
@@ -154,10 +160,11 @@ class ModelSettings(BaseModel):
 class EvaluationSettings(Section):
     """How the trained model is scored and shown."""
 
-    samples: int = Field(default=1000, ge=2, description="Importance samples per row.")
+    samples: int = Field(default=1000, ge=2, le=MOST, description="Importance samples per row.")
     denominator_samples: int | None = Field(
         default=None,
         ge=2,
+        le=MOST,
         description="Draws for the denominator of a conditional likelihood. Default: chosen by what is given.",
     )
     rows: int | None = Field(default=None, ge=1, description="Score the first so many test rows. Default: all.")
@@ -208,8 +215,10 @@ class Config(Section):
         Raises:
             SettingsError: no such file, no TOML, an unknown key, or a value outside its range; the message names it.
         """
+        from mvae.files import read_regular  # here: it brings torch
+
         try:
-            text = Path(path).read_bytes().decode()
+            text = read_regular(path).decode()
         except UnicodeDecodeError:
             raise SettingsError(f"{path} is not UTF-8 text: it is no declaration of a run") from None
         except OSError as error:
@@ -247,7 +256,7 @@ class Config(Section):
         changes = dict(changes)
         training = dict(changes.get("training", {}))
         if isinstance(epochs := training.get("epochs"), int):
-            for key in IN_EPOCHS:
+            for key in IN_EPOCHS if epochs <= MOST else ():
                 training.setdefault(key, round(epochs * getattr(self.training, key) / self.training.epochs))
             changes["training"] = training
         return self.from_dict(merged(self.model_dump(exclude_unset=True), changes))

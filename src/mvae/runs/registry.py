@@ -100,7 +100,10 @@ def model_class(name: str) -> Any:
 
     path = MODELS.get(name) or (name if ":" in name else models().get(name))  # plug-ins are asked last
     if path is not None:
-        return imported(path)
+        found, base = imported(path), importlib.import_module("mvae.models.base").MultimodalVAE
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise SettingsError(f"{path} is no model: a class derived from mvae.models.base.MultimodalVAE is needed")
+        return found
     raise SettingsError(f"no model {name!r}; there are {', '.join(models())}{nearest(name, models())}")
 
 

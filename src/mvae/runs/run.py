@@ -18,7 +18,7 @@ from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.evaluation.likelihood import Denominator, LogLikelihood, log_likelihoods
 from mvae.evaluation.validation import validate
-from mvae.files import load_weights, locked, read_json, write_json
+from mvae.files import as_path, load_weights, locked, read_json, write_json
 from mvae.models.base import MultimodalVAE
 from mvae.provenance import commit, describe_device, installed_version
 from mvae.runs.build import build
@@ -26,7 +26,7 @@ from mvae.runs.config import Config, flattened
 from mvae.runs.source import completed, declared, load
 from mvae.runs.table_data import is_table
 from mvae.training.callbacks import Callback, History
-from mvae.training.checkpoint import CHECKPOINT, SETTINGS, best_weights
+from mvae.training.checkpoint import CHECKPOINT, SETTINGS, Header, best_weights
 from mvae.training.distributed import joined, own_device
 from mvae.training.fit import fit
 from mvae.training.switches import flushed_denormals
@@ -93,7 +93,7 @@ def train(
             networks. DataError: data absent or damaged. SettingsError: a declaration that cannot be built.
     """
     config = declared(config) if not isinstance(config, Config) else config
-    run_dir = Path(run_dir)
+    run_dir = as_path(run_dir, "the run directory")
     # Denormals from the start: worker threads inherit the switch as they begin.
     with ExitStack() as stack, flushed_denormals(), _deterministic(deterministic), joined() as processes:
         if resume and not is_table(config):  # of a table, sizes and rates come from its rows
@@ -135,15 +135,15 @@ def train(
 
 def _start_from(model: MultimodalVAE, start: Path, data: Dataset) -> None:
     """Give the model the best weights of a finished run."""
-    weights, info = best_weights(start)
+    weights, header = best_weights(start)
     _require_same_coding(start, data)
     load_weights(model, weights, start / CHECKPOINT)
-    model.untrained = tuple(info["untrained"])
+    model.untrained = tuple(header.untrained)
 
 
 def _require_free(run_dir: Path) -> None:
-    """Raises RunError where a run stands in the directory already."""
-    if (run_dir / SETTINGS).exists():
+    """Raises RunError where a run stands in the directory already (what ended before its first checkpoint is none)."""
+    if (run_dir / CHECKPOINT).exists():
         raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
 
 
@@ -205,8 +205,9 @@ def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
     found = stored.get("format")
     if found != FORMAT:
         raise RunError(f"{path} has format {found}; this version reads format {FORMAT}: train the run again")
-    if not isinstance(stored.get("config"), dict):
-        raise RunError(f"{path} is damaged (it holds no declaration): train again in another --run-dir")
+    for key, kind in (("config", dict), ("schema", dict), ("coding", str | None)):
+        if not isinstance(stored.get(key), kind):
+            raise RunError(f"{path} is damaged (its {key} is none): train again in another --run-dir")
     try:
         return Config.from_dict(stored["config"]), stored
     except SettingsError as error:
@@ -244,7 +245,7 @@ def open_run(run_dir: str | Path, *, data_dir: str | Path | None = None, device:
     Raises:
         RunError: not a run directory, no checkpoint yet, damaged, or of another model. DataError: its data is absent.
     """
-    run_dir = Path(run_dir)
+    run_dir = as_path(run_dir, "the run directory")
     config, stored = read_run(run_dir)
     model, progress = _trained(run_dir, config)
     data = load(config, data_dir, stored.get("schema"), stored.get("layout"))
@@ -254,12 +255,35 @@ def open_run(run_dir: str | Path, *, data_dir: str | Path | None = None, device:
 
 def _trained(run_dir: Path, config: Config) -> tuple[MultimodalVAE, dict[str, Any]]:
     """The model with its best weights, in eval mode, and the run's progress."""
-    weights, progress = best_weights(run_dir)
+    weights, header = best_weights(run_dir)
     model = build(config)
     load_weights(model, weights, run_dir / CHECKPOINT)
-    model.untrained = tuple(progress["untrained"])
-    model.stage = progress.get("stage", model.stage)  # which terms are evaluated may depend on it
-    return model.eval(), progress
+    _require_agreement(run_dir, config, model, header)
+    model.untrained = tuple(header.untrained)
+    model.stage = header.stage  # which terms are evaluated may depend on it
+    return model.eval(), header.model_dump()
+
+
+def _require_agreement(run_dir: Path, config: Config, model: MultimodalVAE, header: Header) -> None:
+    """Raises RunError where a checkpoint was not trained as run.json says."""
+    said = {
+        "seed": config.seed,
+        "batch_size": config.training.batch_size,
+        "learning_rate": config.training.learning_rate,
+        "weights": list(model.weights),
+    }
+    differ = [
+        f"{key} {header.settings.get(key)!r}, not {value!r}"
+        for key, value in said.items()
+        if header.settings.get(key) != value
+    ]
+    if header.stage not in model.stages:
+        differ.append(f"the stage {header.stage!r}")
+    if differ:
+        raise RunError(
+            f"{run_dir / CHECKPOINT} does not belong to {SETTINGS} beside it (it has {'; '.join(differ)}): "
+            "restore both from one copy, or train again"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mvae.arguments import checked_arguments
 from mvae.errors import RunError, SettingsError
-from mvae.files import copied, load_state, load_weights, save_state
+from mvae.files import as_path, copied, load_state, load_weights, save_state
 from mvae.models.base import MultimodalVAE
 from mvae.runs.build import build
 from mvae.runs.config import Config
@@ -17,6 +20,20 @@ __all__ = ["EXPORTED", "load", "save"]
 EXPORTED = "model.mvae"  # the model in a directory that `mvae export` wrote
 
 
+class _Saved(BaseModel):
+    """What a file says beside the weights."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str
+    names: list[str]
+    stage: str
+    untrained: list[str] | None
+    declaration: dict[str, Any] | None
+    layout: dict[str, Any] | None
+
+
+@checked_arguments()
 def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | None = None) -> None:
     """Write a model to a file; `load` gives it back.
 
@@ -31,9 +48,10 @@ def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | 
     info["untrained"] = None if model.untrained is None else list(model.untrained)
     info["declaration"] = None if declaration is None else declaration.to_dict()
     info["layout"] = layout
-    save_state(Path(path), copied(model), info)
+    save_state(as_path(path), copied(model), info)
 
 
+@checked_arguments()
 def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
     """The model in a file that `save` wrote, in a run directory or in an exported one, in eval mode.
 
@@ -52,24 +70,30 @@ def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
     >>> bool((load(f"{folder}/small.mvae").posterior({"x": x}).mean == model.posterior({"x": x}).mean).all())
     True
     """
-    path = Path(path)
+    path = as_path(path)
     path = path / EXPORTED if (path / EXPORTED).is_file() else path
     if path.is_dir() or not path.exists() or path.name == SETTINGS:
         return opened_model(path if path.name != SETTINGS else path.parent)
     tensors, info = load_state(path)
-    model = _declared(info, path) if model is None else model
-    if list(model.names) != info.get("names"):
-        raise RunError(f"{path} is of the modalities {info.get('names')}, not of {list(model.names)}")
+    try:
+        saved = _Saved(**info)
+    except (ValidationError, TypeError):
+        raise RunError(f"{path} is damaged, or not written by mvae.save: write it again") from None
+    model = _declared(saved, path) if model is None else model
+    if list(model.names) != saved.names:
+        raise RunError(f"{path} is of the modalities {saved.names}, not of {list(model.names)}")
+    if saved.stage not in model.stages:
+        raise RunError(f"{path} was saved in the stage {saved.stage!r}, which {type(model).__name__} does not have")
     load_weights(model, tensors, path)
-    model.stage = info.get("stage", model.stage)
-    model.untrained = None if info.get("untrained") is None else tuple(info["untrained"])
+    model.stage = saved.stage
+    model.untrained = None if saved.untrained is None else tuple(saved.untrained)
     return model.eval()
 
 
-def _declared(info: dict[str, Any], path: Path) -> MultimodalVAE:
-    if info.get("declaration") is None:
+def _declared(saved: _Saved, path: Path) -> MultimodalVAE:
+    if saved.declaration is None:
         raise SettingsError(f"{path} holds the weights of networks of your own: give them, load(path, model=...)")
     try:
-        return build(Config.from_dict(info["declaration"]))
+        return build(Config.from_dict(saved.declaration))
     except SettingsError as error:
         raise RunError(f"{path} cannot be built again ({error})") from None

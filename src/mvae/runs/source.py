@@ -12,7 +12,7 @@ from mvae.data.npz import read_npz
 from mvae.data.schema import ColumnSchema, Kind
 from mvae.data.split import encoded_split
 from mvae.data.tables.opening import is_table_file
-from mvae.errors import SettingsError, nearest
+from mvae.errors import DataError, SettingsError, nearest
 from mvae.runs.config import Config, ModalitySettings
 from mvae.runs.registry import declarations, reader
 from mvae.runs.table_data import completed_by, is_table, load_tables
@@ -101,6 +101,8 @@ def load(
     }
     kinds: dict[str, Kind] = {n: _kind(n, own.kind) for n, own in parts.items() if own.kind is not None}
     known = None if not schema else {name: ColumnSchema.from_dict(own) for name, own in schema.items()}
+    if known is not None and known.keys() != parts.keys():
+        raise DataError(f"the run's schema has {', '.join(known)}, and its declaration {', '.join(parts)}")
     return encoded_split(
         raw,
         present,

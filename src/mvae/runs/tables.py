@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mvae.arguments import require_whole_number
 from mvae.data.tables.column import CLASSED, TableColumn, is_text
 from mvae.data.tables.frames import DataFrame, Frames, pandas
 from mvae.data.tables.opening import open_table
@@ -14,7 +15,6 @@ from mvae.data.tables.schema import TableSchema
 from mvae.errors import QueryError, RunError
 from mvae.files import load_state
 from mvae.models.base import MultimodalVAE
-from mvae.models.questions import require_whole_number
 from mvae.runs import saving
 from mvae.runs.answers import Answer, answers, latents, scores
 from mvae.runs.run import opened_model, read_run

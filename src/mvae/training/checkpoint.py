@@ -6,21 +6,24 @@ A run directory holds
     checkpoint.safetensors   everything needed to go on: weights, best weights, optimiser, generators, progress
 """
 
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from mvae.errors import RunError
-from mvae.files import load_state, without_prefix
+from mvae.files import load_state, parse_json, read_regular, without_prefix
 from mvae.networks.products import Products
 
 __all__ = ["CHECKPOINT", "METRICS", "SETTINGS", "Header", "best_weights", "epochs_trained", "read_metrics"]
 
 SETTINGS, METRICS, CHECKPOINT = "run.json", "metrics.jsonl", "checkpoint.safetensors"
+
+
+_METRICS = TypeAdapter(dict[str, int | float | None], config=ConfigDict(strict=True))
 
 
 class Header(BaseModel):
@@ -50,6 +53,8 @@ class Header(BaseModel):
         """
         try:
             header = cls(**info)
+            if math.isnan(header.best_objective):
+                raise ValueError("best_objective nan")
             if (header.best_epoch or 0) > header.epoch:
                 raise ValueError(f"best_epoch {header.best_epoch} of {header.epoch} epochs")
         except (ValidationError, ValueError, TypeError) as error:
@@ -71,7 +76,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
         RunError: the file cannot be read, or another line is damaged.
     """
     try:
-        lines = (run_dir / METRICS).read_text(errors="replace").splitlines()
+        lines = read_regular(run_dir / METRICS).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -79,17 +84,22 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            rows.append(_METRICS.validate_python(parse_json(line)))
+        except ValueError:  # of pydantic, too
             if number < len(lines):
-                raise RunError(f"{run_dir / METRICS}, line {number} is not JSON") from None
+                raise RunError(f"{run_dir / METRICS}, line {number} is no JSON object of numbers") from None
     return rows
 
 
-def best_weights(run_dir: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights a run stands for (the best by validation, or the last where none was chosen) and its progress."""
+def best_weights(run_dir: Path) -> tuple[dict[str, Tensor], Header]:
+    """The weights a run stands for (the best by validation, or the last where none was chosen) and its progress.
+
+    Raises:
+        RunError: no checkpoint, or a damaged one.
+    """
     tensors, info = load_state(run_dir / CHECKPOINT)
-    return without_prefix("best", tensors) or without_prefix("model", tensors), info
+    header = Header.read(info, run_dir / CHECKPOINT)
+    return without_prefix("best", tensors) or without_prefix("model", tensors), header
 
 
 def epochs_trained(run_dir: Path) -> int | None:

@@ -7,7 +7,7 @@ passes through the same bits as one that never stopped (on a CPU with the same n
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,14 @@ from typing import Any
 
 import torch
 
+from mvae.arguments import checked_arguments
 from mvae.data.table import Table
-from mvae.errors import SettingsError
+from mvae.errors import SettingsError, abridged
 from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.validation import validate_checked
-from mvae.files import locked
+from mvae.files import as_path, locked
 from mvae.models.base import MultimodalVAE
+from mvae.models.questions import Data
 from mvae.networks.products import kept_setting
 from mvae.training.callbacks import Callback, History, Plan, started
 from mvae.training.distributed import Processes
@@ -37,13 +39,14 @@ SEEDS = 2**31  # (seed, epoch) make one seed of 63 bits
 _log = logging.getLogger("mvae")
 
 
+@checked_arguments("table", "validation", "seed")
 def fit(
     model: MultimodalVAE,
-    table: Table | Mapping[str, Any],
+    table: Data,
     settings: TrainingSettings | None = None,
     *,
     seed: int = 0,
-    validation: Table | Mapping[str, Any] | None = None,
+    validation: Data | None = None,
     run_dir: str | Path | None = None,
     resume: bool = False,
     callbacks: Sequence[Callback] | None = None,
@@ -53,7 +56,9 @@ def fit(
 
     Args:
         model: on the device to train on.
-        table: the examples to learn from; columns are moved to the model's device when they fit.
+        table: the examples to learn from, as every question takes them (`mvae.models.questions.Questions.as_table`):
+            a name that is no modality is an error, except in a `Table`, which may hold more. Columns are moved to the
+            model's device when they fit.
         settings: how to train; default `TrainingSettings()`.
         seed: of the order of examples, the noise and the random subsets (not of the model's initial weights).
         validation: examples for model selection, never the test examples. By their objective at each epoch's end (β = 1,
@@ -84,9 +89,9 @@ def fit(
     _require_possible(model, settings, seed, validation is not None)
     if resume and run_dir is None:
         raise SettingsError("resume=True needs run_dir=..., the directory of the run to go on with")
-    directory = None if run_dir is None else Path(run_dir)
-    table = _checked(model, table)
-    held_out = None if validation is None else _placed(_checked(model, validation), model.device)
+    directory = None if run_dir is None else as_path(run_dir, "run_dir")
+    table = model.as_table(table)
+    held_out = None if validation is None else _placed(model.as_table(validation), model.device)
     processes = Processes.here()
     callbacks = [] if not processes.first else [reporter_for()] if callbacks is None else list(callbacks)
     with ExitStack() as inside:
@@ -167,7 +172,7 @@ def _report_step(run: RunState, callback: Callback) -> None:
 def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: int, validated: bool) -> None:
     """Raises SettingsError where this model cannot be trained so, here; warns where something will not happen."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < SEEDS:
-        raise SettingsError(f"seed must be a whole number between 0 and 2³¹ − 1, not {seed!r}")
+        raise SettingsError(f"seed must be a whole number between 0 and 2³¹ − 1, not {abridged(seed)}")
     if torch.is_inference_mode_enabled() or any(parameter.is_inference() for parameter in model.parameters()):
         raise SettingsError("nothing is trained inside torch.inference_mode(), nor a model that was built inside it")
     if settings.precision == "bfloat16":
@@ -191,13 +196,6 @@ def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: in
             settings.anneal_epochs,
             settings.epochs,
         )
-
-
-def _checked(model: MultimodalVAE, data: Table | Mapping[str, Any]) -> Table:
-    """The data as a table, every value of which fits the model."""
-    table = data if isinstance(data, Table) else Table(model.coded(dict(data)))
-    model.check(table)
-    return table
 
 
 def _placed(table: Table, device: torch.device) -> Table:

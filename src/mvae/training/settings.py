@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from mvae.errors import SettingsError, nearest
+from mvae.errors import SettingsError, abridged, nearest
 
 __all__ = ["OptimizerFactory", "TrainingSettings", "explained", "training_settings"]
 
@@ -34,8 +34,12 @@ class TrainingSettings(BaseModel):
     epochs: int = Field(default=100, ge=1, le=MOST, description="Passes over the training rows, in each stage.")
     batch_size: int = Field(default=100, ge=1, le=MOST, description="Examples per step.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Learning rate of the optimizer.")
-    anneal_epochs: int = Field(default=0, ge=0, description="Raise β from 0 over the first N epochs of a stage.")
-    decay_epochs: int = Field(default=0, ge=0, description="Decay the learning rate over a stage's last N epochs.")
+    anneal_epochs: int = Field(
+        default=0, ge=0, le=MOST, description="Raise β from 0 over the first N epochs of a stage."
+    )
+    decay_epochs: int = Field(
+        default=0, ge=0, le=MOST, description="Decay the learning rate over a stage's last N epochs."
+    )
     schedule: Literal["linear", "cosine"] = Field(default="linear", description="Shape of the learning rate's decay.")
     beta: float = Field(default=1.0, ge=0, description="Weight of the KL divergence once annealing has ended.")
     optimizer: Literal["adam", "adamw", "sgd"] | SkipJsonSchema[OptimizerFactory] = Field(
@@ -46,7 +50,10 @@ class TrainingSettings(BaseModel):
     )
     clip_norm: float | None = Field(default=None, gt=0, description="Scale gradients down to at most this norm.")
     patience: int | None = Field(
-        default=None, ge=1, description="Stop after N epochs without a better validation objective (after annealing)."
+        default=None,
+        ge=1,
+        le=MOST,
+        description="Stop after N epochs without a better validation objective (after annealing).",
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
@@ -93,7 +100,7 @@ def _written(bound: int | float) -> str:
 
 def _plain(value: Any) -> Any:
     """A NumPy number as Python's own."""
-    return value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () else value
 
 
 def explained(error: ValidationError) -> str:
@@ -114,11 +121,11 @@ def explained(error: ValidationError) -> str:
         return f"{where} must be a finite number, not {value}"
     if kind in RANGES:
         words, bound = RANGES[kind]
-        return f"{where} {words.format(_written(details[bound]))}, not {value!r}"
+        return f"{where} {words.format(_written(details[bound]))}, not {abridged(value)}"
     if kind == "int_type":
-        return f"{where} must be a whole number, not {value!r}"
+        return f"{where} must be a whole number, not {abridged(value)}"
     if kind == "float_type":
-        return f"{where} must be a number, not {value!r}"
+        return f"{where} must be a number, not {abridged(value)}"
     if kind == "literal_error":
-        return f"{where} must be {details['expected']}, not {value!r}"
-    return f"{where}: {first['msg']}, not {value!r}"
+        return f"{where} must be {details['expected']}, not {abridged(value)}"
+    return f"{where}: {first['msg']}, not {abridged(value)}"

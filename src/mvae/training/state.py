@@ -256,6 +256,8 @@ class RunState:
         """
         if self.directory is None or not self.processes.first:
             return
+        if not self.directory.is_dir():  # writing would make it anew, without run.json
+            raise RunError(f"cannot write {self.directory}: it was deleted during training. Start again")
         self.require_finite()
         self.require_finite_weights()
         step = self.step.state()

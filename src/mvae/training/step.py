@@ -182,7 +182,7 @@ class Step:
         half = self.settings.precision == "bfloat16"
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
-                return self.model(batch, terms, beta=beta, noise=noise)
+                return self.model.batch_objective(batch, terms, beta=beta, noise=noise)
         finally:
             for modality in self._noisy:
                 modality.generator = None

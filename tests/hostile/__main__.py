@@ -1,0 +1,167 @@
+"""`python -m tests.hostile --minutes 30`: random attacks for so long; faults are printed, counts can be kept."""
+
+import argparse
+import contextlib
+import datetime
+import inspect
+import json
+import logging
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+
+from mvae.files import write_whole
+from mvae.provenance import commit, describe_device
+from tests.hostile import api, command, directories, kills, seeds
+from tests.hostile.judge import Count, outcome
+
+SHARES = {"seeds": 0.0, "api": 0.4, "command": 0.2, "directories": 0.2, "kills": 0.2}
+CHUNK = 100  # cases between looks at the clock
+
+
+def explored(cases: Any, attack: Callable[[Any], None], seconds: float) -> None:
+    """Attack with cases that hypothesis draws, until the time is over."""
+    end = time.monotonic() + seconds
+    how = settings(
+        max_examples=CHUNK,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType],
+    )
+
+    class Over(BaseException):
+        """The time is."""
+
+    @how
+    @given(cases)
+    def explore(case: Any) -> None:
+        if time.monotonic() > end:
+            raise Over
+        attack(case)
+
+    with contextlib.suppress(Over):
+        while time.monotonic() < end:
+            explore()
+
+
+def attack_seeds(folder: Path) -> Count:
+    count = Count()
+    for attack in seeds.SEEDS:
+        given = (folder,) if "folder" in inspect.signature(attack).parameters else ()
+        count.add(attack.__name__, outcome(lambda attack=attack, given=given: attack(*given))[0])
+    return count
+
+
+def attack_api(seconds: float) -> Count:
+    count = Count()
+
+    def attack(case: tuple[str, Callable[[], Any]]) -> None:
+        count.add(case[0], *outcome(case[1]))
+
+    explored(api.cases(), attack, seconds)
+    return count
+
+
+def attack_command(seconds: float, folder: Path) -> Count:
+    count = Count()
+
+    def attack(words: list[str]) -> None:
+        count.add("mvae " + " ".join(map(repr, words))[:200], *command.fault(words))
+        shutil.rmtree("made", ignore_errors=True)
+
+    with command.inside(folder):
+        explored(command.cases(), attack, seconds)
+    return count
+
+
+def attack_directories(seconds: float, folder: Path) -> Count:
+    count = Count()
+    shutil.copytree(folder / "run", folder / "whole")
+    with command.inside(folder):
+        whole = {" ".join(words): command.run(words).out for words in directories.COMMANDS}
+
+    def attack(case: tuple[str, list[str]]) -> None:
+        said, words = case
+        count.add(f"{' '.join(words)} after {said}", *directories.fault(folder, said, words, whole))
+
+    explored(directories.cases(folder), attack, seconds)
+    return count
+
+
+def attack_kills(seconds: float, folder: Path, chance: random.Random) -> tuple[Count, int]:
+    count, all_kills, end = Count(), 0, time.monotonic() + seconds
+    took = kills.whole(folder / "truth")
+    while time.monotonic() < end:
+        fault, number = kills.series(folder / "killed", folder / "truth", took, chance)
+        all_kills += number
+        count.add(f"series {count.cases + 1}", fault)
+    return count, all_kills
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.hostile", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--only", choices=sorted(SHARES), action="append")
+    parser.add_argument("--record", type=Path, help="Add the counts to the JSON rows in this file.")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")  # of pandas and NumPy, where odd columns are made
+    kinds = asked.only or list(SHARES)
+    share = 60 * asked.minutes / max(0.1, sum(SHARES[kind] for kind in kinds))
+    counts: dict[str, Count] = {}
+    more = {}
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        command.prepared(folder)
+        if "seeds" in kinds:
+            counts["seeds"] = attack_seeds(folder)
+        if "kills" in kinds:
+            counts["kills"], more["kills"] = attack_kills(share * SHARES["kills"], folder, random.Random())
+        if "directories" in kinds:
+            counts["directories"] = attack_directories(share * SHARES["directories"], folder)
+        if "command" in kinds:
+            counts["command"] = attack_command(share * SHARES["command"], folder)
+        if "api" in kinds:
+            counts["api"] = attack_api(share * SHARES["api"])
+    for kind, count in counts.items():
+        print(f"{kind}: {count.cases} cases, {count.refused} refused, {count.faulty} faults")
+        for fault, names in sorted(count.faults.items()):
+            print(f"  {fault} ({len(names)} times, first {' '.join(names[0].split())})")
+    if asked.record is not None:
+        _record(asked.record, asked.minutes, counts, more)
+    return int(any(count.faults for count in counts.values()))
+
+
+def _record(path: Path, minutes: float, counts: dict[str, Count], more: dict[str, int]) -> None:
+    rows = json.loads(path.read_text()) if path.exists() else []
+    for kind, count in counts.items():
+        row = {"item": "robustness", "metric": kind, "cases": count.cases, "refused": count.refused,
+               "faults": count.faulty, "minutes": minutes}  # fmt: skip
+        row |= {"kills": more["kills"]} if kind == "kills" else {}
+        where = {"command": " ".join(["python -m tests.hostile", *sys.argv[1:]]), "commit": commit()}
+        device = describe_device(torch.device("cpu"))
+        rows.append(row | where | {"device": device, "date": datetime.date.today().isoformat()})
+    text = "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
+
+    def write(file: Path) -> None:
+        file.write_text(text)
+
+    write_whole(path, write)
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # not through the threads that libraries have left

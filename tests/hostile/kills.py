@@ -1,0 +1,49 @@
+"""Trainings killed at random moments and gone on with: the last is equal to one that never stopped."""
+
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from mvae.training.checkpoint import CHECKPOINT
+from tests.resumable import assert_same_run, model, train
+
+
+def whole(directory: Path) -> float:
+    """An uninterrupted run; how long it took."""
+    began = time.monotonic()
+    train(model(), directory, checkpoint_seconds=0.0)
+    return time.monotonic() - began
+
+
+def series(directory: Path, truth: Path, seconds: float, chance: random.Random) -> tuple[str | None, int]:
+    """Train in children that are killed until one comes to its end; what is wrong with it,
+    and how many were killed."""
+    shutil.rmtree(directory, ignore_errors=True)
+    kills = 0
+    while True:
+        child = os.fork()
+        if child == 0:
+            try:
+                resume = (directory / CHECKPOINT).exists()
+                train(model(seed=kills if resume else 0), directory, checkpoint_seconds=0.0, resume=resume)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        if kills < 6:
+            time.sleep(chance.uniform(0, seconds))
+            os.kill(child, signal.SIGKILL)
+        ended = os.waitpid(child, 0)[1]
+        if os.WIFSIGNALED(ended):
+            kills += 1
+            continue
+        if os.WEXITSTATUS(ended):
+            return "a resumed training fails", kills
+        break
+    try:
+        assert_same_run(directory, truth)
+    except AssertionError as error:
+        return f"other than an uninterrupted run: {str(error)[:100]}", kills
+    return None, kills
