@@ -43,6 +43,7 @@ def answers(
     draws: int,
     seed: int = 0,
     *,
+    independent: bool = False,
     truth: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Answer]:
     """p(x | what each row has) of modalities of columns; a row that has nothing gets the prior's answer.
@@ -54,11 +55,15 @@ def answers(
         of: the modalities asked for.
         draws: of z, and of x, for each row.
         seed: of the draws.
+        independent: the draws of different rows have different noise. Otherwise it is the same for all, so that means
+            and probabilities of a row depend on that row alone.
         truth: which of ``values`` are true, also where ``present`` hides them: their log p is wanted.
     """
     table, here = table_of(values, present)
     generator = torch.Generator(model.device).manual_seed(seed)
-    z = torch.randn(draws, len(here), model.latent_dim, generator=generator, device=model.device, dtype=model.dtype)
+    shape = draws, len(here) if independent else 1, model.latent_dim
+    z = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
+    z = z.expand(-1, len(here), -1).clone()
     with evaluating(model):
         if table is not None:
             q, rows = model.posterior(table), torch.from_numpy(here).to(model.device)

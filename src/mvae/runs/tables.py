@@ -72,7 +72,10 @@ class TableModel:
         _require_share(interval)
         lacking = self._lacking(frames) if interval is not None and not draws else set[str]()
         for number, (frame, values, present) in enumerate(self._encoded(frames, draws or samples)):
-            found = answers(self.model, values, present, self._columns, draws or samples, seed + number)
+            found = answers(
+                self.model, values, present, self._columns, draws or samples, seed + number * (draws > 0),
+                independent=draws > 0,
+            )  # fmt: skip
             if not draws:
                 yield self._filled(
                     frame, {name: answer.point for name, answer in found.items()}, found, interval, lacking
@@ -117,9 +120,9 @@ class TableModel:
         column = self.schema.named[of]
         if modality not in self._columns:
             raise QueryError(f"{of!r} holds pictures: they are an input of predictions, and no output")
-        for number, (frame, values, present) in enumerate(self._encoded(frames, samples)):
+        for frame, values, present in self._encoded(frames, samples):
             present[modality][:, place] = False
-            found = answers(self.model, values, present, [modality], samples, seed + number)[modality]
+            found = answers(self.model, values, present, [modality], samples, seed)[modality]
             cells = column.decode(found.point[:, place])
             made = {of: column.typed(cells) if column.dtype == "text" else cells}
             if column.kind in CLASSED:
