@@ -71,11 +71,17 @@ class TableModel:
         require_whole_number("draws", draws, 0)
         _require_share(interval)
         lacking = self._lacking(frames) if interval is not None and not draws else set[str]()
-        for number, (frame, values, present) in enumerate(self._encoded(frames, draws or samples)):
+        for number, (frame, values, present) in enumerate(self._encoded(frames, max(samples, draws))):
             found = answers(
-                self.model, values, present, self._columns, draws or samples, seed + number * (draws > 0),
+                self.model,
+                values,
+                present,
+                self._columns,
+                max(samples, draws),
+                seed + number * (draws > 0),
+                draws=draws or None,
                 independent=draws > 0,
-            )  # fmt: skip
+            )
             if not draws:
                 yield self._filled(
                     frame, {name: answer.point for name, answer in found.items()}, found, interval, lacking
