@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mvae.models import MODELS
 
 if TYPE_CHECKING:
-    from mvae import errors, likelihoods, models, networks, testing
+    from mvae import errors, likelihoods, models, networks, sklearn, testing
     from mvae.data.fields import Field
     from mvae.data.table import Table
     from mvae.evaluation.impute import impute
@@ -61,6 +61,7 @@ _MODULES = {
     "models": "mvae.models",
     "networks": "mvae.networks",
     "progress": "mvae.training.progress",
+    "sklearn": "mvae.sklearn",
     "testing": "mvae.testing",
 }
 __all__ = sorted([*_HOMES, *_MODULES])  # pyright: ignore[reportUnsupportedDunderAll]

@@ -22,7 +22,7 @@ from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.models.questions import Data, parts_of
 
-__all__ = ["Imputed", "impute", "imputed_parts"]
+__all__ = ["Imputed", "impute", "imputed_parts", "resampled", "truncated"]
 
 VALUES = 2**21  # (sample, row, value) triples decoded together
 
@@ -158,8 +158,8 @@ class _Part:
                 row = has.nonzero().flatten().to(like.device)
                 own = None if self.context is None else self.context[row]
                 log_w = log_w.index_add(1, row, modality.log_prob(x[name][row], self.z[:, row], own).to(log_w.dtype))
-        self.weight = _truncated(log_w)
-        self.chosen = _resampled(self.weight, samples, generator)
+        self.weight = truncated(log_w)
+        self.chosen = resampled(self.weight, samples, generator)
 
     def imputed(self, draws: int, tails: tuple[float, float]) -> Imputed:
         columns: dict[str, Column] = {}
@@ -215,7 +215,7 @@ class _Part:
         return mean, {}
 
 
-def _truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples rows"]:
+def truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples rows"]:
     """Weights that sum to 1, none of which was more than √samples times their mean."""
     samples = len(log_w)
     log_w = log_w.double()
@@ -223,7 +223,7 @@ def _truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples r
     return torch.minimum(log_w, least).softmax(0)
 
 
-def _resampled(
+def resampled(
     weight: Float[Tensor, "samples rows"], samples: int, generator: torch.Generator
 ) -> Int[Tensor, "samples rows"]:
     """Numbers of samples by weight (systematic resampling), in random order."""

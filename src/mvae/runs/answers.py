@@ -1,15 +1,18 @@
 """What a model says of a table's missing cells: points, probabilities of classes, and draws, for every row."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mvae.data.table import Table
 from mvae.data.tables.tensors import table_of
+from mvae.evaluation.impute import resampled, truncated
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
+from mvae.gaussian import Gaussian
 from mvae.modality.base import evaluating
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
@@ -40,9 +43,11 @@ def answers(
     values: Mapping[str, np.ndarray],
     present: Mapping[str, np.ndarray],
     of: Sequence[str],
-    draws: int,
+    samples: int,
     seed: int = 0,
     *,
+    draws: int | None = None,
+    independent: bool = False,
     truth: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Answer]:
     """p(x | what each row has) of modalities of columns; a row that has nothing gets the prior's answer.
@@ -52,41 +57,63 @@ def answers(
         values: modality → values, as `TableSchema.encode` gives them.
         present: modality → which are there.
         of: the modalities asked for.
-        draws: of z, and of x, for each row.
+        samples: of z for each row, weighted by p(row, z)/q(z) (`mvae.evaluation.impute`).
         seed: of the draws.
+        draws: how many draws of x are wanted; default one per sample.
+        independent: the draws of different rows have different noise. Otherwise it is the same for all, so that means
+            and probabilities of a row depend on that row alone.
         truth: which of ``values`` are true, also where ``present`` hides them: their log p is wanted.
     """
     table, here = table_of(values, present)
     generator = torch.Generator(model.device).manual_seed(seed)
-    z = torch.randn(draws, len(here), model.latent_dim, generator=generator, device=model.device, dtype=model.dtype)
+    shape = samples, len(here) if independent else 1, model.latent_dim
+    z = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
+    z = z.expand(-1, len(here), -1).clone()
+    weight = torch.full(z.shape[:2], 1 / samples, device=z.device, dtype=torch.float64)
     with evaluating(model):
         if table is not None:
             q, rows = model.posterior(table), torch.from_numpy(here).to(model.device)
             z[:, rows] = q.rsample(z[:, rows].to(q.mean.dtype), generator).to(z.dtype)
+            weight[:, rows] = truncated(_log_weights(model, table, z[:, rows], q))
+        chosen = resampled(weight, samples, generator)[:draws]
+        drawn = z.gather(0, chosen[..., None].expand(-1, -1, z.shape[-1]))
         found = {}
         for name in of:
             modality = model.modalities[name]
             assert isinstance(modality, ColumnsModality)
             params = modality.parameters_of(z)
-            points = modality.point(params).mean(0).double().cpu().numpy()
+            points = torch.einsum("sr,srf->rf", weight, modality.point(params).double()).cpu().numpy()
             chances = modality.likelihood.probabilities(params)
             shares = {
-                i: chances[field.name].double().mean(0).cpu().numpy()
+                i: torch.einsum("sr,srk->rk", weight, chances[field.name].double()).cpu().numpy()
                 for i, field in enumerate(modality.fields)
                 if field.name in chances
             }
             for i, share in shares.items():
                 points[:, i] = share.argmax(-1)
-            samples = modality.generate(z, generator=generator).double().cpu().numpy()
-            log_p = None if truth is None else _log_p(modality, params, values[name], truth[name])
-            found[name] = Answer(points, samples, shares, log_p)
+            plausible = modality.generate(drawn, generator=generator).double().cpu().numpy()
+            log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
+            found[name] = Answer(points, plausible, shares, log_p)
     return found
 
 
-def _log_p(modality: ColumnsModality, params: Tensor, values: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """log mean over draws of p(value | z), of each value that is there; NaN of others."""
+def _log_weights(model: MultimodalVAE, table: Table, z: Tensor, q: Any) -> Tensor:
+    """log p(row, z) − log q(z | row), ``samples rows``."""
+    prior = Gaussian.standard(model.latent_dim, device=z.device, dtype=q.mean.dtype)
+    found, x = prior.log_prob(z.to(q.mean.dtype)) - q.log_prob(z.to(q.mean.dtype)), model.prepare(table)
+    for name, modality in model.modalities.items():
+        if name in x and (has := table.has(name)).any():
+            rows = has.nonzero().flatten().to(z.device)
+            found = found.index_add(1, rows, modality.log_prob(x[name][rows], z[:, rows]).to(found.dtype))
+    return found
+
+
+def _log_p(
+    modality: ColumnsModality, params: Tensor, weight: Tensor, values: np.ndarray, there: np.ndarray
+) -> np.ndarray:
+    """log of the mean of p(value | z) by weight, of each value that is there; NaN of others."""
     x = modality.prepare(torch.from_numpy(values).to(params.device), torch.from_numpy(there).to(params.device))
-    each = torch.logsumexp(modality.likelihood.elementwise(params, x), 0) - math.log(len(params))
+    each = torch.logsumexp(modality.likelihood.elementwise(params, x) + weight.log()[..., None], 0)
     each = each + modality.scaling.log_slope(torch.where(x.isnan(), 0.0, x))
     return torch.where(x.isnan(), torch.nan, each).double().cpu().numpy()
 

@@ -61,7 +61,7 @@ def held_out(
         run: of a table.
         share: of the known cells.
         interval: the share of the probability whose bounds are checked.
-        rows: the first so many test rows; default 5,000 at most.
+        rows: so many of the test rows, chosen at random; default 5,000 at most.
         seed: of what is hidden, and of the draws.
         progress: told what share is done.
 
@@ -70,7 +70,9 @@ def held_out(
     """
     if run.data.layout is None:
         raise RunError(f"{run.directory} is a run of no table")
-    table, generator = run.data.test.first(min(rows or MOST_ROWS, len(run.data.test))), np.random.default_rng(seed)
+    table, generator = run.data.test, np.random.default_rng(seed)
+    if len(table) > (most := rows or MOST_ROWS):
+        table = table.take(np.sort(generator.choice(len(table), most, replace=False)))  # a file may be sorted
     parts: list[dict[tuple[str, int], Any]] = []
     for start in range(0, len(table), ROWS):
         parts.append(_hidden_cells(run.model, table[start : start + ROWS], share, interval, generator))

@@ -71,8 +71,17 @@ class TableModel:
         require_whole_number("draws", draws, 0)
         _require_share(interval)
         lacking = self._lacking(frames) if interval is not None and not draws else set[str]()
-        for number, (frame, values, present) in enumerate(self._encoded(frames, draws or samples)):
-            found = answers(self.model, values, present, self._columns, draws or samples, seed + number)
+        for number, (frame, values, present) in enumerate(self._encoded(frames, max(samples, draws))):
+            found = answers(
+                self.model,
+                values,
+                present,
+                self._columns,
+                max(samples, draws),
+                seed + number * (draws > 0),
+                draws=draws or None,
+                independent=draws > 0,
+            )
             if not draws:
                 yield self._filled(
                     frame, {name: answer.point for name, answer in found.items()}, found, interval, lacking
@@ -117,9 +126,9 @@ class TableModel:
         column = self.schema.named[of]
         if modality not in self._columns:
             raise QueryError(f"{of!r} holds pictures: they are an input of predictions, and no output")
-        for number, (frame, values, present) in enumerate(self._encoded(frames, samples)):
+        for frame, values, present in self._encoded(frames, samples):
             present[modality][:, place] = False
-            found = answers(self.model, values, present, [modality], samples, seed + number)[modality]
+            found = answers(self.model, values, present, [modality], samples, seed)[modality]
             cells = column.decode(found.point[:, place])
             made = {of: column.typed(cells) if column.dtype == "text" else cells}
             if column.kind in CLASSED:

@@ -111,6 +111,8 @@ CASES = {
     "nullable": (series([3, None, 2, 5], "Int64"), "count", []),
     "floats": (series([1.5, np.nan, 2.25, -999.0]), "real", [-999]),
     "int8": (series([1, -9, 3, 2], "int8"), "ordinal", [-9]),
+    "levels as floats": (series([1.0, np.nan, 3.0, 2.0]), "ordinal", []),
+    "0 and 1 as floats": (series([1.0, np.nan, 0.0, 1.0]), "binary", []),
     "category": (series(["a", None, "b", "c"], "category"), "categorical", []),
     "yes or no": (series(["yes", "no", "", "no"]), "binary", []),
     "booleans": (series([True, None, False, True], "boolean"), "binary", []),
@@ -179,6 +181,13 @@ def test_a_cell_of_no_such_kind_is_missing_with_a_warning(caplog: pytest.LogCapt
     assert "row 1: 'Paris' is a category that no training row has" in caplog.text
     kept = column.filled(series(["Oslo", "Paris", ""]), np.zeros(3))
     assert kept.tolist() == ["Oslo", "Paris", "Bergen"]  # what was observed stays
+
+
+def test_a_column_that_a_new_table_lacks_wholly_gets_its_own_type() -> None:
+    city, visit = infer("city", series(["Oslo", "Bergen", "Hamar"])), infer("x", series(["2020-01-31", "2021-12-01"]))
+    assert city.filled(series([np.nan, np.nan]), np.array([0.0, 2.0])).tolist() == ["Bergen", "Oslo"]
+    assert city.filled(series([3.0, np.nan]), np.array([0.0, 2.0])).tolist() == [3.0, "Oslo"]  # what is there stays
+    assert visit.filled(series([np.nan, np.nan]), np.array([0.0, 86_400.0])).dtype.kind == "M"
 
 
 def test_zero_is_never_missing_and_named_cells_are() -> None:

@@ -166,6 +166,8 @@ class TableColumn:
         found = series.copy()
         if self.dtype == "text" and not is_text(series):  # the same column, stored in another type than in training
             cells = self.typed(cells)
+        if gone.all() and not is_text(series):  # its own type says nothing
+            return pandas().Series(cells, index=series.index, name=series.name).infer_objects()
         if str(found.dtype) == "category":
             absent = [value for value in dict.fromkeys(list(cells)) if value not in found.cat.categories]
             found = found.cat.add_categories(absent) if absent else found
@@ -176,6 +178,11 @@ class TableColumn:
         if isinstance(found.dtype, np.dtype) and found.dtype.kind in "iu":
             limits = np.iinfo(found.dtype)
             cells = np.clip(np.array(cells.tolist()), limits.min, limits.max).astype(found.dtype)
+        elif isinstance(found.dtype, np.dtype) and found.dtype.kind == "f":
+            try:
+                cells = np.array(cells.tolist(), found.dtype)
+            except (TypeError, ValueError):  # numbers where names are expected
+                found = found.astype(object)
         found[gone] = cells if cells.dtype == object else np.asarray(cells)
         return found.infer_objects() if self.kind == "binary" and series.dtype != object else found
 

@@ -23,6 +23,7 @@ from mvae.errors import DataError, SettingsError, nearest
 __all__ = ["Kind", "infer"]
 
 MOST_LEVELS = 10  # different integers, above which they are numbers and no levels
+FULL = 0.9  # what shares come up to somewhere
 FEW_COUNTS = 6  # the same, where they begin with 0, as counts do
 MOST_CLASSES = 1_000  # different texts, above which a column is left out unless it is declared categorical
 EXACT = 2**53  # the largest integer up to which every one is a float
@@ -166,7 +167,7 @@ def _of_numbers(blank: TableColumn, numbers: np.ndarray, often: np.ndarray, how:
         if 0 <= low <= 1:
             return replace(blank, kind="count", reason=f"integers, {span}")
         return replace(blank, kind="real", reason=f"integers, {span}")
-    if low >= 0 and high <= 1:
+    if low >= 0 and FULL < high <= 1:
         return replace(blank, kind="bounded", low=0.0, high=1.0, reason=f"numbers from 0 to 1{how}")
     if low > 0 and _skewness(numbers, often) > max(SKEWED, abs(_skewness(np.log(numbers), often))):
         return replace(blank, kind="positive", reason=f"skewed numbers above 0, {span}")

@@ -1,0 +1,244 @@
+"""Estimators of scikit-learn: fill in, transform, classify and regress, from rows with missing values.
+
+They take arrays (all numbers, NaN is missing) and data frames of pandas, whose columns may be of any kind
+(`mvae.describe` says which). Answers are means and probabilities at fixed noise, so that a row's answer depends on
+that row alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, RegressorMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mvae.data.tables.frames import DataFrame, of_frame, pandas
+from mvae.data.tables.schema import Kind
+from mvae.errors import DataError
+from mvae.runs.answers import answers, latents
+from mvae.runs.fit_table import fit_table
+from mvae.runs.tables import TableModel
+
+__all__ = ["MVAEClassifier", "MVAEImputer", "MVAERegressor", "MVAETransformer"]
+
+TARGET = "target of mvae.sklearn"  # the name of y's column
+LEAST = 3  # rows
+AT_ONCE = 4096  # rows that are answered together
+
+
+class _Estimator(BaseEstimator):
+    """What all of them share: settings, training, and rows as the model takes them."""
+
+    model_: TableModel
+    n_features_in_: int
+
+    def __init__(
+        self,
+        *,
+        epochs: Any = None,
+        latents: Any = None,
+        kinds: Any = None,
+        samples: Any = 100,
+        random_state: Any = None,
+    ):
+        self.epochs = epochs
+        self.latents = latents
+        self.kinds = kinds
+        self.samples = samples
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.non_deterministic = False
+        return tags
+
+    def _learn(self, frame: DataFrame, kinds: Mapping[str, Kind]) -> None:
+        """Train on a data frame."""
+        if len(frame) < LEAST:
+            raise DataError(f"n_samples={len(frame)}: at least {LEAST} are needed to learn from")
+        changes: dict[str, Any] = {"training": {}, "model": {}}
+        if self.epochs is not None:
+            changes["training"]["epochs"] = self.epochs
+        if self.latents is not None:
+            changes["model"]["latents"] = self.latents
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        everything = {"table": list(frame.columns)}
+        self.model_ = fit_table(frame, kinds=kinds, modalities=everything, changes=changes, seed=seed, callbacks=[])
+        self.model_.model.double()  # a row's answer is then the same to 1e-12, whatever rows stand beside it
+
+    def _frame(self, X: Any, reset: bool) -> tuple[DataFrame, dict[str, Kind]]:
+        """The rows as a data frame, and what is known of its columns."""
+        pd = pandas()
+        if isinstance(X, pd.DataFrame) and any(dtype.kind not in "biuf" for dtype in map(_plain_dtype, X.dtypes)):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            if reset and not len(X):
+                raise DataError("n_samples=0: at least 3 are needed to learn from")
+            return X, dict(self.kinds or {})
+        checked: Any = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
+        numbers = np.asarray(checked)
+        names = list(getattr(self, "feature_names_in_", [f"x{i}" for i in range(numbers.shape[1])]))
+        frame = pd.DataFrame(numbers, columns=names, index=X.index if isinstance(X, pd.DataFrame) else None)
+        return frame, dict.fromkeys(names, "real") | dict(self.kinds or {})
+
+    def _answers(self, frame: DataFrame, of: str | None = None) -> Any:
+        """The model's answers of each part of the rows, with its columns."""
+        modality = next(iter(self.model_.schema.modalities))
+        for part in of_frame(frame).chunks(AT_ONCE):
+            values, present = self.model_.schema.encode(part)
+            found = answers(self.model_.model, values, present, [modality], self.samples)[modality]
+            yield part, found if of is None else (found, self.model_.schema.modalities[modality].index(of))
+
+
+class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
+    """Fill in missing values: the mean of numbers, the most probable class, given what the row has.
+
+    Args:
+        epochs: of training at most; default by the number of rows.
+        latents: the number of latents; default by the number of columns.
+        kinds: column of a data frame → its kind; default inferred. Columns of an array are real.
+        samples: of the latents for each row, by which means are taken.
+        random_state: of training and answers.
+
+    A column without any value stays as it is. Arrays and frames of numbers become arrays; other frames stay frames.
+
+    >>> import numpy
+    >>> X = numpy.array([[1.0, 2.0], [2.0, numpy.nan], [3.0, 6.5], [numpy.nan, 8.0]] * 5)
+    >>> bool(numpy.isfinite(MVAEImputer(epochs=2, random_state=0).fit_transform(X)).all())
+    True
+    """
+
+    def fit(self, X: Any, y: Any = None) -> "MVAEImputer":
+        """Learn from rows with missing values; y is not used."""
+        self._learn(*self._frame(X, reset=True))
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """The rows with their missing values filled in."""
+        check_is_fitted(self, "model_")
+        frame, _ = self._frame(X, reset=False)
+        parts = []
+        for part, found in self._answers(frame):
+            parts.append(self.model_._filled(part, {"table": found.point}, {"table": found}))
+        filled = pandas().concat(parts)
+        return filled.to_numpy(np.float64) if all(dtype.kind == "f" for dtype in filled.dtypes) else filled
+
+
+class MVAETransformer(TransformerMixin, _Estimator):
+    """Rows as points in the latent space: the mean of q(z | row), whatever the row lacks.
+
+    Args:
+        epochs, latents, kinds, random_state: as of `MVAEImputer`.
+        samples: not used.
+        scale: also give the standard deviations of q.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: Any = None,
+        latents: Any = None,
+        kinds: Any = None,
+        samples: Any = 100,
+        random_state: Any = None,
+        scale: Any = False,
+    ):
+        super().__init__(epochs=epochs, latents=latents, kinds=kinds, samples=samples, random_state=random_state)
+        self.scale = scale
+
+    def fit(self, X: Any, y: Any = None) -> "MVAETransformer":
+        """Learn from rows with missing values; y is not used."""
+        self._learn(*self._frame(X, reset=True))
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """``rows latents``, or twice as many columns with the scales."""
+        check_is_fitted(self, "model_")
+        frame, _ = self._frame(X, reset=False)
+        parts = []
+        for part in of_frame(frame).chunks(AT_ONCE):
+            mean, scale = latents(self.model_.model, *self.model_.schema.encode(part))
+            parts.append(np.concatenate([mean, scale], 1) if self.scale else mean)
+        return np.concatenate(parts)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """z1, z2 …, and z1.scale … with the scales."""
+        check_is_fitted(self, "model_")
+        names = [f"z{i + 1}" for i in range(self.model_.model.latent_dim)]
+        return np.array(names + [f"{name}.scale" for name in names] * self.scale, object)
+
+
+class MVAEClassifier(ClassifierMixin, _Estimator):
+    """Predict classes from whatever a row has; the classes are one more column of the joint model.
+
+    Args:
+        epochs, latents, kinds, samples, random_state: as of `MVAEImputer`.
+    """
+
+    classes_: np.ndarray
+
+    def fit(self, X: Any, y: Any) -> "MVAEClassifier":
+        """Learn from rows with missing values and their classes."""
+        y = _target(self, X, y)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError("y has one class: at least two are needed to tell apart")
+        frame, kinds = self._frame(X, reset=True)
+        self._learn(frame.assign(**{TARGET: codes.astype(np.int64)}), kinds | {TARGET: "categorical"})
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each of ``classes_``, ``rows classes``."""
+        check_is_fitted(self, "model_")
+        frame, _ = self._frame(X, reset=False)
+        known, parts = self.model_.schema.named[TARGET].classes, []
+        for _, (found, place) in self._answers(frame, TARGET):
+            share = np.zeros((len(found.point), len(self.classes_)))
+            share[:, list(map(int, known))] = found.probabilities[place]  # a class may be in no training row
+            parts.append(share)
+        return np.concatenate(parts)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each row."""
+        chances = self.predict_proba(X)
+        return self.classes_[chances.argmax(1)]
+
+
+class MVAERegressor(RegressorMixin, _Estimator):
+    """Predict a number from whatever a row has; it is one more column of the joint model.
+
+    Args:
+        epochs, latents, kinds, samples, random_state: as of `MVAEImputer`.
+    """
+
+    def fit(self, X: Any, y: Any) -> "MVAERegressor":
+        """Learn from rows with missing values and their numbers."""
+        y = _target(self, X, y, numeric=True)
+        frame, kinds = self._frame(X, reset=True)
+        self._learn(frame.assign(**{TARGET: y}), kinds | {TARGET: "real"})
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The mean for each row."""
+        check_is_fitted(self, "model_")
+        frame, _ = self._frame(X, reset=False)
+        return np.concatenate([found.point[:, place] for _, (found, place) in self._answers(frame, TARGET)])
+
+
+def _target(estimator: Any, X: Any, y: Any, numeric: bool = False) -> np.ndarray:
+    """y as one array of as many rows as X, without missing values."""
+    from sklearn.utils.validation import _check_y, check_consistent_length
+
+    if y is None:
+        raise DataError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+    found = _check_y(y, y_numeric=numeric, estimator=estimator)
+    check_consistent_length(X, found)
+    return np.asarray(found, np.float64) if numeric else np.asarray(found)
+
+
+def _plain_dtype(dtype: Any) -> Any:
+    """NumPy's dtype of a nullable one."""
+    return getattr(dtype, "numpy_dtype", dtype)

@@ -1,0 +1,83 @@
+"""Columns together: learned part by part from training rows only, grouped, encoded into tables of bounded memory."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mvae.data.tables import tensors
+from mvae.data.tables.describe import describe
+from mvae.data.tables.frames import CHUNK, of_frame
+from mvae.data.tables.opening import open_table
+from mvae.data.tables.schema import TableSchema
+from mvae.data.tables.tensors import encoded_parts
+from mvae.errors import DataError
+from tests.patients import patients
+
+pd = pytest.importorskip("pandas")
+
+
+def long(folder: Path, last: dict[str, str]) -> Path:
+    """More rows than are held together; the last one is given."""
+    path = folder / "long.csv"
+    rows = np.random.default_rng(0).normal(size=CHUNK + 20).round(3)
+    frame = pd.DataFrame({"x": rows.astype(str), "kind": "a", "only": "x", "two": "m"}, dtype=object)
+    frame.loc[::3, "kind"] = "b"
+    frame.loc[::2, "two"] = "f"
+    frame.loc[len(frame) - 1, list(last)] = list(last.values())
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_what_comes_late_in_a_long_file_counts(tmp_path: Path) -> None:
+    frames = open_table(long(tmp_path, {"kind": "c", "only": "y", "two": "d"}))
+    schema = TableSchema.learn(frames)
+    assert schema.named["kind"].classes == ("a", "b", "c")
+    assert schema.named["only"].classes == ("x", "y")
+    assert (schema.named["two"].kind, schema.named["two"].classes) == ("categorical", ("d", "f", "m"))
+    with pytest.raises(DataError, match=r"'word' is no value of kind real.*rows are counted from row 100,000 on"):
+        TableSchema.learn(open_table(long(tmp_path, {"x": "word"})))
+
+
+def test_parts_are_encoded_in_order_and_mapped_where_they_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = open_table(long(tmp_path, {}))
+    schema = TableSchema.learn(frames)
+    part_of = np.random.default_rng(1).integers(0, 2, frames.rows)
+    monkeypatch.setattr(tensors, "LARGE", 1 << 18)
+    parts = encoded_parts(frames, schema, part_of, 2)
+    expected = pd.read_csv(tmp_path / "long.csv")
+    for number, table in enumerate(parts):
+        column = table.columns["long"]
+        assert isinstance(column, np.memmap)
+        np.testing.assert_array_equal(column[:, 0], expected["x"][part_of == number])
+        np.testing.assert_array_equal(column[:, 1], expected["kind"][part_of == number] == "b")
+
+
+def test_only_training_rows_are_learned_from() -> None:
+    frame = patients(missing=0.0)
+    frame.loc[:9, "city"] = "Paris"
+    frame.loc[:9, "share"] = 0.0
+    training = np.arange(len(frame)) >= 10
+    schema = TableSchema.learn(of_frame(frame), training=lambda start, end: training[start:end])
+    assert "Paris" not in schema.named["city"].classes
+    _, present = schema.encode(frame)
+    assert not present["table"][:10, schema.home_of("city")[1]].any()
+    assert TableSchema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+
+
+def test_leaks_patterns_and_empty_rows_are_described() -> None:
+    frame = patients(missing=0.1)
+    frame["town"] = frame["city"].map({"Oslo": "O", "Bergen": "B", "Hamar": "H"})
+    frame["again"] = frame["share"]
+    frame.loc[0] = None
+    found = describe(of_frame(frame))
+    assert ("city", "town", "each value of one goes with one value of the other") in found.leaks
+    assert ("share", "again", "equal in every row that has both") in found.leaks
+    assert len(found.leaks) == 2
+    assert found.empty_rows == 1
+    counts = frame.isna().value_counts()
+    assert found.patterns[0][0] == counts.iloc[0]
+    assert sum(rows for rows, _ in describe(of_frame(frame), most=10_000).patterns) == len(frame)

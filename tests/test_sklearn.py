@@ -1,0 +1,101 @@
+"""The estimators of scikit-learn: its own checks, and life in pipelines, searches and frames."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from mvae.sklearn import MVAEClassifier, MVAEImputer, MVAERegressor, MVAETransformer
+from tests.patients import patients
+
+pd = pytest.importorskip("pandas")
+
+QUICK: dict[str, Any] = {"epochs": 1, "latents": 2, "samples": 3, "random_state": 0}
+LEARNS = ("check_classifiers_train", "check_regressors_train")  # which need more than one epoch
+
+
+def slow(estimator: Any) -> dict[str, str]:
+    return dict.fromkeys(LEARNS, "after one epoch nothing is learned yet: tested below")
+
+
+@parametrize_with_checks(
+    [MVAEImputer(**QUICK), MVAETransformer(**QUICK), MVAEClassifier(**QUICK), MVAERegressor(**QUICK)],
+    expected_failed_checks=slow,
+)
+def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def test_its_checks_of_what_is_learned() -> None:
+    estimator_checks.check_classifiers_train("MVAEClassifier", MVAEClassifier(epochs=20, random_state=0))
+    estimator_checks.check_regressors_train("MVAERegressor", MVAERegressor(epochs=60, random_state=0))
+
+
+def with_holes(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Irises, of which a fifth of the values are missing."""
+    data: Any = load_iris()
+    X, y = data.data, data.target
+    X[np.random.default_rng(seed).random(X.shape) < 0.2] = np.nan
+    return X, y
+
+
+def test_they_live_in_pipelines_searches_and_clones() -> None:
+    X, y = with_holes()
+    steps: Any = make_pipeline(MVAETransformer(epochs=2, random_state=0), LogisticRegression(max_iter=500))
+    assert steps.fit(X, y).score(X, y) > 0.3
+    search = GridSearchCV(MVAEClassifier(epochs=1, random_state=0), {"latents": [1, 2]}, cv=2).fit(X, y)
+    assert search.best_params_["latents"] in (1, 2)
+    imputer: Any = MVAEImputer(epochs=1, random_state=3)
+    other: Any = clone(imputer)
+    first, again = imputer.fit_transform(X), other.fit_transform(X)
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first[~np.isnan(X)], X[~np.isnan(X)])
+
+
+def test_frames_of_any_kind_of_column_go_in_and_come_out() -> None:
+    frame = patients(missing=0.2)[["hb", "crp", "sex", "city", "stage"]]
+    imputer: Any = MVAEImputer(epochs=2, random_state=0, kinds={"stage": "categorical"})
+    filled = imputer.fit_transform(frame)
+    assert isinstance(filled, pd.DataFrame)
+    assert filled.notna().all(axis=None)
+    assert (filled.dtypes == frame.dtypes).all()
+    assert imputer.n_features_in_ == 5
+    assert imputer.feature_names_in_.tolist() == list(frame.columns)
+    assert imputer.get_feature_names_out().tolist() == list(frame.columns)
+    with pytest.raises(ValueError, match="feature names"):
+        imputer.transform(frame.rename(columns={"hb": "hbb"}))
+    points: Any = MVAETransformer(epochs=1, latents=2, scale=True, random_state=0).set_output(transform="pandas")
+    assert list(points.fit_transform(frame).columns) == ["z1", "z2", "z1.scale", "z2.scale"]
+    mixed: Any = ColumnTransformer(
+        [("blood", MVAEImputer(epochs=1, random_state=0), ["hb", "crp"]), ("rest", "drop", ["sex"])]
+    )
+    assert mixed.set_output(transform="pandas").fit_transform(frame).notna().all(axis=None)
+
+
+def test_classes_are_predicted_by_name_from_rows_with_holes() -> None:
+    frame = patients(300, missing=0.2)
+    known = frame[frame["city"].notna()]
+    model = MVAEClassifier(epochs=30, random_state=0).fit(known[["hb", "visits", "share"]], known["city"])
+    assert model.classes_.tolist() == ["Bergen", "Hamar", "Oslo"]
+    chances = model.predict_proba(known[["hb", "visits", "share"]])
+    np.testing.assert_allclose(chances.sum(1), 1, rtol=1e-6)
+    assert model.score(known[["hb", "visits", "share"]], known["city"]) > 0.7
+
+
+@pytest.mark.parametrize("estimator", [MVAEClassifier(epochs=1), MVAERegressor(epochs=1)])
+def test_what_cannot_be_learned_is_a_value_error(estimator: Any) -> None:
+    with pytest.raises(ValueError, match=r"n_samples=2: at least 3|one class"):
+        estimator.fit([[1.0], [2.0]], [0, 1])
+    with pytest.raises(ValueError, match="target y is None"):
+        estimator.fit([[1.0], [2.0], [3.0]], None)
+    if isinstance(estimator, MVAEClassifier):
+        with pytest.raises(ValueError, match="one class"):
+            estimator.fit([[1.0], [2.0], [3.0]], [1, 1, 1])
