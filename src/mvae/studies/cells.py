@@ -171,7 +171,9 @@ def judged(truth: Counts, prediction: np.ndarray, draws: np.ndarray | None = Non
     log = np.log1p(truth)
     found = {
         "Pearson": float(np.mean([np.corrcoef(p, t)[0, 1] for p, t in zip(prediction.T, log.T, strict=True)])),
-        "Spearman": float(np.mean([stats.spearmanr(p, t)[0] for p, t in zip(prediction.T, log.T, strict=True)])),
+        "Spearman": float(
+            np.mean([stats.spearmanr(p, t).statistic for p, t in zip(prediction.T, log.T, strict=True)])  # pyright: ignore
+        ),
         "RMSLE": float(np.sqrt(((prediction - log) ** 2).mean(0)).mean()),
     }
     if draws is not None:
