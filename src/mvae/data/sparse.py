@@ -61,6 +61,10 @@ class SparseRows:
         place = np.arange(len(self)) if self._place is None else self._place
         return SparseRows(self._matrix, place[:rows])
 
+    def tolist(self) -> list[list[Any]]:
+        """All rows as lists, as of an array."""
+        return self[:].tolist()
+
     @property
     def nbytes(self) -> int:
         """Bytes that it would take as an array: what moving it to a device costs."""
