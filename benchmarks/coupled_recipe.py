@@ -98,7 +98,7 @@ def main() -> None:
         fit(model, train, cell.config.training, seed=cell.seed)
         model.eval()
         x2 = model.names[1]
-        agreement = agreement_of(model, splits, arguments.classifier or Path(f"runs/classifier-{dataset}-label.safetensors"))
+    XX
         queries = {"marginal": (["image"], []), "joint": (["image", x2], [])}
         found = log_likelihoods(model, splits.validation.first(400), queries, proposal=("image",), samples=200)
         seen = validate(model, splits.validation)

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvae.data.sparse import SparseRows
 from mvae.errors import DataError
 
 __all__ = ["Column", "Frame", "Values", "as_column", "as_mask", "as_tensor", "columns_of", "is_frame"]
 
-Column = Tensor | np.ndarray
+Column = Tensor | np.ndarray | SparseRows
 
 TENSORS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
            torch.float16, torch.bfloat16, torch.float32, torch.float64)  # fmt: skip
@@ -26,7 +27,16 @@ class Frame(Protocol):
         ...
 
 
-Values = Column | Sequence | Frame
+@runtime_checkable
+class SparseMatrix(Protocol):
+    """A matrix of scipy.sparse, in any format; SciPy itself is not needed."""
+
+    def tocsr(self) -> Any:
+        """The same by rows."""
+        ...
+
+
+Values = Column | Sequence | Frame | SparseMatrix
 """What `mvae.Table` takes for a column."""
 
 
@@ -39,7 +49,7 @@ def as_column(name: str, values: Values) -> tuple[Column, np.ndarray | None]:
 
     Missing values are never guessed: NaN and None are values like any other (None is refused). Two containers have a
     mask by their own format, and keep it: ``numpy.ma`` arrays, and the nullable dtypes of pandas (``pd.NA``). An
-    index is ignored. A tensor that requires gradients is detached.
+    index is ignored. A tensor that requires gradients is detached. A matrix of scipy.sparse stays sparse.
 
     Args:
         name: for the errors.
@@ -59,6 +69,8 @@ def as_column(name: str, values: Values) -> tuple[Column, np.ndarray | None]:
         raise DataError(f"a modality's name must be a non-empty string, not {name!r}")
     if isinstance(values, Tensor):
         column, mask = _of_tensor(name, values), None
+    elif isinstance(values, SparseRows | SparseMatrix):
+        column, mask = values if isinstance(values, SparseRows) else SparseRows(values), None
     else:
         column, mask = _of_array(name, values)
     if column.ndim == 0:
@@ -93,6 +105,8 @@ def as_tensor(column: Column) -> Tensor:
     """A column as a tensor; what is done to the tensor changes no mapped file and no read-only array."""
     if isinstance(column, Tensor):
         return column
+    if isinstance(column, SparseRows):
+        column = column[:]
     if not column.dtype.isnative:
         column = column.astype(column.dtype.newbyteorder("="))  # PyTorch knows only the machine's byte order
     # A tensor shares the array's memory: one made of a mapped file's slice would write its changes into the file.

@@ -226,8 +226,8 @@ def raw_values(name: str, values: Raw) -> tuple[np.ndarray, np.ndarray | None]:
             return array, None
     column, mask = as_column(name, values)
     mask = None if mask is None else _whole_rows(name, mask)
-    if isinstance(column, np.ndarray):
-        return column, mask
+    if not isinstance(column, Tensor):
+        return column if isinstance(column, np.ndarray) else column[:], mask
     return column.cpu().float().numpy() if str(column.dtype) == "torch.bfloat16" else column.cpu().numpy(), mask
 
 

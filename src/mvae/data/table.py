@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.data.columns import Column, Frame, Values, as_column, as_mask, as_tensor, columns_of, is_frame
+from mvae.data.sparse import SparseRows
 from mvae.errors import DataError, QueryError, abridged
 
 __all__ = ["Column", "Table"]
@@ -204,7 +205,10 @@ class Table:
         >>> len(Table({"label": torch.arange(5)}).first(2))
         2
         """
-        columns: dict[str, Column] = {name: column[:rows] for name, column in self.columns.items()}
+        columns: dict[str, Column] = {
+            name: column.first(rows) if isinstance(column, SparseRows) else column[:rows]
+            for name, column in self.columns.items()
+        }
         observed = {name: mask[:rows] for name, mask in self.observed.items()}
         return Table._trusted(columns, self.present[:rows], self.complete, observed)
 

@@ -5,4 +5,8 @@ __all__ = ["DATASETS", "DECLARATIONS", "ITEMS"]
 DATASETS = "mvae.studies.datasets"
 DECLARATIONS = "mvae.studies.experiments"
 
-ITEMS = {"polymnist": "mvae.studies.polymnist:POLYMNIST"}
+ITEMS: dict[str, str] = {
+    "polymnist": "mvae.studies.polymnist:POLYMNIST",
+    "cite-seq": "mvae.studies.cite_seq:CITE_SEQ",
+    "mfeat": "mvae.studies.mfeat:MFEAT",
+}

@@ -61,8 +61,8 @@ def fit(
             model's device when they fit.
         settings: how to train; default `TrainingSettings()`.
         seed: of the order of examples, the noise and the random subsets (not of the model's initial weights).
-        validation: examples for model selection, never the test examples. By their objective at each epoch's end (β = 1,
-            full and single terms, fixed noise) the best weights *after annealing has ended* are kept (of each stage).
+        validation: examples for model selection, never the test examples. By their objective at each epoch's end (full
+            and single terms, β = 1, fixed noise) the best weights *after annealing has ended* are kept (of each stage).
         run_dir: where metrics.jsonl and the checkpoint go; None keeps nothing on disk.
         resume: go on from the checkpoint in ``run_dir``.
         callbacks: what is told of the training; default: a progress bar on a terminal, lines elsewhere.

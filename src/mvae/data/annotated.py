@@ -1,0 +1,197 @@
+"""AnnData and MuData (``.h5ad``, ``.h5mu``): cells as a table, and answers written back by the cells' names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvae.data.sparse import SparseRows
+from mvae.data.table import Table
+from mvae.errors import DataError, SettingsError, nearest, require_extra
+
+__all__ = ["Annotated", "read_anndata", "write_anndata"]
+
+PLACES = "X, layers/NAME, obsm/NAME or obs/NAME, and MODALITY: before it in a MuData"
+
+
+@dataclass(frozen=True, eq=False)
+class Annotated:
+    """Cells as a table.
+
+    Args:
+        table: a column for each that was asked for.
+        cells: the cells' names, in the order of its rows.
+        features: the features' names of columns that have them.
+        categories: of columns of text, the categories that their codes 0 … K−1 stand for (`mvae.Covariate` takes them).
+    """
+
+    table: Table
+    cells: tuple[str, ...]
+    features: Mapping[str, tuple[str, ...]]
+    categories: Mapping[str, tuple[str, ...]]
+
+
+def read_anndata(
+    source: Any,
+    columns: Mapping[str, str],
+    *,
+    present: Mapping[str, str] | None = None,
+    categories: Mapping[str, tuple[str, ...]] | None = None,
+    backed: bool = False,
+) -> Annotated:
+    """Cells of an AnnData or MuData, or of a file of one.
+
+    Sparse matrices stay sparse. A modality is missing in the rows that ``present`` says, in those that are NaN
+    throughout, and in cells that a MuData's modality does not have; single NaN values are missing values. A zero is a
+    count of zero.
+
+    Args:
+        source: the object, or a path that ends in ``.h5ad`` or ``.h5mu``.
+        columns: name → where it stands: X, layers/NAME, obsm/NAME or obs/NAME; in a MuData ``rna:X`` and so on.
+        present: name → obs/NAME of a boolean column that says which cells have it.
+        categories: of text columns as when the model was trained; default those that occur, sorted.
+        backed: leave X and layers of an ``.h5ad`` on disk, for files larger than memory.
+
+    Raises:
+        DataError: the file is absent or damaged, something named is not in it (what there is is said), names of cells
+            occur twice. MissingDependencyError: anndata, or mudata, is not installed.
+    """
+    data = _opened(source, backed) if isinstance(source, str | Path) else source
+    cells = _names(data.obs_names)
+    taken, masks, features, known = {}, {}, {}, {}
+    for name, where in columns.items():
+        values, labels = _found(data, where, cells)
+        if where.rpartition(":")[2].startswith("obs/"):
+            values, here, own = _coded(name, values, (categories or {}).get(name))
+            known |= {name: own} if own else {}
+        else:
+            values, here = _measured(data, where, values, cells)
+        taken[name], features[name] = values, labels
+        if here is not None:
+            masks[name] = here
+    for name, where in (present or {}).items():
+        if name not in columns:
+            raise SettingsError(f"present names {name!r}, which is no column; there are {', '.join(columns)}")
+        said = np.asarray(_found(data, where, cells)[0])
+        if said.dtype != bool:
+            raise DataError(f"{where} holds {said.dtype}: present needs booleans")
+        own = masks.get(name, np.ones(len(cells), bool))
+        masks[name] = own & said.reshape(-1, *[1] * (own.ndim - 1))
+    return Annotated(Table(taken, masks), cells, {k: v for k, v in features.items() if v}, known)
+
+
+def write_anndata(data: Any, answers: Mapping[str, Any], cells: tuple[str, ...]) -> None:
+    """Put answers into an AnnData (or one modality of a MuData), each cell's by its name.
+
+    Args:
+        data: changed in place; ``data.write_h5ad(path)`` keeps it. Cells that have no answer get NaN.
+        answers: where → values ``cells …``: latents as ``obsm/X_mvae``, denoised values as ``layers/denoised``, scores
+            as ``obs/log_p``.
+        cells: the names of the answers' rows (`Annotated.cells`).
+
+    Raises:
+        DataError: names that occur twice, no cell in common, or another number of rows or features.
+    """
+    own, place = _names(data.obs_names), {cell: row for row, cell in enumerate(_names(cells))}
+    rows = np.array([place.get(cell, -1) for cell in own])
+    if (rows < 0).all():
+        raise DataError(f"no cell is named as in the answers (such as {cells[0]!r}): give the object that was read")
+    for where, values in answers.items():
+        kind, _, name = where.partition("/")
+        array = np.asarray(values)
+        if kind not in ("obsm", "layers", "obs") or not name:
+            raise SettingsError(f"answers go to obsm/NAME, layers/NAME or obs/NAME, not to {where!r}")
+        if len(array) != len(cells) or (kind == "layers" and array.shape[1:] != (data.n_vars,)):
+            raise DataError(f"{where}: values of shape {array.shape} for {len(cells)} cells and {data.n_vars} features")
+        kept = np.full((len(own), *array.shape[1:]), np.nan, array.dtype if (rows >= 0).all() else np.float64)
+        kept[rows >= 0] = array[rows[rows >= 0]]
+        if kind == "obs":
+            data.obs[name] = kept
+        else:
+            getattr(data, kind)[name] = kept
+
+
+def _opened(path: str | Path, backed: bool) -> Any:
+    path = Path(path)
+    if path.suffix not in (".h5ad", ".h5mu"):
+        raise DataError(f"{path} is no .h5ad and no .h5mu file")
+    if not path.is_file():
+        raise DataError(f"cannot read {path} (there is no such file): correct the path")
+    try:
+        if path.suffix == ".h5mu":
+            return require_extra("mudata", "anndata", ".h5mu files").read_h5mu(path)
+        return require_extra("anndata", "anndata", ".h5ad files").read_h5ad(path, backed="r" if backed else None)
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path} is no intact file ({str(error).splitlines()[0]}): replace it") from None
+
+
+def _names(names: Any) -> tuple[str, ...]:
+    found = tuple(map(str, names))
+    if len(set(found)) < len(found):
+        twice = next(name for i, name in enumerate(found) if name in found[:i])
+        raise DataError(f"the cell {twice!r} is there twice: make the names unique, so that answers find their cells")
+    return found
+
+
+def _part(data: Any, where: str) -> tuple[Any, str]:
+    """The AnnData that a place is in, and the place there."""
+    modality, colon, inside = where.rpartition(":")
+    if not colon:
+        return data, inside
+    parts = getattr(data, "mod", {})
+    if modality not in parts:
+        listed = ", ".join(parts) or "none"
+        raise DataError(f"{where}: no modality {modality!r}; there are {listed}{nearest(modality, list(parts))}")
+    return parts[modality], inside
+
+
+def _found(data: Any, where: str, cells: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """What stands in a place, and its features' names."""
+    part, inside = _part(data, where)
+    kind, _, name = inside.partition("/")
+    if inside == "X" and hasattr(part, "X"):
+        return part.X, tuple(map(str, part.var_names))
+    if kind not in ("layers", "obsm", "obs") or not hasattr(part, kind) or not name:
+        raise DataError(f"{where!r} is no place of this object: write {PLACES}")
+    there = getattr(part, kind)
+    if name not in there:
+        listed = ", ".join(map(str, there.keys())) or "none"
+        raise DataError(f"no {inside}: {kind} has {listed}{nearest(name, [str(key) for key in there.keys()])}")
+    values = there[name]
+    labels = tuple(map(str, part.var_names if kind == "layers" else getattr(values, "columns", ())))
+    return values, labels
+
+
+def _measured(data: Any, where: str, values: Any, cells: tuple[str, ...]) -> tuple[Any, np.ndarray | None]:
+    """A matrix in the order of the cells, and which of it is there; None: all of it."""
+    part = _part(data, where)[0]
+    own = _names(part.obs_names)
+    place = None
+    if own != cells:
+        at = {cell: row for row, cell in enumerate(own)}
+        place = np.array([at.get(cell, -1) for cell in cells])
+    here = None if place is None or (place >= 0).all() else place >= 0
+    values = values.to_numpy() if hasattr(values, "to_numpy") else values
+    if not isinstance(values, np.ndarray):  # sparse, or on disk
+        return SparseRows(values, place), here
+    values = values if place is None else values[place]
+    if values.dtype.kind != "f" or not np.isnan(values).any():
+        return values, here
+    there = ~np.isnan(values)
+    return values, there if here is None else there & here.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _coded(name: str, values: Any, categories: tuple[str, ...] | None) -> tuple[Any, Any, tuple[str, ...]]:
+    """A column of obs as numbers; text as codes, −1 for a category that is not listed."""
+    missing = np.asarray(values.isna())
+    array = np.asarray(values.astype(object))
+    if all(isinstance(value, int | float | np.number) for value in array[~missing]) and not categories:
+        numbers = np.where(missing, 0, array).astype(np.float64)
+        return numbers, None if not missing.any() else ~missing, ()
+    text = [str(value) for value in array]
+    categories = categories or tuple(sorted({value for value, lacks in zip(text, missing, strict=True) if not lacks}))
+    codes = {category: code for code, category in enumerate(categories)}
+    found = np.array([codes.get(value, -1) for value in text], np.int64)
+    return found, None if not missing.any() else ~missing, categories

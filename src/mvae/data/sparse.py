@@ -1,0 +1,71 @@
+"""Matrices of mostly zeros as columns: sparse in memory or on disk, dense in the batch only."""
+
+from typing import Any
+
+import numpy as np
+
+from mvae.errors import DataError
+
+__all__ = ["SparseRows"]
+
+
+class SparseRows:
+    """A matrix ``rows features`` of `scipy.sparse`, or what reads one from disk; rows that are taken become an array.
+
+    `mvae.Table` takes any matrix of `scipy.sparse` as a column and makes this of it. In memory it is kept by rows (CSR:
+    another format is converted once). On disk it must be by rows, or dense.
+
+    Args:
+        matrix: with ``shape``, ``dtype`` and rows by ascending number.
+        place: where each row stands in the matrix, −1 for a row of zeros that is not in it; default in its order.
+
+    >>> from scipy import sparse
+    >>> column = SparseRows(sparse.csc_matrix([[0, 2], [0, 0], [3, 0]]))
+    >>> column.shape, column[[2, 0]]
+    ((3, 2), array([[3, 0],
+           [0, 2]]))
+    """
+
+    ndim = 2
+
+    def __init__(self, matrix: Any, place: np.ndarray | None = None):
+        self._matrix = matrix.tocsr() if hasattr(matrix, "tocsr") else matrix
+        if getattr(self._matrix, "format", "csr") != "csr":
+            raise DataError("a sparse matrix on disk must be stored by rows (CSR) to be read by rows: store it so")
+        self.dtype = np.dtype(matrix.dtype)
+        if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
+            raise DataError(f"a sparse matrix of dtype {self.dtype}: numbers of at most 64 bits are needed")
+        self._place = place
+        self.shape: tuple[int, ...] = (len(place) if place is not None else matrix.shape[0], int(matrix.shape[1]))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Rows by a slice or by their numbers, as an array."""
+        rows = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index, np.int64)
+        if rows.size and not -len(self) <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
+        rows = rows % max(1, len(self))
+        place = rows if self._place is None else self._place[rows]
+        found = np.zeros((len(rows), self.shape[1]), self.dtype)
+        here = place >= 0
+        known, inverse = np.unique(place[here], return_inverse=True)  # what reads from disk wants them in order
+        if len(known):
+            part = self._matrix[known]
+            found[here] = np.asarray(part.toarray() if hasattr(part, "toarray") else part)[inverse]
+        return found
+
+    def first(self, rows: int) -> "SparseRows":
+        """The first so many rows, still sparse."""
+        place = np.arange(len(self)) if self._place is None else self._place
+        return SparseRows(self._matrix, place[:rows])
+
+    def tolist(self) -> list[list[Any]]:
+        """All rows as lists, as of an array."""
+        return self[:].tolist()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it would take as an array: what moving it to a device costs."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize

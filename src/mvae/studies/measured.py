@@ -1,0 +1,83 @@
+"""What the studies of tables share: where their files are, rows of results, and a table of them in a terminal."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mvae.errors import DataError
+from mvae.paper.results import Row, RowDict, add_rows, new_row, read_rows
+from mvae.paper.show import show_values
+from mvae.provenance import circumstances
+
+__all__ = ["Study", "found_folder", "show_table"]
+
+
+def found_folder(data_dir: str | Path | None, folder: str, file: str, source: str) -> Path:
+    """The directory that holds a file: ``data_dir`` (default ``$MVAE_DATA``) or a folder in it.
+
+    Raises:
+        DataError: it is in neither; ``source`` says where to get it.
+    """
+    given = data_dir or os.environ.get("MVAE_DATA")
+    places = [] if given is None else [Path(given), Path(given) / folder]
+    for place in places:
+        if (place / file).is_file():
+            return place
+    looked = f" (looked in {', '.join(map(str, places))})" if places else ""
+    raise DataError(f"there is no {file}{looked}: get it from {source}, and say where with --data-dir or MVAE_DATA")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One seed of a study at a budget: its rows are made once, recorded, and then read."""
+
+    item: str
+    dataset: str
+    budget: str
+    seed: int
+    results: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def recorded(self, model: str) -> list[dict[str, Any]]:
+        """The rows of a model that were recorded with these settings."""
+        own = {"model": model, "budget": self.budget, "seed": self.seed, "dataset": self.dataset}
+        return [
+            row
+            for row in read_rows(self.results / f"{self.item}.json")
+            if all(row[key] == value for key, value in own.items()) and self.settings.items() <= row["settings"].items()
+        ]
+
+    def record(self, model: str, values: Mapping[str, float], n: int, **settings: Any) -> list[RowDict]:
+        """Add a model's values by metric to the results, and give them back as rows."""
+        shared = {
+            "dataset": self.dataset,
+            "model": model,
+            "n": n,
+            "budget": self.budget,
+            "recipe": "",
+            "settings": {**self.settings, **settings},
+            "seed": self.seed,
+            "command": f"mvae reproduce {self.item} --seeds {self.seed + 1} --budget {self.budget}",
+            **circumstances(torch.device("cpu")),
+        }
+        rows: list[Row] = [new_row(self.item, metric, value, None, shared) for metric, value in values.items()]
+        add_rows(self.results / f"{self.item}.json", rows)
+        return [asdict(row) for row in rows]
+
+
+def show_table(item: str, rows: Sequence[RowDict], columns: Iterable[str]) -> None:
+    """A line per model, a column per metric; several seeds as their mean."""
+    columns = list(columns)
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        found.setdefault(row["model"], {}).setdefault(row["metric"], []).append(row["value"])
+
+    def said(values: Sequence[float]) -> str:
+        return f"{sum(values) / len(values):.3f}" if values else "–"
+
+    lines = [[model, *(said(own.get(name, [])) for name in columns)] for model, own in found.items()]
+    show_values(item, ["model", *columns], lines, left=[], wide=["model"])

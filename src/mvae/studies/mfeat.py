@@ -1,0 +1,190 @@
+"""`mvae reproduce mfeat`: a digit's class and any of its six feature sets from any others, beside logistic regression.
+
+UCI Multiple Features: 2,000 digits as Fourier coefficients (fou), profile correlations (fac), Karhunen-Loève
+coefficients (kar), pixel averages (pix), Zernike moments (zer) and morphological features (mor). One model of seven
+modalities answers for every subset of views; logistic regression is trained for each subset anew.
+"""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import mvae
+from mvae.errors import DataError
+from mvae.likelihoods import Categorical, Gaussian
+from mvae.paper.item import Budget, Item, Levels, Options, Paths
+from mvae.paper.results import RowDict
+from mvae.studies.measured import Study, found_folder, show_table
+
+__all__ = ["MFEAT"]
+
+VIEWS = ("fou", "fac", "kar", "pix", "zer", "mor")
+SOURCE = "UCI's Multiple Features (one mfeat-VIEW.csv per view: a header, numbers, the label last)"
+TEST = 500
+METRICS = (*VIEWS, "all", "1 missing", "3 missing", "minutes")  # shown
+KEPT = Levels("keep", "shares of training views kept", "1,0.5")
+LATENTS = 32
+
+Views = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a budget spends."""
+
+    epochs: int = 150
+    hidden: int = 256
+    dropout: float = 0.4
+    label_weight: float = 50.0
+
+
+SPENT = {"smoke": Spending(3, 16), "laptop": Spending()}
+BUDGETS = {
+    "smoke": Budget("drawn views, 3 epochs: does it run?", levels=(1.0,)),
+    "laptop": Budget("the whole study", levels=(1.0, 0.5)),
+}
+
+
+def read_views(data_dir: str | Path | None = None) -> tuple[Views, np.ndarray]:
+    """The six views and the labels.
+
+    Raises:
+        DataError: a file is absent, or the files' labels differ.
+    """
+    folder = found_folder(data_dir, "mfeat", "mfeat-fou.csv", SOURCE)
+    try:
+        found = {view: np.loadtxt(folder / f"mfeat-{view}.csv", delimiter=",", skiprows=1) for view in VIEWS}
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {folder} ({error}): get the files from {SOURCE}") from None
+    labels = found["fou"][:, -1].astype(np.int64)
+    for view, values in found.items():
+        if values.shape[0] != len(labels) or (values[:, -1] != labels).any():
+            raise DataError(f"{folder}/mfeat-{view}.csv is not aligned with mfeat-fou.csv: replace it")
+    return {view: values[:, :-1].astype(np.float32) for view, values in found.items()}, labels
+
+
+def drawn_views(rows: int = 120) -> tuple[Views, np.ndarray]:
+    """Views of three drawn classes, which need no download."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, rows)
+    views = {view: random.normal(0, 2, (3, 4))[labels] + random.normal(0, 1, (rows, 4)) for view in VIEWS}
+    return {view: values.astype(np.float32) for view, values in views.items()}, labels
+
+
+def network(inputs: int, outputs: int, hidden: int, dropout: float = 0.0) -> nn.Module:
+    """One hidden layer."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
+
+
+def trained(views: Views, labels: np.ndarray, keep: float, seed: int, spending: Spending) -> "mvae.MVAE":
+    """The model of these rows, in which each view is kept with this probability."""
+    torch.manual_seed(seed)
+    classes, hidden = int(labels.max()) + 1, spending.hidden
+    parts = {
+        view: mvae.Modality(
+            network(x.shape[1], 2 * LATENTS, hidden, spending.dropout),
+            network(LATENTS, x.shape[1], hidden),
+            Gaussian(0.5, learned=True),
+            weight=10 / x.shape[1],
+        )
+        for view, x in views.items()
+    }
+    label_encoder = nn.Sequential(nn.Embedding(classes, 2 * LATENTS))
+    label = mvae.Modality(label_encoder, nn.Linear(LATENTS, classes), Categorical(), weight=spending.label_weight)
+    model = mvae.MVAE(parts | {"label": label}, LATENTS, random_subsets=3, cross_from=VIEWS, cross_share=1.0)
+    here = np.random.default_rng(seed).random((len(labels), len(VIEWS))) < keep
+    table = mvae.Table(
+        {**views, "label": labels}, present={view: here[:, i] for i, view in enumerate(VIEWS)} if keep < 1 else None
+    )
+    how = {"batch_size": 100, "learning_rate": 2e-3, "optimizer": "adamw", "decay_epochs": spending.epochs // 2}
+    mvae.fit(model, table, epochs=spending.epochs, seed=seed, callbacks=[], **how)
+    return model
+
+
+def accuracies(right: Mapping[tuple[str, ...], float]) -> dict[str, float]:
+    """By view, of all views, and means over the subsets that miss so many views."""
+    found = {view: right[(view,)] for view in VIEWS} | {"all": right[VIEWS]}
+    for missing in range(1, len(VIEWS)):
+        found[f"{missing} missing"] = float(np.mean([v for s, v in right.items() if len(s) == len(VIEWS) - missing]))
+    return found
+
+
+def subsets() -> list[tuple[str, ...]]:
+    """Every subset of the views but the empty one."""
+    return [s for size in range(1, len(VIEWS) + 1) for s in itertools.combinations(VIEWS, size)]
+
+
+def of_model(model: "mvae.MVAE", views: Views, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy of the label from every subset, and R² of each view from the five others, averaged."""
+    right = {
+        s: float((model.predict({v: views[v] for v in s}, of="label", n=20).argmax(-1).numpy() == labels).mean())
+        for s in subsets()
+    }
+    r2 = []
+    for view in VIEWS:
+        guess = model.predict({v: x for v, x in views.items() if v != view}, of=view).numpy()
+        r2.append(1 - ((guess - views[view]) ** 2).sum() / ((views[view] - views[view].mean(0)) ** 2).sum())
+    return accuracies(right) | {"views": float(np.mean(r2))}
+
+
+def of_regression(train: Views, labels: np.ndarray, test: Views, truth: np.ndarray) -> dict[str, float]:
+    """Accuracy of a logistic regression for each subset."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    right = {}
+    for s in subsets():
+        x, y = (np.concatenate([part[v] for v in s], 1) for part in (train, test))
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x, labels)
+        right[s] = float((fitted.predict(y) == truth).mean())
+    return accuracies(right)
+
+
+def _made(item: str, options: Options, paths: Paths) -> Sequence[RowDict]:
+    smoke = options.budget == "smoke"
+    views, labels = drawn_views() if smoke else read_views(paths.data_dir)
+    rows: list[RowDict] = []
+    for seed in range(options.seeds):
+        order = np.random.default_rng(seed).permutation(len(labels))
+        held, own = order[: min(TEST, len(order) // 4)], order[min(TEST, len(order) // 4) :]
+        train, test = ({view: x[part] for view, x in views.items()} for part in (own, held))
+        study = Study(item, "drawn views" if smoke else "mfeat", options.budget, seed, paths.results)
+        plain, name = study.recorded("logistic regression"), "logistic regression"
+        rows += plain or study.record(name, of_regression(train, labels[own], test, labels[held]), len(held))
+        for keep in options.levels:
+            spending = SPENT[options.budget]
+            at = Study(
+                item, study.dataset, options.budget, seed, paths.results, asdict(spending) | {"keep": float(keep)}
+            )
+            name = "mvae" if keep == 1 else f"mvae, {keep:.0%} of the training views"
+            found: Sequence[RowDict] = at.recorded(name)
+            if not found:
+                begun = time.process_time()
+                model = trained(train, labels[own], float(keep), seed, spending)
+                spent = {"minutes": (time.process_time() - begun) / 60}
+                found = at.record(name, of_model(model, test, labels[held]) | spent, len(held))
+            rows += found
+    return rows
+
+
+def _shown(item: str, rows: Sequence[RowDict]) -> None:
+    show_table(item, rows, METRICS)
+
+
+MFEAT = Item(
+    "mfeat",
+    "the class of a digit and each of six views from any others, beside logistic regression",
+    takes=("levels", "seeds", "budget"),
+    show=_shown,
+    needs="UCI's Multiple Features, by --data-dir or MVAE_DATA (smoke: nothing)",
+    levels=KEPT,
+    budgets=BUDGETS,
+    make=_made,
+)

@@ -1,0 +1,159 @@
+"""AnnData and MuData in and out: places, order, names, what is missing, and refusals that say what there is."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+from mvae.data.annotated import Annotated, read_anndata, write_anndata
+from mvae.data.sparse import SparseRows
+from mvae.errors import DataError, SettingsError
+
+anndata = pytest.importorskip("anndata")
+pytestmark = pytest.mark.filterwarnings("ignore")  # anndata's own
+
+CELLS, GENES = 12, 5
+COUNTS = np.random.default_rng(0).poisson(1.0, (CELLS, GENES)).astype(np.float32)
+PROTEINS = np.arange(CELLS * 3, dtype=np.float64).reshape(CELLS, 3)
+
+
+def cells() -> Any:
+    obs = pd.DataFrame(
+        {
+            "batch": ["b1", "b2", "b1"] * 4,
+            "has_protein": [True] * 8 + [False] * 4,
+            "depth": np.arange(CELLS) / 2,
+        },
+        index=[f"cell {i}" for i in range(CELLS)],
+    )
+    made = anndata.AnnData(np.log1p(COUNTS), obs=obs)
+    made.var_names = [f"gene {i}" for i in range(GENES)]
+    made.layers["counts"] = sparse.csr_matrix(COUNTS)
+    made.obsm["protein"] = pd.DataFrame(PROTEINS, index=made.obs_names, columns=["CD3", "CD4", "CD8"])
+    return made
+
+
+ASKED = {"rna": "layers/counts", "protein": "obsm/protein", "batch": "obs/batch", "depth": "obs/depth"}
+
+
+def rows(found: Annotated, name: str, index: Any = slice(None)) -> np.ndarray:
+    return found.table[index].columns[name].numpy()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("kept", ["object", "file", "backed"])
+def test_a_table_has_the_cells_in_their_order(kept: str, tmp_path: Path) -> None:
+    source: Any = cells()
+    if kept != "object":
+        source.write_h5ad(tmp_path / "c.h5ad")
+        source = tmp_path / "c.h5ad"
+    found = read_anndata(source, ASKED, present={"protein": "obs/has_protein"}, backed=kept == "backed")
+    assert isinstance(found.table.columns["rna"], SparseRows)
+    np.testing.assert_array_equal(rows(found, "rna", [7, 2, 2]), COUNTS[[7, 2, 2]])
+    np.testing.assert_array_equal(rows(found, "protein"), PROTEINS)
+    assert found.table.has("protein").tolist() == [True] * 8 + [False] * 4
+    assert rows(found, "batch").tolist() == [0, 1, 0] * 4
+    assert found.categories == {"batch": ("b1", "b2")}
+    assert rows(found, "depth").tolist() == [i / 2 for i in range(CELLS)]
+    assert found.features == {"rna": tuple(f"gene {i}" for i in range(GENES)), "protein": ("CD3", "CD4", "CD8")}
+    assert found.cells[3] == "cell 3"
+
+
+def test_zeros_are_counts_and_nan_rows_are_missing() -> None:
+    made = cells()
+    values = PROTEINS.copy()
+    values[0], values[1], values[2, 1] = np.nan, 0, np.nan
+    made.obsm["protein"] = values
+    found = read_anndata(made, ASKED).table
+    assert found.has("protein").tolist() == [False] + [True] * 11
+    assert found.observed["protein"][1:3].tolist() == [[True] * 3, [True, False, True]]
+
+
+def test_categories_are_those_of_training_and_an_unseen_one_has_no_code() -> None:
+    made = cells()
+    made.obs["batch"] = ["b2", "b9", "b1"] * 4
+    found = read_anndata(made, ASKED, categories={"batch": ("b1", "b2")})
+    assert rows(found, "batch", [0, 1, 2]).tolist() == [1, -1, 0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("layers/count", r"no layers/count: layers has counts.*did you mean"),
+        ("obsm/rna", "no obsm/rna: obsm has protein"),
+        ("obs/donor", "no obs/donor: obs has batch"),
+        ("Y", "is no place of this object: write X"),
+        ("rna:X", "no modality 'rna'"),
+    ],
+)
+def test_what_is_not_there_is_said_with_what_there_is(asked: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_anndata(cells(), {"rna": asked})
+
+
+def test_duplicate_cells_and_wrong_files_are_refused(tmp_path: Path) -> None:
+    made = cells()
+    made.obs_names = ["a", "b"] * 6
+    with pytest.raises(DataError, match="the cell 'a' is there twice"):
+        read_anndata(made, ASKED)
+    with pytest.raises(DataError, match="no such file"):
+        read_anndata(tmp_path / "none.h5ad", ASKED)
+    (tmp_path / "bad.h5ad").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="no intact file"):
+        read_anndata(tmp_path / "bad.h5ad", ASKED)
+    with pytest.raises(DataError, match=r"no \.h5ad and no \.h5mu"):
+        read_anndata(tmp_path / "c.csv", ASKED)
+    with pytest.raises(DataError, match="present needs booleans"):
+        read_anndata(cells(), ASKED, present={"protein": "obs/depth"})
+
+
+def test_answers_find_their_cells_by_name_whatever_their_order(tmp_path: Path) -> None:
+    made = cells()
+    found = read_anndata(made, ASKED)
+    latents, scores = np.arange(CELLS * 2.0).reshape(CELLS, 2), np.arange(CELLS) * 1.0
+    other = made[np.random.default_rng(0).permutation(CELLS)][:9].copy()
+    write_anndata(other, {"obsm/X_mvae": latents, "obs/log_p": scores, "layers/denoised": COUNTS}, found.cells)
+    other.write_h5ad(tmp_path / "out.h5ad")
+    again = anndata.read_h5ad(tmp_path / "out.h5ad")
+    for row, cell in enumerate(again.obs_names):
+        own = found.cells.index(cell)
+        np.testing.assert_array_equal(again.obsm["X_mvae"][row], latents[own])
+        np.testing.assert_array_equal(again.layers["denoised"][row], COUNTS[own])
+        assert again.obs["log_p"].iloc[row] == scores[own]
+
+
+def test_cells_without_an_answer_get_nan_and_wrong_shapes_are_refused() -> None:
+    made = cells()
+    write_anndata(made, {"obs/log_p": np.ones(3)}, ("cell 5", "cell 1", "elsewhere"))
+    assert np.flatnonzero(~np.isnan(made.obs["log_p"])).tolist() == [1, 5]
+    names = tuple(made.obs_names)
+    with pytest.raises(DataError, match="values of shape"):
+        write_anndata(made, {"layers/denoised": np.ones((CELLS, 2))}, names)
+    with pytest.raises(DataError, match="twice"):
+        write_anndata(made, {"obs/log_p": np.ones(2)}, ("cell 1", "cell 1"))
+    with pytest.raises(DataError, match="no cell is named"):
+        write_anndata(made, {"obs/log_p": np.ones(1)}, ("elsewhere",))
+    with pytest.raises(SettingsError, match="answers go to"):
+        write_anndata(made, {"uns/x": np.ones(CELLS)}, names)
+
+
+def test_modalities_of_a_mudata_are_aligned_by_the_cells_names(tmp_path: Path) -> None:
+    mudata = pytest.importorskip("mudata")
+    rna = cells()
+    protein = anndata.AnnData(PROTEINS[[5, 2, 9]].astype(np.float32))
+    protein.obs_names, protein.var_names = ["cell 5", "cell 2", "cell 9"], ["CD3", "CD4", "CD8"]
+    both = mudata.MuData({"rna": rna, "prot": protein})
+    both.write_h5mu(tmp_path / "b.h5mu")
+    for source in (both, tmp_path / "b.h5mu"):
+        found = read_anndata(source, {"rna": "rna:layers/counts", "protein": "prot:X"})
+        order = [rna.obs_names.get_loc(cell) for cell in found.cells]
+        np.testing.assert_array_equal(rows(found, "rna"), COUNTS[order])
+        has = found.table.has("protein")
+        assert [found.cells[i] for i in has.nonzero().flatten()] == [
+            cell for cell in found.cells if cell in ("cell 5", "cell 2", "cell 9")
+        ]
+        for row in torch.arange(CELLS)[has]:
+            np.testing.assert_array_equal(rows(found, "protein", [int(row)])[0], PROTEINS[order[int(row)]])
