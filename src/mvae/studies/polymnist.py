@@ -200,9 +200,7 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     return [row for setup in wanted for row in recorded(setup, paths.results)]
 
 
-def rows_of(
-    setup: Setup, run: Run, judges: dict[str, ImageClassifier], accuracies: dict[str, float]
-) -> Iterator[Row]:
+def rows_of(setup: Setup, run: Run, judges: dict[str, ImageClassifier], accuracies: dict[str, float]) -> Iterator[Row]:
     """Everything that is measured of a run, as rows."""
     spend, now = SPENDS[setup.budget], circumstances(run.model.device)
     now["commit"] = read_json(run.directory / SETTINGS).get("commit", now["commit"])
