@@ -40,7 +40,7 @@ MODELS = ("mvae", "mmvae", "mopoe", "mvtcae", "jmvae", "mmvae_plus", "mmvm")
 #: Budget → what is spent: of training, the declaration's variant of that name.
 SPENDS = {
     "smoke": Spend(10, 4, 10, 10, 40, 30, 40, 1, (1, 2)),
-    "quick": Spend(300, 20, 50, 200, 2_000, 500, 15_000, 5, (100, 200, 400, 800)),
+    "quick": Spend(300, 20, 50, 200, 2_000, 500, 6_000, 4, (100, 200, 400, 800)),
     "laptop": Spend(1_000, 100, 200, 1_000, 20_000, 5_000, 55_000, None, (200, 400, 800, 1_600, 3_200)),
     "paper": Spend(10_000, 1_000, 1_000, 5_000, 55_000, 20_000, 55_000, None, tuple(2_000 * 2**i for i in range(6))),
 }
