@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from mvae.errors import RunError, SettingsError
-from mvae.files import copied, load_state, load_weights, save_state
+from mvae.files import copied, load_state, load_weights, prefixed, save_state, without_prefix
 from mvae.models.base import MultimodalVAE
+from mvae.models.fitting import built_prior
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.run import opened_model
@@ -18,7 +19,7 @@ EXPORTED = "model.mvae"  # the model in a directory that `mvae export` wrote
 
 
 def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | None = None) -> None:
-    """Write a model to a file; `load` gives it back.
+    """Write a model to a file, with the prior that was fitted to it; `load` gives it back.
 
     A model of your own networks keeps its weights only: give the same modules to `load`. ``layout`` says what the
     columns of its table mean, and is kept beside it (`mvae.runs.tables.TableModel.save`).
@@ -30,8 +31,11 @@ def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | 
     info = {"model": type(model).__name__, "names": list(model.names), "stage": model.stage}
     info["untrained"] = None if model.untrained is None else list(model.untrained)
     info["declaration"] = None if declaration is None else declaration.to_dict()
-    info["layout"] = layout
-    save_state(Path(path), copied(model), info)
+    info["layout"], tensors = layout, copied(model)
+    if model.prior is not None:
+        own, info["prior"] = model.prior.state()
+        tensors |= prefixed("prior", own)
+    save_state(Path(path), tensors, info)
 
 
 def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
@@ -60,7 +64,9 @@ def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
     model = _declared(info, path) if model is None else model
     if list(model.names) != info.get("names"):
         raise RunError(f"{path} is of the modalities {info.get('names')}, not of {list(model.names)}")
-    load_weights(model, tensors, path)
+    prior = without_prefix("prior", tensors)
+    load_weights(model, {name: t for name, t in tensors.items() if not name.startswith("prior/")}, path)
+    model.prior = built_prior(prior, info["prior"], path) if prior else None
     model.stage = info.get("stage", model.stage)
     model.untrained = None if info.get("untrained") is None else tuple(info["untrained"])
     return model.eval()
