@@ -114,8 +114,6 @@ class Curve(Reporter):
         spend: at which steps, and of how many rows.
     """
 
-    every = 0.0
-
     def __init__(self, directory: Path, data: Dataset, classifiers: dict[str, ImageClassifier], spend: Spend):
         super().__init__()
         self.path, self.classifiers, self.steps = directory / CURVE, classifiers, spend.curve
@@ -125,12 +123,16 @@ class Curve(Reporter):
         """What was measured before a stop is kept."""
         assert plan.model is not None
         self.model: MultimodalVAE = plan.model
+        self.step = plan.steps_done
         self.points: list[dict[str, float]] = read_json(self.path)["points"] if self.path.exists() else []
 
+    def due(self) -> bool:
+        """Is this step, the next at each call, one of those asked for? (At no other are metrics read.)"""
+        self.step += 1
+        return self.step in self.steps and all(point["step"] != self.step for point in self.points)
+
     def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
-        """Measure at the steps asked for."""
-        if step not in self.steps or any(point["step"] == step for point in self.points):
-            return
+        """Measure."""
         label = labels(self.rows)
         point: dict[str, float] = {"step": step}
         for n in answered(self.model):
