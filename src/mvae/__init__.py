@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mvae.modality.sentences import SentenceModality
     from mvae.modality.strings import StringModality
     from mvae.models import *
+    from mvae.models.fitting import fit_prior
     from mvae.runs.build import build
     from mvae.runs.config import Config
     from mvae.runs.fit_table import fit_table
@@ -46,6 +47,7 @@ _HOMES = {
     "TableModel": "mvae.runs.tables",
     "fit": "mvae.training.fit",
     "impute": "mvae.evaluation.impute",
+    "fit_prior": "mvae.models.fitting",
     "fit_table": "mvae.runs.fit_table",
     "load": "mvae.runs.saving",
     "load_table": "mvae.runs.tables",

@@ -55,8 +55,7 @@ def known_latents(built: MMVAEPlus, name: str, z: Tensor) -> Tensor:
 def split_expert(built: MMVAEPlus, table: Table, name: str, row: int) -> tuple[Normal, Normal]:
     """q(u | x_m) and q(w_m | x_m), by the networks that the user gave."""
     mean, variance = naive_expert(built.modalities[name], cell(table, name, row))
-    at = own(built, name)
-    return (mean[:SHARED], variance[:SHARED]), (mean[at], variance[at])
+    return (mean[:SHARED], variance[:SHARED]), (mean[SHARED:], variance[SHARED:])
 
 
 def fixed(q: Normal) -> Normal:
@@ -72,7 +71,11 @@ def log_w(built: MMVAEPlus, table: Table, row: int, m: str, z: Tensor, beta: flo
     u, w = z[:SHARED], z[own(built, m)]
     divergence = mixture([q for q, _ in experts.values()]).log_prob(u) - normal(standard(SHARED)).log_prob(u)
     divergence = divergence + normal(experts[m][1]).log_prob(w) - normal(standard(PRIVATE)).log_prob(w)
-    scored = [built.modalities[n].weight * naive_log_prob(built.modalities[n], cell(table, n, row), z) for n in names]
+    scored = []
+    for name in names:
+        modality = built.modalities[name]
+        log_p = naive_log_prob(modality, cell(table, name, row), known_latents(built, name, z))
+        scored.append(modality.weight * log_p)
     return torch.stack(scored).sum() - beta * divergence
 
 
@@ -183,7 +186,17 @@ def test_it_trains_and_is_validated() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(SettingsError, match="private must be between 0 and the 5 latents"):
         MMVAEPlus(parts(KINDS, 5), 5, private=5)
+
+
+def test_a_modality_of_any_class_keeps_it_and_the_users_own_stays_as_it_was() -> None:
     encoder = build("gru", inputs=(3,), outputs=8, role="encoder")
     decoder = build("gru", inputs=4, outputs=(3,), role="decoder")
-    with pytest.raises(SettingsError, match="word is a StringModality"):
-        MMVAEPlus({"word": StringModality(encoder, decoder, 3, 5)}, 4)
+    word = StringModality(encoder, decoder, 3, 5)
+    built = MMVAEPlus({"word": word, "signal": parts(["signal"], 4)["signal"].float()}, 4, samples=2)
+    table = Table({"word": torch.randint(0, 3, (6, 5)), "signal": torch.randn(6, 4)})
+    assert isinstance(built.modalities["word"], StringModality)
+    assert type(word) is StringModality
+    assert built.state_dict().keys() >= {f"_modalities.word.{name}" for name in word.state_dict()}
+    assert built(table).loss.isfinite()
+    assert built.generate(table, n=2)["word"].shape == (2, 6, 5)
+    assert word.generate(torch.zeros(6, 4)).shape == (6, 5)

@@ -10,6 +10,7 @@ from mvae.models.prior import MixturePrior
 from mvae.runs import run as runs
 from mvae.runs.prior import FILE, fit_run_prior, use_fitted_prior
 from mvae.runs.run import Run, open_run
+from mvae.runs.saving import load, save
 from tests.command import assert_refused, mvae
 from tests.declared import changed
 
@@ -53,6 +54,19 @@ def test_the_prior_in_use_is_the_one_of_the_file(trained: Run) -> None:
     use_fitted_prior(trained)
     assert trained.model.prior is not None
     assert torch.equal(trained.model.prior.log_prob(z), prior.log_prob(z))
+
+
+def test_a_model_is_saved_with_its_prior(trained: Run, tmp_path: Path) -> None:
+    fit_run_prior(trained, components=2, rows=300)
+    z, prior = torch.randn(4, trained.model.latent_dim), trained.model.prior
+    save(trained.model, tmp_path / "digits.mvae")
+    again = load(tmp_path / "digits.mvae")
+    assert prior is not None
+    assert again.prior is not None
+    assert torch.equal(again.prior.log_prob(z), prior.log_prob(z))
+    trained.model.prior = None
+    save(trained.model, tmp_path / "digits.mvae")
+    assert load(tmp_path / "digits.mvae").prior is None
 
 
 def test_damage_and_impossible_wishes_are_refused(trained: Run) -> None:

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from mvae.data.table import Table
 from mvae.paper.item import BUDGETS
 from mvae.paper.results import read_rows
 from mvae.runs.build import build
+from mvae.studies.datasets.polymnist import MODALITIES
 from mvae.studies.polymnist import MODELS, SPENDS, configured
 from mvae.studies.polymnist_show import published
 from tests.command import mvae
@@ -56,6 +59,17 @@ def test_all_models_have_the_same_networks_and_as_many_latents(model: str) -> No
     sizes = [sum(p.numel() for p in one.modalities["m0"].decoder.parameters()) for one in (built, mvae_model)]
     assert (sizes[0] == sizes[1]) == (model != "mmvae_plus")  # whose decoders are given 256 of the latents
     assert built.modalities["m0"].likelihood.levels == 255
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_all_models_learn_from_pictures(model: str) -> None:
+    built = build(configured(model, "coupled", "smoke"))
+    table = Table({name: torch.randint(0, 256, (3, 3, 28, 28), dtype=torch.uint8) for name in MODALITIES})
+    built.check(table)
+    loss = built(table).loss
+    assert loss.isfinite()
+    loss.backward()
+    assert any(p.grad is not None and p.grad.any() for p in built.parameters())
 
 
 def test_published_numbers_are_shares_with_a_source() -> None:

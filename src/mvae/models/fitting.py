@@ -1,6 +1,8 @@
 """Fitting a prior to what a trained model's posteriors are together, and keeping it in a file."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from mvae.models.base import MultimodalVAE, evaluating
 from mvae.models.prior import MixturePrior, Prior
 from mvae.models.questions import Data, parts_of
 
-__all__ = ["fit_prior", "load_prior", "save_prior"]
+__all__ = ["built_prior", "fit_prior", "load_prior", "save_prior"]
 
 ITERATIONS = 100  # of expectation maximisation, at most
 LEAST_VARIANCE = 1e-6
@@ -112,7 +114,15 @@ def load_prior(path: Path) -> Prior:
     Raises:
         RunError: absent, damaged, or no prior. MissingDependencyError: a flow, and zuko is not installed.
     """
-    tensors, info = load_state(path)
+    return built_prior(*load_state(path), path)
+
+
+def built_prior(tensors: Mapping[str, Tensor], info: Mapping[str, Any], path: Path) -> Prior:
+    """The prior whose `Prior.state` this was; ``path`` is named in errors.
+
+    Raises:
+        RunError: it is the state of no prior. MissingDependencyError: a flow, and zuko is not installed.
+    """
     if info.get("kind") == "mixture":
         return MixturePrior(tensors["weight"], tensors["centre"], tensors["covariance"])
     if info.get("kind") != "flow":

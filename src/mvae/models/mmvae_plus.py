@@ -30,14 +30,13 @@ class MMVAEPlus(MMVAE):
 
     Args:
         modalities: name → `Modality`, whose networks have ``latent_dim`` latents: the shared ones and then its own.
-            Not of strings or sentences.
         latent_dim: what each modality's networks know. The model itself has M − 1 times ``private`` more.
         private: how many of these are a modality's own; default half.
         samples: K.
         dreg: the doubly reparameterised gradient, as of the MMVAE; draws of r_i count by their share.
 
     Raises:
-        SettingsError: private is not between 0 and latent_dim, K < 1, or a modality of strings or sentences.
+        SettingsError: private is not between 0 and latent_dim, or K < 1.
     """
 
     owner: Tensor
@@ -56,7 +55,7 @@ class MMVAEPlus(MMVAE):
         if not 0 < private < latent_dim:
             raise SettingsError(f"private must be between 0 and the {latent_dim} latents of a modality, not {private}")
         owned = owners(len(modalities), latent_dim - private, private)
-        own = {name: placed(name, part, owned[i]) for i, (name, part) in enumerate(modalities.items())}
+        own = {name: placed(part, owned[i]) for i, (name, part) in enumerate(modalities.items())}
         super().__init__(own, owned.shape[-1], samples, dreg)
         self.shared = latent_dim - private
         self.register_buffer("owner", owned, persistent=False)

@@ -1,12 +1,13 @@
 """Private latents: a modality of some of a model's latents, as one of all of them."""
 
-from typing import cast
+import copy
+from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from mvae.errors import SettingsError
 from mvae.modality.base import Modality
 
 __all__ = ["owners", "placed"]
@@ -23,49 +24,64 @@ def owners(modalities: int, shared: int, private: int) -> Bool[Tensor, "modaliti
     return torch.cat([torch.ones(modalities, shared, dtype=torch.bool), own], 1)
 
 
-def placed(name: str, modality: Modality, own: Bool[Tensor, "latent"]) -> Modality:
-    """The modality with the same networks, for all latents: it knows nothing of those that are not its ``own``.
-
-    Raises:
-        SettingsError: a modality of another class, such as one of strings.
-    """
-    if type(modality) is not Modality:
-        raise SettingsError(
-            f"{name} is a {type(modality).__name__}, whose decoder cannot be given a part of the latents: private "
-            "latents are for pictures, vectors and classes"
-        )
-    encoder, decoder = _Padded(modality.encoder, own), _Selected(modality.decoder, own)
-    result = Modality(encoder, decoder, modality.likelihood, modality.weight, view=modality.view)
-    result.augment, result.scaling = modality.augment, modality.scaling
+def placed(modality: Modality, own: Bool[Tensor, "latent"]) -> Modality:
+    """A modality of its class with the same networks, for all latents; it knows nothing of those not its ``own``."""
+    result = copy.copy(modality)
+    for parts in ("_parameters", "_buffers", "_modules"):  # a module's copy shares them
+        result.__dict__[parts] = dict(result.__dict__[parts])
+    result.__class__ = _private(type(modality))
+    result.register_buffer("own_latents", own.nonzero().flatten(), persistent=False)
+    result.__dict__["latents"] = len(own)
     return result
 
 
-class _Padded(nn.Module):
-    """An encoder whose two outputs are 0 at latents that are not its own: N(0, 1)."""
+@cache
+def _private(of: type[Modality]) -> type[Modality]:
+    return type(f"Private{of.__name__}", (_Private, of), {"__module__": of.__module__})
 
-    index: Tensor
 
-    def __init__(self, inner: nn.Module, own: Bool[Tensor, "latent"]):
-        super().__init__()
-        self.inner, self.latents = inner, len(own)
-        self.register_buffer("index", own.nonzero().flatten(), persistent=False)
+class _Private(Modality):
+    """What changes in a modality's class: encoders are filled up, and whoever is given all latents takes its own."""
 
-    def forward(self, x: Tensor) -> tuple[Float[Tensor, "rows latent"], Float[Tensor, "rows latent"]]:
-        output = self.inner(x)
-        parts = cast("list[Tensor]", output.chunk(2, dim=-1) if isinstance(output, Tensor) else output)
-        mean, raw = (part.new_zeros(len(part), self.latents).index_copy(1, self.index, part) for part in parts)
+    own_latents: Tensor
+    latents: int
+
+    def _own(self, z: Float[Tensor, "*lead _"]) -> Float[Tensor, "*lead _"]:
+        """The own ones of all latents; own ones as they are, since methods call each other."""
+        return z.index_select(-1, self.own_latents) if z.shape[-1] == self.latents else z
+
+    def expert_parameters(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The encoder's two outputs, and 0 at the other latents: N(0, 1)."""
+        mean, raw = (
+            part.new_zeros(len(part), self.latents).index_copy(1, self.own_latents, part)
+            for part in super().expert_parameters(x, context)
+        )
         return mean, raw
 
+    def decode(self, z: Tensor, *args: Any, **options: Any) -> Tensor:
+        """The decoder on its own latents."""
+        return super().decode(self._own(z), *args, **options)
 
-class _Selected(nn.Module):
-    """A decoder that is given its own latents."""
+    def log_prob(self, x: Tensor, z: Tensor, *args: Any, **options: Any) -> Tensor:
+        """log p(x | z) of its own latents."""
+        return super().log_prob(x, self._own(z), *args, **options)
 
-    index: Tensor
+    def assess(self, x: Tensor, z: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        """The same, with the likelihood's parameters."""
+        return super().assess(x, self._own(z), *args, **options)
 
-    def __init__(self, inner: nn.Module, own: Bool[Tensor, "latent"]):
-        super().__init__()
-        self.inner = inner
-        self.register_buffer("index", own.nonzero().flatten(), persistent=False)
+    def generate(self, z: Tensor, *args: Any, **options: Any) -> Tensor:
+        """x ~ p(x | z) of its own latents."""
+        return super().generate(self._own(z), *args, **options)
 
-    def forward(self, z: Float[Tensor, "rows latent"]) -> Tensor:
-        return self.inner(z.index_select(1, self.index))
+    def correct(self, x: Tensor, z: Tensor, *args: Any, **options: Any) -> dict[str, tuple[Tensor, Tensor]]:
+        """What is predicted right from its own latents."""
+        return super().correct(x, self._own(z), *args, **options)
+
+    def mode_with_log_prob(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The most probable x given its own latents."""
+        return super().mode_with_log_prob(self._own(z))
+
+    def invalid_values(self, x: Tensor, latent_dim: int, context_dim: int = 0) -> tuple[Tensor, str]:
+        """Which values cannot be its own."""
+        return super().invalid_values(x, len(self.own_latents), context_dim)

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mvae.arguments import checked_arguments
 from mvae.errors import RunError, SettingsError
-from mvae.files import as_path, copied, load_state, load_weights, save_state
+from mvae.files import as_path, copied, load_state, load_weights, prefixed, save_state, without_prefix
 from mvae.models.base import MultimodalVAE
+from mvae.models.fitting import built_prior
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.run import opened_model
@@ -31,11 +32,12 @@ class _Saved(BaseModel):
     untrained: list[str] | None
     declaration: dict[str, Any] | None
     layout: dict[str, Any] | None
+    prior: dict[str, Any] | None = None
 
 
 @checked_arguments()
 def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | None = None) -> None:
-    """Write a model to a file; `load` gives it back.
+    """Write a model to a file, with the prior that was fitted to it; `load` gives it back.
 
     A model of your own networks keeps its weights only: give the same modules to `load`. ``layout`` says what the
     columns of its table mean, and is kept beside it (`mvae.runs.tables.TableModel.save`).
@@ -47,8 +49,11 @@ def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | 
     info = {"model": type(model).__name__, "names": list(model.names), "stage": model.stage}
     info["untrained"] = None if model.untrained is None else list(model.untrained)
     info["declaration"] = None if declaration is None else declaration.to_dict()
-    info["layout"] = layout
-    save_state(as_path(path), copied(model), info)
+    info["layout"], tensors = layout, copied(model)
+    if model.prior is not None:
+        own, info["prior"] = model.prior.state()
+        tensors |= prefixed("prior", own)
+    save_state(as_path(path), tensors, info)
 
 
 @checked_arguments()
@@ -84,7 +89,9 @@ def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
         raise RunError(f"{path} is of the modalities {saved.names}, not of {list(model.names)}")
     if saved.stage not in model.stages:
         raise RunError(f"{path} was saved in the stage {saved.stage!r}, which {type(model).__name__} does not have")
-    load_weights(model, tensors, path)
+    prior = without_prefix("prior", tensors)
+    load_weights(model, {name: t for name, t in tensors.items() if not name.startswith("prior/")}, path)
+    model.prior = built_prior(prior, saved.prior or {}, path) if prior else None
     model.stage = saved.stage
     model.untrained = None if saved.untrained is None else tuple(saved.untrained)
     return model.eval()

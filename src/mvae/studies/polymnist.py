@@ -40,7 +40,7 @@ MODELS = ("mvae", "mmvae", "mopoe", "mvtcae", "jmvae", "mmvae_plus", "mmvm")
 #: Budget → what is spent: of training, the declaration's variant of that name.
 SPENDS = {
     "smoke": Spend(10, 4, 10, 10, 40, 30, 40, 1, (1, 2)),
-    "quick": Spend(500, 50, 100, 300, 5_000, 1_000, 10_000, 4, (100, 200, 400, 800)),
+    "quick": Spend(300, 20, 50, 200, 2_000, 500, 6_000, 4, (100, 200, 400, 800)),
     "laptop": Spend(1_000, 100, 200, 1_000, 20_000, 5_000, 55_000, None, (200, 400, 800, 1_600, 3_200)),
     "paper": Spend(10_000, 1_000, 1_000, 5_000, 55_000, 20_000, 55_000, None, tuple(2_000 * 2**i for i in range(6))),
 }
@@ -114,8 +114,6 @@ class Curve(Reporter):
         spend: at which steps, and of how many rows.
     """
 
-    every = 0.0
-
     def __init__(self, directory: Path, data: Dataset, classifiers: dict[str, ImageClassifier], spend: Spend):
         super().__init__()
         self.path, self.classifiers, self.steps = directory / CURVE, classifiers, spend.curve
@@ -125,12 +123,16 @@ class Curve(Reporter):
         """What was measured before a stop is kept."""
         assert plan.model is not None
         self.model: MultimodalVAE = plan.model
+        self.step = plan.steps_done
         self.points: list[dict[str, float]] = read_json(self.path)["points"] if self.path.exists() else []
 
+    def due(self) -> bool:
+        """Is this step, the next at each call, one of those asked for? (At no other are metrics read.)"""
+        self.step += 1
+        return self.step in self.steps and all(point["step"] != self.step for point in self.points)
+
     def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
-        """Measure at the steps asked for."""
-        if step not in self.steps or any(point["step"] == step for point in self.points):
-            return
+        """Measure."""
         label = labels(self.rows)
         point: dict[str, float] = {"step": step}
         for n in answered(self.model):
