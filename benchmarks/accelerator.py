@@ -1,10 +1,11 @@
 """Steps a second on a GPU: recorded against eager, and several runs at once by streams, by processes and by `vmap`.
 
-    python benchmarks/accelerator.py [--seconds 2] [--at-once 1,2,4,8]
+    python benchmarks/accelerator.py [--seconds 2] [--at-once 1,2,4,8] [--minutes 10] [--json]
 
 A step of a run is `mvae.training.step.Step`: gather a batch of 100 rows, noise, forward, backward, Adam. At once:
 threads of one process that replay their recorded steps on a stream each, as `mvae reproduce --jobs N` does; processes
 with a GPU context each; or N models of one shape as one, their parameters stacked (`torch.func`), recorded too.
+Then the distance of every experiment from its least time (`roofline.py`). All of it ends within ``--minutes``.
 """
 
 import argparse
@@ -13,17 +14,21 @@ import itertools
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import roofline
 import timing
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvae import Table, likelihoods
+from mvae import Table
 from mvae.data.masking import pair_fraction
+from mvae.likelihoods import discrete
+from mvae.paper.results import Row, add_rows
 from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 
@@ -127,7 +132,7 @@ class _Loss(nn.Module):
         return self.model.objective(x, self.terms, noise, beta).loss
 
 
-@mock.patch.object(likelihoods, "_CrossEntropy", _Plain)
+@mock.patch.object(discrete, "_CrossEntropy", _Plain)
 def by_vmap(dataset: str, number: int, seconds: float) -> float:
     """Steps a second of all models together, each on its own rows; recorded."""
     table = table_of(dataset, None)
@@ -168,48 +173,71 @@ def by_vmap(dataset: str, number: int, seconds: float) -> float:
     return number * rate(take, seconds)
 
 
+def work_of(only: str | None, numbers: list[int], seconds: float) -> Iterator[tuple[str, str, Callable[[], float]]]:
+    """What is measured: the dataset, the metric, and what measures it; the most telling first."""
+    single = [("mnist", None), ("fashion-mnist", None), ("multimnist", None), ("celeba19", None)]
+    for dataset, pairs in [] if only else [*single, ("mnist", 0.1), ("fashion-mnist", 0.1), ("multimnist", 0.1)]:
+        for how in ("recorded", "eager"):
+            yield (
+                dataset,
+                f"steps/s, {how}, pairs {pairs or 1}",
+                lambda d=dataset, p=pairs, r=how == "recorded": rate(step_of(d, table_of(d, p), r), seconds),
+            )
+    for dataset, pairs in (("mnist", None), ("fashion-mnist", None), ("fashion-mnist", 0.1)):
+        ways: dict[str, Callable[[int], float]] = {
+            "streams": lambda n, d=dataset, p=pairs: by_streams(d, n, seconds, p),
+            "vmap": lambda n, d=dataset: by_vmap(d, n, seconds),
+            "processes": lambda n, d=dataset, p=pairs: by_processes(d, n, seconds, p),
+        }
+        for way, measure in ways.items():
+            if only not in (None, way) or (way == "vmap" and dataset != "mnist"):
+                continue
+            for number in numbers if way != "processes" else numbers[-1:]:
+                yield dataset, f"steps/s, {number} by {way}, pairs {pairs or 1}", lambda m=measure, n=number: m(n)
+
+
+def floors(deadline: float, rounds: int) -> Iterator[Row]:
+    """The distance from the least time (`roofline.py`) of every experiment, until the time is over."""
+    settings = argparse.Namespace(device="cuda", rounds=rounds, cpu=False)
+    fastest, _ = roofline.product_rate("cuda", time.perf_counter)
+    copied = roofline.copy_rate("cuda", time.perf_counter)
+    for name in roofline.EXPERIMENTS:
+        if time.monotonic() < deadline:
+            try:
+                yield from roofline.measured(name, settings, time.perf_counter, fastest, copied)
+            except Exception as error:
+                print(f"{name}: {error!r}"[:600], flush=True)
+
+
 def main() -> None:
-    """Measure, and print the tables."""
+    """Measure, print, and add rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--at-once", default="1,2,4,8")
     parser.add_argument("--only", help="measure this way of several runs at once only: streams, processes or vmap")
+    parser.add_argument("--minutes", type=float, default=10.0, help="what has not begun by then is left out")
+    parser.add_argument("--json", action="store_true", help="add rows to results/accelerator.json")
     arguments = parser.parse_args()
     seconds, numbers = arguments.seconds, [int(number) for number in arguments.at_once.split(",")]
+    began, rows = time.monotonic(), list[Row]()
     print(torch.cuda.get_device_name(), "torch", torch.__version__, flush=True)
-    for dataset, pairs in (
-        *(("mnist", None), ("mnist", 0.1), ("fashion-mnist", None), ("fashion-mnist", 0.1)),
-        *(("multimnist", None), ("multimnist", 0.1), ("celeba19", None)),
-    ):
-        if arguments.only:
-            break
+    for dataset, metric, measure in work_of(arguments.only, numbers, seconds):
+        if time.monotonic() - began > 0.7 * 60 * arguments.minutes:
+            print(f"no time for {dataset}: {metric}", flush=True)
+            continue
         try:
-            table = table_of(dataset, pairs)
-            found = [rate(step_of(dataset, table, recorded), seconds) for recorded in (True, False)]
-            print(
-                f"{dataset:14} pairs {pairs or 1:4}: recorded {found[0]:7.0f}, eager {found[1]:7.0f} steps/s",
-                flush=True,
-            )
+            value = measure()
         except Exception as error:
-            print(f"{dataset} {pairs}: {error!r}"[:600], flush=True)
-    for dataset, pairs in (("mnist", None), ("fashion-mnist", None), ("fashion-mnist", 0.1)):
-        ways: dict[str, Callable[[int], float]] = {
-            "streams": lambda n, d=dataset, p=pairs: by_streams(d, n, seconds, p),
-            "processes": lambda n, d=dataset, p=pairs: by_processes(d, n, seconds, p),
-        }
-        if dataset == "mnist":
-            ways["vmap"] = lambda n, d=dataset: by_vmap(d, n, seconds)
-        for way, measure in ways.items():
-            if arguments.only not in (None, way):
-                continue
-            for number in numbers if way != "processes" else numbers[-1:]:
-                try:
-                    print(
-                        f"{dataset:14} pairs {pairs or 1:4} {way:9} × {number}: {measure(number):7.0f} steps/s",
-                        flush=True,
-                    )
-                except Exception as error:
-                    print(f"{dataset} {way} × {number}: {error!r}"[:600], flush=True)
+            print(f"{dataset}, {metric}: {error!r}"[:600], flush=True)
+            continue
+        print(f"{dataset:14} {metric}: {value:7.0f}", flush=True)
+        rows.append(timing.row("accelerator", dataset, metric, value, device="cuda"))
+    if not arguments.only:
+        found = list(floors(began + 0.9 * 60 * arguments.minutes, rounds=20))
+        roofline.report(found)
+        rows += found
+    if arguments.json:
+        add_rows(Path(__file__).parents[1] / "results" / "accelerator.json", rows)
 
 
 if __name__ == "__main__":

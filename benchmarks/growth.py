@@ -147,7 +147,7 @@ def measured(axis: str, arguments: argparse.Namespace) -> list[Row]:
     for size in sizes:
         found.append(in_own_process(BASE | {axis: size}, arguments))
         own: dict[str, Any] = {"axis": axis, "size": size, "megabytes": round(found[-1]["megabytes"], 1)}
-        if len(found) > 1:
+        if len(found) > 1 and sizes[len(found) - 2]:
             own["slope_of_time"], own["slope_of_memory"] = (
                 round(slope(sizes[: len(found)], [each[what] for each in found]), 2)
                 for what in ("seconds", "megabytes")

@@ -28,7 +28,6 @@ import mvae
 from mvae.evaluation import scoring
 from mvae.models.base import MultimodalVAE
 from mvae.networks import products
-from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.paper.results import Row, add_rows
 from mvae.training import step as steps
 from mvae.training.settings import TrainingSettings
@@ -37,28 +36,22 @@ from mvae.training.step import Step
 EXPERIMENTS = ("mnist", "fashion-mnist", "multimnist", "celeba", "celeba19", "vision", "translation", "table30")
 BATCH, SAMPLES, TRAFFIC = 100, 1000, 9 * 4  # bytes a parameter and step
 SCORED = {"mnist": 20, "fashion-mnist": 5, "table30": 20}  # rows at once; of other experiments one
+KINDS: dict[str, dict[str, object]] = {"real": {}, "binary": {}, "categorical": {"classes": 5}}
 SIZES = ((1024, 1024, 1024), (2048, 1024, 2048), (200, 512, 784), (400, 1024, 1024))
 
 
 def table30(rows: int) -> tuple[MultimodalVAE, mvae.Table]:
-    """Thirty mixed columns, a tenth of the cells missing: a model and its table."""
+    """Thirty mixed fields, a tenth of the values missing: a model and its table."""
     generator = torch.Generator().manual_seed(0)
-    columns: dict[str, torch.Tensor] = {}
-    parts: dict[str, mvae.Modality] = {}
-    for i in range(10):
-        columns |= {
-            f"real {i}": torch.randn(rows, 1, generator=generator),
-            f"flag {i}": torch.rand(rows, 1, generator=generator) < 0.3,
-            f"class {i}": torch.randint(5, (rows,), generator=generator),
-        }
-        parts |= {
-            f"real {i}": mvae.Modality(mlp(1, 32, [128]), mlp(16, 1, [128]), mvae.likelihoods.Gaussian()),
-            f"flag {i}": mvae.Modality(mlp(1, 32, [128]), mlp(16, 1, [128]), mvae.likelihoods.Bernoulli()),
-            f"class {i}": mvae.Modality(LabelEncoder(5, 32, 128), mlp(16, 5, [128]), mvae.likelihoods.Categorical()),
-        }
-    present = {name: torch.rand(rows, generator=generator) < 0.9 for name in columns}
-    present["real 0"] |= True
-    return mvae.MVAE(parts, 16, random_subsets=1, cross_from=()), mvae.Table(columns, present)
+    fields = [{"name": f"{kind} {i}", "kind": kind} | more for i in range(10) for kind, more in KINDS.items()]
+    real = torch.randn(rows, 10, generator=generator)
+    flag = torch.rand(rows, 10, generator=generator) < 0.3
+    classes = torch.randint(5, (rows, 10), generator=generator)
+    values = torch.stack([real, flag.float(), classes.float()], 2).reshape(rows, 30)
+    present = torch.rand(rows, 30, generator=generator) < 0.9
+    present[:, 0] = True
+    model = mvae.MVAE({"table": mvae.Columns.of(fields, latent_dim=16)}, latent_dim=16)
+    return model, mvae.Table({"table": values}, {"table": present})
 
 
 def prepared(name: str, rows: int, device: str) -> tuple[MultimodalVAE, mvae.Table]:

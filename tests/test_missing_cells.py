@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import mvae
 from mvae import likelihoods
+from mvae.data.blocks import order_of_rows
 from mvae.data.dataset import Dataset
 from mvae.data.masking import complete_rows, keep_at_random, oversample_complete
 from mvae.data.split import split
@@ -37,6 +38,7 @@ from mvae.models.mvae import MVAE
 from mvae.models.questions import Questions, parts_of
 from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training.fit import fit
+from mvae.training.randomness import row_order
 
 ROWS = 24
 ROOMS = ("data", "evaluation", "models", "training")  # the rooms above take runs
@@ -127,6 +129,8 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     linear_accuracy_by_number: lambda t, _: linear_accuracy_by_number(model(), (t, CLASSES), (t, CLASSES)),
     fit_prior: lambda t, _: fit_prior(model(), t, components=2).state()[0],
     fit: lambda t, _: fitted(t),
+    order_of_rows: lambda t, _: order_of_rows(t, torch.Generator().manual_seed(0)),
+    row_order: lambda t, _: row_order(t, seed=0, epoch=0),
     MultimodalVAE.forward: lambda t, _: model()(t, generator=torch.Generator().manual_seed(0)).sums(),
     Questions.as_table: lambda t, _: model().as_table(t),
     Questions.check: lambda t, _: model().check(t),

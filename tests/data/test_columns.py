@@ -1,6 +1,8 @@
 """Every container that people call an array, by one rule: the dtype is kept, and what is missing is never guessed."""
 
 import re
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -175,3 +177,23 @@ def test_frames_that_make_no_table_are_refused_by_name() -> None:
     ):
         with pytest.raises(DataError, match=re.escape(says)):
             Table(frame)
+
+
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_mapped_mask_of_values_stays_on_the_disk_and_is_never_written_to(
+    mode: Literal["r", "r+"], tmp_path: Path
+) -> None:
+    written = np.random.default_rng(0).random((40, 3)) < 0.7
+    written[:, 0] = True
+    np.save(tmp_path / "mask.npy", written)
+    mask = np.load(tmp_path / "mask.npy", mmap_mode=mode)
+    table = Table({"x": np.zeros((40, 3), np.float32)}, {"x": mask})
+    held = table.observed["x"]
+    assert torch.equal(held, torch.from_numpy(written))
+    mapped = Path("/proc/self/maps").read_text().splitlines()
+    places = [[int(end, 16) for end in line.split()[0].split("-")] for line in mapped if line.endswith("mask.npy")]
+    assert any(start <= held.data_ptr() < stop for start, stop in places)
+    held.zero_()
+    assert np.array_equal(np.load(tmp_path / "mask.npy"), written)
+    part = Table({"x": np.zeros((7, 3), np.float32)}, {"x": mask[3:10]})
+    assert torch.equal(part.observed["x"], torch.from_numpy(written[3:10]))

@@ -1,5 +1,6 @@
 """What can be a column: NumPy, pandas and PyTorch arrays and plain lists, all converted by one rule."""
 
+import mmap
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -118,6 +119,8 @@ def as_tensor(column: Column) -> Tensor:
 def as_mask(name: str, mask: Any, shape: Sequence[int]) -> Tensor:
     """The presence mask of a column of this shape, on the CPU: of its rows, or of its single values.
 
+    A memory-mapped one stays on the disk.
+
     Raises:
         DataError: it is no boolean mask of that many rows, nor of that shape.
     """
@@ -126,7 +129,7 @@ def as_mask(name: str, mask: Any, shape: Sequence[int]) -> Tensor:
     try:
         if isinstance(mask, np.ma.MaskedArray):
             mask = mask.filled(False)
-        found = mask if isinstance(mask, Tensor) else torch.from_numpy(np.array(mask))
+        found = mask if isinstance(mask, Tensor) else torch.from_numpy(_held(mask))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"present[{name!r}] is no boolean mask of shape {wanted} ({error})") from None
     fits = found.shape in ((rows,), shape)
@@ -136,6 +139,14 @@ def as_mask(name: str, mask: Any, shape: Sequence[int]) -> Tensor:
             f"a boolean mask of shape {wanted} is needed"
         )
     return found.cpu()
+
+
+def _held(mask: Any) -> np.ndarray:
+    """A mask as an array of its own; one in a file stays there, mapped so that nothing is ever written to it."""
+    whole = isinstance(mask, np.memmap) and isinstance(mask.base, mmap.mmap) and mask.flags.c_contiguous
+    if not whole or mask.filename is None:
+        return mask if isinstance(mask, np.memmap) and mask.flags.writeable else np.array(mask)
+    return np.memmap(mask.filename, mask.dtype, "c", mask.offset, mask.shape)
 
 
 def _of_tensor(name: str, values: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Table: columns by modality name, all of the same length, with an explicit mask of what is present."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
 
@@ -113,7 +114,7 @@ class Table:
             have = int(self.present[:, i].sum())
             missing = "" if have == len(self) else f", present in {have}"
             if name in self.observed:
-                lacks = int((~self.observed[name][self.has(name)]).sum())
+                lacks = have * math.prod(column.shape[1:]) - int(self.observed[name].sum())
                 missing += f", {lacks} value{'s' * (lacks != 1)} missing"
             shape = "×".join(map(str, column.shape[1:])) or "scalar"
             parts.append(f"{name}: {shape} {str(column.dtype).removeprefix('torch.')}{missing}")
@@ -310,7 +311,8 @@ def _as_presence(
         said += [torch.from_numpy(masks[name])] if name in masks else []
         if not said:
             continue
-        values = said[0] if all(mask.dim() == 1 for mask in said) else _of_values(said, column.shape)
+        alone = len(said) == 1 or all(mask.dim() == 1 for mask in said)
+        values = said[0] if alone else _of_values(said, column.shape)
         flat = values.reshape(rows, -1)
         of_rows[:, i] = flat.any(1) if values.dim() > 1 else torch.stack(said).all(0)
         if values.dim() > 1 and not torch.equal(of_rows[:, i], flat.all(1)):

@@ -2,6 +2,10 @@
 
     torchrun --nproc-per-node 4 -m mvae train mnist
 
+On several machines the same command runs on each, with torchrun's own rendezvous (``--nnodes 2 --rdzv-backend c10d
+--rdzv-endpoint HOST:29500``), and the run directory is on a file system that all of them see. On GPUs each process
+takes one. On a CPU torchrun gives each process one thread, unless OMP_NUM_THREADS says otherwise.
+
 Every process has the model, the table and the generators. Terms and noise are drawn for the whole batch, of which each
 uses its rows; so N processes learn what one learns from the whole batch, but for rounding. Gradients are summed after
 the backward pass instead of by `DistributedDataParallel` within it: which networks have a gradient depends on which
