@@ -14,7 +14,7 @@ from mvae.data.picture import fitted
 from mvae.errors import QueryError
 from mvae.files import write_whole
 
-__all__ = ["colour", "grid_picture", "read_image", "save_grid", "save_named_rows"]
+__all__ = ["colour", "grid_picture", "picture_row", "read_image", "save_grid", "save_named_rows"]
 
 GAP = 2  # white pixels between images
 
@@ -111,21 +111,14 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Float[Tensor, "1 channels 
     Raises:
         QueryError: no such file, or not a picture.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
-    channels, height, width = shape
     remedy = "give a picture file that opens in a viewer, for example a JPEG or PNG"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow's: a picture of 100 million pixels, odd metadata
             with Image.open(path) as picture:
-                picture = _eight_bits(picture, path)
-                picture = ImageOps.exif_transpose(picture)
-                if picture.has_transparency_data:
-                    white = Image.new("RGBA", picture.size, "white")
-                    picture = Image.alpha_composite(white, picture.convert("RGBA"))
-                picture = fitted(picture.convert("L" if channels == 1 else "RGB"), height, width)
-                flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).float() / 255
+                return picture_row(_eight_bits(picture, path), shape)
     except UnidentifiedImageError:
         raise QueryError(f"cannot read the picture {path}: it is no image; {remedy}") from None
     except Image.DecompressionBombError:
@@ -136,6 +129,19 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Float[Tensor, "1 channels 
         if of_disk := getattr(error, "strerror", None):
             raise QueryError(f"cannot read the picture {path}: {of_disk}; check the path") from None
         raise QueryError(f"cannot read the picture {path}: {' '.join(str(error).split())}; {remedy}") from None
+
+
+def picture_row(picture: Any, shape: tuple[int, ...]) -> Float[Tensor, "1 channels height width"]:
+    """A Pillow picture of 8 bits as `read_image` gives it."""
+    from PIL import Image, ImageOps
+
+    channels, height, width = shape
+    picture = ImageOps.exif_transpose(picture)
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    picture = fitted(picture.convert("L" if channels == 1 else "RGB"), height, width)
+    flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).float() / 255
     return flat.reshape(1, height, width, channels).permute(0, 3, 1, 2)
 
 
