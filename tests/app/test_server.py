@@ -101,6 +101,21 @@ def test_a_model_that_needs_a_condition_is_refused(tmp_path: Path) -> None:
         Oracle.of_run(tmp_path / "cvae")
 
 
+def test_some_columns_of_a_table_are_given(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(
+        "hb,sex,visits\n" + "\n".join(f"{i % 7}.5,{'fm'[i % 2]},{i % 4}" for i in range(80))
+    )
+    train = "train", tmp_path / "p.csv", "--epochs", 1, "--run-dir", tmp_path / "run", "--device", "cpu", "--json"
+    assert mvae(*train).code == 0
+    oracle = Oracle.of_run(tmp_path / "run")
+    (name,) = oracle.views
+    given = oracle.row({name: {"sex": "m", "visits": 2}})
+    found = oracle.answer(given, n=20, seed=0)["answers"][name]["columns"]
+    assert set(found) == {"hb", "sex", "visits"}
+    assert sum(found["sex"]["shares"].values()) == pytest.approx(1)
+    assert found["hb"]["5 %"] < found["hb"]["95 %"]
+
+
 # -- In a browser ----------------------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,25 @@ def test_a_large_file_is_refused_before_it_is_decoded() -> None:
         parsed(PICTURE, base64.b64encode(bytes(MOST_BYTES + 1)).decode())
 
 
+def test_columns_are_given_by_name_and_the_others_are_missing() -> None:
+    fields = (View("hb", "numbers", columns=("hb",)), View("ward", "classes", classes=("a", "b")))
+    view = View("t", "table", (2,), ("hb", "ward"), fields=fields)
+    row = parsed(view, {"ward": "b"})
+    assert row.isnan().tolist() == [[True, False]]
+    assert row[0, 1] == 1
+    for wrong, message in (
+        ({"x": 1}, "no column 'x'"),
+        ({"ward": "c"}, "a class"),
+        ({"hb": "inf"}, "finite"),
+        ([], "NAME"),
+    ):
+        with pytest.raises(QueryError, match=message):
+            parsed(view, wrong)
+    found = summary(view, torch.tensor([[1.0, 1.0], [3.0, 1.0], [2.0, 0.0], [2.0, 1.0]]))["columns"]
+    assert found["hb"]["median"] == 2
+    assert found["ward"]["shares"] == {"b": 0.75, "a": 0.25}
+
+
 def test_answers_say_draws_and_what_they_say_together() -> None:
     g = torch.Generator().manual_seed(0)
     numbers = torch.randn(2000, 2, generator=g)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mvae.app.values import parsed, summary
 from mvae.data.codecs import Codec
+from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE
@@ -49,7 +50,7 @@ class Oracle:
             model, data = opened_model(run_dir).to(device_named(device)), None
         if model.context_dim:
             raise QueryError(f"a {type(model).__name__} needs its condition with every question: serve an MVAE")
-        shown = views(config, model, stored.get("schema") or {}, data)
+        shown = views(config, model, stored, data)
         codecs = {} if data is None else data.codecs
         return cls(run_dir.resolve().name, model, {view.name: view for view in shown}, codecs)
 
@@ -90,7 +91,7 @@ class Oracle:
         seed = int(torch.seed() % 2**31) if seed is None else seed
         nothing = Gaussian.standard(1, self.model.latent_dim)
         with self._lock, torch.inference_mode():
-            q = self.model.posterior(dict(row)) if row else nothing
+            q = self.model.posterior(_table(row)) if row else nothing
             drawn = self._draw(row, of, n, seed) if of else {}
         told = float(q.kl_to_prior()) if isinstance(q, Gaussian) else None
         answers = {name: summary(self.views[name], values[:, 0].cpu()) for name, values in drawn.items()}
@@ -98,8 +99,14 @@ class Oracle:
 
     def _draw(self, row: Mapping[str, Tensor], of: Sequence[str], n: int, seed: int) -> dict[str, Tensor]:
         """Samples; of pictures the mean image of each z, of the same z as all others."""
-        data = dict(row) or None
+        data = _table(row) if row else None
         drawn = self.model.generate(data, of=of, n=n, seed=seed)
         pictures = [name for name in of if self.views[name].kind == "picture"]
         means = self.model.generate(data, of=pictures, n=n, mean=True, seed=seed) if pictures else {}
         return drawn | means
+
+
+def _table(row: Mapping[str, Tensor]) -> Table:
+    """A row as a table; of modalities of columns NaN is missing."""
+    holes = {name: ~value.isnan() for name, value in row.items() if value.is_floating_point() and value.isnan().any()}
+    return Table(dict(row), holes)

@@ -81,6 +81,13 @@ def _inputs(gradio: Any, view: View, names: Sequence[str]) -> list[Any]:
         return [gradio.Sketchpad(label=f"{name}: draw", **drawing), gradio.File(**upload)]
     if view.kind == "classes":
         return [gradio.Dropdown(label=name, choices=["", *names], value="")]
+    if view.kind == "table":
+        return [
+            gradio.Dropdown(label=field.name, choices=["", *field.classes], value="")
+            if field.kind == "classes"
+            else gradio.Textbox(label=field.unit, placeholder="a number", max_length=50)
+            for field in view.fields
+        ]
     if view.kind == "flags":
         return [
             gradio.Checkbox(label=f"{name} is known", value=False),
@@ -103,7 +110,8 @@ def _output(gradio: Any, view: View) -> Any:
         return gradio.Label(label=view.name, num_top_classes=10)
     if view.kind == "text":
         return gradio.Textbox(label=view.name, interactive=False, lines=4)
-    return gradio.Dataframe(label=view.name, headers=["", "median", "5 %", "95 %"], interactive=False)
+    headers = ["", "median, or most drawn" if view.kind == "table" else "median", "5 %", "95 %"]
+    return gradio.Dataframe(label=view.name, headers=headers, interactive=False, datatype="str")
 
 
 def _answered(gradio: Any, oracle: Oracle, places: list[tuple[View, int]], values: list[Any]) -> list[Any]:
@@ -139,6 +147,9 @@ def _read(oracle: Oracle, view: View, own: list[Any]) -> Tensor | None:
         return _drawn(view, drawing)
     if view.kind == "flags":
         return parsed(view, list(own[1] or [])) if own[0] else None
+    if view.kind == "table":
+        given = {field.name: value for field, value in zip(view.fields, own, strict=True) if value not in (None, "")}
+        return parsed(view, given) if given else None
     if own[0] in (None, ""):
         return None
     return parsed(view, own[0], oracle.codecs.get(view.name))
@@ -175,7 +186,17 @@ def _shown(view: View, answer: dict[str, Any]) -> Any:
         return answer.get("shares", {})
     if view.kind == "text":
         return "\n".join(dict.fromkeys(answer["draws"]))
+    if view.kind == "table":
+        return [[name, *_of_field(own)] for name, own in answer["columns"].items()]
     return [[name, *(round(answer[key][name], 4) for key in ("median", "5 %", "95 %"))] for name in view.columns]
+
+
+def _of_field(own: dict[str, Any]) -> list[str]:
+    """A column's answer: the most drawn class with its share, or the median and the middle 90 %."""
+    if "shares" in own:
+        word, share = next(iter(own["shares"].items()))
+        return [word, f"{share:.0%} of draws", ""]
+    return [f"{own[key]:.4g}" for key in ("median", "5 %", "95 %")]
 
 
 def _empty(part: Any) -> Any:

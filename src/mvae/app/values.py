@@ -15,7 +15,7 @@ from mvae.data.codecs import Codec
 from mvae.data.picture import open_bounded
 from mvae.errors import DataError, QueryError
 from mvae.report.grid import grid_picture, picture_row
-from mvae.report.views import View
+from mvae.report.views import YEAR, View
 
 __all__ = ["MOST_BYTES", "MOST_PIXELS", "parsed", "png", "read_picture", "summary"]
 
@@ -31,7 +31,8 @@ def parsed(view: View, value: Any, codec: Codec | None = None) -> Tensor:
     Args:
         view: the modality.
         value: of classes a name or number; of flags the names of those that hold, or a boolean each; of numbers a
-            number each; a text; of a picture a file's bytes in base64 (also as a data URI), or nested lists of levels.
+            number each; a text; of columns a mapping of names to such values (those that are left out are missing);
+            of a picture a file's bytes in base64 (also as a data URI), or nested lists of levels.
         codec: how text and classes are read, where there is a way.
 
     Raises:
@@ -43,6 +44,7 @@ def parsed(view: View, value: Any, codec: Codec | None = None) -> Tensor:
         "flags": lambda: _flags(view, value),
         "text": lambda: _text(value, codec),
         "numbers": lambda: _numbers(view, value),
+        "table": lambda: _columns(view, value),
     }
     try:
         return readers[view.kind]()
@@ -81,6 +83,29 @@ def _numbers(view: View, value: Any) -> Tensor:
     if not all(map(math.isfinite, numbers)):
         raise ValueError("numbers must be finite")
     return torch.tensor(numbers, dtype=torch.float64).reshape(1, *view.shape)
+
+
+def _columns(view: View, value: Any) -> Tensor:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("columns and their values are needed, as {NAME: VALUE}")
+    if unknown := [name for name in value if name not in view.columns]:
+        raise ValueError(f"there is no column {str(unknown[0])[:50]!r}; there are {', '.join(view.columns)}")
+    row = torch.full((1, len(view.fields)), math.nan, dtype=torch.float64)
+    for i, field in enumerate(view.fields):
+        if field.name in value:
+            own = (
+                _class(field, value[field.name], None) if field.kind == "classes" else _number(field, value[field.name])
+            )
+            row[0, i] = float(own)
+    return row
+
+
+def _number(field: View, value: Any) -> float:
+    """A number, of dates the year."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{field.name}: numbers must be finite")
+    return (number - 1970) * YEAR if field.date else number
 
 
 def _text(value: Any, codec: Codec | None) -> Tensor:
@@ -152,12 +177,22 @@ def summary(view: View, drawn: Tensor) -> dict[str, Any]:
         return {"draws": words, "shares": dict(sorted(counts.items(), key=lambda pair: -pair[1]))}
     if view.kind in ("text", "classes"):
         return {"draws": view.words(drawn)}
+    if view.kind == "table":
+        return {"columns": {f.unit: _of_field(f, drawn[:, i]) for i, f in enumerate(view.fields)}}
     values = view.numbers(drawn)
     if view.kind == "flags":
         return {"draws": values.tolist(), "shares": _by_column(view, values.mean(0))}
     low, middle, high = (np.quantile(values, q, axis=0) for q in (0.05, 0.5, 0.95))
     found = {"median": middle, "5 %": low, "95 %": high}
     return {"draws": values.tolist()} | {name: _by_column(view, numbers) for name, numbers in found.items()}
+
+
+def _of_field(field: View, drawn: Tensor) -> dict[str, Any]:
+    if field.kind == "classes":
+        return summary(field, drawn.long())
+    values = field.shown_as(drawn.double().numpy())
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95)).tolist()
+    return {"draws": values.tolist(), "median": middle, "5 %": low, "95 %": high}
 
 
 def _by_column(view: View, values: np.ndarray) -> Mapping[str, float]:
