@@ -60,6 +60,19 @@ def test_a_report_without_its_data_says_so_and_shows_the_rest(table: Path, tmp_p
         moved.rename(table / "t.npz")
 
 
+def test_a_table_of_mixed_columns_is_shown_column_by_column(tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    lines = [f"{r.normal():.3f},{'<i>' if r.random() < 0.5 else 'm'},{r.poisson(2)}" for _ in range(150)]
+    (tmp_path / "p.csv").write_text("hb,sex,visits\n" + "\n".join([*lines, ",m,3", "1.5,,"]))
+    train = "train", tmp_path / "p.csv", "--epochs", 1, "--run-dir", tmp_path / "run", "--device", "cpu", "--json"
+    assert mvae(*train).code == 0
+    assert mvae("report", tmp_path / "run", *FEW).code == 0
+    text = (tmp_path / "run" / "report.html").read_text()
+    for part in ("Filled-in cells", "Samples of hb", "How often each class of sex is drawn", "Calibration"):
+        assert part in text
+    assert "<i>" not in text.partition("<body>")[2]
+
+
 def test_a_run_of_pictures_is_shown_as_pictures(digits: Path, tmp_path: Path) -> None:
     result = mvae("report", digits, "-o", tmp_path / "d.html", "--json", *FEW)
     assert result.json()["report"] == str(tmp_path / "d.html")

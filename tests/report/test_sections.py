@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+import mvae
 from mvae.data.table import Table
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.report.advice import advice, course_advice
 from mvae.report.calibration import calibration_section, coverage, reliability
+from mvae.report.fields import without_field
 from mvae.report.history import history_section
 from mvae.report.latents import latents_section, main_axes
 from mvae.report.likelihoods import trust
@@ -37,6 +39,12 @@ def test_intervals_of_the_true_distribution_cover_what_they_say() -> None:
     for level, share in found.items():
         assert share == pytest.approx(level, abs=0.03)
     assert dict(coverage(2 * rng.normal(size=4000), rng.normal(size=(500, 4000))))[0.9] < 0.7
+
+
+def test_intervals_of_counts_cover_what_they_say() -> None:
+    rng = np.random.default_rng(0)
+    for level, share in coverage(rng.poisson(1.5, 4000).astype(float), rng.poisson(1.5, (500, 4000)).astype(float)):
+        assert share == pytest.approx(level, abs=0.03)
 
 
 def test_the_accuracy_of_sure_predictions_is_counted_where_there_are_enough() -> None:
@@ -125,3 +133,43 @@ def test_an_untrained_modality_is_not_drawn() -> None:
     section = modality_section(net, Table(columns(50)), views()[2])
     assert "No training row had sound" in section.text[0]
     assert not section.shown
+
+
+def test_a_hidden_field_is_what_is_filled_in() -> None:
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    there = torch.tensor([[True, True], [False, True], [True, False], [True, True]])
+    table = Table({"t": values, "a": torch.zeros(4)}, {"t": there, "a": torch.tensor([True, True, False, False])})
+    given, rows = without_field(table, "t", 0, torch.arange(4))
+    assert rows.tolist() == [0, 3]  # the second row lacks the field, the third has nothing else
+    assert given is not None
+    assert given.values_of("t", torch.arange(2)).tolist() == [[False, True], [False, True]]  # pyright: ignore
+    assert given.has("a").tolist() == [True, False]
+    assert table.values_of("t", torch.arange(4)).tolist() == there.tolist()  # pyright: ignore
+
+
+def test_fields_are_shown_by_their_kinds() -> None:
+    fields = ["hb", {"name": "ward", "kind": "categorical", "classes": 3}, {"name": "seen", "kind": "date"}]
+    columns = mvae.Columns.of(fields, latent_dim=2)
+    view = view_of("t", columns, (3,), classes={"ward": ["a", "b", "c"]})
+    assert [field.kind for field in view.fields] == ["numbers", "classes", "numbers"]
+    assert view.fields[1].classes == ("a", "b", "c")
+    assert view.fields[2].shown_as(np.array([0.0, 86_400 * 365.2425])).tolist() == [1970, 1971]
+    g = torch.Generator().manual_seed(0)
+    x = torch.stack([torch.randn(80, generator=g), torch.randint(0, 3, (80,), generator=g), 1e9 * torch.rand(80)], 1)
+    there = torch.rand(80, 3, generator=g) < 0.8
+    there[:, 0] |= ~there.any(1)
+    table = Table({"t": x.double()}, {"t": there})
+    model = mvae.MVAE({"t": columns}, latent_dim=2)
+    section = modality_section(model, table, view)
+    assert [part.title for part in section.shown if isinstance(part, Chart)] == [
+        "Samples of hb",
+        "How often each class of ward is drawn",
+        "Samples of seen",
+    ]
+    assert {row[0] for part in section.shown if isinstance(part, Grid) for row in part.rows} == {
+        "hb",
+        "ward",
+        "seen (year)",
+    }
+    assert any("90 % intervals of hb" in text for text in calibration_section(model, table, [view]).text)
+    assert latents_section(model, table, [view]).shown

@@ -31,6 +31,7 @@ OWN = {  # command → where it is, what it does
     "translate": ("mvae.cli.translate:translate", "Translate sentences by a run of sentences."),
     "info": ("mvae.cli.info:info", "A run's settings, progress and last metrics."),
     "report": ("mvae.cli.report:report", "Everything about a run as one HTML file."),
+    "serve": ("mvae.cli.serve:serve", "A page at which a person asks a run's model."),
     "export": ("mvae.cli.export:export", "A run's model as ONNX, for programs without PyTorch."),
     "compare": ("mvae.cli.compare:compare", "Several runs in one table, and on one page."),
     "config": ("mvae.cli.config:config", "Declarations of runs: list, show, schema."),

@@ -158,7 +158,7 @@ def _found(data: Any, where: str, cells: tuple[str, ...]) -> tuple[Any, tuple[st
     there = getattr(part, kind)
     if name not in there:
         listed = ", ".join(map(str, there.keys())) or "none"
-        raise DataError(f"no {inside}: {kind} has {listed}{nearest(name, [str(key) for key in there.keys()])}")
+        raise DataError(f"no {inside}: {kind} has {listed}{nearest(name, [str(key) for key in there])}")
     values = there[name]
     labels = tuple(map(str, part.var_names if kind == "layers" else getattr(values, "columns", ())))
     return values, labels

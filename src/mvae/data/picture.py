@@ -14,7 +14,7 @@ import numpy as np
 
 from mvae.errors import DataError
 
-__all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded", "read_picture"]
+__all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded", "pixels_of", "read_picture"]
 
 REMEDY = "give a picture file that opens in a viewer, for example a JPEG or PNG"
 MOST_PIXELS = 64_000_000  # decoded and converted these take less than 1 GB
@@ -62,16 +62,21 @@ def read_picture(path: str | PathLike[str], colours: int, height: int, width: in
     Raises:
         DataError: no such file, no picture, too many pixels, or levels that are real numbers.
     """
-    from PIL import Image, ImageOps
-
     name = str(path)
     with open_bounded(path) as picture, _explained(name, MOST_PIXELS):
-        picture = ImageOps.exif_transpose(_eight_bits(picture, name))
-        if picture.has_transparency_data:
-            white = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(white, picture.convert("RGBA"))
-        picture = fitted(picture.convert("L" if colours == 1 else "RGB"), height, width)
-        return np.array(picture).reshape(height, width, colours)
+        return pixels_of(_eight_bits(picture, name), colours, height, width)
+
+
+def pixels_of(picture: Any, colours: int, height: int, width: int) -> np.ndarray:
+    """A Pillow picture of 8 bits as `read_picture` gives it."""
+    from PIL import Image, ImageOps
+
+    picture = ImageOps.exif_transpose(picture)
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    picture = fitted(picture.convert("L" if colours == 1 else "RGB"), height, width)
+    return np.array(picture).reshape(height, width, colours)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from mvae.data.table import Table
 from mvae.errors import MvaeError
 from mvae.models.base import MultimodalVAE
 from mvae.report.charts import lines
+from mvae.report.fields import FIELDS, filled_in
 from mvae.report.page import Section
 from mvae.report.views import View
 
@@ -26,10 +27,15 @@ BINS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
     """The share of true values (``n``) inside the central intervals of their draws (``draws n``), at each level.
 
+    Counts are spread evenly over one unit, as an interval can hold a part of a whole number's probability only.
+
     >>> coverage(np.array([0.5, 9.0]), np.linspace(0, 1, 101)[:, None].repeat(2, 1), [0.9])
     [(0.9, 0.5)]
     """
     known, found = np.isfinite(truth), []
+    if (draws == np.round(draws)).all():
+        jitter = np.random.default_rng(0)
+        truth, draws = (x + jitter.uniform(-0.5, 0.5, x.shape) for x in (truth, draws))
     for level in levels:
         low, high = np.quantile(draws, ((1 - level) / 2, (1 + level) / 2), axis=0)
         found.append((level, float(((truth >= low) & (truth <= high))[known].mean())))
@@ -52,8 +58,13 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, 
 
 def calibration_section(model: MultimodalVAE, table: Table, views: Sequence[View], seed: int = 0) -> Section:
     """Coverage of intervals of numbers, and accuracy against confidence of classes and flags."""
-    section, intervals, sure = Section("Calibration"), {}, {}
+    section = Section("Calibration")
+    intervals: dict[str, list[tuple[float, float]]] = {}
+    sure: dict[str, list[tuple[float, float]]] = {}
     for view in views:
+        if view.kind == "table" and view.name in table.columns:
+            _fields(model, table, view, seed, intervals, sure, section)
+            continue
         others = [name for name in model.known if name != view.name and name in table.columns]
         if view.kind in ("picture", "text") or view.name not in table.columns or not others:
             continue
@@ -75,11 +86,11 @@ def calibration_section(model: MultimodalVAE, table: Table, views: Sequence[View
             "Below the dotted line intervals are too narrow: the model is surer than it should be. Above it they are "
             "too wide."
         )
-        title = "Coverage of intervals for held-out numbers, given all other modalities"
+        title = "Coverage of intervals for held-out numbers, given everything else"
         section.shown.append(lines(title, intervals, "nominal level", "share inside", note, diagonal=True))
         section.text += [_verdict(name, dict(curve)[0.9]) for name, curve in intervals.items()]
     if sure:
-        title = "Accuracy against confidence of held-out classes, given all other modalities"
+        title = "Accuracy against confidence of held-out classes, given everything else"
         note = "Below the dotted line the model is surer than it is right."
         section.shown.append(
             lines(title, sure, "mean probability of the prediction", "share right", note, diagonal=True)
@@ -87,6 +98,32 @@ def calibration_section(model: MultimodalVAE, table: Table, views: Sequence[View
     if not (intervals or sure or section.text):
         section.text.append("There is nothing to measure: no numbers or classes beside another modality.")
     return section
+
+
+def _fields(
+    model: MultimodalVAE,
+    table: Table,
+    view: View,
+    seed: int,
+    intervals: dict[str, list[tuple[float, float]]],
+    sure: dict[str, list[tuple[float, float]]],
+    section: Section,
+) -> None:
+    """The fields of a modality of columns, each given everything else of its rows."""
+    try:
+        for i, field in enumerate(view.fields[:FIELDS]):
+            found = filled_in(model, table, view, i, ROWS, seed)
+            if found is None or len(found[0]) < LEAST:
+                continue
+            truth, draws = found
+            if field.kind == "numbers":
+                intervals[field.name] = coverage(truth, draws)
+                continue
+            shares = np.stack([(draws == code).mean(0) for code in range(int(draws.max()) + 1)], -1)
+            if curve := reliability(shares.max(-1), shares.argmax(-1) == truth):
+                sure[field.name] = curve
+    except MvaeError as error:
+        section.text.append(f"{view.name}: {error}.")
 
 
 def _sureness(model: MultimodalVAE, known: Table, truth: Tensor, view: View, seed: int) -> list[tuple[float, float]]:

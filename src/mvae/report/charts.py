@@ -150,7 +150,7 @@ def points(
     layout: dict[str, Any] = _layout(*axes, 2) | {"height": 460}
     if len(buttons) > 1:
         layout["updatemenus"] = [{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}]
-        layout["legend"] = {"itemsizing": "constant"}
+        layout["legend"] = {"itemsizing": "constant", "orientation": "h", "y": -0.2}
     return Chart(title, traces, layout, Grid(["coloured by", "", "rows", *axes], rows), note)
 
 

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvae.data.picture import MOST_PIXELS, read_picture
+from mvae.data.picture import MOST_PIXELS, pixels_of, read_picture
 from mvae.errors import QueryError
 from mvae.files import write_whole
 
-__all__ = ["colour", "grid_picture", "read_image", "save_grid", "save_named_rows"]
+__all__ = ["colour", "grid_picture", "picture_row", "read_image", "save_grid", "save_named_rows"]
 
 GAP = 2  # white pixels between images
 
@@ -110,5 +111,14 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Float[Tensor, "1 channels 
         DataError: no such file, or not a picture.
     """
     channels, height, width = shape
-    pixels = torch.from_numpy(read_picture(path, channels, height, width))
-    return (pixels.float() / 255).permute(2, 0, 1)[None]
+    return _row(read_picture(path, channels, height, width))
+
+
+def picture_row(picture: Any, shape: tuple[int, ...]) -> Float[Tensor, "1 channels height width"]:
+    """A Pillow picture of 8 bits as `read_image` gives it."""
+    channels, height, width = shape
+    return _row(pixels_of(picture, channels, height, width))
+
+
+def _row(pixels: np.ndarray) -> Float[Tensor, "1 channels height width"]:
+    return (torch.from_numpy(pixels).float() / 255).permute(2, 0, 1)[None]

@@ -9,6 +9,7 @@ from mvae.data.table import Table
 from mvae.errors import MvaeError
 from mvae.models.base import MultimodalVAE
 from mvae.report.charts import points
+from mvae.report.fields import field_colours
 from mvae.report.page import Section
 from mvae.report.views import View
 
@@ -46,7 +47,9 @@ def latents_section(model: MultimodalVAE, table: Table, views: Sequence[View]) -
     axes = tuple(f"axis {i + 1} ({share:.0%} of the variance)" for i, share in enumerate(shares.tolist()))
     colourings = {}
     for view in views:
-        if view.name in table.columns and view.kind != "text":
+        if view.kind == "table" and view.name in table.columns:
+            colourings |= field_colours(table, view)
+        elif view.name in table.columns and view.kind != "text":
             colourings |= _colouring(table, view)
     colourings = colourings or {"": [0.0] * len(table)}
     note = "Each point is a held-out row: the mean of q(z | all it has), on the two axes along which rows differ most."

@@ -8,6 +8,7 @@ from mvae.data.table import Table
 from mvae.errors import MvaeError
 from mvae.models.base import MultimodalVAE
 from mvae.report.charts import bars, histogram
+from mvae.report.fields import field_section
 from mvae.report.page import Chart, Grid, Picture, Section
 from mvae.report.views import View
 
@@ -31,6 +32,8 @@ def modality_section(model: MultimodalVAE, table: Table | None, view: View, seed
         view: the modality.
         seed: of the draws.
     """
+    if view.kind == "table":
+        return field_section(model, table, view, seed)
     section, name = Section(f"Modality: {view.name}"), view.name
     if name not in model.answerable:
         section.text.append(f"No training row had {name}: its networks are untrained, and nothing is drawn.")

@@ -1,22 +1,26 @@
 """How the values of a modality are shown to a person: as pictures, classes, yes or no, text, or numbers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
+from mvae.data.fields import CLASSED, Field
 from mvae.evaluation.images import levels
 from mvae.likelihoods import Bernoulli, Categorical
 from mvae.modality.base import Modality
+from mvae.modality.columns import ColumnsModality
 from mvae.modality.sentences import SentenceModality
 from mvae.modality.strings import StringModality
 
-__all__ = ["View", "view_of"]
+__all__ = ["YEAR", "View", "view_of"]
 
-ViewKind = Literal["picture", "classes", "flags", "text", "numbers"]
+ViewKind = Literal["picture", "classes", "flags", "text", "numbers", "table"]
+
+YEAR = 365.2425 * 86_400  # seconds
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class View:
         classes: the names of classes, in the order of their codes.
         levels: a picture's value of full brightness.
         write: value → text, where there is a way.
+        fields: of a modality of columns, a view of each.
+        date: are these seconds since 1970? They are shown as years.
     """
 
     name: str
@@ -40,6 +46,17 @@ class View:
     classes: tuple[str, ...] = ()
     levels: float = 1.0
     write: Callable[[Tensor], str] | None = None
+    fields: tuple["View", ...] = ()
+    date: bool = False
+
+    @property
+    def unit(self) -> str:
+        """The name of its axis."""
+        return f"{self.name} (year)" if self.date else self.name
+
+    def shown_as(self, values: np.ndarray) -> np.ndarray:
+        """Numbers as a person reads them."""
+        return 1970 + values / YEAR if self.date else values
 
     def words(self, values: Tensor) -> list[str]:
         """Each example as text."""
@@ -68,7 +85,7 @@ def view_of(
     shape: Sequence[int],
     *,
     columns: Sequence[str] | None = None,
-    classes: Sequence[Any] = (),
+    classes: Sequence[Any] | Mapping[str, Sequence[Any]] = (),
     write: Callable[[Tensor], str] | None = None,
 ) -> View:
     """The view of a modality whose examples have this shape.
@@ -77,6 +94,10 @@ def view_of(
     'numbers'
     """
     shape, names = tuple(shape), tuple(map(str, classes))
+    if isinstance(modality, ColumnsModality):
+        named = dict(classes) if isinstance(classes, Mapping) else {}
+        fields = tuple(_field_view(field, named.get(field.name, ())) for field in modality.fields)
+        return View(name, "table", (len(fields),), modality.names, fields=fields)
     if isinstance(modality, StringModality | SentenceModality):
         return View(name, "text", shape, write=write)
     if len(shape) == 3 and shape[0] in (1, 3):
@@ -88,3 +109,10 @@ def view_of(
     labels = given if len(given) == count else (name,) if count == 1 else tuple(f"{name} {i + 1}" for i in range(count))
     kind = "flags" if isinstance(modality.likelihood, Bernoulli) else "numbers"
     return View(name, kind, shape, labels, write=write)
+
+
+def _field_view(field: Field, classes: Sequence[Any]) -> View:
+    if field.kind not in (*CLASSED, "binary"):
+        return View(field.name, "numbers", columns=(field.name,), date=field.kind == "date")
+    names = tuple(map(str, classes)) or (("no", "yes") if field.kind == "binary" else ())
+    return View(field.name, "classes", classes=names or tuple(map(str, range(field.classes or 2))))

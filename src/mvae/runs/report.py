@@ -9,6 +9,7 @@ from mvae.data.dataset import Dataset
 from mvae.errors import DataError, MvaeError, SettingsError
 from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.validation import validate
+from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.report.advice import advice, course_advice
 from mvae.report.calibration import calibration_section
@@ -20,6 +21,7 @@ from mvae.report.page import Grid, Page, Section, write_page
 from mvae.report.pairs import pairs_section
 from mvae.report.views import View, view_of
 from mvae.runs.config import Config, flattened
+from mvae.runs.held_out import held_out
 from mvae.runs.run import Evaluation, Run, evaluate, open_run, opened_model, read_run
 from mvae.training.checkpoint import read_metrics
 
@@ -78,9 +80,7 @@ def report(
     name = run_dir.resolve().name
     page = Page(f"Report of {name}", "")
     rows = read_metrics(run_dir)
-    shown = views(
-        config, model if run is None else run.model, stored.get("schema") or {}, None if run is None else run.data
-    )
+    shown = views(config, model if run is None else run.model, stored, None if run is None else run.data)
     if run is None:
         found = course_advice(rows, None)
         page.summary = f"The data of this run is gone ({gone}). What follows is what the run itself holds."
@@ -96,8 +96,9 @@ def report(
     return path
 
 
-def views(config: Config, model: MultimodalVAE, schema: Mapping[str, Any], data: Dataset | None) -> list[View]:
-    """How each modality of a model is shown: its shape and names by the declaration, the schema, and the data."""
+def views(config: Config, model: MultimodalVAE, stored: Mapping[str, Any], data: Dataset | None) -> list[View]:
+    """How each modality of a model is shown: its shape and names by the declaration, run.json, and the data."""
+    schema, layout = stored.get("schema") or {}, stored.get("layout")
     found = []
     for name in model.names:
         own, modality = config.modalities[name], model.modalities[name]
@@ -107,6 +108,8 @@ def views(config: Config, model: MultimodalVAE, schema: Mapping[str, Any], data:
         else:
             shape = () if own.kind == "categorical" else tuple(own.shape or ())
         classes = (schema.get(name) or {}).get("classes") or ()
+        if isinstance(modality, ColumnsModality):
+            classes = {c.get("name"): c.get("classes") or () for c in (layout or {}).get("columns", ())}
         write = None if codec is None else codec.format
         found.append(view_of(name, modality, shape, columns=own.columns, classes=classes, write=write))
     return found
@@ -168,6 +171,22 @@ def _trained_on(config: Config, stored: Mapping[str, Any], run: Run | None) -> S
     return section
 
 
+def _filled(run: Run, seed: int) -> list[Section]:
+    """Hidden cells of a table's held-out rows, filled in."""
+    if run.data.layout is None:
+        return []
+    header = ["column", "kind", "cells", "error", "of mean or mode", "inside 90 % intervals", "log p, nats"]
+    rows = [
+        [one.column, one.kind, one.cells, one.error, one.baseline, one.coverage, one.log_p]
+        for one in held_out(run, rows=MEASURED, seed=seed)
+    ]
+    text = (
+        "A fifth of the known cells of test rows was hidden and filled in. Errors of numbers are root mean squares in "
+        "standard deviations, of classes the share that is wrong; beside them those of the training rows' mean or mode."
+    )
+    return [Section("Filled-in cells", [text], [Grid(header, rows)])]
+
+
 def _answers(
     run: Run, evaluation: Evaluation | str, measured: Mapping[str, float], shown: list[View], seed: int
 ) -> list[Section]:
@@ -181,7 +200,8 @@ def _answers(
         )
     return [
         scored,
-        pairs_section(measured, model.names),
+        *_filled(run, seed),
+        *([pairs_section(measured, model.names)] if len(model.names) > 1 else []),
         *(modality_section(model, test, view, seed) for view in shown),
         latents_section(model, test, shown),
         calibration_section(model, test, shown, seed),

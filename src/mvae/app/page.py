@@ -1,0 +1,211 @@
+"""The page: an input for each modality, and what the model draws of each, given those that are set."""
+
+import html
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from mvae.app.answers import MOST_DRAWS, Oracle
+from mvae.app.values import MOST_BYTES, parsed, read_picture
+from mvae.errors import QueryError, UserError, require_extra
+from mvae.report.grid import picture_row
+from mvae.report.views import View
+
+__all__ = ["page", "theme"]
+
+CANVAS = 280  # pixels of a drawing
+DRAWS = 12
+FORMATS = [".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"]
+
+
+def _gradio() -> Any:
+    return require_extra("gradio", "app", "pages")
+
+
+def theme() -> Any:
+    """Fonts of the visitor's own machine: the default ones come from a network."""
+    return _gradio().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def page(oracle: Oracle) -> Any:
+    """The page as Gradio's blocks; each visitor's inputs are sent with each question, and nothing is kept."""
+    gradio = _gradio()
+    with gradio.Blocks(analytics_enabled=False, title=f"mvae: {oracle.name}") as blocks:
+        gradio.Markdown(
+            f"# {_text(oracle.name)}\nSet what you know, clear what you do not. The rest is drawn from the model."
+        )
+        with gradio.Row():
+            with gradio.Column(min_width=300):
+                inputs: list[tuple[View, list[Any]]] = []
+                for view in oracle.views.values():
+                    if view.name in oracle.model.answerable:
+                        with gradio.Group():
+                            inputs.append((view, _inputs(gradio, view, oracle.class_names(view))))
+                clear = gradio.Button("Clear everything")
+            with gradio.Column(min_width=300):
+                status = gradio.Markdown("", elem_id="status")
+                outputs = [_output(gradio, view) for view, _ in inputs]
+        parts = [part for _, own in inputs for part in own]
+        places = [(view, len(own)) for view, own in inputs]
+
+        def ask(*values: Any) -> list[Any]:
+            return _answered(gradio, oracle, places, list(values))
+
+        common = {"outputs": [status, *outputs], "show_progress": "hidden", "api_visibility": "private"}
+        for part in parts:
+            gradio.on([part.change], ask, inputs=parts, trigger_mode="always_last", **common)
+        blocks.load(ask, inputs=parts, **common)
+        clear.click(lambda: [_empty(part) for part in parts], outputs=parts, api_visibility="private")
+    return blocks
+
+
+def _inputs(gradio: Any, view: View, names: Sequence[str]) -> list[Any]:
+    """What sets one modality (``names`` are its classes); nothing set means: not given."""
+    name = view.name
+    if view.kind == "picture":
+        upload = {"label": f"{name}: upload a picture", "file_types": FORMATS, "type": "filepath", "height": 110}
+        if view.shape[0] != 1:
+            return [gradio.File(**upload)]
+        brush = gradio.Brush(default_size=CANVAS // 12, colors=["#000000"], color_mode="fixed")
+        drawing = {
+            "canvas_size": (CANVAS, CANVAS),
+            "fixed_canvas": True,
+            "layers": False,
+            "height": CANVAS + 120,
+            "buttons": [],
+        }
+        drawing |= {"type": "numpy", "image_mode": "RGBA", "brush": brush}
+        return [gradio.Sketchpad(label=f"{name}: draw", **drawing), gradio.File(**upload)]
+    if view.kind == "classes":
+        return [gradio.Dropdown(label=name, choices=["", *names], value="")]
+    if view.kind == "table":
+        return [
+            gradio.Dropdown(label=field.name, choices=["", *field.classes], value="")
+            if field.kind == "classes"
+            else gradio.Textbox(label=field.unit, placeholder="a number", max_length=50)
+            for field in view.fields
+        ]
+    if view.kind == "flags":
+        return [
+            gradio.Checkbox(label=f"{name} is known", value=False),
+            gradio.CheckboxGroup(label=f"{name}: what holds", choices=list(view.columns)),
+        ]
+    if view.kind == "text":
+        return [gradio.Textbox(label=name, max_length=2000, interactive=view.write is not None)]
+    return [
+        gradio.Textbox(
+            label=f"{name}: {', '.join(view.columns)}", placeholder="numbers, separated by commas", max_length=2000
+        )
+    ]
+
+
+def _output(gradio: Any, view: View) -> Any:
+    """Where one modality's draws are shown."""
+    if view.kind == "picture":
+        return gradio.HTML(label=view.name)
+    if view.kind in ("classes", "flags"):
+        return gradio.Label(label=view.name, num_top_classes=10)
+    if view.kind == "text":
+        return gradio.Textbox(label=view.name, interactive=False, lines=4)
+    headers = ["", "median, or most drawn" if view.kind == "table" else "median", "5 %", "95 %"]
+    return gradio.Dataframe(label=view.name, headers=headers, interactive=False, datatype="str")
+
+
+def _answered(gradio: Any, oracle: Oracle, places: list[tuple[View, int]], values: list[Any]) -> list[Any]:
+    """The sentence above the answers, and every answer."""
+    row: dict[str, Tensor] = {}
+    try:
+        for view, count in places:
+            own, values = values[:count], values[count:]
+            value = _read(oracle, view, own)
+            if value is not None:
+                row[view.name] = value
+        pictures = [view.name for view, _ in places if view.kind == "picture"]
+        others = [view.name for view, _ in places if view.kind != "picture"]
+        found = oracle.answer(row, pictures, DRAWS)
+        answers = found["answers"] | oracle.answer(row, others, MOST_DRAWS)["answers"]
+    except UserError as error:
+        raise gradio.Error(_text(str(error)), print_exception=False) from None
+    given = f"Given: **{_text(', '.join(found['given']))}**" if row else "Nothing is given: draws from the prior"
+    told = found["information"]
+    sure = "" if told is None or not row else f". That says {told:.1f} nats about the latents; 0 would be nothing."
+    return [given + sure, *(_shown(view, answers[view.name]) for view, _ in places)]
+
+
+def _read(oracle: Oracle, view: View, own: list[Any]) -> Tensor | None:
+    """A modality's inputs as a row; None where it is not set."""
+    if view.kind == "picture":
+        drawing, upload = (own[0], own[1]) if len(own) == 2 else (None, own[0])
+        if upload:
+            if os.path.getsize(upload) > MOST_BYTES:
+                raise QueryError(f"a picture file may have {MOST_BYTES // 2**20} MB")
+            with open(upload, "rb") as file:
+                return read_picture(view, file.read())
+        return _drawn(view, drawing)
+    if view.kind == "flags":
+        return parsed(view, list(own[1] or [])) if own[0] else None
+    if view.kind == "table":
+        given = {field.name: value for field, value in zip(view.fields, own, strict=True) if value not in (None, "")}
+        return parsed(view, given) if given else None
+    if own[0] in (None, ""):
+        return None
+    return parsed(view, own[0], oracle.codecs.get(view.name))
+
+
+def _drawn(view: View, drawing: dict[str, Any] | None) -> Tensor | None:
+    """A drawing's ink as bright levels on dark; None where nothing is drawn."""
+    from PIL import Image
+
+    composite = None if drawing is None else drawing.get("composite")
+    if composite is None:
+        return None
+    pixels = np.asarray(composite)
+    ink = (
+        pixels[..., 3]
+        if pixels.ndim == 3 and pixels.shape[-1] == 4
+        else 255 - pixels.reshape(*pixels.shape[:2], -1)[..., 0]
+    )
+    if ink.max() == 0:
+        return None
+    return picture_row(Image.fromarray(ink.astype(np.uint8), "L"), view.shape) * view.levels
+
+
+def _shown(view: View, answer: dict[str, Any]) -> Any:
+    """A modality's answer as its output takes it."""
+    if view.kind == "picture":
+        alt = html.escape(f"a draw of {view.name}", quote=True)
+        images = "".join(
+            f'<img src="{source}" alt="{alt}" width="72" style="image-rendering:pixelated;display:inline">'
+            for source in answer["draws"]
+        )
+        return f"<p>{_text(view.name)}</p>{images}"
+    if view.kind in ("classes", "flags"):
+        return answer.get("shares", {})
+    if view.kind == "text":
+        return "\n".join(dict.fromkeys(answer["draws"]))
+    if view.kind == "table":
+        return [[name, *_of_field(own)] for name, own in answer["columns"].items()]
+    return [[name, *(round(answer[key][name], 4) for key in ("median", "5 %", "95 %"))] for name in view.columns]
+
+
+def _of_field(own: dict[str, Any]) -> list[str]:
+    """A column's answer: the most drawn class with its share, or the median and the middle 90 %."""
+    if "shares" in own:
+        word, share = next(iter(own["shares"].items()))
+        return [word, f"{share:.0%} of draws", ""]
+    return [f"{own[key]:.4g}" for key in ("median", "5 %", "95 %")]
+
+
+def _empty(part: Any) -> Any:
+    """A cleared input."""
+    kind = type(part).__name__
+    return {"Dropdown": "", "Textbox": "", "Checkbox": False, "CheckboxGroup": []}.get(kind)
+
+
+def _text(value: str) -> str:
+    """Text for Markdown and HTML, as it is."""
+    escaped = html.escape(value)
+    return "".join(f"\\{c}" if c in "*_`[]#" else c for c in escaped) if "&" not in escaped else escaped

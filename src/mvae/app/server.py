@@ -1,0 +1,149 @@
+"""The server: the page at ``/``, the endpoint ``POST /generate``, limits, and headers that keep browsers offline."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mvae.app.answers import MOST_DRAWS, Oracle
+from mvae.app.values import MOST_BYTES, MOST_PIXELS
+from mvae.errors import RunError, UserError, require_extra
+
+__all__ = ["HOST", "Question", "bound", "serve", "web_app"]
+
+HOST = "127.0.0.1"
+WAITING = 16  # questions at most that wait for their turn
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
+)
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Question(BaseModel):
+    """What ``POST /generate`` takes, as one JSON object."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    given: dict[str, Any] = Field(default={}, description="Modality → its value (`mvae.app.values.parsed`).")
+    of: list[str] | None = Field(default=None, description="What to draw. Default: every modality.")
+    n: int = Field(default=8, ge=1, le=MOST_DRAWS, description="How many draws.")
+    seed: int | None = Field(default=None, ge=0, lt=2**31, description="Of the draws. Default: another each time.")
+
+
+def web_app(oracle: Oracle) -> Any:
+    """The application (ASGI).
+
+    Raises:
+        MissingDependencyError: Gradio is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    gradio = require_extra("gradio", "app", "pages")
+    fastapi = require_extra("fastapi", "app", "pages")
+    hosts = require_extra("starlette.middleware.trustedhost", "app", "pages")
+    from PIL import Image
+
+    from mvae.app.page import page, theme
+
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Gradio opens pictures itself; Pillow refuses twice as many
+    app = fastapi.FastAPI(title="mvae", docs_url=None, redoc_url=None, openapi_url=None)
+    turns = threading.BoundedSemaphore(WAITING)
+
+    def generate(question: Question) -> dict[str, Any]:
+        if not turns.acquire(blocking=False):
+            raise fastapi.HTTPException(503, "too many questions are waiting: ask again later")
+        try:
+            return oracle.answer(oracle.row(question.given), question.of, question.n, question.seed)
+        except UserError as error:
+            raise fastapi.HTTPException(422, str(error)) from None
+        finally:
+            turns.release()
+
+    app.post("/generate")(generate)
+    blocks = page(oracle).queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
+    app = gradio.mount_gradio_app(
+        app,
+        blocks,
+        "/",
+        server_name=HOST,
+        show_error=True,
+        max_file_size=MOST_BYTES,
+        ssr_mode=False,
+        pwa=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        footer_links=[],
+        theme=theme(),
+    )
+    app.add_middleware(hosts.TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    app.add_middleware(_Guard)
+    return app
+
+
+class _Guard:
+    """Refuses bodies that are too large, and sends the policy that lets a page load nothing from elsewhere."""
+
+    def __init__(self, app: Any):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > MOST_BYTES:
+            await send({"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": f"at most {MOST_BYTES // 2**20} MB\n".encode()})
+            return
+        got = 0
+
+        async def bounded() -> Any:
+            nonlocal got
+            message = await receive()
+            got += len(message.get("body", b""))
+            return message if got <= MOST_BYTES else {"type": "http.disconnect"}  # it announced less, or nothing
+
+        async def guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                extra = {
+                    b"content-security-policy": POLICY.encode(),
+                    b"x-content-type-options": b"nosniff",
+                    b"referrer-policy": b"no-referrer",
+                }
+                message = message | {"headers": [*message.get("headers", []), *extra.items()]}
+            await send(message)
+
+        await self.app(scope, bounded, guarded)
+
+
+def bound(port: int) -> socket.socket:
+    """A socket of this machine alone.
+
+    Raises:
+        RunError: the port is in use, or not allowed.
+    """
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+    except OSError as error:
+        listening.close()
+        raise RunError(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
+    return listening
+
+
+def serve(oracle: Oracle, listening: socket.socket) -> None:
+    """Answer until the process is told to stop."""
+    uvicorn = require_extra("uvicorn", "app", "pages")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    config = uvicorn.Config(web_app(oracle), log_level="warning", workers=1, limit_concurrency=128)
+    uvicorn.Server(config).run(sockets=[listening])

@@ -1,0 +1,199 @@
+"""What a visitor gives and gets: values of a modality from JSON or a form, checked, and draws as JSON."""
+
+import base64
+import binascii
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.data.codecs import Codec
+from mvae.data.picture import open_bounded
+from mvae.errors import DataError, QueryError
+from mvae.report.grid import grid_picture, picture_row
+from mvae.report.views import YEAR, View
+
+__all__ = ["MOST_BYTES", "MOST_PIXELS", "parsed", "png", "read_picture", "summary"]
+
+MOST_BYTES = 8 * 2**20  # of a request
+MOST_PIXELS = 16_000_000  # of a picture
+LONGEST = 2000  # characters of a text
+DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")  # formats of Pillow's that take pixels only, no programs
+
+
+def parsed(view: View, value: Any, codec: Codec | None = None) -> Tensor:
+    """One value of a modality as a row of data.
+
+    Args:
+        view: the modality.
+        value: of classes a name or number; of flags the names of those that hold, or a boolean each; of numbers a
+            number each; a text; of columns a mapping of names to such values (those that are left out are missing);
+            of a picture a file's bytes in base64 (also as a data URI), or nested lists of levels.
+        codec: how text and classes are read, where there is a way.
+
+    Raises:
+        QueryError: a value that this modality cannot have. The message names the modality.
+    """
+    readers: dict[str, Callable[[], Tensor]] = {
+        "picture": lambda: _picture(view, value),
+        "classes": lambda: _class(view, value, codec),
+        "flags": lambda: _flags(view, value),
+        "text": lambda: _text(value, codec),
+        "numbers": lambda: _numbers(view, value),
+        "table": lambda: _columns(view, value),
+    }
+    try:
+        return readers[view.kind]()
+    except (ValueError, TypeError, OverflowError) as error:  # a UserError is a ValueError
+        raise QueryError(f"{view.name}: {' '.join(str(error).split())[:500]}") from None
+
+
+def _class(view: View, value: Any, codec: Codec | None) -> Tensor:
+    if codec is not None:
+        return codec.parse(str(value)[:LONGEST])[None]
+    if str(value) in view.classes:
+        return torch.tensor([view.classes.index(str(value))])
+    if isinstance(value, bool) or not str(value).isdecimal():
+        raise ValueError(f"a class by its number is needed, not {str(value)[:50]!r}")
+    return torch.tensor([int(value)])
+
+
+def _flags(view: View, value: Any) -> Tensor:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError("a list is needed: the names of those that hold, or true and false for each")
+    if all(isinstance(part, bool) for part in value) and len(value) == len(view.columns):
+        return torch.tensor([[float(part) for part in value]])
+    if unknown := [part for part in value if part not in view.columns]:
+        raise ValueError(f"there is no {str(unknown[0])[:50]!r}; there are {', '.join(view.columns)}")
+    return torch.tensor([[float(name in value) for name in view.columns]])
+
+
+def _numbers(view: View, value: Any) -> Tensor:
+    if isinstance(value, str):
+        value = [part.strip() for part in value[:LONGEST].split(",")]
+    elif isinstance(value, int | float):
+        value = [value]
+    if not isinstance(value, Sequence) or len(value) != math.prod(view.shape):
+        raise ValueError(f"{math.prod(view.shape)} numbers are needed: {', '.join(view.columns)}")
+    numbers = [float(part) for part in value]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("numbers must be finite")
+    return torch.tensor(numbers, dtype=torch.float64).reshape(1, *view.shape)
+
+
+def _columns(view: View, value: Any) -> Tensor:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("columns and their values are needed, as {NAME: VALUE}")
+    if unknown := [name for name in value if name not in view.columns]:
+        raise ValueError(f"there is no column {str(unknown[0])[:50]!r}; there are {', '.join(view.columns)}")
+    row = torch.full((1, len(view.fields)), math.nan, dtype=torch.float64)
+    for i, field in enumerate(view.fields):
+        if field.name in value:
+            own = (
+                _class(field, value[field.name], None) if field.kind == "classes" else _number(field, value[field.name])
+            )
+            row[0, i] = float(own)
+    return row
+
+
+def _number(field: View, value: Any) -> float:
+    """A number, of dates the year."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{field.name}: numbers must be finite")
+    return (number - 1970) * YEAR if field.date else number
+
+
+def _text(value: Any, codec: Codec | None) -> Tensor:
+    if codec is None:
+        raise ValueError("its words are unknown without the run's data")
+    if not isinstance(value, str) or len(value) > LONGEST:
+        raise ValueError(f"a text of at most {LONGEST} characters is needed")
+    return codec.parse(value)[None]
+
+
+def _picture(view: View, value: Any) -> Tensor:
+    if isinstance(value, str):
+        head, comma, tail = value.partition(",")
+        try:
+            data = base64.b64decode(tail if comma and head.startswith("data:") else value, validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("a picture file's bytes in base64 are needed") from None
+        return read_picture(view, data)
+    levels = np.asarray(value, np.float32)
+    if levels.size != math.prod(view.shape):
+        raise ValueError(f"levels of shape {'×'.join(map(str, view.shape))} are needed")
+    if not ((levels >= 0) & (levels <= view.levels)).all():
+        raise ValueError(f"levels from 0 to {view.levels:g} are needed")
+    return torch.from_numpy(levels.reshape(1, *view.shape))
+
+
+def read_picture(view: View, data: bytes) -> Tensor:
+    """A picture file's bytes as a row of data, decoded within bounds.
+
+    Raises:
+        QueryError: no picture, or one of too many pixels or of a format that is not decoded here.
+    """
+    if len(data) > MOST_BYTES:
+        raise QueryError(f"a picture file may have {MOST_BYTES // 2**20} MB")
+    try:
+        with open_bounded(io.BytesIO(data), MOST_PIXELS) as picture:
+            if picture.format not in DECODED:
+                raise QueryError(f"a picture of format {picture.format} is not read: give a PNG or JPEG")
+            picture.load()
+            if picture.mode.startswith(("I", "F")):
+                raise QueryError("save the picture with 8 bits a level")
+            return picture_row(picture, view.shape) * view.levels
+    except DataError as error:
+        raise QueryError(str(error)) from None
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, QueryError):
+            raise
+        raise QueryError(f"the picture cannot be decoded ({' '.join(str(error).split())[:200]})") from None
+
+
+def png(images: Tensor) -> str:
+    """Images with levels in [0, 1], each as a PNG in a data URI, beside each other."""
+    file = io.BytesIO()
+    grid_picture(images, len(images)).save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def summary(view: View, drawn: Tensor) -> dict[str, Any]:
+    """Draws of a modality (``n event…``) as JSON, with what they say together.
+
+    Pictures are PNGs; of classes the share of each that was drawn; of flags the share of yes; of numbers the median and
+    the middle 90 %.
+    """
+    if view.kind == "picture":
+        return {"draws": [png(image[None]) for image in view.images(drawn)]}
+    if view.kind == "classes" and drawn.dim() == 1:
+        words = view.words(drawn)
+        counts = {word: words.count(word) / len(words) for word in dict.fromkeys(words)}
+        return {"draws": words, "shares": dict(sorted(counts.items(), key=lambda pair: -pair[1]))}
+    if view.kind in ("text", "classes"):
+        return {"draws": view.words(drawn)}
+    if view.kind == "table":
+        return {"columns": {f.unit: _of_field(f, drawn[:, i]) for i, f in enumerate(view.fields)}}
+    values = view.numbers(drawn)
+    if view.kind == "flags":
+        return {"draws": values.tolist(), "shares": _by_column(view, values.mean(0))}
+    low, middle, high = (np.quantile(values, q, axis=0) for q in (0.05, 0.5, 0.95))
+    found = {"median": middle, "5 %": low, "95 %": high}
+    return {"draws": values.tolist()} | {name: _by_column(view, numbers) for name, numbers in found.items()}
+
+
+def _of_field(field: View, drawn: Tensor) -> dict[str, Any]:
+    if field.kind == "classes":
+        return summary(field, drawn.long())
+    values = field.shown_as(drawn.double().numpy())
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95)).tolist()
+    return {"draws": values.tolist(), "median": middle, "5 %": low, "95 %": high}
+
+
+def _by_column(view: View, values: np.ndarray) -> Mapping[str, float]:
+    return dict(zip(view.columns, values.tolist(), strict=True))

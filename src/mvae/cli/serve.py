@@ -1,0 +1,29 @@
+"""`mvae serve`."""
+
+from pathlib import Path
+
+import click
+
+from mvae.cli.options import DATA_DIR, DEVICE, RUN, common
+
+__all__ = ["serve"]
+
+
+@click.command()
+@RUN
+@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Of this machine.")
+@common(DATA_DIR, DEVICE)
+def serve(run: Path, port: int, data_dir: Path | None, device: str | None) -> None:
+    """A page at which any modality is set and all others are drawn; POST /generate for scripts. This machine only.
+
+    \b
+    Example:  mvae serve runs/mnist
+              curl -H 'Content-Type: application/json' -d '{"given": {"label": 5}, "n": 4}' 127.0.0.1:7860/generate
+    """
+    from mvae.app import server
+    from mvae.app.answers import Oracle
+
+    oracle = Oracle.of_run(run, data_dir, device)
+    listening = server.bound(port)
+    click.echo(f"http://{server.HOST}:{port}  (Ctrl-C ends it)")
+    server.serve(oracle, listening)

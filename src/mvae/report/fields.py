@@ -1,0 +1,133 @@
+"""A modality of columns, field by field: samples beside the data, and hidden values that are filled in."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.data.table import Table
+from mvae.errors import MvaeError
+from mvae.models.base import MultimodalVAE
+from mvae.report.charts import bars, histogram
+from mvae.report.page import Chart, Grid, Section
+from mvae.report.views import View
+
+__all__ = ["field_colours", "field_section", "filled_in", "observed", "without_field"]
+
+FIELDS = 20  # that are drawn
+EXAMPLES = 6  # rows of each that are filled in
+DRAWS = 200
+
+
+def observed(table: Table, name: str, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Values of a modality of columns and which of them are there, ``rows fields``."""
+    values = np.asarray(table.select_rows(name, rows).double().cpu())
+    mask = table.values_of(name, rows)
+    here = table.has(name)[rows].numpy()[:, None]
+    return values, np.broadcast_to(here, values.shape) & (True if mask is None else mask.cpu().numpy())
+
+
+def without_field(table: Table, name: str, place: int, rows: Tensor) -> tuple[Table | None, Tensor]:
+    """Rows that have this field and something else, with the field hidden; and which rows these are."""
+    part = table.take(rows)
+    everything = torch.arange(len(part))
+    masks = {other: part.has(other).clone() for other in part.names}
+    for other in part.names:
+        own = part.values_of(other, everything)
+        if own is not None:
+            masks[other] = own & masks[other].reshape(-1, *[1] * (own.dim() - 1))
+    there = observed(part, name, everything)[1]
+    hidden = torch.from_numpy(there.copy())
+    hidden[:, place] = False
+    masks[name] = hidden
+    left = torch.stack([mask.reshape(len(mask), -1).any(1) for mask in masks.values()]).any(0)
+    kept = torch.from_numpy(there[:, place].copy()) & left
+    if not kept.any():
+        return None, rows[kept]
+    columns = {other: part.select_rows(other, everything)[kept] for other in part.names}
+    return Table(columns, {other: mask[kept] for other, mask in masks.items()}), rows[kept]
+
+
+def filled_in(
+    model: MultimodalVAE, table: Table, view: View, place: int, most: int, seed: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """True values of a field (``n``) and draws given everything else of their rows (``draws n``); None without any."""
+    values, there = observed(table, view.name, torch.arange(min(len(table), 20 * most)))
+    rows = torch.from_numpy(there[:, place].nonzero()[0])[:most]
+    given, rows = without_field(table, view.name, place, rows) if len(rows) else (None, rows)
+    if given is None:
+        return None
+    known = given.select([name for name in given.names if name in model.known])
+    drawn = model.generate(known, of=[view.name], n=DRAWS, seed=seed)[view.name]
+    return values[rows.numpy(), place], drawn[..., place].double().cpu().numpy()
+
+
+def field_section(model: MultimodalVAE, table: Table | None, view: View, seed: int = 0) -> Section:
+    """Samples and filled-in values of each field.
+
+    Args:
+        model: with this modality of columns.
+        table: held-out rows; None where the data is gone.
+        view: the modality.
+        seed: of the draws.
+    """
+    section = Section(f"Modality: {view.name}")
+    if view.name not in model.answerable:
+        section.text.append(f"No training row had {view.name}: its networks are untrained, and nothing is drawn.")
+        return section
+    try:
+        drawn = model.generate(of=[view.name], n=DRAWS * 2, seed=seed)[view.name][:, 0].double().cpu().numpy()
+    except MvaeError as error:
+        section.text.append(f"No samples from the prior: {error}.")
+        return section
+    values, there = (None, None) if table is None else observed(table, view.name, torch.arange(min(len(table), 4096)))
+    cells: list[list[object]] = []
+    for i, field in enumerate(view.fields[:FIELDS]):
+        data = None if values is None or there is None else values[there[:, i], i]
+        section.shown.append(_spread(field, drawn[:, i], data))
+        if table is not None and (found := filled_in(model, table, view, i, EXAMPLES, seed)) is not None:
+            cells += _cells(field, *found)
+    if len(view.fields) > FIELDS:
+        section.text.append(f"The first {FIELDS} of {len(view.fields)} columns are shown.")
+    if cells:
+        section.text.append("Below the charts, known cells of held-out rows are hidden and filled in from the rest.")
+        header = ["column", "hidden value", "median, or most drawn", "5 %, or its share", "95 %"]
+        section.shown.append(Grid(header, cells))
+    return section
+
+
+def _spread(field: View, drawn: np.ndarray, data: np.ndarray | None) -> Chart:
+    groups = {"samples": drawn} | ({} if data is None else {"data": data})
+    if field.kind != "classes":
+        return histogram(f"Samples of {field.name}", {k: field.shown_as(v) for k, v in groups.items()}, field.unit)
+    codes = range(max(len(field.classes), int(max(v.max(initial=0) for v in groups.values())) + 1))
+    shares = {key: [float((v == code).mean()) if len(v) else 0.0 for code in codes] for key, v in groups.items()}
+    names = [field.class_name(code) for code in codes]
+    return bars(f"How often each class of {field.name} is drawn", names, shares, "share")
+
+
+def _cells(field: View, truth: np.ndarray, draws: np.ndarray) -> list[list[object]]:
+    found: list[list[object]] = []
+    for row, value in enumerate(truth):
+        own = draws[:, row]
+        if field.kind == "classes":
+            codes, counts = np.unique(own, return_counts=True)
+            guess, share = field.class_name(int(codes[counts.argmax()])), float(counts.max() / len(own))
+            found.append([field.name, field.class_name(int(value)), guess, share, None])
+        else:
+            low, middle, high = np.quantile(field.shown_as(own), (0.05, 0.5, 0.95)).tolist()
+            found.append([field.unit, float(field.shown_as(np.array([value]))[0]), middle, low, high])
+    return found
+
+
+def field_colours(table: Table, view: View) -> dict[str, list[object]]:
+    """What rows are coloured by: the first few fields."""
+    values, there = observed(table, view.name, torch.arange(len(table)))
+    found: dict[str, list[object]] = {}
+    for i, field in enumerate(view.fields[:8]):
+        own = field.shown_as(values[:, i])
+        classes = field.kind == "classes"
+        found[field.unit] = [
+            (field.class_name(int(value)) if classes else float(value)) if here else None
+            for value, here in zip(own.tolist(), there[:, i].tolist(), strict=True)
+        ]
+    return found

@@ -1,0 +1,112 @@
+"""Values that a visitor gives: what is possible is read, all else is refused by name, and pictures within bounds."""
+
+import base64
+import io
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mvae.app.values import MOST_BYTES, parsed, summary
+from mvae.data.codecs import class_names
+from mvae.errors import QueryError
+from mvae.report.views import View
+
+PICTURE = View("image", "picture", (1, 8, 8), levels=255.0)
+FLAGS = View("flags", "flags", (2,), columns=("smiles", "hat"))
+NUMBERS = View("labs", "numbers", (2,), columns=("hb", "crp"))
+CLASSES = View("ward", "classes", classes=("a", "b"))
+
+
+def encoded(size: tuple[int, int], kind: str = "PNG", mode: str = "L") -> str:
+    file = io.BytesIO()
+    Image.new(mode, size, "white").save(file, kind)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def png_header_of(width: int, height: int) -> str:
+    """A PNG that announces so many pixels and holds none."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+
+    head = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 0, 0, 0, 0])
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b""))).decode()
+
+
+def test_values_are_read() -> None:
+    assert parsed(CLASSES, "b").tolist() == [1]
+    assert parsed(CLASSES, "b", class_names(["b", "a"])).tolist() == [0]
+    assert parsed(FLAGS, ["hat"]).tolist() == parsed(FLAGS, [False, True]).tolist() == [[0.0, 1.0]]
+    assert parsed(NUMBERS, "13.5, 2").tolist() == parsed(NUMBERS, [13.5, 2]).tolist() == [[13.5, 2.0]]
+    assert parsed(PICTURE, [[0.0] * 8] * 8).shape == (1, 1, 8, 8)
+    for text in (encoded((30, 50)), "data:image/png;base64," + encoded((1, 1)), encoded((8, 8), "JPEG", "RGB")):
+        image = parsed(PICTURE, text)
+        assert image.shape == (1, 1, 8, 8)
+        assert float(image.min()) > 250
+
+
+@pytest.mark.parametrize(
+    ("view", "value", "message"),
+    [
+        (CLASSES, "c", "a class by its number"),
+        (CLASSES, True, "a class by its number"),
+        (FLAGS, ["shoe"], "there is no 'shoe'"),
+        (FLAGS, "hat", "a list is needed"),
+        (NUMBERS, [1.0], "2 numbers are needed"),
+        (NUMBERS, "1, nan", "must be finite"),
+        (NUMBERS, {"a": 1}, "2 numbers are needed"),
+        (PICTURE, "no base64!", "base64"),
+        (PICTURE, base64.b64encode(b"broken").decode(), "no image"),
+        (PICTURE, encoded((30, 30))[:60], "cannot be decoded|cannot read|no image"),
+        (PICTURE, png_header_of(20_000, 20_000), "more than 16,000,000 pixels"),
+        (PICTURE, base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n").decode(), "is not read"),
+        (PICTURE, [[0.0] * 8] * 7, "levels of shape 1×8×8"),
+        (PICTURE, [[256.0] * 8] * 8, "levels from 0 to 255"),
+        (PICTURE, None, "."),
+        (View("text", "text"), "a b", "words are unknown"),
+    ],
+)
+def test_what_cannot_be_a_value_is_refused_with_the_modality(view: View, value: Any, message: str) -> None:
+    with pytest.raises(QueryError, match=f"^{view.name}: .*({message})"):
+        parsed(view, value)
+
+
+def test_a_large_file_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(QueryError, match="8 MB"):
+        parsed(PICTURE, base64.b64encode(bytes(MOST_BYTES + 1)).decode())
+
+
+def test_columns_are_given_by_name_and_the_others_are_missing() -> None:
+    fields = (View("hb", "numbers", columns=("hb",)), View("ward", "classes", classes=("a", "b")))
+    view = View("t", "table", (2,), ("hb", "ward"), fields=fields)
+    row = parsed(view, {"ward": "b"})
+    assert row.isnan().tolist() == [[True, False]]
+    assert row[0, 1] == 1
+    for wrong, message in (
+        ({"x": 1}, "no column 'x'"),
+        ({"ward": "c"}, "a class"),
+        ({"hb": "inf"}, "finite"),
+        ([], "NAME"),
+    ):
+        with pytest.raises(QueryError, match=message):
+            parsed(view, wrong)
+    found = summary(view, torch.tensor([[1.0, 1.0], [3.0, 1.0], [2.0, 0.0], [2.0, 1.0]]))["columns"]
+    assert found["hb"]["median"] == 2
+    assert found["ward"]["shares"] == {"b": 0.75, "a": 0.25}
+
+
+def test_answers_say_draws_and_what_they_say_together() -> None:
+    g = torch.Generator().manual_seed(0)
+    numbers = torch.randn(2000, 2, generator=g)
+    found = summary(NUMBERS, numbers)
+    assert found["median"]["crp"] == pytest.approx(np.median(numbers[:, 1]))
+    assert found["95 %"]["hb"] == pytest.approx(1.645, abs=0.15)
+    assert summary(CLASSES, torch.tensor([1, 1, 0, 1]))["shares"] == {"b": 0.75, "a": 0.25}
+    assert summary(FLAGS, torch.tensor([[0.0, 1.0], [1.0, 1.0]]))["shares"] == {"smiles": 0.5, "hat": 1.0}
+    image = summary(PICTURE, 255 * torch.ones(1, 1, 8, 8))["draws"][0]
+    with Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) as picture:
+        assert np.asarray(picture).min() == 255
