@@ -32,7 +32,8 @@ class Imputed:
     """Rows with everything filled in; what was observed is as it was.
 
     Attributes:
-        table: the rows; a missing number is its mean, a missing class the most probable one.
+        table: the rows; a missing number is its mean, a missing class the most probable one, of ordered classes the
+            median.
         draws: modality → ``draws rows event…``, each of which has a plausible value in every missing place.
         low: modality → ``rows event…``, the lower end of the interval of each value (of an observed one itself).
         high: the upper end.
@@ -202,8 +203,11 @@ class _Part:
                 field: torch.einsum("sr,srk->rk", w.to(p.dtype), p)
                 for field, p in modality.likelihood.probabilities(params).items()
             }
-            for field, p in classes.items():
-                point[:, modality.names.index(field)] = p.argmax(-1).to(point.dtype)
+            for i, field in enumerate(modality.fields):
+                if field.name in classes:
+                    p = classes[field.name]
+                    most = (p.cumsum(-1) < 0.5).sum(-1) if field.kind == "ordinal" else p.argmax(-1)
+                    point[:, i] = most.to(point.dtype)
             return point, classes
         mean = modality.generate(self.z, self.context, mean=True)
         if not mean.is_floating_point():  # of a string: what the likeliest z would write

@@ -1,0 +1,98 @@
+"""What people use today to fill in a table, under one signature: ``(values with NaN, fields, seed) → values``."""
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from mvae.data.fields import CLASSED, Field
+
+__all__ = ["BASELINES", "rounded"]
+
+Matrix = Float[np.ndarray, "rows fields"]
+
+
+def mean(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
+    """The mean of numbers, the most frequent class, the median of ordered classes."""
+    found = x.copy()
+    for i, field in enumerate(fields):
+        seen = x[~np.isnan(x[:, i]), i]
+        if field.kind == "ordinal":
+            fill = np.median(seen)
+        else:
+            fill = np.bincount(seen.astype(int)).argmax() if field.kind in (*CLASSED, "binary") else seen.mean()
+        found[np.isnan(x[:, i]), i] = fill
+    return found
+
+
+def knn(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
+    """The ten nearest rows, in standard deviations, classes one-hot."""
+    from sklearn.impute import KNNImputer
+
+    return _by(KNNImputer(n_neighbors=10), x, fields)
+
+
+def ridge(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
+    """scikit-learn's IterativeImputer with a Bayesian ridge regression."""
+    return _by(_iterative(seed), x, fields)
+
+
+def trees(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
+    """scikit-learn's IterativeImputer with 50 extremely random trees, as missForest does it."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    forest = ExtraTreesRegressor(50, min_samples_leaf=2, n_jobs=1, random_state=seed)
+    return _by(_iterative(seed, forest, max_iter=5), x, fields)
+
+
+#: By the name in the results.
+BASELINES: dict[str, Callable[[Matrix, Sequence[Field], int], Matrix]] = {
+    "mean": mean,
+    "kNN": knn,
+    "iterated ridge": ridge,
+    "iterated trees": trees,
+}
+
+
+def _iterative(seed: int, estimator: object = None, max_iter: int = 10) -> object:
+    from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+    from sklearn.impute import IterativeImputer
+
+    return IterativeImputer(estimator, max_iter=max_iter, random_state=seed)
+
+
+def _by(imputer: object, x: Matrix, fields: Sequence[Field]) -> Matrix:
+    """An imputer on standardised numbers and one-hot classes, and back."""
+    parts, widths = [], []
+    center, scale = np.nanmean(x, 0), np.nanstd(x, 0)
+    scale[scale == 0] = 1
+    for i, field in enumerate(fields):
+        here = ~np.isnan(x[:, i])
+        if field.kind == "categorical":
+            part = np.full((len(x), field.classes or 0), np.nan)
+            part[here] = np.eye(field.classes or 0)[x[here, i].astype(int)]
+            seen = part[here].any(0)
+            part[:, ~seen] = 0
+        else:
+            part = (x[:, i : i + 1] - center[i]) / scale[i]
+        parts.append(part)
+        widths.append(part.shape[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of not having converged
+        filled = imputer.fit_transform(np.concatenate(parts, 1))  # pyright: ignore[reportAttributeAccessIssue]
+    found, first = x.copy(), 0
+    for i, (field, width) in enumerate(zip(fields, widths, strict=True)):
+        own, first = filled[:, first : first + width], first + width
+        gone = np.isnan(x[:, i])
+        found[gone, i] = own[gone].argmax(1) if field.kind == "categorical" else own[gone, 0] * scale[i] + center[i]
+    return rounded(found, x, fields)
+
+
+def rounded(found: Matrix, x: Matrix, fields: Sequence[Field]) -> Matrix:
+    """Filled classes as whole numbers that are among the classes."""
+    for i, field in enumerate(fields):
+        if field.kind in (*CLASSED, "binary"):
+            gone = np.isnan(x[:, i])
+            found[gone, i] = found[gone, i].round().clip(0, (field.classes or 2) - 1)
+    return found

@@ -1,0 +1,124 @@
+"""The tables of the study of tables with holes: their fields, their values, and which cells are hidden from everybody.
+
+HI-VAE's public sets (Nazábal et al. 2020) with their published masks, and scikit-learn's embedded ones with cells, whole
+views, or both hidden at random.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mvae.data.fields import Field
+from mvae.errors import DataError
+
+__all__ = ["HIVAE", "SETS", "Holes", "holes_of"]
+
+HIVAE = {"wine": 13, "breast": 10, "adult": 12}  # fields
+SKLEARN = ("breast-cancer", "wine-classes", "diabetes")
+SETS = (*HIVAE, *SKLEARN)
+
+
+@dataclass(frozen=True)
+class Holes:
+    """A table of which some cells are hidden.
+
+    Attributes:
+        name: of the set.
+        pattern: what is hidden: "cells 30 %", "views 30 %" …
+        fields: its columns.
+        truth: ``rows fields``; NaN where nobody knows the value.
+        observed: ``rows fields``, what may be seen.
+    """
+
+    name: str
+    pattern: str
+    fields: tuple[Field, ...]
+    truth: Float[np.ndarray, "rows fields"]
+    observed: Bool[np.ndarray, "rows fields"]
+
+    @property
+    def hidden(self) -> Bool[np.ndarray, "rows fields"]:
+        """What is known and must not be seen."""
+        return ~self.observed & ~np.isnan(self.truth)
+
+
+def holes_of(name: str, pattern: str, seed: int, data_dir: Path | None = None, rows: int | None = None) -> Holes:
+    """A set with some of its cells hidden.
+
+    Args:
+        name: one of `SETS`.
+        pattern: "cells 10 %" to "cells 50 %"; of scikit-learn's also "views 30 %" and "both 30 %".
+        seed: the number of the mask, from 0 on; HI-VAE's sets have five.
+        data_dir: where the folder ``hi-vae`` is.
+        rows: the first so many.
+
+    Raises:
+        DataError: no such set or mask, or its files are absent or damaged.
+    """
+    what, _, share = pattern.removesuffix(" %").partition(" ")
+    if name in HIVAE and what == "cells":
+        fields, truth, observed = _hivae(name, int(share), seed, data_dir)
+    elif name in SKLEARN and what in ("cells", "views", "both"):
+        fields, truth, observed = _embedded(name, what, int(share) / 100, seed)
+    else:
+        raise DataError(f"there is no set {name!r} with {pattern!r}")
+    return Holes(name, pattern, fields, truth[:rows], observed[:rows])
+
+
+def _hivae(name: str, share: int, seed: int, data_dir: Path | None) -> tuple[tuple[Field, ...], Any, Any]:
+    folder = (data_dir or Path()) / "hi-vae" / name
+    try:
+        values = np.loadtxt(folder / "data.csv", delimiter=",")
+        lines = (folder / "data_types.csv").read_text().split()[1:]
+        with np.load(folder / "masks.npz") as masks:
+            packed, shape = masks[f"missing_{share}_{seed + 1}"], masks["shape"]
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"cannot read {folder} ({error}): give --data-dir, the folder that holds hi-vae") from None
+    hidden = np.unpackbits(packed)[: shape.prod()].reshape(shape).astype(bool)
+    fields = []
+    for i, (kind, _, classes) in enumerate(line.split(",") for line in lines):
+        if kind in ("cat", "ordinal"):
+            values[:, i] -= np.nanmin(values[:, i])
+            own = "categorical" if kind == "cat" else "ordinal"
+            fields.append(Field(f"{kind}{i}", own, classes=max(int(classes), int(np.nanmax(values[:, i])) + 1)))
+        else:
+            fields.append(Field(f"{kind}{i}", _kind_of(kind, values[:, i])))
+    return tuple(fields), values, ~hidden & ~np.isnan(values)
+
+
+def _kind_of(kind: str, column: Float[np.ndarray, "rows"]) -> str:
+    """The library's name of HI-VAE's kind; a positive column that has zeros is real."""
+    if kind == "count":
+        return "count"
+    return "positive" if kind == "pos" and np.nanmin(column) > 0 else "real"
+
+
+def _embedded(name: str, what: str, share: float, seed: int) -> tuple[tuple[Field, ...], Any, Any]:
+    from sklearn import datasets
+
+    load: dict[str, Callable[[], Any]] = {
+        "breast-cancer": datasets.load_breast_cancer,
+        "wine-classes": datasets.load_wine,
+        "diabetes": datasets.load_diabetes,
+    }
+    found = load[name]()
+    names, values = list(map(str, found.feature_names)), np.asarray(found.data, dtype=np.float64)
+    generator = np.random.default_rng(seed)
+    hidden = np.zeros(values.shape, bool)
+    if what in ("views", "both"):
+        view = _views(name, len(names))
+        hidden |= (generator.random((len(values), view.max() + 1)) < share)[:, view]
+    if what in ("cells", "both"):
+        hidden |= generator.random(values.shape) < share
+    for row in np.flatnonzero(hidden.all(1)):
+        hidden[row, generator.integers(len(names))] = False
+    return tuple(Field(own) for own in names), values, ~hidden
+
+
+def _views(name: str, columns: int) -> np.ndarray:
+    """Which view each column belongs to: the mean, error and worst of breast cancer's; else thirds."""
+    return np.arange(columns) * 3 // columns
