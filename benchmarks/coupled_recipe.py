@@ -98,7 +98,8 @@ def main() -> None:
         fit(model, train, cell.config.training, seed=cell.seed)
         model.eval()
         x2 = model.names[1]
-    XX
+        kept = arguments.classifier or Path(f"runs/classifier-{dataset}-label.safetensors")
+        agreement = agreement_of(model, splits, kept)
         queries = {"marginal": (["image"], []), "joint": (["image", x2], [])}
         found = log_likelihoods(model, splits.validation.first(400), queries, proposal=("image",), samples=200)
         seen = validate(model, splits.validation)
