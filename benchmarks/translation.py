@@ -118,7 +118,9 @@ def main() -> None:
     model = cast("MVAE", timing.built("translation")).train()
     ours, plain = Step(model, table, TrainingSettings()), Plain()
     chosen = torch.randperm(len(table))[: BATCH * options.steps].split(BATCH)
-    tokens = sum(int((table.take(rows).columns[name] != 0).sum()) + BATCH for rows in chosen for name in table.names)
+    tokens = sum(
+        int((torch.as_tensor(table.take(rows)[name]) != 0).sum()) + BATCH for rows in chosen for name in table.names
+    )
 
     def timed(steps: Callable[[], Iterator[None]]) -> Callable[[], float]:
         def work() -> float:

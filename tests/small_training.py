@@ -86,8 +86,8 @@ class Watched(MVAE):
         self.betas: list[float] = []
         self.seen: list[list[float]] = []
 
-    def forward(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
+    def batch_objective(self, batch, terms=None, *, beta=1.0, generator=None, noise=None):
         if torch.is_grad_enabled():
             self.betas.append(float(beta))
             self.seen.append(torch.as_tensor(batch.columns["image"])[:, 0].tolist())
-        return super().forward(batch, terms, beta=beta, generator=generator, noise=noise)
+        return super().batch_objective(batch, terms, beta=beta, generator=generator, noise=noise)

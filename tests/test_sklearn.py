@@ -1,6 +1,6 @@
 """The estimators of scikit-learn: its own checks, and life in pipelines, searches and frames."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -35,8 +35,8 @@ def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
 
 
 def test_its_checks_of_what_is_learned() -> None:
-    estimator_checks.check_classifiers_train("MVAEClassifier", MVAEClassifier(epochs=20, random_state=0))
-    estimator_checks.check_regressors_train("MVAERegressor", MVAERegressor(epochs=60, random_state=0))
+    cast("Any", estimator_checks).check_classifiers_train("MVAEClassifier", MVAEClassifier(epochs=20, random_state=0))
+    cast("Any", estimator_checks).check_regressors_train("MVAERegressor", MVAERegressor(epochs=60, random_state=0))
 
 
 def with_holes(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,7 @@ def checked_arguments(*but: str, error: type[UserError] = SettingsError) -> Call
 
     def decorate(function: F) -> F:
         if isinstance(function, type):  # a dataclass, whose constructor has been made for it
-            function.__init__ = decorate(function.__init__)
+            setattr(function, "__init__", decorate(cast("Any", function).__init__))  # noqa: B010
             return function  # pyright: ignore[reportReturnType]
         name = function.__qualname__.removesuffix(".__init__")
         signature = inspect.signature(function)

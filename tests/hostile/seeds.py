@@ -65,7 +65,8 @@ def numbers_of_a_wrong_kind() -> None:
         refused(lambda latents=latents: mvae.MVAE(dict(model().modalities), latents))  # pyright: ignore
     for changed in ({"epochs": math.nan}, {"epochs": 2.5}, {"epochs": 10**400}, {"seed": 10**30}, {"run_dir": 3},
                     {"callbacks": [3]}, {"validation": 3}, {"learning_rate": 10**400}, {"run_dir": ""}):  # fmt: skip
-        refused(lambda changed=changed: mvae.fit(model(), data(), **({"epochs": 1, "callbacks": []} | changed)))
+        given: Any = {"epochs": 1, "callbacks": []} | changed
+        refused(lambda given=given: mvae.fit(model(), data(), **given))
 
 
 def many_random_subsets_of_three_modalities_take_no_longer_than_there_are() -> None:

@@ -274,7 +274,9 @@ def test_table10_is_of_digits_and_of_whole_strings(tmp_path: Path, monkeypatch: 
     run = run_of(cell, tmp_path)
     string = run.model.modalities["string"]
     written = string.generate(run.model.posterior(run.data.test, ["image"]).mean, mean=True)
-    true, ours = ([multimnist.CODEC.format(row) for row in x] for x in (run.data.test.columns["string"], written))
+    true, ours = (
+        [multimnist.CODEC.format(row) for row in torch.as_tensor(x)] for x in (run.data.test["string"], written)
+    )
     right = sum(a == b for pair in zip(true, ours, strict=True) for a, b in zip(*pair, strict=False))
     (row,) = (row for row in rows if (row["model"], row["metric"]) == ("mvae", one))
     assert (row["value"], row["n"]) == (pytest.approx(right / sum(map(len, true)), abs=1e-4), 30)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from scipy import stats
 
 from mvae.errors import DataError
 from mvae.paper.command import reproduce_command
@@ -28,7 +27,7 @@ def test_metrics_are_means_over_proteins_of_log_counts() -> None:
     found = judged(truth, prediction, random.poisson(20, (500, 40, 3)).astype(float))
     log = np.log1p(truth)
     assert found["Pearson"] == pytest.approx(
-        np.mean([stats.pearsonr(prediction[:, j], log[:, j])[0] for j in range(3)])
+        np.mean([np.corrcoef(prediction[:, j], log[:, j])[0, 1] for j in range(3)])
     )
     rmsle = [np.sqrt(np.mean((prediction[:, j] - log[:, j]) ** 2)) for j in range(3)]
     assert found["RMSLE"] == pytest.approx(np.mean(rmsle))

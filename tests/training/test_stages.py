@@ -73,9 +73,9 @@ class Snapshots(Callback):
 class Watched(TELBO):
     """Remembers the stage and the β of every step."""
 
-    def forward(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
+    def batch_objective(self, batch, terms=None, *, beta=1.0, generator=None, noise=None):
         self.__dict__.setdefault("steps", []).append((self.stage, float(beta)))
-        return super().forward(batch, terms, beta=beta, generator=generator, noise=noise)
+        return super().batch_objective(batch, terms, beta=beta, generator=generator, noise=noise)
 
 
 def test_each_stage_is_trained_for_all_epochs_with_its_own_annealing() -> None:
@@ -146,10 +146,10 @@ def test_the_noise_of_a_later_stage_is_not_that_of_the_first_again() -> None:
     drawn: list[tuple[float, ...]] = []
 
     class Listening(TELBO):
-        def forward(self, batch: Table, terms=None, *, beta=1.0, generator=None, noise=None):
+        def batch_objective(self, batch, terms=None, *, beta=1.0, generator=None, noise=None):
             assert isinstance(noise, torch.Tensor)
             drawn.append(tuple(noise.flatten().tolist()))
-            return super().forward(batch, terms, beta=beta, generator=generator, noise=noise)
+            return super().batch_objective(batch, terms, beta=beta, generator=generator, noise=noise)
 
     train(Listening(parts(), 2))
     assert len(set(drawn)) == 2 * EPOCHS * STEPS

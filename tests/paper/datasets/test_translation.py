@@ -28,7 +28,7 @@ def test_every_row_has_a_sentence_and_its_own_translation_and_no_row_is_lost(tmp
             assert " ".join(corpus.VI.get(word, word) for word in en.split()) == vi
             numbers.add(en.split()[-2])
             for language, text in (("en", en), ("vi", vi)):
-                read = splits.codecs[language].format(table.columns[language][row])
+                read = splits.codecs[language].format(torch.as_tensor(table[language][row]))
                 assert len(read.split()) == len(text.split())
                 assert all(a in (b, "<unk>") for a, b in zip(read.split(), text.split(), strict=True))
     assert len(numbers) == 120
@@ -38,7 +38,7 @@ def test_splits_and_vocabularies_are_the_same_every_time_and_the_coding_tells_ot
     corpus.write(tmp_path / "a")
     corpus.write(tmp_path / "b", seed=1)
     one, same = (translation.load(tmp_path / "a") for _ in range(2))
-    assert np.array_equal(one.train.columns["vi"], same.train.columns["vi"])
+    assert np.array_equal(np.asarray(one.train["vi"]), np.asarray(same.train["vi"]))
     assert one.vocabulary_id == same.vocabulary_id
     assert one.vocabulary_id != translation.load(tmp_path / "b").vocabulary_id
     assert one.vocabulary_id != translation.load(tmp_path / "a", vocabulary=8).vocabulary_id
@@ -109,4 +109,4 @@ def test_the_real_files_give_1500_rows_each_way_and_few_unknown_words() -> None:
     for language, known in (("en", 0.92), ("vi", 0.98)):
         column = torch.as_tensor(splits.test.columns[language])
         assert float((column > 1).sum() / (column > 0).sum()) > known
-    assert "&quot;" not in splits.codecs["en"].format(splits.others["tst2012"].columns["en"][0])
+    assert "&quot;" not in splits.codecs["en"].format(torch.as_tensor(splits.others["tst2012"]["en"][0]))
