@@ -126,13 +126,13 @@ def test_log_p_given_the_rest_is_a_difference_of_log_ps() -> None:
     groups = {"blood": ["hb", "crp"], "other": ["city", "share"]}
     model = mvae.fit_table(frame, modalities=groups, changes=FEW, callbacks=[])
     assert model.model.names == ("blood", "other")
-    found = model.score(frame, samples=200)
+    found = model.score(frame, samples=2000)
     values, present = model.schema.encode(frame)
     rows = present["blood"].all(1) & present["other"].all(1)
     table = mvae.Table({n: v[rows] for n, v in values.items()})
-    expected = mvae.log_likelihood(model.model, table, of=["blood"], given=["other"], samples=500).values
+    expected = mvae.log_likelihood(model.model, table, of=["blood"], given=["other"], samples=4000).values
     difference = found["log p(blood | rest)"].to_numpy()[rows] - expected.double().numpy()
-    assert np.abs(difference.mean()) < 0.1
+    assert np.abs(np.median(difference)) < 0.1
 
 
 def test_a_saved_model_answers_alike(trained: mvae.TableModel, tmp_path: Path) -> None:

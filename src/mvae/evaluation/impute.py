@@ -98,7 +98,6 @@ def impute(
     )
 
 
-@torch.no_grad()
 def imputed_parts(
     model: MultimodalVAE,
     data: Data,
@@ -126,7 +125,19 @@ def imputed_parts(
     tails = (1 - interval) / 2, (1 + interval) / 2
     with evaluating(model):
         for batch in parts_of(table, samples, max(1, 2**20 * model_width(model) // VALUES)):
-            yield _Part(model, batch, samples, generator).imputed(draws, tails)
+            yield _filled(model, batch, samples, draws, tails, generator)
+
+
+@torch.no_grad()
+def _filled(
+    model: MultimodalVAE,
+    batch: Table,
+    samples: int,
+    draws: int,
+    tails: tuple[float, float],
+    generator: torch.Generator,
+) -> Imputed:
+    return _Part(model, batch, samples, generator).imputed(draws, tails)
 
 
 def model_width(model: MultimodalVAE) -> int:

@@ -24,6 +24,7 @@ from mvae.likelihoods.real import Gaussian, StudentT
 __all__ = ["Fieldwise"]
 
 CHUNK = 2**20  # values looked at together
+START = 0.3  # standard deviations, where learned scales begin: from 1 on, no latent might ever pay
 LEAST = 1e-2  # standard deviations: no learned scale falls below it
 
 
@@ -54,8 +55,8 @@ class Fieldwise(Likelihood):
 
     >>> columns = Fieldwise([Field("hb"), Field("stage", "categorical", classes=3)])
     >>> x = torch.tensor([[0.0, 2.0], [float("nan"), 0.0]])
-    >>> columns.size, columns.log_prob(torch.zeros(2, 4), x).detach()  # −½ log 2π − log 3, and − log 3
-    (4, tensor([-2.0176, -1.0986]))
+    >>> columns.size, columns.log_prob(torch.zeros(2, 4), x).detach()  # −½ log 2π − log 0.3 − log 3, − log 3
+    (4, tensor([-0.8136, -1.0986]))
     """
 
     parameters_per_value = None
@@ -209,8 +210,8 @@ def _probabilities(family: Likelihood, own: Tensor) -> Tensor:
 
 
 _FAMILIES: dict[str, Callable[[int, int], Likelihood]] = {
-    "gaussian": lambda values, _: Gaussian(learned=True, least=LEAST, values=values),
-    "student": lambda values, _: StudentT(learned=True, least=LEAST, values=values),
+    "gaussian": lambda values, _: Gaussian(START, learned=True, least=LEAST, values=values),
+    "student": lambda values, _: StudentT(START, learned=True, least=LEAST, values=values),
     "negative-binomial": lambda values, _: NegativeBinomial(values),
     "poisson": lambda *_: Poisson(),
     "bernoulli": lambda *_: Bernoulli(),

@@ -9,4 +9,5 @@ ITEMS: dict[str, str] = {
     "polymnist": "mvae.studies.polymnist:POLYMNIST",
     "cite-seq": "mvae.studies.cite_seq:CITE_SEQ",
     "mfeat": "mvae.studies.mfeat:MFEAT",
+    "tables": "mvae.studies.tables:TABLES",
 }

@@ -1,6 +1,6 @@
-"""The tables of the study of tables with holes: their fields, their values, and which cells are hidden from everybody.
+"""The tables of the study of tables with holes: fields, values, and which cells are hidden from everybody.
 
-HI-VAE's public sets (Nazábal et al. 2020) with their published masks, and scikit-learn's embedded ones with cells, or
+HI-VAE's public sets (Nazábal et al. 2020) with their published masks, and scikit-learn's embedded ones with cells,
 whole views, or both hidden at random.
 """
 

@@ -1,0 +1,60 @@
+"""The study of tables with holes: its errors against naive loops, and its command on a small budget."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mvae.data.fields import Field
+from mvae.errors import DataError
+from mvae.studies.table_baselines import BASELINES
+from mvae.studies.table_sets import Holes, holes_of
+from mvae.studies.tables import error
+from tests.command import mvae as command
+
+FIELDS = (Field("a"), Field("b", "categorical", classes=3), Field("c", "ordinal", classes=4))
+
+
+def small() -> Holes:
+    truth = np.array([[0.0, 1, 3], [10, 2, 0], [4, 0, 1], [6, 2, np.nan]])
+    observed = np.array([[0, 1, 0], [1, 0, 1], [0, 0, 0], [1, 1, 0]], bool)
+    return Holes("wine", "cells 50 %", FIELDS, truth, observed)
+
+
+def test_the_error_of_hi_vae_is_that_of_its_definition() -> None:
+    holes, found = small(), np.array([[3.0, 1, 1], [10, 2, 0], [0, 1, 1], [6, 2, 0]])
+    numbers = math.sqrt((3**2 + 4**2) / 2) / 10
+    classes, ordered = 1 / 2, (2 + 0) / 2 / 4
+    assert error(holes, found) == pytest.approx((numbers + classes + ordered) / 3)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_leave_what_is_observed_and_fill_in_what_can_be(name: str) -> None:
+    g = np.random.default_rng(0)
+    truth = np.stack([g.normal(size=80), g.integers(0, 3, 80), g.integers(0, 4, 80)], 1)
+    x = np.where(g.random(truth.shape) < 0.7, truth, np.nan)
+    found = BASELINES[name](x, FIELDS, 0)
+    assert np.array_equal(found[~np.isnan(x)], x[~np.isnan(x)])
+    assert np.isfinite(found).all()
+    assert set(found[:, 1]) <= {0, 1, 2}
+    assert set(found[:, 2]) <= {0, 1, 2, 3}
+
+
+def test_sets_hide_what_they_say() -> None:
+    cells, views = holes_of("breast-cancer", "cells 30 %", 0), holes_of("breast-cancer", "views 30 %", 0)
+    assert cells.hidden.mean() == pytest.approx(0.3, abs=0.01)
+    whole = views.hidden.reshape(-1, 3, 10)
+    assert (whole.all(2) == whole.any(2)).mean() > 0.97  # a row that would have nothing keeps one value
+    assert not np.array_equal(cells.hidden, holes_of("breast-cancer", "cells 30 %", 1).hidden)
+    with pytest.raises(DataError, match="hi-vae"):
+        holes_of("wine", "cells 10 %", 0, Path("nowhere"))
+
+
+def test_the_command_measures_records_and_does_nothing_twice(tmp_path: Path) -> None:
+    args = ["reproduce", "tables", "--budget", "smoke", "--json", "--results", str(tmp_path)]
+    rows = command(*args).json()["rows"]
+    assert {row["model"] for row in rows} == {"mvae", "mean", "kNN", "iterated ridge"}
+    assert {row["settings"]["hidden"] for row in rows} == {"cells 30 %", "views 30 %", "both 30 %"}
+    assert all(math.isfinite(row["value"]) for row in rows)
+    assert command(*args).json()["rows"] == rows
