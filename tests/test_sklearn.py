@@ -31,7 +31,7 @@ def slow(estimator: Any) -> dict[str, str]:
     expected_failed_checks=slow,
 )
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
-    check(estimator)
+    check(estimator)  # pyright: ignore[reportCallIssue]
 
 
 def test_its_checks_of_what_is_learned() -> None:
