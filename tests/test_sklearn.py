@@ -31,12 +31,12 @@ def slow(estimator: Any) -> dict[str, str]:
     expected_failed_checks=slow,
 )
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
-    check(estimator)  # pyright: ignore[reportCallIssue]
+    check(estimator)
 
 
 def test_its_checks_of_what_is_learned() -> None:
     estimator_checks.check_classifiers_train("MVAEClassifier", MVAEClassifier(epochs=20, random_state=0))
-    estimator_checks.check_regressors_train("MVAERegressor", MVAERegressor(epochs=60, random_state=0))
+    estimator_checks.check_regressors_train("MVAERegressor", MVAERegressor(epochs=60, random_state=0))  # pyright: ignore
 
 
 def with_holes(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
