@@ -17,6 +17,7 @@ from mvae.models.jmvae import JMVAE
 from mvae.models.mmvae import MMVAE
 from mvae.models.mvae import MVAE
 from mvae.models.mvtcae import MVTCAE
+from mvae.training.fit import fit
 from mvae.training.step import row_weights
 from tests.every_kind import gradients, modality, noise_for
 from tests.models.common import KINDS, assert_same, assert_same_gradients, complete, incomplete, parts
@@ -108,3 +109,9 @@ def test_class_weights_that_are_none_are_refused() -> None:
     short = Modality(label.encoder, label.decoder, "categorical", class_weights=[1, 2]).double()
     with pytest.raises(DataError, match="2 class weights, for one class per row; the decoder gives 3 classes"):
         MVAE({"label": short}, 2).check(complete(4))
+
+
+def test_fit_takes_a_mapping_with_a_column_of_weights() -> None:
+    model, columns = MVAE(parts(), 2), dict(complete(4).columns)
+    history = fit(model, columns | {"w": torch.arange(4.0)}, epochs=1, row_weights="w", callbacks=[])
+    assert history.epochs[0]["train/loss"] > 0

@@ -1,7 +1,7 @@
 """The questions a user asks of a model: checked by one door, answered in parts of bounded memory."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -244,11 +244,11 @@ class Questions(nn.Module):
 
     # -- The door ----------------------------------------------------------------------------------------------------
 
-    def as_table(self, data: Data) -> Table:
+    def as_table(self, data: Data, others: Collection[str] = ()) -> Table:
         """Any data as a table whose present values all fit this model.
 
         Columns of a `Table` that are no modality of the model are ignored; in a mapping or a frame such a name is
-        taken for a mistake.
+        taken for a mistake, unless it is one of ``others``.
 
         Raises:
             QueryError: an unknown name. DataError: data that does not fit the model, with modality and row.
@@ -259,7 +259,7 @@ class Questions(nn.Module):
                     f"data must be a mvae.Table, a mapping of arrays or a data frame, not a {type(data).__name__}"
                 )
             given = list(data) if isinstance(data, Mapping) else list(cast("Any", data).columns)
-            self._require_names([name for name in given if name not in self.covariates], "data")
+            self._require_names([n for n in given if n not in self.covariates and n not in others], "data")
             data = Table(self.coded({name: cast("Any", data)[name] for name in given}) if self.covariates else data)
         self.check(data)
         return data

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def train(
 ) -> tuple[Run, History]:
     """Train what a declaration says into a directory, or go on with what stands there.
 
-    Processes that torchrun has started train together; the first one writes (`mvae.training.distributed`).
+    Processes of torchrun train together; the first one writes (`mvae.training.distributed`).
 
     Args:
         config: a declaration, the name of a shipped one, or a file.
@@ -89,10 +89,10 @@ def train(
         deterministic: the same bits on a GPU too (slower).
 
     Raises:
-        RunError: the directory holds another run, or (to resume) none; or the run to start from is none, or of other
-            networks. DataError: data absent or damaged. SettingsError: a declaration that cannot be built.
+        RunError: the directory or the run to start from holds none, or another one. DataError: data absent or damaged.
+        SettingsError: a declaration that cannot be built.
     """
-    config = declared(config) if not isinstance(config, Config) else config
+    config = config if isinstance(config, Config) else declared(config)
     run_dir = as_path(run_dir, "the run directory")
     # Denormals from the start: worker threads inherit the switch as they begin.
     with ExitStack() as stack, flushed_denormals(), _deterministic(deterministic), joined() as processes:
@@ -106,31 +106,33 @@ def train(
         if resume and data.layout is not None:
             _require_same(run_dir, config)
         model = build(config).to(device_named(device))
-        table, validation = _learned_from(config, data, model)
+        table, held_out = _learned_from(config, data, model)
         if config.start_from is not None and not (run_dir / CHECKPOINT).exists():
             _start_from(model, Path(config.start_from), data)
-        if processes.first:
-            stack.enter_context(locked(run_dir))
+        stack.enter_context(locked(run_dir) if processes.first else nullcontext())
         if resume:
             _require_same_coding(run_dir, data)
         elif processes.first:
             _require_free(run_dir)
-            schema = {name: column.to_dict() for name, column in data.schema.items()}
-            stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}
-            if data.layout is not None:
-                stored["layout"] = data.layout.to_dict()
-            write_json(run_dir / SETTINGS, stored | _circumstances(model.device))
+            write_json(run_dir / SETTINGS, _description(config, data) | _circumstances(model.device))
         history = fit(
             model,
             table,
             config.training,
             seed=config.seed,
-            validation=validation,
+            validation=held_out,
             run_dir=run_dir,
             resume=resume and (run_dir / CHECKPOINT).exists(),  # killed before its first checkpoint it starts again
             callbacks=callbacks,
         )
     return Run(run_dir, config, model, data, {"best_epoch": history.best_epoch}), history
+
+
+def _description(config: Config, data: Dataset) -> dict[str, Any]:
+    """What run.json says of declaration and data."""
+    schema = {name: column.to_dict() for name, column in data.schema.items()}
+    stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}
+    return stored if data.layout is None else stored | {"layout": data.layout.to_dict()}
 
 
 def _start_from(model: MultimodalVAE, start: Path, data: Dataset) -> None:

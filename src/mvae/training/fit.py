@@ -7,8 +7,8 @@ passes through the same bits as one that never stopped (on a CPU with the same n
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,11 @@ def fit(
     Args:
         model: on the device to train on.
         table: the examples to learn from, as every question takes them (`mvae.models.questions.Questions.as_table`):
-            a name that is no modality is an error, except in a `Table`, which may hold more. Columns are moved to the
-            model's device when they fit.
+            a name that is no modality is an error, except in a `Table`. They are moved to the model's device if they fit.
         settings: how to train; default `TrainingSettings()`.
         seed: of the order of examples, the noise and the random subsets (not of the model's initial weights).
-        validation: examples for model selection, never the test examples. By their objective at each epoch's end (full
-            and single terms, β = 1, fixed noise) the best weights *after annealing has ended* are kept (of each stage).
+        validation: examples for model selection, never the test examples. By their objective at each epoch's end
+            (β = 1, full and single terms, fixed noise) a stage's best weights *after annealing has ended* are kept.
         run_dir: where metrics.jsonl and the checkpoint go; None keeps nothing on disk.
         resume: go on from the checkpoint in ``run_dir``.
         callbacks: what is told of the training; default: a progress bar on a terminal, lines elsewhere.
@@ -78,9 +77,8 @@ def fit(
             number. RunError: nothing to resume, a run directory that cannot be written, or that is in use.
         TrainingError: the loss is no longer finite; the message names the modality, a checkpoint stays.
 
-    >>> from mvae.networks.mlp import mlp
     >>> x = torch.randn(200, 3)
-    >>> model = mvae.MVAE({"x": mvae.Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian())}, latent_dim=2)
+    >>> model = mvae.MVAE({"x": mvae.Modality(nn.Linear(3, 4), nn.Linear(2, 3), "gaussian")}, latent_dim=2)
     >>> history = mvae.fit(model, {"x": x}, epochs=2, callbacks=[])
     >>> len(history.epochs)
     2
@@ -90,16 +88,13 @@ def fit(
     if resume and run_dir is None:
         raise SettingsError("resume=True needs run_dir=..., the directory of the run to go on with")
     directory = None if run_dir is None else as_path(run_dir, "run_dir")
-    table = model.as_table(table)
-    held_out = None if validation is None else _placed(model.as_table(validation), model.device)
+    others = () if settings.row_weights is None else (settings.row_weights,)
+    table = model.as_table(table, others)
+    held_out = None if validation is None else _placed(model.as_table(validation, others), model.device)
     processes = Processes.here()
     callbacks = [] if not processes.first else [reporter_for()] if callbacks is None else list(callbacks)
     with ExitStack() as inside:
-        off = torch.autocast(model.device.type, enabled=False)  # the settings say the precision
-        for context in (flushed_denormals(), kept_setting(), torch.enable_grad(), off):
-            inside.enter_context(context)
-        if directory is not None and processes.first and (directory.is_dir() or not resume):
-            inside.enter_context(locked(directory))
+        inside.enter_context(_circumstances(model, directory if processes.first else None, resume))
         stages = inside.enter_context(Stages(model, settings.epochs))
         run = RunState(stages, _placed(table, model.device), settings, seed, directory)
         run.start(resume)
@@ -107,6 +102,18 @@ def fit(
         stopped = inside.enter_context(stop_signals())
         _train(run, held_out, callbacks, stopped)
         return run.finish()
+
+
+@contextmanager
+def _circumstances(model: MultimodalVAE, directory: Path | None, resume: bool) -> Iterator[None]:
+    """What holds while a model is trained: switches of PyTorch, and a directory that nobody else writes."""
+    with ExitStack() as inside:
+        off = torch.autocast(model.device.type, enabled=False)  # the settings say the precision
+        for context in (flushed_denormals(), kept_setting(), torch.enable_grad(), off):
+            inside.enter_context(context)
+        if directory is not None and (directory.is_dir() or not resume):
+            inside.enter_context(locked(directory))
+        yield
 
 
 def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback], stopped: Callable[[], bool]) -> None:
