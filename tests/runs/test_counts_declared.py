@@ -65,7 +65,7 @@ def test_a_files_values_that_are_no_counts_are_named_by_row(tmp_path: Path, valu
 
 
 def test_an_unknown_key_of_a_covariate_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="covariates.batch.kinds"):
+    with pytest.raises(SettingsError, match=r"covariates\.batch\.kinds"):
         declared(tmp_path).change({"covariates": {"batch": {"kinds": "real"}}})
 
 
