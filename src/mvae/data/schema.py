@@ -25,8 +25,9 @@ Raw = Any  # an array of numbers, booleans or text, a list, a tensor, a pandas S
 class ColumnSchema:
     """How one column is encoded for a model, and decoded from it.
 
-    ``real``: numbers in the user's units, unchanged but as floats. ``count``: whole numbers ≥ 0, as they are. ``binary``: booleans. ``categorical``: codes
-    0 … K−1. ``picture``: bytes stay bytes, all others become levels in [0, 1].
+    ``real``: numbers in the user's units, unchanged but as floats. ``count``: whole numbers ≥ 0, as they are.
+    ``binary``: booleans. ``categorical``: codes 0 … K−1. ``picture``: bytes stay bytes, all others become levels in
+    [0, 1].
 
     Args:
         name: of the column, for errors.
