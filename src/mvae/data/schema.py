@@ -13,7 +13,7 @@ from mvae.errors import DataError, abridged
 
 __all__ = ["ColumnSchema", "Kind", "infer_kind", "raw_values"]
 
-Kind = Literal["real", "binary", "categorical", "picture"]
+Kind = Literal["real", "count", "binary", "categorical", "picture"]
 MOST_CLASSES = 20  # integers with more distinct values than this are proposed as real numbers
 LEAST_SIDE = 8  # pixels: below this no array is proposed as a picture
 AT_ONCE = 1 << 22  # values looked at together
@@ -25,8 +25,9 @@ Raw = Any  # an array of numbers, booleans or text, a list, a tensor, a pandas S
 class ColumnSchema:
     """How one column is encoded for a model, and decoded from it.
 
-    ``real``: numbers in the user's units, unchanged but as floats. ``binary``: booleans. ``categorical``: codes
-    0 … K−1. ``picture``: bytes stay bytes, all others become levels in [0, 1].
+    ``real``: numbers in the user's units, unchanged but as floats. ``count``: whole numbers ≥ 0, as they are.
+    ``binary``: booleans. ``categorical``: codes 0 … K−1. ``picture``: bytes stay bytes, all others become levels in
+    [0, 1].
 
     Args:
         name: of the column, for errors.
@@ -104,6 +105,9 @@ class ColumnSchema:
         if self.kind == "binary":
             self._require("0 and 1", raw, here, lambda part: (part == 0) | (part == 1))
             return np.asarray(raw == 1)
+        if self.kind == "count":
+            self._require("whole numbers ≥ 0", raw, here, lambda part: (part >= 0) & (part == np.floor(part)))
+            return raw
         if self.kind == "real":
             self._require("finite numbers", raw, here, np.isfinite)
             return raw if raw.dtype.kind == "f" else raw.astype(np.float32 if raw.itemsize <= 2 else np.float64)
@@ -124,7 +128,9 @@ class ColumnSchema:
             return np.asarray(self.classes, None if self.dtype == "str" else self.dtype)[values.astype(np.int64)]
         if self.kind == "picture" and self.levels != 1:
             values = np.round(values)
-        keeps_unit = self.kind == "real" and not np.issubdtype(self.dtype, np.floating)  # a mean need be no integer
+        keeps_unit = self.kind in ("real", "count") and not np.issubdtype(
+            self.dtype, np.floating
+        )  # a mean need be no integer
         return values if keeps_unit else values.astype(self.dtype)
 
     def to_dict(self) -> dict[str, Any]:

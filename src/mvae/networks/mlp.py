@@ -120,12 +120,13 @@ class ConditionalMLP(nn.Module):
     ):
         super().__init__()
         self.layers = mlp(inputs + condition, outputs, hidden, batch_norm)
+        self.shape = (outputs,)
 
     def forward(
         self, x: Float[Tensor, "rows *event"], condition: Float[Tensor, "rows features"]
-    ) -> Float[Tensor, "rows outputs"]:
-        """Flatten x, append the condition, and go through the layers."""
-        return self.layers(torch.cat([flat(x), condition], dim=1))
+    ) -> Float[Tensor, "rows *outputs"]:
+        """Flatten x, append the condition, and go through the layers; a decoder's values have their shape."""
+        return self.layers(torch.cat([flat(x), condition], dim=1)).unflatten(1, self.shape)
 
 
 class ConditionalLabelEncoder(ConditionalMLP):
@@ -186,9 +187,11 @@ class Perceptrons:
         hidden: Sequence[int] = (512, 512),
         batch_norm: bool = False,
     ) -> nn.Module:
-        """Latents → values of that shape; with a condition, they stay flat."""
+        """Latents → values of that shape."""
         if condition:
-            return ConditionalMLP(inputs, condition, math.prod(outputs), hidden, batch_norm)
+            network = ConditionalMLP(inputs, condition, math.prod(outputs), hidden, batch_norm)
+            network.shape = tuple(outputs)
+            return network
         if len(outputs) == 1:
             return mlp(inputs, outputs[0], hidden, batch_norm)
         return ImageDecoder(inputs, outputs, hidden, batch_norm)

@@ -14,11 +14,12 @@ from mvae.errors import SettingsError, nearest, out_of_memory
 from mvae.likelihoods.columns import Fieldwise
 from mvae.modality.base import Modality
 from mvae.modality.columns import ColumnsModality
+from mvae.modality.covariate import Covariate
 from mvae.modality.sentences import SentenceDecoder, SentenceModality
 from mvae.modality.strings import StringModality
 from mvae.models.base import MultimodalVAE
 from mvae.networks.columns import ColumnFeatures
-from mvae.runs.config import Config, ModalitySettings
+from mvae.runs.config import Config, CovariateSettings, ModalitySettings
 from mvae.runs.registry import model_class
 
 __all__ = ["KINDS", "build"]
@@ -72,10 +73,27 @@ def _built(of_class: Any, config: Config, options: dict[str, Any]) -> Multimodal
     if isinstance(joint := options.get("joint_encoder"), str | Mapping):
         shapes = {name: _event(parts[name]) for name in names}
         options["joint_encoder"] = networks.build(joint, inputs=shapes, outputs=2 * latents, role="joint")
-    built = {name: _modality(name, settings, latents) for name, settings in parts.items()}
+    covariates = {name: _covariate(name, settings) for name, settings in config.covariates.items()}
+    width = sum(covariate.width for covariate in covariates.values())
+    built = {name: _modality(name, parts[name], latents, width if _can_be_told(parts[name]) else 0) for name in parts}
     if of_class.first_only:
         names = names[:1]
-    return of_class({name: built[name] for name in names}, latents, **options)
+    return of_class({name: built[name] for name in names} | covariates, latents, **options)
+
+
+def _covariate(name: str, settings: CovariateSettings) -> Covariate:
+    if settings.kind == "categorical":
+        return Covariate(_needed(settings.categories, f"covariates.{name}.categories"), settings.unknown)
+    return Covariate(features=settings.features)
+
+
+def _can_be_told(settings: ModalitySettings) -> bool:
+    """Perceptrons of numbers are told the covariates; encoders of classes and of text are not."""
+    plain = (None, "mlp")
+    named = (
+        spec.get("network") if isinstance(spec, Mapping) else spec for spec in (settings.encoder, settings.decoder)
+    )
+    return settings.kind in ("real", "count", "binary", "columns") and all(name in plain for name in named)
 
 
 def _modality(name: str, settings: ModalitySettings, latents: int, condition: int = 0) -> Modality:
@@ -131,6 +149,16 @@ def _numbers(likelihood: Any) -> Callable[[ModalitySettings, int, int], Modality
     return make
 
 
+def _count(settings: ModalitySettings, latents: int, condition: int) -> Modality:
+    event = _event(settings)
+    mlp = {"network": "mlp", "hidden": [256, 256]}
+    likelihood = likelihoods.named(settings.likelihood or {"name": "negative_binomial", "features": event[-1]})
+    parameters = likelihood.parameters_per_value or 1
+    outputs = event if parameters == 1 else (*event, parameters)
+    nets = _networks(settings, latents, condition, mlp, mlp, outputs)
+    return Modality(*nets, likelihood, **_common(settings))
+
+
 def _categorical(settings: ModalitySettings, latents: int, condition: int) -> Modality:
     classes = _needed(settings.classes, "classes")
     encoder, decoder = {"network": "label", "hidden": 256}, {"network": "mlp", "hidden": [256, 256]}
@@ -175,6 +203,7 @@ KINDS: dict[str, Callable[[ModalitySettings, int, int], Modality]] = {
     "columns": _columns,
     "real": _numbers({"name": "gaussian", "learned": True}),
     "binary": _numbers("bernoulli"),
+    "count": _count,
     "categorical": _categorical,
     "picture": _picture,
     "string": _string,

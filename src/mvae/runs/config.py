@@ -21,7 +21,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -140,6 +140,17 @@ class ModalitySettings(Section):
     )
 
 
+class CovariateSettings(Section):
+    """A column that networks are told besides x and z (`mvae.Covariate`)."""
+
+    kind: Literal["categorical", "real"] | None = Field(default=None, description="Default: by the data.")
+    categories: list[str] | list[int] | None = Field(
+        default=None, description="In the order of their codes. Default: the training rows'."
+    )
+    unknown: bool = Field(default=False, description="May a row lack it? Then training needs such rows.")
+    features: int = Field(default=1, ge=1, description="How many numbers a row of a real one has.")
+
+
 class ModelSettings(BaseModel):
     """The model; what stands here besides name and latents are options of that model's class."""
 
@@ -191,6 +202,7 @@ class Config(Section):
     data: DataSettings
     model: ModelSettings = ModelSettings()
     modalities: dict[str, ModalitySettings] = Field(default={}, description="By name, in the model's order.")
+    covariates: dict[str, CovariateSettings] = Field(default={}, description="What networks are told, by name.")
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     start_from: str | None = Field(

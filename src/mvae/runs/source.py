@@ -1,5 +1,6 @@
 """Where a declaration and its rows come from: a name that is shipped, or files of the user's."""
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,7 +91,9 @@ def load(
     if Path(source).suffix != ARRAYS:
         return reader(source)(data_dir, **config.data.options)
     columns, masks = read_npz(source)
-    parts = config.modalities or {name: ModalitySettings() for name in columns}
+    parts = config.modalities or {name: ModalitySettings() for name in columns if name not in config.covariates}
+    told = {name: ModalitySettings(kind=own.kind) for name, own in config.covariates.items()}
+    parts = parts | told
     if (weights := config.training.row_weights) is not None:
         parts = parts | {weights: parts.get(weights, ModalitySettings(kind="real"))}
     raw = {name: _assembled(name, settings.columns or [name], columns) for name, settings in parts.items()}
@@ -142,8 +145,11 @@ def completed(config: Config, data: Dataset) -> Config:
     """The declaration with what only the data says: kinds, shapes and classes that were left out."""
     if data.layout is not None:
         return completed_by(config, data.layout, data.train)
-    found: dict[str, Any] = {}
+    found, told = {}, {}
     for name, schema in (data.schema or _proposed(config, data)).items():
+        if name in config.covariates:
+            told[name] = _told(name, schema)
+            continue
         own = config.modalities.get(name, ModalitySettings())
         said = {"kind": schema.kind, "shape": list(schema.shape) or [1]}
         if schema.kind == "categorical":
@@ -151,7 +157,17 @@ def completed(config: Config, data: Dataset) -> Config:
         if schema.kind == "picture":
             said["levels"] = schema.levels
         found[name] = {key: value for key, value in said.items() if getattr(own, key) is None}
-    return config.resolved().change({"modalities": found}) if found else config.resolved()
+    change = {"modalities": found} | ({"covariates": told} if told else {})
+    return config.resolved().change(change) if found else config.resolved()
+
+
+def _told(name: str, schema: ColumnSchema) -> dict[str, Any]:
+    """What the data says of a covariate."""
+    if schema.kind == "categorical":
+        return {"kind": "categorical", "categories": list(schema.classes)}
+    if schema.kind != "real":
+        raise SettingsError(f"covariates.{name} is {schema.kind}: say whether it is categorical or real")
+    return {"kind": "real", "features": math.prod(schema.shape)}
 
 
 def _proposed(config: Config, data: Dataset) -> dict[str, ColumnSchema]:

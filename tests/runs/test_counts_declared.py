@@ -1,0 +1,93 @@
+"""Counts and covariates in a declaration: built, trained from a file, saved, opened and asked."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mvae
+from mvae.errors import DataError, SettingsError
+from mvae.runs.run import open_run
+
+
+def declared(folder: Path, **modality: Any) -> mvae.Config:
+    random = np.random.default_rng(0)
+    batch = random.integers(0, 2, 80)
+    np.savez(
+        folder / "cells.npz",
+        rna=random.poisson(3 + 10 * batch[:, None], (80, 4)),
+        group=batch ^ (random.random(80) < 0.1),
+        batch=np.array(["b1", "b2"])[batch],
+        age=random.normal(50, 10, 80),
+    )
+    return mvae.Config.from_dict(
+        {
+            "data": {"source": str(folder / "cells.npz")},
+            "model": {"latents": 2},
+            "modalities": {"rna": {"kind": "count", **modality}, "group": {"kind": "categorical"}},
+            "covariates": {"batch": {"kind": "categorical"}, "age": {}},
+            "training": {"epochs": 2},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    [None, "poisson", "negative_binomial", {"name": "negative_binomial", "features": 4, "exposure": True},
+     "zero_inflated_negative_binomial"],
+)  # fmt: skip
+def test_counts_and_covariates_are_declared_and_trained_from_a_file(tmp_path: Path, likelihood: Any) -> None:
+    config = declared(tmp_path, **({} if likelihood is None else {"likelihood": likelihood}))
+    run, _ = mvae.train(config, tmp_path / "run", callbacks=[])
+    assert run.config.covariates["batch"].categories == ["b1", "b2"]
+    again = open_run(tmp_path / "run").model
+    asked = {"rna": np.array([[3, 1, 0, 2]]), "batch": ["b2"], "age": [44.0]}
+    drawn = again.generate(asked, n=5, covariates={"batch": "b1"}, seed=0)["rna"]
+    assert drawn.shape == (5, 1, 4)
+    assert torch.equal(drawn, drawn.round())
+    assert again.predict(asked, of="rna", covariates={"batch": "b1"}).shape == (1, 4)
+    with pytest.raises(DataError, match="no column 'batch'"):
+        again.posterior({"rna": np.array([[3, 1, 0, 2]])})
+
+
+@pytest.mark.parametrize("value", [-1, 0.5])
+def test_a_files_values_that_are_no_counts_are_named_by_row(tmp_path: Path, value: float) -> None:
+    config = declared(tmp_path)
+    with np.load(tmp_path / "cells.npz") as file:
+        columns = dict(file)
+    columns["rna"] = columns["rna"].astype(float)
+    columns["rna"][3, 1] = value
+    np.savez(tmp_path / "cells.npz", **columns)
+    with pytest.raises(DataError, match=r"'rna', row 3: .*whole numbers ≥ 0"):
+        mvae.train(config, tmp_path / "run", callbacks=[])
+
+
+def test_an_unknown_key_of_a_covariate_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"covariates\.batch\.kinds"):
+        declared(tmp_path).change({"covariates": {"batch": {"kinds": "real"}}})
+
+
+def test_panels_that_overlap_in_part_train_together() -> None:
+    random = np.random.default_rng(0)
+    kind = random.integers(0, 2, 200)
+    counts = random.poisson(np.where(kind[:, None] == 1, 30, 3), (200, 14)).astype(np.float32)
+    panel = np.ones((200, 14), bool)
+    panel[:100, 10:] = False  # the first batch measures 10 of 14 proteins, the second all
+    panel[100:, :2] = False  # but two
+    fields = [{"name": f"protein {i}", "kind": "count"} for i in range(14)]
+    torch.manual_seed(0)
+    model = mvae.MVAE({"protein": mvae.Columns.of(fields, 2, [32])}, 2)
+    seen = np.where(panel, counts, np.nan)
+    table = mvae.Table({"protein": seen}, present={"protein": panel})
+    mvae.fit(model, table, epochs=40, batch_size=20, learning_rate=1e-2, callbacks=[])
+    z = model.posterior(table).mean
+    filled = model.modalities["protein"].generate(z, mean=True).detach().numpy()
+    hidden = ~panel
+    high = kind[:, None].repeat(14, 1)[hidden] == 1
+    assert filled[hidden][high].mean() > 2 * filled[hidden][~high].mean()
+    other = seen.copy()
+    other[~panel] = 1e6  # whatever stands in a missing value is never read
+    again = model.posterior(mvae.Table({"protein": other}, present={"protein": panel})).mean
+    torch.testing.assert_close(again, z)
