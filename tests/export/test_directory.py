@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from mvae.errors import QueryError
 from mvae.export.directory import export_model, posterior_rule
 from mvae.export.draws import draw_of
 from mvae.files import read_json
+from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE
 from mvae.runs.build import build
 from mvae.runs.config import Config
@@ -25,6 +28,16 @@ from tests.command import mvae as command
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unchecked_shapes() -> Iterator[None]:
+    """A check of shapes at run time would fix the number of rows while the graph is traced."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
+
 
 TABLE = {
     "data": {"source": "x.npz"},
@@ -93,7 +106,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultimodalVAE, Path
         scaling = model.modalities[name].scaling
         assert scaling is not None
         scaling.fit(mvae.Table({name: 1.7e9 + 1e5 * torch.rand(50, width, generator=g).double()}), name)
-    export_model(model.eval(), config, folder, {"a`<b>|": {"classes": ["<i>", "m", "o"]}})
+    export_model(model.eval(), config, folder, {"schema": {"a`<b>|": {"classes": ["<i>", "m", "o"]}}})
     return model, folder
 
 
@@ -130,6 +143,38 @@ def test_the_example_answers_as_the_model_does_without_torch(table: tuple[Multim
     np.testing.assert_allclose(mean, expected, atol=0.01)
     np.testing.assert_allclose(drawn, expected, atol=0.04)
     assert shape == [4000, 2, 4]
+
+
+def test_a_modality_of_columns_is_exported_with_its_holes(tmp_path: Path) -> None:
+    kinds = {"hb": "real", "crp": "positive", "ward": "categorical", "stage": "ordinal", "sick": "binary"}
+    fields = [{"name": n, "kind": k} | ({"classes": 3} if n in ("ward", "stage") else {}) for n, k in kinds.items()]
+    parts = {"t": {"kind": "columns", "columns": list(kinds), "fields": fields}}
+    config = Config.from_dict({"data": {"source": "x.csv"}, "model": {"latents": 2}, "modalities": parts})
+    model, g = build(config), np.random.default_rng(0)
+    x = np.stack([g.normal(13, 2, 60), g.lognormal(size=60), *g.integers(0, 3, (2, 60)), g.integers(0, 2, 60)], 1)
+    there = g.random(x.shape) < 0.8
+    there[:, 0] = True
+    model.modalities["t"].fit_scaling(mvae.Table({"t": x}, {"t": there}), "t")
+    layout = {"columns": [{"name": "ward", "classes": ["a", "<b>", "c"]}]}
+    (part,) = export_model(model.eval(), config, tmp_path, {"layout": layout})["modalities"]
+    assert part["columns"] == list(kinds)
+    assert part["categories"] == {"ward": ["a", "<b>", "c"], "stage": [0, 1, 2], "sick": [0, 1]}
+    precision, shift = run(tmp_path, part["encoder"], x=np.where(there, x, np.nan))
+    q = model.posterior(mvae.Table({"t": x}, {"t": there}))
+    assert isinstance(q, Gaussian)
+    np.testing.assert_allclose(1 + precision, q.precision, rtol=1e-5)
+    np.testing.assert_allclose(shift / (1 + precision), q.mean, rtol=1e-4, atol=1e-5)
+    z = np.zeros((20_000, 2), "float32")
+    mean, drawn = run(
+        tmp_path, part["decoder"], z=z, noise=g.normal(size=(20_000, *part["noise_shape"])).astype("float32")
+    )
+    with torch.no_grad():
+        np.testing.assert_allclose(mean[0], model.modalities["t"].generate(torch.zeros(2), mean=True), rtol=1e-5)
+        own = model.modalities["t"].generate(torch.zeros(20_000, 2)).numpy()
+    for i in range(5):  # the same distribution, drawn by other means
+        for share in (0.1, 0.5, 0.9):
+            least = np.quantile(own[:, i], share) + 1e-6
+            assert np.mean(drawn[:, i] <= least) == pytest.approx(np.mean(own[:, i] <= least), abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def _output(gradio: Any, view: View) -> Any:
         return gradio.Label(label=view.name, num_top_classes=10)
     if view.kind == "text":
         return gradio.Textbox(label=view.name, interactive=False, lines=4)
-    headers = ["", "median, or most drawn" if view.kind == "table" else "median", "5 %", "95 %"]
+    headers = ["", "most likely" if view.kind == "table" else "median", "5 %", "95 %"]
     return gradio.Dataframe(label=view.name, headers=headers, interactive=False, datatype="str")
 
 
@@ -129,10 +129,18 @@ def _answered(gradio: Any, oracle: Oracle, places: list[tuple[View, int]], value
         answers = found["answers"] | oracle.answer(row, others, MOST_DRAWS)["answers"]
     except UserError as error:
         raise gradio.Error(_text(str(error)), print_exception=False) from None
-    given = f"Given: **{_text(', '.join(found['given']))}**" if row else "Nothing is given: draws from the prior"
+    named = [part for view, _ in places if view.name in row for part in _given(view, row[view.name])]
+    given = f"Given: **{_text(', '.join(named))}**" if row else "Nothing is given: draws from the prior"
     told = found["information"]
     sure = "" if told is None or not row else f". That says {told:.1f} nats about the latents; 0 would be nothing."
     return [given + sure, *(_shown(view, answers[view.name]) for view, _ in places)]
+
+
+def _given(view: View, row: Tensor) -> list[str]:
+    """What of a modality is set: its name, or those of its columns."""
+    if view.kind != "table":
+        return [view.name]
+    return [field.name for field, value in zip(view.fields, row[0].tolist(), strict=True) if value == value]
 
 
 def _read(oracle: Oracle, view: View, own: list[Any]) -> Tensor | None:

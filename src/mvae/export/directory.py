@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 
+from mvae.data.fields import CLASSED
 from mvae.errors import QueryError
 from mvae.export.card import model_card
 from mvae.export.graphs import ROWS, Decoder, Encoder, input_dtype, write_graph
 from mvae.files import write_json, write_whole
 from mvae.gaussian import Gaussian
+from mvae.modality.columns import ColumnsModality
 from mvae.modality.sentences import SentenceModality
 from mvae.modality.strings import StringModality
 from mvae.models.base import MultimodalVAE
@@ -23,6 +25,8 @@ from mvae.runs.saving import EXPORTED, save
 from mvae.training.checkpoint import best_weights, read_metrics
 
 __all__ = ["export_model", "export_run", "posterior_rule"]
+
+CODED = (*CLASSED, "binary")  # columns of codes
 
 RULES = {
     (
@@ -59,7 +63,7 @@ def export_run(run_dir: str | Path, directory: str | Path) -> Path:
     run_dir, directory = Path(run_dir), Path(directory)
     config, stored = read_run(run_dir)
     model = opened_model(run_dir).cpu()
-    described = export_model(model, config, directory, stored.get("schema") or {})
+    described = export_model(model, config, directory, stored)
     rows, best_epoch = read_metrics(run_dir), best_weights(run_dir)[1].best_epoch
     best = next((row for row in rows if row["epoch"] == best_epoch), rows[-1] if rows else {})
     kept = ("validation/objective", "validation/reconstruction", "validation/accuracy", "validation/coupling")
@@ -70,16 +74,14 @@ def export_run(run_dir: str | Path, directory: str | Path) -> Path:
     return directory
 
 
-def export_model(
-    model: MultimodalVAE, config: Config, directory: Path, schema: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
     """Write everything but the card, and return what ``model.json`` says.
 
     Args:
         model: in evaluation mode, on the CPU.
         config: what it was built from.
         directory: where the files go.
-        schema: how a file's columns were encoded, as ``run.json`` has it.
+        stored: ``schema`` and ``layout``, how a file's columns were encoded, as ``run.json`` has them.
 
     Raises:
         As `export_run`.
@@ -94,7 +96,10 @@ def export_model(
         if name not in model.answerable:
             left_out.append(f"{name} was never trained")
             continue
-        parts.append(_part(model, name, number, config.modalities[name], directory, schema.get(name) or {}))
+        schema = (stored.get("schema") or {}).get(name) or {}
+        parts.append(_part(model, name, number, config.modalities[name], directory, schema))
+        if isinstance(modality, ColumnsModality):
+            parts[-1] |= _columns(modality, stored.get("layout") or {})
     if not parts:
         raise QueryError(f"nothing can be exported: {'; '.join(left_out)}")
     described = {
@@ -140,7 +145,9 @@ def _part(
     model: MultimodalVAE, name: str, number: int, own: ModalitySettings, directory: Path, schema: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One modality: its two graphs, and what they take and give."""
+    modality = model.modalities[name]
     shape = [] if own.kind == "categorical" and own.shape is None else list(own.shape or [])
+    shape = [len(modality.fields)] if isinstance(modality, ColumnsModality) else shape
     dtype = input_dtype(model, name)
     encoder = Encoder(model, name, own.classes if dtype is torch.int64 and not shape else None).eval()
     decoder = Decoder(model, name).eval()
@@ -153,7 +160,7 @@ def _part(
         inputs["noise"] = torch.full((ROWS, *noise_shape), 0.5)
         outputs.append("draw")
     write_graph(decoder, inputs, outputs, directory / file["decoder"])
-    likelihood = model.modalities[name].likelihood
+    likelihood = modality.likelihood
     said: dict[str, Any] = {
         "name": name,
         "kind": own.kind,
@@ -171,6 +178,18 @@ def _part(
     if classes := schema.get("classes") or (list(range(own.classes)) if own.classes else None):
         said["classes"] = list(classes)
     return said
+
+
+def _columns(modality: ColumnsModality, layout: Mapping[str, Any]) -> dict[str, Any]:
+    """What the columns of a modality of columns mean."""
+    named = {column.get("name"): column.get("classes") for column in layout.get("columns", ())}
+    classed = {f.name: named.get(f.name) or list(range(f.classes or 2)) for f in modality.fields if f.kind in CODED}
+    return {
+        "columns": list(modality.names),
+        "kinds": [field.kind for field in modality.fields],
+        "categories": classed,
+        "missing": "NaN is missing; categories are numbers, the places in their list; dates are seconds since 1970",
+    }
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,13 +1,17 @@
 """Draws of a likelihood from noise that is given, so that a graph holds no source of randomness."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mvae.likelihoods import Bernoulli, Categorical, Gaussian, Laplace
 from mvae.likelihoods.base import Likelihood
+from mvae.likelihoods.columns import Fieldwise
+from mvae.likelihoods.ordinal import Ordinal
 
 __all__ = ["Draw", "draw_of"]
 
@@ -53,6 +57,26 @@ _DRAWS: dict[type[Likelihood], Draw] = {
 }
 
 
+def _fieldwise(own: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
+    """Each field by its family; classes by the uniform numbers that normal ones are ranks of."""
+
+    def draw(family: Likelihood, group: Any, parameters: Tensor) -> Tensor:
+        normal = noise[..., group.first : group.end].reshape(parameters.shape)
+        uniform = 0.5 * (1 + torch.erf(normal / math.sqrt(2)))
+        if isinstance(family, Ordinal):
+            below = family.probabilities(parameters).cumsum(-1)[..., :-1]
+            return (uniform[..., None] > below).sum(-1).to(params.dtype)
+        return _DRAWS[type(family)].of(family, parameters, normal if isinstance(family, Gaussian) else uniform)
+
+    return own._assembled(params, draw)  # pyright: ignore[reportCallIssue]
+
+
 def draw_of(likelihood: Likelihood) -> Draw | None:
-    """How this likelihood is drawn from; None where only its mean is exported."""
+    """How this likelihood is drawn from; None where only its mean is exported.
+
+    Counts and Student's t have no inverse distribution function that a graph could hold.
+    """
+    if isinstance(likelihood, Fieldwise):
+        known = all(isinstance(family, (*_DRAWS, Ordinal)) for family in likelihood.families)
+        return Draw("normal", _fieldwise) if known else None
     return _DRAWS.get(type(likelihood))

@@ -15,6 +15,7 @@ from mvae.errors import QueryError, require_extra
 from mvae.export.draws import Draw, draw_of
 from mvae.files import write_whole
 from mvae.likelihoods import Categorical
+from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 
 __all__ = ["Decoder", "Encoder", "input_dtype", "write_graph"]
@@ -67,12 +68,21 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, noise: Tensor | None = None) -> tuple[Tensor, ...]:
         """In the user's units, pictures on the column's own scale."""
+        if isinstance(self.modality, ColumnsModality):
+            return self._columns(self.modality, z, noise)
         params, own = self.modality.decode(z), self.modality.likelihood
         found = [own.mean(params)]
         if self.draw is not None and noise is not None:
             found.append(self.draw.of(own, params, noise))
         found = [own.stored(x) for x in found]
         return tuple(x if self.modality.scaling is None else self.modality.scaling.in_units(x, 1) for x in found)
+
+    def _columns(self, modality: ColumnsModality, z: Tensor, noise: Tensor | None) -> tuple[Tensor, ...]:
+        params = modality.parameters_of(z)
+        if self.draw is None or noise is None:
+            return (modality.point(params),)
+        drawn = self.draw.of(modality.likelihood, params, noise)
+        return modality.point(params), modality.scaling.in_units(drawn)
 
     @torch.no_grad()
     def noise_shape(self, latents: int) -> tuple[int, ...]:
@@ -104,7 +114,8 @@ def write_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        cause = error.__cause__ or error  # the exporter's own message is advice to its developers
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise QueryError(f"{path.name} cannot be written as ONNX: {reason}") from error
     finally:
         quiet.setLevel(level)

@@ -130,7 +130,7 @@ class FieldScaling(Scaling):
         found = torch.where(
             self.positive, (mean.to(found.dtype) * self.std + self.mean + 0.5 * s.square()).exp(), found
         )
-        if self.bounded.any():
+        if any(field.kind == "bounded" for field in self.fields):
             nodes, weights = (torch.from_numpy(a).to(found) for a in np.polynomial.hermite_e.hermegauss(NODES))
             total = torch.zeros_like(found)
             for node, weight in zip(nodes, weights / math.sqrt(2 * math.pi), strict=True):
