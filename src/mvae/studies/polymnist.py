@@ -214,7 +214,7 @@ def rows_of(setup: Setup, run: Run, judges: dict[str, ImageClassifier], accuraci
         "learning_rate": training.learning_rate,
         "rows": min(run.config.data.rows or len(run.data.train), len(run.data.train)),
         "latents": run.model.latent_dim,
-        "options": run.config.model.options,
+        "options": run.config.resolved().model.options,
         "data": run.data.vocabulary_id,
         "classifier_accuracy": round(sum(accuracies.values()) / len(accuracies), 4),
     }

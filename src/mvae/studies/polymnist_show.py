@@ -76,7 +76,8 @@ def draw(rows: Sequence[RowDict], path: Path) -> None:
                 axis.plot(*zip(*sorted(points), strict=True), "o-", markersize=3, linewidth=1, label=name)
             for known in published()["coherence"]:
                 axis.axhline(known["given"][n - 1], linewidth=0.5, linestyle=":", color="grey")
-                axis.text(0, known["given"][n - 1], known["model"], fontsize=6, color="grey")
+                place = {"transform": axis.get_yaxis_transform(), "fontsize": 6, "color": "grey"}
+                axis.text(0.01, known["given"][n - 1], known["model"], **place)
             axis.set_title(f"coherence given {n}", fontsize=9)
             axis.set_xlabel("step", fontsize=8)
             axis.set_ylim(0, 1)
