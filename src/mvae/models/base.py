@@ -172,7 +172,8 @@ class MultimodalVAE(Questions):
                 f"this model is told {', '.join(missing)}, without which there is no answer: give it with the data, or "
                 f"as covariates={{{missing[0]!r}: …}}"
             )
-        return torch.cat([x[name] for name in self.covariates], dim=1) if self.covariates else None
+        columns = [x[name] for name in self.covariates]  # the compiler takes an empty mapping proxy for true
+        return torch.cat(columns, dim=1) if columns else None
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """What a model adds to each row's loss for its posteriors, ``terms rows latent``; nothing by default."""
@@ -310,11 +311,9 @@ class MultimodalVAE(Questions):
         """λ of each modality, as a plan says it by entry, else the modality's own; times the weights of its classes."""
         own = terms.likelihood_weight
         weights = self.weights if own is None else own[..., None].unbind(1)
-        of_class = {n: m.weight_of_rows(x[n]) for n, m in self.modalities.items() if n in x}
-        return [
-            weight if (by_row := of_class.get(name)) is None else weight * by_row
-            for name, weight in zip(self.names, weights, strict=True)
-        ]
+        of_class = [m.weight_of_rows(x[n]) if n in x else None for n, m in self.modalities.items()]
+        both = zip(weights, of_class, strict=True)  # the compiler knows no := in a comprehension
+        return [weight if by_row is None else weight * by_row for weight, by_row in both]
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """The terms by which models are selected, without randomness: by default those that are trained."""
