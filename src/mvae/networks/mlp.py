@@ -120,7 +120,7 @@ class ConditionalMLP(nn.Module):
     ):
         super().__init__()
         self.layers = mlp(inputs + condition, outputs, hidden, batch_norm)
-        self.shape = (outputs,)
+        self.shape: tuple[int, ...] = (outputs,)
 
     def forward(
         self, x: Float[Tensor, "rows *event"], condition: Float[Tensor, "rows features"]

@@ -57,7 +57,7 @@ def fit(
     Args:
         model: on the device to train on.
         table: the examples to learn from, as every question takes them (`mvae.models.questions.Questions.as_table`):
-            a name that is no modality is an error, except in a `Table`. They are moved to the model's device if they fit.
+            a name that is no modality is an error, except in a `Table`. Moved to the model's device where they fit.
         settings: how to train; default `TrainingSettings()`.
         seed: of the order of examples, the noise and the random subsets (not of the model's initial weights).
         validation: examples for model selection, never the test examples. By their objective at each epoch's end
