@@ -328,14 +328,14 @@ def require_network(network: object, what: str) -> None:
         )
 
 
-def takes_context(network: nn.Module) -> bool:
-    """Has its ``forward`` a second argument, one without a default?"""
+def takes_context(network: nn.Module, needs: bool = True) -> bool:
+    """Has its ``forward`` a second argument, one without a default unless ``needs`` is false?"""
     try:
         parameters = inspect.signature(network.forward).parameters.values()
     except (TypeError, ValueError):
         return False
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in kinds and p.default is p.empty for p in parameters) > 1
+    return sum(p.kind in kinds and (not needs or p.default is p.empty) for p in parameters) > 1
 
 
 def _described(output: object) -> str:

@@ -11,7 +11,7 @@ from mvae.arguments import checked_arguments
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
-from mvae.modality.base import Modality
+from mvae.modality.base import Modality, takes_context
 from mvae.modality.scaling import Scaling
 from mvae.models.base import MultimodalVAE
 from mvae.models.plan import JointEncoder, at_most_one
@@ -54,8 +54,10 @@ class CVAE(MultimodalVAE):
         super().__init__(modalities, latent_dim)
         if len(self.names) != 1:
             raise SettingsError(f"a CVAE models one modality given another, not {len(self.names)}")
-        if not all(self.modalities[self.names[0]].told):
+        modality = self.modalities[self.names[0]]
+        if not all(takes_context(network, needs=False) for network in (modality.encoder, modality.decoder)):
             raise SettingsError("a CVAE's encoder and decoder take the condition as a second argument of forward")
+        modality.told = True, True  # of a convolution the second argument is optional
         if (features if classes is None else classes) < 1:
             raise SettingsError("a CVAE's condition needs classes ≥ 1, or classes=None and features ≥ 1")
         self.condition, self.classes = condition, classes
