@@ -199,7 +199,7 @@ def test_batches_without_a_complete_row_change_nothing() -> None:
 
 
 def test_settings_outside_their_range_are_refused() -> None:
-    with pytest.raises(SettingsError, match="alpha must be ≥ 0, not -1"):
+    with pytest.raises(SettingsError, match="alpha must be a finite number ≥ 0, not -1"):
         model(alpha=-1.0)
     with pytest.raises(SettingsError, match="at least two modalities"):
         model(["image"])
