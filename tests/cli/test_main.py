@@ -198,7 +198,7 @@ def test_numbers_that_do_not_exist_are_null_in_json(run: Path) -> None:
     ("options", "message"),
     [
         (["--rows", "0"], "0 is not in the range x>=1"),
-        (["--samples", "1"], "1 is not in the range x>=2"),
+        (["--samples", "1"], "1 is not in the range 2<=x<="),
         (["--proposal", "sound"], "no modality 'sound' in this model; it has image, label"),
         (["--device", "nonsense"], "no device 'nonsense' here"),
     ],
@@ -255,8 +255,8 @@ def test_a_file_that_is_no_whole_picture_is_named_with_a_remedy(damage: str, run
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--n", "0"], "0 is not in the range x>=1"),
-        (["--n", "-4"], "-4 is not in the range x>=1"),
+        (["--n", "0"], "0 is not in the range 1<=x<="),
+        (["--n", "-4"], "-4 is not in the range 1<=x<="),
         (["--given", "sound=1"], "no modality 'sound' in this model; it has image, label"),
         (["--given", "label=5.5"], "label is one of 0, 1, 2"),
         (["--given", "label"], "write MODALITY=VALUE, for example label=5"),

@@ -1,5 +1,6 @@
 """Run directories: the weights a run stands for, and its lines of metrics."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,34 @@ import torch
 from mvae.errors import RunError
 from mvae.files import prefixed, save_state
 from mvae.training import checkpoint
-from mvae.training.checkpoint import CHECKPOINT, METRICS
+from mvae.training.checkpoint import CHECKPOINT, METRICS, Header
 
 
 def test_the_best_weights_stand_for_a_run_and_the_last_where_none_were_chosen(tmp_path: Path) -> None:
     last, best = {"w": torch.zeros(1)}, {"w": torch.ones(1)}
-    save_state(tmp_path / CHECKPOINT, prefixed("model", last), {})
-    assert checkpoint.best_weights(tmp_path)[0] == last
+    header = Header(
+        settings={},
+        epoch=2,
+        step_in_epoch=0,
+        stage="all",
+        best_epoch=None,
+        best_objective=math.inf,
+        metrics_bytes=0,
+        seconds=1.0,
+        optimizer_tensors=0,
+        untrained=[],
+        finished=True,
+        products="highest",
+    )
+    save_state(tmp_path / CHECKPOINT, prefixed("model", last), header.model_dump())
+    assert checkpoint.best_weights(tmp_path) == (last, header)
     both = prefixed("model", last) | prefixed("best", best)
-    save_state(tmp_path / CHECKPOINT, both, {"epoch": 2})
-    assert checkpoint.best_weights(tmp_path) == (best, {"epoch": 2})
+    with_best = header.model_copy(update={"best_epoch": 2})
+    save_state(tmp_path / CHECKPOINT, both, with_best.model_dump())
+    assert checkpoint.best_weights(tmp_path) == (best, with_best)
+    save_state(tmp_path / CHECKPOINT, both, header.model_dump())
+    with pytest.raises(RunError, match="damaged"):
+        checkpoint.best_weights(tmp_path)
 
 
 @pytest.mark.parametrize("end", [b"", b"{", b'{"epoch": 3', b'{"epoch": 3, "\xce'])
@@ -28,7 +47,7 @@ def test_a_last_line_of_metrics_cut_by_a_kill_is_left_out(end: bytes, tmp_path: 
 
 def test_another_line_of_metrics_that_is_damaged_is_refused_by_number(tmp_path: Path) -> None:
     (tmp_path / METRICS).write_text('{"epoch": 1}\n{"ep\n{"epoch": 3}\n')
-    with pytest.raises(RunError, match=r"metrics.jsonl, line 2 is not JSON"):
+    with pytest.raises(RunError, match=r"metrics.jsonl, line 2 is no JSON object of numbers"):
         checkpoint.read_metrics(tmp_path)
 
 

@@ -30,18 +30,15 @@ class Table:
     missing cell, NaN included, is never read into a result. A batch is a Table too.
 
     ``table["label"]`` is a column; ``table[3:9]``, ``table[rows]`` and ``table[mask]`` are tables of these rows;
-    ``len(table)`` counts rows, and iterating gives the names.
+    ``len(table)`` counts rows, and iterating gives the names. ``table.present`` says which modalities each row has,
+    ``rows modalities``; ``table.observed``, of the columns that lack single values, which are there (name → ``rows
+    event…``); ``table.complete``, whether every row has every modality (of which single values may be missing).
 
     Args:
         columns: modality name (any non-empty string) → column. All have the same number of rows, at least one. Or a
             pandas DataFrame, of which each column is a modality.
         present: modality name → boolean mask ``rows``, or ``rows event…`` where single values are missing; a modality
             not named here is present in every row.
-
-    Attributes:
-        present: which modalities each row has, ``rows modalities``.
-        observed: of the columns that lack single values, which are there: name → ``rows event…``.
-        complete: has every row every modality? (Of some, single values may be missing.)
 
     Raises:
         DataError: no columns, no rows, columns of different length, a column that cannot be used (by name), a mask

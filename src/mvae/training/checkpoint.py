@@ -99,7 +99,12 @@ def best_weights(run_dir: Path) -> tuple[dict[str, Tensor], Header]:
     """
     tensors, info = load_state(run_dir / CHECKPOINT)
     header = Header.read(info, run_dir / CHECKPOINT)
-    return without_prefix("best", tensors) or without_prefix("model", tensors), header
+    best = without_prefix("best", tensors)
+    if (header.best_epoch is None) != (not best):
+        raise RunError(
+            f"{run_dir / CHECKPOINT} is damaged (weights of the best epoch {header.best_epoch}): train again"
+        )
+    return best or without_prefix("model", tensors), header
 
 
 def epochs_trained(run_dir: Path) -> int | None:
