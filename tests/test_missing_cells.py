@@ -4,6 +4,7 @@ import importlib
 import inspect
 import math
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ FILLS = {  # in floats, in class numbers, in bytes: zeros, NaN, a class that is 
 # What hands cells on as they are, with the mask that says which of them are values; and what is asked with the batch
 # that another function here made.
 HAND_ON = {"MultimodalVAE.prepare", "Questions.prepare", "CVAE.prepare", "CVAE.check", "Instruments.add"}
+IN_FIT = {"MultimodalVAE.fit_scalings", "CVAE.fit_scalings"}
 OF_COMPLETE_ROWS = {"pair_fraction"}  # refuses others
 OF_A_STEP = {"Compiled.compile", "compiled", "way_of"}
 
@@ -132,6 +134,9 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     order_of_rows: lambda t, _: order_of_rows(t, torch.Generator().manual_seed(0)),
     row_order: lambda t, _: row_order(t, seed=0, epoch=0),
     MultimodalVAE.forward: lambda t, _: model()(t, generator=torch.Generator().manual_seed(0)).sums(),
+    MultimodalVAE.batch_objective: lambda t, _: (
+        model().batch_objective(t, generator=torch.Generator().manual_seed(0)).sums()
+    ),
     Questions.as_table: lambda t, _: model().as_table(t),
     Questions.check: lambda t, _: model().check(t),
     Questions.generate: lambda t, _: model().generate(t, n=3, seed=0),
@@ -160,7 +165,7 @@ def public() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def takes_a_table(function: Callable[..., Any]) -> bool:
     annotations = [str(p.annotation) for p in inspect.signature(function).parameters.values()]
-    return any("Table" in text or "data.dataset.Dataset" in text for text in annotations)
+    return any(re.search(r"\bTable\b", text) or "data.dataset.Dataset" in text for text in annotations)
 
 
 FOUND = dict(public())
@@ -168,7 +173,9 @@ FOUND = dict(public())
 
 def test_every_public_function_that_takes_a_table_is_called_here() -> None:
     called = {function.__qualname__ for function in CALLS}
-    assert set(FOUND) - HAND_ON - OF_COMPLETE_ROWS - OF_A_STEP == called, "say in CALLS how a new function is called"
+    assert set(FOUND) - HAND_ON - IN_FIT - OF_COMPLETE_ROWS - OF_A_STEP == called, (
+        "say in CALLS how a new function is called"
+    )
 
 
 def assert_equal(one: Any, other: Any) -> None:

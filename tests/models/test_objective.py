@@ -94,8 +94,8 @@ def test_a_plan_applied_as_masks_gives_what_exact_rows_give() -> None:
     masks = MaskedTerms(terms.names, terms.given, terms.of, terms.weight, terms.likelihood_weight)
     noise = noise_for(model, terms, rows)
     encoders, _ = spied(model)
-    exact = model(batch, terms, noise=noise)
-    other = model(batch.zero_filled(), masks, noise=noise)
+    exact = model.batch_objective(batch, terms, noise=noise)
+    other = model.batch_objective(batch.zero_filled(), masks, noise=noise)
     assert [len(spy.seen[1]) for spy in encoders.values()] == [rows] * len(KINDS)
     assert_same(model, exact.loss, other.loss)
     torch.testing.assert_close(exact.sums(), other.sums())
@@ -246,7 +246,7 @@ def test_each_modality_is_encoded_once_for_its_rows_and_decoded_only_for_the_sco
     terms = model.terms(batch.presence(model.names))
     plan = [term for row in mvae_plan(model, batch, terms) for term in row]
     encoders, decoders = spied(model)
-    model(batch, terms)
+    model.batch_objective(batch, terms)
     for i, name in enumerate(KINDS):
         rows_of_it = model.modalities[name].prepare(columns[name])[batch.present[:, i]]
         assert len(encoders[name].seen) == len(decoders[name].seen) == 1
@@ -258,7 +258,7 @@ def test_a_row_with_one_modality_is_decoded_once() -> None:
     model = model_of(["image", "label"])
     batch = Table({kind: column(kind, 8) for kind in model.names}, {"label": torch.arange(8) == 0})
     _, decoders = spied(model)
-    model(batch)
+    model.batch_objective(batch)
     assert len(decoders["image"].seen[0]) == 2 + 7  # full and single of the pair, and one term of each other row
     assert len(decoders["label"].seen[0]) == 2
 
@@ -274,7 +274,7 @@ def test_batch_norm_is_fed_by_present_rows_and_scored_latents_only() -> None:
     signal[~has] = float("nan")
     batch = Table({"image": column("image", rows), "signal": signal}, {"signal": has})
     encoders, decoders = spied(model)
-    model(batch).loss.backward()
+    model.batch_objective(batch).loss.backward()
     norm = cast("nn.BatchNorm1d", cast("nn.Sequential", encoders["signal"].network)[0])
     torch.testing.assert_close(norm.running_mean, 0.1 * signal[has].mean(0))
     torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * signal[has].var(0))
@@ -301,7 +301,7 @@ def test_a_modality_absent_from_a_whole_batch_is_as_if_the_model_had_none(column
     assert terms.names == ("full", "image", "signal")
     noise = noise_for(model, terms, rows)
     encoders, decoders = spied(model)
-    result = model(batch, terms, noise=noise)
+    result = model.batch_objective(batch, terms, noise=noise)
     torch.testing.assert_close(result.loss, smaller(Table(columns), noise=noise).loss, rtol=1e-12, atol=0)
     assert encoders["label"].seen == decoders["label"].seen == []
     assert all(g.abs().sum() == 0 for n, g in gradients(model, result.loss).items() if ".label." in n)

@@ -45,7 +45,13 @@ def test_models_of_the_tables_can_be_built() -> None:
 
 
 def test_every_experiment_of_the_paper_has_published_values() -> None:
-    ours = {"digits", "faces", "faces19", "vision-faces", "polymnist"}  # translation has Table 4 to itself, vision only pictures
+    ours = {
+        "digits",
+        "faces",
+        "faces19",
+        "vision-faces",
+        "polymnist",
+    }  # translation has Table 4 to itself, vision only pictures
     for name in set(all_datasets()) - ours - {"translation", "vision"}:
         assert published("table2", "mvae", name, "log p(x1)") is not None
 

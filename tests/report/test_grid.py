@@ -91,7 +91,7 @@ def test_a_picture_of_any_mode_and_size_becomes_one_row_of_the_events_shape(
     picture = Image.fromarray(white) if mode == "I;16" else Image.new("RGB", size, "white").convert(mode)
     assert picture.mode == mode
     path = tmp_path / ("photo.tiff" if mode in ("CMYK", "YCbCr") else "photo.png")
-    picture.save(path)
+    picture.save(path, **({"compression": "tiff_lzw"} if path.suffix == ".tiff" else {}))
     row = read_image(path, shape)
     assert row.shape == (1, *shape)
     torch.testing.assert_close(row, torch.ones(1, *shape), rtol=0, atol=0.01)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mvae.data.dataset import Dataset
-from mvae.errors import QueryError
+from mvae.errors import QueryError, UserError
 from mvae.paper.datasets import multimnist
 from mvae.runs import run as runs
 from mvae.runs import sample as sampling
@@ -47,7 +47,7 @@ def test_what_is_given_is_read_from_text_and_from_pictures(trained: Run, tmp_pat
     ],
 )
 def test_what_cannot_be_given_is_refused(given: tuple[str, ...], message: str, trained: Run) -> None:
-    with pytest.raises(QueryError, match=re.escape(message)):
+    with pytest.raises(UserError, match=re.escape(message)):
         sampling.parse_given(trained, given)
 
 
