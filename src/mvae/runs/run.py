@@ -85,12 +85,11 @@ def train(
         resume: go on with the run in ``run_dir``, which must have the same declaration.
         data_dir: where named datasets are; default ``$MVAE_DATA``, else a cache.
         device: default a GPU where there is one.
-        callbacks: what is told of the training; default: a progress bar on a terminal, lines elsewhere.
+        callbacks: as for `mvae.fit`.
         deterministic: the same bits on a GPU too (slower).
 
     Raises:
-        RunError: the directory or the run to start from holds none, or another one. DataError: data absent or damaged.
-        SettingsError: a declaration that cannot be built.
+        RunError: the directory, or the run to start from, holds none or another. DataError, SettingsError: as `load`.
     """
     config = config if isinstance(config, Config) else declared(config)
     run_dir = as_path(run_dir, "the run directory")

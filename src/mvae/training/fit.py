@@ -56,8 +56,8 @@ def fit(
 
     Args:
         model: on the device to train on.
-        table: the examples to learn from, as every question takes them (`mvae.models.questions.Questions.as_table`):
-            a name that is no modality is an error, except in a `Table`. Moved to the model's device where they fit.
+        table: the examples to learn from; a name that is no modality is an error, except in a `Table`
+            (`mvae.models.questions.Questions.as_table`). Columns are moved to the model's device when they fit.
         settings: how to train; default `TrainingSettings()`.
         seed: of the order of examples, the noise and the random subsets (not of the model's initial weights).
         validation: examples for model selection, never the test examples. By their objective at each epoch's end
@@ -85,12 +85,9 @@ def fit(
     """
     settings = training_settings(settings, changes)
     _require_possible(model, settings, seed, validation is not None)
-    if resume and run_dir is None:
-        raise SettingsError("resume=True needs run_dir=..., the directory of the run to go on with")
-    directory = None if run_dir is None else as_path(run_dir, "run_dir")
-    others = () if settings.row_weights is None else (settings.row_weights,)
-    table = model.as_table(table, others)
-    held_out = None if validation is None else _placed(model.as_table(validation, others), model.device)
+    directory = _directory(run_dir, resume)
+    table = model.as_table(table, [settings.row_weights or ""])
+    held_out = None if validation is None else _placed(model.as_table(validation, table.names), model.device)
     processes = Processes.here()
     callbacks = [] if not processes.first else [reporter_for()] if callbacks is None else list(callbacks)
     with ExitStack() as inside:
@@ -102,6 +99,12 @@ def fit(
         stopped = inside.enter_context(stop_signals())
         _train(run, held_out, callbacks, stopped)
         return run.finish()
+
+
+def _directory(run_dir: str | Path | None, resume: bool) -> Path | None:
+    if resume and run_dir is None:
+        raise SettingsError("resume=True needs run_dir=..., the directory of the run to go on with")
+    return None if run_dir is None else as_path(run_dir, "run_dir")
 
 
 @contextmanager
