@@ -103,7 +103,7 @@ def test_a_named_network_is_the_one_made_by_hand_with_its_names_and_initial_weig
         ({"network": "mlp", "batch_norm": 1}, {}, "batch_norm of the network 'mlp' must be true or false"),
         (
             "label",
-            {"role": "decoder", "inputs": 5},
+            {"role": "decoder", "inputs": 5, "outputs": (6,)},
             "the network 'label' cannot be used as decoder; it has: encoder, features",
         ),
         ("gru", {"condition": 3}, "the network 'gru' takes no condition"),
