@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, RUN, common
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, common, print_json
 
 __all__ = ["serve"]
 
@@ -12,8 +12,8 @@ __all__ = ["serve"]
 @click.command()
 @RUN
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Of this machine.")
-@common(DATA_DIR, DEVICE)
-def serve(run: Path, port: int, data_dir: Path | None, device: str | None) -> None:
+@common(DATA_DIR, DEVICE, JSON)
+def serve(run: Path, port: int, data_dir: Path | None, device: str | None, as_json: bool) -> None:
     """A page at which any modality is set and all others are drawn; POST /generate for scripts. This machine only.
 
     \b
@@ -25,5 +25,9 @@ def serve(run: Path, port: int, data_dir: Path | None, device: str | None) -> No
 
     oracle = Oracle.of_run(run, data_dir, device)
     listening = server.bound(port)
-    click.echo(f"http://{server.HOST}:{port}  (Ctrl-C ends it)")
+    address = f"http://{server.HOST}:{port}"
+    if as_json:
+        print_json({"run": str(run), "page": address, "endpoint": f"{address}/generate"})
+    else:
+        click.echo(f"{address}  (Ctrl-C ends it)")
     server.serve(oracle, listening)
