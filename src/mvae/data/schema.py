@@ -292,7 +292,7 @@ def _comparable(name: str, raw: np.ndarray, here: np.ndarray | None) -> np.ndarr
     if raw.dtype.kind == "O":
         rows = range(len(raw)) if here is None else here.nonzero()[0].tolist()
         for row in rows:
-            for value in np.ravel(raw[row]).tolist():
+            for value in [raw[row]] if raw.ndim == 1 else np.ravel(raw[row]).tolist():
                 if not isinstance(value, str):
                     raise DataError(
                         f"column {name!r}, row {row}: {value!r} is no text, as others are: mark it as missing"
