@@ -239,7 +239,7 @@ def raw_values(name: str, values: Raw) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _whole_rows(name: str, present: np.ndarray) -> np.ndarray:
     """The mask of values as one of rows."""
-    flat = present.reshape(len(present), -1)
+    flat = present.reshape(len(present), int(np.prod(present.shape[1:])))  # −1 says nothing where there are no rows
     partly = np.flatnonzero(flat.any(1) & ~flat.all(1))
     if len(partly):
         raise DataError(
