@@ -142,11 +142,12 @@ def described(kind: Any) -> str:
     return f"a {getattr(kind, '__name__', kind)}"
 
 
-def require_whole_number(what: str, value: object, least: int, most: int = 10**9) -> None:
-    """Raises QueryError unless the value is an integer of at least ``least`` and at most ``most``."""
+def require_whole_number(what: str, value: object, least: int, most: int = 10**9) -> int:
+    """The value as Python's own integer; raises QueryError unless it is one from ``least`` to ``most``."""
     if not fits(value, int):
         raise QueryError(f"{what} must be a whole number, not {abridged(value)}")
     if cast("int", value) < least:
         raise QueryError(f"{what} must be at least {least}, not {abridged(value)}")
     if cast("int", value) > most:
         raise QueryError(f"{what} must be at most {most}, not {abridged(value)}")
+    return int(cast("int", value))

@@ -25,7 +25,7 @@ from mvae.provenance import commit, describe_device
 from tests.hostile import api, command, directories, kills, seeds
 from tests.hostile.judge import Count, outcome
 
-SHARES = {"seeds": 0.0, "api": 0.4, "command": 0.2, "directories": 0.2, "kills": 0.2}
+SHARES = {"seeds": 0.0, "api": 0.35, "command": 0.15, "directories": 0.15, "kills": 0.35}
 CHUNK = 100  # cases between looks at the clock
 
 

@@ -33,7 +33,7 @@ def series(directory: Path, truth: Path, seconds: float, chance: random.Random) 
                 os._exit(1)
             os._exit(0)
         if kills < 6:
-            time.sleep(chance.uniform(0, seconds))
+            time.sleep(chance.uniform(0, seconds / 2))
             os.kill(child, signal.SIGKILL)
         ended = os.waitpid(child, 0)[1]
         if os.WIFSIGNALED(ended):

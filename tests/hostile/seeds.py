@@ -12,6 +12,7 @@ import torch
 
 import mvae
 from mvae.data.picture import open_bounded
+from mvae.data.schema import ColumnSchema
 from mvae.errors import MvaeError
 from mvae.evaluation.coupling import coupling_warning
 from mvae.files import locked, save_state, write_whole
@@ -94,6 +95,14 @@ def large_values_make_no_answer_that_is_not_finite() -> None:
     refused(lambda: model().posterior({"x": X * 1e38}))
 
 
+def odd_indices_and_masks() -> None:
+    for index in (torch.arange(6).to_sparse(), (torch.arange(6) > 2).to_sparse(), torch.arange(3, device="meta"), None):
+        refused(lambda index=index: mvae.Table(data())[index])  # pyright: ignore[reportArgumentType, reportCallIssue]
+    refused(lambda: ColumnSchema.fit("x", np.ma.masked_array(np.zeros((0, 3)), np.zeros((0, 3), bool))))
+    refused(lambda: mvae.networks.build("mlp", inputs=(3,), outputs=10**400, role="encoder"))
+    assert model().generate(n=np.int64(2), seed=np.int64(2))["x"].shape == (2, 1, 3)  # pyright: ignore
+
+
 def two_trainings_in_one_directory(folder: Path) -> None:
     child = os.fork()
     if child == 0:
@@ -169,7 +178,7 @@ SEEDS: list[Callable[..., None]] = [
     a_misspelt_name_is_refused_by_fit_and_by_questions, numbers_of_a_wrong_kind,
     many_random_subsets_of_three_modalities_take_no_longer_than_there_are, masked_values_are_missing,
     no_gradient_gathers_in_a_callers_column, bfloat16_is_conditioned_on,
-    large_values_make_no_answer_that_is_not_finite, two_trainings_in_one_directory,
+    large_values_make_no_answer_that_is_not_finite, odd_indices_and_masks, two_trainings_in_one_directory,
     a_failed_first_step_does_not_bar_the_corrected_command, a_deleted_run_directory_is_not_remade,
     devices_and_pipes_are_not_replaced, files_follow_the_umask, a_pipe_is_no_picture_and_no_text,
     the_warning_of_nineteen_modalities_is_short,

@@ -6,11 +6,8 @@ In a process of its own, without the checks of shapes that tests turn on: users 
 import subprocess
 import sys
 
-import pytest
 
-
-@pytest.mark.parametrize("kind", ["seeds", "api", "command", "directories", "kills"])
-def test_hostile_input_is_answered_or_refused(kind: str) -> None:
-    words = [sys.executable, "-m", "tests.hostile", "--only", kind, "--minutes", "0.1"]
+def test_hostile_input_is_answered_or_refused() -> None:
+    words = [sys.executable, "-m", "tests.hostile", "--minutes", "0.4"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -104,7 +104,7 @@ def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str, most: i
 def require_memory(size: int, what: str) -> None:
     """Raises QueryError where so many bytes are more than this machine has."""
     if size > memory_of_machine():
-        raise QueryError(f"{what} take {size / 1e9:,.0f} GB, more than this machine has: ask for fewer at once")
+        raise QueryError(f"{what} take {size // 10**9:,} GB, more than this machine has: ask for fewer at once")
 
 
 def memory_of_machine() -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mvae.arguments import checked_arguments
 from mvae.data.idx import memory_of_machine
 from mvae.data.table import Column, Table
-from mvae.errors import DataError, SettingsError
+from mvae.errors import DataError, SettingsError, abridged
 
 __all__ = ["complete_rows", "keep_at_random", "kept_cells", "oversample_complete", "pair_fraction"]
 
@@ -91,7 +91,7 @@ def oversample_complete(table: Table, times: int) -> Table:
     pairs = table.present.expand(len(table), -1).all(1).nonzero().flatten()
     each = table.nbytes // len(table) + 8
     if (size := len(pairs) * (times - 1) * each) > memory_of_machine():
-        raise SettingsError(f"{times} times each pair takes {size / 1e9:,.0f} GB, more than this machine has")
+        raise SettingsError(f"{abridged(times)} times each pair takes {size // 10**9:,} GB, more than this machine has")
     return table.take(torch.cat([torch.arange(len(table)), pairs.repeat(times - 1)])) if times > 1 else table
 
 

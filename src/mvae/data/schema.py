@@ -239,7 +239,7 @@ def raw_values(name: str, values: Raw) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _whole_rows(name: str, present: np.ndarray) -> np.ndarray:
     """The mask of values as one of rows."""
-    flat = present.reshape(len(present), -1)
+    flat = present.reshape(len(present), int(np.prod(present.shape[1:])))  # −1 says nothing where there are no rows
     partly = np.flatnonzero(flat.any(1) & ~flat.all(1))
     if len(partly):
         raise DataError(
@@ -292,7 +292,7 @@ def _comparable(name: str, raw: np.ndarray, here: np.ndarray | None) -> np.ndarr
     if raw.dtype.kind == "O":
         rows = range(len(raw)) if here is None else here.nonzero()[0].tolist()
         for row in rows:
-            for value in np.ravel(raw[row]).tolist():
+            for value in [raw[row]] if raw.ndim == 1 else np.ravel(raw[row]).tolist():
                 if not isinstance(value, str):
                     raise DataError(
                         f"column {name!r}, row {row}: {value!r} is no text, as others are: mark it as missing"

@@ -278,6 +278,8 @@ def _as_row_numbers(index: Tensor | np.ndarray | Sequence[int], rows: int) -> Te
         raise DataError(
             f"cannot take rows by {abridged(index)}: give a list of row numbers, or a boolean mask"
         ) from None
+    if index.layout != torch.strided or index.is_meta:
+        raise DataError("cannot take rows by a sparse index, or one without data: give a list of row numbers")
     if index.dtype == torch.bool and index.shape == (rows,):
         return index.nonzero().flatten()
     if index.ndim != 1 or index.dtype == torch.bool or (index.is_floating_point() and len(index)):

@@ -175,7 +175,7 @@ def log_likelihoods(
     The default proposal is q(z | everything any query names). ``progress`` is told what share of the passes over rows
     is done, from 0 to 1; each denominator is a pass.
     """
-    require_whole_number("samples", samples, 2)
+    samples = require_whole_number("samples", samples, 2)
     require_whole_number("seed", seed, 0, SEEDS)
     plans = {}
     for name, (of, given) in queries.items():

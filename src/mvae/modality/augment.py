@@ -38,8 +38,8 @@ class Noise:
     std: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.std < math.inf:
-            raise SettingsError(f"the std of noise must be a finite number ≥ 0, not {self.std}")
+        if not 0 <= self.std < 1e30:  # beyond that x + std · ε is infinite in float32
+            raise SettingsError(f"the std of noise must be a finite number ≥ 0, below 1e30, not {self.std}")
 
     def __call__(
         self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None

@@ -147,7 +147,7 @@ class Questions(nn.Module):
         of = self.names if of is None else of
         self.require_known(of, "of")
         self._require_generated(of)
-        require_whole_number("the number of samples n", n, 1)
+        n = require_whole_number("the number of samples n", n, 1)
         generator = self._generator(generator, seed)
         instead = self._instead(covariates)
         table = None if data is None else self.as_table(data)
@@ -210,7 +210,7 @@ class Questions(nn.Module):
         self.require_known([of], "of")
         self._require_generated([of])
         if n is not None:
-            require_whole_number("the number of samples n", n, 1)
+            n = require_whole_number("the number of samples n", n, 1)
         generator, instead = self._generator(None, seed), self._instead(covariates)
         table, modality, found = self.as_table(data), self.modalities[of], []
         rest = [name for name in self.known if name != of]
@@ -410,7 +410,7 @@ class Questions(nn.Module):
             return generator
         if generator is not None:
             raise QueryError("give a generator or a seed, not both")
-        require_whole_number("seed", seed, 0, SEEDS)
+        seed = require_whole_number("seed", seed, 0, SEEDS)
         return torch.Generator(self.device).manual_seed(seed)
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mvae.arguments import checked_arguments, described, fits
 from mvae.errors import SettingsError, abridged
-from mvae.specs import check_options, split_spec
+from mvae.specs import WIDEST, check_options, split_spec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,8 +109,8 @@ def _require_sizes(role: str, inputs: object, outputs: object) -> None:
         if not fits(value, kind):
             raise SettingsError(f"the {what} of a network as {role} must be {described(kind)}, not {abridged(value)}")
         sizes = [value] if kind is int else value if kind == Sequence[int] else []
-        if any(size < 1 for size in cast("Sequence[int]", sizes)):
-            raise SettingsError(f"the {what} of a network as {role} must be at least 1, not {abridged(value)}")
+        if any(not 1 <= size <= WIDEST for size in cast("Sequence[int]", sizes)):
+            raise SettingsError(f"the {what} of a network as {role} must be 1 to {WIDEST:,}, not {abridged(value)}")
 
 
 def _own(spec: object) -> list[str]:
