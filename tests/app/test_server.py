@@ -1,5 +1,6 @@
 """The endpoint and the page: checked questions, limits, this machine only, nothing from a network."""
 
+import gc
 import importlib.util
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,15 @@ from tests.command import assert_refused, mvae
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 pytest.importorskip("gradio")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """What Gradio leaves open (event loops, sockets) is closed here, and not while another test runs."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
