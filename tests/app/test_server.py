@@ -1,5 +1,6 @@
 """The endpoint and the page: checked questions, limits, this machine only, nothing from a network."""
 
+import asyncio
 import gc
 import importlib.util
 import os
@@ -33,6 +34,7 @@ def collected() -> Iterator[None]:
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        asyncio.set_event_loop(None)
         gc.collect()
 
 
