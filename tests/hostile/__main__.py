@@ -63,13 +63,15 @@ def attack_seeds(folder: Path) -> Count:
     return count
 
 
-def attack_api(seconds: float) -> Count:
+def attack_api(seconds: float, folder: Path) -> Count:
+    """In a folder of its own: names that are drawn for paths may become files."""
     count = Count()
 
     def attack(case: tuple[str, Callable[[], Any]]) -> None:
         count.add(case[0], *outcome(case[1]))
 
-    explored(api.cases(), attack, seconds)
+    with tempfile.TemporaryDirectory(dir=folder) as own, contextlib.chdir(own):
+        explored(api.cases(), attack, seconds)
     return count
 
 
@@ -134,7 +136,7 @@ def main() -> int:
         if "command" in kinds:
             counts["command"] = attack_command(share * SHARES["command"], folder)
         if "api" in kinds:
-            counts["api"] = attack_api(share * SHARES["api"])
+            counts["api"] = attack_api(share * SHARES["api"], folder)
     for kind, count in counts.items():
         print(f"{kind}: {count.cases} cases, {count.refused} refused, {count.faulty} faults")
         for fault, names in sorted(count.faults.items()):
