@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ def cumulated(family: Counts, params: Tensor, x: Tensor) -> Tensor:
 
 @settings(max_examples=200, deadline=None)
 @given(count, magnitude, magnitude)
+@example(486876, 0.08592844487544404, -5.723214754630487)
 def test_the_negative_binomial_is_exact_for_any_count_mean_and_dispersion(x: int, mean: float, theta: float) -> None:
     log_mean, log_theta = (value * float(np.log(10)) for value in (mean, theta))
     expected = exact(x, log_mean, log_theta)

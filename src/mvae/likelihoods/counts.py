@@ -298,24 +298,25 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
 
 
 def _negative_binomial(log_mean: Tensor, log_theta: Tensor, x: Tensor) -> Tensor:
-    """log p(x) = x log μ − (x+θ) log(1 + μ/θ) + [log Γ(x+θ) − log Γ(θ) − x log θ] − log x!."""
+    """log p(x) = log Γ(x+θ)/(Γ(θ) x!) − x log(1 + θ/μ) − θ log(1 + μ/θ)."""
     theta = log_theta.to(log_mean.dtype).exp()
-    of_z = x * log_mean - (x + theta) * F.softplus(log_mean - log_theta, threshold=40)
-    return of_z + (_log_rising(x, theta) - torch.lgamma(x + 1))  # what depends on x alone is computed once
+    ratio = log_mean - log_theta
+    of_z = x * F.softplus(-ratio, threshold=40) + theta * F.softplus(ratio, threshold=40)
+    return _log_choices(x, theta) - of_z  # what depends on x and θ alone is computed once
 
 
-def _log_rising(x: Tensor, theta: Tensor) -> Tensor:
-    """log Γ(x+θ) − log Γ(θ) − x log θ, which is Σ_{k<x} log(1 + k/θ), to full precision.
+def _log_choices(x: Tensor, theta: Tensor) -> Tensor:
+    """log Γ(x+θ) − log Γ(θ) − log Γ(x+1), to full precision.
 
-    The difference of two log Γ of 1e7 each has no digit left in float32. So both are moved up by 4, where Stirling's
+    The difference of log Γ of 1e7 each has no digit left in float32. So all three are moved up by 4, where Stirling's
     series is exact, and the large parts of it cancel on paper.
     """
-    a = theta + 4
-    moved = 1 + x / theta
+    a, b = theta + 4, x + 5
+    moved = (x + 1) / (1 + x / theta)
     for k in (1, 2, 3):
-        moved = moved * (1 + x / (theta + k))
-    main = (a + x - 0.5) * torch.log1p(x / a) - x + x * torch.log1p(4 / theta)
-    return main - moved.log() + (_stirling(a + x) - _stirling(a))
+        moved = moved * ((x + 1 + k) / (1 + x / (theta + k)))
+    main = (a - 0.5) * torch.log1p(x / a) + x * torch.log1p((theta - 1) / b) - 4.5 * b.log()
+    return main + moved.log() + (_stirling(a + x) - _stirling(a) - _stirling(b)) + (5 - 0.5 * math.log(2 * math.pi))
 
 
 def _stirling(y: Tensor) -> Tensor:

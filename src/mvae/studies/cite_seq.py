@@ -8,6 +8,7 @@ cells of seed 0, which ``--budget selection`` measures again.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,15 +159,11 @@ def draw_latents(model: "mvae.MVAE", genes: np.ndarray, test: Cells, path: Path)
             panel.axis("off")
 
 
-def _shown(item: str, rows: Sequence[RowDict]) -> None:
-    show_table(item, rows, METRICS)
-
-
 CITE_SEQ = Item(
     "cite-seq",
     "proteins of cells predicted from RNA, beside kernel ridge, extra trees and others",
     takes=("levels", "seeds", "budget"),
-    show=_shown,
+    show=partial(show_table, columns=METRICS),
     needs="pbmc10k.npz of the totalVI study, by --data-dir or MVAE_DATA (smoke: nothing)",
     levels=PRESENT,
     budgets=BUDGETS,

@@ -33,7 +33,10 @@ def found_folder(data_dir: str | Path | None, folder: str, file: str, source: st
 
 @dataclass(frozen=True)
 class Study:
-    """One seed of a study at a budget: its rows are made once, recorded, and then read."""
+    """One seed of a study at a budget: its rows are made once, recorded, and then read.
+
+    ``narrowed`` is what its command says before the seeds and the budget, where that makes no more than is recorded.
+    """
 
     item: str
     dataset: str
@@ -41,6 +44,7 @@ class Study:
     seed: int
     results: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
+    narrowed: str = ""
 
     def recorded(self, model: str) -> list[dict[str, Any]]:
         """The rows of a model that were recorded with these settings."""
@@ -53,6 +57,7 @@ class Study:
 
     def record(self, model: str, values: Mapping[str, float], n: int, **settings: Any) -> list[RowDict]:
         """Add a model's values by metric to the results, and give them back as rows."""
+        words = ["mvae reproduce", self.item, *([self.narrowed] if self.narrowed else [])]
         shared = {
             "dataset": self.dataset,
             "model": model,
@@ -61,7 +66,7 @@ class Study:
             "recipe": "",
             "settings": {**self.settings, **settings},
             "seed": self.seed,
-            "command": f"mvae reproduce {self.item} --seeds {self.seed + 1} --budget {self.budget}",
+            "command": " ".join([*words, f"--seeds {self.seed + 1} --budget {self.budget}"]),
             **circumstances(torch.device("cpu")),
         }
         rows: list[Row] = [new_row(self.item, metric, value, None, shared) for metric, value in values.items()]

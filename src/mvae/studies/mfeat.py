@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -174,15 +175,11 @@ def _made(item: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     return rows
 
 
-def _shown(item: str, rows: Sequence[RowDict]) -> None:
-    show_table(item, rows, METRICS)
-
-
 MFEAT = Item(
     "mfeat",
     "the class of a digit and each of six views from any others, beside logistic regression",
     takes=("levels", "seeds", "budget"),
-    show=_shown,
+    show=partial(show_table, columns=METRICS),
     needs="UCI's Multiple Features, by --data-dir or MVAE_DATA (smoke: nothing)",
     levels=KEPT,
     budgets=BUDGETS,

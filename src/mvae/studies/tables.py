@@ -7,8 +7,8 @@ mean squares of standardised values for scikit-learn's.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from mvae.data.fields import CLASSED
 from mvae.data.table import Table
 from mvae.evaluation.impute import Imputed, impute
 from mvae.paper.item import Budget, Item, Options, Paths
-from mvae.paper.results import Row, RowDict, add_rows, new_row, read_rows
-from mvae.provenance import circumstances
+from mvae.paper.results import RowDict
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.defaults import defaults_for
+from mvae.studies.measured import Study
 from mvae.studies.table_baselines import BASELINES
 from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of
 from mvae.training.fit import fit
@@ -137,9 +137,9 @@ def filled(
     return np.asarray(found.table["t"]), found, {"model": config.model.name, **settings}
 
 
-def rows_of(holes: Holes, model: str, seed: int, budget: str) -> Iterator[Row]:
-    """What is measured of one way to fill in one table."""
-    spend, began = SPENDS[budget], time.monotonic()
+def measured(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[str, float], dict[str, object]]:
+    """What one way to fill in one table is worth, by metric, and its settings."""
+    began = time.monotonic()
     values: dict[str, float] = {}
     settings: dict[str, object] = {}
     if model == OURS:
@@ -147,42 +147,29 @@ def rows_of(holes: Holes, model: str, seed: int, budget: str) -> Iterator[Row]:
         values = {"coverage": coverage(holes, found), "ECE": expected_calibration_error(holes, found)}
     else:
         own = BASELINES[model](np.where(holes.observed, holes.truth, np.nan), holes.fields, seed)
-    settings = {"hidden": holes.pattern, **settings, "train_minutes": round((time.monotonic() - began) / 60, 2)}
-    shared = {
-        "dataset": holes.name,
-        "model": model,
-        "recipe": "paper",
-        "seed": seed,
-        "budget": budget,
-        "command": f"mvae reproduce {NAME} --datasets {holes.name} --models '{model}' --seeds {seed + 1}",
-        "settings": settings,
-        "n": int(holes.hidden.sum()),
-        **circumstances(torch.device("cpu")),
-    }
-    for metric, value in {"error": error(holes, own), **values}.items():
-        if np.isfinite(value):
-            yield new_row(NAME, metric, value, None, shared)
+    values = {name: value for name, value in {"error": error(holes, own), **values}.items() if np.isfinite(value)}
+    return values, settings | {"train_minutes": round((time.monotonic() - began) / 60, 2)}
 
 
 def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     """Measure and record what is missing; everything of the options that is recorded."""
     spend = SPENDS[options.budget]
-    file, found = paths.results / f"{name}.json", []
+    models = options.models or spend.models
+    found: list[RowDict] = []
     for dataset in options.datasets or spend.sets:
         for pattern in spend.patterns if dataset in HIVAE else EMBEDDED:
             for seed in range(options.seeds):
-                for model in options.models or spend.models:
-                    key = (dataset, pattern, seed, model, options.budget)
-                    if not (own := [row for row in read_rows(file) if _key(row) == key]):
-                        holes = holes_of(dataset, pattern, seed, paths.data_dir, spend.rows)
-                        add_rows(file, list(rows_of(holes, model, seed, options.budget)))
-                        own = [row for row in read_rows(file) if _key(row) == key]
-                    found += own
+                study = Study(name, dataset, options.budget, seed, paths.results, {"hidden": pattern})
+                rows: dict[str, Sequence[RowDict]] = {model: study.recorded(model) for model in models}
+                if missing := [model for model in models if not rows[model]]:
+                    holes = holes_of(dataset, pattern, seed, paths.data_dir, spend.rows)
+                    for model in missing:
+                        values, settings = measured(holes, model, seed, spend)
+                        narrowed = f"--datasets {dataset} --models '{model}'"
+                        at = replace(study, narrowed=narrowed, settings={"hidden": pattern, **settings})
+                        rows[model] = at.record(model, values, int(holes.hidden.sum()))
+                found += [row for model in models for row in rows[model]]
     return found
-
-
-def _key(row: RowDict) -> tuple[object, ...]:
-    return row["dataset"], row["settings"]["hidden"], row["seed"], row["model"], row["budget"]
 
 
 def show(name: str, rows: Sequence[RowDict]) -> None:
