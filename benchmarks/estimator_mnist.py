@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=50, help="scored by each in a round")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="add rows to results/peers.json")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -70,6 +71,8 @@ def main() -> None:
     print(f"log p(x1): ours {mine:.2f}, plain loop {plain:.2f} nats (of an untrained model, so tenths are noise)")
     rates = timing.interleaved(contenders, arguments.rounds)
     timing.show(f"MNIST, {samples:,} samples a row", rates, next(iter(contenders)))
+    if arguments.json:
+        timing.record_ratios("mnist", f"log p, {samples:,} samples", rates, next(iter(contenders)))
     flop = 2 * samples * (64 * 512 + 512 * 512 + 512 * 784)
     gemm = timing.gemm_rate()
     print(f"floor: {flop / 1e9:.2f} GFLOP a row at {gemm / 1e9:.0f} GFLOP/s are {gemm / flop:.0f} rows/s")

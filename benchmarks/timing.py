@@ -17,12 +17,13 @@ from mvae import Table
 from mvae.errors import UserError
 from mvae.models.base import MultimodalVAE
 from mvae.paper.cell import Cell
-from mvae.paper.results import Row, new_row
+from mvae.paper.results import Row, add_rows, new_row
 from mvae.provenance import circumstances
 from mvae.runs.build import build
 from mvae.runs.source import declared, load
 from mvae.training.switches import keep_freed_memory
 
+RESULTS = Path(__file__).parents[1] / "results"
 FEW = 100  # rows that are generated and repeated
 Contender = tuple[Callable[[], object], int]  # a piece of work (it may return its own seconds), and its rows
 
@@ -86,6 +87,17 @@ def show(title: str, rates: dict[str, list[float]], base: str) -> None:
         grid.add_row(name, f"{statistics.median(values):,.0f}", f"{statistics.median(ratios):.2f}", spread)
     Console().print(grid)
     print(machine())
+
+
+def record_ratios(dataset: str, work: str, rates: dict[str, list[float]], base: str) -> None:
+    """Add each contender's median ratio to ``base`` to results/peers.json."""
+    rows = []
+    for name, values in rates.items():
+        ratios = [a / b for a, b in zip(values, rates[base], strict=True)]
+        own = {"contender": name, "base": base, "rows_per_second": round(statistics.median(values), 1)}
+        own |= {"lowest": round(min(ratios), 2), "highest": round(max(ratios), 2), "threads": torch.get_num_threads()}
+        rows.append(row("peers", dataset, work, statistics.median(ratios), len(values), **own))
+    add_rows(RESULTS / "peers.json", rows)
 
 
 def machine() -> str:

@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000, help="in an epoch of fit")
     parser.add_argument("--epochs", type=int, default=2, help="of fit in a round")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="add rows to results/peers.json")
     arguments = parser.parse_args()
     timing.begin(arguments.threads)
     what = arguments.dataset
@@ -134,6 +135,8 @@ def main() -> None:
     rates = timing.interleaved(contenders, arguments.rounds)
     terms = len(model.terms(train.first(1).present).names)
     timing.show(f"{arguments.dataset}, {terms} terms, batch {BATCH}", rates, next(iter(contenders)))
+    if arguments.json:
+        timing.record_ratios(what, "training", rates, next(iter(contenders)))
     gemm = timing.gemm_rate()
     print(f"matrix products: {gemm / 1e9:.0f} GFLOP/s")
     if flop := STEP_FLOP.get(arguments.dataset):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mvae.errors import QueryError
 from mvae.models.base import MultimodalVAE
-from mvae.models.questions import Data
+from mvae.models.door import Data
 
 __all__ = ["Moments", "frechet_distance", "frechet_to_data"]
 

@@ -20,11 +20,11 @@ from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality, evaluating
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
-from mvae.models.questions import Data, parts_of
+from mvae.models.door import Data
+from mvae.models.mixture import Mixture
+from mvae.models.questions import parts_of
 
-__all__ = ["Imputed", "impute", "imputed_parts", "resampled", "truncated"]
-
-VALUES = 2**21  # (sample, row, value) triples decoded together
+__all__ = ["Imputed", "impute", "imputed_parts", "log_weights", "resampled", "truncated"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ def imputed_parts(
     generator = torch.Generator(model.device).manual_seed(seed)
     tails = (1 - interval) / 2, (1 + interval) / 2
     with evaluating(model):
-        for batch in parts_of(table, samples, max(1, 2**20 * model_width(model) // VALUES)):
+        for batch in parts_of(table, samples, max(1, _width(model) // 2)):
             yield _filled(model, batch, samples, draws, tails, generator)
 
 
@@ -140,7 +140,7 @@ def _filled(
     return _Part(model, batch, samples, generator).imputed(draws, tails)
 
 
-def model_width(model: MultimodalVAE) -> int:
+def _width(model: MultimodalVAE) -> int:
     """How many numbers the decoders give for one z, roughly."""
     z = torch.zeros(1, model.latent_dim, device=model.device, dtype=model.dtype)
     sizes = []
@@ -163,14 +163,7 @@ class _Part:
         noise = torch.randn(samples, *like.shape, generator=generator, device=like.device, dtype=like.dtype)
         self.z = q.rsample(noise, generator).to(model.dtype)
         self.context = model.context(x)
-        log_w = Gaussian.standard(model.latent_dim, device=like.device, dtype=like.dtype).log_prob(self.z)
-        log_w = log_w - q.log_prob(self.z)
-        for name, modality in model.modalities.items():
-            if name in x and (has := batch.has(name)).any():
-                row = has.nonzero().flatten().to(like.device)
-                own = None if self.context is None else self.context[row]
-                log_w = log_w.index_add(1, row, modality.log_prob(x[name][row], self.z[:, row], own).to(log_w.dtype))
-        self.weight = truncated(log_w)
+        self.weight = truncated(log_weights(model, batch, x, q, self.z))
         self.chosen = resampled(self.weight, samples, generator)
 
     def imputed(self, draws: int, tails: tuple[float, float]) -> Imputed:
@@ -228,6 +221,25 @@ class _Part:
         if modality.likelihood.discrete and modality.likelihood.parameters_per_value is None:
             return mean.argmax(-1), {"": mean} if mean.dim() == 2 else {}
         return mean, {}
+
+
+def log_weights(
+    model: MultimodalVAE,
+    batch: Table,
+    x: Mapping[str, Tensor],
+    q: Gaussian | Mixture,
+    z: Float[Tensor, "samples rows latent"],
+) -> Float[Tensor, "samples rows"]:
+    """log p(what the rows have, z) − log q(z | it) of samples z, of prepared columns x."""
+    z_q = z.to(q.mean.dtype)
+    prior = Gaussian.standard(model.latent_dim, device=z.device, dtype=z_q.dtype)
+    log_w, context = prior.log_prob(z_q) - q.log_prob(z_q), model.context(x)
+    for name, modality in model.modalities.items():
+        if name in x and (has := batch.has(name)).any():
+            rows = has.nonzero().flatten().to(z.device)
+            own = None if context is None else context[rows]
+            log_w = log_w.index_add(1, rows, modality.log_prob(x[name][rows], z[:, rows], own).to(log_w.dtype))
+    return log_w
 
 
 def truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples rows"]:

@@ -32,8 +32,8 @@ from mvae.evaluation.pareto import pareto_k
 from mvae.evaluation.scoring import Scorer
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE, evaluating
+from mvae.models.door import Data
 from mvae.models.mixture import Mixture
-from mvae.models.questions import Data
 from mvae.networks.products import best_products
 
 __all__ = ["Denominator", "LogLikelihood", "log_likelihood", "log_likelihoods"]

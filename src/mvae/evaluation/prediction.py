@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mvae.errors import QueryError
 from mvae.models.base import MultimodalVAE, evaluating
-from mvae.models.questions import Data, parts_of
+from mvae.models.door import Data
+from mvae.models.questions import parts_of
 
 __all__ = ["Accuracy", "prediction_accuracy"]
 

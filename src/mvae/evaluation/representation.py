@@ -11,7 +11,7 @@ from mvae.data.table import Table
 from mvae.errors import DataError, QueryError
 from mvae.evaluation.subsets import subsets_of
 from mvae.models.base import MultimodalVAE
-from mvae.models.questions import Data
+from mvae.models.door import Data
 
 __all__ = ["linear_accuracy_by_number"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mvae.arguments import require_whole_number
 from mvae.errors import DataError, QueryError
 from mvae.models.base import MultimodalVAE
-from mvae.models.questions import Data
+from mvae.models.door import Data
 
 __all__ = ["Coherence", "Subset", "coherence_by_number", "subsets_of", "unconditional_coherence"]
 

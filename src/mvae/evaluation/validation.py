@@ -9,7 +9,7 @@ from mvae.errors import DataError
 from mvae.evaluation.coupling import Instruments
 from mvae.evaluation.means import Means
 from mvae.models.base import MultimodalVAE, evaluating
-from mvae.models.questions import Data
+from mvae.models.door import Data
 
 __all__ = ["validate"]
 

@@ -19,10 +19,11 @@ from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality, evaluating
 from mvae.modality.covariate import Covariate
 from mvae.models import plan
+from mvae.models.door import Data
 from mvae.models.mixture import Mixture
 from mvae.models.named_modules import NamedModules
 from mvae.models.objective import Objective
-from mvae.models.questions import Data, Questions
+from mvae.models.questions import Questions
 from mvae.models.terms import Terms, mvae_terms
 
 __all__ = ["MultimodalVAE", "Parts", "evaluating"]

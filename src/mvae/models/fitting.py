@@ -13,8 +13,9 @@ from mvae.arguments import require_whole_number
 from mvae.errors import QueryError, RunError
 from mvae.files import load_state, save_state
 from mvae.models.base import MultimodalVAE, evaluating
+from mvae.models.door import Data
 from mvae.models.prior import MixturePrior, Prior
-from mvae.models.questions import Data, parts_of
+from mvae.models.questions import parts_of
 
 __all__ = ["built_prior", "fit_prior", "load_prior", "save_prior"]
 

@@ -1,85 +1,41 @@
-"""The questions a user asks of a model: checked by one door, answered in parts of bounded memory."""
+"""The questions a user asks of a model, answered in parts of bounded memory."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from mvae.arguments import SEEDS, checked_arguments, require_whole_number
-from mvae.data.columns import Frame, Values, is_frame
 from mvae.data.idx import require_memory
 from mvae.data.table import Table
-from mvae.errors import DataError, QueryError, abridged
+from mvae.errors import DataError, QueryError
 from mvae.gaussian import Gaussian
-from mvae.likelihoods import Bernoulli
-from mvae.modality.base import Modality, evaluating
-from mvae.modality.covariate import Covariate
+from mvae.modality.base import evaluating
+from mvae.models.door import Data, Door
 from mvae.models.mixture import Mixture
 from mvae.models.prior import Prior
 
-__all__ = ["Data", "Questions", "parts_of"]
+__all__ = ["Questions", "parts_of"]
 
-Data = Table | Mapping[str, Values] | Frame
-"""What every question takes: a `Table`, arrays by modality, or a pandas data frame with a column per modality."""
-
-CHECKED = 2**22  # values of a column looked at together: data larger than memory is looked at too
 VALUES = 2**20  # values encoded or decoded together: the layers of a network need many times their memory
 ROWS = 4096  # rows at most: a label is one value, but its network's layers are wide
 FEW = 256  # (sample, row) pairs that are decoded together whatever their size
 
 
-class Questions(nn.Module):
+class Questions(Door):
     """The questions that every model answers; a base class of `mvae.models.base.MultimodalVAE`.
 
-    Data is a `Table`, a mapping of arrays or a data frame, and is checked before it is used (`as_table`). However
+    Data is a `Table`, a mapping of arrays or a data frame, and is checked before it is used (`Door.as_table`). However
     many rows and samples there are, they are read, encoded and decoded in parts of bounded memory, so that columns may
     be memory-mapped; only the answer is held as a whole.
     """
 
-    latent_dim: int
-
-    #: The condition's number of features, where the networks take one besides x and z.
-    context_dim = 0
-
-    #: Modalities that no training row had: their networks are as random as at the start. None: `mvae.fit` has not been.
-    untrained: tuple[str, ...] | None = None
-
-    #: Answer questions that are given such a modality, or ask for it, all the same.
-    allow_untrained = False
-
     #: The p(z) that samples without data are drawn from, and that log p refers to (`mvae.models.fitting.fit_prior`);
     #: None: N(0, I), as in training. Of a row that gives nothing the posterior stays N(0, I).
     prior: Prior | None = None
-
-    # -- What questions need of a model (`mvae.models.base.MultimodalVAE` has it) -----------------------------------
-
-    @property
-    def modalities(self) -> Mapping[str, Modality]:
-        """Name → modality."""
-        raise NotImplementedError
-
-    @property
-    def covariates(self) -> Mapping[str, Covariate]:
-        """Name → covariate."""
-        raise NotImplementedError
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The modalities' names."""
-        raise NotImplementedError
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        raise NotImplementedError
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the latents."""
-        raise NotImplementedError
 
     def prepare(self, batch: Table) -> dict[str, Tensor]:
         """A batch's columns as the networks take them."""
@@ -242,37 +198,6 @@ class Questions(nn.Module):
 
         return mvae.log_likelihood(self, data, of, given, **options)  # pyright: ignore[reportArgumentType]
 
-    # -- The door ----------------------------------------------------------------------------------------------------
-
-    def as_table(self, data: Data, others: Collection[str] = ()) -> Table:
-        """Any data as a table whose present values all fit this model.
-
-        Columns of a `Table` that are no modality of the model are ignored; in a mapping or a frame such a name is
-        taken for a mistake, unless it is one of ``others``.
-
-        Raises:
-            QueryError: an unknown name. DataError: data that does not fit the model, with modality and row.
-        """
-        if not isinstance(data, Table):
-            if not (isinstance(data, Mapping) or is_frame(data)):
-                raise DataError(
-                    f"data must be a mvae.Table, a mapping of arrays or a data frame, not a {type(data).__name__}"
-                )
-            given = list(data) if isinstance(data, Mapping) else list(cast("Any", data).columns)
-            self._require_names([n for n in given if n not in self.covariates and n not in others], "data")
-            data = Table(self.coded({name: cast("Any", data)[name] for name in given}) if self.covariates else data)
-        self.check(data)
-        return data
-
-    def coded(self, columns: Mapping[str, Any]) -> dict[str, Any]:
-        """Columns whose covariates are numbers: names of categories become their codes.
-
-        Raises:
-            DataError: an unknown category, by its row.
-        """
-        own = self.covariates
-        return {name: own[name].codes(values, name) if name in own else values for name, values in columns.items()}
-
     def _instead(self, covariates: Mapping[str, Any] | None) -> dict[str, Tensor]:
         """Values of covariates that are the same for all rows, as networks take them, ``1 features`` each."""
         found = {}
@@ -285,46 +210,6 @@ class Questions(nn.Module):
             found[name] = self.covariates[name].encode(column.to(self.device), row.has(name), self.dtype)
         return found
 
-    def check(self, table: Table, chunk: int = 4096) -> None:
-        """Does every present value of the table fit this model? Reads it once, in chunks.
-
-        Raises:
-            DataError: naming the modality and the first row that does not fit, and what would.
-        """
-        self._require_shared(table)
-        for name, modality in self.modalities.items():
-            if name in table.columns:
-                self._check_column(table, name, modality, chunk)
-        for name, covariate in self.covariates.items():
-            covariate.check(table, name)
-
-    def _check_column(self, table: Table, name: str, modality: Modality, chunk: int) -> None:
-        here, brightest = table.has(name), 0.0
-        at_once = max(1, min(chunk, CHECKED // max(1, math.prod(table.columns[name].shape[1:]))))
-        for start in range(0, len(table), at_once):
-            rows = here[start : start + at_once].nonzero().flatten() + start
-            if not len(rows):
-                continue
-            part, observed = table.select_rows(name, rows).to(self.device), table.values_of(name, rows)
-            observed = None if observed is None else observed.to(self.device)
-            if modality.likelihood.levels > 1 and isinstance(modality.likelihood, Bernoulli):
-                brightest = max(brightest, float(part.max()))
-            try:
-                bad, possible = modality.check(part, self.latent_dim, self.context_dim, observed)
-            except DataError as error:
-                raise DataError(f"modality {name!r}: {error}") from error.__cause__
-            if bad.any():
-                row = int(rows[bad.cpu()][0])
-                raise DataError(
-                    f"modality {name!r}, row {row}: {possible} are needed; mend the value or mark it as "
-                    "missing with Table(..., present={...})"
-                )
-        if 0 < brightest <= 1:  # as levels of 255 they would silently be learned as 0 and 0.004
-            raise DataError(
-                f"modality {name!r} holds nothing above {brightest:g}, but its levels are 0 to "
-                f"{modality.likelihood.levels:g}: give Bernoulli() without levels"
-            )
-
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         """Which modalities to score, and whose log p to subtract: log p(of | given) = log p(of, given) − log p(given).
 
@@ -332,54 +217,6 @@ class Questions(nn.Module):
             QueryError: this model cannot answer, and why.
         """
         return (*of, *given), given
-
-    @property
-    def known(self) -> tuple[str, ...]:
-        """What a query may name: the modalities."""
-        return self.names
-
-    @property
-    def answerable(self) -> tuple[str, ...]:
-        """What of it has been trained; all where `allow_untrained` says so."""
-        return self.known if self.allow_untrained else tuple(n for n in self.known if n not in (self.untrained or ()))
-
-    def require_known(self, names: Sequence[str], what: str = "modalities") -> None:
-        """Raises QueryError unless this is a list of names that a query may use, all of them trained."""
-        self._require_names(names, what)
-        self._require_answerable(names)
-
-    def _require_answerable(self, names: Iterable[str]) -> None:
-        if random := [name for name in names if name not in self.answerable]:
-            raise QueryError(
-                f"no training row had {', '.join(random)}, so that an answer would come from random weights: ask "
-                "without it, train with rows that have it, or set model.allow_untrained = True"
-            )
-
-    def _require_trained_in(self, table: Table, given: Sequence[str] | None = None) -> None:
-        """Raises QueryError where rows of the table give a modality (of ``given``) that was never trained."""
-        unused = [] if given is None else [name for name in table.names if name not in given]
-        asked = [name for name in self.untrained or () if name not in unused]
-        self._require_answerable(name for name in asked if table.has(name).any())
-
-    def _require_names(self, names: Sequence[str], what: str) -> None:
-        if isinstance(names, str):
-            raise QueryError(f"name modalities in a list: [{names!r}]")
-        if not isinstance(names, Sequence | set | frozenset):
-            raise QueryError(f"{what} must be a list of modalities' names, not {abridged(names)}")
-        for name in names:
-            if not isinstance(name, str) or name not in self.known:
-                raise QueryError(f"no modality {abridged(name)} in this model; it has {', '.join(self.known)}")
-
-    def _require_generated(self, of: Sequence[str]) -> None:
-        if conditions := [name for name in of if name not in self.names]:
-            raise QueryError(f"{', '.join(conditions)}: a condition is given, and not generated")
-
-    def _require_shared(self, table: Table) -> None:
-        if not set(self.known) & set(table.names):
-            raise DataError(
-                f"the table ({', '.join(table.names)}) and the model ({', '.join(self.names)}) have no "
-                "modality in common"
-            )
 
     # -- Parts -------------------------------------------------------------------------------------------------------
 

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.table import Table
 from mvae.data.tables.tensors import table_of
-from mvae.evaluation.impute import resampled, truncated
+from mvae.evaluation.impute import log_weights, resampled, truncated
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
-from mvae.gaussian import Gaussian
 from mvae.modality.base import evaluating
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
@@ -74,7 +71,7 @@ def answers(
         if table is not None:
             q, rows = model.posterior(table), torch.from_numpy(here).to(model.device)
             z[:, rows] = q.rsample(z[:, rows].to(q.mean.dtype), generator).to(z.dtype)
-            weight[:, rows] = truncated(_log_weights(model, table, z[:, rows], q))
+            weight[:, rows] = truncated(log_weights(model, table, model.prepare(table), q, z[:, rows]))
         chosen = resampled(weight, samples, generator)[:draws]
         drawn = z.gather(0, chosen[..., None].expand(-1, -1, z.shape[-1]))
         found = {}
@@ -94,17 +91,6 @@ def answers(
             plausible = modality.generate(drawn, generator=generator).double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points, plausible, shares, log_p)
-    return found
-
-
-def _log_weights(model: MultimodalVAE, table: Table, z: Tensor, q: Any) -> Tensor:
-    """log p(row, z) − log q(z | row), ``samples rows``."""
-    prior = Gaussian.standard(model.latent_dim, device=z.device, dtype=q.mean.dtype)
-    found, x = prior.log_prob(z.to(q.mean.dtype)) - q.log_prob(z.to(q.mean.dtype)), model.prepare(table)
-    for name, modality in model.modalities.items():
-        if name in x and (has := table.has(name)).any():
-            rows = has.nonzero().flatten().to(z.device)
-            found = found.index_add(1, rows, modality.log_prob(x[name][rows], z[:, rows]).to(found.dtype))
     return found
 
 

@@ -118,26 +118,11 @@ def comparison_page(runs: Sequence[Compared], path: Path) -> None:
     problems = [f"{run.name}: {run.problem}." for run in runs if run.problem]
     different = differing(runs)
     note = "Likelihoods can be compared where the test rows, the modalities and their units are the same."
-    curves = {
-        run.name: [
-            (row["epoch"], row["validation/objective"])
-            for row in run.epochs
-            if row.get("validation/objective") is not None
-        ]
-        for run in runs
-    }
-    coupled = {
-        run.name: [
-            (row["epoch"], row["validation/coupling"])
-            for row in run.epochs
-            if row.get("validation/coupling") is not None
-        ]
-        for run in runs
-    }
+    curves = _courses(runs, "objective")
     course = Section("Learning curves")
     for title, named in (
         ("Validation objective (lower is better)", {k: v[len(v) // 10 :] for k, v in curves.items()}),
-        ("Coupling", coupled),
+        ("Coupling", _courses(runs, "coupling")),
     ):
         if any(named.values()):
             course.shown.append(lines(title, named, "epoch", "nats"))
@@ -148,6 +133,12 @@ def comparison_page(runs: Sequence[Compared], path: Path) -> None:
         Section("Settings that differ", [] if different.rows else ["None."], [different] if different.rows else []),
     ]
     write_page(page, path)
+
+
+def _courses(runs: Sequence[Compared], metric: str) -> dict[str, list[tuple[int, float]]]:
+    """Run → (epoch, value) of a validation metric, of the epochs that have it."""
+    key = f"validation/{metric}"
+    return {run.name: [(row["epoch"], row[key]) for row in run.epochs if row.get(key) is not None] for run in runs}
 
 
 def _plain(value: Any) -> str | None:

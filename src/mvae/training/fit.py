@@ -22,7 +22,7 @@ from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.validation import validate_checked
 from mvae.files import as_path, locked
 from mvae.models.base import MultimodalVAE
-from mvae.models.questions import Data
+from mvae.models.door import Data
 from mvae.networks.products import kept_setting
 from mvae.training.callbacks import Callback, History, Plan, started
 from mvae.training.distributed import Processes
@@ -57,7 +57,7 @@ def fit(
     Args:
         model: on the device to train on.
         table: the examples to learn from; a name that is no modality is an error, except in a `Table`
-            (`mvae.models.questions.Questions.as_table`). Columns are moved to the model's device when they fit.
+            (`mvae.models.door.Door.as_table`). Columns are moved to the model's device when they fit.
         settings: how to train; default `TrainingSettings()`.
         seed: of the order of examples, the noise and the random subsets (not of the model's initial weights).
         validation: examples for model selection, never the test examples. By their objective at each epoch's end

@@ -1,0 +1,181 @@
+"""The door of a model: any data becomes a checked table, and names that it cannot answer for are refused."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from mvae.data.columns import Frame, Values, is_frame
+from mvae.data.table import Table
+from mvae.errors import DataError, QueryError, abridged
+from mvae.likelihoods import Bernoulli
+from mvae.modality.base import Modality
+from mvae.modality.covariate import Covariate
+
+__all__ = ["Data", "Door"]
+
+Data = Table | Mapping[str, Values] | Frame
+"""What every question takes: a `Table`, arrays by modality, or a pandas data frame with a column per modality."""
+
+CHECKED = 2**22  # values of a column looked at together: data larger than memory is looked at too
+
+
+class Door(nn.Module):
+    """What every question passes first; a base class of `mvae.models.questions.Questions`."""
+
+    latent_dim: int
+
+    #: The condition's number of features, where the networks take one besides x and z.
+    context_dim = 0
+
+    #: Modalities that no training row had: their networks are as random as at the start. None: `mvae.fit` has not been.
+    untrained: tuple[str, ...] | None = None
+
+    #: Answer questions that are given such a modality, or ask for it, all the same.
+    allow_untrained = False
+
+    # -- What questions need of a model (`mvae.models.base.MultimodalVAE` has it) -----------------------------------
+
+    @property
+    def modalities(self) -> Mapping[str, Modality]:
+        """Name → modality."""
+        raise NotImplementedError
+
+    @property
+    def covariates(self) -> Mapping[str, Covariate]:
+        """Name → covariate."""
+        raise NotImplementedError
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities' names."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        raise NotImplementedError
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the latents."""
+        raise NotImplementedError
+
+    def as_table(self, data: Data, others: Collection[str] = ()) -> Table:
+        """Any data as a table whose present values all fit this model.
+
+        Columns of a `Table` that are no modality of the model are ignored; in a mapping or a frame such a name is
+        taken for a mistake, unless it is one of ``others``.
+
+        Raises:
+            QueryError: an unknown name. DataError: data that does not fit the model, with modality and row.
+        """
+        if not isinstance(data, Table):
+            if not (isinstance(data, Mapping) or is_frame(data)):
+                raise DataError(
+                    f"data must be a mvae.Table, a mapping of arrays or a data frame, not a {type(data).__name__}"
+                )
+            given = list(data) if isinstance(data, Mapping) else list(cast("Any", data).columns)
+            self._require_names([n for n in given if n not in self.covariates and n not in others], "data")
+            data = Table(self.coded({name: cast("Any", data)[name] for name in given}) if self.covariates else data)
+        self.check(data)
+        return data
+
+    def coded(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Columns whose covariates are numbers: names of categories become their codes.
+
+        Raises:
+            DataError: an unknown category, by its row.
+        """
+        own = self.covariates
+        return {name: own[name].codes(values, name) if name in own else values for name, values in columns.items()}
+
+    def check(self, table: Table, chunk: int = 4096) -> None:
+        """Does every present value of the table fit this model? Reads it once, in chunks.
+
+        Raises:
+            DataError: naming the modality and the first row that does not fit, and what would.
+        """
+        self._require_shared(table)
+        for name, modality in self.modalities.items():
+            if name in table.columns:
+                self._check_column(table, name, modality, chunk)
+        for name, covariate in self.covariates.items():
+            covariate.check(table, name)
+
+    def _check_column(self, table: Table, name: str, modality: Modality, chunk: int) -> None:
+        here, brightest = table.has(name), 0.0
+        at_once = max(1, min(chunk, CHECKED // max(1, math.prod(table.columns[name].shape[1:]))))
+        for start in range(0, len(table), at_once):
+            rows = here[start : start + at_once].nonzero().flatten() + start
+            if not len(rows):
+                continue
+            part, observed = table.select_rows(name, rows).to(self.device), table.values_of(name, rows)
+            observed = None if observed is None else observed.to(self.device)
+            if modality.likelihood.levels > 1 and isinstance(modality.likelihood, Bernoulli):
+                brightest = max(brightest, float(part.max()))
+            try:
+                bad, possible = modality.check(part, self.latent_dim, self.context_dim, observed)
+            except DataError as error:
+                raise DataError(f"modality {name!r}: {error}") from error.__cause__
+            if bad.any():
+                row = int(rows[bad.cpu()][0])
+                raise DataError(
+                    f"modality {name!r}, row {row}: {possible} are needed; mend the value or mark it as "
+                    "missing with Table(..., present={...})"
+                )
+        if 0 < brightest <= 1:  # as levels of 255 they would silently be learned as 0 and 0.004
+            raise DataError(
+                f"modality {name!r} holds nothing above {brightest:g}, but its levels are 0 to "
+                f"{modality.likelihood.levels:g}: give Bernoulli() without levels"
+            )
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """What a query may name: the modalities."""
+        return self.names
+
+    @property
+    def answerable(self) -> tuple[str, ...]:
+        """What of it has been trained; all where `allow_untrained` says so."""
+        return self.known if self.allow_untrained else tuple(n for n in self.known if n not in (self.untrained or ()))
+
+    def require_known(self, names: Sequence[str], what: str = "modalities") -> None:
+        """Raises QueryError unless this is a list of names that a query may use, all of them trained."""
+        self._require_names(names, what)
+        self._require_answerable(names)
+
+    def _require_answerable(self, names: Iterable[str]) -> None:
+        if random := [name for name in names if name not in self.answerable]:
+            raise QueryError(
+                f"no training row had {', '.join(random)}, so that an answer would come from random weights: ask "
+                "without it, train with rows that have it, or set model.allow_untrained = True"
+            )
+
+    def _require_trained_in(self, table: Table, given: Sequence[str] | None = None) -> None:
+        """Raises QueryError where rows of the table give a modality (of ``given``) that was never trained."""
+        unused = [] if given is None else [name for name in table.names if name not in given]
+        asked = [name for name in self.untrained or () if name not in unused]
+        self._require_answerable(name for name in asked if table.has(name).any())
+
+    def _require_names(self, names: Sequence[str], what: str) -> None:
+        if isinstance(names, str):
+            raise QueryError(f"name modalities in a list: [{names!r}]")
+        if not isinstance(names, Sequence | set | frozenset):
+            raise QueryError(f"{what} must be a list of modalities' names, not {abridged(names)}")
+        for name in names:
+            if not isinstance(name, str) or name not in self.known:
+                raise QueryError(f"no modality {abridged(name)} in this model; it has {', '.join(self.known)}")
+
+    def _require_generated(self, of: Sequence[str]) -> None:
+        if conditions := [name for name in of if name not in self.names]:
+            raise QueryError(f"{', '.join(conditions)}: a condition is given, and not generated")
+
+    def _require_shared(self, table: Table) -> None:
+        if not set(self.known) & set(table.names):
+            raise DataError(
+                f"the table ({', '.join(table.names)}) and the model ({', '.join(self.names)}) have no "
+                "modality in common"
+            )
