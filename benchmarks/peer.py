@@ -105,7 +105,6 @@ class Peer:
             config,
             encoders={n: _encoder(modalities[n], written(modalities[n].encoder), model.latent_dim) for n in columns},
             decoders={n: _decoder(written(modalities[n].decoder), model.latent_dim) for n in columns},
-            cross_from=(),
         )
 
     def bare_step(self, batch_size: int, learning_rate: float = 1e-3) -> Callable[[], None]:

@@ -24,7 +24,7 @@ from mvae.evaluation.coherence import classifier_for, conditional_coherence, tra
 from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.frechet import frechet_to_data
 from mvae.evaluation.images import nearest_rows, training_mean
-from mvae.evaluation.impute import impute, imputed_parts
+from mvae.evaluation.impute import impute, imputed_parts, log_weights
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
 from mvae.evaluation.prediction import prediction_accuracy
 from mvae.evaluation.representation import linear_accuracy_by_number
@@ -34,6 +34,7 @@ from mvae.evaluation.validation import validate
 from mvae.likelihoods import Categorical
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
+from mvae.models.door import Door
 from mvae.models.fitting import fit_prior
 from mvae.models.mvae import MVAE
 from mvae.models.questions import Questions, parts_of
@@ -103,6 +104,12 @@ def kept_classifier(data: Table, folder: Path) -> Any:
     return classifier_for(dataset(data), "image", "label", Categorical(), folder / f"{id(data)}.safetensors")[1]
 
 
+def weights_of(data: Table) -> Tensor:
+    asked = model()
+    q = asked.posterior(data)
+    return log_weights(asked, data, asked.prepare(data), q, q.mean[None])
+
+
 CLASSIFIER = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 
 CLASSES = torch.arange(ROWS) % 3  # of the rows, which are known beside the table
@@ -120,6 +127,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     training_mean: lambda t, _: training_mean(t, "image"),
     impute: lambda t, _: vars(impute(model(), t, draws=3, samples=20)),
     imputed_parts: lambda t, _: [vars(part) for part in imputed_parts(model(), t, draws=3, samples=20)],
+    log_weights: lambda t, _: weights_of(t),
     log_likelihood: lambda t, _: vars(log_likelihood(model(), t, ["image"], ["label"], samples=30)),
     log_likelihoods: lambda t, _: vars(log_likelihoods(model(), t, {"a": (["label"], ["number"])}, samples=30)["a"]),
     prediction_accuracy: lambda t, _: vars(prediction_accuracy(model(), t, ["image", "number"], "label")[""]),
@@ -137,8 +145,8 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     MultimodalVAE.batch_objective: lambda t, _: (
         model().batch_objective(t, generator=torch.Generator().manual_seed(0)).sums()
     ),
-    Questions.as_table: lambda t, _: model().as_table(t),
-    Questions.check: lambda t, _: model().check(t),
+    Door.as_table: lambda t, _: model().as_table(t),
+    Door.check: lambda t, _: model().check(t),
     Questions.generate: lambda t, _: model().generate(t, n=3, seed=0),
     Questions.log_likelihood: lambda t, _: vars(model().log_likelihood(t, ["number"], samples=30)),
     Questions.posterior: lambda t, _: vars(model().posterior(t)),

@@ -2,9 +2,7 @@
 
 import argparse
 import contextlib
-import datetime
 import inspect
-import json
 import logging
 import os
 import random
@@ -20,8 +18,8 @@ from typing import Any
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 
-from mvae.files import write_whole
-from mvae.provenance import commit, describe_device
+from mvae.paper.results import add_rows, new_row
+from mvae.provenance import circumstances
 from tests.hostile import api, command, directories, kills, seeds
 from tests.hostile.judge import Count, outcome
 
@@ -115,7 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.hostile", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--only", choices=sorted(SHARES), action="append")
-    parser.add_argument("--record", type=Path, help="Add the counts to the JSON rows in this file.")
+    parser.add_argument("--record", type=Path, help="Add the counts to the rows of results in this file.")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
@@ -147,20 +145,13 @@ def main() -> int:
 
 
 def _record(path: Path, minutes: float, counts: dict[str, Count], more: dict[str, int]) -> None:
-    rows = json.loads(path.read_text()) if path.exists() else []
+    shared = {"dataset": "hostile", "model": "mvae", "budget": "laptop", "recipe": "", "seed": 0}
+    shared |= {"command": " ".join(["python -m tests.hostile", *sys.argv[1:]])} | circumstances(torch.device("cpu"))
+    rows = []
     for kind, count in counts.items():
-        row = {"item": "robustness", "metric": kind, "cases": count.cases, "refused": count.refused,
-               "faults": count.faulty, "minutes": minutes}  # fmt: skip
-        row |= {"kills": more["kills"]} if kind == "kills" else {}
-        where = {"command": " ".join(["python -m tests.hostile", *sys.argv[1:]]), "commit": commit()}
-        device = describe_device(torch.device("cpu"))
-        rows.append(row | where | {"device": device, "date": datetime.date.today().isoformat()})
-    text = "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
-
-    def write(file: Path) -> None:
-        file.write_text(text)
-
-    write_whole(path, write)
+        own = {"refused": count.refused, "minutes": minutes} | ({"kills": more["kills"]} if kind == "kills" else {})
+        rows.append(new_row("robustness", kind, count.faulty, None, shared | {"n": count.cases, "settings": own}))
+    add_rows(path, rows)
 
 
 if __name__ == "__main__":

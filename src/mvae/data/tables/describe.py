@@ -89,30 +89,16 @@ def describe(
     """
     problems: dict[str, str] = {}
     columns = learn_columns(frames, missing=missing, kinds=kinds, failed=problems)
-    counts, rows, duplicates, lacking, notes = Counter[bytes](), 0, 0, np.zeros(len(frames.names)), list(frames.notes)
-    hashes: list[np.ndarray] = []
-    first: Any = None
-    for part in frames.chunks():
-        first = part if first is None else first
-        here = np.stack([columns[name].present(part[name]) for name in frames.names], axis=1)
-        packed, often = np.unique(np.packbits(here, axis=1), axis=0, return_counts=True)
-        for pattern, number in zip(packed, often.tolist(), strict=True):
-            if pattern.tobytes() in counts or len(counts) < MOST_PATTERNS:
-                counts[pattern.tobytes()] += number
-        lacking += (~here).sum(0)
-        rows += len(part)
-        cells = part if frames.key is None else part.drop(columns=frames.key)
-        hashes.append(pandas().util.hash_pandas_object(cells.astype(str), index=False).to_numpy())
-    duplicates = rows - len(np.unique(np.concatenate(hashes)))
-    ranked = counts.most_common()
-    known = [(number, _missing_of(pattern, frames.names)) for pattern, number in ranked]
+    counted = _count(frames, columns)
+    rows, first = counted.rows, counted.first
+    known = [(number, _missing_of(pattern, frames.names)) for pattern, number in counted.patterns.most_common()]
     seen = [column for column in columns.values() if column.kind in (*MODELLED, "picture")]
     summaries = tuple(
         ColumnSummary(
             name,
             "?" if name in problems else columns[name].kind,
             "" if name in problems else columns[name].reason,
-            float(lacking[i] / rows),
+            float(counted.lacking[i] / rows),
             _values(columns[name], first[name]),
             problems.get(name, ""),
         )
@@ -126,10 +112,39 @@ def describe(
         tuple(known[:most]),
         max(0, len(known) - most),
         sum(number for number, names in known if set(names) >= {column.name for column in seen}),
-        duplicates,
+        counted.duplicates,
         tuple(_leaks(first.iloc[:COMPARED], [column for column in seen if column.kind != "picture"][:MOST_COMPARED])),
-        (*notes, *_suspicious(columns, first)),
+        (*frames.notes, *_suspicious(columns, first)),
     )
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What one pass over the rows finds: packed patterns of present cells, what columns lack, the first part."""
+
+    rows: int
+    patterns: Counter[bytes]
+    lacking: np.ndarray
+    duplicates: int
+    first: Any
+
+
+def _count(frames: Frames, columns: Mapping[str, TableColumn]) -> _Counted:
+    patterns, rows, lacking = Counter[bytes](), 0, np.zeros(len(frames.names))
+    hashes: list[np.ndarray] = []
+    first: Any = None
+    for part in frames.chunks():
+        first = part if first is None else first
+        here = np.stack([columns[name].present(part[name]) for name in frames.names], axis=1)
+        packed, often = np.unique(np.packbits(here, axis=1), axis=0, return_counts=True)
+        for pattern, number in zip(packed, often.tolist(), strict=True):
+            if pattern.tobytes() in patterns or len(patterns) < MOST_PATTERNS:
+                patterns[pattern.tobytes()] += number
+        lacking += (~here).sum(0)
+        rows += len(part)
+        cells = part if frames.key is None else part.drop(columns=frames.key)
+        hashes.append(pandas().util.hash_pandas_object(cells.astype(str), index=False).to_numpy())
+    return _Counted(rows, patterns, lacking, rows - len(np.unique(np.concatenate(hashes))), first)
 
 
 def _missing_of(pattern: bytes, names: Sequence[str]) -> tuple[str, ...]:
@@ -186,11 +201,7 @@ def _suspicious(columns: Mapping[str, TableColumn], frame: Any) -> list[str]:
     notes = []
     for name, column in columns.items():
         if column.kind in CLASSED:
-            words = [
-                value
-                for value in column.classes
-                if str(value).strip().lower() in ("na", "n/a", "?", "-", "unknown", ".")
-            ]
+            words = [value for value in column.classes if str(value).strip().lower() in DOUBTFUL]
             notes += [f"{name}: {word!r} is read as a category; if it means missing, name it" for word in words]
         elif column.kind in ("real", "count"):
             numbers, here = column.encode(frame[name])
