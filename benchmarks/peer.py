@@ -19,9 +19,7 @@ from torch import Tensor, nn
 
 import mvae
 from mvae.models.base import MultimodalVAE
-from mvae.networks import conv28 as dcgan
-from mvae.networks import conv64 as celeba
-from mvae.networks.convolution import ChannelsLast
+from mvae.networks.convolution import ChannelsLast, PictureDecoder
 from mvae.networks.fold import FoldedTranspose2d
 from mvae.networks.mlp import LabelEncoder
 
@@ -144,10 +142,8 @@ def as_one_would_write(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network)
     if isinstance(network, LabelEncoder):
         return nn.Sequential(network.embedding, network.layers)
-    if isinstance(network, dcgan.ConvDecoder):
+    if isinstance(network, PictureDecoder):
         network = nn.Sequential(network.head, network.layers)
-    elif isinstance(network, celeba.ImageDecoder):
-        network = nn.Sequential(network.head, nn.Unflatten(1, (-1, 5, 5)), network.layers)
     for part in list(network.modules()):
         for name, child in part.named_children():
             if isinstance(child, FoldedTranspose2d):

@@ -41,13 +41,13 @@ STEP_FLOP = {
 
 def our_bare_step(model: MultimodalVAE, table: mvae.Table, learning_rate: float) -> Callable[[], None]:
     """Forward, backward and Adam on one ready batch."""
-    batch = mvae.Table(model.prepare(table.first(BATCH)))
+    batch = table.first(BATCH)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     generator = torch.Generator().manual_seed(0)
 
     def step() -> None:
         optimizer.zero_grad()
-        model(batch, generator=generator).loss.backward()
+        model.batch_objective(batch, generator=generator).loss.backward()
         optimizer.step()
 
     return step
