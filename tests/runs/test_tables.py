@@ -218,3 +218,10 @@ def test_pictures_beside_a_table_are_a_modality(tmp_path: Path) -> None:
     assert torch.isfinite(torch.tensor(model.score(tmp_path / "x.csv", samples=10)["log p"].to_numpy())).all()
     with pytest.raises(QueryError, match="holds pictures"):
         model.predict(tmp_path / "x.csv", "scan")
+
+
+def test_covariates_of_a_table_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    patients().to_csv(tmp_path / "patients.csv", index=False)
+    declared = {"data": {"source": str(tmp_path / "patients.csv")}, "covariates": {"city": {"kind": "categorical"}}}
+    with pytest.raises(SettingsError, match=r"covariates\.city: a table has no covariates.*column of a modality"):
+        mvae.train(mvae.Config.from_dict(declared), tmp_path / "run")

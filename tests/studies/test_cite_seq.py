@@ -11,6 +11,7 @@ from mvae.errors import DataError
 from mvae.paper.command import reproduce_command
 from mvae.paper.results import read_rows
 from mvae.studies.cells import Components, drawn_cells, judged, log_normalised, read_cells, variable_genes
+from mvae.studies.totalvi import of_totalvi
 
 
 def test_the_first_fifth_of_a_permutation_is_tested() -> None:
@@ -70,3 +71,11 @@ def test_a_study_runs_and_is_recorded_once(item: str, tmp_path: Path) -> None:
     assert all(np.isfinite(row["value"]) for row in rows)
     assert CliRunner().invoke(reproduce_command, words).exit_code == 0
     assert read_rows(tmp_path / f"{item}.json") == rows
+
+
+def test_the_peer_predicts_hidden_proteins_where_it_is_installed() -> None:
+    pytest.importorskip("scvi")
+    train, test = drawn_cells(120, 30).split(0)
+    found = of_totalvi(train, test, seed=0, epochs=2)
+    assert found["RMSLE"] > 0
+    assert -1 <= found["Pearson"] <= 1

@@ -55,8 +55,14 @@ def load_tables(config: Config, layout: Mapping[str, Any] | None = None) -> Data
         layout: what the columns meant when the run was trained; None learns it from the training rows.
 
     Raises:
-        DataError: as `open_table` and `TableSchema.learn`; too few rows. SettingsError: a declared column is absent.
+        DataError: as `open_table` and `TableSchema.learn`; too few rows. SettingsError: a declared column is absent;
+            covariates, which a table has none of.
     """
+    if config.covariates:
+        raise SettingsError(
+            f"covariates.{next(iter(config.covariates))}: a table has no covariates. Make it a column of a modality, "
+            "or give arrays (.npz)"
+        )
     frames = opened(config)
     parts = split_rows(frames.rows, config.data.validation, config.data.test, config.seed)
     home = np.zeros(frames.rows, np.int8)

@@ -19,6 +19,7 @@ import mvae
 from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import RowDict
 from mvae.report.figure import saved_figure
+from mvae.studies import totalvi
 from mvae.studies.cells import Cells, Sizes, drawn_cells, judged, log_normalised, model_of, read_cells, variable_genes
 from mvae.studies.measured import Study, show_table
 
@@ -26,6 +27,7 @@ __all__ = ["CITE_SEQ"]
 
 DRAWS = 100
 WIDER = 1.25  # draws of proteins around their mean, so that 90 % intervals hold 90 % of the validation cells' counts
+PEER = f"totalVI, {totalvi.EPOCHS} epochs"
 SHOWN = ("CD3", "CD14", "CD19", "CD4", "CD8a")
 METRICS = ("Pearson", "Spearman", "RMSLE", "coverage of 90 %", "minutes")  # shown
 PRESENT = Levels("present", "shares of training cells with proteins", "1,0.05")
@@ -128,6 +130,8 @@ def _made(item: str, options: Options, paths: Paths) -> Sequence[RowDict]:
                 row for name, own in compared(train, test).items() for row in study.record(name, own, len(test.rna))
             ]
         rows += plain
+        if options.budget == "laptop" and totalvi.is_installed():
+            rows += study.recorded(PEER) or study.record(PEER, totalvi.of_totalvi(train, test, seed), len(test.rna))
         for level in options.levels:
             rows += _row_of_level(study, train, test, float(level), SMOKE if smoke else Sizes())
     return rows
