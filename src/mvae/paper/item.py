@@ -79,8 +79,9 @@ class Budget:
         return experiment(dataset).variant(self.variant).evaluation.rows
 
 
+SMOKE = {"epochs": 3, "rows": 2000}
 BUDGETS = {
-    "smoke": Budget("3 epochs, 60 test rows, 50 samples: does it run?", {"epochs": 3}, 60, 50),
+    "smoke": Budget("3 epochs of 2,000 rows, 60 test rows, 50 samples: does it run?", SMOKE, 60, 50),
     "laptop": Budget("each dataset's own share (MNIST: 60 of 500 epochs, 1,000 test rows)", None, variant="laptop"),
     "paper": Budget("the paper's epochs, every test row"),
 }

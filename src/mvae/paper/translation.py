@@ -6,6 +6,7 @@ of the curve over the share of aligned pairs.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -199,6 +200,7 @@ TABLE4 = Item(
     defaults={"recipes": ("coupled",)},
     one_recipe=True,
     levels=PAIRED,
+    budgets=BUDGETS | {"smoke": replace(BUDGETS["smoke"], levels=(0.1, 1.0))},
     require=require_sacrebleu,
     cells=_cells,
     measure=_measure,
