@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from mvae.files import load_state
 from mvae.paper.cell import JMVAE_ALPHAS, Cell
 from mvae.paper.item import Item, Job, Options, Paths
+from mvae.paper.paired import Measured, differences, keep_values, values_file
 from mvae.paper.record import evaluation_rows, record_rows
 from mvae.paper.results import Row
 from mvae.runs.build import build
@@ -19,7 +20,7 @@ from mvae.runs.sweep import sweep
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS
 from mvae.training.step import can_be_recorded
 
-__all__ = ["evaluated", "finished_run", "reproduce", "swept"]
+__all__ = ["compared", "directory_of", "evaluated", "finished_run", "reproduce", "swept"]
 
 
 def reproduce(item: Item, options: Options | None = None, paths: Paths | None = None) -> list[dict[str, Any]]:
@@ -48,6 +49,8 @@ def reproduce(item: Item, options: Options | None = None, paths: Paths | None = 
     jobs = {name: Job(item, tuple(cells), budget, paths) for name, cells in groups.items()}
     for rows in swept(_done, jobs, options.jobs, paths):
         record_rows(rows, paths.results)
+    if item.compare is not None:
+        record_rows(item.compare(item, wanted, budget, paths), paths.results)
     rows = [row for cell in wanted for row in item.recorded(cell, budget, paths.results)]
     return rows if item.keep is None else [row for row in rows if item.keep(row)]
 
@@ -68,19 +71,33 @@ def evaluated(job: Job, joint: bool = False) -> list[Row]:
     names, rows = run.data.test.names, spend.rows(job.cell.dataset)
     proposal = names if joint else names[:1]
     found = evaluate(run, rows=rows, samples=spend.samples, proposal=proposal, seed=job.cell.seed)
+    keep_values(values_file(run.directory, joint, job.budget), found)
     return evaluation_rows(run, found, job.origin())
+
+
+def compared(item: Item, cells: Sequence[Cell], budget: str, paths: Paths, joint: bool = False) -> list[Row]:
+    """Differences to the MVAE, paired by row (`mvae.paper.paired`), of an item whose jobs are `evaluated`."""
+    measured = []
+    for cell in cells:
+        path = values_file(directory_of(cell, paths), joint, budget)
+        measured.append(Measured.of(cell, item.recorded(cell, budget, paths.results), path))
+    return list(differences(measured))
+
+
+def directory_of(cell: Cell, paths: Paths) -> Path:
+    """Where the run of a cell is, or will be."""
+    declared = cell.config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True)
+    digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
+    return paths.runs / "-".join([cell.dataset, cell.model, cell.recipe, f"s{cell.seed}", digest])
 
 
 def finished_run(cell: Cell, paths: Paths) -> Run:
     """The run of a cell: opened where it is finished, resumed where it is not, else trained."""
-    config = cell.config
-    declared = config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True)
-    digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
-    directory = paths.runs / "-".join([cell.dataset, cell.model, cell.recipe, f"s{cell.seed}", digest])
+    directory = directory_of(cell, paths)
     begun = (directory / SETTINGS).exists()
     if not begun or not _complete(directory, cell):
         where = {"data_dir": paths.data_dir, "device": paths.device, "callbacks": paths.callbacks}
-        train(config, directory, resume=begun, **where)
+        train(cell.config, directory, resume=begun, **where)
     return open_run(directory, data_dir=paths.data_dir, device=paths.device)
 
 

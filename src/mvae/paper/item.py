@@ -175,6 +175,7 @@ class Item:
         require: raises MissingDependencyError where a library is absent, before anything is trained.
         cells: what is trained and measured.
         measure: the rows of a job; they may be of other items, too: Table 3's come with Table 2's.
+        compare: rows that compare cells with each other, where all are measured.
         make: the rows, of an item that has no cells.
         file: the item whose results file has a cell's rows.
         job: the name of the job that a cell belongs to; cells of one job are measured together.
@@ -198,6 +199,7 @@ class Item:
     require: Callable[[], object] | None = None
     cells: "Callable[[Options, Budget], Iterable[Cell]] | None" = None
     measure: "Callable[[Job], list[Row]] | None" = None
+    compare: "Callable[[Item, Sequence[Cell], str, Paths], list[Row]] | None" = None
     make: "Callable[[str, Options, Paths], Sequence[RowDict]] | None" = None
     file: Callable[[Cell], str] | None = None
     job: Callable[[Cell], str] = name_of

@@ -14,7 +14,7 @@ from mvae.models.base import MultimodalVAE
 from mvae.models.jmvae import JMVAE
 from mvae.models.telbo import TELBO
 from mvae.paper.cell import Cell, defines, experiment
-from mvae.paper.harness import evaluated
+from mvae.paper.harness import compared, evaluated
 from mvae.paper.item import Budget, Item, Options, Paths, all_datasets, all_models
 from mvae.paper.published import published
 from mvae.paper.show import show_comparison
@@ -93,7 +93,7 @@ def _has_joint(model: MultimodalVAE) -> bool:
     return model.joint_posterior and len(model.names) > 1
 
 
-def _table(name: str, summary: str, joint: bool) -> Item:
+def _table(name: str, summary: str, joint: bool, paired: bool) -> Item:
     return Item(
         name,
         summary,
@@ -105,6 +105,7 @@ def _table(name: str, summary: str, joint: bool) -> Item:
         whole=PAPER_DATASETS,
         cells=partial(_cells, joint),
         measure=partial(evaluated, joint=joint),
+        compare=partial(compared, joint=joint) if paired else None,
     )
 
 
@@ -120,9 +121,9 @@ TABLE1 = Item(
 LIKELIHOOD_TABLES = {
     table.name: table
     for table in (
-        _table("table2", "log p(x1), log p(x1,x2), log p(x1|x2) with proposal q(z|x1)", False),
-        _table("table3", "variances of the log importance weights with proposal q(z|x1)", False),
-        _table("table6", "as table2 with proposal q(z|x1,x2)", True),
-        _table("table7", "as table3 with proposal q(z|x1,x2)", True),
+        _table("table2", "log p(x1), log p(x1,x2), log p(x1|x2) with proposal q(z|x1)", False, True),
+        _table("table3", "variances of the log importance weights with proposal q(z|x1)", False, False),
+        _table("table6", "as table2 with proposal q(z|x1,x2)", True, True),
+        _table("table7", "as table3 with proposal q(z|x1,x2)", True, False),
     )
 }

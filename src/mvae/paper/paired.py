@@ -1,0 +1,89 @@
+"""Differences between models, paired by row: the same test rows' log p by a model, less that by the MVAE.
+
+From row to row a difference varies far less than log p itself. So its own standard error decides, not those of the two
+means. Each row's log p is kept beside its run; what was measured before that has no differences.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mvae.files import load_state, save_state
+from mvae.paper.cell import RECIPES, Cell
+from mvae.paper.results import Row, RowDict
+from mvae.runs.run import Evaluation
+
+__all__ = ["Measured", "differences", "keep_values", "values_file"]
+
+REFERENCE = "mvae"
+
+
+def values_file(directory: Path, joint: bool, budget: str) -> Path:
+    """Where each row's log p is kept; ``joint``: of the proposal q(z | x1, x2)."""
+    return directory / f"log-p-{'joint' if joint else 'x1'}-{budget}.safetensors"
+
+
+def keep_values(path: Path, evaluation: Evaluation) -> None:
+    """Keep each row's log p of every likelihood, and which rows they are of."""
+    found: dict[str, Tensor] = {}
+    for name, value in evaluation.likelihoods.items():
+        found |= {name: value.values.double(), f"{name} rows": value.rows.long()}
+    save_state(path, found, {"samples": evaluation.samples})
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell, what was recorded of it, and each row's log p, where it was kept."""
+
+    cell: Cell
+    rows: Sequence[RowDict]
+    values: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, cell: Cell, rows: Sequence[RowDict], path: Path) -> "Measured":
+        """``path``: the cell's `values_file`."""
+        return cls(cell, rows, load_state(path)[0] if path.exists() else {})
+
+
+def differences(measured: Sequence[Measured]) -> Iterator[Row]:
+    """Differences to the MVAE of the same dataset and seed, by the first recipe that was measured.
+
+    What has a difference already is left.
+    """
+    for one in measured:
+        reference = _reference(one.cell, measured)
+        if reference is None or reference is one:
+            continue
+        metrics = {row["metric"]: row for row in one.rows}
+        other = {row["metric"]: row for row in reference.rows}
+        for metric in [name for name in metrics if name in one.values and name in reference.values and name in other]:
+            named = f"{metric} − {REFERENCE} {reference.cell.recipe}"
+            rows = [each.values[f"{metric} rows"] for each in (one, reference)]
+            if named not in metrics and torch.equal(*rows):
+                difference = one.values[metric] - reference.values[metric]
+                yield _row(metrics[metric], named, difference, (metrics[metric]["paper"], other[metric]["paper"]))
+
+
+def _reference(cell: Cell, measured: Sequence[Measured]) -> Measured | None:
+    same = [
+        one
+        for one in measured
+        if one.values and one.cell.model == REFERENCE and (one.cell.dataset, one.cell.seed) == (cell.dataset, cell.seed)
+    ]
+    return min(same, key=lambda one: RECIPES.index(one.cell.recipe), default=None)
+
+
+def _row(known: RowDict, metric: str, difference: Tensor, paper: tuple[float | None, float | None]) -> Row:
+    n, (ours, theirs) = len(difference), paper
+    change: dict[str, Any] = {
+        "metric": metric,
+        "value": round(float(difference.mean()), 4),
+        "stderr": round(float(difference.std()) / n**0.5, 4) if n > 1 else None,
+        "n": n,
+        "paper": None if ours is None or theirs is None else round(ours - theirs, 4),
+    }
+    return Row(**{**known, **change})
