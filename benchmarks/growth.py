@@ -174,6 +174,12 @@ def draw(rows: list[Row], path: Path) -> None:
         memory = panel.twinx()
         memory.loglog(sizes, [row.settings["megabytes"] for row in own], "s--", color="C1")
         memory.set_ylabel("MB", color="C1")
+        for scale in (panel, memory):
+            low, high = scale.get_ylim()
+            if high < 10 * low:  # a decade at least: what is flat looks flat
+                middle = math.sqrt(low * high)
+                scale.set_ylim(middle / math.sqrt(10), middle * math.sqrt(10))
+            scale.minorticks_off()
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
