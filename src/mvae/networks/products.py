@@ -25,6 +25,7 @@ WORK = 3e11  # multiplications that a choice is made for: seconds of one core
 FASTER = 1.25  # times; what differs by less is not changed, because time is measured badly
 ROUNDING = 4  # times the default's error: what other orders of adding up make
 LAYERS, ROWS, REPEATS = 2, 256, 5  # measured at the most
+ENOUGH = 0.03  # seconds of measuring a layer, after which two repeats suffice
 
 _log = logging.getLogger("mvae")
 
@@ -88,16 +89,23 @@ def best_products(network: nn.Module, rows: int, examples: int) -> Iterator[None
         yield
 
 
-@cache
 def error_of(setting: Products, shape: tuple[int, int, int]) -> float:
     """The largest relative error of a layer's three products (its output and its two gradients) under a setting."""
+    return _errors(shape)[setting]
+
+
+@cache
+def _errors(shape: Shape) -> dict[Products, float]:
+    """Of every setting, beside float64."""
     operands = _operands(shape)
     exact = [product() for product in _products([operand.double() for operand in operands])]
+    found: dict[Products, float] = {}
     with kept_setting():
-        torch.set_float32_matmul_precision(setting)
-        found = [product() for product in _products(operands)]
-    errors = [(one.double() - other).norm() / other.norm() for one, other in zip(found, exact, strict=True)]
-    return float(torch.stack(errors).max())
+        for setting in get_args(Products):
+            torch.set_float32_matmul_precision(setting)
+            pairs = zip(_products(operands), exact, strict=True)
+            found[setting] = max(float((product().double() - other).norm() / other.norm()) for product, other in pairs)
+    return found
 
 
 def _setting() -> Products | None:
@@ -142,7 +150,10 @@ def _seconds(shapes: Sequence[Shape], ways: Sequence[tuple[Products, torch.dtype
     with kept_setting():
         for shape in shapes:
             operands, best = _operands(shape), [float("inf")] * len(ways)
-            for _ in range(REPEATS):
+            begun = time.perf_counter()
+            for number in range(REPEATS):
+                if number >= 2 and time.perf_counter() - begun > ENOUGH:  # the first ones are slow
+                    break
                 for i, (setting, dtype) in enumerate(ways):
                     torch.set_float32_matmul_precision(setting)
                     start = time.perf_counter()
