@@ -29,7 +29,7 @@ REMEDIES = {  # besides other λ2, no annealing, and `coupled`
 FEW, OVERSAMPLED = 0.01, 20  # the remedies are also tried with 1 % of the pairs, and with these oversampled
 
 
-def cells_of_map(dataset: str, epochs: int, seeds: int) -> Iterator[Cell]:
+def cells_of_map(dataset: str, epochs: int, seeds: int, rows: int | None = None) -> Iterator[Cell]:
     """Every cell: the paper's objective at each λ2 and annealing, its extremes, the remedies; these with few pairs too.
 
     The learning rate is constant in all of them, also in the recipe `coupled`.
@@ -38,7 +38,7 @@ def cells_of_map(dataset: str, epochs: int, seeds: int) -> Iterator[Cell]:
     def cell(
         seed: int, recipe: str = "paper", model: str = "mvae", weight: float = 50.0, share: float = 0.4, **few: Any
     ) -> Cell:
-        schedule = {"epochs": epochs, "anneal_epochs": round(share * epochs), "decay_epochs": 0}
+        schedule = {"epochs": epochs, "anneal_epochs": round(share * epochs), "decay_epochs": 0, "rows": rows}
         return Cell.of(dataset, recipe, seed, model, weights={"label": weight}, **schedule, **few)
 
     for seed in range(seeds):
@@ -53,7 +53,7 @@ def cells_of_map(dataset: str, epochs: int, seeds: int) -> Iterator[Cell]:
 
 def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
     for dataset in options.datasets:
-        yield from cells_of_map(dataset, budget.epochs(dataset), options.seeds)
+        yield from cells_of_map(dataset, budget.epochs(dataset), options.seeds, budget.training(dataset).get("rows"))
 
 
 def rows_as(item: str, job: Job) -> list[Row]:

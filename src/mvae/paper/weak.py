@@ -77,9 +77,10 @@ class Study:
 
     def levels(self, budget: str) -> tuple[float, ...]:
         """Paired fractions at a budget."""
-        return self.laptop_levels if budget == "laptop" else FRACTIONS
+        return {"laptop": self.laptop_levels, "smoke": SMOKE_LEVELS}.get(budget, FRACTIONS)
 
 
+SMOKE_LEVELS = (0.1, 1.0)
 FEWER = (0.005, 0.01, 0.05, 0.1, 1.0)
 COUPLED: dict[float, dict[str, Any]] = {  # chosen on validation rows (docs/research/few-pairs.md)
     0.0: {"input_noise": 0.5},
@@ -88,8 +89,8 @@ COUPLED: dict[float, dict[str, Any]] = {  # chosen on validation rows (docs/rese
     0.02: {"cross_share": 1.0},
 }
 STUDIES = {
-    "mnist": Study("table8", 500, laptop_epochs=8, coupled=COUPLED),
-    "fashion-mnist": Study("table9", 100, 3, FEWER, least_epochs={"rbm": 8, "nn": 40, "jmvae": 6}),
+    "mnist": Study("table8", 500, laptop_epochs=8, smoke_rows=2_000, coupled=COUPLED),
+    "fashion-mnist": Study("table9", 100, 3, FEWER, smoke_rows=2_000, least_epochs={"rbm": 8, "nn": 40, "jmvae": 6}),
     "multimnist": Study("table10", 100, 2, FEWER, smoke_rows=1_000, models=OF_STRINGS),
     "digits": Study("table8", 150, laptop_epochs=150),  # not in the paper; it shows that everything runs
 }
