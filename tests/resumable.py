@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from mvae.training.progress import Reporter
 ROWS, BATCH, STEPS, EPOCHS = 23, 5, 5, 4
 
 
-def model(seed: int = 0, k: int = 1) -> MVAE:
+def model(seed: int = 0, k: int = 1, class_weights: Sequence[float] | None = None) -> MVAE:
     torch.manual_seed(seed)
     return MVAE(
         {
             "image": Modality(mlp(4, 4, [6]), mlp(2, 4, [6]), likelihoods.Bernoulli()),
-            "label": Modality(LabelEncoder(3, 4, 6), mlp(2, 3, [6]), likelihoods.Categorical(), weight=5.0),
+            "label": Modality(LabelEncoder(3, 4, 6), mlp(2, 3, [6]), "categorical", 5.0, class_weights=class_weights),
             "sound": Modality(mlp(3, 4, [6]), mlp(2, 3, [6]), likelihoods.Gaussian(learned=True)),
         },
         2,

@@ -37,7 +37,7 @@ def random_rows(dataset: str) -> Table:
 
     match dataset:
         case "digits":
-            return Table({"image": levels(1, 8, 8), "label": torch.randint(10, (ROWS,), generator=g)})
+            return Table({"image": levels(1, 8, 8) / 255, "label": torch.randint(10, (ROWS,), generator=g)})
         case "multimnist":
             text = torch.randint(10, (ROWS, 4), generator=g)
             lengths = torch.randint(5, (ROWS, 1), generator=g)

@@ -2,15 +2,18 @@
 
 import itertools
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.optim import lr_scheduler as schedules
 
 from mvae.data.table import Table
 from mvae.errors import RunError, SettingsError
+from mvae.evaluation.prediction import prediction_accuracy
 from mvae.files import load_state
 from mvae.models.telbo import TELBO
 from mvae.training.checkpoint import CHECKPOINT
@@ -30,6 +33,9 @@ CONTROLS: list[dict[str, Any]] = [
     {"optimizer": torch.optim.RMSprop},
     {"optimizer": torch.optim.NAdam},
     {"schedule": "cosine", "decay_epochs": 2},
+    {"schedule": lambda optimizer: schedules.StepLR(optimizer, 1, 0.5)},
+    {"schedule": lambda optimizer: schedules.OneCycleLR(optimizer, 0.1, total_steps=EPOCHS + 1)},  # and the momentum
+    {"schedule": lambda optimizer: schedules.ReduceLROnPlateau(optimizer, patience=0, threshold=10.0)},
     {"precision": "bfloat16"},
     {"row_weights": "importance"},
     {"patience": 1, "epochs": 30, "learning_rate": 0.3},
@@ -59,6 +65,19 @@ def test_each_control_changes_the_run_and_is_resumed_to_the_same_bits(
     )
     with pytest.raises(RunError, match="was trained with other settings"):
         train(model(), tmp_path / "whole", resume=True, **shared)
+
+
+@pytest.mark.parametrize("at", [7, STEPS * 3])
+def test_class_weights_are_resumed_to_the_same_bits_and_are_part_of_the_run(at: int, tmp_path: Path) -> None:
+    whole, stopped, resumed = (model(seed, class_weights=[1, 9, 3]) for seed in (0, 0, 9))
+    train(whole, tmp_path / "whole")
+    stop(stopped, tmp_path / "parts", at=at)
+    train(resumed, tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    assert_same_weights(resumed, whole)
+    for other in (None, [1, 9, 2]):
+        with pytest.raises(RunError, match=r"other settings \(class_weights {'label': \[1\.0, 9\.0, 3\.0\]} → "):
+            train(model(class_weights=other), tmp_path / "whole", resume=True)
 
 
 def one_step(settings: TrainingSettings) -> dict[str, Tensor]:
@@ -129,6 +148,34 @@ def test_the_cosine_falls_to_0() -> None:
     assert used == pytest.approx([0.01] * 10 + falling)
 
 
+def test_a_schedule_of_ones_own_is_stepped_after_each_epoch(tmp_path: Path) -> None:
+    used: list[float] = []
+
+    class Watching(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            used.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    control: dict[str, Any] = {
+        "optimizer": Watching,
+        "schedule": lambda optimizer: schedules.ReduceLROnPlateau(
+            optimizer, factor=0.1, patience=0, threshold=1e9, threshold_mode="abs"
+        ),
+    }
+    train(model(), None, learning_rate=1e-3, **control)  # never better by so much than the first
+    assert used[::STEPS] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+    refused: list[tuple[dict[str, Any], str]] = [
+        (control | {"validation": None}, r"goes by the validation objective: give validation="),
+        ({"schedule": lambda optimizer: 3}, r"schedule must make one of torch\.optim\.lr_scheduler, not int"),
+        ({"schedule": lambda: 3}, "schedule is called with the optimizer, and failed"),
+        ({"schedule": lambda optimizer: 3, "decay_epochs": 2}, "decay_epochs is of the schedules by name"),
+        ({"schedule": "step"}, "schedule must be 'linear' or 'cosine'"),
+    ]
+    for wrong, message in refused:
+        with pytest.raises(SettingsError, match=message):
+            train(model(), None, **wrong)
+
+
 # -- Early stopping ------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +224,28 @@ def test_an_ambient_autocast_and_an_ambient_no_grad_change_nothing(tmp_path: Pat
     assert {value.dtype for value in half.parameters()} == {torch.float32}
 
 
+def test_a_question_inside_an_autocast_is_answered_by_the_weights_that_were_trained(tmp_path: Path) -> None:
+    """Autocast keeps the copies of weights that it has made, also of those from before the training."""
+    built, rows = model(), table()
+
+    def asked() -> list[Tensor]:
+        return [
+            built.posterior(rows).mean,
+            built.generate(rows, n=2, seed=0)["sound"],
+            built.predict(rows, of="label"),
+            built.log_likelihood(rows, ["label"], ["image"], samples=30).values,
+            prediction_accuracy(built, rows, ["image"], "label")[""].right,
+        ]
+
+    with torch.autocast("cpu", torch.bfloat16):
+        built(rows, generator=torch.Generator().manual_seed(0)).loss.backward()  # as in a loop of one's own
+        train(built, tmp_path, learning_rate=0.05)
+        inside, loss = asked(), built(rows, generator=torch.Generator().manual_seed(0)).loss
+    for one, other in zip(inside, asked(), strict=True):
+        assert torch.equal(one, other)
+    assert built(rows, generator=torch.Generator().manual_seed(0)).loss == pytest.approx(float(loss), rel=0.02)
+
+
 def test_bfloat16_learns_nearly_the_same(tmp_path: Path) -> None:
     found = [train(model(), tmp_path / p, epochs=12, precision=p).epochs for p in ("float32", "bfloat16")]
     full, half = (rows[-1]["validation/objective"] for rows in found)
@@ -195,5 +264,9 @@ def test_what_cannot_be_trained_so_is_refused() -> None:
         fit(model().double(), table(), epochs=1, precision="bfloat16", callbacks=[])
     with pytest.raises(SettingsError, match=r"optimizer must make a torch\.optim\.Optimizer, not list"):
         fit(model(), table(), epochs=1, optimizer=lambda parameters, lr: [], callbacks=[])
+    with pytest.raises(SettingsError, match="LBFGS evaluates the loss several times a step"):
+        fit(model(), table(), epochs=1, optimizer=torch.optim.LBFGS, callbacks=[])
+    with pytest.raises(SettingsError, match="failed: invalid momentum"):
+        fit(model(), table(), epochs=1, optimizer=partial(torch.optim.SGD, momentum=-1), callbacks=[])
     with pytest.raises(SettingsError, match="called with parameters and lr="):
         fit(model(), table(), epochs=1, optimizer=lambda parameters: None, callbacks=[])

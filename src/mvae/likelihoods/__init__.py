@@ -24,6 +24,9 @@ scale per value, by a decoder with a last axis of two:
 (torch.Size([7, 5]), torch.Size([5, 3]))
 """
 
+from collections.abc import Mapping
+
+from mvae.errors import SettingsError
 from mvae.likelihoods.base import Likelihood
 from mvae.likelihoods.counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from mvae.likelihoods.discrete import Bernoulli, Categorical
@@ -69,4 +72,8 @@ def named(spec: object) -> Likelihood:
     >>> named("bernoulli"), named({"name": "gaussian", "scale": 0.5}).log_scale.exp()
     (Bernoulli(), tensor(0.5000))
     """
-    return spec if isinstance(spec, Likelihood) else from_spec(spec, LIKELIHOODS, "likelihood")
+    if isinstance(spec, Likelihood):
+        return spec
+    if not isinstance(spec, str | Mapping):
+        raise SettingsError(f"a likelihood is a mvae.likelihoods.Likelihood, or a name of one, and not {spec!r}")
+    return from_spec(spec, LIKELIHOODS, "likelihood")

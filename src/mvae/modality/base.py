@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -79,6 +79,13 @@ class Modality(nn.Module):
         self.register_buffer("class_weights", _class_weights(class_weights, self.likelihood), persistent=False)
 
     class_weights: Tensor | None
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Raises SettingsError where a subclass overrides what is not asked everywhere, and not what is."""
+        super().__init_subclass__(**named)
+        for name, asked in (("encode", "expert_parameters"), ("log_prob", "assess")):
+            if getattr(cls, name) is not getattr(Modality, name) and getattr(cls, asked) is getattr(Modality, asked):
+                raise SettingsError(f"{cls.__name__} overrides {name}, which comes from {asked}: override {asked}")
 
     #: Where ``augment`` draws from; None: PyTorch's own generator.
     generator: torch.Generator | None = None
@@ -365,11 +372,16 @@ def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode (running statistics, no dropout) inside the block; every part's own mode afterwards."""
+    """Evaluation mode (running statistics, no dropout) inside the block; every part's own mode afterwards.
+
+    In the networks' own precision: an ambient autocast would round, and keep copies of weights for as long as it lasts.
+    """
     before = {module: module.training for module in network.modules()}
+    device = next((parameter.device.type for parameter in network.parameters()), "cpu")
     network.eval()
     try:
-        yield
+        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
+            yield
     finally:
         for module, training in before.items():
             module.training = training  # not train(), which would set what is inside it too: a frozen batch norm

@@ -6,7 +6,7 @@ A model is a class that says which posterior belongs to a subset (``combine``) a
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -105,6 +105,14 @@ class MultimodalVAE(Questions):
         for name, covariate in self.covariates.items():
             covariate.fit(table, name)
 
+    def __init_subclass__(cls, **named: Any) -> None:
+        """An ``expert`` of one's own is asked modality by modality."""
+        super().__init_subclass__(**named)
+        cls.banked = cls.expert is MultimodalVAE.expert
+
+    #: May encoders of one shape run at once, without `expert`?
+    banked = True
+
     # -- What a model defines ------------------------------------------------------------------------------
 
     @property
@@ -117,7 +125,7 @@ class MultimodalVAE(Questions):
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
         """q(z | X) of every term's subset from one expert a modality (``modalities rows latent``)."""
-        raise TypeError(f"{type(self).__name__} does not say how experts combine")
+        raise TypeError(f"{type(self).__name__} does not say how experts combine: define combine(experts, given)")
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """The terms of one training step, for rows that have these modalities."""
@@ -251,6 +259,8 @@ class MultimodalVAE(Questions):
         noise: Tensor | None = None,
     ) -> Objective:
         """The objective of one batch (Eq. 5), with fresh noise unless some is given. The data is checked.
+
+        For training loops of one's own: `mvae.fit` calls `batch_objective`, and refuses a model that overrides this.
 
         Raises:
             DataError: data that does not fit the model. QueryError: a name that is no modality.

@@ -154,7 +154,7 @@ class Door(nn.Module):
                 "without it, train with rows that have it, or set model.allow_untrained = True"
             )
 
-    def _require_trained_in(self, table: Table, given: Sequence[str] | None = None) -> None:
+    def require_trained_in(self, table: Table, given: Sequence[str] | None = None) -> None:
         """Raises QueryError where rows of the table give a modality (of ``given``) that was never trained."""
         unused = [] if given is None else [name for name in table.names if name not in given]
         asked = [name for name in self.untrained or () if name not in unused]

@@ -50,8 +50,8 @@ def fit_prior(
         seed: of all that is drawn.
 
     Raises:
-        QueryError: another kind, fewer than one component or epoch, or fewer rows than components. DataError: data that
-            does not fit the model. MissingDependencyError: a flow without zuko.
+        QueryError: another kind, fewer than one component or epoch, fewer rows than components, or a modality that was
+            never trained. DataError: data that does not fit the model. MissingDependencyError: a flow without zuko.
 
     >>> from mvae.networks.mlp import mlp
     >>> x = {"x": torch.randn(50, 3)}
@@ -88,9 +88,10 @@ def _aggregate(
     model: MultimodalVAE, data: Data, seed: int
 ) -> tuple[Float[Tensor, "rows latent"], Float[Tensor, "rows latent"]]:
     """Mean and standard deviation of each row's posterior; of a mixture those of a component drawn for the row."""
-    points, spread = [], []
+    points, spread, table = [], [], model.as_table(data)
+    model.require_trained_in(table)
     with evaluating(model):
-        for i, batch in enumerate(parts_of(model.as_table(data))):
+        for i, batch in enumerate(parts_of(table)):
             q, draws = model.posterior_of(batch), []
             for value in (0.0, 1.0):  # the same component both times
                 generator = torch.Generator(model.device).manual_seed(seed + i)

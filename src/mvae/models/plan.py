@@ -66,6 +66,7 @@ class Model(Protocol):
 
     latent_dim: int
     no_posterior: str
+    banked: bool
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -234,7 +235,7 @@ def experts(
     needed = terms.given_anywhere.unbind(-1)  # rows each, or 1
     place = {name: i for i, name in enumerate(names)}
     together: set[str] = set()
-    if encode is None and not terms.masked:
+    if encode is None and model.banked and not terms.masked:
         for own in bank.banks_of_encoders(modalities, x):
             rows = torch.stack([needed[place[name]] for name in own]).to(model.device)
             banked = bank.encode([modalities[name] for name in own], [x[name] for name in own], rows, model.to_expert)

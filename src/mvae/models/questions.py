@@ -63,7 +63,7 @@ class Questions(Door):
         table = self.as_table(data)
         if given is not None:
             self.require_known(given, "given")
-        self._require_trained_in(table, given)
+        self.require_trained_in(table, given)
         with evaluating(self):
             return _joined([self.posterior_of(batch, given) for batch in parts_of(table)])
 
@@ -108,7 +108,7 @@ class Questions(Door):
         instead = self._instead(covariates)
         table = None if data is None else self.as_table(data)
         if table is not None:
-            self._require_trained_in(table)
+            self.require_trained_in(table)
         made: dict[str, list[Tensor]] = {name: [] for name in of}
         with evaluating(self):
             pairs = n * (1 if table is None else len(table))
@@ -170,7 +170,7 @@ class Questions(Door):
         generator, instead = self._generator(None, seed), self._instead(covariates)
         table, modality, found = self.as_table(data), self.modalities[of], []
         rest = [name for name in self.known if name != of]
-        self._require_trained_in(table, rest)
+        self.require_trained_in(table, rest)
         with evaluating(self):
             for batch in parts_of(table, n or 1, self._event([of])):
                 x = self.prepare(batch)

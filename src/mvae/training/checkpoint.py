@@ -43,6 +43,7 @@ class Header(BaseModel):
     untrained: list[str] = Field(description="Modalities that no training example ever had.")
     finished: bool = Field(description="Has training ended, by its epochs or early?")
     products: Products = Field(description="How matrix products are taken.")
+    schedule: dict[str, Any] | None = Field(default=None, description="What a schedule of the user's own remembers.")
 
     @classmethod
     def read(cls, info: Mapping[str, Any], path: Path) -> "Header":

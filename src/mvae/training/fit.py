@@ -95,6 +95,8 @@ def fit(
         stages = inside.enter_context(Stages(model, settings.epochs))
         run = RunState(stages, _placed(table, model.device), settings, seed, directory)
         run.start(resume)
+        if run.schedule is not None and run.schedule.needs_validation and held_out is None:
+            raise SettingsError("this schedule goes by the validation objective: give validation=...")
         run.history.untrained = _note_what_is_missing(model, table)
         stopped = inside.enter_context(stop_signals())
         _train(run, held_out, callbacks, stopped)
@@ -112,6 +114,7 @@ def _circumstances(model: MultimodalVAE, directory: Path | None, resume: bool) -
     """What holds while a model is trained: switches of PyTorch, and a directory that nobody else writes."""
     with ExitStack() as inside:
         off = torch.autocast(model.device.type, enabled=False)  # the settings say the precision
+        inside.callback(torch.clear_autocast_cache)  # weights that somebody else's has copied are now others
         for context in (flushed_denormals(), kept_setting(), torch.enable_grad(), off):
             inside.enter_context(context)
         if directory is not None and (directory.is_dir() or not resume):
@@ -183,6 +186,13 @@ def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: in
     """Raises SettingsError where this model cannot be trained so, here; warns where something will not happen."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < SEEDS:
         raise SettingsError(f"seed must be a whole number between 0 and 2³¹ − 1, not {abridged(seed)}")
+    if type(model).forward is not MultimodalVAE.forward or "forward" in vars(model):
+        raise SettingsError(
+            f"{type(model).__name__} overrides forward, which fit does not call: override objective(x, terms, noise, "
+            "beta), which training, validation and forward all call"
+        )
+    if model._forward_hooks or model._forward_pre_hooks:
+        _log.warning("forward hooks of a model are not called by fit: hook its networks, or give callbacks=")
     if torch.is_inference_mode_enabled() or any(parameter.is_inference() for parameter in model.parameters()):
         raise SettingsError("nothing is trained inside torch.inference_mode(), nor a model that was built inside it")
     if settings.precision == "bfloat16":

@@ -1,5 +1,6 @@
 """The optimizer that the settings name, and its state as tensors by name."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,10 +36,12 @@ def make_optimizer(
         return torch.optim.SGD(own, lr=rate, momentum=0.9, weight_decay=decay, fused=fused)
     try:
         made = settings.optimizer(own, lr=rate, **({"weight_decay": decay} if decay else {}))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise SettingsError(f"optimizer is called with parameters and lr=, and failed: {error}") from error
     if not isinstance(made, torch.optim.Optimizer):
         raise SettingsError(f"optimizer must make a torch.optim.Optimizer, not {type(made).__name__}")
+    if any(p.default is p.empty for p in inspect.signature(made.step).parameters.values() if p.name == "closure"):
+        raise SettingsError(f"{type(made).__name__} evaluates the loss several times a step, which fit does not do")
     return made
 
 

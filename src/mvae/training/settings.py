@@ -9,10 +9,11 @@ from pydantic.json_schema import SkipJsonSchema
 
 from mvae.errors import SettingsError, abridged, nearest
 
-__all__ = ["OptimizerFactory", "TrainingSettings", "explained", "training_settings"]
+__all__ = ["OptimizerFactory", "ScheduleFactory", "TrainingSettings", "explained", "training_settings"]
 
 MOST = 10**9  # of what is counted
 OptimizerFactory = Callable[..., Any]  # gives a torch.optim.Optimizer; torch itself is not imported for help
+ScheduleFactory = Callable[..., Any]  # gives a torch.optim.lr_scheduler.LRScheduler
 
 RANGES = {  # pydantic's names of ranges → words
     "greater_than_equal": ("must be at least {}", "ge"),
@@ -40,7 +41,11 @@ class TrainingSettings(BaseModel):
     decay_epochs: int = Field(
         default=0, ge=0, le=MOST, description="Decay the learning rate over a stage's last N epochs."
     )
-    schedule: Literal["linear", "cosine"] = Field(default="linear", description="Shape of the learning rate's decay.")
+    schedule: Literal["linear", "cosine"] | SkipJsonSchema[ScheduleFactory] = Field(
+        default="linear",
+        description="Shape of the learning rate's decay over decay_epochs; in Python also a function of the optimizer "
+        "that makes one of torch.optim.lr_scheduler, which is stepped after each epoch.",
+    )
     beta: float = Field(default=1.0, ge=0, description="Weight of the KL divergence once annealing has ended.")
     optimizer: Literal["adam", "adamw", "sgd"] | SkipJsonSchema[OptimizerFactory] = Field(
         default="adam", description="adam, adamw or sgd (momentum 0.9); in Python also a torch.optim class."
@@ -69,10 +74,12 @@ class TrainingSettings(BaseModel):
     def _agree(self) -> "TrainingSettings":
         if self.decay_epochs > self.epochs:
             raise ValueError(f"decay_epochs must be at most epochs, {self.epochs}, not {self.decay_epochs}")
+        if self.decay_epochs and not isinstance(self.schedule, str):
+            raise ValueError("decay_epochs is of the schedules by name, and must be 0 with one of your own")
         return self
 
-    @field_serializer("optimizer")
-    def _named(self, value: str | OptimizerFactory) -> str:
+    @field_serializer("optimizer", "schedule")
+    def _named(self, value: str | Callable[..., Any]) -> str:
         return value if isinstance(value, str) else f"{value.__module__}.{getattr(value, '__qualname__', value)}"
 
 

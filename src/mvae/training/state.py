@@ -20,6 +20,7 @@ from mvae.training.callbacks import History
 from mvae.training.checkpoint import CHECKPOINT, METRICS, Header, read_metrics
 from mvae.training.distributed import Processes
 from mvae.training.randomness import own_randomness, row_order
+from mvae.training.schedule import Schedule
 from mvae.training.settings import TrainingSettings
 from mvae.training.stages import Stages
 from mvae.training.step import Step
@@ -36,6 +37,7 @@ class RunState:
     """
 
     step: Step
+    schedule: Schedule | None = None
 
     def __init__(self, stages: Stages, table: Table, settings: TrainingSettings, seed: int, directory: Path | None):
         self.stages, self.model, self.table = stages, stages.model, table
@@ -84,7 +86,12 @@ class RunState:
         return self.settings.beta * share
 
     def rate(self) -> float:
-        """The learning rate: constant, and over the last `decay_steps` of a stage falling to 0 after them."""
+        """The learning rate: constant, and over the last `decay_steps` of a stage falling to 0 after them.
+
+        Where a schedule of the user's own sets it, what the step began with.
+        """
+        if self.schedule is not None:
+            return self.settings.learning_rate
         left = self.steps_per_stage - self.stage_step
         share = min(1.0, left / self.decay_steps) if self.decay_steps else 1.0
         if self.settings.schedule == "cosine":
@@ -103,6 +110,8 @@ class RunState:
         self.stages.enter(number)
         self.step = Step(self.model, self.table, self.settings, self.seed + (number << 31))
         self.step.plan(self.steps_per_stage)
+        make = self.settings.schedule
+        self.schedule = None if isinstance(make, str) else Schedule(make, self.step.optimizer)
         self.best, self.best_objective, self.history.best_epoch = {}, math.inf, None
 
     def batches(self) -> Iterator[Tensor]:
@@ -161,6 +170,8 @@ class RunState:
         """Write the epoch's line of metrics; go on to the next epoch and, where one begins, to the next stage."""
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self.step.reset_means()
+        if self.schedule is not None:
+            self.schedule.step(values.get("validation/objective"))
         self.history.epochs.append(values)
         if self.directory is not None and self.processes.first:
             self._write_metrics(self.directory / METRICS, json.dumps(values) + "\n")
@@ -274,6 +285,7 @@ class RunState:
             untrained=list(self.model.untrained or ()),
             finished=self.finished,
             products=self.products,
+            schedule=None if self.schedule is None else self.schedule.state(),
         )
         tensors = prefixed("model", self.model.state_dict()) | prefixed("best", self.best) | prefixed("step", step)
         save_state(self.directory / CHECKPOINT, tensors, header.model_dump())
@@ -308,6 +320,8 @@ class RunState:
         take(self.products, self.model, min(self.settings.batch_size, len(self.table)))
         self.begin_stage(self.stages.of(self.epoch))
         self.step.restore(parts["step"], path)
+        if self.schedule is not None:
+            self.schedule.restore(header.schedule, path)
         self.model.untrained = tuple(header.untrained)
         self.history.best_epoch, self.best_objective = header.best_epoch, header.best_objective
         self.metrics_bytes, self._seconds_before = header.metrics_bytes, header.seconds

@@ -59,8 +59,9 @@ def way_of(
             return "eager"
         fits = _lies_on(table, model.device) and can_be_replayed(settings)
         return "recorded" if fits and not (table.complete and _has_banks(model, table)) else "eager"
+    plain = type(model).batch_objective is MultimodalVAE.batch_objective  # compiled is the objective alone
     few = len(model.names) <= MANY  # each is code of its own to the compiler
-    pays = few and steps >= COMPILED_STEPS and settings.batch_size <= len(table)
+    pays = plain and few and steps >= COMPILED_STEPS and settings.batch_size <= len(table)
     possible = model.device.type == "cpu" and table.complete and settings.precision == "float32"
     possible = possible and settings.row_weights is None
     return "compiled" if pays and possible else "eager"

@@ -1,0 +1,100 @@
+"""A schedule of one's own for the learning rate: any of `torch.optim.lr_scheduler`, stepped when an epoch has ended."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from mvae.errors import RunError, SettingsError
+
+__all__ = ["Schedule"]
+
+
+class Schedule:
+    """What a function of the user's makes of an optimizer.
+
+    >>> optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    >>> schedule = Schedule(lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5), optimizer)
+    >>> _ = optimizer.step()
+    >>> schedule.step(None)
+    >>> optimizer.param_groups[0]["lr"]
+    0.5
+
+    Raises:
+        SettingsError: it makes none of PyTorch's schedulers, or cannot be called with an optimizer.
+    """
+
+    def __init__(self, make: Callable[..., Any], optimizer: torch.optim.Optimizer):
+        try:
+            made = make(optimizer)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"schedule is called with the optimizer, and failed: {error}") from error
+        if not isinstance(made, LRScheduler):
+            raise SettingsError(f"schedule must make one of torch.optim.lr_scheduler, not {type(made).__name__}")
+        self.scheduler, self.optimizer = made, optimizer
+
+    @property
+    def needs_validation(self) -> bool:
+        """Does it go by the validation objective?"""
+        return isinstance(self.scheduler, ReduceLROnPlateau)
+
+    def step(self, objective: float | None) -> None:
+        """An epoch has ended, with this validation objective."""
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            assert objective is not None
+            self.scheduler.step(objective)
+        else:
+            self.scheduler.step()
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, and the numbers that it sets in the optimizer, as plain values.
+
+        Raises:
+            SettingsError: it remembers what a checkpoint cannot hold.
+        """
+        groups = [{key: value for key, value in group.items() if _number(value)} for group in self._groups]
+        try:
+            return json.loads(json.dumps({"scheduler": self.scheduler.state_dict(), "groups": groups}, default=_plain))
+        except (TypeError, ValueError) as error:
+            raise SettingsError(
+                f"{type(self.scheduler).__name__} keeps what a checkpoint cannot hold ({error}): train without run_dir"
+            ) from error
+
+    def restore(self, state: Mapping[str, Any] | None, path: Path) -> None:
+        """Back to what `state` gave.
+
+        Raises:
+            RunError: it belongs to no such schedule.
+        """
+        try:
+            assert state is not None
+            self.scheduler.load_state_dict(state["scheduler"])
+            for group, kept in zip(self._groups, state["groups"], strict=True):
+                for key, value in kept.items():
+                    if isinstance(group[key], Tensor):
+                        group[key].fill_(value)
+                    else:
+                        group[key] = type(group[key])(value)
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged (schedule: {error!r}); train again in another --run-dir") from error
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups
+
+
+def _number(value: object) -> bool:
+    """Is this one number, or a tuple of them, as betas are?"""
+    if isinstance(value, tuple):
+        return all(map(_number, value))
+    return isinstance(value, int | float) or (isinstance(value, Tensor) and value.dim() == 0)
+
+
+def _plain(value: object) -> float:
+    if isinstance(value, Tensor) and value.dim() == 0:
+        return float(value)
+    raise TypeError(f"a {type(value).__name__}")
