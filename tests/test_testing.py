@@ -1,19 +1,26 @@
 """The checkers pass everything of the library's own, and catch each kind of mistake in words."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, distributions, nn
 
-from mvae import likelihoods
-from mvae.errors import DataError
+from mvae import likelihoods, models
+from mvae.errors import DataError, SettingsError
+from mvae.gaussian import Gaussian, product
 from mvae.modality.base import Modality
 from mvae.modality.sentences import SentenceModality
 from mvae.modality.strings import StringModality
+from mvae.models.base import MultimodalVAE
+from mvae.models.mvae import MVAE
+from mvae.models.objective import Objective
+from mvae.models.terms import Terms, full
 from mvae.networks import build
 from mvae.networks.mlp import mlp
-from mvae.testing import check_likelihood, check_modality
+from mvae.testing import check_likelihood, check_modality, check_model
+from mvae.training.fit import fit
 
 ROWS = 5
 REAL = torch.randn(ROWS, 3)
@@ -187,6 +194,91 @@ class OwnDraws(Modality):
 def test_a_wrong_modality_is_told_what_is_wrong(modality: Modality, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_modality(modality, REAL, 3)
+
+
+def parts(*names: str) -> dict[str, Modality]:
+    torch.manual_seed(0)
+    return {name: Modality(mlp(3, 6), mlp(3, 3), "gaussian") for name in names}
+
+
+@pytest.mark.parametrize(
+    "kind", ["MVAE", "MMVAE", "MoPoE", "MVTCAE", "BiVCCA", "JMVAE", "TELBO", "MMVAEPlus", "MMVM", "MVAEQ"]
+)
+def test_the_librarys_models_keep_the_contract(kind: str) -> None:
+    check_model(getattr(models, kind)(parts("a", "b"), 3), {"a": REAL, "b": REAL.flip(0)})
+
+
+class Own(MultimodalVAE):
+    """A product of experts."""
+
+    def combine(self, experts: Gaussian, given: Tensor) -> Gaussian:
+        return product(experts, given)
+
+
+class Greedy(Own):
+    def terms(self, present: Tensor, generator: torch.Generator | None = None) -> Terms:
+        return full(torch.ones_like(present), self.names)
+
+
+class Nosy(Own):
+    """Its penalty looks into missing cells."""
+
+    def objective(self, x: dict[str, Tensor], terms: Terms, noise: Tensor, beta: float | Tensor = 1.0) -> Objective:
+        found = super().objective(x, terms, noise, beta)
+        return replace(found, loss=found.loss + sum(column.sum() for column in x.values()))
+
+
+class Lazy(Own):
+    def terms(self, present: Tensor, generator: torch.Generator | None = None) -> Terms:
+        return replace(full(present, self.names), weight=torch.zeros(1, len(present)))
+
+
+class Averaging(Own):
+    def combine(self, experts: Gaussian, given: Tensor) -> Gaussian:
+        found = product(experts, given)
+        return Gaussian(found.precision, found.shift + found.shift.mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Greedy, r"terms\(present\).given names what a row does not have"),
+        (Nosy, "the loss, with other values in missing cells"),
+        (Lazy, "no gradient of the loss reaches a's encoder"),
+        (Averaging, r"the mean of posterior\(data, \['a'\]\) of the first row alone"),
+    ],
+)
+def test_a_wrong_model_is_told_what_is_wrong(kind: type[MultimodalVAE], message: str) -> None:
+    data = {"a": REAL, "b": REAL.flip(0)}
+    check_model(Own(parts("a", "b"), 3), data)
+    with pytest.raises(AssertionError, match=message):
+        check_model(kind(parts("a", "b"), 3), data)
+
+
+def test_what_is_not_asked_is_refused_or_asked() -> None:
+    """A subclass's ``encode``, ``log_prob``, ``forward`` and ``expert`` are not passed over in silence."""
+    for name, asked in (("encode", "expert_parameters"), ("log_prob", "assess")):
+        with pytest.raises(SettingsError, match=f"Mine overrides {name}, which comes from {asked}: override {asked}"):
+            type("Mine", (Modality,), {name: lambda self, *_: None})
+    mine = type("Mine", (MVAE,), {"forward": lambda self, *_: None})
+    with pytest.raises(SettingsError, match="Mine overrides forward, which fit does not call: override objective"):
+        fit(mine(parts("a"), 3), {"a": REAL}, epochs=1, callbacks=[])
+    asked = []
+
+    class Experts(MVAE):
+        def expert(self, name: str, x: Tensor, context: Tensor | None = None) -> Gaussian:
+            asked.append(name)
+            return super().expert(name, x, context)
+
+    Experts(parts("a", "b"), 3).posterior({"a": REAL, "b": REAL})  # of networks alike, which run together as a rule
+    assert asked == ["a", "b"]
+
+
+def test_arrays_and_lists_may_be_checked() -> None:
+    check_modality(parts("a")["a"], REAL.numpy(), 3)
+    check_likelihood(likelihoods.Gaussian(), REAL + 1, REAL.tolist())
+    with pytest.raises(AssertionError, match="is no instance of a mvae"):
+        check_likelihood(likelihoods.Gaussian, REAL, REAL)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_modality_that_does_not_fit_the_data_says_so_itself() -> None:

@@ -142,6 +142,12 @@ def described(kind: Any) -> str:
     return f"a {getattr(kind, '__name__', kind)}"
 
 
+def require_float64(device: Any) -> None:
+    """Raises SettingsError on a device that has no float64: scales, means and importance weights are computed in it."""
+    if str(getattr(device, "type", device)).split(":")[0] == "mps":
+        raise SettingsError("the device 'mps' has no float64, which is needed: use 'cpu'")
+
+
 def require_whole_number(what: str, value: object, least: int, most: int = 10**9) -> int:
     """The value as Python's own integer; raises QueryError unless it is one from ``least`` to ``most``."""
     if not fits(value, int):

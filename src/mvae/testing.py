@@ -1,4 +1,4 @@
-"""For those who extend the library: do a likelihood or a modality of one's own keep what the rest relies on?
+"""For those who extend the library: do a likelihood, a modality or a model of one's own keep what the rest relies on?
 
 A **likelihood** (`mvae.likelihoods.Likelihood`) takes the decoder's output as ``rows event…``, with a last axis where a
 value has several parameters. ``log_prob(params, x)`` is one finite number per row, also with leading axes of samples;
@@ -10,7 +10,52 @@ A **modality** (`mvae.modality.base.Modality`, with an encoder and a decoder, or
 ``assess`` and ``generate`` of its own) keeps rows apart, takes one row as well as many, scores any number of samples
 of z, generates what it could have been given, and lets gradients through from log p to z, decoder and encoder.
 
+A **model** (`mvae.models.base.MultimodalVAE`, with ``combine`` and ``terms`` of its own) plans only what a row has,
+has a finite objective whose gradient reaches every network that a term asks for, keeps rows apart in its posteriors,
+and reads nothing from missing cells.
+
 Call the checkers in a test: they raise AssertionError, or the library's own DataError, in words.
+
+*A kind of modality of one's own* says how a column is encoded, scored and drawn, beside its networks. Angles, for one,
+are a von Mises distribution around what the decoder gives, and are encoded by their sine and cosine:
+
+>>> class Angle(mvae.Modality):
+...     def encoder_input(self, x):
+...         return torch.cat([x.sin(), x.cos()], -1)
+...     def assess(self, x, z, context=None):
+...         place = self.decode(z, context).reshape(*z.shape[:-1], *x.shape[1:])
+...         return torch.distributions.VonMises(place, torch.tensor(4.0)).log_prob(x).sum(-1), None
+...     def generate(self, z, context=None, *, mean=False, generator=None):
+...         place = self.decode(z, context).reshape(*z.shape[:-1], -1)
+...         noise = torch.randn(place.shape, generator=generator, device=z.device)
+...         return place if mean else place + 0.5 * noise  # nearly: a Gaussian of that width
+>>> wind = Angle(nn.Linear(2, 2 * 3), nn.Linear(3, 1), "gaussian", standardise=False)
+>>> check_modality(wind, torch.rand(6, 1), latent_dim=3)
+
+*An encoder and a decoder* are any `torch.nn.Module`: ``rows event…`` → mean and log-variance, side by side or as a
+tuple, and ``rows latents`` → the likelihood's parameters:
+
+>>> class Encoder(nn.Module):
+...     def __init__(self):
+...         super().__init__()
+...         self.mean, self.log_variance = nn.Linear(5, 3), nn.Linear(5, 3)
+...     def forward(self, x):
+...         return self.mean(x), self.log_variance(x)
+>>> check_modality(mvae.Modality(Encoder(), nn.Linear(3, 5), "gaussian"), torch.randn(6, 5), latent_dim=3)
+
+*A model* says how experts combine and which terms are learned:
+
+>>> from mvae.gaussian import product
+>>> from mvae.models.terms import full
+>>> class JointOnly(MultimodalVAE):
+...     def combine(self, experts, given):
+...         return product(experts, given)
+...     def terms(self, present, generator=None):
+...         return full(present, self.names)
+>>> parts = {name: mvae.Modality(nn.Linear(2, 6), nn.Linear(3, 2), "gaussian") for name in ("left", "right")}
+>>> check_model(JointOnly(parts, latent_dim=3), {"left": torch.randn(9, 2), "right": torch.randn(9, 2)})
+
+`mvae.likelihoods` has the example of a likelihood.
 """
 
 import copy
@@ -19,10 +64,16 @@ import itertools
 import torch
 from torch import Tensor
 
+from mvae.data.columns import Values, as_column, as_tensor
+from mvae.data.table import Table
+from mvae.errors import QueryError
 from mvae.likelihoods import Likelihood
 from mvae.modality.base import Modality, evaluating
+from mvae.models.base import MultimodalVAE
+from mvae.models.door import Data
+from mvae.models.terms import Terms
 
-__all__ = ["check_likelihood", "check_modality"]
+__all__ = ["check_likelihood", "check_modality", "check_model"]
 
 DRAWS = 4_000  # samples whose average is compared with the mean
 ERRORS = 6  # standard errors by which they may differ
@@ -31,7 +82,7 @@ OUTCOMES = 4_096  # at most, enumerated
 RELATIVE, ABSOLUTE = 1e-3, 1e-4  # errors of float32 in a sum
 
 
-def check_likelihood(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
+def check_likelihood(likelihood: Likelihood, params: Tensor, x: Values) -> None:
     """Raises AssertionError where the likelihood does not keep its contract for these parameters and data.
 
     Args:
@@ -42,7 +93,8 @@ def check_likelihood(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
     >>> check_likelihood(mvae.likelihoods.Gaussian(), torch.randn(5, 3), torch.randn(5, 3))
     """
     name = type(likelihood).__name__
-    _require(isinstance(likelihood, Likelihood), f"{name} is no subclass of mvae.likelihoods.Likelihood")
+    _require(isinstance(likelihood, Likelihood), f"{likelihood!r} is no instance of a mvae.likelihoods.Likelihood")
+    x = as_tensor(as_column("x", x)[0])
     rows, event = x.shape[:1], x.shape[1:]
     x = likelihood.prepare(x, params.dtype)
     _shape(f"{name}.prepare(x)", x, (*rows, *event))
@@ -64,7 +116,7 @@ def check_likelihood(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
         _check_normalised(likelihood, params[:1], event)
 
 
-def check_modality(modality: Modality, x: Tensor, latent_dim: int) -> None:
+def check_modality(modality: Modality, x: Values, latent_dim: int) -> None:
     """Raises AssertionError where the modality does not keep its contract for this data; it stays as it is.
 
     Args:
@@ -77,7 +129,8 @@ def check_modality(modality: Modality, x: Tensor, latent_dim: int) -> None:
 
     >>> check_modality(mvae.Modality(nn.Linear(3, 2 * 4), nn.Linear(4, 3), "bernoulli"), torch.rand(5, 3), 4)
     """
-    _require(isinstance(modality, Modality), f"{type(modality).__name__} is no mvae.Modality")
+    _require(isinstance(modality, Modality), f"{modality!r} is no mvae.Modality")
+    x = as_tensor(as_column("x", x)[0])
     _require(len(x) >= 2, "two rows at least are needed to see whether they are kept apart")
     modality = copy.deepcopy(modality)
     bad, possible = modality.check(x, latent_dim)
@@ -95,6 +148,73 @@ def check_modality(modality: Modality, x: Tensor, latent_dim: int) -> None:
             check_likelihood(modality.likelihood, params, x)
         alone = modality.train().encode(x[:1])
         _require(bool(alone.mean.isfinite().all()), "in training, the encoder's output for one row is not finite")
+
+
+def check_model(model: MultimodalVAE, data: Data) -> None:
+    """Raises AssertionError where the model does not keep its contract for these rows; it stays as it is.
+
+    Args:
+        model: to be checked.
+        data: two rows or more that have everything: rows that lack something are made of them.
+
+    Raises:
+        DataError: the modalities do not fit the data.
+
+    >>> model = mvae.MVAE({"x": mvae.Modality(nn.Linear(3, 2 * 4), nn.Linear(4, 3), "gaussian")}, latent_dim=4)
+    >>> check_model(model, {"x": torch.randn(5, 3)})
+    """
+    _require(isinstance(model, MultimodalVAE), f"{model!r} is no mvae.models.base.MultimodalVAE")
+    model = copy.deepcopy(model)
+    whole = model.as_table(data)
+    _require(len(whole) >= 2, "two rows at least are needed to see whether they are kept apart")
+    tables = [whole]
+    if not model.needs_complete and len(model.names) > 1:
+        lacks = torch.arange(len(whole)) % (len(model.names) + 1)  # each row one modality, or none
+        tables.append(Table(dict(whole.columns), {name: lacks != i for i, name in enumerate(model.names)}))
+    with evaluating(model):
+        for table in tables:
+            _check_objective(model, table)
+        _check_posteriors(model, whole)
+
+
+def _check_objective(model: MultimodalVAE, table: Table) -> None:
+    present = table.presence(model.names)
+    terms = model.terms(present, torch.Generator().manual_seed(0))
+    _require(isinstance(terms, Terms), f"terms(present) gives a {type(terms).__name__}, not a mvae.models.terms.Terms")
+    for what, mask in (("given", terms.given), ("of", terms.of)):
+        _require(not (mask & ~present).any(), f"terms(present).{what} names what a row does not have")
+    noise = torch.randn(len(terms.names), len(table), model.latent_dim, dtype=model.dtype, device=model.device)
+    loss = model.batch_objective(table, terms, noise=noise).loss
+    _require(loss.dim() == 0 and bool(loss.isfinite()), f"the loss is {loss.tolist()}; a finite number is needed")
+    own = {name: column for name, column in table.take(slice(None)).columns.items() if isinstance(column, Tensor)}
+    here = {name: table.has(name).reshape(-1, *[1] * (column.dim() - 1)) for name, column in own.items()}
+    other = {name: torch.where(here[name], column, column.roll(1, 0)) for name, column in own.items()}
+    again = model.batch_objective(Table(other, {name: table.has(name) for name in own}), terms, noise=noise).loss
+    _close("the loss, with other values in missing cells", again, loss)
+    model.zero_grad()
+    loss.backward()
+    for i, (name, modality) in enumerate(model.modalities.items()):
+        asked = {"encoder": terms.given_anywhere[..., i].any(), "decoder": terms.scored[..., i].any()}
+        for part, network in (("encoder", modality.encoder), ("decoder", modality.decoder)):
+            grads = [p.grad for p in network.parameters() if p.requires_grad and p.grad is not None]
+            needs = bool(asked[part]) and any(p.requires_grad for p in network.parameters())
+            _require(not needs or any(bool(g.any()) for g in grads), f"no gradient of the loss reaches {name}'s {part}")
+            _require(all(bool(g.isfinite().all()) for g in grads), f"a gradient of {name}'s {part} is not finite")
+
+
+def _check_posteriors(model: MultimodalVAE, table: Table) -> None:
+    """Given each modality, and all of them where the model answers that."""
+    for given in [[name] for name in model.names] + [list(model.names)]:
+        try:
+            q, alone = model.posterior(table, given), model.posterior(table[:1], given)
+        except QueryError:
+            continue  # it has none for these, and says so
+        what = f"posterior(data, {given})"
+        for part in ("mean", "variance"):
+            value = getattr(q, part)
+            _shape(f"the {part} of {what}", value, (len(table), model.latent_dim))
+            _require(bool(value.isfinite().all()), f"the {part} of {what} is not finite")
+            _close(f"the {part} of {what} of the first row alone", getattr(alone, part), value[:1])
 
 
 def _check_encoder(modality: Modality, x: Tensor, latent_dim: int) -> None:

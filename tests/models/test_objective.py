@@ -95,7 +95,7 @@ def test_a_plan_applied_as_masks_gives_what_exact_rows_give() -> None:
     noise = noise_for(model, terms, rows)
     encoders, _ = spied(model)
     exact = model.batch_objective(batch, terms, noise=noise)
-    other = model.batch_objective(batch.zero_filled(), masks, noise=noise)
+    other = model.batch_objective(batch.filled(), masks, noise=noise)
     assert [len(spy.seen[1]) for spy in encoders.values()] == [rows] * len(KINDS)
     assert_same(model, exact.loss, other.loss)
     torch.testing.assert_close(exact.sums(), other.sums())

@@ -249,14 +249,19 @@ class Table:
         if name not in self.columns:
             raise QueryError(f"no modality {name!r} in this table; it has {', '.join(self.columns)}")
 
-    def zero_filled(self) -> "Table":
-        """Zeros in the missing cells and no mask of rows: for work whose terms, planned before, say what counts."""
+    def filled(self) -> "Table":
+        """Possible values in the missing cells, and no mask of rows: for work whose terms, planned before, say what
+        counts. They are those of the first row that has the column (zeros, where single values are missing): what a
+        likelihood cannot have, such as a duration of 0, would make a gradient NaN even where it counts nothing.
+        """
         columns: dict[str, Column] = {}
         for i, name in enumerate(self.names):
             column = self.select_rows(name, torch.arange(len(self)))
-            here = self.present[:, i].reshape(-1, *[1] * (column.dim() - 1))
-            here = self.observed.get(name, here).to(column.device)
-            columns[name] = torch.where(here, column, torch.zeros((), dtype=column.dtype, device=column.device))
+            has = self.present[:, i]
+            here = self.observed.get(name, has.reshape(-1, *[1] * (column.dim() - 1))).to(column.device)
+            known = has.any() and name not in self.observed
+            filling = column[int(has.nonzero()[0])] if known else torch.zeros_like(column[0])
+            columns[name] = torch.where(here, column, filling)
         return Table._trusted(columns, torch.ones_like(self.present), True, self.observed)
 
     def to(self, device: torch.device | str) -> "Table":

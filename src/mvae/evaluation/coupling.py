@@ -232,16 +232,17 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
         names: the modalities.
         crossed: it has been trained on cross terms already, so that they are no advice.
     """
-    dead = [name for name in names if values.get(f"kl complete/{name}", values.get(f"kl/{name}", math.inf)) < DEAD_KL]
+    kl = {name: values.get(f"kl complete/{name}", values.get(f"kl/{name}", math.inf)) for name in names}
+    dead = [name for name in names if kl[name] < DEAD_KL]
     if dead and len(names) > 1:
         return (
-            f"the expert of {_few(dead)} is dead (KL < {DEAD_KL} nats): its posterior is the prior. "
-            "Raise its weight λ, or anneal β from 0 (anneal_epochs)"
+            f"{_experts(dead)} dead (KL {_few([f'{kl[name]:.3f}' for name in dead])} nats): nothing can be told from "
+            f"{_few(dead, ' and ')}. Raise the weight λ, unless it says nothing of the other modalities"
         )
     saturated = [name for name in names if values.get(f"saturated/{name}", 0.0) > SATURATED]
     if saturated:
         return (
-            f"the expert of {_few(saturated)} is saturated: its log-variance is at its least, "
+            f"{_experts(saturated)} saturated: the log-variance is at its least, "
             f"−{MAX_LOG_VARIANCE:.0f}. Check that modality's values for units and outliers, or lower the learning rate"
         )
     silent: dict[str, str] = {}  # what no other modality tells → the one that tells most of it
@@ -273,6 +274,10 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
 def _few(names: Sequence[str], joint: str = ", ") -> str:
     """Up to five names, and how many more there are."""
     return joint.join([*names[:5], *([f"{len(names) - 5} more"] if len(names) > 5 else [])])
+
+
+def _experts(names: Sequence[str]) -> str:
+    return f"the expert of {names[0]} is" if len(names) == 1 else f"the experts of {_few(names, ' and ')} are"
 
 
 def _is_gain(gain: float, error: float) -> bool:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from mvae.arguments import require_float64
 from mvae.data.table import Table
 from mvae.errors import DataError
 
@@ -103,11 +104,10 @@ class Scaling(nn.Module):
         return self._log_std if self.mean.dim() else self._log_std * math.prod(event)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Scaling":
-        """To another device, but not to another precision (where the device has float64)."""
+        """To another device, but not to another precision."""
         device = fn(torch.empty(0, device=self.mean.device)).device
-        kind = torch.float32 if device.type == "mps" else torch.float64
-        self.mean, self.std = self.mean.to(device, kind), self.std.to(device, kind)
-        self.count = self.count.to(device)
+        require_float64(device)
+        self.mean, self.std, self.count = self.mean.to(device), self.std.to(device), self.count.to(device)
         return self
 
     def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mvae.arguments import checked_arguments
+from mvae.arguments import checked_arguments, require_float64
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
 from mvae.gaussian import Gaussian
@@ -40,7 +40,8 @@ class MultimodalVAE(Questions):
         latent_dim: the number of latents D.
 
     Raises:
-        SettingsError: no modality, a latent_dim < 1, covariates for a model or for networks that take none.
+        SettingsError: no modality, a latent_dim < 1, covariates for a model or for networks that take none, or networks
+            on a device without float64 ("mps").
     """
 
     @checked_arguments()
@@ -67,6 +68,7 @@ class MultimodalVAE(Questions):
         self._modalities = NamedModules(modalities)
         self._names = tuple(modalities)
         self.latent_dim = latent_dim
+        require_float64(next((parameter.device for parameter in self.parameters()), "cpu"))
 
     @property
     def modalities(self) -> Mapping[str, Modality]:
@@ -104,6 +106,15 @@ class MultimodalVAE(Questions):
             part.fit_scaling(table, name)
         for name, covariate in self.covariates.items():
             covariate.fit(table, name)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "MultimodalVAE":
+        """To another device or precision.
+
+        Raises:
+            SettingsError: a device without float64.
+        """
+        require_float64(fn(torch.empty(0)).device)
+        return cast("MultimodalVAE", super()._apply(fn, recurse))
 
     def __init_subclass__(cls, **named: Any) -> None:
         """An ``expert`` of one's own is asked modality by modality."""

@@ -33,6 +33,7 @@ __all__ = [
     "at_most_one",
     "experts",
     "posteriors",
+    "require_posterior",
     "scores",
     "several",
 ]
@@ -167,7 +168,7 @@ def posteriors(model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
     Raises:
         QueryError: a subset for which the model has no posterior.
     """
-    _require_posterior(model, terms)
+    require_posterior(model, terms)
     encoders = model.encoders
     if len(encoders) == 1 and encoders[0].used is anything:
         found = encoders[0].posteriors(model, x, terms)
@@ -196,10 +197,13 @@ def _gives_anything(terms: Terms) -> bool:
     return bool(terms.given_anywhere.any())
 
 
-def _require_posterior(model: Model, terms: Terms) -> None:
+def require_posterior(model: Model, terms: Terms) -> None:
     """Every subset that is given must have an encoder; CPU and GPU refuse alike.
 
-    The compiler and a graph that is recorded cannot look: the same plan was carried out before them.
+    The compiler and a graph that is recorded cannot look: `mvae.training.step.Step.plan` has, at all rows' terms.
+
+    Raises:
+        QueryError: a subset for which the model has no posterior.
     """
     alone = terms.alone is not None
     count, uses = len(model.names), [encoder.used for encoder in model.encoders]

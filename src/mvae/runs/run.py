@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mvae.arguments import require_float64
 from mvae.data.dataset import Dataset
 from mvae.data.masking import complete_rows, keep_at_random, oversample_complete, pair_fraction
 from mvae.data.table import Table
@@ -53,10 +54,11 @@ def device_named(name: str | None) -> torch.device:
     """A device by name; None takes a GPU where there is one.
 
     Raises:
-        SettingsError: the name is none, or the device is not there.
+        SettingsError: the name is none, or the device is not there, or has no float64.
     """
     if name is None:
         return own_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    require_float64(name)
     try:
         device = own_device(torch.device(name))
         torch.zeros(1, device=device).item()  # "meta" has no values

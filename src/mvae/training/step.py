@@ -22,6 +22,7 @@ from mvae.files import prefixed, without_prefix
 from mvae.modality import bank
 from mvae.models.base import MultimodalVAE
 from mvae.models.objective import Objective
+from mvae.models.plan import require_posterior
 from mvae.models.terms import MANY, Terms
 from mvae.training.compiled import Compiled, compiled
 from mvae.training.distributed import Processes
@@ -129,9 +130,10 @@ class Step:
         self.way = way_of(model, table, self.settings, steps)
         if model.static_terms and (table.complete or self.way == "recorded"):
             self._terms = model.terms(table.presence(model.names))
+            require_posterior(model, self._terms)
         if self.way == "recorded" and not table.complete:
             self._terms = self._terms and self._terms.on_device(self.device)
-            self.table = table.zero_filled()
+            self.table = table.filled()
         if self.way == "compiled" and self._terms is not None:
             rows, _ = self.processes.part(self.settings.batch_size)
             self._compiled = compiled(model, self._terms, table.take(rows))
@@ -219,8 +221,7 @@ class Step:
         """Running sums, on the device, by the names of what is summed (batches without a modality have fewer)."""
         key = json.dumps(parts)
         if key not in self.sums:
-            dtype = torch.float32 if self.device.type == "mps" else torch.float64  # which it has not
-            zeros = torch.zeros(len(parts), dtype=dtype, device=self.device)
+            zeros = torch.zeros(len(parts), dtype=torch.float64, device=self.device)
             self.sums[key], self.counts[key] = zeros, zeros.clone()
         if self.processes.count > 1:
             both = torch.stack([sums, counts]).to(self.sums[key].dtype)
