@@ -121,8 +121,12 @@ class _Placing(TorchFunctionMode):
             return self._moved(func, args, kwargs)
         if func is Tensor.__repr__:
             return repr(_held(args[0]))
-        if func is torch.nn.functional.one_hot and isinstance(args[0], Elsewhere):
-            return Elsewhere(func(args[0].held, *args[1:], **kwargs), args[0].there)
+        if Elsewhere.recording and func in (torch.tensor, Tensor.new_tensor):
+            raise RuntimeError("nothing is brought to a device on which a step is recorded")
+        if func in (torch.nn.functional.one_hot, Tensor.new_tensor) and isinstance(args[0], Elsewhere):
+            return Elsewhere(
+                func(args[0].held, *args[1:], **kwargs), args[0].there
+            )  # made in C++, which knows no better
         there = kwargs.get("device")
         there = None if there is None else torch.device(there)
         if there is None or there.type == "cpu":
@@ -173,6 +177,7 @@ def elsewhere(kind: str) -> Iterator[torch.device]:
         patch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
         patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: Elsewhere.recording)
         patch.setattr(torch.optim.Optimizer, "_group_tensors_by_device_and_dtype", staticmethod(_grouped))
+        patch.setattr(torch.nn.utils.clip_grad, "_group_tensors_by_device_and_dtype", _grouped)
         patch.setattr(Step, "_record", _record)
         before = torch.__future__.get_overwrite_module_params_on_conversion()
         torch.__future__.set_overwrite_module_params_on_conversion(True)

@@ -62,6 +62,7 @@ class Fieldwise(Likelihood):
     parameters_per_value = None
     offset: Tensor
     order: Tensor
+    places: Tensor
 
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
@@ -77,8 +78,9 @@ class Fieldwise(Likelihood):
             group = _Group(tuple(own), classes, first, classes if family == "categorical" else 1)
             self.groups, first = (*self.groups, group), group.end
         self.size = first
-        places = [i for group in self.groups for i in group.fields]
-        self.register_buffer("order", torch.tensor(places).argsort(), persistent=False)
+        places = torch.tensor([i for group in self.groups for i in group.fields])
+        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("order", places.argsort(), persistent=False)
         self.register_buffer("offset", torch.zeros(self.size))
 
     def fit(self, table: Table, name: str) -> None:
@@ -144,9 +146,10 @@ class Fieldwise(Likelihood):
         """log p of each value; 0 of those that are missing."""
         here = ~x.isnan()
         safe = torch.where(here, x, 0.0)  # so that no gradient is NaN
+        of_group = iter(safe.index_select(1, self.places).split([len(group.fields) for group in self.groups], 1))
 
         def score(family: Likelihood, group: _Group, own: Tensor) -> Tensor:
-            values = safe if len(group.fields) == len(self.fields) else safe[:, list(group.fields)]
+            values = safe if len(group.fields) == len(self.fields) else next(of_group)
             return family.elementwise(own, values.long() if isinstance(family, Categorical) else values)
 
         return torch.where(here, self._assembled(params, score), 0.0)

@@ -52,7 +52,7 @@ def with_pseudo_labels(
     assert terms.likelihood_weight is not None  # there is a cross_from
     present = terms.of.any(0)
     x, of, weights = dict(x), terms.of.clone(), terms.likelihood_weight.to(model.device, model.dtype, copy=True)
-    own = weights.new_tensor(model.weights)
+    own = torch.stack([weights.new_full((), weight) for weight in model.weights])  # a recorded step copies nothing
     begun = torch.as_tensor(beta, device=model.device) >= 1
     with torch.no_grad(), evaluating(model):
         z = model.posteriors(x, full(present)).mean[0]

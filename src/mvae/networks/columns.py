@@ -33,9 +33,12 @@ class ColumnFeatures(nn.Module):
             [0.0000, 1.0000, 0.0000, 0.0000, 1.0000]])
     """
 
+    numbers: Tensor
+
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
-        self.numbers = [i for i, f in enumerate(fields) if f.kind != "categorical"]
+        numbers = torch.tensor([i for i, f in enumerate(fields) if f.kind != "categorical"], dtype=torch.long)
+        self.register_buffer("numbers", numbers, persistent=False)  # no list: a GPU would wait for it at each step
         self.dates = [i for i, f in enumerate(fields) if f.kind == "date"]
         classes = {i: f.classes or 0 for i, f in enumerate(fields) if f.kind == "categorical"}
         self.one_hot = {i: k for i, k in classes.items() if k <= ONE_HOT}
@@ -53,9 +56,9 @@ class ColumnFeatures(nn.Module):
         """Features of values in standard deviations, and of class numbers and seconds as they are."""
         here = ~x.isnan()
         seen, x = torch.where(here, standardised, 0.0).clamp(-FARTHEST, FARTHEST), torch.where(here, x, 0.0)
-        mask, found = here.to(seen.dtype), [seen[:, self.numbers]]
+        mask, found = here.to(seen.dtype), [seen.index_select(1, self.numbers)]
         for i in self.dates:
-            angles = 2 * math.pi * x[:, i, None].double() / torch.tensor(PERIODS, device=x.device).double()
+            angles = 2 * math.pi * torch.stack([x[:, i].double() / period for period in PERIODS], 1)
             found.append((torch.cat([angles.sin(), angles.cos()], 1) * mask[:, i, None]).to(seen.dtype))
         for i, classes in self.one_hot.items():
             found.append(F.one_hot(x[:, i].long(), classes) * mask[:, i, None])

@@ -1,0 +1,234 @@
+"""On a device that is not there (`tests.elsewhere`): what a GPU learns, answers and refuses is what a CPU does."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import lr_scheduler as schedules
+
+from mvae import likelihoods, models
+from mvae.data.table import Table
+from mvae.errors import DataError, QueryError, SettingsError, TrainingError, UserError
+from mvae.modality.base import Modality
+from mvae.models.base import MultimodalVAE
+from mvae.models.mvae import MVAE
+from mvae.models.plan import Experts, at_most_one
+from mvae.models.terms import Terms, full
+from mvae.networks.mlp import mlp
+from mvae.runs.run import device_named
+from mvae.training.fit import fit
+from mvae.training.settings import TrainingSettings
+from mvae.training.step import Step, way_of
+from tests import test_missing_cells as asked
+from tests.elsewhere import Elsewhere, elsewhere
+from tests.modality import test_columns
+from tests.small_training import columns, incomplete, small
+
+KINDS = ["MMVAE", "MoPoE", "MVTCAE", "BiVCCA", "JMVAE", "TELBO", "MMVAEPlus", "MMVM", "MVAEQ", "VAE"]
+CONTROLS: list[dict[str, Any]] = [
+    {"clip_norm": 0.5, "row_weights": "w"},
+    {"optimizer": "sgd"},
+    {"epochs": 2, "schedule": lambda optimizer: schedules.OneCycleLR(optimizer, 0.1, total_steps=4)},
+]
+
+
+def rows(data: Table) -> Table:
+    """With a column of weights."""
+    weight = {"w": torch.linspace(0, 1, len(data))}
+    return Table(dict(data.columns) | weight, {name: data.has(name) for name in data.names} | dict(data.observed))
+
+
+def held(value: Any) -> Any:
+    return value.held if isinstance(value, Elsewhere) else value
+
+
+def assert_alike(
+    make: Callable[[], MultimodalVAE], data: Table, recorded: bool | None, folder: Path | None = None, **how: Any
+) -> None:
+    """Learned here and there with equal weights, up to the order of adding up; with a folder gone on with, too."""
+    torch.manual_seed(0)
+    here = make()
+    how = {"epochs": 1, "batch_size": 5, "callbacks": []} | how
+    expected = fit(here, data, **how).epochs[-1]
+    with elsewhere("cuda") as device:
+        torch.manual_seed(0)
+        there = make().to(device)
+        settings = TrainingSettings(**{n: v for n, v in how.items() if n in TrainingSettings.model_fields})
+        assert recorded is None or (way_of(there, data.to(device), settings, 10) == "recorded") == recorded
+        found = fit(there, data, run_dir=folder, **how).epochs[-1]
+        if folder is not None:
+            torch.manual_seed(1)
+            again = make().to(device)
+            fit(again, data, run_dir=folder, resume=True, **how)
+            for name, value in there.state_dict().items():
+                assert torch.equal(held(again.state_dict()[name]), held(value))
+    assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-5)
+    for name, value in here.state_dict().items():
+        torch.testing.assert_close(held(there.state_dict()[name]), value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_model_learns_the_same(kind: str) -> None:
+    of, chosen = getattr(models, kind), ["image"] if kind == "VAE" else ["image", "label"]
+    data = Table(columns()) if of.needs_complete else incomplete()
+    data = data.take(torch.stack([data.has(name) for name in chosen]).any(0))
+    assert_alike(lambda: of({name: small()[name] for name in chosen}, 2), data, None)
+
+
+@pytest.mark.parametrize("control", [{}, *CONTROLS], ids=lambda control: "-".join(control) or "plain")
+def test_every_control_learns_the_same(control: dict[str, Any], tmp_path: Path) -> None:
+    named, plain = control.get("optimizer", "adam") == "adam", not control
+    folder, watched = (tmp_path, {"validation": incomplete()}) if plain else (None, {})
+    assert_alike(lambda: MVAE(small(), 2), rows(incomplete()), named, folder, **control, **watched)
+
+
+def test_random_subsets_guesses_fields_and_durations_learn_the_same() -> None:
+    assert_alike(lambda: MVAE(small(), 2, random_subsets=1), rows(incomplete()), False)
+    guessing = {"cross_from": ["image"], "pseudo_labels": ["label"]}
+    assert_alike(lambda: MVAE(small(), 2, **guessing), rows(incomplete()), True)
+    fields = lambda: MVAE({"t": test_columns.modality(augment=[])}, test_columns.LATENT)  # noqa: E731
+    assert_alike(fields, test_columns.table(), None)
+    lasting = {"long": Modality(mlp(1, 4, [4]), mlp(2, 1, [4]), Duration()), "sound": small()["sound"]}
+    has = torch.arange(23) % 2 == 0
+    data = Table({"long": (columns()["sound"][:, :1]).exp(), "sound": columns()["sound"]}, {"long": has})
+    assert_alike(lambda: MVAE(lasting, 2), data, True)
+
+
+class Duration(likelihoods.Likelihood):
+    """Log-normal: a density of 0 at 0, whose gradient there is NaN, also where it counts nothing."""
+
+    def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
+        return ~(x > 0), "numbers above 0"
+
+    def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
+        return -0.5 * (x.log() - params).square() - x.log() - 0.5 * math.log(2 * math.pi)
+
+    def mean(self, params: Tensor) -> Tensor:
+        return (params + 0.5).exp()
+
+    def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return (params + torch.randn(params.shape, generator=generator, device=params.device)).exp()
+
+
+QUESTIONS = {"impute", "log_likelihood", "prediction_accuracy", "source_gap", "validate", "coherence_by_number",
+             "fit_prior", "generate", "posterior", "predict", "forward"}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", [f for f in asked.CALLS if f.__name__ in QUESTIONS], ids=lambda f: f.__qualname__)
+def test_answers_are_the_same(function: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, make = asked.table("zeros"), asked.model
+
+    def classifier() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+    monkeypatch.setattr(asked, "CLASSIFIER", classifier())
+    expected = flat(asked.CALLS[function](data, tmp_path))
+    with elsewhere("cuda") as device:
+        monkeypatch.setattr(asked, "model", lambda: make().to(device))
+        monkeypatch.setattr(asked, "CLASSIFIER", classifier().to(device))
+        found = flat(asked.CALLS[function](data, tmp_path))
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3, equal_nan=True)
+
+
+def flat(value: Any) -> list[Tensor]:
+    """Every number of an answer."""
+    if isinstance(value, Tensor):
+        return [held(value)]
+    if isinstance(value, int | float):
+        return [torch.tensor(float(value))]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else []
+    parts = parts or (list(vars(value).values()) if hasattr(value, "__dict__") else [])
+    return [one for part in parts for one in flat(part)]
+
+
+# -- What is refused -------------------------------------------------------------------------------------------------
+
+
+class Bad(MVAE):
+    """Plans what it has no posterior for: rows of both modalities, given both."""
+
+    @property
+    def encoders(self) -> tuple[Experts, ...]:
+        return (Experts(self.combine, at_most_one),)
+
+    def terms(self, present: Tensor, generator: torch.Generator | None = None) -> Terms:
+        return full(present, self.names)
+
+
+def last_complete() -> Table:
+    """Rows of one modality, and at the end a complete one."""
+    data, row = columns(), torch.arange(23)
+    return Table(
+        {n: data[n] for n in ("image", "sound")}, {"image": row % 2 == 0, "sound": (row % 2 == 1) | (row == 22)}
+    )
+
+
+def take_steps(model: MultimodalVAE, data: Table, device: torch.device) -> None:
+    step = Step(model.train(), data if device.type == "cpu" else data.to(device), TrainingSettings(batch_size=4))
+    step.plan(10)
+    for index in torch.arange(23, device=device).split(4):
+        step(index, 1.0, 1e-3)
+
+
+def unlearnt(model: MultimodalVAE, device: torch.device) -> None:
+    fit(model, Table({"image": columns()["image"]}), epochs=1, callbacks=[])
+    model.posterior({"label": torch.tensor([1])})
+
+
+def trained_on(**changed: Tensor) -> Callable[[MultimodalVAE, torch.device], object]:
+    return lambda model, device: fit(model, columns() | changed, epochs=1, batch_size=5, callbacks=[])
+
+
+REFUSED: dict[str, tuple[Callable[[MultimodalVAE, torch.device], object], type[UserError], str]] = {
+    "class": (trained_on(label=torch.full((23,), 7)), DataError, "modality 'label', row 0: class numbers 0 to 2"),
+    "shape": (
+        trained_on(sound=torch.zeros(23, 5)),
+        DataError,
+        r"modality 'sound': the decoder gives 3 values per row",
+    ),
+    "infinite": (trained_on(sound=torch.full((23, 3), math.inf)), DataError, "modality 'sound', row 0: finite numbers"),
+    "diverges": (
+        lambda model, _: fit(model, columns(), epochs=3, learning_rate=1e30, callbacks=[]),
+        TrainingError,
+        r"is not finite in epoch \d",
+    ),
+    "untrained": (unlearnt, QueryError, "no training row had label"),
+    "unknown": (lambda model, _: model.posterior(columns(), ["smell"]), QueryError, "no modality 'smell'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_same_is_refused(name: str) -> None:
+    call, error, message = REFUSED[name]
+    with pytest.raises(error, match=message):
+        call(MVAE(small(), 2), torch.device("cpu"))
+    with elsewhere("cuda") as device, pytest.raises(error, match=message):
+        call(MVAE(small(), 2).to(device), device)
+
+
+def test_a_subset_without_a_posterior_is_refused_in_whatever_row_it_is() -> None:
+    """A recorded step cannot look: the prior would stand in for it."""
+    chosen = {name: part for name, part in small().items() if name != "label"}
+    with pytest.raises(QueryError, match="no posterior given several modalities"):
+        take_steps(Bad(chosen, 2), last_complete(), torch.device("cpu"))
+    with elsewhere("cuda") as device, pytest.raises(QueryError, match="no posterior given several modalities"):
+        take_steps(Bad(chosen, 2).to(device), last_complete(), device)
+
+
+def test_a_device_without_float64_is_refused() -> None:
+    message = "the device 'mps' has no float64, which is needed: use 'cpu'"
+    for name in ("mps", "mps:0"):
+        with pytest.raises(SettingsError, match=message):
+            device_named(name)
+    with elsewhere("mps") as device:
+        with pytest.raises(SettingsError, match=message):
+            MVAE(small(), 2).to(device)
+        with pytest.raises(SettingsError, match=message):
+            MVAE({"x": Modality(nn.Linear(3, 4).to(device), nn.Linear(2, 3).to(device), "bernoulli")}, 2)
