@@ -29,7 +29,7 @@ class Elsewhere(Tensor):
     held: Tensor
     there: torch.device
     recording = False
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
 
     @staticmethod
     def __new__(cls, held: Tensor, there: torch.device) -> "Elsewhere":
@@ -102,7 +102,7 @@ def _wait() -> None:
 
 class _Generator(GENERATOR):
     def __new__(cls, device: Any = "cpu") -> Any:
-        return super().__new__(cls, "cpu")
+        return super().__new__(cls, "cpu")  # pyright: ignore[reportCallIssue]
 
     def __init__(self, device: Any = "cpu"):
         self._there = torch.device(device)

@@ -12,7 +12,7 @@ from torch.optim import lr_scheduler as schedules
 
 from mvae import likelihoods, models
 from mvae.data.table import Table
-from mvae.errors import DataError, QueryError, SettingsError, TrainingError, UserError
+from mvae.errors import DataError, MvaeError, QueryError, SettingsError, TrainingError
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.mvae import MVAE
@@ -88,8 +88,8 @@ def test_every_control_learns_the_same(control: dict[str, Any], tmp_path: Path) 
 
 def test_random_subsets_guesses_fields_and_durations_learn_the_same() -> None:
     assert_alike(lambda: MVAE(small(), 2, random_subsets=1), rows(incomplete()), False)
-    guessing = {"cross_from": ["image"], "pseudo_labels": ["label"]}
-    assert_alike(lambda: MVAE(small(), 2, **guessing), rows(incomplete()), True)
+    guessing = lambda: MVAE(small(), 2, cross_from=["image"], pseudo_labels=["label"])  # noqa: E731
+    assert_alike(guessing, rows(incomplete()), True)
     fields = lambda: MVAE({"t": test_columns.modality(augment=[])}, test_columns.LATENT)  # noqa: E731
     assert_alike(fields, test_columns.table(), None)
     lasting = {"long": Modality(mlp(1, 4, [4]), mlp(2, 1, [4]), Duration()), "sound": small()["sound"]}
@@ -186,7 +186,7 @@ def trained_on(**changed: Tensor) -> Callable[[MultimodalVAE, torch.device], obj
     return lambda model, device: fit(model, columns() | changed, epochs=1, batch_size=5, callbacks=[])
 
 
-REFUSED: dict[str, tuple[Callable[[MultimodalVAE, torch.device], object], type[UserError], str]] = {
+REFUSED: dict[str, tuple[Callable[[MultimodalVAE, torch.device], object], type[MvaeError], str]] = {
     "class": (trained_on(label=torch.full((23,), 7)), DataError, "modality 'label', row 0: class numbers 0 to 2"),
     "shape": (
         trained_on(sound=torch.zeros(23, 5)),

@@ -263,15 +263,15 @@ def test_what_is_not_asked_is_refused_or_asked() -> None:
     mine = type("Mine", (MVAE,), {"forward": lambda self, *_: None})
     with pytest.raises(SettingsError, match="Mine overrides forward, which fit does not call: override objective"):
         fit(mine(parts("a"), 3), {"a": REAL}, epochs=1, callbacks=[])
-    asked = []
+    seen: list[str] = []
 
     class Experts(MVAE):
         def expert(self, name: str, x: Tensor, context: Tensor | None = None) -> Gaussian:
-            asked.append(name)
+            seen.append(name)
             return super().expert(name, x, context)
 
     Experts(parts("a", "b"), 3).posterior({"a": REAL, "b": REAL})  # of networks alike, which run together as a rule
-    assert asked == ["a", "b"]
+    assert seen == ["a", "b"]
 
 
 def test_arrays_and_lists_may_be_checked() -> None:

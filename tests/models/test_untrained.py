@@ -30,6 +30,7 @@ QUESTIONS: dict[str, Callable[[MVAE, dict[str, Any]], object]] = {
     "log_likelihood": lambda built, x: built.log_likelihood(x, ["label"], samples=3),
     "log_likelihood given": lambda built, x: built.log_likelihood(x, NAMES, ["label"], samples=3),
     "accuracy": lambda built, x: prediction_accuracy(built, x, NAMES, "label"),
+    "prior": lambda built, x: mvae.fit_prior(built, x, components=2),
 }
 
 
