@@ -92,10 +92,14 @@ def test_random_subsets_guesses_fields_and_durations_learn_the_same() -> None:
     assert_alike(guessing, rows(incomplete()), True)
     fields = lambda: MVAE({"t": test_columns.modality(augment=[])}, test_columns.LATENT)  # noqa: E731
     assert_alike(fields, test_columns.table(), None)
-    lasting = {"long": Modality(mlp(1, 4, [4]), mlp(2, 1, [4]), Duration()), "sound": small()["sound"]}
+
+    def lasting() -> MVAE:
+        long = Modality(mlp(1, 4, [4]), mlp(2, 1, [4]), Duration())
+        return MVAE({"long": long, "sound": small()["sound"]}, 2)
+
     has = torch.arange(23) % 2 == 0
     data = Table({"long": (columns()["sound"][:, :1]).exp(), "sound": columns()["sound"]}, {"long": has})
-    assert_alike(lambda: MVAE(lasting, 2), data, True)
+    assert_alike(lasting, data, True)
 
 
 class Duration(likelihoods.Likelihood):
