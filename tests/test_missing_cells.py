@@ -146,6 +146,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
         model().batch_objective(t, generator=torch.Generator().manual_seed(0)).sums()
     ),
     Door.as_table: lambda t, _: model().as_table(t),
+    Door.require_trained_in: lambda t, _: model().require_trained_in(t),
     Door.check: lambda t, _: model().check(t),
     Questions.generate: lambda t, _: model().generate(t, n=3, seed=0),
     Questions.log_likelihood: lambda t, _: vars(model().log_likelihood(t, ["number"], samples=30)),

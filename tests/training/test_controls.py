@@ -266,7 +266,7 @@ def test_what_cannot_be_trained_so_is_refused() -> None:
         fit(model(), table(), epochs=1, optimizer=lambda parameters, lr: [], callbacks=[])
     with pytest.raises(SettingsError, match="LBFGS evaluates the loss several times a step"):
         fit(model(), table(), epochs=1, optimizer=torch.optim.LBFGS, callbacks=[])
-    with pytest.raises(SettingsError, match="failed: invalid momentum"):
+    with pytest.raises(SettingsError, match="failed: Invalid momentum"):
         fit(model(), table(), epochs=1, optimizer=partial(torch.optim.SGD, momentum=-1), callbacks=[])
     with pytest.raises(SettingsError, match="called with parameters and lr="):
         fit(model(), table(), epochs=1, optimizer=lambda parameters: None, callbacks=[])

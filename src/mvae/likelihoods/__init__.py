@@ -75,5 +75,5 @@ def named(spec: object) -> Likelihood:
     if isinstance(spec, Likelihood):
         return spec
     if not isinstance(spec, str | Mapping):
-        raise SettingsError(f"a likelihood is a mvae.likelihoods.Likelihood, or a name of one, and not {spec!r}")
+        raise SettingsError(f"{spec!r} names no likelihood: give an instance of mvae.likelihoods.Likelihood, or a name")
     return from_spec(spec, LIKELIHOODS, "likelihood")
