@@ -19,7 +19,7 @@ __all__ = ["CellScore", "held_out"]
 
 ROWS = 1_000  # that are answered together
 MOST_ROWS = 5_000  # of the test rows
-SAMPLES = 200
+SAMPLES = 400
 
 
 @dataclass(frozen=True)

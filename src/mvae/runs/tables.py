@@ -43,7 +43,7 @@ class TableModel:
     schema: TableSchema
 
     def impute(
-        self, data: Any, *, draws: int = 0, interval: float | None = None, samples: int = 200, seed: int = 0
+        self, data: Any, *, draws: int = 0, interval: float | None = None, samples: int = 400, seed: int = 0
     ) -> DataFrame:
         """The table with its missing cells filled in; observed cells, types and the index stay.
 
@@ -65,7 +65,7 @@ class TableModel:
         return whole.sort_values(".imp", kind="stable") if draws else whole
 
     def impute_parts(
-        self, frames: Frames, *, draws: int = 0, interval: float | None = None, samples: int = 200, seed: int = 0
+        self, frames: Frames, *, draws: int = 0, interval: float | None = None, samples: int = 400, seed: int = 0
     ) -> Iterator[DataFrame]:
         """As `impute`, part by part in bounded memory; with draws, each part has all of its draws."""
         require_whole_number("draws", draws, 0)
@@ -95,7 +95,7 @@ class TableModel:
                 made.append(one)
             yield pandas().concat(made)
 
-    def predict(self, data: Any, of: str, *, interval: float = 0.9, samples: int = 200, seed: int = 0) -> DataFrame:
+    def predict(self, data: Any, of: str, *, interval: float = 0.9, samples: int = 400, seed: int = 0) -> DataFrame:
         """A column from whatever else each row has; what the table holds of it is not used.
 
         Args:
@@ -118,7 +118,7 @@ class TableModel:
         )
 
     def predict_parts(
-        self, frames: Frames, of: str, *, interval: float = 0.9, samples: int = 200, seed: int = 0
+        self, frames: Frames, of: str, *, interval: float = 0.9, samples: int = 400, seed: int = 0
     ) -> Iterator[DataFrame]:
         """As `predict`, part by part in bounded memory."""
         _require_share(interval)

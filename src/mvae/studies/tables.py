@@ -58,7 +58,7 @@ class Spend:
 ALL = (OURS, *BASELINES)
 SPENDS = {
     "smoke": Spend(("diabetes",), (), 120, 2, 20, (OURS, "mean", "kNN", "iterated ridge")),
-    "laptop": Spend(SETS, ("cells 10 %", "cells 30 %", "cells 50 %"), None, None, 200, ALL),
+    "laptop": Spend(SETS, ("cells 10 %", "cells 30 %", "cells 50 %"), None, None, 400, ALL),
 }
 EMBEDDED = ("cells 30 %", "views 30 %", "both 30 %")
 
