@@ -169,6 +169,7 @@ class _Part:
         z = self.z.gather(0, at)
         for name, modality in self.model.modalities.items():
             drawn = modality.generate(z, self.context, generator=self.generator)
+            drawn = modality.stretched(drawn) if isinstance(modality, ColumnsModality) else drawn
             point, classes = self._point(modality)
             here, own = self._observed(name, drawn)
             columns[name] = torch.where(here, own, point.to(drawn.dtype).reshape(drawn.shape[1:]))

@@ -89,7 +89,7 @@ def answers(
             }
             for i, share in shares.items():
                 points[:, i] = share.argmax(-1)
-            plausible = modality.generate(drawn, generator=generator).double().cpu().numpy()
+            plausible = modality.stretched(modality.generate(drawn, generator=generator)).double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points, plausible, shares, log_p)
     return found

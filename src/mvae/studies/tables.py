@@ -22,6 +22,7 @@ from mvae.paper.results import RowDict
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.defaults import defaults_for
+from mvae.runs.intervals import held_back, stretch_draws
 from mvae.studies.measured import Study
 from mvae.studies.table_baselines import BASELINES
 from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of
@@ -131,7 +132,9 @@ def filled(
     if spend.epochs is not None:
         config = config.change({"training": {"epochs": spend.epochs}})
     model = build(config)
-    history = fit(model, train, config.training, seed=seed, validation=validation, callbacks=[])
+    shown, held = held_back(train, seed)
+    history = fit(model, shown, config.training, seed=seed, validation=validation, callbacks=[])
+    stretch_draws(model, train, held, seed)
     found = impute(model, table, draws=2, interval=INTERVAL, samples=spend.samples, seed=seed)
     settings = {"latents": config.model.latents, "epochs": len(history.epochs), "best_epoch": history.best_epoch}
     return np.asarray(found.table["t"]), found, {"model": config.model.name, **settings}
