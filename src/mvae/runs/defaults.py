@@ -45,7 +45,7 @@ def defaults_for(table: Table) -> dict[str, Any]:
         "epochs": epochs,
         "batch_size": batch,
         "learning_rate": 3e-3,
-        "patience": max(5, epochs // 8),
+        "patience": max(5, epochs // (3 if small else 8)),  # few validation rows are a noisy judge
     }
     training |= {"optimizer": "adamw", "weight_decay": 0.1} if small else {}
     alone = len(table.names) == 1

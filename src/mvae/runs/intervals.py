@@ -11,8 +11,8 @@ import torch
 
 from mvae.data.fields import SCALED
 from mvae.data.table import Table
-from mvae.models.base import MultimodalVAE
 from mvae.modality.columns import ColumnsModality
+from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import answers
 
 __all__ = ["Held", "held_back", "stretch_draws"]
@@ -20,7 +20,7 @@ __all__ = ["Held", "held_back", "stretch_draws"]
 Held = dict[str, np.ndarray]
 """Modality → ``rows fields``, which values are hidden from training."""
 
-SHARE, MOST, FEW = 0.05, 2_000, 150  # of the values; at most so many; where these are fewer, up to twice the share
+SHARE, MOST, FEW = 0.05, 2_000, 100  # of the values; at most so many; where these are fewer, up to twice the share
 LEAST = 40  # hidden values of a modality, below which nothing is learned from them
 LARGE = 1 << 28  # values of a modality, above which none are hidden: their mask would fill the memory
 ROWS, SAMPLES = 1_000, 200
