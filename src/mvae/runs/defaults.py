@@ -33,10 +33,13 @@ def defaults_for(table: Table) -> dict[str, Any]:
     if not rows:
         raise SettingsError("no rows to learn from")
     small = rows < SMALL
-    flat = [name for name, column in table.columns.items() if column.ndim == 2]
+    flat = [name for name, c in table.columns.items() if c.ndim == 2 and "float" in str(c.dtype)]
+    words = [name for name, c in table.columns.items() if c.ndim == 2 and name not in flat]
     network = {"network": "mlp", "hidden": [256] if small else [128, 128]}
     modality: dict[str, Any] = {"encoder": network, "decoder": network}
+    reader = {"network": "lstm", "embedding": 64, "hidden": 128}
     modalities = {name: dict(modality) for name in flat}
+    modalities |= {name: {"encoder": reader, "decoder": reader} for name in words}
     for name in flat if small else ():
         modalities[name]["augment"] = [{"name": "hide", "share": _hidden(table, name)}]
     batch = min(1024, max(64, 2 ** round(math.log2(max(1, rows / 50)))))

@@ -6,11 +6,14 @@ values all over the training rows are hidden from training; afterwards they are 
 their mean (`mvae.Columns.stretch`) by the factor with which 90 % of the intervals hold the hidden value.
 """
 
+import math
+
 import numpy as np
 import torch
 
 from mvae.data.fields import SCALED
 from mvae.data.table import Table
+from mvae.data.tables.schema import TOKEN
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import answers
@@ -23,7 +26,7 @@ Held = dict[str, np.ndarray]
 SHARE, MOST, FEW = 0.05, 2_000, 100  # of the values; at most so many; where these are fewer, up to twice the share
 LEAST = 40  # hidden values of a modality, below which nothing is learned from them
 LARGE = 1 << 28  # values of a modality, above which none are hidden: their mask would fill the memory
-ROWS, SAMPLES = 1_000, 200
+ROWS, SAMPLES, AT_ONCE = 1_000, 200, 1 << 24
 LEVEL = 0.9  # of the intervals
 BOUNDS = 0.5, 3.0  # of the factor
 
@@ -39,7 +42,7 @@ def held_back(table: Table, seed: int = 0) -> tuple[Table, Held]:
     generator, held, masks = np.random.default_rng(seed), Held(), {}
     for name, column in table.columns.items():
         masks[name] = table.has(name)
-        if column.ndim != 2 or column.shape[0] * column.shape[1] > LARGE:
+        if column.ndim != 2 or "float" not in str(column.dtype) or column.shape[0] * column.shape[1] > LARGE:
             masks[name] = table.observed.get(name, masks[name])
             continue
         here = observed_of(table, name)
@@ -75,7 +78,9 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
         if isinstance(modality := model.modalities[name], ColumnsModality):
             modality.stretch.fill_(1.0)
             beyond[name] = []
-    for part in np.split(rows, range(ROWS, len(rows), ROWS)) if beyond and len(rows) else []:
+    wide = sum(math.prod(c.shape[1:]) * (1 if c.ndim != 2 or n in held else TOKEN) for n, c in table.columns.items())
+    step = max(1, min(ROWS, AT_ONCE // (SAMPLES * wide)))
+    for part in np.split(rows, range(step, len(rows), step)) if beyond and len(rows) else []:
         some = table.take(torch.from_numpy(part))
         values = {name: np.asarray(some.columns[name]) for name in some.names}
         given = {n: observed_of(some, n) & ~held[n][part] if n in held else some.has(n).numpy() for n in some.names}

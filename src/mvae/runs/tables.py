@@ -35,7 +35,7 @@ class TableModel:
     treated as missing, with a warning, and stay as they are.
 
     Args:
-        model: of modalities of columns, and of pictures.
+        model: of modalities of columns, of pictures and of texts.
         schema: what the columns mean.
     """
 
@@ -110,8 +110,8 @@ class TableModel:
             NAME=CLASS.
 
         Raises:
-            QueryError: an interval that is no share, or a picture. SettingsError: a column that the model does not
-                see. DataError: no table.
+            QueryError: an interval that is no share, a picture or a text. SettingsError: a column that the model does
+                not see. DataError: no table.
         """
         return pandas().concat(
             list(self.predict_parts(open_table(data), of, interval=interval, samples=samples, seed=seed))
@@ -125,7 +125,7 @@ class TableModel:
         modality, place = self.schema.home_of(of)
         column = self.schema.named[of]
         if modality not in self._columns:
-            raise QueryError(f"{of!r} holds pictures: they are an input of predictions, and no output")
+            raise QueryError(f"{of!r} holds {column.kind}s: they are an input of predictions, and no output")
         for frame, values, present in self._encoded(frames, samples):
             present[modality][:, place] = False
             found = answers(self.model, values, present, [modality], samples, seed)[modality]
@@ -207,7 +207,7 @@ class TableModel:
     def _encoded(
         self, frames: Frames, samples: int
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray]]]:
-        wide = max(1, samples) * max(1, len(self.schema.seen))
+        wide = max(1, samples) * self.schema.width
         for frame in frames.chunks(max(1, min(MOST_ROWS, AT_ONCE // wide))):
             yield frame, *self.schema.encode(frame)
 
