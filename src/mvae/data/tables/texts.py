@@ -45,10 +45,7 @@ def read_texts(column: TableColumn, cells: Any, rows: int, length: int) -> tuple
         return values, here
     codes, uniques = factorized(cells)
     gone, vocabulary = missing_cells(uniques, column.missing), Vocabulary(tuple(map(str, column.classes)))
-    made = [
-        vocabulary.row([] if lacks else words_typed(str(cell)), length)
-        for cell, lacks in zip(uniques, gone, strict=True)
-    ]
+    made = [vocabulary.row([] if gone[i] else words_typed(str(cell)), length) for i, cell in enumerate(uniques)]
     there = np.append(~gone, False)[codes]
     values[there], here = np.stack(made)[codes[there]] if there.any() else values[there], there
     return values, here
