@@ -43,12 +43,12 @@ def defaults_for(table: Table) -> dict[str, Any]:
     for name in flat if small else ():
         modalities[name]["augment"] = [{"name": "hide", "share": _hidden(table, name)}]
     batch = min(1024, max(64, 2 ** round(math.log2(max(1, rows / 50)))))
-    epochs = max(5, min(600 if small else 300, round(STEPS * batch / rows)))
+    epochs = max(5, min(300, round(STEPS * batch / rows)))
     training = {
         "epochs": epochs,
         "batch_size": batch,
         "learning_rate": 3e-3,
-        "patience": max(5, epochs // (6 if small else 8)),  # few validation rows are a noisy judge
+        "patience": max(5, epochs // (3 if small else 8)),  # few validation rows are a noisy judge
     }
     training |= {"optimizer": "adamw", "weight_decay": 0.1} if small else {}
     alone = len(table.names) == 1

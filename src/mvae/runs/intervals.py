@@ -78,7 +78,12 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
         if isinstance(modality := model.modalities[name], ColumnsModality):
             modality.stretch.fill_(1.0)
             beyond[name] = []
-    wide = sum(math.prod(c.shape[1:]) * (1 if c.ndim != 2 or n in held else TOKEN) for n, c in table.columns.items())
+    wide = sum(
+        own.likelihood.size
+        if isinstance(own := model.modalities[name], ColumnsModality)
+        else math.prod(column.shape[1:]) * (TOKEN if column.ndim == 2 else 1)
+        for name, column in table.columns.items()
+    )
     step = max(1, min(ROWS, AT_ONCE // (SAMPLES * wide)))
     for part in np.split(rows, range(step, len(rows), step)) if beyond and len(rows) else []:
         some = table.take(torch.from_numpy(part))

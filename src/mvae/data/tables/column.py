@@ -232,10 +232,22 @@ class TableColumn:
 
 
 def factorized(series: Series) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each cell among the different ones (−1: what pandas calls missing), and these."""
+    """The place of each cell among the different ones (−1: what pandas calls missing), and these.
+
+    Raises:
+        DataError: cells that are complex numbers, lists or mappings.
+    """
     pd = pandas()
 
-    codes, uniques = pd.factorize(series)
+    try:
+        codes, uniques = pd.factorize(series)
+    except TypeError:
+        what = next(type(cell).__name__ for cell in series if getattr(type(cell), "__hash__", None) is None)
+        raise DataError(
+            f"column {series.name!r} has cells of type {what}: give it a number or a text in each"
+        ) from None
+    if getattr(uniques.dtype, "kind", "") == "c":
+        raise DataError(f"column {series.name!r} has complex numbers: give real and imaginary parts as two columns")
     return codes, np.asarray(uniques, object) if not isinstance(uniques, np.ndarray) else uniques
 
 

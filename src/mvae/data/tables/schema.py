@@ -173,7 +173,10 @@ class TableSchema:
     def width(self) -> int:
         """How many numbers a row is, roughly, to a network: by it parts of bounded memory are made."""
         size = {n: math.prod(s) * (TOKEN if len(s) == 1 else 1) for n, s in self.shapes.items()}
-        return sum(size.get(name, len(names)) for name, names in self.modalities.items())
+        return sum(
+            size.get(name, sum(max(1, len(column.classes)) for column in self.fields_of(name)))
+            for name in self.modalities
+        )
 
     def differences(self, names: Sequence[str]) -> list[str]:
         """What a table with columns of these names lacks, and has more, in words."""
