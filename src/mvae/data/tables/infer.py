@@ -71,7 +71,7 @@ def infer(
     if kind is not None and kind not in get_args(ColumnKind):
         known = get_args(ColumnKind)
         raise SettingsError(f"column {name!r}: no kind {kind!r}; there are {', '.join(known)}{nearest(kind, known)}")
-    codes, uniques = factorized(series)
+    codes, uniques = factorized(series.rename(name))
     gone = missing_cells(uniques, missing)
     counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
     cells, often = uniques[~gone], counts[~gone]
