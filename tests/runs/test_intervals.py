@@ -30,17 +30,18 @@ def wrong_by(factor: float) -> mvae.MVAE:
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
-def test_intervals_hold_nine_tenths_whatever_the_scales(factor: float) -> None:
+def test_intervals_hold_nine_tenths_at_least_whatever_the_scales(factor: float) -> None:
     x, net = complete(), wrong_by(factor)
     shown, held = held_back(Table({"x": x}), seed=1)
     stretch_draws(net, Table({"x": x}), held)
     stretch = float(net.modalities["x"].stretch)  # pyright: ignore
-    assert stretch > 1.2 if factor < 1 else stretch == pytest.approx(1, abs=0.12) if factor == 1 else stretch < 0.85
+    assert stretch > 1.2 if factor < 1 else 1 <= stretch < 1.12 if factor == 1 else stretch == 1
     test, observed = complete(7), torch.rand(ROWS, 4, generator=torch.Generator().manual_seed(2)) < 0.7
     observed[:, 0] |= ~observed.any(1)
     found = impute(net, Table({"x": test}, {"x": observed}), interval=0.9, samples=200)
     inside = (test >= found.low["x"]) & (test <= found.high["x"])
-    assert inside[~observed].double().mean().item() == pytest.approx(0.9, abs=0.04)
+    share = inside[~observed].double().mean().item()
+    assert share > 0.95 if factor > 1 else share == pytest.approx(0.9, abs=0.04)
     assert np.array_equal(observed_of(shown, "x"), ~held["x"])
 
 

@@ -124,7 +124,7 @@ class ColumnsModality(Modality):
         return self.scaling.in_units(self.likelihood.sample(params, generator))
 
     def stretched(self, draws: Float[Tensor, "draws rows fields"]) -> Float[Tensor, "draws rows fields"]:
-        """Draws of rows, as `generate` gives them, further from (or nearer to) the mean of a row's draws.
+        """Draws of rows, as `generate` gives them, further from the mean of a row's draws.
 
         By the factor ``stretch``, on the scale on which the field is modelled; counts and classes stay as they are.
         """
