@@ -23,7 +23,7 @@ __all__ = ["Held", "held_back", "stretch_draws"]
 Held = dict[str, np.ndarray]
 """Modality → ``rows fields``, which values are hidden from training."""
 
-SHARE, MOST, FEW = 0.05, 2_000, 100  # of the values; at most so many; where these are fewer, up to twice the share
+SHARE, MOST, FEW = 0.05, 600, 100  # of the values; at most so many; where these are fewer, up to twice the share
 LEAST = 40  # hidden values of a modality, below which nothing is learned from them
 LARGE = 1 << 28  # values of a modality, above which none are hidden: their mask would fill the memory
 ROWS, SAMPLES, AT_ONCE = 1_000, 200, 1 << 24
