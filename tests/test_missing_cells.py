@@ -24,9 +24,10 @@ from mvae.evaluation.coherence import classifier_for, conditional_coherence, tra
 from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.frechet import frechet_to_data
 from mvae.evaluation.images import nearest_rows, training_mean
-from mvae.evaluation.impute import impute, imputed_parts, log_weights
+from mvae.evaluation.impute import impute, imputed_parts
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
 from mvae.evaluation.prediction import prediction_accuracy
+from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.evaluation.representation import linear_accuracy_by_number
 from mvae.evaluation.subsets import coherence_by_number
 from mvae.evaluation.text import source_gap
@@ -104,10 +105,16 @@ def kept_classifier(data: Table, folder: Path) -> Any:
     return classifier_for(dataset(data), "image", "label", Categorical(), folder / f"{id(data)}.safetensors")[1]
 
 
-def weights_of(data: Table) -> Tensor:
+def weights_of(data: Table) -> tuple[Tensor, Tensor]:
     asked = model()
     q = asked.posterior(data)
-    return log_weights(asked, data, asked.prepare(data), q, q.mean[None])
+    noise = torch.randn(60, *q.mean.shape, generator=torch.Generator().manual_seed(0))
+    return weighted_samples(asked, data, asked.prepare(data), q, noise)
+
+
+def joint_of(data: Table) -> Tensor:
+    asked = model()
+    return log_joint(asked, data, asked.prepare(data), torch.zeros(3, len(data), 2))
 
 
 CLASSIFIER = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
@@ -127,7 +134,8 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     training_mean: lambda t, _: training_mean(t, "image"),
     impute: lambda t, _: vars(impute(model(), t, draws=3, samples=20)),
     imputed_parts: lambda t, _: [vars(part) for part in imputed_parts(model(), t, draws=3, samples=20)],
-    log_weights: lambda t, _: weights_of(t),
+    log_joint: lambda t, _: joint_of(t),
+    weighted_samples: lambda t, _: weights_of(t),
     log_likelihood: lambda t, _: vars(log_likelihood(model(), t, ["image"], ["label"], samples=30)),
     log_likelihoods: lambda t, _: vars(log_likelihoods(model(), t, {"a": (["label"], ["number"])}, samples=30)["a"]),
     prediction_accuracy: lambda t, _: vars(prediction_accuracy(model(), t, ["image", "number"], "label")[""]),

@@ -104,7 +104,7 @@ def test_whole_modalities_are_filled_in_too() -> None:
     assert only.draws["label"].shape == (2, 2)
 
 
-@pytest.mark.parametrize("wrong", [{"draws": 0}, {"draws": 300}, {"interval": 1.0}, {"samples": 1}, {"seed": -1}])
+@pytest.mark.parametrize("wrong", [{"draws": 0}, {"draws": 500}, {"interval": 1.0}, {"samples": 1}, {"seed": -1}])
 def test_numbers_outside_their_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(QueryError):
         impute(model(), table()[0], **wrong)  # pyright: ignore[reportArgumentType]

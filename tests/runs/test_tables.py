@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import mvae
+from mvae.data.tables.describe import describe
+from mvae.data.tables.frames import of_frame
 from mvae.errors import DataError, QueryError, RunError, SettingsError
 from tests.patients import FEW, ROWS, patients
 
@@ -225,3 +227,27 @@ def test_covariates_of_a_table_are_refused_with_what_to_do(tmp_path: Path) -> No
     declared = {"data": {"source": str(tmp_path / "patients.csv")}, "covariates": {"city": {"kind": "categorical"}}}
     with pytest.raises(SettingsError, match=r"covariates\.city: a table has no covariates.*column of a modality"):
         mvae.train(mvae.Config.from_dict(declared), tmp_path / "run")
+
+
+def test_sentences_beside_a_table_are_a_modality(tmp_path: Path) -> None:
+    frame = patients()
+    ill = frame["hb"].fillna(0) < 10.5
+    frame["note"] = np.where(ill, "the patient is tired and pale", "no complaint at all, goes home") + frame["id"]
+    frame.loc[[3, 4], "note"] = None
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    found = describe(of_frame(frame))
+    assert next(c for c in found.columns if c.name == "note").reason.endswith("such as sentences; or declare text")
+    model = mvae.fit_table(tmp_path / "x.csv", kinds={"note": "text"}, changes=FEW, callbacks=[])
+    assert model.schema.shapes == {"note": (8,)}
+    values, present = model.schema.encode(frame)
+    words = model.schema.named["note"].classes
+    assert [words[i] for i in values["note"][0] if i][:2] in (["the", "patient"], ["no", "complaint"])
+    assert present["note"].sum() == ROWS - 2
+    assert np.isfinite(model.score(frame, samples=5)["log p(note | rest)"].dropna()).all()
+    filled = model.impute(frame, samples=5)
+    assert filled["note"].isna().sum() == 2  # an input, and no output
+    assert filled["hb"].notna().all()
+    with pytest.raises(QueryError, match="holds texts"):
+        model.predict(frame, "note")
+    model.save(tmp_path / "x.mvae")
+    assert mvae.load_table(tmp_path / "x.mvae").embed(frame).equals(model.embed(frame))

@@ -1,8 +1,7 @@
 """Filling in what rows lack: draws, means and intervals from p(missing | observed), by importance resampling.
 
-z is drawn from q(z | what a row has) and weighted by p(observed, z)/q(z), so that answers are those of the model's own
-posterior and not of its encoder's approximation (Mattei & Frellsen 2019). Weights are truncated (Ionides 2008), which
-keeps a few samples from deciding alone.
+z is drawn and weighted so that answers are those of the model's own posterior and not of its encoder's approximation
+(Mattei & Frellsen 2019; `mvae.evaluation.proposal`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,15 +15,14 @@ from torch import Tensor
 from mvae.arguments import require_whole_number
 from mvae.data.table import Column, Table
 from mvae.errors import QueryError
-from mvae.gaussian import Gaussian
+from mvae.evaluation.proposal import weighted_samples
 from mvae.modality.base import Modality, evaluating
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
-from mvae.models.mixture import Mixture
 from mvae.models.questions import parts_of
 
-__all__ = ["Imputed", "impute", "imputed_parts", "log_weights", "resampled", "truncated"]
+__all__ = ["Imputed", "impute", "imputed_parts", "resampled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +56,7 @@ def impute(
     interval: float = 0.9,
     *,
     seed: int = 0,
-    samples: int = 200,
+    samples: int = 400,
 ) -> Imputed:
     """Fill in the modalities and the single values that rows lack.
 
@@ -105,7 +103,7 @@ def imputed_parts(
     interval: float = 0.9,
     *,
     seed: int = 0,
-    samples: int = 200,
+    samples: int = 400,
 ) -> Iterator[Imputed]:
     """`impute` in parts of bounded memory, in the rows' order, for tables of any length.
 
@@ -158,12 +156,10 @@ class _Part:
     def __init__(self, model: MultimodalVAE, batch: Table, samples: int, generator: torch.Generator):
         self.model, self.batch, self.generator = model, batch, generator
         self.x = x = model.prepare(batch)
-        q = model.posterior_of(batch)
-        like = q.mean
-        noise = torch.randn(samples, *like.shape, generator=generator, device=like.device, dtype=like.dtype)
-        self.z = q.rsample(noise, generator).to(model.dtype)
+        shape = samples, len(batch), model.latent_dim
+        noise = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
+        self.z, self.weight = weighted_samples(model, batch, x, model.posterior_of(batch), noise, generator)
         self.context = model.context(x)
-        self.weight = truncated(log_weights(model, batch, x, q, self.z))
         self.chosen = resampled(self.weight, samples, generator)
 
     def imputed(self, draws: int, tails: tuple[float, float]) -> Imputed:
@@ -173,6 +169,7 @@ class _Part:
         z = self.z.gather(0, at)
         for name, modality in self.model.modalities.items():
             drawn = modality.generate(z, self.context, generator=self.generator)
+            drawn = modality.stretched(drawn) if isinstance(modality, ColumnsModality) else drawn
             point, classes = self._point(modality)
             here, own = self._observed(name, drawn)
             columns[name] = torch.where(here, own, point.to(drawn.dtype).reshape(drawn.shape[1:]))
@@ -221,33 +218,6 @@ class _Part:
         if modality.likelihood.discrete and modality.likelihood.parameters_per_value is None:
             return mean.argmax(-1), {"": mean} if mean.dim() == 2 else {}
         return mean, {}
-
-
-def log_weights(
-    model: MultimodalVAE,
-    batch: Table,
-    x: Mapping[str, Tensor],
-    q: Gaussian | Mixture,
-    z: Float[Tensor, "samples rows latent"],
-) -> Float[Tensor, "samples rows"]:
-    """log p(what the rows have, z) − log q(z | it) of samples z, of prepared columns x."""
-    z_q = z.to(q.mean.dtype)
-    prior = Gaussian.standard(model.latent_dim, device=z.device, dtype=z_q.dtype)
-    log_w, context = prior.log_prob(z_q) - q.log_prob(z_q), model.context(x)
-    for name, modality in model.modalities.items():
-        if name in x and (has := batch.has(name)).any():
-            rows = has.nonzero().flatten().to(z.device)
-            own = None if context is None else context[rows]
-            log_w = log_w.index_add(1, rows, modality.log_prob(x[name][rows], z[:, rows], own).to(log_w.dtype))
-    return log_w
-
-
-def truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples rows"]:
-    """Weights that sum to 1, none of which was more than √samples times their mean."""
-    samples = len(log_w)
-    log_w = log_w.double()
-    least = log_w.logsumexp(0) - 0.5 * torch.tensor(float(samples)).log()
-    return torch.minimum(log_w, least).softmax(0)
 
 
 def resampled(

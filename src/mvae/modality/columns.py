@@ -50,6 +50,7 @@ class ColumnsModality(Modality):
 
     likelihood: Fieldwise
     scaling: FieldScaling
+    stretch: Tensor  # of draws about their mean (`stretched`); 1 unless it was learned
     takes_holes = True
 
     def __init__(
@@ -65,6 +66,7 @@ class ColumnsModality(Modality):
         self.fields = fields
         self.scaling = FieldScaling(fields)
         self.features = ColumnFeatures(fields)
+        self.register_buffer("stretch", torch.ones(()))
 
     @classmethod
     def of(
@@ -120,6 +122,18 @@ class ColumnsModality(Modality):
         if mean:
             return self.point(params)
         return self.scaling.in_units(self.likelihood.sample(params, generator))
+
+    def stretched(self, draws: Float[Tensor, "draws rows fields"]) -> Float[Tensor, "draws rows fields"]:
+        """Draws of rows, as `generate` gives them, further from the mean of a row's draws.
+
+        By the factor ``stretch``, on the scale on which the field is modelled; counts and classes stay as they are.
+        """
+        if self.stretch == 1:
+            return draws
+        u = self.scaling.standardised(draws.flatten(0, 1)).reshape(draws.shape)
+        mean = u.mean(0)
+        found = self.scaling.in_units(mean + self.stretch * (u - mean)).to(draws.dtype)
+        return torch.where(self.scaling.scaled, found, draws)
 
     def parameters_of(
         self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None

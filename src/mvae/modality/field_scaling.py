@@ -49,6 +49,7 @@ class FieldScaling(Scaling):
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
         self.fields = tuple(fields)
+        self.kinds = {field.kind for field in fields}
         is_of = {kind: torch.tensor([f.kind == kind for f in fields]) for kind in ("positive", "bounded", "count")}
         low = torch.tensor([f.low if f.kind == "bounded" else 0.0 for f in fields], dtype=torch.float64)
         high = torch.tensor([f.high if f.kind == "bounded" else 1.0 for f in fields], dtype=torch.float64)
@@ -91,9 +92,12 @@ class FieldScaling(Scaling):
         self._set(mean, std, torch.tensor(len(rows)))
 
     def _transformed(self, x: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
-        share = MARGIN + (1 - 2 * MARGIN) * (x - self.low) / self.width
-        t = torch.where(self.bounded, share.logit(), x)
-        return torch.where(self.positive, x.log(), torch.where(self.counted, x.log1p(), t))
+        t = x
+        if "bounded" in self.kinds:
+            share = MARGIN + (1 - 2 * MARGIN) * (x - self.low) / self.width
+            t = torch.where(self.bounded, share.logit(), x)
+        t = torch.where(self.counted, x.log1p(), t) if "count" in self.kinds else t
+        return torch.where(self.positive, x.log(), t) if "positive" in self.kinds else t
 
     def standardised(self, x: Shaped[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
         """The fields as they are modelled, in float64: u of the scaled ones, x of the others.
@@ -113,9 +117,11 @@ class FieldScaling(Scaling):
     def in_units(self, x: Float[Tensor, "*lead fields"], lead: int = 0) -> Float[Tensor, "*lead fields"]:
         """Modelled values in the user's units."""
         t = x.to(self.mean.dtype) * self.std + self.mean
-        share = ((t.sigmoid() - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
-        found = torch.where(self.bounded, self.low + self.width * share, t)
-        found = torch.where(self.positive, t.exp(), found)
+        found = t
+        if "bounded" in self.kinds:
+            share = ((t.sigmoid() - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
+            found = torch.where(self.bounded, self.low + self.width * share, t)
+        found = torch.where(self.positive, t.exp(), found) if "positive" in self.kinds else found
         return torch.where(self.scaled, found, x.to(found.dtype))
 
     def mean_in_units(

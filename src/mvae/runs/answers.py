@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mvae.data.tables.tensors import table_of
-from mvae.evaluation.impute import log_weights, resampled, truncated
+from mvae.evaluation.impute import resampled
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
+from mvae.evaluation.proposal import weighted_samples
 from mvae.modality.base import evaluating
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
@@ -54,7 +55,7 @@ def answers(
         values: modality → values, as `TableSchema.encode` gives them.
         present: modality → which are there.
         of: the modalities asked for.
-        samples: of z for each row, weighted by p(row, z)/q(z) (`mvae.evaluation.impute`).
+        samples: of z for each row, weighted by p(row, z) (`mvae.evaluation.proposal`).
         seed: of the draws.
         draws: how many draws of x are wanted; default one per sample.
         independent: the draws of different rows have different noise. Otherwise it is the same for all, so that means
@@ -70,8 +71,8 @@ def answers(
     with evaluating(model):
         if table is not None:
             q, rows = model.posterior(table), torch.from_numpy(here).to(model.device)
-            z[:, rows] = q.rsample(z[:, rows].to(q.mean.dtype), generator).to(z.dtype)
-            weight[:, rows] = truncated(log_weights(model, table, model.prepare(table), q, z[:, rows]))
+            x = model.prepare(table)
+            z[:, rows], weight[:, rows] = weighted_samples(model, table, x, q, z[:, rows], generator)
         chosen = resampled(weight, samples, generator)[:draws]
         drawn = z.gather(0, chosen[..., None].expand(-1, -1, z.shape[-1]))
         found = {}
@@ -88,7 +89,7 @@ def answers(
             }
             for i, share in shares.items():
                 points[:, i] = share.argmax(-1)
-            plausible = modality.generate(drawn, generator=generator).double().cpu().numpy()
+            plausible = modality.stretched(modality.generate(drawn, generator=generator)).double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points, plausible, shares, log_p)
     return found

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mvae.data.tables.column import Missing
+from mvae.data.tables.column import ALONE, Missing
 from mvae.data.tables.describe import Description
 
 __all__ = ["declaration_of"]
@@ -49,9 +49,9 @@ def declaration_of(found: Description, sources: Sequence[str], key: str | None =
     )
     named = {column.name: column for column in found.columns}
     for modality, names in found.modalities.items():
-        picture = named[names[0]].kind == "picture"
-        lines += ["", f"[modalities.{_key(modality)}]", f'kind = "{"picture" if picture else "columns"}"']
-        if picture:
+        kind = named[names[0]].kind
+        lines += ["", f"[modalities.{_key(modality)}]", f'kind = "{kind if kind in ALONE else "columns"}"']
+        if kind in ALONE:
             lines.append(f"columns = {_written(list(names))}  # {named[names[0]].reason}")
             continue
         entries = [f"{_key(name)} = {_written(named[name].kind)}" for name in names]

@@ -10,6 +10,7 @@ __all__ = ["defaults_for"]
 
 STEPS = 10_000  # of the optimizer at most, unless a few passes over the rows need more
 SMALL = 1_000  # rows below which a table is easily learned by heart
+SEEN = 0.7  # share of the values that an encoder of a small table sees at most: it should know rows that lack some
 SAMPLES = 10  # of z in each step: with one, most latents stay unused, and values are filled in worse
 
 
@@ -18,7 +19,7 @@ def defaults_for(table: Table) -> dict[str, Any]:
 
     A table of one modality is learned by the importance-weighted bound (Burda et al. 2016), which the MMVAE of one
     modality is; several by the MVAE. Columns of one axis get perceptrons; below 1,000 rows with one hidden layer,
-    weight decay and more values hidden from the encoder. Training stops early: the epochs are an upper bound.
+    weight decay, and encoders that see 70 % of the values at most. Training stops early: the epochs are an upper bound.
     Chosen on validation cells (docs/research/tables-with-holes.md).
 
     Raises:
@@ -32,24 +33,34 @@ def defaults_for(table: Table) -> dict[str, Any]:
     if not rows:
         raise SettingsError("no rows to learn from")
     small = rows < SMALL
-    flat = [name for name, column in table.columns.items() if column.ndim == 2]
+    flat = [name for name, c in table.columns.items() if c.ndim == 2 and "float" in str(c.dtype)]
+    words = [name for name, c in table.columns.items() if c.ndim == 2 and name not in flat]
     network = {"network": "mlp", "hidden": [256] if small else [128, 128]}
     modality: dict[str, Any] = {"encoder": network, "decoder": network}
-    if small:
-        modality["augment"] = [{"name": "hide", "share": 0.3}]
+    reader = {"network": "lstm", "embedding": 64, "hidden": 128}
+    modalities = {name: dict(modality) for name in flat}
+    modalities |= {name: {"encoder": reader, "decoder": reader} for name in words}
+    for name in flat if small else ():
+        modalities[name]["augment"] = [{"name": "hide", "share": _hidden(table, name)}]
     batch = min(1024, max(64, 2 ** round(math.log2(max(1, rows / 50)))))
     epochs = max(5, min(300, round(STEPS * batch / rows)))
     training = {
         "epochs": epochs,
         "batch_size": batch,
         "learning_rate": 3e-3,
-        "patience": max(5, epochs // 8),
+        "patience": max(5, epochs // (3 if small else 8)),  # few validation rows are a noisy judge
     }
     training |= {"optimizer": "adamw", "weight_decay": 0.1} if small else {}
     alone = len(table.names) == 1
     return {
         "model": {"latents": 16} | ({"name": "mmvae"} if alone else {}),
         "models": {"mmvae": {"samples": SAMPLES}} if alone else {},
-        "modalities": dict.fromkeys(flat, modality),
+        "modalities": modalities,
         "training": training | ({} if alone else {"anneal_epochs": epochs // 3}),
     }
+
+
+def _hidden(table: Table, name: str) -> float:
+    """The share of a column's values to hide from its encoder, besides those that are missing."""
+    there = table.observed[name][table.has(name)].double().mean().item() if name in table.observed else 1.0
+    return round(max(0.0, 1 - SEEN / there), 2) if there else 0.0

@@ -13,6 +13,7 @@ from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError
 from mvae.runs.build import build
 from mvae.runs.config import Config, merged
+from mvae.runs.intervals import held_back, stretch_draws
 from mvae.runs.run import device_named
 from mvae.runs.table_data import completed_by
 from mvae.runs.tables import TableModel
@@ -42,7 +43,7 @@ def fit_table(
         data: a data frame of pandas, polars or another library, columns by name, or files.
         key: the column that names a row; several files are joined by it.
         missing: cells that mean missing, besides empty ones, NaN and null. Zero never does.
-        kinds: column → real, positive, bounded, count, binary, categorical, ordinal, date, picture or ignored.
+        kinds: column → real, positive, bounded, count, binary, categorical, ordinal, date, picture, text or ignored.
         modalities: modality → its columns; those that are named nowhere are not used. Default: one for each group of
             columns that are missing together, or for each file.
         changes: to the declaration, as ``{"training": {"epochs": 60}, "model": {"latents": 4}}``.
@@ -77,5 +78,8 @@ def fit_table(
     config = completed_by(Config.from_dict(merged(said, changes or {})), schema, train)
     with flushed_denormals():
         model = build(config).to(device_named(None))
-        fit(model, train, config.training, seed=seed, validation=validation, callbacks=callbacks)
+        shown, held = held_back(train, seed)
+        history = fit(model, shown, config.training, seed=seed, validation=validation, callbacks=callbacks)
+        if not history.interrupted:
+            stretch_draws(model, train, held, seed)
     return TableModel(model.eval(), schema)

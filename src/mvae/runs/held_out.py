@@ -17,9 +17,10 @@ from mvae.runs.run import Run
 
 __all__ = ["CellScore", "held_out"]
 
-ROWS = 1_000  # that are answered together
+ROWS = 1_000  # that are answered together,
+AT_ONCE = 1 << 24  # or so many samples × values
 MOST_ROWS = 5_000  # of the test rows
-SAMPLES = 200
+SAMPLES = 400
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,11 @@ def held_out(
     if len(table) > (most := rows or MOST_ROWS):
         table = table.take(np.sort(generator.choice(len(table), most, replace=False)))  # a file may be sorted
     parts: list[dict[tuple[str, int], Any]] = []
-    for start in range(0, len(table), ROWS):
-        parts.append(_hidden_cells(run.model, table[start : start + ROWS], share, interval, generator))
+    step = max(1, min(ROWS, AT_ONCE // (SAMPLES * run.data.layout.width)))
+    for start in range(0, len(table), step):
+        parts.append(_hidden_cells(run.model, table[start : start + step], share, interval, generator))
         if progress is not None:
-            progress(min(1.0, (start + ROWS) / len(table)))
+            progress(min(1.0, (start + step) / len(table)))
     found = []
     for name, schema_columns in _columns(run.data.layout, run.model).items():
         middle = _usual(run.data.train, name)
@@ -95,7 +97,7 @@ def _hidden_cells(
     """(modality, place) → truths, answers, whether each truth is inside the interval, and its log p."""
     values: dict[str, np.ndarray] = {n: np.asarray(table.columns[n]) for n in table.names}
     present = {name: _observed(table, name) for name in table.names}
-    hidden = {n: m & (generator.random(m.shape) < share) for n, m in present.items() if values[n].ndim == 2}
+    hidden = {n: m & (generator.random(m.shape) < share) for n, m in present.items() if m.ndim == 2}
     given = present | {name: present[name] & ~mask for name, mask in hidden.items()}
     seed = int(generator.integers(2**31))
     answered = answers(model, values, given, list(hidden), SAMPLES, seed, truth=present)
@@ -113,9 +115,9 @@ def _hidden_cells(
 
 
 def _observed(table: Table, name: str) -> np.ndarray:
-    """Which values of a column are there, as a mask of its shape (of pictures: of rows)."""
+    """Which values of a column are there, as a mask of its shape (of pictures and texts: of rows)."""
     column, rows = table.columns[name], table.has(name).numpy()
-    if column.ndim != 2:
+    if column.ndim != 2 or not np.issubdtype(np.asarray(column[:1]).dtype, np.floating):
         return rows
     own = table.values_of(name, torch.arange(len(table)))
     return np.broadcast_to(rows[:, None], column.shape).copy() if own is None else own.numpy()

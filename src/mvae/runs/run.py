@@ -19,15 +19,16 @@ from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.evaluation.likelihood import Denominator, LogLikelihood, log_likelihoods
 from mvae.evaluation.validation import validate
-from mvae.files import as_path, load_weights, locked, read_json, write_json
+from mvae.files import as_path, copied, load_weights, locked, read_json, write_json
 from mvae.models.base import MultimodalVAE
 from mvae.provenance import commit, describe_device, installed_version
 from mvae.runs.build import build
 from mvae.runs.config import Config, flattened
+from mvae.runs.intervals import held_back, stretch_draws
 from mvae.runs.source import completed, declared, load
 from mvae.runs.table_data import is_table
 from mvae.training.callbacks import Callback, History
-from mvae.training.checkpoint import CHECKPOINT, SETTINGS, Header, best_weights
+from mvae.training.checkpoint import CHECKPOINT, SETTINGS, Header, amend, best_weights
 from mvae.training.distributed import joined, own_device
 from mvae.training.fit import fit
 from mvae.training.switches import flushed_denormals
@@ -116,9 +117,10 @@ def train(
         elif processes.first:
             _require_free(run_dir)
             write_json(run_dir / SETTINGS, _description(config, data) | _circumstances(model.device))
+        shown, held = held_back(table, config.seed) if data.layout is not None else (table, {})
         history = fit(
             model,
-            table,
+            shown,
             config.training,
             seed=config.seed,
             validation=held_out,
@@ -126,6 +128,10 @@ def train(
             resume=resume and (run_dir / CHECKPOINT).exists(),  # killed before its first checkpoint it starts again
             callbacks=callbacks,
         )
+        if held and not history.interrupted:
+            stretch_draws(model, table, held, config.seed)
+            if processes.first:
+                amend(run_dir, {n: t for n, t in copied(model).items() if n.endswith(".stretch")})
     return Run(run_dir, config, model, data, {"best_epoch": history.best_epoch}), history
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from mvae.data.dataset import Dataset
 from mvae.data.split import split_rows
 from mvae.data.table import Table
-from mvae.data.tables.column import MODELLED, ColumnKind
+from mvae.data.tables.column import ALONE, MODELLED, ColumnKind
 from mvae.data.tables.frames import Frames
 from mvae.data.tables.opening import is_table_file, open_table
 from mvae.data.tables.schema import Kind, TableSchema
@@ -109,7 +109,7 @@ def _kinds_of(name: str, part: ModalitySettings) -> dict[str, Kind]:
     found: dict[str, Kind] = {}
     own = None if part.kind in (None, "columns") else part.kind
     if own is not None:
-        _require_kind(f"modalities.{name}.kind", own, (*MODELLED, "picture", "columns"))
+        _require_kind(f"modalities.{name}.kind", own, (*MODELLED, *ALONE, "columns"))
         found = dict.fromkeys(_columns_of(name, part), own)
     fields = {field.name: field for field in part.fields if field.name is not None}
     for column, said in (fields | part.kinds).items():
@@ -130,7 +130,10 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
     found: dict[str, Any] = {}
     for name, columns in schema.modalities.items():
         own: dict[str, Any] = {"columns": list(columns)}
-        if name in schema.shapes:
+        if name in schema.shapes and schema.fields_of(name)[0].kind == "text":
+            words = len(schema.fields_of(name)[0].classes)
+            own |= {"kind": "sentence", "classes": words, "length": schema.shapes[name][0]}
+        elif name in schema.shapes:
             own |= {"kind": "picture", "shape": list(schema.shapes[name]), "levels": 255.0}
         else:
             said = config.modalities.get(name, ModalitySettings()).kinds

@@ -35,7 +35,7 @@ class TableModel:
     treated as missing, with a warning, and stay as they are.
 
     Args:
-        model: of modalities of columns, and of pictures.
+        model: of modalities of columns, of pictures and of texts.
         schema: what the columns mean.
     """
 
@@ -43,7 +43,7 @@ class TableModel:
     schema: TableSchema
 
     def impute(
-        self, data: Any, *, draws: int = 0, interval: float | None = None, samples: int = 200, seed: int = 0
+        self, data: Any, *, draws: int = 0, interval: float | None = None, samples: int = 400, seed: int = 0
     ) -> DataFrame:
         """The table with its missing cells filled in; observed cells, types and the index stay.
 
@@ -65,7 +65,7 @@ class TableModel:
         return whole.sort_values(".imp", kind="stable") if draws else whole
 
     def impute_parts(
-        self, frames: Frames, *, draws: int = 0, interval: float | None = None, samples: int = 200, seed: int = 0
+        self, frames: Frames, *, draws: int = 0, interval: float | None = None, samples: int = 400, seed: int = 0
     ) -> Iterator[DataFrame]:
         """As `impute`, part by part in bounded memory; with draws, each part has all of its draws."""
         require_whole_number("draws", draws, 0)
@@ -95,7 +95,7 @@ class TableModel:
                 made.append(one)
             yield pandas().concat(made)
 
-    def predict(self, data: Any, of: str, *, interval: float = 0.9, samples: int = 200, seed: int = 0) -> DataFrame:
+    def predict(self, data: Any, of: str, *, interval: float = 0.9, samples: int = 400, seed: int = 0) -> DataFrame:
         """A column from whatever else each row has; what the table holds of it is not used.
 
         Args:
@@ -110,22 +110,22 @@ class TableModel:
             NAME=CLASS.
 
         Raises:
-            QueryError: an interval that is no share, or a picture. SettingsError: a column that the model does not
-                see. DataError: no table.
+            QueryError: an interval that is no share, a picture or a text. SettingsError: a column that the model does
+                not see. DataError: no table.
         """
         return pandas().concat(
             list(self.predict_parts(open_table(data), of, interval=interval, samples=samples, seed=seed))
         )
 
     def predict_parts(
-        self, frames: Frames, of: str, *, interval: float = 0.9, samples: int = 200, seed: int = 0
+        self, frames: Frames, of: str, *, interval: float = 0.9, samples: int = 400, seed: int = 0
     ) -> Iterator[DataFrame]:
         """As `predict`, part by part in bounded memory."""
         _require_share(interval)
         modality, place = self.schema.home_of(of)
         column = self.schema.named[of]
         if modality not in self._columns:
-            raise QueryError(f"{of!r} holds pictures: they are an input of predictions, and no output")
+            raise QueryError(f"{of!r} holds {column.kind}s: they are an input of predictions, and no output")
         for frame, values, present in self._encoded(frames, samples):
             present[modality][:, place] = False
             found = answers(self.model, values, present, [modality], samples, seed)[modality]
@@ -207,7 +207,7 @@ class TableModel:
     def _encoded(
         self, frames: Frames, samples: int
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray]]]:
-        wide = max(1, samples) * max(1, len(self.schema.seen))
+        wide = max(1, samples) * self.schema.width
         for frame in frames.chunks(max(1, min(MOST_ROWS, AT_ONCE // wide))):
             yield frame, *self.schema.encode(frame)
 

@@ -1,7 +1,7 @@
 """The tables of the study of tables with holes: fields, values, and which cells are hidden from everybody.
 
-HI-VAE's public sets (Nazábal et al. 2020) with their published masks, and scikit-learn's embedded ones with cells,
-whole views, or both hidden at random.
+HI-VAE's public sets (Nazábal et al. 2020) with their published masks, and sets with views: scikit-learn's embedded
+ones, its digits in quadrants, and UCI's Multiple Features. Of these cells, whole views or both are hidden at random.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,37 @@ from jaxtyping import Bool, Float
 
 from mvae.data.fields import Field
 from mvae.errors import DataError
+from mvae.studies.mfeat import read_views
 
-__all__ = ["HIVAE", "SETS", "Holes", "holes_of"]
+__all__ = ["HIVAE", "SETS", "VIEWED", "Holes", "Whole", "holes_of", "whole"]
 
 HIVAE = {"wine": 13, "breast": 10, "adult": 12}  # fields
 SKLEARN = ("breast-cancer", "wine-classes", "diabetes")
-SETS = (*HIVAE, *SKLEARN)
+VIEWED = (*SKLEARN, "digits", "mfeat")  # with views: the mean, error and worst of breast cancer's columns, quadrants …
+SETS = (*HIVAE, *VIEWED)
+Values = Float[np.ndarray, "rows fields"]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A set without holes.
+
+    Attributes:
+        names: of its columns.
+        values: ``rows fields``.
+        view: of each column.
+        target: the class of each row, or a number.
+    """
+
+    names: tuple[str, ...]
+    values: Values
+    view: np.ndarray
+    target: np.ndarray
+
+    @property
+    def classes(self) -> int:
+        """Of the target; 0 where it is a number."""
+        return int(self.target.max()) + 1 if self.target.dtype.kind in "iu" else 0
 
 
 @dataclass(frozen=True)
@@ -51,9 +76,9 @@ def holes_of(name: str, pattern: str, seed: int, data_dir: Path | None = None, r
 
     Args:
         name: one of `SETS`.
-        pattern: "cells 10 %" to "cells 50 %"; of scikit-learn's also "views 30 %" and "both 30 %".
+        pattern: "cells 10 %" to "cells 50 %"; of those with views also "views 30 %" and "both 30 %".
         seed: the number of the mask, from 0 on; HI-VAE's sets have five.
-        data_dir: where the folder ``hi-vae`` is.
+        data_dir: where the folders ``hi-vae`` and ``mfeat`` are.
         rows: the first so many.
 
     Raises:
@@ -62,8 +87,10 @@ def holes_of(name: str, pattern: str, seed: int, data_dir: Path | None = None, r
     what, _, share = pattern.removesuffix(" %").partition(" ")
     if name in HIVAE and what == "cells":
         fields, truth, observed = _hivae(name, int(share), seed, data_dir)
-    elif name in SKLEARN and what in ("cells", "views", "both"):
-        fields, truth, observed = _embedded(name, what, int(share) / 100, seed)
+    elif name in VIEWED and what in ("cells", "views", "both"):
+        found = whole(name, data_dir)
+        fields, truth = tuple(Field(own) for own in found.names), found.values
+        observed = ~_hidden(truth, found.view, what, int(share) / 100, seed)
     else:
         raise DataError(f"there is no set {name!r} with {pattern!r}")
     return Holes(name, pattern, fields, truth[:rows], observed[:rows])
@@ -97,28 +124,46 @@ def _kind_of(kind: str, column: Float[np.ndarray, "rows"]) -> str:
     return "positive" if kind == "pos" and np.nanmin(column) > 0 else "real"
 
 
-def _embedded(name: str, what: str, share: float, seed: int) -> tuple[tuple[Field, ...], Any, Any]:
+def _hidden(values: Values, view: np.ndarray, what: str, share: float, seed: int) -> Bool[np.ndarray, "rows fields"]:
+    """Cells, whole views or both at random; a row keeps at least one value."""
+    generator = np.random.default_rng(seed)
+    hidden = np.zeros(values.shape, bool)
+    if what in ("views", "both"):
+        hidden |= (generator.random((len(values), view.max() + 1)) < share)[:, view]
+    if what in ("cells", "both"):
+        hidden |= generator.random(values.shape) < share
+    for row in np.flatnonzero(hidden.all(1)):
+        hidden[row, generator.integers(values.shape[1])] = False
+    return hidden
+
+
+def whole(name: str, data_dir: Path | None = None) -> Whole:
+    """A set of `VIEWED` without holes: its columns, the view of each, and what each row is of.
+
+    Raises:
+        DataError: files of mfeat are absent.
+    """
+    if name == "mfeat":
+        views, labels = read_views(data_dir)
+        parts = [(f"{view} {i}", k) for k, (view, own) in enumerate(views.items()) for i in range(own.shape[1])]
+        values = np.concatenate(list(views.values()), 1).astype(np.float64)
+        return _varying([part[0] for part in parts], values, np.array([part[1] for part in parts]), labels)
     from sklearn import datasets
 
     load: dict[str, Callable[[], Any]] = {
         "breast-cancer": datasets.load_breast_cancer,
         "wine-classes": datasets.load_wine,
         "diabetes": datasets.load_diabetes,
+        "digits": datasets.load_digits,
     }
     found = load[name]()
     names, values = list(map(str, found.feature_names)), np.asarray(found.data, dtype=np.float64)
-    generator = np.random.default_rng(seed)
-    hidden = np.zeros(values.shape, bool)
-    if what in ("views", "both"):
-        view = _views(name, len(names))
-        hidden |= (generator.random((len(values), view.max() + 1)) < share)[:, view]
-    if what in ("cells", "both"):
-        hidden |= generator.random(values.shape) < share
-    for row in np.flatnonzero(hidden.all(1)):
-        hidden[row, generator.integers(len(names))] = False
-    return tuple(Field(own) for own in names), values, ~hidden
+    columns = np.arange(len(names))
+    view = columns // 32 * 2 + columns % 8 // 4 if name == "digits" else columns * 3 // len(names)
+    return _varying(names, values, view, np.asarray(found.target))
 
 
-def _views(name: str, columns: int) -> np.ndarray:
-    """Which view each column belongs to: the mean, error and worst of breast cancer's; else thirds."""
-    return np.arange(columns) * 3 // columns
+def _varying(names: list[str], values: Values, view: np.ndarray, target: np.ndarray) -> Whole:
+    """Without constant columns, such as pixels in a corner."""
+    vary = values.std(0) > 0
+    return Whole(tuple(np.array(names)[vary].tolist()), values[:, vary], view[vary], target)

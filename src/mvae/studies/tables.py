@@ -3,28 +3,43 @@
 One set of defaults for every table (`mvae.runs.defaults`), chosen on cells hidden from the observed ones; the cells
 that a set's mask hides are scored once. Errors are HI-VAE's for its sets (numbers: root mean square over the column's
 range; classes: share of wrong ones; ordered classes: mean displacement over their number; mean over columns), and root
-mean squares of standardised values for scikit-learn's.
+mean squares of standardised values for the others. Also asked are targets of rows with holes, and outliers
+(`mvae.studies.table_tasks`).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from mvae.data.fields import CLASSED
+from mvae.data.fields import CLASSED, Field
 from mvae.data.table import Table
 from mvae.evaluation.impute import Imputed, impute
+from mvae.evaluation.likelihood import log_likelihood
+from mvae.models.base import MultimodalVAE
 from mvae.paper.item import Budget, Item, Options, Paths
 from mvae.paper.results import RowDict
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.defaults import defaults_for
+from mvae.runs.intervals import held_back, stretch_draws
 from mvae.studies.measured import Study
 from mvae.studies.table_baselines import BASELINES
-from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of
+from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of, whole
+from mvae.studies.table_tasks import (
+    FOREST,
+    HGB,
+    auroc_of_forest,
+    planted,
+    rare_class,
+    target_error,
+    target_of_boosting,
+    with_target,
+)
 from mvae.training.fit import fit
 
 __all__ = ["TABLES", "coverage", "error", "expected_calibration_error", "filled"]
@@ -39,35 +54,50 @@ class Spend:
     """What a budget is spent on.
 
     Args:
-        sets: the tables.
-        patterns: what is hidden of HI-VAE's sets.
+        patterns: what is hidden, or asked, of each table.
         rows: the first so many; None: all.
         epochs: at most; None: the defaults'.
         samples: of z per row.
         models: ours and the baselines.
     """
 
-    sets: tuple[str, ...]
-    patterns: tuple[str, ...]
+    patterns: Mapping[str, tuple[str, ...]]
     rows: int | None
     epochs: int | None
     samples: int
     models: tuple[str, ...]
 
 
-ALL = (OURS, *BASELINES)
-SPENDS = {
-    "smoke": Spend(("diabetes",), (), 120, 2, 20, (OURS, "mean", "kNN", "iterated ridge")),
-    "laptop": Spend(SETS, ("cells 10 %", "cells 30 %", "cells 50 %"), None, None, 200, ALL),
+ALL = (OURS, *BASELINES, HGB, FOREST)
+WIDE = {
+    "digits": (OURS, "mean", "kNN", "iterated ridge", HGB),
+    "mfeat": (OURS, "mean", "kNN", HGB),
+}  # others take hours
+VIEWS = ("views 10 %", "views 30 %", "views 50 %")
+TARGET, PLANTED, NATURAL = "target of ", "outliers planted", "outliers natural"
+ASKED = (f"{TARGET}views 30 %",)
+PATTERNS = {
+    **dict.fromkeys(HIVAE, ("cells 10 %", "cells 30 %", "cells 50 %")),
+    "breast-cancer": ("cells 30 %", *VIEWS, "both 30 %", *ASKED, PLANTED, NATURAL),
+    "wine-classes": ("cells 30 %", *VIEWS, "both 30 %", *ASKED, PLANTED, NATURAL),
+    "diabetes": ("cells 30 %", *VIEWS, "both 30 %", *ASKED, PLANTED),
+    "digits": (*VIEWS, *ASKED),
+    "mfeat": (*VIEWS, *ASKED),
 }
-EMBEDDED = ("cells 30 %", "views 30 %", "both 30 %")
+SMOKE = {"diabetes": ("cells 30 %", "views 30 %", *ASKED, PLANTED)}
+SPENDS = {
+    "smoke": Spend(SMOKE, 120, 2, 20, (OURS, "mean", "kNN", "iterated ridge", HGB, FOREST)),
+    "laptop": Spend(PATTERNS, None, None, 400, tuple(name for name in ALL if name != "miceforest")),
+}
 
 
 def error(holes: Holes, found: Float[np.ndarray, "rows fields"]) -> float:
     """Over the hidden cells, as the module says."""
     hidden = holes.hidden
     if holes.name not in HIVAE:
-        return float(np.sqrt((((found - holes.truth) / np.nanstd(holes.truth, 0))[hidden] ** 2).mean()))
+        spread = np.nanstd(holes.truth, 0)
+        spread[spread == 0] = 1  # of a constant
+        return float(np.sqrt((((found - holes.truth) / spread)[hidden] ** 2).mean()))
     each = []
     for i, field in enumerate(holes.fields):
         here = hidden[:, i]
@@ -108,6 +138,24 @@ def expected_calibration_error(holes: Holes, found: Imputed) -> float:
     return float(sum(abs(p[place == k].sum() - hit[place == k].sum()) for k in range(BINS)) / len(p))
 
 
+def learned(table: Table, fields: Sequence[Field], seed: int, spend: Spend) -> tuple[MultimodalVAE, dict[str, object]]:
+    """The model of a table ``t`` with the library's defaults, and the settings that they are."""
+    order = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
+    held_out = max(1, len(table) // 10)
+    train, validation = table[order[held_out:]], table[order[:held_out]]
+    own = [{k: v for k, v in vars(field).items() if v is not None} for field in fields]
+    declared = {"seed": seed, "data": {"source": "table"}, "modalities": {"t": {"kind": "columns", "fields": own}}}
+    config = Config.from_dict(declared).change(defaults_for(train))
+    if spend.epochs is not None:
+        config = config.change({"training": {"epochs": spend.epochs}})
+    model = build(config)
+    shown, held = held_back(train, seed)
+    history = fit(model, shown, config.training, seed=seed, validation=validation, callbacks=[])
+    stretch_draws(model, train, held, seed)
+    settings = {"latents": config.model.latents, "epochs": len(history.epochs), "best_epoch": history.best_epoch}
+    return model, {"model": config.model.name, **settings}
+
+
 def filled(
     holes: Holes, seed: int, spend: Spend
 ) -> tuple[Float[np.ndarray, "rows fields"], Imputed, dict[str, object]]:
@@ -122,24 +170,13 @@ def filled(
         values[row, 0] = np.bincount(first.astype(int)).argmax() if holes.fields[0].kind in CLASSED else first.mean()
         observed[row, 0] = True
     table = Table({"t": torch.from_numpy(values)}, {"t": torch.from_numpy(observed)})
-    order = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
-    held_out = max(1, len(table) // 10)
-    train, validation = table[order[held_out:]], table[order[:held_out]]
-    fields = [{k: v for k, v in vars(field).items() if v is not None} for field in holes.fields]
-    declared = {"seed": seed, "data": {"source": "table"}, "modalities": {"t": {"kind": "columns", "fields": fields}}}
-    config = Config.from_dict(declared).change(defaults_for(table))
-    if spend.epochs is not None:
-        config = config.change({"training": {"epochs": spend.epochs}})
-    model = build(config)
-    history = fit(model, train, config.training, seed=seed, validation=validation, callbacks=[])
+    model, settings = learned(table, holes.fields, seed, spend)
     found = impute(model, table, draws=2, interval=INTERVAL, samples=spend.samples, seed=seed)
-    settings = {"latents": config.model.latents, "epochs": len(history.epochs), "best_epoch": history.best_epoch}
-    return np.asarray(found.table["t"]), found, {"model": config.model.name, **settings}
+    return np.asarray(found.table["t"]), found, settings
 
 
-def measured(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[str, float], dict[str, object]]:
+def of_cells(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[str, float], dict[str, object]]:
     """What one way to fill in one table is worth, by metric, and its settings."""
-    began = time.monotonic()
     values: dict[str, float] = {}
     settings: dict[str, object] = {}
     if model == OURS:
@@ -147,8 +184,56 @@ def measured(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[st
         values = {"coverage": coverage(holes, found), "ECE": expected_calibration_error(holes, found)}
     else:
         own = BASELINES[model](np.where(holes.observed, holes.truth, np.nan), holes.fields, seed)
-    values = {name: value for name, value in {"error": error(holes, own), **values}.items() if np.isfinite(value)}
-    return values, settings | {"train_minutes": round((time.monotonic() - began) / 60, 2)}
+    return {"error": error(holes, own), **values}, settings
+
+
+def of_target(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[str, float], dict[str, object]]:
+    """How well the target of a table's last column is predicted."""
+    if model != OURS:
+        return target_error(holes, target_of_boosting(holes, seed)), {}
+    own, _, settings = filled(holes, seed, spend)
+    return target_error(holes, own[:, -1]), settings
+
+
+def of_outliers(
+    name: str, pattern: str, model: str, seed: int, spend: Spend, data_dir: Path | None
+) -> tuple[dict[str, float], dict[str, object], int]:
+    """How well outliers of a table without holes are told from the others by log p, and of how many rows."""
+    found = whole(name, data_dir)
+    values, odd = planted(found, seed) if pattern == PLANTED else rare_class(found, seed)
+    values, odd = values[: spend.rows], odd[: spend.rows]
+    if model != OURS:
+        return {"AUROC": auroc_of_forest(values, odd, seed)}, {}, len(odd)
+    from sklearn.metrics import roc_auc_score
+
+    table = Table({"t": torch.from_numpy(values)})
+    own, settings = learned(table, [Field(column) for column in found.names], seed, spend)
+    log_p = log_likelihood(own, table, ["t"], samples=spend.samples, seed=seed).values
+    return {"AUROC": float(roc_auc_score(odd, -log_p.numpy()))}, settings, len(odd)
+
+
+def measured(
+    name: str, pattern: str, model: str, seed: int, spend: Spend, data_dir: Path | None
+) -> tuple[dict[str, float], dict[str, object], int]:
+    """The values of a row of the study by metric, its settings, and how many cells or rows they are of."""
+    began = time.monotonic()
+    if pattern in (PLANTED, NATURAL):
+        values, settings, n = of_outliers(name, pattern, model, seed, spend, data_dir)
+    else:
+        holes = holes_of(name, pattern.removeprefix(TARGET), seed, data_dir, spend.rows)
+        if pattern.startswith(TARGET):
+            holes = with_target(holes, whole(name, data_dir), seed)
+            (values, settings), n = of_target(holes, model, seed, spend), int((~holes.observed[:, -1]).sum())
+        else:
+            (values, settings), n = of_cells(holes, model, seed, spend), int(holes.hidden.sum())
+    finite = {metric: value for metric, value in values.items() if np.isfinite(value)}
+    return finite, settings | {"train_minutes": round((time.monotonic() - began) / 60, 2)}, n
+
+
+def answering(dataset: str, pattern: str, models: Sequence[str]) -> list[str]:
+    """Those of the models that answer this question of this table in reasonable time."""
+    able = (HGB,) if pattern.startswith(TARGET) else (FOREST,) if pattern in (PLANTED, NATURAL) else tuple(BASELINES)
+    return [name for name in models if name in (OURS, *able) and name in WIDE.get(dataset, ALL)]
 
 
 def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
@@ -156,19 +241,18 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     spend = SPENDS[options.budget]
     models = options.models or spend.models
     found: list[RowDict] = []
-    for dataset in options.datasets or spend.sets:
-        for pattern in spend.patterns if dataset in HIVAE else EMBEDDED:
+    for dataset in options.datasets or tuple(spend.patterns):
+        for pattern in spend.patterns[dataset]:
+            asked = answering(dataset, pattern, models)
             for seed in range(options.seeds):
                 study = Study(name, dataset, options.budget, seed, paths.results, {"hidden": pattern})
-                rows: dict[str, Sequence[RowDict]] = {model: study.recorded(model) for model in models}
-                if missing := [model for model in models if not rows[model]]:
-                    holes = holes_of(dataset, pattern, seed, paths.data_dir, spend.rows)
-                    for model in missing:
-                        values, settings = measured(holes, model, seed, spend)
-                        narrowed = f"--datasets {dataset} --models '{model}'"
-                        at = replace(study, narrowed=narrowed, settings={"hidden": pattern, **settings})
-                        rows[model] = at.record(model, values, int(holes.hidden.sum()))
-                found += [row for model in models for row in rows[model]]
+                rows: dict[str, Sequence[RowDict]] = {model: study.recorded(model) for model in asked}
+                for model in (model for model in asked if not rows[model]):
+                    values, settings, n = measured(dataset, pattern, model, seed, spend, paths.data_dir)
+                    narrowed = f"--datasets {dataset} --models '{model}'"
+                    at = replace(study, narrowed=narrowed, settings={"hidden": pattern, **settings})
+                    rows[model] = at.record(model, values, n)
+                found += [row for model in asked for row in rows[model]]
     return found
 
 
@@ -187,10 +271,10 @@ def show(name: str, rows: Sequence[RowDict]) -> None:
 
 TABLES = Item(
     NAME,
-    "Tables with holes: error of what is filled in, beside kNN, iterated ridge and trees",
+    "Tables with holes: cells, views, targets and outliers, beside kNN, iterated trees, boosting and isolation forests",
     takes=("datasets", "models", "seeds", "budget"),
     show=show,
-    needs="--data-dir with the folder hi-vae, for its three sets",
+    needs="--data-dir with the folders hi-vae and mfeat, for their four sets",
     choices={"datasets": SETS, "models": ALL},
     budgets={
         "smoke": Budget("120 rows of one set, 2 epochs: does it run?"),

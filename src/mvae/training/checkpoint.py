@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from mvae.errors import RunError
-from mvae.files import load_state, parse_json, read_regular, without_prefix
+from mvae.files import load_state, parse_json, read_regular, save_state, without_prefix
 from mvae.networks.products import Products
 
-__all__ = ["CHECKPOINT", "METRICS", "SETTINGS", "Header", "best_weights", "epochs_trained", "read_metrics"]
+__all__ = ["CHECKPOINT", "METRICS", "SETTINGS", "Header", "amend", "best_weights", "epochs_trained", "read_metrics"]
 
 SETTINGS, METRICS, CHECKPOINT = "run.json", "metrics.jsonl", "checkpoint.safetensors"
 
@@ -106,6 +106,17 @@ def best_weights(run_dir: Path) -> tuple[dict[str, Tensor], Header]:
             f"{run_dir / CHECKPOINT} is damaged (weights of the best epoch {header.best_epoch}): train again"
         )
     return best or without_prefix("model", tensors), header
+
+
+def amend(run_dir: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors that were learned after training in the place of those of a run's weights.
+
+    Raises:
+        RunError: no checkpoint, a damaged one, or one that cannot be written.
+    """
+    state, info = load_state(run_dir / CHECKPOINT)
+    new = {f"{part}/{name}": value for part in ("model", "best") for name, value in tensors.items()}
+    save_state(run_dir / CHECKPOINT, state | {name: new[name] for name in new.keys() & state.keys()}, info)
 
 
 def epochs_trained(run_dir: Path) -> int | None:

@@ -46,6 +46,7 @@ RANDOM = np.random.default_rng(0)
         (["a", "b", "c", "a"], "categorical", "text with 3 different values"),
         (["2020-01-31", "2021-12-01"], "date", "dates as 2020-01-31"),
         (["31.01.2020", "01.12.2021"], "date", "dates as 31.01.2020"),
+        (["0001-01-01", "9999-12-31", "2020-02-02"], "date", "dates as 0001-01-01"),
         (["01/31/2020", "12/01/2021"], "date", "dates as 01/31/2020"),
         (pd.to_datetime(["2020-01-31", None, "2021-01-31"]), "date", "dates"),
         (pd.to_datetime(["2020-01-31", None]), "constant", "always 2020-01-31"),
@@ -73,6 +74,8 @@ def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str)
     [
         (["1.5", "n/a", *written(range(2, 40))], None, "holds numbers, except 'n/a' (1 cells): if they mean missing"),
         ([1, "a", 2.5], None, "mixes text ('a') and other values (1)"),
+        ([[1, 2], [3]], None, "column 'x' has cells of type list: give it a number or a text in each"),
+        ([1j, 2.5], None, "has complex numbers: give real and imaginary parts as two columns"),
         (["2020-01-31", "31.01.2020", "01.02.2020"], None, "in two formats, such as '2020-01-31' and '31.01.2020'"),
         ([1.5, np.inf], None, "row 1: inf is no finite number"),
         (["1.5", "-Infinity", "2"], None, "row 1: -Infinity is no finite number"),
@@ -195,3 +198,12 @@ def test_zero_is_never_missing_and_named_cells_are() -> None:
     assert column.present(series([0.0, 1.5, -999.0, np.nan])).tolist() == [True, True, False, False]
     text = infer("x", series(["0", "1.5", "-999", "-999.0", "?", " "]), [-999, "?"])
     assert text.present(series(["0", "1.5", "-999", "-999.0", "?", " "])).tolist() == [True, True, *[False] * 4]
+
+
+def test_dates_of_any_century_come_back_as_they_were_written() -> None:
+    written_as = ["0001-01-01", "9999-12-31", "1583-10-15"]
+    column = infer("x", series(written_as))
+    values, here = column.encode(series(written_as))
+    assert here.all()
+    assert column.decode(values).tolist() == written_as
+    assert column.decode(np.array([-1e12, 1e12])).tolist() == written_as[:2]  # an answer beyond them is their end

@@ -81,3 +81,12 @@ def test_leaks_patterns_and_empty_rows_are_described() -> None:
     counts = frame.isna().value_counts()
     assert found.patterns[0][0] == counts.iloc[0]
     assert sum(rows for rows, _ in describe(of_frame(frame), most=10_000).patterns) == len(frame)
+
+
+def test_a_row_is_as_wide_as_its_classes_pictures_and_words_are_to_a_network() -> None:
+    """By it parts of bounded memory are made: a column of 10,000 categories is no single number."""
+    columns = {"a": [0.5, 1.5, 2.5] * 400, "k": [f"class {i}" for i in range(1200)]}
+    schema = TableSchema.learn(of_frame(columns), kinds={"k": "categorical"})
+    assert schema.width == 1201
+    columns["k"] = ["some words here", "and others", "four words and more"] * 400
+    assert TableSchema.learn(of_frame(columns), kinds={"k": "text"}).width == 1 + 64 * 5

@@ -14,18 +14,21 @@ from mvae.data.tables.numbers import as_numbers, written
 from mvae.errors import DataError
 
 __all__ = [
-    "CLASSED", "MODELLED", "ColumnKind", "Missing", "Series", "TableColumn", "category_order", "factorized", "is_text",
-    "missing_cells",
+    "ALONE", "CLASSED", "MODELLED", "ColumnKind", "Missing", "Series", "TableColumn", "category_order", "factorized",
+    "is_text", "missing_cells",
 ]  # fmt: skip
 
 ColumnKind = Literal[
-    "real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "date", "picture", "constant", "ignored"
-]
-"""What the cells of a column are. A picture is a path; a constant is filled in; what is ignored is left as it is."""
+    "real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "date", "picture", "text",
+    "constant", "ignored",
+]  # fmt: skip
+"""What the cells of a column are. A picture is a path, a text is sentences; a constant is filled
+in; what is ignored is left as it is."""
 
 NUMBERS = ("real", "positive", "bounded", "count")
 CLASSED = ("binary", "categorical", "ordinal")
 MODELLED = (*NUMBERS, *CLASSED, "date")
+ALONE = ("picture", "text")  # such a column is a modality by itself
 EMPTY = ("", "nan", "null", "<na>", "none")  # in lower case: what text files call missing
 Missing = Sequence[str | int | float]
 Series = Any  # of pandas, which is an extra
@@ -41,7 +44,7 @@ class TableColumn:
         kind: of its cells.
         reason: why it was taken for that.
         dtype: what pandas calls the column's type; ``text`` where its cells were text.
-        classes: of a kind with classes, in the order of their codes; of a constant its value.
+        classes: of a kind with classes, in the order of their codes; of a constant its value; of a text the vocabulary.
         low, high: the bounds of a bounded column.
         style: how numbers are written in text, one of `mvae.data.tables.numbers.STYLES`.
         form: how dates are written in text, as of ``strftime``.
@@ -160,7 +163,7 @@ class TableColumn:
     def filled(self, series: Series, numbers: np.ndarray) -> Series:
         """The column with its missing cells filled in from ``numbers`` (one per row); all others stay as they are."""
         gone = ~self.present(series)
-        if self.kind in ("ignored", "picture") or not gone.any():
+        if self.kind in ("ignored", *ALONE) or not gone.any():
             return series
         cells = self.decode(numbers[gone])
         found = series.copy()
@@ -229,10 +232,22 @@ class TableColumn:
 
 
 def factorized(series: Series) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each cell among the different ones (−1: what pandas calls missing), and these."""
+    """The place of each cell among the different ones (−1: what pandas calls missing), and these.
+
+    Raises:
+        DataError: cells that are complex numbers, lists or mappings.
+    """
     pd = pandas()
 
-    codes, uniques = pd.factorize(series)
+    try:
+        codes, uniques = pd.factorize(series)
+    except TypeError:
+        what = next(type(cell).__name__ for cell in series if getattr(type(cell), "__hash__", None) is None)
+        raise DataError(
+            f"column {series.name!r} has cells of type {what}: give it a number or a text in each"
+        ) from None
+    if getattr(uniques.dtype, "kind", "") == "c":
+        raise DataError(f"column {series.name!r} has complex numbers: give real and imaginary parts as two columns")
     return codes, np.asarray(uniques, object) if not isinstance(uniques, np.ndarray) else uniques
 
 

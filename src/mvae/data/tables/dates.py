@@ -16,7 +16,8 @@ FORMATS = (
     "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d/%m/%Y", "%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S",
     "%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d-%m-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y",
 )  # fmt: skip
-NANOSECONDS = 1_000_000_000
+MICROSECONDS = 1_000_000  # nanoseconds would end in 2262
+FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds of the years 1 to 9999, which have a text
 
 
 def as_seconds(values: Any, form: str = "") -> np.ndarray:
@@ -32,7 +33,7 @@ def as_seconds(values: Any, form: str = "") -> np.ndarray:
     pd = pandas()
 
     read = pd.to_datetime(pd.Series(values, dtype=object), format=form or None, errors="coerce", utc=True)
-    numbers = read.astype("datetime64[ns, UTC]").astype("int64").to_numpy().astype(np.float64) / NANOSECONDS
+    numbers = read.astype("datetime64[us, UTC]").astype("int64").to_numpy().astype(np.float64) / MICROSECONDS
     return np.where(read.isna(), np.nan, numbers)
 
 
@@ -75,7 +76,9 @@ def from_seconds(seconds: np.ndarray, form: str = "", zone: str = "") -> Any:
     """
     pd = pandas()
 
-    stamps = np.round(seconds * 1000).astype("int64").astype("datetime64[ms]")  # a millisecond is what an answer has
+    stamps = (
+        np.round(np.clip(seconds, FIRST, LAST) * 1000).astype("int64").astype("datetime64[ms]")
+    )  # a millisecond is what an answer has
     dates = pd.Series(pd.to_datetime(stamps))
     if zone or "%z" in form:
         dates = dates.dt.tz_localize("UTC").dt.tz_convert(zone or "UTC")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mvae.data.tables.column import CLASSED, MODELLED, Missing, TableColumn
+from mvae.data.tables.column import ALONE, CLASSED, MODELLED, Missing, TableColumn
 from mvae.data.tables.frames import Frames, pandas
 from mvae.data.tables.schema import Kind, column_groups, learn_columns
 
@@ -92,7 +92,7 @@ def describe(
     counted = _count(frames, columns)
     rows, first = counted.rows, counted.first
     known = [(number, _missing_of(pattern, frames.names)) for pattern, number in counted.patterns.most_common()]
-    seen = [column for column in columns.values() if column.kind in (*MODELLED, "picture")]
+    seen = [column for column in columns.values() if column.kind in (*MODELLED, *ALONE)]
     summaries = tuple(
         ColumnSummary(
             name,
@@ -113,7 +113,7 @@ def describe(
         max(0, len(known) - most),
         sum(number for number, names in known if set(names) >= {column.name for column in seen}),
         counted.duplicates,
-        tuple(_leaks(first.iloc[:COMPARED], [column for column in seen if column.kind != "picture"][:MOST_COMPARED])),
+        tuple(_leaks(first.iloc[:COMPARED], [column for column in seen if column.kind not in ALONE][:MOST_COMPARED])),
         (*frames.notes, *_suspicious(columns, first)),
     )
 

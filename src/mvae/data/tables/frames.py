@@ -11,7 +11,10 @@ from mvae.errors import DataError, require_extra
 __all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_frame", "pandas"]
 
 CHUNK = 100_000
-"""Rows that are held as a data frame at once."""
+"""Rows that are held as a data frame at once, where it has few columns."""
+
+CELLS = 1 << 21  # that are held as a data frame at once: in Python a cell of text takes some 60 bytes
+LEAST = 100  # rows of one, however many columns there are
 
 DataFrame = Any  # of pandas, which is an extra
 
@@ -43,8 +46,8 @@ class Frames:
     notes: tuple[str, ...] = ()
 
     def chunks(self, rows: int = CHUNK) -> Iterator[DataFrame]:
-        """The rows in order, in data frames of at most so many."""
-        return self.read(rows)
+        """The rows in order, in data frames of at most so many rows, and of a bounded number of cells."""
+        return self.read(min(rows, max(LEAST, CELLS // len(self.names))))
 
     def whole(self) -> DataFrame:
         """All rows as one data frame."""

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import numpy as np
 
 from mvae.data.tables.column import (
+    ALONE,
     CLASSED,
     ColumnKind,
     Missing,
@@ -18,6 +19,7 @@ from mvae.data.tables.column import (
 )
 from mvae.data.tables.dates import as_seconds, format_of
 from mvae.data.tables.numbers import as_numbers, decimals_of, style_of
+from mvae.data.tables.texts import words_in
 from mvae.errors import DataError, SettingsError, nearest
 
 __all__ = ["Kind", "infer"]
@@ -69,7 +71,7 @@ def infer(
     if kind is not None and kind not in get_args(ColumnKind):
         known = get_args(ColumnKind)
         raise SettingsError(f"column {name!r}: no kind {kind!r}; there are {', '.join(known)}{nearest(kind, known)}")
-    codes, uniques = factorized(series)
+    codes, uniques = factorized(series.rename(name))
     gone = missing_cells(uniques, missing)
     counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
     cells, often = uniques[~gone], counts[~gone]
@@ -87,7 +89,7 @@ def infer(
     found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
     found = replace(found, kind=kind, reason="declared") if kind is not None else found
     found = _learned(found, series, cells, comma_first)
-    if found.kind not in ("ignored", "constant", "picture"):
+    if found.kind not in ("ignored", "constant", *ALONE):
         found.encode(series, strict=True)
     return found
 
@@ -140,10 +142,8 @@ def _of_words(
             )
     spaces = np.mean([word.count(" ") for word in words])
     if len(cells) > MOST_CLASSES or (len(cells) > 50 and len(cells) > 0.9 * often.sum()):
-        what = "sentences" if spaces > 3 else "names or numbers of rows"
-        return replace(
-            blank, reason=f"{len(cells)} different texts in {often.sum()} cells, such as {what}; or declare categorical"
-        )
+        what = "sentences; or declare text" if spaces > 3 else "names or numbers of rows; or declare categorical"
+        return replace(blank, reason=f"{len(cells)} different texts in {often.sum()} cells, such as {what}")
     return replace(blank, kind="categorical", reason=f"text with {len(cells)} different values")
 
 
@@ -196,6 +196,8 @@ def _learned(column: TableColumn, series: Series, cells: np.ndarray, comma_first
                 raise DataError(f"column {column.name!r} is declared as dates; {cells[0]!r} is in no known format")
         seconds = as_seconds(cells, form)
         return replace(column, form=form, resolution=86_400.0 if not (seconds % 86_400).any() else 0.0)
+    if column.kind == "text":
+        return replace(column, classes=words_in(cells.tolist()))
     if column.kind in ("ignored", "picture"):
         return column
     style = (style_of(cells.tolist(), comma_first) or column.style) if text else column.style

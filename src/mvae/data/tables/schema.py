@@ -1,6 +1,7 @@
 """All columns of a table: what they mean, how they form modalities, and a data frame as numbers for a model."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from mvae.data.tables.column import CLASSED, MODELLED, Missing, TableColumn, category_order
+from mvae.data.tables.column import ALONE, CLASSED, MODELLED, Missing, TableColumn, category_order
 from mvae.data.tables.frames import CHUNK, DataFrame, Frames, pandas
 from mvae.data.tables.infer import Kind, infer
 from mvae.data.tables.pictures import picture_shape, read_pictures
+from mvae.data.tables.texts import read_texts, text_shape
 from mvae.errors import DataError, SettingsError, nearest
 
 __all__ = ["Kind", "TableSchema", "column_groups", "learn_columns"]
 
 LEAST_GROUP = 0.02  # share of the rows that a group of columns must lack to be a modality of its own
+TOKEN = 64  # numbers that a word counts as
 log = logging.getLogger("mvae.data")
 
 Rows = Callable[[int, int], np.ndarray]
@@ -30,8 +33,9 @@ class TableSchema:
 
     Args:
         columns: all columns of the training table, in its order.
-        modalities: modality → its columns, those that a model sees; a picture is the only column of its modality.
-        shapes: of pictures, by modality.
+        modalities: modality → its columns, those that a model sees; a picture or a text is the only column of its
+            modality.
+        shapes: of pictures and texts, by modality.
         key: the column that names a row; no model sees it.
         folder: that paths of pictures are relative to.
 
@@ -79,22 +83,22 @@ class TableSchema:
         learned = learn_columns(frames, wanted, missing=missing, kinds=kinds, training=training)
         columns = tuple(learned.get(name) or TableColumn(name, "ignored", "not declared") for name in frames.names)
         if modalities is None:
-            modalities = column_groups(frames, [c for c in columns if c.kind in (*MODELLED, "picture")])
+            modalities = column_groups(frames, [c for c in columns if c.kind in (*MODELLED, *ALONE)])
         seen = {name: column for name, column in learned.items() if column.kind in MODELLED}
-        pictures = {
-            group: picture_shape(frames, names[0])
-            for group, names in modalities.items()
-            if len(names) == 1 and learned[names[0]].kind == "picture"
-        }
+        shapes: dict[str, tuple[int, ...]] = {}
+        for group, names in modalities.items():
+            if len(names) == 1 and learned[names[0]].kind in ALONE:
+                own = learned[names[0]]
+                shapes[group] = picture_shape(frames, own.name) if own.kind == "picture" else text_shape(frames, own)
         groups = {group: tuple(name for name in names if name in seen) for group, names in modalities.items()}
-        groups |= {group: tuple(modalities[group]) for group in pictures}
+        groups |= {group: tuple(modalities[group]) for group in shapes}
         groups = {group: groups[group] for group in modalities if groups[group]}
         if not groups:
             raise DataError(
                 f"{frames.where} has no column to learn from: "
                 + "; ".join(f"{column.name}: {column.reason}" for column in columns[:5])
             )
-        return cls(columns, groups, pictures, frames.key, frames.folder)
+        return cls(columns, groups, shapes, frames.key, frames.folder)
 
     @cached_property
     def named(self) -> dict[str, TableColumn]:
@@ -129,8 +133,9 @@ class TableSchema:
             strict: a cell that its kind cannot have is an error, and no missing cell.
 
         Returns:
-            modality → ``rows fields`` (float64; 0 where missing) or ``rows channels height width`` (bytes), and
-            modality → mask of that shape (of pictures: of rows).
+            modality → ``rows fields`` (float64; 0 where missing) or ``rows channels height width`` (bytes)
+            or ``rows length`` (word numbers), and
+            modality → mask of that shape (of pictures and texts: of rows).
 
         Raises:
             DataError: no column of the model is there; strict: by column and row.
@@ -143,10 +148,12 @@ class TableSchema:
         present: dict[str, np.ndarray] = {}
         for modality, names in self.modalities.items():
             if modality in self.shapes:
-                paths = frame[names[0]] if names[0] in frame.columns else None
-                missing = self.named[names[0]].missing
-                values[modality], present[modality] = read_pictures(
-                    paths, len(frame), self.shapes[modality], self.folder, missing
+                column, shape = self.named[names[0]], self.shapes[modality]
+                cells = frame[names[0]] if names[0] in frame.columns else None
+                values[modality], present[modality] = (
+                    read_texts(column, cells, len(frame), shape[0])
+                    if column.kind == "text"
+                    else read_pictures(cells, len(frame), shape, self.folder, column.missing)
                 )
                 continue
             found, here = np.zeros((len(frame), len(names))), np.zeros((len(frame), len(names)), bool)
@@ -161,6 +168,15 @@ class TableSchema:
     def seen(self) -> list[str]:
         """The columns that a model sees."""
         return [name for names in self.modalities.values() for name in names]
+
+    @property
+    def width(self) -> int:
+        """How many numbers a row is, roughly, to a network: by it parts of bounded memory are made."""
+        size = {n: math.prod(s) * (TOKEN if len(s) == 1 else 1) for n, s in self.shapes.items()}
+        return sum(
+            size.get(name, sum(max(1, len(column.classes)) for column in self.fields_of(name)))
+            for name in self.modalities
+        )
 
     def differences(self, names: Sequence[str]) -> list[str]:
         """What a table with columns of these names lacks, and has more, in words."""
@@ -257,7 +273,7 @@ def _widened(
         classes = tuple(category_order([*column.classes, *present.unique().tolist()]))
         more = column.kind == "binary" and len(classes) > 2
         return replace(column, classes=classes, kind="categorical" if more else column.kind)
-    if column.kind == "picture" or (column.kind == "ignored" and column.reason != "no training row has it"):
+    if column.kind in ALONE or (column.kind == "ignored" and column.reason != "no training row has it"):
         return column
     if column.kind in ("constant", "ignored"):
         if not column.present(series).any():
@@ -276,10 +292,10 @@ def column_groups(frames: Frames, columns: Sequence[TableColumn]) -> dict[str, t
     """Modalities of a table: its files, where several were joined; else the columns that are missing together.
 
     Columns whose missing rows are exactly the same, two or more and a fiftieth of the rows, form a modality; all others
-    are one. A picture is one by itself.
+    are one. A picture is one by itself, and so is a text.
     """
-    pictures = {column.name: (column.name,) for column in columns if column.kind == "picture"}
-    others = [column for column in columns if column.kind != "picture"]
+    pictures = {column.name: (column.name,) for column in columns if column.kind in ALONE}
+    others = [column for column in columns if column.kind not in ALONE]
     if len(frames.groups) > 1:
         names = {column.name for column in others}
         found = {group: tuple(n for n in own if n in names) for group, own in frames.groups.items()}

@@ -1,0 +1,51 @@
+"""Sentences in a table: a column of text, read as rows of words by number, a modality by itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mvae.data.tables.column import TableColumn, factorized, missing_cells
+from mvae.data.tables.frames import Frames
+from mvae.data.vocabulary import Vocabulary, words_typed
+from mvae.errors import DataError
+
+__all__ = ["read_texts", "text_shape", "words_in"]
+
+WORDS = 10_000  # that have a number, the most frequent ones; others are one unknown word
+LONGEST = 64  # words that are read of a text, and the stop token
+
+
+def words_in(cells: Sequence[str]) -> tuple[str, ...]:
+    """The vocabulary of different texts, by frequency.
+
+    >>> words_in(["no fever", "fever, cough"])
+    ('</s>', '<unk>', 'fever', ',', 'cough', 'no')
+    """
+    return Vocabulary.of((words_typed(str(cell)) for cell in cells), WORDS).words
+
+
+def text_shape(frames: Frames, column: TableColumn) -> tuple[int]:
+    """How many numbers a text has: the words of the longest one in the first part of the rows, and the stop token.
+
+    Raises:
+        DataError: no row of it has a text.
+    """
+    for part in frames.chunks():
+        cells = part[column.name][column.present(part[column.name])]
+        if len(cells):
+            return (min(LONGEST, 1 + max(len(words_typed(str(cell))) for cell in cells.unique())),)
+    raise DataError(f"column {column.name!r} has no text")
+
+
+def read_texts(column: TableColumn, cells: Any, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """A column's texts as ``rows length`` numbers, and which are there."""
+    values, here = np.zeros((rows, length), np.int32), np.zeros(rows, bool)
+    if cells is None:
+        return values, here
+    codes, uniques = factorized(cells)
+    gone, vocabulary = missing_cells(uniques, column.missing), Vocabulary(tuple(map(str, column.classes)))
+    made = [vocabulary.row([] if gone[i] else words_typed(str(cell)), length) for i, cell in enumerate(uniques)]
+    there = np.append(~gone, False)[codes]
+    values[there], here = np.stack(made)[codes[there]] if there.any() else values[there], there
+    return values, here

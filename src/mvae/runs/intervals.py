@@ -1,0 +1,111 @@
+"""Intervals that hold what they say: their width is learned from a few values that training does not see.
+
+A model that has learned the training rows partly by heart is too sure of what these rows lack. Rows of their own for
+validation do not show it, as they are not learned by heart. So a few values all over the training rows are hidden
+from training; afterwards they are filled in, and draws are stretched about their mean (`mvae.Columns.stretch`) by the
+factor with which 90 % of the intervals hold the hidden value, if that is above 1.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from mvae.data.fields import SCALED
+from mvae.data.table import Table
+from mvae.data.tables.schema import TOKEN
+from mvae.modality.columns import ColumnsModality
+from mvae.models.base import MultimodalVAE
+from mvae.runs.answers import answers
+
+__all__ = ["Held", "held_back", "stretch_draws"]
+
+Held = dict[str, np.ndarray]
+"""Modality → ``rows fields``, which values are hidden from training."""
+
+SHARE, MOST, FEW = 0.05, 600, 100  # of the values; at most so many; where these are fewer, up to twice the share
+LEAST = 40  # hidden values of a modality, below which nothing is learned from them
+LARGE = 1 << 28  # values of a modality, above which none are hidden: their mask would fill the memory
+ROWS, SAMPLES, AT_ONCE = 1_000, 200, 1 << 24
+LEVEL = 0.9  # of the intervals
+BOUNDS = 1.0, 3.0  # of the factor: what suits single values would be too narrow where whole views are missing
+
+
+def held_back(table: Table, seed: int = 0) -> tuple[Table, Held]:
+    """A table with a few of its values hidden, and which; each row keeps a value of each modality that it has.
+
+    >>> table = Table({"labs": torch.arange(4_000.0).reshape(1_000, 4)})
+    >>> shown, held = held_back(table)
+    >>> held["labs"].sum(), shown
+    (np.int64(200), Table(1000 rows; labs: 4 float32, 200 values missing))
+    """
+    generator, held, masks = np.random.default_rng(seed), Held(), {}
+    for name, column in table.columns.items():
+        masks[name] = table.has(name)
+        if column.ndim != 2 or "float" not in str(column.dtype) or column.shape[0] * column.shape[1] > LARGE:
+            masks[name] = table.observed.get(name, masks[name])
+            continue
+        here = observed_of(table, name)
+        number = int(here.sum())
+        wanted = round(min(MOST, max(SHARE * number, min(FEW, 2 * SHARE * number))))
+        place = generator.permutation(here.size)[: min(here.size, 4 * wanted + 100)] if wanted else np.empty(0, int)
+        place = place[here.reshape(-1)[place]][:wanted]
+        hidden = np.zeros(here.shape, bool)
+        hidden.reshape(-1)[place] = True
+        hidden[~(here & ~hidden).any(1)] = False
+        held[name], masks[name] = hidden, torch.from_numpy(here & ~hidden)
+    return Table(table.columns, masks), held
+
+
+def observed_of(table: Table, name: str) -> np.ndarray:
+    """Which values of a column of one axis are there, ``rows fields``."""
+    rows = table.has(name).numpy()[:, None]
+    return np.broadcast_to(rows, table.columns[name].shape) & np.asarray(table.observed.get(name, rows))
+
+
+def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0) -> None:
+    """Learn how far draws of each modality of columns are to be stretched, in place.
+
+    Args:
+        model: trained on what `held_back` left.
+        table: what `held_back` was given.
+        held: what it hid.
+        seed: of the draws.
+    """
+    beyond: dict[str, list[np.ndarray]] = {}
+    rows = np.flatnonzero(np.logical_or.reduce([mask.any(1) for mask in held.values()])) if held else np.empty(0, int)
+    for name in held:
+        if isinstance(modality := model.modalities[name], ColumnsModality):
+            modality.stretch.fill_(1.0)
+            beyond[name] = []
+    wide = sum(
+        own.likelihood.size
+        if isinstance(own := model.modalities[name], ColumnsModality)
+        else math.prod(column.shape[1:]) * (TOKEN if column.ndim == 2 else 1)
+        for name, column in table.columns.items()
+    )
+    step = max(1, min(ROWS, AT_ONCE // (SAMPLES * wide)))
+    for part in np.split(rows, range(step, len(rows), step)) if beyond and len(rows) else []:
+        some = table.take(torch.from_numpy(part))
+        values = {name: np.asarray(some.columns[name]) for name in some.names}
+        given = {n: observed_of(some, n) & ~held[n][part] if n in held else some.has(n).numpy() for n in some.names}
+        found = answers(model, values, given, list(beyond), SAMPLES, seed)
+        for name, ratios in beyond.items():
+            ratios.append(_beyond(model.modalities[name], values[name], found[name].draws, held[name][part]))  # pyright: ignore
+    for name, ratios in beyond.items():
+        every = np.concatenate(ratios) if ratios else np.empty(0)
+        if len(every) >= LEAST:
+            model.modalities[name].stretch.fill_(float(np.clip(np.quantile(every, LEVEL), *BOUNDS)))  # pyright: ignore
+
+
+def _beyond(modality: ColumnsModality, x: np.ndarray, draws: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """How far hidden numbers are from the mean of their draws, where 1 is the end of the interval; as modelled."""
+    scaled = np.array([field.kind in SCALED for field in modality.fields])
+    u = modality.scaling.standardised(torch.from_numpy(np.where(hidden, x, draws[0]))).numpy()
+    flat = torch.from_numpy(draws.reshape(-1, x.shape[1]))
+    drawn = modality.scaling.standardised(flat).numpy().reshape(draws.shape)
+    mean = drawn.mean(0)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    width = np.where(u > mean, high - mean, mean - low)
+    asked = hidden & scaled & (width > 0)
+    return np.abs(u - mean)[asked] / width[asked]

@@ -1,0 +1,64 @@
+"""A table larger than memory is described, learned from and filled in part by part: few parts are alive at a time."""
+
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mvae
+from mvae.data.tables import frames, tensors
+from mvae.data.tables.describe import describe
+from mvae.data.tables.frames import Frames
+from mvae.data.tables.schema import TableSchema
+from mvae.data.tables.tensors import encoded_parts
+from mvae.data.tables.writing import write_frames
+from tests.patients import FEW
+
+pd = pytest.importorskip("pandas")
+
+ROWS, NAMES, AT_ONCE = 2_000, ("a", "b", "city"), 100
+ALIVE = 4  # the first part, the one in hand, and what a generator has made of them
+
+
+def endless(alive: "weakref.WeakSet[Any]", most: list[int]) -> Frames:
+    """A table that is made as it is read, of which every part is watched."""
+
+    def read(rows: int) -> Iterator[Any]:
+        assert rows <= AT_ONCE
+        g = np.random.default_rng(0)
+        for _ in range(ROWS // rows):
+            x = g.normal(size=(rows, 2)).round(3).astype(str).astype(object)
+            x[g.random(x.shape) < 0.1] = ""
+            part = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "city": g.choice(["Oslo", "Bergen"], rows).astype(object)})
+            alive.add(part._mgr)  # what holds the cells
+            most[0] = max(most[0], len(alive))
+            yield part
+            del part
+
+    return Frames("endless", NAMES, read, text=True)
+
+
+def test_few_parts_are_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "CELLS", AT_ONCE * len(NAMES))
+    alive, most = weakref.WeakSet[Any](), [0]
+    table = endless(alive, most)
+    assert describe(table).rows == ROWS
+    model = mvae.fit_table(table, changes=FEW | {"training": {"epochs": 1, "batch_size": 1024}}, callbacks=[])
+    path = tmp_path / "filled.csv"
+    assert write_frames(path, model.impute_parts(table, samples=4, interval=0.9)) == ROWS
+    assert most[0] <= ALIVE < ROWS // AT_ONCE
+    assert pd.read_csv(path)[list(NAMES)].notna().all(axis=None)
+
+
+def test_columns_that_would_fill_the_memory_are_mapped_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "LARGE", 1_000)  # bytes
+    monkeypatch.setattr(frames, "CELLS", AT_ONCE * len(NAMES))
+    table = endless(weakref.WeakSet[Any](), [0])
+    schema = TableSchema.learn(table)
+    (found,) = encoded_parts(table, schema, np.zeros(ROWS, np.int8), 1)
+    column = found.columns["endless"]
+    assert isinstance(column, np.memmap)
+    assert np.array_equal(np.asarray(column), schema.encode(table.whole())[0]["endless"])

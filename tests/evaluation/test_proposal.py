@@ -1,0 +1,29 @@
+"""Weighted samples, against the closed form of a linear-Gaussian posterior that q knows nothing of."""
+
+import torch
+
+from mvae.evaluation.proposal import weighted_samples
+from mvae.gaussian import Gaussian
+from tests.evaluation.test_impute import SD, W, model, table
+
+
+def test_moments_are_the_posteriors_though_the_proposal_is_the_prior() -> None:
+    """The posterior's standard deviations are a third of the prior's; stages make many samples count."""
+    data, x, observed = table()
+    net, samples = model(), 400
+    rows = observed.all(1).nonzero().flatten()
+    batch = data[rows]
+    precision = torch.eye(2).double() + W.T @ torch.diag(SD.square().reciprocal()) @ W
+    expected = (x[rows] / SD.square()) @ W @ precision.inverse()
+    q = Gaussian.standard(2, dtype=torch.float64)
+    q = Gaussian.from_mean_log_var(torch.zeros(len(rows), 2).double() + q.mean, torch.zeros(len(rows), 2).double())
+    noise = torch.randn(samples, len(rows), 2, generator=torch.Generator().manual_seed(0)).double()
+    z, weight = weighted_samples(net, batch, net.prepare(batch), q, noise)
+    mean = torch.einsum("sr,srd->rd", weight, z)
+    spread = torch.einsum("sr,srd,sre->rde", weight, z - mean, z - mean)
+    assert (mean - expected).abs().mean() < 0.03
+    torch.testing.assert_close(spread.mean(0), precision.inverse(), atol=0.02, rtol=0)
+    torch.testing.assert_close(weight.sum(0), torch.ones(len(rows)).double())
+    few, plain = weighted_samples(net, batch, net.prepare(batch), q, noise[:39])
+    assert torch.equal(few, noise[:39])  # of q alone
+    assert weight.square().sum(0).reciprocal().median() / samples > 2 * plain.square().sum(0).reciprocal().median() / 39

@@ -1,0 +1,75 @@
+"""Stretched draws: a model whose scales are wrong by a known factor has intervals that hold what they say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import mvae
+from mvae.data.table import Table
+from mvae.evaluation.impute import impute
+from mvae.runs.intervals import held_back, observed_of, stretch_draws
+from tests.evaluation.test_impute import SD, W, model
+from tests.patients import FEW, csv_of, patients
+
+ROWS = 1_500
+
+
+def complete(seed: int = 0) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    z, noise = torch.randn(ROWS, 2, generator=g).double(), torch.randn(ROWS, 4, generator=g).double()
+    return z @ W.T + SD * noise
+
+
+def wrong_by(factor: float) -> mvae.MVAE:
+    net = model()
+    net.modalities["x"].likelihood.families[0].log_scale.data += np.log(factor)  # pyright: ignore
+    return net
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+def test_intervals_hold_nine_tenths_at_least_whatever_the_scales(factor: float) -> None:
+    x, net = complete(), wrong_by(factor)
+    shown, held = held_back(Table({"x": x}), seed=1)
+    stretch_draws(net, Table({"x": x}), held)
+    stretch = float(net.modalities["x"].stretch)  # pyright: ignore
+    assert stretch > 1.2 if factor < 1 else 1 <= stretch < 1.12 if factor == 1 else stretch == 1
+    test, observed = complete(7), torch.rand(ROWS, 4, generator=torch.Generator().manual_seed(2)) < 0.7
+    observed[:, 0] |= ~observed.any(1)
+    found = impute(net, Table({"x": test}, {"x": observed}), interval=0.9, samples=200)
+    inside = (test >= found.low["x"]) & (test <= found.high["x"])
+    share = inside[~observed].double().mean().item()
+    assert share > 0.95 if factor > 1 else share == pytest.approx(0.9, abs=0.04)
+    assert np.array_equal(observed_of(shown, "x"), ~held["x"])
+
+
+def test_what_is_held_back_leaves_every_row_something() -> None:
+    observed = torch.rand(400, 3, generator=torch.Generator().manual_seed(0)) < 0.5
+    observed[:, 0] |= ~observed.any(1)
+    table = Table({"x": torch.zeros(400, 3)}, {"x": observed})
+    shown, held = held_back(table)
+    assert 0 < held["x"].sum() <= 0.1 * observed.sum()
+    assert not (held["x"] & ~observed.numpy()).any()
+    assert observed_of(shown, "x").any(1).all()
+    again, _ = held_back(table)
+    assert torch.equal(again.observed["x"], shown.observed["x"])
+
+
+def test_draws_are_stretched_about_their_mean_on_the_scale_of_the_field() -> None:
+    own = mvae.Columns.of(["a", {"name": "b", "kind": "positive"}, {"name": "c", "kind": "count"}], 2, [4])
+    own.stretch.fill_(2.0)
+    draws = torch.tensor([[[1.0, 2.0, 3.0]], [[3.0, 8.0, 5.0]]])
+    found = own.stretched(draws)
+    torch.testing.assert_close(found, torch.tensor([[[0.0, 1.0, 3.0]], [[4.0, 16.0, 5.0]]]))
+
+
+def test_a_run_keeps_what_was_learned_after_training(tmp_path: Path) -> None:
+    source = csv_of(patients(300), tmp_path, "patients.csv")
+    config = mvae.Config.from_dict({"data": {"source": str(source)}}).change(FEW)
+    run, _ = mvae.train(config, tmp_path / "run", callbacks=[])
+    learned = {n: float(m.stretch) for n, m in run.model.modalities.items()}  # pyright: ignore
+    assert any(value != 1 for value in learned.values())
+    again = mvae.load(tmp_path / "run")
+    assert {n: float(m.stretch) for n, m in again.modalities.items()} == learned  # pyright: ignore
