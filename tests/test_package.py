@@ -91,7 +91,9 @@ def test_the_wheel_trains_where_there_is_no_source(python: Path, tmp_path: Path)
     command = [python, "-m", "mvae", "train", "digits", "--epochs", "1", "--device", "cpu"]
     done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert {"checkpoint.safetensors", "run.json", "samples.png"} <= {p.name for p in (tmp_path / "runs/digits").iterdir()}
+    assert {"checkpoint.safetensors", "run.json", "samples.png"} <= {
+        p.name for p in (tmp_path / "runs/digits").iterdir()
+    }
 
 
 def test_a_users_program_is_type_checked_strictly(python: Path, tmp_path: Path) -> None:
