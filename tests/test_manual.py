@@ -55,10 +55,10 @@ def test_the_code_of_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest
                 assert (program, result.code) == ("mvae", 0), (line, result.err)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=of)
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=of)
 def test_a_page_has_a_thousand_words_at_most(path: Path) -> None:
-    if path.name != "design.md":  # for contributors
-        assert len(path.read_text().split()) <= 1000
+    """Numbers in tables are not read one after the other: they do not count."""
+    assert sum(len(line.split()) for line in path.read_text().splitlines() if not line.startswith("|")) <= 1000
 
 
 def test_every_model_has_a_page_that_the_index_names() -> None:
