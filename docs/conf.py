@@ -1,13 +1,18 @@
 """The manual: `sphinx-build -W docs docs/_build` (extra `docs`). Broken links and references are errors."""
 
 import re
+import sys
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+sys.path.insert(0, str(Path(__file__).parent))
+from notebooks import TUTORIALS, write_notebooks
 
 project = "mvae"
 author = "The mvae contributors"
@@ -43,6 +48,19 @@ def _outside(_: Sphinx, name: str, content: list[str]) -> None:
     content[0] = re.sub(rf"(?<!!)\[([^\]]+)\]\({re.escape(up)}([^)#]*)(#[^)]*)?\)", r"\1 (`\2`)", content[0])
 
 
+def _as_notebook(_: Sphinx, name: str, content: list[str]) -> None:
+    """A tutorial's page offers itself as a notebook; in a checkout there is none to link to."""
+    if f"{name}.md" in TUTORIALS:
+        file = name.rpartition("/")[2] + ".ipynb"
+        title, _, rest = content[0].partition("\n")
+        content[0] = f'{title}\n\n<p><a href="{file}" download>This page as a Jupyter notebook</a></p>\n{rest}'
+
+
+def _write_notebooks(app: Sphinx, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html":
+        write_notebooks(Path(app.outdir))
+
+
 def _settings(model: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
     """Every key of a declaration with its default and its sentence."""
     for name, field in model.model_fields.items():
@@ -73,3 +91,5 @@ def setup(app: Sphinx) -> None:
     app.add_directive("configuration", Configuration)
     app.connect("autodoc-process-docstring", _escaped, priority=400)
     app.connect("source-read", _outside)
+    app.connect("source-read", _as_notebook)
+    app.connect("build-finished", _write_notebooks)

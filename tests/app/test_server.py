@@ -13,6 +13,7 @@ import time
 import urllib.request
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ def test_a_wrong_question_is_refused(client: Any, question: Any) -> None:
 def test_large_bodies_and_other_hosts_are_refused(client: Any) -> None:
     large = client.post("/generate", content=b" " * (MOST_BYTES + 1), headers={"content-type": "application/json"})
     assert large.status_code == 413
+    upload = client.post("/gradio_api/upload", files={"files": b" " * (MOST_BYTES + 1)})
+    assert upload.status_code == 413
+
+    def unannounced() -> Iterator[bytes]:
+        for _ in range(MOST_BYTES // 2**20 + 1):
+            yield b" " * 2**20
+
+    assert client.post("/generate", content=unannounced(), headers={"content-type": "application/json"}).is_client_error
     assert client.get("/", headers={"host": "example.com"}).status_code == 400
 
 
@@ -132,8 +141,8 @@ def test_some_columns_of_a_table_are_given(tmp_path: Path) -> None:
 # -- In a browser ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def address(run: Path) -> Iterator[str]:
+@contextmanager
+def served(run: Path) -> Iterator[str]:
     """The program itself, on a free port."""
     with socket.socket() as free:
         free.bind((HOST, 0))
@@ -150,6 +159,12 @@ def address(run: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def address(run: Path) -> Iterator[str]:
+    with served(run) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +215,25 @@ def test_a_person_draws_picks_clears_and_uploads(browser: Any, address: str) -> 
     page.locator("input[type=file]").last.set_input_files(broken)
     page.get_by_text("it is no image").first.wait_for(timeout=60_000)
     assert all(url.startswith((address, "data:", "blob:")) for url in asked)
+
+
+def test_names_that_are_html_are_text_on_the_page(browser: Any, tmp_path: Path) -> None:
+    name, word = "<img src=x onerror=alert(1)>", "<script>alert(2)</script>"
+    rows = "\n".join(f"{i % 7}.5,{word if i % 2 else 'b'}" for i in range(80))
+    (tmp_path / "t.csv").write_text(f"{name},ward\n{rows}\n")
+    train = "train", tmp_path / "t.csv", "--epochs", 1, "--run-dir", tmp_path / "run", "--device", "cpu", "--json"
+    assert mvae(*train).code == 0
+    with served(tmp_path / "run") as address:
+        page, dialogs = browser.new_page(), []
+        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        page.goto(address)
+        wait_for(page, "Nothing is given")
+        page.get_by_label("ward", exact=True).first.click()
+        page.get_by_role("option", name=word, exact=True).click()
+        wait_for(page, "Given: ward")
+        assert page.get_by_text(name).count() > 0
+        assert page.locator("img[src=x]").count() == 0
+        assert not dialogs
 
 
 def test_two_people_at_once_get_their_own_answers(browser: Any, address: str) -> None:

@@ -90,10 +90,24 @@ def test_runs_are_compared_in_a_table_and_on_a_page(digits: Path, table: Path, t
     assert found["page"] is None
 
 
-def test_what_is_no_run_is_refused_in_one_line(digits: Path, tmp_path: Path) -> None:
-    assert_refused(mvae("report", tmp_path), "not a run directory")
-    assert_refused(mvae("compare", tmp_path), "not a run directory")
-    shutil.copytree(digits, tmp_path / "half")
-    (tmp_path / "half" / "checkpoint.safetensors").unlink()
-    assert_refused(mvae("report", tmp_path / "half"), "checkpoint")
+@pytest.mark.parametrize("way", ["report", "compare", "serve", "export"])
+def test_no_run_one_without_a_checkpoint_and_a_half_written_one_are_refused(
+    way: str, digits: Path, tmp_path: Path
+) -> None:
+    if way == "serve":
+        pytest.importorskip("gradio")
+    run, checkpoint = tmp_path / "run", tmp_path / "run/checkpoint.safetensors"
+    command = (way, run, *([tmp_path / "out"] if way == "export" else []))
+    assert_refused(mvae(*command), "not a run directory")
+    shutil.copytree(digits, run)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    assert_refused(mvae(*command), "checkpoint.safetensors is damaged")
+    checkpoint.unlink()
+    assert_refused(mvae(*command), "no checkpoint at")
+    (run / "run.json").write_text((run / "run.json").read_text()[:100])
+    assert_refused(mvae(*command), "run.json is damaged")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_is_a_file(digits: Path, tmp_path: Path) -> None:
     assert_refused(mvae("report", digits, "-o", tmp_path, *FEW), "directory")

@@ -1,5 +1,6 @@
 """Exported graphs say what the model says, for any number of rows; the example runs without PyTorch."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from torch import Tensor
 
 import mvae
 from mvae.errors import QueryError
-from mvae.export.directory import export_model, posterior_rule
+from mvae.export.directory import export_model
 from mvae.export.draws import draw_of
+from mvae.export.rule import posterior_rule
 from mvae.files import read_json
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE
@@ -57,10 +59,26 @@ def run(folder: Path, file: str, **inputs: np.ndarray) -> list[np.ndarray]:
 
 def values_of(part: dict[str, Any], rows: int, generator: torch.Generator) -> Tensor:
     """Values that the modality may have."""
+    if part["kind"] == "string":
+        x = torch.randint(0, part["stop"], (rows, *part["shape"]), generator=generator)
+        ends = torch.randint(0, part["shape"][0] + 1, (rows, 1), generator=generator)
+        return torch.where(torch.arange(part["shape"][0]) < ends, x, part["stop"])
     if part["dtype"] == "int64":
         return torch.randint(0, len(part["classes"]), (rows, *part["shape"]), generator=generator)
     x = torch.rand(rows, *part["shape"], generator=generator)
     return 1.7e9 + 1e5 * x.double() if part["dtype"] == "float64" else (x * part.get("levels", 1)).round()
+
+
+def drawn_string(modality: Any, z: Tensor, noise: Tensor) -> Tensor:
+    """Gumbel's draws, token after token: the decoder reads all of a prefix anew."""
+    rows = []
+    for i in range(len(z)):
+        tokens: list[int] = []
+        while len(tokens) < modality.length and modality.stop not in tokens:
+            logits, _ = modality.decoder(z[i : i + 1], torch.tensor([[modality.start, *tokens]]), None)
+            tokens.append(int((logits[0, -1] - (-noise[i, len(tokens)].log()).log()).argmax()))
+        rows.append(tokens + [modality.stop] * (modality.length - len(tokens)))
+    return torch.tensor(rows)
 
 
 def assert_same_answers(model: MultimodalVAE, folder: Path, rows: int) -> None:
@@ -75,6 +93,11 @@ def assert_same_answers(model: MultimodalVAE, folder: Path, rows: int) -> None:
             np.testing.assert_allclose(shift, expert.shift, rtol=1e-5, atol=1e-5)
             z = torch.randn(rows, model.latent_dim, generator=generator)
             noise = torch.rand(rows, *part["noise_shape"], generator=generator).clamp(1e-7)
+            if part["kind"] == "string":
+                written, drawn = run(folder, part["decoder"], z=(3 * z).numpy(), noise=noise.numpy())
+                np.testing.assert_array_equal(written, modality.generate(3 * z, mean=True))
+                np.testing.assert_array_equal(drawn, drawn_string(modality, 3 * z, noise))
+                continue
             mean, drawn = run(folder, part["decoder"], z=z.numpy(), noise=noise.numpy())
             expected = modality.generate(z, mean=True)
             scale = part.get("levels", 1e5 if part["dtype"] == "float64" else 1)
@@ -86,7 +109,7 @@ def assert_same_answers(model: MultimodalVAE, folder: Path, rows: int) -> None:
             np.testing.assert_allclose(drawn / scale, own / scale, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist", "celeba"])
+@pytest.mark.parametrize("name", ["digits", "mnist", "celeba", "multimnist"])
 def test_the_graphs_of_a_shipped_experiment_are_the_model(name: str, tmp_path: Path) -> None:
     config = shipped_declaration(name)
     model = build(config).eval()
@@ -177,27 +200,79 @@ def test_a_modality_of_columns_is_exported_with_its_holes(tmp_path: Path) -> Non
             assert np.mean(drawn[:, i] <= least) == pytest.approx(np.mean(own[:, i] <= least), abs=0.02)
 
 
+SMALL = TABLE | {"modalities": {name: TABLE["modalities"][name] for name in ("a`<b>|", "flags")}}
+
+
 @pytest.mark.parametrize(
-    ("name", "prior", "several"), [("mvae", 1, True), ("mvae_q", 1, True), ("mvtcae", 0, True), ("bivcca", 0, False)]
+    ("name", "combine", "prior"),
+    [
+        ("mvae", "product", (1, 1)),
+        ("mvae_q", "product", (1, 1)),
+        ("mvtcae", "product", (0, 0)),
+        ("bivcca", "one", (0, 0)),
+        ("jmvae", "one", (0, 0)),
+        ("telbo", "product", (0, 1)),
+        ("mmvae", "experts", (0, 0)),
+        ("mmvm", "experts", (0, 0)),
+        ("mopoe", "subsets", (0, 0)),
+    ],
 )
-def test_experts_combine_as_is_said(name: str, prior: float, several: bool) -> None:
-    model = build(Config.from_dict(TABLE | {"model": {"name": name, "latents": 2}})).eval()
-    assert posterior_rule(model) == (prior, several)
-    x = {"a`<b>|": torch.tensor([1, 0])} | ({"flags": torch.ones(2, 4)} if several else {})
-    with torch.no_grad():
-        experts = [model.expert(key, model.modalities[key].prepare(values)) for key, values in x.items()]
-    q = model.posterior(x)
-    precision = prior + torch.stack([expert.precision for expert in experts]).sum(0)
-    shift = torch.stack([expert.shift for expert in experts]).sum(0)
-    torch.testing.assert_close(shift / precision, q.mean)
-    torch.testing.assert_close(precision.rsqrt(), q.stddev)
+def test_experts_combine_as_is_said(name: str, combine: str, prior: tuple[float, float]) -> None:
+    rule = posterior_rule(build(Config.from_dict(TABLE | {"model": {"name": name, "latents": 2}})).eval())
+    assert (rule.combine, rule.prior_precision, rule.alone is not None) == (combine, prior, name == "telbo")
 
 
-@pytest.mark.parametrize(("name", "message"), [("mmvae", "mixture"), ("mopoe", "mixture")])
-def test_what_is_no_product_is_refused(name: str, message: str, tmp_path: Path) -> None:
-    config = Config.from_dict(TABLE | {"model": {"name": name}})
+@pytest.mark.parametrize("name", ["mvae", "telbo", "mmvae", "mopoe"])
+def test_the_examples_posterior_is_the_models(name: str, tmp_path: Path) -> None:
+    """Of one modality and of both; components are compared in the order in which the model has them."""
+    config = Config.from_dict(SMALL | {"model": {"name": name, "latents": 2}})
+    model = build(config).eval()
+    export_model(model, config, tmp_path, {})
+    spec = importlib.util.spec_from_file_location("example", tmp_path / "example.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    both = {"a`<b>|": torch.tensor([2, 0]), "flags": torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]])}
+    for names in (["a`<b>|"], ["flags"], ["a`<b>|", "flags"]):
+        given = {key: both[key] for key in names}
+        q = model.posterior(given)
+        components = [q] if isinstance(q, Gaussian) else list(q.components.unbind())
+        found = list(example.posterior({key: values.numpy() for key, values in given.items()}))
+        assert len(found) == len(components)
+        for (mean, stddev), component in zip(found, components, strict=True):
+            np.testing.assert_allclose(mean, component.mean, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(stddev, component.stddev, rtol=1e-5)
+    mean, draws = example.answer({"flags": both["flags"].numpy()}, "a`<b>|", n=6)
+    assert mean.shape == (2, 3)
+    assert draws.shape == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": {"name": "mmvae_plus", "latents": 4, "private": 1}},
+            "shared and private latents.* use it in Python",
+        ),
+        ({"model": {"name": "cvae", "condition": "a`<b>|"}}, "told its condition beside z, .*mvae.load"),
+        ({"covariates": {"site": {"categories": ["a", "b"]}}}, "told site beside z, .*train it without covariates"),
+    ],
+)
+def test_what_graphs_cannot_hold_is_refused_with_what_to_do(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    config = Config.from_dict(SMALL | changes)
     with pytest.raises(QueryError, match=message):
         export_model(build(config), config, tmp_path, {})
+
+
+def test_a_sentence_is_left_out_with_what_to_do(tmp_path: Path) -> None:
+    sentence = {"kind": "sentence", "classes": 12, "length": 6}
+    config = Config.from_dict(TABLE | {"modalities": {"a": {"kind": "categorical", "classes": 3}, "en": sentence}})
+    (left_out,) = export_model(build(config).eval(), config, tmp_path, {})["left_out"]
+    assert left_out.startswith("en is a sentence")
+    assert "mvae.load" in left_out
 
 
 def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class SparseMatrix(Protocol):
         ...
 
 
-Values = Column | Sequence | Frame | SparseMatrix
+Values = Column | Sequence[Any] | Frame | SparseMatrix
 """What `mvae.Table` takes for a column."""
 
 

@@ -38,7 +38,7 @@ def open_bounded(source: str | PathLike[str] | BufferedIOBase, max_pixels: int =
     """
     from PIL import Image  # here, because importing it takes a tenth of a second
 
-    name = str(os.fspath(source)) if isinstance(source, str | PathLike) else "this file"
+    name = str(os.fspath(source)) if isinstance(source, str | PathLike) else "that was given"
     with _explained(name, max_pixels):
         if isinstance(source, str | PathLike) and not stat.S_ISREG(os.stat(source).st_mode):
             raise DataError(f"cannot read the picture {name}: it is no regular file; {REMEDY}")

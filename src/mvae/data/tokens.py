@@ -12,7 +12,7 @@ def count_symbols(x: Int[Tensor, "*rows length"], stop: int) -> Int[Tensor, "*ro
     >>> count_symbols(torch.tensor([[7, 1, 10, 10], [10, 3, 10, 3]]), stop=10)
     tensor([2, 0])
     """
-    return (x != stop).long().cumprod(-1).sum(-1)
+    return ((x == stop).cumsum(-1) == 0).sum(-1)
 
 
 def lengths_to_stop(tokens: Int[Tensor, "N length"], stop: int) -> Int[Tensor, "N"]:

@@ -1,6 +1,6 @@
 """A run as a folder that other programs can use: ONNX graphs, model.json, an example, the model itself and its card."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,39 +10,24 @@ import torch
 from mvae.data.fields import CLASSED
 from mvae.errors import QueryError
 from mvae.export.card import model_card
-from mvae.export.graphs import ROWS, Decoder, Encoder, input_dtype, write_graph
+from mvae.export.graphs import ROWS, Decoder, Encoder, StringDecoder, input_dtype, write_graph
+from mvae.export.rule import Rule, posterior_rule
 from mvae.files import write_json, write_whole
 from mvae.gaussian import Gaussian
+from mvae.modality.base import Modality
 from mvae.modality.columns import ColumnsModality
 from mvae.modality.sentences import SentenceModality
 from mvae.modality.strings import StringModality
 from mvae.models.base import MultimodalVAE
-from mvae.models.plan import Experts, anything
 from mvae.provenance import installed_version
 from mvae.runs.config import Config, ModalitySettings
 from mvae.runs.run import opened_model, read_run
 from mvae.runs.saving import EXPORTED, save
 from mvae.training.checkpoint import best_weights, read_metrics
 
-__all__ = ["export_model", "export_run", "posterior_rule"]
+__all__ = ["export_model", "export_run"]
 
 CODED = (*CLASSED, "binary")  # columns of codes
-
-RULES = {
-    (
-        1.0,
-        True,
-    ): "q(z | given) is the product of the prior N(0, I) and of one Gaussian expert for each modality that is "
-    "given. Each encoder gives its expert's precision and precision times mean. Add those of all that is given; add 1 "
-    "to the precision, for the prior. The posterior's mean is the second sum over the first, its variance 1 over the "
-    "first. With nothing given it is the prior. Draw z from it and run decoders.",
-    (0.0, True): "q(z | given) is the product of one Gaussian expert for each modality that is given, without a prior. "
-    "Each encoder gives its expert's precision and precision times mean; add them. The mean is the second sum over the "
-    "first, the variance 1 over the first. With nothing given z is drawn from N(0, I).",
-    (0.0, False): "q(z | given) is the Gaussian of the one modality that is given: its encoder gives precision and "
-    "precision times mean. Give one modality at a time; this model's encoder of all of them together is not exported. "
-    "With nothing given z is drawn from N(0, I).",
-}
 
 
 def export_run(run_dir: str | Path, directory: str | Path) -> Path:
@@ -57,8 +42,8 @@ def export_run(run_dir: str | Path, directory: str | Path) -> Path:
         ``README.md`` (the model card) and ``model.mvae``, from which `mvae.load` makes the model.
 
     Raises:
-        RunError: not a run, or a directory that cannot be written. QueryError: a model whose answers are no product of
-            Gaussians. MissingDependencyError: the extra ``export`` is absent.
+        RunError: not a run, or a directory that cannot be written. QueryError: a model whose posterior or networks take
+            more than the graphs hold. MissingDependencyError: the extra ``export`` is absent.
     """
     run_dir, directory = Path(run_dir), Path(directory)
     config, stored = read_run(run_dir)
@@ -86,20 +71,25 @@ def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: 
     Raises:
         As `export_run`.
     """
-    prior, several = posterior_rule(model)
+    rule = posterior_rule(model)
     parts, left_out = [], []
     for number, name in enumerate(model.names):
         modality = model.modalities[name]
-        if isinstance(modality, StringModality | SentenceModality):
-            left_out.append(f"{name} is written token by token, which these graphs do not")
+        if isinstance(modality, SentenceModality):
+            left_out.append(
+                f"{name} is a sentence, whose length differs from row to row and of which only existing tokens are "
+                "computed, which no graph here holds: translate it in Python, mvae.load(FOLDER)"
+            )
             continue
         if name not in model.answerable:
             left_out.append(f"{name} was never trained")
             continue
         schema = (stored.get("schema") or {}).get(name) or {}
-        parts.append(_part(model, name, number, config.modalities[name], directory, schema))
+        parts.append(_part(model, rule, name, number, config.modalities[name], directory, schema))
         if isinstance(modality, ColumnsModality):
             parts[-1] |= _columns(modality, stored.get("layout") or {})
+    if model.prior is not None:
+        left_out.append("the prior that was fitted: with nothing given, z is from N(0, I)")
     if not parts:
         raise QueryError(f"nothing can be exported: {'; '.join(left_out)}")
     described = {
@@ -107,9 +97,9 @@ def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: 
         "mvae": installed_version(),
         "model": type(model).__name__,
         "latents": model.latent_dim,
-        "prior_precision": prior,
-        "several": several,
-        "posterior": RULES[prior, several],
+        "combine": rule.combine,
+        "prior_precision": list(rule.prior_precision),
+        "posterior": rule.text,
         "modalities": parts,
         "left_out": left_out,
     }
@@ -119,42 +109,32 @@ def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: 
     return described
 
 
-def posterior_rule(model: MultimodalVAE) -> tuple[float, bool]:
-    """The prior's precision in a posterior, and whether experts of several modalities are multiplied.
-
-    Raises:
-        QueryError: the posterior is no product of the experts.
-    """
-    count = len(model.names)
-    if model.context_dim:
-        raise QueryError(f"a {type(model).__name__} takes a condition besides z, which is not exported: export an MVAE")
-    if count > 1 and model.mixed(torch.ones(1, count, dtype=torch.bool)) is not None:
-        raise QueryError(
-            f"the posterior of a {type(model).__name__} is a mixture, which is not exported: export an MVAE"
-        )
-    single = next(encoder for encoder in model.encoders if isinstance(encoder, Experts))
-    if single.encode is not None:
-        raise QueryError(f"a {type(model).__name__} has encoders of its own beside its modalities': export an MVAE")
-    experts = Gaussian(torch.full((count, 1, 1), 2.0), torch.zeros(count, 1, 1))
-    prior = float(single.combine(experts, torch.eye(1, count).bool()[None]).precision) - 2.0
-    return prior, single.used is anything
-
-
 @torch.no_grad()
 def _part(
-    model: MultimodalVAE, name: str, number: int, own: ModalitySettings, directory: Path, schema: Mapping[str, Any]
+    model: MultimodalVAE,
+    rule: Rule,
+    name: str,
+    number: int,
+    own: ModalitySettings,
+    directory: Path,
+    schema: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """One modality: its two graphs, and what they take and give."""
+    """One modality: its graphs, and what they take and give."""
     modality = model.modalities[name]
-    shape = [] if own.kind == "categorical" and own.shape is None else list(own.shape or [])
-    shape = [len(modality.fields)] if isinstance(modality, ColumnsModality) else shape
-    dtype = input_dtype(model, name)
-    encoder = Encoder(model, name, own.classes if dtype is torch.int64 and not shape else None).eval()
-    decoder = Decoder(model, name).eval()
+    shape, dtype = _event(modality, own), input_dtype(model, name)
+    classes = own.classes if dtype is torch.int64 and not shape else None
+    string = isinstance(modality, StringModality)
+    decoder = (StringDecoder(modality) if string else Decoder(model, name)).eval()
     file = {"encoder": f"encoder-{number}.onnx", "decoder": f"decoder-{number}.onnx"}
-    example = torch.zeros(ROWS, *shape, dtype=dtype)
-    write_graph(encoder, {"x": example}, ["precision", "shift"], directory / file["encoder"])
-    inputs, outputs = {"z": torch.zeros(ROWS, model.latent_dim)}, ["mean"]
+    encoders: dict[str, Callable[..., Gaussian] | None] = {file["encoder"]: None}
+    if rule.alone is not None:
+        file["encoder_alone"] = f"encoder-{number}-alone.onnx"
+        encoders[file["encoder_alone"]] = rule.alone.encode
+    example = {"x": torch.zeros(ROWS, *shape, dtype=dtype)}
+    for path, encode in encoders.items():
+        encoder = Encoder(model, name, classes, encode).eval()
+        write_graph(encoder, example, ["precision", "shift"], directory / path)
+    inputs, outputs = {"z": torch.zeros(ROWS, model.latent_dim)}, ["greedy" if string else "mean"]
     noise_shape = decoder.noise_shape(model.latent_dim)
     if decoder.draw is not None:
         inputs["noise"] = torch.full((ROWS, *noise_shape), 0.5)
@@ -177,7 +157,18 @@ def _part(
         said["columns"] = own.columns or [name]
     if classes := schema.get("classes") or (list(range(own.classes)) if own.classes else None):
         said["classes"] = list(classes)
+    if isinstance(modality, StringModality):
+        said["stop"] = modality.stop  # fills a row after its last symbol
     return said
+
+
+def _event(modality: Modality, own: ModalitySettings) -> list[int]:
+    """The shape of one value."""
+    if isinstance(modality, ColumnsModality):
+        return [len(modality.fields)]
+    if isinstance(modality, StringModality):
+        return [modality.length]
+    return list(own.shape or [])
 
 
 def _columns(modality: ColumnsModality, layout: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from mvae.errors import QueryError, require_extra
 from mvae.export.draws import Draw, draw_of
 from mvae.files import write_whole
+from mvae.gaussian import Gaussian
 from mvae.likelihoods import Categorical
 from mvae.modality.columns import ColumnsModality
+from mvae.modality.strings import StringModality
 from mvae.models.base import MultimodalVAE
 
-__all__ = ["Decoder", "Encoder", "input_dtype", "write_graph"]
+__all__ = ["Decoder", "Encoder", "StringDecoder", "input_dtype", "write_graph"]
 
 ROWS = 3  # of the example that is traced; the number is free
 
@@ -37,9 +39,15 @@ class Encoder(nn.Module):
     Of single classes there are only so many experts: they are computed once, and the graph is a table.
     """
 
-    def __init__(self, model: MultimodalVAE, name: str, classes: int | None):
+    def __init__(
+        self,
+        model: MultimodalVAE,
+        name: str,
+        classes: int | None,
+        encode: Callable[[str, Tensor], Gaussian] | None = None,
+    ):
         super().__init__()
-        self.model, self.name = model, name
+        self.model, self.name, self.encode = model, name, encode or model.expert
         self.table: tuple[Tensor, Tensor] | None = None
         if classes is not None:
             expert = self._expert(torch.arange(classes))
@@ -48,7 +56,7 @@ class Encoder(nn.Module):
         self.of_classes = classes is not None
 
     def _expert(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        expert = self.model.expert(self.name, self.model.modalities[self.name].prepare(x))
+        expert = self.encode(self.name, self.model.modalities[self.name].prepare(x))
         return expert.precision, expert.shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +96,39 @@ class Decoder(nn.Module):
     def noise_shape(self, latents: int) -> tuple[int, ...]:
         """The shape of the noise of one example: that of the likelihood's parameters."""
         return tuple(self.modality.decode(torch.zeros(1, latents)).shape[1:])
+
+
+class StringDecoder(nn.Module):
+    """Latents ``n latent`` and noise ``n length symbols+1`` → a string written greedily, and one that is drawn.
+
+    Both are tokens ``n length``, one after the other.
+    """
+
+    def __init__(self, modality: StringModality):
+        super().__init__()
+        self.modality = modality
+        self.draw = draw_of(modality.likelihood)
+
+    def forward(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """As `StringModality.generate`, whose draws are by noise that is given."""
+        return self._written(z, None), self._written(z, noise)
+
+    def _written(self, z: Tensor, noise: Tensor | None) -> Tensor:
+        token = torch.full_like(z[:, :1], self.modality.start, dtype=torch.int64)
+        ended, state, written = torch.zeros_like(token, dtype=torch.bool), None, []
+        for place in range(self.modality.length):
+            logits, state = self.modality.decoder(z, token, state)
+            logits = logits[:, 0]
+            if noise is not None and self.draw is not None:
+                logits = logits - (-noise[:, place].log()).log()
+            token = torch.where(ended, self.modality.stop, logits.argmax(-1, keepdim=True))
+            ended = token == self.modality.stop
+            written.append(token)
+        return torch.cat(written, 1)
+
+    def noise_shape(self, latents: int) -> tuple[int, int]:
+        """A uniform number for each place and token."""
+        return self.modality.length, self.modality.stop + 1
 
 
 def write_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], path: Path) -> None:
