@@ -135,7 +135,7 @@ def comparison_page(runs: Sequence[Compared], path: Path) -> None:
     write_page(page, path)
 
 
-def _courses(runs: Sequence[Compared], metric: str) -> dict[str, list[tuple[int, float]]]:
+def _courses(runs: Sequence[Compared], metric: str) -> dict[str, list[tuple[float, float]]]:
     """Run → (epoch, value) of a validation metric, of the epochs that have it."""
     key = f"validation/{metric}"
     return {run.name: [(row["epoch"], row[key]) for row in run.epochs if row.get(key) is not None] for run in runs}
