@@ -104,3 +104,15 @@ def test_the_command_measures_records_and_does_nothing_twice(tmp_path: Path) -> 
     }  # fmt: skip
     assert all(math.isfinite(row["value"]) for row in rows)
     assert command(*args).json()["rows"] == rows
+
+
+def test_baselines_tell_a_class_that_the_numbers_tell() -> None:
+    random = np.random.default_rng(0)
+    label = random.integers(0, 3, 300).astype(float)
+    x = np.c_[label, label + random.normal(0, 0.1, 300), (label == 1) + random.normal(0, 0.1, 300)]
+    hidden = np.arange(300) % 3 == 0
+    holes = x.copy()
+    holes[hidden, 0] = np.nan
+    fields = [Field("label", "categorical", classes=3), Field("a"), Field("b")]
+    for name in ("kNN", "iterated ridge", "iterated trees"):
+        assert (BASELINES[name](holes, fields, 0)[hidden, 0] == label[hidden]).mean() > 0.95, name

@@ -31,7 +31,7 @@ def mean(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
 
 
 def knn(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
-    """The ten nearest rows, in standard deviations, classes one-hot."""
+    """The ten nearest rows, in standard deviations, a column for each class but the first."""
     from sklearn.impute import KNNImputer
 
     return _by(KNNImputer(n_neighbors=10), x, fields)
@@ -87,15 +87,19 @@ def _iterative(seed: int, estimator: object = None, max_iter: int = 10) -> objec
 
 
 def _by(imputer: object, x: Matrix, fields: Sequence[Field]) -> Matrix:
-    """An imputer on standardised numbers and one-hot classes, and back."""
+    """An imputer on standardised numbers and a column for each class but the first, and back.
+
+    With a column for the first class, too, each would follow from the others, and iterations would never leave their
+    first guess.
+    """
     parts, widths = [], []
     center, scale = np.nanmean(x, 0), np.nanstd(x, 0)
     scale[scale == 0] = 1
     for i, field in enumerate(fields):
         here = ~np.isnan(x[:, i])
         if field.kind == "categorical":
-            part = np.full((len(x), field.classes or 0), np.nan)
-            part[here] = np.eye(field.classes or 0)[x[here, i].astype(int)]
+            part = np.full((len(x), (field.classes or 0) - 1), np.nan)
+            part[here] = np.eye(field.classes or 0)[x[here, i].astype(int), 1:]
             seen = part[here].any(0)
             part[:, ~seen] = 0
         else:
@@ -109,7 +113,10 @@ def _by(imputer: object, x: Matrix, fields: Sequence[Field]) -> Matrix:
     for i, (field, width) in enumerate(zip(fields, widths, strict=True)):
         own, first = filled[:, first : first + width], first + width
         gone = np.isnan(x[:, i])
-        found[gone, i] = own[gone].argmax(1) if field.kind == "categorical" else own[gone, 0] * scale[i] + center[i]
+        if field.kind == "categorical":
+            found[gone, i] = np.c_[1 - own.sum(1), own][gone].argmax(1)
+        else:
+            found[gone, i] = own[gone, 0] * scale[i] + center[i]
     return rounded(found, x, fields)
 
 
