@@ -7,19 +7,19 @@ means. Each row's log p is kept beside its run; what was measured before that ha
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mvae.files import load_state, save_state
 from mvae.paper.cell import RECIPES, Cell
-from mvae.paper.results import Row, RowDict
+from mvae.paper.results import Row, RowDict, new_row
 from mvae.runs.run import Evaluation
 
 __all__ = ["Measured", "differences", "keep_values", "values_file"]
 
 REFERENCE = "mvae"
+OF_A_METRIC = ("item", "metric", "value", "stderr", "paper")  # in a row; all else is of its run
 
 
 def values_file(directory: Path, joint: bool, budget: str) -> Path:
@@ -79,11 +79,7 @@ def _reference(cell: Cell, measured: Sequence[Measured]) -> Measured | None:
 
 def _row(known: RowDict, metric: str, difference: Tensor, paper: tuple[float | None, float | None]) -> Row:
     n, (ours, theirs) = len(difference), paper
-    change: dict[str, Any] = {
-        "metric": metric,
-        "value": round(float(difference.mean()), 4),
-        "stderr": round(float(difference.std()) / n**0.5, 4) if n > 1 else None,
-        "n": n,
-        "paper": None if ours is None or theirs is None else round(ours - theirs, 4),
-    }
-    return Row(**{**known, **change})
+    shared = {key: value for key, value in known.items() if key not in OF_A_METRIC} | {"n": n}
+    error = float(difference.std()) / n**0.5 if n > 1 else None
+    published = None if ours is None or theirs is None else round(ours - theirs, 4)
+    return new_row(known["item"], metric, float(difference.mean()), error, shared, published)
