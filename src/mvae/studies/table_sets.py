@@ -6,6 +6,7 @@ ones, its digits in quadrants, and UCI's Multiple Features. Of these cells, whol
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,7 @@ def _hidden(values: Values, view: np.ndarray, what: str, share: float, seed: int
     return hidden
 
 
+@cache
 def whole(name: str, data_dir: Path | None = None) -> Whole:
     """A set of `VIEWED` without holes: its columns, the view of each, and what each row is of.
 
