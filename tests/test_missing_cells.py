@@ -20,6 +20,7 @@ from mvae.data.dataset import Dataset
 from mvae.data.masking import complete_rows, keep_at_random, oversample_complete
 from mvae.data.split import split
 from mvae.data.table import Table
+from mvae.data.tables.tensors import observed_of
 from mvae.evaluation.coherence import classifier_for, conditional_coherence, train_classifier
 from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.frechet import frechet_to_data
@@ -129,6 +130,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     conditional_coherence: lambda t, _: conditional_coherence(model(), CLASSIFIER, t, given="label", of="image"),
     classifier_for: kept_classifier,
     train_classifier: lambda t, _: train_classifier(dataset(t), "image", "label", Categorical())[1],
+    observed_of: lambda t, _: observed_of(t, "number").tolist(),
     pairs_never_seen: lambda t, _: str(pairs_never_seen(t)),
     nearest_rows: lambda t, _: nearest_rows(torch.rand(3, 1, 8, 8), t, "image", "number"),
     training_mean: lambda t, _: training_mean(t, "image"),

@@ -9,8 +9,9 @@ from torch import Tensor
 
 import mvae
 from mvae.data.table import Table
+from mvae.data.tables.tensors import observed_of
 from mvae.evaluation.impute import impute
-from mvae.runs.intervals import held_back, observed_of, stretch_draws
+from mvae.runs.intervals import held_back, stretch_draws
 from tests.evaluation.test_impute import SD, W, model
 from tests.patients import FEW, csv_of, patients
 

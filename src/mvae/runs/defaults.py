@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from mvae.data.table import Table
+from mvae.data.tables.tensors import holds_fields
 from mvae.errors import SettingsError
 
 __all__ = ["defaults_for"]
@@ -33,7 +34,7 @@ def defaults_for(table: Table) -> dict[str, Any]:
     if not rows:
         raise SettingsError("no rows to learn from")
     small = rows < SMALL
-    flat = [name for name, c in table.columns.items() if c.ndim == 2 and "float" in str(c.dtype)]
+    flat = [name for name, column in table.columns.items() if holds_fields(column)]
     words = [name for name, c in table.columns.items() if c.ndim == 2 and name not in flat]
     network = {"network": "mlp", "hidden": [256] if small else [128, 128]}
     modality: dict[str, Any] = {"encoder": network, "decoder": network}

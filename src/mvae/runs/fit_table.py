@@ -13,12 +13,11 @@ from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError
 from mvae.runs.build import build
 from mvae.runs.config import Config, merged
-from mvae.runs.intervals import held_back, stretch_draws
+from mvae.runs.intervals import fit_holding_back
 from mvae.runs.run import device_named
 from mvae.runs.table_data import completed_by
 from mvae.runs.tables import TableModel
 from mvae.training.callbacks import Callback
-from mvae.training.fit import fit
 from mvae.training.switches import flushed_denormals
 
 __all__ = ["fit_table"]
@@ -78,8 +77,5 @@ def fit_table(
     config = completed_by(Config.from_dict(merged(said, changes or {})), schema, train)
     with flushed_denormals():
         model = build(config).to(device_named(None))
-        shown, held = held_back(train, seed)
-        history = fit(model, shown, config.training, seed=seed, validation=validation, callbacks=callbacks)
-        if not history.interrupted:
-            stretch_draws(model, train, held, seed)
+        fit_holding_back(model, train, config.training, seed=seed, validation=validation, callbacks=callbacks)
     return TableModel(model.eval(), schema)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from mvae.data.table import Table
 from mvae.data.tables.column import CLASSED
 from mvae.data.tables.schema import TableSchema
+from mvae.data.tables.tensors import holds_fields, observed_of
 from mvae.errors import RunError
 from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import answers
@@ -116,11 +116,7 @@ def _hidden_cells(
 
 def _observed(table: Table, name: str) -> np.ndarray:
     """Which values of a column are there, as a mask of its shape (of pictures and texts: of rows)."""
-    column, rows = table.columns[name], table.has(name).numpy()
-    if column.ndim != 2 or not np.issubdtype(np.asarray(column[:1]).dtype, np.floating):
-        return rows
-    own = table.values_of(name, torch.arange(len(table)))
-    return np.broadcast_to(rows[:, None], column.shape).copy() if own is None else own.numpy()
+    return observed_of(table, name) if holds_fields(table.columns[name]) else table.has(name).numpy()
 
 
 def _columns(schema: TableSchema, model: MultimodalVAE) -> dict[str, Any]:

@@ -7,6 +7,7 @@ factor with which 90 % of the intervals hold the hidden value, if that is above 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +15,14 @@ import torch
 from mvae.data.fields import SCALED
 from mvae.data.table import Table
 from mvae.data.tables.schema import TOKEN
+from mvae.data.tables.tensors import holds_fields, observed_of
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import answers
+from mvae.training.fit import History, fit
+from mvae.training.settings import TrainingSettings
 
-__all__ = ["Held", "held_back", "stretch_draws"]
+__all__ = ["Held", "fit_holding_back", "held_back", "stretch_draws"]
 
 Held = dict[str, np.ndarray]
 """Modality → ``rows fields``, which values are hidden from training."""
@@ -29,6 +33,28 @@ LARGE = 1 << 28  # values of a modality, above which none are hidden: their mask
 ROWS, SAMPLES, AT_ONCE = 1_000, 200, 1 << 24
 LEVEL = 0.9  # of the intervals
 BOUNDS = 1.0, 3.0  # of the factor: what suits single values would be too narrow where whole views are missing
+
+
+def fit_holding_back(
+    model: MultimodalVAE, table: Table, settings: TrainingSettings, *, seed: int = 0, **how: Any
+) -> History:
+    """`mvae.fit` on what `held_back` leaves of a table; then `stretch_draws`, unless it was interrupted.
+
+    Args:
+        model: with modalities of columns.
+        table: the rows to learn from.
+        settings: how to train.
+        seed: of what is held back, too.
+        how: whatever else `mvae.fit` takes.
+
+    Raises:
+        SettingsError, DataError, RunError, TrainingError: as `mvae.fit`.
+    """
+    shown, held = held_back(table, seed)
+    history = fit(model, shown, settings, seed=seed, **how)
+    if not history.interrupted:
+        stretch_draws(model, table, held, seed)
+    return history
 
 
 def held_back(table: Table, seed: int = 0) -> tuple[Table, Held]:
@@ -42,7 +68,7 @@ def held_back(table: Table, seed: int = 0) -> tuple[Table, Held]:
     generator, held, masks = np.random.default_rng(seed), Held(), {}
     for name, column in table.columns.items():
         masks[name] = table.has(name)
-        if column.ndim != 2 or "float" not in str(column.dtype) or column.shape[0] * column.shape[1] > LARGE:
+        if not holds_fields(column) or column.shape[0] * column.shape[1] > LARGE:
             masks[name] = table.observed.get(name, masks[name])
             continue
         here = observed_of(table, name)
@@ -55,12 +81,6 @@ def held_back(table: Table, seed: int = 0) -> tuple[Table, Held]:
         hidden[~(here & ~hidden).any(1)] = False
         held[name], masks[name] = hidden, torch.from_numpy(here & ~hidden)
     return Table(table.columns, masks), held
-
-
-def observed_of(table: Table, name: str) -> np.ndarray:
-    """Which values of a column of one axis are there, ``rows fields``."""
-    rows = table.has(name).numpy()[:, None]
-    return np.broadcast_to(rows, table.columns[name].shape) & np.asarray(table.observed.get(name, rows))
 
 
 def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0) -> None:

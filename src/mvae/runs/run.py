@@ -19,12 +19,12 @@ from mvae.data.table import Table
 from mvae.errors import QueryError, RunError, SettingsError
 from mvae.evaluation.likelihood import Denominator, LogLikelihood, log_likelihoods
 from mvae.evaluation.validation import validate
-from mvae.files import as_path, copied, load_weights, locked, read_json, write_json
+from mvae.files import as_path, load_weights, locked, read_json, write_json
 from mvae.models.base import MultimodalVAE
 from mvae.provenance import commit, describe_device, installed_version
 from mvae.runs.build import build
 from mvae.runs.config import Config, flattened
-from mvae.runs.intervals import held_back, stretch_draws
+from mvae.runs.intervals import fit_holding_back
 from mvae.runs.source import completed, declared, load
 from mvae.runs.table_data import is_table
 from mvae.training.callbacks import Callback, History
@@ -112,15 +112,10 @@ def train(
         if config.start_from is not None and not (run_dir / CHECKPOINT).exists():
             _start_from(model, Path(config.start_from), data)
         stack.enter_context(locked(run_dir) if processes.first else nullcontext())
-        if resume:
-            _require_same_coding(run_dir, data)
-        elif processes.first:
-            _require_free(run_dir)
-            write_json(run_dir / SETTINGS, _description(config, data) | _circumstances(model.device))
-        shown, held = held_back(table, config.seed) if data.layout is not None else (table, {})
-        history = fit(
+        _begin(run_dir, config, data, model.device, resume, processes.first)
+        history = (fit if data.layout is None else fit_holding_back)(
             model,
-            shown,
+            table,
             config.training,
             seed=config.seed,
             validation=held_out,
@@ -128,11 +123,19 @@ def train(
             resume=resume and (run_dir / CHECKPOINT).exists(),  # killed before its first checkpoint it starts again
             callbacks=callbacks,
         )
-        if held and not history.interrupted:
-            stretch_draws(model, table, held, config.seed)
-            if processes.first:
-                amend(run_dir, {n: t for n, t in copied(model).items() if n.endswith(".stretch")})
+        stretch = {name: buffer for name, buffer in model.named_buffers() if name.endswith(".stretch")}
+        if stretch and data.layout is not None and processes.first and not history.interrupted:
+            amend(run_dir, stretch)
     return Run(run_dir, config, model, data, {"best_epoch": history.best_epoch}), history
+
+
+def _begin(run_dir: Path, config: Config, data: Dataset, device: torch.device, resume: bool, first: bool) -> None:
+    """What a run directory says before training: the first process writes it; to go on it must fit."""
+    if resume:
+        _require_same_coding(run_dir, data)
+    elif first:
+        _require_free(run_dir)
+        write_json(run_dir / SETTINGS, _description(config, data) | _circumstances(device))
 
 
 def _description(config: Config, data: Dataset) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from mvae.paper.results import RowDict
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.defaults import defaults_for
-from mvae.runs.intervals import held_back, stretch_draws
+from mvae.runs.intervals import fit_holding_back
 from mvae.studies.measured import Study
 from mvae.studies.table_baselines import BASELINES
 from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of, whole
@@ -40,7 +40,6 @@ from mvae.studies.table_tasks import (
     target_of_boosting,
     with_target,
 )
-from mvae.training.fit import fit
 
 __all__ = ["TABLES", "coverage", "error", "expected_calibration_error", "filled"]
 
@@ -149,9 +148,7 @@ def learned(table: Table, fields: Sequence[Field], seed: int, spend: Spend) -> t
     if spend.epochs is not None:
         config = config.change({"training": {"epochs": spend.epochs}})
     model = build(config)
-    shown, held = held_back(train, seed)
-    history = fit(model, shown, config.training, seed=seed, validation=validation, callbacks=[])
-    stretch_draws(model, train, held, seed)
+    history = fit_holding_back(model, train, config.training, seed=seed, validation=validation, callbacks=[])
     settings = {"latents": config.model.latents, "epochs": len(history.epochs), "best_epoch": history.best_epoch}
     return model, {"model": config.model.name, **settings}
 

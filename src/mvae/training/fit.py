@@ -95,12 +95,15 @@ def fit(
         stages = inside.enter_context(Stages(model, settings.epochs))
         run = RunState(stages, _placed(table, model.device), settings, seed, directory)
         run.start(resume)
-        if run.schedule is not None and run.schedule.needs_validation and held_out is None:
-            raise SettingsError("this schedule goes by the validation objective: give validation=...")
+        _require_judged(run, held_out)
         run.history.untrained = _note_what_is_missing(model, table)
-        stopped = inside.enter_context(stop_signals())
-        _train(run, held_out, callbacks, stopped)
+        _train(run, held_out, callbacks, inside.enter_context(stop_signals()))
         return run.finish()
+
+
+def _require_judged(run: RunState, validation: Table | None) -> None:
+    if run.schedule is not None and run.schedule.needs_validation and validation is None:
+        raise SettingsError("this schedule goes by the validation objective: give validation=...")
 
 
 def _directory(run_dir: str | Path | None, resume: bool) -> Path | None:

@@ -6,14 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from mvae.data.table import Table
+from mvae.data.table import Column, Table
 from mvae.data.tables.frames import Frames
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError
 
-__all__ = ["encoded_parts", "table_of"]
+__all__ = ["encoded_parts", "holds_fields", "observed_of", "table_of"]
 
 LARGE = 1 << 31  # bytes of a column, above which it is mapped from a temporary file
+
+
+def holds_fields(column: Column) -> bool:
+    """Is this a column of fields, ``rows fields``, and not of pictures or texts?"""
+    return column.ndim == 2 and "float" in str(column.dtype)
+
+
+def observed_of(table: Table, name: str) -> np.ndarray:
+    """Which values of a column of fields are there, ``rows fields``."""
+    rows = table.has(name).numpy()[:, None]
+    return np.broadcast_to(rows, table.columns[name].shape) & np.asarray(table.observed.get(name, rows))
 
 
 def encoded_parts(frames: Frames, schema: TableSchema, part_of: np.ndarray, parts: int) -> list[Table]:
