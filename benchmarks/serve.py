@@ -83,7 +83,6 @@ def drawn(address: str) -> list[float]:
         page = browser.new_page(viewport={"width": 1200, "height": 1600})
         page.goto(address)
         page.wait_for_selector("img[alt='a draw of image']", timeout=60_000)
-        page.get_by_role("button", name="Brush").first.click()
         page.evaluate(WATCH)
         for number in range(STROKES):
             stroke(page, number)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mvae.app.drawing import drawing, read_drawing
 from mvae.app.values import MOST_BYTES, parsed, summary
 from mvae.data.codecs import class_names
 from mvae.errors import QueryError
@@ -110,3 +111,35 @@ def test_answers_say_draws_and_what_they_say_together() -> None:
     image = summary(PICTURE, 255 * torch.ones(1, 1, 8, 8))["draws"][0]
     with Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) as picture:
         assert np.asarray(picture).min() == 255
+
+
+def drawn(ink: int) -> str:
+    """What the canvas sends: transparent, with a vertical line of this opacity."""
+    pixels = np.zeros((280, 280, 4), np.uint8)
+    pixels[40:240, 130:150, 3] = ink
+    file = io.BytesIO()
+    Image.fromarray(pixels, "RGBA").save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def test_ink_is_bright_on_dark_and_no_ink_is_nothing() -> None:
+    row = read_drawing(PICTURE, drawn(255))
+    assert row is not None
+    assert row.shape == (1, 1, 8, 8)
+    assert row[0, 0, 4, 3:5].tolist() == pytest.approx([255 * 10 / 35] * 2, abs=2)  # 10 of 35 columns of each are ink
+    assert row[0, 0, :, 0].max() == 0
+    assert read_drawing(PICTURE, drawn(0)) is None
+    assert read_drawing(PICTURE, "") is None
+    assert read_drawing(PICTURE, None) is None
+
+
+@pytest.mark.parametrize("value", ["x", "data:image/png;base64,AAAA", encoded((281, 280)), png_header_of(20000, 20000)])
+def test_what_no_canvas_sends_is_refused(value: str) -> None:
+    with pytest.raises(QueryError, match="image: this is no drawing"):
+        read_drawing(PICTURE, value)
+
+
+def test_a_name_is_text_in_the_canvas_template() -> None:
+    pytest.importorskip("gradio")
+    template = drawing(View("${alert(1)} <b> {{x}}", "picture", (1, 8, 8), levels=255.0)).html_template
+    assert not any(sign in template for sign in ("${", "{{", "<b>"))

@@ -5,18 +5,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from mvae.app.answers import MOST_DRAWS, Oracle
+from mvae.app.drawing import drawing, read_drawing
 from mvae.app.values import MOST_BYTES, parsed, read_picture
 from mvae.errors import QueryError, UserError, require_extra
-from mvae.report.grid import picture_row
 from mvae.report.views import View
 
 __all__ = ["page", "theme"]
 
-CANVAS = 280  # pixels of a drawing
 DRAWS = 12
 FORMATS = [".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"]
 
@@ -69,16 +67,7 @@ def _inputs(gradio: Any, view: View, names: Sequence[str]) -> list[Any]:
         upload = {"label": f"{name}: upload a picture", "file_types": FORMATS, "type": "filepath", "height": 110}
         if view.shape[0] != 1:
             return [gradio.File(**upload)]
-        brush = gradio.Brush(default_size=CANVAS // 12, colors=["#000000"], color_mode="fixed")
-        drawing = {
-            "canvas_size": (CANVAS, CANVAS),
-            "fixed_canvas": True,
-            "layers": False,
-            "height": CANVAS + 120,
-            "buttons": [],
-        }
-        drawing |= {"type": "numpy", "image_mode": "RGBA", "brush": brush}
-        return [gradio.Sketchpad(label=f"{name}: draw", **drawing), gradio.File(**upload)]
+        return [drawing(view), gradio.File(**upload)]
     if view.kind == "classes":
         return [gradio.Dropdown(label=name, choices=["", *names], value="")]
     if view.kind == "table":
@@ -146,13 +135,13 @@ def _given(view: View, row: Tensor) -> list[str]:
 def _read(oracle: Oracle, view: View, own: list[Any]) -> Tensor | None:
     """A modality's inputs as a row; None where it is not set."""
     if view.kind == "picture":
-        drawing, upload = (own[0], own[1]) if len(own) == 2 else (None, own[0])
+        drawn, upload = (own[0], own[1]) if len(own) == 2 else (None, own[0])
         if upload:
             if os.path.getsize(upload) > MOST_BYTES:
                 raise QueryError(f"a picture file may have {MOST_BYTES // 2**20} MB")
             with open(upload, "rb") as file:
                 return read_picture(view, file.read())
-        return _drawn(view, drawing)
+        return read_drawing(view, drawn)
     if view.kind == "flags":
         return parsed(view, list(own[1] or [])) if own[0] else None
     if view.kind == "table":
@@ -161,24 +150,6 @@ def _read(oracle: Oracle, view: View, own: list[Any]) -> Tensor | None:
     if own[0] in (None, ""):
         return None
     return parsed(view, own[0], oracle.codecs.get(view.name))
-
-
-def _drawn(view: View, drawing: dict[str, Any] | None) -> Tensor | None:
-    """A drawing's ink as bright levels on dark; None where nothing is drawn."""
-    from PIL import Image
-
-    composite = None if drawing is None else drawing.get("composite")
-    if composite is None:
-        return None
-    pixels = np.asarray(composite)
-    ink = (
-        pixels[..., 3]
-        if pixels.ndim == 3 and pixels.shape[-1] == 4
-        else 255 - pixels.reshape(*pixels.shape[:2], -1)[..., 0]
-    )
-    if ink.max() == 0:
-        return None
-    return picture_row(Image.fromarray(ink.astype(np.uint8), "L"), view.shape) * view.levels
 
 
 def _shown(view: View, answer: dict[str, Any]) -> Any:
@@ -210,7 +181,7 @@ def _of_field(own: dict[str, Any]) -> list[str]:
 def _empty(part: Any) -> Any:
     """A cleared input."""
     kind = type(part).__name__
-    return {"Dropdown": "", "Textbox": "", "Checkbox": False, "CheckboxGroup": []}.get(kind)
+    return {"Dropdown": "", "HTML": "", "Textbox": "", "Checkbox": False, "CheckboxGroup": []}.get(kind)
 
 
 def _text(value: str) -> str:

@@ -16,6 +16,7 @@ from mvae.errors import RunError, UserError, require_extra
 __all__ = ["HOST", "Question", "bound", "serve", "web_app"]
 
 HOST = "127.0.0.1"
+GRACE = 2  # seconds that an open page may go on when the process is told to stop; a page listens without an end
 WAITING = 16  # questions at most that wait for their turn
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -145,5 +146,7 @@ def serve(oracle: Oracle, listening: socket.socket) -> None:
     """Answer until the process is told to stop."""
     uvicorn = require_extra("uvicorn", "app", "pages")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    config = uvicorn.Config(web_app(oracle), log_level="warning", workers=1, limit_concurrency=128)
+    config = uvicorn.Config(
+        web_app(oracle), log_level="warning", workers=1, limit_concurrency=128, timeout_graceful_shutdown=GRACE
+    )
     uvicorn.Server(config).run(sockets=[listening])
