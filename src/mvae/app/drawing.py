@@ -21,7 +21,8 @@ HEAD = "data:image/png;base64,"
 TEMPLATE = """<p>{name}: draw</p>
 <canvas width="{side}" height="{side}" aria-label="{name}: draw" style="background:#fff;border:1px solid #888;\
 max-width:100%;touch-action:none;cursor:crosshair"></canvas>
-<p><button type="button" style="border:1px solid #888;border-radius:4px;padding:2px 10px">Clear the drawing of {name}</button></p>"""
+<p><button type="button" style="border:1px solid #888;border-radius:4px;padding:2px 10px">\
+Clear the drawing of {name}</button></p>"""
 SCRIPT = """
 const canvas = element.querySelector('canvas'), pen = canvas.getContext('2d')
 let down = false
