@@ -25,8 +25,8 @@ def impute(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Fill in the missing cells of a table: the mean of numbers, the most probable class. Observed cells stay as they
-    are.
+    """Fill in the missing cells of a table: the mean of numbers, the most probable class, of ordered classes the
+    median. Observed cells stay as they are.
 
     With --draws the rows come in the long form of multiple imputation: .imp says which draw, .id which row.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.tables.tensors import table_of
-from mvae.evaluation.impute import resampled
+from mvae.evaluation.impute import best_class, resampled
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
 from mvae.evaluation.proposal import weighted_samples
 from mvae.modality.base import evaluating
@@ -23,7 +23,7 @@ class Answer:
     """Of one modality of columns.
 
     Attributes:
-        point: the mean of numbers, the most probable class: ``rows fields``.
+        point: the mean of numbers, the most probable class, of ordered classes the median: ``rows fields``.
         draws: ``draws rows fields``.
         probabilities: place of a field with classes → ``rows classes``.
         log_p: where the truth was given, log p of each value given what the row has, ``rows fields``.
@@ -88,7 +88,7 @@ def answers(
                 if field.name in chances
             }
             for i, share in shares.items():
-                points[:, i] = share.argmax(-1)
+                points[:, i] = best_class(modality.fields[i], torch.from_numpy(share)).numpy()
             plausible = modality.stretched(modality.generate(drawn, generator=generator)).double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points, plausible, shares, log_p)

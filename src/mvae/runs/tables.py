@@ -49,9 +49,9 @@ class TableModel:
 
         Args:
             data: the rows.
-            draws: 0 fills in the mean of numbers and the most probable class. Otherwise so many draws from
-                p(missing | observed), one table below the other, with the columns ``.imp`` (1 … draws) and ``.id`` (the
-                row's index): the long form of multiple imputation that pooling in R's mice takes.
+            draws: 0 fills in the mean of numbers, the most probable class, of ordered classes the median. Otherwise so
+                many draws from p(missing | observed), one table below the other, with the columns ``.imp`` (1 … draws)
+                and ``.id`` (the row's index): the long form of multiple imputation that pooling in R's mice takes.
             interval: with 0 draws, add columns: NAME.low and NAME.high hold this share of the probability of a filled
                 number, NAME.p is the probability of a filled class.
             samples: of z, by which means, intervals and probabilities are taken.

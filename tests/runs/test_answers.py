@@ -1,0 +1,34 @@
+"""What files are filled in with: the answer of least error, the same as `mvae.impute` gives."""
+
+import numpy as np
+import torch
+
+import mvae
+from mvae.runs.answers import answers
+
+FIELDS = ({"name": "ward", "kind": "categorical", "classes": 5}, {"name": "stage", "kind": "ordinal", "classes": 5})
+
+
+def test_a_class_is_the_most_probable_one_and_of_ordered_classes_the_median() -> None:
+    torch.manual_seed(3)
+    model = mvae.MVAE({"t": mvae.Columns.of(FIELDS, latent_dim=2)}, latent_dim=2)
+    values, nothing = np.zeros((1, 2)), np.zeros((1, 2), bool)
+    differ = 0
+    for seed in range(20):
+        found = answers(model, {"t": values}, {"t": nothing}, ["t"], samples=4, seed=seed)["t"]
+        ward, stage = (found.probabilities[i][0] for i in range(2))
+        median = next(k for k in range(5) if stage[: k + 1].sum() >= 0.5)
+        assert found.point[0].tolist() == [ward.argmax(), median]
+        differ += median != stage.argmax()
+    assert differ > 0
+
+
+def test_the_command_and_python_give_the_same_answer() -> None:
+    torch.manual_seed(0)
+    model = mvae.MVAE({"t": mvae.Columns.of(FIELDS, latent_dim=2)}, latent_dim=2)
+    values, present = np.array([[1.0, 0.0], [4.0, 0.0]]), np.array([[True, False], [True, False]])
+    filled = mvae.impute(
+        model, mvae.Table({"t": torch.from_numpy(values)}, present={"t": present}), samples=4000, draws=2
+    )
+    found = answers(model, {"t": values}, {"t": present}, ["t"], samples=4000)["t"]
+    assert found.point[:, 1].tolist() == torch.as_tensor(filled.table["t"])[:, 1].tolist()
