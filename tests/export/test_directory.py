@@ -1,10 +1,12 @@
 """Exported graphs say what the model says, for any number of rows; the example runs without PyTorch."""
 
+import ast
 import importlib.util
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +170,16 @@ def test_the_example_answers_as_the_model_does_without_torch(table: tuple[Multim
     assert shape == [4000, 2, 4]
 
 
+def test_the_example_is_at_most_30_lines_of_code() -> None:
+    """Neither blank lines nor docstrings are code."""
+    code = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
+    said = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Expr)]
+    texts = [value for value in said if isinstance(value, ast.Constant)]
+    spoken = {line for text in texts for line in range(text.lineno, (text.end_lineno or 0) + 1)}
+    lines = [line for number, line in enumerate(code.splitlines(), 1) if line.strip() and number not in spoken]
+    assert len(lines) <= 30
+
+
 def test_a_modality_of_columns_is_exported_with_its_holes(tmp_path: Path) -> None:
     kinds = {"hb": "real", "crp": "positive", "ward": "categorical", "stage": "ordinal", "sick": "binary"}
     fields = [{"name": n, "kind": k} | ({"classes": 3} if n in ("ward", "stage") else {}) for n, k in kinds.items()]
@@ -288,7 +300,7 @@ def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:
     for part in ("## Data", "## Intended use", "## Metrics", "## Limits", "| objective |"):
         assert part in card
     done = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("b, given a: mean [")
+    assert done.stdout.startswith("b, given a: mean and draws\n[[")
     assert_refused(command("export", tmp_path, folder), "not a run directory")
 
 

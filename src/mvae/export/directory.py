@@ -98,7 +98,7 @@ def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: 
         "model": type(model).__name__,
         "latents": model.latent_dim,
         "combine": rule.combine,
-        "prior_precision": list(rule.prior_precision),
+        "prior_precision": [1.0, *rule.prior_precision[: 1 if rule.combine == "one" else 2]],
         "posterior": rule.text,
         "modalities": parts,
         "left_out": left_out,
@@ -125,10 +125,10 @@ def _part(
     classes = own.classes if dtype is torch.int64 and not shape else None
     string = isinstance(modality, StringModality)
     decoder = (StringDecoder(modality) if string else Decoder(model, name)).eval()
-    file = {"encoder": f"encoder-{number}.onnx", "decoder": f"decoder-{number}.onnx"}
+    file = {what: f"{what}-{number}.onnx" for what in ("encoder", "decoder")}
     encoders: dict[str, Callable[..., Gaussian] | None] = {file["encoder"]: None}
+    file["encoder_alone"] = file["encoder"] if rule.alone is None else f"encoder-{number}-alone.onnx"
     if rule.alone is not None:
-        file["encoder_alone"] = f"encoder-{number}-alone.onnx"
         encoders[file["encoder_alone"]] = rule.alone.encode
     example = {"x": torch.zeros(ROWS, *shape, dtype=dtype)}
     for path, encode in encoders.items():

@@ -1,4 +1,4 @@
-"""How an exported model combines the experts of what it is given, in a form that twenty lines of NumPy can follow."""
+"""How an exported model combines the experts of what it is given, in a form that ten lines of NumPy can follow."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ SUMS = "the mean is the second sum over the first, the variance 1 over the first
 NOTHING = "With nothing given z is drawn from N(0, I). "
 TEXTS = {
     "product": "q(z | given) is a product of Gaussian experts, one for each modality that is given. " + EXPERT + "Add "
-    "those of all that is given, and prior_precision to the precision: it is 1 where N(0, I) is one more expert; "
-    + SUMS,
+    "those of all that is given, and prior_precision (of nothing, one, several given) to the precision: it is 1 where "
+    "N(0, I) is one more expert; " + SUMS,
     "one": "q(z | given) is the Gaussian of the one modality that is given. " + EXPERT + "Give one modality at a time: "
     "this model's encoder of all of them together is not exported. ",
     "experts": "q(z | given) is an even mixture of Gaussians, one for each modality that is given: draw each z from "
