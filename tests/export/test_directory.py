@@ -21,6 +21,7 @@ from mvae.errors import QueryError
 from mvae.export.directory import export_model
 from mvae.export.draws import draw_of
 from mvae.export.rule import posterior_rule
+from mvae.export.sentences import with_padded_sentences
 from mvae.files import read_json
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE
@@ -65,6 +66,10 @@ def values_of(part: dict[str, Any], rows: int, generator: torch.Generator) -> Te
         x = torch.randint(0, part["stop"], (rows, *part["shape"]), generator=generator)
         ends = torch.randint(0, part["shape"][0] + 1, (rows, 1), generator=generator)
         return torch.where(torch.arange(part["shape"][0]) < ends, x, part["stop"])
+    if part["kind"] == "sentence":  # of every length, the longest and an empty one included
+        x = torch.randint(1, part["tokens"], (rows, *part["shape"]), generator=generator)
+        ends = torch.arange(rows)[:, None] % part["shape"][0]
+        return torch.where(torch.arange(part["shape"][0]) < ends, x, part["stop"])
     if part["dtype"] == "int64":
         return torch.randint(0, len(part["classes"]), (rows, *part["shape"]), generator=generator)
     x = torch.rand(rows, *part["shape"], generator=generator)
@@ -83,6 +88,21 @@ def drawn_string(modality: Any, z: Tensor, noise: Tensor) -> Tensor:
     return torch.tensor(rows)
 
 
+def drawn_sentence(modality: Any, z: Tensor, noise: Tensor) -> Tensor:
+    """Word after word, each the one whose step of the distribution function a number falls on."""
+    rows = []
+    for i in range(len(z)):
+        tokens: list[int] = []
+        before, state = modality.decoder.vocabulary, modality.decoder.begin(z[i : i + 1])
+        while len(tokens) < modality.length - 1 and modality.stop not in tokens:
+            log_p, state = modality.decoder.advance(torch.tensor([before]), state)
+            p = log_p[0].double().exp().numpy()
+            before = int(np.searchsorted(p.cumsum() / p.sum(), float(noise[i, len(tokens)])))
+            tokens.append(before)
+        rows.append(tokens + [modality.stop] * (modality.length - len(tokens)))
+    return torch.tensor(rows)
+
+
 def assert_same_answers(model: MultimodalVAE, folder: Path, rows: int) -> None:
     described, generator = read_json(folder / "model.json"), torch.Generator().manual_seed(rows)
     for part in described["modalities"]:
@@ -95,10 +115,11 @@ def assert_same_answers(model: MultimodalVAE, folder: Path, rows: int) -> None:
             np.testing.assert_allclose(shift, expert.shift, rtol=1e-5, atol=1e-5)
             z = torch.randn(rows, model.latent_dim, generator=generator)
             noise = torch.rand(rows, *part["noise_shape"], generator=generator).clamp(1e-7)
-            if part["kind"] == "string":
+            if "stop" in part:
                 written, drawn = run(folder, part["decoder"], z=(3 * z).numpy(), noise=noise.numpy())
                 np.testing.assert_array_equal(written, modality.generate(3 * z, mean=True))
-                np.testing.assert_array_equal(drawn, drawn_string(modality, 3 * z, noise))
+                expected = drawn_string if part["kind"] == "string" else drawn_sentence
+                np.testing.assert_array_equal(drawn, expected(modality, 3 * z, noise))
                 continue
             mean, drawn = run(folder, part["decoder"], z=z.numpy(), noise=noise.numpy())
             expected = modality.generate(z, mean=True)
@@ -168,6 +189,15 @@ def test_the_example_answers_as_the_model_does_without_torch(table: tuple[Multim
     np.testing.assert_allclose(mean, expected, atol=0.01)
     np.testing.assert_allclose(drawn, expected, atol=0.04)
     assert shape == [4000, 2, 4]
+
+
+def loaded_example(folder: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("example", folder / "example.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example
 
 
 def test_the_example_is_at_most_30_lines_of_code() -> None:
@@ -240,11 +270,7 @@ def test_the_examples_posterior_is_the_models(name: str, tmp_path: Path) -> None
     config = Config.from_dict(SMALL | {"model": {"name": name, "latents": 2}})
     model = build(config).eval()
     export_model(model, config, tmp_path, {})
-    spec = importlib.util.spec_from_file_location("example", tmp_path / "example.py")
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = loaded_example(tmp_path)
     both = {"a`<b>|": torch.tensor([2, 0]), "flags": torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]])}
     for names in (["a`<b>|"], ["flags"], ["a`<b>|", "flags"]):
         given = {key: both[key] for key in names}
@@ -279,12 +305,38 @@ def test_what_graphs_cannot_hold_is_refused_with_what_to_do(
         export_model(build(config), config, tmp_path, {})
 
 
-def test_a_sentence_is_left_out_with_what_to_do(tmp_path: Path) -> None:
-    sentence = {"kind": "sentence", "classes": 12, "length": 6}
-    config = Config.from_dict(TABLE | {"modalities": {"a": {"kind": "categorical", "classes": 3}, "en": sentence}})
-    (left_out,) = export_model(build(config).eval(), config, tmp_path, {})["left_out"]
-    assert left_out.startswith("en is a sentence")
-    assert "mvae.load" in left_out
+def test_the_graphs_of_sentences_are_the_model(tmp_path: Path) -> None:
+    """Networks of the translation's kind, whose softmax is divided: frequent and rare words."""
+    lstm = {"network": "lstm", "embedding": 5, "hidden": 7}
+    sentence = {"kind": "sentence", "classes": 12, "length": 6, "encoder": lstm, "decoder": lstm}
+    parts = {"en": sentence, "topic": {"kind": "categorical", "classes": 3}}
+    config = Config.from_dict({"data": {"source": "x"}, "model": {"latents": 3}, "modalities": parts})
+    model = build(config).eval()
+    described = export_model(model, config, tmp_path, {})
+    assert described["left_out"] == []
+    for rows in (1, 40):
+        assert_same_answers(model, tmp_path, rows)
+    example = loaded_example(tmp_path)
+    mean, draws = example.answer({"en": [[3, 0, 0, 0, 0, 0], [5, 4, 3, 2, 1, 0]]}, "en", n=5)
+    assert mean is None
+    assert draws.shape == (5, 2, 6)
+
+
+def test_encoders_of_sentences_by_themselves_are_padded_too() -> None:
+    """A TELBO has a second encoder of each; the model itself stays as it was."""
+    parts = {"en": {"kind": "sentence", "classes": 12, "length": 6}, "topic": {"kind": "categorical", "classes": 3}}
+    own = {"data": {"source": "x"}, "model": {"name": "telbo", "latents": 3}, "modalities": parts}
+    model = build(Config.from_dict(own)).eval()
+    padded = with_padded_sentences(model)
+    x = torch.tensor([[3, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
+    with torch.no_grad():
+        rules = posterior_rule(model).alone, posterior_rule(padded).alone
+        alone = [None if rule is None or rule.encode is None else rule.encode("en", x).shift for rule in rules]
+        torch.testing.assert_close(padded.expert("en", x).shift, model.expert("en", x).shift)
+        assert alone[0] is not None
+        torch.testing.assert_close(*alone)
+    kinds = [{type(part).__name__ for part in of.modules()} for of in (model, padded)]
+    assert ["LSTMEncoder" in kind for kind in kinds] == [True, False]
 
 
 def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:

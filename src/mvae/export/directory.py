@@ -12,6 +12,7 @@ from mvae.errors import QueryError
 from mvae.export.card import model_card
 from mvae.export.graphs import ROWS, Decoder, Encoder, StringDecoder, input_dtype, write_graph
 from mvae.export.rule import Rule, posterior_rule
+from mvae.export.sentences import SentenceDecoder, with_padded_sentences
 from mvae.files import write_json, write_whole
 from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality
@@ -71,21 +72,16 @@ def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: 
     Raises:
         As `export_run`.
     """
-    rule = posterior_rule(model)
+    padded = with_padded_sentences(model)
+    rule = posterior_rule(padded)
     parts, left_out = [], []
     for number, name in enumerate(model.names):
         modality = model.modalities[name]
-        if isinstance(modality, SentenceModality):
-            left_out.append(
-                f"{name} is a sentence, whose length differs from row to row and of which only existing tokens are "
-                "computed, which no graph here holds: translate it in Python, mvae.load(FOLDER)"
-            )
-            continue
         if name not in model.answerable:
             left_out.append(f"{name} was never trained")
             continue
         schema = (stored.get("schema") or {}).get(name) or {}
-        parts.append(_part(model, rule, name, number, config.modalities[name], directory, schema))
+        parts.append(_part(padded, rule, name, number, config.modalities[name], directory, schema))
         if isinstance(modality, ColumnsModality):
             parts[-1] |= _columns(modality, stored.get("layout") or {})
     if model.prior is not None:
@@ -123,8 +119,8 @@ def _part(
     modality = model.modalities[name]
     shape, dtype = _event(modality, own), input_dtype(model, name)
     classes = own.classes if dtype is torch.int64 and not shape else None
-    string = isinstance(modality, StringModality)
-    decoder = (StringDecoder(modality) if string else Decoder(model, name)).eval()
+    tokens = isinstance(modality, StringModality | SentenceModality)
+    decoder = _decoder(model, name).eval()
     file = {what: f"{what}-{number}.onnx" for what in ("encoder", "decoder")}
     encoders: dict[str, Callable[..., Gaussian] | None] = {file["encoder"]: None}
     file["encoder_alone"] = file["encoder"] if rule.alone is None else f"encoder-{number}-alone.onnx"
@@ -134,9 +130,9 @@ def _part(
     for path, encode in encoders.items():
         encoder = Encoder(model, name, classes, encode).eval()
         write_graph(encoder, example, ["precision", "shift"], directory / path)
-    inputs, outputs = {"z": torch.zeros(ROWS, model.latent_dim)}, ["greedy" if string else "mean"]
+    inputs, outputs = {"z": torch.zeros(ROWS, model.latent_dim)}, ["greedy" if tokens else "mean"]
     noise_shape = decoder.noise_shape(model.latent_dim)
-    if decoder.draw is not None:
+    if decoder.noise is not None:
         inputs["noise"] = torch.full((ROWS, *noise_shape), 0.5)
         outputs.append("draw")
     write_graph(decoder, inputs, outputs, directory / file["decoder"])
@@ -148,25 +144,34 @@ def _part(
         "shape": shape,
         "dtype": str(dtype).removeprefix("torch."),
         **file,
-        "noise": None if decoder.draw is None else decoder.draw.noise,
+        "noise": decoder.noise,
         "noise_shape": list(noise_shape),
     }
     if own.kind == "picture":
         said["levels"] = likelihood.levels
     if own.columns or own.kind in ("real", "binary"):
         said["columns"] = own.columns or [name]
-    if classes := schema.get("classes") or (list(range(own.classes)) if own.classes else None):
+    if isinstance(modality, SentenceModality):
+        said["tokens"] = own.classes
+    elif classes := schema.get("classes") or (list(range(own.classes)) if own.classes else None):
         said["classes"] = list(classes)
-    if isinstance(modality, StringModality):
-        said["stop"] = modality.stop  # fills a row after its last symbol
+    if isinstance(modality, StringModality | SentenceModality):
+        said["stop"] = modality.stop  # ends a row, and fills it
     return said
+
+
+def _decoder(model: MultimodalVAE, name: str) -> Decoder | StringDecoder | SentenceDecoder:
+    modality = model.modalities[name]
+    if isinstance(modality, StringModality):
+        return StringDecoder(modality)
+    return SentenceDecoder(modality) if isinstance(modality, SentenceModality) else Decoder(model, name)
 
 
 def _event(modality: Modality, own: ModalitySettings) -> list[int]:
     """The shape of one value."""
     if isinstance(modality, ColumnsModality):
         return [len(modality.fields)]
-    if isinstance(modality, StringModality):
+    if isinstance(modality, StringModality | SentenceModality):
         return [modality.length]
     return list(own.shape or [])
 

@@ -73,6 +73,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.modality = model.modalities[name]
         self.draw: Draw | None = draw_of(self.modality.likelihood)
+        self.noise = None if self.draw is None else self.draw.noise
 
     def forward(self, z: Tensor, noise: Tensor | None = None) -> tuple[Tensor, ...]:
         """In the user's units, pictures on the column's own scale."""
@@ -104,10 +105,11 @@ class StringDecoder(nn.Module):
     Both are tokens ``n length``, one after the other.
     """
 
+    noise = "uniform"
+
     def __init__(self, modality: StringModality):
         super().__init__()
         self.modality = modality
-        self.draw = draw_of(modality.likelihood)
 
     def forward(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """As `StringModality.generate`, whose draws are by noise that is given."""
@@ -119,7 +121,7 @@ class StringDecoder(nn.Module):
         for place in range(self.modality.length):
             logits, state = self.modality.decoder(z, token, state)
             logits = logits[:, 0]
-            if noise is not None and self.draw is not None:
+            if noise is not None:
                 logits = logits - (-noise[:, place].log()).log()
             token = torch.where(ended, self.modality.stop, logits.argmax(-1, keepdim=True))
             ended = token == self.modality.stop
