@@ -20,6 +20,7 @@ import mvae
 from mvae.errors import QueryError
 from mvae.export.directory import export_model
 from mvae.export.draws import draw_of
+from mvae.export.graphs import write_graph
 from mvae.export.rule import posterior_rule
 from mvae.export.sentences import with_padded_sentences
 from mvae.files import read_json
@@ -54,9 +55,15 @@ TABLE = {
         "flags": {"kind": "binary", "shape": [4]},
     },
 }
+LSTM = {"network": "lstm", "embedding": 5, "hidden": 7}
+SENTENCE = {"kind": "sentence", "columns": ["en"], "classes": 12, "length": 6, "encoder": LSTM, "decoder": LSTM}
+WITH_SENTENCE = TABLE | {"modalities": {"en": SENTENCE, "topic": {"kind": "categorical", "classes": 3}}}
 
 
 def run(folder: Path, file: str, **inputs: np.ndarray) -> list[np.ndarray]:
+    if file.endswith(".pt2"):
+        program = torch.export.load(folder / file).module()
+        return [x.numpy() for x in program(**{name: torch.as_tensor(x) for name, x in inputs.items()})]
     return onnxruntime.InferenceSession(folder / file).run(None, inputs)
 
 
@@ -163,6 +170,33 @@ def test_the_graphs_of_a_table_are_the_model(table: tuple[MultimodalVAE, Path]) 
     parts = {part["name"]: part for part in read_json(folder / "model.json")["modalities"]}
     assert parts["labs"]["columns"] == ["hb", "na"]
     assert parts["a`<b>|"]["classes"] == ["<i>", "m", "o"]
+
+
+def test_programs_of_torch_export_are_the_model(table: tuple[MultimodalVAE, Path], tmp_path: Path) -> None:
+    """Of a shipped experiment, a table and sentences, for any number of rows; without mvae in the process."""
+    configs = [Config.from_dict(WITH_SENTENCE), shipped_declaration("digits"), Config.from_dict(TABLE)]
+    models = [build(configs[0]).eval(), build(configs[1]).eval(), table[0]]
+    for number, (config, model) in enumerate(zip(configs, models, strict=True)):
+        folder = tmp_path / str(number)
+        export_model(model, config, folder, {}, "torch")
+        assert {file.suffix for file in folder.iterdir()} == {".json", ".mvae", ".pt2"}
+        for rows in (1, 17):
+            assert_same_answers(model, folder, rows)
+    code = (
+        "import sys, torch; sys.modules['mvae'] = None\n"
+        "print(*torch.export.load('decoder-0.pt2').module()(z=torch.zeros(2, 3), noise=torch.full((2, 6), 0.5)))"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "0", check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(("file", "what"), [("decoder-0.onnx", "as ONNX"), ("decoder-0.pt2", "by torch.export")])
+def test_a_network_that_no_graph_can_hold_is_named(file: str, what: str, tmp_path: Path) -> None:
+    class Branching(torch.nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            return z if z.sum() > 0 else -z
+
+    with pytest.raises(QueryError, match=f"{file} cannot be written {what}: .+"):
+        write_graph(Branching(), {"z": torch.zeros(3, 2)}, ["mean"], tmp_path / file)
 
 
 def test_an_exported_folder_is_loaded_as_a_model(table: tuple[MultimodalVAE, Path]) -> None:
@@ -307,13 +341,12 @@ def test_what_graphs_cannot_hold_is_refused_with_what_to_do(
 
 def test_the_graphs_of_sentences_are_the_model(tmp_path: Path) -> None:
     """Networks of the translation's kind, whose softmax is divided: frequent and rare words."""
-    lstm = {"network": "lstm", "embedding": 5, "hidden": 7}
-    sentence = {"kind": "sentence", "classes": 12, "length": 6, "encoder": lstm, "decoder": lstm}
-    parts = {"en": sentence, "topic": {"kind": "categorical", "classes": 3}}
-    config = Config.from_dict({"data": {"source": "x"}, "model": {"latents": 3}, "modalities": parts})
+    config = Config.from_dict(WITH_SENTENCE)
     model = build(config).eval()
-    described = export_model(model, config, tmp_path, {})
+    words = ["</s>", "<unk>", *"abcdefghij"]
+    described = export_model(model, config, tmp_path, {"layout": {"columns": [{"name": "en", "classes": words}]}})
     assert described["left_out"] == []
+    assert described["modalities"][0]["words"] == words
     for rows in (1, 40):
         assert_same_answers(model, tmp_path, rows)
     example = loaded_example(tmp_path)
@@ -324,9 +357,7 @@ def test_the_graphs_of_sentences_are_the_model(tmp_path: Path) -> None:
 
 def test_encoders_of_sentences_by_themselves_are_padded_too() -> None:
     """A TELBO has a second encoder of each; the model itself stays as it was."""
-    parts = {"en": {"kind": "sentence", "classes": 12, "length": 6}, "topic": {"kind": "categorical", "classes": 3}}
-    own = {"data": {"source": "x"}, "model": {"name": "telbo", "latents": 3}, "modalities": parts}
-    model = build(Config.from_dict(own)).eval()
+    model = build(Config.from_dict(WITH_SENTENCE | {"model": {"name": "telbo", "latents": 3}})).eval()
     padded = with_padded_sentences(model)
     x = torch.tensor([[3, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
     with torch.no_grad():
@@ -360,7 +391,14 @@ def test_names_in_the_card_are_text() -> None:
     from mvae.export.card import model_card
 
     part = {"name": "a|<script>", "kind": "real", "shape": [1], "columns": ["*x*"]}
-    described = {"model": "MVAE", "latents": 2, "posterior": "…", "left_out": [], "modalities": [part]}
+    described = {
+        "model": "MVAE",
+        "latents": 2,
+        "graphs": "onnx",
+        "posterior": "…",
+        "left_out": [],
+        "modalities": [part],
+    }
     card = model_card(described, {}, {})
     assert "<script>" not in card
     assert "a\\|&lt;script&gt;" in card

@@ -1,1 +1,1 @@
-"""A trained model for programs without PyTorch: ONNX graphs, what they mean, an example and a model card."""
+"""A trained model for programs without mvae: graphs (ONNX, torch.export), what they mean, an example, a model card."""

@@ -5,6 +5,10 @@ from typing import Any
 
 __all__ = ["model_card"]
 
+USES = {
+    "onnx": "`example.py` answers with numpy and onnxruntime; ",
+    "torch": "`torch.export.load(FILE).module()(z=..., noise=...)` needs PyTorch alone (encoders: `x=`); ",
+}
 LIMITS = """\
 - It models rows like those it was trained on. It has no notion of a row from elsewhere.
 - Values that are missing for reasons that hang on the values themselves bias it.
@@ -23,7 +27,7 @@ def model_card(described: Mapping[str, Any], metrics: Mapping[str, float], about
     """
     names = ", ".join(_text(part["name"]) for part in described["modalities"])
     parts = [
-        "---\nlibrary_name: mvae\ntags:\n- multimodal\n- variational-autoencoder\n- onnx\n---\n",
+        f"---\nlibrary_name: mvae\ntags:\n- multimodal\n- variational-autoencoder\n- {described['graphs']}\n---\n",
         "# Model card\n",
         f"A multimodal variational autoencoder ({described['model']}, {described['latents']} latents) of {names}. "
         "From any subset of these it samples, predicts and completes the others.\n",
@@ -32,7 +36,8 @@ def model_card(described: Mapping[str, Any], metrics: Mapping[str, float], about
         _table(["modality", "kind", "shape", "units or classes"], [_row(part) for part in described["modalities"]]),
         "## Intended use\n",
         "Filling in, predicting and generating modalities of rows that lack some. "
-        "`example.py` answers with numpy and onnxruntime; `mvae.load(FOLDER)` gives the model in Python.\n",
+        + USES[described["graphs"]]
+        + "`mvae.load(FOLDER)` gives the model in Python.\n",
         f"How evidence is combined: {described['posterior']}\n",
         "## Metrics\n",
         "Of validation rows, at the epoch whose weights these are; nats per example, unless they are shares.\n",

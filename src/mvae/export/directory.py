@@ -1,9 +1,9 @@
-"""A run as a folder that other programs can use: ONNX graphs, model.json, an example, the model itself and its card."""
+"""A run as a folder that other programs can use: graphs, model.json, an example, the model itself and its card."""
 
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -28,19 +28,23 @@ from mvae.training.checkpoint import best_weights, read_metrics
 
 __all__ = ["export_model", "export_run"]
 
+Format = Literal["onnx", "torch"]
+SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 CODED = (*CLASSED, "binary")  # columns of codes
 
 
-def export_run(run_dir: str | Path, directory: str | Path) -> Path:
+def export_run(run_dir: str | Path, directory: str | Path, graphs: Format = "onnx") -> Path:
     """Export a run's best model; its data is not needed.
 
     Args:
         run_dir: of the run.
         directory: where the files go; it is made where it is missing.
+        graphs: "onnx", or "torch" for programs of torch.export, which need PyTorch and not mvae.
 
     Returns:
-        The directory. It holds ``model.json``, an encoder and a decoder of each modality as ``.onnx``, ``example.py``,
-        ``README.md`` (the model card) and ``model.mvae``, from which `mvae.load` makes the model.
+        The directory. It holds ``model.json``, an encoder and a decoder of each modality as ``.onnx`` or ``.pt2``,
+        ``README.md`` (the model card), ``model.mvae``, from which `mvae.load` makes the model, and with ONNX
+        ``example.py``.
 
     Raises:
         RunError: not a run, or a directory that cannot be written. QueryError: a model whose posterior or networks take
@@ -49,7 +53,7 @@ def export_run(run_dir: str | Path, directory: str | Path) -> Path:
     run_dir, directory = Path(run_dir), Path(directory)
     config, stored = read_run(run_dir)
     model = opened_model(run_dir).cpu()
-    described = export_model(model, config, directory, stored)
+    described = export_model(model, config, directory, stored, graphs)
     rows, best_epoch = read_metrics(run_dir), best_weights(run_dir)[1].best_epoch
     best = next((row for row in rows if row["epoch"] == best_epoch), rows[-1] if rows else {})
     kept = ("validation/objective", "validation/reconstruction", "validation/accuracy", "validation/coupling")
@@ -60,7 +64,9 @@ def export_run(run_dir: str | Path, directory: str | Path) -> Path:
     return directory
 
 
-def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
+def export_model(
+    model: MultimodalVAE, config: Config, directory: Path, stored: Mapping[str, Any], graphs: Format = "onnx"
+) -> dict[str, Any]:
     """Write everything but the card, and return what ``model.json`` says.
 
     Args:
@@ -68,6 +74,7 @@ def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: 
         config: what it was built from.
         directory: where the files go.
         stored: ``schema`` and ``layout``, how a file's columns were encoded, as ``run.json`` has them.
+        graphs: as for `export_run`.
 
     Raises:
         As `export_run`.
@@ -81,15 +88,19 @@ def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: 
             left_out.append(f"{name} was never trained")
             continue
         schema = (stored.get("schema") or {}).get(name) or {}
-        parts.append(_part(padded, rule, name, number, config.modalities[name], directory, schema))
+        parts.append(_part(padded, rule, name, number, config.modalities[name], directory, schema, SUFFIX[graphs]))
+        layout = stored.get("layout") or {}
         if isinstance(modality, ColumnsModality):
-            parts[-1] |= _columns(modality, stored.get("layout") or {})
+            parts[-1] |= _columns(modality, layout)
+        if isinstance(modality, SentenceModality):
+            parts[-1] |= _words(config.modalities[name], layout)
     if model.prior is not None:
         left_out.append("the prior that was fitted: with nothing given, z is from N(0, I)")
     if not parts:
         raise QueryError(f"nothing can be exported: {'; '.join(left_out)}")
     described = {
         "format": 1,
+        "graphs": graphs,
         "mvae": installed_version(),
         "model": type(model).__name__,
         "latents": model.latent_dim,
@@ -101,7 +112,9 @@ def export_model(model: MultimodalVAE, config: Config, directory: Path, stored: 
     }
     write_json(directory / "model.json", described)
     save(model, directory / EXPORTED)
-    _write_text(directory / "example.py", files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8"))
+    if graphs == "onnx":
+        example = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
+        _write_text(directory / "example.py", example)
     return described
 
 
@@ -114,16 +127,17 @@ def _part(
     own: ModalitySettings,
     directory: Path,
     schema: Mapping[str, Any],
+    suffix: str,
 ) -> dict[str, Any]:
     """One modality: its graphs, and what they take and give."""
     modality = model.modalities[name]
     shape, dtype = _event(modality, own), input_dtype(model, name)
     classes = own.classes if dtype is torch.int64 and not shape else None
     tokens = isinstance(modality, StringModality | SentenceModality)
-    decoder = _decoder(model, name).eval()
-    file = {what: f"{what}-{number}.onnx" for what in ("encoder", "decoder")}
+    decoder = _decoder(modality).eval()
+    file = {what: f"{what}-{number}{suffix}" for what in ("encoder", "decoder")}
     encoders: dict[str, Callable[..., Gaussian] | None] = {file["encoder"]: None}
-    file["encoder_alone"] = file["encoder"] if rule.alone is None else f"encoder-{number}-alone.onnx"
+    file["encoder_alone"] = file["encoder"] if rule.alone is None else f"encoder-{number}-alone{suffix}"
     if rule.alone is not None:
         encoders[file["encoder_alone"]] = rule.alone.encode
     example = {"x": torch.zeros(ROWS, *shape, dtype=dtype)}
@@ -160,11 +174,10 @@ def _part(
     return said
 
 
-def _decoder(model: MultimodalVAE, name: str) -> Decoder | StringDecoder | SentenceDecoder:
-    modality = model.modalities[name]
+def _decoder(modality: Modality) -> Decoder | StringDecoder | SentenceDecoder:
     if isinstance(modality, StringModality):
         return StringDecoder(modality)
-    return SentenceDecoder(modality) if isinstance(modality, SentenceModality) else Decoder(model, name)
+    return SentenceDecoder(modality) if isinstance(modality, SentenceModality) else Decoder(modality)
 
 
 def _event(modality: Modality, own: ModalitySettings) -> list[int]:
@@ -186,6 +199,13 @@ def _columns(modality: ColumnsModality, layout: Mapping[str, Any]) -> dict[str, 
         "categories": classed,
         "missing": "NaN is missing; categories are numbers, the places in their list; dates are seconds since 1970",
     }
+
+
+def _words(own: ModalitySettings, layout: Mapping[str, Any]) -> dict[str, Any]:
+    """A column's words, in the order of their numbers; those of a corpus are not stored with a run."""
+    found = {column.get("name"): column.get("classes") for column in layout.get("columns", ())}
+    words = found.get(own.columns[0]) if own.columns else None
+    return {"words": list(words)} if words else {}
 
 
 def _write_text(path: Path, text: str) -> None:

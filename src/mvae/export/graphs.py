@@ -1,10 +1,10 @@
-"""Encoders and decoders as ONNX graphs whose inputs and outputs are in the user's units."""
+"""Encoders and decoders as graphs, of ONNX or torch.export, whose inputs and outputs are in the user's units."""
 
 import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mvae.export.draws import Draw, draw_of
 from mvae.files import write_whole
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Categorical
+from mvae.modality.base import Modality
 from mvae.modality.columns import ColumnsModality
 from mvae.modality.strings import StringModality
 from mvae.models.base import MultimodalVAE
@@ -47,8 +48,7 @@ class Encoder(nn.Module):
         encode: Callable[[str, Tensor], Gaussian] | None = None,
     ):
         super().__init__()
-        self.model, self.name, self.encode = model, name, encode or model.expert
-        self.table: tuple[Tensor, Tensor] | None = None
+        self.name, self.prepare, self.encode = name, model.modalities[name].prepare, encode or model.expert
         if classes is not None:
             expert = self._expert(torch.arange(classes))
             self.register_buffer("precisions", expert[0])
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         self.of_classes = classes is not None
 
     def _expert(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        expert = self.encode(self.name, self.model.modalities[self.name].prepare(x))
+        expert = self.encode(self.name, self.prepare(x))
         return expert.precision, expert.shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,9 +69,11 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents ``n latent`` (and noise) → E[x | z], and a draw of x where the likelihood has one."""
 
-    def __init__(self, model: MultimodalVAE, name: str):
+    modality: Modality
+
+    def __init__(self, modality: Modality):
         super().__init__()
-        self.modality = model.modalities[name]
+        self.__dict__["modality"] = modality  # no submodule: a program then holds only those weights that it uses
         self.draw: Draw | None = draw_of(self.modality.likelihood)
         self.noise = None if self.draw is None else self.draw.noise
 
@@ -106,10 +108,11 @@ class StringDecoder(nn.Module):
     """
 
     noise = "uniform"
+    modality: StringModality
 
     def __init__(self, modality: StringModality):
         super().__init__()
-        self.modality = modality
+        self.__dict__["modality"] = modality
 
     def forward(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """As `StringModality.generate`, whose draws are by noise that is given."""
@@ -134,37 +137,69 @@ class StringDecoder(nn.Module):
 
 
 def write_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], path: Path) -> None:
-    """Write a module as one ONNX file; the first axis of every input and output is free.
+    """Write a module as one file, ONNX or a program of torch.export; the first axis of every input and output is free.
+
+    Args:
+        module: what is traced.
+        inputs: examples of what it takes, by name.
+        outputs: names of what it gives; a program's are in this order and have none.
+        path: ends in ``.onnx`` or in ``.pt2``.
 
     Raises:
-        MissingDependencyError: the extra ``export`` is absent. QueryError: the network has operations that ONNX lacks.
+        MissingDependencyError: ONNX without the extra ``export``. QueryError: the network has operations that such
+            a file cannot hold.
     """
-    require_extra("onnxscript", "export", "ONNX files")
+    onnx = path.suffix == ".onnx"
+    if onnx:
+        require_extra("onnxscript", "export", "ONNX files")
     rows = torch.export.Dim("rows", min=1)
-    quiet: Any = logging.getLogger("torch.onnx")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
+    shapes: dict[str, Any] = {name: {0: rows} for name in inputs}
     try:
-        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # of the exporter's own parts
-            program = torch.onnx.export(
-                module,
-                kwargs=inputs,
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_shapes={name: {0: rows} for name in inputs},
-                dynamo=True,
-                verbose=False,
-            )
+        with torch.no_grad(), _quiet():
+            write = _onnx(module, inputs, outputs, shapes) if onnx else _program(module, inputs, shapes)
     except Exception as error:
         cause = error.__cause__ or error  # the exporter's own message is advice to its developers
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        raise QueryError(f"{path.name} cannot be written as ONNX: {reason}") from error
-    finally:
-        quiet.setLevel(level)
+        what = "as ONNX" if onnx else "by torch.export"
+        raise QueryError(f"{path.name} cannot be written {what}: {reason}") from error
+    write_whole(path, write)
+
+
+def _onnx(
+    module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], shapes: dict[str, Any]
+) -> Callable[[Path], None]:
+    program = torch.onnx.export(
+        module,
+        kwargs=inputs,
+        input_names=list(inputs),
+        output_names=list(outputs),
+        dynamic_shapes=shapes,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    return lambda file: program.save(str(file), external_data=False)
+
+
+def _program(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any]) -> Callable[[Path], None]:
+    archive = io.BytesIO()  # a file would have to end in .pt2 while it is written, too
+    torch.export.save(torch.export.export(module, (), inputs, dynamic_shapes=shapes), archive)
 
     def write(file: Path) -> None:
-        assert program is not None
-        program.save(str(file), external_data=False)
+        file.write_bytes(archive.getvalue())
 
-    write_whole(path, write)
+    return write
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporters tell their developers."""
+    logger: Any = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -5,6 +5,7 @@ In Python only the tokens that there are get computed, in an order that hangs on
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,8 @@ class SentenceDecoder(nn.Module):
 
     def __init__(self, modality: SentenceModality):
         super().__init__()
-        self.modality = modality
+        self.network: Any = copy.deepcopy(modality.decoder).requires_grad_(False)  # pyright: ignore[reportAttributeAccessIssue]
+        self.length, self.stop, self.dtype = modality.length, modality.stop, modality.dtype
 
     def forward(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """As `SentenceModality.generate`, whose draws are by noise that is given."""
@@ -69,22 +71,20 @@ class SentenceDecoder(nn.Module):
     def _written(self, z: Tensor, noise: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         from torch._higher_order_ops.scan import scan  # a loop in the graph: as steps, 71 words were 4,000 nodes
 
-        own = self.modality
-
         def write(carried: list[Tensor], uniform: Tensor) -> tuple[list[Tensor], Tensor]:
             before, *state = carried
-            log_p, after = own.decoder.advance(before, tuple(state))
-            token = torch.where(before == own.stop, own.stop, choose(log_p, uniform))
+            log_p, after = self.network.advance(before, tuple(state))
+            token = torch.where(before == self.stop, self.stop, choose(log_p, uniform))
             return [token, *(part.clone() for part in after)], token.clone()
 
-        start = torch.full_like(z[:, 0], own.decoder.vocabulary, dtype=torch.int64)
-        first = [start, *(part.contiguous() for part in own.decoder.begin(z.to(own.dtype)))]
-        _, written = scan(write, first, noise[:, : own.length - 1].t().contiguous())
-        return torch.cat([written.t(), torch.full_like(start, own.stop)[:, None]], 1)
+        start = torch.full_like(z[:, 0], self.network.vocabulary, dtype=torch.int64)
+        first = [start, *(part.contiguous() for part in self.network.begin(z.to(self.dtype)))]
+        _, written = scan(write, first, noise[:, : self.length - 1].t().contiguous())
+        return torch.cat([written.t(), torch.full_like(start, self.stop)[:, None]], 1)
 
     def noise_shape(self, latents: int) -> tuple[int]:
         """The shape of the noise of one example."""
-        return (self.modality.length,)
+        return (self.length,)
 
 
 def _drawn(log_p: Tensor, uniform: Tensor) -> Tensor:
