@@ -20,9 +20,7 @@ import mvae
 from mvae.errors import QueryError
 from mvae.export.directory import export_model
 from mvae.export.draws import draw_of
-from mvae.export.graphs import write_graph
 from mvae.export.rule import posterior_rule
-from mvae.export.sentences import with_padded_sentences
 from mvae.files import read_json
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE
@@ -189,16 +187,6 @@ def test_programs_of_torch_export_are_the_model(table: tuple[MultimodalVAE, Path
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "0", check=True, capture_output=True)
 
 
-@pytest.mark.parametrize(("file", "what"), [("decoder-0.onnx", "as ONNX"), ("decoder-0.pt2", "by torch.export")])
-def test_a_network_that_no_graph_can_hold_is_named(file: str, what: str, tmp_path: Path) -> None:
-    class Branching(torch.nn.Module):
-        def forward(self, z: Tensor) -> Tensor:
-            return z if z.sum() > 0 else -z
-
-    with pytest.raises(QueryError, match=f"{file} cannot be written {what}: .+"):
-        write_graph(Branching(), {"z": torch.zeros(3, 2)}, ["mean"], tmp_path / file)
-
-
 def test_an_exported_folder_is_loaded_as_a_model(table: tuple[MultimodalVAE, Path]) -> None:
     model, folder = table
     given = {"a`<b>|": torch.tensor([2, 0])}
@@ -353,21 +341,6 @@ def test_the_graphs_of_sentences_are_the_model(tmp_path: Path) -> None:
     mean, draws = example.answer({"en": [[3, 0, 0, 0, 0, 0], [5, 4, 3, 2, 1, 0]]}, "en", n=5)
     assert mean is None
     assert draws.shape == (5, 2, 6)
-
-
-def test_encoders_of_sentences_by_themselves_are_padded_too() -> None:
-    """A TELBO has a second encoder of each; the model itself stays as it was."""
-    model = build(Config.from_dict(WITH_SENTENCE | {"model": {"name": "telbo", "latents": 3}})).eval()
-    padded = with_padded_sentences(model)
-    x = torch.tensor([[3, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
-    with torch.no_grad():
-        rules = posterior_rule(model).alone, posterior_rule(padded).alone
-        alone = [None if rule is None or rule.encode is None else rule.encode("en", x).shift for rule in rules]
-        torch.testing.assert_close(padded.expert("en", x).shift, model.expert("en", x).shift)
-        assert alone[0] is not None
-        torch.testing.assert_close(*alone)
-    kinds = [{type(part).__name__ for part in of.modules()} for of in (model, padded)]
-    assert ["LSTMEncoder" in kind for kind in kinds] == [True, False]
 
 
 def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:
