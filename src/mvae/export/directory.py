@@ -115,6 +115,8 @@ def export_model(
     if graphs == "onnx":
         example = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
         _write_text(directory / "example.py", example)
+    else:
+        (directory / "example.py").unlink(missing_ok=True)  # of an export as ONNX before this one
     return described
 
 
