@@ -19,7 +19,7 @@ from mvae.studies.table_tasks import (
     target_of_boosting,
     with_target,
 )
-from mvae.studies.tables import error
+from mvae.studies.tables import SPENDS, error, filled
 from tests.command import mvae as command
 
 FIELDS = (Field("a"), Field("b", "categorical", classes=3), Field("c", "ordinal", classes=4))
@@ -116,3 +116,14 @@ def test_baselines_tell_a_class_that_the_numbers_tell() -> None:
     fields = [Field("label", "categorical", classes=3), Field("a"), Field("b")]
     for name in ("kNN", "iterated ridge", "iterated trees"):
         assert (BASELINES[name](holes, fields, 0)[hidden, 0] == label[hidden]).mean() > 0.95, name
+
+
+@pytest.mark.parametrize("kind", ["count", "categorical", "real"])
+def test_a_row_in_which_nothing_is_observed_is_filled_in(kind: str) -> None:
+    fields = (Field("first", kind, classes=3 if kind == "categorical" else None), Field("second"))
+    rng = np.random.default_rng(0)
+    truth = np.stack([rng.integers(0, 3, 60), rng.normal(size=60)], 1).astype(float)
+    observed = np.ones_like(truth, bool)
+    observed[3] = False
+    own, _, _ = filled(Holes("wine", "cells 10 %", fields, truth, observed), 0, SPENDS["smoke"])
+    assert np.isfinite(own[3]).all()

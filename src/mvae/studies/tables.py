@@ -158,18 +158,24 @@ def filled(
 ) -> tuple[Float[np.ndarray, "rows fields"], Imputed, dict[str, object]]:
     """The table filled in by the model with the library's defaults, and the settings that they are.
 
-    Rows in which nothing is observed get what a row of nothing gets: they are given their first column's mean.
+    Rows in which nothing is observed are given their first column's mean, of counts and classes the median or mode.
     """
     observed: Bool[np.ndarray, "rows fields"] = holes.observed.copy()
     values = np.where(observed, holes.truth, 0.0)
     for row in np.flatnonzero(~observed.any(1)):
-        first = holes.truth[observed[:, 0], 0]
-        values[row, 0] = np.bincount(first.astype(int)).argmax() if holes.fields[0].kind in CLASSED else first.mean()
+        values[row, 0] = _usual(holes.truth[observed[:, 0], 0], holes.fields[0])
         observed[row, 0] = True
     table = Table({"t": torch.from_numpy(values)}, {"t": torch.from_numpy(observed)})
     model, settings = learned(table, holes.fields, seed, spend)
     found = impute(model, table, draws=2, interval=INTERVAL, samples=spend.samples, seed=seed)
     return np.asarray(found.table["t"]), found, settings
+
+
+def _usual(values: Float[np.ndarray, " rows"], field: Field) -> float:
+    """The mode of classes, the lower median of counts, the mean of other numbers."""
+    if field.kind in CLASSED:
+        return float(np.bincount(values.astype(int)).argmax())
+    return float(np.quantile(values, 0.5, method="lower") if field.kind == "count" else values.mean())
 
 
 def of_cells(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[str, float], dict[str, object]]:
