@@ -1,12 +1,13 @@
 """The tutorials as notebooks: made of the manual's pages, and run as a reader runs them, in an empty folder."""
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.module import module_at
 
 for module in ("jupytext", "nbclient", "ipykernel", "pandas", "plotly"):
     pytest.importorskip(module)
@@ -17,12 +18,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 @pytest.fixture(scope="module")
 def notebooks() -> Any:
     """The module docs/notebooks.py."""
-    spec = importlib.util.spec_from_file_location("notebooks", DOCS / "notebooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(DOCS / "notebooks.py")
 
 
 @pytest.mark.parametrize("page", ["tutorials/table.md", "tutorials/mnist.md"])

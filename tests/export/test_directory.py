@@ -1,7 +1,6 @@
 """Exported graphs say what the model says, for any number of rows; the example runs without PyTorch."""
 
 import ast
-import importlib.util
 import json
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from mvae.runs.config import Config
 from mvae.runs.source import shipped_declaration
 from tests.command import assert_refused
 from tests.command import mvae as command
+from tests.module import module_at
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -213,15 +213,6 @@ def test_the_example_answers_as_the_model_does_without_torch(table: tuple[Multim
     assert shape == [4000, 2, 4]
 
 
-def loaded_example(folder: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("example", folder / "example.py")
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    return example
-
-
 def test_the_example_is_at_most_30_lines_of_code() -> None:
     """Neither blank lines nor docstrings are code."""
     code = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
@@ -292,7 +283,7 @@ def test_the_examples_posterior_is_the_models(name: str, tmp_path: Path) -> None
     config = Config.from_dict(SMALL | {"model": {"name": name, "latents": 2}})
     model = build(config).eval()
     export_model(model, config, tmp_path, {})
-    example = loaded_example(tmp_path)
+    example = module_at(tmp_path / "example.py")
     both = {"a`<b>|": torch.tensor([2, 0]), "flags": torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]])}
     for names in (["a`<b>|"], ["flags"], ["a`<b>|", "flags"]):
         given = {key: both[key] for key in names}
@@ -337,7 +328,7 @@ def test_the_graphs_of_sentences_are_the_model(tmp_path: Path) -> None:
     assert described["modalities"][0]["words"] == words
     for rows in (1, 40):
         assert_same_answers(model, tmp_path, rows)
-    example = loaded_example(tmp_path)
+    example = module_at(tmp_path / "example.py")
     mean, draws = example.answer({"en": [[3, 0, 0, 0, 0, 0], [5, 4, 3, 2, 1, 0]]}, "en", n=5)
     assert mean is None
     assert draws.shape == (5, 2, 6)

@@ -1,23 +1,19 @@
 """A canvas that sends its drawing as soon as the pen lifts, as one small PNG."""
 
-import base64
-import binascii
 import html
-import io
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from mvae.data.picture import open_bounded
-from mvae.errors import DataError, QueryError, require_extra
+from mvae.app.values import decoded, file_in
+from mvae.errors import QueryError, require_extra
 from mvae.report.grid import picture_row
 from mvae.report.views import View
 
 __all__ = ["drawing", "read_drawing"]
 
 SIDE = 280  # pixels of the canvas
-HEAD = "data:image/png;base64,"
 TEMPLATE = """<p>{name}: draw</p>
 <canvas width="{side}" height="{side}" aria-label="{name}: draw" style="background:#fff;border:1px solid #888;\
 max-width:100%;touch-action:none;cursor:crosshair"></canvas>
@@ -77,9 +73,8 @@ def read_drawing(view: View, value: str | None) -> Tensor | None:
     if not value:
         return None
     try:
-        data = base64.b64decode(value.removeprefix(HEAD), validate=True)
-        with open_bounded(io.BytesIO(data), SIDE**2) as picture:
+        with decoded(file_in(value), SIDE**2) as picture:
             ink = np.asarray(picture.convert("RGBA"))[..., 3]
-    except (binascii.Error, DataError, OSError, SyntaxError, ValueError):
+    except ValueError:  # a QueryError is one
         raise QueryError(f"{view.name}: this is no drawing of the page's canvas") from None
     return picture_row(Image.fromarray(ink, "L"), view.shape) * view.levels if ink.any() else None

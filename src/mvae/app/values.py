@@ -4,7 +4,8 @@ import base64
 import binascii
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from mvae.errors import DataError, QueryError
 from mvae.report.grid import grid_picture, picture_row
 from mvae.report.views import YEAR, View
 
-__all__ = ["MOST_BYTES", "MOST_PIXELS", "parsed", "png", "read_picture", "summary"]
+__all__ = ["MOST_BYTES", "MOST_PIXELS", "decoded", "file_in", "parsed", "png", "read_picture", "summary"]
 
 MOST_BYTES = 8 * 2**20  # of a request
 MOST_PIXELS = 16_000_000  # of a picture
@@ -118,12 +119,7 @@ def _text(value: Any, codec: Codec | None) -> Tensor:
 
 def _picture(view: View, value: Any) -> Tensor:
     if isinstance(value, str):
-        head, comma, tail = value.partition(",")
-        try:
-            data = base64.b64decode(tail if comma and head.startswith("data:") else value, validate=True)
-        except (binascii.Error, ValueError):
-            raise ValueError("a picture file's bytes in base64 are needed") from None
-        return read_picture(view, data)
+        return read_picture(view, file_in(value))
     levels = np.asarray(value, np.float32)
     if levels.size != math.prod(view.shape):
         raise ValueError(f"levels of shape {'×'.join(map(str, view.shape))} are needed")
@@ -132,8 +128,22 @@ def _picture(view: View, value: Any) -> Tensor:
     return torch.from_numpy(levels.reshape(1, *view.shape))
 
 
-def read_picture(view: View, data: bytes) -> Tensor:
-    """A picture file's bytes as a row of data, decoded within bounds.
+def file_in(text: str) -> bytes:
+    """A file's bytes from base64, also as a data URI.
+
+    Raises:
+        ValueError: it is no base64.
+    """
+    head, comma, tail = text.partition(",")
+    try:
+        return base64.b64decode(tail if comma and head.startswith("data:") else text, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("a picture file's bytes in base64 are needed") from None
+
+
+@contextmanager
+def decoded(data: bytes, most_pixels: int = MOST_PIXELS) -> Iterator[Any]:
+    """A picture file's bytes as a Pillow image, decoded within bounds.
 
     Raises:
         QueryError: no picture, or one of too many pixels or of a format that is not decoded here.
@@ -141,19 +151,29 @@ def read_picture(view: View, data: bytes) -> Tensor:
     if len(data) > MOST_BYTES:
         raise QueryError(f"a picture file may have {MOST_BYTES // 2**20} MB")
     try:
-        with open_bounded(io.BytesIO(data), MOST_PIXELS) as picture:
+        with open_bounded(io.BytesIO(data), most_pixels) as picture:
             if picture.format not in DECODED:
                 raise QueryError(f"a picture of format {picture.format} is not read: give a PNG or JPEG")
             picture.load()
-            if picture.mode.startswith(("I", "F")):
-                raise QueryError("save the picture with 8 bits a level")
-            return picture_row(picture, view.shape) * view.levels
+            yield picture
     except DataError as error:
         raise QueryError(str(error)) from None
+    except QueryError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, QueryError):
-            raise
         raise QueryError(f"the picture cannot be decoded ({' '.join(str(error).split())[:200]})") from None
+
+
+def read_picture(view: View, data: bytes) -> Tensor:
+    """A picture file's bytes as a row of data.
+
+    Raises:
+        QueryError: as `decoded`, or levels of more than 8 bits.
+    """
+    with decoded(data) as picture:
+        if picture.mode.startswith(("I", "F")):
+            raise QueryError("save the picture with 8 bits a level")
+        return picture_row(picture, view.shape) * view.levels
 
 
 def png(images: Tensor) -> str:

@@ -89,7 +89,7 @@ def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given
 
 def _list(results: Path) -> None:
     """Every item, with what it needs and how long its recorded runs took, and the budgets."""
-    from mvae.paper.item import BUDGETS, LONG
+    from mvae.paper.item import WITH_LONG
     from mvae.paper.items import all_items
     from mvae.paper.results import read_rows, training_times
 
@@ -99,7 +99,7 @@ def _list(results: Path) -> None:
             click.echo(f"{'':9} needs {item.needs}")
         for spent, (number, minutes) in training_times(read_rows(results / f"{name}.json")).items():
             click.echo(f"{'':9} {spent}: {minutes:.0f} minutes of training, runs: {number}, in {results}/")
-    for name, budget in (BUDGETS | {"long": LONG}).items():
+    for name, budget in WITH_LONG.items():
         click.echo(f"--budget {name:7} {budget.summary}")
 
 

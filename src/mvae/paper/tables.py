@@ -15,7 +15,7 @@ from mvae.models.jmvae import JMVAE
 from mvae.models.telbo import TELBO
 from mvae.paper.cell import Cell, defines, experiment
 from mvae.paper.harness import compared, evaluated
-from mvae.paper.item import BUDGETS, LONG, Budget, Item, Options, Paths, all_datasets, all_models
+from mvae.paper.item import WITH_LONG, Budget, Item, Options, Paths, all_datasets, all_models
 from mvae.paper.published import published
 from mvae.paper.show import show_comparison
 from mvae.runs.build import build
@@ -106,7 +106,7 @@ def _table(name: str, summary: str, joint: bool, paired: bool) -> Item:
         cells=partial(_cells, joint),
         measure=partial(evaluated, joint=joint),
         compare=partial(compared, joint=joint) if paired else None,
-        budgets=BUDGETS | {"long": LONG},
+        budgets=WITH_LONG,
     )
 
 
