@@ -126,3 +126,30 @@ def test_more_than_eight_modalities_are_refused() -> None:
     assert len(MoPoE({f"x{i}": part for i in range(8)}, 2).terms(torch.ones(1, 8, dtype=torch.bool)).names) == 255
     with pytest.raises(SettingsError, match="9 modalities are too many"):
         MoPoE({f"x{i}": part for i in range(9)}, 2)
+
+
+def test_drawn_subsets_have_the_same_objective_on_average() -> None:
+    table, generator = incomplete(5), torch.Generator().manual_seed(0)
+    every, drawn = model(), MoPoE(parts(KINDS), 2, drawn=2)
+    drawn.load_state_dict(every.state_dict())
+    present = table.presence(every.names)
+    counts: dict[tuple[int, ...], int] = {}
+    for _ in range(2_000):
+        terms = drawn.terms(present, generator)
+        assert not (terms.given & ~present).any()
+        torch.testing.assert_close(terms.weight.sum(0), present.any(-1).to(terms.weight))
+        for given in terms.given[:, 0].int().tolist():
+            counts[tuple(given)] = counts.get(tuple(given), 0) + 1
+    own = subsets(has(table, 0, every.names))
+    assert len(counts) == len(own)
+    for count in counts.values():
+        assert abs(count - 4_000 / len(own)) < 5 * (4_000 / len(own)) ** 0.5
+    assert_trains(lambda: MoPoE(parts(KINDS), 2, drawn=2))
+
+
+def test_validation_looks_at_every_subset_even_if_training_draws() -> None:
+    present, drawn = complete(3).presence(KINDS), MoPoE(parts(KINDS), 2, drawn=1)
+    assert drawn.evaluation_terms(present).names == model().terms(present).names
+    assert not drawn.static_terms
+    with pytest.raises(SettingsError, match="at least 1"):
+        MoPoE(parts(KINDS), 2, drawn=0)

@@ -1,11 +1,13 @@
 """MoPoE-VAE (Sutter et al. 2021): a mixture, over all subsets, of products of experts."""
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.models.base import MultimodalVAE, Parts
@@ -25,12 +27,28 @@ class MoPoE(MultimodalVAE):
 
     The number of terms is exponential in the number of modalities by its definition; above 8 it is refused.
 
+    Args:
+        modalities: name → `Modality`.
+        latent_dim: the number of latents D.
+        drawn: how many subsets a row learns from at a step, drawn anew, all equally likely. The objective is the same
+            on average (Sutter et al. draw one). None: from all of them, which costs 2^n − 1 times as much as one.
+
     Raises:
-        SettingsError: more than 8 modalities.
+        SettingsError: more than 8 modalities, or drawn is below 1.
+
+    >>> from mvae.networks.mlp import mlp
+    >>> x = mvae.Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian())
+    >>> model = MoPoE(dict.fromkeys("abcde", x), latent_dim=2, drawn=1)
+    >>> model.terms(torch.ones(7, 5, dtype=torch.bool)).given.shape
+    torch.Size([1, 7, 5])
     """
 
-    def __init__(self, modalities: Parts, latent_dim: int):
+    @checked_arguments()
+    def __init__(self, modalities: Parts, latent_dim: int, drawn: int | None = None):
         super().__init__(modalities, latent_dim)
+        if drawn is not None and drawn < 1:
+            raise SettingsError(f"drawn, the subsets that a row learns from, must be at least 1, not {drawn}")
+        self.drawn = drawn
         count = len(self.names)
         if count > MOST_MODALITIES:
             raise SettingsError(f"MoPoE has 2^M − 1 terms; {count} modalities are too many (at most {MOST_MODALITIES})")
@@ -51,8 +69,29 @@ class MoPoE(MultimodalVAE):
         return subset & (given | ~subset).all(-1, keepdim=True)
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """Every subset of what a row has explains all that it has."""
-        given = self.mixed(present)
+        """Every subset of what a row has, or those that are drawn, explains all that it has."""
+        if self.drawn is None:
+            return self.evaluation_terms(present)
+        possible = self.mixed(present).any(-1).T  # rows subsets
+        order = 1 + torch.rand(self.drawn, *possible.shape, generator=generator)
+        given = self._subsets[(order * possible).argmax(-1)] & present  # terms rows modalities
+        return self._explaining([term_name(f"drawn {i + 1}", self.names) for i in range(self.drawn)], given, present)
+
+    def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
+        """Every subset of what a row has."""
+        return self._explaining(self._subset_names, self.mixed(present), present)
+
+    def _explaining(
+        self,
+        names: Sequence[str],
+        given: Bool[Tensor, "terms rows modalities"],
+        present: Bool[Tensor, "rows modalities"],
+    ) -> Terms:
         has = given.any(-1)  # terms rows
         weight = has.to(self.dtype) / has.sum(0).clamp(min=1)
-        return Terms(self._subset_names, given, present[None] & has[..., None], weight)
+        return Terms(tuple(names), given, present[None] & has[..., None], weight)
+
+    @property
+    def static_terms(self) -> bool:
+        """Unless subsets are drawn."""
+        return self.drawn is None
