@@ -101,8 +101,8 @@ class Peer:
         )
         self.model = multivae.models.MVAE(
             config,
-            encoders={n: _encoder(modalities[n], written(modalities[n].encoder), model.latent_dim) for n in columns},
-            decoders={n: _decoder(written(modalities[n].decoder), model.latent_dim) for n in columns},
+            encoders={n: encoder(modalities[n], written(modalities[n].encoder), model.latent_dim) for n in columns},
+            decoders={n: decoder(written(modalities[n].decoder), model.latent_dim) for n in columns},
         )
 
     def bare_step(self, batch_size: int, learning_rate: float = 1e-3) -> Callable[[], None]:
@@ -153,7 +153,8 @@ def as_one_would_write(network: nn.Module) -> nn.Module:
     return network
 
 
-def _encoder(modality: mvae.Modality, network: nn.Module, latents: int) -> nn.Module:
+def encoder(modality: mvae.Modality, network: nn.Module, latents: int) -> nn.Module:
+    """A network that gives mean and log-variance, as multivae takes one."""
     from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
     from pythae.models.nn import BaseEncoder  # pyright: ignore[reportMissingImports]
 
@@ -171,7 +172,8 @@ def _encoder(modality: mvae.Modality, network: nn.Module, latents: int) -> nn.Mo
     return Encoder()
 
 
-def _decoder(network: nn.Module, latents: int) -> nn.Module:
+def decoder(network: nn.Module, latents: int) -> nn.Module:
+    """A network of latents, as multivae takes one."""
     from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
     from pythae.models.nn import BaseDecoder  # pyright: ignore[reportMissingImports]
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from mvae.data.dataset import Dataset
+from mvae.data.table import Table
 from mvae.evaluation.coherence import ImageClassifier, classifier_for
 from mvae.evaluation.subsets import coherence_by_number
 from mvae.files import load_state, read_json, write_json
 from mvae.likelihoods import Categorical
 from mvae.models.base import MultimodalVAE
-from mvae.paper.item import Budget, Item, Options, Paths
+from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import Row, RowDict, add_rows, new_row, read_rows
 from mvae.provenance import circumstances
 from mvae.runs.config import Config
@@ -32,9 +33,10 @@ from mvae.training.callbacks import Callback, Plan
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS
 from mvae.training.progress import Reporter, reporter_for
 
-__all__ = ["POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
+__all__ = ["PEER", "POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
 
 NAME, LABEL, CURVE = "polymnist", "label", "curve.json"
+PEER = "multivae"  # the recipe of rows that it trained (benchmarks/polymnist_peer.py): shown where they are recorded
 MODELS = ("mvae", "mmvae", "mopoe", "mvtcae", "jmvae", "mmvae_plus", "mmvm")
 
 #: Budget → what is spent: of training, the declaration's variant of that name.
@@ -44,6 +46,7 @@ SPENDS = {
     "laptop": Spend(1_000, 100, 200, 1_000, 20_000, 5_000, 55_000, None, (200, 400, 800, 1_600, 3_200)),
     "paper": Spend(10_000, 1_000, 1_000, 5_000, 55_000, 20_000, 55_000, None, tuple(2_000 * 2**i for i in range(6))),
 }
+CELLS = Levels("kept", "shares of training cells that are there", "0.5,1")
 SUMMARIES = {
     "smoke": "scikit-learn's digits on drawn textures, two steps of small networks: does it run?",
     "quick": "800 steps of 16 rows for every model",
@@ -54,17 +57,19 @@ SUMMARIES = {
 
 @dataclass(frozen=True)
 class Setup:
-    """One model to be trained and measured."""
+    """One model to be trained and measured; ``kept`` is the share of training and validation cells that are there."""
 
     model: str
     recipe: str
     seed: int
     budget: str
+    kept: float = 1.0
 
     @property
     def config(self) -> Config:
         """The declaration that is trained."""
-        return configured(self.model, self.recipe, self.budget).change({"seed": self.seed})
+        config = configured(self.model, self.recipe, self.budget).change({"seed": self.seed})
+        return config if self.kept == 1 else config.change({"data": {"options": {"missing": 1 - self.kept}}})
 
     @property
     def digest(self) -> str:
@@ -81,7 +86,8 @@ class Setup:
     def command(self) -> str:
         """What makes its rows."""
         recipes = f" --recipes {self.recipe}" if self.model == "mvae" else ""
-        return f"mvae reproduce {NAME} --models {self.model}{recipes} --seeds {self.seed + 1} --budget {self.budget}"
+        which = f"--models {self.model}{recipes} --levels {self.kept:g} --seeds {self.seed + 1}"
+        return f"mvae reproduce {NAME} {which} --budget {self.budget}"
 
 
 def configured(model: str, recipe: str, budget: str) -> Config:
@@ -98,10 +104,10 @@ def configured(model: str, recipe: str, budget: str) -> Config:
 
 
 def setups(options: Options) -> Iterator[Setup]:
-    """Every model, by each recipe where it is the MVAE, with each seed."""
-    for model, seed in product(options.models, range(options.seeds)):
+    """Every model, by each recipe where it is the MVAE, at each level with each seed."""
+    for kept, model, seed in product(options.levels, options.models, range(options.seeds)):
         for recipe in options.recipes if model == "mvae" else ("own",):
-            yield Setup(model, recipe, seed, options.budget)
+            yield Setup(model, recipe, seed, options.budget, float(kept))
 
 
 class Curve(Reporter):
@@ -176,9 +182,9 @@ def judges_of(
     return judges, accuracies
 
 
-def recorded(setup: Setup, results: Path) -> list[dict[str, Any]]:
-    """The rows of a setup that are recorded."""
-    wanted = {"model": setup.model, "recipe": setup.recipe, "seed": setup.seed, "budget": setup.budget}
+def recorded(setup: Setup, results: Path, recipe: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a setup that are recorded, or those of its declaration by another recipe."""
+    wanted = {"model": setup.model, "recipe": recipe or setup.recipe, "seed": setup.seed, "budget": setup.budget}
     rows = read_rows(results / f"{NAME}.json")
     return [
         row
@@ -192,20 +198,31 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     wanted, spend = list(setups(options)), SPENDS[options.budget]
     missing = [setup for setup in wanted if not recorded(setup, paths.results)]
     if missing:
-        data = load(missing[0].config, paths.data_dir)
+        data = load(replace(missing[0], kept=1).config, paths.data_dir)  # complete: of the classifiers and the curves
         judges, accuracies = judges_of(data, spend, paths.runs)
         for setup in missing:
             run = finished(setup, paths, judges, data)
-            add_rows(paths.results / f"{name}.json", list(rows_of(setup, run, judges, accuracies)))
-            picture = f"{name}-{setup.model}-{setup.recipe}-{setup.budget}.png"
-            draw_given(run, paths.results / picture)
-    return [row for setup in wanted for row in recorded(setup, paths.results)]
+            add_rows(paths.results / f"{name}.json", list(rows_of(setup, run, data.train, judges, accuracies)))
+            if setup.seed == 0 and setup.kept == 1:
+                draw_given(run, paths.results / f"{name}-{setup.model}-{setup.recipe}-{setup.budget}.png")
+    return [row for recipe in (None, PEER) for setup in wanted for row in recorded(setup, paths.results, recipe)]
 
 
-def rows_of(setup: Setup, run: Run, judges: dict[str, ImageClassifier], accuracies: dict[str, float]) -> Iterator[Row]:
-    """Everything that is measured of a run, as rows."""
+def rows_of(
+    setup: Setup,
+    run: Run,
+    complete: Table,
+    judges: dict[str, ImageClassifier],
+    accuracies: dict[str, float],
+    **instead: str,
+) -> Iterator[Row]:
+    """Everything that is measured of a run, as rows; ``instead`` replaces fields of them.
+
+    ``complete`` are its training rows without a missing cell, which linear classifiers of latents learn from.
+    """
     spend, now = SPENDS[setup.budget], circumstances(run.model.device)
-    now["commit"] = read_json(run.directory / SETTINGS).get("commit", now["commit"])
+    if (run.directory / SETTINGS).exists():
+        now["commit"] = read_json(run.directory / SETTINGS).get("commit", now["commit"])
     training = run.config.training
     settings = {
         "declaration": setup.digest,
@@ -216,12 +233,13 @@ def rows_of(setup: Setup, run: Run, judges: dict[str, ImageClassifier], accuraci
         "latents": run.model.latent_dim,
         "options": run.config.resolved().model.options,
         "data": run.data.vocabulary_id,
+        "kept": setup.kept,
         "classifier_accuracy": round(sum(accuracies.values()) / len(accuracies), 4),
     }
     if "seconds" in run.progress:
         settings["train_minutes"] = round(run.progress["seconds"] / 60, 2)
     identity = {"dataset": NAME, "model": setup.model, "recipe": setup.recipe, "seed": setup.seed}
-    shared = {**identity, "budget": setup.budget, "command": setup.command, **now}
+    shared = {**identity, "budget": setup.budget, "command": setup.command, **now, **instead}
 
     def row(metric: str, value: float, n: int, stderr: float | None = None, **how: Any) -> Row:
         return new_row(NAME, metric, value, stderr, {**shared, "n": n, "settings": settings | how})
@@ -229,7 +247,7 @@ def rows_of(setup: Setup, run: Run, judges: dict[str, ImageClassifier], accuraci
     for name, accuracy in accuracies.items():
         judged = min(max(1_000, spend.test_rows), len(run.data.test))
         yield row(f"accuracy of the classifier of {name}", accuracy, judged)
-    for one in measures(run, judges, spend):
+    for one in measures(run, complete, judges, spend):
         yield row(one.metric, one.value, one.rows, one.stderr, **one.how)
     curve = run.directory / CURVE
     for point in read_json(curve)["points"] if curve.exists() else []:
@@ -241,12 +259,13 @@ def rows_of(setup: Setup, run: Run, judges: dict[str, ImageClassifier], accuraci
 POLYMNIST = Item(
     NAME,
     "PolyMNIST: coherence, likelihoods and latents of every model with five modalities, beside the published values",
-    ("models", "recipes", "seeds", "budget"),
+    ("models", "recipes", "levels", "seeds", "budget"),
     show,
     needs="MNIST (downloaded where --data-dir has none) and, for the original's backgrounds, a folder of them",
     defaults={"models": MODELS, "recipes": ("coupled", "paper")},
     choices={"models": MODELS},
-    budgets={name: Budget(summary) for name, summary in SUMMARIES.items()},
+    levels=CELLS,
+    budgets={name: Budget(summary, levels=(1.0,)) for name, summary in SUMMARIES.items()},
     make=make,
     draw=draw,
 )

@@ -63,7 +63,7 @@ class Measure:
     how: Mapping[str, Any] = field(default_factory=dict)
 
 
-def measures(run: Run, judges: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
+def measures(run: Run, complete: Table, judges: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
     """Coherence, linear accuracy, and with N(0, I) and a fitted prior unconditional coherence, log p and distances."""
     model, test = run.model, run.data.test.first(spend.test_rows)
     label, numbers = labels(test), answered(model)
@@ -72,7 +72,7 @@ def measures(run: Run, judges: dict[str, ImageClassifier], spend: Spend) -> Iter
         yield Measure(f"coherence given {n}", value, len(test))
     fitted = run.data.train.first(spend.fitted_rows)
     everything = [*numbers, len(model.names)]
-    some = fitted.first(spend.linear_rows)
+    some = complete.first(spend.linear_rows)
     linear = linear_accuracy_by_number(model, (some, labels(some)), (test, label), numbers=everything)
     for n, value in linear.items():
         yield Measure(f"linear accuracy given {n}", value, len(test), how={"fitted_rows": len(some)})

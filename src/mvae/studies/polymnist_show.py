@@ -39,12 +39,13 @@ def show(item: str, rows: Sequence[RowDict]) -> None:
     runs: dict[tuple[Any, ...], dict[str, float]] = {}
     for row in rows:
         if "step" not in row["settings"]:
-            key = row["model"], row["recipe"], row["budget"], row["seed"], row["settings"]["classifier_accuracy"]
+            settings, level = row["settings"], row["settings"].get("kept", 1)
+            key = row["model"], row["recipe"], row["budget"], row["seed"], level, settings["classifier_accuracy"]
             runs.setdefault(key, {})[row["metric"]] = row["value"]
     lines = []
-    for (model, recipe, budget, seed, judge), found in runs.items():
-        what = f"{model} {recipe}" if model == "mvae" else model
-        what += f", {budget}" + (f", seed {seed}" if seed else "")
+    for (model, recipe, budget, seed, kept, judge), found in runs.items():
+        what = model if recipe == "own" else f"{model} {recipe}"
+        what += f", {budget}" + (f", seed {seed}" if seed else "") + (f", {1 - kept:.0%} missing" if kept < 1 else "")
         lines.append([what, *(_percent(found.get(metric)) for metric in COLUMNS.values())])
         lines[-1].append(_percent(judge))
     lines.append([])
@@ -69,8 +70,8 @@ def draw(rows: Sequence[RowDict], path: Path) -> None:
         for axis, n in zip(figure.subplots(1, 2, sharey=True), (1, 4), strict=True):
             curves: dict[str, list[tuple[int, float]]] = {}
             for row in rows:
-                if row["metric"] == f"validation coherence given {n}":
-                    model = f"{row['model']} {row['recipe']}" if row["model"] == "mvae" else row["model"]
+                if row["metric"] == f"validation coherence given {n}" and row["settings"].get("kept", 1) == 1:
+                    model = row["model"] if row["recipe"] == "own" else f"{row['model']} {row['recipe']}"
                     curves.setdefault(f"{model} ({row['budget']})", []).append((row["settings"]["step"], row["value"]))
             for name, points in curves.items():
                 axis.plot(*zip(*sorted(points), strict=True), "o-", markersize=3, linewidth=1, label=name)
