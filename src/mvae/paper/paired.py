@@ -16,7 +16,7 @@ from mvae.paper.cell import RECIPES, Cell
 from mvae.paper.results import Row, RowDict, new_row
 from mvae.runs.run import Evaluation
 
-__all__ = ["Measured", "differences", "keep_values", "values_file"]
+__all__ = ["REFERENCE", "Measured", "differences", "keep_values", "values_file"]
 
 REFERENCE = "mvae"
 OF_A_METRIC = ("item", "metric", "value", "stderr", "paper")  # in a row; all else is of its run
