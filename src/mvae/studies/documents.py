@@ -1,0 +1,100 @@
+"""The tables of the studies in docs/research: made of results/, so that no number is copied by hand.
+
+Run it in a checkout: python -m mvae.studies.documents
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import mean
+
+from mvae.paper.readme import fill, in_columns
+from mvae.paper.results import RowDict, read_rows
+from mvae.studies.polymnist_show import COLUMNS, published
+from mvae.studies.table_sets import SETS
+
+__all__ = ["TABLES_OF_DOCUMENTS", "errors_table", "main", "polymnist_table", "targets_table"]
+
+BESIDE = ("mean", "kNN", "iterated ridge", "iterated trees")
+LIKELIHOODS = ("log p(x)", "log p(x), fitted prior")
+
+
+def _values(rows: Iterable[RowDict]) -> dict[tuple[str, str], dict[tuple[str, str], list[float]]]:
+    """(table, what is hidden) → (model, metric) → the values over masks."""
+    found: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
+    for row in rows:
+        own = found.setdefault((row["dataset"], row["settings"]["hidden"]), {})
+        own.setdefault((row["model"], row["metric"]), []).append(row["value"])
+    return dict(sorted(found.items(), key=lambda item: (SETS.index(item[0][0]), item[0][1])))
+
+
+def errors_table(rows: Sequence[RowDict]) -> str:
+    """A line for each table and what is hidden of it: the errors, and how much the 90 % intervals hold."""
+    lines = []
+    for (table, hidden), values in _values(rows).items():
+        if ("mvae", "error") not in values:
+            continue
+        errors = {model: mean(values[model, "error"]) for model in ("mvae", *BESIDE) if (model, "error") in values}
+        least = f"{min(errors.values()):.3f}"
+        said = {m: f"**{e:.3f}**" if f"{e:.3f}" == least else f"{e:.3f}" for m, e in errors.items()}
+        held = values.get(("mvae", "coverage"))
+        holds = "" if held is None else f"{mean(held):.2f}".lstrip("0")
+        masks = len(values["mvae", "error"])
+        lines.append([table, hidden, masks, said["mvae"], holds, *(said.get(model, "") for model in BESIDE)])
+    headings = ["table", "hidden", "masks", "ours", "90 % intervals hold", *BESIDE]
+    return in_columns(headings, lines, range(2))
+
+
+def targets_table(rows: Sequence[RowDict]) -> str:
+    """A line for each target and kind of outlier: ours, and what stands beside it."""
+    lines = []
+    for (table, what), values in _values(rows).items():
+        if ("mvae", "error") in values:
+            continue
+        metric = next(metric for model, metric in values if model == "mvae")
+        ours = values["mvae", metric]
+        beside = [f"{m} {mean(v):.3f}" for (m, of), v in values.items() if m != "mvae" and of == metric]
+        lines.append([table, f"{what}: {metric}", len(ours), f"{mean(ours):.3f}", ", ".join(beside)])
+    return in_columns(["table", "what", "masks", "ours", "beside it"], lines, range(2))
+
+
+def polymnist_table(rows: Sequence[RowDict]) -> str:
+    """A line for each run, with the mean accuracy of its classifiers; then what is published."""
+    runs: dict[tuple[object, ...], dict[str, float]] = {}
+    for row in rows:
+        if "step" not in row["settings"]:
+            settings, recipe = row["settings"], "" if row["recipe"] == "own" else f", {row['recipe']}"
+            missing = f", {1 - settings['kept']:.0%} missing" if settings.get("kept", 1) < 1 else ""
+            name = f"{row['model']}{recipe}{missing}"
+            key = (name, row["budget"], row["seed"], row["settings"]["classifier_accuracy"])
+            runs.setdefault(key, {})[row["metric"]] = row["value"]
+
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{value:.3f}".lstrip("0")
+
+    lines: list[list[object]] = []
+    for (name, budget, seed, judge), found in runs.items():
+        shares = (share(found.get(metric)) for metric in COLUMNS.values())
+        nats = (f"{found[metric]:.0f}" if metric in found else "" for metric in LIKELIHOODS)
+        lines.append([name, f"{budget}, seed {seed}", *shares, *nats, f"{judge:.3f}".lstrip("0")])
+    rest = [""] * (len(COLUMNS) - 4 + len(LIKELIHOODS) + 1)
+    lines += [[one["model"], "published", *map(share, one["given"]), *rest] for one in published()["coherence"]]
+    return in_columns(["model", "budget", *COLUMNS, *LIKELIHOODS, "classifiers"], lines, range(2))
+
+
+TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[str, Callable[[Sequence[RowDict]], str]]] = {
+    ("docs/research/tables-with-holes.md", "errors"): ("tables", errors_table),
+    ("docs/research/tables-with-holes.md", "targets"): ("tables", targets_table),
+    ("docs/research/polymnist.md", "measured"): ("polymnist", polymnist_table),
+}
+
+
+def main(root: Path = Path()) -> None:
+    """Fill the files, in the folder of the checkout."""
+    for (file, marker), (item, table) in TABLES_OF_DOCUMENTS.items():
+        path = root / file
+        path.write_text(fill(path.read_text(), marker, table(read_rows(root / "results" / f"{item}.json"))))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

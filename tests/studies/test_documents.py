@@ -1,0 +1,37 @@
+"""The studies' tables in docs/research are the recorded numbers."""
+
+from pathlib import Path
+
+import pytest
+
+from mvae.studies.documents import TABLES_OF_DOCUMENTS, errors_table, main, polymnist_table
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted({file for file, _ in TABLES_OF_DOCUMENTS})
+
+
+@pytest.mark.parametrize("file", DOCUMENTS)
+def test_the_tables_in_the_documents_are_generated_from_results(file: str, tmp_path: Path) -> None:
+    results = {f"results/{item}.json" for item, _ in TABLES_OF_DOCUMENTS.values()}
+    for name in (*DOCUMENTS, *results):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    main(tmp_path)
+    assert (tmp_path / file).read_text() == (ROOT / file).read_text(), "run python -m mvae.studies.documents"
+
+
+def test_the_lowest_error_is_bold_and_several_masks_are_their_mean() -> None:
+    shared = {"dataset": "wine", "settings": {"hidden": "cells 10 %"}, "metric": "error"}
+    rows = [{**shared, "model": m, "value": v} for m, v in [("mvae", 0.1), ("mvae", 0.3), ("kNN", 0.25)]]
+    line = errors_table(rows).splitlines()[-1]
+    assert line == "| wine | cells 10 % | 2 | **0.200** | | | 0.250 | | |"
+
+
+def test_a_run_is_a_line_above_the_published_ones() -> None:
+    shared = {"model": "mvae", "recipe": "coupled", "budget": "laptop", "seed": 0}
+    settings = {"classifier_accuracy": 0.98, "kept": 0.5}
+    values = {"coherence given 1": 0.5, "log p(x)": -7000.4}
+    rows = [{**shared, "metric": m, "value": v, "settings": settings} for m, v in values.items()]
+    first, second = polymnist_table(rows).splitlines()[2:4]
+    assert first == "| mvae, coupled, 50% missing | laptop, seed 0 | .500 | | | | | | | -7000 | | .980 |"
+    assert second.startswith("| mvae | published | .290 | .420 |")
