@@ -198,7 +198,7 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     wanted, spend = list(setups(options)), SPENDS[options.budget]
     missing = [setup for setup in wanted if not recorded(setup, paths.results)]
     if missing:
-        data = load(replace(missing[0], kept=1).config, paths.data_dir)  # complete: of the classifiers and the curves
+        data = load(replace(missing[0], kept=1.0).config, paths.data_dir)  # complete: of the classifiers and the curves
         judges, accuracies = judges_of(data, spend, paths.runs)
         for setup in missing:
             run = finished(setup, paths, judges, data)
