@@ -11,7 +11,8 @@ import mvae
 from mvae.data.table import Table
 from mvae.data.tables.tensors import observed_of
 from mvae.evaluation.impute import impute
-from mvae.runs.intervals import held_back, stretch_draws
+from mvae.runs.held_back import held_back
+from mvae.runs.intervals import stretch_draws
 from tests.evaluation.test_impute import SD, W, model
 from tests.patients import FEW, csv_of, patients
 
@@ -31,31 +32,19 @@ def wrong_by(factor: float) -> mvae.MVAE:
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
-def test_intervals_hold_nine_tenths_at_least_whatever_the_scales(factor: float) -> None:
+def test_intervals_hold_nine_tenths_whatever_the_scales(factor: float) -> None:
     x, net = complete(), wrong_by(factor)
     shown, held = held_back(Table({"x": x}), seed=1)
     stretch_draws(net, Table({"x": x}), held)
     stretch = float(net.modalities["x"].stretch)  # pyright: ignore
-    assert stretch > 1.2 if factor < 1 else 1 <= stretch < 1.12 if factor == 1 else stretch == 1
+    assert stretch > 1.2 if factor < 1 else 0.85 < stretch < 1.2 if factor == 1 else stretch < 0.8
     test, observed = complete(7), torch.rand(ROWS, 4, generator=torch.Generator().manual_seed(2)) < 0.7
     observed[:, 0] |= ~observed.any(1)
     found = impute(net, Table({"x": test}, {"x": observed}), interval=0.9, samples=200)
     inside = (test >= found.low["x"]) & (test <= found.high["x"])
     share = inside[~observed].double().mean().item()
-    assert share > 0.95 if factor > 1 else share == pytest.approx(0.9, abs=0.04)
+    assert share == pytest.approx(0.9, abs=0.04)
     assert np.array_equal(observed_of(shown, "x"), ~held["x"])
-
-
-def test_what_is_held_back_leaves_every_row_something() -> None:
-    observed = torch.rand(400, 3, generator=torch.Generator().manual_seed(0)) < 0.5
-    observed[:, 0] |= ~observed.any(1)
-    table = Table({"x": torch.zeros(400, 3)}, {"x": observed})
-    shown, held = held_back(table)
-    assert 0 < held["x"].sum() <= 0.1 * observed.sum()
-    assert not (held["x"] & ~observed.numpy()).any()
-    assert observed_of(shown, "x").any(1).all()
-    again, _ = held_back(table)
-    assert torch.equal(again.observed["x"], shown.observed["x"])
 
 
 def test_draws_are_stretched_about_their_mean_on_the_scale_of_the_field() -> None:

@@ -2,8 +2,8 @@
 
 A model that has learned the training rows partly by heart is too sure of what these rows lack. Rows of their own for
 validation do not show it, as they are not learned by heart. So a few values all over the training rows are hidden
-from training; afterwards they are filled in, and draws are stretched about their mean (`mvae.Columns.stretch`) by the
-factor with which 90 % of the intervals hold the hidden value, if that is above 1.
+from training (`mvae.runs.held_back`); afterwards they are filled in, and draws are stretched about their mean, or drawn
+in (`mvae.Columns.stretch`), by the factor with which 90 % of the intervals hold the hidden value.
 """
 
 import math
@@ -15,24 +15,20 @@ import torch
 from mvae.data.fields import SCALED
 from mvae.data.table import Table
 from mvae.data.tables.schema import TOKEN
-from mvae.data.tables.tensors import holds_fields, observed_of
+from mvae.data.tables.tensors import observed_of
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import answers
+from mvae.runs.held_back import Held, held_back
 from mvae.training.fit import History, fit
 from mvae.training.settings import TrainingSettings
 
-__all__ = ["Held", "fit_holding_back", "held_back", "stretch_draws"]
+__all__ = ["fit_holding_back", "stretch_draws"]
 
-Held = dict[str, np.ndarray]
-"""Modality → ``rows fields``, which values are hidden from training."""
-
-SHARE, MOST, FEW = 0.05, 600, 100  # of the values; at most so many; where these are fewer, up to twice the share
 LEAST = 40  # hidden values of a modality, below which nothing is learned from them
-LARGE = 1 << 28  # values of a modality, above which none are hidden: their mask would fill the memory
-ROWS, SAMPLES, AT_ONCE = 1_000, 200, 1 << 24
+ROWS, SAMPLES, AT_ONCE = 1_000, 400, 1 << 24  # as many samples as answers have by default
 LEVEL = 0.9  # of the intervals
-BOUNDS = 1.0, 3.0  # of the factor: what suits single values would be too narrow where whole views are missing
+BOUNDS = 0.5, 3.0  # of the factor
 
 
 def fit_holding_back(
@@ -55,32 +51,6 @@ def fit_holding_back(
     if not history.interrupted:
         stretch_draws(model, table, held, seed)
     return history
-
-
-def held_back(table: Table, seed: int = 0) -> tuple[Table, Held]:
-    """A table with a few of its values hidden, and which; each row keeps a value of each modality that it has.
-
-    >>> table = Table({"labs": torch.arange(4_000.0).reshape(1_000, 4)})
-    >>> shown, held = held_back(table)
-    >>> held["labs"].sum(), shown
-    (np.int64(200), Table(1000 rows; labs: 4 float32, 200 values missing))
-    """
-    generator, held, masks = np.random.default_rng(seed), Held(), {}
-    for name, column in table.columns.items():
-        masks[name] = table.has(name)
-        if not holds_fields(column) or column.shape[0] * column.shape[1] > LARGE:
-            masks[name] = table.observed.get(name, masks[name])
-            continue
-        here = observed_of(table, name)
-        number = int(here.sum())
-        wanted = round(min(MOST, max(SHARE * number, min(FEW, 2 * SHARE * number))))
-        place = generator.permutation(here.size)[: min(here.size, 4 * wanted + 100)] if wanted else np.empty(0, int)
-        place = place[here.reshape(-1)[place]][:wanted]
-        hidden = np.zeros(here.shape, bool)
-        hidden.reshape(-1)[place] = True
-        hidden[~(here & ~hidden).any(1)] = False
-        held[name], masks[name] = hidden, torch.from_numpy(here & ~hidden)
-    return Table(table.columns, masks), held
 
 
 def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0) -> None:

@@ -10,13 +10,15 @@ from statistics import mean
 
 from mvae.paper.readme import fill, in_columns
 from mvae.paper.results import RowDict, read_rows
+from mvae.studies.polymnist_measures import FITTED, FLOW
 from mvae.studies.polymnist_show import COLUMNS, published
 from mvae.studies.table_sets import SETS
 
 __all__ = ["TABLES_OF_DOCUMENTS", "errors_table", "main", "polymnist_table", "targets_table"]
 
 BESIDE = ("mean", "kNN", "iterated ridge", "iterated trees")
-LIKELIHOODS = ("log p(x)", "log p(x), fitted prior")
+SHARES = COLUMNS | {"0 flow": f"unconditional coherence{FLOW}"}
+LIKELIHOODS = tuple(f"log p(x){suffix}" for suffix in ("", FITTED, FLOW))
 
 
 def _values(rows: Iterable[RowDict]) -> dict[tuple[str, str], dict[tuple[str, str], list[float]]]:
@@ -74,12 +76,12 @@ def polymnist_table(rows: Sequence[RowDict]) -> str:
 
     lines: list[list[object]] = []
     for (name, budget, seed, judge), found in runs.items():
-        shares = (share(found.get(metric)) for metric in COLUMNS.values())
+        shares = (share(found.get(metric)) for metric in SHARES.values())
         nats = (f"{found[metric]:.0f}" if metric in found else "" for metric in LIKELIHOODS)
         lines.append([name, f"{budget}, seed {seed}", *shares, *nats, f"{judge:.3f}".lstrip("0")])
-    rest = [""] * (len(COLUMNS) - 4 + len(LIKELIHOODS) + 1)
+    rest = [""] * (len(SHARES) - 4 + len(LIKELIHOODS) + 1)
     lines += [[one["model"], "published", *map(share, one["given"]), *rest] for one in published()["coherence"]]
-    return in_columns(["model", "budget", *COLUMNS, *LIKELIHOODS, "classifiers"], lines, range(2))
+    return in_columns(["model", "budget", *SHARES, *LIKELIHOODS, "classifiers"], lines, range(2))
 
 
 TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[str, Callable[[Sequence[RowDict]], str]]] = {

@@ -1,8 +1,8 @@
 """`mvae reproduce polymnist`: the models of five modalities side by side, on the same networks and the same rows.
 
-For each model: coherence by the number of given modalities, unconditional coherence with N(0, I) and with a fitted
-prior, linear accuracy of the latents, log-likelihoods with and without that prior, Fréchet distances; and coherence on
-validation rows over the steps of training. The classifiers that judge it are trained by the same command.
+For each model: coherence by the number of given modalities, linear accuracy of the latents; unconditional coherence,
+log-likelihoods and Fréchet distances with N(0, I) and with two fitted priors; and coherence on validation rows over the
+steps of training. The classifiers that judge it are trained by the same command.
 """
 
 import hashlib
@@ -15,11 +15,13 @@ from typing import Any
 
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
+from mvae.errors import require_extra
 from mvae.evaluation.coherence import ImageClassifier, classifier_for
 from mvae.evaluation.subsets import coherence_by_number
 from mvae.files import load_state, read_json, write_json
 from mvae.likelihoods import Categorical
 from mvae.models.base import MultimodalVAE
+from mvae.paper.cell import RECIPES
 from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import Row, RowDict, add_rows, new_row, read_rows
 from mvae.provenance import circumstances
@@ -37,14 +39,17 @@ __all__ = ["PEER", "POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
 
 NAME, LABEL, CURVE = "polymnist", "label", "curve.json"
 PEER = "multivae"  # the recipe of rows that it trained (benchmarks/polymnist_peer.py): shown where they are recorded
+OWN, TUNED = "own", "tuned"  # recipes: as declared for a model that is not the MVAE; as validation rows chose
 MODELS = ("mvae", "mmvae", "mopoe", "mvtcae", "jmvae", "mmvae_plus", "mmvm")
 
 #: Budget → what is spent: of training, the declaration's variant of that name.
 SPENDS = {
-    "smoke": Spend(10, 4, 10, 10, 40, 30, 40, 1, (1, 2)),
-    "quick": Spend(300, 20, 50, 200, 2_000, 500, 6_000, 4, (100, 200, 400, 800)),
-    "laptop": Spend(1_000, 100, 200, 1_000, 20_000, 5_000, 55_000, None, (200, 400, 800, 1_600, 3_200)),
-    "paper": Spend(10_000, 1_000, 1_000, 5_000, 55_000, 20_000, 55_000, None, tuple(2_000 * 2**i for i in range(6))),
+    "smoke": Spend(10, 4, 10, 10, 40, 30, 40, 1, (1, 2), 2),
+    "quick": Spend(300, 20, 50, 200, 2_000, 500, 6_000, 4, (100, 200, 400, 800), 10),
+    "laptop": Spend(1_000, 100, 200, 1_000, 20_000, 5_000, 55_000, None, (200, 400, 800, 1_600, 3_200), 20),
+    "paper": Spend(
+        10_000, 1_000, 1_000, 5_000, 55_000, 20_000, 55_000, None, (2_000, 4_000, 8_000, 16_000, 32_000, 64_000), 50
+    ),
 }
 CELLS = Levels("kept", "shares of training cells that are there", "0.5,1")
 SUMMARIES = {
@@ -85,13 +90,15 @@ class Setup:
     @property
     def command(self) -> str:
         """What makes its rows."""
-        recipes = f" --recipes {self.recipe}" if self.model == "mvae" else ""
+        recipes = f" --recipes {self.recipe}" if self.recipe != OWN else ""
         which = f"--models {self.model}{recipes} --levels {self.kept:g} --seeds {self.seed + 1}"
         return f"mvae reproduce {NAME} {which} --budget {self.budget}"
 
 
 def configured(model: str, recipe: str, budget: str) -> Config:
     """The declaration of a model at a budget; the recipe ``paper`` of the MVAE is Eq. 5 with one random subset.
+
+    ``tuned`` changes what validation rows chose for that model at ``laptop``.
 
     >>> configured("mmvae_plus", "paper", "paper").model.latents
     256
@@ -100,14 +107,20 @@ def configured(model: str, recipe: str, budget: str) -> Config:
     own = [model] if model in config.variants else []
     own += ["paper"] if (model, recipe) == ("mvae", "paper") else []
     own += [budget] if budget in config.variants and budget != "paper" else []
+    own += [f"tuned_{model}"] if recipe == TUNED else []
     return config.variant(*own).change({"model": {"name": model}, "variants": {}})
 
 
 def setups(options: Options) -> Iterator[Setup]:
-    """Every model, by each recipe where it is the MVAE, at each level with each seed."""
+    """Every model at each level with each seed: the MVAE by each recipe, others by their own and tuned where asked."""
+    known = shipped_declaration(NAME).variants
     for kept, model, seed in product(options.levels, options.models, range(options.seeds)):
-        for recipe in options.recipes if model == "mvae" else ("own",):
-            yield Setup(model, recipe, seed, options.budget, float(kept))
+        recipes = (
+            options.recipes if model == "mvae" else dict.fromkeys(r if r == TUNED else OWN for r in options.recipes)
+        )
+        for recipe in recipes:
+            if recipe != TUNED or f"tuned_{model}" in known:
+                yield Setup(model, recipe, seed, options.budget, float(kept))
 
 
 class Curve(Reporter):
@@ -198,6 +211,7 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     wanted, spend = list(setups(options)), SPENDS[options.budget]
     missing = [setup for setup in wanted if not recorded(setup, paths.results)]
     if missing:
+        require_extra("zuko.flows", "flows", "a flow as prior")  # before hours of training
         data = load(replace(missing[0], kept=1.0).config, paths.data_dir)  # complete: of the classifiers and the curves
         judges, accuracies = judges_of(data, spend, paths.runs)
         for setup in missing:
@@ -263,7 +277,7 @@ POLYMNIST = Item(
     show,
     needs="MNIST (downloaded where --data-dir has none) and, for the original's backgrounds, a folder of them",
     defaults={"models": MODELS, "recipes": ("coupled", "paper")},
-    choices={"models": MODELS},
+    choices={"models": MODELS, "recipes": (*RECIPES, TUNED)},
     levels=CELLS,
     budgets={name: Budget(summary, levels=(1.0,)) for name, summary in SUMMARIES.items()},
     make=make,

@@ -18,11 +18,11 @@ from mvae.models.base import MultimodalVAE
 from mvae.models.fitting import fit_prior
 from mvae.runs.run import Run
 
-__all__ = ["Measure", "Spend", "answered", "labels", "measures"]
+__all__ = ["FITTED", "FLOW", "Measure", "Spend", "answered", "labels", "measures", "of_priors"]
 
 LABEL = "label"
 COMPONENTS = 20  # of the fitted prior, at most: two for each digit
-BOTH = ("", ", fitted prior")
+FITTED, FLOW = ", fitted prior", ", flow prior"  # what a metric's name ends in; N(0, I) has no suffix
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Spend:
         classifier_rows: that the classifiers learn from.
         classifier_epochs: of these; None: the classifier's own number.
         curve: the steps at which coherence is measured.
+        flow_epochs: of the flow that is fitted as prior.
     """
 
     test_rows: int
@@ -50,6 +51,7 @@ class Spend:
     classifier_rows: int
     classifier_epochs: int | None
     curve: tuple[int, ...]
+    flow_epochs: int
 
 
 @dataclass(frozen=True)
@@ -64,30 +66,41 @@ class Measure:
 
 
 def measures(run: Run, complete: Table, judges: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
-    """Coherence, linear accuracy, and with N(0, I) and a fitted prior unconditional coherence, log p and distances."""
+    """Coherence and linear accuracy; unconditional coherence, log p and distances with each prior."""
     model, test = run.model, run.data.test.first(spend.test_rows)
     label, numbers = labels(test), answered(model)
     found = coherence_by_number(model, judges, test, label, numbers=numbers)
     for n, value in found.by_number.items():
         yield Measure(f"coherence given {n}", value, len(test))
-    fitted = run.data.train.first(spend.fitted_rows)
     everything = [*numbers, len(model.names)]
     some = complete.first(spend.linear_rows)
     linear = linear_accuracy_by_number(model, (some, labels(some)), (test, label), numbers=everything)
     for n, value in linear.items():
         yield Measure(f"linear accuracy given {n}", value, len(test), how={"fitted_rows": len(some)})
     yield Measure("Fréchet distance given 1", _distance_given_one(model, judges, test), len(test), how=_FEATURES)
+    yield from of_priors(run, judges, spend)
+
+
+def of_priors(run: Run, judges: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
+    """What a prior changes: with N(0, I), with a mixture of Gaussians and with a flow fitted to the posteriors."""
+    model, test = run.model, run.data.test.first(spend.test_rows)
+    fitted = run.data.train.first(spend.fitted_rows)
     components = max(1, min(COMPONENTS, len(fitted) // (2 * model.latent_dim)))  # a full covariance each
-    prior = fit_prior(model, fitted, components=components)
-    for label_of_prior, own in zip(BOTH, (None, prior), strict=True):
-        model.prior = own
-        how = {} if own is None else {"prior": "mixture", "components": components, "fitted_rows": len(fitted)}
+    hows: dict[str, dict[str, Any]] = {
+        "": {},
+        FITTED: {"prior": "mixture", "components": components, "fitted_rows": len(fitted)},
+        FLOW: {"prior": "flow", "prior_epochs": spend.flow_epochs, "fitted_rows": len(fitted)},
+    }
+    for suffix, how in hows.items():
+        model.prior = None
+        if how:
+            model.prior = fit_prior(model, fitted, how["prior"], components=components, epochs=spend.flow_epochs)
         agreed = unconditional_coherence(model, judges, spend.test_rows)
-        yield Measure(f"unconditional coherence{label_of_prior}", agreed, spend.test_rows, how=how)
+        yield Measure(f"unconditional coherence{suffix}", agreed, spend.test_rows, how=how)
         distances = [frechet_to_data(model, _features(judges[name]), test, name) for name in model.names]
         distance = sum(distances) / len(distances)
-        yield Measure(f"Fréchet distance{label_of_prior}", distance, len(test), how=how | _FEATURES)
-        yield from _likelihoods(model, test.first(spend.scored_rows), spend.samples, label_of_prior, how)
+        yield Measure(f"Fréchet distance{suffix}", distance, len(test), how=how | _FEATURES)
+        yield from _likelihoods(model, test.first(spend.scored_rows), spend.samples, suffix, how)
     model.prior = None
 
 

@@ -15,6 +15,7 @@ from mvae.paper.show import show_values, signed
 from mvae.report.figure import saved_figure
 from mvae.report.grid import save_named_rows
 from mvae.runs.run import Run
+from mvae.studies.polymnist_measures import FITTED
 
 __all__ = ["draw", "draw_given", "published", "show"]
 
@@ -23,7 +24,7 @@ HIDDEN = ("m2",)  # the original's background of m2 is under copyright, and is i
 COLUMNS = {
     **{str(n): f"coherence given {n}" for n in (1, 2, 3, 4)},
     "0": "unconditional coherence",
-    "0 fit": "unconditional coherence, fitted prior",
+    "0 fit": f"unconditional coherence{FITTED}",
     "lin 1": "linear accuracy given 1",
 }
 

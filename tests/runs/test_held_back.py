@@ -1,0 +1,81 @@
+"""What is held back from training is missing as the table's own values are: alone, or with the rest of a view."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvae.data.table import Table
+from mvae.data.tables.tensors import observed_of
+from mvae.runs.held_back import held_back, missing_together
+
+VIEW = np.arange(4)  # of eight columns
+
+
+def views_and_cells(view: float, cell: float, rows: int = 4_000, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    seen = generator.random((rows, 8)) >= cell
+    seen[np.ix_(generator.random(rows) < view, VIEW)] = False
+    seen[:, 7] |= ~seen.any(1)
+    return seen
+
+
+def table_of(seen: np.ndarray) -> Table:
+    return Table({"x": torch.zeros(seen.shape)}, {"x": torch.from_numpy(seen)})
+
+
+@given(
+    rows=st.integers(1, 300),
+    share=st.floats(0, 0.9),
+    view=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 2**32 - 1),
+    other=st.booleans(),
+)
+def test_what_is_held_back_was_there_and_leaves_every_row_something(
+    rows: int, share: float, view: float, seed: int, other: bool
+) -> None:
+    seen = views_and_cells(view, share, rows, seed)
+    table = table_of(seen)
+    if other:  # a modality of another kind, in some rows
+        table = Table(
+            table.columns | {"y": torch.zeros(rows, 3, 2)}, {**table.observed, "y": torch.arange(rows) % 2 > 0}
+        )
+    shown, held = held_back(table, seed)
+    assert not (held["x"] & ~seen).any()
+    assert np.array_equal(observed_of(shown, "x"), seen & ~held["x"])
+    left = observed_of(shown, "x").any(1) | (shown.has("y").numpy() if other else False)
+    assert left.all()
+    again, _ = held_back(table, seed)
+    assert torch.equal(again.observed["x"], shown.observed["x"])
+
+
+@pytest.mark.parametrize(("view", "cell"), [(0.3, 0.0), (0.0, 0.3), (0.3, 0.1)])
+def test_as_many_values_are_hidden_with_their_view_as_are_missing_with_it(view: float, cell: float) -> None:
+    seen = views_and_cells(view, cell)
+    shares, hidden_views, hidden = [], 0, 0
+    missing = ~seen[:, VIEW]
+    for seed in range(5):
+        held = held_back(table_of(seen), seed)[1]["x"][:, VIEW]
+        whole = (held | missing).all(1) & held.any(1) & ~missing.all(1)
+        hidden_views, hidden = hidden_views + held[whole].sum(), hidden + held.sum()
+    expected = missing[missing.all(1)].sum() / missing.sum()
+    shares = hidden_views / hidden
+    assert shares == pytest.approx(expected, abs=0.08)
+
+
+def test_columns_are_a_group_where_their_missing_rows_are_much_the_same() -> None:
+    group = missing_together(views_and_cells(0.3, 0.3))
+    assert len(set(group[VIEW])) == 1
+    assert len(set(group)) == 5
+    assert len(set(missing_together(views_and_cells(0.0, 0.3, 200)))) == 8  # by chance nothing is alike
+
+
+def test_a_joined_file_that_rows_lack_is_hidden_as_a_whole() -> None:
+    present = np.random.default_rng(0).random(2_000) < 0.5
+    table = Table({"a": torch.zeros(2_000, 3), "labs": torch.zeros(2_000, 4)}, {"labs": torch.from_numpy(present)})
+    _, held = held_back(table)
+    rows = held["labs"].any(1)
+    assert rows.any()
+    assert held["labs"][rows].all()
+    assert (held["a"].sum(1) <= 2).all()  # of which nothing is missing: one by one
