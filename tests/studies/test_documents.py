@@ -24,7 +24,7 @@ def test_the_lowest_error_is_bold_and_several_masks_are_their_mean() -> None:
     shared = {"dataset": "wine", "settings": {"hidden": "cells 10 %"}, "metric": "error"}
     rows = [{**shared, "model": m, "value": v} for m, v in [("mvae", 0.1), ("mvae", 0.3), ("kNN", 0.25)]]
     line = errors_table(rows).splitlines()[-1]
-    assert line == "| wine | cells 10 % | 2 | **0.200** | | | 0.250 | | |"
+    assert line == "| wine | cells 10 % | 2 | **0.200** | | | 0.250 | | | |"
 
 
 def test_a_run_is_a_line_above_the_published_ones() -> None:

@@ -16,7 +16,7 @@ from mvae.studies.table_sets import SETS
 
 __all__ = ["TABLES_OF_DOCUMENTS", "errors_table", "main", "polymnist_table", "targets_table"]
 
-BESIDE = ("mean", "kNN", "iterated ridge", "iterated trees")
+BESIDE = ("mean", "kNN", "iterated ridge", "iterated trees", "miceforest")
 SHARES = COLUMNS | {"0 flow": f"unconditional coherence{FLOW}"}
 LIKELIHOODS = tuple(f"log p(x){suffix}" for suffix in ("", FITTED, FLOW))
 
