@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mvae.studies.documents import TABLES_OF_DOCUMENTS, errors_table, main, polymnist_table
+from mvae.studies.tables import NO_COPIES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted({file for file, _ in TABLES_OF_DOCUMENTS})
@@ -25,6 +26,9 @@ def test_the_lowest_error_is_bold_and_several_masks_are_their_mean() -> None:
     rows = [{**shared, "model": m, "value": v} for m, v in [("mvae", 0.1), ("mvae", 0.3), ("kNN", 0.25)]]
     line = errors_table(rows).splitlines()[-1]
     assert line == "| wine | cells 10 % | 2 | **0.200** | | | 0.250 | | | |"
+    apart = [{**row, "metric": NO_COPIES} for row in rows]
+    line = errors_table([*rows, *apart]).splitlines()[-1]
+    assert line == "| wine | cells 10 %, rows without a copy | 2 | **0.200** | | | 0.250 | | | |"
 
 
 def test_a_run_is_a_line_above_the_published_ones() -> None:

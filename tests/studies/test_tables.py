@@ -19,7 +19,7 @@ from mvae.studies.table_tasks import (
     target_of_boosting,
     with_target,
 )
-from mvae.studies.tables import SPENDS, error, filled
+from mvae.studies.tables import NO_COPIES, SPENDS, copied, error, filled, of_cells
 from tests.command import mvae as command
 
 FIELDS = (Field("a"), Field("b", "categorical", classes=3), Field("c", "ordinal", classes=4))
@@ -36,6 +36,17 @@ def test_the_error_of_hi_vae_is_that_of_its_definition() -> None:
     numbers = math.sqrt((3**2 + 4**2) / 2) / 10
     classes, ordered = 1 / 2, (2 + 0) / 2 / 4
     assert error(holes, found) == pytest.approx((numbers + classes + ordered) / 3)
+
+
+def test_rows_without_a_copy_have_an_error_of_their_own() -> None:
+    truth = np.array([[0.0, 1, 3], [10, 2, np.nan], [0, 1, 3], [10, 2, np.nan], [4, 0, 1]])
+    assert copied(truth).tolist() == [True, True, True, True, False]
+    observed = np.array([[0, 1, 1], [1, 1, 0], [1, 1, 1], [1, 1, 0], [0, 1, 1]], bool)
+    values, _ = of_cells(Holes("wine", "cells 10 %", FIELDS, truth, observed), "mean", 0, SPENDS["smoke"])
+    mean = 20 / 3
+    assert values["error"] == pytest.approx(math.sqrt((mean**2 + (mean - 4) ** 2) / 2) / 10)
+    assert values[NO_COPIES] == pytest.approx((mean - 4) / 10)
+    assert NO_COPIES not in of_cells(small(), "mean", 0, SPENDS["smoke"])[0]
 
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name != "miceforest"])

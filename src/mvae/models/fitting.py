@@ -20,6 +20,7 @@ from mvae.models.questions import parts_of
 __all__ = ["built_prior", "fit_prior", "load_prior", "save_prior"]
 
 ITERATIONS = 100  # of expectation maximisation, at most
+LEAST_GAIN = 1e-3  # nats of mean log density per latent, below which it ends
 LEAST_VARIANCE = 1e-6
 
 
@@ -73,7 +74,9 @@ def fit_prior(
         return train_flow(points.float(), spread.float(), epochs, seed)
     from sklearn.mixture import GaussianMixture
 
-    found = GaussianMixture(components, reg_covar=LEAST_VARIANCE, max_iter=ITERATIONS, random_state=seed)
+    found = GaussianMixture(
+        components, tol=LEAST_GAIN * points.shape[1], reg_covar=LEAST_VARIANCE, max_iter=ITERATIONS, random_state=seed
+    )
     with np.errstate(under="ignore"):
         found.fit(points.double().numpy())
     weight, centre, covariance = (

@@ -13,6 +13,7 @@ from mvae.paper.results import RowDict, read_rows
 from mvae.studies.polymnist_measures import FITTED, FLOW
 from mvae.studies.polymnist_show import COLUMNS, published
 from mvae.studies.table_sets import SETS
+from mvae.studies.tables import NO_COPIES
 
 __all__ = ["TABLES_OF_DOCUMENTS", "errors_table", "main", "polymnist_table", "targets_table"]
 
@@ -34,15 +35,17 @@ def errors_table(rows: Sequence[RowDict]) -> str:
     """A line for each table and what is hidden of it: the errors, and how much the 90 % intervals hold."""
     lines = []
     for (table, hidden), values in _values(rows).items():
-        if ("mvae", "error") not in values:
-            continue
-        errors = {model: mean(values[model, "error"]) for model in ("mvae", *BESIDE) if (model, "error") in values}
-        least = f"{min(errors.values()):.3f}"
-        said = {m: f"**{e:.3f}**" if f"{e:.3f}" == least else f"{e:.3f}" for m, e in errors.items()}
-        held = values.get(("mvae", "coverage"))
-        holds = "" if held is None else f"{mean(held):.2f}".lstrip("0")
-        masks = len(values["mvae", "error"])
-        lines.append([table, hidden, masks, said["mvae"], holds, *(said.get(model, "") for model in BESIDE)])
+        for metric, of in (("error", ""), (NO_COPIES, ", rows without a copy")):
+            if ("mvae", metric) not in values:
+                continue
+            errors = {model: mean(values[model, metric]) for model in ("mvae", *BESIDE) if (model, metric) in values}
+            least = f"{min(errors.values()):.3f}"
+            said = {m: f"**{e:.3f}**" if f"{e:.3f}" == least else f"{e:.3f}" for m, e in errors.items()}
+            held = values.get(("mvae", "coverage")) if metric == "error" else None
+            holds = "" if held is None else f"{mean(held):.2f}".lstrip("0")
+            masks = len(values["mvae", metric])
+            others = (said.get(model, "") for model in BESIDE)
+            lines.append([table, hidden + of, masks, said["mvae"], holds, *others])
     headings = ["table", "hidden", "masks", "ours", "90 % intervals hold", *BESIDE]
     return in_columns(headings, lines, range(2))
 

@@ -41,11 +41,12 @@ from mvae.studies.table_tasks import (
     with_target,
 )
 
-__all__ = ["TABLES", "coverage", "error", "expected_calibration_error", "filled"]
+__all__ = ["NO_COPIES", "TABLES", "copied", "coverage", "error", "expected_calibration_error", "filled"]
 
 NAME, OURS = "tables", "mvae"
 INTERVAL = 0.9
 BINS = 10  # of the expected calibration error
+COPIES, NO_COPIES = 0.01, "error of rows without a copy"  # measured where more rows are equal to another one
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,17 @@ def of_cells(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[st
         values = {"coverage": coverage(holes, found), "ECE": expected_calibration_error(holes, found)}
     else:
         own = BASELINES[model](np.where(holes.observed, holes.truth, np.nan), holes.fields, seed)
-    return {"error": error(holes, own), **values}, settings
+    values = {"error": error(holes, own), **values}
+    if (copies := copied(holes.truth)).mean() > COPIES:
+        values[NO_COPIES] = error(replace(holes, observed=holes.observed | copies[:, None]), own)
+    return values, settings
+
+
+def copied(truth: Float[np.ndarray, "rows fields"]) -> Bool[np.ndarray, "rows"]:
+    """Which rows are equal to another one: what such a row lacks may be learned by heart."""
+    comparable = np.where(np.isnan(truth), np.inf, truth)
+    _, group, number = np.unique(comparable, axis=0, return_inverse=True, return_counts=True)
+    return number[group.reshape(-1)] > 1
 
 
 def of_target(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[str, float], dict[str, object]]:
