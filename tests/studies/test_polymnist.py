@@ -38,7 +38,7 @@ def test_the_command_makes_every_number_once_with_a_picture(
     assert {f"log p(x){suffix}" for suffix in ("", FITTED, FLOW)} <= metrics["mvae"]
     assert metrics["mvae"] - metrics["jmvae"] == {
         *(f"{what} given {n}" for what in ("coherence", "linear accuracy") for n in (2, 3, 4)),
-        *(f"log p(m0|rest){suffix}" for suffix in ("", FITTED, FLOW)),
+        "log p(m0|rest)",
         "validation coherence given 4",
     }
     assert all(row["command"].startswith("mvae reproduce polymnist --models") for row in rows)

@@ -12,6 +12,7 @@ __all__ = ["defaults_for"]
 STEPS = 10_000  # of the optimizer at most, unless a few passes over the rows need more
 SMALL = 1_000  # rows below which a table is easily learned by heart
 SEEN = 0.7  # share of the values that an encoder of a small table sees at most: it should know rows that lack some
+LATENTS, MANY = 16, 32  # latents; twice as many where a larger table has more columns than this
 SAMPLES = 10  # of z in each step: with one, most latents stay unused, and values are filled in worse
 
 
@@ -20,8 +21,9 @@ def defaults_for(table: Table) -> dict[str, Any]:
 
     A table of one modality is learned by the importance-weighted bound (Burda et al. 2016), which the MMVAE of one
     modality is; several by the MVAE. Columns of one axis get perceptrons; below 1,000 rows with one hidden layer,
-    weight decay, and encoders that see 70 % of the values at most. Training stops early: the epochs are an upper bound.
-    Chosen on validation cells (docs/research/tables-with-holes.md).
+    weight decay, and encoders that see 70 % of the values at most; above, the learning rate falls over the last half of
+    the epochs. Training stops early: the epochs are an upper bound. Chosen on validation cells and on masks that no
+    table of results has (docs/research/tables-with-holes.md).
 
     Raises:
         SettingsError: no rows to learn from.
@@ -49,12 +51,13 @@ def defaults_for(table: Table) -> dict[str, Any]:
         "epochs": epochs,
         "batch_size": batch,
         "learning_rate": 3e-3,
-        "patience": max(5, epochs // (3 if small else 8)),  # few validation rows are a noisy judge
+        "patience": max(5, epochs // (3 if small else 4)),  # few validation rows are a noisy judge
     }
-    training |= {"optimizer": "adamw", "weight_decay": 0.1} if small else {}
+    training |= {"optimizer": "adamw", "weight_decay": 0.1} if small else {"decay_epochs": epochs // 2}
+    wide = not small and sum(math.prod(table.columns[name].shape[1:]) for name in flat) > MANY
     alone = len(table.names) == 1
     return {
-        "model": {"latents": 16} | ({"name": "mmvae"} if alone else {}),
+        "model": {"latents": 2 * LATENTS if wide else LATENTS} | ({"name": "mmvae"} if alone else {}),
         "models": {"mmvae": {"samples": SAMPLES}} if alone else {},
         "modalities": modalities,
         "training": training | ({} if alone else {"anneal_epochs": epochs // 3}),

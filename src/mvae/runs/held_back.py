@@ -16,7 +16,7 @@ __all__ = ["Held", "held_back", "missing_together"]
 Held = dict[str, np.ndarray]
 """Modality → ``rows fields``, which values are hidden from training."""
 
-SHARE, MOST, FEW = 0.05, 600, 100  # of the values; at most so many; where these are fewer, up to twice the share
+SHARE, MOST, FEW = 0.05, 2_000, 100  # of the values; at most so many; where these are fewer, up to twice the share
 LARGE = 1 << 28  # values of a modality, above which none are hidden: their mask would fill the memory
 ROWS = 10_000  # of which it is read what is missing together
 PATTERNS = 2_000  # of missing rows, above which only columns of the very same one are a group

@@ -107,11 +107,11 @@ def of_priors(run: Run, judges: dict[str, ImageClassifier], spend: Spend) -> Ite
 def _likelihoods(
     model: MultimodalVAE, table: Table, samples: int, suffix: str, how: Mapping[str, Any]
 ) -> Iterator[Measure]:
-    """Of all modalities, and of the first given the others."""
+    """Of all modalities; with N(0, I) also of the first given the others, which is no bound: a difference of two."""
     first, *others = model.names
-    queries = {"log p(x)": (model.names, []), f"log p({first}|rest)": ([first], others)}
-    if len(others) not in answered(model):
-        del queries[f"log p({first}|rest)"]
+    queries: dict[str, tuple[Sequence[str], Sequence[str]]] = {"log p(x)": (model.names, [])}
+    if model.prior is None and len(others) in answered(model):
+        queries[f"log p({first}|rest)"] = ([first], others)
     for metric, value in log_likelihoods(model, table, queries, samples=samples).items():
         quality = {"effective_samples": round(float(value.effective_samples.mean()), 1), "samples": samples}
         yield Measure(f"{metric}{suffix}", value.mean, len(table), value.standard_error, {**how, **quality})
