@@ -74,7 +74,7 @@ def _hidden(here: Bool[np.ndarray, "rows fields"], generator: np.random.Generato
     number, hidden = int(here.sum()), np.zeros(here.shape, bool)
     wanted = round(min(MOST, max(SHARE * number, min(FEW, 2 * SHARE * number))))
     most = max(wanted, round(SHARE * number))  # values, where whole groups are hidden
-    places = generator.permutation(here.size)[: min(here.size, 4 * wanted + 100)] if wanted else np.empty(0, int)
+    places = generator.choice(here.size, min(here.size, 4 * wanted + 100) if wanted else 0, replace=False)
     rows, columns = np.unravel_index(places[here.reshape(-1)[places]], here.shape)
     group = missing_together(here)
     chance = _chance_of_group(here, group)
