@@ -237,7 +237,7 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
     if dead and len(names) > 1:
         return (
             f"{_experts(dead)} dead (KL {_few([f'{kl[name]:.3f}' for name in dead])} nats): nothing can be told from "
-            f"{_few(dead, ' and ')}. Raise the weight λ, unless it says nothing of the other modalities"
+            f"{_few(dead, ' and ')}. Raise the weight λ, or lower or anneal β, unless it says nothing of the others"
         )
     saturated = [name for name in names if values.get(f"saturated/{name}", 0.0) > SATURATED]
     if saturated:
