@@ -67,15 +67,18 @@ def draw(rows: Sequence[RowDict], path: Path) -> None:
     Raises:
         MissingDependencyError: matplotlib is absent.
     """
-    with saved_figure(path, figsize=(9, 3.4)) as figure:
+    curves: dict[str, dict[int, list[tuple[int, float]]]] = {}
+    for row in rows:
+        if "step" in row["settings"] and row["settings"].get("kept", 1) == 1:
+            name = f"{row['model']} {row['recipe']} ({row['budget']})".replace(" own", "")
+            own = curves.setdefault(name, {1: [], 4: []})[int(row["metric"].split()[-1])]
+            own.append((row["settings"]["step"], row["value"]))
+    with saved_figure(path, figsize=(10, 3.4), layout="constrained") as figure:
         for axis, n in zip(figure.subplots(1, 2, sharey=True), (1, 4), strict=True):
-            curves: dict[str, list[tuple[int, float]]] = {}
-            for row in rows:
-                if row["metric"] == f"validation coherence given {n}" and row["settings"].get("kept", 1) == 1:
-                    model = row["model"] if row["recipe"] == "own" else f"{row['model']} {row['recipe']}"
-                    curves.setdefault(f"{model} ({row['budget']})", []).append((row["settings"]["step"], row["value"]))
-            for name, points in curves.items():
-                axis.plot(*zip(*sorted(points), strict=True), "o-", markersize=3, linewidth=1, label=name)
+            for i, (name, points) in enumerate(curves.items()):
+                if points[n]:
+                    style = {"color": f"C{i}", "linestyle": "-" if i < 10 else "--", "label": name}
+                    axis.plot(*zip(*sorted(points[n]), strict=True), marker="o", markersize=3, linewidth=1, **style)
             for known in published()["coherence"]:
                 axis.axhline(known["given"][n - 1], linewidth=0.5, linestyle=":", color="grey")
                 place = {"transform": axis.get_yaxis_transform(), "fontsize": 6, "color": "grey"}
@@ -84,8 +87,9 @@ def draw(rows: Sequence[RowDict], path: Path) -> None:
             axis.set_xlabel("step", fontsize=8)
             axis.set_ylim(0, 1)
             axis.grid(alpha=0.3)
-            if curves:
-                axis.legend(fontsize=7)
+            if curves and n == 1:
+                handles, labels = axis.get_legend_handles_labels()
+                figure.legend(handles, labels, fontsize=7, loc="outside right upper")
 
 
 @torch.no_grad()
