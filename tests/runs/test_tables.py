@@ -10,7 +10,10 @@ import torch
 import mvae
 from mvae.data.tables.describe import describe
 from mvae.data.tables.frames import of_frame
+from mvae.data.tables.schema import TableSchema
+from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError, QueryError, RunError, SettingsError
+from mvae.runs.table_data import completed_by
 from tests.patients import FEW, ROWS, patients
 
 pd = pytest.importorskip("pandas")
@@ -251,3 +254,12 @@ def test_sentences_beside_a_table_are_a_modality(tmp_path: Path) -> None:
         model.predict(frame, "note")
     model.save(tmp_path / "x.mvae")
     assert mvae.load_table(tmp_path / "x.mvae").embed(frame).equals(model.embed(frame))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 60, 1_000])
+def test_the_rate_falls_over_half_of_the_epochs_that_are_asked_for(epochs: int) -> None:
+    frames = of_frame({"a": np.arange(1_500.0), "b": np.arange(1_500.0) % 7})
+    schema = TableSchema.learn(frames)
+    (train,) = encoded_parts(frames, schema, np.zeros(1_500, np.int8), 1)
+    config = mvae.Config.from_dict({"data": {"source": "table"}, "training": {"epochs": epochs}})
+    assert completed_by(config, schema, train).training.decay_epochs == epochs // 2

@@ -146,12 +146,14 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
 
 
 def _scaled(defaults: dict[str, Any], config: Config) -> dict[str, Any]:
-    """The defaults, with annealing in proportion where the declaration says how many epochs there are."""
+    """The defaults, with the schedules in proportion where the declaration says how many epochs there are."""
     training = dict(defaults["training"])
-    if "epochs" in config.training.model_fields_set and "anneal_epochs" in training:
-        training["anneal_epochs"] = math.ceil(
-            training["anneal_epochs"] * min(1.0, config.training.epochs / training["epochs"])
-        )
+    if "epochs" in config.training.model_fields_set:
+        share = config.training.epochs / training["epochs"]
+        if "anneal_epochs" in training:
+            training["anneal_epochs"] = math.ceil(training["anneal_epochs"] * min(1.0, share))
+        if "decay_epochs" in training:
+            training["decay_epochs"] = int(training["decay_epochs"] * share)
     return defaults | {"training": training}
 
 
