@@ -31,20 +31,19 @@ def held_back(table: Table, seed: int = 0) -> tuple[Table, Held]:
     >>> held["labs"].sum(), shown
     (np.int64(200), Table(1000 rows; labs: 4 float32, 200 values missing))
     """
-    generator, held, masks = np.random.default_rng(seed), Held(), {}
-    for name, column in table.columns.items():
-        masks[name] = table.has(name)
-        if not holds_fields(column) or column.shape[0] * column.shape[1] > LARGE:
-            masks[name] = table.observed.get(name, masks[name])
-            continue
-        here = observed_of(table, name)
-        held[name] = _hidden(here, generator)
+    generator, held, here = np.random.default_rng(seed), Held(), {}
+    masks = {name: table.observed.get(name, table.has(name)) for name in table.names}
     left = np.zeros(len(table), bool)  # does a row keep a value?
-    for name in table.names:
-        left |= (observed_of(table, name) & ~held[name]).any(1) if name in held else table.has(name).numpy()
+    for name, column in table.columns.items():
+        if not holds_fields(column) or column.shape[0] * column.shape[1] > LARGE:
+            left |= table.has(name).numpy()
+            continue
+        here[name] = observed_of(table, name)
+        held[name] = _hidden(here[name], generator)
+        left |= (here[name] & ~held[name]).any(1)
     for name, hidden in held.items():
         hidden[~left] = False
-        masks[name] = torch.from_numpy(observed_of(table, name) & ~hidden)
+        masks[name] = torch.from_numpy(here[name] & ~hidden)
     return Table(table.columns, masks), held
 
 
