@@ -37,6 +37,7 @@ __all__ = [
     "ModalitySettings",
     "ModelSettings",
     "flattened",
+    "in_proportion",
     "parse_change",
 ]
 
@@ -268,9 +269,8 @@ class Config(Section):
         changes = dict(changes)
         training = dict(changes.get("training", {}))
         if isinstance(epochs := training.get("epochs"), int):
-            for key in IN_EPOCHS if epochs <= MOST else ():
-                training.setdefault(key, round(epochs * getattr(self.training, key) / self.training.epochs))
-            changes["training"] = training
+            kept = in_proportion(self.training.model_dump(), epochs) if epochs <= MOST else {}
+            changes["training"] = kept | training
         return self.from_dict(merged(self.model_dump(exclude_unset=True), changes))
 
     def variant(self, *names: str) -> "Config":
@@ -298,6 +298,15 @@ class Config(Section):
     def schema_text(cls) -> str:
         """The JSON schema of the file."""
         return json.dumps(cls.model_json_schema(), indent=2, ensure_ascii=False)
+
+
+def in_proportion(training: Mapping[str, Any], epochs: int) -> dict[str, int]:
+    """The settings that are counted in epochs, with the share that they have of all epochs, for so many.
+
+    >>> in_proportion({"epochs": 300, "anneal_epochs": 100}, 30)
+    {'anneal_epochs': 10}
+    """
+    return {key: round(epochs * training[key] / training["epochs"]) for key in IN_EPOCHS if key in training}
 
 
 def parse_change(text: str) -> dict[str, Any]:

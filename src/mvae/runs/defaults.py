@@ -11,6 +11,7 @@ __all__ = ["defaults_for"]
 
 STEPS = 10_000  # of the optimizer at most, unless a few passes over the rows need more
 SMALL = 1_000  # rows below which a table is easily learned by heart
+EPOCHS, LONGER = 300, 3  # at most; a small table, which costs little, is learned by so many times smaller steps
 SEEN = 0.7  # share of the values that an encoder of a small table sees at most: it should know rows that lack some
 LATENTS, MANY = 16, 32  # latents; twice as many where a larger table has more columns than this
 SAMPLES = 10  # of z in each step: with one, most latents stay unused, and values are filled in worse
@@ -21,9 +22,9 @@ def defaults_for(table: Table) -> dict[str, Any]:
 
     A table of one modality is learned by the importance-weighted bound (Burda et al. 2016), which the MMVAE of one
     modality is; several by the MVAE. Columns of one axis get perceptrons; below 1,000 rows with one hidden layer,
-    weight decay, and encoders that see 70 % of the values at most; above, the learning rate falls over the last half of
-    the epochs. Training stops early: the epochs are an upper bound. Chosen on validation cells and on masks that no
-    table of results has (docs/research/tables-with-holes.md).
+    weight decay, smaller and more steps, and encoders that see 70 % of the values at most; above, the learning rate
+    falls over the last half of the epochs. Training stops early: the epochs are an upper bound. Chosen on validation
+    cells and on masks that no table of results has (docs/research/tables-with-holes.md).
 
     Raises:
         SettingsError: no rows to learn from.
@@ -46,11 +47,11 @@ def defaults_for(table: Table) -> dict[str, Any]:
     for name in flat if small else ():
         modalities[name]["augment"] = [{"name": "hide", "share": _hidden(table, name)}]
     batch = min(1024, max(64, 2 ** round(math.log2(max(1, rows / 50)))))
-    epochs = max(5, min(300, round(STEPS * batch / rows)))
+    epochs = max(5, min(EPOCHS * (LONGER if small else 1), round(STEPS * batch / rows)))
     training = {
         "epochs": epochs,
         "batch_size": batch,
-        "learning_rate": 3e-3,
+        "learning_rate": 1e-3 if small else 3e-3,
         "patience": max(5, epochs // (3 if small else 4)),  # few validation rows are a noisy judge
     }
     training |= {"optimizer": "adamw", "weight_decay": 0.1} if small else {"decay_epochs": epochs // 2}

@@ -1,7 +1,6 @@
 """A run's rows from tables of the user's own: read, understood column by column, and divided."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -16,7 +15,7 @@ from mvae.data.tables.opening import is_table_file, open_table
 from mvae.data.tables.schema import Kind, TableSchema
 from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError, SettingsError, nearest
-from mvae.runs.config import Config, ModalitySettings, merged
+from mvae.runs.config import Config, ModalitySettings, in_proportion, merged
 from mvae.runs.defaults import defaults_for
 
 __all__ = ["completed_by", "is_table", "learned_from", "load_tables", "opened"]
@@ -141,20 +140,11 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
         found[name] = own
     if dropped := [name for name in config.modalities if name not in found]:
         raise DataError(f"modality {dropped[0]!r} has no column that a training row has")
-    values = merged(_scaled(defaults_for(train), config), config.model_dump(exclude_unset=True))
-    return Config.from_dict(merged(values, {"modalities": found})).resolved()
-
-
-def _scaled(defaults: dict[str, Any], config: Config) -> dict[str, Any]:
-    """The defaults, with the schedules in proportion where the declaration says how many epochs there are."""
-    training = dict(defaults["training"])
+    values = defaults_for(train)
     if "epochs" in config.training.model_fields_set:
-        share = config.training.epochs / training["epochs"]
-        if "anneal_epochs" in training:
-            training["anneal_epochs"] = math.ceil(training["anneal_epochs"] * min(1.0, share))
-        if "decay_epochs" in training:
-            training["decay_epochs"] = int(training["decay_epochs"] * share)
-    return defaults | {"training": training}
+        values["training"] |= in_proportion(values["training"], config.training.epochs)
+    values = merged(values, config.model_dump(exclude_unset=True))
+    return Config.from_dict(merged(values, {"modalities": found})).resolved()
 
 
 def _field(column: Any, said: Mapping[str, Any]) -> dict[str, Any]:
