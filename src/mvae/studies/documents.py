@@ -11,7 +11,7 @@ from statistics import mean
 from mvae.paper.readme import fill, in_columns
 from mvae.paper.results import RowDict, read_rows
 from mvae.studies.polymnist_measures import FITTED, FLOW
-from mvae.studies.polymnist_show import COLUMNS, published
+from mvae.studies.polymnist_show import COLUMNS, named, published
 from mvae.studies.table_sets import SETS, SKLEARN
 from mvae.studies.tables import NO_COPIES
 
@@ -74,9 +74,9 @@ def polymnist_table(rows: Sequence[RowDict]) -> str:
     runs: dict[tuple[object, ...], dict[str, float]] = {}
     for row in rows:
         if "step" not in row["settings"]:
-            settings, recipe = row["settings"], "" if row["recipe"] == "own" else f", {row['recipe']}"
+            settings = row["settings"]
             missing = f", {1 - settings['kept']:.0%} missing" if settings.get("kept", 1) < 1 else ""
-            name = f"{row['model']}{recipe}{missing}"
+            name = named(row["model"], row["recipe"]) + missing
             key = (name, row["budget"], row["seed"], row["settings"]["classifier_accuracy"])
             runs.setdefault(key, {})[row["metric"]] = row["value"]
 

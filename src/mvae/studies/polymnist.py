@@ -30,7 +30,7 @@ from mvae.runs.run import Run, open_run, train
 from mvae.runs.source import load, shipped_declaration
 from mvae.studies.datasets.polymnist import MODALITIES
 from mvae.studies.polymnist_measures import Spend, answered, labels, measures
-from mvae.studies.polymnist_show import draw, draw_given, show
+from mvae.studies.polymnist_show import OWN, draw, draw_given, show
 from mvae.training.callbacks import Callback, Plan
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS
 from mvae.training.progress import Reporter, reporter_for
@@ -39,7 +39,7 @@ __all__ = ["PEER", "POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
 
 NAME, LABEL, CURVE = "polymnist", "label", "curve.json"
 PEER = "multivae"  # the recipe of rows that it trained (benchmarks/polymnist_peer.py): shown where they are recorded
-OWN, TUNED = "own", "tuned"  # recipes: as declared for a model that is not the MVAE; as validation rows chose
+TUNED = "tuned"  # the recipe that validation rows chose
 MODELS = ("mvae", "mmvae", "mopoe", "mvtcae", "jmvae", "mmvae_plus", "mmvm")
 
 #: Budget → what is spent: of training, the declaration's variant of that name.

@@ -17,8 +17,9 @@ from mvae.report.grid import save_named_rows
 from mvae.runs.run import Run
 from mvae.studies.polymnist_measures import FITTED
 
-__all__ = ["draw", "draw_given", "published", "show"]
+__all__ = ["OWN", "draw", "draw_given", "named", "published", "show"]
 
+OWN = "own"  # the recipe of a model that is not the MVAE, as declared
 SHOWN = 10  # test rows of a picture
 HIDDEN = ("m2",)  # the original's background of m2 is under copyright, and is in no picture
 COLUMNS = {
@@ -27,6 +28,15 @@ COLUMNS = {
     "0 fit": f"unconditional coherence{FITTED}",
     "lin 1": "linear accuracy given 1",
 }
+
+
+def named(model: str, recipe: str) -> str:
+    """A model and its recipe, where it is not the model's own.
+
+    >>> named("mvae", "coupled"), named("mopoe", OWN)
+    ('mvae, coupled', 'mopoe')
+    """
+    return model if recipe == OWN else f"{model}, {recipe}"
 
 
 @cache
@@ -45,8 +55,9 @@ def show(item: str, rows: Sequence[RowDict]) -> None:
             runs.setdefault(key, {})[row["metric"]] = row["value"]
     lines = []
     for (model, recipe, budget, seed, kept, judge), found in runs.items():
-        what = model if recipe == "own" else f"{model} {recipe}"
-        what += f", {budget}" + (f", seed {seed}" if seed else "") + (f", {1 - kept:.0%} missing" if kept < 1 else "")
+        which = f", seed {seed}" if seed else ""
+        missing = f", {1 - kept:.0%} missing" if kept < 1 else ""
+        what = f"{named(model, recipe)}, {budget}{which}{missing}"
         lines.append([what, *(_percent(found.get(metric)) for metric in COLUMNS.values())])
         lines[-1].append(_percent(judge))
     lines.append([])
@@ -70,7 +81,7 @@ def draw(rows: Sequence[RowDict], path: Path) -> None:
     curves: dict[str, dict[int, list[tuple[int, float]]]] = {}
     for row in rows:
         if "step" in row["settings"] and row["settings"].get("kept", 1) == 1:
-            name = f"{row['model']} {row['recipe']} ({row['budget']})".replace(" own", "")
+            name = f"{named(row['model'], row['recipe'])} ({row['budget']})"
             own = curves.setdefault(name, {1: [], 4: []})[int(row["metric"].split()[-1])]
             own.append((row["settings"]["step"], row["value"]))
     with saved_figure(path, figsize=(10, 3.4), layout="constrained") as figure:
