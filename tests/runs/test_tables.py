@@ -126,18 +126,23 @@ def test_a_row_that_is_odd_has_a_low_score_and_says_where(trained: mvae.TableMod
 
 
 def test_log_p_given_the_rest_is_a_difference_of_log_ps() -> None:
-    """With two modalities it is what `log_likelihood` says of the same rows."""
+    """With two modalities it is what `log_likelihood` says of the same rows.
+
+    The model is trained, because estimates vary by a nat and more where the posterior is still a bad proposal.
+    """
     frame = patients(missing=0.1)
     groups = {"blood": ["hb", "crp"], "other": ["city", "share"]}
-    model = mvae.fit_table(frame, modalities=groups, changes=FEW, callbacks=[])
+    changes = {"training": {"epochs": 40, "learning_rate": 1e-2, "anneal_epochs": 5}}
+    model = mvae.fit_table(frame, modalities=groups, changes=changes, callbacks=[])
     assert model.model.names == ("blood", "other")
-    found = model.score(frame, samples=2000)
+    found = model.score(frame, samples=200)
     values, present = model.schema.encode(frame)
     rows = present["blood"].all(1) & present["other"].all(1)
     table = mvae.Table({n: v[rows] for n, v in values.items()})
-    expected = mvae.log_likelihood(model.model, table, of=["blood"], given=["other"], samples=4000).values
+    expected = mvae.log_likelihood(model.model, table, of=["blood"], given=["other"], samples=200, seed=1).values
     difference = found["log p(blood | rest)"].to_numpy()[rows] - expected.double().numpy()
-    assert np.abs(np.median(difference)) < 0.3  # each is off by a nat or so, by chance
+    assert np.abs(np.mean(difference)) < 0.1
+    assert np.std(difference) < 0.5  # of any row
 
 
 def test_a_saved_model_answers_alike(trained: mvae.TableModel, tmp_path: Path) -> None:
