@@ -1,6 +1,7 @@
 """Products are taken by the fastest setting only where that is as accurate, and PyTorch's own setting is restored."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -65,6 +66,60 @@ def test_a_user_s_own_setting_stays() -> None:
     with products.best_products(mlp(96, 64, [80]), 100, LONG):
         assert torch.get_float32_matmul_precision() == "high"
     torch.set_float32_matmul_precision("highest")
+
+
+def test_blocks_of_two_threads_that_overlap_restore_the_user_s_setting_after_the_last() -> None:
+    opened, closed = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with products.kept_setting():
+            products.take("medium")
+            opened.set()
+            closed.wait(10)  # until the other block is open
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert opened.wait(10)
+    with products.kept_setting():
+        closed.set()
+        thread.join()
+        assert torch.get_float32_matmul_precision() == "medium"  # as when this block began
+        with products.kept_setting():
+            products.take("high")
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_no_thread_takes_a_setting_that_another_measures_for_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape, seen, done = (100, 96, 80), set[str](), threading.Event()
+    monkeypatch.setattr(products, "REPEATS", 50)
+    monkeypatch.setattr(products, "ENOUGH", 0.2)
+
+    def enter_again_and_again() -> None:
+        while not done.is_set():
+            with products.best_products(torch.nn.ReLU(), 100, 10):
+                seen.add(torch.get_float32_matmul_precision())
+
+    thread = threading.Thread(target=enter_again_and_again)
+    thread.start()
+    for _ in range(5):
+        products._seconds([shape], [("medium", torch.float32), ("high", torch.float32)])
+        products._errors.__wrapped__(shape)
+    done.set()
+    thread.join()
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert len(seen) == 1
+
+
+def test_nothing_is_measured_while_another_thread_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_fastest", _of("medium"))
+    network, found = mlp(96, 64, [80]), list[str]()
+    with products.kept_setting():
+        thread = threading.Thread(target=lambda: found.append(products.choose(network, 100, LONG)))
+        thread.start()
+        thread.join()
+        assert found == ["highest"]
+        assert products.choose(network, 100, LONG) == "medium"
 
 
 def test_a_long_run_keeps_what_was_chosen_and_goes_on_with_it_to_the_same_bits(

@@ -4,12 +4,16 @@ PyTorch has several libraries for products and one public setting that says whic
 (`torch.set_float32_matmul_precision`). On some processors "medium" is twice as fast and as accurate as the default; on
 others it computes in bfloat16, a thousand times less accurate. No name tells which. So before long work each setting
 is timed on the model's own products and compared with float64, which takes some milliseconds.
+
+PyTorch has one setting for all threads. So blocks of several threads may overlap: the last one restores the user's.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal, get_args
 
@@ -28,38 +32,54 @@ LAYERS, ROWS, REPEATS = 2, 256, 5  # measured at the most
 ENOUGH = 0.03  # seconds of measuring a layer, after which two repeats suffice
 
 _log = logging.getLogger("mvae")
+_lock = threading.RLock()  # held while settings are measured: no other thread takes one of them for the user's
+
+
+@dataclass(eq=False)
+class _Block:
+    """An open block of `kept_setting`."""
+
+    before: Products | None
+    thread: int = field(default_factory=threading.get_ident)
+
+
+_blocks: list[_Block] = []  # of all threads, in the order in which they were opened
 
 
 def choose(network: nn.Module, rows: int, examples: int) -> Products:
     """The setting for the products of a network: the fastest of those that are as accurate as the default.
 
     It stays as it is for short work, on a GPU (where all others are less accurate), in other precisions than float32,
-    where a user has set it, and with `torch.use_deterministic_algorithms`: bits then do not depend on measuring.
+    where a user has set it, while another thread computes in a block of its own (measuring would disturb it), and with
+    `torch.use_deterministic_algorithms`: bits then do not depend on measuring.
 
     Args:
         network: on its device.
         rows: of a product.
         examples: that will go through the network.
     """
-    now, layers = _setting(), _layers(network)
-    work = examples * sum(layer.weight.numel() for layer in layers)
-    if now != "highest" or work < WORK or torch.are_deterministic_algorithms_enabled():
-        return now or "highest"
-    return _fastest(_shapes(layers, rows), torch.get_num_threads())
+    layers = _layers(network)
+    short = examples * sum(layer.weight.numel() for layer in layers) < WORK
+    with _lock:
+        now, others = _setting(), any(block.thread != threading.get_ident() for block in _blocks)
+        if now != "highest" or short or others or torch.are_deterministic_algorithms_enabled():
+            return now or "highest"
+        return _fastest(_shapes(layers, rows), torch.get_num_threads())
 
 
 def take(setting: Products, network: nn.Module | None = None, rows: int = 100) -> None:
     """From now on products are taken so; with a ``network``, only if they are as accurate on this machine, too."""
-    if _setting() is None or setting == _setting():
-        return
-    if network is not None and not _accurate(setting, _shapes(_layers(network), rows)):
-        _log.warning(
-            "products of precision %r, which this run began with, are not as accurate as float32 on this machine: "
-            "it goes on with PyTorch's default, and not to the same bits",
-            setting,
-        )
-        return
-    torch.set_float32_matmul_precision(setting)
+    with _lock:
+        if _setting() is None or setting == _setting():
+            return
+        if network is not None and not _accurate(setting, _shapes(_layers(network), rows)):
+            _log.warning(
+                "products of precision %r, which this run began with, are not as accurate as float32 on this machine: "
+                "it goes on with PyTorch's default, and not to the same bits",
+                setting,
+            )
+            return
+        torch.set_float32_matmul_precision(setting)
 
 
 def gain_of_bfloat16(network: nn.Module, rows: int) -> float:
@@ -72,13 +92,19 @@ def gain_of_bfloat16(network: nn.Module, rows: int) -> float:
 
 @contextmanager
 def kept_setting() -> Iterator[None]:
-    """After the block PyTorch's setting is what it was before."""
-    before = _setting()
+    """After the block PyTorch's setting is what it was before; of blocks that overlap in threads, after the last."""
+    with _lock:
+        _blocks.append(block := _Block(_setting()))
     try:
         yield
     finally:
-        if before is not None and before != _setting():
-            torch.set_float32_matmul_precision(before)
+        with _lock:
+            later = _blocks[_blocks.index(block) + 1 :]
+            _blocks.remove(block)
+            if later:  # of another thread, which still computes: it restores in this one's place
+                later[0].before = block.before
+            elif block.before is not None and block.before != _setting():
+                torch.set_float32_matmul_precision(block.before)
 
 
 @contextmanager
@@ -100,7 +126,7 @@ def _errors(shape: Shape) -> dict[Products, float]:
     operands = _operands(shape)
     exact = [product() for product in _products([operand.double() for operand in operands])]
     found: dict[Products, float] = {}
-    with kept_setting():
+    with _lock, kept_setting():
         for setting in get_args(Products):
             torch.set_float32_matmul_precision(setting)
             pairs = zip(_products(operands), exact, strict=True)
@@ -147,7 +173,7 @@ def _fastest(shapes: tuple[Shape, ...], threads: int) -> Products:
 def _seconds(shapes: Sequence[Shape], ways: Sequence[tuple[Products, torch.dtype]]) -> list[float]:
     """What the products of some layers take in each way, at the least; in turns, as a machine's speed drifts."""
     seconds = [0.0] * len(ways)
-    with kept_setting():
+    with _lock, kept_setting():
         for shape in shapes:
             operands, best = _operands(shape), [float("inf")] * len(ways)
             begun = time.perf_counter()
