@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import mvae
 from mvae.errors import QueryError
 from mvae.evaluation.impute import impute, imputed_parts
+from mvae.networks.mlp import LabelEncoder, mlp
 
 ROWS = 300
 W = torch.tensor([[1.0, 0.3], [0.8, -0.5], [-0.6, 0.9], [0.2, 1.1]]).double()
@@ -108,3 +109,26 @@ def test_whole_modalities_are_filled_in_too() -> None:
 def test_numbers_outside_their_range_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(QueryError):
         impute(model(), table()[0], **wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_an_observed_value_stays_to_the_last_digit() -> None:
+    own = mvae.MVAE({"d": mvae.Modality(mlp(1, 4), mlp(2, 1), mvae.likelihoods.Gaussian())}, latent_dim=2)
+    exact = torch.tensor([[1.7e9 + 1], [0.1]], dtype=torch.float64)
+    assert (torch.as_tensor(impute(own, {"d": exact}).table["d"]) == exact).all()
+    counts = mvae.MVAE({"n": mvae.Modality(mlp(1, 4), mlp(2, 1), mvae.likelihoods.Poisson())}, latent_dim=2)
+    found = impute(counts, {"n": torch.tensor([[16_777_217], [3]])})
+    assert torch.as_tensor(found.table["n"]).tolist() == [[16_777_217], [3]]
+
+
+def test_a_missing_ordered_class_is_the_median_and_has_probabilities() -> None:
+    stage = mvae.Modality(LabelEncoder(4, 4, 8), mlp(2, 1), mvae.likelihoods.Ordinal(4))
+    x = mvae.Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian())
+    own = mvae.MVAE({"stage": stage, "x": x}, latent_dim=2)
+    share = torch.tensor([0.52, 1e-4, 0.46, 0.02])
+    with torch.no_grad():
+        for parameter in stage.decoder.parameters():
+            parameter.zero_()
+        stage.likelihood.start_from(share * 1e6)  # pyright: ignore[reportCallIssue]
+    found = impute(own, {"x": torch.zeros(3, 3)})
+    assert torch.as_tensor(found.table["stage"]).flatten().tolist() == [0, 0, 0]  # the mean would be 1
+    torch.testing.assert_close(found.probabilities["stage"][""], share.expand(3, 4), rtol=0.01, atol=1e-3)

@@ -395,3 +395,15 @@ def test_one_row_leaves_a_norm_that_was_frozen_frozen() -> None:
     run(network, torch.randn(1, 3))
     assert not network[1].training
     assert network[0].training
+
+
+def test_of_two_threads_that_ask_at_once_the_last_one_restores_the_mode() -> None:
+    network = nn.Sequential(nn.Dropout(), nn.Dropout()).train()
+    network[1].eval()
+    first, second = evaluating(network), evaluating(network[0])
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert [module.training for module in network] == [False, False]  # the other one still asks
+    second.__exit__(None, None, None)
+    assert [network.training, *(module.training for module in network)] == [True, True, False]

@@ -9,6 +9,9 @@ from torch import Tensor
 
 import mvae
 from mvae.errors import DataError, QueryError, SettingsError
+from mvae.evaluation.frechet import frechet_to_data
+from mvae.evaluation.representation import linear_accuracy_by_number
+from mvae.evaluation.subsets import coherence_by_number
 from mvae.modality.covariate import Covariate
 from mvae.models import MODELS
 from mvae.networks.mlp import ConditionalMLP, mlp
@@ -171,3 +174,23 @@ def test_a_model_with_covariates_is_saved_and_loaded(tmp_path) -> None:
     again = mvae.load(tmp_path / "m.mvae", model())
     expected: Tensor = made.posterior(data).mean
     torch.testing.assert_close(again.posterior(data).mean, expected)
+
+
+def test_whatever_is_asked_of_rows_is_told_their_covariates() -> None:
+    made, data = model(), rows(20)
+    mvae.fit(made, data, epochs=1, batch_size=10, callbacks=[])
+    without = {name: column for name, column in data.items() if name != "protein"}
+    assert torch.as_tensor(mvae.impute(made, without, samples=20, draws=2).table["protein"]).shape == (20, 2)
+    label, classifier = torch.zeros(20, dtype=torch.long), mlp(2, 2)
+    found = coherence_by_number(made, {"protein": classifier}, data, label, numbers=[1])
+    assert found.by_number[1] in [i / 20 for i in range(21)]
+    assert (
+        linear_accuracy_by_number(made, (data, torch.arange(20) % 2), (data, torch.arange(20) % 2), numbers=[1])[1] > 0
+    )
+    assert frechet_to_data(made, torch.nn.Identity(), data, of="protein", given=["rna"]) >= 0
+
+
+def test_a_category_that_is_not_listed_is_named_whatever_holds_it() -> None:
+    for cells in (["b1", "b9"], np.array(["b1", "b9"]), np.array(["b1", "b9"], object)):
+        with pytest.raises(DataError, match="row 1: the category 'b9' is not among"):
+            Covariate(["b1", "b2"]).codes(cells)

@@ -233,3 +233,12 @@ def test_what_questions_need_is_said_by_the_model() -> None:
             getattr(bare, name)
     assert issubclass(MultimodalVAE, questions.Questions)
     assert isinstance(small().posterior({"x": [0.0]}), Gaussian)
+
+
+def test_class_numbers_of_columns_have_no_mean_over_samples() -> None:
+    columns = mvae.Columns.of([{"name": "k", "kind": "categorical", "classes": 3}, "r"], latent_dim=2)
+    x = Modality(mlp(3, 4), mlp(2, 3), likelihoods.Gaussian())
+    model = MVAE({"c": columns, "x": x}, latent_dim=2)
+    assert model.predict({"x": torch.zeros(4, 3)}, of="c").shape == (4, 2)
+    with pytest.raises(QueryError, match="c has no mean over samples of z"):
+        model.predict({"x": torch.zeros(4, 3)}, of="c", n=5)

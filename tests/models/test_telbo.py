@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from mvae.data.table import Table
 from mvae.errors import SettingsError
 from mvae.evaluation.likelihood import log_likelihood
+from mvae.modality.base import Modality
+from mvae.modality.columns import Columns
+from mvae.models.jmvae import JMVAE
 from mvae.models.telbo import TELBO
 from mvae.training.callbacks import Callback
 from mvae.training.fit import fit
@@ -187,3 +190,28 @@ def test_stage_two_leaves_the_joint_model_alone_batch_statistics_included() -> N
 def test_a_single_modality_is_refused() -> None:
     with pytest.raises(SettingsError, match="at least two modalities"):
         model(kinds=["image"])
+
+
+def test_the_new_encoders_see_what_the_first_ones_see() -> None:
+    seen: list[Tensor] = []
+
+    class Records(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.detach())
+            return super().forward(x)
+
+    counts = Modality(Records(1, 4), nn.Linear(2, 1), "poisson")
+    table = {"n": torch.full((2, 1), 1000.0)}
+    model = TELBO({"n": counts, "m": Modality(nn.Linear(1, 4), nn.Linear(2, 1), "poisson")}, 2)
+    model.posterior(table)
+    torch.testing.assert_close(seen[-1], torch.full((2, 1), 1001.0).log())
+
+
+@pytest.mark.parametrize("of", [TELBO, JMVAE])
+def test_columns_with_holes_are_learned_by_models_with_further_encoders(of: type[TELBO | JMVAE]) -> None:
+    x = Modality(nn.Linear(3, 4), nn.Linear(2, 3), "gaussian")
+    model = of({"c": Columns.of(["k", "r"], latent_dim=2), "x": x}, latent_dim=2)
+    values, there = torch.randn(32, 2), torch.rand(32, 2) < 0.8
+    there[:, 0] = True
+    fit(model, Table({"c": values, "x": torch.randn(32, 3)}, {"c": there}), epochs=1, callbacks=[])
+    assert model.posterior({"c": values}).mean.isfinite().all()

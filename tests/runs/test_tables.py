@@ -268,3 +268,41 @@ def test_the_rate_falls_over_half_of_the_epochs_that_are_asked_for(epochs: int) 
     (train,) = encoded_parts(frames, schema, np.zeros(1_500, np.int8), 1)
     config = mvae.Config.from_dict({"data": {"source": "table"}, "training": {"epochs": epochs}})
     assert completed_by(config, schema, train).training.decay_epochs == epochs // 2
+
+
+def test_draws_are_as_wide_however_many_there_are() -> None:
+    frame = patients()[["hb", "crp"]].iloc[:60].copy()
+    frame.loc[::2, "crp"] = np.nan
+    model = mvae.fit_table(frame, changes=FEW, callbacks=[])
+    for modality in model.model.modalities.values():
+        modality.stretch.fill_(3.0)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    gone = frame["crp"].isna().to_numpy()
+
+    def spread(draws: int) -> float:
+        """Over seeds, so that each number is of 40 tables."""
+        found = [
+            model.impute(frame, draws=draws, seed=seed)["crp"].to_numpy().reshape(draws, -1)[:, gone]
+            for seed in range(40 // draws)
+        ]
+        logs = np.log(np.concatenate(found))
+        return float(logs.std(0).mean())
+
+    assert spread(1) == pytest.approx(spread(40), rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["mmvae", "mopoe", "mmvae_plus"])
+def test_predictions_of_a_mixture_do_not_depend_on_the_order_of_the_rows(name: str) -> None:
+    frame = patients()[["hb", "crp", "sex"]]
+    changes = {**FEW, "model": {"name": name}}
+    model = mvae.fit_table(frame, modalities={"u": ["hb", "crp"], "v": ["sex"]}, changes=changes, callbacks=[])
+    found, turned = (model.predict(rows, "hb")["hb"].to_numpy() for rows in (frame, frame[::-1]))
+    np.testing.assert_allclose(found, turned[::-1], rtol=1e-4)
+
+
+def test_a_model_of_doubles_comes_back_as_one(tmp_path: Path) -> None:
+    model = mvae.fit_table(patients(), changes=FEW, callbacks=[])
+    model.model.double()
+    model.save(tmp_path / "model.mvae")
+    again = mvae.load_table(tmp_path / "model.mvae")
+    assert again.model.dtype == torch.float64
+    pd.testing.assert_frame_equal(again.impute(patients()), model.impute(patients()))

@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +306,30 @@ def test_memory_does_not_grow_from_epoch_to_epoch() -> None:
         callbacks=[Each(epoch=count)],
     )
     assert len(set(live[2:])) == 1, live
+
+
+def test_fits_in_two_threads_are_those_that_each_would_be_alone() -> None:
+    def train(seed: int, results: dict[int, dict[str, Tensor]]) -> None:
+        x = Modality(nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 4)), nn.Linear(2, 4), "gaussian")
+        noisy = Modality(nn.Linear(4, 4), nn.Linear(2, 4), "gaussian", augment={"name": "noise", "std": 0.5})
+        own = MVAE({"x": x, "y": noisy}, 2)
+        with torch.no_grad():
+            for parameter in own.parameters():
+                parameter.fill_(0.1)
+        rows = torch.linspace(-1, 1, 400).reshape(100, 4)
+        fit(own, Table({"x": rows, "y": rows}), epochs=4, batch_size=10, seed=seed, callbacks=[])
+        results[seed] = weights(own)
+
+    alone: dict[int, dict[str, Tensor]] = {}
+    together: dict[int, dict[str, Tensor]] = {}
+    before = torch.default_generator.get_state()
+    for seed in (0, 1):
+        train(seed, alone)
+    torch.default_generator.set_state(before)
+    threads = [threading.Thread(target=train, args=(seed, together)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seed in (0, 1):
+        assert same(together[seed], alone[seed])

@@ -65,7 +65,7 @@ def conditional_coherence(
     generator = torch.Generator(model.device).manual_seed(seed)
     right = 0.0
     for rows in conditions.split(ROWS):
-        asked = table.take(rows).select([given])
+        asked = table.take(rows).select([given, *model.covariates])
         examples = model.generate(asked, of=[of], n=1, mean=True, generator=generator)[of][0].cpu()
         wanted = likelihood.prepare(torch.as_tensor(asked.columns[given]), torch.float32).cpu()
         right += _right(classifier, examples, wanted, given, likelihood)

@@ -105,7 +105,9 @@ def frechet_to_data(
     for part in rows.split(ROWS):
         real.add(features(table.select_rows(of, part).float()))
         if given:
-            drawn = model.generate(table.take(part).select(given), [of], mean=True, generator=generator)[of][0]
+            drawn = model.generate(
+                table.take(part).select([*given, *model.covariates]), [of], mean=True, generator=generator
+            )[of][0]
         else:
             drawn = model.generate(None, [of], len(part), mean=True, generator=generator)[of][:, 0]
         made.add(features(drawn.float()))

@@ -17,6 +17,7 @@ from mvae.data.fields import Field
 from mvae.data.table import Column, Table
 from mvae.errors import QueryError
 from mvae.evaluation.proposal import weighted_samples
+from mvae.likelihoods.ordinal import Ordinal
 from mvae.modality.base import Modality, evaluating
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
@@ -24,6 +25,8 @@ from mvae.models.door import Data
 from mvae.models.questions import parts_of
 
 __all__ = ["Imputed", "best_class", "impute", "imputed_parts", "resampled"]
+
+HALF = 0.5  # of the probability: below it no class is the median
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,14 +144,9 @@ def _filled(
 
 def _width(model: MultimodalVAE) -> int:
     """How many numbers the decoders give for one z, roughly."""
-    z = torch.zeros(1, model.latent_dim, device=model.device, dtype=model.dtype)
-    sizes = []
-    for modality in model.modalities.values():
-        if isinstance(modality, ColumnsModality):
-            sizes.append(2 * modality.likelihood.size)
-        else:
-            sizes.append(modality.generate(z, mean=True).numel())
-    return max(sizes)
+    columns = [2 * own.likelihood.size for own in model.modalities.values() if isinstance(own, ColumnsModality)]
+    others = [name for name, own in model.modalities.items() if not isinstance(own, ColumnsModality)]
+    return max([*columns, model.values_of(others)])
 
 
 class _Part:
@@ -193,7 +191,8 @@ class _Part:
         if name in batch.observed:
             here = batch.observed[name].reshape(len(batch), *event)
         own = cast("Tensor", batch.columns[name]).to(like.device).reshape(len(batch), *event)
-        return here.to(like.device), own.to(like.dtype)
+        exact = like.is_floating_point() and own.dtype in (torch.int32, torch.int64, torch.float64)
+        return here.to(like.device), own.to(torch.float64 if exact else like.dtype)
 
     def _point(self, modality: Modality) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Each row's mean of numbers and most probable classes, and the classes' probabilities."""
@@ -209,6 +208,11 @@ class _Part:
                 if field.name in classes:
                     point[:, i] = best_class(field, classes[field.name]).to(point.dtype)
             return point, classes
+        if isinstance(modality.likelihood, Ordinal):
+            params = modality.decode(self.z, self.context)
+            chances = modality.likelihood.probabilities(params.reshape(*self.z.shape[:-1], *params.shape[1:]))
+            p = torch.einsum("sr,sr...->r...", w.to(chances.dtype), chances)
+            return (p.cumsum(-1) < HALF).sum(-1), {"": p.flatten(1)} if p[0].numel() == p.shape[-1] else {}
         mean = modality.generate(self.z, self.context, mean=True)
         if not mean.is_floating_point():  # of a string: what the likeliest z would write
             best = w.argmax(0)
@@ -226,7 +230,7 @@ def best_class(field: Field, probabilities: Float[Tensor, "*rows classes"]) -> I
     >>> [best_class(Field("stage", kind, classes=3), share).item() for kind in ("categorical", "ordinal")]
     [0, 1]
     """
-    return (probabilities.cumsum(-1) < 0.5).sum(-1) if field.kind == "ordinal" else probabilities.argmax(-1)
+    return (probabilities.cumsum(-1) < HALF).sum(-1) if field.kind == "ordinal" else probabilities.argmax(-1)
 
 
 def resampled(

@@ -34,6 +34,8 @@ def weighted_samples(
     q: Gaussian | Mixture,
     noise: Float[Tensor, "samples rows latent"],
     generator: torch.Generator | None = None,
+    *,
+    alike: bool = False,
 ) -> tuple[Float[Tensor, "samples rows latent"], Float[Tensor, "samples rows"]]:
     """Samples of z and their weights, which sum to 1 in each row.
 
@@ -42,14 +44,15 @@ def weighted_samples(
         batch: rows, each of which has something.
         x: the same, prepared (`MultimodalVAE.prepare`).
         q: their q(z | what a row has), the first proposal.
-        noise: standard normal; a row's samples depend on its own noise alone.
-        generator: of a mixture's components.
+        noise: standard normal; a row's samples depend on its own noise alone, and on a mixture's components.
+        generator: of these.
+        alike: rows of the same noise draw the same components.
     """
     dtype, samples = q.mean.dtype, len(noise)
     stages = STAGES if samples >= LEAST else 1
     parts = noise.to(dtype).tensor_split(stages)
     proposals: list[Gaussian | Mixture] = [q]
-    z = q.rsample(parts[0], generator)
+    z = q.rsample(parts[0], generator, alike=alike) if isinstance(q, Mixture) else q.rsample(parts[0], generator)
     joint = log_joint(model, batch, x, z)
     weight = truncated(joint - q.log_prob(z))
     for part in parts[1:]:

@@ -66,5 +66,7 @@ def _latents(model: MultimodalVAE, table: Table, labels: Tensor, given: Sequence
     rows = table.presence(given).all(1).expand(len(table)).nonzero().flatten()
     if not len(rows):
         raise QueryError(f"no row has {' and '.join(given)}")
-    means = [model.posterior(table.take(part).select(given)).mean.cpu() for part in rows.split(4096)]
+    means = [
+        model.posterior(table.take(part).select([*given, *model.covariates])).mean.cpu() for part in rows.split(4096)
+    ]
     return torch.cat(means).double().numpy(), labels.cpu()[rows].numpy()

@@ -93,7 +93,9 @@ def coherence_by_number(
             raise QueryError(f"no row has {' and '.join(given)}")
         right = dict.fromkeys(targets, 0)
         for part in rows.split(ROWS):
-            shown = model.generate(table.take(part).select(given), targets, mean=True, generator=generator)
+            shown = model.generate(
+                table.take(part).select([*given, *model.covariates]), targets, mean=True, generator=generator
+            )
             for name in targets:
                 seen = classifiers[name](shown[name][0]).argmax(-1).cpu()
                 right[name] += int((seen == labels[part].cpu()).sum())

@@ -27,7 +27,8 @@ def validate(model: MultimodalVAE, data: Data, chunk: int = 1000) -> dict[str, f
 
     Returns:
         `objective`: Σ terms of −ELBO with β = 1, full and singles, the training λ (nats per example; lower is better),
-        by which a model is selected; `objective/unweighted`: the same with λ = 1; `reconstruction/NAME`, `kl/full`,
+        by which a model is selected; `objective/unweighted`: with λ = 1, and without what some models add to the ELBO
+        (penalties, importance weights); `reconstruction/NAME`, `kl/full`,
         `kl/NAME`.
 
         Of rows that have A and B: `log p A->B` and `accuracy A->B`, B predicted from the mean of q(z|A);

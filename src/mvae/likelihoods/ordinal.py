@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvae.arguments import checked_arguments
-from mvae.errors import SettingsError
+from mvae.errors import DataError, SettingsError
 from mvae.likelihoods.base import Likelihood
 
 __all__ = ["Ordinal"]
@@ -51,7 +51,13 @@ class Ordinal(Likelihood):
         self.raw_cuts.copy_(_raw(below.logit()))
 
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
-        """Class numbers as int64."""
+        """Class numbers as int64.
+
+        Raises:
+            DataError: the column is floating point, so that no class would be rounded silently.
+        """
+        if x.is_floating_point():
+            raise DataError(f"class numbers must be integers, not {x.dtype}: convert the column with .long()")
         return x.long()
 
     def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -98,6 +99,9 @@ class Modality(nn.Module):
         """The dtype of the networks, to which batches are cast."""
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
+    #: Is the mean of what it generates, over samples of z, a value or the classes' probabilities?
+    has_mean = True
+
     #: May single values of a row be missing? (Then a prepared column holds NaN in their places.)
     takes_holes = False
 
@@ -129,16 +133,20 @@ class Modality(nn.Module):
         self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
     ) -> tuple[Tensor, Tensor]:
         """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
-        if self.view is not None:
-            x = self.view(x)
-        for part in self.augment if self.training else ():
-            x = part(x, self.generator)
-        x = self.encoder_input(x)
+        x = self.shown(x)
         output = run(self.encoder, x, context) if context is not None and self.told[0] else run(self.encoder, x)
         pair = output.chunk(2, dim=-1) if isinstance(output, Tensor) else output
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise DataError(f"the encoder gives {_described(output)}: one tensor or two are needed: mean, log-variance")
         return pair
+
+    def shown(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *features"]:
+        """What an encoder sees of prepared values: their view, augmented in training, as its input."""
+        if self.view is not None:
+            x = self.view(x)
+        for part in self.augment if self.training else ():
+            x = part(x, self.generator)
+        return self.encoder_input(x)
 
     def encoder_input(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *features"]:
         """What the encoder takes, of prepared and augmented values: by default themselves."""
@@ -370,18 +378,30 @@ def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) 
             norm.training = True
 
 
+_EVALUATING = threading.Lock()
+_evaluated: list[dict[nn.Module, bool]] = []  # the modes before each open block, of all threads
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Evaluation mode (running statistics, no dropout) inside the block; every part's own mode afterwards.
 
     In the networks' own precision: an ambient autocast would round, and keep copies of weights for as long as it lasts.
     """
-    before = {module: module.training for module in network.modules()}
     device = next((parameter.device.type for parameter in network.parameters()), "cpu")
-    network.eval()
+    with _EVALUATING:
+        _evaluated.append(before := {module: module.training for module in network.modules()})
+        network.eval()
     try:
         with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
             yield
     finally:
-        for module, training in before.items():
-            module.training = training  # not train(), which would set what is inside it too: a frozen batch norm
+        with _EVALUATING:
+            place = next(i for i, block in enumerate(_evaluated) if block is before)
+            later = _evaluated[place + 1 :]
+            del _evaluated[place]
+            for module, training in before.items():
+                if other := next((block for block in later if module in block), None):
+                    other[module] = training  # of another thread, which still asks: it restores in this one's place
+                else:
+                    module.training = training  # not train(), which would set what is inside it too

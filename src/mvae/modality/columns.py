@@ -82,6 +82,11 @@ class ColumnsModality(Modality):
         return cls(fields, mlp(features, 2 * latent_dim, hidden), mlp(latent_dim, size, hidden), **options)
 
     @property
+    def has_mean(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Are all fields numbers? (Class numbers have no mean.)"""
+        return not any(field.kind in CLASSED for field in self.fields)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The fields' names, in order."""
         return tuple(field.name for field in self.fields)
@@ -123,15 +128,18 @@ class ColumnsModality(Modality):
             return self.point(params)
         return self.scaling.in_units(self.likelihood.sample(params, generator))
 
-    def stretched(self, draws: Float[Tensor, "draws rows fields"]) -> Float[Tensor, "draws rows fields"]:
-        """Draws of rows, as `generate` gives them, further from the mean of a row's draws.
+    def stretched(
+        self, draws: Float[Tensor, "draws rows fields"], middle: Float[Tensor, "rows fields"] | None = None
+    ) -> Float[Tensor, "draws rows fields"]:
+        """Draws of rows, as `generate` gives them, further from their ``middle``; default: the mean of these draws.
 
-        By the factor ``stretch``, on the scale on which the field is modelled; counts and classes stay as they are.
+        By the factor ``stretch``, on the scale on which the field is modelled, as ``middle`` is. Counts and classes
+        stay as they are.
         """
         if self.stretch == 1:
             return draws
         u = self.scaling.standardised(draws.flatten(0, 1)).reshape(draws.shape)
-        mean = u.mean(0)
+        mean = u.mean(0) if middle is None else middle
         found = self.scaling.in_units(mean + self.stretch * (u - mean)).to(draws.dtype)
         return torch.where(self.scaling.scaled, found, draws)
 

@@ -64,7 +64,7 @@ class Covariate(nn.Module):
         if -1 in found and not self.unknown:
             row = found.index(-1)
             raise DataError(
-                f"covariate {name!r}, row {row}: the category {array[row].item()!r} is not among {self._listed}: "
+                f"covariate {name!r}, row {row}: the category {array.tolist()[row]!r} is not among {self._listed}: "
                 "correct it, or train with Covariate(..., unknown=True)"
             )
         return torch.tensor(found)

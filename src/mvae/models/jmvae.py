@@ -85,15 +85,16 @@ class _JointExperts(nn.Module):
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
         super().__init__()
-        self.views = {name: modality.view for name, modality in modalities.items()}
+        self.modalities = dict(modalities)  # of the model, not of this network
         self.encoders = NamedModules({name: fresh(modality.encoder) for name, modality in modalities.items()})
         self.together = mlp(2 * latent_dim * len(modalities), 2 * latent_dim, [max(64, 4 * latent_dim)])
 
     def forward(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
         """Mean and log-variance."""
         read: list[Tensor] = []
-        for name, view in self.views.items():
-            output = self.encoders[name](x[name] if view is None else view(x[name]))
+        for name, modality in self.modalities.items():
+            seen = x[name] if modality.view is None else modality.view(x[name])
+            output = self.encoders[name](modality.encoder_input(seen))
             read += output if isinstance(output, tuple) else [output]
         return self.together(torch.cat(read, 1))
 

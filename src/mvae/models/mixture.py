@@ -56,17 +56,22 @@ class Mixture:
         return Mixture(Gaussian(precision, shift), weight)
 
     def rsample(
-        self, noise: Float[Tensor, "*samples rows latent"], generator: torch.Generator | None = None
+        self,
+        noise: Float[Tensor, "*samples rows latent"],
+        generator: torch.Generator | None = None,
+        *,
+        alike: bool = False,
     ) -> Float[Tensor, "*samples rows latent"]:
         """μ_k + σ_k·noise, with components k drawn in strata along the samples (the gradient is of μ and σ alone).
 
         Each sample by itself is one of the mixture. Together, n samples of a row hold every component n w_k times,
         but for rounding: they lie evenly on [0, 1), from a start that ``generator`` draws for each row, and take the
-        component on whose part they lie.
+        component on whose part they lie. ``alike``: the start is the same for all rows, so that a row's samples depend
+        on its own noise alone.
         """
         flat = noise.reshape(-1, *noise.shape[-2:])
         count, rows, latent = flat.shape
-        start = torch.rand(rows, generator=generator, device=flat.device, dtype=torch.float64)
+        start = torch.rand(1 if alike else rows, generator=generator, device=flat.device, dtype=torch.float64)
         place = (torch.arange(count, device=flat.device, dtype=torch.float64)[:, None] / count + start) % 1
         ends = self.weight.double().cumsum(0)
         last = (torch.arange(1, len(ends) + 1, device=flat.device)[:, None] * (self.weight > 0)).amax(0) - 1

@@ -112,7 +112,7 @@ class Questions(Door):
         made: dict[str, list[Tensor]] = {name: [] for name in of}
         with evaluating(self):
             pairs = n * (1 if table is None else len(table))
-            event = self._event(of) if pairs > FEW else 0
+            event = self.values_of(of) if pairs > FEW else 0
             require_memory(4 * pairs * max(event, self.latent_dim), f"{n:,} samples")
             for batch in [None] if table is None else parts_of(table, n, event):
                 x = {} if batch is None else self.prepare(batch)
@@ -172,7 +172,7 @@ class Questions(Door):
         rest = [name for name in self.known if name != of]
         self.require_trained_in(table, rest)
         with evaluating(self):
-            for batch in parts_of(table, n or 1, self._event([of])):
+            for batch in parts_of(table, n or 1, self.values_of([of])):
                 x = self.prepare(batch)
                 q, context = self._infer(batch, x, rest), self.context(x | _repeated(instead, len(batch)))
                 if n is None:
@@ -182,7 +182,7 @@ class Questions(Door):
                 total = torch.zeros((), device=self.device)
                 for z in q.rsample(noise, generator).to(self.dtype).split(max(1, ROWS // q.mean.shape[0])):
                     means = modality.generate(z, context, mean=True)
-                    if not means.is_floating_point():
+                    if not (means.is_floating_point() and modality.has_mean):
                         raise QueryError(f"{of} has no mean over samples of z: leave n out, or generate({of!r}, n=…)")
                     total = total + means.sum(0)
                 found.append(total / n)
@@ -236,7 +236,7 @@ class Questions(Door):
     def _prior(self) -> Gaussian | Prior:
         return self.prior or Gaussian.standard(1, self.latent_dim, device=self.device)
 
-    def _event(self, of: Sequence[str]) -> int:
+    def values_of(self, of: Sequence[str]) -> int:
         """How many values the largest of these has, as decoded from one z."""
         z = torch.zeros(1, self.latent_dim, device=self.device, dtype=self.dtype)
         context = torch.zeros(1, self.context_dim, device=self.device, dtype=self.dtype) if self.context_dim else None

@@ -54,5 +54,5 @@ class TELBO(MultimodalVAE):
         return Experts(select_expert, at_most_one, self._unimodal_expert), Experts(product, several)
 
     def _unimodal_expert(self, name: str, x: Tensor) -> Gaussian:
-        output = run(self.unimodal[name], x)
+        output = run(self.unimodal[name], self.modalities[name].shown(x))
         return Gaussian.from_mean_log_var(*(output if isinstance(output, tuple) else output.chunk(2, dim=-1)))

@@ -72,7 +72,9 @@ def answers(
         if table is not None:
             q, rows = model.posterior(table), torch.from_numpy(here).to(model.device)
             x = model.prepare(table)
-            z[:, rows], weight[:, rows] = weighted_samples(model, table, x, q, z[:, rows], generator)
+            z[:, rows], weight[:, rows] = weighted_samples(
+                model, table, x, q, z[:, rows], generator, alike=not independent
+            )
         chosen = resampled(weight, samples, generator)[:draws]
         drawn = z.gather(0, chosen[..., None].expand(-1, -1, z.shape[-1]))
         found = {}
@@ -89,7 +91,8 @@ def answers(
             }
             for i, share in shares.items():
                 points[:, i] = best_class(modality.fields[i], torch.from_numpy(share)).numpy()
-            plausible = modality.stretched(modality.generate(drawn, generator=generator)).double().cpu().numpy()
+            middle = torch.einsum("sr,srf->rf", weight, modality.likelihood.mode(params).double())  # of all draws
+            plausible = modality.stretched(modality.generate(drawn, generator=generator), middle).double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points, plausible, shares, log_p)
     return found

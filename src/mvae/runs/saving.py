@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mvae.arguments import checked_arguments
@@ -33,6 +34,7 @@ class _Saved(BaseModel):
     declaration: dict[str, Any] | None
     layout: dict[str, Any] | None
     prior: dict[str, Any] | None = None
+    dtype: Literal["float64", "float16", "bfloat16"] | None = None  # of the networks; None: float32
 
 
 @checked_arguments()
@@ -50,6 +52,8 @@ def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | 
     info["untrained"] = None if model.untrained is None else list(model.untrained)
     info["declaration"] = None if declaration is None else declaration.to_dict()
     info["layout"], tensors = layout, copied(model)
+    if model.dtype != torch.float32:
+        info["dtype"] = str(model.dtype).removeprefix("torch.")
     if model.prior is not None:
         own, info["prior"] = model.prior.state()
         tensors |= prefixed("prior", own)
@@ -89,6 +93,8 @@ def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
         raise RunError(f"{path} is of the modalities {saved.names}, not of {list(model.names)}")
     if saved.stage not in model.stages:
         raise RunError(f"{path} was saved in the stage {saved.stage!r}, which {type(model).__name__} does not have")
+    if saved.dtype is not None:
+        model.to(getattr(torch, saved.dtype))
     prior = without_prefix("prior", tensors)
     load_weights(model, {name: t for name, t in tensors.items() if not name.startswith("prior/")}, path)
     model.prior = built_prior(prior, saved.prior or {}, path) if prior else None

@@ -207,3 +207,27 @@ def test_dates_of_any_century_come_back_as_they_were_written() -> None:
     assert here.all()
     assert column.decode(values).tolist() == written_as
     assert column.decode(np.array([-1e12, 1e12])).tolist() == written_as[:2]  # an answer beyond them is their end
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "Float32", "float32[pyarrow]"])
+def test_a_number_that_means_missing_is_found_in_columns_of_fewer_digits(kind: str) -> None:
+    if "pyarrow" in kind:
+        pytest.importorskip("pyarrow")
+    cells = pd.Series([14.5, -99.9, 3.25]).astype("float32" if "32" in kind else kind).astype(kind)
+    assert infer("t", cells, [-99.9]).present(cells).tolist() == [True, False, True]
+
+
+def test_a_number_that_means_missing_may_be_written_as_text() -> None:
+    cells = pd.Series([1, -999, 3])
+    assert infer("t", cells, ["-999"]).present(cells).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("kind", ["Int64", "Int8", "UInt16", "int64[pyarrow]"])
+def test_nullable_whole_numbers_are_filled_in_with_whole_numbers_of_their_type(kind: str) -> None:
+    if "pyarrow" in kind:
+        pytest.importorskip("pyarrow")
+    cells = pd.Series([3, None, 90, None], dtype="Int64").astype(kind)
+    found = infer("t", cells, kind="real").filled(cells, np.array([0, 41.7, 0, 1e6]))
+    most = {"Int8": 127, "UInt16": 65_535}.get(kind, 1_000_000)
+    assert found.dtype == cells.dtype
+    assert found.tolist() == [3, 42, 90, most]

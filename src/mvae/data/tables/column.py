@@ -1,7 +1,7 @@
 """One column of a table: its kind, the numbers that a model sees for its cells, and the way back to the user's."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -178,9 +178,11 @@ class TableColumn:
             cells = np.array([str(value) for value in cells], object)
         elif found.dtype == bool or (found.dtype.kind == "O" and self.kind == "binary"):
             found = found.astype(object)
-        if isinstance(found.dtype, np.dtype) and found.dtype.kind in "iu":
-            limits = np.iinfo(found.dtype)
-            cells = np.clip(np.array(cells.tolist()), limits.min, limits.max).astype(found.dtype)
+        own = getattr(found.dtype, "numpy_dtype", found.dtype)  # of a nullable type: what its numbers are
+        if isinstance(own, np.dtype) and own.kind in "iu":
+            limits, numbers = np.iinfo(own), np.array(cells.tolist())
+            numbers = np.rint(numbers) if numbers.dtype.kind == "f" else numbers
+            cells = np.clip(numbers, limits.min, limits.max).astype(own)
         elif isinstance(found.dtype, np.dtype) and found.dtype.kind == "f":
             try:
                 cells = np.array(cells.tolist(), found.dtype)
@@ -248,7 +250,11 @@ def factorized(series: Series) -> tuple[np.ndarray, np.ndarray]:
         ) from None
     if getattr(uniques.dtype, "kind", "") == "c":
         raise DataError(f"column {series.name!r} has complex numbers: give real and imaginary parts as two columns")
-    return codes, np.asarray(uniques, object) if not isinstance(uniques, np.ndarray) else uniques
+    if isinstance(uniques, np.ndarray):
+        return codes, uniques
+    own = getattr(uniques.dtype, "numpy_dtype", uniques.dtype)  # of a nullable type; what is missing is not among them
+    numeric = isinstance(own, np.dtype) and own.kind in "iuf"
+    return codes, uniques.to_numpy(own) if numeric else np.asarray(uniques, object)
 
 
 def is_text(cells: Any) -> bool:
@@ -271,8 +277,11 @@ def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
     [True, True, True, True, False]
     """
     if uniques.dtype.kind in "biuf":
-        numbers = [value for value in named if not isinstance(value, str)]
-        return np.isin(uniques, numbers) | (np.isnan(uniques) if uniques.dtype.kind == "f" else False)
+        numbers = np.array([*_numbers_in(named)])
+        if uniques.dtype.kind == "f":  # −99.9 of fewer digits is another number
+            numbers = numbers[np.abs(numbers) <= np.finfo(uniques.dtype).max].astype(uniques.dtype)
+            return np.isin(uniques, numbers) | np.isnan(uniques)
+        return np.isin(uniques, numbers)
     if uniques.dtype.kind in "mM":
         return np.isnat(uniques)
     words = {*map(str, named), *(f"{value:.1f}" for value in named if isinstance(value, int))}
@@ -285,6 +294,15 @@ def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
         return cell is None or cell != cell or (isinstance(cell, int | float) and float(cell) in values)
 
     return np.array([gone(cell) for cell in uniques.tolist()], bool)
+
+
+def _numbers_in(named: Missing) -> Iterator[float]:
+    """What was named, as numbers: also where a number was written as text."""
+    for value in named:
+        try:
+            yield float(value)
+        except ValueError:
+            continue
 
 
 def _plain(value: Any) -> Any:
