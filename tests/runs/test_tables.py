@@ -306,3 +306,26 @@ def test_a_model_of_doubles_comes_back_as_one(tmp_path: Path) -> None:
     again = mvae.load_table(tmp_path / "model.mvae")
     assert again.model.dtype == torch.float64
     pd.testing.assert_frame_equal(again.impute(patients()), model.impute(patients()))
+
+
+def test_a_name_that_the_answer_needs_is_refused_before_any_work() -> None:
+    frame = patients()[["hb", "crp"]].rename(columns={"crp": "hb.low"})
+    model = mvae.fit_table(frame, changes=FEW, callbacks=[])
+    with pytest.raises(QueryError, match=r"needs a column 'hb.low' of its own"):
+        model.impute(frame, interval=0.9)
+
+
+def test_scores_have_the_same_columns_where_rows_hold_nothing() -> None:
+    frame = patients()[["hb", "crp"]]
+    model = mvae.fit_table(frame, changes=FEW, callbacks=[])
+    nothing = frame.iloc[:3].assign(hb=np.nan, crp=np.nan)
+    assert list(model.score(nothing)) == list(model.score(frame.iloc[:3]))
+    assert model.score(nothing).isna().all(axis=None)
+
+
+def test_rows_of_a_message_are_those_of_the_table() -> None:
+    frame = patients()[["hb", "crp"]].assign(visits=np.arange(ROWS) % 17)
+    frame.loc[ROWS - 1, "visits"] = -4
+    train = np.arange(50, ROWS)
+    with pytest.raises(DataError, match=f"row {ROWS - 1}: -4 is no value of kind count"):
+        TableSchema.learn(of_frame(frame), kinds={"visits": "count"}, training=lambda a, b: np.isin(range(a, b), train))

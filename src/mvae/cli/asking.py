@@ -85,7 +85,7 @@ def answered(
             progress(min(1.0, done / frames.rows))
             part = part.reset_index() if keyed else part
             first = part.head(SHOWN) if first is None else first
-            yield as_values(model.schema, part) if typed else part
+            yield as_values(model.schema, part, text=frames.text) if typed else part
 
     with shown(doing) as progress:
         if output is None:

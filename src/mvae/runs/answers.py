@@ -138,7 +138,9 @@ def scores(
     rows = here.nonzero()[0]
     names = [name for name in model.names if name in values]
     if table is None:
-        return total, parts
+        own = model.modalities[names[0]]
+        fields = names if len(names) > 1 else own.names if isinstance(own, ColumnsModality) else ()
+        return total, {name: np.full(len(here), np.nan) for name in fields}
     if len(names) > 1:
         able = [name for name in names if table.has(name).any()]
         queries = {"": (able, [])} | {n: ([n], [m for m in able if m != n]) for n in able}
@@ -152,8 +154,7 @@ def scores(
     (name,) = names
     total[rows] = log_likelihood(model, table, [name], samples=samples, seed=seed).values.double().cpu().numpy()
     modality = model.modalities[name]
-    assert isinstance(modality, ColumnsModality)
-    for i, field in enumerate(modality.fields):
+    for i, field in enumerate(modality.fields if isinstance(modality, ColumnsModality) else ()):
         parts[field.name] = _given_the_rest(model, name, i, (values, present), total, samples, seed)
     return total, parts
 

@@ -1,6 +1,6 @@
 """A model of one's own table: data frames in, data frames out, by the columns' names and in their types."""
 
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mvae.runs.run import opened_model, read_run
 
 __all__ = ["TableModel", "as_values", "load_table"]
 
+ENDS = ("low", "high", "p")  # of the names of columns beside one that is filled in
 AT_ONCE = 1 << 24  # draws × values that are held together
 MOST_ROWS = 4096  # rows that are answered together
 
@@ -71,6 +72,7 @@ class TableModel:
         require_whole_number("draws", draws, 0)
         _require_share(interval)
         lacking = self._lacking(frames) if interval is not None and not draws else set[str]()
+        _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
         for number, (frame, values, present) in enumerate(self._encoded(frames, max(samples, draws))):
             found = answers(
                 self.model,
@@ -264,15 +266,25 @@ def load_table(path: str | Path) -> TableModel:
     return TableModel(model(), TableSchema.from_dict(stored["layout"]))
 
 
-def as_values(schema: TableSchema, frame: DataFrame) -> DataFrame:
-    """A data frame whose cells are text with numbers, dates and categories in its place, for a file that has types."""
+def as_values(schema: TableSchema, frame: DataFrame, *, text: bool = True) -> DataFrame:
+    """A data frame whose cells are text with numbers, dates and categories in its place, for a file that has types.
+
+    Unless the table came as ``text``, its own columns stay what they are, and only the intervals beside them change.
+    """
     made = {}
     for name in frame.columns:
         stem, _, side = name.rpartition(".")
-        column = schema.named.get(name) or (schema.named.get(stem) if side in ("low", "high") else None)
-        text = column is not None and is_text(frame[name])
-        made[name] = column.typed(frame[name].to_numpy(object)) if column is not None and text else frame[name].array
+        column = schema.named.get(name) if text else None
+        column = schema.named.get(stem) if column is None and side in ("low", "high") else column
+        told = column is not None and is_text(frame[name])
+        made[name] = column.typed(frame[name].to_numpy(object)) if column is not None and told else frame[name].array
     return pandas().DataFrame(made)
+
+
+def _require_free(names: Sequence[str], wanted: Set[str]) -> None:
+    """Raises QueryError where the table has a column of a name that the answer needs."""
+    if taken := sorted(wanted & set(names)):
+        raise QueryError(f"the answer needs a column {taken[0]!r} of its own, and the table has one: rename that")
 
 
 def _between(draws: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,16 @@
 """A column's kind, its cells as numbers, and the way back: types, names and untouched cells."""
 
+import datetime
 import json
 import logging
 import re
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mvae.data.tables.column import TableColumn
+from mvae.data.tables.column import TableColumn, missing_cells
 from mvae.data.tables.infer import infer
 from mvae.errors import DataError, SettingsError
 
@@ -231,3 +233,42 @@ def test_nullable_whole_numbers_are_filled_in_with_whole_numbers_of_their_type(k
     most = {"Int8": 127, "UInt16": 65_535}.get(kind, 1_000_000)
     assert found.dtype == cells.dtype
     assert found.tolist() == [3, 42, 90, most]
+
+
+def test_none_is_a_category_and_no_missing_cell() -> None:
+    cells = pd.Series(["none", "mild", "severe", "", None], dtype=object)
+    column = infer("severity", cells)
+    assert column.classes == ("mild", "none", "severe")
+    assert column.present(cells).tolist() == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("cell", ["-999", "-999.00", "-999,0", " -999.0 "])
+def test_a_number_that_means_missing_is_found_however_it_is_written(cell: str) -> None:
+    assert missing_cells(np.array([cell, "-99"], object), [-999]).tolist() == [True, False]
+
+
+def test_a_file_of_text_says_how_its_dates_are_written() -> None:
+    trained = infer("day", pd.Series(pd.to_datetime(["2021-01-02", "2021-03-04", None])))
+    cells = pd.Series(["06.03.2021", "", "16.03.2021"], dtype=object)
+    seconds, here = trained.encode(cells)
+    assert here.tolist() == [True, False, True]
+    assert seconds[2] - seconds[0] == 10 * 86_400
+    assert trained.filled(cells, seconds[[0, 2, 2]]).tolist() == ["06.03.2021", "16.03.2021", "16.03.2021"]
+
+
+@pytest.mark.parametrize("zone", ["", "UTC"])
+def test_dates_are_filled_in_with_the_time_zone_that_the_column_has(zone: str) -> None:
+    days = pd.Series(pd.to_datetime(["2021-01-02", "2021-03-04", None]))
+    here, there = (days.dt.tz_localize("UTC"), days) if zone else (days, days.dt.tz_localize("UTC"))
+    found = infer("day", there).filled(here, np.full(3, 86_400.0 * 18_700))
+    assert found.dtype == here.dtype
+    assert found[2].tz_localize(None) == pd.Timestamp("2021-03-14")
+
+
+def test_cells_of_other_types_than_in_training_are_filled_in_as_they_are() -> None:
+    words = infer("b", pd.Series(["True", "False", "True"], dtype=object))
+    assert words.filled(pd.Series([True, None], dtype="boolean"), np.array([0, 1.0])).tolist() == [True, True]
+    money = pd.Series([Decimal("1.50"), None, Decimal("2.25"), Decimal("7.10")], dtype=object)
+    assert infer("m", money, kind="real").filled(money, np.full(4, 3.14159))[1] == Decimal("3.14")
+    days = pd.Series([None, datetime.date(2021, 3, 4), datetime.date(2021, 3, 5)], dtype=object)
+    assert infer("d", days).filled(days, np.full(3, 86_400.0 * 18_700))[0] == datetime.date(2021, 3, 14)

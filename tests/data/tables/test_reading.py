@@ -156,3 +156,16 @@ def test_a_key_must_name_one_row_in_each_file(tmp_path: Path, second: str, key: 
     one, two = file(tmp_path, "id,hb\n3,9.5\n1,8\n", "labs.csv"), file(tmp_path, second, "scans.csv")
     with pytest.raises(DataError, match=re.escape(message)):
         open_table([one, two], key)
+
+
+def test_keys_of_whole_numbers_meet_however_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("id,a\n1,5\n2,6\n")
+    (tmp_path / "two.csv").write_text("id,b\n2.0,7\n3.0,8\n")
+    (tmp_path / "three.csv").write_text("id,c\np1,7\n")
+    found = open_table([tmp_path / "one.csv", tmp_path / "two.csv"], "id")
+    assert found.whole()["id"].tolist() == ["1", "2", "3"]
+    assert not found.notes
+    assert (
+        "has a key 'id' that a file before it has"
+        in open_table([tmp_path / "one.csv", tmp_path / "three.csv"], "id").notes[0]
+    )

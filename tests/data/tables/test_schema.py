@@ -36,7 +36,7 @@ def test_what_comes_late_in_a_long_file_counts(tmp_path: Path) -> None:
     assert schema.named["kind"].classes == ("a", "b", "c")
     assert schema.named["only"].classes == ("x", "y")
     assert (schema.named["two"].kind, schema.named["two"].classes) == ("categorical", ("d", "f", "m"))
-    with pytest.raises(DataError, match=r"'word' is no value of kind real.*rows are counted from row 100,000 on"):
+    with pytest.raises(DataError, match=r"'word' is no value of kind real"):
         TableSchema.learn(open_table(long(tmp_path, {"x": "word"})))
 
 

@@ -1,14 +1,16 @@
 """One column of a table: its kind, the numbers that a model sees for its cells, and the way back to the user's."""
 
+import datetime
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from mvae.data.tables.dates import as_seconds, from_seconds
+from mvae.data.tables.dates import FORMATS, as_seconds, format_of, from_seconds
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.numbers import as_numbers, written
 from mvae.errors import DataError
@@ -29,7 +31,7 @@ NUMBERS = ("real", "positive", "bounded", "count")
 CLASSED = ("binary", "categorical", "ordinal")
 MODELLED = (*NUMBERS, *CLASSED, "date")
 ALONE = ("picture", "text")  # such a column is a modality by itself
-EMPTY = ("", "nan", "null", "<na>", "none")  # in lower case: what text files call missing
+EMPTY = ("", "nan", "null", "<na>")  # in lower case: what text files call missing
 Missing = Sequence[str | int | float]
 Series = Any  # of pandas, which is an extra
 log = logging.getLogger("mvae.data")
@@ -96,7 +98,7 @@ class TableColumn:
         numbers[gone | wrong] = np.nan
         values = np.append(numbers, np.nan)[codes]  # the code of what pandas calls missing is −1
         if wrong.any():
-            self._tell(codes, uniques, wrong, strict)
+            self._tell(series.index, codes, uniques, wrong, strict)
         return values, ~np.isnan(values)
 
     def present(self, series: Series) -> np.ndarray:
@@ -109,7 +111,7 @@ class TableColumn:
         if self.kind in CLASSED:
             return np.array([self._codes.get(_plain(value), np.nan) for value in uniques.tolist()], np.float64)
         if self.kind == "date":
-            return as_seconds(uniques, self.form if is_text(uniques) else "")
+            return as_seconds(uniques, self._form_of(uniques) if is_text(uniques) else "")
         if self.kind not in NUMBERS:
             return np.zeros(len(uniques))
         numbers = as_numbers(uniques, self.style)
@@ -122,18 +124,23 @@ class TableColumn:
                 numbers[(numbers < self.low) | (numbers > self.high)] = np.nan
         return numbers
 
-    def _tell(self, codes: np.ndarray, uniques: np.ndarray, wrong: np.ndarray, strict: bool) -> None:
+    def _form_of(self, cells: np.ndarray) -> str:
+        """How dates are written in a file of text; where training had no text, by these cells."""
+        if self.form:
+            return self.form
+        there = cells[~missing_cells(cells, self.missing)].tolist()
+        return (format_of(self.name, there) or (FORMATS[0],))[0] if there else FORMATS[0]
+
+    def _tell(self, index: Any, codes: np.ndarray, uniques: np.ndarray, wrong: np.ndarray, strict: bool) -> None:
         rows = np.append(wrong, False)[codes].nonzero()[0]
-        cell = uniques.tolist()[codes[rows[0]]]
+        row, cell = row_named(index, int(rows[0])), uniques.tolist()[codes[rows[0]]]
         what = "is a category that no training row has" if self.kind in CLASSED else f"is no value of kind {self.kind}"
         if strict:
             raise DataError(
-                f"column {self.name!r}, row {rows[0]}: {cell!r} {what}: correct it, declare another kind, or name it "
+                f"column {self.name!r}, row {row}: {cell!r} {what}: correct it, declare another kind, or name it "
                 f"as missing ([data] missing = [{cell!r}])"
             )
-        log.warning(
-            "column %r: %d cells are treated as missing; row %d: %r %s", self.name, len(rows), rows[0], cell, what
-        )
+        log.warning("column %r: %d cells are treated as missing; row %s: %r %s", self.name, len(rows), row, cell, what)
 
     def decode(self, numbers: np.ndarray) -> Any:
         """Numbers as cells of the user's type: an array of one axis, of text where the column was text.
@@ -153,7 +160,7 @@ class TableColumn:
         if self.kind == "date":
             step = self.resolution or 1e-3
             dates = from_seconds(np.round(numbers / step) * step, self.form, _zone(self.dtype))
-            return dates.to_numpy(object) if self.form else dates
+            return dates.to_numpy(object) if self.form else dates.array
         rounded = np.round(numbers / self.resolution) * self.resolution if self.resolution else numbers
         if self.dtype == "text":
             decimals = max(0, round(-np.log10(self.resolution))) if self.resolution else None
@@ -167,7 +174,9 @@ class TableColumn:
             return series
         cells = self.decode(numbers[gone])
         found = series.copy()
-        if self.dtype == "text" and not is_text(series):  # the same column, stored in another type than in training
+        if (own := self._as_stored(series[~gone], numbers[gone])) is not None:
+            cells = own
+        elif self.dtype == "text" and not is_text(series):  # stored in another type than in training
             cells = self.typed(cells)
         if gone.all() and not is_text(series):  # its own type says nothing
             return pandas().Series(cells, index=series.index, name=series.name).infer_objects()
@@ -190,6 +199,25 @@ class TableColumn:
                 found = found.astype(object)
         found[gone] = cells if cells.dtype == object else np.asarray(cells)
         return found.infer_objects() if self.kind == "binary" and series.dtype != object else found
+
+    def _as_stored(self, there: Series, numbers: np.ndarray) -> Any:
+        """Answers in the type of the cells that are there, where that type is not the training column's; else None."""
+        dtype, first = str(there.dtype), there.iloc[0] if len(there) and there.dtype == object else None
+        if self.kind == "date":
+            step = self.resolution or 1e-3
+            seconds = np.round(numbers / step) * step
+            if is_text(there):
+                return from_seconds(seconds, self._form_of(factorized(there)[1])).to_numpy(object)
+            if dtype.startswith("datetime64"):
+                return from_seconds(seconds, "", _zone(dtype)).array
+            if isinstance(first, datetime.date) and not isinstance(first, datetime.datetime):
+                return np.array([stamp.date() for stamp in from_seconds(seconds)], object)
+        if self.kind in CLASSED and dtype in ("bool", "boolean", "bool[pyarrow]"):
+            return np.array([_plain(cell) == "1" for cell in self.decode(numbers).tolist()])
+        if self.kind in NUMBERS and isinstance(first, Decimal):
+            places = max(-int(cell.as_tuple().exponent) for cell in there.tolist())
+            return np.array([Decimal(f"{number:.{max(0, places)}f}") for number in numbers.tolist()], object)
+        return None
 
     def typed(self, cells: Any) -> Any:
         """Cells of text as values: numbers as numbers, dates as dates, categories as they are written."""
@@ -257,6 +285,12 @@ def factorized(series: Series) -> tuple[np.ndarray, np.ndarray]:
     return codes, uniques.to_numpy(own) if numeric else np.asarray(uniques, object)
 
 
+def row_named(index: Any, place: int) -> str:
+    """A row as messages name it: by its label, which of a file is its number."""
+    label = index[place]
+    return repr(label) if isinstance(label, str) else str(label)
+
+
 def is_text(cells: Any) -> bool:
     """Are these cells text?"""
     pd = pandas()
@@ -290,10 +324,18 @@ def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
     def gone(cell: Any) -> bool:
         if isinstance(cell, str):
             bare = cell.strip()
-            return bare.lower() in EMPTY or bare in words
+            return bare.lower() in EMPTY or bare in words or (bool(values) and _value(bare) in values)
         return cell is None or cell != cell or (isinstance(cell, int | float) and float(cell) in values)
 
     return np.array([gone(cell) for cell in uniques.tolist()], bool)
+
+
+def _value(text: str) -> float | None:
+    """A number that is written as text, with a decimal point or comma; None where it is none."""
+    try:
+        return float(text.replace(",", ".") if "." not in text else text)
+    except ValueError:
+        return None
 
 
 def _numbers_in(named: Missing) -> Iterator[float]:

@@ -8,7 +8,7 @@ import numpy as np
 from mvae.data.tables.frames import pandas
 from mvae.errors import DataError
 
-__all__ = ["as_seconds", "format_of", "from_seconds"]
+__all__ = ["FORMATS", "as_seconds", "format_of", "from_seconds"]
 
 FORMATS = (
     "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S",

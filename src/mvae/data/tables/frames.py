@@ -47,7 +47,12 @@ class Frames:
 
     def chunks(self, rows: int = CHUNK) -> Iterator[DataFrame]:
         """The rows in order, in data frames of at most so many rows, and of a bounded number of cells."""
-        return self.read(min(rows, max(LEAST, CELLS // len(self.names))))
+        start = 0
+        for part in self.read(min(rows, max(LEAST, CELLS // len(self.names)))):
+            if start and isinstance(part.index, pandas().RangeIndex) and not part.index.start:
+                part = part.set_axis(pandas().RangeIndex(start, start + len(part)), axis=0)  # rows of the file
+            start += len(part)
+            yield part
 
     def whole(self) -> DataFrame:
         """All rows as one data frame."""

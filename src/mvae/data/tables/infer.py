@@ -16,6 +16,7 @@ from mvae.data.tables.column import (
     category_order,
     factorized,
     missing_cells,
+    row_named,
 )
 from mvae.data.tables.dates import as_seconds, format_of
 from mvae.data.tables.numbers import as_numbers, decimals_of, style_of
@@ -83,7 +84,7 @@ def infer(
         return replace(blank, reason="declared")
     if not len(cells):
         return replace(blank, reason="no training row has it")
-    _require_finite(name, cells, codes, uniques)
+    _require_finite(name, cells, codes, uniques, series.index)
     if kind is None and len(cells) == 1:
         return replace(blank, kind="constant", classes=(_python(cells[0]),), reason=f"always {cells[0]}")
     found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
@@ -226,14 +227,14 @@ def _classes(column: TableColumn, series: Series, cells: np.ndarray) -> tuple[An
     return tuple(_python(value) for value in values)
 
 
-def _require_finite(name: str, cells: np.ndarray, codes: np.ndarray, uniques: np.ndarray) -> None:
+def _require_finite(name: str, cells: np.ndarray, codes: np.ndarray, uniques: np.ndarray, index: Any) -> None:
     def infinite(cell: Any) -> bool:
         return (isinstance(cell, float | np.floating) and bool(np.isinf(cell))) or (
             isinstance(cell, str) and cell.strip().lower().lstrip("+-") in ("inf", "infinity")
         )
 
     if cells.dtype.kind in "OUf" and (odd := [cell for cell in cells.tolist() if infinite(cell)]):
-        row = int((codes == uniques.tolist().index(odd[0])).argmax())
+        row = row_named(index, int((codes == uniques.tolist().index(odd[0])).argmax()))
         raise DataError(f"column {name!r}, row {row}: {odd[0]} is no finite number: correct it, or name it as missing")
 
 

@@ -1,5 +1,6 @@
 """Several files as one table, joined by the column that names a row."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ from mvae.data.tables.frames import Frames, pandas
 from mvae.errors import DataError
 
 __all__ = ["joined"]
+
+_WHOLE = re.compile(r"^([+-]?\d+)\.0+$")  # as numbers are written once one of them is missing
 
 
 def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
@@ -30,6 +33,7 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
         )
     found: Any = None
     groups: dict[str, tuple[str, ...]] = {}
+    notes = [note for part in parts.values() for note in part.notes]
     for name, part in parts.items():
         frame = _by_key(part, key)
         groups[name] = tuple(column for column in part.names if column != key)
@@ -39,8 +43,12 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
         if shared := [column for column in groups[name] if column in found.columns]:
             raise DataError(f"{part.where} has a column {shared[0]!r}, as a file before it: rename one")
         order = list(dict.fromkeys([*found.index, *frame.index]))
-        keys = found[key].reindex(order)
-        keys = keys.where(keys.notna(), frame[key].reindex(order))
+        if not found.index.isin(frame.index).any():
+            notes.append(f"no row of {part.where} has a key {key!r} that a file before it has")
+        keys, compared = found[key].reindex(order), pandas().Series(order, index=order, dtype=object)
+        if found[key].dtype != frame[key].dtype:  # text and numbers
+            keys = compared
+        keys = keys.where(keys.notna(), compared if part.text else frame[key].reindex(order))
         both = [found.drop(columns=key).reindex(order), frame.drop(columns=key).reindex(order)]
         found = pandas().concat([keys, *both], axis=1)
     table = found.reset_index(drop=True)
@@ -50,12 +58,9 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
             yield table.iloc[start : start + rows]
 
     first = next(iter(parts.values()))
-    text, notes = (
-        all(part.text for part in parts.values()),
-        tuple(note for part in parts.values() for note in part.notes),
-    )
+    text = all(part.text for part in parts.values())
     where = " and ".join(part.where for part in parts.values())
-    return Frames(where, tuple(table.columns), read, groups, text, first.separator, first.folder, key, notes)
+    return Frames(where, tuple(table.columns), read, groups, text, first.separator, first.folder, key, tuple(notes))
 
 
 def _by_key(part: Frames, key: str) -> Any:
@@ -80,4 +85,6 @@ def _by_key(part: Frames, key: str) -> Any:
 
 
 def _key_text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return _WHOLE.sub(r"\1", str(value).strip())

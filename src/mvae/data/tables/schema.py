@@ -254,8 +254,6 @@ def learn_columns(
                 elif failed is None or name not in failed:
                     found[name] = _widened(before, first[name], chosen[name], missing, kinds.get(name), frames)
             except DataError as error:
-                if failed is None and start:
-                    raise DataError(f"{error} (rows are counted from row {start:,} on)") from None
                 if failed is None:
                     raise
                 failed[name] = str(error)
