@@ -19,7 +19,7 @@ from mvae.studies.table_tasks import (
     target_of_boosting,
     with_target,
 )
-from mvae.studies.tables import NO_COPIES, SPENDS, copied, error, filled, of_cells
+from mvae.studies.tables import NO_COPIES, SPENDS, copied, error, filled, fitted, of_cells
 from tests.command import mvae as command
 
 FIELDS = (Field("a"), Field("b", "categorical", classes=3), Field("c", "ordinal", classes=4))
@@ -110,7 +110,7 @@ def test_the_command_measures_records_and_does_nothing_twice(tmp_path: Path) -> 
         "mvae", "mean", "kNN", "iterated ridge", "HistGradientBoosting", "IsolationForest",
     }  # fmt: skip
     assert {row["settings"]["hidden"]: row["metric"] for row in rows if row["model"] == "mvae"} == {
-        "cells 30 %": "coverage", "views 30 %": "coverage", "target of views 30 %": "target error",
+        "cells 30 %": "coverage, neighbours", "views 30 %": "coverage, neighbours", "target of views 30 %": "target error",
         "outliers planted": "AUROC",
     }  # fmt: skip
     assert all(math.isfinite(row["value"]) for row in rows)
@@ -136,5 +136,5 @@ def test_a_row_in_which_nothing_is_observed_is_filled_in(kind: str) -> None:
     truth = np.stack([rng.integers(0, 3, 60), rng.normal(size=60)], 1).astype(float)
     observed = np.ones_like(truth, bool)
     observed[3] = False
-    own, _, _ = filled(Holes("wine", "cells 10 %", fields, truth, observed), 0, SPENDS["smoke"])
-    assert np.isfinite(own[3]).all()
+    model, table, _ = fitted(Holes("wine", "cells 10 %", fields, truth, observed), 0, SPENDS["smoke"])
+    assert np.isfinite(np.asarray(filled(model, table, 0, SPENDS["smoke"]).table["t"])[3]).all()

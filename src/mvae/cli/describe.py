@@ -58,7 +58,7 @@ def describe(
     _show(found)
     if picture is not None:
         click.echo(f"picture: {picture}")
-    several = f"describe {' '.join(map(str, files))} --key {key} -o run.toml" if len(files) > 1 else f"train {files[0]}"
+    several = f"describe {' '.join(map(str, files))} --key {key} -o run.toml" if files[1:] else f"train {files[0]}"
     click.echo(f"try next: mvae {several if output is None else f'train {output}'}")
 
 

@@ -23,10 +23,12 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.models.base import MultimodalVAE
 from mvae.paper.item import Budget, Item, Options, Paths
 from mvae.paper.results import RowDict
+from mvae.runs.answers import answers
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.defaults import defaults_for
 from mvae.runs.intervals import fit_holding_back
+from mvae.runs.neighbours import NEIGHBOURS_AMONG, correction_of
 from mvae.studies.measured import Study
 from mvae.studies.table_baselines import BASELINES
 from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of, whole
@@ -44,8 +46,11 @@ from mvae.studies.table_tasks import (
 __all__ = ["NO_COPIES", "TABLES", "copied", "coverage", "error", "expected_calibration_error", "filled"]
 
 NAME, OURS = "tables", "mvae"
+Matrix = Float[np.ndarray, "rows fields"]
 INTERVAL = 0.9
 BINS = 10  # of the expected calibration error
+NEIGHBOURS = ", neighbours"  # added to the name of a metric
+AT_ONCE = 2_000  # rows that are filled in together
 COPIES, NO_COPIES = 0.01, "error of rows without a copy"  # measured where more rows are equal to another one
 
 
@@ -113,10 +118,9 @@ def error(holes: Holes, found: Float[np.ndarray, "rows fields"]) -> float:
     return float(np.mean(each))
 
 
-def coverage(holes: Holes, found: Imputed) -> float:
-    """The share of the hidden numbers that lie in their intervals; NaN where none is hidden."""
+def coverage(holes: Holes, low: Matrix, high: Matrix) -> float:
+    """The share of the hidden numbers that lie between these ends; NaN where none is hidden."""
     numbers = np.array([field.kind not in (*CLASSED, "binary") for field in holes.fields])
-    low, high = found.low["t"].numpy(), found.high["t"].numpy()
     inside = (holes.truth >= low) & (holes.truth <= high)
     asked = holes.hidden & numbers
     return float(inside[asked].mean()) if asked.any() else float("nan")
@@ -154,10 +158,8 @@ def learned(table: Table, fields: Sequence[Field], seed: int, spend: Spend) -> t
     return model, {"model": config.model.name, **settings}
 
 
-def filled(
-    holes: Holes, seed: int, spend: Spend
-) -> tuple[Float[np.ndarray, "rows fields"], Imputed, dict[str, object]]:
-    """The table filled in by the model with the library's defaults, and the settings that they are.
+def fitted(holes: Holes, seed: int, spend: Spend) -> tuple[MultimodalVAE, Table, dict[str, object]]:
+    """The model of the table with the library's defaults, what it learned from, and the settings that they are.
 
     Rows in which nothing is observed are given their first column's mean, of counts and classes the median or mode.
     """
@@ -168,8 +170,32 @@ def filled(
         observed[row, 0] = True
     table = Table({"t": torch.from_numpy(values)}, {"t": torch.from_numpy(observed)})
     model, settings = learned(table, holes.fields, seed, spend)
-    found = impute(model, table, draws=2, interval=INTERVAL, samples=spend.samples, seed=seed)
-    return np.asarray(found.table["t"]), found, settings
+    return model, table, settings
+
+
+def filled(model: MultimodalVAE, table: Table, seed: int, spend: Spend) -> Imputed:
+    """The table filled in by a model of it."""
+    return impute(model, table, draws=2, interval=INTERVAL, samples=spend.samples, seed=seed)
+
+
+def filled_beside_neighbours(
+    model: MultimodalVAE, table: Table, seed: int, spend: Spend
+) -> tuple[Matrix, Matrix, Matrix]:
+    """The same where numbers also learn from similar rows (`mvae.runs.neighbours`), and the intervals' ends."""
+    values, present = {"t": np.asarray(table["t"])}, {"t": table.observed["t"].numpy()}
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for start in range(0, len(table), NEIGHBOURS_AMONG):
+        rows = slice(start, start + NEIGHBOURS_AMONG)
+        correction = correction_of(model, {"t": values["t"][rows]}, {"t": present["t"][rows]}, ["t"], seed)
+        for first in range(start, min(start + NEIGHBOURS_AMONG, len(table)), AT_ONCE):
+            some = slice(first, min(first + AT_ONCE, start + NEIGHBOURS_AMONG))
+            plain = answers(model, {"t": values["t"][some]}, {"t": present["t"][some]}, ["t"], spend.samples, seed)
+            found = correction.of(slice(some.start - start, some.stop - start)).applied(model, plain)["t"]
+            ends = np.quantile(found.draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+            for part, own in zip(parts, (found.point, *ends), strict=True):
+                part.append(own)
+    point, low, high = (np.concatenate(part) for part in parts)
+    return point, low, high
 
 
 def _usual(values: Float[np.ndarray, " rows"], field: Field) -> float:
@@ -184,14 +210,27 @@ def of_cells(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[st
     values: dict[str, float] = {}
     settings: dict[str, object] = {}
     if model == OURS:
-        own, found, settings = filled(holes, seed, spend)
-        values = {"coverage": coverage(holes, found), "ECE": expected_calibration_error(holes, found)}
+        trained, table, settings = fitted(holes, seed, spend)
+        found = filled(trained, table, seed, spend)
+        own = np.asarray(found.table["t"])
+        values = {
+            "coverage": coverage(holes, found.low["t"].numpy(), found.high["t"].numpy()),
+            "ECE": expected_calibration_error(holes, found),
+        }
+        beside, *ends = filled_beside_neighbours(trained, table, seed, spend)
+        values |= {name + NEIGHBOURS: value for name, value in errors(holes, beside).items()}
+        values["coverage" + NEIGHBOURS] = coverage(holes, *ends)
     else:
         own = BASELINES[model](np.where(holes.observed, holes.truth, np.nan), holes.fields, seed)
-    values = {"error": error(holes, own), **values}
+    return {**errors(holes, own), **values}, settings
+
+
+def errors(holes: Holes, found: Matrix) -> dict[str, float]:
+    """The error, and where many rows are equal to another one, that of the others."""
+    values = {"error": error(holes, found)}
     if (copies := copied(holes.truth)).mean() > COPIES:
-        values[NO_COPIES] = error(replace(holes, observed=holes.observed | copies[:, None]), own)
-    return values, settings
+        values[NO_COPIES] = error(replace(holes, observed=holes.observed | copies[:, None]), found)
+    return values
 
 
 def copied(truth: Float[np.ndarray, "rows fields"]) -> Bool[np.ndarray, "rows"]:
@@ -205,7 +244,8 @@ def of_target(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[s
     """How well the target of a table's last column is predicted."""
     if model != OURS:
         return target_error(holes, target_of_boosting(holes, seed)), {}
-    own, _, settings = filled(holes, seed, spend)
+    trained, table, settings = fitted(holes, seed, spend)
+    own = np.asarray(filled(trained, table, seed, spend).table["t"])
     return target_error(holes, own[:, -1]), settings
 
 

@@ -1,0 +1,106 @@
+"""What a model gets wrong of similar rows: beside a naive loop, where it must help, and where it must not."""
+
+import numpy as np
+import pytest
+
+import mvae
+from mvae.runs import neighbours
+from mvae.runs.neighbours import _Neighbours, correction_of
+from tests.patients import FEW
+
+pd = pytest.importorskip("pandas")
+
+ROWS = 1_000
+
+
+def near_copies(seed: int = 0) -> pd.DataFrame:
+    """Each row has a near copy; beyond that its numbers say nothing of each other. A tenth of them is missing."""
+    rng = np.random.default_rng(seed)
+    rows = np.repeat(rng.normal(size=(ROWS // 2, 4)), 2, 0) + 0.01 * rng.normal(size=(ROWS, 4))
+    frame = pd.DataFrame(rows, columns=["a", "b", "c", "d"]).assign(d=lambda t: np.exp(t["d"]), kind="x")
+    frame["kind"] = np.where(rows[:, 0] > 0, "high", "low")
+    return frame
+
+
+def with_holes(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    hidden = np.random.default_rng(1).random(frame.shape) < 0.1
+    hidden[:, -1] = False
+    return frame.mask(hidden), hidden
+
+
+@pytest.fixture(scope="module")
+def trained() -> mvae.TableModel:
+    return mvae.fit_table(with_holes(near_copies())[0], changes=FEW, callbacks=[])
+
+
+def test_missing_numbers_are_learned_from_near_copies(trained: mvae.TableModel) -> None:
+    truth = near_copies()
+    holes, hidden = with_holes(truth)
+    plain, beside = (trained.impute(holes, neighbours=own, samples=50, interval=0.9) for own in (False, True))
+
+    def error(found: pd.DataFrame) -> float:
+        return float(np.sqrt(((found[["a", "b", "c"]] - truth[["a", "b", "c"]]).to_numpy()[hidden[:, :3]] ** 2).mean()))
+
+    assert error(beside) < 0.75 * error(plain)
+    seen = ~hidden
+    assert (beside[list(truth)].to_numpy(object)[seen] == truth.to_numpy(object)[seen]).all()
+    assert beside["d"].gt(0).all()
+    gone = hidden[:, 0]
+    assert (beside["a.low"] <= beside["a"])[gone].all()
+    assert (beside["a"] <= beside["a.high"])[gone].all()
+    one, other = (
+        trained.impute(holes, neighbours=own, samples=50, draws=3)[:ROWS].drop(columns=[".imp", ".id"])
+        for own in (False, True)
+    )
+    assert error(other) < 0.9 * error(one)
+
+
+def test_numbers_that_neighbours_say_nothing_of_stay(trained: mvae.TableModel) -> None:
+    alone = pd.DataFrame(np.random.default_rng(5).normal(size=(ROWS, 3)), columns=["a", "b", "c"])
+    holes = alone.mask(np.random.default_rng(6).random(alone.shape) < 0.2)
+    own = mvae.fit_table(holes, changes=FEW, callbacks=[])
+    pd.testing.assert_frame_equal(own.impute(holes, samples=50), own.impute(holes, neighbours=True, samples=50))
+    few = with_holes(near_copies())[0].iloc[: neighbours.FEWEST - 1]
+    pd.testing.assert_frame_equal(trained.impute(few, samples=20), trained.impute(few, neighbours=True, samples=20))
+
+
+def test_parts_of_a_table_are_corrected_by_their_own_rows(
+    trained: mvae.TableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holes, _ = with_holes(near_copies())
+    whole = trained.impute(holes, neighbours=True, samples=20)
+    monkeypatch.setattr("mvae.runs.tables.MOST_ROWS", 400)  # what is answered together says nothing
+    pd.testing.assert_frame_equal(trained.impute(holes, neighbours=True, samples=20), whole, rtol=1e-3)
+    monkeypatch.setattr("mvae.runs.tables.NEIGHBOURS_AMONG", 500)  # fewer than are corrected
+    plain = trained.impute(holes, samples=20)
+    pd.testing.assert_frame_equal(trained.impute(holes, neighbours=True, samples=20), plain, rtol=1e-3)
+
+
+@pytest.mark.parametrize("way", neighbours.WAYS)
+def test_the_errors_of_neighbours_are_those_of_a_naive_loop(way: tuple[int, float]) -> None:
+    rng = np.random.default_rng(2)
+    filled, errors = rng.normal(size=(60, 3)), rng.normal(size=(60, 3))
+    errors[rng.random(errors.shape) < 0.3] = np.nan
+    rows, seen = np.array([3, 7, 3, 9]), np.array([[1, 1, 0], [0, 1, 0], [1, 1, 1], [0, 0, 0]], bool)
+    found = _Neighbours(filled, errors).errors_of(rows, seen, [way])[0]
+    for row, mask, own in zip(rows, seen, found, strict=True):
+        expected = np.zeros(3)
+        if mask.any():
+            far = ((filled[:, mask] - filled[row, mask]) ** 2).mean(1)
+            far[row] = np.inf
+            near = np.argsort(far)[: way[0]]
+            for i in range(3):
+                known = [n for n in near if not np.isnan(errors[n, i])]
+                weight = [1 / (far[n] + way[1]) for n in known]
+                expected[i] = np.average(errors[known, i], weights=weight) if known else 0.0
+        np.testing.assert_allclose(own, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_table_without_numbers_or_without_holes_is_not_corrected(trained: mvae.TableModel) -> None:
+    frame = near_copies()
+    assert trained.impute(frame, neighbours=True, samples=20).equals(frame)
+    words = pd.DataFrame({name: np.random.default_rng(3).choice(["x", "y", "z"], ROWS) for name in "uv"})
+    own = mvae.fit_table(words.mask(np.random.default_rng(4).random(words.shape) < 0.2), changes=FEW, callbacks=[])
+    assert own.impute(words.iloc[:5], neighbours=True, samples=20).equals(words.iloc[:5])
+    values, present = own.schema.encode(words)
+    assert not correction_of(own.model, values, present, list(values)).share
