@@ -110,8 +110,8 @@ def test_the_command_measures_records_and_does_nothing_twice(tmp_path: Path) -> 
         "mvae", "mean", "kNN", "iterated ridge", "HistGradientBoosting", "IsolationForest",
     }  # fmt: skip
     assert {row["settings"]["hidden"]: row["metric"] for row in rows if row["model"] == "mvae"} == {
-        "cells 30 %": "coverage, neighbours", "views 30 %": "coverage, neighbours", "target of views 30 %": "target error",
-        "outliers planted": "AUROC",
+        "cells 30 %": "coverage, neighbours", "views 30 %": "coverage, neighbours",
+        "target of views 30 %": "target error", "outliers planted": "AUROC",
     }  # fmt: skip
     assert all(math.isfinite(row["value"]) for row in rows)
     assert command(*args).json()["rows"] == rows

@@ -39,7 +39,7 @@ __all__ = ["PEER", "POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
 
 NAME, LABEL, CURVE = "polymnist", "label", "curve.json"
 PEER = "multivae"  # the recipe of rows that it trained (benchmarks/polymnist_peer.py): shown where they are recorded
-TUNED = "tuned"  # the recipe that validation rows chose
+TUNED = "tuned"  # the recipe of a lower β, of the models that it was measured of
 MODELS = ("mvae", "mmvae", "mopoe", "mvtcae", "jmvae", "mmvae_plus", "mmvm")
 
 #: Budget → what is spent: of training, the declaration's variant of that name.
@@ -98,7 +98,7 @@ class Setup:
 def configured(model: str, recipe: str, budget: str) -> Config:
     """The declaration of a model at a budget; the recipe ``paper`` of the MVAE is Eq. 5 with one random subset.
 
-    ``tuned`` changes what validation rows chose for that model at ``laptop``.
+    ``tuned`` has a lower β, which validation rows prefer for the MVAE and the MMVAE at ``laptop``.
 
     >>> configured("mmvae_plus", "paper", "paper").model.latents
     256

@@ -43,7 +43,7 @@ from mvae.studies.table_tasks import (
     with_target,
 )
 
-__all__ = ["NO_COPIES", "TABLES", "copied", "coverage", "error", "expected_calibration_error", "filled"]
+__all__ = ["NEIGHBOURS", "NO_COPIES", "TABLES", "copied", "coverage", "error", "expected_calibration_error", "filled"]
 
 NAME, OURS = "tables", "mvae"
 Matrix = Float[np.ndarray, "rows fields"]

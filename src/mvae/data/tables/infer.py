@@ -90,6 +90,9 @@ def infer(
     found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
     found = replace(found, kind=kind, reason="declared") if kind is not None else found
     found = _learned(found, series, cells, comma_first)
+    if kind == "ordinal" and isinstance(found.classes[0], str) and str(series.dtype) != "category":
+        order = " < ".join(map(str, found.classes))
+        found = replace(found, reason=f"declared; in the order of the alphabet, {order}: rename levels to change it")
     if found.kind not in ("ignored", "constant", *ALONE):
         found.encode(series, strict=True)
     return found
