@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -167,3 +168,29 @@ def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
     ):
         assert_refused(mvae(*words), message)
     assert json.loads((run / "run.json").read_text())["layout"]["modalities"]["patients"][0] == "hb"
+
+
+def test_samples_of_columns_are_cells_as_the_table_has_them(folder: Path) -> None:
+    found = mvae("sample", folder / "run", "--n", 3, "--json").json()["samples"]
+    rows = [text for texts in found.values() for text in texts]
+    assert len(rows) == 3 * len(found)
+    cells = ", ".join(rows)
+    assert re.search(r"sex [fm]\b", cells)
+    assert re.search(r"visit 20\d\d-\d\d-\d\d", cells)
+    assert re.search(r"city (Oslo|Bergen|Hamar)", cells)
+
+
+def test_strings_of_a_parquet_file_stay_strings(folder: Path, tmp_path: Path) -> None:
+    frame = patients()
+    frame["hb"] = frame["hb"].map(lambda value: None if value != value else f"{value:05.1f}")
+    frame.to_parquet(tmp_path / "text.parquet")
+    assert mvae("impute", folder / "run", tmp_path / "text.parquet", "-o", tmp_path / "out.parquet").code == 0
+    made = pd.read_parquet(tmp_path / "out.parquet")["hb"]
+    assert made[frame["hb"].notna()].tolist() == frame["hb"].dropna().tolist()
+
+
+def test_neighbours_are_asked_for_by_an_option(folder: Path, tmp_path: Path) -> None:
+    plain, beside = tmp_path / "plain.csv", tmp_path / "beside.csv"
+    assert mvae("impute", folder / "run", folder / "patients.csv", "-o", plain).code == 0
+    assert mvae("impute", folder / "run", folder / "patients.csv", "-o", beside, "--neighbours").code == 0
+    assert plain.read_text() == beside.read_text()  # too few rows for it to change anything

@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvae.data.codecs import Codec
 from mvae.data.picture import is_picture
 from mvae.data.table import Table
+from mvae.data.vocabulary import Vocabulary
 from mvae.errors import QueryError
 from mvae.evaluation.images import levels
 from mvae.report.grid import colour, read_image, save_grid, save_named_rows
@@ -36,9 +38,9 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         if name in row:
             raise QueryError(f"--given names {name} twice: give one value")
         column = run.data.test.columns[name]
-        if name in run.data.codecs:  # of a CVAE it is no modality
+        if (codec := _codec(run, name)) is not None:  # of a CVAE it is no modality
             try:
-                row[name] = run.data.codecs[name].parse(value)[None]
+                row[name] = codec.parse(value)[None]
             except ValueError as error:
                 raise QueryError(f"--given {text!r}: {name} is {error}") from None
         elif is_picture(column):
@@ -104,10 +106,38 @@ def sample(
     texts = {}
     for name in of:
         if name not in images:
-            written = run.data.codecs.get(name)
-            values = drawn[name][:, 0]
-            texts[name] = [written.format(value) for value in values] if written else [str(v) for v in values.tolist()]
+            written, values = _codec(run, name), drawn[name][:, 0]
+            if written is not None:
+                texts[name] = [written.format(value) for value in values]
+            else:
+                texts[name] = _cells(run, name, values) or [str(value) for value in values.tolist()]
     return path if images else None, texts
+
+
+def _codec(run: Run, name: str) -> Codec | None:
+    """How values of a modality are read and written; of plain numbers and of columns of a table None."""
+    layout = run.data.layout
+    if layout is None or len(layout.shapes.get(name, ())) != 1:
+        return run.data.codecs.get(name)
+    (column,) = layout.fields_of(name)
+    return Vocabulary(tuple(map(str, column.classes))).codec(layout.shapes[name][0])
+
+
+def _cells(run: Run, name: str, values: Tensor) -> list[str]:
+    """Rows of a table's columns as text, each cell as the table has it; of other modalities none."""
+    layout = run.data.layout
+    if layout is None or name not in layout.modalities or name in layout.shapes:
+        return []
+    columns, numbers = layout.fields_of(name), values.double().cpu().numpy()
+    cells = [column.decode(numbers[:, i]) for i, column in enumerate(columns)]
+    return [
+        ", ".join(f"{column.name} {_short(own[row])}" for column, own in zip(columns, cells, strict=True))
+        for row in range(len(numbers))
+    ]
+
+
+def _short(cell: object) -> str:
+    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
 
 
 def _is_image(run: Run, name: str) -> bool:

@@ -162,6 +162,11 @@ def test_keys_of_whole_numbers_meet_however_they_are_written(tmp_path: Path) -> 
     (tmp_path / "one.csv").write_text("id,a\n1,5\n2,6\n")
     (tmp_path / "two.csv").write_text("id,b\n2.0,7\n3.0,8\n")
     (tmp_path / "three.csv").write_text("id,c\np1,7\n")
+    of_numbers = pd.DataFrame({"id": [1.0, 4.0], "d": [5, 6]})
+    of_numbers.to_parquet(tmp_path / "four.parquet")
+    every = open_table([tmp_path / name for name in ("one.csv", "four.parquet", "two.csv")], "id").whole()
+    assert every["id"].tolist() == ["1", "2", "4", "3"]
+    assert every["d"].tolist()[:1] == [5]
     found = open_table([tmp_path / "one.csv", tmp_path / "two.csv"], "id")
     assert found.whole()["id"].tolist() == ["1", "2", "3"]
     assert not found.notes

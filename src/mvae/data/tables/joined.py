@@ -45,7 +45,8 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
         order = list(dict.fromkeys([*found.index, *frame.index]))
         if not found.index.isin(frame.index).any():
             notes.append(f"no row of {part.where} has a key {key!r} that a file before it has")
-        keys, compared = found[key].reindex(order), pandas().Series(order, index=order, dtype=object)
+        keys = found[key].reindex(order)
+        compared = pandas().Series(order, index=order, dtype=object, name=key)
         if found[key].dtype != frame[key].dtype:  # text and numbers
             keys = compared
         keys = keys.where(keys.notna(), compared if part.text else frame[key].reindex(order))
