@@ -7,6 +7,7 @@ from torch import Tensor, nn
 import mvae
 from mvae.errors import QueryError
 from mvae.evaluation.impute import impute, imputed_parts
+from mvae.models.prior import MixturePrior
 from mvae.networks.mlp import LabelEncoder, mlp
 
 ROWS = 300
@@ -132,3 +133,16 @@ def test_a_missing_ordered_class_is_the_median_and_has_probabilities() -> None:
     found = impute(own, {"x": torch.zeros(3, 3)})
     assert torch.as_tensor(found.table["stage"]).flatten().tolist() == [0, 0, 0]  # the mean would be 1
     torch.testing.assert_close(found.probabilities["stage"][""], share.expand(3, 4), rtol=0.01, atol=1e-3)
+
+
+def test_what_is_filled_in_refers_to_the_fitted_prior_as_log_p_does() -> None:
+    shows, constant = nn.Linear(2, 2, bias=False), nn.Linear(2, 1)
+    with torch.no_grad():
+        shows.weight.copy_(torch.eye(2))
+        constant.weight.zero_()
+    x = mvae.Modality(mlp(2, 4), shows, mvae.likelihoods.Gaussian())
+    own = mvae.MVAE({"x": x, "y": mvae.Modality(mlp(1, 4), constant, mvae.likelihoods.Gaussian())}, latent_dim=2)
+    for centre in (0.0, 0.7):
+        own.prior = MixturePrior(torch.ones(1), torch.full((1, 2), centre), torch.eye(2)[None])
+        found = torch.as_tensor(impute(own, {"y": torch.zeros(1, 1)}, samples=4_000, draws=1).table["x"])
+        torch.testing.assert_close(found, torch.full((1, 2), centre), atol=0.08, rtol=0)
