@@ -196,9 +196,9 @@ def test_the_new_encoders_see_what_the_first_ones_see() -> None:
     seen: list[Tensor] = []
 
     class Records(nn.Linear):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append(x.detach())
-            return super().forward(x)
+        def forward(self, input: Tensor) -> Tensor:
+            seen.append(input.detach())
+            return super().forward(input)
 
     counts = Modality(Records(1, 4), nn.Linear(2, 1), "poisson")
     table = {"n": torch.full((2, 1), 1000.0)}

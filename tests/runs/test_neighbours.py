@@ -1,5 +1,7 @@
 """What a model gets wrong of similar rows: beside a naive loop, where it must help, and where it must not."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ pd = pytest.importorskip("pandas")
 ROWS = 1_000
 
 
-def near_copies(seed: int = 0) -> pd.DataFrame:
+def near_copies(seed: int = 0) -> Any:
     """Each row has a near copy; beyond that its numbers say nothing of each other. A tenth of them is missing."""
     rng = np.random.default_rng(seed)
     rows = np.repeat(rng.normal(size=(ROWS // 2, 4)), 2, 0) + 0.01 * rng.normal(size=(ROWS, 4))
@@ -22,7 +24,7 @@ def near_copies(seed: int = 0) -> pd.DataFrame:
     return frame
 
 
-def with_holes(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+def with_holes(frame: Any) -> tuple[Any, np.ndarray]:
     hidden = np.random.default_rng(1).random(frame.shape) < 0.1
     hidden[:, -1] = False
     return frame.mask(hidden), hidden
@@ -38,7 +40,7 @@ def test_missing_numbers_are_learned_from_near_copies(trained: mvae.TableModel) 
     holes, hidden = with_holes(truth)
     plain, beside = (trained.impute(holes, neighbours=own, samples=50, interval=0.9) for own in (False, True))
 
-    def error(found: pd.DataFrame) -> float:
+    def error(found: Any) -> float:
         return float(np.sqrt(((found[["a", "b", "c"]] - truth[["a", "b", "c"]]).to_numpy()[hidden[:, :3]] ** 2).mean()))
 
     assert error(beside) < 0.75 * error(plain)
