@@ -378,7 +378,7 @@ def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) 
             norm.training = True
 
 
-_EVALUATING = threading.Lock()
+_EVALUATING = threading.RLock()  # a forgotten generator may end its block whenever memory is freed, here too
 _evaluated: list[dict[nn.Module, bool]] = []  # the modes before each open block, of all threads
 
 
@@ -398,8 +398,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         with _EVALUATING:
             place = next(i for i, block in enumerate(_evaluated) if block is before)
-            later = _evaluated[place + 1 :]
             del _evaluated[place]
+            later = _evaluated[place:]
             for module, training in before.items():
                 if other := next((block for block in later if module in block), None):
                     other[module] = training  # of another thread, which still asks: it restores in this one's place
