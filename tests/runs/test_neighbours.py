@@ -12,7 +12,7 @@ from tests.patients import FEW
 
 pd = pytest.importorskip("pandas")
 
-ROWS = 1_000
+ROWS = 400
 
 
 def near_copies(seed: int = 0) -> Any:
@@ -28,6 +28,12 @@ def with_holes(frame: Any) -> tuple[Any, np.ndarray]:
     hidden = np.random.default_rng(1).random(frame.shape) < 0.1
     hidden[:, -1] = False
     return frame.mask(hidden), hidden
+
+
+@pytest.fixture(autouse=True)
+def _smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows enough, so that no test takes long."""
+    monkeypatch.setattr(neighbours, "FEWEST", 300)
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +77,9 @@ def test_parts_of_a_table_are_corrected_by_their_own_rows(
 ) -> None:
     holes, _ = with_holes(near_copies())
     whole = trained.impute(holes, neighbours=True, samples=20)
-    monkeypatch.setattr("mvae.runs.tables.MOST_ROWS", 400)  # what is answered together says nothing
+    monkeypatch.setattr("mvae.runs.tables.MOST_ROWS", 150)  # what is answered together says nothing
     pd.testing.assert_frame_equal(trained.impute(holes, neighbours=True, samples=20), whole, rtol=1e-3)
-    monkeypatch.setattr("mvae.runs.tables.NEIGHBOURS_AMONG", 500)  # fewer than are corrected
+    monkeypatch.setattr("mvae.runs.tables.NEIGHBOURS_AMONG", 200)  # fewer than are corrected
     plain = trained.impute(holes, samples=20)
     pd.testing.assert_frame_equal(trained.impute(holes, neighbours=True, samples=20), plain, rtol=1e-3)
 
