@@ -26,8 +26,6 @@ from mvae.models.questions import parts_of
 
 __all__ = ["Imputed", "best_class", "impute", "imputed_parts", "resampled"]
 
-HALF = 0.5  # of the probability: below it no class is the median
-
 
 @dataclass(frozen=True, eq=False)
 class Imputed:
@@ -212,7 +210,7 @@ class _Part:
             params = modality.decode(self.z, self.context)
             chances = modality.likelihood.probabilities(params.reshape(*self.z.shape[:-1], *params.shape[1:]))
             p = torch.einsum("sr,sr...->r...", w.to(chances.dtype), chances)
-            return (p.cumsum(-1) < HALF).sum(-1), {"": p.flatten(1)} if p[0].numel() == p.shape[-1] else {}
+            return _median(p), {"": p.flatten(1)} if p[0].numel() == p.shape[-1] else {}
         mean = modality.generate(self.z, self.context, mean=True)
         if not mean.is_floating_point():  # of a string: what the likeliest z would write
             best = w.argmax(0)
@@ -230,7 +228,11 @@ def best_class(field: Field, probabilities: Float[Tensor, "*rows classes"]) -> I
     >>> [best_class(Field("stage", kind, classes=3), share).item() for kind in ("categorical", "ordinal")]
     [0, 1]
     """
-    return (probabilities.cumsum(-1) < HALF).sum(-1) if field.kind == "ordinal" else probabilities.argmax(-1)
+    return _median(probabilities) if field.kind == "ordinal" else probabilities.argmax(-1)
+
+
+def _median(probabilities: Float[Tensor, "*rows classes"]) -> Int[Tensor, "*rows"]:
+    return (probabilities.cumsum(-1) < 0.5).sum(-1)
 
 
 def resampled(

@@ -17,8 +17,9 @@ from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import Answer, answers
 from mvae.runs.held_back import missing_together
+from mvae.runs.intervals import LEVEL
 
-__all__ = ["NEIGHBOURS_AMONG", "Correction", "correction_of"]
+__all__ = ["NEIGHBOURS_AMONG", "Correction", "correction_of", "corrections"]
 
 NEIGHBOURS_AMONG = 20_000  # rows of a table, in its order: similar ones are looked for among so many
 FEWEST = 1_000  # rows, below which nothing is corrected: errors of rows learned by heart mislead
@@ -27,7 +28,6 @@ CHECKED = 4_000  # rows with one turn's numbers hidden, by which is decided
 AT_ONCE, TOGETHER = 1 << 24, 256  # samples × values, and rows compared with all others, that are held together
 WAYS = ((8, 1e-3), (16, 1e-2), (32, 1e-1))  # how many neighbours, and what their squared distances count at least
 CLEAR = 3.0  # standard errors by which errors must follow those of neighbours
-LEVEL = 0.9  # of the intervals, as in `mvae.runs.intervals`
 
 Numbers = Float[np.ndarray, "rows numbers"]
 Here = Bool[np.ndarray, "rows numbers"]
@@ -68,6 +68,25 @@ class Correction:
         )
 
 
+def corrections(
+    model: MultimodalVAE,
+    values: Mapping[str, np.ndarray],
+    present: Mapping[str, np.ndarray],
+    of: Sequence[str],
+    step: int,
+    seed: int = 0,
+) -> Iterator[tuple[slice, Correction]]:
+    """`correction_of` of rows of any number, ``step`` at a time: which, and what `NEIGHBOURS_AMONG` of them say."""
+    rows = len(next(iter(present.values())))
+    for start in range(0, rows, NEIGHBOURS_AMONG):
+        end = min(start + NEIGHBOURS_AMONG, rows)
+        among = ({name: own[start:end] for name, own in mapping.items()} for mapping in (values, present))
+        found = correction_of(model, *among, of=of, seed=seed)
+        for first in range(start, end, step):
+            last = min(first + step, end)
+            yield slice(first, last), found.of(slice(first - start, last - start))
+
+
 def correction_of(
     model: MultimodalVAE,
     values: Mapping[str, np.ndarray],
@@ -84,11 +103,11 @@ def correction_of(
         of: the modalities of columns; without rows enough (1,000) nothing is corrected.
         seed: of the turns, and of the draws.
     """
-    places, nothing = _places(model, of), Correction({name: np.zeros(present[name].shape) for name in of})
+    places, shift = _places(model, of), {name: np.zeros(present[name].shape) for name in of}
     here = _side_by_side(present, places)
     if (rows := len(here)) < FEWEST or not here.any() or here.all():
-        return nothing
-    truth = np.where(here, _features(model, values, present, places), 0.0)
+        return Correction(shift)
+    truth = np.where(here, _features(model, values, places), 0.0)
     group = missing_together(here)
     turn = np.random.default_rng(seed).integers(TURNS, size=(rows, group.max() + 1))[:, group]
     errors = np.full(here.shape, np.nan)
@@ -100,14 +119,14 @@ def correction_of(
     rows_alike = _Neighbours(np.where(here, truth, guess), errors)
     way, share, factor = _decided(rows_alike, here, turn, seed)
     if not share:
-        return nothing
+        return Correction(shift)
     lacking = np.flatnonzero(~here.all(1))
     moved = np.zeros(here.shape)
     moved[lacking] = share * rows_alike.errors_of(lacking, here[lacking], [way])[0]
     moved[here] = 0.0
     for i, (name, place) in enumerate(places):
-        nothing.shift[name][:, place] = moved[:, i]
-    return Correction(nothing.shift, factor, share)
+        shift[name][:, place] = moved[:, i]
+    return Correction(shift, factor, share)
 
 
 def _decided(
@@ -206,30 +225,19 @@ def _guessed(
 ) -> Numbers:
     """The model's means of all numbers, as features."""
     parts: list[dict[str, np.ndarray]] = []
-    for rows in _slices(len(present[of[0]]), sum(present[name].shape[1] for name in of)):
+    step = max(1, AT_ONCE // (SAMPLES * sum(present[name].shape[1] for name in of)))
+    for start in range(0, len(present[of[0]]), step):
+        rows = slice(start, start + step)
         x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))
         found = answers(model, x, here, of, SAMPLES, seed, draws=1)
         parts.append({name: answer.point for name, answer in found.items()})
     points = {name: np.concatenate([part[name] for part in parts]) for name in of}
-    return _features(model, points, {name: np.ones_like(points[name], bool) for name in of}, places)
+    return _features(model, points, places)
 
 
-def _slices(rows: int, width: int) -> Iterator[slice]:
-    step = max(1, AT_ONCE // (SAMPLES * width))
-    yield from (slice(start, start + step) for start in range(0, rows, step))
-
-
-def _features(
-    model: MultimodalVAE,
-    values: Mapping[str, np.ndarray],
-    present: Mapping[str, np.ndarray],
-    places: Sequence[tuple[str, int]],
-) -> Numbers:
-    """Numbers on the scale of their field, standardised."""
-    found = {}
-    for name in {name for name, _ in places}:
-        usual = _in_units(_columns(model, name), np.zeros(values[name].shape), np.zeros(values[name].shape))
-        found[name] = _as_features(_columns(model, name), np.where(present[name], values[name], usual))
+def _features(model: MultimodalVAE, values: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]]) -> Numbers:
+    """Numbers on the scale of their field, standardised; of what is missing anything."""
+    found = {name: _as_features(_columns(model, name), values[name]) for name in {name for name, _ in places}}
     return _side_by_side(found, places)
 
 

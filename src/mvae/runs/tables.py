@@ -17,7 +17,7 @@ from mvae.files import load_state
 from mvae.models.base import MultimodalVAE
 from mvae.runs import saving
 from mvae.runs.answers import Answer, answers, latents, scores
-from mvae.runs.neighbours import NEIGHBOURS_AMONG, correction_of
+from mvae.runs.neighbours import NEIGHBOURS_AMONG, Correction, corrections
 from mvae.runs.run import opened_model, read_run
 
 __all__ = ["TableModel", "as_values", "load_table"]
@@ -96,8 +96,9 @@ class TableModel:
         lacking = self._lacking(frames) if interval is not None and not draws else set[str]()
         _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
         most = max(samples, draws)
-        parts = self._beside_neighbours(frames, most, seed) if neighbours else self._encoded(frames, most)
-        for number, (frame, values, present, *correction) in enumerate(parts):
+        plain = ((*part, None) for part in self._encoded(frames, most))
+        parts = self._beside_neighbours(frames, most, seed) if neighbours else plain
+        for number, (frame, values, present, correction) in enumerate(parts):
             found = answers(
                 self.model,
                 values,
@@ -108,8 +109,7 @@ class TableModel:
                 draws=draws or None,
                 independent=draws > 0,
             )
-            for own in correction:
-                found = own.applied(self.model, found)
+            found = found if correction is None else correction.applied(self.model, found)
             if not draws:
                 yield self._filled(
                     frame, {name: answer.point for name, answer in found.items()}, found, interval, lacking
@@ -242,16 +242,16 @@ class TableModel:
         """How many rows are answered together."""
         return max(1, min(MOST_ROWS, AT_ONCE // (max(1, samples) * self.schema.width)))
 
-    def _beside_neighbours(self, frames: Frames, samples: int, seed: int) -> Iterator[tuple[Any, ...]]:
+    def _beside_neighbours(
+        self, frames: Frames, samples: int, seed: int
+    ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray], Correction]]:
         """As `_encoded`, and the correction of the same rows."""
-        step = self._together(samples)
         for frame in frames.chunks(NEIGHBOURS_AMONG):
             values, present = self.schema.encode(frame)
-            found = correction_of(self.model, values, present, self._columns, seed)
-            for start in range(0, len(frame), step):
-                rows = slice(start, start + step)
-                some = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))
-                yield frame.iloc[rows], *some, found.of(rows)
+            step = self._together(samples)
+            for rows, correction in corrections(self.model, values, present, self._columns, step, seed):
+                x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))
+                yield frame.iloc[rows], x, here, correction
 
     def _filled(
         self,

@@ -28,7 +28,7 @@ from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.defaults import defaults_for
 from mvae.runs.intervals import fit_holding_back
-from mvae.runs.neighbours import NEIGHBOURS_AMONG, correction_of
+from mvae.runs.neighbours import corrections
 from mvae.studies.measured import Study
 from mvae.studies.table_baselines import BASELINES
 from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of, whole
@@ -184,16 +184,12 @@ def filled_beside_neighbours(
     """The same where numbers also learn from similar rows (`mvae.runs.neighbours`), and the intervals' ends."""
     values, present = {"t": np.asarray(table["t"])}, {"t": table.observed["t"].numpy()}
     parts: list[list[np.ndarray]] = [[], [], []]
-    for start in range(0, len(table), NEIGHBOURS_AMONG):
-        rows = slice(start, start + NEIGHBOURS_AMONG)
-        correction = correction_of(model, {"t": values["t"][rows]}, {"t": present["t"][rows]}, ["t"], seed)
-        for first in range(start, min(start + NEIGHBOURS_AMONG, len(table)), AT_ONCE):
-            some = slice(first, min(first + AT_ONCE, start + NEIGHBOURS_AMONG))
-            plain = answers(model, {"t": values["t"][some]}, {"t": present["t"][some]}, ["t"], spend.samples, seed)
-            found = correction.of(slice(some.start - start, some.stop - start)).applied(model, plain)["t"]
-            ends = np.quantile(found.draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
-            for part, own in zip(parts, (found.point, *ends), strict=True):
-                part.append(own)
+    for rows, correction in corrections(model, values, present, ["t"], AT_ONCE, seed):
+        plain = answers(model, {"t": values["t"][rows]}, {"t": present["t"][rows]}, ["t"], spend.samples, seed)
+        found = correction.applied(model, plain)["t"]
+        ends = np.quantile(found.draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+        for part, own in zip(parts, (found.point, *ends), strict=True):
+            part.append(own)
     point, low, high = (np.concatenate(part) for part in parts)
     return point, low, high
 

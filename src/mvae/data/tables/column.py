@@ -129,7 +129,8 @@ class TableColumn:
         if self.form:
             return self.form
         there = cells[~missing_cells(cells, self.missing)].tolist()
-        return (format_of(self.name, there) or (FORMATS[0],))[0] if there else FORMATS[0]
+        found = format_of(self.name, there) if there else None
+        return FORMATS[0] if found is None else found[0]
 
     def _tell(self, index: Any, codes: np.ndarray, uniques: np.ndarray, wrong: np.ndarray, strict: bool) -> None:
         rows = np.append(wrong, False)[codes].nonzero()[0]
@@ -158,8 +159,7 @@ class TableColumn:
             value = pd.Timestamp(str(self.classes[0])) if self.dtype.startswith("datetime") else self.classes[0]
             return np.array([value] * len(numbers), object)
         if self.kind == "date":
-            step = self.resolution or 1e-3
-            dates = from_seconds(np.round(numbers / step) * step, self.form, _zone(self.dtype))
+            dates = from_seconds(self._rounded_seconds(numbers), self.form, _zone(self.dtype))
             return dates.to_numpy(object) if self.form else dates.array
         rounded = np.round(numbers / self.resolution) * self.resolution if self.resolution else numbers
         if self.dtype == "text":
@@ -172,12 +172,11 @@ class TableColumn:
         gone = ~self.present(series)
         if self.kind in ("ignored", *ALONE) or not gone.any():
             return series
-        cells = self.decode(numbers[gone])
-        found = series.copy()
-        if (own := self._as_stored(series[~gone], numbers[gone])) is not None:
-            cells = own
-        elif self.dtype == "text" and not is_text(series):  # stored in another type than in training
-            cells = self.typed(cells)
+        found, cells = series.copy(), self._as_stored(series[~gone], numbers[gone])
+        if cells is None:
+            cells = self.decode(numbers[gone])
+            if self.dtype == "text" and not is_text(series):  # stored in another type than in training
+                cells = self.typed(cells)
         if gone.all() and not is_text(series):  # its own type says nothing
             return pandas().Series(cells, index=series.index, name=series.name).infer_objects()
         if str(found.dtype) == "category":
@@ -189,9 +188,9 @@ class TableColumn:
             found = found.astype(object)
         own = getattr(found.dtype, "numpy_dtype", found.dtype)  # of a nullable type: what its numbers are
         if isinstance(own, np.dtype) and own.kind in "iu":
-            limits, numbers = np.iinfo(own), np.array(cells.tolist())
-            numbers = np.rint(numbers) if numbers.dtype.kind == "f" else numbers
-            cells = np.clip(numbers, limits.min, limits.max).astype(own)
+            limits, whole = np.iinfo(own), np.array(cells.tolist())
+            whole = np.rint(whole) if whole.dtype.kind == "f" else whole
+            cells = np.clip(whole, limits.min, limits.max).astype(own)
         elif isinstance(found.dtype, np.dtype) and found.dtype.kind == "f":
             try:
                 cells = np.array(cells.tolist(), found.dtype)
@@ -204,8 +203,7 @@ class TableColumn:
         """Answers in the type of the cells that are there, where that type is not the training column's; else None."""
         dtype, first = str(there.dtype), there.iloc[0] if len(there) and there.dtype == object else None
         if self.kind == "date":
-            step = self.resolution or 1e-3
-            seconds = np.round(numbers / step) * step
+            seconds = self._rounded_seconds(numbers)
             if is_text(there):
                 return from_seconds(seconds, self._form_of(factorized(there)[1])).to_numpy(object)
             if dtype.startswith("datetime64"):
@@ -218,6 +216,10 @@ class TableColumn:
             places = max(-int(cell.as_tuple().exponent) for cell in there.tolist())
             return np.array([Decimal(f"{number:.{max(0, places)}f}") for number in numbers.tolist()], object)
         return None
+
+    def _rounded_seconds(self, numbers: np.ndarray) -> np.ndarray:
+        step = self.resolution or 1e-3
+        return np.round(numbers / step) * step
 
     def typed(self, cells: Any) -> Any:
         """Cells of text as values: numbers as numbers, dates as dates, categories as they are written."""
