@@ -68,7 +68,8 @@ from mvae.data.columns import Values, as_column, as_tensor
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.likelihoods import Likelihood
-from mvae.modality.base import Modality, evaluating
+from mvae.modality.base import Modality
+from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 from mvae.models.terms import Terms

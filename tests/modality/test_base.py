@@ -9,7 +9,8 @@ from torch import Tensor, distributions, nn
 from mvae import likelihoods
 from mvae.errors import DataError, SettingsError
 from mvae.modality.augment import Noise, Power, Shift
-from mvae.modality.base import Modality, evaluating, require_network, run
+from mvae.modality.base import Modality, require_network, run
+from mvae.modality.modes import evaluating
 from mvae.networks.mlp import ImageDecoder, mlp
 
 LATENT = 3

@@ -20,7 +20,8 @@ from mvae.errors import DataError, QueryError, RunError
 from mvae.files import copied, load_state, load_weights, save_state
 from mvae.likelihoods import Categorical, Likelihood
 from mvae.modality.augment import shifted
-from mvae.models.base import MultimodalVAE, evaluating
+from mvae.modality.modes import evaluating
+from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 
 __all__ = ["ImageClassifier", "classifier_for", "conditional_coherence", "train_classifier"]

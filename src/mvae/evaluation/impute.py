@@ -18,8 +18,9 @@ from mvae.data.table import Column, Table
 from mvae.errors import QueryError
 from mvae.evaluation.proposal import weighted_samples
 from mvae.likelihoods.ordinal import Ordinal
-from mvae.modality.base import Modality, evaluating
+from mvae.modality.base import Modality
 from mvae.modality.columns import ColumnsModality
+from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 from mvae.models.questions import parts_of

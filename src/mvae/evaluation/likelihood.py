@@ -31,7 +31,8 @@ from mvae.errors import QueryError
 from mvae.evaluation.pareto import pareto_k
 from mvae.evaluation.scoring import Scorer
 from mvae.gaussian import Gaussian
-from mvae.models.base import MultimodalVAE, evaluating
+from mvae.modality.modes import evaluating
+from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 from mvae.models.mixture import Mixture
 from mvae.networks.products import best_products

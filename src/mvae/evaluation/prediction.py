@@ -8,7 +8,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from mvae.errors import QueryError
-from mvae.models.base import MultimodalVAE, evaluating
+from mvae.modality.modes import evaluating
+from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 from mvae.models.questions import parts_of
 

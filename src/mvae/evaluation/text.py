@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mvae.errors import DataError, require_extra
-from mvae.modality.base import evaluating
+from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 from mvae.models.questions import parts_of

@@ -8,7 +8,8 @@ from mvae.data.table import Table
 from mvae.errors import DataError
 from mvae.evaluation.coupling import Instruments
 from mvae.evaluation.means import Means
-from mvae.models.base import MultimodalVAE, evaluating
+from mvae.modality.modes import evaluating
+from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 
 __all__ = ["validate"]

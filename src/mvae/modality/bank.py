@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from mvae.gaussian import Gaussian
 from mvae.likelihoods import Bernoulli, Categorical
-from mvae.modality.base import Modality, evaluating, run
+from mvae.modality.base import Modality, run
+from mvae.modality.modes import evaluating
 from mvae.networks.mlp import flat
 
 __all__ = ["banks_of_decoders", "banks_of_encoders", "encode", "log_prob", "run_bank"]

@@ -2,9 +2,7 @@
 
 import inspect
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,9 +17,10 @@ from mvae.gaussian import Gaussian
 from mvae.likelihoods import Categorical, Likelihood
 from mvae.likelihoods import named as named_likelihood
 from mvae.modality import augment as augmentation
+from mvae.modality.modes import evaluating
 from mvae.modality.scaling import Scaling
 
-__all__ = ["Modality", "evaluating", "run", "takes_context"]
+__all__ = ["Modality", "run", "takes_context"]
 
 
 class Modality(nn.Module):
@@ -376,32 +375,3 @@ def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) 
     finally:
         for norm in norms:
             norm.training = True
-
-
-_EVALUATING = threading.RLock()  # a forgotten generator may end its block whenever memory is freed, here too
-_evaluated: list[dict[nn.Module, bool]] = []  # the modes before each open block, of all threads
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode (running statistics, no dropout) inside the block; every part's own mode afterwards.
-
-    In the networks' own precision: an ambient autocast would round, and keep copies of weights for as long as it lasts.
-    """
-    device = next((parameter.device.type for parameter in network.parameters()), "cpu")
-    with _EVALUATING:
-        _evaluated.append(before := {module: module.training for module in network.modules()})
-        network.eval()
-    try:
-        with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
-            yield
-    finally:
-        with _EVALUATING:
-            place = next(i for i, block in enumerate(_evaluated) if block is before)
-            del _evaluated[place]
-            later = _evaluated[place:]
-            for module, training in before.items():
-                if other := next((block for block in later if module in block), None):
-                    other[module] = training  # of another thread, which still asks: it restores in this one's place
-                else:
-                    module.training = training  # not train(), which would set what is inside it too

@@ -16,7 +16,7 @@ from mvae.arguments import checked_arguments, require_float64
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
 from mvae.gaussian import Gaussian
-from mvae.modality.base import Modality, evaluating
+from mvae.modality.base import Modality
 from mvae.modality.covariate import Covariate
 from mvae.models import plan
 from mvae.models.door import Data
@@ -26,7 +26,7 @@ from mvae.models.objective import Objective
 from mvae.models.questions import Questions
 from mvae.models.terms import Terms, mvae_terms
 
-__all__ = ["MultimodalVAE", "Parts", "evaluating"]
+__all__ = ["MultimodalVAE", "Parts"]
 
 Parts = Mapping[str, Modality | Covariate]
 """What a model is made of, by the names of a table's columns."""

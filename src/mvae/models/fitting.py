@@ -12,7 +12,8 @@ from torch import Tensor
 from mvae.arguments import require_whole_number
 from mvae.errors import QueryError, RunError
 from mvae.files import load_state, save_state
-from mvae.models.base import MultimodalVAE, evaluating
+from mvae.modality.modes import evaluating
+from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 from mvae.models.prior import MixturePrior, Prior
 from mvae.models.questions import parts_of

@@ -10,7 +10,8 @@ from torch import Tensor
 from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
-from mvae.modality.base import Modality, evaluating
+from mvae.modality.base import Modality
+from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE, Parts
 from mvae.models.named_modules import NamedModules
 from mvae.models.objective import Objective

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from mvae.modality.base import Modality, evaluating
+from mvae.modality.base import Modality
+from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
 from mvae.models.named_modules import NamedModules
 from mvae.models.recipe import Recipe

@@ -13,7 +13,7 @@ from mvae.data.idx import require_memory
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError
 from mvae.gaussian import Gaussian
-from mvae.modality.base import evaluating
+from mvae.modality.modes import evaluating
 from mvae.models.door import Data, Door
 from mvae.models.mixture import Mixture
 from mvae.models.prior import Prior

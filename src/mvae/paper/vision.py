@@ -26,7 +26,8 @@ from mvae.evaluation.images import (
     ssim,
     training_mean,
 )
-from mvae.models.base import MultimodalVAE, evaluating
+from mvae.modality.modes import evaluating
+from mvae.models.base import MultimodalVAE
 from mvae.paper.cell import Cell
 from mvae.paper.harness import finished_run
 from mvae.paper.item import BUDGETS, Budget, Item, Job, cells_of_recipes

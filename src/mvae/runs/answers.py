@@ -11,8 +11,8 @@ from mvae.data.tables.tensors import table_of
 from mvae.evaluation.impute import best_class, resampled
 from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
 from mvae.evaluation.proposal import weighted_samples
-from mvae.modality.base import evaluating
 from mvae.modality.columns import ColumnsModality
+from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
 
 __all__ = ["Answer", "answers", "latents", "scores"]

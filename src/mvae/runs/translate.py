@@ -10,7 +10,7 @@ from mvae.data.table import Table
 from mvae.data.vocabulary import UNKNOWN
 from mvae.errors import QueryError
 from mvae.evaluation.decoding import consensus
-from mvae.modality.base import evaluating
+from mvae.modality.modes import evaluating
 from mvae.modality.sentences import SentenceModality
 from mvae.runs.run import Run
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.models.base import MultimodalVAE, evaluating
+from mvae.modality.modes import evaluating
+from mvae.models.base import MultimodalVAE
 from mvae.models.terms import Terms
 
 __all__ = ["Compiled", "compiled"]
