@@ -62,7 +62,9 @@ def run(folder: Path, file: str, **inputs: np.ndarray) -> list[np.ndarray]:
     if file.endswith(".pt2"):
         program = torch.export.load(folder / file).module()
         return [x.numpy() for x in program(**{name: torch.as_tensor(x) for name, x in inputs.items()})]
-    return onnxruntime.InferenceSession(folder / file).run(None, inputs)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(folder / file, options).run(None, inputs)
 
 
 def values_of(part: dict[str, Any], rows: int, generator: torch.Generator) -> Tensor:
