@@ -13,7 +13,8 @@ from mvae.data.tables.frames import of_frame
 from mvae.data.tables.schema import TableSchema
 from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError, QueryError, RunError, SettingsError
-from mvae.runs.table_data import completed_by
+from mvae.runs.config import Config
+from mvae.runs.table_data import completed_by, learned_from
 from tests.patients import FEW, ROWS, patients
 
 pd = pytest.importorskip("pandas")
@@ -22,6 +23,17 @@ pd = pytest.importorskip("pandas")
 @pytest.fixture(scope="module")
 def trained() -> mvae.TableModel:
     return mvae.fit_table(patients(), changes=FEW, callbacks=[])
+
+
+def test_declared_levels_are_in_their_order() -> None:
+    kinds = {"stage": {"kind": "ordinal", "levels": [4, 2, 1, 3]}, "hb": "real"}
+    config = Config.from_dict({"data": {"source": "x.csv"}, "modalities": {"t": {"kind": "columns", "kinds": kinds}}})
+    frames = of_frame(patients())
+    schema = learned_from(config, frames, np.zeros(frames.rows, np.int8))
+    assert schema.named["stage"].classes == (4, 2, 1, 3)
+    assert schema.encode(of_frame({"stage": [3, 4]}).whole())[0]["t"][:, 0].tolist() == [3.0, 0.0]
+    completed = completed_by(config, schema, encoded_parts(frames, schema, np.zeros(frames.rows, np.int8), 1)[0])
+    assert completed.modalities["t"].fields[0].classes == 4
 
 
 def test_filled_in_keeps_observed_cells_types_names_and_index(trained: mvae.TableModel) -> None:

@@ -189,7 +189,7 @@ def _sentence(settings: ModalitySettings, latents: int, condition: int) -> Modal
 def _columns(settings: ModalitySettings, latents: int, condition: int) -> Modality:
     if not settings.fields:
         raise SettingsError("fields are needed, and no data said them")
-    fields = fields_of(field.model_dump() for field in settings.fields)
+    fields = fields_of(field.model_dump(exclude={"levels"}) for field in settings.fields)
     spec: Any = {"network": "mlp", "hidden": [128, 128]}
     features, size = ColumnFeatures(fields).size, Fieldwise(fields).size
     make, own = networks.build, {"condition": condition}

@@ -99,6 +99,9 @@ class FieldSettings(Section):
     classes: int | None = Field(default=None, ge=2, description="Number of classes. Default: the data's.")
     low: float | None = Field(default=None, description="The least value of a bounded one.")
     high: float | None = Field(default=None, description="The largest value of a bounded one.")
+    levels: list[str | int | float] | None = Field(
+        default=None, description="Of a table's ordinal one, in their order. Default: by size, of text by the alphabet."
+    )
     family: str | None = Field(default=None, description="Of p(x | z), as student for real. Default: by kind.")
 
 

@@ -42,7 +42,8 @@ def fit_table(
         data: a data frame of pandas, polars or another library, columns by name, or files.
         key: the column that names a row; several files are joined by it.
         missing: cells that mean missing, besides empty ones, NaN and null. Zero never does.
-        kinds: column → real, positive, bounded, count, binary, categorical, ordinal, date, picture, text or ignored.
+        kinds: column → real, positive, bounded, count, binary, categorical, ordinal, date, picture, text or ignored;
+            ``("bounded", 0, 100)`` sets bounds, ``("ordinal", "low", "mid", "high")`` levels in their order.
         modalities: modality → its columns; those that are named nowhere are not used. Default: one for each group of
             columns that are missing together, or for each file.
         changes: to the declaration, as ``{"training": {"epochs": 60}, "model": {"latents": 4}}``.

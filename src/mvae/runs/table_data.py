@@ -104,7 +104,7 @@ def _columns_of(name: str, part: ModalitySettings) -> Sequence[str]:
 
 
 def _kinds_of(name: str, part: ModalitySettings) -> dict[str, Kind]:
-    """Column → declared kind, with its bounds where they are declared."""
+    """Column → declared kind, with its bounds or levels where they are declared."""
     found: dict[str, Kind] = {}
     own = None if part.kind in (None, "columns") else part.kind
     if own is not None:
@@ -114,8 +114,11 @@ def _kinds_of(name: str, part: ModalitySettings) -> dict[str, Kind]:
     for column, said in (fields | part.kinds).items():
         kind = said if isinstance(said, str) else said.kind
         _require_kind(f"modalities.{name}.kinds.{column}", kind, get_args(ColumnKind))
-        bounds = None if isinstance(said, str) else (said.low, said.high)
-        found[column] = (kind, *bounds) if bounds is not None and None not in bounds else kind  # pyright: ignore
+        found[column] = kind
+        if not isinstance(said, str) and None not in (said.low, said.high):
+            found[column] = kind, said.low, said.high
+        if not isinstance(said, str) and said.levels is not None:
+            found[column] = kind, *said.levels
     return found
 
 

@@ -99,6 +99,32 @@ def test_what_is_no_column_of_a_kind_is_refused_with_its_cell(
         infer("x", series(values), kind="ordinl")
 
 
+def test_declared_levels_are_in_their_order_also_those_that_no_row_has() -> None:
+    cells = series(["mid", "low", "", "high", "mid"])
+    column = infer("x", cells, kind=("ordinal", "low", "mid", "high", "extreme"))
+    codes, here = column.encode(cells)
+    assert codes[here].tolist() == [1, 0, 2, 1]
+    assert column.decode(np.array([3.0, 0.0])).tolist() == ["extreme", "low"]
+    assert column.reason == "declared, low < mid < high < extreme"
+    assert TableColumn.from_dict(json.loads(json.dumps(column.to_dict()))) == column
+    assert infer("x", series([30, 10, 10]), kind=("ordinal", "30", 20, 10)).classes == (30, 20, 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (("ordinal", "a", "b"), DataError, "row 2: 'c' is none of a, b: correct it, declare"),
+        (("ordinal", "a", "b", "c", "a"), SettingsError, "its levels, a, b, c, a, must be two or more, each once"),
+        (("ordinal", "a"), SettingsError, "its levels, a, must be two or more"),
+        (("categorical", "a", "b"), SettingsError, "categorical takes neither bounds nor levels"),
+        (("bounded", 0, 1, 2), SettingsError, "bounded takes two bounds, not 3"),
+    ],
+)  # fmt: skip
+def test_levels_and_bounds_that_are_none_are_refused(kind: tuple[Any, ...], error: type, message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        infer("x", series(["a", "b", "c"]), kind=kind)
+
+
 def test_ten_thousand_categories_are_left_out_unless_declared() -> None:
     values = series([f"c{i % 10_000}" for i in range(30_000)])
     assert infer("x", values).kind == "ignored"

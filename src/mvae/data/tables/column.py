@@ -17,7 +17,7 @@ from mvae.errors import DataError
 
 __all__ = [
     "ALONE", "CLASSED", "MODELLED", "ColumnKind", "Missing", "Series", "TableColumn", "category_order", "factorized",
-    "is_text", "missing_cells",
+    "is_text", "missing_cells", "plain",
 ]  # fmt: skip
 
 ColumnKind = Literal[
@@ -76,7 +76,7 @@ class TableColumn:
 
     @cached_property
     def _codes(self) -> dict[Any, int]:
-        return {_plain(value): code for code, value in enumerate(self.classes)}
+        return {plain(value): code for code, value in enumerate(self.classes)}
 
     def encode(self, series: Series, *, strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The cells as numbers, and which are present.
@@ -109,7 +109,7 @@ class TableColumn:
     def _read(self, uniques: np.ndarray) -> np.ndarray:
         """Different cells as numbers; NaN for what is not of this kind."""
         if self.kind in CLASSED:
-            return np.array([self._codes.get(_plain(value), np.nan) for value in uniques.tolist()], np.float64)
+            return np.array([self._codes.get(plain(value), np.nan) for value in uniques.tolist()], np.float64)
         if self.kind == "date":
             return as_seconds(uniques, self._form_of(uniques) if is_text(uniques) else "")
         if self.kind not in NUMBERS:
@@ -135,11 +135,17 @@ class TableColumn:
     def _tell(self, index: Any, codes: np.ndarray, uniques: np.ndarray, wrong: np.ndarray, strict: bool) -> None:
         rows = np.append(wrong, False)[codes].nonzero()[0]
         row, cell = row_named(index, int(rows[0])), uniques.tolist()[codes[rows[0]]]
-        what = "is a category that no training row has" if self.kind in CLASSED else f"is no value of kind {self.kind}"
+        what = f"is no value of kind {self.kind}"
+        if self.kind in CLASSED:
+            what = (
+                f"is none of {', '.join(map(str, self.classes))}"
+                if strict
+                else "is a category that no training row has"
+            )
         if strict:
             raise DataError(
-                f"column {self.name!r}, row {row}: {cell!r} {what}: correct it, declare another kind, or name it "
-                f"as missing ([data] missing = [{cell!r}])"
+                f"column {self.name!r}, row {row}: {cell!r} {what}: correct it, declare another "
+                f"{'level' if self.kind in CLASSED else 'kind'}, or name it as missing ([data] missing = [{cell!r}])"
             )
         log.warning("column %r: %d cells are treated as missing; row %s: %r %s", self.name, len(rows), row, cell, what)
 
@@ -211,7 +217,7 @@ class TableColumn:
             if isinstance(first, datetime.date) and not isinstance(first, datetime.datetime):
                 return np.array([stamp.date() for stamp in from_seconds(seconds)], object)
         if self.kind in CLASSED and dtype in ("bool", "boolean", "bool[pyarrow]"):
-            return np.array([_plain(cell) == "1" for cell in self.decode(numbers).tolist()])
+            return np.array([plain(cell) == "1" for cell in self.decode(numbers).tolist()])
         if self.kind in NUMBERS and isinstance(first, Decimal):
             places = max(-int(cell.as_tuple().exponent) for cell in there.tolist())
             return np.array([Decimal(f"{number:.{max(0, places)}f}") for number in numbers.tolist()], object)
@@ -349,7 +355,7 @@ def _numbers_in(named: Missing) -> Iterator[float]:
             continue
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A category as it is compared: whole numbers and booleans alike in every type, all else as text."""
     if isinstance(value, str):
         bare = value.strip()
@@ -370,7 +376,7 @@ def category_order(values: Sequence[Any]) -> list[Any]:
     >>> category_order(["10", "9"]), category_order(["b", "a"]), category_order([2.0, 1.0])
     (['9', '10'], ['a', 'b'], [1.0, 2.0])
     """
-    kept = list({_plain(value): value for value in reversed(values)}.values())
+    kept = list({plain(value): value for value in reversed(values)}.values())
     numbers = as_numbers(kept)
     if not np.isnan(numbers).any():
         return [kept[i] for i in np.argsort(numbers, kind="stable")]

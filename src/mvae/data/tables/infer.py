@@ -1,5 +1,6 @@
 """What the cells of a column are: a kind, the reason for it, and all that is learned of the column."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from mvae.data.tables.column import (
     category_order,
     factorized,
     missing_cells,
+    plain,
     row_named,
 )
 from mvae.data.tables.dates import as_seconds, format_of
@@ -34,8 +36,8 @@ SKEWED = 1.0  # skewness of positive numbers, above which they are learned from 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
-Kind = str | tuple[str, float, float]
-"""A kind, or "bounded" with its bounds."""
+Kind = str | tuple[Any, ...]
+"""A kind, "bounded" with its two bounds, or "ordinal" with its levels in their order."""
 
 
 def infer(
@@ -53,14 +55,14 @@ def infer(
         name: of the column.
         series: its training cells.
         missing: cells that mean missing besides the format's own.
-        kind: declared, with the bounds of a bounded one where these are known; None proposes one. Numbers do not say
-            what they mean: look at the proposal.
+        kind: declared; None proposes one. ``("bounded", 0, 100)`` sets bounds, ``("ordinal", "low", "mid", "high")``
+            the levels in their order. Numbers do not say what they mean: look at the proposal.
         folder: that paths of pictures are relative to.
         comma_first: read ``1,234`` with a decimal comma, where both readings are possible.
 
     Raises:
         DataError: cells of mixed types, dates in two formats, infinite numbers, integers that no float holds, or cells
-            that the declared kind cannot have; by row. SettingsError: no such kind.
+            that the declared kind cannot have; by row. SettingsError: no such kind, bounds or levels.
 
     >>> import pandas
     >>> infer("age", pandas.Series([41, 73, 12, 55, 18, 90, 33, 27, 64, 50, 8, 71])).kind
@@ -68,10 +70,10 @@ def infer(
     >>> infer("sex", pandas.Series(["f", "m", "", "f"])).reason
     'two values: f, m'
     """
-    kind, low, high = kind if isinstance(kind, tuple) else (kind, None, None)
-    if kind is not None and kind not in get_args(ColumnKind):
-        known = get_args(ColumnKind)
-        raise SettingsError(f"column {name!r}: no kind {kind!r}; there are {', '.join(known)}{nearest(kind, known)}")
+    kind, said = (kind[0], kind[1:]) if isinstance(kind, tuple) else (kind, ())
+    if kind is not None:
+        _require_kind(name, str(kind), said)
+    low, high = said if kind == "bounded" and said else (None, None)
     codes, uniques = factorized(series.rename(name))
     gone = missing_cells(uniques, missing)
     counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
@@ -89,13 +91,36 @@ def infer(
         return replace(blank, kind="constant", classes=(_python(cells[0]),), reason=f"always {cells[0]}")
     found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
     found = replace(found, kind=kind, reason="declared") if kind is not None else found
-    found = _learned(found, series, cells, comma_first)
-    if kind == "ordinal" and isinstance(found.classes[0], str) and str(series.dtype) != "category":
-        order = " < ".join(map(str, found.classes))
-        found = replace(found, reason=f"declared; in the order of the alphabet, {order}: rename levels to change it")
+    if kind == "ordinal" and said:
+        found = replace(found, classes=_levels(name, said, cells), reason=f"declared, {' < '.join(map(str, said))}")
+    else:
+        found = _learned(found, series, cells, comma_first)
+        if kind == "ordinal" and isinstance(found.classes[0], str) and str(series.dtype) != "category":
+            order = " < ".join(map(str, found.classes))
+            found = replace(
+                found, reason=f"declared; in the order of the alphabet, {order}: declare levels for another"
+            )
     if found.kind not in ("ignored", "constant", *ALONE):
         found.encode(series, strict=True)
     return found
+
+
+def _require_kind(name: str, kind: str, said: Sequence[Any]) -> None:
+    known = get_args(ColumnKind)
+    if kind not in known:
+        raise SettingsError(f"column {name!r}: no kind {kind!r}; there are {', '.join(known)}{nearest(kind, known)}")
+    if said and kind not in ("bounded", "ordinal"):
+        raise SettingsError(f"column {name!r}: {kind} takes neither bounds nor levels; bounded and ordinal do")
+    if said and kind == "bounded" and len(said) != 2:
+        raise SettingsError(f"column {name!r}: bounded takes two bounds, not {len(said)}")
+
+
+def _levels(name: str, said: Sequence[Any], cells: np.ndarray) -> tuple[Any, ...]:
+    """Declared levels, written as the cells are; one that no cell has is a level all the same."""
+    if len(category_order(said)) < max(2, len(said)):
+        raise SettingsError(f"column {name!r}: its levels, {', '.join(map(str, said))}, must be two or more, each once")
+    own = {plain(cell): _python(cell) for cell in cells.tolist()}
+    return tuple(own.get(plain(level), level) for level in said)
 
 
 def _proposed(

@@ -266,7 +266,7 @@ def _widened(
     column: TableColumn, first: Any, series: Any, missing: Missing, kind: Kind | None, frames: Frames
 ) -> TableColumn:
     """A column after another part of its rows: more classes, wider bounds; an error where the kind does not hold."""
-    if column.kind in CLASSED:
+    if column.kind in CLASSED and not isinstance(kind, tuple):
         present = series[column.present(series)]
         classes = tuple(category_order([*column.classes, *present.unique().tolist()]))
         more = column.kind == "binary" and len(classes) > 2
