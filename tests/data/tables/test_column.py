@@ -53,6 +53,11 @@ RANDOM = np.random.default_rng(0)
         (pd.to_datetime(["2020-01-31", None, "2021-01-31"]), "date", "dates"),
         (pd.to_datetime(["2020-01-31", None]), "constant", "always 2020-01-31"),
         ([1, 2, 1], "binary", "two integers, 1 and 2"),
+        ([0.5, 1.0] * 30, "binary", "two numbers, 0.5 and 1"),
+        ([0.5, 1.0] * 3, "bounded", "numbers from 0 to 1"),
+        (["0.5", "1.25"] * 30, "binary", "two numbers, 0.5 and 1.25"),
+        (["0.5", "0.50"] * 30, "real", "0.5 to 0.5"),  # one number
+        (["0,5", "1,25"] * 30, "real", "0.5 to 1.25, written as 1.234,5"),  # 0.5 would be another class
         (pd.Categorical(["lo", "hi"], ["lo", "hi"], ordered=True), "ordinal", "categories of the data frame"),
         (pd.Categorical([1, 2]), "categorical", "categories of the data frame"),
         (["x", "", "x"], "constant", "always x"),

@@ -28,6 +28,7 @@ from mvae.errors import DataError, SettingsError, nearest
 __all__ = ["Kind", "infer"]
 
 MOST_LEVELS = 10  # different integers, above which they are numbers and no levels
+MANY = 50  # cells, of which two different numbers with fractions are two classes
 FULL = 0.9  # what shares come up to somewhere
 FEW_COUNTS = 6  # the same, where they begin with 0, as counts do
 MOST_CLASSES = 1_000  # different texts, above which a column is left out unless it is declared categorical
@@ -141,11 +142,11 @@ def _proposed(
             "all one type, or name the odd cells as missing"
         )
     if not text.any():
-        return _of_numbers(blank, as_numbers(cells), often, "")
+        return _of_numbers(blank, cells, often, "")
     style = style_of(cells.tolist(), comma_first)
     if style is not None:
         written = "" if style == "1234.5" else f", written as {style}"
-        return _of_numbers(replace(blank, style=style), as_numbers(cells, style), often, written)
+        return _of_numbers(replace(blank, style=style), cells, often, written)
     return _of_words(blank, cells, often, folder, comma_first)
 
 
@@ -176,14 +177,17 @@ def _of_words(
     return replace(blank, kind="categorical", reason=f"text with {len(cells)} different values")
 
 
-def _of_numbers(blank: TableColumn, numbers: np.ndarray, often: np.ndarray, how: str) -> TableColumn:
-    """The kind of a column of numbers; these are the different ones, and how often each is there."""
+def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: str) -> TableColumn:
+    """The kind of a column of numbers; these are its different cells, and how often each is there."""
+    numbers = as_numbers(cells, blank.style)
     low, high, whole = numbers.min(), numbers.max(), bool((numbers == np.round(numbers)).all())
     span = f"{low:g} to {high:g}{how}"
     if set(numbers.tolist()) <= {0.0, 1.0}:
         return replace(blank, kind="binary", reason="only 0 and 1")
-    if whole and len(numbers) == 2:
-        return replace(blank, kind="binary", reason=f"two integers, {low:g} and {high:g}")
+    as_written = {plain(cell) for cell in cells[:3].tolist()} == {plain(number) for number in numbers[:3].tolist()}
+    if len(numbers) == 2 and (whole or (often.sum() >= MANY and as_written)):
+        what = "integers" if whole else "numbers"
+        return replace(blank, kind="binary", reason=f"two {what}, {low:g} and {high:g}{how}")
     if whole:
         if max(abs(low), abs(high)) > EXACT:
             reason = "integers beyond 2⁵³, such as numbers of rows, which no float holds exactly"
