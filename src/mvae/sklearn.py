@@ -1,7 +1,7 @@
 """Estimators of scikit-learn: fill in, transform, classify and regress, from rows with missing values.
 
 They take arrays (all numbers, NaN is missing) and data frames of pandas, whose columns may be of any kind
-(`mvae.describe` says which). Answers are means and probabilities at fixed noise, so that a row's answer depends on
+(`mvae describe` says which). Answers are means and probabilities at fixed noise, so that a row's answer depends on
 that row alone.
 """
 

@@ -113,6 +113,15 @@ def test_no_damage_is_a_foreign_error(tmp_path_factory, data: st.DataObject) -> 
         read_npz(path)
 
 
+def test_an_archive_of_a_later_version_is_named_as_damaged(tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", x=np.arange(5))
+    content = bytearray((tmp_path / "rows.npz").read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 6] = 99  # the version that is needed to extract it
+    (tmp_path / "rows.npz").write_bytes(content)
+    with pytest.raises(DataError, match="rows.npz is no intact .npz file"):
+        read_npz(tmp_path / "rows.npz")
+
+
 def test_a_promise_that_the_file_cannot_keep_takes_no_memory(tmp_path: Path) -> None:
     """The archive's directory claims 2⁴⁰ bytes for a member of a few: before anything is unpacked it is refused."""
     path = packed(tmp_path / "bomb.npz", header(f"({2**37},)") + bytes(100))

@@ -143,6 +143,16 @@ def test_real_covariates_are_standardised_by_the_training_rows() -> None:
         age.check(mvae.Table({"age": torch.tensor([1.0, float("nan")])}), "age")
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e7, 1e9])
+def test_a_large_offset_costs_no_digits(offset: float) -> None:
+    x = torch.linspace(-1, 1, 101).double() + offset
+    covariate, table = Covariate(), mvae.Table({"age": x})
+    covariate.fit(table, "age")
+    told = covariate.encode(x, table.has("age"), torch.float32)[:, 0].double()
+    expected = torch.linspace(-1, 1, 101).double()
+    torch.testing.assert_close(told, expected / expected.std(correction=0), atol=1e-5, rtol=0)
+
+
 def test_categories_may_be_numbers_and_counted() -> None:
     assert Covariate(3).codes([2, 0]).tolist() == [2, 0]
     assert Covariate([2019, 2021]).codes([2021, 2019]).tolist() == [1, 0]

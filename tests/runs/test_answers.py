@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 import mvae
+from mvae.models.prior import MixturePrior
 from mvae.runs.answers import answers
 
 FIELDS = ({"name": "ward", "kind": "categorical", "classes": 5}, {"name": "stage", "kind": "ordinal", "classes": 5})
@@ -32,3 +33,14 @@ def test_the_command_and_python_give_the_same_answer() -> None:
     )
     found = answers(model, {"t": values}, {"t": present}, ["t"], samples=4000)["t"]
     assert found.point[:, 1].tolist() == torch.as_tensor(filled.table["t"])[:, 1].tolist()
+
+
+def test_a_row_with_nothing_gets_the_answer_of_the_fitted_prior_and_only_such_a_row() -> None:
+    model = mvae.MVAE({"t": mvae.Columns.of(["u", "v"], latent_dim=2)}, latent_dim=2).eval()
+    values, present = np.array([[0.0, 0.0], [0.5, 0.0]]), np.array([[False, False], [True, False]])
+    model.prior = MixturePrior(torch.ones(1), torch.tensor([[3.0, -2.0]]), 0.01 * torch.eye(2)[None])
+    found = answers(model, {"t": values}, {"t": present}, ["t"], samples=4_000)["t"].point
+    expected = model.generate(n=4_000, of=["t"], seed=0)["t"].mean((0, 1)).detach().numpy()
+    np.testing.assert_allclose(found[0], expected, atol=0.02)
+    alone = answers(model, {"t": values[1:]}, {"t": present[1:]}, ["t"], samples=4_000)["t"].point
+    np.testing.assert_allclose(found[1], alone[0], atol=0.02)

@@ -25,6 +25,30 @@ def trained() -> mvae.TableModel:
     return mvae.fit_table(patients(), changes=FEW, callbacks=[])
 
 
+@pytest.mark.parametrize("missing", ["-999", -999, -999.0, ["-999"]])
+def test_one_cell_or_several_mean_missing(missing: Any) -> None:
+    frame = pd.DataFrame({"a": [1.5, 2.5, 9.0, 9.5, -999.0] * 8, "b": np.arange(40.0)})
+    model = mvae.fit_table(frame, missing=missing, changes={"training": {"epochs": 1}}, callbacks=[])
+    filled = model.impute(frame)["a"].to_numpy()
+    assert (filled == frame["a"])[frame["a"] != -999].all()
+    assert (filled[frame["a"] == -999] != -999).all()
+
+
+def test_an_interval_beside_draws_is_refused(trained: mvae.TableModel) -> None:
+    with pytest.raises(QueryError, match="ask for it without draws, or take the draws' quantiles"):
+        trained.impute(patients(), draws=2, interval=0.9)
+
+
+def test_a_class_given_the_rest_is_no_more_than_certain_and_of_its_own_row(trained: mvae.TableModel) -> None:
+    frame = patients(seed=1)
+    found, turned = trained.score(frame, samples=20), trained.score(frame.iloc[::-1], samples=20)
+    for column in ("city", "stage"):
+        own = found[f"log p({column} | rest)"]
+        assert (own.dropna() <= 0).all()
+        assert own.notna().any()
+        np.testing.assert_allclose(turned[own.name].iloc[::-1], own, atol=1e-4)
+
+
 def test_declared_levels_are_in_their_order() -> None:
     kinds = {"stage": {"kind": "ordinal", "levels": [4, 2, 1, 3]}, "hb": "real"}
     config = Config.from_dict({"data": {"source": "x.csv"}, "modalities": {"t": {"kind": "columns", "kinds": kinds}}})

@@ -20,12 +20,12 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
         title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
         title_justify="left",
     )
-    for heading in ("nats per example", "mean", "± s.e.", "var log w", "ESS", "k̂"):
+    for heading in ("nats per example", "rows", "mean", "± s.e.", "var log w", "ESS", "k̂"):
         table.add_column(heading, justify="left" if heading == "nats per example" else "right")
     for name, value in evaluation.likelihoods.items():
         numbers = (value.mean, value.standard_error, value.variance)
         ess, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())
-        table.add_row(name, *(f"{number:.3f}" for number in numbers), f"{ess:.0f}", f"{k:.2f}")
+        table.add_row(name, str(len(value.values)), *(f"{number:.3f}" for number in numbers), f"{ess:.0f}", f"{k:.2f}")
     console = Console(highlight=False)
     # A narrow terminal breaks lines by itself; a table made to fit would lose its numbers.
     console.width = max(console.width, Console(width=1000).measure(table).maximum)
@@ -35,7 +35,8 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
     console.print(f"λ: {written_weights(run.model)}")
     if (gap := evaluation.conditional_gap()) is not None:
         console.print(
-            f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log p(x2): −log K for K classes of equal share)"
+            f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log p(x2) of rows with both: −log K for K classes of "
+            "equal share)"
         )
     for name, value in evaluation.instruments.items():
         if name.startswith(("accuracy", "coupling", "active units")):

@@ -58,7 +58,7 @@ def read_npz(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
             arrays = {member.filename.removesuffix(".npy"): _read(archive, member, path) for member in members}
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror or error}): correct the path") from None
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:  # also of its directory's bytes
         raise _damaged(path, f"is no intact .npz file ({error})") from None
     return _parted(arrays, path)
 

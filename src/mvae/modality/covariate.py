@@ -47,8 +47,8 @@ class Covariate(nn.Module):
         if features < 1:
             raise SettingsError(f"a covariate needs one feature at least, not {features}")
         self.unknown, self.width = unknown, len(self.categories) or features
-        self.register_buffer("mean", torch.zeros(self.width))
-        self.register_buffer("std", torch.zeros(self.width))  # 0: not fitted
+        self.register_buffer("mean", torch.zeros(self.width, dtype=torch.float64))
+        self.register_buffer("std", torch.zeros(self.width, dtype=torch.float64))  # 0: not fitted
 
     def codes(self, values: Any, name: str = "covariate") -> Tensor:
         """Names of categories as codes, −1 for one that is not listed; other values as they are.
@@ -105,7 +105,7 @@ class Covariate(nn.Module):
         if self.categories:
             codes = torch.where(has.to(column.device), column.long(), -1) + 1
             return F.one_hot(codes, self.width + 1)[:, 1:].to(dtype)
-        x = column.reshape(len(column), -1).to(self.mean.dtype)
+        x = column.reshape(len(column), -1).double()  # a large offset costs no digits
         return ((x - self.mean) / torch.where(self.std > 0, self.std, 1.0)).to(dtype)
 
     @property

@@ -29,7 +29,8 @@ class MMVAE(MultimodalVAE):
         modalities: name → `Modality`.
         latent_dim: the number of latents D.
         samples: K.
-        dreg: the doubly reparameterised gradient (Tucker et al. 2019), whose encoder part does not fade as K grows.
+        dreg: the doubly reparameterised gradient (Tucker et al. 2019), whose encoder part does not fade as K grows. As
+            draws come from one expert and the mixture is scored, for K > 1 it is not exactly the gradient of L.
 
     Raises:
         SettingsError: K < 1.

@@ -66,6 +66,11 @@ def answers(
     generator = torch.Generator(model.device).manual_seed(seed)
     shape = samples, len(here) if independent else 1, model.latent_dim
     z = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
+    z = (
+        z
+        if model.prior is None or here.all()
+        else torch.where(torch.from_numpy(here).to(model.device)[:, None], z, model.prior.rsample(z, generator))
+    )
     z = z.expand(-1, len(here), -1).clone()
     weight = torch.full(z.shape[:2], 1 / samples, device=z.device, dtype=torch.float64)
     with evaluating(model):
@@ -155,7 +160,7 @@ def scores(
     total[rows] = log_likelihood(model, table, [name], samples=samples, seed=seed).values.double().cpu().numpy()
     modality = model.modalities[name]
     for i, field in enumerate(modality.fields if isinstance(modality, ColumnsModality) else ()):
-        parts[field.name] = _given_the_rest(model, name, i, (values, present), total, samples, seed)
+        parts[field.name] = _given_the_rest(model, name, i, (values, present), samples, seed)
     return total, parts
 
 
@@ -164,21 +169,18 @@ def _given_the_rest(
     name: str,
     place: int,
     data: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
-    total: np.ndarray,
     samples: int,
     seed: int,
 ) -> np.ndarray:
-    """log p of a field given all others of its row: log p of all of them − log p of the others."""
+    """log p of a field given all others of its row, from samples of q(z | the others): of a class never above 0."""
     values, present = data
     own = present[name][:, place]
     found = np.full(len(own), np.nan)
-    if not own.any():
-        return found
-    others = present[name][own].copy()
-    others[:, place] = False
-    rest, left = table_of({name: values[name][own]}, {name: others})
-    log_rest = np.zeros(int(own.sum()))  # of rows that have nothing else
-    if rest is not None:
-        log_rest[left] = log_likelihood(model, rest, [name], samples=samples, seed=seed).values.double().cpu().numpy()
-    found[own] = total[own] - log_rest
+    if own.any():
+        others, asked = present[name][own].copy(), np.zeros_like(present[name][own])
+        others[:, place], asked[:, place] = False, True
+        rows = {name: values[name][own]}
+        answer = answers(model, rows, {name: others}, [name], samples, seed, draws=1, truth={name: asked})[name]
+        assert answer.log_p is not None
+        found[own] = answer.log_p[:, place]
     return found

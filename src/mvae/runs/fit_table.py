@@ -29,7 +29,7 @@ def fit_table(
     data: Any,
     *,
     key: str | None = None,
-    missing: Missing = (),
+    missing: Missing | str | int | float = (),
     kinds: Mapping[str, Kind] | None = None,
     modalities: Mapping[str, Sequence[str]] | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -41,7 +41,7 @@ def fit_table(
     Args:
         data: a data frame of pandas, polars or another library, columns by name, or files.
         key: the column that names a row; several files are joined by it.
-        missing: cells that mean missing, besides empty ones, NaN and null. Zero never does.
+        missing: a cell or several that mean missing, besides empty ones, NaN and null. Zero never does.
         kinds: column → real, positive, bounded, count, binary, categorical, ordinal, date, picture, text or ignored;
             ``("bounded", 0, 100)`` sets bounds, ``("ordinal", "low", "mid", "high")`` levels in their order.
         modalities: modality → its columns; those that are named nowhere are not used. Default: one for each group of
@@ -68,7 +68,7 @@ def fit_table(
     home[order[: max(1, round(VALIDATION * frames.rows))]] = 1
     schema = TableSchema.learn(
         frames,
-        missing=missing,
+        missing=(missing,) if isinstance(missing, str | int | float) else missing,
         modalities=modalities,
         kinds=kinds,
         training=lambda start, end: home[start:end] == 0,

@@ -70,7 +70,8 @@ class TableModel:
             seed: of the draws.
 
         Raises:
-            QueryError: draws < 0, or an interval that is no share. DataError: no table, or none of the columns.
+            QueryError: draws < 0, an interval that is no share, or one beside draws. DataError: no table, or none of
+                the columns.
         """
         parts = list(
             self.impute_parts(
@@ -93,7 +94,9 @@ class TableModel:
         """As `impute`, part by part in bounded memory; with draws, each part has all of its draws."""
         require_whole_number("draws", draws, 0)
         _require_share(interval)
-        lacking = self._lacking(frames) if interval is not None and not draws else set[str]()
+        if draws and interval is not None:
+            raise QueryError("an interval is of the means: ask for it without draws, or take the draws' quantiles")
+        lacking = self._lacking(frames) if interval is not None else set[str]()
         _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
         most = max(samples, draws)
         plain = ((*part, None) for part in self._encoded(frames, most))

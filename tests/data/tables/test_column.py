@@ -80,6 +80,7 @@ def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str)
     ("values", "kind", "message"),
     [
         (["1.5", "n/a", *written(range(2, 40))], None, "holds numbers, except 'n/a' (1 cells): if they mean missing"),
+        ([*["n/a"] * 30, *written(range(2, 80))], None, "holds numbers, except 'n/a' (30 cells): if they mean missing"),
         ([1, "a", 2.5], None, "mixes text ('a') and other values (1)"),
         ([[1, 2], [3]], None, "column 'x' has cells of type list: give it a number or a text in each"),
         ([1j, 2.5], None, "has complex numbers: give real and imaginary parts as two columns"),

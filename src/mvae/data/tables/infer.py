@@ -29,8 +29,10 @@ __all__ = ["Kind", "infer"]
 
 MOST_LEVELS = 10  # different integers, above which they are numbers and no levels
 MANY = 50  # cells, of which two different numbers with fractions are two classes
+ODD, FREQUENT = 5, 3  # different words among numbers that are taken for marks of missing cells; also frequent ones
 FULL = 0.9  # what shares come up to somewhere
 FEW_COUNTS = 6  # the same, where they begin with 0, as counts do
+MOST_NUMBERED = 50  # classes that are numbers, beside others with names
 MOST_CLASSES = 1_000  # different texts, above which a column is left out unless it is declared categorical
 EXACT = 2**53  # the largest integer up to which every one is a float
 SKEWED = 1.0  # skewness of positive numbers, above which they are learned from on a logarithmic scale
@@ -164,7 +166,9 @@ def _of_words(
         return replace(blank, kind=kind, reason="paths of pictures" + ("" if there else ", which are not there"))
     for style in ("1.234,5", "1,234.5") if comma_first else ("1234.5", "1,234.5", "1.234,5"):
         odd = np.isnan(as_numbers(words, style))
-        if often[odd].sum() <= 0.1 * often.sum() and odd.sum() <= 5:
+        some = often[odd].sum() <= 0.1 * often.sum() and odd.sum() <= ODD
+        many = often[odd].sum() <= 0.5 * often.sum() and odd.sum() <= FREQUENT and (~odd).sum() > MOST_NUMBERED
+        if some or many:
             listed = ", ".join(repr(word) for word in cells[odd].tolist())
             raise DataError(
                 f"column {name!r} holds numbers, except {listed} ({often[odd].sum()} cells): if they mean missing, "
