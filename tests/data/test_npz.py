@@ -118,7 +118,7 @@ def test_an_archive_of_a_later_version_is_named_as_damaged(tmp_path: Path) -> No
     content = bytearray((tmp_path / "rows.npz").read_bytes())
     content[content.rindex(b"PK\x01\x02") + 6] = 99  # the version that is needed to extract it
     (tmp_path / "rows.npz").write_bytes(content)
-    with pytest.raises(DataError, match="rows.npz is no intact .npz file"):
+    with pytest.raises(DataError, match=r"rows\.npz is no intact \.npz file"):
         read_npz(tmp_path / "rows.npz")
 
 
