@@ -120,7 +120,7 @@ def test_differences_of_a_new_file_are_noted(folder: Path, tmp_path: Path) -> No
     frame["city"] = "Paris"
     done = mvae("embed", folder / "run", csv_of(frame, tmp_path, "new.csv"), "--json")
     assert done.code == 0
-    assert "note: hb is absent, so it is missing in every row" in done.err
+    assert "note: absent, and so missing in every row: hb" in done.err
     assert "note: extra was not in the training table and is not used" in done.err
 
 

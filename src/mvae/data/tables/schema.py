@@ -181,7 +181,7 @@ class TableSchema:
     def differences(self, names: Sequence[str]) -> list[str]:
         """What a table with columns of these names lacks, and has more, in words."""
         absent, more = [n for n in self.seen if n not in names], [n for n in names if n not in self.named]
-        said = [f"{_listed(absent)} is absent, so it is missing in every row"] if absent else []
+        said = [f"absent, and so missing in every row: {_listed(absent)}"] if absent else []
         return said + ([f"{_listed(more)} was not in the training table and is not used"] if more else [])
 
     def to_dict(self) -> dict[str, Any]:
