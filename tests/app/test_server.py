@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mvae.app.answers import Oracle
 from mvae.app.server import HOST, bound
 from mvae.app.values import MOST_BYTES
 from mvae.errors import QueryError, RunError
+from mvae.runs.run import open_run
 from tests.command import assert_refused, mvae
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -130,3 +132,19 @@ def test_some_columns_of_a_table_are_given(tmp_path: Path) -> None:
     assert set(found) == {"hb", "sex", "visits"}
     assert sum(found["sex"]["shares"].values()) == pytest.approx(1)
     assert found["hb"]["5 %"] < found["hb"]["95 %"]
+
+
+def test_a_text_of_a_table_is_given(tmp_path: Path) -> None:
+    """And one of its rows is the same numbers as the model learned from."""
+    lines = [f"{i % 7}.5,{('all is well', 'pale and tired')[i % 2]}" for i in range(80)]
+    (tmp_path / "p.csv").write_text("hb,note\n" + "\n".join(lines))
+    (tmp_path / "p.toml").write_text(
+        f"[data]\nsource = '{tmp_path / 'p.csv'}'\n[modalities.p]\nkind = 'columns'\ncolumns = ['hb']\n"
+        "[modalities.note]\nkind = 'text'\n[training]\nepochs = 1\n"
+    )
+    train = "train", tmp_path / "p.toml", "--run-dir", tmp_path / "run", "--device", "cpu", "--json"
+    assert mvae(*train).code == 0
+    oracle, run = Oracle.of_run(tmp_path / "run"), open_run(tmp_path / "run")
+    row = oracle.row({"note": "pale and tired"})["note"]
+    assert (torch.as_tensor(run.data.train["note"]) == row).all(1).any()
+    assert "hb" in oracle.answer({"note": row}, n=4, seed=0)["answers"]["p"]["columns"]

@@ -62,24 +62,9 @@ def answers(
             and probabilities of a row depend on that row alone.
         truth: which of ``values`` are true, also where ``present`` hides them: their log p is wanted.
     """
-    table, here = table_of(values, present)
     generator = torch.Generator(model.device).manual_seed(seed)
-    shape = samples, len(here) if independent else 1, model.latent_dim
-    z = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
-    z = (
-        z
-        if model.prior is None or here.all()
-        else torch.where(torch.from_numpy(here).to(model.device)[:, None], z, model.prior.rsample(z, generator))
-    )
-    z = z.expand(-1, len(here), -1).clone()
-    weight = torch.full(z.shape[:2], 1 / samples, device=z.device, dtype=torch.float64)
     with evaluating(model):
-        if table is not None:
-            q, rows = model.posterior(table), torch.from_numpy(here).to(model.device)
-            x = model.prepare(table)
-            z[:, rows], weight[:, rows] = weighted_samples(
-                model, table, x, q, z[:, rows], generator, alike=not independent
-            )
+        z, weight = _weighted(model, values, present, samples, generator, independent=independent)
         chosen = resampled(weight, samples, generator)[:draws]
         drawn = z.gather(0, chosen[..., None].expand(-1, -1, z.shape[-1]))
         found = {}
@@ -101,6 +86,30 @@ def answers(
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points, plausible, shares, log_p)
     return found
+
+
+def _weighted(
+    model: MultimodalVAE,
+    values: Mapping[str, np.ndarray],
+    present: Mapping[str, np.ndarray],
+    samples: int,
+    generator: torch.Generator,
+    *,
+    independent: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Samples of z given what each row has, ``samples rows latent``, and their weights; of an empty row the prior's."""
+    table, here = table_of(values, present)
+    shape = samples, len(here) if independent else 1, model.latent_dim
+    z = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
+    rows, prior = torch.from_numpy(here).to(model.device), model.prior
+    if prior is not None and not here.all():
+        z = torch.where(rows[:, None], z, prior.rsample(z, generator))
+    z = z.expand(-1, len(here), -1).clone()
+    weight = torch.full(z.shape[:2], 1 / samples, device=z.device, dtype=torch.float64)
+    if table is not None:
+        q, x = model.posterior(table), model.prepare(table)
+        z[:, rows], weight[:, rows] = weighted_samples(model, table, x, q, z[:, rows], generator, alike=not independent)
+    return z, weight
 
 
 def _log_p(
@@ -126,6 +135,7 @@ def latents(
     return mean, spread
 
 
+@torch.no_grad()
 def scores(
     model: MultimodalVAE,
     values: Mapping[str, np.ndarray],
@@ -179,8 +189,10 @@ def _given_the_rest(
     if own.any():
         others, asked = present[name][own].copy(), np.zeros_like(present[name][own])
         others[:, place], asked[:, place] = False, True
-        rows = {name: values[name][own]}
-        answer = answers(model, rows, {name: others}, [name], samples, seed, draws=1, truth={name: asked})[name]
-        assert answer.log_p is not None
-        found[own] = answer.log_p[:, place]
+        x, modality = values[name][own], model.modalities[name]
+        assert isinstance(modality, ColumnsModality)
+        generator = torch.Generator(model.device).manual_seed(seed)
+        with evaluating(model):
+            z, weight = _weighted(model, {name: x}, {name: others}, samples, generator)
+            found[own] = _log_p(modality, modality.parameters_of(z), weight, x, asked)[:, place]
     return found

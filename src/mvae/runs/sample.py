@@ -7,10 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mvae.data.codecs import Codec
 from mvae.data.picture import is_picture
 from mvae.data.table import Table
-from mvae.data.vocabulary import Vocabulary
 from mvae.errors import QueryError
 from mvae.evaluation.images import levels
 from mvae.report.grid import colour, read_image, save_grid, save_named_rows
@@ -38,7 +36,7 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         if name in row:
             raise QueryError(f"--given names {name} twice: give one value")
         column = run.data.test.columns[name]
-        if (codec := _codec(run, name)) is not None:  # of a CVAE it is no modality
+        if (codec := run.data.codecs.get(name)) is not None:  # of a CVAE it is no modality
             try:
                 row[name] = codec.parse(value)[None]
             except ValueError as error:
@@ -106,21 +104,12 @@ def sample(
     texts = {}
     for name in of:
         if name not in images:
-            written, values = _codec(run, name), drawn[name][:, 0]
+            written, values = run.data.codecs.get(name), drawn[name][:, 0]
             if written is not None:
                 texts[name] = [written.format(value) for value in values]
             else:
                 texts[name] = _cells(run, name, values) or [str(value) for value in values.tolist()]
     return path if images else None, texts
-
-
-def _codec(run: Run, name: str) -> Codec | None:
-    """How values of a modality are read and written; of plain numbers and of columns of a table None."""
-    layout = run.data.layout
-    if layout is None or len(layout.shapes.get(name, ())) != 1:
-        return run.data.codecs.get(name)
-    (column,) = layout.fields_of(name)
-    return Vocabulary(tuple(map(str, column.classes))).codec(layout.shapes[name][0])
 
 
 def _cells(run: Run, name: str, values: Tensor) -> list[str]:

@@ -71,7 +71,7 @@ def load_tables(config: Config, layout: Mapping[str, Any] | None = None) -> Data
     train, validation, test = encoded_parts(frames, schema, home, 3)
     for note in frames.notes:
         log.info("%s", note)
-    return Dataset(frames.where, train, validation, test, layout=schema)
+    return Dataset(frames.where, train, validation, test, codecs=schema.codecs, layout=schema)
 
 
 def learned_from(config: Config, frames: Frames, home: np.ndarray) -> TableSchema:
@@ -114,11 +114,8 @@ def _kinds_of(name: str, part: ModalitySettings) -> dict[str, Kind]:
     for column, said in (fields | part.kinds).items():
         kind = said if isinstance(said, str) else said.kind
         _require_kind(f"modalities.{name}.kinds.{column}", kind, get_args(ColumnKind))
-        found[column] = kind
-        if not isinstance(said, str) and None not in (said.low, said.high):
-            found[column] = kind, said.low, said.high
-        if not isinstance(said, str) and said.levels is not None:
-            found[column] = kind, *said.levels
+        more = () if isinstance(said, str) else said.levels or (said.low, said.high)
+        found[column] = (kind, *more) if more and None not in more else kind
     return found
 
 

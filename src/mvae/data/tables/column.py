@@ -135,17 +135,14 @@ class TableColumn:
     def _tell(self, index: Any, codes: np.ndarray, uniques: np.ndarray, wrong: np.ndarray, strict: bool) -> None:
         rows = np.append(wrong, False)[codes].nonzero()[0]
         row, cell = row_named(index, int(rows[0])), uniques.tolist()[codes[rows[0]]]
-        what = f"is no value of kind {self.kind}"
+        what, instead = f"is no value of kind {self.kind}", "kind"
         if self.kind in CLASSED:
-            what = (
-                f"is none of {', '.join(map(str, self.classes))}"
-                if strict
-                else "is a category that no training row has"
-            )
+            what, instead = "is a category that no training row has", "level"
         if strict:
+            what = f"is none of {', '.join(map(str, self.classes))}" if self.kind in CLASSED else what
             raise DataError(
-                f"column {self.name!r}, row {row}: {cell!r} {what}: correct it, declare another "
-                f"{'level' if self.kind in CLASSED else 'kind'}, or name it as missing ([data] missing = [{cell!r}])"
+                f"column {self.name!r}, row {row}: {cell!r} {what}: correct it, declare another {instead}, or name it "
+                f"as missing ([data] missing = [{cell!r}])"
             )
         log.warning("column %r: %d cells are treated as missing; row %s: %r %s", self.name, len(rows), row, cell, what)
 

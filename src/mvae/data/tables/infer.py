@@ -94,15 +94,9 @@ def infer(
         return replace(blank, kind="constant", classes=(_python(cells[0]),), reason=f"always {cells[0]}")
     found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
     found = replace(found, kind=kind, reason="declared") if kind is not None else found
-    if kind == "ordinal" and said:
-        found = replace(found, classes=_levels(name, said, cells), reason=f"declared, {' < '.join(map(str, said))}")
-    else:
-        found = _learned(found, series, cells, comma_first)
-        if kind == "ordinal" and isinstance(found.classes[0], str) and str(series.dtype) != "category":
-            order = " < ".join(map(str, found.classes))
-            found = replace(
-                found, reason=f"declared; in the order of the alphabet, {order}: declare levels for another"
-            )
+    found = _learned(found, series, cells, comma_first, said if kind == "ordinal" else ())
+    if kind == "ordinal":
+        found = replace(found, reason=_order_declared(found, series, said))
     if found.kind not in ("ignored", "constant", *ALONE):
         found.encode(series, strict=True)
     return found
@@ -124,6 +118,16 @@ def _levels(name: str, said: Sequence[Any], cells: np.ndarray) -> tuple[Any, ...
         raise SettingsError(f"column {name!r}: its levels, {', '.join(map(str, said))}, must be two or more, each once")
     own = {plain(cell): _python(cell) for cell in cells.tolist()}
     return tuple(own.get(plain(level), level) for level in said)
+
+
+def _order_declared(column: TableColumn, series: Series, said: Sequence[Any]) -> str:
+    """Why the levels of a declared ordinal column are in their order."""
+    order = " < ".join(map(str, column.classes))
+    if said:
+        return f"declared, {order}"
+    if isinstance(column.classes[0], str) and str(series.dtype) != "category":
+        return f"declared; in the order of the alphabet, {order}: declare levels for another"
+    return "declared"
 
 
 def _proposed(
@@ -217,11 +221,15 @@ def _skewness(values: np.ndarray, often: np.ndarray) -> float:
     return float(np.average(((values - mean) / spread) ** 3, weights=often)) if spread > 0 else 0.0
 
 
-def _learned(column: TableColumn, series: Series, cells: np.ndarray, comma_first: bool) -> TableColumn:
+def _learned(
+    column: TableColumn, series: Series, cells: np.ndarray, comma_first: bool, levels: Sequence[Any] = ()
+) -> TableColumn:
     """What is learned of a column of a known kind: classes, bounds, how its cells are written, its resolution."""
     text = isinstance(cells[0], str)
     if column.kind in CLASSED:
-        return replace(column, classes=_classes(column, series, cells))
+        return replace(
+            column, classes=_levels(column.name, levels, cells) if levels else _classes(column, series, cells)
+        )
     if column.kind == "constant":
         return replace(column, classes=(_python(cells[0]),))
     if column.kind == "date":

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from mvae.data.codecs import Codec
 from mvae.data.tables.column import ALONE, CLASSED, MODELLED, Missing, TableColumn, category_order
 from mvae.data.tables.frames import CHUNK, DataFrame, Frames, pandas
 from mvae.data.tables.infer import Kind, infer
 from mvae.data.tables.pictures import picture_shape, read_pictures
-from mvae.data.tables.texts import read_texts, text_shape
+from mvae.data.tables.texts import read_texts, text_shape, vocabulary_of
 from mvae.errors import DataError, SettingsError, nearest
 
 __all__ = ["Kind", "TableSchema", "column_groups", "learn_columns"]
@@ -163,6 +164,12 @@ class TableSchema:
             found[~here] = 0
             values[modality], present[modality] = found, here
         return values, present
+
+    @property
+    def codecs(self) -> dict[str, Codec]:
+        """How texts are parsed and printed, by modality."""
+        texts = {name: own for name in self.shapes if (own := self.fields_of(name)[0]).kind == "text"}
+        return {name: vocabulary_of(own).codec(self.shapes[name][0]) for name, own in texts.items()}
 
     @property
     def seen(self) -> list[str]:

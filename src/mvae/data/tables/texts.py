@@ -10,7 +10,7 @@ from mvae.data.tables.frames import Frames
 from mvae.data.vocabulary import Vocabulary, words_typed
 from mvae.errors import DataError
 
-__all__ = ["read_texts", "text_shape", "words_in"]
+__all__ = ["read_texts", "text_shape", "vocabulary_of", "words_in"]
 
 WORDS = 10_000  # that have a number, the most frequent ones; others are one unknown word
 LONGEST = 64  # words that are read of a text, and the stop token
@@ -23,6 +23,11 @@ def words_in(cells: Sequence[str]) -> tuple[str, ...]:
     ('</s>', '<unk>', 'fever', ',', 'cough', 'no')
     """
     return Vocabulary.of((words_typed(str(cell)) for cell in cells), WORDS).words
+
+
+def vocabulary_of(column: TableColumn) -> Vocabulary:
+    """The words of a column of text."""
+    return Vocabulary(tuple(map(str, column.classes)))
 
 
 def text_shape(frames: Frames, column: TableColumn) -> tuple[int]:
@@ -44,7 +49,7 @@ def read_texts(column: TableColumn, cells: Any, rows: int, length: int) -> tuple
     if cells is None:
         return values, here
     codes, uniques = factorized(cells)
-    gone, vocabulary = missing_cells(uniques, column.missing), Vocabulary(tuple(map(str, column.classes)))
+    gone, vocabulary = missing_cells(uniques, column.missing), vocabulary_of(column)
     made = [vocabulary.row([] if gone[i] else words_typed(str(cell)), length) for i, cell in enumerate(uniques)]
     there = np.append(~gone, False)[codes]
     values[there], here = np.stack(made)[codes[there]] if there.any() else values[there], there
