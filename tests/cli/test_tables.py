@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mvae.runs.tables import load_table
 from tests.command import assert_refused, mvae
 from tests.patients import csv_of, patients
 
@@ -113,6 +114,21 @@ def test_predictions_embeddings_and_scores_are_written_row_by_row(folder: Path) 
     assert {cell["column"] for cell in evaluated["cells"]} >= {"hb", "city"}
     assert list(evaluated["likelihoods"]) == ["log p(x1)"]
     assert "inside 90 %" in mvae("evaluate", run, "--samples", 10).out
+
+
+def test_a_command_answers_as_python_does(folder: Path) -> None:
+    """By default, too: of as many samples."""
+    run, source = folder / "run", folder / "patients.csv"
+    model = load_table(run)
+    for words, expected in (
+        (["impute", run, source], model.impute(source, seed=3)),
+        (["predict", run, source, "--of", "hb"], model.predict(source, "hb", seed=3)),
+        (["score", run, source], model.score(source, seed=3)),
+    ):
+        assert mvae(*words, "--seed", 3, "-o", folder / "answer.parquet").code == 0
+        found = pd.read_parquet(folder / "answer.parquet")
+        for column in expected.select_dtypes(float).columns:
+            np.testing.assert_allclose(found[column].astype(float), expected[column].astype(float), rtol=1e-9)
 
 
 def test_differences_of_a_new_file_are_noted(folder: Path, tmp_path: Path) -> None:

@@ -70,8 +70,6 @@ def test_the_negative_binomial_is_exact_for_any_count_mean_and_dispersion(x: int
     )
     scale = 1 + abs(expected) + x
     assert abs(float(NegativeBinomial().log_prob(params, value)) - expected) < 1e-10 * scale
-    single = float(NegativeBinomial().log_prob(params.float(), value.float()))
-    assert abs(single - expected) < 3e-6 * (scale + float(np.exp(log_mean)))  # float32 says log μ to 1e-6 at best
 
 
 @settings(max_examples=100, deadline=None)
@@ -80,6 +78,24 @@ def test_the_poisson_agrees_with_scipy(x: int, mean: float) -> None:
     expected = float(stats.poisson.logpmf(x, 10.0**mean))
     found = float(Poisson().log_prob(torch.tensor([[mean]], dtype=torch.float64) * np.log(10), double([[x]])))
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(count, st.floats(-4, 4), magnitude)
+@example(10**6, 1e-4, 6.0)
+@example(10**6, 0.0, -6.0)
+def test_float32_scores_large_counts_as_exactly_as_it_can_say_their_mean(x: int, away: float, theta: float) -> None:
+    """Of means near the count, where log p is some -10, though its parts are of 1e7."""
+    params = torch.tensor([[[np.log(max(x, 0.5)) + away, theta * np.log(10)]]], dtype=torch.float32)
+    log_mean, log_theta = params.double().flatten().tolist()
+    mean, size = np.exp(log_mean), np.exp(log_theta)
+    for family, own, expected, slope in (
+        (NegativeBinomial(), params, exact(x, log_mean, log_theta), abs(x - mean) * size / (size + mean)),
+        (Poisson(), params[..., 0], float(stats.poisson.logpmf(x, mean)), abs(x - mean)),
+    ):
+        found = float(family.log_prob(own, torch.tensor([[float(x)]])))
+        rounding = 2e-6 * slope + (3e-7 * min(x, size) if isinstance(family, NegativeBinomial) else 1e-8 * x)
+        assert abs(found - expected) < 2e-5 * (1 + abs(expected)) + rounding  # log μ is said to 1e-6
 
 
 @settings(max_examples=50, deadline=None)

@@ -22,17 +22,16 @@ OUTPUT = click.option(
     type=click.Path(path_type=Path),
     help="Write this file: .csv, .tsv, .parquet, .arrow or .xlsx.  [default: the first rows are shown]",
 )
-SAMPLES = click.option(
-    "--samples", type=click.IntRange(2), default=200, show_default=True, help="Samples of z per row."
-)
 SHOWN = 10  # rows that are printed
 
 Parts = Callable[["TableModel", "Frames"], Iterator[Any]]
 
 
-def asking(*options: Callable[[Any], Any], draws: bool = True) -> Callable[[Any], Any]:
-    """RUN and FILES, the command's own options, and those of all such commands; of draws where there are any."""
-    return common(RUN, FILES, *options, OUTPUT, *((SAMPLES, SEED) if draws else ()), DEVICE, JSON)
+def asking(*options: Callable[[Any], Any], samples: int | None = 400) -> Callable[[Any], Any]:
+    """RUN and FILES, the command's own options, and those of all such commands; by default so many samples, or none."""
+    least = click.IntRange(2)
+    taken = click.option("--samples", type=least, default=samples, show_default=True, help="Samples of z per row.")
+    return common(RUN, FILES, *options, OUTPUT, *((taken, SEED) if samples else ()), DEVICE, JSON)
 
 
 def answered(

@@ -10,7 +10,7 @@ __all__ = ["embed"]
 
 
 @click.command()
-@asking(click.option("--scale", is_flag=True, help="Add each latent's standard deviation."), draws=False)
+@asking(click.option("--scale", is_flag=True, help="Add each latent's standard deviation."), samples=None)
 def embed(
     run: Path,
     files: tuple[Path, ...],

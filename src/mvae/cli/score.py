@@ -10,7 +10,7 @@ __all__ = ["score"]
 
 
 @click.command()
-@asking()
+@asking(samples=100)
 def score(
     run: Path,
     files: tuple[Path, ...],

@@ -30,7 +30,7 @@ __all__ = ["Counts", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomia
 PER = 1e4  # the exposure before training, and what encoders see counts per
 NOTHING = 1e-30  # stands for the total of a row without any count
 VALUES = 2**22  # looked at together
-STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+SERIES = 16.0  # from here on three terms of Stirling's series have all digits
 
 
 class Counts(Likelihood):
@@ -138,8 +138,7 @@ class Poisson(Counts):
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         """x log μ − μ − log x!."""
-        log_mean = self._log_mean_of(params, x)
-        return x * log_mean - log_mean.exp() - torch.lgamma(x + 1)
+        return _poisson(self._log_mean_of(params, x), x)
 
     def mean(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
         """μ, at this exposure of each row (default: the typical one)."""
@@ -297,35 +296,35 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return drawn * (1 - torch.bernoulli(self._share(params), generator=generator))
 
 
+def _poisson(log_mean: Tensor, x: Tensor) -> Tensor:
+    """log p(x) of the mean x, plus how much less it is of μ: x (t − eᵗ + 1), t = log μ/x. Nothing large cancels."""
+    some = x.clamp(min=1)
+    t = log_mean - some.log()
+    best = -0.5 * (some.log() + math.log(2 * math.pi)) - _stirling(some)
+    return torch.where(x == 0, -log_mean.exp(), some * (t - t.expm1()) + best)
+
+
 def _negative_binomial(log_mean: Tensor, log_theta: Tensor, x: Tensor) -> Tensor:
-    """log p(x) = log Γ(x+θ)/(Γ(θ) x!) − x log(1 + θ/μ) − θ log(1 + μ/θ)."""
-    theta = log_theta.to(log_mean.dtype).exp()
-    ratio = log_mean - log_theta
-    of_z = x * F.softplus(-ratio, threshold=40) + theta * F.softplus(ratio, threshold=40)
-    return _log_choices(x, theta) - of_z  # what depends on x and θ alone is computed once
+    """log p(x) of the mean x, plus how much less it is of μ: −x log x(θ+μ)/(μ(θ+x)) − θ log (θ+μ)/(θ+x).
 
-
-def _log_choices(x: Tensor, theta: Tensor) -> Tensor:
-    """log Γ(x+θ) − log Γ(θ) − log Γ(x+1), to full precision.
-
-    The difference of log Γ of 1e7 each has no digit left in float32. So all three are moved up by 4, where Stirling's
-    series is exact, and the large parts of it cancel on paper.
+    So only logarithms are subtracted, and counts of 1e6 are scored to a tenth of a nat in float32, too.
     """
-    a, b = theta + 4, x + 5
-    moved = (x + 1) / (1 + x / theta)
-    for k in (1, 2, 3):
-        moved = moved * ((x + 1 + k) / (1 + x / (theta + k)))
-    main = (a - 0.5) * torch.log1p(x / a) + x * torch.log1p((theta - 1) / b) - 4.5 * b.log()
-    return main + moved.log() + (_stirling(a + x) - _stirling(a) - _stirling(b)) + (5 - 0.5 * math.log(2 * math.pi))
+    theta = log_theta.to(log_mean.dtype).exp()
+    some, ratio = x.clamp(min=1), log_mean - log_theta
+    rise = F.softplus(ratio, threshold=40)
+    of_x = F.softplus(-ratio, threshold=40) - (theta / some).log1p()
+    of_theta = rise - (some / theta).log1p()
+    best = 0.5 * (log_theta - (some + theta).log() - some.log() - math.log(2 * math.pi))
+    best = best + _stirling(some + theta) - _stirling(theta) - _stirling(some)  # of x and θ alone: computed once
+    return torch.where(x == 0, -theta * rise, best - some * of_x - theta * of_theta)
 
 
 def _stirling(y: Tensor) -> Tensor:
-    """log Γ(y) − [(y − ½) log y − y + ½ log 2π], for y ≥ 4."""
-    inverse = 1 / y
-    square, total = inverse * inverse, torch.zeros_like(y)
-    for coefficient in reversed(STIRLING):
-        total = total * square + coefficient
-    return total * inverse
+    """log Γ(y) − [(y − ½) log y − y + ½ log 2π], for y > 0: by its series where that has all digits."""
+    inverse, few = 1 / y.clamp(min=SERIES), y.clamp(max=SERIES)
+    square = inverse * inverse
+    exact = torch.lgamma(few) - (few - 0.5) * few.log() + few - 0.5 * math.log(2 * math.pi)
+    return torch.where(y < SERIES, exact, inverse * (1 / 12 - square * (1 / 360 - square / 1260)))
 
 
 def _by_scipy(function: Any, params: Tensor, *arguments: Tensor | float) -> Tensor:
