@@ -116,6 +116,36 @@ def test_predictions_embeddings_and_scores_are_written_row_by_row(folder: Path) 
     assert "inside 90 %" in mvae("evaluate", run, "--samples", 10).out
 
 
+def test_rows_are_sampled_given_some_of_their_cells(folder: Path) -> None:
+    command = "sample", folder / "run", "--given", "sex=f", "--given", "hb=13.5"
+    found = mvae(*command, "--n", 40, "--json").json()["samples"]
+    assert set(found) == {"crp", "visits", "stage", "city", "visit", "share"}
+    assert {len(cells) for cells in found.values()} == {40}
+    assert len(set(found["city"])) > 1
+    shown = mvae(*command, "--n", 2, "--of", "city,hb")
+    assert shown.out.split()[:2] == ["city", "hb"]
+    assert shown.out.count("13.5") == 2
+    assert mvae(*command, "--n", 2, "--of", "city,hb").out == shown.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--given", "hb=high"], "--given hb=high: column 'hb', row 0: 'high' is no value of kind real"),
+        (["--given", "sex=x"], "'x' is none of f, m"),
+        (["--given", "hb="], "--given hb=: that means missing; leave it out"),
+        (["--given", "hb"], "write COLUMN=VALUE, for example "),
+        (["--given", "hb=1", "--given", "hb=2"], "--given names hb twice"),
+        (["--given", "ph=7"], "no column 'ph' that this model sees; it has "),
+        (["--given", "hb=13", "--of", "ph"], "no column 'ph' that this model sees; it has "),
+        ([w for c in ("hb=1", "crp=1", "visits=1", "sex=f", "stage=2", "city=Oslo", "visit=2024-01-01", "share=0.5")
+          for w in ("--given", c)], "everything is given, so say what to sample: --of "),
+    ],
+)  # fmt: skip
+def test_cells_that_no_row_can_have_are_refused(options: list[str], message: str, folder: Path) -> None:
+    assert_refused(mvae("sample", folder / "run", *options), message)
+
+
 def test_a_command_answers_as_python_does(folder: Path) -> None:
     """By default, too: of as many samples."""
     run, source = folder / "run", folder / "patients.csv"

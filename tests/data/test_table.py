@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from jaxtyping import config
 
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError
+from tests.unchecked import unchecked
 
 Made = tuple[dict[str, torch.Tensor | np.ndarray], dict[str, torch.Tensor], torch.Tensor]
 
@@ -44,9 +44,8 @@ def same(a: object, b: object) -> None:
 @pytest.fixture
 def _without_type_checks():
     """As a user runs it: the tests' own run-time type checks would answer before the table does."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
+    with unchecked():
+        yield
 
 
 # What a table says about itself

@@ -4,12 +4,10 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -29,18 +27,10 @@ from mvae.runs.source import shipped_declaration
 from tests.command import assert_refused
 from tests.command import mvae as command
 from tests.module import module_at
+from tests.unchecked import unchecked_shapes as unchecked_shapes
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _unchecked_shapes() -> Iterator[None]:
-    """A check of shapes at run time would fix the number of rows while the graph is traced."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 TABLE = {

@@ -1,6 +1,6 @@
 """What the commands share that ask a model of a table: they open run and files, and write the answer row by row."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mvae.data.tables.frames import Frames
     from mvae.runs.tables import TableModel
 
-__all__ = ["OUTPUT", "answered", "asking"]
+__all__ = ["OUTPUT", "answered", "asking", "plain_cells"]
 
 FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 OUTPUT = click.option(
@@ -99,7 +99,7 @@ def answered(
 def _say(run: Path, output: Path | None, rows: int, first: Any, as_json: bool) -> None:
     if as_json:
         columns = list(map(str, first.columns))
-        cells = [[_plain(cell) for cell in row] for row in first.itertuples(index=False)]
+        cells = [plain_cells(row) for row in first.itertuples(index=False)]
         print_json(
             {"run": str(run), "output": output and str(output), "rows": rows, "columns": columns, "first": cells}
         )
@@ -109,8 +109,12 @@ def _say(run: Path, output: Path | None, rows: int, first: Any, as_json: bool) -
         click.echo(first.to_string(index=False, max_colwidth=30))
 
 
+def plain_cells(cells: Iterable[Any]) -> list[Any]:
+    """Cells as JSON has them; what is missing is null."""
+    return [_plain(cell) for cell in cells]
+
+
 def _plain(cell: Any) -> Any:
-    """A cell as JSON has it; what is missing is null."""
     cell = cell.item() if hasattr(cell, "item") else cell
     if cell is None or cell != cell:
         return None

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from mvae.cli.asking import plain_cells
 from mvae.cli.options import DATA_DIR, DEVICE, FITTED_PRIOR, JSON, PATH, RUN, SEED, common, print_json
 
 __all__ = ["sample"]
@@ -13,7 +14,7 @@ __all__ = ["sample"]
 
 @click.command()
 @RUN
-@click.option("--given", multiple=True, help="What is known, as MODALITY=VALUE or a file; repeat for several.")
+@click.option("--given", multiple=True, help="What is known: MODALITY=VALUE, a file or COLUMN=CELL. Repeatable.")
 @click.option("--of", multiple=True, help="What to generate, separated by commas.  [default: all that is not given]")
 @click.option("--n", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many samples.")
 @click.option("--output", type=PATH, help="The PNG.  [default: RUN/sample.png]")
@@ -31,9 +32,12 @@ def sample(
 ) -> None:
     """Samples from the prior, or given some modalities (Fig. 2): a PNG grid, and labels by name.
 
+    Of a table, cells may be given by column: then rows of its other columns are drawn.
+
     \b
     Example:  mvae sample runs/mnist --given label=5 --n 64
               mvae sample runs/vision --given image=photo.jpg --of edges,mask --n 1
+              mvae sample runs/patients --given sex=f --given hb=12 --n 5
     """
     from mvae.runs import sample as samples
     from mvae.runs.prior import use_fitted_prior
@@ -42,6 +46,13 @@ def sample(
     opened = open_run(run, **where)
     if fitted_prior:
         use_fitted_prior(opened)
+    if samples.names_columns(opened, given):
+        cells = samples.sample_cells(opened, given, n, seed, samples.parse_of(of))
+        if as_json:
+            print_json({"run": str(run), "picture": None, "samples": {c: plain_cells(cells[c]) for c in cells.columns}})
+        else:
+            click.echo(cells.to_string(index=False, max_colwidth=30))
+        return
     path = output or run / "sample.png"
     known = samples.parse_given(opened, given)
     picture, texts = samples.sample(opened, known, n, seed, path, samples.parse_of(of))

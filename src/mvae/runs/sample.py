@@ -3,18 +3,24 @@
 import math
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mvae.data.picture import is_picture
 from mvae.data.table import Table
-from mvae.errors import QueryError
+from mvae.data.tables.frames import pandas
+from mvae.errors import DataError, QueryError
 from mvae.evaluation.images import levels
 from mvae.report.grid import colour, read_image, save_grid, save_named_rows
 from mvae.runs.run import Run
+from mvae.runs.tables import TableModel
 
-__all__ = ["draw", "each_shown", "parse_given", "parse_of", "sample"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["draw", "each_shown", "names_columns", "parse_given", "parse_of", "sample", "sample_cells"]
 
 _TEST_ROW = re.compile(r"test:(\d+)")
 
@@ -54,6 +60,60 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
             except ValueError:
                 raise QueryError(f"--given {text!r}: numbers separated by commas are needed") from None
     return row or None
+
+
+def names_columns(run: Run, given: tuple[str, ...]) -> bool:
+    """Are single columns of a run's table given, rather than whole modalities?"""
+    known = run.data.test.columns  # a CVAE's condition, too
+    return run.data.layout is not None and any(text.partition("=")[0] not in known for text in given)
+
+
+def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[str, ...] = ()) -> "DataFrame":
+    """n rows of a run's table in which some cells are given, ``("hb=12", "sex=f")``: draws from p(rest | given).
+
+    Args:
+        run: of a table.
+        given: cells as its file has them, by column.
+        n: how many rows.
+        seed: of the draws.
+        of: the columns that are asked for; default all that are not given.
+
+    Raises:
+        QueryError: an unknown column, one that no model sees, a cell that it cannot have, or nothing left to sample.
+    """
+    layout = run.data.layout
+    assert layout is not None
+    seen = [name for columns in layout.modalities.values() for name in columns]
+    cells: dict[str, str] = {}
+    for text in given:
+        name, equals, cell = text.partition("=")
+        if not equals:
+            raise QueryError(f"--given {text!r}: write COLUMN=VALUE, for example {seen[0]}=…")
+        _require_column(name, seen)
+        if name in cells:
+            raise QueryError(f"--given names {name} twice: give one value")
+        cells[name] = cell
+    text = {name for name in seen if layout.named[name].form or layout.named[name].dtype == "text"}
+    typed = {name: "string" if name in text and name not in cells else object for name in seen}
+    frame = pandas().DataFrame({name: pandas().Series([cells.get(name)], dtype=typed[name]) for name in seen})
+    for name, cell in cells.items():
+        try:
+            present = layout.named[name].encode(frame[name], strict=True)[1]
+        except DataError as error:
+            raise QueryError(f"--given {name}={cell}: {error}") from None
+        if not present.all():
+            raise QueryError(f"--given {name}={cell}: that means missing; leave it out")
+    for name in of:
+        _require_column(name, seen)
+    asked = list(of) or [name for name in seen if name not in cells]
+    if not asked:
+        raise QueryError(f"everything is given, so say what to sample: --of {seen[0]}")
+    return TableModel(run.model, layout).impute(frame, draws=n, seed=seed)[asked].reset_index(drop=True)
+
+
+def _require_column(name: str, seen: list[str]) -> None:
+    if name not in seen:
+        raise QueryError(f"no column {name!r} that this model sees; it has {', '.join(seen)}")
 
 
 def _of_test_row(run: Run, name: str, row: int) -> Tensor:

@@ -344,9 +344,7 @@ def _plainly(column: TableColumn, numbers: np.ndarray) -> Any:
 
 def _shown(column: TableColumn, series: Any, numbers: np.ndarray, rows: np.ndarray) -> Any:
     """A bound as a column of its own, empty where the cell is observed."""
-    cells = pandas().Series(column.decode(numbers), index=series.index)
-    if column.dtype == "text" and not is_text(series):
-        cells = pandas().Series(column.typed(cells), index=series.index)
+    cells = pandas().Series(column.decode_as(series, numbers), index=series.index)
     return cells.where(rows, "" if is_text(series) else None) if cells.dtype == object else cells.where(rows)
 
 

@@ -13,6 +13,7 @@ import pytest
 from mvae.data.tables.column import TableColumn, missing_cells
 from mvae.data.tables.infer import infer
 from mvae.errors import DataError, SettingsError
+from tests.unchecked import unchecked
 
 pd = pytest.importorskip("pandas")
 
@@ -124,10 +125,12 @@ def test_declared_levels_are_in_their_order_also_those_that_no_row_has() -> None
         (("ordinal", "a"), SettingsError, "its levels, a, must be two or more"),
         (("categorical", "a", "b"), SettingsError, "categorical takes neither bounds nor levels"),
         (("bounded", 0, 1, 2), SettingsError, "bounded takes two bounds, not 3"),
+        ({"kind": "real"}, SettingsError, "a kind is 'real' and the like, ('bounded', low, high) or ("),
+        ((), SettingsError, "level, …), not ()"),
     ],
 )  # fmt: skip
-def test_levels_and_bounds_that_are_none_are_refused(kind: tuple[Any, ...], error: type, message: str) -> None:
-    with pytest.raises(error, match=re.escape(message)):
+def test_levels_and_bounds_that_are_none_are_refused(kind: Any, error: type, message: str) -> None:
+    with unchecked(), pytest.raises(error, match=re.escape(message)):
         infer("x", series(["a", "b", "c"]), kind=kind)
 
 
@@ -295,6 +298,23 @@ def test_dates_are_filled_in_with_the_time_zone_that_the_column_has(zone: str) -
     found = infer("day", there).filled(here, np.full(3, 86_400.0 * 18_700))
     assert found.dtype == here.dtype
     assert found[2].tz_localize(None) == pd.Timestamp("2021-03-14")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (["+02:00", "+02:00"], "2021-03-14T02:00:00+02:00"),
+        (["-0330", "-0330"], "2021-03-13T20:30:00-0330"),
+        (["Z", "Z"], "2021-03-14T00:00:00Z"),
+        (["+01:00", "+02:00"], "2021-03-14T00:00:00+00:00"),  # summer and winter
+        (["+0100", "+0200"], "2021-03-14T00:00:00+0000"),
+    ],
+)
+def test_dates_of_text_are_filled_in_with_the_time_zone_of_the_others(written: list[str], expected: str) -> None:
+    days = [f"2021-0{i + 1}-02T03:04:05{ending}" for i, ending in enumerate(written)]
+    cells = pd.Series([*days, None], dtype=object)
+    found = infer("day", cells).filled(cells, np.full(3, 86_400.0 * 18_700))
+    assert found.tolist() == [*days, expected]
 
 
 def test_cells_of_other_types_than_in_training_are_filled_in_as_they_are() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from mvae.data.tables.dates import FORMATS, as_seconds, format_of, from_seconds
+from mvae.data.tables.dates import FORMATS, as_seconds, ending_of, format_of, from_seconds
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.numbers import as_numbers, written
 from mvae.errors import DataError
@@ -175,11 +175,7 @@ class TableColumn:
         gone = ~self.present(series)
         if self.kind in ("ignored", *ALONE) or not gone.any():
             return series
-        found, cells = series.copy(), self._as_stored(series[~gone], numbers[gone])
-        if cells is None:
-            cells = self.decode(numbers[gone])
-            if self.dtype == "text" and not is_text(series):  # stored in another type than in training
-                cells = self.typed(cells)
+        found, cells = series.copy(), self.decode_as(series, numbers[gone])
         if gone.all() and not is_text(series):  # its own type says nothing
             return pandas().Series(cells, index=series.index, name=series.name).infer_objects()
         if str(found.dtype) == "category":
@@ -202,13 +198,23 @@ class TableColumn:
         found[gone] = cells if cells.dtype == object else np.asarray(cells)
         return found.infer_objects() if self.kind == "binary" and series.dtype != object else found
 
+    def decode_as(self, series: Series, numbers: np.ndarray) -> Any:
+        """Numbers as cells of the type, and of dates in the time zone, of the cells that are present in ``series``."""
+        cells = self._as_stored(series[self.present(series)], numbers)
+        if cells is None:
+            cells = self.decode(numbers)
+            if self.dtype == "text" and not is_text(series):  # stored in another type than in training
+                cells = self.typed(cells)
+        return cells
+
     def _as_stored(self, there: Series, numbers: np.ndarray) -> Any:
         """Answers in the type of the cells that are there, where that type is not the training column's; else None."""
         dtype, first = str(there.dtype), there.iloc[0] if len(there) and there.dtype == object else None
         if self.kind == "date":
             seconds = self._rounded_seconds(numbers)
             if is_text(there):
-                return from_seconds(seconds, self._form_of(factorized(there)[1])).to_numpy(object)
+                cells = factorized(there)[1]
+                return from_seconds(seconds, self._form_of(cells), ending=ending_of(cells)).to_numpy(object)
             if dtype.startswith("datetime64"):
                 return from_seconds(seconds, "", _zone(dtype)).array
             if isinstance(first, datetime.date) and not isinstance(first, datetime.datetime):

@@ -1,6 +1,8 @@
 """Dates and times: as seconds since 1970, and back as they were written."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ import numpy as np
 from mvae.data.tables.frames import pandas
 from mvae.errors import DataError
 
-__all__ = ["FORMATS", "as_seconds", "format_of", "from_seconds"]
+__all__ = ["FORMATS", "as_seconds", "ending_of", "format_of", "from_seconds"]
 
 FORMATS = (
     "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S",
@@ -16,6 +18,7 @@ FORMATS = (
     "%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d/%m/%Y", "%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S",
     "%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d-%m-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y",
 )  # fmt: skip
+_ENDING = re.compile(r"(?<=:\d\d)(Z|[+-]\d\d:?\d\d)$")
 MICROSECONDS = 1_000_000  # nanoseconds would end in 2262
 FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds of the years 1 to 9999, which have a text
 
@@ -68,11 +71,31 @@ def format_of(name: str, values: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def from_seconds(seconds: np.ndarray, form: str = "", zone: str = "") -> Any:
+def ending_of(cells: Iterable[str]) -> str:
+    """The time zone that these dates end in; of several, UTC's as the first one is written; of none, no text.
+
+    >>> ending_of(["2024-05-01T10:00:00+02:00", "2024-12-01T10:00:00+01:00"])
+    '+00:00'
+    """
+    found = list(dict.fromkeys(match[0] for cell in cells if (match := _ENDING.search(str(cell)))))
+    if len(found) > 1:
+        return "Z" if found[0] == "Z" else "+00:00" if ":" in found[0] else "+0000"
+    return found[0] if found else ""
+
+
+def from_seconds(seconds: np.ndarray, form: str = "", zone: str = "", ending: str = "") -> Any:
     """The dates of these seconds: as text of that format, or as a Series of pandas, in a time zone where one is named.
+
+    Args:
+        seconds: since 1970.
+        form: as of ``strftime``; without one the dates are a Series.
+        zone: of a Series.
+        ending: the time zone in the place of the form's ``%z``, as `ending_of` gives it.
 
     >>> from_seconds(np.array([86400.0]), "%d.%m.%Y").tolist()
     ['02.01.1970']
+    >>> from_seconds(np.array([86400.0]), "%Y-%m-%dT%H:%M:%S%z", ending="+02:00").tolist()
+    ['1970-01-02T02:00:00+02:00']
     """
     pd = pandas()
 
@@ -81,5 +104,6 @@ def from_seconds(seconds: np.ndarray, form: str = "", zone: str = "") -> Any:
     )  # a millisecond is what an answer has
     dates = pd.Series(pd.to_datetime(stamps))
     if zone or "%z" in form:
-        dates = dates.dt.tz_localize("UTC").dt.tz_convert(zone or "UTC")
-    return dates.dt.strftime(form) if form else dates
+        own = datetime.strptime(ending, "%z").tzinfo if ending and form else zone or "UTC"
+        dates = dates.dt.tz_localize("UTC").dt.tz_convert(own)
+    return dates.dt.strftime(form.replace("%z", ending) if ending else form) if form else dates

@@ -73,9 +73,9 @@ def infer(
     >>> infer("sex", pandas.Series(["f", "m", "", "f"])).reason
     'two values: f, m'
     """
-    kind, said = (kind[0], kind[1:]) if isinstance(kind, tuple) else (kind, ())
+    kind, said = (kind[0], kind[1:]) if isinstance(kind, tuple) and kind else (kind, ())
     if kind is not None:
-        _require_kind(name, str(kind), said)
+        _require_kind(name, kind, said)
     low, high = said if kind == "bounded" and said else (None, None)
     codes, uniques = factorized(series.rename(name))
     gone = missing_cells(uniques, missing)
@@ -102,7 +102,12 @@ def infer(
     return found
 
 
-def _require_kind(name: str, kind: str, said: Sequence[Any]) -> None:
+def _require_kind(name: str, kind: object, said: Sequence[Any]) -> None:
+    if not isinstance(kind, str):
+        raise SettingsError(
+            f"column {name!r}: a kind is 'real' and the like, ('bounded', low, high) or ('ordinal', level, level, …), "
+            f"not {kind!r}"
+        )
     known = get_args(ColumnKind)
     if kind not in known:
         raise SettingsError(f"column {name!r}: no kind {kind!r}; there are {', '.join(known)}{nearest(kind, known)}")
