@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mvae.sklearn import MVAEClassifier, MVAEImputer, MVAERegressor, MVAETransformer
 from tests.patients import patients
+from tests.unchecked import unchecked_shapes as unchecked_shapes
 
 pd = pytest.importorskip("pandas")
 

@@ -129,7 +129,7 @@ def assert_same_answers(model: MultimodalVAE, folder: Path, rows: int) -> None:
             np.testing.assert_allclose(drawn / scale, own / scale, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist", "celeba", "multimnist"])
+@pytest.mark.parametrize("name", ["digits", "celeba", "multimnist"])
 def test_the_graphs_of_a_shipped_experiment_are_the_model(name: str, tmp_path: Path) -> None:
     config = shipped_declaration(name)
     model = build(config).eval()
@@ -163,9 +163,9 @@ def test_the_graphs_of_a_table_are_the_model(table: tuple[MultimodalVAE, Path]) 
 
 
 def test_programs_of_torch_export_are_the_model(table: tuple[MultimodalVAE, Path], tmp_path: Path) -> None:
-    """Of a shipped experiment, a table and sentences, for any number of rows; without mvae in the process."""
-    configs = [Config.from_dict(WITH_SENTENCE), shipped_declaration("digits"), Config.from_dict(TABLE)]
-    models = [build(configs[0]).eval(), build(configs[1]).eval(), table[0]]
+    """Of a table and sentences, for any number of rows; without mvae in the process."""
+    configs = [Config.from_dict(WITH_SENTENCE), Config.from_dict(TABLE)]
+    models = [build(configs[0]).eval(), table[0]]
     for number, (config, model) in enumerate(zip(configs, models, strict=True)):
         folder = tmp_path / str(number)
         export_model(model, config, folder, {}, "torch")
@@ -269,7 +269,7 @@ def test_experts_combine_as_is_said(name: str, combine: str, prior: tuple[float,
     assert (rule.combine, rule.prior_precision, rule.alone is not None) == (combine, prior, name == "telbo")
 
 
-@pytest.mark.parametrize("name", ["mvae", "telbo", "mmvae", "mopoe"])
+@pytest.mark.parametrize("name", ["telbo", "mmvae", "mopoe"])  # of the MVAE, in the tests of a table
 def test_the_examples_posterior_is_the_models(name: str, tmp_path: Path) -> None:
     """Of one modality and of both; components are compared in the order in which the model has them."""
     config = Config.from_dict(SMALL | {"model": {"name": name, "latents": 2}})
