@@ -1,6 +1,9 @@
 """MMVAE+: shared and private latents, the K-sample bound and its gradient, and the posterior of any subset."""
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -200,3 +203,17 @@ def test_a_modality_of_any_class_keeps_it_and_the_users_own_stays_as_it_was() ->
     assert built(table).loss.isfinite()
     assert built.generate(table, n=2)["word"].shape == (2, 6, 5)
     assert word.generate(torch.zeros(6, 4)).shape == (6, 5)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda built: pickle.loads(pickle.dumps(built))])
+def test_a_copy_is_a_model_of_its_own(copied: Callable[[MMVAEPlus], MMVAEPlus]) -> None:
+    """As a worker process gets one."""
+    built, table = model().eval(), incomplete(6)
+    again = copied(built)
+    assert again is not built
+    found, expected = (m.log_likelihood(table, of=KINDS, samples=4).values for m in (again, built))
+    torch.testing.assert_close(found, expected)
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.zero_()
+    assert any(parameter.any() for parameter in built.parameters())

@@ -21,7 +21,6 @@ of A's rows × latents where that is so; it is left out where there are none.
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import torch
 from jaxtyping import Bool, Float
@@ -296,18 +295,18 @@ def pairs_never_seen(table: Table, names: Sequence[str] | None = None) -> str | 
     no row has both a and b, so that what one says of the other cannot be learned: each will be modelled by itself. \
 Add rows that have both
     """
+    from scipy.sparse.csgraph import connected_components
+
     names = [name for name in (table.names if names is None else names) if bool(table.has(name).any())]
     has = torch.stack([table.has(name) for name in names]).double() if names else torch.zeros(0, len(table)).double()
     together = (has @ has.T) > 0
-    never = [(i, j) for i, j in combinations(range(len(names)), 2) if not together[i, j]]
+    never = (~together).triu(1).nonzero().tolist()
     if not never:
         return None
-    linked = together.clone()
-    for _ in names:
-        linked = (linked.double() @ together.double()) > 0
+    group = connected_components(together.cpu().numpy(), directed=False)[1]
     shown = ", ".join(f"{names[i]} and {names[j]}" for i, j in never[:5]) + (", …" if len(never) > 5 else "")
     what = "no row has both " + shown
-    if all(linked[i, j] for i, j in never):
+    if all(group[i] == group[j] for i, j in never):
         return (
             f"{what}: what one says of the other can be learned only as far as both share it with modalities that "
             "stand beside each of them. Add rows that have both"

@@ -40,11 +40,20 @@ def _private(of: type[Modality]) -> type[Modality]:
     return type(f"Private{of.__name__}", (_Private, of), {"__module__": of.__module__})
 
 
+def _blank(of: type[Modality]) -> Modality:
+    """To be filled with the state of another one: a class that is made here has no name by which it could be found."""
+    made = _private(of)
+    return made.__new__(made)
+
+
 class _Private(Modality):
     """What changes in a modality's class: encoders are filled up, and whoever is given all latents takes its own."""
 
     own_latents: Tensor
     latents: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _blank, (type(self).__mro__[2],), self.__dict__
 
     def _own(self, z: Float[Tensor, "*lead _"]) -> Float[Tensor, "*lead _"]:
         """The own ones of all latents; own ones as they are, since methods call each other."""
