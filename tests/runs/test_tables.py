@@ -181,6 +181,39 @@ def test_log_p_given_the_rest_is_a_difference_of_log_ps() -> None:
     assert np.std(difference) < 0.5  # of any row
 
 
+def test_scores_are_of_the_row_alone_and_probabilities_at_most_one() -> None:
+    """Whatever else the table has, and however few samples there are."""
+    frame = patients()
+    groups = {"class": ["sex"], "other": ["hb", "crp", "city"]}
+    model = mvae.fit_table(frame, modalities=groups, changes=FEW, callbacks=[])
+    found = model.score(frame, samples=10)
+    assert found["log p(class | rest)"].max() <= 0
+    assert found["log p(class | rest)"].notna().sum() == frame["sex"].notna().sum()
+    again = model.score(frame.iloc[::-1], samples=10).iloc[::-1]
+    np.testing.assert_allclose(found, again, atol=1e-5)
+
+
+def test_a_vae_fills_in_its_one_modality(tmp_path: Path) -> None:
+    groups = {"labs": ["hb", "crp"], "rest": ["sex", "city"]}
+    changes = {"model": {"name": "vae"}, "training": {"epochs": 1}}
+    model = mvae.fit_table(patients(), modalities=groups, changes=changes, callbacks=[])
+    assert model.model.names == ("labs",)
+    filled = model.impute(patients())
+    assert filled["hb"].notna().all()
+    assert filled["sex"].isna().any()
+
+
+def test_a_model_that_a_table_cannot_have_is_refused_before_it_is_trained() -> None:
+    groups = {"labs": ["hb", "crp"], "rest": ["sex", "city"]}
+    with pytest.raises(SettingsError, match=r"bivcca has no posterior .* rows of this table have labs, rest: choose"):
+        mvae.fit_table(patients(), modalities=groups, changes={"model": {"name": "bivcca"}}, callbacks=[])
+    changes = {"model": {"name": "telbo"}, "training": {"epochs": 1, "anneal_epochs": 0}}
+    telbo = mvae.fit_table(
+        patients(), modalities=groups, changes=changes, callbacks=[]
+    )  # its stages end with no patience
+    assert telbo.impute(patients())["sex"].notna().all()
+
+
 def test_a_saved_model_answers_alike(trained: mvae.TableModel, tmp_path: Path) -> None:
     trained.save(tmp_path / "patients.mvae")
     again = mvae.load_table(tmp_path / "patients.mvae")
@@ -226,6 +259,12 @@ def test_a_question_that_has_no_answer_says_why(trained: mvae.TableModel, ask: A
         ({"x": [1.5, 2.5, 3.5]}, {"modalities": {"a": ["y"]}}, SettingsError, "no column 'y'; it has x"),
         ({"x": [1.5, 2.5, 3.5]}, {"kinds": {"x": "reel"}}, SettingsError, "did you mean 'real'"),
         ({"x": [1.5, 2.5, 3.5]}, {"modalities": {"a": ["x"], "b": ["x"]}}, SettingsError, "in two modalities"),
+        (
+            {"x": [1.5, 2.5, 3.5], "t": ["a b", "b c", "c d"]},
+            {"modalities": {"a": ["x", "t"]}, "kinds": {"t": "text"}},
+            SettingsError,
+            "column 't' is a text, which is a modality by itself: take it out of 'a'",
+        ),
         ({"x": ["a"] * 9}, {}, DataError, "no column to learn from: x: always a"),
         ({"x": [None] * 9}, {}, DataError, "no training row has it"),
     ],

@@ -35,8 +35,7 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
     console.print(f"λ: {written_weights(run.model)}")
     if (gap := evaluation.conditional_gap()) is not None:
         console.print(
-            f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log p(x2) of rows with both: −log K for K classes of "
-            "equal share)"
+            f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log p(x2): −log K for K classes of equal share)"
         )
     for name, value in evaluation.instruments.items():
         if name.startswith(("accuracy", "coupling", "active units")):

@@ -19,7 +19,7 @@ not grow with samples × rows.
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -62,6 +62,12 @@ class LogLikelihood:
     effective_samples: Float[Tensor, "n"]
     pareto_k: Float[Tensor, "n"]
     log_weight_variance: Float[Tensor, "n"]
+
+    def of_rows(self, chosen: Bool[Tensor, "rows"]) -> "LogLikelihood | None":
+        """Of those rows of the table alone; None where none of them was scored."""
+        kept = chosen.to(self.rows.device)[self.rows]
+        own = {field.name: getattr(self, field.name)[kept] for field in fields(self)}
+        return LogLikelihood(**own) if kept.any() else None
 
     @property
     def mean(self) -> float:

@@ -1,5 +1,6 @@
 """What a model says of a table's missing cells: points, probabilities of classes, and draws, for every row."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -7,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvae.data.table import Table
 from mvae.data.tables.tensors import table_of
 from mvae.evaluation.impute import best_class, resampled
-from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
-from mvae.evaluation.proposal import weighted_samples
+from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.modality.columns import ColumnsModality
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
+from mvae.models.mixture import Mixture
 
 __all__ = ["Answer", "answers", "latents", "scores"]
 
@@ -145,33 +147,57 @@ def scores(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """log p of what each row has, and log p of each part given the rest of the row; NaN where there is nothing.
 
-    The parts are the modalities, and the single fields where there is but one.
+    The parts are the modalities, and the single fields where there is but one. All rows share their noise, so that a
+    row's scores depend on that row alone.
     """
     table, here = table_of(values, present)
-    total = np.full(len(here), np.nan)
-    parts: dict[str, np.ndarray] = {}
-    rows = here.nonzero()[0]
     names = [name for name in model.names if name in values]
-    if table is None:
-        own = model.modalities[names[0]]
-        fields = names if len(names) > 1 else own.names if isinstance(own, ColumnsModality) else ()
-        return total, {name: np.full(len(here), np.nan) for name in fields}
-    if len(names) > 1:
-        able = [name for name in names if table.has(name).any()]
-        queries = {"": (able, [])} | {n: ([n], [m for m in able if m != n]) for n in able}
-        found = log_likelihoods(model, table, queries, samples=samples, seed=seed)
-        for name in names:
-            parts[name] = np.full(len(here), np.nan)
-            if name in found:
-                parts[name][rows[found[name].rows.numpy()]] = found[name].values.double().cpu().numpy()
-        total[rows[found[""].rows.numpy()]] = found[""].values.double().cpu().numpy()
-        return total, parts
-    (name,) = names
-    total[rows] = log_likelihood(model, table, [name], samples=samples, seed=seed).values.double().cpu().numpy()
-    modality = model.modalities[name]
-    for i, field in enumerate(modality.fields if isinstance(modality, ColumnsModality) else ()):
-        parts[field.name] = _given_the_rest(model, name, i, (values, present), samples, seed)
-    return total, parts
+    total = np.full(len(here), np.nan)
+    if table is not None:
+        total[here] = _log_p_of_rows(model, table, samples, seed)
+    modality = model.modalities[names[0]]
+    if len(names) > 1 or not isinstance(modality, ColumnsModality):
+        several = names if len(names) > 1 else ()
+        return total, {name: _part_given_the_rest(model, name, (values, present), samples, seed) for name in several}
+    return total, {
+        field.name: _given_the_rest(model, names[0], i, (values, present), samples, seed)
+        for i, field in enumerate(modality.fields)
+    }
+
+
+def _log_p_of_rows(model: MultimodalVAE, table: Table, samples: int, seed: int) -> np.ndarray:
+    """log p of all that each row has, from samples of its q(z | ·)."""
+    generator = torch.Generator(model.device).manual_seed(seed)
+    with evaluating(model):
+        q, x = model.posterior(table), model.prepare(table)
+        noise = torch.randn(samples, 1, model.latent_dim, generator=generator, device=model.device, dtype=q.mean.dtype)
+        noise = noise.expand(-1, len(table), -1)
+        z = q.rsample(noise, generator, alike=True) if isinstance(q, Mixture) else q.rsample(noise)
+        log_w = log_joint(model, table, x, z) - q.log_prob(z)
+    return (log_w.double().logsumexp(0) - math.log(samples)).cpu().numpy()
+
+
+def _part_given_the_rest(
+    model: MultimodalVAE,
+    name: str,
+    data: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
+    samples: int,
+    seed: int,
+) -> np.ndarray:
+    """log p of a modality given all others of its row, from samples of q(z | the others): of classes never above 0."""
+    mask = data[1][name]
+    own = mask.reshape(len(mask), -1).any(1)
+    found = np.full(len(mask), np.nan)
+    if own.any():
+        x, there = ({n: each[own] for n, each in mapping.items()} for mapping in data)
+        others = there | {name: np.zeros_like(there[name])}
+        table, generator = Table(x, there), torch.Generator(model.device).manual_seed(seed)
+        with evaluating(model):
+            z, weight = _weighted(model, x, others, samples, generator)
+            prepared = model.prepare(table)
+            log_p = model.modalities[name].log_prob(prepared[name], z, model.context(prepared))
+            found[own] = (log_p.double() + weight.log()).logsumexp(0).cpu().numpy()
+    return found
 
 
 def _given_the_rest(

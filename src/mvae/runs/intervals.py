@@ -64,15 +64,16 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
     """
     beyond: dict[str, list[np.ndarray]] = {}
     rows = np.flatnonzero(np.logical_or.reduce([mask.any(1) for mask in held.values()])) if held else np.empty(0, int)
-    for name in held:
+    names = [name for name in table.names if name in model.modalities]  # a VAE has one
+    for name in (n for n in held if n in names):
         if isinstance(modality := model.modalities[name], ColumnsModality):
             modality.stretch.fill_(1.0)
             beyond[name] = []
     wide = sum(
         own.likelihood.size
         if isinstance(own := model.modalities[name], ColumnsModality)
-        else math.prod(column.shape[1:]) * (TOKEN if column.ndim == 2 else 1)
-        for name, column in table.columns.items()
+        else math.prod(table.columns[name].shape[1:]) * (TOKEN if table.columns[name].ndim == 2 else 1)
+        for name in names
     )
     step = max(1, min(ROWS, AT_ONCE // (SAMPLES * wide)))
     for part in np.split(rows, range(step, len(rows), step)) if beyond and len(rows) else []:

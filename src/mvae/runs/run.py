@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from mvae.arguments import require_float64
 from mvae.data.dataset import Dataset
@@ -302,13 +300,12 @@ def _require_agreement(run_dir: Path, config: Config, model: MultimodalVAE, head
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Likelihoods by name, each of the rows that have what it is of, and the instruments.
+    """Likelihoods by name, each of the rows that have all that it is of, and the instruments.
 
     Attributes:
         likelihoods: by name.
         instruments: by name.
         rows: of the table.
-        paired: which of them have x1 and something of x2.
         proposal: modalities of q(z | ·) that samples came from.
         samples: for each row.
     """
@@ -316,17 +313,13 @@ class Evaluation:
     likelihoods: Mapping[str, LogLikelihood]
     instruments: Mapping[str, float]
     rows: int
-    paired: Bool[Tensor, "rows"]
     proposal: tuple[str, ...]
     samples: int
 
     def conditional_gap(self) -> float | None:
-        """Mean log p(x1, x2) − log p(x1 | x2) of rows with both: log p(x2), −2.30 for ten classes of equal share."""
+        """Mean log p(x1, x2) − log p(x1 | x2): log p(x2), −2.30 for ten classes of equal share."""
         joint, conditional = self.likelihoods.get("log p(x1,x2)"), self.likelihoods.get("log p(x1|x2)")
-        if joint is None or conditional is None or not self.paired.any():
-            return None
-        either = [found.values[self.paired[found.rows.cpu()].to(found.values.device)] for found in (joint, conditional)]
-        return float((either[0] - either[1]).double().mean())
+        return None if joint is None or conditional is None else joint.mean - conditional.mean
 
 
 def evaluate(
@@ -339,6 +332,9 @@ def evaluate(
     progress: Callable[[float], object] | None = None,
 ) -> Evaluation:
     """log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics; x1 is the first modality.
+
+    The joint and the conditional one are of rows that have x1 and something of x2: of others they would be log p of
+    less.
 
     Args:
         run: what `open_run` gave.
@@ -372,7 +368,9 @@ def evaluate(
         progress=progress,
     )
     paired = table.has(first) & torch.stack([table.has(name) for name in others or [first]]).any(0)
-    return Evaluation(likelihoods, validate(run.model, table), len(table), paired, proposal, samples)
+    found = {name: own.of_rows(paired) if name != "log p(x1)" else own for name, own in likelihoods.items()}
+    likelihoods = {name: own for name, own in found.items() if own is not None}
+    return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)
 
 
 def _answers(model: MultimodalVAE, of: list[str], given: list[str]) -> bool:

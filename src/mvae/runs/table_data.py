@@ -15,6 +15,7 @@ from mvae.data.tables.opening import is_table_file, open_table
 from mvae.data.tables.schema import Kind, TableSchema
 from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError, SettingsError, nearest
+from mvae.models import get_model_class
 from mvae.runs.config import Config, ModalitySettings, in_proportion, merged
 from mvae.runs.defaults import defaults_for
 
@@ -143,8 +144,15 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
     values = defaults_for(train)
     if "epochs" in config.training.model_fields_set:
         values["training"] |= in_proportion(values["training"], config.training.epochs)
-    values = merged(values, config.model_dump(exclude_unset=True))
-    return Config.from_dict(merged(values, {"modalities": found})).resolved()
+    declared = Config.from_dict(merged(merged(values, config.model_dump(exclude_unset=True)), {"modalities": found}))
+    if len(found) > 1 and declared.model.name == "bivcca":
+        raise SettingsError(
+            "bivcca has no posterior given several modalities at once, and rows of this table have "
+            f"{', '.join(found)}: choose another model.name, for example mvae, or declare one modality of all columns"
+        )
+    if len(get_model_class(declared.model.name).stages) > 1 and "patience" not in config.training.model_fields_set:
+        declared = declared.change({"training": {"patience": None}})  # such a model is trained for all its epochs
+    return declared.resolved()
 
 
 def _field(column: Any, said: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,11 @@ RANDOM = np.random.default_rng(0)
         (np.exp(RANDOM.standard_normal(500)), "positive", "skewed numbers above 0"),
         ([0.25, 0.5, 1.0], "bounded", "numbers from 0 to 1"),
         (RANDOM.poisson(6, 500), "count", "integers, 0 to"),
+        (RANDOM.poisson(1.5, 500), "count", "integers, 0 to"),
+        (RANDOM.negative_binomial(2, 0.1, 500), "count", "integers, 0 to"),
+        (RANDOM.integers(0, 101, 500), "real", "less spread or skewed than counts are"),
+        (RANDOM.binomial(15, 0.3, 500), "real", "less spread or skewed than counts are"),
+        (100 - RANDOM.poisson(6, 500), "real", "integers, 8"),
         (range(20, 60), "real", "integers, 20 to 59"),
         (range(1000, 1100), "ignored", "it numbers the rows"),
         ([3, 4, 5, 3], "ordinal", "3 different integers"),
@@ -235,6 +240,14 @@ def test_zero_is_never_missing_and_named_cells_are() -> None:
     assert column.present(series([0.0, 1.5, -999.0, np.nan])).tolist() == [True, True, False, False]
     text = infer("x", series(["0", "1.5", "-999", "-999.0", "?", " "]), [-999, "?"])
     assert text.present(series(["0", "1.5", "-999", "-999.0", "?", " "])).tolist() == [True, True, *[False] * 4]
+
+
+def test_whole_numbers_are_never_filled_in_below_zero() -> None:
+    column = infer("x", pd.Series(RANDOM.integers(0, 101, 500)))
+    assert column.kind == "real"
+    assert column.decode(np.array([-3.2, -0.2, 4.6])).tolist() == [0, 0, 5]
+    declared = infer("x", pd.Series(RANDOM.integers(-5, 101, 500)), kind="real")
+    assert declared.decode(np.array([-3.2])).tolist() == [-3]
 
 
 def test_dates_of_any_century_come_back_as_they_were_written() -> None:

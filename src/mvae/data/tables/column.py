@@ -47,7 +47,7 @@ class TableColumn:
         reason: why it was taken for that.
         dtype: what pandas calls the column's type; ``text`` where its cells were text.
         classes: of a kind with classes, in the order of their codes; of a constant its value; of a text the vocabulary.
-        low, high: the bounds of a bounded column.
+        low, high: the bounds of a bounded column; no whole number of a real one is filled in below ``low``.
         style: how numbers are written in text, one of `mvae.data.tables.numbers.STYLES`.
         form: how dates are written in text, as of ``strftime``.
         resolution: filled-in numbers are rounded to multiples of it; 0: not at all. Of dates in seconds.
@@ -165,6 +165,7 @@ class TableColumn:
             dates = from_seconds(self._rounded_seconds(numbers), self.form, _zone(self.dtype))
             return dates.to_numpy(object) if self.form else dates.array
         rounded = np.round(numbers / self.resolution) * self.resolution if self.resolution else numbers
+        rounded = rounded if self.low is None else np.maximum(rounded, self.low)
         if self.dtype == "text":
             decimals = max(0, round(-np.log10(self.resolution))) if self.resolution else None
             return np.array(written(rounded, self.style, decimals), object)

@@ -88,6 +88,11 @@ class TableSchema:
         seen = {name: column for name, column in learned.items() if column.kind in MODELLED}
         shapes: dict[str, tuple[int, ...]] = {}
         for group, names in modalities.items():
+            if len(names) > 1 and (alone := next((n for n in names if learned[n].kind in ALONE), None)):
+                raise SettingsError(
+                    f"column {alone!r} is a {learned[alone].kind}, which is a modality by itself: take it out of "
+                    f"{group!r} and give it one of its own"
+                )
             if len(names) == 1 and learned[names[0]].kind in ALONE:
                 own = learned[names[0]]
                 shapes[group] = picture_shape(frames, own.name) if own.kind == "picture" else text_shape(frames, own)
