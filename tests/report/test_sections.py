@@ -19,6 +19,7 @@ from mvae.report.modalities import modality_section
 from mvae.report.page import Chart, Grid
 from mvae.report.pairs import pairs_section
 from mvae.report.views import View, view_of
+from mvae.runs.answers import draws_given
 from tests.small_training import columns, incomplete, model
 
 
@@ -109,17 +110,17 @@ def test_every_section_of_a_model_has_something_to_show(table: Table) -> None:
     net, shown = model().eval(), views()
     assert [view.kind for view in shown] == ["flags", "classes", "numbers"]
     for view in shown:
-        section = modality_section(net, table, view)
+        section = modality_section(net, table, view, draws_given)
         assert len(section.shown) >= 3
         assert not section.text
     assert latents_section(net, table, shown).shown
     if len(table) > 100:
-        calibration = calibration_section(net, table, shown)
+        calibration = calibration_section(net, table, shown, draws_given)
         assert any("90 % intervals of sound" in text for text in calibration.text)
 
 
 def test_without_data_there_are_samples_only() -> None:
-    section = modality_section(model().eval(), None, views()[1])
+    section = modality_section(model().eval(), None, views()[1], draws_given)
     (chart,) = section.shown
     assert isinstance(chart, Chart)
     assert isinstance(chart.table, Grid)
@@ -130,7 +131,7 @@ def test_without_data_there_are_samples_only() -> None:
 def test_an_untrained_modality_is_not_drawn() -> None:
     net = model().eval()
     net.untrained = ("sound",)
-    section = modality_section(net, Table(columns(50)), views()[2])
+    section = modality_section(net, Table(columns(50)), views()[2], draws_given)
     assert "No training row had sound" in section.text[0]
     assert not section.shown
 
@@ -160,7 +161,7 @@ def test_fields_are_shown_by_their_kinds() -> None:
     there[:, 0] |= ~there.any(1)
     table = Table({"t": x.double()}, {"t": there})
     model = mvae.MVAE({"t": columns}, latent_dim=2)
-    section = modality_section(model, table, view)
+    section = modality_section(model, table, view, draws_given)
     assert [part.title for part in section.shown if isinstance(part, Chart)] == [
         "Samples of hb",
         "How often each class of ward is drawn",
@@ -171,5 +172,5 @@ def test_fields_are_shown_by_their_kinds() -> None:
         "ward",
         "seen (year)",
     }
-    assert any("90 % intervals of hb" in text for text in calibration_section(model, table, [view]).text)
+    assert any("90 % intervals of hb" in text for text in calibration_section(model, table, [view], draws_given).text)
     assert latents_section(model, table, [view]).shown

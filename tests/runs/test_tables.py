@@ -13,6 +13,9 @@ from mvae.data.tables.frames import of_frame
 from mvae.data.tables.schema import TableSchema
 from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError, QueryError, RunError, SettingsError
+from mvae.report.calibration import calibration_section
+from mvae.report.views import view_of
+from mvae.runs.answers import draws_given
 from mvae.runs.config import Config
 from mvae.runs.table_data import completed_by, learned_from
 from tests.patients import FEW, ROWS, patients
@@ -89,6 +92,22 @@ def test_intervals_stand_beside_filled_cells_only(trained: mvae.TableModel) -> N
     assert (found["hb.low"].notna() == gone).all()
     assert (found["hb.low"] < found["hb.high"])[gone].all()
     assert found.loc[frame["city"].isna(), "city.p"].between(1 / 3, 1).all()
+
+
+def test_the_report_measures_the_intervals_that_are_given() -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=300)
+    frame = pd.DataFrame({f"x{i}": hidden + 0.3 * rng.normal(size=300) for i in range(3)})
+    model = mvae.fit_table(frame, changes=FEW, callbacks=[])
+    ((name, modality),) = model.model.modalities.items()
+    modality.stretch.fill_(0.6)  # pyright: ignore
+    found = model.impute(frame.assign(x1=np.nan), interval=0.9)
+    inside = frame["x1"].between(found["x1.low"], found["x1.high"]).mean()
+    assert inside < 0.85
+    table = encoded_parts(of_frame(frame), model.schema, np.zeros(300, np.int8), 1)[0]
+    section = calibration_section(model.model, table, [view_of(name, modality, (3,))], draws_given)  # pyright: ignore
+    rows = {row[0]: row[1:] for row in section.shown[0].table.rows}  # pyright: ignore
+    assert rows[0.9][1] == inside
 
 
 def test_draws_are_in_the_long_form_and_differ_where_cells_are_missing(trained: mvae.TableModel) -> None:

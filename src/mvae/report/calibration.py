@@ -11,7 +11,7 @@ from mvae.data.table import Table
 from mvae.errors import MvaeError
 from mvae.models.base import MultimodalVAE
 from mvae.report.charts import lines
-from mvae.report.fields import FIELDS, filled_in
+from mvae.report.fields import FIELDS, Fill, filled_in
 from mvae.report.page import Section
 from mvae.report.views import View
 
@@ -56,14 +56,24 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, 
     return found
 
 
-def calibration_section(model: MultimodalVAE, table: Table, views: Sequence[View], seed: int = 0) -> Section:
-    """Coverage of intervals of numbers, and accuracy against confidence of classes and flags."""
+def calibration_section(
+    model: MultimodalVAE, table: Table, views: Sequence[View], fill: Fill, seed: int = 0
+) -> Section:
+    """Coverage of intervals of numbers, and accuracy against confidence of classes and flags.
+
+    Args:
+        model: any model.
+        table: held-out rows.
+        views: of the modalities.
+        fill: how hidden values of columns are drawn.
+        seed: of the draws.
+    """
     section = Section("Calibration")
     intervals: dict[str, list[tuple[float, float]]] = {}
     sure: dict[str, list[tuple[float, float]]] = {}
     for view in views:
         if view.kind == "table" and view.name in table.columns:
-            _fields(model, table, view, seed, intervals, sure, section)
+            _fields(model, table, view, fill, seed, intervals, sure, section)
             continue
         others = [name for name in model.known if name != view.name and name in table.columns]
         if view.kind in ("picture", "text") or view.name not in table.columns or not others:
@@ -104,6 +114,7 @@ def _fields(
     model: MultimodalVAE,
     table: Table,
     view: View,
+    fill: Fill,
     seed: int,
     intervals: dict[str, list[tuple[float, float]]],
     sure: dict[str, list[tuple[float, float]]],
@@ -112,7 +123,7 @@ def _fields(
     """The fields of a modality of columns, each given everything else of its rows."""
     try:
         for i, field in enumerate(view.fields[:FIELDS]):
-            found = filled_in(model, table, view, i, ROWS, seed)
+            found = filled_in(model, table, view, i, ROWS, fill, seed)
             if found is None or len(found[0]) < LEAST:
                 continue
             truth, draws = found

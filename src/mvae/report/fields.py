@@ -1,5 +1,7 @@
 """A modality of columns, field by field: samples beside the data, and hidden values that are filled in."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,11 +13,14 @@ from mvae.report.charts import bars, histogram
 from mvae.report.page import Chart, Grid, Section
 from mvae.report.views import View
 
-__all__ = ["field_colours", "field_section", "filled_in", "observed", "without_field"]
+__all__ = ["Fill", "field_colours", "field_section", "filled_in", "observed", "without_field"]
 
 FIELDS = 20  # that are drawn
 EXAMPLES = 6  # rows of each that are filled in
-DRAWS = 200
+DRAWS = 400  # from the prior
+
+#: Draws of a modality of columns given what rows have, ``draws rows fields`` (`mvae.runs.answers.draws_given`).
+Fill = Callable[[MultimodalVAE, Table, str, int], np.ndarray]
 
 
 def observed(table: Table, name: str, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +53,7 @@ def without_field(table: Table, name: str, place: int, rows: Tensor) -> tuple[Ta
 
 
 def filled_in(
-    model: MultimodalVAE, table: Table, view: View, place: int, most: int, seed: int
+    model: MultimodalVAE, table: Table, view: View, place: int, most: int, fill: Fill, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """True values of a field (``n``) and draws given everything else of their rows (``draws n``); None without any."""
     values, there = observed(table, view.name, torch.arange(min(len(table), 20 * most)))
@@ -57,17 +62,17 @@ def filled_in(
     if given is None:
         return None
     known = given.select([name for name in given.names if name in model.known])
-    drawn = model.generate(known, of=[view.name], n=DRAWS, seed=seed)[view.name]
-    return values[rows.numpy(), place], drawn[..., place].double().cpu().numpy()
+    return values[rows.numpy(), place], fill(model, known, view.name, seed)[..., place]
 
 
-def field_section(model: MultimodalVAE, table: Table | None, view: View, seed: int = 0) -> Section:
+def field_section(model: MultimodalVAE, table: Table | None, view: View, fill: Fill, seed: int = 0) -> Section:
     """Samples and filled-in values of each field.
 
     Args:
         model: with this modality of columns.
         table: held-out rows; None where the data is gone.
         view: the modality.
+        fill: how hidden values are drawn.
         seed: of the draws.
     """
     section = Section(f"Modality: {view.name}")
@@ -75,7 +80,7 @@ def field_section(model: MultimodalVAE, table: Table | None, view: View, seed: i
         section.text.append(f"No training row had {view.name}: its networks are untrained, and nothing is drawn.")
         return section
     try:
-        drawn = model.generate(of=[view.name], n=DRAWS * 2, seed=seed)[view.name][:, 0].double().cpu().numpy()
+        drawn = model.generate(of=[view.name], n=DRAWS, seed=seed)[view.name][:, 0].double().cpu().numpy()
     except MvaeError as error:
         section.text.append(f"No samples from the prior: {error}.")
         return section
@@ -84,7 +89,7 @@ def field_section(model: MultimodalVAE, table: Table | None, view: View, seed: i
     for i, field in enumerate(view.fields[:FIELDS]):
         data = None if values is None or there is None else values[there[:, i], i]
         section.shown.append(_spread(field, drawn[:, i], data))
-        if table is not None and (found := filled_in(model, table, view, i, EXAMPLES, seed)) is not None:
+        if table is not None and (found := filled_in(model, table, view, i, EXAMPLES, fill, seed)) is not None:
             cells += _cells(field, *found)
     if len(view.fields) > FIELDS:
         section.text.append(f"The first {FIELDS} of {len(view.fields)} columns are shown.")

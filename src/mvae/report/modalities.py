@@ -8,7 +8,7 @@ from mvae.data.table import Table
 from mvae.errors import MvaeError
 from mvae.models.base import MultimodalVAE
 from mvae.report.charts import bars, histogram
-from mvae.report.fields import field_section
+from mvae.report.fields import Fill, field_section
 from mvae.report.page import Chart, Grid, Picture, Section
 from mvae.report.views import View
 
@@ -23,17 +23,18 @@ COLUMNS = 6  # of a modality of numbers that are drawn
 NAMED = 25  # classes that a chart has room for
 
 
-def modality_section(model: MultimodalVAE, table: Table | None, view: View, seed: int = 0) -> Section:
+def modality_section(model: MultimodalVAE, table: Table | None, view: View, fill: Fill, seed: int = 0) -> Section:
     """Samples, conditional samples and reconstructions of a modality.
 
     Args:
         model: any model.
         table: held-out rows; None where the data is gone: only samples of the prior are shown then.
         view: the modality.
+        fill: how hidden values of columns are drawn.
         seed: of the draws.
     """
     if view.kind == "table":
-        return field_section(model, table, view, seed)
+        return field_section(model, table, view, fill, seed)
     section, name = Section(f"Modality: {view.name}"), view.name
     if name not in model.answerable:
         section.text.append(f"No training row had {name}: its networks are untrained, and nothing is drawn.")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.table import Table
+from mvae.data.tables.schema import TOKEN
 from mvae.data.tables.tensors import table_of
 from mvae.evaluation.impute import best_class, resampled
 from mvae.evaluation.proposal import log_joint, weighted_samples
@@ -17,7 +18,10 @@ from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
 from mvae.models.mixture import Mixture
 
-__all__ = ["Answer", "answers", "latents", "scores"]
+__all__ = ["SAMPLES", "Answer", "answers", "draws_given", "latents", "rows_at_once", "scores"]
+
+SAMPLES = 400  # of z, by default
+ROWS, AT_ONCE = 1_000, 1 << 24  # that are answered together, or so many samples × values
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +92,34 @@ def answers(
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points, plausible, shares, log_p)
     return found
+
+
+def draws_given(model: MultimodalVAE, table: Table, of: str, seed: int = 0) -> np.ndarray:
+    """Draws of a modality of columns given what the rows have, ``draws rows fields``: those of `mvae impute`.
+
+    Args:
+        model: with this modality of columns.
+        table: the rows, each of which has something.
+        of: the modality.
+        seed: of the draws.
+    """
+    found = []
+    for part in table.batches(rows_at_once(model, table)):
+        values = {name: np.asarray(part.columns[name]) for name in part.names}
+        present = {name: np.asarray(part.observed.get(name, part.has(name))) for name in part.names}
+        found.append(answers(model, values, present, [of], SAMPLES, seed)[of].draws)
+    return np.concatenate(found, 1)
+
+
+def rows_at_once(model: MultimodalVAE, table: Table) -> int:
+    """How many rows of a table are answered together in bounded memory."""
+    wide = sum(
+        own.likelihood.size
+        if name in model.modalities and isinstance(own := model.modalities[name], ColumnsModality)
+        else math.prod(column.shape[1:]) * (TOKEN if column.ndim == 2 else 1)
+        for name, column in table.columns.items()
+    )
+    return max(1, min(ROWS, AT_ONCE // (SAMPLES * wide)))
 
 
 def _weighted(

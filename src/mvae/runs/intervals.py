@@ -6,7 +6,6 @@ from training (`mvae.runs.held_back`); afterwards they are filled in, and draws 
 in (`mvae.Columns.stretch`), by the factor with which 90 % of the intervals hold the hidden value.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,10 @@ import torch
 
 from mvae.data.fields import SCALED
 from mvae.data.table import Table
-from mvae.data.tables.schema import TOKEN
 from mvae.data.tables.tensors import observed_of
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
-from mvae.runs.answers import answers
+from mvae.runs.answers import SAMPLES, answers, rows_at_once
 from mvae.runs.held_back import Held, held_back
 from mvae.training.fit import History, fit
 from mvae.training.settings import TrainingSettings
@@ -26,7 +24,6 @@ from mvae.training.settings import TrainingSettings
 __all__ = ["fit_holding_back", "stretch_draws"]
 
 LEAST = 40  # hidden values of a modality, below which nothing is learned from them
-ROWS, SAMPLES, AT_ONCE = 1_000, 400, 1 << 24  # as many samples as answers have by default
 LEVEL = 0.9  # of the intervals
 BOUNDS = 0.5, 3.0  # of the factor
 
@@ -64,18 +61,11 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
     """
     beyond: dict[str, list[np.ndarray]] = {}
     rows = np.flatnonzero(np.logical_or.reduce([mask.any(1) for mask in held.values()])) if held else np.empty(0, int)
-    names = [name for name in table.names if name in model.modalities]  # a VAE has one
-    for name in (n for n in held if n in names):
+    for name in (n for n in held if n in model.modalities):  # a VAE has one
         if isinstance(modality := model.modalities[name], ColumnsModality):
             modality.stretch.fill_(1.0)
             beyond[name] = []
-    wide = sum(
-        own.likelihood.size
-        if isinstance(own := model.modalities[name], ColumnsModality)
-        else math.prod(table.columns[name].shape[1:]) * (TOKEN if table.columns[name].ndim == 2 else 1)
-        for name in names
-    )
-    step = max(1, min(ROWS, AT_ONCE // (SAMPLES * wide)))
+    step = rows_at_once(model, table)
     for part in np.split(rows, range(step, len(rows), step)) if beyond and len(rows) else []:
         some = table.take(torch.from_numpy(part))
         values = {name: np.asarray(some.columns[name]) for name in some.names}

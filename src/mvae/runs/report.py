@@ -20,6 +20,7 @@ from mvae.report.modalities import modality_section
 from mvae.report.page import Grid, Page, Section, write_page
 from mvae.report.pairs import pairs_section
 from mvae.report.views import View, view_of
+from mvae.runs.answers import draws_given
 from mvae.runs.config import Config, flattened
 from mvae.runs.held_out import held_out
 from mvae.runs.run import Evaluation, Run, evaluate, open_run, opened_model, read_run
@@ -84,7 +85,10 @@ def report(
     if run is None:
         found = course_advice(rows, None)
         page.summary = f"The data of this run is gone ({gone}). What follows is what the run itself holds."
-        parts = [history_section(rows), *(modality_section(model, None, view, scoring.seed) for view in shown)]
+        parts = [
+            history_section(rows),
+            *(modality_section(model, None, view, draws_given, scoring.seed) for view in shown),
+        ]
     else:
         evaluation = _evaluated(run, scoring, progress)
         measured = validate(run.model, run.data.test.first(MEASURED))
@@ -202,7 +206,7 @@ def _answers(
         scored,
         *_filled(run, seed),
         *([pairs_section(measured, model.names)] if len(model.names) > 1 else []),
-        *(modality_section(model, test, view, seed) for view in shown),
+        *(modality_section(model, test, view, draws_given, seed) for view in shown),
         latents_section(model, test, shown),
-        calibration_section(model, test, shown, seed),
+        calibration_section(model, test, shown, draws_given, seed),
     ]
