@@ -1,5 +1,6 @@
 """`mvae report` and `mvae compare`: whole runs, a user's own table among them, and what is refused."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -62,12 +63,16 @@ def test_a_report_without_its_data_says_so_and_shows_the_rest(table: Path, tmp_p
 
 def test_a_table_of_mixed_columns_is_shown_column_by_column(tmp_path: Path) -> None:
     r = np.random.default_rng(0)
-    lines = [f"{r.normal():.3f},{'<i>' if r.random() < 0.5 else 'm'},{r.poisson(2)}" for _ in range(150)]
+    lines = [f"{r.normal():.3f}" * (i % 5 > 1) + f",{'<i>' if r.random() < 0.5 else 'm'},{r.poisson(2)}" for i in range(150)]
     (tmp_path / "p.csv").write_text("hb,sex,visits\n" + "\n".join([*lines, ",m,3", "1.5,,"]))
     train = "train", tmp_path / "p.csv", "--epochs", 1, "--run-dir", tmp_path / "run", "--device", "cpu", "--json"
     assert mvae(*train).code == 0
     assert mvae("report", tmp_path / "run", *FEW).code == 0
     text = (tmp_path / "run" / "report.html").read_text()
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", text.partition("What was trained on what")[2])
+    assert cells[:16] == [
+        "p", "", "122", "14.2%", "", "hb", "72", "41.0%", "", "sex", "121", "0.8%", "", "visits", "121", "0.8%",
+    ]  # fmt: skip
     for part in ("Filled-in cells", "Samples of hb", "How often each class of sex is drawn", "Calibration"):
         assert part in text
     assert "<i>" not in text.partition("<body>")[2]

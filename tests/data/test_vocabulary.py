@@ -60,3 +60,18 @@ def test_a_typed_text_is_read_and_its_unknown_words_are_said_once() -> None:
     assert written.unknown("b, c x, x") == [",", "x"]
     with pytest.raises(ValueError, match="a sentence"):
         written.parse(" ")
+
+
+def test_a_typed_sentence_is_read_as_training_read_it_and_what_is_written_is_read_back() -> None:
+    lines = ["I do n't like the U.S. -- 10% ...", "don't &quot; e.g. x.y.z a&nbsp;b !?", "<unk> </s> it 's 3.50 ,"]
+    vocabulary = Vocabulary.of([words_of(line) for line in lines], 100)
+    written = vocabulary.codec(12)
+    assert written.unknown is not None
+    for line in lines:
+        row = vocabulary.row(words_of(line), 12)
+        read = written.parse(line.replace("</s>", "rare"))  # which is written nowhere
+        assert read.tolist() == row.tolist()
+        assert written.parse(written.format(read)).tolist() == row.tolist()
+    assert written.unknown(" ".join(lines[:2])) == []
+    assert written.format(written.parse("I don't like it, U.S.")) == "I don't like it , U.S."
+    assert written.unknown("don't, 20%.") == ["don", "'t", "20", "%", "."]

@@ -1,6 +1,7 @@
 """The parts of a report against what they should say of models and numbers that are known."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -170,7 +171,19 @@ def test_fields_are_shown_by_their_kinds() -> None:
     assert {row[0] for part in section.shown if isinstance(part, Grid) for row in part.rows} == {
         "hb",
         "ward",
-        "seen (year)",
+        "seen",
     }
+    dates = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?")
+    chart, grid = section.shown[2:]
+    assert isinstance(chart, Chart)
+    assert isinstance(grid, Grid)
+    assert chart.layout["xaxis"]["type"] == "date"
+    assert all(x[10] == "T" for x in chart.data[0]["x"])
+    assert all(dates.fullmatch(cell) for row in chart.table.rows for cell in row[2:])
+    assert all(dates.fullmatch(cell) for row in grid.rows if row[0] == "seen" for cell in row[1:])
     assert any("90 % intervals of hb" in text for text in calibration_section(model, table, [view], draws_given).text)
-    assert latents_section(model, table, [view]).shown
+    (points,) = latents_section(model, table, [view]).shown
+    assert isinstance(points, Chart)
+    ticks = [trace["marker"]["colorbar"]["ticktext"] for trace in points.data if "colorbar" in trace["marker"]]
+    assert len(ticks) == 1
+    assert all(map(dates.fullmatch, ticks[0]))

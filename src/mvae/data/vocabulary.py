@@ -112,17 +112,33 @@ class Vocabulary:
             words.append(self.words[number] if number < len(self.words) else SPECIAL[UNKNOWN])
         return " ".join(words) if self.subwords is None else self.subwords.join(words)
 
+    def typed(self, text: str) -> list[str]:
+        """The words of what a person types: what stands between spaces where it has a number, else as `words_typed`.
+
+        So a sentence is read as training read it, which divides at spaces only. Of pieces, a word with a number is one
+        that is a single piece.
+
+        >>> Vocabulary.of([["do", "n't", "U.S."]], size=9).typed("do n't, U.S. don't")
+        ['do', 'n', "'t", ',', 'U.S.', 'don', "'t"]
+        """
+        return [word for token in words_of(text) for word in self._divided(token)]
+
     def unknown(self, text: str) -> list[str]:
         """The words of a typed text that have no number, or a piece without one, each once."""
-        return [word for word in dict.fromkeys(words_typed(text)) if UNKNOWN in self.row([word], len(word) + 2)]
+        return [word for word in dict.fromkeys(self.typed(text)) if UNKNOWN in self.row([word], len(word) + 2)]
 
     def codec(self, length: int) -> Codec:
         """How rows of this length are parsed and printed."""
 
         def read(text: str) -> Tensor:
-            words = words_typed(text)
+            words = self.typed(text)
             if not words:
                 raise ValueError('a sentence, such as "this is a sentence ."')
             return torch.from_numpy(self.row(words, length))
 
         return Codec(read, self.sentence, self.unknown)
+
+    def _divided(self, token: str) -> list[str]:
+        """A token that has a number as it is, another one with punctuation apart."""
+        pieces = [token] if self.subwords is None else self.subwords.split([token])
+        return [token] if len(pieces) == 1 and pieces[0] in self._numbers else _TYPED.findall(token)

@@ -7,14 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from mvae.data.tables.dates import FIRST, LAST
 from mvae.report.page import Chart, Grid
 
-__all__ = ["bars", "heat_map", "histogram", "lines", "points"]
+__all__ = ["as_dates", "bars", "heat_map", "histogram", "lines", "points"]
 
 #: Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")
 BINS = 30
 MOST_POINTS = 1500
+DAYS = 3  # in which the time of a date matters
+
+
+def as_dates(seconds: np.ndarray) -> list[str]:
+    """Seconds since 1970 as ISO dates; with the time, where all lie within three days.
+
+    >>> as_dates(np.array([0.0, 1e9])), as_dates(np.array([60.0]))
+    (['1970-01-01', '2001-09-09'], ['1970-01-01 00:01'])
+    """
+    unit = "m" if np.ptp(seconds) < DAYS * 86_400 else "D"
+    stamps = np.clip(seconds, FIRST, LAST).astype("int64").astype("datetime64[s]")
+    return [text.replace("T", " ") for text in np.datetime_as_string(stamps, unit, casting="unsafe").tolist()]
 
 
 def lines(
@@ -69,8 +82,10 @@ def bars(title: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]
     return Chart(title, traces, layout, Grid(["", *groups], rows), note)
 
 
-def histogram(title: str, groups: Mapping[str, np.ndarray], x: str, note: str = "") -> Chart:
+def histogram(title: str, groups: Mapping[str, np.ndarray], x: str, note: str = "", dates: bool = False) -> Chart:
     """How values of several groups are spread, in the same bins; the table has their quantiles.
+
+    Where they are ``dates``, they are given in seconds since 1970.
 
     Bins go from the 0.5 % to the 99.5 % quantile of all values, so that one outlier does not hide the rest.
     """
@@ -78,25 +93,22 @@ def histogram(title: str, groups: Mapping[str, np.ndarray], x: str, note: str = 
     everything = np.concatenate(list(finite.values()))
     low, high = np.quantile(everything, (0.005, 0.995)) if len(everything) else (0.0, 1.0)
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-    centres = ((edges[1:] + edges[:-1]) / 2).tolist()
+    centres = (edges[1:] + edges[:-1]) / 2
+    places = np.clip(centres, FIRST, LAST).astype("datetime64[s]").astype(str).tolist() if dates else centres.tolist()
     traces = []
     for i, (name, values) in enumerate(finite.items()):
         share = np.histogram(values, edges)[0] / max(1, len(values))
-        traces.append(_trace("bar", name, i, x=centres, y=share.tolist(), opacity=0.6))
+        traces.append(_trace("bar", name, i, x=places, y=share.tolist(), opacity=0.6))
     quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)
-    rows = [
-        [
-            name,
-            len(v),
-            *(np.quantile(v, quantiles).tolist() if len(v) else [None] * 5),
-            float(v.mean()) if len(v) else None,
-        ]
-        for name, v in finite.items()
-    ]
+    rows = []
+    for name, v in finite.items():
+        found = np.append(np.quantile(v, quantiles), v.mean()) if len(v) else np.empty(0)
+        rows.append([name, len(v), *((as_dates(found) if dates else found.tolist()) if len(v) else [None] * 6)])
     table = Grid(["", "values", "5 %", "25 %", "median", "75 %", "95 %", "mean"], rows)
-    return Chart(
-        title, traces, _layout(x, "share of values", len(groups)) | {"barmode": "overlay", "bargap": 0}, table, note
-    )
+    layout: dict[str, Any] = _layout(x, "share of values", len(groups)) | {"barmode": "overlay", "bargap": 0}
+    if dates:
+        layout["xaxis"]["type"] = "date"
+    return Chart(title, traces, layout, table, note)
 
 
 def heat_map(
@@ -132,7 +144,7 @@ def points(
 ) -> Chart:
     """Points of a plane (``n 2``), coloured by one thing at a time, which a menu chooses.
 
-    A colouring is numbers (a scale) or words (a colour each); None is grey. The table has the mean place of each.
+    A colouring is numbers or ``np.datetime64`` (a scale), or words (a colour each); None is grey. The table has the mean place of each.
     """
     places = places[:MOST_POINTS]
     traces, owners, rows = [], [], []
@@ -158,14 +170,16 @@ def _coloured(values: list[Any], places: np.ndarray) -> list[tuple[dict[str, Any
     """The traces of one colouring, and the points of each."""
     found: list[tuple[dict[str, Any], np.ndarray | None]] = []
     known = np.array([value is not None for value in values], bool)
-    numbers = all(isinstance(value, int | float) for value in values if value is not None)
+    numbers, dates = (
+        all(isinstance(value, kind) for value in values if value is not None) for kind in (int | float, np.datetime64)
+    )
     grey = {"color": "#cccccc", "size": 4}
     if not known.all():
         found.append((_dots("missing", places[~known], grey), ~known))
-    if numbers and known.any():
-        level = np.array([value for value in values if value is not None], float)
+    if (numbers or dates) and known.any():
+        level = np.array([value for value in values if value is not None]).astype(float)
         low, high = np.quantile(level, (0.02, 0.98))
-        marker = {
+        marker: dict[str, Any] = {
             "color": level.tolist(),
             "cmin": float(low),
             "cmax": float(high),
@@ -173,6 +187,9 @@ def _coloured(values: list[Any], places: np.ndarray) -> list[tuple[dict[str, Any
             "showscale": True,
             "colorscale": "Viridis",
         }
+        if dates:
+            ticks = np.linspace(low, high, 5)
+            marker["colorbar"] = {"tickvals": ticks.tolist(), "ticktext": as_dates(ticks)}
         return [*found, (_dots("value", places[known], marker), known)]
     for i, word in enumerate(dict.fromkeys(sorted(str(v) for v in values if v is not None))):
         here = np.array([value is not None and str(value) == word for value in values], bool)

@@ -9,7 +9,7 @@ from torch import Tensor
 from mvae.data.table import Table
 from mvae.errors import MvaeError
 from mvae.models.base import MultimodalVAE
-from mvae.report.charts import bars, histogram
+from mvae.report.charts import as_dates, bars, histogram
 from mvae.report.page import Chart, Grid, Section
 from mvae.report.views import View
 
@@ -103,7 +103,7 @@ def field_section(model: MultimodalVAE, table: Table | None, view: View, fill: F
 def _spread(field: View, drawn: np.ndarray, data: np.ndarray | None) -> Chart:
     groups = {"samples": drawn} | ({} if data is None else {"data": data})
     if field.kind != "classes":
-        return histogram(f"Samples of {field.name}", {k: field.shown_as(v) for k, v in groups.items()}, field.unit)
+        return histogram(f"Samples of {field.name}", groups, field.name, dates=field.date)
     codes = range(max(len(field.classes), int(max(v.max(initial=0) for v in groups.values())) + 1))
     shares = {key: [float((v == code).mean()) if len(v) else 0.0 for code in codes] for key, v in groups.items()}
     names = [field.class_name(code) for code in codes]
@@ -119,8 +119,8 @@ def _cells(field: View, truth: np.ndarray, draws: np.ndarray) -> list[list[objec
             guess, share = field.class_name(int(codes[counts.argmax()])), float(counts.max() / len(own))
             found.append([field.name, field.class_name(int(value)), guess, share, None])
         else:
-            low, middle, high = np.quantile(field.shown_as(own), (0.05, 0.5, 0.95)).tolist()
-            found.append([field.unit, float(field.shown_as(np.array([value]))[0]), middle, low, high])
+            shown = np.append(value, np.quantile(own, (0.5, 0.05, 0.95)))
+            found.append([field.name, *(as_dates(shown) if field.date else shown.tolist())])
     return found
 
 
@@ -129,10 +129,12 @@ def field_colours(table: Table, view: View) -> dict[str, list[object]]:
     values, there = observed(table, view.name, torch.arange(len(table)))
     found: dict[str, list[object]] = {}
     for i, field in enumerate(view.fields[:8]):
-        own = field.shown_as(values[:, i])
-        classes = field.kind == "classes"
-        found[field.unit] = [
-            (field.class_name(int(value)) if classes else float(value)) if here else None
-            for value, here in zip(own.tolist(), there[:, i].tolist(), strict=True)
-        ]
+        pairs = zip(values[:, i].tolist(), there[:, i].tolist(), strict=True)
+        found[field.name] = [_colour(field, value) if here else None for value, here in pairs]
     return found
+
+
+def _colour(field: View, value: float) -> object:
+    if field.kind == "classes":
+        return field.class_name(int(value))
+    return np.datetime64(int(value), "s") if field.date else float(value)

@@ -36,7 +36,7 @@ class View:
         levels: a picture's value of full brightness.
         write: value → text, where there is a way.
         fields: of a modality of columns, a view of each.
-        date: are these seconds since 1970? They are shown as years.
+        date: are these seconds since 1970? Where a number is needed, they are shown as years.
     """
 
     name: str

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mvae.data.dataset import Dataset
+from mvae.data.table import Table
 from mvae.errors import DataError, MvaeError, SettingsError
 from mvae.evaluation.coupling import pairs_never_seen
 from mvae.evaluation.validation import validate
@@ -156,11 +157,8 @@ def _trained_on(config: Config, stored: Mapping[str, Any], run: Run | None) -> S
     section = Section("What was trained on what")
     if run is not None:
         train = run.data.train
-        missing = [
-            [name, int(train.has(name).sum()), f"{1 - float(train.has(name).double().mean()):.1%}"]
-            for name in train.names
-        ]
-        section.shown.append(Grid(["modality", f"of {len(train)} training rows", "missing"], missing))
+        header = ["modality", "column", f"of {len(train)} training rows", "missing"]
+        section.shown.append(Grid(header, _present(train, run.model)))
         section.text.append(
             f"{run.data.name}: {len(train)} rows for training, {len(run.data.validation)} for validation, "
             f"{len(run.data.test)} for the test."
@@ -173,6 +171,21 @@ def _trained_on(config: Config, stored: Mapping[str, Any], run: Run | None) -> S
     ]
     section.shown.append(Grid(["setting", "value"], about + settings, folded="All settings"))
     return section
+
+
+def _present(train: Table, model: MultimodalVAE) -> list[list[object]]:
+    """How many training rows have each modality, what share of its cells is missing, and the same of its columns."""
+    found: list[list[object]] = []
+    for name in train.names:
+        has, mask = train.has(name), train.observed.get(name)
+        cells = has if mask is None else mask
+        found.append([name, "", int(has.sum()), f"{1 - float(cells.double().mean()):.1%}"])
+        modality = model.modalities[name] if name in model.modalities else None
+        if isinstance(modality, ColumnsModality):
+            each = cells.reshape(len(train), -1).expand(-1, len(modality.names))
+            counts = zip(modality.names, each.sum(0).tolist(), strict=True)
+            found += [["", field, count, f"{1 - count / len(train):.1%}"] for field, count in counts]
+    return found
 
 
 def _filled(run: Run, seed: int) -> list[Section]:
