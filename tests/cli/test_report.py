@@ -63,7 +63,9 @@ def test_a_report_without_its_data_says_so_and_shows_the_rest(table: Path, tmp_p
 
 def test_a_table_of_mixed_columns_is_shown_column_by_column(tmp_path: Path) -> None:
     r = np.random.default_rng(0)
-    lines = [f"{r.normal():.3f}" * (i % 5 > 1) + f",{'<i>' if r.random() < 0.5 else 'm'},{r.poisson(2)}" for i in range(150)]
+    lines = [
+        f"{r.normal():.3f}" * (i % 5 > 1) + f",{'<i>' if r.random() < 0.5 else 'm'},{r.poisson(2)}" for i in range(150)
+    ]
     (tmp_path / "p.csv").write_text("hb,sex,visits\n" + "\n".join([*lines, ",m,3", "1.5,,"]))
     train = "train", tmp_path / "p.csv", "--epochs", 1, "--run-dir", tmp_path / "run", "--device", "cpu", "--json"
     assert mvae(*train).code == 0

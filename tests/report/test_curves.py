@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mvae.data.tables.describe import describe
+from mvae.data.tables.frames import of_frame
 from mvae.errors import RunError
 from mvae.report.curves import draw_curves
+from mvae.report.figure import plain, saved_figure
+from mvae.report.missingness import draw_missingness
 
 ROWS = [
     {
@@ -31,6 +35,15 @@ def test_every_panel_that_has_something_to_show_is_drawn(tmp_path: Path) -> None
     few = [{"epoch": row["epoch"], "validation/objective": row["validation/objective"]} for row in ROWS]
     draw_curves(few, tmp_path / "few.png")
     assert width(tmp_path / "all.png") == 4 * width(tmp_path / "few.png")
+
+
+def test_dollars_in_names_are_dollars(tmp_path: Path) -> None:
+    for name in ("cost $a_$", "$", r"a\$b_$", "$$"):
+        draw_curves([row | {f"validation/kl complete/{name}": 3.0} for row in ROWS], tmp_path / "curves.png")
+        draw_missingness(describe(of_frame({name: [1.5, None, 2.5], "b": [1.0, 2.0, 3.5]})), tmp_path / "missing.png")
+    with saved_figure(tmp_path / "shown.png") as figure:
+        text = figure.text(0, 0, plain(r"a\$b_$"))
+        assert text._preprocess_math(text.get_text()) == (r"a\$b_$", False)
 
 
 def test_a_run_without_an_epoch_is_refused(tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ def points(
 ) -> Chart:
     """Points of a plane (``n 2``), coloured by one thing at a time, which a menu chooses.
 
-    A colouring is numbers or ``np.datetime64`` (a scale), or words (a colour each); None is grey. The table has the mean place of each.
+    A colouring is numbers or ``np.datetime64`` (a scale), or words (a colour each); None is grey. The table has the
+    mean place of each.
     """
     places = places[:MOST_POINTS]
     traces, owners, rows = [], [], []

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mvae.errors import RunError
-from mvae.report.figure import saved_figure
+from mvae.report.figure import plain, saved_figure
 
 __all__ = ["draw_curves"]
 
@@ -36,7 +36,8 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
                 points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
                 if name == "validation/objective":
                     points = points[len(points) // 10 :]
-                axis.plot(*zip(*points, strict=True), linewidth=1, label=name.split("/")[-1].removeprefix("accuracy "))
+                label = plain(name.split("/")[-1].removeprefix("accuracy "))
+                axis.plot(*zip(*points, strict=True), linewidth=1, label=label)
             if len(found) > 1:
                 axis.legend(fontsize=7)
             axis.set_title(title, fontsize=9)

@@ -8,7 +8,16 @@ from typing import Any
 from mvae.errors import require_extra
 from mvae.files import write_whole
 
-__all__ = ["saved_figure"]
+__all__ = ["plain", "saved_figure"]
+
+
+def plain(name: str) -> str:
+    """A name of the user's as matplotlib shows it as it is: it would read what stands between dollars as mathematics.
+
+    >>> plain("cost $a_$")
+    'cost \\\\$a_\\\\$'
+    """
+    return name.replace("$", r"\$")
 
 
 @contextmanager

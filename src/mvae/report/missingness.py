@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mvae.data.tables.describe import Description
-from mvae.report.figure import saved_figure
+from mvae.report.figure import plain, saved_figure
 
 __all__ = ["draw_missingness"]
 
@@ -33,6 +33,6 @@ def draw_missingness(found: Description, path: Path) -> None:
         bottom.set_ylabel("share of the rows", fontsize=8)
         bottom.set_title("white: missing", fontsize=8)
         if len(names) <= MOST:
-            bottom.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+            bottom.set_xticks(range(len(names)), map(plain, names), rotation=90, fontsize=7)
         for axis in (top, bottom):
             axis.tick_params(labelsize=7)

@@ -180,8 +180,7 @@ def _present(train: Table, model: MultimodalVAE) -> list[list[object]]:
         has, mask = train.has(name), train.observed.get(name)
         cells = has if mask is None else mask
         found.append([name, "", int(has.sum()), f"{1 - float(cells.double().mean()):.1%}"])
-        modality = model.modalities[name] if name in model.modalities else None
-        if isinstance(modality, ColumnsModality):
+        if name in model.modalities and isinstance(modality := model.modalities[name], ColumnsModality):
             each = cells.reshape(len(train), -1).expand(-1, len(modality.names))
             counts = zip(modality.names, each.sum(0).tolist(), strict=True)
             found += [["", field, count, f"{1 - count / len(train):.1%}"] for field, count in counts]
