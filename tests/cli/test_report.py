@@ -80,6 +80,18 @@ def test_a_table_of_mixed_columns_is_shown_column_by_column(tmp_path: Path) -> N
     assert "<i>" not in text.partition("<body>")[2]
 
 
+def test_texts_only_are_translated_and_have_no_cells_to_fill_in(tmp_path: Path) -> None:
+    r, words = np.random.default_rng(0), np.array(["the", "dog", "runs", "sleeps", "here"])
+    lines = [",".join(" ".join(words[r.integers(0, 5, 4)]) for _ in range(2)) for _ in range(60)]
+    (tmp_path / "t.csv").write_text("en,fr\n" + "\n".join(lines))
+    declared = f'[data]\nsource = "{tmp_path / "t.csv"}"\n[model]\nname = "mvae"\nlatents = 2\n[training]\nepochs = 1\n'
+    (tmp_path / "t.toml").write_text(declared + '[modalities.en]\nkind = "text"\n[modalities.fr]\nkind = "text"\n')
+    trained = mvae("train", tmp_path / "t.toml", "--run-dir", tmp_path / "run", "--device", "cpu")
+    assert trained.out.endswith(f"try next: mvae translate {tmp_path / 'run'} --to fr\n"), trained.err
+    assert mvae("report", tmp_path / "run", *FEW).code == 0
+    assert "Filled-in cells" not in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_a_run_of_pictures_is_shown_as_pictures(digits: Path, tmp_path: Path) -> None:
     result = mvae("report", digits, "-o", tmp_path / "d.html", "--json", *FEW)
     assert result.json()["report"] == str(tmp_path / "d.html")

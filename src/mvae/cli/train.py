@@ -119,6 +119,17 @@ def _show_table(run: Any, best_epoch: int | None, as_json: bool, evaluation: Any
         return
     show_evaluation(run, evaluation)
     show_cells(cells)
-    source = run.config.data.source
+    if further := _next_of_table(run):
+        click.echo(f"try next: {further}")
+
+
+def _next_of_table(run: Any) -> str:
+    """What a run of a table answers: its columns are filled in, one of two texts is translated; else nothing."""
+    from mvae.modality.columns import ColumnsModality
+    from mvae.runs.translate import languages
+
+    source, texts, directory = run.config.data.source, languages(run), shlex.quote(str(run.directory))
     files = " ".join(map(shlex.quote, [source] if isinstance(source, str) else source))
-    click.echo(f"try next: mvae impute {shlex.quote(str(run.directory))} {files} -o filled.csv --interval 0.9")
+    if any(isinstance(modality, ColumnsModality) for modality in run.model.modalities.values()):
+        return f"mvae impute {directory} {files} -o filled.csv --interval 0.9"
+    return f"mvae translate {directory} --to {shlex.quote(texts[1])}" if len(texts) == 2 else ""

@@ -188,7 +188,7 @@ def _present(train: Table, model: MultimodalVAE) -> list[list[object]]:
 
 
 def _filled(run: Run, seed: int) -> list[Section]:
-    """Hidden cells of a table's held-out rows, filled in."""
+    """Hidden cells of a table's held-out rows, filled in; nothing where no cell can be hidden."""
     if run.data.layout is None:
         return []
     header = ["column", "kind", "cells", "error", "of mean or mode", "inside 90 % intervals", "log p, nats"]
@@ -196,6 +196,8 @@ def _filled(run: Run, seed: int) -> list[Section]:
         [one.column, one.kind, one.cells, one.error, one.baseline, one.coverage, one.log_p]
         for one in held_out(run, rows=MEASURED, seed=seed)
     ]
+    if not rows:
+        return []
     text = (
         "A fifth of the known cells of test rows was hidden and filled in. Errors of numbers are root mean squares in "
         "standard deviations, of classes the share that is wrong; beside them those of the training rows' mean or mode."
