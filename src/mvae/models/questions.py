@@ -140,7 +140,8 @@ class Questions(Door):
         seed: int = 0,
         covariates: Mapping[str, Any] | None = None,
     ) -> Shaped[Tensor, "rows *event"]:
-        """E[x_of | everything else that a row has]: of classes their probabilities, of real values the mean.
+        """E[x_of | everything else that a row has]: of classes their probabilities, of numbers the mean, and of ordered
+        classes (`mvae.likelihoods.Ordinal`) the mean of the class number.
 
         Whatever ``data`` holds of ``of`` itself is not used.
 

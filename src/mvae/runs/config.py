@@ -109,7 +109,9 @@ class ModalitySettings(Section):
     """One modality: what its columns hold, its networks, its likelihood."""
 
     kind: str | None = Field(
-        default=None, description="columns, real, binary, categorical, picture, string or sentence."
+        default=None,
+        description="Of arrays real, count, binary, categorical or picture; of a table also columns, positive, bounded, "
+        "ordinal, date or text; of a shipped dataset also string or sentence. Default: the data's.",
     )
     columns: list[str] | None = Field(
         default=None, description="Its columns in the source. Default: the one of its name."
