@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import mvae
 from mvae.data.table import Table
 from mvae.models.mmvm import MMVM
+from mvae.models.prior import MixturePrior
 from tests.models.common import (
     KINDS,
     assert_a_row_of_nothing_adds_nothing,
@@ -78,3 +80,23 @@ def test_missing_values_do_nothing() -> None:
 
 def test_it_trains_and_is_validated() -> None:
     assert "log p image->label" in assert_trains(model)
+
+
+def test_it_is_said_once_that_no_prior_was_fitted(caplog: pytest.LogCaptureFixture) -> None:
+    data, asked = complete(3), ([KINDS[0]], [KINDS[1]])
+    for use in (
+        lambda built: built.generate(n=2),
+        lambda built: built.log_likelihood(data, *asked, samples=4),
+        lambda built: mvae.impute(built, data, samples=4, draws=2),
+    ):
+        built = model().eval()
+        built.generate(data)
+        assert not caplog.messages
+        use(built)
+        use(built)
+        assert len(caplog.messages) == 1
+        assert "trains no prior" in caplog.text
+        caplog.clear()
+        built._told, built.prior = False, MixturePrior(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
+        use(built)
+        assert not caplog.messages

@@ -259,6 +259,7 @@ class _Pass:
         """Samples of z from the ``first`` on, and log p(z) − log of the density that they come from."""
         like = q.mean
         noise = torch.randn((count, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
+        self.model.will_use_prior()
         fitted = self.model.prior
         if fitted is not None and not self.proposal:
             return fitted.rsample(noise, generator), torch.zeros(noise.shape[:2], device=like.device, dtype=like.dtype)

@@ -80,6 +80,7 @@ def log_joint(
     model: MultimodalVAE, batch: Table, x: Mapping[str, Tensor], z: Float[Tensor, "samples rows latent"]
 ) -> Float[Tensor, "samples rows"]:
     """log p(what the rows have, z), of prepared columns x; p(z) is that of log p: N(0, I) or the fitted prior."""
+    model.will_use_prior()
     prior = model.prior or Gaussian.standard(model.latent_dim, device=z.device, dtype=z.dtype)
     total, context = prior.log_prob(z), model.context(x)
     for name, modality in model.modalities.items():

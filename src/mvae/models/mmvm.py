@@ -1,5 +1,7 @@
 """MMVM (Sutter et al. 2024, "Unity by Diversity"): each posterior is drawn towards the mixture of all."""
 
+import logging
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -13,6 +15,8 @@ from mvae.models.terms import Terms, singles
 
 __all__ = ["MMVM"]
 
+_log = logging.getLogger("mvae")
+
 
 class MMVM(MMVAE):
     """Σ_m {E_{q(z | x_m)}[λ_m log p(x_m | z)] − β KL[q(z | x_m), h(z | X)]},  h(z | X) = 1/n Σ_i q(z | x_i).
@@ -22,7 +26,7 @@ class MMVM(MMVAE):
     by the sample that is decoded. Given several modalities, the posterior is their h.
 
     No prior of the latents is trained, since h needs data: fit one before anything is drawn from p(z) or scored
-    (`mvae.models.prior`); until then N(0, I) stands for it.
+    (`mvae.models.prior`); until then N(0, I) stands for it, which is logged once as a warning.
 
     Args:
         modalities: name → `Modality`.
@@ -31,6 +35,16 @@ class MMVM(MMVAE):
 
     def __init__(self, modalities: Parts, latent_dim: int):
         super().__init__(modalities, latent_dim, samples=1, dreg=False)
+        self._told = False
+
+    def will_use_prior(self) -> None:
+        """Log a warning, once, where no prior was fitted."""
+        if self.prior is None and not self._told:
+            self._told = True
+            _log.warning(
+                "an MMVM trains no prior of the latents, and N(0, I) stands for it: samples with nothing given and "
+                "log p are poor; fit one (mvae fit-prior RUN, then --fitted-prior; or model.prior = mvae.fit_prior(…))"
+            )
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """Each modality that a row has, explained from itself."""

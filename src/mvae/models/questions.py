@@ -234,7 +234,11 @@ class Questions(Door):
             raise DataError("a row's posterior is not finite: its values are too large for the networks' precision")
         return q
 
+    def will_use_prior(self) -> None:
+        """Called before something is drawn from p(z) or scored by it: a model that trains none says so here."""
+
     def _prior(self) -> Gaussian | Prior:
+        self.will_use_prior()
         return self.prior or Gaussian.standard(1, self.latent_dim, device=self.device)
 
     def values_of(self, of: Sequence[str]) -> int:

@@ -110,8 +110,8 @@ class ModalitySettings(Section):
 
     kind: str | None = Field(
         default=None,
-        description="Of arrays real, count, binary, categorical or picture; of a table also columns, positive, bounded, "
-        "ordinal, date or text; of a shipped dataset also string or sentence. Default: the data's.",
+        description="Of arrays real, count, binary, categorical or picture; of a table also columns, positive, "
+        "bounded, ordinal, date or text; of a shipped dataset also string or sentence. Default: the data's.",
     )
     columns: list[str] | None = Field(
         default=None, description="Its columns in the source. Default: the one of its name."
