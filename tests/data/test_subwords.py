@@ -61,3 +61,9 @@ def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'mvae\[translation\]'"):
         Subwords.of(SENTENCES, 40)
+
+
+def test_a_typed_word_that_is_one_piece_is_not_divided() -> None:
+    vocabulary = Vocabulary.of([["do", "--", "...", ","], ["--", "..."]] * 20, 40, subwords=True)
+    assert {"▁--", "▁..."} <= set(vocabulary.words)
+    assert vocabulary.typed("do -- do, ...") == ["do", "--", "do", ",", "..."]
