@@ -154,13 +154,33 @@ def invoke(*words: str, text: str | None = None) -> Any:
 def test_the_command_reads_texts_or_lines_and_says_what_it_does_not_know(trained: Run, data_dir: Path) -> None:
     words = ("translate", str(trained.directory), "--to", "vi", "--data-dir", str(data_dir))
     one = invoke(*words, "--n", "2", "I likes zebras .")
-    assert len(one.stdout.splitlines()) == 2
+    lines = [line.split("\t") for line in one.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["I likes zebras ."] * 2
+    assert all(len(line) == 2 for line in lines)
     assert one.stderr == "unknown words, read as <unk>: zebras\n"
     two = invoke(*words, "--json", "--method", "beam", text="I likes tea .\n\nTom buys rice .\n")
     found = json.loads(two.stdout)["translations"]
-    assert [translation["source"] for translation in found] == ["I likes tea .", "Tom buys rice ."]
+    assert [translation["source"] for translation in found] == ["I likes tea .", "", "Tom buys rice ."]
+    assert found[1] == {"source": "", "translations": [""], "unknown": []}
+    assert invoke(*words, text="").stdout == ""
     sampled = invoke("sample", str(trained.directory), "--given", "en=I", "--n", "3", "--data-dir", str(data_dir))
     assert all(line.startswith("vi:") for line in sampled.stdout.splitlines())
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_empty_line_gives_an_empty_line_so_that_output_lines_up_with_input(
+    n: int, trained: Run, data_dir: Path
+) -> None:
+    words = ("translate", str(trained.directory), "--to", "vi", "--data-dir", str(data_dir), "--n", str(n))
+    found = invoke(*words, text="\nI likes tea .\n  \n&nbsp;\nTom\tbuys rice .").stdout.split("\n")
+    sources = ["I likes tea .", "Tom\tbuys rice ."]
+    expected = []
+    for translation in translate(trained, sources, "vi", n=n):
+        source = translation.source.replace("\t", " ")
+        expected.append([text if n == 1 else f"{source}\t{text}" for text in translation.translations])
+    assert found == ["", *expected[0], "", "", *expected[1], ""]
+    with pytest.raises(QueryError, match="text 1"):  # an argument is no line
+        translate(trained, [""], "vi")
 
 
 def test_a_run_of_subwords_has_its_own_vocabulary_and_reads_words_it_never_saw(tmp_path: Path, data_dir: Path) -> None:

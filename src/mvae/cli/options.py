@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +25,7 @@ __all__ = [
     "common",
     "plain",
     "print_json",
+    "say_unknown",
     "setting",
 ]
 
@@ -128,6 +129,12 @@ def plain(evaluation: "Evaluation") -> dict[str, Any]:
 def print_json(value: dict[str, Any]) -> None:
     """One object; numbers that JSON has no word for become null."""
     click.echo(json.dumps(_standard(value), allow_nan=False))
+
+
+def say_unknown(words: Sequence[str]) -> None:
+    """Name the words of a typed text that the run knows not, on standard error; nothing where it knows all."""
+    if words:
+        click.echo(f"unknown words, read as <unk>: {', '.join(words)}", err=True)
 
 
 def _standard(value: Any) -> Any:
