@@ -93,12 +93,22 @@ def test_mbr_takes_those_most_like_all_that_were_drawn(trained: Run) -> None:
         ({"to": "vi", "n": 0}, "n must be at least 1"),
         ({"to": "vi", "method": "best"}, "no method 'best'; there are greedy, beam, sample, mbr"),
         ({"to": "vi", "texts": ["I", " "]}, "text 2 (' '): en is a sentence"),
+        ({"to": "vi", "texts": "the cat"}, "texts must be a list of text, such as ['a sentence'], not 'the cat'"),
+        ({"to": "vi", "texts": ["I", 5]}, "text 2 must be text, not 5"),
+        ({"to": "vi", "texts": 5}, "texts must be a list of text, such as ['a sentence'], not 5"),
+        ({"to": "vi", "n": "2"}, "n of translate must be a whole number, not '2'"),
+        ({"to": "vi", "width": 2.5}, "width of translate must be a whole number, not 2.5"),
+        ({"to": "vi", "width": 0}, "the beam's width must be at least 1, not 0"),
+        ({"to": "vi", "seed": -1}, "seed of translate must be at least 0"),
+        ({"to": 5}, "to of translate must be text, not 5"),
     ],
 )
 def test_what_cannot_be_translated_is_refused(call: dict[str, Any], message: str, trained: Run) -> None:
     with pytest.raises(QueryError, match=re.escape(message)):
         translate(trained, **{"texts": ["I"], **call})
-    assert translate(trained, [], "vi") == []
+    assert translate(trained, iter([]), "vi") == []
+    with pytest.raises(QueryError, match="the beam's width must be at least 1, not 0"):
+        translate_rows(trained, torch.as_tensor(trained.data.test.columns["en"]), "en", "vi", width=0)
 
 
 def test_a_run_without_sentences_is_refused(tmp_path: Path) -> None:

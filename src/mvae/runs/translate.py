@@ -1,14 +1,15 @@
 """Translation by a run: z from a sentence, and from z the same in another modality (Sec. 7)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mvae.arguments import checked_arguments, require_whole_number
 from mvae.data.table import Table
 from mvae.data.vocabulary import UNKNOWN
-from mvae.errors import QueryError
+from mvae.errors import QueryError, abridged
 from mvae.evaluation.decoding import consensus
 from mvae.modality.modes import evaluating
 from mvae.modality.sentences import SentenceModality
@@ -32,9 +33,10 @@ class Translation:
     unknown: list[str]
 
 
+@checked_arguments("texts", error=QueryError)
 def translate(
     run: Run,
-    texts: Sequence[str],
+    texts: Iterable[str],
     to: str,
     *,
     source: str | None = None,
@@ -47,7 +49,7 @@ def translate(
 
     Args:
         run: of a model with several languages.
-        texts: what to translate.
+        texts: what to translate, a list.
         to: the language (a modality).
         source: the language of the texts; default: the other one, where there is only one.
         method: "sample" is the paper's, z ~ q(z | source), x ~ p(x | z). "greedy" takes the most probable word each
@@ -59,8 +61,12 @@ def translate(
         seed: of the draws.
 
     Raises:
-        QueryError: an unknown language or method, an empty text, n < 1.
+        QueryError: an unknown language or method, texts that are no list of text, an empty text, n or width < 1.
     """
+    if not isinstance(texts, Iterable) or isinstance(texts, str | bytes):
+        raise QueryError(f"texts must be a list of text, such as ['a sentence'], not {abridged(texts)}")
+    texts = list(texts)
+    _require_numbers(n, width)
     language(run, to)
     source = source or _other(run, to)
     language(run, source)
@@ -69,6 +75,8 @@ def translate(
     written = run.data.codecs[source]
     rows = []
     for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise QueryError(f"text {number} must be text, not {abridged(text)}")
         try:
             rows.append(written.parse(text))
         except ValueError as error:
@@ -83,6 +91,7 @@ def translate(
     ]
 
 
+@checked_arguments(error=QueryError)
 @torch.no_grad()
 def translate_rows(
     run: Run,
@@ -98,12 +107,11 @@ def translate_rows(
     """The same for rows of numbers: ``rows length`` → ``rows n length``.
 
     Raises:
-        QueryError: an unknown method, n < 1.
+        QueryError: an unknown method, n or width < 1.
     """
+    _require_numbers(n, width)
     if method not in METHODS:
         raise QueryError(f"no method {method!r}; there are {', '.join(METHODS)}")
-    if n < 1:
-        raise QueryError(f"the number of alternatives n must be at least 1, not {n}")
     target, write, device = language(run, to), run.data.codecs[to].format, run.model.device
     generator = torch.Generator(device).manual_seed(seed)
     number = max(n, {"beam": width, "mbr": SAMPLES}.get(method, 1))
@@ -143,6 +151,11 @@ def language(run: Run, name: str) -> SentenceModality:
 def languages(run: Run) -> tuple[str, ...]:
     """The names of the modalities that are sentences."""
     return tuple(name for name, modality in run.model.modalities.items() if isinstance(modality, SentenceModality))
+
+
+def _require_numbers(n: int, width: int) -> None:
+    require_whole_number("the number of alternatives n", n, 1)
+    require_whole_number("the beam's width", width, 1)
 
 
 def _other(run: Run, to: str) -> str:
