@@ -167,6 +167,52 @@ def test_a_wide_beam_finds_the_most_probable_sequences_of_all() -> None:
         text.beam(z, 5)
 
 
+@torch.no_grad()
+def of_few_words(seed: int) -> SentenceModality:
+    """Of 64 tokens none but 0 to 3 ever comes up: a sequence of at most 4 places is one of 40."""
+    text = modality(64, length=4, seed=seed)
+    head = cast("LSTMDecoder", text.decoder).softmax.head
+    head.weight[:4] *= 5.0  # so that what is likely first is not always likely in the end
+    head.bias[4:] = -1000.0
+    return text
+
+
+@torch.no_grad()
+def seen_by_a_beam(text: SentenceModality, z: torch.Tensor, width: int) -> list[tuple[float, list[int]]]:
+    """All sequences that end among the ``width`` best continuations of a step, the best first; one at a time."""
+    unfinished, seen = [(0.0, [])], []
+    for step in range(text.length):
+        every = []
+        for score, words in unfinished:
+            log_p, state = text.decoder.advance(torch.tensor([text.decoder.vocabulary]), text.decoder.begin(z[None]))
+            for before in words:
+                log_p, state = text.decoder.advance(torch.tensor([before]), state)
+            every += [(score + float(log_p[0, token]), [*words, token]) for token in range(4)]
+        every.sort(reverse=True)
+        best = every if step == text.length - 1 else every[:width]
+        seen += [(score, words) for score, words in best if words[-1] == 0]
+        unfinished = [one for one in every if one[1][-1] != 0][:width]
+    return sorted(seen, reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_beam_returns_the_best_of_all_that_it_has_seen_ending(seed: int) -> None:
+    text, z = of_few_words(seed), 3 * torch.randn(2, 3)
+    every = torch.tensor([[*w, *[0] * (4 - n)] for n in range(4) for w in itertools.product((1, 2, 3), repeat=n)])
+    for width in (1, 2, 3, 5, 64):
+        found, log_p = text.beam(z, width)
+        for i in range(2):
+            seen = seen_by_a_beam(text, z[i], width)[:width]
+            assert seen
+            torch.testing.assert_close(log_p[i, : len(seen)], torch.tensor([score for score, _ in seen]))
+            rows = [[*words, *[0] * (4 - len(words))] for _, words in seen]
+            assert found[i, : len(seen)].tolist() == rows
+            if width == 64:  # wider than there are sequences: their exact order
+                exact = text.log_prob(every, z[i].expand(40, -1)).sort(descending=True)
+                torch.testing.assert_close(log_p[i, :40], exact.values)
+                assert found[i, :40].tolist() == every[exact.indices].tolist()
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

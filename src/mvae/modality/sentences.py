@@ -158,6 +158,10 @@ class SentenceModality(Modality):
     ) -> tuple[Int[Tensor, "N width length"], Float[Tensor, "N width"]]:
         """The most probable sequences that a beam of ``width`` finds, and their log p(x | z), the best first.
 
+        Each step goes on with the ``width`` best unfinished beginnings. A sequence is found where it ends among the
+        ``width`` best continuations of a step, or at the last place; of those found the ``width`` best are kept, apart
+        from the beginnings. Where fewer are found, the rest has log p −∞.
+
         log p is of the whole sequence, not of a token: short ones have an advantage, as the model believes.
         ``never`` is a token that is not written.
 
@@ -169,32 +173,31 @@ class SentenceModality(Modality):
             raise QueryError(f"the beam's width must be between 1 and {vocabulary} (the tokens), not {width}")
         n = len(z)
         state = self.decoder.begin(self._flat(z).repeat_interleave(width, 0))
-        found = torch.full((n * width, self.length), self.stop, device=z.device)
+        begun = torch.full((n, width, self.length), self.stop, device=z.device)
         before = torch.full((n * width,), vocabulary, device=z.device)
         score = torch.full((n, width), -torch.inf, device=z.device)
-        score[:, 0] = 0.0  # to begin with, all are the same
-        ended = torch.zeros(n * width, dtype=torch.bool, device=z.device)
+        best, found = score, begun  # of the sequences that have ended
+        score = score.index_fill(1, torch.tensor([0], device=z.device), 0.0)  # to begin with, all are the same
         first = torch.arange(n, device=z.device)[:, None] * width
         for step in range(self.length):
             log_p, state = self.decoder.advance(before, state)
-            log_p = _without(log_p, never)
-            log_p[ended] = -torch.inf
-            log_p[ended, self.stop] = 0.0
-            if step == self.length - 1:  # no room for anything else
-                only = torch.full_like(log_p, -torch.inf)
-                only[:, self.stop] = log_p[:, self.stop]
-                log_p = only
-            every = (score[..., None] + log_p.reshape(n, width, -1)).flatten(1)
-            score, place = every.topk(width, 1)
+            every = score[..., None] + _without(log_p, never).reshape(n, width, -1)
+            ended = every[..., self.stop].clone()
+            if step < self.length - 1:  # at the last one there is no room for anything else
+                least = every.flatten(1).topk(width, 1).values[:, -1:]
+                ended = ended.masked_fill(ended < least, -torch.inf)
+            best, place = torch.cat([best, ended], 1).topk(width, 1)
+            found = torch.cat([found, begun], 1).take_along_dim(place[..., None], 1)
+            every[..., self.stop] = -torch.inf
+            score, place = every.flatten(1).topk(width, 1)
+            if (best[:, -1] >= score[:, 0]).all():  # going on makes none more probable
+                break
             chosen = (first + place // vocabulary).flatten()
             before = (place % vocabulary).flatten()
-            found, state = found[chosen], tuple(part[chosen] for part in state)
-            found[:, step] = before
-            ended = ended[chosen] | (before == self.stop)
-            if ended.all():
-                break
-            before = torch.where(ended, self.stop, before)
-        return found.reshape(n, width, -1), score
+            begun, state = begun.flatten(0, 1)[chosen], tuple(part[chosen] for part in state)
+            begun[:, step] = before
+            begun = begun.reshape(n, width, -1)
+        return found, best
 
     def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
