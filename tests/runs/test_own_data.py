@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvae.errors import DataError, SettingsError
+from mvae.errors import DataError, RunError, SettingsError
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.run import evaluate, open_run, train
@@ -124,6 +124,62 @@ def test_rows_and_classes_have_weights_by_one_key_each(tmp_path: Path) -> None:
     assert run.model.names == ("lab.values", "scan", "type")
     assert history.epochs[-1]["train/loss"] != plain.epochs[-1]["train/loss"]
     assert open_run(tmp_path / "run").model.modalities["type"].class_weights.tolist() == [1.0, 9.0]  # pyright: ignore
+
+
+def relative(folder: Path, source: str | list[str]) -> Config:
+    """Training of a moment on files of that folder, which is made."""
+    folder.mkdir()
+    arrays(folder)
+    rng = np.random.default_rng(0)
+    for name in ("visits", "more"):
+        cells = [f"{i},{x:.3f}" for i, x in enumerate(rng.standard_normal(ROWS))]
+        (folder / f"{name}.csv").write_text("\n".join([f"id,{name}", *cells]))
+    data = {"source": source} | ({"key": "id"} if isinstance(source, list) else {})
+    return Config.from_dict({"data": data, "model": {"latents": 2}, "training": {"epochs": 1, "anneal_epochs": 0}})
+
+
+@pytest.mark.parametrize("source", ["patients.npz", "visits.csv", ["visits.csv", "more.csv"]])
+def test_a_run_opens_from_any_folder_while_its_files_are_where_they_were(
+    source: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, away, name = tmp_path / "home", tmp_path / "away", source if isinstance(source, str) else source[0]
+    config = relative(home, source)
+    monkeypatch.chdir(home)
+    run, _ = train(config, "run", callbacks=[])
+    relative(away, source)  # other files of these names
+    (away / "visits.csv").write_text("id,visits\n" + "\n".join(f"{i},7.5" for i in range(ROWS)))
+    monkeypatch.chdir(away)
+    again = open_run(home / "run")
+    assert again.config == run.config
+    for part in run.data.test.columns:
+        np.testing.assert_array_equal(again.data.test.columns[part], run.data.test.columns[part])
+    assert evaluate(again, samples=10).rows == len(run.data.test)
+
+    (home / name).rename(tmp_path / name)  # the project has been moved: where one is now
+    (away / name).unlink()
+    told = rf"cannot read {name} \(there is no such file in {home}, where the run was trained, nor in {away}\)"
+    with pytest.raises(DataError, match=told):
+        open_run(home / "run")
+    (tmp_path / name).rename(away / name)
+    assert len(open_run(home / "run").data.test) == len(run.data.test)
+
+
+def test_runs_that_keep_no_folder_open_where_their_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = relative(tmp_path / "home", "visits.csv")
+    monkeypatch.chdir(tmp_path / "home")
+    train(config, "run", callbacks=[])
+    described = json.loads(Path("run/run.json").read_text())
+    assert described.pop("folder") == str(tmp_path / "home")
+    Path("run/run.json").write_text(json.dumps(described))
+    open_run("run")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=rf"cannot read visits.csv \(there is no such file in {tmp_path}\)"):
+        open_run("home/run")
+    with pytest.raises(DataError, match=rf"cannot read visits.csv \(there is no such file in {tmp_path}\)"):
+        train(config, "other", callbacks=[])
+    (tmp_path / "home/run/run.json").write_text(json.dumps(described | {"folder": 5}))
+    with pytest.raises(RunError, match="its folder is none"):
+        open_run("home/run")
 
 
 def test_text_refuses_what_is_for_numbers() -> None:

@@ -25,7 +25,7 @@ from mvae.provenance import commit, describe_device, installed_version
 from mvae.runs.build import build
 from mvae.runs.config import Config, flattened
 from mvae.runs.intervals import fit_holding_back
-from mvae.runs.source import completed, declared, load
+from mvae.runs.source import completed, declared, folder_of, load
 from mvae.runs.table_data import is_table
 from mvae.training.callbacks import Callback, History
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS, Header, amend, best_weights
@@ -142,6 +142,7 @@ def _description(config: Config, data: Dataset) -> dict[str, Any]:
     """What run.json says of declaration and data."""
     schema = {name: column.to_dict() for name, column in data.schema.items()}
     stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}
+    stored |= {} if (folder := folder_of(config)) is None else {"folder": folder}
     return stored if data.layout is None else stored | {"layout": data.layout.to_dict()}
 
 
@@ -217,7 +218,7 @@ def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
     found = stored.get("format")
     if found != FORMAT:
         raise RunError(f"{path} has format {found}; this version reads format {FORMAT}: train the run again")
-    for key, kind in (("config", dict), ("schema", dict), ("coding", str | None)):
+    for key, kind in (("config", dict), ("schema", dict), ("coding", str | None), ("folder", str | None)):
         if not isinstance(stored.get(key), kind):
             raise RunError(f"{path} is damaged (its {key} is none): train again in another --run-dir")
     try:
@@ -260,7 +261,7 @@ def open_run(run_dir: str | Path, *, data_dir: str | Path | None = None, device:
     run_dir = as_path(run_dir, "the run directory")
     config, stored = read_run(run_dir)
     model, progress = _trained(run_dir, config)
-    data = load(config, data_dir, stored.get("schema"), stored.get("layout"))
+    data = load(config, data_dir, stored.get("schema"), stored.get("layout"), stored.get("folder"))
     _require_same_coding(run_dir, data)
     return Run(run_dir, config, model.to(device_named(device)), data, progress)
 

@@ -18,7 +18,7 @@ from mvae.runs.config import Config, ModalitySettings
 from mvae.runs.registry import declarations, reader
 from mvae.runs.table_data import completed_by, is_table, load_tables
 
-__all__ = ["completed", "declared", "load", "shipped", "shipped_declaration", "shipped_text"]
+__all__ = ["completed", "declared", "folder_of", "load", "shipped", "shipped_declaration", "shipped_text"]
 
 ARRAYS = ".npz"
 
@@ -72,6 +72,7 @@ def load(
     data_dir: str | Path | None = None,
     schema: Mapping[str, Any] | None = None,
     layout: Mapping[str, Any] | None = None,
+    folder: str | None = None,
 ) -> Dataset:
     """The rows that a declaration names, divided into training, validation and test rows.
 
@@ -80,11 +81,14 @@ def load(
         data_dir: where named datasets are.
         schema: how a file's arrays were encoded when the run was trained; None learns it from the training rows.
         layout: the same of a table's columns.
+        folder: what relative files were relative to when the run was trained; where one of them is no longer there,
+            and without it, they are relative to the current folder.
 
     Raises:
         DataError: data absent or damaged, or values that do not fit their kind. SettingsError: no such dataset or
             column.
     """
+    config = _located(config, folder)
     if is_table(config):
         return load_tables(config, layout)
     source = str(config.data.source)
@@ -115,6 +119,35 @@ def load(
         test=config.data.test,
         seed=config.seed,
     )
+
+
+def folder_of(config: Config) -> str | None:
+    """The folder that a declaration's relative files are relative to, which is the current one; None without such."""
+    return str(Path.cwd()) if _relative(config) else None
+
+
+def _relative(config: Config) -> list[str]:
+    return [source for source in config.data.sources if is_table_file(source) and not Path(source).is_absolute()]
+
+
+def _located(config: Config, folder: str | None) -> Config:
+    """The declaration with the paths by which its files are found from here.
+
+    Raises:
+        DataError: a relative one is in neither folder.
+    """
+    files, here = _relative(config), Path.cwd()
+    folders = [here] if folder is None or Path(folder) == here else [Path(folder), here]
+    if not files:
+        return config
+    for place in folders:
+        if all((place / file).is_file() for file in files):
+            found = [str(place / source) for source in config.data.sources]  # an absolute one stays
+            change = found if isinstance(config.data.source, list) else found[0]
+            return config if place == here else config.change({"data": {"source": change}})
+    absent = next(file for file in files if not (folders[0] / file).is_file())
+    looked = f"in {here}" if len(folders) == 1 else f"in {folder}, where the run was trained, nor in {here}"
+    raise DataError(f"cannot read {absent} (there is no such file {looked}): correct the path")
 
 
 def _kind(name: str, kind: str) -> Kind:
