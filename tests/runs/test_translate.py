@@ -175,6 +175,9 @@ def test_the_command_reads_texts_or_lines_and_says_what_it_does_not_know(trained
     assert invoke(*words, text="").stdout == ""
     sampled = invoke("sample", str(trained.directory), "--given", "en=I", "--n", "3", "--data-dir", str(data_dir))
     assert all(line.startswith("vi:") for line in sampled.stdout.splitlines())
+    assert sampled.stderr == ""
+    sampled = invoke("sample", str(trained.directory), "--given", "en=the zebra .", "--data-dir", str(data_dir))
+    assert sampled.stderr == "unknown words, read as <unk>: the, zebra\n"
 
 
 @pytest.mark.parametrize("n", [1, 2])

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from mvae.cli.asking import plain_cells
-from mvae.cli.options import DATA_DIR, DEVICE, FITTED_PRIOR, JSON, PATH, RUN, SEED, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, FITTED_PRIOR, JSON, PATH, RUN, SEED, common, print_json, say_unknown
 
 __all__ = ["sample"]
 
@@ -52,10 +52,12 @@ def sample(
             print_json({"run": str(run), "picture": None, "samples": {c: plain_cells(cells[c]) for c in cells.columns}})
         else:
             click.echo(cells.to_string(index=False, max_colwidth=30))
+        say_unknown(samples.unknown_words(opened, given))
         return
     path = output or run / "sample.png"
     known = samples.parse_given(opened, given)
     picture, texts = samples.sample(opened, known, n, seed, path, samples.parse_of(of))
+    say_unknown(samples.unknown_words(opened, given))
     if as_json:
         print_json({"run": str(run), "picture": picture and str(picture), "samples": texts})
         return

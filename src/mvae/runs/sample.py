@@ -20,7 +20,7 @@ from mvae.runs.tables import TableModel
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["draw", "each_shown", "names_columns", "parse_given", "parse_of", "sample", "sample_cells"]
+__all__ = ["draw", "each_shown", "names_columns", "parse_given", "parse_of", "sample", "sample_cells", "unknown_words"]
 
 _TEST_ROW = re.compile(r"test:(\d+)")
 
@@ -60,6 +60,15 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
             except ValueError:
                 raise QueryError(f"--given {text!r}: numbers separated by commas are needed") from None
     return row or None
+
+
+def unknown_words(run: Run, given: tuple[str, ...]) -> list[str]:
+    """The words of sentences in what is given, ``("en=the zebra",)``, that the run has no number for, each once."""
+    found: list[str] = []
+    for name, _, value in (text.partition("=") for text in given):
+        codec = run.data.codecs.get(name)
+        found += codec.unknown(value) if codec is not None and codec.unknown else []
+    return list(dict.fromkeys(found))
 
 
 def names_columns(run: Run, given: tuple[str, ...]) -> bool:
