@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from mvae.errors import DataError, QueryError
 from mvae.sklearn import MVAEClassifier, MVAEImputer, MVAERegressor, MVAETransformer
 from tests.patients import patients
 from tests.unchecked import unchecked_shapes as unchecked_shapes
@@ -100,3 +101,24 @@ def test_what_cannot_be_learned_is_a_value_error(estimator: Any) -> None:
     if isinstance(estimator, MVAEClassifier):
         with pytest.raises(ValueError, match="one class"):
             estimator.fit([[1.0], [2.0], [3.0]], [1, 1, 1])
+
+
+def test_a_constant_is_filled_in_with_itself() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    X[:, 2] = 1e-6
+    X[::3, 0] = X[::5, 2] = np.nan
+    filled = MVAEImputer(**QUICK).fit_transform(X)
+    assert (filled[:, 2] == 1e-6).all()
+    assert np.isfinite(filled).all()
+
+
+@pytest.mark.parametrize("samples", [0, 1, -1, 2.5, True, "x"])
+def test_a_wrong_number_of_samples_is_refused_before_training(samples: Any) -> None:
+    with pytest.raises(QueryError, match="samples must be"):
+        MVAEImputer(epochs=1, samples=samples).fit(np.zeros((5, 2)))
+
+
+def test_a_feature_of_the_targets_name_is_refused() -> None:
+    frame = pd.DataFrame({"target of mvae.sklearn": [1.5, 2.5, 4.5, 7.0], "x": [1.0, 5.5, 2.0, 3.0]})
+    with pytest.raises(DataError, match=r"a column is named 'target of mvae\.sklearn', as y is here: rename it"):
+        MVAERegressor(**QUICK).fit(frame, [1.0, 2.0, 3.0, 4.0])

@@ -120,10 +120,14 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
     """Only one process (and one thread of it) is inside the block for a directory, which is made where it is absent.
 
     The lock ends with its process, however that ends. Within a thread such blocks may be nested.
+
+    Args:
+        directory: of the lock.
+        wait: until another one has left the block; otherwise that is an error.
 
     Raises:
         RunError: another training is using the directory, or it cannot be made.
@@ -139,7 +143,7 @@ def locked(directory: Path) -> Iterator[None]:
         yield
         return
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(opened)
         raise RunError(f"{directory} is being trained in by another process: wait, or choose another one") from None

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mvae.arguments import require_whole_number
 from mvae.data.tables.frames import DataFrame, of_frame, pandas
 from mvae.data.tables.schema import Kind
 from mvae.errors import DataError
@@ -57,6 +58,7 @@ class _Estimator(BaseEstimator):
 
     def _learn(self, frame: DataFrame, kinds: Mapping[str, Kind]) -> None:
         """Train on a data frame."""
+        require_whole_number("samples", self.samples, 2)
         if len(frame) < LEAST:
             raise DataError(f"n_samples={len(frame)}: at least {LEAST} are needed to learn from")
         changes: dict[str, Any] = {"training": {}, "model": {}}
@@ -81,7 +83,9 @@ class _Estimator(BaseEstimator):
         numbers = np.asarray(checked)
         names = list(getattr(self, "feature_names_in_", [f"x{i}" for i in range(numbers.shape[1])]))
         frame = pd.DataFrame(numbers, columns=names, index=X.index if isinstance(X, pd.DataFrame) else None)
-        return frame, dict.fromkeys(names, "real") | dict(self.kinds or {})
+        varies = frame.nunique() > 1  # a constant is filled in with itself, beside columns to learn from
+        known = [name for name in names if varies[name] or not varies.any()]
+        return frame, dict.fromkeys(known, "real") | dict(self.kinds or {})
 
     def _answers(self, frame: DataFrame, of: str | None = None) -> Any:
         """The model's answers of each part of the rows, with its columns."""
@@ -187,7 +191,7 @@ class MVAEClassifier(ClassifierMixin, _Estimator):
         if len(self.classes_) < 2:
             raise DataError("y has one class: at least two are needed to tell apart")
         frame, kinds = self._frame(X, reset=True)
-        self._learn(frame.assign(**{TARGET: codes.astype(np.int64)}), kinds | {TARGET: "categorical"})
+        self._learn(_beside(frame, codes.astype(np.int64)), kinds | {TARGET: "categorical"})
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -218,7 +222,7 @@ class MVAERegressor(RegressorMixin, _Estimator):
         """Learn from rows with missing values and their numbers."""
         y = _target(self, X, y, numeric=True)
         frame, kinds = self._frame(X, reset=True)
-        self._learn(frame.assign(**{TARGET: y}), kinds | {TARGET: "real"})
+        self._learn(_beside(frame, y), kinds | {TARGET: "real"})
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -226,6 +230,13 @@ class MVAERegressor(RegressorMixin, _Estimator):
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
         return np.concatenate([found.point[:, place] for _, (found, place) in self._answers(frame, TARGET)])
+
+
+def _beside(frame: DataFrame, y: np.ndarray) -> DataFrame:
+    """The frame with y as a further column."""
+    if TARGET in frame.columns:
+        raise DataError(f"a column is named {TARGET!r}, as y is here: rename it")
+    return frame.assign(**{TARGET: y})
 
 
 def _target(estimator: Any, X: Any, y: Any, numeric: bool = False) -> np.ndarray:

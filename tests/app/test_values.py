@@ -89,7 +89,9 @@ def test_columns_are_given_by_name_and_the_others_are_missing() -> None:
     assert row[0, 1] == 1
     for wrong, message in (
         ({"x": 1}, "no column 'x'"),
-        ({"ward": "c"}, "a class"),
+        ({"ward": "c"}, "t: ward: one of a, b is needed, not 'c'"),
+        ({"ward": 2}, "t: ward: one of a, b is needed, not '2'"),
+        ({"hb": None}, "t: hb: float"),
         ({"hb": "inf"}, "finite"),
         ([], "NAME"),
     ):
@@ -98,6 +100,15 @@ def test_columns_are_given_by_name_and_the_others_are_missing() -> None:
     found = summary(view, torch.tensor([[1.0, 1.0], [3.0, 1.0], [2.0, 0.0], [2.0, 1.0]]))["columns"]
     assert found["hb"]["median"] == 2
     assert found["ward"]["shares"] == {"b": 0.75, "a": 0.25}
+
+
+def test_dates_are_given_as_dates_or_years() -> None:
+    view = View("t", "table", (1,), ("when",), fields=(View("when", "numbers", columns=("when",), date=True),))
+    for value in ("2020-01-01", 2020, "2020.0"):
+        assert parsed(view, {"when": value}).item() == pytest.approx(1_577_836_800, abs=86_400)
+    for value in ("soon", 1_577_836_800, 0):
+        with pytest.raises(QueryError, match="t: when: a date as 2020-01-31, or a year"):
+            parsed(view, {"when": value})
 
 
 def test_answers_say_draws_and_what_they_say_together() -> None:

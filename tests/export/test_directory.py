@@ -289,6 +289,12 @@ def test_the_examples_posterior_is_the_models(name: str, tmp_path: Path) -> None
     mean, draws = example.answer({"flags": both["flags"].numpy()}, "a`<b>|", n=6)
     assert mean.shape == (2, 3)
     assert draws.shape == (6, 2)
+    given = {key: values.numpy() for key, values in both.items()}
+    one = np.mean([example.answer(given, "a`<b>|", n=1, seed=seed)[0] for seed in range(300)], 0)
+    many = example.answer(given, "a`<b>|", n=3000)[0]
+    np.testing.assert_allclose(one, many, atol=0.06)  # of each component as often, however few draws
+    nothing = run(tmp_path, example.PARTS["a`<b>|"]["encoder"], x=np.array([-1]))
+    assert not np.any(nothing)
 
 
 @pytest.mark.parametrize(

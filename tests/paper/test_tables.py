@@ -1,6 +1,8 @@
 """Reproducing a table: exact counts, rows that carry everything, runs trained once and resumed."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from math import comb
 from pathlib import Path
@@ -175,3 +177,26 @@ def test_results_are_added_to_and_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"table2\.json is not a list of result rows"):
         add_rows(path, [row])
     assert path.read_text() == '[{"item": "table2"}]'
+
+
+def test_results_that_are_none_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "table2.json"
+    row = Row("table2", "mnist", "vae", "log p(x1)", -91.0, 0.1, 10, None, "smoke", "paper", {}, 0, "c", "d", "e", "f")
+    add_rows(path, [row])
+    written = path.read_text()
+    for good, bad, name in (("-91.0", '"x"', "value"), ("{}", "null", "settings")):
+        path.write_text(written.replace(good, bad))
+        with pytest.raises(RunError, match=f"table2.json: row 1 has .* as its {name}: mend or delete the row"):
+            read_rows(path)
+
+
+def test_processes_add_their_results_one_after_the_other(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mvae.paper.results import Row, add_rows\n"
+        "row = Row('t', 'mnist', 'vae', 'm', 1.0, 0.1, 10, None, 'b', 'r', {}, 0, 'c', 'd', 'e', 'f')\n"
+        "for _ in range(40): add_rows(Path(sys.argv[1]), [row])"
+    )
+    path = tmp_path / "t.json"
+    both = [subprocess.Popen([sys.executable, "-c", code, path]) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(read_rows(path)) == 80

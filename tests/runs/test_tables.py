@@ -226,6 +226,9 @@ def test_a_model_that_a_table_cannot_have_is_refused_before_it_is_trained() -> N
     groups = {"labs": ["hb", "crp"], "rest": ["sex", "city"]}
     with pytest.raises(SettingsError, match=r"bivcca has no posterior .* rows of this table have labs, rest: choose"):
         mvae.fit_table(patients(), modalities=groups, changes={"model": {"name": "bivcca"}}, callbacks=[])
+    three = {"labs": ["hb", "crp"], "sex": ["sex"], "city": ["city"]}
+    with pytest.raises(SettingsError, match=r"jmvae has no posterior given some of several modalities"):
+        mvae.fit_table(patients(), modalities=three, changes={"model": {"name": "jmvae"}}, callbacks=[])
     changes = {"model": {"name": "telbo"}, "training": {"epochs": 1, "anneal_epochs": 0}}
     telbo = mvae.fit_table(
         patients(), modalities=groups, changes=changes, callbacks=[]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mvae.data.codecs import Codec
 from mvae.data.picture import open_bounded
+from mvae.data.tables.dates import as_seconds
 from mvae.errors import DataError, QueryError
 from mvae.report.grid import grid_picture, picture_row
 from mvae.report.views import YEAR, View
@@ -94,18 +95,38 @@ def _columns(view: View, value: Any) -> Tensor:
     row = torch.full((1, len(view.fields)), math.nan, dtype=torch.float64)
     for i, field in enumerate(view.fields):
         if field.name in value:
-            own = (
-                _class(field, value[field.name], None) if field.kind == "classes" else _number(field, value[field.name])
-            )
-            row[0, i] = float(own)
+            read = _class_of_field if field.kind == "classes" else _number
+            try:
+                row[0, i] = read(field, value[field.name])
+            except (ValueError, TypeError, OverflowError) as error:
+                raise ValueError(f"{field.name}: {error}") from None
     return row
 
 
+def _class_of_field(field: View, value: Any) -> float:
+    """A class by its name or number."""
+    try:
+        number = int(_class(field, value, None))
+    except ValueError:
+        number = -1
+    if not 0 <= number < len(field.classes):
+        known = ", ".join(map(str, field.classes[:20])) + (", …" if len(field.classes) > 20 else "")
+        raise ValueError(f"one of {known} is needed, not {str(value)[:50]!r}")
+    return float(number)
+
+
 def _number(field: View, value: Any) -> float:
-    """A number, of dates the year."""
+    """A number; of dates a text as 2020-01-31, or the year."""
+    if field.date and isinstance(value, str) and not value.replace(".", "", 1).isdecimal():
+        seconds = float(as_seconds([value])[0])
+        if math.isnan(seconds):
+            raise ValueError(f"a date as 2020-01-31, or a year, is needed, not {value[:50]!r}")
+        return seconds
     number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"{field.name}: numbers must be finite")
+        raise ValueError("numbers must be finite")
+    if field.date and not 1 <= number < 10_000:
+        raise ValueError(f"a date as 2020-01-31, or a year from 1 to 9999, is needed, not {number:g}")
     return (number - 1970) * YEAR if field.date else number
 
 

@@ -37,7 +37,8 @@ def input_dtype(model: MultimodalVAE, name: str) -> torch.dtype:
 class Encoder(nn.Module):
     """Stored values of one modality → its expert's precision and precision × mean, ``rows latent`` each.
 
-    Of single classes there are only so many experts: they are computed once, and the graph is a table.
+    Of single classes there are only so many experts: they are computed once, and the graph is a table. A class number
+    below 0 means missing: its expert says nothing.
     """
 
     def __init__(
@@ -50,9 +51,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.name, self.prepare, self.encode = name, model.modalities[name].prepare, encode or model.expert
         if classes is not None:
-            expert = self._expert(torch.arange(classes))
-            self.register_buffer("precisions", expert[0])
-            self.register_buffer("shifts", expert[1])
+            for what, known in zip(("precisions", "shifts"), self._expert(torch.arange(classes)), strict=True):
+                self.register_buffer(what, torch.cat([known, torch.zeros_like(known[:1])]))
         self.of_classes = classes is not None
 
     def _expert(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +63,8 @@ class Encoder(nn.Module):
         """The expert of each row."""
         if not self.of_classes:
             return self._expert(x)
-        return self.get_buffer("precisions")[x], self.get_buffer("shifts")[x]
+        place = torch.where(x < 0, len(self.get_buffer("shifts")) - 1, x)
+        return self.get_buffer("precisions")[place], self.get_buffer("shifts")[place]
 
 
 class Decoder(nn.Module):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mvae.errors import RunError
-from mvae.files import write_whole
+from mvae.files import locked, write_whole
 
 __all__ = ["Row", "RowDict", "add_rows", "new_row", "read_rows", "training_times"]
 
@@ -63,6 +63,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     needed = set(Row.__dataclass_fields__)
     if not isinstance(rows, list) or any(not isinstance(row, dict) or needed - row.keys() for row in rows):
         raise RunError(f"{path} is not a list of result rows (keys: {', '.join(sorted(needed))})")
+    for number, row in enumerate(rows, 1):
+        wrong = [name for name in ("value", "n", "seed") if not isinstance(row[name], int | float)]
+        wrong += [] if isinstance(row["settings"], dict) else ["settings"]
+        if wrong:
+            raise RunError(f"{path}: row {number} has {row[wrong[0]]!r} as its {wrong[0]}: mend or delete the row")
     return rows
 
 
@@ -83,11 +88,14 @@ def training_times(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, fl
 
 
 def add_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Append rows, one a line, whole or not at all."""
-    lines = [json.dumps(row, ensure_ascii=False) for row in [*read_rows(path), *(asdict(row) for row in rows)]]
-    text = "[\n" + ",\n".join(lines) + "\n]\n"
+    """Append rows, one a line, whole or not at all; of several processes one after the other."""
+    added = [asdict(row) for row in rows]
+    with locked(path.parent, wait=True):
+        lines = [json.dumps(row, ensure_ascii=False) for row in [*read_rows(path), *added]]
+        text = "[\n" + ",\n".join(lines) + "\n]\n"
 
-    def write(file: Path) -> None:
-        file.write_text(text)
 
-    write_whole(path, write)
+        def write(file: Path) -> None:
+            file.write_text(text)
+
+        write_whole(path, write)

@@ -145,9 +145,10 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
     if "epochs" in config.training.model_fields_set:
         values["training"] |= in_proportion(values["training"], config.training.epochs)
     declared = Config.from_dict(merged(merged(values, config.model_dump(exclude_unset=True)), {"modalities": found}))
-    if len(found) > 1 and declared.model.name == "bivcca":
+    if len(found) > {"bivcca": 1, "jmvae": 2}.get(declared.model.name, len(found)):  # and no posterior of some of them
+        several = "several modalities at once" if declared.model.name == "bivcca" else "some of several modalities"
         raise SettingsError(
-            "bivcca has no posterior given several modalities at once, and rows of this table have "
+            f"{declared.model.name} has no posterior given {several}, and rows of this table have "
             f"{', '.join(found)}: choose another model.name, for example mvae, or declare one modality of all columns"
         )
     if len(get_model_class(declared.model.name).stages) > 1 and "patience" not in config.training.model_fields_set:

@@ -11,8 +11,9 @@ uses its rows; so N processes learn what one learns from the whole batch, but fo
 the backward pass instead of by `DistributedDataParallel` within it: which networks have a gradient depends on which
 modalities a process's rows have, and one that has none must still answer the others.
 
-Two things are each process's own: batch statistics (batch norm) are of its rows, and the weight of pseudo-labels is by
-its rows. Running statistics are averaged.
+Three things are each process's own: batch statistics (batch norm) are of its rows, the weight of pseudo-labels is by
+its rows, and augmentation (columns hide a tenth of their values from encoders) is drawn for its rows. Running
+statistics are averaged. Bits are resumed by the same number of processes.
 """
 
 import os
