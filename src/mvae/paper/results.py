@@ -94,7 +94,6 @@ def add_rows(path: Path, rows: Iterable[Row]) -> None:
         lines = [json.dumps(row, ensure_ascii=False) for row in [*read_rows(path), *added]]
         text = "[\n" + ",\n".join(lines) + "\n]\n"
 
-
         def write(file: Path) -> None:
             file.write_text(text)
 
