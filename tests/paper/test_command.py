@@ -53,7 +53,7 @@ def test_every_item_is_made_by_options_of_the_command_and_says_what_it_needs() -
 
 def test_every_item_is_listed_with_how_long_it_took(tmp_path: Path) -> None:
     row = dict.fromkeys(Row.__dataclass_fields__) | {"dataset": "digits", "model": "mvae", "recipe": "paper"}
-    row |= {"seed": 0, "budget": "smoke", "settings": {"train_minutes": 3.4}}
+    row |= {"seed": 0, "n": 1, "value": 0.5, "budget": "smoke", "settings": {"train_minutes": 3.4}}
     (tmp_path / "table2.json").write_text(json.dumps([row]))
     listed = mvae("reproduce", "--list", "--results", tmp_path).out
     assert "table2    log p(x1)" in listed

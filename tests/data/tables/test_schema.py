@@ -90,3 +90,10 @@ def test_a_row_is_as_wide_as_its_classes_pictures_and_words_are_to_a_network() -
     assert schema.width == 1201
     columns["k"] = ["some words here", "and others", "four words and more"] * 400
     assert TableSchema.learn(of_frame(columns), kinds={"k": "text"}).width == 1 + 64 * 5
+
+
+def test_that_long_texts_are_cut_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    frame = {"t": ["a " * 64, "a " * 63, "b c"], "x": [1.5, 2.5, 4.0]}
+    schema = TableSchema.learn(of_frame(frame), kinds={"t": "text"}, modalities={"t": ["t"], "x": ["x"]})
+    assert schema.shapes == {"t": (64,)}
+    assert "column 't': of a text the first 63 words are read; 1 of the first 3 are longer" in caplog.text

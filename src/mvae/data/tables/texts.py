@@ -1,5 +1,6 @@
 """Sentences in a table: a column of text, read as rows of words by number, a modality by itself."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from mvae.data.vocabulary import Vocabulary, words_typed
 from mvae.errors import DataError
 
 __all__ = ["read_texts", "text_shape", "vocabulary_of", "words_in"]
+
+log = logging.getLogger("mvae.data")
 
 WORDS = 10_000  # that have a number, the most frequent ones; others are one unknown word
 LONGEST = 64  # words that are read of a text, and the stop token
@@ -33,13 +36,19 @@ def vocabulary_of(column: TableColumn) -> Vocabulary:
 def text_shape(frames: Frames, column: TableColumn) -> tuple[int]:
     """How many numbers a text has: the words of the longest one in the first part of the rows, and the stop token.
 
+    Longer texts than the model reads are cut, which is logged as a warning.
+
     Raises:
         DataError: no row of it has a text.
     """
     for part in frames.chunks():
         cells = part[column.name][column.present(part[column.name])]
         if len(cells):
-            return (min(LONGEST, 1 + max(len(words_typed(str(cell))) for cell in cells.unique())),)
+            numbers = [1 + len(words_typed(str(cell))) for cell in cells.tolist()]
+            if long := sum(number > LONGEST for number in numbers):
+                said = "column %r: of a text the first %d words are read; %d of the first %d are longer"
+                log.warning(said, column.name, LONGEST - 1, long, len(numbers))
+            return (min(LONGEST, max(numbers)),)
     raise DataError(f"column {column.name!r} has no text")
 
 
