@@ -72,7 +72,7 @@ class _Estimator(BaseEstimator):
         self.model_.model.double()  # a row's answer is then the same to 1e-12, whatever rows stand beside it
 
     def _frame(self, X: Any, reset: bool) -> tuple[DataFrame, dict[str, Kind]]:
-        """The rows as a data frame, and what is known of its columns."""
+        """The rows as a data frame, and to learn from (``reset``) what is known of its columns."""
         pd = pandas()
         if isinstance(X, pd.DataFrame) and any(dtype.kind not in "biuf" for dtype in map(_plain_dtype, X.dtypes)):
             validate_data(self, X, reset=reset, skip_check_array=True)
@@ -83,6 +83,8 @@ class _Estimator(BaseEstimator):
         numbers = np.asarray(checked)
         names = list(getattr(self, "feature_names_in_", [f"x{i}" for i in range(numbers.shape[1])]))
         frame = pd.DataFrame(numbers, columns=names, index=X.index if isinstance(X, pd.DataFrame) else None)
+        if not reset:
+            return frame, {}
         varies = frame.nunique() > 1  # a constant is filled in with itself, beside columns to learn from
         known = [name for name in names if varies[name] or not varies.any()]
         return frame, dict.fromkeys(known, "real") | dict(self.kinds or {})
