@@ -8,6 +8,6 @@ import sys
 
 
 def test_hostile_input_is_answered_or_refused() -> None:
-    words = [sys.executable, "-m", "tests.hostile", "--minutes", "0.4"]
+    words = [sys.executable, "-m", "tests.hostile", "--minutes", "0.2"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

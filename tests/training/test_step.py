@@ -52,9 +52,10 @@ for part, value in means.items():
 for one, other in zip(eager.model.parameters(), compiled.model.parameters(), strict=True):
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 assert torch.equal(eager.generator.get_state(), compiled.generator.get_state())
-large = "mnist", 28, 100  # as large as threads share
-compiled, again = (trained(steps.COMPILED_STEPS, name, *large)[0] for _ in range(2))
-assert all(torch.equal(one, other) for one, other in zip(compiled.model.parameters(), again.model.parameters()))
+if name == "mvae":
+    large = "mnist", 28, 100  # as large as threads share
+    compiled, again = (trained(steps.COMPILED_STEPS, name, *large)[0] for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(compiled.model.parameters(), again.model.parameters()))
 """
 
 
