@@ -358,6 +358,30 @@ def test_sentences_beside_a_table_are_a_modality(tmp_path: Path) -> None:
     assert mvae.load_table(tmp_path / "x.mvae").embed(frame).equals(model.embed(frame))
 
 
+@pytest.mark.parametrize(
+    ("modality", "key", "value", "said"),
+    [
+        ("note", "classes", 500, "the table says 7. Leave it out"),
+        ("note", "levels", 255.0, "such a modality has none"),
+        ("rest", "classes", 3, "such a modality has none"),
+        ("rest", "length", 9, "such a modality has none"),
+        ("note", "length", 99, None),
+    ],
+)
+def test_sizes_that_are_declared_are_the_tables_or_refused(modality: str, key: str, value: Any, said: str) -> None:
+    frames = of_frame({"note": ["so it is", "or not"] * 20, "a": np.arange(40.0) ** 2})
+    declared: dict[str, Any] = {"note": {"kind": "text"}, "rest": {"columns": ["a"]}}
+    declared[modality][key] = value
+    config = Config.from_dict({"data": {"source": "x.csv"}, "modalities": declared})
+    schema = learned_from(config, frames, np.zeros(40, np.int8))
+    (train,) = encoded_parts(frames, schema, np.zeros(40, np.int8), 1)
+    if said is None:
+        assert completed_by(config, schema, train).modalities["note"].length == 4
+    else:
+        with pytest.raises(SettingsError, match=rf"^modalities\.{modality}\.{key} = {value}: {said}"):
+            completed_by(config, schema, train)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 60, 1_000])
 def test_the_rate_falls_over_half_of_the_epochs_that_are_asked_for(epochs: int) -> None:
     frames = of_frame({"a": np.arange(1_500.0), "b": np.arange(1_500.0) % 7})

@@ -120,6 +120,12 @@ def test_settings_outside_their_range_are_refused(changed: dict[str, Any], messa
         fit(model(), Table(columns()), **({"epochs": 1, "callbacks": []} | changed))
 
 
+def test_guesses_that_would_never_count_are_refused() -> None:
+    guessing = MVAE(small(), 2, cross_from=("image",), pseudo_labels=("label",))
+    with pytest.raises(SettingsError, match=r"pseudo_labels count once β is 1, and with beta=0\.2 it never is"):
+        fit(guessing, Table(columns()), epochs=1, beta=0.2, callbacks=[])
+
+
 def test_a_model_with_nothing_to_train_is_refused() -> None:
     frozen = model()
     frozen.requires_grad_(False)

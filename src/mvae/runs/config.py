@@ -130,7 +130,7 @@ class ModalitySettings(Section):
         default=None, gt=0, description="The brightest level of a picture: 255 for bytes, else 1."
     )
     length: int | None = Field(
-        default=None, ge=1, le=MOST_VALUES, description="The most symbols of a string, or tokens of a sentence."
+        default=None, ge=1, le=MOST_VALUES, description="The most symbols of a string, or words (and a stop) of a text."
     )
     encoder: Spec | None = Field(
         default=None, description="A network by name, or {network = NAME, …}. Default: by kind."

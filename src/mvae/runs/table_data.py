@@ -90,6 +90,7 @@ def learned_from(config: Config, frames: Frames, home: np.ndarray) -> TableSchem
         missing=config.data.missing,
         modalities=groups,
         kinds=kinds,
+        lengths={name: part.length for name, part in config.modalities.items() if part.length is not None},
         training=lambda start, end: home[start:end] == 0,
     )
     if groups:
@@ -138,6 +139,7 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
         else:
             said = config.modalities.get(name, ModalitySettings()).kinds
             own |= {"kind": "columns", "fields": [_field(column, said) for column in schema.fields_of(name)]}
+        _require_agreement(name, config.modalities.get(name, ModalitySettings()), own)
         found[name] = own
     if dropped := [name for name in config.modalities if name not in found]:
         raise DataError(f"modality {dropped[0]!r} has no column that a training row has")
@@ -154,6 +156,16 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
     if len(get_model_class(declared.model.name).stages) > 1 and "patience" not in config.training.model_fields_set:
         declared = declared.change({"training": {"patience": None}})  # such a model is trained for all its epochs
     return declared.resolved()
+
+
+def _require_agreement(name: str, part: ModalitySettings, own: Mapping[str, Any]) -> None:
+    """Raises SettingsError where what is declared of a modality is not what the table says of it (``own``)."""
+    for key in ("classes", "levels", "shape", "length"):
+        said, found = getattr(part, key), own.get(key)
+        if said is None or said == found or (key == "length" and found is not None and found < said):
+            continue
+        why = "such a modality has none" if found is None else f"the table says {found}"
+        raise SettingsError(f"modalities.{name}.{key} = {said}: {why}. Leave it out")
 
 
 def _field(column: Any, said: Mapping[str, Any]) -> dict[str, Any]:

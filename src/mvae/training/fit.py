@@ -213,6 +213,10 @@ def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: in
                 f"patience is for models that are trained in one stage and selected by validation, "
                 f"not for {type(model).__name__}"
             )
+    if getattr(model, "pseudo_labels", ()) and settings.beta < 1:
+        raise SettingsError(
+            f"pseudo_labels count once β is 1, and with beta={settings.beta:g} it never is: leave one of them out"
+        )
     if validated and settings.anneal_epochs > settings.epochs:
         _log.warning(
             "anneal_epochs=%d is more than epochs=%d: no weights are selected by validation before annealing has ended",

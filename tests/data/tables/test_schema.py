@@ -97,3 +97,10 @@ def test_that_long_texts_are_cut_is_said(caplog: pytest.LogCaptureFixture) -> No
     schema = TableSchema.learn(of_frame(frame), kinds={"t": "text"}, modalities={"t": ["t"], "x": ["x"]})
     assert schema.shapes == {"t": (64,)}
     assert "column 't': of a text the first 63 words are read; 1 of the first 3 are longer" in caplog.text
+    caplog.clear()
+    for length, found in ((100, 65), (65, 65), (3, 3)):
+        schema = TableSchema.learn(
+            of_frame(frame), kinds={"t": "text"}, modalities={"t": ["t"], "x": ["x"]}, lengths={"t": length}
+        )
+        assert schema.shapes == {"t": (found,)}
+    assert caplog.messages[0].startswith("column 't': of a text the first 2 words are read; 2 of the first 3")

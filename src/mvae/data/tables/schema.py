@@ -63,6 +63,7 @@ class TableSchema:
         missing: Missing = (),
         modalities: Mapping[str, Sequence[str]] | None = None,
         kinds: Mapping[str, Kind] | None = None,
+        lengths: Mapping[str, int] | None = None,
         training: Rows | None = None,
     ) -> "TableSchema":
         """Learn it from a table; what is not declared is proposed.
@@ -73,6 +74,7 @@ class TableSchema:
             modalities: modality → its columns; default one for each file, and one for each group of columns that are
                 missing together (`column_groups`).
             kinds: column → kind.
+            lengths: modality of text → words that are read of it, and a stop token; default 64.
             training: which rows to learn from; default all.
 
         Raises:
@@ -95,7 +97,9 @@ class TableSchema:
                 )
             if len(names) == 1 and learned[names[0]].kind in ALONE:
                 own = learned[names[0]]
-                shapes[group] = picture_shape(frames, own.name) if own.kind == "picture" else text_shape(frames, own)
+                longest = (lengths or {}).get(group)
+                text = own.kind == "text"
+                shapes[group] = text_shape(frames, own, longest) if text else picture_shape(frames, own.name)
         groups = {group: tuple(name for name in names if name in seen) for group, names in modalities.items()}
         groups |= {group: tuple(modalities[group]) for group in shapes}
         groups = {group: groups[group] for group in modalities if groups[group]}

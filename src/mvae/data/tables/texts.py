@@ -16,7 +16,7 @@ __all__ = ["read_texts", "text_shape", "vocabulary_of", "words_in"]
 log = logging.getLogger("mvae.data")
 
 WORDS = 10_000  # that have a number, the most frequent ones; others are one unknown word
-LONGEST = 64  # words that are read of a text, and the stop token
+LONGEST = 64  # words that are read of a text, and the stop token, where nothing else is declared
 
 
 def words_in(cells: Sequence[str]) -> tuple[str, ...]:
@@ -33,22 +33,25 @@ def vocabulary_of(column: TableColumn) -> Vocabulary:
     return Vocabulary(tuple(map(str, column.classes)))
 
 
-def text_shape(frames: Frames, column: TableColumn) -> tuple[int]:
+def text_shape(frames: Frames, column: TableColumn, longest: int | None = None) -> tuple[int]:
     """How many numbers a text has: the words of the longest one in the first part of the rows, and the stop token.
 
-    Longer texts than the model reads are cut, which is logged as a warning.
+    At most ``longest`` (default 64): other texts are cut, which is logged as a warning.
 
     Raises:
         DataError: no row of it has a text.
     """
+    longest = longest or LONGEST
     for part in frames.chunks():
         cells = part[column.name][column.present(part[column.name])]
         if len(cells):
             numbers = [1 + len(words_typed(str(cell))) for cell in cells.tolist()]
-            if long := sum(number > LONGEST for number in numbers):
-                said = "column %r: of a text the first %d words are read; %d of the first %d are longer"
-                log.warning(said, column.name, LONGEST - 1, long, len(numbers))
-            return (min(LONGEST, max(numbers)),)
+            if long := sum(number > longest for number in numbers):
+                said = (
+                    "column %r: of a text the first %d words are read; %d of the first %d are longer. For more: length"
+                )
+                log.warning(said, column.name, longest - 1, long, len(numbers))
+            return (min(longest, max(numbers)),)
     raise DataError(f"column {column.name!r} has no text")
 
 
