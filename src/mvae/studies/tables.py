@@ -23,7 +23,7 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.models.base import MultimodalVAE
 from mvae.paper.item import Budget, Item, Options, Paths
 from mvae.paper.results import RowDict
-from mvae.runs.answers import answers
+from mvae.runs.answers import answers, rows_at_once
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.defaults import defaults_for
@@ -50,7 +50,6 @@ Matrix = Float[np.ndarray, "rows fields"]
 INTERVAL = 0.9
 BINS = 10  # of the expected calibration error
 NEIGHBOURS = ", neighbours"  # added to the name of a metric
-AT_ONCE = 2_000  # rows that are filled in together
 COPIES, NO_COPIES = 0.01, "error of rows without a copy"  # measured where more rows are equal to another one
 
 
@@ -184,7 +183,7 @@ def filled_beside_neighbours(
     """The same where numbers also learn from similar rows (`mvae.runs.neighbours`), and the intervals' ends."""
     values, present = {"t": np.asarray(table["t"])}, {"t": table.observed["t"].numpy()}
     parts: list[list[np.ndarray]] = [[], [], []]
-    for rows, correction in corrections(model, values, present, ["t"], AT_ONCE, seed):
+    for rows, correction in corrections(model, values, present, ["t"], rows_at_once(model, table), seed):
         plain = answers(model, {"t": values["t"][rows]}, {"t": present["t"][rows]}, ["t"], spend.samples, seed)
         found = correction.applied(model, plain)["t"]
         ends = np.quantile(found.draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
