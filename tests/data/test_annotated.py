@@ -15,6 +15,8 @@ from mvae.errors import DataError, SettingsError
 
 anndata = pytest.importorskip("anndata")
 pytestmark = pytest.mark.filterwarnings("ignore")  # anndata's own
+if hasattr(anndata.settings, "allow_write_nullable_strings"):
+    anndata.settings.allow_write_nullable_strings = True  # the text of pandas 3
 
 CELLS, GENES = 12, 5
 COUNTS = np.random.default_rng(0).poisson(1.0, (CELLS, GENES)).astype(np.float32)
