@@ -159,3 +159,30 @@ def test_modalities_of_a_mudata_are_aligned_by_the_cells_names(tmp_path: Path) -
         ]
         for row in torch.arange(CELLS)[has]:
             np.testing.assert_array_equal(rows(found, "protein", [int(row)])[0], PROTEINS[order[int(row)]])
+
+
+def test_what_stands_in_a_modality_of_a_mudata_finds_its_cells_whatever_their_order() -> None:
+    mudata = pytest.importorskip("mudata")
+    order = [3, 1, 2, 0, *range(4, 10)]  # and two cells less
+    protein = anndata.AnnData(PROTEINS[order])
+    protein.obs_names = [f"cell {i}" for i in order]
+    protein.obs["who"] = [f"cell {i}" for i in order]
+    protein.obs["number"] = np.array(order, float)
+    protein.obs["good"] = np.array(order) % 2 == 0
+    both = mudata.MuData({"rna": cells(), "prot": protein})
+    asked = {"rna": "rna:X", "protein": "prot:X", "who": "prot:obs/who", "number": "prot:obs/number"}
+    found = read_anndata(both, asked, present={"protein": "prot:obs/good"})
+    absent = [cell in ("cell 10", "cell 11") for cell in found.cells]
+    assert [not has for has in found.table.has("who").tolist()] == absent
+    for row, cell in enumerate(found.cells):
+        if not absent[row]:
+            assert found.categories["who"][int(rows(found, "who")[row])] == cell
+            assert f"cell {rows(found, 'number')[row]:g}" == cell
+    good = [cell for cell, has in zip(found.cells, found.table.has("protein"), strict=True) if has]
+    assert sorted(good) == [f"cell {i}" for i in range(0, 10, 2)]
+
+
+def test_names_with_a_colon_are_names() -> None:
+    mudata = pytest.importorskip("mudata")
+    both = mudata.MuData({"rna": cells()})  # MuData names columns of its parts so
+    assert read_anndata(both, {"rna": "rna:X", "batch": "obs/rna:batch"}).categories == {"batch": ("b1", "b2")}

@@ -1,5 +1,6 @@
 """AnnData and MuData (``.h5ad``, ``.h5mu``): cells as a table, and answers written back by the cells' names."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from mvae.errors import DataError, SettingsError, nearest, require_extra
 __all__ = ["Annotated", "read_anndata", "write_anndata"]
 
 PLACES = "X, layers/NAME, obsm/NAME or obs/NAME, and MODALITY: before it in a MuData"
+PLACE = re.compile(r"(?:(.*?):)??(X|(?:layers|obsm|obs)/.+)", re.DOTALL)  # names may hold colons, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,21 +64,26 @@ def read_anndata(
     cells = _names(data.obs_names)
     taken, masks, features, known = {}, {}, {}, {}
     for name, where in columns.items():
-        values, labels = _found(data, where, cells)
-        if where.rpartition(":")[2].startswith("obs/"):
-            values, here, own = _coded(name, values, (categories or {}).get(name))
+        part, inside = _part(data, where)
+        values, labels = _found(part, inside)
+        place = _place(part, cells)
+        if inside.startswith("obs/"):
+            values, here, own = _coded(values, place, (categories or {}).get(name))
             known |= {name: own} if own else {}
         else:
-            values, here = _measured(data, where, values, cells)
+            values, here = _measured(values, place)
         taken[name], features[name] = values, labels
         if here is not None:
             masks[name] = here
     for name, where in (present or {}).items():
         if name not in columns:
             raise SettingsError(f"present names {name!r}, which is no column; there are {', '.join(columns)}")
-        said = np.asarray(_found(data, where, cells)[0])
+        part, inside = _part(data, where)
+        said, place = np.asarray(_found(part, inside)[0]), _place(part, cells)
         if said.dtype != bool:
             raise DataError(f"{where} holds {said.dtype}: present needs booleans")
+        if place is not None:  # a cell that the modality lacks has nothing of it
+            said = np.where(place >= 0, said[place], False)
         own = masks.get(name, np.ones(len(cells), bool))
         masks[name] = own & said.reshape(-1, *[1] * (own.ndim - 1))
     return Annotated(Table(taken, masks), cells, {k: v for k, v in features.items() if v}, known)
@@ -137,8 +144,11 @@ def _names(names: Any) -> tuple[str, ...]:
 
 def _part(data: Any, where: str) -> tuple[Any, str]:
     """The AnnData that a place is in, and the place there."""
-    modality, colon, inside = where.rpartition(":")
-    if not colon:
+    found = PLACE.fullmatch(where)
+    if found is None:
+        raise DataError(f"{where!r} is no place of this object: write {PLACES}")
+    modality, inside = found.groups()
+    if modality is None:
         return data, inside
     parts = getattr(data, "mod", {})
     if modality not in parts:
@@ -147,14 +157,13 @@ def _part(data: Any, where: str) -> tuple[Any, str]:
     return parts[modality], inside
 
 
-def _found(data: Any, where: str, cells: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+def _found(part: Any, inside: str) -> tuple[Any, tuple[str, ...]]:
     """What stands in a place, and its features' names."""
-    part, inside = _part(data, where)
     kind, _, name = inside.partition("/")
-    if inside == "X" and hasattr(part, "X"):
+    if not hasattr(part, kind):
+        raise DataError(f"{inside!r} is no place of this object: write {PLACES}")
+    if inside == "X":
         return part.X, tuple(map(str, part.var_names))
-    if kind not in ("layers", "obsm", "obs") or not hasattr(part, kind) or not name:
-        raise DataError(f"{where!r} is no place of this object: write {PLACES}")
     there = getattr(part, kind)
     if name not in there:
         listed = ", ".join(map(str, there.keys())) or "none"
@@ -164,14 +173,17 @@ def _found(data: Any, where: str, cells: tuple[str, ...]) -> tuple[Any, tuple[st
     return values, labels
 
 
-def _measured(data: Any, where: str, values: Any, cells: tuple[str, ...]) -> tuple[Any, np.ndarray | None]:
-    """A matrix in the order of the cells, and which of it is there; None: all of it."""
-    part = _part(data, where)[0]
+def _place(part: Any, cells: tuple[str, ...]) -> np.ndarray | None:
+    """In which row of a part each cell stands, −1 where it is not in it; None: all in their order."""
     own = _names(part.obs_names)
-    place = None
-    if own != cells:
-        at = {cell: row for row, cell in enumerate(own)}
-        place = np.array([at.get(cell, -1) for cell in cells])
+    if own == cells:
+        return None
+    at = {cell: row for row, cell in enumerate(own)}
+    return np.array([at.get(cell, -1) for cell in cells])
+
+
+def _measured(values: Any, place: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
+    """A matrix in the order of the cells, and which of it is there; None: all of it."""
     here = None if place is None or (place >= 0).all() else place >= 0
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
     if not isinstance(values, np.ndarray):  # sparse, or on disk
@@ -183,10 +195,13 @@ def _measured(data: Any, where: str, values: Any, cells: tuple[str, ...]) -> tup
     return values, there if here is None else there & here.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def _coded(name: str, values: Any, categories: tuple[str, ...] | None) -> tuple[Any, Any, tuple[str, ...]]:
-    """A column of obs as numbers; text as codes, −1 for a category that is not listed."""
-    missing = np.asarray(values.isna())
-    array = np.asarray(values.astype(object))
+def _coded(
+    values: Any, place: np.ndarray | None, categories: tuple[str, ...] | None
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """A column of obs in the order of the cells, as numbers; text as codes, −1 for a category that is not listed."""
+    missing, array = np.asarray(values.isna()), np.asarray(values.astype(object))
+    if place is not None:
+        missing, array = missing[place] | (place < 0), array[place]
     if all(isinstance(value, int | float | np.number) for value in array[~missing]) and not categories:
         numbers = np.where(missing, 0, array).astype(np.float64)
         return numbers, None if not missing.any() else ~missing, ()
@@ -194,4 +209,5 @@ def _coded(name: str, values: Any, categories: tuple[str, ...] | None) -> tuple[
     categories = categories or tuple(sorted({value for value, lacks in zip(text, missing, strict=True) if not lacks}))
     codes = {category: code for code, category in enumerate(categories)}
     found = np.array([codes.get(value, -1) for value in text], np.int64)
+    found[missing] = -1
     return found, None if not missing.any() else ~missing, categories
