@@ -81,6 +81,19 @@ def test_categories_are_those_of_training_and_an_unseen_one_has_no_code() -> Non
     assert rows(found, "batch", [0, 1, 2]).tolist() == [1, -1, 0]
 
 
+def test_categories_that_are_numbers_are_categories_as_pandas_says() -> None:
+    made = cells()
+    made.obs["donor"] = pd.Categorical([2, 10, None] * 4)
+    found = read_anndata(made, ASKED | {"donor": "obs/donor"})
+    assert found.categories["donor"] == ("2", "10")
+    assert rows(found, "donor", [0, 1]).tolist() == [0, 1]
+    assert found.table.has("donor").tolist() == [True, True, False] * 4
+    made.obs["donor"] = made.obs["donor"].astype(float)  # as pandas keeps numbers beside missing values
+    for categories in (("10", "2"), [10, 2]):
+        again = read_anndata(made, ASKED | {"donor": "obs/donor"}, categories={"donor": categories})
+        assert rows(again, "donor", [0, 1]).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

@@ -1,7 +1,7 @@
 """AnnData and MuData (``.h5ad``, ``.h5mu``): cells as a table, and answers written back by the cells' names."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ class Annotated:
         table: a column for each that was asked for.
         cells: the cells' names, in the order of its rows.
         features: the features' names of columns that have them.
-        categories: of columns of text, the categories that their codes 0 … K−1 stand for (`mvae.Covariate` takes them).
+        categories: of columns of text or of categories, those that their codes 0 … K−1 stand for, as text
+            (`mvae.Covariate` takes them).
     """
 
     table: Table
@@ -40,7 +41,7 @@ def read_anndata(
     columns: Mapping[str, str],
     *,
     present: Mapping[str, str] | None = None,
-    categories: Mapping[str, tuple[str, ...]] | None = None,
+    categories: Mapping[str, Sequence[Any]] | None = None,
     backed: bool = False,
 ) -> Annotated:
     """Cells of an AnnData or MuData, or of a file of one.
@@ -53,7 +54,7 @@ def read_anndata(
         source: the object, or a path that ends in ``.h5ad`` or ``.h5mu``.
         columns: name → where it stands: X, layers/NAME, obsm/NAME or obs/NAME; in a MuData ``rna:X`` and so on.
         present: name → obs/NAME of a boolean column that says which cells have it.
-        categories: of text columns as when the model was trained; default those that occur, sorted.
+        categories: of such columns as when the model was trained; default those that occur, sorted.
         backed: leave X and layers of an ``.h5ad`` on disk, for files larger than memory.
 
     Raises:
@@ -196,18 +197,30 @@ def _measured(values: Any, place: np.ndarray | None) -> tuple[Any, np.ndarray | 
 
 
 def _coded(
-    values: Any, place: np.ndarray | None, categories: tuple[str, ...] | None
+    values: Any, place: np.ndarray | None, categories: Sequence[Any] | None
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """A column of obs in the order of the cells, as numbers; text as codes, −1 for a category that is not listed."""
+    """A column of obs in the order of the cells, as numbers; categories as codes, −1 for one that is not listed."""
     missing, array = np.asarray(values.isna()), np.asarray(values.astype(object))
     if place is not None:
         missing, array = missing[place] | (place < 0), array[place]
-    if all(isinstance(value, int | float | np.number) for value in array[~missing]) and not categories:
-        numbers = np.where(missing, 0, array).astype(np.float64)
-        return numbers, None if not missing.any() else ~missing, ()
-    text = [str(value) for value in array]
-    categories = categories or tuple(sorted({value for value, lacks in zip(text, missing, strict=True) if not lacks}))
-    codes = {category: code for code, category in enumerate(categories)}
+    here = None if not missing.any() else ~missing
+    plain = not categories and not hasattr(values.dtype, "categories")
+    if plain and all(isinstance(value, int | float | np.number) for value in array[~missing]):
+        return np.where(missing, 0, array).astype(np.float64), here, ()
+    text = [_text(value) for value in array]
+    known = tuple(map(_text, categories or sorted(set(array[~missing]), key=_by_size)))
+    codes = {category: code for code, category in enumerate(known)}
     found = np.array([codes.get(value, -1) for value in text], np.int64)
     found[missing] = -1
-    return found, None if not missing.any() else ~missing, categories
+    return found, here, known
+
+
+def _text(category: Any) -> str:
+    """A category's name; missing values made fractions of whole numbers."""
+    return str(int(category)) if isinstance(category, float) and category.is_integer() else str(category)
+
+
+def _by_size(category: Any) -> tuple[bool, Any]:
+    """Numbers by size, then text."""
+    number = isinstance(category, int | float | np.number)
+    return not number, category if number else str(category)
