@@ -94,6 +94,39 @@ def test_categories_that_are_numbers_are_categories_as_pandas_says() -> None:
         assert rows(again, "donor", [0, 1]).tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("backed", [False, True])
+def test_features_stand_in_the_order_of_training_whatever_theirs(backed: bool, tmp_path: Path) -> None:
+    trained = read_anndata(cells(), ASKED | {"log": "X"})
+    shuffled = cells()[:, [3, 0, 4, 2, 1]].copy()
+    shuffled.obsm["protein"] = shuffled.obsm["protein"][["CD8", "CD3", "CD4"]]
+    shuffled.write_h5ad(tmp_path / "c.h5ad")
+    asked = ASKED | {"log": "X"}
+    found = read_anndata(tmp_path / "c.h5ad", asked, features=trained.features, backed=backed)
+    assert found.features == trained.features
+    for name, values in {"rna": COUNTS, "protein": PROTEINS, "log": np.log1p(COUNTS)}.items():
+        np.testing.assert_array_equal(rows(found, name), values)
+        np.testing.assert_array_equal(rows(found, name, [7, 2, 2]), values[[7, 2, 2]])
+    some = read_anndata(shuffled, ASKED, features={"rna": ["gene 4", "gene 1"]})
+    np.testing.assert_array_equal(rows(some, "rna"), COUNTS[:, [4, 1]])
+    np.testing.assert_array_equal(some.table.first(3)[[2, 0]].columns["rna"], COUNTS[[2, 0]][:, [4, 1]])
+
+
+def test_features_that_are_not_there_or_there_twice_are_named() -> None:
+    with pytest.raises(DataError, match=r"layers/counts lacks 1 of the 2 features that are wanted, such as 'gene 9'"):
+        read_anndata(cells(), ASKED, features={"rna": ["gene 1", "gene 9"]})
+    with pytest.raises(DataError, match="depth has no names of features"):
+        read_anndata(cells(), ASKED, features={"depth": ["a"]})
+    with pytest.raises(SettingsError, match="features names 'prot', which is no column"):
+        read_anndata(cells(), ASKED, features={"prot": ["CD3"]})
+    with pytest.raises(SettingsError, match="categories names 'bacth', which is no column"):
+        read_anndata(cells(), ASKED, categories={"bacth": ["b1"]})
+    made = cells()
+    made.var_names = ["a", "b", "a", "c", "d"]
+    assert read_anndata(made, ASKED).features["rna"] == ("a", "b", "a", "c", "d")
+    with pytest.raises(DataError, match="the feature 'a' is there twice"):
+        read_anndata(made, ASKED, features={"rna": ["a", "b"]})
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

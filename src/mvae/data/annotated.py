@@ -1,6 +1,7 @@
 """AnnData and MuData (``.h5ad``, ``.h5mu``): cells as a table, and answers written back by the cells' names."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ def read_anndata(
     columns: Mapping[str, str],
     *,
     present: Mapping[str, str] | None = None,
+    features: Mapping[str, Sequence[str]] | None = None,
     categories: Mapping[str, Sequence[Any]] | None = None,
     backed: bool = False,
 ) -> Annotated:
@@ -54,31 +56,36 @@ def read_anndata(
         source: the object, or a path that ends in ``.h5ad`` or ``.h5mu``.
         columns: name → where it stands: X, layers/NAME, obsm/NAME or obs/NAME; in a MuData ``rna:X`` and so on.
         present: name → obs/NAME of a boolean column that says which cells have it.
+        features: name → the names of the features wanted, in this order, whatever theirs in this object: those of the
+            training cells (`Annotated.features`), or some of them. Default: all, as they stand.
         categories: of such columns as when the model was trained; default those that occur, sorted.
         backed: leave X and layers of an ``.h5ad`` on disk, for files larger than memory.
 
     Raises:
         DataError: the file is absent or damaged, something named is not in it (what there is is said), names of cells
-            occur twice. MissingDependencyError: anndata, or mudata, is not installed.
+            occur twice, or those of the features that are wanted. SettingsError: ``present``, ``features`` or
+            ``categories`` of what is no column. MissingDependencyError: anndata, or mudata, is not installed.
     """
     data = _opened(source, backed) if isinstance(source, str | Path) else source
     cells = _names(data.obs_names)
-    taken, masks, features, known = {}, {}, {}, {}
+    taken, masks, labelled, known, wanted = {}, {}, {}, {}, features or {}
+    for what, named in (("present", present), ("features", wanted), ("categories", categories)):
+        if unknown := [name for name in named or () if name not in columns]:
+            raise SettingsError(f"{what} names {unknown[0]!r}, which is no column; there are {', '.join(columns)}")
     for name, where in columns.items():
         part, inside = _part(data, where)
         values, labels = _found(part, inside)
-        place = _place(part, cells)
+        place, order = _place(part, cells), _order(where, labels, wanted.get(name))
         if inside.startswith("obs/"):
             values, here, own = _coded(values, place, (categories or {}).get(name))
             known |= {name: own} if own else {}
         else:
-            values, here = _measured(values, place)
-        taken[name], features[name] = values, labels
+            values, here = _measured(values, place, order)
+        taken[name] = values
+        labelled[name] = labels if order is None else tuple(labels[i] for i in order)
         if here is not None:
             masks[name] = here
     for name, where in (present or {}).items():
-        if name not in columns:
-            raise SettingsError(f"present names {name!r}, which is no column; there are {', '.join(columns)}")
         part, inside = _part(data, where)
         said, place = np.asarray(_found(part, inside)[0]), _place(part, cells)
         if said.dtype != bool:
@@ -87,7 +94,7 @@ def read_anndata(
             said = np.where(place >= 0, said[place], False)
         own = masks.get(name, np.ones(len(cells), bool))
         masks[name] = own & said.reshape(-1, *[1] * (own.ndim - 1))
-    return Annotated(Table(taken, masks), cells, {k: v for k, v in features.items() if v}, known)
+    return Annotated(Table(taken, masks), cells, {k: v for k, v in labelled.items() if v}, known)
 
 
 def write_anndata(data: Any, answers: Mapping[str, Any], cells: tuple[str, ...]) -> None:
@@ -138,7 +145,7 @@ def _opened(path: str | Path, backed: bool) -> Any:
 def _names(names: Any) -> tuple[str, ...]:
     found = tuple(map(str, names))
     if len(set(found)) < len(found):
-        twice = next(name for i, name in enumerate(found) if name in found[:i])
+        twice = min(_twice(found))
         raise DataError(f"the cell {twice!r} is there twice: make the names unique, so that answers find their cells")
     return found
 
@@ -183,12 +190,37 @@ def _place(part: Any, cells: tuple[str, ...]) -> np.ndarray | None:
     return np.array([at.get(cell, -1) for cell in cells])
 
 
-def _measured(values: Any, place: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
+def _order(where: str, labels: tuple[str, ...], wanted: Sequence[str] | None) -> np.ndarray | None:
+    """Where each feature that is wanted stands; None: all in their order."""
+    if wanted is None or tuple(wanted) == labels:
+        return None
+    at = {label: place for place, label in enumerate(labels)}
+    if not labels:
+        raise DataError(f"{where} has no names of features: leave it out of features, and see to their order yourself")
+    if lacking := [label for label in wanted if label not in at]:
+        raise DataError(
+            f"{where} lacks {len(lacking)} of the {len(wanted)} features that are wanted, such as {lacking[0]!r}"
+            f"{nearest(str(lacking[0]), labels)}: give cells in which they were measured"
+        )
+    if len(at) < len(labels) and (twice := set(wanted) & _twice(labels)):
+        raise DataError(
+            f"{where}: the feature {min(twice)!r} is there twice: make the names unique (var_names_make_unique)"
+        )
+    return np.array([at[label] for label in wanted])
+
+
+def _twice(names: Sequence[str]) -> set[str]:
+    """The names that occur more than once."""
+    return {name for name, count in Counter(names).items() if count > 1}
+
+
+def _measured(values: Any, place: np.ndarray | None, order: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
     """A matrix in the order of the cells, and which of it is there; None: all of it."""
     here = None if place is None or (place >= 0).all() else place >= 0
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
     if not isinstance(values, np.ndarray):  # sparse, or on disk
-        return SparseRows(values, place), here
+        return SparseRows(values, place, order), here
+    values = values if order is None else values[:, order]
     values = values if place is None else values[place]
     if values.dtype.kind != "f" or not np.isnan(values).any():
         return values, here

@@ -18,6 +18,7 @@ class SparseRows:
     Args:
         matrix: with ``shape``, ``dtype`` and rows by ascending number.
         place: where each row stands in the matrix, −1 for a row of zeros that is not in it; default in its order.
+        features: which of the matrix's columns, in this order; default all.
 
     >>> from scipy import sparse
     >>> column = SparseRows(sparse.csc_matrix([[0, 2], [0, 0], [3, 0]]))
@@ -28,15 +29,16 @@ class SparseRows:
 
     ndim = 2
 
-    def __init__(self, matrix: Any, place: np.ndarray | None = None):
+    def __init__(self, matrix: Any, place: np.ndarray | None = None, features: np.ndarray | None = None):
         self._matrix = matrix.tocsr() if hasattr(matrix, "tocsr") else matrix
         if getattr(self._matrix, "format", "csr") != "csr":
             raise DataError("a sparse matrix on disk must be stored by rows (CSR) to be read by rows: store it so")
         self.dtype = np.dtype(matrix.dtype)
         if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
             raise DataError(f"a sparse matrix of dtype {self.dtype}: numbers of at most 64 bits are needed")
-        self._place = place
-        self.shape: tuple[int, ...] = (len(place) if place is not None else matrix.shape[0], int(matrix.shape[1]))
+        self._place, self._features = place, features
+        width = matrix.shape[1] if features is None else len(features)
+        self.shape: tuple[int, ...] = (len(place) if place is not None else matrix.shape[0], int(width))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -53,13 +55,14 @@ class SparseRows:
         known, inverse = np.unique(place[here], return_inverse=True)  # what reads from disk wants them in order
         if len(known):
             part = self._matrix[known]
+            part = part if self._features is None else part[:, self._features]
             found[here] = np.asarray(part.toarray() if hasattr(part, "toarray") else part)[inverse]
         return found
 
     def first(self, rows: int) -> "SparseRows":
         """The first so many rows, still sparse."""
         place = np.arange(len(self)) if self._place is None else self._place
-        return SparseRows(self._matrix, place[:rows])
+        return SparseRows(self._matrix, place[:rows], self._features)
 
     def tolist(self) -> list[list[Any]]:
         """All rows as lists, as of an array."""
