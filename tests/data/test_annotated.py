@@ -64,6 +64,44 @@ def test_a_table_has_the_cells_in_their_order(kept: str, tmp_path: Path) -> None
     assert found.cells[3] == "cell 3"
 
 
+def test_layers_stay_on_disk_and_a_mudatas_matrices_too(tmp_path: Path) -> None:
+    mudata = pytest.importorskip("mudata")
+    cells().write_h5ad(tmp_path / "c.h5ad")
+    mudata.MuData({"rna": cells()[[3, 1, 2]].copy(), "all": cells()}).write_h5mu(tmp_path / "c.h5mu")
+    for file, layer, log in (("c.h5ad", "layers/counts", "X"), ("c.h5mu", "rna:layers/counts", "all:X")):
+        found = read_anndata(tmp_path / file, {"rna": layer, "log": log}, backed=True)
+        column: Any = found.table.columns["rna"]
+        assert hasattr(column._matrix, "group")  # of the open file
+        for row, cell in enumerate(found.cells):
+            if found.table.has("rna")[row]:
+                np.testing.assert_array_equal(column[[row]][0], COUNTS[int(cell.split()[1])])
+
+
+@pytest.mark.parametrize("kept", ["object", "file", "backed"])
+def test_counts_are_found_in_raw(kept: str, tmp_path: Path) -> None:
+    source: Any = cells()
+    source.X = COUNTS
+    source.raw = source
+    source = source[:, :2].copy()  # raw keeps all genes
+    if kept != "object":
+        source.write_h5ad(tmp_path / "c.h5ad")
+        source = tmp_path / "c.h5ad"
+    found = read_anndata(source, {"rna": "raw/X", "some": "X"}, backed=kept == "backed")
+    np.testing.assert_array_equal(rows(found, "rna"), COUNTS)
+    assert [len(found.features[name]) for name in ("rna", "some")] == [GENES, 2]
+
+
+@pytest.mark.parametrize("backed", [False, True])
+def test_an_object_without_x_says_so(backed: bool, tmp_path: Path) -> None:
+    made = anndata.AnnData(obs=cells().obs, layers={"counts": sparse.csr_matrix(COUNTS)})
+    made.write_h5ad(tmp_path / "c.h5ad")
+    for asked in ("X", "raw/X"):
+        with pytest.raises(DataError, match=f"has no {asked}: write X, raw/X"):
+            read_anndata(tmp_path / "c.h5ad", {"rna": asked}, backed=backed)
+    found = read_anndata(tmp_path / "c.h5ad", {"rna": "layers/counts"}, backed=backed)
+    np.testing.assert_array_equal(rows(found, "rna"), COUNTS)
+
+
 def test_zeros_are_counts_and_nan_rows_are_missing() -> None:
     made = cells()
     values = PROTEINS.copy()
@@ -150,8 +188,9 @@ def test_duplicate_cells_and_wrong_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_anndata(tmp_path / "none.h5ad", ASKED)
     (tmp_path / "bad.h5ad").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="no intact file"):
-        read_anndata(tmp_path / "bad.h5ad", ASKED)
+    for backed in (False, True):
+        with pytest.raises(DataError, match="no intact file"):
+            read_anndata(tmp_path / "bad.h5ad", ASKED, backed=backed)
     with pytest.raises(DataError, match=r"no \.h5ad and no \.h5mu"):
         read_anndata(tmp_path / "c.csv", ASKED)
     with pytest.raises(DataError, match="present needs booleans"):

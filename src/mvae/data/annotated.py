@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from mvae.data.on_disk import open_on_disk
 from mvae.data.sparse import SparseRows
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError, nearest, require_extra
 
 __all__ = ["Annotated", "read_anndata", "write_anndata"]
 
-PLACES = "X, layers/NAME, obsm/NAME or obs/NAME, and MODALITY: before it in a MuData"
-PLACE = re.compile(r"(?:(.*?):)??(X|(?:layers|obsm|obs)/.+)", re.DOTALL)  # names may hold colons, too
+PLACES = "X, raw/X, layers/NAME, obsm/NAME or obs/NAME, and MODALITY: before it in a MuData"
+PLACE = re.compile(r"(?:(.*?):)??(X|raw/X|(?:layers|obsm|obs)/.+)", re.DOTALL)  # names may hold colons, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,12 @@ def read_anndata(
 
     Args:
         source: the object, or a path that ends in ``.h5ad`` or ``.h5mu``.
-        columns: name → where it stands: X, layers/NAME, obsm/NAME or obs/NAME; in a MuData ``rna:X`` and so on.
+        columns: name → where it stands: X, raw/X, layers/NAME, obsm/NAME or obs/NAME; in a MuData ``rna:X`` and so on.
         present: name → obs/NAME of a boolean column that says which cells have it.
         features: name → the names of the features wanted, in this order, whatever theirs in this object: those of the
             training cells (`Annotated.features`), or some of them. Default: all, as they stand.
         categories: of such columns as when the model was trained; default those that occur, sorted.
-        backed: leave X and layers of an ``.h5ad`` on disk, for files larger than memory.
+        backed: leave X, raw and layers of a file on disk, for files larger than memory. Of NaN there nothing is known.
 
     Raises:
         DataError: the file is absent or damaged, something named is not in it (what there is is said), names of cells
@@ -135,9 +136,11 @@ def _opened(path: str | Path, backed: bool) -> Any:
     if not path.is_file():
         raise DataError(f"cannot read {path} (there is no such file): correct the path")
     try:
+        if backed:
+            return open_on_disk(path)
         if path.suffix == ".h5mu":
             return require_extra("mudata", "anndata", ".h5mu files").read_h5mu(path)
-        return require_extra("anndata", "anndata", ".h5ad files").read_h5ad(path, backed="r" if backed else None)
+        return require_extra("anndata", "anndata", ".h5ad files").read_h5ad(path)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} is no intact file ({str(error).splitlines()[0]}): replace it") from None
 
@@ -168,10 +171,13 @@ def _part(data: Any, where: str) -> tuple[Any, str]:
 def _found(part: Any, inside: str) -> tuple[Any, tuple[str, ...]]:
     """What stands in a place, and its features' names."""
     kind, _, name = inside.partition("/")
+    if inside in ("X", "raw/X"):
+        holder = part if inside == "X" else getattr(part, "raw", None)
+        if getattr(holder, "X", None) is None:
+            raise DataError(f"this object has no {inside}: write {PLACES}")
+        return holder.X, tuple(map(str, holder.var_names))  # pyright: ignore[reportOptionalMemberAccess]
     if not hasattr(part, kind):
         raise DataError(f"{inside!r} is no place of this object: write {PLACES}")
-    if inside == "X":
-        return part.X, tuple(map(str, part.var_names))
     there = getattr(part, kind)
     if name not in there:
         listed = ", ".join(map(str, there.keys())) or "none"
