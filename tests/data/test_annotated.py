@@ -227,6 +227,36 @@ def test_cells_without_an_answer_get_nan_and_wrong_shapes_are_refused() -> None:
         write_anndata(made, {"uns/x": np.ones(CELLS)}, names)
 
 
+def test_predicted_classes_and_tensors_are_written(tmp_path: Path) -> None:
+    made = cells()
+    some = {
+        "obs/kind": ["T", "B"],
+        "obs/p": np.ones((2, 1)),
+        "obsm/z": torch.tensor([[1.0], [2.0]], requires_grad=True),
+    }
+    write_anndata(made, some | {"layers/d": sparse.csr_matrix(COUNTS[[5, 1]])}, ["cell 5", "cell 1"])
+    assert made.obs["kind"].isna().sum() == CELLS - 2
+    made.write_h5ad(tmp_path / "c.h5ad")
+    again = anndata.read_h5ad(tmp_path / "c.h5ad")
+    assert again.obs["kind"][["cell 5", "cell 1"]].tolist() == ["T", "B"]
+    assert again.obsm["z"][[5, 1], 0].tolist() == [1, 2]
+    np.testing.assert_array_equal(again.layers["d"][[5, 1]], COUNTS[[5, 1]])
+
+
+def test_answers_that_have_no_place_are_refused_in_words() -> None:
+    mudata = pytest.importorskip("mudata")
+    made, names = cells(), [f"cell {i}" for i in range(CELLS)]
+    with pytest.raises(DataError, match=r"obs/p: rows of shape \(3,\), but obs has one value per cell: use obsm/p"):
+        write_anndata(made, {"obs/p": np.ones((CELLS, 3))}, names)
+    with pytest.raises(DataError, match=r"obsm/z: .* is no array of a row for each cell"):
+        write_anndata(made, {"obsm/z": object()}, names)
+    with pytest.raises(DataError, match="which are of none"):
+        write_anndata(made, {"obs/p": []}, [])
+    both = mudata.MuData({"rna": made})
+    with pytest.raises(SettingsError, match="answers go to obsm/NAME, obs/NAME of this object, not to 'layers/d'"):
+        write_anndata(both, {"layers/d": COUNTS}, names)
+
+
 def test_modalities_of_a_mudata_are_aligned_by_the_cells_names(tmp_path: Path) -> None:
     mudata = pytest.importorskip("mudata")
     rna = cells()

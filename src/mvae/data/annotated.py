@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from mvae.data.on_disk import open_on_disk
 from mvae.data.sparse import SparseRows
 from mvae.data.table import Table
-from mvae.errors import DataError, SettingsError, nearest, require_extra
+from mvae.errors import DataError, SettingsError, abridged, nearest, require_extra
 
 __all__ = ["Annotated", "read_anndata", "write_anndata"]
 
@@ -98,35 +99,59 @@ def read_anndata(
     return Annotated(Table(taken, masks), cells, {k: v for k, v in labelled.items() if v}, known)
 
 
-def write_anndata(data: Any, answers: Mapping[str, Any], cells: tuple[str, ...]) -> None:
+def write_anndata(data: Any, answers: Mapping[str, Any], cells: Sequence[str]) -> None:
     """Put answers into an AnnData (or one modality of a MuData), each cell's by its name.
 
     Args:
-        data: changed in place; ``data.write_h5ad(path)`` keeps it. Cells that have no answer get NaN.
+        data: changed in place; ``data.write_h5ad(path)`` keeps it. Cells that have no answer get NaN, or None of text.
         answers: where → values ``cells …``: latents as ``obsm/X_mvae``, denoised values as ``layers/denoised``, scores
-            as ``obs/log_p``.
+            or predicted classes as ``obs/NAME``.
         cells: the names of the answers' rows (`Annotated.cells`).
 
     Raises:
-        DataError: names that occur twice, no cell in common, or another number of rows or features.
+        DataError: names that occur twice, no cell in common, another number of rows or features, or several values per
+            cell for obs. SettingsError: another place.
     """
     own, place = _names(data.obs_names), {cell: row for row, cell in enumerate(_names(cells))}
-    rows = np.array([place.get(cell, -1) for cell in own])
+    rows = np.array([place.get(cell, -1) for cell in own], np.int64)
     if (rows < 0).all():
-        raise DataError(f"no cell is named as in the answers (such as {cells[0]!r}): give the object that was read")
+        such = f" (such as {cells[0]!r})" if len(cells) else ", which are of none"
+        raise DataError(f"no cell is named as in the answers{such}: give the object that was read")
     for where, values in answers.items():
         kind, _, name = where.partition("/")
-        array = np.asarray(values)
-        if kind not in ("obsm", "layers", "obs") or not name:
-            raise SettingsError(f"answers go to obsm/NAME, layers/NAME or obs/NAME, not to {where!r}")
-        if len(array) != len(cells) or (kind == "layers" and array.shape[1:] != (data.n_vars,)):
-            raise DataError(f"{where}: values of shape {array.shape} for {len(cells)} cells and {data.n_vars} features")
-        kept = np.full((len(own), *array.shape[1:]), np.nan, array.dtype if (rows >= 0).all() else np.float64)
-        kept[rows >= 0] = array[rows[rows >= 0]]
-        if kind == "obs":
-            data.obs[name] = kept
-        else:
-            getattr(data, kind)[name] = kept
+        places = [kind for kind in ("obsm", "layers", "obs") if getattr(data, kind, None) is not None]
+        if kind not in places or not name:
+            raise SettingsError(f"answers go to {'/NAME, '.join(places)}/NAME of this object, not to {where!r}")
+        kept = _by_cell(_as_array(where, values), rows, len(cells), where)
+        if kind == "layers" and kept.shape[1:] != (data.n_vars,):
+            raise DataError(f"{where}: values of shape {kept.shape} for an object of {data.n_vars} features")
+        if kind == "obs" and kept.size == len(kept):
+            kept = kept.reshape(len(kept))
+        if kind == "obs" and kept.ndim > 1:
+            raise DataError(f"{where}: rows of shape {kept.shape[1:]}, but obs has one value per cell: use obsm/{name}")
+        getattr(data, kind)[name] = kept
+
+
+def _as_array(where: str, values: Any) -> np.ndarray:
+    """Answers as an array."""
+    if hasattr(values, "toarray"):
+        values = values.toarray()
+    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    if not array.ndim or (array.dtype.kind == "O" and array.ndim > 1):
+        raise DataError(f"{where}: {abridged(values)} is no array of a row for each cell")
+    return array
+
+
+def _by_cell(array: np.ndarray, rows: np.ndarray, cells: int, where: str) -> np.ndarray:
+    """Each cell's own row; NaN, or None of text, where ``rows`` is −1."""
+    if len(array) != cells:
+        raise DataError(f"{where}: values of shape {array.shape} for {cells} cells")
+    if (rows >= 0).all():
+        return array[rows]
+    text = array.dtype.kind in "OUS"
+    kept = np.full((len(rows), *array.shape[1:]), None if text else np.nan, object if text else np.float64)
+    kept[rows >= 0] = array[rows[rows >= 0]]
+    return kept
 
 
 def _opened(path: str | Path, backed: bool) -> Any:
