@@ -49,7 +49,8 @@ class Oracle:
         except (DataError, SettingsError):
             model, data = opened_model(run_dir).to(device_named(device)), None
         if model.context_dim:
-            raise QueryError(f"a {type(model).__name__} needs its condition with every question: serve an MVAE")
+            needs = ", ".join(model.covariates) or "its condition"
+            raise QueryError(f"this {type(model).__name__} is told {needs} with every question: serve one that is not")
         shown = views(config, model, stored, data)
         codecs = {} if data is None else data.codecs
         return cls(run_dir.resolve().name, model, {view.name: view for view in shown}, codecs)

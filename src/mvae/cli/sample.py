@@ -14,7 +14,9 @@ __all__ = ["sample"]
 
 @click.command()
 @RUN
-@click.option("--given", multiple=True, help="What is known: MODALITY=VALUE, a file or COLUMN=CELL. Repeatable.")
+@click.option(
+    "--given", multiple=True, help="What is known: MODALITY=VALUE, a file, COLUMN=CELL or COVARIATE=VALUE. Repeatable."
+)
 @click.option("--of", multiple=True, help="What to generate, separated by commas.  [default: all that is not given]")
 @click.option("--n", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many samples.")
 @click.option("--output", type=PATH, help="The PNG.  [default: RUN/sample.png]")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.evaluation.coherence import classifier_for, conditional_coherence
 from mvae.paper.harness import finished_run
@@ -27,7 +26,7 @@ def _picture(run: Run, path: Path) -> None:
     image = run.model.names[0]
     generator = torch.Generator(run.model.device).manual_seed(0)
     given = parse_given(run, tuple(run.config.evaluation.show[:1]))
-    halves = [draw(run, table, (image,), SHOWN, generator)[image][:, 0] for table in (None, Table(given or {}))]
+    halves = [draw(run, row, (image,), SHOWN, generator)[image][:, 0] for row in (None, given)]
     side = round(SHOWN**0.5)
     blank = torch.ones_like(halves[0][:side])  # a column between the halves
     rows = [half.reshape(side, side, *half.shape[1:]) for half in halves]

@@ -3,7 +3,7 @@
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from mvae.evaluation.images import levels
 from mvae.report.grid import colour, read_image, save_grid, save_named_rows
 from mvae.runs.run import Run
 from mvae.runs.tables import TableModel
+from mvae.runs.told import as_asked, first_told, given_by, parse_told
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,7 +29,7 @@ _TEST_ROW = re.compile(r"test:(\d+)")
 def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
     """``("label=5",)`` as one row of data; a class by name or number, an image by file, numbers by commas.
 
-    ``image=test:3`` is what row 3 of the test rows has.
+    ``image=test:3`` is what row 3 of the test rows has. Covariates are given in the same way.
 
     Raises:
         QueryError: an unknown modality, or a value it cannot have.
@@ -38,9 +39,13 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         name, equals, value = text.partition("=")
         if not equals:
             raise QueryError(f"--given {text!r}: write MODALITY=VALUE, for example label=5")
-        run.model.require_known([name])
+        if name not in run.model.covariates:
+            run.model.require_known([name])
         if name in row:
             raise QueryError(f"--given names {name} twice: give one value")
+        if name in run.model.covariates:
+            row[name] = parse_told(name, run.model.covariates[name], value)
+            continue
         column = run.data.test.columns[name]
         if (codec := run.data.codecs.get(name)) is not None:  # of a CVAE it is no modality
             try:
@@ -155,13 +160,17 @@ def sample(
         The picture written (None where no image was asked for), and other modalities' samples as text.
 
     Raises:
-        QueryError: n < 1, an unknown modality, or nothing left to generate.
+        QueryError: n < 1, an unknown modality, a covariate that is not given, or nothing left to generate.
     """
+    if lacking := {name: x for name, x in first_told(run).items() if name not in (given or {})}:
+        raise QueryError(
+            f"this model is told {', '.join(lacking)}, too: as the first test row,{given_by(run, lacking)}"
+        )
     of = of or tuple(n for n in run.model.names if n in run.model.answerable and n not in (given or {}))
     if not of:
         raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
     generator = torch.Generator(run.model.device).manual_seed(seed)
-    drawn = draw(run, None if given is None else Table(given), of, n, generator)
+    drawn = draw(run, given, of, n, generator)
     shown = {
         f"given {name}": levels(x, _brightest(run, name)) for name, x in (given or {}).items() if _is_image(run, name)
     }
@@ -207,12 +216,17 @@ def _brightest(run: Run, name: str) -> float:
     return run.model.modalities[name].likelihood.levels if name in run.model.names else 1.0
 
 
-def draw(run: Run, table: Table | None, of: tuple[str, ...], n: int, generator: torch.Generator) -> dict[str, Tensor]:
+def draw(
+    run: Run, given: dict[str, Tensor] | None, of: tuple[str, ...], n: int, generator: torch.Generator
+) -> dict[str, Tensor]:
     """Samples, of images their means (levels in [0, 1], in the data's shape): both from the same z."""
+    given = given or {}
+    some = any(name not in run.model.covariates for name in given)
+    asked: dict[str, Any] = {"data": Table(given)} if some else {"covariates": as_asked(run, given)}
     state = generator.get_state()
-    drawn = run.model.generate(table, of=of, n=n, generator=generator)
+    drawn = run.model.generate(of=of, n=n, generator=generator, **asked)
     generator.set_state(state)
-    means = run.model.generate(table, of=of, n=n, mean=True, generator=generator)
+    means = run.model.generate(of=of, n=n, mean=True, generator=generator, **asked)
     event = {name: run.data.test.columns[name].shape[1:] for name in of}
     images = {
         name: levels(means[name].reshape(n, -1, *event[name]), _brightest(run, name))
@@ -226,6 +240,7 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     """A picture with a row of n samples for everything that the declaration shows. None without images.
 
     A model that does not know what would be given shows samples of its prior. A given image comes first in its row.
+    Covariates are those of the first test row.
     """
     generator = torch.Generator(run.model.device).manual_seed(seed)
     shown = run.config.evaluation.show
@@ -237,7 +252,7 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     for text in shown or ("prior",):
         given = parse_given(run, (text,)) if known else None
         seen = [colour(levels(x, _brightest(run, name))) for name, x in (given or {}).items() if _is_image(run, name)]
-        drawn = draw(run, None if given is None else Table(given), (image,), n, generator)[image][:, 0]
+        drawn = draw(run, first_told(run) | (given or {}), (image,), n, generator)[image][:, 0]
         rows.append(torch.cat([*seen, colour(drawn) if seen else drawn])[:n])
     save_grid(torch.cat(rows), path, columns=n)
     return path

@@ -1,0 +1,77 @@
+"""Covariates of a run on the command line: pictures are drawn when training ends, and samples are asked for."""
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mvae
+from mvae.errors import QueryError
+from mvae.runs import sample as sampling
+from mvae.runs.run import Run
+from mvae.runs.told import first_told, given_by
+from tests.command import mvae as command
+
+
+@pytest.fixture(scope="module")
+def declaration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, random = tmp_path_factory.mktemp("told"), np.random.default_rng(0)
+    batch, rows = random.integers(0, 2, 60), 60
+    np.savez(
+        folder / "cells.npz",
+        picture=random.random((rows, 1, 8, 8)).astype(np.float32),
+        rna=random.poisson(1 + 500 * batch[:, None], (rows, 4)),
+        batch=np.array(["first batch", "b2"])[batch],
+        place=random.normal(50, 10, (rows, 2)),
+    )
+    (folder / "run.toml").write_text(f"""
+data.source = "{folder / "cells.npz"}"
+model.latents = 2
+modalities.picture.kind = "picture"
+modalities.rna.kind = "count"
+covariates.batch.kind = "categorical"
+covariates.place.kind = "real"
+training.epochs = 30
+training.batch_size = 10
+""")
+    return folder / "run.toml"
+
+
+@pytest.fixture(scope="module")
+def trained(declaration: Path) -> Run:
+    return mvae.train(mvae.Config.load(declaration), declaration.parent / "run", callbacks=[])[0]
+
+
+def test_a_training_with_covariates_ends_with_its_picture_and_a_command_that_works(declaration: Path) -> None:
+    run = declaration.parent / "again"
+    said = command("train", declaration, "--epochs", 1, "--run-dir", run)
+    assert (said.code, (run / "samples.png").is_file()) == (0, True)
+    last = said.out.strip().splitlines()[-1]
+    assert last.startswith("try next: mvae sample")
+    assert command(*shlex.split(last)[3:]).code == 0
+
+
+def test_samples_are_of_the_batch_that_is_given(trained: Run, tmp_path: Path) -> None:
+    found = {}
+    for batch in ("first batch", "b2"):
+        given = sampling.parse_given(trained, (f"batch={batch}", "place=50,50"))
+        texts = sampling.sample(trained, given, 200, 0, tmp_path / "s.png", of=("rna",))[1]["rna"]
+        found[batch] = np.mean([json.loads(text) for text in texts])
+    assert found["b2"] > 5 * found["first batch"]
+    whole = sampling.parse_given(trained, ("batch=b2", "place=50,50", "rna=400,400,400,400"))
+    assert len(sampling.sample(trained, whole, 3, 0, tmp_path / "s.png", of=("rna",))[1]["rna"]) == 3
+
+
+def test_what_is_lacking_or_wrong_is_said_as_options(trained: Run, tmp_path: Path) -> None:
+    with pytest.raises(
+        QueryError, match=r"is told batch, place, too: as the first test row, --given .*batch=.* --given"
+    ):
+        sampling.sample(trained, None, 1, 0, tmp_path / "s.png")
+    with pytest.raises(QueryError, match="batch is one of b2, first batch"):
+        sampling.parse_given(trained, ("batch=b3",))
+    with pytest.raises(QueryError, match="2 numbers, separated by commas, are needed"):
+        sampling.parse_given(trained, ("place=1",))
+    assert given_by(trained, {}) == ""
+    assert set(first_told(trained)) == {"batch", "place"}
