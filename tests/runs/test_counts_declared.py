@@ -64,6 +64,47 @@ def test_a_files_values_that_are_no_counts_are_named_by_row(tmp_path: Path, valu
         mvae.train(config, tmp_path / "run", callbacks=[])
 
 
+def test_declared_categories_keep_their_order_and_others_are_unknown_where_that_is_said(tmp_path: Path) -> None:
+    config = declared(tmp_path)
+    with np.load(tmp_path / "cells.npz") as file:
+        columns = dict(file)
+    columns["batch"] = np.where(np.arange(80) % 8 == 0, "rare", columns["batch"])
+    np.savez(tmp_path / "cells.npz", **columns)
+    listed = {"covariates": {"batch": {"categories": ["b2", "b1"]}}}
+    with pytest.raises(DataError, match=r"'batch', row 0: the category 'rare'.* Known are 'b2', 'b1'"):
+        mvae.train(config.change(listed), tmp_path / "none", callbacks=[])
+    unknown = config.change(listed).change({"covariates": {"batch": {"unknown": True}}})
+    run, _ = mvae.train(unknown, tmp_path / "run", callbacks=[])
+    again = open_run(tmp_path / "run")
+    for opened in (run, again):
+        assert opened.model.covariates["batch"].categories == ("b2", "b1")
+        assert opened.config.covariates["batch"].categories == ["b2", "b1"]
+        parts = [opened.data.train, opened.data.validation, opened.data.test]
+        assert sum(int((~part.has("batch")).sum()) for part in parts) == 10
+        codes = np.concatenate([np.asarray(part["batch"])[part.has("batch").numpy()] for part in parts])
+        assert (codes == 0).sum() == (columns["batch"] == "b2").sum()
+    with pytest.raises(DataError, match="no row has one of the categories x, y"):
+        mvae.train(
+            unknown.change({"covariates": {"batch": {"categories": ["x", "y"]}}}), tmp_path / "none", callbacks=[]
+        )
+
+
+def test_a_category_of_test_rows_alone_is_unknown_where_that_is_said(tmp_path: Path) -> None:
+    config = declared(tmp_path)
+    run, _ = mvae.train(config, tmp_path / "plain", callbacks=[])
+    with np.load(tmp_path / "cells.npz") as file:
+        columns = dict(file)
+    ages = np.asarray(run.data.test["age"])
+    columns["batch"] = np.where(np.isin(columns["age"], ages), "new", columns["batch"])
+    columns["batch__present"] = np.arange(80) % 5 > 0
+    np.savez(tmp_path / "cells.npz", **columns)
+    unknown = config.change({"covariates": {"batch": {"unknown": True}}})
+    run, _ = mvae.train(unknown, tmp_path / "run", callbacks=[])
+    assert run.config.covariates["batch"].categories == ["b1", "b2"]
+    assert not run.data.test.has("batch").any()
+    assert len(run.model.posterior(run.data.test).mean) == len(run.data.test)
+
+
 def test_an_unknown_key_of_a_covariate_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"covariates\.batch\.kinds"):
         declared(tmp_path).change({"covariates": {"batch": {"kinds": "real"}}})

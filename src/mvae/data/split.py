@@ -1,6 +1,6 @@
 """Rows for training, validation and test, chosen at random."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -74,6 +74,8 @@ def encoded_split(
     *,
     kinds: Mapping[str, Kind] | None = None,
     schema: Mapping[str, ColumnSchema] | None = None,
+    classes: Mapping[str, Sequence[int | str]] | None = None,
+    unlisted: Collection[str] = (),
     validation: float = 0.1,
     test: float = 0.1,
     seed: int = 0,
@@ -85,6 +87,8 @@ def encoded_split(
         present: modality → boolean ``rows``, where not all are present.
         kinds: modality → kind; those not named here are guessed by `mvae.data.schema.infer_kind`.
         schema: how columns were encoded before; nothing is then learned from these rows.
+        classes: categories in the order of their codes, by column; of others they are those of the training rows.
+        unlisted: columns of which a category that is none of these is missing, instead of an error.
         validation: as of `split`.
         test: as of `split`.
         seed: as of `split`.
@@ -108,7 +112,29 @@ def encoded_split(
             name: ColumnSchema.fit(name, values[train], masks[name][train] if name in masks else None, kinds.get(name))
             for name, values in arrays.items()
         }
+        told = {name: replace(schema[name], classes=tuple(own)) for name, own in (classes or {}).items()}
+        schema = {**schema, **told}
+        masks |= {
+            name: _listed(schema[name], arrays[name], masks.get(name))
+            for name in unlisted
+            if schema[name].kind == "categorical"
+        }
         arrays = {name: schema[name].encode(values, masks.get(name)) for name, values in arrays.items()}
     data = split(Table(arrays, masks), validation, test, seed)  # which refuses columns of different length
     codecs = {name: class_names(each.classes) for name, each in (schema or {}).items() if each.kind == "categorical"}
     return replace(data, codecs=codecs, schema=schema or {})
+
+
+def _listed(schema: ColumnSchema, values: np.ndarray, present: np.ndarray | None) -> np.ndarray:
+    """Where there is a category that is listed.
+
+    Raises:
+        DataError: nowhere.
+    """
+    known = set(schema.classes)
+    listed = np.array([value in known for value in values.tolist()]) & (True if present is None else present)
+    if not listed.any():
+        raise DataError(
+            f"column {schema.name!r}: no row has one of the categories {', '.join(map(str, schema.classes))}"
+        )
+    return listed

@@ -153,7 +153,9 @@ class CovariateSettings(Section):
     categories: list[str] | list[int] | None = Field(
         default=None, description="In the order of their codes. Default: the training rows'."
     )
-    unknown: bool = Field(default=False, description="May a row lack it? Then training needs such rows.")
+    unknown: bool = Field(
+        default=False, description="May a row lack it, or have another category? Then training needs such rows."
+    )
     features: int = Field(default=1, ge=1, description="How many numbers a row of a real one has.")
 
 

@@ -96,7 +96,8 @@ def load(
         return reader(source)(data_dir, **config.data.options)
     columns, masks = read_npz(source)
     parts = config.modalities or {name: ModalitySettings() for name in columns if name not in config.covariates}
-    told = {name: ModalitySettings(kind=own.kind) for name, own in config.covariates.items()}
+    kind_of = {name: "categorical" if own.categories else own.kind for name, own in config.covariates.items()}
+    told = {name: ModalitySettings(kind=kind) for name, kind in kind_of.items()}
     parts = parts | told
     if (weights := config.training.row_weights) is not None:
         parts = parts | {weights: parts.get(weights, ModalitySettings(kind="real"))}
@@ -115,6 +116,8 @@ def load(
         present,
         kinds=kinds,
         schema=known,
+        classes={n: own.categories for n, own in config.covariates.items() if own.categories and not known},
+        unlisted=[name for name, own in config.covariates.items() if own.unknown],
         validation=config.data.validation,
         test=config.data.test,
         seed=config.seed,
