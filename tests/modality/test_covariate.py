@@ -204,3 +204,30 @@ def test_a_category_that_is_not_listed_is_named_whatever_holds_it() -> None:
     for cells in (["b1", "b9"], np.array(["b1", "b9"]), np.array(["b1", "b9"], object)):
         with pytest.raises(DataError, match="row 1: the category 'b9' is not among"):
             Covariate(["b1", "b2"]).codes(cells)
+
+
+def test_yes_and_no_are_a_covariate_as_any_two_categories() -> None:
+    data = rows()
+    treated = data["batch"] == "b1"
+    for covariate in (Covariate(2), Covariate([False, True])):
+        made = model(batch=covariate, age=Covariate())
+        mvae.fit(made, data | {"batch": treated}, epochs=1, callbacks=[])
+        as_codes = made.posterior(data | {"batch": torch.from_numpy(treated).long()}).mean
+        torch.testing.assert_close(made.posterior(data | {"batch": treated}).mean, as_codes)
+
+
+@pytest.mark.parametrize(
+    ("covariate", "values", "message"),
+    [
+        (Covariate(["b1", "b2"], unknown=True), np.array([0, 1]), "holds numbers, its categories are text .b1, b2."),
+        (Covariate([10, 20], unknown=True), ["10", "20"], "holds text, its categories are numbers .10, 20."),
+        (Covariate(), ["old", "young"], "dtype <U5; real numbers"),
+        (Covariate(), [50.0, None], "dtype object; real numbers"),
+        (Covariate(), np.ma.masked_equal([50.0, -1.0], -1), "row 1: it is needed in every row"),
+    ],
+)
+def test_values_that_are_no_such_categories_and_no_numbers_are_refused(
+    covariate: Covariate, values: Any, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        covariate.codes(values, "told")

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mvae.data.columns import as_column, as_tensor
 from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 
@@ -53,12 +54,18 @@ class Covariate(nn.Module):
     def codes(self, values: Any, name: str = "covariate") -> Tensor:
         """Names of categories as codes, −1 for one that is not listed; other values as they are.
 
+        A tensor holds codes already.
+
         Raises:
-            DataError: a category that is not listed, with its row, unless ``unknown`` allows it.
+            DataError: a category that is not listed, with its row, unless ``unknown`` allows it; text where numbers are
+                needed, or the reverse.
         """
-        array = values if isinstance(values, Tensor) else np.asarray(values)
-        if not self.categories or isinstance(array, Tensor) or (array.dtype.kind not in "OUS" and self._numbered):
-            return torch.as_tensor(array)
+        if not self.categories or isinstance(values, Tensor):
+            return _numbers(values, name)
+        array = np.asarray(values)
+        if array.dtype.kind not in "OUS" and self._numbered:
+            return _numbers(values, name)
+        self._require_alike(array, name)
         place = {category: code for code, category in enumerate(self.categories)}
         found = [place.get(value, -1) for value in array.tolist()]
         if -1 in found and not self.unknown:
@@ -69,18 +76,30 @@ class Covariate(nn.Module):
             )
         return torch.tensor(found)
 
+    def _require_alike(self, array: np.ndarray, name: str) -> None:
+        """Raises DataError where the values are numbers and all categories text, or the reverse."""
+        text = {isinstance(category, str) for category in self.categories}
+        found = {"U": True, "S": True, "O": None}.get(array.dtype.kind, False)
+        if array.size and found is not None and found not in text:
+            kinds = ("numbers", "text")
+            raise DataError(
+                f"covariate {name!r} holds {kinds[found]}, its categories are {kinds[not found]} ({self._listed}): "
+                "give these, or their codes as a tensor"
+            )
+
     def check(self, table: Table, name: str) -> None:
         """Raises DataError unless every row has a value that is possible."""
         if name not in table.columns:
             raise DataError(
                 f"the table has no column {name!r}: this model is told it as a covariate, with every row's value"
             )
-        has, column = table.has(name), torch.as_tensor(table.columns[name])
+        has, column = table.has(name), as_tensor(table.columns[name])
         if not has.all() and not (self.unknown and self.categories):
-            raise DataError(f"covariate {name!r}, row {int((~has).nonzero()[0])}: it is needed in every row")
+            other = ", or train with Covariate(..., unknown=True)" if self.categories else ""
+            raise DataError(f"covariate {name!r}, row {int((~has).nonzero()[0])}: it is needed in every row{other}")
         if self.categories:
             fits, possible = column.dim() == 1, f"codes 0 to {self.width - 1} of {self._listed}"
-            least = -1 if self.unknown else 0
+            column, least = column.double(), -1 if self.unknown else 0
             bad = (column < least) | (column >= self.width) | (column != column.round())
         else:
             fits, possible = column[0].numel() == self.width, f"{self.width} finite numbers"
@@ -94,7 +113,7 @@ class Covariate(nn.Module):
         """Take mean and standard deviation of a real covariate's training values, unless an earlier training did."""
         if self.categories or bool((self.std > 0).all()):
             return
-        x = torch.as_tensor(table.columns[name]).double().reshape(len(table), -1)
+        x = as_tensor(table.columns[name]).double().reshape(len(table), -1)
         mean, std = x.mean(0), x.std(0, correction=0)
         self.mean, self.std = mean.to(self.mean), torch.where(std > 0, std, 1.0).to(self.std)
 
@@ -115,3 +134,15 @@ class Covariate(nn.Module):
     @property
     def _listed(self) -> str:
         return ", ".join(map(str, self.categories[:10])) + (" …" if self.width > 10 else "")
+
+
+def _numbers(values: Any, name: str) -> Tensor:
+    """Numbers as a tensor.
+
+    Raises:
+        DataError: no numbers, or a container that says that some are missing.
+    """
+    column, present = as_column(name, values)
+    if present is not None and not present.all():
+        raise DataError(f"covariate {name!r}, row {int(np.argmin(present))}: it is needed in every row")
+    return as_tensor(column)
