@@ -144,6 +144,8 @@ def test_features_stand_in_the_order_of_training_whatever_theirs(backed: bool, t
     for name, values in {"rna": COUNTS, "protein": PROTEINS, "log": np.log1p(COUNTS)}.items():
         np.testing.assert_array_equal(rows(found, name), values)
         np.testing.assert_array_equal(rows(found, name, [7, 2, 2]), values[[7, 2, 2]])
+    alone = read_anndata(shuffled, {"rna": "layers/counts"}, features=trained.features, categories=trained.categories)
+    np.testing.assert_array_equal(rows(alone, "rna"), COUNTS)
     some = read_anndata(shuffled, ASKED, features={"rna": ["gene 4", "gene 1"]})
     np.testing.assert_array_equal(rows(some, "rna"), COUNTS[:, [4, 1]])
     np.testing.assert_array_equal(some.table.first(3)[[2, 0]].columns["rna"], COUNTS[[2, 0]][:, [4, 1]])

@@ -59,8 +59,8 @@ def read_anndata(
         columns: name → where it stands: X, raw/X, layers/NAME, obsm/NAME or obs/NAME; in a MuData ``rna:X`` and so on.
         present: name → obs/NAME of a boolean column that says which cells have it.
         features: name → the names of the features wanted, in this order, whatever theirs in this object: those of the
-            training cells (`Annotated.features`), or some of them. Default: all, as they stand.
-        categories: of such columns as when the model was trained; default those that occur, sorted.
+            training cells (`Annotated.features`, where further columns do not matter), or some. Default: as they stand.
+        categories: of such columns as when the model was trained, likewise; default those that occur, sorted.
         backed: leave X, raw and layers of a file on disk, for files larger than memory. Of NaN there nothing is known.
 
     Raises:
@@ -72,8 +72,10 @@ def read_anndata(
     cells = _names(data.obs_names)
     taken, masks, labelled, known, wanted = {}, {}, {}, {}, features or {}
     for what, named in (("present", present), ("features", wanted), ("categories", categories)):
-        if unknown := [name for name in named or () if name not in columns]:
-            raise SettingsError(f"{what} names {unknown[0]!r}, which is no column; there are {', '.join(columns)}")
+        for name in [name for name in named or () if name not in columns]:
+            if what == "present" or nearest(name, columns):  # of training they may have further columns
+                listed = f"there are {', '.join(columns)}{nearest(name, columns)}"
+                raise SettingsError(f"{what} names {name!r}, which is no column; {listed}")
     for name, where in columns.items():
         part, inside = _part(data, where)
         values, labels = _found(part, inside)
