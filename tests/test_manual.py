@@ -18,7 +18,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name not in ("research", "_build"))
 BLOCK = re.compile(r"^```(python|sh|toml)\n(.*?)^```", re.M | re.S)
 NAMED = re.compile(r"`([\w-]+\.toml)`")
-NEEDS = {"mvae report": "plotly", "mvae compare": "plotly", "mvae export": "onnxscript"}
+NEEDS = {"mvae report": "plotly", "mvae compare": "plotly", "mvae export": "onnxscript", "import anndata": "anndata"}
 
 
 def of(path: Path) -> str:
