@@ -10,6 +10,7 @@ import torch
 import mvae
 from mvae.errors import DataError, SettingsError
 from mvae.runs.run import open_run
+from tests.command import mvae as mvae_command
 
 
 def declared(folder: Path, **modality: Any) -> mvae.Config:
@@ -108,6 +109,20 @@ def test_a_category_of_test_rows_alone_is_unknown_where_that_is_said(tmp_path: P
 def test_an_unknown_key_of_a_covariate_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"covariates\.batch\.kinds"):
         declared(tmp_path).change({"covariates": {"batch": {"kinds": "real"}}})
+
+
+def test_files_of_cells_and_runs_of_arrays_say_where_they_are_asked(tmp_path: Path) -> None:
+    cells = tmp_path / "cells.h5ad"
+    for command in (["train", cells], ["describe", cells]):
+        said = mvae_command(*command)
+        assert (said.code, "which are read and learned from in Python" in said.err) == (2, True)
+    config = declared(tmp_path).change({"data": {"source": str(cells)}})
+    with pytest.raises(DataError, match=r"read_anndata.*or the command line save arrays"):
+        mvae.train(config, tmp_path / "none", callbacks=[])
+    mvae.train(declared(tmp_path), tmp_path / "run", callbacks=[])
+    said = mvae_command("embed", tmp_path / "run", tmp_path / "cells.npz")
+    assert "model of no table: ask it in Python, model = mvae.load(" in said.err
+    assert mvae.load(tmp_path / "run").names == ("rna", "group")
 
 
 def test_panels_that_overlap_in_part_train_together() -> None:

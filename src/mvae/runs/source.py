@@ -12,7 +12,7 @@ from mvae.data.dataset import Dataset
 from mvae.data.npz import read_npz
 from mvae.data.schema import ColumnSchema, Kind
 from mvae.data.split import encoded_split
-from mvae.data.tables.opening import is_table_file
+from mvae.data.tables.opening import is_table_file, refuse_cells
 from mvae.errors import DataError, SettingsError, nearest
 from mvae.runs.config import Config, ModalitySettings
 from mvae.runs.registry import declarations, reader
@@ -57,13 +57,14 @@ def declared(source: str | Path) -> Config:
     """A declaration by the name of a shipped one, from a TOML file, or made of a data file alone.
 
     Raises:
-        SettingsError: there is none of that name, or the file is no declaration.
+        SettingsError: there is none of that name, or the file is no declaration. DataError: it holds cells.
     """
     text = str(source)
     if text.endswith(".toml"):
         return Config.load(text)
     if is_table_file(text):
         return Config.from_dict({"data": {"source": text}})
+    refuse_cells(text)
     return shipped_declaration(text)
 
 
@@ -93,6 +94,7 @@ def load(
         return load_tables(config, layout)
     source = str(config.data.source)
     if Path(source).suffix != ARRAYS:
+        refuse_cells(source)
         return reader(source)(data_dir, **config.data.options)
     columns, masks = read_npz(source)
     parts = config.modalities or {name: ModalitySettings() for name in columns if name not in config.covariates}

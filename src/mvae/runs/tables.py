@@ -305,7 +305,10 @@ def load_table(path: str | Path) -> TableModel:
     else:
         stored, model = read_run(path)[1], lambda: opened_model(path)
     if stored.get("layout") is None:
-        raise RunError(f"{path} is a model of no table: train one, mvae train data.csv, or mvae.fit_table(frame)")
+        raise RunError(
+            f"{path} is a model of no table: ask it in Python, model = mvae.load({str(path)!r}), then model.posterior, "
+            "model.predict or mvae.impute(model, …); or train one of a table, mvae train data.csv"
+        )
     return TableModel(model(), TableSchema.from_dict(stored["layout"]))
 
 

@@ -12,7 +12,7 @@ from mvae.data.tables.frames import Frames, checked_names, of_frame, pandas
 from mvae.data.tables.joined import joined
 from mvae.errors import DataError, require_extra
 
-__all__ = ["FORMATS", "is_table_file", "open_table"]
+__all__ = ["FORMATS", "is_table_file", "open_table", "refuse_cells"]
 
 
 def _read_excel(path: Path) -> Frames:
@@ -97,7 +97,17 @@ def open_table(source: Any, key: str | None = None) -> Frames:
     return _keyed(of_frame(source), key)
 
 
+def refuse_cells(source: Any) -> None:
+    """Raises DataError for a file of cells, which is no table."""
+    if isinstance(source, str | Path) and _suffix(Path(source)) in (".h5ad", ".h5mu"):
+        raise DataError(
+            f"{source} holds cells, which are read and learned from in Python: mvae.data.annotated.read_anndata, then "
+            "mvae.fit (docs/how-to/cells.md); for the command line save arrays (.npz)"
+        )
+
+
 def _of_file(path: Path) -> Frames:
+    refuse_cells(path)
     if _suffix(path) not in FORMATS:
         raise DataError(f"{path} is none of {', '.join(FORMATS)}: save it as CSV or Parquet")
     if not path.is_file():
