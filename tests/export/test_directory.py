@@ -364,3 +364,21 @@ def test_names_in_the_card_are_text() -> None:
     card = model_card(described, {}, {})
     assert "<script>" not in card
     assert "a\\|&lt;script&gt;" in card
+
+
+def test_means_of_counts_with_an_exposure_say_the_total_that_they_are_of(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).poisson(5, (60, 4))
+    np.savez(tmp_path / "cells.npz", rna=counts)
+    declared = {
+        "data": {"source": str(tmp_path / "cells.npz")},
+        "model": {"latents": 2},
+        "modalities": {"rna": {"kind": "count", "likelihood": {"name": "poisson", "exposure": True}}},
+        "training": {"epochs": 1},
+    }
+    trained, _ = mvae.train(Config.from_dict(declared), tmp_path / "run", callbacks=[])
+    assert command("export", tmp_path / "run", tmp_path / "out").code == 0
+    (part,) = read_json(tmp_path / "out/model.json")["modalities"]
+    totals = np.asarray(trained.data.train["rna"]).sum(1)
+    assert part["typical_total"] == np.quantile(totals, 0.5, method="lower")
+    (mean,) = run(tmp_path / "out", part["decoder"], z=np.zeros((3, 2), np.float32))
+    np.testing.assert_allclose(mean.sum(1), part["typical_total"], rtol=1e-5)

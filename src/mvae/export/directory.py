@@ -15,6 +15,7 @@ from mvae.export.rule import Rule, posterior_rule
 from mvae.export.sentences import SentenceDecoder, with_padded_sentences
 from mvae.files import write_json, write_whole
 from mvae.gaussian import Gaussian
+from mvae.likelihoods.counts import Counts
 from mvae.modality.base import Modality
 from mvae.modality.columns import ColumnsModality
 from mvae.modality.sentences import SentenceModality
@@ -165,6 +166,8 @@ def _part(
     }
     if own.kind == "picture":
         said["levels"] = likelihood.levels
+    if isinstance(likelihood, Counts) and likelihood.exposure:
+        said["typical_total"] = float(likelihood.typical)  # means are of this total: a row's own is their factor
     if own.columns or own.kind in ("real", "binary"):
         said["columns"] = own.columns or [name]
     if isinstance(modality, SentenceModality):
