@@ -117,6 +117,8 @@ def test_a_batch_that_no_training_row_had_is_refused_by_name_and_row() -> None:
         made.generate(data, covariates={"batch": "b9"})
     with pytest.raises(DataError, match=r"row 2: codes 0 to 1 of b1, b2"):
         made.posterior(mvae.Table(data | {"batch": torch.tensor([0, 1, 2])}))
+    with pytest.raises(DataError, match=r"row 1: its category is not among b1, b2: .*unknown=True"):
+        made.posterior(mvae.Table(data | {"batch": torch.tensor([0, -1, 1])}))
 
 
 def test_an_unknown_batch_is_one_of_its_own_where_it_was_trained_with() -> None:

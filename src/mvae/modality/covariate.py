@@ -107,7 +107,10 @@ class Covariate(nn.Module):
         if not fits:
             raise DataError(f"covariate {name!r}: rows of shape {tuple(column.shape[1:])}; {possible} are needed")
         if (bad := bad & has.to(bad.device)).any():
-            raise DataError(f"covariate {name!r}, row {int(bad.nonzero()[0, 0])}: {possible} are needed")
+            row = int(bad.nonzero()[0, 0])
+            unlisted = bool(self.categories) and float(column[row]) == -1  # as `codes` and `read_anndata` say it
+            told = f"its category is not among {self._listed}: correct it, or train with Covariate(..., unknown=True)"
+            raise DataError(f"covariate {name!r}, row {row}: {told if unlisted else f'{possible} are needed'}")
 
     def fit(self, table: Table, name: str) -> None:
         """Take mean and standard deviation of a real covariate's training values, unless an earlier training did."""
