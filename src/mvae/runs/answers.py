@@ -18,10 +18,11 @@ from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
 from mvae.models.mixture import Mixture
 
-__all__ = ["SAMPLES", "Answer", "answers", "draws_given", "latents", "rows_at_once", "scores"]
+__all__ = ["AT_ONCE", "SAMPLES", "Answer", "answers", "draws_given", "latents", "rows_at_once", "scores"]
 
 SAMPLES = 400  # of z, by default
-ROWS, AT_ONCE = 1_000, 1 << 24  # that are answered together, or so many samples × values
+AT_ONCE = 1 << 22  # samples × values held together: more fill memory, and are slower than the processor's caches
+ROWS = 1_000  # that are answered together at most
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
-from mvae.runs.answers import Answer, answers
+from mvae.runs.answers import AT_ONCE, Answer, answers
 from mvae.runs.held_back import missing_together
 from mvae.runs.intervals import LEVEL
 
@@ -25,7 +25,7 @@ NEIGHBOURS_AMONG = 20_000  # rows of a table, in its order: similar ones are loo
 FEWEST = 1_000  # rows, below which nothing is corrected: errors of rows learned by heart mislead
 TURNS, SAMPLES = 5, 100  # in which observed numbers are hidden; of z for each row
 CHECKED = 4_000  # rows with one turn's numbers hidden, by which is decided
-AT_ONCE, TOGETHER = 1 << 24, 256  # samples × values, and rows compared with all others, that are held together
+TOGETHER = 256  # rows compared with all others at once
 WAYS = ((8, 1e-3), (16, 1e-2), (32, 1e-1))  # how many neighbours, and what their squared distances count at least
 CLEAR = 3.0  # standard errors by which errors must follow those of neighbours
 

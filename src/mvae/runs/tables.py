@@ -16,14 +16,13 @@ from mvae.errors import QueryError, RunError
 from mvae.files import load_state
 from mvae.models.base import MultimodalVAE
 from mvae.runs import saving
-from mvae.runs.answers import Answer, answers, latents, scores
+from mvae.runs.answers import AT_ONCE, Answer, answers, latents, scores
 from mvae.runs.neighbours import NEIGHBOURS_AMONG, Correction, corrections
 from mvae.runs.run import opened_model, read_run
 
 __all__ = ["TableModel", "as_values", "load_table"]
 
 ENDS = ("low", "high", "p")  # of the names of columns beside one that is filled in
-AT_ONCE = 1 << 24  # draws × values that are held together
 MOST_ROWS = 4096  # rows that are answered together
 
 
