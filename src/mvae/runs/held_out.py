@@ -12,14 +12,13 @@ from mvae.data.tables.schema import TableSchema
 from mvae.data.tables.tensors import holds_fields, observed_of
 from mvae.errors import RunError
 from mvae.models.base import MultimodalVAE
-from mvae.runs.answers import AT_ONCE, answers
+from mvae.runs.answers import AT_ONCE, SAMPLES, answers
 from mvae.runs.run import Run
 
 __all__ = ["CellScore", "held_out"]
 
 ROWS = 1_000  # that are answered together at most
 MOST_ROWS = 5_000  # of the test rows
-SAMPLES = 400
 
 
 @dataclass(frozen=True)
