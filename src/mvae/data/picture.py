@@ -14,7 +14,7 @@ import numpy as np
 
 from mvae.errors import DataError
 
-__all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded", "pixels_of", "read_picture"]
+__all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded", "pixels_of", "read_picture", "shape_of"]
 
 REMEDY = "give a picture file that opens in a viewer, for example a JPEG or PNG"
 MOST_PIXELS = 64_000_000  # decoded and converted these take less than 1 GB
@@ -65,6 +65,20 @@ def read_picture(path: str | PathLike[str], colours: int, height: int, width: in
     name = str(path)
     with open_bounded(path) as picture, _explained(name, MOST_PIXELS):
         return pixels_of(_eight_bits(picture, name), colours, height, width)
+
+
+def shape_of(path: str | PathLike[str]) -> tuple[int, int, int]:
+    """Colours, height and width of a picture file, turned as its camera says.
+
+    Raises:
+        DataError: no such file, no picture, or too many pixels.
+    """
+    from PIL import ImageOps
+
+    with open_bounded(path) as picture, _explained(str(path), MOST_PIXELS):
+        grey = picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I")
+        width, height = ImageOps.exif_transpose(picture).size
+        return 1 if grey else 3, height, width
 
 
 def pixels_of(picture: Any, colours: int, height: int, width: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from mvae.data.tables.column import (
 )
 from mvae.data.tables.dates import as_seconds, format_of
 from mvae.data.tables.numbers import as_numbers, decimals_of, style_of
+from mvae.data.tables.pictures import picture_file
 from mvae.data.tables.texts import words_in
 from mvae.errors import DataError, SettingsError, nearest
 
@@ -171,7 +172,7 @@ def _of_words(
     if len(cells) == 2:
         return replace(blank, kind="binary", reason=f"two values: {', '.join(sorted(words))}")
     if all(word.lower().endswith(PICTURES) for word in words):
-        there = folder is not None and any((folder / word).is_file() for word in words[:20])
+        there = any(picture_file(folder or Path(), word).is_file() for word in words[:20])
         kind = "picture" if there else "ignored"
         return replace(blank, kind=kind, reason="paths of pictures" + ("" if there else ", which are not there"))
     for style in ("1.234,5", "1,234.5") if comma_first else ("1234.5", "1,234.5", "1.234,5"):

@@ -1,41 +1,60 @@
 """Pictures beside a table: a column of paths, read as bytes of one shape."""
 
+import logging
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mvae.data.picture import fitted, open_bounded
+from mvae.data.picture import read_picture, shape_of
 from mvae.data.tables.column import Missing, factorized, missing_cells
 from mvae.data.tables.frames import Frames
 from mvae.errors import DataError
 
-__all__ = ["picture_shape", "read_pictures"]
+__all__ = ["picture_file", "picture_shape", "read_pictures"]
 
 LARGEST_SIDE = 64  # pixels; a larger picture is scaled down to it
+LOOKED_AT = 20  # pictures of a column, of which one has colours or none
+log = logging.getLogger("mvae.data")
+
+
+def picture_file(folder: Path, cell: Any) -> Path:
+    """The file that a cell names, relative to a folder; a path that Windows wrote is one, too."""
+    text = str(cell).strip()
+    file = folder / text
+    return file if "\\" not in text or file.is_file() else folder / text.replace("\\", "/")
 
 
 def picture_shape(frames: Frames, column: str) -> tuple[int, int, int]:
-    """Channels, height and width that a column's pictures get: those of the first, at most 64 pixels wide and high.
+    """Channels, height and width that a column's pictures get: the size of the first, at most 64 pixels wide and high.
+
+    They have colours where one of the first 20 has.
 
     Raises:
-        DataError: not one of the files is there.
+        DataError: not one of the files is there, or one of them is no picture.
     """
+    shapes = [shape_of(file) for file in islice(_files(frames, column), LOOKED_AT)]
+    if not shapes:
+        folder = "the current folder" if frames.folder is None else frames.folder
+        raise DataError(f"column {column!r}: none of its pictures is there; paths are relative to {folder}")
+    _, height, width = shapes[0]
+    scale = min(1.0, LARGEST_SIDE / max(width, height))
+    return max(shape[0] for shape in shapes), max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _files(frames: Frames, column: str) -> Iterator[Path]:
     for part in frames.chunks():
         for cell in part[column].dropna():
-            if str(cell).strip() and (frames.folder / str(cell).strip()).is_file():
-                with open_bounded(frames.folder / str(cell).strip()) as picture:
-                    width, height = picture.size
-                    scale = min(1.0, LARGEST_SIDE / max(width, height))
-                    channels = 1 if picture.mode in ("1", "L", "I;16", "LA") else 3
-                    return channels, max(1, round(height * scale)), max(1, round(width * scale))
-    raise DataError(f"column {column!r}: none of its pictures is there; paths are relative to {frames.folder}")
+            if str(cell).strip() and (file := picture_file(frames.folder or Path(), cell)).is_file():
+                yield file
 
 
 def read_pictures(
     paths: Any, rows: int, shape: tuple[int, ...], folder: Path, missing: Missing = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures of a column of paths as bytes, and which are there; a file that is absent is missing.
+    """The pictures of a column of paths as bytes, and which are there; a file that is absent is missing, as is logged.
 
     Raises:
         DataError: a file that is no picture, by its path.
@@ -44,14 +63,16 @@ def read_pictures(
     if paths is None:
         return values, here
     codes, uniques = factorized(paths)
-    gone = missing_cells(uniques, missing)
+    gone, absent = missing_cells(uniques, missing), list[Path]()
     for row, code in enumerate(codes.tolist()):
         if code < 0 or gone[code]:
             continue
-        file = folder / str(uniques[code]).strip()
+        file = picture_file(folder, uniques[code])
         if file.is_file():
-            with open_bounded(file) as picture:
-                scaled = fitted(picture.convert("L" if shape[0] == 1 else "RGB"), shape[1], shape[2])
-            pixels = np.asarray(scaled, np.uint8)
-            values[row], here[row] = (pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), True
+            values[row], here[row] = read_picture(file, *shape).transpose(2, 0, 1), True
+        else:
+            absent.append(file)
+    if absent:
+        said = "column %r: %d pictures of %d rows are not there, such as %s; they are missing"
+        log.warning(said, paths.name, len(absent), rows, absent[0])
     return values, here

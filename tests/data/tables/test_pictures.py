@@ -1,0 +1,75 @@
+"""Pictures beside a table: what is read of files of any mode, and where they are looked for."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mvae.data.tables.opening import open_table
+from mvae.data.tables.schema import TableSchema
+from mvae.errors import DataError
+
+pytest.importorskip("pandas")
+Image = pytest.importorskip("PIL.Image")
+
+LEVELS = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
+
+
+def table(folder: Path, *cells: Any) -> Path:
+    """A file with these paths of pictures."""
+    path = folder / "x.csv"
+    path.write_text("hb,scan\n" + "".join(f"{i}.5,{cell}\n" for i, cell in enumerate(cells)))
+    return path
+
+
+def read(folder: Path, *cells: Any) -> np.ndarray:
+    frames = open_table(table(folder, *cells))
+    schema = TableSchema.learn(frames, kinds={"scan": "picture"})
+    return schema.encode(frames.whole())[0]["scan"]
+
+
+def test_sixteen_bits_are_scaled_and_transparent_places_are_white(tmp_path: Path) -> None:
+    Image.fromarray(LEVELS).save(tmp_path / "8.png")
+    Image.fromarray(LEVELS.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    clear = np.stack([LEVELS, np.where(LEVELS < 100, 255, 0).astype(np.uint8)], -1)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    found = read(tmp_path, "8.png", "16.png", "clear.png")[:, 0]
+    assert np.array_equal(found[0], LEVELS)
+    assert np.array_equal(found[1], LEVELS)
+    assert np.array_equal(found[2], np.where(LEVELS < 100, LEVELS, 255))
+
+
+def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # by a quarter, clockwise
+    Image.fromarray(LEVELS).save(tmp_path / "a.png", exif=turned)
+    assert np.array_equal(read(tmp_path, "a.png")[0, 0], np.rot90(LEVELS, -1))
+
+
+def test_pictures_have_colours_where_one_of_the_first_has(tmp_path: Path) -> None:
+    colours = np.stack([LEVELS, LEVELS // 2, 255 - LEVELS], -1)
+    Image.fromarray(LEVELS).save(tmp_path / "grey.png")
+    Image.fromarray(colours).save(tmp_path / "colours.png")
+    found = read(tmp_path, "grey.png", "colours.png")
+    assert np.array_equal(found[0], np.stack([LEVELS] * 3))
+    assert np.array_equal(found[1], colours.transpose(2, 0, 1))
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cannot read the picture .*b\.png: image file is truncated"):
+        read(tmp_path, "a.png", "b.png")
+
+
+def test_paths_of_windows_are_found_and_absent_files_told(tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "scans").mkdir()
+    Image.fromarray(LEVELS).save(tmp_path / "scans" / "a.png")
+    with caplog.at_level(logging.WARNING, "mvae.data"):
+        found = read(tmp_path, "scans\\a.png", "scans/a.png", "scans/b.png", tmp_path / "scans" / "a.png")
+    assert found.any((1, 2, 3)).tolist() == [True, True, False, True]
+    assert "column 'scan': 1 pictures of 4 rows are not there, such as" in caplog.text
+    assert "b.png" in caplog.text
