@@ -238,7 +238,7 @@ class TableModel:
         self, frames: Frames, samples: int
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray]]]:
         for frame in frames.chunks(self._together(samples)):
-            yield frame, *self.schema.encode(frame)
+            yield frame, *self.schema.encode(frame, folder=frames.folder)
 
     def _together(self, samples: int) -> int:
         """How many rows are answered together."""
@@ -249,7 +249,7 @@ class TableModel:
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray], Correction]]:
         """As `_encoded`, and the correction of the same rows."""
         for frame in frames.chunks(NEIGHBOURS_AMONG):
-            values, present = self.schema.encode(frame)
+            values, present = self.schema.encode(frame, folder=frames.folder)
             step = self._together(samples)
             for rows, correction in corrections(self.model, values, present, self._columns, step, seed):
                 x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mvae
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError
@@ -73,3 +74,18 @@ def test_paths_of_windows_are_found_and_absent_files_told(tmp_path: Path, caplog
     assert found.any((1, 2, 3)).tolist() == [True, True, False, True]
     assert "column 'scan': 1 pictures of 4 rows are not there, such as" in caplog.text
     assert "b.png" in caplog.text
+
+
+def test_pictures_are_looked_for_beside_the_file_that_names_them(tmp_path: Path) -> None:
+    """A new table in another folder: never the pictures of the same names beside the training table."""
+    random = np.random.default_rng(0)
+    for folder in (tmp_path / "old", tmp_path / "new"):
+        folder.mkdir()
+        for i in range(12):
+            Image.fromarray(random.integers(0, 256, (4, 4), np.uint8)).save(folder / f"{i}.png")
+        table(folder, *(f"{i}.png" for i in range(12)))
+    few = {"training": {"epochs": 1, "anneal_epochs": 0}}
+    model = mvae.fit_table(tmp_path / "old" / "x.csv", changes=few, callbacks=[])
+    found = model.embed(tmp_path / "new" / "x.csv")
+    wanted = model.embed(open_table(table(tmp_path, *(tmp_path / "new" / f"{i}.png" for i in range(12)))))
+    assert np.array_equal(found, wanted)

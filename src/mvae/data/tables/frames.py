@@ -30,7 +30,7 @@ class Frames:
         groups: file → its columns, where several files were joined.
         text: is every cell text, as in a CSV file?
         separator: of the cells, of a text file.
-        folder: that paths of pictures are relative to.
+        folder: of the file, which paths of pictures are relative to; None: it is no file.
         key: the column that names a row.
         notes: what a reader should know of how the file was read.
     """
@@ -41,7 +41,7 @@ class Frames:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     text: bool = False
     separator: str = ","
-    folder: Path = Path()
+    folder: Path | None = None
     key: str | None = None
     notes: tuple[str, ...] = ()
 

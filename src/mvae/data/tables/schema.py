@@ -38,7 +38,7 @@ class TableSchema:
             modality.
         shapes: of pictures and texts, by modality.
         key: the column that names a row; no model sees it.
-        folder: that paths of pictures are relative to.
+        folder: that paths of pictures are relative to where they come from no file: the training table's.
 
     >>> from mvae.data.tables.frames import of_frame
     >>> schema = TableSchema.learn(of_frame({"age": [41.5, None, 12.25], "sex": ["f", "m", None]}))
@@ -108,7 +108,7 @@ class TableSchema:
                 f"{frames.where} has no column to learn from: "
                 + "; ".join(f"{column.name}: {column.reason}" for column in columns[:5])
             )
-        return cls(columns, groups, shapes, frames.key, frames.folder)
+        return cls(columns, groups, shapes, frames.key, frames.folder or Path())
 
     @cached_property
     def named(self) -> dict[str, TableColumn]:
@@ -132,7 +132,9 @@ class TableSchema:
             raise SettingsError(f"the model does not see the column {column!r}: {self.named[column].reason}")
         raise SettingsError(f"no column {column!r}; there are {', '.join(self.named)}{nearest(column, self.named)}")
 
-    def encode(self, frame: DataFrame, *, strict: bool = False) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def encode(
+        self, frame: DataFrame, *, strict: bool = False, folder: Path | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """A data frame's rows as a model takes them: by modality the numbers, and which are there.
 
         Columns are found by name, whatever their order and type. One that is absent is missing in every row; others
@@ -141,6 +143,7 @@ class TableSchema:
         Args:
             frame: the rows.
             strict: a cell that its kind cannot have is an error, and no missing cell.
+            folder: of the rows' file, which paths of pictures are relative to; default the training table's.
 
         Returns:
             modality → ``rows fields`` (float64; 0 where missing) or ``rows channels height width`` (bytes)
@@ -163,7 +166,7 @@ class TableSchema:
                 values[modality], present[modality] = (
                     read_texts(column, cells, len(frame), shape[0])
                     if column.kind == "text"
-                    else read_pictures(cells, len(frame), shape, self.folder, column.missing)
+                    else read_pictures(cells, len(frame), shape, folder or self.folder, column.missing)
                 )
                 continue
             found, here = np.zeros((len(frame), len(names))), np.zeros((len(frame), len(names)), bool)

@@ -49,7 +49,7 @@ def encoded_parts(frames: Frames, schema: TableSchema, part_of: np.ndarray, part
     masks: list[dict[str, np.ndarray]] = [{} for _ in range(parts)]
     filled, start = [0] * parts, 0
     for frame in frames.chunks():
-        values, present = schema.encode(frame)
+        values, present = schema.encode(frame, folder=frames.folder)
         here, home = _holds(present), part_of[start : start + len(frame)]
         if len(home) < len(frame):
             raise DataError(f"{frames.where} has more rows than a moment ago: was it written to?")
