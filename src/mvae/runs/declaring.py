@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mvae.data.tables.column import ALONE, Missing
+from mvae.data.tables.cells import Missing
+from mvae.data.tables.column import ALONE
 from mvae.data.tables.describe import Description
 
 __all__ = ["declaration_of"]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvae.data.tables.column import Missing
+from mvae.data.tables.cells import Missing
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import Kind, TableSchema
 from mvae.data.tables.tensors import encoded_parts

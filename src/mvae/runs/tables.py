@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from mvae.arguments import require_whole_number
-from mvae.data.tables.column import CLASSED, TableColumn, is_text
+from mvae.data.tables.cells import is_text
+from mvae.data.tables.column import CLASSED, TableColumn
 from mvae.data.tables.frames import DataFrame, Frames, pandas
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mvae.data.tables.column import TableColumn, missing_cells
+from mvae.data.tables.cells import missing_cells
+from mvae.data.tables.column import TableColumn
 from mvae.data.tables.infer import infer
 from mvae.errors import DataError, SettingsError
 from tests.unchecked import unchecked

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mvae.data.tables import frames as tables
 from mvae.data.tables import tensors
 from mvae.data.tables.describe import describe
 from mvae.data.tables.frames import CHUNK, of_frame
@@ -13,7 +14,7 @@ from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError
-from tests.patients import patients
+from tests.patients import csv_of, patients
 
 pd = pytest.importorskip("pandas")
 
@@ -36,8 +37,38 @@ def test_what_comes_late_in_a_long_file_counts(tmp_path: Path) -> None:
     assert schema.named["kind"].classes == ("a", "b", "c")
     assert schema.named["only"].classes == ("x", "y")
     assert (schema.named["two"].kind, schema.named["two"].classes) == ("categorical", ("d", "f", "m"))
-    with pytest.raises(DataError, match=r"'word' is no value of kind real"):
+    with pytest.raises(DataError, match="holds numbers, except 'word'"):
         TableSchema.learn(open_table(long(tmp_path, {"x": "word"})))
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_a_table_in_parts_is_taken_for_what_it_is_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, text: bool
+) -> None:
+    """Rows that are sorted: nothing is decided by the first part alone."""
+    random, half = np.random.default_rng(0), 100
+    columns = {
+        "fractions": [*random.integers(-50, 50, half), *random.normal(0, 30, half).round(2)],
+        "negative": [*random.integers(20, 80, half), *random.integers(-80, 80, half)],
+        "levels": [*random.integers(1, 9, half), *random.integers(1, 5000, half)],
+        "flags": [*random.integers(0, 2, half), *random.normal(0, 30, half).round(1)],
+        "share": [*random.random(half).round(3), *(9 * random.random(half)).round(3)],
+        "numbered": [*range(half), *range(half)],
+        "names": [*random.choice(["a", "b", "c"], half), *(f"w{i}" for i in range(half))],
+        "words": ["few words"] * half + ["many more words than in the first part"] * half,
+    }
+    frames = of_frame(columns)
+    if text:
+        frames = open_table(csv_of(frames.whole(), tmp_path))
+    kinds = {"words": "text"}
+    whole = TableSchema.learn(frames, kinds=kinds)
+    monkeypatch.setattr(tables, "CELLS", len(columns) * half)
+    parts = TableSchema.learn(frames, kinds=kinds)
+    assert frames.at_once == half
+    assert [(c.name, c.kind, c.low, c.resolution) for c in parts.columns] == [
+        (c.name, c.kind, c.low, c.resolution) for c in whole.columns
+    ]
+    assert parts.shapes == whole.shapes
 
 
 def test_parts_are_encoded_in_order_and_mapped_where_they_are_large(

@@ -2,7 +2,7 @@
 
 import datetime
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -10,15 +10,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from mvae.data.tables.cells import Series, factorized, is_text, missing_cells, plain, row_named
 from mvae.data.tables.dates import FORMATS, as_seconds, ending_of, format_of, from_seconds
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.numbers import as_numbers, written
 from mvae.errors import DataError
 
-__all__ = [
-    "ALONE", "CLASSED", "MODELLED", "ColumnKind", "Missing", "Series", "TableColumn", "category_order", "factorized",
-    "is_text", "missing_cells", "plain",
-]  # fmt: skip
+__all__ = ["ALONE", "CLASSED", "MODELLED", "ColumnKind", "TableColumn"]
 
 ColumnKind = Literal[
     "real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "date", "picture", "text",
@@ -31,9 +29,7 @@ NUMBERS = ("real", "positive", "bounded", "count")
 CLASSED = ("binary", "categorical", "ordinal")
 MODELLED = (*NUMBERS, *CLASSED, "date")
 ALONE = ("picture", "text")  # such a column is a modality by itself
-EMPTY = ("", "nan", "null", "<na>")  # in lower case: what text files call missing
-Missing = Sequence[str | int | float]
-Series = Any  # of pandas, which is an extra
+FINER, ROUNDING = 1e-3, 1e-12  # of a step, and of a number in steps: what is further from a whole one is between two
 log = logging.getLogger("mvae.data")
 
 
@@ -106,10 +102,26 @@ class TableColumn:
         codes, uniques = factorized(series)
         return ~np.append(missing_cells(uniques, self.missing), True)[codes]
 
+    def unlike(self, series: Series) -> np.ndarray:
+        """Which cells are present, and not of what was learned: no value of the kind, below ``low``, or finer."""
+        codes, uniques = factorized(series)
+        there = ~missing_cells(uniques, self.missing)
+        numbers = self._codes_of(uniques) if self.kind == "constant" else self._read(uniques)
+        odd = there & ~np.isfinite(numbers)
+        if self.kind in (*NUMBERS, "date") and self.resolution:
+            steps = numbers / self.resolution
+            odd |= there & (np.abs(steps - np.round(steps)) > FINER + ROUNDING * np.abs(steps))
+        if self.kind in NUMBERS and self.low is not None:
+            odd |= there & (numbers < self.low)
+        return np.append(odd, False)[codes]
+
+    def _codes_of(self, uniques: np.ndarray) -> np.ndarray:
+        return np.array([self._codes.get(plain(value), np.nan) for value in uniques.tolist()], np.float64)
+
     def _read(self, uniques: np.ndarray) -> np.ndarray:
         """Different cells as numbers; NaN for what is not of this kind."""
         if self.kind in CLASSED:
-            return np.array([self._codes.get(plain(value), np.nan) for value in uniques.tolist()], np.float64)
+            return self._codes_of(uniques)
         if self.kind == "date":
             return as_seconds(uniques, self._form_of(uniques) if is_text(uniques) else "")
         if self.kind not in NUMBERS:
@@ -271,120 +283,6 @@ class TableColumn:
                 f"column {field.name!r} has no kind {field.kind!r}; there are {', '.join(get_args(ColumnKind))}"
             )
         return field
-
-
-def factorized(series: Series) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each cell among the different ones (−1: what pandas calls missing), and these.
-
-    Raises:
-        DataError: cells that are complex numbers, lists or mappings.
-    """
-    pd = pandas()
-
-    try:
-        codes, uniques = pd.factorize(series)
-    except TypeError:
-        what = next(type(cell).__name__ for cell in series if getattr(type(cell), "__hash__", None) is None)
-        raise DataError(
-            f"column {series.name!r} has cells of type {what}: give it a number or a text in each"
-        ) from None
-    if getattr(uniques.dtype, "kind", "") == "c":
-        raise DataError(f"column {series.name!r} has complex numbers: give real and imaginary parts as two columns")
-    if isinstance(uniques, np.ndarray):
-        return codes, uniques
-    own = getattr(uniques.dtype, "numpy_dtype", uniques.dtype)  # of a nullable type; what is missing is not among them
-    numeric = isinstance(own, np.dtype) and own.kind in "iuf"
-    return codes, uniques.to_numpy(own) if numeric else np.asarray(uniques, object)
-
-
-def row_named(index: Any, place: int) -> str:
-    """A row as messages name it: by its label, which of a file is its number."""
-    label = index[place]
-    return repr(label) if isinstance(label, str) else str(label)
-
-
-def is_text(cells: Any) -> bool:
-    """Are these cells text?"""
-    pd = pandas()
-
-    if isinstance(cells, np.ndarray):
-        return cells.dtype.kind == "U" or (cells.dtype == object and any(isinstance(c, str) for c in cells[:100]))
-    if str(cells.dtype) == "category":
-        return False
-    return isinstance(cells.dtype, pd.StringDtype) or (
-        cells.dtype == object and any(isinstance(cell, str) for cell in cells.iloc[:100])
-    )
-
-
-def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
-    """Which of these different cells mean missing: what is empty, NaN or null, and what was named.
-
-    >>> missing_cells(np.array(["", "NaN", "?", "-999", "0"], object), ["?", -999]).tolist()
-    [True, True, True, True, False]
-    """
-    if uniques.dtype.kind in "biuf":
-        numbers = np.array([*_numbers_in(named)])
-        if uniques.dtype.kind == "f":  # −99.9 of fewer digits is another number
-            numbers = numbers[np.abs(numbers) <= np.finfo(uniques.dtype).max].astype(uniques.dtype)
-            return np.isin(uniques, numbers) | np.isnan(uniques)
-        return np.isin(uniques, numbers)
-    if uniques.dtype.kind in "mM":
-        return np.isnat(uniques)
-    words = {*map(str, named), *(f"{value:.1f}" for value in named if isinstance(value, int))}
-    values = {float(value) for value in named if not isinstance(value, str)}
-
-    def gone(cell: Any) -> bool:
-        if isinstance(cell, str):
-            bare = cell.strip()
-            return bare.lower() in EMPTY or bare in words or (bool(values) and _value(bare) in values)
-        return cell is None or cell != cell or (isinstance(cell, int | float) and float(cell) in values)
-
-    return np.array([gone(cell) for cell in uniques.tolist()], bool)
-
-
-def _value(text: str) -> float | None:
-    """A number that is written as text, with a decimal point or comma; None where it is none."""
-    try:
-        return float(text.replace(",", ".") if "." not in text else text)
-    except ValueError:
-        return None
-
-
-def _numbers_in(named: Missing) -> Iterator[float]:
-    """What was named, as numbers: also where a number was written as text."""
-    for value in named:
-        try:
-            yield float(value)
-        except ValueError:
-            continue
-
-
-def plain(value: Any) -> Any:
-    """A category as it is compared: whole numbers and booleans alike in every type, all else as text."""
-    if isinstance(value, str):
-        bare = value.strip()
-        lowered = bare.lower()
-        if lowered in ("true", "false"):
-            return str(int(lowered == "true"))
-        return bare.removesuffix(".0") if bare.replace(".", "", 1).lstrip("-").isdigit() else bare
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def category_order(values: Sequence[Any]) -> list[Any]:
-    """Different categories in the order of their codes: numbers by size, also where they are text; else by alphabet.
-
-    >>> category_order(["10", "9"]), category_order(["b", "a"]), category_order([2.0, 1.0])
-    (['9', '10'], ['a', 'b'], [1.0, 2.0])
-    """
-    kept = list({plain(value): value for value in reversed(values)}.values())
-    numbers = as_numbers(kept)
-    if not np.isnan(numbers).any():
-        return [kept[i] for i in np.argsort(numbers, kind="stable")]
-    return sorted(kept, key=str)
 
 
 def _zone(dtype: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mvae.data.tables.column import ALONE, CLASSED, MODELLED, Missing, TableColumn
+from mvae.data.tables.cells import Missing
+from mvae.data.tables.column import ALONE, CLASSED, MODELLED, TableColumn
 from mvae.data.tables.frames import Frames, pandas
 from mvae.data.tables.schema import Kind, column_groups, learn_columns
 
@@ -88,9 +89,9 @@ def describe(
     ((3, ()), (1, ('hb',)))
     """
     problems: dict[str, str] = {}
-    columns = learn_columns(frames, missing=missing, kinds=kinds, failed=problems)
-    counted = _count(frames, columns)
-    rows, first = counted.rows, counted.first
+    sample = frames.sample()
+    columns = learn_columns(frames, sample, missing=missing, kinds=kinds, failed=problems)
+    counted, rows = _count(frames, columns), frames.rows
     known = [(number, _missing_of(pattern, frames.names)) for pattern, number in counted.patterns.most_common()]
     seen = [column for column in columns.values() if column.kind in (*MODELLED, *ALONE)]
     summaries = tuple(
@@ -99,7 +100,7 @@ def describe(
             "?" if name in problems else columns[name].kind,
             "" if name in problems else columns[name].reason,
             float(counted.lacking[i] / rows),
-            _values(columns[name], first[name]),
+            _values(columns[name], sample[name]),
             problems.get(name, ""),
         )
         for i, name in enumerate(frames.names)
@@ -113,28 +114,24 @@ def describe(
         max(0, len(known) - most),
         sum(number for number, names in known if set(names) >= {column.name for column in seen}),
         counted.duplicates,
-        tuple(_leaks(first.iloc[:COMPARED], [column for column in seen if column.kind not in ALONE][:MOST_COMPARED])),
-        (*frames.notes, *_suspicious(columns, first)),
+        tuple(_leaks(sample.iloc[:COMPARED], [column for column in seen if column.kind not in ALONE][:MOST_COMPARED])),
+        (*frames.notes, *_suspicious(columns, sample)),
     )
 
 
 @dataclass(frozen=True)
 class _Counted:
-    """What one pass over the rows finds: packed patterns of present cells, what columns lack, the first part."""
+    """What one pass over the rows finds: packed patterns of present cells, what columns lack, duplicates."""
 
-    rows: int
     patterns: Counter[bytes]
     lacking: np.ndarray
     duplicates: int
-    first: Any
 
 
 def _count(frames: Frames, columns: Mapping[str, TableColumn]) -> _Counted:
     patterns, rows, lacking = Counter[bytes](), 0, np.zeros(len(frames.names))
     hashes: list[np.ndarray] = []
-    first: Any = None
     for part in frames.chunks():
-        first = part if first is None else first
         here = np.stack([columns[name].present(part[name]) for name in frames.names], axis=1)
         packed, often = np.unique(np.packbits(here, axis=1), axis=0, return_counts=True)
         for pattern, number in zip(packed, often.tolist(), strict=True):
@@ -144,7 +141,7 @@ def _count(frames: Frames, columns: Mapping[str, TableColumn]) -> _Counted:
         rows += len(part)
         cells = part if frames.key is None else part.drop(columns=frames.key)
         hashes.append(pandas().util.hash_pandas_object(cells.astype(str), index=False).to_numpy())
-    return _Counted(rows, patterns, lacking, rows - len(np.unique(np.concatenate(hashes))), first)
+    return _Counted(patterns, lacking, rows - len(np.unique(np.concatenate(hashes))))
 
 
 def _missing_of(pattern: bytes, names: Sequence[str]) -> tuple[str, ...]:
@@ -153,7 +150,7 @@ def _missing_of(pattern: bytes, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _values(column: TableColumn, series: Any) -> str:
-    """The range or the most frequent cells, of the first part of the rows."""
+    """The range or the most frequent cells, of a sample of the rows."""
     if column.kind in CLASSED:
         often = series[column.present(series)].astype(str).value_counts()
         listed = ", ".join(f"{value} ({number / max(1, often.sum()):.0%})" for value, number in often.iloc[:3].items())

@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mvae.errors import DataError, require_extra
 
 __all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_frame", "pandas"]
@@ -48,11 +50,28 @@ class Frames:
     def chunks(self, rows: int = CHUNK) -> Iterator[DataFrame]:
         """The rows in order, in data frames of at most so many rows, and of a bounded number of cells."""
         start = 0
-        for part in self.read(min(rows, max(LEAST, CELLS // len(self.names)))):
+        for part in self.read(min(rows, self.at_once)):
             if start and isinstance(part.index, pandas().RangeIndex) and not part.index.start:
                 part = part.set_axis(pandas().RangeIndex(start, start + len(part)), axis=0)  # rows of the file
             start += len(part)
             yield part
+
+    def sample(self, among: np.ndarray | None = None) -> DataFrame:
+        """As many rows as are held at once, drawn from all of them (or from those of these numbers), in order."""
+        among = np.arange(self.rows) if among is None else among
+        if len(among) > self.at_once:
+            among = np.sort(np.random.default_rng(0).choice(among, self.at_once, replace=False))
+        parts, start = [], 0
+        for part in self.chunks():
+            here = among[np.searchsorted(among, start) : np.searchsorted(among, start + len(part))] - start
+            parts.append(part.iloc[here])
+            start += len(part)
+        return parts[0] if len(parts) == 1 else pandas().concat(parts)
+
+    @property
+    def at_once(self) -> int:
+        """How many rows are held at once."""
+        return min(CHUNK, max(LEAST, CELLS // len(self.names)))
 
     def whole(self) -> DataFrame:
         """All rows as one data frame."""

@@ -7,26 +7,17 @@ from typing import Any, get_args
 
 import numpy as np
 
-from mvae.data.tables.column import (
-    ALONE,
-    CLASSED,
-    ColumnKind,
-    Missing,
-    Series,
-    TableColumn,
-    category_order,
-    factorized,
-    missing_cells,
-    plain,
-    row_named,
-)
+from mvae.data.tables.cells import Missing, Series, category_order, factorized, missing_cells, plain, row_named
+from mvae.data.tables.column import ALONE, CLASSED, ColumnKind, TableColumn
 from mvae.data.tables.dates import as_seconds, format_of
 from mvae.data.tables.numbers import as_numbers, decimals_of, style_of
 from mvae.data.tables.pictures import picture_file
 from mvae.data.tables.texts import words_in
 from mvae.errors import DataError, SettingsError, nearest
 
-__all__ = ["Kind", "infer"]
+__all__ = ["NONE_THERE", "Kind", "infer"]
+
+NONE_THERE = "no training row has it"
 
 MOST_LEVELS = 10  # different integers, above which they are numbers and no levels
 MANY = 50  # cells, of which two different numbers with fractions are two classes
@@ -90,7 +81,7 @@ def infer(
     if kind == "ignored":
         return replace(blank, reason="declared")
     if not len(cells):
-        return replace(blank, reason="no training row has it")
+        return replace(blank, reason=NONE_THERE)
     _require_finite(name, cells, codes, uniques, series.index)
     if kind is None and len(cells) == 1:
         return replace(blank, kind="constant", classes=(_python(cells[0]),), reason=f"always {cells[0]}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mvae.data.picture import read_picture, shape_of
-from mvae.data.tables.column import Missing, factorized, missing_cells
+from mvae.data.tables.cells import Missing, factorized, missing_cells
 from mvae.data.tables.frames import Frames
 from mvae.errors import DataError
 

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from mvae.data.codecs import Codec
-from mvae.data.tables.column import ALONE, CLASSED, MODELLED, Missing, TableColumn, category_order
-from mvae.data.tables.frames import CHUNK, DataFrame, Frames, pandas
-from mvae.data.tables.infer import Kind, infer
+from mvae.data.tables.cells import Missing
+from mvae.data.tables.column import ALONE, MODELLED, TableColumn
+from mvae.data.tables.frames import DataFrame, Frames, pandas
+from mvae.data.tables.infer import NONE_THERE, Kind, infer
 from mvae.data.tables.pictures import picture_shape, read_pictures
 from mvae.data.tables.texts import read_texts, text_shape, vocabulary_of
 from mvae.errors import DataError, SettingsError, nearest
@@ -83,7 +84,8 @@ class TableSchema:
         """
         _require_columns(frames, modalities or {}, kinds or {})
         wanted = [name for names in modalities.values() for name in names] if modalities else list(frames.names)
-        learned = learn_columns(frames, wanted, missing=missing, kinds=kinds, training=training)
+        sample = frames.sample(None if training is None else np.flatnonzero(training(0, frames.rows)))
+        learned = learn_columns(frames, sample, wanted, missing=missing, kinds=kinds, training=training)
         columns = tuple(learned.get(name) or TableColumn(name, "ignored", "not declared") for name in frames.names)
         if modalities is None:
             modalities = column_groups(frames, [c for c in columns if c.kind in (*MODELLED, *ALONE)])
@@ -234,6 +236,7 @@ class TableSchema:
 
 def learn_columns(
     frames: Frames,
+    sample: DataFrame,
     names: Sequence[str] | None = None,
     *,
     missing: Missing = (),
@@ -241,10 +244,14 @@ def learn_columns(
     training: Rows | None = None,
     failed: dict[str, str] | None = None,
 ) -> dict[str, TableColumn]:
-    """Learn columns from the training rows, part by part; the first part proposes what is not declared.
+    """Learn columns from the training rows; what is not declared is proposed by a sample of them.
+
+    Cells of the other rows that are not like it (another class, a negative number, more decimals) are added to the
+    sample, and the column is learned again.
 
     Args:
         frames: the table.
+        sample: of its training rows (`Frames.sample`).
         names: the columns; default all.
         missing: cells that mean missing besides the format's own.
         kinds: column → kind.
@@ -254,55 +261,40 @@ def learn_columns(
     Raises:
         DataError: as `infer`.
     """
-    kinds, found, start = kinds or {}, dict[str, TableColumn](), 0
-    first: Any = None
-    for part in frames.chunks(CHUNK):
+    kinds, known, start = kinds or {}, {name: sample[name] for name in names or frames.names}, 0
+    found: dict[str, TableColumn] = {}
+
+    def learn(name: str) -> None:
+        try:
+            found[name] = infer(
+                name, known[name], missing, kinds.get(name), folder=frames.folder, comma_first=frames.separator != ","
+            )
+        except DataError as error:
+            if failed is None:
+                raise
+            failed[name] = str(error)
+            found[name] = TableColumn(name, "ignored", str(error))
+
+    for name in known:
+        if name == frames.key:
+            found[name] = TableColumn(name, "ignored", "names the rows")
+        else:
+            learn(name)
+    for part in frames.chunks() if frames.rows > frames.at_once else ():
         chosen = part if training is None else part[training(start, start + len(part))]
-        first = chosen if first is None else first
-        for name in names or frames.names:
-            if name == frames.key:
-                found[name] = TableColumn(name, "ignored", "names the rows")
-                continue
-            try:
-                before = found.get(name)
-                if before is None:
-                    found[name] = infer(
-                        name, chosen[name], missing, kinds.get(name), folder=frames.folder,
-                        comma_first=frames.separator != ",",
-                    )  # fmt: skip
-                elif failed is None or name not in failed:
-                    found[name] = _widened(before, first[name], chosen[name], missing, kinds.get(name), frames)
-            except DataError as error:
-                if failed is None:
-                    raise
-                failed[name] = str(error)
-                found[name] = TableColumn(name, "ignored", str(error))
         start += len(part)
+        for name, column in found.items():
+            if len(odd := _unlike(column, chosen[name])):
+                known[name] = pandas().concat([known[name], odd])
+                learn(name)
     return found
 
 
-def _widened(
-    column: TableColumn, first: Any, series: Any, missing: Missing, kind: Kind | None, frames: Frames
-) -> TableColumn:
-    """A column after another part of its rows: more classes, wider bounds; an error where the kind does not hold."""
-    if column.kind in CLASSED and not isinstance(kind, tuple):
-        present = series[column.present(series)]
-        classes = tuple(category_order([*column.classes, *present.unique().tolist()]))
-        more = column.kind == "binary" and len(classes) > 2
-        return replace(column, classes=classes, kind="categorical" if more else column.kind)
-    if column.kind in ALONE or (column.kind == "ignored" and column.reason != "no training row has it"):
-        return column
-    if column.kind in ("constant", "ignored"):
-        if not column.present(series).any():
-            return column
-        both = pandas().concat([first, series], ignore_index=True)
-        return infer(column.name, both, missing, kind, folder=frames.folder, comma_first=frames.separator != ",")
-    if column.kind == "bounded" and not isinstance(kind, tuple) and (column.low, column.high) != (0.0, 1.0):
-        numbers, here = replace(column, kind="real").encode(series)
-        seen = [bound for bound in (column.low, column.high, *numbers[here].tolist()) if bound is not None]
-        column = replace(column, low=min(seen), high=max(seen))
-    column.encode(series, strict=True)
-    return column
+def _unlike(column: TableColumn, series: Any) -> Any:
+    """The cells of other rows that a column is to be learned from again, each once."""
+    if column.kind in ALONE or (column.kind == "ignored" and column.reason != NONE_THERE):
+        return series.iloc[:0]
+    return series[column.present(series) if column.kind == "ignored" else column.unlike(series)].drop_duplicates()
 
 
 def column_groups(frames: Frames, columns: Sequence[TableColumn]) -> dict[str, tuple[str, ...]]:

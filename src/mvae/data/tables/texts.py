@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mvae.data.tables.column import TableColumn, factorized, missing_cells
+from mvae.data.tables.cells import factorized, missing_cells
+from mvae.data.tables.column import TableColumn
 from mvae.data.tables.frames import Frames
 from mvae.data.vocabulary import Vocabulary, words_typed
 from mvae.errors import DataError
@@ -34,7 +35,7 @@ def vocabulary_of(column: TableColumn) -> Vocabulary:
 
 
 def text_shape(frames: Frames, column: TableColumn, longest: int | None = None) -> tuple[int]:
-    """How many numbers a text has: the words of the longest one in the first part of the rows, and the stop token.
+    """How many numbers a text has: the words of the longest one, and the stop token.
 
     At most ``longest`` (default 64): other texts are cut, which is logged as a warning.
 
@@ -42,17 +43,18 @@ def text_shape(frames: Frames, column: TableColumn, longest: int | None = None) 
         DataError: no row of it has a text.
     """
     longest = longest or LONGEST
+    numbers: list[int] = []
     for part in frames.chunks():
         cells = part[column.name][column.present(part[column.name])]
-        if len(cells):
-            numbers = [1 + len(words_typed(str(cell))) for cell in cells.tolist()]
-            if long := sum(number > longest for number in numbers):
-                said = (
-                    "column %r: of a text the first %d words are read; %d of the first %d are longer. For more: length"
-                )
-                log.warning(said, column.name, longest - 1, long, len(numbers))
-            return (min(longest, max(numbers)),)
-    raise DataError(f"column {column.name!r} has no text")
+        numbers += [1 + len(words_typed(str(cell))) for cell in cells.tolist()]
+        if numbers and max(numbers) > longest:
+            break
+    if not numbers:
+        raise DataError(f"column {column.name!r} has no text")
+    if long := sum(number > longest for number in numbers):
+        said = "column %r: of a text the first %d words are read; %d of the first %d are longer. For more: length"
+        log.warning(said, column.name, longest - 1, long, len(numbers))
+    return (min(longest, max(numbers)),)
 
 
 def read_texts(column: TableColumn, cells: Any, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
