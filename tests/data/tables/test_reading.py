@@ -77,6 +77,7 @@ def test_a_file_is_read_in_parts_and_as_often_as_asked(tmp_path: Path) -> None:
         assert [len(part) for part in parts] == [300, 300, 300, 100]
         assert pd.concat(parts)["b"].astype(int).tolist() == list(range(0, 2000, 2))
     assert frames.rows == 1000
+    assert open_table(path.rename(tmp_path / "X.CSV.GZ")).rows == 1000
 
 
 def test_parquet_and_arrow_keep_types_and_whole_numbers_with_missing_values(tmp_path: Path) -> None:
@@ -106,11 +107,26 @@ def test_excel_reads_its_first_sheet(tmp_path: Path) -> None:
     assert "1 more are not" in frames.notes[0]
 
 
+def test_words_of_excel_are_words_as_in_a_text_file(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    pd.DataFrame({"severity": ["None", "NA", "n/a", None, "mild"]}).to_excel(tmp_path / "x.xlsx", index=False)
+    found = open_table(tmp_path / "x.xlsx").whole()["severity"]
+    assert found.fillna("").tolist() == ["None", "NA", "n/a", "", "mild"]
+
+
 def test_arrays_are_columns_and_their_masks_count(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=[1, 2], a__present=[True, False], m=[[1.0, 2.0], [3.0, 4.0]], t=["x", "y"])
     whole = open_table(tmp_path / "x.npz").whole()
     assert list(whole) == ["a", "m.0", "m.1", "t"]
     assert whole["a"].isna().tolist() == [False, True]
+
+
+def test_whole_numbers_of_other_libraries_stay_whole_where_some_are_missing() -> None:
+    arrow = pytest.importorskip("pyarrow")
+    found = open_table(arrow.table({"n": [1, None, 2**60 + 1], "b": [True, None, False]})).whole()
+    assert found["n"].isna().tolist() == [False, True, False]
+    assert found["n"][2] == 2**60 + 1  # no float between
+    assert found["b"].dtype == "boolean"
 
 
 def test_frames_of_other_libraries_are_taken_and_names_of_several_levels_are_not() -> None:

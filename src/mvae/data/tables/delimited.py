@@ -66,14 +66,14 @@ def _frame(pd: Any, names: tuple[str, ...], rows: list[list[str]]) -> Any:
 
 
 def _opened(path: Path, encoding: str) -> Any:
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding=encoding, newline="")
     return path.open(encoding=encoding, newline="")
 
 
 def _encoding(path: Path) -> str:
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror or error}): correct the path") from None
@@ -120,7 +120,7 @@ def _records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, l
 
 
 def _not_text(path: Path, encoding: str) -> DataError:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode("utf-8" if encoding == "utf-8-sig" else encoding)

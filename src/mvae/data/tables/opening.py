@@ -20,7 +20,8 @@ def _read_excel(path: Path) -> Frames:
     require_extra("openpyxl", "tables", "Excel files")
     try:
         with pandas().ExcelFile(path, engine="openpyxl") as sheets:
-            frame = pandas().read_excel(sheets, sheet_name=0, header=None, dtype=object)
+            own = {"keep_default_na": False, "na_values": [""]}  # "None" and "NA" are words
+            frame = pandas().read_excel(sheets, sheet_name=0, header=None, dtype=object, **own)
             more = len(sheets.sheet_names) - 1
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"cannot read {path} ({error}): give an Excel file (.xlsx)") from None
