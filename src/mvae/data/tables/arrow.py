@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mvae.data.tables.frames import Frames, checked_names, pandas
+from mvae.data.tables.frames import Frames, checked_names, of_arrow
 from mvae.errors import DataError, require_extra
 
 __all__ = ["read_arrow", "read_parquet"]
@@ -54,18 +54,14 @@ def read_arrow(path: Path) -> Frames:
 
 
 def _frames(path: Path, schema: Callable[[], Any], batches: Callable[[int], Iterator[Any]]) -> Frames:
-    arrow, pd = require_extra("pyarrow", "tables", "Parquet files"), pandas()
+    arrow = require_extra("pyarrow", "tables", "Parquet files")
     if not path.is_file():
         raise DataError(f"cannot read {path} (there is no such file): correct the path")
-    widths = [f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
-    kinds = {getattr(arrow, name.lower())(): pd.api.types.pandas_dtype(name) for name in widths}
-    kinds[arrow.bool_()] = pd.BooleanDtype()
 
     def read(rows: int) -> Iterator[Any]:
         try:
             for batch in batches(rows):
-                table = arrow.Table.from_batches([batch])
-                yield table.to_pandas(types_mapper=kinds.get, ignore_metadata=True)
+                yield of_arrow(arrow.Table.from_batches([batch]), ignore_metadata=True)
         except (arrow.ArrowInvalid, OSError) as error:
             raise DataError(f"{path} is damaged ({' '.join(str(error).split())}): give an intact copy") from None
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mvae.errors import DataError, require_extra
 
-__all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_frame", "pandas"]
+__all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_arrow", "of_frame", "pandas"]
 
 CHUNK = 100_000
 """Rows that are held as a data frame at once, where it has few columns."""
@@ -127,9 +127,23 @@ def as_frame(data: Any) -> DataFrame:
             raise DataError(f"these columns make no table ({error})") from None
     narwhals = require_extra("narwhals", "tables", "data frames other than those of pandas")
     try:
-        return narwhals.from_native(data, eager_only=True).to_pandas()
+        return of_arrow(narwhals.from_native(data, eager_only=True).to_arrow())
     except TypeError:
         raise DataError(f"a table is a data frame, a file or columns by name, not a {type(data).__name__}") from None
+
+
+def of_arrow(table: Any, *, ignore_metadata: bool = False) -> DataFrame:
+    """A table of PyArrow; integers and booleans of which some are missing stay what they are.
+
+    Args:
+        table: of PyArrow.
+        ignore_metadata: an index of pandas is a column like any other.
+    """
+    arrow, pd = require_extra("pyarrow", "tables", "tables of PyArrow and polars"), pandas()
+    widths = [f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
+    kinds = {getattr(arrow, name.lower())(): pd.api.types.pandas_dtype(name) for name in widths}
+    kinds[arrow.bool_()] = pd.BooleanDtype()
+    return table.to_pandas(types_mapper=kinds.get, ignore_metadata=ignore_metadata)
 
 
 def of_frame(data: Any, where: str = "the data frame") -> Frames:
