@@ -236,6 +236,13 @@ def test_a_column_that_a_new_table_lacks_wholly_gets_its_own_type() -> None:
     assert visit.filled(series([np.nan, np.nan]), np.array([0.0, 86_400.0])).dtype.kind == "M"
 
 
+def test_a_code_that_begins_with_zero_keeps_it_where_cells_have_types() -> None:
+    code = infer("code", pd.Series(["01", "02", "10"] * 5, dtype=object))
+    assert list(code.typed(["01", "10", ""])[:2]) == ["01", "10"]
+    stage = infer("stage", pd.Series(["1", "2.0", "10"] * 5, dtype=object))
+    assert list(stage.typed(["1", "2.0", ""])[:2]) == [1, 2]
+
+
 def test_zero_is_never_missing_and_named_cells_are() -> None:
     column = infer("x", series([0.0, 1.5, -999.0, np.nan]), [-999])
     assert column.present(series([0.0, 1.5, -999.0, np.nan])).tolist() == [True, True, False, False]

@@ -251,12 +251,17 @@ class TableColumn:
             numbers = self.encode(series)[0]
             dates = from_seconds(np.nan_to_num(numbers), "", "UTC" if "%z" in self.form else "")
             return dates.mask(np.isnan(numbers))
-        if self.kind in NUMBERS or (self.kind in CLASSED and not np.isnan(as_numbers(self.classes)).any()):
+        if self.kind in NUMBERS or (self.kind in CLASSED and self._numbered):
             style = self.style if self.kind in NUMBERS else "1234.5"
             numbers = as_numbers(series.mask(~self.present(series)), style)
             whole = not (numbers[~np.isnan(numbers)] % 1).any() and (self.resolution == 1 or self.kind in CLASSED)
             return pd.array(numbers).astype("Int64") if whole else numbers
         return series.mask(~self.present(series)).to_numpy(object)
+
+    @property
+    def _numbered(self) -> bool:
+        """Are its classes numbers, written as such? (Of 01 the zero would be lost.)"""
+        return [plain(number) for number in as_numbers(self.classes).tolist()] == list(map(plain, self.classes))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; what has its default is left out."""
