@@ -15,6 +15,7 @@ from mvae.data.tables.frames import Frames
 from mvae.data.tables.schema import TableSchema
 from mvae.data.tables.tensors import encoded_parts
 from mvae.data.tables.writing import write_frames
+from mvae.errors import DataError
 from tests.patients import FEW
 
 pd = pytest.importorskip("pandas")
@@ -62,3 +63,12 @@ def test_columns_that_would_fill_the_memory_are_mapped_from_the_disk(monkeypatch
     column = found.columns["endless"]
     assert isinstance(column, np.memmap)
     assert np.array_equal(np.asarray(column), schema.encode(table.whole())[0]["endless"])
+
+
+def test_a_later_part_of_another_type_is_refused_in_words(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    parts = [pd.DataFrame({"n": pd.array([1, 2], "Int64")}), pd.DataFrame({"n": [33.7]})]
+    with pytest.raises(DataError, match=r"cannot hold these cells .*33\.7.*column n.*write a \.csv"):
+        write_frames(tmp_path / "x.parquet", iter(parts))
+    assert not list(tmp_path.iterdir())
+    assert write_frames(tmp_path / "x.csv", iter(parts)) == 3

@@ -24,8 +24,8 @@ def write_frames(path: Path, frames: Iterator[DataFrame], separator: str = ",") 
         The number of rows.
 
     Raises:
-        DataError: a suffix of no known format. RunError: the file cannot be written. MissingDependencyError: the
-            format's library is not installed.
+        DataError: a suffix of no known format, or cells of another type than the first ones. RunError: the file cannot
+            be written. MissingDependencyError: the format's library is not installed.
     """
     write, count = require_writable(path), 0
 
@@ -88,6 +88,10 @@ def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None
                 else:
                     writer = require_extra("pyarrow.ipc", "tables", "Arrow files").new_file(str(path), schema)
             writer.write_table(arrow.Table.from_pandas(frame, schema=schema, preserve_index=False))
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+        raise DataError(
+            f"a file of types cannot hold these cells ({'; '.join(map(str, error.args))}): mend them, or write a .csv"
+        ) from None
     finally:
         if writer is not None:
             writer.close()
