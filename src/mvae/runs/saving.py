@@ -17,7 +17,7 @@ from mvae.runs.config import Config
 from mvae.runs.run import opened_model
 from mvae.training.checkpoint import SETTINGS
 
-__all__ = ["EXPORTED", "load", "save"]
+__all__ = ["EXPORTED", "load", "read_saved", "save"]
 
 EXPORTED = "model.mvae"  # the model in a directory that `mvae export` wrote
 
@@ -29,6 +29,7 @@ class _Saved(BaseModel):
 
     model: str
     names: list[str]
+    likelihoods: list[str] | None = None  # of the modalities; weights fit other ones too
     stage: str
     untrained: list[str] | None
     declaration: dict[str, Any] | None
@@ -51,6 +52,7 @@ def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | 
     info = {"model": type(model).__name__, "names": list(model.names), "stage": model.stage}
     info["untrained"] = None if model.untrained is None else list(model.untrained)
     info["declaration"] = None if declaration is None else declaration.to_dict()
+    info["likelihoods"] = _likelihoods(model)
     info["layout"], tensors = layout, copied(model)
     if model.dtype != torch.float32:
         info["dtype"] = str(model.dtype).removeprefix("torch.")
@@ -81,18 +83,17 @@ def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
     """
     path = as_path(path)
     path = path / EXPORTED if (path / EXPORTED).is_file() else path
-    if path.is_dir() or not path.exists() or path.name == SETTINGS:
+    if not path.exists():
+        raise RunError(f"there is no {path}: give the file that mvae.save wrote, or a run directory")
+    if path.is_dir() or path.name == SETTINGS:
         return opened_model(path if path.name != SETTINGS else path.parent)
-    tensors, info = load_state(path)
+    tensors, info = read_saved(path)
     try:
         saved = _Saved(**info)
     except (ValidationError, TypeError):
         raise RunError(f"{path} is damaged, or not written by mvae.save: write it again") from None
     model = _declared(saved, path) if model is None else model
-    if list(model.names) != saved.names:
-        raise RunError(f"{path} is of the modalities {saved.names}, not of {list(model.names)}")
-    if saved.stage not in model.stages:
-        raise RunError(f"{path} was saved in the stage {saved.stage!r}, which {type(model).__name__} does not have")
+    _require_alike(model, saved, path)
     if saved.dtype is not None:
         model.to(getattr(torch, saved.dtype))
     prior = without_prefix("prior", tensors)
@@ -101,6 +102,35 @@ def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
     model.stage = saved.stage
     model.untrained = None if saved.untrained is None else tuple(saved.untrained)
     return model.eval()
+
+
+def read_saved(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights in a file that `save` wrote, and what stands beside them.
+
+    Raises:
+        RunError: absent, damaged or another kind of file.
+    """
+    try:
+        return load_state(path)
+    except RunError as error:
+        raise RunError(f"{path} is damaged, or no file that mvae.save wrote ({error.__cause__ or error})") from None
+
+
+def _likelihoods(model: MultimodalVAE) -> list[str]:
+    return [type(modality.likelihood).__name__ for modality in model.modalities.values()]
+
+
+def _require_alike(model: MultimodalVAE, saved: _Saved, path: Path) -> None:
+    """Raises RunError where the weights would fit, but the model is another."""
+    if list(model.names) != saved.names:
+        raise RunError(f"{path} is of the modalities {saved.names}, not of {list(model.names)}")
+    if type(model).__name__ != saved.model:
+        raise RunError(f"{path} is of the class {saved.model}, not {type(model).__name__}: give a model of that class")
+    own = _likelihoods(model)
+    if saved.likelihoods is not None and own != saved.likelihoods:
+        raise RunError(f"{path} has the likelihoods {', '.join(saved.likelihoods)}, not {', '.join(own)}")
+    if saved.stage not in model.stages:
+        raise RunError(f"{path} was saved in the stage {saved.stage!r}, which {type(model).__name__} does not have")
 
 
 def _declared(saved: _Saved, path: Path) -> MultimodalVAE:

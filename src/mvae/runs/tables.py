@@ -14,7 +14,6 @@ from mvae.data.tables.frames import DataFrame, Frames, pandas
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import QueryError, RunError
-from mvae.files import load_state
 from mvae.models.base import MultimodalVAE
 from mvae.runs import saving
 from mvae.runs.answers import AT_ONCE, Answer, answers, latents, scores
@@ -300,7 +299,7 @@ def load_table(path: str | Path) -> TableModel:
     """
     path = Path(path)
     if path.is_file():
-        stored: Mapping[str, Any] = load_state(path)[1]
+        stored: Mapping[str, Any] = saving.read_saved(path)[1]
         model: Callable[[], MultimodalVAE] = lambda: saving.load(path)  # noqa: E731
     else:
         stored, model = read_run(path)[1], lambda: opened_model(path)

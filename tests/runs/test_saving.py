@@ -1,0 +1,41 @@
+"""A model in a file is given back to what it was, and to nothing else whose weights happen to fit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mvae
+from mvae.errors import RunError
+from mvae.networks.mlp import mlp
+
+
+def model(kind: Any = mvae.MVAE, likelihood: str = "gaussian") -> Any:
+    return kind({"x": mvae.Modality(mlp(3, 4), mlp(2, 3), likelihood)}, latent_dim=2)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: model(mvae.models.MoPoE), "is of the class MVAE, not MoPoE"),
+        (lambda: model(likelihood="laplace"), "has the likelihoods Gaussian, not Laplace"),
+    ],
+)
+def test_weights_that_fit_another_model_are_not_given_to_it(tmp_path: Path, other: Any, message: str) -> None:
+    own = model()
+    mvae.save(own, tmp_path / "x.mvae")
+    found = mvae.load(tmp_path / "x.mvae", model())
+    x = {"x": torch.randn(5, 3)}
+    assert torch.equal(found.posterior(x).mean, own.posterior(x).mean)
+    with pytest.raises(RunError, match=message):
+        mvae.load(tmp_path / "x.mvae", other())
+
+
+def test_what_is_no_file_of_ours_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    for load in (mvae.load, mvae.load_table):
+        with pytest.raises(RunError, match=r"x\.csv is damaged, or no file that mvae\.save wrote"):
+            load(tmp_path / "x.csv")
+    with pytest.raises(RunError, match=r"there is no .*absent: give the file that mvae\.save wrote"):
+        mvae.load(tmp_path / "absent")
