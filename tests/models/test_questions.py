@@ -114,6 +114,13 @@ def test_a_generator_and_a_seed_are_one_too_many() -> None:
         model.generate(seed=-1)
 
 
+def test_a_table_without_rows_is_said() -> None:
+    model, table = small(), mvae.Table({"x": torch.randn(5, 3)})
+    for ask in (model.posterior, model.generate, lambda data: mvae.fit(model, data, epochs=1, callbacks=[])):
+        with pytest.raises(DataError, match="the table has no rows"):
+            ask(table[torch.zeros(5, dtype=torch.bool)])
+
+
 # -- Parts ---------------------------------------------------------------------------------------------------------
 
 

@@ -80,6 +80,8 @@ class Door(nn.Module):
             given = list(data) if isinstance(data, Mapping) else list(cast("Any", data).columns)
             self._require_names([n for n in given if n not in self.covariates and n not in others], "data")
             data = Table(self.coded({name: cast("Any", data)[name] for name in given}) if self.covariates else data)
+        if not len(data):
+            raise DataError("the table has no rows: was it made by a mask that is true nowhere?")
         self.check(data)
         return data
 
