@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from mvae.files import load_state
 from mvae.models.mvae import MVAE
 from mvae.training.checkpoint import CHECKPOINT, METRICS
 from mvae.training.fit import fit
-from tests.small_training import BATCH, STEPS, Watched, columns, model, small, weights
+from tests.small_training import BATCH, STEPS, Watched, columns, model, same, small, weights
 
 
 class Breaks(nn.Module):
@@ -118,6 +119,14 @@ def test_weights_spoilt_by_a_gradient_are_never_saved(at: int, tmp_path: Path) -
 def test_settings_outside_their_range_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(message)):
         fit(model(), Table(columns()), **({"epochs": 1, "callbacks": []} | changed))
+
+
+def test_a_seed_of_numpy_is_a_seed() -> None:
+    seed: Any = np.int64(7)
+    one, other = model(), model()
+    fit(one, Table(columns()), epochs=1, seed=seed, callbacks=[])
+    fit(other, Table(columns()), epochs=1, seed=7, callbacks=[])
+    assert same(weights(one), weights(other))
 
 
 def test_guesses_that_would_never_count_are_refused() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mvae.arguments import checked_arguments
+from mvae.arguments import checked_arguments, fits
 from mvae.data.table import Table
 from mvae.errors import SettingsError, abridged
 from mvae.evaluation.coupling import pairs_never_seen
@@ -93,7 +93,7 @@ def fit(
     with ExitStack() as inside:
         inside.enter_context(_circumstances(model, directory if processes.first else None, resume))
         stages = inside.enter_context(Stages(model, settings.epochs))
-        run = RunState(stages, _placed(table, model.device), settings, seed, directory)
+        run = RunState(stages, _placed(table, model.device), settings, int(seed), directory)
         run.start(resume)
         _require_judged(run, held_out)
         run.history.untrained = _note_what_is_missing(model, table)
@@ -187,7 +187,7 @@ def _report_step(run: RunState, callback: Callback) -> None:
 
 def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: int, validated: bool) -> None:
     """Raises SettingsError where this model cannot be trained so, here; warns where something will not happen."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < SEEDS:
+    if not fits(seed, int) or not 0 <= seed < SEEDS:
         raise SettingsError(f"seed must be a whole number between 0 and 2³¹ − 1, not {abridged(seed)}")
     if type(model).forward is not MultimodalVAE.forward or "forward" in vars(model):
         raise SettingsError(
