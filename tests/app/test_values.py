@@ -22,9 +22,9 @@ NUMBERS = View("labs", "numbers", (2,), columns=("hb", "crp"))
 CLASSES = View("ward", "classes", classes=("a", "b"))
 
 
-def encoded(size: tuple[int, int], kind: str = "PNG", mode: str = "L") -> str:
+def encoded(size: tuple[int, int], kind: str = "PNG", mode: str = "L", colour: str | float = "white") -> str:
     file = io.BytesIO()
-    Image.new(mode, size, "white").save(file, kind)
+    Image.new(mode, size, colour).save(file, kind)
     return base64.b64encode(file.getvalue()).decode()
 
 
@@ -48,6 +48,9 @@ def test_values_are_read() -> None:
         image = parsed(PICTURE, text)
         assert image.shape == (1, 1, 8, 8)
         assert float(image.min()) > 250
+    assert parsed(PICTURE, encoded((8, 8), mode="I;16", colour=257 * 40)).unique().tolist() == [40]
+    with pytest.raises(QueryError, match=r"image: .*its levels are real numbers; save it with 8 bits"):
+        parsed(PICTURE, encoded((8, 8), "TIFF", "F", 0.5))
 
 
 @pytest.mark.parametrize(

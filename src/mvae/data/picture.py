@@ -64,7 +64,7 @@ def read_picture(path: str | PathLike[str], colours: int, height: int, width: in
     """
     name = str(path)
     with open_bounded(path) as picture, _explained(name, MOST_PIXELS):
-        return pixels_of(_eight_bits(picture, name), colours, height, width)
+        return pixels_of(picture, colours, height, width, name)
 
 
 def shape_of(path: str | PathLike[str]) -> tuple[int, int, int]:
@@ -81,11 +81,15 @@ def shape_of(path: str | PathLike[str]) -> tuple[int, int, int]:
         return 1 if grey else 3, height, width
 
 
-def pixels_of(picture: Any, colours: int, height: int, width: int) -> np.ndarray:
-    """A Pillow picture of 8 bits as `read_picture` gives it."""
+def pixels_of(picture: Any, colours: int, height: int, width: int, name: str = "that was given") -> np.ndarray:
+    """A Pillow picture as `read_picture` gives it.
+
+    Raises:
+        DataError: its levels are real numbers.
+    """
     from PIL import Image, ImageOps
 
-    picture = ImageOps.exif_transpose(picture)
+    picture = ImageOps.exif_transpose(_eight_bits(picture, name))
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))

@@ -115,7 +115,7 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Float[Tensor, "1 channels 
 
 
 def picture_row(picture: Any, shape: tuple[int, ...]) -> Float[Tensor, "1 channels height width"]:
-    """A Pillow picture of 8 bits as `read_image` gives it."""
+    """A Pillow picture as `read_image` gives it."""
     channels, height, width = shape
     return _row(pixels_of(picture, channels, height, width))
 
