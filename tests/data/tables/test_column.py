@@ -243,6 +243,36 @@ def test_a_code_that_begins_with_zero_keeps_it_where_cells_have_types() -> None:
     assert list(stage.typed(["1", "2.0", ""])[:2]) == [1, 2]
 
 
+@pytest.mark.parametrize("dtype", [object, "str", "string"])
+def test_numbers_of_text_are_written_as_text_whatever_type_holds_it(dtype: Any) -> None:
+    series = pd.Series(["1,5", "2,5", None, "9,4"], dtype=dtype)
+    found = infer("x", series).filled(series, np.array([0, 0, 5.8, 0]))
+    assert found.tolist() == ["1,5", "2,5", "5,8", "9,4"]
+
+
+def test_a_column_that_begins_with_many_missing_cells_is_text_all_the_same() -> None:
+    series = pd.Series([None] * 150 + ["1.5", "2.5", "9.5"], dtype=object)
+    assert set(infer("x", series).filled(series, np.full(153, 4.5))) == {"4.5", "1.5", "2.5", "9.5"}
+
+
+def test_a_sparse_column_is_filled_in() -> None:
+    series = pd.Series(pd.arrays.SparseArray([0.0, 1.5, np.nan, 2.5]))
+    assert infer("x", series).filled(series, np.full(4, 9.0)).tolist() == [0.0, 1.5, 9.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "message"),
+    [
+        ([datetime.time(1), datetime.time(2)], None, r"cells of type time \(datetime\.time\(1, 0\)\): give numbers"),
+        (pd.to_timedelta([1, 2], "D"), None, "cells of type Timedelta .*of a duration its seconds"),
+        ([2019, 2020, 2021], "date", "row 0: 2019 is no value of kind date"),  # nor nanoseconds since 1970
+    ],
+)
+def test_cells_of_types_that_are_not_read_are_named(cells: Any, kind: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        infer("x", pd.Series(cells), kind=kind)
+
+
 def test_zero_is_never_missing_and_named_cells_are() -> None:
     column = infer("x", series([0.0, 1.5, -999.0, np.nan]), [-999])
     assert column.present(series([0.0, 1.5, -999.0, np.nan])).tolist() == [True, True, False, False]

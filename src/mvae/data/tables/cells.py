@@ -57,7 +57,7 @@ def is_text(cells: Any) -> bool:
     if str(cells.dtype) == "category":
         return False
     return isinstance(cells.dtype, pd.StringDtype) or (
-        cells.dtype == object and any(isinstance(cell, str) for cell in cells.iloc[:100])
+        cells.dtype == object and any(isinstance(cell, str) for cell in cells.dropna().iloc[:100])
     )
 
 

@@ -188,7 +188,8 @@ class TableColumn:
         gone = ~self.present(series)
         if self.kind in ("ignored", *ALONE) or not gone.any():
             return series
-        found, cells = series.copy(), self.decode_as(series, numbers[gone])
+        sparse = isinstance(series.dtype, pandas().SparseDtype)  # takes no cells
+        found, cells = series.sparse.to_dense() if sparse else series.copy(), self.decode_as(series, numbers[gone])
         if gone.all() and not is_text(series):  # its own type says nothing
             return pandas().Series(cells, index=series.index, name=series.name).infer_objects()
         if str(found.dtype) == "category":

@@ -27,7 +27,7 @@ def as_seconds(values: Any, form: str = "") -> np.ndarray:
     """Dates as float64 seconds since 1970 (of UTC, where they have a time zone); NaN for each that is no date.
 
     Args:
-        values: text, or dates of Python, NumPy or pandas.
+        values: text, or dates of Python, NumPy or pandas. Numbers are none: neither years nor nanoseconds.
         form: how text is written, as of ``strftime``.
 
     >>> as_seconds(["1970-01-02", "x"], "%Y-%m-%d")
@@ -35,7 +35,9 @@ def as_seconds(values: Any, form: str = "") -> np.ndarray:
     """
     pd = pandas()
 
-    read = pd.to_datetime(pd.Series(values, dtype=object), format=form or None, errors="coerce", utc=True)
+    cells = pd.Series(values, dtype=object)
+    cells = cells.mask(cells.map(lambda cell: isinstance(cell, int | float | np.number)).astype(bool))  # no nanoseconds
+    read = pd.to_datetime(cells, format=form or None, errors="coerce", utc=True)
     numbers = read.astype("datetime64[us, UTC]").astype("int64").to_numpy().astype(np.float64) / MICROSECONDS
     return np.where(read.isna(), np.nan, numbers)
 

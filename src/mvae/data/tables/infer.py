@@ -1,5 +1,6 @@
 """What the cells of a column are: a kind, the reason for it, and all that is learned of the column."""
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +8,19 @@ from typing import Any, get_args
 
 import numpy as np
 
-from mvae.data.tables.cells import Missing, Series, category_order, factorized, missing_cells, plain, row_named
+from mvae.data.tables.cells import (
+    Missing,
+    Series,
+    category_order,
+    factorized,
+    is_text,
+    missing_cells,
+    plain,
+    row_named,
+)
 from mvae.data.tables.column import ALONE, CLASSED, ColumnKind, TableColumn
 from mvae.data.tables.dates import as_seconds, format_of
+from mvae.data.tables.frames import pandas
 from mvae.data.tables.numbers import as_numbers, decimals_of, style_of
 from mvae.data.tables.pictures import picture_file
 from mvae.data.tables.texts import words_in
@@ -74,9 +85,8 @@ def infer(
     gone = missing_cells(uniques, missing)
     counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
     cells, often = uniques[~gone], counts[~gone]
-    dtype = (
-        "text" if any(isinstance(cell, str) for cell in cells[:100]) and series.dtype == object else str(series.dtype)
-    )
+    stored_as_text = series.dtype == object or isinstance(series.dtype, pandas().StringDtype)
+    dtype = "text" if stored_as_text and is_text(cells) else str(series.dtype)
     blank = TableColumn(name, "ignored", dtype=dtype, low=low, high=high, missing=tuple(missing))
     if kind == "ignored":
         return replace(blank, reason="declared")
@@ -135,7 +145,7 @@ def _proposed(
     dtype = series.dtype
     if str(dtype) == "category":
         return replace(blank, kind="ordinal" if dtype.ordered else "categorical", reason="categories of the data frame")
-    if cells.dtype.kind in "mM" or all(hasattr(cell, "isoformat") for cell in cells[:100].tolist()):
+    if cells.dtype.kind == "M" or all(isinstance(cell, datetime.date) for cell in cells[:100].tolist()):
         return replace(blank, kind="date", reason="dates")
     if cells.dtype == bool or all(isinstance(cell, bool) for cell in cells.tolist()[:100]):
         return replace(blank, kind="binary", reason="booleans")
@@ -146,12 +156,23 @@ def _proposed(
             "all one type, or name the odd cells as missing"
         )
     if not text.any():
+        _require_numbers(blank.name, cells)
         return _of_numbers(blank, cells, often, "")
     style = style_of(cells.tolist(), comma_first)
     if style is not None:
         written = "" if style == "1234.5" else f", written as {style}"
         return _of_numbers(replace(blank, style=style), cells, often, written)
     return _of_words(blank, cells, often, folder, comma_first)
+
+
+def _require_numbers(name: str, cells: np.ndarray) -> None:
+    """Raises DataError where these are neither numbers nor text: times of day, durations, bytes, tuples."""
+    if (odd := np.isnan(as_numbers(cells)) | (cells.dtype.kind == "m")).any():
+        kind = type(cells.tolist()[int(odd.argmax())]).__name__
+        raise DataError(
+            f"column {name!r} has cells of type {kind} ({cells[odd][0]!r}): give numbers, text or dates, for example "
+            "of a duration its seconds; or declare the column as ignored"
+        )
 
 
 def _of_words(
