@@ -19,6 +19,7 @@ from mvae.runs.answers import draws_given
 from mvae.runs.config import Config
 from mvae.runs.table_data import completed_by, learned_from
 from tests.patients import FEW, ROWS, patients
+from tests.unchecked import unchecked
 
 pd = pytest.importorskip("pandas")
 
@@ -35,6 +36,40 @@ def test_one_cell_or_several_mean_missing(missing: Any) -> None:
     filled = model.impute(frame)["a"].to_numpy()
     assert (filled == frame["a"])[frame["a"] != -999].all()
     assert (filled[frame["a"] == -999] != -999).all()
+
+
+def test_a_cell_of_numpy_means_missing_and_the_model_is_saved(tmp_path: Path) -> None:
+    missing: Any = np.int64(-999)
+    frame = pd.DataFrame({"hb": [9.5, -999.0, 8.0, 7.5] * 9, "n": [41, 7, -999, 5] * 9})
+    model = mvae.fit_table(frame, missing=missing, changes=FEW, callbacks=[])
+    model.save(tmp_path / "x.mvae")
+    assert (mvae.load_table(tmp_path / "x.mvae").impute(frame) > 0).all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"missing": {"hb": -1}}, "missing names cells that mean missing in any column"),
+        ({"modalities": ["hb"]}, "modalities of fit_table must be a mapping by name"),
+        ({"modalities": {"a": "hb"}}, "modalities of fit_table must be a mapping by name"),
+    ],
+)
+def test_options_of_a_wrong_type_are_named(options: Any, message: str) -> None:
+    with unchecked(), pytest.raises(SettingsError, match=message):
+        mvae.fit_table(patients(), **options)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda model: model.impute(patients(), samples=0), "samples must be at least 1, not 0"),
+        (lambda model: model.score(patients(), seed="a"), "seed of TableModel.score must be a whole number"),
+        (lambda model: model.predict(patients(), ["hb"]), "of of TableModel.predict must be text"),
+    ],
+)
+def test_arguments_of_a_question_are_checked(trained: mvae.TableModel, ask: Any, message: str) -> None:
+    with unchecked(), pytest.raises(QueryError, match=message):
+        ask(trained)
 
 
 def test_an_interval_beside_draws_is_refused(trained: mvae.TableModel) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from mvae.arguments import checked_arguments
 from mvae.data.tables.cells import Missing
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import Kind, TableSchema
 from mvae.data.tables.tensors import encoded_parts
-from mvae.errors import DataError
+from mvae.errors import DataError, SettingsError
 from mvae.runs.build import build
 from mvae.runs.config import Config, merged
 from mvae.runs.intervals import fit_holding_back
@@ -25,6 +26,7 @@ __all__ = ["fit_table"]
 VALIDATION = 0.1  # of the rows select the weights
 
 
+@checked_arguments("missing", "kinds")
 def fit_table(
     data: Any,
     *,
@@ -68,7 +70,7 @@ def fit_table(
     home[order[: max(1, round(VALIDATION * frames.rows))]] = 1
     schema = TableSchema.learn(
         frames,
-        missing=(missing,) if isinstance(missing, str | int | float) else missing,
+        missing=_listed(missing),
         modalities=modalities,
         kinds=kinds,
         training=lambda start, end: home[start:end] == 0,
@@ -80,3 +82,12 @@ def fit_table(
         model = build(config).to(device_named(None))
         fit_holding_back(model, train, config.training, seed=seed, validation=validation, callbacks=callbacks)
     return TableModel(model.eval(), schema)
+
+
+def _listed(missing: Any) -> Missing:
+    """One cell or several as a tuple of Python's own values; raises SettingsError for a mapping."""
+    if isinstance(missing, Mapping):
+        raise SettingsError(f"missing names cells that mean missing in any column, as [-999, '?'], not {missing!r}")
+    missing = () if missing is None else missing
+    cells = tuple(missing) if np.ndim(missing) or isinstance(missing, set | frozenset) else (missing,)
+    return tuple(cell.item() if isinstance(cell, np.generic) else cell for cell in cells)

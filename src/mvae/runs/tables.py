@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mvae.arguments import require_whole_number
+from mvae.arguments import checked_arguments, require_whole_number
 from mvae.data.tables.cells import is_text
 from mvae.data.tables.column import CLASSED, TableColumn
 from mvae.data.tables.frames import DataFrame, Frames, pandas
@@ -43,6 +43,7 @@ class TableModel:
     model: MultimodalVAE
     schema: TableSchema
 
+    @checked_arguments("interval", error=QueryError)
     def impute(
         self,
         data: Any,
@@ -125,6 +126,7 @@ class TableModel:
                 made.append(one)
             yield pandas().concat(made)
 
+    @checked_arguments("interval", error=QueryError)
     def predict(self, data: Any, of: str, *, interval: float = 0.9, samples: int = 400, seed: int = 0) -> DataFrame:
         """A column from whatever else each row has; what the table holds of it is not used.
 
@@ -170,6 +172,7 @@ class TableModel:
                 pandas().DataFrame({k: np.asarray(v) if k != of else v for k, v in made.items()}).set_index(frame.index)
             )
 
+    @checked_arguments(error=QueryError)
     def embed(self, data: Any, *, scale: bool = False) -> DataFrame:
         """The mean of q(z | row) as columns z1, z2 …, and with ``scale`` its standard deviations z1.scale ….
 
@@ -186,6 +189,7 @@ class TableModel:
             made |= {f"z{i + 1}.scale": spread[:, i] for i in range(mean.shape[1])} if scale else {}
             yield pandas().DataFrame(made, index=frame.index)
 
+    @checked_arguments(error=QueryError)
     def score(self, data: Any, *, samples: int = 100, seed: int = 0) -> DataFrame:
         """log p of each row (nats; low: an outlier), and of each part of it given the rest: which part is odd.
 
@@ -242,7 +246,8 @@ class TableModel:
 
     def _together(self, samples: int) -> int:
         """How many rows are answered together."""
-        return max(1, min(MOST_ROWS, AT_ONCE // (max(1, samples) * self.schema.width)))
+        samples = require_whole_number("samples", samples, 1)
+        return max(1, min(MOST_ROWS, AT_ONCE // (samples * self.schema.width)))
 
     def _beside_neighbours(
         self, frames: Frames, samples: int, seed: int
