@@ -16,6 +16,7 @@ from mvae.errors import RunError
 from mvae.files import load_state, save_state
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
+from mvae.models.mvtcae import MVTCAE
 from mvae.networks.mlp import mlp
 from mvae.training.checkpoint import CHECKPOINT, METRICS
 from mvae.training.fit import History, fit
@@ -191,6 +192,13 @@ def test_other_settings_are_refused_by_name(changed: dict[str, Any], message: st
     with pytest.raises(RunError, match=re.escape(f"was trained with other settings ({message})")):
         train(fresh, tmp_path, resume=True, **changed)
     assert_same_weights(fresh, model(seed=4))
+
+
+def test_another_class_whose_weights_would_fit_is_refused(tmp_path: Path) -> None:
+    train(model(), tmp_path, epochs=1)
+    fresh: Any = MVTCAE(dict(model().modalities), 2)
+    with pytest.raises(RunError, match=r"other settings \(model 'MVAE' → 'MVTCAE'\)"):
+        train(fresh, tmp_path, resume=True)
 
 
 def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:

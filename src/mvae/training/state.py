@@ -252,6 +252,7 @@ class RunState:
             **several,
             **decay,
             **changed,
+            "model": type(self.model).__name__,
             "seed": self.seed,
             "batch_size": self.settings.batch_size,
             "rows": len(self.table),
@@ -334,6 +335,7 @@ class RunState:
 
     def _require_same_run(self, before: dict[str, Any]) -> None:
         now = self.identity()
+        before = {"model": now["model"], **before}  # older checkpoints do not say it
         keys = [key for key in dict.fromkeys([*now, *before]) if before.get(key) != now.get(key)]
         if keys:
             differ = ", ".join(f"{key} {before.get(key)!r} → {now.get(key)!r}" for key in keys)
