@@ -107,6 +107,18 @@ def test_excel_reads_its_first_sheet(tmp_path: Path) -> None:
     assert "1 more are not" in frames.notes[0]
 
 
+def test_whole_numbers_of_excel_are_whole_beside_missing_cells(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    pd.DataFrame({"n": [1, None, 3], "x": [1.5, None, 3], "b": [True, None, False], "h": 1e20}, dtype=object).to_excel(
+        tmp_path / "x.xlsx", index=False
+    )
+    whole = open_table(tmp_path / "x.xlsx").whole()
+    assert whole["n"].dtype == "Int64"
+    assert whole["n"].isna().tolist() == [False, True, False]
+    assert whole["x"].dtype == float
+    assert whole["b"].tolist()[::2] == [True, False]
+
+
 def test_words_of_excel_are_words_as_in_a_text_file(tmp_path: Path) -> None:
     pytest.importorskip("openpyxl")
     pd.DataFrame({"severity": ["None", "NA", "n/a", None, "mild"]}).to_excel(tmp_path / "x.xlsx", index=False)

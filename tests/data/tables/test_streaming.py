@@ -72,3 +72,10 @@ def test_a_later_part_of_another_type_is_refused_in_words(tmp_path: Path) -> Non
         write_frames(tmp_path / "x.parquet", iter(parts))
     assert not list(tmp_path.iterdir())
     assert write_frames(tmp_path / "x.csv", iter(parts)) == 3
+
+
+def test_what_excel_cannot_hold_is_refused_in_words(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    with pytest.raises(DataError, match=r"an Excel file cannot hold this table .*: write a \.csv or \.parquet"):
+        write_frames(tmp_path / "x.xlsx", iter([pd.DataFrame({"a": ["x\x01y"]})]))
+    assert not list(tmp_path.iterdir())

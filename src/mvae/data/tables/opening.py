@@ -29,10 +29,15 @@ def _read_excel(path: Path) -> Frames:
         raise DataError(f"{path} is empty: give a sheet with a header and rows")
     header = ["" if name is None or name != name else str(name) for name in frame.iloc[0]]
     names = checked_names(header, str(path))  # before pandas would rename two of one name
-    body = frame.iloc[1:].set_axis(list(names), axis=1).reset_index(drop=True).infer_objects()
-    found = of_frame(body, str(path))
+    body = frame.iloc[1:].set_axis(list(names), axis=1).reset_index(drop=True)
+    whole = [name for name in names if _holds_integers(body[name].dropna().tolist())]
+    found = of_frame(body.astype(dict.fromkeys(whole, "Int64")).infer_objects(), str(path))
     notes = (f"{path.name}: its first sheet is read, and {more} more are not",) if more else ()
     return replace(found, folder=path.parent, notes=notes)
+
+
+def _holds_integers(cells: list[Any]) -> bool:
+    return set(map(type, cells)) == {int} and max(map(abs, cells)) < 2**63
 
 
 def _read_arrays(path: Path) -> Frames:

@@ -102,8 +102,12 @@ def _write_excel(path: Path, frames: Iterator[DataFrame], separator: str) -> Non
     for name in whole.columns:
         if str(whole[name].dtype).startswith("datetime64") and "," in str(whole[name].dtype):
             whole[name] = whole[name].dt.tz_localize(None)  # Excel has no time zones
-    with pandas().ExcelWriter(path, engine="openpyxl") as writer:
-        whole.to_excel(writer, index=False)
+    illegal = require_extra("openpyxl.utils.exceptions", "tables", "Excel files").IllegalCharacterError
+    try:
+        with pandas().ExcelWriter(path, engine="openpyxl") as writer:
+            whole.to_excel(writer, index=False)
+    except (ValueError, illegal) as error:  # too many rows, control characters
+        raise DataError(f"an Excel file cannot hold this table ({error}): write a .csv or .parquet") from None
 
 
 WRITERS: dict[str, Callable[[Path, Iterator[DataFrame], str], None]] = {
