@@ -52,7 +52,7 @@ def text_shape(frames: Frames, column: TableColumn, longest: int | None = None) 
     if not numbers:
         raise DataError(f"column {column.name!r} has no text")
     if long := sum(number > longest for number in numbers):
-        said = "column %r: of a text the first %d words are read; %d of the first %d are longer. For more: length"
+        said = "column %r: of a text the first %d words are read; %d of the first %d are longer (length says how many)"
         log.warning(said, column.name, longest - 1, long, len(numbers))
     return (min(longest, max(numbers)),)
 
