@@ -153,7 +153,7 @@ def test_a_run_that_has_not_saved_anything_yet_says_so(copy: Path) -> None:
         (["digits", "--resume"], "is not a run directory: it has no run.json"),
         (["digits", "--colour"], "No such option"),
         (["mnist", "--data-dir", "absent"], "no directory absent to read mnist from: correct --data-dir or MVAE_DATA"),
-        ([], "Missing argument 'NAME|FILE'"),
+        ([], "Missing argument 'NAME|FILE...'"),
     ],
 )
 def test_training_that_cannot_be_is_refused_and_leaves_nothing_behind(

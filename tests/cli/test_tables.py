@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -190,6 +191,21 @@ def test_files_with_a_key_are_joined_and_a_run_is_resumed(tmp_path: Path) -> Non
     assert (len(rows), rows[0]) == (121, ["id", "hb", "crp", "city", "visits", "share"])
     scored = mvae("score", run, one, two, "--samples", 10, "--json").json()
     assert scored["columns"] == ["id", "log p", "log p(labs | rest)", "log p(visits | rest)"]
+
+
+def test_files_are_joined_without_a_declaration_as_describe_proposes(tmp_path: Path) -> None:
+    frame = patients()
+    one = csv_of(frame[["id", "hb", "crp"]].fillna(-999), tmp_path, "labs.csv")
+    two = csv_of(frame[["id", "visits", "share"]].iloc[20:], tmp_path, "visits.csv")
+    words = [one, two, "--key", "id", "--missing", -999]
+    assert mvae("describe", *words).out.endswith(f"try next: mvae train {shlex.join(map(str, words))}\n")
+    done = mvae("train", *words, "--epochs", 1, "--run-dir", tmp_path / "run", "--json")
+    assert done.code == 0, done.err
+    schema = load_table(tmp_path / "run").schema
+    assert schema.modalities == {"labs": ("hb", "crp"), "visits": ("visits", "share")}
+    assert not schema.named["hb"].present(pd.Series([-999], name="hb")).any()
+    assert_refused(mvae("train", one, two, "--run-dir", tmp_path / "other"), "say which, with --key")
+    assert_refused(mvae("train", one, "digits"), "digits is no table")
 
 
 def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:

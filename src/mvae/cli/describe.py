@@ -1,5 +1,6 @@
 """`mvae describe`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from mvae.cli.options import JSON, common, print_json
 if TYPE_CHECKING:
     from mvae.data.tables.describe import Description
 
-__all__ = ["describe"]
+__all__ = ["KEY", "MISSING", "as_cell", "describe"]
 
 MISSING = click.option("--missing", multiple=True, help="A cell that means missing, as -999 or ?; repeat for several.")
 KEY = click.option("--key", help="The column that names a row, by which several files are joined.")
@@ -42,7 +43,7 @@ def describe(
     from mvae.files import write_whole
     from mvae.runs.declaring import declaration_of
 
-    named = [_number(cell) for cell in missing]
+    named = [as_cell(cell) for cell in missing]
     found = described(open_table(list(files), key), named)
     if picture is not None:
         from mvae.report.missingness import draw_missingness
@@ -58,15 +59,16 @@ def describe(
     _show(found)
     if picture is not None:
         click.echo(f"picture: {picture}")
-    several = f"describe {' '.join(map(str, files))} --key {key} -o run.toml" if files[1:] else f"train {files[0]}"
-    click.echo(f"try next: mvae {several if output is None else f'train {output}'}")
+    words = [str(output)] if output else [*map(str, files), *(("--key", key) if key else ())]
+    words += [] if output else [word for cell in missing for word in ("--missing", cell)]
+    click.echo(f"try next: mvae train {shlex.join(words)}")
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _number(cell: str) -> str | int | float:
+def as_cell(cell: str) -> str | int | float:
     """A cell as a number, where it is one."""
     for kind in (int, float):
         try:

@@ -92,7 +92,7 @@ class Grouped(click.Command):
     """A command whose help shows its options in groups."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "What is trained": ("changes", "variants", "epochs", "batch_size", "learning_rate", "seed"),
+        "What is trained": ("key", "missing", "changes", "variants", "epochs", "batch_size", "learning_rate", "seed"),
         "Where": ("run_dir", "resume", "data_dir", "device", "deterministic"),
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mvae.cli.describe import KEY, MISSING, as_cell
 from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, Grouped, common, plain, print_json, setting
 from mvae.runs.config import Config, parse_change
 from mvae.training.settings import TrainingSettings
@@ -17,7 +18,7 @@ TRAINING = ("epochs", "batch_size", "learning_rate")  # settings that have a fla
 
 
 @click.command(cls=Grouped)
-@click.argument("source", metavar="NAME|FILE")
+@click.argument("sources", nargs=-1, required=True, metavar="NAME|FILE...")
 @click.option("--set", "changes", multiple=True, help="KEY=VALUE of the declaration, as model.name=vae; repeat.")
 @click.option("--variant", "variants", multiple=True, help="A named change that the declaration holds; repeat.")
 @setting(TrainingSettings, *TRAINING)
@@ -25,21 +26,25 @@ TRAINING = ("epochs", "batch_size", "learning_rate")  # settings that have a fla
 @click.option("--run-dir", type=PATH, help="Where the run is kept.  [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, which was stopped.")
 @click.option("--deterministic", is_flag=True, help="The same bits on a GPU too (slower).")
-@common(DATA_DIR, DEVICE, JSON)
+@common(KEY, MISSING, DATA_DIR, DEVICE, JSON)
 def train(
-    source: str,
+    sources: tuple[str, ...],
     changes: tuple[str, ...],
     variants: tuple[str, ...],
     run_dir: Path | None,
+    key: str | None,
+    missing: tuple[str, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
     """Train on NAME, a declaration that is shipped (see mvae config list), or on FILE: a declaration (.toml) or a table
-    (.csv, .parquet, .xlsx, .npz …; first look at it: mvae describe). Then show what was learned.
+    (.csv, .parquet, .xlsx, .npz …; first look at it: mvae describe), or several tables, joined by --key. Then show
+    what was learned.
 
     \b
     Example:  mvae train digits
               mvae train patients.csv
+              mvae train patients.csv labs.parquet --key id --missing -999
               mvae train mnist --epochs 60 --set model.name=jmvae
               mvae train patients.toml --run-dir runs/patients
               torchrun --nproc-per-node 4 -m mvae train mnist
@@ -52,7 +57,9 @@ def train(
     from mvae.training.distributed import joined
     from mvae.training.progress import reporter_for
 
-    config = declared(source).variant(*variants)
+    config = declared(*sources).variant(*variants)
+    said = {"key": key, "missing": [as_cell(cell) for cell in missing]}
+    config = config.change({"data": {name: value for name, value in said.items() if value}})
     for change in changes:
         config = config.change(parse_change(change))
     if (seed := options.pop("seed")) is not None:
@@ -60,7 +67,7 @@ def train(
     given = {name: options.pop(name) for name in TRAINING}
     if training := {name: value for name, value in given.items() if value is not None}:
         config = config.change({"training": training})
-    run_dir = run_dir or Path("runs") / Path(source).stem
+    run_dir = run_dir or Path("runs") / Path(sources[0]).stem
     with joined() as processes:
         told = [] if as_json or not processes.first else [reporter_for(), *tensorboard_where_installed(run_dir)]
         trained = False

@@ -53,13 +53,21 @@ def shipped() -> dict[str, Config]:
     return {name: shipped_declaration(name) for name in declarations()}
 
 
-def declared(source: str | Path) -> Config:
-    """A declaration by the name of a shipped one, from a TOML file, or made of a data file alone.
+def declared(source: str | Path, *more: str | Path) -> Config:
+    """A declaration by the name of a shipped one, from a TOML file, or made of a data file alone, or of several tables.
 
     Raises:
-        SettingsError: there is none of that name, or the file is no declaration. DataError: it holds cells.
+        SettingsError: there is none of that name, or the file is no declaration; ``more`` where one of them is no
+            table. DataError: it holds cells.
     """
     text = str(source)
+    if more:
+        texts = [text, *map(str, more)]
+        if odd := [text for text in texts if not is_table_file(text)]:
+            raise SettingsError(
+                f"{odd[0]} is no table (.csv, .parquet …): only tables are joined, all else stands alone"
+            )
+        return Config.from_dict({"data": {"source": texts}})
     if text.endswith(".toml"):
         return Config.load(text)
     if is_table_file(text):
