@@ -31,10 +31,15 @@ def pairs_section(values: Mapping[str, float], names: Sequence[str]) -> Section:
         title = "Nats that the modality of a row tells about that of a column, beyond saying nothing"
         section.shown.append(heat_map(title, [names[i] for i in measured], names, gains[measured], "nats", note))
     else:
-        section.text.append("There are too few rows with two modalities to measure pairs.")
+        section.text.append(
+            "Fewer than 50 held-out rows have two modalities: what one tells of another is not measured."
+        )
     if "coupling" in values:
         share = values.get("coupling/share", 0.0)
-        section.text.append(f"Coupling C = {values['coupling']:.2f} nats, {share:.0%} of the most that it could be.")
+        section.text.append(
+            f"Coupling C = {values['coupling']:.2f} nats, {share:.0%} of what these codes could have in common. That "
+            "codes have much in common does not yet mean that one modality is predicted well from another."
+        )
     rows = [[name, value] for name, value in values.items() if name.startswith(("accuracy ", "active units"))]
     if rows:
         section.shown.append(Grid(["instrument, held-out rows", ""], rows))
