@@ -31,9 +31,7 @@ def pairs_section(values: Mapping[str, float], names: Sequence[str]) -> Section:
         title = "Nats that the modality of a row tells about that of a column, beyond saying nothing"
         section.shown.append(heat_map(title, [names[i] for i in measured], names, gains[measured], "nats", note))
     else:
-        section.text.append(
-            "Fewer than 50 held-out rows have two modalities: what one tells of another is not measured."
-        )
+        section.text.append("Fewer than 50 held-out rows have two modalities: what one says of another is unknown.")
     if "coupling" in values:
         share = values.get("coupling/share", 0.0)
         section.text.append(
