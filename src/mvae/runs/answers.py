@@ -13,6 +13,7 @@ from mvae.data.tables.schema import TOKEN
 from mvae.data.tables.tensors import table_of
 from mvae.evaluation.impute import best_class, resampled
 from mvae.evaluation.proposal import log_joint, weighted_samples
+from mvae.gaussian import Gaussian
 from mvae.modality.columns import ColumnsModality
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
@@ -23,6 +24,8 @@ __all__ = ["AT_ONCE", "SAMPLES", "Answer", "answers", "draws_given", "latents", 
 SAMPLES = 400  # of z, by default
 AT_ONCE = 1 << 22  # samples × values held together: more fill memory, and are slower than the processor's caches
 ROWS = 1_000  # that are answered together at most
+
+Values = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +208,7 @@ def _log_p_of_rows(model: MultimodalVAE, table: Table, samples: int, seed: int) 
         q, x = model.posterior(table), model.prepare(table)
         noise = torch.randn(samples, 1, model.latent_dim, generator=generator, device=model.device, dtype=q.mean.dtype)
         noise = noise.expand(-1, len(table), -1)
-        z = q.rsample(noise, generator, alike=True) if isinstance(q, Mixture) else q.rsample(noise)
+        z = _drawn(q, noise, generator)
         log_w = log_joint(model, table, x, z) - q.log_prob(z)
     return (log_w.double().logsumexp(0) - math.log(samples)).cpu().numpy()
 
@@ -217,20 +220,55 @@ def _part_given_the_rest(
     samples: int,
     seed: int,
 ) -> np.ndarray:
-    """log p of a modality given all others of its row, from samples of q(z | the others): of classes never above 0."""
-    mask = data[1][name]
-    own = mask.reshape(len(mask), -1).any(1)
-    found = np.full(len(mask), np.nan)
-    if own.any():
-        x, there = ({n: each[own] for n, each in mapping.items()} for mapping in data)
-        others = there | {name: np.zeros_like(there[name])}
-        table, generator = Table(x, there), torch.Generator(model.device).manual_seed(seed)
-        with evaluating(model):
-            z, weight = _weighted(model, x, others, samples, generator)
-            prepared = model.prepare(table)
-            log_p = model.modalities[name].log_prob(prepared[name], z, model.context(prepared))
-            found[own] = (log_p.double() + weight.log()).logsumexp(0).cpu().numpy()
+    """log p of a modality given all others of its row: of classes never above 0.
+
+    p(x_i | rest) is a mean of p(x_i | z), weighted by p(rest, z). Half of the samples are of q(z | rest), half of
+    q(z | the whole row): a picture is explained by almost no z that the rest alone would propose.
+    """
+    values, present = data
+    own = present[name].reshape(len(present[name]), -1).any(1)
+    others = {n: np.zeros_like(mask) if n == name else mask for n, mask in present.items()}
+    rest = np.stack([mask.reshape(len(mask), -1).any(1) for mask in others.values()]).any(0)
+    found = np.full(len(present[name]), np.nan)
+    for rows, estimate in ((own & rest, _weighted_by_both), (own & ~rest, _weighted_by_the_rest)):
+        if rows.any():
+            own_values, whole, some = ({n: m[rows] for n, m in each.items()} for each in (values, present, others))
+            generator = torch.Generator(model.device).manual_seed(seed)
+            with evaluating(model):
+                x = model.prepare(Table(own_values, whole))
+                z, log_w = estimate(model, own_values, whole, some, samples, generator)
+                log_p = model.modalities[name].log_prob(x[name], z, model.context(x)).double()
+                found[rows] = ((log_w + log_p).logsumexp(0) - log_w.logsumexp(0)).cpu().numpy()
     return found
+
+
+def _weighted_by_the_rest(
+    model: MultimodalVAE, values: Values, whole: Values, rest: Values, samples: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Samples of z given the rest, ``samples rows latent``, and the logarithms of their weights."""
+    del whole
+    z, weight = _weighted(model, values, rest, samples, generator)
+    return z, weight.log()
+
+
+def _weighted_by_both(
+    model: MultimodalVAE, values: Values, whole: Values, rest: Values, samples: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The same, one half drawn given the rest and the other given the whole row; all rows have the same noise."""
+    tables = [Table(dict(values), dict(present)) for present in (rest, whole)]
+    shape = samples, 1, model.latent_dim
+    noise = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
+    parts = noise.expand(-1, len(tables[0]), -1).tensor_split(2)
+    proposals = [model.posterior(table) for table in tables]
+    z = torch.cat([_drawn(q, part, generator) for q, part in zip(proposals, parts, strict=True)])
+    shares = torch.tensor([len(part) / samples for part in parts], device=z.device, dtype=torch.float64).log()
+    density = torch.stack([q.log_prob(z).double() + share for q, share in zip(proposals, shares, strict=True)])
+    return z, log_joint(model, tables[0], model.prepare(tables[0]), z).double() - density.logsumexp(0)
+
+
+def _drawn(q: Gaussian | Mixture, noise: Tensor, generator: torch.Generator) -> Tensor:
+    """Samples of a posterior; rows of the same noise draw the same components of a mixture."""
+    return q.rsample(noise, generator, alike=True) if isinstance(q, Mixture) else q.rsample(noise)
 
 
 def _given_the_rest(
