@@ -1,6 +1,6 @@
 """From a data frame to a trained model in one call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from mvae.data.tables.cells import Missing
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import Kind, TableSchema
 from mvae.data.tables.tensors import encoded_parts
-from mvae.errors import DataError, SettingsError
+from mvae.errors import DataError, SettingsError, abridged
 from mvae.runs.build import build
 from mvae.runs.config import Config, merged
 from mvae.runs.intervals import fit_holding_back
@@ -26,7 +26,7 @@ __all__ = ["fit_table"]
 VALIDATION = 0.1  # of the rows select the weights
 
 
-@checked_arguments("missing", "kinds")
+@checked_arguments("missing", "kinds", "modalities")
 def fit_table(
     data: Any,
     *,
@@ -71,7 +71,7 @@ def fit_table(
     schema = TableSchema.learn(
         frames,
         missing=_listed(missing),
-        modalities=modalities,
+        modalities=_grouped(modalities),
         kinds=kinds,
         training=lambda start, end: home[start:end] == 0,
     )
@@ -88,6 +88,17 @@ def _listed(missing: Any) -> Missing:
     """One cell or several as a tuple of Python's own values; raises SettingsError for a mapping."""
     if isinstance(missing, Mapping):
         raise SettingsError(f"missing names cells that mean missing in any column, as [-999, '?'], not {missing!r}")
-    missing = () if missing is None else missing
-    cells = tuple(missing) if np.ndim(missing) or isinstance(missing, set | frozenset) else (missing,)
-    return tuple(cell.item() if isinstance(cell, np.generic) else cell for cell in cells)
+    cells = missing if isinstance(missing, Iterable) and not isinstance(missing, str) else (missing,)
+    return tuple(cell.item() if isinstance(cell, np.generic) else cell for cell in cells if cell is not None)
+
+
+def _grouped(modalities: Any) -> Mapping[str, Sequence[str]] | None:
+    """Columns by modality as lists, be they a list, an index of pandas or an array; raises SettingsError for others."""
+    if modalities is None:
+        return None
+    groups = modalities.values() if isinstance(modalities, Mapping) else [""]
+    if any(isinstance(names, str) or not isinstance(names, Iterable) for names in groups):
+        raise SettingsError(
+            f"modalities of fit_table must be a mapping by name to lists of columns, not {abridged(modalities)}"
+        )
+    return {name: [str(column) for column in names] for name, names in modalities.items()}

@@ -1,0 +1,33 @@
+"""What `fit_table` takes for its options."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+import mvae
+from tests.patients import patients
+from tests.unchecked import unchecked
+
+pd = pytest.importorskip("pandas")
+
+FEW: Mapping[str, Any] = {"training": {"epochs": 1, "anneal_epochs": 0}}
+
+
+def test_columns_of_a_modality_are_a_list_an_index_or_an_array() -> None:
+    modalities: Any = {"labs": patients().columns[1:3], "rest": np.array(["sex", "stage"])}
+    labs = tuple(patients().columns[1:3])
+    with unchecked():
+        model = mvae.fit_table(patients(), modalities=modalities, changes=FEW, callbacks=[])
+    assert model.schema.modalities == {"labs": labs, "rest": ("sex", "stage")}
+    assert all(type(name) is str for names in model.schema.modalities.values() for name in names)
+
+
+@pytest.mark.parametrize("missing", [{-999: 2, "?": 1}.keys(), (cell for cell in (-999, "?")), [-999, None, "?"]])
+def test_cells_that_mean_missing_are_whatever_can_be_gone_through(missing: Any) -> None:
+    frame = pd.DataFrame({"hb": [9.5, -999.0, 8.0, 7.5] * 9, "sex": ["f", "m", "?", "f"] * 9})
+    with unchecked():
+        model = mvae.fit_table(frame, missing=missing, changes=FEW, callbacks=[])
+    assert model.schema.named["hb"].missing == (-999, "?")
+    assert model.schema.named["sex"].classes == ("f", "m")
