@@ -375,3 +375,9 @@ def test_cells_of_other_types_than_in_training_are_filled_in_as_they_are() -> No
     assert infer("m", money, kind="real").filled(money, np.full(4, 3.14159))[1] == Decimal("3.14")
     days = pd.Series([None, datetime.date(2021, 3, 4), datetime.date(2021, 3, 5)], dtype=object)
     assert infer("d", days).filled(days, np.full(3, 86_400.0 * 18_700))[0] == datetime.date(2021, 3, 14)
+
+
+def test_infinite_and_huge_cells_of_a_later_part_are_looked_at_without_warnings() -> None:
+    found = infer("x", pd.Series(["1.5", "2.25", "9.75"] * 5, dtype=object))
+    cells = pd.Series(["inf", "1" + "0" * 308, "2.5", "2.125", ""], dtype=object)
+    assert found.unlike(cells).tolist() == [True, False, False, True, False]

@@ -109,8 +109,9 @@ class TableColumn:
         numbers = self._codes_of(uniques) if self.kind == "constant" else self._read(uniques)
         odd = there & ~np.isfinite(numbers)
         if self.kind in (*NUMBERS, "date") and self.resolution:
-            steps = numbers / self.resolution
-            odd |= there & (np.abs(steps - np.round(steps)) > FINER + ROUNDING * np.abs(steps))
+            with np.errstate(over="ignore", invalid="ignore"):  # an infinite number is odd already
+                steps = numbers / self.resolution
+                odd |= there & (np.abs(steps - np.round(steps)) > FINER + ROUNDING * np.abs(steps))
         if self.kind in NUMBERS and self.low is not None:
             odd |= there & (numbers < self.low)
         return np.append(odd, False)[codes]
