@@ -206,6 +206,16 @@ def test_files_are_joined_without_a_declaration_as_describe_proposes(tmp_path: P
     assert not schema.named["hb"].present(pd.Series([-999], name="hb")).any()
     assert_refused(mvae("train", one, two, "--run-dir", tmp_path / "other"), "say which, with --key")
     assert_refused(mvae("train", one, "digits"), "digits is no table")
+    for words in (["--missing", -999], ["--key", "id"]):
+        assert_refused(mvae("train", "digits", *words), f"{words[0]} is of tables, and digits is none")
+
+
+def test_words_for_no_number_may_be_named_as_missing(tmp_path: Path) -> None:
+    source = csv_of(patients()[["hb", "crp"]].astype(object).fillna("inf"), tmp_path)
+    for words in ([source, "--missing", "inf", "--missing", "nan"], [tmp_path / "run.toml"]):
+        done = mvae("train", *words, "--epochs", 1, "--run-dir", tmp_path / f"run {len(words)}", "--json")
+        assert done.code == 0, done.err
+        assert mvae("describe", source, "--missing", "inf", "-o", tmp_path / "run.toml").code == 0
 
 
 def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`mvae describe`."""
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,12 +70,13 @@ def _write(path: Path, text: str) -> None:
 
 
 def as_cell(cell: str) -> str | int | float:
-    """A cell as a number, where it is one."""
+    """A cell as a number, where it is one; NaN and infinity are words."""
     for kind in (int, float):
         try:
-            return kind(cell)
+            number = kind(cell)
         except ValueError:
             continue
+        return number if kind is int or math.isfinite(number) else cell
     return cell
 
 

@@ -9,6 +9,7 @@ import click
 
 from mvae.cli.describe import KEY, MISSING, as_cell
 from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, Grouped, common, plain, print_json, setting
+from mvae.errors import SettingsError
 from mvae.runs.config import Config, parse_change
 from mvae.training.settings import TrainingSettings
 
@@ -52,16 +53,20 @@ def train(
     from mvae.runs import run as runs
     from mvae.runs import sample
     from mvae.runs.source import declared
+    from mvae.runs.table_data import is_table
     from mvae.training.callbacks import tensorboard_where_installed
     from mvae.training.checkpoint import epochs_trained
     from mvae.training.distributed import joined
     from mvae.training.progress import reporter_for
 
     config = declared(*sources).variant(*variants)
-    said = {"key": key, "missing": [as_cell(cell) for cell in missing]}
-    config = config.change({"data": {name: value for name, value in said.items() if value}})
     for change in changes:
         config = config.change(parse_change(change))
+    said = {"key": key, "missing": [as_cell(cell) for cell in missing]}
+    if told := {name: value for name, value in said.items() if value}:
+        if not is_table(config):
+            raise SettingsError(f"--{next(iter(told))} is of tables, and {sources[0]} is none: leave it out")
+        config = config.change({"data": told})
     if (seed := options.pop("seed")) is not None:
         config = config.change({"seed": seed})
     given = {name: options.pop(name) for name in TRAINING}
