@@ -233,3 +233,18 @@ def test_values_that_are_no_such_categories_and_no_numbers_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         covariate.codes(values, "told")
+
+
+def test_text_of_bytes_is_text() -> None:
+    data = np.array(["b2", "b1", "b9"]).astype("S")
+    assert Covariate(["b1", "b2"], unknown=True).codes(data).tolist() == [1, 0, -1]
+    with pytest.raises(DataError, match=r"row 2: the category 'b9' is not among b1, b2"):
+        Covariate(["b1", "b2"]).codes(data)
+
+
+def test_another_category_may_be_asked_for_by_its_code_as_a_tensor() -> None:
+    made, data = model(), rows(4)
+    named, coded = (made.predict(data, of="rna", covariates={"batch": b}) for b in ("b2", torch.tensor(1)))
+    assert torch.equal(named, coded)
+    with pytest.raises(DataError, match="codes 0 to 1 of b1, b2 are needed"):
+        made.predict(data, of="rna", covariates={"batch": torch.tensor(2)})

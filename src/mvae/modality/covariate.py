@@ -66,6 +66,8 @@ class Covariate(nn.Module):
         if array.dtype.kind not in "OUS" and self._numbered:
             return _numbers(values, name)
         self._require_alike(array, name)
+        if array.dtype.kind == "S" and any(isinstance(category, str) for category in self.categories):
+            array = np.char.decode(array, "utf-8")
         place = {category: code for code, category in enumerate(self.categories)}
         found = [place.get(value, -1) for value in array.tolist()]
         if -1 in found and not self.unknown:

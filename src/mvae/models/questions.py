@@ -205,7 +205,7 @@ class Questions(Door):
         for name, value in (covariates or {}).items():
             if name not in self.covariates:
                 raise QueryError(f"no covariate {name!r} in this model; it has {', '.join(self.covariates) or 'none'}")
-            column = self.covariates[name].codes([value], name)
+            column = self.covariates[name].codes(value[None] if isinstance(value, Tensor) else [value], name)
             row = Table({name: column})
             self.covariates[name].check(row, name)
             found[name] = self.covariates[name].encode(column.to(self.device), row.has(name), self.dtype)
