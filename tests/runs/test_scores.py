@@ -1,0 +1,56 @@
+"""log p of rows, and of their parts given the rest: of one estimate, and near what many samples say."""
+
+import numpy as np
+import pytest
+
+import mvae
+from tests.patients import FEW, patients
+
+pd = pytest.importorskip("pandas")
+
+
+def test_log_p_given_the_rest_is_a_difference_of_log_ps() -> None:
+    """With two modalities it is what `log_likelihood` says of the same rows.
+
+    The model is trained, because estimates vary by a nat and more where the posterior is still a bad proposal.
+    """
+    frame = patients(missing=0.1)
+    groups = {"blood": ["hb", "crp"], "other": ["city", "share"]}
+    changes = {"training": {"epochs": 40, "learning_rate": 1e-2, "anneal_epochs": 5}}
+    model = mvae.fit_table(frame, modalities=groups, changes=changes, callbacks=[])
+    assert model.model.names == ("blood", "other")
+    found = model.score(frame, samples=2000)  # all rows share their noise, so that errors do not average out
+    values, present = model.schema.encode(frame)
+    rows = present["blood"].all(1) & present["other"].all(1)
+    table = mvae.Table({n: v[rows] for n, v in values.items()})
+    expected = mvae.log_likelihood(model.model, table, of=["blood"], given=["other"], samples=200, seed=1).values
+    difference = found["log p(blood | rest)"].to_numpy()[rows] - expected.double().numpy()
+    assert np.abs(np.mean(difference)) < 0.1
+    assert np.std(difference) < 0.5  # of any row
+
+
+def test_log_p_of_many_values_given_few_is_not_estimated_far_too_low() -> None:
+    """Hardly any z that one number proposes explains thirty others, as those of a picture."""
+    random = np.random.default_rng(0)
+    z = random.normal(size=(200, 3))
+    wide = z @ random.normal(size=(3, 30)) + 0.1 * random.normal(size=(200, 30))
+    frame = pd.DataFrame(wide, columns=[f"w{i}" for i in range(30)]).assign(narrow=z[:, 0] + random.normal(size=200))
+    groups = {"wide": [f"w{i}" for i in range(30)], "narrow": ["narrow"]}
+    changes = {"training": {"epochs": 40, "learning_rate": 1e-2, "anneal_epochs": 5}}
+    model = mvae.fit_table(frame, modalities=groups, changes=changes, callbacks=[])
+    found = model.score(frame.head(20))["log p(wide | rest)"]
+    table = mvae.Table(model.schema.encode(frame.head(20))[0])
+    expected = mvae.log_likelihood(model.model, table, of=["wide"], given=["narrow"], samples=2000, seed=1).values
+    assert abs(found.mean() - float(expected.mean())) < 1
+
+
+def test_scores_are_of_the_row_alone_and_probabilities_at_most_one() -> None:
+    """Whatever else the table has, and however few samples there are."""
+    frame = patients()
+    groups = {"class": ["sex"], "other": ["hb", "crp", "city"]}
+    model = mvae.fit_table(frame, modalities=groups, changes=FEW, callbacks=[])
+    found = model.score(frame, samples=10)
+    assert found["log p(class | rest)"].max() <= 0
+    assert found["log p(class | rest)"].notna().sum() == frame["sex"].notna().sum()
+    again = model.score(frame.iloc[::-1], samples=10).iloc[::-1]
+    np.testing.assert_allclose(found, again, atol=1e-5)
