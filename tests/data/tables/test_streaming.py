@@ -46,7 +46,11 @@ def test_few_parts_are_held_at_a_time(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(frames, "CELLS", AT_ONCE * len(NAMES))
     alive, most = weakref.WeakSet[Any](), [0]
     table = endless(alive, most)
-    assert describe(table).rows == ROWS
+    described = describe(table)
+    assert (described.rows, described.notes) == (
+        ROWS,
+        ("values are those of a sample of 100 rows; all rows are counted",),
+    )
     model = mvae.fit_table(table, changes=FEW | {"training": {"epochs": 1, "batch_size": 1024}}, callbacks=[])
     path = tmp_path / "filled.csv"
     assert write_frames(path, model.impute_parts(table, samples=4, interval=0.9)) == ROWS

@@ -114,8 +114,21 @@ def describe(
         max(0, len(known) - most),
         sum(number for number, names in known if set(names) >= {column.name for column in seen}),
         counted.duplicates,
-        tuple(_leaks(sample.iloc[:COMPARED], [column for column in seen if column.kind not in ALONE][:MOST_COMPARED])),
-        (*frames.notes, *_suspicious(columns, sample)),
+        tuple(
+            _leaks(
+                sample.iloc[:: 1 + len(sample) // COMPARED],
+                [column for column in seen if column.kind not in ALONE][:MOST_COMPARED],
+            )
+        ),
+        (*frames.notes, *_suspicious(columns, sample), *_sampled(frames)),
+    )
+
+
+def _sampled(frames: Frames) -> tuple[str, ...]:
+    """What is said of a table that is not held at once."""
+    size = f"{frames.at_once:,}"
+    return (
+        (f"values are those of a sample of {size} rows; all rows are counted",) if frames.rows > frames.at_once else ()
     )
 
 
@@ -171,6 +184,7 @@ def _values(column: TableColumn, series: Any) -> str:
 def _leaks(frame: Any, columns: Sequence[TableColumn]) -> list[tuple[str, str, str]]:
     """Pairs that say the same: numbers that are a line of each other, categories that are the same by other names."""
     found = []
+    frame = frame.iloc[:: max(1, -(-len(frame) // COMPARED))]  # all over it: a table may be sorted
     encoded = {column.name: column.encode(frame[column.name]) for column in columns}
     for i, one in enumerate(columns):
         x, x_here = encoded[one.name]
