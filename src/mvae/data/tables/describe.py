@@ -114,22 +114,16 @@ def describe(
         max(0, len(known) - most),
         sum(number for number, names in known if set(names) >= {column.name for column in seen}),
         counted.duplicates,
-        tuple(
-            _leaks(
-                sample.iloc[:: 1 + len(sample) // COMPARED],
-                [column for column in seen if column.kind not in ALONE][:MOST_COMPARED],
-            )
-        ),
+        tuple(_leaks(sample, [column for column in seen if column.kind not in ALONE][:MOST_COMPARED])),
         (*frames.notes, *_suspicious(columns, sample), *_sampled(frames)),
     )
 
 
 def _sampled(frames: Frames) -> tuple[str, ...]:
     """What is said of a table that is not held at once."""
-    size = f"{frames.at_once:,}"
-    return (
-        (f"values are those of a sample of {size} rows; all rows are counted",) if frames.rows > frames.at_once else ()
-    )
+    if frames.rows <= frames.at_once:
+        return ()
+    return (f"values are those of a sample of {frames.at_once:,} rows; all rows are counted",)
 
 
 @dataclass(frozen=True)
