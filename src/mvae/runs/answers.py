@@ -230,31 +230,29 @@ def _part_given_the_rest(
     others = {n: np.zeros_like(mask) if n == name else mask for n, mask in present.items()}
     rest = np.stack([mask.reshape(len(mask), -1).any(1) for mask in others.values()]).any(0)
     found = np.full(len(present[name]), np.nan)
-    for rows, estimate in ((own & rest, _weighted_by_both), (own & ~rest, _weighted_by_the_rest)):
+    for rows, more in ((own & rest, True), (own & ~rest, False)):
         if rows.any():
             own_values, whole, some = ({n: m[rows] for n, m in each.items()} for each in (values, present, others))
             generator = torch.Generator(model.device).manual_seed(seed)
             with evaluating(model):
                 x = model.prepare(Table(own_values, whole))
-                z, log_w = estimate(model, own_values, whole, some, samples, generator)
+                if more:
+                    z, log_w = _weighted_by_both(model, own_values, whole, some, samples, generator)
+                else:  # of rows with nothing else z is the prior's
+                    z, weight = _weighted(model, own_values, some, samples, generator)
+                    log_w = weight.log()
                 log_p = model.modalities[name].log_prob(x[name], z, model.context(x)).double()
                 found[rows] = ((log_w + log_p).logsumexp(0) - log_w.logsumexp(0)).cpu().numpy()
     return found
 
 
-def _weighted_by_the_rest(
-    model: MultimodalVAE, values: Values, whole: Values, rest: Values, samples: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Samples of z given the rest, ``samples rows latent``, and the logarithms of their weights."""
-    del whole
-    z, weight = _weighted(model, values, rest, samples, generator)
-    return z, weight.log()
-
-
 def _weighted_by_both(
     model: MultimodalVAE, values: Values, whole: Values, rest: Values, samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The same, one half drawn given the rest and the other given the whole row; all rows have the same noise."""
+    """Samples of z, ``samples rows latent``, and the logarithms of their weights by p(rest, z).
+
+    One half is drawn given the rest, the other given the whole row; all rows have the same noise.
+    """
     tables = [Table(dict(values), dict(present)) for present in (rest, whole)]
     shape = samples, 1, model.latent_dim
     noise = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
