@@ -129,7 +129,8 @@ def test_every_field_has_the_density_of_its_family_in_the_users_units() -> None:
                 case "categorical", _:
                     expected = distributions.Categorical(logits=p).log_prob(x[row, i]).item()
                 case _:
-                    below = [0.0, *(family.cuts[k].double() - p[0]).sigmoid().tolist(), 1.0]
+                    below = stats.logistic(p[0].item(), family.log_scale[k].exp().item()).cdf(family.cuts[k].tolist())
+                    below = [0.0, *below, 1.0]
                     expected = math.log(below[int(value) + 1] - below[int(value)])
             assert scores[row, i].item() == pytest.approx(expected, rel=1e-5, abs=1e-5), field
 

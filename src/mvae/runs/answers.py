@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvae.data.columns import Column
 from mvae.data.table import Table
 from mvae.data.tables.schema import TOKEN
 from mvae.data.tables.tensors import table_of
@@ -108,22 +109,22 @@ def draws_given(model: MultimodalVAE, table: Table, of: str, seed: int = 0) -> n
         seed: of the draws.
     """
     found = []
-    for part in table.batches(rows_at_once(model, table)):
+    for part in table.batches(rows_at_once(model, table.columns)):
         values = {name: np.asarray(part.columns[name]) for name in part.names}
         present = {name: np.asarray(part.observed.get(name, part.has(name))) for name in part.names}
         found.append(answers(model, values, present, [of], SAMPLES, seed)[of].draws)
     return np.concatenate(found, 1)
 
 
-def rows_at_once(model: MultimodalVAE, table: Table) -> int:
-    """How many rows of a table are answered together in bounded memory."""
+def rows_at_once(model: MultimodalVAE, columns: Mapping[str, Column], samples: int = SAMPLES) -> int:
+    """How many rows of these columns are answered together in bounded memory. A field is a number for each class."""
     wide = sum(
-        own.likelihood.size
+        sum(max(1, field.classes or 0) for field in own.likelihood.fields)
         if name in model.modalities and isinstance(own := model.modalities[name], ColumnsModality)
         else math.prod(column.shape[1:]) * (TOKEN if column.ndim == 2 else 1)
-        for name, column in table.columns.items()
+        for name, column in columns.items()
     )
-    return max(1, min(ROWS, AT_ONCE // (SAMPLES * wide)))
+    return max(1, min(ROWS, AT_ONCE // (samples * wide)))
 
 
 def _weighted(

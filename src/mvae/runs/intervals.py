@@ -65,7 +65,7 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
         if isinstance(modality := model.modalities[name], ColumnsModality):
             modality.stretch.fill_(1.0)
             beyond[name] = []
-    step = rows_at_once(model, table)
+    step = rows_at_once(model, table.columns)
     for part in np.split(rows, range(step, len(rows), step)) if beyond and len(rows) else []:
         some = table.take(torch.from_numpy(part))
         values = {name: np.asarray(some.columns[name]) for name in some.names}

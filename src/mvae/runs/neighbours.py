@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
-from mvae.runs.answers import AT_ONCE, Answer, answers
+from mvae.runs.answers import Answer, answers, rows_at_once
 from mvae.runs.held_back import missing_together
 from mvae.runs.intervals import LEVEL
 
@@ -225,7 +225,7 @@ def _guessed(
 ) -> Numbers:
     """The model's means of all numbers, as features."""
     parts: list[dict[str, np.ndarray]] = []
-    step = max(1, AT_ONCE // (SAMPLES * sum(present[name].shape[1] for name in of)))
+    step = rows_at_once(model, values, SAMPLES)
     for start in range(0, len(present[of[0]]), step):
         rows = slice(start, start + step)
         x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))

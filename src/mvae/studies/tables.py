@@ -183,7 +183,7 @@ def filled_beside_neighbours(
     """The same where numbers also learn from similar rows (`mvae.runs.neighbours`), and the intervals' ends."""
     values, present = {"t": np.asarray(table["t"])}, {"t": table.observed["t"].numpy()}
     parts: list[list[np.ndarray]] = [[], [], []]
-    for rows, correction in corrections(model, values, present, ["t"], rows_at_once(model, table), seed):
+    for rows, correction in corrections(model, values, present, ["t"], rows_at_once(model, table.columns), seed):
         plain = answers(model, {"t": values["t"][rows]}, {"t": present["t"][rows]}, ["t"], spend.samples, seed)
         found = correction.applied(model, plain)["t"]
         ends = np.quantile(found.draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
