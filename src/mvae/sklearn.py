@@ -5,7 +5,7 @@ They take arrays (all numbers, NaN is missing) and data frames of pandas, whose 
 that row alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from mvae.arguments import require_whole_number
 from mvae.data.tables.frames import DataFrame, of_frame, pandas
 from mvae.data.tables.schema import Kind
 from mvae.errors import DataError
-from mvae.runs.answers import answers, latents
+from mvae.runs.answers import Answer, answers, latents
 from mvae.runs.fit_table import fit_table
 from mvae.runs.tables import TableModel
 
@@ -89,13 +89,12 @@ class _Estimator(BaseEstimator):
         known = [name for name in names if varies[name] or not varies.any()]
         return frame, dict.fromkeys(known, "real") | dict(self.kinds or {})
 
-    def _answers(self, frame: DataFrame, of: str | None = None) -> Any:
-        """The model's answers of each part of the rows, with its columns."""
-        modality = next(iter(self.model_.schema.modalities))
+    def _predicted_parts(self, frame: DataFrame) -> Iterator[tuple[Answer, int]]:
+        """The model's answers for each part of the rows, and the place of the target among their columns."""
+        modality, place = self.model_.schema.home_of(TARGET)
         for part in of_frame(frame).chunks(AT_ONCE):
             values, present = self.model_.schema.encode(part)
-            found = answers(self.model_.model, values, present, [modality], self.samples)[modality]
-            yield part, found if of is None else (found, self.model_.schema.modalities[modality].index(of))
+            yield answers(self.model_.model, values, present, [modality], self.samples)[modality], place
 
 
 class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
@@ -125,10 +124,7 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
         """The rows with their missing values filled in."""
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
-        parts = []
-        for part, found in self._answers(frame):
-            parts.append(self.model_._filled(part, {"table": found.point}, {"table": found}))
-        filled = pandas().concat(parts)
+        filled = pandas().concat(list(self.model_.impute_parts(of_frame(frame), samples=self.samples)))
         return filled.to_numpy(np.float64) if all(dtype.kind == "f" for dtype in filled.dtypes) else filled
 
 
@@ -201,7 +197,7 @@ class MVAEClassifier(ClassifierMixin, _Estimator):
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
         known, parts = self.model_.schema.named[TARGET].classes, []
-        for _, (found, place) in self._answers(frame, TARGET):
+        for found, place in self._predicted_parts(frame):
             share = np.zeros((len(found.point), len(self.classes_)))
             share[:, list(map(int, known))] = found.probabilities[place]  # a class may be in no training row
             parts.append(share)
@@ -231,7 +227,7 @@ class MVAERegressor(RegressorMixin, _Estimator):
         """The mean for each row."""
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
-        return np.concatenate([found.point[:, place] for _, (found, place) in self._answers(frame, TARGET)])
+        return np.concatenate([found.point[:, place] for found, place in self._predicted_parts(frame)])
 
 
 def _beside(frame: DataFrame, y: np.ndarray) -> DataFrame:
