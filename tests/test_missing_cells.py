@@ -31,6 +31,7 @@ from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
 from mvae.evaluation.prediction import prediction_accuracy
 from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.evaluation.representation import linear_accuracy_by_number
+from mvae.evaluation.rows import rows_with
 from mvae.evaluation.subsets import coherence_by_number
 from mvae.evaluation.text import source_gap
 from mvae.evaluation.validation import validate
@@ -57,7 +58,7 @@ FILLS = {  # in floats, in class numbers, in bytes: zeros, NaN, a class that is 
 
 # What hands cells on as they are, with the mask that says which of them are values; and what is asked with the batch
 # that another function here made.
-HAND_ON = {"MultimodalVAE.prepare", "Questions.prepare", "CVAE.prepare", "CVAE.check", "Instruments.add"}
+HAND_ON = {"MultimodalVAE.prepare", "Questions.prepare", "CVAE.prepare", "CVAE.check", "Instruments.add", "given_part"}
 IN_FIT = {"MultimodalVAE.fit_scalings", "CVAE.fit_scalings"}
 OF_COMPLETE_ROWS = {"pair_fraction"}  # refuses others
 OF_A_STEP = {"Compiled.compile", "compiled", "way_of"}
@@ -135,6 +136,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     pairs_never_seen: lambda t, _: str(pairs_never_seen(t)),
     nearest_rows: lambda t, _: nearest_rows(torch.rand(3, 1, 8, 8), t, "image", "number"),
     training_mean: lambda t, _: training_mean(t, "image"),
+    rows_with: lambda t, _: rows_with(t, ["image", "number"]),
     impute: lambda t, _: vars(impute(model(), t, draws=3, samples=20)),
     imputed_parts: lambda t, _: [vars(part) for part in imputed_parts(model(), t, draws=3, samples=20)],
     log_joint: lambda t, _: joint_of(t),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, RunError
+from mvae.evaluation.rows import given_part, rows_with
 from mvae.files import copied, load_state, load_weights, save_state
 from mvae.likelihoods import Categorical, Likelihood
 from mvae.modality.augment import shifted
@@ -62,13 +63,13 @@ def conditional_coherence(
     model.require_known([given], "given")
     model.require_known([of], "of")
     table, likelihood = model.as_table(data), model.modalities[given].likelihood
-    conditions = _rows_with(table, [given])
+    conditions = rows_with(table, [given], whole=True)
     generator = torch.Generator(model.device).manual_seed(seed)
     right = 0.0
     for rows in conditions.split(ROWS):
-        asked = table.take(rows).select([given, *model.covariates])
-        examples = model.generate(asked, of=[of], n=1, mean=True, generator=generator)[of][0].cpu()
-        wanted = likelihood.prepare(torch.as_tensor(asked.columns[given]), torch.float32).cpu()
+        condition = given_part(model, table, rows, [given])
+        examples = model.generate(condition, of=[of], n=1, mean=True, generator=generator)[of][0].cpu()
+        wanted = likelihood.prepare(torch.as_tensor(condition.columns[given]), torch.float32).cpu()
         right += _right(classifier, examples, wanted, given, likelihood)
     return right / len(conditions)
 
@@ -115,7 +116,7 @@ def train_classifier(
     Raises:
         QueryError: no row has both. DataError: images that are not ``channels side side``.
     """
-    both = _rows_with(data.train, [image, target])
+    both = rows_with(data.train, [image, target], whole=True)
     first, wanted = _prepared(data.train.take(both[:1]), image, target, likelihood)
     if first.dim() != 4 or first.shape[2] != first.shape[3]:
         raise DataError(f"{image} must hold square images, channels × side × side, not {tuple(first.shape[1:])}")
@@ -153,7 +154,7 @@ def classifier_accuracy(
     classifier: ImageClassifier, table: Table, image: str, target: str, likelihood: Likelihood
 ) -> float:
     """Mean accuracy on the rows of a table that have both."""
-    both, right = _rows_with(table, [image, target]), 0.0
+    both, right = rows_with(table, [image, target], whole=True), 0.0
     with evaluating(classifier):
         for rows in both.split(CLASSIFIED):
             images, wanted = _prepared(table.take(rows), image, target, likelihood)
@@ -189,14 +190,6 @@ def classifier_for(
     outputs = classifier.head[-1].out_features
     save_state(path, copied(classifier), {"accuracy": right, "shape": [column.shape[1], column.shape[2], outputs]})
     return classifier, right
-
-
-def _rows_with(table: Table, names: list[str]) -> Tensor:
-    table.require_whole(*(name for name in names if name in table))
-    rows = torch.stack([table.has(name) for name in names]).all(0).nonzero().flatten()
-    if not len(rows):
-        raise QueryError(f"no row has {' and '.join(names)}")
-    return rows
 
 
 def _logits(classifier: Callable[[Tensor], Tensor], examples: Tensor, wanted: Tensor, likelihood: Likelihood) -> Tensor:

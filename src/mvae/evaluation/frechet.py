@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvae.errors import QueryError
+from mvae.evaluation.rows import given_part, rows_with
 from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 
@@ -99,15 +100,14 @@ def frechet_to_data(
     model.require_known([of], "of")
     model.require_known(given, "given")
     table = model.as_table(data)
-    rows = table.presence([of, *given]).all(1).expand(len(table)).nonzero().flatten()
+    rows = rows_with(table, [of, *given])
     generator = torch.Generator(model.device).manual_seed(seed)
     real, made = Moments(), Moments()
     for part in rows.split(ROWS):
         real.add(features(table.select_rows(of, part).float()))
         if given:
-            drawn = model.generate(
-                table.take(part).select([*given, *model.covariates]), [of], mean=True, generator=generator
-            )[of][0]
+            known = given_part(model, table, part, given)
+            drawn = model.generate(known, [of], mean=True, generator=generator)[of][0]
         else:
             drawn = model.generate(None, [of], len(part), mean=True, generator=generator)[of][:, 0]
         made.add(features(drawn.float()))

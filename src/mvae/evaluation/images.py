@@ -4,11 +4,12 @@ references. Images are ``rows channels height width``, levels in [0, 1]."""
 from types import ModuleType
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import QueryError, require_extra
+from mvae.evaluation.rows import rows_with
 
 __all__ = ["cross_entropy", "f1", "levels", "nearest_rows", "psnr", "require_skimage", "ssim", "training_mean"]
 
@@ -83,7 +84,7 @@ def training_mean(table: Table, name: str, brightest: int | float = 1) -> Float[
     Raises:
         QueryError: no row has it.
     """
-    rows = _rows_with(table, [name])
+    rows = rows_with(table, [name], whole=True)
     total = torch.zeros(table.columns[name].shape[1:], dtype=torch.float64)
     for part in rows.split(CHUNK):
         total += levels(table.select_rows(name, part), brightest).double().sum(0)
@@ -101,7 +102,7 @@ def nearest_rows(
     Raises:
         QueryError: no row has both.
     """
-    rows, flat = _rows_with(table, [name, also]), queries.flatten(1)
+    rows, flat = rows_with(table, [name, also], whole=True), queries.flatten(1)
     best, at = torch.full((len(flat),), torch.inf), torch.zeros(len(flat), dtype=torch.long)
     for part in rows.split(CHUNK):
         x = levels(table.select_rows(name, part), brightest).flatten(1)
@@ -123,19 +124,6 @@ def levels(x: Tensor, brightest: int | float = 1) -> Tensor:
     tensor([0.0000, 0.2000, 1.0000])
     """
     return x.float() if brightest == 1 else x.float() / brightest
-
-
-def has(table: Table, names: list[str]) -> Bool[Tensor, "rows"]:
-    """Which rows have all of these."""
-    return table.presence(names).all(1).expand(len(table))
-
-
-def _rows_with(table: Table, names: list[str]) -> Int[Tensor, "n"]:
-    table.require_whole(*(name for name in names if name in table))
-    rows = has(table, names).nonzero().flatten()
-    if not len(rows):
-        raise QueryError(f"no row has {' and '.join(names)}")
-    return rows
 
 
 def _pairs(found: Images, truth: Images):

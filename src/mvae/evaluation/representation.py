@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError
+from mvae.evaluation.rows import given_part, rows_with
 from mvae.evaluation.subsets import subsets_of
 from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
@@ -63,10 +64,6 @@ def linear_accuracy_by_number(
 
 
 def _latents(model: MultimodalVAE, table: Table, labels: Tensor, given: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    rows = table.presence(given).all(1).expand(len(table)).nonzero().flatten()
-    if not len(rows):
-        raise QueryError(f"no row has {' and '.join(given)}")
-    means = [
-        model.posterior(table.take(part).select([*given, *model.covariates])).mean.cpu() for part in rows.split(4096)
-    ]
+    rows = rows_with(table, given)
+    means = [model.posterior(given_part(model, table, part, given)).mean.cpu() for part in rows.split(4096)]
     return torch.cat(means).double().numpy(), labels.cpu()[rows].numpy()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mvae.arguments import require_whole_number
 from mvae.errors import DataError, QueryError
+from mvae.evaluation.rows import given_part, rows_with
 from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 
@@ -88,14 +89,10 @@ def coherence_by_number(
         targets = [name for name in names if name in classifiers and name not in given]
         if not targets:
             continue
-        rows = table.presence(given).all(1).expand(len(table)).nonzero().flatten()
-        if not len(rows):
-            raise QueryError(f"no row has {' and '.join(given)}")
+        rows = rows_with(table, given)
         right = dict.fromkeys(targets, 0)
         for part in rows.split(ROWS):
-            shown = model.generate(
-                table.take(part).select([*given, *model.covariates]), targets, mean=True, generator=generator
-            )
+            shown = model.generate(given_part(model, table, part, given), targets, mean=True, generator=generator)
             for name in targets:
                 seen = classifiers[name](shown[name][0]).argmax(-1).cpu()
                 right[name] += int((seen == labels[part].cpu()).sum())

@@ -18,7 +18,6 @@ from mvae.data.table import Table
 from mvae.evaluation.images import (
     cross_entropy,
     f1,
-    has,
     levels,
     nearest_rows,
     psnr,
@@ -87,7 +86,7 @@ def _measure(job: Job) -> list[Row]:
 
 
 def _task_rows(job: Job, run: Run, task: Task, test: Table, train: Table) -> Iterator[Row]:
-    here = has(test, [*task.given, task.of]).nonzero().flatten()
+    here = torch.stack([test.has(name) for name in (*task.given, task.of)]).all(0).nonzero().flatten()
     if not len(here):
         return
     part, how = test.take(here), {"task": task.name, "by": "mean of q(z | given)"}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.evaluation.images import has, levels
+from mvae.evaluation.images import levels
+from mvae.evaluation.rows import rows_with
 from mvae.report.grid import colour, save_named_rows
 from mvae.runs.run import Run
 
@@ -21,8 +22,7 @@ EVERYTHING = ("image", "gray", "edges", "mask", "obscured", "watermarked")
 
 
 def _rows(run: Run, n: int) -> Table:
-    test = run.data.test
-    return test.take(has(test, list(EVERYTHING)).nonzero().flatten()[:n])
+    return run.data.test.take(rows_with(run.data.test, EVERYTHING)[:n])
 
 
 def _true(table: Table, name: str) -> Tensor:
