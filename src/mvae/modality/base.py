@@ -72,7 +72,7 @@ class Modality(nn.Module):
             raise SettingsError(f"a modality's weight must be a finite number ≥ 0, not {weight}")
         self.encoder, self.decoder, self.likelihood = encoder, decoder, named_likelihood(likelihood)
         self.weight = float(weight)
-        self.told = takes_context(encoder), takes_context(decoder)  # of the context: encoder, decoder
+        self.encoder_takes_context, self.decoder_takes_context = takes_context(encoder), takes_context(decoder)
         self.augment = augmentation.listed(augment)
         self.view = self.likelihood.view if view is None else augmentation.named(view)
         self.scaling = Scaling() if standardise and self.likelihood.real and self.likelihood.levels == 1 else None
@@ -133,7 +133,8 @@ class Modality(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
         x = self.shown(x)
-        output = run(self.encoder, x, context) if context is not None and self.told[0] else run(self.encoder, x)
+        given = () if context is None or not self.encoder_takes_context else (context,)
+        output = run(self.encoder, x, *given)
         pair = output.chunk(2, dim=-1) if isinstance(output, Tensor) else output
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise DataError(f"the encoder gives {_described(output)}: one tensor or two are needed: mean, log-variance")
@@ -163,7 +164,7 @@ class Modality(nn.Module):
         The networks may be of half precision; what they say is float32 at least, as is z.
         """
         flat = z.reshape(-1, z.shape[-1]).to(self.dtype)
-        if context is None or not self.told[1]:
+        if context is None or not self.decoder_takes_context:
             params = run(self.decoder, flat)
         else:
             params = run(self.decoder, flat, context.to(self.dtype).expand(*z.shape[:-1], -1).reshape(len(flat), -1))

@@ -69,7 +69,7 @@ class SentenceModality(Modality):
         self, encoder: nn.Module, decoder: SentenceDecoder, length: int, stop: int = 0, weight: float = 1.0
     ) -> None:
         super().__init__(encoder, decoder, Categorical(), weight)  # pyright: ignore
-        self.told = self.told[0], False  # the decoder's second argument is the tokens so far
+        self.decoder_takes_context = False  # its second argument is the tokens so far
         self.length, self.stop = length, stop
 
     fixed_shapes = False

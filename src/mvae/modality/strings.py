@@ -48,7 +48,7 @@ class StringModality(Modality):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, symbols: int, length: int, weight: float = 1.0):
         super().__init__(encoder, decoder, Categorical(), weight)
-        self.told = self.told[0], False  # the decoder's second argument is the symbols so far
+        self.decoder_takes_context = False  # its second argument is the symbols so far
         if symbols < 1 or length < 1:
             raise SettingsError(f"strings need ≥ 1 symbol and a length ≥ 1, not {symbols} and {length}")
         self.stop, self.start, self.length = symbols, symbols + 1, length

@@ -59,7 +59,7 @@ class MultimodalVAE(Questions):
         if covariates := list(self._covariates.by_name):
             if not self.takes_covariates:
                 raise SettingsError(f"{type(self).__name__} takes no covariates ({', '.join(covariates)})")
-            if not any(any(modality.told) for modality in modalities.values()):
+            if not any(part.encoder_takes_context or part.decoder_takes_context for part in modalities.values()):
                 raise SettingsError(
                     f"no network takes the covariates ({', '.join(covariates)}): give encoders or decoders whose "
                     "forward has a second argument, such as mvae.networks.build(..., condition=…)"

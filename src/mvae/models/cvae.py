@@ -57,7 +57,7 @@ class CVAE(MultimodalVAE):
         modality = self.modalities[self.names[0]]
         if not all(takes_context(network, needs=False) for network in (modality.encoder, modality.decoder)):
             raise SettingsError("a CVAE's encoder and decoder take the condition as a second argument of forward")
-        modality.told = True, True  # of a convolution the second argument is optional
+        modality.encoder_takes_context = modality.decoder_takes_context = True  # of a convolution it is optional
         if (features if classes is None else classes) < 1:
             raise SettingsError("a CVAE's condition needs classes ≥ 1, or classes=None and features ≥ 1")
         self.condition, self.classes = condition, classes

@@ -247,8 +247,8 @@ def experts(
                 name: Gaussian(*pair) for name, *pair in zip(own, *map(torch.unbind, _parts(banked)), strict=True)
             }
             together |= set(own)
-    told = encode is None and any(modality.told[0] for modality in modalities.values())
-    context = model.context(x) if told else None
+    conditional = encode is None and any(modality.encoder_takes_context for modality in modalities.values())
+    context = model.context(x) if conditional else None
     encode = encode or model.expert
     for name, i in place.items():
         if name not in x or name in together:
