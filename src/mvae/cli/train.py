@@ -98,8 +98,8 @@ def _stopped(run_dir: Path, trained: bool, epochs: int | None) -> str:
 
 def _show(run: Any, best_epoch: int | None, as_json: bool, runs: Any, sample: Any) -> None:
     from mvae.cli.show import show_evaluation
+    from mvae.runs.covariates import as_options, first_covariates
     from mvae.runs.held_out import held_out
-    from mvae.runs.told import first_told, given_by
     from mvae.training.progress import shown
 
     click.echo("scoring test rows …", err=True)  # minutes where the decoder is convolutional
@@ -118,7 +118,7 @@ def _show(run: Any, best_epoch: int | None, as_json: bool, runs: Any, sample: An
     if picture:
         of = f" for each of {', '.join(show[:4])} …" if show else ""
         click.echo(f"\npicture: {picture}  (a row of samples{of})")
-    given = (f" --given {shlex.quote(show[0])}" if show else "") + given_by(run, first_told(run))
+    given = (f" --given {shlex.quote(show[0])}" if show else "") + as_options(run, first_covariates(run))
     click.echo(f"try next: mvae sample {shlex.quote(str(run.directory))}{given} --n {64 if picture else 8}")
 
 

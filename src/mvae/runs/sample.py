@@ -14,9 +14,9 @@ from mvae.data.tables.frames import pandas
 from mvae.errors import DataError, QueryError
 from mvae.evaluation.images import levels
 from mvae.report.grid import colour, read_image, save_grid, save_named_rows
+from mvae.runs.covariates import as_arguments, as_options, first_covariates, parse_covariate
 from mvae.runs.run import Run
 from mvae.runs.tables import TableModel
-from mvae.runs.told import as_asked, first_told, given_by, parse_told
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -44,7 +44,7 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         if name in row:
             raise QueryError(f"--given names {name} twice: give one value")
         if name in run.model.covariates:
-            row[name] = parse_told(name, run.model.covariates[name], value)
+            row[name] = parse_covariate(name, run.model.covariates[name], value)
             continue
         column = run.data.test.columns[name]
         if (codec := run.data.codecs.get(name)) is not None:  # of a CVAE it is no modality
@@ -162,9 +162,9 @@ def sample(
     Raises:
         QueryError: n < 1, an unknown modality, a covariate that is not given, or nothing left to generate.
     """
-    if lacking := {name: x for name, x in first_told(run).items() if name not in (given or {})}:
+    if lacking := {name: x for name, x in first_covariates(run).items() if name not in (given or {})}:
         raise QueryError(
-            f"this model is told {', '.join(lacking)}, too: as the first test row,{given_by(run, lacking)}"
+            f"this model is conditioned on {', '.join(lacking)}: as the first test row,{as_options(run, lacking)}"
         )
     of = of or tuple(n for n in run.model.names if n in run.model.answerable and n not in (given or {}))
     if not of:
@@ -222,7 +222,7 @@ def draw(
     """Samples, of images their means (levels in [0, 1], in the data's shape): both from the same z."""
     given = given or {}
     some = any(name not in run.model.covariates for name in given)
-    asked: dict[str, Any] = {"data": Table(given)} if some else {"covariates": as_asked(run, given)}
+    asked: dict[str, Any] = {"data": Table(given)} if some else {"covariates": as_arguments(run, given)}
     state = generator.get_state()
     drawn = run.model.generate(of=of, n=n, generator=generator, **asked)
     generator.set_state(state)
@@ -252,7 +252,7 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     for text in shown or ("prior",):
         given = parse_given(run, (text,)) if known else None
         seen = [colour(levels(x, _brightest(run, name))) for name, x in (given or {}).items() if _is_image(run, name)]
-        drawn = draw(run, first_told(run) | (given or {}), (image,), n, generator)[image][:, 0]
+        drawn = draw(run, first_covariates(run) | (given or {}), (image,), n, generator)[image][:, 0]
         rows.append(torch.cat([*seen, colour(drawn) if seen else drawn])[:n])
     save_grid(torch.cat(rows), path, columns=n)
     return path

@@ -1,4 +1,4 @@
-"""Covariates of a run on the command line: pictures are drawn when training ends, and samples are asked for."""
+"""Covariates of a run on the command line: pictures when training ends, and samples."""
 
 import json
 import shlex
@@ -10,14 +10,14 @@ import pytest
 import mvae
 from mvae.errors import QueryError
 from mvae.runs import sample as sampling
+from mvae.runs.covariates import as_options, first_covariates
 from mvae.runs.run import Run
-from mvae.runs.told import first_told, given_by
 from tests.command import mvae as command
 
 
 @pytest.fixture(scope="module")
 def declaration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, random = tmp_path_factory.mktemp("told"), np.random.default_rng(0)
+    folder, random = tmp_path_factory.mktemp("covariates"), np.random.default_rng(0)
     batch, rows = random.integers(0, 2, 60), 60
     np.savez(
         folder / "cells.npz",
@@ -66,12 +66,12 @@ def test_samples_are_of_the_batch_that_is_given(trained: Run, tmp_path: Path) ->
 
 def test_what_is_lacking_or_wrong_is_said_as_options(trained: Run, tmp_path: Path) -> None:
     with pytest.raises(
-        QueryError, match=r"is told batch, place, too: as the first test row, --given .*batch=.* --given"
+        QueryError, match=r"is conditioned on batch, place: as the first test row, --given .*batch=.* --given"
     ):
         sampling.sample(trained, None, 1, 0, tmp_path / "s.png")
     with pytest.raises(QueryError, match="batch is one of b2, first batch"):
         sampling.parse_given(trained, ("batch=b3",))
     with pytest.raises(QueryError, match="2 numbers, separated by commas, are needed"):
         sampling.parse_given(trained, ("place=1",))
-    assert given_by(trained, {}) == ""
-    assert set(first_told(trained)) == {"batch", "place"}
+    assert as_options(trained, {}) == ""
+    assert set(first_covariates(trained)) == {"batch", "place"}

@@ -1,4 +1,4 @@
-"""Covariates of a run as text: read from a command's words, and shown as its words."""
+"""Covariates of a run on the command line: parsed from its options, and written as them."""
 
 import shlex
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from mvae.errors import QueryError
 from mvae.modality.covariate import Covariate
 from mvae.runs.run import Run
 
-__all__ = ["as_asked", "first_told", "given_by", "parse_told"]
+__all__ = ["as_arguments", "as_options", "first_covariates", "parse_covariate"]
 
 
-def parse_told(name: str, covariate: Covariate, value: str) -> Tensor:
+def parse_covariate(name: str, covariate: Covariate, value: str) -> Tensor:
     """``"b1"`` or ``"41.5"`` as a covariate's one row.
 
     Raises:
@@ -35,8 +35,8 @@ def parse_told(name: str, covariate: Covariate, value: str) -> Tensor:
     return torch.tensor([numbers], dtype=torch.float64)
 
 
-def first_told(run: Run) -> dict[str, Tensor]:
-    """Covariates as the first test row has them: what may be said where nothing else is."""
+def first_covariates(run: Run) -> dict[str, Tensor]:
+    """The covariates of the first test row: an example where the user has given none."""
     table = run.data.test[:1]
     return {
         name: torch.as_tensor(table.columns[name]) if table.has(name)[0] else torch.tensor([-1])
@@ -44,10 +44,10 @@ def first_told(run: Run) -> dict[str, Tensor]:
     }
 
 
-def given_by(run: Run, row: Mapping[str, Tensor]) -> str:
+def as_options(run: Run, row: Mapping[str, Tensor]) -> str:
     """These covariates as options of a command, such as `` --given batch=b1``; nothing where there are none."""
     written = []
-    for name, value in as_asked(run, row).items():
+    for name, value in as_arguments(run, row).items():
         text = (
             ",".join(f"{number:g}" for number in value) if isinstance(value, list) else "?" if value is None else value
         )
@@ -55,8 +55,8 @@ def given_by(run: Run, row: Mapping[str, Tensor]) -> str:
     return "".join(written)
 
 
-def as_asked(run: Run, row: Mapping[str, Tensor]) -> dict[str, Any]:
-    """These covariates as `generate` takes them where no row is given."""
+def as_arguments(run: Run, row: Mapping[str, Tensor]) -> dict[str, Any]:
+    """These covariates as the argument of `mvae.MVAE.generate` for samples without data."""
     return {n: _value(run.model.covariates[n], x) for n, x in row.items() if n in run.model.covariates}
 
 
