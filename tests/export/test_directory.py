@@ -304,8 +304,8 @@ def test_the_examples_posterior_is_the_models(name: str, tmp_path: Path) -> None
             {"model": {"name": "mmvae_plus", "latents": 4, "private": 1}},
             "shared and private latents.* use it in Python",
         ),
-        ({"model": {"name": "cvae", "condition": "a`<b>|"}}, "told its condition beside z, .*mvae.load"),
-        ({"covariates": {"site": {"categories": ["a", "b"]}}}, "told site beside z, .*train it without covariates"),
+        ({"model": {"name": "cvae", "condition": "a`<b>|"}}, "take its condition besides z, .*mvae.load"),
+        ({"covariates": {"site": {"categories": ["a", "b"]}}}, "conditioned on site, .*train it without covariates"),
     ],
 )
 def test_what_graphs_cannot_hold_is_refused_with_what_to_do(

@@ -1,4 +1,4 @@
-"""Covariates: what networks are told of a row besides x and z, with unseen categories, counterfactuals and refusals."""
+"""Covariates: what networks are conditioned on besides x and z; unseen categories, counterfactuals, refusals."""
 
 from typing import Any
 
@@ -100,7 +100,7 @@ def test_what_is_told_must_be_there() -> None:
     for ask in (made.posterior, lambda d: made.generate(d), lambda d: made.predict(d, of="rna")):
         with pytest.raises(DataError, match=r"no column 'batch'.*as a covariate"):
             ask(without)
-    with pytest.raises(QueryError, match=r"told batch, age, without which"):
+    with pytest.raises(QueryError, match=r"conditioned on batch, age: give"):
         made.generate(of=["rna"])
     with pytest.raises(QueryError, match=r"no covariate 'site' in this model; it has batch, age"):
         made.generate(data, covariates={"site": 1})

@@ -97,6 +97,6 @@ def test_it_is_said_once_that_no_prior_was_fitted(caplog: pytest.LogCaptureFixtu
         assert len(caplog.messages) == 1
         assert "trains no prior" in caplog.text
         caplog.clear()
-        built._told, built.prior = False, MixturePrior(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
+        built._warned, built.prior = False, MixturePrior(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
         use(built)
         assert not caplog.messages

@@ -1,4 +1,4 @@
-"""What callbacks are told, and what becomes of a run when one fails."""
+"""What callbacks are notified of, and what becomes of a run when one fails."""
 
 from pathlib import Path
 

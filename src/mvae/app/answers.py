@@ -50,7 +50,7 @@ class Oracle:
             model, data = opened_model(run_dir).to(device_named(device)), None
         if model.context_dim:
             needs = ", ".join(model.covariates) or "its condition"
-            raise QueryError(f"this {type(model).__name__} is told {needs} with every question: serve one that is not")
+            raise QueryError(f"this {type(model).__name__} is conditioned on {needs}: serve one that is not")
         shown = views(config, model, stored, data)
         codecs = {} if data is None else data.codecs
         return cls(run_dir.resolve().name, model, {view.name: view for view in shown}, codecs)
@@ -94,9 +94,9 @@ class Oracle:
         with self._lock, torch.inference_mode():
             q = self.model.posterior(_table(row)) if row else nothing
             drawn = self._draw(row, of, n, seed) if of else {}
-        told = float(q.kl_to_prior()) if isinstance(q, Gaussian) else None
+        information = float(q.kl_to_prior()) if isinstance(q, Gaussian) else None
         answers = {name: summary(self.views[name], values[:, 0].cpu()) for name, values in drawn.items()}
-        return {"given": list(row), "information": told, "answers": answers}
+        return {"given": list(row), "information": information, "answers": answers}
 
     def _draw(self, row: Mapping[str, Tensor], of: Sequence[str], n: int, seed: int) -> dict[str, Tensor]:
         """Samples; of pictures the mean image of each z, of the same z as all others."""

@@ -120,8 +120,8 @@ def _answered(gradio: Any, oracle: Oracle, places: list[tuple[View, int]], value
         raise gradio.Error(_text(str(error)), print_exception=False) from None
     named = [part for view, _ in places if view.name in row for part in _given(view, row[view.name])]
     given = f"Given: **{_text(', '.join(named))}**" if row else "Nothing is given: draws from the prior"
-    told = found["information"]
-    sure = "" if told is None or not row else f". That says {told:.1f} nats about the latents; 0 would be nothing."
+    nats = found["information"]
+    sure = "" if nats is None or not row else f". That says {nats:.1f} nats about the latents; 0 would be nothing."
     return [given + sure, *(_shown(view, answers[view.name]) for view, _ in places)]
 
 

@@ -16,7 +16,7 @@ from mvae.errors import RunError, UserError, require_extra
 __all__ = ["HOST", "Question", "bound", "serve", "web_app"]
 
 HOST = "127.0.0.1"
-GRACE = 2  # seconds that an open page may go on when the process is told to stop; a page listens without an end
+GRACE = 2  # seconds that an open page may go on when the process is to stop; a page listens without an end
 WAITING = 16  # questions at most that wait for their turn
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -143,7 +143,7 @@ def bound(port: int) -> socket.socket:
 
 
 def serve(oracle: Oracle, listening: socket.socket) -> None:
-    """Answer until the process is told to stop."""
+    """Answer until the process is stopped."""
     uvicorn = require_extra("uvicorn", "app", "pages")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = uvicorn.Config(

@@ -63,10 +63,10 @@ def train(
     for change in changes:
         config = config.change(parse_change(change))
     said = {"key": key, "missing": [as_cell(cell) for cell in missing]}
-    if told := {name: value for name, value in said.items() if value}:
+    if chosen := {name: value for name, value in said.items() if value}:
         if not is_table(config):
-            raise SettingsError(f"--{next(iter(told))} is of tables, and {sources[0]} is none: leave it out")
-        config = config.change({"data": told})
+            raise SettingsError(f"--{next(iter(chosen))} is of tables, and {sources[0]} is none: leave it out")
+        config = config.change({"data": chosen})
     if (seed := options.pop("seed")) is not None:
         config = config.change({"seed": seed})
     given = {name: options.pop(name) for name in TRAINING}
@@ -74,10 +74,10 @@ def train(
         config = config.change({"training": training})
     run_dir = run_dir or Path("runs") / Path(sources[0]).stem
     with joined() as processes:
-        told = [] if as_json or not processes.first else [reporter_for(), *tensorboard_where_installed(run_dir)]
+        callbacks = [] if as_json or not processes.first else [reporter_for(), *tensorboard_where_installed(run_dir)]
         trained = False
         try:
-            run, history = runs.train(config, run_dir, callbacks=told, **options)
+            run, history = runs.train(config, run_dir, callbacks=callbacks, **options)
             trained = True
             if processes.first:
                 _show(run, history.best_epoch, as_json, runs, sample)

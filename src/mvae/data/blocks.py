@@ -2,7 +2,7 @@
 
 A memory-mapped column costs no memory of its own: the system reads what is used and drops it again. But rows in a fully
 random order would be one small read each. So blocks of neighbouring rows are shuffled, some blocks at a time are taken
-together, and their rows are shuffled again; the system is told beforehand which blocks come next.
+together, and their rows are shuffled again; the operating system learns beforehand which blocks come next.
 """
 
 import mmap
@@ -58,17 +58,17 @@ class ReadAhead:
         block = _block_rows(table)
         columns = [column for column in table.columns.values() if isinstance(column, np.memmap)]
         self._files = [] if block is None else [file for column in columns if (file := _file_of(column))]
-        self._order, self._block, self._told = order, block or 1, 0
+        self._order, self._block, self._announced = order, block or 1, 0
 
     def reach(self, row: int) -> None:
         """The order has been gone through up to this place: what follows it will be needed."""
         step = self._block * TOGETHER
-        while self._files and self._told < min(row + step + 1, len(self._order)):
-            rows = self._order[self._told : self._told + step]
+        while self._files and self._announced < min(row + step + 1, len(self._order)):
+            rows = self._order[self._announced : self._announced + step]
             for number in torch.unique(rows.cpu() // self._block).tolist():
                 for file in self._files:
                     file.will_need(number * self._block, (number + 1) * self._block)
-            self._told += step
+            self._announced += step
 
 
 @dataclass(frozen=True)

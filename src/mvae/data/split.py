@@ -112,8 +112,8 @@ def encoded_split(
             name: ColumnSchema.fit(name, values[train], masks[name][train] if name in masks else None, kinds.get(name))
             for name, values in arrays.items()
         }
-        told = {name: replace(schema[name], classes=tuple(own)) for name, own in (classes or {}).items()}
-        schema = {**schema, **told}
+        declared = {name: replace(schema[name], classes=tuple(own)) for name, own in (classes or {}).items()}
+        schema = {**schema, **declared}
         masks |= {
             name: _listed(schema[name], arrays[name], masks.get(name))
             for name in unlisted

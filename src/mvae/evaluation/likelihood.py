@@ -179,8 +179,8 @@ def log_likelihoods(
 ) -> dict[str, LogLikelihood]:
     """Several estimates from one pass over one proposal's samples: name → (of, given), as in `log_likelihood`.
 
-    The default proposal is q(z | everything any query names). ``progress`` is told what share of the passes over rows
-    is done, from 0 to 1; each denominator is a pass.
+    The default proposal is q(z | everything any query names). ``progress`` is called with the share of the passes over
+    rows that is done, from 0 to 1; each denominator is a pass.
     """
     samples = require_whole_number("samples", samples, 2)
     require_whole_number("seed", seed, 0, SEEDS)

@@ -60,11 +60,11 @@ def posterior_rule(model: MultimodalVAE) -> Rule:
     kind, instead = type(model).__name__, "use it in Python (mvae.load), or export a model that is named mvae"
     if covariates := list(model.covariates):
         raise QueryError(
-            f"the networks of this model are told {', '.join(covariates)} beside z, which is not exported: use it in "
+            f"the networks of this model are conditioned on {', '.join(covariates)}, which is not exported: use it in "
             "Python (mvae.load), or train it without covariates"
         )
     if model.context_dim:
-        raise QueryError(f"the networks of a {kind} are told its condition beside z, which is not exported: {instead}")
+        raise QueryError(f"the networks of a {kind} take its condition besides z, which is not exported: {instead}")
     if type(model).posterior_given is not MultimodalVAE.posterior_given:
         raise QueryError(
             f"a {kind} combines shared and private latents by a rule of its own, which is not exported: {instead}"

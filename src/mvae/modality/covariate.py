@@ -1,4 +1,4 @@
-"""Covariates: what encoders and decoders are told besides x and z, such as a batch, a donor, an age or a depth."""
+"""Covariates: what encoders and decoders are conditioned on, such as a batch, a donor, an age or a depth."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -93,7 +93,7 @@ class Covariate(nn.Module):
         """Raises DataError unless every row has a value that is possible."""
         if name not in table.columns:
             raise DataError(
-                f"the table has no column {name!r}: this model is told it as a covariate, with every row's value"
+                f"the table has no column {name!r}: it is needed in every row, as a covariate of this model"
             )
         has, column = table.has(name), as_tensor(table.columns[name])
         if not has.all() and not (self.unknown and self.categories):
@@ -111,8 +111,8 @@ class Covariate(nn.Module):
         if (bad := bad & has.to(bad.device)).any():
             row = int(bad.nonzero()[0, 0])
             unlisted = bool(self.categories) and float(column[row]) == -1  # as `codes` and `read_anndata` say it
-            told = f"its category is not among {self._listed}: correct it, or train with Covariate(..., unknown=True)"
-            raise DataError(f"covariate {name!r}, row {row}: {told if unlisted else f'{possible} are needed'}")
+            wrong = f"its category is not among {self._listed}: correct it, or train with Covariate(..., unknown=True)"
+            raise DataError(f"covariate {name!r}, row {row}: {wrong if unlisted else f'{possible} are needed'}")
 
     def fit(self, table: Table, name: str) -> None:
         """Take mean and standard deviation of a real covariate's training values, unless an earlier training did."""

@@ -189,8 +189,8 @@ class MultimodalVAE(Questions):
         """
         if missing := [name for name in self.covariates if name not in x]:
             raise QueryError(
-                f"this model is told {', '.join(missing)}, without which there is no answer: give it with the data, or "
-                f"as covariates={{{missing[0]!r}: …}}"
+                f"this model is conditioned on {', '.join(missing)}: give it with the data, or as "
+                f"covariates={{{missing[0]!r}: …}}"
             )
         columns = [x[name] for name in self.covariates]  # the compiler takes an empty mapping proxy for true
         return torch.cat(columns, dim=1) if columns else None

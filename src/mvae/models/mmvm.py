@@ -35,12 +35,12 @@ class MMVM(MMVAE):
 
     def __init__(self, modalities: Parts, latent_dim: int):
         super().__init__(modalities, latent_dim, samples=1, dreg=False)
-        self._told = False
+        self._warned = False
 
     def will_use_prior(self) -> None:
         """Log a warning, once, where no prior was fitted."""
-        if self.prior is None and not self._told:
-            self._told = True
+        if self.prior is None and not self._warned:
+            self._warned = True
             _log.warning(
                 "an MMVM trains no prior of the latents, and N(0, I) stands for it: samples with nothing given and "
                 "log p are poor; fit one (mvae fit-prior RUN, then --fitted-prior; or model.prior = mvae.fit_prior(…))"

@@ -99,7 +99,7 @@ class Model(Protocol):
         ...
 
     def context(self, x: Mapping[str, Tensor]) -> Tensor | None:
-        """What its networks are told besides x and z, ``rows features``."""
+        """What its networks are conditioned on besides x and z, ``rows features``."""
         ...
 
     def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:

@@ -89,8 +89,8 @@ class Questions(Door):
             mean: E[x | z] instead of a sample of x (what pictures usually show); z is sampled in any case.
             generator: source of randomness, on the model's device.
             seed: of a new generator, instead.
-            covariates: name → a value for all rows, which decoders are told instead of the rows' own: what would this
-                cell look like in batch b2? Encoders are told the rows' own.
+            covariates: name → a value for all rows, which decoders are given instead of the rows' own: what would this
+                cell look like in batch b2? Encoders are given the rows' own.
 
         Returns:
             name → ``samples rows event…``.
@@ -151,7 +151,7 @@ class Questions(Door):
             n: the mean over n samples of z ~ q(z | rest). Default: E[x | z] at the mean of q(z | rest), which is
                 faster, repeats itself exactly, and has no noise; it ignores how wide the posterior is.
             seed: of the samples.
-            covariates: what the decoder is told instead of the rows' own (see `generate`).
+            covariates: given to the decoder instead of the rows' own (see `generate`).
 
         Raises:
             QueryError: an unknown modality, or one that was never trained; n < 1, or samples of what has no mean (a

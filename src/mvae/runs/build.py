@@ -75,7 +75,8 @@ def _built(of_class: Any, config: Config, options: dict[str, Any]) -> Multimodal
         options["joint_encoder"] = networks.build(joint, inputs=shapes, outputs=2 * latents, role="joint")
     covariates = {name: _covariate(name, settings) for name, settings in config.covariates.items()}
     width = sum(covariate.width for covariate in covariates.values())
-    built = {name: _modality(name, parts[name], latents, width if _can_be_told(parts[name]) else 0) for name in parts}
+    widths = {name: width if _takes_covariates(settings) else 0 for name, settings in parts.items()}
+    built = {name: _modality(name, settings, latents, widths[name]) for name, settings in parts.items()}
     if of_class.first_only:
         names = names[:1]
     return of_class({name: built[name] for name in names} | covariates, latents, **options)
@@ -87,8 +88,8 @@ def _covariate(name: str, settings: CovariateSettings) -> Covariate:
     return Covariate(features=settings.features)
 
 
-def _can_be_told(settings: ModalitySettings) -> bool:
-    """Perceptrons of numbers are told the covariates; encoders of classes and of text are not."""
+def _takes_covariates(settings: ModalitySettings) -> bool:
+    """Do its networks take the covariates? (Perceptrons of numbers do; networks of classes and of text do not.)"""
     plain = (None, "mlp")
     named = (
         spec.get("network") if isinstance(spec, Mapping) else spec for spec in (settings.encoder, settings.decoder)

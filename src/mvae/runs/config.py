@@ -147,7 +147,7 @@ class ModalitySettings(Section):
 
 
 class CovariateSettings(Section):
-    """A column that networks are told besides x and z (`mvae.Covariate`)."""
+    """A column that networks are conditioned on (`mvae.Covariate`)."""
 
     kind: Literal["categorical", "real"] | None = Field(default=None, description="Default: by the data.")
     categories: list[str] | list[int] | None = Field(
@@ -210,7 +210,7 @@ class Config(Section):
     data: DataSettings
     model: ModelSettings = ModelSettings()
     modalities: dict[str, ModalitySettings] = Field(default={}, description="By name, in the model's order.")
-    covariates: dict[str, CovariateSettings] = Field(default={}, description="What networks are told, by name.")
+    covariates: dict[str, CovariateSettings] = Field(default={}, description="What networks are conditioned on.")
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     start_from: str | None = Field(

@@ -50,7 +50,7 @@ def fit_table(
             columns that are missing together, or for each file.
         changes: to the declaration, as ``{"training": {"epochs": 60}, "model": {"latents": 4}}``.
         seed: of the split, initial weights, order of rows, noise and random subsets.
-        callbacks: what is told of the training; default: a progress bar on a terminal, lines elsewhere.
+        callbacks: notified of each epoch; default: a progress bar on a terminal, lines elsewhere.
 
     Raises:
         DataError: no table, columns that cannot be learned from, or too few rows. SettingsError: an unknown kind,

@@ -62,7 +62,7 @@ def held_out(
         interval: the share of the probability whose bounds are checked.
         rows: so many of the test rows, chosen at random; default 5,000 at most.
         seed: of what is hidden, and of the draws.
-        progress: told what share is done.
+        progress: called with the share that is done.
 
     Raises:
         RunError: the run is of no table.

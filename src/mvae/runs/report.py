@@ -62,7 +62,7 @@ def report(
         scoring: what is spent on likelihoods.
         data_dir: where named datasets are.
         device: where the model runs.
-        progress: told what share of the scoring is done.
+        progress: called with the share of the scoring that is done.
 
     Returns:
         The file written. Where the run's data is gone it says so, and shows what the run itself knows.

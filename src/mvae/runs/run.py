@@ -343,7 +343,7 @@ def evaluate(
         samples: importance samples per row; default the declaration's.
         proposal: modalities of q(z | ·) that samples come from; default the first one, as in the paper's Table 2.
         seed: of the draws.
-        progress: told what share of the scoring is done.
+        progress: called with the share of the scoring that is done.
 
     Raises:
         QueryError: an unknown modality, rows < 1.

@@ -107,8 +107,7 @@ def load(
     columns, masks = read_npz(source)
     parts = config.modalities or {name: ModalitySettings() for name in columns if name not in config.covariates}
     kind_of = {name: "categorical" if own.categories else own.kind for name, own in config.covariates.items()}
-    told = {name: ModalitySettings(kind=kind) for name, kind in kind_of.items()}
-    parts = parts | told
+    parts = parts | {name: ModalitySettings(kind=kind) for name, kind in kind_of.items()}
     if (weights := config.training.row_weights) is not None:
         parts = parts | {weights: parts.get(weights, ModalitySettings(kind="real"))}
     raw = {name: _assembled(name, settings.columns or [name], columns) for name, settings in parts.items()}
@@ -191,10 +190,10 @@ def completed(config: Config, data: Dataset) -> Config:
     """The declaration with what only the data says: kinds, shapes and classes that were left out."""
     if data.layout is not None:
         return completed_by(config, data.layout, data.train)
-    found, told = {}, {}
+    found, covariates = {}, {}
     for name, schema in (data.schema or _proposed(config, data)).items():
         if name in config.covariates:
-            told[name] = _told(name, schema)
+            covariates[name] = _covariate(name, schema)
             continue
         own = config.modalities.get(name, ModalitySettings())
         said = {"kind": schema.kind, "shape": list(schema.shape) or [1]}
@@ -203,12 +202,12 @@ def completed(config: Config, data: Dataset) -> Config:
         if schema.kind == "picture":
             said["levels"] = schema.levels
         found[name] = {key: value for key, value in said.items() if getattr(own, key) is None}
-    change = {"modalities": found} | ({"covariates": told} if told else {})
+    change = {"modalities": found} | ({"covariates": covariates} if covariates else {})
     return config.resolved().change(change) if found else config.resolved()
 
 
-def _told(name: str, schema: ColumnSchema) -> dict[str, Any]:
-    """What the data says of a covariate."""
+def _covariate(name: str, schema: ColumnSchema) -> dict[str, Any]:
+    """The settings of a covariate, from its data."""
     if schema.kind == "categorical":
         return {"kind": "categorical", "categories": list(schema.classes)}
     if schema.kind != "real":

@@ -326,8 +326,8 @@ def as_values(schema: TableSchema, frame: DataFrame, *, text: bool = True) -> Da
         stem, _, side = name.rpartition(".")
         column = schema.named.get(name) if text else None
         column = schema.named.get(stem) if column is None and side in ("low", "high") else column
-        told = column is not None and is_text(frame[name])
-        made[name] = column.typed(frame[name].to_numpy(object)) if column is not None and told else frame[name].array
+        as_text = column is not None and is_text(frame[name])
+        made[name] = column.typed(frame[name].to_numpy(object)) if column and as_text else frame[name].array
     return pandas().DataFrame(made)
 
 

@@ -1,4 +1,4 @@
-"""What is told of a training: a protocol of three methods, and TensorBoard as one that follows it."""
+"""Callbacks of a training: a base class of three events, and TensorBoard as one of them."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -70,15 +70,15 @@ class Callback:
 
 @contextmanager
 def started(callbacks: Sequence[Callback], plan: Plan) -> Iterator[None]:
-    """Training is going on inside the block: whoever was told of its start is told of its end."""
-    told: list[Callback] = []
+    """Training goes on inside the block: each callback that was notified of its start is notified of its end."""
+    notified: list[Callback] = []
     try:
         for callback in callbacks:
             callback.on_start(plan)
-            told.append(callback)
+            notified.append(callback)
         yield
     finally:
-        for callback in reversed(told):
+        for callback in reversed(notified):
             callback.on_end()
 
 

@@ -64,7 +64,7 @@ def fit(
             (β = 1, full and single terms, fixed noise) a stage's best weights *after annealing has ended* are kept.
         run_dir: where metrics.jsonl and the checkpoint go; None keeps nothing on disk.
         resume: go on from the checkpoint in ``run_dir``.
-        callbacks: what is told of the training; default: a progress bar on a terminal, lines elsewhere.
+        callbacks: notified of each epoch; default: a progress bar on a terminal, lines elsewhere.
         changes: fields of the settings, as ``epochs=60``.
 
     Where PyTorch has a process group (`mvae.training.distributed.joined`), its processes train together, each on its
@@ -95,13 +95,13 @@ def fit(
         stages = inside.enter_context(Stages(model, settings.epochs))
         run = RunState(stages, _placed(table, model.device), settings, int(seed), directory)
         run.start(resume)
-        _require_judged(run, held_out)
+        _require_validation(run, held_out)
         run.history.untrained = _note_what_is_missing(model, table)
         _train(run, held_out, callbacks, inside.enter_context(stop_signals()))
         return run.finish()
 
 
-def _require_judged(run: RunState, validation: Table | None) -> None:
+def _require_validation(run: RunState, validation: Table | None) -> None:
     if run.schedule is not None and run.schedule.needs_validation and validation is None:
         raise SettingsError("this schedule goes by the validation objective: give validation=...")
 
@@ -137,7 +137,7 @@ def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback
                 run.take_step(index)
                 if run.model.device.type == "cpu":
                     run.require_finite()  # at each step, so that the modality is named in which it began
-                _tell(run, (partial(_report_step, run, callback) for callback in callbacks))
+                _notify(run, (partial(_report_step, run, callback) for callback in callbacks))
                 if run.processes.any(stopped()):
                     run.save()
                     run.history.interrupted = True
@@ -147,7 +147,7 @@ def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback
                     saved = time.monotonic()
             values = _measure_epoch(run, validation)
             run.end_epoch(values)
-            _tell(run, (partial(callback.on_epoch, values) for callback in callbacks))
+            _notify(run, (partial(callback.on_epoch, values) for callback in callbacks))
             if time.monotonic() - saved > run.settings.checkpoint_seconds or run.finished:
                 run.save()
                 saved = time.monotonic()
@@ -169,11 +169,11 @@ def _measure_epoch(run: RunState, validation: Table | None) -> dict[str, float]:
     return values
 
 
-def _tell(run: RunState, messages: Iterable[Callable[[], None]]) -> None:
-    """Tell every callback; where one fails (a closed pipe), the run is saved before its error ends the training."""
+def _notify(run: RunState, notices: Iterable[Callable[[], None]]) -> None:
+    """Notify every callback; where one fails (a closed pipe), the run is saved before its error ends the training."""
     try:
-        for message in messages:
-            message()
+        for notice in notices:
+            notice()
     except Exception:
         run.save()
         raise

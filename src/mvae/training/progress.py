@@ -133,7 +133,7 @@ class Bar(Reporter):
 
 @contextmanager
 def shown(what: str) -> Iterator[Callable[[float], None]]:
-    """A call that is told what share of some work is done: a bar on a terminal, elsewhere a line a minute."""
+    """A function to be called with the share of some work that is done: a bar on a terminal, else a line a minute."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress

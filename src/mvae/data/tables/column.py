@@ -94,7 +94,7 @@ class TableColumn:
         numbers[gone | wrong] = np.nan
         values = np.append(numbers, np.nan)[codes]  # the code of what pandas calls missing is −1
         if wrong.any():
-            self._tell(series.index, codes, uniques, wrong, strict)
+            self._refuse(series.index, codes, uniques, wrong, strict)
         return values, ~np.isnan(values)
 
     def present(self, series: Series) -> np.ndarray:
@@ -145,7 +145,7 @@ class TableColumn:
         found = format_of(self.name, there) if there else None
         return FORMATS[0] if found is None else found[0]
 
-    def _tell(self, index: Any, codes: np.ndarray, uniques: np.ndarray, wrong: np.ndarray, strict: bool) -> None:
+    def _refuse(self, index: Any, codes: np.ndarray, uniques: np.ndarray, wrong: np.ndarray, strict: bool) -> None:
         rows = np.append(wrong, False)[codes].nonzero()[0]
         row, cell = row_named(index, int(rows[0])), uniques.tolist()[codes[rows[0]]]
         what, instead = f"is no value of kind {self.kind}", "kind"
