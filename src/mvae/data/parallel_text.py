@@ -41,7 +41,7 @@ def read_aligned(first: Path, second: Path) -> tuple[Sentences, Sentences]:
     """The words of both files' lines, equally many; a line may be empty in either.
 
     Raises:
-        DataError: a file cannot be read, or the files have different numbers of lines: nothing is then guessed about
+        DataError: a file cannot be read, or the files have different numbers of lines: nothing is then assumed about
             which line belongs to which, and the message says where they may have parted.
     """
     one, other = read_lines(first), read_lines(second)

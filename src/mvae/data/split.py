@@ -85,7 +85,7 @@ def encoded_split(
     Args:
         columns: modality → values, ``rows event…``.
         present: modality → boolean ``rows``, where not all are present.
-        kinds: modality → kind; those not named here are guessed by `mvae.data.schema.infer_kind`.
+        kinds: modality → kind; those not named here are proposed by `mvae.data.schema.infer_kind`.
         schema: how columns were encoded before; nothing is then learned from these rows.
         classes: categories in the order of their codes, by column; of others they are those of the training rows.
         unlisted: columns of which a category that is none of these is missing, instead of an error.

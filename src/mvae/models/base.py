@@ -157,7 +157,7 @@ class MultimodalVAE(Questions):
 
     @property
     def cross_from(self) -> tuple[str, ...]:
-        """Modalities whose posterior is asked to explain everything else in a row, too (`mvae.models.mvae`)."""
+        """Modalities whose posterior has to explain everything else in a row, too (`mvae.models.mvae`)."""
         return ()
 
     #: Does it learn from complete rows only? (Then a run with few pairs gives it those, and not the other rows.)

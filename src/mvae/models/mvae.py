@@ -35,14 +35,15 @@ class MVAE(MultimodalVAE):
         random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19). Above the number of
             distinct subsets it changes nothing more.
         distinct_terms: count equal subsets of a row once (see `mvae.models.terms.mvae_terms`).
-        cross_from: modalities whose posterior is also asked to explain everything else in the row, one cross term
+        cross_from: modalities whose posterior has to explain everything else in the row, too: one cross term
             E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c = ``cross_share`` over the part of the
             batch's rows that have it, at most 1 (`mvae.models.recipe.Recipe`). "auto" names the richest modalities
             (`richest`), such as the image. ``()`` is Eq. 5 to the letter, which does not force the modalities to share
             latents: they may use disjoint ones, and then none can be predicted from another.
-        pseudo_labels: modalities of discrete values that are guessed where a row lacks them. A guess that has at least
-            95 % is explained from the row's ``cross_from``, as in their cross term, once annealing is over (β = 1).
-            Guesses are held to be as frequent as what is known (see `mvae.models.pseudo_labels`).
+        pseudo_labels: modalities of discrete values that get pseudo-labels where a row lacks them. Those with a
+            probability of at least 95 % are scored under the posteriors of the row's ``cross_from``, as in their cross
+            terms, once annealing is over (β = 1). They are kept as frequent as the known labels
+            (`mvae.models.pseudo_labels`).
         cross_share: the share of λ in a cross term that every row has, above 0 and at most 1.
         shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
@@ -84,7 +85,7 @@ class MVAE(MultimodalVAE):
                 if name not in self.names:
                     raise SettingsError(f"{what} names {name!r}; the modalities are {', '.join(self.names)}")
         if pseudo_labels and not cross_from:
-            raise SettingsError("pseudo_labels needs cross_from: the modalities that are to explain what is guessed")
+            raise SettingsError("pseudo_labels needs cross_from: the modalities in whose terms they are scored")
         for name in pseudo_labels:
             if not self.modalities[name].is_discrete:
                 raise SettingsError(f"pseudo_labels names {name!r}: it is for classes, attributes and short strings")
@@ -97,7 +98,7 @@ class MVAE(MultimodalVAE):
 
     @property
     def cross_from(self) -> tuple[str, ...]:
-        """Modalities whose posterior is asked to explain everything else in a row, too."""
+        """Modalities whose posterior has to explain everything else in a row, too."""
         return self.recipe.cross_from
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:

@@ -1,8 +1,8 @@
 """Pseudo-labels: a missing value that the model is sure of is explained like data (Lee 2013; Sohn et al. 2020).
 
 Where few rows are complete, most that can be learned about x_j from x_i is in the rows that lack x_j: a boundary
-between classes that keeps away from them is better than one that does not. Guesses are held to be as frequent as what
-is known (distribution alignment, Berthelot et al. 2020): a class that few pairs tell badly would else be forgotten.
+between classes that keeps away from them is better than one that does not. Pseudo-labels are kept as frequent as the
+known labels (distribution alignment, Berthelot et al. 2020): a class that is predicted badly would else be forgotten.
 """
 
 import math
@@ -22,7 +22,7 @@ from mvae.models.terms import Terms, full, single
 
 __all__ = ["SURE", "Balance", "with_pseudo_labels"]
 
-SURE = 0.95  # probability from which a guess counts as a label (Sohn et al. 2020)
+SURE = 0.95  # probability from which a pseudo-label counts (Sohn et al. 2020)
 STEP = 0.02  # of the running means towards a batch's: they go back some fifty steps
 LEAST = 1e-6  # probability that a mean counts as
 
@@ -36,19 +36,20 @@ def with_pseudo_labels(
     terms: Terms,
     beta: float | Tensor,
 ) -> tuple[dict[str, Tensor], Terms]:
-    """Missing values guessed from all that their row has; the sure ones are scored in the terms of ``cross_from``.
+    """Columns with pseudo-labels in the place of missing values, and the plan that scores those that are sure enough.
 
-    A guess is the mode of p(x_j | z), balanced, at the mean of q(z | all the row has), without noise on the inputs,
-    batch statistics or a gradient. In the terms of x_i it weighs what x_j of a pair weighs in the cross term from x_i.
+    A pseudo-label is the mode of p(x_j | z), balanced, at the mean of q(z | all the row has). It is found without
+    augmentation, batch statistics or a gradient. In the term of x_i it has the weight that x_j of a pair has in the
+    cross term from x_i.
 
     Args:
-        model: guesses.
-        names: the modalities that it guesses.
-        balances: a `Balance` for each of them whose guesses are to be as frequent as what is known.
-        recipe: says from which modalities guesses are explained, and how much they count.
+        model: predicts them.
+        names: the modalities that get pseudo-labels.
+        balances: a `Balance` for each of them whose pseudo-labels are to be as frequent as the known labels.
+        recipe: the modalities in whose terms pseudo-labels are scored, and the weights there.
         x: prepared columns, ``rows event…`` each.
         terms: the step's plan, with likelihood weights.
-        beta: weight of the KL; guesses count once it is 1.
+        beta: weight of the KL; pseudo-labels count once it is 1.
     """
     assert terms.likelihood_weight is not None  # there is a cross_from
     present = terms.of.any(0)
@@ -64,24 +65,24 @@ def with_pseudo_labels(
             modality, lacks = model.modalities[name], ~present[:, j]
             missing = lacks.to(model.device)
             if name in balances:
-                guess, log_p = balances[name](modality, z, x[name], missing, begun)
+                label, log_p = balances[name](modality, z, x[name], missing, begun)
             else:
-                guess, log_p = modality.mode_with_log_prob(z)
+                label, log_p = modality.mode_with_log_prob(z)
             sure = (log_p >= math.log(SURE)) & begun
-            x[name] = torch.where(missing.view(-1, *[1] * (guess.dim() - 1)), guess, x[name])
+            x[name] = torch.where(missing.view(-1, *[1] * (label.dim() - 1)), label, x[name])
             for source in recipe.cross_from:
                 i = model.names.index(source)
                 t = terms.find(single(i))
                 if t is None or i == j:
                     continue
-                asked = lacks & present[:, i]
-                of[t, :, j] |= asked & sure.to(of.device)
-                weights[t, j] = recipe.crossed(own, asked.to(weights))[j]
+                rows = lacks & present[:, i]
+                of[t, :, j] |= rows & sure.to(of.device)
+                weights[t, j] = recipe.crossed(own, rows.to(weights))[j]
     return x, replace(terms, of=of, likelihood_weight=weights)
 
 
 class Balance(nn.Module):
-    """Guesses of a modality that are as frequent as what is known: its log-odds move by those of the two frequencies.
+    """Pseudo-labels as frequent as the known labels: the log-odds move by the difference of those of both frequencies.
 
     Both are running means in buffers, so that a resumed run goes on from them: of x where it is known, and of the
     decoder's probabilities where it is not. They begin even.
@@ -89,8 +90,8 @@ class Balance(nn.Module):
     >>> label = Modality(nn.Identity(), nn.Linear(2, 3, bias=False), mvae.likelihoods.Categorical())
     >>> balance = Balance(label, latent_dim=2)
     >>> x, lacks = torch.tensor([2, 2, 0]), torch.tensor([False, False, True])
-    >>> guess, log_p = balance(label, torch.zeros(3, 2), x, lacks, begun=torch.tensor(True))
-    >>> guess
+    >>> found, log_p = balance(label, torch.zeros(3, 2), x, lacks, begun=torch.tensor(True))
+    >>> found
     tensor([2, 2, 2])
     """
 
@@ -113,7 +114,7 @@ class Balance(nn.Module):
         lacks: Bool[Tensor, "rows"],
         begun: Bool[Tensor, ""],
     ) -> tuple[Shaped[Tensor, "rows *event"], Float[Tensor, "rows"]]:
-        """The most probable x of each row, and its log p, balanced. The means go on where guessing has ``begun``."""
+        """The most probable x of each row, and its log p, balanced; the means are updated where ``begun``."""
         likelihood = modality.likelihood
         params = likelihood.arrange(modality.decode(z), z.shape[:1], x.shape[1:])
         x = x.masked_fill(lacks.view(-1, *[1] * (x.dim() - 1)), 0)  # in a missing cell stands whatever

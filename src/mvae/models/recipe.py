@@ -23,7 +23,7 @@ class Recipe:
     as `cross_weight` says in cross terms. Without any ``cross_from`` it is Eq. 5 to the letter: λ in every term.
 
     Args:
-        cross_from: modalities whose posterior is asked to explain everything else in a row.
+        cross_from: modalities whose posterior has to explain everything else in a row, too.
         share: the share of λ in a cross term that every row has, above 0 and at most 1.
 
     Raises:

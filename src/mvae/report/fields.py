@@ -116,8 +116,8 @@ def _cells(field: View, truth: np.ndarray, draws: np.ndarray) -> list[list[objec
         own = draws[:, row]
         if field.kind == "classes":
             codes, counts = np.unique(own, return_counts=True)
-            guess, share = field.class_name(int(codes[counts.argmax()])), float(counts.max() / len(own))
-            found.append([field.name, field.class_name(int(value)), guess, share, None])
+            likeliest, share = field.class_name(int(codes[counts.argmax()])), float(counts.max() / len(own))
+            found.append([field.name, field.class_name(int(value)), likeliest, share, None])
         else:
             shown = np.append(value, np.quantile(own, (0.5, 0.05, 0.95)))
             found.append([field.name, *(as_dates(shown) if field.date else shown.tolist())])

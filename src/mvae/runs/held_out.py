@@ -84,8 +84,8 @@ def held_out(
         for i, column in enumerate(schema_columns):
             own = [part[name, i] for part in parts if (name, i) in part]
             if own:
-                truth, guess, inside, log_p = (np.concatenate([one[k] for one in own]) for k in range(4))
-                found.append(_score(column, middle[i], truth, guess, inside, log_p))
+                truth, filled, inside, log_p = (np.concatenate([one[k] for one in own]) for k in range(4))
+                found.append(_score(column, middle[i], truth, filled, inside, log_p))
     return found
 
 
@@ -136,12 +136,12 @@ def _usual(train: Table, name: str) -> list[tuple[float, float, float]]:
 
 
 def _score(
-    column: Any, usual: tuple[float, float, float], truth: Any, guess: Any, inside: Any, log_p: Any
+    column: Any, usual: tuple[float, float, float], truth: Any, filled: Any, inside: Any, log_p: Any
 ) -> CellScore:
     mean, spread, mode = usual
     if column.kind in CLASSED:
-        error, baseline, coverage = float((truth != guess).mean()), float((truth != mode).mean()), None
+        error, baseline, coverage = float((truth != filled).mean()), float((truth != mode).mean()), None
     else:
-        error, baseline = (float(np.sqrt(np.mean((truth - at) ** 2)) / spread) for at in (guess, mean))
+        error, baseline = (float(np.sqrt(np.mean((truth - at) ** 2)) / spread) for at in (filled, mean))
         coverage = float(inside.mean())
     return CellScore(column.name, column.kind, len(truth), error, baseline, coverage, float(log_p.mean()))
