@@ -241,7 +241,7 @@ class Table:
         """
         for name in names:
             self._require(name)
-        mask = {} if self.complete else {name: self.present[:, self.names.index(name)] for name in names}
+        mask = {} if self.complete else {name: self.has(name) for name in names}
         mask |= {name: self.observed[name] for name in names if name in self.observed}
         return Table({name: self.columns[name] for name in names}, mask)
 

@@ -83,8 +83,7 @@ class CVAE(MultimodalVAE):
         if self.condition not in table.columns:
             raise DataError(f"a CVAE needs its condition: the table has no column {self.condition!r}")
         table.require_whole(self.condition)
-        has = table.present[:, table.names.index(self.condition)]
-        if not table.complete and not has.all():
+        if not (has := table.has(self.condition)).all():
             row = int((~has).nonzero()[0, 0])
             raise DataError(f"a CVAE needs its condition {self.condition!r} in every row; row {row} lacks it")
 

@@ -134,7 +134,7 @@ def _of_test_row(run: Run, name: str, row: int) -> Tensor:
     table = run.data.test
     if row >= len(table):
         raise QueryError(f"--given {name}=test:{row}: the test rows are 0 to {len(table) - 1}")
-    if not table.present[row, table.names.index(name)]:
+    if not table.has(name)[row]:
         raise QueryError(f"--given {name}=test:{row}: that row has no {name}; give another row or a file")
     return table.select_rows(name, torch.tensor([row]))
 
