@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -68,11 +67,9 @@ class JMVAE(MultimodalVAE):
         return Gaussian.from_mean_log_var(*run(self.joint_encoder, x).chunk(2, dim=-1))
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """The ELBO of complete rows; the unimodal posteriors are made (weight 0, nothing scored) for the penalty."""
+        """The ELBO of complete rows, and the unimodal posteriors, which the penalty needs."""
         complete = present & present.all(-1, keepdim=True)
-        alone = singles(complete, self.names)
-        alone = replace(alone, of=torch.zeros_like(alone.of), weight=torch.zeros_like(alone.weight))
-        return concatenate(full(complete, self.names), alone)
+        return concatenate(full(complete, self.names), singles(complete, self.names).unscored())
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """α Σ_i KL(q(z | all) ‖ q(z | x_i)), for complete rows."""

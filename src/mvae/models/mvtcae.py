@@ -41,12 +41,10 @@ class MVTCAE(MultimodalVAE):
         return product(experts, given, prior_expert=False)
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """One ELBO of everything; each single posterior is made (weight 0, nothing scored) for the penalty."""
-        alone = singles(present, self.names)
-        alone = replace(alone, of=torch.zeros_like(alone.of), weight=torch.zeros_like(alone.weight))
+        """One ELBO of everything, and the posterior of each single modality, which the penalty needs."""
         count = len(self.names)
         weight = torch.tensor(self.weights, dtype=self.dtype) * (count - self.alpha) / count
-        terms = concatenate(full(present, self.names), alone)
+        terms = concatenate(full(present, self.names), singles(present, self.names).unscored())
         return replace(terms, likelihood_weight=weight.expand(len(terms.scored), -1))
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:

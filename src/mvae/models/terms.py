@@ -158,6 +158,10 @@ class Terms:
             self._narrowed[used] = replace(self, given=self.given & here, alone=alone)
         return self._narrowed[used]
 
+    def unscored(self) -> "Terms":
+        """The same plan, of which nothing is scored and nothing counts: its posteriors are for a penalty alone."""
+        return replace(self, of=torch.zeros_like(self.of), weight=torch.zeros_like(self.weight))
+
     def parted(self) -> "tuple[Terms, Terms | None]":
         """The terms that have masks, and those that have none, where there are any."""
         if self.alone is None:
