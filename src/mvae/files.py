@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,8 @@ except ImportError:  # Windows
     fcntl = None
 
 from mvae.errors import RunError, abridged
+
+Value = TypeVar("Value")
 
 __all__ = [
     "as_path",
@@ -293,14 +295,14 @@ def _listed(verb: str, names: Iterable[str]) -> list[str]:
     return [f"{verb} {', '.join(names[:3])}{more}"]
 
 
-def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def prefixed(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
     """Names under a prefix: how several sets of tensors share one file."""
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+    return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
-def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under a prefix, by their own names."""
-    return {name.removeprefix(f"{prefix}/"): t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
+def without_prefix(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
+    """The tensors, or the metrics, under a prefix, by their own names."""
+    return {name.removeprefix(f"{prefix}/"): v for name, v in values.items() if name.startswith(f"{prefix}/")}
 
 
 def copied(model: nn.Module) -> dict[str, Tensor]:

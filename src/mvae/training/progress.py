@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mvae.files import without_prefix
 from mvae.training.callbacks import Callback, Plan
 
 __all__ = ["Bar", "Lines", "Reporter", "reporter_for", "shown"]
@@ -69,8 +70,7 @@ class Lines(Reporter):
         if now - self._last < 1 and number != plan.epochs:
             return
         self._last = now
-        train = {k.removeprefix("train/"): v for k, v in values.items() if k.startswith("train/")}
-        step = number * plan.steps_per_epoch
+        step, train = number * plan.steps_per_epoch, without_prefix("train", values)
         rate = (step - plan.steps_done) * plan.batch_size / max(now - self._began, 1e-9)
         left = (plan.epochs * plan.steps_per_epoch - step) * plan.batch_size / max(rate, 1e-9)
         line = f"epoch {number}/{plan.epochs}  {describe(train)}  beta {values['beta']:.2f}"
@@ -122,9 +122,8 @@ class Bar(Reporter):
         """Move the bar to the epoch's end and remember the validation objective."""
         if "validation/objective" in values:
             self._validation = f"  validation {values['validation/objective']:.2f}"
-        train = {k.removeprefix("train/"): v for k, v in values.items() if k.startswith("train/")}
-        number = int(values["epoch"])
-        self.on_step(number - 1, number * self._plan.steps_per_epoch, train | {"beta": values["beta"]})
+        number, means = int(values["epoch"]), without_prefix("train", values) | {"beta": values["beta"]}
+        self.on_step(number - 1, number * self._plan.steps_per_epoch, means)
 
     def on_end(self) -> None:
         """Leave the last state on the screen."""

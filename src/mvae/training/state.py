@@ -199,8 +199,7 @@ class RunState:
         self.model.eval()
         if self.history.epochs and self.stage_step >= self.anneal_steps:
             row = self.history.epochs[(self.history.best_epoch or 0) - 1]
-            prefix = "validation/"
-            measured = {k.removeprefix(prefix): v for k, v in row.items() if k.startswith(prefix)}
+            measured = without_prefix("validation", row)
             self.history.warning = coupling_warning(measured, self.model.names, bool(self.model.cross_from))
             if self.history.warning:
                 _log.warning(self.history.warning)
