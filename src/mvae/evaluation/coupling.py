@@ -27,7 +27,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.errors import QueryError
 from mvae.evaluation.means import Means
 from mvae.gaussian import MAX_LOG_VARIANCE, Gaussian
 from mvae.modality.base import Modality
@@ -65,7 +64,8 @@ class Instruments:
         # M² decodes would soon cost more than the training between two validations.
         sources = model.names if len(model.names) <= MANY else model.names[:1]
         self._pairs = [(a, b) for a in sources for b in model.names if a != b]
-        self._gains = {pair: _Gain(pair[1], model, self._generator) for pair in self._pairs if _answers(model, *pair)}
+        answered = [(a, b) for a, b in self._pairs if model.can_answer([b], [a])]
+        self._gains = {(a, b): _Gain(b, model, self._generator) for a, b in answered}
 
     def add(self, batch: Table, x: Mapping[str, Tensor]) -> None:
         """A batch and its prepared columns."""
@@ -204,15 +204,6 @@ def _constant_log_prob(modality: Modality, x: Tensor, params: Tensor | None) -> 
         search.step(loss)  # pyright: ignore[reportArgumentType]
     found = log_prob().detach().double() - best.numel() / len(x)
     return found if found.isfinite().all() else None
-
-
-def _answers(model: MultimodalVAE, source: str, target: str) -> bool:
-    """Is log p(target | source) a question to this model? (Not to one without a prior, or without a joint one.)"""
-    try:
-        model.plan_query([target], [source])
-    except QueryError:
-        return False
-    return True
 
 
 def _rows(has: Bool[Tensor, "rows"], device: torch.device) -> Tensor | slice:

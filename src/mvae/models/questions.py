@@ -219,6 +219,15 @@ class Questions(Door):
         """
         return (*of, *given), given
 
+    def can_answer(self, of: Sequence[str], given: Sequence[str]) -> bool:
+        """Has this model a log p(of | given)? (A VAE has no joint one, a CVAE the conditional one only.)"""
+        try:
+            self.require_known([*of, *given])
+            self.plan_query(of, given)
+        except QueryError:
+            return False
+        return True
+
     # -- Parts -------------------------------------------------------------------------------------------------------
 
     def posterior_of(self, batch: Table, given: Sequence[str] | None = None) -> Gaussian | Mixture:

@@ -356,7 +356,7 @@ def evaluate(
     asked = {"log p(x1)": ([first], [])}
     if others:
         asked |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
-    queries = {name: query for name, query in asked.items() if _answers(run.model, *query)}
+    queries = {name: query for name, query in asked.items() if run.model.can_answer(*query)}
     proposal, samples = proposal or (first,), settings.samples if samples is None else samples
     likelihoods = log_likelihoods(
         run.model,
@@ -372,16 +372,6 @@ def evaluate(
     found = {name: own.of_rows(paired) if name != "log p(x1)" else own for name, own in likelihoods.items()}
     likelihoods = {name: own for name, own in found.items() if own is not None}
     return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)
-
-
-def _answers(model: MultimodalVAE, of: list[str], given: list[str]) -> bool:
-    """Is this among the model's queries? (A VAE has no joint likelihood, a CVAE no other than the conditional.)"""
-    try:
-        model.require_known([*of, *given])
-        model.plan_query(of, given)
-    except QueryError:
-        return False
-    return True
 
 
 def opened_model(run_dir: Path) -> MultimodalVAE:
