@@ -214,11 +214,6 @@ def _suspicious(columns: Mapping[str, TableColumn], frame: Any) -> list[str]:
                 continue
             value = numbers[here].min()
             rest = numbers[here][numbers[here] > value]
-            if (
-                value in (-1, -9, -99, -999, -9999, -99999)
-                and len(rest)
-                and rest.min() >= 0
-                and (numbers == value).sum() > 1
-            ):
+            if value in NEGATIVE and len(rest) and rest.min() >= 0 and (numbers == value).sum() > 1:
                 notes.append(f"{name}: {value:g} is its only negative value; if it means missing, name it")
     return notes
