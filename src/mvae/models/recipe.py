@@ -10,7 +10,7 @@ from torch import Tensor
 from mvae.errors import SettingsError
 from mvae.models.terms import Terms, concatenate, cross, single
 
-__all__ = ["CROSS_SHARE", "Recipe", "check_share", "cross_weight"]
+__all__ = ["CROSS_SHARE", "Recipe", "cross_weight"]
 
 CROSS_SHARE = 1.0  # of λ, in a cross term: what is scored counts there as much as in a term of its own
 
@@ -41,7 +41,8 @@ class Recipe:
     share: float = CROSS_SHARE
 
     def __post_init__(self) -> None:
-        check_share(self.share)
+        if not 0 < self.share <= 1:
+            raise SettingsError(f"cross_share, a share of λ, must be above 0 and at most 1, not {self.share}")
 
     def alone(self, own: Float[Tensor, "modalities"]) -> Float[Tensor, "modalities"]:
         """Every λ in the term of a single modality, from the modalities' ``own``."""
@@ -74,12 +75,6 @@ class Recipe:
             weights = self.crossed(own, part.weight[0].to(own))
             parts.append(replace(part, likelihood_weight=weights[None]))
         return concatenate(*parts)
-
-
-def check_share(share: float) -> None:
-    """Raises SettingsError where this can be no share of λ in cross terms."""
-    if not 0 < share <= 1:
-        raise SettingsError(f"cross_share, a share of λ, must be above 0 and at most 1, not {share}")
 
 
 def cross_weight(
