@@ -22,9 +22,10 @@ from mvae.modality.sentences import SentenceModality
 from mvae.modality.strings import StringModality
 from mvae.models.base import MultimodalVAE
 from mvae.provenance import installed_version
-from mvae.runs.config import Config, ModalitySettings
+from mvae.runs.config import Config
 from mvae.runs.run import opened_model, read_run
 from mvae.runs.saving import EXPORTED, save
+from mvae.runs.sections import ModalitySettings
 from mvae.training.checkpoint import best_weights, read_metrics
 
 __all__ = ["export_model", "export_run"]

@@ -19,8 +19,9 @@ from mvae.modality.sentences import SentenceDecoder, SentenceModality
 from mvae.modality.strings import StringModality
 from mvae.models.base import MultimodalVAE
 from mvae.networks.columns import ColumnFeatures
-from mvae.runs.config import Config, CovariateSettings, ModalitySettings
+from mvae.runs.config import Config
 from mvae.runs.registry import model_class
+from mvae.runs.sections import CovariateSettings, ModalitySettings
 
 __all__ = ["KINDS", "build"]
 

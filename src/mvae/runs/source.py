@@ -14,8 +14,9 @@ from mvae.data.schema import ColumnSchema, Kind
 from mvae.data.split import encoded_split
 from mvae.data.tables.opening import is_table_file, refuse_cells
 from mvae.errors import DataError, SettingsError, nearest
-from mvae.runs.config import Config, ModalitySettings
+from mvae.runs.config import Config
 from mvae.runs.registry import declarations, reader
+from mvae.runs.sections import ModalitySettings
 from mvae.runs.table_data import completed_by, is_table, load_tables
 
 __all__ = ["completed", "declared", "folder_of", "load", "shipped", "shipped_declaration", "shipped_text"]

@@ -16,8 +16,9 @@ from mvae.data.tables.schema import Kind, TableSchema
 from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError, SettingsError, nearest
 from mvae.models import get_model_class
-from mvae.runs.config import Config, ModalitySettings, in_proportion, merged
+from mvae.runs.config import Config, in_proportion, merged
 from mvae.runs.defaults import defaults_for
+from mvae.runs.sections import ModalitySettings
 
 __all__ = ["completed_by", "is_table", "learned_from", "load_tables", "opened"]
 
