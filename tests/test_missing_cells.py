@@ -23,7 +23,7 @@ from mvae.data.table import Table
 from mvae.data.tables.tensors import observed_of
 from mvae.evaluation import coherence
 from mvae.evaluation.coherence import classifier_for, conditional_coherence, train_classifier
-from mvae.evaluation.coupling import pairs_never_seen
+from mvae.evaluation.coupling_warnings import pairs_never_seen
 from mvae.evaluation.frechet import frechet_to_data
 from mvae.evaluation.images import nearest_rows, training_mean
 from mvae.evaluation.impute import impute, imputed_parts

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mvae import likelihoods
 from mvae.data.table import Table
-from mvae.evaluation.coupling import _constant_log_prob, coupling_warning, pairs_never_seen
+from mvae.evaluation.coupling import _constant_log_prob
+from mvae.evaluation.coupling_warnings import coupling_warning, pairs_never_seen
 from mvae.evaluation.validation import validate
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
@@ -232,7 +233,7 @@ def test_few_rows_of_an_exact_model_are_no_reason_to_warn(rows: int) -> None:
     assert warned <= (9 if rows == 60 else 0)
 
 
-def test_a_model_in_which_one_cannot_be_told_from_another_is_told_so_in_numbers() -> None:
+def test_a_model_in_which_one_cannot_be_predicted_from_another_is_warned_of_in_numbers() -> None:
     """Codes side by side: b is decoded from a latent of which a says nothing."""
     model = saying(a=(0, 9.0), b=(1, 9.0))
     for name, modality in model.modalities.items():
@@ -245,7 +246,7 @@ def test_a_model_in_which_one_cannot_be_told_from_another_is_told_so_in_numbers(
     assert all(abs(values[f"gain {pair}"]) < 0.15 for pair in ("a->b", "b->a"))
     said = str(coupling_warning(values, model.names))
     log_p, gain, error = (values[name] for name in ("log predictive b->a", "gain b->a", "gain b->a s.e."))
-    assert said.startswith("a and b cannot be told from other modalities: ")
+    assert said.startswith("a and b cannot be predicted from other modalities: ")
     assert (
         f"log p(a | b) = {log_p:.2f} nats, against {log_p - gain:.2f} for a alone ({gain:+.2f} ± {error:.2f})" in said
     )
@@ -270,7 +271,7 @@ def test_a_label_at_chance_is_no_better_than_its_frequencies() -> None:
     best = values["log predictive x->label"] - values["gain x->label"]
     assert best == pytest.approx(-math.log(4) - 4 / 400, abs=1e-4)  # four logits, fitted to 400 rows
     assert values["gain x->label"] < 0
-    assert "label cannot be told" in str(coupling_warning(values, model.names))
+    assert "label cannot be predicted" in str(coupling_warning(values, model.names))
     assert 0 <= values["coupling/share"] <= 1
 
 
@@ -313,7 +314,7 @@ def test_a_modality_that_has_nothing_to_do_with_the_others_is_the_one_that_is_na
     model, table = two_views(1000, "abc")
     alone = two_views(1000, "c", related=False, seed=5)[1].columns["c"]
     said = str(coupling_warning(validate(model, Table(dict(table.columns) | {"c": alone})), model.names))
-    assert said.startswith("c cannot be told from other modalities: log p(c | ")
+    assert said.startswith("c cannot be predicted from other modalities: log p(c | ")
 
 
 # -- Modalities that never meet ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import mvae
 from mvae.data.picture import open_bounded
 from mvae.data.schema import ColumnSchema
 from mvae.errors import MvaeError
-from mvae.evaluation.coupling import coupling_warning
+from mvae.evaluation.coupling_warnings import coupling_warning
 from mvae.files import locked, save_state, write_whole
 from tests.hostile.api import B, X, Y, data, model
 

@@ -52,7 +52,7 @@ def test_no_rows_have_no_log_prob_and_more_rows_than_gains_are_measured_of_can_b
 ) -> None:
     text = modality()
     assert text.log_prob(ROWS[:0], torch.randn(4, 0, 3)).shape == (4, 0)
-    monkeypatch.setattr("mvae.evaluation.coupling.JUDGED", 2)
+    monkeypatch.setattr("mvae.evaluation.coupling.SCORED", 2)
     model = MVAE({"en": text, "vi": modality(seed=1)}, 3)
     assert {"log p en->vi", "coupling"} <= validate(model, Table({"en": ROWS, "vi": ROWS.flip(0)}), chunk=2).keys()
 

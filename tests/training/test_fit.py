@@ -252,7 +252,7 @@ def hears(sign: float) -> nn.Linear:
 
 @pytest.mark.parametrize(
     ("sign", "precision", "expected"),
-    [(1.0, 50.0, None), (-1.0, 50.0, "b cannot be told from other modalities"), (1.0, 1e-6, "expert of b is dead")],
+    [(1.0, 50.0, None), (-1.0, 50.0, "b cannot be predicted from other"), (1.0, 1e-6, "expert of b is dead")],
 )
 def test_fit_warns_of_modalities_that_have_not_met(
     sign: float, precision: float, expected: str | None, caplog: pytest.LogCaptureFixture

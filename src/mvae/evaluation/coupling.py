@@ -1,9 +1,9 @@
-"""Do the modalities meet? What each says of each other, dead and saturated experts, and the warning that names them.
+"""Are the modalities coupled? How well each predicts each other, and which experts are dead or saturated.
 
-Modalities can be learned side by side without ever meeting: each keeps its code in latent directions of its own, every
-ELBO looks healthy, and the label cannot be told from the image. Two instruments show it.
+Modalities can be learned side by side without sharing latents: each keeps its code in latent directions of its own,
+every ELBO looks healthy, and the label cannot be predicted from the image. Two instruments show it.
 
-*Does A say anything of B?* The predictive density of B given A decodes codes of q(z | A): half of it at the mean, half
+*Does A predict B?* The predictive density of B given A decodes codes of q(z | A): half of it at the mean, half
 spread evenly over `SAMPLES` samples. It is scored by log p on the rows that have both, beside the same density from the
 prior, where nothing is given, and beside the best constant parameters of B's likelihood. ``gain A->B`` is how many
 nats it is better than the better of these two, with the standard error of the paired difference. All three are
@@ -20,7 +20,7 @@ of A's rows × latents where that is so; it is left out where there are none.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,20 +33,17 @@ from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
 from mvae.models.terms import full, singles, term_name
 
-__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "Instruments", "coupling_warning", "pairs_never_seen"]
+__all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "Instruments"]
 
 ACTIVE_VARIANCE = 0.01  # a latent is active where the posterior mean varies more than this over rows (Burda et al.)
 MANY = 8  # modalities from which on only the first one's predictions of the others are measured
 BOUND_MARGIN = 0.01  # a log-precision so near to its bound is at it
-SATURATED = 0.01  # share of rows × latents from which on a saturated expert is named
 DEAD_KL = 0.05  # nats; an expert that says less than this about its modality is dead
 SAMPLES = 16  # codes of a predictive density, besides the mean
-JUDGED = 500  # rows at most by which it is judged whether one modality says anything of another
+SCORED = 500  # rows at most on which the predictions of one modality from another are scored
 LEAST = 50  # rows; fewer say too little of a mean and its error
 VALUES = 2_500_000  # of decoded events at once
 FIT_STEPS = 50  # at most, of the search for the best constant
-SMALL = 0.05  # nats; a gain below this must be certain to count
-SHOWN_PAIRS = 3  # of a warning, the worst ones
 
 
 class Instruments:
@@ -146,8 +143,8 @@ class _Gain:
         self.params: Tensor | None = None
 
     def add(self, x: Tensor, q: Gaussian, context: Tensor | None) -> None:
-        """Rows that have both; the first `JUDGED` of them count."""
-        left = JUDGED - sum(map(len, self.x))
+        """Rows that have both; the first `SCORED` of them count."""
+        left = SCORED - sum(map(len, self.x))
         if left <= 0:
             return
         at_once = max(1, VALUES // ((1 + SAMPLES) * max(1, math.prod(x.shape[1:]))))
@@ -209,100 +206,3 @@ def _constant_log_prob(modality: Modality, x: Tensor, params: Tensor | None) -> 
 def _rows(has: Bool[Tensor, "rows"], device: torch.device) -> Tensor | slice:
     """The rows of a mask, for indexing; all of them without a copy."""
     return slice(None) if has.all() else has.nonzero().flatten().to(device)
-
-
-def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed: bool = False) -> str | None:
-    """What is wrong with the joint model, in words and numbers, with a remedy; None where nothing is known to be.
-
-    A modality is named where no other's ``gain`` is more than a standard error above 0 (more than three, where it is
-    below 0.05 nats), with the other that says most.
-
-    Args:
-        values: what `validate` measured.
-        names: the modalities.
-        crossed: it has been trained on cross terms already, so that they are no advice.
-    """
-    kl = {name: values.get(f"kl complete/{name}", values.get(f"kl/{name}", math.inf)) for name in names}
-    dead = [name for name in names if kl[name] < DEAD_KL]
-    if dead and len(names) > 1:
-        return (
-            f"{_experts(dead)} dead (KL {_few([f'{kl[name]:.3f}' for name in dead])} nats): nothing can be told from "
-            f"{_few(dead, ' and ')}. Raise the weight λ, or lower or anneal β, unless it says nothing of the others"
-        )
-    saturated = [name for name in names if values.get(f"saturated/{name}", 0.0) > SATURATED]
-    if saturated:
-        return (
-            f"{_experts(saturated)} saturated: the log-variance is at its least, "
-            f"−{MAX_LOG_VARIANCE:.0f}. Check that modality's values for units and outliers, or lower the learning rate"
-        )
-    silent: dict[str, str] = {}  # what no other modality tells → the one that tells most of it
-    for target in names:
-        sources = [name for name in names if f"gain {name}->{target}" in values]
-        gains = {name: values[f"gain {name}->{target}"] for name in sources}
-        errors = {name: values[f"gain {name}->{target} s.e."] for name in sources}
-        if sources and not any(_is_gain(gains[name], errors[name]) for name in sources):
-            silent[target] = max(sources, key=gains.__getitem__)
-    if not silent:
-        return None
-    numbers = []
-    worst = sorted(silent, key=lambda target: values[f"gain {silent[target]}->{target}"])[:SHOWN_PAIRS]
-    for target, source in ((target, silent[target]) for target in silent if target in worst):
-        pair = f"{source}->{target}"
-        log_p, gain, error = (values[name] for name in (f"log predictive {pair}", f"gain {pair}", f"gain {pair} s.e."))
-        numbers.append(
-            f"log p({target} | {source}) = {log_p:.2f} nats, against {log_p - gain:.2f} for {target} alone "
-            f"({gain:+.2f} ± {error:.2f})"
-        )
-    if crossed:
-        remedy = "Train longer, or on more rows that have both"
-    else:
-        remedy = f"Add cross terms: MVAE(..., cross_from={list(dict.fromkeys(silent.values()))[:SHOWN_PAIRS]})"
-    shown = f"{'; '.join(numbers)}{' (the worst three)' if len(silent) > SHOWN_PAIRS else ''}"
-    return f"{_few(list(silent), ' and ')} cannot be told from other modalities: {shown}. {remedy}"
-
-
-def _few(names: Sequence[str], joint: str = ", ") -> str:
-    """Up to five names, and how many more there are."""
-    return joint.join([*names[:5], *([f"{len(names) - 5} more"] if len(names) > 5 else [])])
-
-
-def _experts(names: Sequence[str]) -> str:
-    return f"the expert of {names[0]} is" if len(names) == 1 else f"the experts of {_few(names, ' and ')} are"
-
-
-def _is_gain(gain: float, error: float) -> bool:
-    return gain > error if gain > SMALL else gain > 3 * error
-
-
-def pairs_never_seen(table: Table, names: Sequence[str] | None = None) -> str | None:
-    """Which two modalities no row has together, and what cannot be learned then; None where all pairs occur.
-
-    Args:
-        table: the rows to learn from (or to validate on).
-        names: the modalities that matter; default all columns.
-
-    >>> first = torch.tensor([True, True, False, False])
-    >>> print(pairs_never_seen(Table({"a": torch.zeros(4), "b": torch.zeros(4)}, {"a": first, "b": ~first})))
-    no row has both a and b, so that what one says of the other cannot be learned: each will be modelled by itself. \
-Add rows that have both
-    """
-    from scipy.sparse.csgraph import connected_components
-
-    names = [name for name in (table.names if names is None else names) if bool(table.has(name).any())]
-    has = torch.stack([table.has(name) for name in names]).double() if names else torch.zeros(0, len(table)).double()
-    together = (has @ has.T) > 0
-    never = (~together).triu(1).nonzero().tolist()
-    if not never:
-        return None
-    group = connected_components(together.cpu().numpy(), directed=False)[1]
-    shown = ", ".join(f"{names[i]} and {names[j]}" for i, j in never[:5]) + (", …" if len(never) > 5 else "")
-    what = "no row has both " + shown
-    if all(group[i] == group[j] for i, j in never):
-        return (
-            f"{what}: what one says of the other can be learned only as far as both share it with modalities that "
-            "stand beside each of them. Add rows that have both"
-        )
-    return (
-        f"{what}, so that what one says of the other cannot be learned: each will be modelled by itself. "
-        "Add rows that have both"
-    )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mvae.evaluation.coupling import coupling_warning
+from mvae.evaluation.coupling_warnings import coupling_warning
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.report.likelihoods import RELIABLE
 

@@ -8,7 +8,7 @@ from typing import Any
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.errors import DataError, MvaeError, SettingsError
-from mvae.evaluation.coupling import pairs_never_seen
+from mvae.evaluation.coupling_warnings import pairs_never_seen
 from mvae.evaluation.validation import validate
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE

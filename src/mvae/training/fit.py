@@ -18,7 +18,7 @@ import torch
 from mvae.arguments import checked_arguments, fits
 from mvae.data.table import Table
 from mvae.errors import SettingsError, abridged
-from mvae.evaluation.coupling import pairs_never_seen
+from mvae.evaluation.coupling_warnings import pairs_never_seen
 from mvae.evaluation.validation import validate_checked
 from mvae.files import as_path, locked
 from mvae.models.base import MultimodalVAE

@@ -13,7 +13,7 @@ from torch import Tensor
 from mvae.data.blocks import ReadAhead
 from mvae.data.table import Table
 from mvae.errors import RunError, TrainingError
-from mvae.evaluation.coupling import coupling_warning
+from mvae.evaluation.coupling_warnings import coupling_warning
 from mvae.files import check_weights, copied, load_state, load_weights, prefixed, save_state, without_prefix
 from mvae.networks.products import Products, choose, gain_of_bfloat16, take
 from mvae.training.callbacks import History
