@@ -51,7 +51,6 @@ def train(
               torchrun --nproc-per-node 4 -m mvae train mnist
     """
     from mvae.runs import run as runs
-    from mvae.runs import sample
     from mvae.runs.source import declared
     from mvae.runs.table_data import is_table
     from mvae.training.callbacks import tensorboard_where_installed
@@ -80,7 +79,7 @@ def train(
             run, history = runs.train(config, run_dir, callbacks=callbacks, **options)
             trained = True
             if processes.first:
-                _show(run, history.best_epoch, as_json, runs, sample)
+                _show(run, history.best_epoch, as_json)
         except (KeyboardInterrupt, BrokenPipeError):
             if processes.first:
                 click.echo(_stopped(run_dir, trained, epochs_trained(run_dir)), err=True)
@@ -96,19 +95,22 @@ def _stopped(run_dir: Path, trained: bool, epochs: int | None) -> str:
     return f"stopped in epoch {epochs + 1}; go on with the same command and --resume"
 
 
-def _show(run: Any, best_epoch: int | None, as_json: bool, runs: Any, sample: Any) -> None:
+def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
+    """What a run has learned."""
     from mvae.cli.show import show_evaluation
     from mvae.runs.covariates import as_options, first_covariates
     from mvae.runs.held_out import held_out
+    from mvae.runs.run import evaluate
+    from mvae.runs.sample import each_shown
     from mvae.training.progress import shown
 
     click.echo("scoring test rows …", err=True)  # minutes where the decoder is convolutional
     with shown("scoring test rows") as progress:
-        evaluation = runs.evaluate(run, rows=500, progress=progress)
+        evaluation = evaluate(run, rows=500, progress=progress)
     if run.data.layout is not None:
         _show_table(run, best_epoch, as_json, evaluation, held_out(run, rows=500))
         return
-    picture = sample.each_shown(run, 12, run.config.seed, run.directory / "samples.png")
+    picture = each_shown(run, 12, run.config.seed, run.directory / "samples.png")
     if as_json:
         made = {"run": str(run.directory), "best_epoch": best_epoch, "picture": picture and str(picture)}
         print_json(made | plain(evaluation))
