@@ -9,7 +9,7 @@ from mvae.paper.harness import directory_of, finished_run, reproduce
 from mvae.paper.item import BUDGETS, Options, Paths
 from mvae.paper.paired import values_file
 from mvae.paper.tables import LIKELIHOOD_TABLES, _cells
-from mvae.runs.run import evaluate
+from mvae.runs.evaluation import evaluate
 
 
 def test_differences_are_of_the_same_rows_with_their_own_standard_error(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from mvae.paper.item import BUDGETS, Options, Paths
 from mvae.paper.record import Origin, evaluation_rows, improvement
 from mvae.paper.results import Row, add_rows, read_rows
 from mvae.paper.tables import LIKELIHOOD_TABLES, PAPER_MODELS, TABLE1
-from mvae.runs.run import evaluate
+from mvae.runs.evaluation import evaluate
 from mvae.training.callbacks import Callback
 
 

@@ -11,7 +11,8 @@ import pytest
 from mvae.errors import DataError, RunError, SettingsError
 from mvae.runs.build import build
 from mvae.runs.config import Config
-from mvae.runs.run import evaluate, open_run, train
+from mvae.runs.evaluation import evaluate
+from mvae.runs.run import open_run, train
 from mvae.runs.source import declared
 from tests.command import assert_refused, mvae
 

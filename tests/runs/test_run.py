@@ -18,6 +18,7 @@ from mvae.files import load_state, read_json
 from mvae.runs import run as runs
 from mvae.runs.build import build
 from mvae.runs.config import Config, merged
+from mvae.runs.evaluation import evaluate
 from mvae.runs.run import Run
 from mvae.training.checkpoint import CHECKPOINT, METRICS, SETTINGS
 from mvae.training.fit import fit
@@ -164,7 +165,7 @@ def test_what_is_no_run_is_refused(copy: Path, tmp_path: Path) -> None:
 
 
 def test_evaluation_is_of_the_first_test_rows_under_the_images_posterior(trained: Run) -> None:
-    evaluation = runs.evaluate(trained, rows=20, samples=100)
+    evaluation = evaluate(trained, rows=20, samples=100)
     assert (evaluation.rows, evaluation.samples, evaluation.proposal) == (20, 100, ("image",))
     assert list(evaluation.likelihoods) == ["log p(x1)", "log p(x1,x2)", "log p(x1|x2)"]
     assert all(len(value.values) == 20 for value in evaluation.likelihoods.values())
@@ -174,16 +175,16 @@ def test_evaluation_is_of_the_first_test_rows_under_the_images_posterior(trained
     halved = trained.data.test.first(40)
     row = torch.arange(40)
     halved = Table(halved.columns, {"label": row < 20, "image": (row % 5 > 0) | (row >= 20)})
-    partly = runs.evaluate(replace(trained, data=replace(trained.data, test=halved)), samples=100)
+    partly = evaluate(replace(trained, data=replace(trained.data, test=halved)), samples=100)
     labels = mvae.log_likelihood(
         trained.model, halved[(row < 20) & (row % 5 > 0)], ["label"], proposal=(), samples=2_000
     )
     assert [len(value.values) for value in partly.likelihoods.values()] == [36, 16, 16]  # rows with both
     assert partly.conditional_gap() == pytest.approx(labels.mean, abs=0.1)
     apart = replace(trained.data, test=Table(halved.columns, {"label": row < 20, "image": row >= 20}))
-    assert list(runs.evaluate(replace(trained, data=apart), samples=100).likelihoods) == ["log p(x1)"]
-    again = runs.evaluate(trained, rows=20, samples=100)
-    other = runs.evaluate(trained, rows=20, samples=100, seed=1)
+    assert list(evaluate(replace(trained, data=apart), samples=100).likelihoods) == ["log p(x1)"]
+    again = evaluate(trained, rows=20, samples=100)
+    other = evaluate(trained, rows=20, samples=100, seed=1)
     assert again.likelihoods["log p(x1)"].mean == evaluation.likelihoods["log p(x1)"].mean
     assert other.likelihoods["log p(x1)"].mean != evaluation.likelihoods["log p(x1)"].mean
 
@@ -191,11 +192,11 @@ def test_evaluation_is_of_the_first_test_rows_under_the_images_posterior(trained
 def test_evaluation_refuses_what_it_cannot_do(trained: Run) -> None:
     for rows in (0, -3):
         with pytest.raises(QueryError, match=f"rows must be at least 1, not {rows}"):
-            runs.evaluate(trained, rows=rows)
+            evaluate(trained, rows=rows)
     with pytest.raises(QueryError, match="samples must be at least 2"):
-        runs.evaluate(trained, rows=2, samples=1)
+        evaluate(trained, rows=2, samples=1)
     with pytest.raises(QueryError, match="no modality 'sound' in this model; it has image, label"):
-        runs.evaluate(trained, rows=2, samples=10, proposal=("sound",))
+        evaluate(trained, rows=2, samples=10, proposal=("sound",))
 
 
 def test_a_run_may_learn_from_the_first_rows_only(tmp_path: Path) -> None:

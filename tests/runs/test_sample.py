@@ -13,6 +13,7 @@ from mvae.paper.datasets import multimnist
 from mvae.runs import run as runs
 from mvae.runs import sample as sampling
 from mvae.runs.build import build
+from mvae.runs.evaluation import evaluate
 from mvae.runs.registry import models
 from mvae.runs.run import Run
 from mvae.runs.source import declared
@@ -105,7 +106,7 @@ def test_every_model_goes_from_training_to_a_picture(model: str, tmp_path: Path)
     directory = tmp_path / "run"
     runs.train(config, directory, device="cpu", callbacks=[])
     opened = runs.open_run(directory, device="cpu")
-    evaluation = runs.evaluate(opened, rows=3, samples=10)
+    evaluation = evaluate(opened, rows=3, samples=10)
     assert evaluation.likelihoods
     sampling.each_shown(opened, 2, 0, tmp_path / "classes.png")
     assert size(tmp_path / "classes.png") == (2 * 58 + 2, 10 * 58 + 2)

@@ -34,16 +34,17 @@ def evaluate(
     Example:  mvae evaluate runs/mnist --rows 1000
     """
     from mvae.cli.show import show_cells, show_evaluation
-    from mvae.runs import run as runs
+    from mvae.runs.evaluation import evaluate as evaluated
     from mvae.runs.held_out import held_out
     from mvae.runs.prior import use_fitted_prior
+    from mvae.runs.run import open_run
     from mvae.training.progress import shown
 
-    opened = runs.open_run(run, data_dir=data_dir, device=device)
+    opened = open_run(run, data_dir=data_dir, device=device)
     if fitted_prior:
         use_fitted_prior(opened)
     with shown("scoring test rows") as progress:
-        evaluation = runs.evaluate(
+        evaluation = evaluated(
             opened, rows=rows, samples=samples, proposal=proposal or None, seed=seed, progress=progress
         )
     with shown("filling in hidden cells") as progress:

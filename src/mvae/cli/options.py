@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from mvae.runs.run import Evaluation
+    from mvae.runs.evaluation import Evaluation
 
 __all__ = [
     "DATA_DIR",

@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mvae.models.base import MultimodalVAE
+from mvae.runs.evaluation import Evaluation
 from mvae.runs.held_out import CellScore
-from mvae.runs.run import Evaluation, Run
+from mvae.runs.run import Run
 
 __all__ = ["show_cells", "show_evaluation"]
 

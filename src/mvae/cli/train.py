@@ -99,8 +99,8 @@ def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
     """What a run has learned."""
     from mvae.cli.show import show_evaluation
     from mvae.runs.covariates import as_options, first_covariates
+    from mvae.runs.evaluation import evaluate
     from mvae.runs.held_out import held_out
-    from mvae.runs.run import evaluate
     from mvae.runs.sample import each_shown
     from mvae.training.progress import shown
 

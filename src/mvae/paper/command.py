@@ -124,7 +124,8 @@ def score_command(
     from mvae.paper.record import evaluation_rows, origin_by_hand, record_rows
     from mvae.paper.show import show_comparison
     from mvae.paper.translation import show_shares, translation_rows
-    from mvae.runs.run import evaluate, open_run
+    from mvae.runs.evaluation import evaluate
+    from mvae.runs.run import open_run
     from mvae.runs.translate import languages
     from mvae.training.progress import shown
 

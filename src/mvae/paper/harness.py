@@ -14,8 +14,9 @@ from mvae.paper.paired import Measured, differences, keep_values, values_file
 from mvae.paper.record import evaluation_rows, record_rows
 from mvae.paper.results import Row
 from mvae.runs.build import build
+from mvae.runs.evaluation import evaluate
 from mvae.runs.registry import models
-from mvae.runs.run import Run, device_named, evaluate, open_run, train
+from mvae.runs.run import Run, device_named, open_run, train
 from mvae.runs.sweep import sweep
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS
 from mvae.training.step import can_be_recorded
@@ -66,7 +67,7 @@ def _done(job: Job) -> list[Row]:
 
 
 def evaluated(job: Job, joint: bool = False) -> list[Row]:
-    """The rows of `mvae.runs.run.evaluate` for a job's first cell; ``joint``: the proposal is q(z | x1, x2)."""
+    """The rows of `mvae.runs.evaluation.evaluate` for a job's first cell; ``joint``: the proposal is q(z | x1, x2)."""
     run, spend = finished_run(job.cell, job.paths), job.spend
     names, rows = run.data.test.names, spend.rows(job.cell.dataset)
     proposal = names if joint else names[:1]

@@ -14,7 +14,7 @@ from torch import Tensor
 from mvae.files import load_state, save_state
 from mvae.paper.cell import RECIPES, Cell
 from mvae.paper.results import Row, RowDict, new_row
-from mvae.runs.run import Evaluation
+from mvae.runs.evaluation import Evaluation
 
 __all__ = ["REFERENCE", "Measured", "differences", "keep_values", "values_file"]
 

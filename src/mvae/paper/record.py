@@ -11,7 +11,8 @@ from mvae.paper.cell import DEFAULTS, Cell, cell_of, experiment
 from mvae.paper.published import published
 from mvae.paper.results import Row, add_rows, new_row, read_rows
 from mvae.provenance import circumstances
-from mvae.runs.run import Evaluation, Run
+from mvae.runs.evaluation import Evaluation
+from mvae.runs.run import Run
 from mvae.training.checkpoint import SETTINGS, read_metrics
 
 __all__ = ["Origin", "evaluation_rows", "improvement", "origin_by_hand", "record_rows", "recorded", "shared_fields"]

@@ -11,8 +11,9 @@ from mvae.report.charts import lines
 from mvae.report.likelihoods import trust
 from mvae.report.page import Grid, Page, Section, write_page
 from mvae.runs.config import flattened
+from mvae.runs.evaluation import evaluate
 from mvae.runs.report import SCORING, Scoring
-from mvae.runs.run import evaluate, open_run, read_run
+from mvae.runs.run import open_run, read_run
 from mvae.training.checkpoint import best_weights, read_metrics
 
 __all__ = ["Compared", "compare", "comparison_page", "differing"]

@@ -23,8 +23,9 @@ from mvae.report.pairs import pairs_section
 from mvae.report.views import View, view_of
 from mvae.runs.answers import draws_given
 from mvae.runs.config import Config, flattened
+from mvae.runs.evaluation import Evaluation, evaluate
 from mvae.runs.held_out import held_out
-from mvae.runs.run import Evaluation, Run, evaluate, open_run, opened_model, read_run
+from mvae.runs.run import Run, open_run, opened_model, read_run
 from mvae.training.checkpoint import read_metrics
 
 __all__ = ["SCORING", "Scoring", "report", "views"]

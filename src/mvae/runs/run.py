@@ -1,10 +1,10 @@
-"""A run: a declaration trained into a directory, and what can be asked of it afterwards."""
+"""A run: a declaration trained into a directory, and opened again."""
 
 import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,7 @@ from mvae.arguments import require_float64
 from mvae.data.dataset import Dataset
 from mvae.data.masking import complete_rows, keep_at_random, oversample_complete, pair_fraction
 from mvae.data.table import Table
-from mvae.errors import QueryError, RunError, SettingsError
-from mvae.evaluation.likelihood import Denominator, LogLikelihood, log_likelihoods
-from mvae.evaluation.validation import validate
+from mvae.errors import RunError, SettingsError
 from mvae.files import as_path, load_weights, locked, read_json, write_json
 from mvae.models.base import MultimodalVAE
 from mvae.provenance import commit, describe_device, installed_version
@@ -33,7 +31,7 @@ from mvae.training.distributed import joined, own_device
 from mvae.training.fit import fit
 from mvae.training.switches import flushed_denormals
 
-__all__ = ["Evaluation", "Run", "device_named", "evaluate", "open_run", "read_run", "train"]
+__all__ = ["Run", "device_named", "open_run", "opened_model", "read_run", "train"]
 
 FORMAT = 3  # of run.json: since 3 it holds the declaration
 SELECTED_BY = 1_000  # validation rows at least, where a part of the training rows is learned from
@@ -227,10 +225,10 @@ def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
         raise RunError(f"{path} is damaged ({error}): train again in another --run-dir") from None
 
 
-def _require_same(run_dir: Path, asked: Config) -> None:
+def _require_same(run_dir: Path, declared: Config) -> None:
     """Raises RunError where a run of another declaration would be gone on with."""
     stored, _ = read_run(run_dir)
-    before, now = (flattened(config.resolved().to_dict()) for config in (stored, asked))
+    before, now = (flattened(config.resolved().to_dict()) for config in (stored, declared))
     keys = [key for key in dict.fromkeys([*before, *now]) if not key.startswith(MAY_DIFFER)]
     # What the data said at the first start stands in the stored declaration only.
     differ = [
@@ -297,81 +295,6 @@ def _require_agreement(run_dir: Path, config: Config, model: MultimodalVAE, head
             f"{run_dir / CHECKPOINT} does not belong to {SETTINGS} beside it (it has {'; '.join(differ)}): "
             "restore both from one copy, or train again"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Likelihoods by name, each of the rows that have all that it is of, and the instruments.
-
-    Attributes:
-        likelihoods: by name.
-        instruments: by name.
-        rows: of the table.
-        proposal: modalities of q(z | ·) that samples came from.
-        samples: for each row.
-    """
-
-    likelihoods: Mapping[str, LogLikelihood]
-    instruments: Mapping[str, float]
-    rows: int
-    proposal: tuple[str, ...]
-    samples: int
-
-    def conditional_gap(self) -> float | None:
-        """Mean log p(x1, x2) − log p(x1 | x2): log p(x2), −2.30 for ten classes of equal share."""
-        joint, conditional = self.likelihoods.get("log p(x1,x2)"), self.likelihoods.get("log p(x1|x2)")
-        return None if joint is None or conditional is None else joint.mean - conditional.mean
-
-
-def evaluate(
-    run: Run,
-    *,
-    rows: int | None = None,
-    samples: int | None = None,
-    proposal: tuple[str, ...] | None = None,
-    seed: int = 0,
-    progress: Callable[[float], object] | None = None,
-) -> Evaluation:
-    """log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics; x1 is the first modality.
-
-    The joint and the conditional one are of rows that have x1 and something of x2: of others they would be log p of
-    less.
-
-    Args:
-        run: what `open_run` gave.
-        rows: the first so many test rows; default all.
-        samples: importance samples per row; default the declaration's.
-        proposal: modalities of q(z | ·) that samples come from; default the first one, as in the paper's Table 2.
-        seed: of the draws.
-        progress: called with the share of the scoring that is done.
-
-    Raises:
-        QueryError: an unknown modality, rows < 1.
-    """
-    if rows is not None and rows < 1:
-        raise QueryError(f"rows must be at least 1, not {rows}")
-    table, settings = run.data.test, run.config.evaluation
-    table = table if rows is None else table.first(rows)
-    first, *others = [name for name in run.model.known if name in table.names]
-    asked = {"log p(x1)": ([first], [])}
-    if others:
-        asked |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
-    queries = {name: query for name, query in asked.items() if run.model.can_answer(*query)}
-    proposal, samples = proposal or (first,), settings.samples if samples is None else samples
-    likelihoods = log_likelihoods(
-        run.model,
-        table,
-        queries,
-        proposal=proposal,
-        samples=samples,
-        denominator=Denominator(samples=settings.denominator_samples),
-        seed=seed,
-        progress=progress,
-    )
-    paired = table.has(first) & torch.stack([table.has(name) for name in others or [first]]).any(0)
-    found = {name: own.of_rows(paired) if name != "log p(x1)" else own for name, own in likelihoods.items()}
-    likelihoods = {name: own for name, own in found.items() if own is not None}
-    return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)
 
 
 def opened_model(run_dir: Path) -> MultimodalVAE:
