@@ -161,16 +161,13 @@ class TableModel:
         for frame, values, present in self._encoded(frames, samples):
             present[modality][:, place] = False
             found = answers(self.model, values, present, [modality], samples, seed)[modality]
-            cells = column.decode(found.point[:, place])
-            made = {of: column.typed(cells) if column.dtype == "text" else cells}
+            made = {of: _plainly(column, found.point[:, place])}
             if column.kind in CLASSED:
                 made |= {f"{of}={c}": found.probabilities[place][:, i] for i, c in enumerate(column.classes)}
             else:
-                low, high = _between(found.draws[:, :, place], interval)
-                made |= {f"{of}.low": _plainly(column, low), f"{of}.high": _plainly(column, high)}
-            yield (
-                pandas().DataFrame({k: np.asarray(v) if k != of else v for k, v in made.items()}).set_index(frame.index)
-            )
+                bounds = zip(("low", "high"), _between(found.draws[:, :, place], interval), strict=True)
+                made |= {f"{of}.{side}": np.asarray(_plainly(column, bound)) for side, bound in bounds}
+            yield pandas().DataFrame(made).set_index(frame.index)
 
     @checked_arguments(error=QueryError)
     def embed(self, data: Any, *, scale: bool = False) -> DataFrame:
