@@ -195,10 +195,10 @@ def _check_objective(model: MultimodalVAE, table: Table) -> None:
     model.zero_grad()
     loss.backward()
     for i, (name, modality) in enumerate(model.modalities.items()):
-        asked = {"encoder": terms.given_anywhere[..., i].any(), "decoder": terms.scored[..., i].any()}
+        used = {"encoder": terms.given_anywhere[..., i].any(), "decoder": terms.scored[..., i].any()}
         for part, network in (("encoder", modality.encoder), ("decoder", modality.decoder)):
             grads = [p.grad for p in network.parameters() if p.requires_grad and p.grad is not None]
-            needs = bool(asked[part]) and any(p.requires_grad for p in network.parameters())
+            needs = bool(used[part]) and any(p.requires_grad for p in network.parameters())
             _require(not needs or any(bool(g.any()) for g in grads), f"no gradient of the loss reaches {name}'s {part}")
             _require(all(bool(g.isfinite().all()) for g in grads), f"a gradient of {name}'s {part} is not finite")
 

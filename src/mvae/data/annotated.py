@@ -26,7 +26,7 @@ class Annotated:
     """Cells as a table.
 
     Args:
-        table: a column for each that was asked for.
+        table: the columns that were read.
         cells: the cells' names, in the order of its rows.
         features: the features' names of columns that have them.
         categories: of columns of text or of categories, those that their codes 0 … K−1 stand for, as text

@@ -1,1 +1,1 @@
-"""What is asked of a trained model: likelihoods, diagnostics, predictions, and how good they are."""
+"""Evaluation of a trained model: likelihoods, diagnostics, predictions, and how good they are."""

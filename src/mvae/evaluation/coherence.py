@@ -1,4 +1,4 @@
-"""Conditional coherence: does what is generated show what was asked for? A classifier that never saw the model says.
+"""Conditional coherence: do generated examples show their condition? A classifier that never saw the model says.
 
 Log-likelihoods do not tell whether a sample given "5" is a five. Conditional coherence is the share of generated
 examples in which a classifier sees the condition, to be read beside the classifier's own accuracy on real test rows.

@@ -46,7 +46,7 @@ ENCODED = 256  # rows encoded, or compared, at once: one by one encoding would c
 
 @dataclass(frozen=True, eq=False)
 class LogLikelihood:
-    """An estimate of log p, in nats, for each row that has what was asked for.
+    """An estimate of log p, in nats, for each row that has a modality of the query.
 
     Attributes:
         rows: which rows of the table were scored.

@@ -81,11 +81,11 @@ class Modality(nn.Module):
     class_weights: Tensor | None
 
     def __init_subclass__(cls, **named: Any) -> None:
-        """Raises SettingsError where a subclass overrides what is not asked everywhere, and not what is."""
+        """Raises SettingsError where a subclass overrides a method but not the one that everything else calls."""
         super().__init_subclass__(**named)
-        for name, asked in (("encode", "expert_parameters"), ("log_prob", "assess")):
-            if getattr(cls, name) is not getattr(Modality, name) and getattr(cls, asked) is getattr(Modality, asked):
-                raise SettingsError(f"{cls.__name__} overrides {name}, which comes from {asked}: override {asked}")
+        for name, source in (("encode", "expert_parameters"), ("log_prob", "assess")):
+            if getattr(cls, name) is not getattr(Modality, name) and getattr(cls, source) is getattr(Modality, source):
+                raise SettingsError(f"{cls.__name__} overrides {name}, which comes from {source}: override {source}")
 
     #: Where ``augment`` draws from; None: PyTorch's own generator.
     generator: torch.Generator | None = None

@@ -117,7 +117,7 @@ class MultimodalVAE(Questions):
         return cast("MultimodalVAE", super()._apply(fn, recurse))
 
     def __init_subclass__(cls, **named: Any) -> None:
-        """An ``expert`` of one's own is asked modality by modality."""
+        """A subclass with an ``expert`` of its own runs it modality by modality."""
         super().__init_subclass__(**named)
         cls.banked = cls.expert is MultimodalVAE.expert
 

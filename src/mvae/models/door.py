@@ -33,7 +33,7 @@ class Door(nn.Module):
     #: Modalities that no training row had: their networks are as random as at the start. None: `mvae.fit` has not been.
     untrained: tuple[str, ...] | None = None
 
-    #: Answer questions that are given such a modality, or ask for it, all the same.
+    #: Answer queries that are given, or generate, such a modality all the same.
     allow_untrained = False
 
     # -- What questions need of a model (`mvae.models.base.MultimodalVAE` has it) -----------------------------------
@@ -158,9 +158,8 @@ class Door(nn.Module):
 
     def require_trained_in(self, table: Table, given: Sequence[str] | None = None) -> None:
         """Raises QueryError where rows of the table give a modality (of ``given``) that was never trained."""
-        unused = [] if given is None else [name for name in table.names if name not in given]
-        asked = [name for name in self.untrained or () if name not in unused]
-        self._require_answerable(name for name in asked if table.has(name).any())
+        used = [name for name in self.untrained or () if given is None or name in given]
+        self._require_answerable(name for name in used if table.has(name).any())
 
     def _require_names(self, names: Sequence[str], what: str) -> None:
         if isinstance(names, str):

@@ -63,7 +63,7 @@ def all_given(number: Any, modalities: int) -> Any:
 
 @runtime_checkable
 class Model(Protocol):
-    """What is asked of a model (`mvae.models.base.MultimodalVAE`)."""
+    """What this module needs of a model (`mvae.models.base.MultimodalVAE`)."""
 
     latent_dim: int
     no_posterior: str

@@ -96,7 +96,7 @@ class MixturePrior:
         return {name: value.cpu() for name, value in tensors.items()}, {"kind": "mixture"}
 
     def _to(self, like: Tensor) -> None:
-        """On the device of what is asked for, and in its precision."""
+        """Move to the device and the precision of these values."""
         if (self.weight.device, self.weight.dtype) != (like.device, like.dtype):
             for name in ("weight", "centre", "covariance", "_factor"):
                 setattr(self, name, getattr(self, name).to(like))

@@ -50,6 +50,6 @@ def _trunk(channels: int) -> nn.Sequential:
 
 
 class Conv28(Pictures):
-    """The network "conv28". As features its trunk, 6272 → as many as asked for."""
+    """The network "conv28". As features its trunk, 6272 → ``outputs``."""
 
     side, flat, networks, trunk = 28, FLAT, (ConvEncoder, ConvDecoder), staticmethod(_trunk)

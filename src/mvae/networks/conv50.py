@@ -53,7 +53,7 @@ def _trunk(channels: int, batch_norm: bool = False) -> nn.Sequential:
 
 
 class Conv50(Pictures):
-    """The network "conv50". As features its trunk without batch norm, 1024 → as many as asked for.
+    """The network "conv50". As features its trunk without batch norm, 1024 → ``outputs``.
 
     The paper prints no more of JMVAE's joint encoder than its size: this arrangement, with a bidirectional GRU of 2·256
     for the string and one layer of 256 together, has exactly the 2,233,128 parameters that Table 1 leaves for it

@@ -30,8 +30,8 @@ class ImageEncoder(PictureEncoder):
 
 
 class ImageDecoder(PictureDecoder):
-    """The encoder backwards: latents (and a condition) → 512 → 6400 → transposed convolutions → 64×64 logits, of RGB or
-    of as many channels as asked for.
+    """The encoder backwards: latents (and a condition) → 512 → 6400 → transposed convolutions → 64×64 logits of
+    each channel.
 
     >>> ImageDecoder(100)(torch.zeros(2, 100)).shape
     torch.Size([2, 3, 64, 64])
@@ -58,6 +58,6 @@ def _trunk(channels: int) -> nn.Sequential:
 
 
 class Conv64(Pictures):
-    """The network "conv64". As features its trunk, 6400 → as many as asked for."""
+    """The network "conv64". As features its trunk, 6400 → ``outputs``."""
 
     side, flat, networks, trunk = 64, FLAT, (ImageEncoder, ImageDecoder), staticmethod(_trunk)

@@ -65,7 +65,7 @@ def answers(
         model: with modalities of columns.
         values: modality → values, as `TableSchema.encode` gives them.
         present: modality → which are there.
-        of: the modalities asked for.
+        of: the modalities to answer.
         samples: of z for each row, weighted by p(row, z) (`mvae.evaluation.proposal`).
         seed: of the draws.
         draws: how many draws of x are wanted; default one per sample.
@@ -283,12 +283,12 @@ def _given_the_rest(
     own = present[name][:, place]
     found = np.full(len(own), np.nan)
     if own.any():
-        others, asked = present[name][own].copy(), np.zeros_like(present[name][own])
-        others[:, place], asked[:, place] = False, True
+        others, truth = present[name][own].copy(), np.zeros_like(present[name][own])
+        others[:, place], truth[:, place] = False, True
         x, modality = values[name][own], model.modalities[name]
         assert isinstance(modality, ColumnsModality)
         generator = torch.Generator(model.device).manual_seed(seed)
         with evaluating(model):
             z, weight = _weighted(model, {name: x}, {name: others}, samples, generator)
-            found[own] = _log_p(modality, modality.parameters_of(z), weight, x, asked)[:, place]
+            found[own] = _log_p(modality, modality.parameters_of(z), weight, x, truth)[:, place]
     return found

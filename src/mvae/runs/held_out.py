@@ -95,8 +95,8 @@ def _hidden_cells(
     """(modality, place) → truths, answers, whether each truth is inside the interval, and its log p."""
     values: dict[str, np.ndarray] = {n: np.asarray(table.columns[n]) for n in table.names}
     present = {name: _observed(table, name) for name in table.names}
-    asked = {n: m for n, m in present.items() if m.ndim == 2 and n in model.names}  # a VAE has one
-    hidden = {n: m & (generator.random(m.shape) < share) for n, m in asked.items()}
+    candidates = {n: m for n, m in present.items() if m.ndim == 2 and n in model.names}  # a VAE has one
+    hidden = {n: m & (generator.random(m.shape) < share) for n, m in candidates.items()}
     given = present | {name: present[name] & ~mask for name, mask in hidden.items()}
     seed = int(generator.integers(2**31))
     answered = answers(model, values, given, list(hidden), SAMPLES, seed, truth=present)

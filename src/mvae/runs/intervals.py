@@ -88,5 +88,5 @@ def _beyond(modality: ColumnsModality, x: np.ndarray, draws: np.ndarray, hidden:
     mean = drawn.mean(0)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     width = np.where(u > mean, high - mean, mean - low)
-    asked = hidden & scaled & (width > 0)
-    return np.abs(u - mean)[asked] / width[asked]
+    counted = hidden & scaled & (width > 0)
+    return np.abs(u - mean)[counted] / width[counted]

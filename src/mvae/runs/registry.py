@@ -98,7 +98,7 @@ def model_class(name: str) -> Any:
     """
     from mvae.models import MODELS
 
-    path = MODELS.get(name) or (name if ":" in name else models().get(name))  # plug-ins are asked last
+    path = MODELS.get(name) or (name if ":" in name else models().get(name))  # plug-ins come last
     if path is not None:
         found, base = imported(path), importlib.import_module("mvae.models.base").MultimodalVAE
         if not (isinstance(found, type) and issubclass(found, base)):

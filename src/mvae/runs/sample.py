@@ -90,7 +90,7 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
         given: cells as its file has them, by column.
         n: how many rows.
         seed: of the draws.
-        of: the columns that are asked for; default all that are not given.
+        of: the columns to sample; default all that are not given.
 
     Raises:
         QueryError: an unknown column, one that no model sees, a cell that it cannot have, or nothing left to sample.
@@ -119,10 +119,10 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
             raise QueryError(f"--given {name}={cell}: that means missing; leave it out")
     for name in of:
         _require_column(name, seen)
-    asked = list(of) or [name for name in seen if name not in cells]
-    if not asked:
+    sampled = list(of) or [name for name in seen if name not in cells]
+    if not sampled:
         raise QueryError(f"everything is given, so say what to sample: --of {seen[0]}")
-    return TableModel(run.model, layout).impute(frame, draws=n, seed=seed)[asked].reset_index(drop=True)
+    return TableModel(run.model, layout).impute(frame, draws=n, seed=seed)[sampled].reset_index(drop=True)
 
 
 def _require_column(name: str, seen: list[str]) -> None:
@@ -153,11 +153,11 @@ def sample(
 ) -> tuple[Path | None, dict[str, list[str]]]:
     """n samples given a row (or nothing): images as one PNG at ``path`` (means, as in Fig. 2), classes by name.
 
-    The picture is a grid; where images are given or images of several modalities asked for, it has a named part for
+    The picture is a grid; where images are given, or those of several modalities generated, it has a named part for
     each, what is given first.
 
     Returns:
-        The picture written (None where no image was asked for), and other modalities' samples as text.
+        The picture written (None where no image is generated), and other modalities' samples as text.
 
     Raises:
         QueryError: n < 1, an unknown modality, a covariate that is not given, or nothing left to generate.
@@ -222,11 +222,11 @@ def draw(
     """Samples, of images their means (levels in [0, 1], in the data's shape): both from the same z."""
     given = given or {}
     some = any(name not in run.model.covariates for name in given)
-    asked: dict[str, Any] = {"data": Table(given)} if some else {"covariates": as_arguments(run, given)}
+    query: dict[str, Any] = {"data": Table(given)} if some else {"covariates": as_arguments(run, given)}
     state = generator.get_state()
-    drawn = run.model.generate(of=of, n=n, generator=generator, **asked)
+    drawn = run.model.generate(of=of, n=n, generator=generator, **query)
     generator.set_state(state)
-    means = run.model.generate(of=of, n=n, mean=True, generator=generator, **asked)
+    means = run.model.generate(of=of, n=n, mean=True, generator=generator, **query)
     event = {name: run.data.test.columns[name].shape[1:] for name in of}
     images = {
         name: levels(means[name].reshape(n, -1, *event[name]), _brightest(run, name))

@@ -1,7 +1,7 @@
 """Run directories: settings as JSON, metrics as JSON lines, state as safetensors (`mvae.files`).
 
 A run directory holds
-    run.json                 what was asked for: dataset, model, settings, seed, versions
+    run.json                 the declaration: dataset, model, settings, seed, versions
     metrics.jsonl            one line an epoch
     checkpoint.safetensors   everything needed to go on: weights, best weights, optimiser, generators, progress
 """

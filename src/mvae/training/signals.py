@@ -8,7 +8,7 @@ from contextlib import contextmanager
 __all__ = ["stop_signals"]
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_STOPPED = threading.Event()  # what the main thread was asked; fits in other threads stop, too
+_STOPPED = threading.Event()  # the main thread received a signal; fits in other threads stop, too
 
 
 @contextmanager
@@ -26,22 +26,22 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         if _STOPPED.is_set():
             raise KeyboardInterrupt
         return
-    asked: list[int] = []
+    received: list[int] = []
 
-    def ask(number: int, _frame: object) -> None:
-        if asked:
+    def receive(number: int, _frame: object) -> None:
+        if received:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        asked.append(number)
+        received.append(number)
         _STOPPED.set()
 
     handled = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    before = {number: signal.signal(number, ask) for number in handled}
+    before = {number: signal.signal(number, receive) for number in handled}
     try:
         yield _STOPPED.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         _STOPPED.clear()
-        if asked:
-            signal.raise_signal(asked[0])
+        if received:
+            signal.raise_signal(received[0])
