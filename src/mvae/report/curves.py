@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mvae.errors import RunError
 from mvae.report.figure import plain, saved_figure
+from mvae.report.history import metric_points
 
 __all__ = ["draw_curves"]
 
@@ -33,11 +34,8 @@ def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         for i, (title, found) in enumerate(panels.items()):
             axis = figure.add_subplot(1, len(panels), i + 1)
             for name in found:
-                points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
-                if name == "validation/objective":
-                    points = points[len(points) // 10 :]
                 label = plain(name.split("/")[-1].removeprefix("accuracy "))
-                axis.plot(*zip(*points, strict=True), linewidth=1, label=label)
+                axis.plot(*zip(*metric_points(rows, name), strict=True), linewidth=1, label=label)
             if len(found) > 1:
                 axis.legend(fontsize=7)
             axis.set_title(title, fontsize=9)

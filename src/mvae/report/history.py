@@ -6,12 +6,16 @@ from typing import Any
 from mvae.report.charts import lines
 from mvae.report.page import Section
 
-__all__ = ["history_section"]
+__all__ = ["history_section", "metric_points"]
 
 MOST = 8  # curves of one chart
+OBJECTIVES = {
+    "train/loss": "training (all its terms, β as annealed)",
+    "validation/objective": "validation (full and single terms, β = 1)",
+}
 
 CHARTS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
-    ("Objective (lower is better)", "nats per example", lambda n: n in ("train/loss", "validation/objective")),
+    ("Objective (lower is better)", "nats per example", lambda n: n in OBJECTIVES),
     ("Reconstruction in training", "nats per example", lambda n: n.startswith("train/reconstruction/")),
     ("Reconstruction of validation rows", "nats per example", lambda n: n.startswith("validation/reconstruction/")),
     ("KL from the prior, complete validation rows", "nats", lambda n: n.startswith("validation/kl complete/")),
@@ -29,26 +33,25 @@ def history_section(rows: Sequence[Mapping[str, Any]]) -> Section:
     names = list(dict.fromkeys(name for row in rows for name in row))
     for title, unit, wanted in CHARTS:
         found = [name for name in names if wanted(name)][:MOST]
-        curves = {
-            _short(name, title): _shortened(
-                [(float(row["epoch"]), row[name]) for row in rows if row.get(name) is not None], title
-            )
-            for name in found
-        }
+        curves = {_short(name): metric_points(rows, name) for name in found}
         if curves:
             section.shown.append(lines(title, curves, "epoch", unit))
     return section
 
 
-def _short(name: str, title: str) -> str:
-    if title.startswith("Objective"):
-        return {
-            "train/loss": "training (all its terms, β as annealed)",
-            "validation/objective": "validation (full and single terms, β = 1)",
-        }[name]
+def metric_points(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    """(epoch, value) of a metric, of the epochs that have it.
+
+    An objective is shown from a tenth of the epochs on: before, it dwarfs the rest.
+
+    >>> metric_points([{"epoch": 1, "validation/coupling": 0.5}, {"epoch": 2}], "validation/coupling")
+    [(1.0, 0.5)]
+    """
+    points = [(float(row["epoch"]), row[name]) for row in rows if row.get(name) is not None]
+    return points[len(points) // 10 :] if name in OBJECTIVES else points
+
+
+def _short(name: str) -> str:
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
     return name.split("/", 1)[1].removeprefix("reconstruction/").removeprefix("kl complete/").removeprefix("accuracy ")
-
-
-def _shortened(points: list[tuple[float, float]], title: str) -> list[tuple[float, float]]:
-    """An objective is shown from a tenth of the epochs on: before, it dwarfs the rest."""
-    return points[len(points) // 10 :] if title.startswith("Objective") else points

@@ -8,6 +8,7 @@ from typing import Any
 from mvae.errors import DataError, MvaeError, SettingsError
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.report.charts import lines
+from mvae.report.history import metric_points
 from mvae.report.likelihoods import trust
 from mvae.report.page import Grid, Page, Section, write_page
 from mvae.runs.config import flattened
@@ -119,14 +120,14 @@ def comparison_page(runs: Sequence[Compared], path: Path) -> None:
     problems = [f"{run.name}: {run.problem}." for run in runs if run.problem]
     different = differing(runs)
     note = "Likelihoods can be compared where the test rows, the modalities and their units are the same."
-    curves = _courses(runs, "objective")
     course = Section("Learning curves")
-    for title, named in (
-        ("Validation objective (lower is better)", {k: v[len(v) // 10 :] for k, v in curves.items()}),
-        ("Coupling", _courses(runs, "coupling")),
+    for title, metric in (
+        ("Validation objective (lower is better)", "validation/objective"),
+        ("Coupling", "validation/coupling"),
     ):
-        if any(named.values()):
-            course.shown.append(lines(title, named, "epoch", "nats"))
+        curves = {run.name: metric_points(run.epochs, metric) for run in runs}
+        if any(curves.values()):
+            course.shown.append(lines(title, curves, "epoch", "nats"))
     page = Page(f"Comparison of {len(runs)} runs", f"They differ in {len(different.rows)} settings. {note}")
     page.sections = [
         Section("Measured", problems, [numbers(runs)]),
@@ -134,12 +135,6 @@ def comparison_page(runs: Sequence[Compared], path: Path) -> None:
         Section("Settings that differ", [] if different.rows else ["None."], [different] if different.rows else []),
     ]
     write_page(page, path)
-
-
-def _courses(runs: Sequence[Compared], metric: str) -> dict[str, list[tuple[float, float]]]:
-    """Run → (epoch, value) of a validation metric, of the epochs that have it."""
-    key = f"validation/{metric}"
-    return {run.name: [(row["epoch"], row[key]) for row in run.epochs if row.get(key) is not None] for run in runs}
 
 
 def _plain(value: Any) -> str | None:
