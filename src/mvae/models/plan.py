@@ -42,22 +42,22 @@ Used = Callable[[Any, int], Any]
 
 
 def anything(number: Any, modalities: int) -> Any:
-    """Of any number of given modalities."""
+    """Whatever is given."""
     return number >= 0
 
 
 def at_most_one(number: Any, modalities: int) -> Any:
-    """Of a single modality."""
+    """Nothing or a single modality is given."""
     return number <= 1
 
 
 def several(number: Any, modalities: int) -> Any:
-    """Of two and more."""
+    """Two modalities or more are given."""
     return number > 1
 
 
 def all_given(number: Any, modalities: int) -> Any:
-    """Of all the model's modalities."""
+    """All the model's modalities are given."""
     return number == modalities
 
 
@@ -243,9 +243,7 @@ def experts(
         for own in bank.banks_of_encoders(modalities, x):
             rows = torch.stack([needed[place[name]] for name in own]).to(model.device)
             banked = bank.encode([modalities[name] for name in own], [x[name] for name in own], rows, model.to_expert)
-            found |= {
-                name: Gaussian(*pair) for name, *pair in zip(own, *map(torch.unbind, _parts(banked)), strict=True)
-            }
+            found |= zip(own, banked.unbind(), strict=True)
             together |= set(own)
     conditional = encode is None and any(modality.encoder_takes_context for modality in modalities.values())
     context = model.context(x) if conditional else None
@@ -267,10 +265,6 @@ def experts(
     return Gaussian(
         torch.stack([found[name].precision for name in names]), torch.stack([found[name].shift for name in names])
     )
-
-
-def _parts(gaussian: Gaussian) -> tuple[Tensor, Tensor]:
-    return gaussian.precision, gaussian.shift
 
 
 def _of_rows(
