@@ -1,4 +1,4 @@
-"""Small convolutional networks in the manner of DCGAN, as the paper uses for FashionMNIST (App. A, Fig. 6)."""
+"""A small DCGAN for 28×28 pictures (App. A, Fig. 6: FashionMNIST)."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""The picture networks of MultiMNIST (App. A, Fig. 7): a DCGAN for 50×50."""
+"""A DCGAN for 50×50 pictures (App. A, Fig. 7: MultiMNIST)."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""The paper's network for CelebA: a DCGAN for 64×64 photographs (Fig. 8).
+"""A DCGAN for 64×64 photographs (App. A, Fig. 8: CelebA).
 
 Its batch norms begin at the second convolution. Its activations are laid out channels last, which the convolutions of a
 CPU are faster on; what goes in and comes out is not.

@@ -1,4 +1,4 @@
-"""Recurrent networks for strings of tokens, as the paper uses for MultiMNIST (App. A, Fig. 7).
+"""Recurrent networks for strings of tokens (App. A, Fig. 7: the digits of MultiMNIST).
 
 Of K symbols, tokens 0 … K−1 are the symbols themselves, K is stop and K + 1 is start: for digits the 12 tokens that
 Table 1 counts. A string is a row of tokens, its symbols and then stop in every place left; what stands after the first

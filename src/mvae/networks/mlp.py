@@ -1,4 +1,4 @@
-"""Multilayer perceptrons for flat data and labels, as in the paper's MNIST experiment (App. A, Fig. 5; Fig. 8c, 8d)."""
+"""Multilayer perceptrons for flat data and labels (App. A, Fig. 5, 8c and 8d: MNIST, attributes of CelebA)."""
 
 import math
 from collections.abc import Sequence
