@@ -16,7 +16,8 @@ def rows_with(table: Table, names: Sequence[str], *, whole: bool = False) -> Int
     """The numbers of the rows that have all of these modalities.
 
     Raises:
-        QueryError: there is no such row. DataError: ``whole``, and some row lacks single values of one.
+        QueryError: there is no such row.
+        DataError: ``whole``, and some row lacks single values of one.
     """
     if whole:
         table.require_whole(*names)
