@@ -92,8 +92,7 @@ class _Estimator(BaseEstimator):
     def _predicted_parts(self, frame: DataFrame) -> Iterator[tuple[Answer, int]]:
         """The model's answers for each part of the rows, and the place of the target among their columns."""
         modality, place = self.model_.schema.home_of(TARGET)
-        for part in of_frame(frame).chunks(AT_ONCE):
-            values, present = self.model_.schema.encode(part)
+        for _, values, present in self.model_.schema.encoded(of_frame(frame), AT_ONCE):
             yield answers(self.model_.model, values, present, [modality], self.samples)[modality], place
 
 
@@ -160,8 +159,8 @@ class MVAETransformer(TransformerMixin, _Estimator):
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
         parts = []
-        for part in of_frame(frame).chunks(AT_ONCE):
-            mean, scale = latents(self.model_.model, *self.model_.schema.encode(part))
+        for _, values, present in self.model_.schema.encoded(of_frame(frame), AT_ONCE):
+            mean, scale = latents(self.model_.model, values, present)
             parts.append(np.concatenate([mean, scale], 1) if self.scale else mean)
         return np.concatenate(parts)
 

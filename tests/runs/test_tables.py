@@ -453,3 +453,15 @@ def test_rows_of_a_message_are_those_of_the_table() -> None:
     train = np.arange(50, ROWS)
     with pytest.raises(DataError, match=f"row {ROWS - 1}: -4 is no value of kind count"):
         TableSchema.learn(of_frame(frame), kinds={"visits": "count"}, training=lambda a, b: np.isin(range(a, b), train))
+
+
+def test_each_column_is_warned_of_once_however_many_parts(
+    trained: mvae.TableModel, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvae.runs.tables.MOST_ROWS", 10)
+    frame = patients()
+    frame.loc[[7, 11, 110], "city"] = ["Bodø", "Vadsø", "Bodø"]
+    with caplog.at_level("WARNING", "mvae"):
+        trained.embed(frame)
+    said = "column 'city': 3 cells are treated as missing; row 7: 'Bodø' is a category that no training row has"
+    assert caplog.messages == [said]

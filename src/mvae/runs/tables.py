@@ -238,8 +238,7 @@ class TableModel:
     def _encoded(
         self, frames: Frames, samples: int
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray]]]:
-        for frame in frames.chunks(self._together(samples)):
-            yield frame, *self.schema.encode(frame, folder=frames.folder)
+        yield from self.schema.encoded(frames, self._together(samples))
 
     def _together(self, samples: int) -> int:
         """How many rows are answered together."""
@@ -250,8 +249,7 @@ class TableModel:
         self, frames: Frames, samples: int, seed: int
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray], Correction]]:
         """As `_encoded`, and the correction of the same rows."""
-        for frame in frames.chunks(NEIGHBOURS_AMONG):
-            values, present = self.schema.encode(frame, folder=frames.folder)
+        for frame, values, present in self.schema.encoded(frames, NEIGHBOURS_AMONG):
             step = self._together(samples)
             for rows, correction in corrections(self.model, values, present, self._columns, step, seed):
                 x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))

@@ -1,7 +1,6 @@
 """One column of a table: its kind, the numbers that a model sees for its cells, and the way back to the user's."""
 
 import datetime
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -13,6 +12,7 @@ import numpy as np
 from mvae.data.tables.cells import Series, factorized, is_text, missing_cells, plain, row_named
 from mvae.data.tables.dates import FORMATS, as_seconds, ending_of, format_of, from_seconds
 from mvae.data.tables.frames import pandas
+from mvae.data.tables.missed import Missed, say_missed
 from mvae.data.tables.numbers import as_numbers, written
 from mvae.errors import DataError
 
@@ -30,7 +30,6 @@ CLASSED = ("binary", "categorical", "ordinal")
 MODELLED = (*NUMBERS, *CLASSED, "date")
 ALONE = ("picture", "text")  # such a column is a modality by itself
 FINER, ROUNDING = 1e-3, 1e-12  # of a step, and of a number in steps: what is further from a whole one is between two
-log = logging.getLogger("mvae.data")
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ class TableColumn:
     def _codes(self) -> dict[Any, int]:
         return {plain(value): code for code, value in enumerate(self.classes)}
 
-    def encode(self, series: Series, *, strict: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def encode(
+        self, series: Series, *, strict: bool = False, missed: Missed | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The cells as numbers, and which are present.
 
         Numbers are in the user's units, dates in seconds since 1970, classes codes 0 … K−1; NaN is missing. A cell
@@ -83,6 +84,7 @@ class TableColumn:
         Args:
             series: the column.
             strict: such a cell is an error.
+            missed: counts such cells, where a table is read in parts; default: a warning at once.
 
         Raises:
             DataError: strict, by the row and the cell.
@@ -94,7 +96,8 @@ class TableColumn:
         numbers[gone | wrong] = np.nan
         values = np.append(numbers, np.nan)[codes]  # the code of what pandas calls missing is −1
         if wrong.any():
-            self._refuse(series.index, codes, uniques, wrong, strict)
+            at = np.append(wrong, False)[codes].nonzero()[0]
+            self._refuse(series.index, at, uniques[codes[at[:1]]], strict, missed)
         return values, ~np.isnan(values)
 
     def present(self, series: Series) -> np.ndarray:
@@ -145,9 +148,8 @@ class TableColumn:
         found = format_of(self.name, there) if there else None
         return FORMATS[0] if found is None else found[0]
 
-    def _refuse(self, index: Any, codes: np.ndarray, uniques: np.ndarray, wrong: np.ndarray, strict: bool) -> None:
-        rows = np.append(wrong, False)[codes].nonzero()[0]
-        row, cell = row_named(index, int(rows[0])), uniques.tolist()[codes[rows[0]]]
+    def _refuse(self, index: Any, at: np.ndarray, cells: np.ndarray, strict: bool, missed: Missed | None) -> None:
+        row, cell = row_named(index, int(at[0])), cells.tolist()[0]
         what, instead = f"is no value of kind {self.kind}", "kind"
         if self.kind in CLASSED:
             what, instead = "is a category that no training row has", "level"
@@ -157,7 +159,8 @@ class TableColumn:
                 f"column {self.name!r}, row {row}: {cell!r} {what}: correct it, declare another {instead}, or name it "
                 f"as missing ([data] missing = [{cell!r}])"
             )
-        log.warning("column %r: %d cells are treated as missing; row %s: %r %s", self.name, len(rows), row, cell, what)
+        say = say_missed if missed is None else missed.add
+        say(self.name, len(at), f"row {row}: {cell!r} {what}")
 
     def decode(self, numbers: np.ndarray) -> Any:
         """Numbers as cells of the user's type: an array of one axis, of text where the column was text.

@@ -1,6 +1,5 @@
 """Pictures beside a table: a column of paths, read as bytes of one shape."""
 
-import logging
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,13 +10,13 @@ import numpy as np
 from mvae.data.picture import read_picture, shape_of
 from mvae.data.tables.cells import Missing, factorized, missing_cells
 from mvae.data.tables.frames import Frames
+from mvae.data.tables.missed import Missed, say_missed
 from mvae.errors import DataError
 
 __all__ = ["picture_file", "picture_shape", "read_pictures"]
 
 LARGEST_SIDE = 64  # pixels; a larger picture is scaled down to it
 LOOKED_AT = 20  # pictures of a column, of which one has colours or none
-log = logging.getLogger("mvae.data")
 
 
 def picture_file(folder: Path, cell: Any) -> Path:
@@ -52,7 +51,12 @@ def _files(frames: Frames, column: str) -> Iterator[Path]:
 
 
 def read_pictures(
-    paths: Any, rows: int, shape: tuple[int, ...], folder: Path, missing: Missing = ()
+    paths: Any,
+    rows: int,
+    shape: tuple[int, ...],
+    folder: Path,
+    missing: Missing = (),
+    missed: Missed | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pictures of a column of paths as bytes, and which are there; a file that is absent is missing, as is logged.
 
@@ -73,6 +77,6 @@ def read_pictures(
         else:
             absent.append(file)
     if absent:
-        said = "column %r: %d pictures of %d rows are not there, such as %s; they are missing"
-        log.warning(said, paths.name, len(absent), rows, absent[0])
+        say = say_missed if missed is None else missed.add
+        say(str(paths.name), len(absent), f"{absent[0]} is not there")
     return values, here

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 from mvae.data.codecs import Codec
 from mvae.data.tables.cells import Missing
 from mvae.data.tables.column import ALONE, MODELLED, TableColumn
-from mvae.data.tables.frames import DataFrame, Frames, pandas
+from mvae.data.tables.frames import CHUNK, DataFrame, Frames, pandas
 from mvae.data.tables.infer import NONE_THERE, Kind, infer
+from mvae.data.tables.missed import Missed
 from mvae.data.tables.pictures import picture_shape, read_pictures
 from mvae.data.tables.texts import read_texts, text_shape, vocabulary_of
 from mvae.errors import DataError, SettingsError, nearest
@@ -25,6 +26,7 @@ LEAST_GROUP = 0.02  # share of the rows that a group of columns must lack to be 
 TOKEN = 64  # numbers that a word counts as
 log = logging.getLogger("mvae.data")
 
+Arrays = dict[str, np.ndarray]
 Rows = Callable[[int, int], np.ndarray]
 """Which of the rows from one number to another are for training, as a mask."""
 
@@ -135,7 +137,7 @@ class TableSchema:
         raise SettingsError(f"no column {column!r}; there are {', '.join(self.named)}{nearest(column, self.named)}")
 
     def encode(
-        self, frame: DataFrame, *, strict: bool = False, folder: Path | None = None
+        self, frame: DataFrame, *, strict: bool = False, folder: Path | None = None, missed: Missed | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """A data frame's rows as a model takes them: by modality the numbers, and which are there.
 
@@ -146,6 +148,7 @@ class TableSchema:
             frame: the rows.
             strict: a cell that its kind cannot have is an error, and no missing cell.
             folder: of the rows' file, which paths of pictures are relative to; default the training table's.
+            missed: counts such cells and absent pictures, where a table is read in parts; default: warnings at once.
 
         Returns:
             modality → ``rows fields`` (float64; 0 where missing) or ``rows channels height width`` (bytes)
@@ -168,16 +171,22 @@ class TableSchema:
                 values[modality], present[modality] = (
                     read_texts(column, cells, len(frame), shape[0])
                     if column.kind == "text"
-                    else read_pictures(cells, len(frame), shape, folder or self.folder, column.missing)
+                    else read_pictures(cells, len(frame), shape, folder or self.folder, column.missing, missed)
                 )
                 continue
             found, here = np.zeros((len(frame), len(names))), np.zeros((len(frame), len(names)), bool)
             for i, name in enumerate(names):
                 if name in frame.columns:
-                    found[:, i], here[:, i] = self.named[name].encode(frame[name], strict=strict)
+                    found[:, i], here[:, i] = self.named[name].encode(frame[name], strict=strict, missed=missed)
             found[~here] = 0
             values[modality], present[modality] = found, here
         return values, present
+
+    def encoded(self, frames: Frames, rows: int = CHUNK) -> Iterator[tuple[DataFrame, Arrays, Arrays]]:
+        """A table in parts of at most so many rows, each as `encode` gives it; warnings are of all parts together."""
+        with Missed() as missed:
+            for frame in frames.chunks(rows):
+                yield frame, *self.encode(frame, folder=frames.folder, missed=missed)
 
     @property
     def codecs(self) -> dict[str, Codec]:

@@ -48,8 +48,7 @@ def encoded_parts(frames: Frames, schema: TableSchema, part_of: np.ndarray, part
     columns: list[dict[str, np.ndarray]] = [{} for _ in range(parts)]
     masks: list[dict[str, np.ndarray]] = [{} for _ in range(parts)]
     filled, start = [0] * parts, 0
-    for frame in frames.chunks():
-        values, present = schema.encode(frame, folder=frames.folder)
+    for frame, values, present in schema.encoded(frames):
         here, home = _holds(present), part_of[start : start + len(frame)]
         if len(home) < len(frame):
             raise DataError(f"{frames.where} has more rows than a moment ago: was it written to?")

@@ -1,0 +1,45 @@
+"""Cells that are treated as missing, of a table that is read in parts: each column is said once."""
+
+import logging
+from types import TracebackType
+
+__all__ = ["Missed", "say_missed"]
+
+log = logging.getLogger("mvae.data")
+
+
+def say_missed(column: str, cells: int, first: str) -> None:
+    """Warn that so many cells of a column are treated as missing; of the first one in words."""
+    number = "1 cell is" if cells == 1 else f"{cells:,} cells are"
+    log.warning("column %r: %s treated as missing; %s", column, number, first)
+
+
+class Missed:
+    """Counts such cells by column; at the end of the ``with`` block each column is one warning, with its first cell.
+
+    >>> with Missed() as missed:
+    ...     missed.add("sex", 1, "row 3: 'x' is a category that no training row has")
+    ...     missed.add("sex", 2, "row 70: 'y' is a category that no training row has")
+    >>> missed.found
+    {'sex': (3, "row 3: 'x' is a category that no training row has")}
+
+    Attributes:
+        found: column → the number of its cells, and the first of them in words.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[int, str]] = {}
+
+    def add(self, column: str, cells: int, first: str) -> None:
+        """So many cells more of a column; the words of the first time stay."""
+        before, said = self.found.get(column, (0, first))
+        self.found[column] = (before + cells, said)
+
+    def __enter__(self) -> "Missed":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for column, (cells, first) in self.found.items():
+            say_missed(column, cells, first)
