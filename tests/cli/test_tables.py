@@ -57,6 +57,13 @@ def test_describe_says_what_columns_are_and_why(tmp_path: Path) -> None:
     assert columns["id"]["kind"] == "ignored"
 
 
+def test_an_option_of_one_column_is_refused_twice(tmp_path: Path) -> None:
+    """The last one was taken, and nothing said of the others."""
+    source = csv_of(patients(), tmp_path)
+    assert_refused(mvae("predict", tmp_path, source, "--of", "hb", "--of", "sex"), "not 2 (hb, sex): ask once for each")
+    assert_refused(mvae("describe", source, "--key", "id", "--key", "visit"), "not 2 (id, visit): join them into one")
+
+
 def test_describe_goes_on_where_a_column_cannot_be_read(tmp_path: Path) -> None:
     frame = patients().astype({"hb": object})
     frame.loc[5, "hb"] = "n/a"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mvae.cli.options import JSON, common, print_json
+from mvae.cli.options import JSON, common, one_column, print_json
 
 if TYPE_CHECKING:
     from mvae.data.tables.describe import Description
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["KEY", "MISSING", "as_cell", "describe"]
 
 MISSING = click.option("--missing", multiple=True, help="A cell that means missing, as -999 or ?; repeat for several.")
-KEY = click.option("--key", help="The column that names a row, by which several files are joined.")
+KEY = click.option(
+    "--key",
+    multiple=True,
+    callback=one_column("join them into one column in each file"),
+    help="The column that names a row, by which several files are joined.",
+)
 
 
 @click.command()

@@ -23,6 +23,7 @@ __all__ = [
     "SEED",
     "Grouped",
     "common",
+    "one_column",
     "plain",
     "print_json",
     "say_unknown",
@@ -75,6 +76,21 @@ def common(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return command
 
     return add
+
+
+def one_column(instead: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], str | None]:
+    """The callback of an option that names one column: given twice it is refused, and the last is not silently taken.
+
+    Args:
+        instead: what to do with several.
+    """
+
+    def only(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
+        if len(values) > 1:
+            raise click.BadParameter(f"it takes one column, not {len(values)} ({', '.join(values)}): {instead}")
+        return values[0] if values else None
+
+    return only
 
 
 def setting(section: "type[BaseModel]", *names: str) -> Callable[[Any], Any]:

@@ -5,13 +5,20 @@ from pathlib import Path
 import click
 
 from mvae.cli.asking import answered, asking
+from mvae.cli.options import one_column
 
 __all__ = ["predict"]
 
 
 @click.command()
 @asking(
-    click.option("--of", required=True, help="The column; what the table holds of it is not used."),
+    click.option(
+        "--of",
+        required=True,
+        multiple=True,
+        callback=one_column("ask once for each"),
+        help="The column; what the table holds of it is not used.",
+    ),
     click.option("--interval", type=float, default=0.9, show_default=True, help="The share between the bounds."),
 )
 def predict(
