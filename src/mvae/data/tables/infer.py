@@ -21,7 +21,7 @@ from mvae.data.tables.cells import (
 from mvae.data.tables.column import ALONE, CLASSED, ColumnKind, TableColumn
 from mvae.data.tables.dates import as_seconds, format_of
 from mvae.data.tables.frames import pandas
-from mvae.data.tables.numbers import as_numbers, decimals_of, style_of
+from mvae.data.tables.numbers import as_numbers, decimals_of, style_of, unit_of
 from mvae.data.tables.pictures import picture_file
 from mvae.data.tables.texts import words_in
 from mvae.errors import DataError, SettingsError, nearest
@@ -197,11 +197,15 @@ def _of_words(
                 f"column {name!r} holds numbers, except {listed} ({often[odd].sum()} cells): if they mean missing, "
                 f"name them, [data] missing = [{listed}]; else declare the column as categorical"
             )
+    what = f"numbers with {unit!r}: take that off to model them as numbers" if (unit := unit_of(words)) else ""
     spaces = np.mean([word.count(" ") for word in words])
     if len(cells) > MOST_CLASSES or (len(cells) > 50 and len(cells) > 0.9 * often.sum()):
-        what = "sentences; or declare text" if spaces > 3 else "names or numbers of rows; or declare categorical"
-        return replace(blank, reason=f"{len(cells)} different texts in {often.sum()} cells, such as {what}")
-    return replace(blank, kind="categorical", reason=f"text with {len(cells)} different values")
+        like = "sentences; or declare text" if spaces > 3 else "names or numbers of rows; or declare categorical"
+        return replace(
+            blank, reason=f"{len(cells)} different texts in {often.sum()} cells, {what or f'such as {like}'}"
+        )
+    reason = f"text with {len(cells)} different values"
+    return replace(blank, kind="categorical", reason=f"{reason}, {what}" if what else reason)
 
 
 def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: str) -> TableColumn:

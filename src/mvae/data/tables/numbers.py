@@ -1,5 +1,7 @@
 """Numbers that are written as text: with a decimal point or comma, with thousands set apart or not."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 
 from mvae.data.tables.frames import pandas
 
-__all__ = ["STYLES", "as_numbers", "decimals_of", "style_of", "written"]
+__all__ = ["STYLES", "as_numbers", "decimals_of", "style_of", "unit_of", "written"]
 
 STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
 """How numbers may be written; each style is its own example."""
@@ -18,6 +20,7 @@ _GROUPED = {
     "1 234.5": rf"{_SIGN}\d{{1,3}}(?:[ '\u00a0\u202f]\d{{3}})+(?:\.{_DIGITS})?$",
     "1.234,5": rf"{_SIGN}(?:\d{{1,3}}(?:[. '\u00a0\u202f]\d{{3}})+|{_DIGITS})(?:,{_DIGITS})?$",
 }
+_UNIT = re.compile(r"[+-]?([$€£¥]|EUR|USD|GBP|CHF)?\s*[+-]?\d[\d.,' \u00a0\u202f]*?\s*([^\d\s.,'][^\d]*)?")
 
 
 def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
@@ -70,6 +73,18 @@ def decimals_of(values: Iterable[str], style: str) -> int | None:
             return None
         most = max(most, len(value.strip().partition(mark)[2]))
     return most
+
+
+def unit_of(values: Iterable[str]) -> str:
+    """What stands before or behind the number in nine of ten of these cells; nothing where there is no such thing.
+
+    >>> unit_of(["80.5 kg", "7 kg"]), unit_of(["€1,234.50", "-€3"]), unit_of(["7 kg", "15 lb"]), unit_of(["7", "Q2"])
+    ('kg', '€', '', '')
+    """
+    found = [_UNIT.fullmatch(value.strip()) for value in values]
+    units = Counter("" if cell is None else (cell[1] or "") + (cell[2] or "") for cell in found)
+    unit, often = units.most_common(1)[0]
+    return unit if often >= 0.9 * len(found) else ""
 
 
 def written(values: np.ndarray, style: str = "1234.5", decimals: int | None = None) -> list[str]:
