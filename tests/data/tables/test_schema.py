@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,3 +136,23 @@ def test_that_long_texts_are_cut_is_said(caplog: pytest.LogCaptureFixture) -> No
         )
         assert schema.shapes == {"t": (found,)}
     assert caplog.messages[0].startswith("column 't': of a text the first 2 words are read; 2 of the first 3")
+
+
+@pytest.mark.parametrize(
+    ("cells", "far"),
+    [
+        ([120, 141, 99, 133, 999, 999, -9, -9], ["-9", "999"]),
+        ([1, 2, 3, 4, 5, 9, 9, 5], ["9"]),
+        ([1.5, 2.25, 3.5, 9.75, 99.9, 99.9, 4.5, 8.5], ["99.9"]),
+        ([20, 31, 42, 53, 99, 99, 64, 75], []),  # an age
+        ([5, 7, 7, 8, 8, 9, 9, 11], []),
+        ([-9, -9, -5, -2, -1, 3, 8, 9], []),  # degrees
+        (["2024-01-05", "2024-02-11", "9999-12-31", "2024-05-30"] * 2, ["9999-12-31"]),
+        (["2024-01-05", "2024-02-11", "2024-03-31", "2024-05-30"] * 2, []),
+    ],
+)
+def test_what_stands_far_from_all_other_cells_is_said(cells: list[Any], far: list[str]) -> None:
+    found = describe(of_frame(pd.DataFrame({"x": cells * 3})))
+    assert found.notes == tuple(
+        f"x: {cell} is far from all its other values; if it means missing, name it" for cell in far
+    )

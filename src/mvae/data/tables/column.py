@@ -16,7 +16,7 @@ from mvae.data.tables.missed import Missed, say_missed
 from mvae.data.tables.numbers import as_numbers, written
 from mvae.errors import DataError
 
-__all__ = ["ALONE", "CLASSED", "MODELLED", "ColumnKind", "TableColumn"]
+__all__ = ["ALONE", "CLASSED", "MODELLED", "NUMBERS", "ColumnKind", "TableColumn"]
 
 ColumnKind = Literal[
     "real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "date", "picture", "text",

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mvae.data.tables.cells import Missing
-from mvae.data.tables.column import ALONE, CLASSED, MODELLED, TableColumn
+from mvae.data.tables.column import ALONE, CLASSED, MODELLED, NUMBERS, TableColumn
 from mvae.data.tables.frames import Frames, pandas
+from mvae.data.tables.numbers import as_numbers
 from mvae.data.tables.schema import Kind, column_groups, learn_columns
 
 __all__ = ["ColumnSummary", "Description", "describe"]
@@ -18,7 +19,10 @@ MOST_PATTERNS = 10_000  # different patterns that are counted
 COMPARED = 5_000  # rows by which columns are compared with each other
 MOST_COMPARED = 300  # columns that are compared with each other
 DOUBTFUL = ("na", "n/a", "?", "-", "unknown", ".")  # categories that may mean missing
-NEGATIVE = (-1, -9, -99, -999, -9999, -99999)  # numbers that may mean missing, where all others are not negative
+NEGATIVE = (-1, -7, -8, -9, -77, -88, -99, -777, -888, -999, -9999, -99999)  # may mean missing, beside others ≥ 0
+REPEATED = {digit * many for digit in "789" for many in range(1, 8)}  # numbers that may mean missing, far from others
+MOST_MARKS = 6  # of the largest numbers of a column, that are looked at
+ENOUGH = 20  # cells by which a column of numbers is judged
 EQUAL = 1e-9  # 1 − |correlation| below which two columns of numbers say the same
 
 
@@ -208,12 +212,44 @@ def _suspicious(columns: Mapping[str, TableColumn], frame: Any) -> list[str]:
         if column.kind in CLASSED:
             words = [value for value in column.classes if str(value).strip().lower() in DOUBTFUL]
             notes += [f"{name}: {word!r} is read as a category; if it means missing, name it" for word in words]
-        elif column.kind in ("real", "count"):
+        if column.kind in (*NUMBERS, "date", "ordinal"):
             numbers, here = column.encode(frame[name])
-            if here.sum() < 20:
+            numbers = as_numbers(column.classes)[numbers[here].astype(int)] if column.classes else numbers[here]
+            if len(numbers) < ENOUGH or np.isnan(numbers).any():
                 continue
-            value = numbers[here].min()
-            rest = numbers[here][numbers[here] > value]
-            if value in NEGATIVE and len(rest) and rest.min() >= 0 and (numbers == value).sum() > 1:
-                notes.append(f"{name}: {value:g} is its only negative value; if it means missing, name it")
+            found = _lone_dates(numbers) if column.kind == "date" else _marks(numbers)
+            cells = column.decode(np.array(found)) if column.kind == "date" else [f"{value:g}" for value in found]
+            notes += [
+                f"{name}: {cell} is far from all its other values; if it means missing, name it" for cell in cells
+            ]
     return notes
+
+
+def _marks(numbers: np.ndarray) -> list[float]:
+    """Numbers that are far from all others, and written as missing cells are: -9, -99, 999; two cells or more of each.
+
+    They are negative where others are not, or of the digits 7, 8 or 9 alone, and as far from all others as these are
+    from each other.
+
+    >>> _marks(np.array([120.0, 135, 99, 131, 999, 999, -9, -9]))
+    [-9.0, 999.0]
+    """
+    values, often = np.unique(numbers, return_counts=True)
+    low, high = np.isin(values, NEGATIVE), np.zeros(len(values), bool)
+    high[-MOST_MARKS:] = [
+        np.format_float_positional(v, trim="-").replace(".", "") in REPEATED for v in values[-MOST_MARKS:]
+    ]
+    rest = values[~low & ~high]
+    if len(rest) < 2:
+        return []
+    marks = (low & (rest[0] >= 0)) | (high & (values - rest[-1] >= rest[-1] - rest[0]))
+    return values[marks & (often > 1)].tolist()
+
+
+def _lone_dates(seconds: np.ndarray) -> list[float]:
+    """The first and the last of these, where it is as far from all others as they are from each other."""
+    values = np.unique(seconds)
+    if len(values) < 3:
+        return []
+    found = [values[0]] if values[1] - values[0] >= values[-1] - values[1] else []
+    return found + ([values[-1]] if values[-1] - values[-2] >= values[-2] - values[0] else [])
