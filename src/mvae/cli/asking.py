@@ -92,7 +92,7 @@ def answered(
                 if first is not None and not as_json:
                     break
         else:
-            write_frames(output, parts(progress), frames.separator if frames.text else ",")
+            write_frames(output, parts(progress), frames.separator if frames.text else ",", frames.encoding)
     _say(run, output, done, first, as_json)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mvae.data.tables.opening import open_table
+from mvae.data.tables.writing import write_frames
 from mvae.errors import DataError
 
 pd = pytest.importorskip("pandas")
@@ -38,6 +39,15 @@ def test_cells_of_a_text_file_are_as_they_are_written(tmp_path: Path, content: A
     assert frames.names == ("a", "b")[: len(cells[0])]
     assert frames.whole().to_numpy().tolist() == cells
     assert frames.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_is_written_in_the_encoding_it_was_read_in(tmp_path: Path, encoding: str) -> None:
+    """Without the mark Excel shows KÃ¶ln."""
+    content = "Ort;Größe\nKöln;1,5\n".encode(encoding)
+    frames = open_table(file(tmp_path, content))
+    write_frames(tmp_path / "y.csv", frames.chunks(), frames.separator, frames.encoding)
+    assert (tmp_path / "y.csv").read_bytes() == content
 
 
 @pytest.mark.parametrize(

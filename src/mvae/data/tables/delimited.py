@@ -57,7 +57,16 @@ def read_delimited(path: Path) -> Frames:
     notes = [f"{path.name}: cells are separated by {separator!r}"] if separator != "," else []
     if all(name.replace(".", "", 1).isdigit() for name in names):
         notes.append(f"{path.name}: its first line holds numbers; it is taken as the header")
-    return Frames(str(path), names, read, text=True, separator=separator, folder=path.parent, notes=tuple(notes))
+    return Frames(
+        str(path),
+        names,
+        read,
+        text=True,
+        separator=separator,
+        encoding=encoding,
+        folder=path.parent,
+        notes=tuple(notes),
+    )
 
 
 def _frame(pd: Any, names: tuple[str, ...], rows: list[list[str]]) -> Any:

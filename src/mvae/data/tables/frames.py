@@ -32,6 +32,7 @@ class Frames:
         groups: file → its columns, where several files were joined.
         text: is every cell text, as in a CSV file?
         separator: of the cells, of a text file.
+        encoding: of a text file; answers have it, too: without its mark Excel takes UTF-8 for something else.
         folder: of the file, which paths of pictures are relative to; None: it is no file.
         key: the column that names a row.
         notes: what a reader should know of how the file was read.
@@ -43,6 +44,7 @@ class Frames:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     text: bool = False
     separator: str = ","
+    encoding: str = "utf-8"
     folder: Path | None = None
     key: str | None = None
     notes: tuple[str, ...] = ()

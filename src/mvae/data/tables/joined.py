@@ -61,7 +61,8 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
     first = next(iter(parts.values()))
     text = all(part.text for part in parts.values())
     where = " and ".join(part.where for part in parts.values())
-    return Frames(where, tuple(table.columns), read, groups, text, first.separator, first.folder, key, tuple(notes))
+    names, how = tuple(table.columns), (text, first.separator, first.encoding, first.folder)
+    return Frames(where, names, read, groups, *how, key, tuple(notes))
 
 
 def _by_key(part: Frames, key: str) -> Any:

@@ -11,14 +11,17 @@ from mvae.files import write_whole
 
 __all__ = ["WRITERS", "require_writable", "write_frames"]
 
+Writer = Callable[[Path, Iterator[DataFrame], str, str], None]  # also takes a separator and an encoding
 
-def write_frames(path: Path, frames: Iterator[DataFrame], separator: str = ",") -> int:
+
+def write_frames(path: Path, frames: Iterator[DataFrame], separator: str = ",", encoding: str = "utf-8") -> int:
     """Write data frames of the same columns, one below the other; nothing half-written is left.
 
     Args:
         path: the file; its suffix says the format.
         frames: its parts, at least one.
         separator: of a CSV file's cells.
+        encoding: of a CSV or TSV file.
 
     Returns:
         The number of rows.
@@ -35,11 +38,12 @@ def write_frames(path: Path, frames: Iterator[DataFrame], separator: str = ",") 
             count += len(frame)
             yield frame
 
-    write_whole(path, lambda file: write(file, counted(), "\t" if path.suffix == ".tsv" else separator))
+    mark = "\t" if path.suffix == ".tsv" else separator
+    write_whole(path, lambda file: write(file, counted(), mark, encoding))
     return count
 
 
-def require_writable(path: Path) -> Callable[[Path, Iterator[DataFrame], str], None]:
+def require_writable(path: Path) -> Writer:
     """What writes a file of this name.
 
     Raises:
@@ -54,8 +58,8 @@ def require_writable(path: Path) -> Callable[[Path, Iterator[DataFrame], str], N
     return WRITERS[path.suffix]
 
 
-def _write_text(path: Path, frames: Iterator[DataFrame], separator: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+def _write_text(path: Path, frames: Iterator[DataFrame], separator: str, encoding: str) -> None:
+    with path.open("w", encoding=encoding, newline="") as file:
         writer = csv.writer(file, delimiter=separator, lineterminator="\n")
         for number, frame in enumerate(frames):
             if number == 0:
@@ -97,7 +101,7 @@ def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None
             writer.close()
 
 
-def _write_excel(path: Path, frames: Iterator[DataFrame], separator: str) -> None:
+def _write_excel(path: Path, frames: Iterator[DataFrame]) -> None:
     whole = pandas().concat(list(frames), ignore_index=True)
     for name in whole.columns:
         if str(whole[name].dtype).startswith("datetime64") and "," in str(whole[name].dtype):
@@ -110,12 +114,12 @@ def _write_excel(path: Path, frames: Iterator[DataFrame], separator: str) -> Non
         raise DataError(f"an Excel file cannot hold this table ({error}): write a .csv or .parquet") from None
 
 
-WRITERS: dict[str, Callable[[Path, Iterator[DataFrame], str], None]] = {
+WRITERS: dict[str, Writer] = {
     ".csv": _write_text,
     ".tsv": _write_text,
-    ".parquet": lambda path, frames, separator: _write_arrow(path, frames, parquet=True),
-    ".arrow": lambda path, frames, separator: _write_arrow(path, frames, parquet=False),
-    ".feather": lambda path, frames, separator: _write_arrow(path, frames, parquet=False),
-    ".xlsx": _write_excel,
+    ".parquet": lambda path, frames, *_: _write_arrow(path, frames, parquet=True),
+    ".arrow": lambda path, frames, *_: _write_arrow(path, frames, parquet=False),
+    ".feather": lambda path, frames, *_: _write_arrow(path, frames, parquet=False),
+    ".xlsx": lambda path, frames, *_: _write_excel(path, frames),
 }
 """Suffix → what writes such a file."""
