@@ -66,6 +66,19 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
         read(tmp_path, "a.png", "b.png")
 
 
+def test_all_damaged_pictures_are_named_at_once(tmp_path: Path) -> None:
+    """One run, one list: not a run for each of them, and what else can be done."""
+    Image.fromarray(LEVELS).save(tmp_path / "a.png")
+    for name in ("b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG and no more")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, "b.png", "a.png", "c.png")
+    said = str(caught.value)
+    assert said.startswith("column 'scan', row 0: cannot read the picture ")
+    assert "b.png: it is no image;" in said
+    assert said.endswith(f"or delete the file: an absent picture is missing (and 1 more: {tmp_path / 'c.png'})")
+
+
 def test_paths_of_windows_are_found_and_absent_files_told(tmp_path: Path, caplog: Any) -> None:
     (tmp_path / "scans").mkdir()
     Image.fromarray(LEVELS).save(tmp_path / "scans" / "a.png")

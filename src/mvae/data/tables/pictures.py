@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mvae.data.picture import read_picture, shape_of
-from mvae.data.tables.cells import Missing, factorized, missing_cells
+from mvae.data.tables.cells import Missing, factorized, missing_cells, row_named
 from mvae.data.tables.frames import Frames
 from mvae.data.tables.missed import Missed, say_missed
 from mvae.errors import DataError
@@ -16,6 +16,7 @@ from mvae.errors import DataError
 __all__ = ["picture_file", "picture_shape", "read_pictures"]
 
 LARGEST_SIDE = 64  # pixels; a larger picture is scaled down to it
+SHOWN = 10  # damaged pictures that are named
 LOOKED_AT = 20  # pictures of a column, of which one has colours or none
 
 
@@ -32,9 +33,17 @@ def picture_shape(frames: Frames, column: str) -> tuple[int, int, int]:
     They have colours where one of the first 20 has.
 
     Raises:
-        DataError: not one of the files is there, or one of them is no picture.
+        DataError: not one of the files is there, or none of them is a picture.
     """
-    shapes = [shape_of(file) for file in islice(_files(frames, column), LOOKED_AT)]
+    shapes: list[tuple[int, int, int]] = []
+    damaged: list[DataError] = []
+    for file in islice(_files(frames, column), LOOKED_AT):
+        try:
+            shapes.append(shape_of(file))
+        except DataError as error:  # told with all others when they are read
+            damaged.append(error)
+    if not shapes and damaged:
+        raise damaged[0]
     if not shapes:
         folder = "the current folder" if frames.folder is None else frames.folder
         raise DataError(f"column {column!r}: none of its pictures is there; paths are relative to {folder}")
@@ -61,21 +70,31 @@ def read_pictures(
     """The pictures of a column of paths as bytes, and which are there; a file that is absent is missing, as is logged.
 
     Raises:
-        DataError: a file that is no picture, by its path.
+        DataError: files that are no pictures, by row and path.
     """
     values, here = np.zeros((rows, *shape), np.uint8), np.zeros(rows, bool)
     if paths is None:
         return values, here
     codes, uniques = factorized(paths)
-    gone, absent = missing_cells(uniques, missing), list[Path]()
+    gone, absent, damaged = missing_cells(uniques, missing), list[Path](), dict[Path, str]()
     for row, code in enumerate(codes.tolist()):
         if code < 0 or gone[code]:
             continue
         file = picture_file(folder, uniques[code])
-        if file.is_file():
-            values[row], here[row] = read_picture(file, *shape).transpose(2, 0, 1), True
-        else:
+        if not file.is_file():
             absent.append(file)
+            continue
+        try:
+            values[row], here[row] = read_picture(file, *shape).transpose(2, 0, 1), True
+        except DataError as error:
+            damaged.setdefault(file, f"row {row_named(paths.index, row)}: {error}")
+    if damaged:
+        others = [str(file) for file in damaged][1:]
+        more = f" (and {len(others)} more: {', '.join(others[:SHOWN])}{', …' if len(others) > SHOWN else ''})"
+        raise DataError(
+            f"column {paths.name!r}, {next(iter(damaged.values()))}, or delete the file: an absent picture is missing"
+            + (more if others else "")
+        )
     if absent:
         say = say_missed if missed is None else missed.add
         say(str(paths.name), len(absent), f"{absent[0]} is not there")
