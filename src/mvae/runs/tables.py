@@ -191,7 +191,7 @@ class TableModel:
         """log p of each row (nats; low: an outlier), and of each part of it given the rest: which part is odd.
 
         Parts are the modalities, or the columns where there is one modality. Densities of rows that lack different
-        columns are of different things: compare rows that have the same.
+        columns are of different things: compare rows that have the same, and a part with that part's median over rows.
 
         Args:
             data: the rows.
