@@ -62,6 +62,7 @@ def test_values_are_read() -> None:
         (FLAGS, "hat", "a list is needed"),
         (NUMBERS, [1.0], "2 numbers are needed"),
         (NUMBERS, "1, nan", "must be finite"),
+        (NUMBERS, "1, x", "a number with a decimal point, as 1234.5, is needed, not 'x'"),
         (NUMBERS, {"a": 1}, "2 numbers are needed"),
         (PICTURE, "no base64!", "base64"),
         (PICTURE, base64.b64encode(b"broken").decode(), "no image"),
@@ -94,7 +95,8 @@ def test_columns_are_given_by_name_and_the_others_are_missing() -> None:
         ({"x": 1}, "no column 'x'"),
         ({"ward": "c"}, "t: ward: one of a, b is needed, not 'c'"),
         ({"ward": 2}, "t: ward: one of a, b is needed, not '2'"),
-        ({"hb": None}, "t: hb: float"),
+        ({"hb": None}, "t: hb: a number with a decimal point, as 1234.5, is needed, not 'None'"),
+        ({"hb": "1.234,50"}, "t: hb: a number with a decimal point, as 1234.5, is needed"),
         ({"hb": "inf"}, "finite"),
         ([], "NAME"),
     ):

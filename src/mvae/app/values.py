@@ -81,7 +81,7 @@ def _numbers(view: View, value: Any) -> Tensor:
         value = [value]
     if not isinstance(value, Sequence) or len(value) != math.prod(view.shape):
         raise ValueError(f"{math.prod(view.shape)} numbers are needed: {', '.join(view.columns)}")
-    numbers = [float(part) for part in value]
+    numbers = [_float(part) for part in value]
     if not all(map(math.isfinite, numbers)):
         raise ValueError("numbers must be finite")
     return torch.tensor(numbers, dtype=torch.float64).reshape(1, *view.shape)
@@ -122,12 +122,19 @@ def _number(field: View, value: Any) -> float:
         if math.isnan(seconds):
             raise ValueError(f"a date as 2020-01-31, or a year, is needed, not {value[:50]!r}")
         return seconds
-    number = float(value)
+    number = _float(value)
     if not math.isfinite(number):
         raise ValueError("numbers must be finite")
     if field.date and not 1 <= number < 10_000:
         raise ValueError(f"a date as 2020-01-31, or a year from 1 to 9999, is needed, not {number:g}")
     return (number - 1970) * YEAR if field.date else number
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"a number with a decimal point, as 1234.5, is needed, not {str(value)[:50]!r}") from None
 
 
 def _text(value: Any, codec: Codec | None) -> Tensor:
