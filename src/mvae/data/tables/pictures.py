@@ -40,7 +40,7 @@ def picture_shape(frames: Frames, column: str) -> tuple[int, int, int]:
     for file in islice(_files(frames, column), LOOKED_AT):
         try:
             shapes.append(shape_of(file))
-        except DataError as error:  # told with all others when they are read
+        except DataError as error:  # named with all others when they are read
             damaged.append(error)
     if not shapes and damaged:
         raise damaged[0]
