@@ -283,10 +283,11 @@ def test_zero_is_never_missing_and_named_cells_are() -> None:
     assert text.present(series(["0", "1.5", "-999", "-999.0", "?", " "])).tolist() == [True, True, *[False] * 4]
 
 
-def test_whole_numbers_are_never_filled_in_below_zero() -> None:
-    column = infer("x", pd.Series(RANDOM.integers(0, 101, 500)))
-    assert column.kind == "real"
-    assert column.decode(np.array([-3.2, -0.2, 4.6])).tolist() == [0, 0, 5]
+def test_numbers_are_filled_in_below_zero_only_where_some_are() -> None:
+    rain = np.where(RANDOM.random(500) < 0.6, 0.0, RANDOM.random(500).round(2))
+    assert infer("x", pd.Series(10 * rain)).decode(np.array([-0.3, 0.4])).tolist() == [0.0, 0.4]
+    assert infer("x", pd.Series(10 * rain - 1)).decode(np.array([-0.3])).tolist() == [-0.3]
+    assert infer("x", pd.Series(RANDOM.integers(0, 101, 500))).decode(np.array([-3.2, -0.2, 4.6])).tolist() == [0, 0, 5]
     declared = infer("x", pd.Series(RANDOM.integers(-5, 101, 500)), kind="real")
     assert declared.decode(np.array([-3.2])).tolist() == [-3]
 

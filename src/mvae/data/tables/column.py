@@ -42,7 +42,7 @@ class TableColumn:
         reason: why it was taken for that.
         dtype: what pandas calls the column's type; ``text`` where its cells were text.
         classes: of a kind with classes, in the order of their codes; of a constant its value; of a text the vocabulary.
-        low, high: the bounds of a bounded column; no whole number of a real one is filled in below ``low``.
+        low, high: the bounds of a bounded column; nothing is filled in below the ``low`` of a real one.
         style: how numbers are written in text, one of `mvae.data.tables.numbers.STYLES`.
         form: how dates are written in text, as of ``strftime``.
         resolution: filled-in numbers are rounded to multiples of it; 0: not at all. Of dates in seconds.

@@ -13,6 +13,7 @@ import numpy as np
 from mvae.data.codecs import Codec
 from mvae.data.tables.cells import Missing
 from mvae.data.tables.column import ALONE, MODELLED, TableColumn
+from mvae.data.tables.counts import closer_than_counts
 from mvae.data.tables.frames import CHUNK, DataFrame, Frames, pandas
 from mvae.data.tables.infer import NONE_THERE, Kind, infer
 from mvae.data.tables.missed import Missed
@@ -296,7 +297,7 @@ def learn_columns(
             if len(odd := _unlike(column, chosen[name])):
                 known[name] = pandas().concat([known[name], odd])
                 learn(name)
-    return found
+    return found | closer_than_counts(found, [name for name in found if name not in kinds], sample)
 
 
 def _unlike(column: TableColumn, series: Any) -> Any:

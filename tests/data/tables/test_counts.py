@@ -1,0 +1,48 @@
+"""Whole numbers that other columns predict better than counts can be predicted are no counts."""
+
+import numpy as np
+import pytest
+
+from mvae.data.tables.counts import closer_than_counts
+from mvae.data.tables.frames import of_frame
+from mvae.data.tables.schema import learn_columns
+
+pandas = pytest.importorskip("pandas")
+ROWS = 2_000
+
+
+def table(holes: float = 0.0) -> "pandas.DataFrame":
+    random = np.random.default_rng(0)
+    rate = np.exp(0.8 * random.normal(size=ROWS))
+    visits = random.poisson(4 * rate)
+    return pandas.DataFrame(
+        {
+            "visits": visits,
+            "calls": random.poisson(3 * rate),  # correlated with visits; given the rate a Poisson count
+            "errors": random.poisson(2, ROWS),
+            "score": np.round(visits / 2 + random.normal(size=ROWS) / 4).clip(0),  # nearly follows
+            "site": random.choice(["north", "south"], ROWS),
+        }
+    ).mask(random.random((ROWS, 5)) < holes)
+
+
+@pytest.mark.parametrize("holes", [0.0, 0.3])
+def test_a_score_is_real_and_counts_stay_counts(holes: float) -> None:
+    frame = table(holes)
+    columns = learn_columns(of_frame(frame), frame)
+    kinds = {name: column.kind for name, column in columns.items()}
+    assert kinds == {"visits": "real", "calls": "count", "errors": "count", "score": "real", "site": "binary"}
+    assert columns["score"].reason.endswith("nearer to what other columns predict than counts are")
+    assert columns["score"].low == 0
+
+
+def test_what_is_declared_stays_what_it_is() -> None:
+    frame = table()
+    columns = learn_columns(of_frame(frame), frame, kinds={"score": "count", "visits": "count"})
+    assert [columns[name].kind for name in ("score", "visits", "calls")] == ["count"] * 3
+
+
+def test_few_rows_for_their_columns_say_nothing() -> None:
+    frame = table().iloc[:30]
+    columns = learn_columns(of_frame(frame), frame, kinds=dict.fromkeys(["visits", "score"], "count"))
+    assert closer_than_counts(columns, ["score"], frame) == {}
