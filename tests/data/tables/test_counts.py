@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from mvae.data.tables.counts import closer_than_counts
-from mvae.data.tables.frames import of_frame
+from mvae.data.tables.frames import DataFrame, of_frame
 from mvae.data.tables.schema import learn_columns
 
 pandas = pytest.importorskip("pandas")
 ROWS = 2_000
 
 
-def table(holes: float = 0.0) -> "pandas.DataFrame":
+def table(holes: float = 0.0) -> DataFrame:
     random = np.random.default_rng(0)
     rate = np.exp(0.8 * random.normal(size=ROWS))
     visits = random.poisson(4 * rate)
