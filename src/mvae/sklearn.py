@@ -93,7 +93,7 @@ class _Estimator(BaseEstimator):
         """The model's answers for each part of the rows, and the place of the target among their columns."""
         modality, place = self.model_.schema.home_of(TARGET)
         for _, values, present in self.model_.schema.encoded(of_frame(frame), AT_ONCE):
-            yield answers(self.model_.model, values, present, [modality], self.samples)[modality], place
+            yield answers(self.model_.model, values, present, [modality], self.samples, draws=0)[modality], place
 
 
 class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):

@@ -27,3 +27,13 @@ def test_moments_are_the_posteriors_though_the_proposal_is_the_prior() -> None:
     few, plain = weighted_samples(net, batch, net.prepare(batch), q, noise[:39])
     assert torch.equal(few, noise[:39])  # of q alone
     assert weight.square().sum(0).reciprocal().median() / samples > 2 * plain.square().sum(0).reciprocal().median() / 39
+
+
+def test_what_is_decoded_on_the_way_are_the_parameters_of_all_samples() -> None:
+    batch, net = table()[0][:5], model()
+    noise = torch.randn(80, 5, 2, generator=torch.Generator().manual_seed(0)).double()
+    q = Gaussian.from_mean_log_var(torch.zeros(5, 2).double(), torch.zeros(5, 2).double())
+    parts: dict[str, list[torch.Tensor]] = {}
+    z, _ = weighted_samples(net, batch, net.prepare(batch), q, noise, decoded=parts)
+    expected = z @ W.T  # the decoder
+    torch.testing.assert_close(torch.cat(parts["x"]), expected)

@@ -156,7 +156,10 @@ class _Part:
         self.x = x = model.prepare(batch)
         shape = samples, len(batch), model.latent_dim
         noise = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
-        self.z, self.weight = weighted_samples(model, batch, x, model.posterior_of(batch), noise, generator)
+        parts: dict[str, list[Tensor]] = {}
+        q = model.posterior_of(batch)
+        self.z, self.weight = weighted_samples(model, batch, x, q, noise, generator, decoded=parts)
+        self.decoded = {name: torch.cat(own) for name, own in parts.items()}
         self.context = model.context(x)
         self.chosen = resampled(self.weight, samples, generator)
 
@@ -166,9 +169,14 @@ class _Part:
         at = self.chosen[..., None].expand(-1, -1, self.z.shape[-1])
         z = self.z.gather(0, at)
         for name, modality in self.model.modalities.items():
-            drawn = modality.generate(z, self.context, generator=self.generator)
-            drawn = modality.stretched(drawn) if isinstance(modality, ColumnsModality) else drawn
-            point, classes = self._point(modality)
+            if isinstance(modality, ColumnsModality):
+                params = self.decoded[name] if name in self.decoded else modality.parameters_of(self.z, self.context)
+                drawn = modality.sampled(params.gather(0, at[..., :1].expand(-1, -1, params.shape[-1])), self.generator)
+                drawn = modality.stretched(drawn)
+                point, classes = self._point_of_columns(modality, params)
+            else:
+                drawn = modality.generate(z, self.context, generator=self.generator)
+                point, classes = self._point(modality)
             here, own = self._observed(name, drawn)
             columns[name] = torch.where(here, own, point.to(drawn.dtype).reshape(drawn.shape[1:]))
             drawn = torch.where(here, own, drawn)
@@ -196,17 +204,6 @@ class _Part:
     def _point(self, modality: Modality) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Each row's mean of numbers and most probable classes, and the classes' probabilities."""
         w = self.weight
-        if isinstance(modality, ColumnsModality):
-            params = modality.parameters_of(self.z, self.context)
-            point = torch.einsum("sr,srf->rf", w.to(torch.float64), modality.point(params).to(torch.float64))
-            classes = {
-                field: torch.einsum("sr,srk->rk", w.to(p.dtype), p)
-                for field, p in modality.likelihood.probabilities(params).items()
-            }
-            for i, field in enumerate(modality.fields):
-                if field.name in classes:
-                    point[:, i] = best_class(field, classes[field.name]).to(point.dtype)
-            return point, classes
         if isinstance(modality.likelihood, Ordinal):
             params = modality.decode(self.z, self.context)
             chances = modality.likelihood.probabilities(params.reshape(*self.z.shape[:-1], *params.shape[1:]))
@@ -220,6 +217,19 @@ class _Part:
         if modality.likelihood.discrete and modality.likelihood.parameters_per_value is None:
             return mean.argmax(-1), {"": mean} if mean.dim() == 2 else {}
         return mean, {}
+
+    def _point_of_columns(self, modality: ColumnsModality, params: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The same, of a modality of columns, whose parameters are those of all samples."""
+        w = self.weight
+        point = torch.einsum("sr,srf->rf", w.to(torch.float64), modality.point(params).to(torch.float64))
+        classes = {
+            field: torch.einsum("sr,srk->rk", w.to(p.dtype), p)
+            for field, p in modality.likelihood.probabilities(params).items()
+        }
+        for i, field in enumerate(modality.fields):
+            if field.name in classes:
+                point[:, i] = best_class(field, classes[field.name]).to(point.dtype)
+        return point, classes
 
 
 def best_class(field: Field, probabilities: Float[Tensor, "*rows classes"]) -> Int[Tensor, "*rows"]:

@@ -36,6 +36,7 @@ def weighted_samples(
     generator: torch.Generator | None = None,
     *,
     alike: bool = False,
+    decoded: dict[str, list[Tensor]] | None = None,
 ) -> tuple[Float[Tensor, "samples rows latent"], Float[Tensor, "samples rows"]]:
     """Samples of z and their weights, which sum to 1 in each row.
 
@@ -47,19 +48,20 @@ def weighted_samples(
         noise: standard normal; a row's samples depend on its own noise alone, and on a mixture's components.
         generator: of these.
         alike: rows of the same noise draw the same components.
+        decoded: takes, by modality that all rows have, the likelihood's parameters for the samples, part by part.
     """
     dtype, samples = q.mean.dtype, len(noise)
     stages = STAGES if samples >= LEAST else 1
     parts = noise.to(dtype).tensor_split(stages)
     proposals: list[Gaussian | Mixture] = [q]
     z = q.rsample(parts[0], generator, alike=alike) if isinstance(q, Mixture) else q.rsample(parts[0], generator)
-    joint = log_joint(model, batch, x, z)
+    joint = log_joint(model, batch, x, z, decoded)
     weight = truncated(joint - q.log_prob(z))
     for part in parts[1:]:
         near = _fitted(z, weight.to(dtype), q)
         proposals.append(near)
         more = near.rsample(part)
-        z, joint = torch.cat([z, more]), torch.cat([joint, log_joint(model, batch, x, more)])
+        z, joint = torch.cat([z, more]), torch.cat([joint, log_joint(model, batch, x, more, decoded)])
         drawn = [math.log(len(own) / len(z)) for own, _ in zip(parts, proposals, strict=False)]
         density = torch.stack([p.log_prob(z) + share for p, share in zip(proposals, drawn, strict=True)])
         weight = truncated(joint - density.logsumexp(0))
@@ -77,9 +79,16 @@ def _fitted(
 
 
 def log_joint(
-    model: MultimodalVAE, batch: Table, x: Mapping[str, Tensor], z: Float[Tensor, "samples rows latent"]
+    model: MultimodalVAE,
+    batch: Table,
+    x: Mapping[str, Tensor],
+    z: Float[Tensor, "samples rows latent"],
+    decoded: dict[str, list[Tensor]] | None = None,
 ) -> Float[Tensor, "samples rows"]:
-    """log p(what the rows have, z), of prepared columns x; p(z) is that of log p: N(0, I) or the fitted prior."""
+    """log p(what the rows have, z), of prepared columns x; p(z) is that of log p: N(0, I) or the fitted prior.
+
+    The likelihood's parameters of modalities that all rows have are appended to ``decoded``.
+    """
     model.will_use_prior()
     prior = model.prior or Gaussian.standard(model.latent_dim, device=z.device, dtype=z.dtype)
     total, context = prior.log_prob(z), model.context(x)
@@ -87,7 +96,10 @@ def log_joint(
         if name in x and (has := batch.has(name)).any():
             rows = has.nonzero().flatten().to(z.device)
             own = None if context is None else context[rows]
-            total = total.index_add(1, rows, modality.log_prob(x[name][rows], z[:, rows], own).to(total.dtype))
+            log_p, params = modality.assess(x[name][rows], z[:, rows], own)
+            total = total.index_add(1, rows, log_p.to(total.dtype))
+            if decoded is not None and params is not None and len(rows) == len(batch):
+                decoded.setdefault(name, []).append(params)
     return total
 
 

@@ -124,8 +124,12 @@ class ColumnsModality(Modality):
     ) -> Float[Tensor, "*lead fields"]:
         """x ~ p(x | z) in the user's units; with ``mean=True`` the mean of numbers and the most probable classes."""
         params = self.parameters_of(z, context)
-        if mean:
-            return self.point(params)
+        return self.point(params) if mean else self.sampled(params, generator)
+
+    def sampled(
+        self, params: Float[Tensor, "*lead size"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*lead fields"]:
+        """x ~ p(x | z) in the user's units, from the likelihood's parameters."""
         return self.scaling.in_units(self.likelihood.sample(params, generator))
 
     def stretched(

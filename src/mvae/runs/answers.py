@@ -68,21 +68,20 @@ def answers(
         of: the modalities to answer.
         samples: of z for each row, weighted by p(row, z) (`mvae.evaluation.proposal`).
         seed: of the draws.
-        draws: how many draws of x are wanted; default one per sample.
+        draws: how many draws of x are wanted, 0 for none; default one per sample.
         independent: the draws of different rows have different noise. Otherwise it is the same for all, so that means
             and probabilities of a row depend on that row alone.
         truth: which of ``values`` are true, also where ``present`` hides them: their log p is wanted.
     """
     generator = torch.Generator(model.device).manual_seed(seed)
     with evaluating(model):
-        z, weight = _weighted(model, values, present, samples, generator, independent=independent)
-        chosen = resampled(weight, samples, generator)[:draws]
-        drawn = z.gather(0, chosen[..., None].expand(-1, -1, z.shape[-1]))
+        z, weight, decoded = _weighted(model, values, present, samples, generator, independent=independent)
+        chosen = resampled(weight, samples, generator)[:draws, :, None]
         found = {}
         for name in of:
             modality = model.modalities[name]
             assert isinstance(modality, ColumnsModality)
-            params = modality.parameters_of(z)
+            params = decoded[name] if name in decoded else modality.parameters_of(z)
             points = torch.einsum("sr,srf->rf", weight, modality.point(params).double()).cpu().numpy()
             chances = modality.likelihood.probabilities(params)
             shares = {
@@ -93,7 +92,8 @@ def answers(
             for i, share in shares.items():
                 points[:, i] = best_class(modality.fields[i], torch.from_numpy(share)).numpy()
             middle = torch.einsum("sr,srf->rf", weight, modality.likelihood.mode(params).double())  # of all draws
-            plausible = modality.stretched(modality.generate(drawn, generator=generator), middle).double().cpu().numpy()
+            drawn = modality.sampled(params.gather(0, chosen.expand(-1, -1, params.shape[-1])), generator)
+            plausible = modality.stretched(drawn, middle).double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points, plausible, shares, log_p)
     return found
@@ -135,9 +135,13 @@ def _weighted(
     generator: torch.Generator,
     *,
     independent: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Samples of z given what each row has, ``samples rows latent``, and their weights; of an empty row the prior's."""
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Samples of z given what each row has, ``samples rows latent``, and their weights; of an empty row the prior's.
+
+    And what was decoded on the way: by modality that all rows have, the likelihood's parameters for the samples.
+    """
     table, here = table_of(values, present)
+    parts: dict[str, list[Tensor]] = {}
     shape = samples, len(here) if independent else 1, model.latent_dim
     z = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
     rows, prior = torch.from_numpy(here).to(model.device), model.prior
@@ -147,8 +151,10 @@ def _weighted(
     weight = torch.full(z.shape[:2], 1 / samples, device=z.device, dtype=torch.float64)
     if table is not None:
         q, x = model.posterior(table), model.prepare(table)
-        z[:, rows], weight[:, rows] = weighted_samples(model, table, x, q, z[:, rows], generator, alike=not independent)
-    return z, weight
+        z[:, rows], weight[:, rows] = weighted_samples(
+            model, table, x, q, z[:, rows], generator, alike=not independent, decoded=parts if here.all() else None
+        )
+    return z, weight, {name: torch.cat(own) for name, own in parts.items()}
 
 
 def _log_p(
@@ -240,7 +246,7 @@ def _part_given_the_rest(
                 if more:
                     z, log_w = _weighted_by_both(model, own_values, whole, some, samples, generator)
                 else:  # of rows with nothing else z is the prior's
-                    z, weight = _weighted(model, own_values, some, samples, generator)
+                    z, weight, _ = _weighted(model, own_values, some, samples, generator)
                     log_w = weight.log()
                 log_p = model.modalities[name].log_prob(x[name], z, model.context(x)).double()
                 found[rows] = ((log_w + log_p).logsumexp(0) - log_w.logsumexp(0)).cpu().numpy()
@@ -289,6 +295,7 @@ def _given_the_rest(
         assert isinstance(modality, ColumnsModality)
         generator = torch.Generator(model.device).manual_seed(seed)
         with evaluating(model):
-            z, weight = _weighted(model, {name: x}, {name: others}, samples, generator)
-            found[own] = _log_p(modality, modality.parameters_of(z), weight, x, truth)[:, place]
+            z, weight, decoded = _weighted(model, {name: x}, {name: others}, samples, generator)
+            params = decoded[name] if name in decoded else modality.parameters_of(z)
+            found[own] = _log_p(modality, params, weight, x, truth)[:, place]
     return found

@@ -229,7 +229,7 @@ def _guessed(
     for start in range(0, len(present[of[0]]), step):
         rows = slice(start, start + step)
         x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))
-        found = answers(model, x, here, of, SAMPLES, seed, draws=1)
+        found = answers(model, x, here, of, SAMPLES, seed, draws=0)
         parts.append({name: answer.point for name, answer in found.items()})
     points = {name: np.concatenate([part[name] for part in parts]) for name in of}
     return _features(model, points, places)

@@ -109,7 +109,7 @@ class TableModel:
                 self._columns,
                 most,
                 seed + number * (draws > 0),
-                draws=draws or None,
+                draws=draws or (0 if interval is None and not neighbours else None),
                 independent=draws > 0,
             )
             found = found if correction is None else correction.applied(self.model, found)
@@ -160,7 +160,8 @@ class TableModel:
             raise QueryError(f"{of!r} holds {column.kind}s: they are an input of predictions, and no output")
         for frame, values, present in self._encoded(frames, samples):
             present[modality][:, place] = False
-            found = answers(self.model, values, present, [modality], samples, seed)[modality]
+            draws = 0 if column.kind in CLASSED else None
+            found = answers(self.model, values, present, [modality], samples, seed, draws=draws)[modality]
             made = {of: _plainly(column, found.point[:, place])}
             if column.kind in CLASSED:
                 made |= {f"{of}={c}": found.probabilities[place][:, i] for i, c in enumerate(column.classes)}
