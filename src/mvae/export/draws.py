@@ -68,7 +68,7 @@ def _fieldwise(own: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
             return (uniform[..., None] > below).sum(-1).to(params.dtype)
         return _DRAWS[type(family)].of(family, parameters, normal if isinstance(family, Gaussian) else uniform)
 
-    return own._assembled(params, draw)  # pyright: ignore[reportCallIssue]
+    return own.assembled(params, draw)  # pyright: ignore[reportCallIssue]
 
 
 def draw_of(likelihood: Likelihood) -> Draw | None:

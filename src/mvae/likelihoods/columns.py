@@ -136,9 +136,10 @@ class Fieldwise(Likelihood):
             own = own.unflatten(-1, (len(group.fields), group.per_value)) if group.per_value > 1 else own
             yield cast("Likelihood", family), group, own
 
-    def _assembled(
+    def assembled(
         self, params: Tensor, of: Callable[[Likelihood, _Group, Tensor], Tensor]
     ) -> Float[Tensor, "*lead fields"]:
+        """What ``of`` makes of each family's parameters, put together in the order of the fields."""
         found = [of(*part).to(params.dtype) for part in self._parts(params)]
         return found[0] if len(found) == 1 else torch.cat(found, -1).index_select(-1, self.order)
 
@@ -152,7 +153,7 @@ class Fieldwise(Likelihood):
             values = safe if len(group.fields) == len(self.fields) else next(of_group)
             return family.elementwise(own, values.long() if isinstance(family, Categorical) else values)
 
-        return torch.where(here, self._assembled(params, score), 0.0)
+        return torch.where(here, self.assembled(params, score), 0.0)
 
     def log_prob(self, params: Float[Tensor, "*lead size"], x: Float[Tensor, "rows fields"]) -> Tensor:
         """Σ log p over the values that are there."""
@@ -173,7 +174,7 @@ class Fieldwise(Likelihood):
             shape = *params.shape[:-1], len(group.fields)
             return family.log_s.exp().expand(shape) if isinstance(family, Gaussian) else own.new_zeros(shape)
 
-        return self._assembled(params, scale)
+        return self.assembled(params, scale)
 
     def mean(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
         """E[x | z] of every field; of classes, of their numbers."""
@@ -184,17 +185,17 @@ class Fieldwise(Likelihood):
                 return found @ torch.arange(group.classes, device=found.device, dtype=found.dtype)
             return found
 
-        return self._assembled(params, mean)
+        return self.assembled(params, mean)
 
     def mode(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
         """The most probable class of binary, categorical and ordinal fields; of others the mean."""
-        return self._assembled(
+        return self.assembled(
             params, lambda family, group, own: family.mode(own) if group.classes else family.mean(own)
         )
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, "*lead fields"]:
         """x ~ p(x | z)."""
-        return self._assembled(params, lambda family, group, own: family.sample(own, generator))
+        return self.assembled(params, lambda family, group, own: family.sample(own, generator))
 
     def right(
         self, params: Float[Tensor, "rows size"], x: Float[Tensor, "rows fields"]
