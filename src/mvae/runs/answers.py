@@ -85,15 +85,17 @@ def answers(
             points = torch.einsum("sr,srf->rf", weight, modality.point(params).double()).cpu().numpy()
             chances = modality.likelihood.probabilities(params)
             shares = {
-                i: torch.einsum("sr,srk->rk", weight, chances[field.name].double()).cpu().numpy()
+                i: torch.einsum("sr,srk->rk", weight.to(p.dtype), p).double().cpu().numpy()
                 for i, field in enumerate(modality.fields)
-                if field.name in chances
+                if (p := chances.get(field.name)) is not None
             }
             for i, share in shares.items():
                 points[:, i] = best_class(modality.fields[i], torch.from_numpy(share)).numpy()
-            middle = torch.einsum("sr,srf->rf", weight, modality.likelihood.mode(params).double())  # of all draws
-            drawn = modality.sampled(params.gather(0, chosen.expand(-1, -1, params.shape[-1])), generator)
-            plausible = modality.stretched(drawn, middle).double().cpu().numpy()
+            plausible = np.empty((0, *points.shape))
+            if len(chosen):
+                middle = torch.einsum("sr,srf->rf", weight, modality.likelihood.mode(params).double())  # of all draws
+                drawn = modality.sampled(params.gather(0, chosen.expand(-1, -1, params.shape[-1])), generator)
+                plausible = modality.stretched(drawn, middle).double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points, plausible, shares, log_p)
     return found
