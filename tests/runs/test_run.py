@@ -251,3 +251,14 @@ def test_a_model_of_pairs_without_a_pair_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"jmvae learns from complete rows, and none of the 1297 rows is"):
         runs.train(few, tmp_path / "none", callbacks=[])
     assert not (tmp_path / "none").exists()
+
+
+def test_ctrl_c_while_pytorch_is_imported_is_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's switch imports half of it, which fails where the first import was interrupted."""
+
+    def fails(_: bool) -> None:
+        raise AttributeError("partially initialized module")
+
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", fails)
+    with pytest.raises(KeyboardInterrupt), runs._deterministic(False):
+        raise KeyboardInterrupt
