@@ -89,13 +89,14 @@ def out_of_memory(what: str, error: type[MvaeError]) -> Iterator[None]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What may have been meant, for the end of a message; nothing where no known name is near.
+    """What may have been meant, for the end of a message; nothing where no known name is near, whatever its case.
 
-    >>> nearest("mnits", ["mnist", "digits"]), nearest("x", ["mnist"])
-    (" (did you mean 'mnist'?)", '')
+    >>> nearest("mnits", ["mnist", "digits"]), nearest("HB", ["hb", "HbA1c"]), nearest("x", ["mnist"])
+    (" (did you mean 'mnist'?)", " (did you mean 'hb'?)", '')
     """
-    found = difflib.get_close_matches(name, list(known), 1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
+    folded = {other.casefold(): other for other in reversed(list(known))}
+    found = difflib.get_close_matches(name.casefold(), list(folded), 1)
+    return f" (did you mean {folded[found[0]]!r}?)" if found else ""
 
 
 def require_extra(module: str, extra: str, what: str) -> Any:

@@ -228,6 +228,8 @@ def test_a_cell_of_no_such_kind_is_missing_with_a_warning(caplog: pytest.LogCapt
     assert here.tolist() == [True, False, False]
     assert np.isnan(numbers[1])
     assert "row 1: 'Paris' is a category that no training row has" in caplog.text
+    column.encode(series(["OSLO "]))
+    assert "'OSLO ' is a category that no training row has (did you mean 'Oslo'?)" in caplog.text
     kept = column.filled(series(["Oslo", "Paris", ""]), np.zeros(3))
     assert kept.tolist() == ["Oslo", "Paris", "Bergen"]  # what was observed stays
 

@@ -14,7 +14,7 @@ from mvae.data.tables.dates import FORMATS, as_seconds, ending_of, format_of, fr
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.missed import Missed, say_missed
 from mvae.data.tables.numbers import as_numbers, written
-from mvae.errors import DataError
+from mvae.errors import DataError, nearest
 
 __all__ = ["ALONE", "CLASSED", "MODELLED", "NUMBERS", "ColumnKind", "TableColumn"]
 
@@ -153,6 +153,7 @@ class TableColumn:
         what, instead = f"is no value of kind {self.kind}", "kind"
         if self.kind in CLASSED:
             what, instead = "is a category that no training row has", "level"
+            what += "" if self._numbered else nearest(str(cell), map(str, self.classes))
         if strict:
             what = f"is none of {', '.join(map(str, self.classes))}" if self.kind in CLASSED else what
             raise DataError(
