@@ -156,3 +156,24 @@ def test_what_stands_far_from_all_other_cells_is_said(cells: list[Any], far: lis
     assert found.notes == tuple(
         f"x: {cell} is far from all its other values; if it means missing, name it" for cell in far
     )
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["yes", "Y", "TRUE", "1", "no", "N", "FALSE", "0"], ["'FALSE' and 'N' and 'no', 'TRUE' and 'Y' and 'yes' "]),
+        (["north", "North", "south ", "south", "east"], ["'North' and 'north' are categories of their own"]),
+        (["TV;Web", "Web", "TV", "TV;Radio", "Radio"], ["'TV;Radio' is one category, no list"]),
+        (["north", "south", "east"], []),
+        (["yes", "no"], []),
+        (["t", "f"], []),
+        (["1", "2", "3"], []),
+        (["Oslo, Norway", "Bergen, Norway", "Rome, Italy"], []),
+        (["n/a", "mild", "severe"], ["'n/a' is read as a category; if it means missing, name it"]),
+    ],
+)
+def test_categories_that_may_be_one_and_lists_are_said(cells: list[str], said: list[str]) -> None:
+    notes = describe(of_frame(pd.DataFrame({"x": cells * 6}))).notes
+    assert len(notes) == len(said)
+    for note, part in zip(notes, said, strict=True):
+        assert note.startswith(f"x: {part}")

@@ -12,6 +12,7 @@ from mvae.data.tables.column import ALONE, CLASSED, MODELLED, NUMBERS, TableColu
 from mvae.data.tables.frames import Frames, pandas
 from mvae.data.tables.numbers import as_numbers
 from mvae.data.tables.schema import Kind, column_groups, learn_columns
+from mvae.data.tables.spellings import spelling_notes
 
 __all__ = ["ColumnSummary", "Description", "describe"]
 
@@ -206,12 +207,13 @@ def _leaks(frame: Any, columns: Sequence[TableColumn]) -> list[tuple[str, str, s
 
 
 def _suspicious(columns: Mapping[str, TableColumn], frame: Any) -> list[str]:
-    """Cells that may mean missing, though nothing says so."""
+    """Cells that may mean missing, or the same as others, though nothing says so."""
     notes = []
     for name, column in columns.items():
         if column.kind in CLASSED:
             words = [value for value in column.classes if str(value).strip().lower() in DOUBTFUL]
             notes += [f"{name}: {word!r} is read as a category; if it means missing, name it" for word in words]
+            notes += spelling_notes(name, column.classes)
         if column.kind in (*NUMBERS, "date", "ordinal"):
             numbers, here = column.encode(frame[name])
             numbers = as_numbers(column.classes)[numbers[here].astype(int)] if column.classes else numbers[here]
