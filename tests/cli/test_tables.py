@@ -273,3 +273,20 @@ def test_neighbours_are_asked_for_by_an_option(folder: Path, tmp_path: Path) -> 
     assert mvae("impute", folder / "run", folder / "patients.csv", "-o", plain).code == 0
     assert mvae("impute", folder / "run", folder / "patients.csv", "-o", beside, "--neighbours").code == 0
     assert plain.read_text() == beside.read_text()  # too few rows for it to change anything
+
+
+def test_answers_have_the_decimal_comma_of_the_table(tmp_path: Path) -> None:
+    """A spreadsheet that expects commas takes 0.49 for text, and 1.5 for a day in May."""
+    x = np.random.default_rng(0).normal(size=40)
+    rows = [f"{a:.2f};{'Ost' if a > 0 else 'Nord'};{'' if i % 4 == 0 else f'{2 * a:.2f}'}" for i, a in enumerate(x)]
+    source = tmp_path / "k.csv"
+    source.write_text("\n".join(["x;ort;y", *(row.replace(".", ",") for row in rows)]))
+    run = tmp_path / "run"
+    assert mvae("train", source, "--epochs", 1, "--run-dir", run, "--json").code == 0
+    for command, *options in (("predict", "--of", "x"), ("predict", "--of", "ort"), ("embed",), ("score",)):
+        assert mvae(command, run, source, *options, "-o", tmp_path / "a.csv").code == 0
+        lines = (tmp_path / "a.csv").read_text().splitlines()[1:]
+        assert len(lines) == 40
+        assert all("," in line and "." not in line for line in lines), (command, lines[0])
+        assert mvae(command, run, source, *options, "-o", tmp_path / "a.parquet").code == 0
+        assert (pd.read_parquet(tmp_path / "a.parquet").dtypes == "float64").sum() >= 2

@@ -92,7 +92,8 @@ def answered(
                 if first is not None and not as_json:
                     break
         else:
-            write_frames(output, parts(progress), frames.separator if frames.text else ",", frames.encoding)
+            mark = (frames.separator, frames.encoding, model.schema.decimal) if frames.text else ()
+            write_frames(output, parts(progress), *mark)
     _say(run, output, done, first, as_json)
 
 

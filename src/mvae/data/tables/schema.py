@@ -201,6 +201,11 @@ class TableSchema:
         return [name for names in self.modalities.values() for name in names]
 
     @property
+    def decimal(self) -> str:
+        """The mark before the decimals of the table's numbers, where they are text: a comma or a point."""
+        return "," if any(column.style == "1.234,5" for column in self.columns) else "."
+
+    @property
     def width(self) -> int:
         """How many numbers a row is, roughly, to a network: by it parts of bounded memory are made."""
         size = {n: math.prod(s) * (TOKEN if len(s) == 1 else 1) for n, s in self.shapes.items()}

@@ -11,10 +11,12 @@ from mvae.files import write_whole
 
 __all__ = ["WRITERS", "require_writable", "write_frames"]
 
-Writer = Callable[[Path, Iterator[DataFrame], str, str], None]  # also takes a separator and an encoding
+Writer = Callable[[Path, Iterator[DataFrame], str, str, str], None]  # also takes a separator, an encoding, a mark
 
 
-def write_frames(path: Path, frames: Iterator[DataFrame], separator: str = ",", encoding: str = "utf-8") -> int:
+def write_frames(
+    path: Path, frames: Iterator[DataFrame], separator: str = ",", encoding: str = "utf-8", decimal: str = "."
+) -> int:
     """Write data frames of the same columns, one below the other; nothing half-written is left.
 
     Args:
@@ -22,6 +24,7 @@ def write_frames(path: Path, frames: Iterator[DataFrame], separator: str = ",", 
         frames: its parts, at least one.
         separator: of a CSV file's cells.
         encoding: of a CSV or TSV file.
+        decimal: the mark before the decimals of numbers that are not text yet, of a CSV or TSV file.
 
     Returns:
         The number of rows.
@@ -39,7 +42,7 @@ def write_frames(path: Path, frames: Iterator[DataFrame], separator: str = ",", 
             yield frame
 
     mark = "\t" if path.suffix == ".tsv" else separator
-    write_whole(path, lambda file: write(file, counted(), mark, encoding))
+    write_whole(path, lambda file: write(file, counted(), mark, encoding, decimal))
     return count
 
 
@@ -58,22 +61,25 @@ def require_writable(path: Path) -> Writer:
     return WRITERS[path.suffix]
 
 
-def _write_text(path: Path, frames: Iterator[DataFrame], separator: str, encoding: str) -> None:
+def _write_text(path: Path, frames: Iterator[DataFrame], separator: str, encoding: str, decimal: str) -> None:
     with path.open("w", encoding=encoding, newline="") as file:
         writer = csv.writer(file, delimiter=separator, lineterminator="\n")
         for number, frame in enumerate(frames):
             if number == 0:
                 writer.writerow(list(frame.columns))
-            columns = [_cells(frame[name]) for name in frame.columns]
+            columns = [_cells(frame[name], decimal) for name in frame.columns]
             writer.writerows(zip(*columns, strict=True))
 
 
-def _cells(series: Any) -> list[Any]:
+def _cells(series: Any, decimal: str) -> list[Any]:
     """Cells as `csv` writes them; None where they are missing."""
     kind = getattr(series.dtype, "kind", "O")
     if kind == "M":
         series = series.astype(str)
-    return series.astype(object).where(series.notna() & (series.astype(str) != "NaT"), None).tolist()
+    cells = series.astype(object).where(series.notna() & (series.astype(str) != "NaT"), None).tolist()
+    if kind != "f" or decimal == ".":
+        return cells
+    return [None if cell is None else str(cell).replace(".", decimal) for cell in cells]
 
 
 def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None:
