@@ -13,6 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from mvae.data.tables.numbers import short
 from mvae.errors import require_extra
 from mvae.files import write_whole
 from mvae.report.grid import grid_picture
@@ -111,7 +112,7 @@ def written(value: Any) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return "–"
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+        return short(value)
     return str(value)
 
 

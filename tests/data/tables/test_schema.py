@@ -158,6 +158,11 @@ def test_what_stands_far_from_all_other_cells_is_said(cells: list[Any], far: lis
     )
 
 
+def test_large_numbers_are_described_without_exponents() -> None:
+    (column,) = describe(of_frame(pd.DataFrame({"pay": [12_000.5, 52_300.25, 1_250_000.75] * 5}))).columns
+    assert column.values == "12000 … 52300 … 1250001"
+
+
 @pytest.mark.parametrize(
     ("cells", "said"),
     [

@@ -10,7 +10,7 @@ import numpy as np
 from mvae.data.tables.cells import Missing
 from mvae.data.tables.column import ALONE, CLASSED, MODELLED, NUMBERS, TableColumn
 from mvae.data.tables.frames import Frames, pandas
-from mvae.data.tables.numbers import as_numbers
+from mvae.data.tables.numbers import as_numbers, short
 from mvae.data.tables.schema import Kind, column_groups, learn_columns
 from mvae.data.tables.spellings import spelling_notes
 
@@ -177,7 +177,7 @@ def _values(column: TableColumn, series: Any) -> str:
         first, last = column.decode(np.array([points[0], points[2]]))
         size = 10 if column.resolution else 19
         return f"{str(first)[:size]} … {str(last)[:size]}"
-    return "{:.4g} … {:.4g} … {:.4g}".format(*points)
+    return " … ".join(map(short, points))
 
 
 def _leaks(frame: Any, columns: Sequence[TableColumn]) -> list[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mvae.data.tables.frames import pandas
 
-__all__ = ["STYLES", "as_numbers", "decimals_of", "style_of", "unit_of", "written"]
+__all__ = ["STYLES", "as_numbers", "decimals_of", "short", "style_of", "unit_of", "written"]
 
 STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
 """How numbers may be written; each style is its own example."""
@@ -85,6 +85,15 @@ def unit_of(values: Iterable[str]) -> str:
     units = Counter("" if cell is None else (cell[1] or "") + (cell[2] or "") for cell in found)
     unit, often = units.most_common(1)[0]
     return unit if often >= 0.9 * len(found) else ""
+
+
+def short(number: float) -> str:
+    """A number for people: four digits, and of large ones all that stand before the point.
+
+    >>> short(0.123456), short(1743.21), short(52300.4)
+    ('0.1235', '1743', '52300')
+    """
+    return f"{number:.4g}" if abs(number) < 1e4 else f"{number:.0f}"
 
 
 def written(values: np.ndarray, style: str = "1234.5", decimals: int | None = None) -> list[str]:
