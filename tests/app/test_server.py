@@ -134,6 +134,15 @@ def test_some_columns_of_a_table_are_given(tmp_path: Path) -> None:
     assert found["hb"]["5 %"] < found["hb"]["95 %"]
 
 
+def test_a_table_says_how_its_numbers_and_dates_are_written(tmp_path: Path) -> None:
+    lines = [f"{i % 7},{i % 10};0{1 + i % 9}.0{1 + i % 7}.2023" for i in range(60)]
+    (tmp_path / "p.csv").write_text("hb;visit\n" + "\n".join(lines))
+    train = "train", tmp_path / "p.csv", "--epochs", 1, "--run-dir", tmp_path / "run", "--device", "cpu", "--json"
+    assert mvae(*train).code == 0
+    (view,) = Oracle.of_run(tmp_path / "run").views.values()
+    assert [(field.style, field.form) for field in view.fields] == [("1.234,5", ""), ("1234.5", "%d.%m.%Y")]
+
+
 def test_a_text_of_a_table_is_given(tmp_path: Path) -> None:
     """And one of its rows is the same numbers as the model learned from."""
     lines = [f"{i % 7}.5,{('all is well', 'pale and tired')[i % 2]}" for i in range(80)]

@@ -116,6 +116,29 @@ def test_dates_are_given_as_dates_or_years() -> None:
             parsed(view, {"when": value})
 
 
+def test_columns_are_given_and_answered_as_their_table_writes_them() -> None:
+    """04.03.2023 was the 3rd of April, 1.851,00 refused, and an answer the year 2023."""
+    when = View("when", "numbers", columns=("when",), date=True, form="%d.%m.%Y")
+    pay = View("pay", "numbers", columns=("pay",), style="1.234,5")
+    view = View("t", "table", (2,), ("when", "pay"), fields=(when, pay))
+    march = 1_677_888_000
+    for day, number in (("04.03.2023", "1.851,00"), ("2023-03-04", 1851), (" 04.03.2023", "1851.0"), (None, "1.851")):
+        row = parsed(view, {"pay": number} | ({"when": day} if day else {}))
+        assert row[0, 1] == 1851
+        assert day is None or row[0, 0] == march
+    for wrong, message in (
+        ({"when": "soon"}, "when: a date as 31.01.2020, or a year"),
+        ({"pay": "much"}, "pay: a number as 1.234,5, is needed, not 'much'"),
+    ):
+        with pytest.raises(QueryError, match=message):
+            parsed(view, wrong)
+    rows = torch.tensor([[march, 20_000.0], [march + 30 * 86_400, 40_000.0]], dtype=torch.float64)
+    found = summary(view, rows.repeat(20, 1))["columns"]
+    assert found["when"]["5 %"] == "2023-03-04"
+    assert found["when"]["draws"][:2] == ["2023-03-04", "2023-04-03"]
+    assert found["pay"]["median"] == 30_000
+
+
 def test_answers_say_draws_and_what_they_say_together() -> None:
     g = torch.Generator().manual_seed(0)
     numbers = torch.randn(2000, 2, generator=g)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mvae.app.answers import MOST_DRAWS, Oracle
 from mvae.app.drawing import drawing, read_drawing
-from mvae.app.values import MOST_BYTES, parsed, read_picture
+from mvae.app.values import MOST_BYTES, example_of, parsed, read_picture
+from mvae.data.tables.numbers import short
 from mvae.errors import QueryError, UserError, require_extra
 from mvae.report.views import View
 
@@ -74,7 +75,7 @@ def _inputs(gradio: Any, view: View, names: Sequence[str]) -> list[Any]:
         return [
             gradio.Dropdown(label=field.name, choices=["", *field.classes], value="")
             if field.kind == "classes"
-            else gradio.Textbox(label=field.unit, placeholder="a number", max_length=50)
+            else gradio.Textbox(label=field.name, placeholder=example_of(field), max_length=50)
             for field in view.fields
         ]
     if view.kind == "flags":
@@ -175,7 +176,7 @@ def _of_field(own: dict[str, Any]) -> list[str]:
     if "shares" in own:
         word, share = next(iter(own["shares"].items()))
         return [word, f"{share:.0%} of draws", ""]
-    return [f"{own[key]:.4g}" for key in ("median", "5 %", "95 %")]
+    return [own[key] if isinstance(own[key], str) else short(own[key]) for key in ("median", "5 %", "95 %")]
 
 
 def _empty(part: Any) -> Any:

@@ -14,16 +14,29 @@ from torch import Tensor
 
 from mvae.data.codecs import Codec
 from mvae.data.picture import open_bounded
-from mvae.data.tables.dates import as_seconds
+from mvae.data.tables.dates import as_seconds, from_seconds
+from mvae.data.tables.numbers import as_numbers
 from mvae.errors import DataError, QueryError
+from mvae.report.charts import as_dates
 from mvae.report.grid import grid_picture, picture_row
 from mvae.report.views import YEAR, View
 
-__all__ = ["MOST_BYTES", "MOST_PIXELS", "decoded", "file_in", "parsed", "png", "read_picture", "summary"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_PIXELS",
+    "decoded",
+    "example_of",
+    "file_in",
+    "parsed",
+    "png",
+    "read_picture",
+    "summary",
+]
 
 MOST_BYTES = 8 * 2**20  # of a request
 MOST_PIXELS = 16_000_000  # of a picture
 LONGEST = 2000  # characters of a text
+EXAMPLE = 1_580_428_800.0  # seconds: 2020-01-31
 DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")  # formats of Pillow's that take pixels only, no programs
 
 
@@ -116,25 +129,43 @@ def _class_of_field(field: View, value: Any) -> float:
 
 
 def _number(field: View, value: Any) -> float:
-    """A number; of dates a text as 2020-01-31, or the year."""
-    if field.date and isinstance(value, str) and not value.replace(".", "", 1).isdecimal():
-        seconds = float(as_seconds([value])[0])
-        if math.isnan(seconds):
-            raise ValueError(f"a date as 2020-01-31, or a year, is needed, not {value[:50]!r}")
-        return seconds
-    number = _float(value)
+    """A number; of dates a text, or the year. Text is read as the run's table writes it, else as 1234.5, 2020-01-31."""
+    if field.date:
+        return _date(field, value)
+    number = float(as_numbers([value], field.style)[0]) if isinstance(value, str) else math.nan
+    number = _float(value, example_of(field)) if math.isnan(number) else number
     if not math.isfinite(number):
         raise ValueError("numbers must be finite")
-    if field.date and not 1 <= number < 10_000:
-        raise ValueError(f"a date as 2020-01-31, or a year from 1 to 9999, is needed, not {number:g}")
-    return (number - 1970) * YEAR if field.date else number
+    return number
 
 
-def _float(value: Any) -> float:
+def _date(field: View, value: Any) -> float:
+    """A date as seconds since 1970."""
+    if isinstance(value, str):
+        read = [float(as_seconds([value.strip()], form)[0]) for form in filter(None, (field.form, "ISO8601"))]
+        if known := [seconds for seconds in read if not math.isnan(seconds)]:
+            return known[0]
+    try:
+        year = float(value)
+    except (TypeError, ValueError):
+        year = math.nan
+    if not 1 <= year < 10_000:
+        raise ValueError(f"{example_of(field)}, or a year from 1 to 9999, is needed, not {str(value)[:50]!r}")
+    return (year - 1970) * YEAR
+
+
+def example_of(field: View) -> str:
+    """What a number or a date of this column looks like, in words."""
+    if field.date:
+        return f"a date as {from_seconds(np.array([EXAMPLE]), field.form or '%Y-%m-%d')[0]}"
+    return "a number with a decimal point, as 1234.5" if field.style == "1234.5" else f"a number as {field.style}"
+
+
+def _float(value: Any, like: str = "a number with a decimal point, as 1234.5") -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"a number with a decimal point, as 1234.5, is needed, not {str(value)[:50]!r}") from None
+        raise ValueError(f"{like}, is needed, not {str(value)[:50]!r}") from None
 
 
 def _text(value: Any, codec: Codec | None) -> Tensor:
@@ -212,8 +243,8 @@ def png(images: Tensor) -> str:
 def summary(view: View, drawn: Tensor) -> dict[str, Any]:
     """Draws of a modality (``n event…``) as JSON, with what they say together.
 
-    Pictures are PNGs; of classes the share of each that was drawn; of flags the share of yes; of numbers the median and
-    the middle 90 %.
+    Pictures are PNGs; of classes the share of each that was drawn; of flags the share of yes; of numbers and
+    of a column's dates the median and the middle 90 %.
     """
     if view.kind == "picture":
         return {"draws": [png(image[None]) for image in view.images(drawn)]}
@@ -224,7 +255,7 @@ def summary(view: View, drawn: Tensor) -> dict[str, Any]:
     if view.kind in ("text", "classes"):
         return {"draws": view.words(drawn)}
     if view.kind == "table":
-        return {"columns": {f.unit: _of_field(f, drawn[:, i]) for i, f in enumerate(view.fields)}}
+        return {"columns": {f.name: _of_field(f, drawn[:, i]) for i, f in enumerate(view.fields)}}
     values = view.numbers(drawn)
     if view.kind == "flags":
         return {"draws": values.tolist(), "shares": _by_column(view, values.mean(0))}
@@ -236,9 +267,14 @@ def summary(view: View, drawn: Tensor) -> dict[str, Any]:
 def _of_field(field: View, drawn: Tensor) -> dict[str, Any]:
     if field.kind == "classes":
         return summary(field, drawn.long())
-    values = field.shown_as(drawn.double().numpy())
-    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95)).tolist()
-    return {"draws": values.tolist(), "median": middle, "5 %": low, "95 %": high}
+    values = drawn.double().numpy()
+    low, middle, high = _listed(field, np.quantile(values, (0.05, 0.5, 0.95)))
+    return {"draws": _listed(field, values), "median": middle, "5 %": low, "95 %": high}
+
+
+def _listed(field: View, values: np.ndarray) -> Sequence[float | str]:
+    """Numbers, or dates as ISO text."""
+    return as_dates(values) if field.date else values.tolist()
 
 
 def _by_column(view: View, values: np.ndarray) -> Mapping[str, float]:

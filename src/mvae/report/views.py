@@ -36,7 +36,9 @@ class View:
         levels: a picture's value of full brightness.
         write: value → text, where there is a way.
         fields: of a modality of columns, a view of each.
-        date: are these seconds since 1970? Where a number is needed, they are shown as years.
+        date: are these seconds since 1970?
+        style: how a table's text writes these numbers, one of `mvae.data.tables.numbers.STYLES`.
+        form: how a table's text writes these dates, as of ``strftime``; none where they are no text there.
     """
 
     name: str
@@ -48,15 +50,8 @@ class View:
     write: Callable[[Tensor], str] | None = None
     fields: tuple["View", ...] = ()
     date: bool = False
-
-    @property
-    def unit(self) -> str:
-        """The name of its axis."""
-        return f"{self.name} (year)" if self.date else self.name
-
-    def shown_as(self, values: np.ndarray) -> np.ndarray:
-        """Numbers as a person reads them."""
-        return 1970 + values / YEAR if self.date else values
+    style: str = "1234.5"
+    form: str = ""
 
     def words(self, values: Tensor) -> list[str]:
         """Each example as text."""
@@ -87,8 +82,18 @@ def view_of(
     columns: Sequence[str] | None = None,
     classes: Sequence[Any] | Mapping[str, Sequence[Any]] = (),
     write: Callable[[Tensor], str] | None = None,
+    written: Mapping[str, tuple[str, str]] | None = None,
 ) -> View:
     """The view of a modality whose examples have this shape.
+
+    Args:
+        name: of the modality.
+        modality: what it is.
+        shape: of one example.
+        columns: a name for each single value.
+        classes: the names of classes; of a modality of columns by column.
+        write: value → text, where there is a way.
+        written: column → style of numbers and form of dates, of a modality of columns that came as text.
 
     >>> view_of("labs", mvae.Modality(nn.Linear(2, 4), nn.Linear(2, 2), "gaussian"), (2,), columns=["hb", "crp"]).kind
     'numbers'
@@ -96,7 +101,11 @@ def view_of(
     shape, names = tuple(shape), tuple(map(str, classes))
     if isinstance(modality, ColumnsModality):
         named = dict(classes) if isinstance(classes, Mapping) else {}
-        fields = tuple(_field_view(field, named.get(field.name, ())) for field in modality.fields)
+        plain = ("1234.5", "")
+        fields = tuple(
+            _field_view(field, named.get(field.name, ()), *(written or {}).get(field.name, plain))
+            for field in modality.fields
+        )
         return View(name, "table", (len(fields),), modality.names, fields=fields)
     if isinstance(modality, StringModality | SentenceModality):
         return View(name, "text", shape, write=write)
@@ -111,8 +120,9 @@ def view_of(
     return View(name, kind, shape, labels, write=write)
 
 
-def _field_view(field: Field, classes: Sequence[Any]) -> View:
+def _field_view(field: Field, classes: Sequence[Any], style: str, form: str) -> View:
     if field.kind not in (*CLASSED, "binary"):
-        return View(field.name, "numbers", columns=(field.name,), date=field.kind == "date")
+        date = field.kind == "date"
+        return View(field.name, "numbers", columns=(field.name,), date=date, style=style, form=form)
     names = tuple(map(str, classes)) or (("no", "yes") if field.kind == "binary" else ())
     return View(field.name, "classes", classes=names or tuple(map(str, range(field.classes or 2))))

@@ -7,6 +7,7 @@ from typing import Any
 
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
+from mvae.data.tables.column import TableColumn
 from mvae.errors import DataError, MvaeError, SettingsError
 from mvae.evaluation.coupling_warnings import pairs_never_seen
 from mvae.evaluation.validation import validate
@@ -104,7 +105,9 @@ def report(
 
 def views(config: Config, model: MultimodalVAE, stored: Mapping[str, Any], data: Dataset | None) -> list[View]:
     """How each modality of a model is shown: its shape and names by the declaration, run.json, and the data."""
-    schema, layout = stored.get("schema") or {}, stored.get("layout")
+    schema, layout = stored.get("schema") or {}, stored.get("layout") or {}
+    columns = [TableColumn.from_dict(column) for column in layout.get("columns", ())]
+    written = {column.name: (column.style, column.form) for column in columns}
     found = []
     for name in model.names:
         own, modality = config.modalities[name], model.modalities[name]
@@ -115,9 +118,9 @@ def views(config: Config, model: MultimodalVAE, stored: Mapping[str, Any], data:
             shape = () if own.kind == "categorical" else tuple(own.shape or ())
         classes = (schema.get(name) or {}).get("classes") or ()
         if isinstance(modality, ColumnsModality):
-            classes = {c.get("name"): c.get("classes") or () for c in (layout or {}).get("columns", ())}
+            classes = {column.name: column.classes for column in columns}
         write = None if codec is None else codec.format
-        found.append(view_of(name, modality, shape, columns=own.columns, classes=classes, write=write))
+        found.append(view_of(name, modality, shape, columns=own.columns, classes=classes, write=write, written=written))
     return found
 
 
