@@ -122,6 +122,18 @@ def test_a_stopped_training_answers_questions_already_and_is_resumed_to_the_same
     assert said["best_epoch"] == mvae("info", run, "--json").json()["progress"]["best_epoch"]
 
 
+def test_a_command_that_is_stopped_says_so(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+    """Those that save nothing on their way ended without a word."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mvae.runs.report.report", stopped)
+    shown = mvae("report", run)
+    assert (shown.code, shown.out) == (1, "")
+    assert shown.err.splitlines()[-1] == "mvae: stopped, and no file is half-written: give the same command again"
+
+
 def test_a_run_that_has_not_saved_anything_yet_says_so(copy: Path) -> None:
     (copy / CHECKPOINT).unlink()
     (copy / METRICS).unlink()

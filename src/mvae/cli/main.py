@@ -124,6 +124,7 @@ def main() -> None:
             click.echo(f"mvae: {message}", err=True)
         sys.exit(2)
     except click.Abort:
+        click.echo("mvae: stopped, and no file is half-written: give the same command again", err=True)
         sys.exit(1)
     except MvaeError as error:
         click.echo(f"mvae: {' '.join(str(error).split())}", err=True)
