@@ -1,5 +1,6 @@
 """Files and frames: read as they are written, in parts; what is no table is refused with its place."""
 
+import gc
 import gzip
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mvae.data.tables.opening import open_table
-from mvae.data.tables.writing import write_frames
+from mvae.data.tables.writing import WRITERS, write_frames
 from mvae.errors import DataError
 
 pd = pytest.importorskip("pandas")
@@ -39,6 +40,15 @@ def test_cells_of_a_text_file_are_as_they_are_written(tmp_path: Path, content: A
     assert frames.names == ("a", "b")[: len(cells[0])]
     assert frames.whole().to_numpy().tolist() == cells
     assert frames.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.filterwarnings("error")  # what zipfile raises when it is collected
+def test_an_excel_file_on_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "x.xlsx").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        WRITERS[".xlsx"](tmp_path / "x.xlsx", iter([pd.DataFrame({"a": [1.5]})]), ",", "utf-8", ".")
+    gc.collect()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])

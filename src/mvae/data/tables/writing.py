@@ -1,6 +1,7 @@
 """Data frames into a file, part by part: CSV, TSV, Parquet, Arrow or Excel by its suffix."""
 
 import csv
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,11 +114,13 @@ def _write_excel(path: Path, frames: Iterator[DataFrame]) -> None:
         if str(whole[name].dtype).startswith("datetime64") and "," in str(whole[name].dtype):
             whole[name] = whole[name].dt.tz_localize(None)  # Excel has no time zones
     illegal = require_extra("openpyxl.utils.exceptions", "tables", "Excel files").IllegalCharacterError
+    file = io.BytesIO()  # where a disk is full, zipfile prints a traceback of its own at its end
     try:
-        with pandas().ExcelWriter(path, engine="openpyxl") as writer:
+        with pandas().ExcelWriter(file, engine="openpyxl") as writer:
             whole.to_excel(writer, index=False)
     except (ValueError, illegal) as error:  # too many rows, control characters
         raise DataError(f"an Excel file cannot hold this table ({error}): write a .csv or .parquet") from None
+    path.write_bytes(file.getvalue())
 
 
 WRITERS: dict[str, Writer] = {
