@@ -99,6 +99,8 @@ def test_what_cannot_be_learned_is_a_value_error(estimator: Any) -> None:
     with pytest.raises(ValueError, match="target y is None"):
         estimator.fit([[1.0], [2.0], [3.0]], None)
     if isinstance(estimator, MVAEClassifier):
+        with pytest.raises(DataError, match="y is missing in 1 rows, first in row 2: fit on rows that have y"):
+            estimator.fit([[1.0], [2.0], [3.0]], np.array(["a", "b", None], object))
         with pytest.raises(ValueError, match="one class"):
             estimator.fit([[1.0], [2.0], [3.0]], [1, 1, 1])
 

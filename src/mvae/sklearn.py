@@ -244,6 +244,8 @@ def _target(estimator: Any, X: Any, y: Any, numeric: bool = False) -> np.ndarray
         raise DataError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
     found = _check_y(y, y_numeric=numeric, estimator=estimator)
     check_consistent_length(X, found)
+    if len(missing := np.flatnonzero(pandas().isna(found))):
+        raise DataError(f"y is missing in {len(missing)} rows, first in row {missing[0]}: fit on rows that have y")
     return np.asarray(found, np.float64) if numeric else np.asarray(found)
 
 
