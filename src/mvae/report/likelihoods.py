@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.report.page import Grid, Section
 
-__all__ = ["RELIABLE", "likelihood_section", "trust"]
+__all__ = ["RELIABLE", "by_modality", "likelihood_section", "trust"]
 
 RELIABLE = 0.7  # k̂ above which an importance-sampling estimate is unreliable (Vehtari et al. 2024)
 FEW = 10  # effective samples
@@ -29,28 +29,38 @@ def trust(value: LogLikelihood) -> str:
     )
 
 
-def likelihood_section(
-    likelihoods: Mapping[str, LogLikelihood], names: Sequence[str], samples: int, rows: int, proposal: Sequence[str]
-) -> Section:
-    """The table of estimates; ``names`` are the modalities, of which the first is x1."""
+def by_modality(likelihoods: Mapping[str, LogLikelihood], names: Sequence[str]) -> dict[str, LogLikelihood]:
+    """Estimates by what they are of in words; ``names`` are the modalities, of which the first is x1.
+
+    >>> value = LogLikelihood(torch.arange(1), *[torch.zeros(1)] * 4)
+    >>> list(by_modality({"log p(x1|x2)": value}, ["image", "label"]))
+    ['log p(image | label)']
+    """
     first, *others = names
     meaning = {
         "log p(x1)": f"log p({first})",
         "log p(x1,x2)": f"log p({', '.join(names)})",
         "log p(x1|x2)": f"log p({first} | {', '.join(others)})",
     }
+    return {meaning.get(name, name): value for name, value in likelihoods.items()}
+
+
+def likelihood_section(
+    likelihoods: Mapping[str, LogLikelihood], names: Sequence[str], samples: int, rows: int, proposal: Sequence[str]
+) -> Section:
+    """The table of estimates; ``names`` are the modalities, of which the first is x1."""
     grid = Grid(
         ["nats per example", "mean", "± s.e.", "ESS", "k̂", "May it be trusted?"],
         [
             [
-                meaning.get(name, name),
+                name,
                 value.mean,
                 value.standard_error,
                 _median(value.effective_samples),
                 _median(value.pareto_k),
                 trust(value),
             ]
-            for name, value in likelihoods.items()
+            for name, value in by_modality(likelihoods, names).items()
         ],
     )
     text = [

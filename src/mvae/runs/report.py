@@ -17,7 +17,7 @@ from mvae.report.advice import advice, course_advice
 from mvae.report.calibration import calibration_section
 from mvae.report.history import history_section
 from mvae.report.latents import latents_section
-from mvae.report.likelihoods import likelihood_section
+from mvae.report.likelihoods import by_modality, likelihood_section
 from mvae.report.modalities import modality_section
 from mvae.report.page import Grid, Page, Section, write_page
 from mvae.report.pairs import pairs_section
@@ -135,7 +135,7 @@ def _evaluated(run: Run, scoring: Scoring, progress: Progress | None) -> Evaluat
 def _advice(
     run: Run, evaluation: Evaluation | str, measured: Mapping[str, float], rows: list[dict[str, Any]]
 ) -> list[str]:
-    likelihoods = {} if isinstance(evaluation, str) else evaluation.likelihoods
+    likelihoods = {} if isinstance(evaluation, str) else by_modality(evaluation.likelihoods, run.data.test.names)
     found = advice(measured, run.model.names, likelihoods, bool(run.model.cross_from))
     if (never := pairs_never_seen(run.data.train, run.model.names)) is not None:
         found.append(f"{never[0].upper()}{never[1:]}.")
