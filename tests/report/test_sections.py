@@ -11,11 +11,11 @@ import mvae
 from mvae.data.table import Table
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.report.advice import advice, course_advice
-from mvae.report.calibration import calibration_section, coverage, reliability
+from mvae.report.calibration import _verdict, calibration_section, coverage, reliability
 from mvae.report.fields import without_field
 from mvae.report.history import history_section
 from mvae.report.latents import latents_section, main_axes
-from mvae.report.likelihoods import trust
+from mvae.report.likelihoods import by_modality, trust
 from mvae.report.modalities import modality_section
 from mvae.report.page import Chart, Grid
 from mvae.report.pairs import pairs_section
@@ -49,6 +49,23 @@ def test_intervals_of_counts_cover_what_they_say() -> None:
         assert share == pytest.approx(level, abs=0.03)
 
 
+def test_intervals_are_judged_beyond_what_chance_explains() -> None:
+    for share, values, said in ((1.0, 28, ""), (1.0, 60, ": too wide"), (0.79, 20, ""), (0.75, 20, ": too narrow"),
+                                (0.79, 300, ": too narrow"), (0.85, 300, "")):  # fmt: skip
+        verdict = _verdict("hb", share, values)
+        assert verdict.startswith(f"90 % intervals of hb hold {share:.0%} of {values} held-out values{said}")
+        assert ("too" in verdict) == bool(said)
+
+
+def test_a_curve_alone_has_its_name() -> None:
+    """Of which modality from which the accuracy was, nothing said."""
+    rows = [{"epoch": i, "validation/accuracy image->label": 0.5} for i in range(1, 4)]
+    (chart,) = history_section(rows).shown
+    assert isinstance(chart, Chart)
+    assert chart.layout["showlegend"]
+    assert chart.data[0]["name"] == "image-&gt;label"
+
+
 def test_the_accuracy_of_sure_predictions_is_counted_where_there_are_enough() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1, 20_000)
@@ -75,6 +92,8 @@ def test_advice_names_what_is_wrong() -> None:
     dead = advice({"kl complete/a": 0.0, "kl complete/b": 3.0}, ["a", "b"], {"log p(x1)": estimate(0.9, 5)}, False)
     assert "expert of a is dead" in dead[0]
     assert "log p(x1) is estimated badly" in dead[1]
+    said = advice({}, ["a", "b"], by_modality({"log p(x1|x2)": estimate(0.9, 5)}, ["a", "b"]), False)
+    assert said[0].startswith("log p(a | b) is estimated badly")
     best_early = [{"epoch": i, "beta": 1.0, "validation/objective": 100.0 + abs(i - 10)} for i in range(1, 51)]
     assert "overfits" in course_advice(best_early, 10)[0]
     flat = [{"epoch": i, "beta": 1.0, "validation/objective": 100.0} for i in range(1, 51)]

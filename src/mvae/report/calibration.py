@@ -1,5 +1,6 @@
 """Are the model's intervals and probabilities as often right as they say? Held-out values, given everything else."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -70,10 +71,11 @@ def calibration_section(
     """
     section = Section("Calibration")
     intervals: dict[str, list[tuple[float, float]]] = {}
+    values: dict[str, int] = {}  # by which they are judged
     sure: dict[str, list[tuple[float, float]]] = {}
     for view in views:
         if view.kind == "table" and view.name in table.columns:
-            _fields(model, table, view, fill, seed, intervals, sure, section)
+            _fields(model, table, view, fill, seed, intervals, values, sure, section)
             continue
         others = [name for name in model.known if name != view.name and name in table.columns]
         if view.kind in ("picture", "text") or view.name not in table.columns or not others:
@@ -86,7 +88,9 @@ def calibration_section(
         try:
             if view.kind == "numbers":
                 draws = model.generate(known, of=[view.name], n=DRAWS, seed=seed)[view.name]
-                intervals[view.name] = coverage(view.numbers(truth).ravel(), view.numbers(draws, 2).reshape(DRAWS, -1))
+                numbers = view.numbers(truth).ravel()
+                values[view.name] = int(np.isfinite(numbers).sum())
+                intervals[view.name] = coverage(numbers, view.numbers(draws, 2).reshape(DRAWS, -1))
             elif curve := _sureness(model, known, truth, view, seed):
                 sure[view.name] = curve
         except MvaeError as error:
@@ -98,7 +102,7 @@ def calibration_section(
         )
         title = "Coverage of intervals for held-out numbers, given everything else"
         section.shown.append(lines(title, intervals, "nominal level", "share inside", note, diagonal=True))
-        section.text += [_verdict(name, dict(curve)[0.9]) for name, curve in intervals.items()]
+        section.text += [_verdict(name, dict(curve)[0.9], values[name]) for name, curve in intervals.items()]
     if sure:
         title = "Accuracy against confidence of held-out classes, given everything else"
         note = "Below the dotted line the model is surer than it is right."
@@ -117,6 +121,7 @@ def _fields(
     fill: Fill,
     seed: int,
     intervals: dict[str, list[tuple[float, float]]],
+    values: dict[str, int],
     sure: dict[str, list[tuple[float, float]]],
     section: Section,
 ) -> None:
@@ -128,7 +133,7 @@ def _fields(
                 continue
             truth, draws = found
             if field.kind == "numbers":
-                intervals[field.name] = coverage(truth, draws)
+                values[field.name], intervals[field.name] = len(truth), coverage(truth, draws)
                 continue
             shares = np.stack([(draws == code).mean(0) for code in range(int(draws.max()) + 1)], -1)
             if curve := reliability(shares.max(-1), shares.argmax(-1) == truth):
@@ -146,8 +151,10 @@ def _sureness(model: MultimodalVAE, known: Table, truth: Tensor, view: View, see
     return reliability(np.maximum(p, 1 - p), (p > 0.5) == yes)
 
 
-def _verdict(name: str, share: float) -> str:
-    """A sentence on the 90 % intervals of a modality."""
-    if share < 0.8:
-        return f"90 % intervals of {name} hold {share:.0%} of held-out values: too narrow, so do not rely on them."
-    return f"90 % intervals of {name} hold {share:.0%} of held-out values{': too wide' if share > 0.97 else ''}."
+def _verdict(name: str, share: float, values: int) -> str:
+    """A sentence on the 90 % intervals of a modality; what two standard errors explain is not judged."""
+    chance = 2 * math.sqrt(0.9 * 0.1 / values)
+    said = f"90 % intervals of {name} hold {share:.0%} of {values:,} held-out values"
+    if share < min(0.8, 0.9 - chance):
+        return f"{said}: too narrow, so do not rely on them."
+    return f"{said}{': too wide' if share > max(0.97, 0.9 + chance) else ''}."
