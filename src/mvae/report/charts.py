@@ -66,7 +66,7 @@ def lines(
     places = places[:: max(1, math.ceil(len(places) / 25))]
     values = {name: dict(points) for name, points in named.items()}
     rows = [[place, *(values[name].get(place) for name in named)] for place in places]
-    return Chart(title, traces, _layout(x, y, len(named) + diagonal), Grid([x, *named], rows), note)
+    return Chart(title, traces, _layout(x, y, 2), Grid([x, *named], rows), note)  # a curve alone has a name, too
 
 
 def bars(title: str, names: Sequence[str], groups: Mapping[str, Sequence[float]], y: str, note: str = "") -> Chart:
