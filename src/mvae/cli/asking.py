@@ -72,10 +72,9 @@ def answered(
         frames = replace(frames, read=lambda rows, read=frames.read: (part.set_index(name) for part in read(rows)))
     for line in (*frames.notes, *model.schema.differences(frames.names)):
         click.echo(f"note: {line}", err=True)
-    typed = output is not None and output.suffix not in (".csv", ".tsv")
+    done, first, typed = 0, None, output is not None and output.suffix not in (".csv", ".tsv")
     if output is not None:
         require_writable(output)
-    done, first = 0, None
 
     def parts(progress: Callable[[float], object]) -> Iterator[Any]:
         nonlocal done, first
@@ -92,8 +91,8 @@ def answered(
                 if first is not None and not as_json:
                     break
         else:
-            mark = (frames.separator, frames.encoding, model.schema.decimal) if frames.text else ()
-            write_frames(output, parts(progress), *mark)
+            as_read = (frames.separator, frames.encoding, model.schema.decimal) if frames.text else ()
+            write_frames(output, parts(progress), *as_read)
     _say(run, output, done, first, as_json)
 
 
