@@ -247,6 +247,25 @@ def test_a_modality_of_columns_is_exported_with_its_holes(tmp_path: Path) -> Non
             assert np.mean(drawn[:, i] <= least) == pytest.approx(np.mean(own[:, i] <= least), abs=0.02)
 
 
+def test_columns_beside_counts_are_drawn(tmp_path: Path) -> None:
+    """Categories had no answer where a table had a column of counts: a mean of their numbers says nothing."""
+    fields = [{"name": "ward", "kind": "categorical", "classes": 3}, {"name": "visits", "kind": "count"}]
+    parts = {"t": {"kind": "columns", "columns": ["ward", "visits"], "fields": fields}}
+    config = Config.from_dict({"data": {"source": "x.csv"}, "model": {"latents": 2}, "modalities": parts})
+    model, g = build(config), np.random.default_rng(0)
+    x = np.stack([g.choice(3, 60, p=[0.7, 0.2, 0.1]), g.poisson(4, 60)], 1).astype(float)
+    model.modalities["t"].fit_scaling(mvae.Table({"t": x}), "t")
+    (part,) = export_model(model.eval(), config, tmp_path, {})["modalities"]
+    assert part["undrawn"] == ["visits"]
+    noise = g.normal(size=(9000, *part["noise_shape"])).astype("float32")
+    mean, drawn = run(tmp_path, part["decoder"], z=np.zeros((9000, 2), "float32"), noise=noise)
+    with torch.no_grad():
+        own = model.modalities["t"].generate(torch.zeros(9000, 2)).numpy()
+    for code in range(3):
+        assert (drawn[:, 0] == code).mean() == pytest.approx((own[:, 0] == code).mean(), abs=0.02)
+    np.testing.assert_allclose(drawn[:, 1], mean[:, 1], rtol=1e-6)
+
+
 SMALL = TABLE | {"modalities": {name: TABLE["modalities"][name] for name in ("a`<b>|", "flags")}}
 
 
@@ -342,6 +361,7 @@ def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:
     assert set(result.json()["files"]) == {"README.md", "model.json", "model.mvae", "example.py", *graphs}
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: mvae\n")
+    assert "`pip install numpy onnxruntime`, then `python example.py`" in card
     for part in ("## Data", "## Intended use", "## Metrics", "## Limits", "| objective |"):
         assert part in card
     done = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=True)

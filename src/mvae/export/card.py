@@ -6,7 +6,7 @@ from typing import Any
 __all__ = ["model_card"]
 
 USES = {
-    "onnx": "`example.py` answers with numpy and onnxruntime; ",
+    "onnx": "`example.py` answers without PyTorch (`pip install numpy onnxruntime`, then `python example.py`); ",
     "torch": "`torch.export.load(FILE).module()(z=..., noise=...)` needs PyTorch alone (encoders: `x=`); ",
 }
 LIMITS = """\

@@ -10,6 +10,7 @@ import torch
 from mvae.data.fields import CLASSED
 from mvae.errors import QueryError
 from mvae.export.card import model_card
+from mvae.export.draws import undrawn
 from mvae.export.graphs import ROWS, Decoder, Encoder, StringDecoder, input_dtype, write_graph
 from mvae.export.rule import Rule, posterior_rule
 from mvae.export.sentences import SentenceDecoder, with_padded_sentences
@@ -203,6 +204,7 @@ def _columns(modality: ColumnsModality, layout: Mapping[str, Any]) -> dict[str, 
         "columns": list(modality.names),
         "kinds": [field.kind for field in modality.fields],
         "categories": classed,
+        "undrawn": undrawn(modality.likelihood),
         "missing": "NaN is missing; categories are numbers, the places in their list; dates are seconds since 1970",
     }
 

@@ -13,7 +13,7 @@ from mvae.likelihoods.base import Likelihood
 from mvae.likelihoods.columns import Fieldwise
 from mvae.likelihoods.ordinal import Ordinal
 
-__all__ = ["Draw", "draw_of"]
+__all__ = ["Draw", "draw_of", "undrawn"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ _DRAWS: dict[type[Likelihood], Draw] = {
 
 
 def _fieldwise(own: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
-    """Each field by its family; classes by the uniform numbers that normal ones are ranks of."""
+    """Each field by its family; classes by the uniform numbers that normal ones are ranks of; others are their mean."""
 
     def draw(family: Likelihood, group: Any, parameters: Tensor) -> Tensor:
         normal = noise[..., group.first : group.end].reshape(parameters.shape)
@@ -66,6 +66,8 @@ def _fieldwise(own: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
         if isinstance(family, Ordinal):
             below = family.probabilities(parameters).cumsum(-1)[..., :-1]
             return (uniform[..., None] > below).sum(-1).to(params.dtype)
+        if type(family) not in _DRAWS:
+            return family.mean(parameters)
         return _DRAWS[type(family)].of(family, parameters, normal if isinstance(family, Gaussian) else uniform)
 
     return own.assembled(params, draw)  # pyright: ignore[reportCallIssue]
@@ -74,9 +76,21 @@ def _fieldwise(own: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
 def draw_of(likelihood: Likelihood) -> Draw | None:
     """How this likelihood is drawn from; None where only its mean is exported.
 
-    Counts and Student's t have no inverse distribution function that a graph could hold.
+    Counts and Student's t have no inverse distribution function that a graph could hold: beside other columns, which
+    are drawn, they are their mean (`undrawn`).
     """
     if isinstance(likelihood, Fieldwise):
-        known = all(isinstance(family, (*_DRAWS, Ordinal)) for family in likelihood.families)
-        return Draw("normal", _fieldwise) if known else None
+        return Draw("normal", _fieldwise) if len(undrawn(likelihood)) < len(likelihood.fields) else None
     return _DRAWS.get(type(likelihood))
+
+
+def undrawn(likelihood: Fieldwise) -> list[str]:
+    """The names of the columns whose draws are their mean.
+
+    >>> from mvae.data.fields import Field
+    >>> undrawn(Fieldwise([Field("hb"), Field("visits", "count")]))
+    ['visits']
+    """
+    pairs = zip(likelihood.families, likelihood.groups, strict=True)
+    places = [i for family, group in pairs if not isinstance(family, (*_DRAWS, Ordinal)) for i in group.fields]
+    return [likelihood.fields[i].name for i in sorted(places)]
