@@ -58,7 +58,8 @@ class ColumnFeatures(nn.Module):
         seen, x = torch.where(here, standardised, 0.0).clamp(-FARTHEST, FARTHEST), torch.where(here, x, 0.0)
         mask, found = here.to(seen.dtype), [seen.index_select(1, self.numbers)]
         for i in self.dates:
-            angles = 2 * math.pi * torch.stack([x[:, i].double() / period for period in PERIODS], 1)
+            turns = torch.stack([x[:, i].double() / period for period in PERIODS], 1)
+            angles = 2 * math.pi * (turns - turns.floor())  # small, as onnxruntime takes sines in float32
             found.append((torch.cat([angles.sin(), angles.cos()], 1) * mask[:, i, None]).to(seen.dtype))
         for i, classes in self.one_hot.items():
             found.append(F.one_hot(x[:, i].long(), classes) * mask[:, i, None])
