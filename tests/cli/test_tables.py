@@ -141,6 +141,8 @@ def test_rows_are_sampled_given_some_of_their_cells(folder: Path) -> None:
     [
         (["--given", "hb=high"], "--given hb=high: column 'hb', row 0: 'high' is no value of kind real"),
         (["--given", "sex=x"], "'x' is none of f, m"),
+        (["--given", "city=oslo"], "'oslo' is none of Bergen, Hamar, Oslo (did you mean 'Oslo'?)"),
+        (["--given", "HB=7"], "share (did you mean 'hb'?)"),
         (["--given", "hb="], "--given hb=: that means missing; leave it out"),
         (["--given", "hb"], "write COLUMN=VALUE, for example "),
         (["--given", "hb=1", "--given", "hb=2"], "--given names hb twice"),
@@ -271,7 +273,8 @@ def test_strings_of_a_parquet_file_stay_strings(folder: Path, tmp_path: Path) ->
 def test_neighbours_are_asked_for_by_an_option(folder: Path, tmp_path: Path) -> None:
     plain, beside = tmp_path / "plain.csv", tmp_path / "beside.csv"
     assert mvae("impute", folder / "run", folder / "patients.csv", "-o", plain).code == 0
-    assert mvae("impute", folder / "run", folder / "patients.csv", "-o", beside, "--neighbours").code == 0
+    asked = mvae("impute", folder / "run", folder / "patients.csv", "-o", beside, "--neighbours")
+    assert asked.code == 0
     assert plain.read_text() == beside.read_text()  # too few rows for it to change anything
 
 

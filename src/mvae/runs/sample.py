@@ -11,7 +11,7 @@ from torch import Tensor
 from mvae.data.picture import is_picture
 from mvae.data.table import Table
 from mvae.data.tables.frames import pandas
-from mvae.errors import DataError, QueryError
+from mvae.errors import DataError, QueryError, nearest
 from mvae.evaluation.images import levels
 from mvae.report.grid import colour, read_image, save_grid, save_named_rows
 from mvae.runs.covariates import as_arguments, as_options, first_covariates, parse_covariate
@@ -127,7 +127,7 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
 
 def _require_column(name: str, seen: list[str]) -> None:
     if name not in seen:
-        raise QueryError(f"no column {name!r} that this model sees; it has {', '.join(seen)}")
+        raise QueryError(f"no column {name!r} that this model sees; it has {', '.join(seen)}{nearest(name, seen)}")
 
 
 def _of_test_row(run: Run, name: str, row: int) -> Tensor:

@@ -195,6 +195,7 @@ def test_files_are_joined_by_a_key_and_absent_rows_are_missing(tmp_path: Path) -
     [
         ("id,size\n1,2\n", None, "joined by a column"),
         ("nr,size\n1,2\n", "id", "has no column 'id' (the key); it has nr, size"),
+        ("ID,size\n1,2\n", "id", "has no column 'id' (the key); it has ID, size (did you mean 'ID'?)"),
         ("id,size\n1,2\n1,3\n", "id", "the key '1' names 2 rows (0, 1)"),
         ("id,size\n,2\n", "id", "row 0: its key 'id' is empty"),
         ("id,hb\n1,2\n", "id", "has a column 'hb', as a file before it"),

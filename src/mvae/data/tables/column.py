@@ -153,9 +153,9 @@ class TableColumn:
         what, instead = f"is no value of kind {self.kind}", "kind"
         if self.kind in CLASSED:
             what, instead = "is a category that no training row has", "level"
+            what = f"is none of {', '.join(map(str, self.classes))}" if strict else what
             what += "" if self._numbered else nearest(str(cell), map(str, self.classes))
         if strict:
-            what = f"is none of {', '.join(map(str, self.classes))}" if self.kind in CLASSED else what
             raise DataError(
                 f"column {self.name!r}, row {row}: {cell!r} {what}: correct it, declare another {instead}, or name it "
                 f"as missing ([data] missing = [{cell!r}])"

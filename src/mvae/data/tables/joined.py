@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mvae.data.tables.frames import Frames, pandas
-from mvae.errors import DataError
+from mvae.errors import DataError, nearest
 
 __all__ = ["joined"]
 
@@ -69,7 +69,8 @@ def _by_key(part: Frames, key: str) -> Any:
     """The frame with its keys, as text, for an index."""
     pd = pandas()
     if key not in part.names:
-        raise DataError(f"{part.where} has no column {key!r} (the key); it has {', '.join(part.names)}")
+        said = f"it has {', '.join(part.names)}{nearest(key, part.names)}"
+        raise DataError(f"{part.where} has no column {key!r} (the key); {said}")
     frame = part.whole()
     keys = frame[key].map(_key_text, na_action="ignore")
     empty = (keys.isna() | (keys == "")).to_numpy(bool)

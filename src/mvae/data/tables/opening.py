@@ -10,7 +10,7 @@ from mvae.data.tables.arrow import read_arrow, read_parquet
 from mvae.data.tables.delimited import read_delimited
 from mvae.data.tables.frames import Frames, checked_names, of_frame, pandas
 from mvae.data.tables.joined import joined
-from mvae.errors import DataError, require_extra
+from mvae.errors import DataError, nearest, require_extra
 
 __all__ = ["FORMATS", "is_table_file", "open_table", "refuse_cells"]
 
@@ -130,7 +130,8 @@ def _keyed(frames: Frames, key: str | None) -> Frames:
     if key is None:
         return frames
     if key not in frames.names:
-        raise DataError(f"{frames.where} has no column {key!r} (the key); it has {', '.join(frames.names)}")
+        said = f"it has {', '.join(frames.names)}{nearest(key, frames.names)}"
+        raise DataError(f"{frames.where} has no column {key!r} (the key); {said}")
     return replace(frames, key=key)
 
 
