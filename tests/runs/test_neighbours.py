@@ -63,6 +63,12 @@ def test_missing_numbers_are_learned_from_near_copies(trained: mvae.TableModel) 
     assert error(other) < 0.9 * error(one)
 
 
+def test_a_table_of_too_few_rows_is_told_so(trained: mvae.TableModel, caplog: pytest.LogCaptureFixture) -> None:
+    trained.impute(with_holes(near_copies())[0].iloc[:5], neighbours=True, samples=2)
+    said = "the table has 5 rows, and neighbours are asked from 1,000 on: cells are filled in without them"
+    assert caplog.messages == [said]
+
+
 def test_numbers_that_neighbours_say_nothing_of_stay(trained: mvae.TableModel) -> None:
     alone = pd.DataFrame(np.random.default_rng(5).normal(size=(ROWS, 3)), columns=["a", "b", "c"])
     holes = alone.mask(np.random.default_rng(6).random(alone.shape) < 0.2)

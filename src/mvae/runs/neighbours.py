@@ -19,7 +19,7 @@ from mvae.runs.answers import Answer, answers, rows_at_once
 from mvae.runs.held_back import missing_together
 from mvae.runs.intervals import LEVEL
 
-__all__ = ["NEIGHBOURS_AMONG", "Correction", "correction_of", "corrections"]
+__all__ = ["FEWEST", "NEIGHBOURS_AMONG", "Correction", "correction_of", "corrections"]
 
 NEIGHBOURS_AMONG = 20_000  # rows of a table, in its order: similar ones are looked for among so many
 FEWEST = 1_000  # rows, below which nothing is corrected: errors of rows learned by heart mislead

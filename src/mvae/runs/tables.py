@@ -1,5 +1,6 @@
 """A model of one's own table: data frames in, data frames out, by the columns' names and in their types."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,12 @@ from mvae.errors import QueryError, RunError
 from mvae.models.base import MultimodalVAE
 from mvae.runs import saving
 from mvae.runs.answers import AT_ONCE, Answer, answers, latents, scores
-from mvae.runs.neighbours import NEIGHBOURS_AMONG, Correction, corrections
+from mvae.runs.neighbours import FEWEST, NEIGHBOURS_AMONG, Correction, corrections
 from mvae.runs.run import opened_model, read_run
 
 __all__ = ["TableModel", "as_values", "load_table"]
 
+log = logging.getLogger("mvae.data")
 ENDS = ("low", "high", "p")  # of the names of columns beside one that is filled in
 MOST_ROWS = 4096  # rows that are answered together
 
@@ -250,6 +252,9 @@ class TableModel:
         self, frames: Frames, samples: int, seed: int
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray], Correction]]:
         """As `_encoded`, and the correction of the same rows."""
+        if frames.rows < FEWEST:
+            said = "the table has %s rows, and neighbours are asked from %s on: cells are filled in without them"
+            log.warning(said, f"{frames.rows:,}", f"{FEWEST:,}")
         for frame, values, present in self.schema.encoded(frames, NEIGHBOURS_AMONG):
             step = self._together(samples)
             for rows, correction in corrections(self.model, values, present, self._columns, step, seed):
