@@ -253,7 +253,7 @@ class TableModel:
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray], Correction]]:
         """As `_encoded`, and the correction of the same rows."""
         if frames.rows < FEWEST:
-            said = "the table has %s rows, and neighbours are asked from %s on: cells are filled in without them"
+            said = "the table has %s rows, and neighbours need %s: cells are filled in without them"
             log.warning(said, f"{frames.rows:,}", f"{FEWEST:,}")
         for frame, values, present in self.schema.encoded(frames, NEIGHBOURS_AMONG):
             step = self._together(samples)
