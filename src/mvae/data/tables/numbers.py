@@ -90,9 +90,10 @@ def unit_of(values: Iterable[str]) -> str:
 def short(number: float) -> str:
     """A number for people: four digits, and of large ones all that stand before the point.
 
-    >>> short(0.123456), short(1743.21), short(52300.4)
-    ('0.1235', '1743', '52300')
+    >>> short(0.123456), short(1743.21), short(52300.4), short(-0.0)
+    ('0.1235', '1743', '52300', '0')
     """
+    number += 0.0  # of −0, too
     return f"{number:.4g}" if abs(number) < 1e4 else f"{number:.0f}"
 
 
