@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.gaussian import Gaussian
+from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.models.mixture import Mixture
 
@@ -48,7 +49,8 @@ def weighted_samples(
         noise: standard normal; a row's samples depend on its own noise alone, and on a mixture's components.
         generator: of these.
         alike: rows of the same noise draw the same components.
-        decoded: takes, by modality that all rows have, the likelihood's parameters for the samples, part by part.
+        decoded: takes the likelihood's parameters for the samples, part by part, by modality of columns that all rows
+            have.
     """
     dtype, samples = q.mean.dtype, len(noise)
     stages = STAGES if samples >= LEAST else 1
@@ -87,7 +89,7 @@ def log_joint(
 ) -> Float[Tensor, "samples rows"]:
     """log p(what the rows have, z), of prepared columns x; p(z) is that of log p: N(0, I) or the fitted prior.
 
-    The likelihood's parameters of modalities that all rows have are appended to ``decoded``.
+    The likelihood's parameters of modalities of columns that all rows have are appended to ``decoded``.
     """
     model.will_use_prior()
     prior = model.prior or Gaussian.standard(model.latent_dim, device=z.device, dtype=z.dtype)
@@ -98,7 +100,8 @@ def log_joint(
             own = None if context is None else context[rows]
             log_p, params = modality.assess(x[name][rows], z[:, rows], own)
             total = total.index_add(1, rows, log_p.to(total.dtype))
-            if decoded is not None and params is not None and len(rows) == len(batch):
+            if decoded is not None and isinstance(modality, ColumnsModality) and len(rows) == len(batch):
+                assert params is not None
                 decoded.setdefault(name, []).append(params)
     return total
 

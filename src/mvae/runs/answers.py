@@ -140,7 +140,7 @@ def _weighted(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Samples of z given what each row has, ``samples rows latent``, and their weights; of an empty row the prior's.
 
-    And what was decoded on the way: by modality that all rows have, the likelihood's parameters for the samples.
+    And what was decoded on the way: by modality of columns that all rows have, the likelihood's parameters for them.
     """
     table, here = table_of(values, present)
     parts: dict[str, list[Tensor]] = {}

@@ -12,7 +12,7 @@ from mvae.data.tables.frames import DataFrame
 __all__ = ["closer_than_counts"]
 
 ROWS = 10_000  # that are looked at
-LEAST_ROWS = 10  # for each number that a row is, below which variances given all others are not known
+LEAST_ROWS = 10  # that have a column, for each number that a row is: with fewer the variance is not known
 MOST = 500  # numbers that a row is, above which nothing is looked at: the table then is one of counts, or of pixels
 CLASSES = 20  # of a column that is looked at
 RIDGE = 0.02  # least eigenvalue of the correlations, which are of different rows where cells are missing
@@ -46,14 +46,14 @@ def closer_than_counts(
     seen = [c for c in columns.values() if c.kind in MODELLED and len(c.classes) <= CLASSES]
     parts = {column.name: _numbers(column, frame) for column in seen}
     width = sum(part.shape[1] for part in parts.values())
-    if width > MOST or len(frame) < LEAST_ROWS * width:
+    if width > MOST:
         return {}
     first = dict(zip(parts, np.cumsum([0, *(part.shape[1] for part in parts.values())]), strict=False))
     left = _variances_given_others(np.concatenate(list(parts.values()), 1))
     found = {}
     for name in counts:
-        values = parts[name][:, 0]
-        if left[first[name]] * np.nanvar(values) < OPEN * np.nanmean(values):
+        values = parts[name][~np.isnan(parts[name])]
+        if len(values) >= LEAST_ROWS * width and left[first[name]] * values.var() < OPEN * values.mean():
             reason = columns[name].reason + ", nearer to what other columns predict than counts are"
             found[name] = replace(columns[name], kind="real", low=0.0, reason=reason)
     return found
