@@ -278,6 +278,18 @@ def test_neighbours_are_asked_for_by_an_option(folder: Path, tmp_path: Path) -> 
     assert plain.read_text() == beside.read_text()  # too few rows for it to change anything
 
 
+def test_predicted_dates_are_written_as_the_table_writes_them(tmp_path: Path) -> None:
+    source, run, answer = tmp_path / "d.csv", tmp_path / "run", tmp_path / "a.csv"
+    random = np.random.default_rng(0)
+    rows = [f"{day:02d}.0{month}.2021,{day + month}" for day, month in random.integers(1, [29, 10], (40, 2))]
+    source.write_text("\n".join(["tag,n", *rows]))
+    assert mvae("train", source, "--epochs", 1, "--run-dir", run, "--json").code == 0
+    assert mvae("predict", run, source, "--of", "tag", "-o", answer).code == 0
+    cells = [cell for line in answer.read_text().splitlines()[1:] for cell in line.split(",")]
+    assert len(cells) == 120
+    assert all(re.fullmatch(r"\d\d\.\d\d\.\d{4}", cell) for cell in cells), cells[:3]
+
+
 def test_answers_have_the_decimal_comma_of_the_table(tmp_path: Path) -> None:
     """A spreadsheet that expects commas takes 0.49 for text, and 1.5 for a day in May."""
     x = np.random.default_rng(0).normal(size=40)

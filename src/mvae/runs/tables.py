@@ -21,7 +21,7 @@ from mvae.runs.answers import AT_ONCE, Answer, answers, latents, scores
 from mvae.runs.neighbours import FEWEST, NEIGHBOURS_AMONG, Correction, corrections
 from mvae.runs.run import opened_model, read_run
 
-__all__ = ["TableModel", "as_values", "load_table"]
+__all__ = ["TableModel", "as_values", "as_written", "load_table"]
 
 log = logging.getLogger("mvae.data")
 ENDS = ("low", "high", "p")  # of the names of columns beside one that is filled in
@@ -329,6 +329,20 @@ def as_values(schema: TableSchema, frame: DataFrame, *, text: bool = True) -> Da
         column = schema.named.get(stem) if column is None and side in ("low", "high") else column
         as_text = column is not None and is_text(frame[name])
         made[name] = column.typed(frame[name].to_numpy(object)) if column and as_text else frame[name].array
+    return pandas().DataFrame(made)
+
+
+def as_written(schema: TableSchema, frame: DataFrame) -> DataFrame:
+    """A data frame whose dates are text, as the training table wrote them, for a file of text."""
+    made = {}
+    for name in frame.columns:
+        stem, _, side = name.rpartition(".")
+        column = schema.named.get(stem if side in ("low", "high") and name not in schema.named else name)
+        made[name] = frame[name].array
+        if column is not None and column.kind == "date" and column.form and not is_text(frame[name]):
+            seconds, here = column.encode(frame[name])
+            made[name] = np.full(len(frame), None, object)
+            made[name][here] = column.decode(seconds[here])
     return pandas().DataFrame(made)
 
 
