@@ -60,7 +60,7 @@ def answered(
     from mvae.data.tables.opening import open_table
     from mvae.data.tables.writing import require_writable, write_frames
     from mvae.runs.run import device_named
-    from mvae.runs.tables import as_values, as_written, load_table
+    from mvae.runs.tables import for_file, load_table
     from mvae.training.progress import shown
 
     model = load_table(run)
@@ -83,9 +83,7 @@ def answered(
             progress(min(1.0, done / frames.rows))
             part = part.reset_index() if keyed else part
             first = part.head(SHOWN) if first is None else first
-            if typed:
-                part = as_values(model.schema, part, text=frames.text)
-            yield as_written(model.schema, part) if frames.text and not typed else part
+            yield for_file(model.schema, part, text=frames.text, typed=typed)
 
     with shown(doing) as progress:
         if output is None:

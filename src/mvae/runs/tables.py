@@ -21,7 +21,7 @@ from mvae.runs.answers import AT_ONCE, Answer, answers, latents, scores
 from mvae.runs.neighbours import FEWEST, NEIGHBOURS_AMONG, Correction, corrections
 from mvae.runs.run import opened_model, read_run
 
-__all__ = ["TableModel", "as_values", "as_written", "load_table"]
+__all__ = ["TableModel", "for_file", "load_table"]
 
 log = logging.getLogger("mvae.data")
 ENDS = ("low", "high", "p")  # of the names of columns beside one that is filled in
@@ -317,7 +317,21 @@ def load_table(path: str | Path) -> TableModel:
     return TableModel(model(), TableSchema.from_dict(stored["layout"]))
 
 
-def as_values(schema: TableSchema, frame: DataFrame, *, text: bool = True) -> DataFrame:
+def for_file(schema: TableSchema, frame: DataFrame, *, text: bool, typed: bool) -> DataFrame:
+    """An answer as a file holds it.
+
+    Args:
+        schema: of the model's table.
+        frame: the answer.
+        text: the cells of the table that was answered are text.
+        typed: the file has types; otherwise dates are written as the training table wrote them.
+    """
+    if typed:
+        return _as_values(schema, frame, text=text)
+    return _as_written(schema, frame) if text else frame
+
+
+def _as_values(schema: TableSchema, frame: DataFrame, *, text: bool = True) -> DataFrame:
     """A data frame whose cells are text with numbers, dates and categories in its place, for a file that has types.
 
     Unless the table came as ``text``, its own columns stay what they are, and only the intervals beside them change.
@@ -332,8 +346,8 @@ def as_values(schema: TableSchema, frame: DataFrame, *, text: bool = True) -> Da
     return pandas().DataFrame(made)
 
 
-def as_written(schema: TableSchema, frame: DataFrame) -> DataFrame:
-    """A data frame whose dates are text, as the training table wrote them, for a file of text."""
+def _as_written(schema: TableSchema, frame: DataFrame) -> DataFrame:
+    """A data frame whose dates are text, as the training table wrote them."""
     made = {}
     for name in frame.columns:
         stem, _, side = name.rpartition(".")
