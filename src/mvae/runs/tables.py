@@ -331,7 +331,7 @@ def for_file(schema: TableSchema, frame: DataFrame, *, text: bool, typed: bool) 
     return _as_written(schema, frame) if text else frame
 
 
-def _as_values(schema: TableSchema, frame: DataFrame, *, text: bool = True) -> DataFrame:
+def _as_values(schema: TableSchema, frame: DataFrame, *, text: bool) -> DataFrame:
     """A data frame whose cells are text with numbers, dates and categories in its place, for a file that has types.
 
     Unless the table came as ``text``, its own columns stay what they are, and only the intervals beside them change.
