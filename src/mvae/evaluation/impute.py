@@ -25,7 +25,7 @@ from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 from mvae.models.questions import parts_of
 
-__all__ = ["Imputed", "best_class", "impute", "imputed_parts", "resampled"]
+__all__ = ["Imputed", "best_class", "impute", "imputed_parts", "point_of_columns", "resampled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,7 @@ class _Part:
                 params = self.decoded[name] if name in self.decoded else modality.parameters_of(self.z, self.context)
                 drawn = modality.sampled(params.gather(0, at[..., :1].expand(-1, -1, params.shape[-1])), self.generator)
                 drawn = modality.stretched(drawn)
-                point, classes = self._point_of_columns(modality, params)
+                point, classes = point_of_columns(modality, params, self.weight)
             else:
                 drawn = modality.generate(z, self.context, generator=self.generator)
                 point, classes = self._point(modality)
@@ -218,18 +218,28 @@ class _Part:
             return mean.argmax(-1), {"": mean} if mean.dim() == 2 else {}
         return mean, {}
 
-    def _point_of_columns(self, modality: ColumnsModality, params: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The same, of a modality of columns, whose parameters are those of all samples."""
-        w = self.weight
-        point = torch.einsum("sr,srf->rf", w.to(torch.float64), modality.point(params).to(torch.float64))
-        classes = {
-            field: torch.einsum("sr,srk->rk", w.to(p.dtype), p)
-            for field, p in modality.likelihood.probabilities(params).items()
-        }
-        for i, field in enumerate(modality.fields):
-            if field.name in classes:
-                point[:, i] = best_class(field, classes[field.name]).to(point.dtype)
-        return point, classes
+
+def point_of_columns(
+    modality: ColumnsModality,
+    params: Float[Tensor, "samples rows size"],
+    weight: Float[Tensor, "samples rows"],
+) -> tuple[Float[Tensor, "rows fields"], dict[str, Tensor]]:
+    """Each row's mean of numbers and best class (`best_class`), and by field the classes' probabilities.
+
+    Args:
+        modality: of columns.
+        params: its likelihood's, for all samples of z.
+        weight: of the samples, which sum to 1 in each row.
+    """
+    point = torch.einsum("sr,srf->rf", weight.to(torch.float64), modality.point(params).to(torch.float64))
+    classes = {
+        field: torch.einsum("sr,srk->rk", weight.to(p.dtype), p)
+        for field, p in modality.likelihood.probabilities(params).items()
+    }
+    for i, field in enumerate(modality.fields):
+        if field.name in classes:
+            point[:, i] = best_class(field, classes[field.name].double()).to(point.dtype)
+    return point, classes
 
 
 def best_class(field: Field, probabilities: Float[Tensor, "*rows classes"]) -> Int[Tensor, "*rows"]:

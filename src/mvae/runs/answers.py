@@ -12,7 +12,7 @@ from mvae.data.columns import Column
 from mvae.data.table import Table
 from mvae.data.tables.schema import TOKEN
 from mvae.data.tables.tensors import table_of
-from mvae.evaluation.impute import best_class, resampled
+from mvae.evaluation.impute import point_of_columns, resampled
 from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.gaussian import Gaussian
 from mvae.modality.columns import ColumnsModality
@@ -82,22 +82,16 @@ def answers(
             modality = model.modalities[name]
             assert isinstance(modality, ColumnsModality)
             params = decoded[name] if name in decoded else modality.parameters_of(z)
-            points = torch.einsum("sr,srf->rf", weight, modality.point(params).double()).cpu().numpy()
-            chances = modality.likelihood.probabilities(params)
-            shares = {
-                i: torch.einsum("sr,srk->rk", weight.to(p.dtype), p).double().cpu().numpy()
-                for i, field in enumerate(modality.fields)
-                if (p := chances.get(field.name)) is not None
-            }
-            for i, share in shares.items():
-                points[:, i] = best_class(modality.fields[i], torch.from_numpy(share)).numpy()
+            points, classes = point_of_columns(modality, params, weight)
+            at = {i: field.name for i, field in enumerate(modality.fields) if field.name in classes}
+            shares = {i: classes[field].double().cpu().numpy() for i, field in at.items()}
             plausible = np.empty((0, *points.shape))
             if len(chosen):
                 middle = torch.einsum("sr,srf->rf", weight, modality.likelihood.mode(params).double())  # of all draws
                 drawn = modality.sampled(params.gather(0, chosen.expand(-1, -1, params.shape[-1])), generator)
                 plausible = modality.stretched(drawn, middle).double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
-            found[name] = Answer(points, plausible, shares, log_p)
+            found[name] = Answer(points.cpu().numpy(), plausible, shares, log_p)
     return found
 
 

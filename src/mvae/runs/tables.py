@@ -338,9 +338,7 @@ def _as_values(schema: TableSchema, frame: DataFrame, *, text: bool) -> DataFram
     """
     made = {}
     for name in frame.columns:
-        stem, _, side = name.rpartition(".")
-        column = schema.named.get(name) if text else None
-        column = schema.named.get(stem) if column is None and side in ("low", "high") else column
+        column = _answered(schema, name) if text or name not in schema.named else None
         as_text = column is not None and is_text(frame[name])
         made[name] = column.typed(frame[name].to_numpy(object)) if column and as_text else frame[name].array
     return pandas().DataFrame(made)
@@ -350,14 +348,19 @@ def _as_written(schema: TableSchema, frame: DataFrame) -> DataFrame:
     """A data frame whose dates are text, as the training table wrote them."""
     made = {}
     for name in frame.columns:
-        stem, _, side = name.rpartition(".")
-        column = schema.named.get(stem if side in ("low", "high") and name not in schema.named else name)
+        column = _answered(schema, name)
         made[name] = frame[name].array
         if column is not None and column.kind == "date" and column.form and not is_text(frame[name]):
             seconds, here = column.encode(frame[name])
             made[name] = np.full(len(frame), None, object)
             made[name][here] = column.decode(seconds[here])
     return pandas().DataFrame(made)
+
+
+def _answered(schema: TableSchema, name: str) -> TableColumn | None:
+    """The column of the table that a column of an answer holds, or is a bound of."""
+    stem, _, side = name.rpartition(".")
+    return schema.named.get(stem if side in ("low", "high") and name not in schema.named else name)
 
 
 def _require_free(names: Sequence[str], wanted: Set[str]) -> None:
