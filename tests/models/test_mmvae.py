@@ -107,6 +107,15 @@ def test_dreg_has_the_same_value_and_the_doubly_reparameterised_gradient(make, s
     assert_same_gradients(gradients(built, loss), naive_dreg(built, table, noise, beta))
 
 
+@pytest.mark.parametrize("factor", [0.0, 0.25])
+def test_gradients_of_a_scaled_loss_are_scaled(factor: float) -> None:
+    built, table = model(dreg=True), complete(4)
+    noise = noise_for(built, built.terms(table.presence(built.names)), 4)
+    whole = gradients(built, built(table, noise=noise).loss)
+    scaled = gradients(built, factor * built(table, noise=noise).loss)
+    assert_same_gradients(scaled, {name: factor * gradient for name, gradient in whole.items()})
+
+
 def test_dreg_and_iwae_agree_where_the_decoders_are_concerned_and_nowhere_else() -> None:
     built, table = model(), complete(4)
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)

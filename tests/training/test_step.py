@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from mvae.data.table import Table
+from mvae.modality.columns import Columns
+from mvae.models.mmvae import MMVAE
 from mvae.training import step as steps
 from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step, can_be_recorded, way_of
@@ -29,8 +31,15 @@ def trained(
     count: int, name: str = "mvae", dataset: str = "digits", side: int = 8, rows: int = 10
 ) -> tuple[Step, dict[str, float]]:
     """Two and a half batches of so many rows, three times."""
-    model = built(dataset, model=name).train()
-    step = Step(model, table(5 * rows // 2, side), TrainingSettings(batch_size=rows))
+    torch.manual_seed(0)
+    if name == "mmvae of columns":  # in float64: Adam makes much of a rounding error where a gradient is nearly 0
+        model = (
+            MMVAE({"labs": Columns.of(["hb", "crp", "age"], latent_dim=4, augment=[])}, 4, samples=3).double().train()
+        )
+        data = Table({"labs": torch.linspace(-9, 9, 15 * rows // 2).sin().reshape(-1, 3).double()})
+    else:
+        model, data = built(dataset, model=name).train(), table(5 * rows // 2, side)
+    step = Step(model, data, TrainingSettings(batch_size=rows))
     step.plan(count)
     for beta in (0.0, 0.3, 1.0):
         for index in torch.arange(5 * rows // 2).split(rows):
@@ -60,7 +69,7 @@ if name == "mvae":
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("model", ["mvae", "cvae", "bivcca", "jmvae"])
+@pytest.mark.parametrize("model", ["mvae", "cvae", "jmvae", "mmvae of columns"])
 def test_a_compiled_step_learns_what_an_eager_one_does(model: str) -> None:
     """In a process of its own: the run-time checks of shapes that the tests turn on cannot be compiled."""
     command = [sys.executable, "-c", COMPARE, str(Path(__file__).parent), model]

@@ -1,6 +1,7 @@
 """MMVAE (Shi et al. 2019): a mixture of experts, trained on a K-sample importance-weighted bound."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -73,9 +74,9 @@ class MMVAE(MultimodalVAE):
         here, count = terms.on_device(noise.device), len(self.names)
         experts = plan.experts(self, x, terms)
         z = self.proposal(experts, here).rsample(noise)
-        hook_on = z.requires_grad and self.dreg
         if self.dreg:  # the density's own parameters get no gradient; z carries it all
             experts = Gaussian(experts.precision.detach(), experts.shift.detach())
+            z, factor, scale = _Rescaled.apply(z)
         divergence = self.divergence(experts, z, here)
         log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
         log_w = -beta * divergence
@@ -86,8 +87,6 @@ class MMVAE(MultimodalVAE):
         log_w = torch.where(has, log_w, 0.0)
         if self.dreg:
             w = log_w.detach().softmax(1)  # each draw's share; its gradient counts by that share,
-            if hook_on:  # and by the share's square where it reaches the encoder
-                z.register_hook(lambda gradient: self.counted(w.flatten(0, 1)[..., None]) * gradient)
             bound = (w * log_w).sum(1)
             value = log_w.detach().logsumexp(1) - math.log(self.samples)
             bound = value + bound - bound.detach()
@@ -96,6 +95,8 @@ class MMVAE(MultimodalVAE):
         share = has[:, 0].to(bound.dtype)
         loss = -((share * bound).sum(0) / share.sum(0).clamp(min=1))
         loss = here.mean(loss)
+        if self.dreg:  # and by the share's square where it reaches the encoder
+            loss = loss + (factor * self.counted(w.flatten(0, 1)[..., None])).sum() + scale
         return Objective(loss, log_prob, divergence, here, self.names)
 
     def proposal(self, experts: Gaussian, here: Terms) -> Gaussian:
@@ -124,3 +125,20 @@ class MMVAE(MultimodalVAE):
         """Expert i, with N(0, I) in rows that lack it (where it is not used, but must be finite)."""
         absent = experts.precision[i] == 0
         return Gaussian(torch.where(absent, 1.0, experts.precision[i]), experts.shift[i])
+
+
+class _Rescaled(torch.autograd.Function):
+    """z, whose gradient is multiplied by what is only known once z has been used.
+
+    Besides z, zeros f of its shape and a zero c: if a loss L is given the terms Σ f·w and c, which change no value, the
+    gradient of L with respect to z counts w times. Unlike a hook this can be compiled, and L may be scaled afterwards.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return z.view_as(z), torch.zeros_like(z), z.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        of_z, factor, scale = gradients
+        return of_z * factor / torch.where(scale == 0, 1.0, scale)  # L may be scaled by 0
