@@ -73,10 +73,10 @@ class MMVAE(MultimodalVAE):
         """−L of the batch; the KL reported for a term is its draw's log q(z | X) − log p(z)."""
         here, count = terms.on_device(noise.device), len(self.names)
         experts = plan.experts(self, x, terms)
-        z = self.proposal(experts, here).rsample(noise)
+        z, factor, scale = _Rescaled.apply(self.proposal(experts, here).rsample(noise))
+        counts: Tensor | float = 1.0
         if self.dreg:  # the density's own parameters get no gradient; z carries it all
             experts = Gaussian(experts.precision.detach(), experts.shift.detach())
-            z, factor, scale = _Rescaled.apply(z)
         divergence = self.divergence(experts, z, here)
         log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
         log_w = -beta * divergence
@@ -87,6 +87,7 @@ class MMVAE(MultimodalVAE):
         log_w = torch.where(has, log_w, 0.0)
         if self.dreg:
             w = log_w.detach().softmax(1)  # each draw's share; its gradient counts by that share,
+            counts = self.counted(w.flatten(0, 1)[..., None])  # and by the share's square where it reaches the encoder
             bound = (w * log_w).sum(1)
             value = log_w.detach().logsumexp(1) - math.log(self.samples)
             bound = value + bound - bound.detach()
@@ -94,9 +95,7 @@ class MMVAE(MultimodalVAE):
             bound = log_w.logsumexp(1) - math.log(self.samples)
         share = has[:, 0].to(bound.dtype)
         loss = -((share * bound).sum(0) / share.sum(0).clamp(min=1))
-        loss = here.mean(loss)
-        if self.dreg:  # and by the share's square where it reaches the encoder
-            loss = loss + (factor * self.counted(w.flatten(0, 1)[..., None])).sum() + scale
+        loss = here.mean(loss) + (factor * counts).sum() + scale
         return Objective(loss, log_prob, divergence, here, self.names)
 
     def proposal(self, experts: Gaussian, here: Terms) -> Gaussian:
