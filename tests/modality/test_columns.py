@@ -13,6 +13,7 @@ from mvae.data.fields import Field
 from mvae.errors import DataError, SettingsError
 from mvae.modality.augment import Hide
 from mvae.modality.columns import ColumnsModality
+from mvae.modality.field_scaling import FieldScaling
 from mvae.networks.columns import ColumnFeatures
 from mvae.runs.config import Config
 from mvae.testing import check_modality
@@ -133,6 +134,32 @@ def test_every_field_has_the_density_of_its_family_in_the_users_units() -> None:
                     below = [0.0, *below, 1.0]
                     expected = math.log(below[int(value) + 1] - below[int(value)])
             assert scores[row, i].item() == pytest.approx(expected, rel=1e-5, abs=1e-5), field
+
+
+def test_nothing_is_generated_far_from_what_training_had() -> None:
+    """Also where a decoder goes far beyond it; and what was seen comes through as it is."""
+    own, x = modality(), values(200)
+    own.fit_scaling(mvae.Table({"t": x}), "t")
+    assert torch.equal(own.scaling.near_training(x), x)
+    numbers = [i for i, field in enumerate(FIELDS) if field.kind not in ("binary", "categorical", "ordinal")]
+    least, most = own.scaling._transformed(x).aminmax(dim=0)
+    far = 1e3 * torch.randn(50, 200, LATENT, generator=torch.Generator().manual_seed(0))
+    for found in (own.generate(far, mean=True), own.generate(far), own.stretched(own.generate(far))):
+        t = own.scaling._transformed(found.double())
+        beyond = (torch.maximum(t - most, least - t) / (most - least))[..., numbers].amax((0, 1))
+        whole = torch.tensor([FIELDS[i].kind == "count" for i in numbers])  # rounded outwards
+        assert (beyond[~whole] <= 0.1 + 1e-5).all()
+        assert (beyond[whole] < 0.25).all()
+        assert found[..., 4].std() > 0  # a date
+
+
+@pytest.mark.parametrize(("lowest", "least"), [(0.0, 0.0), (3.0, 2.3), (-1.0, -2.1)])
+def test_a_real_field_without_negative_numbers_is_never_negative(lowest: float, least: float) -> None:
+    scaling = FieldScaling([Field("rain")])
+    scaling.fit(mvae.Table({"t": torch.linspace(lowest, 10.0, 50).double()[:, None]}), "t")
+    found = scaling.near_training(torch.tensor([[-1e9], [5.0], [1e9]]))
+    torch.testing.assert_close(found[:2], torch.tensor([[least], [5.0]]))
+    assert found[2] == pytest.approx(10 + (10 - lowest) / 10)
 
 
 def test_log_p_is_the_sum_over_what_is_there() -> None:

@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         if self.draw is None or noise is None:
             return (modality.point(params),)
         drawn = self.draw.of(modality.likelihood, params, noise)
-        return modality.point(params), modality.scaling.in_units(drawn)
+        return modality.point(params), modality.scaling.near_training(modality.scaling.in_units(drawn))
 
     @torch.no_grad()
     def noise_shape(self, latents: int) -> tuple[int, ...]:

@@ -130,7 +130,7 @@ class ColumnsModality(Modality):
         self, params: Float[Tensor, "*lead size"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*lead fields"]:
         """x ~ p(x | z) in the user's units, from the likelihood's parameters."""
-        return self.scaling.in_units(self.likelihood.sample(params, generator))
+        return self.scaling.near_training(self.scaling.in_units(self.likelihood.sample(params, generator)))
 
     def stretched(
         self, draws: Float[Tensor, "draws rows fields"], middle: Float[Tensor, "rows fields"] | None = None
@@ -145,7 +145,7 @@ class ColumnsModality(Modality):
         u = self.scaling.standardised(draws.flatten(0, 1)).reshape(draws.shape)
         mean = u.mean(0) if middle is None else middle
         found = self.scaling.in_units(mean + self.stretch * (u - mean)).to(draws.dtype)
-        return torch.where(self.scaling.scaled, found, draws)
+        return torch.where(self.scaling.scaled, self.scaling.near_training(found), draws)
 
     def parameters_of(
         self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None
@@ -156,7 +156,7 @@ class ColumnsModality(Modality):
     def point(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
         """E[x | z] of numbers in the user's units, in float64; of classes the most probable one."""
         mode = self.likelihood.mode(params)
-        return self.scaling.mean_in_units(mode, self.likelihood.spread(params))
+        return self.scaling.near_training(self.scaling.mean_in_units(mode, self.likelihood.spread(params)))
 
     def correct(
         self,

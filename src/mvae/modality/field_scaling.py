@@ -3,7 +3,7 @@
 A field has a transformation t (the logarithm of positive values, the log-odds of bounded ones, log(1 + x) of counts,
 else x itself), and the mean m and standard deviation s of t over the observed training values. Real, positive, bounded
 and date fields are modelled as u = (t − m)/s, so that log p(x) = log p(u) + log |du/dx|; the others are modelled as
-they are, and only the encoder sees them standardised.
+they are, and only the encoder sees them standardised. What is generated stays near the observed training values.
 """
 
 import math
@@ -24,6 +24,7 @@ __all__ = ["FieldScaling"]
 
 MARGIN = 5e-4  # of a bounded field's range, on either side: its ends have finite log-odds
 NODES = 16  # of the quadrature for means of log-odds
+BEYOND = 0.1  # of the range of t in training: how far beyond it a number may be generated
 
 
 class FieldScaling(Scaling):
@@ -39,21 +40,31 @@ class FieldScaling(Scaling):
             [8.]], dtype=torch.float64))
     """
 
+    real: Tensor
     positive: Tensor
     bounded: Tensor
     counted: Tensor
     scaled: Tensor
     low: Tensor
     width: Tensor
+    least: Tensor
+    most: Tensor
+
+    shaped_by_data = (*Scaling.shaped_by_data, "least", "most")
 
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
+        for name in ("least", "most"):  # of t over the observed training values
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
         self.fields = tuple(fields)
         self.kinds = {field.kind for field in fields}
-        is_of = {kind: torch.tensor([f.kind == kind for f in fields]) for kind in ("positive", "bounded", "count")}
+        is_of = {
+            kind: torch.tensor([f.kind == kind for f in fields]) for kind in ("real", "positive", "bounded", "count")
+        }
         low = torch.tensor([f.low if f.kind == "bounded" else 0.0 for f in fields], dtype=torch.float64)
         high = torch.tensor([f.high if f.kind == "bounded" else 1.0 for f in fields], dtype=torch.float64)
         own = {
+            "real": is_of["real"],
             "positive": is_of["positive"],
             "bounded": is_of["bounded"],
             "counted": is_of["count"],
@@ -76,9 +87,12 @@ class FieldScaling(Scaling):
         size = len(self.fields)
         count, mean, squares, first = torch.zeros(4, size, dtype=torch.float64).unbind()
         mean, squares, first = mean.clone(), squares.clone(), first.clone()
+        least, most = torch.tensor([[math.inf], [-math.inf]], dtype=torch.float64).expand(2, size).unbind()
         for part in rows.split(max(1, VALUES // size)):
             x, here = table.observed_rows(name, part)
             t = torch.where(here, self._transformed(x.to(self.low.device)).cpu(), 0.0)
+            least = torch.where(here, t, math.inf).amin(0).minimum(least)
+            most = torch.where(here, t, -math.inf).amax(0).maximum(most)
             first = torch.where(count > 0, first, t[here.long().argmax(0), torch.arange(size)])
             t = torch.where(here, t - first, 0.0)  # of a constant field exactly 0
             n = here.sum(0).double()
@@ -90,6 +104,8 @@ class FieldScaling(Scaling):
         mean, std = first + mean, (squares / count.clamp(min=1)).sqrt()
         std = torch.where((std > CONSTANT * mean.abs()) & std.isfinite(), std, 1.0)
         self._set(mean, std, torch.tensor(len(rows)))
+        ends = (torch.where(count > 0, end, 0.0).to(self.mean) for end in (least, most))
+        self.least, self.most = ends
 
     def _transformed(self, x: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
         t = x
@@ -113,6 +129,24 @@ class FieldScaling(Scaling):
         """Raises DataError unless these are rows of so many fields."""
         if x.shape[1:] != (len(self.fields),):
             raise DataError(f"rows of shape {tuple(x.shape[1:])}; its fields are {len(self.fields)} values per row")
+
+    def near_training(self, x: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
+        """Generated numbers in the user's units, none far below or above all that were seen in training.
+
+        They may be a tenth of the range beyond it, on the scale of t: tails of a likelihood reach further, and one such
+        number moves a mean of thousands. Of a real field that has no number below 0 none is generated there.
+        """
+        if not self.fitted:
+            return x
+        more = BEYOND * (self.most - self.least)
+        low, high = (self._back(end) for end in (self.least - more, self.most + more))
+        low = torch.where(self.real & (self.least >= 0), low.clamp(min=0), low)
+        low, high = torch.where(self.counted, low.floor(), low), torch.where(self.counted, high.ceil(), high)
+        return torch.where(self.scaled | self.counted, x.clamp(low.to(x.dtype), high.to(x.dtype)), x)
+
+    def _back(self, t: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
+        """t of scaled fields and counts in the user's units."""
+        return torch.where(self.counted, t.clamp(min=0).expm1(), self.in_units((t - self.mean) / self.std))
 
     def in_units(self, x: Float[Tensor, "*lead fields"], lead: int = 0) -> Float[Tensor, "*lead fields"]:
         """Modelled values in the user's units."""
@@ -180,7 +214,15 @@ class FieldScaling(Scaling):
             value = getattr(self, name)
             kind = self.mean.dtype if value.is_floating_point() else value.dtype
             setattr(self, name, value.to(self.mean.device, kind))
+        self.least, self.most = self.least.to(self.mean.device), self.most.to(self.mean.device)
         return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """As of `Scaling`."""
+        for name in ("least", "most"):
+            if isinstance(saved := state_dict.get(prefix + name), Tensor):
+                setattr(self, name, saved.to(self.mean.device, self.mean.dtype))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _range(field: Field) -> tuple[float, float, bool, str]:

@@ -255,6 +255,6 @@ def _in_units(
     u = torch.from_numpy(features).to(scaling.mean.device)
     count = (u * scaling.std + scaling.mean).expm1().clamp(min=0)
     count = count.round() if whole else count
-    own = torch.where(scaling.counted, count, scaling.in_units(u))
+    own = scaling.near_training(torch.where(scaling.counted, count, scaling.in_units(u)))
     number = (scaling.scaled | scaling.counted).cpu().numpy()
     return np.where(number, own.cpu().numpy(), others)

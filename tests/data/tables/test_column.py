@@ -285,15 +285,6 @@ def test_zero_is_never_missing_and_named_cells_are() -> None:
     assert text.present(series(["0", "1.5", "-999", "-999.0", "?", " "])).tolist() == [True, True, *[False] * 4]
 
 
-def test_numbers_are_filled_in_below_zero_only_where_some_are() -> None:
-    rain = np.where(RANDOM.random(500) < 0.6, 0.0, RANDOM.random(500).round(2))
-    assert infer("x", pd.Series(10 * rain)).decode(np.array([-0.3, 0.4])).tolist() == [0.0, 0.4]
-    assert infer("x", pd.Series(10 * rain - 1)).decode(np.array([-0.3])).tolist() == [-0.3]
-    assert infer("x", pd.Series(RANDOM.integers(0, 101, 500))).decode(np.array([-3.2, -0.2, 4.6])).tolist() == [0, 0, 5]
-    declared = infer("x", pd.Series(RANDOM.integers(-5, 101, 500)), kind="real")
-    assert declared.decode(np.array([-3.2])).tolist() == [-3]
-
-
 def test_dates_of_any_century_come_back_as_they_were_written() -> None:
     written_as = ["0001-01-01", "9999-12-31", "1583-10-15"]
     column = infer("x", series(written_as))

@@ -42,7 +42,7 @@ class TableColumn:
         reason: why it was taken for that.
         dtype: what pandas calls the column's type; ``text`` where its cells were text.
         classes: of a kind with classes, in the order of their codes; of a constant its value; of a text the vocabulary.
-        low, high: the bounds of a bounded column; nothing is filled in below the ``low`` of a real one.
+        low, high: the bounds of a bounded column.
         style: how numbers are written in text, one of `mvae.data.tables.numbers.STYLES`.
         form: how dates are written in text, as of ``strftime``.
         resolution: filled-in numbers are rounded to multiples of it; 0: not at all. Of dates in seconds.
@@ -106,7 +106,7 @@ class TableColumn:
         return ~np.append(missing_cells(uniques, self.missing), True)[codes]
 
     def unlike(self, series: Series) -> np.ndarray:
-        """Which cells are present, and not of what was learned: no value of the kind, below ``low``, or finer."""
+        """Which cells are present, and not of what was learned: no value of the kind, or finer."""
         codes, uniques = factorized(series)
         there = ~missing_cells(uniques, self.missing)
         numbers = self._codes_of(uniques) if self.kind == "constant" else self._read(uniques)
@@ -115,8 +115,6 @@ class TableColumn:
             with np.errstate(over="ignore", invalid="ignore"):  # an infinite number is odd already
                 steps = numbers / self.resolution
                 odd |= there & (np.abs(steps - np.round(steps)) > FINER + ROUNDING * np.abs(steps))
-        if self.kind in NUMBERS and self.low is not None:
-            odd |= there & (numbers < self.low)
         return np.append(odd, False)[codes]
 
     def _codes_of(self, uniques: np.ndarray) -> np.ndarray:
@@ -182,7 +180,6 @@ class TableColumn:
             dates = from_seconds(self._rounded_seconds(numbers), self.form, _zone(self.dtype))
             return dates.to_numpy(object) if self.form else dates.array
         rounded = np.round(numbers / self.resolution) * self.resolution if self.resolution else numbers
-        rounded = rounded if self.low is None else np.maximum(rounded, self.low)
         if self.dtype == "text":
             decimals = max(0, round(-np.log10(self.resolution))) if self.resolution else None
             return np.array(written(rounded, self.style, decimals), object)

@@ -55,7 +55,7 @@ def closer_than_counts(
         values = parts[name][~np.isnan(parts[name])]
         if len(values) >= LEAST_ROWS * width and left[first[name]] * values.var() < OPEN * values.mean():
             reason = columns[name].reason + ", nearer to what other columns predict than counts are"
-            found[name] = replace(columns[name], kind="real", low=0.0, reason=reason)
+            found[name] = replace(columns[name], kind="real", reason=reason)
     return found
 
 

@@ -291,8 +291,6 @@ def _learned(
     decimals = decimals_of(cells.tolist(), style) if text else None
     whole = bool((numbers == np.round(numbers)).all()) and (text or cells.dtype.kind in "biu" or column.kind == "count")
     resolution = 1.0 if whole else 0.0 if decimals is None else 10.0**-decimals
-    if column.kind == "real" and numbers.min() >= 0:
-        column = replace(column, low=0.0)
     return replace(column, style=style, resolution=resolution)
 
 

@@ -261,8 +261,8 @@ def learn_columns(
 ) -> dict[str, TableColumn]:
     """Learn columns from the training rows; what is not declared is proposed by a sample of them.
 
-    Cells of the other rows that are not like it (another class, a negative number, more decimals) are added to the
-    sample, and the column is learned again.
+    Cells of the other rows that are not like it (another class, more decimals) are added to the sample, and the column
+    is learned again.
 
     Args:
         frames: the table.
