@@ -52,7 +52,8 @@ def defaults_for(table: Table) -> dict[str, Any]:
         "epochs": epochs,
         "batch_size": batch,
         "learning_rate": 1e-3 if small else 3e-3,
-        "patience": max(5, epochs // (3 if small else 4)),  # few validation rows are a noisy judge
+        # Few validation rows are noisy, and the objective often stands still until the learning rate falls.
+        "patience": max(5, epochs // (3 if small else 2)),
     }
     training |= {"optimizer": "adamw", "weight_decay": 0.1} if small else {"decay_epochs": epochs // 2}
     wide = not small and sum(math.prod(table.columns[name].shape[1:]) for name in flat) > MANY
