@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import mvae
 from mvae.runs import neighbours
-from mvae.runs.neighbours import _Neighbours, correction_of
+from mvae.runs.answers import Answer
+from mvae.runs.neighbours import Correction, _Neighbours, correction_of
 from tests.patients import FEW
 
 pd = pytest.importorskip("pandas")
@@ -88,6 +90,18 @@ def test_parts_of_a_table_are_corrected_by_their_own_rows(
     monkeypatch.setattr("mvae.runs.tables.NEIGHBOURS_AMONG", 200)  # fewer than are corrected
     plain = trained.impute(holes, samples=20)
     pd.testing.assert_frame_equal(trained.impute(holes, neighbours=True, samples=20), plain, rtol=1e-3)
+
+
+def test_a_draw_at_an_end_of_what_is_possible_stays_there() -> None:
+    """Rain of 0 is not moved to 2 mm with the other draws, so that intervals still begin at 0."""
+    columns = mvae.Columns.of(["rain"], latent_dim=2)
+    columns.scaling.fit(mvae.Table({"t": torch.linspace(0.0, 10.0, 50).double()[:, None]}), "t")
+    draws = np.array([0.0, 1.0, 11.0, 5.0]).reshape(4, 1, 1)
+    plain = {"t": Answer(np.full((1, 1), 4.0), draws, {})}
+    found = Correction({"t": np.ones((1, 1))}, 1.0, 1.0).applied(mvae.MVAE({"t": columns}, 2), plain)["t"]
+    std = columns.scaling.std.item()
+    np.testing.assert_allclose(found.draws[:, 0, 0], [0.0, 1 + std, 11.0, 5 + std])
+    np.testing.assert_allclose(found.point, 4 + std)
 
 
 @pytest.mark.parametrize("way", neighbours.WAYS)

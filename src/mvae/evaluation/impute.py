@@ -172,7 +172,7 @@ class _Part:
             if isinstance(modality, ColumnsModality):
                 params = self.decoded[name] if name in self.decoded else modality.parameters_of(self.z, self.context)
                 drawn = modality.sampled(params.gather(0, at[..., :1].expand(-1, -1, params.shape[-1])), self.generator)
-                drawn = modality.stretched(drawn)
+                drawn = modality.scaling.near_training(modality.stretched(drawn))
                 point, classes = point_of_columns(modality, params, self.weight)
             else:
                 drawn = modality.generate(z, self.context, generator=self.generator)
@@ -232,6 +232,7 @@ def point_of_columns(
         weight: of the samples, which sum to 1 in each row.
     """
     point = torch.einsum("sr,srf->rf", weight.to(torch.float64), modality.point(params).to(torch.float64))
+    point = modality.scaling.near_training(point)
     classes = {
         field: torch.einsum("sr,srk->rk", weight.to(p.dtype), p)
         for field, p in modality.likelihood.probabilities(params).items()

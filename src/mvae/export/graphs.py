@@ -92,9 +92,11 @@ class Decoder(nn.Module):
     def _columns(self, modality: ColumnsModality, z: Tensor, noise: Tensor | None) -> tuple[Tensor, ...]:
         params = modality.parameters_of(z)
         if self.draw is None or noise is None:
-            return (modality.point(params),)
-        drawn = self.draw.of(modality.likelihood, params, noise)
-        return modality.point(params), modality.scaling.near_training(modality.scaling.in_units(drawn))
+            found = [modality.point(params)]
+        else:
+            drawn = self.draw.of(modality.likelihood, params, noise)
+            found = [modality.point(params), modality.scaling.in_units(drawn)]
+        return tuple(modality.scaling.near_training(x) for x in found)
 
     @torch.no_grad()
     def noise_shape(self, latents: int) -> tuple[int, ...]:

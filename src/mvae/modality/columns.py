@@ -124,18 +124,18 @@ class ColumnsModality(Modality):
     ) -> Float[Tensor, "*lead fields"]:
         """x ~ p(x | z) in the user's units; with ``mean=True`` the mean of numbers and the most probable classes."""
         params = self.parameters_of(z, context)
-        return self.point(params) if mean else self.sampled(params, generator)
+        return self.scaling.near_training(self.point(params) if mean else self.sampled(params, generator))
 
     def sampled(
         self, params: Float[Tensor, "*lead size"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*lead fields"]:
-        """x ~ p(x | z) in the user's units, from the likelihood's parameters."""
-        return self.scaling.near_training(self.scaling.in_units(self.likelihood.sample(params, generator)))
+        """x ~ p(x | z) in the user's units, from the likelihood's parameters, however far from training."""
+        return self.scaling.in_units(self.likelihood.sample(params, generator))
 
     def stretched(
         self, draws: Float[Tensor, "draws rows fields"], middle: Float[Tensor, "rows fields"] | None = None
     ) -> Float[Tensor, "draws rows fields"]:
-        """Draws of rows, as `generate` gives them, further from their ``middle``; default: the mean of these draws.
+        """Draws of rows, as `sampled` gives them, further from their ``middle``; default: the mean of these draws.
 
         By the factor ``stretch``, on the scale on which the field is modelled, as ``middle`` is. Counts and classes
         stay as they are.
@@ -145,7 +145,7 @@ class ColumnsModality(Modality):
         u = self.scaling.standardised(draws.flatten(0, 1)).reshape(draws.shape)
         mean = u.mean(0) if middle is None else middle
         found = self.scaling.in_units(mean + self.stretch * (u - mean)).to(draws.dtype)
-        return torch.where(self.scaling.scaled, self.scaling.near_training(found), draws)
+        return torch.where(self.scaling.scaled, found, draws)
 
     def parameters_of(
         self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None
@@ -154,9 +154,9 @@ class ColumnsModality(Modality):
         return self.likelihood.arrange(self.decode(z, context), z.shape[:-1], torch.Size([len(self.fields)]))
 
     def point(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
-        """E[x | z] of numbers in the user's units, in float64; of classes the most probable one."""
+        """E[x | z] of numbers in the user's units, in float64, however far from training; the most probable class."""
         mode = self.likelihood.mode(params)
-        return self.scaling.near_training(self.scaling.mean_in_units(mode, self.likelihood.spread(params)))
+        return self.scaling.mean_in_units(mode, self.likelihood.spread(params))
 
     def correct(
         self,

@@ -130,19 +130,27 @@ class FieldScaling(Scaling):
         if x.shape[1:] != (len(self.fields),):
             raise DataError(f"rows of shape {tuple(x.shape[1:])}; its fields are {len(self.fields)} values per row")
 
-    def near_training(self, x: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
-        """Generated numbers in the user's units, none far below or above all that were seen in training.
+    @property
+    def ends(self) -> tuple[Float[Tensor, "fields"], Float[Tensor, "fields"]]:
+        """The least and the largest value that is generated of each field, in the user's units.
 
-        They may be a tenth of the range beyond it, on the scale of t: tails of a likelihood reach further, and one such
-        number moves a mean of thousands. Of a real field that has no number below 0 none is generated there.
+        They are a tenth of the range of training beyond it, on the scale of t: tails of a likelihood reach further, and
+        one such number moves a mean of thousands. No real field has a negative end that has no negative number.
         """
+        endless = self.low.new_full(self.low.shape, math.inf)
         if not self.fitted:
-            return x
+            return -endless, endless
         more = BEYOND * (self.most - self.least)
         low, high = (self._back(end) for end in (self.least - more, self.most + more))
         low = torch.where(self.real & (self.least >= 0), low.clamp(min=0), low)
         low, high = torch.where(self.counted, low.floor(), low), torch.where(self.counted, high.ceil(), high)
-        return torch.where(self.scaled | self.counted, x.clamp(low.to(x.dtype), high.to(x.dtype)), x)
+        number = self.scaled | self.counted
+        return torch.where(number, low, -endless), torch.where(number, high, endless)
+
+    def near_training(self, x: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
+        """Generated numbers in the user's units, none beyond the `ends` of its field."""
+        low, high = self.ends
+        return x.clamp(low.to(x.dtype), high.to(x.dtype))
 
     def _back(self, t: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
         """t of scaled fields and counts in the user's units."""

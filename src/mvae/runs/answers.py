@@ -89,7 +89,8 @@ def answers(
             if len(chosen):
                 middle = torch.einsum("sr,srf->rf", weight, modality.likelihood.mode(params).double())  # of all draws
                 drawn = modality.sampled(params.gather(0, chosen.expand(-1, -1, params.shape[-1])), generator)
-                plausible = modality.stretched(drawn, middle).double().cpu().numpy()
+                drawn = modality.scaling.near_training(modality.stretched(drawn, middle))
+                plausible = drawn.double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points.cpu().numpy(), plausible, shares, log_p)
     return found

@@ -88,5 +88,6 @@ def _beyond(modality: ColumnsModality, x: np.ndarray, draws: np.ndarray, hidden:
     mean = drawn.mean(0)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     width = np.where(u > mean, high - mean, mean - low)
-    counted = hidden & scaled & (width > 0)
+    least, most = (end.cpu().numpy() for end in modality.scaling.ends)
+    counted = hidden & scaled & (width > 0) & (x > least) & (x < most)  # an end is inside whatever the width
     return np.abs(u - mean)[counted] / width[counted]

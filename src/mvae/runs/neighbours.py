@@ -52,7 +52,7 @@ class Correction:
         return replace(self, shift={name: own[rows] for name, own in self.shift.items()})
 
     def applied(self, model: MultimodalVAE, found: Mapping[str, Answer]) -> dict[str, Answer]:
-        """The answers for these rows, corrected."""
+        """The answers for these rows, corrected; a draw at an end of what is possible stays there."""
         if not self.share:
             return dict(found)
         return {name: self._applied(_columns(model, name), answer, self.shift[name]) for name, answer in found.items()}
@@ -60,12 +60,11 @@ class Correction:
     def _applied(self, modality: ColumnsModality, answer: Answer, shift: np.ndarray) -> Answer:
         draws = _as_features(modality, answer.draws.reshape(-1, shift.shape[1])).reshape(answer.draws.shape)
         middle = _as_features(modality, answer.point)  # not the mean of these draws, which may be few
-        return Answer(
-            _in_units(modality, middle + shift, answer.point),
-            _in_units(modality, middle + self.factor * (draws - middle) + shift, answer.draws, whole=True),
-            answer.probabilities,
-            answer.log_p,
-        )
+        moved = _in_units(modality, middle + self.factor * (draws - middle) + shift, answer.draws, whole=True)
+        low, high = (end.cpu().numpy() for end in modality.scaling.ends)
+        inside = (answer.draws > low) & (answer.draws < high)
+        points = _in_units(modality, middle + shift, answer.point)
+        return replace(answer, point=points, draws=np.where(inside, moved, answer.draws))
 
 
 def corrections(
