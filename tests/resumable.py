@@ -51,7 +51,9 @@ def table(complete: bool = True, seed: int = 1) -> Table:
     return Table(data | weight, present)
 
 
-def train(built: MVAE, directory: Path | None, complete: bool = True, **changed: Any) -> History:
+def train(
+    built: MVAE, directory: Path | None, complete: bool = True, data: Table | None = None, **changed: Any
+) -> History:
     settings: dict[str, Any] = {
         "validation": table(complete, seed=2),
         "epochs": EPOCHS,
@@ -61,7 +63,7 @@ def train(built: MVAE, directory: Path | None, complete: bool = True, **changed:
         "run_dir": directory,
         "callbacks": [],
     }
-    return fit(built, table(complete), **(settings | changed))
+    return fit(built, table(complete) if data is None else data, **(settings | changed))
 
 
 class Signals(Reporter):

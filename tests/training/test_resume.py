@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from mvae import likelihoods
+from mvae.data.table import Table
 from mvae.errors import RunError
 from mvae.files import load_state, save_state
 from mvae.modality.base import Modality
@@ -199,6 +200,19 @@ def test_another_class_whose_weights_would_fit_is_refused(tmp_path: Path) -> Non
     fresh: Any = MVTCAE(dict(model().modalities), 2)
     with pytest.raises(RunError, match=r"other settings \(model 'MVAE' → 'MVTCAE'\)"):
         train(fresh, tmp_path, resume=True)
+
+
+def test_other_rows_are_refused_and_values_that_are_missing_do_not_count(tmp_path: Path) -> None:
+    own = table(complete=False)
+    train(model(), tmp_path, data=own, epochs=1)
+    has, image = own.has("image"), torch.as_tensor(own["image"]).clone()
+    assert not has.all()
+    image[~has] = 0.5
+    present = {name: own.has(name) for name in own.names}
+    train(model(), tmp_path, data=Table(dict(own.columns) | {"image": image}, present), epochs=2, resume=True)
+    image[has.nonzero()[0]] = 0.5
+    with pytest.raises(RunError, match="trained on other rows: resume with the same table, or train anew"):
+        train(model(), tmp_path, data=Table(dict(own.columns) | {"image": image}, present), epochs=3, resume=True)
 
 
 def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:

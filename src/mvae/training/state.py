@@ -5,12 +5,14 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
 from torch import Tensor
 
 from mvae.data.blocks import ReadAhead
+from mvae.data.fingerprint import fingerprint
 from mvae.data.table import Table
 from mvae.errors import RunError, TrainingError
 from mvae.evaluation.coupling_warnings import coupling_warning
@@ -255,10 +257,15 @@ class RunState:
             "seed": self.seed,
             "batch_size": self.settings.batch_size,
             "rows": len(self.table),
+            "table": self._fingerprint,
             "anneal_steps": self.anneal_steps,
             "learning_rate": self.settings.learning_rate,
             "weights": list(self.model.weights),
         }
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.table)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all; nothing where there is no run directory.
@@ -334,7 +341,10 @@ class RunState:
 
     def _require_same_run(self, before: dict[str, Any]) -> None:
         now = self.identity()
-        before = {"model": now["model"], **before}  # older checkpoints do not say it
+        before = {"model": now["model"], "table": now["table"], **before}  # older checkpoints do not say it
+        if before["rows"] == now["rows"] and before["table"] != now["table"]:
+            raise RunError(f"{self.directory} was trained on other rows: resume with the same table, or train anew")
+        now["table"] = before["table"]  # what follows from the number of rows
         keys = [key for key in dict.fromkeys([*now, *before]) if before.get(key) != now.get(key)]
         if keys:
             differ = ", ".join(f"{key} {before.get(key)!r} → {now.get(key)!r}" for key in keys)
