@@ -1,11 +1,13 @@
 """What files are filled in with: the answer of least error, the same as `mvae.impute` gives."""
 
 import numpy as np
+import pytest
 import torch
 
 import mvae
+from mvae.evaluation.impute import _between
 from mvae.models.prior import MixturePrior
-from mvae.runs.answers import answers
+from mvae.runs.answers import Answer, answers
 
 FIELDS = ({"name": "ward", "kind": "categorical", "classes": 5}, {"name": "stage", "kind": "ordinal", "classes": 5})
 
@@ -44,3 +46,18 @@ def test_a_row_with_nothing_gets_the_answer_of_the_fitted_prior_and_only_such_a_
     np.testing.assert_allclose(found[0], expected, atol=0.02)
     alone = answers(model, {"t": values[1:]}, {"t": present[1:]}, ["t"], samples=4_000)["t"].point
     np.testing.assert_allclose(found[1], alone[0], atol=0.02)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.9])
+@pytest.mark.parametrize("at_least", [0.0, 0.02, 0.3, 0.95])
+def test_intervals_of_what_is_often_zero_hold_their_share_and_no_more(share: float, at_least: float) -> None:
+    """Both tails are outside of an interval of numbers; of what is often zero only the upper one can be."""
+    random = np.random.default_rng(0)
+    draws = np.maximum(random.normal(size=(4_000, 1, 1)) - np.quantile(random.normal(size=4_000), at_least), 0.0)
+    draws = draws if at_least else draws + random.normal(size=draws.shape)
+    for sign in (1, -1):  # what is often at its upper end is the mirror image
+        low, high = Answer(draws[0], sign * draws, {}).between(share)
+        held = ((sign * draws >= low) & (sign * draws <= high)).mean()
+        assert max(share, at_least) == pytest.approx(held, abs=0.022)
+        for end, same in zip((low, high), _between(torch.from_numpy(sign * draws), share), strict=True):
+            np.testing.assert_allclose(end, same, rtol=1e-9)

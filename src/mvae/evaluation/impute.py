@@ -123,10 +123,9 @@ def imputed_parts(
     model.require_known(model.names)
     table = model.as_table(data)
     generator = torch.Generator(model.device).manual_seed(seed)
-    tails = (1 - interval) / 2, (1 + interval) / 2
     with evaluating(model):
         for batch in parts_of(table, samples, max(1, _width(model) // 2)):
-            yield _filled(model, batch, samples, draws, tails, generator)
+            yield _filled(model, batch, samples, draws, interval, generator)
 
 
 @torch.no_grad()
@@ -135,10 +134,10 @@ def _filled(
     batch: Table,
     samples: int,
     draws: int,
-    tails: tuple[float, float],
+    interval: float,
     generator: torch.Generator,
 ) -> Imputed:
-    return _Part(model, batch, samples, generator).imputed(draws, tails)
+    return _Part(model, batch, samples, generator).imputed(draws, interval)
 
 
 def _width(model: MultimodalVAE) -> int:
@@ -163,7 +162,7 @@ class _Part:
         self.context = model.context(x)
         self.chosen = resampled(self.weight, samples, generator)
 
-    def imputed(self, draws: int, tails: tuple[float, float]) -> Imputed:
+    def imputed(self, draws: int, interval: float) -> Imputed:
         columns: dict[str, Column] = {}
         all_draws, low, high, probabilities = {}, {}, {}, {}
         at = self.chosen[..., None].expand(-1, -1, self.z.shape[-1])
@@ -181,8 +180,7 @@ class _Part:
             columns[name] = torch.where(here, own, point.to(drawn.dtype).reshape(drawn.shape[1:]))
             drawn = torch.where(here, own, drawn)
             all_draws[name] = drawn[:draws].cpu()
-            ends = [_quantile(drawn, tail) for tail in tails]
-            low[name], high[name] = (torch.where(here, own, end).cpu() for end in ends)
+            low[name], high[name] = (torch.where(here, own, end).cpu() for end in _between(drawn, interval))
             if classes:
                 probabilities[name] = {field: p.cpu() for field, p in classes.items()}
         filled = Table({name: cast("Tensor", column).cpu() for name, column in columns.items()})
@@ -269,13 +267,24 @@ def resampled(
     return found.gather(1, order).T
 
 
-def _quantile(drawn: Shaped[Tensor, "draws rows *event"], share: float) -> Shaped[Tensor, "rows *event"]:
-    """Of whole numbers one of the values drawn."""
+def _between(drawn: Shaped[Tensor, "draws rows *event"], share: float) -> tuple[Tensor, Tensor]:
+    """The ends of the intervals that hold this share of the draws, each ``rows event…``.
+
+    As much lies above as below. Where that many draws are the very least, such as rain of 0, or the very largest, the
+    interval begins or ends with these and the whole rest lies at the other side.
+    """
     ordered = drawn.sort(0).values
-    place = share * (len(drawn) - 1)
+    low, high, above, below = (_quantile(ordered, q) for q in ((1 - share) / 2, (1 + share) / 2, 1 - share, share))
+    at_least, at_most = low <= ordered[0], high >= ordered[-1]
+    return torch.where(at_most & ~at_least, above, low), torch.where(at_least & ~at_most, below, high)
+
+
+def _quantile(ordered: Shaped[Tensor, "draws rows *event"], share: float) -> Shaped[Tensor, "rows *event"]:
+    """Of whole numbers one of the values drawn."""
+    place = share * (len(ordered) - 1)
     below = int(place)
-    lower, upper = ordered[below], ordered[min(below + 1, len(drawn) - 1)]
-    if not drawn.is_floating_point():
+    lower, upper = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    if not ordered.is_floating_point():
         return lower if share < 0.5 else upper
     between = torch.lerp(lower, upper, place - below)
     whole = (ordered == ordered.round()).all(0)

@@ -103,7 +103,7 @@ def _hidden_cells(
     found = {}
     for name, mask in hidden.items():
         answer = answered[name]
-        low, high = np.quantile(answer.draws, [(1 - interval) / 2, (1 + interval) / 2], axis=0)
+        low, high = answer.between(interval)
         inside = (values[name] >= low) & (values[name] <= high)
         assert answer.log_p is not None
         for i in range(mask.shape[1]):

@@ -168,8 +168,8 @@ class TableModel:
             if column.kind in CLASSED:
                 made |= {f"{of}={c}": found.probabilities[place][:, i] for i, c in enumerate(column.classes)}
             else:
-                bounds = zip(("low", "high"), _between(found.draws[:, :, place], interval), strict=True)
-                made |= {f"{of}.{side}": np.asarray(_plainly(column, bound)) for side, bound in bounds}
+                bounds = zip(("low", "high"), found.between(interval), strict=True)
+                made |= {f"{of}.{side}": np.asarray(_plainly(column, bound[:, place])) for side, bound in bounds}
             yield pandas().DataFrame(made).set_index(frame.index)
 
     @checked_arguments(error=QueryError)
@@ -271,6 +271,7 @@ class TableModel:
     ) -> DataFrame:
         """A part of the table with these numbers in its missing cells, and intervals beside them."""
         made, beside = {}, {}
+        bounds = {} if interval is None else {name: answer.between(interval) for name, answer in found.items()}
         for name in frame.columns:
             column, series = self.schema.named.get(name), frame[name]
             home = next(
@@ -290,9 +291,8 @@ class TableModel:
             if column.kind in CLASSED:
                 beside[f"{name}.p"] = np.where(gone, found[modality].probabilities[place].max(-1), np.nan)
             else:
-                bounds = _between(found[modality].draws[:, :, place], interval)
-                for side, bound in zip(("low", "high"), bounds, strict=True):
-                    beside[f"{name}.{side}"] = _shown(column, series, bound, gone)
+                for side, bound in zip(("low", "high"), bounds[modality], strict=True):
+                    beside[f"{name}.{side}"] = _shown(column, series, bound[:, place], gone)
         pd = pandas()
         return pd.concat([pd.DataFrame(made, index=frame.index), pd.DataFrame(beside, index=frame.index)], axis=1)
 
@@ -367,12 +367,6 @@ def _require_free(names: Sequence[str], wanted: Set[str]) -> None:
     """Raises QueryError where the table has a column of a name that the answer needs."""
     if taken := sorted(wanted & set(names)):
         raise QueryError(f"the answer needs a column {taken[0]!r} of its own, and the table has one: rename that")
-
-
-def _between(draws: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds of the middle ``share`` of the draws, ``draws rows``."""
-    low, high = np.quantile(draws, [(1 - share) / 2, (1 + share) / 2], axis=0)
-    return low, high
 
 
 def _plainly(column: TableColumn, numbers: np.ndarray) -> Any:

@@ -186,8 +186,7 @@ def filled_beside_neighbours(
     for rows, correction in corrections(model, values, present, ["t"], rows_at_once(model, table.columns), seed):
         plain = answers(model, {"t": values["t"][rows]}, {"t": present["t"][rows]}, ["t"], spend.samples, seed)
         found = correction.applied(model, plain)["t"]
-        ends = np.quantile(found.draws, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
-        for part, own in zip(parts, (found.point, *ends), strict=True):
+        for part, own in zip(parts, (found.point, *found.between(INTERVAL)), strict=True):
             part.append(own)
     point, low, high = (np.concatenate(part) for part in parts)
     return point, low, high
