@@ -135,7 +135,7 @@ class FieldScaling(Scaling):
         """The least and the largest value that is generated of each field, in the user's units.
 
         They are a tenth of the range of training beyond it, on the scale of t: tails of a likelihood reach further, and
-        one such number moves a mean of thousands. No real field has a negative end that has no negative number.
+        one such number moves a mean of thousands. Of a real field that has no negative number they are not negative.
         """
         endless = self.low.new_full(self.low.shape, math.inf)
         if not self.fitted:

@@ -45,8 +45,8 @@ class Answer:
     probabilities: Mapping[int, np.ndarray]
     log_p: np.ndarray | None = None
 
-    def between(self, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """The ends of the intervals that hold this share of the draws, each ``rows fields``.
+    def between(self, share: float, place: int | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """The ends of the intervals that hold this share of the draws, each ``rows fields``, or of one field ``rows``.
 
         As much lies above as below. Where that many draws are the very least, such as rain of 0, or the very largest,
         the interval begins or ends with these and the whole rest lies at the other side.
@@ -56,8 +56,9 @@ class Answer:
         >>> low.item(), high.item()  # and not 6
         (0.0, 5.0)
         """
-        ends = np.quantile(self.draws, [(1 - share) / 2, (1 + share) / 2, 1 - share, share], axis=0)
-        at_least, at_most = ends[0] <= self.draws.min(0), ends[1] >= self.draws.max(0)
+        draws = self.draws[:, :, place]
+        ends = np.quantile(draws, [(1 - share) / 2, (1 + share) / 2, 1 - share, share], axis=0)
+        at_least, at_most = ends[0] <= draws.min(0), ends[1] >= draws.max(0)
         low = np.where(at_most & ~at_least, ends[2], ends[0])
         return low, np.where(at_least & ~at_most, ends[3], ends[1])
 

@@ -168,8 +168,8 @@ class TableModel:
             if column.kind in CLASSED:
                 made |= {f"{of}={c}": found.probabilities[place][:, i] for i, c in enumerate(column.classes)}
             else:
-                bounds = zip(("low", "high"), found.between(interval), strict=True)
-                made |= {f"{of}.{side}": np.asarray(_plainly(column, bound[:, place])) for side, bound in bounds}
+                bounds = zip(("low", "high"), found.between(interval, place), strict=True)
+                made |= {f"{of}.{side}": np.asarray(_plainly(column, bound)) for side, bound in bounds}
             yield pandas().DataFrame(made).set_index(frame.index)
 
     @checked_arguments(error=QueryError)
@@ -271,7 +271,6 @@ class TableModel:
     ) -> DataFrame:
         """A part of the table with these numbers in its missing cells, and intervals beside them."""
         made, beside = {}, {}
-        bounds = {} if interval is None else {name: answer.between(interval) for name, answer in found.items()}
         for name in frame.columns:
             column, series = self.schema.named.get(name), frame[name]
             home = next(
@@ -291,8 +290,9 @@ class TableModel:
             if column.kind in CLASSED:
                 beside[f"{name}.p"] = np.where(gone, found[modality].probabilities[place].max(-1), np.nan)
             else:
-                for side, bound in zip(("low", "high"), bounds[modality], strict=True):
-                    beside[f"{name}.{side}"] = _shown(column, series, bound[:, place], gone)
+                bounds = found[modality].between(interval, place)
+                for side, bound in zip(("low", "high"), bounds, strict=True):
+                    beside[f"{name}.{side}"] = _shown(column, series, bound, gone)
         pd = pandas()
         return pd.concat([pd.DataFrame(made, index=frame.index), pd.DataFrame(beside, index=frame.index)], axis=1)
 
