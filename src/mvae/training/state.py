@@ -295,7 +295,11 @@ class RunState:
             schedule=None if self.schedule is None else self.schedule.state(),
         )
         tensors = prefixed("model", self.model.state_dict()) | prefixed("best", self.best) | prefixed("step", step)
-        save_state(self.directory / CHECKPOINT, tensors, header.model_dump())
+        try:
+            save_state(self.directory / CHECKPOINT, tensors, header.model_dump())
+        except RunError as error:
+            kept = ". The last checkpoint is kept: resume from it" if self.saved else ""
+            raise RunError(f"{error}{kept}") from error
         self.saved = True
 
     def _clear(self, directory: Path) -> None:
