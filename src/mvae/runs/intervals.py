@@ -16,7 +16,7 @@ from mvae.data.table import Table
 from mvae.data.tables.tensors import observed_of
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
-from mvae.runs.answers import SAMPLES, answers, rows_at_once
+from mvae.runs.answers import SAMPLES, Answer, answers, rows_at_once
 from mvae.runs.held_back import Held, held_back
 from mvae.training.fit import History, fit
 from mvae.training.settings import TrainingSettings
@@ -72,22 +72,29 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
         given = {n: observed_of(some, n) & ~held[n][part] if n in held else some.has(n).numpy() for n in some.names}
         found = answers(model, values, given, list(beyond), SAMPLES, seed)
         for name, ratios in beyond.items():
-            ratios.append(_beyond(model.modalities[name], values[name], found[name].draws, held[name][part]))  # pyright: ignore
+            ratios.append(_beyond(model.modalities[name], values[name], found[name], held[name][part]))  # pyright: ignore
     for name, ratios in beyond.items():
         every = np.concatenate(ratios) if ratios else np.empty(0)
         if len(every) >= LEAST:
             model.modalities[name].stretch.fill_(float(np.clip(np.quantile(every, LEVEL), *BOUNDS)))  # pyright: ignore
 
 
-def _beyond(modality: ColumnsModality, x: np.ndarray, draws: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """How far hidden numbers are from the mean of their draws, where 1 is the end of the interval; as modelled."""
+def _beyond(modality: ColumnsModality, x: np.ndarray, answer: Answer, hidden: np.ndarray) -> np.ndarray:
+    """How far hidden numbers are from the mean of their draws, where 1 is the end of the interval; as modelled.
+
+    A number at an end of what is possible, with which the interval begins or ends, is inside however narrow that is.
+    """
+
+    def modelled(numbers: np.ndarray) -> np.ndarray:
+        flat = torch.from_numpy(numbers.reshape(-1, x.shape[1]))
+        return modality.scaling.standardised(flat).numpy().reshape(numbers.shape)
+
     scaled = np.array([field.kind in SCALED for field in modality.fields])
-    u = modality.scaling.standardised(torch.from_numpy(np.where(hidden, x, draws[0]))).numpy()
-    flat = torch.from_numpy(draws.reshape(-1, x.shape[1]))
-    drawn = modality.scaling.standardised(flat).numpy().reshape(draws.shape)
-    mean = drawn.mean(0)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    width = np.where(u > mean, high - mean, mean - low)
     least, most = (end.cpu().numpy() for end in modality.scaling.ends)
-    counted = hidden & scaled & (width > 0) & (x > least) & (x < most)  # an end is inside whatever the width
-    return np.abs(u - mean)[counted] / width[counted]
+    low, high = answer.between(LEVEL)
+    x = np.where(hidden, x, answer.draws[0])
+    at_end = ((x <= least) & (low <= least)) | ((x >= most) & (high >= most))
+    u, mean = modelled(x), modelled(answer.draws).mean(0)
+    width = np.where(u > mean, modelled(high) - mean, mean - modelled(low))
+    counted = hidden & scaled & ((width > 0) | at_end)
+    return np.where(at_end, 0.0, np.abs(u - mean))[counted] / np.where(at_end, 1.0, width)[counted]
