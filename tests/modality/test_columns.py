@@ -153,6 +153,19 @@ def test_nothing_is_generated_far_from_what_training_had() -> None:
         assert found[..., 4].std() > 0  # a date
 
 
+def test_the_range_grows_with_later_training_and_an_unknown_one_has_no_end() -> None:
+    own = mvae.Columns.of(["a", "b"], latent_dim=2)
+    assert own.scaling.near_training(torch.tensor([[1e9, -1e9]])).tolist() == [[1e9, -1e9]]
+    first = torch.linspace(0.0, 10.0, 20).double()[:, None].repeat(1, 2)
+    only_a = torch.tensor([True, False]).expand(20, 2)
+    own.fit_scaling(mvae.Table({"t": first}, {"t": only_a}), "t")
+    mean = own.scaling.mean.clone()
+    assert own.scaling.near_training(torch.tensor([[1e9, -1e9]])).tolist() == [[11.0, -1e9]]
+    own.fit_scaling(mvae.Table({"t": first + 10}), "t")
+    assert own.scaling.near_training(torch.tensor([[1e9, -1e9]])).tolist() == [[22.0, 9.0]]
+    assert torch.equal(own.scaling.mean, mean)
+
+
 @pytest.mark.parametrize(("lowest", "least"), [(0.0, 0.0), (3.0, 2.3), (-1.0, -2.1)])
 def test_a_real_field_without_negative_numbers_is_never_negative(lowest: float, least: float) -> None:
     scaling = FieldScaling([Field("rain")])

@@ -107,13 +107,23 @@ def test_dreg_has_the_same_value_and_the_doubly_reparameterised_gradient(make, s
     assert_same_gradients(gradients(built, loss), naive_dreg(built, table, noise, beta))
 
 
-@pytest.mark.parametrize("factor", [0.0, 0.25])
+@pytest.mark.parametrize("factor", [0.0, 0.25, 1e-200])
 def test_gradients_of_a_scaled_loss_are_scaled(factor: float) -> None:
     built, table = model(dreg=True), complete(4)
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)
     whole = gradients(built, built(table, noise=noise).loss)
     scaled = gradients(built, factor * built(table, noise=noise).loss)
-    assert_same_gradients(scaled, {name: factor * gradient for name, gradient in whole.items()})
+    back = factor or 1.0
+    same = {name: factor / back * gradient for name, gradient in whole.items()}
+    assert_same_gradients({name: gradient / back for name, gradient in scaled.items()}, same)
+
+
+@pytest.mark.parametrize("dreg", [True, False])
+def test_what_is_no_loss_has_its_own_gradient(dreg: bool) -> None:
+    built, table = model(dreg=dreg), complete(4)
+    noise = noise_for(built, built.terms(table.presence(built.names)), 4)
+    found = gradients(built, built(table, noise=noise).log_prob.sum())
+    assert all(found[name].any() for name in found if "encoder" in name)
 
 
 def test_dreg_and_iwae_agree_where_the_decoders_are_concerned_and_nowhere_else() -> None:

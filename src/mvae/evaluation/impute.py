@@ -171,7 +171,8 @@ class _Part:
             if isinstance(modality, ColumnsModality):
                 params = self.decoded[name] if name in self.decoded else modality.parameters_of(self.z, self.context)
                 drawn = modality.sampled(params.gather(0, at[..., :1].expand(-1, -1, params.shape[-1])), self.generator)
-                drawn = modality.scaling.near_training(modality.stretched(drawn))
+                middle = torch.einsum("sr,srf->rf", self.weight, modality.likelihood.mode(params).double())
+                drawn = modality.scaling.near_training(modality.stretched(drawn, middle))
                 point, classes = point_of_columns(modality, params, self.weight)
             else:
                 drawn = modality.generate(z, self.context, generator=self.generator)
@@ -275,7 +276,7 @@ def _between(drawn: Shaped[Tensor, "draws rows *event"], share: float) -> tuple[
     """
     ordered = drawn.sort(0).values
     low, high, above, below = (_quantile(ordered, q) for q in ((1 - share) / 2, (1 + share) / 2, 1 - share, share))
-    at_least, at_most = low <= ordered[0], high >= ordered[-1]
+    at_least, at_most = ((ordered == end).double().mean(0) >= (1 - share) / 2 for end in (ordered[0], ordered[-1]))
     return torch.where(at_most & ~at_least, above, low), torch.where(at_least & ~at_most, below, high)
 
 

@@ -100,8 +100,13 @@ class ColumnsModality(Modality):
         return self.likelihood.prepare(u, self.dtype)
 
     def fit_scaling(self, table: Table, name: str) -> None:
-        """Take scales and frequencies of observed training values, unless an earlier training has taken them."""
-        if not self.scaling.fitted and bool(table.has(name).any()):
+        """Take scales and frequencies of observed training values, unless an earlier training has taken them.
+
+        The range of training grows with each.
+        """
+        if self.scaling.fitted:
+            self.scaling.widen(table, name)
+        elif bool(table.has(name).any()):
             super().fit_scaling(table, name)
 
     def encoder_input(self, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows features"]:
@@ -129,7 +134,7 @@ class ColumnsModality(Modality):
     def sampled(
         self, params: Float[Tensor, "*lead size"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*lead fields"]:
-        """x ~ p(x | z) in the user's units, from the likelihood's parameters, however far from training."""
+        """x ~ p(x | z) in the user's units, from the likelihood's parameters; not kept near training."""
         return self.scaling.in_units(self.likelihood.sample(params, generator))
 
     def stretched(
@@ -154,7 +159,10 @@ class ColumnsModality(Modality):
         return self.likelihood.arrange(self.decode(z, context), z.shape[:-1], torch.Size([len(self.fields)]))
 
     def point(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
-        """E[x | z] of numbers in the user's units, in float64, however far from training; the most probable class."""
+        """E[x | z] of numbers, in the user's units and float64; of classes the most probable one.
+
+        Not kept near training (`FieldScaling.near_training`).
+        """
         mode = self.likelihood.mode(params)
         return self.scaling.mean_in_units(mode, self.likelihood.spread(params))
 

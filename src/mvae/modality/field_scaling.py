@@ -7,7 +7,7 @@ they are, and only the encoder sees them standardised. What is generated stays n
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class FieldScaling(Scaling):
     counted: Tensor
     scaled: Tensor
     low: Tensor
+    high: Tensor
     width: Tensor
     least: Tensor
     most: Tensor
@@ -54,8 +55,9 @@ class FieldScaling(Scaling):
 
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
-        for name in ("least", "most"):  # of t over the observed training values
-            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+        # Of t over the observed training values; where there is none, the least is above the largest.
+        self.register_buffer("least", torch.ones((), dtype=torch.float64))
+        self.register_buffer("most", torch.zeros((), dtype=torch.float64))
         self.fields = tuple(fields)
         self.kinds = {field.kind for field in fields}
         is_of = {
@@ -70,6 +72,7 @@ class FieldScaling(Scaling):
             "counted": is_of["count"],
             "scaled": torch.tensor([f.kind in SCALED for f in fields]),
             "low": low,
+            "high": high,
             "width": high - low,
         }
         self._own = tuple(own)
@@ -87,12 +90,9 @@ class FieldScaling(Scaling):
         size = len(self.fields)
         count, mean, squares, first = torch.zeros(4, size, dtype=torch.float64).unbind()
         mean, squares, first = mean.clone(), squares.clone(), first.clone()
-        least, most = torch.tensor([[math.inf], [-math.inf]], dtype=torch.float64).expand(2, size).unbind()
-        for part in rows.split(max(1, VALUES // size)):
-            x, here = table.observed_rows(name, part)
-            t = torch.where(here, self._transformed(x.to(self.low.device)).cpu(), 0.0)
-            least = torch.where(here, t, math.inf).amin(0).minimum(least)
-            most = torch.where(here, t, -math.inf).amax(0).maximum(most)
+        self.least, self.most = torch.ones_like(self.low), torch.zeros_like(self.low)
+        for t, here in self._parts(table, name):
+            self._reach(t, here)
             first = torch.where(count > 0, first, t[here.long().argmax(0), torch.arange(size)])
             t = torch.where(here, t - first, 0.0)  # of a constant field exactly 0
             n = here.sum(0).double()
@@ -104,8 +104,28 @@ class FieldScaling(Scaling):
         mean, std = first + mean, (squares / count.clamp(min=1)).sqrt()
         std = torch.where((std > CONSTANT * mean.abs()) & std.isfinite(), std, 1.0)
         self._set(mean, std, torch.tensor(len(rows)))
-        ends = (torch.where(count > 0, end, 0.0).to(self.mean) for end in (least, most))
-        self.least, self.most = ends
+
+    def widen(self, table: Table, name: str) -> None:
+        """What is generated may also be as far as another training table's values; scales stay."""
+        for t, here in self._parts(table, name):
+            self._reach(t, here)
+
+    def _parts(self, table: Table, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """t of some rows after the other, 0 where nothing is, and what is there."""
+        rows = table.has(name).nonzero().flatten()
+        for part in rows.split(max(1, VALUES // len(self.fields))):
+            x, here = table.observed_rows(name, part)
+            yield torch.where(here, self._transformed(x.to(self.low.device)).cpu(), 0.0), here
+
+    def _reach(self, t: Tensor, here: Tensor) -> None:
+        """Widen the range by these values."""
+        known = self.least <= self.most
+        least = torch.where(here, t, math.inf).amin(0).to(self.low)
+        most = torch.where(here, t, -math.inf).amax(0).to(self.low)
+        least = torch.where(known, self.least.minimum(least), least)
+        most = torch.where(known, self.most.maximum(most), most)
+        seen = least <= most
+        self.least, self.most = torch.where(seen, least, 1.0), torch.where(seen, most, 0.0)
 
     def _transformed(self, x: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
         t = x
@@ -137,15 +157,14 @@ class FieldScaling(Scaling):
         They are a tenth of the range of training beyond it, on the scale of t: tails of a likelihood reach further, and
         one such number moves a mean of thousands. Of a real field that has no negative number they are not negative.
         """
-        endless = self.low.new_full(self.low.shape, math.inf)
-        if not self.fitted:
-            return -endless, endless
-        more = BEYOND * (self.most - self.least)
-        low, high = (self._back(end) for end in (self.least - more, self.most + more))
-        low = torch.where(self.real & (self.least >= 0), low.clamp(min=0), low)
+        least, most = self.least.expand_as(self.low), self.most.expand_as(self.low)
+        more = BEYOND * (most - least)
+        low, high = (self._back(end) for end in (least - more, most + more))
+        low = torch.where(self.real & (least >= 0), low.clamp(min=0), low)
         low, high = torch.where(self.counted, low.floor(), low), torch.where(self.counted, high.ceil(), high)
-        number = self.scaled | self.counted
-        return torch.where(number, low, -endless), torch.where(number, high, endless)
+        high = torch.where(self.bounded, high.minimum(self.high), high)
+        known = (least <= most) & (self.scaled | self.counted)
+        return torch.where(known, low, -math.inf), torch.where(known, high, math.inf)
 
     def near_training(self, x: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
         """Generated numbers in the user's units, none beyond the `ends` of its field."""

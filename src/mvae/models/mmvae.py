@@ -73,9 +73,10 @@ class MMVAE(MultimodalVAE):
         """−L of the batch; the KL reported for a term is its draw's log q(z | X) − log p(z)."""
         here, count = terms.on_device(noise.device), len(self.names)
         experts = plan.experts(self, x, terms)
-        z, factor, scale = _Rescaled.apply(self.proposal(experts, here).rsample(noise))
-        counts: Tensor | float = 1.0
+        z = self.proposal(experts, here).rsample(noise)
+        factor = scale = counts = z.new_zeros(())
         if self.dreg:  # the density's own parameters get no gradient; z carries it all
+            z, factor, scale = _Rescaled.apply(z)
             experts = Gaussian(experts.precision.detach(), experts.shift.detach())
         divergence = self.divergence(experts, z, here)
         log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
@@ -140,4 +141,4 @@ class _Rescaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         of_z, factor, scale = gradients
-        return of_z * factor / torch.where(scale == 0, 1.0, scale)  # L may be scaled by 0
+        return torch.where(scale == 0, of_z, of_z * (factor / scale))  # 0: nothing comes from L

@@ -58,7 +58,7 @@ class Answer:
         """
         draws = self.draws[:, :, place]
         ends = np.quantile(draws, [(1 - share) / 2, (1 + share) / 2, 1 - share, share], axis=0)
-        at_least, at_most = ends[0] <= draws.min(0), ends[1] >= draws.max(0)
+        at_least, at_most = ((draws == end).mean(0) >= (1 - share) / 2 for end in (draws.min(0), draws.max(0)))
         low = np.where(at_most & ~at_least, ends[2], ends[0])
         return low, np.where(at_least & ~at_most, ends[3], ends[1])
 

@@ -82,7 +82,7 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
 def _beyond(modality: ColumnsModality, x: np.ndarray, answer: Answer, hidden: np.ndarray) -> np.ndarray:
     """How far hidden numbers are from the mean of their draws, where 1 is the end of the interval; as modelled.
 
-    A number at an end of what is possible, with which the interval begins or ends, is inside however narrow that is.
+    A number at the least or the largest possible value counts as inside (0) where the interval reaches that value.
     """
 
     def modelled(numbers: np.ndarray) -> np.ndarray:

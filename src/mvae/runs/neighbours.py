@@ -52,7 +52,7 @@ class Correction:
         return replace(self, shift={name: own[rows] for name, own in self.shift.items()})
 
     def applied(self, model: MultimodalVAE, found: Mapping[str, Answer]) -> dict[str, Answer]:
-        """The answers for these rows, corrected; a draw at an end of what is possible stays there."""
+        """The answers for these rows, corrected; a draw at an end of what is generated (0 of rain) stays there."""
         if not self.share:
             return dict(found)
         return {name: self._applied(_columns(model, name), answer, self.shift[name]) for name, answer in found.items()}

@@ -265,7 +265,8 @@ class RunState:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return fingerprint(self.table)
+        weights = [] if self.settings.row_weights is None else [self.settings.row_weights]
+        return fingerprint(self.table, [*self.model.names, *self.model.covariates, *weights])
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all; nothing where there is no run directory.
@@ -346,9 +347,9 @@ class RunState:
     def _require_same_run(self, before: dict[str, Any]) -> None:
         now = self.identity()
         before = {"model": now["model"], "table": now["table"], **before}  # older checkpoints do not say it
-        if before["rows"] == now["rows"] and before["table"] != now["table"]:
+        if before.get("rows") == now["rows"] and before["table"] != now["table"]:
             raise RunError(f"{self.directory} was trained on other rows: resume with the same table, or train anew")
-        now["table"] = before["table"]  # what follows from the number of rows
+        now["table"] = before["table"]  # where the number of rows differs, that alone is reported
         keys = [key for key in dict.fromkeys([*now, *before]) if before.get(key) != now.get(key)]
         if keys:
             differ = ", ".join(f"{key} {before.get(key)!r} → {now.get(key)!r}" for key in keys)
