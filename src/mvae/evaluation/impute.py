@@ -230,8 +230,8 @@ def point_of_columns(
         params: its likelihood's, for all samples of z.
         weight: of the samples, which sum to 1 in each row.
     """
-    point = torch.einsum("sr,srf->rf", weight.to(torch.float64), modality.point(params).to(torch.float64))
-    point = modality.scaling.near_training(point)
+    each = modality.scaling.near_training(modality.point(params).to(torch.float64))
+    point = torch.einsum("sr,srf->rf", weight.to(torch.float64), each)
     classes = {
         field: torch.einsum("sr,srk->rk", weight.to(p.dtype), p)
         for field, p in modality.likelihood.probabilities(params).items()
