@@ -17,6 +17,7 @@ import mvae
 from mvae import likelihoods
 from mvae.data.blocks import order_of_rows
 from mvae.data.dataset import Dataset
+from mvae.data.fingerprint import fingerprint
 from mvae.data.masking import complete_rows, keep_at_random, oversample_complete
 from mvae.data.split import split
 from mvae.data.table import Table
@@ -128,6 +129,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     complete_rows: lambda t, _: complete_rows(t),
     keep_at_random: lambda t, _: keep_at_random(t, 0.7),
     oversample_complete: lambda t, _: oversample_complete(t, 2),
+    fingerprint: lambda t, _: fingerprint(t, t.names),
     split: lambda t, _: vars(split(t, 0.2, 0.2)),
     conditional_coherence: lambda t, _: conditional_coherence(model(), CLASSIFIER, t, given="label", of="image"),
     classifier_for: kept_classifier,

@@ -89,6 +89,9 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
         except ValueError:  # of pydantic, too
             if number < len(lines):
                 raise RunError(f"{run_dir / METRICS}, line {number} is no JSON object of numbers") from None
+        else:
+            if rows[-1].get("epoch") is None:
+                raise RunError(f"{run_dir / METRICS}, line {number} does not say which epoch it is of")
     return rows
 
 

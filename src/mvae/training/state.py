@@ -347,13 +347,12 @@ class RunState:
     def _require_same_run(self, before: dict[str, Any]) -> None:
         now = self.identity()
         before = {"model": now["model"], "table": now["table"], **before}  # older checkpoints do not say it
-        if before.get("rows") == now["rows"] and before["table"] != now["table"]:
-            raise RunError(f"{self.directory} was trained on other rows: resume with the same table, or train anew")
-        now["table"] = before["table"]  # where the number of rows differs, that alone is reported
-        keys = [key for key in dict.fromkeys([*now, *before]) if before.get(key) != now.get(key)]
+        keys = [key for key in dict.fromkeys([*now, *before]) if key != "table" and before.get(key) != now.get(key)]
         if keys:
             differ = ", ".join(f"{key} {before.get(key)!r} → {now.get(key)!r}" for key in keys)
             raise RunError(f"{self.directory} was trained with other settings ({differ}): resume with the same ones")
+        if before["table"] != now["table"]:
+            raise RunError(f"{self.directory} was trained on other rows: resume with the same table, or train anew")
 
     def _require_possible(self, header: Header, parts: dict[str, dict[str, Tensor]], path: Path) -> None:
         """Do header and tensors of a checkpoint agree with each other and with the model?"""
