@@ -25,7 +25,7 @@ from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 from mvae.models.questions import parts_of
 
-__all__ = ["Imputed", "best_class", "impute", "imputed_parts", "point_of_columns", "resampled"]
+__all__ = ["Imputed", "best_class", "draws_of_columns", "impute", "imputed_parts", "point_of_columns", "resampled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,14 +165,11 @@ class _Part:
     def imputed(self, draws: int, interval: float) -> Imputed:
         columns: dict[str, Column] = {}
         all_draws, low, high, probabilities = {}, {}, {}, {}
-        at = self.chosen[..., None].expand(-1, -1, self.z.shape[-1])
-        z = self.z.gather(0, at)
+        z = self.z.gather(0, self.chosen[..., None].expand(-1, -1, self.z.shape[-1]))
         for name, modality in self.model.modalities.items():
             if isinstance(modality, ColumnsModality):
                 params = self.decoded[name] if name in self.decoded else modality.parameters_of(self.z, self.context)
-                drawn = modality.sampled(params.gather(0, at[..., :1].expand(-1, -1, params.shape[-1])), self.generator)
-                middle = torch.einsum("sr,srf->rf", self.weight, modality.likelihood.mode(params).double())
-                drawn = modality.scaling.near_training(modality.stretched(drawn, middle))
+                drawn = draws_of_columns(modality, params, self.weight, self.chosen, self.generator)
                 point, classes = point_of_columns(modality, params, self.weight)
             else:
                 drawn = modality.generate(z, self.context, generator=self.generator)
@@ -240,6 +237,27 @@ def point_of_columns(
         if field.name in classes:
             point[:, i] = best_class(field, classes[field.name].double()).to(point.dtype)
     return point, classes
+
+
+def draws_of_columns(
+    modality: ColumnsModality,
+    params: Float[Tensor, "samples rows size"],
+    weight: Float[Tensor, "samples rows"],
+    chosen: Int[Tensor, "draws rows"],
+    generator: torch.Generator,
+) -> Float[Tensor, "draws rows fields"]:
+    """Plausible values for the chosen samples of z, stretched about the mean of all samples and kept near training.
+
+    Args:
+        modality: of columns.
+        params: its likelihood's, for all samples of z.
+        weight: of the samples, which sum to 1 in each row.
+        chosen: the numbers of the samples that are drawn from (`resampled`).
+        generator: of the draws.
+    """
+    middle = torch.einsum("sr,srf->rf", weight, modality.likelihood.mode(params).double())
+    drawn = modality.sampled(params.gather(0, chosen[..., None].expand(-1, -1, params.shape[-1])), generator)
+    return modality.scaling.near_training(modality.stretched(drawn, middle))
 
 
 def best_class(field: Field, probabilities: Float[Tensor, "*rows classes"]) -> Int[Tensor, "*rows"]:

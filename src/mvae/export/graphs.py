@@ -91,11 +91,9 @@ class Decoder(nn.Module):
 
     def _columns(self, modality: ColumnsModality, z: Tensor, noise: Tensor | None) -> tuple[Tensor, ...]:
         params = modality.parameters_of(z)
-        if self.draw is None or noise is None:
-            found = [modality.point(params)]
-        else:
-            drawn = self.draw.of(modality.likelihood, params, noise)
-            found = [modality.point(params), modality.scaling.in_units(drawn)]
+        found = [modality.point(params)]
+        if self.draw is not None and noise is not None:
+            found.append(modality.scaling.in_units(self.draw.of(modality.likelihood, params, noise)))
         return tuple(modality.scaling.near_training(x) for x in found)
 
     @torch.no_grad()

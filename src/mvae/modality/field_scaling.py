@@ -84,10 +84,9 @@ class FieldScaling(Scaling):
 
         A field that is observed nowhere has m = 0 and s = 1. Where no row has the column, nothing changes.
         """
-        rows = table.has(name).nonzero().flatten()
-        if not len(rows):
+        rows, size = table.has(name).sum(), len(self.fields)
+        if not rows:
             return
-        size = len(self.fields)
         count, mean, squares, first = torch.zeros(4, size, dtype=torch.float64).unbind()
         mean, squares, first = mean.clone(), squares.clone(), first.clone()
         self.least, self.most = torch.ones_like(self.low), torch.zeros_like(self.low)
@@ -103,7 +102,7 @@ class FieldScaling(Scaling):
             mean, count = mean + (own - mean) * share, total
         mean, std = first + mean, (squares / count.clamp(min=1)).sqrt()
         std = torch.where((std > CONSTANT * mean.abs()) & std.isfinite(), std, 1.0)
-        self._set(mean, std, torch.tensor(len(rows)))
+        self._set(mean, std, rows)
 
     def widen(self, table: Table, name: str) -> None:
         """What is generated may also be as far as another training table's values; scales stay."""
@@ -120,10 +119,8 @@ class FieldScaling(Scaling):
     def _reach(self, t: Tensor, here: Tensor) -> None:
         """Widen the range by these values."""
         known = self.least <= self.most
-        least = torch.where(here, t, math.inf).amin(0).to(self.low)
-        most = torch.where(here, t, -math.inf).amax(0).to(self.low)
-        least = torch.where(known, self.least.minimum(least), least)
-        most = torch.where(known, self.most.maximum(most), most)
+        least = torch.where(here, t, math.inf).amin(0).to(self.low).minimum(torch.where(known, self.least, math.inf))
+        most = torch.where(here, t, -math.inf).amax(0).to(self.low).maximum(torch.where(known, self.most, -math.inf))
         seen = least <= most
         self.least, self.most = torch.where(seen, least, 1.0), torch.where(seen, most, 0.0)
 

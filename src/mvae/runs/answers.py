@@ -12,7 +12,7 @@ from mvae.data.columns import Column
 from mvae.data.table import Table
 from mvae.data.tables.schema import TOKEN
 from mvae.data.tables.tensors import table_of
-from mvae.evaluation.impute import point_of_columns, resampled
+from mvae.evaluation.impute import draws_of_columns, point_of_columns, resampled
 from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.gaussian import Gaussian
 from mvae.modality.columns import ColumnsModality
@@ -93,7 +93,7 @@ def answers(
     generator = torch.Generator(model.device).manual_seed(seed)
     with evaluating(model):
         z, weight, decoded = _weighted(model, values, present, samples, generator, independent=independent)
-        chosen = resampled(weight, samples, generator)[:draws, :, None]
+        chosen = resampled(weight, samples, generator)[:draws]
         found = {}
         for name in of:
             modality = model.modalities[name]
@@ -104,9 +104,7 @@ def answers(
             shares = {i: classes[field].double().cpu().numpy() for i, field in at.items()}
             plausible = np.empty((0, *points.shape))
             if len(chosen):
-                middle = torch.einsum("sr,srf->rf", weight, modality.likelihood.mode(params).double())  # of all draws
-                drawn = modality.sampled(params.gather(0, chosen.expand(-1, -1, params.shape[-1])), generator)
-                drawn = modality.scaling.near_training(modality.stretched(drawn, middle))
+                drawn = draws_of_columns(modality, params, weight, chosen, generator)
                 plausible = drawn.double().cpu().numpy()
             log_p = None if truth is None else _log_p(modality, params, weight, values[name], truth[name])
             found[name] = Answer(points.cpu().numpy(), plausible, shares, log_p)
