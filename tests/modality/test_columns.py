@@ -396,3 +396,11 @@ def test_features_are_finite_and_as_many_as_they_say() -> None:
     found = features(x.float(), x.float())
     assert found.shape == (9, features.size)
     assert found.isfinite().all()
+
+
+def test_means_are_the_point_of_numbers_and_0_of_classes() -> None:
+    own = ColumnsModality.of(FIELDS, LATENT)
+    own.fit_scaling(mvae.Table({"t": values(50)}), "t")
+    params = own.parameters_of(torch.randn(4, 5, LATENT, generator=torch.Generator().manual_seed(0))).detach()
+    numbers = torch.tensor([not field.classes and field.kind != "binary" for field in FIELDS])
+    assert torch.equal(own.means(params), torch.where(numbers, own.point(params), 0.0))

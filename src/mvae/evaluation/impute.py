@@ -16,7 +16,7 @@ from mvae.arguments import require_whole_number
 from mvae.data.fields import Field
 from mvae.data.table import Column, Table
 from mvae.errors import QueryError
-from mvae.evaluation.proposal import weighted_samples
+from mvae.evaluation.proposal import average, weighted_samples
 from mvae.likelihoods.ordinal import Ordinal
 from mvae.modality.base import Modality
 from mvae.modality.columns import ColumnsModality
@@ -142,7 +142,7 @@ def _filled(
 
 def _width(model: MultimodalVAE) -> int:
     """How many numbers the decoders give for one z, roughly."""
-    columns = [2 * own.likelihood.size for own in model.modalities.values() if isinstance(own, ColumnsModality)]
+    columns = [2 * own.likelihood.width for own in model.modalities.values() if isinstance(own, ColumnsModality)]
     others = [name for name, own in model.modalities.items() if not isinstance(own, ColumnsModality)]
     return max([*columns, model.values_of(others)])
 
@@ -203,13 +203,13 @@ class _Part:
         if isinstance(modality.likelihood, Ordinal):
             params = modality.decode(self.z, self.context)
             chances = modality.likelihood.probabilities(params.reshape(*self.z.shape[:-1], *params.shape[1:]))
-            p = torch.einsum("sr,sr...->r...", w.to(chances.dtype), chances)
+            p = average(w, chances)
             return _median(p), {"": p.flatten(1)} if p[0].numel() == p.shape[-1] else {}
         mean = modality.generate(self.z, self.context, mean=True)
         if not mean.is_floating_point():  # of a string: what the likeliest z would write
             best = w.argmax(0)
             return mean[best, torch.arange(mean.shape[1], device=mean.device)], {}
-        mean = torch.einsum("sr,sr...->r...", w.to(mean.dtype), mean)
+        mean = average(w, mean)
         if modality.likelihood.discrete and modality.likelihood.parameters_per_value is None:
             return mean.argmax(-1), {"": mean} if mean.dim() == 2 else {}
         return mean, {}
@@ -227,12 +227,9 @@ def point_of_columns(
         params: its likelihood's, for all samples of z.
         weight: of the samples, which sum to 1 in each row.
     """
-    each = modality.scaling.near_training(modality.point(params).to(torch.float64))
-    point = torch.einsum("sr,srf->rf", weight.to(torch.float64), each)
-    classes = {
-        field: torch.einsum("sr,srk->rk", weight.to(p.dtype), p)
-        for field, p in modality.likelihood.probabilities(params).items()
-    }
+    each = modality.scaling.near_training(modality.means(params).to(torch.float64))
+    point = average(weight, each)
+    classes = {field: average(weight, p) for field, p in modality.likelihood.probabilities(params).items()}
     for i, field in enumerate(modality.fields):
         if field.name in classes:
             point[:, i] = best_class(field, classes[field.name].double()).to(point.dtype)
@@ -255,7 +252,7 @@ def draws_of_columns(
         chosen: the numbers of the samples that are drawn from (`resampled`).
         generator: of the draws.
     """
-    middle = torch.einsum("sr,srf->rf", weight, modality.likelihood.mode(params).double())
+    middle = average(weight, modality.likelihood.numbers(params).double())
     drawn = modality.sampled(params.gather(0, chosen[..., None].expand(-1, -1, params.shape[-1])), generator)
     return modality.scaling.near_training(modality.stretched(drawn, middle))
 

@@ -19,7 +19,7 @@ from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.models.mixture import Mixture
 
-__all__ = ["log_joint", "truncated", "weighted_samples"]
+__all__ = ["average", "log_joint", "truncated", "weighted_samples"]
 
 STAGES = 4  # in which samples are drawn, equally many in each
 LEAST = 40  # samples, below which all are of q
@@ -74,8 +74,8 @@ def _fitted(
     z: Float[Tensor, "samples rows latent"], weight: Float[Tensor, "samples rows"], q: Gaussian | Mixture
 ) -> Gaussian:
     """The Gaussian with the weighted samples' moments; few effective samples say less of its variance than q does."""
-    mean = torch.einsum("sr,srd->rd", weight, z)
-    variance = torch.einsum("sr,srd->rd", weight, (z - mean).square())
+    mean = average(weight, z)
+    variance = average(weight, (z - mean).square())
     trust = 1 / (1 + DOUBT * weight.square().sum(0))[:, None]
     return Gaussian.from_mean_log_var(mean, (WIDER * torch.lerp(q.variance, variance, trust)).log())
 
@@ -104,6 +104,18 @@ def log_joint(
                 assert params is not None
                 decoded.setdefault(name, []).append(params)
     return total
+
+
+def average(
+    weight: Float[Tensor, "samples rows"], values: Float[Tensor, "samples rows *event"]
+) -> Float[Tensor, "rows *event"]:
+    """Each row's weighted mean of its samples, in the values' precision.
+
+    >>> average(torch.tensor([[0.25], [0.75]]), torch.tensor([[[0.0, 4.0]], [[8.0, 4.0]]]))
+    tensor([[6., 4.]])
+    """
+    weight = weight.to(values.dtype).reshape(*weight.shape, *[1] * (values.dim() - 2))
+    return (weight * values).sum(0)  # torch.einsum takes each row by itself
 
 
 def truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples rows"]:

@@ -52,6 +52,7 @@ class Fieldwise(Likelihood):
 
     Attributes:
         size: how many parameters the decoder gives.
+        width: how many numbers and probabilities of classes say what x is.
 
     >>> columns = Fieldwise([Field("hb"), Field("stage", "categorical", classes=3)])
     >>> x = torch.tensor([[0.0, 2.0], [float("nan"), 0.0]])
@@ -78,6 +79,7 @@ class Fieldwise(Likelihood):
             group = _Group(tuple(own), classes, first, classes if family == "categorical" else 1)
             self.groups, first = (*self.groups, group), group.end
         self.size = first
+        self.width = sum(max(1, field.classes or 0) for field in fields)
         places = torch.tensor([i for group in self.groups for i in group.fields])
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("order", places.argsort(), persistent=False)
@@ -163,8 +165,9 @@ class Fieldwise(Likelihood):
         """Of the classes of each binary, categorical and ordinal field."""
         found = {}
         for family, group, own in self._parts(params):
-            for k, i in enumerate(group.fields if group.classes else ()):
-                found[self.fields[i].name] = _probabilities(family, own)[..., k, :]
+            if group.classes:
+                of_fields = _probabilities(family, own).unbind(-2)
+                found |= {self.fields[i].name: p for i, p in zip(group.fields, of_fields, strict=True)}
         return {field.name: found[field.name] for field in self.fields if field.name in found}
 
     def spread(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
@@ -184,6 +187,15 @@ class Fieldwise(Likelihood):
             if isinstance(family, Categorical):
                 return found @ torch.arange(group.classes, device=found.device, dtype=found.dtype)
             return found
+
+        return self.assembled(params, mean)
+
+    def numbers(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
+        """E[x | z] of the fields without classes; of others 0."""
+
+        def mean(family: Likelihood, group: _Group, own: Tensor) -> Tensor:
+            shape = *params.shape[:-1], len(group.fields)
+            return own.new_zeros(1).expand(shape) if group.classes else family.mean(own)
 
         return self.assembled(params, mean)
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mvae.arguments import checked_arguments
 from mvae.errors import DataError, SettingsError
 from mvae.likelihoods.base import Likelihood, sum_event
+from mvae.likelihoods.classes import draw, log_softmax, softmax
 
 __all__ = ["Bernoulli", "Categorical"]
 
@@ -134,11 +135,11 @@ class Categorical(Likelihood):
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
         """log softmax at the class."""
         index = x.expand(params.shape[:-1]).unsqueeze(-1)
-        return params.log_softmax(-1).gather(-1, index).squeeze(-1)
+        return log_softmax(params).gather(-1, index).squeeze(-1)
 
     def mean(self, params: Tensor) -> Tensor:
         """Class probabilities (the mean of the one-hot vector), with a last axis of classes."""
-        return params.softmax(-1)
+        return softmax(params)
 
     def mode(self, params: Tensor) -> Tensor:
         """The most probable classes."""
@@ -154,5 +155,4 @@ class Categorical(Likelihood):
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Class numbers."""
-        flat = params.softmax(-1).reshape(-1, params.shape[-1])
-        return torch.multinomial(flat, 1, generator=generator).reshape(params.shape[:-1])
+        return draw(softmax(params), generator)

@@ -163,8 +163,11 @@ class ColumnsModality(Modality):
 
         Not kept near training (`FieldScaling.near_training`).
         """
-        mode = self.likelihood.mode(params)
-        return self.scaling.mean_in_units(mode, self.likelihood.spread(params))
+        return self.scaling.mean_in_units(self.likelihood.mode(params), self.likelihood.spread(params))
+
+    def means(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
+        """The same of numbers; of classes 0."""
+        return self.scaling.mean_in_units(self.likelihood.numbers(params), self.likelihood.spread(params))
 
     def correct(
         self,

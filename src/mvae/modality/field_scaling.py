@@ -190,11 +190,10 @@ class FieldScaling(Scaling):
         By Gauss-Hermite quadrature of bounded fields, else exactly.
         """
         found = self.in_units(mean)
-        s = spread.to(found.dtype) * self.std
-        found = torch.where(
-            self.positive, (mean.to(found.dtype) * self.std + self.mean + 0.5 * s.square()).exp(), found
-        )
-        if any(field.kind == "bounded" for field in self.fields):
+        if "positive" in self.kinds:
+            of_log = mean.to(found.dtype) * self.std + self.mean + 0.5 * (spread.to(found.dtype) * self.std).square()
+            found = torch.where(self.positive, of_log.exp(), found)
+        if "bounded" in self.kinds:
             nodes, weights = (torch.from_numpy(a).to(found) for a in np.polynomial.hermite_e.hermegauss(NODES))
             total = torch.zeros_like(found)
             for node, weight in zip(nodes, weights / math.sqrt(2 * math.pi), strict=True):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mvae.data.tokens import lengths_to_stop
 from mvae.errors import DataError, QueryError
 from mvae.likelihoods import Categorical
+from mvae.likelihoods.classes import draw
 from mvae.modality.base import Modality
 from mvae.networks.packing import Packed, pack
 
@@ -131,7 +132,7 @@ class SentenceModality(Modality):
             log_p = _without(log_p, never)
             if mean:
                 return log_p.argmax(1)
-            return _draw((log_p / temperature).softmax(1), generator)
+            return draw((log_p / temperature).softmax(1), generator)
 
         return self._sequences(self._flat(z), choose).reshape(*z.shape[:-1], self.length)
 
@@ -231,16 +232,6 @@ class SentenceModality(Modality):
 
     def _flat(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "N latent"]:
         return z.reshape(-1, z.shape[-1]).to(self.dtype)
-
-
-def _draw(p: Float[Tensor, "N vocabulary"], generator: torch.Generator | None) -> Int[Tensor, "N"]:
-    """One token of each row, by inverting its distribution function.
-
-    On a CPU `torch.multinomial` takes more than ten times as long for 10,000 words.
-    """
-    reached = p.cumsum(1, dtype=torch.float64)
-    u = torch.rand(len(p), 1, dtype=torch.float64, device=p.device, generator=generator)
-    return torch.searchsorted(reached, u * reached[:, -1:], right=True)[:, 0].clamp_(max=p.shape[1] - 1)
 
 
 def _without(log_p: Float[Tensor, "N vocabulary"], never: int | None) -> Float[Tensor, "N vocabulary"]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mvae.data.tokens import count_symbols
 from mvae.errors import DataError, SettingsError
 from mvae.likelihoods import Categorical
+from mvae.likelihoods.classes import draw, log_softmax, softmax
 from mvae.modality.base import Modality
 
 __all__ = ["StringModality", "compared"]
@@ -79,7 +80,7 @@ class StringModality(Modality):
         x = torch.where(counted, x, self.stop)  # padding is no token, and perhaps not even in the vocabulary
         before = torch.cat([torch.full_like(x[:, :1], self.start), x[:, :-1]], 1).expand(*z.shape[:-1], -1)
         logits, _ = self._next(z, before.reshape(-1, self.length), None)
-        scores = logits.log_softmax(-1).unflatten(0, z.shape[:-1])
+        scores = log_softmax(logits).unflatten(0, z.shape[:-1])
         scores = scores.gather(-1, x.expand(*z.shape[:-1], -1)[..., None]).squeeze(-1)
         return torch.where(counted, scores, 0.0).sum(-1), None
 
@@ -98,7 +99,7 @@ class StringModality(Modality):
         for _ in range(self.length):
             logits, state = self._next(z, token, state)
             logits = logits.squeeze(1)
-            drawn = logits.argmax(-1, True) if mean else torch.multinomial(logits.softmax(-1), 1, generator=generator)
+            drawn = logits.argmax(-1, True) if mean else draw(softmax(logits), generator)[:, None]
             token = torch.where(ended, self.stop, drawn)
             ended = token == self.stop
             written.append(token)

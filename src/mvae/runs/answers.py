@@ -129,9 +129,9 @@ def draws_given(model: MultimodalVAE, table: Table, of: str, seed: int = 0) -> n
 
 
 def rows_at_once(model: MultimodalVAE, columns: Mapping[str, Column], samples: int = SAMPLES) -> int:
-    """How many rows of these columns are answered together in bounded memory. A field is a number for each class."""
+    """How many rows of these columns are answered together in bounded memory."""
     wide = sum(
-        sum(max(1, field.classes or 0) for field in own.likelihood.fields)
+        own.likelihood.width
         if name in model.modalities and isinstance(own := model.modalities[name], ColumnsModality)
         else math.prod(column.shape[1:]) * (TOKEN if column.ndim == 2 else 1)
         for name, column in columns.items()

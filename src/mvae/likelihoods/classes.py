@@ -1,0 +1,46 @@
+"""Probabilities and draws of classes, which lie along the last axis."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["draw", "log_softmax", "softmax"]
+
+FEW = 16  # classes, below which PyTorch's softmax on a CPU is ten times as fast along the first axis as along the last
+
+
+def softmax(logits: Float[Tensor, "*lead classes"]) -> Float[Tensor, "*lead classes"]:
+    """Probabilities.
+
+    >>> softmax(torch.tensor([0.0, 0.0]))
+    tensor([0.5000, 0.5000])
+    """
+    few = logits.dim() > 1 and logits.shape[-1] < FEW
+    return logits.movedim(-1, 0).softmax(0).movedim(0, -1) if few else logits.softmax(-1)
+
+
+def log_softmax(logits: Float[Tensor, "*lead classes"]) -> Float[Tensor, "*lead classes"]:
+    """The logarithms of probabilities.
+
+    >>> log_softmax(torch.tensor([0.0, 0.0]))
+    tensor([-0.6931, -0.6931])
+    """
+    few = logits.dim() > 1 and logits.shape[-1] < FEW
+    return logits.movedim(-1, 0).log_softmax(0).movedim(0, -1) if few else logits.log_softmax(-1)
+
+
+def draw(p: Float[Tensor, "*lead classes"], generator: torch.Generator | None = None) -> Int[Tensor, "*lead"]:
+    """A class number each, by inverting the distribution function.
+
+    `torch.multinomial` takes two to ten times as long on a CPU.
+
+    Args:
+        p: probabilities, or what is proportional to them.
+        generator: of the draws.
+
+    >>> draw(torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.2]]))
+    tensor([1, 2])
+    """
+    reached = p.cumsum(-1, dtype=torch.float64)
+    u = torch.rand(*p.shape[:-1], 1, dtype=torch.float64, device=p.device, generator=generator)
+    return (reached[..., :-1] <= u * reached[..., -1:]).sum(-1)
