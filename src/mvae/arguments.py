@@ -56,6 +56,8 @@ def checked_arguments(*but: str, error: type[UserError] = SettingsError) -> Call
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError:
+                bound = None
+            if bound is None:
                 return function(*args, **kwargs)  # which says what argument is missing or unknown
             for key, value in bound.arguments.items():
                 if key not in kinds:

@@ -76,10 +76,11 @@ with joined() as processes:
                 os._exit(7)
             return super().batch_objective(*given, **named)
 
-    try:
-        one.train(one.model() if processes.first else of(Dies), place / "died")
-    except TrainingError as error:
-        (place / "error").write_text(str(error))
+    with one.handled(signal.SIGTERM):  # which torchrun sends to the others, and perhaps before they have noticed
+        try:
+            one.train(one.model() if processes.first else of(Dies), place / "died")
+        except TrainingError as error:
+            (place / "error").write_text(str(error))
 """
 
 

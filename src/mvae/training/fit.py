@@ -27,6 +27,7 @@ from mvae.networks.products import kept_setting
 from mvae.training.callbacks import Callback, History, Plan, started
 from mvae.training.distributed import Processes
 from mvae.training.progress import Reporter, reporter_for
+from mvae.training.resumption import save, start
 from mvae.training.settings import TrainingSettings, training_settings
 from mvae.training.signals import stop_signals
 from mvae.training.stages import Stages
@@ -94,7 +95,7 @@ def fit(
         inside.enter_context(_circumstances(model, directory if processes.first else None, resume))
         stages = inside.enter_context(Stages(model, settings.epochs))
         run = RunState(stages, _placed(table, model.device), settings, int(seed), directory)
-        run.start(resume)
+        start(run, resume)
         _require_validation(run, held_out)
         run.history.untrained = _note_what_is_missing(model, table)
         _train(run, held_out, callbacks, inside.enter_context(stop_signals()))
@@ -139,17 +140,17 @@ def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback
                     run.require_finite()  # at each step, so that the modality is named in which it began
                 _notify(run, (partial(_report_step, run, callback) for callback in callbacks))
                 if run.processes.any(stopped()):
-                    run.save()
+                    save(run)
                     run.history.interrupted = True
                     return
                 if time.monotonic() - saved > run.settings.checkpoint_seconds:
-                    run.save()
+                    save(run)
                     saved = time.monotonic()
             values = _measure_epoch(run, validation)
             run.end_epoch(values)
             _notify(run, (partial(callback.on_epoch, values) for callback in callbacks))
             if time.monotonic() - saved > run.settings.checkpoint_seconds or run.finished:
-                run.save()
+                save(run)
                 saved = time.monotonic()
 
 
@@ -175,7 +176,7 @@ def _notify(run: RunState, notices: Iterable[Callable[[], None]]) -> None:
         for notice in notices:
             notice()
     except Exception:
-        run.save()
+        save(run)
         raise
 
 
