@@ -1,7 +1,7 @@
 """Stretched draws: a model whose scales are wrong by a known factor has intervals that hold what they say."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -54,6 +54,36 @@ def test_intervals_hold_nine_tenths_whatever_the_scales_also_where_half_of_all_n
     share = inside[~observed].double().mean().item()
     assert share == pytest.approx(0.9, abs=0.04)
     assert np.array_equal(observed_of(shown, "x"), ~held["x"])
+
+
+def test_columns_that_are_mostly_zero_do_not_narrow_the_intervals_of_others() -> None:
+    """Two columns depend on no latent and are 0 in nine of ten rows; the model has the scales of all."""
+    net = wrong_by(1.0)
+    own, middle = cast("mvae.Columns", net.modalities["x"]), torch.tensor([-1.3, -1.3, 0, 0]).double() * SD
+    own.decoder = torch.nn.Linear(2, 4).double()
+    own.decoder.weight.data, own.decoder.bias.data = W.clone(), middle.clone()
+    cast("Any", own.encoder).w.data[:2] = own.decoder.weight.data[:2] = 0
+
+    def drawn(seed: int) -> Tensor:
+        g = torch.Generator().manual_seed(seed)
+        z, noise = torch.randn(ROWS, 2, generator=g).double(), torch.randn(ROWS, 4, generator=g).double()
+        x = own.decoder(z).detach() + SD * noise
+        return torch.cat([x[:, :2].clamp(min=0), x[:, 2:]], 1)
+
+    x, test = drawn(0), drawn(1)
+    own.scaling.mean, own.scaling.std, own.scaling.fitted = torch.zeros(4).double(), torch.ones(4).double(), True
+    own.scaling.least, own.scaling.most = x.aminmax(dim=0)
+    stretch_draws(net, Table({"x": x}), held_back(Table({"x": x}), seed=1)[1])
+    assert float(own.stretch) == pytest.approx(1, abs=0.15)
+    for factor in (float(own.stretch), 0.6):  # draws of 0 stay there
+        own.stretch.fill_(factor)
+        observed = torch.rand(ROWS, 4, generator=torch.Generator().manual_seed(2)) < 0.7
+        observed[:, 0] |= ~observed.any(1)
+        found = impute(net, Table({"x": test}, {"x": observed}), interval=0.9, samples=200)
+        inside = (test >= found.low["x"]) & (test <= found.high["x"])
+        shares = [float(inside[~observed[:, i], i].double().mean()) for i in range(4)]
+        assert min(shares[:2]) > 0.88
+        assert factor == 0.6 or shares[2:] == pytest.approx([0.9, 0.9], abs=0.05)
 
 
 def test_draws_are_stretched_about_their_mean_on_the_scale_of_the_field() -> None:

@@ -143,14 +143,15 @@ class ColumnsModality(Modality):
         """Draws of rows, as `sampled` gives them, further from their ``middle``; default: the mean of these draws.
 
         By the factor ``stretch``, on the scale on which the field is modelled, as ``middle`` is. Counts and classes
-        stay as they are.
+        stay as they are, and so do draws at an end of what is generated (`FieldScaling.ends`) or beyond it.
         """
         if self.stretch == 1:
             return draws
         u = self.scaling.standardised(draws.flatten(0, 1)).reshape(draws.shape)
         mean = u.mean(0) if middle is None else middle
         found = self.scaling.in_units(mean + self.stretch * (u - mean)).to(draws.dtype)
-        return torch.where(self.scaling.scaled, found, draws)
+        low, high = self.scaling.ends
+        return torch.where(self.scaling.scaled & (draws > low) & (draws < high), found, draws)
 
     def parameters_of(
         self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None

@@ -25,6 +25,7 @@ __all__ = ["fit_holding_back", "stretch_draws"]
 
 LEAST = 40  # hidden values of a modality, below which nothing is learned from them
 LEVEL = 0.9  # of the intervals
+OFTEN = 0.05  # share of a column's values at the least or the largest possible one, from which on it is left out
 BOUNDS = 0.5, 3.0  # of the factor
 
 
@@ -74,15 +75,18 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
         for name, ratios in beyond.items():
             ratios.append(_beyond(model.modalities[name], values[name], found[name], held[name][part]))  # pyright: ignore
     for name, ratios in beyond.items():
-        every = np.concatenate(ratios) if ratios else np.empty(0)
-        if len(every) >= LEAST:
-            model.modalities[name].stretch.fill_(float(np.clip(np.quantile(every, LEVEL), *BOUNDS)))  # pyright: ignore
+        every = np.concatenate(ratios) if ratios else np.empty((0, 0))
+        some = every[:, np.nanmean(every == 0, 0) < OFTEN]
+        known = next((own[~np.isnan(own)] for own in (some, every) if (~np.isnan(own)).sum() >= LEAST), np.empty(0))
+        if len(known):
+            model.modalities[name].stretch.fill_(float(np.clip(np.quantile(known, LEVEL), *BOUNDS)))  # pyright: ignore
 
 
 def _beyond(modality: ColumnsModality, x: np.ndarray, answer: Answer, hidden: np.ndarray) -> np.ndarray:
     """How far hidden numbers are from the mean of their draws, where 1 is the end of the interval; as modelled.
 
     A number at the least or the largest possible value counts as inside (0) where the interval reaches that value.
+    NaN where no number was hidden: ``rows fields``.
     """
 
     def modelled(numbers: np.ndarray) -> np.ndarray:
@@ -97,4 +101,5 @@ def _beyond(modality: ColumnsModality, x: np.ndarray, answer: Answer, hidden: np
     u, mean = modelled(x), modelled(answer.draws).mean(0)
     width = np.where(u > mean, modelled(high) - mean, mean - modelled(low))
     counted = hidden & scaled & ((width > 0) | at_end)
-    return np.where(at_end, 0.0, np.abs(u - mean))[counted] / np.where(at_end, 1.0, width)[counted]
+    far = np.where(at_end, 0.0, np.abs(u - mean)) / np.where(at_end | ~counted, 1.0, width)
+    return np.where(counted, far, np.nan)
