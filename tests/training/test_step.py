@@ -38,8 +38,8 @@ def trained(
         )
         data = Table({"labs": torch.linspace(-9, 9, 15 * rows // 2).sin().reshape(-1, 3).double()})
     else:
-        model, data = built(dataset, model=name).train(), table(5 * rows // 2, side)
-    step = Step(model, data, TrainingSettings(batch_size=rows))
+        model, data = built(dataset, model=name.split()[0]).train(), table(5 * rows // 2, side)
+    step = Step(model, data, TrainingSettings(batch_size=rows, precision="bfloat16" if "bf" in name else "float32"))
     step.plan(count)
     for beta in (0.0, 0.3, 1.0):
         for index in torch.arange(5 * rows // 2).split(rows):
@@ -56,10 +56,11 @@ name = sys.argv[2]
 (eager, means), (compiled, same) = trained(0, name), trained(steps.COMPILED_STEPS, name)
 assert (eager.way, compiled.way) == ("eager", "compiled")
 assert means.keys() == same.keys()
+half = "bf" in name  # three digits; Adam makes much of a rounding error where a gradient is nearly 0
 for part, value in means.items():
-    assert abs(same[part] - value) <= 1e-4 * abs(value), part
+    assert abs(same[part] - value) <= (2e-2 if half else 1e-4) * abs(value), part
 for one, other in zip(eager.model.parameters(), compiled.model.parameters(), strict=True):
-    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-2 if half else 1e-5)
 assert torch.equal(eager.generator.get_state(), compiled.generator.get_state())
 if name == "mvae":
     large = "mnist", 28, 100  # as large as threads share
@@ -69,7 +70,7 @@ if name == "mvae":
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("model", ["mvae", "cvae", "jmvae", "mmvae of columns"])
+@pytest.mark.parametrize("model", ["mvae", "mvae in bfloat16", "cvae", "jmvae", "mmvae of columns"])
 def test_a_compiled_step_learns_what_an_eager_one_does(model: str) -> None:
     """In a process of its own: the run-time checks of shapes that the tests turn on cannot be compiled."""
     command = [sys.executable, "-c", COMPARE, str(Path(__file__).parent), model]
@@ -100,7 +101,7 @@ def test_only_long_runs_of_complete_rows_are_compiled() -> None:
     assert way_of(model, some, ten, long) == "eager"
     assert way_of(model, table(), ten, long - 1) == "eager"
     assert way_of(model, table(), TrainingSettings(batch_size=26), long) == "eager"  # no batch is ever full
-    assert way_of(model, table(), TrainingSettings(batch_size=10, precision="bfloat16"), long) == "eager"
+    assert way_of(model, table(), TrainingSettings(batch_size=10, precision="bfloat16"), long) == "compiled"
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,17 @@ _log = logging.getLogger("mvae")
 
 
 class Compiled:
-    """The whole objective in one graph, for batches of ``rows``."""
+    """The whole objective in one graph, for batches of ``rows``; ``half``: products in bfloat16."""
 
-    def __init__(self, model: MultimodalVAE, terms: Terms, rows: int):
-        self.model, self.terms, self.rows = model, terms, rows
+    def __init__(self, model: MultimodalVAE, terms: Terms, rows: int, half: bool = False):
+        self.model, self.terms, self.rows, self.half = model, terms, rows, half
         self.noise = len(terms.names), rows, model.latent_dim
         self.parts: tuple[str, ...] = ()
         self._graph = torch.compile(self._measured, fullgraph=True, dynamic=False)
 
     def _measured(self, x: dict[str, Tensor], noise: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-        result = self.model.objective(x, self.terms, noise, beta)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half, cache_enabled=False):
+            result = self.model.objective(x, self.terms, noise, beta)
         return result.loss, result.sums()
 
     def compile(self, batch: Table) -> None:
@@ -51,13 +52,13 @@ class Compiled:
         return self._graph(self.model.prepare(batch), noise, torch.as_tensor(beta, dtype=torch.float32))
 
 
-def compiled(model: MultimodalVAE, terms: Terms, batch: Table) -> Compiled | None:
-    """The compiled objective for batches of this size.
+def compiled(model: MultimodalVAE, terms: Terms, batch: Table, half: bool = False) -> Compiled | None:
+    """The compiled objective for batches of this size; ``half``: products in bfloat16.
 
     None where the model cannot be compiled in one graph, or there is no C++ compiler: training goes on without.
     """
     try:
-        found = Compiled(model, terms, len(batch))
+        found = Compiled(model, terms, len(batch), half)
         found.compile(batch)
     except Exception as error:  # whatever the compiler meets: the step itself reports what is wrong with a model
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__

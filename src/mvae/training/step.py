@@ -63,8 +63,7 @@ def way_of(
     plain = type(model).batch_objective is MultimodalVAE.batch_objective  # compiled is the objective alone
     few = len(model.names) <= MANY  # each is code of its own to the compiler
     pays = plain and few and steps >= COMPILED_STEPS and settings.batch_size <= len(table)
-    possible = model.device.type == "cpu" and table.complete and settings.precision == "float32"
-    possible = possible and settings.row_weights is None
+    possible = model.device.type == "cpu" and table.complete and settings.row_weights is None
     return "compiled" if pays and possible else "eager"
 
 
@@ -136,7 +135,8 @@ class Step:
             self.table = table.filled()
         if self.way == "compiled" and self._terms is not None:
             rows, _ = self.processes.part(self.settings.batch_size)
-            self._compiled = compiled(model, self._terms, table.take(rows))
+            half = self.settings.precision == "bfloat16"
+            self._compiled = compiled(model, self._terms, table.take(rows), half)
             self.way = "compiled" if self._compiled else "eager"
 
     def __call__(self, index: Tensor, beta: float, learning_rate: float) -> None:
