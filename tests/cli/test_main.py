@@ -335,8 +335,11 @@ def test_shipped_declarations_are_listed_shown_and_trained_from_a_file(tmp_path:
     shown = mvae("config", "show", "digits").out
     path = tmp_path / "run.toml"
     path.write_text(shown)
-    trained = mvae("train", path, "--epochs", 1, "--set", "model.latents=2", "--run-dir", tmp_path / "run", "--json")
+    changes = "--set", "model.latents=2", "--set", "training.anneal_epochs=1"
+    trained = mvae("train", path, "--epochs", 1, *changes, "--run-dir", tmp_path / "run", "--json")
     assert trained.code == 0, trained.err
-    assert read_json(tmp_path / "run" / SETTINGS)["config"]["model"]["latents"] == 2
+    config = read_json(tmp_path / "run" / SETTINGS)["config"]
+    assert config["model"]["latents"] == 2
+    assert config["training"]["epochs"] == config["training"]["anneal_epochs"] == 1  # not scaled with the epochs
     assert json.loads(mvae("config", "schema").out)["title"] == "Config"
     assert_refused(mvae("config", "show", "mnits"), "did you mean 'mnist'?")

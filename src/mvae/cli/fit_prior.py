@@ -18,10 +18,10 @@ __all__ = ["fit_prior"]
     type=click.Choice(["mixture", "flow"]),
     default="mixture",
     show_default=True,
-    help="Of Gaussians, or a normalizing flow (needs mvae[flows]).",
+    help="A mixture of Gaussians, or a normalizing flow (needs mvae[flows]).",
 )
-@click.option("--components", type=click.IntRange(1), default=10, show_default=True, help="Of the mixture.")
-@click.option("--epochs", type=click.IntRange(1), default=50, show_default=True, help="Of the flow.")
+@click.option("--components", type=click.IntRange(1), default=10, show_default=True, help="Components of the mixture.")
+@click.option("--epochs", type=click.IntRange(1), default=50, show_default=True, help="Epochs of the flow.")
 @click.option("--rows", type=click.IntRange(1), help="The first so many training rows.  [default: all]")
 @common(DATA_DIR, SEED, DEVICE, JSON)
 def fit_prior(run: Path, as_json: bool, data_dir: Path | None, device: str | None, **how: Any) -> None:

@@ -28,11 +28,11 @@ OWN = {  # command → where it is, what it does
     "evaluate": ("mvae.cli.evaluate:evaluate", "Log-likelihoods of the test rows, with diagnostics."),
     "sample": ("mvae.cli.sample:sample", "Samples from the prior, or given some modalities."),
     "fit-prior": ("mvae.cli.fit_prior:fit_prior", "Fit a prior to the latents of a run's training rows."),
-    "translate": ("mvae.cli.translate:translate", "Translate sentences by a run of sentences."),
+    "translate": ("mvae.cli.translate:translate", "Translate sentences with a trained run."),
     "info": ("mvae.cli.info:info", "A run's settings, progress and last metrics."),
     "report": ("mvae.cli.report:report", "Everything about a run as one HTML file."),
     "serve": ("mvae.cli.serve:serve", "A page at which a person asks a run's model."),
-    "export": ("mvae.cli.export:export", "A run's model as ONNX, for programs without PyTorch."),
+    "export": ("mvae.cli.export:export", "A run's model as ONNX or torch.export, without mvae."),
     "compare": ("mvae.cli.compare:compare", "Several runs in one table, and on one page."),
     "config": ("mvae.cli.config:config", "Declarations of runs: list, show, schema."),
 }

@@ -22,8 +22,8 @@ def score(
 ) -> None:
     """How probable each row is (log p, nats), and each part of it given the rest: outliers, and what is odd in them.
 
-    Compare rows that have the same columns: of others the densities are of different things. A column is odd where its
-    log p is far below that column's median over the rows: of a date it is always lower than of a class.
+    Compare only rows with the same columns. A value is odd where its log p is far below its column's median over the
+    rows: columns differ in level, dates being lower than classes.
 
     \b
     Example:  mvae score runs/patients patients.csv -o scores.csv

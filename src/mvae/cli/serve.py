@@ -11,7 +11,7 @@ __all__ = ["serve"]
 
 @click.command()
 @RUN
-@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Of this machine.")
+@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port to listen on.")
 @common(DATA_DIR, DEVICE, JSON)
 def serve(run: Path, port: int, data_dir: Path | None, device: str | None, as_json: bool) -> None:
     """A page at which any modality is set and all others are drawn; POST /generate for scripts. This machine only.

@@ -59,7 +59,10 @@ def train(
     from mvae.training.progress import reporter_for
 
     config = declared(*sources).variant(*variants)
-    for change in changes:
+    given = {name: options.pop(name) for name in TRAINING}
+    if training := {name: value for name, value in given.items() if value is not None}:
+        config = config.change({"training": training})
+    for change in changes:  # after --epochs, which changes other lengths of the declaration with it
         config = config.change(parse_change(change))
     said = {"key": key, "missing": [as_cell(cell) for cell in missing]}
     if chosen := {name: value for name, value in said.items() if value}:
@@ -68,9 +71,6 @@ def train(
         config = config.change({"data": chosen})
     if (seed := options.pop("seed")) is not None:
         config = config.change({"seed": seed})
-    given = {name: options.pop(name) for name in TRAINING}
-    if training := {name: value for name, value in given.items() if value is not None}:
-        config = config.change({"training": training})
     run_dir = run_dir or Path("runs") / Path(sources[0]).stem
     with joined() as processes:
         callbacks = [] if as_json or not processes.first else [reporter_for(), *tensorboard_where_installed(run_dir)]

@@ -26,7 +26,7 @@ MANY = click.IntRange(1, 10_000)
     show_default=True,
     help="Alternatives for each text; above 1, each line is the text, a tab and one of them.",
 )
-@click.option("--width", type=MANY, default=5, show_default=True, help="Of the beam; at least --n.")
+@click.option("--width", type=MANY, default=5, show_default=True, help="Beam width; at least --n.")
 @common(DATA_DIR, SEED, DEVICE, JSON)
 def translate(
     run: Path,

@@ -29,7 +29,10 @@ RESULTS = click.option("--results", type=PATH, default="results", show_default=T
     help="Separated by commas: paired fractions, but for figure9 p, for figure10 k.  [default: the budget's]",
 )
 @click.option("--seeds", type=click.IntRange(1), help="Runs of each, with seeds 0, 1 …  [default: 1]")
-@click.option("--budget", help="smoke, laptop or paper; tables 2, 3, 6, 7 also long.  [default: laptop]")
+@click.option(
+    "--budget",
+    help="smoke, laptop, paper; tables 2, 3, 6, 7 long; polymnist quick; cite-seq selection.  [default: laptop]",
+)
 @click.option("--jobs", type=click.IntRange(1), help="How many runs are trained at once.  [default: 1]")
 @click.option(
     "--engine",
