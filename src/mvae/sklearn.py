@@ -26,7 +26,6 @@ __all__ = ["MVAEClassifier", "MVAEImputer", "MVAERegressor", "MVAETransformer"]
 
 TARGET = "target of mvae.sklearn"  # the name of y's column
 LEAST = 3  # rows
-AT_ONCE = 4096  # rows that are answered together
 
 
 class _Estimator(BaseEstimator):
@@ -92,7 +91,7 @@ class _Estimator(BaseEstimator):
     def _predicted_parts(self, frame: DataFrame) -> Iterator[tuple[Answer, int]]:
         """The model's answers for each part of the rows, and the place of the target among their columns."""
         modality, place = self.model_.schema.home_of(TARGET)
-        for _, values, present in self.model_.schema.encoded(of_frame(frame), AT_ONCE):
+        for _, values, present in self.model_.schema.encoded(of_frame(frame), self.model_.rows_at_once(self.samples)):
             yield answers(self.model_.model, values, present, [modality], self.samples, draws=0)[modality], place
 
 
@@ -159,7 +158,7 @@ class MVAETransformer(TransformerMixin, _Estimator):
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
         parts = []
-        for _, values, present in self.model_.schema.encoded(of_frame(frame), AT_ONCE):
+        for _, values, present in self.model_.schema.encoded(of_frame(frame), self.model_.rows_at_once(1)):
             mean, scale = latents(self.model_.model, values, present)
             parts.append(np.concatenate([mean, scale], 1) if self.scale else mean)
         return np.concatenate(parts)

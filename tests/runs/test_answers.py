@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import mvae
-from mvae.evaluation.impute import _between
 from mvae.models.prior import MixturePrior
 from mvae.runs.answers import Answer, answers
 
@@ -59,5 +58,11 @@ def test_intervals_of_what_is_often_zero_hold_their_share_and_no_more(share: flo
         low, high = Answer(draws[0], sign * draws, {}).between(share)
         held = ((sign * draws >= low) & (sign * draws <= high)).mean()
         assert max(share, at_least) == pytest.approx(held, abs=0.022)
-        for end, same in zip((low, high), _between(torch.from_numpy(sign * draws), share), strict=True):
-            np.testing.assert_allclose(end, same, rtol=1e-9)
+
+
+def test_intervals_of_whole_numbers_end_at_whole_numbers_and_hold_their_share() -> None:
+    draws = np.random.default_rng(0).poisson(3.0, size=(400, 300, 1)).astype(float)
+    low, high = Answer(draws[0], draws, {}).between(0.9)
+    assert np.array_equal(low, low.round())
+    assert np.array_equal(high, high.round())
+    assert ((draws >= low) & (draws <= high)).mean(0).min() >= 0.9

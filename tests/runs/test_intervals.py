@@ -12,6 +12,7 @@ import mvae
 from mvae.data.table import Table
 from mvae.data.tables.tensors import observed_of
 from mvae.evaluation.impute import impute
+from mvae.runs import intervals
 from mvae.runs.held_back import held_back
 from mvae.runs.intervals import stretch_draws
 from tests.evaluation.test_impute import SD, W, model
@@ -56,8 +57,9 @@ def test_intervals_hold_nine_tenths_whatever_the_scales_also_where_half_of_all_n
     assert np.array_equal(observed_of(shown, "x"), ~held["x"])
 
 
-def test_columns_that_are_mostly_zero_do_not_narrow_the_intervals_of_others() -> None:
+def test_columns_that_are_mostly_zero_do_not_narrow_the_intervals_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two columns depend on no latent and are 0 in nine of ten rows; the model has the scales of all."""
+    monkeypatch.setattr(intervals, "OFTEN", 0.8)  # of a column's hidden values, few of which are in each row
     net = wrong_by(1.0)
     own, middle = cast("mvae.Columns", net.modalities["x"]), torch.tensor([-1.3, -1.3, 0, 0]).double() * SD
     own.decoder = torch.nn.Linear(2, 4).double()
@@ -90,7 +92,7 @@ def test_draws_are_stretched_about_their_mean_on_the_scale_of_the_field() -> Non
     own = mvae.Columns.of(["a", {"name": "b", "kind": "positive"}, {"name": "c", "kind": "count"}], 2, [4])
     own.stretch.fill_(2.0)
     draws = torch.tensor([[[1.0, 2.0, 3.0]], [[3.0, 8.0, 5.0]]])
-    found = own.stretched(draws)
+    found = own.stretched(draws, torch.tensor([[2.0, np.log(4.0), 0.0]]))
     torch.testing.assert_close(found, torch.tensor([[[0.0, 1.0, 3.0]], [[4.0, 16.0, 5.0]]]))
 
 

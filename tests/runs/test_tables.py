@@ -127,6 +127,9 @@ def test_intervals_stand_beside_filled_cells_only(trained: mvae.TableModel) -> N
     assert (found["hb.low"].notna() == gone).all()
     assert (found["hb.low"] < found["hb.high"])[gone].all()
     assert found.loc[frame["city"].isna(), "city.p"].between(1 / 3, 1).all()
+    chances = trained.predict(frame, "stage").filter(like="stage=").rename(columns=lambda name: name[6:])
+    for row in frame.index[frame["stage"].isna()]:  # the median, which need not be the most probable class
+        assert chances.loc[row, str(found.loc[row, "stage"])] == pytest.approx(found.loc[row, "stage.p"])
 
 
 def test_the_report_measures_the_intervals_that_are_given() -> None:

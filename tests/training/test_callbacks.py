@@ -43,6 +43,19 @@ def test_they_are_told_of_the_end_of_a_stopped_training_and_of_the_steps_behind_
     assert notes.events == [plans[0], 1.0, "end", plans[1], 2.0, 3.0, 4.0, "end"]
 
 
+def test_all_are_told_of_the_end_also_where_one_fails_there_and_the_model_is_left_in_eval_mode() -> None:
+    class Fails(Notes):
+        def on_end(self) -> None:
+            super().on_end()
+            raise OSError("the disk is full")
+
+    first, last, trained = Fails(), Fails(), model()
+    with pytest.raises(OSError, match="the disk is full"):
+        train(trained, None, callbacks=[first, last])
+    assert first.events[-1] == last.events[-1] == "end"
+    assert not trained.training
+
+
 class Breaks(Callback):
     def on_epoch(self, values: dict[str, float]) -> None:
         if values["epoch"] == 2:

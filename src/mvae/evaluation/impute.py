@@ -25,7 +25,16 @@ from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
 from mvae.models.questions import parts_of
 
-__all__ = ["Imputed", "best_class", "draws_of_columns", "impute", "imputed_parts", "point_of_columns", "resampled"]
+__all__ = [
+    "Imputed",
+    "best_class",
+    "between",
+    "draws_of_columns",
+    "impute",
+    "imputed_parts",
+    "point_of_columns",
+    "resampled",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +186,8 @@ class _Part:
             here, own = self._observed(name, drawn)
             columns[name] = torch.where(here, own, point.to(drawn.dtype).reshape(drawn.shape[1:]))
             drawn = torch.where(here, own, drawn)
-            all_draws[name] = drawn[:draws].cpu()
-            low[name], high[name] = (torch.where(here, own, end).cpu() for end in _between(drawn, interval))
+            all_draws[name] = drawn[:draws].clone().cpu()  # a slice alone would keep all of them
+            low[name], high[name] = (torch.where(here, own, end).cpu() for end in between(drawn, interval))
             if classes:
                 probabilities[name] = {field: p.cpu() for field, p in classes.items()}
         filled = Table({name: cast("Tensor", column).cpu() for name, column in columns.items()})
@@ -283,11 +292,16 @@ def resampled(
     return found.gather(1, order).T
 
 
-def _between(drawn: Shaped[Tensor, "draws rows *event"], share: float) -> tuple[Tensor, Tensor]:
-    """The ends of the intervals that hold this share of the draws, each ``rows event…``.
+def between(
+    drawn: Shaped[Tensor, "draws *event"], share: float
+) -> tuple[Shaped[Tensor, "*event"], Shaped[Tensor, "*event"]]:
+    """The ends of the intervals that hold this share of the draws.
 
     As much lies above as below. Where that many draws are the very least, such as rain of 0, or the very largest, the
     interval begins or ends with these and the whole rest lies at the other side.
+
+    >>> between(torch.tensor([0.0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]), 0.8)  # and not 6
+    (tensor(0.), tensor(5.))
     """
     ordered = drawn.sort(0).values
     low, high, above, below = (_quantile(ordered, q) for q in ((1 - share) / 2, (1 + share) / 2, 1 - share, share))
@@ -295,7 +309,7 @@ def _between(drawn: Shaped[Tensor, "draws rows *event"], share: float) -> tuple[
     return torch.where(at_most & ~at_least, above, low), torch.where(at_least & ~at_most, below, high)
 
 
-def _quantile(ordered: Shaped[Tensor, "draws rows *event"], share: float) -> Shaped[Tensor, "rows *event"]:
+def _quantile(ordered: Shaped[Tensor, "draws *event"], share: float) -> Shaped[Tensor, "*event"]:
     """Of whole numbers one of the values drawn."""
     place = share * (len(ordered) - 1)
     below = int(place)

@@ -138,9 +138,9 @@ class ColumnsModality(Modality):
         return self.scaling.in_units(self.likelihood.sample(params, generator))
 
     def stretched(
-        self, draws: Float[Tensor, "draws rows fields"], middle: Float[Tensor, "rows fields"] | None = None
+        self, draws: Float[Tensor, "draws rows fields"], middle: Float[Tensor, "rows fields"]
     ) -> Float[Tensor, "draws rows fields"]:
-        """Draws of rows, as `sampled` gives them, further from their ``middle``; default: the mean of these draws.
+        """Draws of rows, as `sampled` gives them, further from their ``middle``.
 
         By the factor ``stretch``, on the scale on which the field is modelled, as ``middle`` is. Counts and classes
         stay as they are, and so do draws at an end of what is generated (`FieldScaling.ends`) or beyond it.
@@ -148,8 +148,7 @@ class ColumnsModality(Modality):
         if self.stretch == 1:
             return draws
         u = self.scaling.standardised(draws.flatten(0, 1)).reshape(draws.shape)
-        mean = u.mean(0) if middle is None else middle
-        found = self.scaling.in_units(mean + self.stretch * (u - mean)).to(draws.dtype)
+        found = self.scaling.in_units(middle + self.stretch * (u - middle)).to(draws.dtype)
         low, high = self.scaling.ends
         return torch.where(self.scaling.scaled & (draws > low) & (draws < high), found, draws)
 

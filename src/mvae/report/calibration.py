@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import MvaeError
+from mvae.evaluation.impute import between
 from mvae.models.base import MultimodalVAE
 from mvae.report.charts import lines
 from mvae.report.fields import FIELDS, Fill, filled_in
@@ -26,7 +27,7 @@ BINS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
 def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
-    """The share of true values (``n``) inside the central intervals of their draws (``draws n``), at each level.
+    """The share of true values (``n``) inside the intervals (`between`) of their draws (``draws n``), at each level.
 
     Counts are spread evenly over one unit, as an interval can hold a part of a whole number's probability only.
 
@@ -38,7 +39,7 @@ def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEV
         jitter = np.random.default_rng(0)
         truth, draws = (x + jitter.uniform(-0.5, 0.5, x.shape) for x in (truth, draws))
     for level in levels:
-        low, high = np.quantile(draws, ((1 - level) / 2, (1 + level) / 2), axis=0)
+        low, high = (end.numpy() for end in between(torch.from_numpy(draws), level))
         found.append((level, float(((truth >= low) & (truth <= high))[known].mean())))
     return found
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import MvaeError
+from mvae.evaluation.impute import between
 from mvae.models.base import MultimodalVAE
 from mvae.report.charts import as_dates, bars, histogram
 from mvae.report.page import Chart, Grid, Section
@@ -119,7 +120,8 @@ def _cells(field: View, truth: np.ndarray, draws: np.ndarray) -> list[list[objec
             likeliest, share = field.class_name(int(codes[counts.argmax()])), float(counts.max() / len(own))
             found.append([field.name, field.class_name(int(value)), likeliest, share, None])
         else:
-            shown = np.append(value, np.quantile(own, (0.5, 0.05, 0.95)))
+            ends = (float(end) for end in between(torch.from_numpy(own), 0.9))
+            shown = np.array([value, np.median(own), *ends])
             found.append([field.name, *(as_dates(shown) if field.date else shown.tolist())])
     return found
 

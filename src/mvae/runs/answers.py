@@ -12,7 +12,7 @@ from mvae.data.columns import Column
 from mvae.data.table import Table
 from mvae.data.tables.schema import TOKEN
 from mvae.data.tables.tensors import table_of
-from mvae.evaluation.impute import draws_of_columns, point_of_columns, resampled
+from mvae.evaluation.impute import between, draws_of_columns, point_of_columns, resampled
 from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.gaussian import Gaussian
 from mvae.modality.columns import ColumnsModality
@@ -46,21 +46,9 @@ class Answer:
     log_p: np.ndarray | None = None
 
     def between(self, share: float, place: int | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """The ends of the intervals that hold this share of the draws, each ``rows fields``, or of one field ``rows``.
-
-        As much lies above as below. Where that many draws are the very least, such as rain of 0, or the very largest,
-        the interval begins or ends with these and the whole rest lies at the other side.
-
-        >>> draws = np.array([0.0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7])[:, None, None]
-        >>> low, high = Answer(draws[0], draws, {}).between(0.8)
-        >>> low.item(), high.item()  # and not 6
-        (0.0, 5.0)
-        """
-        draws = self.draws[:, :, place]
-        ends = np.quantile(draws, [(1 - share) / 2, (1 + share) / 2, 1 - share, share], axis=0)
-        at_least, at_most = ((draws == end).mean(0) >= (1 - share) / 2 for end in (draws.min(0), draws.max(0)))
-        low = np.where(at_most & ~at_least, ends[2], ends[0])
-        return low, np.where(at_least & ~at_most, ends[3], ends[1])
+        """The ends of the intervals that hold this share (`between`), ``rows fields``, or of one field ``rows``."""
+        low, high = between(torch.from_numpy(self.draws[:, :, place]), share)
+        return low.numpy(), high.numpy()
 
 
 @torch.no_grad()

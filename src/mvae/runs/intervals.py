@@ -76,8 +76,9 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
             ratios.append(_beyond(model.modalities[name], values[name], found[name], held[name][part]))  # pyright: ignore
     for name, ratios in beyond.items():
         every = np.concatenate(ratios) if ratios else np.empty((0, 0))
-        some = every[:, np.nanmean(every == 0, 0) < OFTEN]
-        known = next((own[~np.isnan(own)] for own in (some, every) if (~np.isnan(own)).sum() >= LEAST), np.empty(0))
+        at_end = (every == 0).sum(0) / np.maximum(1, (~np.isnan(every)).sum(0))
+        known = (own[~np.isnan(own)] for own in (every[:, at_end < OFTEN], every))
+        known = next((own for own in known if len(own) >= LEAST), np.empty(0))
         if len(known):
             model.modalities[name].stretch.fill_(float(np.clip(np.quantile(known, LEVEL), *BOUNDS)))  # pyright: ignore
 

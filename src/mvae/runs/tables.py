@@ -101,7 +101,7 @@ class TableModel:
         lacking = self._lacking(frames) if interval is not None else set[str]()
         _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
         most = max(samples, draws)
-        plain = ((*part, None) for part in self._encoded(frames, most))
+        plain = ((*part, None) for part in self._encoded(frames, self.rows_at_once(most)))
         parts = self._beside_neighbours(frames, most, seed) if neighbours else plain
         for number, (frame, values, present, correction) in enumerate(parts):
             found = answers(
@@ -158,9 +158,11 @@ class TableModel:
         _require_share(interval)
         modality, place = self.schema.home_of(of)
         column = self.schema.named[of]
+        if modality not in self.model.names:
+            raise QueryError(f"{of!r} is no column of {', '.join(self.model.names)}, which is all that the model sees")
         if modality not in self._columns:
             raise QueryError(f"{of!r} holds {column.kind}s: they are an input of predictions, and no output")
-        for frame, values, present in self._encoded(frames, samples):
+        for frame, values, present in self._encoded(frames, self.rows_at_once(samples)):
             present[modality][:, place] = False
             draws = 0 if column.kind in CLASSED else None
             found = answers(self.model, values, present, [modality], samples, seed, draws=draws)[modality]
@@ -183,7 +185,7 @@ class TableModel:
 
     def embed_parts(self, frames: Frames, *, scale: bool = False) -> Iterator[DataFrame]:
         """As `embed`, part by part in bounded memory."""
-        for frame, values, present in self._encoded(frames, 1):
+        for frame, values, present in self._encoded(frames, self.rows_at_once(1)):
             mean, spread = latents(self.model, values, present)
             made = {f"z{i + 1}": mean[:, i] for i in range(mean.shape[1])}
             made |= {f"z{i + 1}.scale": spread[:, i] for i in range(mean.shape[1])} if scale else {}
@@ -211,7 +213,7 @@ class TableModel:
 
     def score_parts(self, frames: Frames, *, samples: int = 100, seed: int = 0) -> Iterator[DataFrame]:
         """As `score`, part by part in bounded memory."""
-        for frame, values, present in self._encoded(frames, samples):
+        for frame, values, present in self._encoded(frames, self.rows_at_once(samples)):
             total, parts = scores(self.model, values, present, samples, seed)
             made = {"log p": total} | {f"log p({name} | rest)": found for name, found in parts.items()}
             yield pandas().DataFrame(made, index=frame.index)
@@ -239,12 +241,14 @@ class TableModel:
         }
 
     def _encoded(
-        self, frames: Frames, samples: int
+        self, frames: Frames, rows: int
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray]]]:
-        yield from self.schema.encoded(frames, self._together(samples))
+        for frame, values, present in self.schema.encoded(frames, rows):
+            seen = [name for name in values if name in self.model.known]  # a VAE has one modality
+            yield frame, {name: values[name] for name in seen}, {name: present[name] for name in seen}
 
-    def _together(self, samples: int) -> int:
-        """How many rows are answered together."""
+    def rows_at_once(self, samples: int) -> int:
+        """How many rows are answered together in bounded memory, with so many samples of z each."""
         samples = require_whole_number("samples", samples, 1)
         return max(1, min(MOST_ROWS, AT_ONCE // (samples * self.schema.width)))
 
@@ -252,11 +256,11 @@ class TableModel:
         self, frames: Frames, samples: int, seed: int
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray], Correction]]:
         """As `_encoded`, and the correction of the same rows."""
-        if frames.rows < FEWEST:
-            said = "the table has %s rows, and neighbours need %s: cells are filled in without them"
-            log.warning(said, f"{frames.rows:,}", f"{FEWEST:,}")
-        for frame, values, present in self.schema.encoded(frames, NEIGHBOURS_AMONG):
-            step = self._together(samples)
+        for frame, values, present in self._encoded(frames, NEIGHBOURS_AMONG):
+            if len(frame) < FEWEST:
+                said = "neighbours need %s rows at once, and %s of the table's %s are: they are filled in without them"
+                log.warning(said, *(f"{number:,}" for number in (FEWEST, len(frame), frames.rows)))
+            step = self.rows_at_once(samples)
             for rows, correction in corrections(self.model, values, present, self._columns, step, seed):
                 x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))
                 yield frame.iloc[rows], x, here, correction
@@ -288,7 +292,8 @@ class TableModel:
             if interval is None or name not in lacking:
                 continue
             if column.kind in CLASSED:
-                beside[f"{name}.p"] = np.where(gone, found[modality].probabilities[place].max(-1), np.nan)
+                chances, code = found[modality].probabilities[place], numbers[modality][:, place].astype(int)
+                beside[f"{name}.p"] = np.where(gone, np.take_along_axis(chances, code[:, None], 1)[:, 0], np.nan)
             else:
                 bounds = found[modality].between(interval, place)
                 for side, bound in zip(("low", "high"), bounds, strict=True):

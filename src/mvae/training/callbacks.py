@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,15 +71,11 @@ class Callback:
 @contextmanager
 def started(callbacks: Sequence[Callback], plan: Plan) -> Iterator[None]:
     """Training goes on inside the block: each callback that was notified of its start is notified of its end."""
-    notified: list[Callback] = []
-    try:
+    with ExitStack() as ends:  # in reverse, and all of them, also where one fails
         for callback in callbacks:
             callback.on_start(plan)
-            notified.append(callback)
+            ends.callback(callback.on_end)
         yield
-    finally:
-        for callback in reversed(notified):
-            callback.on_end()
 
 
 class TensorBoard(Callback):

@@ -118,6 +118,7 @@ def _circumstances(model: MultimodalVAE, directory: Path | None, resume: bool) -
     """What holds while a model is trained: switches of PyTorch, and a directory that nobody else writes."""
     with ExitStack() as inside:
         off = torch.autocast(model.device.type, enabled=False)  # the settings say the precision
+        inside.callback(model.eval)
         inside.callback(torch.clear_autocast_cache)  # weights that somebody else's has copied are now others
         for context in (flushed_denormals(), kept_setting(), torch.enable_grad(), off):
             inside.enter_context(context)

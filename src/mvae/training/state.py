@@ -199,10 +199,9 @@ class RunState:
             load_weights(self.model, self.best, Path("best"))
 
     def finish(self) -> History:
-        """Leave the model with its best weights (where it has come to its end), in eval mode."""
+        """Leave the model with its best weights, where it has come to its end."""
         if not self.history.interrupted:
             self.use_best()
-        self.model.eval()
         if self.history.epochs and self.stage_step >= self.anneal_steps:
             row = self.history.epochs[(self.history.best_epoch or 0) - 1]
             measured = without_prefix("validation", row)
