@@ -19,7 +19,9 @@ from mvae.app.server import HOST, bound
 from mvae.app.values import MOST_BYTES
 from mvae.errors import QueryError, RunError
 from mvae.runs.run import open_run
+from mvae.runs.tables import load_table
 from tests.command import assert_refused, mvae
+from tests.patients import csv_of, patients, pd
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 pytest.importorskip("gradio")
@@ -132,6 +134,34 @@ def test_some_columns_of_a_table_are_given(tmp_path: Path) -> None:
     assert set(found) == {"hb", "sex", "visits"}
     assert sum(found["sex"]["shares"].values()) == pytest.approx(1)
     assert found["hb"]["5 %"] < found["hb"]["95 %"]
+
+
+def test_columns_are_answered_as_predict_does_and_those_given_stay(tmp_path: Path) -> None:
+    train = "train", csv_of(patients(), tmp_path), "--epochs", 20, "--run-dir", tmp_path / "run", "--device", "cpu"
+    assert mvae(*train, "--json").code == 0
+    oracle, table = Oracle.of_run(tmp_path / "run"), load_table(tmp_path / "run")
+    (name,) = oracle.views
+    for given in ({"stage": 3, "crp": 5.123456}, {}):
+        row = oracle.row({name: given}) if given else {}
+        found = oracle.answer(row, n=20, seed=0)["answers"][name]["columns"]
+        cells = pd.DataFrame({key: [str(given[key]) if key in given else None] for key in table.schema.seen})
+        for of in ("hb", "visits", "share", "visit"):
+            said = table.predict(cells, of, interval=0.9, seed=0).iloc[0]
+            ends = [said[f"{of}.low"], said[f"{of}.high"]]
+            assert [found[of]["5 %"], found[of]["95 %"]] == (
+                [str(end.date()) for end in ends] if of == "visit" else ends
+            )
+            assert len(found[of]["draws"]) == 20
+        chances = table.predict(cells, "city", seed=0).iloc[0]
+        for city, share in found["city"]["shares"].items():
+            assert share == pytest.approx(chances[f"city={city}"], abs=0.1)
+        assert all(isinstance(draw, int) for draw in found["visits"]["draws"])
+        assert all(draw == round(draw, 1) for draw in found["hb"]["draws"])
+    row = oracle.row({name: {"stage": 3, "crp": 5.123456, "visits": 4}})
+    found = oracle.answer(row, n=3, seed=1)["answers"][name]["columns"]
+    assert found["stage"] == {"draws": ["3"] * 3, "shares": {"3": 1.0}}
+    assert found["crp"] == {"draws": [5.123456] * 3, "median": 5.123456, "5 %": 5.123456, "95 %": 5.123456}
+    assert found["visits"]["draws"] == [4] * 3
 
 
 def test_a_table_says_how_its_numbers_and_dates_are_written(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from mvae.app.drawing import drawing, read_drawing
 from mvae.app.values import MOST_BYTES, parsed, summary
 from mvae.data.codecs import class_names
+from mvae.data.tables.column import TableColumn
 from mvae.errors import QueryError
 from mvae.report.views import View
 
@@ -56,8 +57,13 @@ def test_values_are_read() -> None:
 @pytest.mark.parametrize(
     ("view", "value", "message"),
     [
-        (CLASSES, "c", "a class by its number"),
-        (CLASSES, True, "a class by its number"),
+        (CLASSES, "c", "one of a, b is needed, not 'c'"),
+        (CLASSES, 1, "one of a, b is needed, not '1'"),
+        (CLASSES, True, "one of a, b is needed, not 'True'"),
+        (CLASSES, None, "one of a, b is needed, not 'None'"),
+        (View("ward", "classes"), "c", "a class by its number"),
+        (View("ward", "classes"), True, "a class by its number"),
+        (View("ward", "classes"), 10**30, "a class by its number"),
         (FLAGS, ["shoe"], "there is no 'shoe'"),
         (FLAGS, "hat", "a list is needed"),
         (NUMBERS, [1.0], "2 numbers are needed"),
@@ -107,6 +113,36 @@ def test_columns_are_given_by_name_and_the_others_are_missing() -> None:
     assert found["ward"]["shares"] == {"b": 0.75, "a": 0.25}
 
 
+@pytest.mark.parametrize(
+    ("classes", "values", "refused"),
+    [
+        ((1.0, 2.0, 3.0), (1, 1.0, "1", "1.0", " 3", 3), (0, "0", 4, 1.5, "one", [1], None)),
+        ((3, 4, 5, 6), (3, "4", 5.0, "6.0"), (0, 1, 2, "2", 7)),
+        ((0.5, 1.5), (0.5, "0.5", 1.5), (0, 1, "5")),
+        ((False, True), (True, False, "true", "False", 0, 1), (2, "yes")),
+        (("I", "II", "III"), ("I", "III"), (0, 1, "2", True)),
+    ],
+)
+def test_a_class_is_the_one_that_its_table_reads(
+    classes: tuple[Any, ...], values: tuple[Any, ...], refused: tuple[Any, ...]
+) -> None:
+    pd = pytest.importorskip("pandas")
+    column = TableColumn("size", "categorical", classes=classes)
+    view = View("t", "table", (1,), ("size",), fields=(View("size", "classes", classes=tuple(map(str, classes))),))
+    for value in values:
+        read = column.encode(pd.Series([value], dtype=object), strict=True)[0]
+        assert parsed(view, {"size": value}).tolist() == [read.tolist()]
+    for value in refused:
+        with pytest.raises(QueryError, match=f"^t: size: one of {', '.join(map(str, classes))} is needed, not '"):
+            parsed(view, {"size": value})
+
+
+def test_a_class_without_a_name_is_given_by_its_number() -> None:
+    assert [parsed(View("ward", "classes"), value).item() for value in (3, "12")] == [3, 12]
+    smokes = View("smokes", "classes", classes=("no", "yes"))  # as a binary field without names is shown
+    assert [parsed(smokes, value).item() for value in ("no", 0, "1", True, "yes")] == [0, 0, 1, 1, 1]
+
+
 def test_dates_are_given_as_dates_or_years() -> None:
     view = View("t", "table", (1,), ("when",), fields=(View("when", "numbers", columns=("when",), date=True),))
     for value in ("2020-01-01", 2020, "2020.0"):
@@ -137,6 +173,31 @@ def test_columns_are_given_and_answered_as_their_table_writes_them() -> None:
     assert found["when"]["5 %"] == "2023-03-04"
     assert found["when"]["draws"][:2] == ["2023-03-04", "2023-04-03"]
     assert found["pay"]["median"] == 30_000
+
+
+def test_draws_of_columns_are_listed_as_cells_and_all_of_them_make_the_summary() -> None:
+    when, day = TableColumn("when", "date", form="%d.%m.%Y", resolution=86_400.0), 1_677_888_000.0
+    pay = TableColumn("pay", "real", dtype="text", style="1.234,5", resolution=0.01)
+    visits, rain = TableColumn("visits", "count", resolution=1.0), TableColumn("rain", "real", resolution=0.1)
+    fields = View("when", "numbers", date=True), *(View(name, "numbers") for name in ("pay", "visits", "rain", "raw"))
+    view = View("t", "table", (5,), tuple(field.name for field in fields), fields=fields)
+    rows = torch.arange(101, dtype=torch.float64)[:, None].repeat(1, 5) + 0.00123
+    rows[:, 0], rows[:, 3] = day + 4000.0, (rows[:, 3] - 50).clamp(min=0)
+    found = summary(view, rows, 2, {column.name: column for column in (when, pay, visits, rain)})["columns"]
+    assert {name: own["draws"] for name, own in found.items()} == {
+        "when": ["04.03.2023"] * 2,
+        "pay": [0.0, 1.0],
+        "visits": [0, 1],
+        "rain": [0.0, 0.0],
+        "raw": pytest.approx([0.00123, 1.00123]),
+    }
+    assert [found["visits"][key] for key in ("5 %", "median", "95 %")] == [5, 50, 95]
+    assert isinstance(found["visits"]["median"], int)
+    assert found["when"]["median"] == "04.03.2023"
+    assert (found["rain"]["5 %"], found["rain"]["95 %"]) == (
+        0.0,
+        40.0,
+    )  # all that lies outside is above, as in `mvae predict`
 
 
 def test_answers_say_draws_and_what_they_say_together() -> None:

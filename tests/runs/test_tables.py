@@ -50,6 +50,7 @@ def test_a_cell_of_numpy_means_missing_and_the_model_is_saved(tmp_path: Path) ->
     ("options", "message"),
     [
         ({"missing": {"hb": -1}}, "missing names cells that mean missing in any column"),
+        ({"missing": ["?", True]}, "cells that mean missing, .* and True is no text, number or date"),
         ({"modalities": ["hb"]}, "modalities of fit_table must be a mapping by name"),
         ({"modalities": {"a": "hb"}}, "modalities of fit_table must be a mapping by name"),
     ],

@@ -6,32 +6,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mvae.app.values import parsed, summary
 from mvae.data.codecs import Codec
 from mvae.data.table import Table
+from mvae.data.tables.column import TableColumn
+from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
 from mvae.models.base import MultimodalVAE
 from mvae.report.views import View
+from mvae.runs.answers import SAMPLES, answers
 from mvae.runs.report import views
 from mvae.runs.run import device_named, open_run, opened_model, read_run
 
 __all__ = ["MOST_DRAWS", "Oracle"]
 
 MOST_DRAWS = 64
+FEWER = 100  # samples of z where a text or a picture is given: each is scored by every sample, which 400 make slow
 
 
 @dataclass
 class Oracle:
-    """A model and how its modalities are read and shown."""
+    """A model and how its modalities are read and shown; of a table also what its columns mean."""
 
     name: str
     model: MultimodalVAE
     views: Mapping[str, View]
     codecs: Mapping[str, Codec] = field(default_factory=dict)
+    schema: TableSchema | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -53,7 +59,8 @@ class Oracle:
             raise QueryError(f"this {type(model).__name__} is conditioned on {needs}: serve one that is not")
         shown = views(config, model, stored, data)
         codecs = {} if data is None else data.codecs
-        return cls(run_dir.resolve().name, model, {view.name: view for view in shown}, codecs)
+        schema = TableSchema.from_dict(stored["layout"]) if stored.get("layout") else None
+        return cls(run_dir.resolve().name, model, {view.name: view for view in shown}, codecs, schema)
 
     def row(self, given: Mapping[str, Any]) -> dict[str, Tensor]:
         """What is given as one row of data.
@@ -79,6 +86,9 @@ class Oracle:
     ) -> dict[str, Any]:
         """Draws of the modalities ``of`` given one row, as JSON.
 
+        Those of columns are what `mvae predict` and `mvae impute` say of such a row: n of them are listed, and their
+        intervals and shares are of all. What is given of the columns stays as it is.
+
         Returns:
             ``given``: what was conditioned on; ``information``: KL[q(z | given), p(z)] in nats, how much that says;
             ``answers``: name → draws and what they say together (`mvae.app.values.summary`).
@@ -95,16 +105,48 @@ class Oracle:
             q = self.model.posterior(_table(row)) if row else nothing
             drawn = self._draw(row, of, n, seed) if of else {}
         information = float(q.kl_to_prior()) if isinstance(q, Gaussian) else None
-        answers = {name: summary(self.views[name], values[:, 0].cpu()) for name, values in drawn.items()}
-        return {"given": list(row), "information": information, "answers": answers}
+        said = {
+            name: summary(self.views[name], values[:, 0].cpu(), n, self._written(name, row))
+            for name, values in drawn.items()
+        }
+        return {"given": list(row), "information": information, "answers": said}
 
     def _draw(self, row: Mapping[str, Tensor], of: Sequence[str], n: int, seed: int) -> dict[str, Tensor]:
-        """Samples; of pictures the mean image of each z, of the same z as all others."""
+        """Samples; of pictures the mean image of each z, of the same z as all others that are no columns."""
+        self.model.require_known(of, "of")
         data = _table(row) if row else None
-        drawn = self.model.generate(data, of=of, n=n, seed=seed)
+        columns = [name for name in of if self.views[name].kind == "table"]
+        others = [name for name in of if name not in columns]
         pictures = [name for name in of if self.views[name].kind == "picture"]
-        means = self.model.generate(data, of=pictures, n=n, mean=True, seed=seed) if pictures else {}
-        return drawn | means
+        drawn = self._draw_columns(row, columns, seed) if columns else {}
+        drawn |= self.model.generate(data, of=others, n=n, seed=seed) if others else {}
+        drawn |= self.model.generate(data, of=pictures, n=n, mean=True, seed=seed) if pictures else {}
+        return {name: drawn[name] for name in of}
+
+    def _draw_columns(self, row: Mapping[str, Tensor], of: Sequence[str], seed: int) -> dict[str, Tensor]:
+        """Draws of modalities of columns, one for each sample of z, ``samples 1 fields``; what is given stays."""
+        nothing = {name: torch.full((1, *self.views[name].shape), torch.nan, dtype=torch.float64) for name in of}
+        given = nothing | dict(row)
+        values = {name: value.nan_to_num().numpy() for name, value in given.items()}
+        present = {
+            name: (~value.isnan() if self.views[name].kind == "table" else torch.ones(1, dtype=torch.bool)).numpy()
+            for name, value in given.items()
+        }
+        samples = SAMPLES if all(self.views[name].kind == "table" for name in row) else FEWER
+        found = answers(self.model, values, present, of, samples, seed)
+        return {name: torch.from_numpy(np.where(present[name], values[name], found[name].draws)) for name in of}
+
+    def _written(self, name: str, row: Mapping[str, Tensor]) -> dict[str, TableColumn]:
+        """The table's columns by which a modality's answers are written; numbers that are given are not rounded."""
+        if self.schema is None or self.views[name].kind != "table":
+            return {}
+        columns = self.schema.fields_of(name)
+        given = ~row[name][0].isnan() if name in row else torch.zeros(len(columns), dtype=torch.bool)
+        return {
+            column.name: column
+            for column, here in zip(columns, given.tolist(), strict=True)
+            if column.kind == "date" or not here
+        }
 
 
 def _table(row: Mapping[str, Tensor]) -> Table:

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from mvae.data.codecs import Codec
 from mvae.data.picture import open_bounded
+from mvae.data.tables.cells import plain
+from mvae.data.tables.column import TableColumn
 from mvae.data.tables.dates import as_seconds, from_seconds
 from mvae.data.tables.numbers import as_numbers
 from mvae.errors import DataError, QueryError
+from mvae.evaluation.impute import between
 from mvae.report.charts import as_dates
 from mvae.report.grid import grid_picture, picture_row
 from mvae.report.views import YEAR, View
@@ -36,6 +39,8 @@ __all__ = [
 MOST_BYTES = 8 * 2**20  # of a request
 MOST_PIXELS = 16_000_000  # of a picture
 LONGEST = 2000  # characters of a text
+DIGITS = 9  # of a class's number
+INTERVAL = 0.9  # the share of a column's draws from "5 %" to "95 %"
 EXAMPLE = 1_580_428_800.0  # seconds: 2020-01-31
 DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")  # formats of Pillow's that take pixels only, no programs
 
@@ -45,9 +50,10 @@ def parsed(view: View, value: Any, codec: Codec | None = None) -> Tensor:
 
     Args:
         view: the modality.
-        value: of classes a name or number; of flags the names of those that hold, or a boolean each; of numbers a
-            number each; a text; of columns a mapping of names to such values (those that are left out are missing);
-            of a picture a file's bytes in base64 (also as a data URI), or nested lists of levels.
+        value: of classes a name, or a number where no names are known; of flags the names of those that hold, or a
+            boolean each; of numbers a number each; a text; of columns a mapping of names to such values (those that
+            are left out are missing); of a picture a file's bytes in base64 (also as a data URI), or nested lists of
+            levels.
         codec: how text and classes are read, where there is a way.
 
     Raises:
@@ -70,11 +76,22 @@ def parsed(view: View, value: Any, codec: Codec | None = None) -> Tensor:
 def _class(view: View, value: Any, codec: Codec | None) -> Tensor:
     if codec is not None:
         return codec.parse(str(value)[:LONGEST])[None]
-    if str(value) in view.classes:
-        return torch.tensor([view.classes.index(str(value))])
-    if isinstance(value, bool) or not str(value).isdecimal():
+    return torch.tensor([_code(view, value)])
+
+
+def _code(view: View, value: Any) -> int:
+    """A class's code by its name, as tables compare them (1, 1.0 and "1" are one); its number where it has no name."""
+    names, scalar = list(view.classes), isinstance(value, str | int | float)
+    bits = ["0", "1"] if names == ["no", "yes"] else []  # the cells of a binary field whose classes have no names
+    for known, wanted in ((names, str(value)), (list(map(plain, names)), plain(value)), (bits, plain(value))):
+        if scalar and wanted in known:
+            return known.index(wanted)
+    if names:
+        listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+        raise ValueError(f"one of {listed} is needed, not {str(value)[:50]!r}")
+    if isinstance(value, bool) or not str(value).isdecimal() or len(str(value)) > DIGITS:
         raise ValueError(f"a class by its number is needed, not {str(value)[:50]!r}")
-    return torch.tensor([int(value)])
+    return int(value)
 
 
 def _flags(view: View, value: Any) -> Tensor:
@@ -108,24 +125,12 @@ def _columns(view: View, value: Any) -> Tensor:
     row = torch.full((1, len(view.fields)), math.nan, dtype=torch.float64)
     for i, field in enumerate(view.fields):
         if field.name in value:
-            read = _class_of_field if field.kind == "classes" else _number
+            read = _code if field.kind == "classes" else _number
             try:
                 row[0, i] = read(field, value[field.name])
             except (ValueError, TypeError, OverflowError) as error:
                 raise ValueError(f"{field.name}: {error}") from None
     return row
-
-
-def _class_of_field(field: View, value: Any) -> float:
-    """A class by its name or number."""
-    try:
-        number = int(_class(field, value, None))
-    except ValueError:
-        number = -1
-    if not 0 <= number < len(field.classes):
-        known = ", ".join(map(str, field.classes[:20])) + (", …" if len(field.classes) > 20 else "")
-        raise ValueError(f"one of {known} is needed, not {str(value)[:50]!r}")
-    return float(number)
 
 
 def _number(field: View, value: Any) -> float:
@@ -240,22 +245,31 @@ def png(images: Tensor) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def summary(view: View, drawn: Tensor) -> dict[str, Any]:
+def summary(
+    view: View, drawn: Tensor, shown: int | None = None, columns: Mapping[str, TableColumn] | None = None
+) -> dict[str, Any]:
     """Draws of a modality (``n event…``) as JSON, with what they say together.
 
     Pictures are PNGs; of classes the share of each that was drawn; of flags the share of yes; of numbers and
     of a column's dates the median and the middle 90 %.
+
+    Args:
+        view: the modality.
+        drawn: the draws.
+        shown: of a modality of columns, how many draws are listed; all of them make the summary. Default: all.
+        columns: name → column of a table whose cells numbers and dates are rounded and written as.
     """
     if view.kind == "picture":
         return {"draws": [png(image[None]) for image in view.images(drawn)]}
     if view.kind == "classes" and drawn.dim() == 1:
         words = view.words(drawn)
         counts = {word: words.count(word) / len(words) for word in dict.fromkeys(words)}
-        return {"draws": words, "shares": dict(sorted(counts.items(), key=lambda pair: -pair[1]))}
+        return {"draws": words[:shown], "shares": dict(sorted(counts.items(), key=lambda pair: -pair[1]))}
     if view.kind in ("text", "classes"):
         return {"draws": view.words(drawn)}
     if view.kind == "table":
-        return {"columns": {f.name: _of_field(f, drawn[:, i]) for i, f in enumerate(view.fields)}}
+        each, known = enumerate(view.fields), columns or {}
+        return {"columns": {f.name: _of_field(f, drawn[:, i], shown, known.get(f.name)) for i, f in each}}
     values = view.numbers(drawn)
     if view.kind == "flags":
         return {"draws": values.tolist(), "shares": _by_column(view, values.mean(0))}
@@ -264,17 +278,22 @@ def summary(view: View, drawn: Tensor) -> dict[str, Any]:
     return {"draws": values.tolist()} | {name: _by_column(view, numbers) for name, numbers in found.items()}
 
 
-def _of_field(field: View, drawn: Tensor) -> dict[str, Any]:
+def _of_field(field: View, drawn: Tensor, shown: int | None, column: TableColumn | None) -> dict[str, Any]:
     if field.kind == "classes":
-        return summary(field, drawn.long())
-    values = drawn.double().numpy()
-    low, middle, high = _listed(field, np.quantile(values, (0.05, 0.5, 0.95)))
-    return {"draws": _listed(field, values), "median": middle, "5 %": low, "95 %": high}
+        return summary(field, drawn.long(), shown)
+    values, ends = drawn.double().numpy(), between(drawn.double(), INTERVAL)
+    low, middle, high = _listed(field, np.array([float(ends[0]), np.median(values), float(ends[1])]), column)
+    return {"draws": _listed(field, values[:shown], column), "median": middle, "5 %": low, "95 %": high}
 
 
-def _listed(field: View, values: np.ndarray) -> Sequence[float | str]:
-    """Numbers, or dates as ISO text."""
-    return as_dates(values) if field.date else values.tolist()
+def _listed(field: View, values: np.ndarray, column: TableColumn | None) -> Sequence[float | str]:
+    """Numbers, or dates as text: as the column's cells are, or without one as they are and in ISO's form."""
+    if column is None:
+        return as_dates(values) if field.date else values.tolist()
+    cells = [str(cell) for cell in column.decode(values).tolist()]
+    if field.date:
+        return cells if column.form else [cell.removesuffix(" 00:00:00") for cell in cells]
+    return [(int if column.resolution == 1 else float)(cell.replace(",", ".")) for cell in cells]
 
 
 def _by_column(view: View, values: np.ndarray) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mvae.arguments import checked_arguments
-from mvae.data.tables.cells import Missing
+from mvae.data.tables.cells import Missing, marks_of
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import Kind, TableSchema
 from mvae.data.tables.tensors import encoded_parts
@@ -85,11 +85,11 @@ def fit_table(
 
 
 def _listed(missing: Any) -> Missing:
-    """One cell or several as a tuple of Python's own values; raises SettingsError for a mapping."""
+    """One cell or several as they are stored; raises SettingsError for a mapping, and for what is no cell."""
     if isinstance(missing, Mapping):
         raise SettingsError(f"missing names cells that mean missing in any column, as [-999, '?'], not {missing!r}")
     cells = missing if isinstance(missing, Iterable) and not isinstance(missing, str) else (missing,)
-    return tuple(cell.item() if isinstance(cell, np.generic) else cell for cell in cells if cell is not None)
+    return marks_of(cells)
 
 
 def _grouped(modalities: Any) -> Mapping[str, Sequence[str]] | None:

@@ -182,3 +182,45 @@ def test_categories_that_may_be_one_and_lists_are_said(cells: list[str], said: l
     assert len(notes) == len(said)
     for note, part in zip(notes, said, strict=True):
         assert note.startswith(f"x: {part}")
+
+
+@pytest.mark.parametrize("lacking", [0, 20])
+def test_columns_of_a_text_named_like_the_table_are_all_seen(lacking: int) -> None:
+    frame = pd.DataFrame({"age": np.arange(100) / 7, "hb": np.arange(100) / 9, "mcv": np.arange(100) / 8})
+    frame.loc[: lacking - 1, ["hb", "mcv"]] = np.nan
+    frame["table"] = ["few words", "more words than these"] * 50
+    schema = TableSchema.learn(of_frame(frame), kinds={"table": "text"})
+    groups = {"table and others": ("age",), "hb": ("hb", "mcv")} if lacking else {"table and others": tuple(frame)[:3]}
+    assert schema.modalities == groups | {"table": ("table",)}
+
+
+def test_columns_of_a_joined_file_named_like_a_text_are_all_seen(tmp_path: Path) -> None:
+    for name, columns in {"labs": ["hb", "mcv"], "notes": ["size", "labs"]}.items():
+        frame = pd.DataFrame({"id": np.arange(30), **{c: np.arange(30) / 7 for c in columns}})
+        if "labs" in columns:
+            frame["labs"] = ["few words", "more words than these"] * 15
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    frames = open_table([tmp_path / "labs.csv", tmp_path / "notes.csv"], "id")
+    schema = TableSchema.learn(frames, kinds={"labs": "text"})
+    assert schema.modalities == {"labs and others": ("hb", "mcv"), "notes": ("size",), "labs": ("labs",)}
+
+
+@pytest.mark.parametrize("start", [-5, 0, 5])
+def test_rows_of_a_data_frame_keep_their_labels_in_parts(start: int) -> None:
+    frame = pd.DataFrame({"x": np.arange(20.0)}, index=pd.RangeIndex(start, start + 20))
+    labels = [label for part in of_frame(frame).chunks(5) for label in part.index]
+    assert labels == list(frame.index)
+
+
+def test_dates_of_text_are_read_in_one_way_in_all_parts_of_a_table(tmp_path: Path) -> None:
+    days = pd.Series(pd.date_range("2021-01-01", periods=60))
+    schema = TableSchema.learn(of_frame({"day": days, "x": np.arange(60) / 7}))
+    text = pd.DataFrame({"day": days.dt.strftime("%m/%d/%Y"), "x": np.arange(60) / 7})
+    text.loc[::7, "day"] = None
+    frames = open_table(csv_of(text, tmp_path))
+    seconds, filled = [], []
+    for part, values, present in schema.encoded(frames, 5):
+        seconds += values["table"][present["table"][:, 0], 0].tolist()
+        filled += schema.named["day"].filled(part["day"], np.full(len(part), 86_400.0 * 5)).tolist()
+    assert seconds == days[text["day"].notna()].map(pd.Timestamp.timestamp).tolist()
+    assert filled == text["day"].fillna("01/06/1970").tolist()

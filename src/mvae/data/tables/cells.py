@@ -1,16 +1,22 @@
 """Cells of a column, whatever they are stored as: the different ones, what is missing of them, categories in order."""
 
-from collections.abc import Iterator, Sequence
+import datetime
+import numbers
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from mvae.data.tables.dates import as_seconds, format_of
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.numbers import as_numbers
-from mvae.errors import DataError
+from mvae.errors import DataError, SettingsError, abridged
 
 __all__ = [
-    "Missing", "Series", "category_order", "factorized", "is_text", "missing_cells", "plain", "row_named",
+    "Missing", "Series", "category_order", "factorized", "is_text", "marks_of", "missing_cells", "object_kind", "plain",
+    "restored", "row_named",
 ]  # fmt: skip
 
 EMPTY = ("", "nan", "null", "<na>")  # in lower case: what text files call missing
@@ -67,24 +73,83 @@ def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
     >>> missing_cells(np.array(["", "NaN", "?", "-999", "0"], object), ["?", -999]).tolist()
     [True, True, True, True, False]
     """
-    if uniques.dtype.kind in "biuf":
-        numbers = np.array([*_numbers_in(named)])
+    if uniques.dtype.kind == "b":
+        return np.zeros(len(uniques), bool)
+    if uniques.dtype.kind in "iuf":
+        marks = np.array([*_numbers_in(named)])
         if uniques.dtype.kind == "f":  # −99.9 of fewer digits is another number
-            numbers = numbers[np.abs(numbers) <= np.finfo(uniques.dtype).max].astype(uniques.dtype)
-            return np.isin(uniques, numbers) | np.isnan(uniques)
-        return np.isin(uniques, numbers)
+            held = np.isinf(marks) | (np.abs(marks) <= np.finfo(uniques.dtype).max)
+            return np.isin(uniques, marks[held].astype(uniques.dtype)) | np.isnan(uniques)
+        return np.isin(uniques, marks)
     if uniques.dtype.kind in "mM":
-        return np.isnat(uniques)
+        return np.isnat(uniques) | (uniques.dtype.kind == "M" and np.isin(as_seconds(uniques), _dates_in(named)))
     words = {*map(str, named), *(f"{value:.1f}" for value in named if isinstance(value, int))}
-    values = {float(value) for value in named if not isinstance(value, str)}
+    values, every = {*_numbers_in([mark for mark in named if not isinstance(mark, str)])}, {*_numbers_in(named)}
 
     def gone(cell: Any) -> bool:
         if isinstance(cell, str):
             bare = cell.strip()
             return bare.lower() in EMPTY or bare in words or (bool(values) and _value(bare) in values)
-        return cell is None or cell != cell or (isinstance(cell, int | float) and float(cell) in values)
+        if cell is None or cell != cell:
+            return True
+        return isinstance(cell, numbers.Real | Decimal) and not isinstance(cell, bool) and float(cell) in every
 
-    return np.array([gone(cell) for cell in uniques.tolist()], bool)
+    found = np.array([gone(cell) for cell in uniques.tolist()], bool)
+    dates = np.array([isinstance(cell, datetime.date) for cell in uniques.tolist()], bool) & ~found
+    if dates.any() and (marks := _dates_in(named)):
+        cells = uniques[dates].tolist()
+        shown = [cell.replace(tzinfo=None) if isinstance(cell, datetime.datetime) else cell for cell in cells]
+        found[dates] = np.isin(as_seconds(cells), marks) | np.isin(as_seconds(shown), marks)
+    return found
+
+
+def marks_of(named: Iterable[Any]) -> tuple[str | int | float, ...]:
+    """Cells that mean missing, as they are stored: numbers as Python's, dates as text; what is empty is left out.
+
+    Raises:
+        SettingsError: one that is neither text nor a number nor a date.
+
+    >>> marks_of(["?", np.int64(-999), datetime.date(1900, 1, 1), None, Decimal("-9")])
+    ('?', -999, '1900-01-01', -9.0)
+    """
+    pd = pandas()
+
+    found: list[str | int | float] = []
+    for mark in named:
+        value = pd.Timestamp(mark) if isinstance(mark, np.datetime64) else mark
+        value = value.item() if isinstance(value, np.generic) else value
+        if value is None or value is pd.NA or (isinstance(value, float | Decimal | datetime.date) and value != value):
+            continue
+        if isinstance(value, datetime.date):
+            value = str(value).removesuffix(" 00:00:00")
+        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+            raise SettingsError(
+                f"missing names cells that mean missing, as [-999, '?', '1900-01-01'], and {abridged(value)} is no "
+                "text, number or date"
+            )
+        found.append(float(value) if isinstance(value, Decimal) else value)
+    return tuple(found)
+
+
+def object_kind(cell: Any) -> str:
+    """The Python type of a cell that no type of a column tells: Decimal, datetime or date; no text of others."""
+    kinds = {"Decimal": Decimal, "datetime": datetime.datetime, "date": datetime.date}  # a datetime is a date, too
+    return next((name for name, kind in kinds.items() if isinstance(cell, kind)), "")
+
+
+def restored(value: Any, kind: str) -> Any:
+    """A cell of the type that `object_kind` named, from its text; what is no such text stays as it is.
+
+    >>> restored("2020-01-31", "date"), restored("2.50", "Decimal"), restored("low", "Decimal")
+    (datetime.date(2020, 1, 31), Decimal('2.50'), 'low')
+    """
+    if not kind:
+        return value
+    makers = {"Decimal": Decimal, "datetime": pandas().Timestamp, "date": datetime.date.fromisoformat}
+    try:
+        return makers[kind](str(value))
+    except (ArithmeticError, KeyError, ValueError):  # a declared level may be anything
+        return value
 
 
 def _value(text: str) -> float | None:
@@ -100,8 +165,19 @@ def _numbers_in(named: Missing) -> Iterator[float]:
     for value in named:
         try:
             yield float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
+
+
+def _dates_in(named: Missing) -> list[float]:
+    """What was named, as dates in seconds since 1970."""
+    return [seconds for mark in named if isinstance(mark, str) and (seconds := _date(mark.strip())) is not None]
+
+
+@cache
+def _date(mark: str) -> float | None:
+    found = format_of("missing", [mark])
+    return None if found is None else float(as_seconds([mark], found[0])[0])
 
 
 def plain(value: Any) -> Any:

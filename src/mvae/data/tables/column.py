@@ -1,6 +1,5 @@
 """One column of a table: its kind, the numbers that a model sees for its cells, and the way back to the user's."""
 
-import datetime
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -9,14 +8,23 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from mvae.data.tables.cells import Series, factorized, is_text, missing_cells, plain, row_named
-from mvae.data.tables.dates import FORMATS, as_seconds, ending_of, format_of, from_seconds
+from mvae.data.tables.cells import (
+    Series,
+    factorized,
+    is_text,
+    missing_cells,
+    object_kind,
+    plain,
+    restored,
+    row_named,
+)
+from mvae.data.tables.dates import FORMATS, as_seconds, ending_of, format_of, from_seconds, rounded_to, zone_of
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.missed import Missed, say_missed
-from mvae.data.tables.numbers import as_numbers, written
+from mvae.data.tables.numbers import as_numbers, places_of, written
 from mvae.errors import DataError, nearest
 
-__all__ = ["ALONE", "CLASSED", "MODELLED", "NUMBERS", "ColumnKind", "TableColumn"]
+__all__ = ["ALONE", "CLASSED", "FORMS", "MODELLED", "NUMBERS", "ColumnKind", "TableColumn"]
 
 ColumnKind = Literal[
     "real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "date", "picture", "text",
@@ -29,6 +37,8 @@ NUMBERS = ("real", "positive", "bounded", "count")
 CLASSED = ("binary", "categorical", "ordinal")
 MODELLED = (*NUMBERS, *CLASSED, "date")
 ALONE = ("picture", "text")  # such a column is a modality by itself
+LARGEST = 2.0**63  # above the integers of NumPy
+FORMS = "mvae.forms"  # among the `attrs` of a data frame: column → how its dates are written in the whole table
 FINER, ROUNDING = 1e-3, 1e-12  # of a step, and of a number in steps: what is further from a whole one is between two
 
 
@@ -47,6 +57,7 @@ class TableColumn:
         form: how dates are written in text, as of ``strftime``.
         resolution: filled-in numbers are rounded to multiples of it; 0: not at all. Of dates in seconds.
         missing: cells that mean missing besides those that the format calls so.
+        cells: the type of training cells that are objects, as `mvae.data.tables.cells.object_kind` names it.
 
     >>> sex = TableColumn("sex", "binary", dtype="text", classes=("f", "m"))
     >>> import pandas
@@ -68,6 +79,7 @@ class TableColumn:
     form: str = ""
     resolution: float = 0.0
     missing: tuple[str | int | float, ...] = ()
+    cells: str = ""
 
     @cached_property
     def _codes(self) -> dict[Any, int]:
@@ -90,7 +102,7 @@ class TableColumn:
             DataError: strict, by the row and the cell.
         """
         codes, uniques = factorized(series)
-        numbers = self._read(uniques)
+        numbers = self._read(uniques, series)
         gone = missing_cells(uniques, self.missing)
         wrong = ~gone & ~np.isfinite(numbers)
         numbers[gone | wrong] = np.nan
@@ -109,23 +121,24 @@ class TableColumn:
         """Which cells are present, and not of what was learned: no value of the kind, or finer."""
         codes, uniques = factorized(series)
         there = ~missing_cells(uniques, self.missing)
-        numbers = self._codes_of(uniques) if self.kind == "constant" else self._read(uniques)
+        numbers = self._codes_of(uniques) if self.kind == "constant" else self._read(uniques, series)
         odd = there & ~np.isfinite(numbers)
         if self.kind in (*NUMBERS, "date") and self.resolution:
             with np.errstate(over="ignore", invalid="ignore"):  # an infinite number is odd already
-                steps = numbers / self.resolution
-                odd |= there & (np.abs(steps - np.round(steps)) > FINER + ROUNDING * np.abs(steps))
+                near = self._rounded(numbers, zone_of(str(series.dtype)))
+                steps, apart = np.abs(numbers / self.resolution), np.abs((numbers - near) / self.resolution)
+                odd |= there & (apart > FINER + ROUNDING * steps)
         return np.append(odd, False)[codes]
 
     def _codes_of(self, uniques: np.ndarray) -> np.ndarray:
         return np.array([self._codes.get(plain(value), np.nan) for value in uniques.tolist()], np.float64)
 
-    def _read(self, uniques: np.ndarray) -> np.ndarray:
+    def _read(self, uniques: np.ndarray, series: Series) -> np.ndarray:
         """Different cells as numbers; NaN for what is not of this kind."""
         if self.kind in CLASSED:
             return self._codes_of(uniques)
         if self.kind == "date":
-            return as_seconds(uniques, self._form_of(uniques) if is_text(uniques) else "")
+            return as_seconds(uniques, self._form_of(uniques, series) if is_text(uniques) else "")
         if self.kind not in NUMBERS:
             return np.zeros(len(uniques))
         numbers = as_numbers(uniques, self.style)
@@ -138,10 +151,10 @@ class TableColumn:
                 numbers[(numbers < self.low) | (numbers > self.high)] = np.nan
         return numbers
 
-    def _form_of(self, cells: np.ndarray) -> str:
-        """How dates are written in a file of text; where training had no text, by these cells."""
-        if self.form:
-            return self.form
+    def _form_of(self, cells: np.ndarray, series: Series) -> str:
+        """How dates are written in a file of text; where training had no text, by the table or by these cells."""
+        if told := self.form or series.attrs.get(FORMS, {}).get(self.name):
+            return told
         there = cells[~missing_cells(cells, self.missing)].tolist()
         found = format_of(self.name, there) if there else None
         return FORMATS[0] if found is None else found[0]
@@ -169,21 +182,28 @@ class TableColumn:
         """
         if self.kind in CLASSED:
             found = np.empty(len(numbers), object)
-            found[:] = [self.classes[code] for code in np.clip(np.round(numbers), 0, len(self.classes) - 1).astype(int)]
+            codes = np.clip(np.round(numbers), 0, len(self.classes) - 1).astype(int)
+            found[:] = [self._cell(self.classes[code]) for code in codes]
             return found
         if self.kind == "constant":
-            pd = pandas()
-
-            value = pd.Timestamp(str(self.classes[0])) if self.dtype.startswith("datetime") else self.classes[0]
-            return np.array([value] * len(numbers), object)
+            return np.array([self._cell(self.classes[0])] * len(numbers), object)
         if self.kind == "date":
-            dates = from_seconds(self._rounded_seconds(numbers), self.form, _zone(self.dtype))
+            zone = zone_of(self.dtype)
+            dates = from_seconds(self._rounded(numbers, zone), self.form, zone)
             return dates.to_numpy(object) if self.form else dates.array
-        rounded = np.round(numbers / self.resolution) * self.resolution if self.resolution else numbers
+        rounded = self._rounded(numbers) if self.resolution else numbers
+        decimals = max(0, round(-np.log10(self.resolution))) if self.resolution else None
         if self.dtype == "text":
-            decimals = max(0, round(-np.log10(self.resolution))) if self.resolution else None
             return np.array(written(rounded, self.style, decimals), object)
-        return np.round(rounded).astype(np.int64) if self.resolution == 1 else np.asarray(rounded, np.float64)
+        if self.resolution == 1 and not (np.abs(rounded) >= LARGEST).any():
+            return rounded.astype(np.int64)
+        if decimals:  # 57 × 0.01 is 0.5700000000000001
+            return np.array([round(number, decimals + 2) for number in rounded.tolist()], np.float64)
+        return np.asarray(rounded, np.float64)
+
+    def _cell(self, value: Any) -> Any:
+        """A class or a constant in the type of the training cells."""
+        return restored(value, self.cells or ("datetime" if self.dtype.startswith("datetime64") else ""))
 
     def filled(self, series: Series, numbers: np.ndarray) -> Series:
         """The column with its missing cells filled in from ``numbers`` (one per row); all others stay as they are."""
@@ -192,59 +212,91 @@ class TableColumn:
             return series
         sparse = isinstance(series.dtype, pandas().SparseDtype)  # takes no cells
         found, cells = series.sparse.to_dense() if sparse else series.copy(), self.decode_as(series, numbers[gone])
-        if gone.all() and not is_text(series):  # its own type says nothing
-            return pandas().Series(cells, index=series.index, name=series.name).infer_objects()
-        if str(found.dtype) == "category":
-            absent = [value for value in dict.fromkeys(list(cells)) if value not in found.cat.categories]
-            found = found.cat.add_categories(absent) if absent else found
-        elif is_text(series) and self.dtype != "text":
+        if gone.all() and series.dtype == object and not is_text(series):
+            kept = self.dtype in ("object", "text")
+            made = pandas().Series(cells, index=series.index, name=series.name, dtype=object if kept else None)
+            return made if kept else made.infer_objects()
+        if is_text(series) and self.dtype != "text":
             cells = np.array([str(value) for value in cells], object)
-        elif found.dtype == bool or (found.dtype.kind == "O" and self.kind == "binary"):
+        try:
+            return self._put(found, gone, cells)
+        except (TypeError, ValueError):  # numbers where names are expected
+            if gone.all():
+                return pandas().Series(cells, index=series.index, name=series.name).infer_objects()
             found = found.astype(object)
+            found[gone] = np.asarray(cells)
+            return found
+
+    def _put(self, found: Series, gone: np.ndarray, cells: Any) -> Series:
+        """A column with these cells in the place of its missing ones, of its own type.
+
+        Raises:
+            TypeError, ValueError: its type cannot hold them.
+        """
+        if str(found.dtype) == "category":
+            own = {plain(value): value for value in found.cat.categories}
+            cells = pandas().Series([own.get(plain(value), value) for value in cells], dtype=object).to_numpy()
+            absent = [value for value in dict.fromkeys(cells.tolist()) if plain(value) not in own]
+            found = found.cat.add_categories(absent) if absent else found
         own = getattr(found.dtype, "numpy_dtype", found.dtype)  # of a nullable type: what its numbers are
-        if isinstance(own, np.dtype) and own.kind in "iu":
-            limits, whole = np.iinfo(own), np.array(cells.tolist())
-            whole = np.rint(whole) if whole.dtype.kind == "f" else whole
-            cells = np.clip(whole, limits.min, limits.max).astype(own)
-        elif isinstance(found.dtype, np.dtype) and found.dtype.kind == "f":
-            try:
-                cells = np.array(cells.tolist(), found.dtype)
-            except (TypeError, ValueError):  # numbers where names are expected
-                found = found.astype(object)
+        if isinstance(own, np.dtype) and own.kind in "iuf":
+            if any(isinstance(cell, str) for cell in cells.tolist()) and not self._numbered:
+                raise TypeError("names are no numbers")
+            if own.kind == "f":
+                cells = np.array(cells.tolist(), own)
+            else:
+                least, most = (1 if self.kind == "positive" else np.iinfo(own).min), np.iinfo(own).max
+                whole = [cell if isinstance(cell, int) else round(float(cell)) for cell in cells.tolist()]
+                cells = np.array([min(max(cell, int(least)), int(most)) for cell in whole], own)
         found[gone] = cells if cells.dtype == object else np.asarray(cells)
-        return found.infer_objects() if self.kind == "binary" and series.dtype != object else found
+        return found
 
     def decode_as(self, series: Series, numbers: np.ndarray) -> Any:
         """Numbers as cells of the type, and of dates in the time zone, of the cells that are present in ``series``."""
-        cells = self._as_stored(series[self.present(series)], numbers)
+        there = series[self.present(series)]
+        cells = self._as_stored(there, numbers)
         if cells is None:
             cells = self.decode(numbers)
-            if self.dtype == "text" and not is_text(series):  # stored in another type than in training
+            empty = series.dtype == object and not len(there)  # as a part of a column of text may be
+            if self.dtype == "text" and not empty and not is_text(series):  # stored in another type than in training
                 cells = self.typed(cells)
         return cells
 
     def _as_stored(self, there: Series, numbers: np.ndarray) -> Any:
-        """Answers in the type of the cells that are there, where that type is not the training column's; else None."""
-        dtype, first = str(there.dtype), there.iloc[0] if len(there) and there.dtype == object else None
+        """Answers in the type of the cells that are there, where that type is not the training column's; else None.
+
+        Where none is there, and the column's type says nothing of them, they are of the type of training cells.
+        """
+        dtype, kind = str(there.dtype), object_kind(there.iloc[0]) if len(there) else self.cells
         if self.kind == "date":
-            seconds = self._rounded_seconds(numbers)
             if is_text(there):
                 cells = factorized(there)[1]
-                return from_seconds(seconds, self._form_of(cells), ending=ending_of(cells)).to_numpy(object)
-            if dtype.startswith("datetime64"):
-                return from_seconds(seconds, "", _zone(dtype)).array
-            if isinstance(first, datetime.date) and not isinstance(first, datetime.datetime):
-                return np.array([stamp.date() for stamp in from_seconds(seconds)], object)
+                form = self._form_of(cells, there)
+                return from_seconds(self._rounded(numbers), form, ending=ending_of(cells)).to_numpy(object)
+            if dtype.startswith(("datetime64", "timestamp")):
+                zone = zone_of(dtype)
+                return from_seconds(self._rounded(numbers, zone), "", zone).array
+            if kind == "date":
+                return np.array([stamp.date() for stamp in from_seconds(self._rounded(numbers))], object)
         if self.kind in CLASSED and dtype in ("bool", "boolean", "bool[pyarrow]"):
             return np.array([plain(cell) == "1" for cell in self.decode(numbers).tolist()])
-        if self.kind in NUMBERS and isinstance(first, Decimal):
-            places = max(-int(cell.as_tuple().exponent) for cell in there.tolist())
-            return np.array([Decimal(f"{number:.{max(0, places)}f}") for number in numbers.tolist()], object)
+        if self.kind in NUMBERS and kind == "Decimal":
+            places = places_of(there.tolist()) if len(there) else max(0, round(-np.log10(self.resolution or 1)))
+            least = 10.0**-places if self.kind == "positive" else -np.inf
+            return np.array([*map(Decimal, written(np.maximum(numbers, least), decimals=places))], object)
         return None
 
-    def _rounded_seconds(self, numbers: np.ndarray) -> np.ndarray:
-        step = self.resolution or 1e-3
-        return np.round(numbers / step) * step
+    def _rounded(self, numbers: np.ndarray, zone: str = "") -> np.ndarray:
+        """To the resolution; of dates in a time zone, to its days. A number that was of the kind stays so."""
+        if self.kind == "date":
+            return rounded_to(numbers, self.resolution or 1e-3, zone)
+        step, rounded = self.resolution, np.round(numbers / self.resolution) * self.resolution + 0.0  # of −0, too
+        if self.kind == "positive":
+            return np.maximum(rounded, step)
+        if self.kind == "bounded" and self.low is not None and self.high is not None:
+            rounded = np.where((rounded < self.low - FINER * step) & (numbers >= self.low), rounded + step, rounded)
+            return np.where((rounded > self.high + FINER * step) & (numbers <= self.high), rounded - step, rounded)
+        return rounded
 
     def typed(self, cells: Any) -> Any:
         """Cells of text as values: numbers as numbers, dates as dates, categories as they are written."""
@@ -291,8 +343,3 @@ class TableColumn:
                 f"column {field.name!r} has no kind {field.kind!r}; there are {', '.join(get_args(ColumnKind))}"
             )
         return field
-
-
-def _zone(dtype: str) -> str:
-    """The time zone in the name of a dtype: ``datetime64[us, Europe/Oslo]``."""
-    return dtype.partition(", ")[2].removesuffix("]") if dtype.startswith("datetime64") else ""

@@ -10,7 +10,7 @@ import numpy as np
 from mvae.data.tables.frames import pandas
 from mvae.errors import DataError
 
-__all__ = ["FORMATS", "as_seconds", "ending_of", "format_of", "from_seconds"]
+__all__ = ["FORMATS", "as_seconds", "ending_of", "fitting", "format_of", "from_seconds", "rounded_to", "zone_of"]
 
 FORMATS = (
     "%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S",
@@ -21,6 +21,8 @@ FORMATS = (
 _ENDING = re.compile(r"(?<=:\d\d)(Z|[+-]\d\d:?\d\d)$")
 MICROSECONDS = 1_000_000  # nanoseconds would end in 2262
 FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds of the years 1 to 9999, which have a text
+DAY = 86_400.0  # seconds
+_ZONE = re.compile(r"^(?:datetime64\[\w+, |timestamp\[\w+, tz=)(.+?)\]")
 
 
 def as_seconds(values: Any, form: str = "") -> np.ndarray:
@@ -71,6 +73,54 @@ def format_of(name: str, values: Sequence[str]) -> tuple[str, str] | None:
             "write all in one, or declare the column as categorical"
         )
     return None
+
+
+def fitting(forms: Iterable[str], cells: Sequence[str]) -> list[str]:
+    """Those of these formats in which all of the cells are dates.
+
+    >>> fitting(FORMATS, ["01/02/2021", "01/13/2021"])
+    ['%m/%d/%Y']
+    """
+    return [form for form in forms if not any(np.isnan(as_seconds(part, form)).any() for part in (cells[:1], cells))]
+
+
+def zone_of(dtype: str) -> str:
+    """The time zone in the name of a dtype, of pandas or PyArrow; UTC where that is no name of one.
+
+    >>> zone_of("datetime64[us, Europe/Oslo]"), zone_of("timestamp[us, tz=+02:00][pyarrow]"), zone_of("float64")
+    ('Europe/Oslo', '+02:00', '')
+    """
+    found = _ZONE.match(dtype)
+    try:
+        return str(pandas().DatetimeTZDtype("ns", found[1]).tz) and found[1] if found else ""
+    except (KeyError, TypeError, ValueError):
+        return "UTC"
+
+
+def rounded_to(seconds: np.ndarray, step: float, zone: str = "") -> np.ndarray:
+    """Dates to the nearest multiple of a step, of days to the nearest midnight of a time zone.
+
+    Args:
+        seconds: since 1970; what is not finite stays.
+        step: in seconds.
+        zone: default UTC. Where a clock is put forward at midnight, the day begins an hour later.
+
+    >>> rounded_to(np.array([86399.0, np.nan]), 86400.0, "Europe/Oslo")
+    array([82800.,    nan])
+    """
+    if not zone or step < DAY:
+        return np.round(seconds / step) * step
+    pd = pandas()
+
+    here = np.isfinite(seconds)
+    stamps = np.round(np.clip(seconds[here], FIRST + DAY, LAST - DAY) * 1000).astype("int64").astype("datetime64[ms]")
+    shown = pd.DatetimeIndex(stamps).tz_localize("UTC").tz_convert(zone).tz_localize(None)
+    days = np.round(shown.to_numpy().astype("datetime64[ms]").astype("int64") / (1000 * step)) * step
+    wall = pd.DatetimeIndex((1000 * days).astype("int64").astype("datetime64[ms]"))
+    local = wall.tz_localize(zone, ambiguous=np.ones(len(wall), bool), nonexistent="shift_forward")
+    found = seconds.copy()
+    found[here] = local.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[ms]").astype("int64") / 1000
+    return found
 
 
 def ending_of(cells: Iterable[str]) -> str:

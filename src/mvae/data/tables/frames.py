@@ -36,6 +36,7 @@ class Frames:
         folder: of the file, which paths of pictures are relative to; None: it is no file.
         key: the column that names a row.
         notes: what a reader should know of how the file was read.
+        labelled: rows have labels of their own, and are not numbered through.
     """
 
     where: str
@@ -48,12 +49,14 @@ class Frames:
     folder: Path | None = None
     key: str | None = None
     notes: tuple[str, ...] = ()
+    labelled: bool = False
 
     def chunks(self, rows: int = CHUNK) -> Iterator[DataFrame]:
         """The rows in order, in data frames of at most so many rows, and of a bounded number of cells."""
         start = 0
         for part in self.read(min(rows, self.at_once)):
-            if start and isinstance(part.index, pandas().RangeIndex) and not part.index.start:
+            numbered = isinstance(part.index, pandas().RangeIndex) and not part.index.start
+            if start and numbered and not self.labelled:
                 part = part.set_axis(pandas().RangeIndex(start, start + len(part)), axis=0)  # rows of the file
             start += len(part)
             yield part
@@ -168,4 +171,4 @@ def of_frame(data: Any, where: str = "the data frame") -> Frames:
         for start in range(0, len(frame), rows):
             yield frame.iloc[start : start + rows]
 
-    return Frames(where, names, read)
+    return Frames(where, names, read, labelled=True)

@@ -14,14 +14,16 @@ from mvae.data.tables.cells import (
     category_order,
     factorized,
     is_text,
+    marks_of,
     missing_cells,
+    object_kind,
     plain,
     row_named,
 )
 from mvae.data.tables.column import ALONE, CLASSED, ColumnKind, TableColumn
-from mvae.data.tables.dates import as_seconds, format_of
+from mvae.data.tables.dates import DAY, as_seconds, format_of, rounded_to, zone_of
 from mvae.data.tables.frames import pandas
-from mvae.data.tables.numbers import as_numbers, decimals_of, style_of, unit_of
+from mvae.data.tables.numbers import as_numbers, decimals_of, places_of, style_of, unit_of
 from mvae.data.tables.pictures import picture_file
 from mvae.data.tables.texts import words_in
 from mvae.errors import DataError, SettingsError, nearest
@@ -77,6 +79,7 @@ def infer(
     >>> infer("sex", pandas.Series(["f", "m", "", "f"])).reason
     'two values: f, m'
     """
+    missing = marks_of(missing)
     kind, said = (kind[0], kind[1:]) if isinstance(kind, tuple) and kind else (kind, ())
     if kind is not None:
         _require_kind(name, kind, said)
@@ -87,7 +90,8 @@ def infer(
     cells, often = uniques[~gone], counts[~gone]
     stored_as_text = series.dtype == object or isinstance(series.dtype, pandas().StringDtype)
     dtype = "text" if stored_as_text and is_text(cells) else str(series.dtype)
-    blank = TableColumn(name, "ignored", dtype=dtype, low=low, high=high, missing=tuple(missing))
+    own = "" if not len(cells) or cells.dtype != object or dtype.startswith("datetime64") else object_kind(cells[0])
+    blank = TableColumn(name, "ignored", dtype=dtype, low=low, high=high, missing=missing, cells=own)
     if kind == "ignored":
         return replace(blank, reason="declared")
     if not len(cells):
@@ -278,7 +282,8 @@ def _learned(
             if not form:
                 raise DataError(f"column {column.name!r} is declared as dates; {cells[0]!r} is in no known format")
         seconds = as_seconds(cells, form)
-        return replace(column, form=form, resolution=86_400.0 if not (seconds % 86_400).any() else 0.0)
+        days = (seconds == rounded_to(seconds, DAY, zone_of(column.dtype))).all()
+        return replace(column, form=form, resolution=DAY if days else 0.0)
     if column.kind == "text":
         return replace(column, classes=words_in(cells.tolist()))
     if column.kind in ("ignored", "picture"):
@@ -289,6 +294,7 @@ def _learned(
         good = numbers[np.isfinite(numbers)]
         column = replace(column, low=float(good.min()), high=float(good.max()))
     decimals = decimals_of(cells.tolist(), style) if text else None
+    decimals = places_of(cells.tolist()) if column.cells == "Decimal" else decimals
     whole = bool((numbers == np.round(numbers)).all()) and (text or cells.dtype.kind in "biu" or column.kind == "count")
     resolution = 1.0 if whole else 0.0 if decimals is None else 10.0**-decimals
     return replace(column, style=style, resolution=resolution)

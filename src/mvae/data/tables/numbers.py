@@ -3,13 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from mvae.data.tables.frames import pandas
 
-__all__ = ["STYLES", "as_numbers", "decimals_of", "short", "style_of", "unit_of", "written"]
+__all__ = ["STYLES", "as_numbers", "decimals_of", "places_of", "short", "style_of", "unit_of", "written"]
 
 STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
 """How numbers may be written; each style is its own example."""
@@ -75,6 +76,15 @@ def decimals_of(values: Iterable[str], style: str) -> int | None:
     return most
 
 
+def places_of(values: Iterable[Any]) -> int:
+    """The most digits behind the point that these decimals have.
+
+    >>> places_of([Decimal("1.50"), Decimal("1E+3"), Decimal("Infinity")])
+    2
+    """
+    return max(0, *(-int(v.as_tuple().exponent) for v in values if isinstance(v, Decimal) and v.is_finite()), 0)
+
+
 def unit_of(values: Iterable[str]) -> str:
     """What stands before or behind the number in nine of ten of these cells; nothing where there is no such thing.
 
@@ -103,7 +113,8 @@ def written(values: np.ndarray, style: str = "1234.5", decimals: int | None = No
     >>> written(np.array([1234.5, -0.25]), "1.234,5", 2), written(np.array([3.0]), decimals=0)
     (['1234,50', '-0,25'], ['3'])
     """
-    text = [repr(float(v)) if decimals is None else f"{v:.{decimals}f}" for v in values.tolist()]
+    shown = [float(v) if decimals is None else round(float(v), decimals) for v in values.tolist()]
+    text = [repr(v + 0.0) if decimals is None else f"{v + 0.0:.{decimals}f}" for v in shown]  # of −0, too
     return [part.replace(".", ",") for part in text] if style == "1.234,5" else text
 
 

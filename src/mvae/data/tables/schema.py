@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from mvae.data.codecs import Codec
-from mvae.data.tables.cells import Missing
-from mvae.data.tables.column import ALONE, MODELLED, TableColumn
+from mvae.data.tables.cells import Missing, is_text
+from mvae.data.tables.column import ALONE, FORMS, MODELLED, TableColumn
 from mvae.data.tables.counts import closer_than_counts
+from mvae.data.tables.dates import FORMATS, fitting
 from mvae.data.tables.frames import CHUNK, DataFrame, Frames, pandas
 from mvae.data.tables.infer import NONE_THERE, Kind, infer
 from mvae.data.tables.missed import Missed
@@ -185,9 +186,26 @@ class TableSchema:
 
     def encoded(self, frames: Frames, rows: int = CHUNK) -> Iterator[tuple[DataFrame, Arrays, Arrays]]:
         """A table in parts of at most so many rows, each as `encode` gives it; warnings are of all parts together."""
+        forms = self._forms(frames)
         with Missed() as missed:
             for frame in frames.chunks(rows):
+                if forms:
+                    frame = frame.copy(deep=False)
+                    frame.attrs = {**frame.attrs, FORMS: forms}
                 yield frame, *self.encode(frame, folder=frames.folder, missed=missed)
+
+    def _forms(self, frames: Frames) -> dict[str, str]:
+        """How the table writes dates that are no text in training, by column; where one format fits all of it."""
+        names = {c.name for c in self.columns if c.kind == "date" and not c.form and c.name in frames.names}
+        found: dict[str, list[str]] = {}
+        for part in frames.chunks() if names else ():
+            if not any(part[name].dtype == object or is_text(part[name]) for name in names):
+                break
+            for name in filter(lambda name: is_text(part[name]), names):
+                cells = part[name][self.named[name].present(part[name])].unique().tolist()
+                if cells:
+                    found[name] = fitting(found.get(name, FORMATS), list(map(str, cells)))
+        return {name: forms[0] for name, forms in found.items() if forms}
 
     @property
     def codecs(self) -> dict[str, Codec]:
@@ -323,7 +341,7 @@ def column_groups(frames: Frames, columns: Sequence[TableColumn]) -> dict[str, t
     if len(frames.groups) > 1:
         names = {column.name for column in others}
         found = {group: tuple(n for n in own if n in names) for group, own in frames.groups.items()}
-        return {group: own for group, own in found.items() if own} | pictures
+        return {_free(group, pictures): own for group, own in found.items() if own} | pictures
     prints: dict[str, list[int]] = {column.name: [] for column in others}
     lacking, rows = dict.fromkeys(prints, 0), 0
     for part in frames.chunks():
@@ -339,11 +357,17 @@ def column_groups(frames: Frames, columns: Sequence[TableColumn]) -> dict[str, t
     apart = {name for own in groups for name in own}
     rest = tuple(name for name in prints if name not in apart)
     stem = Path(frames.where).name.partition(".")[0] if frames.text or Path(frames.where).suffix else "table"
-    found = {stem: rest} if rest else {}
+    found = {_free(stem, pictures): rest} if rest else {}
     for own in groups:
-        name = own[0] if own[0] not in found else f"{own[0]} and others"
-        found[name] = tuple(own)
+        found[_free(own[0], found | pictures)] = tuple(own)
     return found | pictures
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """A name for a modality that none has yet."""
+    while name in taken:
+        name += " and others"
+    return name
 
 
 def _require_columns(frames: Frames, modalities: Mapping[str, Sequence[str]], kinds: Mapping[str, Any]) -> None:

@@ -3,10 +3,11 @@
 import csv
 import io
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from mvae.data.tables.frames import DataFrame, pandas
+from mvae.data.tables.frames import CELLS, DataFrame, pandas
 from mvae.errors import DataError, require_extra
 from mvae.files import write_whole
 
@@ -86,18 +87,13 @@ def _cells(series: Any, decimal: str) -> list[Any]:
 def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None:
     arrow = require_extra("pyarrow", "tables", "Parquet and Arrow files")
     writer: Any = None
-    schema: Any = None
     try:
-        for frame in frames:
-            if writer is None:
-                schema = arrow.Table.from_pandas(frame, preserve_index=False).schema
-                for i, field in enumerate(schema):
-                    if arrow.types.is_null(field.type):  # a column that holds nothing
-                        schema = schema.set(i, field.with_type(arrow.string()))
-                if parquet:
-                    writer = require_extra("pyarrow.parquet", "tables", "Parquet files").ParquetWriter(path, schema)
-                else:
-                    writer = require_extra("pyarrow.ipc", "tables", "Arrow files").new_file(str(path), schema)
+        first, schema = _begun(frames)
+        if parquet:
+            writer = require_extra("pyarrow.parquet", "tables", "Parquet files").ParquetWriter(path, schema)
+        else:
+            writer = require_extra("pyarrow.ipc", "tables", "Arrow files").new_file(str(path), schema)
+        for frame in chain(first, frames):
             writer.write_table(arrow.Table.from_pandas(frame, schema=schema, preserve_index=False))
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
         raise DataError(
@@ -106,6 +102,28 @@ def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None
     finally:
         if writer is not None:
             writer.close()
+
+
+def _begun(frames: Iterator[DataFrame]) -> tuple[list[DataFrame], Any]:
+    """The first frames until each column has a type (as many as are held at once at most), and all types."""
+    arrow = require_extra("pyarrow", "tables", "Parquet and Arrow files")
+    held: list[DataFrame] = []
+    types: dict[str, Any] = {}
+    for frame in frames:
+        held.append(frame)
+        schema = arrow.Table.from_pandas(frame, preserve_index=False).schema
+        types |= {
+            field.name: field.type for field in schema if arrow.types.is_null(types.get(field.name, arrow.null()))
+        }
+        if not any(map(arrow.types.is_null, types.values())) or sum(map(len, held)) * len(types) >= CELLS:
+            break
+    for name, kind in types.items():
+        if arrow.types.is_null(kind):  # a column that holds nothing
+            types[name] = arrow.string()
+        elif arrow.types.is_decimal128(kind):  # of as many digits as its cells so far
+            types[name] = arrow.decimal128(38, kind.scale)
+    whole = arrow.Table.from_pandas(held[0], preserve_index=False).schema
+    return held, arrow.schema([field.with_type(types[field.name]) for field in whole], whole.metadata)
 
 
 def _write_excel(path: Path, frames: Iterator[DataFrame]) -> None:
