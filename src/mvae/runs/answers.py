@@ -11,7 +11,7 @@ from torch import Tensor
 from mvae.data.columns import Column
 from mvae.data.table import Table
 from mvae.data.tables.schema import TOKEN
-from mvae.data.tables.tensors import table_of
+from mvae.data.tables.tensors import arrays_of, table_of
 from mvae.evaluation.impute import between, draws_of_columns, point_of_columns, resampled
 from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.gaussian import Gaussian
@@ -110,9 +110,7 @@ def draws_given(model: MultimodalVAE, table: Table, of: str, seed: int = 0) -> n
     """
     found = []
     for part in table.batches(rows_at_once(model, table.columns)):
-        values = {name: np.asarray(part.columns[name]) for name in part.names}
-        present = {name: np.asarray(part.observed.get(name, part.has(name))) for name in part.names}
-        found.append(answers(model, values, present, [of], SAMPLES, seed)[of].draws)
+        found.append(answers(model, *arrays_of(part), [of], SAMPLES, seed)[of].draws)
     return np.concatenate(found, 1)
 
 

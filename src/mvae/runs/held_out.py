@@ -9,7 +9,7 @@ import numpy as np
 from mvae.data.table import Table
 from mvae.data.tables.column import CLASSED
 from mvae.data.tables.schema import TableSchema
-from mvae.data.tables.tensors import holds_fields, observed_of
+from mvae.data.tables.tensors import arrays_of, observed_of
 from mvae.errors import RunError
 from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import AT_ONCE, SAMPLES, answers
@@ -93,8 +93,7 @@ def _hidden_cells(
     model: MultimodalVAE, table: Table, share: float, interval: float, generator: np.random.Generator
 ) -> dict[tuple[str, int], Any]:
     """(modality, place) → truths, answers, whether each truth is inside the interval, and its log p."""
-    values: dict[str, np.ndarray] = {n: np.asarray(table.columns[n]) for n in table.names}
-    present = {name: _observed(table, name) for name in table.names}
+    values, present = arrays_of(table)
     candidates = {n: m for n, m in present.items() if m.ndim == 2 and n in model.names}  # a VAE has one
     hidden = {n: m & (generator.random(m.shape) < share) for n, m in candidates.items()}
     given = present | {name: present[name] & ~mask for name, mask in hidden.items()}
@@ -113,11 +112,6 @@ def _hidden_cells(
     return found
 
 
-def _observed(table: Table, name: str) -> np.ndarray:
-    """Which values of a column are there, as a mask of its shape (of pictures and texts: of rows)."""
-    return observed_of(table, name) if holds_fields(table.columns[name]) else table.has(name).numpy()
-
-
 def _columns(schema: TableSchema, model: MultimodalVAE) -> dict[str, Any]:
     return {
         name: schema.fields_of(name) for name in schema.modalities if name in model.names and name not in schema.shapes
@@ -127,7 +121,7 @@ def _columns(schema: TableSchema, model: MultimodalVAE) -> dict[str, Any]:
 def _usual(train: Table, name: str) -> list[tuple[float, float, float]]:
     """Mean, standard deviation and most frequent value of each field of the training rows."""
     values, found = np.asarray(train.columns[name]), []
-    mask = _observed(train, name)
+    mask = observed_of(train, name)
     for i in range(values.shape[1]):
         own = values[mask[:, i], i]
         different, often = np.unique(own, return_counts=True)

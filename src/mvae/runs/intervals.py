@@ -13,7 +13,7 @@ import torch
 
 from mvae.data.fields import SCALED
 from mvae.data.table import Table
-from mvae.data.tables.tensors import observed_of
+from mvae.data.tables.tensors import arrays_of
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import SAMPLES, Answer, answers, rows_at_once
@@ -69,8 +69,8 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
     step = rows_at_once(model, table.columns)
     for part in np.split(rows, range(step, len(rows), step)) if beyond and len(rows) else []:
         some = table.take(torch.from_numpy(part))
-        values = {name: np.asarray(some.columns[name]) for name in some.names}
-        given = {n: observed_of(some, n) & ~held[n][part] if n in held else some.has(n).numpy() for n in some.names}
+        values, present = arrays_of(some)
+        given = present | {name: present[name] & ~hidden[part] for name, hidden in held.items()}
         found = answers(model, values, given, list(beyond), SAMPLES, seed)
         for name, ratios in beyond.items():
             ratios.append(_beyond(model.modalities[name], values[name], found[name], held[name][part]))  # pyright: ignore

@@ -139,7 +139,7 @@ class TableSchema:
         raise SettingsError(f"no column {column!r}; there are {', '.join(self.named)}{nearest(column, self.named)}")
 
     def encode(
-        self, frame: DataFrame, *, strict: bool = False, folder: Path | None = None, missed: Missed | None = None
+        self, frame: DataFrame, *, folder: Path | None = None, missed: Missed | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """A data frame's rows as a model takes them: by modality the numbers, and which are there.
 
@@ -148,9 +148,8 @@ class TableSchema:
 
         Args:
             frame: the rows.
-            strict: a cell that its kind cannot have is an error, and no missing cell.
             folder: of the rows' file, which paths of pictures are relative to; default the training table's.
-            missed: counts such cells and absent pictures, where a table is read in parts; default: warnings at once.
+            missed: counts cells that their kind cannot have and absent pictures, where a table is read in parts; default: warnings at once.
 
         Returns:
             modality → ``rows fields`` (float64; 0 where missing) or ``rows channels height width`` (bytes)
@@ -158,7 +157,7 @@ class TableSchema:
             modality → mask of that shape (of pictures and texts: of rows).
 
         Raises:
-            DataError: no column of the model is there; strict: by column and row.
+            DataError: no column of the model is there.
         """
         if not any(name in frame.columns for names in self.modalities.values() for name in names):
             raise DataError(
@@ -179,7 +178,7 @@ class TableSchema:
             found, here = np.zeros((len(frame), len(names))), np.zeros((len(frame), len(names)), bool)
             for i, name in enumerate(names):
                 if name in frame.columns:
-                    found[:, i], here[:, i] = self.named[name].encode(frame[name], strict=strict, missed=missed)
+                    found[:, i], here[:, i] = self.named[name].encode(frame[name], missed=missed)
             found[~here] = 0
             values[modality], present[modality] = found, here
         return values, present

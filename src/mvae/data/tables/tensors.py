@@ -11,7 +11,7 @@ from mvae.data.tables.frames import Frames
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError
 
-__all__ = ["encoded_parts", "holds_fields", "observed_of", "table_of"]
+__all__ = ["arrays_of", "encoded_parts", "holds_fields", "observed_of", "table_of"]
 
 LARGE = 1 << 31  # bytes of a column, above which it is mapped from a temporary file
 
@@ -22,7 +22,9 @@ def holds_fields(column: Column) -> bool:
 
 
 def observed_of(table: Table, name: str) -> np.ndarray:
-    """Which values of a column of fields are there, ``rows fields``."""
+    """Which values of a column are there: of fields ``rows fields``, of pictures and texts ``rows``."""
+    if not holds_fields(table.columns[name]):
+        return table.has(name).numpy()
     rows = table.has(name).numpy()[:, None]
     return np.broadcast_to(rows, table.columns[name].shape) & np.asarray(table.observed.get(name, rows))
 
@@ -80,6 +82,16 @@ def table_of(values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
     if not here.any():
         return None, here
     return Table({n: v[here] for n, v in values.items()}, {n: m[here] for n, m in present.items()}), here
+
+
+def arrays_of(table: Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The columns of a table, and which of their values are there, as `TableSchema.encode` gives them.
+
+    >>> values, present = arrays_of(Table({"hb": np.array([[9.5], [8.0]])}))
+    >>> values["hb"].tolist(), present["hb"].tolist()
+    ([[9.5], [8.0]], [[True], [True]])
+    """
+    return {n: np.asarray(c) for n, c in table.columns.items()}, {n: observed_of(table, n) for n in table.names}
 
 
 def _holds(present: Mapping[str, np.ndarray]) -> np.ndarray:
