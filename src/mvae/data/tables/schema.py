@@ -149,7 +149,8 @@ class TableSchema:
         Args:
             frame: the rows.
             folder: of the rows' file, which paths of pictures are relative to; default the training table's.
-            missed: counts cells that their kind cannot have and absent pictures, where a table is read in parts; default: warnings at once.
+            missed: counts absent pictures and cells that their kind cannot have, where a table is read in parts;
+                default: warnings at once.
 
         Returns:
             modality → ``rows fields`` (float64; 0 where missing) or ``rows channels height width`` (bytes)
