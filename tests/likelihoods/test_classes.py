@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mvae.errors import QueryError
 from mvae.likelihoods.classes import FEW, draw, log_softmax, softmax
 
 
@@ -25,6 +26,12 @@ def test_softmax_of_large_logits_is_finite() -> None:
     logits = torch.tensor([[1e4, 0.0, -1e4], [-torch.inf, 0.0, 0.0]])
     assert softmax(logits).tolist() == [[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]
     assert log_softmax(logits)[0].tolist() == [0.0, -1e4, -2e4]
+
+
+def test_probabilities_are_laid_out_as_usual_and_no_class_is_drawn_from_nan() -> None:
+    assert softmax(torch.randn(5, 3)).is_contiguous()
+    with pytest.raises(QueryError, match="classes cannot be drawn"):
+        draw(torch.tensor([[0.5, 0.5], [torch.nan, 1.0]]))
 
 
 @pytest.mark.parametrize("classes", [2, 7, 30])

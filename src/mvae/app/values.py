@@ -293,7 +293,8 @@ def _listed(field: View, values: np.ndarray, column: TableColumn | None) -> Sequ
     cells = [str(cell) for cell in column.decode(values).tolist()]
     if field.date:
         return cells if column.form else [cell.removesuffix(" 00:00:00") for cell in cells]
-    return [(int if column.resolution == 1 else float)(cell.replace(",", ".")) for cell in cells]
+    found = [float(cell.replace(",", ".")) for cell in cells]
+    return [int(number) for number in found] if column.resolution == 1 else found
 
 
 def _by_column(view: View, values: np.ndarray) -> Mapping[str, float]:

@@ -295,7 +295,7 @@ def resampled(
 def between(
     drawn: Shaped[Tensor, "draws *event"], share: float
 ) -> tuple[Shaped[Tensor, "*event"], Shaped[Tensor, "*event"]]:
-    """The ends of the intervals that hold this share of the draws.
+    """The ends of the intervals that hold this share of the draws, one at least and none of them NaN.
 
     As much lies above as below. Where that many draws are the very least, such as rain of 0, or the very largest, the
     interval begins or ends with these and the whole rest lies at the other side.

@@ -4,19 +4,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mvae.errors import QueryError
+
 __all__ = ["draw", "log_softmax", "softmax"]
 
 FEW = 16  # classes, below which PyTorch's softmax on a CPU is ten times as fast along the first axis as along the last
 
 
 def softmax(logits: Float[Tensor, "*lead classes"]) -> Float[Tensor, "*lead classes"]:
-    """Probabilities.
+    """Probabilities, laid out as usual.
 
     >>> softmax(torch.tensor([0.0, 0.0]))
     tensor([0.5000, 0.5000])
     """
     few = logits.dim() > 1 and logits.shape[-1] < FEW
-    return logits.movedim(-1, 0).softmax(0).movedim(0, -1) if few else logits.softmax(-1)
+    return logits.movedim(-1, 0).softmax(0).movedim(0, -1).contiguous() if few else logits.softmax(-1)
 
 
 def log_softmax(logits: Float[Tensor, "*lead classes"]) -> Float[Tensor, "*lead classes"]:
@@ -38,9 +40,14 @@ def draw(p: Float[Tensor, "*lead classes"], generator: torch.Generator | None = 
         p: probabilities, or what is proportional to them.
         generator: of the draws.
 
+    Raises:
+        QueryError: NaN, infinite or all 0, as of a decoder whose weights are not finite.
+
     >>> draw(torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.2]]))
     tensor([1, 2])
     """
     reached = p.cumsum(-1, dtype=torch.float64)
+    if not bool((reached[..., -1:].isfinite() & (reached[..., -1:] > 0)).all()):
+        raise QueryError("classes cannot be drawn: the decoder's probabilities are NaN, infinite or all 0")
     u = torch.rand(*p.shape[:-1], 1, dtype=torch.float64, device=p.device, generator=generator)
     return (reached[..., :-1] <= u * reached[..., -1:]).sum(-1)

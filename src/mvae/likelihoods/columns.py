@@ -52,7 +52,7 @@ class Fieldwise(Likelihood):
 
     Attributes:
         size: how many parameters the decoder gives.
-        width: how many numbers and probabilities of classes say what x is.
+        width: how many numbers and probabilities of classes say what x is (a binary field is one).
 
     >>> columns = Fieldwise([Field("hb"), Field("stage", "categorical", classes=3)])
     >>> x = torch.tensor([[0.0, 2.0], [float("nan"), 0.0]])

@@ -39,7 +39,7 @@ def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEV
         jitter = np.random.default_rng(0)
         truth, draws = (x + jitter.uniform(-0.5, 0.5, x.shape) for x in (truth, draws))
     for level in levels:
-        low, high = (end.numpy() for end in between(torch.from_numpy(draws), level))
+        low, high = (end.numpy() for end in between(torch.tensor(draws), level))
         found.append((level, float(((truth >= low) & (truth <= high))[known].mean())))
     return found
 

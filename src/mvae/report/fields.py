@@ -120,7 +120,7 @@ def _cells(field: View, truth: np.ndarray, draws: np.ndarray) -> list[list[objec
             likeliest, share = field.class_name(int(codes[counts.argmax()])), float(counts.max() / len(own))
             found.append([field.name, field.class_name(int(value)), likeliest, share, None])
         else:
-            ends = (float(end) for end in between(torch.from_numpy(own), 0.9))
+            ends = (float(end) for end in between(torch.tensor(own), 0.9))
             shown = np.array([value, np.median(own), *ends])
             found.append([field.name, *(as_dates(shown) if field.date else shown.tolist())])
     return found

@@ -96,6 +96,7 @@ def fit(
         stages = inside.enter_context(Stages(model, settings.epochs))
         run = RunState(stages, _placed(table, model.device), settings, int(seed), directory)
         start(run, resume)
+        inside.callback(model.eval)
         _require_validation(run, held_out)
         run.history.untrained = _note_what_is_missing(model, table)
         _train(run, held_out, callbacks, inside.enter_context(stop_signals()))
@@ -118,7 +119,6 @@ def _circumstances(model: MultimodalVAE, directory: Path | None, resume: bool) -
     """What holds while a model is trained: switches of PyTorch, and a directory that nobody else writes."""
     with ExitStack() as inside:
         off = torch.autocast(model.device.type, enabled=False)  # the settings say the precision
-        inside.callback(model.eval)
         inside.callback(torch.clear_autocast_cache)  # weights that somebody else's has copied are now others
         for context in (flushed_denormals(), kept_setting(), torch.enable_grad(), off):
             inside.enter_context(context)

@@ -25,16 +25,16 @@ def start(run: RunState, resume: bool) -> None:
     Raises:
         RunError: a run stands in the directory already, or (to resume) none that is the same run.
     """
-    run.identity = {} if run.directory is None else _identity(run)
     if not resume:
         run.products = run.processes.of_first(lambda: _best_products(run))
         take(run.products)
     with run.processes.first_before():
+        if run.directory is not None and not resume:
+            _clear(run.directory)
+        run.identity = {} if run.directory is None else _identity(run)
         if resume and run.directory is not None:
             _restore(run, run.directory)
         else:
-            if run.directory is not None:
-                _clear(run.directory)
             run.model.fit_scalings(run.table)
             run.begin_stage(0)
     run.processes.same_start(run.model)

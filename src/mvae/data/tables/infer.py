@@ -91,6 +91,7 @@ def infer(
     stored_as_text = series.dtype == object or isinstance(series.dtype, pandas().StringDtype)
     dtype = "text" if stored_as_text and is_text(cells) else str(series.dtype)
     own = "" if not len(cells) or cells.dtype != object or dtype.startswith("datetime64") else object_kind(cells[0])
+    own = own if all(object_kind(cell) == own for cell in cells.tolist()) else ""
     blank = TableColumn(name, "ignored", dtype=dtype, low=low, high=high, missing=missing, cells=own)
     if kind == "ignored":
         return replace(blank, reason="declared")

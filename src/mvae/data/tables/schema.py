@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mvae.data.codecs import Codec
-from mvae.data.tables.cells import Missing, is_text
+from mvae.data.tables.cells import Missing, factorized, is_text, missing_cells
 from mvae.data.tables.column import ALONE, FORMS, MODELLED, TableColumn
 from mvae.data.tables.counts import closer_than_counts
 from mvae.data.tables.dates import FORMATS, fitting
@@ -199,12 +199,13 @@ class TableSchema:
         names = {c.name for c in self.columns if c.kind == "date" and not c.form and c.name in frames.names}
         found: dict[str, list[str]] = {}
         for part in frames.chunks() if names else ():
-            if not any(part[name].dtype == object or is_text(part[name]) for name in names):
+            cells = {name: factorized(part[name])[1] for name in names}  # of categories, too
+            if not any(own.dtype == object for own in cells.values()):
                 break
-            for name in filter(lambda name: is_text(part[name]), names):
-                cells = part[name][self.named[name].present(part[name])].unique().tolist()
-                if cells:
-                    found[name] = fitting(found.get(name, FORMATS), list(map(str, cells)))
+            for name, own in cells.items():
+                there = own[~missing_cells(own, self.named[name].missing)]
+                if len(there) and is_text(there):
+                    found[name] = fitting(found.get(name, FORMATS), list(map(str, there.tolist())))
         return {name: forms[0] for name, forms in found.items() if forms}
 
     @property

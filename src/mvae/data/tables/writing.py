@@ -117,6 +117,8 @@ def _begun(frames: Iterator[DataFrame]) -> tuple[list[DataFrame], Any]:
         }
         if not any(map(arrow.types.is_null, types.values())) or sum(map(len, held)) * len(types) >= CELLS:
             break
+    if not held:
+        raise DataError("there are no rows to write")
     for name, kind in types.items():
         if arrow.types.is_null(kind):  # a column that holds nothing
             types[name] = arrow.string()
