@@ -4,6 +4,7 @@ z is drawn and weighted so that answers are those of the model's own posterior a
 (Mattei & Frellsen 2019; `mvae.evaluation.proposal`).
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -35,6 +36,9 @@ __all__ = [
     "point_of_columns",
     "resampled",
 ]
+
+
+EXACT = 1e-9  # of a place among draws: a share of them is rarely exact in binary
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,10 +316,10 @@ def between(
 def _quantile(ordered: Shaped[Tensor, "draws *event"], share: float) -> Shaped[Tensor, "*event"]:
     """Of whole numbers one of the values drawn."""
     place = share * (len(ordered) - 1)
-    below = int(place)
-    lower, upper = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    below, above = math.floor(place + EXACT), math.ceil(place - EXACT)
+    lower, upper = ordered[below], ordered[above]
     if not ordered.is_floating_point():
         return lower if share < 0.5 else upper
-    between = torch.lerp(lower, upper, place - below)
+    between = torch.lerp(lower, upper, max(0.0, place - below))
     whole = (ordered == ordered.round()).all(0)
     return torch.where(whole, lower if share < 0.5 else upper, between)
