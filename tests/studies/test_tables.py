@@ -9,6 +9,7 @@ import pytest
 
 from mvae.data.fields import Field
 from mvae.errors import DataError
+from mvae.studies import tables
 from mvae.studies.table_baselines import BASELINES
 from mvae.studies.table_sets import Holes, holes_of, whole
 from mvae.studies.table_tasks import (
@@ -103,14 +104,18 @@ def test_outliers_are_rows_of_two_rows_or_of_a_rare_class() -> None:
     assert auroc_of_forest(rows, rare, 0) > 0.5
 
 
-def test_the_command_measures_records_and_does_nothing_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", ["", ", neighbours"])
+def test_the_command_measures_records_and_does_nothing_twice(
+    beside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "FEWEST", 100 if beside else 1_000)  # of 120 rows
     args = ["reproduce", "tables", "--budget", "smoke", "--json", "--results", str(tmp_path)]
     rows = command(*args).json()["rows"]
     assert {row["model"] for row in rows} == {
         "mvae", "mean", "kNN", "iterated ridge", "HistGradientBoosting", "IsolationForest",
     }  # fmt: skip
     assert {row["settings"]["hidden"]: row["metric"] for row in rows if row["model"] == "mvae"} == {
-        "cells 30 %": "coverage, neighbours", "views 30 %": "coverage, neighbours",
+        "cells 30 %": f"coverage{beside}", "views 30 %": f"coverage{beside}",
         "target of views 30 %": "target error", "outliers planted": "AUROC",
     }  # fmt: skip
     assert all(math.isfinite(row["value"]) for row in rows)

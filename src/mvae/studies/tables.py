@@ -28,7 +28,7 @@ from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.defaults import defaults_for
 from mvae.runs.intervals import fit_holding_back
-from mvae.runs.neighbours import corrections
+from mvae.runs.neighbours import FEWEST, corrections
 from mvae.studies.measured import Study
 from mvae.studies.table_baselines import BASELINES
 from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of, whole
@@ -211,9 +211,10 @@ def of_cells(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[st
             "coverage": coverage(holes, found.low["t"].numpy(), found.high["t"].numpy()),
             "ECE": expected_calibration_error(holes, found),
         }
-        beside, *ends = filled_beside_neighbours(trained, table, seed, spend)
-        values |= {name + NEIGHBOURS: value for name, value in errors(holes, beside).items()}
-        values["coverage" + NEIGHBOURS] = coverage(holes, *ends)
+        if len(table) >= FEWEST:  # below, nothing is corrected
+            beside, *ends = filled_beside_neighbours(trained, table, seed, spend)
+            values |= {name + NEIGHBOURS: value for name, value in errors(holes, beside).items()}
+            values["coverage" + NEIGHBOURS] = coverage(holes, *ends)
     else:
         own = BASELINES[model](np.where(holes.observed, holes.truth, np.nan), holes.fields, seed)
     return {**errors(holes, own), **values}, settings
