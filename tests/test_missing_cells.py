@@ -59,8 +59,10 @@ FILLS = {  # in floats, in class numbers, in bytes: zeros, NaN, a class that is 
 
 # What hands cells on as they are, with the mask that says which of them are values; and what is asked with the batch
 # that another function here made.
-HAND_ON = {"MultimodalVAE.prepare", "Questions.prepare", "CVAE.prepare", "CVAE.check", "Instruments.add", "given_part"}
-HAND_ON |= {"arrays_of"}
+HAND_ON = {
+    "MultimodalVAE.prepare", "Questions.prepare", "CVAE.prepare", "CVAE.check", "Instruments.add", "given_part",
+    "arrays_of",
+}  # fmt: skip
 IN_FIT = {"MultimodalVAE.fit_scalings", "CVAE.fit_scalings"}
 OF_COMPLETE_ROWS = {"pair_fraction"}  # refuses others
 OF_A_STEP = {"Compiled.compile", "compiled", "way_of"}

@@ -290,10 +290,10 @@ def _listed(field: View, values: np.ndarray, column: TableColumn | None) -> Sequ
     """Numbers, or dates as text: as the column's cells are, or without one as they are and in ISO's form."""
     if column is None:
         return as_dates(values) if field.date else values.tolist()
-    cells = [str(cell) for cell in column.decode(values).tolist()]
+    cells = column.decode(values)
     if field.date:
-        return cells if column.form else [cell.removesuffix(" 00:00:00") for cell in cells]
-    found = [float(cell.replace(",", ".")) for cell in cells]
+        return [str(cell) if column.form else str(cell).removesuffix(" 00:00:00") for cell in cells.tolist()]
+    found = as_numbers(cells, column.style).tolist()
     return [int(number) for number in found] if column.resolution == 1 else found
 
 

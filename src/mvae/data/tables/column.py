@@ -192,7 +192,7 @@ class TableColumn:
             dates = from_seconds(self._rounded(numbers, zone), self.form, zone)
             return dates.to_numpy(object) if self.form else dates.array
         rounded = self._rounded(numbers) if self.resolution else numbers
-        decimals = max(0, round(-np.log10(self.resolution))) if self.resolution else None
+        decimals = self._decimals
         if self.dtype == "text":
             return np.array(written(rounded, self.style, decimals), object)
         if self.resolution == 1 and not (np.abs(rounded) >= LARGEST).any():
@@ -200,6 +200,11 @@ class TableColumn:
         if decimals:  # 57 × 0.01 is 0.5700000000000001
             return np.array([round(number, decimals + 2) for number in rounded.tolist()], np.float64)
         return np.asarray(rounded, np.float64)
+
+    @property
+    def _decimals(self) -> int | None:
+        """Digits behind the point, by the resolution; None: as many as a number has."""
+        return max(0, round(-np.log10(self.resolution))) if self.resolution else None
 
     def _cell(self, value: Any) -> Any:
         """A class or a constant in the type of the training cells."""
@@ -281,7 +286,7 @@ class TableColumn:
         if self.kind in CLASSED and dtype in ("bool", "boolean", "bool[pyarrow]"):
             return np.array([plain(cell) == "1" for cell in self.decode(numbers).tolist()])
         if self.kind in NUMBERS and kind == "Decimal":
-            places = places_of(there.tolist()) if len(there) else max(0, round(-np.log10(self.resolution or 1)))
+            places = places_of(there.tolist()) if len(there) else self._decimals or 0
             least = 10.0**-places if self.kind == "positive" else -np.inf
             return np.array([*map(Decimal, written(np.maximum(numbers, least), decimals=places))], object)
         return None
