@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mvae.data.table import Table
     from mvae.evaluation.impute import impute
     from mvae.evaluation.likelihood import log_likelihood
+    from mvae.evaluation.spread import spread_labels
     from mvae.gaussian import Gaussian
     from mvae.modality import augment
     from mvae.modality.base import Modality
@@ -53,6 +54,7 @@ _HOMES = {
     "load_table": "mvae.runs.tables",
     "log_likelihood": "mvae.evaluation.likelihood",
     "save": "mvae.runs.saving",
+    "spread_labels": "mvae.evaluation.spread",
     "train": "mvae.runs.run",
     **{path.partition(":")[2]: path.partition(":")[0] for path in MODELS.values()},
 }

@@ -61,6 +61,7 @@ DEFAULTS: dict[str, Any] = {  # of what a row does not say
     "shared_noise": False,
     "cross_share": 0.2,
     "pseudo_labels": False,
+    "spread": 0,
     "input_noise": 0.0,
     "input_shift": 0,
     "input_power": 1.0,
@@ -168,8 +169,14 @@ class Cell:
         return own | dict(self.settings)
 
     @property
+    def first(self) -> "Cell":
+        """The model of images alone over whose latents labels spread: so many epochs, of the same images."""
+        kept = {name: self[name] for name in ("rows", "pairs", "input_noise", "input_shift", "input_power")}
+        return Cell.of(self.dataset, "paper", self.seed, "vae", epochs=self["spread"], **kept)
+
+    @property
     def config(self) -> Config:
-        """The declaration that this cell trains."""
+        """The declaration that this cell trains, but for the run from which labels spread (`harness.finished_run`)."""
         what, own = experiment(self.dataset), self.settings
         changes: dict[str, Any] = {"seed": self.seed, "variants": {}}
         for key, path in PATHS.items():
@@ -253,6 +260,8 @@ def _coupled(dataset: str, what: Config, changed: Mapping[str, Any]) -> dict[str
         values["repeat_pairs"] = min(OVERSAMPLED, max(1, round(share / changed["pairs"])))
         if values["repeat_pairs"] > 1:  # with noise and shifts, fewer of them are memorised
             values |= augmented(dataset, "few-labels")
+        if changed.get("spread"):  # then most rows are complete
+            values["repeat_pairs"] = 1
     return values
 
 

@@ -88,17 +88,22 @@ def compared(item: Item, cells: Sequence[Cell], budget: str, paths: Paths, joint
 def directory_of(cell: Cell, paths: Paths) -> Path:
     """Where the run of a cell is, or will be."""
     declared = cell.config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True)
+    declared |= {"spread": cell["spread"]} if cell["spread"] else {}
     digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
     return paths.runs / "-".join([cell.dataset, cell.model, cell.recipe, f"s{cell.seed}", digest])
 
 
 def finished_run(cell: Cell, paths: Paths) -> Run:
     """The run of a cell: opened where it is finished, resumed where it is not, else trained."""
-    directory = directory_of(cell, paths)
+    directory, config = directory_of(cell, paths), cell.config
     begun = (directory / SETTINGS).exists()
     if not begun or not _complete(directory, cell):
+        if cell["spread"]:
+            first = finished_run(cell.first, paths).directory
+            names = config.resolved().model.options["pseudo_labels"]
+            config = config.change({"data": {"spread": dict.fromkeys(names, str(first))}})
         where = {"data_dir": paths.data_dir, "device": paths.device, "callbacks": paths.callbacks}
-        train(cell.config, directory, resume=begun, **where)
+        train(config, directory, resume=begun, **where)
     return open_run(directory, data_dir=paths.data_dir, device=paths.device)
 
 

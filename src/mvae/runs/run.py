@@ -17,6 +17,7 @@ from mvae.data.dataset import Dataset
 from mvae.data.masking import complete_rows, keep_at_random, oversample_complete, pair_fraction
 from mvae.data.table import Table
 from mvae.errors import RunError, SettingsError
+from mvae.evaluation.spread import spread_labels
 from mvae.files import as_path, load_weights, locked, read_json, write_json
 from mvae.models.base import MultimodalVAE
 from mvae.provenance import commit, describe_device, installed_version
@@ -152,6 +153,13 @@ def _start_from(model: MultimodalVAE, start: Path, data: Dataset) -> None:
     model.untrained = tuple(header.untrained)
 
 
+def _opened_for(run_dir: Path, data: Dataset) -> MultimodalVAE:
+    """The model of another run, whose data has the same coding."""
+    model = opened_model(run_dir)
+    _require_same_coding(run_dir, data)
+    return model
+
+
 def _require_free(run_dir: Path) -> None:
     """Raises RunError where a run stands in the directory already (what ended before its first checkpoint is none)."""
     if (run_dir / CHECKPOINT).exists():
@@ -186,6 +194,8 @@ def _learned_from(config: Config, data: Dataset, model: MultimodalVAE) -> tuple[
     if chosen.paired_fraction is not None:
         fraction = chosen.paired_fraction
         table, validation = (pair_fraction(part, fraction, config.seed) for part in (table, validation))
+    for name, first in chosen.spread.items():
+        table = spread_labels(_opened_for(Path(first), data), table, name)
     if not model.needs_complete:
         return oversample_complete(table, chosen.oversample), validation
     complete = complete_rows(table)

@@ -48,6 +48,9 @@ class DataSettings(Section):
     keep_probability: float | None = Field(
         default=None, gt=0, le=1, description="Keep each value of the training rows with this probability (App. F)."
     )
+    spread: dict[str, str] = Field(
+        default={}, description="Modality to a trained run: known values go to similar rows (mvae.spread_labels)."
+    )
     oversample: int = Field(default=1, ge=1, le=1_000_000, description="How often an epoch has each complete row.")
 
     @field_validator("source")
