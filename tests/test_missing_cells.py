@@ -33,6 +33,7 @@ from mvae.evaluation.prediction import prediction_accuracy
 from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.evaluation.representation import linear_accuracy_by_number
 from mvae.evaluation.rows import rows_with
+from mvae.evaluation.spread import spread_labels
 from mvae.evaluation.subsets import coherence_by_number
 from mvae.evaluation.text import source_gap
 from mvae.evaluation.validation import validate
@@ -112,6 +113,15 @@ def kept_classifier(data: Table, folder: Path) -> Any:
     return classifier_for(dataset(data), "image", "label", Categorical(), folder / f"{id(data)}.safetensors")[1]
 
 
+def spread_to(data: Table) -> tuple[Tensor, Tensor]:
+    """Which rows have a label in the end, and theirs; of the rows that have one, half are to be guessed."""
+    known = data.has("label") & (torch.arange(ROWS) % 2 == 0)
+    few = Table(data.columns, {name: data.has(name) for name in ("image", "number")} | {"label": known})
+    few = few.take(few.present[:, [0, 2]].any(1))
+    found = spread_labels(model(), few, "label", neighbours=3)
+    return found.has("label"), found.select_rows("label", found.has("label").nonzero().flatten())
+
+
 def weights_of(data: Table) -> tuple[Tensor, Tensor]:
     asked = model()
     q = asked.posterior(data)
@@ -141,6 +151,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     pairs_never_seen: lambda t, _: str(pairs_never_seen(t)),
     nearest_rows: lambda t, _: nearest_rows(torch.rand(3, 1, 8, 8), t, "image", "number"),
     training_mean: lambda t, _: training_mean(t, "image"),
+    spread_labels: lambda t, _: spread_to(t),
     rows_with: lambda t, _: rows_with(t, ["image", "number"]),
     impute: lambda t, _: vars(impute(model(), t, draws=3, samples=20)),
     imputed_parts: lambda t, _: [vars(part) for part in imputed_parts(model(), t, draws=3, samples=20)],

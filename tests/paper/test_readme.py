@@ -59,7 +59,7 @@ def test_a_line_of_few_pairs_has_the_mean_over_seeds_and_the_published_value_at_
         {"dataset": "mnist", "model": model, "recipe": "coupled", "metric": "accuracy x1->x2", "value": value}
         | {
             "seed": seed,
-            "settings": {"pairs": level, "cross_share": 0.2 if level < 0.02 else 1.0},
+            "settings": {"pairs": level, "cross_share": 1.0},
             "paper": 0.875 if model == "nn" else None,
         }
         for (model, level), values in found.items()

@@ -246,6 +246,38 @@ def test_with_few_pairs_the_validation_rows_have_no_more_of_them_and_the_test_ro
     assert run.data.test.complete
 
 
+def test_labels_spread_over_the_latents_of_another_run(tmp_path: Path) -> None:
+    few, first = {"paired_fraction": 0.05}, tmp_path / "first"
+    images, _ = runs.train(changed("digits", model="vae", epochs=4, data=few), first, device="cpu", callbacks=[])
+    config = changed("digits", epochs=2, data=few | {"spread": {"label": str(first)}})
+    run, history = runs.train(config, tmp_path / "run", device="cpu", callbacks=[])
+    table, validation = (pair_fraction(part, 0.05) for part in (run.data.train, run.data.validation))
+    labelled = mvae.spread_labels(images.model, table, "label")
+    pairs = labelled.present.all(1).sum()
+    assert table.present.all(1).sum() == 64
+    assert pairs > 600
+    same, how = build(run.config), run.config.training.model_dump()
+    again = fit(same, labelled, validation=validation, **how, callbacks=[])
+    assert history.epochs[-1]["validation/objective"] == again.epochs[-1]["validation/objective"]
+    for mine, theirs in zip(run.model.parameters(), same.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    (tmp_path / "run" / CHECKPOINT).unlink()  # killed before its first checkpoint
+    runs.train(config, tmp_path / "run", resume=True, device="cpu", callbacks=[])
+    resumed = runs.open_run(tmp_path / "run").model
+    assert all(torch.equal(*pair) for pair in zip(run.model.parameters(), resumed.parameters(), strict=True))
+
+
+def test_labels_spread_over_no_run_and_of_no_modality_are_refused(trained: Run, tmp_path: Path) -> None:
+    for spread, error, message in (
+        ({"label": str(tmp_path / "none")}, RunError, "none is not a run directory"),
+        ({"sick": str(trained.directory)}, QueryError, "no modality 'sick' in this table; it has image, label"),
+    ):
+        config = changed("digits", epochs=1, data={"paired_fraction": 0.05, "spread": spread})
+        with pytest.raises(error, match=message):
+            runs.train(config, tmp_path / "run", device="cpu", callbacks=[])
+        assert not (tmp_path / "run").exists()
+
+
 def test_a_model_of_pairs_without_a_pair_is_refused(tmp_path: Path) -> None:
     few = changed("digits", model="jmvae", data={"paired_fraction": 0.0001})
     with pytest.raises(SettingsError, match=r"jmvae learns from complete rows, and none of the 1297 rows is"):

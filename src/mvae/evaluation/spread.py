@@ -151,12 +151,10 @@ class Graph:
         one_hot = F.one_hot(label, classes).double()
         source = torch.zeros(len(self.degree), classes, dtype=torch.float64)
         source[known] = one_hot - one_hot.mean(0)
-        u = torch.zeros_like(source)
-        for _ in range(POISSON_STEPS):  # Algorithm 1: L u = source
-            u = self.walked(u) + source / self.degree[:, None]
+        u = self.potential(source)
         reached = (u != 0).any(1)
         step = 1 / self.degree.max()
-        for _ in range(ROUNDS):  # Algorithm 2, whose classes have given frequencies
+        for _ in range(ROUNDS):  # Algorithm 2
             for _ in range(STEPS):
                 u = u + step * (source - self.degree[:, None] * (u - self.walked(u)))
             u = self._whole(u, reached, counts)
@@ -164,6 +162,15 @@ class Graph:
             u = self.walked(u)
         sure, found = u.max(1)
         return found, sure * reached
+
+    def potential(
+        self, source: Float[Tensor, "rows values"], steps: int = POISSON_STEPS
+    ) -> Float[Tensor, "rows values"]:
+        """u with (D − W) u = source, nearly: zero where no source reaches (Algorithm 1)."""
+        u = torch.zeros_like(source)
+        for _ in range(steps):
+            u = self.walked(u) + source / self.degree[:, None]
+        return u
 
     def walked(self, u: Float[Tensor, "rows values"]) -> Float[Tensor, "rows values"]:
         """What a row's neighbours have on average, by weight."""

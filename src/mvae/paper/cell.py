@@ -238,6 +238,8 @@ def cell_of(config: Config) -> Cell:
     if not coupled:
         settings["cross_share"] = DEFAULTS["cross_share"]
     settings["pseudo_labels"] = bool(config.model.options.get("pseudo_labels"))
+    if config.data.spread:  # of a run by hand, the runs themselves and not how long they were trained
+        settings["spread"] = ", ".join(config.data.spread.values())
     weights = {name: modality.weight for name, modality in config.modalities.items()}
     settings["weights"] = {name: w for name, w in weights.items() if w != what.modalities[name].weight}
     first = (config.model.modalities or list(config.modalities))[0]
