@@ -120,11 +120,11 @@ def test_coupled_has_one_setting_for_all_levels_and_spreads_labels_where_pairs_a
     assert {cell["weights"]["label"] for cell in found} == {200}
     assert {cell["cross_share"] for cell in found} == {1}
     assert [cell["input_noise"] for cell in found] == [0.3, 0.3, 0.3, 0.3, 0.3, 0]
-    assert [cell["spread"] for cell in found] == [20, 20, 20, 20, 0, 0]
+    assert [cell["spread"] for cell in found] == [40, 40, 40, 40, 0, 0]
     assert [cell["repeat_pairs"] for cell in found] == [1, 1, 1, 1, 50, 1]
     few = found[0].first
     keys = ("pairs", "epochs", "input_noise", "input_shift")
-    assert (few.model, *(few[key] for key in keys)) == ("vae", 0.001, 20, 0.3, 1)
+    assert (few.model, *(few[key] for key in keys)) == ("vae", 0.001, 40, 0.3, 1)
     for dataset, recipe in (("mnist", "paper"), ("fashion-mnist", "coupled"), ("multimnist", "coupled")):
         assert not any(cell["weights"] for cell in cells(dataset, "mvae", recipe, levels, "laptop"))
 

@@ -83,7 +83,7 @@ class Study:
 SMOKE_LEVELS = (0.1, 1.0)
 FEWER = (0.005, 0.01, 0.05, 0.1, 1.0)
 COUPLED: dict[float, dict[str, Any]] = {  # chosen on validation rows (docs/research/few-pairs.md)
-    0.0: {"weights": {"label": 200.0}, "cross_share": 1.0, "spread": 20},
+    0.0: {"weights": {"label": 200.0}, "cross_share": 1.0, "spread": 40},
     0.02: {"spread": None},
 }
 STUDIES = {
