@@ -101,7 +101,6 @@ def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str)
         ([1.0, 2.5], "count", "row 1: 2.5 is no value of kind count"),
         (["a", "b"], "real", "row 0: 'a' is no value of kind real"),
         (["a", "b", "c"], "binary", "declared binary, but has 3 values"),
-        (["a", "a"], "categorical", "all its training cells are 'a'"),
         (["a", "b"], "date", "'a' is in no known format"),
     ],
 )  # fmt: skip
@@ -113,6 +112,14 @@ def test_what_is_no_column_of_a_kind_is_refused_with_its_cell(
     assert "column 'x'" in str(caught.value)
     with pytest.raises(SettingsError, match="did you mean 'ordinal'"):
         infer("x", series(values), kind="ordinl")
+
+
+@pytest.mark.parametrize("kind", ["binary", "categorical", "ordinal"])
+def test_a_declared_class_that_is_always_the_same_is_a_constant(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """`mvae describe` looks at all rows: the rare value may be none of the training rows'."""
+    column = infer("x", series(["a", "a"]), kind=kind)
+    assert (column.kind, column.classes) == ("constant", ("a",))
+    assert f"column 'x' is declared {kind}, and all its training cells are 'a'" in caplog.text
 
 
 def test_declared_levels_are_in_their_order_also_those_that_no_row_has() -> None:

@@ -23,6 +23,7 @@ from mvae.data.tables.cells import (
 from mvae.data.tables.column import ALONE, CLASSED, ColumnKind, TableColumn
 from mvae.data.tables.dates import DAY, as_seconds, format_of, rounded_to, zone_of
 from mvae.data.tables.frames import pandas
+from mvae.data.tables.missed import say_constant
 from mvae.data.tables.numbers import as_numbers, decimals_of, places_of, style_of, unit_of
 from mvae.data.tables.pictures import picture_file
 from mvae.data.tables.texts import words_in
@@ -71,7 +72,8 @@ def infer(
 
     Raises:
         DataError: cells of mixed types, dates in two formats, infinite numbers, integers that no float holds, or cells
-            that the declared kind cannot have; by row. SettingsError: no such kind, bounds or levels.
+            that the declared kind cannot have; by row. A declared class that is always the same is a constant, with a
+            warning: a rare one may be among the other rows only. SettingsError: no such kind, bounds or levels.
 
     >>> import pandas
     >>> infer("age", pandas.Series([41, 73, 12, 55, 18, 90, 33, 27, 64, 50, 8, 71])).kind
@@ -98,7 +100,9 @@ def infer(
     if not len(cells):
         return replace(blank, reason=NONE_THERE)
     _require_finite(name, cells, codes, uniques, series.index)
-    if kind is None and len(cells) == 1:
+    if len(cells) == 1 and (kind is None or (kind in CLASSED and not said)):
+        if kind is not None:
+            say_constant(name, kind, cells[0])
         return replace(blank, kind="constant", classes=(_python(cells[0]),), reason=f"always {cells[0]}")
     found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
     found = replace(found, kind=kind, reason="declared") if kind is not None else found
@@ -307,10 +311,6 @@ def _classes(column: TableColumn, series: Series, cells: np.ndarray) -> tuple[An
         values = [value for value in series.dtype.categories.tolist() if value in used]
     else:
         values = category_order(cells.tolist())
-    if len(values) < 2:
-        raise DataError(
-            f"column {column.name!r} is declared {column.kind}, and all its training cells are {cells[0]!r}"
-        )
     if column.kind == "binary" and len(values) > 2:
         raise DataError(f"column {column.name!r} is declared binary, but has {len(values)} values: {values[:5]}")
     return tuple(_python(value) for value in values)

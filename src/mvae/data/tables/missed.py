@@ -1,9 +1,9 @@
-"""Cells that are treated as missing, of a table that is read in parts: each column is said once."""
+"""What is said of a column once: cells that are treated as missing, of a table read in parts; no class but one."""
 
 import logging
 from types import TracebackType
 
-__all__ = ["Missed", "say_missed"]
+__all__ = ["Missed", "say_constant", "say_missed"]
 
 log = logging.getLogger("mvae.data")
 
@@ -12,6 +12,13 @@ def say_missed(column: str, cells: int, first: str) -> None:
     """Warn that so many cells of a column are treated as missing; of the first one in words."""
     number = "1 cell is" if cells == 1 else f"{cells:,} cells are"
     log.warning("column %r: %s treated as missing; %s", column, number, first)
+
+
+def say_constant(column: str, kind: str, cell: object) -> None:
+    """Warn that a column is declared to have classes, and has one."""
+    log.warning(
+        "column %r is declared %s, and all its training cells are %r: a constant teaches nothing", column, kind, cell
+    )
 
 
 class Missed:
