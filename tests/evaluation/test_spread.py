@@ -106,7 +106,9 @@ def test_values_may_be_words_of_any_kind_that_repeat(model: MVAE) -> None:
     table, label = moons()
     has = table.has("y")
     for values in (label.float() * 3 - 1, torch.stack([label, 1 - label], 1).byte()):
-        few = Table({"x": column(table, "x"), "y": values.clone()}, {"y": has})
+        hidden = values.clone()
+        hidden[~has] = 7
+        few = Table({"x": column(table, "x"), "y": hidden}, {"y": has})
         found = column(spread_labels(model, few, "y", share=1.0), "y")
         assert found.dtype == values.dtype
         assert (found == values).float().mean() > 0.99
@@ -148,6 +150,34 @@ def test_rows_that_have_a_label_only_say_how_frequent_classes_are(model: MVAE) -
         assert not found.has("x")[2000:].any()
 
 
+def test_a_class_that_only_rows_without_anything_else_have_changes_nothing(
+    model: MVAE, caplog: pytest.LogCaptureFixture
+) -> None:
+    table, _ = moons()
+    x, y, has = column(table, "x"), column(table, "y"), table.has("y")
+    found = []
+    for third in (0, 300):
+        more, others = torch.full((third + 20,), 5), torch.ones(third + 20).bool()
+        more[:20] = torch.arange(20) % 2
+        wide = Table(
+            {"x": torch.cat([x, torch.zeros(len(more), 2)]), "y": torch.cat([y, more])},
+            {"x": torch.cat([torch.ones(400).bool(), ~others]), "y": torch.cat([has, others])},
+        )
+        found.append(column(spread_labels(model, wide, "y"), "y")[:400])
+    assert torch.equal(*found)
+    assert "no row that has more than y has the value 5: no row gets it" in caplog.text
+
+
+def test_copies_of_a_row_have_its_label(model: MVAE) -> None:
+    """Each row twenty times: the nearest of each are all copies of it, which alone lead nowhere."""
+    one, label = moons(100)
+    x, y = column(one, "x").repeat(20, 1), torch.cat([column(one, "y"), torch.full((1900,), 7)])
+    table = Table({"x": x, "y": y}, {"y": torch.cat([one.has("y"), torch.zeros(1900).bool()])})
+    found = spread_labels(model, table, "y", share=1.0)
+    assert found.has("y").all()
+    assert (column(found, "y") == label.repeat(20)).float().mean() > 0.95
+
+
 def test_what_a_row_has_of_the_rest_is_what_counts() -> None:
     """Of two modalities a row may lack one; the label's own encoder is not used."""
     table, label = moons()
@@ -170,18 +200,23 @@ def test_what_cannot_be_spread_says_why(model: MVAE) -> None:
     cases: tuple[tuple[str, Table, dict[str, Any]], ...] = (
         ("no modality 'z' in this table; it has x, y", table, {"name": "z"}),
         ("share, of the rows that get a label, must be above 0", table, {"share": 0.0}),
-        ("neighbours must be 1 to 39", table, {"neighbours": 40}),
+        (r"neighbours must be 1 to 39 \(40 rows differ\), not 40", table, {"neighbours": 40}),
         ("y has one value only", with_labels(torch.zeros(40), has), {}),
         ("no row has y and any of x", with_labels(label, has, x=~has), {}),
         ("share of spread_labels must be a number", table, {"share": "half"}),
+        ("y has one value only in rows that have more", with_labels(label, has | (label == 1), x=label == 0), {}),
     )
     for text, data, options in cases:
         with pytest.raises(QueryError, match=text):
             spread_labels(model, data, **{"name": "y", "neighbours": 5} | options)
     x, every = torch.randn(1001, 2), torch.ones(1001, dtype=torch.bool)
     many = with_labels(torch.randn(1001), every)
-    with pytest.raises(QueryError, match=r"y has 1,001 different values: labels are spread of 2 to 1,000 classes"):
+    with pytest.raises(QueryError, match=r"y has 1,001 different values .*: it takes 2 to 1,000 classes"):
         spread_labels(model, many, "y")
     holes = with_labels(torch.ones(1001, 2), every[:, None] & (torch.randn(1001, 2) > 0))
     with pytest.raises(DataError, match="lacks single values"):
         spread_labels(model, holes, "y")
+    with pytest.raises(DataError, match="y has labels that are no finite numbers"):
+        spread_labels(model, with_labels(torch.tensor([torch.nan, 1.0, 0.0]).repeat(334)[:1001], every), "y")
+    with pytest.raises(QueryError, match="the model has no other modality of this table"):
+        spread_labels(model, holes, "x")

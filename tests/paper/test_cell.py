@@ -122,6 +122,7 @@ def test_settings_outside_their_range_are_refused_before_anything_else(changed: 
     [
         {"cross_share": 0.0},
         {"input_noise": -0.5},
+        {"spread": 5},
         {"input_shift": -1},
         {"input_power": 0.0},
         {"weights": {"label": -1.0}},

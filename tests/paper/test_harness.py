@@ -2,16 +2,18 @@
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from mvae.paper import harness
-from mvae.paper.cell import Cell
-from mvae.paper.harness import swept
+from mvae.paper.cell import Cell, cell_of
+from mvae.paper.harness import directory_of, finished_run, swept
 from mvae.paper.item import Job, Options, Paths
 from mvae.paper.items import ITEMS
+from mvae.training.checkpoint import CHECKPOINT
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,22 @@ def test_on_a_gpu_threads_train_what_can_be_recorded_and_processes_the_rest(
     asked.clear()
     list(swept(lambda _: [], jobs, 1, Paths()))
     assert set(asked.values()) == {None}
+
+
+def test_the_model_of_images_from_which_labels_spread_is_made_first_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Cell.of("digits", pairs=0.05, epochs=2, spread=3)
+    monkeypatch.chdir(tmp_path)
+    run = finished_run(cell, Paths(runs=Path("runs"), callbacks=()))
+    first = directory_of(cell.first, Paths(runs=Path("runs")))
+    assert run.config.data.spread == {"label": str(first)}
+    assert {path.name for path in Path("runs").iterdir()} == {first.name, run.directory.name}
+    assert cell_of(run.config) == cell
+    assert directory_of(cell.but(spread=0), Paths()) != directory_of(cell, Paths())
+    (run.directory / CHECKPOINT).unlink()
+    again = finished_run(cell, Paths(runs=tmp_path / "runs", callbacks=()))
+    assert all(torch.equal(*pair) for pair in zip(run.model.parameters(), again.model.parameters(), strict=True))
 
 
 def test_every_job_can_be_measured_in_another_process() -> None:

@@ -262,9 +262,37 @@ def test_labels_spread_over_the_latents_of_another_run(tmp_path: Path) -> None:
     for mine, theirs in zip(run.model.parameters(), same.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     (tmp_path / "run" / CHECKPOINT).unlink()  # killed before its first checkpoint
+    shutil.rmtree(first)  # what spread is kept
     runs.train(config, tmp_path / "run", resume=True, device="cpu", callbacks=[])
     resumed = runs.open_run(tmp_path / "run").model
     assert all(torch.equal(*pair) for pair in zip(run.model.parameters(), resumed.parameters(), strict=True))
+
+
+def test_labels_spread_over_no_run_that_reads_a_table_otherwise(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    file, said = tmp_path / "rows.csv", {"kinds": {"u": "real", "v": "real"}}
+    lines = [f"{i % 2 * 5 + x:.3f},{i % 2 * 5 + y:.3f},{'ab'[i % 2] if i % 9 < 2 else ''}" for i, (x, y) in enumerate(
+        torch.randn(200, 2, generator=generator).tolist()
+    )]  # fmt: skip
+    file.write_text("\n".join(["u,v,group", *lines]))
+
+    def of(columns: list[str], **changes: Any) -> Config:
+        modalities = {"x": {"kind": "columns", "columns": columns} | said, "y": {"columns": ["group"]}}
+        values = {"data": {"source": str(file)}, "modalities": modalities, "training": {"epochs": 3}}
+        return Config.from_dict(merged(values, changes))
+
+    first = tmp_path / "first"
+    runs.train(of(["u", "v"], model={"modalities": ["x"]}), first, device="cpu", callbacks=[])
+    spread = {"data": {"spread": {"y": str(first)}}}
+    run, _ = runs.train(of(["u", "v"], **spread), tmp_path / "run", device="cpu", callbacks=[])
+    assert load_state(run.directory / runs.LABELS)[0]["y present"].sum() > 140
+    for config, message in (
+        (of(["v", "u"], **spread), "has another column 'u' than this table"),
+        (of(["u", "v"], **spread, seed=1), "first has other training rows \\(seed is 0, here 1\\)"),
+        (of(["u", "v"], **merged(spread, {"data": {"test": 0.3}})), "data.test is 0.1, here 0.3"),
+    ):
+        with pytest.raises(RunError, match=message):
+            runs.train(config, tmp_path / "other", device="cpu", callbacks=[])
 
 
 def test_labels_spread_over_no_run_and_of_no_modality_are_refused(trained: Run, tmp_path: Path) -> None:

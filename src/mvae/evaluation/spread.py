@@ -2,11 +2,14 @@
 
 A modality that few rows have, such as a class that a person must say, is learned badly from these rows alone. A model
 of all the rest knows which rows are alike: each row is joined with the nearest in its latents, and known labels spread
-over the graph. Classes stay as frequent as known labels are. Rows that are surrounded by rows of their class are sure.
+over the graph. Rows that are surrounded by rows of their class are sure.
 
 J. Calder, B. Cook, M. Thorpe, D. Slepčev: Poisson Learning: Graph Based Semi-Supervised Learning at Very Low Label
-Rates (ICML 2020), Algorithms 1 and 2.
+Rates (ICML 2020), Algorithms 1 and 2. Ours are how frequent classes may be, by what chance allows, and how sure a label
+is, by a random walk.
 """
+
+import logging
 
 import torch
 from jaxtyping import Float, Int
@@ -15,15 +18,18 @@ from torch.nn import functional as F
 
 from mvae.arguments import checked_arguments
 from mvae.data.table import Column, Table
-from mvae.errors import QueryError
+from mvae.errors import DataError, QueryError
 from mvae.evaluation.rows import given_part
 from mvae.models.base import MultimodalVAE
 
 __all__ = ["Graph", "spread_labels"]
 
+_log = logging.getLogger("mvae")
+
 NEIGHBOURS = 10
 SHARE = 0.95  # of the rows without a label: so many, the surest, get one
 MOST_CLASSES = 1_000
+ALIKE = 1e-4  # latents that differ by less in each dimension are one row of the graph
 TOGETHER = 50_000_000  # distances at once
 POISSON_STEPS = 200
 ROUNDS, STEPS = 20, 20  # of labels that are made whole, and spread anew in between
@@ -32,29 +38,30 @@ APART = 2.0  # standard errors by which a class may be more or less frequent tha
 WALK = 10  # steps of a random walk that say how sure a label is
 
 
-@checked_arguments("table", error=QueryError)
+@checked_arguments(error=QueryError)
 @torch.no_grad()
 def spread_labels(
     model: MultimodalVAE, table: Table, name: str, *, share: float = SHARE, neighbours: int = NEIGHBOURS
 ) -> Table:
     """The table with the values of a discrete modality spread to most of the rows that lack it.
 
-    Train a model of the other modalities, spread, and train on what comes back. With 50 labels of MNIST this is worth
-    ten points of accuracy (docs/research/few-pairs.md). It helps where classes are clusters, and where labels are few.
+    Train a model of the other modalities, spread, and train on what comes back. It helps where classes are clusters and
+    labels are few: with 50 labelled images of MNIST, ten points of accuracy (docs/research/few-pairs.md).
 
-    Time and distances grow with rows²: 25,000 rows take ten seconds, 100,000 some minutes. Memory grows with rows.
+    Time grows with rows²: 25,000 rows take ten seconds, 100,000 some minutes. Memory grows with rows × classes.
 
     Args:
         model: trained; it may lack the modality. Latents are the means of q(z | all else that a row has).
         table: some rows have the modality, and rows that lack it have others. How frequent each class is, all rows that
             have it say, also those that have nothing else.
         name: the modality, of classes or other values that repeat.
-        share: of the rows that lack it, which get a label: the surest. Others lack it as before.
+        share: of the rows that lack it, which get a label: the surest. Others lack it as before, and so do rows that no
+            label reaches, and classes that no row with anything else has (a warning names them).
         neighbours: of each row in the graph.
 
     Raises:
         QueryError: an unknown name, a share that is none, too many neighbours, no labelled row that has anything else,
-            one class only, or more than 1,000. DataError: data that does not fit the model.
+            one class only, or more than 1,000. DataError: data that does not fit the model, or labels that are NaN.
 
     >>> from mvae.networks.mlp import mlp
     >>> parts = {"x": mvae.Modality(mlp(2, 4), mlp(2, 2), mvae.likelihoods.Gaussian())}
@@ -64,43 +71,58 @@ def spread_labels(
     >>> int(spread.has("y").sum())
     38
     """
-    lacks = ~table.has(name)
     if name not in table:
         raise QueryError(f"no modality {name!r} in this table; it has {', '.join(table.names)}")
     if not 0 < share <= 1:
         raise QueryError(f"share, of the rows that get a label, must be above 0 and at most 1, not {share:g}")
     table.require_whole(name)
+    model.check(table)
     others = [other for other in model.names if other != name and other in table]
-    rows = table.presence(others).any(1).expand(len(table)).nonzero().flatten() if others else torch.zeros(0).long()
-    if not (~lacks[rows]).any():
-        raise QueryError(f"no row has {name} and any of {', '.join(others) or 'the other modalities'}: label some rows")
-    if not 1 <= neighbours < len(rows):
-        raise QueryError(f"neighbours must be 1 to {len(rows) - 1} (there are {len(rows)} rows), not {neighbours}")
-    values, classes = _classes(table, name, lacks)
+    if not others:
+        raise QueryError(f"the model has no other modality of this table, in which rows with {name} could be alike")
+    rows = table.presence(others).any(1).expand(len(table)).nonzero().flatten()
+    has = table.has(name)
+    known = has[rows].nonzero().flatten()
+    if not len(known):
+        raise QueryError(f"no row has {name} and any of {', '.join(others)}: label some rows")
+    values, label, counts = _classes(table, name, rows[known])
     z = torch.cat([model.posterior(given_part(model, table, part, others)).mean.cpu() for part in rows.split(4096)])
-    known = (~lacks[rows]).nonzero().flatten()
-    place = torch.cumsum(~lacks, 0) - 1  # of a row that has a label, in `classes`
-    found, sure = Graph(z, neighbours).spread(known, classes[place[rows[known]]], torch.bincount(classes))
-    unknown = lacks[rows].nonzero().flatten()
+    _, same = ((z - z.mean(0)) / ALIKE).round().unique(dim=0, return_inverse=True)
+    first = torch.full((int(same.max()) + 1,), len(z)).scatter_reduce(0, same, torch.arange(len(z)), "amin")
+    if not 1 <= neighbours < len(first):
+        raise QueryError(f"neighbours must be 1 to {len(first) - 1} ({len(first)} rows differ), not {neighbours}")
+    found, sure = Graph(z[first], neighbours).spread(same[known], label, counts, torch.bincount(same))
+    found, sure = found[same], sure[same]
+    unknown = (~has[rows]).nonzero().flatten()
     surest = unknown[sure[unknown].argsort(descending=True, stable=True)[: round(share * len(unknown))]]
     surest = surest[sure[surest] > 0]
     column = table.select_rows(name, torch.arange(len(table)))
     column[rows[surest].to(column.device)] = values[found[surest]].to(column)
-    has = ~lacks
+    has = has.clone()
     has[rows[surest]] = True
     columns: dict[str, Column] = {**table.columns, name: column}
     present = {other: table.has(other) for other in table.names} | {name: has} | table.observed
     return Table(columns, present)
 
 
-def _classes(table: Table, name: str, lacks: Tensor) -> tuple[Tensor, Int[Tensor, "labelled"]]:
-    """The different values that are known, and which of them each row with a label has."""
-    known = table.select_rows(name, (~lacks).nonzero().flatten()).cpu()
-    values, classes = known.unique(dim=0, return_inverse=True)
-    if not 2 <= len(values) <= MOST_CLASSES:
-        counted = "one value only" if len(values) == 1 else f"{len(values):,} different values"
-        raise QueryError(f"{name} has {counted}: labels are spread of 2 to {MOST_CLASSES:,} classes")
-    return values, classes
+def _classes(
+    table: Table, name: str, known: Int[Tensor, "labelled"]
+) -> tuple[Tensor, Int[Tensor, "labelled"], Int[Tensor, "classes"]]:
+    """The values that known rows have, which of them each has, and how often each is anywhere in the table."""
+    labelled = table.has(name).nonzero().flatten()
+    column = table.select_rows(name, labelled).cpu()
+    if column.is_floating_point() and not column.isfinite().all():
+        raise DataError(f"{name} has labels that are no finite numbers: say with present= where it is missing")
+    values, classes = column.unique(dim=0, return_inverse=True)
+    label = classes[torch.searchsorted(labelled, known)]
+    counts, here = torch.bincount(classes), torch.bincount(label, minlength=len(values)) > 0
+    if not 2 <= here.sum() <= MOST_CLASSES:
+        counted = "one value only" if here.sum() == 1 else f"{int(here.sum()):,} different values"
+        raise QueryError(f"{name} has {counted} in rows that have more: it takes 2 to {MOST_CLASSES:,} classes")
+    if not here.all():
+        absent = ", ".join(str(value.tolist()) for value in values[~here][:5])
+        _log.warning("no row that has more than %s has the value %s: no row gets it", name, absent)
+    return values[here], (here.cumsum(0) - 1)[label], counts[here]
 
 
 class Graph:
@@ -119,6 +141,7 @@ class Graph:
     degree: Float[Tensor, "rows"]
 
     def __init__(self, z: Float[Tensor, "rows dimensions"], neighbours: int):
+        z = z - z.mean(0)  # far from 0 the distances below would be inexact
         n, square = len(z), z.square().sum(1)
         away, nearest = [], []
         for part in torch.arange(n).split(max(1, TOGETHER // n)):
@@ -135,29 +158,34 @@ class Graph:
         self.degree = torch.sparse.sum(self.weights, 1).to_dense()
 
     def spread(
-        self, known: Int[Tensor, "labelled"], label: Int[Tensor, "labelled"], counts: Int[Tensor, "classes"]
+        self,
+        known: Int[Tensor, "labelled"],
+        label: Int[Tensor, "labelled"],
+        counts: Int[Tensor, "classes"],
+        copies: Int[Tensor, "rows"] | None = None,
     ) -> tuple[Int[Tensor, "rows"], Float[Tensor, "rows"]]:
         """Every row's label, and how sure it is: the share of its class among the rows that a random walk ends at.
 
         Args:
-            known: the numbers of the rows whose label is known.
+            known: the numbers of the rows whose label is known; each class has one.
             label: their labels.
             counts: of the labels that are known at all, by class: so frequent are classes, within what chance allows.
+            copies: how many rows each is; default one.
 
         Returns:
             Labels and shares; a row that no label reaches has the share 0.
         """
-        classes = len(counts)
-        one_hot = F.one_hot(label, classes).double()
-        source = torch.zeros(len(self.degree), classes, dtype=torch.float64)
-        source[known] = one_hot - one_hot.mean(0)
+        copies = torch.ones(len(self.degree)).long() if copies is None else copies
+        one_hot = F.one_hot(label, len(counts)).double()
+        source = torch.zeros(len(self.degree), len(counts), dtype=torch.float64)
+        source.index_add_(0, known, one_hot - one_hot.mean(0))
         u = self.potential(source)
         reached = (u != 0).any(1)
         step = 1 / self.degree.max()
         for _ in range(ROUNDS):  # Algorithm 2
             for _ in range(STEPS):
                 u = u + step * (source - self.degree[:, None] * (u - self.walked(u)))
-            u = self._whole(u, reached, counts)
+            u = _whole(u, copies * reached, counts)
         for _ in range(WALK):
             u = self.walked(u)
         sure, found = u.max(1)
@@ -176,19 +204,19 @@ class Graph:
         """What a row's neighbours have on average, by weight."""
         return torch.sparse.mm(self.weights, u) / self.degree[:, None]
 
-    @staticmethod
-    def _whole(
-        u: Float[Tensor, "rows classes"], reached: Tensor, counts: Int[Tensor, "classes"]
-    ) -> Float[Tensor, "rows classes"]:
-        """One class for each row, by factors under which classes are as frequent as known labels."""
-        labels = int(counts.sum()) + len(counts)
-        frequent = (counts + 1) / labels  # with one more of each class, rare ones have room
-        room = APART * (frequent * (1 - frequent) / labels).sqrt()
-        factor, own = torch.ones(len(counts), dtype=torch.float64), u[reached]
-        for _ in range(BALANCING):
-            now = torch.bincount((own * factor).argmax(1), minlength=len(counts)) / len(own)
-            missing = now.clamp(frequent - room, frequent + room) - now
-            if missing.abs().max() < 1e-3:
-                break
-            factor = (factor + missing).clamp(LEAST, MOST)
-        return F.one_hot((u * factor).argmax(1), len(counts)).double() * reached[:, None]
+
+def _whole(
+    u: Float[Tensor, "rows classes"], copies: Int[Tensor, "rows"], counts: Int[Tensor, "classes"]
+) -> Float[Tensor, "rows classes"]:
+    """One class for each row, by factors under which classes are as frequent as known labels; none without copies."""
+    labels = int(counts.sum()) + len(counts)
+    frequent = (counts + 1) / labels  # with one more of each class, rare ones have room
+    room = APART * (frequent * (1 - frequent) / labels).sqrt()
+    factor = torch.ones(len(counts), dtype=torch.float64)
+    for _ in range(BALANCING):
+        now = torch.bincount((u * factor).argmax(1), copies.double(), len(counts)) / copies.sum()
+        missing = now.clamp(frequent - room, frequent + room) - now
+        if missing.abs().max() < 1e-3:
+            break
+        factor = (factor + missing).clamp(LEAST, MOST)
+    return F.one_hot((u * factor).argmax(1), len(counts)).double() * (copies > 0)[:, None]

@@ -7,10 +7,12 @@ Rows of results/ name settings by short keys (`epochs`, `pairs` …). `PATHS` sa
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from mvae.errors import SettingsError
 from mvae.runs.config import Config, flattened
+from mvae.runs.run import read_run
 from mvae.runs.source import shipped_declaration
 
 __all__ = ["DEFAULTS", "JMVAE_ALPHAS", "RECIPES", "Cell", "augmented", "cell_of", "defines", "experiment", "name_of"]
@@ -193,6 +195,8 @@ class Cell:
                 _put(changes, "models.mvae.pseudo_labels", _guessed(self.dataset, self.recipe))
         elif own["pseudo_labels"]:
             raise SettingsError("pseudo-labels belong to the recipe coupled of the MVAE")
+        if own["spread"] and not own["pseudo_labels"]:
+            raise SettingsError("labels spread in the recipe coupled of the MVAE where rows lack them: give pairs")
         alpha = JMVAE_ALPHAS.get(self.model)
         _put(changes, "model.name", self.model if alpha is None else "jmvae")
         if alpha is not None:
@@ -238,8 +242,8 @@ def cell_of(config: Config) -> Cell:
     if not coupled:
         settings["cross_share"] = DEFAULTS["cross_share"]
     settings["pseudo_labels"] = bool(config.model.options.get("pseudo_labels"))
-    if config.data.spread:  # of a run by hand, the runs themselves and not how long they were trained
-        settings["spread"] = ", ".join(config.data.spread.values())
+    for first in config.data.spread.values():
+        settings["spread"] = read_run(Path(first))[0].training.epochs
     weights = {name: modality.weight for name, modality in config.modalities.items()}
     settings["weights"] = {name: w for name, w in weights.items() if w != what.modalities[name].weight}
     first = (config.model.modalities or list(config.modalities))[0]
@@ -297,5 +301,6 @@ def name_of(cell: Cell) -> str:
     kept = "" if cell["kept"] is None else f", p = {cell['kept']:g}"
     subsets = "" if cell["random_subsets"] is None else f", k = {cell['random_subsets']}"
     noise = ", one ε" if cell["shared_noise"] else ""
+    noise += f", labels spread after {cell['spread']} epochs" if cell["spread"] else ""
     what = f"{weights}, {annealed}{pairs}{kept}{subsets}{noise}"
     return f"{cell.dataset} {cell.model} {cell.recipe}{what}, seed {cell.seed}"

@@ -16,7 +16,7 @@ from mvae.paper.results import Row
 from mvae.runs.build import build
 from mvae.runs.evaluation import evaluate
 from mvae.runs.registry import models
-from mvae.runs.run import Run, device_named, open_run, train
+from mvae.runs.run import Run, device_named, open_run, read_run, train
 from mvae.runs.sweep import sweep
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS
 from mvae.training.step import can_be_recorded
@@ -98,7 +98,9 @@ def finished_run(cell: Cell, paths: Paths) -> Run:
     directory, config = directory_of(cell, paths), cell.config
     begun = (directory / SETTINGS).exists()
     if not begun or not _complete(directory, cell):
-        if cell["spread"]:
+        if cell["spread"] and begun:
+            config = read_run(directory)[0]  # with the place of the run from which labels spread
+        elif cell["spread"]:
             first = finished_run(cell.first, paths).directory
             names = config.resolved().model.options["pseudo_labels"]
             config = config.change({"data": {"spread": dict.fromkeys(names, str(first))}})

@@ -1,12 +1,14 @@
 """A run: a declaration trained into a directory, and opened again."""
 
+import json
 import math
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from mvae.data.masking import complete_rows, keep_at_random, oversample_complete
 from mvae.data.table import Table
 from mvae.errors import RunError, SettingsError
 from mvae.evaluation.spread import spread_labels
-from mvae.files import as_path, load_weights, locked, read_json, write_json
+from mvae.files import as_path, load_state, load_weights, locked, read_json, save_state, write_json
 from mvae.models.base import MultimodalVAE
 from mvae.provenance import commit, describe_device, installed_version
 from mvae.runs.build import build
@@ -28,12 +30,13 @@ from mvae.runs.source import completed, declared, folder_of, load
 from mvae.runs.table_data import is_table
 from mvae.training.callbacks import Callback, History
 from mvae.training.checkpoint import CHECKPOINT, SETTINGS, Header, amend, best_weights
-from mvae.training.distributed import joined, own_device
+from mvae.training.distributed import Processes, joined, own_device
 from mvae.training.fit import fit
 from mvae.training.switches import flushed_denormals
 
 __all__ = ["Run", "device_named", "open_run", "opened_model", "read_run", "train"]
 
+LABELS = "labels.safetensors"  # that spread, by modality; and which rows have one
 FORMAT = 3  # of run.json: since 3 it holds the declaration
 SELECTED_BY = 1_000  # validation rows at least, where a part of the training rows is learned from
 MAY_DIFFER = ("evaluation.", "summary")  # what a resumed run may say otherwise
@@ -107,7 +110,8 @@ def train(
         if resume and data.layout is not None:
             _require_same(run_dir, config)
         model = build(config).to(device_named(device))
-        table, held_out = _learned_from(config, data, model)
+        labelled = partial(_labelled, config, data, run_dir, resume, processes)
+        table, held_out = _learned_from(config, data, model, labelled)
         if config.start_from is not None and not (run_dir / CHECKPOINT).exists():
             _start_from(model, Path(config.start_from), data)
         stack.enter_context(locked(run_dir) if processes.first else nullcontext())
@@ -148,16 +152,9 @@ def _description(config: Config, data: Dataset) -> dict[str, Any]:
 def _start_from(model: MultimodalVAE, start: Path, data: Dataset) -> None:
     """Give the model the best weights of a finished run."""
     weights, header = best_weights(start)
-    _require_same_coding(start, data)
+    _require_same_coding(start, data, model.names)
     load_weights(model, weights, start / CHECKPOINT)
     model.untrained = tuple(header.untrained)
-
-
-def _opened_for(run_dir: Path, data: Dataset) -> MultimodalVAE:
-    """The model of another run, whose data has the same coding."""
-    model = opened_model(run_dir)
-    _require_same_coding(run_dir, data)
-    return model
 
 
 def _require_free(run_dir: Path) -> None:
@@ -181,7 +178,40 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
-def _learned_from(config: Config, data: Dataset, model: MultimodalVAE) -> tuple[Table, Table | None]:
+def _labelled(config: Config, data: Dataset, run_dir: Path, resume: bool, processes: Processes, table: Table) -> Table:
+    """The table with labels that spread (``data.spread``): found once, and kept in the run directory."""
+    if not config.data.spread:
+        return table
+    path = run_dir / LABELS
+    with processes.first_before():
+        if not path.exists() or (processes.first and not resume):
+            for name, first in config.data.spread.items():
+                table = spread_labels(_similar(Path(first), config, data), table, name)
+            columns = {name: table.select_rows(name, torch.arange(len(table))) for name in config.data.spread}
+            save_state(path, columns | {f"{name} present": table.has(name) for name in columns}, {})
+    kept, _ = load_state(path)
+    present = {name: kept.get(f"{name} present", table.has(name)) for name in table.names} | table.observed
+    return Table({name: kept.get(name, column) for name, column in table.columns.items()}, present)
+
+
+def _similar(run_dir: Path, config: Config, data: Dataset) -> MultimodalVAE:
+    """The model of a run that tells which rows are similar: it has not seen other rows than this one may.
+
+    Raises:
+        RunError: it is no run, reads columns otherwise, or splits a table's rows otherwise.
+    """
+    model, theirs = opened_model(run_dir), read_run(run_dir)[0]
+    _require_same_coding(run_dir, data, model.names)
+    for key in ("seed", "data.validation", "data.test"):
+        before, now = (flattened(each.to_dict())[key] for each in (theirs, config))
+        if data.layout is not None and before != now:
+            raise RunError(f"{run_dir} has other training rows ({key} is {before}, here {now}): train it with the same")
+    return model
+
+
+def _learned_from(
+    config: Config, data: Dataset, model: MultimodalVAE, labelled: Callable[[Table], Table] = lambda table: table
+) -> tuple[Table, Table | None]:
     """The rows to train on and those to select by; only complete ones where the model needs these."""
     table, validation, chosen = data.train, data.validation, config.data
     if chosen.rows is not None:
@@ -194,8 +224,7 @@ def _learned_from(config: Config, data: Dataset, model: MultimodalVAE) -> tuple[
     if chosen.paired_fraction is not None:
         fraction = chosen.paired_fraction
         table, validation = (pair_fraction(part, fraction, config.seed) for part in (table, validation))
-    for name, first in chosen.spread.items():
-        table = spread_labels(_opened_for(Path(first), data), table, name)
+    table = labelled(table)
     if not model.needs_complete:
         return oversample_complete(table, chosen.oversample), validation
     complete = complete_rows(table)
@@ -252,14 +281,32 @@ def _require_same(run_dir: Path, declared: Config) -> None:
         raise RunError(f"{run_dir} cannot be resumed with other settings: {'; '.join(differ)}")
 
 
-def _require_same_coding(run_dir: Path, data: Dataset) -> None:
-    """Raises RunError where the data's numbers mean something else than when the run was trained."""
-    stored = read_json(run_dir / SETTINGS).get("coding")
-    if stored != data.vocabulary_id:
+def _require_same_coding(run_dir: Path, data: Dataset, modalities: Sequence[str] = ()) -> None:
+    """Raises RunError where the data's numbers mean something else than when the run was trained.
+
+    Of a table, columns of these ``modalities`` are compared.
+    """
+    stored = read_json(run_dir / SETTINGS)
+    if (before := stored.get("coding")) != data.vocabulary_id:
         raise RunError(
-            f"{run_dir} was trained with another vocabulary ({stored}) than these files give ({data.vocabulary_id}), "
+            f"{run_dir} was trained with another vocabulary ({before}) than these files give ({data.vocabulary_id}), "
             "so its numbers would be read as other words: point --data-dir at the files it was trained on"
         )
+    if data.layout is None:
+        return
+    layouts = [stored.get("layout") or {}, data.layout.to_dict()]
+    for name in modalities:
+        columns = [layout.get("modalities", {}).get(name, []) for layout in layouts]
+        named = [{column["name"]: column for column in layout.get("columns", [])} for layout in layouts]
+        mine, theirs = ([own[column] for column in each] for own, each in zip(named, columns, strict=True))
+        if json.dumps(mine) != json.dumps(theirs):
+            differ = next(
+                (a["name"] for a, b in zip(mine, theirs, strict=False) if json.dumps(a) != json.dumps(b)), None
+            )
+            what = f"column {differ!r}" if differ else f"modality {name!r}"
+            raise RunError(
+                f"{run_dir} has another {what} than this table: its order, kind, classes or training rows differ"
+            )
 
 
 def open_run(run_dir: str | Path, *, data_dir: str | Path | None = None, device: str | None = None) -> Run:

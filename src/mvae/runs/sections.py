@@ -49,7 +49,7 @@ class DataSettings(Section):
         default=None, gt=0, le=1, description="Keep each value of the training rows with this probability (App. F)."
     )
     spread: dict[str, str] = Field(
-        default={}, description="Modality to a trained run: known values go to similar rows (mvae.spread_labels)."
+        default={}, description="Modality to the directory of a trained run: known values go to rows similar there."
     )
     oversample: int = Field(default=1, ge=1, le=1_000_000, description="How often an epoch has each complete row.")
 

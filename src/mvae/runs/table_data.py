@@ -143,7 +143,7 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
         _require_agreement(name, config.modalities.get(name, ModalitySettings()), own)
         found[name] = own
     if dropped := [name for name in config.modalities if name not in found]:
-        raise DataError(f"modality {dropped[0]!r} has no column that a training row has")
+        raise DataError(f"modality {dropped[0]!r} has no column with two different training values")
     values = defaults_for(train)
     if "epochs" in config.training.model_fields_set:
         values["training"] |= in_proportion(values["training"], config.training.epochs)

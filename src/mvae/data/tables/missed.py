@@ -1,4 +1,4 @@
-"""What is said of a column once: cells that are treated as missing, of a table read in parts; no class but one."""
+"""What is said of a column once: cells that are treated as missing, of a table read in parts, and classes that do not vary."""
 
 import logging
 from types import TracebackType
