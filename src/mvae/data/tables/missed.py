@@ -1,4 +1,4 @@
-"""What is said of a column once: cells that are treated as missing, of a table read in parts, and classes that do not vary."""
+"""What is said of a column once, also where a table is read in parts: cells that count as missing, a class alone."""
 
 import logging
 from types import TracebackType
