@@ -45,7 +45,8 @@ class Study:
     """The table of a dataset, which models it has, and what is spent on it.
 
     ``epochs`` are the paper's (App. H). ``laptop_epochs`` are six to nine minutes of one core for an MVAE, of strings
-    up to fourteen (the images' model from which labels spread takes as long again); always of all rows, because with fewer a share of them would be fewer pairs than the paper's.
+    up to fourteen; always of all rows, because with fewer a share of them would be fewer pairs than the paper's. The
+    images' model from which labels spread takes as long again.
     ``laptop_levels`` are the paired fractions that are made at that budget, where none are asked for.
     ``coupled`` is what that recipe changes from a level on (None: back to the dataset's): λ and how much of it is in
     the cross term, as these tables ask for x2 alone. With the fewest pairs, labels first spread to similar images
