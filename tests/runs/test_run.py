@@ -287,12 +287,15 @@ def test_labels_spread_over_no_run_that_reads_a_table_otherwise(tmp_path: Path) 
     run, _ = runs.train(of(["u", "v"], **spread), tmp_path / "run", device="cpu", callbacks=[])
     assert load_state(run.directory / runs.LABELS)[0]["y present"].sum() > 140
     for config, message in (
-        (of(["v", "u"], **spread), "has another column 'u' than this table"),
+        (of(["v", "u"], **spread), "has another column 'v' than this table"),
+        (of(["v", "u"], model={"modalities": ["x"]}, start_from=str(first)), "has another column 'v' than this table"),
         (of(["u", "v"], **spread, seed=1), "first has other training rows \\(seed is 0, here 1\\)"),
         (of(["u", "v"], **merged(spread, {"data": {"test": 0.3}})), "data.test is 0.1, here 0.3"),
     ):
         with pytest.raises(RunError, match=message):
             runs.train(config, tmp_path / "other", device="cpu", callbacks=[])
+    more = of(["u", "v"], model={"modalities": ["x"]}, start_from=str(first), seed=1)  # other rows mean the same
+    runs.train(more, tmp_path / "more", device="cpu", callbacks=[])
 
 
 def test_labels_spread_over_no_run_and_of_no_modality_are_refused(trained: Run, tmp_path: Path) -> None:

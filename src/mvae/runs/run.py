@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -294,19 +294,20 @@ def _require_same_coding(run_dir: Path, data: Dataset, modalities: Sequence[str]
         )
     if data.layout is None:
         return
-    layouts = [stored.get("layout") or {}, data.layout.to_dict()]
     for name in modalities:
-        columns = [layout.get("modalities", {}).get(name, []) for layout in layouts]
-        named = [{column["name"]: column for column in layout.get("columns", [])} for layout in layouts]
-        mine, theirs = ([own[column] for column in each] for own, each in zip(named, columns, strict=True))
-        if json.dumps(mine) != json.dumps(theirs):
-            differ = next(
-                (a["name"] for a, b in zip(mine, theirs, strict=False) if json.dumps(a) != json.dumps(b)), None
-            )
-            what = f"column {differ!r}" if differ else f"modality {name!r}"
-            raise RunError(
-                f"{run_dir} has another {what} than this table: its order, kind, classes or training rows differ"
-            )
+        before, now = (_coding(layout, name) for layout in (stored.get("layout") or {}, data.layout.to_dict()))
+        if before != now:
+            differ = [column for old, column in zip(before, now, strict=False) if old != column]
+            what = f"column {differ[0][0]!r}" if differ else f"modality {name!r}"
+            raise RunError(f"{run_dir} has another {what} than this table: its place, kind, classes or bounds differ")
+
+
+def _coding(layout: Mapping[str, Any], modality: str) -> list[list[Any]]:
+    """What the numbers of a modality's columns mean."""
+    named = {column["name"]: column for column in layout.get("columns", [])}
+    coded = ("name", "kind", "classes", "low", "high")
+    columns = [[named[name].get(key) for key in coded] for name in layout.get("modalities", {}).get(modality, [])]
+    return json.loads(json.dumps(columns))
 
 
 def open_run(run_dir: str | Path, *, data_dir: str | Path | None = None, device: str | None = None) -> Run:
