@@ -32,7 +32,7 @@ from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
 from mvae.evaluation.prediction import prediction_accuracy
 from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.evaluation.representation import linear_accuracy_by_number
-from mvae.evaluation.rows import rows_with
+from mvae.evaluation.rows import latent_means, rows_with
 from mvae.evaluation.spread import spread_labels
 from mvae.evaluation.subsets import coherence_by_number
 from mvae.evaluation.text import source_gap
@@ -152,6 +152,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     nearest_rows: lambda t, _: nearest_rows(torch.rand(3, 1, 8, 8), t, "image", "number"),
     training_mean: lambda t, _: training_mean(t, "image"),
     spread_labels: lambda t, _: spread_to(t),
+    latent_means: lambda t, _: latent_means(model(), t, rows_with(t, ["image", "number"]), ["image"]),
     rows_with: lambda t, _: rows_with(t, ["image", "number"]),
     impute: lambda t, _: vars(impute(model(), t, draws=3, samples=20)),
     imputed_parts: lambda t, _: [vars(part) for part in imputed_parts(model(), t, draws=3, samples=20)],

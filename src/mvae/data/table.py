@@ -245,6 +245,11 @@ class Table:
         mask |= {name: self.observed[name] for name in names if name in self.observed}
         return Table({name: self.columns[name] for name in names}, mask)
 
+    def with_column(self, name: str, column: Column, has: Bool[Tensor, "rows"]) -> "Table":
+        """The same with other values of one modality, which these rows have."""
+        present = {other: self.has(other) for other in self.names} | {name: has} | self.observed
+        return Table({**self.columns, name: column}, present)
+
     def _require(self, name: str) -> None:
         if name not in self.columns:
             raise QueryError(f"no modality {name!r} in this table; it has {', '.join(self.columns)}")

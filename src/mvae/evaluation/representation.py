@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError
-from mvae.evaluation.rows import given_part, rows_with
+from mvae.evaluation.rows import latent_means, rows_with
 from mvae.evaluation.subsets import subsets_of
 from mvae.models.base import MultimodalVAE
 from mvae.models.door import Data
@@ -65,5 +64,4 @@ def linear_accuracy_by_number(
 
 def _latents(model: MultimodalVAE, table: Table, labels: Tensor, given: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     rows = rows_with(table, given)
-    means = [model.posterior(given_part(model, table, part, given)).mean.cpu() for part in rows.split(4096)]
-    return torch.cat(means).double().numpy(), labels.cpu()[rows].numpy()
+    return latent_means(model, table, rows, given).double().numpy(), labels.cpu()[rows].numpy()

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.models.base import MultimodalVAE
 
-__all__ = ["given_part", "rows_with"]
+__all__ = ["given_part", "latent_means", "rows_with"]
+
+TOGETHER = 4096  # rows whose latents are inferred at once
 
 
 def rows_with(table: Table, names: Sequence[str], *, whole: bool = False) -> Int[Tensor, "n"]:
@@ -30,3 +33,12 @@ def rows_with(table: Table, names: Sequence[str], *, whole: bool = False) -> Int
 def given_part(model: MultimodalVAE, table: Table, rows: Tensor, given: Sequence[str]) -> Table:
     """Some rows of a table, with what is given of them and the model's covariates only."""
     return table.take(rows).select([*given, *model.covariates])
+
+
+def latent_means(
+    model: MultimodalVAE, table: Table, rows: Int[Tensor, "n"], given: Sequence[str]
+) -> Float[Tensor, "n latent"]:
+    """The means of q(z | what these rows have of ``given``), on the CPU."""
+    return torch.cat(
+        [model.posterior(given_part(model, table, part, given)).mean.cpu() for part in rows.split(TOGETHER)]
+    )

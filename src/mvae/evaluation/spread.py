@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mvae.arguments import checked_arguments
-from mvae.data.table import Column, Table
+from mvae.data.table import Table
 from mvae.errors import DataError, QueryError
-from mvae.evaluation.rows import given_part
+from mvae.evaluation.rows import latent_means
 from mvae.models.base import MultimodalVAE
 
 __all__ = ["Graph", "spread_labels"]
@@ -71,24 +71,17 @@ def spread_labels(
     >>> int(spread.has("y").sum())
     38
     """
-    if name not in table:
-        raise QueryError(f"no modality {name!r} in this table; it has {', '.join(table.names)}")
     if not 0 < share <= 1:
         raise QueryError(f"share, of the rows that get a label, must be above 0 and at most 1, not {share:g}")
-    table.require_whole(name)
-    model.check(table)
-    others = [other for other in model.names if other != name and other in table]
-    if not others:
-        raise QueryError(f"the model has no other modality of this table, in which rows with {name} could be alike")
+    others = _others(model, table, name)
     rows = table.presence(others).any(1).expand(len(table)).nonzero().flatten()
     has = table.has(name)
     known = has[rows].nonzero().flatten()
     if not len(known):
         raise QueryError(f"no row has {name} and any of {', '.join(others)}: label some rows")
     values, label, counts = _classes(table, name, rows[known])
-    z = torch.cat([model.posterior(given_part(model, table, part, others)).mean.cpu() for part in rows.split(4096)])
-    _, same = ((z - z.mean(0)) / ALIKE).round().unique(dim=0, return_inverse=True)
-    first = torch.full((int(same.max()) + 1,), len(z)).scatter_reduce(0, same, torch.arange(len(z)), "amin")
+    z = latent_means(model, table, rows, others)
+    first, same = _distinct(z)
     if not 1 <= neighbours < len(first):
         raise QueryError(f"neighbours must be 1 to {len(first) - 1} ({len(first)} rows differ), not {neighbours}")
     found, sure = Graph(z[first], neighbours).spread(same[known], label, counts, torch.bincount(same))
@@ -100,9 +93,26 @@ def spread_labels(
     column[rows[surest].to(column.device)] = values[found[surest]].to(column)
     has = has.clone()
     has[rows[surest]] = True
-    columns: dict[str, Column] = {**table.columns, name: column}
-    present = {other: table.has(other) for other in table.names} | {name: has} | table.observed
-    return Table(columns, present)
+    return table.with_column(name, column, has)
+
+
+def _others(model: MultimodalVAE, table: Table, name: str) -> list[str]:
+    """The modalities in which rows may be alike."""
+    if name not in table:
+        raise QueryError(f"no modality {name!r} in this table; it has {', '.join(table.names)}")
+    table.require_whole(name)
+    model.check(table)
+    others = [other for other in model.names if other != name and other in table]
+    if not others:
+        raise QueryError(f"the model has no other modality of this table, in which rows with {name} could be alike")
+    return others
+
+
+def _distinct(z: Float[Tensor, "rows latent"]) -> tuple[Int[Tensor, "distinct"], Int[Tensor, "rows"]]:
+    """The first row of each that differ, and which of them each row is like."""
+    _, same = ((z - z.mean(0)) / ALIKE).round().unique(dim=0, return_inverse=True)
+    first = torch.full((int(same.max()) + 1,), len(z)).scatter_reduce(0, same, torch.arange(len(z)), "amin")
+    return first, same
 
 
 def _classes(

@@ -190,8 +190,9 @@ def _labelled(config: Config, data: Dataset, run_dir: Path, resume: bool, proces
             columns = {name: table.select_rows(name, torch.arange(len(table))) for name in config.data.spread}
             save_state(path, columns | {f"{name} present": table.has(name) for name in columns}, {})
     kept, _ = load_state(path)
-    present = {name: kept.get(f"{name} present", table.has(name)) for name in table.names} | table.observed
-    return Table({name: kept.get(name, column) for name, column in table.columns.items()}, present)
+    for name in config.data.spread:
+        table = table.with_column(name, kept[name], kept[f"{name} present"])
+    return table
 
 
 def _similar(run_dir: Path, config: Config, data: Dataset) -> MultimodalVAE:
@@ -200,12 +201,15 @@ def _similar(run_dir: Path, config: Config, data: Dataset) -> MultimodalVAE:
     Raises:
         RunError: it is no run, reads columns otherwise, or splits a table's rows otherwise.
     """
-    model, theirs = opened_model(run_dir), read_run(run_dir)[0]
+    theirs, _ = read_run(run_dir)
+    model, _ = _trained(run_dir, theirs)
     _require_same_coding(run_dir, data, model.names)
-    for key in ("seed", "data.validation", "data.test"):
-        before, now = (flattened(each.to_dict())[key] for each in (theirs, config))
-        if data.layout is not None and before != now:
-            raise RunError(f"{run_dir} has other training rows ({key} is {before}, here {now}): train it with the same")
+    before, now = (flattened(each.to_dict()) for each in (theirs, config))
+    for key in ("seed", "data.validation", "data.test") if data.layout is not None else ():
+        if before[key] != now[key]:
+            raise RunError(
+                f"{run_dir} has other training rows ({key} is {before[key]}, here {now[key]}): train it with the same"
+            )
     return model
 
 

@@ -66,14 +66,13 @@ def infer(
         series: its training cells.
         missing: cells that mean missing besides the format's own.
         kind: declared; None proposes one. ``("bounded", 0, 100)`` sets bounds, ``("ordinal", "low", "mid", "high")``
-            the levels in their order. Numbers do not say what they mean: look at the proposal.
+            the levels in their order. One class alone: a constant. Numbers do not say what they mean: look at it.
         folder: that paths of pictures are relative to.
         comma_first: read ``1,234`` with a decimal comma, where both readings are possible.
 
     Raises:
         DataError: cells of mixed types, dates in two formats, infinite numbers, integers that no float holds, or cells
-            that the declared kind cannot have; by row. A declared class that is always the same is a constant, with a
-            warning: a rare one may be among the other rows only. SettingsError: no such kind, bounds or levels.
+            that the declared kind cannot have; by row. SettingsError: no such kind, bounds or levels.
 
     >>> import pandas
     >>> infer("age", pandas.Series([41, 73, 12, 55, 18, 90, 33, 27, 64, 50, 8, 71])).kind
@@ -101,9 +100,7 @@ def infer(
         return replace(blank, reason=NONE_THERE)
     _require_finite(name, cells, codes, uniques, series.index)
     if len(cells) == 1 and (kind is None or (kind in CLASSED and not said)):
-        if kind is not None:
-            say_constant(name, kind, cells[0])
-        return replace(blank, kind="constant", classes=(_python(cells[0]),), reason=f"always {cells[0]}")
+        return _constant(blank, kind, cells[0])
     found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
     found = replace(found, kind=kind, reason="declared") if kind is not None else found
     found = _learned(found, series, cells, comma_first, said if kind == "ordinal" else ())
@@ -112,6 +109,13 @@ def infer(
     if found.kind not in ("ignored", "constant", *ALONE):
         found.encode(series, strict=True)
     return found
+
+
+def _constant(blank: TableColumn, declared: str | None, cell: Any) -> TableColumn:
+    """A column of one value; where classes were declared, with a warning: a rare one may be among other rows only."""
+    if declared is not None:
+        say_constant(blank.name, declared, cell)
+    return replace(blank, kind="constant", classes=(_python(cell),), reason=f"always {cell}")
 
 
 def _require_kind(name: str, kind: object, said: Sequence[Any]) -> None:
