@@ -1,11 +1,12 @@
-"""Steps a second on a GPU: recorded against eager, and several runs at once by streams, by processes and by `vmap`.
+"""Steps per second on a GPU: recorded or eager, and several runs at once by streams, processes or `vmap`.
 
     python benchmarks/accelerator.py [--seconds 2] [--at-once 1,2,4,8] [--minutes 10] [--json]
 
-A step of a run is `mvae.training.step.Step`: gather a batch of 100 rows, noise, forward, backward, Adam. At once:
-threads of one process that replay their recorded steps on a stream each, as `mvae reproduce --jobs N` does; processes
-with a GPU context each; or N models of one shape as one, their parameters stacked (`torch.func`), recorded too.
-Then the distance of every experiment from its least time (`roofline.py`). All of it ends within ``--minutes``.
+A step of a run is `mvae.training.step.Step`: gather a batch of 100 rows, noise, forward, backward, Adam. Several runs
+at once are: threads of one process that replay their recorded steps on one stream each, as `mvae reproduce --jobs N`
+does; processes with one GPU context each; or N models of one shape with stacked parameters (`torch.func`), also
+recorded. Then each experiment's step is compared with its minimum time (`roofline.py`). Everything ends within
+``--minutes``.
 """
 
 import argparse
@@ -36,13 +37,13 @@ BATCH = 100
 
 
 def table_of(dataset: str, pairs: float | None) -> Table:
-    """Rows on the GPU, of which perhaps only a share are pairs."""
+    """A dataset's rows on the GPU; ``pairs`` is the paired fraction, None for all."""
     rows = timing.rows_or_noise(dataset, 5_000)
     return (rows if pairs is None else pair_fraction(rows, pairs, 0)).to("cuda")
 
 
 def step_of(dataset: str, table: Table, recorded: bool = True, seed: int = 0) -> Callable[[], None]:
-    """One step of the recipe `coupled` on random rows; warm, so recorded where it can be."""
+    """A function that takes one step of the recipe `coupled` on random rows; warmed up, and recorded where possible."""
     guesses = not table.complete and "pseudo-labels" in timing.declared(dataset).variants
     model = timing.built(dataset, seed=seed, pseudo_labels=guesses).cuda().train()
     step = Step(model, table, TrainingSettings(batch_size=BATCH), seed)
@@ -60,7 +61,7 @@ def step_of(dataset: str, table: Table, recorded: bool = True, seed: int = 0) ->
 
 
 def rate(take: Callable[[], None], seconds: float) -> float:
-    """Steps a second of one caller."""
+    """Steps per second of one caller."""
     stop, steps = time.perf_counter() + seconds, 0
     began = time.perf_counter()
     while time.perf_counter() < stop:
@@ -72,11 +73,11 @@ def rate(take: Callable[[], None], seconds: float) -> float:
 
 
 def by_streams(dataset: str, number: int, seconds: float, pairs: float | None) -> float:
-    """Steps a second of all threads together, a stream each."""
+    """Total steps per second of several threads, one stream each."""
     table = table_of(dataset, pairs)
     torch.cuda.synchronize()
     barrier, rates = threading.Barrier(number), [0.0] * number
-    warming = threading.Lock()  # it waits for the whole device, which no thread may while another records
+    warming = threading.Lock()  # it synchronises the whole device, which is not allowed while another thread records
 
     def work(i: int) -> None:
         with torch.cuda.stream(torch.cuda.Stream()):
@@ -101,7 +102,7 @@ def _process(dataset: str, seed: int, seconds: float, pairs: float | None, barri
 
 
 def by_processes(dataset: str, number: int, seconds: float, pairs: float | None) -> float:
-    """Steps a second of all processes together."""
+    """Total steps per second of several processes."""
     context = multiprocessing.get_context("spawn")
     barrier, rates = context.Barrier(number), context.Queue()
     workers = [
@@ -116,7 +117,7 @@ def by_processes(dataset: str, number: int, seconds: float, pairs: float | None)
 
 
 class _Plain:
-    """The Bernoulli's cross entropy by operations that `vmap` knows."""
+    """The Bernoulli's cross-entropy in operations that `vmap` supports."""
 
     @staticmethod
     def apply(logits: Tensor, x: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ class _Loss(nn.Module):
 
 @mock.patch.object(discrete, "_CrossEntropy", _Plain)
 def by_vmap(dataset: str, number: int, seconds: float) -> float:
-    """Steps a second of all models together, each on its own rows; recorded."""
+    """Total steps per second of models with stacked parameters, each on its own rows; recorded."""
     table = table_of(dataset, None)
     models = [timing.built(dataset, seed=i).cuda().train() for i in range(number)]
     terms = models[0].terms(table.presence(models[0].names))
@@ -174,7 +175,7 @@ def by_vmap(dataset: str, number: int, seconds: float) -> float:
 
 
 def work_of(only: str | None, numbers: list[int], seconds: float) -> Iterator[tuple[str, str, Callable[[], float]]]:
-    """What is measured: the dataset, the metric, and what measures it; the most telling first."""
+    """The measurements as (dataset, metric, function that measures it), the most informative first."""
     single = [("mnist", None), ("fashion-mnist", None), ("multimnist", None), ("celeba19", None)]
     for dataset, pairs in [] if only else [*single, ("mnist", 0.1), ("fashion-mnist", 0.1), ("multimnist", 0.1)]:
         for how in ("recorded", "eager"):
@@ -197,7 +198,7 @@ def work_of(only: str | None, numbers: list[int], seconds: float) -> Iterator[tu
 
 
 def floors(deadline: float, rounds: int) -> Iterator[Row]:
-    """The distance from the least time (`roofline.py`) of every experiment, until the time is over."""
+    """Minimum ÷ measured time (`roofline.py`) of every experiment, until the deadline."""
     settings = argparse.Namespace(device="cuda", rounds=rounds, cpu=False)
     fastest, _ = roofline.product_rate("cuda", time.perf_counter)
     copied = roofline.copy_rate("cuda", time.perf_counter)
@@ -210,12 +211,12 @@ def floors(deadline: float, rounds: int) -> Iterator[Row]:
 
 
 def main() -> None:
-    """Measure, print, and add rows."""
+    """Measure and print; optionally add rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--at-once", default="1,2,4,8")
-    parser.add_argument("--only", help="measure this way of several runs at once only: streams, processes or vmap")
-    parser.add_argument("--minutes", type=float, default=10.0, help="what has not begun by then is left out")
+    parser.add_argument("--only", help="measure only this way of several runs at once: streams, processes or vmap")
+    parser.add_argument("--minutes", type=float, default=10.0, help="measurements not begun by then are left out")
     parser.add_argument("--json", action="store_true", help="add rows to results/accelerator.json")
     arguments = parser.parse_args()
     seconds, numbers = arguments.seconds, [int(number) for number in arguments.at_once.split(",")]

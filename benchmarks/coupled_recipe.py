@@ -1,9 +1,9 @@
-"""Weight of x2 (label or string) in each term of the recipe `coupled`, on validation rows (docs/research/coupling.md).
+"""Vary the weight of x2 (label or string) in the terms of the recipe `coupled` (docs/research/coupling.md).
 
     python benchmarks/coupled_recipe.py [--own 50] [--joint 1] [--cross 10] [--epochs 20] [--seed 0] [--pairs 0.01]
     python benchmarks/coupled_recipe.py --dataset multimnist --epochs 2 --share 1
 
-``--joint 50 --cross 1`` is the recipe as it was first. No test row is looked at.
+``--joint 50 --cross 1`` is the first version of the recipe. Only validation rows are evaluated, never test rows.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from mvae.runs.source import load
 from mvae.training.fit import fit
 from mvae.training.switches import flushed_denormals, keep_freed_memory
 
-DRAWS = 500  # images of each digit that the classifier sees
+DRAWS = 500  # generated images per digit for the classifier
 
 
 @dataclass(frozen=True)
 class Weighed(Recipe):
-    """`coupled` with other λ2."""
+    """The recipe `coupled` with other values of λ2."""
 
     own: float | None = None
     joint_weight: float | None = None
@@ -51,7 +51,7 @@ class Weighed(Recipe):
 
 
 def second(weights: Tensor, value: float | None) -> Tensor:
-    """The same λ, but the second one this, where given."""
+    """The weights λ with the second one replaced by ``value``, if given."""
     if value is not None:
         weights = weights.clone()
         weights[1] = value
@@ -59,19 +59,19 @@ def second(weights: Tensor, value: float | None) -> Tensor:
 
 
 def main() -> None:
-    """Train, measure, print."""
+    """Train, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="mnist", help="mnist, fashion-mnist or multimnist [default: mnist]")
     parser.add_argument("--own", type=float, help="λ2 in x2's own term [default: the recipe's]")
     parser.add_argument("--joint", type=float, help="λ2 in the joint term [default: the recipe's]")
     parser.add_argument("--cross", type=float, help="λ2 in the cross term [default: the recipe's]")
-    parser.add_argument("--share", type=float, help="of λ in every row's cross term [default: the dataset's]")
+    parser.add_argument("--share", type=float, help="fraction of λ in the cross term [default: the dataset's]")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pairs", type=float, help="the share of rows that are pairs [default: all]")
-    parser.add_argument("--repeat", type=int, help="how often each pair comes in an epoch [default: the recipe's]")
-    parser.add_argument("--noise", type=float, default=0.0, help="on the image in training [default: none]")
-    parser.add_argument("--no-guesses", action="store_true", help="learn from no pseudo-labels where pairs are few")
+    parser.add_argument("--pairs", type=float, help="paired fraction [default: all]")
+    parser.add_argument("--repeat", type=int, help="oversampling of pairs [default: the recipe's]")
+    parser.add_argument("--noise", type=float, default=0.0, help="noise on the image in training [default: none]")
+    parser.add_argument("--no-guesses", action="store_true", help="no pseudo-labels when pairs are few")
     parser.add_argument("--classifier", type=Path, help="[default: runs/classifier-DATASET-label.safetensors]")
     arguments = parser.parse_args()
     dataset = arguments.dataset
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def agreement_of(model: MVAE, splits: Dataset, path: Path) -> str:
-    """How often a classifier sees the label in images drawn for each of ten; nothing where x2 is no label."""
+    """How often a classifier recognises the label in images generated from each of ten; empty if x2 is not a label."""
     if model.names[1] != "label":
         return ""
     classifier, _ = classifier_for(splits, "image", "label", model.modalities["label"].likelihood, path)

@@ -1,8 +1,8 @@
-"""Rows a second of the 1,000-sample importance-sampled log p of MNIST, against multivae's and a plain loop.
+"""Rows per second of importance-sampled log p with 1,000 samples on MNIST, compared with multivae and a plain loop.
 
     python benchmarks/estimator_mnist.py [--rounds 5] [--threads 2]
 
-multivae estimates log p(image, label) only, so ours is timed for that too. The plain loop is what one would write:
+multivae estimates only log p(image, label), so ours is timed for that, too. The plain loop is the usual implementation:
 for every row, decode 1,000 samples at once and take a logsumexp; it gives no diagnostics.
 """
 
@@ -23,7 +23,7 @@ from mvae.networks import products
 
 @torch.no_grad()
 def plain_loop(model: MultimodalVAE, table: mvae.Table, samples: int) -> torch.Tensor:
-    """log p(image) of every row, by a loop over rows."""
+    """Estimate log p(image) of every row in a loop over rows."""
     q = model.posterior(table, ["image"])
     image = model.prepare(table)["image"].flatten(1)
     decoder = model.modalities["image"].decoder
@@ -39,10 +39,10 @@ def plain_loop(model: MultimodalVAE, table: mvae.Table, samples: int) -> torch.T
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=50, help="scored by each in a round")
+    parser.add_argument("--rows", type=int, default=50, help="rows scored by each contender in a round")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="add rows to results/peers.json")
@@ -51,7 +51,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
-    scoring.COMPILED_PAIRS = products.WORK = 0  # as for all test rows: compiled, and products chosen
+    scoring.COMPILED_PAIRS = products.WORK = 0  # compile and choose products, as for all test rows
     rows, samples = arguments.rows, arguments.samples
     table = timing.rows_or_noise("mnist", rows)
     model = timing.built("mnist", "paper").eval()

@@ -1,12 +1,12 @@
-"""How a step's time and memory grow with modalities, rows, latents, random subsets and samples; each alone.
+"""How time and memory grow with modalities, rows, latents, random subsets and samples, each varied separately.
 
     python benchmarks/growth.py [axis …] [--steps 100000] [--threads 1] [--cpu] [--json]
 
-Every point is measured in a process of its own, so that memory is that of the point alone: the peak less what was there
-before the table and the model. A step trains on 100 rows of M modalities of 16 levels each by perceptrons (hidden layer
-128), with k random subsets; ``samples`` is a row of log p. The slopes of the last points on two logarithmic axes say
-how it grows: 0 is flat, 1 linear. ``--steps`` trains for so long and compares the memory at a tenth of it and at
-the end. Rows go to results/growth.json, and the picture to results/growth.png.
+Each point is measured in its own process, so that its memory is measured alone: the peak minus the memory before the
+table and the model. A step trains perceptrons (hidden layer 128) on 100 rows of M modalities of 16 levels each, with k
+random subsets; on the axis ``samples``, log p of a row is estimated instead. Growth is the slope of the last two points
+on logarithmic axes: 0 is flat, 1 linear. ``--steps`` trains for that number of steps and compares the memory after a
+tenth of them and at the end. Rows are added to results/growth.json, and the plot is results/growth.png.
 """
 
 import argparse
@@ -37,7 +37,7 @@ AXES: dict[str, tuple[int, ...]] = {
     "k": (0, 1, 2, 4, 8, 16, 32),
     "samples": (100, 1_000, 10_000, 100_000),
 }
-EXPECTED = {  # slopes of time and of memory, at the most
+EXPECTED = {  # the largest slopes of time and of memory
     "modalities": (1, 1),
     "rows": (0, 1),
     "latents": (1, 1),
@@ -49,7 +49,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def model_of(modalities: int, latents: int, k: int) -> mvae.MVAE:
-    """An MVAE of so many equal modalities, each computed by itself or batched, as the library decides."""
+    """An MVAE of that number of equal modalities, computed separately or batched, as the library decides."""
     torch.manual_seed(0)
     parts = {
         f"m{i}": mvae.Modality(
@@ -61,7 +61,7 @@ def model_of(modalities: int, latents: int, k: int) -> mvae.MVAE:
 
 
 def table_of(modalities: int, rows: int) -> mvae.Table:
-    """Its rows, a few of whose cells are missing."""
+    """A table for that model, with a few missing cells."""
     generator = torch.Generator().manual_seed(0)
     columns = {
         f"m{i}": torch.randint(256, (rows, LEVELS), dtype=torch.uint8, generator=generator) for i in range(modalities)
@@ -70,19 +70,19 @@ def table_of(modalities: int, rows: int) -> mvae.Table:
 
 
 def log_p(model: mvae.MVAE, table: mvae.Table, samples: int) -> None:
-    """Estimate log p of a modality."""
+    """Estimate log p of one modality."""
     mvae.log_likelihood(model.eval(), table, of=["m0"], proposal=["m0"], samples=samples)
 
 
 def one_step(model: mvae.MVAE, table: mvae.Table) -> Step:
-    """What takes a step."""
+    """The training step of a model and a table."""
     return Step(model.train(), table, TrainingSettings(batch_size=BATCH))
 
 
 def point(sizes: dict[str, int], rounds: int, processor: bool) -> dict[str, float]:
-    """Seconds and megabytes of one point, in this process."""
+    """Measure seconds and megabytes of one point, in this process."""
     clock = time.process_time if processor else time.perf_counter
-    log_p(model_of(2, 2, 0), table_of(2, 100), 10)  # what is loaded and made once
+    log_p(model_of(2, 2, 0), table_of(2, 100), 10)  # warm-up: what is loaded and created once
     one_step(model_of(2, 2, 0), table_of(2, 100))(torch.arange(20), 1.0, 1e-3)
     before = resident()
     model, table = (
@@ -99,24 +99,24 @@ def point(sizes: dict[str, int], rounds: int, processor: bool) -> dict[str, floa
         else:
             for batch in range(4):
                 step(order[(4 * number + batch) % len(order)], 1.0, 1e-3)
-        seconds.append((clock() - start) / 4)  # a row, or a step
+        seconds.append((clock() - start) / 4)  # per row or per step
     seconds = seconds[2:]
     return {"seconds": statistics.median(seconds), "megabytes": peak() - before}
 
 
 def resident() -> float:
-    """Megabytes of memory of this process now."""
+    """Current memory of this process in megabytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1e3
 
 
 def peak() -> float:
-    """The most megabytes it ever had."""
+    """Peak memory of this process in megabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def long_run(steps: int) -> tuple[float, float]:
-    """Megabytes after a tenth of so many steps of a small model, and at the end."""
+    """Train a small model for ``steps`` steps; the megabytes after a tenth of them, and at the end."""
     step, order = one_step(model_of(3, 2, 1), table_of(3, 1_000)), torch.randperm(1_000).split(20)
     early = 0.0
     for number in range(steps):
@@ -127,20 +127,20 @@ def long_run(steps: int) -> tuple[float, float]:
 
 
 def slope(sizes: list[int], values: list[float]) -> float:
-    """Of the last two points on logarithmic axes."""
+    """The slope of the last two points on logarithmic axes."""
     (a, b), (u, v) = (max(size, 1) for size in sizes[-2:]), values[-2:]
     return math.log(v / u) / math.log(b / a)
 
 
 def in_own_process(sizes: dict[str, int], arguments: argparse.Namespace) -> dict[str, float]:
-    """One point."""
+    """Measure one point in a new process."""
     given = json.dumps(sizes | {"threads": arguments.threads, "rounds": arguments.rounds, "cpu": arguments.cpu})
     done = subprocess.run([sys.executable, __file__, "--point", given], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def measured(axis: str, arguments: argparse.Namespace) -> list[Row]:
-    """An axis: a row for each of its points, with the slopes so far."""
+    """Measure one axis: a result row per point, with the slopes so far."""
     sizes = [size for size in AXES[axis] if size <= arguments.most]
     found: list[dict[str, float]] = []
     rows = []
@@ -160,7 +160,7 @@ def measured(axis: str, arguments: argparse.Namespace) -> list[Row]:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """A panel for each axis: time on the left scale, memory on the right."""
+    """Plot one panel per axis: time on the left scale, memory on the right."""
     from matplotlib import pyplot
 
     axes = list(dict.fromkeys(row.settings["axis"] for row in rows))
@@ -176,7 +176,7 @@ def draw(rows: list[Row], path: Path) -> None:
         memory.set_ylabel("MB", color="C1")
         for scale in (panel, memory):
             low, high = scale.get_ylim()
-            if high < 10 * low:  # a decade at least: what is flat looks flat
+            if high < 10 * low:  # at least a decade, so that flat curves look flat
                 middle = math.sqrt(low * high)
                 scale.set_ylim(middle / math.sqrt(10), middle * math.sqrt(10))
             scale.minorticks_off()
@@ -185,15 +185,15 @@ def draw(rows: list[Row], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, and add rows and a picture."""
+    """Measure and print; optionally add rows and draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"of {', '.join(AXES)}; default all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--most", type=int, default=10**9, help="the largest size of each axis")
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="processor time instead of time")
-    parser.add_argument("--json", action="store_true", help="add rows to results/growth.json, and draw the picture")
+    parser.add_argument("--cpu", action="store_true", help="processor time instead of wall-clock time")
+    parser.add_argument("--json", action="store_true", help="add rows to results/growth.json, and draw the plot")
     parser.add_argument("--point", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.point:

@@ -1,12 +1,12 @@
-"""A table on disk, as large as asked for, trained from there and from memory: steps a second and anonymous memory.
+"""Training on a table on disk compared with one in memory: steps per second, and anonymous memory.
 
     python benchmarks/larger_than_memory.py FOLDER [--gigabytes 20] [--seconds 60] [--json FILE]
 
-The table has 256 numbers (float32) and 1,024 levels (uint8) a row as two NumPy files. A fifth of the rows lacks each,
-and a tenth of the single numbers is missing; masks are files, too. Where FOLDER holds it already, it is taken as it is.
-Fits of the whole table and of a part of it that lies in memory take turns, each for so many seconds, so that a drift of
-the machine meets both. Anonymous memory is what the process holds itself, without pages of files, which the system
-drops when it needs room.
+The table has 256 numbers (float32) and 1,024 levels (uint8) per row in two NumPy files. Each of the two is missing in a
+fifth of the rows, and a tenth of the single numbers is missing; the masks are files, too. A table that is already in
+FOLDER is reused. Fits of the whole table and of a part held in memory alternate, each for ``--seconds``, so that a
+drift of the machine affects both. Anonymous memory is the process's own memory, without pages of files, which the
+system drops when it needs space.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from mvae.paper.results import add_rows
 from mvae.training.progress import Reporter
 
 NUMBERS, LEVELS, BATCH, CHUNK = 256, 1024, 100, 10_000
-ROW_BYTES = 4 * NUMBERS + LEVELS  # of values; masks take a quarter of the numbers more
+ROW_BYTES = 4 * NUMBERS + LEVELS  # values only; the masks add a quarter of the numbers' size
 
 
 def write(folder: Path, rows: int) -> None:
-    """The two columns, a chunk at a time, and their masks."""
+    """Write the two columns and their masks, one chunk at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     mix = generator.normal(size=(8, NUMBERS + LEVELS)).astype(np.float32)
@@ -50,7 +50,7 @@ def write(folder: Path, rows: int) -> None:
 
 
 def table_in(folder: Path, rows: int | None = None) -> mvae.Table:
-    """The table on disk; of so many rows in memory."""
+    """The table on disk; if ``rows`` is given, that number of its rows in memory."""
     columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("numbers", "levels")}
     masks = {"numbers": np.load(folder / "present.npy", mmap_mode="r"), "levels": np.load(folder / "has_levels.npy")}
     table = mvae.Table(columns, masks)
@@ -58,7 +58,7 @@ def table_in(folder: Path, rows: int | None = None) -> mvae.Table:
 
 
 def model() -> mvae.MVAE:
-    """An MVAE of both, with a hidden layer of 512."""
+    """An MVAE of both columns, with a hidden layer of 512."""
     torch.manual_seed(0)
     return mvae.MVAE(
         {
@@ -72,11 +72,11 @@ def model() -> mvae.MVAE:
 
 
 class Enough(Exception):
-    """The time is over."""
+    """Raised when the time is over."""
 
 
 class Watch(Reporter):
-    """Counts steps after the first hundred, and ends the training when its time is over; the most memory meanwhile."""
+    """Counts steps after the first hundred, records the peak memory, and ends the training when the time is over."""
 
     every = 0.0
 
@@ -85,7 +85,7 @@ class Watch(Reporter):
         self.seconds, self.began, self.first, self.rate, self.most = seconds, 0.0, 0, 0.0, 0.0
 
     def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
-        """One more."""
+        """Count a step."""
         self.most = max(self.most, anonymous())
         if not self.began and step >= 100:
             self.began, self.first = time.perf_counter(), step
@@ -95,13 +95,13 @@ class Watch(Reporter):
 
 
 def anonymous() -> float:
-    """Gigabytes of anonymous memory of this process now."""
+    """Current anonymous memory of this process in gigabytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1e6
 
 
 def trained(table: mvae.Table, seconds: float) -> Watch:
-    """Train for some seconds."""
+    """Train for ``seconds`` seconds."""
     watch = Watch(seconds)
     try:
         mvae.fit(model(), table, batch_size=BATCH, epochs=1000, callbacks=[watch])
@@ -111,7 +111,7 @@ def trained(table: mvae.Table, seconds: float) -> Watch:
 
 
 def main() -> None:
-    """Measure, print, and add a row."""
+    """Measure and print; optionally add a row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--gigabytes", type=float, default=20.0)
@@ -131,7 +131,7 @@ def main() -> None:
     most = 0.0
     for _ in range(arguments.rounds):
         on_disk = trained(whole, arguments.seconds)
-        most = most or on_disk.most  # before anything lay in memory
+        most = most or on_disk.most  # of the first round, before anything was loaded into memory
         part = table_in(arguments.folder, min(arguments.rows_in_memory, len(whole)))
         rates["disk"].append(on_disk.rate)
         rates["memory"].append(trained(part, arguments.seconds).rate)

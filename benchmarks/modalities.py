@@ -1,11 +1,11 @@
-"""A step's time as modalities are added, and CelebA's with 19: same-shaped ones together, or one after the other.
+"""Time per step for growing numbers of modalities, and for CelebA19 with and without batching of equal networks.
 
     python benchmarks/modalities.py [--most 64] [--rounds 5] [--threads 2] [--cpu]
 
-First, M modalities of one attribute each (CelebA's perceptrons with batch norm), one random subset, so M + 2 terms and
-batches of 100: seconds a step must grow no faster than M. Then CelebA19 at the paper's settings (21 terms): forward,
-backward and Adam on one ready batch of noise, which takes the same time as photographs. ``--cpu`` counts processor time
-instead of time: on a machine with other work, and with ``--threads 1``, that is the steadier number.
+First, M modalities of one attribute each (CelebA's perceptrons with batch norm), one random subset, so M + 2 terms, and
+batch size 100: seconds per step must grow no faster than M. Then CelebA19 with the paper's settings (21 terms):
+forward, backward and Adam on one prepared batch of noise, which takes the same time as photographs. ``--cpu`` measures
+processor time instead of wall-clock time; on a busy machine, with ``--threads 1``, that is more stable.
 """
 
 import argparse
@@ -30,7 +30,7 @@ BATCH, LATENTS = 100, 100
 
 @contextmanager
 def taken_apart() -> Iterator[None]:
-    """Inside, no modalities run together."""
+    """A context in which no networks are batched."""
     before = bank.banks_of_encoders, bank.banks_of_decoders
     bank.banks_of_encoders = bank.banks_of_decoders = lambda modalities, x: []
     try:
@@ -40,12 +40,12 @@ def taken_apart() -> Iterator[None]:
 
 
 def attributes(count: int) -> dict[str, torch.Tensor]:
-    """A column for each attribute."""
+    """Random columns, one per attribute."""
     return {f"attribute {i}": torch.rand(BATCH, 1) < 0.3 for i in range(count)}
 
 
 def model_of(count: int) -> MultimodalVAE:
-    """An MVAE of that many attributes and nothing else."""
+    """An MVAE of ``count`` attributes and nothing else."""
     networks = {
         name: mvae.Modality(
             mlp(1, 2 * LATENTS, batch_norm=True), mlp(LATENTS, 1, batch_norm=True), mvae.likelihoods.Bernoulli()
@@ -56,7 +56,7 @@ def model_of(count: int) -> MultimodalVAE:
 
 
 def steps_of(model: MultimodalVAE, columns: dict[str, torch.Tensor], steps: int, clock: Callable[[], float]):
-    """Seconds of some steps; the random subsets of a round are the same for all."""
+    """A function that returns the seconds of some steps; all contenders use the same random subsets in a round."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     batch = mvae.Table(columns)
 
@@ -73,13 +73,13 @@ def steps_of(model: MultimodalVAE, columns: dict[str, torch.Tensor], steps: int,
 
 
 def main() -> None:
-    """Measure, and print both tables."""
+    """Measure and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=4, help="of each contender in a round")
-    parser.add_argument("--most", type=int, default=64, help="modalities; 2, 4, 8 … up to this")
+    parser.add_argument("--steps", type=int, default=4, help="steps of each contender in a round")
+    parser.add_argument("--most", type=int, default=64, help="largest number of modalities; 2, 4, 8 … up to this")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="processor time instead of time")
+    parser.add_argument("--cpu", action="store_true", help="processor time instead of wall-clock time")
     arguments = parser.parse_args()
     timing.begin(arguments.threads)
     clock = time.process_time if arguments.cpu else time.perf_counter

@@ -1,4 +1,4 @@
-"""multivae 1.0.3 as an optional peer: imported without its unused dependencies, and given the same networks.
+"""multivae 1.0.3 as an optional peer: imported without its unused dependencies, and built with the same networks.
 
 pip install --no-deps multivae==1.0.3 pythae
 pip install pydantic tqdm imageio
@@ -23,13 +23,13 @@ from mvae.networks.convolution import ChannelsLast, PictureDecoder
 from mvae.networks.fold import FoldedTranspose2d
 from mvae.networks.mlp import LabelEncoder
 
-# multivae imports these at its top, for data sets, pictures and text that are not timed here. torchvision's compiled
-# operators refuse many CPU builds of torch, so all three are replaced by empty stand-ins while multivae is imported.
+# multivae imports these for datasets, images and text that are not timed here. torchvision's compiled operators do not
+# work with many CPU builds of torch, so all three are replaced by empty stand-ins while multivae is imported.
 UNUSED = ("torchvision", "nltk", "pandas")
 
 
 class _StandIn:
-    """A finder whose modules answer every attribute with an empty class; nothing of them is ever called."""
+    """An import finder whose modules return an empty class for every attribute; none of them is ever called."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         return ModuleSpec(name, self, is_package=True) if name.split(".")[0] in UNUSED else None  # pyright: ignore
@@ -50,7 +50,7 @@ class _StandIn:
 
 
 def load() -> Any | None:
-    """multivae with its models and trainers imported, or None (and a line that says so) where it is not installed."""
+    """Import multivae with its models and trainers; if it is not installed, print that and return None."""
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in UNUSED}
     sys.meta_path.insert(0, _StandIn())  # pyright: ignore[reportArgumentType]
     try:
@@ -71,22 +71,22 @@ def load() -> Any | None:
 
 
 class Peer:
-    """multivae's MVAE with the networks, the likelihoods and the weights λ of ours, on the first rows of a table.
+    """multivae's MVAE with our networks, likelihoods and weights λ, on the rows of a table.
 
-    ``plain``: the same networks as one would write them, without what makes ours faster on a CPU.
+    ``plain``: the same networks written in the usual way, without what makes ours faster on a CPU.
     """
 
     def __init__(self, multivae: Any, model: MultimodalVAE, table: mvae.Table, plain: bool = False):
         self.multivae = multivae
         written = as_one_would_write if plain else copy.deepcopy
-        # Its Bernoulli refuses grey levels unless torch's validation of arguments is off, which is also faster.
+        # Its Bernoulli rejects grey levels unless torch's argument validation is off, which is also faster.
         torch.distributions.Distribution.set_default_validate_args(False)
         columns = model.prepare(table)
         families, modalities = {}, model.modalities
         for name, modality in modalities.items():
             families[name] = "bernoulli"
             if isinstance(modality.likelihood, mvae.likelihoods.Categorical):
-                families[name] = "categorical"  # which needs one-hot classes
+                families[name] = "categorical"  # multivae's needs one-hot classes
                 columns[name] = nn.functional.one_hot(columns[name], int(columns[name].max()) + 1).float()
         self.data = multivae.data.datasets.base.MultimodalBaseDataset(columns)
         config = multivae.models.MVAEConfig(
@@ -97,7 +97,7 @@ class Peer:
             rescale_factors={name: modality.weight for name, modality in modalities.items()},
             decoders_dist=families,
             warmup=1,
-            k=1,  # of no effect where there are two modalities
+            k=1,  # no effect with two modalities
         )
         self.model = multivae.models.MVAE(
             config,
@@ -106,7 +106,7 @@ class Peer:
         )
 
     def bare_step(self, batch_size: int, learning_rate: float = 1e-3) -> Callable[[], None]:
-        """Forward, backward and Adam on one ready batch."""
+        """Forward, backward and Adam on one prepared batch."""
         batch = type(self.data)({name: column[:batch_size] for name, column in self.data.data.items()})
         optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate)
 
@@ -118,7 +118,7 @@ class Peer:
         return step
 
     def trainer_epoch(self, batch_size: int, learning_rate: float = 1e-3) -> Callable[[], None]:
-        """One epoch of its trainer: data loader, shuffling and its sums of metrics, but no evaluation."""
+        """One epoch of its trainer: data loader, shuffling and running metrics, but no evaluation."""
         self.folder = tempfile.TemporaryDirectory()  # kept until the benchmark ends
         config = self.multivae.trainers.BaseTrainerConfig(
             output_dir=self.folder.name,
@@ -132,7 +132,7 @@ class Peer:
         return lambda: trainer.train_step(2)
 
     def joint_log_likelihood(self, rows: int, samples: int = 1000) -> Callable[[], None]:
-        """Its estimator of log p(image, label); it has none of log p(image) alone."""
+        """Its estimator of log p(image, label); multivae has no estimator of log p(image) alone."""
         batch = type(self.data)({name: column[:rows] for name, column in self.data.data.items()})
         return lambda: self.model.compute_joint_nll(batch, K=samples, batch_size_K=100)
 
@@ -154,7 +154,7 @@ def as_one_would_write(network: nn.Module) -> nn.Module:
 
 
 def encoder(modality: mvae.Modality, network: nn.Module, latents: int) -> nn.Module:
-    """A network that gives mean and log-variance, as multivae takes one."""
+    """A network that returns mean and log-variance, in multivae's encoder interface."""
     from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
     from pythae.models.nn import BaseEncoder  # pyright: ignore[reportMissingImports]
 
@@ -173,7 +173,7 @@ def encoder(modality: mvae.Modality, network: nn.Module, latents: int) -> nn.Mod
 
 
 def decoder(network: nn.Module, latents: int) -> nn.Module:
-    """A network of latents, as multivae takes one."""
+    """A network of latents, in multivae's decoder interface."""
     from pythae.models.base.base_utils import ModelOutput  # pyright: ignore[reportMissingImports]
     from pythae.models.nn import BaseDecoder  # pyright: ignore[reportMissingImports]
 

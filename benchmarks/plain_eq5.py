@@ -1,8 +1,9 @@
-"""Equation 5 in plain PyTorch, without this library: does a label keep being predicted from its image?
+"""Equation 5 in plain PyTorch, without this library: does the image still predict its label after training?
 
 The networks, the loss and the defaults are those of the authors' public MNIST model: two hidden layers of 512 in each
-encoder, three in each decoder, a prior expert in the product, three terms with a sample of z each. Every epoch prints
-the label's accuracy from the image on the last 10,000 training examples, which are not trained on, and each term's KL.
+encoder, three in each decoder, a prior expert in the product, three terms with one sample of z each. After every epoch
+it prints the label's accuracy given the image on the last 10,000 training examples, which are held out, and each
+term's KL.
 
     python benchmarks/plain_eq5.py --data FOLDER                # a folder with MNIST's four files (.gz or not)
     python benchmarks/plain_eq5.py --data FOLDER --lambda2 10   # and see --help
@@ -21,20 +22,20 @@ LATENTS, HIDDEN, HELD_OUT = 64, 512, 10_000
 
 
 def read(folder: Path, name: str, header: int) -> np.ndarray:
-    """The bytes of one of MNIST's files, after its header."""
+    """Read the bytes of one of MNIST's files after its header."""
     path = folder / name
     data = path.read_bytes() if path.exists() else gzip.decompress((folder / f"{name}.gz").read_bytes())
     return np.frombuffer(data, np.uint8, offset=header)
 
 
 def layers(first: nn.Module, outputs: int, hidden: int) -> nn.Sequential:
-    """A first layer to HIDDEN values, so many more of HIDDEN, and an output; swish between all."""
+    """A perceptron with ``hidden`` hidden layers of HIDDEN units, of which ``first`` is the first; swish in between."""
     more = [part for _ in range(hidden - 1) for part in (nn.Linear(HIDDEN, HIDDEN), nn.SiLU())]
     return nn.Sequential(first, nn.SiLU(), *more, nn.Linear(HIDDEN, outputs))
 
 
 def posterior(outputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and variance of the product of the experts given and N(0, I) (Eq. 4)."""
+    """Mean and variance of the product of the given experts and N(0, I) (Eq. 4)."""
     means, log_vars = zip(*(output.chunk(2, dim=1) for output in outputs), strict=True)
     precision, shift = torch.ones_like(means[0]), torch.zeros_like(means[0])
     for mean, log_var in zip(means, log_vars, strict=True):

@@ -1,9 +1,9 @@
-"""multivae's models on PolyMNIST: our networks, rows, steps and classifiers, trained by multivae's own objectives.
+"""multivae's models on PolyMNIST: our networks, rows, steps and classifiers, trained with multivae's objectives.
 
     python benchmarks/polymnist_peer.py [mvtcae mopoe mvae] [--budget laptop] [--results results]
 
-The networks are shared: multivae trains them, and our model of the same name, whose posterior is the same (which is
-checked), is measured as `mvae reproduce polymnist` measures. That command shows these rows (recipe ``multivae``).
+The networks are shared: multivae trains them, then our model of the same name is measured as in `mvae reproduce
+polymnist`. Both have the same posterior, which is checked. That command shows these rows (recipe ``multivae``).
 """
 
 import argparse
@@ -27,7 +27,7 @@ OURS = {"mvae": "paper", "mvtcae": "own", "mopoe": "own"}  # the recipe that has
 
 
 def theirs(multivae: Any, name: str, model: MultimodalVAE) -> Any:
-    """multivae's model of a name with the networks of ours, its likelihoods and its settings."""
+    """multivae's model of that name with our model's networks, likelihoods and settings."""
     settings = {"mvae": {"k": 1, "warmup": 0}, "mvtcae": {"alpha": getattr(model, "alpha", None), "beta": 1.0}}
     config = getattr(multivae.models, f"{NAMES[name]}Config")(
         n_modalities=len(model.names),
@@ -46,7 +46,7 @@ def theirs(multivae: Any, name: str, model: MultimodalVAE) -> Any:
 
 
 def trained(multivae: Any, setup: Setup, run: Run) -> float:
-    """Train for the epochs, batches and learning rates of the declaration; how many seconds it took."""
+    """Train with the declaration's epochs, batch size and learning rates; return the seconds it took."""
     model, table, settings = run.model, run.data.train, run.config.training
     other = theirs(multivae, setup.model, model)
     optimizer = torch.optim.Adam(other.parameters(), lr=settings.learning_rate)
@@ -72,7 +72,7 @@ def trained(multivae: Any, setup: Setup, run: Run) -> float:
 
 @torch.no_grad()
 def require_same_posterior(multivae: Any, other: Any, model: MultimodalVAE, table: mvae.Table) -> None:
-    """Given two modalities, do both models mean the same z? (Of a mixture multivae draws a part: given one.)"""
+    """Check that both posteriors have the same mean given two modalities (one for a mixture: multivae samples it)."""
     given = list(model.names[: 1 if type(model) is mvae.MoPoE else 2])
     data = multivae.data.datasets.base.MultimodalBaseDataset(model.prepare(table))
     mean = other.encode(data, cond_mod=given, return_mean=True).z
@@ -83,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(NAMES)}; default all")
     parser.add_argument("--budget", default="laptop", choices=list(SPENDS))
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the classifiers are kept")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the classifiers")
     parser.add_argument("--results", type=Path, default=Path("results"))
     args = parser.parse_args()
     multivae = peer.load()

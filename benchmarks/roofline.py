@@ -1,13 +1,16 @@
-"""How near every experiment comes to what its matrix products alone would take on this machine.
+"""How close each experiment comes to its minimum time on this machine.
 
     python benchmarks/roofline.py [mnist …] [--rounds 5] [--threads 2] [--cpu] [--device cuda] [--json]
 
-For a training step, and for a row of the 1,000-sample log p(x1): the floating-point operations of its products and
-convolutions (counted by PyTorch on one step as we do it: each modality is encoded once, each decoder runs on what is
-scored), the bytes that must pass through memory (each parameter nine times a step: read forward and backward; its
-gradient written and read; both moments of Adam and the weight read or written), the rate of the best product of float32
-accuracy that any public setting reaches here, and the rate of copying. The least time is the larger of the two
-quotients; `value` in results/roofline.json is least ÷ measured. ``--cpu`` counts processor time, for busy machines.
+A training step, and log p(x1) of a row with 1,000 samples, are measured. The minimum time is the larger of two:
+
+- floating-point operations of matrix products and convolutions ÷ the best rate of products with float32 accuracy that
+  any public setting reaches here. PyTorch counts them on our implementation of a step: each modality is encoded once,
+  each decoder runs on what is scored.
+- bytes that must pass through memory ÷ the copy rate. Each parameter counts nine times per step: read forward and
+  backward; its gradient written and read; both moments of Adam and the weight read or written.
+
+`value` in results/roofline.json is minimum ÷ measured time. ``--cpu`` measures processor time, for busy machines.
 """
 
 import argparse
@@ -34,14 +37,14 @@ from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 
 EXPERIMENTS = ("mnist", "fashion-mnist", "multimnist", "celeba", "celeba19", "vision", "translation", "table30")
-BATCH, SAMPLES, TRAFFIC = 100, 1000, 9 * 4  # bytes a parameter and step
-SCORED = {"mnist": 20, "fashion-mnist": 5, "table30": 20}  # rows at once; of other experiments one
+BATCH, SAMPLES, TRAFFIC = 100, 1000, 9 * 4  # bytes per parameter and step
+SCORED = {"mnist": 20, "fashion-mnist": 5, "table30": 20}  # rows at once; 1 for other experiments
 KINDS: dict[str, dict[str, object]] = {"real": {}, "binary": {}, "categorical": {"classes": 5}}
 SIZES = ((1024, 1024, 1024), (2048, 1024, 2048), (200, 512, 784), (400, 1024, 1024))
 
 
 def table30(rows: int) -> tuple[MultimodalVAE, mvae.Table]:
-    """Thirty mixed fields, a tenth of the values missing: a model and its table."""
+    """A model and its table of thirty mixed fields, with a tenth of the values missing."""
     generator = torch.Generator().manual_seed(0)
     fields = [{"name": f"{kind} {i}", "kind": kind} | more for i in range(10) for kind, more in KINDS.items()]
     real = torch.randn(rows, 10, generator=generator)
@@ -63,7 +66,7 @@ def prepared(name: str, rows: int, device: str) -> tuple[MultimodalVAE, mvae.Tab
 
 
 def product_rate(device: str, clock: Callable[[], float]) -> tuple[float, str]:
-    """FLOP/s of the best product that is as accurate as float32, over sizes and public settings; and the setting."""
+    """The best FLOP/s of products with float32 accuracy over sizes and public settings, and that setting."""
     found = []
     for setting in get_args(products.Products):
         if device == "cpu" and products.error_of(setting, SIZES[0]) > 4 * products.error_of("highest", SIZES[0]):
@@ -80,20 +83,20 @@ def product_rate(device: str, clock: Callable[[], float]) -> tuple[float, str]:
 
 
 def copy_rate(device: str, clock: Callable[[], float]) -> float:
-    """Bytes a second that pass through memory: of a copy those read and those written."""
+    """Bytes per second of a copy, read and written."""
     a = torch.ones(64_000_000, device=device)
     b = torch.empty_like(a)
     return 2 * a.nbytes / least_time(lambda: b.copy_(a), 10, device, clock)
 
 
 def least_time(work: Callable[[], object], times: int, device: str, clock: Callable[[], float]) -> float:
-    """Seconds, at the least."""
+    """The least seconds of several repetitions."""
     work()
     return min(timed(work, device, clock) for _ in range(times))
 
 
 def timed(work: Callable[[], object], device: str, clock: Callable[[], float]) -> float:
-    """Seconds until the device has done it."""
+    """Seconds until the device has finished the work."""
     start = clock()
     work()
     if device != "cpu":
@@ -102,14 +105,14 @@ def timed(work: Callable[[], object], device: str, clock: Callable[[], float]) -
 
 
 def flop_of(work: Callable[[], object]) -> float:
-    """Floating-point operations of the products in some work."""
+    """Floating-point operations of the matrix products in some work."""
     with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
 
 
 def training(model: MultimodalVAE, table: mvae.Table) -> tuple[float, Callable[[], None]]:
-    """FLOP of a step, and steps as a long run takes them."""
+    """FLOP of a step, and a function that takes a step as in a long run."""
     model.train()
     batch, generator = table.take(slice(BATCH)), torch.Generator(model.device).manual_seed(0)
     flop = flop_of(lambda: model(batch, generator=generator).loss.backward())
@@ -129,7 +132,7 @@ def training(model: MultimodalVAE, table: mvae.Table) -> tuple[float, Callable[[
 
 
 def likelihood(model: MultimodalVAE, table: mvae.Table, rows: int) -> tuple[float, Callable[[], object]]:
-    """FLOP of log p(x1) of some rows, and the estimator."""
+    """FLOP of log p(x1) of some rows, and a function that estimates it."""
     model.eval()
     name, some = model.names[0], table.take(table.has(model.names[0]).nonzero()[:rows, 0])
 
@@ -146,7 +149,7 @@ def likelihood(model: MultimodalVAE, table: mvae.Table, rows: int) -> tuple[floa
 def measured(
     name: str, arguments: argparse.Namespace, clock: Callable[[], float], rate: float, copy: float
 ) -> list[Row]:
-    """The two rows of an experiment."""
+    """Measure an experiment's two result rows."""
     device = arguments.device
     model, table = prepared(name, 4 * BATCH, device)
     shared = {"gflops": round(rate / 1e9), "gb_per_second": round(copy / 1e9, 1), "device": device}
@@ -167,7 +170,7 @@ def measured(
 
 
 def report(rows: Sequence[Row]) -> None:
-    """The table of benchmarks/README.md."""
+    """Print the table of benchmarks/README.md."""
     grid = Grid(title="least ÷ measured")
     for column in ("experiment", "work", "GFLOP", "GB", "least ms", "measured ms", "ratio"):
         grid.add_column(column, justify="left" if column in ("experiment", "work") else "right")
@@ -179,14 +182,14 @@ def report(rows: Sequence[Row]) -> None:
 
 
 def main() -> None:
-    """Measure, print, and add rows."""
+    """Measure and print; optionally add rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "experiments", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(EXPERIMENTS)}; default all"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="processor time of this process instead of time")
+    parser.add_argument("--cpu", action="store_true", help="processor time of this process instead of wall-clock time")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--json", action="store_true", help="add rows to results/roofline.json")
     arguments = parser.parse_args()

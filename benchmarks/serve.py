@@ -1,8 +1,8 @@
-"""From a stroke to the picture: the page of `mvae serve` in a real Chromium, and the model's own share of the wait.
+"""Time from a stroke to the picture on the page of `mvae serve` in a real Chromium, and the model's part of it.
 
     python benchmarks/serve.py runs/mnist
 
-The server has one core (Linux), the browser the others. Times are in milliseconds: the smallest, median and largest.
+On Linux, the server is bound to one core. Times are in milliseconds: smallest, median and largest.
 """
 
 import json
@@ -65,7 +65,7 @@ def wait_for(address: str) -> None:
 
 
 def asked(address: str) -> float:
-    """One answer to a script, given a label."""
+    """Milliseconds of one request by a script, given a label."""
     question = json.dumps({"given": {"label": 5}, "of": ["image"], "n": 12}).encode()
     request = urllib.request.Request(f"{address}generate", question, {"content-type": "application/json"})
     start = time.perf_counter()
@@ -74,7 +74,7 @@ def asked(address: str) -> float:
 
 
 def drawn(address: str) -> list[float]:
-    """Strokes on the page; the wait from the pen's lifting to new pictures."""
+    """Draw strokes on the page; the milliseconds from lifting the pen to new pictures."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

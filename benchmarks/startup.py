@@ -1,9 +1,9 @@
-"""How long one waits before anything happens: the command line, and importing.
+"""Start-up time of the command line and of imports.
 
     python benchmarks/startup.py [--rounds 5]
 
-Every measurement is a fresh process. What mvae adds to importing torch is timed inside it, because torch's own import
-varies by more.
+Every measurement is a fresh process. The time that mvae adds to importing torch is measured inside the process, because
+torch's own import varies by more.
 """
 
 import argparse
@@ -15,19 +15,19 @@ from pathlib import Path
 
 NAMES = "import mvae; mvae.MVAE, mvae.Table, mvae.fit, mvae.log_likelihood, mvae.likelihoods"
 TIMED = "import time, torch; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
-WHOLE = {  # wall time of the process
+WHOLE = {  # wall-clock time of the process
     "mvae --help": ["-m", "mvae", "--help"],
     "import torch": ["-c", "import torch"],
     "import multivae": ["-c", "import peer, sys; sys.exit(peer.load() is None)"],
 }
-ADDED = {  # what the process prints
+ADDED = {  # time that the process prints
     "import mvae, on top of torch": ["-c", TIMED.format("import mvae")],
     "import mvae and its names, on top of torch": ["-c", TIMED.format(NAMES)],
 }
 
 
 def seconds(arguments: list[str], printed: bool) -> float | None:
-    """Time of one fresh Python, or None where it fails."""
+    """Seconds of one fresh Python process, or None if it fails."""
     start = time.perf_counter()
     folder = Path(__file__).parent
     done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
@@ -37,7 +37,7 @@ def seconds(arguments: list[str], printed: bool) -> float | None:
 
 
 def main() -> None:
-    """Measure, and print one line each."""
+    """Measure and print one line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds

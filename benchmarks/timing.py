@@ -1,4 +1,4 @@
-"""What the benchmarks share: their data, interleaved timing, and the table of ratios."""
+"""Common code of the benchmarks: data, interleaved timing, and the table of ratios."""
 
 import os
 import shlex
@@ -24,12 +24,12 @@ from mvae.runs.source import declared, load
 from mvae.training.switches import keep_freed_memory
 
 RESULTS = Path(__file__).parents[1] / "results"
-FEW = 100  # rows that are generated and repeated
-Contender = tuple[Callable[[], object], int]  # a piece of work (it may return its own seconds), and its rows
+FEW = 100  # generated rows, which are then repeated
+Contender = tuple[Callable[[], object], int]  # the work (it may return its own seconds), and its number of rows
 
 
 def begin(threads: int) -> None:
-    """So many threads (0: PyTorch's own number), and what `mvae train` sets too; the same noise every time."""
+    """Set the number of threads (0: PyTorch's default), `mvae train`'s process settings, and the seed."""
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
@@ -38,13 +38,14 @@ def begin(threads: int) -> None:
 
 
 def built(dataset: str, recipe: str = "coupled", seed: int = 0, **changes: Any) -> MultimodalVAE:
-    """A dataset's MVAE as the reproduction builds it, with changes named as in result rows."""
+    """Build a dataset's MVAE as the reproduction does; ``changes`` are named as in result rows."""
     return build(Cell.of(dataset, recipe, seed, **changes).config)
 
 
 def rows_or_noise(dataset: str, rows: int) -> Table:
-    """The first training rows of a dataset in MVAE_DATA; where it is not, what an untrained model generates (nothing is
-    downloaded to be timed).
+    """The first training rows of a dataset in MVAE_DATA, or else samples of an untrained model.
+
+    Nothing is downloaded.
     """
     try:
         if os.environ.get("MVAE_DATA"):
@@ -60,10 +61,10 @@ def rows_or_noise(dataset: str, rows: int) -> Table:
 
 
 def interleaved(contenders: dict[str, Contender], rounds: int, warm: int = 1) -> dict[str, list[float]]:
-    """Rows a second of every contender in every round.
+    """Rows per second of every contender in every round.
 
-    The speed of a machine drifts by more than what is compared, so the contenders take turns, and only the ratios
-    within a round mean anything.
+    A machine's speed drifts by more than the differences to be measured, so the contenders take turns, and only the
+    ratios within a round are meaningful.
     """
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(-warm, rounds):
@@ -77,7 +78,7 @@ def interleaved(contenders: dict[str, Contender], rounds: int, warm: int = 1) ->
 
 
 def show(title: str, rates: dict[str, list[float]], base: str) -> None:
-    """Median rows/s, and the median over rounds of the ratio to ``base`` within the round."""
+    """Print median rows/s, and the median over rounds of the ratio to ``base`` in the same round."""
     grid = Grid(title=title)
     for column in ("", "rows/s", f"ratio to {base}", "lowest … highest"):
         grid.add_column(column, justify="left" if not column else "right")
@@ -101,7 +102,7 @@ def record_ratios(dataset: str, work: str, rates: dict[str, list[float]], base: 
 
 
 def machine() -> str:
-    """Processor, threads and versions: what a number cannot be read without."""
+    """Processor, threads and torch version, which are needed to interpret a number."""
     name = "unknown processor"
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -110,7 +111,7 @@ def machine() -> str:
 
 
 def row(item: str, dataset: str, metric: str, value: float, n: int = 1, **settings: Any) -> Row:
-    """A measured number as a row of results, with what it cannot be read without; ``n`` rounds."""
+    """A result row for a number measured over ``n`` rounds, with the command and the circumstances."""
     command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     device = torch.device("cuda" if settings.get("device") == "cuda" else "cpu")
     settings = {"torch": torch.__version__, **settings}
@@ -119,7 +120,7 @@ def row(item: str, dataset: str, metric: str, value: float, n: int = 1, **settin
 
 
 def gemm_rate(size: int = 1024, repeats: int = 20) -> float:
-    """FLOP/s of float32 matrix products, the best of several."""
+    """FLOP/s of float32 matrix products, the best of several repeats."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     seconds = []
     for _ in range(repeats):

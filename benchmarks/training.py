@@ -1,10 +1,10 @@
-"""Training throughput at the paper's settings, against multivae's with the same networks.
+"""Training throughput at the paper's settings, compared with multivae's with the same networks.
 
     python benchmarks/training.py [mnist | fashion-mnist | celeba19] [--rounds 5] [--threads 2]
 
-Five pieces of work take turns: multivae's bare step (forward, backward, Adam, one ready batch) with the networks as
-one would write them, the same with ours, its trainer's epoch with ours, our bare step, and our `fit` with everything
-included: data, shuffling, logging, validation at the end of every epoch on a fifth as many rows, metrics on disk.
+Five contenders take turns: multivae's bare step (forward, backward, Adam, one prepared batch) with networks written in
+the usual way, the same with our networks, its trainer's epoch with our networks, our bare step, and our `fit` with
+everything included: data, shuffling, logging, validation on a fifth as many rows after every epoch, metrics on disk.
 """
 
 import argparse
@@ -23,10 +23,10 @@ from mvae.training import step as steps
 from mvae.training.callbacks import Callback
 
 BATCH = 100
-# Multiplications and additions of one step's matrix products; backward costs a product for the weights and one for
-# the inputs, which an image encoder's first layer does not need. Labels are encoded once a class; images of MNIST and
-# labels are decoded for two of the three terms. A convolution is counted by the products that its output takes, a
-# transposed one by those that its input takes.
+# Multiplications and additions of one step's matrix products. The backward pass takes one product for the weights and
+# one for the inputs, which an image encoder's first layer does not need. Labels are encoded once per class; images and
+# labels are decoded for two of the three terms. A convolution is counted by the products for its output, a transposed
+# one by those for its input.
 LABEL = 3 * (10 * (512 * 512 + 512 * 128) + 2 * BATCH * (64 * 512 + 512 * 512 + 512 * 10))
 FIRST_OF_MLP, MLP = 784 * 512, 784 * 512 + 512 * 512 + 512 * 128
 MLP_BACKWARDS = 64 * 512 + 512 * 512 + 512 * 784
@@ -40,7 +40,7 @@ STEP_FLOP = {
 
 
 def our_bare_step(model: MultimodalVAE, table: mvae.Table, learning_rate: float) -> Callable[[], None]:
-    """Forward, backward and Adam on one ready batch."""
+    """Forward, backward and Adam on one prepared batch."""
     batch = table.first(BATCH)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     generator = torch.Generator().manual_seed(0)
@@ -54,24 +54,24 @@ def our_bare_step(model: MultimodalVAE, table: mvae.Table, learning_rate: float)
 
 
 class Clock(Callback):
-    """Notes when each epoch has ended, validation and its line of metrics included."""
+    """Records when each epoch has ended, including validation and its line of metrics."""
 
     def __init__(self) -> None:
         self.ended: list[float] = []
 
     def on_epoch(self, values: dict[str, float]) -> None:
-        """The moment."""
+        """Record the time."""
         self.ended.append(time.perf_counter())
 
 
 def our_fit(
     model: MultimodalVAE, table: mvae.Table, validation: mvae.Table, epochs: int, learning_rate: float
 ) -> Callable[[], float]:
-    """Seconds of some epochs of `fit` with everything that happens in them.
+    """A function that returns the seconds of some epochs of `fit` with everything that happens in them.
 
-    One more epoch comes before them. So what happens once a run (looking at every value of the table, compiling) or
-    once a minute (a checkpoint), and would weigh too much in a few seconds, is left out. Steps are compiled, as in a
-    long run, and products are chosen as there.
+    One additional epoch comes first and is not timed. This excludes what happens once per run (checking every value of
+    the table, compiling) or once per minute (a checkpoint), which would weigh too much in a few seconds. Steps are
+    compiled and products are chosen, as in a long run.
     """
     steps.COMPILED_STEPS = products.WORK = 0
 
@@ -93,7 +93,7 @@ def our_fit(
 
 
 def repeated(step: Callable[[], None], times: int) -> Callable[[], None]:
-    """The same step several times."""
+    """A function that takes the same step several times."""
 
     def run() -> None:
         for _ in range(times):
@@ -103,13 +103,13 @@ def repeated(step: Callable[[], None], times: int) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", nargs="?", default="mnist", choices=["mnist", "fashion-mnist", "celeba19"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=50, help="of each bare step in a round")
-    parser.add_argument("--rows", type=int, default=5_000, help="in an epoch of fit")
-    parser.add_argument("--epochs", type=int, default=2, help="of fit in a round")
+    parser.add_argument("--steps", type=int, default=50, help="bare steps of each contender in a round")
+    parser.add_argument("--rows", type=int, default=5_000, help="rows in an epoch of fit")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of fit in a round")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="add rows to results/peers.json")
     arguments = parser.parse_args()

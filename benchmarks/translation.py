@@ -1,11 +1,11 @@
-"""Training on sentences: `mvae` against the same model as a plain PyTorch loop with padding to 70 words.
+"""Training on sentences: `mvae` compared with the same model in a plain PyTorch loop with padding to 70 words.
 
     python benchmarks/translation.py [--rounds 5] [--steps 3] [--threads 1]
 
 Both take the same Adam steps of the recipe `coupled` (5 terms, of which 4 score each language) on the same batches of
-50 pairs, with the same networks: embeddings, an LSTM each way, an adaptive softmax. Seconds are of CPU time on one
-thread (wall-clock time on more), because other work on the machine would drown what is compared. Tokens are words and
-stop tokens of the batch, each counted once.
+50 pairs, with the same networks: embeddings, an LSTM encoder and decoder, an adaptive softmax. Seconds are CPU time on
+one thread (wall-clock time on more), because other work on the machine would hide the differences. Tokens are the words
+and stop tokens of the batch, each counted once.
 """
 
 import argparse
@@ -30,7 +30,7 @@ BATCH, VOCABULARY, LENGTH, LATENTS = 50, translation.VOCABULARY, translation.LEN
 
 
 class Language(nn.Module):
-    """Encoder and decoder of one language over padded rows, as one writes them first."""
+    """Encoder and decoder of one language on padded rows, in the usual implementation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Language(nn.Module):
 
 
 class Plain:
-    """Eq. 5 and the two terms from one language to both, in a loop."""
+    """Eq. 5 and the two terms from one language to both, computed in a loop."""
 
     def __init__(self) -> None:
         self.languages = nn.ModuleDict({"en": Language(), "vi": Language()})
@@ -89,7 +89,7 @@ class Plain:
 
 
 def sentences() -> Table:
-    """Training rows of $MVAE_DATA; where there are none, noise of the same lengths."""
+    """Training rows from $MVAE_DATA; if there are none, random sentences of similar lengths."""
     try:
         return translation.load().train
     except DataError as error:
