@@ -330,7 +330,7 @@ def test_pairs_that_no_row_has_are_said_before_training() -> None:
     chain = Table({"a": x, "b": x, "c": x}, {"a": rows < 3, "b": rows % 3 > 0, "c": rows >= 3})
     said = str(pairs_never_seen(chain))
     assert "no row has both a and c" in said
-    assert "only as far as both share it with modalities that stand beside each of them" in said
+    assert "can be learned only through modalities that occur together with them" in said
     assert pairs_never_seen(chain, ["a", "b"]) is None
     assert pairs_never_seen(Table({"a": x, "b": x}, {"b": rows < 0})) is None  # what no row has is another matter
 

@@ -165,7 +165,7 @@ def test_a_class_that_only_rows_without_anything_else_have_changes_nothing(
         )
         found.append(column(spread_labels(model, wide, "y"), "y")[:400])
     assert torch.equal(*found)
-    assert "no row that has more than y has the value 5: no row gets it" in caplog.text
+    assert "no row with anything besides y has the value 5: it is not spread" in caplog.text
 
 
 def test_copies_of_a_row_have_its_label(model: MVAE) -> None:
@@ -204,14 +204,14 @@ def test_what_cannot_be_spread_says_why(model: MVAE) -> None:
         ("y has one value only", with_labels(torch.zeros(40), has), {}),
         ("no row has y and any of x", with_labels(label, has, x=~has), {}),
         ("share of spread_labels must be a number", table, {"share": "half"}),
-        ("y has one value only in rows that have more", with_labels(label, has | (label == 1), x=label == 0), {}),
+        ("y has one value only in rows with other", with_labels(label, has | (label == 1), x=label == 0), {}),
     )
     for text, data, options in cases:
         with pytest.raises(QueryError, match=text):
             spread_labels(model, data, **{"name": "y", "neighbours": 5} | options)
     x, every = torch.randn(1001, 2), torch.ones(1001, dtype=torch.bool)
     many = with_labels(torch.randn(1001), every)
-    with pytest.raises(QueryError, match=r"y has 1,001 different values .*: it takes 2 to 1,000 classes"):
+    with pytest.raises(QueryError, match=r"y has 1,001 different values .*: 2 to 1,000 are needed"):
         spread_labels(model, many, "y")
     holes = with_labels(torch.ones(1001, 2), every[:, None] & (torch.randn(1001, 2) > 0))
     with pytest.raises(DataError, match="lacks single values"):

@@ -1,9 +1,9 @@
-"""Conditional coherence: do generated examples show their condition? A classifier that never saw the model says.
+"""Conditional coherence: do generated examples show their condition, to a classifier that never saw the model?
 
-Log-likelihoods do not tell whether a sample given "5" is a five. Conditional coherence is the share of generated
-examples in which a classifier sees the condition, to be read beside the classifier's own accuracy on real test rows.
-Any classifier will do; for images there is a small convolutional network, trained on the real images and their labels
-(or attributes) alone and selected on validation rows.
+Log-likelihoods do not show whether a sample given "5" is a five. Conditional coherence is the share of generated
+examples in which a classifier sees the condition; compare it with the classifier's own accuracy on real test rows.
+Any classifier will do; for images there is a small convolutional network, trained only on the real images and their
+labels (or attributes), and selected on validation rows.
 """
 
 from collections.abc import Callable
@@ -51,13 +51,13 @@ def conditional_coherence(
         classifier: examples of ``of`` → parameters of the likelihood of ``given`` (logits of classes, or of each
             attribute), ``rows …``.
         data: the conditions; one example is generated for each row that has ``given``.
-        given: the modality conditioned on: of classes, attributes or strings. For attributes the mean share of
-            attributes that agree counts; for strings, of places (the empty ones too).
+        given: the modality conditioned on, of classes, attributes or strings. Attributes count by the mean share that
+            agrees, strings by the mean share of places that agree (including empty places).
         of: the modality generated.
-        seed: of the samples of z.
+        seed: the seed of the samples of z.
 
     Raises:
-        QueryError: an unknown modality, one whose values are no classes and no attributes, or one that no row has.
+        QueryError: an unknown modality, one whose values are neither classes nor attributes, or one that no row has.
         DataError: data that does not fit the model.
     """
     model.require_known([given], "given")
@@ -108,10 +108,10 @@ def train_classifier(
     seed: int = 0,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple[ImageClassifier, float]:
-    """A classifier of ``target`` in ``image``, and its accuracy on the real test images.
+    """Train a classifier of ``target`` in ``image``; return it and its accuracy on the real test images.
 
-    Trained on the training rows that have both, with Adam and a one-cycle rate; the epoch that is best on validation
-    rows is kept. ``epochs``: default 6, and more of few rows.
+    It is trained on the training rows that have both, with Adam and a one-cycle learning rate; the weights of the best
+    epoch on validation rows are kept. ``epochs``: default 6, and more for few rows.
 
     Raises:
         QueryError: no row has both. DataError: images that are not ``channels side side``.
@@ -171,7 +171,7 @@ def classifier_for(
     report: Callable[[str], None] = lambda _: None,
     epochs: int | None = None,
 ) -> tuple[ImageClassifier, float]:
-    """The classifier kept at ``path``, or a new one, which is then kept there; with its accuracy on real test images.
+    """The classifier stored at ``path``, or a new one, which is then stored there; with its accuracy on test images.
 
     Raises:
         RunError: the file is damaged.
@@ -193,7 +193,7 @@ def classifier_for(
 
 
 def _logits(classifier: Callable[[Tensor], Tensor], examples: Tensor, wanted: Tensor, likelihood: Likelihood) -> Tensor:
-    """The classifier's outputs; of a string, ``rows length classes``: each place is classified by itself."""
+    """The classifier's outputs; for a string, ``rows length classes``: each place is classified by itself."""
     logits = classifier(examples)
     return logits.reshape(*wanted.shape, -1) if isinstance(likelihood, Categorical) else logits
 
@@ -201,10 +201,10 @@ def _logits(classifier: Callable[[Tensor], Tensor], examples: Tensor, wanted: Te
 def _right(
     classifier: Callable[[Tensor], Tensor], examples: Tensor, wanted: Tensor, target: str, likelihood: Likelihood
 ) -> float:
-    """Accuracies of these rows, summed."""
+    """The sum of these rows' accuracies."""
     found = likelihood.accuracy(_logits(classifier, examples, wanted, likelihood), wanted)
     if found is None:
-        raise QueryError(f"{target} is neither of classes nor of attributes: no classifier can see it")
+        raise QueryError(f"{target} has neither classes nor attributes: no classifier can recognise it")
     return float(found.sum())
 
 

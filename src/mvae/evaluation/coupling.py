@@ -1,22 +1,22 @@
-"""Are the modalities coupled? How well each predicts each other, and which experts are dead or saturated.
+"""Are the modalities coupled? How well they predict each other, and which experts are dead or saturated.
 
 Modalities can be learned side by side without sharing latents: each keeps its code in latent directions of its own,
-every ELBO looks healthy, and the label cannot be predicted from the image. Two instruments show it.
+every ELBO looks healthy, and the label cannot be predicted from the image. Two instruments reveal this.
 
-*Does A predict B?* The predictive density of B given A decodes codes of q(z | A): half of it at the mean, half
-spread evenly over `SAMPLES` samples. It is scored by log p on the rows that have both, beside the same density from the
-prior, where nothing is given, and beside the best constant parameters of B's likelihood. ``gain A->B`` is how many
-nats it is better than the better of these two, with the standard error of the paired difference. All three are
-proper densities of B, so that an exact model gains on average unless A and B are independent.
+*Does A predict B?* The predictive density of B given A decodes samples of q(z | A): half of its weight is at the mean,
+half is spread evenly over `SAMPLES` samples. It is scored by log p on the rows that have both, and compared with the
+same density from the prior, where nothing is given, and with the best constant parameters of B's likelihood.
+``gain A->B`` is its advantage in nats over the better of these two, with the standard error of the paired difference.
+All three are proper densities of B, so that an exact model gains on average unless A and B are independent.
 
-*Coupling* C = Σ_i KL(q(z|x_i) ‖ p(z)) − KL(q(z|X) ‖ p(z)), in nats, of rows that have everything. With codes in
-separate directions KLs add up and C = 0; where one modality's code is contained in the others', C is that code's KL;
-for an exact model its mean is the mutual information. ``coupling/share`` divides by the most it could be,
-Σ KL(single) − max KL(single), which is no verdict: related modalities need not share all that they say.
+*Coupling* C = Σ_i KL(q(z|x_i) ‖ p(z)) − KL(q(z|X) ‖ p(z)), in nats, over complete rows. With codes in separate
+directions, the KLs add up and C = 0; if one modality's code is contained in the others', C is that code's KL; for an
+exact model, its mean is the mutual information. ``coupling/share`` divides C by its largest possible value,
+Σ KL(single) − max KL(single). It is not a verdict: related modalities need not share all of their information.
 
-An expert is *dead* where its posterior is the prior, and *saturated* where its precision stands at the bound e^20
-(`mvae.gaussian`): it is sure of a latent to 10⁻⁴ standard deviations, which no data says. ``saturated/A`` is the share
-of A's rows × latents where that is so; it is left out where there are none.
+An expert is *dead* if its posterior is the prior, and *saturated* if its precision is at the bound e^20
+(`mvae.gaussian`): it claims to know a latent to 10⁻⁴ standard deviations, which no data supports. ``saturated/A`` is
+the saturated share of A's rows × latents; it is left out if it is zero.
 """
 
 import math
@@ -36,21 +36,21 @@ from mvae.models.terms import full, singles, term_name
 __all__ = ["ACTIVE_VARIANCE", "DEAD_KL", "Instruments"]
 
 ACTIVE_VARIANCE = 0.01  # a latent is active where the posterior mean varies more than this over rows (Burda et al.)
-MANY = 8  # modalities from which on only the first one's predictions of the others are measured
-BOUND_MARGIN = 0.01  # a log-precision so near to its bound is at it
-DEAD_KL = 0.05  # nats; an expert that says less than this about its modality is dead
-SAMPLES = 16  # codes of a predictive density, besides the mean
+MANY = 8  # with more modalities, only the first one's predictions of the others are measured
+BOUND_MARGIN = 0.01  # a log-precision this near to its bound counts as at it
+DEAD_KL = 0.05  # nats; an expert with a smaller KL is dead
+SAMPLES = 16  # samples of a predictive density, besides the mean
 SCORED = 500  # rows at most on which the predictions of one modality from another are scored
-LEAST = 50  # rows; fewer say too little of a mean and its error
-VALUES = 2_500_000  # of decoded events at once
+LEAST = 50  # rows; fewer are too few for a mean and its standard error
+VALUES = 2_500_000  # values of decoded events at once
 FIT_STEPS = 50  # at most, of the search for the best constant
 
 
 class Instruments:
-    """What is measured beside the objective, over the batches of a pass; the model is in evaluation mode.
+    """Measurements besides the objective, over the batches of a pass; the model is in evaluation mode.
 
-    Each instrument uses the rows that have the modalities in question: those that have A and B for what A says of B,
-    those that have A for A's active units, those that have everything for the coupling C.
+    Each instrument uses the rows with the modalities in question: those with A and B for how well A predicts B, those
+    with A for A's active units, and complete rows for the coupling C.
     """
 
     def __init__(self, model: MultimodalVAE):
@@ -65,7 +65,7 @@ class Instruments:
         self._gains = {(a, b): _Gain(b, model, self._generator) for a, b in answered}
 
     def add(self, batch: Table, x: Mapping[str, Tensor]) -> None:
-        """A batch and its prepared columns."""
+        """Add a batch and its prepared columns."""
         model, names = self.model, self.model.names
         present = batch.presence(names)
         q, rows = model.posteriors(x, singles(present, names)), len(batch)
@@ -133,7 +133,7 @@ class Instruments:
 
 
 class _Gain:
-    """What one modality's posterior says of another modality, beside saying nothing."""
+    """How well one modality's posterior predicts another modality, compared with predicting it from nothing."""
 
     def __init__(self, of: str, model: MultimodalVAE, generator: torch.Generator):
         self.modality, self.generator = model.modalities[of], generator
@@ -143,7 +143,7 @@ class _Gain:
         self.params: Tensor | None = None
 
     def add(self, x: Tensor, q: Gaussian, context: Tensor | None) -> None:
-        """Rows that have both; the first `SCORED` of them count."""
+        """Add rows that have both; only the first `SCORED` of them are used."""
         left = SCORED - sum(map(len, self.x))
         if left <= 0:
             return
@@ -179,10 +179,10 @@ class _Gain:
 
 
 def _constant_log_prob(modality: Modality, x: Tensor, params: Tensor | None) -> Float[Tensor, "rows"] | None:
-    """log p under the constant parameters that fit these rows best; None where the likelihood has no parameters.
+    """log p under the constant parameters that fit these rows best; None if the likelihood has no parameters.
 
-    A fit to the rows themselves is too good by 1/rows nats per parameter (Akaike 1974), which are taken off.
-    ``params`` are any parameters of one row, where the search begins.
+    A fit to the rows themselves is too good by 1/rows nats per parameter (Akaike 1974), which are subtracted.
+    ``params`` are any parameters of one row, from which the search starts.
     """
     if params is None:
         return None

@@ -1,4 +1,4 @@
-"""What is wrong with how modalities are coupled, as a warning with numbers and a remedy."""
+"""Warnings about how modalities are coupled, with numbers and a remedy."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,29 +11,29 @@ from mvae.gaussian import MAX_LOG_VARIANCE
 
 __all__ = ["coupling_warning", "pairs_never_seen"]
 
-SATURATED = 0.01  # share of rows × latents from which on a saturated expert is named
-SMALL = 0.05  # nats; a gain below this must be certain to count
+SATURATED = 0.01  # share of rows × latents above which a saturated expert is reported
+SMALL = 0.05  # nats; a gain below this must be clearly significant to count
 SHOWN_PAIRS = 3  # the worst ones
 
 
 def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed: bool = False) -> str | None:
-    """What is wrong with the joint model, in words and numbers, with a remedy; None where nothing is known to be.
+    """What is wrong with the joint model, in words and numbers, with a remedy; None if no problem is found.
 
-    A modality is named where no other's ``gain`` is more than a standard error above 0 (more than three, where it is
-    below 0.05 nats), with the other that says most.
+    A modality is reported if no other's ``gain`` is more than a standard error above 0 (more than three, if it is below
+    0.05 nats), together with the other modality that predicts it best.
 
     Args:
         values: what `validate` measured.
         names: the modalities.
-        crossed: it has been trained on cross terms already, so that they are no advice.
+        crossed: whether it was already trained on cross terms, so that they are not advised.
     """
     kl = {name: values.get(f"kl complete/{name}", values.get(f"kl/{name}", math.inf)) for name in names}
     dead = [name for name in names if kl[name] < DEAD_KL]
     if dead and len(names) > 1:
         return (
             f"{_experts(dead)} dead (KL {_few([f'{kl[name]:.3f}' for name in dead])} nats): nothing can be "
-            f"predicted from {_few(dead, ' and ')}. Raise the weight λ, or lower or anneal β, unless it says "
-            "nothing of the others"
+            f"predicted from {_few(dead, ' and ')}. Raise the weight λ, or lower or anneal β, unless it is "
+            "unrelated to the others"
         )
     saturated = [name for name in names if values.get(f"saturated/{name}", 0.0) > SATURATED]
     if saturated:
@@ -41,7 +41,7 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
             f"{_experts(saturated)} saturated: the log-variance is at its least, "
             f"−{MAX_LOG_VARIANCE:.0f}. Check that modality's values for units and outliers, or lower the learning rate"
         )
-    silent: dict[str, str] = {}  # what no other modality predicts → the one that comes nearest
+    silent: dict[str, str] = {}  # a modality that no other predicts → the one that comes nearest
     for target in names:
         sources = [name for name in names if f"gain {name}->{target}" in values]
         gains = {name: values[f"gain {name}->{target}"] for name in sources}
@@ -81,7 +81,7 @@ def _is_gain(gain: float, error: float) -> bool:
 
 
 def pairs_never_seen(table: Table, names: Sequence[str] | None = None) -> str | None:
-    """Which two modalities no row has together, and what cannot be learned then; None where all pairs occur.
+    """Which pairs of modalities no row has together, and what cannot be learned then; None if all pairs occur.
 
     Args:
         table: the rows to learn from (or to validate on).
@@ -105,8 +105,8 @@ Add rows that have both
     what = "no row has both " + shown
     if all(group[i] == group[j] for i, j in never):
         return (
-            f"{what}: what one says of the other can be learned only as far as both share it with modalities that "
-            "stand beside each of them. Add rows that have both"
+            f"{what}: how they are related can be learned only through modalities that occur together with them. "
+            "Add rows that have both"
         )
     return (
         f"{what}, so that what one says of the other cannot be learned: each will be modelled by itself. "

@@ -1,4 +1,4 @@
-"""Decoding: which of many sampled texts to give, by minimum Bayes risk."""
+"""Decoding: choose among many sampled texts by minimum Bayes risk."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ RECALL = 2.0  # β of its F-score: how much more recall counts than precision
 
 
 def ngrams(text: str) -> Counter[str]:
-    """How often a text has each n-gram of characters, spaces apart."""
+    """Counts of a text's character n-grams, without spaces."""
     text = "".join(text.split())
     return Counter(text[i : i + n] for n in ORDERS for i in range(len(text) - n + 1))
 
@@ -20,9 +20,9 @@ def expected_chrf(
     expected: Mapping[str, int | float],
     of_expected: Sequence[float] | None = None,
 ) -> float:
-    """chrF2 of a sentence's n-grams (`ngrams`) against expected numbers of n-grams, 0 to 1.
+    """chrF2 of a sentence's n-grams (`ngrams`) against expected counts of n-grams, 0 to 1.
 
-    ``of_expected`` are the numbers expected of each n, to be counted once where many sentences are compared with them.
+    ``of_expected`` are the expected totals for each n, to be computed once if many sentences are compared with them.
 
     >>> round(expected_chrf(ngrams("ab"), ngrams("ac")), 2)  # 1 of 2 characters, 0 of 1 pairs
     0.25
@@ -41,7 +41,7 @@ def expected_chrf(
 
 
 def _by_order(grams: Mapping[str, int | float]) -> list[float]:
-    """How many n-grams there are of each n."""
+    """The number of n-grams for each n."""
     number = [0.0] * len(ORDERS)
     for gram, x in grams.items():
         number[len(gram) - 1] += x
@@ -49,10 +49,10 @@ def _by_order(grams: Mapping[str, int | float]) -> list[float]:
 
 
 def consensus(samples: Sequence[str]) -> list[int]:
-    """The places of sampled translations, the best first by minimum Bayes risk (Kumar & Byrne 2004): the most like all.
+    """The indices of sampled translations, sorted by Bayes risk (Kumar & Byrne 2004): the most typical comes first.
 
-    The risk is 1 − chrF against the mean numbers of n-grams of all samples, which takes as many steps as there are
-    samples (DeNero et al. 2009), not as there are pairs. A text that has come before stands behind all others.
+    The risk is 1 − chrF against the mean n-gram counts of all samples, which takes time linear in the samples, not in
+    their pairs (DeNero et al. 2009). Repetitions of an earlier text come last.
 
     >>> consensus(["a dog barks", "the cat sat", "the cat sits", "the cat sat"])
     [1, 2, 0, 3]

@@ -1,6 +1,6 @@
 """Fréchet distance between generated and real examples, in the features of any network (Heusel et al. 2017).
 
-Its usual features are Inception's. Here they are whatever network is given: such numbers are to be compared only with
+The usual features are Inception's. Here they are those of any network that is given: compare such numbers only with
 those of the same features and the same number of examples.
 """
 
@@ -21,7 +21,7 @@ ROWS = 250  # generated at once
 
 
 class Moments:
-    """Mean and covariance of features that come in parts; float64.
+    """Mean and covariance of features that arrive in parts, in float64.
 
     >>> moments = Moments()
     >>> for part in torch.tensor([[0.0, 0.0], [2.0, 0.0], [4.0, 6.0]]).split(2):
@@ -36,7 +36,7 @@ class Moments:
         self._squares = torch.zeros(0, 0, dtype=torch.float64)
 
     def add(self, features: Float[Tensor, "rows features"]) -> None:
-        """More rows."""
+        """Add rows."""
         x = features.detach().to("cpu", torch.float64)
         mean = x.mean(0)
         away = x - mean
@@ -49,7 +49,7 @@ class Moments:
 
     @property
     def covariance(self) -> Float[Tensor, "features features"]:
-        """Unbiased."""
+        """The unbiased covariance."""
         return self._squares / max(1, self.count - 1)
 
 
@@ -57,7 +57,7 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     """|μ1 − μ2|² + tr(Σ1 + Σ2 − 2 (Σ1^½ Σ2 Σ1^½)^½), which is 0 for equal moments.
 
     Raises:
-        QueryError: fewer than two rows of either, or other features.
+        QueryError: fewer than two rows of either, or different features.
     """
     if min(one.count, other.count) < 2 or one.mean.shape != other.mean.shape:
         raise QueryError("a Fréchet distance is between two sets of at least two rows each, of the same features")
@@ -81,18 +81,18 @@ def frechet_to_data(
     given: Sequence[str] = (),
     seed: int = 0,
 ) -> float:
-    """The distance of generated examples of one modality from the real ones of the same rows.
+    """The Fréchet distance between generated examples of one modality and the real ones of the same rows.
 
     One E[x | z] per row, with z ~ q(z | given) of that row, or from the prior where nothing is given; rows are read and
     generated a few at a time.
 
     Args:
         model: any model.
-        features: examples as `mvae.MVAE.generate` gives them → ``rows features``.
-        data: the rows; those that have ``of`` and all of ``given`` count.
+        features: examples as `mvae.MVAE.generate` returns them → ``rows features``.
+        data: the rows; those that have ``of`` and all of ``given`` are used.
         of: the modality generated.
-        given: what it is generated from.
-        seed: of z.
+        given: the modalities it is generated from.
+        seed: the seed of z.
 
     Raises:
         QueryError: an unknown modality, or fewer than two such rows. DataError: data that does not fit the model.

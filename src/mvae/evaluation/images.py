@@ -1,5 +1,5 @@
-"""How close predicted images are to the true ones, row by row; the training mean and the nearest neighbour as plain
-references. Images are ``rows channels height width``, levels in [0, 1]."""
+"""How close predicted images are to the true ones, row by row, with the training mean and the nearest neighbour as
+baselines. Images are ``rows channels height width``, levels in [0, 1]."""
 
 from types import ModuleType
 
@@ -20,7 +20,7 @@ CHUNK = 512  # training rows in memory at once
 
 
 def require_skimage() -> ModuleType:
-    """scikit-image's metrics.
+    """Import scikit-image's metrics.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -29,10 +29,10 @@ def require_skimage() -> ModuleType:
 
 
 def cross_entropy(found: Images, truth: Images) -> Float[Tensor, "rows"]:
-    """−Σ x log π + (1−x) log(1−π): nats of a row under Bernoulli pixels of the predicted levels.
+    """−Σ x log π + (1−x) log(1−π): nats per row, under Bernoulli pixels with the predicted levels.
 
-    Predictions are kept half a level of 8 bits away from 0 and 1, so that a neighbour's black and white cost a finite
-    price too.
+    Predictions are kept half an 8-bit level away from 0 and 1, so that a neighbour's pure black and white also have a
+    finite cost.
 
     >>> cross_entropy(torch.full((1, 1, 1, 2), 0.5), torch.ones(1, 1, 1, 2))  # 2 log 2
     tensor([1.3863])
@@ -44,7 +44,7 @@ def cross_entropy(found: Images, truth: Images) -> Float[Tensor, "rows"]:
 def psnr(found: Images, truth: Images) -> Float[Tensor, "rows"]:
     """Peak signal-to-noise ratio in dB: −10 log10 of the mean squared error.
 
-    At most 58.9, that of rounding to 8 bits: equal images have no finite one.
+    Capped at 58.9, the value of rounding to 8 bits, as it is infinite for equal images.
 
     Raises:
         MissingDependencyError: without scikit-image.
@@ -68,7 +68,7 @@ def ssim(found: Images, truth: Images) -> Float[Tensor, "rows"]:
 
 
 def f1(found: Images, truth: Images) -> Float[Tensor, "rows"]:
-    """2TP / (2TP + FP + FN) of the pixels above ½; 1 where neither has any.
+    """2TP / (2TP + FP + FN) of the pixels above ½; 1 if neither has any.
 
     >>> f1(torch.tensor([[[[0.9, 0.9, 0.1]]]]), torch.tensor([[[[1.0, 0.0, 0.0]]]]))
     tensor([0.6667])
@@ -95,7 +95,7 @@ def training_mean(table: Table, name: str, brightest: int | float = 1) -> Float[
 def nearest_rows(
     queries: Images, table: Table, name: str, also: str, brightest: int | float = 1
 ) -> Int[Tensor, "rows"]:
-    """The row of the table whose ``name`` is nearest to each query in pixel space, of those that have ``also`` too.
+    """For each query, the table's row with the nearest ``name`` in pixel space, among those that have ``also``, too.
 
     ``brightest`` is the table's, as in `levels`.
 
@@ -106,7 +106,7 @@ def nearest_rows(
     best, at = torch.full((len(flat),), torch.inf), torch.zeros(len(flat), dtype=torch.long)
     for part in rows.split(CHUNK):
         x = levels(table.select_rows(name, part), brightest).flatten(1)
-        distance = x.square().sum(1) - 2 * flat @ x.T  # and the query's own square, the same for all
+        distance = x.square().sum(1) - 2 * flat @ x.T  # without the query's own square, which is the same for all
         nearest, index = distance.min(1)
         at = torch.where(nearest < best, part[index], at)
         best = torch.minimum(best, nearest)
@@ -117,8 +117,8 @@ def levels(x: Tensor, brightest: int | float = 1) -> Tensor:
     """Images as levels in [0, 1].
 
     Args:
-        x: stored or generated ones.
-        brightest: their value of full brightness, `mvae.likelihoods.Likelihood.levels` of their modality.
+        x: stored or generated images.
+        brightest: the value of full brightness, `mvae.likelihoods.Likelihood.levels` of their modality.
 
     >>> levels(torch.tensor([0, 51, 255], dtype=torch.uint8), brightest=255)
     tensor([0.0000, 0.2000, 1.0000])

@@ -1,6 +1,6 @@
-"""Filling in what rows lack: draws, means and intervals from p(missing | observed), by importance resampling.
+"""Imputation of missing values: draws, means and intervals from p(missing | observed), by importance resampling.
 
-z is drawn and weighted so that answers are those of the model's own posterior and not of its encoder's approximation
+z is drawn and weighted so that answers come from the model's own posterior, not from its encoder's approximation
 (Mattei & Frellsen 2019; `mvae.evaluation.proposal`).
 """
 
@@ -38,23 +38,23 @@ __all__ = [
 ]
 
 
-EXACT = 1e-9  # of a place among draws: a share of them is rarely exact in binary
+EXACT = 1e-9  # tolerance of a place among draws: a share of them is rarely exact in binary
 
 
 @dataclass(frozen=True, eq=False)
 class Imputed:
-    """Rows with everything filled in; what was observed is as it was.
+    """Rows with all missing values filled in; observed values are unchanged.
 
     Attributes:
-        table: the rows; a missing number is its mean, a missing class the most probable one, of ordered classes the
-            median.
-        draws: modality → ``draws rows event…``, each of which has a plausible value in every missing place.
-        low: modality → ``rows event…``, the lower end of the interval of each value (of an observed one itself).
+        table: the rows; a missing number is replaced by its mean, a missing class by the most probable one, and a
+            missing ordered class by the median.
+        draws: modality → ``draws rows event…``; each draw has a plausible value in every missing place.
+        low: modality → ``rows event…``, the lower end of each value's interval (for an observed value, itself).
         high: the upper end.
-        probabilities: modality → field → ``rows classes`` of the classes of a modality of columns, given the rest of
-            the row; of a modality of classes under the field ``""``. Of an observed class they are what the model
-            would say, not 0 and 1.
-        effective_samples: of each row; near 1 its answers rest on one sample of z.
+        probabilities: modality → field → ``rows classes``, the class probabilities of a modality of columns, given the
+            row's observed values; a modality of classes has the field ``""``. For an observed class they are the
+            model's probabilities, not 0 and 1.
+        effective_samples: of z, in each row; near 1, its answers rest on a single sample.
     """
 
     table: Table
@@ -74,15 +74,15 @@ def impute(
     seed: int = 0,
     samples: int = 400,
 ) -> Imputed:
-    """Fill in the modalities and the single values that rows lack.
+    """Fill in the missing modalities and the missing single values of rows.
 
     Args:
-        model: trained.
-        data: the rows. A modality of the model that is no column of it is filled in for every row.
-        draws: how many plausible values of each missing one (multiple imputation), at most ``samples``.
+        model: a trained model.
+        data: the rows. A modality of the model that is not among its columns is filled in for every row.
+        draws: the number of plausible values for each missing one (multiple imputation), at most ``samples``.
         interval: the probability with which a missing value lies between ``low`` and ``high``.
-        seed: of all draws.
-        samples: of z per row. More make intervals smoother, and means more exact.
+        seed: the seed of all draws.
+        samples: the number of samples of z per row. More make intervals smoother and means more exact.
 
     Raises:
         QueryError: a number or an interval outside its range, or a modality that was never trained.
@@ -154,7 +154,7 @@ def _filled(
 
 
 def _width(model: MultimodalVAE) -> int:
-    """How many numbers the decoders give for one z, roughly."""
+    """The approximate number of values that the decoders return for one z."""
     columns = [2 * own.likelihood.width for own in model.modalities.values() if isinstance(own, ColumnsModality)]
     others = [name for name, own in model.modalities.items() if not isinstance(own, ColumnsModality)]
     return max([*columns, model.values_of(others)])
@@ -199,7 +199,7 @@ class _Part:
         return Imputed(filled, all_draws, low, high, probabilities, effective.cpu())
 
     def _observed(self, name: str, like: Shaped[Tensor, "draws rows *event"]) -> tuple[Tensor, Tensor]:
-        """What of a modality these rows have, and its values, in the shape of what is generated."""
+        """Which values of a modality are observed, and the values, in the shape of generated ones."""
         batch, event = self.batch, like.shape[2:]
         if name not in batch.columns:
             return torch.zeros(like.shape[1:], dtype=torch.bool, device=like.device), torch.zeros_like(like[0])
@@ -219,7 +219,7 @@ class _Part:
             p = average(w, chances)
             return _median(p), {"": p.flatten(1)} if p[0].numel() == p.shape[-1] else {}
         mean = modality.generate(self.z, self.context, mean=True)
-        if not mean.is_floating_point():  # of a string: what the likeliest z would write
+        if not mean.is_floating_point():  # a string: the one written from the z of the largest weight
             best = w.argmax(0)
             return mean[best, torch.arange(mean.shape[1], device=mean.device)], {}
         mean = average(w, mean)
@@ -233,12 +233,12 @@ def point_of_columns(
     params: Float[Tensor, "samples rows size"],
     weight: Float[Tensor, "samples rows"],
 ) -> tuple[Float[Tensor, "rows fields"], dict[str, Tensor]]:
-    """Each row's mean of numbers and best class (`best_class`), and by field the classes' probabilities.
+    """Each row's mean of numbers and best class (`best_class`), and the class probabilities by field.
 
     Args:
-        modality: of columns.
-        params: its likelihood's, for all samples of z.
-        weight: of the samples, which sum to 1 in each row.
+        modality: a modality of columns.
+        params: its likelihood's parameters, for all samples of z.
+        weight: the samples' weights, which sum to 1 in each row.
     """
     each = modality.scaling.near_training(modality.means(params).to(torch.float64))
     point = average(weight, each)
@@ -256,14 +256,14 @@ def draws_of_columns(
     chosen: Int[Tensor, "draws rows"],
     generator: torch.Generator,
 ) -> Float[Tensor, "draws rows fields"]:
-    """Plausible values for the chosen samples of z, stretched about the mean of all samples and kept near training.
+    """Plausible values for the chosen samples of z, stretched about the mean of all samples and clamped near training.
 
     Args:
-        modality: of columns.
-        params: its likelihood's, for all samples of z.
-        weight: of the samples, which sum to 1 in each row.
-        chosen: the numbers of the samples that are drawn from (`resampled`).
-        generator: of the draws.
+        modality: a modality of columns.
+        params: its likelihood's parameters, for all samples of z.
+        weight: the samples' weights, which sum to 1 in each row.
+        chosen: the indices of the samples that are drawn from (`resampled`).
+        generator: the generator of the draws.
     """
     middle = average(weight, modality.likelihood.numbers(params).double())
     drawn = modality.sampled(params.gather(0, chosen[..., None].expand(-1, -1, params.shape[-1])), generator)
@@ -271,7 +271,7 @@ def draws_of_columns(
 
 
 def best_class(field: Field, probabilities: Float[Tensor, "*rows classes"]) -> Int[Tensor, "*rows"]:
-    """The answer of least expected error: the most probable class, of ordered classes the median.
+    """The class of least expected error: the most probable one; for ordered classes, the median.
 
     >>> share = torch.tensor([0.4, 0.25, 0.35])
     >>> [best_class(Field("stage", kind, classes=3), share).item() for kind in ("categorical", "ordinal")]
@@ -287,7 +287,7 @@ def _median(probabilities: Float[Tensor, "*rows classes"]) -> Int[Tensor, "*rows
 def resampled(
     weight: Float[Tensor, "samples rows"], samples: int, generator: torch.Generator
 ) -> Int[Tensor, "samples rows"]:
-    """Numbers of samples by weight (systematic resampling), in random order."""
+    """Indices of samples, drawn by weight (systematic resampling), in random order."""
     rows = weight.shape[1]
     start = torch.rand(rows, 1, generator=generator, device=weight.device, dtype=weight.dtype)
     place = (torch.arange(samples, device=weight.device) + start) / samples
@@ -299,10 +299,10 @@ def resampled(
 def between(
     drawn: Shaped[Tensor, "draws *event"], share: float
 ) -> tuple[Shaped[Tensor, "*event"], Shaped[Tensor, "*event"]]:
-    """The ends of the intervals that hold this share of the draws, one at least and none of them NaN.
+    """The ends of the intervals that contain this share of the draws, of which there is at least one and none is NaN.
 
-    As much lies above as below. Where that many draws are the very least, such as rain of 0, or the very largest, the
-    interval begins or ends with these and the whole rest lies at the other side.
+    The same share lies above and below. If at least that share of the draws equals the least value, such as rain of 0,
+    or the largest one, the interval starts or ends there, and the whole remainder lies on the other side.
 
     >>> between(torch.tensor([0.0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7]), 0.8)  # and not 6
     (tensor(0.), tensor(5.))
@@ -314,7 +314,7 @@ def between(
 
 
 def _quantile(ordered: Shaped[Tensor, "draws *event"], share: float) -> Shaped[Tensor, "*event"]:
-    """Of whole numbers one of the values drawn."""
+    """A quantile of sorted draws; for whole numbers, one of the values drawn."""
     place = share * (len(ordered) - 1)
     below, above = math.floor(place + EXACT), math.ceil(place - EXACT)
     lower, upper = ordered[below], ordered[above]

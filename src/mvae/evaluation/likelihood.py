@@ -10,7 +10,7 @@ samples of a proposal gives every estimate at once, because they differ only in 
 The conditional's weights p(x1 | z) p(z | x2) / q(z) with the exact p(z | x2) = p(x2 | z) p(z) / p(x2) are the joint's,
 times a constant, so their log-variance is the joint's for the same proposal.
 
-p(z) is N(0, I), or the prior that was fitted (`mvae.models.prior`); it is normalised, so the estimate is as valid.
+p(z) is N(0, I) or the fitted prior (`mvae.models.prior`), which is also normalised, so the estimate stays valid.
 
 Weights are never stored: sums, moments and the largest few are kept while samples stream through, so memory does
 not grow with samples × rows.
@@ -40,20 +40,20 @@ from mvae.networks.products import best_products
 __all__ = ["Denominator", "LogLikelihood", "log_likelihood", "log_likelihoods"]
 
 CHUNK = {"cpu": 1024, "cuda": 131_072}  # (sample, row) pairs decoded at once; on a CPU they stay in its cache
-EVENT = 28 * 28  # values of a pair; of larger events fewer pairs are decoded at once (CelebA: 1.4 times as fast)
-ENCODED = 256  # rows encoded, or compared, at once: one by one encoding would cost a fifth of the time
+EVENT = 28 * 28  # values of a pair; for larger events, fewer pairs are decoded at once (CelebA: 1.4 times as fast)
+ENCODED = 256  # rows encoded, or compared, at once: encoding one by one would cost a fifth of the time
 
 
 @dataclass(frozen=True, eq=False)
 class LogLikelihood:
-    """An estimate of log p, in nats, for each row that has a modality of the query.
+    """An estimate of log p, in nats, for each row that has a scored modality.
 
     Attributes:
         rows: which rows of the table were scored.
         values: log p of each of these rows.
         effective_samples: (Σ w)² / Σ w², out of the samples drawn; near 1 the estimate rests on one sample.
-        pareto_k: tail index k̂ of the weights; above 0.7 the estimate is biased low and its error unreliable. −∞ where
-            all weights are equal to the precision of float32, NaN where 20 samples or fewer are too few to tell.
+        pareto_k: tail index k̂ of the weights; above 0.7 the estimate is biased low and its error unreliable. −∞ if
+            all weights are equal to the precision of float32, NaN for 20 samples or fewer, which are too few to tell.
         log_weight_variance: variance over samples of log w, of each row (Table 3 averages it over rows).
     """
 
@@ -64,7 +64,7 @@ class LogLikelihood:
     log_weight_variance: Float[Tensor, "n"]
 
     def of_rows(self, chosen: Bool[Tensor, "rows"]) -> "LogLikelihood | None":
-        """Of those rows of the table alone; None where none of them was scored."""
+        """The estimate for these rows of the table only; None if none of them was scored."""
         kept = chosen.to(self.rows.device)[self.rows]
         own = {field.name: getattr(self, field.name)[kept] for field in fields(self)}
         return LogLikelihood(**own) if kept.any() else None
@@ -97,17 +97,17 @@ class LogLikelihood:
 @checked_arguments("samples", error=QueryError)
 @dataclass(frozen=True)
 class Denominator:
-    """How log p(given), which a conditional is divided by, is estimated.
+    """How log p(given), the denominator of a conditional, is estimated.
 
     Args:
         how: "importance": half of the draws from q(z | given) and half from the prior, so that no weight is large even
             where the posterior is too narrow (a label's often is, and sampling from it alone is then biased by tenths
             of a nat). "prior": the paper's E_p(z)[p(given | z)], hopeless for anything as informative as an image.
-        samples: its draws; default 5,000 for "prior" (Sec. 5), else those of the numerator, and up to 20 times as many
-            where rows share what is given, as with labels.
+        samples: the number of draws; default 5,000 for "prior" (Sec. 5), else that of the numerator, and up to 20 times
+            as many if rows share the given values, as with labels.
 
     Raises:
-        QueryError: another way, or fewer than two draws.
+        QueryError: an unknown ``how``, or fewer than two draws.
     """
 
     how: str = "importance"
@@ -135,17 +135,17 @@ def log_likelihood(
 
     Args:
         model: any model with a joint distribution.
-        data: a table, a mapping of arrays or a data frame. A row is evaluated on what it has: of ``of``, of ``given``,
-            and of the proposal's modalities; rows that have nothing of ``of`` are left out.
+        data: a table, a mapping of arrays or a data frame. Each row is evaluated on its observed modalities among
+            ``of``, ``given`` and the proposal's; rows with none of ``of`` are left out.
         of: the modalities scored.
         given: the modalities conditioned on.
         proposal: samples come from q(z | proposal). Default: q(z | of and given), the best this model has. Sec. 5's
             tables use ["image"] (Table 2) and ["image", "label"] (Table 6). Sec. 5 prints q(z | x2) for the
             conditional; it is possible here, but a label's posterior is far too wide for 1,000 samples to hit an
-            image's (look at the effective sample size), and the estimate then is off by hundreds of nats.
-        samples: draws of the proposal per row. Sec. 5: 1,000 (100 on CelebA).
+            image's (look at the effective sample size), and the estimate is then off by hundreds of nats.
+        samples: draws from the proposal per row. Sec. 5: 1,000 (100 on CelebA).
         denominator: how log p(given) is estimated, and with how many draws.
-        seed: of all draws.
+        seed: the seed of all draws.
 
     Raises:
         QueryError: an unknown modality, one both scored and given, no row with anything of ``of``, or samples < 2.
@@ -179,8 +179,8 @@ def log_likelihoods(
 ) -> dict[str, LogLikelihood]:
     """Several estimates from one pass over one proposal's samples: name → (of, given), as in `log_likelihood`.
 
-    The default proposal is q(z | everything any query names). ``progress`` is called with the share of the passes over
-    rows that is done, from 0 to 1; each denominator is a pass.
+    The default proposal is q(z | everything any query names). ``progress`` is called with the completed share of the
+    passes over rows, from 0 to 1; each denominator is a pass.
     """
     samples = require_whole_number("samples", samples, 2)
     require_whole_number("seed", seed, 0, SEEDS)
@@ -256,7 +256,7 @@ class _Pass:
     def _draw(
         self, q: Gaussian | Mixture, first: int, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "samples rows latent"], Float[Tensor, "samples rows"]]:
-        """Samples of z from the ``first`` on, and log p(z) − log of the density that they come from."""
+        """Samples of z from the ``first`` on, and log p(z) minus the log density that they come from."""
         like = q.mean
         noise = torch.randn((count, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
         self.model.will_use_prior()
@@ -278,7 +278,7 @@ class _Pass:
     def _encoded(
         self, rows_at_once: int
     ) -> Iterator[tuple[dict[str, Tensor], Gaussian | Mixture, Bool[Tensor, "part modalities"]]]:
-        """Every few rows' columns, proposal q(z | ·) and presence, from blocks of rows that are encoded together."""
+        """Columns, proposal q(z | ·) and presence of a few rows at a time, from blocks of rows encoded together."""
         for batch in self.table.batches(rows_at_once * math.ceil(ENCODED / rows_at_once)):
             columns, q = self.model.prepare(batch), self.model.posterior_of(batch, self.proposal)
             present = batch.presence(self.model.names).expand(len(batch), -1)
@@ -287,7 +287,7 @@ class _Pass:
                 yield {name: column[rows] for name, column in columns.items()}, q[rows], present[rows]
 
     def divisor(self, given: Sequence[str], how: Denominator) -> Float[Tensor, "rows"]:
-        """log p(given) of every row. Equal rows (of ten labels, say) are estimated once, by more draws."""
+        """log p(given) of every row. Equal rows (of ten labels, say) are estimated once, with more draws."""
         subset, inverse = _distinct(self.table, [*given, *self.model.covariates])
         importance = how.how == "importance"
         draws = how.samples or (self.samples * min(20, len(self.table) // len(subset)) if importance else 5000)
@@ -328,9 +328,9 @@ class _Stream:
 
 
 def _distinct(table: Table, given: Sequence[str]) -> tuple[Table, Tensor]:
-    """The distinct rows of the given modalities, and where each row finds itself among them; a chunk at a time."""
+    """The distinct rows of the given modalities, and the index of each row among them; read a chunk at a time."""
     columns = [name for name in given if name in table.columns]
-    place: dict[bytes, int] = {}  # by the digest of all that a row has
+    place: dict[bytes, int] = {}  # a digest of a row's given values → its index
     first, inverse = [], []
     for rows in torch.arange(len(table)).split(ENCODED):
         digests = [hashlib.blake2b(digest_size=16) for _ in rows]

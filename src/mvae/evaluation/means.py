@@ -1,4 +1,4 @@
-"""Running means by name, kept where they are computed until they are asked for."""
+"""Running means by name, kept on the device where they are computed until they are read."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class Means:
         self._counts: dict[str, Tensor | int] = {}
 
     def add(self, name: str, total: Tensor, count: Tensor | int) -> None:
-        """Add the sum of so many values."""
+        """Add the sum of ``count`` values."""
         self._sums[name] = self._sums[name] + total if name in self._sums else total
         self._counts[name] = self._counts[name] + count if name in self._counts else count
 
@@ -30,11 +30,11 @@ class Means:
         return name in self._sums
 
     def __getitem__(self, name: str) -> Tensor:
-        """A mean, on its device; of vectors a vector."""
+        """A mean, on its device; for vectors, a vector."""
         return self._sums[name] / self._counts[name]
 
     def values(self) -> dict[str, float]:
-        """The means of single numbers of which there were any, brought here together."""
+        """The means of single numbers with a count above 0, copied from the device together."""
         if not self._sums:
             return {}
         device = next(iter(self._sums.values())).device

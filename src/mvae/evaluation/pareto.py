@@ -21,8 +21,8 @@ def pareto_k(largest: Float[Tensor, "tail rows"]) -> Float[Tensor, "rows"]:
     Returns:
         k̂ by Zhang & Stephens (2009), shrunk a little towards ½ as in the paper above. Moments of the weights above
         1/k̂ do not exist: above 0.7 an estimate from these weights is unreliable. NaN with fewer than 5 exceedances,
-        and −∞ where all weights are equal to the precision of float32, in which log weights are computed: what is
-        left then is rounding, and has a tail of its own.
+        and −∞ if all weights are equal to the precision of float32, in which log weights are computed: the
+        remaining differences are rounding errors, which have a tail of their own.
     """
     ordered = largest.double().sort(0).values
     rounding = EQUAL * ordered[-1].abs().clamp(min=1)

@@ -1,4 +1,4 @@
-"""How often one modality is predicted right from others."""
+"""The accuracy with which one modality is predicted from others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["Accuracy", "prediction_accuracy"]
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """How much of each row was predicted right, out of how much.
+    """How much of each row was predicted correctly, out of how much.
 
     >>> digits = Accuracy(right=torch.tensor([2, 0, 1]), count=torch.tensor([2, 0, 2]))  # the second string is empty
     >>> digits.mean, round(digits.standard_error, 3)
@@ -30,34 +30,34 @@ class Accuracy:
 
     @property
     def mean(self) -> float:
-        """The share of all that there was to predict."""
+        """The correct share of all that was to be predicted."""
         return float(self.right.double().sum() / self.count.double().sum())
 
     @property
     def standard_error(self) -> float:
-        """Of that share, over rows: what one row has is predicted together (for one label a row, √(p(1 − p)/rows))."""
+        """The standard error of that share, over independent rows (for one label per row, √(p(1 − p)/rows))."""
         count = self.count.double()
         return float((self.right.double() - self.mean * count).square().sum().sqrt() / count.sum())
 
 
 @torch.no_grad()
 def prediction_accuracy(model: MultimodalVAE, data: Data, given: Sequence[str], of: str) -> dict[str, Accuracy]:
-    """How much of ``of`` is predicted right from the mean of q(z | given), by row: Sec. 5.1's p(x2 | x1).
+    """The accuracy of predicting ``of`` from the mean of q(z | given), by row: Sec. 5.1's p(x2 | x1).
 
     Args:
         model: any model.
-        data: a table, a mapping of arrays or a data frame; the rows that have ``of`` count, in their order. Of
-            ``given`` each is predicted from what it has.
+        data: a table, a mapping of arrays or a data frame; the rows that have ``of`` are used, in their order. Each is
+            predicted from its observed modalities among ``given``.
         given: the modalities it is predicted from.
         of: the modality predicted.
 
     Returns:
-        Under ``""`` the accuracy, as the modality counts it (`mvae.Modality.correct`): of a class 0 or 1, of attributes
-        the share of each row's that are right, of strings how many symbols stand in their places. A modality may count
-        more, under suffixes of its own: strings under ``" whole"`` those that are right as a whole.
+        Under ``""`` the accuracy, as the modality counts it (`mvae.Modality.correct`): 0 or 1 for a class, the correct
+        share of a row's attributes, and the number of a string's symbols that are in their places. A modality may count
+        more, under suffixes of its own: strings count under ``" whole"`` whether the whole string is correct.
 
     Raises:
-        QueryError: an unknown modality, one without any accuracy (of real numbers or pixels), or one that no row has.
+        QueryError: an unknown modality, one without an accuracy (real numbers or pixels), or one that no row has.
         DataError: data that does not fit the model.
     """
     model.require_known([of], "of")

@@ -1,9 +1,9 @@
-"""Weighted samples of z from p(z | what a row has), the model's own posterior and not its encoder's approximation.
+"""Weighted samples of z from p(z | observed), the model's own posterior and not its encoder's approximation.
 
-The first samples are of q(z | what a row has). From their weights comes a Gaussian that fits the posterior better, for
-the next samples, and so on; each sample is weighted by p(observed, z) over the mixture of all that were drawn from
-(adaptive multiple importance sampling, Cornuet et al. 2012). So 400 samples do the work of some thousands of q alone.
-Weights are truncated (Ionides 2008), which keeps a few samples from deciding alone.
+The first samples come from q(z | observed). Their weights give a Gaussian that fits the posterior better, from which
+the next samples come, and so on; each sample is weighted by p(observed, z) over the mixture of all these proposals
+(adaptive multiple importance sampling, Cornuet et al. 2012). 400 samples then do the work of some thousands from q
+alone. Weights are truncated (Ionides 2008), which keeps a few samples from dominating.
 """
 
 import math
@@ -21,10 +21,10 @@ from mvae.models.mixture import Mixture
 
 __all__ = ["average", "log_joint", "truncated", "weighted_samples"]
 
-STAGES = 4  # in which samples are drawn, equally many in each
-LEAST = 40  # samples, below which all are of q
-WIDER = 1.2  # times the variance that the weights say: a proposal should have the heavier tails
-DOUBT = 5.0  # effective samples that q's own variance counts as
+STAGES = 4  # of sampling, with equally many samples in each
+LEAST = 40  # with fewer samples, all come from q
+WIDER = 1.2  # factor on the weighted variance: a proposal should have the heavier tails
+DOUBT = 5.0  # the number of effective samples that q's own variance counts as
 
 
 @torch.no_grad()
@@ -42,15 +42,15 @@ def weighted_samples(
     """Samples of z and their weights, which sum to 1 in each row.
 
     Args:
-        model: in eval mode.
-        batch: rows, each of which has something.
-        x: the same, prepared (`MultimodalVAE.prepare`).
-        q: their q(z | what a row has), the first proposal.
-        noise: standard normal; a row's samples depend on its own noise alone, and on a mixture's components.
-        generator: of these.
-        alike: rows of the same noise draw the same components.
-        decoded: takes the likelihood's parameters for the samples, part by part, by modality of columns that all rows
-            have.
+        model: a model in evaluation mode.
+        batch: rows, each with something observed.
+        x: the same rows, prepared (`MultimodalVAE.prepare`).
+        q: their q(z | observed), the first proposal.
+        noise: standard normal; a row's samples depend only on its own noise and, for a mixture, the components drawn.
+        generator: the generator of these components.
+        alike: rows with the same noise draw the same components.
+        decoded: collects the likelihood's parameters for the samples, part by part, for each modality of columns that
+            all rows have.
     """
     dtype, samples = q.mean.dtype, len(noise)
     stages = STAGES if samples >= LEAST else 1
@@ -73,7 +73,7 @@ def weighted_samples(
 def _fitted(
     z: Float[Tensor, "samples rows latent"], weight: Float[Tensor, "samples rows"], q: Gaussian | Mixture
 ) -> Gaussian:
-    """The Gaussian with the weighted samples' moments; few effective samples say less of its variance than q does."""
+    """The Gaussian with the weighted samples' moments; with few effective samples, its variance is nearer to q's."""
     mean = average(weight, z)
     variance = average(weight, (z - mean).square())
     trust = 1 / (1 + DOUBT * weight.square().sum(0))[:, None]
@@ -87,7 +87,7 @@ def log_joint(
     z: Float[Tensor, "samples rows latent"],
     decoded: dict[str, list[Tensor]] | None = None,
 ) -> Float[Tensor, "samples rows"]:
-    """log p(what the rows have, z), of prepared columns x; p(z) is that of log p: N(0, I) or the fitted prior.
+    """log p(observed, z) of prepared columns x; p(z) is N(0, I) or the fitted prior.
 
     The likelihood's parameters of modalities of columns that all rows have are appended to ``decoded``.
     """
@@ -115,11 +115,11 @@ def average(
     tensor([[6., 4.]])
     """
     weight = weight.to(values.dtype).reshape(*weight.shape, *[1] * (values.dim() - 2))
-    return (weight * values).sum(0)  # torch.einsum takes each row by itself
+    return (weight * values).sum(0)  # torch.einsum would process each row by itself
 
 
 def truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples rows"]:
-    """Weights that sum to 1, none of which was more than √samples times their mean."""
+    """Weights that sum to 1, after truncation at √samples times their mean."""
     samples = len(log_w)
     log_w = log_w.double()
     least = log_w.logsumexp(0) - 0.5 * torch.tensor(float(samples)).log()

@@ -1,4 +1,4 @@
-"""What a linear classifier reads in the latents, by how many modalities they are inferred from."""
+"""The accuracy of a linear classifier on the latents, by the number of modalities they are inferred from."""
 
 from collections.abc import Sequence
 
@@ -26,21 +26,21 @@ def linear_accuracy_by_number(
 ) -> dict[int, float]:
     """Accuracy of a logistic regression on the means of q(z | n modalities), for every n.
 
-    For every subset a regression (scikit-learn's, L2 with C = 1) is fitted to the means given that subset, and scored
-    on means given the same; what is reported is the mean over the subsets of a size. Where a size has more than 20
-    subsets, 20 are drawn. Means are not standardised: the prior sets the scale of latents, and those that are not used
+    For every subset, a regression (scikit-learn's, L2 with C = 1) is fitted to the training means given that subset,
+    and scored on test means given the same subset. The result is the mean over the subsets of a size. If a size has
+    more than 20 subsets, 20 are drawn. Means are not standardised: the prior sets the scale of latents, and unused ones
     stay near 0.
 
     Args:
         model: any model with a posterior for the subsets.
-        train: rows, and the class of each; those that have all of a subset count.
+        train: rows, and the class of each; for each subset, the rows that have all of it are used.
         test: the same.
         numbers: how many modalities are given; default 1 to all.
-        seed: of which subsets are drawn.
+        seed: the seed by which subsets are drawn.
 
     Raises:
         QueryError: a subset that no row has, or of which the training rows have one class only. DataError: data that
-            does not fit, or another number of labels.
+            does not fit, or a different number of labels.
     """
     from sklearn.linear_model import LogisticRegression
 

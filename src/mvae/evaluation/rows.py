@@ -1,4 +1,4 @@
-"""Which rows of a table an evaluation uses, and what of them is given."""
+"""Which rows of a table an evaluation uses, and which of their modalities are given."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def rows_with(table: Table, names: Sequence[str], *, whole: bool = False) -> Int
 
     Raises:
         QueryError: there is no such row.
-        DataError: ``whole``, and some row lacks single values of one.
+        DataError: ``whole``, and single values of one are missing in some row.
     """
     if whole:
         table.require_whole(*names)
@@ -31,14 +31,14 @@ def rows_with(table: Table, names: Sequence[str], *, whole: bool = False) -> Int
 
 
 def given_part(model: MultimodalVAE, table: Table, rows: Tensor, given: Sequence[str]) -> Table:
-    """Some rows of a table, with what is given of them and the model's covariates only."""
+    """Some rows of a table, with only the given modalities and the model's covariates."""
     return table.take(rows).select([*given, *model.covariates])
 
 
 def latent_means(
     model: MultimodalVAE, table: Table, rows: Int[Tensor, "n"], given: Sequence[str]
 ) -> Float[Tensor, "n latent"]:
-    """The means of q(z | what these rows have of ``given``), on the CPU."""
+    """The means of q(z | observed modalities among ``given``) for these rows, on the CPU."""
     return torch.cat(
         [model.posterior(given_part(model, table, part, given)).mean.cpu() for part in rows.split(TOGETHER)]
     )

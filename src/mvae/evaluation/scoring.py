@@ -1,7 +1,8 @@
 """log p(x_i | z) of many samples of z, a chunk at a time: the inner loop of the estimators, compiled for long work.
 
-Between its matrix products a decoder only adds biases, bends and sums. `torch.compile` does all of that in one pass
-over each chunk, which makes 1,000 samples of an MNIST row a third faster; it takes some seconds first.
+Between its matrix products, a decoder only adds biases, applies nonlinearities and sums. `torch.compile` does all of
+that in one pass over each chunk, which makes 1,000 samples of an MNIST row a third faster. Compiling takes some
+seconds.
 """
 
 from collections.abc import Callable
@@ -15,14 +16,14 @@ from mvae.models.base import MultimodalVAE
 
 __all__ = ["Scorer"]
 
-COMPILED_PAIRS = 2_000_000  # (sample, row) pairs that earn back the compiler's seconds
+COMPILED_PAIRS = 2_000_000  # (sample, row) pairs from which compiling pays off
 
 
 class Scorer:
-    """Scores chunks of (sample, row) pairs on a model's modalities; ``pairs`` are to come in all.
+    """Scores chunks of (sample, row) pairs on a model's modalities; ``pairs`` is their total number.
 
-    Chunks of other shapes than the first, rows that miss a modality, and whatever cannot be compiled (or a machine
-    without a C++ compiler) are scored as they would be otherwise: the same numbers but for rounding.
+    Chunks of other shapes than the first, rows with the modality missing, and whatever cannot be compiled (or all, on a
+    machine without a C++ compiler) are scored without compilation: the results are the same up to rounding.
     """
 
     def __init__(self, model: MultimodalVAE, pairs: int):
@@ -33,7 +34,7 @@ class Scorer:
     def __call__(
         self, name: str, x: dict[str, Tensor], z: Float[Tensor, "samples rows latent"], here: Bool[Tensor, "rows all"]
     ) -> Float[Tensor, "samples rows"]:
-        """log p(x_name | z), zero in rows that lack it: they are evaluated on what they have."""
+        """log p(x_name | z), zero in rows where it is missing: they are evaluated on the others."""
         modality, context = self.model.modalities[name], self.model.context(x)
         has = here[:, self.model.names.index(name)]
         if not has.any():
@@ -50,7 +51,7 @@ class Scorer:
 
 
 class _Compiled:
-    """A modality's log p for one shape of z; ``works`` until the compiler says otherwise."""
+    """A modality's log p for one shape of z; ``works`` until compilation fails."""
 
     def __init__(self, modality: Modality, shape: torch.Size):
         self.modality, self.shape, self.works = modality, shape, True
@@ -62,6 +63,6 @@ class _Compiled:
                 if self._log_prob is None:
                     self._log_prob = torch.compile(self.modality.log_prob, fullgraph=True, dynamic=False)
                 return self._log_prob(x, z, context)
-            except Exception:  # whatever the compiler meets: what is wrong with the data is said below
+            except Exception:  # any compiler failure; errors in the data are raised below
                 self.works = False
         return self.modality.log_prob(x, z, context)

@@ -1,12 +1,12 @@
-"""Labels of a few rows for the rows that are similar: Poisson learning on a graph of latents (Calder et al. 2020).
+"""Spread the labels of a few rows to similar rows: Poisson learning on a graph of latents (Calder et al. 2020).
 
-A modality that few rows have, such as a class that a person must say, is learned badly from these rows alone. A model
-of all the rest knows which rows are alike: each row is joined with the nearest in its latents, and known labels spread
-over the graph. Rows that are surrounded by rows of their class are sure.
+A modality that few rows have, such as a class that a person must assign, is learned poorly from these rows alone. A
+model of the other modalities knows which rows are similar: each row is joined with its nearest neighbours in the
+latents, and known labels spread over the graph. Rows that are surrounded by rows of their class get confident labels.
 
 J. Calder, B. Cook, M. Thorpe, D. Slepčev: Poisson Learning: Graph Based Semi-Supervised Learning at Very Low Label
-Rates (ICML 2020), Algorithms 1 and 2. Ours are how frequent classes may be, by what chance allows, and how sure a label
-is, by a random walk.
+Rates (ICML 2020), Algorithms 1 and 2. Our additions are limits on the classes' frequencies, within sampling error, and
+the confidence of a label, by a random walk.
 """
 
 import logging
@@ -27,15 +27,15 @@ __all__ = ["Graph", "spread_labels"]
 _log = logging.getLogger("mvae")
 
 NEIGHBOURS = 10
-SHARE = 0.95  # of the rows without a label: so many, the surest, get one
+SHARE = 0.95  # of the rows without a label, the most confident, get one
 MOST_CLASSES = 1_000
-ALIKE = 1e-4  # latents that differ by less in each dimension are one row of the graph
+ALIKE = 1e-4  # latents that differ by less in each dimension become one row of the graph
 TOGETHER = 50_000_000  # distances at once
 POISSON_STEPS = 200
-ROUNDS, STEPS = 20, 20  # of labels that are made whole, and spread anew in between
+ROUNDS, STEPS = 20, 20  # rounds in which labels are made whole, and steps of spreading in each
 BALANCING, LEAST, MOST = 200, 0.5, 2.0  # steps, and limits of a class's factor
 APART = 2.0  # standard errors by which a class may be more or less frequent than among known labels
-WALK = 10  # steps of a random walk that say how sure a label is
+WALK = 10  # steps of the random walk that gives a label's confidence
 
 
 @checked_arguments(error=QueryError)
@@ -43,24 +43,25 @@ WALK = 10  # steps of a random walk that say how sure a label is
 def spread_labels(
     model: MultimodalVAE, table: Table, name: str, *, share: float = SHARE, neighbours: int = NEIGHBOURS
 ) -> Table:
-    """The table with the values of a discrete modality spread to most of the rows that lack it.
+    """Spread the values of a discrete modality to most of the rows where it is missing.
 
-    Train a model of the other modalities, spread, and train on what comes back. It helps where classes are clusters and
+    Train a model of the other modalities, spread, and train on the result. This helps if classes are clusters and
     labels are few: with 50 labelled images of MNIST, ten points of accuracy (docs/research/few-pairs.md).
 
     Time grows with rows²: 25,000 rows take ten seconds, 100,000 some minutes. Memory grows with rows × classes.
 
     Args:
-        model: trained; it may lack the modality. Latents are the means of q(z | all else that a row has).
-        table: some rows have the modality, and rows that lack it have others. How frequent each class is, all rows that
-            have it say, also those that have nothing else.
+        model: a trained model, with or without the modality. Latents are the means of q(z | a row's other modalities).
+        table: some rows have the modality, and rows without it have others. The frequency of each class is taken from
+            all rows with the modality, including those with nothing else.
         name: the modality, of classes or other values that repeat.
-        share: of the rows that lack it, which get a label: the surest. Others lack it as before, and so do rows that no
-            label reaches, and classes that no row with anything else has (a warning names them).
-        neighbours: of each row in the graph.
+        share: of the rows without it, the share that gets a label: the most confident ones. The others stay without, as
+            do rows that no label reaches. Classes that only occur in rows with nothing else are not spread (a warning
+            names them).
+        neighbours: the number of neighbours of each row in the graph.
 
     Raises:
-        QueryError: an unknown name, a share that is none, too many neighbours, no labelled row that has anything else,
+        QueryError: an unknown name, a share out of range, too many neighbours, no labelled row with another modality,
             one class only, or more than 1,000. DataError: data that does not fit the model, or labels that are NaN.
 
     >>> from mvae.networks.mlp import mlp
@@ -97,19 +98,19 @@ def spread_labels(
 
 
 def _others(model: MultimodalVAE, table: Table, name: str) -> list[str]:
-    """The modalities in which rows may be alike."""
+    """The modalities by which rows are compared."""
     if name not in table:
         raise QueryError(f"no modality {name!r} in this table; it has {', '.join(table.names)}")
     table.require_whole(name)
     model.check(table)
     others = [other for other in model.names if other != name and other in table]
     if not others:
-        raise QueryError(f"the model has no other modality of this table, in which rows with {name} could be alike")
+        raise QueryError(f"the model has no other modality of this table by which rows with {name} can be compared")
     return others
 
 
 def _distinct(z: Float[Tensor, "rows latent"]) -> tuple[Int[Tensor, "distinct"], Int[Tensor, "rows"]]:
-    """The first row of each that differ, and which of them each row is like."""
+    """The first row of each group of equal rows, and the group of each row."""
     _, same = ((z - z.mean(0)) / ALIKE).round().unique(dim=0, return_inverse=True)
     first = torch.full((int(same.max()) + 1,), len(z)).scatter_reduce(0, same, torch.arange(len(z)), "amin")
     return first, same
@@ -118,7 +119,7 @@ def _distinct(z: Float[Tensor, "rows latent"]) -> tuple[Int[Tensor, "distinct"],
 def _classes(
     table: Table, name: str, known: Int[Tensor, "labelled"]
 ) -> tuple[Tensor, Int[Tensor, "labelled"], Int[Tensor, "classes"]]:
-    """The values that known rows have, which of them each has, and how often each is anywhere in the table."""
+    """The values of the known rows, the index of each row's value, and how often each occurs in the whole table."""
     labelled = table.has(name).nonzero().flatten()
     column = table.select_rows(name, labelled).cpu()
     if column.is_floating_point() and not column.isfinite().all():
@@ -128,15 +129,15 @@ def _classes(
     counts, here = torch.bincount(classes), torch.bincount(label, minlength=len(values)) > 0
     if not 2 <= here.sum() <= MOST_CLASSES:
         counted = "one value only" if here.sum() == 1 else f"{int(here.sum()):,} different values"
-        raise QueryError(f"{name} has {counted} in rows that have more: it takes 2 to {MOST_CLASSES:,} classes")
+        raise QueryError(f"{name} has {counted} in rows with other modalities: 2 to {MOST_CLASSES:,} are needed")
     if not here.all():
         absent = ", ".join(str(value.tolist()) for value in values[~here][:5])
-        _log.warning("no row that has more than %s has the value %s: no row gets it", name, absent)
+        _log.warning("no row with anything besides %s has the value %s: it is not spread", name, absent)
     return values[here], (here.cumsum(0) - 1)[label], counts[here]
 
 
 class Graph:
-    """Rows joined with their nearest, by weights exp(−4 d² / d²ₖ), where d²ₖ is the distance of the k-th.
+    """Rows joined with their nearest neighbours, by weights exp(−4 d² / d²ₖ), where dₖ is the distance of the k-th.
 
     Args:
         z: ``rows dimensions``.
@@ -174,13 +175,13 @@ class Graph:
         counts: Int[Tensor, "classes"],
         copies: Int[Tensor, "rows"] | None = None,
     ) -> tuple[Int[Tensor, "rows"], Float[Tensor, "rows"]]:
-        """Every row's label, and how sure it is: the share of its class among the rows that a random walk ends at.
+        """Every row's label and its confidence: the share of its class among the rows at which a random walk ends.
 
         Args:
             known: the numbers of the rows whose label is known; each class has one.
             label: their labels.
-            counts: of the labels that are known at all, by class: so frequent are classes, within what chance allows.
-            copies: how many rows each is; default one.
+            counts: how many labels of each class are known: classes are made as frequent, within sampling error.
+            copies: how many rows each row stands for; default one.
 
         Returns:
             Labels and shares; a row that no label reaches has the share 0.
@@ -204,23 +205,23 @@ class Graph:
     def potential(
         self, source: Float[Tensor, "rows values"], steps: int = POISSON_STEPS
     ) -> Float[Tensor, "rows values"]:
-        """u with (D − W) u = source, nearly: zero where no source reaches (Algorithm 1)."""
+        """An approximate solution u of (D − W) u = source; zero where no source reaches (Algorithm 1)."""
         u = torch.zeros_like(source)
         for _ in range(steps):
             u = self.walked(u) + source / self.degree[:, None]
         return u
 
     def walked(self, u: Float[Tensor, "rows values"]) -> Float[Tensor, "rows values"]:
-        """What a row's neighbours have on average, by weight."""
+        """The weighted average over each row's neighbours."""
         return torch.sparse.mm(self.weights, u) / self.degree[:, None]
 
 
 def _whole(
     u: Float[Tensor, "rows classes"], copies: Int[Tensor, "rows"], counts: Int[Tensor, "classes"]
 ) -> Float[Tensor, "rows classes"]:
-    """One class for each row, by factors under which classes are as frequent as known labels; none without copies."""
+    """One class for each row, with factors that make classes as frequent as known labels; 0 without copies."""
     labels = int(counts.sum()) + len(counts)
-    frequent = (counts + 1) / labels  # with one more of each class, rare ones have room
+    frequent = (counts + 1) / labels  # one more of each class leaves room for rare ones
     room = APART * (frequent * (1 - frequent) / labels).sqrt()
     factor = torch.ones(len(counts), dtype=torch.float64)
     for _ in range(BALANCING):

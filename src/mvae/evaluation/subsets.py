@@ -1,7 +1,7 @@
-"""Coherence by how much is given: do all modalities that a model generates show one and the same class?
+"""Coherence by the number of given modalities: do all modalities that a model generates show the same class?
 
-The benchmarks of multimodal VAEs report it for every number of given modalities, by classifiers of real examples. Any
-classifiers will do; read each number beside their own accuracy, which bounds it.
+The benchmarks of multimodal VAEs report it for every number of given modalities, with classifiers of real examples. Any
+classifiers will do; compare each number with their own accuracy, which bounds it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +33,8 @@ class Coherence:
     """Shares of generated examples that show their row's class.
 
     Attributes:
-        shares: (what is given, what is generated) → share of the rows.
-        rows: how many rows each is of.
+        shares: (given modalities, generated one) → share of the rows that have all given modalities.
+        rows: the number of rows in the data.
 
     >>> found = Coherence({(("a",), "b"): 0.5, (("a",), "c"): 0.7, (("a", "b"), "c"): 0.9}, rows=10)
     >>> found.by_number
@@ -46,7 +46,7 @@ class Coherence:
 
     @property
     def by_number(self) -> dict[int, float]:
-        """How many modalities are given → the mean over the subsets of that size and all targets outside them."""
+        """Number of given modalities → the mean over the subsets of that size and all targets outside them."""
         numbers = sorted({len(given) for given, _ in self.shares})
         found = {n: [share for (given, _), share in self.shares.items() if len(given) == n] for n in numbers}
         return {n: sum(own) / len(own) for n, own in found.items()}
@@ -62,21 +62,22 @@ def coherence_by_number(
     numbers: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Coherence:
-    """How often what is generated from n modalities shows the row's class, for every n: E[x | z], one z ~ q(z | given).
+    """How often a modality generated from n others shows the row's class, for every n: E[x | z], one z ~ q(z | given).
 
-    Rows are read, generated and classified a few at a time. Where a size has more than 20 subsets, 20 are drawn.
+    Rows are read, generated and classified a few at a time. If a size has more than 20 subsets, 20 are drawn.
 
     Args:
         model: any model with a posterior for the subsets.
-        classifiers: modality → its generated examples to logits ``rows classes``; of all that is to be generated.
-        data: rows; those that have all of a subset are given it.
+        classifiers: modality → a function from its examples to logits ``rows classes``; one per modality to generate.
+        data: the rows; for each subset, those that have all of it are used.
         labels: the class of each row.
         numbers: how many modalities are given; default 1 to all but one.
-        seed: of z, and of which subsets are drawn.
+        seed: the seed of z and of the subsets drawn.
 
     Raises:
-        QueryError: a classifier of an unknown modality, none, a number of modalities that leaves none to generate, or
-            no row that has a whole subset. DataError: data that does not fit, or another number of labels.
+        QueryError: a classifier of an unknown modality, no classifier, a number of modalities that leaves none to
+            generate, or no row that has a whole subset.
+        DataError: data that does not fit, or a different number of labels.
     """
     model.require_known(list(classifiers), "classifiers")
     table, names = model.as_table(data), model.names
@@ -108,7 +109,7 @@ def unconditional_coherence(
 ) -> float:
     """The share of n draws of z ~ p(z) in which all modalities show the same class, by E[x | z] of each.
 
-    Where a prior is fitted (`mvae.models.prior`), it is the one drawn from.
+    If a prior was fitted (`mvae.models.prior`), z is drawn from it.
 
     Raises:
         QueryError: classifiers of fewer than two modalities, an unknown one, or n < 1.
@@ -126,10 +127,10 @@ def unconditional_coherence(
 
 
 def subsets_of(names: Sequence[str], number: int, seed: int = 0) -> list[Subset]:
-    """All subsets of that size, in order; 20 drawn ones where there are more. They are never all listed then.
+    """All subsets of that size, in order; if there are more than 20, 20 drawn ones, without listing all.
 
     Raises:
-        QueryError: more than there are, or fewer than one.
+        QueryError: a size above the number of names, or below one.
 
     >>> subsets_of(["a", "b", "c"], 2)
     [('a', 'b'), ('a', 'c'), ('b', 'c')]

@@ -1,4 +1,4 @@
-"""How good translations are: chrF and BLEU by sacrebleu, plain references, and whether z says anything at all."""
+"""How good translations are: chrF and BLEU by sacrebleu, a nearest-neighbour baseline, and whether z is used at all."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -16,7 +16,7 @@ __all__ = ["bleu", "chrf", "nearest_neighbours", "require_sacrebleu", "source_ga
 
 
 def require_sacrebleu() -> ModuleType:
-    """The library.
+    """Import sacrebleu.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -28,23 +28,23 @@ def chrf(found: Sequence[str], gold: Sequence[str]) -> float:
     """chrF2 of a corpus (Popović 2015), 0 to 100: F-score of character n-grams, which forgives a wrong ending.
 
     Raises:
-        MissingDependencyError: without sacrebleu. DataError: not as many references.
+        MissingDependencyError: without sacrebleu. DataError: a different number of references.
     """
     return float(require_sacrebleu().corpus_chrf(*_paired(found, gold)).score)
 
 
 def bleu(found: Sequence[str], gold: Sequence[str]) -> float:
-    """BLEU of a corpus (Papineni et al. 2002), 0 to 100, over words as they stand: corpora here are tokenised.
+    """BLEU of a corpus (Papineni et al. 2002), 0 to 100, over words as they are: corpora here are tokenised.
 
     Raises:
-        MissingDependencyError: without sacrebleu. DataError: not as many references.
+        MissingDependencyError: without sacrebleu. DataError: a different number of references.
     """
     return float(require_sacrebleu().corpus_bleu(*_paired(found, gold), tokenize="none", force=True).score)
 
 
 def _paired(found: Sequence[str], gold: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     if len(found) != len(gold) or not found:
-        raise DataError(f"{len(found)} translations and {len(gold)} references: one for each, and at least one")
+        raise DataError(f"{len(found)} translations and {len(gold)} references: give one for each, at least one")
     return list(found), [list(gold)]
 
 
@@ -56,7 +56,7 @@ def nearest_neighbours(sources: Sequence[str], known: Sequence[str], translation
     """
     from sklearn.feature_extraction.text import TfidfVectorizer  # here: importing it takes longer than all of mvae
 
-    # Only what comes between spaces is a word: scikit-learn's own pattern would drop punctuation and single letters.
+    # Words are whatever spaces separate: scikit-learn's own pattern would drop punctuation and single letters.
     weigh = TfidfVectorizer(analyzer=str.split)  # pyright: ignore
     table = weigh.fit_transform(known)
     found = []
@@ -70,8 +70,8 @@ def nearest_neighbours(sources: Sequence[str], known: Sequence[str], translation
 def source_gap(model: MultimodalVAE, data: Data, source: str, target: str) -> Tensor:
     """log p(x_target | z(x_source)) minus the same with another row's source, in nats, of each row that has both.
 
-    z is the mean of q(z | x_source). A decoder that ignores z, as a collapsed posterior's does, has a gap of 0; the
-    other row is the one before, so give rows in random order.
+    z is the mean of q(z | x_source). A decoder that ignores z, as with a collapsed posterior, has a gap of 0. The
+    other row is the previous one, so pass rows in random order.
 
     Raises:
         QueryError: an unknown modality. DataError: fewer than two rows have both, or data that does not fit the model.

@@ -1,4 +1,4 @@
-"""What is watched while a model learns: the objective on held-out rows, and every instrument, in one pass."""
+"""Validation while a model learns: the objective on held-out rows, and every instrument, in one pass."""
 
 import math
 
@@ -14,12 +14,12 @@ from mvae.models.door import Data
 
 __all__ = ["validate"]
 
-PIXELS = 2_500_000  # of images decoded at once: what a chunk of them leaves behind has to fit into memory
+PIXELS = 2_500_000  # of images decoded at once: the activations of a chunk have to fit into memory
 
 
 @torch.no_grad()
 def validate(model: MultimodalVAE, data: Data, chunk: int = 1000) -> dict[str, float]:
-    """The validation objective and every instrument, in one pass; the same noise each time.
+    """Measure the validation objective and every instrument in one pass, with the same noise each time.
 
     Args:
         model: any model.
@@ -27,18 +27,18 @@ def validate(model: MultimodalVAE, data: Data, chunk: int = 1000) -> dict[str, f
         chunk: rows at once, at most; which noise a row gets depends on it.
 
     Returns:
-        `objective`: Σ terms of −ELBO with β = 1, full and singles, the training λ (nats per example; lower is better),
-        by which a model is selected; `objective/unweighted`: with λ = 1, and without what some models add to the ELBO
-        (penalties, importance weights); `reconstruction/NAME`, `kl/full`,
-        `kl/NAME`.
+        `objective`: the sum of the terms' −ELBO (full and singles) with β = 1 and the training λ (nats per example;
+        lower is better), by which a model is selected; `objective/unweighted`: with λ = 1, and without what some models
+        add to the ELBO (penalties, importance weights); `reconstruction/NAME`, `kl/full`, `kl/NAME`.
 
-        Of rows that have A and B: `log p A->B` and `accuracy A->B`, B predicted from the mean of q(z|A);
-        `log predictive A->B`, `gain A->B` and `gain A->B s.e.`, what A says of B in nats (`mvae.evaluation.coupling`).
-        Of rows that have everything: `kl complete/NAME`, `coupling`, `coupling/share`, `active units`; and
-        `active units/NAME`. (Of more than 8 modalities only the first predicts others. Of a string log p is the true
-        one's, and accuracy that of the one written freely: of its symbols, and `accuracy A->B whole`. A model without a
-        posterior given everything has no coupling, and active units of single modalities only.) A modality that was
-        never trained (`mvae.MVAE.untrained`) counts as missing. Real values count in nats of the data's own units.
+        On rows with A and B: `log p A->B` and `accuracy A->B`, where B is predicted from the mean of q(z|A);
+        `log predictive A->B`, `gain A->B` and `gain A->B s.e.`, how much A tells about B in nats
+        (`mvae.evaluation.coupling`). On complete rows: `kl complete/NAME`, `coupling`, `coupling/share`,
+        `active units`; and `active units/NAME`. (With more than 8 modalities, only the first predicts others. For a
+        string, log p is that of the true string, and accuracy that of the freely written one: of its symbols, and
+        `accuracy A->B whole`. A model without a posterior given everything has no coupling, and active units of single
+        modalities only.) A modality that was never trained (`mvae.MVAE.untrained`) counts as missing. For real values,
+        nats refer to the data's own units.
 
     Raises:
         DataError: data that does not fit the model.
@@ -48,7 +48,7 @@ def validate(model: MultimodalVAE, data: Data, chunk: int = 1000) -> dict[str, f
 
 @torch.no_grad()
 def validate_checked(model: MultimodalVAE, table: Table, chunk: int = 1000) -> dict[str, float]:
-    """`validate` of a table that has been checked, as it is in training."""
+    """`validate` for a table that has already been checked, as in training."""
     widest = max(math.prod(column.shape[1:]) for column in table.columns.values())
     generator = torch.Generator(model.device).manual_seed(0)
     means, instruments = Means(), Instruments(model)
@@ -75,7 +75,7 @@ def validate_checked(model: MultimodalVAE, table: Table, chunk: int = 1000) -> d
 
 
 def _trained_part(model: MultimodalVAE, batch: Table) -> Table | None:
-    """The batch without modalities whose networks are still random; None where nothing is left."""
+    """The batch without modalities whose networks are still random; None if nothing is left."""
     names = [name for name in batch.names if name not in model.names or name in model.answerable]
     if len(names) == len(batch.names):
         return batch

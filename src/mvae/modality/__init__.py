@@ -1,1 +1,1 @@
-"""Modalities: encoders, decoders and likelihoods of one kind of observation each."""
+"""Modalities: the encoder, decoder and likelihood of one kind of observation each."""

@@ -1,9 +1,9 @@
-"""What the encoder sees instead of x itself: random augmentations in training, and fixed views.
+"""Changes to the encoder's input: random augmentations in training, and fixed views.
 
 An augmentation is any callable ``(x, generator) → x``. It is applied to the encoder's input in training only; the
-likelihood is of x itself (the denoising criterion, a bound all the same: Im et al. 2017). A view is any callable
-``x → x``, applied always. Those here leave integers (classes, tokens) as they are. One of your own may be given to
-`mvae.Modality` as it is; a line in `AUGMENTATIONS` gives it a name for declarations.
+likelihood is of x itself (the denoising criterion, which is still a bound: Im et al. 2017). A view is any callable
+``x → x``; it is always applied. Those defined here leave integers (classes, tokens) as they are. Pass your own directly
+to `mvae.Modality`; a line in `AUGMENTATIONS` gives it a name for declarations.
 """
 
 import math
@@ -26,7 +26,7 @@ __all__ = ["AUGMENTATIONS", "Hide", "Noise", "Power", "Shift", "listed", "named"
 @checked_arguments()
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise of this standard deviation on every value, in the units that the encoder sees.
+    """Adds Gaussian noise of this standard deviation to every value, in the units that the encoder sees.
 
     Raises:
         SettingsError: a standard deviation that is negative or not finite.
@@ -51,7 +51,7 @@ class Noise:
 @checked_arguments()
 @dataclass(frozen=True)
 class Shift:
-    """Every picture moved by itself, at random by up to so many pixels each way; zeros come in from the edge.
+    """Moves each picture at random by up to this number of pixels each way; zeros come in from the edge.
 
     Raises:
         SettingsError: a number of pixels < 0.
@@ -66,7 +66,7 @@ class Shift:
     def __call__(
         self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
     ) -> Shaped[Tensor, "rows *event"]:
-        """See `shifted`.
+        """The shifted pictures (`shifted`).
 
         Raises:
             DataError: rows without height and width.
@@ -77,9 +77,9 @@ class Shift:
 @checked_arguments()
 @dataclass(frozen=True)
 class Power:
-    """A power of x's absolute value, with its sign: ½ makes dark and bright pictures of the same thing more alike.
+    """A power of x's absolute value, with its sign: ½ makes dark and bright pictures of the same thing more similar.
 
-    It is a view: nothing is drawn.
+    It is a view: it is not random.
 
     Raises:
         SettingsError: an exponent that is not above 0 and finite.
@@ -104,9 +104,9 @@ class Power:
 @checked_arguments()
 @dataclass(frozen=True)
 class Hide:
-    """Values that the encoder is not shown: NaN, which to a modality of columns is a missing value.
+    """Hides values from the encoder: they become NaN, which a modality of columns treats as missing.
 
-    They are scored all the same, so that the encoder learns to do without them.
+    Hidden values are still scored, so that the model learns to infer them from the others.
 
     Raises:
         SettingsError: a share that is not at least 0 and below 1.
@@ -124,7 +124,7 @@ class Hide:
     def __call__(
         self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
     ) -> Shaped[Tensor, "rows *event"]:
-        """x with NaN in some places, each by itself."""
+        """x with NaN in independently drawn places."""
         hidden = torch.rand(x.shape, generator=generator, device=x.device) < self.share
         return torch.where(hidden, torch.nan, x) if x.is_floating_point() else x
 
@@ -134,10 +134,10 @@ AUGMENTATIONS: dict[str, Callable[..., Any]] = {"hide": Hide, "noise": Noise, "s
 
 
 def named(spec: object) -> Callable[..., Tensor]:
-    """An augmentation or view by name and arguments; a callable is given back as it is.
+    """An augmentation or view by name and arguments; a callable is returned as it is.
 
     Raises:
-        SettingsError: an unknown name or argument, or what is neither a name nor a callable.
+        SettingsError: an unknown name or argument, or something that is neither a name nor a callable.
 
     >>> named({"name": "noise", "std": 0.3})
     Noise(std=0.3)
@@ -146,7 +146,7 @@ def named(spec: object) -> Callable[..., Tensor]:
 
 
 def listed(specs: object) -> tuple[Callable[..., Tensor], ...]:
-    """Augmentations in the order in which they are applied: of None, one, or several, each as `named` takes it.
+    """None, one or several augmentations as a tuple, in the order in which they are applied; each as for `named`.
 
     Raises:
         SettingsError: see `named`.
@@ -159,12 +159,12 @@ def listed(specs: object) -> tuple[Callable[..., Tensor], ...]:
 def shifted(
     x: Float[Tensor, "rows *event"], pixels: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "rows *event"]:
-    """Every picture moved by itself, at random by up to so many pixels each way; zeros come in from the edge.
+    """Move each picture at random by up to this number of pixels each way; zeros come in from the edge.
 
-    Nothing is read back from the device, so that a step that is recorded draws anew each time it is replayed.
+    Nothing is read back from the device, so that a recorded step draws new shifts each time it is replayed.
 
     Raises:
-        DataError: rows without height and width. SettingsError: further than a picture reaches.
+        DataError: rows without height and width. SettingsError: more pixels than the longer side has.
 
     >>> moved = shifted(torch.eye(3)[None], 1, torch.Generator().manual_seed(1))
     >>> moved.int().tolist()  # one down

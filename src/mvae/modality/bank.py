@@ -1,14 +1,14 @@
 """Banks: modalities whose networks have the same shape, run as one batched call.
 
-Eighteen attributes with a perceptron each are eighteen small matrix products a layer, or one batched product; a yes or
-no is encoded on these two values, not on every row; latents are gathered once for all. The modalities keep their own
-networks and parameters (checkpoints, optimisers and other models see nothing of it); for a call a bank stacks them.
-Values, gradients and running statistics are those of one network after the other.
+Eighteen attributes with a perceptron each take eighteen small matrix products per layer, or one batched product. A yes
+or no is encoded for these two values only, not for every row, and latents are gathered once for all. The modalities
+keep their own networks and parameters (checkpoints, optimisers and other models are unaffected); a bank stacks them for
+each call. Values, gradients and running statistics are the same as when the networks run one after the other.
 
-**Batch norm.** A network's batch is exactly the rows that it is asked for: of an encoder, the rows that some term gives
-it in; of a decoder, the (term, row) pairs scored on it, all terms together. In a bank whatever else is computed weighs
-nothing in the moments, and a value that several rows share weighs as many. A batch of one row has no variance: it is
-normalised by the running statistics, which stay as they are (as in `mvae.modality.base.run`).
+**Batch norm.** A network's batch is exactly the rows that need it: for an encoder, the rows in which some term is given
+its modality; for a decoder, the (term, row) pairs that score it, over all terms. Anything else that a bank computes has
+weight zero in the moments, and a value that several rows share counts once for each of them. A batch of one row has no
+variance: it is normalised by the running statistics, which stay unchanged (as in `mvae.modality.base.run`).
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -29,7 +29,7 @@ __all__ = ["banks_of_decoders", "banks_of_encoders", "encode", "log_prob", "run_
 
 ELEMENTWISE = (nn.SiLU, nn.ReLU, nn.GELU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Identity)
 
-CACHED = 2**16  # values of a layer, of all networks of one call, that stay in a CPU's cache
+CACHED = 2**16  # values of a layer, over all networks of one call, that fit into a CPU's cache
 
 
 def banks_of_encoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
@@ -49,7 +49,7 @@ def banks_of_encoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor
 
 
 def banks_of_decoders(modalities: Mapping[str, Modality], x: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
-    """The same of decoders; likelihoods must be of the same family too, one that has no parameters."""
+    """The same for decoders; their likelihoods must also be of the same family, and have no learned parameters."""
     return _groups(
         {
             n: (m.decoder, (x[n].shape, type(m.likelihood)))
@@ -65,7 +65,7 @@ def _groups(networks: Mapping[str, tuple[nn.Module, Hashable]]) -> list[tuple[st
         alike.setdefault(rest, []).append(name)
     groups: dict[Hashable, list[str]] = {}
     for rest, names in alike.items():
-        for name in names if len(names) > 1 else ():  # an image and a label need no look at their networks
+        for name in names if len(names) > 1 else ():  # a lone image or label: no need to inspect its network
             shape = _shape(networks[name][0])
             if shape is not None:
                 groups.setdefault((shape, rest), []).append(name)
@@ -77,14 +77,14 @@ def _plain(modality: Modality) -> bool:
 
 
 def _shape(network: nn.Module) -> Hashable:
-    """What two networks must have in common to run together; None for one that is no chain of known layers."""
+    """A key that two networks must share to run together; None if the network is not a chain of known layers."""
     layers = _layers(network)
     keys = [None if layers is None else _layer_key(layer) for layer in layers or [network]]
     return None if None in keys else tuple(keys)
 
 
 def _layers(network: nn.Module) -> list[nn.Module] | None:
-    """The layers of a chain, one after the other; None where something else might happen between them."""
+    """The layers of a chain, in order; None if something else might happen between them."""
     if network._forward_hooks or network._forward_pre_hooks:
         return None
     if type(network).forward is not nn.Sequential.forward:
@@ -111,10 +111,10 @@ def _layer_key(layer: nn.Module) -> Hashable:
 def run_bank(
     networks: Sequence[nn.Module], x: Float[Tensor, "members rows inputs"], weight: Float[Tensor, "members rows"]
 ) -> Float[Tensor, "members rows outputs"]:
-    """Each network on its own rows. ``weight``: how many rows of a network's batch each row stands for (0: none).
+    """Run each network on its own rows. ``weight``: how many rows of a network's batch each row stands for (0: none).
 
-    A GPU takes all networks at once. A CPU takes as many as its cache holds the activations of: more of them would send
-    every layer through memory, and be slower than one network after the other.
+    A GPU runs all networks at once. A CPU runs as many as have their activations in its cache: with more, every layer
+    would go through main memory, which is slower than running one network after the other.
     """
     if x.is_cuda:
         return _at_once(networks, x, weight)
@@ -144,13 +144,13 @@ def _alone(network: nn.Module, x: Float[Tensor, "rows inputs"], here: Bool[Tenso
     if here.all():
         return run(network, x)
     row = here.nonzero().flatten()
-    with evaluating(network) if not len(row) else nullcontext():  # of no row: only the shape
+    with evaluating(network) if not len(row) else nullcontext():  # no rows: only the shape is needed
         some = run(network, x[row])
     return some.new_zeros(len(x), some.shape[1]).index_copy(0, row, some)
 
 
 def _stacked(layers: Sequence[nn.Module], name: str) -> Tensor:
-    """One parameter of all; vectors as ``members 1 features``."""
+    """One parameter of all layers, stacked; vectors as ``members 1 features``."""
     values = torch.stack([getattr(layer, name) for layer in layers])
     return values[:, None] if values.dim() == 2 else values
 
@@ -195,17 +195,17 @@ def encode(
     Args:
         members: modalities with encoders of one shape.
         x: a column each.
-        needed: which rows some term gives the member in, on the columns' device.
+        needed: the rows in which some term is given the member, on the columns' device.
         to_expert: an encoder's mean and raw log-variance as the model's expert.
     """
     networks = [member.encoder for member in members]
     stacked = torch.stack([flat(column) for column in x])
     needed = needed.expand(stacked.shape[:2])
-    stacked = torch.where(needed[..., None], stacked, 0.0)  # whatever stands in a missing cell
+    stacked = torch.where(needed[..., None], stacked, 0.0)  # missing cells hold arbitrary values
     values = _two_values(stacked)
     if values is None:
         expert = to_expert(*run_bank(networks, stacked, needed.to(stacked.dtype)).chunk(2, dim=-1))
-    else:  # yes or no: encoded once each, and every row takes its own
+    else:  # yes or no: each is encoded once, and every row takes its value's expert
         ones = (stacked[..., 0] * needed).sum(1)
         weight = torch.stack([needed.sum(1) - ones, ones], dim=1)
         both = to_expert(*run_bank(networks, values.expand(len(members), 2, 1), weight).chunk(2, dim=-1))
@@ -219,7 +219,7 @@ def encode(
 
 
 def _two_values(x: Float[Tensor, "members rows features"]) -> Float[Tensor, "1 2 1"] | None:
-    """0 and 1, where nothing else occurs (on a GPU, where a look would wait for the device, nobody looks)."""
+    """0 and 1 if no other values occur, else None (also on a GPU, where checking would wait for the device)."""
     if x.shape[2] > 1 or x.shape[1] < 3 or x.is_cuda or not ((x == 0) | (x == 1)).all():
         return None
     return x.new_tensor([[[0.0], [1.0]]])
@@ -232,13 +232,12 @@ def log_prob(
     of: Bool[Tensor, "entries #rows members"],
     own: Sequence[int] | None = None,
 ) -> Float[Tensor, "members entries rows"]:
-    """log p(x | z) of every member where ``of`` (on the CPU) asks for it, zero elsewhere.
+    """log p(x | z) of every member where ``of`` (on the CPU) is true, zero elsewhere.
 
-    The entries are the terms. With ``own`` (a number for each member), the last entry stands for one of the further
-    terms, a member's own: the one so many after it.
+    The entries are the terms. With ``own`` (a number for each member), the last entry stands for the member's own term:
+    the term ``own`` places after that entry's.
 
-    Each decoder runs on its own (term, row) pairs; the list of a member that has fewer is filled up with pairs that
-    weigh nothing.
+    Each decoder runs on its own (term, row) pairs; shorter lists of pairs are padded with pairs of weight zero.
     """
     terms, rows = len(of), z.shape[1]
     found = z.new_zeros(len(members), terms * rows)
@@ -260,7 +259,7 @@ def log_prob(
     params = run_bank([m.decoder for m in members], chosen, real.to(first.dtype)).flatten(0, 1)
     params = params.to(torch.promote_types(params.dtype, torch.float32))
     number = torch.arange(len(members), device=z.device)[:, None]
-    targets = torch.stack(list(x))[number, pairs % rows].flatten(0, 1)  # what fills up may be a missing cell
+    targets = torch.stack(list(x))[number, pairs % rows].flatten(0, 1)  # padding may refer to a missing cell
     event = targets.shape[1:]
     targets = torch.where(real.reshape(-1, *[1] * len(event)), targets, torch.zeros_like(targets))
     likelihood = first.likelihood

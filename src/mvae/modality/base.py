@@ -29,22 +29,22 @@ class Modality(nn.Module):
     Args:
         encoder: ``rows event…`` → ``rows 2·latent`` (mean, then log-variance), or the pair of them.
         decoder: ``N latent`` → ``N …``, the parameters of the likelihood. A network whose ``forward`` has a second
-            argument is called with the model's covariates (or a CVAE's condition) as it, ``rows features``.
+            argument gets the model's covariates (or a CVAE's condition) there, ``rows features``.
         likelihood: the family of p(x | z): a `mvae.likelihoods.Likelihood` or the name of one, such as ``"bernoulli"``.
         weight: λ of this modality's reconstruction in every ELBO (Eq. 2). Sec. 4 uses 1 for images, 50 for labels.
-        augment: what happens to the encoder's input in training: a callable ``(x, generator) → x`` or a name of
-            `mvae.modality.augment`, or several, one after the other. It keeps the encoder from memorising few examples.
-        view: a callable ``x → x``, or a name from there: what the encoder sees of x, always, before ``augment``.
-            Default: the likelihood's (of counts log1p of normalised ones, else x itself).
+        augment: an augmentation of the encoder's input in training: a callable ``(x, generator) → x`` or a name of
+            `mvae.modality.augment`, or several, applied in order. It keeps the encoder from memorising few examples.
+        view: a callable ``x → x``, or a name from there, always applied to the encoder's input, before ``augment``.
+            Default: the likelihood's (log1p of normalised counts for counts, else x itself).
         standardise: learn from real values (of likelihoods with ``real = True``: Gaussian, Laplace) in standard
-            deviations from their mean, by the training values that `mvae.fit` sees (`mvae.modality.scaling`). What is
-            generated and log p are in the data's own units; a likelihood's ``scale``, ``view`` and ``augment`` are of
-            standardised values. ``False``: of values as they are. Pictures with ``levels`` have a scale already.
-        class_weights: one for each class of a `Categorical`: λ counts so many times in rows of that class. It changes
-            the objective (also the one by which weights are selected), and no log p.
+            deviations from their mean, by the training values that `mvae.fit` sees (`mvae.modality.scaling`). Generated
+            values and log p are in the data's own units; a likelihood's ``scale``, ``view`` and ``augment`` apply to
+            standardised values. ``False``: learn from values as they are. Pictures with ``levels`` need no scaling.
+        class_weights: a factor for each class of a `Categorical`, by which λ is multiplied in rows of that class. They
+            change the objective (also the one by which weights are selected), but no log p.
 
     Raises:
-        SettingsError: an encoder or decoder that is no network, a weight that is negative or not finite, an unknown
+        SettingsError: an encoder or decoder that is not a network, a weight that is negative or not finite, an unknown
             likelihood or augmentation, or class weights of a likelihood that has no classes.
 
     >>> label = Modality(nn.Sequential(nn.Embedding(10, 4)), nn.Linear(2, 10), mvae.likelihoods.Categorical())
@@ -81,16 +81,16 @@ class Modality(nn.Module):
     class_weights: Tensor | None
 
     def __init_subclass__(cls, **named: Any) -> None:
-        """Raises SettingsError where a subclass overrides a method but not the one that everything else calls."""
+        """Raises SettingsError if a subclass overrides a method but not the one that everything else calls."""
         super().__init_subclass__(**named)
         for name, source in (("encode", "expert_parameters"), ("log_prob", "assess")):
             if getattr(cls, name) is not getattr(Modality, name) and getattr(cls, source) is getattr(Modality, source):
                 raise SettingsError(f"{cls.__name__} overrides {name}, which comes from {source}: override {source}")
 
-    #: Where ``augment`` draws from; None: PyTorch's own generator.
+    #: The generator that ``augment`` uses; None: PyTorch's own.
     generator: torch.Generator | None = None
 
-    #: Do the shapes of its work depend on the shape of x alone, and not on the values? (Then it can be recorded.)
+    #: Whether the shapes it computes with depend only on the shape of x, not on its values. (It can then be recorded.)
     fixed_shapes = True
 
     @property
@@ -98,10 +98,10 @@ class Modality(nn.Module):
         """The dtype of the networks, to which batches are cast."""
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
-    #: Is the mean of what it generates, over samples of z, a value or the classes' probabilities?
+    #: Whether generated means may be averaged over samples of z: they are values or class probabilities.
     has_mean = True
 
-    #: May single values of a row be missing? (Then a prepared column holds NaN in their places.)
+    #: Whether single values of a row may be missing. (A prepared column then holds NaN in their places.)
     takes_holes = False
 
     def prepare(
@@ -110,7 +110,7 @@ class Modality(nn.Module):
         """Stored values as the networks take them (levels in [0, 1], labels as int64, real values standardised).
 
         Raises:
-            DataError: single values are missing (``observed`` says which are there), and the modality takes none such.
+            DataError: single values are missing (``observed`` is false there), which the modality does not support.
         """
         self._require_whole(observed)
         return self.likelihood.prepare(x if self.scaling is None else self.scaling.standardised(x), self.dtype)
@@ -123,7 +123,7 @@ class Modality(nn.Module):
             )
 
     def fit_scaling(self, table: Table, name: str) -> None:
-        """Take what likelihood and scaling need of a column's present values, unless an earlier training has."""
+        """Fit likelihood and scaling to the statistics of a column's present values, unless an earlier training has."""
         self.likelihood.fit(table, name)
         if self.scaling is not None and not self.scaling.fitted:
             self.scaling.fit(table, name)
@@ -131,7 +131,7 @@ class Modality(nn.Module):
     def expert_parameters(
         self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The encoder's two outputs, ``rows latent`` each: the mean, and what a model reads as log-variance."""
+        """The encoder's two outputs, ``rows latent`` each: the mean, and what the model takes as log-variance."""
         x = self.shown(x)
         given = () if context is None or not self.encoder_takes_context else (context,)
         output = run(self.encoder, x, *given)
@@ -141,7 +141,7 @@ class Modality(nn.Module):
         return pair
 
     def shown(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *features"]:
-        """What an encoder sees of prepared values: their view, augmented in training, as its input."""
+        """The encoder's input for prepared values: their view, augmented in training."""
         if self.view is not None:
             x = self.view(x)
         for part in self.augment if self.training else ():
@@ -149,7 +149,7 @@ class Modality(nn.Module):
         return self.encoder_input(x)
 
     def encoder_input(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *features"]:
-        """What the encoder takes, of prepared and augmented values: by default themselves."""
+        """Prepared and augmented values as the encoder takes them; by default unchanged."""
         return x
 
     def encode(
@@ -161,7 +161,7 @@ class Modality(nn.Module):
     def decode(self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None) -> Tensor:
         """The decoder on every z: a flat batch ``N …`` where N is the product of the leading axes.
 
-        The networks may be of half precision; what they say is float32 at least, as is z.
+        The networks may be in half precision; the result is at least float32, as is z.
         """
         flat = z.reshape(-1, z.shape[-1]).to(self.dtype)
         if context is None or not self.decoder_takes_context:
@@ -181,7 +181,7 @@ class Modality(nn.Module):
         z: Float[Tensor, "*samples rows latent"],
         context: Float[Tensor, "rows features"] | None = None,
     ) -> Float[Tensor, "*samples rows"]:
-        """log p(x | z) in nats of every row under each of its samples of z; of real values in the data's own units.
+        """log p(x | z) in nats of every row under each of its samples of z; for real values, in the data's own units.
 
         Raises:
             DataError: the decoder's output does not fit the data.
@@ -194,19 +194,19 @@ class Modality(nn.Module):
         z: Float[Tensor, "*samples rows latent"],
         context: Float[Tensor, "rows features"] | None = None,
     ) -> tuple[Float[Tensor, "*samples rows"], Tensor | None]:
-        """log p(x | z), and the likelihood's parameters that it comes from; None where they depend on x itself."""
+        """log p(x | z), and the likelihood's parameters that it comes from; None if they depend on x itself."""
         params = self.likelihood.arrange(self.decode(z, context), z.shape[:-1], x.shape[1:])
         return self.score(params, x), params
 
     def score(self, params: Tensor, x: Shaped[Tensor, "rows *event"]) -> Float[Tensor, "*samples rows"]:
-        """log p of prepared values under the likelihood's parameters, as a density of the data's own units."""
+        """log p of prepared values under the likelihood's parameters, as a density in the data's own units."""
         log_prob = self.likelihood.log_prob(params, x)
         if self.scaling is None or not self.scaling.fitted:
             return log_prob
         return log_prob - self.scaling.log_volume(x.shape[1:])
 
     def weight_of_rows(self, x: Shaped[Tensor, "rows *event"]) -> Float[Tensor, "rows"] | None:
-        """How many times λ counts in each row, by its class; None: once in all. Of missing rows it is any number.
+        """The factor on λ in each row, by its class; None: 1 in all rows. It is arbitrary where the class is missing.
 
         >>> rare = Modality(nn.Embedding(2, 4), nn.Linear(2, 2), "categorical", class_weights=[1, 9])
         >>> rare.weight_of_rows(torch.tensor([0, 1, 0]))
@@ -226,7 +226,7 @@ class Modality(nn.Module):
     ) -> Tensor:
         """x ~ p(x | z), or E[x | z] with ``mean=True`` (for classes, their probabilities): ``lead… event…``.
 
-        In the data's own units, and pictures on the column's own scale.
+        The result is in the data's own units; pictures are on the column's own scale.
         """
         params = self.decode(z, context)
         params = params.reshape(*z.shape[:-1], *params.shape[1:])
@@ -241,10 +241,10 @@ class Modality(nn.Module):
         context: Float[Tensor, "rows features"] | None = None,
         params: Tensor | None = None,
     ) -> dict[str, tuple[Shaped[Tensor, "rows"], Shaped[Tensor, "rows"]]]:
-        """How much of each row is predicted right from one z each, and out of how much; empty: there is no accuracy.
+        """How much of each row is predicted correctly from one z, and out of how much; empty if there is no accuracy.
 
-        Of a class 0 or 1 of 1, of attributes the share that is right. A modality may say more than one such pair, each
-        under a suffix of "accuracy". ``params`` are the likelihood's of this z, where they are known already.
+        For a class this is 0 or 1 of 1, for attributes the correct share. A modality may return several such pairs,
+        each under a suffix of "accuracy". ``params`` are the likelihood's parameters for this z, if already known.
         """
         params = self.assess(x, z, context)[1] if params is None else params
         right = None if params is None else self.likelihood.accuracy(params, x)
@@ -252,11 +252,11 @@ class Modality(nn.Module):
 
     @property
     def is_discrete(self) -> bool:
-        """Has x a probability, which says how sure the decoder is? (Of continuous values there is only a density.)"""
+        """Whether x has a probability, the decoder's confidence. (Continuous values have only a density.)"""
         return self.likelihood.discrete
 
     def mode_with_log_prob(self, z: Float[Tensor, "rows latent"]) -> tuple[Tensor, Float[Tensor, "rows"]]:
-        """The most probable x of each row, ``rows event…``, and log p(x | z): how sure the decoder is of it.
+        """The most probable x of each row, ``rows event…``, and log p(x | z), the decoder's confidence in it.
 
         Raises:
             TypeError: its values have no probability (see `is_discrete`).
@@ -266,7 +266,7 @@ class Modality(nn.Module):
     def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:
-        """Which prepared values cannot be this modality's, and what would be possible; runs the decoder on one z.
+        """Which prepared values this modality cannot have, and what would be possible; runs the decoder on one z.
 
         Raises:
             DataError: the decoder's output does not fit the data.
@@ -290,7 +290,7 @@ class Modality(nn.Module):
         context_dim: int = 0,
         observed: Bool[Tensor, "rows *event"] | None = None,
     ) -> tuple[Tensor, str]:
-        """Do these rows fit this modality? Looks at every value that is there, and runs the networks on two rows.
+        """Check that these rows fit this modality: reads every observed value, and runs the networks on two rows.
 
         Returns:
             Which rows hold an impossible value (a boolean mask ``rows``), and what would have been possible.
@@ -329,14 +329,14 @@ def _class_weights(values: Sequence[int | float] | None, likelihood: Likelihood)
         return None
     weights = torch.as_tensor(values, dtype=torch.get_default_dtype())
     if not isinstance(likelihood, Categorical):
-        raise SettingsError(f"class_weights are of the categorical likelihood, not of {type(likelihood).__name__}")
+        raise SettingsError(f"class_weights need the categorical likelihood, not {type(likelihood).__name__}")
     if weights.dim() != 1 or len(weights) < 2 or not bool(((weights >= 0) & weights.isfinite()).all()):
         raise SettingsError(f"class_weights needs a finite number ≥ 0 for each class, not {values}")
     return weights
 
 
 def require_network(network: object, what: str) -> None:
-    """Raises SettingsError unless it is a module of PyTorch."""
+    """Raises SettingsError unless it is a PyTorch module."""
     if not isinstance(network, nn.Module):
         raise SettingsError(
             f"a modality's {what} must be a torch.nn.Module, not {network!r}; mvae.networks.build makes one by name"
@@ -344,7 +344,7 @@ def require_network(network: object, what: str) -> None:
 
 
 def takes_context(network: nn.Module, needs: bool = True) -> bool:
-    """Has its ``forward`` a second argument, one without a default unless ``needs`` is false?"""
+    """Whether its ``forward`` has a second argument, one without a default unless ``needs`` is false."""
     try:
         parameters = inspect.signature(network.forward).parameters.values()
     except (TypeError, ValueError):
@@ -360,10 +360,10 @@ def _described(output: object) -> str:
 
 
 def run(network: nn.Module, x: Tensor | Mapping[str, Tensor], *context: Tensor) -> Any:
-    """A network on a batch. Where that is a single row, batch norms have no variance to go by.
+    """Run a network on a batch. If it is a single row, batch norms normalise by their running statistics.
 
-    They then normalise by their running statistics, and leave these as they are. (PyTorch would raise an error, or take
-    the spread over the pixels of one image for that over images.)
+    A single row has no variance, so the running statistics stay unchanged. (PyTorch would raise an error, or take the
+    spread over the pixels of one image for that over images.)
     """
     rows = x if isinstance(x, Tensor) else next(iter(x.values()))
     if not network.training or len(rows) != 1:

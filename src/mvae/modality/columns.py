@@ -18,23 +18,23 @@ from mvae.networks.mlp import mlp
 
 __all__ = ["HIDE", "Columns", "ColumnsModality"]
 
-HIDE = 0.1  # of the observed values, from the encoder in training
+HIDE = 0.1  # share of the observed values hidden from the encoder in training
 
 
 class ColumnsModality(Modality):
     """An ordered list of fields, each of a kind (`mvae.data.fields.Field`), with a mask per value.
 
     A column in a table is a matrix ``rows fields`` of numbers in the user's units: class numbers of categories, 0 and 1
-    of binary fields, seconds of dates. What is missing of it is said by ``present`` (`mvae.Table`), and is neither
-    encoded, nor scored, nor part of any statistic. Answers and log p are in the user's units. In training the encoder
-    is not shown a tenth of the observed values, which are scored all the same: that is how it learns to fill in.
+    of binary fields, seconds of dates. Missing values (by ``present`` of `mvae.Table`) are neither encoded, nor
+    scored, nor part of any statistic. Answers and log p are in the user's units. In training, a tenth of the observed
+    values is hidden from the encoder but still scored: this is how the model learns to impute.
 
     Args:
-        fields: fields, names (of real ones) or mappings of `Field`'s arguments.
+        fields: fields, names (of real fields) or mappings of `Field`'s arguments.
         encoder: features ``rows features`` → ``rows 2·latent`` (`ColumnFeatures` says what they are).
         decoder: ``N latent`` → ``N size`` parameters (`mvae.likelihoods.columns.Fieldwise`).
         weight: λ, as for `Modality`.
-        augment: what happens to the encoder's input in training; default ``Hide(0.1)``.
+        augment: augmentations of the encoder's input in training; default ``Hide(0.1)``.
 
     `ColumnsModality.of` makes the networks.
 
@@ -50,7 +50,7 @@ class ColumnsModality(Modality):
 
     likelihood: Fieldwise
     scaling: FieldScaling
-    stretch: Tensor  # of draws about their mean (`stretched`); 1 unless it was learned
+    stretch: Tensor  # factor on draws' distances from their mean (`stretched`); 1 unless learned
     takes_holes = True
 
     def __init__(
@@ -76,14 +76,14 @@ class ColumnsModality(Modality):
         hidden: Sequence[int] = (128, 128),
         **options: Any,
     ) -> "ColumnsModality":
-        """The same with perceptrons of these hidden layers."""
+        """A modality whose encoder and decoder are perceptrons with these hidden layers."""
         fields = fields_of(fields)
         features, size = ColumnFeatures(fields).size, Fieldwise(fields).size
         return cls(fields, mlp(features, 2 * latent_dim, hidden), mlp(latent_dim, size, hidden), **options)
 
     @property
     def has_mean(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Are all fields numbers? (Class numbers have no mean.)"""
+        """Whether all fields are numbers. (Class numbers have no mean.)"""
         return not any(field.kind in CLASSED for field in self.fields)
 
     @property
@@ -100,9 +100,9 @@ class ColumnsModality(Modality):
         return self.likelihood.prepare(u, self.dtype)
 
     def fit_scaling(self, table: Table, name: str) -> None:
-        """Take scales and frequencies of observed training values, unless an earlier training has taken them.
+        """Fit scales and frequencies to the observed training values, unless an earlier training has.
 
-        The range of training grows with each.
+        Each training widens the range of training values.
         """
         if self.scaling.fitted:
             self.scaling.widen(table, name)
@@ -110,12 +110,12 @@ class ColumnsModality(Modality):
             super().fit_scaling(table, name)
 
     def encoder_input(self, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows features"]:
-        """`ColumnFeatures` of what is there and, in training, not hidden."""
+        """`ColumnFeatures` of the values that are observed and, in training, not hidden."""
         plain = self.scaling.in_units(x) if self.features.dates else x
         return self.features(self.scaling.as_features(x), plain)
 
     def score(self, params: Tensor, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "*samples rows"]:
-        """log p of the values that are there, as a density of the user's units."""
+        """log p of the observed values, as a density in the user's units."""
         slope = self.scaling.log_slope(torch.where(x.isnan(), 0.0, x))
         return self.likelihood.log_prob(params, x) + torch.where(x.isnan(), 0.0, slope).sum(-1)
 
@@ -134,16 +134,16 @@ class ColumnsModality(Modality):
     def sampled(
         self, params: Float[Tensor, "*lead size"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*lead fields"]:
-        """x ~ p(x | z) in the user's units, from the likelihood's parameters; not kept near training."""
+        """x ~ p(x | z) in the user's units, from the likelihood's parameters; not clamped near training."""
         return self.scaling.in_units(self.likelihood.sample(params, generator))
 
     def stretched(
         self, draws: Float[Tensor, "draws rows fields"], middle: Float[Tensor, "rows fields"]
     ) -> Float[Tensor, "draws rows fields"]:
-        """Draws of rows, as `sampled` gives them, further from their ``middle``.
+        """Draws of rows, as `sampled` returns them, moved away from their ``middle`` by the factor ``stretch``.
 
-        By the factor ``stretch``, on the scale on which the field is modelled, as ``middle`` is. Counts and classes
-        stay as they are, and so do draws at an end of what is generated (`FieldScaling.ends`) or beyond it.
+        Distances are on the scale on which the field is modelled, which is also that of ``middle``. Counts and classes
+        stay unchanged, and so do draws at or beyond an end of the generated range (`FieldScaling.ends`).
         """
         if self.stretch == 1:
             return draws
@@ -159,14 +159,14 @@ class ColumnsModality(Modality):
         return self.likelihood.arrange(self.decode(z, context), z.shape[:-1], torch.Size([len(self.fields)]))
 
     def point(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
-        """E[x | z] of numbers, in the user's units and float64; of classes the most probable one.
+        """E[x | z] of numbers, in the user's units and float64; for classes, the most probable one.
 
-        Not kept near training (`FieldScaling.near_training`).
+        Values are not clamped near training (`FieldScaling.near_training`).
         """
         return self.scaling.mean_in_units(self.likelihood.mode(params), self.likelihood.spread(params))
 
     def means(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
-        """The same of numbers; of classes 0."""
+        """`point` for numbers; 0 for classes."""
         return self.scaling.mean_in_units(self.likelihood.numbers(params), self.likelihood.spread(params))
 
     def correct(
@@ -176,7 +176,7 @@ class ColumnsModality(Modality):
         context: Float[Tensor, "rows features"] | None = None,
         params: Tensor | None = None,
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """How many of the classes that are there are predicted right; empty where no field has classes."""
+        """How many of the observed classes are predicted correctly; empty if no field has classes."""
         if not any(field.kind in (*CLASSED, "binary") for field in self.fields):
             return {}
         right, there = self.likelihood.right(self.parameters_of(z, context) if params is None else params, x)
@@ -190,7 +190,7 @@ class ColumnsModality(Modality):
         context_dim: int = 0,
         observed: Bool[Tensor, "rows fields"] | None = None,
     ) -> tuple[Tensor, str]:
-        """Do these rows fit? Looks at every value that is there; see `Modality.check`.
+        """Check that these rows fit: reads every observed value; see `Modality.check`.
 
         Raises:
             DataError: the dtype, the shape or a network does not fit.

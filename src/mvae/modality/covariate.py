@@ -17,19 +17,19 @@ __all__ = ["Covariate"]
 
 
 class Covariate(nn.Module):
-    """A column that is given, and never generated; it stands among a model's modalities by its name.
+    """A column that is always given and never generated; it is listed among a model's modalities, by its name.
 
-    Networks whose ``forward`` has a second argument take all covariates of their model as it, side by side,
-    ``rows features``: categories as ones and zeros, numbers in standard deviations from their training mean.
+    Networks whose ``forward`` has a second argument get all covariates of their model there, side by side,
+    ``rows features``: categories one-hot, numbers in standard deviations from their training mean.
 
     Args:
         categories: their names, in the order of their codes 0 … K−1, or how many there are. None: real numbers.
-        unknown: may a row's category be missing, or one that is not listed? Then it is given as zeros, and training
-            needs such rows: what a model never saw it does not know.
+        unknown: whether a row's category may be missing or not listed. It is then passed as zeros, and training needs
+            such rows: a model knows nothing about what it never saw.
         features: how many numbers a row of a real covariate has.
 
     Raises:
-        SettingsError: fewer than two categories, or two of one name; no features.
+        SettingsError: fewer than two categories, or two with the same name; no features.
 
     >>> Covariate(["b1", "b2"]).codes(["b2", "b1"])
     tensor([1, 0])
@@ -52,9 +52,9 @@ class Covariate(nn.Module):
         self.register_buffer("std", torch.zeros(self.width, dtype=torch.float64))  # 0: not fitted
 
     def codes(self, values: Any, name: str = "covariate") -> Tensor:
-        """Names of categories as codes, −1 for one that is not listed; other values as they are.
+        """Names of categories as codes, −1 for one that is not listed; other values stay as they are.
 
-        A tensor holds codes already.
+        A tensor already holds codes.
 
         Raises:
             DataError: a category that is not listed, with its row, unless ``unknown`` allows it; text where numbers are
@@ -79,7 +79,7 @@ class Covariate(nn.Module):
         return torch.tensor(found)
 
     def _require_alike(self, array: np.ndarray, name: str) -> None:
-        """Raises DataError where the values are numbers and all categories text, or the reverse."""
+        """Raises DataError if the values are numbers and all categories text, or the reverse."""
         text = {isinstance(category, str) for category in self.categories}
         found = {"U": True, "S": True, "O": None}.get(array.dtype.kind, False)
         if array.size and found is not None and found not in text:
@@ -90,7 +90,7 @@ class Covariate(nn.Module):
             )
 
     def check(self, table: Table, name: str) -> None:
-        """Raises DataError unless every row has a value that is possible."""
+        """Raises DataError unless every row has a possible value."""
         if name not in table.columns:
             raise DataError(
                 f"the table has no column {name!r}: it is needed in every row, as a covariate of this model"
@@ -110,12 +110,12 @@ class Covariate(nn.Module):
             raise DataError(f"covariate {name!r}: rows of shape {tuple(column.shape[1:])}; {possible} are needed")
         if (bad := bad & has.to(bad.device)).any():
             row = int(bad.nonzero()[0, 0])
-            unlisted = bool(self.categories) and float(column[row]) == -1  # as `codes` and `read_anndata` say it
+            unlisted = bool(self.categories) and float(column[row]) == -1  # as `codes` and `read_anndata` mark it
             wrong = f"its category is not among {self._listed}: correct it, or train with Covariate(..., unknown=True)"
             raise DataError(f"covariate {name!r}, row {row}: {wrong if unlisted else f'{possible} are needed'}")
 
     def fit(self, table: Table, name: str) -> None:
-        """Take mean and standard deviation of a real covariate's training values, unless an earlier training did."""
+        """Fit mean and standard deviation to a real covariate's training values, unless an earlier training has."""
         if self.categories or bool((self.std > 0).all()):
             return
         x = as_tensor(table.columns[name]).double().reshape(len(table), -1)
@@ -125,11 +125,11 @@ class Covariate(nn.Module):
     def encode(
         self, column: Shaped[Tensor, "rows *event"], has: Bool[Tensor, "rows"], dtype: torch.dtype
     ) -> Float[Tensor, "rows features"]:
-        """The column as networks take it."""
+        """The column as the networks take it."""
         if self.categories:
             codes = torch.where(has.to(column.device), column.long(), -1) + 1
             return F.one_hot(codes, self.width + 1)[:, 1:].to(dtype)
-        x = column.reshape(len(column), -1).double()  # a large offset costs no digits
+        x = column.reshape(len(column), -1).double()  # a large offset loses no digits
         return ((x - self.mean) / torch.where(self.std > 0, self.std, 1.0)).to(dtype)
 
     @property
@@ -145,7 +145,7 @@ def _numbers(values: Any, name: str) -> Tensor:
     """Numbers as a tensor.
 
     Raises:
-        DataError: no numbers, or a container that says that some are missing.
+        DataError: values that are not numbers, or a container in which some are missing.
     """
     column, present = as_column(name, values)
     if present is not None and not present.all():

@@ -1,9 +1,9 @@
-"""Units of a modality of columns: each field is learned from on a scale of its own, fitted on observed training values.
+"""Scales of a modality of columns: each field is modelled on a scale of its own, fitted to observed training values.
 
 A field has a transformation t (the logarithm of positive values, the log-odds of bounded ones, log(1 + x) of counts,
 else x itself), and the mean m and standard deviation s of t over the observed training values. Real, positive, bounded
 and date fields are modelled as u = (t − m)/s, so that log p(x) = log p(u) + log |du/dx|; the others are modelled as
-they are, and only the encoder sees them standardised. What is generated stays near the observed training values.
+they are, and only the encoder sees them standardised. Generated values stay near the observed training values.
 """
 
 import math
@@ -22,13 +22,13 @@ from mvae.modality.scaling import CONSTANT, VALUES, Scaling
 
 __all__ = ["FieldScaling"]
 
-MARGIN = 5e-4  # of a bounded field's range, on either side: its ends have finite log-odds
+MARGIN = 5e-4  # share left free at either end of a bounded field's range, so that its ends have finite log-odds
 NODES = 16  # of the quadrature for means of log-odds
-BEYOND = 0.1  # of the range of t in training: how far beyond it a number may be generated
+BEYOND = 0.1  # how far beyond the training range of t a number may be generated, as a share of that range
 
 
 class FieldScaling(Scaling):
-    """See the module; of rows ``rows fields``.
+    """The scaling of ``rows fields`` (see the module's text).
 
     Before `fit`, m = 0 and s = 1.
 
@@ -55,7 +55,7 @@ class FieldScaling(Scaling):
 
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
-        # Of t over the observed training values; where there is none, the least is above the largest.
+        # The range of t over the observed training values; if there are none, the least is above the largest.
         self.register_buffer("least", torch.ones((), dtype=torch.float64))
         self.register_buffer("most", torch.zeros((), dtype=torch.float64))
         self.fields = tuple(fields)
@@ -80,9 +80,9 @@ class FieldScaling(Scaling):
             self.register_buffer(name, value, persistent=False)  # they follow from the fields
 
     def fit(self, table: Table, name: str) -> None:
-        """Take each field's statistics from its observed values, a part at a time; a constant is divided by 1.
+        """Fit each field's statistics to its observed values, a part at a time; a constant is divided by 1.
 
-        A field that is observed nowhere has m = 0 and s = 1. Where no row has the column, nothing changes.
+        A field that is never observed has m = 0 and s = 1. If no row has the column, nothing changes.
         """
         rows, size = table.has(name).sum(), len(self.fields)
         if not rows:
@@ -93,7 +93,7 @@ class FieldScaling(Scaling):
         for t, here in self._parts(table, name):
             self._reach(t, here)
             first = torch.where(count > 0, first, t[here.long().argmax(0), torch.arange(size)])
-            t = torch.where(here, t - first, 0.0)  # of a constant field exactly 0
+            t = torch.where(here, t - first, 0.0)  # exactly 0 for a constant field
             n = here.sum(0).double()
             own = t.sum(0) / n.clamp(min=1)
             total = count + n
@@ -105,19 +105,19 @@ class FieldScaling(Scaling):
         self._set(mean, std, rows)
 
     def widen(self, table: Table, name: str) -> None:
-        """What is generated may also be as far as another training table's values; scales stay."""
+        """Widen the range of generated values to cover another training table's values; scales stay unchanged."""
         for t, here in self._parts(table, name):
             self._reach(t, here)
 
     def _parts(self, table: Table, name: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """t of some rows after the other, 0 where nothing is, and what is there."""
+        """Yield t of some rows at a time (0 where nothing is observed), and which values are observed."""
         rows = table.has(name).nonzero().flatten()
         for part in rows.split(max(1, VALUES // len(self.fields))):
             x, here = table.observed_rows(name, part)
             yield torch.where(here, self._transformed(x.to(self.low.device)).cpu(), 0.0), here
 
     def _reach(self, t: Tensor, here: Tensor) -> None:
-        """Widen the range by these values."""
+        """Widen the range to cover these values."""
         known = self.least <= self.most
         least = torch.where(here, t, math.inf).amin(0).to(self.low).minimum(torch.where(known, self.least, math.inf))
         most = torch.where(here, t, -math.inf).amax(0).to(self.low).maximum(torch.where(known, self.most, -math.inf))
@@ -133,7 +133,7 @@ class FieldScaling(Scaling):
         return torch.where(self.positive, x.log(), t) if "positive" in self.kinds else t
 
     def standardised(self, x: Shaped[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
-        """The fields as they are modelled, in float64: u of the scaled ones, x of the others.
+        """The fields as they are modelled, in float64: u for the scaled ones, x for the others.
 
         Raises:
             DataError: another number of fields.
@@ -143,16 +143,16 @@ class FieldScaling(Scaling):
         return torch.where(self.scaled, (self._transformed(x) - self.mean) / self.std, x)
 
     def require_fields(self, x: Tensor) -> None:
-        """Raises DataError unless these are rows of so many fields."""
+        """Raises DataError unless rows have one value per field."""
         if x.shape[1:] != (len(self.fields),):
             raise DataError(f"rows of shape {tuple(x.shape[1:])}; its fields are {len(self.fields)} values per row")
 
     @property
     def ends(self) -> tuple[Float[Tensor, "fields"], Float[Tensor, "fields"]]:
-        """The least and the largest value that is generated of each field, in the user's units.
+        """The least and the largest value that is generated for each field, in the user's units.
 
-        They are a tenth of the range of training beyond it, on the scale of t: tails of a likelihood reach further, and
-        one such number moves a mean of thousands. Of a real field that has no negative number they are not negative.
+        They lie a tenth of the training range beyond it, on the scale of t: a likelihood's tails reach further, and one
+        such number moves a mean of thousands. For a real field with no negative training value, they are not negative.
         """
         least, most = self.least.expand_as(self.low), self.most.expand_as(self.low)
         more = BEYOND * (most - least)
@@ -164,7 +164,7 @@ class FieldScaling(Scaling):
         return torch.where(known, low, -math.inf), torch.where(known, high, math.inf)
 
     def near_training(self, x: Float[Tensor, "*lead fields"]) -> Float[Tensor, "*lead fields"]:
-        """Generated numbers in the user's units, none beyond the `ends` of its field."""
+        """Generated numbers in the user's units, clamped to the `ends` of their field."""
         low, high = self.ends
         return x.clamp(low.to(x.dtype), high.to(x.dtype))
 
@@ -187,7 +187,7 @@ class FieldScaling(Scaling):
     ) -> Float[Tensor, "*lead fields"]:
         """E[x] in the user's units, where u has these means and standard deviations.
 
-        By Gauss-Hermite quadrature of bounded fields, else exactly.
+        This uses Gauss-Hermite quadrature for bounded fields, and is exact for the others.
         """
         found = self.in_units(mean)
         if "positive" in self.kinds:
@@ -202,7 +202,7 @@ class FieldScaling(Scaling):
         return found
 
     def log_slope(self, u: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
-        """log |du/dx| of every value; 0 of the fields that are modelled as they are."""
+        """log |du/dx| of every value; 0 for the fields that are modelled as they are."""
         t = u.to(self.mean.dtype) * self.std + self.mean
         of_share = math.log1p(-2 * MARGIN) - self.width.log()
         logit = of_share - torch.nn.functional.logsigmoid(t) - torch.nn.functional.logsigmoid(-t)
@@ -217,7 +217,7 @@ class FieldScaling(Scaling):
     def invalid_values(
         self, x: Shaped[Tensor, "rows fields"], observed: Bool[Tensor, "rows fields"] | None = None
     ) -> tuple[Bool[Tensor, "rows fields"], str]:
-        """Which observed values in the user's units cannot be; and what the first such field can have."""
+        """Which observed values in the user's units are impossible, and what the first such field can have."""
         x = x.double()
         bad, possible = ~x.isfinite(), ["finite numbers"] * len(self.fields)
         for i, field in enumerate(self.fields):
@@ -231,7 +231,7 @@ class FieldScaling(Scaling):
         return bad, f"{possible[first]} in the field {self.fields[first].name!r}"
 
     def _apply(self, fn: Any, recurse: bool = True) -> "FieldScaling":
-        """As of `Scaling`."""
+        """As in `Scaling`."""
         super()._apply(fn, recurse)
         for name in self._own:
             value = getattr(self, name)
@@ -241,7 +241,7 @@ class FieldScaling(Scaling):
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """As of `Scaling`."""
+        """As in `Scaling`."""
         for name in ("least", "most"):
             if isinstance(saved := state_dict.get(prefix + name), Tensor):
                 setattr(self, name, saved.to(self.mean.device, self.mean.dtype))
@@ -249,7 +249,7 @@ class FieldScaling(Scaling):
 
 
 def _range(field: Field) -> tuple[float, float, bool, str]:
-    """The least and the largest value of a field, whether all are whole numbers, and that in words."""
+    """The least and the largest value of a field, whether all are whole numbers, and this in words."""
     classes = field.classes or 2
     match field.kind:
         case "positive":

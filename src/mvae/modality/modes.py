@@ -1,4 +1,4 @@
-"""Training and evaluation mode: a block in which networks only answer, whatever mode they were in."""
+"""Training and evaluation mode: a block in which networks are in evaluation mode, and after which they are restored."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from torch import nn
 
 __all__ = ["evaluating"]
 
-_EVALUATING = threading.RLock()  # a forgotten generator may end its block whenever memory is freed, here too
+_EVALUATING = threading.RLock()  # reentrant: a forgotten generator may end its block whenever memory is freed
 _evaluated: list[dict[nn.Module, bool]] = []  # the modes before each open block, of all threads
 
 
@@ -17,7 +17,7 @@ _evaluated: list[dict[nn.Module, bool]] = []  # the modes before each open block
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Evaluation mode (running statistics, no dropout) inside the block; every part's own mode afterwards.
 
-    In the networks' own precision: an ambient autocast would round, and keep copies of weights for as long as it lasts.
+    Networks run in their own precision: an enclosing autocast would round, and keep copies of weights while it lasts.
     """
     device = next((parameter.device.type for parameter in network.parameters()), "cpu")
     with _EVALUATING:
@@ -33,6 +33,6 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             later = _evaluated[place:]
             for module, training in before.items():
                 if other := next((block for block in later if module in block), None):
-                    other[module] = training  # of another thread, which still asks: it restores in this one's place
+                    other[module] = training  # another thread's block is still open, and restores it instead
                 else:
-                    module.training = training  # not train(), which would set what is inside it too
+                    module.training = training  # not train(), which would also set its submodules

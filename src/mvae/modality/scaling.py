@@ -2,7 +2,7 @@
 
 Encoders, fixed scales and learning rates are made for numbers of about unit size. A modality of real values therefore
 subtracts the mean and divides by the standard deviation of its training values before anything else; what it generates
-is in the user's units again, and log p is the density of the user's values: log p(x) = log p((x − m)/s) − Σ log s.
+is back in the user's units, and log p is the density of the user's values: log p(x) = log p((x − m)/s) − Σ log s.
 """
 
 import math
@@ -19,13 +19,13 @@ from mvae.errors import DataError
 __all__ = ["Scaling"]
 
 VALUES = 2**20  # read at once
-CONSTANT = 8 * torch.finfo(torch.float64).eps  # a spread below this part of the mean is rounding
+CONSTANT = 8 * torch.finfo(torch.float64).eps  # a spread below this fraction of the mean is rounding
 
 
 class Scaling(nn.Module):
-    """Mean and standard deviation of a column: of each value of an event of one axis, else of all values together.
+    """Mean and standard deviation of a column: per value for events of one axis, else of all values together.
 
-    They are buffers of float64, whatever the precision of the networks: a date in seconds is 1.7e9. Until `fit` values
+    They are float64 buffers, whatever the precision of the networks: a date in seconds is 1.7e9. Before `fit`, values
     stay as they are.
 
     >>> scaling = Scaling()
@@ -46,13 +46,13 @@ class Scaling(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("std", torch.ones((), dtype=torch.float64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))  # of rows looked at; 0: not fitted
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))  # number of rows used; 0: not fitted
         self.fitted, self._log_std = False, 0.0
 
     def fit(self, table: Table, name: str) -> None:
-        """Take the statistics of a column's present values, a part at a time; a constant is divided by 1.
+        """Fit the statistics to a column's present values, a part at a time; a constant is divided by 1.
 
-        Where no row has it, nothing changes.
+        If no row has the column, nothing changes.
         """
         rows = table.has(name).nonzero().flatten()
         if not len(rows):
@@ -64,7 +64,7 @@ class Scaling(nn.Module):
         for part in rows.split(max(1, VALUES // max(1, math.prod(event)))):
             x = table.select_rows(name, part).to("cpu", torch.float64).reshape(-1, width)
             first = first if count else x[0].clone()
-            x = x - first  # of a constant column exactly 0
+            x = x - first  # exactly 0 for a constant column
             n, own = len(x), x.mean(0)
             squares += (x - own).square().sum(0) + (own - mean).square() * (count * n / (count + n))
             mean += (own - mean) * (n / (count + n))
@@ -81,10 +81,10 @@ class Scaling(nn.Module):
         self.fitted, self._log_std = bool(count > 0), float(std.double().log().sum())
 
     def standardised(self, x: Shaped[Tensor, "rows *event"]) -> Float[Tensor, "rows *event"]:
-        """(x − m) / s, in float64, so that a large offset costs no digits; x itself before `fit`.
+        """(x − m) / s, in float64, so that a large offset loses no digits; x itself before `fit`.
 
         Raises:
-            DataError: another number of values than was fitted.
+            DataError: a different number of values than was fitted.
         """
         if not self.fitted:
             return x
@@ -93,7 +93,7 @@ class Scaling(nn.Module):
         return (x.to(self.mean.dtype) - self.mean) / self.std
 
     def in_units(self, x: Float[Tensor, "..."], lead: int) -> Float[Tensor, "..."]:
-        """Standardised values in the user's units; the first ``lead`` axes are no event's."""
+        """Standardised values in the user's units; the first ``lead`` axes are not the event's."""
         if not self.fitted:
             return x
         shape = x.shape[lead:] if self.mean.dim() else ()  # a decoder's (values, 1) is an event of values
@@ -104,7 +104,7 @@ class Scaling(nn.Module):
         return self._log_std if self.mean.dim() else self._log_std * math.prod(event)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Scaling":
-        """To another device, but not to another precision."""
+        """Move to another device, but not to another precision."""
         device = fn(torch.empty(0, device=self.mean.device)).device
         require_float64(device)
         self.mean, self.std, self.count = self.mean.to(device), self.std.to(device), self.count.to(device)
@@ -113,7 +113,7 @@ class Scaling(nn.Module):
     def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, state_dict: dict[str, Any], prefix: str, *args: Any
     ) -> None:
-        """Buffers take the shape that they were saved with."""
+        """Give the buffers the shape with which they were saved."""
         found = [state_dict.get(prefix + name) for name in ("mean", "std", "count")]
         if all(isinstance(value, Tensor) for value in found):
             self._set(*found)  # pyright: ignore[reportArgumentType]

@@ -1,7 +1,7 @@
-"""Sequences: a modality whose decoder goes by what came before, p(x | z) = Π p(x_t | x_1 … x_{t−1}, z) (Sec. 7).
+"""Sequences: a modality with an autoregressive decoder, p(x | z) = Π p(x_t | x_1 … x_{t−1}, z) (Sec. 7).
 
-A row holds tokens up to a stop token, which is scored like the others; what stands behind it is filling (stop tokens
-again), is never counted and costs no work.
+A row holds tokens up to a stop token, which is scored like the others; whatever follows is padding (more stop
+tokens), which is never scored and costs no work.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ State = tuple[Tensor, ...]
 
 @runtime_checkable
 class SentenceDecoder(Protocol):
-    """What a recurrent network says of a sequence's next token (`mvae.networks.lstm.LSTMDecoder` is one)."""
+    """A recurrent network that predicts a sequence's next token (such as `mvae.networks.lstm.LSTMDecoder`)."""
 
-    vocabulary: int  #: tokens are 0 … vocabulary − 1; before the first one comes ``vocabulary``
+    vocabulary: int  #: tokens are 0 … vocabulary − 1; ``vocabulary`` precedes the first one
 
     def __call__(self, target: Tensor, before: Tensor, packed: Packed, z: Tensor) -> Tensor:
         """log p of every element given the one before it and each of its sequence's z.
@@ -48,12 +48,12 @@ class SentenceDecoder(Protocol):
 class SentenceModality(Modality):
     """Sequences of tokens, of any length up to a limit.
 
-    Columns are integers ``rows length``. The decoder is taught with the true tokens inside `log_prob`.
+    Columns are integers ``rows length``. `log_prob` feeds the decoder the true tokens.
 
     Args:
-        encoder: ``rows length`` → ``rows 2·latent``; it must not look behind the stop token.
+        encoder: ``rows length`` → ``rows 2·latent``; it must ignore what follows the stop token.
         decoder: see `SentenceDecoder`.
-        length: of the rows that `generate` makes, stop token included.
+        length: the length of the rows that `generate` makes, stop token included.
         stop: the token that ends a sequence.
         weight: λ, as for `Modality`.
 
@@ -77,19 +77,19 @@ class SentenceModality(Modality):
 
     @property
     def is_discrete(self) -> bool:
-        """No sentence is sure as a whole, and writing one at every step would cost more than training."""
+        """False: no whole sentence is predicted confidently, and writing one per step would cost more than training."""
         return False
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Refused: what comes next depends on what came before.
+        """Not available: each token depends on those before it.
 
         Raises:
             QueryError: always.
         """
-        raise QueryError("a sequence's tokens depend on those before: ask for log_prob or generate")
+        raise QueryError("each token of a sequence depends on those before it: use log_prob or generate")
 
     def assess(self, x: Shaped[Tensor, "rows *event"], z: Tensor, context: Tensor | None = None) -> tuple[Tensor, None]:
-        """`log_prob`; there are no parameters of all tokens together."""
+        """`log_prob`, and None: there are no parameters of all tokens together."""
         return self.log_prob(x, z, context), None
 
     def log_prob(
@@ -109,7 +109,7 @@ class SentenceModality(Modality):
         return found.new_zeros(len(x), len(samples)).index_add(0, packed.row, found).T.reshape(z.shape[:-1])
 
     def tokens(self, x: Shaped[Tensor, "rows *event"]) -> Int[Tensor, "rows"]:
-        """How many tokens each row has, the stop token included: what a likelihood per token divides by."""
+        """How many tokens each row has, the stop token included: the divisor of a likelihood per token."""
         return lengths_to_stop(x, self.stop)
 
     def generate(
@@ -124,8 +124,8 @@ class SentenceModality(Modality):
     ) -> Int[Tensor, "*lead length"]:
         """x ~ p(x | z), token after token; with ``mean=True`` greedily, the most probable token each time.
 
-        ``never`` is a token that is not written: the others keep their proportions. With a ``temperature`` T each token
-        has a probability proportional to p^(1/T).
+        ``never`` is a token that is never written: the others keep their proportions. With a ``temperature`` T, each
+        token has a probability proportional to p^(1/T).
         """
 
         def choose(log_p: Tensor) -> Tensor:
@@ -159,12 +159,12 @@ class SentenceModality(Modality):
     ) -> tuple[Int[Tensor, "N width length"], Float[Tensor, "N width"]]:
         """The most probable sequences that a beam of ``width`` finds, and their log p(x | z), the best first.
 
-        Each step goes on with the ``width`` best unfinished beginnings. A sequence is found where it ends among the
-        ``width`` best continuations of a step, or at the last place; of those found the ``width`` best are kept, apart
-        from the beginnings. Where fewer are found, the rest has log p −∞.
+        Each step continues the ``width`` best unfinished prefixes. A sequence is found if it ends among the ``width``
+        best continuations of a step, or at the last position; the ``width`` best of those found are kept, separately
+        from the prefixes. If fewer are found, the rest have log p −∞.
 
-        log p is of the whole sequence, not of a token: short ones have an advantage, as the model believes.
-        ``never`` is a token that is not written.
+        log p is of the whole sequence, not per token: short ones have the advantage that the model gives them.
+        ``never`` is a token that is never written.
 
         Raises:
             QueryError: width < 1, or more than there are tokens.
@@ -178,20 +178,20 @@ class SentenceModality(Modality):
         before = torch.full((n * width,), vocabulary, device=z.device)
         score = torch.full((n, width), -torch.inf, device=z.device)
         best, found = score, begun  # of the sequences that have ended
-        score = score.index_fill(1, torch.tensor([0], device=z.device), 0.0)  # to begin with, all are the same
+        score = score.index_fill(1, torch.tensor([0], device=z.device), 0.0)  # at first, all prefixes are the same
         first = torch.arange(n, device=z.device)[:, None] * width
         for step in range(self.length):
             log_p, state = self.decoder.advance(before, state)
             every = score[..., None] + _without(log_p, never).reshape(n, width, -1)
             ended = every[..., self.stop].clone()
-            if step < self.length - 1:  # at the last one there is no room for anything else
+            if step < self.length - 1:  # the last position has room for the stop token only
                 least = every.flatten(1).topk(width, 1).values[:, -1:]
                 ended = ended.masked_fill(ended < least, -torch.inf)
             best, place = torch.cat([best, ended], 1).topk(width, 1)
             found = torch.cat([found, begun], 1).take_along_dim(place[..., None], 1)
             every[..., self.stop] = -torch.inf
             score, place = every.flatten(1).topk(width, 1)
-            if (best[:, -1] >= score[:, 0]).all():  # going on makes none more probable
+            if (best[:, -1] >= score[:, 0]).all():  # continuing makes none more probable
                 break
             chosen = (first + place // vocabulary).flatten()
             before = (place % vocabulary).flatten()
@@ -203,7 +203,7 @@ class SentenceModality(Modality):
     def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:
-        """Tokens there are not, rows without a stop token, and anything but stop tokens behind it.
+        """Tokens outside the vocabulary, rows without a stop token, and anything but stop tokens after it.
 
         Raises:
             DataError: the column is not ``rows length``.
@@ -227,7 +227,7 @@ class SentenceModality(Modality):
         context: Tensor | None = None,
         params: Tensor | None = None,
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Nothing: word by word, a sentence has no accuracy that says much."""
+        """Empty: a sentence's accuracy word by word says little."""
         return {}
 
     def _flat(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "N latent"]:

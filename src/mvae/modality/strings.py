@@ -1,12 +1,12 @@
 """A modality of strings, whose decoder writes one token after the other, until it writes stop (App. A).
 
-A string of at most L symbols is a row of L tokens: its symbols, 0 … K−1, then stop (K) in every place left. A string
-of L symbols has no stop in its row, and needs none: nothing could follow. So
+A string of at most L symbols is a row of L tokens: its symbols, 0 … K−1, then stop (K) in every remaining place. A
+string of L symbols has no stop in its row and needs none, as nothing could follow. So
 
     log p(x | z) = Σ_t log p(x_t | x_1 … x_{t−1}, z)    over the symbols and, where there is one, the first stop,
 
-is a distribution over the strings of at most L symbols, the empty one included: their probabilities sum to 1. What
-stands after the first stop is padding and is never counted.
+is a distribution over the strings of at most L symbols, the empty one included: their probabilities sum to 1. Whatever
+follows the first stop is padding and is never scored.
 """
 
 import torch
@@ -25,16 +25,16 @@ __all__ = ["StringModality", "compared"]
 class StringModality(Modality):
     """Strings of up to ``length`` symbols: an autoregressive `Modality`.
 
-    ``log_prob`` forces the string's own tokens on the decoder (all positions in one call); ``generate`` lets it run on
-    what it has written itself.
+    ``log_prob`` feeds the decoder the string's own tokens (teacher forcing, all positions in one call); ``generate``
+    feeds it what it has written itself.
 
     Args:
-        encoder: ``rows length`` of tokens → ``rows 2·latent``. It must not look behind the first stop.
+        encoder: ``rows length`` of tokens → ``rows 2·latent``. It must ignore what follows the first stop.
         decoder: ``(z, tokens, state)`` → ``(logits, state)``: for latents ``N latent`` and the tokens so far
             ``N steps`` (the first is start, K + 1), the K + 1 logits of each next token (stop last; start cannot be
-            written), and a state to go on from, whatever it may be; None is the beginning.
+            written), and a state of any type to continue from; None is the initial one.
         symbols: K.
-        length: L, the most symbols of a string.
+        length: L, the largest number of symbols in a string.
         weight: λ, as for `Modality`.
 
     Raises:
@@ -55,7 +55,7 @@ class StringModality(Modality):
         self.stop, self.start, self.length = symbols, symbols + 1, length
 
     def decode(self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None) -> Tensor:
-        """There are no parameters of the whole string before its first tokens are known: see `log_prob`, `generate`.
+        """Not available: parameters depend on the tokens so far; see `log_prob` and `generate`.
 
         Raises:
             TypeError: always.
@@ -77,7 +77,7 @@ class StringModality(Modality):
             raise DataError(f"strings are rows of {self.length} tokens, not of {x.shape[1]}")
         place = torch.arange(self.length, device=x.device)
         counted = place <= count_symbols(x, self.stop)[:, None]
-        x = torch.where(counted, x, self.stop)  # padding is no token, and perhaps not even in the vocabulary
+        x = torch.where(counted, x, self.stop)  # padding is not scored, and may be outside the vocabulary
         before = torch.cat([torch.full_like(x[:, :1], self.start), x[:, :-1]], 1).expand(*z.shape[:-1], -1)
         logits, _ = self._next(z, before.reshape(-1, self.length), None)
         scores = log_softmax(logits).unflatten(0, z.shape[:-1])
@@ -92,7 +92,7 @@ class StringModality(Modality):
         mean: bool = False,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "*lead length"]:
-        """x ~ p(x | z), one token after the other; with ``mean=True`` each the most likely one after those before."""
+        """x ~ p(x | z), one token after the other; with ``mean=True``, greedily the most probable one."""
         token = torch.full((z[..., 0].numel(), 1), self.start, device=z.device)
         ended = torch.zeros_like(token, dtype=torch.bool)
         state, written = None, []
@@ -119,9 +119,9 @@ class StringModality(Modality):
     ) -> dict[str, tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]]:
         """The string is written freely, then compared. ``""``: how many of its symbols were written in their places.
 
-        Table 10 averages over single digits, "at most 4" of a string. Here all symbols of all rows count alike, so that
-        the empty string has no say, and symbols written too many cost nothing. They do under ``" whole"``: 1 where
-        exactly the string was written.
+        Table 10 averages over single digits, "at most 4" per string. Here all symbols of all rows count the same, so
+        the empty string does not count, and surplus symbols cost nothing. They do under ``" whole"``: 1 if exactly the
+        string was written.
         """
         right, symbols, whole = compared(x, self.generate(z, context, mean=True), self.stop)
         return {"": (right, symbols), " whole": (whole.long(), torch.ones_like(symbols))}
@@ -129,7 +129,7 @@ class StringModality(Modality):
     def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], latent_dim: int, context_dim: int = 0
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:
-        """Tokens that are no symbol and not stop, and anything but stop after a stop.
+        """Tokens that are neither a symbol nor stop, and anything but stop after a stop.
 
         Raises:
             DataError: rows of another length, or a decoder of another vocabulary.
@@ -156,7 +156,7 @@ class StringModality(Modality):
 def compared(
     x: Int[Tensor, "rows length"], written: Int[Tensor, "rows length"], stop: int
 ) -> tuple[Int[Tensor, "rows"], Int[Tensor, "rows"], Bool[Tensor, "rows"]]:
-    """How many symbols of each string were written in their places, how many it has, and whether the whole is right.
+    """How many symbols of each string were written in their places, how many it has, and whether all of it is correct.
 
     >>> compared(torch.tensor([[1, 7, 10, 10]]), torch.tensor([[1, 4, 4, 10]]), stop=10)
     (tensor([1]), tensor([2]), tensor([False]))

@@ -1,4 +1,4 @@
-"""One file per model; `base` is what they share. Another model is a file, and a line among the imports below."""
+"""One file per model; `base` holds what they share. A new model is a file, and a line among the imports below."""
 
 import importlib
 import re
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.errors import SettingsError, nearest
 
-if TYPE_CHECKING:  # this list is the registry, too: a model's name is that of its file
+if TYPE_CHECKING:  # this list is also the registry: a model's name is that of its file
     from mvae.models.base import MultimodalVAE as MultimodalVAE
     from mvae.models.bivcca import BiVCCA as BiVCCA
     from mvae.models.cvae import CVAE as CVAE
@@ -28,7 +28,7 @@ _FILES = {of_class: name for name, of_class in _LISTED}
 #: Name → "module:Class" of every model of the library.
 MODELS = {name: f"mvae.models.{name}:{of_class}" for name, of_class in _LISTED if name != "base"}
 
-if not TYPE_CHECKING:  # for a checker, the imports above say it
+if not TYPE_CHECKING:  # for a type checker, the imports above do this
     __all__ = ["MODELS", "get_model_class", *_FILES]
 
 
@@ -36,7 +36,7 @@ def get_model_class(name: str) -> "type[MultimodalVAE]":
     """The class of a model by its name in `MODELS`.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is no model of that name.
 
     >>> get_model_class("jmvae").__name__
     'JMVAE'
@@ -48,7 +48,7 @@ def get_model_class(name: str) -> "type[MultimodalVAE]":
 
 
 def __getattr__(name: str) -> Any:
-    """Models are imported when first used, so that the command line need not wait for torch."""
+    """Models are imported when first used, so that the command line does not wait for torch."""
     if name in _FILES:
         return getattr(importlib.import_module(f"mvae.models.{_FILES[name]}"), name)
     raise AttributeError(f"module 'mvae.models' has no attribute {name!r}")

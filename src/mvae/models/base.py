@@ -1,6 +1,6 @@
-"""What all models share: modalities, a posterior for any subset, and the questions a user asks.
+"""The base class of all models: modalities, a posterior for any subset, and the queries a user can make.
 
-A model is a class that says which posterior belongs to a subset (``combine``) and which terms are optimised
+A model is a class that defines which posterior belongs to a subset (``combine``) and which terms are optimised
 (``terms``); everything else, from training to the estimators, is written once, against this interface.
 """
 
@@ -29,14 +29,14 @@ from mvae.models.terms import Terms, mvae_terms
 __all__ = ["MultimodalVAE", "Parts"]
 
 Parts = Mapping[str, Modality | Covariate]
-"""What a model is made of, by the names of a table's columns."""
+"""A model's modalities and covariates, by the names of a table's columns."""
 
 
 class MultimodalVAE(Questions):
     """A joint model p(z) Π p(x_i | z) of several modalities; the base of every model here.
 
     Args:
-        modalities: name → `Modality`, and perhaps name → `Covariate`.
+        modalities: name → `Modality`, and optionally name → `Covariate`.
         latent_dim: the number of latents D.
 
     Raises:
@@ -101,14 +101,14 @@ class MultimodalVAE(Questions):
         return torch.promote_types(next(iter(self.modalities.values())).dtype, torch.float32)
 
     def fit_scalings(self, table: Table) -> None:
-        """Take the statistics of training rows by which values are scaled, unless an earlier training gave them."""
+        """Fit the statistics by which values are scaled to the training rows, unless an earlier training has."""
         for name, part in self.modalities.items():
             part.fit_scaling(table, name)
         for name, covariate in self.covariates.items():
             covariate.fit(table, name)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "MultimodalVAE":
-        """To another device or precision.
+        """Move to another device or precision.
 
         Raises:
             SettingsError: a device without float64.
@@ -117,91 +117,91 @@ class MultimodalVAE(Questions):
         return cast("MultimodalVAE", super()._apply(fn, recurse))
 
     def __init_subclass__(cls, **named: Any) -> None:
-        """A subclass with an ``expert`` of its own runs it modality by modality."""
+        """Encode modality by modality, not in banks, in a subclass that overrides ``expert``."""
         super().__init_subclass__(**named)
         cls.banked = cls.expert is MultimodalVAE.expert
 
-    #: May encoders of one shape run at once, without `expert`?
+    #: Whether encoders of the same shape may run as one batched call that bypasses `expert`.
     banked = True
 
     # -- What a model defines ------------------------------------------------------------------------------
 
     @property
     def encoders(self) -> Sequence[plan.Experts | plan.JointEncoder]:
-        """What its posteriors are made of, each for the subsets it is `used` for: one expert a modality by default."""
+        """The encoders of its posteriors, each for the subsets it is `used` for; by default one expert per modality."""
         return (plan.Experts(self.combine),)
 
-    #: What is said where a subset is given for which there is no encoder.
+    #: The error message for a given subset that has no encoder.
     no_posterior = "this model has no posterior given several modalities at once: give one of them"
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
-        """q(z | X) of every term's subset from one expert a modality (``modalities rows latent``)."""
+        """q(z | X) of every term's subset from one expert per modality (``modalities rows latent``)."""
         raise TypeError(f"{type(self).__name__} does not say how experts combine: define combine(experts, given)")
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """The terms of one training step, for rows that have these modalities."""
+        """The terms of one training step for rows with these modalities present."""
         return mvae_terms(present, self.names, generator=generator)
 
     #: Training stages, in order; `fit` trains each for its epochs, with fresh annealing and a fresh optimiser.
     stages: tuple[str, ...] = ("all",)
 
-    #: The stage in hand; `terms` may depend on it.
+    #: The current stage; `terms` may depend on it.
     stage = "all"
 
     def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
         """The parameters that a stage trains."""
         return self.parameters()
 
-    #: Is there a posterior given all modalities together?
+    #: Whether there is a posterior given all modalities together.
     joint_posterior = True
 
     @property
     def cross_from(self) -> tuple[str, ...]:
-        """Modalities whose posterior has to explain everything else in a row, too (`mvae.models.mvae`)."""
+        """Modalities whose posterior must also explain everything else in a row (`mvae.models.mvae`)."""
         return ()
 
-    #: Does it learn from complete rows only? (Then a run with few pairs gives it those, and not the other rows.)
+    #: Whether it learns from complete rows only. (A run with few pairs then gives it only those rows.)
     needs_complete = False
 
-    #: Are its best weights chosen by the validation objective? (Otherwise the last ones stay.)
+    #: Whether its best weights are selected by the validation objective. (Otherwise the last ones are kept.)
     keeps_best = True
 
-    #: Has it the first of the modalities only? (Then a declaration's others are left out.)
+    #: Whether it uses only the first modality. (The others of a declaration are then left out.)
     first_only = False
 
-    #: May covariates stand among its modalities?
+    #: Whether its modalities may include covariates.
     takes_covariates = True
 
-    #: Is it of one modality given another? (Then its networks take that one beside x and z.)
+    #: Whether it models one modality given another. (Its networks then take that one in addition to x and z.)
     conditional = False
 
-    #: What it was built from (`mvae.runs.config.Config`), which `mvae.save` keeps; None where it was made by hand.
+    #: The declaration it was built from (`mvae.runs.config.Config`), which `mvae.save` stores; None if made by hand.
     declaration: object = None
 
-    #: The condition's number of features, where the networks take one besides x and z.
+    #: The number of features of the condition, if the networks take one besides x and z.
     context_dim = 0
 
     def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
-        """What encoders and decoders are conditioned on besides x and z: the covariates, where there are any.
+        """The covariates, if any: what encoders and decoders are conditioned on besides x and z.
 
         Raises:
-            QueryError: one is not given.
+            QueryError: a covariate is missing.
         """
         if missing := [name for name in self.covariates if name not in x]:
             raise QueryError(
                 f"this model is conditioned on {', '.join(missing)}: give it with the data, or as "
                 f"covariates={{{missing[0]!r}: …}}"
             )
-        columns = [x[name] for name in self.covariates]  # the compiler takes an empty mapping proxy for true
+        columns = [x[name] for name in self.covariates]  # torch.compile treats an empty mapping proxy as true
         return torch.cat(columns, dim=1) if columns else None
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
-        """What a model adds to each row's loss for its posteriors, ``terms rows latent``; nothing by default."""
+        """A penalty on the posteriors (``terms rows latent``), added to each row's loss; by default None."""
         return None
 
     @property
     def static_terms(self) -> bool:
-        """Are the terms of complete rows the same at every step? (Then a step can be recorded and replayed.)"""
+        """Whether complete rows have the same terms at every step. (A step can then be recorded and replayed.)"""
         return True
 
     # -- Posteriors ----------------------------------------------------------------------------------------
@@ -223,22 +223,22 @@ class MultimodalVAE(Questions):
         return plan.posteriors(self, x, terms)
 
     def mixed(self, given: Bool[Tensor, "rows modalities"]) -> Bool[Tensor, "components rows modalities"] | None:
-        """The subsets of what each row is given whose posteriors are mixed evenly; None: its posterior is no mixture.
+        """The subsets of each row's given modalities whose posteriors form an even mixture; None: no mixture.
 
-        A row has the components that are given anything.
+        A row's components are the subsets that contain at least one modality.
         """
         return None
 
     def posterior_given(self, x: Mapping[str, Tensor], given: Bool[Tensor, "rows modalities"]) -> Gaussian | Mixture:
-        """q(z | X) of prepared columns, ``rows latent``, where X is what each row is given (on the CPU)."""
-        subsets = self.mixed(given) if (given.sum(-1) > 1).any() else None  # of one modality there is no mixture
+        """q(z | X) of prepared columns, ``rows latent``, where X is what ``given`` (a CPU mask) marks in each row."""
+        subsets = self.mixed(given) if (given.sum(-1) > 1).any() else None  # a single modality needs no mixture
         subsets = given[None] if subsets is None else subsets
         names = tuple(f"query {k}" for k in range(len(subsets)))
         q = self.posteriors(x, Terms(names, subsets, subsets, torch.ones(len(subsets), len(given))))
         if len(subsets) == 1:
             return q[0]
         has = subsets.any(-1)
-        has = has | ~has.any(0)  # given nothing: the prior, whichever component is drawn
+        has = has | ~has.any(0)  # nothing given: every component is the prior
         weight = (has.to(q.mean.dtype) / has.sum(0)).to(q.mean.device)
         return Mixture(q, weight.expand(-1, q.mean.shape[1]))
 
@@ -246,7 +246,7 @@ class MultimodalVAE(Questions):
 
     def prepare(self, batch: Table) -> dict[str, Tensor]:
         """A batch's columns as the networks take them, on the model's device."""
-        here = batch.to(self.device)  # tensors, also where the batch is made of a user's arrays
+        here = batch.to(self.device)  # tensors, even if the batch holds a user's arrays
         x = {
             name: modality.prepare(cast("Tensor", here.columns[name]), here.observed.get(name))
             for name, modality in self.modalities.items()
@@ -271,10 +271,10 @@ class MultimodalVAE(Questions):
     ) -> Objective:
         """The objective of one batch (Eq. 5), with fresh noise unless some is given. The data is checked.
 
-        For training loops of one's own: `mvae.fit` calls `batch_objective`, and refuses a model that overrides this.
+        For custom training loops. `mvae.fit` calls `batch_objective`, and refuses a model that overrides this method.
 
         Raises:
-            DataError: data that does not fit the model. QueryError: a name that is no modality.
+            DataError: data that does not fit the model. QueryError: a name that is not a modality.
         """
         return self.batch_objective(self.as_table(batch), terms, beta=beta, generator=generator, noise=noise)
 
@@ -287,7 +287,7 @@ class MultimodalVAE(Questions):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
     ) -> Objective:
-        """The same of a batch of a table that has been checked as a whole (`check`): what a training step calls."""
+        """`forward` without its checks, for batches of a table that was checked as a whole; training steps call it."""
         if terms is None:
             terms = self.terms(batch.presence(self.names), generator)
         if noise is None:
@@ -306,7 +306,7 @@ class MultimodalVAE(Questions):
 
         Args:
             x: prepared columns, ``rows event…`` each; one that no term needs may be absent.
-            terms: what is given, what is scored, and how much each counts.
+            terms: what each term is given, what it scores, and its weight.
             noise: ε ~ N(0, I) of the reparameterised samples.
             beta: weight of the KL, annealed from 0 to 1 (Eq. 1).
         """
@@ -330,13 +330,13 @@ class MultimodalVAE(Questions):
         return Objective(loss, log_prob, kl, here, self.names)
 
     def likelihood_weights(self, x: Mapping[str, Tensor], terms: Terms) -> Sequence[float | Tensor]:
-        """λ of each modality, as a plan says it by entry, else the modality's own; times the weights of its classes."""
+        """λ of each modality (by entry if the plan has weights, else the modality's own), times its class weights."""
         own = terms.likelihood_weight
         weights = self.weights if own is None else own[..., None].unbind(1)
         of_class = [m.weight_of_rows(x[n]) if n in x else None for n, m in self.modalities.items()]
-        both = zip(weights, of_class, strict=True)  # the compiler knows no := in a comprehension
+        both = zip(weights, of_class, strict=True)  # torch.compile does not support := in a comprehension
         return [weight if by_row is None else weight * by_row for weight, by_row in both]
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """The terms by which models are selected, without randomness: by default those that are trained."""
+        """The deterministic terms by which models are selected; by default the training terms."""
         return self.terms(present)

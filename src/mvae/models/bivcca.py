@@ -15,18 +15,18 @@ __all__ = ["BiVCCA"]
 class BiVCCA(MultimodalVAE):
     """Mean over encoders i of E_{q(z | x_i)}[Σ_j log p(x_j | z)] − KL[q(z | x_i), p(z)].
 
-    In terms: given = one modality, of = all that the row has, weight one over the number that it has.
+    As terms: given = one modality, of = all of the row's modalities, weight = 1 over their number.
     """
 
     joint_posterior = False
 
     @property
     def encoders(self) -> tuple[Experts, ...]:
-        """The one encoder's Gaussian; there is none for two modalities together."""
+        """The one encoder's Gaussian; there is no posterior given two modalities together."""
         return (Experts(select_expert, at_most_one),)
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """Each modality of a row explains all of them."""
+        """Each of a row's modalities explains all of them."""
         given = torch.eye(len(self.names), dtype=torch.bool)[:, None] & present[None]
         has = given.any(-1)
         return Terms(

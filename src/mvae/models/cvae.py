@@ -1,4 +1,4 @@
-"""The conditional VAE of Sohn et al. (2015): p(x1 | x2) alone, with x2 given to encoder and decoder (Sec. 3)."""
+"""The conditional VAE of Sohn et al. (2015): only p(x1 | x2), with x2 given to encoder and decoder (Sec. 3)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,13 +28,13 @@ class CVAE(MultimodalVAE):
     Args:
         modalities: exactly one, name → `Modality`; its encoder and decoder take the condition as a second argument.
         latent_dim: the number of latents D.
-        condition: the column conditioned on, present in every row: class numbers (given one-hot) or numbers.
+        condition: the column conditioned on, present in every row: class numbers (passed one-hot) or numbers.
         classes: how many classes it has, or None for a column of numbers.
         features: how many numbers a row of such a column has.
-        standardise: give these numbers in standard deviations from their mean (`mvae.modality.scaling`).
+        standardise: pass these numbers in standard deviations from their mean (`mvae.modality.scaling`).
 
     Raises:
-        SettingsError: more than one modality.
+        SettingsError: more than one modality, networks that do not take the condition, or no classes and no features.
     """
 
     needs_complete = True
@@ -57,7 +57,7 @@ class CVAE(MultimodalVAE):
         modality = self.modalities[self.names[0]]
         if not all(takes_context(network, needs=False) for network in (modality.encoder, modality.decoder)):
             raise SettingsError("a CVAE's encoder and decoder take the condition as a second argument of forward")
-        modality.encoder_takes_context = modality.decoder_takes_context = True  # of a convolution it is optional
+        modality.encoder_takes_context = modality.decoder_takes_context = True  # optional in convolutional ones
         if (features if classes is None else classes) < 1:
             raise SettingsError("a CVAE's condition needs classes ≥ 1, or classes=None and features ≥ 1")
         self.condition, self.classes = condition, classes
@@ -68,7 +68,7 @@ class CVAE(MultimodalVAE):
         """The modality, and the condition as numbers ``rows features``.
 
         Raises:
-            DataError: the condition is missing, wholly or in some row.
+            DataError: the condition is missing, entirely or in some row.
         """
         self._require_condition(batch)
         column = torch.as_tensor(batch.columns[self.condition]).to(self.device)
@@ -88,16 +88,16 @@ class CVAE(MultimodalVAE):
             raise DataError(f"a CVAE needs its condition {self.condition!r} in every row; row {row} lacks it")
 
     def fit_scalings(self, table: Table) -> None:
-        """Those of the modality and of the condition."""
+        """Fit the scalings of the modality and of the condition."""
         super().fit_scalings(table)
         if self.scaling is not None and not self.scaling.fitted:
             self.scaling.fit(table, self.condition)
 
     def check(self, table: Table, chunk: int = 4096) -> None:
-        """Does every present value fit this model, and has every row a condition that it can have?
+        """Check that every present value fits this model, and that every row has a possible condition.
 
         Raises:
-            DataError: naming the column and the first row that does not fit, and what would.
+            DataError: a value does not fit; the message has the column, the first such row, and what would fit.
         """
         super().check(table, chunk)
         self._require_condition(table)
@@ -119,7 +119,7 @@ class CVAE(MultimodalVAE):
         """The condition, for the decoder.
 
         Raises:
-            QueryError: it is not given.
+            QueryError: the condition is missing.
         """
         if self.condition not in x:
             raise QueryError(f"a CVAE generates given its condition {self.condition!r} only")
@@ -143,7 +143,7 @@ class CVAE(MultimodalVAE):
         """Only log p(x1 | x2), which its decoder gives without a denominator.
 
         Raises:
-            QueryError: anything else.
+            QueryError: any other query.
         """
         if list(of) != list(self.names) or list(given) != [self.condition]:
             raise QueryError(f"a CVAE answers log p({self.names[0]} | {self.condition}) only")

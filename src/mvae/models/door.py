@@ -1,4 +1,4 @@
-"""The door of a model: any data becomes a checked table, and names that it cannot answer for are refused."""
+"""A model's entry point: any data becomes a checked table, and names for which there is no answer are rejected."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,26 +17,26 @@ from mvae.modality.covariate import Covariate
 __all__ = ["Data", "Door"]
 
 Data = Table | Mapping[str, Values] | Frame
-"""What every question takes: a `Table`, arrays by modality, or a pandas data frame with a column per modality."""
+"""The data that every query takes: a `Table`, arrays by modality, or a pandas data frame with a column per modality."""
 
-CHECKED = 2**22  # values of a column looked at together: data larger than memory is looked at too
+CHECKED = 2**22  # values of a column checked at once, since data may be larger than memory
 
 
 class Door(nn.Module):
-    """What every question passes first; a base class of `mvae.models.questions.Questions`."""
+    """The checks that precede every query; a base class of `mvae.models.questions.Questions`."""
 
     latent_dim: int
 
-    #: The condition's number of features, where the networks take one besides x and z.
+    #: The number of features of the condition, if the networks take one besides x and z.
     context_dim = 0
 
-    #: Modalities that no training row had: their networks are as random as at the start. None: `mvae.fit` has not been.
+    #: Modalities that no training row had: their networks still have random weights. None: `mvae.fit` was not called.
     untrained: tuple[str, ...] | None = None
 
-    #: Answer queries that are given, or generate, such a modality all the same.
+    #: Whether to answer queries that condition on such a modality, or generate it, anyway.
     allow_untrained = False
 
-    # -- What questions need of a model (`mvae.models.base.MultimodalVAE` has it) -----------------------------------
+    # -- What queries need from a model (`mvae.models.base.MultimodalVAE` has it) -----------------------------------
 
     @property
     def modalities(self) -> Mapping[str, Modality]:
@@ -64,10 +64,10 @@ class Door(nn.Module):
         raise NotImplementedError
 
     def as_table(self, data: Data, others: Collection[str] = ()) -> Table:
-        """Any data as a table whose present values all fit this model.
+        """Convert any data to a table, and check that all its present values fit this model.
 
-        Columns of a `Table` that are no modality of the model are ignored; in a mapping or a frame such a name is
-        taken for a mistake, unless it is one of ``others``.
+        Columns of a `Table` that are not modalities of the model are ignored; in a mapping or a frame such a name is
+        an error, unless it is one of ``others``.
 
         Raises:
             QueryError: an unknown name. DataError: data that does not fit the model, with modality and row.
@@ -86,19 +86,19 @@ class Door(nn.Module):
         return data
 
     def coded(self, columns: Mapping[str, Any]) -> dict[str, Any]:
-        """Columns whose covariates are numbers: names of categories become their codes.
+        """The columns with covariates as numbers: names of categories become their codes.
 
         Raises:
-            DataError: an unknown category, by its row.
+            DataError: an unknown category, with its row.
         """
         own = self.covariates
         return {name: own[name].codes(values, name) if name in own else values for name, values in columns.items()}
 
     def check(self, table: Table, chunk: int = 4096) -> None:
-        """Does every present value of the table fit this model? Reads it once, in chunks.
+        """Check that every present value of the table fits this model; reads it once, in chunks.
 
         Raises:
-            DataError: naming the modality and the first row that does not fit, and what would.
+            DataError: a value does not fit; the message has the modality, the first such row, and what would fit.
         """
         self._require_shared(table)
         for name, modality in self.modalities.items():
@@ -125,7 +125,7 @@ class Door(nn.Module):
             if bad.any():
                 row = int(rows[bad.cpu()][0])
                 raise DataError(
-                    f"modality {name!r}, row {row}: {possible} are needed; mend the value or mark it as "
+                    f"modality {name!r}, row {row}: {possible} are needed; fix the value or mark it as "
                     "missing with Table(..., present={...})"
                 )
         if 0 < brightest <= 1:  # as levels of 255 they would silently be learned as 0 and 0.004
@@ -136,12 +136,12 @@ class Door(nn.Module):
 
     @property
     def known(self) -> tuple[str, ...]:
-        """What a query may name: the modalities."""
+        """The names that a query may use: the modalities."""
         return self.names
 
     @property
     def answerable(self) -> tuple[str, ...]:
-        """What of it has been trained; all where `allow_untrained` says so."""
+        """The `known` names that have been trained; all of them if `allow_untrained` is set."""
         return self.known if self.allow_untrained else tuple(n for n in self.known if n not in (self.untrained or ()))
 
     def require_known(self, names: Sequence[str], what: str = "modalities") -> None:
@@ -152,12 +152,12 @@ class Door(nn.Module):
     def _require_answerable(self, names: Iterable[str]) -> None:
         if random := [name for name in names if name not in self.answerable]:
             raise QueryError(
-                f"no training row had {', '.join(random)}, so that an answer would come from random weights: ask "
+                f"no training row had {', '.join(random)}, so that an answer would come from random weights: query "
                 "without it, train with rows that have it, or set model.allow_untrained = True"
             )
 
     def require_trained_in(self, table: Table, given: Sequence[str] | None = None) -> None:
-        """Raises QueryError where rows of the table give a modality (of ``given``) that was never trained."""
+        """Raises QueryError if rows of the table have a modality (among ``given``) that was never trained."""
         used = [name for name in self.untrained or () if given is None or name in given]
         self._require_answerable(name for name in used if table.has(name).any())
 

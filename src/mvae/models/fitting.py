@@ -1,4 +1,4 @@
-"""Fitting a prior to what a trained model's posteriors are together, and keeping it in a file."""
+"""Fit a prior to the aggregate posterior of a trained model, and store it in a file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +20,8 @@ from mvae.models.questions import parts_of
 
 __all__ = ["built_prior", "fit_prior", "load_prior", "save_prior"]
 
-ITERATIONS = 100  # of expectation maximisation, at most
-LEAST_GAIN = 1e-3  # nats of mean log density per latent, below which it ends
+ITERATIONS = 100  # at most, of expectation maximisation
+LEAST_GAIN = 1e-3  # nats of mean log density per latent; with a smaller gain, it ends
 LEAST_VARIANCE = 1e-6
 
 
@@ -34,12 +34,11 @@ def fit_prior(
     epochs: int = 50,
     seed: int = 0,
 ) -> Prior:
-    """A density of the latents, fitted to the posteriors of these rows given all that they have.
+    """Fit a density of the latents to the posteriors of these rows, given all their observed modalities.
 
     A mixture of Gaussians with full covariances is fitted to the posteriors' means (scikit-learn's EM). As a posterior
-    is more than its mean, the mean posterior variance is added to every covariance: the prior then has the second
-    moments of the aggregate posterior. A flow (zuko) is trained on samples of the posteriors. Of a posterior that is a
-    mixture, one component is drawn per row.
+    has a width, too, their mean variance is added to every covariance: the prior then has the second moments of the
+    aggregate posterior. A flow (zuko) is trained on posterior samples. From a mixture, one component is drawn per row.
 
     Set the result as ``model.prior``; ``None`` there is N(0, I) again.
 
@@ -47,9 +46,9 @@ def fit_prior(
         model: a trained model.
         data: the training rows. Means and deviations of all of them are held in memory.
         kind: "mixture" or "flow".
-        components: of the mixture.
-        epochs: of the flow.
-        seed: of all that is drawn.
+        components: the number of components of the mixture.
+        epochs: the number of epochs for the flow.
+        seed: the seed of all draws.
 
     Raises:
         QueryError: another kind, fewer than one component or epoch, fewer rows than components, or a modality that was
@@ -91,7 +90,7 @@ def fit_prior(
 def _aggregate(
     model: MultimodalVAE, data: Data, seed: int
 ) -> tuple[Float[Tensor, "rows latent"], Float[Tensor, "rows latent"]]:
-    """Mean and standard deviation of each row's posterior; of a mixture those of a component drawn for the row."""
+    """Mean and standard deviation of each row's posterior; of a mixture, those of one component drawn per row."""
     points, spread, table = [], [], model.as_table(data)
     model.require_trained_in(table)
     with evaluating(model):
@@ -115,19 +114,19 @@ def save_prior(prior: Prior, path: Path) -> None:
 
 
 def load_prior(path: Path) -> Prior:
-    """The prior in a file.
+    """Load a prior from a file.
 
     Raises:
-        RunError: absent, damaged, or no prior. MissingDependencyError: a flow, and zuko is not installed.
+        RunError: the file is absent, damaged or not a prior. MissingDependencyError: a flow, and zuko is not installed.
     """
     return built_prior(*load_state(path), path)
 
 
 def built_prior(tensors: Mapping[str, Tensor], info: Mapping[str, Any], path: Path) -> Prior:
-    """The prior whose `Prior.state` this was; ``path`` is named in errors.
+    """Rebuild a prior from its `Prior.state`; ``path`` is named in errors.
 
     Raises:
-        RunError: it is the state of no prior. MissingDependencyError: a flow, and zuko is not installed.
+        RunError: this is not the state of a prior. MissingDependencyError: a flow, and zuko is not installed.
     """
     if info.get("kind") == "mixture":
         return MixturePrior(tensors["weight"], tensors["centre"], tensors["covariance"])

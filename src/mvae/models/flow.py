@@ -12,11 +12,11 @@ __all__ = ["FlowPrior", "train_flow"]
 
 LAYERS, HIDDEN = 4, (256, 256)
 BATCH, RATE = 256, 1e-3
-HELD = 10  # every tenth row says when the flow fits best
+HELD = 10  # every tenth row is held out to select the best epoch
 
 
 class FlowPrior:
-    """z = m + s·f(ε), with f a chain of affine coupling layers (Dinh et al. 2017): sampled as fast as scored.
+    """z = m + s·f(ε), with f a chain of affine coupling layers (Dinh et al. 2017): sampling is as fast as scoring.
 
     Args:
         latent: the number of latents D.
@@ -34,14 +34,14 @@ class FlowPrior:
 
     @property
     def mean(self) -> Float[Tensor, "1 latent"]:
-        """m, the mean of what it was fitted to."""
+        """m, the mean of the points it was fitted to."""
         return self.offset[None]
 
     @torch.no_grad()
     def rsample(
         self, noise: Float[Tensor, "*lead latent"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*lead latent"]:
-        """m + s·f(noise); nothing else is drawn."""
+        """m + s·f(noise); no other random numbers are drawn."""
         self._to(noise)
         return self.offset + self.scale * self.flow().transform.inv(noise)
 
@@ -66,9 +66,9 @@ class FlowPrior:
 def train_flow(
     points: Float[Tensor, "rows latent"], spread: Float[Tensor, "rows latent"], epochs: int, seed: int
 ) -> FlowPrior:
-    """A flow fitted to N(points, spread²) of all rows together, with fresh noise in each epoch, by maximum likelihood.
+    """Fit a flow by maximum likelihood to N(points, spread²) of all rows together, with fresh noise in each epoch.
 
-    A tenth of the rows is held out, and the epoch that is best on these is kept.
+    A tenth of the rows is held out, and the weights of the best epoch on these are kept.
 
     Raises:
         MissingDependencyError: zuko is not installed.

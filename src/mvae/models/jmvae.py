@@ -1,4 +1,4 @@
-"""JMVAE (Suzuki et al. 2017): a joint encoder, and unimodal encoders drawn towards it by a KL (Sec. 3)."""
+"""JMVAE (Suzuki et al. 2017): a joint encoder, and unimodal encoders pulled towards it by a KL (Sec. 3)."""
 
 import math
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ __all__ = ["JMVAE", "divergence_from_singles"]
 class JMVAE(MultimodalVAE):
     """ELBO under q(z | all) minus α Σ_i KL(q(z | all) ‖ q(z | x_i)).
 
-    It learns from complete rows only. Each subset would need an encoder of its own: this one has the joint and the
-    unimodal ones, so no other subset can be given.
+    It learns from complete rows only. Each subset would need an encoder of its own; this model has only the joint and
+    the unimodal ones, so no other subset can be given.
 
     Args:
         modalities: name → `Modality`; their encoders are the unimodal ones.
         latent_dim: the number of latents D.
         joint_encoder: dict of columns → ``rows 2·latent``, mean and log-variance of q(z | all). Default: new encoders
-            of the modalities' architectures, and one hidden layer over what they give.
+            of the modalities' architectures, and one hidden layer over their outputs.
         alpha: α; Sec. 5.1 uses 0.01.
 
     Raises:
@@ -60,14 +60,14 @@ class JMVAE(MultimodalVAE):
 
     @property
     def encoders(self) -> tuple[Experts | JointEncoder, ...]:
-        """The joint encoder where everything is given, a unimodal one where one modality is."""
+        """The joint encoder if everything is given, a unimodal one if one modality is."""
         return Experts(select_expert, at_most_one), JointEncoder(self._joint, self.names, all_given)
 
     def _joint(self, x: Mapping[str, Tensor]) -> Gaussian:
         return Gaussian.from_mean_log_var(*run(self.joint_encoder, x).chunk(2, dim=-1))
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """The ELBO of complete rows, and the unimodal posteriors, which the penalty needs."""
+        """The ELBO of complete rows, and the unimodal posteriors for the penalty."""
         complete = present & present.all(-1, keepdim=True)
         return concatenate(full(complete, self.names), singles(complete, self.names).unscored())
 
@@ -78,11 +78,11 @@ class JMVAE(MultimodalVAE):
 
 
 class _JointExperts(nn.Module):
-    """The default joint encoder: fresh encoders of all modalities, whose outputs one perceptron reads together."""
+    """The default joint encoder: fresh encoders of all modalities, whose joined outputs one perceptron reads."""
 
     def __init__(self, modalities: Mapping[str, Modality], latent_dim: int):
         super().__init__()
-        self.modalities = dict(modalities)  # of the model, not of this network
+        self.modalities = dict(modalities)  # these belong to the model, not to this network
         self.encoders = NamedModules({name: fresh(modality.encoder) for name, modality in modalities.items()})
         self.together = mlp(2 * latent_dim * len(modalities), 2 * latent_dim, [max(64, 4 * latent_dim)])
 
@@ -97,7 +97,7 @@ class _JointExperts(nn.Module):
 
 
 def divergence_from_singles(posterior: Gaussian, terms: Terms, modalities: int) -> Float[Tensor, "rows"] | None:
-    """Σ_i KL(q(z | all) ‖ q(z | x_i)) of complete rows, 0 of others; None where the plan is not full and singles."""
+    """Σ_i KL(q(z | all) ‖ q(z | x_i)) of complete rows, 0 of others; None unless the plan is full and singles."""
     if terms.keys != (FULL, *(single(i) for i in range(modalities))):
         return None
     joint, *alone = posterior.unbind()

@@ -1,4 +1,4 @@
-"""Mixtures of diagonal Gaussians, for models whose posterior is one (MMVAE, MoPoE)."""
+"""Mixtures of diagonal Gaussians, for models whose posterior is a mixture (MMVAE, MoPoE)."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ __all__ = ["Mixture"]
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """q(z) = Σ_k w_k N(z; μ_k, V_k) of each row, with what a `Gaussian` has too.
+    """q(z) = Σ_k w_k N(z; μ_k, V_k) of each row, with the interface of a `Gaussian`.
 
     Args:
         components: ``components rows latent``, all of them proper.
@@ -64,10 +64,10 @@ class Mixture:
     ) -> Float[Tensor, "*samples rows latent"]:
         """μ_k + σ_k·noise, with components k drawn in strata along the samples (the gradient is of μ and σ alone).
 
-        Each sample by itself is one of the mixture. Together, n samples of a row hold every component n w_k times,
-        but for rounding: they lie evenly on [0, 1), from a start that ``generator`` draws for each row, and take the
-        component on whose part they lie. ``alike``: the start is the same for all rows, so that a row's samples depend
-        on its own noise alone.
+        Each sample on its own is a sample of the mixture. Together, n samples of a row contain component k n·w_k times,
+        up to rounding: they are spaced evenly on [0, 1), from a start that ``generator`` draws for each row, and each
+        takes the component in whose interval it lies. ``alike``: all rows share the start, so that a row's samples
+        depend on its own noise alone.
         """
         flat = noise.reshape(-1, *noise.shape[-2:])
         count, rows, latent = flat.shape
@@ -89,7 +89,7 @@ class Mixture:
             return self.rsample(noise, generator)
 
     def log_prob(self, z: Float[Tensor, "*samples rows latent"]) -> Float[Tensor, "*samples rows"]:
-        """log q(z) in nats; one component after the other, so that no more than one is held for all samples."""
+        """log q(z) in nats, computed one component at a time to bound memory."""
         total = torch.full(z.shape[:-1], -math.inf, device=z.device, dtype=z.dtype)
         for component, weight in zip(self.components.unbind(), self.weight.unbind(), strict=True):
             total = torch.logaddexp(total, component.log_prob(z) + weight.log())

@@ -23,15 +23,16 @@ class MMVAE(MultimodalVAE):
 
         L = 1/n Σ_m E_{z_1..K ~ q(z | x_m)} [ log 1/K Σ_k w_k ],   w = p(z) Π_i p(x_i | z)^λ_i / q(z | X)
 
-    One stratum's mean of w is not p(X), only the mean over all strata is: the bound stays below log p(X) however large
-    K is. Experts and prior are Gaussian here (the authors' are Laplace).
+    Only the mean of w over all strata is p(X), not that of one stratum: the bound stays below log p(X) however large K
+    is. Experts and prior are Gaussian here (the authors' are Laplace).
 
     Args:
         modalities: name → `Modality`.
         latent_dim: the number of latents D.
         samples: K.
-        dreg: the doubly reparameterised gradient (Tucker et al. 2019), whose encoder part does not fade as K grows. As
-            draws come from one expert and the mixture is scored, for K > 1 it is not exactly the gradient of L.
+        dreg: the doubly reparameterised gradient (Tucker et al. 2019), whose encoder part does not vanish as K
+            grows. Since draws come from one expert but are scored under the mixture, it is not exactly the gradient of
+            L for K > 1.
 
     Raises:
         SettingsError: K < 1.
@@ -48,15 +49,15 @@ class MMVAE(MultimodalVAE):
 
     @property
     def encoders(self) -> tuple[plan.Experts, ...]:
-        """Each component is the one expert given."""
+        """Each component is the expert of the one modality given."""
         return (plan.Experts(select_expert, plan.at_most_one),)
 
     def mixed(self, given: Bool[Tensor, "rows modalities"]) -> Bool[Tensor, "modalities rows modalities"]:
-        """Each modality that is given, alone."""
+        """Each given modality alone."""
         return torch.eye(len(self.names), dtype=torch.bool)[:, None] & given
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """K draws from the posterior of each modality that a row has, each explaining all that it has."""
+        """K draws from the posterior of each of a row's modalities; each draw explains all of them."""
         given = self.mixed(present).repeat_interleave(self.samples, 0)
         names = tuple(term_name(f"{name} {k + 1}", self.names) for name in self.names for k in range(self.samples))
         has = given.any(-1)
@@ -75,7 +76,7 @@ class MMVAE(MultimodalVAE):
         experts = plan.experts(self, x, terms)
         z = self.proposal(experts, here).rsample(noise)
         factor = scale = counts = z.new_zeros(())
-        if self.dreg:  # the density's own parameters get no gradient; z carries it all
+        if self.dreg:  # gradients flow through z only, not through the density's own parameters
             z, factor, scale = _Rescaled.apply(z)
             experts = Gaussian(experts.precision.detach(), experts.shift.detach())
         divergence = self.divergence(experts, z, here)
@@ -87,7 +88,7 @@ class MMVAE(MultimodalVAE):
         has = here.weight.expand(-1, noise.shape[1]).unflatten(0, (count, self.samples)) > 0
         log_w = torch.where(has, log_w, 0.0)
         if self.dreg:
-            w = log_w.detach().softmax(1)  # each draw's share; its gradient counts by that share,
+            w = log_w.detach().softmax(1)  # each draw's share; its gradient is weighted by that share,
             counts = self.counted(w.flatten(0, 1)[..., None])  # and by the share's square where it reaches the encoder
             bound = (w * log_w).sum(1)
             value = log_w.detach().logsumexp(1) - math.log(self.samples)
@@ -100,7 +101,7 @@ class MMVAE(MultimodalVAE):
         return Objective(loss, log_prob, divergence, here, self.names)
 
     def proposal(self, experts: Gaussian, here: Terms) -> Gaussian:
-        """What each draw is from, ``terms rows latent``."""
+        """The distribution of each draw, ``terms rows latent``."""
         return select_expert(experts, here.given)
 
     def divergence(self, experts: Gaussian, z: Tensor, here: Terms) -> Float[Tensor, "terms rows"]:
@@ -109,29 +110,29 @@ class MMVAE(MultimodalVAE):
         return self.log_mixture(experts, z, here) - prior.log_prob(z)
 
     def counted(self, share: Float[Tensor, "terms rows 1"]) -> Float[Tensor, "terms rows _"]:
-        """How much each latent's gradient counts besides the draw's share, where its density depends on the encoder."""
+        """Each latent's gradient weight besides the draw's share: again the share, if its density depends on x."""
         return share
 
     def log_mixture(self, experts: Gaussian, z: Tensor, placed: Terms) -> Float[Tensor, "terms rows"]:
-        """log 1/n Σ_i q(z | x_i) over the n modalities each row has; log p(z) in a row that has none."""
+        """log 1/n Σ_i q(z | x_i) over the n modalities of each row; log p(z) in a row with none."""
         has = placed.given.any(0)  # rows modalities
-        has = has | ~has.any(-1, keepdim=True)  # none: a mixture of N(0, I) with itself, which is finite
+        has = has | ~has.any(-1, keepdim=True)  # no modality: a mixture of N(0, I) with itself, which is finite
         densities = torch.stack(
             [torch.where(has[:, i], self._safe(experts, i).log_prob(z), -math.inf) for i in range(len(self.names))]
         )
         return densities.logsumexp(0) - has.sum(-1).to(z.dtype).log()
 
     def _safe(self, experts: Gaussian, i: int) -> Gaussian:
-        """Expert i, with N(0, I) in rows that lack it (where it is not used, but must be finite)."""
+        """Expert i, with N(0, I) in rows where it is missing (there it is unused, but must be finite)."""
         absent = experts.precision[i] == 0
         return Gaussian(torch.where(absent, 1.0, experts.precision[i]), experts.shift[i])
 
 
 class _Rescaled(torch.autograd.Function):
-    """z, whose gradient is multiplied by what is only known once z has been used.
+    """z, with a gradient scaled by factors that are only known after z has been used.
 
-    Besides z, zeros f of its shape and a zero c: if a loss L is given the terms Σ f·w and c, which change no value, the
-    gradient of L with respect to z counts w times. Unlike a hook this can be compiled, and L may be scaled afterwards.
+    Returns z, zeros f of its shape, and a zero c. Adding Σ f·w and c to a loss L leaves its value unchanged, and scales
+    the gradient of L with respect to z by w. Unlike a hook, this can be compiled, and L may be scaled afterwards.
     """
 
     @staticmethod
@@ -141,4 +142,4 @@ class _Rescaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         of_z, factor, scale = gradients
-        return torch.where(scale == 0, of_z, of_z * (factor / scale))  # 0: nothing comes from L
+        return torch.where(scale == 0, of_z, of_z * (factor / scale))  # 0: no gradient comes from L

@@ -25,15 +25,15 @@ class MMVAEPlus(MMVAE):
                                                                 / (q(u | X) q(w_m | x_m)) ]
 
     The other modalities' private latents come from r_i = N(0, s_i²), whose s is learned: no modality can be explained
-    through another's private latents. Questions are answered by the model itself, where w_i of a modality that is not
+    through another's private latents. Queries are answered by the model itself, in which w_i of a modality that is not
     given has its prior N(0, I). Distributions are Gaussian here (the authors' are Laplace).
 
     Args:
-        modalities: name → `Modality`, whose networks have ``latent_dim`` latents: the shared ones and then its own.
-        latent_dim: what each modality's networks know. The model itself has M − 1 times ``private`` more.
-        private: how many of these are a modality's own; default half.
+        modalities: name → `Modality`, whose networks have ``latent_dim`` latents: the shared ones, then its own.
+        latent_dim: the latents of each modality's networks. The model itself has (M − 1) · ``private`` more.
+        private: how many of them are the modality's own; default half.
         samples: K.
-        dreg: the doubly reparameterised gradient, as of the MMVAE; draws of r_i count by their share.
+        dreg: the doubly reparameterised gradient, as for the MMVAE; draws from r_i are weighted by their share.
 
     Raises:
         SettingsError: private is not between 0 and latent_dim, or K < 1.
@@ -63,20 +63,20 @@ class MMVAEPlus(MMVAE):
 
     @property
     def encoders(self) -> tuple[plan.Experts, ...]:
-        """Each component is the one expert given."""
+        """Each component is the expert of the one modality given."""
         return (plan.Experts(self.alone, plan.at_most_one),)
 
     def informed(self, experts: Gaussian) -> Gaussian:
-        """The experts without what a modality knows nothing of: the others' private latents."""
+        """The experts with the other modalities' private latents masked out."""
         knows = self.owner[:, None].to(experts.precision.dtype)
         return Gaussian(experts.precision * knows, experts.shift * knows)
 
     def alone(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
-        """u and w_i from the one modality given; the prior of all else."""
+        """u and w_i from the one modality given; the prior for everything else."""
         return _proper(select_expert(self.informed(experts), given))
 
     def posterior_given(self, x: Mapping[str, Tensor], given: Bool[Tensor, "rows modalities"]) -> Gaussian | Mixture:
-        """u by the mixture of the experts given, each w_i from its own modality where that is given."""
+        """u from the mixture of the given experts, each w_i from its own modality if that is given."""
         if not (given.sum(-1) > 1).any():
             return super().posterior_given(x, given)
         terms = Terms(("query",), given[None], given[None], torch.ones(1, len(given)))
@@ -97,17 +97,17 @@ class MMVAEPlus(MMVAE):
         return Gaussian(torch.where(q.precision > 0, q.precision, auxiliary), q.shift)
 
     def divergence(self, experts: Gaussian, z: Tensor, here: Terms) -> Float[Tensor, "terms rows"]:
-        """log q(u | X) q(w_m | x_m) − log p(u) p(w_m) of each draw; latents that come from r have no part in it."""
+        """log q(u | X) q(w_m | x_m) − log p(u) p(w_m) of each draw; latents from r contribute nothing."""
         known, alone = self.informed(experts), self.alone(experts, here.given)
         shared, own = slice(None, self.shared), slice(self.shared, None)
         of_all = Gaussian(known.precision[..., shared], known.shift[..., shared])
         mixture = self.log_mixture(of_all, z[..., shared], here)
         private = Gaussian(alone.precision[..., own], alone.shift[..., own]).log_prob(z[..., own])
-        prior = Gaussian.standard(self.latent_dim, device=z.device)  # of latents from r, `private` has it too
+        prior = Gaussian.standard(self.latent_dim, device=z.device)  # cancels in `private` for those from r
         return mixture + private - prior.log_prob(z)
 
     def counted(self, share: Float[Tensor, "terms rows 1"]) -> Float[Tensor, "terms rows _"]:
-        """A draw's share, for latents of its own modality; r has no density in w."""
+        """A draw's share for latents of its own modality, else 1: the density of r is not part of a weight."""
         return torch.where(self.owner.repeat_interleave(self.samples, 0)[:, None], share, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""MMVM (Sutter et al. 2024, "Unity by Diversity"): each posterior is drawn towards the mixture of all."""
+"""MMVM (Sutter et al. 2024, "Unity by Diversity"): each posterior is pulled towards the mixture of all."""
 
 import logging
 
@@ -21,12 +21,12 @@ _log = logging.getLogger("mvae")
 class MMVM(MMVAE):
     """Σ_m {E_{q(z | x_m)}[λ_m log p(x_m | z)] − β KL[q(z | x_m), h(z | X)]},  h(z | X) = 1/n Σ_i q(z | x_i).
 
-    The sum and h are over the n modalities that a row has. Each modality explains itself alone; that its latents can be
-    decoded as another's comes from h, towards which all posteriors are drawn. KL has no closed form, and is estimated
-    by the sample that is decoded. Given several modalities, the posterior is their h.
+    The sum and h run over a row's n modalities. Each modality explains only itself; its latents can be decoded as
+    another's because all posteriors are pulled towards h. The KL has no closed form, and is estimated from the sample
+    that is decoded. Given several modalities, the posterior is their h.
 
-    No prior of the latents is trained, since h needs data: fit one before anything is drawn from p(z) or scored
-    (`mvae.models.prior`); until then N(0, I) stands for it, which is logged once as a warning.
+    No prior over the latents is trained, since h needs data: fit one before sampling from p(z) or computing log p
+    (`mvae.models.prior`). Until then N(0, I) is used, and a warning is logged once.
 
     Args:
         modalities: name → `Modality`.
@@ -38,16 +38,16 @@ class MMVM(MMVAE):
         self._warned = False
 
     def will_use_prior(self) -> None:
-        """Log a warning, once, where no prior was fitted."""
+        """Log a warning, once, if no prior was fitted."""
         if self.prior is None and not self._warned:
             self._warned = True
             _log.warning(
-                "an MMVM trains no prior of the latents, and N(0, I) stands for it: samples with nothing given and "
-                "log p are poor; fit one (mvae fit-prior RUN, then --fitted-prior; or model.prior = mvae.fit_prior(…))"
+                "an MMVM trains no prior over the latents, so N(0, I) is used: samples with nothing given and log p "
+                "are poor; fit one (mvae fit-prior RUN, then --fitted-prior; or model.prior = mvae.fit_prior(…))"
             )
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """Each modality that a row has, explained from itself."""
+        """Each of a row's modalities, explained from itself."""
         return singles(present, self.names).spread()
 
     def objective(

@@ -19,19 +19,20 @@ MOST_MODALITIES = 8
 
 
 class MoPoE(MultimodalVAE):
-    """Mean over the 2^n − 1 non-empty subsets S of what a row has of
+    """The mean, over the 2^n − 1 non-empty subsets S of a row's modalities, of
 
         E_{q(z | S)}[Σ_i log p(x_i | z)] − KL[q(z | S), p(z)],
 
     with q(z | S) the product of S's experts alone (no prior expert).
 
-    The number of terms is exponential in the number of modalities by its definition; above 8 it is refused.
+    By definition, the number of terms is exponential in the number of modalities; more than 8 are rejected.
 
     Args:
         modalities: name → `Modality`.
         latent_dim: the number of latents D.
-        drawn: how many subsets a row learns from at a step, drawn anew, all equally likely. The objective is the same
-            on average (Sutter et al. draw one). None: from all of them, which costs 2^n − 1 times as much as one.
+        drawn: the number of subsets that a row learns from in a step, drawn each time with equal probabilities. The
+            objective is the same on average (Sutter et al. draw one). None: all subsets, at 2^n − 1 times the cost of
+            one.
 
     Raises:
         SettingsError: more than 8 modalities, or drawn is below 1.
@@ -60,16 +61,16 @@ class MoPoE(MultimodalVAE):
         self._subset_names = tuple(labels)
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
-        """The product of the experts given; the prior where none is."""
+        """The product of the experts given; the prior if none is given."""
         return product(experts, given, prior_expert=False)
 
     def mixed(self, given: Bool[Tensor, "rows modalities"]) -> Bool[Tensor, "subsets rows modalities"]:
-        """Every subset of what is given."""
+        """Every subset of the given modalities."""
         subset = self._subsets[:, None]
         return subset & (given | ~subset).all(-1, keepdim=True)
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """Every subset of what a row has, or those that are drawn, explains all that it has."""
+        """Every subset of a row's modalities, or the drawn ones; each explains all of the row's modalities."""
         if self.drawn is None:
             return self.evaluation_terms(present)
         possible = self.mixed(present).any(-1).T  # rows subsets
@@ -78,7 +79,7 @@ class MoPoE(MultimodalVAE):
         return self._explaining([term_name(f"drawn {i + 1}", self.names) for i in range(self.drawn)], given, present)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Every subset of what a row has."""
+        """Every subset of a row's modalities."""
         return self._explaining(self._subset_names, self.mixed(present), present)
 
     def _explaining(
@@ -93,5 +94,5 @@ class MoPoE(MultimodalVAE):
 
     @property
     def static_terms(self) -> bool:
-        """Unless subsets are drawn."""
+        """True unless subsets are drawn."""
         return self.drawn is None

@@ -21,9 +21,9 @@ from mvae.models.terms import Terms, draws_of, mvae_terms
 
 __all__ = ["MVAE", "richest"]
 
-RICH = 0.1  # of the values of the richest modality: so many make a modality one of the richest
+RICH = 0.1  # a modality with this share of the richest one's number of values is also one of the richest
 MOST_SUBSETS = 10_000  # terms of a step: each is decoded
-SOURCES = 8  # at most: a cross term decodes everything, and with one for each modality a step's cost would be quadratic
+SOURCES = 8  # at most: a cross term decodes everything, so one for each modality would make a step's cost quadratic
 
 
 class MVAE(MultimodalVAE):
@@ -32,15 +32,15 @@ class MVAE(MultimodalVAE):
     Args:
         modalities: name → `Modality`.
         latent_dim: the number of latents D.
-        random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19). Above the number of
-            distinct subsets it changes nothing more.
+        random_subsets: k of Eq. 5; it matters from three modalities on (Sec. 4 uses 1 for 19). With
+            ``distinct_terms``, at most 64 draws per possible subset are made, by which all occur.
         distinct_terms: count equal subsets of a row once (see `mvae.models.terms.mvae_terms`).
-        cross_from: modalities whose posterior has to explain everything else in the row, too: one cross term
+        cross_from: modalities whose posterior must also explain everything else in the row, by one cross term
             E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c = ``cross_share`` over the part of the
-            batch's rows that have it, at most 1 (`mvae.models.recipe.Recipe`). "auto" names the richest modalities
-            (`richest`), such as the image. ``()`` is Eq. 5 to the letter, which does not force the modalities to share
-            latents: they may use disjoint ones, and then none can be predicted from another.
-        pseudo_labels: modalities of discrete values that get pseudo-labels where a row lacks them. Those with a
+            batch's rows that have it, at most 1 (`mvae.models.recipe.Recipe`). "auto" selects the richest
+            modalities (`richest`), such as the image. ``()`` is exactly Eq. 5, which does not force the modalities to
+            share latents: they may use disjoint ones, and then none can be predicted from another.
+        pseudo_labels: discrete modalities that get pseudo-labels in the rows where they are missing. Those with a
             probability of at least 95 % are scored under the posteriors of the row's ``cross_from``, as in their cross
             terms, once annealing is over (β = 1). They are kept as frequent as the known labels
             (`mvae.models.pseudo_labels`).
@@ -48,8 +48,8 @@ class MVAE(MultimodalVAE):
         shared_noise: reparametrise all terms of a row with one ε ~ N(0, I) instead of one each (App. I, Fig. 10 c).
 
     Raises:
-        SettingsError: an argument of a wrong type, k < 0 or above 10,000, a cross_share that is no such share,
-            cross_from or pseudo_labels name no modality, pseudo_labels one of continuous values or without cross_from.
+        SettingsError: an argument of a wrong type, k < 0 or above 10,000, a cross_share out of range, cross_from or
+            pseudo_labels with an unknown name, pseudo_labels of continuous values or without cross_from.
 
     >>> from mvae.networks.mlp import mlp
     >>> model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian()),
@@ -92,13 +92,13 @@ class MVAE(MultimodalVAE):
         self.pseudo_labels = tuple(pseudo_labels)
         of_classes = [
             name for name in pseudo_labels if type(self.modalities[name]) is Modality
-        ]  # not of a string's symbols
+        ]  # not for a string's symbols
         self.balances = NamedModules({name: Balance(self.modalities[name], latent_dim) for name in of_classes})
         self.random_subsets, self.distinct_terms, self.shared_noise = random_subsets, distinct_terms, shared_noise
 
     @property
     def cross_from(self) -> tuple[str, ...]:
-        """Modalities whose posterior has to explain everything else in a row, too."""
+        """Modalities whose posterior must also explain everything else in a row."""
         return self.recipe.cross_from
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
@@ -106,7 +106,7 @@ class MVAE(MultimodalVAE):
         return product(experts, given)
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """Everything a row has, each modality of it, and k random subsets (Eq. 5)."""
+        """All of a row's modalities, each of them alone, k random subsets (Eq. 5), and the cross terms."""
         terms = mvae_terms(present, self.names, self.random_subsets, generator, self.distinct_terms)
         own = torch.tensor(self.weights, dtype=self.dtype)
         return self.recipe.extend(terms, present, self.names, own)
@@ -122,25 +122,25 @@ class MVAE(MultimodalVAE):
         noise: Float[Tensor, "terms rows latent"],
         beta: float | Tensor = 1.0,
     ) -> Objective:
-        """Eq. 5; with ``shared_noise`` the first term's ε is every term's."""
+        """Eq. 5; with ``shared_noise`` the first term's ε is used for all terms."""
         too_early = isinstance(beta, float) and beta < 1
-        if self.pseudo_labels and self.training and not too_early and not terms.alike:  # else no row lacks any
+        if self.pseudo_labels and self.training and not too_early and not terms.alike:  # else nothing is missing
             x, terms = with_pseudo_labels(self, self.pseudo_labels, self.balances, self.recipe, x, terms, beta)
         return super().objective(x, terms, noise[:1].expand_as(noise) if self.shared_noise else noise, beta)
 
     @property
     def static_terms(self) -> bool:
-        """Unless random subsets are drawn."""
+        """True unless random subsets are drawn."""
         return self.random_subsets == 0 or len(self.names) < 3
 
 
 @torch.no_grad()
 def richest(modalities: Mapping[str, Modality], latent_dim: int, context_dim: int = 0) -> tuple[str, ...]:
-    """The modalities that have, in one example, at least a tenth as many values as the one that has most.
+    """The modalities that have, per example, at least a tenth as many values as the one with the most.
 
-    A picture's values are its pixels, a class is one, a string has as many as its longest. The first 8 of them, where
-    there are more; none of a single modality, from which nothing else is to be explained. A decoder that cannot be run
-    counts for nothing: `check` says what is wrong with it.
+    A picture's values are its pixels, a class is one value, and a string has as many values as the longest one. At most
+    the first 8 are returned; none for a single modality, as it has nothing else to explain. A modality whose decoder
+    fails has no values: `check` reports what is wrong with it.
 
     >>> parts = {"x": Modality(nn.Linear(50, 4), nn.Linear(2, 50), mvae.likelihoods.Gaussian()),
     ...          "y": Modality(nn.Embedding(9, 4), nn.Linear(2, 9), mvae.likelihoods.Categorical())}
@@ -155,7 +155,7 @@ def richest(modalities: Mapping[str, Modality], latent_dim: int, context_dim: in
 
 
 def _values(modality: Modality, latent_dim: int, context_dim: int) -> int:
-    """How many values one example has."""
+    """The number of values of one example; 0 if the decoder fails."""
     parameter = next(modality.parameters(), torch.zeros(()))
     z = torch.zeros(1, latent_dim, device=parameter.device, dtype=modality.dtype)
     context = torch.zeros(1, context_dim, device=parameter.device, dtype=modality.dtype) if context_dim else None

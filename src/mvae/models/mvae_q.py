@@ -20,7 +20,7 @@ class MVAEQ(MVAE):
 
     With V_i = N/(N−1) · sigmoid(raw), every V is below N/(N−1), so that T > 0 for every subset of the N modalities
     (App. C prints the inequality the wrong way round). In the product, each expert is q(z | x_i) / p(z), improper
-    where V > 1; the one prior expert then leaves exactly n−1 divided away. Terms are the MVAE's.
+    where V > 1; the one prior expert then leaves a division by exactly n−1 priors. Terms are the MVAE's.
 
     Raises:
         SettingsError: a single modality, for which the bound on V is infinite.
@@ -33,7 +33,7 @@ class MVAEQ(MVAE):
             raise SettingsError("MVAE-Q divides by N−1 priors and needs at least two modalities")
 
     def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:
-        """q(z | x_i) / p(z) by natural parameters."""
+        """q(z | x_i) / p(z), in natural parameters."""
         n = len(self.names)
         mean, raw = mean.to(self.dtype), raw.to(self.dtype)
         variance = n / (n - 1) * torch.sigmoid(raw.clamp(-MAX_RAW, MAX_RAW))

@@ -18,12 +18,12 @@ __all__ = ["MVTCAE"]
 class MVTCAE(MultimodalVAE):
     """(M−α)/M · E_{q(z | X)}[Σ_i log p(x_i | z)] − β {(1−α) KL[q(z | X), p(z)] + α/M Σ_i KL[q(z | X), q(z | x_i)]},
 
-    with q(z | X) the product of the experts alone. In a row with missing modalities both sums run over those it has.
+    with q(z | X) the product of the experts alone. If modalities are missing, both sums run over the others.
 
     Args:
         modalities: name → `Modality`.
         latent_dim: the number of latents D.
-        alpha: α in [0, 1]; 0 is a plain joint ELBO, the authors use 5/6 and more.
+        alpha: α in [0, 1]; 0 is a plain joint ELBO; the authors use 5/6 and more.
 
     Raises:
         SettingsError: α outside [0, 1].
@@ -37,7 +37,7 @@ class MVTCAE(MultimodalVAE):
         self.alpha = alpha
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
-        """The product of the experts given; the prior where none is."""
+        """The product of the experts given; the prior if none is given."""
         return product(experts, given, prior_expert=False)
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
@@ -48,7 +48,7 @@ class MVTCAE(MultimodalVAE):
         return replace(terms, likelihood_weight=weight.expand(len(terms.scored), -1))
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
-        """β α {1/M Σ_i KL[q(z | X), q(z | x_i)] − KL[q(z | X), p(z)]}, what the ELBO's own β KL leaves to be added."""
+        """β α {1/M Σ_i KL[q(z | X), q(z | x_i)] − KL[q(z | X), p(z)]}: the part that the ELBO's own β KL lacks."""
         has = (terms.number_given[1:, :, 0] > 0).to(posterior.precision.dtype)  # modalities rows
         joint, *alone = posterior.unbind()
         divergence = torch.stack([kl_divergence(joint[...], one) for one in alone])

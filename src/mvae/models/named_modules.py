@@ -1,4 +1,4 @@
-"""Modules by any name: PyTorch's own dictionary refuses names with dots and those of its attributes."""
+"""Modules under any name: PyTorch's own dictionary rejects names with dots and the names of its attributes."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ _TAKEN = nn.ModuleDict()
 
 
 def _key(name: str) -> str:
-    """What a module is registered under: its name, where PyTorch lets it be; different for different names.
+    """The key under which a module is registered: its name, if PyTorch allows it; distinct for distinct names.
 
     >>> _key("image"), _key("RNA.counts"), _key("type"), _key("50%")
     ('image', 'RNA%2Ecounts', '%type', '50%25')
@@ -20,7 +20,7 @@ def _key(name: str) -> str:
 
 
 class NamedModules(nn.Module):
-    """Modules by name, in order. Parameters are called as by `torch.nn.ModuleDict`, for ordinary names.
+    """Modules by name, in order. For ordinary names, parameters are named as in `torch.nn.ModuleDict`.
 
     >>> modules = NamedModules({"image": nn.Linear(1, 1, bias=False), "type": nn.Linear(1, 1, bias=False)})
     >>> list(modules.state_dict()), modules["type"].in_features

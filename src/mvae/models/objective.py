@@ -5,7 +5,7 @@ For row b and term t, with X the modalities the posterior is given and Y those t
     ELBO[t, b] = E_{q(z | X)} [ Σ_{i in Y} λ_i log p(x_i | z) ] − β KL[ q(z | X), p(z) ]
 
 with one reparameterised sample of z. A row's terms are summed, and the loss is minus the mean over rows. Each
-modality is encoded once for each row that has it; each decoder runs only on the (term, row) pairs scored on it.
+modality is encoded once for each row that has it; each decoder runs only on the (term, row) pairs that score it.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ __all__ = ["Objective"]
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The loss (nats a row) and what it is made of; entries of terms a row does not have are meaningless.
+    """The loss (nats per row) and its parts; entries for terms that a row does not have are meaningless.
 
     ``log_prob`` holds log p(x_i | z) by modality, zero where the term does not score it; ``terms`` is the plan, on the
-    device of the rest. (Of many modalities, a modality's entries are the terms with masks, and the one of its own.)
+    device of the rest. (With many modalities, a modality's entries are the terms with masks and its own single term.)
     """
 
     loss: Float[Tensor, ""]
@@ -54,7 +54,7 @@ class Objective:
         return torch.cat([self.loss.detach()[None] * self.kl.shape[1], -scored, kl])
 
     def counts(self) -> Float[Tensor, "parts"]:
-        """The numbers of rows or of pairs that `sums` add up."""
+        """The numbers of rows or pairs over which `sums` are taken."""
         rows = self.kl.shape[1]
         weight = (self.terms.weight > 0).expand(-1, rows)
         terms = self.terms

@@ -1,12 +1,12 @@
-"""How a plan of terms is carried out: on which rows an encoder runs, and which (term, row) pairs a decoder scores.
+"""Execution of a plan of terms: on which rows an encoder runs, and which (term, row) pairs a decoder scores.
 
-A model says what its posteriors are made of (`Experts`, `JointEncoder`), and nothing of what follows. Of a plan there
-are three kinds (`mvae.models.terms.Terms`):
+A model only declares how its posteriors are built (`Experts`, `JointEncoder`); everything else is done here. There are
+three kinds of plan (`mvae.models.terms.Terms`):
 
 *The same terms for every row*, on the CPU: they are known beforehand, so that networks run on whole batches and no
-shape depends on a value. *Terms by row*, on the CPU: networks run on exactly the rows and pairs that are asked for.
-*Terms by row on a GPU*: they cannot be looked into without waiting for the device, so networks run on everything and
-masks pick what counts. The results are the same where no network mixes rows.
+shape depends on a value. *Terms by row*, on the CPU: networks run on exactly the rows and pairs that are needed.
+*Terms by row on a GPU*: they cannot be inspected without waiting for the device, so networks run on everything and
+masks select what counts. The results are the same if no network mixes rows.
 """
 
 import itertools
@@ -42,7 +42,7 @@ Used = Callable[[Any, int], Any]
 
 
 def anything(number: Any, modalities: int) -> Any:
-    """Whatever is given."""
+    """Any subset is given."""
     return number >= 0
 
 
@@ -63,7 +63,7 @@ def all_given(number: Any, modalities: int) -> Any:
 
 @runtime_checkable
 class Model(Protocol):
-    """What this module needs of a model (`mvae.models.base.MultimodalVAE`)."""
+    """The part of a model that this module needs (`mvae.models.base.MultimodalVAE`)."""
 
     latent_dim: int
     no_posterior: str
@@ -81,17 +81,17 @@ class Model(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters are."""
+        """The device of its parameters."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the latents."""
+        """The dtype of the latents."""
         ...
 
     @property
     def encoders(self) -> "Sequence[Experts | JointEncoder]":
-        """What its posteriors are made of."""
+        """The encoders of its posteriors."""
         ...
 
     def expert(self, name: str, x: Tensor, context: Tensor | None = None) -> Gaussian:
@@ -99,7 +99,7 @@ class Model(Protocol):
         ...
 
     def context(self, x: Mapping[str, Tensor]) -> Tensor | None:
-        """What its networks are conditioned on besides x and z, ``rows features``."""
+        """The condition of its networks besides x and z, ``rows features``."""
         ...
 
     def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:
@@ -112,9 +112,9 @@ class Experts:
     """Posteriors made of one expert per modality.
 
     Args:
-        combine: experts ``modalities rows latent`` and what each term is given → ``terms rows latent``.
-        used: for which subsets, by the number of modalities given and the number there are: `anything`, `at_most_one`,
-            `several`, `all_given`, or a function of one's own at module level, for numbers and tensors alike.
+        combine: experts ``modalities rows latent`` and a mask of what each term is given → ``terms rows latent``.
+        used: for which subsets, as a function of the number of modalities given and of all modalities: `anything`,
+            `at_most_one`, `several`, `all_given`, or a custom one at module level that takes numbers and tensors.
         encode: a modality's name and its column → its expert ``rows latent``; None: the modality's own encoder.
     """
 
@@ -127,7 +127,7 @@ class Experts:
         found, here = experts(model, x, terms, self.encode), terms.on_device(model.device)
         if here.alone is None:
             return self.combine(found, here.given)
-        # Each single term as a row of its own, whose one expert it is: cost and memory are linear in the modalities.
+        # Each single term becomes a row of its own with one expert: cost and memory are linear in the modalities.
         flat = Gaussian(found.precision.flatten(0, 1)[None], found.shift.flatten(0, 1)[None])
         given = here.alone.T.expand(found.precision.shape[:2]).reshape(1, -1, 1)
         own = self.combine(flat, given)
@@ -151,7 +151,7 @@ class JointEncoder:
     used: Used
 
     def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
-        """Its posterior, the same in every term, ``1 rows latent``; None where a column is absent: no row needs it."""
+        """Its posterior, shared by all terms, ``1 rows latent``; None if a column is absent: no row needs it then."""
         if any(name not in x for name in self.columns):
             return None
         own = {name: x[name] for name in self.columns}
@@ -163,7 +163,7 @@ class JointEncoder:
 
 
 def posteriors(model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
-    """q(z | X) of every term and row, ``terms rows latent``: each subset by the model's encoders that are used for it.
+    """q(z | X) of every term and row, ``terms rows latent``: each subset by the encoder that is used for it.
 
     Raises:
         QueryError: a subset for which the model has no posterior.
@@ -198,9 +198,9 @@ def _gives_anything(terms: Terms) -> bool:
 
 
 def require_posterior(model: Model, terms: Terms) -> None:
-    """Every subset that is given must have an encoder; CPU and GPU refuse alike.
+    """Check that every given subset has an encoder, on the CPU and on a GPU.
 
-    The compiler and a graph that is recorded cannot look: `mvae.training.step.Step.plan` has, at all rows' terms.
+    Compiled code and recorded graphs cannot check: `mvae.training.step.Step.plan` has checked all rows' terms before.
 
     Raises:
         QueryError: a subset for which the model has no posterior.
@@ -228,10 +228,10 @@ def experts(
     terms: Terms,
     encode: Callable[..., Gaussian] | None = None,
 ) -> Gaussian:
-    """One expert a modality, ``modalities rows latent``: zeros (no knowledge) in rows that no term gives.
+    """One expert per modality, ``modalities rows latent``: zeros (no information) in rows where no term is given it.
 
-    Each modality is encoded once (by ``encode``, or by its own encoder), and only for the rows that some term gives it
-    in; modalities with encoders of one shape as one call (`mvae.modality.bank`).
+    Each modality is encoded once (by ``encode``, or by its own encoder), and only in the rows where some term is given
+    it; modalities whose encoders have the same shape are encoded in one call (`mvae.modality.bank`).
     """
     names, modalities = model.names, model.modalities
     zeros = torch.zeros(len(next(iter(x.values()))), model.latent_dim, device=model.device, dtype=model.dtype)
@@ -273,7 +273,7 @@ def _of_rows(
     needed: Bool[Tensor, "#rows"],
     encode: Callable[[Mapping[str, Tensor]], Gaussian],
 ) -> Gaussian:
-    """What an encoder makes of the rows that need it, ``rows latent``; zeros elsewhere."""
+    """An encoder's output for the rows that need it, ``rows latent``; zeros elsewhere."""
     if needed.all():
         return encode(x)
     zeros = torch.zeros(len(next(iter(x.values()))), model.latent_dim, device=model.device, dtype=model.dtype)
@@ -291,9 +291,9 @@ def scores(
     terms: Terms,
     context: Float[Tensor, "rows features"] | None = None,
 ) -> Float[Tensor, "modalities entries rows"]:
-    """log p(x_i | z) of every modality where a term scores it, zero elsewhere; decoders of one shape as one call.
+    """log p(x_i | z) of every modality where a term scores it, zero elsewhere.
 
-    A decoder runs on nothing else, unless the plan is to be applied as masks.
+    A decoder runs on nothing else, unless the plan is applied as masks. Decoders of the same shape run as one call.
     """
     place = {name: i for i, name in enumerate(modalities)}
     found: dict[str, Tensor] = {}
@@ -331,7 +331,7 @@ def _of_terms(
     scored: Sequence[bool],
     context: Float[Tensor, "rows features"] | None,
 ) -> Float[Tensor, "entries rows"]:
-    """log p(x | z) in the terms that are scored, the same for every row: whole slices, of a shape known beforehand."""
+    """log p(x | z) in the scored terms, which all rows share: whole slices, whose shape is known beforehand."""
     runs = [(here, len(list(run))) for here, run in itertools.groupby(scored)]
     chosen = torch.stack([own for own, here in zip(z, scored, strict=True) if here])
     values = modality.log_prob(x, chosen, context)
@@ -347,14 +347,14 @@ def _pairs(
 ) -> list[tuple[Tensor, Tensor, Float[Tensor, "pairs latent"]]]:
     """Entries, rows and latents of the pairs that each of these modalities is scored on.
 
-    The gradient of a gathering of latents is as large as all of them: of many modalities they are gathered at once.
+    The gradient of gathering latents is as large as all latents, so for many modalities they are gathered at once.
     """
     rows = z.shape[1]
     wanted = [scored[:, :, i].expand(-1, rows).nonzero(as_tuple=True) for i in modalities]
     wanted = [(entry.to(z.device), row.to(z.device)) for entry, row in wanted]
     if not wanted or (terms.alone is None and len(wanted) <= MANY):
         return [(term, row, z[term, row]) for term, row in wanted]
-    own = len(terms.of)  # the entry that stands for a term of its own
+    own = len(terms.of)  # the entry of each modality's own single term
     at = [
         torch.where(e == own, e + i, e) if terms.alone is not None else e
         for i, (e, _) in zip(modalities, wanted, strict=True)

@@ -1,8 +1,8 @@
-"""Priors of the latents that are fitted after training, to be sampled from and to be scored with.
+"""Priors over the latents that are fitted after training, for sampling and for log p.
 
-The training objective only draws the posteriors towards N(0, I); taken together over the rows (the *aggregate
-posterior*) they usually fill a small part of it, so that what is decoded from N(0, I) shows what no row shows. A
-density fitted to the aggregate posterior is a better p(z) of the same decoders: set as ``model.prior``, it is what
+The training objective only pulls the posteriors towards N(0, I). Taken together over the rows (the *aggregate
+posterior*), they usually fill a small part of it, so that samples decoded from N(0, I) resemble no real row. A density
+fitted to the aggregate posterior is a better p(z) for the same decoders: set as ``model.prior``, it is what
 ``generate(None)`` draws from and what log p refers to. The decoders and all posteriors stay as they are.
 """
 
@@ -22,11 +22,11 @@ class Prior(Protocol):
 
     @property
     def mean(self) -> Float[Tensor, "1 latent"]:
-        """Its mean, or a value in its middle."""
+        """Its mean, or a central value."""
         ...
 
     def rsample(self, noise: Float[Tensor, "*lead latent"], generator: torch.Generator | None = None) -> Tensor:
-        """Samples made of noise ~ N(0, I); whatever else is drawn comes from the generator."""
+        """Samples made from noise ~ N(0, I); any other random numbers come from the generator."""
         ...
 
     def log_prob(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
@@ -34,7 +34,7 @@ class Prior(Protocol):
         ...
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, and what else is needed to build it again: its ``kind`` and sizes."""
+        """Its tensors, and the other values needed to rebuild it: its ``kind`` and sizes."""
         ...
 
 
@@ -70,7 +70,7 @@ class MixturePrior:
     def rsample(
         self, noise: Float[Tensor, "*lead latent"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*lead latent"]:
-        """μ_k + L_k·noise, of a component k drawn for each."""
+        """μ_k + L_k·noise, with a component k drawn for each sample."""
         self._to(noise)
         flat, result = noise.reshape(-1, noise.shape[-1]), torch.empty_like(noise).reshape(-1, noise.shape[-1])
         component = torch.multinomial(self.weight, len(flat), replacement=True, generator=generator)
@@ -80,7 +80,7 @@ class MixturePrior:
         return result.reshape(noise.shape)
 
     def log_prob(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "*lead"]:
-        """log p(z) in nats; one component after the other, so that no more than one is held for all."""
+        """log p(z) in nats, computed one component at a time to bound memory."""
         self._to(z)
         flat = z.reshape(-1, z.shape[-1])
         total = torch.full(flat.shape[:1], -math.inf, device=z.device, dtype=z.dtype)

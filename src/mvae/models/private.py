@@ -1,4 +1,4 @@
-"""Private latents: a modality of some of a model's latents, as one of all of them."""
+"""Private latents: adapt a modality that uses some of a model's latents, so that it takes all of them."""
 
 import copy
 from functools import cache
@@ -14,7 +14,7 @@ __all__ = ["owners", "placed"]
 
 
 def owners(modalities: int, shared: int, private: int) -> Bool[Tensor, "modalities latent"]:
-    """Which latents each modality has to do with: the shared ones, which come first, and its own.
+    """Which latents each modality uses: the shared ones, which come first, and its own.
 
     >>> owners(2, shared=1, private=2).int()
     tensor([[1, 1, 1, 0, 0],
@@ -25,9 +25,9 @@ def owners(modalities: int, shared: int, private: int) -> Bool[Tensor, "modaliti
 
 
 def placed(modality: Modality, own: Bool[Tensor, "latent"]) -> Modality:
-    """A modality of its class with the same networks, for all latents; it knows nothing of those not its ``own``."""
+    """A copy with the same networks that takes all latents, and says nothing about those that are not its ``own``."""
     result = copy.copy(modality)
-    for parts in ("_parameters", "_buffers", "_modules"):  # a module's copy shares them
+    for parts in ("_parameters", "_buffers", "_modules"):  # copy.copy shares these dictionaries
         result.__dict__[parts] = dict(result.__dict__[parts])
     result.__class__ = _private(type(modality))
     result.register_buffer("own_latents", own.nonzero().flatten(), persistent=False)
@@ -41,13 +41,13 @@ def _private(of: type[Modality]) -> type[Modality]:
 
 
 def _blank(of: type[Modality]) -> Modality:
-    """To be filled with the state of another one: a class that is made here has no name by which it could be found."""
+    """An empty instance for unpickling: a class made at run time cannot be found by name."""
     made = _private(of)
     return made.__new__(made)
 
 
 class _Private(Modality):
-    """What changes in a modality's class: encoders are filled up, and whoever is given all latents takes its own."""
+    """Changes to a modality's class: encoders' outputs are padded, and methods given all latents select its own."""
 
     own_latents: Tensor
     latents: int
@@ -56,11 +56,11 @@ class _Private(Modality):
         return _blank, (type(self).__mro__[2],), self.__dict__
 
     def _own(self, z: Float[Tensor, "*lead _"]) -> Float[Tensor, "*lead _"]:
-        """The own ones of all latents; own ones as they are, since methods call each other."""
+        """Its own latents out of all; own latents alone are returned as they are, since methods call each other."""
         return z.index_select(-1, self.own_latents) if z.shape[-1] == self.latents else z
 
     def expert_parameters(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The encoder's two outputs, and 0 at the other latents: N(0, 1)."""
+        """The encoder's two outputs, with 0 for the other latents: N(0, 1)."""
         mean, raw = (
             part.new_zeros(len(part), self.latents).index_copy(1, self.own_latents, part)
             for part in super().expert_parameters(x, context)
@@ -72,19 +72,19 @@ class _Private(Modality):
         return super().decode(self._own(z), *args, **options)
 
     def log_prob(self, x: Tensor, z: Tensor, *args: Any, **options: Any) -> Tensor:
-        """log p(x | z) of its own latents."""
+        """log p(x | z), from its own latents."""
         return super().log_prob(x, self._own(z), *args, **options)
 
     def assess(self, x: Tensor, z: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        """The same, with the likelihood's parameters."""
+        """`log_prob`, with the likelihood's parameters."""
         return super().assess(x, self._own(z), *args, **options)
 
     def generate(self, z: Tensor, *args: Any, **options: Any) -> Tensor:
-        """x ~ p(x | z) of its own latents."""
+        """x ~ p(x | z), from its own latents."""
         return super().generate(self._own(z), *args, **options)
 
     def correct(self, x: Tensor, z: Tensor, *args: Any, **options: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """What is predicted right from its own latents."""
+        """What is predicted correctly from its own latents."""
         return super().correct(x, self._own(z), *args, **options)
 
     def mode_with_log_prob(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,5 +92,5 @@ class _Private(Modality):
         return super().mode_with_log_prob(self._own(z))
 
     def invalid_values(self, x: Tensor, latent_dim: int, context_dim: int = 0) -> tuple[Tensor, str]:
-        """Which values cannot be its own."""
+        """Which values are impossible for this modality."""
         return super().invalid_values(x, len(self.own_latents), context_dim)

@@ -1,8 +1,8 @@
-"""Pseudo-labels: a missing value that the model is sure of is explained like data (Lee 2013; Sohn et al. 2020).
+"""Pseudo-labels: a missing value that the model predicts confidently is treated as data (Lee 2013; Sohn et al. 2020).
 
-Where few rows are complete, most that can be learned about x_j from x_i is in the rows that lack x_j: a boundary
-between classes that keeps away from them is better than one that does not. Pseudo-labels are kept as frequent as the
-known labels (distribution alignment, Berthelot et al. 2020): a class that is predicted badly would else be forgotten.
+If few rows are complete, most of what can be learned about x_j from x_i is in the rows where x_j is missing: a class
+boundary that stays away from these rows is better than one that does not. Pseudo-labels are kept as frequent as the
+known labels (distribution alignment, Berthelot et al. 2020); otherwise a poorly predicted class would be forgotten.
 """
 
 import math
@@ -22,9 +22,9 @@ from mvae.models.terms import Terms, full, single
 
 __all__ = ["SURE", "Balance", "with_pseudo_labels"]
 
-SURE = 0.95  # probability from which a pseudo-label counts (Sohn et al. 2020)
-STEP = 0.02  # of the running means towards a batch's: they go back some fifty steps
-LEAST = 1e-6  # probability that a mean counts as
+SURE = 0.95  # the least probability at which a pseudo-label counts (Sohn et al. 2020)
+STEP = 0.02  # rate of the running means, which thus average over some fifty steps
+LEAST = 1e-6  # bound that keeps the mean probabilities away from 0 and 1
 
 
 def with_pseudo_labels(
@@ -36,16 +36,16 @@ def with_pseudo_labels(
     terms: Terms,
     beta: float | Tensor,
 ) -> tuple[dict[str, Tensor], Terms]:
-    """Columns with pseudo-labels in the place of missing values, and the plan that scores those that are sure enough.
+    """Columns with pseudo-labels in place of missing values, and the plan that scores the confident ones.
 
-    A pseudo-label is the mode of p(x_j | z), balanced, at the mean of q(z | all the row has). It is found without
-    augmentation, batch statistics or a gradient. In the term of x_i it has the weight that x_j of a pair has in the
-    cross term from x_i.
+    A pseudo-label is the mode of p(x_j | z), balanced, at the mean of q(z | the row's observed modalities). It is
+    computed without augmentation, batch statistics or gradients. In the term of x_i it has the weight that an observed
+    x_j has in the cross term from x_i.
 
     Args:
-        model: predicts them.
+        model: the model that predicts them.
         names: the modalities that get pseudo-labels.
-        balances: a `Balance` for each of them whose pseudo-labels are to be as frequent as the known labels.
+        balances: a `Balance` for each modality whose pseudo-labels are kept as frequent as the known labels.
         recipe: the modalities in whose terms pseudo-labels are scored, and the weights there.
         x: prepared columns, ``rows event…`` each.
         terms: the step's plan, with likelihood weights.
@@ -82,10 +82,10 @@ def with_pseudo_labels(
 
 
 class Balance(nn.Module):
-    """Pseudo-labels as frequent as the known labels: the log-odds move by the difference of those of both frequencies.
+    """Keeps pseudo-labels as frequent as the known labels: logits move by the difference of both frequencies' logits.
 
-    Both are running means in buffers, so that a resumed run goes on from them: of x where it is known, and of the
-    decoder's probabilities where it is not. They begin even.
+    Both frequencies are running means: of x where it is known, and of the decoder's probabilities where it is missing.
+    They start uniform, and are buffers, so that a resumed run continues from them.
 
     >>> label = Modality(nn.Identity(), nn.Linear(2, 3, bias=False), mvae.likelihoods.Categorical())
     >>> balance = Balance(label, latent_dim=2)
@@ -114,10 +114,10 @@ class Balance(nn.Module):
         lacks: Bool[Tensor, "rows"],
         begun: Bool[Tensor, ""],
     ) -> tuple[Shaped[Tensor, "rows *event"], Float[Tensor, "rows"]]:
-        """The most probable x of each row, and its log p, balanced; the means are updated where ``begun``."""
+        """The most probable x of each row after balancing, and its log p; the means are updated if ``begun``."""
         likelihood = modality.likelihood
         params = likelihood.arrange(modality.decode(z), z.shape[:1], x.shape[1:])
-        x = x.masked_fill(lacks.view(-1, *[1] * (x.dim() - 1)), 0)  # in a missing cell stands whatever
+        x = x.masked_fill(lacks.view(-1, *[1] * (x.dim() - 1)), 0)  # missing cells hold arbitrary values
         self._follow(self.known, likelihood.certain(x, params), ~lacks & begun)
         self._follow(self.guessed, likelihood.mean(params), lacks & begun)
         means = (mean.clamp(LEAST, 1 - LEAST).reshape(params.shape[1:]) for mean in (self.known, self.guessed))
@@ -125,6 +125,6 @@ class Balance(nn.Module):
         return likelihood.mode_with_log_prob(params + known - guessed)
 
     def _follow(self, mean: Tensor, values: Tensor, rows: Bool[Tensor, "rows"]) -> None:
-        """Towards the mean of these rows; the fewer of the batch they are, the less."""
+        """Move a running mean towards the mean of these rows, in proportion to their share of the batch."""
         away = torch.where(rows[:, None], values.flatten(1) - mean, 0.0)
         mean.add_(STEP * away.mean(0))

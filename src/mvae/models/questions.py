@@ -1,4 +1,4 @@
-"""The questions a user asks of a model, answered in parts of bounded memory."""
+"""The queries that a user can make of a model, answered in parts of bounded memory."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,21 +20,21 @@ from mvae.models.prior import Prior
 
 __all__ = ["Questions", "parts_of"]
 
-VALUES = 2**20  # values encoded or decoded together: the layers of a network need many times their memory
-ROWS = 4096  # rows at most: a label is one value, but its network's layers are wide
-FEW = 256  # (sample, row) pairs that are decoded together whatever their size
+VALUES = 2**20  # values encoded or decoded at once: a network's layers need many times their memory
+ROWS = 4096  # rows at once, at most: a label is one value, but its network's layers are wide
+FEW = 256  # (sample, row) pairs that are decoded at once whatever their size
 
 
 class Questions(Door):
-    """The questions that every model answers; a base class of `mvae.models.base.MultimodalVAE`.
+    """The queries that every model answers; a base class of `mvae.models.base.MultimodalVAE`.
 
-    Data is a `Table`, a mapping of arrays or a data frame, and is checked before it is used (`Door.as_table`). However
-    many rows and samples there are, they are read, encoded and decoded in parts of bounded memory, so that columns may
-    be memory-mapped; only the answer is held as a whole.
+    Data is a `Table`, a mapping of arrays or a data frame, and is checked before it is used (`Door.as_table`).
+    However many rows and samples there are, they are read, encoded and decoded in parts of bounded memory, so columns
+    may be memory-mapped; only the answer is held as a whole.
     """
 
     #: The p(z) that samples without data are drawn from, and that log p refers to (`mvae.models.fitting.fit_prior`);
-    #: None: N(0, I), as in training. Of a row that gives nothing the posterior stays N(0, I).
+    #: None: N(0, I), as in training. The posterior of a row with nothing given is N(0, I) in any case.
     prior: Prior | None = None
 
     def prepare(self, batch: Table) -> dict[str, Tensor]:
@@ -49,13 +49,13 @@ class Questions(Door):
         """q(z | X) of prepared columns."""
         raise NotImplementedError
 
-    # -- The questions -----------------------------------------------------------------------------------------------
+    # -- The queries -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def posterior(self, data: Data, given: Sequence[str] | None = None) -> Gaussian | Mixture:
-        """q(z | X), ``rows latent``, where X is what each row has of ``given`` (default: of everything).
+        """q(z | X), ``rows latent``, where X is each row's observed modalities among ``given`` (default: all).
 
-        A row that has nothing of it gets the prior.
+        A row with none of them observed gets the prior.
 
         Raises:
             QueryError: an unknown modality, or one that was never trained. DataError: data that does not fit the model.
@@ -83,14 +83,14 @@ class Questions(Door):
         """n samples of the modalities ``of`` for every row: z ~ q(z | X), x ~ p(x | z) (Fig. 2).
 
         Args:
-            data: what is known; None draws z from the prior (one row): N(0, I), or the one that was fitted (`prior`).
-            of: the modalities to generate; default all. What is given is drawn anew if it is asked for.
+            data: the observed values; None draws z from the prior (one row): N(0, I), or the fitted one (`prior`).
+            of: the modalities to generate; default all. A requested modality is sampled even if it is given.
             n: samples per row.
-            mean: E[x | z] instead of a sample of x (what pictures usually show); z is sampled in any case.
+            mean: E[x | z] instead of a sample of x (usual for pictures); z is sampled in any case.
             generator: source of randomness, on the model's device.
-            seed: of a new generator, instead.
-            covariates: name → a value for all rows, which decoders are given instead of the rows' own: what would this
-                cell look like in batch b2? Encoders are given the rows' own.
+            seed: the seed of a new generator, instead of ``generator``.
+            covariates: name → a value that the decoders use for all rows instead of the rows' own: what would this cell
+                look like in batch b2? Encoders use the rows' own.
 
         Returns:
             name → ``samples rows event…``.
@@ -140,22 +140,22 @@ class Questions(Door):
         seed: int = 0,
         covariates: Mapping[str, Any] | None = None,
     ) -> Shaped[Tensor, "rows *event"]:
-        """E[x_of | everything else that a row has]: of classes their probabilities, of numbers the mean, and of ordered
-        classes (`mvae.likelihoods.Ordinal`) the mean of the class number.
+        """E[x_of | the row's other observed modalities]: class probabilities, the mean of numbers, or the mean class
+        number of ordered classes (`mvae.likelihoods.Ordinal`).
 
-        Whatever ``data`` holds of ``of`` itself is not used.
+        Values of ``of`` itself in ``data`` are not used.
 
         Args:
             data: the rows.
             of: the modality predicted.
-            n: the mean over n samples of z ~ q(z | rest). Default: E[x | z] at the mean of q(z | rest), which is
-                faster, repeats itself exactly, and has no noise; it ignores how wide the posterior is.
-            seed: of the samples.
-            covariates: given to the decoder instead of the rows' own (see `generate`).
+            n: average over n samples of z ~ q(z | rest). Default: E[x | z] at the mean of q(z | rest), which is faster
+                and deterministic, but ignores how wide the posterior is.
+            seed: the seed of the samples.
+            covariates: values that the decoder uses instead of the rows' own (see `generate`).
 
         Raises:
-            QueryError: an unknown modality, or one that was never trained; n < 1, or samples of what has no mean (a
-                string).
+            QueryError: an unknown modality, or one that was never trained; n < 1, or samples of a modality that has no
+                mean (a string).
             DataError: data that does not fit the model.
 
         >>> from mvae.networks.mlp import LabelEncoder, mlp
@@ -190,17 +190,17 @@ class Questions(Door):
         return _cat(found, 0)
 
     def log_likelihood(self, data: Data, of: Sequence[str], given: Sequence[str] = (), **options: Any) -> Any:
-        """log p(of | given) of every row by importance sampling: `mvae.log_likelihood`, which says all options.
+        """log p(of | given) of every row by importance sampling: `mvae.log_likelihood`, which documents the options.
 
         Returns:
             A `mvae.evaluation.likelihood.LogLikelihood`: values by row, mean, standard error, diagnostics.
         """
-        import mvae  # the public name: models lie below what evaluates them
+        import mvae  # imported here: the evaluation modules depend on the models
 
         return mvae.log_likelihood(self, data, of, given, **options)  # pyright: ignore[reportArgumentType]
 
     def _instead(self, covariates: Mapping[str, Any] | None) -> dict[str, Tensor]:
-        """Values of covariates that are the same for all rows, as networks take them, ``1 features`` each."""
+        """Covariate values shared by all rows, as the networks take them, ``1 features`` each."""
         found = {}
         for name, value in (covariates or {}).items():
             if name not in self.covariates:
@@ -215,12 +215,12 @@ class Questions(Door):
         """Which modalities to score, and whose log p to subtract: log p(of | given) = log p(of, given) − log p(given).
 
         Raises:
-            QueryError: this model cannot answer, and why.
+            QueryError: this model cannot answer; the message says why.
         """
         return (*of, *given), given
 
     def can_answer(self, of: Sequence[str], given: Sequence[str]) -> bool:
-        """Has this model a log p(of | given)? (A VAE has no joint one, a CVAE the conditional one only.)"""
+        """Whether this model has a log p(of | given). (A VAE has no joint one, a CVAE only the conditional one.)"""
         try:
             self.require_known([*of, *given])
             self.plan_query(of, given)
@@ -231,7 +231,7 @@ class Questions(Door):
     # -- Parts -------------------------------------------------------------------------------------------------------
 
     def posterior_of(self, batch: Table, given: Sequence[str] | None = None) -> Gaussian | Mixture:
-        """`posterior` of one batch, all at once and unchecked; in the networks' present mode."""
+        """`posterior` of one batch, all at once and unchecked; in the networks' current mode."""
         return self._infer(batch, self.prepare(batch), given)
 
     def _infer(self, batch: Table, x: dict[str, Tensor], given: Sequence[str] | None = None) -> Gaussian | Mixture:
@@ -244,14 +244,14 @@ class Questions(Door):
         return q
 
     def will_use_prior(self) -> None:
-        """Called before something is drawn from p(z) or scored by it: a model that trains none says so here."""
+        """Called before p(z) is sampled or evaluated: a model that trains no prior warns here."""
 
     def _prior(self) -> Gaussian | Prior:
         self.will_use_prior()
         return self.prior or Gaussian.standard(1, self.latent_dim, device=self.device)
 
     def values_of(self, of: Sequence[str]) -> int:
-        """How many values the largest of these has, as decoded from one z."""
+        """The number of values of the largest of these modalities, as decoded from one z."""
         z = torch.zeros(1, self.latent_dim, device=self.device, dtype=self.dtype)
         context = torch.zeros(1, self.context_dim, device=self.device, dtype=self.dtype) if self.context_dim else None
         return max((self.modalities[name].generate(z, context, mean=True).numel() for name in of), default=1)
@@ -266,9 +266,9 @@ class Questions(Door):
 
 
 def parts_of(table: Table, samples: int = 1, event: int = 1, rows: Tensor | None = None) -> Iterator[Table]:
-    """A table, or some ``rows`` of it by number, in parts as large as memory should hold.
+    """A table, or those of its rows whose numbers are in ``rows``, in parts of bounded memory.
 
-    Each row is counted with ``samples`` of ``event`` values, or with its own values where these are more.
+    Each row counts as ``samples`` × ``event`` values, or as its own number of values where that is larger.
 
     >>> [len(part) for part in parts_of(Table({"x": torch.zeros(5000, 1)}))]
     [4096, 904]
@@ -290,7 +290,7 @@ def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:
 
 
 def _joined(parts: Sequence[Gaussian | Mixture]) -> Gaussian | Mixture:
-    """The posteriors of successive rows as one; a Gaussian among mixtures is a mixture of equal components."""
+    """The posteriors of successive rows as one; a Gaussian among mixtures becomes a mixture of equal components."""
     if len(parts) == 1:
         return parts[0]
     if all(isinstance(part, Gaussian) for part in parts):

@@ -1,4 +1,4 @@
-"""Which cross terms are added to Eq. 5's, and how λ counts in each kind of term."""
+"""Which cross terms are added to those of Eq. 5, and the λ in each kind of term."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ from mvae.models.terms import Terms, concatenate, cross, single
 
 __all__ = ["CROSS_SHARE", "Recipe", "cross_weight"]
 
-CROSS_SHARE = 1.0  # of λ, in a cross term: what is scored counts there as much as in a term of its own
+CROSS_SHARE = 1.0  # share of λ in a cross term: a scored modality counts as much there as in its own term
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which cross terms are added to Eq. 5's, and how λ counts in each kind of term then.
+    """Which cross terms are added to those of Eq. 5, and the λ in each kind of term then.
 
-    A joint posterior's terms have every λ = 1, as bounds on log p(X). λ counts in full where a modality is alone, and
-    as `cross_weight` says in cross terms. Without any ``cross_from`` it is Eq. 5 to the letter: λ in every term.
+    Terms given several modalities have every λ = 1, as bounds on log p(X). λ applies in full in the terms of single
+    modalities, and by `cross_weight` in cross terms. Without ``cross_from`` it is exactly Eq. 5: λ in every term.
 
     Args:
-        cross_from: modalities whose posterior has to explain everything else in a row, too.
+        cross_from: modalities whose posterior must also explain everything else in a row.
         share: the share of λ in a cross term that every row has, above 0 and at most 1.
 
     Raises:
@@ -63,7 +63,7 @@ class Recipe:
         names: Sequence[str],
         own: Float[Tensor, "modalities"],
     ) -> Terms:
-        """Eq. 5's terms with their λ, and the cross terms after them."""
+        """Eq. 5's terms with their λ, followed by the cross terms."""
         if not self.cross_from:
             return terms
         alone = {single(i) for i in range(len(names))}
@@ -80,9 +80,9 @@ class Recipe:
 def cross_weight(
     own: float | Float[Tensor, "modalities"], rows: Float[Tensor, "rows"], share: float = CROSS_SHARE
 ) -> Float[Tensor, "..."]:
-    """λ in a cross term that these rows of a batch have: max(1, c λ), c = ``share`` over their part of it, at most 1.
+    """λ in a cross term that these rows (1 or 0) of a batch have: max(1, c λ), c = min(1, ``share`` / their fraction).
 
-    The rarer such rows, the more each counts.
+    The rarer these rows are, the more each counts.
 
     >>> cross_weight(50.0, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]), share=0.2)
     tensor(16.6667)

@@ -20,9 +20,9 @@ __all__ = ["TELBO"]
 
 class TELBO(MultimodalVAE):
     """Stage one: the ELBO of complete rows under a product of experts. Stage two: ELBO(x_i) for each modality, with a
-    new encoder each, the decoders frozen.
+    new encoder each and frozen decoders.
 
-    It answers questions given several modalities (the product of stage one) or one (the encoders of stage two).
+    It answers queries given several modalities (the product of stage one) or one (the encoders of stage two).
 
     Raises:
         SettingsError: a single modality.
@@ -39,18 +39,18 @@ class TELBO(MultimodalVAE):
         self.unimodal = NamedModules({name: fresh(modality.encoder) for name, modality in modalities.items()})
 
     def stage_parameters(self, stage: str) -> Iterator[nn.Parameter]:
-        """What a stage trains: everything of the joint model, or the unimodal encoders."""
+        """The parameters that a stage trains: the joint model's, or those of the unimodal encoders."""
         yield from self.unimodal.parameters() if stage == "unimodal" else self._modalities.parameters()
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """Complete rows in stage one, each modality that a row has in stage two."""
+        """The complete rows' ELBO in stage one, each of a row's modalities alone in stage two."""
         if self.stage == "unimodal":
             return singles(present, self.names)
         return full(present & present.all(-1, keepdim=True), self.names)
 
     @property
     def encoders(self) -> tuple[Experts, ...]:
-        """The product where several modalities are given, a unimodal encoder's Gaussian where one is."""
+        """The product if several modalities are given, a unimodal encoder's Gaussian if one is."""
         return Experts(select_expert, at_most_one, self._unimodal_expert), Experts(product, several)
 
     def _unimodal_expert(self, name: str, x: Tensor) -> Gaussian:

@@ -1,8 +1,8 @@
 """Which ELBO terms a step optimises (Sec. 2.2, Eq. 5).
 
-Each row contributes the ELBO of all it has, of each single modality it has, and of k random subsets of what it
-has. A term is planned for all rows at once as two masks: what the posterior is *given*, and *of* what the
-likelihood is scored. For the paper's terms they are the same; other models differ in little else.
+Each row contributes the ELBO of all its modalities, of each of them alone, and of k random subsets of them. A term is
+planned for all rows at once as two masks: *given*, the modalities that the posterior is given, and *of*, the modalities
+whose likelihood is scored. For the paper's terms they are the same; other models differ in little else.
 """
 
 import copy
@@ -32,23 +32,24 @@ __all__ = [
     "term_name",
 ]
 
-MANY = 32  # modalities from which on single terms are held apart, and latents are gathered at once
+MANY = 32  # with more modalities, single terms are kept without masks, and latents are gathered at once
 
 
 @dataclass(frozen=True, eq=False)
 class Terms:
     """A plan of terms. A rows axis of length 1 means that every row has the same terms.
 
-    ``weight`` is 0 where a row does not have the term. ``likelihood_weight`` replaces the modalities' own λ
-    in every term, where given.
+    ``weight`` is 0 where a row does not have the term. ``likelihood_weight``, if given, replaces the modalities' own λ
+    in every term.
 
-    Of M modalities the M single terms' masks would be M² a row. Of many modalities they are therefore the last M terms,
-    without masks: the i-th of them is given the i-th modality, and scores it, in the rows of ``alone``. In what belongs
-    to a modality and a term (``likelihood_weight``, log p) the modality's own single term is one more entry, the last.
+    For M modalities, the masks of the M single terms would take M² entries per row. With many modalities, the single
+    terms are therefore the last M terms and have no masks: the i-th of them is given the i-th modality, and scores it,
+    in the rows of ``alone``. Whatever is stored by modality and term (``likelihood_weight``, log p) then has one more
+    entry, the last, for the modality's own single term.
 
-    A plan on the CPU is looked into: networks run on exactly the rows and terms that it asks for. A plan on a GPU
-    cannot be (each look would wait for the device), so there networks run on everything and masks pick what counts;
-    the result is the same where no network mixes rows, and every shape is known beforehand.
+    A plan on the CPU is inspected: networks run on exactly the rows and terms that it needs. A plan on a GPU is not
+    (every look would wait for the device), so networks run on everything and masks select what counts. The result is
+    the same if no network mixes rows, and every shape is known beforehand.
     """
 
     names: tuple[str, ...]
@@ -59,9 +60,9 @@ class Terms:
     #: What each term is: `FULL`, ``single(i)``, ``crossing(i)`` of the i-th modality, or None. Names are for people.
     keys: tuple[Hashable, ...] = ()
     alone: Bool[Tensor, "#rows modalities"] | None = None
-    #: How much each row of the batch counts; None: every one once.
+    #: How much each row of the batch counts; None: each counts once.
     row_weight: Float[Tensor, "rows"] | None = None
-    #: Where every row has the same terms: which entries are given each modality, and which score it. None elsewhere.
+    #: If every row has the same terms: which entries are given each modality, and which score it. Otherwise None.
     shared_given: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
     shared_of: tuple[tuple[bool, ...], ...] | None = field(default=None, init=False, repr=False)
     _on_device: dict[torch.device, "Terms"] = field(default_factory=dict, init=False, repr=False)
@@ -69,24 +70,24 @@ class Terms:
 
     def __post_init__(self) -> None:
         for name, mask in (("shared_given", _and(self.given, self.alone)), ("shared_of", self.scored)):
-            if mask.shape[1] == 1 and mask.device.type == "cpu":  # looked into once, so that a step need not
+            if mask.shape[1] == 1 and mask.device.type == "cpu":  # inspected once, so that a step need not
                 object.__setattr__(self, name, tuple(map(tuple, mask[:, 0].T.tolist())))
 
     @classmethod
     def symmetric(
         cls, names: Sequence[str], subset: Bool[Tensor, "terms #rows modalities"], keys: Sequence[Hashable] = ()
     ) -> "Terms":
-        """Terms that score exactly what they are given (Eq. 2), for the rows where that is anything."""
+        """Terms that score exactly what they are given (Eq. 2), in the rows where they are given anything."""
         return cls(tuple(names), subset, subset, subset.any(-1).float(), keys=tuple(keys))
 
     @property
     def masked(self) -> bool:
-        """Is this a plan on a GPU, to be applied as masks?"""
+        """Whether this plan is on a GPU, and applied as masks."""
         return self.given.is_cuda
 
     @property
     def alike(self) -> bool:
-        """Has every row the same terms?"""
+        """Whether all rows have the same terms."""
         return self.of.shape[1] == 1
 
     @property
@@ -96,22 +97,22 @@ class Terms:
 
     @property
     def given_anywhere(self) -> Bool[Tensor, "#rows modalities"]:
-        """What some term is given."""
+        """The modalities that at least one term is given, in each row."""
         here = self.given.any(0)
         return here if self.alone is None else here | self.alone
 
     @property
     def number_given(self) -> Shaped[Tensor, "terms #rows 1"]:
-        """How many modalities each term is given."""
+        """The number of modalities that each term is given."""
         number = self.given.sum(-1, keepdim=True)
         return number if self.alone is None else torch.cat([number, self.alone.T[..., None].to(number.dtype)])
 
     def find(self, key: Hashable) -> int | None:
-        """The place of the term of this key; None where the plan has none."""
+        """The index of the term with this key; None if the plan has no such term."""
         return self.keys.index(key) if key in self.keys else None
 
     def by_term(self, values: Float[Tensor, "modalities entries rows"]) -> Float[Tensor, "terms rows"]:
-        """What belongs to modalities and their entries, summed by term."""
+        """Values by modality and entry, summed by term."""
         if self.alone is None:
             return values.sum(0)
         return torch.cat([values[:, :-1].sum(0), values[:, -1]])
@@ -123,22 +124,22 @@ class Terms:
         return replace(self, **parts, alone=alone)
 
     def weighing(self, row_weight: Float[Tensor, "rows"]) -> "Terms":
-        """The same plan for a batch whose rows count so much."""
-        other = copy.copy(self)  # not replace(): what was looked into, or copied to a device, is still known
+        """The same plan for a batch with these row weights."""
+        other = copy.copy(self)  # not replace(), which would lose what was inspected or copied to a device
         object.__setattr__(other, "row_weight", row_weight)
         return other
 
     @property
     def weight_of_rows(self) -> Float[Tensor, "terms #rows"]:
-        """``weight``, times how much each row counts."""
+        """``weight`` times the row weights."""
         return self.weight if self.row_weight is None else self.weight * self.row_weight
 
     def mean(self, values: Float[Tensor, "rows"]) -> Float[Tensor, ""]:
-        """Over the rows of the batch, each as often as it counts."""
+        """The mean over the rows of the batch, with their weights."""
         return (values if self.row_weight is None else values * self.row_weight).mean()
 
     def on_device(self, device: torch.device) -> "Terms":
-        """The plan on a device, copied there once; `mvae.models.plan` looks into the one on the CPU."""
+        """The plan on a device, copied there once; `mvae.models.plan` inspects the one on the CPU."""
         if self.given.device == device:
             return self
         if device not in self._on_device:
@@ -150,7 +151,7 @@ class Terms:
         return there if self.row_weight is None else there.weighing(self.row_weight.to(device))
 
     def narrowed(self, used: Callable[[Any, int], Any]) -> "Terms":
-        """The same plan, given nothing where ``used(number given, number of modalities)`` is false; made once."""
+        """The same plan, given nothing where ``used(number given, number of modalities)`` is false; cached."""
         if used not in self._narrowed:
             count = self.given.shape[-1]
             here = used(self.given.sum(-1, keepdim=True), count)
@@ -159,11 +160,11 @@ class Terms:
         return self._narrowed[used]
 
     def unscored(self) -> "Terms":
-        """The same plan, of which nothing is scored and nothing counts: its posteriors are for a penalty alone."""
+        """The same plan with nothing scored and all weights 0: its posteriors serve a penalty only."""
         return replace(self, of=torch.zeros_like(self.of), weight=torch.zeros_like(self.weight))
 
     def parted(self) -> "tuple[Terms, Terms | None]":
-        """The terms that have masks, and those that have none, where there are any."""
+        """The terms with masks, and those without (None if all have masks)."""
         if self.alone is None:
             return self, None
         count, weights = len(self.of), self.likelihood_weight
@@ -179,7 +180,7 @@ class Terms:
         )
 
     def spread(self) -> "Terms":
-        """The same plan with every term's masks, also of many modalities."""
+        """The same plan with masks for every term, even with many modalities."""
         if self.alone is None:
             return self
         each = torch.eye(self.given.shape[-1], dtype=torch.bool, device=self.given.device)[:, None] & self.alone
@@ -211,7 +212,7 @@ def crossing(i: int) -> Hashable:
 
 
 def term_name(name: str, modalities: Sequence[str]) -> str:
-    """A term's name that is no modality's: these name their single terms.
+    """A name for a term that no modality has: modalities' names denote their single terms.
 
     >>> term_name("full", ["image", "full"])
     'full (term)'
@@ -224,7 +225,7 @@ def term_name(name: str, modalities: Sequence[str]) -> str:
 def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source: str) -> Terms:
     """E_{q(z | x_source)}[Σ_i λ_i log p(x_i | z)] − KL: everything explained from the posterior of one modality.
 
-    Only rows with something besides the source have it: for the others it is the single term.
+    Only rows with more modalities than the source have this term: for the others it would be the single term.
     """
     i = names.index(source)
     paired = present[:, i] & (present.sum(-1) > 1)
@@ -236,10 +237,10 @@ def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source
 
 
 def concatenate(*parts: Terms) -> Terms:
-    """All the terms of the parts, in order; those without masks, which one part may have, are the last.
+    """All terms of the parts, in order; those without masks, which only one part may have, come last.
 
     Raises:
-        SettingsError: likelihood weights are given in some parts and not in others, so that λ would be lost silently.
+        SettingsError: only some of the parts have likelihood weights, so that λ would be lost silently.
     """
     if len({part.likelihood_weight is None for part in parts}) > 1:
         raise SettingsError("either all parts of a plan have likelihood weights, or none has")
@@ -258,12 +259,12 @@ def concatenate(*parts: Terms) -> Terms:
 
 
 def full(present: Bool[Tensor, "rows modalities"], names: Sequence[str] = ()) -> Terms:
-    """The first term of Eq. 5: everything a row has. (``names``: the modalities', which the term's must not be.)"""
+    """The first term of Eq. 5: all of a row's modalities. (``names``: the modalities', which the term's must avoid.)"""
     return Terms.symmetric((term_name("full", names),), present[None], (FULL,))
 
 
 def singles(present: Bool[Tensor, "rows modalities"], names: Sequence[str]) -> Terms:
-    """The second: each modality a row has, alone."""
+    """The second part of Eq. 5: each of a row's modalities alone."""
     keys = [single(i) for i in range(len(names))]
     if len(names) > MANY:
         none = present[None][:0]
@@ -278,13 +279,13 @@ def random_subsets(
     generator: torch.Generator | None = None,
     names: Sequence[str] = (),
 ) -> Terms:
-    """The third: k random subsets of what each row has, drawn once a step.
+    """The third part of Eq. 5: k random subsets of each row's modalities, drawn once per step.
 
-    Of a row's n modalities, a subset's size is uniform in 2 … n−1 and the subset uniform among those of that
-    size; rows with n < 3 have none. A draw is an order of the modalities and one uniform number: each row takes
-    the first `size` of those it has, in that order. That is O(M) a row, and nothing enumerates the 2^M subsets.
+    For a row with n modalities, a subset's size is uniform in 2 … n−1, and the subset is uniform among those of that
+    size; rows with n < 3 have none. A draw is an order of the modalities and one uniform number: each row takes the
+    first `size` of its modalities in that order. This costs O(M) per row; the 2^M subsets are never enumerated.
 
-    Rows that have the same modalities share the draw; each row's subset is uniform by itself.
+    Rows with the same modalities share the draw; each row's subset on its own is uniform.
 
     >>> terms = random_subsets(torch.ones(1, 5, dtype=torch.bool), k=1, generator=torch.Generator().manual_seed(0))
     >>> int(terms.given.sum()) in (2, 3, 4)
@@ -302,7 +303,7 @@ def random_subsets(
 
 
 def draws_of(k: int, modalities: int) -> int:
-    """How many draws k random subsets of M modalities need: with 64 for each there is, all come up, and more add none.
+    """The number of draws for k random subsets of M modalities: at most 64 per possible subset, by which all occur.
 
     >>> draws_of(5, 19), draws_of(10**6, 3)
     (5, 192)
@@ -311,7 +312,7 @@ def draws_of(k: int, modalities: int) -> int:
 
 
 def _repeats(subset: Bool[Tensor, "terms rows modalities"]) -> Bool[Tensor, "terms rows"]:
-    """Which terms of a row have the subset of an earlier one of it."""
+    """Which terms repeat the subset of an earlier term of the same row."""
     terms, rows, modalities = subset.shape
     if terms < 2:
         return torch.zeros(terms, rows, dtype=torch.bool)
@@ -331,12 +332,12 @@ def mvae_terms(
     """Eq. 5's terms for rows with these modalities: full, singles, k random subsets.
 
     Args:
-        present: what each row has (one row stands for all where all are alike).
+        present: each row's observed modalities (one row stands for all if all are the same).
         names: the modalities.
-        k: random subsets a row.
+        k: the number of random subsets per row.
         generator: source of the random subsets.
-        distinct: count a subset once where it comes up twice: a row with one modality has that modality's term, and
-            no full one. ``False`` is Eq. 5 read literally.
+        distinct: count a repeated subset of a row once: a row with one modality has that modality's term, and no full
+            term. ``False`` is Eq. 5 read literally.
 
     Raises:
         SettingsError: k < 0.
@@ -360,7 +361,7 @@ def mvae_terms(
     drawn = len(terms.names) - (k if len(names) > 2 else 0)
     weight[drawn:] *= ~_repeats(terms.given[drawn:])
     keep = weight.any(1)
-    if not keep.all():  # e.g. a batch in which nobody has the modality: no work for it
+    if not keep.all():  # e.g. a modality that no row of the batch has: no work is done for it
         index = keep.nonzero().flatten()
         kept = tuple(terms.names[i] for i in index.tolist())
         keys = tuple(terms.keys[i] for i in index.tolist())

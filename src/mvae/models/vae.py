@@ -31,14 +31,14 @@ class VAE(MultimodalVAE):
             raise SettingsError(f"a VAE has one modality, not {len(self.names)} ({', '.join(self.names)})")
 
     def combine(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
-        """The encoder's Gaussian; the prior where nothing is given."""
+        """The encoder's Gaussian; the prior if nothing is given."""
         return select_expert(experts, given)
 
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         """Only log p(x) of its own modality.
 
         Raises:
-            QueryError: anything else.
+            QueryError: any other query.
         """
         if list(of) != list(self.names) or given:
             raise QueryError(f"a VAE has no joint distribution: it answers log p({self.names[0]}) only")
