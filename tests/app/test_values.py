@@ -238,7 +238,7 @@ def test_ink_is_bright_on_dark_and_no_ink_is_nothing() -> None:
     ["x", "data:image/png;base64,AAAA", encoded((281, 280)), png_header_of(20000, 20000), encoded((8, 8), "PPM")],
 )
 def test_what_no_canvas_sends_is_refused(value: str) -> None:
-    with pytest.raises(QueryError, match="image: this is no drawing"):
+    with pytest.raises(QueryError, match="image: this is not a drawing"):
         read_drawing(PICTURE, value)
 
 

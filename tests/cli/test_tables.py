@@ -216,7 +216,7 @@ def test_files_are_joined_without_a_declaration_as_describe_proposes(tmp_path: P
     assert_refused(mvae("train", one, two, "--run-dir", tmp_path / "other"), "say which, with --key")
     assert_refused(mvae("train", one, "digits"), "digits is no table")
     for words in (["--missing", -999], ["--key", "id"]):
-        assert_refused(mvae("train", "digits", *words), f"{words[0]} is of tables, and digits is none")
+        assert_refused(mvae("train", "digits", *words), f"{words[0]} is for tables, and digits is not one")
 
 
 def test_words_for_no_number_may_be_named_as_missing(tmp_path: Path) -> None:

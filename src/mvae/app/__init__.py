@@ -1,1 +1,1 @@
-"""A page and a JSON endpoint at which a person or a script asks a trained model, on this machine only."""
+"""A web page and a JSON endpoint for querying a trained model, reachable from this machine only."""

@@ -1,4 +1,4 @@
-"""A model that answers visitors, one question at a time."""
+"""A model that answers visitors' queries, one at a time."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ from mvae.runs.run import device_named, open_run, opened_model, read_run
 __all__ = ["MOST_DRAWS", "Oracle"]
 
 MOST_DRAWS = 64
-FEWER = 100  # samples of z where a text or a picture is given: each is scored by every sample, which 400 make slow
+FEWER = 100  # samples of z if a text or a picture is given: every sample scores it, and 400 would be slow
 
 
 @dataclass
 class Oracle:
-    """A model and how its modalities are read and shown; of a table also what its columns mean."""
+    """A model, how its modalities are read and shown, and for a table the meaning of its columns."""
 
     name: str
     model: MultimodalVAE
@@ -42,10 +42,10 @@ class Oracle:
 
     @classmethod
     def of_run(cls, run_dir: str | Path, data_dir: str | Path | None = None, device: str | None = None) -> "Oracle":
-        """The best model of a run. Where its data is gone, text can neither be read nor written.
+        """The best model of a run. If the run's data is gone, text can be neither read nor written.
 
         Raises:
-            RunError: not a run, or one without a checkpoint.
+            RunError: not a run, or one without a checkpoint. QueryError: the model is conditioned on something.
         """
         run_dir = Path(run_dir)
         config, stored = read_run(run_dir)
@@ -63,7 +63,7 @@ class Oracle:
         return cls(run_dir.resolve().name, model, {view.name: view for view in shown}, codecs, schema)
 
     def row(self, given: Mapping[str, Any]) -> dict[str, Tensor]:
-        """What is given as one row of data.
+        """The given values as one row of data.
 
         Raises:
             QueryError: an unknown modality, or a value that it cannot have.
@@ -72,7 +72,7 @@ class Oracle:
         return {name: parsed(self.views[name], value, self.codecs.get(name)) for name, value in given.items()}
 
     def class_names(self, view: View) -> list[str]:
-        """What may be given of a modality of classes; nothing of another one."""
+        """The classes that may be given of a modality; empty if it is not a modality of classes."""
         if view.kind != "classes":
             return []
         params = self.model.modalities[view.name].decode(
@@ -86,15 +86,15 @@ class Oracle:
     ) -> dict[str, Any]:
         """Draws of the modalities ``of`` given one row, as JSON.
 
-        Those of columns are what `mvae predict` and `mvae impute` say of such a row: n of them are listed, and their
-        intervals and shares are of all. What is given of the columns stays as it is.
+        For modalities of columns, the answers are those of `mvae predict` and `mvae impute` for such a row: n draws are
+        listed, and intervals and shares are computed from all of them. Given columns stay as they are.
 
         Returns:
-            ``given``: what was conditioned on; ``information``: KL[q(z | given), p(z)] in nats, how much that says;
-            ``answers``: name → draws and what they say together (`mvae.app.values.summary`).
+            ``given``: the names conditioned on; ``information``: KL[q(z | given), p(z)] in nats, what they say about z;
+            ``answers``: name → draws and their summary (`mvae.app.values.summary`).
 
         Raises:
-            QueryError: an unknown modality, n outside 1 to 64, or a subset that this model cannot be given.
+            QueryError: an unknown modality, n outside 1 to 64, or a subset that this model cannot be conditioned on.
         """
         of = [name for name in self.views if name in self.model.answerable] if of is None else list(of)
         if not 1 <= n <= MOST_DRAWS:
@@ -112,7 +112,7 @@ class Oracle:
         return {"given": list(row), "information": information, "answers": said}
 
     def _draw(self, row: Mapping[str, Tensor], of: Sequence[str], n: int, seed: int) -> dict[str, Tensor]:
-        """Samples; of pictures the mean image of each z, of the same z as all others that are no columns."""
+        """Samples of modalities; for pictures, the mean image of each z. All but columns share the same z."""
         self.model.require_known(of, "of")
         data = _table(row) if row else None
         columns = [name for name in of if self.views[name].kind == "table"]
@@ -124,7 +124,7 @@ class Oracle:
         return {name: drawn[name] for name in of}
 
     def _draw_columns(self, row: Mapping[str, Tensor], of: Sequence[str], seed: int) -> dict[str, Tensor]:
-        """Draws of modalities of columns, one for each sample of z, ``samples 1 fields``; what is given stays."""
+        """Draws of modalities of columns, one per sample of z, ``samples 1 fields``; given values are kept."""
         nothing = {name: torch.full((1, *self.views[name].shape), torch.nan, dtype=torch.float64) for name in of}
         given = nothing | dict(row)
         values = {name: value.nan_to_num().numpy() for name, value in given.items()}
@@ -137,7 +137,7 @@ class Oracle:
         return {name: torch.from_numpy(np.where(present[name], values[name], found[name].draws)) for name in of}
 
     def _written(self, name: str, row: Mapping[str, Tensor]) -> dict[str, TableColumn]:
-        """The table's columns by which a modality's answers are written; numbers that are given are not rounded."""
+        """The table's columns that format a modality's answers; given numbers are left out, so they are not rounded."""
         if self.schema is None or self.views[name].kind != "table":
             return {}
         columns = self.schema.fields_of(name)
@@ -150,6 +150,6 @@ class Oracle:
 
 
 def _table(row: Mapping[str, Tensor]) -> Table:
-    """A row as a table; of modalities of columns NaN is missing."""
+    """A row as a table; in modalities of columns, NaN means missing."""
     holes = {name: ~value.isnan() for name, value in row.items() if value.is_floating_point() and value.isnan().any()}
     return Table(dict(row), holes)

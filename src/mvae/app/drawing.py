@@ -55,15 +55,15 @@ watch('value', () => { if (!props.value) clean() })
 
 
 def drawing(view: View) -> Any:
-    """The canvas of a picture with one channel; its value is a PNG as a data URI, empty where nothing is drawn."""
+    """The canvas of a picture with one channel; its value is a PNG as a data URI, empty if nothing is drawn."""
     gradio = require_extra("gradio", "app", "pages")
-    name = "".join(f"&#{ord(c)};" if c in "${}`\\" else c for c in html.escape(view.name))  # a template fills those in
+    name = "".join(f"&#{ord(c)};" if c in "${}`\\" else c for c in html.escape(view.name))  # a template fills these in
     template = TEMPLATE.format(name=name, side=SIDE)
     return gradio.HTML(value="", html_template=template, js_on_load=SCRIPT)
 
 
 def read_drawing(view: View, value: str | None) -> Tensor | None:
-    """A drawing's ink as bright levels on dark; None where nothing is drawn.
+    """A drawing's ink as bright levels on dark ones; None if nothing is drawn.
 
     Raises:
         QueryError: the value is not what the canvas sends.
@@ -76,5 +76,5 @@ def read_drawing(view: View, value: str | None) -> Tensor | None:
         with decoded(file_in(value), SIDE**2) as picture:
             ink = np.asarray(picture.convert("RGBA"))[..., 3]
     except ValueError:  # a QueryError is one
-        raise QueryError(f"{view.name}: this is no drawing of the page's canvas") from None
+        raise QueryError(f"{view.name}: this is not a drawing of the page's canvas") from None
     return picture_row(Image.fromarray(ink, "L"), view.shape) * view.levels if ink.any() else None

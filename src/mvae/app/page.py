@@ -1,4 +1,4 @@
-"""The page: an input for each modality, and what the model draws of each, given those that are set."""
+"""The page: an input for each modality, and the model's draws of each, given those that are set."""
 
 import html
 import os
@@ -25,12 +25,12 @@ def _gradio() -> Any:
 
 
 def theme() -> Any:
-    """Fonts of the visitor's own machine: the default ones come from a network."""
+    """A theme with fonts of the visitor's own machine: the default ones come from a network."""
     return _gradio().themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
 def page(oracle: Oracle) -> Any:
-    """The page as Gradio's blocks; each visitor's inputs are sent with each question, and nothing is kept."""
+    """The page as Gradio's blocks; each visitor's inputs are sent with each query, and nothing is stored."""
     gradio = _gradio()
     with gradio.Blocks(analytics_enabled=False, title=f"mvae: {oracle.name}") as blocks:
         gradio.Markdown(
@@ -62,7 +62,7 @@ def page(oracle: Oracle) -> Any:
 
 
 def _inputs(gradio: Any, view: View, names: Sequence[str]) -> list[Any]:
-    """What sets one modality (``names`` are its classes); nothing set means: not given."""
+    """The inputs of one modality (``names`` are its classes); if they are empty, it is not given."""
     name = view.name
     if view.kind == "picture":
         upload = {"label": f"{name}: upload a picture", "file_types": FORMATS, "type": "filepath", "height": 110}
@@ -81,7 +81,7 @@ def _inputs(gradio: Any, view: View, names: Sequence[str]) -> list[Any]:
     if view.kind == "flags":
         return [
             gradio.Checkbox(label=f"{name} is known", value=False),
-            gradio.CheckboxGroup(label=f"{name}: what holds", choices=list(view.columns)),
+            gradio.CheckboxGroup(label=f"{name}: what is true", choices=list(view.columns)),
         ]
     if view.kind == "text":
         return [gradio.Textbox(label=name, max_length=2000, interactive=view.write is not None)]
@@ -93,7 +93,7 @@ def _inputs(gradio: Any, view: View, names: Sequence[str]) -> list[Any]:
 
 
 def _output(gradio: Any, view: View) -> Any:
-    """Where one modality's draws are shown."""
+    """The component that shows one modality's draws."""
     if view.kind == "picture":
         return gradio.HTML(label=view.name)
     if view.kind in ("classes", "flags"):
@@ -105,7 +105,7 @@ def _output(gradio: Any, view: View) -> Any:
 
 
 def _answered(gradio: Any, oracle: Oracle, places: list[tuple[View, int]], values: list[Any]) -> list[Any]:
-    """The sentence above the answers, and every answer."""
+    """The status line above the answers, and every answer."""
     row: dict[str, Tensor] = {}
     try:
         for view, count in places:
@@ -127,19 +127,19 @@ def _answered(gradio: Any, oracle: Oracle, places: list[tuple[View, int]], value
 
 
 def _given(view: View, row: Tensor) -> list[str]:
-    """What of a modality is set: its name, or those of its columns."""
+    """The names of what is set: the modality's, or those of its columns."""
     if view.kind != "table":
         return [view.name]
     return [field.name for field, value in zip(view.fields, row[0].tolist(), strict=True) if value == value]
 
 
 def _read(oracle: Oracle, view: View, own: list[Any]) -> Tensor | None:
-    """A modality's inputs as a row; None where it is not set."""
+    """A modality's inputs as a row; None if it is not set."""
     if view.kind == "picture":
         drawn, upload = (own[0], own[1]) if len(own) == 2 else (None, own[0])
         if upload:
             if os.path.getsize(upload) > MOST_BYTES:
-                raise QueryError(f"a picture file may have {MOST_BYTES // 2**20} MB")
+                raise QueryError(f"a picture file may have at most {MOST_BYTES // 2**20} MB")
             with open(upload, "rb") as file:
                 return read_picture(view, file.read())
         return read_drawing(view, drawn)
@@ -154,7 +154,7 @@ def _read(oracle: Oracle, view: View, own: list[Any]) -> Tensor | None:
 
 
 def _shown(view: View, answer: dict[str, Any]) -> Any:
-    """A modality's answer as its output takes it."""
+    """A modality's answer in the form that its component takes."""
     if view.kind == "picture":
         alt = html.escape(f"a draw of {view.name}", quote=True)
         images = "".join(
@@ -172,7 +172,7 @@ def _shown(view: View, answer: dict[str, Any]) -> Any:
 
 
 def _of_field(own: dict[str, Any]) -> list[str]:
-    """A column's answer: the most drawn class with its share, or the median and the middle 90 %."""
+    """A column's answer: the class drawn most often with its share, or the median and the middle 90 %."""
     if "shares" in own:
         word, share = next(iter(own["shares"].items()))
         return [word, f"{share:.0%} of draws", ""]
@@ -186,6 +186,6 @@ def _empty(part: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    """Text for Markdown and HTML, as it is."""
+    """Escape text for Markdown and HTML."""
     escaped = html.escape(value)
     return "".join(f"\\{c}" if c in "*_`[]#" else c for c in escaped) if "&" not in escaped else escaped

@@ -16,8 +16,8 @@ from mvae.errors import RunError, UserError, require_extra
 __all__ = ["HOST", "Question", "bound", "serve", "web_app"]
 
 HOST = "127.0.0.1"
-GRACE = 2  # seconds that an open page may go on when the process is to stop; a page listens without an end
-WAITING = 16  # questions at most that wait for their turn
+GRACE = 2  # seconds that an open page may continue once the process is to stop; a page never stops listening
+WAITING = 16  # the most queries that may wait for their turn
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
@@ -30,14 +30,14 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Question(BaseModel):
-    """What ``POST /generate`` takes, as one JSON object."""
+    """The JSON object that ``POST /generate`` takes."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     given: dict[str, Any] = Field(default={}, description="Modality → its value (`mvae.app.values.parsed`).")
-    of: list[str] | None = Field(default=None, description="What to draw. Default: every modality.")
-    n: int = Field(default=8, ge=1, le=MOST_DRAWS, description="How many draws.")
-    seed: int | None = Field(default=None, ge=0, lt=2**31, description="Of the draws. Default: another each time.")
+    of: list[str] | None = Field(default=None, description="The modalities to draw. Default: all of them.")
+    n: int = Field(default=8, ge=1, le=MOST_DRAWS, description="The number of draws.")
+    seed: int | None = Field(default=None, ge=0, lt=2**31, description="Seed. Default: a new one each time.")
 
 
 def web_app(oracle: Oracle) -> Any:
@@ -61,7 +61,7 @@ def web_app(oracle: Oracle) -> Any:
 
     def generate(question: Question) -> dict[str, Any]:
         if not turns.acquire(blocking=False):
-            raise fastapi.HTTPException(503, "too many questions are waiting: ask again later")
+            raise fastapi.HTTPException(503, "too many queries are waiting: try again later")
         try:
             return oracle.answer(oracle.row(question.given), question.of, question.n, question.seed)
         except UserError as error:
@@ -91,7 +91,7 @@ def web_app(oracle: Oracle) -> Any:
 
 
 class _Guard:
-    """Refuses bodies that are too large, and sends the policy that lets a page load nothing from elsewhere."""
+    """Middleware that refuses bodies that are too large, and forbids pages to load anything from elsewhere."""
 
     def __init__(self, app: Any):
         self.app = app
@@ -111,7 +111,7 @@ class _Guard:
             nonlocal got
             message = await receive()
             got += len(message.get("body", b""))
-            return message if got <= MOST_BYTES else {"type": "http.disconnect"}  # it announced less, or nothing
+            return message if got <= MOST_BYTES else {"type": "http.disconnect"}  # announced less, or nothing
 
         async def guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -127,7 +127,7 @@ class _Guard:
 
 
 def bound(port: int) -> socket.socket:
-    """A socket of this machine alone.
+    """A socket that only this machine can reach.
 
     Raises:
         RunError: the port is in use, or not allowed.
@@ -143,7 +143,7 @@ def bound(port: int) -> socket.socket:
 
 
 def serve(oracle: Oracle, listening: socket.socket) -> None:
-    """Answer until the process is stopped."""
+    """Answer queries until the process is stopped."""
     uvicorn = require_extra("uvicorn", "app", "pages")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""What a visitor gives and gets: values of a modality from JSON or a form, checked, and draws as JSON."""
+"""A visitor's input and output: a modality's values from JSON or a form, checked, and draws as JSON."""
 
 import base64
 import binascii
@@ -42,7 +42,7 @@ LONGEST = 2000  # characters of a text
 DIGITS = 9  # of a class's number
 INTERVAL = 0.9  # the share of a column's draws from "5 %" to "95 %"
 EXAMPLE = 1_580_428_800.0  # seconds: 2020-01-31
-DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")  # formats of Pillow's that take pixels only, no programs
+DECODED = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")  # Pillow's formats that hold pixels only, no programs
 
 
 def parsed(view: View, value: Any, codec: Codec | None = None) -> Tensor:
@@ -50,11 +50,11 @@ def parsed(view: View, value: Any, codec: Codec | None = None) -> Tensor:
 
     Args:
         view: the modality.
-        value: of classes a name, or a number where no names are known; of flags the names of those that hold, or a
-            boolean each; of numbers a number each; a text; of columns a mapping of names to such values (those that
-            are left out are missing); of a picture a file's bytes in base64 (also as a data URI), or nested lists of
-            levels.
-        codec: how text and classes are read, where there is a way.
+        value: for classes, a name, or a number if no names are known; for flags, the names of those that are true, or
+            a boolean each; for numbers, one each; for text, a string; for columns, a mapping of names to such values
+            (columns left out are missing); for a picture, a file's bytes in base64 (also as a data URI), or nested
+            lists of levels.
+        codec: how text and classes are read, if that is known.
 
     Raises:
         QueryError: a value that this modality cannot have. The message names the modality.
@@ -80,7 +80,7 @@ def _class(view: View, value: Any, codec: Codec | None) -> Tensor:
 
 
 def _code(view: View, value: Any) -> int:
-    """A class's code by its name, as tables compare them (1, 1.0 and "1" are one); its number where it has no name."""
+    """A class's code by its name, compared as in tables (1, 1.0 and "1" are the same); its number if it has no name."""
     names, scalar = list(view.classes), isinstance(value, str | int | float)
     bits = ["0", "1"] if names == ["no", "yes"] else []  # the cells of a binary field whose classes have no names
     for known, wanted in ((names, str(value)), (list(map(plain, names)), plain(value)), (bits, plain(value))):
@@ -96,7 +96,7 @@ def _code(view: View, value: Any) -> int:
 
 def _flags(view: View, value: Any) -> Tensor:
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError("a list is needed: the names of those that hold, or true and false for each")
+        raise ValueError("a list is needed: the names of those that are true, or true or false for each")
     if all(isinstance(part, bool) for part in value) and len(value) == len(view.columns):
         return torch.tensor([[float(part) for part in value]])
     if unknown := [part for part in value if part not in view.columns]:
@@ -134,7 +134,7 @@ def _columns(view: View, value: Any) -> Tensor:
 
 
 def _number(field: View, value: Any) -> float:
-    """A number; of dates a text, or the year. Text is read as the run's table writes it, else as 1234.5, 2020-01-31."""
+    """A number; for dates, a text or the year. Text is read in the run's table's format, else as 1234.5, 2020-01-31."""
     if field.date:
         return _date(field, value)
     number = float(as_numbers([value], field.style)[0]) if isinstance(value, str) else math.nan
@@ -196,7 +196,7 @@ def file_in(text: str) -> bytes:
     """A file's bytes from base64, also as a data URI.
 
     Raises:
-        ValueError: it is no base64.
+        ValueError: the text is not base64.
     """
     head, comma, tail = text.partition(",")
     try:
@@ -210,10 +210,10 @@ def decoded(data: bytes, most_pixels: int = MOST_PIXELS) -> Iterator[Any]:
     """A picture file's bytes as a Pillow image, decoded within bounds.
 
     Raises:
-        QueryError: no picture, or one of too many pixels or of a format that is not decoded here.
+        QueryError: not a picture, one with too many pixels, or a format that is not decoded here.
     """
     if len(data) > MOST_BYTES:
-        raise QueryError(f"a picture file may have {MOST_BYTES // 2**20} MB")
+        raise QueryError(f"a picture file may have at most {MOST_BYTES // 2**20} MB")
     try:
         with open_bounded(io.BytesIO(data), most_pixels) as picture:
             if picture.format not in DECODED:
@@ -232,14 +232,14 @@ def read_picture(view: View, data: bytes) -> Tensor:
     """A picture file's bytes as a row of data.
 
     Raises:
-        QueryError: as `decoded`, or levels that are real numbers.
+        QueryError: as `decoded`, or the picture's levels are real numbers.
     """
     with decoded(data) as picture:
         return picture_row(picture, view.shape) * view.levels
 
 
 def png(images: Tensor) -> str:
-    """Images with levels in [0, 1], each as a PNG in a data URI, beside each other."""
+    """Images with levels in [0, 1], side by side in one PNG, as a data URI."""
     file = io.BytesIO()
     grid_picture(images, len(images)).save(file, "PNG")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -248,16 +248,16 @@ def png(images: Tensor) -> str:
 def summary(
     view: View, drawn: Tensor, shown: int | None = None, columns: Mapping[str, TableColumn] | None = None
 ) -> dict[str, Any]:
-    """Draws of a modality (``n event…``) as JSON, with what they say together.
+    """Draws of a modality (``n event…``) as JSON, with their summary.
 
-    Pictures are PNGs; of classes the share of each that was drawn; of flags the share of yes; of numbers and
-    of a column's dates the median and the middle 90 %.
+    Pictures are PNGs. The summary is, for classes, the share of each class that was drawn; for flags, the share of yes;
+    for numbers and a column's dates, the median and the middle 90 %.
 
     Args:
         view: the modality.
         drawn: the draws.
-        shown: of a modality of columns, how many draws are listed; all of them make the summary. Default: all.
-        columns: name → column of a table whose cells numbers and dates are rounded and written as.
+        shown: how many draws of classes and columns are listed (all count in the summary). Default: all.
+        columns: name → the table's column in whose format numbers and dates are rounded and written.
     """
     if view.kind == "picture":
         return {"draws": [png(image[None]) for image in view.images(drawn)]}
@@ -287,7 +287,7 @@ def _of_field(field: View, drawn: Tensor, shown: int | None, column: TableColumn
 
 
 def _listed(field: View, values: np.ndarray, column: TableColumn | None) -> Sequence[float | str]:
-    """Numbers, or dates as text: as the column's cells are, or without one as they are and in ISO's form."""
+    """Numbers, or dates as text: in the column's format; without a column, unrounded and in ISO's format."""
     if column is None:
         return as_dates(values) if field.date else values.tolist()
     cells = column.decode(values)

@@ -1,4 +1,4 @@
-"""What the commands share that ask a model of a table: they open run and files, and write the answer row by row."""
+"""Shared by the commands that query a model about a table: opening the run and files, writing the answers."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -20,15 +20,15 @@ OUTPUT = click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Write this file: .csv, .tsv, .parquet, .arrow or .xlsx.  [default: the first rows are shown]",
+    help="Write the answers to this file: .csv, .tsv, .parquet, .arrow or .xlsx.  [default: show the first rows]",
 )
-SHOWN = 10  # rows that are printed
+SHOWN = 10  # rows printed
 
 Parts = Callable[["TableModel", "Frames"], Iterator[Any]]
 
 
 def asking(*options: Callable[[Any], Any], samples: int | None = 400) -> Callable[[Any], Any]:
-    """RUN and FILES, the command's own options, and those of all such commands; by default so many samples, or none."""
+    """Add RUN, FILES, the command's own options and the shared ones; ``samples`` None: no --samples and no --seed."""
     least = click.IntRange(2)
     taken = click.option("--samples", type=least, default=samples, show_default=True, help="Samples of z per row.")
     return common(RUN, FILES, *options, OUTPUT, *((taken, SEED) if samples else ()), DEVICE, JSON)
@@ -45,17 +45,17 @@ def answered(
     as_json: bool,
     whole: bool = False,
 ) -> None:
-    """Ask, and write or show what is answered; memory is bounded whatever the number of rows.
+    """Query the model, and write or show the answers; memory is bounded whatever the number of rows.
 
     Args:
         run: a run directory, or a file of `TableModel.save`.
         files: the table.
-        output: where the answer goes.
-        ask: gives the answer part by part.
-        doing: what is shown meanwhile.
-        device: where the model runs.
-        as_json: print one object.
-        whole: the answer has the table's own columns; otherwise the column that names a row comes before it.
+        output: the file for the answers; None: show the first rows.
+        ask: yields the answers part by part.
+        doing: the label of the progress bar.
+        device: the device the model runs on.
+        as_json: print one JSON object.
+        whole: the answers have all of the table's columns; otherwise the key column is put before them.
     """
     from mvae.data.tables.opening import open_table
     from mvae.data.tables.writing import require_writable, write_frames
@@ -110,7 +110,7 @@ def _say(run: Path, output: Path | None, rows: int, first: Any, as_json: bool) -
 
 
 def plain_cells(cells: Iterable[Any]) -> list[Any]:
-    """Cells as JSON has them; what is missing is null."""
+    """Cells as JSON values; a missing cell is null."""
     return [_plain(cell) for cell in cells]
 
 

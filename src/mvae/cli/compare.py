@@ -12,7 +12,7 @@ __all__ = ["compare"]
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write this HTML file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the comparison to this HTML file.")
 @click.option(
     "--rows", type=click.IntRange(1), default=200, show_default=True, help="Test rows whose log p is estimated."
 )
@@ -21,7 +21,7 @@ __all__ = ["compare"]
 def compare(
     runs: tuple[Path, ...], output: Path | None, rows: int, samples: int, seed: int, as_json: bool, **where: Any
 ) -> None:
-    """Several runs in one table, and on one page.
+    """Compare several runs in one table and, with --output, on one HTML page.
 
     \b
     Example:  mvae compare runs/digits runs/digits-jmvae -o compared.html

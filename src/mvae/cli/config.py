@@ -1,4 +1,4 @@
-"""`mvae config`: declarations to start from, and what may stand in one."""
+"""`mvae config`: declarations to start from, and their schema."""
 
 import click
 
@@ -7,12 +7,12 @@ __all__ = ["config"]
 
 @click.group()
 def config() -> None:
-    """Declarations of runs: list those that are shipped, show one to start from, print the schema."""
+    """List the shipped declarations of runs, show one to start from, or print the schema."""
 
 
 @config.command("list")
 def list_declarations() -> None:
-    """The shipped declarations, each with its one line."""
+    """List the shipped declarations, each with a one-line summary."""
     from mvae.runs.source import shipped
 
     for name, declaration in shipped().items():
@@ -22,7 +22,11 @@ def list_declarations() -> None:
 @config.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """A shipped declaration, as a file to start from: mvae config show mnist > run.toml."""
+    """Print a shipped declaration, as a file to start from.
+
+    \b
+    Example:  mvae config show mnist > run.toml
+    """
     from mvae.runs.source import shipped_text
 
     click.echo(shipped_text(name), nl=False)
@@ -30,7 +34,7 @@ def show(name: str) -> None:
 
 @config.command()
 def schema() -> None:
-    """The JSON schema of declarations, for editors and checks."""
+    """Print the JSON schema of declarations, for editors and validators."""
     from mvae.runs.config import Config
 
     click.echo(Config.schema_text())

@@ -14,19 +14,23 @@ if TYPE_CHECKING:
 
 __all__ = ["KEY", "MISSING", "as_cell", "describe"]
 
-MISSING = click.option("--missing", multiple=True, help="A cell that means missing, as -999 or ?; repeat for several.")
+MISSING = click.option("--missing", multiple=True, help="A cell that means missing, such as -999 or ?. Repeatable.")
 KEY = click.option(
     "--key",
     multiple=True,
     callback=one_column("join them into one column in each file"),
-    help="The column that names a row, by which several files are joined.",
+    help="The column that identifies a row; several files are joined by it.",
 )
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write a declaration to edit, as this TOML.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Draw what is missing together, as this PNG.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write a declaration, to be edited, to this TOML file."
+)
+@click.option(
+    "--picture", type=click.Path(path_type=Path), help="Draw which columns are missing together, to this PNG."
+)
 @common(KEY, MISSING, JSON)
 def describe(
     files: tuple[Path, ...],
@@ -36,7 +40,7 @@ def describe(
     missing: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """What a table holds: the kind of each column and why, what is missing together, and what looks like a mistake.
+    """Describe a table: each column's kind and why, which columns are missing together, and what looks like a mistake.
 
     FILES are CSV, TSV, Parquet, Arrow, Excel or .npz; several are joined by --key.
 
@@ -75,7 +79,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def as_cell(cell: str) -> str | int | float:
-    """A cell as a number, where it is one; NaN and infinity are words."""
+    """The cell as a number where it is one, else as text; NaN and infinity count as text."""
     for kind in (int, float):
         try:
             number = kind(cell)
@@ -105,13 +109,13 @@ def _show(found: "Description") -> None:
     said = [f"modality {name}: {', '.join(names)}" for name, names in found.modalities.items()]
     said += [f"{one} and {other}: {how}" for one, other, how in found.leaks]
     said += [f"{found.duplicates:,} rows are equal to one before them"] if found.duplicates else []
-    said += [f"{found.empty_rows:,} rows hold nothing"] if found.empty_rows else []
+    said += [f"{found.empty_rows:,} rows are empty"] if found.empty_rows else []
     for line in (*said, *found.notes):
         console.print(Text(line))
 
 
 def _show_patterns(found: "Description", console: Any) -> None:
-    """What is missing together: a line per pattern, a sign per column that is missing anywhere."""
+    """Print which columns are missing together: a line per pattern, a sign per column with any missing cell."""
     from rich.text import Text
 
     lacking = [column.name for column in found.columns if column.missing]

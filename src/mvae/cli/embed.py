@@ -19,7 +19,7 @@ def embed(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Each row as a point: the mean of its posterior, from whatever it has.
+    """Embed each row as a point in the latent space: the mean of its posterior, given its observed values.
 
     \b
     Example:  mvae embed runs/patients patients.csv -o latents.parquet

@@ -13,9 +13,13 @@ SAMPLES = click.IntRange(2, 10**9)
 
 @click.command()
 @RUN
-@click.option("--rows", type=click.IntRange(1), help="The first so many test rows.  [default: the declaration's]")
+@click.option(
+    "--rows", type=click.IntRange(1), help="Number of test rows to score, the first ones.  [default: the declaration's]"
+)
 @click.option("--samples", type=SAMPLES, help="Importance samples per row.  [default: the declaration's]")
-@click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the first]")
+@click.option(
+    "--proposal", multiple=True, help="Modality given in the proposal q(z | ·). Repeatable.  [default: the first]"
+)
 @common(FITTED_PRIOR, DATA_DIR, SEED, DEVICE, JSON)
 def evaluate(
     run: Path,
@@ -28,7 +32,7 @@ def evaluate(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Log-likelihoods of the test rows, with diagnostics; of a table also how well hidden cells are filled in.
+    """Estimate log-likelihoods of the test rows, with diagnostics; for a table, also the errors on hidden cells.
 
     \b
     Example:  mvae evaluate runs/mnist --rows 1000

@@ -19,11 +19,11 @@ __all__ = ["export"]
     type=click.Choice(["onnx", "torch"]),
     default="onnx",
     show_default=True,
-    help="ONNX needs no PyTorch; torch writes programs of torch.export (.pt2), which need no mvae.",
+    help="onnx runs without PyTorch; torch writes torch.export programs (.pt2), which run without mvae.",
 )
 @common(JSON)
 def export(run: Path, directory: Path, graphs: Literal["onnx", "torch"], as_json: bool) -> None:
-    """A run's model for programs without mvae: encoders and decoders, what they mean, an example and a model card.
+    """Export a run's model for use without mvae: encoders, decoders, a description of them, an example, a model card.
 
     \b
     Example:  mvae export runs/digits exported && python exported/example.py

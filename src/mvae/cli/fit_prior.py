@@ -20,12 +20,16 @@ __all__ = ["fit_prior"]
     show_default=True,
     help="A mixture of Gaussians, or a normalizing flow (needs mvae[flows]).",
 )
-@click.option("--components", type=click.IntRange(1), default=10, show_default=True, help="Components of the mixture.")
-@click.option("--epochs", type=click.IntRange(1), default=50, show_default=True, help="Epochs of the flow.")
-@click.option("--rows", type=click.IntRange(1), help="The first so many training rows.  [default: all]")
+@click.option(
+    "--components", type=click.IntRange(1), default=10, show_default=True, help="Number of components of the mixture."
+)
+@click.option("--epochs", type=click.IntRange(1), default=50, show_default=True, help="Training epochs of the flow.")
+@click.option(
+    "--rows", type=click.IntRange(1), help="Number of training rows to fit to, the first ones.  [default: all]"
+)
 @common(DATA_DIR, SEED, DEVICE, JSON)
 def fit_prior(run: Path, as_json: bool, data_dir: Path | None, device: str | None, **how: Any) -> None:
-    """Fit p(z) to a run's training rows, for `mvae sample` and `mvae evaluate` with --fitted-prior.
+    """Fit p(z) to the latents of a run's training rows, for `mvae sample` and `mvae evaluate` with --fitted-prior.
 
     \b
     Example:  mvae fit-prior runs/mnist && mvae sample runs/mnist --fitted-prior

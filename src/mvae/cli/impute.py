@@ -11,9 +11,15 @@ __all__ = ["impute"]
 
 @click.command()
 @asking(
-    click.option("--draws", type=click.IntRange(1), help="So many draws instead, one below the other (.imp, .id)."),
-    click.option("--neighbours", is_flag=True, help="Also learn from similar rows: better where rows are much alike."),
-    click.option("--interval", type=float, help="Add bounds that hold this share, as 0.9, and classes' probabilities."),
+    click.option(
+        "--draws", type=click.IntRange(1), help="Write this number of draws instead, one below the other (.imp, .id)."
+    ),
+    click.option(
+        "--neighbours", is_flag=True, help="Also learn from similar rows: better where rows closely resemble others."
+    ),
+    click.option(
+        "--interval", type=float, help="Add intervals of this coverage, such as 0.9, and class probabilities."
+    ),
 )
 def impute(
     run: Path,
@@ -27,13 +33,13 @@ def impute(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Fill in the missing cells of a table: the mean of numbers, the most probable class, of ordered classes the
-    median. Observed cells stay as they are.
+    """Fill in the missing cells of a table: numbers by their mean, classes by the most probable one, ordered classes by
+    their median. Observed cells stay as they are.
 
-    With --neighbours, numbers of a table of 1,000 rows or more move by what the model gets wrong of the most similar
-    rows, as far as hidden cells show that this helps. Answers then depend on the other rows and take longer.
+    With --neighbours, in a table of 1,000 rows or more, numbers are corrected by the model's errors on the most similar
+    rows, as far as this helps on hidden cells. Answers then depend on the other rows and take longer.
 
-    With --draws the rows come in the long form of multiple imputation: .imp says which draw, .id which row.
+    With --draws, the output is in the long format of multiple imputation: .imp numbers the draw, .id the row.
 
     \b
     Example:  mvae impute runs/patients patients.csv -o filled.parquet --interval 0.9

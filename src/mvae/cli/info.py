@@ -11,10 +11,10 @@ __all__ = ["info"]
 
 @click.command()
 @RUN
-@click.option("--plot", type=PATH, help="Draw the metrics of every epoch as this PNG.")
+@click.option("--plot", type=PATH, help="Plot the metrics of every epoch to this PNG.")
 @common(JSON)
 def info(run: Path, plot: Path | None, as_json: bool) -> None:
-    """A run's settings, progress and last metrics.
+    """Show a run's settings, progress and last metrics.
 
     \b
     Example:  mvae info runs/mnist --plot curves.png

@@ -19,39 +19,39 @@ from mvae.training.switches import keep_freed_memory
 __all__ = ["cli", "main"]
 
 OWN = {  # command → where it is, what it does
-    "describe": ("mvae.cli.describe:describe", "What a table of your own holds, and a declaration to train on it."),
+    "describe": ("mvae.cli.describe:describe", "Describe a table of your own, and write a declaration to train on it."),
     "train": ("mvae.cli.train:train", "Train a model on a dataset or on your own file."),
     "impute": ("mvae.cli.impute:impute", "Fill in a table's missing cells, with intervals or draws."),
-    "predict": ("mvae.cli.predict:predict", "Predict a column from whatever else each row has."),
-    "embed": ("mvae.cli.embed:embed", "Each row as a point in the latent space."),
-    "score": ("mvae.cli.score:score", "How probable each row is: outliers, and what is odd in them."),
-    "evaluate": ("mvae.cli.evaluate:evaluate", "Log-likelihoods of the test rows, with diagnostics."),
-    "sample": ("mvae.cli.sample:sample", "Samples from the prior, or given some modalities."),
+    "predict": ("mvae.cli.predict:predict", "Predict a column from the other observed values of each row."),
+    "embed": ("mvae.cli.embed:embed", "Embed each row as a point in the latent space."),
+    "score": ("mvae.cli.score:score", "Score how probable each row is: outliers, and their unusual values."),
+    "evaluate": ("mvae.cli.evaluate:evaluate", "Estimate log-likelihoods of the test rows, with diagnostics."),
+    "sample": ("mvae.cli.sample:sample", "Draw samples from the prior, or given some modalities."),
     "fit-prior": ("mvae.cli.fit_prior:fit_prior", "Fit a prior to the latents of a run's training rows."),
     "translate": ("mvae.cli.translate:translate", "Translate sentences with a trained run."),
-    "info": ("mvae.cli.info:info", "A run's settings, progress and last metrics."),
-    "report": ("mvae.cli.report:report", "Everything about a run as one HTML file."),
-    "serve": ("mvae.cli.serve:serve", "A page at which a person asks a run's model."),
-    "export": ("mvae.cli.export:export", "A run's model as ONNX or torch.export, without mvae."),
-    "compare": ("mvae.cli.compare:compare", "Several runs in one table, and on one page."),
-    "config": ("mvae.cli.config:config", "Declarations of runs: list, show, schema."),
+    "info": ("mvae.cli.info:info", "Show a run's settings, progress and last metrics."),
+    "report": ("mvae.cli.report:report", "Write everything about a run to one HTML file."),
+    "serve": ("mvae.cli.serve:serve", "Serve a web page for querying a run's model."),
+    "export": ("mvae.cli.export:export", "Export a run's model as ONNX or torch.export, for use without mvae."),
+    "compare": ("mvae.cli.compare:compare", "Compare several runs in one table or on one HTML page."),
+    "config": ("mvae.cli.config:config", "List or show the shipped declarations of runs, or print the schema."),
 }
 
 
 class Lazy(click.Group):
-    """Commands that are imported when they are called."""
+    """A group whose commands are imported only when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
+        """The names of all commands."""
         return [*OWN, *commands()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One of them; None where there is none of that name."""
+        """The command of this name, or None."""
         found = {**OWN, **commands()}.get(cmd_name)
         return None if found is None else imported(found[0])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each with its one line, without importing it."""
+        """Write each command's one-line summary without importing the command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in {**OWN, **commands()}.items()])
 
@@ -59,7 +59,7 @@ class Lazy(click.Group):
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="mvae")
 def cli() -> None:
-    """Multimodal variational autoencoders: learn one joint model of several modalities, any of them missing.
+    """Multimodal variational autoencoders: learn one joint model of several modalities, any of which may be missing.
 
     \b
     Start here:  mvae train digits
@@ -68,7 +68,7 @@ def cli() -> None:
 
 @contextmanager
 def _ended_as_by_ctrl_c() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt, so that commands say what is saved, and end."""
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, so that a command says what is saved and ends."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
     handled = [number for number in numbers if before[number] == signal.SIG_DFL]
@@ -82,12 +82,12 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
 
 
 def _usable_streams() -> None:
-    """Streams that are closed lead nowhere, and what an encoding lacks is written as "?": neither ends a command."""
+    """Replace closed streams by the null device, and write characters outside the encoding as "?"."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: no file of ours gets it
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, so that no file of ours gets it
         stream: Any = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the process ends)
@@ -96,29 +96,29 @@ def _usable_streams() -> None:
 
 
 def _forget_output() -> None:
-    """Nobody reads what is printed: let it lead nowhere, or Python complains of it at the end."""
+    """Send output that nobody reads to the null device; otherwise Python complains about it at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 2, anything else that fails is 1."""
+    """Entry point: a user's mistake gives one line and exit code 2, any other failure exit code 1."""
     from mvae.errors import NO_MEMORY, MvaeError, UserError
 
     _usable_streams()
 
-    # Read when torch is loaded, inside the commands. Threads that spin at barriers wait for whole time slices where
-    # another program has a core: digits then train 30 times slower.
+    # Read when torch is loaded, inside the commands. Threads that spin at barriers lose whole time slices if another
+    # program occupies a core: digits then train 30 times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("mvae.data").setLevel(logging.INFO)  # it says what it downloads
+    logging.getLogger("mvae.data").setLevel(logging.INFO)  # it reports downloads
     try:
         with _ended_as_by_ctrl_c():
             result: Any = cli(standalone_mode=False)
     except click.ClickException as error:
         message = error.format_message()
-        if "\n" in message:  # the help, where no command is named
+        if "\n" in message:  # the help, if no command is named
             error.show()
         else:
             click.echo(f"mvae: {message}", err=True)

@@ -32,12 +32,12 @@ __all__ = [
 
 
 class AnyPath(click.ParamType):
-    """A path that this system can look at: not empty, no name that is too long, no home of nobody."""
+    """A path that is valid on this system: not empty, no name too long, no home directory of an unknown user."""
 
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path."""
+        """Convert the argument to a path."""
         from mvae.errors import RunError
         from mvae.files import as_path
 
@@ -56,14 +56,16 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 SEED = click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of every random draw."
 )
-DEVICE = click.option("--device", help="cpu, cuda, cuda:1 … Default: a GPU where there is one.")
+DEVICE = click.option("--device", help="cpu, cuda, cuda:1 …  [default: a GPU if there is one]")
 DATA_DIR = click.option(
     "--data-dir",
     type=PATH,
     envvar="MVAE_DATA",
-    help="Where datasets are ($MVAE_DATA). Default: a cache, filled by download.",
+    help="Directory of the datasets ($MVAE_DATA).  [default: a cache, filled by download]",
 )
-FITTED_PRIOR = click.option("--fitted-prior", is_flag=True, help="p(z) is what `mvae fit-prior` fitted, not N(0, I).")
+FITTED_PRIOR = click.option(
+    "--fitted-prior", is_flag=True, help="Use the p(z) fitted by `mvae fit-prior`, not N(0, I)."
+)
 RUN = click.argument("run", type=PATH)
 
 
@@ -79,10 +81,10 @@ def common(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def one_column(instead: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], str | None]:
-    """The callback of an option that names one column: given twice it is refused, and the last is not silently taken.
+    """The callback of an option that names one column: several are refused; Click would silently take the last.
 
     Args:
-        instead: what to do with several.
+        instead: what the user can do for several columns.
     """
 
     def only(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
@@ -94,7 +96,7 @@ def one_column(instead: str) -> Callable[[click.Context, click.Parameter, tuple[
 
 
 def setting(section: "type[BaseModel]", *names: str) -> Callable[[Any], Any]:
-    """Options for settings of a declaration, with the declaration's own words; their ranges are checked there."""
+    """Options for settings of a declaration, with its descriptions as help; the declaration checks their ranges."""
     kinds = {int: int, float: float, str: str}
     options = []
     for name in names:
@@ -113,7 +115,7 @@ class Grouped(click.Command):
     }
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Each group under its title; what belongs to none comes last."""
+        """Write each group under its title; options that belong to no group come last."""
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
         left = {p.name: p.get_help_record(ctx) for p in options}
         groups = {title: [left.pop(name) for name in names if name in left] for title, names in self.GROUPS.items()}
@@ -123,7 +125,7 @@ class Grouped(click.Command):
 
 
 def plain(evaluation: "Evaluation") -> dict[str, Any]:
-    """An evaluation as `print_json` takes it."""
+    """An evaluation as a dictionary for `print_json`."""
     return {
         "rows": evaluation.rows,
         "samples": evaluation.samples,
@@ -143,18 +145,18 @@ def plain(evaluation: "Evaluation") -> dict[str, Any]:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One object; numbers that JSON has no word for become null."""
+    """Print one JSON object; NaN and infinity become null."""
     click.echo(json.dumps(_standard(value), allow_nan=False))
 
 
 def say_unknown(words: Sequence[str]) -> None:
-    """Name the words of a typed text that the run knows not, on standard error; nothing where it knows all."""
+    """List the words of a text that are outside the run's vocabulary on standard error, if there are any."""
     if words:
         click.echo(f"unknown words, read as <unk>: {', '.join(words)}", err=True)
 
 
 def _standard(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for them."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {name: _standard(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

@@ -17,9 +17,11 @@ __all__ = ["predict"]
         required=True,
         multiple=True,
         callback=one_column("ask once for each"),
-        help="The column; what the table holds of it is not used.",
+        help="The column to predict; its values in the table are not used.",
     ),
-    click.option("--interval", type=float, default=0.9, show_default=True, help="The share between the bounds."),
+    click.option(
+        "--interval", type=float, default=0.9, show_default=True, help="Coverage of the interval between the bounds."
+    ),
 )
 def predict(
     run: Path,
@@ -32,7 +34,7 @@ def predict(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Predict a column from whatever else each row has: a number with bounds, or the probability of each class.
+    """Predict a column from the other observed values of each row: a number with bounds, or the class probabilities.
 
     \b
     Example:  mvae predict runs/patients new.csv --of diagnosis -o predicted.csv

@@ -19,7 +19,7 @@ __all__ = ["report"]
 @click.option("--samples", type=click.IntRange(2), default=500, show_default=True, help="Importance samples per row.")
 @common(DATA_DIR, SEED, DEVICE, JSON)
 def report(run: Path, output: Path | None, rows: int, samples: int, seed: int, as_json: bool, **where: Any) -> None:
-    """Everything about a run as one HTML file, which opens without a network.
+    """Write everything about a run to one HTML file, which opens without a network.
 
     \b
     Example:  mvae report runs/digits -o digits.html

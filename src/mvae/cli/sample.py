@@ -15,11 +15,13 @@ __all__ = ["sample"]
 @click.command()
 @RUN
 @click.option(
-    "--given", multiple=True, help="What is known: MODALITY=VALUE, a file, COLUMN=CELL or COVARIATE=VALUE. Repeatable."
+    "--given", multiple=True, help="What is known: MODALITY=VALUE or =FILE, COLUMN=CELL, COVARIATE=VALUE. Repeatable."
 )
-@click.option("--of", multiple=True, help="What to generate, separated by commas.  [default: all that is not given]")
-@click.option("--n", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many samples.")
-@click.option("--output", type=PATH, help="The PNG.  [default: RUN/sample.png]")
+@click.option(
+    "--of", multiple=True, help="Modalities or columns to generate, separated by commas.  [default: all not given]"
+)
+@click.option("--n", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Number of samples.")
+@click.option("--output", type=PATH, help="The PNG file.  [default: RUN/sample.png]")
 @common(FITTED_PRIOR, DATA_DIR, SEED, DEVICE, JSON)
 def sample(
     run: Path,
@@ -32,9 +34,9 @@ def sample(
     as_json: bool,
     **where: Any,
 ) -> None:
-    """Samples from the prior, or given some modalities (Fig. 2): a PNG grid, and labels by name.
+    """Draw samples from the prior, or given some modalities (Fig. 2): pictures as a PNG grid, labels by name.
 
-    Of a table, cells may be given by column: then rows of its other columns are drawn.
+    For a table, cells may be given by column; rows of its other columns are then drawn.
 
     \b
     Example:  mvae sample runs/mnist --given label=5 --n 64
@@ -66,7 +68,7 @@ def sample(
     if picture:
         click.echo(f"picture: {picture}")
     for name, values in texts.items():
-        if any(" " in value for value in values):  # sentences, one a line
+        if any(" " in value for value in values):  # sentences, one per line
             click.echo("\n".join(f"{name}: {value}" for value in values))
         else:
             click.echo(f"{name}: {' '.join(map(shlex.quote, values))}")  # the empty string as ''

@@ -20,10 +20,10 @@ def score(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """How probable each row is (log p, nats), and each part of it given the rest: outliers, and what is odd in them.
+    """Score how probable each row is (log p, nats), and each part given the rest: outliers, and their unusual values.
 
-    Compare only rows with the same columns. A value is odd where its log p is far below its column's median over the
-    rows: columns differ in level, dates being lower than classes.
+    Compare only rows with the same observed columns. A value is unusual if its log p is far below its column's median
+    over the rows. Columns differ in level: dates have lower values than classes.
 
     \b
     Example:  mvae score runs/patients patients.csv -o scores.csv

@@ -14,7 +14,8 @@ __all__ = ["serve"]
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port to listen on.")
 @common(DATA_DIR, DEVICE, JSON)
 def serve(run: Path, port: int, data_dir: Path | None, device: str | None, as_json: bool) -> None:
-    """A page at which any modality is set and all others are drawn; POST /generate for scripts. This machine only.
+    """Serve a web page where you set any modalities and the others are drawn; scripts use POST /generate. Only this
+    machine can reach it.
 
     \b
     Example:  mvae serve runs/mnist

@@ -1,4 +1,4 @@
-"""An evaluation as a table in a terminal."""
+"""Evaluations as tables in a terminal."""
 
 import itertools
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["show_cells", "show_evaluation"]
 
 
 def show_evaluation(run: Run, evaluation: Evaluation) -> None:
-    """The table of likelihoods and the instruments."""
+    """Print the table of likelihoods, then accuracies, coupling and active units."""
     table = Table(
         title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
         title_justify="left",
@@ -28,7 +28,7 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
         ess, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())
         table.add_row(name, str(len(value.values)), *(f"{number:.3f}" for number in numbers), f"{ess:.0f}", f"{k:.2f}")
     console = Console(highlight=False)
-    # A narrow terminal breaks lines by itself; a table made to fit would lose its numbers.
+    # A narrow terminal wraps lines by itself; a table made to fit would lose its numbers.
     console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(table)
     first, *others = run.model.names
@@ -36,7 +36,7 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
     console.print(f"λ: {written_weights(run.model)}")
     if (gap := evaluation.conditional_gap()) is not None:
         console.print(
-            f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log p(x2): −log K for K classes of equal share)"
+            f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log p(x2); −log K for K equally frequent classes)"
         )
     for name, value in evaluation.instruments.items():
         if name.startswith(("accuracy", "coupling", "active units")):
@@ -44,7 +44,7 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
 
 
 def show_cells(cells: Sequence[CellScore]) -> None:
-    """How well the hidden cells of each column were filled in; nothing where there are none."""
+    """Print how well the hidden cells of each column were filled in, if there are any."""
     if not cells:
         return
     table = Table(title="a fifth of the test rows' known cells, hidden and filled in", title_justify="left")
@@ -56,11 +56,11 @@ def show_cells(cells: Sequence[CellScore]) -> None:
         table.add_row(Text(cell.column), cell.kind, str(cell.cells), *numbers)
     console = Console(highlight=False)
     console.print(table)
-    console.print("error: of numbers the RMSE in standard deviations; of classes the share that is wrong")
+    console.print("error: for numbers, the RMSE in standard deviations; for classes, the error rate")
 
 
 def written_weights(model: MultimodalVAE) -> str:
-    """λ of every modality in words, neighbours of equal weight together."""
+    """Every modality's λ as text; neighbours of equal weight are grouped."""
     parts = []
     for weight, group in itertools.groupby(zip(model.names, model.weights, strict=True), key=lambda pair: pair[1]):
         names = [name for name, _ in group]

@@ -15,18 +15,20 @@ from mvae.training.settings import TrainingSettings
 
 __all__ = ["train"]
 
-TRAINING = ("epochs", "batch_size", "learning_rate")  # settings that have a flag of their own
+TRAINING = ("epochs", "batch_size", "learning_rate")  # settings with their own flags
 
 
 @click.command(cls=Grouped)
 @click.argument("sources", nargs=-1, required=True, metavar="NAME|FILE...")
-@click.option("--set", "changes", multiple=True, help="KEY=VALUE of the declaration, as model.name=vae; repeat.")
-@click.option("--variant", "variants", multiple=True, help="A named change that the declaration holds; repeat.")
+@click.option(
+    "--set", "changes", multiple=True, help="Change the declaration by KEY=VALUE, such as model.name=vae. Repeatable."
+)
+@click.option("--variant", "variants", multiple=True, help="Apply a named variant of the declaration. Repeatable.")
 @setting(TrainingSettings, *TRAINING)
 @setting(Config, "seed")
-@click.option("--run-dir", type=PATH, help="Where the run is kept.  [default: runs/NAME]")
-@click.option("--resume", is_flag=True, help="Go on with the run in --run-dir, which was stopped.")
-@click.option("--deterministic", is_flag=True, help="The same bits on a GPU too (slower).")
+@click.option("--run-dir", type=PATH, help="Directory of the run.  [default: runs/NAME]")
+@click.option("--resume", is_flag=True, help="Resume the stopped run in --run-dir.")
+@click.option("--deterministic", is_flag=True, help="Give the same bits on a GPU, too (slower).")
 @common(KEY, MISSING, DATA_DIR, DEVICE, JSON)
 def train(
     sources: tuple[str, ...],
@@ -38,9 +40,8 @@ def train(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train on NAME, a declaration that is shipped (see mvae config list), or on FILE: a declaration (.toml) or a table
-    (.csv, .parquet, .xlsx, .npz …; first look at it: mvae describe), or several tables, joined by --key. Then show
-    what was learned.
+    """Train on NAME, a shipped declaration (see mvae config list), or on FILE: a declaration (.toml) or a table (.csv,
+    .parquet, .xlsx, .npz …; see mvae describe first). Several tables are joined by --key. Then show what was learned.
 
     \b
     Example:  mvae train digits
@@ -62,12 +63,12 @@ def train(
     given = {name: options.pop(name) for name in TRAINING}
     if training := {name: value for name, value in given.items() if value is not None}:
         config = config.change({"training": training})
-    for change in changes:  # after --epochs, which changes other lengths of the declaration with it
+    for change in changes:  # after --epochs, which also scales the epochs of annealing and decay
         config = config.change(parse_change(change))
     said = {"key": key, "missing": [as_cell(cell) for cell in missing]}
     if chosen := {name: value for name, value in said.items() if value}:
         if not is_table(config):
-            raise SettingsError(f"--{next(iter(chosen))} is of tables, and {sources[0]} is none: leave it out")
+            raise SettingsError(f"--{next(iter(chosen))} is for tables, and {sources[0]} is not one: leave it out")
         config = config.change({"data": chosen})
     if (seed := options.pop("seed")) is not None:
         config = config.change({"seed": seed})
@@ -87,7 +88,7 @@ def train(
 
 
 def _stopped(run_dir: Path, trained: bool, epochs: int | None) -> str:
-    """What is saved, and how to go on."""
+    """A message that says what is saved and how to go on."""
     if trained:
         return f"stopped while test rows were scored; all is saved: mvae evaluate {shlex.quote(str(run_dir))}"
     if epochs is None:
@@ -96,7 +97,7 @@ def _stopped(run_dir: Path, trained: bool, epochs: int | None) -> str:
 
 
 def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
-    """What a run has learned."""
+    """Show what a run has learned."""
     from mvae.cli.show import show_evaluation
     from mvae.runs.covariates import as_options, first_covariates
     from mvae.runs.evaluation import evaluate
@@ -104,7 +105,7 @@ def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
     from mvae.runs.sample import each_shown
     from mvae.training.progress import shown
 
-    click.echo("scoring test rows …", err=True)  # minutes where the decoder is convolutional
+    click.echo("scoring test rows …", err=True)  # takes minutes if the decoder is convolutional
     with shown("scoring test rows") as progress:
         evaluation = evaluate(run, rows=500, progress=progress)
     if run.data.layout is not None:
@@ -125,7 +126,7 @@ def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
 
 
 def _show_table(run: Any, best_epoch: int | None, as_json: bool, evaluation: Any, cells: Any) -> None:
-    """What a run of a table has learned."""
+    """Show what a run on a table has learned."""
     from mvae.cli.show import show_cells, show_evaluation
 
     if as_json:
@@ -139,7 +140,7 @@ def _show_table(run: Any, best_epoch: int | None, as_json: bool, evaluation: Any
 
 
 def _next_of_table(run: Any) -> str:
-    """What a run of a table answers: its columns are filled in, one of two texts is translated; else nothing."""
+    """The next command to try: `impute` for columns, `translate` for two texts, else none (empty)."""
     from mvae.modality.columns import ColumnsModality
     from mvae.runs.translate import languages
 

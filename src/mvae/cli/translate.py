@@ -16,15 +16,15 @@ MANY = click.IntRange(1, 10_000)
 @click.command()
 @RUN
 @click.argument("texts", nargs=-1)
-@click.option("--to", required=True, help="The language: a modality of the run.")
-@click.option("--from", "source", help="The language of the texts.  [default: the run's other one]")
+@click.option("--to", required=True, help="The target language: a modality of the run.")
+@click.option("--from", "source", help="The language of the texts.  [default: the run's other language]")
 @click.option("--method", default="greedy", show_default=True, help="greedy, beam, sample (the paper's) or mbr.")
 @click.option(
     "--n",
     type=MANY,
     default=1,
     show_default=True,
-    help="Alternatives for each text; above 1, each line is the text, a tab and one of them.",
+    help="Number of translations per text; above 1, each line is the text, a tab and one translation.",
 )
 @click.option("--width", type=MANY, default=5, show_default=True, help="Beam width; at least --n.")
 @common(DATA_DIR, SEED, DEVICE, JSON)
@@ -37,7 +37,7 @@ def translate(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Translate TEXTS, or the lines of standard input, by a run of sentences (Sec. 7).
+    """Translate TEXTS, or the lines of standard input, with a run trained on sentences (Sec. 7).
 
     An empty line of standard input gives an empty line.
 
@@ -52,7 +52,7 @@ def translate(
 
     opened = open_run(run, data_dir=data_dir, device=device)
     lines = list(texts) or list(map(str.strip, sys.stdin))
-    wanted = [line for line in lines if texts or words_of(line)]  # an empty line has a place in the output
+    wanted = [line for line in lines if texts or words_of(line)]  # an empty line keeps its place in the output
     answers = iter(translated(opened, wanted, to, **how))
     found = [next(answers) if texts or words_of(line) else Translation("", [""], []) for line in lines]
     if as_json:

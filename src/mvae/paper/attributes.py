@@ -35,7 +35,7 @@ ATTRIBUTES = (
 class Pictures(NamedTuple):
     """A dataset's images, ordered by split: train, validation and test end at ``ends``.
 
-    ``attributes`` is boolean ``rows 18``; ``fingerprint`` (hexadecimal) is the same for the same images only.
+    ``attributes`` is boolean ``rows 18``; ``fingerprint`` (hexadecimal) identifies the images.
     """
 
     images: np.memmap
@@ -50,7 +50,7 @@ class Pictures(NamedTuple):
 
 
 def separated(dataset: Dataset, name: str) -> Dataset:
-    """The same rows with every attribute a column of its own, boolean ``rows 1`` (19 modalities with the image)."""
+    """The same rows with every attribute in its own column, boolean ``rows 1`` (19 modalities with the image)."""
 
     def columns(table: Table) -> Table:
         together = table.columns["attributes"]

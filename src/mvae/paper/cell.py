@@ -1,4 +1,4 @@
-"""One cell of a table or figure: a shipped declaration, and what this cell changes in it; what rows say about it.
+"""One cell of a table or figure: a shipped declaration with the cell's changes, as described in rows of results.
 
 Rows of results/ name settings by short keys (`epochs`, `pairs` …). `PATHS` says where each stands in a declaration;
 `Cell.config` is the declaration that a cell trains.
@@ -17,16 +17,16 @@ from mvae.runs.source import shipped_declaration
 
 __all__ = ["DEFAULTS", "JMVAE_ALPHAS", "RECIPES", "Cell", "augmented", "cell_of", "defines", "experiment", "name_of"]
 
-# `paper` is Eq. 5 and nothing else. `coupled` adds one term, the image's posterior explaining the label too, without
-# which image and label are often learned side by side, and λ counts in full in single terms only (docs/research).
-# Never mixed in one table.
+# `paper` is Eq. 5 and nothing else. `coupled` adds a cross term, in which the image's posterior explains the label too:
+# without it, image and label often use separate latents. λ then counts in full in single terms only (docs/research).
+# The two are never mixed in one table.
 RECIPES = ("paper", "coupled")
 
 # α of the JMVAE: the only one that the paper states (Sec. 5.1, App. H), and two more to compare it with.
 JMVAE_ALPHAS = {"jmvae": 0.01, "jmvae_alpha_0.1": 0.1, "jmvae_alpha_1": 1.0}
 
-OVERSAMPLED = 50  # times at most that `coupled` has a complete row in an epoch (docs/research/coupling.md)
-DECAYED = 0.4  # share of the epochs over which the learning rate falls: `coupled`, the supervised network
+OVERSAMPLED = 50  # the most times that `coupled` repeats a complete row in an epoch (docs/research/coupling.md)
+DECAYED = 0.4  # share of the epochs over which the learning rate falls, for `coupled` and the supervised network
 
 PATHS = {  # key of a row → place in a declaration
     "epochs": "training.epochs",
@@ -46,9 +46,9 @@ PATHS = {  # key of a row → place in a declaration
     "cross_share": "models.mvae.cross_share",
 }
 
-OF_THE_DATASET = ("vocabulary", "random_subsets")  # None in a row: as the declaration says
+OF_THE_DATASET = ("vocabulary", "random_subsets")  # None in a row means: as the declaration says
 
-DEFAULTS: dict[str, Any] = {  # of what a row does not say
+DEFAULTS: dict[str, Any] = {  # for settings that a row does not state
     "model": "mvae",
     "weights": {},
     "decay_epochs": 0,
@@ -91,7 +91,7 @@ def defines(dataset: str, model: str) -> bool:
 
 
 def augmented(dataset: str, variant: str) -> dict[str, Any]:
-    """What a variant of a declaration does to the first modality's input, by the keys of rows.
+    """How a variant of a declaration augments the first modality's input, under the keys of rows.
 
     >>> augmented("mnist", "few-labels")
     {'input_noise': 0.3, 'input_shift': 1, 'input_power': 1.0}
@@ -101,7 +101,7 @@ def augmented(dataset: str, variant: str) -> dict[str, Any]:
 
 
 def _augmentation(modality: Mapping[str, Any]) -> dict[str, Any]:
-    """The augmentations of a modality's table, by the keys of rows."""
+    """A modality's augmentations, under the keys of rows."""
     parts = {part["name"]: part for part in modality.get("augment") or []}
     return {
         "input_noise": parts.get("noise", {}).get("std", 0.0),
@@ -112,7 +112,7 @@ def _augmentation(modality: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Cell:
-    """What identifies a measured number: dataset, model, recipe, seed, and every setting by the keys of rows."""
+    """What identifies a measured number: dataset, model, recipe, seed, and every setting under the keys of rows."""
 
     dataset: str
     model: str
@@ -122,10 +122,10 @@ class Cell:
 
     @classmethod
     def of(cls, dataset: str, recipe: str = "coupled", seed: int = 0, model: str = "mvae", **changed: Any) -> "Cell":
-        """The declaration's own settings, except those given (and not None).
+        """The cell with the declaration's settings, except those given (and not None).
 
-        In `coupled`, few complete rows are oversampled, up to 50 times, until they come as often as ``cross_share`` of
-        all rows would; the first modality is then augmented as the declaration says, and what rows lack is guessed.
+        In `coupled`, if complete rows are few, they are oversampled up to 50 times, until they are as many as a share
+        ``cross_share`` of all rows; the first modality is then augmented as declared. Missing labels are guessed.
 
         Raises:
             SettingsError: an unknown dataset, recipe or setting, or one outside its range.
@@ -166,19 +166,19 @@ class Cell:
         return Cell(self.dataset, self.model, self.recipe, self.seed, {**self.settings, **changed})
 
     def identity(self) -> dict[str, Any]:
-        """All of it as one mapping: what a row says of its run."""
+        """All settings as one mapping, as a row states them."""
         own = {"dataset": self.dataset, "model": self.model, "recipe": self.recipe, "seed": self.seed}
         return own | dict(self.settings)
 
     @property
     def first(self) -> "Cell":
-        """The model of images alone over whose latents labels spread: so many epochs, of the same images."""
+        """The VAE over whose latents labels spread: trained for ``spread`` epochs on the same images alone."""
         kept = {name: self[name] for name in ("rows", "pairs", "input_noise", "input_shift", "input_power")}
         return Cell.of(self.dataset, "paper", self.seed, "vae", epochs=self["spread"], **kept)
 
     @property
     def config(self) -> Config:
-        """The declaration that this cell trains, but for the run from which labels spread (`harness.finished_run`)."""
+        """The declaration that this cell trains, without the run from which labels spread (`harness.finished_run`)."""
         what, own = experiment(self.dataset), self.settings
         changes: dict[str, Any] = {"seed": self.seed, "variants": {}}
         for key, path in PATHS.items():
@@ -221,10 +221,10 @@ class Cell:
 
 
 def cell_of(config: Config) -> Cell:
-    """The cell that a declaration is, read back from it.
+    """The cell of a declaration, the inverse of `Cell.config`.
 
     Raises:
-        SettingsError: it is of none of the paper's datasets.
+        SettingsError: its dataset is not one of the paper's.
 
     >>> cell_of(experiment("mnist").change({"training": {"epochs": 60}})) == Cell.of("mnist", epochs=60)
     True
@@ -256,7 +256,7 @@ def cell_of(config: Config) -> Cell:
 
 
 def _coupled(dataset: str, what: Config, changed: Mapping[str, Any]) -> dict[str, Any]:
-    """What the recipe `coupled` says where values are hidden."""
+    """The settings of the recipe `coupled`, which depend on what is hidden."""
     share = what.models["mvae"]["cross_share"]
     values: dict[str, Any] = {"cross_share": share}
     hides = 0 < min(changed.get("pairs", 1), changed.get("kept", 1)) < 1
@@ -288,7 +288,7 @@ def _put(changes: dict[str, Any], path: str, value: Any) -> None:
 
 
 def name_of(cell: Cell) -> str:
-    """What a line of progress calls a run.
+    """A run's name in a line of progress.
 
     >>> name_of(Cell.of("digits", "paper", 1, weights={"label": 10.0}))
     'digits mvae paper, λ label 10, annealed 50 of 150, seed 1'

@@ -1,4 +1,4 @@
-"""`mvae reproduce`: every table and figure of the paper; `mvae paper-score`: its numbers of one run."""
+"""`mvae reproduce`: every table and figure of the paper; `mvae paper-score`: the paper's numbers for one run."""
 
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,32 +11,36 @@ from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, RUN, common, print_js
 __all__ = ["reproduce_command", "score_command"]
 
 FLAGS = ("--datasets", "--models", "--recipes", "--levels", "--seeds", "--budget", "--jobs", "--engine")
-RESULTS = click.option("--results", type=PATH, default="results", show_default=True, help="Where rows are kept.")
+RESULTS = click.option(
+    "--results", type=PATH, default="results", show_default=True, help="Directory of the recorded results."
+)
 
 
 @click.command("reproduce")
 @click.argument("item", required=False)
-@click.option("--list", "list_items", is_flag=True, help="Every item, what it needs and has taken, and the budgets.")
+@click.option(
+    "--list", "list_items", is_flag=True, help="List every item with its needs and past training time, and the budgets."
+)
 @click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
 @click.option("--models", help="Separated by commas.  [default: the paper's]")
 @click.option(
     "--recipes",
-    help="Of the MVAE: paper, coupled or both, with a comma.  [default: figure9, figure10: paper; table4, "
-    "its sentences and vision: coupled; else both]",
+    help="Of the MVAE: paper, coupled or both, with a comma.  [default: paper for figure9 and figure10; coupled for "
+    "table4, its sentences and vision; else both]",
 )
 @click.option(
     "--levels",
-    help="Separated by commas: paired fractions, but for figure9 p, for figure10 k.  [default: the budget's]",
+    help="Separated by commas: paired fractions; p for figure9, k for figure10.  [default: the budget's]",
 )
-@click.option("--seeds", type=click.IntRange(1), help="Runs of each, with seeds 0, 1 …  [default: 1]")
+@click.option("--seeds", type=click.IntRange(1), help="Number of runs of each, with seeds 0, 1 …  [default: 1]")
 @click.option(
     "--budget",
     help="smoke, laptop, paper; tables 2, 3, 6, 7 long; polymnist quick; cite-seq selection.  [default: laptop]",
 )
-@click.option("--jobs", type=click.IntRange(1), help="How many runs are trained at once.  [default: 1]")
+@click.option("--jobs", type=click.IntRange(1), help="Number of runs trained at once.  [default: 1]")
 @click.option(
     "--engine",
-    help="Where they run instead of in processes of this machine: slurm (or local, to try it). Needs mvae[cluster].",
+    help="Where runs are trained instead of in processes here: slurm (or local, to try it). Needs mvae[cluster].",
 )
 @RESULTS
 @click.option(
@@ -44,11 +48,11 @@ RESULTS = click.option("--results", type=PATH, default="results", show_default=T
     type=PATH,
     default="runs/reproduce",
     show_default=True,
-    help="Where trained models are kept.",
+    help="Directory of the trained models.",
 )
 @common(DATA_DIR, DEVICE, JSON)
 def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given: Any) -> None:
-    """Make a table of the paper: train what is missing, evaluate, record, compare with the published values.
+    """Reproduce a table or figure: train what is missing, evaluate, record, compare with the published values.
 
     \b
     Example:  mvae reproduce table1
@@ -77,7 +81,7 @@ def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given
     options |= {name: tuple(text.split(",")) for name, text in lists.items()}
     if given["levels"] is not None and made.levels is not None:
         options["levels"] = made.levels.parsed(given["levels"])
-    quiet = as_json or options.get("jobs", 1) > 1 or given["engine"]  # several runs would write over each other's bars
+    quiet = as_json or options.get("jobs", 1) > 1 or given["engine"]  # several runs would overwrite each other's bars
     where = {"callbacks": () if quiet else None, **{name: given[name] for name in ("data_dir", "device", "engine")}}
     if without := made.left_out(Options(**options), read_rows(results / f"{item}.json")):
         click.echo(without, err=True)
@@ -91,7 +95,7 @@ def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given
 
 
 def _list(results: Path) -> None:
-    """Every item, with what it needs and how long its recorded runs took, and the budgets."""
+    """Print every item with its needs and how long its recorded runs took, and the budgets."""
     from mvae.paper.item import WITH_LONG
     from mvae.paper.items import all_items
     from mvae.paper.results import read_rows, training_times
@@ -108,17 +112,21 @@ def _list(results: Path) -> None:
 
 @click.command("paper-score")
 @RUN
-@click.option("--rows", type=click.IntRange(1), help="The first so many test rows.  [default: all]")
+@click.option("--rows", type=click.IntRange(1), help="Number of test rows to score, the first ones.  [default: all]")
 @click.option("--samples", type=click.IntRange(2), help="Importance samples per row.  [default: the declaration's]")
-@click.option("--proposal", multiple=True, help="Modalities of q(z | ·) to sample from; repeat.  [default: the first]")
-@click.option("--coherence", is_flag=True, help="Also the conditional coherence of 1,000 generated images (Figure 2).")
+@click.option(
+    "--proposal", multiple=True, help="Modality given in the proposal q(z | ·). Repeatable.  [default: the first]"
+)
+@click.option(
+    "--coherence", is_flag=True, help="Also measure the conditional coherence of 1,000 generated images (Figure 2)."
+)
 @click.option("--record", type=PATH, help="Add the numbers to the results in this folder.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of the draws.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the draws.")
 @common(DATA_DIR, DEVICE, JSON)
 def score_command(
     run: Path, rows: int | None, coherence: bool, record: Path | None, as_json: bool, data_dir: Path | None, **how: Any
 ) -> None:
-    """The paper's numbers of a run of one of its datasets: Tables 2 and 3 (or 6 and 7); of sentences Table 4.
+    """Compute the paper's numbers for a run on one of its datasets: Tables 2 and 3 (or 6 and 7), or 4 (sentences).
 
     \b
     Example:  mvae paper-score runs/mnist --coherence --record results

@@ -1,6 +1,6 @@
-"""`mvae reproduce lambda`: when do the modalities meet? λ2 × annealing × seeds, extremes, remedies, and few pairs.
+"""`mvae reproduce lambda`: when do modalities couple? λ2 × annealing × seeds, extremes, remedies, and few pairs.
 
-Only the setting named differs between two cells of the map, so that a difference has one cause.
+Two cells of the map differ only in the named setting, so that a difference has one cause.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ FEW, OVERSAMPLED = 0.01, 20  # the remedies are also tried with 1 % of the pairs
 
 
 def cells_of_map(dataset: str, epochs: int, seeds: int, rows: int | None = None) -> Iterator[Cell]:
-    """Every cell: the paper's objective at each λ2 and annealing, its extremes, the remedies; these with few pairs too.
+    """Every cell: the paper's objective at each λ2 and annealing, its extremes, the remedies; some with few pairs, too.
 
     The learning rate is constant in all of them, also in the recipe `coupled`.
     """
@@ -57,12 +57,12 @@ def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
 
 
 def rows_as(item: str, job: Job) -> list[Row]:
-    """The numbers of Table 2 as rows of another item, of which nothing is published."""
+    """The numbers of Table 2 as rows of another item, for which nothing is published."""
     return [replace(row, item=item, paper=None) for row in evaluated(job) if row.item == "table2"]
 
 
 def draw_map(rows: Sequence[RowDict], path: Path) -> None:
-    """The map as a picture: what each cell costs and whether its modalities met; a dot per seed.
+    """Draw the map: what each cell costs and whether its modalities are coupled; a dot per seed.
 
     Raises:
         MissingDependencyError: matplotlib is absent.
@@ -104,7 +104,7 @@ LAMBDA = Item(
     needs="MNIST (downloaded where --data-dir has none)",
     defaults={"datasets": ("mnist",)},
     choices={"datasets": all_datasets()},
-    # laptop: 8 epochs of each of the 19 cells, two minutes of one core on MNIST
+    # laptop: 8 epochs of each of the 19 cells, two minutes on one core for MNIST
     budgets=BUDGETS | {"laptop": replace(BUDGETS["laptop"], changes={"epochs": 8})},
     cells=_cells,
     measure=partial(rows_as, "lambda"),

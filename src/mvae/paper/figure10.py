@@ -1,10 +1,11 @@
 """`mvae reproduce figure10`: MVAE19 with k = 0 … 50 random subsets, independent noise per term or shared (App. I).
 
-What k does to the joint log-likelihood and to the variance of the log weights. More terms mean more noise that is
-averaged over, too: with ``shared_noise`` a row's terms all have the same ε, so that only the terms are more. Published
-are pictures, no numbers; the paper has 3 seeds.
+It shows the effect of k on the joint log-likelihood and on the variance of the log weights. More terms also average
+over more noise; with ``shared_noise``, all terms of a row have the same ε, so that only the number of terms changes.
+The paper shows plots without numbers, of 3 seeds.
 
-The paper does not say which weights: ours are Table 3's, of the joint with proposal q(z | x1); all three are recorded.
+The paper does not say which weights it means: ours are Table 3's for the joint, with proposal q(z | x1); all three
+likelihoods' are recorded.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from mvae.paper.results import Row
 
 __all__ = ["FIGURE10"]
 
-BUDGETS_OF_K = {  # laptop: 35 minutes of one core for all six, with one seed
+BUDGETS_OF_K = {  # laptop: 35 minutes on one core for all six, with one seed
     "smoke": Budget("", {"epochs": 1, "rows": 60}, 5, 10, None, ("faces19",), (0, 1)),
     "laptop": Budget("", {"epochs": 12, "rows": 1_000}, 100, None, None, ("celeba19",), (0, 1, 10)),
     "paper": Budget("", datasets=("celeba19",), levels=(0, 1, 2, 5, 10, 20, 30, 40, 50)),
@@ -37,7 +38,7 @@ def _changes(levels: Sequence[Number]) -> list[dict[str, Any]]:
 
 
 def _measure(job: Job) -> list[Row]:
-    """The numbers of Tables 2 and 3."""
+    """The numbers of Tables 2 and 3, as rows of this figure."""
     return [replace(row, item="figure10", paper=None) for row in evaluated(job)]
 
 

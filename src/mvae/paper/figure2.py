@@ -22,7 +22,7 @@ CONDITIONS = 1000  # test rows whose conditions images are generated from
 
 
 def _picture(run: Run, path: Path) -> None:
-    """Left 64 samples of the prior, right 64 given the condition of Fig. 2."""
+    """Draw 64 samples of the prior on the left, 64 given the condition of Fig. 2 on the right."""
     image = run.model.names[0]
     generator = torch.Generator(run.model.device).manual_seed(0)
     given = parse_given(run, tuple(run.config.evaluation.show[:1]))
@@ -35,12 +35,12 @@ def _picture(run: Run, path: Path) -> None:
 
 
 def coherence_rows(run: Run, origin: Origin, folder: Path) -> list[Row]:
-    """Conditional coherence: how often a classifier tells the second modality of test rows in images generated from it.
+    """Conditional coherence: how often a classifier recognises the second modality in images generated from it.
 
-    Beside it, the classifier's accuracy on real test images. Classifiers are kept in the folder.
+    The classifier's accuracy on real test images is recorded, too. Classifiers are saved in the folder.
 
     Raises:
-        QueryError: the model has no second modality, or its first is no image.
+        QueryError: the model has no second modality, or its first is not an image.
     """
     names, data = run.model.names, run.data
     if len(names) < 2 or len(data.test.columns[names[0]].shape) != 4:

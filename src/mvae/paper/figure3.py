@@ -1,4 +1,4 @@
-"""Figure 3: accuracy against the paired fraction, our curves beside the published ones."""
+"""Figure 3: accuracy against the paired fraction, our curves next to the published ones."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,13 +28,13 @@ def draw_accuracies(
     models: Sequence[str],
     fractions: Sequence[float],
 ) -> None:
-    """A row of two panels per dataset: ours on the left (bars: standard errors over seeds), the paper's on the right.
+    """Draw two panels per dataset: ours on the left (bars: standard errors over seeds), the paper's on the right.
 
     Args:
         found: the accuracies, each with the name of its curve.
         path: the PNG.
         tables: dataset → the table that its published values are in.
-        models, fractions: what the tables have.
+        models, fractions: those of the tables.
 
     Raises:
         MissingDependencyError: matplotlib is absent.

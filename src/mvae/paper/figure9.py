@@ -1,7 +1,7 @@
-"""`mvae reproduce figure9`: MVAE19 when each value of its training rows is kept with probability p only (App. F).
+"""`mvae reproduce figure9`: MVAE19 when each value of its training rows is kept only with probability p (App. F).
 
-The number of rows is what p leaves of them: those left empty are dropped, and counted in each row of results. Of the
-validation rows as much is hidden; test rows are complete. Published are pictures, no numbers.
+Rows left empty are dropped, and counted in each row of results. In the validation rows, the same share of values is
+hidden; test rows are complete. The paper shows plots without numbers.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from mvae.paper.results import Row
 
 __all__ = ["FIGURE9", "most_frequent"]
 
-BUDGETS_OF_P = {  # laptop: half an hour of one core for all five
+BUDGETS_OF_P = {  # laptop: half an hour on one core for all five
     "smoke": Budget("", {"epochs": 1, "rows": 60}, 5, 10, None, ("faces19",), (0.1, 1.0)),
     "laptop": Budget("", {"epochs": 12, "rows": 4_000}, 200, None, None, ("celeba19",), (0.001, 0.01, 0.1, 0.5, 1.0)),
     "paper": Budget("", datasets=("celeba19",), levels=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
@@ -40,9 +40,9 @@ def _changes(levels: Sequence[Number]) -> list[dict[str, Any]]:
 
 
 def _measure(job: Job) -> list[Row]:
-    """The numbers of Table 2 on complete test rows, and the accuracy of always the most frequent values.
+    """The numbers of Table 2 on complete test rows, and the accuracy of always predicting the most frequent values.
 
-    The rows that were trained on and dropped are counted in each row's settings.
+    Each row's settings have the numbers of rows that were trained on and dropped.
     """
     cell, found = job.cell, rows_as("figure9", job)
     data = finished_run(cell, job.paths).data
@@ -55,7 +55,7 @@ def _measure(job: Job) -> list[Row]:
 
 
 def most_frequent(train: Table, test: Table) -> float:
-    """Accuracy of predicting for each attribute the value that most training rows have, whatever the image.
+    """The accuracy of always predicting each attribute's most frequent value among the training rows.
 
     >>> rows = {"image": torch.zeros(3, 2), "Bald": torch.tensor([[True], [False], [False]])}
     >>> round(most_frequent(Table(rows), Table(rows)), 4)

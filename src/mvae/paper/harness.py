@@ -1,4 +1,4 @@
-"""What makes any item: what is missing is trained, measured and recorded, job by job; what is recorded is read."""
+"""Make any item: train, measure and record what is missing, job by job, and read what is recorded."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ __all__ = ["compared", "directory_of", "evaluated", "finished_run", "reproduce",
 
 
 def reproduce(item: Item, options: Options | None = None, paths: Paths | None = None) -> list[dict[str, Any]]:
-    """An item's recorded rows, after making those that are missing; each job is recorded as it ends.
+    """Return an item's recorded rows, after making those that are missing; each job is recorded as it ends.
 
-    Nothing is made twice: numbers that are recorded are read, runs that are finished are opened, runs that were stopped
-    go on. ``options.jobs`` jobs run at once; a kill loses only these.
+    Nothing is made twice: recorded numbers are read, finished runs are opened, and stopped runs are resumed.
+    ``options.jobs`` jobs run at once; only these are lost if the process is killed.
 
     Raises:
         SettingsError: an option outside its range. MissingDependencyError: an optional library is absent. DataError:
@@ -57,7 +57,7 @@ def reproduce(item: Item, options: Options | None = None, paths: Paths | None = 
 
 
 def _done(job: Job) -> list[Row]:
-    """Draw what is to be drawn of a job's run, and measure it where that is not recorded."""
+    """Draw the picture of a job's run if it is missing, and measure the job if it is not recorded."""
     item = job.item
     if (path := item.missing_picture(job.cell, job.budget, job.paths.results)) and item.picture:
         item.picture(finished_run(job.cell, job.paths), path)
@@ -77,7 +77,7 @@ def evaluated(job: Job, joint: bool = False) -> list[Row]:
 
 
 def compared(item: Item, cells: Sequence[Cell], budget: str, paths: Paths, joint: bool = False) -> list[Row]:
-    """Differences to the MVAE, paired by row (`mvae.paper.paired`), of an item whose jobs are `evaluated`."""
+    """Differences from the MVAE, paired by row (`mvae.paper.paired`), of an item whose jobs are `evaluated`."""
     measured = []
     for cell in cells:
         path = values_file(directory_of(cell, paths), joint, budget)
@@ -86,7 +86,7 @@ def compared(item: Item, cells: Sequence[Cell], budget: str, paths: Paths, joint
 
 
 def directory_of(cell: Cell, paths: Paths) -> Path:
-    """Where the run of a cell is, or will be."""
+    """The directory of a cell's run, whether it exists yet or not."""
     declared = cell.config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True)
     declared |= {"spread": cell["spread"]} if cell["spread"] else {}
     digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
@@ -94,7 +94,7 @@ def directory_of(cell: Cell, paths: Paths) -> Path:
 
 
 def finished_run(cell: Cell, paths: Paths) -> Run:
-    """The run of a cell: opened where it is finished, resumed where it is not, else trained."""
+    """The finished run of a cell: opened if it is complete, resumed if it was stopped, else trained."""
     directory, config = directory_of(cell, paths), cell.config
     begun = (directory / SETTINGS).exists()
     if not begun or not _complete(directory, cell):
@@ -110,7 +110,7 @@ def finished_run(cell: Cell, paths: Paths) -> Run:
 
 
 def _complete(directory: Path, cell: Cell) -> bool:
-    if not (directory / CHECKPOINT).exists():  # stopped before its first one
+    if not (directory / CHECKPOINT).exists():  # stopped before the first checkpoint
         return False
     _, info = load_state(directory / CHECKPOINT)
     return info["epoch"] >= cell["epochs"] * len(build(cell.config).stages)
@@ -119,7 +119,7 @@ def _complete(directory: Path, cell: Cell) -> bool:
 def swept(work: Callable[[Job], list[Row]], jobs: Mapping[str, Job], workers: int, paths: Paths) -> Iterator[list[Row]]:
     """The rows of each job as it ends, ``workers`` at a time.
 
-    On a GPU, threads train what can be recorded, and processes the rest, whose steps are launched kernel by kernel.
+    On a GPU, threads train the runs whose steps can be recorded; processes train the others, kernel by kernel.
     """
     device = device_named(paths.device)
     threads: dict[str, Job] = {}
@@ -132,7 +132,7 @@ def swept(work: Callable[[Job], list[Row]], jobs: Mapping[str, Job], workers: in
 
 
 def _recorded_step(cell: Cell) -> bool:
-    """Is a step of this run replayed on a GPU (`mvae.training.step`)? Not of what is no network."""
+    """Whether a step of this run is replayed on a GPU (`mvae.training.step`); never if the model is not a network."""
     if cell.model not in (*models(), *JMVAE_ALPHAS):
         return False
     model = build(cell.config)

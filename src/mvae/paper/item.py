@@ -1,4 +1,4 @@
-"""The description of a table or figure, and what it is asked for: options, budgets, places."""
+"""The description of a table or figure, and how it is made: options, budgets, paths."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,15 +39,15 @@ Number = int | float
 
 @dataclass(frozen=True)
 class Budget:
-    """What a reproduction spends.
+    """How much a reproduction trains and measures.
 
     Args:
         summary: one line for `mvae reproduce --list`.
-        changes: of each cell's settings; None: those of the variant.
-        test_rows: how many test rows are scored; None: as many as the variant says, or all.
+        changes: changes to each cell's settings; None: those of the variant.
+        test_rows: the number of test rows that are scored; None: the variant's, or all.
         samples: importance samples per row; None: the declaration's.
-        variant: of the dataset's declaration.
-        datasets, levels: of an item where none are asked for.
+        variant: a variant of the dataset's declaration.
+        datasets, levels: an item's defaults.
     """
 
     summary: str
@@ -59,7 +59,7 @@ class Budget:
     levels: tuple[Number, ...] = ()
 
     def training(self, dataset: str) -> dict[str, Any]:
-        """What changes in the settings of a cell.
+        """The changes to a cell's settings.
 
         >>> BUDGETS["laptop"].training("mnist"), BUDGETS["paper"].training("mnist")
         ({'epochs': 60}, {})
@@ -74,7 +74,7 @@ class Budget:
         return self.training(dataset).get("epochs", experiment(dataset).training.epochs)
 
     def rows(self, dataset: str) -> int | None:
-        """How many test rows are scored; None: all."""
+        """The number of test rows that are scored; None: all."""
         if self.test_rows is not None or self.variant is None:
             return self.test_rows
         return experiment(dataset).variant(self.variant).evaluation.rows
@@ -93,7 +93,7 @@ WITH_LONG = BUDGETS | {
 
 @dataclass(frozen=True)
 class Paths:
-    """Where results and runs are kept, data found, and work done (``engine``: see `mvae.runs.sweep.sweep`)."""
+    """Where results and runs are saved, data is found, and jobs run (``engine``: see `mvae.runs.sweep.sweep`)."""
 
     results: Path = Path("results")
     runs: Path = Path("runs/reproduce")
@@ -105,7 +105,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class Options:
-    """What an item is asked for; where a tuple is empty, the item's own."""
+    """The options requested of an item; an empty tuple means the item's own."""
 
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -117,7 +117,7 @@ class Options:
 
 
 def cells_of_recipes(options: Options, budget: Budget, changes: Sequence[Mapping[str, Any]] = ({},)) -> Iterator[Cell]:
-    """The MVAE of each dataset by each recipe with each seed, and with each of the changes."""
+    """The cells of the MVAE for each dataset, recipe and seed, with each of the changes."""
     for dataset, recipe, seed in itertools.product(options.datasets, options.recipes, range(options.seeds)):
         for change in changes:
             yield Cell.of(dataset, recipe, seed, **budget.training(dataset), **change)
@@ -125,7 +125,7 @@ def cells_of_recipes(options: Options, budget: Budget, changes: Sequence[Mapping
 
 @dataclass(frozen=True)
 class Levels:
-    """What ``--levels`` are for an item: values of one setting of its cells."""
+    """The meaning of ``--levels`` for an item: values of one setting of its cells."""
 
     setting: str
     words: str
@@ -133,7 +133,7 @@ class Levels:
     whole: bool = False
 
     def parsed(self, text: str) -> tuple[Number, ...]:
-        """Numbers separated by commas.
+        """Parse numbers separated by commas.
 
         Raises:
             SettingsError: not of that form.
@@ -147,7 +147,7 @@ class Levels:
             raise SettingsError(f"--levels {text!r}: write {self.words}, for example {self.example}") from None
 
     def check(self, values: Iterable[Number]) -> None:
-        """Raises SettingsError unless every value is in the setting's range."""
+        """Raise SettingsError unless every value is in the setting's range."""
         for value in values:
             if not (value >= 0 if self.whole else 0 < value <= 1):
                 raise SettingsError(f"levels are {self.words}, {'≥ 0' if self.whole else 'in (0, 1]'}, not {value:g}")
@@ -160,33 +160,33 @@ SUBSETS = Levels("random_subsets", "numbers of random subsets", "0,1,10", whole=
 
 @dataclass(frozen=True)
 class Item:
-    """A table or figure of the paper: what it takes, which cells it is of, how these are measured and shown.
+    """A table or figure of the paper: its options, its cells, and how these are measured and shown.
 
-    All functions must be found in a module, because other processes measure.
+    All functions must be defined in a module, because other processes call them.
 
     Args:
         name: as in `mvae reproduce NAME`.
         summary: one line that says what it shows.
-        takes: its options, by the names of `Options`.
+        takes: the options it takes, fields of `Options`.
         show: prints the rows, given the item's name.
-        needs: what is not there after installing.
-        defaults: of its options; where they depend on the budget, the budget has them.
-        choices: which values an option may have.
-        whole: the datasets that the paper's item has, where it makes fewer unless more are asked for.
-        one_recipe: is it of one recipe at a time?
-        levels: what ``--levels`` are, where it takes them.
-        budgets: what it spends.
-        require: raises MissingDependencyError where a library is absent, before anything is trained.
-        cells: what is trained and measured.
-        measure: the rows of a job; they may be of other items, too: Table 3's come with Table 2's.
-        compare: rows that compare cells with each other, where all are measured.
-        make: the rows, of an item that has no cells.
+        needs: what must be provided beyond the installation.
+        defaults: the defaults of its options; those that depend on the budget are in the budget.
+        choices: the values that an option may have.
+        whole: the datasets of the paper's item, if it makes fewer by default.
+        one_recipe: whether it is made for one recipe at a time.
+        levels: the meaning of ``--levels``, if it takes them.
+        budgets: its budgets, by name.
+        require: raises MissingDependencyError if a library is absent, before anything is trained.
+        cells: the cells that are trained and measured.
+        measure: makes the rows of a job; some may be of other items: Table 3's come with Table 2's.
+        compare: makes rows that compare cells with each other, once all are measured.
+        make: makes the rows of an item that has no cells.
         file: the item whose results file has a cell's rows.
         job: the name of the job that a cell belongs to; cells of one job are measured together.
         keep: which of the recorded rows are the item's.
         picture: draws a run of seed 0, as RESULTS/ITEM-(DATASET-)RECIPE-BUDGET.png.
         draw: draws the rows, as RESULTS/ITEM.png.
-        quiet: is there a line per job instead of progress per epoch?
+        quiet: whether there is a line per job instead of progress per epoch.
     """
 
     name: str
@@ -213,10 +213,10 @@ class Item:
     quiet: bool = False
 
     def completed(self, options: Options) -> Options:
-        """The options with the item's own where none are given.
+        """The options, with the item's own for those that are not given.
 
         Raises:
-            SettingsError: an unknown dataset, model, recipe or budget, several recipes where one is meant, or a level
+            SettingsError: an unknown dataset, model, recipe or budget, several recipes where one is allowed, or a level
                 outside its range.
         """
         require("budget", [options.budget], self.budgets)
@@ -232,7 +232,7 @@ class Item:
         return filled
 
     def left_out(self, options: Options, rows: Iterable[RowDict]) -> str | None:
-        """What the item is made without, and how long recorded rows say that it trains; None: it is made whole."""
+        """A message on the datasets that are left out and their recorded training time; None if none is left out."""
         made = self.completed(options)
         left = [name for name in self.whole if name not in made.datasets] if not options.datasets else []
         if not left:
@@ -256,7 +256,7 @@ class Item:
         return recorded(results, self.name if self.file is None else self.file(cell), cell, budget)
 
     def missing_picture(self, cell: Cell, budget: str, results: Path) -> Path | None:
-        """The picture that a cell's run is still to be drawn as."""
+        """The path of a cell's picture that is still to be drawn, or None."""
         if self.picture is None or cell.seed > 0:
             return None
         of = [cell.dataset] if "datasets" in self.takes else []
@@ -266,7 +266,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Job:
-    """Cells to train (where they are not finished) and to measure, in whatever process."""
+    """Cells to train (unless they are finished) and to measure, in any process."""
 
     item: Item
     cells: tuple[Cell, ...]
@@ -275,22 +275,22 @@ class Job:
 
     @property
     def cell(self) -> Cell:
-        """The first of them."""
+        """The first cell."""
         return self.cells[0]
 
     @property
     def spend(self) -> Budget:
-        """What the budget is for the item."""
+        """The item's budget of this name."""
         return self.item.budgets[self.budget]
 
     def origin(self, cell: Cell | None = None) -> Origin:
-        """What the rows of a cell (default: the first) say of where they are from."""
+        """The origin that the rows of a cell (default: the first) state."""
         cell = cell or self.cell
         return Origin(cell, self.budget, self.item.command(cell, self.budget))
 
 
 def require(kind: str, names: Iterable[str], known: Iterable[str], where: str = "") -> None:
-    """Raises SettingsError unless every name is known."""
+    """Raise SettingsError unless every name is known."""
     for name in names:
         if name not in known:
             raise SettingsError(f"no {kind} {name!r}{where}; there are {', '.join(known)}")
@@ -302,5 +302,5 @@ def all_datasets() -> tuple[str, ...]:
 
 
 def all_models() -> tuple[str, ...]:
-    """Every model that is trained, those of `JMVAE_ALPHAS` too; baselines that generate nothing are none."""
+    """Every model that is trained, including those of `JMVAE_ALPHAS`, but not baselines that generate nothing."""
     return tuple(name for name in dict.fromkeys([*models(), *JMVAE_ALPHAS]) if name not in ("ae", "nn"))

@@ -1,4 +1,4 @@
-"""Every table and figure that can be made: those of the paper, and of the studies beside it."""
+"""Every table and figure that can be made: those of the paper, and those of further studies."""
 
 from mvae.paper.coupling import LAMBDA
 from mvae.paper.figure2 import FIGURE2

@@ -1,4 +1,4 @@
-"""What Figures 9 and 10 share: MVAE19 trained again and again with one setting changed, and curves over it."""
+"""Shared by Figures 9 and 10: MVAE19 trained with different values of one setting, and curves over it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ def item_of_19(
     measure: Callable[[Job], list[Row]],
     draw: Callable[[Sequence[RowDict], Path], None],
 ) -> Item:
-    """An item whose cells are ``changes(levels)`` in each dataset, by each recipe, with each seed."""
+    """An item whose cells are ``changes(levels)`` for each dataset, recipe and seed."""
     return Item(
         name,
         summary,
@@ -50,7 +50,7 @@ def _cells(
 
 
 def curve(rows: Sequence[RowDict], setting: str, metric: str) -> list[tuple[float, Summary]]:
-    """A metric against a setting, rising: its values with what was measured there.
+    """A metric against a setting: the setting's values in rising order, each with the metric's summary.
 
     >>> rows = [{"metric": "m", "seed": s, "value": v, "settings": {"kept": 0.1}} for s, v in enumerate([1.0, 2.0])]
     >>> [(x, one.value, one.stderr) for x, one in curve(rows, "kept", "m")]
@@ -66,7 +66,7 @@ def curve(rows: Sequence[RowDict], setting: str, metric: str) -> list[tuple[floa
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a figure: a metric of the rows that have these settings; ``level`` is another, drawn as a line."""
+    """One panel of a figure: a metric of the rows that have these settings; ``level`` is another, drawn as a line."""
 
     title: str
     metric: str
@@ -77,7 +77,7 @@ class Panel:
 def draw_panels(
     rows: Sequence[RowDict], path: Path, setting: str, label: str, panels: Sequence[Panel], scale: str = "linear"
 ) -> None:
-    """Panels side by side over a setting, a curve per dataset and recipe (bars: standard errors over seeds).
+    """Draw panels side by side over a setting, with a curve per dataset and recipe (bars: standard errors over seeds).
 
     Raises:
         MissingDependencyError: matplotlib is absent.

@@ -1,7 +1,7 @@
-"""Differences between models, paired by row: the same test rows' log p by a model, less that by the MVAE.
+"""Differences between models, paired by row: a model's log p of the test rows minus the MVAE's of the same rows.
 
-From row to row a difference varies far less than log p itself. So its own standard error decides, not those of the two
-means. Each row's log p is kept beside its run; what was measured before that has no differences.
+A difference varies far less from row to row than log p itself. So its own standard error is decisive, not those of the
+two means. Each row's log p is saved with its run; numbers measured before this was saved have no differences.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +19,16 @@ from mvae.runs.evaluation import Evaluation
 __all__ = ["REFERENCE", "Measured", "differences", "keep_values", "values_file"]
 
 REFERENCE = "mvae"
-OF_A_METRIC = ("item", "metric", "value", "stderr", "paper")  # in a row; all else is of its run
+OF_A_METRIC = ("item", "metric", "value", "stderr", "paper")  # fields that differ by metric; the others by run
 
 
 def values_file(directory: Path, joint: bool, budget: str) -> Path:
-    """Where each row's log p is kept; ``joint``: of the proposal q(z | x1, x2)."""
+    """The file of each row's log p; ``joint``: with the proposal q(z | x1, x2)."""
     return directory / f"log-p-{'joint' if joint else 'x1'}-{budget}.safetensors"
 
 
 def keep_values(path: Path, evaluation: Evaluation) -> None:
-    """Keep each row's log p of every likelihood, and which rows they are of."""
+    """Save each row's log p for every likelihood, and which rows these are."""
     found: dict[str, Tensor] = {}
     for name, value in evaluation.likelihoods.items():
         found |= {name: value.values.double(), f"{name} rows": value.rows.long()}
@@ -37,7 +37,7 @@ def keep_values(path: Path, evaluation: Evaluation) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell, what was recorded of it, and each row's log p, where it was kept."""
+    """A cell, its recorded rows, and each test row's log p, if it was saved."""
 
     cell: Cell
     rows: Sequence[RowDict]
@@ -50,9 +50,9 @@ class Measured:
 
 
 def differences(measured: Sequence[Measured]) -> Iterator[Row]:
-    """Differences to the MVAE of the same dataset and seed, by the first recipe that was measured.
+    """Differences from the MVAE of the same dataset and seed, with the first recipe that was measured.
 
-    What has a difference already is left.
+    Metrics that already have a difference are skipped.
     """
     for one in measured:
         reference = _reference(one.cell, measured)

@@ -18,6 +18,6 @@ MODELS = {
 }
 
 COMMANDS = {
-    "reproduce": ("mvae.paper.command:reproduce_command", "Every table and figure of the paper, one command each."),
-    "paper-score": ("mvae.paper.command:score_command", "The numbers of the paper's tables for one run."),
+    "reproduce": ("mvae.paper.command:reproduce_command", "Reproduce the tables and figures of the paper, one by one."),
+    "paper-score": ("mvae.paper.command:score_command", "Compute the numbers of the paper's tables for one run."),
 }

@@ -14,7 +14,7 @@ def _tables() -> dict[str, Any]:
 
 
 def published(table: str, model: str, dataset: str, metric: str | None = None) -> float | int | None:
-    """The printed value, None where the paper has none. CelebA with 19 modalities is printed as a model, MVAE19.
+    """The published value; None if the paper has none. CelebA with 19 modalities is published as a model, MVAE19.
 
     >>> published("table2", "mvae", "mnist", "log p(x1)")
     -90.619
@@ -30,7 +30,7 @@ def published(table: str, model: str, dataset: str, metric: str | None = None) -
 
 
 def published_at(table: str, model: str, level: float) -> float | None:
-    """The printed accuracy where this share of the rows are pairs (Tables 8, 9, 10); None where the paper has none.
+    """The published accuracy at this paired fraction (Tables 8, 9, 10); None if the paper has none.
 
     >>> published_at("table8", "mvae", 0.01)
     0.8838

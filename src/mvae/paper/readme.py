@@ -35,7 +35,7 @@ _Rows = Sequence[RowDict]
 
 
 def in_columns(headings: Sequence[str], lines: Iterable[Sequence[object]], left: Iterable[int] = (0,)) -> str:
-    """A table of Markdown, the columns with the numbers ``left`` aligned to the left.
+    """A Markdown table; the columns whose numbers are in ``left`` are left-aligned.
 
     >>> print(in_columns(["a", "b"], [["x", 1]]))
     | a | b |
@@ -50,7 +50,7 @@ def in_columns(headings: Sequence[str], lines: Iterable[Sequence[object]], left:
 
 
 def _by(rows: _Rows, key: Callable[[RowDict], Hashable]) -> dict[Any, dict[str, RowDict]]:
-    """_Rows by key and metric; the last counts."""
+    """Rows by key and metric; of several, the last counts."""
     found: dict[Any, dict[str, RowDict]] = {}
     for row in rows:
         found.setdefault(key(row), {})[row["metric"]] = row
@@ -132,7 +132,7 @@ def coupling_table(rows: _Rows) -> str:
 def few_pairs_table(rows: _Rows) -> str:
     """One line per model, one column per paired fraction: accuracy of x2 from x1 in %, published in brackets.
 
-    Of several seeds the mean, with its standard error.
+    Several seeds are given as their mean with its standard error.
     """
     curves: dict[tuple[str, str], dict[float, Summary]] = {}
     for one in accuracies(rows):
@@ -158,7 +158,7 @@ def _percent(one: Summary | None) -> str:
 
 
 def goals_table(rows: _Rows) -> str:
-    """The runs of `coupled` on MNIST whose learning rate fell, beside what a coupled model of it should reach."""
+    """The runs of `coupled` on MNIST with a falling learning rate, below what a coupled model should reach."""
     coupled = [row for row in rows if row["dataset"] == "mnist" and row["recipe"] == "coupled"]
     coupled = [row for row in coupled if row["settings"].get("decay_epochs")]
     lines: list[Sequence[object]] = [["aim", "", "", "≥ -90.62", "≥ -0.30", "≥ 96.8%", "≥ 95%", "< 0.5"]]
@@ -173,7 +173,7 @@ def goals_table(rows: _Rows) -> str:
 
 
 def coherence_table(rows: _Rows) -> str:
-    """One line per run of Figure 2: the conditional coherence, beside the classifier's accuracy on real images."""
+    """One line per run of Figure 2: the conditional coherence, and the classifier's accuracy on real images."""
     runs = _by(rows, lambda row: (row["dataset"], _model(row), row["budget"], row["seed"]))
     lines = []
     for key, found in sorted(runs.items(), key=lambda run: run[0][0]):
@@ -183,7 +183,7 @@ def coherence_table(rows: _Rows) -> str:
 
 
 def tasks_table(rows: _Rows) -> str:
-    """One line per task of the image transformations, each measure beside its references; of several seeds the mean."""
+    """One line per task of the image transformations, each measure and its references, averaged over seeds."""
     tasks: dict[str, dict[str, float]] = {}
     for one in summaries(rows, lambda row: row["metric"]):
         head, _, who = one.row["metric"].partition(", ")
@@ -203,8 +203,8 @@ def tasks_table(rows: _Rows) -> str:
 
 
 def sentences_table(rows: _Rows) -> str:
-    """One line per number of Table 4, a column per share of pairs, of how many and a budget; of several runs the mean
-    with its standard error."""
+    """One line per number of Table 4, and a column per share of pairs, number of rows and budget; several runs give
+    their mean with its standard error."""
 
     def column(row: RowDict) -> tuple[float, int | None, str]:
         return row["settings"]["level"], row["settings"]["rows"], row["budget"]
@@ -233,7 +233,7 @@ def _in(value: float | None, form: str) -> str:
 
 
 def _at(budget: str | None, *items: str, key: Callable[[RowDict], Any] | None = None) -> Callable[[Path], _Rows]:
-    """A reader of items' rows: all, of budget "laptop" or "paper", or ("longer") of all budgets but the laptop's."""
+    """A reader of items' rows: all (None), those of budget "laptop" or "paper", or ("longer") all but the laptop's."""
 
     def wanted(row: RowDict) -> bool:
         return row["budget"] != "laptop" if budget == "longer" else budget in (None, row["budget"])
@@ -288,7 +288,7 @@ TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[Callable[[Path], _Rows], Callab
 
 
 def fill(text: str, name: str, content: str) -> str:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->``.
+    """Replace the text between ``<!-- name -->`` and ``<!-- /name -->``.
 
     Raises:
         DataError: one of them is absent.
@@ -304,7 +304,7 @@ def fill(text: str, name: str, content: str) -> str:
 
 
 def main(root: Path = Path()) -> None:
-    """Fill the files, in the folder of the checkout."""
+    """Fill in the tables of the files, in the folder of the checkout."""
     for (file, marker), (read, table) in TABLES_OF_DOCUMENTS.items():
         path = root / file
         path.write_text(fill(path.read_text(), marker, table(read(root / "results"))))

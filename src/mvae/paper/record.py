@@ -1,4 +1,4 @@
-"""What a measurement becomes: rows of results/, with everything needed to measure them again."""
+"""Turn measurements into rows of results/, with everything needed to measure them again."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ UNCONVERGED = 0.5  # nats that the validation objective may still gain over the 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a number comes from: the cell, the budget it was trained at, and the command that makes it again."""
+    """Where a number comes from: the cell, the budget it was trained at, and the command that reproduces it."""
 
     cell: Cell
     budget: str
@@ -30,7 +30,7 @@ class Origin:
 
 
 def improvement(run_dir: Path) -> float | None:
-    """Nats by which the best validation objective fell over the last 20 % of training; None if β was not 1 before."""
+    """Nats by which the best validation objective fell over the last 20 % of training; None if β was below 1 before."""
     rows = read_metrics(run_dir)
     objective = [row.get("validation/objective") for row in rows]
     at = len(rows) - 1 - max(1, round(0.2 * len(rows)))
@@ -40,14 +40,14 @@ def improvement(run_dir: Path) -> float | None:
 
 
 def shared_fields(run: Run | None, origin: Origin, n: int, device: Any, **how: Any) -> dict[str, Any]:
-    """What every row about a run says: its settings (and ``how`` it was measured), command, commit, device and date.
+    """The fields that a run's rows share: settings (and ``how`` it was measured), command, commit, device and date.
 
     Args:
-        run: None for what is no network.
+        run: the run; None for a baseline that is not a network.
         origin: where the numbers come from.
-        n: the number of test rows they are of.
-        device: that they were measured on.
-        how: added to the settings.
+        n: the number of test rows.
+        device: the device on which they were measured.
+        how: further settings.
     """
     cell, now, settings = origin.cell, circumstances(device), {**origin.cell.settings, **how}
     if run is not None:
@@ -61,9 +61,9 @@ def shared_fields(run: Run | None, origin: Origin, n: int, device: Any, **how: A
 
 
 def evaluation_rows(run: Run, evaluation: Evaluation, origin: Origin) -> list[Row]:
-    """A row for every number of the evaluation that a table of the paper has, and the accuracy beside it.
+    """A row for every number of the evaluation that is in a table of the paper, and for its accuracy and coupling.
 
-    Tables 2 and 3 are of the proposal q(z | x1), Tables 6 and 7 of q(z | x1, x2).
+    Tables 2 and 3 use the proposal q(z | x1), Tables 6 and 7 q(z | x1, x2).
     """
     joint, names = len(evaluation.proposal) > 1, run.data.test.names
     as_printed = tuple(evaluation.proposal) in (names[:1], names)  # the paper has no other proposals
@@ -89,10 +89,10 @@ def evaluation_rows(run: Run, evaluation: Evaluation, origin: Origin) -> list[Ro
 
 
 def _instruments(found: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """The accuracy of x2 from x1, the coupling, and what the others add to the first one's posterior."""
+    """The accuracy of x2 from x1, the coupling, and the KL that the others add to the first one's posterior."""
     first, *others = names
     result = {}
-    for suffix in ("", " whole"):  # x2 is all that is not x1: of MVAE19, eighteen attributes
+    for suffix in ("", " whole"):  # x2 is everything but x1: for MVAE19, eighteen attributes
         parts = [found[name] for name in (f"accuracy {first}->{other}{suffix}" for other in others) if name in found]
         if parts:
             result[f"accuracy x1->x2{suffix}"] = sum(parts) / len(parts)
@@ -104,7 +104,7 @@ def _instruments(found: Mapping[str, float], names: Sequence[str]) -> dict[str, 
 
 
 def origin_by_hand(run: Run) -> Origin:
-    """Of a run that was trained outside `mvae reproduce`: the budget is its share of the paper's epochs."""
+    """The origin of a run trained outside `mvae reproduce`; its budget is its share of the paper's epochs."""
     cell = cell_of(run.config)
     epochs, all_epochs = cell["epochs"], experiment(cell.dataset).training.epochs
     budget = "paper" if epochs == all_epochs else f"{epochs} of {all_epochs} epochs"

@@ -43,13 +43,13 @@ class Row:
 def new_row(
     item: str, metric: str, value: float, stderr: float | None, shared: Mapping[str, Any], paper: float | None = None
 ) -> Row:
-    """A row of a measured number, rounded to four digits; ``shared`` is what all rows about its run say."""
+    """A row of a measured number, rounded to four digits; ``shared`` are the fields that all rows of its run share."""
     rounded = None if stderr is None else round(stderr, 4)
     return Row(item=item, metric=metric, value=round(value, 4), stderr=rounded, paper=paper, **shared)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file; none where it does not exist.
+    """The rows of a file; an empty list if it does not exist.
 
     Raises:
         RunError: the file is not a list of rows.
@@ -67,12 +67,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         wrong = [name for name in ("value", "n", "seed") if not isinstance(row[name], int | float)]
         wrong += [] if isinstance(row["settings"], dict) else ["settings"]
         if wrong:
-            raise RunError(f"{path}: row {number} has {row[wrong[0]]!r} as its {wrong[0]}: mend or delete the row")
+            raise RunError(f"{path}: row {number} has {row[wrong[0]]!r} as its {wrong[0]}: fix or delete the row")
     return rows
 
 
 def training_times(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, float]]:
-    """By budget, how many runs the rows are of and how many minutes their training took; of rows that say so.
+    """Budget → (number of runs, their total minutes of training), from the rows that state the time.
 
     >>> row = {"dataset": "digits", "model": "mvae", "recipe": "paper", "seed": 0, "budget": "smoke"}
     >>> two_metrics_of_a_run = [{**row, "settings": {"train_minutes": 0.5}}] * 2
@@ -88,7 +88,7 @@ def training_times(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, fl
 
 
 def add_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Append rows, one a line, whole or not at all; of several processes one after the other."""
+    """Append rows, one per line, all or none of them; several processes take turns."""
     added = [asdict(row) for row in rows]
     with locked(path.parent, wait=True):
         lines = [json.dumps(row, ensure_ascii=False) for row in [*read_rows(path), *added]]

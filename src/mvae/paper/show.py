@@ -13,9 +13,9 @@ __all__ = ["show_comparison", "show_sentences", "show_tasks", "show_values", "si
 def show_values(
     title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], left: Sequence[str], wide: Sequence[str] = ()
 ) -> None:
-    """A table; its columns are right-aligned and never folded, but for those on the ``left``.
+    """Print a table; its columns are right-aligned and never folded, except for those in ``left``.
 
-    An empty line divides the table. Columns of ``wide`` are on the left and not folded.
+    An empty line divides the table. Columns in ``wide`` are left-aligned and not folded.
     """
     table = Table(title=title, title_justify="left")
     for heading in headings:
@@ -27,7 +27,7 @@ def show_values(
 
 
 def signed(value: float | None, form: str, absent: str = "–") -> str:
-    """A number in a format; what stands for none.
+    """A number in a format, or ``absent`` for None.
 
     >>> signed(0.25, "+.1f"), signed(None, ".3f")
     ('+0.2', '–')
@@ -36,7 +36,7 @@ def signed(value: float | None, form: str, absent: str = "–") -> str:
 
 
 def show_comparison(item: str, rows: Sequence[RowDict]) -> None:
-    """Ours beside the published value, with their difference; what all rows have in common stands in the title."""
+    """Print our values, the published ones and their differences; the title states what all rows have in common."""
     notes = [_notes(row) for row in rows]
     shared = [note for note in notes[0] if all(note in other for other in notes)] if notes else []
     lines = []
@@ -65,7 +65,7 @@ def _number(value: int | float, count: bool, sign: str = "") -> str:
 
 
 def _notes(row: RowDict) -> list[str]:
-    """Dataset, recipe, λ and annealing, budget, seed, rows; what a figure varies; *unconverged* where it applies."""
+    """Dataset, recipe, λ and annealing, budget, seed, rows; what a figure varies; *unconverged* if it applies."""
     if "budget" not in row:
         return [row["dataset"]]
     settings = row["settings"]
@@ -81,7 +81,7 @@ def _notes(row: RowDict) -> list[str]:
 
 
 def show_sentences(item: str, found: Sequence[RowDict]) -> None:
-    """Sentences with how each came to be."""
+    """Print sentences, each with how it was made."""
     table = Table("type", "sentence", title=item, title_justify="left")
     first = found[0]["type"] if found else None
     for number, row in enumerate(found):
@@ -92,7 +92,7 @@ def show_sentences(item: str, found: Sequence[RowDict]) -> None:
 
 
 def show_tasks(item: str, rows: Sequence[RowDict]) -> None:
-    """A line per task and measure (and seed): the model, the training mean, the nearest training neighbour."""
+    """Print a line per task and measure (and seed): the model, the training mean, the nearest training neighbour."""
     found: dict[tuple[str, int], dict[str, RowDict]] = {}
     for row in rows:
         measure, _, who = row["metric"].partition(", ")
@@ -108,4 +108,4 @@ def show_tasks(item: str, rows: Sequence[RowDict]) -> None:
     first = rows[0]
     said = f"{item}, {first['dataset']}, {first['recipe']}, budget {first['budget']}"
     headings = ("task, measure", "rows", "ours", "± s.e.", "mean", "nearest")
-    show_values(f"{said} (lower NLL is better, of all others higher)", headings, lines, left=headings[:1])
+    show_values(f"{said} (NLL: lower is better; all others: higher)", headings, lines, left=headings[:1])

@@ -1,4 +1,4 @@
-"""Rows that differ in their seed only, as one number: the mean, with its standard error over seeds."""
+"""Rows that differ only in their seed, summarised as their mean with its standard error."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -10,7 +10,7 @@ __all__ = ["Summary", "summaries"]
 
 @dataclass(frozen=True)
 class Summary:
-    """A number over seeds; ``stderr`` is None where there is one seed, ``row`` one of the rows that it is of."""
+    """A mean over seeds; ``stderr`` is None for one seed, and ``row`` is one of the summarised rows."""
 
     value: float
     stderr: float | None
@@ -19,7 +19,7 @@ class Summary:
 
 
 def summaries(rows: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], Hashable]) -> list[Summary]:
-    """The rows with equal keys as one, in order of their first row; of a seed measured twice the last row counts.
+    """One summary per key, in order of the first rows; if a seed was measured twice, its last row counts.
 
     >>> rows = [{"metric": "m", "seed": seed, "value": value} for seed, value in ((0, 9.0), (1, 2.0), (0, 1.0))]
     >>> (one,) = summaries(rows, lambda row: row["metric"])

@@ -1,7 +1,7 @@
 """Tables 1, 2, 3, 6 and 7: the models side by side.
 
 Tables 2 and 3 come from one evaluation (proposal q(z | x1)), Tables 6 and 7 from another (q(z | x1, x2), which not
-every model has): asking for the other one costs nothing.
+every model has): the other table of each pair costs nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ PAPER_DATASETS = ("binary-mnist", "mnist", "fashion-mnist", "multimnist", "celeb
 
 
 def inference_parameters(model: MultimodalVAE) -> int:
-    """The number of weights of everything that makes a posterior (Table 1).
+    """The number of weights of all networks that make a posterior (Table 1).
 
     >>> inference_parameters(build(Cell.of("mnist", model="jmvae").config))
     2061184
@@ -56,10 +56,10 @@ def _counted(item: str, options: Options, paths: Paths) -> list[dict[str, Any]]:
 def _nineteen_modalities() -> list[tuple[str, int, str]]:
     """(model, parameters, how it was counted) of CelebA with 19 modalities.
 
-    The published MVAE19 is an image's encoder and eighteen that take all 18 attributes; ours take the one that they are
-    of. JMVAE19 would need a joint encoder for each subset of the 19 modalities. Sec. 4 does not print its architecture,
-    so we assume: the modalities' own encoders without their heads (image → 512, 18 → 512 → 512), concatenated, → 512,
-    heads. Summed over all 2^19 subsets, each modality is in half of them.
+    The published MVAE19 has an image encoder and eighteen encoders of all 18 attributes; each of ours takes its own
+    attribute. JMVAE19 would need a joint encoder for each subset of the 19 modalities. Sec. 4 does not print its
+    architecture, so we assume: the modalities' own encoders without their heads (image → 512, 18 → 512 → 512),
+    concatenated, → 512, heads. Summed over all 2^19 subsets, each modality is in half of them.
     """
     together = build(experiment("celeba")).modalities
     image, attributes = (sum(p.numel() for p in m.encoder.parameters()) for m in together.values())
@@ -74,12 +74,12 @@ def _nineteen_modalities() -> list[tuple[str, int, str]]:
 
 
 def _defined(dataset: str, models: Sequence[str]) -> Sequence[str]:
-    """Those that the paper has for the dataset; where it has none of them, all, for the error that says so."""
+    """The models that the paper has for the dataset; if it has none of them, all, for the error that says so."""
     return [model for model in models if defines(dataset, model)] or models
 
 
 def _cells(joint: bool, options: Options, budget: Budget) -> Iterator[Cell]:
-    """Each model of each dataset, the MVAE by each recipe; ``joint``: those with a posterior of x1 and x2 together."""
+    """Each model of each dataset, the MVAE with each recipe; ``joint``: only those with a posterior given x1 and x2."""
     for dataset in options.datasets:
         training = budget.training(dataset)
         for model in _defined(dataset, options.models):

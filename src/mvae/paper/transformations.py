@@ -24,8 +24,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of
 
 # Where dlib's detector sees the face in the centre 64×64 of an aligned CelebA crop: the median over 189 of 200 images.
 ALIGNED: Box = (0.254, 0.363, 0.738, 0.848)
-# The predictor always answers. Asked from three rectangles (moved across and down by these shares of their size, and
-# enlarged), it gives nearly the same points where there is a face, and others where there is none.
+# The predictor always answers. From three rectangles (moved across and down by these shares of their size, and
+# enlarged), it gives nearly the same points if there is a face, and different ones if there is none.
 ASKED = ((0.0, 0.0, 1.0), (0.0, 0.11, 1.0), (-0.06, -0.02, 1.2))
 AGREEMENT = 0.05  # mean distance from the median point, in distances between the eyes; noise has 0.15 and more
 PREDICTOR = "shape_predictor_68_face_landmarks.dat"
@@ -41,10 +41,10 @@ EDGE_SIGMA = 1.0  # of Canny's Gaussian, in pixels
 
 
 def grayscale(image: Image) -> Grey:
-    """Its luma by the weights of ITU-R BT.601, in integers as Pillow computes it.
+    """The image's luma with the weights of ITU-R BT.601, in integers as Pillow computes it.
 
     Raises:
-        DataError: no bytes ``height width 3``.
+        DataError: not bytes ``height width 3``.
 
     >>> import numpy as np
     >>> grayscale(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)).tolist()
@@ -59,7 +59,7 @@ def edges(image: Image) -> Grey:
     """Canny's edges (scikit-image): 255 on an edge, else 0.
 
     Raises:
-        DataError: no bytes ``height width 3``. MissingDependencyError: scikit-image is absent.
+        DataError: not bytes ``height width 3``. MissingDependencyError: scikit-image is absent.
     """
     grey = grayscale(image)
     canny = require_extra("skimage.feature", "vision", "edges").canny
@@ -67,10 +67,10 @@ def edges(image: Image) -> Grey:
 
 
 def obscured(image: Image) -> Image:
-    """Its right half black (the middle column of an odd width too).
+    """The image with its right half black (including the middle column of an odd width).
 
     Raises:
-        DataError: no bytes ``height width 3``.
+        DataError: not bytes ``height width 3``.
 
     >>> import numpy as np
     >>> obscured(np.full((1, 5, 3), 9, np.uint8))[0, :, 0].tolist()
@@ -83,10 +83,10 @@ def obscured(image: Image) -> Image:
 
 
 def watermarked(image: Image) -> Image:
-    """With a mark of both diagonals and a ring over it, half of white and half of what was there.
+    """The image under a mark of both diagonals and a ring, which is half white and half transparent.
 
     Raises:
-        DataError: no bytes ``height width 3``.
+        DataError: not bytes ``height width 3``.
 
     >>> import numpy as np
     >>> sorted(set(watermarked(np.zeros((64, 64, 3), np.uint8)).flatten().tolist()))
@@ -106,10 +106,10 @@ def mask(image: Image, face: Box = ALIGNED) -> Grey | None:
 
     Args:
         image: bytes ``height width 3``.
-        face: where the face is, as `landmarks` wants it.
+        face: the rectangle of the face, as for `landmarks`.
 
     Returns:
-        None where no face is found.
+        The mask; None if no face is found.
 
     Raises:
         DataError, MissingDependencyError: as `landmarks`.
@@ -125,14 +125,14 @@ def landmarks(image: Image, face: Box = ALIGNED) -> Float[np.ndarray, "68 2"] | 
 
     Args:
         image: bytes ``height width 3``.
-        face: the rectangle of the face (left, top, right, bottom), as shares of width and height. By default where it
-            is in the centre square of an aligned CelebA crop, so that no detector is needed.
+        face: the rectangle of the face (left, top, right, bottom), as shares of width and height. The default is its
+            place in the centre square of an aligned CelebA crop, so that no detector is needed.
 
     Returns:
-        None where what the predictor says depends on how the rectangle is drawn: there is no face in it.
+        The points; None if they depend on how the rectangle is drawn, because there is no face in it.
 
     Raises:
-        DataError: no bytes ``height width 3``. MissingDependencyError: dlib or its predictor's file is absent.
+        DataError: not bytes ``height width 3``. MissingDependencyError: dlib or its predictor's file is absent.
     """
     grey = grayscale(image)
     predictor, dlib = _predictor()
@@ -186,7 +186,7 @@ def draw_mask(filled: Sequence[Points], lines: Sequence[Points], height: int, wi
 
     canvas = Pillow.new("L", (width * FINE, height * FINE))
     pen = ImageDraw.Draw(canvas)
-    for polygon in filled:  # Pillow counts a corner's own pixel in: half a fine pixel less on every side
+    for polygon in filled:  # Pillow includes a corner's own pixel: half a fine pixel less on every side
         pen.polygon([(float(x) * FINE - 0.5, float(y) * FINE - 0.5) for x, y in polygon], fill=255)
     for line in lines:
         scaled = [(float(x) * FINE - 0.5, float(y) * FINE - 0.5) for x, y in line]

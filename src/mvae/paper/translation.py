@@ -51,10 +51,10 @@ def _measure(job: Job) -> list[Row]:
 def translation_rows(
     run: Run, origin: Origin, data_dir: Path | None, rows: int | None = None, samples: int | None = None
 ) -> list[Row]:
-    """Every number of Table 4 for a run: of the first so many rows (default: all) of its test split and other domains.
+    """Every number of Table 4 for a run: on the first ``rows`` rows (default: all) of its test split and other domains.
 
     Raises:
-        MissingDependencyError: no sacrebleu.
+        MissingDependencyError: sacrebleu is absent.
     """
     require_sacrebleu()
     level = 1.0 if origin.cell["pairs"] is None else origin.cell["pairs"]
@@ -103,7 +103,7 @@ def _instruments(run: Run, table: Table) -> Numbers:
 
 
 def _quality(run: Run, data_dir: Path | None, rows: int, *, baselines: bool) -> Numbers:
-    """chrF and BLEU of translations of the first so many test rows, in both directions: greedy, and "mbr".
+    """chrF and BLEU of translations of the first ``rows`` test rows, in both directions: greedy, and "mbr".
 
     ``baselines`` adds those of the source itself ("copy") and of the nearest training neighbour's translation.
     """
@@ -134,12 +134,12 @@ def _directions(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def shares(rows: Sequence[RowDict]) -> list[Summary]:
-    """Every number by share of aligned pairs, over runs."""
+    """Every number by share of aligned pairs, averaged over runs."""
     return summaries(rows, lambda row: (row["settings"]["level"], row["metric"]))
 
 
 def show_shares(item: str, rows: Sequence[RowDict]) -> None:
-    """Every number by share of aligned pairs, mean ± standard error over runs, beside the published ones."""
+    """Print every number by share of aligned pairs, mean ± standard error over runs, and the published ones."""
     lines, before = [], None
     for one in shares(rows):
         level = one.row["settings"]["level"]
@@ -154,10 +154,10 @@ def show_shares(item: str, rows: Sequence[RowDict]) -> None:
 
 
 def _sentences(item: str, options: Options, paths: Paths, n: int = 6, seed: int = 0) -> list[dict[str, str]]:
-    """Sentences of the run with every pair: the first n test rows, not chosen ones; "type" and "sentence".
+    """Sentences of the run trained on every pair: the first n test rows, not chosen ones; "type" and "sentence".
 
-    Table 11 draws both languages from the same z of the prior; the others z ~ q(z | source), x ~ p(x | z), as the
-    paper does, with the gold translation beside in the place of Google's.
+    Table 11 draws both languages from the same z of the prior. The others draw z ~ q(z | source) and x ~ p(x | z), as
+    the paper does, and add the gold translation in place of Google's.
     """
     (cell,) = _cells(Options(recipes=options.recipes, levels=(1.0,)), BUDGETS[options.budget])
     run = finished_run(cell, paths)

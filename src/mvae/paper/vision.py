@@ -1,9 +1,9 @@
 """Figures 4 and 11 to 14: image transformations and their inverses (Sec. 6), and how good they are.
 
-The paper shows pictures only. Beside them, each task is measured on test rows: what is predicted from the mean of
-q(z | what is given), against the truth, and the same for two plain references: the mean of the training rows, and the
-training row whose given modality is nearest in pixel space. All figures come from the same run, and the numbers of all
-tasks go to RESULTS/vision.json.
+The paper shows pictures only. Here each task is also measured on test rows: predictions from the mean of q(z | given)
+are compared with the true values, and so are two simple references: the mean of the training rows, and the training row
+whose given modality is nearest in pixel space. All figures come from the same run, and the numbers of all tasks go to
+RESULTS/vision.json.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,20 +45,20 @@ AT_A_TIME = 250  # rows predicted at once
 
 @dataclass(frozen=True)
 class Task:
-    """A modality from others (``given``); of a completion only the half that is hidden is scored."""
+    """The prediction of a modality from others (``given``); in a completion, only the hidden half is scored."""
 
     given: tuple[str, ...]
     of: str
 
     @property
     def name(self) -> str:
-        """As in a metric's name."""
+        """The task's name in metrics."""
         given = "all" if len(self.given) > 1 else "".join(self.given)
         return f"{given}->{self.of}" + (" (hidden half)" if self.hidden_half else "")
 
     @property
     def hidden_half(self) -> bool:
-        """Is a part of the answer given, and not to be scored?"""
+        """Whether part of the answer is given, and so is not scored."""
         return self.given == ("obscured",) and self.of == "image"
 
     def scored(self, images: Tensor) -> Tensor:
@@ -100,11 +100,11 @@ def _task_rows(job: Job, run: Run, task: Task, test: Table, train: Table) -> Ite
 
 
 def _predictions(run: Run, task: Task, part: Table, train: Table) -> Iterator[tuple[str, Tensor]]:
-    """What the model says, the training mean, and the nearest neighbour's; who says it comes first ("": the model)."""
+    """The predictions of the model, training mean and nearest neighbour, each after its name ("": the model)."""
     yield "", predicted_images(run.model, part, task.given, task.of)
     mean = training_mean(train, task.of, BRIGHTEST)
     yield REFERENCES[0], mean.expand(len(part), *mean.shape)
-    if len(task.given) == 1:  # of all six one is the answer
+    if len(task.given) == 1:  # of all six, one is the answer itself
         given = task.given[0]
         nearest = nearest_rows(levels(cast("Tensor", part.columns[given]), BRIGHTEST), train, given, task.of, BRIGHTEST)
         yield REFERENCES[1], levels(train.select_rows(task.of, nearest), BRIGHTEST)

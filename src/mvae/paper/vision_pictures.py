@@ -45,7 +45,7 @@ def _extraction(run: Run, table: Table, given: tuple[str, ...]) -> _Named:
 
 
 def _restoration(run: Run, table: Table, given: str, doing: str) -> _Named:
-    """Fig. 4b-d, 12-14: what is given, the image made of it, and the true one; known halves stay as they are."""
+    """Fig. 4b-d, 12-14: the given modality, the image made from it, and the true one; known halves stay as they are."""
     image, known = _drawn(run, table, (given,), "image"), _true(table, given)
     if given == "obscured":
         half = image.shape[-1] // 2

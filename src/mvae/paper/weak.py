@@ -1,6 +1,6 @@
 """Tables 8, 9, 10 and Figure 3: what can be learned from few pairs (Sec. 5.1, App. G, H).
 
-One number is a dataset, a model, a seed and a level, which is the paired fraction: the share of rows that stay pairs.
+Each number is of a dataset, a model, a seed and a level, the paired fraction: the share of rows that stay pairs.
 """
 
 import math
@@ -32,8 +32,8 @@ FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 WEAK_MODELS = ("logreg", "rbm", "ae", "vae", "nn", "jmvae", "mvae")
 FEATURES = ("logreg", "rbm", "ae", "vae")  # then logistic regression
 OF_PIXELS = ("logreg", "rbm")
-SHIFTED = 0.1  # up to this level they also learn from shifted images, where the dataset's are: of all pairs, gigabytes
-MEMORISED = 8  # epochs from which `coupled` sees x1 shifted not only where pairs are few
+SHIFTED = 0.1  # up to this level they also learn from shifted images, if the dataset's are; of all pairs, gigabytes
+MEMORISED = 8  # from this number of epochs on, `coupled` shifts x1 even if pairs are not few
 FROM_ALL_IMAGES = ("rbm", "ae", "vae")  # their features are learned once for all levels
 FROM_PAIRS = ("nn", "jmvae")
 OF_STRINGS = ("nn", "jmvae", "mvae")  # the paper has no "nn" there; the others of Sec. 5.1 predict classes
@@ -42,18 +42,18 @@ METRIC = "accuracy x1->x2"
 
 @dataclass(frozen=True)
 class Study:
-    """The table of a dataset, which models it has, and what is spent on it.
+    """The table of a dataset, its models, and its training at each budget.
 
-    ``epochs`` are the paper's (App. H). ``laptop_epochs`` are six to nine minutes of one core for an MVAE, of strings
-    up to fourteen; always of all rows, because with fewer a share of them would be fewer pairs than the paper's. The
-    images' model from which labels spread takes as long again.
-    ``laptop_levels`` are the paired fractions that are made at that budget, where none are asked for.
-    ``coupled`` is what that recipe changes from a level on (None: back to the dataset's): λ and how much of it is in
-    the cross term, as these tables ask for x2 alone. With the fewest pairs, labels first spread to similar images
-    (`mvae.spread_labels`), over the latents of a VAE that has seen the images for so many epochs.
-    ``least_epochs`` are what baselines then have at least: the supervised network's cost a quarter of an MVAE's, more
-    of the RBM's are no better, and the JMVAE, its rate falling over half of them, is below its published value
-    otherwise.
+    ``epochs`` are the paper's (App. H). ``laptop_epochs`` take an MVAE six to nine minutes on one core, or up to
+    fourteen for strings. They are of all rows, because a share of fewer rows would be fewer pairs than the paper's. The
+    image model from which labels spread takes the same time again.
+    ``laptop_levels`` are the default paired fractions at that budget.
+    ``coupled`` are the changes of that recipe from a level on (None: back to the dataset's): λ and the share of it in
+    the cross term, because these tables only query x2. With the fewest pairs, labels first spread to similar images
+    (`mvae.spread_labels`), over the latents of a VAE trained on the images for ``spread`` epochs.
+    ``least_epochs`` are the fewest epochs of baselines at that budget: one of the supervised network costs a quarter of
+    an MVAE's, more than these do not improve the RBM, and with fewer, the JMVAE, whose learning rate falls over half of
+    them, is below its published value.
     """
 
     item: str
@@ -66,7 +66,7 @@ class Study:
     coupled: Mapping[float, Mapping[str, Any]] = field(default_factory=dict)
 
     def coupled_at(self, level: float) -> dict[str, Any]:
-        """What `coupled` changes at a level: the nearest below counts."""
+        """The changes of `coupled` at a level: all that start at or below it, of which the nearest prevail."""
         changes = (change for start, change in sorted(self.coupled.items()) if level >= start)
         return {name: value for change in changes for name, value in change.items()}
 
@@ -77,7 +77,7 @@ class Study:
         return {"epochs": self.laptop_epochs if budget == "laptop" else self.epochs}
 
     def levels(self, budget: str) -> tuple[float, ...]:
-        """Paired fractions at a budget."""
+        """The default paired fractions at a budget."""
         return {"laptop": self.laptop_levels, "smoke": SMOKE_LEVELS}.get(budget, FRACTIONS)
 
 
@@ -96,12 +96,12 @@ STUDIES = {
 
 
 def cells_of_study(dataset: str, options: Options) -> Iterator[Cell]:
-    """What identifies each number of a table; of the models those that it has (where it has none, all, for the error).
+    """The cells of a table, for those of the given models that it has (if it has none, all, for the error).
 
-    Where no levels are given, the budget's.
+    If no levels are given, they are the budget's.
 
-    A model that learns from the pairs alone has few steps per epoch, so it is trained for as many steps as at 100 %,
-    but for no more than the paper's epochs.
+    A model that learns from the pairs alone has few steps per epoch, so it is trained for the same number of steps as
+    at 100 %, but for no more than the paper's epochs.
     """
     study, budget = STUDIES[dataset], options.budget
     models = [model for model in options.models if model in study.models] or options.models
@@ -115,7 +115,7 @@ def cells_of_study(dataset: str, options: Options) -> Iterator[Cell]:
 
 
 def _training(dataset: str, model: str, recipe: str, level: float, budget: str) -> dict[str, Any]:
-    """What a cell changes in its declaration's settings."""
+    """A cell's changes to its declaration's settings."""
     study, few = STUDIES[dataset], augmented(dataset, "few-labels")
     training = study.training(budget)
     if model in ("ae", "nn"):  # there is no KL to anneal
@@ -148,13 +148,13 @@ def _table_of(cell: Cell) -> str:
 
 
 def _job(cell: Cell) -> str:
-    """Levels that share their features are one job: the features are learned once."""
+    """The name of a cell's job: levels that share features are one job, so that these are learned once."""
     name = f"{cell.dataset} {cell.model} {cell.recipe}, seed {cell.seed}"
     return name if cell.model in FROM_ALL_IMAGES else f"{name}, {cell['pairs']:.1%} pairs"
 
 
 def _measure(job: Job) -> list[Row]:
-    """Train what is missing, predict x2 of the test rows from x1."""
+    """Train what is missing, and predict x2 of the test rows from x1."""
     first = job.cell
     if first.model not in FEATURES:
         return [row for cell in job.cells for row in _predicted(job, cell)]
@@ -170,7 +170,7 @@ def _measure(job: Job) -> list[Row]:
 
 
 def _features(cell: Cell, data: Dataset, paths: Paths) -> tuple[Features, Run | None]:
-    """What the logistic regression is given; learned from all training images, with no label (Sec. 5.1)."""
+    """The features of the logistic regression, learned from all training images without labels (Sec. 5.1)."""
     if cell.model == "logreg":
         return partial(pixels, power=cell["input_power"]), None
     if cell.model == "rbm":
@@ -180,11 +180,11 @@ def _features(cell: Cell, data: Dataset, paths: Paths) -> tuple[Features, Run | 
 
 
 def _predicted(job: Job, cell: Cell) -> list[Row]:
-    """x2 from the mean of q(z | x1); of the JMVAE also the x2 that q(z | x1, x2) gives back (Sec. 5.1's remark).
+    """Accuracies of x2 from the mean of q(z | x1); for the JMVAE, also from that of q(z | x1, x2) (Sec. 5.1's remark).
 
-    Of strings the accuracy of their digits and, as "whole", that of exact strings
+    For strings, the accuracy of their digits and, as "whole", that of exact strings
     (`mvae.evaluation.prediction.prediction_accuracy`).
-    Where all rows are pairs, nothing is hidden: that run is Table 2's, if it has as many epochs.
+    If all rows are pairs, nothing is hidden: that run is Table 2's, if it has the same number of epochs.
     """
     run = finished_run(cell.but(pairs=None) if cell["pairs"] == 1 else cell, job.paths)
     first, second = run.model.names[:2]
@@ -205,7 +205,7 @@ def _row(job: Job, cell: Cell, run: Run | None, metric: str, value: float, error
 
 
 def accuracies(rows: Sequence[RowDict]) -> list[Summary]:
-    """Rows that differ in their seed only, as one; a model's levels stand together, in the rows' order."""
+    """Summaries of rows that differ only in their seed; a model's levels stand together, in the rows' order."""
 
     def line(row: RowDict) -> tuple[Any, ...]:
         return (*(row[name] for name in ("dataset", "model", "recipe", "metric")), _cross_share(row))
@@ -220,7 +220,7 @@ def _cross_share(row: RowDict) -> float:
 
 
 def name_of_line(row: RowDict) -> str:
-    """The model, of the MVAE the recipe, and how much of λ its cross term had where that is not the table's."""
+    """The model; for the MVAE also the recipe and, if it is not the table's, the share of λ in its cross term."""
     if row["model"] != "mvae":
         return row["model"]
     dataset, recipe, share = row["dataset"], row["recipe"], _cross_share(row)
@@ -230,7 +230,7 @@ def name_of_line(row: RowDict) -> str:
 
 
 def show_accuracies(item: str, rows: Sequence[RowDict]) -> None:
-    """Accuracies by model and paired fraction, ours (mean ± standard error over seeds) beside the published ones."""
+    """Print accuracies by model and paired fraction: ours (mean ± standard error over seeds) and the published ones."""
     datasets, lines, before = {row["dataset"] for row in rows}, [], ""
     for one in accuracies(rows):
         row, paper = one.row, one.row["paper"]
@@ -256,7 +256,7 @@ def _draw(rows: Sequence[RowDict], path: Path) -> None:
 
 
 def _item(name: str, summary: str, needs: str, datasets: tuple[str, ...]) -> Item:
-    """Of the embedded digits for smoke; of these there are no strings, so that table10 needs MNIST at any budget."""
+    """An item; smoke uses the embedded digits, but these have no strings, so that table10 needs MNIST at any budget."""
     smoke = datasets if name == "table10" else ("digits",)
     return Item(
         name,

@@ -1,4 +1,4 @@
-"""RNA and surface proteins of the same cells: the data of the study `cite-seq`, its model, and how it is judged."""
+"""RNA and surface proteins of the same cells: the data of the study `cite-seq`, its model, and its metrics."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,24 +30,24 @@ class Cells:
     proteins: tuple[str, ...]
 
     def rows(self, index: np.ndarray) -> "Cells":
-        """Some cells."""
+        """The cells with these indices."""
         return Cells(self.rna[index], self.protein[index], self.genes, self.proteins)
 
     def columns(self, genes: np.ndarray) -> dict[str, Tensor]:
-        """Columns of a table: raw counts of some genes, log1p of the proteins'."""
+        """Columns of a table: raw counts of these genes, log1p of the proteins' counts."""
         return {
             "rna": torch.from_numpy(np.ascontiguousarray(self.rna[:, genes])),
             "protein": torch.from_numpy(np.log1p(self.protein).astype(np.float32)),
         }
 
     def split(self, seed: int) -> tuple["Cells", "Cells"]:
-        """Cells to learn from, and test cells: the first fifth of a permutation."""
+        """Training cells and test cells, which are the first fifth of a random permutation."""
         order = np.random.default_rng(seed).permutation(len(self.rna))
         return self.rows(order[len(order) // 5 :]), self.rows(order[: len(order) // 5])
 
 
 def read_cells(data_dir: str | Path | None = None) -> Cells:
-    """PBMC10k of the totalVI study.
+    """Read PBMC10k of the totalVI study.
 
     Raises:
         DataError: the file is absent, or holds other arrays.
@@ -61,7 +61,7 @@ def read_cells(data_dir: str | Path | None = None) -> Cells:
 
 
 def drawn_cells(cells: int = 300, genes: int = 60, proteins: int = 5, seed: int = 0) -> Cells:
-    """Cells of three drawn kinds, which need no download: for a test of the whole study."""
+    """Synthetic cells of three random kinds, which need no download: for a test of the whole study."""
     random = np.random.default_rng(seed)
     kind, depth = random.integers(0, 3, cells), np.exp(random.normal(0, 0.3, cells))[:, None]
     rna, protein = (np.exp(random.normal(mean, 1, (3, n))) for mean, n in ((0, genes), (3, proteins)))
@@ -74,20 +74,20 @@ def drawn_cells(cells: int = 300, genes: int = 60, proteins: int = 5, seed: int 
 
 
 def log_normalised(rna: Counts) -> np.ndarray:
-    """log1p of counts per median total."""
+    """log1p of counts, scaled to the median total count of a cell."""
     total = rna.sum(1, keepdims=True)
     return np.log1p(rna / np.maximum(total, 1) * np.median(total)).astype(np.float32)
 
 
 def variable_genes(rna: Counts, count: int) -> np.ndarray:
-    """The genes whose log-normalised counts vary most."""
+    """The indices of the genes whose log-normalised counts vary most."""
     return np.sort(np.argsort(-log_normalised(rna).var(0), kind="stable")[:count])
 
 
 class Components(nn.Module):
-    """What the encoder sees of a cell's RNA: principal components of log-normalised counts, and the log of its total.
+    """The encoder's view of a cell's RNA: principal components of log-normalised counts, and the log of the total.
 
-    Components are divided by the root of their standard deviation, so that small ones are heard, but not as loud as
+    Components are divided by the square root of their standard deviation, so that small ones count, but less than
     large ones.
     """
 
@@ -110,25 +110,25 @@ class Components(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "rows genes"]) -> Float[Tensor, "rows features"]:
-        """Components and total."""
+        """The components and the standardised log of the total."""
         total = x.sum(1, keepdim=True).clamp(min=1)
         components = (torch.log1p(x / total * self.typical[0]) - self.mean) @ self.projection
         return torch.cat([components, (total.log() - self.typical[1]) / self.typical[2]], 1)
 
     @property
     def width(self) -> int:
-        """Features."""
+        """The number of features."""
         return self.projection.shape[1] + 1
 
 
 def perceptron(inputs: int, outputs: int, hidden: int, dropout: float = 0.0) -> nn.Module:
-    """One hidden layer."""
+    """A network with one hidden layer."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a budget spends; chosen on a fifth of the training cells of seed 0."""
+    """Sizes of the model and its training, chosen on a fifth of the training cells of seed 0."""
 
     genes: int = 1000
     components: int = 100
@@ -141,7 +141,7 @@ class Sizes:
 
 
 def model_of(rna: Counts, proteins: int, sizes: Sizes) -> "mvae.MVAE":
-    """The model of these training cells' genes."""
+    """The model for these training cells' genes."""
     seen, latents = Components(rna, sizes.components), sizes.latents
     genes = rna.shape[1]
     return mvae.MVAE(
@@ -167,7 +167,7 @@ def model_of(rna: Counts, proteins: int, sizes: Sizes) -> "mvae.MVAE":
 
 
 def judged(truth: Counts, prediction: np.ndarray, draws: np.ndarray | None = None) -> dict[str, float]:
-    """Means over proteins: of log1p counts, and of the 90 % intervals of draws of counts, where there are any."""
+    """Metrics of log1p counts, averaged over proteins; with draws, also the coverage of their 90 % intervals."""
     log = np.log1p(truth)
     found = {
         "Pearson": float(np.mean([np.corrcoef(p, t)[0, 1] for p, t in zip(prediction.T, log.T, strict=True)])),

@@ -1,8 +1,8 @@
-"""`mvae reproduce cite-seq`: surface proteins of cells predicted from their RNA, beside what else would be used.
+"""`mvae reproduce cite-seq`: surface proteins of cells predicted from their RNA, compared with other methods.
 
-Four fifths of the cells are learned from; the proteins of the others are hidden, and predicted from their raw counts of
-RNA. Metrics are means over proteins of log1p counts. What the model is made of was chosen on a fifth of the training
-cells of seed 0, which ``--budget selection`` measures again.
+Four fifths of the cells are for training; the proteins of the others are hidden, and predicted from their raw RNA
+counts. Metrics are of log1p counts, averaged over proteins. The model's sizes were chosen on a fifth of the training
+cells of seed 0; ``--budget selection`` measures that again.
 """
 
 import time
@@ -26,7 +26,7 @@ from mvae.studies.measured import Study, show_table
 __all__ = ["CITE_SEQ"]
 
 DRAWS = 100
-WIDER = 1.25  # draws of proteins around their mean, so that 90 % intervals hold 90 % of the validation cells' counts
+WIDER = 1.25  # scales protein draws around their mean: 90 % intervals then cover 90 % of the validation cells' counts
 PEER = f"totalVI, {totalvi.EPOCHS} epochs"
 SHOWN = ("CD3", "CD14", "CD19", "CD4", "CD8a")
 METRICS = ("Pearson", "Spearman", "RMSLE", "coverage of 90 %", "minutes")  # shown
@@ -51,7 +51,7 @@ def predicted(model: "mvae.MVAE", given: Mapping[str, torch.Tensor], draws: int 
 def learned(
     train: Cells, sizes: Sizes, seed: int, present: float = 1.0
 ) -> tuple["mvae.MVAE", np.ndarray, dict[str, float]]:
-    """The model of these cells, of which a share has proteins; the genes that it knows; what it took."""
+    """Train on these cells, a share of which has proteins; return the model, its genes and its training time."""
     begun = time.process_time()
     genes = variable_genes(train.rna, sizes.genes)
     torch.manual_seed(seed)
@@ -65,19 +65,19 @@ def learned(
 
 
 def measured(model: "mvae.MVAE", genes: np.ndarray, test: Cells, cells: int = 200) -> dict[str, float]:
-    """Predictions of all test cells, and likelihoods per cell of the first so many."""
+    """Metrics of the predictions for all test cells, and mean log-likelihoods of the first ``cells`` of them."""
     columns = test.columns(genes)
     mean, draws = predicted(model, {"rna": columns["rna"]})
     found = judged(test.protein, mean, draws)
     some = {name: column[:cells] for name, column in columns.items()}
     given = mvae.log_likelihood(model, some, of=["protein"], given=["rna"], samples=200).values
-    of_counts = given - some["protein"].sum(1)  # a density of log1p y as one of y
+    of_counts = given - some["protein"].sum(1)  # turns the density of log1p y into one of y
     rna = mvae.log_likelihood(model, {"rna": some["rna"]}, of=["rna"], samples=200).mean
     return found | {"log p(protein|rna)": float(of_counts.mean()), "log p(rna)": rna}
 
 
 def baselines() -> dict[str, Callable[[np.ndarray, np.ndarray], Any]]:
-    """What else predicts proteins, as functions of features and targets that give a fitted regressor."""
+    """The baselines: functions of features and targets that return a fitted regressor."""
     from sklearn.decomposition import PCA
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.kernel_ridge import KernelRidge
@@ -149,7 +149,7 @@ def _row_of_level(study: Study, train: Cells, test: Cells, level: float, sizes: 
 
 
 def draw_latents(model: "mvae.MVAE", genes: np.ndarray, test: Cells, path: Path) -> None:
-    """Two components of the test cells' latents, given RNA alone, coloured by what their proteins were."""
+    """Draw a t-SNE of the test cells' latents, given RNA alone, coloured by the true counts of some proteins."""
     from sklearn.manifold import TSNE
 
     latents = model.posterior({"rna": test.columns(genes)["rna"]}).mean.numpy()

@@ -1,4 +1,4 @@
-"""The tables of the studies in docs/research and the README: made of results/, so that no number is copied by hand.
+"""The studies' tables in docs/research and the README: generated from results/, so that no number is copied by hand.
 
 Run it in a checkout: python -m mvae.studies.documents
 """
@@ -32,7 +32,7 @@ def _values(rows: Iterable[RowDict]) -> dict[tuple[str, str], dict[tuple[str, st
 
 
 def errors_table(rows: Sequence[RowDict]) -> str:
-    """A line for each table and what is hidden of it: the errors, and how much the 90 % intervals hold."""
+    """A line for each table and pattern of hidden cells: the errors, and the coverage of the 90 % intervals."""
     lines = []
     for (table, hidden), values in _values(rows).items():
         for metric, of in (("error", ""), (NO_COPIES, ", rows without a copy")):
@@ -48,7 +48,7 @@ def errors_table(rows: Sequence[RowDict]) -> str:
             masks = len(values["mvae", metric])
             others = (said.get(model, "") for model in (NEIGHBOURS, *BESIDE))
             lines.append([table, hidden + of, masks, said["mvae"], holds, *others])
-    headings = ["table", "hidden", "masks", "ours", "90 % intervals hold", f"ours{NEIGHBOURS}", *BESIDE]
+    headings = ["table", "hidden", "masks", "ours", "coverage of 90 % intervals", f"ours{NEIGHBOURS}", *BESIDE]
     some = [i for i, heading in enumerate(headings) if NEIGHBOURS not in heading or any(line[i] for line in lines)]
     return in_columns([headings[i] for i in some], [[line[i] for i in some] for line in lines], range(2))
 
@@ -60,7 +60,7 @@ def own_tables(rows: Sequence[RowDict]) -> str:
 
 
 def targets_table(rows: Sequence[RowDict]) -> str:
-    """A line for each target and kind of outlier: ours, and what stands beside it."""
+    """A line for each target and kind of outlier: our value, and those of the baselines."""
     lines = []
     for (table, what), values in _values(rows).items():
         if ("mvae", "error") in values:
@@ -73,7 +73,7 @@ def targets_table(rows: Sequence[RowDict]) -> str:
 
 
 def polymnist_table(rows: Sequence[RowDict]) -> str:
-    """A line for each run, with the mean accuracy of its classifiers; then what is published."""
+    """A line for each run, with the mean accuracy of its classifiers; then the published values."""
     runs: dict[tuple[object, ...], dict[str, float]] = {}
     for row in rows:
         if "step" not in row["settings"]:
@@ -105,7 +105,7 @@ TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[str, Callable[[Sequence[RowDict
 
 
 def main(root: Path = Path()) -> None:
-    """Fill the files, in the folder of the checkout."""
+    """Fill in the tables of the files, in the folder of the checkout."""
     for (file, marker), (item, table) in TABLES_OF_DOCUMENTS.items():
         path = root / file
         path.write_text(fill(path.read_text(), marker, table(read_rows(root / "results" / f"{item}.json"))))

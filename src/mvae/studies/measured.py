@@ -1,4 +1,4 @@
-"""What the studies of tables share: where their files are, rows of results, and a table of them in a terminal."""
+"""Shared by the studies of tables: finding their files, recording rows of results, and showing them in a terminal."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ def found_folder(data_dir: str | Path | None, folder: str, file: str, source: st
 class Study:
     """One seed of a study at a budget: its rows are made once, recorded, and then read.
 
-    ``narrowed`` is what its command says before the seeds and the budget, where that makes no more than is recorded.
+    ``narrowed`` are further options of the recorded command, with which it makes only the recorded rows.
     """
 
     item: str
@@ -56,7 +56,7 @@ class Study:
         ]
 
     def record(self, model: str, values: Mapping[str, float], n: int, **settings: Any) -> list[RowDict]:
-        """Add a model's values by metric to the results, and give them back as rows."""
+        """Add a model's values (metric → value) to the results, and return them as rows."""
         words = ["mvae reproduce", self.item, *([self.narrowed] if self.narrowed else [])]
         shared = {
             "dataset": self.dataset,
@@ -75,7 +75,7 @@ class Study:
 
 
 def show_table(item: str, rows: Sequence[RowDict], columns: Iterable[str]) -> None:
-    """A line per model, a column per metric; several seeds as their mean."""
+    """Print a line per model and a column per metric; several seeds as their mean."""
     columns = list(columns)
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:

@@ -1,8 +1,8 @@
-"""`mvae reproduce mfeat`: a digit's class and any of its six feature sets from any others, beside logistic regression.
+"""`mvae reproduce mfeat`: a digit's class and any of its six feature sets predicted from any others.
 
 UCI Multiple Features: 2,000 digits as Fourier coefficients (fou), profile correlations (fac), Karhunen-Loève
 coefficients (kar), pixel averages (pix), Zernike moments (zer) and morphological features (mor). One model of seven
-modalities answers for every subset of views; logistic regression is trained for each subset anew.
+modalities answers for every subset of views; the baseline, logistic regression, is trained anew for each subset.
 """
 
 import itertools
@@ -37,7 +37,7 @@ Views = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Spending:
-    """What a budget spends."""
+    """Training and sizes at a budget."""
 
     epochs: int = 150
     hidden: int = 256
@@ -71,7 +71,7 @@ def read_views(data_dir: str | Path | None = None) -> tuple[Views, np.ndarray]:
 
 
 def drawn_views(rows: int = 120) -> tuple[Views, np.ndarray]:
-    """Views of three drawn classes, which need no download."""
+    """Synthetic views of three classes, which need no download."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, rows)
     views = {view: random.normal(0, 2, (3, 4))[labels] + random.normal(0, 1, (rows, 4)) for view in VIEWS}
@@ -79,12 +79,12 @@ def drawn_views(rows: int = 120) -> tuple[Views, np.ndarray]:
 
 
 def network(inputs: int, outputs: int, hidden: int, dropout: float = 0.0) -> nn.Module:
-    """One hidden layer."""
+    """A network with one hidden layer."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
 
 def trained(views: Views, labels: np.ndarray, keep: float, seed: int, spending: Spending) -> "mvae.MVAE":
-    """The model of these rows, in which each view is kept with this probability."""
+    """Train the model on these rows, in which each view is kept with probability ``keep``."""
     torch.manual_seed(seed)
     classes, hidden = int(labels.max()) + 1, spending.hidden
     parts = {
@@ -109,7 +109,7 @@ def trained(views: Views, labels: np.ndarray, keep: float, seed: int, spending: 
 
 
 def accuracies(right: Mapping[tuple[str, ...], float]) -> dict[str, float]:
-    """By view, of all views, and means over the subsets that miss so many views."""
+    """The accuracies given each view and all views, and their means over subsets by the number of missing views."""
     found = {view: right[(view,)] for view in VIEWS} | {"all": right[VIEWS]}
     for missing in range(1, len(VIEWS)):
         found[f"{missing} missing"] = float(np.mean([v for s, v in right.items() if len(s) == len(VIEWS) - missing]))
@@ -117,12 +117,12 @@ def accuracies(right: Mapping[tuple[str, ...], float]) -> dict[str, float]:
 
 
 def subsets() -> list[tuple[str, ...]]:
-    """Every subset of the views but the empty one."""
+    """Every non-empty subset of the views."""
     return [s for size in range(1, len(VIEWS) + 1) for s in itertools.combinations(VIEWS, size)]
 
 
 def of_model(model: "mvae.MVAE", views: Views, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy of the label from every subset, and R² of each view from the five others, averaged."""
+    """Accuracies of the label from the subsets, and R² of each view from the five others, averaged."""
     right = {
         s: float((model.predict({v: views[v] for v in s}, of="label", n=20).argmax(-1).numpy() == labels).mean())
         for s in subsets()
@@ -135,7 +135,7 @@ def of_model(model: "mvae.MVAE", views: Views, labels: np.ndarray) -> dict[str, 
 
 
 def of_regression(train: Views, labels: np.ndarray, test: Views, truth: np.ndarray) -> dict[str, float]:
-    """Accuracy of a logistic regression for each subset."""
+    """Accuracies of a logistic regression trained on each subset."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

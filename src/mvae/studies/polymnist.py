@@ -1,8 +1,8 @@
 """`mvae reproduce polymnist`: the models of five modalities side by side, on the same networks and the same rows.
 
-For each model: coherence by the number of given modalities, linear accuracy of the latents; unconditional coherence,
-log-likelihoods and Fréchet distances with N(0, I) and with two fitted priors; and coherence on validation rows over the
-steps of training. The classifiers that judge it are trained by the same command.
+For each model: coherence by the number of given modalities, and linear accuracy of the latents; unconditional
+coherence, log-likelihoods and Fréchet distances with N(0, I) and with two fitted priors; and coherence on validation
+rows over training steps. The classifiers that measure coherence are trained by the same command.
 """
 
 import hashlib
@@ -38,11 +38,11 @@ from mvae.training.progress import Reporter, reporter_for
 __all__ = ["PEER", "POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
 
 NAME, LABEL, CURVE = "polymnist", "label", "curve.json"
-PEER = "multivae"  # the recipe of rows that it trained (benchmarks/polymnist_peer.py): shown where they are recorded
-TUNED = "tuned"  # the recipe of a lower β, of the models that it was measured of
+PEER = "multivae"  # the recipe of rows of MultiVae's models (benchmarks/polymnist_peer.py): shown if recorded
+TUNED = "tuned"  # the recipe with a lower β, for the models it was measured for
 MODELS = ("mvae", "mmvae", "mopoe", "mvtcae", "jmvae", "mmvae_plus", "mmvm")
 
-#: Budget → what is spent: of training, the declaration's variant of that name.
+#: Budget → how much is measured. Training is set by the declaration's variant of that name.
 SPENDS = {
     "smoke": Spend(10, 4, 10, 10, 40, 30, 40, 1, (1, 2), 2),
     "quick": Spend(300, 20, 50, 200, 2_000, 500, 6_000, 4, (100, 200, 400, 800), 10),
@@ -51,7 +51,7 @@ SPENDS = {
         10_000, 1_000, 1_000, 5_000, 55_000, 20_000, 55_000, None, (2_000, 4_000, 8_000, 16_000, 32_000, 64_000), 50
     ),
 }
-CELLS = Levels("kept", "shares of training cells that are there", "0.5,1")
+CELLS = Levels("kept", "shares of training cells that are observed", "0.5,1")
 SUMMARIES = {
     "smoke": "scikit-learn's digits on drawn textures, two steps of small networks: does it run?",
     "quick": "800 steps of 16 rows for every model",
@@ -62,7 +62,7 @@ SUMMARIES = {
 
 @dataclass(frozen=True)
 class Setup:
-    """One model to be trained and measured; ``kept`` is the share of training and validation cells that are there."""
+    """One model to train and measure; ``kept`` is the share of training and validation cells that are observed."""
 
     model: str
     recipe: str
@@ -78,18 +78,18 @@ class Setup:
 
     @property
     def digest(self) -> str:
-        """Of everything in it."""
+        """A hash of everything in the declaration."""
         declared = self.config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def name(self) -> str:
-        """Of its run's directory."""
+        """The name of its run's directory."""
         return f"{NAME}-{self.model}-{self.recipe}-s{self.seed}-{self.digest}"
 
     @property
     def command(self) -> str:
-        """What makes its rows."""
+        """The command that makes its rows."""
         recipes = f" --recipes {self.recipe}" if self.recipe != OWN else ""
         which = f"--models {self.model}{recipes} --levels {self.kept:g} --seeds {self.seed + 1}"
         return f"mvae reproduce {NAME} {which} --budget {self.budget}"
@@ -98,7 +98,7 @@ class Setup:
 def configured(model: str, recipe: str, budget: str) -> Config:
     """The declaration of a model at a budget; the recipe ``paper`` of the MVAE is Eq. 5 with one random subset.
 
-    ``tuned`` has a lower β, which validation rows prefer for the MVAE and the MMVAE at ``laptop``.
+    ``tuned`` has a lower β, which gives the MVAE and the MMVAE better results on validation rows at ``laptop``.
 
     >>> configured("mmvae_plus", "paper", "paper").model.latents
     256
@@ -112,7 +112,7 @@ def configured(model: str, recipe: str, budget: str) -> Config:
 
 
 def setups(options: Options) -> Iterator[Setup]:
-    """Every model at each level with each seed: the MVAE by each recipe, others by their own and tuned where asked."""
+    """Every model at each level and seed: the MVAE with each recipe, others as declared and, on request, tuned."""
     known = shipped_declaration(NAME).variants
     for kept, model, seed in product(options.levels, options.models, range(options.seeds)):
         recipes = (
@@ -124,13 +124,13 @@ def setups(options: Options) -> Iterator[Setup]:
 
 
 class Curve(Reporter):
-    """Coherence on validation rows given one modality and all but one, at some steps; kept in the run's directory.
+    """Coherence on validation rows given one modality and all but one, at some steps; saved in the run's directory.
 
     Args:
-        directory: of the run.
-        data: its rows.
-        classifiers: by modality.
-        spend: at which steps, and of how many rows.
+        directory: the run's directory.
+        data: the run's dataset.
+        classifiers: modality → its classifier.
+        spend: says at which steps and on how many rows.
     """
 
     def __init__(self, directory: Path, data: Dataset, classifiers: dict[str, ImageClassifier], spend: Spend):
@@ -139,19 +139,19 @@ class Curve(Reporter):
         self.rows = data.validation.first(spend.validation_rows)
 
     def on_start(self, plan: Plan) -> None:
-        """What was measured before a stop is kept."""
+        """Read what was measured before the run was stopped."""
         assert plan.model is not None
         self.model: MultimodalVAE = plan.model
         self.step = plan.steps_done
         self.points: list[dict[str, float]] = read_json(self.path)["points"] if self.path.exists() else []
 
     def due(self) -> bool:
-        """Is this step, the next at each call, one of those asked for? (At no other are metrics read.)"""
+        """Whether the next step (one further at each call) is measured; metrics are read at no others."""
         self.step += 1
         return self.step in self.steps and all(point["step"] != self.step for point in self.points)
 
     def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
-        """Measure."""
+        """Measure coherence and save it."""
         label = labels(self.rows)
         point: dict[str, float] = {"step": step}
         for n in answered(self.model):
@@ -163,7 +163,7 @@ class Curve(Reporter):
 
 
 def finished(setup: Setup, paths: Paths, judges: dict[str, ImageClassifier], data: Dataset) -> Run:
-    """The run: opened where it is finished, gone on with where it was stopped, else trained."""
+    """The finished run: opened if it is complete, resumed if it was stopped, else trained."""
     directory, where = paths.runs / setup.name, {"data_dir": paths.data_dir, "device": paths.device}
     begun = (directory / SETTINGS).exists()
     if not begun or not _complete(directory, setup.config):
@@ -174,7 +174,7 @@ def finished(setup: Setup, paths: Paths, judges: dict[str, ImageClassifier], dat
 
 
 def _complete(directory: Path, config: Config) -> bool:
-    if not (directory / CHECKPOINT).exists():  # stopped before its first one
+    if not (directory / CHECKPOINT).exists():  # stopped before the first checkpoint
         return False
     return load_state(directory / CHECKPOINT)[1]["epoch"] >= config.training.epochs
 
@@ -182,7 +182,7 @@ def _complete(directory: Path, config: Config) -> bool:
 def judges_of(
     data: Dataset, spend: Spend, folder: Path, report: Callable[[str], None] = print
 ) -> tuple[dict[str, ImageClassifier], dict[str, float]]:
-    """A classifier of the digit for each modality, and its accuracy on real test rows; kept in the folder."""
+    """A classifier of the digit for each modality, and its accuracy on real test rows; saved in the folder."""
     parts = {"train": spend.classifier_rows, "validation": spend.classifier_rows // 10}
     parts["test"] = max(1_000, spend.test_rows)
     some = replace(data, **{part: getattr(data, part).first(rows) for part, rows in parts.items()})
@@ -196,7 +196,7 @@ def judges_of(
 
 
 def recorded(setup: Setup, results: Path, recipe: str | None = None) -> list[dict[str, Any]]:
-    """The rows of a setup that are recorded, or those of its declaration by another recipe."""
+    """The recorded rows of a setup, or of its declaration with another recipe."""
     wanted = {"model": setup.model, "recipe": recipe or setup.recipe, "seed": setup.seed, "budget": setup.budget}
     rows = read_rows(results / f"{NAME}.json")
     return [
@@ -207,12 +207,12 @@ def recorded(setup: Setup, results: Path, recipe: str | None = None) -> list[dic
 
 
 def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
-    """Train, measure and record what is missing; everything of the options that is recorded."""
+    """Train, measure and record what is missing; return all recorded rows of the options."""
     wanted, spend = list(setups(options)), SPENDS[options.budget]
     missing = [setup for setup in wanted if not recorded(setup, paths.results)]
     if missing:
         require_extra("zuko.flows", "flows", "a flow as prior")  # before hours of training
-        data = load(replace(missing[0], kept=1.0).config, paths.data_dir)  # complete: of the classifiers and the curves
+        data = load(replace(missing[0], kept=1.0).config, paths.data_dir)  # complete, for classifiers and curves
         judges, accuracies = judges_of(data, spend, paths.runs)
         for setup in missing:
             run = finished(setup, paths, judges, data)
@@ -230,9 +230,9 @@ def rows_of(
     accuracies: dict[str, float],
     **instead: str,
 ) -> Iterator[Row]:
-    """Everything that is measured of a run, as rows; ``instead`` replaces fields of them.
+    """All measurements of a run, as rows; ``instead`` replaces some of their fields.
 
-    ``complete`` are its training rows without a missing cell, which linear classifiers of latents learn from.
+    ``complete`` are its training rows without missing cells, on which linear classifiers of latents are trained.
     """
     spend, now = SPENDS[setup.budget], circumstances(run.model.device)
     if (run.directory / SETTINGS).exists():

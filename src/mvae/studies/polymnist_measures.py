@@ -1,4 +1,4 @@
-"""What is measured of one model of PolyMNIST."""
+"""The measurements of one model of PolyMNIST."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ __all__ = ["FITTED", "FLOW", "Measure", "Spend", "answered", "labels", "measures
 
 LABEL = "label"
 COMPONENTS = 20  # of the fitted prior, at most: two for each digit
-FITTED, FLOW = ", fitted prior", ", flow prior"  # what a metric's name ends in; N(0, I) has no suffix
+FITTED, FLOW = ", fitted prior", ", flow prior"  # suffixes of metrics' names; N(0, I) has none
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Spend:
     """How much is measured.
 
     Args:
-        test_rows: that are given and generated from; as many are drawn from the prior.
-        scored_rows: whose likelihood is estimated.
+        test_rows: test rows that are conditioned on; the same number is drawn from the prior.
+        scored_rows: test rows whose likelihood is estimated.
         samples: importance samples per row.
-        validation_rows: of the curve.
-        fitted_rows: training rows that the prior is fitted to.
-        linear_rows: of these, those that the linear classifiers are fitted to.
-        classifier_rows: that the classifiers learn from.
-        classifier_epochs: of these; None: the classifier's own number.
+        validation_rows: validation rows of the curve.
+        fitted_rows: training rows that the priors are fitted to.
+        linear_rows: training rows that the linear classifiers are fitted to.
+        classifier_rows: training rows of the image classifiers.
+        classifier_epochs: training epochs of these; None: the classifier's default.
         curve: the steps at which coherence is measured.
-        flow_epochs: of the flow that is fitted as prior.
+        flow_epochs: training epochs of the flow prior.
     """
 
     test_rows: int
@@ -56,7 +56,7 @@ class Spend:
 
 @dataclass(frozen=True)
 class Measure:
-    """A number, of how many rows it is, and how it was measured."""
+    """A measured number, its number of rows, and how it was measured."""
 
     metric: str
     value: float
@@ -66,7 +66,7 @@ class Measure:
 
 
 def measures(run: Run, complete: Table, judges: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
-    """Coherence and linear accuracy; unconditional coherence, log p and distances with each prior."""
+    """Coherence, linear accuracy and distances; unconditional coherence, log p and distances with each prior."""
     model, test = run.model, run.data.test.first(spend.test_rows)
     label, numbers = labels(test), answered(model)
     found = coherence_by_number(model, judges, test, label, numbers=numbers)
@@ -82,7 +82,7 @@ def measures(run: Run, complete: Table, judges: dict[str, ImageClassifier], spen
 
 
 def of_priors(run: Run, judges: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
-    """What a prior changes: with N(0, I), with a mixture of Gaussians and with a flow fitted to the posteriors."""
+    """The measures that depend on the prior: N(0, I), or a mixture of Gaussians or a flow fitted to the posteriors."""
     model, test = run.model, run.data.test.first(spend.test_rows)
     fitted = run.data.train.first(spend.fitted_rows)
     components = max(1, min(COMPONENTS, len(fitted) // (2 * model.latent_dim)))  # a full covariance each
@@ -107,7 +107,7 @@ def of_priors(run: Run, judges: dict[str, ImageClassifier], spend: Spend) -> Ite
 def _likelihoods(
     model: MultimodalVAE, table: Table, samples: int, suffix: str, how: Mapping[str, Any]
 ) -> Iterator[Measure]:
-    """Of all modalities; with N(0, I) also of the first given the others, which is no bound: a difference of two."""
+    """log p of all modalities; with N(0, I), also of the first given the others (a difference of two bounds)."""
     first, *others = model.names
     queries: dict[str, tuple[Sequence[str], Sequence[str]]] = {"log p(x)": (model.names, [])}
     if model.prior is None and len(others) in answered(model):
@@ -121,7 +121,7 @@ _FEATURES = {"features": "the hidden layer of the modality's classifier"}
 
 
 def _distance_given_one(model: MultimodalVAE, judges: Mapping[str, ImageClassifier], table: Table) -> float:
-    """Mean over modalities, each generated from the one before it."""
+    """The mean distance over modalities, each generated from the one before it."""
     names, distances = model.names, []
     for given, of in zip(names, (*names[1:], names[0]), strict=True):
         distances.append(frechet_to_data(model, _features(judges[of]), table, of, [given]))
@@ -129,12 +129,12 @@ def _distance_given_one(model: MultimodalVAE, judges: Mapping[str, ImageClassifi
 
 
 def _features(judge: ImageClassifier) -> Callable[[Tensor], Tensor]:
-    """The 128 values of the classifier's hidden layer."""
+    """A function that returns the 128 values of the classifier's hidden layer."""
     return lambda images: judge.head[:3](judge.features(images))
 
 
 def answered(model: MultimodalVAE) -> Sequence[int]:
-    """The numbers of modalities that it has a posterior for, less than all."""
+    """The numbers of given modalities, fewer than all, for which the model has a posterior."""
     names, found = model.names, []
     x = {name: torch.zeros(1, 3, 28, 28) for name in names}
     for n in range(1, len(names)):

@@ -1,4 +1,4 @@
-"""PolyMNIST's numbers as a table and a figure, and what a model makes of one given modality."""
+"""PolyMNIST's results as a table and a figure, and pictures of what a model generates from one modality."""
 
 import tomllib
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from mvae.studies.polymnist_measures import FITTED
 
 __all__ = ["OWN", "draw", "draw_given", "named", "published", "show"]
 
-OWN = "own"  # the recipe of a model that is not the MVAE, as declared
+OWN = "own"  # the recipe of models other than the MVAE: as declared
 SHOWN = 10  # test rows of a picture
-HIDDEN = ("m2",)  # the original's background of m2 is under copyright, and is in no picture
+HIDDEN = ("m2",)  # the original's background of m2 is under copyright, and is not shown
 COLUMNS = {
     **{str(n): f"coherence given {n}" for n in (1, 2, 3, 4)},
     "0": "unconditional coherence",
@@ -31,7 +31,7 @@ COLUMNS = {
 
 
 def named(model: str, recipe: str) -> str:
-    """A model and its recipe, where it is not the model's own.
+    """A model with its recipe, unless that is the model's own.
 
     >>> named("mvae", "coupled"), named("mopoe", OWN)
     ('mvae, coupled', 'mopoe')
@@ -46,7 +46,7 @@ def published() -> dict[str, Any]:
 
 
 def show(item: str, rows: Sequence[RowDict]) -> None:
-    """Ours, a line per run, above what is published."""
+    """Print our results, a line per run, above the published ones."""
     runs: dict[tuple[Any, ...], dict[str, float]] = {}
     for row in rows:
         if "step" not in row["settings"]:
@@ -64,7 +64,7 @@ def show(item: str, rows: Sequence[RowDict]) -> None:
     for known in published()["coherence"]:
         absent = ["–"] * (len(COLUMNS) + 1 - len(known["given"]))
         lines.append([f"{known['model']}, published", *map(_percent, known["given"]), *absent])
-    title = f"{item}: coherence in % given so many modalities (0: samples of the prior); linear accuracy; classifiers"
+    title = f"{item}: coherence in % by number given (0: samples of the prior); linear accuracy; classifiers"
     show_values(title, ["model", *COLUMNS, "judge"], lines, left=("model",))
 
 
@@ -73,7 +73,7 @@ def _percent(share: float | None) -> str:
 
 
 def draw(rows: Sequence[RowDict], path: Path) -> None:
-    """Coherence over the steps of training on validation rows, and what is published as horizontal lines.
+    """Draw coherence on validation rows over training steps, with published values as horizontal lines.
 
     Raises:
         MissingDependencyError: matplotlib is absent.
@@ -105,7 +105,7 @@ def draw(rows: Sequence[RowDict], path: Path) -> None:
 
 @torch.no_grad()
 def draw_given(run: Run, path: Path) -> None:
-    """Given one modality the others: for each given one its test rows, and E[x | z] of every other below.
+    """Draw the other modalities given one: for each given one, its test rows, and below E[x | z] of every other.
 
     The modality m2 is not shown: its background in the original is under copyright.
     """

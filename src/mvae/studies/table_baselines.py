@@ -1,4 +1,4 @@
-"""What people use today to fill in a table, under one signature: ``(values with NaN, fields, seed) → values``."""
+"""Common methods of filling in a table, with one signature: ``(values with NaN, fields, seed) → values``."""
 
 import importlib
 import warnings
@@ -19,7 +19,7 @@ Matrix = Float[np.ndarray, "rows fields"]
 
 
 def mean(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
-    """The mean of numbers, the most frequent class, the median of ordered classes."""
+    """Fill in the mean of numbers, the most frequent class, the median of ordered classes."""
     found = x.copy()
     for i, field in enumerate(fields):
         seen = x[~np.isnan(x[:, i]), i]
@@ -32,7 +32,7 @@ def mean(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
 
 
 def knn(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
-    """The ten nearest rows, in standard deviations, a column for each class but the first."""
+    """scikit-learn's KNNImputer with ten rows, on standardised numbers and a column for each class but the first."""
     from sklearn.impute import KNNImputer
 
     return _by(KNNImputer(n_neighbors=10), x, fields)
@@ -52,7 +52,7 @@ def trees(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
 
 
 def miceforest(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
-    """The mean of five tables completed by miceforest, of classes the mode: five rounds of boosted trees each.
+    """The mean (for classes, the mode) of five tables completed by miceforest, each in five rounds of boosted trees.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -75,7 +75,7 @@ def miceforest(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
     return rounded(found, x, fields)
 
 
-#: By the name in the results; miceforest only where it is asked for.
+#: Name in the results → baseline; miceforest only if it is requested.
 BASELINES: dict[str, Callable[[Matrix, Sequence[Field], int], Matrix]] = {
     "mean": mean,
     "kNN": knn,
@@ -93,10 +93,10 @@ def _iterative(seed: int, estimator: object = None, max_iter: int = 10) -> objec
 
 
 def _by(imputer: object, x: Matrix, fields: Sequence[Field]) -> Matrix:
-    """An imputer on standardised numbers and a column for each class but the first, and back.
+    """Apply an imputer to standardised numbers and a column for each class but the first, and convert back.
 
-    With a column for the first class, too, each would follow from the others, and iterations would never leave their
-    first guess.
+    With a column for the first class, too, each would be determined by the others, and iterations would never leave
+    their first guess.
     """
     parts, widths = [], []
     center, scale = np.nanmean(x, 0), np.nanstd(x, 0)
@@ -113,7 +113,7 @@ def _by(imputer: object, x: Matrix, fields: Sequence[Field]) -> Matrix:
         parts.append(part)
         widths.append(part.shape[1])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of not having converged
+        warnings.simplefilter("ignore")  # about not having converged
         filled = imputer.fit_transform(np.concatenate(parts, 1))  # pyright: ignore[reportAttributeAccessIssue]
     found, first = x.copy(), 0
     for i, (field, width) in enumerate(zip(fields, widths, strict=True)):
@@ -127,7 +127,7 @@ def _by(imputer: object, x: Matrix, fields: Sequence[Field]) -> Matrix:
 
 
 def rounded(found: Matrix, x: Matrix, fields: Sequence[Field]) -> Matrix:
-    """Filled classes as whole numbers that are among the classes."""
+    """Round filled-in classes to valid class numbers."""
     for i, field in enumerate(fields):
         if field.kind in (*CLASSED, "binary"):
             gone = np.isnan(x[:, i])

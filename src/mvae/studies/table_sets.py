@@ -1,7 +1,8 @@
-"""The tables of the study of tables with holes: fields, values, and which cells are hidden from everybody.
+"""The data of the study of tables with holes: fields, values, and which cells are hidden from every method.
 
 HI-VAE's public sets (Nazábal et al. 2020) with their published masks, and sets with views: scikit-learn's embedded
-ones, its digits in quadrants, and UCI's Multiple Features. Of these cells, whole views or both are hidden at random.
+ones, its digits in quadrants, and UCI's Multiple Features. In those with views, cells, whole views or both are hidden
+at random.
 """
 
 from collections.abc import Callable
@@ -31,9 +32,9 @@ class Whole:
     """A set without holes.
 
     Attributes:
-        names: of its columns.
+        names: the names of the columns.
         values: ``rows fields``.
-        view: of each column.
+        view: the view of each column.
         target: the class of each row, or a number.
     """
 
@@ -44,20 +45,20 @@ class Whole:
 
     @property
     def classes(self) -> int:
-        """Of the target; 0 where it is a number."""
+        """The number of classes of the target; 0 if it is a number."""
         return int(self.target.max()) + 1 if self.target.dtype.kind in "iu" else 0
 
 
 @dataclass(frozen=True)
 class Holes:
-    """A table of which some cells are hidden.
+    """A table with some cells hidden.
 
     Attributes:
-        name: of the set.
+        name: the name of the set.
         pattern: what is hidden: "cells 30 %", "views 30 %" …
         fields: its columns.
-        truth: ``rows fields``; NaN where nobody knows the value.
-        observed: ``rows fields``, what may be seen.
+        truth: the true values, ``rows fields``; NaN where they are unknown.
+        observed: ``rows fields``, the cells that methods may use.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Holes:
 
     @property
     def hidden(self) -> Bool[np.ndarray, "rows fields"]:
-        """What is known and must not be seen."""
+        """The cells whose value is known but hidden."""
         return ~self.observed & ~np.isnan(self.truth)
 
 
@@ -77,10 +78,10 @@ def holes_of(name: str, pattern: str, seed: int, data_dir: Path | None = None, r
 
     Args:
         name: one of `SETS`.
-        pattern: "cells 10 %" to "cells 50 %"; of those with views also "views 30 %" and "both 30 %".
+        pattern: "cells 10 %" to "cells 50 %"; for sets with views also "views 30 %" and "both 30 %".
         seed: the number of the mask, from 0 on; HI-VAE's sets have five.
-        data_dir: where the folders ``hi-vae`` and ``mfeat`` are.
-        rows: the first so many.
+        data_dir: the parent of the folders ``hi-vae`` and ``mfeat``.
+        rows: the number of rows, from the first; default all.
 
     Raises:
         DataError: no such set or mask, or its files are absent or damaged.
@@ -126,7 +127,7 @@ def _kind_of(kind: str, column: Float[np.ndarray, "rows"]) -> str:
 
 
 def _hidden(values: Values, view: np.ndarray, what: str, share: float, seed: int) -> Bool[np.ndarray, "rows fields"]:
-    """Cells, whole views or both at random; a row keeps at least one value."""
+    """Hide cells, whole views or both at random; a row keeps at least one value."""
     generator = np.random.default_rng(seed)
     hidden = np.zeros(values.shape, bool)
     if what in ("views", "both"):
@@ -140,7 +141,7 @@ def _hidden(values: Values, view: np.ndarray, what: str, share: float, seed: int
 
 @cache
 def whole(name: str, data_dir: Path | None = None) -> Whole:
-    """A set of `VIEWED` without holes: its columns, the view of each, and what each row is of.
+    """A set of `VIEWED` without holes: its columns, the view of each, and each row's target.
 
     Raises:
         DataError: files of mfeat are absent.
@@ -166,6 +167,6 @@ def whole(name: str, data_dir: Path | None = None) -> Whole:
 
 
 def _varying(names: list[str], values: Values, view: np.ndarray, target: np.ndarray) -> Whole:
-    """Without constant columns, such as pixels in a corner."""
+    """Drop constant columns, such as pixels in a corner."""
     vary = values.std(0) > 0
     return Whole(tuple(np.array(names)[vary].tolist()), values[:, vary], view[vary], target)

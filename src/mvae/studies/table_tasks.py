@@ -1,7 +1,7 @@
-"""What else is asked of tables: the target of rows with holes, and which rows are outliers; beside scikit-learn's best.
+"""Further tasks on tables: predicting the target of rows with holes, and finding outliers; with their baselines.
 
-A fifth of the rows are asked for their target, which the others have. Planted outliers are rows of which a third of the
-values come from another row: each is usual by itself. Natural ones are a few rows of one class among those of another.
+The target is hidden in a fifth of the rows. Planted outliers are rows in which a third of the values come from another
+row: each value is usual by itself. Natural outliers are a few rows of one class among those of another.
 """
 
 from dataclasses import replace
@@ -24,13 +24,13 @@ __all__ = [
 ]
 
 FOREST, HGB = "IsolationForest", "HistGradientBoosting"
-ASKED = 5  # one row in so many
+ASKED = 5  # the target is hidden in one row in this many
 OUTLIERS = 0.05  # of the rows
-SWAPPED = 3  # one value in so many
+SWAPPED = 3  # one value in this many is replaced
 
 
 def with_target(holes: Holes, found: Whole, seed: int) -> Holes:
-    """The same with the target as its last column, hidden in a fifth of the rows, and with no other truth asked for."""
+    """Add the target as the last column, hidden in a fifth of the rows; other hidden cells are not scored."""
     rows = len(holes.truth)
     asked = np.random.default_rng(seed).permutation(rows) < rows // ASKED
     target = Field("target", "categorical", classes=found.classes) if found.classes else Field("target")
@@ -44,7 +44,7 @@ def with_target(holes: Holes, found: Whole, seed: int) -> Holes:
 
 
 def target_error(holes: Holes, answer: Float[np.ndarray, "rows"]) -> dict[str, float]:
-    """Of the rows that were asked: the share of right classes, or the error in standard deviations."""
+    """The accuracy over the rows with a hidden target, or the RMSE in standard deviations."""
     asked, truth = ~holes.observed[:, -1], holes.truth[:, -1]
     if holes.fields[-1].kind == "categorical":
         return {"accuracy": float((answer == truth)[asked].mean())}
@@ -52,7 +52,7 @@ def target_error(holes: Holes, answer: Float[np.ndarray, "rows"]) -> dict[str, f
 
 
 def target_of_boosting(holes: Holes, seed: int) -> Float[np.ndarray, "rows"]:
-    """scikit-learn's boosted trees with its defaults, which take missing values as they are."""
+    """Targets predicted by scikit-learn's boosted trees with its defaults, which accept missing values."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     known, x, y = holes.observed[:, -1], holes.truth[:, :-1], holes.truth[:, -1]
@@ -62,10 +62,10 @@ def target_of_boosting(holes: Holes, seed: int) -> Float[np.ndarray, "rows"]:
 
 
 def planted(found: Whole, seed: int) -> tuple[Float[np.ndarray, "rows fields"], Bool[np.ndarray, "rows"]]:
-    """The values, some rows of which are a mixture of two, and which."""
+    """The values with some rows mixed from two, and which rows those are."""
     generator, values = np.random.default_rng(seed), found.values.copy()
     odd = generator.random(len(values)) < OUTLIERS
-    odd[0] = True  # one at least
+    odd[0] = True  # at least one
     for row in np.flatnonzero(odd):
         columns = generator.permutation(values.shape[1])[: max(1, values.shape[1] // SWAPPED)]
         values[row, columns] = found.values[generator.integers(len(values)), columns]
@@ -82,7 +82,7 @@ def rare_class(found: Whole, seed: int) -> tuple[Float[np.ndarray, "rows fields"
 
 
 def auroc_of_forest(values: Float[np.ndarray, "rows fields"], odd: Bool[np.ndarray, "rows"], seed: int) -> float:
-    """scikit-learn's IsolationForest with its defaults."""
+    """The AUROC of scikit-learn's IsolationForest with its defaults."""
     from sklearn.ensemble import IsolationForest
     from sklearn.metrics import roc_auc_score
 

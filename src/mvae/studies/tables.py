@@ -1,9 +1,9 @@
-"""`mvae reproduce tables`: filling in tables with holes, beside what people use today.
+"""`mvae reproduce tables`: filling in tables with holes, compared with common methods.
 
-One set of defaults for every table (`mvae.runs.defaults`), chosen on cells hidden from the observed ones; the cells
-that a set's mask hides are scored once. Errors are HI-VAE's for its sets (numbers: root mean square over the column's
-range; classes: share of wrong ones; ordered classes: mean displacement over their number; mean over columns), and root
-mean squares of standardised values for the others. Also asked are targets of rows with holes, and outliers
+Every table uses the same defaults (`mvae.runs.defaults`), chosen on cells hidden from among the observed ones; the
+cells that a set's mask hides are scored once. Errors on HI-VAE's sets are HI-VAE's (numbers: RMSE divided by the
+column's range; classes: error rate; ordered classes: mean displacement divided by their number; averaged over columns).
+On the other sets, they are the RMSE of standardised values. Targets of rows with holes and outliers are predicted, too
 (`mvae.studies.table_tasks`).
 """
 
@@ -50,18 +50,18 @@ Matrix = Float[np.ndarray, "rows fields"]
 INTERVAL = 0.9
 BINS = 10  # of the expected calibration error
 NEIGHBOURS = ", neighbours"  # added to the name of a metric
-COPIES, NO_COPIES = 0.01, "error of rows without a copy"  # measured where more rows are equal to another one
+COPIES, NO_COPIES = 0.01, "error of rows without a copy"  # measured if more than this share of the rows are copies
 
 
 @dataclass(frozen=True)
 class Spend:
-    """What a budget is spent on.
+    """What is measured at a budget.
 
     Args:
-        patterns: what is hidden, or asked, of each table.
-        rows: the first so many; None: all.
-        epochs: at most; None: the defaults'.
-        samples: of z per row.
+        patterns: table → what is hidden or predicted.
+        rows: the number of rows, from the first; None: all.
+        epochs: the most epochs; None: the defaults'.
+        samples: samples of z per row.
         models: ours and the baselines.
     """
 
@@ -96,11 +96,11 @@ SPENDS = {
 
 
 def error(holes: Holes, found: Float[np.ndarray, "rows fields"]) -> float:
-    """Over the hidden cells, as the module says."""
+    """The error over the hidden cells, as the module's docstring defines it."""
     hidden = holes.hidden
     if holes.name not in HIVAE:
         spread = np.nanstd(holes.truth, 0)
-        spread[spread == 0] = 1  # of a constant
+        spread[spread == 0] = 1  # a constant column
         return float(np.sqrt((((found - holes.truth) / spread)[hidden] ** 2).mean()))
     each = []
     for i, field in enumerate(holes.fields):
@@ -118,7 +118,7 @@ def error(holes: Holes, found: Float[np.ndarray, "rows fields"]) -> float:
 
 
 def coverage(holes: Holes, low: Matrix, high: Matrix) -> float:
-    """The share of the hidden numbers that lie between these ends; NaN where none is hidden."""
+    """The share of the hidden numbers that lie between these bounds; NaN if none is hidden."""
     numbers = np.array([field.kind not in (*CLASSED, "binary") for field in holes.fields])
     inside = (holes.truth >= low) & (holes.truth <= high)
     asked = holes.hidden & numbers
@@ -126,7 +126,7 @@ def coverage(holes: Holes, low: Matrix, high: Matrix) -> float:
 
 
 def expected_calibration_error(holes: Holes, found: Imputed) -> float:
-    """Of the most probable class of hidden categories: mean distance of its probability from how often it is right."""
+    """The expected calibration error of hidden classes: the top class's probability against its accuracy, in bins."""
     sure, right = [], []
     for i, field in enumerate(holes.fields):
         if field.kind in CLASSED and holes.hidden[:, i].any():
@@ -142,7 +142,7 @@ def expected_calibration_error(holes: Holes, found: Imputed) -> float:
 
 
 def learned(table: Table, fields: Sequence[Field], seed: int, spend: Spend) -> tuple[MultimodalVAE, dict[str, object]]:
-    """The model of a table ``t`` with the library's defaults, and the settings that they are."""
+    """Train a model of a table ``t`` with the library's defaults; return it, and those settings."""
     order = torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))
     held_out = max(1, len(table) // 10)
     train, validation = table[order[held_out:]], table[order[:held_out]]
@@ -158,9 +158,9 @@ def learned(table: Table, fields: Sequence[Field], seed: int, spend: Spend) -> t
 
 
 def fitted(holes: Holes, seed: int, spend: Spend) -> tuple[MultimodalVAE, Table, dict[str, object]]:
-    """The model of the table with the library's defaults, what it learned from, and the settings that they are.
+    """Train a model of the table with the library's defaults; return it, its training table, and those settings.
 
-    Rows in which nothing is observed are given their first column's mean, of counts and classes the median or mode.
+    In rows with nothing observed, the first column is set to its mean (counts: the median; classes: the mode).
     """
     observed: Bool[np.ndarray, "rows fields"] = holes.observed.copy()
     values = np.where(observed, holes.truth, 0.0)
@@ -180,7 +180,7 @@ def filled(model: MultimodalVAE, table: Table, seed: int, spend: Spend) -> Imput
 def filled_beside_neighbours(
     model: MultimodalVAE, table: Table, seed: int, spend: Spend
 ) -> tuple[Matrix, Matrix, Matrix]:
-    """The same where numbers also learn from similar rows (`mvae.runs.neighbours`), and the intervals' ends."""
+    """The same with numbers corrected by similar rows (`mvae.runs.neighbours`), and the intervals' bounds."""
     values, present = {"t": np.asarray(table["t"])}, {"t": table.observed["t"].numpy()}
     parts: list[list[np.ndarray]] = [[], [], []]
     for rows, correction in corrections(model, values, present, ["t"], rows_at_once(model, table.columns), seed):
@@ -200,7 +200,7 @@ def _usual(values: Float[np.ndarray, " rows"], field: Field) -> float:
 
 
 def of_cells(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[str, float], dict[str, object]]:
-    """What one way to fill in one table is worth, by metric, and its settings."""
+    """How well one model fills in one table, by metric, and its settings."""
     values: dict[str, float] = {}
     settings: dict[str, object] = {}
     if model == OURS:
@@ -211,7 +211,7 @@ def of_cells(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[st
             "coverage": coverage(holes, found.low["t"].numpy(), found.high["t"].numpy()),
             "ECE": expected_calibration_error(holes, found),
         }
-        if len(table) >= FEWEST:  # below, nothing is corrected
+        if len(table) >= FEWEST:  # smaller tables are not corrected
             beside, *ends = filled_beside_neighbours(trained, table, seed, spend)
             values |= {name + NEIGHBOURS: value for name, value in errors(holes, beside).items()}
             values["coverage" + NEIGHBOURS] = coverage(holes, *ends)
@@ -221,7 +221,7 @@ def of_cells(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[st
 
 
 def errors(holes: Holes, found: Matrix) -> dict[str, float]:
-    """The error, and where many rows are equal to another one, that of the others."""
+    """The error and, if many rows equal another one, the error over the other rows."""
     values = {"error": error(holes, found)}
     if (copies := copied(holes.truth)).mean() > COPIES:
         values[NO_COPIES] = error(replace(holes, observed=holes.observed | copies[:, None]), found)
@@ -229,14 +229,14 @@ def errors(holes: Holes, found: Matrix) -> dict[str, float]:
 
 
 def copied(truth: Float[np.ndarray, "rows fields"]) -> Bool[np.ndarray, "rows"]:
-    """Which rows are equal to another one: what such a row lacks may be learned by heart."""
+    """Which rows equal another one: their missing values may be memorised."""
     comparable = np.where(np.isnan(truth), np.inf, truth)
     _, group, number = np.unique(comparable, axis=0, return_inverse=True, return_counts=True)
     return number[group.reshape(-1)] > 1
 
 
 def of_target(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[str, float], dict[str, object]]:
-    """How well the target of a table's last column is predicted."""
+    """How well a table's last column, the target, is predicted, and the model's settings."""
     if model != OURS:
         return target_error(holes, target_of_boosting(holes, seed)), {}
     trained, table, settings = fitted(holes, seed, spend)
@@ -247,7 +247,7 @@ def of_target(holes: Holes, model: str, seed: int, spend: Spend) -> tuple[dict[s
 def of_outliers(
     name: str, pattern: str, model: str, seed: int, spend: Spend, data_dir: Path | None
 ) -> tuple[dict[str, float], dict[str, object], int]:
-    """How well outliers of a table without holes are told from the others by log p, and of how many rows."""
+    """How well a model distinguishes the outliers of a table without holes, its settings, and the number of rows."""
     found = whole(name, data_dir)
     values, odd = planted(found, seed) if pattern == PLANTED else rare_class(found, seed)
     values, odd = values[: spend.rows], odd[: spend.rows]
@@ -264,7 +264,7 @@ def of_outliers(
 def measured(
     name: str, pattern: str, model: str, seed: int, spend: Spend, data_dir: Path | None
 ) -> tuple[dict[str, float], dict[str, object], int]:
-    """The values of a row of the study by metric, its settings, and how many cells or rows they are of."""
+    """One measurement of the study: values by metric, settings, and the number of cells or rows."""
     began = time.monotonic()
     if pattern in (PLANTED, NATURAL):
         values, settings, n = of_outliers(name, pattern, model, seed, spend, data_dir)
@@ -280,13 +280,13 @@ def measured(
 
 
 def answering(dataset: str, pattern: str, models: Sequence[str]) -> list[str]:
-    """Those of the models that answer this question of this table in reasonable time."""
+    """The models that can do this task on this table in reasonable time."""
     able = (HGB,) if pattern.startswith(TARGET) else (FOREST,) if pattern in (PLANTED, NATURAL) else tuple(BASELINES)
     return [name for name in models if name in (OURS, *able) and name in WIDE.get(dataset, ALL)]
 
 
 def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
-    """Measure and record what is missing; everything of the options that is recorded."""
+    """Measure and record what is missing; return all recorded rows of the options."""
     spend = SPENDS[options.budget]
     models = options.models or spend.models
     found: list[RowDict] = []
@@ -306,7 +306,7 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
 
 
 def show(name: str, rows: Sequence[RowDict]) -> None:
-    """A line per table and pattern: each model's error, mean over seeds, and our intervals' coverage."""
+    """Print a line per table and pattern: each model's error and other metrics, averaged over seeds."""
     import click
 
     for dataset, pattern in dict.fromkeys((row["dataset"], row["settings"]["hidden"]) for row in rows):

@@ -1,4 +1,4 @@
-"""Five drawn textures: backgrounds for PolyMNIST where no folder of pictures is given."""
+"""Five drawn textures: backgrounds for PolyMNIST if no folder of pictures is given."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ Texture = np.ndarray  # uint8 height width 3
 
 
 def textures(seed: int = 0) -> list[Texture]:
-    """Grain of wood, waves, cloth, stars and bricks, ``256 256 3`` each; all of it in integers, so the same everywhere.
+    """Wood grain, waves, cloth, stars and bricks, ``256 256 3`` each; computed in integers, so the same everywhere.
 
     >>> [texture.shape for texture in textures()]
     [(256, 256, 3), (256, 256, 3), (256, 256, 3), (256, 256, 3), (256, 256, 3)]
@@ -22,13 +22,13 @@ def textures(seed: int = 0) -> list[Texture]:
 
 
 def _tinted(shade: np.ndarray, dark: tuple[int, ...], light: tuple[int, ...]) -> np.ndarray:
-    """Shades 0 to 255 as colours between two."""
+    """Shades 0 to 255 as colours between two given ones."""
     low, high = np.array(dark), np.array(light)
     return low + shade[..., None] * (high - low) // 255
 
 
 def _blurred(values: np.ndarray, axis: int, width: int) -> np.ndarray:
-    """Sums over a window, around the edge, as shades 0 to 255."""
+    """Sums over a window that wraps around the edge, as shades 0 to 255."""
     total = np.sum([np.roll(values, shift, axis) for shift in range(width)], axis=0)
     return (total - total.min()) * 255 // max(1, int(total.max() - total.min()))
 
@@ -48,7 +48,7 @@ def _waves(random: np.random.RandomState) -> np.ndarray:
 
 
 def _cloth(random: np.random.RandomState) -> np.ndarray:
-    threads = random.randint(0, 100, (2, SIDE // 4, 3)).repeat(4, 1)  # dark: a digit's are light
+    threads = random.randint(0, 100, (2, SIDE // 4, 3)).repeat(4, 1)  # dark, so that a digit's inverted ones are light
     y, x = np.mgrid[:SIDE, :SIDE]
     over = ((y // 4 + x // 4) % 2 == 0)[..., None]
     return np.where(over, threads[0][:, None], threads[1][None])

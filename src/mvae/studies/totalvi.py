@@ -1,4 +1,4 @@
-"""totalVI (Gayoso et al. 2021) as an optional peer of the study `cite-seq`: used as its documentation says.
+"""totalVI (Gayoso et al. 2021) as an optional comparison in the study `cite-seq`: used as its documentation says.
 
 The test cells are a batch whose proteins are missing, which is how scvi-tools imputes them. It predicts means of
 counts, not of their logarithms, so its RMSLE cannot be compared with the others'.
@@ -20,7 +20,7 @@ EPOCHS, DRAWS = 100, 25
 
 
 def is_installed() -> bool:
-    """Is scvi-tools?"""
+    """Whether scvi-tools is installed."""
     return importlib.util.find_spec("scvi") is not None
 
 
@@ -36,7 +36,7 @@ def of_totalvi(train: Cells, test: Cells, seed: int, epochs: int = EPOCHS) -> di
     cells.obs["batch"] = ["train"] * len(train.rna) + ["test"] * len(test.rna)
     begun = time.process_time()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Lightning, about this machine
+        warnings.simplefilter("ignore")  # from Lightning, about this machine
         model_class: Any = scvi.model.TOTALVI
         model_class.setup_anndata(cells, batch_key="batch", protein_expression_obsm_key="protein")
         model = model_class(cells)

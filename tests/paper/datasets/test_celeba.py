@@ -192,7 +192,7 @@ def damage(folder: Path, what: str) -> None:
         ("an image not listed", r"list_attr_celeba.txt lacks 1 of the 10 images that are here \(777777.jpg …\)"),
         ("no attribute list", "no list_attr_celeba.txt in"),
         ("no partition", "no list_eval_partition.txt in"),
-        ("a split of 3", "list_eval_partition.txt line 4: '000004.jpg 3' is no image and 0, 1 or 2"),
+        ("a split of 3", "list_eval_partition.txt line 4: '000004.jpg 3' is not an image and 0, 1 or 2"),
         ("an image without a split", "list_eval_partition.txt lacks 1 of the 9 images that are here"),
         ("no test image", "no test image among the 9"),
         ("not an image", "cannot decode the image 000006.jpg of CelebA"),

@@ -1,4 +1,4 @@
-"""What the logistic regressions of Sec. 5.1 are given: raw pixels, the hidden units of an RBM, codes of a VAE."""
+"""The features for the logistic regressions of Sec. 5.1: raw pixels, the hidden units of an RBM, codes of a VAE."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ RBM_UNITS = 128  # App. H
 
 
 def pixels(table: Table, power: float = 1.0) -> Float[np.ndarray, "rows features"]:
-    """The first modality as numbers, bytes as [0, 1], or a power of them (baseline 2).
+    """The first modality as numbers, with bytes scaled to [0, 1], raised to ``power`` (baseline 2).
 
     >>> pixels(Table({"image": torch.tensor([[[0, 255]]], dtype=torch.uint8)}))
     array([[0., 1.]], dtype=float32)
@@ -33,9 +33,10 @@ def rbm(
 ) -> Features:
     """The hidden units' probabilities of a restricted Boltzmann machine learned from all images (baseline 5).
 
-    One layer of 128 hidden units (App. H) by scikit-learn's persistent contrastive divergence; grey levels, or a power
-    of them, count as probabilities of a pixel. A tenth of scikit-learn's learning rate: with its own the features of
-    FashionMNIST, and those that 50 pairs of MNIST can use, are worse by 2 to 18 points (validation rows).
+    It has one layer of 128 hidden units (App. H) and is trained by scikit-learn's persistent contrastive divergence;
+    grey levels, or a power of them, are taken as probabilities of pixels. The learning rate is a tenth of
+    scikit-learn's, with which the features are worse by 2 to 18 points on FashionMNIST, and on MNIST with 50 pairs
+    (validation rows).
     """
     from sklearn.neural_network import BernoulliRBM
 
@@ -47,9 +48,9 @@ def rbm(
 
 
 def latents(model: MultimodalVAE, images: Table) -> Features:
-    """The mean of q(z | x1) of a model that has been trained, over one common scale (baselines 3 and 4).
+    """The mean of q(z | x1) of a trained model, divided by one common scale (baselines 3 and 4).
 
-    Each latent keeps its own spread: those that carry nothing must not be blown up to the size of the others.
+    Latents keep their relative spread: uninformative ones must not be scaled up to the size of the others.
     """
     first = model.names[0]
 

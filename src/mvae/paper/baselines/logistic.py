@@ -15,23 +15,23 @@ from mvae.paper.baselines.features import Features
 
 __all__ = ["logistic_accuracy", "shifted_copies"]
 
-STRENGTHS = (1.0, 10.0, 0.1, 0.01)  # C, one over the weight of the squared norm; scikit-learn's own first
+STRENGTHS = (1.0, 10.0, 0.1, 0.01)  # C, one over the weight of the squared norm; scikit-learn's default first
 FOLDS = 5
-ENOUGH = 1_000  # validation pairs to choose by
-ITERATIONS = 300  # of L-BFGS; stopped there, it is a little more regular
+ENOUGH = 1_000  # validation pairs that suffice to choose the strength
+ITERATIONS = 300  # of L-BFGS; stopping there regularises a little more
 
 
 def logistic_accuracy(features: Features, splits: Dataset, fraction: float, seed: int = 0, shift: int = 0) -> float:
-    """The share of test rows whose class is predicted right, after learning from a fraction of the pairs.
+    """The test accuracy of a classifier trained on a fraction of the pairs.
 
     The pairs are those that an MVAE of the same seed is given (`mvae.data.masking`). The strength of regularisation is
-    the one with the highest accuracy on the pairs among the validation rows; where these are few, on them and on the
-    training pairs, left out in five folds. Among equals it is scikit-learn's own.
-    ``shift``: it also learns from each image of a pair shifted up, down, left and right by so many pixels.
+    the one with the highest accuracy on the pairs among the validation rows; if these are few, on them and on the
+    training pairs in five-fold cross-validation. Ties go to the first of `STRENGTHS`.
+    ``shift``: training also uses each image of a pair shifted up, down, left and right by this number of pixels.
 
     Raises:
-        DataError: x2 is not one class per row, or x1 to be shifted no image. SettingsError: the level leaves no pair to
-            learn from.
+        DataError: x2 is not one class per row, or x1 is to be shifted but is not an image. SettingsError: the fraction
+            leaves no pair to learn from.
 
     >>> from mvae.paper.baselines.features import pixels
     >>> from mvae.paper.datasets import digits
@@ -45,7 +45,7 @@ def logistic_accuracy(features: Features, splits: Dataset, fraction: float, seed
     x, y = np.concatenate([features(copy) for copy in copies]), np.tile(_classes(train), len(copies))
     image = np.tile(np.arange(len(train)), len(copies))
     validation = complete_rows(pair_fraction(splits.validation, fraction, seed))
-    strengths = [c / len(copies) for c in STRENGTHS]  # an image and its copies weigh what one image does
+    strengths = [c / len(copies) for c in STRENGTHS]  # an image and its copies together weigh as much as one image
     found = {c: _classifier(x, y, c) for c in strengths}
     right = dict.fromkeys(strengths, 0.0)
     if validation is not None:
@@ -53,12 +53,12 @@ def logistic_accuracy(features: Features, splits: Dataset, fraction: float, seed
         right = {c: classifier.score(*known) * len(validation) for c, classifier in found.items()}
     if validation is None or len(validation) < ENOUGH:
         right = {c: right[c] + _right_in_folds(x, y, image, c) / len(copies) for c in strengths}
-    best = max(strengths, key=lambda c: right[c])  # of equals the first
+    best = max(strengths, key=lambda c: right[c])  # the first, if several are equal
     return float(found[best].score(features(splits.test), _classes(splits.test)))
 
 
 def _classifier(x: np.ndarray, y: np.ndarray, strength: float) -> Any:
-    """Fitted; where all are of one class, that class is what it predicts."""
+    """A fitted classifier; if all rows are of one class, it always predicts that class."""
     from sklearn.dummy import DummyClassifier
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -71,7 +71,7 @@ def _classifier(x: np.ndarray, y: np.ndarray, strength: float) -> Any:
 
 
 def _right_in_folds(x: np.ndarray, y: np.ndarray, image: np.ndarray, strength: float) -> float:
-    """How many rows are predicted right by what was learned without their image and its copies."""
+    """The number of rows predicted right by a classifier trained without their image and its copies."""
     right = 0.0
     for fold in range(FOLDS):
         out = image % FOLDS == fold
@@ -81,10 +81,10 @@ def _right_in_folds(x: np.ndarray, y: np.ndarray, image: np.ndarray, strength: f
 
 
 def shifted_copies(table: Table, pixels: int) -> list[Table]:
-    """The table, and four more in which all images are shifted by so many pixels; zeros come in from the edge.
+    """The table, and four copies with all images shifted by this number of pixels; zeros come in from the edge.
 
     Raises:
-        DataError: the first modality is no image.
+        DataError: the first modality is not an image.
 
     >>> table = Table({"image": torch.tensor([[[1, 2], [3, 4]]])})
     >>> [copy.columns["image"].tolist() for copy in shifted_copies(table, 1)[1:3]]

@@ -1,1 +1,1 @@
-"""The paper's datasets by a convention: dataset NAME is the module NAME (- as _) with ``load(data_dir, **options)``."""
+"""The paper's datasets by a convention: NAME is the module NAME (with _ for -) with ``load(data_dir, **options)``."""

@@ -22,9 +22,9 @@ ROWS = {"train": 50_000, "valid": 10_000, "test": 10_000}
 def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Binary images and labels: each pixel is 1 with the probability of its grey level, drawn once for all.
 
-    Where ``data_dir`` (default ``$MVAE_DATA``) or its folder ``binary-mnist`` holds the three files
-    ``binarized_mnist_*.amat``, those are read instead (name ``binary-mnist (amat)``). They come without labels, so
-    that only log p(x1) can be learned from them.
+    If ``data_dir`` (default ``$MVAE_DATA``) or its folder ``binary-mnist`` holds the three files
+    ``binarized_mnist_*.amat``, these are read instead (name ``binary-mnist (amat)``). They have no labels, so that only
+    log p(x1) can be learned from them.
 
     Columns: ``image`` bool ``rows 1 28 28``, ``label`` int64 ``rows``.
 

@@ -42,7 +42,7 @@ UNREADABLE = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
-    """Load CelebA, or whatever part of its images is there, at 64×64.
+    """Load CelebA, or whatever part of its images is present, at 64×64.
 
     Columns: ``image`` uint8 ``rows 3 64 64``, memory-mapped from a cache that is made once (in ``$MVAE_CACHE``, default
     ``~/.cache/mvae``); ``attributes`` boolean ``rows 18``, in the order of `mvae.paper.attributes.ATTRIBUTES`.
@@ -95,7 +95,7 @@ def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
 
 
 def _folder(data_dir: str | PathLike[str] | None) -> Path:
-    """Where the images are."""
+    """The folder of the images."""
     if not data_dir:
         raise DataError(f"celeba is not downloaded by mvae: {WHERE}")
     directory = Path(data_dir).expanduser()
@@ -114,7 +114,7 @@ def _find(folder: Path, file: str) -> Path:
 
 
 def _images(folder: Path) -> tuple[list[str], Callable[[str], bytes], dict[str, str]]:
-    """Names of the images, a function that reads one's bytes, and what tells each from any other version of it."""
+    """The images' names, a function that reads one's bytes, and what distinguishes each from other versions of it."""
     for place in (folder / part / IMAGES for part in PARTS):
         archive = place.with_suffix(".zip")
         if place.is_dir():
@@ -166,7 +166,7 @@ def decoded(picture: Any) -> np.ndarray:
 def _attributes(path: Path, images: list[str]) -> np.ndarray:
     """The 18 attributes of these images, boolean ``rows 18``.
 
-    The file says how many rows it has, then the attributes' names, then an image's name and its values, 1 or −1, a row.
+    The file has the number of rows, then the attributes' names, then per row an image's name and its values, 1 or −1.
     """
     lines = _lines(path)
     if len(lines) < 2 or not lines[0].strip().isdigit():
@@ -202,7 +202,7 @@ def _partition(path: Path, images: list[str]) -> np.ndarray:
     for number, line in enumerate(_lines(path), start=1):
         image, _, part = line.strip().partition(" ")
         if part.strip() not in ("0", "1", "2"):
-            raise DataError(f"{path} line {number}: {line.strip()!r} is no image and 0, 1 or 2: replace the file")
+            raise DataError(f"{path} line {number}: {line.strip()!r} is not an image and 0, 1 or 2: replace the file")
         if image in rows:
             split[rows[image]] = int(part)
     _require_listed(path, images, split >= 0)

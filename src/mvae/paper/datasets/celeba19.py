@@ -10,7 +10,7 @@ __all__ = ["load"]
 
 
 def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
-    """Load the rows of `mvae.paper.datasets.celeba.load`, every attribute by its own name, boolean ``rows 1``.
+    """Load the rows of `mvae.paper.datasets.celeba.load`, with every attribute in its own column, boolean ``rows 1``.
 
     Raises:
         DataError: as there.

@@ -1,4 +1,4 @@
-"""scikit-learn's embedded digits: 1,797 images of 8×8, the default dataset, because nothing is downloaded."""
+"""scikit-learn's embedded digits: 1,797 images of 8×8, the default dataset, because it needs no download."""
 
 from os import PathLike
 
@@ -21,7 +21,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     Columns: ``image`` float32 ``rows 1 8 8`` (levels 0 … 16 over 16, so within [0, 1]), ``label`` int64 ``rows``.
 
     Args:
-        data_dir: not looked at; it is here so that every dataset is loaded by the same call.
+        data_dir: ignored; it is there so that every dataset is loaded by the same call.
 
     >>> digits = load()
     >>> digits.train

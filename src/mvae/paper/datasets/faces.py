@@ -1,6 +1,6 @@
-"""Drawn faces: 64×64 RGB, with CelebA's 18 attributes visibly drawn, for tests and for people without CelebA.
+"""Drawn faces: 64×64 RGB, with CelebA's 18 attributes visibly drawn, for tests and for users without CelebA.
 
-Each face is drawn from its own seed, with a geometry that is known exactly (`landmarks`). Where CelebA is at hand, no
+Each face is drawn from its own seed, with a geometry that is known exactly (`landmarks`). If CelebA is available, no
 result on drawn faces counts.
 """
 
@@ -31,7 +31,7 @@ Colour = tuple[int, int, int]
 Polygon = np.ndarray  # points x y, in pixels of the 64×64 image
 
 HAIR = {"Black_Hair": (28, 24, 28), "Blond_Hair": (242, 210, 66), "Brown_Hair": (112, 66, 30), "Gray_Hair": (168,) * 3}
-RED_HAIR = (178, 74, 32)  # of those that have none of the four
+RED_HAIR = (178, 74, 32)  # of faces with none of the four
 SKINS = ((224, 170, 138), (202, 146, 108), (172, 116, 76), (140, 92, 60))
 PALE = (252, 234, 226)
 DARK = (40, 30, 32)
@@ -39,7 +39,7 @@ DARK = (40, 30, 32)
 
 @dataclass(frozen=True)
 class Face:
-    """What one drawing is made of: attributes by name, colours, and the place and size of the face in pixels."""
+    """The contents of one drawing: attributes by name, colours, and the place and size of the face in pixels."""
 
     attributes: dict[str, bool]
     skin: Colour
@@ -53,7 +53,7 @@ class Face:
 
 
 def face(row: int, seed: int = 0) -> Face:
-    """The face of that row; its attributes are as likely together as in life, roughly."""
+    """The face of that row; its attributes co-occur roughly as often as in life."""
     random = np.random.RandomState([seed, row])  # not default_rng: NumPy promises that this stream never changes
 
     def happens(probability: float) -> bool:
@@ -171,7 +171,7 @@ def draw(f: Face) -> np.ndarray:
 
 
 class _Pen:
-    """Draws in pixels of the small picture."""
+    """Draws in pixel coordinates of the small picture."""
 
     def __init__(self, on: Any):
         self.on = on
@@ -199,8 +199,7 @@ def _facial_hair(f: Face) -> Colour:
 
 
 def _hair_behind(pen: _Pen, f: Face) -> None:
-    """Everything of the hair that is behind face and shoulders: long for women, short for men; its outline is wavy or
-    straight."""
+    """Draw the hair behind face and shoulders: long for women, short for men; its outline is wavy or straight."""
     if f.attributes["Bald"]:
         return
     male, wavy, straight = (f.attributes[name] for name in ("Male", "Wavy_Hair", "Straight_Hair"))
@@ -322,10 +321,10 @@ def _mouth_and_mustache(pen: _Pen, f: Face, shapes: dict[str, Polygon]) -> None:
 def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Draw 4,000 / 500 / 500 faces, or open those drawn before.
 
-    Columns as of CelebA: ``image`` uint8 ``rows 3 64 64`` (memory-mapped), ``attributes`` boolean ``rows 18``.
+    Columns as for CelebA: ``image`` uint8 ``rows 3 64 64`` (memory-mapped), ``attributes`` boolean ``rows 18``.
 
     Args:
-        data_dir: not looked at; it is here so that every dataset is loaded by the same call.
+        data_dir: ignored; it is there so that every dataset is loaded by the same call.
 
     Raises:
         DataError: the cache cannot be written.

@@ -63,13 +63,13 @@ def load_idx_dataset(
     """Load a dataset of square grey images and labels published as MNIST's four IDX files.
 
     Args:
-        name: of the dataset, and of its folder.
+        name: the name of the dataset and of its folder.
         data_dir: as for `load`.
         mirrors: addresses of the folders that hold the four ``.gz`` files.
-        sha256: of each file's decompressed bytes, by its name without ``.gz``.
+        sha256: file name without ``.gz`` → SHA-256 of its decompressed bytes.
         classes: the names of the labels 0, 1, ….
         sizes: rows of train, validation and test; the training files hold the first two, in this order.
-        side: of an image, in pixels.
+        side: the side length of an image, in pixels.
 
     Raises:
         DataError: the files are absent from the directory given, cannot be downloaded, are damaged, do not fit
@@ -172,7 +172,7 @@ def _check(
 
 
 def _refuse_other_dataset(what: str, file: Path, values: np.ndarray, sha256: str, remedy: str) -> None:
-    """The relatives of MNIST differ neither in file names nor in shapes; their contents tell them apart."""
+    """Refuse another dataset's file: MNIST's relatives share its file names and shapes, and differ only in content."""
     digest = hashlib.sha256(struct.pack(f">BBBB{values.ndim}I", 0, 0, 0x08, values.ndim, *values.shape))
     digest.update(values.data)  # the file again, decompressed: its header and its bytes
     if digest.hexdigest() != sha256:

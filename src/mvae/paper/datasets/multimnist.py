@@ -1,6 +1,6 @@
 """MultiMNIST (Sec. 4, App. A): 0 to 4 MNIST digits at fixed places on a 50×50 canvas, and the string they spell.
 
-App. A leaves the composition to the reader; ours, all of it in integers, so that it is the same bytes on every machine:
+App. A leaves the composition to the reader; ours is computed in integers, so that it is the same on every machine:
 
 - A digit of 28×28 becomes 21×21 (28 / 1.3, rounded down): every 4 pixels become 3, each the mean of what it covers.
 - The four places are the quarters of the canvas' inner 42×42, which touch and never overlap; they are filled in reading
@@ -8,8 +8,8 @@ App. A leaves the composition to the reader; ours, all of it in integers, so tha
 - The number of digits is uniform in 0 … 4 and each digit a uniform draw, with replacement, of the same split of MNIST:
   no handwriting of a validation or test row is ever seen in training.
 
-It is composed afresh at each start, in less than a second, and kept in no file: reading and verifying the 175 MB that
-it fills would take longer.
+It is composed afresh at each start, in less than a second, and not saved: reading and verifying its 175 MB would take
+longer.
 """
 
 from os import PathLike
@@ -38,10 +38,10 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Compose MultiMNIST from MNIST: 50,000 / 10,000 / 10,000 rows, each split from the same split of MNIST.
 
     Columns: ``image`` uint8 ``rows 1 50 50``, ``string`` int64 ``rows 4``: the digits, then `STOP` in the places left
-    (see `mvae.modality.strings`). Strings are printed as their digits, "1773"; the empty one as nothing.
+    (see `mvae.modality.strings`). Strings are printed as their digits, "1773", and the empty string as nothing.
 
     Args:
-        data_dir: where MNIST is, as for `mvae.paper.datasets.mnist.load`; nothing is written there.
+        data_dir: the folder of MNIST, as for `mvae.paper.datasets.mnist.load`; nothing is written there.
 
     Raises:
         DataError: as for MNIST.
@@ -58,7 +58,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
 
 
 def compose(images: UInt8[Tensor, "digits 1 28 28"], labels: Int64[Tensor, "digits"], rows: int, seed: int) -> Table:
-    """Rows of 0 to 4 of these digits each; columns as of `load`.
+    """Rows of 0 to 4 of these digits each; columns as for `load`.
 
     >>> compose(torch.zeros(5, 1, 28, 28, dtype=torch.uint8), torch.arange(5), rows=3, seed=0)
     Table(3 rows; image: 1×50×50 uint8; string: 4 int64)
@@ -77,14 +77,14 @@ def compose(images: UInt8[Tensor, "digits 1 28 28"], labels: Int64[Tensor, "digi
 
 
 def _shrunk(images: UInt8[Tensor, "n 28 28"]) -> UInt8[Tensor, "n 21 21"]:
-    """By 4 to 3 in each direction: mean levels of what each new pixel covers, in sixteenths, rounded half up."""
+    """Shrink by 4 to 3 in each direction: a new pixel is the mean of what it covers, in sixteenths, rounded half up."""
     across = _four_to_three(images.short())
     both = _four_to_three(across.transpose(1, 2)).transpose(1, 2)
     return (both + 8).div(16, rounding_mode="floor").to(torch.uint8)
 
 
 def _four_to_three(levels: Tensor) -> Tensor:
-    """Of every 4 levels in a row, the three sums of 4/3 pixels each, in quarters."""
+    """Every 4 levels in a row as 3, each the mean over 4/3 pixels, in quarters."""
     a, b, c, d = levels.unflatten(-1, (-1, 4)).unbind(-1)
     return torch.stack([3 * a + b, 2 * b + 2 * c, c + 3 * d], -1).flatten(-2)
 

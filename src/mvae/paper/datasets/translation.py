@@ -1,4 +1,4 @@
-"""English and Vietnamese sentences (Sec. 7, App. K): any two aligned text files in the place of IWSLT'15's."""
+"""English and Vietnamese sentences (Sec. 7, App. K): any two aligned text files in place of IWSLT'15's."""
 
 import os
 from collections import Counter
@@ -17,33 +17,33 @@ __all__ = ["LANGUAGES", "LENGTH", "VOCABULARY", "load", "sentences"]
 
 LANGUAGES = ("en", "vi")
 FOLDER = "en-vi"
-OTHER = "tst2012"  # talks; where the training files are news, that is another domain
+OTHER = "tst2012"  # talks; if the training files are news, these are another domain
 LONGEST = 70  # words of a sentence (Sec. 7)
 LENGTH = LONGEST + 1  # with the stop token
-VOCABULARY = 10_000  # numbers a language; the paper names none. It covers 93 % of our English words, 99 % of Vietnamese
-HELD_OUT = 1_500  # pairs of each of test and validation
+VOCABULARY = 10_000  # entries per language; none in the paper. It covers 93 % of our English words, 99 % of Vietnamese
+HELD_OUT = 1_500  # pairs each for test and validation
 SEED = 28_06_2018
 
 
 def load(data_dir: str | PathLike[str] | None = None, vocabulary: int = VOCABULARY, subwords: bool = False) -> Dataset:
     """Load the pairs of ``train.en`` and ``train.vi``: 1,500 each held out for validation and test, the rest to train.
 
-    Columns: ``en``, ``vi`` int32 ``rows 71``: at most 70 words (a longer sentence is cut there), a stop token, and as
-    filling more of it. Vocabularies are by frequency in the training rows. A line that is empty in one file is a row
-    without that language; one that is empty in both is left out. Held-out pairs have both languages, and no training
-    row has the same sentence in either. Training rows are in random order, so that the first so many are a fair share;
-    all draws have a fixed seed. A small corpus holds a tenth of its pairs out for each.
+    Columns: ``en``, ``vi`` int32 ``rows 71``: at most 70 words (longer sentences are cut), a stop token, and more of
+    them as padding. Vocabularies are the most frequent words of the training rows. A line that is empty in one file is
+    a row without that language; one that is empty in both is left out. Held-out pairs have both languages, and no
+    training row has the same sentence in either. Training rows are in random order, so that the first n are a random
+    sample; all draws have a fixed seed. A small corpus holds out a tenth of its pairs for each.
 
-    ``others`` has ``tst2012``, where ``tst2012.en`` and ``tst2012.vi`` are.
+    ``others`` has ``tst2012`` if the files ``tst2012.en`` and ``tst2012.vi`` are present.
 
     Args:
         data_dir: a directory that holds the files, or has a folder ``en-vi`` that does; default ``$MVAE_DATA``.
-        vocabulary: numbers a language, the stop and unknown tokens included.
-        subwords: number pieces of words instead of words (`mvae.data.subwords`); a sentence then has at most 70 pieces.
+        vocabulary: its size per language, including the stop and unknown tokens.
+        subwords: encode pieces of words instead of words (`mvae.data.subwords`); a sentence then has at most 70 pieces.
 
     Raises:
-        DataError: the files are absent, of different length, not UTF-8, or hold too few pairs. SettingsError: a
-            vocabulary without room. MissingDependencyError: subwords without sentencepiece.
+        DataError: the files are absent, of different length, not UTF-8, or hold too few pairs. SettingsError: the
+            vocabulary is too small. MissingDependencyError: subwords without sentencepiece.
     """
     folder = _folder(data_dir)
     en, vi = read_aligned(*(folder / f"train.{language}" for language in LANGUAGES))
@@ -68,7 +68,7 @@ def load(data_dir: str | PathLike[str] | None = None, vocabulary: int = VOCABULA
 
 
 def sentences(data_dir: str | PathLike[str] | None = None) -> dict[str, dict[str, list[str]]]:
-    """The text of the same rows in the same order, nothing cut or unknown: what translations are judged by.
+    """The text of the same rows in the same order, uncut and without unknown words: the references of translations.
 
     Returns:
         ``train``, ``validation``, ``test`` → language → sentences (words with spaces between).
@@ -88,7 +88,7 @@ def _folder(data_dir: str | PathLike[str] | None) -> Path:
     given = data_dir or os.environ.get("MVAE_DATA")
     needed = [f"train.{language}" for language in LANGUAGES]
     remedy = (
-        f"put two aligned text files there, {' and '.join(needed)}, one tokenised sentence a line "
+        f"put two aligned text files there, {' and '.join(needed)}, one tokenised sentence per line "
         "(IWSLT'15 English-Vietnamese is at https://nlp.stanford.edu/projects/nmt/)"
     )
     if not given:
@@ -113,7 +113,7 @@ def _split(folder: Path, en: Sentences, vi: Sentences) -> tuple[np.ndarray, np.n
     held = min(HELD_OUT, len(single) // 10)
     if held < 1:
         raise DataError(
-            f"{folder} has {len(single)} pairs of which neither sentence comes up again; at least 10 are needed to "
+            f"{folder} has {len(single)} pairs of sentences that both occur only once; at least 10 are needed to "
             "hold some out for validation and test"
         )
     test, validation = np.array(single[:held]), np.array(single[held : 2 * held])

@@ -20,7 +20,7 @@ __all__ = ["MODALITIES", "load", "transformed"]
 
 VERSION = 1  # of the transformations: part of the cache's name
 PACKAGES = ("scikit-image", "dlib-bin", "face_recognition_models", "pillow")  # whose versions may change a pixel
-CHANNELS = {"gray": 1, "edges": 1, "mask": 1, "obscured": 3, "watermarked": 3}  # as they follow each other in the cache
+CHANNELS = {"gray": 1, "edges": 1, "mask": 1, "obscured": 3, "watermarked": 3}  # in the order of the cache
 MODALITIES = ("image", *CHANNELS)
 
 MaskOf = Callable[[int, np.ndarray], np.ndarray | None]
@@ -30,12 +30,12 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Load CelebA's images with their transformations, in CelebA's splits.
 
     Columns, all uint8 and memory-mapped from a cache that is made once (see `mvae.paper.datasets.celeba`; 36 KB and
-    about 13 ms a row): ``image`` ``rows 3 64 64``; ``gray``, ``edges``, ``mask`` ``rows 1 64 64``; ``obscured``,
+    about 13 ms per row): ``image`` ``rows 3 64 64``; ``gray``, ``edges``, ``mask`` ``rows 1 64 64``; ``obscured``,
     ``watermarked``
     ``rows 3 64 64``. Rows in which no face is found have no ``mask``.
 
     Args:
-        data_dir: where CelebA is, as for `mvae.paper.datasets.celeba.load`.
+        data_dir: the folder of CelebA, as for `mvae.paper.datasets.celeba.load`.
 
     Raises:
         DataError: as `mvae.paper.datasets.celeba.load`.
@@ -48,12 +48,13 @@ def transformed(name: str, found: Pictures, mask_of: MaskOf) -> Dataset:
     """These images with their transformations, from a cache of that name.
 
     Args:
-        name: of the dataset.
+        name: the name of the dataset.
         found: the images.
-        mask_of: row and image ``64 64 3`` → mask ``64 64``, or None where there is no face.
+        mask_of: row and image ``64 64 3`` → mask ``64 64``, or None if there is no face.
 
     Raises:
-        DataError: the cache cannot be written. MissingDependencyError: it is yet to be made, without scikit-image.
+        DataError: the cache cannot be written. MissingDependencyError: it is yet to be made, and
+            scikit-image is absent.
     """
     rows = len(found.images)
     versions = [f"{package} {_version(package)}" for package in PACKAGES]
@@ -70,7 +71,7 @@ def transformed(name: str, found: Pictures, mask_of: MaskOf) -> Dataset:
     for modality, count in CHANNELS.items():
         places[modality] = slice(first, first + count)
         first += count
-    # A mask always has something on it: one without is no mask. Remembered, so that not all are read at every start.
+    # A mask is never empty: an empty one means that there is none. Cached, so that not all are read at every start.
     present = cached_array(
         cache_directory() / name,
         hashlib.sha256(f"which rows have a mask: {fingerprint}".encode()).hexdigest(),
@@ -90,7 +91,7 @@ def transformed(name: str, found: Pictures, mask_of: MaskOf) -> Dataset:
 
 
 def _transform(row: int, image: np.ndarray, mask_of: MaskOf) -> np.ndarray:
-    """All five, one below the other in the axis of channels; a mask that there is not is black."""
+    """All five transformations, stacked along the axis of channels; a missing mask is black."""
     picture = np.ascontiguousarray(image.transpose(1, 2, 0))
     landscape = mask_of(row, picture)
     if landscape is None:

@@ -14,13 +14,14 @@ __all__ = ["drawn_mask", "load"]
 
 
 def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
-    """Load the six modalities of `mvae.paper.datasets.vision.load` of drawn faces.
+    """Load the six modalities of `mvae.paper.datasets.vision.load` for drawn faces.
 
     Args:
-        data_dir: not looked at; it is here so that every dataset is loaded by the same call.
+        data_dir: ignored; it is there so that every dataset is loaded by the same call.
 
     Raises:
-        DataError: the cache cannot be written. MissingDependencyError: it is yet to be made, without scikit-image.
+        DataError: the cache cannot be written. MissingDependencyError: it is yet to be made, and
+            scikit-image is absent.
     """
     return transformed("vision-faces", faces.pictures(), lambda row, _: drawn_mask(row))
 
@@ -34,5 +35,5 @@ def drawn_mask(row: int) -> UInt8[np.ndarray, "64 64"]:
     parts = faces.landmarks(row)
     outline = parts.pop("face")
     middle = outline[:, 1].mean()
-    jaw = outline[outline[:, 1] >= middle]  # from the right to the left, by the angle that it is drawn in
+    jaw = outline[outline[:, 1] >= middle]  # from right to left, the direction in which it is drawn
     return draw_mask(list(parts.values()), [jaw], faces.SIDE, faces.SIDE)

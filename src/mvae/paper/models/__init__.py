@@ -1,1 +1,1 @@
-"""Models of the paper's ablations and baselines, which nobody would train otherwise."""
+"""Models of the paper's ablations and baselines, not meant for other uses."""

@@ -19,21 +19,21 @@ __all__ = ["Autoencoder", "SupervisedNetwork"]
 
 
 class _Deterministic(MultimodalVAE):
-    """z is the encoder's mean: no noise, no KL, and no distribution to ask for.
+    """A model whose z is the encoder's mean: it has no noise, no KL and no posterior distribution.
 
-    The encoder's second half, which would be the log-variance, is not used.
+    The second half of the encoder's output, which would be the log-variance, is not used.
     """
 
     joint_posterior = False
 
     def expert(self, name: str, x: Tensor, context: Tensor | None = None) -> Gaussian:
-        """The code as the mean of a Gaussian (of variance 1, which nothing looks at)."""
+        """The code as the mean of a Gaussian (of variance 1, which is never used)."""
         mean, _ = self.modalities[name].expert_parameters(x, context)
         return Gaussian.from_mean_log_var(mean, torch.zeros_like(mean))
 
     @property
     def encoders(self) -> tuple[Experts, ...]:
-        """The one code that is given."""
+        """The code of the one given modality."""
         return (Experts(select_expert, at_most_one),)
 
     def objective(
@@ -43,16 +43,16 @@ class _Deterministic(MultimodalVAE):
         noise: Float[Tensor, "terms rows latent"],
         beta: float | Tensor = 1.0,
     ) -> Objective:
-        """−log p(scored | z at the mean), whatever the noise and β."""
+        """−log p(scored | z at the mean), regardless of the noise and β."""
         return super().objective(x, terms, torch.zeros_like(noise), 0.0)
 
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> NoReturn:
-        """Raises QueryError: there is no likelihood."""
+        """Raise QueryError: there is no likelihood."""
         raise QueryError(f"{type(self).__name__} is no probabilistic model: it has no log p({', '.join(of)})")
 
 
 class Autoencoder(_Deterministic):
-    """x1 → code → x1, by reconstruction alone; its codes are features for a classifier (Sec. 5.1, baseline 3).
+    """x1 → code → x1, trained by reconstruction alone; its codes are features for a classifier (Sec. 5.1, baseline 3).
 
     Args:
         modalities: exactly one, name → `Modality`. Other columns of a table are ignored.
@@ -77,8 +77,9 @@ class Autoencoder(_Deterministic):
 class SupervisedNetwork(_Deterministic):
     """x1 → the image's encoder → the label's decoder → x2, by log p(x2 | z) alone (Sec. 5.1, baseline 1; App. H "NN").
 
-    Its weights are the last ones: with few pairs to select by, the cross-entropy rises with the network's confidence
-    long before its accuracy falls (MNIST with 50 pairs: 43 % by selection, 55 % without; with 500 79 % and 84 %).
+    It keeps its last weights, not the best: with few pairs to select by, the cross-entropy rises with the network's
+    confidence long before its accuracy falls (MNIST with 50 pairs: 43 % with selection, 55 % without; with 500 pairs:
+    79 % and 84 %).
 
     Args:
         modalities: name → `Modality`; the first is given, the others are predicted. (The others' encoders and the first
@@ -98,7 +99,7 @@ class SupervisedNetwork(_Deterministic):
             raise SettingsError("a supervised network predicts a second modality from the first: give it two")
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
-        """The first given, the others scored, each λ = 1; for complete rows."""
+        """For complete rows: the first modality given, the others scored, each with λ = 1."""
         complete = present.all(-1)
         first = torch.zeros(len(self.names), dtype=torch.bool)
         first[0] = True

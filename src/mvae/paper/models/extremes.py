@@ -22,14 +22,14 @@ class Eq5MVAE(MVAE):
 
 
 class _FullTerm(MVAE):
-    """One ELBO of everything a row has."""
+    """An MVAE with a single ELBO, of all observed modalities of a row."""
 
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """The full term."""
         return full(present)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Its own objective has no randomness."""
+        """The same terms: this objective has no randomness."""
         return self.terms(present)
 
 
@@ -38,7 +38,7 @@ class JointOnly(_FullTerm, Eq5MVAE):
 
 
 class QuotientJointOnly(_FullTerm, MVAEQ):
-    """The joint term alone, of the MVAE-Q: does the print's gap between MVAE-Q and MVAE come from the objective?"""
+    """The MVAE-Q's joint term alone: does the published gap between MVAE-Q and MVAE come from the objective?"""
 
 
 class SinglesOnly(Eq5MVAE):
@@ -49,5 +49,5 @@ class SinglesOnly(Eq5MVAE):
         return singles(present, self.names)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
-        """Its own objective has no randomness."""
+        """The same terms: this objective has no randomness."""
         return self.terms(present)

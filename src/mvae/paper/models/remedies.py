@@ -1,4 +1,4 @@
-"""Other remedies of decoupling, tried beside the recipe `coupled` (docs/research/coupling.md); for ablations only."""
+"""Other remedies for decoupling, tried besides the recipe `coupled` (docs/research/coupling.md); for ablations only."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ __all__ = ["BoundedMVAE", "PenalisedMVAE", "RampedMVAE"]
 class RampedMVAE(Eq5MVAE):
     """Couple first, at small λ: every λ rises from 1 to its own over the annealing; the KL counts in full throughout.
 
-    Eq. 5 at the end; on the way λ_i(β) = 1 + β (λ_i − 1), with β as `mvae.training.fit.fit` anneals it.
+    It ends as Eq. 5; before that, λ_i(β) = 1 + β (λ_i − 1), with β as `mvae.training.fit.fit` anneals it.
     """
 
     def objective(
@@ -31,12 +31,12 @@ class RampedMVAE(Eq5MVAE):
 
 
 class BoundedMVAE(Eq5MVAE):
-    """No expert may be sure of itself: each log-variance is bent into ±2, that is 7.4 times the prior's precision."""
+    """No expert may be too confident: log-variances are squashed into ±2 (up to 7.4 times the prior's precision)."""
 
     bound = 2.0
 
     def to_expert(self, mean: Float[Tensor, "*rows latent"], raw: Float[Tensor, "*rows latent"]) -> Gaussian:
-        """Mean, and a log-variance of b·tanh(raw / b)."""
+        """The Gaussian with this mean and the log-variance b·tanh(raw / b)."""
         return Gaussian.from_mean_log_var(mean, self.bound * torch.tanh(raw / self.bound))
 
 
@@ -46,6 +46,6 @@ class PenalisedMVAE(Eq5MVAE):
     alpha = 0.1
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
-        """α times the divergence, nothing where a batch has no complete row."""
+        """α times the divergence; None if a batch has no complete row."""
         divergence = divergence_from_singles(posterior, terms, len(self.names))
         return None if divergence is None else self.alpha * divergence

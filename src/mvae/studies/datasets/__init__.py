@@ -1,1 +1,1 @@
-"""The studies' datasets: dataset NAME is the module NAME (- as _) with ``load(data_dir, **options)``."""
+"""The studies' datasets: dataset NAME is the module NAME (with _ for -) with ``load(data_dir, **options)``."""

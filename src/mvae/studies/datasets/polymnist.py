@@ -1,8 +1,8 @@
 """PolyMNIST (Sutter et al. 2021, arXiv:2105.02470): five pictures of the same digit on five different backgrounds.
 
-It composes itself from MNIST and five pictures, by the original's recipe: a picture's modality shows crops of that
-picture, with a digit of MNIST (its pixels above 128 of 255) whose colours are inverted. A row's five digits are of one
-class but of different handwriting: for each class and modality a random permutation of that class's digits, paired by
+It is composed from MNIST and five pictures by the original's recipe. Each modality shows crops of its picture, in which
+the colours under an MNIST digit (its pixels above 128 of 255) are inverted. A row's five digits are of the same class
+but in different handwriting: for each class and modality, that class's digits are randomly permuted, and paired by
 rank. Every digit of MNIST occurs once per modality.
 """
 
@@ -33,7 +33,7 @@ __all__ = ["MODALITIES", "compose", "load", "pictures_in"]
 
 MODALITIES = ("m0", "m1", "m2", "m3", "m4")
 FOLDER = "polymnist-backgrounds"
-ENLARGED = {"m1_the_scream_1200x1528": (1800, 2292)}  # a smaller copy, as large as the original's picture
+ENLARGED = {"m1_the_scream_1200x1528": (1800, 2292)}  # a smaller copy is enlarged to the size of the original's picture
 SIDE, INK = 28, 128
 VALIDATION = 5_000  # of MNIST's 60,000 training digits
 VERSION = 1  # of the composition: part of the cache's name
@@ -50,24 +50,24 @@ def load(
     validation: int | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Compose PolyMNIST, or open it where it was composed before: 55,000 / 5,000 / 10,000 rows.
+    """Compose PolyMNIST, or open it if it was composed before: 55,000 / 5,000 / 10,000 rows.
 
-    Columns: ``m0`` to ``m4`` uint8 ``rows 3 28 28`` (memory-mapped), and ``label`` int64 ``rows``, no modality.
+    Columns: ``m0`` to ``m4`` uint8 ``rows 3 28 28`` (memory-mapped), and ``label`` int64 ``rows`` (not a modality).
 
     Args:
-        data_dir: where MNIST is (`mvae.paper.datasets.mnist.load`), and a folder ``polymnist-backgrounds`` may be.
-        backgrounds: a folder of five pictures, of which the first by name is m0's and so on. Default: that of
-            ``data_dir``, and where there is none, or for ``"drawn"``, five drawn textures.
+        data_dir: the folder of MNIST (`mvae.paper.datasets.mnist.load`) and, optionally, of ``polymnist-backgrounds``.
+        backgrounds: a folder of five pictures, which are for m0 to m4 in order of their names. Default: the one in
+            ``data_dir``; if there is none, or for ``"drawn"``, five drawn textures.
         digits: ``"mnist"``, or ``"embedded"``: scikit-learn's 1,797 digits at three times their size, without any
             download (1,297 / 200 / 300 rows).
-        missing: the share of the training and validation rows' cells that are missing, at random. A row that would have
-            none keeps one.
-        validation: how many of the training digits select the weights; default 5,000, and 200 of the embedded ones.
-        seed: of the composition, and of what is missing.
+        missing: the share of the training and validation rows' pictures that are missing at random. A row that would
+            have none keeps one.
+        validation: the number of training digits held out for validation; default 5,000, or 200 of the embedded ones.
+        seed: the seed of the composition and of the missingness.
 
     Raises:
         DataError: no folder, not five pictures in it, pictures too small; and as for MNIST. SettingsError: a share
-            outside [0, 1), other digits, or a number of validation rows that leaves none to train.
+            outside [0, 1), unknown digits, or so many validation rows that none is left to train on.
     """
     if not 0 <= missing < 1:
         raise SettingsError(f"the share of missing cells must be at least 0 and below 1, not {missing}")
@@ -96,7 +96,7 @@ def load(
 def _composed(
     pictures: Sequence[np.ndarray], ink: Sequence[Tensor], label: Sequence[Tensor], seed: int
 ) -> tuple[dict[str, Column], str]:
-    """Every column, the training rows and then the test rows; and what identifies the pictures."""
+    """Every column (training rows, then test rows), and a fingerprint of the data."""
     key = hashlib.sha256(f"polymnist {VERSION} {seed}".encode())
     for values in (*pictures, *(part.numpy() for part in (*ink, *label))):
         key.update(np.ascontiguousarray(values).data)
@@ -125,13 +125,13 @@ def compose(
     label: Int[Tensor, "rows"],
     seed: Sequence[int],
 ) -> Iterator[UInt8[np.ndarray, "3 28 28"]]:
-    """One modality's pictures: row by row a digit of that row's label, on a crop of the background.
+    """One modality's pictures: for each row, a digit of that row's label on a crop of the background.
 
     Args:
-        background: whose crops are shown.
-        ink: where each digit is.
-        label: of each digit, and of each row.
-        seed: of the permutations and crops.
+        background: the picture whose crops are shown.
+        ink: the pixels of each digit.
+        label: the class of each digit, and of each row.
+        seed: the seed of the permutations and crops.
     """
     random = np.random.RandomState(list(seed))
     digit = np.empty(len(label), dtype=np.int64)
@@ -150,7 +150,7 @@ def compose(
 
 
 def pictures_in(folder: Path) -> list[UInt8[np.ndarray, "height width 3"]]:
-    """The five pictures of a folder, by name.
+    """The five pictures of a folder, in order of their names.
 
     Raises:
         DataError: no such folder, not five pictures, or one that cannot be read or is too small.
@@ -187,7 +187,7 @@ def _backgrounds(data_dir: str | PathLike[str] | None, backgrounds: str | None) 
 
 
 def _embedded() -> Dataset:
-    """scikit-learn's digits as MNIST's columns: 8×8 pixels as 24×24, in the middle."""
+    """scikit-learn's digits in MNIST's columns: 8×8 pixels enlarged to 24×24, centred."""
 
     def enlarged(table: Table) -> Table:
         levels = (torch.as_tensor(table.columns["image"]) * 255).round().to(torch.uint8)
