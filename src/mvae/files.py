@@ -38,6 +38,7 @@ __all__ = [
     "load_state",
     "load_weights",
     "locked",
+    "not_finite",
     "parse_json",
     "prefixed",
     "read_json",
@@ -276,9 +277,17 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -
     ]
     if complaints:
         raise RunError(f"{path} belongs to another model: it {'; '.join(complaints[:4])}")
-    bad = [name for name, (found, _) in both.items() if found.is_floating_point() and not found.isfinite().all()]
-    if bad:
+    if bad := not_finite({name: found for name, (found, _) in both.items()}):
         raise RunError(f"{path} {'; '.join(_listed('has values that are not finite in', bad))}: train again")
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of those that hold NaN or infinity.
+
+    >>> not_finite({"a": torch.tensor([1.0, torch.nan]), "b": torch.tensor([1])})
+    ['a']
+    """
+    return [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
 
 
 def _kind(tensor: Tensor) -> str:

@@ -159,3 +159,14 @@ def test_repeated_pairs_are_the_same_pairs_so_many_times_and_nothing_else_is(tim
 def test_pairs_are_repeated_at_least_once() -> None:
     with pytest.raises(SettingsError, match="not 0 times"):
         oversample_complete(Table({"x": torch.arange(3)}), 0)
+
+
+def test_complete_are_rows_that_have_all_that_is_named() -> None:
+    has = {"b": torch.tensor([True, True, False, True]), "c": torch.tensor([False, True, True, False])}
+    table = Table({name: torch.arange(4) for name in "abc"}, has)
+    pairs = complete_rows(table, ["a", "b"])
+    assert pairs is not None
+    assert pairs.names == ("a", "b")
+    assert pairs.complete
+    assert torch.as_tensor(pairs["a"]).tolist() == [0, 1, 3]
+    assert torch.as_tensor(oversample_complete(table, 2, ["a", "b"])["a"]).tolist() == [0, 1, 2, 3, 0, 1, 3]

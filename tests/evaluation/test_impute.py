@@ -1,5 +1,7 @@
 """Filling in, against the closed form of a linear-Gaussian model, by a proposal that is not its posterior."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from mvae.errors import QueryError
 from mvae.evaluation.impute import impute, imputed_parts
 from mvae.models.prior import MixturePrior
 from mvae.networks.mlp import LabelEncoder, mlp
+from tests.unchecked import unchecked
 
 ROWS = 300
 W = torch.tensor([[1.0, 0.3], [0.8, -0.5], [-0.6, 0.9], [0.2, 1.1]]).double()
@@ -107,10 +110,25 @@ def test_whole_modalities_are_filled_in_too() -> None:
     assert only.draws["label"].shape == (2, 2)
 
 
-@pytest.mark.parametrize("wrong", [{"draws": 0}, {"draws": 500}, {"interval": 1.0}, {"samples": 1}, {"seed": -1}])
-def test_numbers_outside_their_range_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(QueryError):
-        impute(model(), table()[0], **wrong)  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"draws": 0},
+        {"draws": 500},
+        {"interval": 1.0},
+        {"interval": "0.9"},
+        {"samples": 1},
+        {"seed": -1},
+        {"seed": 2**63},
+    ],
+)
+def test_numbers_outside_their_range_are_refused(wrong: dict[str, Any]) -> None:
+    with unchecked(), pytest.raises(QueryError):
+        impute(model(), table()[0], **wrong)
+
+
+def test_a_seed_may_be_as_large_as_of_other_questions() -> None:
+    assert torch.as_tensor(impute(model(), table()[0][:3], samples=40, seed=2**63 - 1).table["x"]).isfinite().all()
 
 
 def test_an_observed_value_stays_to_the_last_digit() -> None:

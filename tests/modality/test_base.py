@@ -408,3 +408,11 @@ def test_of_two_threads_that_ask_at_once_the_last_one_restores_the_mode() -> Non
     assert [module.training for module in network] == [False, False]  # the other one still asks
     second.__exit__(None, None, None)
     assert [network.training, *(module.training for module in network)] == [True, True, False]
+
+
+def test_networks_whose_weights_have_no_shape_yet_are_refused() -> None:
+    encoder, decoder = nn.LazyLinear(4), nn.Linear(2, 3)
+    with pytest.raises(SettingsError, match=r"the encoder has weights without a shape yet .* call it once on a batch"):
+        Modality(encoder, decoder, "gaussian")
+    encoder(torch.zeros(1, 3))
+    assert Modality(encoder, decoder, "gaussian").encode(torch.zeros(5, 3)).mean.shape == (5, 2)

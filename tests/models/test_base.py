@@ -48,6 +48,15 @@ def test_a_model_needs_modalities_latents_and_names() -> None:
 ANY = ["full", "random 1", "a|b", "a.b", "a%2Eb", "type", "training", "values", "full to all", " ", "_modules", "é/\n"]
 
 
+def test_networks_of_two_precisions_are_refused_before_they_meet() -> None:
+    parts = {name: Modality(mlp(3, 4, [5]), mlp(2, 3, [5]), likelihoods.Gaussian()) for name in "ab"}
+    model, table = MVAE(parts, 2), Table({"a": torch.randn(4, 3), "b": torch.randn(4, 3)})
+    parts["b"].double()
+    with pytest.raises(SettingsError, match="the networks of b are of float64, and others are not"):
+        model.posterior(table)
+    assert model.double().posterior(table).mean.dtype == torch.float64
+
+
 def test_any_name_will_do() -> None:
     """Of other models' terms, of attributes of PyTorch's modules, of what separates names elsewhere."""
     torch.manual_seed(0)

@@ -218,3 +218,10 @@ def test_the_number_of_inference_parameters_is_that_of_table_1() -> None:
     inference = [built.joint_encoder, *(m.encoder for m in built.modalities.values())]
     assert sum(p.numel() for network in inference for p in network.parameters()) == 2_061_184
     assert built.joint_encoder({"image": torch.zeros(3, 784), "label": torch.tensor([0, 1, 2])}).shape == (3, 128)
+
+
+def test_it_says_of_which_rows_it_has_a_posterior() -> None:
+    built, table = model(), incomplete(9)
+    assert built.has_posterior(table, ["image"])
+    assert built.has_posterior(complete(3), KINDS)
+    assert not built.has_posterior(complete(3), ["label", "signal"])

@@ -18,6 +18,7 @@ from mvae.models.mmvae import MMVAE
 from mvae.models.prior import MixturePrior, Prior
 from tests.models.common import KINDS, complete, parts
 from tests.oracle import LinearGaussian
+from tests.unchecked import unchecked
 
 
 def some_prior(latent: int = 2) -> MixturePrior:
@@ -151,3 +152,6 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         fit_prior(exact.model, table, components=6)
     with pytest.raises(QueryError, match="epochs must be at least 1"):
         fit_prior(exact.model, table, epochs=0)
+    for seed in (-1, 2**32, "a", 1.5):
+        with unchecked(), pytest.raises(QueryError, match="seed must be"):
+            fit_prior(exact.model, table, components=2, seed=seed)  # pyright: ignore[reportArgumentType]

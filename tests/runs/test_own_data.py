@@ -4,16 +4,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from mvae.errors import DataError, RunError, SettingsError
+from mvae.files import load_state
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.evaluation import evaluate
 from mvae.runs.run import open_run, train
 from mvae.runs.source import declared
+from mvae.training.checkpoint import CHECKPOINT, Header
 from tests.command import assert_refused, mvae
 
 ROWS = 120
@@ -220,3 +223,42 @@ def test_a_data_error_names_the_file(tmp_path: Path) -> None:
         train(declared(tmp_path / "x.npz"), tmp_path / "run", callbacks=[])
     with pytest.raises(SettingsError, match=r"no declaration 'mnits'.*did you mean 'mnist'"):
         declared("mnits")
+
+
+def test_what_a_jmvae_of_three_cannot_estimate_is_left_out(tmp_path: Path) -> None:
+    config = declared(declaration(tmp_path)).change({"model": {"name": "jmvae"}, "training": {"epochs": 1}})
+    run, _ = train(config, tmp_path / "run", callbacks=[])
+    found = evaluate(run, samples=20)
+    assert set(found.likelihoods) == {"log p(x1)", "log p(x1,x2)"}
+    assert found.likelihoods["log p(x1,x2)"].values.isfinite().all()
+
+
+def test_a_cvae_is_evaluated_and_shown_where_its_condition_is_known(tmp_path: Path) -> None:
+    declare, run_dir = declaration(tmp_path), tmp_path / "run"
+    of_a_cvae = "--set", "model.name=cvae", "--set", 'model.modalities=["scan", "type"]', "--epochs", 1
+    trained = mvae("train", declare, "--run-dir", run_dir, *of_a_cvae)
+    assert trained.code == 0, trained.err
+    assert f"try next: mvae sample {run_dir} --given type=" in trained.out
+    run = open_run(run_dir)
+    assert evaluate(run, samples=10).rows == int(run.data.test.has("type").sum()) < len(run.data.test)
+
+
+def test_complete_rows_are_of_the_modalities_that_the_model_has(tmp_path: Path) -> None:
+    change = {"model": {"name": "jmvae", "modalities": ["lab.values", "scan"]}, "training": {"epochs": 1}}
+    run, _ = train(declared(declaration(tmp_path)).change(change), tmp_path / "run", callbacks=[])
+    assert not run.data.train.complete  # a third lacks the diagnosis, which this model has not
+    assert Header.read(load_state(tmp_path / "run" / CHECKPOINT)[1], tmp_path).settings["rows"] == len(run.data.train)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evaluation": {"show": ["tipe=ill"]}}, "evaluation.show has MODALITY=VALUE of lab.values, scan, type, not"),
+        ({"evaluation": {"show": ["type=dead"]}}, "evaluation.show, 'type=dead': type is one of ill, well"),
+        ({"covariates": {"type": {}}}, "type is declared as a modality and as a covariate: leave one of them out"),
+    ],
+)
+def test_what_would_fail_after_training_is_refused_before(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=message):
+        train(declared(declaration(tmp_path)).change(change), tmp_path / "run", callbacks=[])
+    assert not (tmp_path / "run").exists()

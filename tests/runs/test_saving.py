@@ -39,3 +39,14 @@ def test_what_is_no_file_of_ours_is_said(tmp_path: Path) -> None:
             load(tmp_path / "x.csv")
     with pytest.raises(RunError, match=r"there is no .*absent: give the file that mvae\.save wrote"):
         mvae.load(tmp_path / "absent")
+
+
+def test_weights_that_load_would_refuse_are_not_saved_and_replace_nothing(tmp_path: Path) -> None:
+    own, path = model(), tmp_path / "x.mvae"
+    mvae.save(own, path)
+    before = path.read_bytes()
+    with torch.no_grad():
+        next(own.parameters())[0] = float("nan")
+    with pytest.raises(RunError, match=r"cannot write .*x\.mvae: .*encoder.* of the model is not finite"):
+        mvae.save(own, path)
+    assert path.read_bytes() == before

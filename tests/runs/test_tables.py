@@ -271,6 +271,7 @@ def test_known_cells_are_learned_from_the_others() -> None:
         (lambda m: m.predict(patients(), "hbb"), SettingsError, "no column 'hbb'.*did you mean 'hb'"),
         (lambda m: m.predict(patients(), "id"), SettingsError, "does not see the column 'id': 108 different texts"),
         (lambda m: m.predict(patients(), "hb", interval=90.0), QueryError, "between 0 and 1, as 0.9, not 90.0"),
+        (lambda m: m.impute(patients(), interval="90%"), QueryError, "between 0 and 1, as 0.9, not '90%'"),
         (lambda m: m.impute(patients(), draws=-1), QueryError, "draws must be at least 0"),
         (lambda m: m.embed({"x": [1.0]}), DataError, "none of the model's columns is there"),
         (lambda m: m.embed(3), DataError, "not a int"),

@@ -161,6 +161,14 @@ def test_the_cosine_falls_to_0() -> None:
     assert used == pytest.approx([0.01] * 10 + falling)
 
 
+def test_a_schedule_that_ends_before_the_training_is_named() -> None:
+    def short(optimizer: torch.optim.Optimizer) -> schedules.LRScheduler:
+        return schedules.OneCycleLR(optimizer, 0.1, total_steps=1)
+
+    with pytest.raises(SettingsError, match=r"schedule is stepped after each epoch, and failed: Tried to step 2 times"):
+        fit(model(), table(), epochs=3, callbacks=[], schedule=short)
+
+
 def test_a_schedule_of_ones_own_is_stepped_after_each_epoch(tmp_path: Path) -> None:
     used: list[float] = []
 

@@ -102,7 +102,7 @@ def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
     from mvae.runs.covariates import as_options, first_covariates
     from mvae.runs.evaluation import evaluate
     from mvae.runs.held_out import held_out
-    from mvae.runs.sample import each_shown
+    from mvae.runs.sample import each_shown, shown_by
     from mvae.training.progress import shown
 
     click.echo("scoring test rows …", err=True)  # takes minutes if the decoder is convolutional
@@ -117,7 +117,7 @@ def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
         print_json(made | plain(evaluation))
         return
     show_evaluation(run, evaluation)
-    show = run.config.evaluation.show
+    show = shown_by(run)
     if picture:
         of = f" for each of {', '.join(show[:4])} …" if show else ""
         click.echo(f"\npicture: {picture}  (a row of samples{of})")

@@ -1,6 +1,7 @@
 """Values hidden on purpose, to simulate missing data: few complete rows (Sec. 5.1), or any cell at random (App. F)."""
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -76,8 +77,10 @@ def _hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "ro
 
 
 @checked_arguments()
-def oversample_complete(table: Table, times: int) -> Table:
+def oversample_complete(table: Table, times: int, names: Sequence[str] | None = None) -> Table:
     """The table with each complete row ``times`` times, so that an epoch sees few complete rows more often.
+
+    ``names``: the modalities that a complete row has; default all.
 
     Raises:
         SettingsError: less than once, or more often than memory holds.
@@ -88,7 +91,8 @@ def oversample_complete(table: Table, times: int) -> Table:
     """
     if times < 1:
         raise SettingsError(f"pairs can be repeated once or more often, not {times} times")
-    pairs = table.present.expand(len(table), -1).all(1).nonzero().flatten()
+    whole = table.presence(table.names if names is None else names).all(1)
+    pairs = whole.expand(len(table)).nonzero().flatten()
     each = table.nbytes // len(table) + 8
     if (size := len(pairs) * (times - 1) * each) > memory_of_machine():
         raise SettingsError(f"{abridged(times)} times each pair takes {size // 10**9:,} GB, more than this machine has")
@@ -96,8 +100,10 @@ def oversample_complete(table: Table, times: int) -> Table:
 
 
 @checked_arguments()
-def complete_rows(table: Table) -> Table | None:
+def complete_rows(table: Table, names: Sequence[str] | None = None) -> Table | None:
     """The rows that have every modality, in their order; None where there is none.
+
+    ``names``: these modalities alone count, and are kept; default all.
 
     >>> table = Table({"x": torch.arange(3), "y": torch.arange(3)}, {"y": torch.tensor([True, False, True])})
     >>> pairs = complete_rows(table)
@@ -106,11 +112,13 @@ def complete_rows(table: Table) -> Table | None:
     """
     if table.complete:
         return table
-    whole = table.present.all(1)
+    names = table.names if names is None else [name for name in table.names if name in names]
+    whole = table.presence(names).all(1)
     if not whole.any():
         return None
     taken = table.take(whole)
-    return Table({name: cast("Tensor", column) for name, column in taken.columns.items()}, taken.observed)
+    observed = {name: mask for name, mask in taken.observed.items() if name in names}
+    return Table({name: cast("Tensor", taken.columns[name]) for name in names}, observed)
 
 
 @checked_arguments()

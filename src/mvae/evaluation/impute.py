@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from mvae.arguments import require_whole_number
+from mvae.arguments import SEEDS, fits, require_whole_number
 from mvae.data.fields import Field
 from mvae.data.table import Column, Table
-from mvae.errors import QueryError
+from mvae.errors import QueryError, abridged
 from mvae.evaluation.proposal import average, weighted_samples
 from mvae.likelihoods.ordinal import Ordinal
 from mvae.modality.base import Modality
@@ -128,11 +128,11 @@ def imputed_parts(
     """
     require_whole_number("samples", samples, 2)
     require_whole_number("draws", draws, 1)
-    require_whole_number("seed", seed, 0)
+    seed = require_whole_number("seed", seed, 0, SEEDS)
     if draws > samples:
         raise QueryError(f"draws must be at most samples, {samples}, not {draws}")
-    if not 0 < interval < 1:
-        raise QueryError(f"the interval's probability must be between 0 and 1, not {interval}")
+    if not fits(interval, float) or not 0 < interval < 1:
+        raise QueryError(f"the interval's probability must be between 0 and 1, not {abridged(interval)}")
     model.require_known(model.names)
     table = model.as_table(data)
     generator = torch.Generator(model.device).manual_seed(seed)

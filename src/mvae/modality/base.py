@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from mvae.arguments import checked_arguments
 from mvae.data.table import Table
@@ -336,10 +337,15 @@ def _class_weights(values: Sequence[int | float] | None, likelihood: Likelihood)
 
 
 def require_network(network: object, what: str) -> None:
-    """Raises SettingsError unless it is a PyTorch module."""
+    """Raises SettingsError unless it is a PyTorch module whose weights have a shape."""
     if not isinstance(network, nn.Module):
         raise SettingsError(
             f"a modality's {what} must be a torch.nn.Module, not {network!r}; mvae.networks.build makes one by name"
+        )
+    if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
+        raise SettingsError(
+            f"the {what} has weights without a shape yet (torch.nn.Lazy…): call it once on a batch before it is given "
+            "to a modality"
         )
 
 

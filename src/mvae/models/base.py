@@ -231,16 +231,30 @@ class MultimodalVAE(Questions):
 
     def posterior_given(self, x: Mapping[str, Tensor], given: Bool[Tensor, "rows modalities"]) -> Gaussian | Mixture:
         """q(z | X) of prepared columns, ``rows latent``, where X is what ``given`` (a CPU mask) marks in each row."""
-        subsets = self.mixed(given) if (given.sum(-1) > 1).any() else None  # a single modality needs no mixture
-        subsets = given[None] if subsets is None else subsets
-        names = tuple(f"query {k}" for k in range(len(subsets)))
-        q = self.posteriors(x, Terms(names, subsets, subsets, torch.ones(len(subsets), len(given))))
+        terms = self._query(given)
+        q, subsets = self.posteriors(x, terms), terms.given
         if len(subsets) == 1:
             return q[0]
         has = subsets.any(-1)
         has = has | ~has.any(0)  # nothing given: every component is the prior
         weight = (has.to(q.mean.dtype) / has.sum(0)).to(q.mean.device)
         return Mixture(q, weight.expand(-1, q.mean.shape[1]))
+
+    def _query(self, given: Bool[Tensor, "rows modalities"]) -> Terms:
+        """One term for each component of q(z | X)."""
+        subsets = self.mixed(given) if (given.sum(-1) > 1).any() else None  # a single modality needs no mixture
+        subsets = given[None] if subsets is None else subsets
+        names = tuple(f"query {k}" for k in range(len(subsets)))
+        return Terms(names, subsets, subsets, torch.ones(len(subsets), len(given)))
+
+    def has_posterior(self, table: Table, given: Sequence[str]) -> bool:
+        """Whether each row has a posterior given what it has of ``given`` (a JMVAE has none given two of three)."""
+        mask = table.presence(self.names) & torch.tensor([name in given for name in self.names])
+        try:
+            plan.require_posterior(self, self._query(mask))
+        except QueryError:
+            return False
+        return True
 
     # -- The objective -------------------------------------------------------------------------------------
 

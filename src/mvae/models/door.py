@@ -9,7 +9,7 @@ from torch import nn
 
 from mvae.data.columns import Frame, Values, is_frame
 from mvae.data.table import Table
-from mvae.errors import DataError, QueryError, abridged
+from mvae.errors import DataError, QueryError, SettingsError, abridged
 from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality
 from mvae.modality.covariate import Covariate
@@ -99,13 +99,28 @@ class Door(nn.Module):
 
         Raises:
             DataError: a value does not fit; the message has the modality, the first such row, and what would fit.
+            SettingsError: some networks are of float64 and others are not.
         """
         self._require_shared(table)
+        self._require_one_dtype()
         for name, modality in self.modalities.items():
             if name in table.columns:
                 self._check_column(table, name, modality, chunk)
         for name, covariate in self.covariates.items():
             covariate.check(table, name)
+
+    def _require_one_dtype(self) -> None:
+        learned = {
+            name: modality.dtype
+            for name, modality in self.modalities.items()
+            if next(modality.parameters(), None) is not None
+        }
+        double = [name for name, dtype in learned.items() if dtype == torch.float64]
+        if double and len(double) < len(learned):
+            raise SettingsError(
+                f"the networks of {', '.join(double)} are of float64, and others are not: model.to(torch.float32) or "
+                "model.double() makes them alike"
+            )
 
     def _check_column(self, table: Table, name: str, modality: Modality, chunk: int) -> None:
         here, brightest = table.has(name), 0.0

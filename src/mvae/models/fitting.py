@@ -23,6 +23,7 @@ __all__ = ["built_prior", "fit_prior", "load_prior", "save_prior"]
 ITERATIONS = 100  # at most, of expectation maximisation
 LEAST_GAIN = 1e-3  # nats of mean log density per latent; with a smaller gain, it ends
 LEAST_VARIANCE = 1e-6
+SKLEARN_SEEDS = 2**32 - 1  # the largest seed that it takes
 
 
 def fit_prior(
@@ -51,8 +52,9 @@ def fit_prior(
         seed: the seed of all draws.
 
     Raises:
-        QueryError: another kind, fewer than one component or epoch, fewer rows than components, or a modality that was
-            never trained. DataError: data that does not fit the model. MissingDependencyError: a flow without zuko.
+        QueryError: another kind, fewer than one component or epoch, fewer rows than components, a seed that is no whole
+            number from 0 to 2³² − 1, or a modality that was never trained. DataError: data that does not fit the model.
+            MissingDependencyError: a flow without zuko.
 
     >>> from mvae.networks.mlp import mlp
     >>> x = {"x": torch.randn(50, 3)}
@@ -65,6 +67,7 @@ def fit_prior(
         raise QueryError(f"a prior is a 'mixture' or a 'flow', not {kind!r}")
     require_whole_number("components", components, 1)
     require_whole_number("epochs", epochs, 1)
+    seed = require_whole_number("seed", seed, 0, SKLEARN_SEEDS)
     points, spread = _aggregate(model, data, seed)
     if len(points) < max(2, components):
         raise QueryError(f"{len(points)} rows are too few to fit a prior of {components} components to")

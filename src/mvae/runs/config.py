@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from mvae.errors import SettingsError, nearest
 from mvae.runs.sections import (
@@ -77,6 +77,12 @@ class Config(Section):
         if "" in value:
             raise ValueError("a modality needs a name that is not empty")
         return value
+
+    @model_validator(mode="after")
+    def _once(self) -> "Config":
+        if both := [name for name in self.covariates if name in self.modalities]:
+            raise ValueError(f"{both[0]} is declared as a modality and as a covariate: leave one of them out")
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> "Config":

@@ -1,16 +1,19 @@
 """Log-likelihoods of a run's test rows, and the instruments beside them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.evaluation.likelihood import Denominator, LogLikelihood, log_likelihoods
+from mvae.evaluation.rows import rows_with
 from mvae.evaluation.validation import validate
+from mvae.models.base import MultimodalVAE
 from mvae.runs.run import Run
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "tested"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,23 @@ class Evaluation:
         return None if joint is None or conditional is None else joint.mean - conditional.mean
 
 
+def tested(run: Run) -> Table:
+    """The test rows that the model can be evaluated on; for a CVAE, those that have its condition.
+
+    Raises:
+        QueryError: there is no such row.
+    """
+    table, conditions = run.data.test, [name for name in run.model.known if name not in run.model.names]
+    if not conditions or table.presence(conditions).all():
+        return table
+    return table.take(rows_with(table, conditions))
+
+
+def _can_answer(model: MultimodalVAE, table: Table, of: Sequence[str], given: Sequence[str]) -> bool:
+    """Whether the model has this log p and, for a conditional one, a posterior by which to estimate log p(given)."""
+    return model.can_answer(of, given) and model.has_posterior(table, model.plan_query(of, given)[1])
+
+
 def evaluate(
     run: Run,
     *,
@@ -49,7 +69,9 @@ def evaluate(
     """log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics; x1 is the first modality.
 
     The joint and the conditional one are of rows that have x1 and something of x2: of others they would be log p of
-    less.
+    less. The conditional one is left out where the model has no posterior given x2, by which log p(x2) is estimated:
+    x2 are all modalities but the first, and a JMVAE knows one or all of them. A CVAE's rows are those with its
+    condition.
 
     Args:
         run: what `open_run` gave.
@@ -64,13 +86,13 @@ def evaluate(
     """
     if rows is not None and rows < 1:
         raise QueryError(f"rows must be at least 1, not {rows}")
-    table, settings = run.data.test, run.config.evaluation
+    table, settings = tested(run), run.config.evaluation
     table = table if rows is None else table.first(rows)
     first, *others = [name for name in run.model.known if name in table.names]
     queries = {"log p(x1)": ([first], [])}
     if others:
         queries |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
-    queries = {name: query for name, query in queries.items() if run.model.can_answer(*query)}
+    queries = {name: query for name, query in queries.items() if _can_answer(run.model, table, *query)}
     proposal, samples = proposal or (first,), settings.samples if samples is None else samples
     likelihoods = log_likelihoods(
         run.model,

@@ -24,7 +24,7 @@ from mvae.report.pairs import pairs_section
 from mvae.report.views import View, view_of
 from mvae.runs.answers import draws_given
 from mvae.runs.config import Config, flattened
-from mvae.runs.evaluation import Evaluation, evaluate
+from mvae.runs.evaluation import Evaluation, evaluate, tested
 from mvae.runs.held_out import held_out
 from mvae.runs.run import Run, open_run, opened_model, read_run
 from mvae.training.checkpoint import read_metrics
@@ -94,7 +94,7 @@ def report(
         ]
     else:
         evaluation = _evaluated(run, scoring, progress)
-        measured = validate(run.model, run.data.test.first(MEASURED))
+        measured = validate(run.model, tested(run).first(MEASURED))
         found = _advice(run, evaluation, measured, rows)
         page.summary = _summary(run, found)
         parts = [history_section(rows), *_answers(run, evaluation, measured, shown, scoring.seed)]
@@ -213,7 +213,7 @@ def _answers(
     run: Run, evaluation: Evaluation | str, measured: Mapping[str, float], shown: list[View], seed: int
 ) -> list[Section]:
     """What needs the data."""
-    test, model = run.data.test, run.model
+    test, model = tested(run), run.model
     if isinstance(evaluation, str):
         scored = Section("Log-likelihoods", [f"This model has none: {evaluation}."])
     else:

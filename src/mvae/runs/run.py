@@ -229,12 +229,13 @@ def _learned_from(
         fraction = chosen.paired_fraction
         table, validation = (pair_fraction(part, fraction, config.seed) for part in (table, validation))
     table = labelled(table)
+    own = [name for name in table.names if name in (*model.known, *model.covariates, config.training.row_weights)]
     if not model.needs_complete:
-        return oversample_complete(table, chosen.oversample), validation
-    complete = complete_rows(table)
+        return oversample_complete(table, chosen.oversample, own), validation
+    complete = complete_rows(table, own)
     if complete is None:
         raise SettingsError(f"{config.model.name} learns from complete rows, and none of the {len(table)} rows is")
-    return complete, complete_rows(validation)
+    return complete, complete_rows(validation, own)
 
 
 def _circumstances(device: torch.device) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mvae.data.table import Table
 from mvae.data.tables.frames import pandas
 from mvae.errors import DataError, QueryError, nearest
 from mvae.evaluation.images import levels
+from mvae.evaluation.rows import rows_with
 from mvae.report.grid import colour, read_image, save_grid, save_named_rows
 from mvae.runs.covariates import as_arguments, as_options, first_covariates, parse_covariate
 from mvae.runs.run import Run
@@ -21,7 +22,17 @@ from mvae.runs.tables import TableModel
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["draw", "each_shown", "names_columns", "parse_given", "parse_of", "sample", "sample_cells", "unknown_words"]
+__all__ = [
+    "draw",
+    "each_shown",
+    "names_columns",
+    "parse_given",
+    "parse_of",
+    "sample",
+    "sample_cells",
+    "shown_by",
+    "unknown_words",
+]
 
 _TEST_ROW = re.compile(r"test:(\d+)")
 
@@ -236,6 +247,20 @@ def draw(
     return {name: images.get(name, drawn[name]) for name in of}
 
 
+def shown_by(run: Run) -> tuple[str, ...]:
+    """The values that a run's picture is conditioned on, as ``("label=5",)``; for a CVAE, by default a test row's."""
+    if run.config.evaluation.show or not run.model.conditional:
+        return tuple(run.config.evaluation.show)
+    table, (name,) = run.data.test, [name for name in run.model.known if name not in run.model.names]
+    row = rows_with(table, [name])[:1]
+    value, codec = table.select_rows(name, row)[0], run.data.codecs.get(name)
+    if codec is not None:
+        return (f"{name}={codec.format(value)}",)
+    if is_picture(table.columns[name]):
+        return (f"{name}=test:{int(row)}",)
+    return (f"{name}={','.join(f'{number:g}' for number in value.flatten().tolist())}",)
+
+
 def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     """A picture with a row of n samples for everything that the declaration shows. None without images.
 
@@ -243,7 +268,7 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     Covariates are those of the first test row.
     """
     generator = torch.Generator(run.model.device).manual_seed(seed)
-    shown = run.config.evaluation.show
+    shown = shown_by(run)
     known = bool(shown) and all(text.partition("=")[0] in run.model.answerable for text in shown)
     image = next((name for name in run.model.names if _is_image(run, name) and name in run.model.answerable), None)
     if image is None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mvae.arguments import checked_arguments
 from mvae.errors import RunError, SettingsError
-from mvae.files import as_path, copied, load_state, load_weights, prefixed, save_state, without_prefix
+from mvae.files import as_path, copied, load_state, load_weights, not_finite, prefixed, save_state, without_prefix
 from mvae.models.base import MultimodalVAE
 from mvae.models.fitting import built_prior
 from mvae.runs.build import build
@@ -46,7 +46,7 @@ def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | 
     columns of its table mean, and is kept beside it (`mvae.runs.tables.TableModel.save`).
 
     Raises:
-        RunError: the file cannot be written.
+        RunError: the file cannot be written, or weights are not finite, which `load` would refuse.
     """
     declaration = getattr(model, "declaration", None)
     info = {"model": type(model).__name__, "names": list(model.names), "stage": model.stage}
@@ -59,7 +59,10 @@ def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | 
     if model.prior is not None:
         own, info["prior"] = model.prior.state()
         tensors |= prefixed("prior", own)
-    save_state(as_path(path), tensors, info)
+    path = as_path(path)
+    if bad := not_finite(tensors):
+        raise RunError(f"cannot write {path}: {bad[0]} of the model is not finite. Train it again")
+    save_state(path, tensors, info)
 
 
 @checked_arguments()

@@ -188,7 +188,11 @@ def _assembled(name: str, wanted: Sequence[str], columns: Mapping[str, np.ndarra
 
 
 def completed(config: Config, data: Dataset) -> Config:
-    """The declaration with what only the data says: kinds, shapes and classes that were left out."""
+    """The declaration with what only the data says: kinds, shapes and classes that were left out.
+
+    Raises:
+        SettingsError: ``evaluation.show`` names what is not declared, or a class that there is not.
+    """
     if data.layout is not None:
         return completed_by(config, data.layout, data.train)
     found, covariates = {}, {}
@@ -204,7 +208,22 @@ def completed(config: Config, data: Dataset) -> Config:
             said["levels"] = schema.levels
         found[name] = {key: value for key, value in said.items() if getattr(own, key) is None}
     change = {"modalities": found} | ({"covariates": covariates} if covariates else {})
-    return config.resolved().change(change) if found else config.resolved()
+    config = config.resolved().change(change) if found else config.resolved()
+    _require_shown(config, data)
+    return config
+
+
+def _require_shown(config: Config, data: Dataset) -> None:
+    known = (*config.modalities, *config.covariates)
+    for text in config.evaluation.show:
+        name, equals, value = text.partition("=")
+        if not equals or name not in known:
+            raise SettingsError(f"evaluation.show has MODALITY=VALUE of {', '.join(known)}, not {text!r}")
+        if (codec := data.codecs.get(name)) is not None:
+            try:
+                codec.parse(value)
+            except ValueError as error:
+                raise SettingsError(f"evaluation.show, {text!r}: {name} is {error}") from None
 
 
 def _covariate(name: str, schema: ColumnSchema) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mvae.arguments import checked_arguments, require_whole_number
+from mvae.arguments import checked_arguments, fits, require_whole_number
 from mvae.data.tables.cells import is_text
 from mvae.data.tables.column import CLASSED, TableColumn
 from mvae.data.tables.frames import DataFrame, Frames, pandas
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema
-from mvae.errors import QueryError, RunError
+from mvae.errors import QueryError, RunError, abridged
 from mvae.models.base import MultimodalVAE
 from mvae.runs import saving
 from mvae.runs.answers import AT_ONCE, Answer, answers, latents, scores
@@ -387,5 +387,5 @@ def _shown(column: TableColumn, series: Any, numbers: np.ndarray, rows: np.ndarr
 
 
 def _require_share(share: float | None) -> None:
-    if share is not None and not 0 < share < 1:
-        raise QueryError(f"an interval is a share of the probability between 0 and 1, as 0.9, not {share}")
+    if share is not None and not (fits(share, float) and 0 < share < 1):
+        raise QueryError(f"an interval is a share of the probability between 0 and 1, as 0.9, not {abridged(share)}")

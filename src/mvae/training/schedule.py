@@ -43,12 +43,19 @@ class Schedule:
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
     def step(self, objective: float | None) -> None:
-        """An epoch has ended, with this validation objective."""
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            assert objective is not None
-            self.scheduler.step(objective)
-        else:
-            self.scheduler.step()
+        """An epoch has ended, with this validation objective.
+
+        Raises:
+            SettingsError: the scheduler refuses, as one that was made for fewer epochs does.
+        """
+        try:
+            if isinstance(self.scheduler, ReduceLROnPlateau):
+                assert objective is not None
+                self.scheduler.step(objective)
+            else:
+                self.scheduler.step()
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"schedule is stepped after each epoch, and failed: {error}") from error
 
     def state(self) -> dict[str, Any]:
         """What it remembers, and the numbers that it sets in the optimizer, as plain values.

@@ -14,7 +14,7 @@ from mvae.data.blocks import ReadAhead
 from mvae.data.table import Table
 from mvae.errors import RunError, TrainingError
 from mvae.evaluation.coupling_warnings import coupling_warning
-from mvae.files import copied, load_weights, without_prefix
+from mvae.files import copied, load_weights, not_finite, without_prefix
 from mvae.networks.products import Products
 from mvae.training.callbacks import History
 from mvae.training.checkpoint import METRICS
@@ -151,9 +151,7 @@ class RunState:
 
     def require_finite_weights(self) -> None:
         """Stop before weights are saved that a gradient which is not finite has spoilt (the loss may look well yet)."""
-        state = self.model.state_dict().items()
-        bad = [name for name, value in state if value.is_floating_point() and not value.isfinite().all()]
-        if bad:
+        if bad := not_finite(self.model.state_dict()):
             self._stop(bad[0].removeprefix("_modalities."))
 
     def _stop(self, where: str) -> NoReturn:
