@@ -365,7 +365,7 @@ def test_a_constant_column_is_worth_no_more_than_the_least_scale_lets_it(kind: s
 
 
 def test_a_least_scale_above_the_first_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"begins at 0\.1: least must be above 0 and no more"):
+    with pytest.raises(SettingsError, match=r"starts at 0\.1: least must be above 0 and at most"):
         likelihoods.Gaussian(0.1, learned=True, least=0.2)
     likelihoods.Gaussian(1e-5)  # a fixed scale is what it is given as
 

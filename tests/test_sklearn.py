@@ -122,5 +122,5 @@ def test_a_wrong_number_of_samples_is_refused_before_training(samples: Any) -> N
 
 def test_a_feature_of_the_targets_name_is_refused() -> None:
     frame = pd.DataFrame({"target of mvae.sklearn": [1.5, 2.5, 4.5, 7.0], "x": [1.0, 5.5, 2.0, 3.0]})
-    with pytest.raises(DataError, match=r"a column is named 'target of mvae\.sklearn', as y is here: rename it"):
+    with pytest.raises(DataError, match=r"a column is named 'target of mvae\.sklearn', which is the name of y here"):
         MVAERegressor(**QUICK).fit(frame, [1.0, 2.0, 3.0, 4.0])

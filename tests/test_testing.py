@@ -75,7 +75,7 @@ def broken(name: str, function: Any, base: type = likelihoods.Gaussian) -> likel
         ("elementwise", lambda self, p, x: (p - x.mean(0)) ** 2, "of the first row alone"),
         ("elementwise", lambda self, p, x: -((p.detach() - x) ** 2) + 0 * p, "no gradient of log_prob reaches"),
         ("mean", lambda self, p: p.sum(-1), r"Own.mean\(params\) has shape \(5,\); \(5, 3\) is needed"),
-        ("mean", lambda self, p: p + 1, "samples average to another value than mean"),
+        ("mean", lambda self, p: p + 1, "the average of samples differs from mean"),
         ("sample", lambda self, p, generator=None: torch.randn(p.shape), "differs for the same generator"),
         ("sample", lambda self, p, generator=None: p[0], r"sample\(params, generator\) has shape \(3,\)"),
         ("sample", lambda self, p, generator=None: p / 0, "finite numbers are needed"),
@@ -188,7 +188,7 @@ class OwnDraws(Modality):
         (Modality(Mixing(), mlp(3, 3), "gaussian"), "encode of the first row alone: mean"),
         (Modality(mlp(3, 6), Deaf(), "gaussian"), "does not depend on z"),
         (OwnDraws(mlp(3, 6), mlp(3, 3), "gaussian"), r"generate\(z\) differs for the same generator"),
-        (Modality(mlp(3, 6), mlp(3, 3), broken("mean", lambda self, p: p + 1)), "samples average to another value"),
+        (Modality(mlp(3, 6), mlp(3, 3), broken("mean", lambda self, p: p + 1)), "the average of samples differs"),
     ],
 )
 def test_a_wrong_modality_is_told_what_is_wrong(modality: Modality, message: str) -> None:
@@ -242,7 +242,7 @@ class Averaging(Own):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Greedy, r"terms\(present\).given names what a row does not have"),
+        (Greedy, r"terms\(present\).given names a modality that a row does not have"),
         (Nosy, "the loss, with other values in missing cells"),
         (Lazy, "no gradient of the loss reaches a's encoder"),
         (Averaging, r"the mean of posterior\(data, \['a'\]\) of the first row alone"),

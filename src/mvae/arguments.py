@@ -1,4 +1,4 @@
-"""The types of a public function's arguments, checked when it is called: a wrong one is an error that names it."""
+"""Checks of a public function's argument types at each call: a wrong one raises an error that names the argument."""
 
 import functools
 import inspect
@@ -18,14 +18,14 @@ __all__ = ["SEEDS", "checked_arguments", "described", "fits", "require_whole_num
 F = TypeVar("F", bound=Any)
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "None"}
 SEEDS = 2**63 - 1  # the largest seed of a generator
-_ITEMS = 64  # of a list or mapping that are looked at: names, not data
+_ITEMS = 64  # items of a list or mapping that are checked: they are names, not data
 
 
 def checked_arguments(*but: str, error: type[UserError] = SettingsError) -> Callable[[F], F]:
-    """A decorator: calls whose arguments are not of the annotated types raise ``error`` before the function is called.
+    """A decorator that raises ``error`` if an argument is not of its annotated type, before the function is called.
 
-    Only types that a caller can get wrong at once are looked at: numbers, text, choices, classes, lists and mappings of
-    them. Shapes, dtypes, protocols and whatever is named in ``but`` are the function's own to check.
+    Only simple types are checked: numbers, text, choices, classes, and lists and mappings of these. Shapes, dtypes,
+    protocols and the arguments named in ``but`` are left for the function itself to check.
 
     >>> @checked_arguments()
     ... def repeated(text: str, times: int = 2) -> str:
@@ -39,7 +39,7 @@ def checked_arguments(*but: str, error: type[UserError] = SettingsError) -> Call
     """
 
     def decorate(function: F) -> F:
-        if isinstance(function, type):  # a dataclass, whose constructor has been made for it
+        if isinstance(function, type):  # a dataclass, whose constructor was generated
             setattr(function, "__init__", decorate(cast("Any", function).__init__))  # noqa: B010
             return function  # pyright: ignore[reportReturnType]
         name = function.__qualname__.removesuffix(".__init__")
@@ -58,7 +58,7 @@ def checked_arguments(*but: str, error: type[UserError] = SettingsError) -> Call
             except TypeError:
                 bound = None
             if bound is None:
-                return function(*args, **kwargs)  # which says what argument is missing or unknown
+                return function(*args, **kwargs)  # its TypeError names the missing or unknown argument
             for key, value in bound.arguments.items():
                 if key not in kinds:
                     continue
@@ -75,13 +75,13 @@ def checked_arguments(*but: str, error: type[UserError] = SettingsError) -> Call
 
 
 def _plain(value: Any, kind: Any) -> Any:
-    """NumPy's numbers as Python's own, and whole numbers as real ones where such are asked for."""
+    """Convert NumPy's numbers to Python's, and whole numbers to floats where the annotation is float."""
     value = value.item() if isinstance(value, np.generic) else value
     return float(value) if kind is float and value is not None else value
 
 
 def fits(value: object, kind: Any) -> bool:
-    """Is the value of this type? Of types that are not looked at, everything is.
+    """Is the value of this type? Always true for types that are not checked.
 
     >>> fits(3, float), fits(True, int), fits("ab", Sequence[str]), fits(["a"], Sequence[str] | None)
     (True, False, False, True)
@@ -111,7 +111,7 @@ def fits(value: object, kind: Any) -> bool:
 
 
 def _is_number(value: object, kind: type) -> bool:
-    """NumPy's numbers are numbers; a truth value is none."""
+    """Is this a number of this type? NumPy's numbers count as numbers; booleans do not."""
     truth = isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
     if kind is bool or truth:
         return truth and kind is bool
@@ -145,13 +145,13 @@ def described(kind: Any) -> str:
 
 
 def require_float64(device: Any) -> None:
-    """Raises SettingsError on a device that has no float64: scales, means and importance weights are computed in it."""
+    """Raise SettingsError if the device has no float64: scales, means and importance weights are computed in it."""
     if str(getattr(device, "type", device)).split(":")[0] == "mps":
         raise SettingsError("the device 'mps' has no float64, which is needed: use 'cpu'")
 
 
 def require_whole_number(what: str, value: object, least: int, most: int = 10**9) -> int:
-    """The value as Python's own integer; raises QueryError unless it is one from ``least`` to ``most``."""
+    """Return the value as a Python integer; raise QueryError unless it is a whole number from ``least`` to ``most``."""
     if not fits(value, int):
         raise QueryError(f"{what} must be a whole number, not {abridged(value)}")
     if cast("int", value) < least:

@@ -1,4 +1,4 @@
-"""The one tree of exceptions. Each message says what was wrong, where, and what to do."""
+"""The exceptions of this library. Each message says what is wrong, where, and what to do."""
 
 import difflib
 import importlib
@@ -23,11 +23,11 @@ __all__ = [
 
 
 class MvaeError(Exception):
-    """Everything this library raises on purpose."""
+    """The base class of all errors that this library raises on purpose."""
 
 
 class UserError(MvaeError, ValueError):
-    """A mistake that the caller can mend; the command line shows it as one line and exits with 2."""
+    """A mistake that the caller can fix; the command line shows it as one line and exits with status 2."""
 
 
 class DataError(UserError):
@@ -35,7 +35,7 @@ class DataError(UserError):
 
 
 class QueryError(UserError):
-    """A question the model cannot answer: an unknown modality, an unsupported likelihood."""
+    """A query that the model cannot answer: an unknown modality, an unsupported likelihood."""
 
 
 class SettingsError(UserError):
@@ -47,22 +47,22 @@ class RunError(UserError):
 
 
 class MissingDependencyError(UserError):
-    """An optional package is needed and absent; the message names the extra that brings it."""
+    """A required optional package is not installed; the message names the extra that provides it."""
 
 
 class TrainingError(MvaeError):
-    """Training cannot go on (a loss that is not finite); the last good checkpoint is kept."""
+    """Training cannot continue (a loss that is not finite); the last good checkpoint is kept."""
 
 
 def abridged(value: object, most: int = 60) -> str:
-    """A value for a message: its repr in one line, cut in the middle where it is long.
+    """The repr of a value for a message, on one line and shortened in the middle if it is long.
 
     >>> abridged("x" * 100, most=11)
     "'xxx … xxx'"
     """
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # a repr of the caller's own that fails, or an integer of more digits than Python writes
+    except Exception:  # the caller's own repr fails, or an integer has more digits than Python prints
         text = f"a {type(value).__name__}"
     return text if len(text) <= most else f"{text[: (most - 3) // 2]} … {text[-((most - 3) // 2) :]}"
 
@@ -72,7 +72,7 @@ NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation
 
 @contextmanager
 def out_of_memory(what: str, error: type[MvaeError]) -> Iterator[None]:
-    """Memory that runs out inside the block is an error of this kind, about ``what``.
+    """Turn running out of memory inside the block into this error, with a message about ``what``.
 
     >>> with out_of_memory("the list", SettingsError):
     ...     raise MemoryError
@@ -89,7 +89,9 @@ def out_of_memory(what: str, error: type[MvaeError]) -> Iterator[None]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What may have been meant, for the end of a message; nothing where no known name is near, whatever its case.
+    """A suggestion of what may have been meant, for the end of a message; empty if no known name is close.
+
+    Case is ignored.
 
     >>> nearest("mnits", ["mnist", "digits"]), nearest("HB", ["hb", "HbA1c"]), nearest("x", ["mnist"])
     (" (did you mean 'mnist'?)", " (did you mean 'hb'?)", '')
@@ -100,11 +102,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def require_extra(module: str, extra: str, what: str) -> Any:
-    """A module of an optional package, imported.
+    """Import a module of an optional package.
 
     Args:
         module: its name, such as ``skimage.metrics``.
-        extra: the extra of this library that brings it.
+        extra: the extra of this library that installs it.
         what: what needs it, in the plural, for the message.
 
     Raises:

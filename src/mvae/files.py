@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all: text, JSON, tensors as safetensors; never a pickle.
+"""Atomic writing and checked reading of files: text, JSON, and tensors as safetensors; never pickles.
 
-Every file is written beside its place, flushed to the disk and then renamed, so that a reader (or a resumed
-run) sees either the old one or the new one, whole, whenever the process was killed.
+Every file is written under a temporary name in the same directory, flushed to the disk and then renamed. So a reader
+(or a resumed run) sees either the complete old file or the complete new one, whenever the process is killed.
 """
 
 import errno
@@ -55,10 +55,10 @@ _held = threading.local()  # directories that this thread has locked
 
 
 def as_path(path: object, what: str = "a path") -> Path:
-    """A path that a file system can look at.
+    """Check that this is a usable path, and return it as a Path; the file need not exist.
 
     Raises:
-        RunError: neither text nor a path, empty, with a NUL, a name that is too long, or links in a circle.
+        RunError: it is neither text nor a path, is empty, contains a NUL, is too long, or is a loop of links.
 
     >>> as_path("runs/a").name
     'a'
@@ -81,35 +81,35 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
     """The contents of a file.
 
     Raises:
-        OSError: it cannot be read, or is no regular file: reading a pipe or a device might never end.
+        OSError: it cannot be read, or is not a regular file: reading a pipe or a device might never end.
     """
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise OSError(errno.EINVAL, "it is a device or a pipe, no file", str(path))
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a file", str(path))
     return Path(path).read_bytes()
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place in one step.
+    """Let ``write`` fill a temporary file next to ``path``, then put it in place in one step.
 
-    The file has the mode that the umask gives.
+    The file gets the mode that the umask allows.
 
     Raises:
-        RunError: the disk is full, the directory read-only or gone, or ``path`` is a device, a pipe or a directory;
+        RunError: the disk is full, the directory is read-only or gone, or ``path`` is a device, a pipe or a directory;
             nothing half-written is left.
     """
     path = as_path(path)
     if path.exists() and not path.is_file():
         kind = "a directory" if path.is_dir() else "a device or a pipe"
         raise RunError(f"cannot write {path}: it is {kind}, and only files are replaced")
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")  # names have 255 bytes at most
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")  # a name has at most 255 bytes
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Never through a link or into a file that somebody else has put there.
+        # Never write through a link or into a file that somebody else has put there.
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
         file = os.open(temporary, flags, 0o666)
         mode = stat.S_IMODE(os.fstat(file).st_mode)
         os.close(file)
-        write(temporary)  # safetensors puts a file of its own there, which only its owner can read
+        write(temporary)  # safetensors replaces the file by its own, which only the owner can read
         with temporary.open("rb+") as written:
             os.chmod(temporary, mode)
             os.fsync(written.fileno())
@@ -118,22 +118,22 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         reason = getattr(error, "strerror", None) or str(error)
         raise RunError(f"cannot write {path}: {reason}. Free some space or choose another place") from error
     finally:
-        with suppress(OSError):  # or it would hide the error itself
+        with suppress(OSError):  # an error here would hide the original one
             temporary.unlink()
 
 
 @contextmanager
 def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
-    """Only one process (and one thread of it) is inside the block for a directory, which is made where it is absent.
+    """Let only one process (and one thread of it) into the block for a directory, which is created if absent.
 
-    The lock ends with its process, however that ends. Within a thread such blocks may be nested.
+    The lock is released when its process ends, however it ends. Within a thread such blocks may be nested.
 
     Args:
-        directory: of the lock.
-        wait: until another one has left the block; otherwise that is an error.
+        directory: the directory to lock.
+        wait: wait until the lock is free; otherwise a lock that is taken is an error.
 
     Raises:
-        RunError: another training is using the directory, or it cannot be made.
+        RunError: another training run is using the directory, or it cannot be created.
     """
     held: set[Path] = _held.__dict__.setdefault("directories", set())
     try:
@@ -149,7 +149,7 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
         fcntl.flock(opened, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         os.close(opened)
-        raise RunError(f"{directory} is being trained in by another process: wait, or choose another one") from None
+        raise RunError(f"another process is training in {directory}: wait, or choose another directory") from None
     except OSError as error:
         _log.warning("%s cannot be locked (%s): let only one training use it at a time", directory, error.strerror)
     held.add(place)
@@ -161,7 +161,7 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """A JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     text = json.dumps(value, indent=2) + "\n"
 
     def write(file: Path) -> None:
@@ -171,10 +171,10 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Read the JSON object in a file.
 
     Raises:
-        RunError: absent, or not a JSON object.
+        RunError: the file is absent, or not a JSON object.
     """
     try:
         value = parse_json(read_regular(path))
@@ -188,10 +188,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON as Python's values.
+    """Parse JSON into Python values.
 
     Raises:
-        ValueError: it is none, or nested too deeply.
+        ValueError: it is not JSON, or nested too deeply.
     """
     try:
         return json.loads(text)
@@ -200,17 +200,17 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
-    """Tensors, a JSON header and a checksum in one safetensors file, whole or not at all."""
+    """Write tensors, a JSON header and a checksum to one safetensors file, atomically."""
     owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     header = {"info": json.dumps(info), "checksum": _checksum(owned)}
     write_whole(path, lambda file: save_file(owned, file, header))
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save_state` wrote, on the CPU.
+    """Read what `save_state` wrote, onto the CPU.
 
     Raises:
-        RunError: the file is absent, truncated, changed, or not one of ours.
+        RunError: the file is absent, truncated, changed, or not written by `save_state`.
     """
     if not as_path(path).is_file():
         raise RunError(f"no checkpoint at {path}: the run has not saved one yet, or this is not a run directory")
@@ -230,7 +230,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, dtypes, shapes and values."""
+    """The SHA-256 of names, dtypes, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].contiguous()
@@ -241,7 +241,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put weights into a model that has exactly these tensors.
+    """Load weights into a model that has exactly these tensors.
 
     Raises:
         RunError: a tensor is missing, extra, or of another shape; the model is left as it was.
@@ -251,10 +251,10 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) ->
 
 
 def check_weights(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Are these exactly the model's tensors, and all of them finite?
+    """Check that these are exactly the model's tensors, and that all of them are finite.
 
     Raises:
-        RunError: a tensor is missing, extra, of another shape or kind of number, or holds NaN or infinity.
+        RunError: a tensor is missing, extra, of another shape or kind of number, or contains NaN or infinity.
     """
     expected = model.state_dict()
     shaped_by_data = {
@@ -305,15 +305,15 @@ def _listed(verb: str, names: Iterable[str]) -> list[str]:
 
 
 def prefixed(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
-    """Names under a prefix: how several sets of tensors share one file."""
+    """Put a prefix before every name, so that several sets of tensors can share one file."""
     return {f"{prefix}/{name}": value for name, value in values.items()}
 
 
 def without_prefix(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
-    """The tensors, or the metrics, under a prefix, by their own names."""
+    """The tensors or metrics under a prefix, with the prefix removed from their names."""
     return {name.removeprefix(f"{prefix}/"): v for name, v in values.items() if name.startswith(f"{prefix}/")}
 
 
 def copied(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the weights and buffers, where they are."""
+    """A copy of the weights and buffers, on their devices."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

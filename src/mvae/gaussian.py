@@ -1,8 +1,8 @@
-"""Diagonal Gaussians as the paper multiplies and divides them (Eq. 3, 4; App. B, C).
+"""Diagonal Gaussians, and their products and quotients as in the paper (Eq. 3, 4; App. B, C).
 
-A Gaussian travels as its natural parameters, the precision T = 1/V and the shift Tμ, because then a product
-of experts is a sum (App. B) and a quotient a difference (App. C). Nothing has to be inverted until a mean or
-a standard deviation is asked for, and an expert that knows nothing is T = 0, a finite number.
+A Gaussian is stored as its natural parameters, the precision T = 1/V and the shift Tμ. Then a product of experts is a
+sum (App. B) and a quotient is a difference (App. C). Nothing has to be inverted until a mean or a standard deviation is
+needed, and an uninformative expert is T = 0, a finite number.
 """
 
 import math
@@ -15,13 +15,13 @@ from torch import Tensor
 
 __all__ = ["Gaussian", "kl_divergence", "product", "quotient", "select_expert"]
 
-# Precisions of experts stay within e^±20, so that a wild encoder gives a confident or an ignorant expert,
-# never 0/0: an unbounded log-variance overflows float32 at 88.
+# Precisions of experts stay within e^±20, so that an encoder with extreme outputs gives a confident or an uninformative
+# expert, never 0/0: an unbounded log-variance overflows float32 at 88.
 MAX_LOG_VARIANCE = 20.0
 
 
 class _Bounded(torch.autograd.Function):
-    """Log-variances within ±20; beyond, gradients that lead back are kept, so that no encoder is lost for ever."""
+    """Clamp log-variances to ±20; outside, keep only gradients that lead back inside, so that the encoder recovers."""
 
     @staticmethod
     def forward(ctx: Any, log_var: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Gaussian:
     def from_mean_log_var(
         cls, mean: Float[Tensor, "*batch latent"], log_var: Float[Tensor, "*batch latent"]
     ) -> "Gaussian":
-        """From an encoder's two outputs; float32 at least, log-variance bounded to ±20."""
+        """Build it from an encoder's two outputs, in float32 at least; the log-variance is clamped to ±20."""
         dtype = torch.promote_types(torch.promote_types(mean.dtype, log_var.dtype), torch.float32)
         mean, log_var = mean.to(dtype), log_var.to(dtype)
         precision = torch.exp(-cast("Tensor", _Bounded.apply(log_var)))
@@ -63,7 +63,7 @@ class Gaussian:
     def standard(
         cls, *shape: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> "Gaussian":
-        """The prior N(0, I), of the given shape (… latent)."""
+        """The prior N(0, I) in the given shape (… latent)."""
         return cls(torch.ones(*shape, device=device, dtype=dtype), torch.zeros(*shape, device=device, dtype=dtype))
 
     @property
@@ -86,11 +86,11 @@ class Gaussian:
         return Gaussian(self.precision[index], self.shift[index])  # pyright: ignore[reportArgumentType]
 
     def unbind(self) -> "tuple[Gaussian, ...]":
-        """One along the first axis after the other; unlike by indexing, their gradients are put together once."""
+        """Split along the first axis; unlike with indexing, the gradients of the parts are assembled only once."""
         return tuple(Gaussian(*parts) for parts in zip(self.precision.unbind(), self.shift.unbind(), strict=True))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n *batch latent"]:
-        """n samples, without a gradient.
+        """Draw n samples, without a gradient.
 
         >>> Gaussian.standard(3, 2).sample(5, torch.Generator().manual_seed(0)).shape
         torch.Size([5, 3, 2])
@@ -104,8 +104,8 @@ class Gaussian:
     ) -> Float[Tensor, "*samples latent"]:
         """Reparameterised sample μ + σ·noise; noise ~ N(0, I) comes from the caller's generator.
 
-        The noise may have leading axes of its own: noise ``samples rows latent`` for a ``rows latent`` Gaussian.
-        ``generator`` is for posteriors that draw more than noise (a mixture its component); here nothing is.
+        The noise may have additional leading axes: noise ``samples rows latent`` for a ``rows latent`` Gaussian.
+        ``generator`` is for posteriors that draw more than noise (a mixture draws its component); it is not used here.
         """
         return torch.addcmul(self.mean, self.stddev, noise)
 
@@ -125,11 +125,11 @@ def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"], pr
     """q(z | X) ∝ p(z) Π_{i in X} q̃(z | x_i) for every term's subset X (Eq. 4, App. B).
 
     Args:
-        experts: one expert for each modality and row, ``modalities rows latent``; rows that lack the modality
-            must hold zeros (precision 0: it knows nothing), which is how nothing missing can have influence.
+        experts: one expert for each modality and row, ``modalities rows latent``; rows in which the modality is missing
+            must contain zeros (precision 0: no information), so that missing values have no influence.
         given: which experts each term multiplies; a rows axis of 1 means "the same for every row".
-        prior_expert: count N(0, I) exactly once in each product (Eq. 4). Without it (other models) the product is of
-            the experts alone, and N(0, I) only where none is given.
+        prior_expert: include N(0, I) exactly once in each product (Eq. 4). Without it (other models) the product has
+            the experts alone, and is N(0, I) only where no expert is given.
 
     Returns:
         The posteriors, ``terms rows latent``.
@@ -140,8 +140,8 @@ def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"], pr
     (tensor([0.5000, 0.0000]), tensor([0.5000, 1.0000]))
     """
     chosen = given.to(experts.precision.dtype)
-    with torch.autocast(chosen.device.type, enabled=False):  # it would sum in 8 bits of precision
-        if chosen.shape[1] == 1:  # every row alike: one matrix product, not one a row
+    with torch.autocast(chosen.device.type, enabled=False):  # autocast would sum in 8 bits of precision
+        if chosen.shape[1] == 1:  # the same for all rows: one matrix product instead of one per row
             precision = torch.tensordot(chosen[:, 0], experts.precision, dims=1)
             shift = torch.tensordot(chosen[:, 0], experts.shift, dims=1)
         else:
@@ -152,9 +152,9 @@ def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"], pr
 
 
 def select_expert(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
-    """The given expert itself as posterior, and the prior where none is given: for models without a product.
+    """Use the given expert itself as the posterior, or the prior if none is given: for models without a product.
 
-    Shapes as in `product`. That no more than one is given is looked after by `mvae.models.plan` (`at_most_one`).
+    Shapes are as in `product`. `mvae.models.plan` (`at_most_one`) makes sure that at most one expert is given.
     """
     return product(experts, given, prior_expert=False)
 
@@ -162,9 +162,9 @@ def select_expert(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities
 def quotient(numerator: Gaussian, denominator: Gaussian) -> Gaussian:
     """The Gaussian proportional to numerator / denominator: natural parameters subtract (App. C).
 
-    Proper only where the numerator's precision is the larger (App. C prints the resulting condition on V the
-    wrong way round: what is needed is V < N/(N−1), not V > N/(N−1)). An improper expert is allowed here,
-    because it becomes proper again inside a product; take care that it does.
+    It is proper only where the numerator has the larger precision (App. C prints the resulting condition on V the
+    wrong way round: the condition is V < N/(N−1), not V > N/(N−1)). An improper expert is allowed here,
+    because it can become proper again inside a product; the caller must make sure that it does.
     """
     return Gaussian(numerator.precision - denominator.precision, numerator.shift - denominator.shift)
 

@@ -1,4 +1,4 @@
-"""Where a number comes from: the commit of this code, the hardware, the date."""
+"""The provenance of a result: the commit of this code, the hardware, the date."""
 
 import platform
 import subprocess
@@ -22,13 +22,13 @@ def installed_version() -> str:
 
 
 def circumstances(device: "torch.device") -> dict[str, str]:
-    """The commit, device and date of this process, as a row wants them."""
+    """The commit, device and date of this process, as stored in a row of results."""
     return {"commit": commit(), "device": describe_device(device), "date": datetime.now(UTC).date().isoformat()}
 
 
 def describe_device(device: "torch.device") -> str:
-    """The hardware in words."""
-    import torch  # here: the version alone needs none of it
+    """A description of the hardware."""
+    import torch  # imported here because `installed_version` does not need it
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -44,15 +44,15 @@ def _processor() -> str:
 
 
 def commit() -> str:
-    """The short commit of the checkout this code runs from (with + where it has changes), else the version."""
-    package = Path(__file__).parent  # this file stands at its root: changes anywhere in the package count
+    """The short commit of the checkout this code runs from (followed by + if it has changes), else the version."""
+    package = Path(__file__).parent  # this file is at the root of the package, so that all its changes count
 
     def git(*words: str) -> str:
         words = ("git", "-C", str(package), *words)
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", __file__)  # else it is installed, perhaps inside somebody else's checkout
+        git("ls-files", "--error-unmatch", __file__)  # fails if installed, perhaps inside another checkout
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return f"mvae {installed_version()}"

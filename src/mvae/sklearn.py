@@ -1,7 +1,7 @@
-"""Estimators of scikit-learn: fill in, transform, classify and regress, from rows with missing values.
+"""scikit-learn estimators that impute, transform, classify and regress from rows with missing values.
 
-They take arrays (all numbers, NaN is missing) and data frames of pandas, whose columns may be of any kind
-(`mvae describe` says which). Answers are means and probabilities at fixed noise, so that a row's answer depends on
+They take arrays (all numbers, NaN means missing) and pandas data frames, whose columns may be of any kind
+(`mvae describe` shows which). Answers are means and probabilities under fixed noise, so that a row's answer depends on
 that row alone.
 """
 
@@ -25,11 +25,11 @@ from mvae.runs.tables import TableModel
 __all__ = ["MVAEClassifier", "MVAEImputer", "MVAERegressor", "MVAETransformer"]
 
 TARGET = "target of mvae.sklearn"  # the name of y's column
-LEAST = 3  # rows
+LEAST = 3  # rows needed for training
 
 
 class _Estimator(BaseEstimator):
-    """What all of them share: settings, training, and rows as the model takes them."""
+    """What all estimators share: settings, training, and the conversion of rows to the model's input."""
 
     model_: TableModel
     n_features_in_: int
@@ -68,10 +68,10 @@ class _Estimator(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         everything = {"table": list(frame.columns)}
         self.model_ = fit_table(frame, kinds=kinds, modalities=everything, changes=changes, seed=seed, callbacks=[])
-        self.model_.model.double()  # a row's answer is then the same to 1e-12, whatever rows stand beside it
+        self.model_.model.double()  # so that a row's answer is the same to 1e-12, whatever the other rows are
 
     def _frame(self, X: Any, reset: bool) -> tuple[DataFrame, dict[str, Kind]]:
-        """The rows as a data frame, and to learn from (``reset``) what is known of its columns."""
+        """The rows as a data frame and, for training (``reset``), the known kinds of its columns."""
         pd = pandas()
         if isinstance(X, pd.DataFrame) and any(dtype.kind not in "biuf" for dtype in map(_plain_dtype, X.dtypes)):
             validate_data(self, X, reset=reset, skip_check_array=True)
@@ -84,26 +84,26 @@ class _Estimator(BaseEstimator):
         frame = pd.DataFrame(numbers, columns=names, index=X.index if isinstance(X, pd.DataFrame) else None)
         if not reset:
             return frame, {}
-        varies = frame.nunique() > 1  # a constant is filled in with itself, beside columns to learn from
+        varies = frame.nunique() > 1  # a constant is imputed as itself, if there are other columns to learn from
         known = [name for name in names if varies[name] or not varies.any()]
         return frame, dict.fromkeys(known, "real") | dict(self.kinds or {})
 
     def _predicted_parts(self, frame: DataFrame) -> Iterator[tuple[Answer, int]]:
-        """The model's answers for each part of the rows, and the place of the target among their columns."""
+        """The model's answers for each part of the rows, and the position of the target among the columns."""
         modality, place = self.model_.schema.home_of(TARGET)
         for _, values, present in self.model_.schema.encoded(of_frame(frame), self.model_.rows_at_once(self.samples)):
             yield answers(self.model_.model, values, present, [modality], self.samples, draws=0)[modality], place
 
 
 class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
-    """Fill in missing values: the mean of numbers, the most probable class, given what the row has.
+    """Fill in missing values given the row's observed values: the mean of numbers, the most probable class.
 
     Args:
-        epochs: of training at most; default by the number of rows.
-        latents: the number of latents; default by the number of columns.
-        kinds: column of a data frame → its kind; default inferred. Columns of an array are real.
-        samples: of the latents for each row, by which means are taken.
-        random_state: of training and answers.
+        epochs: maximum number of training epochs; by default it depends on the number of rows.
+        latents: the number of latents; by default it depends on the number of columns.
+        kinds: column of a data frame → its kind; by default inferred. Columns of an array are real.
+        samples: number of latent samples per row that means are taken over.
+        random_state: random state of training and answers.
 
     A column without any value stays as it is. Arrays and frames of numbers become arrays; other frames stay frames.
 
@@ -119,7 +119,7 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
         return self
 
     def transform(self, X: Any) -> Any:
-        """The rows with their missing values filled in."""
+        """Return the rows with their missing values filled in."""
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
         filled = pandas().concat(list(self.model_.impute_parts(of_frame(frame), samples=self.samples)))
@@ -127,12 +127,12 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
 
 
 class MVAETransformer(TransformerMixin, _Estimator):
-    """Rows as points in the latent space: the mean of q(z | row), whatever the row lacks.
+    """Map rows to points in the latent space: the mean of q(z | row), whichever values are missing.
 
     Args:
-        epochs, latents, kinds, random_state: as of `MVAEImputer`.
+        epochs, latents, kinds, random_state: as in `MVAEImputer`.
         samples: not used.
-        scale: also give the standard deviations of q.
+        scale: also return the standard deviations of q.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class MVAETransformer(TransformerMixin, _Estimator):
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """``rows latents``, or twice as many columns with the scales."""
+        """Return ``rows latents``, or twice as many columns with ``scale``."""
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
         parts = []
@@ -164,17 +164,17 @@ class MVAETransformer(TransformerMixin, _Estimator):
         return np.concatenate(parts)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """z1, z2 …, and z1.scale … with the scales."""
+        """The names z1, z2 …, and with ``scale`` also z1.scale …"""
         check_is_fitted(self, "model_")
         names = [f"z{i + 1}" for i in range(self.model_.model.latent_dim)]
         return np.array(names + [f"{name}.scale" for name in names] * self.scale, object)
 
 
 class MVAEClassifier(ClassifierMixin, _Estimator):
-    """Predict classes from whatever a row has; the classes are one more column of the joint model.
+    """Predict classes from a row's observed values; the class is one more column of the joint model.
 
     Args:
-        epochs, latents, kinds, samples, random_state: as of `MVAEImputer`.
+        epochs, latents, kinds, samples, random_state: as in `MVAEImputer`.
     """
 
     classes_: np.ndarray
@@ -185,7 +185,7 @@ class MVAEClassifier(ClassifierMixin, _Estimator):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise DataError("y has one class: at least two are needed to tell apart")
+            raise DataError("y has one class: at least two are needed")
         frame, kinds = self._frame(X, reset=True)
         self._learn(_beside(frame, codes.astype(np.int64)), kinds | {TARGET: "categorical"})
         return self
@@ -197,7 +197,7 @@ class MVAEClassifier(ClassifierMixin, _Estimator):
         known, parts = self.model_.schema.named[TARGET].classes, []
         for found, place in self._predicted_parts(frame):
             share = np.zeros((len(found.point), len(self.classes_)))
-            share[:, list(map(int, known))] = found.probabilities[place]  # a class may be in no training row
+            share[:, list(map(int, known))] = found.probabilities[place]  # a class may occur in no training row
             parts.append(share)
         return np.concatenate(parts)
 
@@ -208,35 +208,35 @@ class MVAEClassifier(ClassifierMixin, _Estimator):
 
 
 class MVAERegressor(RegressorMixin, _Estimator):
-    """Predict a number from whatever a row has; it is one more column of the joint model.
+    """Predict a number from a row's observed values; it is one more column of the joint model.
 
     Args:
-        epochs, latents, kinds, samples, random_state: as of `MVAEImputer`.
+        epochs, latents, kinds, samples, random_state: as in `MVAEImputer`.
     """
 
     def fit(self, X: Any, y: Any) -> "MVAERegressor":
-        """Learn from rows with missing values and their numbers."""
+        """Learn from rows with missing values and their targets."""
         y = _target(self, X, y, numeric=True)
         frame, kinds = self._frame(X, reset=True)
         self._learn(_beside(frame, y), kinds | {TARGET: "real"})
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """The mean for each row."""
+        """The predicted mean for each row."""
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
         return np.concatenate([found.point[:, place] for found, place in self._predicted_parts(frame)])
 
 
 def _beside(frame: DataFrame, y: np.ndarray) -> DataFrame:
-    """The frame with y as a further column."""
+    """The frame with y as an additional column."""
     if TARGET in frame.columns:
-        raise DataError(f"a column is named {TARGET!r}, as y is here: rename it")
+        raise DataError(f"a column is named {TARGET!r}, which is the name of y here: rename it")
     return frame.assign(**{TARGET: y})
 
 
 def _target(estimator: Any, X: Any, y: Any, numeric: bool = False) -> np.ndarray:
-    """y as one array of as many rows as X, without missing values."""
+    """Check that y has as many rows as X and no missing values, and return it as one array."""
     from sklearn.utils.validation import _check_y, check_consistent_length
 
     if y is None:
@@ -249,5 +249,5 @@ def _target(estimator: Any, X: Any, y: Any, numeric: bool = False) -> np.ndarray
 
 
 def _plain_dtype(dtype: Any) -> Any:
-    """NumPy's dtype of a nullable one."""
+    """The NumPy dtype that a nullable dtype is based on."""
     return getattr(dtype, "numpy_dtype", dtype)

@@ -1,4 +1,4 @@
-"""What a declaration says by name: ``"noise"``, or ``{name = "noise", std = 0.3}`` with options."""
+"""Objects that a declaration specifies by name, ``"noise"``, or with options, ``{name = "noise", std = 0.3}``."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import Any
 from mvae.errors import SettingsError, abridged, nearest
 
 __all__ = ["check_options", "from_spec", "split_spec"]
-WIDEST = 10_000_000  # of a layer
+WIDEST = 10_000_000  # the largest width of a layer
 
 
 def split_spec(spec: object, known: Iterable[str], what: str, key: str = "name") -> tuple[str, dict[str, Any]]:
-    """The name and the options of a spec; ``what`` is said in errors, ``key`` holds the name in a mapping.
+    """The name and the options of a spec; ``what`` is used in error messages, ``key`` holds the name in a mapping.
 
     Raises:
-        SettingsError: not a spec, or a name that is not known.
+        SettingsError: it is not a spec, or its name is unknown.
 
     >>> split_spec({"name": "noise", "std": 0.3}, ["noise"], "augmentation")
     ('noise', {'std': 0.3})
@@ -29,9 +29,9 @@ def split_spec(spec: object, known: Iterable[str], what: str, key: str = "name")
 
 
 def check_options(make: Callable[..., Any], options: Mapping[str, Any], what: str, given: Sequence[str] = ()) -> None:
-    """Raises SettingsError unless ``make`` takes these options, and has the others' defaults.
+    """Raise SettingsError unless ``make`` takes these options and has defaults for all others.
 
-    ``given`` are the arguments that the caller gives by itself: they are no options.
+    ``given`` names the arguments that the caller supplies: they are not options.
     """
     parameters = {
         name: parameter
@@ -49,10 +49,10 @@ def check_options(make: Callable[..., Any], options: Mapping[str, Any], what: st
 
 
 def from_spec(spec: object, registry: Mapping[str, Callable[..., Any]], what: str) -> Any:
-    """What the registry makes of a name and options.
+    """Build the object that a spec names, with its options.
 
     Raises:
-        SettingsError: an unknown name or option, or a value that the option cannot have.
+        SettingsError: an unknown name or option, or a value that the option cannot take.
 
     >>> from_spec({"name": "pair", "real": 1.0}, {"pair": complex}, "number")
     (1+0j)
@@ -63,7 +63,7 @@ def from_spec(spec: object, registry: Mapping[str, Callable[..., Any]], what: st
 
 
 def _check_type(value: object, parameter: inspect.Parameter, what: str) -> None:
-    """By the annotation of the parameter, where that is one of the simple types that a file can hold."""
+    """Check a value against the parameter's annotation, if that is one of the simple types that a file can hold."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = isinstance(value, int) and not isinstance(value, bool)
     widths = isinstance(value, Sequence) and all(type(v) is int and 0 < v <= WIDEST for v in value)

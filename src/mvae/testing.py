@@ -1,23 +1,24 @@
-"""For those who extend the library: do a likelihood, a modality or a model of one's own keep what the rest relies on?
+"""Checks for extensions of the library: does your likelihood, modality or model keep the contract that others rely on?
 
-A **likelihood** (`mvae.likelihoods.Likelihood`) takes the decoder's output as ``rows event…``, with a last axis where a
-value has several parameters. ``log_prob(params, x)`` is one finite number per row, also with leading axes of samples;
-``mean`` and ``sample`` have the shape of the data (of classes ``mean`` has their probabilities as a last axis); the
-same generator gives the same sample; the gradient reaches the parameters. Where it is ``discrete``, probabilities sum
+A **likelihood** (`mvae.likelihoods.Likelihood`) takes the decoder's output as ``rows event…``, with a last axis if a
+value has several parameters. ``log_prob(params, x)`` is one finite number per row, also with leading axes of samples.
+``mean`` and ``sample`` have the shape of the data (for classes, ``mean`` has their probabilities as a last axis). The
+same generator gives the same sample, and the gradient reaches the parameters. If it is ``discrete``, probabilities sum
 to 1, and ``mode`` is the most probable value.
 
-A **modality** (`mvae.modality.base.Modality`, with an encoder and a decoder, or a subclass with ``expert_parameters``,
-``assess`` and ``generate`` of its own) keeps rows apart, takes one row as well as many, scores any number of samples
-of z, generates what it could have been given, and lets gradients through from log p to z, decoder and encoder.
+A **modality** (`mvae.modality.base.Modality` with an encoder and a decoder, or a subclass with its own
+``expert_parameters``, ``assess`` and ``generate``) treats rows independently, takes one row as well as many, scores any
+number of samples of z, generates values that are valid inputs, and passes gradients from log p to z, decoder and
+encoder.
 
-A **model** (`mvae.models.base.MultimodalVAE`, with ``combine`` and ``terms`` of its own) plans only what a row has,
-has a finite objective whose gradient reaches every network that a term asks for, keeps rows apart in its posteriors,
-and reads nothing from missing cells.
+A **model** (`mvae.models.base.MultimodalVAE` with its own ``combine`` and ``terms``) plans terms only for the
+modalities that a row has, has a finite objective whose gradient reaches every network that a term uses, treats rows
+independently in its posteriors, and reads nothing from missing cells.
 
-Call the checkers in a test: they raise AssertionError, or the library's own DataError, in words.
+Call the checks in a test: they raise AssertionError, or the library's own DataError, with an explanation.
 
-*A kind of modality of one's own* says how a column is encoded, scored and drawn, beside its networks. Angles, for one,
-are a von Mises distribution around what the decoder gives, and are encoded by their sine and cosine:
+*A new kind of modality* defines, besides its networks, how a column is encoded, scored and sampled. In this example,
+angles have a von Mises distribution around the decoder's output, and are encoded by their sine and cosine:
 
 >>> class Angle(mvae.Modality):
 ...     def encoder_input(self, x):
@@ -32,8 +33,8 @@ are a von Mises distribution around what the decoder gives, and are encoded by t
 >>> wind = Angle(nn.Linear(2, 2 * 3), nn.Linear(3, 1), "gaussian", standardise=False)
 >>> check_modality(wind, torch.rand(6, 1), latent_dim=3)
 
-*An encoder and a decoder* are any `torch.nn.Module`: ``rows event…`` → mean and log-variance, side by side or as a
-tuple, and ``rows latents`` → the likelihood's parameters:
+*Encoders and decoders* can be any `torch.nn.Module`. An encoder maps ``rows event…`` to mean and log-variance,
+concatenated or as a tuple; a decoder maps ``rows latents`` to the likelihood's parameters:
 
 >>> class Encoder(nn.Module):
 ...     def __init__(self):
@@ -43,7 +44,7 @@ tuple, and ``rows latents`` → the likelihood's parameters:
 ...         return self.mean(x), self.log_variance(x)
 >>> check_modality(mvae.Modality(Encoder(), nn.Linear(3, 5), "gaussian"), torch.randn(6, 5), latent_dim=3)
 
-*A model* says how experts combine and which terms are learned:
+*A model* defines how experts are combined and which terms are learned:
 
 >>> from mvae.gaussian import product
 >>> from mvae.models.terms import full
@@ -55,7 +56,7 @@ tuple, and ``rows latents`` → the likelihood's parameters:
 >>> parts = {name: mvae.Modality(nn.Linear(2, 6), nn.Linear(3, 2), "gaussian") for name in ("left", "right")}
 >>> check_model(JointOnly(parts, latent_dim=3), {"left": torch.randn(9, 2), "right": torch.randn(9, 2)})
 
-`mvae.likelihoods` has the example of a likelihood.
+`mvae.likelihoods` has an example of a likelihood.
 """
 
 import copy
@@ -77,19 +78,19 @@ from mvae.models.terms import Terms
 __all__ = ["check_likelihood", "check_modality", "check_model"]
 
 DRAWS = 4_000  # samples whose average is compared with the mean
-ERRORS = 6  # standard errors by which they may differ
-CANDIDATES = 1_000  # whole numbers from 0 on, of which discrete values are
-OUTCOMES = 4_096  # at most, enumerated
-RELATIVE, ABSOLUTE = 1e-3, 1e-4  # errors of float32 in a sum
+ERRORS = 6  # largest allowed difference, in standard errors
+CANDIDATES = 1_000  # whole numbers from 0 on, among which the discrete values are
+OUTCOMES = 4_096  # largest number of outcomes that are enumerated
+RELATIVE, ABSOLUTE = 1e-3, 1e-4  # tolerances for float32 errors in a sum
 
 
 def check_likelihood(likelihood: Likelihood, params: Tensor, x: Values) -> None:
-    """Raises AssertionError where the likelihood does not keep its contract for these parameters and data.
+    """Raise AssertionError if the likelihood does not keep its contract for these parameters and data.
 
     Args:
-        likelihood: to be checked.
-        params: a decoder's output, a row for each of ``x``; floating point.
-        x: ``rows event…``, as stored; possible values.
+        likelihood: the likelihood to check.
+        params: a decoder's output, one row for each row of ``x``; floating point.
+        x: valid data ``rows event…``, as stored.
 
     >>> check_likelihood(mvae.likelihoods.Gaussian(), torch.randn(5, 3), torch.randn(5, 3))
     """
@@ -118,11 +119,11 @@ def check_likelihood(likelihood: Likelihood, params: Tensor, x: Values) -> None:
 
 
 def check_modality(modality: Modality, x: Values, latent_dim: int) -> None:
-    """Raises AssertionError where the modality does not keep its contract for this data; it stays as it is.
+    """Raise AssertionError if the modality does not keep its contract for this data; the modality is not changed.
 
     Args:
-        modality: to be checked, without a condition.
-        x: two rows or more, ``rows event…``, as stored; possible values.
+        modality: the modality to check, without a condition.
+        x: valid data of at least two rows, ``rows event…``, as stored.
         latent_dim: the number of latents.
 
     Raises:
@@ -132,7 +133,7 @@ def check_modality(modality: Modality, x: Values, latent_dim: int) -> None:
     """
     _require(isinstance(modality, Modality), f"{modality!r} is no mvae.Modality")
     x = as_tensor(as_column("x", x)[0])
-    _require(len(x) >= 2, "two rows at least are needed to see whether they are kept apart")
+    _require(len(x) >= 2, "at least two rows are needed to check that rows are independent")
     modality = copy.deepcopy(modality)
     bad, possible = modality.check(x, latent_dim)
     _require(not bad.any(), f"row {bad.long().argmax()}: {possible} are needed")
@@ -152,11 +153,11 @@ def check_modality(modality: Modality, x: Values, latent_dim: int) -> None:
 
 
 def check_model(model: MultimodalVAE, data: Data) -> None:
-    """Raises AssertionError where the model does not keep its contract for these rows; it stays as it is.
+    """Raise AssertionError if the model does not keep its contract for these rows; the model is not changed.
 
     Args:
-        model: to be checked.
-        data: two rows or more that have everything: rows that lack something are made of them.
+        model: the model to check.
+        data: at least two complete rows; rows with missing modalities are made from them.
 
     Raises:
         DataError: the modalities do not fit the data.
@@ -167,10 +168,10 @@ def check_model(model: MultimodalVAE, data: Data) -> None:
     _require(isinstance(model, MultimodalVAE), f"{model!r} is no mvae.models.base.MultimodalVAE")
     model = copy.deepcopy(model)
     whole = model.as_table(data)
-    _require(len(whole) >= 2, "two rows at least are needed to see whether they are kept apart")
+    _require(len(whole) >= 2, "at least two rows are needed to check that rows are independent")
     tables = [whole]
     if not model.needs_complete and len(model.names) > 1:
-        lacks = torch.arange(len(whole)) % (len(model.names) + 1)  # each row one modality, or none
+        lacks = torch.arange(len(whole)) % (len(model.names) + 1)  # each row is missing one modality, or none
         tables.append(Table(dict(whole.columns), {name: lacks != i for i, name in enumerate(model.names)}))
     with evaluating(model):
         for table in tables:
@@ -183,7 +184,7 @@ def _check_objective(model: MultimodalVAE, table: Table) -> None:
     terms = model.terms(present, torch.Generator().manual_seed(0))
     _require(isinstance(terms, Terms), f"terms(present) gives a {type(terms).__name__}, not a mvae.models.terms.Terms")
     for what, mask in (("given", terms.given), ("of", terms.of)):
-        _require(not (mask & ~present).any(), f"terms(present).{what} names what a row does not have")
+        _require(not (mask & ~present).any(), f"terms(present).{what} names a modality that a row does not have")
     noise = torch.randn(len(terms.names), len(table), model.latent_dim, dtype=model.dtype, device=model.device)
     loss = model.batch_objective(table, terms, noise=noise).loss
     _require(loss.dim() == 0 and bool(loss.isfinite()), f"the loss is {loss.tolist()}; a finite number is needed")
@@ -204,12 +205,12 @@ def _check_objective(model: MultimodalVAE, table: Table) -> None:
 
 
 def _check_posteriors(model: MultimodalVAE, table: Table) -> None:
-    """Given each modality, and all of them where the model answers that."""
+    """Check the posteriors given each modality alone, and given all of them if the model supports that."""
     for given in [[name] for name in model.names] + [list(model.names)]:
         try:
             q, alone = model.posterior(table, given), model.posterior(table[:1], given)
         except QueryError:
-            continue  # it has none for these, and says so
+            continue  # the model says that it has no posterior for these
         what = f"posterior(data, {given})"
         for part in ("mean", "variance"):
             value = getattr(q, part)
@@ -287,7 +288,7 @@ def _check_draws(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
     error = draws.std(0) / DRAWS**0.5 + 1e-6
     far = (draws.mean(0) - mean).abs() / error
     worst = float(far.max())
-    _require(worst < ERRORS, f"{name}: samples average to another value than mean ({worst:.0f} standard errors)")
+    _require(worst < ERRORS, f"{name}: the average of samples differs from mean ({worst:.0f} standard errors)")
 
 
 def _check_gradients(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
@@ -299,7 +300,7 @@ def _check_gradients(likelihood: Likelihood, params: Tensor, x: Tensor) -> None:
 
 
 def _check_normalised(likelihood: Likelihood, params: Tensor, event: torch.Size) -> None:
-    """Of one row: the probabilities of all that could be, or of all values where there are too many combinations."""
+    """Check that one row's probabilities sum to 1: over all outcomes, or over each value's if these are too many."""
     name = type(likelihood).__name__
     numbers = likelihood.stored(torch.arange(CANDIDATES, device=params.device))
     every = likelihood.prepare(numbers.reshape(-1, *[1] * len(event)).expand(-1, *event).contiguous(), params.dtype)

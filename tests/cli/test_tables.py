@@ -45,7 +45,7 @@ def test_describe_says_what_columns_are_and_why(tmp_path: Path) -> None:
     shown = mvae("describe", source, "-o", tmp_path / "run.toml", "--picture", tmp_path / "missing.png")
     assert shown.code == 0, shown.err
     for words in ("120 rows, 12 columns", "two values: f, m", "hb and hb_copy: one is a multiple of the other",
-                  "1 rows are equal to one before them", "weight: -99 is far from all its other", "■"):  # fmt: skip
+                  "1 rows are equal to one before them", "weight: -99 is far from all other", "■"):  # fmt: skip
         assert words in " ".join(shown.out.split()), words
     assert (tmp_path / "missing.png").read_bytes().startswith(b"\x89PNG")
     declared = tomllib.loads((tmp_path / "run.toml").read_text())

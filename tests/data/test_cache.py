@@ -116,5 +116,5 @@ def test_rows_of_any_dtype(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"cannot write .*file.*: make room or make it writable.* MVAE_CACHE"):
+    with pytest.raises(DataError, match=r"cannot write .*file.*: free some space or make it writable.* MVAE_CACHE"):
         opened(tmp_path / "file" / "celeba", Maker())

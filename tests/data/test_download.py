@@ -232,7 +232,7 @@ def test_a_link_in_the_place_of_a_part_is_not_written_through(server: Server, tm
     (tmp_path / f"{NAME}.part").symlink_to(tmp_path / "victim")
     message = refusal(server, tmp_path, "good", "norange")
     assert "symbolic links" in message
-    assert "make room" in message
+    assert "free some space" in message
     assert not (tmp_path / "victim").exists()
     assert server.folders == ["good"]  # another mirror would not help
 

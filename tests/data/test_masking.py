@@ -123,7 +123,7 @@ def test_a_share_outside_its_range_is_refused(fraction: float) -> None:
 
 def test_tables_without_pairs_to_choose_are_refused() -> None:
     three = Table({name: torch.arange(3) for name in "abc"})
-    with pytest.raises(DataError, match="pairs are of two modalities; this table has a, b, c"):
+    with pytest.raises(DataError, match="pairs need exactly two modalities; this table has a, b, c"):
         pair_fraction(three, 0.5)
     with pytest.raises(DataError, match="incomplete already"):
         pair_fraction(pair_fraction(numbered(10), 0.5), 0.5)

@@ -87,5 +87,5 @@ def test_a_probability_outside_its_range_is_refused(p: float) -> None:
 
 
 def test_a_table_of_which_nothing_is_left_is_refused() -> None:
-    with pytest.raises(DataError, match="of 3 rows all are left empty where values are kept with probability 1e-09"):
+    with pytest.raises(DataError, match="all 3 rows are left empty if values are kept with probability 1e-09"):
         keep_at_random(numbered(3), 1e-9)

@@ -146,7 +146,7 @@ def test_a_kind_is_proposed_with_a_reason(values, kind: str) -> None:
         ([[0.0, 0.5]], [1.5], None, "real", "column 'x' has rows of shape () instead of (2,)"),
         ([0.5, 1.5], ["a"], None, "real", "column 'x' is real, but holds <U1: give numbers"),
         (["a", "b"], None, None, "real", "column 'x' holds text, no numbers: it is categorical"),
-        (["a", None], None, None, None, "column 'x', row 1: None is no text, as others are: mark it as missing"),
+        (["a", None], None, None, None, "column 'x', row 1: None is not text, unlike the others: mark it as missing"),
         ([0.5, 1.5], None, None, "categorical", "column 'x', row 0: categories are integers or text, not 0.5"),
         ([0.5, 1.5], None, [False, False], None, "column 'x' is present in no training row"),
         (

@@ -53,7 +53,7 @@ def test_a_vocabulary_of_pieces_knows_words_it_has_not_seen() -> None:
 
 
 def test_too_few_numbers_for_the_letters_are_refused_in_a_line() -> None:
-    with pytest.raises(SettingsError, match=r"10 numbers are too few .* for subwords of these files: .*required_chars"):
+    with pytest.raises(SettingsError, match=r"size 10 is too small .* for subwords of these files: .*required_chars"):
         Subwords.of(SENTENCES, 10)
 
 

@@ -41,5 +41,5 @@ def test_pictures_of_any_size_come_back_in_their_shape(shape: tuple[int, ...], w
 def test_what_is_no_picture_is_refused() -> None:
     with pytest.raises(SettingsError, match="for pictures of shape"):
         made("encoder", (784,))
-    with pytest.raises(SettingsError, match="one width at least"):
+    with pytest.raises(SettingsError, match="at least one width"):
         made("decoder", (3, 28, 28), widths=[])

@@ -115,7 +115,7 @@ def test_files_of_cells_and_runs_of_arrays_say_where_they_are_asked(tmp_path: Pa
     cells = tmp_path / "cells.h5ad"
     for command in (["train", cells], ["describe", cells]):
         said = mvae_command(*command)
-        assert (said.code, "which are read and learned from in Python" in said.err) == (2, True)
+        assert (said.code, "read them in Python with mvae.data.annotated.read_anndata" in said.err) == (2, True)
     config = declared(tmp_path).change({"data": {"source": str(cells)}})
     with pytest.raises(DataError, match=r"read_anndata.*or the command line save arrays"):
         mvae.train(config, tmp_path / "none", callbacks=[])

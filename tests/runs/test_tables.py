@@ -273,7 +273,7 @@ def test_known_cells_are_learned_from_the_others() -> None:
         (lambda m: m.predict(patients(), "hb", interval=90.0), QueryError, "between 0 and 1, as 0.9, not 90.0"),
         (lambda m: m.impute(patients(), interval="90%"), QueryError, "between 0 and 1, as 0.9, not '90%'"),
         (lambda m: m.impute(patients(), draws=-1), QueryError, "draws must be at least 0"),
-        (lambda m: m.embed({"x": [1.0]}), DataError, "none of the model's columns is there"),
+        (lambda m: m.embed({"x": [1.0]}), DataError, "the table has none of the model's columns"),
         (lambda m: m.embed(3), DataError, "not a int"),
     ],
 )  # fmt: skip
@@ -349,7 +349,7 @@ def test_sentences_beside_a_table_are_a_modality(tmp_path: Path) -> None:
     frame.loc[[3, 4], "note"] = None
     frame.to_csv(tmp_path / "x.csv", index=False)
     found = describe(of_frame(frame))
-    assert next(c for c in found.columns if c.name == "note").reason.endswith("such as sentences; or declare text")
+    assert next(c for c in found.columns if c.name == "note").reason.endswith("sentences; to use them, declare text")
     model = mvae.fit_table(tmp_path / "x.csv", kinds={"note": "text"}, changes=FEW, callbacks=[])
     assert model.schema.shapes == {"note": (8,)}
     values, present = model.schema.encode(frame)

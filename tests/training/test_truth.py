@@ -47,7 +47,7 @@ def test_a_directory_that_is_trained_in_is_refused_to_another_process(tmp_path: 
     other = Meanwhile(tmp_path / "run")
     train(model(), tmp_path / "run", callbacks=[other])
     for refusal in other.refusals:
-        assert refusal == f"{tmp_path / 'run'} is being trained in by another process: wait, or choose another one\n"
+        assert refusal == f"another process is training in {tmp_path / 'run'}: wait, or choose another directory\n"
     train(model(), tmp_path / "run", resume=True)  # and free afterwards
     train(model(), tmp_path / "alone")
 

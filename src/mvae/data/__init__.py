@@ -1,1 +1,1 @@
-"""Tables, what their columns mean, masks, and readers by format."""
+"""Tables, the meaning of their columns, masks, and readers for file formats."""

@@ -1,4 +1,4 @@
-"""AnnData and MuData (``.h5ad``, ``.h5mu``): cells as a table, and answers written back by the cells' names."""
+"""AnnData and MuData (``.h5ad``, ``.h5mu``): cells as a table, and answers written back by cell name."""
 
 import re
 from collections import Counter
@@ -27,10 +27,10 @@ class Annotated:
 
     Args:
         table: the columns that were read.
-        cells: the cells' names, in the order of its rows.
-        features: the features' names of columns that have them.
-        categories: of columns of text or of categories, those that their codes 0 … K−1 stand for, as text
-            (`mvae.Covariate` takes them).
+        cells: the names of the cells, in the order of the rows.
+        features: column → the names of its features, if it has them.
+        categories: column of text or categories → the categories of its codes 0 … K−1, as text (`mvae.Covariate` takes
+            them).
     """
 
     table: Table
@@ -48,32 +48,34 @@ def read_anndata(
     categories: Mapping[str, Sequence[Any]] | None = None,
     backed: bool = False,
 ) -> Annotated:
-    """Cells of an AnnData or MuData, or of a file of one.
+    """Read the cells of an AnnData or MuData object, or of a file that contains one.
 
-    Sparse matrices stay sparse. A modality is missing in the rows that ``present`` says, in those that are NaN
-    throughout, and in cells that a MuData's modality does not have; single NaN values are missing values. A zero is a
-    count of zero.
+    Sparse matrices stay sparse. A modality is missing in the rows where ``present`` is false, in rows that are all NaN,
+    and in cells that are not in the MuData's modality; single NaN values are missing values. A zero is a count of zero.
 
     Args:
         source: the object, or a path that ends in ``.h5ad`` or ``.h5mu``.
-        columns: name → where it stands: X, raw/X, layers/NAME, obsm/NAME or obs/NAME; in a MuData ``rna:X`` and so on.
+        columns: name → its place: X, raw/X, layers/NAME, obsm/NAME or obs/NAME; in a MuData ``rna:X`` and so on.
         present: name → obs/NAME of a boolean column that says which cells have it.
-        features: name → the names of the features wanted, in this order, whatever theirs in this object: those of the
-            training cells (`Annotated.features`, where further columns do not matter), or some. Default: as they stand.
-        categories: of such columns as when the model was trained, likewise; default those that occur, sorted.
-        backed: leave X, raw and layers of a file on disk, for files larger than memory. Of NaN there nothing is known.
+        features: name → the names of the requested features, which are returned in this order: those of the training
+            cells (`Annotated.features`; entries for other columns are ignored), or a subset. Default: all, in their
+            order.
+        categories: name → the categories at training time (`Annotated.categories`); by default the sorted categories
+            that occur.
+        backed: leave X, raw and layers on disk, for files larger than memory. NaN values are then not detected.
 
     Raises:
-        DataError: the file is absent or damaged, something named is not in it (what there is is said), names of cells
-            occur twice, or those of the features that are wanted. SettingsError: ``present``, ``features`` or
-            ``categories`` of what is no column. MissingDependencyError: anndata, or mudata, is not installed.
+        DataError: the file is absent or damaged; a place or feature is not in it (the message lists what is); two cells
+            have the same name, or two of the requested features. SettingsError: ``present``, ``features`` or
+            ``categories`` name something that is not a column. MissingDependencyError: anndata or mudata is not
+            installed.
     """
     data = _opened(source, backed) if isinstance(source, str | Path) else source
     cells = _names(data.obs_names)
     taken, masks, labelled, known, wanted = {}, {}, {}, {}, features or {}
     for what, named in (("present", present), ("features", wanted), ("categories", categories)):
         for name in [name for name in named or () if name not in columns]:
-            if what == "present" or nearest(name, columns):  # of training they may have further columns
+            if what == "present" or nearest(name, columns):  # the dicts from training may have more columns
                 listed = f"there are {', '.join(columns)}{nearest(name, columns)}"
                 raise SettingsError(f"{what} names {name!r}, which is no column; {listed}")
     for name, where in columns.items():
@@ -94,7 +96,7 @@ def read_anndata(
         said, place = np.asarray(_found(part, inside)[0]), _place(part, cells)
         if said.dtype != bool:
             raise DataError(f"{where} holds {said.dtype}: present needs booleans")
-        if place is not None:  # a cell that the modality lacks has nothing of it
+        if place is not None:  # a cell that is not in the modality has no values of it
             said = np.where(place >= 0, said[place], False)
         own = masks.get(name, np.ones(len(cells), bool))
         masks[name] = own & said.reshape(-1, *[1] * (own.ndim - 1))
@@ -102,23 +104,24 @@ def read_anndata(
 
 
 def write_anndata(data: Any, answers: Mapping[str, Any], cells: Sequence[str]) -> None:
-    """Put answers into an AnnData (or one modality of a MuData), each cell's by its name.
+    """Store answers in an AnnData object (or one modality of a MuData), matched by cell name.
 
     Args:
-        data: changed in place; ``data.write_h5ad(path)`` keeps it. Cells that have no answer get NaN, or None of text.
-        answers: where → values ``cells …``: latents as ``obsm/X_mvae``, denoised values as ``layers/denoised``, scores
-            or predicted classes as ``obs/NAME``.
-        cells: the names of the answers' rows (`Annotated.cells`).
+        data: the object, changed in place; save it with ``data.write_h5ad(path)``. Cells without an answer get NaN, or
+            None for text.
+        answers: place → values ``cells …``: for example latents in ``obsm/X_mvae``, denoised values in
+            ``layers/denoised``, scores or predicted classes in ``obs/NAME``.
+        cells: the cell names of the answers' rows (`Annotated.cells`).
 
     Raises:
-        DataError: names that occur twice, no cell in common, another number of rows or features, or several values per
-            cell for obs. SettingsError: another place.
+        DataError: duplicate names, no cell in common, the wrong number of rows or features, or several values per cell
+            for obs. SettingsError: an unknown place.
     """
     own, place = _names(data.obs_names), {cell: row for row, cell in enumerate(_names(cells))}
     rows = np.array([place.get(cell, -1) for cell in own], np.int64)
     if (rows < 0).all():
-        such = f" (such as {cells[0]!r})" if len(cells) else ", which are of none"
-        raise DataError(f"no cell is named as in the answers{such}: give the object that was read")
+        such = f" (such as {cells[0]!r})" if len(cells) else ", which have none"
+        raise DataError(f"no cell has a name that is in the answers{such}: give the object that was read")
     for where, values in answers.items():
         kind, _, name = where.partition("/")
         places = [kind for kind in ("obsm", "layers", "obs") if getattr(data, kind, None) is not None]
@@ -140,12 +143,12 @@ def _as_array(where: str, values: Any) -> np.ndarray:
         values = values.toarray()
     array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
     if not array.ndim or (array.dtype.kind == "O" and array.ndim > 1):
-        raise DataError(f"{where}: {abridged(values)} is no array of a row for each cell")
+        raise DataError(f"{where}: {abridged(values)} is not an array with a row for each cell")
     return array
 
 
 def _by_cell(array: np.ndarray, rows: np.ndarray, cells: int, where: str) -> np.ndarray:
-    """Each cell's own row; NaN, or None of text, where ``rows`` is −1."""
+    """The row of each cell; where ``rows`` is −1, NaN, or None for text."""
     if len(array) != cells:
         raise DataError(f"{where}: values of shape {array.shape} for {cells} cells")
     if (rows >= 0).all():
@@ -159,7 +162,7 @@ def _by_cell(array: np.ndarray, rows: np.ndarray, cells: int, where: str) -> np.
 def _opened(path: str | Path, backed: bool) -> Any:
     path = Path(path)
     if path.suffix not in (".h5ad", ".h5mu"):
-        raise DataError(f"{path} is no .h5ad and no .h5mu file")
+        raise DataError(f"{path} is neither a .h5ad nor a .h5mu file")
     if not path.is_file():
         raise DataError(f"cannot read {path} (there is no such file): correct the path")
     try:
@@ -176,12 +179,12 @@ def _names(names: Any) -> tuple[str, ...]:
     found = tuple(map(str, names))
     if len(set(found)) < len(found):
         twice = min(_twice(found))
-        raise DataError(f"the cell {twice!r} is there twice: make the names unique, so that answers find their cells")
+        raise DataError(f"the cell {twice!r} occurs twice: make the names unique, so that answers find their cells")
     return found
 
 
 def _part(data: Any, where: str) -> tuple[Any, str]:
-    """The AnnData that a place is in, and the place there."""
+    """The AnnData object that contains a place, and the place inside it."""
     found = PLACE.fullmatch(where)
     if found is None:
         raise DataError(f"{where!r} is no place of this object: write {PLACES}")
@@ -196,7 +199,7 @@ def _part(data: Any, where: str) -> tuple[Any, str]:
 
 
 def _found(part: Any, inside: str) -> tuple[Any, tuple[str, ...]]:
-    """What stands in a place, and its features' names."""
+    """The values at a place, and the names of their features."""
     kind, _, name = inside.partition("/")
     if inside in ("X", "raw/X"):
         holder = part if inside == "X" else getattr(part, "raw", None)
@@ -215,7 +218,7 @@ def _found(part: Any, inside: str) -> tuple[Any, tuple[str, ...]]:
 
 
 def _place(part: Any, cells: tuple[str, ...]) -> np.ndarray | None:
-    """In which row of a part each cell stands, −1 where it is not in it; None: all in their order."""
+    """The row of each cell in a part, −1 if it is not in it; None: the same cells in the same order."""
     own = _names(part.obs_names)
     if own == cells:
         return None
@@ -224,20 +227,20 @@ def _place(part: Any, cells: tuple[str, ...]) -> np.ndarray | None:
 
 
 def _order(where: str, labels: tuple[str, ...], wanted: Sequence[str] | None) -> np.ndarray | None:
-    """Where each feature that is wanted stands; None: all in their order."""
+    """The position of each requested feature; None: all features in their order."""
     if wanted is None or tuple(wanted) == labels:
         return None
     at = {label: place for place, label in enumerate(labels)}
     if not labels:
-        raise DataError(f"{where} has no names of features: leave it out of features, and see to their order yourself")
+        raise DataError(f"{where} has no feature names: leave it out of features, and check their order yourself")
     if lacking := [label for label in wanted if label not in at]:
         raise DataError(
-            f"{where} lacks {len(lacking)} of the {len(wanted)} features that are wanted, such as {lacking[0]!r}"
+            f"{where} lacks {len(lacking)} of the {len(wanted)} requested features, such as {lacking[0]!r}"
             f"{nearest(str(lacking[0]), labels)}: give cells in which they were measured"
         )
     if len(at) < len(labels) and (twice := set(wanted) & _twice(labels)):
         raise DataError(
-            f"{where}: the feature {min(twice)!r} is there twice: make the names unique (var_names_make_unique)"
+            f"{where}: the feature {min(twice)!r} occurs twice: make the names unique (var_names_make_unique)"
         )
     return np.array([at[label] for label in wanted])
 
@@ -248,7 +251,7 @@ def _twice(names: Sequence[str]) -> set[str]:
 
 
 def _measured(values: Any, place: np.ndarray | None, order: np.ndarray | None) -> tuple[Any, np.ndarray | None]:
-    """A matrix in the order of the cells, and which of it is there; None: all of it."""
+    """A matrix in the order of the cells, and the mask of what is present in it (None: everything)."""
     here = None if place is None or (place >= 0).all() else place >= 0
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
     if not isinstance(values, np.ndarray):  # sparse, or on disk
@@ -264,7 +267,7 @@ def _measured(values: Any, place: np.ndarray | None, order: np.ndarray | None) -
 def _coded(
     values: Any, place: np.ndarray | None, categories: Sequence[Any] | None
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """A column of obs in the order of the cells, as numbers; categories as codes, −1 for one that is not listed."""
+    """A column of obs in the order of the cells, as numbers; categories as codes, −1 for an unlisted one."""
     missing, array = np.asarray(values.isna()), np.asarray(values.astype(object))
     if place is not None:
         missing, array = missing[place] | (place < 0), array[place]
@@ -281,11 +284,11 @@ def _coded(
 
 
 def _text(category: Any) -> str:
-    """A category's name; missing values made fractions of whole numbers."""
+    """The name of a category; whole numbers that missing values turned into floats are written as integers."""
     return str(int(category)) if isinstance(category, float) and category.is_integer() else str(category)
 
 
 def _by_size(category: Any) -> tuple[bool, Any]:
-    """Numbers by size, then text."""
+    """The sort key that orders numbers by size, then text."""
     number = isinstance(category, int | float | np.number)
     return not number, category if number else str(category)

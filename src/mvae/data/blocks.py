@@ -1,8 +1,8 @@
-"""Rows of a table that is larger than memory, in a random order that reads its files in blocks.
+"""A random order of the rows of a table larger than memory, in which its files are read in blocks.
 
-A memory-mapped column costs no memory of its own: the system reads what is used and drops it again. But rows in a fully
-random order would be one small read each. So blocks of neighbouring rows are shuffled, some blocks at a time are taken
-together, and their rows are shuffled again; the operating system learns beforehand which blocks come next.
+A memory-mapped column needs no memory of its own: the system reads what is used and drops it again. But in a fully
+random order, every row would be a separate small read. So blocks of neighbouring rows are shuffled, a few blocks at a
+time are combined, and their rows are shuffled again; the operating system is told in advance which blocks come next.
 """
 
 import mmap
@@ -18,13 +18,13 @@ from mvae.data.table import Table
 
 __all__ = ["ReadAhead", "order_of_rows"]
 
-LARGE = 8 << 30  # bytes of mapped columns, from which on rows are read in blocks
-BLOCK = 4 << 20  # bytes
-TOGETHER = 64  # blocks whose rows are mixed: a batch then holds rows from most of them
+LARGE = 8 << 30  # bytes of mapped columns from which on rows are read in blocks
+BLOCK = 4 << 20  # bytes of a block
+TOGETHER = 64  # blocks whose rows are mixed, so that a batch has rows from most of them
 
 
 def order_of_rows(table: Table, generator: torch.Generator) -> Int[Tensor, "rows"]:
-    """A random order of all rows; by blocks where mapped columns are large. The same table and seed give the same."""
+    """A random order of all rows, by blocks if mapped columns are large; equal for the same table and seed."""
     block = _block_rows(table)
     if block is None:
         return torch.randperm(len(table), generator=generator)
@@ -32,7 +32,7 @@ def order_of_rows(table: Table, generator: torch.Generator) -> Int[Tensor, "rows
 
 
 def _mixed(rows: int, block: int, generator: torch.Generator) -> Iterator[Int[Tensor, "some"]]:
-    """The rows of some blocks at a time, in a random order."""
+    """The rows of a few blocks at a time, in a random order."""
     blocks = torch.arange(rows).split(block)
     for numbers in torch.randperm(len(blocks), generator=generator).split(TOGETHER):
         together = torch.cat([blocks[number] for number in numbers])
@@ -40,18 +40,18 @@ def _mixed(rows: int, block: int, generator: torch.Generator) -> Iterator[Int[Te
 
 
 def _block_rows(table: Table) -> int | None:
-    """Rows of a block; None where the table is read row by row."""
+    """The number of rows of a block; None if the table is read row by row."""
     mapped = [column for column in table.columns.values() if isinstance(column, np.memmap)]
     size = sum(column.nbytes for column in mapped)
     return max(1, BLOCK * len(table) // size) if mapped and size >= LARGE else None
 
 
 class ReadAhead:
-    """Tells the system which parts of mapped files come next, as an order of rows is gone through.
+    """Tell the system which parts of mapped files come next while an order of rows is processed.
 
     Args:
-        table: of which the mapped columns are read.
-        order: by blocks, as `order_of_rows` gives it.
+        table: the table whose mapped columns are read.
+        order: order of rows by blocks, as `order_of_rows` gives it.
     """
 
     def __init__(self, table: Table, order: Int[Tensor, "rows"]):
@@ -61,7 +61,7 @@ class ReadAhead:
         self._order, self._block, self._announced = order, block or 1, 0
 
     def reach(self, row: int) -> None:
-        """The order has been gone through up to this place: what follows it will be needed."""
+        """Announce the rows needed next, given that the order has been processed up to this position."""
         step = self._block * TOGETHER
         while self._files and self._announced < min(row + step + 1, len(self._order)):
             rows = self._order[self._announced : self._announced + step]
@@ -73,7 +73,7 @@ class ReadAhead:
 
 @dataclass(frozen=True)
 class _File:
-    """Where the rows of a column lie in a mapped file."""
+    """The location of a column's rows in a mapped file."""
 
     file: mmap.mmap
     offset: int
@@ -87,7 +87,7 @@ class _File:
 
 
 def _file_of(column: np.memmap) -> _File | None:
-    """The file of a column that lies there row by row; None where the system takes no advice."""
+    """The file of a column that is stored row by row; None if it is not, or if the system takes no advice."""
     base = column
     while isinstance(base, np.ndarray):
         base = base.base

@@ -1,4 +1,4 @@
-"""Arrays that are made once: kept in one memory-mapped file, which later runs open in an instant."""
+"""Arrays that are computed once and kept in a memory-mapped file, which later runs open instantly."""
 
 import hashlib
 import json
@@ -29,23 +29,23 @@ def cached_array(
     doing: str,
     dtype: str = "uint8",
 ) -> np.memmap:
-    """The rows of ``make()`` as a read-only memory-mapped array.
+    """Return the rows of ``make()`` as a read-only memory-mapped array.
 
-    The file's name holds the fingerprint of what it was made from, so that of another source is never taken. It is
-    written row by row beside its place, flushed and renamed: a file of that name is whole, and nothing else stays
-    behind. A file beside it holds its SHA-256. The contents are compared with that whenever size or time of the file
-    are not those of the last comparison; a file that is damaged or has no such record is made anew.
+    The file name contains the fingerprint of the source, so that the file of another source is never used. The file is
+    written row by row under a temporary name, flushed and renamed: a file of the final name is complete, and nothing
+    else is left behind. A second file contains its SHA-256. The contents are compared with it whenever the size or time
+    of the file differ from those at the last comparison; a file that is damaged or has no such record is made again.
 
     Args:
-        directory: where the file is kept; made if absent.
-        fingerprint: hexadecimal; the same for the same contents only.
-        shape: of the whole array.
-        make: the rows, in order, as arrays of ``shape[1:]``; called where there is no file yet.
-        doing: what is shown while they are made.
-        dtype: of the array.
+        directory: where the file is kept; created if absent.
+        fingerprint: hexadecimal; equal only for equal contents.
+        shape: shape of the whole array.
+        make: gives the rows, in order, as arrays of ``shape[1:]``; called if there is no file yet.
+        doing: text that is shown while the rows are made.
+        dtype: dtype of the array.
 
     Raises:
-        DataError: the disk cannot be written, or whatever ``make`` raises.
+        DataError, RunError: the disk cannot be written; and whatever ``make`` raises.
     """
     path = directory / f"array-{fingerprint[:16]}.npy"
     with writing(directory):
@@ -60,17 +60,17 @@ def cached_array(
 
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | None:
-    """The mapped file, if it is there and has the right header and size."""
+    """The mapped file, if it exists and has the right header and size."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # absent, truncated, or no array at all
+    except (OSError, ValueError, EOFError):  # absent, truncated, or not an array
         return None
     exact = isinstance(found, np.memmap) and found.shape == shape and found.dtype == dtype
     return found if exact and path.stat().st_size == found.offset + found.nbytes else None
 
 
 def _intact(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | None:
-    """The mapped file, if its contents are those that were written."""
+    """The mapped file, if its contents are as they were written."""
     found, record = _mapped(path, shape, dtype), path.with_suffix(".json")
     try:
         stored: Any = json.loads(record.read_text())
@@ -89,13 +89,13 @@ def _intact(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | 
         return None
     try:
         _record(path, sha256)
-    except RunError:  # a cache that may only be read is compared each time
+    except RunError:  # a read-only cache is compared each time
         log.debug("cannot write %s", record)
     return found
 
 
 def _state(path: Path) -> list[int]:
-    """What changes when the file is written."""
+    """The size and time of the file, which change when it is written."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns]
 
@@ -109,7 +109,7 @@ def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[n
     try:
         with writing(path):
             part.unlink(missing_ok=True)
-            file = part.open("xb+")  # never through a link that somebody else has put there
+            file = part.open("xb+")  # never write through a link that somebody else has put there
         with file:
             with writing(path):
                 header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
@@ -125,7 +125,7 @@ def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[n
                     file.write(content)
             with writing(path):
                 file.flush()
-                os.fsync(file.fileno())  # before the rename, or a crash could leave an empty file of the final name
+                os.fsync(file.fileno())  # before the rename: a crash could leave an empty file of the final name
         with writing(path):
             os.replace(part, path)
             _record(path, digest.hexdigest())
@@ -134,7 +134,7 @@ def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[n
 
 
 def _shown(rows: Iterable[np.ndarray], count: int, doing: str) -> Iterable[np.ndarray]:
-    """With a progress bar on a terminal."""
+    """The same rows, with a progress bar if on a terminal."""
     log.info("%s, once", doing)
     if not sys.stderr.isatty():
         return rows

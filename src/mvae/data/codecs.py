@@ -11,12 +11,12 @@ __all__ = ["Codec", "class_names", "present_names", "yes_or_no"]
 
 @dataclass(frozen=True)
 class Codec:
-    """How the values of one modality are written.
+    """How the values of one modality are written as text.
 
     Args:
-        parse: text → value (an event, without the rows axis); raises ValueError, saying what is possible.
+        parse: text → value (an event, without the rows axis); raises ValueError with a description of valid text.
         format: value → text; the inverse.
-        unknown: text → the parts of it that `parse` has no number for.
+        unknown: text → the parts of it for which `parse` has no number.
     """
 
     parse: Callable[[str], Tensor]
@@ -25,7 +25,7 @@ class Codec:
 
 
 def class_names(classes: Sequence[str | int]) -> Codec:
-    """Class numbers by name; upper and lower case are the same where no two names differ by it alone.
+    """Class numbers by name; case is ignored unless two names differ only by case.
 
     >>> label = class_names(["cat", "dog"])
     >>> label.parse("Dog"), label.format(torch.tensor(0))
@@ -45,7 +45,7 @@ def class_names(classes: Sequence[str | int]) -> Codec:
 
 
 def present_names(names: Sequence[str]) -> Codec:
-    """A row of booleans by the names of those that are true.
+    """A row of booleans, written as the names of those that are true.
 
     >>> attributes = present_names(["Male", "Smiling", "Eyeglasses"])
     >>> attributes.format(attributes.parse("smiling, Male"))
@@ -70,7 +70,7 @@ def present_names(names: Sequence[str]) -> Codec:
 
 
 def yes_or_no() -> Codec:
-    """One boolean.
+    """One boolean, written as yes or no.
 
     >>> yes_or_no().parse("yes"), yes_or_no().format(torch.tensor([0.0]))
     (tensor([True]), 'no')

@@ -1,4 +1,4 @@
-"""What can be a column: NumPy, pandas and PyTorch arrays and plain lists, all converted by one rule."""
+"""Conversion of NumPy, pandas and PyTorch arrays and plain lists to columns, all by one rule."""
 
 import mmap
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ TENSORS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.
 
 @runtime_checkable
 class Frame(Protocol):
-    """A pandas Series or DataFrame, or what behaves like one; pandas itself is not needed."""
+    """A pandas Series or DataFrame, or an object that behaves like one; pandas itself is not needed."""
 
     def to_numpy(self, *args: Any, **kwargs: Any) -> np.ndarray:
         """The values as an array."""
@@ -33,35 +33,36 @@ class SparseMatrix(Protocol):
     """A matrix of scipy.sparse, in any format; SciPy itself is not needed."""
 
     def tocsr(self) -> Any:
-        """The same by rows."""
+        """The same matrix by rows."""
         ...
 
 
 Values = Column | Sequence[Any] | Frame | SparseMatrix
-"""What `mvae.Table` takes for a column."""
+"""What `mvae.Table` accepts as a column."""
 
 
 def as_column(name: str, values: Values) -> tuple[Column, np.ndarray | None]:
-    """A column and, where its container has one, the mask of its rows or of its single values.
+    """Convert values to a column and, if their container has one, the mask of its rows or of its single values.
 
-    There is one rule: **the dtype is kept, and nothing is rounded**. A list of Python numbers has the dtype that NumPy
-    gives it (int64, float64, bool). A modality casts to the precision of its networks, batch by batch. The dtype says
-    nothing of the meaning of the values. Only an array in another byte order or with negative strides is copied.
+    There is one rule: **the dtype is kept, and nothing is rounded**. (Unsigned integers of more than one byte become
+    signed ones, because PyTorch cannot index them.) A list of Python numbers gets the dtype that NumPy gives it (int64,
+    float64, bool). A modality casts to the precision of its networks, batch by batch. The dtype does not define the
+    meaning of the values. An array is copied only to change its dtype or byte order, or if it has negative strides.
 
-    Missing values are never guessed: NaN and None are values like any other (None is refused). Two containers have a
-    mask by their own format, and keep it: ``numpy.ma`` arrays, and the nullable dtypes of pandas (``pd.NA``). An
-    index is ignored. A tensor that requires gradients is detached. A matrix of scipy.sparse stays sparse.
+    Missing values are never guessed: NaN and None are values like any other (None is refused). Two containers have
+    their own masks, which are kept: ``numpy.ma`` arrays, and the nullable dtypes of pandas (``pd.NA``). An index is
+    ignored. A tensor that requires gradients is detached. A matrix of scipy.sparse stays sparse.
 
     Args:
-        name: for the errors.
+        name: name of the column, for errors.
         values: ``rows event…``.
 
     Returns:
         The column, and a boolean array of its shape that says what is present (None: the container has no mask).
 
     Raises:
-        DataError: no name; no array of real numbers or booleans; a single value; events without values; a tensor that
-            is sparse, quantized or has no data.
+        DataError: an empty name; not an array of real numbers or booleans; a single value; events without values; a
+            tensor that is sparse, quantized or has no data.
 
     >>> as_column("x", np.ma.masked_equal([1, -1, 3], -1))
     (array([ 1, -1,  3]), array([ True, False,  True]))
@@ -82,10 +83,10 @@ def as_column(name: str, values: Values) -> tuple[Column, np.ndarray | None]:
 
 
 def columns_of(data: Any) -> dict[str, Any]:
-    """The columns of a data frame by their names.
+    """The columns of a data frame by name.
 
     Raises:
-        DataError: a name that is no string, or two columns of the same name.
+        DataError: a name that is not a string, or two columns of the same name.
     """
     found: dict[str, Any] = {}
     for name in data.columns:
@@ -103,26 +104,26 @@ def is_frame(data: object) -> bool:
 
 
 def as_tensor(column: Column) -> Tensor:
-    """A column as a tensor; what is done to the tensor changes no mapped file and no read-only array."""
+    """A column as a tensor; changes to the tensor never change a mapped file or a read-only array."""
     if isinstance(column, Tensor):
         return column
     if isinstance(column, SparseRows):
         column = column[:]
     if not column.dtype.isnative:
         column = column.astype(column.dtype.newbyteorder("="))  # PyTorch knows only the machine's byte order
-    # A tensor shares the array's memory: one made of a mapped file's slice would write its changes into the file.
+    # A tensor shares the array's memory: changes to a tensor of a mapped file's slice would be written to the file.
     if isinstance(column, np.memmap) or not column.flags.writeable:
         column = column.copy()
     return torch.from_numpy(np.ascontiguousarray(column))
 
 
 def as_mask(name: str, mask: Any, shape: Sequence[int]) -> Tensor:
-    """The presence mask of a column of this shape, on the CPU: of its rows, or of its single values.
+    """The presence mask of a column of this shape, on the CPU, by rows or by single values.
 
-    A memory-mapped one stays on the disk.
+    A memory-mapped mask stays on disk.
 
     Raises:
-        DataError: it is no boolean mask of that many rows, nor of that shape.
+        DataError: it is not a boolean mask of that number of rows or of that shape.
     """
     rows, shape = shape[0], tuple(shape)
     wanted = f"({rows},)" if len(shape) == 1 else f"({rows},) or {shape}"
@@ -142,7 +143,7 @@ def as_mask(name: str, mask: Any, shape: Sequence[int]) -> Tensor:
 
 
 def _held(mask: Any) -> np.ndarray:
-    """A mask as an array of its own; one in a file stays there, mapped so that nothing is ever written to it."""
+    """A mask as a separate array; one in a file stays there, mapped so that the file is never written to."""
     whole = isinstance(mask, np.memmap) and isinstance(mask.base, mmap.mmap) and mask.flags.c_contiguous
     if not whole or mask.filename is None:
         return mask if isinstance(mask, np.memmap) and mask.flags.writeable else np.array(mask)
@@ -160,7 +161,7 @@ def _of_tensor(name: str, values: Tensor) -> Tensor:
         raise _wrong_dtype(name, values.dtype)
     if values.is_inference() and not torch.is_inference_mode_enabled():
         values = values.clone()  # autograd does not take tensors made in inference mode
-    return values.detach() if values.requires_grad else values  # no gradient may gather in a caller's tensor
+    return values.detach() if values.requires_grad else values  # no gradient may accumulate in the caller's tensor
 
 
 def _of_array(name: str, values: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -188,7 +189,7 @@ def _of_array(name: str, values: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _of_frame(name: str, frame: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Each column of a data frame as one number of the event."""
+    """A data frame as one column, whose events have one number for each column of the frame."""
     parts = [_of_array(f"{name}: {label}", values) for label, values in columns_of(frame).items()]
     if not parts:
         raise DataError(f"column {name!r} is a data frame without columns")
@@ -197,7 +198,7 @@ def _of_frame(name: str, frame: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _of_nullable(name: str, series: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """A Series of an extension dtype. Only the nullable ones say by themselves which numbers they hold."""
+    """A Series of an extension dtype; only nullable dtypes are based on a NumPy dtype of numbers."""
     kind = getattr(getattr(series, "dtype", None), "numpy_dtype", None)
     if kind is None:
         return np.asarray(series), None
@@ -208,7 +209,7 @@ def _of_nullable(name: str, series: Any) -> tuple[np.ndarray, np.ndarray | None]
 
 
 def _signed(name: str, values: np.ndarray) -> np.ndarray:
-    """Larger unsigned integers as signed ones that hold them."""
+    """Unsigned integers of more than one byte as signed integers large enough for them."""
     if values.dtype.itemsize == 8 and values.size and values.max() > np.iinfo(np.int64).max:
         raise DataError(f"column {name!r} holds integers above 2⁶³ − 1: give them as floats")
     return values.astype(np.int32 if values.dtype.itemsize == 2 else np.int64)

@@ -1,4 +1,4 @@
-"""A dataset: training, validation and test rows, and how its values are written as text."""
+"""A dataset: training, validation and test rows, and the text form of its values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,14 +16,15 @@ class Dataset:
     """Training, validation and test rows; the test rows are for evaluation only.
 
     Args:
-        name: of the dataset.
+        name: name of the dataset.
         train, validation, test: the rows.
-        codecs: modality → how its values are parsed and printed; for those that are neither pictures nor plain numbers.
-        others: name → rows of other domains, reported apart.
-        vocabulary_id: identifies what the numbers in the columns mean, where that depends on the files (a vocabulary):
-            a run is refused other data than it was trained on.
-        schema: modality → how its column was encoded, where it was.
-        layout: what the columns of the user's table mean, where the rows are of one.
+        codecs: modality → how its values are parsed and printed, for values that are neither pictures nor plain
+            numbers.
+        others: name → rows of other domains, which are reported separately.
+        vocabulary_id: identifies the meaning of the columns' numbers if it depends on the files (a vocabulary); a run
+            refuses data with another one than it was trained on.
+        schema: modality → how its column was encoded, if it was.
+        layout: the meaning of the columns, if the rows are from a user's table.
     """
 
     name: str

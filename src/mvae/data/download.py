@@ -1,4 +1,4 @@
-"""Fetching one published file: from one of several mirrors, resumed, verified, and put in place atomically."""
+"""Download of one published file from one of several mirrors: resumed, verified, and put in place atomically."""
 
 import hashlib
 import logging
@@ -21,19 +21,19 @@ if sys.platform != "win32":
 __all__ = ["cache_directory", "decompressed_sha256", "fetch", "one_process_at_a_time", "writing"]
 
 CHUNK = 1 << 18
-MOST_BYTES = 1 << 30  # of a download, and of what it unpacks to
+MOST_BYTES = 1 << 30  # largest size of a download, and of its decompressed contents
 log = logging.getLogger("mvae.data")
 
 
 class _MirrorFailed(Exception):
-    """Why one mirror did not give the file; the next one is tried."""
+    """The reason why one mirror did not provide the file; the next one is tried."""
 
 
 def cache_directory() -> Path:
-    """Where downloads and decoded images are kept: ``$MVAE_CACHE``, ``$XDG_CACHE_HOME/mvae``, or ``~/.cache/mvae``.
+    """The directory of downloads and decoded images: ``$MVAE_CACHE``, ``$XDG_CACHE_HOME/mvae``, or ``~/.cache/mvae``.
 
     Raises:
-        DataError: no home directory is known, and neither variable says where else.
+        DataError: no home directory is known, and neither variable is set.
     """
     if own := os.environ.get("MVAE_CACHE"):
         return Path(own).expanduser()
@@ -47,10 +47,10 @@ def cache_directory() -> Path:
 
 
 def decompressed_sha256(path: str | PathLike[str], most: int = MOST_BYTES) -> str | None:
-    """SHA-256 (in hexadecimal) of a file's bytes after decompression, which re-packing does not change.
+    """The SHA-256 (in hexadecimal) of a file's bytes after decompression, which re-packing does not change.
 
     Returns:
-        None where there are more than ``most`` bytes.
+        The digest, or None if there are more than ``most`` bytes.
 
     Raises:
         OSError, EOFError, zlib.error: the file cannot be read or decompressed.
@@ -77,18 +77,18 @@ def fetch(
 ) -> Path:
     """Download ``directory/name`` from the first mirror that has it, and return its path.
 
-    The bytes are gathered in ``name.part``, which an interrupted download leaves behind and the next one goes on
-    with. It takes its final name only once the SHA-256 of its decompressed bytes is the published one, so a file
-    of that name is always complete; one that is already there is not downloaded again.
+    The bytes are collected in ``name.part``, which an interrupted download leaves behind and the next one continues.
+    The file gets its final name only when the SHA-256 of its decompressed bytes is the published one, so a file of that
+    name is always complete; an existing file is not downloaded again.
 
     Args:
-        name: the file, on the mirrors and in the directory.
-        mirrors: addresses of the folders that hold it, tried in this order.
-        sha256_of_decompressed: in hexadecimal.
-        directory: made if absent.
-        needed: all files of the dataset, named by the error that tells how to place them by hand.
+        name: file name, on the mirrors and in the directory.
+        mirrors: addresses of the folders that contain the file, tried in this order.
+        sha256_of_decompressed: published SHA-256 of the decompressed file, in hexadecimal.
+        directory: where the file is kept; created if absent.
+        needed: all files of the dataset, listed in the error message that explains how to place them by hand.
         timeout: seconds without an answer after which a mirror is given up.
-        most: bytes that are downloaded, and unpacked, before a mirror is given up.
+        most: bytes, downloaded or decompressed, after which a mirror is given up.
 
     Raises:
         DataError: every mirror failed (the message says how, and what to do), or the disk cannot be written.
@@ -115,7 +115,7 @@ def fetch(
     files = ", ".join(needed or [name])
     raise DataError(
         f"could not download {name} ({'; '.join(reasons)}): try again later, or get {files} elsewhere and put "
-        f"them in {directory}, or in a directory of yours that --data-dir or MVAE_DATA names"
+        f"them in {directory}, or in a directory of your own, named by --data-dir or MVAE_DATA"
     )
 
 
@@ -123,7 +123,7 @@ def _download_verified(url: str, part: Path, sha256: str, timeout: float, most: 
     resumed = _download(url, part, timeout, most)
     problem = _problem(part, sha256, most)
     if problem and resumed:
-        # The first half may be another mirror's, or damaged: only a download of the whole judges this mirror.
+        # The first half may be another mirror's, or damaged: only a complete download tests this mirror.
         with writing(part):
             part.unlink()
         _download(url, part, timeout, most)
@@ -135,7 +135,7 @@ def _download_verified(url: str, part: Path, sha256: str, timeout: float, most: 
 
 
 def _download(url: str, part: Path, timeout: float, most: int) -> bool:
-    """Bring ``part`` to its full length; True if that kept bytes of an earlier download."""
+    """Download ``part`` to its full length; return True if bytes of an earlier download were kept."""
     with writing(part):
         have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "mvae"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -143,17 +143,17 @@ def _download(url: str, part: Path, timeout: float, most: int) -> bool:
         response = urlopen(Request(url, headers=headers), timeout=timeout)
     except HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing after what we have: complete, or too long; the check will tell
+        if error.code == 416 and have:  # no bytes after ours: it is complete or too long; the check will find out
             return True
         raise _MirrorFailed(f"HTTP {error.code} {error.reason}") from None
     except (OSError, HTTPException) as error:
         raise _MirrorFailed(_reason(error)) from None
     with response:
-        resumed = bool(have) and response.status == 206  # a server that ignores Range sends 200 and the whole
+        resumed = bool(have) and response.status == 206  # a server that ignores Range sends 200 and the whole file
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             with writing(part):
-                part.unlink()  # or every later attempt would ask for the same range
-            raise _MirrorFailed("it sent another range than the one asked for")
+                part.unlink()  # otherwise every later attempt would request the same range
+            raise _MirrorFailed("it sent another range than the requested one")
         length = response.headers.get("Content-Length", "")
         kept = have if resumed else 0
         received = 0
@@ -162,12 +162,12 @@ def _download(url: str, part: Path, timeout: float, most: int) -> bool:
                 file.write(chunk)
                 received += len(chunk)
             file.flush()
-            os.fsync(file.fileno())  # before the rename, or a crash could leave an empty file of the final name
+            os.fsync(file.fileno())  # before the rename: a crash could leave an empty file of the final name
     if kept + received > most:
         with writing(part):
             part.unlink()
         raise _MirrorFailed(f"it sends more than {most:,} bytes")
-    if length.isdigit() and received < int(length):  # urllib takes a closed connection for the end
+    if length.isdigit() and received < int(length):  # urllib takes a closed connection for the end of the file
         raise _MirrorFailed(f"the connection closed after {received} of {length} bytes")
     return resumed
 
@@ -180,7 +180,7 @@ def _no_link(path: str, flags: int) -> int:
 def _read(response: HTTPResponse) -> bytes:
     try:
         return response.read(CHUNK)
-    except (OSError, HTTPException) as error:  # told apart from the disk's OSErrors, which end everything
+    except (OSError, HTTPException) as error:  # unlike the disk's OSErrors, which end the download
         raise _MirrorFailed(_reason(error)) from None
 
 
@@ -190,13 +190,13 @@ def _reason(error: Exception) -> str:
 
 
 def _problem(part: Path, sha256: str, most: int) -> str | None:
-    """What is wrong with a finished download, if anything."""
+    """Describe what is wrong with a finished download, if anything."""
     with writing(part):
         try:
             found = decompressed_sha256(part, most)
         except GZIP_ERRORS:
             return "it sent a truncated or corrupt gzip file"
-    return None if found == sha256 else "it sent something else than the published file (SHA-256 differs)"
+    return None if found == sha256 else "it sent a file other than the published one (SHA-256 differs)"
 
 
 @contextmanager
@@ -204,20 +204,20 @@ def writing(path: Path) -> Iterator[None]:
     """Turn the disk's errors (full, read-only, no directory) into one line that says what to do.
 
     Raises:
-        DataError: in the place of any OSError.
+        DataError: in place of any OSError.
     """
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"cannot write {path} ({error.strerror or error}): make room or make it writable, or name another "
-            "directory for downloads and decoded data in MVAE_CACHE"
+            f"cannot write {path} ({error.strerror or error}): free some space or make it writable, or set MVAE_CACHE "
+            "to another directory for downloads and decoded data"
         ) from None
 
 
 @contextmanager
 def one_process_at_a_time(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock: runs started side by side would spoil each other's ``.part``.
+    """Hold the directory's lock: runs started in parallel would corrupt each other's ``.part`` files.
 
     Raises:
         DataError: the directory cannot be opened.
@@ -234,7 +234,7 @@ def one_process_at_a_time(directory: Path) -> Iterator[None]:
             log.warning("waiting for another process that writes to %s", directory)
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
-            pass  # some network file systems have no locks; the SHA-256 still stands guard
+            pass  # some network file systems have no locks; the SHA-256 still detects damage
         yield
     finally:
         os.close(handle)

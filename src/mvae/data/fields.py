@@ -1,4 +1,4 @@
-"""Fields: the single columns of a modality of columns, each with a kind of its own."""
+"""Fields: the individual columns of a modality of columns, each with its own kind."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from mvae.errors import SettingsError, nearest
 
 __all__ = ["CLASSED", "FAMILIES", "KINDS", "SCALED", "Field", "fields_of"]
 
-#: The kinds, and the families of p(x | z) that each may have, its default first.
+#: Kind → the families of p(x | z) that it may have, the default first.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "real": ("gaussian", "student"),
     "positive": ("gaussian",),  # of the logarithm
@@ -21,26 +21,26 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "ordinal": ("ordinal",),
 }
 KINDS = tuple(FAMILIES)
-SCALED = ("real", "positive", "bounded", "date")  # learned from in standard deviations
-CLASSED = ("categorical", "ordinal")  # of class numbers 0 … K−1
+SCALED = ("real", "positive", "bounded", "date")  # modelled in standard deviations
+CLASSED = ("categorical", "ordinal")  # with class numbers 0 … K−1
 
 
 @dataclass(frozen=True)
 class Field:
-    """One column of a modality of columns, whose values stand in the user's units.
+    """One column of a modality of columns, with values in the user's units.
 
     Args:
-        name: of the column.
-        kind: "real"; "positive" (above 0, learned from as logarithms); "bounded" (between ``low`` and ``high``, learned
-            from as log-odds); "date" (seconds, whose parts the encoder sees too); "count"; "binary" (0 or 1);
-            "categorical" and "ordinal" (class numbers 0 … K−1).
-        classes: K, of categorical and ordinal ones.
-        low: the least value of a bounded one.
-        high: its largest value.
-        family: of p(x | z), where the kind has several (`FAMILIES`). Default: the first.
+        name: name of the column.
+        kind: "real"; "positive" (above 0, modelled as logarithms); "bounded" (between ``low`` and ``high``, modelled as
+            log-odds); "date" (seconds; the encoder also sees the time of year, week and day); "count"; "binary" (0 or
+            1); "categorical" and "ordinal" (class numbers 0 … K−1).
+        classes: number of classes K of a categorical or ordinal field.
+        low: lower bound of a bounded field.
+        high: upper bound of a bounded field.
+        family: family of p(x | z), if the kind has several (`FAMILIES`). Default: the first.
 
     Raises:
-        SettingsError: an unknown kind or family, fewer than two classes, or bounds that are none.
+        SettingsError: an unknown kind or family, fewer than two classes, or invalid bounds.
 
     >>> Field("stage", "ordinal", classes=4)
     Field(name='stage', kind='ordinal', classes=4, low=None, high=None, family='ordinal')
@@ -64,7 +64,7 @@ class Field:
             raise SettingsError(f"{what}: a {self.kind} field is {' or '.join(families)}, not {self.family!r}")
         object.__setattr__(self, "family", self.family or families[0])
         if self.kind in CLASSED and (self.classes is None or self.classes < 2):
-            raise SettingsError(f"{what}: {self.kind} needs classes, their number, at least 2")
+            raise SettingsError(f"{what}: {self.kind} needs classes, the number of classes, at least 2")
         if self.kind == "bounded":
             low, high = (math.nan if bound is None else bound for bound in (self.low, self.high))
             if not -math.inf < low < high < math.inf:
@@ -72,10 +72,10 @@ class Field:
 
 
 def fields_of(specs: Iterable[Field | str | Mapping[str, Any]]) -> tuple[Field, ...]:
-    """Fields as they are, by a name alone (a real one), or by a mapping of `Field`'s arguments.
+    """Build fields from instances, names (of real fields), or mappings of `Field`'s arguments.
 
     Raises:
-        SettingsError: no field, two of one name, or an argument that `Field` does not take.
+        SettingsError: no fields, two fields of one name, or an argument that `Field` does not take.
 
     >>> [field.kind for field in fields_of(["hb", {"name": "sex", "kind": "categorical", "classes": 2}])]
     ['real', 'categorical']

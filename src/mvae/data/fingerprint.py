@@ -1,4 +1,4 @@
-"""Telling a table from a changed one by some of its rows."""
+"""A fingerprint of some of a table's rows, to detect that the table has changed."""
 
 import hashlib
 from collections.abc import Iterable
@@ -13,9 +13,9 @@ ROWS = 256  # rows that are read
 
 
 def fingerprint(table: Table, names: Iterable[str]) -> str:
-    """Letters that differ where the values or masks of these columns do, in some hundred evenly spread rows.
+    """A hash of the values and masks of these columns in a few hundred evenly spaced rows.
 
-    Other rows are not read. Values that are missing have no part in it, nor has the precision of numbers.
+    Other rows are not read. Missing values and the precision of numbers do not affect it.
 
     >>> one, other = (Table({"age": torch.tensor([30.0, last])}) for last in (40.0, 41.0))
     >>> fingerprint(one, ["age"]) == fingerprint(one, ["age"]), fingerprint(one, ["age"]) == fingerprint(other, ["age"])

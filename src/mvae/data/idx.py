@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and its relatives: a short big-endian header, then the values; gzipped or plain."""
+"""The IDX format of MNIST and similar datasets: a short big-endian header, then the values; gzipped or plain."""
 
 import gzip
 import math
@@ -15,17 +15,17 @@ from mvae.errors import DataError, QueryError
 __all__ = ["GZIP_ERRORS", "memory_of_machine", "open_plain_or_gzip", "read_idx", "require_memory"]
 
 GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
-"""What reading a truncated or corrupt gzip file raises."""
+"""The errors that reading a truncated or corrupt gzip file raises."""
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-MOST_DIMENSIONS = 32  # as many as every NumPy can hold
+MOST_DIMENSIONS = 32  # the largest number that every NumPy supports
 CHUNK = 1 << 20
 
 
 def open_plain_or_gzip(path: str | PathLike[str]) -> BufferedIOBase:
-    """Open a file for reading its decompressed bytes, whatever its name says.
+    """Open a file for reading its decompressed bytes, whatever its name.
 
-    The content decides, because browsers and servers like to decompress a ``.gz`` and keep its name.
+    The content decides, because browsers and servers often decompress a ``.gz`` file and keep its name.
     """
     with open(path, "rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
@@ -37,15 +37,15 @@ def read_idx(
 ) -> np.ndarray:
     """Read an IDX file into an array of the shape and dtype (in native byte order) that its header announces.
 
-    No memory is reserved on the header's word: a file can cost no more than its own decompressed bytes.
+    Memory is not reserved on the basis of the header: a file never takes more than its own decompressed bytes.
 
     Args:
         path: the file, gzipped or plain.
-        remedy: what the error tells the user to do about a damaged file.
-        most: bytes of the array; a header that announces more is refused. None: as many as this machine has memory.
+        remedy: what error messages tell the user to do about a damaged file.
+        most: largest size of the array in bytes; a header that announces more is refused. None: this machine's memory.
 
     Raises:
-        DataError: the file is absent, unreadable, no IDX file, of an unknown type, truncated, corrupt, empty, or
+        DataError: the file is absent, unreadable, not an IDX file, of an unknown type, truncated, corrupt, empty, or
             longer than its header says.
 
     >>> import pathlib, tempfile
@@ -83,7 +83,7 @@ def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str, most: i
         raise damaged(f"ends within its header, after {4 + len(sizes)} bytes")
     shape = struct.unpack(f">{dimensions}I", sizes)
     dtype = np.dtype(DTYPES[code])
-    announced = math.prod(shape) * dtype.itemsize  # of Python's integers, which cannot overflow
+    announced = math.prod(shape) * dtype.itemsize  # Python's integers cannot overflow
     what = f"{'×'.join(map(str, shape))} {dtype.name}"
     if announced == 0:
         raise damaged(f"holds no values ({what})")
@@ -91,7 +91,7 @@ def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str, most: i
         raise damaged(f"announces {announced:,} bytes ({what}), more than the {most:,} that can be read")
 
     body = bytearray()
-    # One byte more than announced is asked for: it shows trailing bytes, or the end, where gzip checks its CRC.
+    # Request one byte more than announced, to find trailing bytes, or to reach the end, where gzip checks its CRC.
     while len(body) <= announced and (chunk := file.read(min(CHUNK, announced + 1 - len(body)))):
         body += chunk
     if len(body) < announced:
@@ -102,13 +102,13 @@ def _parse(file: BufferedIOBase, path: str | PathLike[str], remedy: str, most: i
 
 
 def require_memory(size: int, what: str) -> None:
-    """Raises QueryError where so many bytes are more than this machine has."""
+    """Raise QueryError if ``size`` bytes are more than this machine's memory."""
     if size > memory_of_machine():
         raise QueryError(f"{what} take {size // 10**9:,} GB, more than this machine has: ask for fewer at once")
 
 
 def memory_of_machine() -> int:
-    """Bytes of memory that this machine has; where it does not say, 2⁶³."""
+    """The bytes of memory of this machine; 2⁶³ if unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Values hidden on purpose, to simulate missing data: few complete rows (Sec. 5.1), or any cell at random (App. F)."""
+"""Values hidden on purpose to simulate missing data: few complete rows (Sec. 5.1), or random cells (App. F)."""
 
 import math
 from collections.abc import Sequence
@@ -18,21 +18,22 @@ __all__ = ["complete_rows", "keep_at_random", "kept_cells", "oversample_complete
 
 @checked_arguments()
 def pair_fraction(table: Table, fraction: float, seed: int = 0, *, split_rows: bool = False) -> Table:
-    """A table in which only a fraction of the rows is complete, and the others cannot be paired again (Sec. 5.1).
+    """Make a table in which only a fraction of the rows is complete, and the others cannot be paired again (Sec. 5.1).
 
-    Of N rows, ⌊fraction · N⌋ stay complete (never more than the level allows). Of the R others, ⌈R/2⌉ keep the first
-    modality only and ⌊R/2⌋ the second only, and all N stand in random order: the number of rows is fixed, and an image
-    whose label is hidden is not among the rows that have a label. Hidden cells hold zeros, not the values hidden.
+    Of N rows, ⌊fraction · N⌋ stay complete (rounded down, so never more than the fraction). Of the R others, ⌈R/2⌉ keep
+    only the first modality and ⌊R/2⌋ only the second, and all N are in random order. So the number of rows stays the
+    same, and each row is used once: the hidden label of an image does not appear as a row with only a label. Hidden
+    cells contain zeros, not the hidden values.
 
     Args:
-        table: complete rows of two modalities. What is taken of it is copied into memory.
-        fraction: of complete rows, 0 to 1.
-        seed: which rows, and their order.
+        table: complete rows of two modalities. The selected cells are copied into memory.
+        fraction: fraction of complete rows, 0 to 1.
+        seed: random seed of the choice of rows and their order.
         split_rows: another reading of the paper: each of the R others becomes two rows, one with its first modality and
-            one with its second, shuffled apart; that makes N + R rows, and hides nothing but the pairing.
+            one with its second, shuffled separately. This gives N + R rows, and hides nothing but the pairing.
 
     Raises:
-        SettingsError: a fraction outside 0 to 1. DataError: not two modalities, or a row that is incomplete already.
+        SettingsError: a fraction outside 0 to 1. DataError: not two modalities, or a row that is already incomplete.
 
     >>> table = Table({"image": torch.rand(100, 4), "label": torch.arange(100)})
     >>> weak = pair_fraction(table, 0.05)
@@ -42,7 +43,7 @@ def pair_fraction(table: Table, fraction: float, seed: int = 0, *, split_rows: b
     if not 0 <= fraction <= 1:
         raise SettingsError(f"the share of pairs must be between 0 and 1, not {fraction}")
     if len(table.names) != 2:
-        raise DataError(f"pairs are of two modalities; this table has {', '.join(table.names)}")
+        raise DataError(f"pairs need exactly two modalities; this table has {', '.join(table.names)}")
     if not table.complete:
         raise DataError("the table is incomplete already: choose the pairs from complete rows")
     generator = torch.Generator().manual_seed(seed)
@@ -63,7 +64,7 @@ def pair_fraction(table: Table, fraction: float, seed: int = 0, *, split_rows: b
 
 
 def _hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "rows modalities"]) -> Table:
-    """These rows of the table, with zeros where a cell is not present."""
+    """The rows ``source`` of the table, with zeros where a cell is not present."""
     columns: dict[str, Column] = {}
     for i, name in enumerate(table.names):
         column = table.select_rows(name, source)  # a copy, also of a memory-mapped file
@@ -78,9 +79,9 @@ def _hidden(table: Table, source: Int[Tensor, "rows"], present: Bool[Tensor, "ro
 
 @checked_arguments()
 def oversample_complete(table: Table, times: int, names: Sequence[str] | None = None) -> Table:
-    """The table with each complete row ``times`` times, so that an epoch sees few complete rows more often.
+    """The table with each complete row repeated ``times`` times, so that an epoch sees few complete rows more often.
 
-    ``names``: the modalities that a complete row has; default all.
+    ``names``: the modalities that make a row complete; default all.
 
     Raises:
         SettingsError: less than once, or more often than memory holds.
@@ -90,7 +91,7 @@ def oversample_complete(table: Table, times: int, names: Sequence[str] | None = 
     tensor([0, 1, 2, 0, 2, 0, 2])
     """
     if times < 1:
-        raise SettingsError(f"pairs can be repeated once or more often, not {times} times")
+        raise SettingsError(f"pairs must be repeated at least once, not {times} times")
     whole = table.presence(table.names if names is None else names).all(1)
     pairs = whole.expand(len(table)).nonzero().flatten()
     each = table.nbytes // len(table) + 8
@@ -101,9 +102,9 @@ def oversample_complete(table: Table, times: int, names: Sequence[str] | None = 
 
 @checked_arguments()
 def complete_rows(table: Table, names: Sequence[str] | None = None) -> Table | None:
-    """The rows that have every modality, in their order; None where there is none.
+    """The rows that have every modality, in their order; None if there are none.
 
-    ``names``: these modalities alone count, and are kept; default all.
+    ``names``: the modalities that count and are kept; default all.
 
     >>> table = Table({"x": torch.arange(3), "y": torch.arange(3)}, {"y": torch.tensor([True, False, True])})
     >>> pairs = complete_rows(table)
@@ -123,9 +124,10 @@ def complete_rows(table: Table, names: Sequence[str] | None = None) -> Table | N
 
 @checked_arguments()
 def kept_cells(rows: int, modalities: int, keep_probability: float, seed: int = 0) -> Bool[Tensor, "rows modalities"]:
-    """Which cells stay, each independently with that probability; rows may be left with none.
+    """A random mask of the cells to keep, each independently with that probability; rows may be left with none.
 
-    (Figure 9's caption says that features are dropped with p. App. F says kept, and its curves rise with p.)
+    (Figure 9's caption says that features are dropped with probability p. App. F says kept, and its curves rise with
+    p.)
 
     Raises:
         SettingsError: the probability is not above 0 and at most 1.
@@ -143,15 +145,15 @@ def kept_cells(rows: int, modalities: int, keep_probability: float, seed: int = 
 
 @checked_arguments()
 def keep_at_random(table: Table, keep_probability: float, seed: int = 0) -> Table:
-    """The table with each value kept independently with one probability, without the rows left empty (App. F).
+    """The table with each cell kept independently with the same probability, without the rows left empty (App. F).
 
-    Hidden cells hold zeros, not the values hidden. ``len(table)`` less the length of what is returned is the number of
-    rows that were dropped.
+    A cell is one modality of one row. Hidden cells contain zeros, not the hidden values. The number of dropped rows is
+    ``len(table)`` minus the length of the result.
 
     Args:
-        table: rows of any modalities. What stays of it is copied into memory.
-        keep_probability: the probability that a value is kept.
-        seed: which ones.
+        table: rows of any modalities. The rows that are kept are copied into memory.
+        keep_probability: probability that a cell is kept.
+        seed: random seed of the choice of cells.
 
     Raises:
         SettingsError: the probability is not above 0 and at most 1. DataError: every row is left empty.
@@ -164,7 +166,5 @@ def keep_at_random(table: Table, keep_probability: float, seed: int = 0) -> Tabl
     kept = kept_cells(len(table), len(table.names), keep_probability, seed) & table.present
     left = kept.any(1).nonzero().flatten()
     if not len(left):
-        raise DataError(
-            f"of {len(table)} rows all are left empty where values are kept with probability {keep_probability}"
-        )
+        raise DataError(f"all {len(table)} rows are left empty if values are kept with probability {keep_probability}")
     return _hidden(table, left, kept[left])

@@ -1,4 +1,4 @@
-"""NumPy's ``.npz``: one array a column, with a mask beside it where values are missing."""
+"""NumPy's ``.npz`` files: one array per column, and a mask for each column with missing values."""
 
 import math
 import os
@@ -17,29 +17,29 @@ from mvae.errors import DataError
 __all__ = ["PRESENT", "read_npz"]
 
 PRESENT = "__present"
-"""What stands behind a column's name in the name of its mask."""
+"""The suffix of a column's name that gives the name of its mask."""
 
 DAMAGED = (EOFError, zipfile.BadZipFile, zlib.error, ValueError, KeyError, NotImplementedError, RuntimeError)
 LONGEST_HEADER = 1 << 16
-MOST_RATIO = 1033  # how much smaller deflate can make anything, at the most
+MOST_RATIO = 1033  # largest possible compression ratio of deflate
 CHUNK = 1 << 20
-LARGE = 1 << 28  # bytes of an array that is mapped instead of read
+LARGE = 1 << 28  # bytes from which on an array is mapped instead of read
 
 
 def read_npz(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Read the columns and masks of a ``.npz`` file, as ``numpy.savez`` or ``savez_compressed`` write it.
+    """Read the columns and masks of a ``.npz`` file, as written by ``numpy.savez`` or ``savez_compressed``.
 
     Each array of numbers, booleans or text is a column of its name, ``rows event…``. A boolean array ``NAME__present``
-    of shape ``rows`` says in which rows the column ``NAME`` is present. Pickled objects are never read. Sizes are
-    checked before memory is taken: the file must be able to hold what its headers announce, and the machine as well.
-    A large array that is not compressed (``numpy.savez``) stays in the file and is memory-mapped.
+    of shape ``rows`` says in which rows the column ``NAME`` is present. Pickled objects are never read. Before memory
+    is reserved, the sizes that the headers announce are checked against the file and the machine's memory. A large
+    array that is not compressed (``numpy.savez``) stays in the file and is memory-mapped.
 
     Returns:
-        Columns by name and masks by name, as `mvae.Table` takes them (text is first encoded, see `mvae.data.schema`).
+        Columns by name and masks by name, as `mvae.Table` takes them (after text is encoded, see `mvae.data.schema`).
 
     Raises:
-        DataError: the file is absent, unreadable, empty, truncated or damaged; an array holds objects; a mask without
-            a column, of another length or not boolean. The message names the file and the array.
+        DataError: the file is absent, unreadable, empty, truncated or damaged; an array contains objects; a mask has no
+            column, has another length or is not boolean. The message names the file and the array.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -58,13 +58,13 @@ def read_npz(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
             arrays = {member.filename.removesuffix(".npy"): _read(archive, member, path) for member in members}
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror or error}): correct the path") from None
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:  # also of its directory's bytes
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:  # the last: in file names
         raise _damaged(path, f"is no intact .npz file ({error})") from None
     return _parted(arrays, path)
 
 
 def _check_sizes(members: list[zipfile.ZipInfo], size: int, path: str | PathLike[str]) -> None:
-    """Can a file of this size hold what it promises, and this machine what it unpacks to?"""
+    """Check that a file of this size can contain what it announces, and that it fits into this machine's memory."""
     if not members:
         raise DataError(f"{path} holds no array: replace it by a file with an array for each modality")
     for member in members:
@@ -87,13 +87,13 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str | PathLik
             shape, fortran, dtype = _header(file)
             if dtype.kind not in "biufU":
                 raise DataError(f"{path}, {what}: its dtype is {dtype}; save numbers, booleans or text, not objects")
-            announced = math.prod(shape) * dtype.itemsize  # of Python's integers, which cannot overflow
+            announced = math.prod(shape) * dtype.itemsize  # Python's integers cannot overflow
             have = member.file_size - file.tell()
             if announced != have:
                 raise _damaged(path, f"{what}: its header announces {announced:,} bytes where there are {have:,}")
             if _stays(member) and dtype.kind in "biuf":
                 start = file.tell()
-                while file.read(CHUNK):  # at the end the archive checks its CRC
+                while file.read(CHUNK):  # at its end, the archive checks the CRC
                     pass
                 order: Literal["F", "C"] = "F" if fortran else "C"
                 return np.memmap(path, dtype, "r", _place(path, member) + start, shape, order)
@@ -101,7 +101,7 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str | PathLik
             values, got = np.empty(announced, np.uint8), 0
             while got < announced and (count := file.readinto(values[got : got + CHUNK].data)):
                 got += count
-            if got < announced or file.read(1):  # at the end the archive checks its CRC
+            if got < announced or file.read(1):  # at its end, the archive checks the CRC
                 raise _damaged(path, f"{what}: it ends after {got:,} of {announced:,} bytes")
     except DataError:
         raise
@@ -111,12 +111,12 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str | PathLik
 
 
 def _stays(member: zipfile.ZipInfo) -> bool:
-    """Is it large, and stored as it is?"""
+    """Is the array large and uncompressed, so that it stays in the file?"""
     return member.compress_type == zipfile.ZIP_STORED and member.file_size >= LARGE
 
 
 def _place(path: str | PathLike[str], member: zipfile.ZipInfo) -> int:
-    """Where its bytes begin: behind a header of 30 bytes, its name and what else stands there."""
+    """The position of the array's first byte, after a header of 30 bytes, its name and an extra field."""
     with open(path, "rb") as file:
         file.seek(member.header_offset)
         lengths = struct.unpack("<HH", file.read(30)[26:])
@@ -134,7 +134,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 def _parted(
     arrays: dict[str, np.ndarray], path: str | PathLike[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Columns and masks."""
+    """Separate the arrays into columns and masks."""
     masks = {name.removesuffix(PRESENT): name for name in arrays if name.endswith(PRESENT) and name != PRESENT}
     columns = {name: values for name, values in arrays.items() if name not in masks.values()}
     for name, mask in masks.items():

@@ -1,4 +1,4 @@
-"""A file of cells (``.h5ad``, ``.h5mu``) whose matrices stay on disk: anndata itself leaves X there, and no layers."""
+"""Files of cells (``.h5ad``, ``.h5mu``) whose matrices stay on disk; anndata itself leaves only X there, not layers."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ __all__ = ["OnDisk", "open_on_disk"]
 
 
 class OnDisk:
-    """What an AnnData or MuData has, of an open file: X, layers and raw stay there, and all else is read.
+    """An open file with the attributes of AnnData or MuData: X, layers and raw stay on disk, everything else is read.
 
     Args:
-        group: of h5py, the file itself or a modality in it.
+        group: group of h5py: the file itself, or a modality in it.
     """
 
     def __init__(self, group: Any):
@@ -33,16 +33,17 @@ class _Raw:
 
 
 def open_on_disk(path: Path) -> OnDisk:
-    """An open file; it is closed when none of its matrices is used any more.
+    """Open a file; it is closed when none of its matrices is used any more.
 
     Raises:
-        OSError, KeyError, ValueError: no such file, or another one. MissingDependencyError: anndata is not installed.
+        OSError, KeyError, ValueError: no such file, or not one of this format. MissingDependencyError: anndata is not
+            installed.
     """
     return OnDisk(require_extra("h5py", "anndata", "files of cells").File(path, "r"))
 
 
 def _matrix(group: Any, name: str = "X") -> Any:
-    """Dense or sparse, to be read by rows; None: there is none."""
+    """A dense or sparse matrix that is read by rows; None if there is none."""
     if name not in group:
         return None
     found = group[name]

@@ -1,4 +1,4 @@
-"""Two aligned text files: line n of the one says what line n of the other says."""
+"""Two aligned text files: line n of one file is the translation of line n of the other."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ Sentences = list[list[str]]
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file, whatever ends them (but only line feeds do: Unicode's separators do not).
+    """Read the lines of a UTF-8 text file; only line feeds end a line, not Unicode's other separators.
 
     Raises:
         DataError: the file cannot be read, is empty, or is not UTF-8; the message names file and line.
@@ -31,30 +31,30 @@ def read_lines(path: Path) -> list[str]:
         ) from None
     lines = text.split("\n")
     if not lines[-1]:
-        lines.pop()  # behind the last line feed
+        lines.pop()  # after the last line feed
     if not any(line.strip() for line in lines):
         raise DataError(f"{path} holds no text: replace it by a file with a sentence on each line")
     return lines
 
 
 def read_aligned(first: Path, second: Path) -> tuple[Sentences, Sentences]:
-    """The words of both files' lines, equally many; a line may be empty in either.
+    """Read the words of each line of both files, which have the same number of lines; lines may be empty.
 
     Raises:
-        DataError: a file cannot be read, or the files have different numbers of lines: nothing is then assumed about
-            which line belongs to which, and the message says where they may have parted.
+        DataError: a file cannot be read, or the files have different numbers of lines: it is then unknown which lines
+            belong together, and the message says where the files may have diverged.
     """
     one, other = read_lines(first), read_lines(second)
     if len(one) != len(other):
         raise DataError(
-            f"{first} has {len(one)} lines but {second} has {len(other)}, so lines do not belong together; they may "
-            f"part near line {_parting(one, other)}: look there for a line that is missing, empty or broken in two"
+            f"{first} has {len(one)} lines but {second} has {len(other)}, so their lines do not match; they may "
+            f"diverge near line {_parting(one, other)}: look there for a line that is missing, empty or broken in two"
         )
     return [words_of(line) for line in one], [words_of(line) for line in other]
 
 
 def _parting(one: list[str], other: list[str]) -> int:
-    """The first line (from 1) with text on one side only, or three times as long as on the other; else the last one."""
+    """The first line (from 1) with text in one file only, or three times as long as in the other; else the last one."""
     for number, (a, b) in enumerate(zip(one, other, strict=False), 1):
         lengths = sorted((len(a.strip()), len(b.strip())))
         if lengths[0] == 0 < lengths[1] or lengths[1] > 3 * lengths[0] + 10:

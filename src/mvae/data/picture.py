@@ -1,4 +1,4 @@
-"""Pictures: what they are; files opened within bounds, scaled to a shape, and the centre cut out."""
+"""Pictures: files opened within size limits, scaled to a shape, and cropped to the centre."""
 
 import os
 import stat
@@ -17,17 +17,17 @@ from mvae.errors import DataError
 __all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded", "pixels_of", "read_picture", "shape_of"]
 
 REMEDY = "give a picture file that opens in a viewer, for example a JPEG or PNG"
-MOST_PIXELS = 64_000_000  # decoded and converted these take less than 1 GB
+MOST_PIXELS = 64_000_000  # decoded and converted, these take less than 1 GB
 
 
 def open_bounded(source: str | PathLike[str] | BufferedIOBase, max_pixels: int = MOST_PIXELS) -> Any:
-    """Open a picture file as a Pillow image of at most so many pixels; nothing is decoded yet.
+    """Open a picture file as a Pillow image of at most ``max_pixels`` pixels; nothing is decoded yet.
 
-    The header says how many pixels there are. A JPEG that has more is read at a half, a quarter or an eighth of its
-    size; any other is refused before memory is taken.
+    The header gives the number of pixels. A larger JPEG is read at a half, a quarter or an eighth of its size; any
+    other larger picture is refused before memory is reserved.
 
     Raises:
-        DataError: no such file, no regular file, no picture, or too many pixels.
+        DataError: no such file, not a regular file, not a picture, or too many pixels.
 
     >>> import io
     >>> from PIL import Image
@@ -36,7 +36,7 @@ def open_bounded(source: str | PathLike[str] | BufferedIOBase, max_pixels: int =
     >>> open_bounded(file).size, open_bounded(file, max_pixels=40_000).size
     ((400, 300), (200, 150))
     """
-    from PIL import Image  # here, because importing it takes a tenth of a second
+    from PIL import Image  # imported here because it takes a tenth of a second
 
     name = str(os.fspath(source)) if isinstance(source, str | PathLike) else "that was given"
     with _explained(name, max_pixels):
@@ -54,13 +54,13 @@ def open_bounded(source: str | PathLike[str] | BufferedIOBase, max_pixels: int =
 
 
 def read_picture(path: str | PathLike[str], colours: int, height: int, width: int) -> np.ndarray:
-    """A user's picture of any size or mode as bytes ``height width colours``.
+    """Read a picture of any size or mode as bytes ``height width colours``.
 
-    It is turned as its camera says, laid on white where it is transparent, scaled until it covers the size, and its
-    centre is cut out (what CelebA's images went through); its colours become grey where there is to be one.
+    It is rotated according to its EXIF data, put on a white background if it is transparent, scaled until it covers the
+    size, and cropped to the centre (like CelebA's images); with ``colours`` 1 it is converted to grey.
 
     Raises:
-        DataError: no such file, no picture, too many pixels, or levels that are real numbers.
+        DataError: no such file, not a picture, too many pixels, or pixel values that are real numbers.
     """
     name = str(path)
     with open_bounded(path) as picture, _explained(name, MOST_PIXELS):
@@ -68,10 +68,10 @@ def read_picture(path: str | PathLike[str], colours: int, height: int, width: in
 
 
 def shape_of(path: str | PathLike[str]) -> tuple[int, int, int]:
-    """Colours, height and width of a picture file, turned as its camera says.
+    """The number of colours (1 or 3), the height and the width of a picture file, after its EXIF rotation.
 
     Raises:
-        DataError: no such file, no picture, or too many pixels.
+        DataError: no such file, not a picture, or too many pixels.
     """
     from PIL import ImageOps
 
@@ -82,10 +82,10 @@ def shape_of(path: str | PathLike[str]) -> tuple[int, int, int]:
 
 
 def pixels_of(picture: Any, colours: int, height: int, width: int, name: str = "that was given") -> np.ndarray:
-    """A Pillow picture as `read_picture` gives it.
+    """Convert a Pillow picture to the array that `read_picture` gives.
 
     Raises:
-        DataError: its levels are real numbers.
+        DataError: its pixel values are real numbers.
     """
     from PIL import Image, ImageOps
 
@@ -99,12 +99,12 @@ def pixels_of(picture: Any, colours: int, height: int, width: int, name: str = "
 
 @contextmanager
 def _explained(name: str, max_pixels: int) -> Iterator[None]:
-    """What Pillow raises inside the block, as one line."""
+    """Turn what Pillow raises inside the block into a one-line DataError."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow's: a picture of 100 million pixels, odd metadata
+            warnings.simplefilter("ignore")  # Pillow warns of 100 million pixels and of unusual metadata
             yield
     except UnidentifiedImageError:
         raise DataError(f"cannot read the picture {name}: it is no image; {REMEDY}") from None
@@ -118,7 +118,7 @@ def _explained(name: str, max_pixels: int) -> Iterator[None]:
 
 
 def _eight_bits(picture: Any, name: str) -> Any:
-    if picture.mode.startswith("I"):  # 16 bits a level, which convert() would clip at 255
+    if picture.mode.startswith("I"):  # 16 bits per value, which convert() would clip at 255
         return picture.convert("I").point(lambda level: level / 257).convert("L")
     if picture.mode == "F":
         raise DataError(f"cannot read the picture {name}: its levels are real numbers; save it with 8 bits")
@@ -135,14 +135,14 @@ def is_picture(column: Any) -> bool:
 
 
 def fitted(picture: Any, height: int, width: int) -> Any:
-    """A Pillow picture of that size: scaled until it just covers it, then its centre cut out (App. A's CelebA).
+    """Scale a Pillow picture until it just covers this size, and crop it to the centre (as App. A does for CelebA).
 
     >>> from PIL import Image
     >>> fitted(Image.new("RGB", (178, 218)), 64, 64).size
     (64, 64)
     """
     across, down = picture.size
-    if across * height > 8 * down * width or down * width > 8 * across * height:  # a thin strip, scaled, could be huge
+    if across * height > 8 * down * width or down * width > 8 * across * height:  # a thin strip could become huge
         across, down = min(across, 8 * max(1, down * width // height)), min(down, 8 * max(1, across * height // width))
         left, top = (picture.size[0] - across) // 2, (picture.size[1] - down) // 2
         picture = picture.crop((left, top, left + across, top + down))
@@ -151,5 +151,5 @@ def fitted(picture: Any, height: int, width: int) -> Any:
     else:
         size = max(width, height * across // down), height
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    scaled = picture.resize(size, 2)  # bilinear, averaging over what one pixel covers
+    scaled = picture.resize(size, 2)  # bilinear, averaging over the area of a pixel
     return scaled.crop((left, top, left + width, top + height))

@@ -1,4 +1,4 @@
-"""What a column means: its kind, the numbers that a model sees for its values, and the way back to the user's units."""
+"""The meaning of a column: its kind, its encoding as numbers for a model, and the decoding to the user's units."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,29 +15,29 @@ __all__ = ["ColumnSchema", "Kind", "infer_kind", "raw_values"]
 
 Kind = Literal["real", "count", "binary", "categorical", "picture"]
 MOST_CLASSES = 20  # integers with more distinct values than this are proposed as real numbers
-LEAST_SIDE = 8  # pixels: below this no array is proposed as a picture
-AT_ONCE = 1 << 22  # values looked at together
+LEAST_SIDE = 8  # smallest height and width, in pixels, of arrays that are proposed as pictures
+AT_ONCE = 1 << 22  # values processed together
 
 Raw = Any  # an array of numbers, booleans or text, a list, a tensor, a pandas Series
 
 
 @dataclass(frozen=True)
 class ColumnSchema:
-    """How one column is encoded for a model, and decoded from it.
+    """How one column is encoded for a model and decoded again.
 
-    ``real``: numbers in the user's units, unchanged but as floats. ``count``: whole numbers ≥ 0, as they are.
-    ``binary``: booleans. ``categorical``: codes 0 … K−1. ``picture``: bytes stay bytes, all others become levels in
-    [0, 1].
+    ``real``: floats in the user's units. ``count``: whole numbers ≥ 0, unchanged. ``binary``: booleans.
+    ``categorical``: codes 0 … K−1. ``picture``: values from 0 to ``levels``, unchanged.
 
     Args:
-        name: of the column, for errors.
-        kind: of its values.
-        shape: of one row's event.
-        dtype: NumPy's name of the column's dtype, which `decode` gives back (``str`` for text).
-        classes: of a categorical column, in the order of their codes; integers or strings.
-        levels: of a picture, the value of full brightness, 1.0 or 255.
-        mean, std: of the present training values of a real column, for each value of an event of one axis at most
-            (else one number for all). Where all values are equal, ``std`` is 1.
+        name: name of the column, for errors.
+        kind: kind of its values.
+        shape: shape of one row's event.
+        dtype: NumPy's name of the column's dtype, which `decode` restores (``str`` for text).
+        classes: the classes of a categorical column in the order of their codes, as integers or strings.
+        levels: the value of full brightness of a picture, 1.0 or 255.
+        mean, std: mean and standard deviation of the present training values of a real column. They are computed for
+            each value of the event if it has at most one axis, otherwise for all values together. Where all values are
+            equal, ``std`` is 1.
     """
 
     name: str
@@ -55,16 +55,16 @@ class ColumnSchema:
     def fit(
         cls, name: str, values: Raw, present: np.ndarray | Tensor | None = None, kind: Kind | None = None
     ) -> "ColumnSchema":
-        """Learn what a column means from its training rows; only present ones are looked at.
+        """Learn the meaning of a column from its training rows; missing rows are ignored.
 
         Args:
-            name: of the column.
+            name: name of the column.
             values: the training rows.
-            present: boolean ``rows``; None where none is missing.
-            kind: of the values; None takes `infer_kind`'s proposal.
+            present: boolean ``rows``; None if no row is missing.
+            kind: kind of the values; None takes `infer_kind`'s proposal.
 
         Raises:
-            DataError: no row is present; values that are not of this kind, by their row.
+            DataError: no row is present, or a value is not of this kind (the message names its row).
 
         >>> ColumnSchema.fit("sex", ["f", "m", "f"]).encode(["m", "f"])
         array([1, 0])
@@ -72,7 +72,7 @@ class ColumnSchema:
         raw, here = _looked_at(name, values, present)
         rows = np.arange(len(raw)) if here is None else here.nonzero()[0]
         if not len(rows):
-            raise DataError(f"column {name!r} is present in no training row, so nothing can be learned of it")
+            raise DataError(f"column {name!r} is present in no training row, so nothing can be learned about it")
         kind = infer_kind(raw, here)[0] if kind is None else kind
         if not isinstance(kind, str) or kind not in get_args(Kind):
             raise DataError(f"column {name!r}: no kind {abridged(kind)}; there are {', '.join(get_args(Kind))}")
@@ -90,10 +90,11 @@ class ColumnSchema:
         return schema
 
     def encode(self, values: Raw, present: np.ndarray | Tensor | None = None) -> Column:
-        """The column as numbers for a model. Missing cells of binary and categorical columns become 0.
+        """Encode the column as numbers for a model; missing cells of binary and categorical columns become 0.
 
         Raises:
-            DataError: another shape; a value that this kind cannot have, or an unseen category, by value and row.
+            DataError: another shape; a value that this kind cannot have, or an unseen category (the message names the
+                value and its row).
         """
         raw, here = _looked_at(self.name, values, present)
         if raw.shape[1:] != self.shape:
@@ -115,7 +116,7 @@ class ColumnSchema:
         return raw
 
     def decode(self, column: Column) -> np.ndarray:
-        """The values in the user's units: of what `encode` gave, or of a model's samples, ``…`` rows.
+        """Decode the output of `encode`, or a model's samples with any leading axes, to values in the user's units.
 
         Raises:
             DataError: a code outside the classes.
@@ -134,17 +135,17 @@ class ColumnSchema:
         return values if keeps_unit else values.astype(self.dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The schema as a dictionary for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "ColumnSchema":
-        """What `to_dict` gave.
+        """Restore a schema from the output of `to_dict`.
 
         Raises:
-            DataError: it is something else.
+            DataError: it is not such an output.
         """
-        from pydantic import TypeAdapter  # here: only runs that are opened again need it
+        from pydantic import TypeAdapter  # imported here because only reopened runs need it
 
         try:
             schema = TypeAdapter(cls).validate_json(json.dumps(stored))
@@ -184,7 +185,7 @@ class ColumnSchema:
 
 
 def infer_kind(values: Raw, present: np.ndarray | Tensor | None = None) -> tuple[Kind, str]:
-    """A proposal of a column's kind, and the reason for it. Numbers do not say what they mean: look at it.
+    """Propose a column's kind, with a reason; check it, because numbers alone do not determine their meaning.
 
     >>> infer_kind([0, 1, 1]), infer_kind([0.5, 41.0])
     (('binary', 'only 0 and 1'), ('real', 'numbers with fractions'))
@@ -216,10 +217,10 @@ def infer_kind(values: Raw, present: np.ndarray | Tensor | None = None) -> tuple
 
 
 def raw_values(name: str, values: Raw) -> tuple[np.ndarray, np.ndarray | None]:
-    """Numbers, booleans or text as an array, and the mask of rows where the container has one.
+    """Convert numbers, booleans or text to an array, and get the mask of rows if the container has one.
 
     Raises:
-        DataError: as `mvae.data.columns.as_column`, except that text is taken; a row that is masked in part.
+        DataError: as `mvae.data.columns.as_column`, except that text is accepted; a row that is masked in part.
     """
     dtype = getattr(values, "dtype", None)
     if isinstance(values, Frame) and dtype is not None and hasattr(values, "isna"):  # a Series
@@ -238,8 +239,8 @@ def raw_values(name: str, values: Raw) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _whole_rows(name: str, present: np.ndarray) -> np.ndarray:
-    """The mask of values as one of rows."""
-    flat = present.reshape(len(present), int(np.prod(present.shape[1:])))  # −1 says nothing where there are no rows
+    """Convert a mask of values to a mask of rows."""
+    flat = present.reshape(len(present), int(np.prod(present.shape[1:])))  # −1 would be ambiguous without rows
     partly = np.flatnonzero(flat.any(1) & ~flat.all(1))
     if len(partly):
         raise DataError(
@@ -250,9 +251,9 @@ def _whole_rows(name: str, present: np.ndarray) -> np.ndarray:
 
 
 def _of_text_series(series: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """A Series of categories, or of a dtype for text; what pandas calls missing there is missing."""
+    """A Series of categories or of a text dtype; its missing values are those of pandas."""
     values, here = np.asarray(series.astype(object)), ~np.asarray(series.isna(), bool)
-    if isinstance(series.dtype, np.dtype):  # of any objects: nothing says what is missing
+    if isinstance(series.dtype, np.dtype):  # of arbitrary objects, which do not define what is missing
         return values, None
     typed = np.asarray(values[here].tolist())
     found = np.zeros(len(values), typed.dtype)
@@ -261,7 +262,7 @@ def _of_text_series(series: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _looked_at(name: str, values: Raw, present: np.ndarray | Tensor | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """The array, and what of it is present by both masks."""
+    """The array, and the mask of rows that are present by both masks."""
     raw, here = raw_values(name, values)
     if present is None:
         return raw, here
@@ -270,7 +271,7 @@ def _looked_at(name: str, values: Raw, present: np.ndarray | Tensor | None) -> t
 
 
 def _step(raw: np.ndarray) -> int:
-    """How many rows are looked at together."""
+    """The number of rows that are processed together."""
     return max(1, AT_ONCE // max(1, raw[:1].size))
 
 
@@ -280,7 +281,7 @@ def _chunks(raw: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _chosen(raw: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Some rows, copied in parts of bounded memory."""
+    """The given rows, copied in parts of bounded memory."""
     for start in range(0, len(rows), _step(raw)):
         yield raw[rows[start : start + _step(raw)]]
 
@@ -295,7 +296,7 @@ def _comparable(name: str, raw: np.ndarray, here: np.ndarray | None) -> np.ndarr
             for value in [raw[row]] if raw.ndim == 1 else np.ravel(raw[row]).tolist():
                 if not isinstance(value, str):
                     raise DataError(
-                        f"column {name!r}, row {row}: {value!r} is no text, as others are: mark it as missing"
+                        f"column {name!r}, row {row}: {value!r} is not text, unlike the others: mark it as missing"
                     )
         return raw
     if raw.dtype.kind == "f":
@@ -316,7 +317,7 @@ def _classes(name: str, raw: np.ndarray, rows: np.ndarray) -> tuple[int | str, .
 
 
 def _moments(name: str, raw: np.ndarray, rows: np.ndarray) -> dict[str, tuple[float, ...]]:
-    """Mean and standard deviation in float64, in two passes over chunks."""
+    """The mean and standard deviation in float64, in two passes over chunks."""
     if raw.dtype.kind not in "biuf":
         raise DataError(f"column {name!r} holds text, no numbers: it is categorical")
     width = raw[:1].size if raw.ndim == 2 else 1

@@ -1,4 +1,4 @@
-"""Matrices of mostly zeros as columns: sparse in memory or on disk, dense in the batch only."""
+"""Sparse matrices as columns: sparse in memory or on disk, and dense only in a batch."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ __all__ = ["SparseRows"]
 
 
 class SparseRows:
-    """A matrix ``rows features`` of `scipy.sparse`, or what reads one from disk; rows that are taken become an array.
+    """A matrix ``rows features`` of `scipy.sparse`, or a reader of one on disk; selected rows become a dense array.
 
-    `mvae.Table` takes any matrix of `scipy.sparse` as a column and makes this of it. In memory it is kept by rows (CSR:
-    another format is converted once). On disk it must be by rows, or dense.
+    `mvae.Table` wraps any `scipy.sparse` column in this class. In memory the matrix is stored by rows (CSR; another
+    format is converted once). On disk it must be stored by rows, or be dense.
 
     Args:
-        matrix: with ``shape``, ``dtype`` and rows by ascending number.
-        place: where each row stands in the matrix, −1 for a row of zeros that is not in it; default in its order.
-        features: which of the matrix's columns, in this order; default all.
+        matrix: object with ``shape``, ``dtype`` and indexing by ascending row numbers.
+        place: the position of each row in the matrix, −1 for a row of zeros that is not in it; default: its own order.
+        features: the columns of the matrix to use, in this order; default: all.
 
     >>> from scipy import sparse
     >>> column = SparseRows(sparse.csc_matrix([[0, 2], [0, 0], [3, 0]]))
@@ -32,7 +32,7 @@ class SparseRows:
     def __init__(self, matrix: Any, place: np.ndarray | None = None, features: np.ndarray | None = None):
         self._matrix = matrix.tocsr() if hasattr(matrix, "tocsr") else matrix
         if getattr(self._matrix, "format", "csr") != "csr":
-            raise DataError("a sparse matrix on disk must be stored by rows (CSR) to be read by rows: store it so")
+            raise DataError("a sparse matrix on disk must be stored by rows (CSR): convert it")
         self.dtype = np.dtype(matrix.dtype)
         if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
             raise DataError(f"a sparse matrix of dtype {self.dtype}: numbers of at most 64 bits are needed")
@@ -44,7 +44,7 @@ class SparseRows:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Rows by a slice or by their numbers, as an array."""
+        """Get rows by a slice or by their numbers, as an array."""
         rows = np.arange(len(self))[index] if isinstance(index, slice) else np.asarray(index, np.int64)
         if rows.size and not -len(self) <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
@@ -52,7 +52,7 @@ class SparseRows:
         place = rows if self._place is None else self._place[rows]
         found = np.zeros((len(rows), self.shape[1]), self.dtype)
         here = place >= 0
-        known, inverse = np.unique(place[here], return_inverse=True)  # what reads from disk wants them in order
+        known, inverse = np.unique(place[here], return_inverse=True)  # readers from disk need them in order
         if len(known):
             part = self._matrix[known]
             part = part if self._features is None else part[:, self._features]
@@ -60,15 +60,15 @@ class SparseRows:
         return found
 
     def first(self, rows: int) -> "SparseRows":
-        """The first so many rows, still sparse."""
+        """The first ``rows`` rows, still sparse."""
         place = np.arange(len(self)) if self._place is None else self._place
         return SparseRows(self._matrix, place[:rows], self._features)
 
     def tolist(self) -> list[list[Any]]:
-        """All rows as lists, as of an array."""
+        """All rows as lists, like an array's method."""
         return self[:].tolist()
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it would take as an array: what moving it to a device costs."""
+        """The bytes that it would take as a dense array, which is the cost of moving it to a device."""
         return self.shape[0] * self.shape[1] * self.dtype.itemsize

@@ -24,17 +24,17 @@ def split(table: Table, validation: float = 0.1, test: float = 0.1, seed: int = 
     """Divide a table at random into training, validation and test rows.
 
     ``validation`` and ``test`` are fractions of the rows, rounded to whole rows, at least one each; all others are for
-    training. Rows stay as they are, whatever they lack. The same seed and number of rows give the same division.
+    training. Rows are not changed, and may have missing values. The same seed and number of rows give the same split.
 
     Args:
         table: at least three rows. They are copied into memory.
         validation: fraction, between 0 and 1.
         test: fraction, between 0 and 1.
-        seed: of the permutation.
-        name: of the dataset.
+        seed: seed of the permutation.
+        name: name of the dataset.
 
     Raises:
-        SettingsError: a fraction outside its range, or both leave nothing to train. DataError: too few rows.
+        SettingsError: a fraction outside its range, or no rows left for training. DataError: too few rows.
 
     >>> data = split(Table({"x": torch.arange(20)}), validation=0.1, test=0.25)
     >>> len(data.train), len(data.validation), len(data.test)
@@ -46,7 +46,7 @@ def split(table: Table, validation: float = 0.1, test: float = 0.1, seed: int = 
 
 @checked_arguments()
 def split_rows(rows: int, validation: float = 0.1, test: float = 0.1, seed: int = 0) -> list[Int[Tensor, "rows"]]:
-    """The row numbers of training, validation and test as of `split`, each in ascending order.
+    """The row numbers of the training, validation and test sets of `split`, each in ascending order.
 
     Raises:
         SettingsError, DataError: as `split`.
@@ -64,7 +64,7 @@ def split_rows(rows: int, validation: float = 0.1, test: float = 0.1, seed: int 
         )
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
     parts = order.split([*held_out, rows - sum(held_out)])
-    # In ascending order, so that a mapped column is read from front to back.
+    # Ascending order, so that a mapped column is read from front to back.
     return [part.sort().values for part in (parts[2], parts[0], parts[1])]
 
 
@@ -80,18 +80,18 @@ def encoded_split(
     test: float = 0.1,
     seed: int = 0,
 ) -> Dataset:
-    """A dataset of raw columns, text included: divided as by `split`, encoded by what the training rows say.
+    """Make a dataset of raw columns, which may be text: divided as by `split`, and encoded as training rows require.
 
     Args:
         columns: modality → values, ``rows event…``.
-        present: modality → boolean ``rows``, where not all are present.
-        kinds: modality → kind; those not named here are proposed by `mvae.data.schema.infer_kind`.
-        schema: how columns were encoded before; nothing is then learned from these rows.
-        classes: categories in the order of their codes, by column; of others they are those of the training rows.
-        unlisted: columns of which a category that is none of these is missing, instead of an error.
-        validation: as of `split`.
-        test: as of `split`.
-        seed: as of `split`.
+        present: modality → boolean ``rows``, if some are missing.
+        kinds: modality → kind; for other modalities `mvae.data.schema.infer_kind` proposes one.
+        schema: the encodings of earlier columns; nothing is then learned from these rows.
+        classes: column → its categories in the order of their codes; for other columns, those of the training rows.
+        unlisted: columns in which a category that is not listed counts as missing instead of being an error.
+        validation: as in `split`.
+        test: as in `split`.
+        seed: as in `split`.
 
     Raises:
         SettingsError, DataError: as `split`, `mvae.Table` and `mvae.data.schema.ColumnSchema.fit`.
@@ -126,10 +126,10 @@ def encoded_split(
 
 
 def _listed(schema: ColumnSchema, values: np.ndarray, present: np.ndarray | None) -> np.ndarray:
-    """Where there is a category that is listed.
+    """The mask of rows that have a listed category.
 
     Raises:
-        DataError: nowhere.
+        DataError: no row has one.
     """
     known = set(schema.classes)
     listed = np.array([value in known for value in values.tolist()]) & (True if present is None else present)

@@ -1,4 +1,4 @@
-"""Pieces of words: byte-pair encoding (Sennrich et al. 2016) by SentencePiece, so that hardly a word is unknown."""
+"""Subwords by byte-pair encoding (Sennrich et al. 2016) with SentencePiece, so that hardly any word is unknown."""
 
 import hashlib
 import io
@@ -9,17 +9,17 @@ from mvae.errors import SettingsError, require_extra
 
 __all__ = ["Subwords"]
 
-BEGINS = "▁"  # stands in a piece for the space before a word
+BEGINS = "▁"  # marks the space before a word in a piece
 
 
 class Subwords:
-    """How words are divided into pieces: frequent ones stay whole, a rare one is several, a name perhaps letters.
+    """The division of words into pieces: frequent words stay whole, rare ones are split, names perhaps into letters.
 
     Args:
-        model: what `of` has learned, as SentencePiece writes it.
+        model: the model learned by `of`, as SentencePiece serialises it.
 
     Raises:
-        MissingDependencyError: sentencepiece is absent.
+        MissingDependencyError: sentencepiece is not installed.
 
     >>> subwords = Subwords.of([["low", "lower", "newer", "slow"]] * 5, size=20)
     >>> subwords.split(["slower", "new"])
@@ -33,13 +33,13 @@ class Subwords:
 
     @classmethod
     def of(cls, sentences: Iterable[Sequence[str]], size: int) -> "Subwords":
-        """The division with at most ``size`` pieces that byte-pair encoding learns from these sentences' words.
+        """Learn a division with at most ``size`` pieces from the words of these sentences.
 
-        Every letter of the sentences is a piece; a letter that they lack is unknown. Nothing is normalised, and the
-        same sentences give the same pieces.
+        Every letter of the sentences is a piece; other letters are unknown. Nothing is normalised, and the same
+        sentences give the same pieces.
 
         Raises:
-            MissingDependencyError: sentencepiece is absent. SettingsError: fewer pieces than there are letters.
+            MissingDependencyError: sentencepiece is not installed. SettingsError: fewer pieces than there are letters.
         """
         library, written = _sentencepiece(), io.BytesIO()
         try:
@@ -58,13 +58,13 @@ class Subwords:
             )
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise SettingsError(f"{size} numbers are too few (or many) for subwords of these files: {reason}") from None
+            raise SettingsError(f"size {size} is too small (or large) for subwords of these files: {reason}") from None
         return cls(written.getvalue())
 
     def split(self, words: Sequence[str]) -> list[str]:
-        """The pieces of these words, in order; one that begins a word begins with ▁.
+        """Split words into pieces, in order; the first piece of a word starts with ▁.
 
-        No piece spans two words, so that each word is divided once, however often it comes.
+        No piece spans two words, so that each different word is split only once.
         """
         found: list[str] = []
         for word in words:
@@ -75,12 +75,12 @@ class Subwords:
 
     @property
     def pieces(self) -> list[str]:
-        """All of them, also those that come up in other pieces only."""
+        """All pieces, including those that occur only inside other pieces."""
         return [self._processor.id_to_piece(number) for number in range(2, self._processor.vocab_size())]
 
     @staticmethod
     def join(pieces: Sequence[str]) -> str:
-        """The words that pieces make, with spaces between.
+        """Join pieces to words, separated by spaces.
 
         >>> Subwords.join(["▁low", "er", "▁cat"])
         'lower cat'
@@ -89,7 +89,7 @@ class Subwords:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides how a word is divided."""
+        """A hash of everything that determines how words are divided."""
         return hashlib.sha256(self.model).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Table: columns by modality name, all of the same length, with an explicit mask of what is present."""
+"""`Table`: columns by modality name, all of the same length, with an explicit mask of what is present."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,33 +16,33 @@ from mvae.errors import DataError, QueryError, abridged
 __all__ = ["Column", "Table"]
 
 Index = Tensor | np.ndarray | Sequence[int] | slice
-SHOWN = 20  # columns of a repr
+SHOWN = 20  # columns shown in a repr
 
 
 class Table:
     """Rows of several modalities, any of which may be missing.
 
     A column is a tensor, an array (memory-mapped ones stay on disk until rows are taken), a pandas Series or a list, of
-    shape ``rows event…``. Its dtype is kept (`mvae.data.columns.as_column` has the rule for all containers) and says
-    nothing of its meaning; a modality's likelihood turns it into numbers for its network, batch by batch.
-    What is missing is said by ``present``, or by the mask of a container that has one; nothing is guessed. A mask is of
-    rows, or of single values: a modality is then present in a row that has any of its values. Whatever stands in a
-    missing cell, NaN included, is never read into a result. A batch is a Table too.
+    shape ``rows event…``. Its dtype is kept (`mvae.data.columns.as_column` has the rule for all containers) and does
+    not define its meaning; a modality's likelihood turns it into numbers for its network, batch by batch.
+    Missing values are given by ``present``, or by the mask of a container that has one; nothing is guessed. A mask is
+    by rows or by single values: with the latter, a modality is present in a row that has any of its values. The content
+    of a missing cell, NaN included, never affects a result. A batch is a Table too.
 
     ``table["label"]`` is a column; ``table[3:9]``, ``table[rows]`` and ``table[mask]`` are tables of these rows;
-    ``len(table)`` counts rows, and iterating gives the names. ``table.present`` says which modalities each row has,
-    ``rows modalities``; ``table.observed``, of the columns that lack single values, which are there (name → ``rows
-    event…``); ``table.complete``, whether every row has every modality (of which single values may be missing).
+    ``len(table)`` is the number of rows, and iterating gives the names. ``table.present`` says which modalities each
+    row has, ``rows modalities``. ``table.observed`` has the masks of columns with missing single values (name → ``rows
+    event…``). ``table.complete`` says whether every row has every modality (with single values perhaps missing).
 
     Args:
-        columns: modality name (any non-empty string) → column. All have the same number of rows, at least one. Or a
-            pandas DataFrame, of which each column is a modality.
-        present: modality name → boolean mask ``rows``, or ``rows event…`` where single values are missing; a modality
+        columns: modality name (any non-empty string) → column, all with the same number of rows, at least one; or a
+            pandas DataFrame, each column of which is a modality.
+        present: modality name → boolean mask ``rows``, or ``rows event…`` if single values are missing; a modality
             not named here is present in every row.
 
     Raises:
-        DataError: no columns, no rows, columns of different length, a column that cannot be used (by name), a mask
-            of the wrong shape or dtype, or (by row number) a row in which nothing is present.
+        DataError: no columns, no rows, columns of different length, a column that cannot be used (with its name), a
+            mask of the wrong shape or dtype, or a row in which nothing is present (with its number).
 
     >>> table = Table({"image": torch.rand(3, 784), "label": torch.tensor([7, 1, 0])},
     ...               present={"label": torch.tensor([True, False, True])})
@@ -97,7 +97,7 @@ class Table:
     def _trusted(
         cls, columns: dict[str, Column], present: Tensor, complete: bool, observed: dict[str, Tensor]
     ) -> "Table":
-        """A table whose checks were made when its parent was built; keeps batches cheap."""
+        """Build a table without checks, which were made for its parent; this keeps batches cheap."""
         table = cls.__new__(cls)
         table.columns, table.present, table.complete, table.observed = columns, present, complete, observed
         return table
@@ -132,10 +132,10 @@ class Table:
     def __getitem__(self, key: Index | int | np.integer) -> "Table": ...
 
     def __getitem__(self, key: str | Index | int | np.integer) -> "Column | Table":
-        """A column by its name, or a table of the given rows (see `take`; a number gives one row).
+        """Get a column by name, or a table of the given rows (see `take`; a number gives one row).
 
         Raises:
-            QueryError: no column has this name. DataError, IndexError: as `take`.
+            QueryError: no column has this name. DataError, IndexError: as in `take`.
         """
         if isinstance(key, str):
             self._require(key)
@@ -148,10 +148,10 @@ class Table:
         return tuple(self.columns)
 
     def presence(self, names: Sequence[str]) -> Bool[Tensor, "rows_or_1 modalities"]:
-        """What is present, in the order of ``names``; a modality without a column is present nowhere.
+        """The mask of present modalities in the order of ``names``; one without a column is missing in every row.
 
-        Where all rows are alike (no mask anywhere) the rows axis has length 1: that is how the objective knows,
-        without looking at any row, that every row has the same terms.
+        If the table is complete, the rows axis has length 1. This tells the objective, without looking at any row, that
+        every row has the same terms.
         """
         if self.complete:
             return torch.tensor([[name in self.columns for name in names]])
@@ -162,13 +162,13 @@ class Table:
         return mask
 
     def has(self, name: str) -> Bool[Tensor, "rows"]:
-        """Which rows have this modality; none where it is no column."""
+        """The mask of rows that have this modality; all False if it is not a column."""
         if name not in self.columns:
             return torch.zeros(len(self), dtype=torch.bool)
         return self.present[:, self.names.index(name)].expand(len(self))
 
     def batches(self, rows: int) -> Iterator["Table"]:
-        """The table in parts of so many rows, in order, as tensors: for work whose memory must not grow with it.
+        """The table in parts of ``rows`` rows, in order, as tensors: for computations in bounded memory.
 
         >>> [len(part) for part in Table({"label": torch.arange(5)}).batches(2)]
         [2, 2, 1]
@@ -177,13 +177,13 @@ class Table:
             yield self.take(slice(start, start + rows))
 
     def take(self, index: Index) -> "Table":
-        """The given rows (by number, by a boolean mask, or a slice), as tensors.
+        """Take the given rows (by number, by a boolean mask, or by a slice), as tensors.
 
-        This is where a memory-mapped column is read.
+        Memory-mapped columns are read here.
 
         Raises:
-            DataError: the index is no one-dimensional list of integers, and no mask of all rows.
-            IndexError: a row number outside the table.
+            DataError: the index is neither a one-dimensional list of integers nor a mask of all rows.
+            IndexError: a row number is outside the table.
         """
         if isinstance(index, slice) and index.step is not None and index.step < 0:
             index = range(*index.indices(len(self)))  # PyTorch has no negative steps
@@ -198,7 +198,7 @@ class Table:
         return Table._trusted(columns, present, self.complete, observed)
 
     def first(self, rows: int) -> "Table":
-        """The first so many rows; memory-mapped columns stay on disk.
+        """The first ``rows`` rows; memory-mapped columns stay on disk.
 
         >>> len(Table({"label": torch.arange(5)}).first(2))
         2
@@ -211,33 +211,36 @@ class Table:
         return Table._trusted(columns, self.present[:rows], self.complete, observed)
 
     def select_rows(self, name: str, index: Tensor) -> Tensor:
-        """One column's rows, as a tensor."""
+        """The given rows of one column, as a tensor."""
         column = self.columns[name]
         return column[index.to(column.device)] if isinstance(column, Tensor) else as_tensor(column[index.cpu().numpy()])
 
     def values_of(self, name: str, index: Tensor) -> Bool[Tensor, "rows *event"] | None:
-        """Which values of these rows of a column are there; None where it lacks no single values."""
+        """The mask of observed values in these rows of a column; None if no single values of it are missing."""
         mask = self.observed.get(name)
         return None if mask is None else mask[index.to(mask.device)]
 
     def observed_rows(
         self, name: str, index: Tensor
     ) -> tuple[Float[Tensor, "rows *event"], Bool[Tensor, "rows *event"]]:
-        """Some rows of a column on the CPU, in float64, and which of their values are there, if these rows have any."""
+        """Some rows of a column on the CPU in float64, and the mask of their observed values.
+
+        The rows themselves must be present.
+        """
         x, here = self.select_rows(name, index).to("cpu", torch.float64), self.values_of(name, index)
         return x, torch.ones_like(x, dtype=torch.bool) if here is None else here.cpu()
 
     def require_whole(self, *names: str) -> None:
-        """Raises DataError where one of these columns lacks single values."""
+        """Raise DataError if single values are missing in one of these columns."""
         for name in names:
             if name in self.observed:
-                raise DataError(f"column {name!r} lacks single values of a row; here whole rows are needed")
+                raise DataError(f"column {name!r} has missing single values, but whole rows are needed here")
 
     def select(self, names: Sequence[str]) -> "Table":
-        """The given columns; rows that have none of them are refused.
+        """Select the given columns; every row must have at least one of them.
 
         Raises:
-            QueryError: a name that is no column.
+            QueryError: a name that is not a column. DataError: a row that has none of the columns.
         """
         for name in names:
             self._require(name)
@@ -246,7 +249,7 @@ class Table:
         return Table({name: self.columns[name] for name in names}, mask)
 
     def with_column(self, name: str, column: Column, has: Bool[Tensor, "rows"]) -> "Table":
-        """The same with other values of one modality, which these rows have."""
+        """The same table with new values of one modality, present in the rows ``has``."""
         present = {other: self.has(other) for other in self.names} | {name: has} | self.observed
         return Table({**self.columns, name: column}, present)
 
@@ -255,9 +258,10 @@ class Table:
             raise QueryError(f"no modality {name!r} in this table; it has {', '.join(self.columns)}")
 
     def filled(self) -> "Table":
-        """Possible values in the missing cells, and no mask of rows: for work whose terms, planned before, say what
-        counts. They are those of the first row that has the column (zeros, where single values are missing): what a
-        likelihood cannot have, such as a duration of 0, would make a gradient NaN even where it counts nothing.
+        """The table with valid values in the missing cells and no mask of rows, for terms that were planned before.
+
+        The values are those of the first row that has the column (zeros, if single values are missing): an invalid
+        value, such as a duration of 0, would make a gradient NaN even with a weight of zero.
         """
         columns: dict[str, Column] = {}
         for i, name in enumerate(self.names):
@@ -270,14 +274,14 @@ class Table:
         return Table._trusted(columns, torch.ones_like(self.present), True, self.observed)
 
     def to(self, device: torch.device | str) -> "Table":
-        """Columns and their values' masks on a device (the mask of rows stays on the CPU, where terms are planned)."""
+        """Move columns and masks of values to a device; the mask of rows stays on the CPU, where terms are planned."""
         columns: dict[str, Column] = {n: as_tensor(c).to(device) for n, c in self.columns.items()}
         observed = {name: mask.to(device) for name, mask in self.observed.items()}
         return Table._trusted(columns, self.present, self.complete, observed)
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by the columns and their values' masks."""
+        """The bytes of the columns and the masks of their values."""
         return sum(held.nbytes for held in (*self.columns.values(), *self.observed.values()))
 
 
@@ -297,15 +301,15 @@ def _as_row_numbers(index: Tensor | np.ndarray | Sequence[int], rows: int) -> Te
             f"cannot take rows by an index of shape {tuple(index.shape)} and dtype {index.dtype}; give a list of row "
             f"numbers, or a boolean mask of shape ({rows},)"
         )
-    return index.long()  # an empty list comes as floats; PyTorch reads uint8 as a mask
+    return index.long()  # an empty list becomes floats; PyTorch would read uint8 as a mask
 
 
 def _as_presence(
     columns: Mapping[str, Column], present: Mapping[str, Values], masks: Mapping[str, np.ndarray]
 ) -> tuple[Bool[Tensor, "rows modalities"], dict[str, Tensor]]:
-    """What ``present`` says and what containers say by their own masks; a value is there where both say so.
+    """Combine ``present`` with the containers' own masks; a value is observed if both say so.
 
-    Of rows, and of the values of the columns of which some row has only a part.
+    Returns the mask of rows, and the masks of values of the columns in which some row has only a part of its values.
     """
     if not isinstance(present, Mapping):
         raise DataError("present needs a mask by modality name: present={'label': has_label}")
@@ -330,7 +334,7 @@ def _as_presence(
 
 
 def _of_values(masks: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
-    """The values that every mask, of rows or of values, says are there."""
+    """The values that are observed by every mask, of rows or of values."""
     found = torch.ones(tuple(shape), dtype=torch.bool)
     for mask in masks:
         found &= mask.reshape(-1, *[1] * (len(shape) - 1)) if mask.dim() == 1 else mask

@@ -1,4 +1,4 @@
-"""Rows of tokens that end with a stop token; what stands behind the first stop is filling."""
+"""Rows of tokens that end with a stop token; everything after the first stop is padding."""
 
 from jaxtyping import Int
 from torch import Tensor
@@ -7,7 +7,7 @@ __all__ = ["count_symbols", "lengths_to_stop"]
 
 
 def count_symbols(x: Int[Tensor, "*rows length"], stop: int) -> Int[Tensor, "*rows"]:
-    """How many symbols each string has before its first stop.
+    """The number of symbols that each string has before its first stop.
 
     >>> count_symbols(torch.tensor([[7, 1, 10, 10], [10, 3, 10, 3]]), stop=10)
     tensor([2, 0])
@@ -16,7 +16,7 @@ def count_symbols(x: Int[Tensor, "*rows length"], stop: int) -> Int[Tensor, "*ro
 
 
 def lengths_to_stop(tokens: Int[Tensor, "N length"], stop: int) -> Int[Tensor, "N"]:
-    """The number of tokens up to the first stop token, that one included; all where there is none.
+    """The number of tokens up to and including the first stop token; all tokens if there is none.
 
     >>> lengths_to_stop(torch.tensor([[5, 4, 0, 0], [0, 0, 0, 0], [5, 4, 3, 2]]), stop=0)
     tensor([3, 1, 4])

@@ -1,4 +1,4 @@
-"""Words as numbers: a vocabulary by frequency, and sentences as rows of numbers that end with a stop token."""
+"""Words as numbers: a vocabulary of the most frequent words, and sentences as rows that end with a stop token."""
 
 import hashlib
 import re
@@ -19,14 +19,14 @@ from mvae.errors import SettingsError
 __all__ = ["SPECIAL", "STOP", "UNKNOWN", "Vocabulary", "words_of", "words_typed"]
 
 STOP, UNKNOWN = 0, 1
-SPECIAL = ("</s>", "<unk>")  # what stands first in every vocabulary
+SPECIAL = ("</s>", "<unk>")  # the first entries of every vocabulary
 RESERVED = {*SPECIAL, "<s>", "<pad>"}  # in a text these are markup, not words
 
 _TYPED = re.compile(r"<unk>|\w+(?:[.,\-]\w+)*|['’]\w+|[^\w\s]")
 
 
 def words_of(line: str) -> list[str]:
-    """The words of a line that is tokenised already, with spaces between; HTML entities are decoded.
+    """The words of a line that is already tokenised and separated by spaces; HTML entities are decoded.
 
     >>> words_of("life &apos;s work")
     ['life', "'s", 'work']
@@ -35,7 +35,7 @@ def words_of(line: str) -> list[str]:
 
 
 def words_typed(text: str) -> list[str]:
-    """The words of what a person types, punctuation apart, as corpora are tokenised.
+    """Tokenise text that a person types: punctuation is separated, as in tokenised corpora.
 
     >>> words_typed("Today's price is 3.50, isn't it?")
     ['Today', "'s", 'price', 'is', '3.50', ',', 'isn', "'t", 'it', '?']
@@ -47,7 +47,7 @@ def words_typed(text: str) -> list[str]:
 class Vocabulary:
     """Words, or pieces of words, by number.
 
-    Number 0 is the stop token (also what fills a row up behind it), 1 stands for unknown words.
+    Number 0 is the stop token (and also the padding after it), 1 stands for unknown words.
 
     >>> vocabulary = Vocabulary.of([["a", "cat"], ["a", "dog"]], size=3)
     >>> vocabulary.words
@@ -61,14 +61,14 @@ class Vocabulary:
     _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Not the stop token: a text in which it is written does not end there.
+        # Not the stop token: a text that contains it in writing does not end there.
         object.__setattr__(self, "_numbers", {word: n for n, word in enumerate(self.words) if n != STOP})
 
     @classmethod
     def of(cls, sentences: Iterable[Sequence[str]], size: int, *, subwords: bool = False) -> "Vocabulary":
-        """The most frequent words of these sentences, ``size`` numbers in all; among equals in alphabetical order.
+        """The most frequent words of these sentences, ``size`` numbers in all; ties are in alphabetical order.
 
-        With ``subwords`` the same of their pieces (`mvae.data.subwords`), all of them.
+        With ``subwords`` the vocabulary has all pieces that are learned from them (`mvae.data.subwords`).
 
         Raises:
             SettingsError: no room for a word, or for every letter. MissingDependencyError: subwords without
@@ -82,7 +82,7 @@ class Vocabulary:
             pieces = Subwords.of(sentences, size)
             sentences = map(pieces.split, sentences)
         counts = Counter(word for sentence in sentences for word in sentence)
-        counts.update(dict.fromkeys(pieces.pieces if pieces else (), 0))  # a letter may stand in longer ones only
+        counts.update(dict.fromkeys(pieces.pieces if pieces else (), 0))  # a letter may occur only inside longer pieces
         ranked = sorted((-count, word) for word, count in counts.items() if word not in RESERVED)
         return cls((*SPECIAL, *(word for _, word in ranked[: size - len(SPECIAL)])), pieces)
 
@@ -96,7 +96,7 @@ class Vocabulary:
         return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
 
     def row(self, words: Sequence[str], length: int) -> np.ndarray:
-        """A sentence as ``length`` numbers: its first ``length − 1`` words, the stop token, and the same as filling."""
+        """A sentence as ``length`` numbers: its first ``length − 1`` words, then the stop token, also as padding."""
         words = words if self.subwords is None else self.subwords.split(words)
         numbers = [self._numbers.get(word, UNKNOWN) for word in words[: length - 1]]
         row = np.full(length, STOP, dtype=np.int32)
@@ -104,7 +104,7 @@ class Vocabulary:
         return row
 
     def sentence(self, row: Tensor | np.ndarray | Sequence[int]) -> str:
-        """The words of a row up to its stop token, with spaces between; a number without a word is unknown, too."""
+        """The words of a row up to its stop token, separated by spaces; a number without a word is unknown, too."""
         words = []
         for number in row.tolist() if isinstance(row, Tensor | np.ndarray) else row:
             if number == STOP:
@@ -113,10 +113,10 @@ class Vocabulary:
         return " ".join(words) if self.subwords is None else self.subwords.join(words)
 
     def typed(self, text: str) -> list[str]:
-        """The words of what a person types: what stands between spaces where it has a number, else as `words_typed`.
+        """Tokenise text that a person types: split at spaces, and where a part has no number, as `words_typed`.
 
-        So a sentence is read as training read it, which divides at spaces only. Of pieces, a word with a number is one
-        that is a single piece.
+        So a sentence is read as in training, which splits at spaces only. With subwords, a word has a number if it is a
+        single piece.
 
         >>> Vocabulary.of([["do", "n't", "U.S."]], size=9).typed("do n't, U.S. don't")
         ['do', 'n', "'t", ',', 'U.S.', 'don', "'t"]
@@ -124,7 +124,7 @@ class Vocabulary:
         return [word for token in words_of(text) for word in self._divided(token)]
 
     def unknown(self, text: str) -> list[str]:
-        """The words of a typed text that have no number, or a piece without one, each once."""
+        """The words of a typed text that have no number (or a piece that has none), each once."""
         return [word for word in dict.fromkeys(self.typed(text)) if UNKNOWN in self.row([word], len(word) + 2)]
 
     def codec(self, length: int) -> Codec:
@@ -139,6 +139,6 @@ class Vocabulary:
         return Codec(read, self.sentence, self.unknown)
 
     def _divided(self, token: str) -> list[str]:
-        """A token that has a number as it is, another one with punctuation apart."""
+        """A token itself if it has a number, otherwise its parts with punctuation separated."""
         pieces = [token] if self.subwords is None else self.subwords.split([token])
         return [token] if len(pieces) == 1 and pieces[0] in self._numbers else _TYPED.findall(token)

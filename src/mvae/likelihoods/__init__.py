@@ -1,13 +1,13 @@
-"""Families p(x | z) of one modality: what its decoder's output means (Sec. 2, App. A).
+"""Likelihood families p(x | z) of a modality, which define the meaning of its decoder's output (Sec. 2, App. A).
 
-A likelihood owns every fact about its kind of data: how a stored column becomes numbers, which values are
-possible, log p, the mean and samples. Shapes: ``x`` is ``rows event…``; the decoder's output ``params`` is
-``… rows event…``, with a last axis of parameters where a value has several, and log p is ``… rows``, in nats.
+A likelihood holds everything that is specific to its kind of data: how a stored column becomes numbers, which values
+are possible, log p, the mean and samples. Shapes: ``x`` is ``rows event…``; the decoder's output ``params`` is
+``… rows event…``, with a last axis of parameters if a value has several, and log p is ``… rows``, in nats.
 
-**One of your own** is a subclass of `Likelihood` with ``elementwise(params, x)`` (log p of each value; or
+**Your own likelihood** is a subclass of `Likelihood` with ``elementwise(params, x)`` (log p of each value; or
 ``log_prob``, already summed over the event), ``mean(params)`` and ``sample(params, generator)``. A line in
-`LIKELIHOODS` gives it a name for declarations, and `mvae.testing.check_likelihood` tries it. Here a Gaussian with a
-scale per value, by a decoder with a last axis of two:
+`LIKELIHOODS` gives it a name for declarations, and `mvae.testing.check_likelihood` checks it. This example is a
+Gaussian with a scale per value; its decoder has a last axis of two parameters:
 
 >>> class GaussianWithScale(mvae.likelihoods.Likelihood):
 ...     parameters_per_value = 2  # mean and log-scale
@@ -49,7 +49,7 @@ __all__ = [
     "named",
 ]
 
-#: What `named` and a declaration may name.
+#: The names that `named` and declarations accept.
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "categorical": Categorical,
@@ -64,10 +64,10 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 
 
 def named(spec: object) -> Likelihood:
-    """A likelihood by name, by ``{name = NAME, …}`` with its arguments, or as it is.
+    """Build a likelihood from a name, or from ``{name = NAME, …}`` with arguments; return an instance unchanged.
 
     Raises:
-        SettingsError: an unknown name or argument, or an object that is no `Likelihood`.
+        SettingsError: an unknown name or argument, or an object that is not a `Likelihood`.
 
     >>> named("bernoulli"), named({"name": "gaussian", "scale": 0.5}).log_scale.exp()
     (Bernoulli(), tensor(0.5000))

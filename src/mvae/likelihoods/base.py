@@ -1,4 +1,4 @@
-"""`Likelihood`: what a modality needs from a family p(x | z)."""
+"""`Likelihood`: the interface between a modality and a family p(x | z)."""
 
 import math
 from collections.abc import Callable
@@ -15,45 +15,47 @@ __all__ = ["Likelihood", "sum_event"]
 
 
 class Likelihood(nn.Module):
-    """What `Modality` needs from a family; subclasses give ``elementwise`` or ``log_prob``, ``mean`` and ``sample``."""
+    """The base class of likelihoods; subclasses define ``elementwise`` or ``log_prob``, ``mean`` and ``sample``."""
 
-    #: How many parameters the decoder gives per value: 1, or the length of a last axis; None: as many as it likes.
+    #: Number of parameters that the decoder gives per value: 1, or the length of a last axis; None: any length.
     parameters_per_value: int | None = 1
 
-    #: Is p(x | z) a probability, which says how sure it is of x? (Then there is a ``mode``. Else it is a density.)
+    #: Is p(x | z) a probability (rather than a density)? Then there is a ``mode``.
     discrete = False
 
-    #: Are its values real numbers of any unit? (Then a modality standardises them.)
+    #: Are the values real numbers in any unit? Then a modality standardises them.
     real = False
 
-    #: What encoders see of prepared values instead, where a modality has no view of its own; None: the values.
+    #: The encoder's input as a function of prepared values, unless the modality defines its own; None: the values.
     view: Callable[..., Any] | None = None
 
-    #: The column's value of full brightness, where it is one of pictures: p is of shares of it, in [0, 1].
+    #: The value of full brightness in a column of pictures; values are divided by it, so that p is over [0, 1].
     levels = 1.0
 
     def fit(self, table: Table, name: str) -> None:
-        """Take from a column's present training values what is no parameter, before training; nothing by default."""
+        """Set constants that are not trained from a column's observed training values; by default nothing."""
 
     def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
-        """A stored column as the networks' numbers, in its own units: a count of 20 is 20, whatever dtype holds it.
+        """Convert a stored column to numbers for the networks, in its own units: a count of 20 is 20 in every dtype.
 
-        Of pictures the shares of full brightness, where that is not 1.
+        Pictures are divided by `levels`.
         """
         return x.to(dtype) if self.levels == 1 else x.to(dtype, copy=True).div_(self.levels)
 
     def stored(self, x: Tensor) -> Tensor:
-        """Prepared values on the column's own scale: what `prepare` did, undone."""
+        """Convert prepared values back to the column's own scale: the inverse of `prepare`."""
         return x if self.levels == 1 else x * self.levels
 
     def invalid_values(
         self, x: Shaped[Tensor, "rows *event"], params: Tensor
     ) -> tuple[Shaped[Tensor, "rows *event"], str]:
-        """Which prepared values this family cannot produce, and what would be possible (for the error)."""
+        """A mask of the prepared values that this family cannot produce, and what is valid instead (for errors)."""
         return ~x.isfinite(), "finite numbers"
 
     def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
-        """The decoder's flat batch ``N …`` as ``lead… event…``, so an MLP may serve a picture; a last axis stays last.
+        """Reshape the decoder's flat batch ``N …`` to ``lead… event…``, so that an MLP can also decode pictures.
+
+        A last axis of parameters stays last.
 
         Raises:
             DataError: the decoder gives another number of values, or of parameters per value, than the data needs.
@@ -76,11 +78,11 @@ class Likelihood(nn.Module):
         return params.reshape(*lead, *event, *last)
 
     def log_prob(self, params: Tensor, x: Tensor) -> Float[Tensor, "*lead rows"]:
-        """log p(x | params) in nats, summed over the event."""
+        """Compute log p(x | params) in nats, summed over the event."""
         return sum_event(self.elementwise(params, x), x)
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
-        """log p of each element of the event."""
+        """Compute log p of each element of the event."""
         raise TypeError(f"{type(self).__name__} defines neither log_prob nor elementwise")
 
     def mean(self, params: Tensor) -> Tensor:
@@ -97,9 +99,9 @@ class Likelihood(nn.Module):
         return x, self.log_prob(params, x)
 
     def accuracy(self, params: Tensor, x: Shaped[Tensor, "rows *event"]) -> Float[Tensor, "rows"] | None:
-        """The share of each row's values that the mode predicts right; None where there is no accuracy.
+        """The fraction of each row's values that the mode predicts correctly.
 
-        There is none of continuous values, nor of pixels.
+        It is None where accuracy is not defined: for continuous values and for pixels.
 
         >>> mvae.likelihoods.Categorical().accuracy(torch.tensor([[0.0, 2.0], [0.0, 2.0]]), torch.tensor([1, 0]))
         tensor([1., 0.])
@@ -110,18 +112,18 @@ class Likelihood(nn.Module):
         return right.flatten(1).mean(-1) if right.dim() > 1 else right
 
     def certain(self, x: Tensor, params: Tensor) -> Tensor:
-        """The mean of a distribution that is sure of x, of the same family as that of ``params``."""
-        raise TypeError(f"{type(self).__name__} is sure of nothing: it is continuous")
+        """The mean of the distribution that has all its probability at x, with the dtype and classes of ``params``."""
+        raise TypeError(f"{type(self).__name__} has no certain values: it is continuous")
 
     def logits(self, mean: Tensor) -> Tensor:
-        """Parameters whose mean this is."""
+        """The parameters that have this mean."""
         raise TypeError(f"{type(self).__name__} has no logits")
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """x ~ p(x | params)."""
+        """Draw x ~ p(x | params)."""
         raise TypeError(f"{type(self).__name__} cannot be sampled")
 
 
 def sum_event(values: Tensor, x: Tensor) -> Tensor:
-    """Sum over the event axes, which are all but the first of x."""
+    """Sum over the event axes, which are all axes of x but the first."""
     return values.flatten(values.dim() - x.dim() + 1).sum(-1) if x.dim() > 1 else values

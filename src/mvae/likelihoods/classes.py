@@ -1,4 +1,4 @@
-"""Probabilities and draws of classes, which lie along the last axis."""
+"""Probabilities and samples of classes, which are along the last axis."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,11 +8,11 @@ from mvae.errors import QueryError
 
 __all__ = ["draw", "log_softmax", "softmax"]
 
-FEW = 16  # classes, below which PyTorch's softmax on a CPU is ten times as fast along the first axis as along the last
+FEW = 16  # with fewer classes, PyTorch's softmax on a CPU is ten times as fast along the first axis as along the last
 
 
 def softmax(logits: Float[Tensor, "*lead classes"]) -> Float[Tensor, "*lead classes"]:
-    """Probabilities, laid out as usual.
+    """The probabilities, contiguous in memory.
 
     >>> softmax(torch.tensor([0.0, 0.0]))
     tensor([0.5000, 0.5000])
@@ -32,16 +32,16 @@ def log_softmax(logits: Float[Tensor, "*lead classes"]) -> Float[Tensor, "*lead 
 
 
 def draw(p: Float[Tensor, "*lead classes"], generator: torch.Generator | None = None) -> Int[Tensor, "*lead"]:
-    """A class number each, by inverting the distribution function.
+    """Draw one class number from each distribution, by inverting its distribution function.
 
     `torch.multinomial` takes two to ten times as long on a CPU.
 
     Args:
-        p: probabilities, or what is proportional to them.
-        generator: of the draws.
+        p: probabilities, or numbers proportional to them.
+        generator: random number generator.
 
     Raises:
-        QueryError: NaN, infinite or all 0, as of a decoder whose weights are not finite.
+        QueryError: probabilities that are NaN, infinite or all 0, as from a decoder whose weights are not finite.
 
     >>> draw(torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.2]]))
     tensor([1, 2])

@@ -1,7 +1,7 @@
-"""Several columns of different kinds as one event: each value by its field's family, and missing values by none.
+"""Several columns of different kinds as one event: each field has its own family, and missing values are left out.
 
 x is ``rows fields`` as `mvae.modality.columns.ColumnsModality` prepares it, with NaN where a value is missing. log p is
-the sum over the values that are there, which is exact: values are independent given z.
+the sum over the observed values, which is exact because values are independent given z.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,17 +23,17 @@ from mvae.likelihoods.real import Gaussian, StudentT
 
 __all__ = ["Fieldwise"]
 
-CHUNK = 2**20  # values looked at together
-START = 0.3  # standard deviations, where learned scales begin: from 1 on, no latent might ever pay
-LEAST = 1e-2  # standard deviations: no learned scale falls below it
+CHUNK = 2**20  # values processed together
+START = 0.3  # initial learned scale, in standard deviations: from 1 on, latents might never become useful
+LEAST = 1e-2  # smallest learned scale, in standard deviations
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Fields of one family: their family's name in the module list, their places, and their parameters' places."""
+    """Fields of one family: their indices, their number of classes, and the slice of their parameters."""
 
     fields: tuple[int, ...]
-    classes: int  # of categorical and ordinal ones, 2 of binary ones, else 0
+    classes: int  # number of classes of categorical and ordinal fields, 2 for binary fields, else 0
     first: int
     per_value: int
 
@@ -43,16 +43,16 @@ class _Group:
 
 
 class Fieldwise(Likelihood):
-    """p(x | z) = Π over fields of the field's own family; the decoder gives ``N size`` parameters.
+    """The likelihood p(x | z) = Π over fields, each with its own family; the decoder gives ``N size`` parameters.
 
-    Fields of one family are computed together: those on a scale of real numbers are Gaussian with a learned scale each
-    (or Student's t), counts negative binomial with a learned dispersion each (or Poisson), binary ones Bernoulli,
-    categorical ones categorical, ordinal ones of cumulative logits. Learning begins at the frequencies of training
-    (`fit`): a decoder that gives zeros then predicts those.
+    Fields of one family are computed together. Real-valued fields are Gaussian (or Student's t) with a learned scale
+    each, counts are negative binomial with a learned dispersion each (or Poisson), binary fields are Bernoulli,
+    categorical fields are categorical, and ordinal fields have cumulative logits. `fit` sets the starting point to the
+    training frequencies: a decoder that outputs zeros then predicts these.
 
     Attributes:
-        size: how many parameters the decoder gives.
-        width: how many numbers and probabilities of classes say what x is (a binary field is one).
+        size: the number of parameters that the decoder gives.
+        width: the number of values and class probabilities that describe x (one for a binary field).
 
     >>> columns = Fieldwise([Field("hb"), Field("stage", "categorical", classes=3)])
     >>> x = torch.tensor([[0.0, 2.0], [float("nan"), 0.0]])
@@ -86,7 +86,7 @@ class Fieldwise(Likelihood):
         self.register_buffer("offset", torch.zeros(self.size))
 
     def fit(self, table: Table, name: str) -> None:
-        """Begin at the frequencies of classes, and the means of counts, among the observed training values."""
+        """Set the starting point to the class frequencies and the mean counts of the observed training values."""
         rows = table.has(name).nonzero().flatten()
         seen = {i: torch.zeros(g.classes, dtype=torch.float64) for g in self.groups if g.classes for i in g.fields}
         total, number = torch.zeros(2, len(self.fields), dtype=torch.float64).unbind()
@@ -110,17 +110,17 @@ class Fieldwise(Likelihood):
         self.offset = offset.to(self.offset)
 
     def prepare(self, x: Float[Tensor, "rows fields"], dtype: torch.dtype) -> Float[Tensor, "rows fields"]:
-        """Whatever the fields, one matrix of real numbers."""
+        """Cast to the networks' dtype: one matrix of real numbers, whatever the fields."""
         return x.to(dtype)
 
     def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Float[Tensor, "*lead size"]:
-        """The decoder's flat batch as ``lead… size``.
+        """Reshape the decoder's flat batch to ``lead… size``.
 
         Raises:
-            DataError: another number of fields or of parameters.
+            DataError: the wrong number of fields or parameters.
         """
         if tuple(event) != (len(self.fields),):
-            raise DataError(f"rows of shape {tuple(event)}; its fields are {len(self.fields)} values per row")
+            raise DataError(f"rows have shape {tuple(event)}; the fields need {len(self.fields)} values per row")
         if params.shape[1:].numel() != self.size:
             raise DataError(
                 f"the decoder gives rows of shape {tuple(params.shape[1:])}; {self.size} parameters are needed"
@@ -128,7 +128,7 @@ class Fieldwise(Likelihood):
         return params.reshape(*lead, self.size)
 
     def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
-        """None: NaN is missing, and the modality checks values in the user's units."""
+        """Only infinite values: NaN means missing, and the modality checks values in the user's units."""
         return x.isinf(), "finite numbers"
 
     def _parts(self, params: Float[Tensor, "*lead size"]) -> Iterator[tuple[Likelihood, _Group, Tensor]]:
@@ -141,12 +141,12 @@ class Fieldwise(Likelihood):
     def assembled(
         self, params: Tensor, of: Callable[[Likelihood, _Group, Tensor], Tensor]
     ) -> Float[Tensor, "*lead fields"]:
-        """What ``of`` makes of each family's parameters, put together in the order of the fields."""
+        """Apply ``of`` to each family's parameters, and concatenate the results in the order of the fields."""
         found = [of(*part).to(params.dtype) for part in self._parts(params)]
         return found[0] if len(found) == 1 else torch.cat(found, -1).index_select(-1, self.order)
 
     def elementwise(self, params: Float[Tensor, "*lead size"], x: Float[Tensor, "rows fields"]) -> Tensor:
-        """log p of each value; 0 of those that are missing."""
+        """Compute log p of each value; 0 for missing values."""
         here = ~x.isnan()
         safe = torch.where(here, x, 0.0)  # so that no gradient is NaN
         of_group = iter(safe.index_select(1, self.places).split([len(group.fields) for group in self.groups], 1))
@@ -158,11 +158,11 @@ class Fieldwise(Likelihood):
         return torch.where(here, self.assembled(params, score), 0.0)
 
     def log_prob(self, params: Float[Tensor, "*lead size"], x: Float[Tensor, "rows fields"]) -> Tensor:
-        """Σ log p over the values that are there."""
+        """Compute Σ log p over the observed values."""
         return self.elementwise(params, x).sum(-1)
 
     def probabilities(self, params: Float[Tensor, "*lead size"]) -> dict[str, Float[Tensor, "*lead classes"]]:
-        """Of the classes of each binary, categorical and ordinal field."""
+        """The class probabilities of each binary, categorical and ordinal field."""
         found = {}
         for family, group, own in self._parts(params):
             if group.classes:
@@ -171,7 +171,7 @@ class Fieldwise(Likelihood):
         return {field.name: found[field.name] for field in self.fields if field.name in found}
 
     def spread(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
-        """The standard deviations of the Gaussian fields; of others 0."""
+        """The standard deviations of the Gaussian fields; 0 for all other fields."""
 
         def scale(family: Likelihood, group: _Group, own: Tensor) -> Tensor:
             shape = *params.shape[:-1], len(group.fields)
@@ -180,7 +180,7 @@ class Fieldwise(Likelihood):
         return self.assembled(params, scale)
 
     def mean(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
-        """E[x | z] of every field; of classes, of their numbers."""
+        """E[x | z] of every field; for classes, the expected class number."""
 
         def mean(family: Likelihood, group: _Group, own: Tensor) -> Tensor:
             found = family.mean(own)
@@ -191,7 +191,7 @@ class Fieldwise(Likelihood):
         return self.assembled(params, mean)
 
     def numbers(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
-        """E[x | z] of the fields without classes; of others 0."""
+        """E[x | z] of the fields without classes; 0 for all other fields."""
 
         def mean(family: Likelihood, group: _Group, own: Tensor) -> Tensor:
             shape = *params.shape[:-1], len(group.fields)
@@ -200,25 +200,25 @@ class Fieldwise(Likelihood):
         return self.assembled(params, mean)
 
     def mode(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
-        """The most probable class of binary, categorical and ordinal fields; of others the mean."""
+        """The most probable class of binary, categorical and ordinal fields; the mean of all other fields."""
         return self.assembled(
             params, lambda family, group, own: family.mode(own) if group.classes else family.mean(own)
         )
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Float[Tensor, "*lead fields"]:
-        """x ~ p(x | z)."""
+        """Draw x ~ p(x | z)."""
         return self.assembled(params, lambda family, group, own: family.sample(own, generator))
 
     def right(
         self, params: Float[Tensor, "rows size"], x: Float[Tensor, "rows fields"]
     ) -> tuple[Bool[Tensor, "rows fields"], Bool[Tensor, "rows fields"]]:
-        """Where the mode is the value of a binary, categorical or ordinal field; and where there is such a value."""
+        """Where the mode equals a binary, categorical or ordinal value, and where such a value is observed."""
         classed = torch.tensor([f.kind in (*CLASSED, "binary") for f in self.fields], device=x.device)
         return (self.mode(params) == x) & classed, ~x.isnan() & classed
 
 
 def _probabilities(family: Likelihood, own: Tensor) -> Tensor:
-    """Of classes, as a last axis."""
+    """The class probabilities, as a last axis."""
     if isinstance(family, Ordinal):
         return family.probabilities(own)
     p = family.mean(own)

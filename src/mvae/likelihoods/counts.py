@@ -1,14 +1,14 @@
-"""Families of counts: Poisson, and the negative binomial with and without additional zeros.
+"""Families of counts: Poisson, and the negative binomial with and without zero inflation.
 
-The decoder gives logarithms of rates, and everything stays in logarithms, so that counts from 0 to 1e6 and inverse
-dispersions from 1e-6 to 1e6 are scored without overflow. Raw counts are scored; encoders see log1p of normalised ones
-(`Counts.view`).
+The decoder gives log rates, and all computations stay in log space, so that counts from 0 to 1e6 and inverse
+dispersions from 1e-6 to 1e6 are scored without overflow. Raw counts are scored; encoders see log1p of normalised
+counts (`Counts.view`).
 
-**Exposure.** With ``exposure=True`` a row's own total scales its means, as the number of molecules counted in a cell
-does: the decoder's output says how that total is shared among the features, and log p is given the total. `log_prob`
-finds the total in x itself, so that nothing need be passed along, and a missing modality has none. Where there is no x
-(`mean`, `sample`, `variance`, `quantile`) the exposure is an argument; by default it is the median total of the
-training rows. Means are proportional to it: a row's denoised counts are ``mean · total / typical``.
+**Exposure.** With ``exposure=True`` a row's total scales its means, as the number of molecules counted in a cell
+does: the decoder's output is the share of the total that each feature has, and log p is conditional on the total.
+`log_prob` computes the total from x, so that it need not be passed, and a missing modality has no total. Methods
+without x (`mean`, `sample`, `variance`, `quantile`) take the exposure as an argument; by default it is the median total
+of the training rows. Means are proportional to it: a row's denoised counts are ``mean · total / typical``.
 """
 
 import math
@@ -27,21 +27,21 @@ from mvae.likelihoods.base import Likelihood
 
 __all__ = ["Counts", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial"]
 
-PER = 1e4  # the exposure before training, and what encoders see counts per
-NOTHING = 1e-30  # stands for the total of a row without any count
-VALUES = 2**22  # looked at together
-SERIES = 16.0  # from here on three terms of Stirling's series have all digits
+PER = 1e4  # the reference exposure before training, to which encoders' counts are normalised
+NOTHING = 1e-30  # stands for a total of zero
+VALUES = 2**22  # values processed together
+SERIES = 16.0  # from here on, three terms of Stirling's series are exact to all digits
 
 
 class Counts(Likelihood):
-    """What the families of counts share: the rate, the exposure, and what encoders see.
+    """The common base of count families: the rate, the exposure, and the encoder's input.
 
     log μ = log base + the decoder's output, where base is the mean of each feature's training counts (1 before `fit`),
-    so that learning begins there. With ``exposure``, μ = total · softmax(log base + output) over the features.
+    so that training starts there. With ``exposure``, μ = total · softmax(log base + output) over the features.
 
     Args:
-        exposure: is the row's total observed, and does it scale the mean? For events of one axis with two features or
-            more. A row of zero total is then certain: its log p is 0.
+        exposure: condition on the row's total, which then scales the mean. Only for events of one axis with at least
+            two features. A row with a total of zero is then certain: its log p is 0.
     """
 
     log_base: Tensor
@@ -59,13 +59,13 @@ class Counts(Likelihood):
 
     @property
     def fitted(self) -> bool:
-        """Have training counts been seen?"""
+        """Has `fit` seen training counts?"""
         return bool(self.typical > 0)
 
     def fit(self, table: Table, name: str) -> None:
-        """Take base rates and the median total from a column's present counts, unless an earlier training did.
+        """Set the base rates and the median total from a column's observed counts, unless they are already set.
 
-        A feature that is 0 in all of them has the rate of half a count in all rows.
+        A feature that is 0 in all rows gets the rate of half a count over all rows together.
         """
         rows = table.has(name).nonzero().flatten()
         if self.fitted or not len(rows):
@@ -81,7 +81,7 @@ class Counts(Likelihood):
         self.typical = torch.cat(totals).median().clamp(min=1).to(self.typical.device, self.typical.dtype)
 
     def view(self, x: Float[Tensor, "rows *event"]) -> Float[Tensor, "rows *event"]:
-        """What encoders see: log1p of counts; with an exposure, of counts per typical total.
+        """The encoder's input: log1p of counts; with an exposure, of counts scaled to the typical total.
 
         >>> NegativeBinomial(2, exposure=True).view(torch.tensor([[1.0, 3.0]])).expm1().round()
         tensor([[2500., 7500.]])
@@ -93,10 +93,10 @@ class Counts(Likelihood):
         return ~((x >= 0) & (x == x.round()) & x.isfinite()), "whole numbers ≥ 0 (raw counts, not normalised ones)"
 
     def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
-        """As of every likelihood.
+        """Reshape as in `Likelihood.arrange`.
 
         Raises:
-            DataError: another number of values or parameters, or an exposure that no row could have.
+            DataError: the wrong number of values or parameters, or an exposure for rows of a shape that has none.
         """
         if self.exposure and (len(event) != 1 or event[0] < 2):
             raise DataError(f"an exposure is the total of two features or more, not of rows of shape {tuple(event)}")
@@ -105,7 +105,7 @@ class Counts(Likelihood):
     def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, state_dict: dict[str, Any], prefix: str, *args: Any
     ) -> None:
-        """The base rates take the shape that they were saved with."""
+        """Give the base rates the shape that they were saved with."""
         if isinstance(saved := state_dict.get(prefix + "log_base"), Tensor):
             self.log_base = self.log_base.new_zeros(saved.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -115,7 +115,7 @@ class Counts(Likelihood):
         return torch.where(self.typical > 0, self.typical, PER)
 
     def _log_mean(self, rate: Tensor, exposure: Tensor | float | None) -> Tensor:
-        """log μ from the decoder's rates; ``exposure`` of each row, or of all."""
+        """Compute log μ from the decoder's rates; ``exposure`` is one for each row, or one for all."""
         rate = rate + self.log_base
         if not self.exposure:
             if exposure is not None:
@@ -141,15 +141,15 @@ class Poisson(Counts):
         return _poisson(self._log_mean_of(params, x), x)
 
     def mean(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
-        """μ, at this exposure of each row (default: the typical one)."""
+        """μ at this exposure, one for each row or one for all (default: the typical one)."""
         return self._log_mean(params, exposure).exp()
 
     def variance(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
-        """μ too."""
+        """μ, as the mean."""
         return self.mean(params, exposure)
 
     def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
-        """The least count whose cumulated probability is at least q."""
+        """The smallest count whose cumulative probability is at least q."""
         from scipy import stats
 
         return _by_scipy(stats.poisson.ppf, params, q, self._log_mean(params, exposure).exp())
@@ -157,20 +157,20 @@ class Poisson(Counts):
     def sample(
         self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
     ) -> Tensor:
-        """Counts, drawn exactly."""
+        """Draw counts from the exact distribution."""
         rate = self._log_mean(params.double(), exposure).exp()
         return torch.poisson(rate, generator=generator).to(params.dtype)
 
 
 class NegativeBinomial(Counts):
-    """Counts that spread more than Poisson ones: variance μ + μ²/θ, with the inverse dispersion θ.
+    """Overdispersed counts: variance μ + μ²/θ, with the inverse dispersion θ.
 
     Args:
-        features: of how many features (of the last axis of an event) a θ each is learned, starting from ``theta``; 1 is
-            one θ for all. None: the decoder gives log θ as the second of two parameters per value, so that it may
-            depend on z, and by its context on a batch.
+        features: the number of features (the length of the event's last axis), each with its own learned θ starting
+            from ``theta``; 1 learns one θ for all. None: the decoder gives log θ as the second of two parameters per
+            value, so that it may depend on z, and through the decoder's context on a batch.
         exposure: see `Counts`.
-        theta: where learning begins; without ``features`` what 0 from the decoder means.
+        theta: the initial θ; without ``features``, the θ that a decoder output of 0 stands for.
 
     Raises:
         SettingsError: features < 1, or a theta that is not positive and finite.
@@ -194,10 +194,10 @@ class NegativeBinomial(Counts):
         self.parameters_per_value = 1 + self._extra + (not own)
 
     def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
-        """As of every likelihood.
+        """Reshape as in `Counts.arrange`.
 
         Raises:
-            DataError: besides, another number of features than θ was made for.
+            DataError: as there, or another number of features than θ has.
         """
         last = event[-1] if event else 1
         if self.log_theta is not None and len(self.log_theta) not in (1, last):
@@ -205,7 +205,7 @@ class NegativeBinomial(Counts):
         return super().arrange(params, lead, event)
 
     def _parts(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Rate, log θ, and the logit of additional zeros where the family has them."""
+        """The rate, log θ, and the logit of zero inflation if the family has it."""
         if self.parameters_per_value == 1:
             assert self.log_theta is not None
             return params, self.log_theta, None
@@ -219,7 +219,7 @@ class NegativeBinomial(Counts):
         return _negative_binomial(self._log_mean_of(rate, x), log_theta, x)
 
     def mean(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
-        """μ, at this exposure of each row (default: the typical one)."""
+        """μ at this exposure, one for each row or one for all (default: the typical one)."""
         return self._log_mean(self._parts(params)[0], exposure).exp()
 
     def variance(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
@@ -229,7 +229,7 @@ class NegativeBinomial(Counts):
         return log_mean.exp() + (2 * log_mean - log_theta).exp()
 
     def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
-        """The least count whose cumulated probability is at least q."""
+        """The smallest count whose cumulative probability is at least q."""
         from scipy import stats
 
         rate, log_theta, _ = self._parts(params.double())
@@ -239,7 +239,7 @@ class NegativeBinomial(Counts):
     def sample(
         self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
     ) -> Tensor:
-        """Counts, drawn exactly: Poisson ones of a gamma-distributed rate."""
+        """Draw counts from the exact distribution: Poisson with a gamma-distributed rate."""
         rate, log_theta, _ = self._parts(params.double())
         log_mean = self._log_mean(rate, exposure)
         theta = log_theta.double().exp().expand_as(log_mean).contiguous()
@@ -248,7 +248,7 @@ class NegativeBinomial(Counts):
 
 
 class ZeroInflatedNegativeBinomial(NegativeBinomial):
-    """A negative binomial of which a share is 0 besides; the decoder gives its logit as the last parameter per value.
+    """A negative binomial with additional zeros of probability π; the decoder's last parameter per value is logit π.
 
     >>> ZeroInflatedNegativeBinomial(features=1).log_prob(torch.zeros(1, 1, 2), torch.tensor([[0.0]])).exp()  # ½ + ½·½
     tensor([0.7500], grad_fn=<ExpBackward0>)
@@ -257,7 +257,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     _extra = 1
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
-        """The log of π [x = 0] + (1 − π) NB(x)."""
+        """log(π [x = 0] + (1 − π) NB(x))."""
         rate, log_theta, zero = self._parts(params)
         assert zero is not None
         inside = F.logsigmoid(-zero) + _negative_binomial(self._log_mean_of(rate, x), log_theta, x)
@@ -278,7 +278,7 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         return (1 - share) * (super().variance(params, exposure) + share * super().mean(params, exposure).square())
 
     def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
-        """The least count whose cumulated probability is at least q."""
+        """The smallest count whose cumulative probability is at least q."""
         from scipy import stats
 
         rate, log_theta, zero = self._parts(params.double())
@@ -291,13 +291,13 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     def sample(
         self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
     ) -> Tensor:
-        """Counts, drawn exactly."""
+        """Draw counts from the exact distribution."""
         drawn = super().sample(params, generator, exposure)
         return drawn * (1 - torch.bernoulli(self._share(params), generator=generator))
 
 
 def _poisson(log_mean: Tensor, x: Tensor) -> Tensor:
-    """log p(x) of the mean x, plus how much less it is of μ: x (t − eᵗ + 1), t = log μ/x. Nothing large cancels."""
+    """log p(x) at mean x, plus its difference at mean μ: x (t − eᵗ + 1), t = log μ/x. No large numbers cancel."""
     some = x.clamp(min=1)
     t = log_mean - some.log()
     best = -0.5 * (some.log() + math.log(2 * math.pi)) - _stirling(some)
@@ -305,9 +305,9 @@ def _poisson(log_mean: Tensor, x: Tensor) -> Tensor:
 
 
 def _negative_binomial(log_mean: Tensor, log_theta: Tensor, x: Tensor) -> Tensor:
-    """log p(x) of the mean x, plus how much less it is of μ: −x log x(θ+μ)/(μ(θ+x)) − θ log (θ+μ)/(θ+x).
+    """log p(x) at mean x, plus its difference at mean μ: −x log x(θ+μ)/(μ(θ+x)) − θ log (θ+μ)/(θ+x).
 
-    So only logarithms are subtracted, and counts of 1e6 are scored to a tenth of a nat in float32, too.
+    Only logarithms are subtracted, so that even in float32 counts of 1e6 are scored to a tenth of a nat.
     """
     theta = log_theta.to(log_mean.dtype).exp()
     some, ratio = x.clamp(min=1), log_mean - log_theta
@@ -315,12 +315,12 @@ def _negative_binomial(log_mean: Tensor, log_theta: Tensor, x: Tensor) -> Tensor
     of_x = F.softplus(-ratio, threshold=40) - (theta / some).log1p()
     of_theta = rise - (some / theta).log1p()
     best = 0.5 * (log_theta - (some + theta).log() - some.log() - math.log(2 * math.pi))
-    best = best + _stirling(some + theta) - _stirling(theta) - _stirling(some)  # of x and θ alone: computed once
+    best = best + _stirling(some + theta) - _stirling(theta) - _stirling(some)  # depends on x and θ only: computed once
     return torch.where(x == 0, -theta * rise, best - some * of_x - theta * of_theta)
 
 
 def _stirling(y: Tensor) -> Tensor:
-    """log Γ(y) − [(y − ½) log y − y + ½ log 2π], for y > 0: by its series where that has all digits."""
+    """log Γ(y) − [(y − ½) log y − y + ½ log 2π] for y > 0, by its series where that is exact to all digits."""
     inverse, few = 1 / y.clamp(min=SERIES), y.clamp(max=SERIES)
     square = inverse * inverse
     exact = torch.lgamma(few) - (few - 0.5) * few.log() + few - 0.5 * math.log(2 * math.pi)
@@ -328,6 +328,6 @@ def _stirling(y: Tensor) -> Tensor:
 
 
 def _by_scipy(function: Any, params: Tensor, *arguments: Tensor | float) -> Tensor:
-    """A function of SciPy on tensors, in float64."""
+    """Apply a SciPy function to tensors, in float64."""
     arrays = [a.detach().cpu().double().numpy() if isinstance(a, Tensor) else a for a in arguments]
     return torch.as_tensor(np.asarray(function(*arrays))).to(params.device, params.dtype)

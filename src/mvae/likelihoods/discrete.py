@@ -1,4 +1,4 @@
-"""Families of classes and of yes and no, pixels among them (App. A)."""
+"""Families of classes, of binary values, and of pixels (App. A)."""
 
 import math
 from typing import Any, cast
@@ -17,10 +17,10 @@ __all__ = ["Bernoulli", "Categorical"]
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """log(1 + e^l) − x·l of every element, whose gradient in the logits is simply σ(l) − x.
+    """log(1 + e^l) − x·l of every element, with its gradient σ(l) − x in the logits.
 
-    Images are the largest tensors of a step; differentiated one operation at a time they would be read and written
-    twice as often.
+    Images are the largest tensors of a step; if each operation were differentiated separately, they would be read and
+    written twice as often.
     """
 
     @staticmethod
@@ -43,8 +43,8 @@ class Bernoulli(Likelihood):
     a cross-entropy and *not* a normalised density over [0, 1]. Compare such numbers only with each other.
 
     Args:
-        levels: the column's value that means 1, of whatever dtype: 255 for pictures of bytes, 1 for bytes of 0 and 1.
-            What a modality generates is on the same scale.
+        levels: the column's value that means 1, in any dtype: 255 for pictures of bytes, 1 for bytes of 0 and 1.
+            Generated values are on the same scale.
 
     Raises:
         SettingsError: levels that are not positive and finite.
@@ -70,30 +70,30 @@ class Bernoulli(Likelihood):
         return ~((x >= 0) & (x <= 1)), what
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
-        """x·l − log(1 + e^l), which is exact where the probability saturates."""
+        """x·l − log(1 + e^l), which is exact also where the probability saturates."""
         return -self._cross_entropy(params, x)
 
     def log_prob(self, params: Tensor, x: Tensor) -> Float[Tensor, "*lead rows"]:
-        """The same, summed over the event; the sign is turned after the sum, where there is less to turn."""
+        """The same, summed over the event; the sign is changed after the sum, where there are fewer numbers."""
         return -sum_event(self._cross_entropy(params, x), x)
 
     def _cross_entropy(self, params: Tensor, x: Tensor) -> Tensor:
         return cast("Tensor", _CrossEntropy.apply(params, x))
 
     def mean(self, params: Tensor) -> Tensor:
-        """Probabilities."""
+        """The probabilities of 1."""
         return params.sigmoid()
 
     def mode(self, params: Tensor) -> Tensor:
-        """Zeros and ones, each the more probable of the two."""
+        """The more probable of 0 and 1, for each value."""
         return (params > 0).to(params.dtype)
 
     def accuracy(self, params: Tensor, x: Shaped[Tensor, "rows *event"]) -> Float[Tensor, "rows"] | None:
-        """Of attributes, ``rows`` or ``rows features``; more axes are pixels, which have none."""
+        """The accuracy for attributes, ``rows`` or ``rows features``; None for more axes, which are pixels."""
         return None if x.dim() > 2 else super().accuracy(params, (x > 0.5).to(params.dtype))
 
     def certain(self, x: Tensor, params: Tensor) -> Tensor:
-        """Probabilities 0 and 1."""
+        """The probabilities 0 and 1."""
         return x.to(params.dtype)
 
     def logits(self, mean: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class Bernoulli(Likelihood):
         return mean.logit()
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Zeros and ones."""
+        """Draw zeros and ones."""
         return torch.bernoulli(params.sigmoid(), generator=generator)
 
 
@@ -121,19 +121,19 @@ class Categorical(Likelihood):
         """Class numbers as int64.
 
         Raises:
-            DataError: the column is floating point, so that no class would be rounded silently.
+            DataError: the column is floating point; its class numbers are not rounded silently.
         """
         if x.is_floating_point():
             raise DataError(f"class numbers must be integers, not {x.dtype}: convert the column with .long()")
         return x.long()
 
     def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
-        """Anything but 0 … K−1, where K is what the decoder gives."""
+        """Anything but 0 … K−1, where K is the number of logits."""
         classes = params.shape[-1]
         return ~((x >= 0) & (x < classes)), f"class numbers 0 to {classes - 1}"
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
-        """log softmax at the class."""
+        """The log softmax at the class."""
         index = x.expand(params.shape[:-1]).unsqueeze(-1)
         return log_softmax(params).gather(-1, index).squeeze(-1)
 
@@ -142,7 +142,7 @@ class Categorical(Likelihood):
         return softmax(params)
 
     def mode(self, params: Tensor) -> Tensor:
-        """The most probable classes."""
+        """The most probable class of each value."""
         return params.argmax(-1)
 
     def certain(self, x: Tensor, params: Tensor) -> Tensor:
@@ -154,5 +154,5 @@ class Categorical(Likelihood):
         return mean.log()
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Class numbers."""
+        """Draw class numbers."""
         return draw(softmax(params), generator)

@@ -1,4 +1,4 @@
-"""Ordered classes: a location from the decoder, a learned scale and cuts between the classes (McCullagh 1980)."""
+"""Ordered classes: a location from the decoder, and a learned scale and cuts between the classes (McCullagh 1980)."""
 
 import torch
 from jaxtyping import Shaped
@@ -15,12 +15,13 @@ __all__ = ["Ordinal"]
 class Ordinal(Likelihood):
     """Cumulative logits: P(x ≤ k) = σ((cut_k − η) / s), with η from the decoder.
 
-    The scale s and the K − 1 rising cuts are learned. The scale says nothing that η and the cuts could not say,
-    but with it learning takes far fewer steps where the class is nearly certain.
+    The scale s and the K − 1 increasing cuts are learned. The scale is redundant given η and the cuts, but with it
+    training takes far fewer steps where the class is nearly certain.
 
     Args:
-        classes: K.
-        values: the length of the event's last axis, whose values then have a scale and cuts each; None: one for all.
+        classes: the number of classes K.
+        values: the length of the event's last axis; each of its values then has its own scale and cuts. None: all
+            values share them.
 
     Raises:
         SettingsError: fewer than two classes.
@@ -35,7 +36,7 @@ class Ordinal(Likelihood):
     def __init__(self, classes: int, values: int | None = None):
         super().__init__()
         if classes < 2:
-            raise SettingsError(f"ordered classes are two at least, not {classes}")
+            raise SettingsError(f"at least two ordered classes are needed, not {classes}")
         self.classes = classes
         start = torch.arange(1, classes).float() / classes
         self.log_scale = nn.Parameter(torch.zeros(() if values is None else (values,)))
@@ -43,7 +44,7 @@ class Ordinal(Likelihood):
 
     @property
     def cuts(self) -> Tensor:
-        """The K − 1 cuts, rising, as the last axis."""
+        """The K − 1 increasing cuts, as the last axis."""
         steps = torch.cat([self.raw_cuts[..., :1], F.softplus(self.raw_cuts[..., 1:])], -1)
         return steps.cumsum(-1)
 
@@ -54,7 +55,7 @@ class Ordinal(Likelihood):
 
     @torch.no_grad()
     def start_from(self, counts: Tensor) -> None:
-        """Set the cuts by how often each class occurs, ``values classes``: for s = 1, η = 0 has these frequencies."""
+        """Set the cuts from the counts of each class, ``values classes``: with s = 1, η = 0 gives these frequencies."""
         shares = (counts + 0.5) / (counts + 0.5).sum(-1, keepdim=True)
         below = shares.cumsum(-1)[..., :-1].clamp(1e-6, 1 - 1e-6)
         self.raw_cuts.copy_(_raw(below.logit()))
@@ -63,7 +64,7 @@ class Ordinal(Likelihood):
         """Class numbers as int64.
 
         Raises:
-            DataError: the column is floating point, so that no class would be rounded silently.
+            DataError: the column is floating point; its class numbers are not rounded silently.
         """
         if x.is_floating_point():
             raise DataError(f"class numbers must be integers, not {x.dtype}: convert the column with .long()")
@@ -77,7 +78,7 @@ class Ordinal(Likelihood):
         """log(σ(b) − σ(a)) = log σ(b) + log σ(−a) + log(1 − e^(a−b)), between the class's two cuts a and b."""
         index = x.long()
         params, cuts = self._scaled(params)
-        cuts = cuts.expand(*index.shape, self.classes - 1)  # looked up once for all samples of z
+        cuts = cuts.expand(*index.shape, self.classes - 1)  # the lookup is shared by all samples of z
         above = cuts.gather(-1, index.clamp(max=self.classes - 2)[..., None]).squeeze(-1)
         below = cuts.gather(-1, (index - 1).clamp(min=0)[..., None]).squeeze(-1)
         first, last = index == 0, index == self.classes - 1
@@ -87,7 +88,7 @@ class Ordinal(Likelihood):
         return torch.where(first, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), between))
 
     def probabilities(self, params: Tensor) -> Tensor:
-        """Of each class, as a last axis."""
+        """The class probabilities, as a last axis."""
         params, cuts = self._scaled(params)
         below = (cuts - params[..., None]).sigmoid()
         ends = torch.zeros_like(params)[..., None]
@@ -99,11 +100,11 @@ class Ordinal(Likelihood):
         return p @ torch.arange(self.classes, device=p.device, dtype=p.dtype)
 
     def mode(self, params: Tensor) -> Tensor:
-        """The most probable classes."""
+        """The most probable class of each value."""
         return self.probabilities(params).argmax(-1)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The number of cuts below η plus a logistic variable."""
+        """Draw class numbers: the number of cuts below (η plus a logistic variable)."""
         u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype)
         u = u.clamp(torch.finfo(u.dtype).tiny, 1 - torch.finfo(u.dtype).eps)
         params, cuts = self._scaled(params)
@@ -111,6 +112,6 @@ class Ordinal(Likelihood):
 
 
 def _raw(cuts: Tensor) -> Tensor:
-    """Cuts as the parameters that give them: the first, then each step before its softplus."""
+    """The raw parameters of given cuts: the first cut, then the inverse softplus of each step."""
     steps = cuts.diff(dim=-1).clamp(min=1e-3)
     return torch.cat([cuts[..., :1], steps + torch.log(-torch.expm1(-steps))], -1)

@@ -1,4 +1,4 @@
-"""Families of real values with one scale for all, or one for each value: Gaussian, Laplace and Student's t."""
+"""Families of real values with one shared scale or one scale per value: Gaussian, Laplace and Student's t."""
 
 import math
 from typing import Any, cast
@@ -14,7 +14,7 @@ __all__ = ["Gaussian", "Laplace", "StudentT"]
 
 
 class _AtLeast(torch.autograd.Function):
-    """max(x, least), whose gradient vanishes at the bound only where descent would go further down."""
+    """max(x, least), whose gradient at the bound is zero only where gradient descent would go further down."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, least: float) -> Tensor:
@@ -29,18 +29,18 @@ class _AtLeast(torch.autograd.Function):
 
 
 class _Scaled(Likelihood):
-    """A location from the decoder and a scale, fixed or learned (as its logarithm).
+    """A location from the decoder and a scale, which is fixed or learned (as its logarithm).
 
     Args:
-        scale: the scale, or where learning begins.
-        learned: is it a parameter?
-        least: a learned scale does not fall below it. Otherwise a constant column would be worth any number of nats.
-        values: the length of the event's last axis, whose values then have a scale each; None: one scale for all.
+        scale: the scale, or its initial value if it is learned.
+        learned: learn the scale as a parameter.
+        least: lower bound of a learned scale. Without it, the log-likelihood of a constant column would be unbounded.
+        values: the length of the event's last axis; each of its values then has its own scale. None: one scale for all.
 
-    The first three are in standard deviations of the data, unless the modality has ``standardise=False``.
+    ``scale`` and ``least`` are in standard deviations of the data, unless the modality has ``standardise=False``.
 
     Raises:
-        SettingsError: a scale that is not positive and finite, or a learned one that begins below ``least``.
+        SettingsError: a scale that is not positive and finite, or a learned one that starts below ``least``.
     """
 
     real = True
@@ -53,8 +53,8 @@ class _Scaled(Likelihood):
             raise SettingsError(f"the scale of {type(self).__name__} must be positive and finite, not {scale}")
         if learned and not 0 < least <= scale:
             raise SettingsError(
-                f"a learned scale of {type(self).__name__} begins at {scale}: least must be above 0 and no more than "
-                f"that, not {least}"
+                f"a learned scale of {type(self).__name__} starts at {scale}: least must be above 0 and at most that, "
+                f"not {least}"
             )
         self.least = math.log(least) if learned else -math.inf
         log_scale = torch.full(() if values is None else (values,), math.log(scale))
@@ -74,7 +74,7 @@ class _Scaled(Likelihood):
 
 
 class Gaussian(_Scaled):
-    """N(decoder's output, scale²), with one scale for the modality or for each value: given, or learned from a start.
+    """N(decoder's output, scale²), with one scale for the modality or one per value, fixed or learned.
 
     >>> Gaussian().log_prob(torch.zeros(1, 2), torch.zeros(1, 2))  # −log 2π
     tensor([-1.8379])
@@ -87,7 +87,7 @@ class Gaussian(_Scaled):
         return -0.5 * standard.square() - log_s - 0.5 * math.log(2 * math.pi)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """μ + s·ε."""
+        """Draw μ + s·ε."""
         noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
         return params + self.log_s.exp() * noise
 
@@ -105,17 +105,17 @@ class Laplace(_Scaled):
         return -(x - params).abs() * torch.exp(-log_s) - log_s - math.log(2)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """By the inverse of the distribution function."""
+        """Draw by inverting the distribution function."""
         u = torch.rand(params.shape, generator=generator, device=params.device, dtype=params.dtype) - 0.5
         tail = (1 - 2 * u.abs()).clamp(min=torch.finfo(u.dtype).eps / 2)  # rand() may be 0, whose inverse is −∞
         return params - self.log_s.exp() * u.sign() * tail.log()
 
 
 class StudentT(_Scaled):
-    """Student's t around the decoder's output: a Gaussian with heavier tails, by as much as the data asks for.
+    """Student's t around the decoder's output: a Gaussian with heavier tails, whose weight is learned.
 
-    The degrees of freedom are learned, one number for each scale; they begin at 10, and stay above 2, where a variance
-    exists.
+    The degrees of freedom are learned, one number for each scale; they start at 10, and stay above 2, where the
+    variance exists.
 
     >>> StudentT().log_prob(torch.zeros(1, 1), torch.full((1, 1), 3.0))
     tensor([-4.4741], grad_fn=<SumBackward1>)
@@ -128,7 +128,7 @@ class StudentT(_Scaled):
 
     @property
     def freedom(self) -> Tensor:
-        """Degrees of freedom ν."""
+        """The degrees of freedom ν."""
         return 2 + self.log_freedom.clamp(-6.0, 8.0).exp()
 
     def elementwise(self, params: Tensor, x: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class StudentT(_Scaled):
         return constant - (n + 1) / 2 * torch.log1p(standard.square() / n)
 
     def sample(self, params: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A Gaussian over the root of a gamma variable."""
+        """Draw a Gaussian divided by the root of a gamma variable."""
         noise = torch.randn(params.shape, generator=generator, device=params.device, dtype=params.dtype)
         n = self.freedom.to(params.dtype).expand_as(params)
         chi = 2 * torch._standard_gamma((n / 2).contiguous(), generator=generator)  # pyright: ignore[reportPrivateImportUsage]

@@ -1,7 +1,7 @@
-"""Encoders and decoders, by kind of data and by name.
+"""Encoders and decoders by name, for each kind of data.
 
-A declaration names a network, ``"conv28"``, or ``{network = "mlp", hidden = [256, 256]}`` with options; `build` makes
-it for the shapes at hand. **To add one**: a class with a function per role,
+A declaration names a network, ``"conv28"``, or ``{network = "mlp", hidden = [256, 256]}`` with options; `build` creates
+it for the given shapes. **To add one**, write a class with a function per role,
 
     class Mine:
         @staticmethod
@@ -9,13 +9,13 @@ it for the shapes at hand. **To add one**: a class with a function per role,
         @staticmethod
         def decoder(inputs: int, outputs: Shape, width: int = 64) -> nn.Module: ...  # inputs: latents
 
-and one line in `NETWORKS`; a declaration may also name it as ``"package.module:Mine"``. What these functions take
-besides inputs and outputs are the options, checked by their types (bool, int, float, Sequence[int]). A parameter
-``condition`` is the width of a second argument that the networks of a conditional model take, 0 for none. A function
-``features(inputs, outputs)``, if there is one, makes what reads a modality for a joint encoder.
-`mvae.testing.check_modality` tries the outcome.
+and add one line to `NETWORKS`; a declaration may also name it as ``"package.module:Mine"``. All arguments other than
+inputs and outputs are options, checked by their types (bool, int, float, Sequence[int]). The argument ``condition`` is
+the width of a second input that the networks of a conditional model take, 0 for none. An optional function
+``features(inputs, outputs)`` builds the network that reads this modality for a joint encoder.
+`mvae.testing.check_modality` checks the result.
 
-Nothing is imported before it is asked for.
+Networks are imported when they are first used.
 """
 
 import importlib
@@ -34,7 +34,7 @@ __all__ = ["NETWORKS", "build"]
 
 Shape = tuple[int, ...]
 
-#: Name → a class with a function per role, or where it is found.
+#: Name → a class with a function per role, or its location.
 NETWORKS: dict[str, Any] = {
     "mlp": "mvae.networks.mlp:Perceptrons",
     "label": "mvae.networks.mlp:Labels",
@@ -52,16 +52,16 @@ GIVEN = ("inputs", "outputs", "condition")
 
 @checked_arguments("spec", "inputs", "outputs")
 def build(spec: object, *, inputs: Any, outputs: Any, role: str, condition: int = 0) -> "nn.Module":
-    """The network that a declaration describes, freshly initialised.
+    """Build the network that a declaration describes, with fresh weights.
 
     Args:
         spec: a name, or a mapping with the name under ``network`` and options.
-        inputs: of an encoder and of features the shape of one example (of classes, symbols or words their number, as
-            ``(10,)``); of a decoder the number of latents; of a joint encoder the shapes by modality.
-        outputs: of encoders twice the number of latents; of features their number; of a decoder the shape of one
-            example's parameters (of classes, symbols or words their number, as ``(10,)``).
-        role: "encoder", "decoder", "features" (what a joint encoder reads of one modality) or "joint".
-        condition: the width of a condition, which the network then takes as a second argument.
+        inputs: for an encoder or features, the shape of one example (for classes, symbols or words their number, such
+            as ``(10,)``); for a decoder, the number of latents; for a joint encoder, the shapes by modality.
+        outputs: for encoders, twice the number of latents; for features, their number; for a decoder, the shape of one
+            example's parameters (for classes, symbols or words their number, such as ``(10,)``).
+        role: "encoder", "decoder", "features" (reads one modality for a joint encoder) or "joint".
+        condition: the width of a condition, which the network then takes as a second input.
 
     Raises:
         SettingsError: an unknown network or option, a value outside its range, or a role, shape or condition that the
@@ -99,7 +99,7 @@ def build(spec: object, *, inputs: Any, outputs: Any, role: str, condition: int 
 
 
 def _require_sizes(role: str, inputs: object, outputs: object) -> None:
-    """Raises SettingsError unless inputs and outputs are what this role takes: a number, a shape, or shapes by name."""
+    """Raise SettingsError unless inputs and outputs fit the role: a number, a shape, or shapes by name."""
     shape_of_inputs: Any = {"decoder": int, "joint": Mapping[str, Sequence[int]]}.get(role, Sequence[int])
     needed: dict[str, tuple[object, Any]] = {
         "inputs": (inputs, shape_of_inputs),
@@ -114,6 +114,6 @@ def _require_sizes(role: str, inputs: object, outputs: object) -> None:
 
 
 def _own(spec: object) -> list[str]:
-    """The name of a network of the user's own, package.module:Class."""
+    """The name of a user's own network, package.module:Class, if the spec has one."""
     name = spec.get("network") if isinstance(spec, Mapping) else spec
     return [name] if isinstance(name, str) and ":" in name else []

@@ -1,4 +1,4 @@
-"""What an encoder sees of a modality of columns: its values as numbers, zeros where they are missing, and the mask."""
+"""The encoder's input for a modality of columns: its values as numbers, zeros where they are missing, and the mask."""
 
 import math
 from collections.abc import Sequence
@@ -12,16 +12,17 @@ from mvae.data.fields import Field
 
 __all__ = ["ColumnFeatures"]
 
-ONE_HOT = 30  # classes at most that have a feature each; more are embedded
-FARTHEST = 10.0  # standard deviations: what is further out looks like this to an encoder
+ONE_HOT = 30  # largest number of classes that are one-hot encoded; more classes are embedded
+FARTHEST = 10.0  # standard deviations at which an encoder's inputs are clamped
 PERIODS = (365.2425 * 86400, 7 * 86400, 86400)  # seconds of a year, a week and a day
 
 
 class ColumnFeatures(nn.Module):
-    """``rows fields`` with NaN where a value is missing → ``rows size``.
+    """Features of columns: ``rows fields`` with NaN where a value is missing → ``rows size``.
 
-    A number is itself; a class is one-hot, or of more than 30 classes a learned embedding; a date is itself and the
-    sine and cosine of its place in the year, the week and the day. Then comes, for each field, whether it is there.
+    A number (or ordered class) is one feature. A categorical field is one-hot, or a learned embedding if it has more
+    than 30 classes. A date is one feature, plus the sine and cosine of its position in the year, the week and the day.
+    The last features are the mask: whether each field is observed.
 
     Attributes:
         size: the number of features.
@@ -38,7 +39,7 @@ class ColumnFeatures(nn.Module):
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
         numbers = torch.tensor([i for i, f in enumerate(fields) if f.kind != "categorical"], dtype=torch.long)
-        self.register_buffer("numbers", numbers, persistent=False)  # no list: a GPU would wait for it at each step
+        self.register_buffer("numbers", numbers, persistent=False)  # not a list: a GPU would wait for it at each step
         self.dates = [i for i, f in enumerate(fields) if f.kind == "date"]
         classes = {i: f.classes or 0 for i, f in enumerate(fields) if f.kind == "categorical"}
         self.one_hot = {i: k for i, k in classes.items() if k <= ONE_HOT}
@@ -53,13 +54,13 @@ class ColumnFeatures(nn.Module):
     def forward(
         self, standardised: Float[Tensor, "rows fields"], x: Float[Tensor, "rows fields"]
     ) -> Float[Tensor, "rows size"]:
-        """Features of values in standard deviations, and of class numbers and seconds as they are."""
+        """The features of standardised values, and of unstandardised class numbers and seconds (``x``)."""
         here = ~x.isnan()
         seen, x = torch.where(here, standardised, 0.0).clamp(-FARTHEST, FARTHEST), torch.where(here, x, 0.0)
         mask, found = here.to(seen.dtype), [seen.index_select(1, self.numbers)]
         for i in self.dates:
             turns = torch.stack([x[:, i].double() / period for period in PERIODS], 1)
-            angles = 2 * math.pi * (turns - turns.floor())  # small, as onnxruntime takes sines in float32
+            angles = 2 * math.pi * (turns - turns.floor())  # kept small, because onnxruntime computes sines in float32
             found.append((torch.cat([angles.sin(), angles.cos()], 1) * mask[:, i, None]).to(seen.dtype))
         for i, classes in self.one_hot.items():
             found.append(F.one_hot(x[:, i].long(), classes) * mask[:, i, None])

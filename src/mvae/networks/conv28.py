@@ -14,8 +14,8 @@ FLAT = CHANNELS[-1] * 7 * 7
 class ConvEncoder(PictureEncoder):
     """28×28 picture → 4×4 convolutions of stride 2 (1 → 64 → 128, no bias), 6272 → 512, heads.
 
-    3,409,536 parameters with 2·64 outputs (Table 1; Fig. 6 prints 6152 for 6272). With a condition, that is appended to
-    the 6272 (5,120 more for ten classes: the CVAE).
+    3,409,536 parameters with 2·64 outputs (Table 1; Fig. 6 prints 6152 for 6272). A condition is appended to the 6272
+    features (5,120 more parameters for ten classes: the CVAE).
 
     >>> ConvEncoder(2 * 64)(torch.zeros(3, 1, 28, 28)).shape
     torch.Size([3, 128])
@@ -26,7 +26,7 @@ class ConvEncoder(PictureEncoder):
 
 
 class ConvDecoder(PictureDecoder):
-    """The encoder backwards: latents (and a condition) → 512 → 6272 → transposed convolutions → 28×28 logits.
+    """The encoder mirrored: latents (and a condition) → 512 → 6272 → transposed convolutions → 28×28 logits.
 
     >>> ConvDecoder(64)(torch.zeros(3, 64)).shape
     torch.Size([3, 1, 28, 28])
@@ -50,6 +50,6 @@ def _trunk(channels: int) -> nn.Sequential:
 
 
 class Conv28(Pictures):
-    """The network "conv28". As features its trunk, 6272 → ``outputs``."""
+    """The network "conv28"; its features for a joint encoder are the trunk, 6272 → ``outputs``."""
 
     side, flat, networks, trunk = 28, FLAT, (ConvEncoder, ConvDecoder), staticmethod(_trunk)

@@ -9,14 +9,14 @@ __all__ = ["CanvasDecoder", "CanvasEncoder", "Conv50"]
 
 CHANNELS = (32, 64, 128, 256)
 PADDINGS = (1, 1, 1, 0)  # 50 → 25 → 12 → 6 → 2
-LEFT_OVER = (0, 1, 0, 0)  # half of 25 is 12 and a row left over, which the transposed convolution must give back
+LEFT_OVER = (0, 1, 0, 0)  # 25 is halved to 12, and the transposed convolution must restore the lost row
 FLAT = CHANNELS[-1] * 2 * 2
 
 
 class CanvasEncoder(PictureEncoder):
     """50×50 picture → four 4×4 convolutions of stride 2 (1 → 32 → 64 → 128 → 256, no bias), 1024 → 512, heads.
 
-    Batch norm from the second convolution. 1,316,936 parameters with 2·100 outputs (Table 1).
+    Batch norm starts at the second convolution. 1,316,936 parameters with 2·100 outputs (Table 1).
 
     >>> CanvasEncoder(2 * 100)(torch.zeros(3, 1, 50, 50)).shape
     torch.Size([3, 200])
@@ -27,9 +27,9 @@ class CanvasEncoder(PictureEncoder):
 
 
 class CanvasDecoder(PictureDecoder):
-    """The encoder backwards: latents → 512 → 1024 → transposed convolutions → 50×50 logits.
+    """The encoder mirrored: latents → 512 → 1024 → transposed convolutions → 50×50 logits.
 
-    Batch norm after all of them but the last, whose outputs are the logits.
+    Batch norm follows every transposed convolution but the last, whose outputs are the logits.
 
     >>> CanvasDecoder(100)(torch.zeros(3, 100)).shape
     torch.Size([3, 1, 50, 50])
@@ -53,11 +53,11 @@ def _trunk(channels: int, batch_norm: bool = False) -> nn.Sequential:
 
 
 class Conv50(Pictures):
-    """The network "conv50". As features its trunk without batch norm, 1024 → ``outputs``.
+    """The network "conv50"; its features for a joint encoder are the trunk without batch norm, 1024 → ``outputs``.
 
-    The paper prints no more of JMVAE's joint encoder than its size: this arrangement, with a bidirectional GRU of 2·256
-    for the string and one layer of 256 together, has exactly the 2,233,128 parameters that Table 1 leaves for it
-    (4,075,064 less the unimodal encoders' 1,841,936).
+    The paper gives only the size of JMVAE's joint encoder. This arrangement, with a bidirectional GRU of 2·256 for the
+    string and one shared layer of 256, has exactly the 2,233,128 parameters that Table 1 leaves for it (4,075,064 less
+    the unimodal encoders' 1,841,936).
     """
 
     side, flat, networks, trunk = 50, FLAT, (CanvasEncoder, CanvasDecoder), staticmethod(_trunk)

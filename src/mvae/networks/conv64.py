@@ -1,7 +1,7 @@
 """A DCGAN for 64×64 photographs (App. A, Fig. 8: CelebA).
 
-Its batch norms begin at the second convolution. Its activations are laid out channels last, which the convolutions of a
-CPU are faster on; what goes in and comes out is not.
+Batch norm starts at the second convolution. Activations are in channels-last layout, which is faster for convolutions
+on a CPU; inputs and outputs are not.
 """
 
 from jaxtyping import Float
@@ -18,8 +18,8 @@ FLAT = CHANNELS[-1] * 5 * 5
 class ImageEncoder(PictureEncoder):
     """64×64 RGB → 4×4 convolutions (3 → 32 → 64 → 128 → 256, no bias) → 6400 → 512 → heads.
 
-    4,070,472 parameters with 2·100 outputs (Table 1). With a condition, that is appended to the 6400 (9,216 more for
-    18 attributes: the CVAE). Images of Sec. 6 may have one channel instead of three.
+    4,070,472 parameters with 2·100 outputs (Table 1). A condition is appended to the 6400 features (9,216 more
+    parameters for 18 attributes: the CVAE). Images of Sec. 6 may have one channel instead of three.
 
     >>> ImageEncoder(2 * 100)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 200])
@@ -30,8 +30,8 @@ class ImageEncoder(PictureEncoder):
 
 
 class ImageDecoder(PictureDecoder):
-    """The encoder backwards: latents (and a condition) → 512 → 6400 → transposed convolutions → 64×64 logits of
-    each channel.
+    """The encoder mirrored: latents (and a condition) → 512 → 6400 → transposed convolutions → 64×64 logits per
+    channel.
 
     >>> ImageDecoder(100)(torch.zeros(2, 100)).shape
     torch.Size([2, 3, 64, 64])
@@ -48,7 +48,7 @@ class ImageDecoder(PictureDecoder):
     def forward(
         self, z: Float[Tensor, "rows latents"], condition: Float[Tensor, "rows features"] | None = None
     ) -> Float[Tensor, "rows channels 64 64"]:
-        """Logits of each level."""
+        """The logit of each value of the picture."""
         return super().forward(z, condition).contiguous()
 
 
@@ -58,6 +58,6 @@ def _trunk(channels: int) -> nn.Sequential:
 
 
 class Conv64(Pictures):
-    """The network "conv64". As features its trunk, 6400 → ``outputs``."""
+    """The network "conv64"; its features for a joint encoder are the trunk, 6400 → ``outputs``."""
 
     side, flat, networks, trunk = 64, FLAT, (ImageEncoder, ImageDecoder), staticmethod(_trunk)

@@ -1,4 +1,4 @@
-"""What convolutional networks of pictures have in common, whatever their size: a trunk, a head, and the way back."""
+"""The common parts of convolutional networks for pictures of any size: a trunk, a head, and the decoder."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -11,23 +11,23 @@ from mvae.errors import SettingsError
 
 __all__ = ["ChannelsLast", "PictureDecoder", "PictureEncoder", "Pictures", "convolutions"]
 
-LAST = torch.channels_last  # which convolutions, above all transposed ones, are faster on on a CPU
+LAST = torch.channels_last  # makes convolutions, especially transposed ones, faster on a CPU
 
 
 class ChannelsLast(nn.Module):
-    """The same values, laid out channels last."""
+    """A layer that returns the same values in channels-last layout."""
 
     def forward(self, x: Float[Tensor, "rows channels height width"]) -> Float[Tensor, "rows channels height width"]:
-        """x itself, or a copy."""
+        """Return x itself, or a copy."""
         return x.contiguous(memory_format=LAST)
 
 
 def convolutions(
     channels: Sequence[int], steps: Sequence[tuple[int, int]], batch_norm: bool = False, first: Sequence[nn.Module] = ()
 ) -> nn.Sequential:
-    """4×4 convolutions without bias, each with its (stride, padding), SiLU after each; then flattened.
+    """4×4 convolutions without bias, each with its (stride, padding) and followed by SiLU; then flattened.
 
-    With ``batch_norm`` there is one from the second convolution on; ``first`` is what comes before all.
+    With ``batch_norm``, batch norm starts at the second convolution; ``first`` are layers before the convolutions.
 
     >>> convolutions((1, 4, 8), [(2, 1), (2, 1)])(torch.zeros(3, 1, 28, 28)).shape
     torch.Size([3, 392])
@@ -42,7 +42,7 @@ def convolutions(
 
 
 class PictureEncoder(nn.Module):
-    """A trunk to ``flat`` features, to which a condition is appended, one hidden layer, heads."""
+    """A trunk to ``flat`` features, to which a condition is appended; then one hidden layer and the heads."""
 
     def __init__(self, trunk: nn.Module, flat: int, outputs: int, condition: int, hidden: int):
         super().__init__()
@@ -54,15 +54,15 @@ class PictureEncoder(nn.Module):
         x: Float[Tensor, "rows channels height width"],
         condition: Float[Tensor, "rows features"] | None = None,
     ) -> Float[Tensor, "rows outputs"]:
-        """Mean and log-variance."""
+        """The mean and log-variance."""
         features = self.trunk(x)
         return self.head(features if condition is None else torch.cat([features, condition], dim=1))
 
 
 class PictureDecoder(nn.Module):
-    """Latents (and a condition), one hidden layer, small pictures of many channels, transposed convolutions.
+    """Latents (and a condition) → one hidden layer → small pictures of many channels → transposed convolutions.
 
-    ``small`` is the shape of these pictures; subclasses append ``layers``, which make large ones of them.
+    ``small`` is the shape of these pictures; subclasses append the ``layers`` that enlarge them.
     """
 
     def __init__(self, latents: int, small: tuple[int, int, int], condition: int, hidden: int):
@@ -80,29 +80,29 @@ class PictureDecoder(nn.Module):
     def forward(
         self, z: Float[Tensor, "rows latents"], condition: Float[Tensor, "rows features"] | None = None
     ) -> Float[Tensor, "rows channels height width"]:
-        """Logits of each level."""
+        """The logit of each value of the picture."""
         features = self.head(z if condition is None else torch.cat([z, condition], dim=1))
         return self.layers(features.contiguous(memory_format=LAST))
 
 
 class Pictures:
-    """The networks of square pictures of one size, for `mvae.networks.build`."""
+    """The networks for square pictures of one size, for `mvae.networks.build`."""
 
     side: ClassVar[int]
-    flat: ClassVar[int]  #: features of the trunk
+    flat: ClassVar[int]  #: number of features of the trunk
     networks: ClassVar[tuple[type[nn.Module], type[nn.Module]]]  #: encoder and decoder
 
     @staticmethod
     def trunk(channels: int) -> nn.Module:
-        """What reads a picture for a joint encoder, ``rows channels side side`` → ``rows flat``."""
+        """The network that reads a picture for a joint encoder, ``rows channels side side`` → ``rows flat``."""
         raise NotImplementedError
 
     @classmethod
     def channels(cls, shape: tuple[int, ...]) -> int:
-        """Of pictures of this shape.
+        """The number of channels of pictures of this shape.
 
         Raises:
-            SettingsError: another size.
+            SettingsError: the shape has another size.
         """
         if len(shape) != 3 or shape[1:] != (cls.side, cls.side):
             raise SettingsError(

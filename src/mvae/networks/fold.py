@@ -1,4 +1,4 @@
-"""Transposed convolution as a matrix product and a fold: faster on a CPU where channels or pixels are few."""
+"""Transposed convolution as a matrix product and a fold: faster on a CPU for few channels or pixels."""
 
 import torch
 from jaxtyping import Float
@@ -11,11 +11,11 @@ __all__ = ["FoldedTranspose2d"]
 class FoldedTranspose2d(nn.Module):
     """`torch.nn.ConvTranspose2d` of 4×4 and stride 2, without bias; padding 1 doubles height and width.
 
-    The same weights and, but for rounding, the same values and gradients. Each pixel gives a patch of 4×4
-    contributions, which a matrix product makes and `fold` adds up where they overlap. PyTorch's own needs two to four
-    times as long to make an image of one channel (a quarter to a third of a decoder's time, for a twentieth of its
-    products), or one and a half times as long from four pixels; elsewhere, and on a GPU, it is the faster one. What
-    comes in is best, and what goes out is, laid out channels last.
+    It has the same weights and, up to rounding, the same values and gradients. Each pixel gives a patch of 4×4
+    contributions, which a matrix product computes and `fold` adds up where they overlap. PyTorch's own layer takes two
+    to four times as long to make an image of one channel (a quarter to a third of a decoder's time, for a twentieth of
+    its products), and one and a half times as long from four pixels; otherwise, and on a GPU, it is faster. The input
+    is best in channels-last layout; the output always is on a CPU.
 
     >>> FoldedTranspose2d(8, 1)(torch.zeros(2, 8, 7, 7)).shape
     torch.Size([2, 1, 14, 14])

@@ -1,8 +1,8 @@
 """Recurrent networks for strings of tokens (App. A, Fig. 7: the digits of MultiMNIST).
 
-Of K symbols, tokens 0 … K−1 are the symbols themselves, K is stop and K + 1 is start: for digits the 12 tokens that
-Table 1 counts. A string is a row of tokens, its symbols and then stop in every place left; what stands after the first
-stop is padding, which no network here ever reads.
+With K symbols, tokens 0 … K−1 are the symbols themselves, K is stop and K + 1 is start: for digits these are the 12
+tokens that Table 1 counts. A string is a row of tokens: its symbols, then stop in all remaining positions. Everything
+after the first stop is padding, which the networks here never read.
 """
 
 import torch
@@ -15,10 +15,10 @@ __all__ = ["BidirectionalGRU", "StringDecoder", "StringEncoder", "Strings"]
 
 
 class BidirectionalGRU(nn.Module):
-    """Reads start, the symbols and stop in both directions; the two states after the whole string, side by side.
+    """Read start, the symbols and stop in both directions, and concatenate the two states after the whole string.
 
-    The backward half begins at the string's own stop, wherever that is: rows are turned round within their length
-    and both halves run from the left, so that padding comes after the state that is taken and cannot reach it.
+    The backward half starts at the string's own stop: each row is reversed within its length and both halves run from
+    the left, so that padding comes after the state that is used and cannot influence it.
 
     >>> BidirectionalGRU(10, 200, 256)(torch.tensor([[1, 7, 7, 3], [5, 10, 10, 10]])).shape
     torch.Size([2, 512])
@@ -33,7 +33,7 @@ class BidirectionalGRU(nn.Module):
 
     def forward(self, x: Int[Tensor, "rows length"]) -> Float[Tensor, "rows states"]:
         """The last states of both directions, rightward first."""
-        last = (count_symbols(x, self.stop) + 1)[:, None]  # where the stop is, after start and the symbols
+        last = (count_symbols(x, self.stop) + 1)[:, None]  # position of the stop, after start and the symbols
         bare = nn.functional.pad(nn.functional.pad(x, (0, 1), value=self.stop), (1, 0), value=self.stop + 1)
         place = torch.arange(bare.shape[1], device=x.device)
         string = torch.where(place < last, bare, self.stop)
@@ -46,7 +46,9 @@ class BidirectionalGRU(nn.Module):
 
 
 class StringEncoder(nn.Module):
-    """Tokens → 200, bidirectional GRU of 200, both directions added, heads (525,000 parameters with 2·100 outputs).
+    """Embeddings of 200 → bidirectional GRU of 200 → sum of both directions → heads.
+
+    525,000 parameters with 2·100 outputs.
 
     >>> StringEncoder(10, 2 * 100)(torch.tensor([[1, 7, 7, 3], [5, 10, 10, 10]])).shape
     torch.Size([2, 200])
@@ -58,7 +60,7 @@ class StringEncoder(nn.Module):
         self.head = nn.Linear(hidden, outputs)
 
     def forward(self, x: Int[Tensor, "rows length"]) -> Float[Tensor, "rows outputs"]:
-        """Mean and log-variance."""
+        """The mean and log-variance."""
         rightward, leftward = self.read(x).chunk(2, dim=1)
         return self.head(rightward + leftward)
 
@@ -66,8 +68,8 @@ class StringEncoder(nn.Module):
 class StringDecoder(nn.Module):
     """Latents and the tokens so far → logits of the next token: two layers of GRU and a linear layer (App. A).
 
-    The latents are the layers' first state (through a linear layer), and stand beside every input and output. There are
-    K + 1 logits: a symbol or stop may come next, and never start.
+    The latents give the layers' initial state (through a linear layer), and are concatenated to every input and output.
+    There are K + 1 logits: a symbol or stop may come next, but never start.
 
     >>> logits, state = StringDecoder(10, 100)(torch.zeros(3, 100), torch.full((3, 1), 11))
     >>> logits.shape
@@ -84,7 +86,7 @@ class StringDecoder(nn.Module):
     def forward(
         self, z: Float[Tensor, "n latents"], tokens: Int[Tensor, "n steps"], state: Tensor | None = None
     ) -> tuple[Float[Tensor, "n steps logits"], Tensor]:
-        """Logits after each of these tokens, and the state to go on from (None: the beginning)."""
+        """The logits after each of these tokens, and the state to continue from (``state`` None: the initial one)."""
         if state is None:
             state = self.first_state(z).expand(self.gru.num_layers, -1, -1).contiguous()
         beside = z[:, None].expand(-1, tokens.shape[1], -1)
@@ -93,7 +95,7 @@ class StringDecoder(nn.Module):
 
 
 class Strings:
-    """The network "gru", for strings of so many symbols."""
+    """The network "gru", for strings over a given number of symbols."""
 
     @staticmethod
     def encoder(inputs: tuple[int], outputs: int, hidden: int = 200) -> nn.Module:
@@ -107,5 +109,5 @@ class Strings:
 
     @staticmethod
     def features(inputs: tuple[int], outputs: int) -> nn.Module:
-        """Both directions side by side, of half as many units each."""
+        """Both directions concatenated, each with half of the outputs."""
         return BidirectionalGRU(inputs[0], 200, outputs // 2)

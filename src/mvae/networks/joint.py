@@ -1,4 +1,4 @@
-"""The encoder of all modalities together, q(z | X) of the JMVAE (Suzuki et al. 2016; Table 1)."""
+"""The joint encoder of all modalities, q(z | X) of the JMVAE (Suzuki et al. 2016; Table 1)."""
 
 import copy
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ __all__ = ["Joint", "JointEncoder", "fresh"]
 
 
 class JointEncoder(nn.Module):
-    """Features of every modality side by side, one layer for them together, heads.
+    """Concatenated features of every modality → one shared layer → heads.
 
     Args:
-        features: name → network, ``rows event…`` → ``rows …``, a modality each.
-        width: of all their features together.
+        features: modality → network, ``rows event…`` → ``rows …``.
+        width: total number of features.
         outputs: 2·latent.
-        hidden: width of the layer that they share.
+        hidden: width of the shared layer.
 
     >>> from mvae.networks.mlp import mlp
     >>> encoder = JointEncoder({"x": mlp(3, 8), "y": mlp(1, 4)}, width=12, outputs=2 * 5)
@@ -42,13 +42,13 @@ class JointEncoder(nn.Module):
         return name if fits else "_" + "".join(f"{ord(letter):x}_" for letter in name)
 
     def forward(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
-        """Mean and log-variance of each row."""
+        """The mean and log-variance of each row."""
         parts = [self.features[key](x[name]) for key, name in self.names.items()]
         return self.together(torch.cat(parts, dim=1))
 
 
 def fresh(network: nn.Module) -> nn.Module:
-    """A network of the same architecture, with initial weights of its own where its layers can draw them."""
+    """A copy of a network with new initial weights in all layers that can be reset."""
     twin = copy.deepcopy(network)
     for module in twin.modules():
         if hasattr(module, "reset_parameters"):
@@ -57,7 +57,7 @@ def fresh(network: nn.Module) -> nn.Module:
 
 
 class Joint:
-    """The network "joint": as wide features of every modality, one layer for them together."""
+    """The network "joint": features of the same width for every modality, and one shared layer."""
 
     @staticmethod
     def joint(
@@ -67,10 +67,12 @@ class Joint:
         hidden: int = 512,
         together: int | None = None,
     ) -> JointEncoder:
-        """``features``: the network that reads each modality; ``together``: width of their shared layer [hidden].
+        """Build a joint encoder of ``hidden`` features per modality.
+
+        ``features``: modality → the network that reads it; ``together``: width of the shared layer [hidden].
 
         Raises:
-            SettingsError: no network for a modality, or one that makes no features.
+            SettingsError: no network for a modality, or one without features.
 
         >>> shapes, features = {"image": (784,), "label": (10,)}, {"image": "mlp", "label": "label"}
         >>> encoder = Joint.joint(shapes, 2 * 64, features)  # 997,504 parameters (Table 1)

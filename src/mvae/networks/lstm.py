@@ -1,8 +1,8 @@
 """LSTM encoder and decoder of sentences: the sequence VAE of Bowman et al. (2016), used in Sec. 7.
 
 The paper gives no sizes. Ours are chosen for a CPU: embeddings of 128, one layer of 192, and an adaptive softmax (Grave
-et al. 2017), which is exact and normalised: frequent words are one step of a softmax of 1,000, rare ones two. At 10,000
-words it costs a fifth of a full one, which would be nine tenths of all work.
+et al. 2017), which is exact and normalised: frequent words take one step in a softmax of 1,000, rare words two steps.
+At 10,000 words it costs a fifth of a full softmax, which would be nine tenths of all computation.
 """
 
 from typing import Any, cast
@@ -18,12 +18,12 @@ __all__ = ["LSTM", "LSTMDecoder", "LSTMEncoder", "Sentences"]
 
 State = tuple[Tensor, Tensor]
 EMBEDDING, HIDDEN = 128, 192
-SOFTMAX = 4096  # elements at once: without a gradient, memory does not grow with their number
-FREQUENT = (1_000, 4_000)  # where the adaptive softmax divides the words; the rarer, the smaller their features
+SOFTMAX = 4096  # elements at once, so that without gradients memory does not grow with their number
+FREQUENT = (1_000, 4_000)  # where the adaptive softmax divides the words; rarer words have smaller features
 
 
 class LSTM(nn.Module):
-    """One layer (Hochreiter & Schmidhuber 1997) over packed sequences; as fast as the sequences are short.
+    """One LSTM layer (Hochreiter & Schmidhuber 1997) over packed sequences; short sequences take less time.
 
     PyTorch's own packed LSTM takes two to three times as long on a CPU.
     """
@@ -35,10 +35,10 @@ class LSTM(nn.Module):
         self.onward = nn.Linear(hidden, 4 * hidden, bias=False)
         nn.init.orthogonal_(self.onward.weight)
         with torch.no_grad():
-            self.inward.bias.zero_()[hidden : 2 * hidden] = 1.0  # remember, to begin with (Jozefowicz et al. 2015)
+            self.inward.bias.zero_()[hidden : 2 * hidden] = 1.0  # remember initially (Jozefowicz et al. 2015)
 
     def advance(self, gates: Float[Tensor, "N gates"], state: State) -> State:
-        """One step: (h, c), ``N hidden`` each, from what the inputs say about the gates."""
+        """Compute one step: (h, c), ``N hidden`` each, from the inputs' contribution to the gates."""
         h, c = state
         take, keep, new, give = torch.addmm(gates, h, self.onward.weight.t()).chunk(4, 1)
         c = keep.sigmoid() * c + take.sigmoid() * new.tanh()
@@ -47,10 +47,11 @@ class LSTM(nn.Module):
     def forward(
         self, x: Float[Tensor, "elements inputs"], counts: list[int], state: State, bias: Tensor | None = None
     ) -> tuple[Float[Tensor, "elements_samples hidden"], Float[Tensor, "N_samples hidden"]]:
-        """h of every element, and h at the true end of every sequence (in packed order).
+        """Return h of every element, and h at the true end of every sequence (in packed order).
 
-        A sequence may be read from several states: all of its first, then all of the second's; ``N·samples`` in all, as
-        there are of each element then. ``bias``, ``N·samples gates``, is added to the gates at every step.
+        Each sequence may be read from several initial states. These are ``N·samples`` in all: those of the first
+        sequence, then those of the second, and so on; the results for the elements have the same order. ``bias``,
+        ``N·samples gates``, is added to the gates at every step.
         """
         gates, (h, c) = self.inward(x), state
         if bias is None:
@@ -61,9 +62,9 @@ class LSTM(nn.Module):
 class _Recurrence(torch.autograd.Function):
     """`LSTM.advance` at every step, and its gradient.
 
-    What does not depend on the step before is computed for all elements at once, in both directions; differentiated one
-    operation at a time, each step would also have a gradient of the weights of its own to add. And what the elements
-    say about the gates is computed once for all states that a sequence is read from.
+    Everything that does not depend on the previous step is computed for all elements at once, both forward and
+    backward; automatic differentiation would also add up a separate weight gradient for each step. The elements'
+    contribution to the gates is computed once for all initial states of a sequence.
     """
 
     @staticmethod
@@ -124,18 +125,19 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _before(first: Tensor, x: Tensor, counts: list[int]) -> Tensor:
-    """What every element's step begins with: ``first``, later x of the step before."""
+    """The value that every element's step starts from: ``first``, then x of the previous step."""
     parts = [first, *x.split(counts)[:-1]]
     return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
 
 
 class LSTMEncoder(nn.Module):
-    """``N length`` tokens → ``N outputs``, from the mean state up to the stop token; nothing behind it has influence.
+    """``N length`` tokens → ``N outputs``, from the mean state up to the stop token; later tokens have no influence.
 
-    From the last state alone, the posterior collapses before the LSTM has learned to carry a sentence that far; the
-    mean of all states hears each word from the first step on (Long et al. 2019). And sentences differ from the first
-    step on by as much as the noise of z: with smaller weights their means would differ by a two-hundredth of it, no
-    gradient would find that out before β makes them forget it, and the posterior collapses, too.
+    With the last state alone, the posterior collapses before the LSTM has learned to carry information over a whole
+    sentence; the mean of all states depends on every word from the start of training (Long et al. 2019). Also, the
+    initial weights make the means of different sentences differ by as much as the noise of z. With smaller weights they
+    would differ by a two-hundredth of it, no gradient would amplify that before β suppresses it, and the posterior
+    would collapse, too.
 
     >>> encoder = LSTMEncoder(vocabulary=10, outputs=6)
     >>> encoder(torch.tensor([[3, 4, 0, 0], [5, 0, 0, 0]])).shape
@@ -154,7 +156,7 @@ class LSTMEncoder(nn.Module):
             self.heads.bias[outputs // 2 :] = -2.0
 
     def forward(self, tokens: Int[Tensor, "N length"]) -> Float[Tensor, "N outputs"]:
-        """Mean and log-variance of each row."""
+        """The mean and log-variance of each row."""
         packed = pack(lengths_to_stop(tokens, self.stop))
         x = self.embedding(packed.of(tokens))
         zeros = x.new_zeros(len(tokens), self.lstm.hidden)
@@ -164,19 +166,20 @@ class LSTMEncoder(nn.Module):
 
 
 class LSTMDecoder(nn.Module):
-    """p(token | tokens before it, z). z sets the first state, is heard at every step, and speaks for words by itself.
+    """p(token | tokens before it, z): z sets the initial state, enters every step, and predicts the words directly.
 
-    That last connection, around the LSTM, is a generative skip model's (Dieng et al. 2019): z tells which words to
-    expect before the LSTM knows in which order, which keeps it in use.
+    This direct connection, around the LSTM, is that of a generative skip model (Dieng et al. 2019): z says which words
+    to expect before the LSTM has learned their order, which keeps z in use.
 
     Args:
-        vocabulary: the number of tokens; each may follow. ``vocabulary`` itself stands for the start of a sentence.
-        latents: of z.
+        vocabulary: the number of tokens, each of which may come next. The token ``vocabulary`` stands for the start of
+            a sentence.
+        latents: the number of latents.
         embedding, hidden: widths.
-        unknown: what stands for an unknown word.
-        word_dropout: in training, each word that the decoder goes by is unknown with this probability, so that it must
-            ask z (Bowman et al., Sec. 3.1). With 0.6 instead of 0.25, z of one language said 16 % more nats about the
-            other after as many epochs (docs/research/translation.md).
+        unknown: the token for an unknown word.
+        word_dropout: probability that a previous word is replaced by ``unknown`` in training, so that the decoder must
+            use z (Bowman et al., Sec. 3.1). With 0.6 instead of 0.25, z of one language carried 16 % more nats about
+            the other after the same number of epochs (docs/research/translation.md).
     """
 
     def __init__(
@@ -200,14 +203,14 @@ class LSTMDecoder(nn.Module):
         self.softmax = nn.AdaptiveLogSoftmaxWithLoss(hidden, vocabulary, divisions, div_value=2.0, head_bias=True)
 
     def begin(self, z: Float[Tensor, "N latent"]) -> tuple[Tensor, ...]:
-        """The state before the first step: h, c, what z says about the gates, and about the words; ``N …`` each."""
+        """The state before the first step: h, c, and z's contributions to the gates and to the words; ``N …`` each."""
         h, c = self.first(z).chunk(2, 1)
         return h.tanh(), c, self.from_z(z), self.skip(z)
 
     def advance(
         self, before: Int[Tensor, "N"], state: tuple[Tensor, ...]
     ) -> tuple[Float[Tensor, "N vocabulary"], tuple[Tensor, ...]]:
-        """log p of every token that may come next, and the state behind it."""
+        """Compute log p of every possible next token, and the state after this step."""
         h, c, bias, words = state
         h, c = self.lstm.advance(self.lstm.inward(self.embedding(before)) + bias, (h, c))
         return self.softmax.log_prob(h + words), (h, c, bias, words)
@@ -219,7 +222,10 @@ class LSTMDecoder(nn.Module):
         packed: Packed,
         z: Float[Tensor, "samples N latent"],
     ) -> Float[Tensor, "elements samples"]:
-        """log p of each token given those before it and each z of its sequence; these hear the same words dropped."""
+        """Compute log p of each token given those before it and each z of its sequence.
+
+        The same words are dropped for all samples of z.
+        """
         if self.training and self.word_dropout:
             dropped = torch.rand(before.shape, device=before.device) < self.word_dropout
             before = torch.where(dropped & (before != self.vocabulary), self.unknown, before)
@@ -233,7 +239,7 @@ class LSTMDecoder(nn.Module):
 
 
 class Sentences:
-    """The network "lstm", for sentences of so many words."""
+    """The network "lstm", for sentences over a vocabulary of a given size."""
 
     @staticmethod
     def encoder(

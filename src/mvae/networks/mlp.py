@@ -22,7 +22,7 @@ __all__ = [
 
 
 def flat(x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows features"]:
-    """Each row's values side by side; of a column of single numbers, ``rows`` → ``rows 1``."""
+    """Flatten each row's values; a column of single numbers becomes ``rows 1``."""
     return x.flatten(1) if x.dim() > 1 else x[:, None]
 
 
@@ -30,21 +30,21 @@ class Flat(nn.Flatten):
     """`flat` as a layer."""
 
     def forward(self, input: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows features"]:
-        """A view."""
+        """Return a view of the input."""
         return flat(input)
 
 
 def mlp(inputs: int, outputs: int, hidden: Sequence[int] = (512, 512), batch_norm: bool = False) -> nn.Sequential:
     """Flatten, then linear layers with swish (SiLU) between them; ``rows event…`` → ``rows outputs``.
 
-    With ``batch_norm`` there is one before each swish (Fig. 8c, 8d: 377,032 parameters from 18 attributes to 2·100
+    With ``batch_norm``, batch norm precedes each swish (Fig. 8c, 8d: 377,032 parameters from 18 attributes to 2·100
     heads, Table 1).
 
     >>> mlp(784, 2 * 64)(torch.zeros(3, 1, 28, 28)).shape
     torch.Size([3, 128])
     """
     network = nn.Sequential()
-    network.add_module("flat" if batch_norm else "0", Flat())  # names of parameters are those of older checkpoints
+    network.add_module("flat" if batch_norm else "0", Flat())  # keeps the parameter names of older checkpoints
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Linear(inputs, width), *([nn.BatchNorm1d(width)] if batch_norm else []), nn.SiLU()]
@@ -69,10 +69,10 @@ class ImageDecoder(nn.Sequential):
 
 
 def looked_up(label: Int[Tensor, "rows"], table: Float[Tensor, "classes outputs"]) -> Float[Tensor, "rows outputs"]:
-    """The table's row of each class, as a product with ones and zeros.
+    """Look up the table's row for each class, as a matrix product with one-hot vectors.
 
-    The gradient then is a product too, with the same bits every time; that of a lookup, once compiled, adds up rows in
-    whatever order threads finish.
+    The gradient is then a product too, and bitwise reproducible; the gradient of a compiled lookup adds up rows in the
+    order in which threads finish.
 
     >>> looked_up(torch.tensor([2, 0]), torch.tensor([[1.0], [2.0], [3.0]]))
     tensor([[3.],
@@ -84,8 +84,8 @@ def looked_up(label: Int[Tensor, "rows"], table: Float[Tensor, "classes outputs"
 class LabelEncoder(nn.Module):
     """Embedding, swish, one hidden layer, heads (Fig. 5c; 333,440 parameters for 10 classes and 64 latents).
 
-    There are only as many outputs as classes, so they are computed once each and looked up: with 100 rows of
-    10 classes that is a tenth of the work, and the gradient is the same sum.
+    There are only as many different outputs as classes. In larger batches each is computed once and looked up: with 100
+    rows of 10 classes that is a tenth of the work, and the gradient is the same sum.
 
     >>> LabelEncoder(10, 2 * 64)(torch.tensor([3, 3, 7])).shape
     torch.Size([3, 128])
@@ -97,7 +97,7 @@ class LabelEncoder(nn.Module):
         self.layers = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
     def forward(self, label: Int[Tensor, "rows"]) -> Float[Tensor, "rows outputs"]:
-        """Heads of each row's class."""
+        """The heads of each row's class."""
         if len(label) < self.embedding.num_embeddings:
             return self.layers(self.embedding(label))
         return looked_up(label, self.layers(self.embedding.weight))
@@ -125,12 +125,12 @@ class ConditionalMLP(nn.Module):
     def forward(
         self, x: Float[Tensor, "rows *event"], condition: Float[Tensor, "rows features"]
     ) -> Float[Tensor, "rows *outputs"]:
-        """Flatten x, append the condition, and go through the layers; a decoder's values have their shape."""
+        """Flatten x, append the condition and apply the layers; a decoder's outputs have the shape of its values."""
         return self.layers(torch.cat([flat(x), condition], dim=1)).unflatten(1, self.shape)
 
 
 class ConditionalLabelEncoder(ConditionalMLP):
-    """The same for classes, given one-hot.
+    """A `ConditionalMLP` for class numbers, which are one-hot encoded.
 
     >>> ConditionalLabelEncoder(3, 4, 128)(torch.tensor([2, 0]), torch.zeros(2, 4)).shape
     torch.Size([2, 128])
@@ -143,12 +143,12 @@ class ConditionalLabelEncoder(ConditionalMLP):
     def forward(
         self, x: Int[Tensor, "rows"], condition: Float[Tensor, "rows features"]
     ) -> Float[Tensor, "rows outputs"]:
-        """One-hot, with the condition appended, through the layers."""
+        """One-hot encode the classes, append the condition and apply the layers."""
         return super().forward(nn.functional.one_hot(x, self.classes).to(condition.dtype), condition)
 
 
 class LabelFeatures(nn.Module):
-    """An embedding with swish: what the JMVAE's joint encoder hears of a label.
+    """An embedding with swish: the label's features in the JMVAE's joint encoder.
 
     >>> LabelFeatures(10, 512)(torch.tensor([3, 3, 7])).shape
     torch.Size([3, 512])
@@ -159,7 +159,7 @@ class LabelFeatures(nn.Module):
         self.embedding = nn.Embedding(classes, outputs)
 
     def forward(self, label: Int[Tensor, "rows"]) -> Float[Tensor, "rows outputs"]:
-        """Features of each row's class."""
+        """The features of each row's class."""
         return looked_up(label, nn.functional.silu(self.embedding.weight))
 
 
@@ -187,7 +187,7 @@ class Perceptrons:
         hidden: Sequence[int] = (512, 512),
         batch_norm: bool = False,
     ) -> nn.Module:
-        """Latents → values of that shape."""
+        """Latents → values of shape ``outputs``."""
         if condition:
             network = ConditionalMLP(inputs, condition, math.prod(outputs), hidden, batch_norm)
             network.shape = tuple(outputs)
@@ -204,7 +204,7 @@ class Perceptrons:
 
 
 class Labels:
-    """The network "label", for one class of several."""
+    """The network "label", for class numbers."""
 
     @staticmethod
     def encoder(inputs: tuple[int], outputs: int, condition: int = 0, hidden: int = 512) -> nn.Module:

@@ -1,7 +1,7 @@
-"""Sequences of different lengths without padding: all first elements, then all second ones, and so on.
+"""Sequences of different lengths without padding: all first elements, then all second elements, and so on.
 
-With the longest sequence first, those that are still going on at a step are the first so many: a recurrent network
-runs on a batch that shrinks, and every other layer runs once on exactly the elements there are.
+The longest sequence comes first, so that the sequences that have not ended at a step are always the first ones: a
+recurrent network runs on a shrinking batch, and every other layer runs once on exactly the existing elements.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,11 @@ class Packed:
     """The elements of N sequences by step, the longest sequence first.
 
     Attributes:
-        order: N; the sequences by falling length.
-        place: where in ``order`` the sequence of each element stands; ``row``: which sequence that is; ``step``: the
-            element's place in it.
-        counts: how many sequences there are at each step.
+        order: the sequences by decreasing length.
+        place: the position in ``order`` of each element's sequence.
+        row: the sequence of each element.
+        step: the position of each element in its sequence.
+        counts: the number of sequences at each step.
     """
 
     order: Int[Tensor, "N"]
@@ -31,12 +32,12 @@ class Packed:
     counts: list[int]
 
     def of(self, x: Shaped[Tensor, "N length"]) -> Shaped[Tensor, "elements"]:
-        """The elements of a padded batch."""
+        """Select the elements of a padded batch."""
         return x[self.row, self.step]
 
 
 def pack(lengths: Int[Tensor, "N"]) -> Packed:
-    """The plan for sequences of these lengths (≥ 1).
+    """Plan the packing of sequences of these lengths (≥ 1).
 
     >>> packed = pack(torch.tensor([1, 3]))
     >>> packed.row.tolist(), packed.step.tolist(), packed.counts

@@ -1,11 +1,13 @@
-"""The best matrix products that this machine has at the accuracy of float32, found by measuring.
+"""The fastest matrix products on this machine with the accuracy of float32, found by measuring.
 
-PyTorch has several libraries for products and one public setting that says which it may use
-(`torch.set_float32_matmul_precision`). On some processors "medium" is twice as fast and as accurate as the default; on
-others it computes in bfloat16, a thousand times less accurate. No name tells which. So before long work each setting
-is timed on the model's own products and compared with float64, which takes some milliseconds.
+PyTorch has several libraries for products and one public setting that determines which it may use
+(`torch.set_float32_matmul_precision`). On some processors "medium" is twice as fast as the default and just as
+accurate; on others it computes in bfloat16, a thousand times less accurately. The processor's name does not reveal
+which. So before a long computation, each setting is timed on the model's own products and compared with float64, which
+takes a few milliseconds.
 
-PyTorch has one setting for all threads. So blocks of several threads may overlap: the last one restores the user's.
+PyTorch has one setting for all threads. Blocks of several threads may overlap: the last one restores the user's
+setting.
 """
 
 import logging
@@ -25,14 +27,14 @@ __all__ = ["Products", "best_products", "choose", "error_of", "gain_of_bfloat16"
 Products = Literal["highest", "high", "medium"]
 Shape = tuple[int, int, int]  # of a layer: rows, inputs, outputs
 
-WORK = 3e11  # multiplications that a choice is made for: seconds of one core
-FASTER = 1.25  # times; what differs by less is not changed, because time is measured badly
-ROUNDING = 4  # times the default's error: what other orders of adding up make
-LAYERS, ROWS, REPEATS = 2, 256, 5  # measured at the most
-ENOUGH = 0.03  # seconds of measuring a layer, after which two repeats suffice
+WORK = 3e11  # fewest multiplications for which settings are measured: seconds of one core
+FASTER = 1.25  # least speed-up for which the setting is changed, because timings are noisy
+ROUNDING = 4  # allowed error relative to the default's: other orders of summation cause as much
+LAYERS, ROWS, REPEATS = 2, 256, 5  # upper limits of what is measured
+ENOUGH = 0.03  # seconds of measuring one layer after which two repeats are enough
 
 _log = logging.getLogger("mvae")
-_lock = threading.RLock()  # held while settings are measured: no other thread takes one of them for the user's
+_lock = threading.RLock()  # held while measuring, so that no other thread mistakes a measured setting for the user's
 
 
 @dataclass(eq=False)
@@ -47,16 +49,16 @@ _blocks: list[_Block] = []  # of all threads, in the order in which they were op
 
 
 def choose(network: nn.Module, rows: int, examples: int) -> Products:
-    """The setting for the products of a network: the fastest of those that are as accurate as the default.
+    """Choose the setting for a network's products: the fastest one that is as accurate as the default.
 
-    It stays as it is for short work, on a GPU (where all others are less accurate), in other precisions than float32,
-    where a user has set it, while another thread computes in a block of its own (measuring would disturb it), and with
-    `torch.use_deterministic_algorithms`: bits then do not depend on measuring.
+    The setting is not changed for short computations, on a GPU (where all others are less accurate), in other
+    precisions than float32, if the user has set it, while another thread is inside a block (measuring would disturb
+    it), and with `torch.use_deterministic_algorithms` (the bits must not depend on timings).
 
     Args:
-        network: on its device.
-        rows: of a product.
-        examples: that will go through the network.
+        network: the network, on its device.
+        rows: rows of each product.
+        examples: number of examples that will go through the network.
     """
     layers = _layers(network)
     short = examples * sum(layer.weight.numel() for layer in layers) < WORK
@@ -68,14 +70,14 @@ def choose(network: nn.Module, rows: int, examples: int) -> Products:
 
 
 def take(setting: Products, network: nn.Module | None = None, rows: int = 100) -> None:
-    """From now on products are taken so; with a ``network``, only if they are as accurate on this machine, too."""
+    """Use this setting from now on; with a ``network``, only if it is as accurate as the default on this machine."""
     with _lock:
         if _setting() is None or setting == _setting():
             return
         if network is not None and not _accurate(setting, _shapes(_layers(network), rows)):
             _log.warning(
-                "products of precision %r, which this run began with, are not as accurate as float32 on this machine: "
-                "it goes on with PyTorch's default, and not to the same bits",
+                "products of precision %r, with which this run began, are not as accurate as float32 on this machine: "
+                "it continues with PyTorch's default, and its results will not be the same to the bit",
                 setting,
             )
             return
@@ -83,7 +85,7 @@ def take(setting: Products, network: nn.Module | None = None, rows: int = 100) -
 
 
 def gain_of_bfloat16(network: nn.Module, rows: int) -> float:
-    """How many times as fast products in bfloat16 are as the best in float32, casts included; 1 without any."""
+    """The speed-up of products in bfloat16 over the best in float32, casts included; 1 if there are no products."""
     if not (shapes := _shapes(_layers(network), rows)):
         return 1.0
     taken = _seconds(shapes, (("highest", torch.float32), ("medium", torch.float32), ("highest", torch.bfloat16)))
@@ -92,7 +94,7 @@ def gain_of_bfloat16(network: nn.Module, rows: int) -> float:
 
 @contextmanager
 def kept_setting() -> Iterator[None]:
-    """After the block PyTorch's setting is what it was before; of blocks that overlap in threads, after the last."""
+    """Restore PyTorch's setting after the block; if blocks of several threads overlap, after the last of them."""
     with _lock:
         _blocks.append(block := _Block(_setting()))
     try:
@@ -101,7 +103,7 @@ def kept_setting() -> Iterator[None]:
         with _lock:
             later = _blocks[_blocks.index(block) + 1 :]
             _blocks.remove(block)
-            if later:  # of another thread, which still computes: it restores in this one's place
+            if later:  # another thread is still computing, and will restore the setting instead
                 later[0].before = block.before
             elif block.before is not None and block.before != _setting():
                 torch.set_float32_matmul_precision(block.before)
@@ -109,7 +111,7 @@ def kept_setting() -> Iterator[None]:
 
 @contextmanager
 def best_products(network: nn.Module, rows: int, examples: int) -> Iterator[None]:
-    """Inside the block products are taken by the setting that `choose` gives."""
+    """Use the setting that `choose` selects inside the block."""
     with kept_setting():
         take(choose(network, rows, examples))
         yield
@@ -122,7 +124,7 @@ def error_of(setting: Products, shape: tuple[int, int, int]) -> float:
 
 @cache
 def _errors(shape: Shape) -> dict[Products, float]:
-    """Of every setting, beside float64."""
+    """The error of every setting relative to float64."""
     operands = _operands(shape)
     exact = [product() for product in _products([operand.double() for operand in operands])]
     found: dict[Products, float] = {}
@@ -135,7 +137,7 @@ def _errors(shape: Shape) -> dict[Products, float]:
 
 
 def _setting() -> Products | None:
-    """PyTorch's own; None where a user has set parts of it by the newer names, which must not be mixed with this."""
+    """PyTorch's setting; None if the user has set parts of it through the newer API: the two must not be mixed."""
     try:
         found = torch.get_float32_matmul_precision()
     except RuntimeError:
@@ -149,7 +151,7 @@ def _layers(network: nn.Module) -> list[nn.Linear]:
 
 
 def _shapes(layers: list[nn.Linear], rows: int) -> tuple[Shape, ...]:
-    """The largest layers' shapes."""
+    """The shapes of the largest layers."""
     sizes = sorted({(m.in_features, m.out_features) for m in layers}, key=lambda size: -size[0] * size[1])
     return tuple((min(rows, ROWS), *size) for size in sizes[:LAYERS])
 
@@ -161,7 +163,7 @@ def _accurate(setting: Products, shapes: tuple[Shape, ...]) -> bool:
 
 @cache
 def _fastest(shapes: tuple[Shape, ...], threads: int) -> Products:
-    """Of the accurate settings; found once in a process for a number of threads."""
+    """The fastest accurate setting, measured once per process and number of threads."""
     del threads
     accurate = [setting for setting in get_args(Products) if _accurate(setting, shapes)]
     seconds = dict(zip(accurate, _seconds(shapes, [(setting, torch.float32) for setting in accurate]), strict=True))
@@ -171,7 +173,7 @@ def _fastest(shapes: tuple[Shape, ...], threads: int) -> Products:
 
 @torch.no_grad()
 def _seconds(shapes: Sequence[Shape], ways: Sequence[tuple[Products, torch.dtype]]) -> list[float]:
-    """What the products of some layers take in each way, at the least; in turns, as a machine's speed drifts."""
+    """The least time of the layers' products in each way; the ways alternate, because a machine's speed drifts."""
     seconds = [0.0] * len(ways)
     with _lock, kept_setting():
         for shape in shapes:
@@ -197,6 +199,6 @@ def _operands(shape: Shape) -> list[Tensor]:
 
 
 def _products(operands: list[Tensor]) -> list[Callable[[], Tensor]]:
-    """A layer's output, and the gradients of its input and of its weight."""
+    """The products of a layer: its output, and the gradients of its input and of its weight."""
     x, weight, gradient = operands
     return [lambda: x @ weight.T, lambda: gradient @ weight, lambda: gradient.T @ x]

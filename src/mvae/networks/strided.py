@@ -1,4 +1,4 @@
-"""3×3 convolutions of stride 2 for pictures of any size: few weights, as benchmarks of multimodal VAEs have them."""
+"""3×3 convolutions of stride 2 for pictures of any size, with few weights, as in benchmarks of multimodal VAEs."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ WIDTHS = (32, 64, 128)
 
 
 class StridedDecoder(nn.Module):
-    """Latents → the smallest picture → transposed convolutions, each to the size that the encoder had there.
+    """Latents → the smallest picture → transposed convolutions, each to the encoder's size at that layer.
 
     >>> StridedDecoder(512, (3, 28, 28))(torch.zeros(2, 512)).shape
     torch.Size([2, 3, 28, 28])
@@ -34,20 +34,20 @@ class StridedDecoder(nn.Module):
                 self.layers.append(nn.ReLU())
 
     def forward(self, z: Float[Tensor, "rows latents"]) -> Float[Tensor, "rows channels height width"]:
-        """A parameter of each level."""
+        """One parameter for each value of the picture."""
         small = self.head(z).unflatten(1, self.small)
         return self.layers(small.contiguous(memory_format=torch.channels_last))
 
 
 class Strided:
-    """The network "strided": ``widths`` are the channels after each convolution, which halves height and width."""
+    """The network "strided"; ``widths`` are the channels after each convolution, which halves height and width."""
 
     @staticmethod
     def encoder(inputs: tuple[int, ...], outputs: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
         """Picture → heads.
 
         Raises:
-            SettingsError: inputs that are no picture, or no widths.
+            SettingsError: inputs that are not a picture, or no widths.
 
         >>> Strided.encoder((3, 28, 28), 1024)(torch.zeros(2, 3, 28, 28)).shape
         torch.Size([2, 1024])
@@ -72,11 +72,11 @@ class Strided:
 
 
 def _sizes(shape: tuple[int, ...], convolutions: int) -> list[tuple[int, int]]:
-    """Height and width before the first convolution and after each."""
+    """The height and width before the first convolution and after each."""
     if len(shape) != 3:
         raise SettingsError(f"the network 'strided' is for pictures of shape (channels, height, width), not {shape}")
     if convolutions < 1:
-        raise SettingsError("the network 'strided' needs one width at least")
+        raise SettingsError("the network 'strided' needs at least one width")
     sizes = [(shape[1], shape[2])]
     for _ in range(convolutions):
         height, width = sizes[-1]

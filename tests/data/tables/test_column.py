@@ -53,7 +53,7 @@ RANDOM = np.random.default_rng(0)
         ([True, False], "binary", "booleans"),
         (["yes", "no", ""], "binary", "two values: no, yes"),
         (["a", "b", "c", "a"], "categorical", "text with 3 different values"),
-        ([f"{i / 10} kg" for i in range(60)] * 9, "categorical", "values, numbers with 'kg': take that off"),
+        ([f"{i / 10} kg" for i in range(60)] * 9, "categorical", "values, numbers with 'kg': remove it"),
         ([f"€{i},000.50" for i in range(100)], "ignored", "100 different texts in 100 cells, numbers with '€'"),
         ([*(f"{i} %" for i in range(30)), "k.A."], "categorical", "numbers with '%'"),
         (["2020-01-31", "2021-12-01"], "date", "dates as 2020-01-31"),
@@ -276,7 +276,7 @@ def test_a_sparse_column_is_filled_in() -> None:
     ("cells", "kind", "message"),
     [
         ([datetime.time(1), datetime.time(2)], None, r"cells of type time \(datetime\.time\(1, 0\)\): give numbers"),
-        (pd.to_timedelta([1, 2], "D"), None, "cells of type Timedelta .*of a duration its seconds"),
+        (pd.to_timedelta([1, 2], "D"), None, "cells of type Timedelta .*for a duration, its seconds"),
         ([2019, 2020, 2021], "date", "row 0: 2019 is no value of kind date"),  # nor nanoseconds since 1970
     ],
 )

@@ -32,7 +32,7 @@ def test_a_score_is_real_and_counts_stay_counts(holes: float) -> None:
     columns = learn_columns(of_frame(frame), frame)
     kinds = {name: column.kind for name, column in columns.items()}
     assert kinds == {"visits": "real", "calls": "count", "errors": "count", "score": "real", "site": "binary"}
-    assert columns["score"].reason.endswith("nearer to what other columns predict than counts are")
+    assert columns["score"].reason.endswith("closer to what other columns predict than counts can be")
 
 
 def test_what_is_declared_stays_what_it_is() -> None:

@@ -52,7 +52,7 @@ def test_zero_and_one_are_no_booleans(dtype: Any) -> None:
 
 def test_what_describe_advises_to_name_is_missing_once_it_is_named() -> None:
     days = pd.Series([*pd.date_range("2020-01-31", periods=30, freq="17h"), pd.Timestamp("1900-01-01")])
-    notes = [note for note in describe(of_frame({"day": days})).notes if "far from all its other" in note]
+    notes = [note for note in describe(of_frame({"day": days})).notes if "far from all other" in note]
     mark = notes[0].removeprefix("day: ").partition(" is far")[0]
     assert (~infer("day", days, [mark]).present(days)).sum() == 1
 

@@ -68,7 +68,7 @@ def test_a_file_is_written_in_the_encoding_it_was_read_in(tmp_path: Path, encodi
         ("a,b\n1,2\n1,2,3\n", "line 3: 3 cells, where the header has 2"),
         ("a,b\n1,2\n1\n", "line 3: 1 cells, where the header has 2"),
         ("a,a\n1,2\n", "has more than one column 'a'"),
-        (b"a,b\n1,2\n3,caf\xe9\n", "line 3: byte 0xe9 is no UTF-8. Save the file as UTF-8"),
+        (b"a,b\n1,2\n3,caf\xe9\n", "line 3: byte 0xe9 is not UTF-8. Save the file as UTF-8"),
         ('a,b\n1,"2\n3,4\n', "is a quote not closed"),
     ],
 )
@@ -198,7 +198,7 @@ def test_files_are_joined_by_a_key_and_absent_rows_are_missing(tmp_path: Path) -
         ("ID,size\n1,2\n", "id", "has no column 'id' (the key); it has ID, size (did you mean 'ID'?)"),
         ("id,size\n1,2\n1,3\n", "id", "the key '1' names 2 rows (0, 1)"),
         ("id,size\n,2\n", "id", "row 0: its key 'id' is empty"),
-        ("id,hb\n1,2\n", "id", "has a column 'hb', as a file before it"),
+        ("id,hb\n1,2\n", "id", "has a column 'hb', and so has an earlier file"),
     ],
 )
 def test_a_key_must_name_one_row_in_each_file(tmp_path: Path, second: str, key: str | None, message: str) -> None:
@@ -220,6 +220,6 @@ def test_keys_of_whole_numbers_meet_however_they_are_written(tmp_path: Path) -> 
     assert found.whole()["id"].tolist() == ["1", "2", "3"]
     assert not found.notes
     assert (
-        "has a key 'id' that a file before it has"
+        "has a key 'id' that an earlier file has"
         in open_table([tmp_path / "one.csv", tmp_path / "three.csv"], "id").notes[0]
     )

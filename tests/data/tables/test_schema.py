@@ -128,14 +128,14 @@ def test_that_long_texts_are_cut_is_said(caplog: pytest.LogCaptureFixture) -> No
     frame = {"t": ["a " * 64, "a " * 63, "b c"], "x": [1.5, 2.5, 4.0]}
     schema = TableSchema.learn(of_frame(frame), kinds={"t": "text"}, modalities={"t": ["t"], "x": ["x"]})
     assert schema.shapes == {"t": (64,)}
-    assert "column 't': of a text the first 63 words are read; 1 of the first 3 are longer" in caplog.text
+    assert "column 't': only the first 63 words of a text are read; 1 of the first 3 are longer" in caplog.text
     caplog.clear()
     for length, found in ((100, 65), (65, 65), (3, 3)):
         schema = TableSchema.learn(
             of_frame(frame), kinds={"t": "text"}, modalities={"t": ["t"], "x": ["x"]}, lengths={"t": length}
         )
         assert schema.shapes == {"t": (found,)}
-    assert caplog.messages[0].startswith("column 't': of a text the first 2 words are read; 2 of the first 3")
+    assert caplog.messages[0].startswith("column 't': only the first 2 words of a text are read; 2 of the first 3")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_that_long_texts_are_cut_is_said(caplog: pytest.LogCaptureFixture) -> No
 def test_what_stands_far_from_all_other_cells_is_said(cells: list[Any], far: list[str]) -> None:
     found = describe(of_frame(pd.DataFrame({"x": cells * 3})))
     assert found.notes == tuple(
-        f"x: {cell} is far from all its other values; if it means missing, name it" for cell in far
+        f"x: {cell} is far from all other values; if it means missing, name it as missing" for cell in far
     )
 
 
@@ -174,7 +174,7 @@ def test_large_numbers_are_described_without_exponents() -> None:
         (["t", "f"], []),
         (["1", "2", "3"], []),
         (["Oslo, Norway", "Bergen, Norway", "Rome, Italy"], []),
-        (["n/a", "mild", "severe"], ["'n/a' is read as a category; if it means missing, name it"]),
+        (["n/a", "mild", "severe"], ["'n/a' is read as a category; if it means missing, name it as missing"]),
     ],
 )
 def test_categories_that_may_be_one_and_lists_are_said(cells: list[str], said: list[str]) -> None:

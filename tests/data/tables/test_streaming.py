@@ -49,7 +49,7 @@ def test_few_parts_are_held_at_a_time(tmp_path: Path, monkeypatch: pytest.Monkey
     described = describe(table)
     assert (described.rows, described.notes) == (
         ROWS,
-        ("values are those of a sample of 100 rows; all rows are counted",),
+        ("values are from a sample of 100 rows; counts are of all rows",),
     )
     model = mvae.fit_table(table, changes=FEW | {"training": {"epochs": 1, "batch_size": 1024}}, callbacks=[])
     path = tmp_path / "filled.csv"

@@ -1,1 +1,1 @@
-"""Tables of the user's own: files and data frames in, columns of any kind, and the same types out again."""
+"""The user's tables: files and data frames with columns of any kind, and answers in the same types."""

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files, read in parts; integers with missing values stay integers."""
+"""Parquet and Arrow files, which are read in parts; integers with missing values stay integers."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +11,11 @@ __all__ = ["read_arrow", "read_parquet"]
 
 
 def read_parquet(path: Path) -> Frames:
-    """A Parquet file.
+    """Open a Parquet file.
 
     Raises:
-        DataError: absent, damaged, without rows, two columns of one name. MissingDependencyError: PyArrow is absent.
+        DataError: the file is absent, damaged or without rows, or two columns have the same name.
+            MissingDependencyError: PyArrow is not installed.
     """
     parquet = require_extra("pyarrow.parquet", "tables", "Parquet files")
 
@@ -30,10 +31,10 @@ def read_parquet(path: Path) -> Frames:
 
 
 def read_arrow(path: Path) -> Frames:
-    """An Arrow file (``.arrow``, ``.feather``), mapped into memory.
+    """Open an Arrow file (``.arrow``, ``.feather``), mapped into memory.
 
     Raises:
-        DataError: as `read_parquet`. MissingDependencyError: PyArrow is absent.
+        DataError: as `read_parquet`. MissingDependencyError: PyArrow is not installed.
     """
     ipc = require_extra("pyarrow.ipc", "tables", "Arrow files")
     arrow = require_extra("pyarrow", "tables", "Arrow files")

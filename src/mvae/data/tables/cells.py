@@ -1,4 +1,4 @@
-"""Cells of a column, whatever they are stored as: the different ones, what is missing of them, categories in order."""
+"""Cells of a column in any type: the distinct ones, those that mean missing, and the order of categories."""
 
 import datetime
 import numbers
@@ -19,13 +19,13 @@ __all__ = [
     "restored", "row_named",
 ]  # fmt: skip
 
-EMPTY = ("", "nan", "null", "<na>")  # in lower case: what text files call missing
+EMPTY = ("", "nan", "null", "<na>")  # what text files write for missing, in lower case
 Missing = Sequence[str | int | float]
-Series = Any  # of pandas, which is an extra
+Series = Any  # a Series of pandas, which is an optional dependency
 
 
 def factorized(series: Series) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each cell among the different ones (−1: what pandas calls missing), and these.
+    """The index of each cell among the distinct cells (−1: missing for pandas), and the distinct cells.
 
     Raises:
         DataError: cells that are complex numbers, lists or mappings.
@@ -43,13 +43,13 @@ def factorized(series: Series) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"column {series.name!r} has complex numbers: give real and imaginary parts as two columns")
     if isinstance(uniques, np.ndarray):
         return codes, uniques
-    own = getattr(uniques.dtype, "numpy_dtype", uniques.dtype)  # of a nullable type; what is missing is not among them
+    own = getattr(uniques.dtype, "numpy_dtype", uniques.dtype)  # of a nullable type, without missing values
     numeric = isinstance(own, np.dtype) and own.kind in "iuf"
     return codes, uniques.to_numpy(own) if numeric else np.asarray(uniques, object)
 
 
 def row_named(index: Any, place: int) -> str:
-    """A row as messages name it: by its label, which of a file is its number."""
+    """The name of a row for messages: its label, which is the row number in a file."""
     label = index[place]
     return repr(label) if isinstance(label, str) else str(label)
 
@@ -68,7 +68,7 @@ def is_text(cells: Any) -> bool:
 
 
 def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
-    """Which of these different cells mean missing: what is empty, NaN or null, and what was named.
+    """The mask of these distinct cells that mean missing: those that are empty, NaN or null, and those in ``named``.
 
     >>> missing_cells(np.array(["", "NaN", "?", "-999", "0"], object), ["?", -999]).tolist()
     [True, True, True, True, False]
@@ -77,7 +77,7 @@ def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
         return np.zeros(len(uniques), bool)
     if uniques.dtype.kind in "iuf":
         marks = np.array([*_numbers_in(named)])
-        if uniques.dtype.kind == "f":  # −99.9 of fewer digits is another number
+        if uniques.dtype.kind == "f":  # in lower precision, −99.9 is another number
             held = np.isinf(marks) | (np.abs(marks) <= np.finfo(uniques.dtype).max)
             return np.isin(uniques, marks[held].astype(uniques.dtype)) | np.isnan(uniques)
         return np.isin(uniques, marks)
@@ -104,7 +104,7 @@ def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
 
 
 def marks_of(named: Iterable[Any]) -> tuple[str | int | float, ...]:
-    """Cells that mean missing, as they are stored: numbers as Python's, dates as text; what is empty is left out.
+    """Convert cells that mean missing for storage: numbers to Python's, dates to text; empty ones are left out.
 
     Raises:
         SettingsError: one that is neither text nor a number nor a date.
@@ -132,13 +132,13 @@ def marks_of(named: Iterable[Any]) -> tuple[str | int | float, ...]:
 
 
 def object_kind(cell: Any) -> str:
-    """The Python type of a cell that no type of a column tells: Decimal, datetime or date; no text of others."""
+    """The Python type of a cell if the column's dtype does not determine it (Decimal, datetime or date), else empty."""
     kinds = {"Decimal": Decimal, "datetime": datetime.datetime, "date": datetime.date}  # a datetime is a date, too
     return next((name for name, kind in kinds.items() if isinstance(cell, kind)), "")
 
 
 def restored(value: Any, kind: str) -> Any:
-    """A cell of the type that `object_kind` named, from its text; what is no such text stays as it is.
+    """Convert the text of a cell to the type that `object_kind` named; other text is returned unchanged.
 
     >>> restored("2020-01-31", "date"), restored("2.50", "Decimal"), restored("low", "Decimal")
     (datetime.date(2020, 1, 31), Decimal('2.50'), 'low')
@@ -153,7 +153,7 @@ def restored(value: Any, kind: str) -> Any:
 
 
 def _value(text: str) -> float | None:
-    """A number that is written as text, with a decimal point or comma; None where it is none."""
+    """The number that is written as text, with a decimal point or comma; None if the text is not a number."""
     try:
         return float(text.replace(",", ".") if "." not in text else text)
     except ValueError:
@@ -161,7 +161,7 @@ def _value(text: str) -> float | None:
 
 
 def _numbers_in(named: Missing) -> Iterator[float]:
-    """What was named, as numbers: also where a number was written as text."""
+    """The numbers among the named cells, including those written as text."""
     for value in named:
         try:
             yield float(value)
@@ -170,7 +170,7 @@ def _numbers_in(named: Missing) -> Iterator[float]:
 
 
 def _dates_in(named: Missing) -> list[float]:
-    """What was named, as dates in seconds since 1970."""
+    """The dates among the named cells, in seconds since 1970."""
     return [seconds for mark in named if isinstance(mark, str) and (seconds := _date(mark.strip())) is not None]
 
 
@@ -181,7 +181,7 @@ def _date(mark: str) -> float | None:
 
 
 def plain(value: Any) -> Any:
-    """A category as it is compared: whole numbers and booleans alike in every type, all else as text."""
+    """A category in the form in which it is compared: whole numbers and booleans the same in every type, as text."""
     if isinstance(value, str):
         bare = value.strip()
         lowered = bare.lower()
@@ -196,7 +196,7 @@ def plain(value: Any) -> Any:
 
 
 def category_order(values: Sequence[Any]) -> list[Any]:
-    """Different categories in the order of their codes: numbers by size, also where they are text; else by alphabet.
+    """Distinct categories in the order of their codes: numbers by size, also if they are text; others alphabetically.
 
     >>> category_order(["10", "9"]), category_order(["b", "a"]), category_order([2.0, 1.0])
     (['9', '10'], ['a', 'b'], [1.0, 2.0])

@@ -1,4 +1,4 @@
-"""One column of a table: its kind, the numbers that a model sees for its cells, and the way back to the user's."""
+"""One column of a table: its kind, the encoding of its cells as numbers, and the decoding to the user's cells."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -30,33 +30,33 @@ ColumnKind = Literal[
     "real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "date", "picture", "text",
     "constant", "ignored",
 ]  # fmt: skip
-"""What the cells of a column are. A picture is a path, a text is sentences; a constant is filled
-in; what is ignored is left as it is."""
+"""The kind of a column's cells. The cells of a picture are paths, those of a text are sentences. A
+constant is imputed as itself; an ignored column is left unchanged."""
 
 NUMBERS = ("real", "positive", "bounded", "count")
 CLASSED = ("binary", "categorical", "ordinal")
 MODELLED = (*NUMBERS, *CLASSED, "date")
-ALONE = ("picture", "text")  # such a column is a modality by itself
-LARGEST = 2.0**63  # above the integers of NumPy
-FORMS = "mvae.forms"  # among the `attrs` of a data frame: column → how its dates are written in the whole table
-FINER, ROUNDING = 1e-3, 1e-12  # of a step, and of a number in steps: what is further from a whole one is between two
+ALONE = ("picture", "text")  # each such column is a modality by itself
+LARGEST = 2.0**63  # larger than NumPy's integers
+FORMS = "mvae.forms"  # key in the `attrs` of a data frame: column → format of its dates in the whole table
+FINER, ROUNDING = 1e-3, 1e-12  # tolerances for being a whole number of steps: absolute (in steps) and relative
 
 
 @dataclass(frozen=True)
 class TableColumn:
-    """What one column means, learned from training rows by `mvae.data.tables.infer.infer`.
+    """The meaning of one column, learned from training rows by `mvae.data.tables.infer.infer`.
 
     Args:
-        name: of the column.
-        kind: of its cells.
-        reason: why it was taken for that.
-        dtype: what pandas calls the column's type; ``text`` where its cells were text.
-        classes: of a kind with classes, in the order of their codes; of a constant its value; of a text the vocabulary.
+        name: name of the column.
+        kind: kind of its cells.
+        reason: why this kind was chosen.
+        dtype: name of the column's dtype in pandas; ``text`` if its cells were text.
+        classes: the classes in the order of their codes; for a constant, its value; for a text, the vocabulary.
         low, high: the bounds of a bounded column.
         style: how numbers are written in text, one of `mvae.data.tables.numbers.STYLES`.
-        form: how dates are written in text, as of ``strftime``.
-        resolution: filled-in numbers are rounded to multiples of it; 0: not at all. Of dates in seconds.
-        missing: cells that mean missing besides those that the format calls so.
+        form: how dates are written in text, in the format of ``strftime``.
+        resolution: imputed numbers are rounded to multiples of it (for dates, in seconds); 0: not rounded.
+        missing: cells that mean missing, in addition to those of the file format.
         cells: the type of training cells that are objects, as `mvae.data.tables.cells.object_kind` names it.
 
     >>> sex = TableColumn("sex", "binary", dtype="text", classes=("f", "m"))
@@ -88,43 +88,43 @@ class TableColumn:
     def encode(
         self, series: Series, *, strict: bool = False, missed: Missed | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The cells as numbers, and which are present.
+        """Encode the cells as numbers; return them with the mask of present cells.
 
-        Numbers are in the user's units, dates in seconds since 1970, classes codes 0 … K−1; NaN is missing. A cell
-        that the kind cannot have (an unseen category, a negative count, ±∞) is treated as missing, with a warning.
+        Numbers are in the user's units, dates in seconds since 1970, classes are codes 0 … K−1; NaN is missing. A cell
+        that is invalid for the kind (an unseen category, a negative count, ±∞) is treated as missing, with a warning.
 
         Args:
             series: the column.
-            strict: such a cell is an error.
-            missed: counts such cells, where a table is read in parts; default: a warning at once.
+            strict: raise an error for an invalid cell.
+            missed: counts invalid cells if a table is read in parts; default: warn immediately.
 
         Raises:
-            DataError: strict, by the row and the cell.
+            DataError: an invalid cell, if ``strict``; the message names the row and the cell.
         """
         codes, uniques = factorized(series)
         numbers = self._read(uniques, series)
         gone = missing_cells(uniques, self.missing)
         wrong = ~gone & ~np.isfinite(numbers)
         numbers[gone | wrong] = np.nan
-        values = np.append(numbers, np.nan)[codes]  # the code of what pandas calls missing is −1
+        values = np.append(numbers, np.nan)[codes]  # cells that are missing for pandas have the code −1
         if wrong.any():
             at = np.append(wrong, False)[codes].nonzero()[0]
             self._refuse(series.index, at, uniques[codes[at[:1]]], strict, missed)
         return values, ~np.isnan(values)
 
     def present(self, series: Series) -> np.ndarray:
-        """Which cells hold anything, be it of this kind or not."""
+        """The mask of cells that are not missing, whether they are valid for this kind or not."""
         codes, uniques = factorized(series)
         return ~np.append(missing_cells(uniques, self.missing), True)[codes]
 
     def unlike(self, series: Series) -> np.ndarray:
-        """Which cells are present, and not of what was learned: no value of the kind, or finer."""
+        """The mask of present cells that differ from what was learned: invalid for the kind, or of finer resolution."""
         codes, uniques = factorized(series)
         there = ~missing_cells(uniques, self.missing)
         numbers = self._codes_of(uniques) if self.kind == "constant" else self._read(uniques, series)
         odd = there & ~np.isfinite(numbers)
         if self.kind in (*NUMBERS, "date") and self.resolution:
-            with np.errstate(over="ignore", invalid="ignore"):  # an infinite number is odd already
+            with np.errstate(over="ignore", invalid="ignore"):  # an infinite number is already marked
                 near = self._rounded(numbers, zone_of(str(series.dtype)))
                 steps, apart = np.abs(numbers / self.resolution), np.abs((numbers - near) / self.resolution)
                 odd |= there & (apart > FINER + ROUNDING * steps)
@@ -134,7 +134,7 @@ class TableColumn:
         return np.array([self._codes.get(plain(value), np.nan) for value in uniques.tolist()], np.float64)
 
     def _read(self, uniques: np.ndarray, series: Series) -> np.ndarray:
-        """Different cells as numbers; NaN for what is not of this kind."""
+        """Distinct cells as numbers; NaN for cells that are invalid for this kind."""
         if self.kind in CLASSED:
             return self._codes_of(uniques)
         if self.kind == "date":
@@ -152,7 +152,7 @@ class TableColumn:
         return numbers
 
     def _form_of(self, cells: np.ndarray, series: Series) -> str:
-        """How dates are written in a file of text; where training had no text, by the table or by these cells."""
+        """The format of dates in text; if the training cells were not text, that of the table or of these cells."""
         if told := self.form or series.attrs.get(FORMS, {}).get(self.name):
             return told
         there = cells[~missing_cells(cells, self.missing)].tolist()
@@ -175,7 +175,7 @@ class TableColumn:
         say(self.name, len(at), f"row {row}: {cell!r} {what}")
 
     def decode(self, numbers: np.ndarray) -> Any:
-        """Numbers as cells of the user's type: an array of one axis, of text where the column was text.
+        """Decode numbers to cells of the user's type: an array of one axis, of text if the column was text.
 
         >>> TableColumn("n", "count", dtype="int64", resolution=1.0).decode(np.array([2.4])).tolist()
         [2]
@@ -203,7 +203,7 @@ class TableColumn:
 
     @property
     def _decimals(self) -> int | None:
-        """Digits behind the point, by the resolution; None: as many as a number has."""
+        """The number of decimal places, from the resolution; None: as many as a number has."""
         return max(0, round(-np.log10(self.resolution))) if self.resolution else None
 
     def _cell(self, value: Any) -> Any:
@@ -211,11 +211,11 @@ class TableColumn:
         return restored(value, self.cells or ("datetime" if self.dtype.startswith("datetime64") else ""))
 
     def filled(self, series: Series, numbers: np.ndarray) -> Series:
-        """The column with its missing cells filled in from ``numbers`` (one per row); all others stay as they are."""
+        """Fill in the column's missing cells from ``numbers`` (one per row); all other cells stay unchanged."""
         gone = ~self.present(series)
         if self.kind in ("ignored", *ALONE) or not gone.any():
             return series
-        sparse = isinstance(series.dtype, pandas().SparseDtype)  # takes no cells
+        sparse = isinstance(series.dtype, pandas().SparseDtype)  # a sparse Series cannot be assigned to
         found, cells = series.sparse.to_dense() if sparse else series.copy(), self.decode_as(series, numbers[gone])
         if gone.all() and series.dtype == object and not is_text(series):
             kept = self.dtype in ("object", "text")
@@ -233,17 +233,17 @@ class TableColumn:
             return found
 
     def _put(self, found: Series, gone: np.ndarray, cells: Any) -> Series:
-        """A column with these cells in the place of its missing ones, of its own type.
+        """Put these cells in place of a column's missing ones, in the column's own type.
 
         Raises:
-            TypeError, ValueError: its type cannot hold them.
+            TypeError, ValueError: the column's type cannot hold them.
         """
         if str(found.dtype) == "category":
             own = {plain(value): value for value in found.cat.categories}
             cells = pandas().Series([own.get(plain(value), value) for value in cells], dtype=object).to_numpy()
             absent = [value for value in dict.fromkeys(cells.tolist()) if plain(value) not in own]
             found = found.cat.add_categories(absent) if absent else found
-        own = getattr(found.dtype, "numpy_dtype", found.dtype)  # of a nullable type: what its numbers are
+        own = getattr(found.dtype, "numpy_dtype", found.dtype)  # of a nullable type: the type of its numbers
         if isinstance(own, np.dtype) and own.kind in "iuf":
             if any(isinstance(cell, str) for cell in cells.tolist()) and not self._numbered:
                 raise TypeError("names are no numbers")
@@ -257,20 +257,20 @@ class TableColumn:
         return found
 
     def decode_as(self, series: Series, numbers: np.ndarray) -> Any:
-        """Numbers as cells of the type, and of dates in the time zone, of the cells that are present in ``series``."""
+        """Decode numbers to the type (and for dates the time zone) of the cells that are present in ``series``."""
         there = series[self.present(series)]
         cells = self._as_stored(there, numbers)
         if cells is None:
             cells = self.decode(numbers)
-            empty = series.dtype == object and not len(there)  # as a part of a column of text may be
+            empty = series.dtype == object and not len(there)  # a part of a text column may have no cells
             if self.dtype == "text" and not empty and not is_text(series):  # stored in another type than in training
                 cells = self.typed(cells)
         return cells
 
     def _as_stored(self, there: Series, numbers: np.ndarray) -> Any:
-        """Answers in the type of the cells that are there, where that type is not the training column's; else None.
+        """Decode numbers to the type of the present cells ``there``; None if that is the training column's type.
 
-        Where none is there, and the column's type says nothing of them, they are of the type of training cells.
+        If no cell is present and the dtype does not determine their type, the type of the training cells is used.
         """
         dtype, kind = str(there.dtype), object_kind(there.iloc[0]) if len(there) else self.cells
         if self.kind == "date":
@@ -292,10 +292,10 @@ class TableColumn:
         return None
 
     def _rounded(self, numbers: np.ndarray, zone: str = "") -> np.ndarray:
-        """To the resolution; of dates in a time zone, to its days. A number that was of the kind stays so."""
+        """Round to the resolution (dates to days of their time zone); valid numbers of the kind stay valid."""
         if self.kind == "date":
             return rounded_to(numbers, self.resolution or 1e-3, zone)
-        step, rounded = self.resolution, np.round(numbers / self.resolution) * self.resolution + 0.0  # of −0, too
+        step, rounded = self.resolution, np.round(numbers / self.resolution) * self.resolution + 0.0  # −0 becomes 0
         if self.kind == "positive":
             return np.maximum(rounded, step)
         if self.kind == "bounded" and self.low is not None and self.high is not None:
@@ -304,7 +304,7 @@ class TableColumn:
         return rounded
 
     def typed(self, cells: Any) -> Any:
-        """Cells of text as values: numbers as numbers, dates as dates, categories as they are written."""
+        """Convert text cells to values: to numbers or dates; categories stay as they are written."""
         pd = pandas()
         series = pd.Series(cells, dtype=object)
         if self.kind == "date":
@@ -320,11 +320,11 @@ class TableColumn:
 
     @property
     def _numbered(self) -> bool:
-        """Are its classes numbers, written as such? (Of 01 the zero would be lost.)"""
+        """Are its classes numbers in their usual form? (The zero of 01 would be lost.)"""
         return [plain(number) for number in as_numbers(self.classes).tolist()] == list(map(plain, self.classes))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; what has its default is left out."""
+        """The column as a dictionary for JSON, without default values."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
@@ -333,10 +333,10 @@ class TableColumn:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "TableColumn":
-        """What `to_dict` gave.
+        """Restore a column from the output of `to_dict`.
 
         Raises:
-            DataError: it is something else.
+            DataError: it is not such an output.
         """
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}

@@ -1,4 +1,4 @@
-"""Which columns of whole numbers are no counts: the other columns leave less of them open than a count's variance."""
+"""Find columns of whole numbers that are not counts: given the other columns, they vary less than counts can."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -11,26 +11,30 @@ from mvae.data.tables.frames import DataFrame
 
 __all__ = ["closer_than_counts"]
 
-ROWS = 10_000  # that are looked at
-LEAST_ROWS = 10  # that have a column, for each number that a row is: with fewer the variance is not known
-MOST = 500  # numbers that a row is, above which nothing is looked at: the table then is one of counts, or of pixels
-CLASSES = 20  # of a column that is looked at
-RIDGE = 0.02  # least eigenvalue of the correlations, which are of different rows where cells are missing
-OPEN = 0.8  # share of the mean that a count's variance given the other columns is at least, but for sampling
+ROWS = 10_000  # rows used
+LEAST_ROWS = 10  # observed values of a column needed per number of a row: with fewer its variance is uncertain
+MOST = 500  # numbers of a row above which no columns are tested: the table is then one of counts, or of pixels
+CLASSES = 20  # most classes of a column that is used
+RIDGE = 0.02  # least eigenvalue of the correlations, which are from different rows where cells are missing
+OPEN = 0.8  # least ratio of a count's variance, given the other columns, to its mean, with a margin for sampling
 
 
 def closer_than_counts(
     columns: Mapping[str, TableColumn], among: Iterable[str], frame: DataFrame
 ) -> dict[str, TableColumn]:
-    """Columns proposed as counts that a linear regression on all others predicts better than counts can be, as real.
+    """Find columns proposed as counts that a linear regression predicts better than is possible for counts.
 
-    Whatever is known of its row, a Poisson or negative binomial count of mean μ has a variance of μ at least. A score
-    from 0 to 15 may follow from other columns to one point. As a count it would be learned with an error of two.
+    Given all other columns, a Poisson or negative binomial count of mean μ still has a variance of at least μ. A score
+    from 0 to 15 may be predictable from other columns to one point; as a count it would be learned with an error of
+    two.
 
     Args:
-        columns: of the table, by name.
-        among: names of those that were proposed, not declared.
+        columns: name → column of the table.
+        among: names of the columns that were proposed, not declared.
         frame: rows to learn from.
+
+    Returns:
+        Name → column with the kind real, for each column found.
 
     >>> import pandas
     >>> size = np.random.default_rng(0).poisson(9, 500)
@@ -54,13 +58,13 @@ def closer_than_counts(
     for name in counts:
         values = parts[name][~np.isnan(parts[name])]
         if len(values) >= LEAST_ROWS * width and left[first[name]] * values.var() < OPEN * values.mean():
-            reason = columns[name].reason + ", nearer to what other columns predict than counts are"
+            reason = columns[name].reason + ", closer to what other columns predict than counts can be"
             found[name] = replace(columns[name], kind="real", reason=reason)
     return found
 
 
 def _numbers(column: TableColumn, frame: DataFrame) -> Float[np.ndarray, "rows numbers"]:
-    """What a regression sees of a column: NaN is missing; positive numbers as logarithms, a number for each class."""
+    """A column as regression inputs: logarithms of positive numbers, indicators of classes; NaN is missing."""
     values = column.encode(frame[column.name])[0][:, None]
     if column.kind == "positive":
         return np.log(values)
@@ -70,7 +74,7 @@ def _numbers(column: TableColumn, frame: DataFrame) -> Float[np.ndarray, "rows n
 
 
 def _variances_given_others(x: Float[np.ndarray, "rows numbers"]) -> Float[np.ndarray, "numbers"]:
-    """The share of each number's variance that a linear regression on all others leaves, from pairs that are there."""
+    """The unexplained share of each number's variance in a linear regression on all others, from observed pairs."""
     here = ~np.isnan(x)
     rows = here.sum(0)
     centred = np.where(here, x - np.where(here, x, 0).sum(0) / np.maximum(rows, 1), 0.0)

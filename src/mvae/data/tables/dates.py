@@ -1,4 +1,4 @@
-"""Dates and times: as seconds since 1970, and back as they were written."""
+"""Dates and times as seconds since 1970, and back in their original format."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -19,18 +19,18 @@ FORMATS = (
     "%m/%d/%Y", "%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M:%S", "%d-%m-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y",
 )  # fmt: skip
 _ENDING = re.compile(r"(?<=:\d\d)(Z|[+-]\d\d:?\d\d)$")
-MICROSECONDS = 1_000_000  # nanoseconds would end in 2262
-FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds of the years 1 to 9999, which have a text
+MICROSECONDS = 1_000_000  # per second; nanoseconds would overflow in 2262
+FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds of the years 1 to 9999, which can be written as text
 DAY = 86_400.0  # seconds
 _ZONE = re.compile(r"^(?:datetime64\[\w+, |timestamp\[\w+, tz=)(.+?)\]")
 
 
 def as_seconds(values: Any, form: str = "") -> np.ndarray:
-    """Dates as float64 seconds since 1970 (of UTC, where they have a time zone); NaN for each that is no date.
+    """Convert dates to float64 seconds since 1970 (in UTC if they have a time zone); NaN for what is not a date.
 
     Args:
-        values: text, or dates of Python, NumPy or pandas. Numbers are none: neither years nor nanoseconds.
-        form: how text is written, as of ``strftime``.
+        values: text, or dates of Python, NumPy or pandas. Numbers are not dates, neither as years nor as nanoseconds.
+        form: format of text, as for ``strftime``.
 
     >>> as_seconds(["1970-01-02", "x"], "%Y-%m-%d")
     array([86400.,    nan])
@@ -45,10 +45,10 @@ def as_seconds(values: Any, form: str = "") -> np.ndarray:
 
 
 def format_of(name: str, values: Sequence[str]) -> tuple[str, str] | None:
-    """How all of these are written as dates, and a reason; None where they are no dates.
+    """The format in which all of these are dates, and a reason; None if they are not dates.
 
     Raises:
-        DataError: all are dates, in more than one format.
+        DataError: all are dates, but in more than one format.
 
     >>> format_of("x", ["31.12.2020", "01.02.2021"])
     ('%d.%m.%Y', 'dates as 31.12.2020')
@@ -76,7 +76,7 @@ def format_of(name: str, values: Sequence[str]) -> tuple[str, str] | None:
 
 
 def fitting(forms: Iterable[str], cells: Sequence[str]) -> list[str]:
-    """Those of these formats in which all of the cells are dates.
+    """Select the formats in which all of the cells are dates.
 
     >>> fitting(FORMATS, ["01/02/2021", "01/13/2021"])
     ['%m/%d/%Y']
@@ -85,7 +85,7 @@ def fitting(forms: Iterable[str], cells: Sequence[str]) -> list[str]:
 
 
 def zone_of(dtype: str) -> str:
-    """The time zone in the name of a dtype, of pandas or PyArrow; UTC where that is no name of one.
+    """The time zone in the name of a pandas or PyArrow dtype; UTC if it is unknown, empty if there is none.
 
     >>> zone_of("datetime64[us, Europe/Oslo]"), zone_of("timestamp[us, tz=+02:00][pyarrow]"), zone_of("float64")
     ('Europe/Oslo', '+02:00', '')
@@ -98,12 +98,12 @@ def zone_of(dtype: str) -> str:
 
 
 def rounded_to(seconds: np.ndarray, step: float, zone: str = "") -> np.ndarray:
-    """Dates to the nearest multiple of a step, of days to the nearest midnight of a time zone.
+    """Round dates to the nearest multiple of a step; for a step of days, to the nearest midnight of a time zone.
 
     Args:
-        seconds: since 1970; what is not finite stays.
-        step: in seconds.
-        zone: default UTC. Where a clock is put forward at midnight, the day begins an hour later.
+        seconds: seconds since 1970; values that are not finite stay unchanged.
+        step: step in seconds.
+        zone: time zone, default UTC. If clocks go forward at midnight, the day begins an hour later.
 
     >>> rounded_to(np.array([86399.0, np.nan]), 86400.0, "Europe/Oslo")
     array([82800.,    nan])
@@ -124,7 +124,7 @@ def rounded_to(seconds: np.ndarray, step: float, zone: str = "") -> np.ndarray:
 
 
 def ending_of(cells: Iterable[str]) -> str:
-    """The time zone that these dates end in; of several, UTC's as the first one is written; of none, no text.
+    """The time zone at the end of these dates; if there are several, UTC in the first one's style; if none, empty.
 
     >>> ending_of(["2024-05-01T10:00:00+02:00", "2024-12-01T10:00:00+01:00"])
     '+00:00'
@@ -136,13 +136,13 @@ def ending_of(cells: Iterable[str]) -> str:
 
 
 def from_seconds(seconds: np.ndarray, form: str = "", zone: str = "", ending: str = "") -> Any:
-    """The dates of these seconds: as text of that format, or as a Series of pandas, in a time zone where one is named.
+    """Convert seconds to dates: to text of a format, or to a pandas Series; in a time zone if one is given.
 
     Args:
-        seconds: since 1970.
-        form: as of ``strftime``; without one the dates are a Series.
-        zone: of a Series.
-        ending: the time zone in the place of the form's ``%z``, as `ending_of` gives it.
+        seconds: seconds since 1970.
+        form: format for ``strftime``; without one the dates are a Series.
+        zone: time zone of a Series.
+        ending: the time zone that replaces ``%z`` in the format, as `ending_of` gives it.
 
     >>> from_seconds(np.array([86400.0]), "%d.%m.%Y").tolist()
     ['02.01.1970']
@@ -153,7 +153,7 @@ def from_seconds(seconds: np.ndarray, form: str = "", zone: str = "", ending: st
 
     stamps = (
         np.round(np.clip(seconds, FIRST, LAST) * 1000).astype("int64").astype("datetime64[ms]")
-    )  # a millisecond is what an answer has
+    )  # answers have a precision of a millisecond
     dates = pd.Series(pd.to_datetime(stamps))
     if zone or "%z" in form:
         own = datetime.strptime(ending, "%z").tzinfo if ending and form else zone or "UTC"

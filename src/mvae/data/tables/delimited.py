@@ -1,4 +1,4 @@
-"""Text files with a separator: CSV and TSV, read in parts, cells as they are written."""
+"""Text files with a separator (CSV and TSV), read in parts; cells are kept as they are written."""
 
 import codecs
 import csv
@@ -13,19 +13,20 @@ from mvae.errors import DataError
 __all__ = ["read_delimited"]
 
 SEPARATORS = (",", ";", "\t", "|")
-LOOKED_AT = 1 << 16  # characters of the file by which its separator is chosen
+LOOKED_AT = 1 << 16  # characters of the file that are read to choose its separator
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def read_delimited(path: Path) -> Frames:
-    """A CSV or TSV file (or ``.gz`` of one): UTF-8, or UTF-16 with its mark; quotes and line breaks in cells are kept.
+    """Open a CSV or TSV file (or ``.gz`` of one) in UTF-8, or in UTF-16 with a byte order mark.
 
-    The separator (comma, semicolon, tab, bar) is the one that gives every line as many cells as the header. Cells are
-    text exactly as written; what they mean is decided by column (`mvae.data.tables.infer`).
+    The separator (comma, semicolon, tab, bar) is the one with which most lines have as many cells as the header. Cells
+    are text exactly as written, and may contain quotes and line breaks; their meaning is determined for each column
+    (`mvae.data.tables.infer`).
 
     Raises:
-        DataError: absent, empty, a header only, no text in UTF-8 (with its line), lines of another number of cells than
-            the header, a quote that is not closed, two columns of one name.
+        DataError: the file is absent, empty, has only a header, or is not UTF-8 (the message names the line); a line
+            has another number of cells than the header, a quote is not closed, or two columns have the same name.
     """
     encoding = _encoding(path)
     separator = _separator(path, encoding)
@@ -42,7 +43,7 @@ def read_delimited(path: Path) -> Frames:
         for number, cells in lines:
             if len(cells) != len(names):
                 raise DataError(
-                    f"{path}, line {number}: {len(cells)} cells, where the header has {len(names)}: mend the line, or "
+                    f"{path}, line {number}: {len(cells)} cells, where the header has {len(names)}: fix the line, or "
                     f"quote cells that hold {separator!r}"
                 )
             part.append(cells)
@@ -94,7 +95,7 @@ def _separator(path: Path, encoding: str) -> str:
         with _opened(path, encoding) as file:
             text = file.read(LOOKED_AT)
     except (UnicodeDecodeError, EOFError, OSError):
-        return ","  # reading the file will say where it is damaged
+        return ","  # reading the file will report where it is damaged
     lines = text.splitlines(keepends=True)
     lines = lines[: -1 if len(text) == LOOKED_AT and len(lines) > 1 else None]
 
@@ -110,7 +111,7 @@ def _separator(path: Path, encoding: str) -> str:
 
 
 def _records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Every record with the number of its last line; empty lines are left out."""
+    """Iterate over the records, each with the number of its last line; empty lines are skipped."""
     try:
         with _opened(path, encoding) as file:
             reader = csv.reader(file, delimiter=separator, strict=True)
@@ -135,7 +136,7 @@ def _not_text(path: Path, encoding: str) -> DataError:
                 line.decode("utf-8" if encoding == "utf-8-sig" else encoding)
             except UnicodeDecodeError as error:
                 return DataError(
-                    f"{path}, line {number}: byte 0x{line[error.start]:02x} is no UTF-8. Save the file as UTF-8, for "
+                    f"{path}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8. Save the file as UTF-8, for "
                     f"example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8.csv"
                 )
     return DataError(f"{path} is no text in {encoding}: save it as UTF-8")

@@ -1,4 +1,4 @@
-"""What a table holds: the kind of each column and why, what is missing together, and what looks like a mistake."""
+"""Description of a table: the kind of each column and why, columns missing together, and possible mistakes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ MOST_PATTERNS = 10_000  # different patterns that are counted
 COMPARED = 5_000  # rows by which columns are compared with each other
 MOST_COMPARED = 300  # columns that are compared with each other
 DOUBTFUL = ("na", "n/a", "?", "-", "unknown", ".")  # categories that may mean missing
-NEGATIVE = (-1, -7, -8, -9, -77, -88, -99, -777, -888, -999, -9999, -99999)  # may mean missing, beside others ≥ 0
-REPEATED = {digit * many for digit in "789" for many in range(1, 8)}  # numbers that may mean missing, far from others
-MOST_MARKS = 6  # of the largest numbers of a column, that are looked at
-ENOUGH = 20  # cells by which a column of numbers is judged
-EQUAL = 1e-9  # 1 − |correlation| below which two columns of numbers say the same
+NEGATIVE = (-1, -7, -8, -9, -77, -88, -99, -777, -888, -999, -9999, -99999)  # may mean missing if all others are ≥ 0
+REPEATED = {digit * many for digit in "789" for many in range(1, 8)}  # may mean missing if far from all others
+MOST_MARKS = 6  # largest numbers of a column that are checked
+ENOUGH = 20  # cells needed to check a column of numbers
+EQUAL = 1e-9  # 1 − |correlation| below which two columns of numbers have the same content
 
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """One column: what it is taken for and why, the share of rows that lack it, and what its cells are like."""
+    """One column: its kind and the reason for it, the fraction of missing cells, and its typical values."""
 
     name: str
     kind: str
@@ -41,19 +41,20 @@ class ColumnSummary:
 
 @dataclass(frozen=True)
 class Description:
-    """What `describe` found.
+    """The findings of `describe`.
 
     Attributes:
-        where: the table.
-        rows: their number.
-        columns: what they are, in order.
-        modalities: the proposed ones, each with its columns.
-        patterns: the most frequent sets of missing columns, with the number of rows that lack just these.
-        other_patterns: how many more there are.
-        empty_rows: rows in which nothing is present.
-        duplicates: rows that are equal to one before them.
-        leaks: pairs of columns of which one tells the other, and how.
-        notes: what a reader should know of the file.
+        where: name of the table.
+        rows: number of rows.
+        columns: summaries of the columns, in order.
+        modalities: proposed modality → its columns.
+        patterns: the most frequent sets of missing columns, each with the number of rows in which just these are
+            missing.
+        other_patterns: number of further patterns.
+        empty_rows: number of rows in which all columns that a model sees are missing.
+        duplicates: number of rows that equal an earlier one (apart from the key).
+        leaks: pairs of columns of which one determines the other, and how.
+        notes: other things that a reader should know about the file.
     """
 
     where: str
@@ -68,7 +69,7 @@ class Description:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The description as a dictionary for JSON."""
         found = asdict(self)
         found["patterns"] = [{"rows": rows, "missing": list(names)} for rows, names in self.patterns]
         found["leaks"] = [{"columns": [one, other], "how": how} for one, other, how in self.leaks]
@@ -78,13 +79,13 @@ class Description:
 def describe(
     frames: Frames, missing: Missing = (), kinds: Mapping[str, Kind] | None = None, most: int = 12
 ) -> Description:
-    """Look at all rows of a table, part by part.
+    """Describe a table from all of its rows, read part by part.
 
     Args:
         frames: the table.
-        missing: cells that mean missing besides the format's own.
-        kinds: column → kind; the others are proposed.
-        most: patterns of missing columns that are listed.
+        missing: cells that mean missing, in addition to those of the file format.
+        kinds: column → kind; the kinds of other columns are proposed.
+        most: number of patterns of missing columns that are listed.
 
     >>> from mvae.data.tables.frames import of_frame
     >>> found = describe(of_frame({"hb": [9.5, None, 8.25, 7.5], "sex": ["f", "m", "m", "f"]}))
@@ -125,15 +126,15 @@ def describe(
 
 
 def _sampled(frames: Frames) -> tuple[str, ...]:
-    """What is said of a table that is not held at once."""
+    """The note about a table that is too large to be held in memory at once."""
     if frames.rows <= frames.at_once:
         return ()
-    return (f"values are those of a sample of {frames.at_once:,} rows; all rows are counted",)
+    return (f"values are from a sample of {frames.at_once:,} rows; counts are of all rows",)
 
 
 @dataclass(frozen=True)
 class _Counted:
-    """What one pass over the rows finds: packed patterns of present cells, what columns lack, duplicates."""
+    """The counts of one pass over the rows: packed patterns of present cells, missing cells by column, duplicates."""
 
     patterns: Counter[bytes]
     lacking: np.ndarray
@@ -162,7 +163,7 @@ def _missing_of(pattern: bytes, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _values(column: TableColumn, series: Any) -> str:
-    """The range or the most frequent cells, of a sample of the rows."""
+    """The range or the most frequent cells in a sample of the rows."""
     if column.kind in CLASSED:
         often = series[column.present(series)].astype(str).value_counts()
         listed = ", ".join(f"{value} ({number / max(1, often.sum()):.0%})" for value, number in often.iloc[:3].items())
@@ -181,9 +182,9 @@ def _values(column: TableColumn, series: Any) -> str:
 
 
 def _leaks(frame: Any, columns: Sequence[TableColumn]) -> list[tuple[str, str, str]]:
-    """Pairs that say the same: numbers that are a line of each other, categories that are the same by other names."""
+    """Pairs of columns with the same content: linear functions of each other, or the same categories renamed."""
     found = []
-    frame = frame.iloc[:: max(1, -(-len(frame) // COMPARED))]  # all over it: a table may be sorted
+    frame = frame.iloc[:: max(1, -(-len(frame) // COMPARED))]  # evenly spaced rows, because a table may be sorted
     encoded = {column.name: column.encode(frame[column.name]) for column in columns}
     for i, one in enumerate(columns):
         x, x_here = encoded[one.name]
@@ -207,12 +208,14 @@ def _leaks(frame: Any, columns: Sequence[TableColumn]) -> list[tuple[str, str, s
 
 
 def _suspicious(columns: Mapping[str, TableColumn], frame: Any) -> list[str]:
-    """Cells that may mean missing, or the same as others, though nothing says so."""
+    """Notes on cells that may mean missing, or the same as other cells, without being declared so."""
     notes = []
     for name, column in columns.items():
         if column.kind in CLASSED:
             words = [value for value in column.classes if str(value).strip().lower() in DOUBTFUL]
-            notes += [f"{name}: {word!r} is read as a category; if it means missing, name it" for word in words]
+            notes += [
+                f"{name}: {word!r} is read as a category; if it means missing, name it as missing" for word in words
+            ]
             notes += spelling_notes(name, column.classes)
         if column.kind in (*NUMBERS, "date", "ordinal"):
             numbers, here = column.encode(frame[name])
@@ -222,16 +225,17 @@ def _suspicious(columns: Mapping[str, TableColumn], frame: Any) -> list[str]:
             found = _lone_dates(numbers) if column.kind == "date" else _marks(numbers)
             cells = column.decode(np.array(found)) if column.kind == "date" else [f"{value:g}" for value in found]
             notes += [
-                f"{name}: {cell} is far from all its other values; if it means missing, name it" for cell in cells
+                f"{name}: {cell} is far from all other values; if it means missing, name it as missing"
+                for cell in cells
             ]
     return notes
 
 
 def _marks(numbers: np.ndarray) -> list[float]:
-    """Numbers that are far from all others, and written as missing cells are: -9, -99, 999; two cells or more of each.
+    """Numbers that look like codes for missing cells, such as -9, -99 or 999, and occur in two cells or more.
 
-    They are negative where others are not, or of the digits 7, 8 or 9 alone, and as far from all others as these are
-    from each other.
+    They are negative while all others are not, or consist of a repeated digit 7, 8 or 9 and are as far from all other
+    numbers as these are from each other.
 
     >>> _marks(np.array([120.0, 135, 99, 131, 999, 999, -9, -9]))
     [-9.0, 999.0]
@@ -249,7 +253,7 @@ def _marks(numbers: np.ndarray) -> list[float]:
 
 
 def _lone_dates(seconds: np.ndarray) -> list[float]:
-    """The first and the last of these, where it is as far from all others as they are from each other."""
+    """The first and the last of these dates, if as far from all others as these are from each other."""
     values = np.unique(seconds)
     if len(values) < 3:
         return []

@@ -1,4 +1,4 @@
-"""Rows of a table in data frames of bounded size, whatever they come from."""
+"""The rows of a table from any source, in data frames of bounded size."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,30 +13,30 @@ from mvae.errors import DataError, require_extra
 __all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_arrow", "of_frame", "pandas"]
 
 CHUNK = 100_000
-"""Rows that are held as a data frame at once, where it has few columns."""
+"""Most rows of a data frame that is held at once."""
 
-CELLS = 1 << 21  # that are held as a data frame at once: in Python a cell of text takes some 60 bytes
-LEAST = 100  # rows of one, however many columns there are
+CELLS = 1 << 21  # most cells of a data frame that is held at once: in Python a cell of text takes about 60 bytes
+LEAST = 100  # rows that are held at once in any case, however many columns there are
 
-DataFrame = Any  # of pandas, which is an extra
+DataFrame = Any  # a data frame of pandas, which is an optional dependency
 
 
 @dataclass(frozen=True)
 class Frames:
-    """A table that is read from its source in parts, as often as it is asked for.
+    """A table that is read from its source in parts, as often as needed.
 
     Args:
-        where: what it is, for messages.
-        names: of the columns, in order.
-        read: gives the rows in data frames of at most so many rows.
-        groups: file → its columns, where several files were joined.
+        where: name of the source, for messages.
+        names: names of the columns, in order.
+        read: gives the rows in data frames of at most a given number of rows.
+        groups: file → its columns, if several files were joined.
         text: is every cell text, as in a CSV file?
-        separator: of the cells, of a text file.
-        encoding: of a text file; answers have it, too: without its mark Excel takes UTF-8 for something else.
-        folder: of the file, which paths of pictures are relative to; None: it is no file.
+        separator: separator of the cells of a text file.
+        encoding: encoding of a text file, which answers have too: without the mark, Excel does not recognise UTF-8.
+        folder: folder of the file, which paths of pictures are relative to; None if the source is not a file.
         key: the column that names a row.
-        notes: what a reader should know of how the file was read.
-        labelled: rows have labels of their own, and are not numbered through.
+        notes: notes for the user on how the file was read.
+        labelled: the rows have their own labels, and are not numbered consecutively.
     """
 
     where: str
@@ -52,17 +52,17 @@ class Frames:
     labelled: bool = False
 
     def chunks(self, rows: int = CHUNK) -> Iterator[DataFrame]:
-        """The rows in order, in data frames of at most so many rows, and of a bounded number of cells."""
+        """The rows in order, in data frames of at most ``rows`` rows and a bounded number of cells."""
         start = 0
         for part in self.read(min(rows, self.at_once)):
             numbered = isinstance(part.index, pandas().RangeIndex) and not part.index.start
             if start and numbered and not self.labelled:
-                part = part.set_axis(pandas().RangeIndex(start, start + len(part)), axis=0)  # rows of the file
+                part = part.set_axis(pandas().RangeIndex(start, start + len(part)), axis=0)  # numbered as in the file
             start += len(part)
             yield part
 
     def sample(self, among: np.ndarray | None = None) -> DataFrame:
-        """As many rows as are held at once, drawn from all of them (or from those of these numbers), in order."""
+        """A random sample of at most `at_once` rows, from all rows or from the row numbers ``among``, in order."""
         among = np.arange(self.rows) if among is None else among
         if len(among) > self.at_once:
             among = np.sort(np.random.default_rng(0).choice(among, self.at_once, replace=False))
@@ -75,7 +75,7 @@ class Frames:
 
     @property
     def at_once(self) -> int:
-        """How many rows are held at once."""
+        """The number of rows that are held at once."""
         return min(CHUNK, max(LEAST, CELLS // len(self.names)))
 
     def whole(self) -> DataFrame:
@@ -85,12 +85,12 @@ class Frames:
 
     @cached_property
     def rows(self) -> int:
-        """How many rows there are; a text file is read once for it."""
+        """The number of rows; a text file is read once to count them."""
         return sum(len(part) for part in self.chunks())
 
 
 def pandas() -> Any:
-    """The package pandas.
+    """Import the package pandas.
 
     Raises:
         MissingDependencyError: it is not installed.
@@ -99,10 +99,10 @@ def pandas() -> Any:
 
 
 def checked_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
-    """Names of columns, all different and not empty; one without a name gets its place as name.
+    """Check that column names are distinct text; a column without a name is named by its position.
 
     Raises:
-        DataError: none at all, two of the same name, or a name that is no text.
+        DataError: no columns, two of the same name, or a name that is not text.
     """
     if any(isinstance(name, tuple) for name in names):
         raise DataError(f"{where} has column names of several levels: join them first, as in '_'.join(name)")
@@ -117,7 +117,7 @@ def checked_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
 
 
 def as_frame(data: Any) -> DataFrame:
-    """A data frame of pandas, from one of any library that narwhals knows (polars, PyArrow …) or columns by name.
+    """Convert a data frame of any library that narwhals knows (polars, PyArrow …), or columns by name, to pandas.
 
     Raises:
         DataError: it is neither.
@@ -138,11 +138,11 @@ def as_frame(data: Any) -> DataFrame:
 
 
 def of_arrow(table: Any, *, ignore_metadata: bool = False) -> DataFrame:
-    """A table of PyArrow; integers and booleans of which some are missing stay what they are.
+    """Convert a PyArrow table to pandas; integers and booleans with missing values keep their types.
 
     Args:
-        table: of PyArrow.
-        ignore_metadata: an index of pandas is a column like any other.
+        table: table of PyArrow.
+        ignore_metadata: read a stored pandas index as an ordinary column.
     """
     arrow, pd = require_extra("pyarrow", "tables", "tables of PyArrow and polars"), pandas()
     widths = [f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)]
@@ -152,7 +152,7 @@ def of_arrow(table: Any, *, ignore_metadata: bool = False) -> DataFrame:
 
 
 def of_frame(data: Any, where: str = "the data frame") -> Frames:
-    """A data frame as `Frames`; its index is kept.
+    """Wrap a data frame as `Frames`; its index is kept.
 
     Raises:
         DataError: no rows, or names of columns that are not unique text.

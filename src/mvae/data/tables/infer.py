@@ -1,4 +1,4 @@
-"""What the cells of a column are: a kind, the reason for it, and all that is learned of the column."""
+"""Inference of a column: its kind, the reason for it, and everything that is learned about it."""
 
 import datetime
 from collections.abc import Sequence
@@ -33,21 +33,21 @@ __all__ = ["NONE_THERE", "Kind", "infer"]
 
 NONE_THERE = "no training row has it"
 
-MOST_LEVELS = 10  # different integers, above which they are numbers and no levels
-MANY = 50  # cells, of which two different numbers with fractions are two classes
-ODD, FREQUENT = 5, 3  # different words among numbers that are taken for marks of missing cells; also frequent ones
-FULL = 0.9  # what shares come up to somewhere
-FEW_COUNTS = 6  # the same, where they begin with 0, as counts do
-MOST_NUMBERED = 50  # classes that are numbers, beside others with names
-MOST_CLASSES = 1_000  # different texts, above which a column is left out unless it is declared categorical
-EXACT = 2**53  # the largest integer up to which every one is a float
-SKEWED = 1.0  # skewness of positive numbers, above which they are learned from on a logarithmic scale
-SPREAD_AS_COUNTS, SKEWED_AS_COUNTS = 0.8, 0.5  # shares of a count's variance and skewness that counts have at least
+MOST_LEVELS = 10  # distinct integers above which they are numbers, not levels
+MANY = 50  # cells from which on just two distinct numbers with fractions are two classes
+ODD, FREQUENT = 5, 3  # most distinct words among numbers that may mean missing; the second limit if they are frequent
+FULL = 0.9  # the maximum that numbers from 0 to 1 must exceed to be shares
+FEW_COUNTS = 6  # as MOST_LEVELS, for integers that begin with 0, as counts do
+MOST_NUMBERED = 50  # most classes that are numbers, if other classes have names
+MOST_CLASSES = 1_000  # distinct texts above which a column is left out unless it is declared categorical
+EXACT = 2**53  # up to here every integer is exactly a float
+SKEWED = 1.0  # skewness above which positive numbers are modelled on a logarithmic scale
+SPREAD_AS_COUNTS, SKEWED_AS_COUNTS = 0.8, 0.5  # least variance and skewness relative to those of a count
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 Kind = str | tuple[Any, ...]
-"""A kind, "bounded" with its two bounds, or "ordinal" with its levels in their order."""
+"""A kind, "bounded" with its two bounds, or "ordinal" with its levels in order."""
 
 
 def infer(
@@ -59,20 +59,21 @@ def infer(
     folder: Path | None = None,
     comma_first: bool = False,
 ) -> TableColumn:
-    """Learn a column from training rows; its kind is proposed, unless it is declared.
+    """Learn a column from training rows; its kind is proposed unless it is declared.
 
     Args:
-        name: of the column.
+        name: name of the column.
         series: its training cells.
-        missing: cells that mean missing besides the format's own.
-        kind: declared; None proposes one. ``("bounded", 0, 100)`` sets bounds, ``("ordinal", "low", "mid", "high")``
-            the levels in their order. One class alone: a constant. Numbers do not say what they mean: look at it.
-        folder: that paths of pictures are relative to.
-        comma_first: read ``1,234`` with a decimal comma, where both readings are possible.
+        missing: cells that mean missing, in addition to those of the file format.
+        kind: the declared kind; None proposes one (check it: numbers alone do not determine their meaning).
+            ``("bounded", 0, 100)`` sets bounds, ``("ordinal", "low", "mid", "high")`` the levels in order. A column
+            with a single class becomes a constant.
+        folder: folder that paths of pictures are relative to.
+        comma_first: read ``1,234`` with a decimal comma if both readings are possible.
 
     Raises:
-        DataError: cells of mixed types, dates in two formats, infinite numbers, integers that no float holds, or cells
-            that the declared kind cannot have; by row. SettingsError: no such kind, bounds or levels.
+        DataError: cells of mixed types, dates in two formats, infinite numbers, or cells that are invalid for the
+            declared kind (the message names a row). SettingsError: an unknown kind, or invalid bounds or levels.
 
     >>> import pandas
     >>> infer("age", pandas.Series([41, 73, 12, 55, 18, 90, 33, 27, 64, 50, 8, 71])).kind
@@ -112,7 +113,7 @@ def infer(
 
 
 def _constant(blank: TableColumn, declared: str | None, cell: Any) -> TableColumn:
-    """A column of one value; where classes were declared, with a warning: a rare one may be among other rows only."""
+    """A column with one value; warns if classes were declared, because others may occur only outside these rows."""
     if declared is not None:
         say_constant(blank.name, declared, cell)
     return replace(blank, kind="constant", classes=(_python(cell),), reason=f"always {cell}")
@@ -134,7 +135,7 @@ def _require_kind(name: str, kind: object, said: Sequence[Any]) -> None:
 
 
 def _levels(name: str, said: Sequence[Any], cells: np.ndarray) -> tuple[Any, ...]:
-    """Declared levels, written as the cells are; one that no cell has is a level all the same."""
+    """The declared levels, written as in the cells; a level that no cell has is kept, too."""
     if len(category_order(said)) < max(2, len(said)):
         raise SettingsError(f"column {name!r}: its levels, {', '.join(map(str, said))}, must be two or more, each once")
     own = {plain(cell): _python(cell) for cell in cells.tolist()}
@@ -142,19 +143,19 @@ def _levels(name: str, said: Sequence[Any], cells: np.ndarray) -> tuple[Any, ...
 
 
 def _order_declared(column: TableColumn, series: Series, said: Sequence[Any]) -> str:
-    """Why the levels of a declared ordinal column are in their order."""
+    """The reason for the order of a declared ordinal column's levels."""
     order = " < ".join(map(str, column.classes))
     if said:
         return f"declared, {order}"
     if isinstance(column.classes[0], str) and str(series.dtype) != "category":
-        return f"declared; in the order of the alphabet, {order}: declare levels for another"
+        return f"declared; in alphabetical order, {order}: declare levels for another order"
     return "declared"
 
 
 def _proposed(
     blank: TableColumn, series: Series, cells: np.ndarray, often: np.ndarray, folder: Path | None, comma_first: bool
 ) -> TableColumn:
-    """The kind, the reason, and the style of numbers or the format of dates."""
+    """Propose the kind and reason, and determine the style of numbers or the format of dates."""
     dtype = series.dtype
     if str(dtype) == "category":
         return replace(blank, kind="ordinal" if dtype.ordered else "categorical", reason="categories of the data frame")
@@ -166,7 +167,7 @@ def _proposed(
     if text.any() and not text.all():
         raise DataError(
             f"column {blank.name!r} mixes text ({cells[text][0]!r}) and other values ({cells[~text][0]!r}): make it "
-            "all one type, or name the odd cells as missing"
+            "all one type, or name the exceptions as missing"
         )
     if not text.any():
         _require_numbers(blank.name, cells)
@@ -179,12 +180,12 @@ def _proposed(
 
 
 def _require_numbers(name: str, cells: np.ndarray) -> None:
-    """Raises DataError where these are neither numbers nor text: times of day, durations, bytes, tuples."""
+    """Raise DataError if these are neither numbers nor text: times of day, durations, bytes, tuples."""
     if (odd := np.isnan(as_numbers(cells)) | (cells.dtype.kind == "m")).any():
         kind = type(cells.tolist()[int(odd.argmax())]).__name__
         raise DataError(
-            f"column {name!r} has cells of type {kind} ({cells[odd][0]!r}): give numbers, text or dates, for example "
-            "of a duration its seconds; or declare the column as ignored"
+            f"column {name!r} has cells of type {kind} ({cells[odd][0]!r}): give numbers, text or dates (for a "
+            "duration, its seconds), or declare the column as ignored"
         )
 
 
@@ -210,10 +211,14 @@ def _of_words(
                 f"column {name!r} holds numbers, except {listed} ({often[odd].sum()} cells): if they mean missing, "
                 f"name them, [data] missing = [{listed}]; else declare the column as categorical"
             )
-    what = f"numbers with {unit!r}: take that off to model them as numbers" if (unit := unit_of(words)) else ""
+    what = f"numbers with {unit!r}: remove it to model them as numbers" if (unit := unit_of(words)) else ""
     spaces = np.mean([word.count(" ") for word in words])
     if len(cells) > MOST_CLASSES or (len(cells) > 50 and len(cells) > 0.9 * often.sum()):
-        like = "sentences; or declare text" if spaces > 3 else "names or numbers of rows; or declare categorical"
+        like = (
+            "sentences; to use them, declare text"
+            if spaces > 3
+            else "names or row numbers; to use them, declare categorical"
+        )
         return replace(
             blank, reason=f"{len(cells)} different texts in {often.sum()} cells, {what or f'such as {like}'}"
         )
@@ -222,7 +227,7 @@ def _of_words(
 
 
 def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: str) -> TableColumn:
-    """The kind of a column of numbers; these are its different cells, and how often each is there."""
+    """Propose the kind of a column of numbers from its distinct cells and the frequency of each."""
     numbers = as_numbers(cells, blank.style)
     low, high, whole = numbers.min(), numbers.max(), bool((numbers == np.round(numbers)).all())
     span = f"{low:g} to {high:g}{how}"
@@ -234,10 +239,10 @@ def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: s
         return replace(blank, kind="binary", reason=f"two {what}, {low:g} and {high:g}{how}")
     if whole:
         if max(abs(low), abs(high)) > EXACT:
-            reason = "integers beyond 2⁵³, such as numbers of rows, which no float holds exactly"
-            return replace(blank, reason=f"{reason}; or declare categorical")
+            reason = "integers beyond 2⁵³, such as row numbers, which no float holds exactly"
+            return replace(blank, reason=f"{reason}; to use them, declare categorical")
         if len(numbers) <= (FEW_COUNTS if low == 0 else MOST_LEVELS):
-            reason = f"{len(numbers)} different integers, {span}; where their order means nothing declare categorical"
+            reason = f"{len(numbers)} different integers, {span}; declare categorical if their order means nothing"
             return replace(blank, kind="ordinal", reason=reason)
         if often.max() == 1 and len(numbers) > 50 and (high - low < 2 * len(numbers) or (np.diff(numbers) > 0).all()):
             return replace(blank, reason=f"{span}, each once: it numbers the rows")
@@ -252,11 +257,11 @@ def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: s
 
 
 def _of_counts(blank: TableColumn, numbers: np.ndarray, often: np.ndarray, span: str) -> TableColumn:
-    """Whole numbers from 0 or 1 on: counts where they are spread and skewed as counts are, else measurements.
+    """Whole numbers from 0 or 1 on: counts if they are as spread and skewed as counts, otherwise real numbers.
 
-    Whatever is known of a row, a count of mean μ has a variance v of μ at least. So a score from 0 to 100 would be
-    learned as if it were known to 7 at best: as real numbers, errors of such columns are a tenth smaller. The skewness
-    of a negative binomial count is (2v/μ − 1)/√v.
+    Given any other values of its row, a count of mean μ has a variance v of at least μ. So a score from 0 to 100 would
+    be learned with an error of at least 7; as real numbers, such columns have errors a tenth smaller. The skewness of a
+    negative binomial count is (2v/μ − 1)/√v.
     """
     mean = np.average(numbers, weights=often)
     variance = np.average((numbers - mean) ** 2, weights=often)
@@ -275,7 +280,7 @@ def _skewness(values: np.ndarray, often: np.ndarray) -> float:
 def _learned(
     column: TableColumn, series: Series, cells: np.ndarray, comma_first: bool, levels: Sequence[Any] = ()
 ) -> TableColumn:
-    """What is learned of a column of a known kind: classes, bounds, how its cells are written, its resolution."""
+    """Learn a column of a known kind: its classes, bounds, how its cells are written, and its resolution."""
     text = isinstance(cells[0], str)
     if column.kind in CLASSED:
         return replace(

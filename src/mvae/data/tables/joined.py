@@ -1,4 +1,4 @@
-"""Several files as one table, joined by the column that names a row."""
+"""Several files as one table, joined by a key: the column that names a row."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,14 @@ from mvae.errors import DataError, nearest
 
 __all__ = ["joined"]
 
-_WHOLE = re.compile(r"^([+-]?\d+)\.0+$")  # as numbers are written once one of them is missing
+_WHOLE = re.compile(r"^([+-]?\d+)\.0+$")  # whole numbers are written so if one is missing
 
 
 def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
-    """Files joined by a key, held in memory; a row that is absent from a file lacks its columns (an outer join).
+    """Join files by a key, in memory (an outer join): if a file does not have a row, its columns are missing there.
 
-    Rows stand in the order of the first file, those of later files behind them. Keys are compared as text, whole
-    numbers alike in any type.
+    The rows are in the order of the first file, followed by new rows of later files. Keys are compared as text; whole
+    numbers are equal in all types.
 
     Raises:
         DataError: no key; a file without it; a key that is empty or names two rows of a file; a column in two files.
@@ -41,10 +41,10 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
             found = frame
             continue
         if shared := [column for column in groups[name] if column in found.columns]:
-            raise DataError(f"{part.where} has a column {shared[0]!r}, as a file before it: rename one")
+            raise DataError(f"{part.where} has a column {shared[0]!r}, and so has an earlier file: rename one")
         order = list(dict.fromkeys([*found.index, *frame.index]))
         if not found.index.isin(frame.index).any():
-            notes.append(f"no row of {part.where} has a key {key!r} that a file before it has")
+            notes.append(f"no row of {part.where} has a key {key!r} that an earlier file has")
         keys = found[key].reindex(order)
         compared = pandas().Series(order, index=order, dtype=object, name=key)
         if found[key].dtype != frame[key].dtype:  # text and numbers
@@ -66,7 +66,7 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
 
 
 def _by_key(part: Frames, key: str) -> Any:
-    """The frame with its keys, as text, for an index."""
+    """The frame indexed by its keys as text."""
     pd = pandas()
     if key not in part.names:
         said = f"it has {', '.join(part.names)}{nearest(key, part.names)}"

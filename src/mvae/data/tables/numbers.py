@@ -1,4 +1,4 @@
-"""Numbers that are written as text: with a decimal point or comma, with thousands set apart or not."""
+"""Numbers written as text, with a decimal point or comma, and with or without thousands separators."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from mvae.data.tables.frames import pandas
 __all__ = ["STYLES", "as_numbers", "decimals_of", "places_of", "short", "style_of", "unit_of", "written"]
 
 STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
-"""How numbers may be written; each style is its own example."""
+"""The styles in which numbers may be written; each name is an example of its style."""
 
 _SIGN, _DIGITS = r"^[+-]?", r"\d+"
 _GROUPED = {
@@ -25,7 +25,7 @@ _UNIT = re.compile(r"[+-]?([$€£¥]|EUR|USD|GBP|CHF)?\s*[+-]?\d[\d.,' \u00a0\u
 
 
 def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
-    """Values as float64, NaN for each that is no number; text is read in one style.
+    """Convert values to float64, with NaN for what is not a number; text is read in the given style.
 
     >>> as_numbers(["1,5", "1.234,5", "-2", "x"], "1.234,5")
     array([   1.5, 1234.5,   -2. ,    nan])
@@ -52,11 +52,11 @@ def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
 
 
 def style_of(values: Iterable[str], comma_first: bool = False) -> str | None:
-    """The style in which all of these are numbers; None where there is none.
+    """The style in which all of these are numbers; None if there is none.
 
     Args:
         values: text without missing cells.
-        comma_first: read ``1,234`` with a decimal comma, where both readings are possible.
+        comma_first: read ``1,234`` with a decimal comma if both readings are possible.
 
     >>> style_of(["1", "2.5"]), style_of(["1,234", "2,000"]), style_of(["1,5", "1,234"]), style_of(["1", "x"])
     ('1234.5', '1,234.5', '1.234,5', None)
@@ -67,7 +67,7 @@ def style_of(values: Iterable[str], comma_first: bool = False) -> str | None:
 
 
 def decimals_of(values: Iterable[str], style: str) -> int | None:
-    """The most digits that stand behind the decimal mark; None where a number has an exponent."""
+    """The largest number of digits after the decimal mark; None if a number has an exponent."""
     mark, most = ("," if style == "1.234,5" else "."), 0
     for value in values:
         if "e" in value.lower():
@@ -77,7 +77,7 @@ def decimals_of(values: Iterable[str], style: str) -> int | None:
 
 
 def places_of(values: Iterable[Any]) -> int:
-    """The most digits behind the point that these decimals have.
+    """The largest number of decimal places of these Decimals.
 
     >>> places_of([Decimal("1.50"), Decimal("1E+3"), Decimal("Infinity")])
     2
@@ -86,7 +86,7 @@ def places_of(values: Iterable[Any]) -> int:
 
 
 def unit_of(values: Iterable[str]) -> str:
-    """What stands before or behind the number in nine of ten of these cells; nothing where there is no such thing.
+    """The unit before or after the number in at least nine of ten of these cells; empty if there is none.
 
     >>> unit_of(["80.5 kg", "7 kg"]), unit_of(["€1,234.50", "-€3"]), unit_of(["7 kg", "15 lb"]), unit_of(["7", "Q2"])
     ('kg', '€', '', '')
@@ -98,23 +98,23 @@ def unit_of(values: Iterable[str]) -> str:
 
 
 def short(number: float) -> str:
-    """A number for people: four digits, and of large ones all that stand before the point.
+    """Format a number for display: four digits, or all digits before the point if there are more.
 
     >>> short(0.123456), short(1743.21), short(52300.4), short(-0.0)
     ('0.1235', '1743', '52300', '0')
     """
-    number += 0.0  # of −0, too
+    number += 0.0  # −0 becomes 0
     return f"{number:.4g}" if abs(number) < 1e4 else f"{number:.0f}"
 
 
 def written(values: np.ndarray, style: str = "1234.5", decimals: int | None = None) -> list[str]:
-    """Numbers as text with so many decimals (None: as many as they need); thousands are not set apart.
+    """Write numbers as text with a number of decimals (None: as many as needed) and no thousands separators.
 
     >>> written(np.array([1234.5, -0.25]), "1.234,5", 2), written(np.array([3.0]), decimals=0)
     (['1234,50', '-0,25'], ['3'])
     """
     shown = [float(v) if decimals is None else round(float(v), decimals) for v in values.tolist()]
-    text = [repr(v + 0.0) if decimals is None else f"{v + 0.0:.{decimals}f}" for v in shown]  # of −0, too
+    text = [repr(v + 0.0) if decimals is None else f"{v + 0.0:.{decimals}f}" for v in shown]  # −0 is 0
     return [part.replace(".", ",") for part in text] if style == "1.234,5" else text
 
 

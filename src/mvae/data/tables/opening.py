@@ -1,4 +1,4 @@
-"""A table by what it is stored in: a file by its suffix, several files joined by a key, or a data frame."""
+"""Opening a table from its source: a file (by its suffix), several files joined by a key, or a data frame."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ __all__ = ["FORMATS", "is_table_file", "open_table", "refuse_cells"]
 
 
 def _read_excel(path: Path) -> Frames:
-    """The first sheet of an Excel file."""
+    """Open the first sheet of an Excel file."""
     require_extra("openpyxl", "tables", "Excel files")
     try:
         with pandas().ExcelFile(path, engine="openpyxl") as sheets:
@@ -28,7 +28,7 @@ def _read_excel(path: Path) -> Frames:
     if not len(frame):
         raise DataError(f"{path} is empty: give a sheet with a header and rows")
     header = ["" if name is None or name != name else str(name) for name in frame.iloc[0]]
-    names = checked_names(header, str(path))  # before pandas would rename two of one name
+    names = checked_names(header, str(path))  # checked before pandas renames duplicates
     body = frame.iloc[1:].set_axis(list(names), axis=1).reset_index(drop=True)
     whole = [name for name in names if _holds_integers(body[name].dropna().tolist())]
     found = of_frame(body.astype(dict.fromkeys(whole, "Int64")).infer_objects(), str(path))
@@ -41,7 +41,7 @@ def _holds_integers(cells: list[Any]) -> bool:
 
 
 def _read_arrays(path: Path) -> Frames:
-    """The arrays of an ``.npz``; a matrix gives a column for each of its numbers."""
+    """Open the arrays of an ``.npz`` file; a matrix gives one column for each of its own columns."""
     pd = pandas()
     arrays, masks = read_npz(path)
     columns: dict[str, Any] = {}
@@ -79,17 +79,17 @@ def is_table_file(source: Any) -> bool:
 
 
 def open_table(source: Any, key: str | None = None) -> Frames:
-    """A table from a file, from several files joined by a key, or from a data frame.
+    """Open a table from a file, from several files joined by a key, or from a data frame.
 
     Args:
         source: a path (.csv, .tsv, .parquet, .arrow, .feather, .xlsx, .npz; ``.csv.gz`` too), a list of paths, a data
             frame of pandas, polars or another library, or columns by name.
-        key: the column that names a row; needed for several files, which are joined by it. A row that is absent from
-            one file lacks that file's columns.
+        key: the column that names a row; needed for several files, which are joined by it. If a file does not have a
+            row, that file's columns are missing in it.
 
     Raises:
-        DataError: absent, damaged or empty; a format that is none of these; files without a key, or with one that
-            names two rows of a file. MissingDependencyError: the format's library is not installed.
+        DataError: a file is absent, damaged, empty or of another format; several files without a key, or with a key
+            that names two rows of a file. MissingDependencyError: the format's library is not installed.
     """
     if isinstance(source, Frames):
         return source
@@ -104,10 +104,10 @@ def open_table(source: Any, key: str | None = None) -> Frames:
 
 
 def refuse_cells(source: Any) -> None:
-    """Raises DataError for a file of cells, which is no table."""
+    """Raise DataError for a file of cells (AnnData or MuData), which is not a table."""
     if isinstance(source, str | Path) and _suffix(Path(source)) in (".h5ad", ".h5mu"):
         raise DataError(
-            f"{source} holds cells, which are read and learned from in Python: mvae.data.annotated.read_anndata, then "
+            f"{source} holds cells: read them in Python with mvae.data.annotated.read_anndata, then train with "
             "mvae.fit (docs/how-to/cells.md); for the command line save arrays (.npz)"
         )
 

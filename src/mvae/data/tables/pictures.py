@@ -1,4 +1,4 @@
-"""Pictures beside a table: a column of paths, read as bytes of one shape."""
+"""Pictures of a table: a column of paths, whose files are read as bytes of one shape."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -16,31 +16,31 @@ from mvae.errors import DataError
 __all__ = ["picture_file", "picture_shape", "read_pictures"]
 
 LARGEST_SIDE = 64  # pixels; a larger picture is scaled down to it
-SHOWN = 10  # damaged pictures that are named
-LOOKED_AT = 20  # pictures of a column, of which one has colours or none
+SHOWN = 10  # damaged pictures that are named in a message
+LOOKED_AT = 20  # pictures of a column that are checked for colours
 
 
 def picture_file(folder: Path, cell: Any) -> Path:
-    """The file that a cell names, relative to a folder; a path that Windows wrote is one, too."""
+    """The file that a cell names, relative to a folder; Windows paths are accepted, too."""
     text = str(cell).strip()
     file = folder / text
     return file if "\\" not in text or file.is_file() else folder / text.replace("\\", "/")
 
 
 def picture_shape(frames: Frames, column: str) -> tuple[int, int, int]:
-    """Channels, height and width that a column's pictures get: the size of the first, at most 64 pixels wide and high.
+    """Choose the channels, height and width of a column's pictures: the first one's size, at most 64 pixels each way.
 
-    They have colours where one of the first 20 has.
+    They have colours if one of the first 20 has.
 
     Raises:
-        DataError: not one of the files is there, or none of them is a picture.
+        DataError: none of the files exists, or none of the first 20 is a picture.
     """
     shapes: list[tuple[int, int, int]] = []
     damaged: list[DataError] = []
     for file in islice(_files(frames, column), LOOKED_AT):
         try:
             shapes.append(shape_of(file))
-        except DataError as error:  # named with all others when they are read
+        except DataError as error:  # reading the pictures will report all of them
             damaged.append(error)
     if not shapes and damaged:
         raise damaged[0]
@@ -67,10 +67,12 @@ def read_pictures(
     missing: Missing = (),
     missed: Missed | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures of a column of paths as bytes, and which are there; a file that is absent is missing, as is logged.
+    """Read the pictures of a column of paths as bytes, with the mask of rows that have one.
+
+    A file that does not exist counts as missing, which is logged.
 
     Raises:
-        DataError: files that are no pictures, by row and path.
+        DataError: files that are not pictures; the message names the first one's row, and the paths.
     """
     values, here = np.zeros((rows, *shape), np.uint8), np.zeros(rows, bool)
     if paths is None:

@@ -1,4 +1,4 @@
-"""All columns of a table: what they mean, how they form modalities, and a data frame as numbers for a model."""
+"""The schema of a table: the meaning of its columns, their modalities, and the encoding of data frames for a model."""
 
 import logging
 import math
@@ -24,26 +24,26 @@ from mvae.errors import DataError, SettingsError, nearest
 
 __all__ = ["Kind", "TableSchema", "column_groups", "learn_columns"]
 
-LEAST_GROUP = 0.02  # share of the rows that a group of columns must lack to be a modality of its own
-TOKEN = 64  # numbers that a word counts as
+LEAST_GROUP = 0.02  # least fraction of rows in which a group of columns is missing for it to be a modality
+TOKEN = 64  # numbers that a word counts as in `width`
 log = logging.getLogger("mvae.data")
 
 Arrays = dict[str, np.ndarray]
 Rows = Callable[[int, int], np.ndarray]
-"""Which of the rows from one number to another are for training, as a mask."""
+"""From two row numbers, the mask of training rows between them."""
 
 
 @dataclass(frozen=True)
 class TableSchema:
-    """What a table's columns mean, learned from training rows; saved with a model.
+    """The meaning of a table's columns, learned from training rows and saved with a model.
 
     Args:
         columns: all columns of the training table, in its order.
-        modalities: modality → its columns, those that a model sees; a picture or a text is the only column of its
+        modalities: modality → those of its columns that a model sees; a picture or a text is the only column of its
             modality.
-        shapes: of pictures and texts, by modality.
-        key: the column that names a row; no model sees it.
-        folder: that paths of pictures are relative to where they come from no file: the training table's.
+        shapes: modality → shape, for pictures and texts.
+        key: the column that names a row; the model does not see it.
+        folder: the training table's folder, which paths of pictures are relative to if rows are not from a file.
 
     >>> from mvae.data.tables.frames import of_frame
     >>> schema = TableSchema.learn(of_frame({"age": [41.5, None, 12.25], "sex": ["f", "m", None]}))
@@ -71,20 +71,20 @@ class TableSchema:
         lengths: Mapping[str, int] | None = None,
         training: Rows | None = None,
     ) -> "TableSchema":
-        """Learn it from a table; what is not declared is proposed.
+        """Learn a schema from a table; what is not declared is proposed.
 
         Args:
             frames: the table.
-            missing: cells that mean missing besides the format's own.
-            modalities: modality → its columns; default one for each file, and one for each group of columns that are
+            missing: cells that mean missing, in addition to those of the file format.
+            modalities: modality → its columns; by default one per joined file, or one per group of columns that are
                 missing together (`column_groups`).
             kinds: column → kind.
-            lengths: modality of text → words that are read of it, and a stop token; default 64.
-            training: which rows to learn from; default all.
+            lengths: modality of text → number of tokens that are read, including the stop token; default 64.
+            training: which rows to learn from; default: all.
 
         Raises:
-            SettingsError: a column that is declared and absent, or in two modalities. DataError: as `infer`; no column
-                is left to learn from.
+            SettingsError: a declared column is absent, or in two modalities. DataError: as in `infer`; or no column is
+                left to learn from.
         """
         _require_columns(frames, modalities or {}, kinds or {})
         wanted = [name for names in modalities.values() for name in names] if modalities else list(frames.names)
@@ -126,10 +126,10 @@ class TableSchema:
         return tuple(self.named[name] for name in self.modalities[modality])
 
     def home_of(self, column: str) -> tuple[str, int]:
-        """The modality of a column, and its place there.
+        """The modality of a column, and the column's position there.
 
         Raises:
-            SettingsError: the model does not see it, and why.
+            SettingsError: the model does not see the column (the message says why).
         """
         for modality, names in self.modalities.items():
             if column in names:
@@ -141,28 +141,28 @@ class TableSchema:
     def encode(
         self, frame: DataFrame, *, folder: Path | None = None, missed: Missed | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """A data frame's rows as a model takes them: by modality the numbers, and which are there.
+        """Encode a data frame for a model: the numbers of each modality, and the masks of present values.
 
-        Columns are found by name, whatever their order and type. One that is absent is missing in every row; others
-        than those of the schema are ignored.
+        Columns are found by name, whatever their order and type. An absent column is missing in every row; columns that
+        are not in the schema are ignored.
 
         Args:
             frame: the rows.
-            folder: of the rows' file, which paths of pictures are relative to; default the training table's.
-            missed: counts absent pictures and cells that their kind cannot have, where a table is read in parts;
-                default: warnings at once.
+            folder: folder of the rows' file, which paths of pictures are relative to; default: the training table's.
+            missed: counts absent pictures and invalid cells if a table is read in parts; default: warn immediately.
 
         Returns:
             modality → ``rows fields`` (float64; 0 where missing) or ``rows channels height width`` (bytes)
             or ``rows length`` (word numbers), and
-            modality → mask of that shape (of pictures and texts: of rows).
+            modality → mask of that shape (for pictures and texts: ``rows``).
 
         Raises:
-            DataError: no column of the model is there.
+            DataError: none of the model's columns is present.
         """
         if not any(name in frame.columns for names in self.modalities.values() for name in names):
             raise DataError(
-                f"none of the model's columns is there: it has {_listed(self.seen)}, the table {_listed(frame.columns)}"
+                f"the table has none of the model's columns: the model has {_listed(self.seen)}, the table has "
+                f"{_listed(frame.columns)}"
             )
         values: dict[str, np.ndarray] = {}
         present: dict[str, np.ndarray] = {}
@@ -185,7 +185,7 @@ class TableSchema:
         return values, present
 
     def encoded(self, frames: Frames, rows: int = CHUNK) -> Iterator[tuple[DataFrame, Arrays, Arrays]]:
-        """A table in parts of at most so many rows, each as `encode` gives it; warnings are of all parts together."""
+        """Encode a table in parts of at most ``rows`` rows, as `encode` does; warnings are for all parts together."""
         forms = self._forms(frames)
         with Missed() as missed:
             for frame in frames.chunks(rows):
@@ -195,11 +195,11 @@ class TableSchema:
                 yield frame, *self.encode(frame, folder=frames.folder, missed=missed)
 
     def _forms(self, frames: Frames) -> dict[str, str]:
-        """How the table writes dates that are no text in training, by column; where one format fits all of it."""
+        """The formats of date columns that are text here but were not in training, if one fits the whole table."""
         names = {c.name for c in self.columns if c.kind == "date" and not c.form and c.name in frames.names}
         found: dict[str, list[str]] = {}
         for part in frames.chunks() if names else ():
-            cells = {name: factorized(part[name])[1] for name in names}  # of categories, too
+            cells = {name: factorized(part[name])[1] for name in names}  # works for categories, too
             if not any(own.dtype == object for own in cells.values()):
                 break
             for name, own in cells.items():
@@ -210,7 +210,7 @@ class TableSchema:
 
     @property
     def codecs(self) -> dict[str, Codec]:
-        """How texts are parsed and printed, by modality."""
+        """The codecs of the texts, by modality."""
         texts = {name: own for name in self.shapes if (own := self.fields_of(name)[0]).kind == "text"}
         return {name: vocabulary_of(own).codec(self.shapes[name][0]) for name, own in texts.items()}
 
@@ -221,12 +221,12 @@ class TableSchema:
 
     @property
     def decimal(self) -> str:
-        """The mark before the decimals of the table's numbers, where they are text: a comma or a point."""
+        """The decimal mark of the table's numbers that are text: a comma or a point."""
         return "," if any(column.style == "1.234,5" for column in self.columns) else "."
 
     @property
     def width(self) -> int:
-        """How many numbers a row is, roughly, to a network: by it parts of bounded memory are made."""
+        """The approximate number of values of a row in a network, which determines parts of bounded memory."""
         size = {n: math.prod(s) * (TOKEN if len(s) == 1 else 1) for n, s in self.shapes.items()}
         return sum(
             size.get(name, sum(max(1, len(column.classes)) for column in self.fields_of(name)))
@@ -234,13 +234,13 @@ class TableSchema:
         )
 
     def differences(self, names: Sequence[str]) -> list[str]:
-        """What a table with columns of these names lacks, and has more, in words."""
+        """Describe which columns a table with these column names is missing, and which it has in addition."""
         absent, more = [n for n in self.seen if n not in names], [n for n in names if n not in self.named]
         said = [f"absent, and so missing in every row: {_listed(absent)}"] if absent else []
         return said + ([f"{_listed(more)} was not in the training table and is not used"] if more else [])
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The schema as a dictionary for JSON."""
         return {
             "columns": [column.to_dict() for column in self.columns],
             "modalities": {name: list(columns) for name, columns in self.modalities.items()},
@@ -251,10 +251,10 @@ class TableSchema:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "TableSchema":
-        """What `to_dict` gave.
+        """Restore a schema from the output of `to_dict`.
 
         Raises:
-            DataError: it is something else.
+            DataError: it is not such an output.
         """
         try:
             return cls(
@@ -278,22 +278,22 @@ def learn_columns(
     training: Rows | None = None,
     failed: dict[str, str] | None = None,
 ) -> dict[str, TableColumn]:
-    """Learn columns from the training rows; what is not declared is proposed by a sample of them.
+    """Learn columns from the training rows; what is not declared is proposed from a sample of them.
 
-    Cells of the other rows that are not like it (another class, more decimals) are added to the sample, and the column
-    is learned again.
+    Cells of other training rows that differ from the sample (a new class, more decimals) are added to it, and the
+    column is learned again.
 
     Args:
         frames: the table.
-        sample: of its training rows (`Frames.sample`).
-        names: the columns; default all.
-        missing: cells that mean missing besides the format's own.
+        sample: a sample of its training rows (`Frames.sample`).
+        names: the columns; default: all.
+        missing: cells that mean missing, in addition to those of the file format.
         kinds: column → kind.
-        training: which rows to learn from; default all.
-        failed: takes what is wrong with a column, in place of an error; the column is then ignored.
+        training: which rows to learn from; default: all.
+        failed: receives the error messages by column instead of an error being raised; such a column is ignored.
 
     Raises:
-        DataError: as `infer`.
+        DataError: as in `infer`.
     """
     kinds, known, start = kinds or {}, {name: sample[name] for name in names or frames.names}, 0
     found: dict[str, TableColumn] = {}
@@ -325,17 +325,17 @@ def learn_columns(
 
 
 def _unlike(column: TableColumn, series: Any) -> Any:
-    """The cells of other rows that a column is to be learned from again, each once."""
+    """The cells of other rows from which a column must be learned again, each once."""
     if column.kind in ALONE or (column.kind == "ignored" and column.reason != NONE_THERE):
         return series.iloc[:0]
     return series[column.present(series) if column.kind == "ignored" else column.unlike(series)].drop_duplicates()
 
 
 def column_groups(frames: Frames, columns: Sequence[TableColumn]) -> dict[str, tuple[str, ...]]:
-    """Modalities of a table: its files, where several were joined; else the columns that are missing together.
+    """The modalities of a table: its files if several were joined, otherwise groups of columns missing together.
 
-    Columns whose missing rows are exactly the same, two or more and a fiftieth of the rows, form a modality; all others
-    are one. A picture is one by itself, and so is a text.
+    Two or more columns form a modality if they are missing in exactly the same rows, and in at least a fiftieth of all
+    rows; all other columns form one modality. A picture or a text is a modality by itself.
     """
     pictures = {column.name: (column.name,) for column in columns if column.kind in ALONE}
     others = [column for column in columns if column.kind not in ALONE]
@@ -365,7 +365,7 @@ def column_groups(frames: Frames, columns: Sequence[TableColumn]) -> dict[str, t
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
-    """A name for a modality that none has yet."""
+    """A modality name that is not taken yet."""
     while name in taken:
         name += " and others"
     return name

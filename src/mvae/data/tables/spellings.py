@@ -1,4 +1,4 @@
-"""Categories that may be one, written in several ways, and cells that list several values."""
+"""Detection of categories that may be several spellings of one, and of cells that list several values."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ MARKS = (";", "|", ",", "/")  # between the values of a list
 
 
 def spelling_notes(name: str, categories: Sequence[object]) -> list[str]:
-    """What a reader should know of a column's categories: yes and no in several spellings, cases, lists.
+    """Notes on a column's categories: several spellings of yes and no, differences in case, lists of values.
 
     >>> spelling_notes("smokes", ["yes", "Y", "no", "0"])
     ["smokes: 'yes' and 'Y', 'no' and '0' are categories of their own; where they mean the same, write one of them"]
@@ -35,12 +35,12 @@ def spelling_notes(name: str, categories: Sequence[object]) -> list[str]:
 
 
 def _folded(word: str) -> str:
-    """Without what does not change the meaning: case, and white space."""
+    """The word without differences that do not change its meaning: case, and white space."""
     return " ".join(word.casefold().split())
 
 
 def _first_list(words: Sequence[str]) -> str | None:
-    """The first of these that lists several values, where the same values come in several of them; else None."""
+    """The first word that lists several values, if the words share their values; else None."""
     for mark in MARKS:
         parts = [[part.strip() for part in word.split(mark)] for word in words]
         lists = [word for word, own in zip(words, parts, strict=True) if len(own) > 1]

@@ -1,4 +1,4 @@
-"""A table's rows as a model's tables: encoded part by part, on disk where they would fill the memory."""
+"""A user's table as `mvae.Table`s for a model: encoded part by part, and kept on disk if it is large."""
 
 import tempfile
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from mvae.errors import DataError
 
 __all__ = ["arrays_of", "encoded_parts", "holds_fields", "observed_of", "table_of"]
 
-LARGE = 1 << 31  # bytes of a column, above which it is mapped from a temporary file
+LARGE = 1 << 31  # bytes of a column above which it is mapped from a temporary file
 
 
 def holds_fields(column: Column) -> bool:
-    """Is this a column of fields, ``rows fields``, and not of pictures or texts?"""
+    """Is this a column of fields, ``rows fields``, rather than of pictures or texts?"""
     return column.ndim == 2 and "float" in str(column.dtype)
 
 
 def observed_of(table: Table, name: str) -> np.ndarray:
-    """Which values of a column are there: of fields ``rows fields``, of pictures and texts ``rows``."""
+    """The mask of a column's observed values: ``rows fields`` for fields, ``rows`` for pictures and texts."""
     if not holds_fields(table.columns[name]):
         return table.has(name).numpy()
     rows = table.has(name).numpy()[:, None]
@@ -30,16 +30,16 @@ def observed_of(table: Table, name: str) -> np.ndarray:
 
 
 def encoded_parts(frames: Frames, schema: TableSchema, part_of: np.ndarray, parts: int) -> list[Table]:
-    """The rows of a table in so many parts, without the rows that hold nothing; read once, in bounded memory.
+    """Encode a table and divide it into parts, without rows with nothing observed; read once, in bounded memory.
 
     Args:
         frames: the table.
-        schema: what its columns mean.
+        schema: the meaning of its columns.
         part_of: the part of each row, ``rows``.
-        parts: how many there are.
+        parts: number of parts.
 
     Raises:
-        DataError: a part has no row that holds anything, or the table changed while it was read.
+        DataError: a part has no row with an observed value, or the table changed while it was read.
 
     >>> from mvae.data.tables.frames import of_frame
     >>> frames = of_frame({"age": [41.5, 3.25, None], "sex": ["f", None, "m"]})
@@ -67,7 +67,7 @@ def encoded_parts(frames: Frames, schema: TableSchema, part_of: np.ndarray, part
     if start < len(part_of):
         raise DataError(f"{frames.where} has fewer rows than a moment ago: was it written to?")
     if not all(filled):
-        raise DataError(f"{frames.where}: a part of its rows holds nothing that a model sees: give more rows")
+        raise DataError(f"{frames.where}: one part of its rows has no value that a model sees: give more rows")
     return [
         Table(
             {name: column[:size] for name, column in own.items()}, {name: mask[:size] for name, mask in there.items()}
@@ -77,7 +77,10 @@ def encoded_parts(frames: Frames, schema: TableSchema, part_of: np.ndarray, part
 
 
 def table_of(values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]) -> tuple[Table | None, np.ndarray]:
-    """What `TableSchema.encode` gave as a table of the rows that hold anything (None: none does), and which."""
+    """Turn the output of `TableSchema.encode` into a table of the rows with observed values, and the mask of these.
+
+    The table is None if there are no such rows.
+    """
     here = _holds(present)
     if not here.any():
         return None, here
@@ -85,7 +88,7 @@ def table_of(values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
 
 
 def arrays_of(table: Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The columns of a table, and which of their values are there, as `TableSchema.encode` gives them.
+    """The columns of a table and the masks of their observed values, as `TableSchema.encode` gives them.
 
     >>> values, present = arrays_of(Table({"hb": np.array([[9.5], [8.0]])}))
     >>> values["hb"].tolist(), present["hb"].tolist()
@@ -95,7 +98,7 @@ def arrays_of(table: Table) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray
 
 
 def _holds(present: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Which rows hold anything."""
+    """The mask of rows with any observed value."""
     return np.logical_or.reduce([mask.reshape(len(mask), -1).any(1) for mask in present.values()])
 
 
@@ -103,5 +106,5 @@ def _room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= LARGE or not size:
         return np.zeros(shape, dtype)
-    with tempfile.TemporaryFile() as file:  # the mapping outlives it, and nothing is left on the disk
+    with tempfile.TemporaryFile() as file:  # the mapping outlives the file, and nothing is left on disk
         return np.memmap(file, dtype, "w+", shape=shape)

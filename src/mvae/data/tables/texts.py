@@ -1,4 +1,4 @@
-"""Sentences in a table: a column of text, read as rows of words by number, a modality by itself."""
+"""Sentences in a table: a column of text, read as rows of word numbers, which is a modality by itself."""
 
 import logging
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ __all__ = ["read_texts", "text_shape", "vocabulary_of", "words_in"]
 
 log = logging.getLogger("mvae.data")
 
-WORDS = 10_000  # that have a number, the most frequent ones; others are one unknown word
-LONGEST = 64  # words that are read of a text, and the stop token, where nothing else is declared
+WORDS = 10_000  # size of the vocabulary of most frequent words; all others are unknown words
+LONGEST = 64  # tokens that are read of a text by default, including the stop token
 
 
 def words_in(cells: Sequence[str]) -> tuple[str, ...]:
-    """The vocabulary of different texts, by frequency.
+    """The vocabulary of the given texts, ordered by frequency.
 
     >>> words_in(["no fever", "fever, cough"])
     ('</s>', '<unk>', 'fever', ',', 'cough', 'no')
@@ -30,17 +30,17 @@ def words_in(cells: Sequence[str]) -> tuple[str, ...]:
 
 
 def vocabulary_of(column: TableColumn) -> Vocabulary:
-    """The words of a column of text."""
+    """The vocabulary of a column of text."""
     return Vocabulary(tuple(map(str, column.classes)))
 
 
 def text_shape(frames: Frames, column: TableColumn, longest: int | None = None) -> tuple[int]:
-    """How many numbers a text has: the words of the longest one, and the stop token.
+    """The number of tokens of a text: the words of the longest one and the stop token, at most ``longest``.
 
-    At most ``longest`` (default 64): other texts are cut, which is logged as a warning.
+    The default of ``longest`` is 64. Longer texts are cut, which is logged as a warning.
 
     Raises:
-        DataError: no row of it has a text.
+        DataError: no row of the column has a text.
     """
     longest = longest or LONGEST
     numbers: list[int] = []
@@ -52,13 +52,13 @@ def text_shape(frames: Frames, column: TableColumn, longest: int | None = None) 
     if not numbers:
         raise DataError(f"column {column.name!r} has no text")
     if long := sum(number > longest for number in numbers):
-        said = "column %r: of a text the first %d words are read; %d of the first %d are longer (length says how many)"
+        said = "column %r: only the first %d words of a text are read; %d of the first %d are longer (set length)"
         log.warning(said, column.name, longest - 1, long, len(numbers))
     return (min(longest, max(numbers)),)
 
 
 def read_texts(column: TableColumn, cells: Any, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """A column's texts as ``rows length`` numbers, and which are there."""
+    """Encode a column's texts as ``rows length`` numbers; return them with the mask of present texts."""
     values, here = np.zeros((rows, length), np.int32), np.zeros(rows, bool)
     if cells is None:
         return values, here

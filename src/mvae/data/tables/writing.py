@@ -1,4 +1,4 @@
-"""Data frames into a file, part by part: CSV, TSV, Parquet, Arrow or Excel by its suffix."""
+"""Writing data frames to a file part by part: CSV, TSV, Parquet, Arrow or Excel, depending on its suffix."""
 
 import csv
 import io
@@ -13,27 +13,27 @@ from mvae.files import write_whole
 
 __all__ = ["WRITERS", "require_writable", "write_frames"]
 
-Writer = Callable[[Path, Iterator[DataFrame], str, str, str], None]  # also takes a separator, an encoding, a mark
+Writer = Callable[[Path, Iterator[DataFrame], str, str, str], None]  # path, frames, separator, encoding, decimal
 
 
 def write_frames(
     path: Path, frames: Iterator[DataFrame], separator: str = ",", encoding: str = "utf-8", decimal: str = "."
 ) -> int:
-    """Write data frames of the same columns, one below the other; nothing half-written is left.
+    """Write data frames with the same columns one below the other; no half-written file is left.
 
     Args:
-        path: the file; its suffix says the format.
-        frames: its parts, at least one.
-        separator: of a CSV file's cells.
-        encoding: of a CSV or TSV file.
-        decimal: the mark before the decimals of numbers that are not text yet, of a CSV or TSV file.
+        path: the file; its suffix determines the format.
+        frames: the parts, at least one.
+        separator: separator of a CSV file's cells.
+        encoding: encoding of a CSV or TSV file.
+        decimal: decimal mark of numbers that are not yet text, in a CSV or TSV file.
 
     Returns:
         The number of rows.
 
     Raises:
-        DataError: a suffix of no known format, or cells of another type than the first ones. RunError: the file cannot
-            be written. MissingDependencyError: the format's library is not installed.
+        DataError: an unknown suffix, or cells of another type than the first ones. RunError: the file cannot be
+            written. MissingDependencyError: the format's library is not installed.
     """
     write, count = require_writable(path), 0
 
@@ -49,10 +49,10 @@ def write_frames(
 
 
 def require_writable(path: Path) -> Writer:
-    """What writes a file of this name.
+    """Return the writer for a file of this name.
 
     Raises:
-        DataError: a suffix of no known format. MissingDependencyError: the format's library is not installed.
+        DataError: an unknown suffix. MissingDependencyError: the format's library is not installed.
     """
     if path.suffix not in WRITERS:
         raise DataError(f"{path}: its suffix is none of {', '.join(WRITERS)}")
@@ -74,7 +74,7 @@ def _write_text(path: Path, frames: Iterator[DataFrame], separator: str, encodin
 
 
 def _cells(series: Any, decimal: str) -> list[Any]:
-    """Cells as `csv` writes them; None where they are missing."""
+    """Convert cells to what `csv` writes; None for missing cells."""
     kind = getattr(series.dtype, "kind", "O")
     if kind == "M":
         series = series.astype(str)
@@ -97,7 +97,7 @@ def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None
             writer.write_table(arrow.Table.from_pandas(frame, schema=schema, preserve_index=False))
     except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
         raise DataError(
-            f"a file of types cannot hold these cells ({'; '.join(map(str, error.args))}): mend them, or write a .csv"
+            f"a typed file cannot hold these cells ({'; '.join(map(str, error.args))}): fix them, or write a .csv"
         ) from None
     finally:
         if writer is not None:
@@ -105,7 +105,7 @@ def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None
 
 
 def _begun(frames: Iterator[DataFrame]) -> tuple[list[DataFrame], Any]:
-    """The first frames until each column has a type (as many as are held at once at most), and all types."""
+    """Read frames until each column has a type (or a limit is reached); return them, and a schema of all types."""
     arrow = require_extra("pyarrow", "tables", "Parquet and Arrow files")
     held: list[DataFrame] = []
     types: dict[str, Any] = {}
@@ -120,9 +120,9 @@ def _begun(frames: Iterator[DataFrame]) -> tuple[list[DataFrame], Any]:
     if not held:
         raise DataError("there are no rows to write")
     for name, kind in types.items():
-        if arrow.types.is_null(kind):  # a column that holds nothing
+        if arrow.types.is_null(kind):  # a column that is empty so far
             types[name] = arrow.string()
-        elif arrow.types.is_decimal128(kind):  # of as many digits as its cells so far
+        elif arrow.types.is_decimal128(kind):  # its width fits only the cells so far
             types[name] = arrow.decimal128(38, kind.scale)
     whole = arrow.Table.from_pandas(held[0], preserve_index=False).schema
     return held, arrow.schema([field.with_type(types[field.name]) for field in whole], whole.metadata)
@@ -134,7 +134,7 @@ def _write_excel(path: Path, frames: Iterator[DataFrame]) -> None:
         if str(whole[name].dtype).startswith("datetime64") and "," in str(whole[name].dtype):
             whole[name] = whole[name].dt.tz_localize(None)  # Excel has no time zones
     illegal = require_extra("openpyxl.utils.exceptions", "tables", "Excel files").IllegalCharacterError
-    file = io.BytesIO()  # where a disk is full, zipfile prints a traceback of its own at its end
+    file = io.BytesIO()  # if the disk is full, zipfile would print its own traceback
     try:
         with pandas().ExcelWriter(file, engine="openpyxl") as writer:
             whole.to_excel(writer, index=False)
@@ -151,4 +151,4 @@ WRITERS: dict[str, Writer] = {
     ".feather": lambda path, frames, *_: _write_arrow(path, frames, parquet=False),
     ".xlsx": lambda path, frames, *_: _write_excel(path, frames),
 }
-"""Suffix → what writes such a file."""
+"""Suffix → writer."""
