@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mvae.errors import DataError, QueryError
+from mvae.errors import DataError, QueryError, SettingsError
 from mvae.sklearn import MVAEClassifier, MVAEImputer, MVAERegressor, MVAETransformer
 from tests.patients import patients
 from tests.unchecked import unchecked_shapes as unchecked_shapes
@@ -124,3 +124,31 @@ def test_a_feature_of_the_targets_name_is_refused() -> None:
     frame = pd.DataFrame({"target of mvae.sklearn": [1.5, 2.5, 4.5, 7.0], "x": [1.0, 5.5, 2.0, 3.0]})
     with pytest.raises(DataError, match=r"a column is named 'target of mvae\.sklearn', which is the name of y here"):
         MVAERegressor(**QUICK).fit(frame, [1.0, 2.0, 3.0, 4.0])
+
+
+@pytest.mark.parametrize("seed", [7, 29])
+def test_a_class_that_training_has_no_row_of_has_no_probability(seed: int) -> None:
+    """A search over many splits meets such a one: its only row is among those that select the weights."""
+    X, y = np.random.default_rng(0).normal(size=(20, 2)), np.array(["v"] * 20)
+    y[3] = "u"
+    model = MVAEClassifier(**QUICK | {"random_state": seed}).fit(X, y)
+    assert model.predict_proba(X[:2]).tolist() == [[0.0, 1.0], [0.0, 1.0]]
+    assert model.predict(X[:2]).tolist() == ["v", "v"]
+
+
+def test_settings_are_numbers_of_numpy_too_and_kinds_a_mapping() -> None:
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    model = MVAETransformer(**QUICK | {"epochs": np.int64(1), "latents": np.int32(3)}).fit(X)
+    assert model.transform(X).shape == (20, 3)
+    wrong: Any = ["real"]
+    with pytest.raises(SettingsError, match=r"kinds must be a mapping by column to kinds, not \['real'\]"):
+        MVAEImputer(**QUICK, kinds=wrong).fit(X)
+
+
+@pytest.mark.parametrize("more", [{}, {"c": ["x", "y"] * 10}])
+def test_a_column_may_have_no_name(more: dict[str, Any]) -> None:
+    frame = pd.DataFrame({"a": [1.5, None] * 10, "": np.arange(20) ** 0.5} | more)
+    imputer: Any = MVAEImputer(**QUICK).set_output(transform="pandas")
+    filled = imputer.fit_transform(frame)
+    assert filled.columns.tolist() == frame.columns.tolist()
+    assert filled.notna().all(axis=None)

@@ -15,9 +15,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mvae.arguments import require_whole_number
-from mvae.data.tables.frames import DataFrame, of_frame, pandas
+from mvae.data.tables.frames import DataFrame, checked_names, of_frame, pandas
 from mvae.data.tables.schema import Kind
-from mvae.errors import DataError
+from mvae.errors import DataError, SettingsError, abridged
 from mvae.runs.answers import Answer, answers, latents
 from mvae.runs.fit_table import fit_table
 from mvae.runs.tables import TableModel
@@ -66,7 +66,7 @@ class _Estimator(BaseEstimator):
         if self.latents is not None:
             changes["model"]["latents"] = self.latents
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        everything = {"table": list(frame.columns)}
+        everything = {"table": list(of_frame(frame).names)}
         self.model_ = fit_table(frame, kinds=kinds, modalities=everything, changes=changes, seed=seed, callbacks=[])
         self.model_.model.double()  # so that a row's answer is the same to 1e-12, whatever the other rows are
 
@@ -77,16 +77,22 @@ class _Estimator(BaseEstimator):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if reset and not len(X):
                 raise DataError("n_samples=0: at least 3 are needed to learn from")
-            return X, dict(self.kinds or {})
+            return X, self._kinds()
         checked: Any = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
         numbers = np.asarray(checked)
-        names = list(getattr(self, "feature_names_in_", [f"x{i}" for i in range(numbers.shape[1])]))
-        frame = pd.DataFrame(numbers, columns=names, index=X.index if isinstance(X, pd.DataFrame) else None)
+        names = checked_names(getattr(self, "feature_names_in_", [f"x{i}" for i in range(numbers.shape[1])]), "X")
+        frame = pd.DataFrame(numbers, columns=list(names), index=X.index if isinstance(X, pd.DataFrame) else None)
         if not reset:
             return frame, {}
         varies = frame.nunique() > 1  # a constant is imputed as itself, if there are other columns to learn from
         known = [name for name in names if varies[name] or not varies.any()]
-        return frame, dict.fromkeys(known, "real") | dict(self.kinds or {})
+        return frame, dict.fromkeys(known, "real") | self._kinds()
+
+    def _kinds(self) -> dict[str, Kind]:
+        """The declared kinds."""
+        if not isinstance(self.kinds, Mapping | None):
+            raise SettingsError(f"kinds must be a mapping by column to kinds, not {abridged(self.kinds)}")
+        return dict(self.kinds or {})
 
     def _predicted_parts(self, frame: DataFrame) -> Iterator[tuple[Answer, int]]:
         """The model's answers for each part of the rows, and the position of the target among the columns."""
@@ -195,6 +201,8 @@ class MVAEClassifier(ClassifierMixin, _Estimator):
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
         known, parts = self.model_.schema.named[TARGET].classes, []
+        if len(known) == 1:  # all others are of rows that training held back
+            return np.repeat(self.classes_[None] == self.classes_[int(known[0])], len(frame), 0).astype(np.float64)
         for found, place in self._predicted_parts(frame):
             share = np.zeros((len(found.point), len(self.classes_)))
             share[:, list(map(int, known))] = found.probabilities[place]  # a class may occur in no training row

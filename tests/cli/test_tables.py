@@ -45,7 +45,7 @@ def test_describe_says_what_columns_are_and_why(tmp_path: Path) -> None:
     shown = mvae("describe", source, "-o", tmp_path / "run.toml", "--picture", tmp_path / "missing.png")
     assert shown.code == 0, shown.err
     for words in ("120 rows, 12 columns", "two values: f, m", "hb and hb_copy: one is a multiple of the other",
-                  "1 rows are equal to one before them", "weight: -99 is far from all other", "■"):  # fmt: skip
+                  "rows equal to an earlier one: 1", "weight: -99 is far from all other", "■"):  # fmt: skip
         assert words in " ".join(shown.out.split()), words
     assert (tmp_path / "missing.png").read_bytes().startswith(b"\x89PNG")
     declared = tomllib.loads((tmp_path / "run.toml").read_text())
@@ -227,6 +227,16 @@ def test_words_for_no_number_may_be_named_as_missing(tmp_path: Path) -> None:
         assert mvae("describe", source, "--missing", "inf", "-o", tmp_path / "run.toml").code == 0
 
 
+def test_a_table_with_a_column_that_cannot_be_learned_from_is_to_be_declared_first(tmp_path: Path) -> None:
+    pd.DataFrame({"t": pd.to_timedelta(range(30), unit="s"), "x": np.arange(30) ** 0.5}).to_parquet(
+        tmp_path / "x.parquet"
+    )
+    declared = mvae("describe", tmp_path / "x.parquet").out.splitlines()[-1]
+    assert declared == f"try next: mvae describe {tmp_path / 'x.parquet'} -o run.toml"
+    done = mvae("describe", tmp_path / "x.parquet", "-o", tmp_path / "run.toml")
+    assert done.out.endswith(f"try next: mvae train {tmp_path / 'run.toml'}\n")
+
+
 def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
     run, source = folder / "run", folder / "patients.csv"
     (tmp_path / "empty.csv").write_text("")
@@ -236,6 +246,7 @@ def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
         (declared.replace('hb = "real"', 'hb = "reel"'), "did you mean 'real'"),
         (declared.replace('hb = "real"', 'hb = "count"'), "is no value of kind count"),
         (declared.replace('kind = "columns"', 'kind = "sentence"'), "a table has"),
+        (declared.replace('hb = "real"', 'hb = { kind = "bounded", low = 1 }'), "bounds are low and high: give both"),
     ):
         (tmp_path / "run.toml").write_text(text)
         assert_refused(mvae("train", tmp_path / "run.toml", "--run-dir", tmp_path / "run"), message)
@@ -288,6 +299,12 @@ def test_predicted_dates_are_written_as_the_table_writes_them(tmp_path: Path) ->
     cells = [cell for line in answer.read_text().splitlines()[1:] for cell in line.split(",")]
     assert len(cells) == 120
     assert all(re.fullmatch(r"\d\d\.\d\d\.\d{4}", cell) for cell in cells), cells[:3]
+    shown = mvae("predict", run, source, "--of", "tag", "--json").json()["first"]
+    assert [cell for row in shown for cell in row] == cells[:30]
+    source.write_text("\n".join(["tag,n", *rows[:20], *(f"{row[:10]}," for row in rows[20:])]))
+    assert_refused(
+        mvae("train", source, "--epochs", 1, "--run-dir", run, "--resume"), "but chosen by the table: resume"
+    )
 
 
 def test_answers_have_the_decimal_comma_of_the_table(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,16 @@ def config(**changes: Any) -> Config:
         ({"modalities": {"x": {"wieght": 1.0}}}, r"no key 'modalities.x.wieght'.*did you mean 'weight'"),
         ({"modalities": {"": {}}}, r"modalities: a modality needs a name"),
         ({"seed": 10**30}, r"seed must be less than 2147483648"),
+        ({"data": {"missing": "-999"}}, r"data.missing must be a list, not '-999'"),
+        ({"data": {"missing": [["?"]]}}, r"data.missing.0 must be text or a whole number or a number, not \['\?'\]"),
+        ({"data": {"source": 5}}, r"data.source must be text or a list, not 5"),
+        ({"training": 5}, r"training must be a table of keys, not 5"),
+        ({"modalities": {"x": {"columns": {"a": "real"}}}}, r"modalities.x.columns must be a list, not \{'a'"),
+        ({"modalities": {"x": {"standardise": 1}}}, r"modalities.x.standardise must be true or false, not 1"),
+        ({"modalities": {"hb [g/l]": {"weight": -1}}}, r"modalities.hb \[g/l\].weight must be at least 0"),
+        ({"modalities": {"x": {"kinds": {"a": 5}}}}, r"modalities.x.kinds.a must be text or a table of keys, not 5"),
+        ({"modalities": {"x": {"kinds": {"a": {"low": "b"}}}}}, r"modalities.x.kinds.a.low must be a number, not 'b'"),
+        ({"modalities": {"x": {"kinds": {"a": {"lo": 1}}}}}, r"no key 'modalities.x.kinds.a.lo'; there are name, kind"),
     ],
 )
 def test_a_fault_is_one_line_that_names_the_key_and_what_may_stand_there(changes: dict, message: str) -> None:
@@ -121,3 +132,10 @@ def test_the_schema_describes_every_key() -> None:
 
     for part in (schema, *schema["$defs"].values()):
         described(part)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    long = config(training={"epochs": np.int64(500), "decay_epochs": 200}, model={"latents": np.int32(3)})
+    short = long.change({"training": {"epochs": np.int64(50), "learning_rate": np.float32(0.5)}})
+    assert (short.training.epochs, short.training.decay_epochs, short.training.learning_rate) == (50, 20, 0.5)
+    assert type(short.model.latents) is int

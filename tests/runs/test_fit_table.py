@@ -1,6 +1,7 @@
 """What `fit_table` takes for its options."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,3 +32,12 @@ def test_cells_that_mean_missing_are_whatever_can_be_gone_through(missing: Any) 
         model = mvae.fit_table(frame, missing=missing, changes=FEW, callbacks=[])
     assert model.schema.named["hb"].missing == (-999, "?")
     assert model.schema.named["sex"].classes == ("f", "m")
+
+
+def test_what_a_reader_should_know_of_joined_files_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = range(1, 31)
+    (tmp_path / "a.csv").write_text("\n".join(["id,x", *(f"{i:03d},{i % 7}.5" for i in rows)]))
+    (tmp_path / "b.csv").write_text("\n".join(["id,y", *(f"{i},{i % 5}.5" for i in range(10, 41))]))
+    with unchecked():
+        mvae.fit_table([tmp_path / "a.csv", tmp_path / "b.csv"], key="id", changes=FEW, callbacks=[])
+    assert "its key '10' differs from '010' of an earlier file (21 such keys)" in caplog.text

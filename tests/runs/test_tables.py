@@ -17,6 +17,7 @@ from mvae.report.calibration import calibration_section
 from mvae.report.views import view_of
 from mvae.runs.answers import draws_given
 from mvae.runs.config import Config
+from mvae.runs.sample import sample_cells
 from mvae.runs.table_data import completed_by, learned_from
 from tests.patients import FEW, ROWS, patients
 from tests.unchecked import unchecked
@@ -470,3 +471,25 @@ def test_each_column_is_warned_of_once_however_many_parts(
         trained.embed(frame)
     said = "column 'city': 3 cells are treated as missing; row 7: 'Bodø' is a category that no training row has"
     assert caplog.messages == [said]
+
+
+@pytest.mark.parametrize("interval", ["0.9", True, 0, 1.0, np.nan])
+def test_an_interval_that_is_no_share_is_refused(trained: mvae.TableModel, interval: Any) -> None:
+    for ask in (trained.impute, lambda data, interval: trained.predict(data, "hb", interval=interval)):
+        with pytest.raises(QueryError, match="an interval is a share of the probability"):
+            ask(patients(), interval=interval)
+
+
+def test_what_is_no_path_is_refused_by_load_table() -> None:
+    nothing: Any = None
+    with pytest.raises(RunError, match="must be text or a path, not None"):
+        mvae.load_table(nothing)
+
+
+def test_cells_of_a_column_with_an_equals_sign_in_its_name_are_given(tmp_path: Path) -> None:
+    source = tmp_path / "x.csv"
+    pd.DataFrame({"b": ["x", "y"] * 20, "b=c": [1, 2] * 20, "d": np.arange(40) ** 0.5}).to_csv(source, index=False)
+    with unchecked():
+        run, _ = mvae.train(Config.from_dict(FEW | {"data": {"source": str(source)}}), tmp_path / "run", callbacks=[])
+    assert list(sample_cells(run, ("b=c=2", "d=1.5"), 3, 0)) == ["b"]
+    assert list(sample_cells(run, ("b=x",), 3, 0)) == ["b=c", "d"]

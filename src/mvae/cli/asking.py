@@ -72,7 +72,7 @@ def answered(
         frames = replace(frames, read=lambda rows, read=frames.read: (part.set_index(name) for part in read(rows)))
     for line in (*frames.notes, *model.schema.differences(frames.names)):
         click.echo(f"note: {line}", err=True)
-    done, first, typed = 0, None, output is not None and output.suffix not in (".csv", ".tsv")
+    done, first, typed = 0, None, output is not None and output.suffix.lower() not in (".csv", ".tsv")
     if output is not None:
         require_writable(output)
 
@@ -82,7 +82,8 @@ def answered(
             done += len(part)
             progress(min(1.0, done / frames.rows))
             part = part.reset_index() if keyed else part
-            first = part.head(SHOWN) if first is None else first
+            if first is None:
+                first = for_file(model.schema, part.head(SHOWN), text=frames.text, typed=False)
             yield for_file(model.schema, part, text=frames.text, typed=typed)
 
     with shown(doing) as progress:

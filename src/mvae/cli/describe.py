@@ -71,7 +71,9 @@ def describe(
         click.echo(f"picture: {picture}")
     words = [str(output)] if output else [*map(str, files), *(("--key", key) if key else ())]
     words += [] if output else [word for cell in missing for word in ("--missing", cell)]
-    click.echo(f"try next: mvae train {shlex.join(words)}")
+    troubled = output is None and any(column.problem for column in found.columns)  # a declaration leaves these out
+    words = ["describe", *words, "-o", "run.toml"] if troubled else ["train", *words]
+    click.echo(f"try next: mvae {shlex.join(words)}")
 
 
 def _write(path: Path, text: str) -> None:
@@ -108,8 +110,8 @@ def _show(found: "Description") -> None:
     _show_patterns(found, console)
     said = [f"modality {name}: {', '.join(names)}" for name, names in found.modalities.items()]
     said += [f"{one} and {other}: {how}" for one, other, how in found.leaks]
-    said += [f"{found.duplicates:,} rows are equal to one before them"] if found.duplicates else []
-    said += [f"{found.empty_rows:,} rows are empty"] if found.empty_rows else []
+    said += [f"rows equal to an earlier one: {found.duplicates:,}"] if found.duplicates else []
+    said += [f"empty rows: {found.empty_rows:,}"] if found.empty_rows else []
     for line in (*said, *found.notes):
         console.print(Text(line))
 

@@ -21,7 +21,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -113,7 +113,7 @@ class Config(Section):
             SettingsError: an unknown key or a value outside its range; ``where`` says in which file.
         """
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate(settings.plain(values))
         except ValidationError as error:
             raise SettingsError(f"{where}: {explained(error, cls)}" if where else explained(error, cls)) from None
 
@@ -129,7 +129,7 @@ class Config(Section):
         Raises:
             SettingsError: an unknown key or a value outside its range.
         """
-        changes = dict(changes)
+        changes = dict(settings.plain(changes))
         training = dict(changes.get("training", {}))
         if isinstance(epochs := training.get("epochs"), int):
             kept = in_proportion(self.training.model_dump(), epochs) if epochs <= MOST else {}
@@ -223,7 +223,7 @@ def explained(error: ValidationError, root: type[BaseModel]) -> str:
     fault = next(
         (one for one in faults if one["type"] == "extra_forbidden"), faults[0]
     )  # a misspelt key is missing too
-    path = [str(part) for part in fault["loc"]]
+    path = settings.keys_of(fault)
     if fault["type"] == "extra_forbidden":
         known = _keys_at(root, path[:-1])
         return f"no key {'.'.join(path)!r}; there are {', '.join(known)}{nearest(path[-1], known)}"
@@ -235,7 +235,7 @@ def _keys_at(root: type[BaseModel], path: Sequence[str]) -> list[str]:
     model: Any = root
     for part in path:
         kind = model.model_fields[part].annotation if part in model.model_fields else None
-        inner = [a for a in getattr(kind, "__args__", ()) if isinstance(a, type) and issubclass(a, BaseModel)]
+        inner = _tables_in(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             model = kind
         elif inner:  # a table of named tables: the next part is a name
@@ -245,6 +245,13 @@ def _keys_at(root: type[BaseModel], path: Sequence[str]) -> list[str]:
         else:
             return []
     return list(model.model_fields)
+
+
+def _tables_in(kind: Any) -> list[type[BaseModel]]:
+    """The tables among a type's parts, as in a mapping from names to either text or a table."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [table for part in get_args(kind) for table in _tables_in(part)]
 
 
 class _Named:

@@ -1,5 +1,6 @@
 """From a data frame to a trained model in one call."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from mvae.training.switches import flushed_denormals
 
 __all__ = ["fit_table"]
 
+log = logging.getLogger("mvae.data")
 VALIDATION = 0.1  # of the rows select the weights
 
 
@@ -63,6 +65,8 @@ def fit_table(
     (np.int64(0), 36)
     """
     frames = open_table(data, key)
+    for note in frames.notes:
+        log.warning("%s", note)
     if frames.rows < 3:
         raise DataError(f"{frames.where} has {frames.rows} rows: at least 3 are needed to learn from")
     home = np.zeros(frames.rows, np.int8)

@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -106,9 +106,10 @@ def train(
             _require_free(run_dir)
         with processes.first_before():  # it downloads what is not here
             data = load(config, data_dir)
+        said = flattened(config.model_dump(exclude_unset=True))
         config = completed(config, data)
         if resume and data.layout is not None:
-            _require_same(run_dir, config)
+            _require_same(run_dir, config, said)
         model = build(config).to(device_named(device))
         labelled = partial(_labelled, config, data, run_dir, resume, processes)
         table, held_out = _learned_from(config, data, model, labelled)
@@ -271,19 +272,21 @@ def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
         raise RunError(f"{path} is damaged ({error}): train again in another --run-dir") from None
 
 
-def _require_same(run_dir: Path, declared: Config) -> None:
-    """Raises RunError where a run of another declaration would be gone on with."""
+def _require_same(run_dir: Path, declared: Config, said: Collection[str] | None = None) -> None:
+    """Raises RunError where a run of another declaration would be gone on with.
+
+    Of a table, ``said`` are the keys that the file declares; all else is chosen by the rows.
+    """
     stored, _ = read_run(run_dir)
     before, now = (flattened(config.resolved().to_dict()) for config in (stored, declared))
     keys = [key for key in dict.fromkeys([*before, *now]) if not key.startswith(MAY_DIFFER)]
     # What the data said at the first start stands in the stored declaration only.
-    differ = [
-        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
-        for key in keys
-        if before.get(key) != now.get(key) and not (key.startswith("modalities.") and key not in now)
-    ]
-    if differ:
-        raise RunError(f"{run_dir} cannot be resumed with other settings: {'; '.join(differ)}")
+    keys = [k for k in keys if before.get(k) != now.get(k) and not (k.startswith("modalities.") and k not in now)]
+    if keys:
+        differ = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in keys)
+        own = said is None or any(key in said for key in keys)
+        why = "" if own else " (not declared, but chosen by the table: resume with the same rows, or train anew)"
+        raise RunError(f"{run_dir} cannot be resumed with other settings: {differ}{why}")
 
 
 def _require_same_coding(run_dir: Path, data: Dataset, modalities: Sequence[str] = ()) -> None:

@@ -111,7 +111,8 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
     seen = [name for columns in layout.modalities.values() for name in columns]
     cells: dict[str, str] = {}
     for text in given:
-        name, equals, cell = text.partition("=")
+        own = max((name for name in seen if text.startswith(f"{name}=")), key=len, default="")  # a name may have a =
+        name, equals, cell = (own, "=", text[len(own) + 1 :]) if own else text.partition("=")
         if not equals:
             raise QueryError(f"--given {text!r}: write COLUMN=VALUE, for example {seen[0]}=…")
         _require_column(name, seen)

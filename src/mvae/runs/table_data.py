@@ -97,7 +97,7 @@ def learned_from(config: Config, frames: Frames, home: np.ndarray) -> TableSchem
     if groups:
         unused = [name for name in frames.names if all(name not in own for own in groups.values())]
         if left := [name for name in unused if name != frames.key]:
-            log.info("%s: the columns %s are not declared, and not used", frames.where, ", ".join(left))
+            log.info("%s: not declared, and not used: %s", frames.where, ", ".join(left))
     return schema
 
 
@@ -118,6 +118,8 @@ def _kinds_of(name: str, part: ModalitySettings) -> dict[str, Kind]:
         kind = said if isinstance(said, str) else said.kind
         _require_kind(f"modalities.{name}.kinds.{column}", kind, get_args(ColumnKind))
         more = () if isinstance(said, str) else said.levels or (said.low, said.high)
+        if len([end for end in more if end is None]) == 1:
+            raise SettingsError(f"modalities.{name}.kinds.{column}: bounds are low and high: give both, or neither")
         found[column] = (kind, *more) if more and None not in more else kind
     return found
 

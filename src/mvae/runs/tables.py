@@ -15,6 +15,7 @@ from mvae.data.tables.frames import DataFrame, Frames, pandas
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import QueryError, RunError, abridged
+from mvae.files import as_path
 from mvae.models.base import MultimodalVAE
 from mvae.runs import saving
 from mvae.runs.answers import AT_ONCE, Answer, answers, latents, scores
@@ -308,7 +309,7 @@ def load_table(path: str | Path) -> TableModel:
     Raises:
         RunError: absent, damaged, or of no table.
     """
-    path = Path(path)
+    path = as_path(path, "the model's file or run directory")
     if path.is_file():
         stored: Mapping[str, Any] = saving.read_saved(path)[1]
         model: Callable[[], MultimodalVAE] = lambda: saving.load(path)  # noqa: E731

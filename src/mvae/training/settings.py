@@ -1,6 +1,7 @@
 """The settings of training: each with its range, its default and one sentence."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -9,7 +10,15 @@ from pydantic.json_schema import SkipJsonSchema
 
 from mvae.errors import SettingsError, abridged, nearest
 
-__all__ = ["OptimizerFactory", "ScheduleFactory", "TrainingSettings", "explained", "training_settings"]
+__all__ = [
+    "OptimizerFactory",
+    "ScheduleFactory",
+    "TrainingSettings",
+    "explained",
+    "keys_of",
+    "plain",
+    "training_settings",
+]
 
 MOST = 10**9  # of what is counted
 OptimizerFactory = Callable[..., Any]  # gives a torch.optim.Optimizer; torch itself is not imported for help
@@ -21,6 +30,11 @@ RANGES = {  # pydantic's names of ranges → words
     "less_than_equal": ("must be at most {}", "le"),
     "less_than": ("must be less than {}", "lt"),
 }
+KINDS = {  # pydantic's names of types → words
+    "int_type": "a whole number", "float_type": "a number", "string_type": "text", "bool_type": "true or false",
+    "list_type": "a list", "dict_type": "a table of keys", "model_type": "a table of keys",
+}  # fmt: skip
+_MEMBER = re.compile(r"(list|dict|literal|callable|function-\w+)\[.*\]|callable|FieldSettings")
 
 
 class TrainingSettings(BaseModel):
@@ -94,7 +108,7 @@ def training_settings(settings: TrainingSettings | None, changes: Mapping[str, A
         if name not in known:
             raise SettingsError(f"there is no setting {name!r}{nearest(name, known)}; there are {', '.join(known)}")
     base = {} if settings is None else {name: getattr(settings, name) for name in settings.model_fields_set}
-    given = {name: _plain(value) for name, value in changes.items()}
+    given = {name: plain(value) for name, value in changes.items()}
     try:
         return TrainingSettings(**(base | given))
     except ValidationError as error:
@@ -105,9 +119,23 @@ def _written(bound: int | float) -> str:
     return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy number as Python's own."""
+def plain(value: Any) -> Any:
+    """Convert NumPy numbers to Python's own, also within lists and mappings."""
+    if isinstance(value, Mapping):
+        return {key: plain(own) for key, own in value.items()}
+    if isinstance(value, list):
+        return [plain(own) for own in value]
     return value.item() if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () else value
+
+
+def keys_of(fault: Mapping[str, Any]) -> list[str]:
+    """The path of keys to a pydantic error, without the names of union members that pydantic puts among them.
+
+    >>> keys_of({"loc": ("data", "missing", 0, "str")}), keys_of({"loc": ("kinds", "hb [g/l]", "FieldSettings", "low")})
+    (['data', 'missing', '0'], ['kinds', 'hb [g/l]', 'low'])
+    """
+    found = [str(part) for part in fault["loc"] if not _MEMBER.fullmatch(str(part))]
+    return found[:-1] if len(found) > 1 and found[-1] in ("str", "int", "float", "bool") else found
 
 
 def explained(error: ValidationError) -> str:
@@ -119,9 +147,12 @@ def explained(error: ValidationError) -> str:
     ...     print(explained(error))
     epochs must be at least 1, not 0
     """
-    first = error.errors(include_url=False)[0]
-    keys = [str(part) for part in first["loc"] if "[" not in str(part)]  # of a union there is its member's type, too
-    where, value, kind, details = ".".join(keys), first.get("input"), first["type"], first.get("ctx", {})
+    faults: list[Any] = error.errors(include_url=False)
+    keys = keys_of(faults[0])
+    inner = (fault for fault in faults if keys_of(fault)[: len(keys)] == keys and len(keys_of(fault)) > len(keys))
+    first = next(inner, faults[0]) if faults[0]["type"] in KINDS else faults[0]  # of a union: what nearly fits
+    kinds = [fault["type"] for fault in faults if keys_of(fault) == keys_of(first)]
+    where, value, kind, details = ".".join(keys_of(first)), first.get("input"), first["type"], first.get("ctx", {})
     if kind == "value_error":
         return f"{where}: {details['error']}" if where else str(details["error"])
     if isinstance(value, float) and not math.isfinite(value):
@@ -129,10 +160,8 @@ def explained(error: ValidationError) -> str:
     if kind in RANGES:
         words, bound = RANGES[kind]
         return f"{where} {words.format(_written(details[bound]))}, not {abridged(value)}"
-    if kind == "int_type":
-        return f"{where} must be a whole number, not {abridged(value)}"
-    if kind == "float_type":
-        return f"{where} must be a number, not {abridged(value)}"
+    if all(one in KINDS for one in kinds):
+        return f"{where} must be {' or '.join(dict.fromkeys(KINDS[one] for one in kinds))}, not {abridged(value)}"
     if kind == "literal_error":
         return f"{where} must be {details['expected']}, not {abridged(value)}"
     return f"{where}: {first['msg']}, not {abridged(value)}"

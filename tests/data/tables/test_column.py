@@ -385,3 +385,24 @@ def test_infinite_and_huge_cells_of_a_later_part_are_looked_at_without_warnings(
     found = infer("x", pd.Series(["1.5", "2.25", "9.75"] * 5, dtype=object))
     cells = pd.Series(["inf", "1" + "0" * 308, "2.5", "2.125", ""], dtype=object)
     assert found.unlike(cells).tolist() == [True, False, False, True, False]
+
+
+def test_classes_are_filled_in_as_the_column_writes_them() -> None:
+    found = infer("b", pd.Series(["True", "False", "True"], dtype=object))
+    cells = pd.Series(["TRUE", "FALSE", None, ""], dtype=object)
+    assert found.filled(cells, np.array([0, 0, 1.0, 0])).tolist() == ["TRUE", "FALSE", "TRUE", "FALSE"]
+    numbers = infer("n", pd.Series(["1", "2", "2"], dtype=object))
+    assert numbers.filled(pd.Series(["1.0", "2.0", ""], dtype=object), np.ones(3)).tolist() == ["1.0", "2.0", "2.0"]
+
+
+@pytest.mark.parametrize("bounds", [(100, 0), (5, 5), ("a", 3), (0, None), (True, False)])
+def test_bounds_are_two_numbers_in_their_order(bounds: Any) -> None:
+    with pytest.raises(SettingsError, match="bounded takes two numbers, the lower one first, not"):
+        infer("x", pd.Series([1.5, 2.5]), kind=("bounded", *bounds))
+    with pytest.raises(DataError, match=r"2.5 is no value of kind bounded, from 0 to 2: .*another kind or bounds"):
+        infer("x", pd.Series([1.5, 2.5]), kind=("bounded", 0, 2))
+
+
+def test_a_class_alone_is_named_as_a_value_of_python(caplog: pytest.LogCaptureFixture) -> None:
+    assert infer("x", pd.Series([1, 1], dtype="int64"), kind="categorical").kind == "constant"
+    assert "all its training cells are 1: a constant" in caplog.text

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mvae.data.tables.frames import of_frame
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.writing import WRITERS, write_frames
 from mvae.errors import DataError
@@ -223,3 +224,30 @@ def test_keys_of_whole_numbers_meet_however_they_are_written(tmp_path: Path) -> 
         "has a key 'id' that an earlier file has"
         in open_table([tmp_path / "one.csv", tmp_path / "three.csv"], "id").notes[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("second", "note"),
+    [
+        ("id,b\n1,7\n002,8\na4,9\n", "its key '1' differs from '001' of an earlier file (2 such keys)"),
+        ("id,b\n001,7\n002,8\n5,9\n", ""),
+    ],
+)
+def test_keys_that_differ_in_zeros_before_them_are_noted(tmp_path: Path, second: str, note: str) -> None:
+    one, two = file(tmp_path, "id,a\n001,5\n002,6\nA4,7\n", "one.csv"), file(tmp_path, second, "two.csv")
+    notes = open_table([one, two], "id").notes
+    assert len(notes) == bool(note)
+    assert note in "".join(notes)
+
+
+def test_the_suffix_of_a_written_file_may_have_capitals(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    for name in ("A.CSV", "A.Tsv", "A.PARQUET", "A.XLSX"):
+        assert write_frames(tmp_path / name, iter([frame])) == 2
+        assert open_table(tmp_path / name).whole()["b"].tolist() == ["x", "y"]
+    assert (tmp_path / "A.Tsv").read_text().startswith("a\tb\n")
+
+
+def test_single_cells_by_column_are_no_table_and_it_is_said_what_is() -> None:
+    with pytest.raises(DataError, match="give each a list of as many cells"):
+        of_frame({"a": 1.0, "b": 2.0})

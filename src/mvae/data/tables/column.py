@@ -162,6 +162,8 @@ class TableColumn:
     def _refuse(self, index: Any, at: np.ndarray, cells: np.ndarray, strict: bool, missed: Missed | None) -> None:
         row, cell = row_named(index, int(at[0])), cells.tolist()[0]
         what, instead = f"is no value of kind {self.kind}", "kind"
+        if self.kind == "bounded":
+            what, instead = f"{what}, from {self.low} to {self.high}", "kind or bounds"
         if self.kind in CLASSED:
             what, instead = "is a category that no training row has", "level"
             what = f"is none of {', '.join(map(str, self.classes))}" if strict else what
@@ -265,6 +267,9 @@ class TableColumn:
             empty = series.dtype == object and not len(there)  # a part of a text column may have no cells
             if self.dtype == "text" and not empty and not is_text(series):  # stored in another type than in training
                 cells = self.typed(cells)
+            elif self.kind in CLASSED and is_text(there):  # TRUE, where training wrote True
+                own = {plain(value): value for value in reversed(factorized(there)[1].tolist())}
+                cells = np.array([own.get(plain(value), value) for value in cells.tolist()], object)
         return cells
 
     def _as_stored(self, there: Series, numbers: np.ndarray) -> Any:

@@ -129,7 +129,7 @@ def as_frame(data: Any) -> DataFrame:
         try:
             return pd.DataFrame(dict(data))
         except ValueError as error:
-            raise DataError(f"these columns make no table ({error})") from None
+            raise DataError(f"these columns make no table ({error}): give each a list of as many cells") from None
     narwhals = require_extra("narwhals", "tables", "data frames other than those of pandas")
     try:
         return of_arrow(narwhals.from_native(data, eager_only=True).to_arrow())

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from mvae.arguments import fits
 from mvae.data.tables.cells import (
     Missing,
     Series,
@@ -115,7 +116,7 @@ def infer(
 def _constant(blank: TableColumn, declared: str | None, cell: Any) -> TableColumn:
     """A column with one value; warns if classes were declared, because others may occur only outside these rows."""
     if declared is not None:
-        say_constant(blank.name, declared, cell)
+        say_constant(blank.name, declared, _python(cell))
     return replace(blank, kind="constant", classes=(_python(cell),), reason=f"always {cell}")
 
 
@@ -132,6 +133,10 @@ def _require_kind(name: str, kind: object, said: Sequence[Any]) -> None:
         raise SettingsError(f"column {name!r}: {kind} takes neither bounds nor levels; bounded and ordinal do")
     if said and kind == "bounded" and len(said) != 2:
         raise SettingsError(f"column {name!r}: bounded takes two bounds, not {len(said)}")
+    if said and kind == "bounded" and not (all(fits(end, float) for end in said) and said[0] < said[1]):
+        raise SettingsError(
+            f"column {name!r}: bounded takes two numbers, the lower one first, not {said[0]!r} and {said[1]!r}"
+        )
 
 
 def _levels(name: str, said: Sequence[Any], cells: np.ndarray) -> tuple[Any, ...]:

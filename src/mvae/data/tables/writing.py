@@ -43,7 +43,7 @@ def write_frames(
             count += len(frame)
             yield frame
 
-    mark = "\t" if path.suffix == ".tsv" else separator
+    mark = "\t" if path.suffix.lower() == ".tsv" else separator
     write_whole(path, lambda file: write(file, counted(), mark, encoding, decimal))
     return count
 
@@ -54,13 +54,14 @@ def require_writable(path: Path) -> Writer:
     Raises:
         DataError: an unknown suffix. MissingDependencyError: the format's library is not installed.
     """
-    if path.suffix not in WRITERS:
+    suffix = path.suffix.lower()
+    if suffix not in WRITERS:
         raise DataError(f"{path}: its suffix is none of {', '.join(WRITERS)}")
-    if path.suffix in (".parquet", ".arrow", ".feather"):
+    if suffix in (".parquet", ".arrow", ".feather"):
         require_extra("pyarrow", "tables", "Parquet and Arrow files")
-    if path.suffix == ".xlsx":
+    if suffix == ".xlsx":
         require_extra("openpyxl", "tables", "Excel files")
-    return WRITERS[path.suffix]
+    return WRITERS[suffix]
 
 
 def _write_text(path: Path, frames: Iterator[DataFrame], separator: str, encoding: str, decimal: str) -> None:
