@@ -71,7 +71,7 @@ def test_a_table_of_mixed_columns_is_shown_column_by_column(tmp_path: Path) -> N
     assert mvae(*train).code == 0
     assert mvae("report", tmp_path / "run", *FEW).code == 0
     text = (tmp_path / "run" / "report.html").read_text()
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", text.partition("What was trained on what")[2])
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", text.partition("Training data and settings")[2])
     assert cells[:16] == [
         "p", "", "122", "14.2%", "", "hb", "72", "41.0%", "", "sex", "121", "0.8%", "", "visits", "121", "0.8%",
     ]  # fmt: skip

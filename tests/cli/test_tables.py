@@ -214,7 +214,7 @@ def test_files_are_joined_without_a_declaration_as_describe_proposes(tmp_path: P
     assert schema.modalities == {"labs": ("hb", "crp"), "visits": ("visits", "share")}
     assert not schema.named["hb"].present(pd.Series([-999], name="hb")).any()
     assert_refused(mvae("train", one, two, "--run-dir", tmp_path / "other"), "say which, with --key")
-    assert_refused(mvae("train", one, "digits"), "digits is no table")
+    assert_refused(mvae("train", one, "digits"), "digits is not a table")
     for words in (["--missing", -999], ["--key", "id"]):
         assert_refused(mvae("train", "digits", *words), f"{words[0]} is for tables, and digits is not one")
 

@@ -95,7 +95,7 @@ def test_row_weights_are_one_on_average_and_refused_where_they_are_none() -> Non
     with pytest.raises(DataError, match="none missing"):
         read([1.0] * 4, w=torch.tensor([True, True, False, True]))
     for name in ("label", "no such"):
-        with pytest.raises(DataError, match="a column of the training table that is no modality"):
+        with pytest.raises(DataError, match="a column of the training table that is not a modality"):
             row_weights(complete(4), name, model)
 
 

@@ -53,7 +53,7 @@ def test_intervals_are_judged_beyond_what_chance_explains() -> None:
     for share, values, said in ((1.0, 28, ""), (1.0, 60, ": too wide"), (0.79, 20, ""), (0.75, 20, ": too narrow"),
                                 (0.79, 300, ": too narrow"), (0.85, 300, "")):  # fmt: skip
         verdict = _verdict("hb", share, values)
-        assert verdict.startswith(f"90 % intervals of hb hold {share:.0%} of {values} held-out values{said}")
+        assert verdict.startswith(f"90 % intervals of hb cover {share:.0%} of {values} held-out values{said}")
         assert ("too" in verdict) == bool(said)
 
 

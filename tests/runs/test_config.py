@@ -66,7 +66,7 @@ def test_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
     found = Config.load(path)
     assert list(found.modalities) == ["RNA.counts"]
     assert found.model.options == {"random_subsets": 2}
-    for content, message in ((b"[data", "is no TOML"), (b"\xff\xfe", "is not UTF-8"), (b"[data]\nsorce = 1", "sorce")):
+    for content, message in ((b"[data", "is not TOML"), (b"\xff\xfe", "is not UTF-8"), (b"[data]\nsorce = 1", "sorce")):
         path.write_bytes(content)
         with pytest.raises(SettingsError, match=message):
             Config.load(path)

@@ -121,7 +121,7 @@ def test_files_of_cells_and_runs_of_arrays_say_where_they_are_asked(tmp_path: Pa
         mvae.train(config, tmp_path / "none", callbacks=[])
     mvae.train(declared(tmp_path), tmp_path / "run", callbacks=[])
     said = mvae_command("embed", tmp_path / "run", tmp_path / "cells.npz")
-    assert "model of no table: ask it in Python, model = mvae.load(" in said.err
+    assert "not a model of a table: use it in Python, model = mvae.load(" in said.err
     assert mvae.load(tmp_path / "run").names == ("rna", "group")
 
 

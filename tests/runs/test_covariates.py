@@ -66,7 +66,7 @@ def test_samples_are_of_the_batch_that_is_given(trained: Run, tmp_path: Path) ->
 
 def test_what_is_lacking_or_wrong_is_said_as_options(trained: Run, tmp_path: Path) -> None:
     with pytest.raises(
-        QueryError, match=r"is conditioned on batch, place: as the first test row, --given .*batch=.* --given"
+        QueryError, match=r"conditioned on batch, place: give it, as in the first test row: --given .*batch=.* --given"
     ):
         sampling.sample(trained, None, 1, 0, tmp_path / "s.png")
     with pytest.raises(QueryError, match="batch is one of b2, first batch"):

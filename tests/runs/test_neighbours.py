@@ -67,7 +67,7 @@ def test_missing_numbers_are_learned_from_near_copies(trained: mvae.TableModel) 
 
 def test_a_table_of_too_few_rows_is_told_so(trained: mvae.TableModel, caplog: pytest.LogCaptureFixture) -> None:
     trained.impute(with_holes(near_copies())[0].iloc[:5], neighbours=True, samples=2)
-    said = "neighbours need 1,000 rows at once, and 5 of the table's 5 are: they are filled in without them"
+    said = "neighbours need 1,000 rows at once: 5 of the table's 5 rows are filled in without them"
     assert caplog.messages == [said]
 
 

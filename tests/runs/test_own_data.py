@@ -182,14 +182,14 @@ def test_runs_that_keep_no_folder_open_where_their_files_are(tmp_path: Path, mon
     with pytest.raises(DataError, match=rf"cannot read visits.csv \(there is no such file in {tmp_path}\)"):
         train(config, "other", callbacks=[])
     (tmp_path / "home/run/run.json").write_text(json.dumps(described | {"folder": 5}))
-    with pytest.raises(RunError, match="its folder is none"):
+    with pytest.raises(RunError, match="folder is missing or wrong"):
         open_run("home/run")
 
 
 def test_text_refuses_what_is_for_numbers() -> None:
     part = {"kind": "string", "classes": 10, "length": 4, "augment": ["noise"]}
     config = Config.from_dict({"data": {"source": "digits"}, "modalities": {"name": part}})
-    with pytest.raises(SettingsError, match=r"modalities\.name: augment is no key of kind 'string', which is read"):
+    with pytest.raises(SettingsError, match=r"modalities\.name: augment is not a key of kind 'string', which is read"):
         build(config)
 
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         ('columns = ["hb", "crp"]', 'columns = ["hb", "crq"]', "no column 'crq'"),
         ('kind = "picture"', 'kind = "pictures"', "did you mean 'picture'"),
         ("latents = 3", 'latents = 3\nname = "mvea"', "did you mean 'mvae'"),
-        ("latents = 3", "latents = 3\nalpha = 0.1", "model.alpha is no option of mvae"),
+        ("latents = 3", "latents = 3\nalpha = 0.1", "model.alpha is not an option of mvae"),
         ("hidden = [8]", "hiden = [8]", "hiden"),
         ('network = "mlp"', 'network = "mpl"', "did you mean 'mlp'"),
         ("patients.npz", "nobody.npz", "nobody.npz"),

@@ -311,7 +311,7 @@ def test_labels_spread_over_no_run_and_of_no_modality_are_refused(trained: Run, 
 
 def test_a_model_of_pairs_without_a_pair_is_refused(tmp_path: Path) -> None:
     few = changed("digits", model="jmvae", data={"paired_fraction": 0.0001})
-    with pytest.raises(SettingsError, match=r"jmvae learns from complete rows, and none of the 1297 rows is"):
+    with pytest.raises(SettingsError, match=r"jmvae needs complete rows, and none of the 1297 rows is complete"):
         runs.train(few, tmp_path / "none", callbacks=[])
     assert not (tmp_path / "none").exists()
 

@@ -35,7 +35,7 @@ def test_weights_that_fit_another_model_are_not_given_to_it(tmp_path: Path, othe
 def test_what_is_no_file_of_ours_is_said(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     for load in (mvae.load, mvae.load_table):
-        with pytest.raises(RunError, match=r"x\.csv is damaged, or no file that mvae\.save wrote"):
+        with pytest.raises(RunError, match=r"x\.csv is damaged, or not a file that mvae\.save wrote"):
             load(tmp_path / "x.csv")
     with pytest.raises(RunError, match=r"there is no .*absent: give the file that mvae\.save wrote"):
         mvae.load(tmp_path / "absent")

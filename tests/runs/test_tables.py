@@ -251,7 +251,7 @@ def test_a_saved_model_answers_alike(trained: mvae.TableModel, tmp_path: Path) -
     frame = patients(seed=1)
     pd.testing.assert_frame_equal(again.impute(frame), trained.impute(frame))
     mvae.save(trained.model, tmp_path / "bare.mvae")
-    with pytest.raises(RunError, match="is a model of no table"):
+    with pytest.raises(RunError, match="is not a model of a table"):
         mvae.load_table(tmp_path / "bare.mvae")
 
 
@@ -271,8 +271,8 @@ def test_known_cells_are_learned_from_the_others() -> None:
     [
         (lambda m: m.predict(patients(), "hbb"), SettingsError, "no column 'hbb'.*did you mean 'hb'"),
         (lambda m: m.predict(patients(), "id"), SettingsError, "does not see the column 'id': 108 different texts"),
-        (lambda m: m.predict(patients(), "hb", interval=90.0), QueryError, "between 0 and 1, as 0.9, not 90.0"),
-        (lambda m: m.impute(patients(), interval="90%"), QueryError, "between 0 and 1, as 0.9, not '90%'"),
+        (lambda m: m.predict(patients(), "hb", interval=90.0), QueryError, "between 0 and 1, such as 0.9, not 90.0"),
+        (lambda m: m.impute(patients(), interval="90%"), QueryError, "between 0 and 1, such as 0.9, not '90%'"),
         (lambda m: m.impute(patients(), draws=-1), QueryError, "draws must be at least 0"),
         (lambda m: m.embed({"x": [1.0]}), DataError, "the table has none of the model's columns"),
         (lambda m: m.embed(3), DataError, "not a int"),
@@ -441,7 +441,7 @@ def test_a_model_of_doubles_comes_back_as_one(tmp_path: Path) -> None:
 def test_a_name_that_the_answer_needs_is_refused_before_any_work() -> None:
     frame = patients()[["hb", "crp"]].rename(columns={"crp": "hb.low"})
     model = mvae.fit_table(frame, changes=FEW, callbacks=[])
-    with pytest.raises(QueryError, match=r"needs a column 'hb.low' of its own"):
+    with pytest.raises(QueryError, match=r"adds a column 'hb.low', and the table already has one"):
         model.impute(frame, interval=0.9)
 
 

@@ -114,7 +114,7 @@ def test_what_cannot_be_translated_is_refused(call: dict[str, Any], message: str
 def test_a_run_without_sentences_is_refused(tmp_path: Path) -> None:
     config = changed("digits")
     digits = Run(tmp_path, config, build(config), load(config), {})
-    with pytest.raises(QueryError, match="label is no language"):
+    with pytest.raises(QueryError, match="label is not a language"):
         translate(digits, ["5"], "label")
 
 

@@ -47,7 +47,7 @@ def test_a_last_line_of_metrics_cut_by_a_kill_is_left_out(end: bytes, tmp_path: 
 
 def test_another_line_of_metrics_that_is_damaged_is_refused_by_number(tmp_path: Path) -> None:
     (tmp_path / METRICS).write_text('{"epoch": 1}\n{"ep\n{"epoch": 3}\n')
-    with pytest.raises(RunError, match=r"metrics.jsonl, line 2 is no JSON object of numbers"):
+    with pytest.raises(RunError, match=r"metrics.jsonl, line 2 is not a JSON object of numbers"):
         checkpoint.read_metrics(tmp_path)
     (tmp_path / METRICS).write_text('{"epoch": 1}\n{"beta": 1.0}\n')
     with pytest.raises(RunError, match=r"metrics.jsonl, line 2 does not say which epoch it is of"):

@@ -186,10 +186,10 @@ def test_a_schedule_of_ones_own_is_stepped_after_each_epoch(tmp_path: Path) -> N
     train(model(), None, learning_rate=1e-3, **control)  # never better by so much than the first
     assert used[::STEPS] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
     refused: list[tuple[dict[str, Any], str]] = [
-        (control | {"validation": None}, r"goes by the validation objective: give validation="),
+        (control | {"validation": None}, r"depends on the validation objective: give validation="),
         ({"schedule": lambda optimizer: 3}, r"schedule must make one of torch\.optim\.lr_scheduler, not int"),
         ({"schedule": lambda: 3}, "schedule is called with the optimizer, and failed"),
-        ({"schedule": lambda optimizer: 3, "decay_epochs": 2}, "decay_epochs is of the schedules by name"),
+        ({"schedule": lambda optimizer: 3, "decay_epochs": 2}, "decay_epochs applies to the named schedules"),
         ({"schedule": "step"}, "schedule must be 'linear' or 'cosine'"),
     ]
     for wrong, message in refused:

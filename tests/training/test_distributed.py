@@ -132,7 +132,7 @@ def test_the_command_trains_in_all_processes_and_one_of_them_speaks(together) ->
 def test_where_a_process_dies_the_others_end_and_the_command_fails(together) -> None:
     place, done = together
     assert done.returncode == 1
-    assert (place / "error").read_text().startswith("another process of this training has ended, and says why (")
+    assert (place / "error").read_text().startswith("another process of this training ended; its output says why (")
 
 
 def test_every_row_of_a_batch_is_one_process_s() -> None:

@@ -131,7 +131,7 @@ def test_a_seed_of_numpy_is_a_seed() -> None:
 
 def test_guesses_that_would_never_count_are_refused() -> None:
     guessing = MVAE(small(), 2, cross_from=("image",), pseudo_labels=("label",))
-    with pytest.raises(SettingsError, match=r"pseudo_labels count once β is 1, and with beta=0\.2 it never is"):
+    with pytest.raises(SettingsError, match=r"pseudo_labels take effect once β is 1, which beta=0\.2 never reaches"):
         fit(guessing, Table(columns()), epochs=1, beta=0.2, callbacks=[])
 
 

@@ -1,1 +1,1 @@
-"""A trained model for programs without mvae: graphs (ONNX, torch.export), what they mean, an example, a model card."""
+"""Exports a model for programs without mvae: graphs (ONNX, torch.export), their meaning, an example, a model card."""

@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it learned, what it is for, how good it is, and its limits."""
+"""The model card of an exported model: its data, its intended use, its metrics and its limits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,20 +10,20 @@ USES = {
     "torch": "`torch.export.load(FILE).module()(z=..., noise=...)` needs PyTorch alone (encoders: `x=`); ",
 }
 LIMITS = """\
-- It models rows like those it was trained on. It has no notion of a row from elsewhere.
-- Values that are missing for reasons that hang on the values themselves bias it.
-- Densities can be compared for the same modalities, rows and units only.
-- It was not examined for harm to persons. Do not decide about people by it without such an examination.
+- It models rows like those it was trained on, and does not recognise rows from elsewhere.
+- Values that are missing for reasons that depend on the values themselves bias it.
+- Densities can be compared only for the same modalities, rows and units.
+- It was not examined for harm to persons. Do not use it for decisions about people without such an examination.
 """
 
 
 def model_card(described: Mapping[str, Any], metrics: Mapping[str, float], about: Mapping[str, Any]) -> str:
-    """A ``README.md`` in the form that model hubs read: a head in YAML, then Markdown.
+    """A ``README.md`` in the form that model hubs read: a header in YAML, then Markdown.
 
     Args:
-        described: model.json.
-        metrics: of the validation rows, by name.
-        about: command, commit, versions, data source.
+        described: contents of model.json.
+        metrics: metrics of the validation rows, by name.
+        about: command, commit, versions and data source.
     """
     names = ", ".join(_text(part["name"]) for part in described["modalities"])
     parts = [
@@ -35,12 +35,12 @@ def model_card(described: Mapping[str, Any], metrics: Mapping[str, float], about
         f"Trained on {_text(about.get('source', 'unknown'))}.\n",
         _table(["modality", "kind", "shape", "units or classes"], [_row(part) for part in described["modalities"]]),
         "## Intended use\n",
-        "Filling in, predicting and generating modalities of rows that lack some. "
+        "Filling in, predicting and generating modalities of rows in which some are missing. "
         + USES[described["graphs"]]
         + "`mvae.load(FOLDER)` gives the model in Python.\n",
         f"How evidence is combined: {described['posterior']}\n",
         "## Metrics\n",
-        "Of validation rows, at the epoch whose weights these are; nats per example, unless they are shares.\n",
+        "On validation rows at the epoch of these weights, in nats per example unless they are shares.\n",
         _table(["metric", "value"], [[name, f"{value:.4g}"] for name, value in metrics.items()])
         if metrics
         else "None.\n",
@@ -75,7 +75,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _text(value: object) -> str:
-    """Text that Markdown and HTML show as it is."""
+    """Text escaped for Markdown and HTML."""
     text = " ".join(str(value).split())
     for character in ("&", "<", ">"):
         text = text.replace(character, {"&": "&amp;", "<": "&lt;", ">": "&gt;"}[character])

@@ -1,4 +1,4 @@
-"""A run as a folder that other programs can use: graphs, model.json, an example, the model itself and its card."""
+"""Exports a run as a folder for other programs: graphs, model.json, an example, the model itself and its card."""
 
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -33,25 +33,24 @@ __all__ = ["export_model", "export_run"]
 
 Format = Literal["onnx", "torch"]
 SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
-CODED = (*CLASSED, "binary")  # columns of codes
+CODED = (*CLASSED, "binary")  # kinds of columns whose numbers are codes
 
 
 def export_run(run_dir: str | Path, directory: str | Path, graphs: Format = "onnx") -> Path:
     """Export a run's best model; its data is not needed.
 
     Args:
-        run_dir: of the run.
-        directory: where the files go; it is made where it is missing.
-        graphs: "onnx", or "torch" for programs of torch.export, which need PyTorch and not mvae.
+        run_dir: directory of the run.
+        directory: folder for the files; it is created if it is missing.
+        graphs: "onnx", or "torch" for programs of torch.export, which need PyTorch but not mvae.
 
     Returns:
         The directory. It holds ``model.json``, an encoder and a decoder of each modality as ``.onnx`` or ``.pt2``,
-        ``README.md`` (the model card), ``model.mvae``, from which `mvae.load` makes the model, and with ONNX
-        ``example.py``.
+        ``README.md`` (the model card), ``model.mvae`` (which `mvae.load` reads), and with ONNX ``example.py``.
 
     Raises:
-        RunError: not a run, or a directory that cannot be written. QueryError: a model whose posterior or networks take
-            more than the graphs hold. MissingDependencyError: the extra ``export`` is absent.
+        RunError: not a run, or a directory that cannot be written. QueryError: a model whose posterior or networks need
+            more than the graphs can hold. MissingDependencyError: the extra ``export`` is not installed.
     """
     run_dir, directory = Path(run_dir), Path(directory)
     config, stored = read_run(run_dir)
@@ -70,17 +69,17 @@ def export_run(run_dir: str | Path, directory: str | Path, graphs: Format = "onn
 def export_model(
     model: MultimodalVAE, config: Config, directory: Path, stored: Mapping[str, Any], graphs: Format = "onnx"
 ) -> dict[str, Any]:
-    """Write everything but the card, and return what ``model.json`` says.
+    """Write everything but the card, and return the contents of ``model.json``.
 
     Args:
-        model: in evaluation mode, on the CPU.
-        config: what it was built from.
-        directory: where the files go.
-        stored: ``schema`` and ``layout``, how a file's columns were encoded, as ``run.json`` has them.
+        model: a model in evaluation mode, on the CPU.
+        config: the declaration that it was built from.
+        directory: folder for the files.
+        stored: ``schema`` and ``layout`` from ``run.json``: how a file's columns were encoded.
         graphs: as for `export_run`.
 
     Raises:
-        As `export_run`.
+        As for `export_run`.
     """
     padded = with_padded_sentences(model)
     rule = posterior_rule(padded)
@@ -119,7 +118,7 @@ def export_model(
         example = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
         _write_text(directory / "example.py", example)
     else:
-        (directory / "example.py").unlink(missing_ok=True)  # of an export as ONNX before this one
+        (directory / "example.py").unlink(missing_ok=True)  # left by an earlier export as ONNX
     return described
 
 
@@ -134,7 +133,7 @@ def _part(
     schema: Mapping[str, Any],
     suffix: str,
 ) -> dict[str, Any]:
-    """One modality: its graphs, and what they take and give."""
+    """Write the graphs of one modality, and describe their inputs and outputs."""
     modality = model.modalities[name]
     shape, dtype = _event(modality, own), input_dtype(model, name)
     classes = own.classes if dtype is torch.int64 and not shape else None
@@ -169,7 +168,7 @@ def _part(
     if own.kind == "picture":
         said["levels"] = likelihood.levels
     if isinstance(likelihood, Counts) and likelihood.exposure:
-        said["typical_total"] = float(likelihood.typical)  # means are of this total: a row's own is their factor
+        said["typical_total"] = float(likelihood.typical)  # means are for this total: scale them to a row's own
     if own.columns or own.kind in ("real", "binary"):
         said["columns"] = own.columns or [name]
     if isinstance(modality, SentenceModality):
@@ -177,7 +176,7 @@ def _part(
     elif classes := schema.get("classes") or (list(range(own.classes)) if own.classes else None):
         said["classes"] = list(classes)
     if isinstance(modality, StringModality | SentenceModality):
-        said["stop"] = modality.stop  # ends a row, and fills it
+        said["stop"] = modality.stop  # the token that ends a row and pads it
     return said
 
 
@@ -188,7 +187,7 @@ def _decoder(modality: Modality) -> Decoder | StringDecoder | SentenceDecoder:
 
 
 def _event(modality: Modality, own: ModalitySettings) -> list[int]:
-    """The shape of one value."""
+    """The shape of one example."""
     if isinstance(modality, ColumnsModality):
         return [len(modality.fields)]
     if isinstance(modality, StringModality | SentenceModality):
@@ -197,7 +196,7 @@ def _event(modality: Modality, own: ModalitySettings) -> list[int]:
 
 
 def _columns(modality: ColumnsModality, layout: Mapping[str, Any]) -> dict[str, Any]:
-    """What the columns of a modality of columns mean."""
+    """The meaning of the columns in a modality of columns."""
     named = {column.get("name"): column.get("classes") for column in layout.get("columns", ())}
     classed = {f.name: named.get(f.name) or list(range(f.classes or 2)) for f in modality.fields if f.kind in CODED}
     return {
@@ -205,12 +204,12 @@ def _columns(modality: ColumnsModality, layout: Mapping[str, Any]) -> dict[str, 
         "kinds": [field.kind for field in modality.fields],
         "categories": classed,
         "undrawn": undrawn(modality.likelihood),
-        "missing": "NaN is missing; categories are numbers, the places in their list; dates are seconds since 1970",
+        "missing": "NaN is missing; categories are numbers, their places in the list; dates are seconds since 1970",
     }
 
 
 def _words(own: ModalitySettings, layout: Mapping[str, Any]) -> dict[str, Any]:
-    """A column's words, in the order of their numbers; those of a corpus are not stored with a run."""
+    """A text column's words, in the order of their numbers; a corpus's words are not stored with a run."""
     found = {column.get("name"): column.get("classes") for column in layout.get("columns", ())}
     words = found.get(own.columns[0]) if own.columns else None
     return {"words": list(words)} if words else {}

@@ -1,4 +1,4 @@
-"""Draws of a likelihood from noise that is given, so that a graph holds no source of randomness."""
+"""Draws from a likelihood by noise that is given, so that a graph needs no source of randomness."""
 
 import math
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def _bernoulli(_: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
 
 
 def _categorical(_: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
-    """The largest logit plus Gumbel noise (Gumbel 1954)."""
+    """The class with the largest logit plus Gumbel noise (Gumbel 1954)."""
     return (params - (-noise.log()).log()).argmax(-1)
 
 
@@ -43,7 +43,7 @@ def _gaussian(own: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
 
 
 def _laplace(own: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
-    """By the inverse of the distribution function."""
+    """Inverts the distribution function."""
     centred = noise - 0.5
     tail = (1 - 2 * centred.abs()).clamp(min=torch.finfo(noise.dtype).eps / 2)
     return params - own.log_s.exp() * centred.sign() * tail.log()  # pyright: ignore[reportCallIssue, reportOperatorIssue]
@@ -58,7 +58,7 @@ _DRAWS: dict[type[Likelihood], Draw] = {
 
 
 def _fieldwise(own: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
-    """Each field by its family; classes by the uniform numbers that normal ones are ranks of; others are their mean."""
+    """Each field by its family, from normal noise or its uniform ranks; fields without draws are their mean."""
 
     def draw(family: Likelihood, group: Any, parameters: Tensor) -> Tensor:
         normal = noise[..., group.first : group.end].reshape(parameters.shape)
@@ -76,8 +76,8 @@ def _fieldwise(own: Likelihood, params: Tensor, noise: Tensor) -> Tensor:
 def draw_of(likelihood: Likelihood) -> Draw | None:
     """How this likelihood is drawn from; None where only its mean is exported.
 
-    Counts and Student's t have no inverse distribution function that a graph could hold: beside other columns, which
-    are drawn, they are their mean (`undrawn`).
+    Counts and Student's t have no inverse distribution function that a graph could hold: next to other columns, which
+    are drawn, they are replaced by their mean (`undrawn`).
     """
     if isinstance(likelihood, Fieldwise):
         return Draw("normal", _fieldwise) if len(undrawn(likelihood)) < len(likelihood.fields) else None
@@ -85,7 +85,7 @@ def draw_of(likelihood: Likelihood) -> Draw | None:
 
 
 def undrawn(likelihood: Fieldwise) -> list[str]:
-    """The names of the columns whose draws are their mean.
+    """The names of the columns whose mean stands in for draws.
 
     >>> from mvae.data.fields import Field
     >>> undrawn(Fieldwise([Field("hb"), Field("visits", "count")]))

@@ -1,4 +1,4 @@
-"""Encoders and decoders as graphs, of ONNX or torch.export, whose inputs and outputs are in the user's units."""
+"""Encoders and decoders as graphs (ONNX or torch.export), with inputs and outputs in the user's units."""
 
 import contextlib
 import io
@@ -23,11 +23,11 @@ from mvae.models.base import MultimodalVAE
 
 __all__ = ["Decoder", "Encoder", "StringDecoder", "input_dtype", "write_graph"]
 
-ROWS = 3  # of the example that is traced; the number is free
+ROWS = 3  # rows of the example that is traced; a graph takes any number
 
 
 def input_dtype(model: MultimodalVAE, name: str) -> torch.dtype:
-    """What an encoder's graph takes: class numbers as int64, real values as float64, all others as float32."""
+    """The input type of an encoder's graph: class numbers as int64, real values as float64, all others as float32."""
     modality = model.modalities[name]
     if isinstance(modality.likelihood, Categorical):
         return torch.int64
@@ -37,8 +37,8 @@ def input_dtype(model: MultimodalVAE, name: str) -> torch.dtype:
 class Encoder(nn.Module):
     """Stored values of one modality → its expert's precision and precision × mean, ``rows latent`` each.
 
-    Of single classes there are only so many experts: they are computed once, and the graph is a table. A class number
-    below 0 means missing: its expert says nothing.
+    Single classes have only as many experts as there are classes: they are computed once, and the graph is a table. A
+    class number below 0 means missing, and its expert has precision 0.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Encoder(nn.Module):
         return expert.precision, expert.shift
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The expert of each row."""
+        """The precision and precision × mean of each row's expert."""
         if not self.of_classes:
             return self._expert(x)
         place = torch.where(x < 0, len(self.get_buffer("shifts")) - 1, x)
@@ -74,12 +74,12 @@ class Decoder(nn.Module):
 
     def __init__(self, modality: Modality):
         super().__init__()
-        self.__dict__["modality"] = modality  # no submodule: a program then holds only those weights that it uses
+        self.__dict__["modality"] = modality  # not a submodule, so that a program holds only the weights that it uses
         self.draw: Draw | None = draw_of(self.modality.likelihood)
         self.noise = None if self.draw is None else self.draw.noise
 
     def forward(self, z: Tensor, noise: Tensor | None = None) -> tuple[Tensor, ...]:
-        """In the user's units, pictures on the column's own scale."""
+        """Decode to the user's units; pictures have the scale of the column."""
         if isinstance(self.modality, ColumnsModality):
             return self._columns(self.modality, z, noise)
         params, own = self.modality.decode(z), self.modality.likelihood
@@ -98,14 +98,14 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def noise_shape(self, latents: int) -> tuple[int, ...]:
-        """The shape of the noise of one example: that of the likelihood's parameters."""
+        """The shape of the noise for one example, which is that of the likelihood's parameters."""
         return tuple(self.modality.decode(torch.zeros(1, latents)).shape[1:])
 
 
 class StringDecoder(nn.Module):
     """Latents ``n latent`` and noise ``n length symbols+1`` → a string written greedily, and one that is drawn.
 
-    Both are tokens ``n length``, one after the other.
+    Both are tokens ``n length``, generated one after the other.
     """
 
     noise = "uniform"
@@ -116,7 +116,7 @@ class StringDecoder(nn.Module):
         self.__dict__["modality"] = modality
 
     def forward(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """As `StringModality.generate`, whose draws are by noise that is given."""
+        """As `StringModality.generate`, with draws by the given noise."""
         return self._written(z, None), self._written(z, noise)
 
     def _written(self, z: Tensor, noise: Tensor | None) -> Tensor:
@@ -133,22 +133,22 @@ class StringDecoder(nn.Module):
         return torch.cat(written, 1)
 
     def noise_shape(self, latents: int) -> tuple[int, int]:
-        """A uniform number for each place and token."""
+        """The shape of the noise for one example: a uniform number for each place and token."""
         return self.modality.length, self.modality.stop + 1
 
 
 def write_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], path: Path) -> None:
-    """Write a module as one file, ONNX or a program of torch.export; the first axis of every input and output is free.
+    """Write a module as one file, ONNX or a program of torch.export; the first axis of inputs and outputs is dynamic.
 
     Args:
-        module: what is traced.
-        inputs: examples of what it takes, by name.
-        outputs: names of what it gives; a program's are in this order and have none.
-        path: ends in ``.onnx`` or in ``.pt2``.
+        module: the module to trace.
+        inputs: example inputs, by name.
+        outputs: names of the outputs; those of a program are in this order, without names.
+        path: the file, which ends in ``.onnx`` or ``.pt2``.
 
     Raises:
         MissingDependencyError: ONNX without the extra ``export``. QueryError: the network has operations that such
-            a file cannot hold.
+            a file cannot represent.
     """
     onnx = path.suffix == ".onnx"
     if onnx:
@@ -159,7 +159,7 @@ def write_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[
         with torch.no_grad(), _quiet():
             write = _onnx(module, inputs, outputs, shapes) if onnx else _program(module, inputs, shapes)
     except Exception as error:
-        cause = error.__cause__ or error  # the exporter's own message is advice to its developers
+        cause = error.__cause__ or error  # the exporter's own message addresses its developers
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         what = "as ONNX" if onnx else "by torch.export"
         raise QueryError(f"{path.name} cannot be written {what}: {reason}") from error
@@ -183,7 +183,7 @@ def _onnx(
 
 
 def _program(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any]) -> Callable[[Path], None]:
-    archive = io.BytesIO()  # a file would have to end in .pt2 while it is written, too
+    archive = io.BytesIO()  # a file would have to end in .pt2 even while it is written
     torch.export.save(torch.export.export(module, (), inputs, dynamic_shapes=shapes), archive)
 
     def write(file: Path) -> None:
@@ -194,7 +194,7 @@ def _program(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what exporters tell their developers."""
+    """Suppress the exporters' messages to their developers."""
     logger: Any = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""How an exported model combines the experts of what it is given, in a form that ten lines of NumPy can follow."""
+"""How an exported model combines the experts of the given modalities, as a rule that ten lines of NumPy can follow."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,21 @@ from mvae.models.plan import Experts, anything, at_most_one
 
 __all__ = ["Rule", "posterior_rule"]
 
-EXPERT = "Each encoder gives its expert's precision and its precision times mean. "
+EXPERT = "Each encoder gives its expert's precision and its precision times its mean. "
 SUMS = "the mean is the second sum over the first, the variance 1 over the first. "
-NOTHING = "With nothing given z is drawn from N(0, I). "
+NOTHING = "With nothing given, z is drawn from N(0, I). "
 TEXTS = {
     "product": "q(z | given) is a product of Gaussian experts, one for each modality that is given. " + EXPERT + "Add "
-    "those of all that is given, and prior_precision (of nothing, one, several given) to the precision: it is 1 where "
-    "N(0, I) is one more expert; " + SUMS,
+    "them up over all given modalities, and add prior_precision (its entry for nothing, one or several given) to the "
+    "precision: it is 1 where N(0, I) is one more expert; " + SUMS,
     "one": "q(z | given) is the Gaussian of the one modality that is given. " + EXPERT + "Give one modality at a time: "
     "this model's encoder of all of them together is not exported. ",
     "experts": "q(z | given) is an even mixture of Gaussians, one for each modality that is given: draw each z from "
     "one of them. " + EXPERT,
     "subsets": "q(z | given) is an even mixture with a component for each subset of what is given, the product of its "
-    "experts: draw each z from one of them. " + EXPERT + "Add those of the subset; " + SUMS,
+    "experts: draw each z from one of them. " + EXPERT + "Add them up over the subset; " + SUMS,
 }
-ALONE = "Where a single modality is given, its encoder_alone takes the encoder's place. "
+ALONE = "Where a single modality is given, its encoder_alone replaces its encoder. "
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Rule:
     """How experts combine.
 
     Args:
-        combine: "product" of all that is given; "one": a single modality can be given; an even mixture of "experts", or
-            of the products of all "subsets".
-        prior_precision: the prior's, in the posterior given one modality and given several.
-        alone: encoders of their own for one modality given by itself (TELBO); None: the same for all subsets.
+        combine: "product" of all given modalities; "one": only a single modality can be given; an even mixture of
+            "experts", or of the products of all "subsets".
+        prior_precision: precision that the prior adds to the posterior given one modality, and given several.
+        alone: separate encoders for a modality given by itself (TELBO); None: the same encoders for all subsets.
     """
 
     combine: str
@@ -45,7 +45,7 @@ class Rule:
 
     @property
     def text(self) -> str:
-        """One paragraph for people."""
+        """The rule in words, as one paragraph."""
         return (
             TEXTS[self.combine] + (ALONE if self.alone is not None else "") + NOTHING + "Then run decoders."
         ).strip()
@@ -55,7 +55,7 @@ def posterior_rule(model: MultimodalVAE) -> Rule:
     """The rule of a model.
 
     Raises:
-        QueryError: a model whose posterior, or whose networks, no such rule describes; it says what can be done.
+        QueryError: no such rule describes the model's posterior or networks; the message says what can be done.
     """
     kind, instead = type(model).__name__, "use it in Python (mvae.load), or export a model that is named mvae"
     if covariates := list(model.covariates):
@@ -84,6 +84,6 @@ def posterior_rule(model: MultimodalVAE) -> Rule:
 
 
 def _prior_precision(encoder: Experts) -> float:
-    """What is added to the precision of a single expert."""
+    """The precision that the prior adds to that of the experts."""
     own = Gaussian(torch.full((2, 1, 1), 2.0), torch.zeros(2, 1, 1))
     return float(encoder.combine(own, torch.eye(1, 2).bool()[None]).precision) - 2.0

@@ -1,6 +1,6 @@
-"""Sentences in graphs: all rows have the longest length, and what stands behind a stop token is masked.
+"""Sentences in graphs: all rows have the longest length, and what follows a stop token is masked.
 
-In Python only the tokens that there are get computed, in an order that hangs on the values, which no graph can hold.
+In Python only the tokens before it are computed, in an order that depends on the values, which no graph can hold.
 """
 
 import copy
@@ -19,7 +19,7 @@ __all__ = ["PaddedLSTMEncoder", "SentenceDecoder", "with_padded_sentences"]
 
 
 class PaddedLSTMEncoder(nn.Module):
-    """An `LSTMEncoder` that reads the filling of its rows, too, and leaves it out of the mean.
+    """An `LSTMEncoder` that also reads the padding of its rows, and leaves it out of the mean.
 
     >>> encoder = LSTMEncoder(vocabulary=10, outputs=6)
     >>> x = torch.tensor([[3, 4, 0, 0], [0, 0, 0, 0], [1, 2, 3, 0]])
@@ -46,15 +46,15 @@ class PaddedLSTMEncoder(nn.Module):
 
 
 def with_padded_sentences(model: MultimodalVAE) -> MultimodalVAE:
-    """A copy of a model, whose LSTM encoders read padded rows; a model without sentences itself."""
+    """A copy of a model whose LSTM encoders read padded rows; a model without sentences is returned as it is."""
     read = {id(part): PaddedLSTMEncoder(part) for part in model.modules() if isinstance(part, LSTMEncoder)}
-    return copy.deepcopy(model, dict(read)).eval() if read else model  # copied are these in the places of the others
+    return copy.deepcopy(model, dict(read)).eval() if read else model  # replaced in the copy
 
 
 class SentenceDecoder(nn.Module):
     """Latents ``n latent`` and noise ``n length`` → a sentence written greedily, and one that is drawn.
 
-    Both are tokens ``n length``, one after the other; the noise is a uniform number for each place.
+    Both are tokens ``n length``, generated one after the other; the noise is a uniform number for each place.
     """
 
     noise = "uniform"
@@ -65,11 +65,11 @@ class SentenceDecoder(nn.Module):
         self.length, self.stop, self.dtype = modality.length, modality.stop, modality.dtype
 
     def forward(self, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """As `SentenceModality.generate`, whose draws are by noise that is given."""
+        """As `SentenceModality.generate`, with draws by the given noise."""
         return self._written(z, noise, lambda log_p, _: log_p.argmax(1)), self._written(z, noise, _drawn)
 
     def _written(self, z: Tensor, noise: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        from torch._higher_order_ops.scan import scan  # a loop in the graph: unrolled, it has 60 nodes a word
+        from torch._higher_order_ops.scan import scan  # a loop in the graph: unrolled, it would have 60 nodes per word
 
         def write(carried: list[Tensor], uniform: Tensor) -> tuple[list[Tensor], Tensor]:
             before, *state = carried
@@ -83,7 +83,7 @@ class SentenceDecoder(nn.Module):
         return torch.cat([written.t(), torch.full_like(start, self.stop)[:, None]], 1)
 
     def noise_shape(self, latents: int) -> tuple[int]:
-        """The shape of the noise of one example."""
+        """The shape of the noise for one example."""
         return (self.length,)
 
 

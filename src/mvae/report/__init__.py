@@ -1,1 +1,1 @@
-"""Pictures, tables and recorded results."""
+"""Report pages: charts, tables and pictures of a run."""

@@ -9,19 +9,19 @@ from mvae.report.likelihoods import RELIABLE
 
 __all__ = ["advice", "course_advice"]
 
-IMPROVING = 0.002  # share of the objective by which a run that has not converged still falls in its last fifth
+IMPROVING = 0.002  # a run has not converged if its objective falls by more than this share in its last fifth
 
 
 def advice(
     measured: Mapping[str, float], names: Sequence[str], likelihoods: Mapping[str, LogLikelihood], crossed: bool
 ) -> list[str]:
-    """Dead experts, modalities that do not meet, estimates that cannot be trusted.
+    """Advice on dead experts, uncoupled modalities and unreliable estimates.
 
     Args:
-        measured: what `mvae.evaluation.validation.validate` found.
+        measured: the result of `mvae.evaluation.validation.validate`.
         names: the modalities.
-        likelihoods: by name.
-        crossed: is the model trained on cross terms already?
+        likelihoods: likelihoods by name.
+        crossed: whether the model is already trained with cross terms.
     """
     found = []
     if (warning := coupling_warning(measured, names, crossed)) is not None:
@@ -36,7 +36,7 @@ def advice(
 
 
 def course_advice(rows: Sequence[Mapping[str, Any]], best_epoch: int | None) -> list[str]:
-    """Is the training too short, or does it overfit? By the validation objective of each epoch.
+    """Advice on training that was too short or overfits, from the validation objective of each epoch.
 
     >>> falling = [{"epoch": i, "beta": 1.0, "validation/objective": 100.0 - i} for i in range(1, 51)]
     >>> course_advice(falling, 50)
@@ -55,6 +55,6 @@ def course_advice(rows: Sequence[Mapping[str, Any]], best_epoch: int | None) -> 
     if best_epoch is not None and best_epoch < 0.6 * curve[-1][0]:
         return [
             f"The best epoch was {best_epoch} of {curve[-1][0]:.0f}; afterwards the model overfits. Its best weights "
-            "are kept. Fewer epochs, smaller networks or augmentation cost less time or give more."
+            "are kept. Fewer epochs save time; smaller networks or augmentation may give a better model."
         ]
     return []

@@ -1,4 +1,4 @@
-"""Are the model's intervals and probabilities as often right as they say? Held-out values, given everything else."""
+"""Calibration of the model's intervals and probabilities, on held-out values given everything else."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ __all__ = ["calibration_section", "coverage", "reliability"]
 
 ROWS = 300
 DRAWS = 200
-LEAST = 20  # values; a share of fewer says little
+LEAST = 20  # the fewest values from which a share is computed
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 BINS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
@@ -29,7 +29,7 @@ BINS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
     """The share of true values (``n``) inside the intervals (`between`) of their draws (``draws n``), at each level.
 
-    Counts are spread evenly over one unit, as an interval can hold a part of a whole number's probability only.
+    Counts are spread evenly over one unit, because an interval may need only a part of a whole number's probability.
 
     >>> coverage(np.array([0.5, 9.0]), np.linspace(0, 1, 101)[:, None].repeat(2, 1), [0.9])
     [(0.9, 0.5)]
@@ -45,7 +45,7 @@ def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEV
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float]]:
-    """Mean confidence and accuracy of predictions, in bins of confidence that hold enough of them.
+    """Mean confidence and accuracy of predictions, in bins of confidence with enough of them.
 
     >>> reliability(np.full(40, 0.75), np.arange(40) < 30)
     [(0.75, 0.75)]
@@ -61,18 +61,18 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, 
 def calibration_section(
     model: MultimodalVAE, table: Table, views: Sequence[View], fill: Fill, seed: int = 0
 ) -> Section:
-    """Coverage of intervals of numbers, and accuracy against confidence of classes and flags.
+    """Coverage of intervals for numbers, and accuracy against confidence for classes and flags.
 
     Args:
         model: any model.
         table: held-out rows.
-        views: of the modalities.
+        views: views of the modalities.
         fill: how hidden values of columns are drawn.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     section = Section("Calibration")
     intervals: dict[str, list[tuple[float, float]]] = {}
-    values: dict[str, int] = {}  # by which they are judged
+    values: dict[str, int] = {}  # number of values, by curve of coverage
     sure: dict[str, list[tuple[float, float]]] = {}
     for view in views:
         if view.kind == "table" and view.name in table.columns:
@@ -98,20 +98,17 @@ def calibration_section(
             section.text.append(f"{view.name}: {error}.")
     if intervals:
         note = (
-            "Below the dotted line intervals are too narrow: the model is surer than it should be. Above it they are "
-            "too wide."
+            "Below the dotted line, intervals are too narrow: the model is over-confident. Above it, they are too wide."
         )
         title = "Coverage of intervals for held-out numbers, given everything else"
-        section.shown.append(lines(title, intervals, "nominal level", "share inside", note, diagonal=True))
+        section.shown.append(lines(title, intervals, "nominal level", "coverage", note, diagonal=True))
         section.text += [_verdict(name, dict(curve)[0.9], values[name]) for name, curve in intervals.items()]
     if sure:
         title = "Accuracy against confidence of held-out classes, given everything else"
-        note = "Below the dotted line the model is surer than it is right."
-        section.shown.append(
-            lines(title, sure, "mean probability of the prediction", "share right", note, diagonal=True)
-        )
+        note = "Below the dotted line, the model is over-confident."
+        section.shown.append(lines(title, sure, "mean probability of the prediction", "accuracy", note, diagonal=True))
     if not (intervals or sure or section.text):
-        section.text.append("There is nothing to measure: no numbers or classes beside another modality.")
+        section.text.append("There is nothing to measure: no numbers or classes that another modality could predict.")
     return section
 
 
@@ -126,7 +123,7 @@ def _fields(
     sure: dict[str, list[tuple[float, float]]],
     section: Section,
 ) -> None:
-    """The fields of a modality of columns, each given everything else of its rows."""
+    """Add the calibration of a modality's fields, each given everything else in its rows."""
     try:
         for i, field in enumerate(view.fields[:FIELDS]):
             found = filled_in(model, table, view, i, ROWS, fill, seed)
@@ -153,9 +150,9 @@ def _sureness(model: MultimodalVAE, known: Table, truth: Tensor, view: View, see
 
 
 def _verdict(name: str, share: float, values: int) -> str:
-    """A sentence on the 90 % intervals of a modality; what two standard errors explain is not judged."""
+    """A sentence on the 90 % intervals of a modality; deviations within two standard errors are not criticised."""
     chance = 2 * math.sqrt(0.9 * 0.1 / values)
-    said = f"90 % intervals of {name} hold {share:.0%} of {values:,} held-out values"
+    said = f"90 % intervals of {name} cover {share:.0%} of {values:,} held-out values"
     if share < min(0.8, 0.9 - chance):
         return f"{said}: too narrow, so do not rely on them."
     return f"{said}{': too wide' if share > max(0.97, 0.9 + chance) else ''}."

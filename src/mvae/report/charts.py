@@ -1,4 +1,4 @@
-"""Charts by what they compare: lines, bars, histograms, points and a heat map, as plain data for Plotly."""
+"""Charts for a report: lines, bars, histograms, points and a heat map, as plain data for Plotly."""
 
 import html
 import math
@@ -12,15 +12,15 @@ from mvae.report.page import Chart, Grid
 
 __all__ = ["as_dates", "bars", "heat_map", "histogram", "lines", "points"]
 
-#: Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
+#: Okabe and Ito's colours, which people with any kind of colour vision can distinguish.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")
 BINS = 30
 MOST_POINTS = 1500
-DAYS = 3  # in which the time of a date matters
+DAYS = 3  # over fewer days, the time of a date matters
 
 
 def as_dates(seconds: np.ndarray) -> list[str]:
-    """Seconds since 1970 as ISO dates; with the time, where all lie within three days.
+    """Seconds since 1970 as ISO dates; with the time if all lie within three days.
 
     >>> as_dates(np.array([0.0, 1e9])), as_dates(np.array([60.0]))
     (['1970-01-01', '2001-09-09'], ['1970-01-01 00:01'])
@@ -38,7 +38,7 @@ def lines(
     note: str = "",
     diagonal: bool = False,
 ) -> Chart:
-    """Curves over one axis; the table has a row for each of at most 25 places on it."""
+    """Curves over one axis; the table has a row for each of at most 25 positions on it."""
     traces = [
         _trace(
             "scatter",
@@ -66,11 +66,11 @@ def lines(
     places = places[:: max(1, math.ceil(len(places) / 25))]
     values = {name: dict(points) for name, points in named.items()}
     rows = [[place, *(values[name].get(place) for name in named)] for place in places]
-    return Chart(title, traces, _layout(x, y, 2), Grid([x, *named], rows), note)  # a curve alone has a name, too
+    return Chart(title, traces, _layout(x, y, 2), Grid([x, *named], rows), note)  # a single curve has a legend, too
 
 
 def bars(title: str, names: Sequence[str], groups: Mapping[str, Sequence[float]], y: str, note: str = "") -> Chart:
-    """Groups of bars beside each other, one of each group a name."""
+    """Groups of bars side by side, with one bar of each group per name."""
     shown = [_text(name) for name in names]
     traces = [
         _trace("bar", group, i, x=shown, y=[_finite(v) for v in values])
@@ -83,9 +83,9 @@ def bars(title: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]
 
 
 def histogram(title: str, groups: Mapping[str, np.ndarray], x: str, note: str = "", dates: bool = False) -> Chart:
-    """How values of several groups are spread, in the same bins; the table has their quantiles.
+    """The distributions of several groups of values in the same bins; the table has their quantiles.
 
-    Where they are ``dates``, they are given in seconds since 1970.
+    Values that are ``dates`` are given in seconds since 1970.
 
     Bins go from the 0.5 % to the 99.5 % quantile of all values, so that one outlier does not hide the rest.
     """
@@ -114,7 +114,7 @@ def histogram(title: str, groups: Mapping[str, np.ndarray], x: str, note: str = 
 def heat_map(
     title: str, rows: Sequence[str], columns: Sequence[str], values: np.ndarray, unit: str, note: str = ""
 ) -> Chart:
-    """Numbers of pairs, as colours and written into their cells; NaN where there is none."""
+    """Numbers for pairs, shown as colours and text of their cells; NaN leaves a cell empty."""
     most = float(np.nanmax(np.abs(values), initial=1e-9))
     cells = [[_finite(float(v)) for v in row] for row in values]
     trace = {
@@ -142,10 +142,10 @@ def heat_map(
 def points(
     title: str, places: np.ndarray, colourings: Mapping[str, Sequence[Any]], axes: tuple[str, str], note: str = ""
 ) -> Chart:
-    """Points of a plane (``n 2``), coloured by one thing at a time, which a menu chooses.
+    """Points in a plane (``n 2``), coloured by one variable at a time, which a menu selects.
 
-    A colouring is numbers or ``np.datetime64`` (a scale), or words (a colour each); None is grey. The table has the
-    mean place of each.
+    A colouring is numbers or ``np.datetime64`` (a scale), or words (one colour each); None is grey. The table has the
+    mean position of each.
     """
     places = places[:MOST_POINTS]
     traces, owners, rows = [], [], []
@@ -168,7 +168,7 @@ def points(
 
 
 def _coloured(values: list[Any], places: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray | None]]:
-    """The traces of one colouring, and the points of each."""
+    """The traces of one colouring, and a mask of the points of each."""
     found: list[tuple[dict[str, Any], np.ndarray | None]] = []
     known = np.array([value is not None for value in values], bool)
     numbers, dates = (
@@ -234,10 +234,10 @@ def _layout(x: str, y: str, traces: int) -> dict[str, Any]:
 
 
 def _text(value: str) -> str:
-    """Text that Plotly shows as it is: it would read tags."""
+    """Text escaped for Plotly, which would interpret tags."""
     return html.escape(str(value), quote=False)
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return None if value is None or not math.isfinite(value) else float(value)

@@ -1,4 +1,4 @@
-"""A run's course as a picture: what `metrics.jsonl` holds, epoch by epoch."""
+"""A run's learning curves as a picture, from `metrics.jsonl`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ PANELS: dict[str, Callable[[str], bool]] = {
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Objective, KLs, coupling and accuracies on the validation rows at every epoch, as one PNG.
+    """Draw objective, KLs, coupling and accuracies on the validation rows at every epoch, as one PNG.
 
-    The objective is shown from a tenth of the epochs on: before, it dwarfs the rest.
+    The first tenth of the epochs is left out for the objective, because it would dwarf the rest.
 
     Raises:
-        RunError: no epoch has ended yet. MissingDependencyError: matplotlib is absent.
+        RunError: no epoch has ended yet. MissingDependencyError: matplotlib is not installed.
     """
     if not rows:
         raise RunError("the run has no metrics yet: its first epoch has not ended")

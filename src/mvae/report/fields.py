@@ -1,4 +1,4 @@
-"""A modality of columns, field by field: samples beside the data, and hidden values that are filled in."""
+"""A modality of columns, field by field: samples next to the data, and hidden values that are filled in."""
 
 from collections.abc import Callable
 
@@ -16,16 +16,17 @@ from mvae.report.views import View
 
 __all__ = ["Fill", "field_colours", "field_section", "filled_in", "observed", "without_field"]
 
-FIELDS = 20  # that are drawn
-EXAMPLES = 6  # rows of each that are filled in
-DRAWS = 400  # from the prior
+FIELDS = 20  # the most fields that are shown
+EXAMPLES = 6  # rows per field that are filled in
+DRAWS = 400  # number of samples from the prior
 
-#: Draws of a modality of columns given what rows have, ``draws rows fields`` (`mvae.runs.answers.draws_given`).
+#: Draws of a modality of columns given the rows' observed values, ``draws rows fields``
+#: (`mvae.runs.answers.draws_given`).
 Fill = Callable[[MultimodalVAE, Table, str, int], np.ndarray]
 
 
 def observed(table: Table, name: str, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Values of a modality of columns and which of them are there, ``rows fields``."""
+    """Values of a modality of columns and the mask of the observed ones, ``rows fields`` each."""
     values = np.asarray(table.select_rows(name, rows).double().cpu())
     mask = table.values_of(name, rows)
     here = table.has(name)[rows].numpy()[:, None]
@@ -33,7 +34,7 @@ def observed(table: Table, name: str, rows: Tensor) -> tuple[np.ndarray, np.ndar
 
 
 def without_field(table: Table, name: str, place: int, rows: Tensor) -> tuple[Table | None, Tensor]:
-    """Rows that have this field and something else, with the field hidden; and which rows these are."""
+    """Rows with this field and something else observed, with the field hidden; and the numbers of these rows."""
     part = table.take(rows)
     everything = torch.arange(len(part))
     masks = {other: part.has(other).clone() for other in part.names}
@@ -56,7 +57,7 @@ def without_field(table: Table, name: str, place: int, rows: Tensor) -> tuple[Ta
 def filled_in(
     model: MultimodalVAE, table: Table, view: View, place: int, most: int, fill: Fill, seed: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """True values of a field (``n``) and draws given everything else of their rows (``draws n``); None without any."""
+    """True values of a field (``n``) and draws given everything else in their rows (``draws n``); None without any."""
     values, there = observed(table, view.name, torch.arange(min(len(table), 20 * most)))
     rows = torch.from_numpy(there[:, place].nonzero()[0])[:most]
     given, rows = without_field(table, view.name, place, rows) if len(rows) else (None, rows)
@@ -70,11 +71,11 @@ def field_section(model: MultimodalVAE, table: Table | None, view: View, fill: F
     """Samples and filled-in values of each field.
 
     Args:
-        model: with this modality of columns.
+        model: a model with this modality of columns.
         table: held-out rows; None where the data is gone.
-        view: the modality.
+        view: view of the modality.
         fill: how hidden values are drawn.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     section = Section(f"Modality: {view.name}")
     if view.name not in model.answerable:
@@ -96,7 +97,7 @@ def field_section(model: MultimodalVAE, table: Table | None, view: View, fill: F
         section.text.append(f"The first {FIELDS} of {len(view.fields)} columns are shown.")
     if cells:
         section.text.append("Below the charts, known cells of held-out rows are hidden and filled in from the rest.")
-        header = ["column", "hidden value", "median, or most drawn", "5 %, or its share", "95 %"]
+        header = ["column", "hidden value", "median, or most drawn class", "5 %, or share of draws", "95 %"]
         section.shown.append(Grid(header, cells))
     return section
 
@@ -127,7 +128,7 @@ def _cells(field: View, truth: np.ndarray, draws: np.ndarray) -> list[list[objec
 
 
 def field_colours(table: Table, view: View) -> dict[str, list[object]]:
-    """What rows are coloured by: the first few fields."""
+    """Colourings of the rows: by each of the first few fields."""
     values, there = observed(table, view.name, torch.arange(len(table)))
     found: dict[str, list[object]] = {}
     for i, field in enumerate(view.fields[:8]):

@@ -1,4 +1,4 @@
-"""One figure of matplotlib, written as a PNG."""
+"""Writes a figure of matplotlib as a PNG."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ __all__ = ["plain", "saved_figure"]
 
 
 def plain(name: str) -> str:
-    """A name of the user's as matplotlib shows it as it is: it would read what stands between dollars as mathematics.
+    """A user's name escaped for matplotlib, which would read text between dollar signs as mathematics.
 
     >>> plain("cost $a_$")
     'cost \\\\$a_\\\\$'
@@ -25,8 +25,8 @@ def saved_figure(path: Path, **options: Any) -> Iterator[Any]:
     """A figure to draw in; it is written to ``path`` when the block ends.
 
     Args:
-        path: the PNG, whose folder is made where it is missing.
-        options: of ``matplotlib.figure.Figure``; without a layout the panels are packed tightly.
+        path: the PNG; its folder is created if it is missing.
+        options: options of ``matplotlib.figure.Figure``; without a layout the panels are packed tightly.
 
     Raises:
         MissingDependencyError: matplotlib is not installed. RunError: the file cannot be written.

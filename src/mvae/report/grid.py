@@ -22,10 +22,10 @@ GAP = 2  # white pixels between images
 def save_grid(images: Float[Tensor, "n channels height width"], path: Path, columns: int | None = None) -> None:
     """Write grey (1 channel) or RGB (3 channels) images with levels in [0, 1] as one PNG grid.
 
-    Small images are enlarged by a whole factor, so that a person can see them.
+    Small images are enlarged by a whole factor, so that they can be seen.
 
     Raises:
-        QueryError: images of another number of channels. RunError: the file cannot be written.
+        QueryError: images with neither 1 nor 3 channels. RunError: the file cannot be written.
     """
     picture = grid_picture(images, columns)
     write_whole(path, lambda file: picture.save(file, "PNG"))
@@ -35,7 +35,7 @@ def grid_picture(images: Float[Tensor, "n channels height width"], columns: int 
     """The grid of `save_grid` as a Pillow picture.
 
     Raises:
-        QueryError: images of another number of channels.
+        QueryError: images with neither 1 nor 3 channels.
     """
     canvas = _canvas(images, columns or math.ceil(math.sqrt(len(images))))
     from PIL import Image  # imported here: only pictures need it
@@ -50,12 +50,12 @@ def save_named_rows(
     """Write several groups of images of one size below each other as one PNG, each with its name to the left.
 
     Args:
-        named: what is written beside a group → its images, grey or RGB with levels in [0, 1].
+        named: name of a group → its images, grey or RGB with levels in [0, 1].
         path: the PNG.
-        columns: of every group; default as many as the largest group has images.
+        columns: number of columns of every group; default the number of images of the largest group.
 
     Raises:
-        QueryError: images of another number of channels. RunError: the file cannot be written.
+        QueryError: images with neither 1 nor 3 channels. RunError: the file cannot be written.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -77,14 +77,14 @@ def colour(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n
     """Grey images as RGB, and RGB as they are.
 
     Raises:
-        QueryError: images of another number of channels.
+        QueryError: images with neither 1 nor 3 channels.
     """
     _require_channels(images)
     return images.expand(-1, 3, -1, -1)
 
 
 def _canvas(images: Float[Tensor, "n channels height width"], columns: int) -> Float[Tensor, "channels tall wide"]:
-    """The grid, on the CPU, white where nothing is."""
+    """The grid, on the CPU, white where there is no image."""
     _require_channels(images)
     n, channels, height, width = images.shape
     rows, scale = math.ceil(n / columns), max(1, 56 // height)
@@ -105,7 +105,7 @@ def _require_channels(images: Tensor) -> None:
 
 
 def read_image(path: Path, shape: tuple[int, ...]) -> Float[Tensor, "1 channels height width"]:
-    """A user's picture as one row of the given event shape, levels in [0, 1] (`mvae.data.picture.read_picture`).
+    """Read a user's picture as one row of this event shape, with levels in [0, 1] (`mvae.data.picture.read_picture`).
 
     Raises:
         DataError: no such file, or not a picture.
@@ -115,7 +115,7 @@ def read_image(path: Path, shape: tuple[int, ...]) -> Float[Tensor, "1 channels 
 
 
 def picture_row(picture: Any, shape: tuple[int, ...]) -> Float[Tensor, "1 channels height width"]:
-    """A Pillow picture as `read_image` gives it."""
+    """Convert a Pillow picture to the form that `read_image` returns."""
     channels, height, width = shape
     return _row(pixels_of(picture, channels, height, width))
 

@@ -1,4 +1,4 @@
-"""A training's course as charts, from the lines of metrics.jsonl."""
+"""Learning curves as charts, from the lines of metrics.jsonl."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from mvae.report.page import Section
 
 __all__ = ["history_section", "metric_points"]
 
-MOST = 8  # curves of one chart
+MOST = 8  # the most curves in one chart
 OBJECTIVES = {
     "train/loss": "training (all its terms, β as annealed)",
     "validation/objective": "validation (full and single terms, β = 1)",
@@ -20,12 +20,12 @@ CHARTS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
     ("Reconstruction of validation rows", "nats per example", lambda n: n.startswith("validation/reconstruction/")),
     ("KL from the prior, complete validation rows", "nats", lambda n: n.startswith("validation/kl complete/")),
     ("Coupling of validation rows", "nats", lambda n: n == "validation/coupling"),
-    ("Accuracy of one modality from another", "share right", lambda n: n.startswith("validation/accuracy ")),
+    ("Accuracy of one modality from another", "accuracy", lambda n: n.startswith("validation/accuracy ")),
 )
 
 
 def history_section(rows: Sequence[Mapping[str, Any]]) -> Section:
-    """Learning curves, per modality where there are several."""
+    """The section of learning curves, with one curve per modality where there are several."""
     section = Section("Learning curves")
     if not rows:
         section.text.append("No epoch has ended yet.")
@@ -40,9 +40,9 @@ def history_section(rows: Sequence[Mapping[str, Any]]) -> Section:
 
 
 def metric_points(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    """(epoch, value) of a metric, of the epochs that have it.
+    """(epoch, value) of a metric, for the epochs that have it.
 
-    An objective is shown from a tenth of the epochs on: before, it dwarfs the rest.
+    The first tenth is left out for an objective, because it would dwarf the rest.
 
     >>> metric_points([{"epoch": 1, "validation/coupling": 0.5}, {"epoch": 2}], "validation/coupling")
     [(1.0, 0.5)]

@@ -1,4 +1,4 @@
-"""Where rows lie in the latent space: posterior means on their two main axes, coloured by any modality."""
+"""A map of rows in the latent space: posterior means on their two main axes, coloured by any modality."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ from mvae.report.views import View
 __all__ = ["latents_section", "main_axes"]
 
 ROWS = 1500
-NAMED = 16  # words that colours can tell apart
+NAMED = 16  # the most classes that colours can distinguish
 
 
 def main_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two main axes of ``n dimensions`` points (PCA): their places ``n 2``, and the shares of variance.
+    """The positions ``n 2`` of ``n dimensions`` points on their two main axes (PCA), and the axes' shares of variance.
 
     >>> places, shares = main_axes(np.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]))
     >>> np.abs(places).round(6).tolist(), shares.round(6).tolist()
@@ -36,7 +36,7 @@ def main_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def latents_section(model: MultimodalVAE, table: Table, views: Sequence[View]) -> Section:
-    """The map of held-out rows."""
+    """The map of held-out rows as a section."""
     section, table = Section("Latents in two dimensions"), table.first(ROWS)
     try:
         mean = model.posterior(table).mean
@@ -52,13 +52,13 @@ def latents_section(model: MultimodalVAE, table: Table, views: Sequence[View]) -
         elif view.name in table.columns and view.kind != "text":
             colourings |= _colouring(table, view)
     colourings = colourings or {"": [0.0] * len(table)}
-    note = "Each point is a held-out row: the mean of q(z | all it has), on the two axes along which rows differ most."
+    note = "Each point is a held-out row: the mean of q(z | its values), on the two axes along which rows differ most."
     section.shown.append(points("Posterior means of held-out rows", places, colourings, axes, note))  # pyright: ignore
     return section
 
 
 def _colouring(table: Table, view: View) -> dict[str, list[object]]:
-    """What a modality colours rows by: classes, a picture by its mean level, numbers and flags by the first few."""
+    """Colourings of rows by a modality: classes, a picture's mean level, or the first few numbers or flags."""
     here = table.has(view.name)
     values = table.select_rows(view.name, torch.arange(len(table)))
     if view.kind == "classes":

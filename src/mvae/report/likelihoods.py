@@ -1,4 +1,4 @@
-"""Log-likelihoods with their errors and diagnostics, and a plain sentence on whether to trust them."""
+"""Log-likelihoods with their standard errors and diagnostics, and a sentence on whether to trust them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from mvae.report.page import Grid, Section
 __all__ = ["RELIABLE", "by_modality", "likelihood_section", "trust"]
 
 RELIABLE = 0.7  # k̂ above which an importance-sampling estimate is unreliable (Vehtari et al. 2024)
-FEW = 10  # effective samples
+FEW = 10  # with fewer effective samples, care is needed
 
 
 def trust(value: LogLikelihood) -> str:
-    """May this number be relied on? By the tail index k̂ and the effective samples of the rows."""
+    """A verdict on an estimate, by the tail index k̂ and the effective samples of its rows."""
     k = value.pareto_k[~value.pareto_k.isnan()]
     if not len(k):
         return "Too few importance samples to tell: draw more than 20."
@@ -30,7 +30,7 @@ def trust(value: LogLikelihood) -> str:
 
 
 def by_modality(likelihoods: Mapping[str, LogLikelihood], names: Sequence[str]) -> dict[str, LogLikelihood]:
-    """Estimates by what they are of in words; ``names`` are the modalities, of which the first is x1.
+    """Estimates by name, with the modalities' names in place of x1 and x2; x1 is the first of ``names``.
 
     >>> value = LogLikelihood(torch.arange(1), *[torch.zeros(1)] * 4)
     >>> list(by_modality({"log p(x1|x2)": value}, ["image", "label"]))
@@ -48,7 +48,7 @@ def by_modality(likelihoods: Mapping[str, LogLikelihood], names: Sequence[str]) 
 def likelihood_section(
     likelihoods: Mapping[str, LogLikelihood], names: Sequence[str], samples: int, rows: int, proposal: Sequence[str]
 ) -> Section:
-    """The table of estimates; ``names`` are the modalities, of which the first is x1."""
+    """The section with the table of estimates; x1 is the first of the modalities ``names``."""
     grid = Grid(
         ["nats per example", "mean", "± s.e.", "ESS", "k̂", "May it be trusted?"],
         [

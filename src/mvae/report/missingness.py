@@ -1,4 +1,4 @@
-"""What is missing together, as a picture: a row per pattern, a column per column of the table."""
+"""A picture of what is missing together: a row per pattern, and a column per column of the table."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from mvae.report.figure import plain, saved_figure
 
 __all__ = ["draw_missingness"]
 
-MOST = 60  # columns whose names are written
+MOST = 60  # the most columns whose names are written
 
 
 def draw_missingness(found: Description, path: Path) -> None:
-    """The most frequent patterns of missing columns, as high as they are frequent, below each column's missing share.
+    """Draw the most frequent patterns of missing columns, with heights by frequency, below each column's missing share.
 
     Raises:
         MissingDependencyError: matplotlib is not installed. RunError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""What a model draws of one modality, beside the data: from the prior, given the other modalities, and given itself."""
+"""Draws of one modality next to the data: from the prior, given the other modalities, and given itself."""
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from mvae.report.views import View
 
 __all__ = ["modality_section"]
 
-DRAWN = 400  # from the prior, of what is counted
+DRAWN = 400  # samples from the prior, except of pictures and text
 PICTURES = 24
 EXAMPLES = 8  # rows that are shown one by one
-DRAWS = 5  # of each picture given the others
-INTERVAL = 200  # draws of numbers, for intervals
-COLUMNS = 6  # of a modality of numbers that are drawn
-NAMED = 25  # classes that a chart has room for
+DRAWS = 5  # draws per picture given the others
+INTERVAL = 200  # draws of numbers and classes, for intervals and shares
+COLUMNS = 6  # the most columns of numbers that are shown
+NAMED = 25  # the most classes that a chart has room for
 
 
 def modality_section(model: MultimodalVAE, table: Table | None, view: View, fill: Fill, seed: int = 0) -> Section:
@@ -28,10 +28,10 @@ def modality_section(model: MultimodalVAE, table: Table | None, view: View, fill
 
     Args:
         model: any model.
-        table: held-out rows; None where the data is gone: only samples of the prior are shown then.
-        view: the modality.
+        table: held-out rows; None where the data is gone: then only samples from the prior are shown.
+        view: view of the modality.
         fill: how hidden values of columns are drawn.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     if view.kind == "table":
         return field_section(model, table, view, fill, seed)
@@ -61,13 +61,13 @@ def _present(table: Table, name: str, most: int) -> Tensor:
 
 
 def _rows_with(table: Table, name: str, given: list[str]) -> Tensor:
-    """The first rows that have the modality and something of what is given."""
+    """The first rows that have the modality and something to condition on."""
     has = torch.stack([table.has(other) for other in given]).any(0) if given else torch.zeros(len(table)).bool()
     return (has & table.has(name)).nonzero().flatten()[:EXAMPLES]
 
 
 def _spread(view: View, drawn: Tensor, data: Tensor | None) -> list[Chart | Picture | Grid]:
-    """Samples of the prior beside the data."""
+    """Samples from the prior next to the data."""
     if view.kind == "picture":
         title = "Samples: z from the prior, and the mean image of each z"
         return [Picture(title, view.images(drawn), 8, f"{len(drawn)} images of {view.name}, drawn with nothing given.")]
@@ -116,7 +116,7 @@ def _examples(
     section: Section,
     seed: int,
 ) -> list[Chart | Picture | Grid]:
-    """Some held-out rows, one by one: what is true, and what the model says."""
+    """Some held-out rows, one by one: the true values and the model's draws."""
     name, picture = view.name, view.kind == "picture"
     truth, known = table.select_rows(name, rows), table.take(rows).select(given)
     n = (1 if given == [name] else DRAWS) if picture else 1 if view.kind == "text" else INTERVAL

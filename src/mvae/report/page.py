@@ -1,4 +1,4 @@
-"""One self-contained HTML page: sections of text, charts and pictures, each with the table of what it shows."""
+"""A self-contained HTML page: sections of text, charts and pictures, each with a table of what it shows."""
 
 import base64
 import io
@@ -20,12 +20,12 @@ from mvae.report.grid import grid_picture
 
 __all__ = ["Chart", "Grid", "Page", "Picture", "Section", "write_page", "written"]
 
-MOST_ROWS = 200  # of a table that is shown
+MOST_ROWS = 200  # the most rows of a table that are shown
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: what its columns hold, and rows of text or numbers; under ``folded`` it is opened by a click."""
+    """A table: a header, and rows of text or numbers; with a title in ``folded`` it opens on a click."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -38,7 +38,7 @@ class Grid:
 
     @property
     def left_out(self) -> int:
-        """How many rows there is no room for."""
+        """The number of rows that are not shown."""
         return max(0, len(self.rows) - MOST_ROWS)
 
 
@@ -47,11 +47,11 @@ class Chart:
     """An interactive figure of Plotly, and its numbers as a table.
 
     Args:
-        title: what it shows, in one line.
+        title: one line on what the chart shows.
         data: Plotly's traces.
         layout: Plotly's layout.
-        table: the same in numbers, for those who cannot see it.
-        note: how to read it.
+        table: the same numbers as a table, for readers who cannot see the chart.
+        note: how to read the chart.
     """
 
     title: str
@@ -62,14 +62,14 @@ class Chart:
 
     @property
     def figure(self) -> str:
-        """The figure as JSON that may stand inside a page: no tag can end or begin in it."""
+        """The figure as JSON that is safe inside a page: it cannot contain a tag."""
         text = json.dumps({"data": self.data, "layout": self.layout}, allow_nan=False)
         return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Images side by side, and what they are in words."""
+    """Images side by side, and a description in words."""
 
     title: str
     images: Float[Tensor, "n channels height width"]
@@ -104,7 +104,7 @@ class Page:
 
 
 def written(value: Any) -> str:
-    """A value of a table's cell: numbers with four digits, nothing as a dash.
+    """A cell's value as text: numbers with four significant digits, a missing value as a dash.
 
     >>> written(1234.5678), written(0.5), written(7), written(None), written("ward")
     ('1235', '0.5', '7', '–', 'ward')
@@ -120,7 +120,7 @@ def write_page(page: Page, path: Path) -> None:
     """Write a page as one file that needs no network.
 
     Raises:
-        MissingDependencyError: Jinja2 or Plotly is absent. RunError: the file cannot be written.
+        MissingDependencyError: Jinja2 or Plotly is not installed. RunError: the file cannot be written.
     """
     text = rendered(page)
 
@@ -140,7 +140,7 @@ def rendered(page: Page) -> str:
 
 @cache
 def _plotly() -> str:
-    """The text of Plotly's script, which the page holds once."""
+    """The text of Plotly's script, which is embedded once per page."""
     return require_extra("plotly.offline", "report", "reports").get_plotlyjs()
 
 

@@ -1,4 +1,4 @@
-"""What each modality says of each other one, as a heat map."""
+"""A heat map of how well each modality predicts each other one."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,10 +11,10 @@ __all__ = ["pairs_section"]
 
 
 def pairs_section(values: Mapping[str, float], names: Sequence[str]) -> Section:
-    """Gains in nats (`mvae.evaluation.coupling`) of all pairs that were measured, and the other instruments.
+    """Gains in nats (`mvae.evaluation.coupling`) of all measured pairs, and the other instruments.
 
     Args:
-        values: what `mvae.evaluation.validation.validate` found.
+        values: the result of `mvae.evaluation.validation.validate`.
         names: the modalities.
     """
     section = Section("Do the modalities meet?")
@@ -25,18 +25,18 @@ def pairs_section(values: Mapping[str, float], names: Sequence[str]) -> Section:
     measured = [i for i in range(len(names)) if np.isfinite(gains[i]).any()]
     if measured:
         note = (
-            "A cell at or below 0 means: the row's modality says nothing of the column's. An empty one was not "
+            "A cell at or below 0 means that the row's modality says nothing about the column's. An empty cell was not "
             "measured: fewer than 50 held-out rows have both, or there are more than 8 modalities."
         )
-        title = "Nats that the modality of a row tells about that of a column, beyond saying nothing"
+        title = "Gain in nats: how much a row's modality improves the prediction of a column's modality"
         section.shown.append(heat_map(title, [names[i] for i in measured], names, gains[measured], "nats", note))
     else:
-        section.text.append("Fewer than 50 held-out rows have two modalities: what one says of another is unknown.")
+        section.text.append("Fewer than 50 held-out rows have two modalities: whether one predicts another is unknown.")
     if "coupling" in values:
         share = values.get("coupling/share", 0.0)
         section.text.append(
-            f"Coupling C = {values['coupling']:.2f} nats, {share:.0%} of what these codes could have in common. That "
-            "codes have much in common does not yet mean that one modality is predicted well from another."
+            f"Coupling C = {values['coupling']:.2f} nats, {share:.0%} of what these codes could share. Codes that "
+            "share much do not guarantee that one modality is predicted well from another."
         )
     rows = [[name, value] for name, value in values.items() if name.startswith(("accuracy ", "active units"))]
     if rows:

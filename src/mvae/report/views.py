@@ -1,4 +1,4 @@
-"""How the values of a modality are shown to a person: as pictures, classes, yes or no, text, or numbers."""
+"""How the values of a modality are shown: as pictures, classes, yes or no, text, or numbers."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -25,20 +25,20 @@ YEAR = 365.2425 * 86_400  # seconds
 
 @dataclass(frozen=True)
 class View:
-    """What a modality looks like.
+    """How a modality is shown.
 
     Args:
-        name: of the modality.
+        name: name of the modality.
         kind: how its values are shown.
-        shape: of one example.
+        shape: shape of one example.
         columns: a name for each single value of an example of flags or numbers.
         classes: the names of classes, in the order of their codes.
         levels: a picture's value of full brightness.
-        write: value → text, where there is a way.
-        fields: of a modality of columns, a view of each.
-        date: are these seconds since 1970?
-        style: how a table's text writes these numbers, one of `mvae.data.tables.numbers.STYLES`.
-        form: how a table's text writes these dates, as of ``strftime``; none where they are no text there.
+        write: value → text, if there is such a function.
+        fields: a view of each column of a modality of columns.
+        date: whether these are seconds since 1970.
+        style: how these numbers are written in a table's text, one of `mvae.data.tables.numbers.STYLES`.
+        form: how these dates are written in a table's text, as for ``strftime``; empty where they are not text.
     """
 
     name: str
@@ -62,11 +62,11 @@ class View:
         return [" ".join(f"{part:.4g}" for part in value.flatten().tolist()[:8]) for value in values.double().cpu()]
 
     def class_name(self, code: int) -> str:
-        """A class by its name, or its number where no name is known."""
+        """The name of a class, or its number if no name is known."""
         return self.classes[code] if code < len(self.classes) else str(code)
 
     def numbers(self, values: Tensor, lead: int = 1) -> np.ndarray:
-        """Examples after so many leading axes (rows; or samples and rows) as ``… columns``, in float64."""
+        """Examples as ``… columns`` in float64, after ``lead`` leading axes (rows, or samples and rows)."""
         return values.double().cpu().reshape(*values.shape[:lead], -1).numpy()
 
     def images(self, values: Tensor) -> Tensor:
@@ -87,13 +87,13 @@ def view_of(
     """The view of a modality whose examples have this shape.
 
     Args:
-        name: of the modality.
-        modality: what it is.
-        shape: of one example.
+        name: name of the modality.
+        modality: the modality.
+        shape: shape of one example.
         columns: a name for each single value.
-        classes: the names of classes; of a modality of columns by column.
-        write: value → text, where there is a way.
-        written: column → style of numbers and form of dates, of a modality of columns that came as text.
+        classes: the names of classes; by column for a modality of columns.
+        write: value → text, if there is such a function.
+        written: column → style of numbers and form of dates, for a modality of columns that came as text.
 
     >>> view_of("labs", mvae.Modality(nn.Linear(2, 4), nn.Linear(2, 2), "gaussian"), (2,), columns=["hb", "crp"]).kind
     'numbers'

@@ -1,4 +1,4 @@
-"""What a model says of a table's missing cells: points, probabilities of classes, and draws, for every row."""
+"""A model's predictions for a table's missing cells: points, probabilities of classes, and draws, for every row."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,22 +22,22 @@ from mvae.models.mixture import Mixture
 
 __all__ = ["AT_ONCE", "SAMPLES", "Answer", "answers", "draws_given", "latents", "rows_at_once", "scores"]
 
-SAMPLES = 400  # of z, by default
-AT_ONCE = 1 << 22  # samples × values held together: more fill memory, and are slower than the processor's caches
-ROWS = 1_000  # that are answered together at most
+SAMPLES = 400  # samples of z, by default
+AT_ONCE = 1 << 22  # samples × values held together: more would fill memory, and no longer fit the processor's caches
+ROWS = 1_000  # the most rows answered together
 
 Values = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Of one modality of columns.
+    """The predictions for one modality of columns.
 
     Attributes:
-        point: the mean of numbers, the most probable class, of ordered classes the median: ``rows fields``.
-        draws: ``draws rows fields``.
-        probabilities: place of a field with classes → ``rows classes``.
-        log_p: where the truth was given, log p of each value given what the row has, ``rows fields``.
+        point: the mean of numbers, the most probable class, or the median of ordered classes, ``rows fields``.
+        draws: samples of the values, ``draws rows fields``.
+        probabilities: index of a field with classes → ``rows classes``.
+        log_p: log p of each true value given the row's observed values, ``rows fields``; None without true values.
     """
 
     point: np.ndarray
@@ -46,7 +46,7 @@ class Answer:
     log_p: np.ndarray | None = None
 
     def between(self, share: float, place: int | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """The ends of the intervals that hold this share (`between`), ``rows fields``, or of one field ``rows``."""
+        """The bounds of intervals with this share of draws (`between`): ``rows fields``, or ``rows`` for one field."""
         low, high = between(torch.from_numpy(self.draws[:, :, place]), share)
         return low.numpy(), high.numpy()
 
@@ -64,19 +64,19 @@ def answers(
     independent: bool = False,
     truth: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Answer]:
-    """p(x | what each row has) of modalities of columns; a row that has nothing gets the prior's answer.
+    """Predict modalities of columns by p(x | observed values); a row with nothing observed gets the prior's answer.
 
     Args:
         model: with modalities of columns.
         values: modality → values, as `TableSchema.encode` gives them.
-        present: modality → which are there.
-        of: the modalities to answer.
-        samples: of z for each row, weighted by p(row, z) (`mvae.evaluation.proposal`).
-        seed: of the draws.
-        draws: how many draws of x are wanted, 0 for none; default one per sample.
-        independent: the draws of different rows have different noise. Otherwise it is the same for all, so that means
-            and probabilities of a row depend on that row alone.
-        truth: which of ``values`` are true, also where ``present`` hides them: their log p is wanted.
+        present: modality → which values are observed.
+        of: the modalities to predict.
+        samples: samples of z per row, weighted by p(row, z) (`mvae.evaluation.proposal`).
+        seed: seed of the draws.
+        draws: number of draws of x, 0 for none; default one per sample.
+        independent: use different noise for different rows. By default all rows share it, so that a row's means and
+            probabilities depend on that row alone.
+        truth: which of ``values`` are true values, including those that ``present`` hides; their log p is computed.
     """
     generator = torch.Generator(model.device).manual_seed(seed)
     with evaluating(model):
@@ -100,13 +100,13 @@ def answers(
 
 
 def draws_given(model: MultimodalVAE, table: Table, of: str, seed: int = 0) -> np.ndarray:
-    """Draws of a modality of columns given what the rows have, ``draws rows fields``: those of `mvae impute`.
+    """Draws of a modality of columns given each row's observed values, ``draws rows fields``, as in `mvae impute`.
 
     Args:
         model: with this modality of columns.
-        table: the rows, each of which has something.
+        table: the rows, each with something observed.
         of: the modality.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     found = []
     for part in table.batches(rows_at_once(model, table.columns)):
@@ -115,7 +115,7 @@ def draws_given(model: MultimodalVAE, table: Table, of: str, seed: int = 0) -> n
 
 
 def rows_at_once(model: MultimodalVAE, columns: Mapping[str, Column], samples: int = SAMPLES) -> int:
-    """How many rows of these columns are answered together in bounded memory."""
+    """The number of rows of these columns that can be answered together in bounded memory."""
     wide = sum(
         own.likelihood.width
         if name in model.modalities and isinstance(own := model.modalities[name], ColumnsModality)
@@ -134,9 +134,10 @@ def _weighted(
     *,
     independent: bool = False,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Samples of z given what each row has, ``samples rows latent``, and their weights; of an empty row the prior's.
+    """Samples of z given each row's observed values, ``samples rows latent``, and their weights.
 
-    And what was decoded on the way: by modality of columns that all rows have, the likelihood's parameters for them.
+    An empty row's samples come from the prior. The third value holds what was decoded on the way: the likelihood's
+    parameters of each modality of columns that all rows have.
     """
     table, here = table_of(values, present)
     parts: dict[str, list[Tensor]] = {}
@@ -158,7 +159,7 @@ def _weighted(
 def _log_p(
     modality: ColumnsModality, params: Tensor, weight: Tensor, values: np.ndarray, there: np.ndarray
 ) -> np.ndarray:
-    """log of the mean of p(value | z) by weight, of each value that is there; NaN of others."""
+    """The log of the weighted mean of p(value | z), for each value that is there; NaN for the others."""
     x = modality.prepare(torch.from_numpy(values).to(params.device), torch.from_numpy(there).to(params.device))
     each = torch.logsumexp(modality.likelihood.elementwise(params, x) + weight.log()[..., None], 0)
     each = each + modality.scaling.log_slope(torch.where(x.isnan(), 0.0, x))
@@ -169,7 +170,7 @@ def _log_p(
 def latents(
     model: MultimodalVAE, values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of q(z | what each row has), ``rows latent``; of an empty row the prior's."""
+    """Mean and standard deviation of q(z | observed values), ``rows latent``; an empty row has the prior's."""
     table, here = table_of(values, present)
     mean, spread = np.zeros((len(here), model.latent_dim)), np.ones((len(here), model.latent_dim))
     if table is not None:
@@ -186,10 +187,10 @@ def scores(
     samples: int,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """log p of what each row has, and log p of each part given the rest of the row; NaN where there is nothing.
+    """log p of each row's observed values, and of each part given the rest of its row; NaN where nothing is observed.
 
-    The parts are the modalities, and the single fields where there is but one. All rows share their noise, so that a
-    row's scores depend on that row alone.
+    The parts are the modalities or, where there is only one, its fields. All rows share their noise, so that a row's
+    scores depend on that row alone.
     """
     table, here = table_of(values, present)
     names = [name for name in model.names if name in values]
@@ -207,7 +208,7 @@ def scores(
 
 
 def _log_p_of_rows(model: MultimodalVAE, table: Table, samples: int, seed: int) -> np.ndarray:
-    """log p of all that each row has, from samples of its q(z | ·)."""
+    """log p of each row's observed values, by samples of its q(z | ·)."""
     generator = torch.Generator(model.device).manual_seed(seed)
     with evaluating(model):
         q, x = model.posterior(table), model.prepare(table)
@@ -225,10 +226,10 @@ def _part_given_the_rest(
     samples: int,
     seed: int,
 ) -> np.ndarray:
-    """log p of a modality given all others of its row: of classes never above 0.
+    """log p of a modality given all others of its row; for classes it is never above 0.
 
-    p(x_i | rest) is a mean of p(x_i | z), weighted by p(rest, z). Half of the samples are of q(z | rest), half of
-    q(z | the whole row): a picture is explained by almost no z that the rest alone would propose.
+    p(x_i | rest) is a mean of p(x_i | z), weighted by p(rest, z). Half of the samples come from q(z | rest), half from
+    q(z | the whole row), because almost no z proposed by the rest alone explains a picture.
     """
     values, present = data
     own = present[name].reshape(len(present[name]), -1).any(1)
@@ -243,7 +244,7 @@ def _part_given_the_rest(
                 x = model.prepare(Table(own_values, whole))
                 if more:
                     z, log_w = _weighted_by_both(model, own_values, whole, some, samples, generator)
-                else:  # of rows with nothing else z is the prior's
+                else:  # rows with nothing else: z comes from the prior
                     z, weight, _ = _weighted(model, own_values, some, samples, generator)
                     log_w = weight.log()
                 log_p = model.modalities[name].log_prob(x[name], z, model.context(x)).double()
@@ -254,9 +255,9 @@ def _part_given_the_rest(
 def _weighted_by_both(
     model: MultimodalVAE, values: Values, whole: Values, rest: Values, samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Samples of z, ``samples rows latent``, and the logarithms of their weights by p(rest, z).
+    """Samples of z, ``samples rows latent``, and their log weights by p(rest, z).
 
-    One half is drawn given the rest, the other given the whole row; all rows have the same noise.
+    One half is drawn given the rest, the other given the whole row; all rows share their noise.
     """
     tables = [Table(dict(values), dict(present)) for present in (rest, whole)]
     shape = samples, 1, model.latent_dim
@@ -270,7 +271,7 @@ def _weighted_by_both(
 
 
 def _drawn(q: Gaussian | Mixture, noise: Tensor, generator: torch.Generator) -> Tensor:
-    """Samples of a posterior; rows of the same noise draw the same components of a mixture."""
+    """Samples of a posterior; rows with the same noise draw the same components of a mixture."""
     return q.rsample(noise, generator, alike=True) if isinstance(q, Mixture) else q.rsample(noise)
 
 
@@ -282,7 +283,7 @@ def _given_the_rest(
     samples: int,
     seed: int,
 ) -> np.ndarray:
-    """log p of a field given all others of its row, from samples of q(z | the others): of a class never above 0."""
+    """log p of a field given all others of its row, by samples of q(z | the others); never above 0 for a class."""
     values, present = data
     own = present[name][:, place]
     found = np.full(len(own), np.nan)

@@ -1,4 +1,4 @@
-"""From a declaration to a model: modalities by kind; networks, likelihoods and the model's class by name."""
+"""Builds a model from a declaration: modalities by kind; networks, likelihoods and the model's class by name."""
 
 import inspect
 import math
@@ -25,16 +25,16 @@ from mvae.runs.sections import CovariateSettings, ModalitySettings
 
 __all__ = ["KINDS", "build"]
 
-_INITIALISING = threading.Lock()  # initial weights come from PyTorch's one generator for the CPU
+_INITIALISING = threading.Lock()  # initial weights come from PyTorch's single CPU generator
 
 
 def build(config: Config) -> MultimodalVAE:
-    """The model that a declaration describes, freshly initialised; its initial weights depend on the seed alone.
+    """Build the model that a declaration describes; its initial weights depend on the seed alone.
 
-    Every modality must say its kind and shape or classes; `mvae.runs.source.completed` takes them from the data.
+    Every modality must state its kind and its shape or classes; `mvae.runs.source.completed` takes them from the data.
 
     Raises:
-        SettingsError: a name that is none, an option that the model or a network does not take, or a value outside its
+        SettingsError: an unknown name, an option that the model or a network does not take, or a value outside its
             range.
 
     >>> parts = {"x": {"kind": "real", "shape": [3]}, "y": {"kind": "categorical", "classes": 4}}
@@ -46,7 +46,7 @@ def build(config: Config) -> MultimodalVAE:
     of_class, options = model_class(config.model.name), config.model.options
     _require_options(of_class, config.model.name, options)
     with _INITIALISING, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)  # and not those of GPUs, where another thread may be recording
+        torch.default_generator.manual_seed(config.seed)  # not the GPUs': another thread may be recording there
         with out_of_memory("this model", SettingsError):
             built = _built(of_class, config, options)
     built.declaration = config
@@ -59,7 +59,7 @@ def _built(of_class: Any, config: Config, options: dict[str, Any]) -> Multimodal
     for name in names:
         if name not in parts:
             raise SettingsError(f"model.modalities names {name!r}; there are {', '.join(parts)}{nearest(name, parts)}")
-    if of_class.conditional:  # its one modality is given another column besides x and z
+    if of_class.conditional:  # the networks of its one modality also take another column
         condition = options.setdefault("condition", names[-1]) if len(names) == 2 else options.get("condition")
         if condition not in parts:
             raise SettingsError(
@@ -90,7 +90,7 @@ def _covariate(name: str, settings: CovariateSettings) -> Covariate:
 
 
 def _takes_covariates(settings: ModalitySettings) -> bool:
-    """Do its networks take the covariates? (Perceptrons of numbers do; networks of classes and of text do not.)"""
+    """Do its networks take the covariates? (Perceptrons for numbers do; networks for classes and text do not.)"""
     plain = (None, "mlp")
     named = (
         spec.get("network") if isinstance(spec, Mapping) else spec for spec in (settings.encoder, settings.decoder)
@@ -99,7 +99,7 @@ def _takes_covariates(settings: ModalitySettings) -> bool:
 
 
 def _modality(name: str, settings: ModalitySettings, latents: int, condition: int = 0) -> Modality:
-    """One modality by its kind."""
+    """Build one modality by its kind."""
     if settings.kind not in KINDS:
         raise SettingsError(
             f"modalities.{name}.kind is {settings.kind!r}; there are {', '.join(KINDS)}"
@@ -114,7 +114,7 @@ def _modality(name: str, settings: ModalitySettings, latents: int, condition: in
 def _networks(
     settings: ModalitySettings, latents: int, condition: int, encoder: Any, decoder: Any, outputs: tuple[int, ...]
 ) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Encoder and decoder of one example's shape, by name or by the kind's own choice."""
+    """Encoder and decoder for one example's shape, by name or as the kind chooses."""
     event = _event(settings)
     make = networks.build
     return (
@@ -169,9 +169,11 @@ def _categorical(settings: ModalitySettings, latents: int, condition: int) -> Mo
 
 
 def _refuse(settings: ModalitySettings, *keys: str) -> None:
-    """Raises SettingsError for keys that mean nothing to text, whose tokens are read and written as they are."""
+    """Raises SettingsError for keys that do not apply to text, whose tokens are read and written as they are."""
     if given := [key for key in keys if key in settings.model_fields_set and getattr(settings, key)]:
-        raise SettingsError(f"{given[0]} is no key of kind {settings.kind!r}, which is read and written token by token")
+        raise SettingsError(
+            f"{given[0]} is not a key of kind {settings.kind!r}, which is read and written token by token"
+        )
 
 
 def _string(settings: ModalitySettings, latents: int, condition: int) -> Modality:
@@ -190,7 +192,7 @@ def _sentence(settings: ModalitySettings, latents: int, condition: int) -> Modal
 
 def _columns(settings: ModalitySettings, latents: int, condition: int) -> Modality:
     if not settings.fields:
-        raise SettingsError("fields are needed, and no data said them")
+        raise SettingsError("fields are needed, and the data do not give them")
     fields = fields_of(field.model_dump(exclude={"levels"}) for field in settings.fields)
     spec: Any = {"network": "mlp", "hidden": [128, 128]}
     features, size = ColumnFeatures(fields).size, Fieldwise(fields).size
@@ -200,7 +202,7 @@ def _columns(settings: ModalitySettings, latents: int, condition: int) -> Modali
     return ColumnsModality(fields, encoder, decoder, settings.weight, settings.augment or None)
 
 
-#: How a modality of each kind is built; one function each.
+#: The function that builds a modality, for each kind.
 KINDS: dict[str, Callable[[ModalitySettings, int, int], Modality]] = {
     "columns": _columns,
     "real": _numbers({"name": "gaussian", "learned": True}),
@@ -214,7 +216,7 @@ KINDS: dict[str, Callable[[ModalitySettings, int, int], Modality]] = {
 
 
 def _event(settings: ModalitySettings) -> tuple[int, ...]:
-    """The shape of one example as its networks see it; of classes and tokens their number."""
+    """The shape of one example as its networks see it; for classes and tokens, their number."""
     if settings.kind == "columns":
         return (len(settings.fields),)
     if settings.shape is None and settings.classes is not None:
@@ -228,12 +230,12 @@ def _size(settings: ModalitySettings) -> int:
 
 def _needed(value: Any, key: str) -> Any:
     if value is None:
-        raise SettingsError(f"{key} is needed, and no data said it")
+        raise SettingsError(f"{key} is needed, and the data do not give it")
     return value
 
 
 def _require_options(of_class: Any, name: str, options: Mapping[str, Any]) -> None:
-    """Raises SettingsError for an option that the model's class does not take, or one that it needs and lacks."""
+    """Raises SettingsError for an option that the model's class does not take, or a required one that is missing."""
     own = inspect.signature(of_class).parameters
     taken = [parameter for parameter in own if parameter not in ("modalities", "latent_dim")]
     if lacking := [key for key in taken if own[key].default is inspect.Parameter.empty and key not in options]:
@@ -241,5 +243,5 @@ def _require_options(of_class: Any, name: str, options: Mapping[str, Any]) -> No
     if unknown := [key for key in options if key not in taken]:
         listed = ", ".join(taken) or "no options"
         raise SettingsError(
-            f"model.{unknown[0]} is no option of {name}, which takes {listed}{nearest(unknown[0], taken)}"
+            f"model.{unknown[0]} is not an option of {name}, which takes {listed}{nearest(unknown[0], taken)}"
         )

@@ -1,4 +1,4 @@
-"""Several runs beside each other: what differs in their settings, how they learned, and how good they are."""
+"""Comparison of several runs: how their settings differ, how they learned, and how good they are."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Progress = Callable[[float], object]
 
 @dataclass(frozen=True)
 class Compared:
-    """One of the runs that are compared."""
+    """One of the compared runs."""
 
     name: str
     settings: Mapping[str, Any]
@@ -49,10 +49,10 @@ def compare(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> list[Compared]:
-    """Measure several runs on their first so many test rows; where a run's data is gone, its course remains.
+    """Measure several runs on their first test rows; where a run's data is gone, its learning curves remain.
 
     Raises:
-        RunError: one of them is no run, or has no checkpoint.
+        RunError: one of them is not a run, or has no checkpoint.
     """
     found = []
     for number, run_dir in enumerate(map(Path, run_dirs)):
@@ -85,7 +85,7 @@ def _part(progress: Progress | None, number: int, of: int) -> Progress | None:
 
 
 def differing(runs: Sequence[Compared]) -> Grid:
-    """The settings in which runs differ, a row each."""
+    """The settings in which runs differ, one per row."""
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     rows = [
         [key, *(_plain(run.settings.get(key)) for run in runs)]
@@ -96,7 +96,7 @@ def differing(runs: Sequence[Compared]) -> Grid:
 
 
 def numbers(runs: Sequence[Compared]) -> Grid:
-    """What was measured, a row each; a run that lacks it has a dash."""
+    """What was measured, one measurement per row; a dash where a run has no value."""
     rows: list[list[Any]] = [
         ["best epoch", *(run.best_epoch for run in runs)],
         ["validation objective (lower is better)", *(run.objective for run in runs)],
@@ -115,7 +115,7 @@ def comparison_page(runs: Sequence[Compared], path: Path) -> None:
     """Write the comparison as one HTML file.
 
     Raises:
-        MissingDependencyError: the extra ``report`` is absent. RunError: the file cannot be written.
+        MissingDependencyError: the extra ``report`` is not installed. RunError: the file cannot be written.
     """
     problems = [f"{run.name}: {run.problem}." for run in runs if run.problem]
     different = differing(runs)

@@ -39,14 +39,14 @@ from mvae.training.settings import MOST, TrainingSettings
 
 __all__ = ["Config", "flattened", "in_proportion", "merged", "parse_change"]
 
-IN_EPOCHS = ("anneal_epochs", "decay_epochs")  # settings that keep their share where only the epochs are changed
+IN_EPOCHS = ("anneal_epochs", "decay_epochs")  # they scale with the epochs when only these are changed
 
 
 class Config(Section):
-    """A run, declared: what is trained, on what, and how.
+    """The declaration of a run: what is trained, on which data, and how.
 
-    ``models`` holds options by model, of which those of the model in use count, so that one file serves several
-    models. ``variants`` holds named changes, such as a smaller budget, that are made on request (`variant`).
+    ``models`` holds options per model, so that one file serves several models: only those of the model in use apply.
+    ``variants`` holds named changes, such as a smaller budget, that are made on request (`variant`).
 
     >>> config = Config.from_dict({"data": {"source": "digits"}, "modalities": {"label": {"kind": "categorical"}}})
     >>> config.training.epochs == config.change({"training": {"epochs": 7}}).training.epochs
@@ -55,19 +55,19 @@ class Config(Section):
 
     summary: str = Field(default="", description="One line that says what this is.")
     seed: int = Field(
-        default=0, ge=0, lt=2**31, description="Of initial weights, order of rows, noise and random subsets."
+        default=0, ge=0, lt=2**31, description="Seed of initial weights, order of rows, noise and random subsets."
     )
     data: DataSettings
     model: ModelSettings = ModelSettings()
-    modalities: dict[str, ModalitySettings] = Field(default={}, description="By name, in the model's order.")
+    modalities: dict[str, ModalitySettings] = Field(default={}, description="Modalities by name, in the model's order.")
     covariates: dict[str, CovariateSettings] = Field(default={}, description="What networks are conditioned on.")
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     start_from: str | None = Field(
-        default=None, description="A run of the same networks whose best weights training begins with."
+        default=None, description="A run of the same networks; training starts from its best weights."
     )
     models: dict[str, dict[str, Any]] = Field(
-        default={}, description="Options by model: only the chosen model's count."
+        default={}, description="Options by model: only the chosen model's apply."
     )
     variants: dict[str, dict[str, Any]] = Field(default={}, description="Named changes to this declaration.")
 
@@ -86,28 +86,28 @@ class Config(Section):
 
     @classmethod
     def load(cls, path: str | Path) -> "Config":
-        """The declaration in a TOML file.
+        """Read a declaration from a TOML file.
 
         Raises:
-            SettingsError: no such file, no TOML, an unknown key, or a value outside its range; the message names it.
+            SettingsError: no such file, not TOML, an unknown key, or a value outside its range; the message names it.
         """
-        from mvae.files import read_regular  # here: it brings torch
+        from mvae.files import read_regular  # here, because it imports torch
 
         try:
             text = read_regular(path).decode()
         except UnicodeDecodeError:
-            raise SettingsError(f"{path} is not UTF-8 text: it is no declaration of a run") from None
+            raise SettingsError(f"{path} is not UTF-8 text, so it is not a declaration of a run") from None
         except OSError as error:
             raise SettingsError(f"cannot read {path}: {error.strerror}") from None
         try:
             values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{path} is no TOML: {error}") from None
+            raise SettingsError(f"{path} is not TOML: {error}") from None
         return cls.from_dict(values, str(path))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> "Config":
-        """The declaration with these values, as a file has them.
+        """Make a declaration from values nested as in a file.
 
         Raises:
             SettingsError: an unknown key or a value outside its range; ``where`` says in which file.
@@ -118,13 +118,13 @@ class Config(Section):
             raise SettingsError(f"{where}: {explained(error, cls)}" if where else explained(error, cls)) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Every value, defaults included; what is None is left out."""
+        """Every value including defaults, without those that are None."""
         return self.model_dump(exclude_none=True)
 
     def change(self, changes: Mapping[str, Any]) -> "Config":
-        """The same with some values changed: a nested mapping, as a file has them.
+        """A copy with some values changed by a mapping, nested as in a file.
 
-        Where the number of epochs changes, the epochs of annealing and of the falling learning rate keep their share.
+        If the number of epochs changes, the epochs of annealing and of learning rate decay keep their share of it.
 
         Raises:
             SettingsError: an unknown key or a value outside its range.
@@ -137,7 +137,7 @@ class Config(Section):
         return self.from_dict(merged(self.model_dump(exclude_unset=True), changes))
 
     def variant(self, *names: str) -> "Config":
-        """The same with named changes made, one after the other.
+        """A copy with named changes made, one after the other.
 
         Raises:
             SettingsError: no variant of that name.
@@ -151,7 +151,7 @@ class Config(Section):
         return config
 
     def resolved(self) -> "Config":
-        """Only what this run needs: the chosen model's options in its own table, and no variants."""
+        """A copy with only what this run needs: the chosen model's options in the table ``model``, and no variants."""
         options = self.models.get(self.model.name, {})
         model = options | self.model.model_dump()
         values = self.model_dump(exclude={"models", "variants"}) | {"model": model}
@@ -159,12 +159,12 @@ class Config(Section):
 
     @classmethod
     def schema_text(cls) -> str:
-        """The JSON schema of the file."""
+        """The JSON schema of a declaration file."""
         return json.dumps(cls.model_json_schema(), indent=2, ensure_ascii=False)
 
 
 def in_proportion(training: Mapping[str, Any], epochs: int) -> dict[str, int]:
-    """The settings that are counted in epochs, with the share that they have of all epochs, for so many.
+    """The settings that are counted in epochs, rescaled to this number of epochs.
 
     >>> in_proportion({"epochs": 300, "anneal_epochs": 100}, 30)
     {'anneal_epochs': 10}
@@ -173,7 +173,7 @@ def in_proportion(training: Mapping[str, Any], epochs: int) -> dict[str, int]:
 
 
 def parse_change(text: str) -> dict[str, Any]:
-    """``training.epochs=60`` as a nested mapping; the value is TOML, and text where it is none.
+    """Parse ``training.epochs=60`` into a nested mapping; a value that is not valid TOML is read as text.
 
     Raises:
         SettingsError: not of the form KEY=VALUE.
@@ -192,7 +192,7 @@ def parse_change(text: str) -> dict[str, Any]:
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one, by dotted keys.
+    """Nested tables as one flat mapping with dotted keys.
 
     >>> flattened({"a": {"x": 1}, "b": 2})
     {'a.x': 1, 'b': 2}
@@ -205,7 +205,7 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the changes laid over them, table by table; a list is replaced.
+    """The values with the changes merged into them, table by table; a list is replaced as a whole.
 
     >>> merged({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
     {'a': {'x': 1, 'y': 3}}
@@ -218,7 +218,7 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def explained(error: ValidationError, root: type[BaseModel]) -> str:
-    """The first fault of a validation in one line: its key, what is wrong, what may stand there."""
+    """The first error of a validation in one line: its key, what is wrong, and what is allowed."""
     faults = error.errors()
     fault = next(
         (one for one in faults if one["type"] == "extra_forbidden"), faults[0]
@@ -231,7 +231,7 @@ def explained(error: ValidationError, root: type[BaseModel]) -> str:
 
 
 def _keys_at(root: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The keys of the table at this path."""
+    """The keys that the table at this path may have."""
     model: Any = root
     for part in path:
         kind = model.model_fields[part].annotation if part in model.model_fields else None
@@ -255,7 +255,7 @@ def _tables_in(kind: Any) -> list[type[BaseModel]]:
 
 
 class _Named:
-    """A table whose keys are names, each with a table of this model."""
+    """A table that maps names to tables of this model."""
 
     model_fields: ClassVar[dict[str, Any]] = {}
 

@@ -1,4 +1,4 @@
-"""Covariates of a run on the command line: parsed from its options, and written as them."""
+"""Covariates of a run on the command line: parsed from options, and written as options."""
 
 import shlex
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ __all__ = ["as_arguments", "as_options", "first_covariates", "parse_covariate"]
 
 
 def parse_covariate(name: str, covariate: Covariate, value: str) -> Tensor:
-    """``"b1"`` or ``"41.5"`` as a covariate's one row.
+    """Parse ``"b1"`` or ``"41.5"`` into one row of a covariate.
 
     Raises:
-        QueryError: no category of it, or another number of numbers.
+        QueryError: an unknown category, or the wrong number of numbers.
     """
     if covariate.categories:
         codes = {str(category): code for code, category in enumerate(covariate.categories)}
@@ -36,7 +36,7 @@ def parse_covariate(name: str, covariate: Covariate, value: str) -> Tensor:
 
 
 def first_covariates(run: Run) -> dict[str, Tensor]:
-    """The covariates of the first test row: an example where the user has given none."""
+    """The covariates of the first test row, as an example where the user gave none."""
     table = run.data.test[:1]
     return {
         name: torch.as_tensor(table.columns[name]) if table.has(name)[0] else torch.tensor([-1])
@@ -45,7 +45,7 @@ def first_covariates(run: Run) -> dict[str, Tensor]:
 
 
 def as_options(run: Run, row: Mapping[str, Tensor]) -> str:
-    """These covariates as options of a command, such as `` --given batch=b1``; nothing where there are none."""
+    """These covariates as options of a command, such as `` --given batch=b1``; empty where there are none."""
     written = []
     for name, value in as_arguments(run, row).items():
         text = (
@@ -56,7 +56,7 @@ def as_options(run: Run, row: Mapping[str, Tensor]) -> str:
 
 
 def as_arguments(run: Run, row: Mapping[str, Tensor]) -> dict[str, Any]:
-    """These covariates as the argument of `mvae.MVAE.generate` for samples without data."""
+    """These covariates as the argument ``covariates`` of `mvae.MVAE.generate`, for samples without data."""
     return {n: _value(run.model.covariates[n], x) for n, x in row.items() if n in run.model.covariates}
 
 

@@ -1,4 +1,4 @@
-"""A declaration for a table, as text to edit: what `describe` found, with the reasons as comments."""
+"""Writes a declaration for a table, as text to edit: what `describe` found, with the reasons as comments."""
 
 import json
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ __all__ = ["declaration_of"]
 
 
 def declaration_of(found: Description, sources: Sequence[str], key: str | None = None, missing: Missing = ()) -> str:
-    """The TOML that `mvae train` takes: each column with its kind, and the reason behind it.
+    """The TOML that `mvae train` takes: each column with its kind, and the reason for it.
 
-    Columns that are left out, and those that have a problem, stand as comments.
+    Columns that are left out or have a problem are listed in comments.
 
     >>> from mvae.data.tables.describe import describe
     >>> from mvae.data.tables.frames import of_frame

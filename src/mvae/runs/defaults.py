@@ -1,4 +1,4 @@
-"""Default sizes, epochs and rates for a table, by its number of rows and of values: the one place that chooses them."""
+"""Default sizes, epochs and rates for a table, chosen here alone, by its rows and columns."""
 
 import math
 from typing import Any
@@ -9,22 +9,23 @@ from mvae.errors import SettingsError
 
 __all__ = ["defaults_for"]
 
-STEPS = 10_000  # of the optimizer at most, unless a few passes over the rows need more
-SMALL = 1_000  # rows below which a table is easily learned by heart
-EPOCHS, LONGER = 300, 3  # at most; a small table, which costs little, is learned by so many times smaller steps
-SEEN = 0.7  # share of the values that an encoder of a small table sees at most: it should know rows that lack some
-LATENTS, MANY = 16, 32  # latents; twice as many where a larger table has more columns than this
-SAMPLES = 10  # of z in each step: with one, most latents stay unused, and values are filled in worse
+STEPS = 10_000  # the most optimizer steps, unless a few passes over the rows need more
+SMALL = 1_000  # below this number of rows a table is easily memorised
+EPOCHS, LONGER = 300, 3  # the most epochs; small tables cost little and get LONGER times as many, with smaller steps
+SEEN = 0.7  # the largest share of values that a small table's encoder sees: it should learn from incomplete rows
+LATENTS, MANY = 16, 32  # latents; twice as many for a larger table with more columns than MANY
+SAMPLES = 10  # samples of z per step: with one, most latents stay unused, and imputation is worse
 
 
 def defaults_for(table: Table) -> dict[str, Any]:
-    """What a declaration should say of model and training, for this table; a mapping for `Config.change`.
+    """Settings of model and training for this table; a mapping for `Config.change`.
 
-    A table of one modality is learned by the importance-weighted bound (Burda et al. 2016), which the MMVAE of one
-    modality is; several by the MVAE. Columns of one axis get perceptrons; below 1,000 rows with one hidden layer,
-    weight decay, smaller and more steps, and encoders that see 70 % of the values at most; above, the learning rate
-    falls over the last half of the epochs. Training stops early: the epochs are an upper bound. Chosen on validation
-    cells and on masks that no table of results has (docs/research/tables-with-holes.md).
+    One modality is trained with the importance-weighted bound (Burda et al. 2016), which is what the MMVAE of one
+    modality maximises; several modalities are trained with the MVAE. Modalities of columns get perceptrons. Tables
+    below 1,000 rows get one hidden layer, weight decay, smaller and more steps, and encoders that see at most 70 % of
+    the values. For larger tables the learning rate decays over the last half of the epochs. Training stops early: the
+    epochs are an upper bound. These choices were made on validation cells and on masks that are in no table of results
+    (docs/research/tables-with-holes.md).
 
     Raises:
         SettingsError: no rows to learn from.
@@ -67,6 +68,6 @@ def defaults_for(table: Table) -> dict[str, Any]:
 
 
 def _hidden(table: Table, name: str) -> float:
-    """The share of a column's values to hide from its encoder, besides those that are missing."""
+    """The share of a modality's values to hide from its encoder, in addition to those that are missing."""
     there = table.observed[name][table.has(name)].double().mean().item() if name in table.observed else 1.0
     return round(max(0.0, 1 - SEEN / there), 2) if there else 0.0

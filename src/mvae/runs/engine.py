@@ -1,7 +1,7 @@
-"""Jobs on other machines through an engine that exists: submitit, which queues, starts and watches them in Slurm.
+"""Jobs on other machines through an existing engine: submitit, which queues, starts and watches them in Slurm.
 
-Nothing here knows what a job does. Of Slurm's settings only the time limit is set (a day, because submitit's own is
-five minutes); whatever else a cluster asks for is said the way sbatch reads it, and comes before what is set here:
+Nothing here knows what a job does. The only Slurm setting made here is the time limit (a day, because submitit's own is
+five minutes). Everything else that a cluster needs is set in the variables that sbatch reads, which take precedence:
 ``SBATCH_PARTITION=gpu SBATCH_GPUS=1 SBATCH_TIMELIMIT=4:00:00 mvae reproduce … --engine slurm --jobs 16``.
 """
 
@@ -18,8 +18,8 @@ __all__ = ["ENGINES", "submitted"]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-ENGINES = ("slurm", "local")  # local: submitit's own processes on this machine, to try a sweep without a cluster
-FOLDER = Path("runs/engine")  # of the engine's files; like the jobs' directories, on a disk that all machines see
+ENGINES = ("slurm", "local")  # local: submitit's own processes on this machine, for trying a sweep without a cluster
+FOLDER = Path("runs/engine")  # the engine's files; like the jobs' directories, on a disk that all machines see
 MINUTES = 24 * 60
 POLL_SECONDS = 1.0
 
@@ -27,14 +27,14 @@ POLL_SECONDS = 1.0
 def submitted(
     work: Callable[[Job], Result], jobs: Mapping[str, Job], at_once: int, engine: str
 ) -> Iterator[tuple[str, Callable[[], Result]]]:
-    """Each job's name as it ends, and a call that gives its result or raises its error.
+    """Run jobs on an engine; yield each job's name as it ends, and a call that gives its result or raises its error.
 
-    ``at_once`` jobs are queued or running. Where the caller stops early, these are cancelled; where it is killed they
-    go on, so cancel them (``scancel --name mvae``) before asking for the same jobs again.
+    At most ``at_once`` jobs are queued or running. If the caller stops early, these are cancelled. If it is killed,
+    they go on: cancel them (``scancel --name mvae``) before submitting the same jobs again.
 
     Raises:
-        MissingDependencyError: submitit is absent. SettingsError: Slurm is. RunError: from the call, where a job failed
-            or was killed.
+        MissingDependencyError: submitit is not installed. SettingsError: there is no Slurm. RunError: from the call, if
+            a job failed or was killed.
     """
     executor = _executor(engine)
     waiting, running = list(jobs.items()), dict[str, Any]()

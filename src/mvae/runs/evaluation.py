@@ -1,4 +1,4 @@
-"""Log-likelihoods of a run's test rows, and the instruments beside them."""
+"""Log-likelihoods of a run's test rows, and the other instruments."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ __all__ = ["Evaluation", "evaluate", "tested"]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Likelihoods by name, each of the rows that have all that it is of, and the instruments.
+    """The likelihoods and other instruments of a table.
 
     Attributes:
-        likelihoods: by name.
-        instruments: by name.
-        rows: of the table.
-        proposal: modalities of q(z | ·) that samples came from.
-        samples: for each row.
+        likelihoods: likelihoods by name; the joint and the conditional one are of rows with x1 and something of x2.
+        instruments: other instruments by name (`mvae.evaluation.validation`).
+        rows: number of rows of the table.
+        proposal: modalities that q(z | ·), from which the samples came, was conditioned on.
+        samples: importance samples per row.
     """
 
     likelihoods: Mapping[str, LogLikelihood]
@@ -35,7 +35,7 @@ class Evaluation:
     samples: int
 
     def conditional_gap(self) -> float | None:
-        """Mean log p(x1, x2) − log p(x1 | x2): log p(x2), −2.30 for ten classes of equal share."""
+        """The mean of log p(x1, x2) − log p(x1 | x2), which is log p(x2): −2.30 for ten equally frequent classes."""
         joint, conditional = self.likelihoods.get("log p(x1,x2)"), self.likelihoods.get("log p(x1|x2)")
         return None if joint is None or conditional is None else joint.mean - conditional.mean
 
@@ -66,19 +66,20 @@ def evaluate(
     seed: int = 0,
     progress: Callable[[float], object] | None = None,
 ) -> Evaluation:
-    """log p(x1), log p(x1, x2), log p(x1 | x2) of test rows, with diagnostics; x1 is the first modality.
+    """Compute log p(x1), log p(x1, x2) and log p(x1 | x2) of test rows, with diagnostics; x1 is the first modality.
 
-    The joint and the conditional one are of rows that have x1 and something of x2: of others they would be log p of
-    less. The conditional one is left out where the model has no posterior given x2, by which log p(x2) is estimated:
-    x2 are all modalities but the first, and a JMVAE knows one or all of them. A CVAE's rows are those with its
-    condition.
+    The joint and the conditional one use only rows that have x1 and something of x2: for other rows they would be the
+    log p of fewer modalities. x2 are all modalities but the first. The conditional one is left out if the model has no
+    posterior given x2, by which log p(x2) is estimated: a JMVAE has posteriors given one modality or all of them. For
+    a CVAE, the rows are those with its condition.
 
     Args:
-        run: what `open_run` gave.
-        rows: the first so many test rows; default all.
+        run: an opened run (`open_run`).
+        rows: use only the first ``rows`` test rows; default all.
         samples: importance samples per row; default the declaration's.
-        proposal: modalities of q(z | ·) that samples come from; default the first one, as in the paper's Table 2.
-        seed: of the draws.
+        proposal: modalities that q(z | ·), the source of the samples, is conditioned on; default the first one, as in
+            the paper's Table 2.
+        seed: seed of the draws.
         progress: called with the share of the scoring that is done.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From a data frame to a trained model in one call."""
+"""Trains a model on a data frame in one call."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ from mvae.training.switches import flushed_denormals
 __all__ = ["fit_table"]
 
 log = logging.getLogger("mvae.data")
-VALIDATION = 0.1  # of the rows select the weights
+VALIDATION = 0.1  # the share of rows that select the weights
 
 
 @checked_arguments("missing", "kinds", "modalities")
@@ -40,22 +40,22 @@ def fit_table(
     seed: int = 0,
     callbacks: Sequence[Callback] | None = None,
 ) -> TableModel:
-    """Train a joint model on a table with missing cells; what is not said is chosen by the table (`mvae describe`).
+    """Train a joint model on a table with missing cells; what is not given is chosen from the table (`mvae describe`).
 
     Args:
         data: a data frame of pandas, polars or another library, columns by name, or files.
-        key: the column that names a row; several files are joined by it.
-        missing: a cell or several that mean missing, besides empty ones, NaN and null. Zero never does.
+        key: the column that identifies a row; several files are joined by it.
+        missing: one or several cells that mean missing, besides empty ones, NaN and null. Zero never does.
         kinds: column → real, positive, bounded, count, binary, categorical, ordinal, date, picture, text or ignored;
-            ``("bounded", 0, 100)`` sets bounds, ``("ordinal", "low", "mid", "high")`` levels in their order.
-        modalities: modality → its columns; those that are named nowhere are not used. Default: one for each group of
-            columns that are missing together, or for each file.
-        changes: to the declaration, as ``{"training": {"epochs": 60}, "model": {"latents": 4}}``.
-        seed: of the split, initial weights, order of rows, noise and random subsets.
+            ``("bounded", 0, 100)`` sets bounds, ``("ordinal", "low", "mid", "high")`` the levels in order.
+        modalities: modality → its columns; columns in no modality are not used. Default: one modality for each group
+            of columns that are missing together, or for each file.
+        changes: changes to the declaration, such as ``{"training": {"epochs": 60}, "model": {"latents": 4}}``.
+        seed: seed of the split, initial weights, order of rows, noise and random subsets.
         callbacks: notified of each epoch; default: a progress bar on a terminal, lines elsewhere.
 
     Raises:
-        DataError: no table, columns that cannot be learned from, or too few rows. SettingsError: an unknown kind,
+        DataError: not a table, columns that cannot be learned from, or too few rows. SettingsError: an unknown kind,
             column or setting. MissingDependencyError: pandas is not installed.
 
     >>> import pandas
@@ -89,7 +89,7 @@ def fit_table(
 
 
 def _listed(missing: Any) -> Missing:
-    """One cell or several as they are stored; raises SettingsError for a mapping, and for what is no cell."""
+    """One or several cells as they are stored; raises SettingsError for a mapping or what is not a cell."""
     if isinstance(missing, Mapping):
         raise SettingsError(f"missing names cells that mean missing in any column, as [-999, '?'], not {missing!r}")
     cells = missing if isinstance(missing, Iterable) and not isinstance(missing, str) else (missing,)
@@ -97,7 +97,7 @@ def _listed(missing: Any) -> Missing:
 
 
 def _grouped(modalities: Any) -> Mapping[str, Sequence[str]] | None:
-    """Columns by modality as lists, be they a list, an index of pandas or an array; raises SettingsError for others."""
+    """The columns of each modality as a list; raises SettingsError where they are not a list, an index or an array."""
     if modalities is None:
         return None
     groups = modalities.values() if isinstance(modalities, Mapping) else [""]

@@ -1,7 +1,8 @@
-"""Values of training rows that training does not see, hidden as the table's own values are missing.
+"""Values of training rows that are held out from training, hidden in the pattern in which the table's own are missing.
 
-Where columns are missing together, as a patient's whole blood count is, they are hidden together, and as often: what a
-model knows of a whole view says little of how well it knows one cell beside others, and the other way round.
+Columns that are missing together, such as a patient's whole blood count, are hidden together, and equally often. How
+well a model predicts a whole view says little about how well it predicts a single cell from its neighbours, and vice
+versa.
 """
 
 import numpy as np
@@ -14,17 +15,17 @@ from mvae.data.tables.tensors import holds_fields, observed_of
 __all__ = ["Held", "held_back", "missing_together"]
 
 Held = dict[str, np.ndarray]
-"""Modality → ``rows fields``, which values are hidden from training."""
+"""Modality → mask of the values hidden from training, ``rows fields``."""
 
-SHARE, MOST, FEW = 0.05, 2_000, 100  # of the values; at most so many; where these are fewer, up to twice the share
-LARGE = 1 << 28  # values of a modality, above which none are hidden: their mask would fill the memory
-ROWS = 10_000  # of which it is read what is missing together
-PATTERNS = 2_000  # of missing rows, above which only columns of the very same one are a group
-ALIKE, CHANCE = 0.3, 5.0  # least correlation of what is missing together; and so many standard errors of none
+SHARE, MOST, FEW = 0.05, 2_000, 100  # the share hidden, at most MOST values; where that is below FEW, up to twice it
+LARGE = 1 << 28  # above this number of values nothing of a modality is hidden: the mask would fill the memory
+ROWS = 10_000  # the most rows that are used to find columns that are missing together
+PATTERNS = 2_000  # above this number of distinct column patterns, only columns with the same one form a group
+ALIKE, CHANCE = 0.3, 5.0  # least correlation of columns missing together: as it is, and in standard errors from 0
 
 
 def held_back(table: Table, seed: int = 0) -> tuple[Table, Held]:
-    """A table with a few of its values hidden, and which; each row keeps a value.
+    """Hide a few values of a table; returns the table and what is hidden. Each row keeps a value.
 
     >>> table = Table({"labs": torch.arange(4_000.0).reshape(1_000, 4)})
     >>> shown, held = held_back(table)
@@ -48,7 +49,7 @@ def held_back(table: Table, seed: int = 0) -> tuple[Table, Held]:
 
 
 def missing_together(here: Bool[np.ndarray, "rows fields"]) -> Int[np.ndarray, "fields"]:
-    """The number of each column's group: columns whose missing rows are much the same have the same number.
+    """The group number of each column; columns that are missing in nearly the same rows have the same number.
 
     >>> seen = np.ones((100, 3), bool)
     >>> seen[:30, :2], seen[50:60, 2] = False, False
@@ -69,10 +70,10 @@ def missing_together(here: Bool[np.ndarray, "rows fields"]) -> Int[np.ndarray, "
 
 
 def _hidden(here: Bool[np.ndarray, "rows fields"], generator: np.random.Generator) -> Bool[np.ndarray, "rows fields"]:
-    """Some of the values that are there, alone or with their group, as often as values are missing so."""
+    """Choose observed values to hide, alone or with their group, each as often as values are missing in this way."""
     number, hidden = int(here.sum()), np.zeros(here.shape, bool)
     wanted = round(min(MOST, max(SHARE * number, min(FEW, 2 * SHARE * number))))
-    most = max(wanted, round(SHARE * number))  # values, where whole groups are hidden
+    most = max(wanted, round(SHARE * number))  # the most values, where whole groups are hidden
     places = generator.choice(here.size, min(here.size, 4 * wanted + 100) if wanted else 0, replace=False)
     rows, columns = np.unravel_index(places[here.reshape(-1)[places]], here.shape)
     group = missing_together(here)
@@ -89,10 +90,10 @@ def _hidden(here: Bool[np.ndarray, "rows fields"], generator: np.random.Generato
 
 
 def _chance_of_group(here: Bool[np.ndarray, "rows fields"], group: Int[np.ndarray, "fields"]) -> np.ndarray:
-    """How often a value of each column is to be hidden with its group, so that the share of values is the table's.
+    """The probability that a value of each column is hidden with its whole group, so that the shares match the table's.
 
-    Where a share p of a group's missing values is missing with all the others of its n, and values are picked one by
-    one, each pick takes the group with p / (p + n(1 − p)).
+    If a share p of the missing values of a group of n columns is missing together with all the others, and values are
+    picked one by one, each pick takes the whole group with probability p / (p + n(1 − p)).
     """
     chance = np.zeros(here.shape[1])
     for own in (group == number for number in np.unique(group)):

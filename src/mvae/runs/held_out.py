@@ -1,4 +1,4 @@
-"""How well hidden cells are filled in: known cells of the test rows are hidden, and compared with the answers."""
+"""How well missing cells are filled in: known cells of the test rows are hidden, predicted and compared."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ from mvae.runs.run import Run
 
 __all__ = ["CellScore", "held_out"]
 
-ROWS = 1_000  # that are answered together at most
-MOST_ROWS = 5_000  # of the test rows
+ROWS = 1_000  # the most rows answered together
+MOST_ROWS = 5_000  # the most test rows, by default
 
 
 @dataclass(frozen=True)
 class CellScore:
-    """Of one column's hidden cells.
+    """The scores of one column's hidden cells.
 
     Attributes:
-        column: its name.
-        kind: of its cells.
-        cells: how many were hidden.
-        error: of numbers the root mean squared error in standard deviations of the training rows (1: the mean's); of
-            classes the share that is wrong.
-        baseline: the same of the training rows' mean, or most frequent class.
-        coverage: the share of hidden numbers inside the interval; None of classes.
-        log_p: mean log p of a hidden cell given the rest, in nats.
+        column: name of the column.
+        kind: kind of the column.
+        cells: number of hidden cells.
+        error: for numbers, the root mean squared error in standard deviations of the training rows (1: the mean's); for
+            classes, the error rate.
+        baseline: the error of predicting the training rows' mean or most frequent class.
+        coverage: the share of hidden numbers inside the interval; None for classes.
+        log_p: mean log p of a hidden cell given the rest of its row, in nats.
     """
 
     column: str
@@ -57,18 +57,18 @@ def held_out(
     """Hide a share of the known cells of a run's test rows, fill them in, and compare; no test row was trained on.
 
     Args:
-        run: of a table.
-        share: of the known cells.
-        interval: the share of the probability whose bounds are checked.
-        rows: so many of the test rows, chosen at random; default 5,000 at most.
-        seed: of what is hidden, and of the draws.
+        run: a run of a table.
+        share: share of the known cells to hide.
+        interval: probability of the intervals whose coverage is measured.
+        rows: number of test rows, chosen at random; default at most 5,000.
+        seed: seed of the hidden cells and of the draws.
         progress: called with the share that is done.
 
     Raises:
-        RunError: the run is of no table.
+        RunError: it is not a run of a table.
     """
     if run.data.layout is None:
-        raise RunError(f"{run.directory} is a run of no table")
+        raise RunError(f"{run.directory} is not a run of a table")
     table, generator = run.data.test, np.random.default_rng(seed)
     if len(table) > (most := rows or MOST_ROWS):
         table = table.take(np.sort(generator.choice(len(table), most, replace=False)))  # a file may be sorted
@@ -92,7 +92,7 @@ def held_out(
 def _hidden_cells(
     model: MultimodalVAE, table: Table, share: float, interval: float, generator: np.random.Generator
 ) -> dict[tuple[str, int], Any]:
-    """(modality, place) → truths, answers, whether each truth is inside the interval, and its log p."""
+    """(modality, place) → true values, predictions, whether each true value is inside the interval, and its log p."""
     values, present = arrays_of(table)
     candidates = {n: m for n, m in present.items() if m.ndim == 2 and n in model.names}  # a VAE has one
     hidden = {n: m & (generator.random(m.shape) < share) for n, m in candidates.items()}

@@ -1,9 +1,9 @@
-"""Intervals that hold what they say: their width is learned from a few values that training does not see.
+"""Calibrated intervals: their width is learned from a few values that are held out from training.
 
-A model that has learned the training rows partly by heart is too sure of what these rows lack. Rows of their own for
-validation do not show it, as they are not learned by heart. So a few values all over the training rows are hidden
-from training (`mvae.runs.held_back`); afterwards they are filled in, and draws are stretched about their mean, or drawn
-in (`mvae.Columns.stretch`), by the factor with which 90 % of the intervals hold the hidden value.
+A model that has partly memorised the training rows is over-confident about their missing values. Separate validation
+rows do not show this, because they are not memorised. So a few values all over the training rows are hidden from
+training (`mvae.runs.held_back`). Afterwards they are filled in, and draws are stretched about their mean, or shrunk
+towards it (`mvae.Columns.stretch`), by the factor with which 90 % of the intervals cover the hidden value.
 """
 
 from typing import Any
@@ -23,23 +23,23 @@ from mvae.training.settings import TrainingSettings
 
 __all__ = ["fit_holding_back", "stretch_draws"]
 
-LEAST = 40  # hidden values of a modality, below which nothing is learned from them
-LEVEL = 0.9  # of the intervals
-OFTEN = 0.05  # share of a column's values at the least or the largest possible one, from which on it is left out
-BOUNDS = 0.5, 3.0  # of the factor
+LEAST = 40  # below this number of hidden values of a modality, nothing is learned from them
+LEVEL = 0.9  # the level of the intervals
+OFTEN = 0.05  # a column is left out from this share of values at the least or the largest possible one
+BOUNDS = 0.5, 3.0  # the range of the factor
 
 
 def fit_holding_back(
     model: MultimodalVAE, table: Table, settings: TrainingSettings, *, seed: int = 0, **how: Any
 ) -> History:
-    """`mvae.fit` on what `held_back` leaves of a table; then `stretch_draws`, unless it was interrupted.
+    """Train with `mvae.fit` on what `held_back` leaves of a table; then `stretch_draws`, unless it was interrupted.
 
     Args:
-        model: with modalities of columns.
+        model: a model with modalities of columns.
         table: the rows to learn from.
         settings: how to train.
-        seed: of what is held back, too.
-        how: whatever else `mvae.fit` takes.
+        seed: seed of the training, and of what is held back.
+        how: other arguments of `mvae.fit`.
 
     Raises:
         SettingsError, DataError, RunError, TrainingError: as `mvae.fit`.
@@ -52,13 +52,13 @@ def fit_holding_back(
 
 
 def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0) -> None:
-    """Learn how far draws of each modality of columns are to be stretched, in place.
+    """Learn how far the draws of each modality of columns are to be stretched, in place.
 
     Args:
-        model: trained on what `held_back` left.
-        table: what `held_back` was given.
-        held: what it hid.
-        seed: of the draws.
+        model: a model trained on what `held_back` left.
+        table: the table that `held_back` was given.
+        held: the values that it hid.
+        seed: seed of the draws.
     """
     beyond: dict[str, list[np.ndarray]] = {}
     rows = np.flatnonzero(np.logical_or.reduce([mask.any(1) for mask in held.values()])) if held else np.empty(0, int)
@@ -84,10 +84,10 @@ def stretch_draws(model: MultimodalVAE, table: Table, held: Held, seed: int = 0)
 
 
 def _beyond(modality: ColumnsModality, x: np.ndarray, answer: Answer, hidden: np.ndarray) -> np.ndarray:
-    """How far hidden numbers are from the mean of their draws, where 1 is the end of the interval; as modelled.
+    """The distance of hidden numbers from the mean of their draws, ``rows fields``, on the scale that is modelled.
 
-    A number at the least or the largest possible value counts as inside (0) where the interval reaches that value.
-    NaN where no number was hidden: ``rows fields``.
+    A distance of 1 is the end of the interval. A number at the least or the largest possible value counts as inside
+    (0) where the interval reaches that value. NaN where no number was hidden.
     """
 
     def modelled(numbers: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""What a model gets wrong of similar rows, added to its answers: for tables in which rows resemble each other closely.
+"""Corrects a model's predictions by its errors on similar rows, for tables whose rows resemble each other closely.
 
-A model learns what rows have in common and forgets single ones, so that a row's near copy tells more of what the row
-lacks. Observed numbers are hidden in turns and filled in. Each missing number then moves by the mean error of the most
-similar rows, as far as the hidden numbers show that this helps.
+A model learns what rows have in common and forgets single ones, so a near copy of a row says more about the row's
+missing values. Observed numbers are hidden in turns and filled in. Each missing number then moves by the mean error of
+the most similar rows, as far as the hidden numbers show that this helps.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +21,13 @@ from mvae.runs.intervals import LEVEL
 
 __all__ = ["FEWEST", "NEIGHBOURS_AMONG", "Correction", "correction_of", "corrections"]
 
-NEIGHBOURS_AMONG = 20_000  # rows of a table, in its order: similar ones are looked for among so many
-FEWEST = 1_000  # rows, below which nothing is corrected: errors of rows learned by heart mislead
-TURNS, SAMPLES = 5, 100  # in which observed numbers are hidden; of z for each row
-CHECKED = 4_000  # rows with one turn's numbers hidden, by which is decided
+NEIGHBOURS_AMONG = 20_000  # similar rows are searched among this many consecutive rows of a table
+FEWEST = 1_000  # below this number of rows nothing is corrected: errors of memorised rows mislead
+TURNS, SAMPLES = 5, 100  # turns in which observed numbers are hidden; samples of z per row
+CHECKED = 4_000  # rows, each with one turn's numbers hidden, on which the correction is chosen
 TOGETHER = 256  # rows compared with all others at once
-WAYS = ((8, 1e-3), (16, 1e-2), (32, 1e-1))  # how many neighbours, and what their squared distances count at least
-CLEAR = 3.0  # standard errors by which errors must follow those of neighbours
+WAYS = ((8, 1e-3), (16, 1e-2), (32, 1e-1))  # number of neighbours, and what is added to their squared distances
+CLEAR = 3.0  # standard errors from 0 that the slope of errors on neighbours' errors must have
 
 Numbers = Float[np.ndarray, "rows numbers"]
 Here = Bool[np.ndarray, "rows numbers"]
@@ -35,12 +35,12 @@ Here = Bool[np.ndarray, "rows numbers"]
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """Of the missing numbers of some rows.
+    """A correction of the missing numbers of some rows.
 
     Attributes:
-        shift: modality → ``rows fields``, by how many standard deviations of its field each number moves.
-        factor: of the width of intervals: errors are so many times as large as before.
-        share: of the neighbours' mean error that is used; 0: nothing changes.
+        shift: modality → how far each number moves, in standard deviations of its field, ``rows fields``.
+        factor: factor of the width of intervals: the ratio of errors after the correction to those before it.
+        share: share of the neighbours' mean error that is used; 0: nothing changes.
     """
 
     shift: Mapping[str, Float[np.ndarray, "rows fields"]]
@@ -48,11 +48,11 @@ class Correction:
     share: float = 0.0
 
     def of(self, rows: slice) -> "Correction":
-        """Of some of the rows."""
+        """The correction of some of the rows."""
         return replace(self, shift={name: own[rows] for name, own in self.shift.items()})
 
     def applied(self, model: MultimodalVAE, found: Mapping[str, Answer]) -> dict[str, Answer]:
-        """The answers for these rows, corrected; a draw at an end of what is generated (0 of rain) stays there."""
+        """The corrected answers for these rows; a draw at an end of the possible range (no rain) stays there."""
         if not self.share:
             return dict(found)
         return {name: self._applied(_columns(model, name), answer, self.shift[name]) for name, answer in found.items()}
@@ -75,7 +75,7 @@ def corrections(
     step: int,
     seed: int = 0,
 ) -> Iterator[tuple[slice, Correction]]:
-    """`correction_of` of rows of any number, ``step`` at a time: which, and what `NEIGHBOURS_AMONG` of them say."""
+    """`correction_of` for any number of rows; yields ``step`` rows and their correction at a time."""
     rows = len(next(iter(present.values())))
     for start in range(0, rows, NEIGHBOURS_AMONG):
         end = min(start + NEIGHBOURS_AMONG, rows)
@@ -93,14 +93,14 @@ def correction_of(
     of: Sequence[str],
     seed: int = 0,
 ) -> Correction:
-    """What neighbours among these rows say of the numbers that they lack.
+    """The correction of these rows' missing numbers by their neighbours; with fewer than 1,000 rows there is none.
 
     Args:
-        model: with modalities of columns.
+        model: a model with modalities of columns.
         values: modality → values, as `answers` takes them.
-        present: modality → which are there.
-        of: the modalities of columns; without rows enough (1,000) nothing is corrected.
-        seed: of the turns, and of the draws.
+        present: modality → which values are observed.
+        of: the modalities of columns.
+        seed: seed of the turns and of the draws.
     """
     places, shift = _places(model, of), {name: np.zeros(present[name].shape) for name in of}
     here = _side_by_side(present, places)
@@ -131,7 +131,7 @@ def correction_of(
 def _decided(
     rows_alike: "_Neighbours", here: Here, turn: Int[np.ndarray, "rows numbers"], seed: int
 ) -> tuple[tuple[int, float], float, float]:
-    """How many neighbours, the share of their error that is used, and what becomes of the errors' size."""
+    """The way (number of neighbours), the share of their error that is used, and the factor by which errors shrink."""
     generator = np.random.default_rng(seed)
     rows, number = generator.integers(len(here), size=CHECKED), generator.integers(TURNS, size=CHECKED)
     hidden = here[rows] & (turn[rows] == number[:, None])
@@ -141,7 +141,7 @@ def _decided(
         if (size := (theirs**2).sum()) <= 0:
             continue
         share, noise = (theirs * own).sum() / size, np.sqrt((theirs**2 * own**2).sum()) / size
-        gain = share * size * share  # of squared errors
+        gain = share * size * share  # in squared errors
         if share > CLEAR * noise and gain > best[-1]:
             share = min(1.0, float(share))
             factor = np.quantile(np.abs(own - share * theirs), LEVEL) / np.quantile(np.abs(own), LEVEL)
@@ -150,7 +150,7 @@ def _decided(
 
 
 class _Neighbours:
-    """Rows with everything filled in, and what the model gets wrong of each number; NaN where it is missing."""
+    """Rows with everything filled in, and the model's error for each number; NaN where the number is missing."""
 
     def __init__(self, filled: Numbers, errors: Numbers):
         self.errors = errors
@@ -161,7 +161,7 @@ class _Neighbours:
     def errors_of(
         self, rows: Int[np.ndarray, " queries"], seen: Here, ways: Sequence[tuple[int, float]]
     ) -> list[Numbers]:
-        """For each way, the mean error of the rows that are most similar in what is seen; 0 where nothing is."""
+        """For each way, the mean error of the rows most similar in the observed numbers; 0 where no error is known."""
         parts: list[list[Tensor]] = [[] for _ in ways]
         for start in range(0, len(rows), TOGETHER):
             part = slice(start, start + TOGETHER)
@@ -174,11 +174,11 @@ class _Neighbours:
         return [torch.cat(found).double().numpy() if found else np.zeros((0, self.errors.shape[1])) for found in parts]
 
     def _nearest(self, rows: Tensor, seen: Tensor, ways: Sequence[tuple[int, float]]) -> tuple[Tensor, Tensor]:
-        """Mean squared distances in what is seen, ascending, and whose they are."""
+        """The nearest rows: mean squared distances over the observed numbers, ascending, and row indices."""
         weight, x = seen.float(), self._filled
         own = weight * x[rows]
         distance = own.square().sum(1, keepdim=True) - 2 * own @ x.T + weight @ x.T.square()
-        distance = distance.clamp(min=0) / weight.sum(1, keepdim=True)  # of a row of which nothing is seen: NaN
+        distance = distance.clamp(min=0) / weight.sum(1, keepdim=True)  # NaN for a row with nothing observed
         distance[torch.arange(len(rows)), rows] = torch.inf
         distance = distance.nan_to_num(torch.inf, torch.inf)
         found = distance.topk(min(max(most for most, _ in ways), x.shape[0] - 1), largest=False)
@@ -186,7 +186,7 @@ class _Neighbours:
 
 
 def _places(model: MultimodalVAE, of: Sequence[str]) -> list[tuple[str, int]]:
-    """The modality and place of each field of numbers."""
+    """The modality and index of each field of numbers."""
     found = []
     for name in of:
         scaling = _columns(model, name).scaling
@@ -207,7 +207,7 @@ def _side_by_side(of: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]
 def _without(
     present: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]], hidden: Here
 ) -> dict[str, np.ndarray]:
-    """What is there and not hidden."""
+    """The masks of what is observed and not hidden."""
     found = {name: mask.copy() for name, mask in present.items()}
     for number, (name, i) in enumerate(places):
         found[name][:, i] &= ~hidden[:, number]
@@ -222,7 +222,7 @@ def _guessed(
     places: Sequence[tuple[str, int]],
     seed: int,
 ) -> Numbers:
-    """The model's means of all numbers, as features."""
+    """The model's means of all numbers, as features (standardised)."""
     parts: list[dict[str, np.ndarray]] = []
     step = rows_at_once(model, values, SAMPLES)
     for start in range(0, len(present[of[0]]), step):
@@ -235,7 +235,7 @@ def _guessed(
 
 
 def _features(model: MultimodalVAE, values: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]]) -> Numbers:
-    """Numbers on the scale of their field, standardised; of what is missing anything."""
+    """Numbers standardised on the scale of their field; missing ones may have any value."""
     found = {name: _as_features(_columns(model, name), values[name]) for name in {name for name, _ in places}}
     return _side_by_side(found, places)
 
@@ -249,7 +249,7 @@ def _as_features(modality: ColumnsModality, x: Float[np.ndarray, "rows fields"])
 def _in_units(
     modality: ColumnsModality, features: np.ndarray, others: np.ndarray, *, whole: bool = False
 ) -> np.ndarray:
-    """Numbers in the user's units; fields of classes are those of ``others``. With ``whole`` counts are rounded."""
+    """Numbers in the user's units, with the classes of ``others``; ``whole`` rounds counts."""
     scaling = modality.scaling
     u = torch.from_numpy(features).to(scaling.mean.device)
     count = (u * scaling.std + scaling.mean).expm1().clamp(min=0)

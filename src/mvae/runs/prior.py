@@ -1,4 +1,4 @@
-"""The fitted prior of a run, in its directory: `mvae fit-prior`."""
+"""The fitted prior of a run, stored in its directory: `mvae fit-prior`."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ FILE = "prior.safetensors"
 
 @dataclass(frozen=True)
 class Fit:
-    """What was fitted, and mean log p(z) in nats of one z ~ q(z | X) per validation row under it and under N(0, I)."""
+    """A fitted prior's mean log p(z) in nats, and that of N(0, I), with one z ~ q(z | X) per validation row."""
 
     kind: str
     rows: int
@@ -29,16 +29,16 @@ class Fit:
 def fit_run_prior(
     run: Run, kind: str = "mixture", *, components: int = 10, epochs: int = 50, rows: int | None = None, seed: int = 0
 ) -> Fit:
-    """Fit a prior to the run's training rows, keep it in the run's directory, and let the model use it.
+    """Fit a prior to the run's training rows, save it in the run's directory, and let the model use it.
 
     Args:
-        run: what `mvae.runs.run.open_run` gave.
-        kind, components, epochs, seed: as of `mvae.models.fitting.fit_prior`.
-        rows: the first so many training rows; default all.
+        run: an opened run (`mvae.runs.run.open_run`).
+        kind, components, epochs, seed: as for `mvae.models.fitting.fit_prior`.
+        rows: use only the first ``rows`` training rows; default all.
 
     Raises:
-        QueryError: as `fit_prior`, or rows < 1. RunError: the file cannot be written. MissingDependencyError: a flow
-            without zuko.
+        QueryError: as for `fit_prior`, or rows < 1. RunError: the file cannot be written. MissingDependencyError: a
+            flow is requested, and zuko is not installed.
     """
     if rows is not None and rows < 1:
         raise QueryError(f"rows must be at least 1, not {rows}")
@@ -62,10 +62,11 @@ def _log_densities(run: Run, prior: Prior, seed: int) -> tuple[float, float]:
 
 
 def use_fitted_prior(run: Run) -> None:
-    """Let the run's model use the prior that was fitted.
+    """Let the run's model use its fitted prior.
 
     Raises:
-        RunError: none was, or its file is damaged. MissingDependencyError: it is a flow, and zuko is not installed.
+        RunError: no prior was fitted, or its file is damaged. MissingDependencyError: it is a flow, and zuko is not
+            installed.
     """
     if not (run.directory / FILE).exists():
         raise RunError(f"{run.directory} has no fitted prior: mvae fit-prior {run.directory}")

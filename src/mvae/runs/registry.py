@@ -1,4 +1,4 @@
-"""Names that stand for things: datasets, declarations, models and commands, this library's own and those of plug-ins.
+"""Looks up datasets, declarations, models and commands by name, both this library's own and those of plug-ins.
 
 A plug-in is a module named in the entry-point group ``mvae.plugins`` of an installed package. It may define
 
@@ -8,7 +8,7 @@ A plug-in is a module named in the entry-point group ``mvae.plugins`` of an inst
     COMMANDS       name → ("module:attribute", one line), a click command and what it does
     ITEMS          name → "module:attribute", a table or figure of the command `reproduce`
 
-The reproduction of the paper is one.
+The reproduction of the paper is such a plug-in.
 """
 
 import importlib
@@ -64,7 +64,7 @@ def reader(name: str) -> "Callable[..., Dataset]":
     """The function that reads a named dataset: ``(data_dir, **options) -> Dataset``.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is no dataset of that name.
     """
     if name not in datasets():
         raise SettingsError(f"no dataset {name!r}; there are {', '.join(datasets())}{nearest(name, datasets())}")
@@ -84,7 +84,7 @@ def declarations() -> Mapping[str, str]:
 
 
 def models() -> Mapping[str, str]:
-    """Every model's class, "module:Class" by name."""
+    """The classes of all models: name → "module:Class"."""
     from mvae.models import MODELS
 
     return MODELS | _named("MODELS")
@@ -94,7 +94,7 @@ def model_class(name: str) -> Any:
     """A model's class by its name; "module:Class" names one of your own.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is no model of that name.
     """
     from mvae.models import MODELS
 
@@ -102,7 +102,7 @@ def model_class(name: str) -> Any:
     if path is not None:
         found, base = imported(path), importlib.import_module("mvae.models.base").MultimodalVAE
         if not (isinstance(found, type) and issubclass(found, base)):
-            raise SettingsError(f"{path} is no model: a class derived from mvae.models.base.MultimodalVAE is needed")
+            raise SettingsError(f"{path} is not a model: a class derived from mvae.models.base.MultimodalVAE is needed")
         return found
     raise SettingsError(f"no model {name!r}; there are {', '.join(models())}{nearest(name, models())}")
 
@@ -118,7 +118,7 @@ def items() -> Mapping[str, str]:
 
 
 def imported(path: str) -> Any:
-    """What "module:attribute" names.
+    """Import the object that "module:attribute" names.
 
     Raises:
         SettingsError: no such module or attribute.

@@ -1,4 +1,4 @@
-"""The report of a run: everything about it on one page, as far as its data is there."""
+"""The report of a run: everything about it on one page, as far as its data is available."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ from mvae.training.checkpoint import read_metrics
 __all__ = ["SCORING", "Scoring", "report", "views"]
 
 Progress = Callable[[float], object]
-MEASURED = 2000  # rows for the instruments
+MEASURED = 2000  # the most rows for the instruments
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """How much a report spends on its numbers: test rows and importance samples, and the seed of all draws."""
+    """The effort spent on a report's numbers: test rows and importance samples, and the seed of all draws."""
 
     rows: int = 200
     samples: int = 500
@@ -59,18 +59,18 @@ def report(
     """Write the report of a run: one HTML file that opens without a network.
 
     Args:
-        run_dir: of the run.
-        path: the file; default ``report.html`` in the run's directory.
-        scoring: what is spent on likelihoods.
-        data_dir: where named datasets are.
-        device: where the model runs.
+        run_dir: directory of the run.
+        path: the file to write; default ``report.html`` in the run's directory.
+        scoring: rows and samples for the likelihoods.
+        data_dir: directory of named datasets.
+        device: device that the model runs on.
         progress: called with the share of the scoring that is done.
 
     Returns:
-        The file written. Where the run's data is gone it says so, and shows what the run itself knows.
+        The written file. If the run's data is gone, the page says so, and shows what the run directory itself holds.
 
     Raises:
-        RunError: not a run, or one without a checkpoint. MissingDependencyError: the extra ``report`` is absent.
+        RunError: not a run, or one without a checkpoint. MissingDependencyError: the extra ``report`` is not installed.
     """
     run_dir = Path(run_dir)
     config, stored = read_run(run_dir)
@@ -87,7 +87,7 @@ def report(
     shown = views(config, model if run is None else run.model, stored, None if run is None else run.data)
     if run is None:
         found = course_advice(rows, None)
-        page.summary = f"The data of this run is gone ({gone}). What follows is what the run itself holds."
+        page.summary = f"The data of this run is gone ({gone}). Below is what the run directory itself holds."
         parts = [
             history_section(rows),
             *(modality_section(model, None, view, draws_given, scoring.seed) for view in shown),
@@ -104,7 +104,7 @@ def report(
 
 
 def views(config: Config, model: MultimodalVAE, stored: Mapping[str, Any], data: Dataset | None) -> list[View]:
-    """How each modality of a model is shown: its shape and names by the declaration, run.json, and the data."""
+    """How each modality of a model is shown: its shape and names, from the declaration, run.json and the data."""
     schema, layout = stored.get("schema") or {}, stored.get("layout") or {}
     columns = [TableColumn.from_dict(column) for column in layout.get("columns", ())]
     written = {column.name: (column.style, column.form) for column in columns}
@@ -125,7 +125,7 @@ def views(config: Config, model: MultimodalVAE, stored: Mapping[str, Any], data:
 
 
 def _evaluated(run: Run, scoring: Scoring, progress: Progress | None) -> Evaluation | str:
-    """The likelihoods; why not, where the model has none."""
+    """The likelihoods, or the reason why the model has none."""
     try:
         return evaluate(run, rows=scoring.rows, samples=scoring.samples, seed=scoring.seed, progress=progress)
     except MvaeError as error:
@@ -153,12 +153,12 @@ def _summary(run: Run, found: list[str]) -> str:
 
 def _next_steps(found: list[str]) -> Section:
     return Section(
-        "What to do next", found or ["No dead expert, no modality that stays alone, no sign of a training cut short."]
+        "What to do next", found or ["No dead expert, no uncoupled modality, no sign that training was too short."]
     )
 
 
 def _trained_on(config: Config, stored: Mapping[str, Any], run: Run | None) -> Section:
-    section = Section("What was trained on what")
+    section = Section("Training data and settings")
     if run is not None:
         train = run.data.train
         header = ["modality", "column", f"of {len(train)} training rows", "missing"]
@@ -178,7 +178,7 @@ def _trained_on(config: Config, stored: Mapping[str, Any], run: Run | None) -> S
 
 
 def _present(train: Table, model: MultimodalVAE) -> list[list[object]]:
-    """How many training rows have each modality, what share of its cells is missing, and the same of its columns."""
+    """For each modality and its columns, the number of training rows that have it and the share of missing cells."""
     found: list[list[object]] = []
     for name in train.names:
         has, mask = train.has(name), train.observed.get(name)
@@ -192,10 +192,10 @@ def _present(train: Table, model: MultimodalVAE) -> list[list[object]]:
 
 
 def _filled(run: Run, seed: int) -> list[Section]:
-    """Hidden cells of a table's held-out rows, filled in; nothing where no cell can be hidden."""
+    """A section on hidden cells of a table's held-out rows, filled in; nothing where no cell can be hidden."""
     if run.data.layout is None:
         return []
-    header = ["column", "kind", "cells", "error", "of mean or mode", "inside 90 % intervals", "log p, nats"]
+    header = ["column", "kind", "cells", "error", "error of mean or mode", "inside 90 % intervals", "log p, nats"]
     rows = [
         [one.column, one.kind, one.cells, one.error, one.baseline, one.coverage, one.log_p]
         for one in held_out(run, rows=MEASURED, seed=seed)
@@ -203,8 +203,9 @@ def _filled(run: Run, seed: int) -> list[Section]:
     if not rows:
         return []
     text = (
-        "A fifth of the known cells of test rows was hidden and filled in. Errors of numbers are root mean squares in "
-        "standard deviations, of classes the share that is wrong; beside them those of the training rows' mean or mode."
+        "A fifth of the known cells of test rows was hidden and filled in. The error of numbers is a root mean square "
+        "in standard deviations, that of classes the error rate. Next to it is the error of predicting the training "
+        "rows' mean or mode."
     )
     return [Section("Filled-in cells", [text], [Grid(header, rows)])]
 
@@ -212,7 +213,7 @@ def _filled(run: Run, seed: int) -> list[Section]:
 def _answers(
     run: Run, evaluation: Evaluation | str, measured: Mapping[str, float], shown: list[View], seed: int
 ) -> list[Section]:
-    """What needs the data."""
+    """The sections that need the data."""
     test, model = tested(run), run.model
     if isinstance(evaluation, str):
         scored = Section("Log-likelihoods", [f"This model has none: {evaluation}."])

@@ -1,4 +1,4 @@
-"""A run: a declaration trained into a directory, and opened again."""
+"""A run: training what a declaration says into a directory, and opening it again."""
 
 import json
 import math
@@ -36,10 +36,10 @@ from mvae.training.switches import flushed_denormals
 
 __all__ = ["Run", "device_named", "open_run", "opened_model", "read_run", "train"]
 
-LABELS = "labels.safetensors"  # that spread, by modality; and which rows have one
-FORMAT = 3  # of run.json: since 3 it holds the declaration
-SELECTED_BY = 1_000  # validation rows at least, where a part of the training rows is learned from
-MAY_DIFFER = ("evaluation.", "summary")  # what a resumed run may say otherwise
+LABELS = "labels.safetensors"  # the labels that were spread, by modality, and which rows have one
+FORMAT = 3  # the format of run.json: since 3 it holds the declaration
+SELECTED_BY = 1_000  # the fewest validation rows, where only a part of the training rows is used
+MAY_DIFFER = ("evaluation.", "summary")  # settings that a resumed run may change
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def device_named(name: str | None) -> torch.device:
     """A device by name; None takes a GPU where there is one.
 
     Raises:
-        SettingsError: the name is none, or the device is not there, or has no float64.
+        SettingsError: an unknown name, or a device that is not available or has no float64.
     """
     if name is None:
         return own_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -80,31 +80,31 @@ def train(
     callbacks: Sequence[Callback] | None = None,
     deterministic: bool = False,
 ) -> tuple[Run, History]:
-    """Train what a declaration says into a directory, or go on with what stands there.
+    """Train a declaration into a run directory, or resume the run that it holds.
 
     Processes of torchrun train together; the first one writes (`mvae.training.distributed`).
 
     Args:
         config: a declaration, the name of a shipped one, or a file.
         run_dir: where run.json, metrics.jsonl and the checkpoint go.
-        resume: go on with the run in ``run_dir``, which must have the same declaration.
-        data_dir: where named datasets are; default ``$MVAE_DATA``, else a cache.
-        device: default a GPU where there is one.
+        resume: resume the run in ``run_dir``, which must have the same declaration.
+        data_dir: directory of named datasets; default ``$MVAE_DATA``, else a cache.
+        device: device to train on; default a GPU where there is one.
         callbacks: as for `mvae.fit`.
-        deterministic: the same bits on a GPU too (slower).
+        deterministic: give the same bits on a GPU too (slower).
 
     Raises:
-        RunError: the directory, or the run to start from, holds none or another. DataError, SettingsError: as `load`.
+        RunError: ``run_dir`` or ``start_from`` holds no run, or another one. DataError, SettingsError: as for `load`.
     """
     config = config if isinstance(config, Config) else declared(config)
     run_dir = as_path(run_dir, "the run directory")
-    # Denormals from the start: worker threads inherit the switch as they begin.
+    # The switch for denormals comes first: worker threads inherit it when they start.
     with ExitStack() as stack, flushed_denormals(), _deterministic(deterministic), joined() as processes:
-        if resume and not is_table(config):  # of a table, sizes and rates come from its rows
+        if resume and not is_table(config):  # a table's sizes and rates come from its rows, below
             _require_same(run_dir, config)
         elif not resume and processes.first:
             _require_free(run_dir)
-        with processes.first_before():  # it downloads what is not here
+        with processes.first_before():  # it downloads what is missing
             data = load(config, data_dir)
         said = flattened(config.model_dump(exclude_unset=True))
         config = completed(config, data)
@@ -124,7 +124,7 @@ def train(
             seed=config.seed,
             validation=held_out,
             run_dir=run_dir,
-            resume=resume and (run_dir / CHECKPOINT).exists(),  # killed before its first checkpoint it starts again
+            resume=resume and (run_dir / CHECKPOINT).exists(),  # killed before its first checkpoint, it starts anew
             callbacks=callbacks,
         )
         stretch = {name: buffer for name, buffer in model.named_buffers() if name.endswith(".stretch")}
@@ -134,7 +134,7 @@ def train(
 
 
 def _begin(run_dir: Path, config: Config, data: Dataset, device: torch.device, resume: bool, first: bool) -> None:
-    """What a run directory says before training: the first process writes it; to go on it must fit."""
+    """Prepare the run directory: the first process writes run.json; to resume, its vocabulary must fit the data."""
     if resume:
         _require_same_coding(run_dir, data)
     elif first:
@@ -143,7 +143,7 @@ def _begin(run_dir: Path, config: Config, data: Dataset, device: torch.device, r
 
 
 def _description(config: Config, data: Dataset) -> dict[str, Any]:
-    """What run.json says of declaration and data."""
+    """The contents of run.json on declaration and data."""
     schema = {name: column.to_dict() for name, column in data.schema.items()}
     stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}
     stored |= {} if (folder := folder_of(config)) is None else {"folder": folder}
@@ -159,14 +159,14 @@ def _start_from(model: MultimodalVAE, start: Path, data: Dataset) -> None:
 
 
 def _require_free(run_dir: Path) -> None:
-    """Raises RunError where a run stands in the directory already (what ended before its first checkpoint is none)."""
+    """Raises RunError where the directory already holds a run (one without a checkpoint does not count)."""
     if (run_dir / CHECKPOINT).exists():
         raise RunError(f"{run_dir} holds a run already: go on with --resume, or choose another --run-dir")
 
 
 @contextmanager
 def _deterministic(wanted: bool) -> Iterator[None]:
-    """PyTorch's deterministic algorithms inside the block, where wanted; else PyTorch's switch is not touched."""
+    """Use PyTorch's deterministic algorithms inside the block, if requested; otherwise leave its switch alone."""
     if not wanted:
         yield
         return
@@ -180,7 +180,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
 
 
 def _labelled(config: Config, data: Dataset, run_dir: Path, resume: bool, processes: Processes, table: Table) -> Table:
-    """The table with labels that spread (``data.spread``): found once, and kept in the run directory."""
+    """The table with spread labels (``data.spread``), which are computed once and kept in the run directory."""
     if not config.data.spread:
         return table
     path = run_dir / LABELS
@@ -197,10 +197,10 @@ def _labelled(config: Config, data: Dataset, run_dir: Path, resume: bool, proces
 
 
 def _similar(run_dir: Path, config: Config, data: Dataset) -> MultimodalVAE:
-    """The model of a run that tells which rows are similar: it has not seen other rows than this one may.
+    """The model of another run, which finds similar rows; it must have seen only rows that this run may train on.
 
     Raises:
-        RunError: it is no run, reads columns otherwise, or splits a table's rows otherwise.
+        RunError: it is not a run, or one that encodes columns or splits a table's rows differently.
     """
     theirs, _ = read_run(run_dir)
     model, _ = _trained(run_dir, theirs)
@@ -217,7 +217,7 @@ def _similar(run_dir: Path, config: Config, data: Dataset) -> MultimodalVAE:
 def _learned_from(
     config: Config, data: Dataset, model: MultimodalVAE, labelled: Callable[[Table], Table] = lambda table: table
 ) -> tuple[Table, Table | None]:
-    """The rows to train on and those to select by; only complete ones where the model needs these."""
+    """The rows to train on and those to select by; only complete ones where the model needs them."""
     table, validation, chosen = data.train, data.validation, config.data
     if chosen.rows is not None:
         share = min(1.0, chosen.rows / len(table))
@@ -235,7 +235,7 @@ def _learned_from(
         return oversample_complete(table, chosen.oversample, own), validation
     complete = complete_rows(table, own)
     if complete is None:
-        raise SettingsError(f"{config.model.name} learns from complete rows, and none of the {len(table)} rows is")
+        raise SettingsError(f"{config.model.name} needs complete rows, and none of the {len(table)} rows is complete")
     return complete, complete_rows(validation, own)
 
 
@@ -254,7 +254,7 @@ def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
     """The declaration of a run, and all of its run.json.
 
     Raises:
-        RunError: it is no run directory, of an older or newer version of this library, or damaged.
+        RunError: not a run directory, one of an older or newer version of this library, or a damaged one.
     """
     path = run_dir / SETTINGS
     if not path.is_file():
@@ -265,7 +265,7 @@ def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
         raise RunError(f"{path} has format {found}; this version reads format {FORMAT}: train the run again")
     for key, kind in (("config", dict), ("schema", dict), ("coding", str | None), ("folder", str | None)):
         if not isinstance(stored.get(key), kind):
-            raise RunError(f"{path} is damaged (its {key} is none): train again in another --run-dir")
+            raise RunError(f"{path} is damaged ({key} is missing or wrong): train again in another --run-dir")
     try:
         return Config.from_dict(stored["config"]), stored
     except SettingsError as error:
@@ -273,14 +273,14 @@ def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
 
 
 def _require_same(run_dir: Path, declared: Config, said: Collection[str] | None = None) -> None:
-    """Raises RunError where a run of another declaration would be gone on with.
+    """Raises RunError where the run to resume has another declaration.
 
-    Of a table, ``said`` are the keys that the file declares; all else is chosen by the rows.
+    For a table, ``said`` are the keys that the file declares; all others are chosen from the rows.
     """
     stored, _ = read_run(run_dir)
     before, now = (flattened(config.resolved().to_dict()) for config in (stored, declared))
     keys = [key for key in dict.fromkeys([*before, *now]) if not key.startswith(MAY_DIFFER)]
-    # What the data said at the first start stands in the stored declaration only.
+    # Only the stored declaration holds what was completed from the data.
     keys = [k for k in keys if before.get(k) != now.get(k) and not (k.startswith("modalities.") and k not in now)]
     if keys:
         differ = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in keys)
@@ -292,7 +292,7 @@ def _require_same(run_dir: Path, declared: Config, said: Collection[str] | None 
 def _require_same_coding(run_dir: Path, data: Dataset, modalities: Sequence[str] = ()) -> None:
     """Raises RunError where the data's numbers mean something else than when the run was trained.
 
-    Of a table, columns of these ``modalities`` are compared.
+    For a table, the columns of these ``modalities`` are compared.
     """
     stored = read_json(run_dir / SETTINGS)
     if (before := stored.get("coding")) != data.vocabulary_id:
@@ -311,7 +311,7 @@ def _require_same_coding(run_dir: Path, data: Dataset, modalities: Sequence[str]
 
 
 def _coding(layout: Mapping[str, Any], modality: str) -> list[list[Any]]:
-    """What the numbers of a modality's columns mean."""
+    """The settings of a modality's columns that give their numbers a meaning."""
     named = {column["name"]: column for column in layout.get("columns", [])}
     coded = ("name", "kind", "classes", "low", "high")
     columns = [[named[name].get(key) for key in coded] for name in layout.get("modalities", {}).get(modality, [])]
@@ -319,10 +319,10 @@ def _coding(layout: Mapping[str, Any], modality: str) -> list[list[Any]]:
 
 
 def open_run(run_dir: str | Path, *, data_dir: str | Path | None = None, device: str | None = None) -> Run:
-    """A run's model with its best weights, and its data.
+    """Open a run: its model with the best weights, and its data.
 
     Raises:
-        RunError: not a run directory, no checkpoint yet, damaged, or of another model. DataError: its data is absent.
+        RunError: not a run directory, no checkpoint yet, damaged, or of another model. DataError: its data is missing.
     """
     run_dir = as_path(run_dir, "the run directory")
     config, stored = read_run(run_dir)
@@ -333,18 +333,18 @@ def open_run(run_dir: str | Path, *, data_dir: str | Path | None = None, device:
 
 
 def _trained(run_dir: Path, config: Config) -> tuple[MultimodalVAE, dict[str, Any]]:
-    """The model with its best weights, in eval mode, and the run's progress."""
+    """The model with its best weights, in eval mode, and the checkpoint's header."""
     weights, header = best_weights(run_dir)
     model = build(config)
     load_weights(model, weights, run_dir / CHECKPOINT)
     _require_agreement(run_dir, config, model, header)
     model.untrained = tuple(header.untrained)
-    model.stage = header.stage  # which terms are evaluated may depend on it
+    model.stage = header.stage  # the terms that are evaluated may depend on it
     return model.eval(), header.model_dump()
 
 
 def _require_agreement(run_dir: Path, config: Config, model: MultimodalVAE, header: Header) -> None:
-    """Raises RunError where a checkpoint was not trained as run.json says."""
+    """Raises RunError where a checkpoint was not trained with the settings in run.json."""
     said = {
         "seed": config.seed,
         "batch_size": config.training.batch_size,
@@ -360,7 +360,7 @@ def _require_agreement(run_dir: Path, config: Config, model: MultimodalVAE, head
         differ.append(f"the stage {header.stage!r}")
     if differ:
         raise RunError(
-            f"{run_dir / CHECKPOINT} does not belong to {SETTINGS} beside it (it has {'; '.join(differ)}): "
+            f"{run_dir / CHECKPOINT} does not belong to the {SETTINGS} next to it (it has {'; '.join(differ)}): "
             "restore both from one copy, or train again"
         )
 
@@ -369,6 +369,6 @@ def opened_model(run_dir: Path) -> MultimodalVAE:
     """A run's model with its best weights, without its data.
 
     Raises:
-        RunError: as `open_run`.
+        RunError: as for `open_run`.
     """
     return _trained(run_dir, read_run(run_dir)[0])[0]

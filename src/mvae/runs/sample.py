@@ -1,4 +1,4 @@
-"""Samples of a run: what is given as text, pictures of what is drawn (Fig. 2, 4)."""
+"""Samples of a run: reading what is given from text, and pictures of what is drawn (Fig. 2, 4)."""
 
 import math
 import re
@@ -38,9 +38,9 @@ _TEST_ROW = re.compile(r"test:(\d+)")
 
 
 def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
-    """``("label=5",)`` as one row of data; a class by name or number, an image by file, numbers by commas.
+    """Parse ``("label=5",)`` into one row of data: a class by name or number, an image by file, numbers with commas.
 
-    ``image=test:3`` is what row 3 of the test rows has. Covariates are given in the same way.
+    ``image=test:3`` is the image of test row 3. Covariates are given in the same way.
 
     Raises:
         QueryError: an unknown modality, or a value it cannot have.
@@ -58,7 +58,7 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
             row[name] = parse_covariate(name, run.model.covariates[name], value)
             continue
         column = run.data.test.columns[name]
-        if (codec := run.data.codecs.get(name)) is not None:  # of a CVAE it is no modality
+        if (codec := run.data.codecs.get(name)) is not None:  # not a modality: it may be a CVAE's condition
             try:
                 row[name] = codec.parse(value)[None]
             except ValueError as error:
@@ -79,7 +79,7 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
 
 
 def unknown_words(run: Run, given: tuple[str, ...]) -> list[str]:
-    """The words of sentences in what is given, ``("en=the zebra",)``, that the run has no number for, each once."""
+    """The words of given sentences, such as ``("en=the zebra",)``, that are not in the run's vocabulary, each once."""
     found: list[str] = []
     for name, _, value in (text.partition("=") for text in given):
         codec = run.data.codecs.get(name)
@@ -89,22 +89,23 @@ def unknown_words(run: Run, given: tuple[str, ...]) -> list[str]:
 
 def names_columns(run: Run, given: tuple[str, ...]) -> bool:
     """Are single columns of a run's table given, rather than whole modalities?"""
-    known = run.data.test.columns  # a CVAE's condition, too
+    known = run.data.test.columns  # including a CVAE's condition
     return run.data.layout is not None and any(text.partition("=")[0] not in known for text in given)
 
 
 def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[str, ...] = ()) -> "DataFrame":
-    """n rows of a run's table in which some cells are given, ``("hb=12", "sex=f")``: draws from p(rest | given).
+    """Sample n rows of a run's table given some cells, ``("hb=12", "sex=f")``: draws from p(rest | given).
 
     Args:
-        run: of a table.
-        given: cells as its file has them, by column.
-        n: how many rows.
-        seed: of the draws.
+        run: a run of a table.
+        given: cells by column, written as in the table's file.
+        n: number of rows.
+        seed: seed of the draws.
         of: the columns to sample; default all that are not given.
 
     Raises:
-        QueryError: an unknown column, one that no model sees, a cell that it cannot have, or nothing left to sample.
+        QueryError: an unknown column, one that the model does not see, a cell that the column cannot have, or nothing
+            left to sample.
     """
     layout = run.data.layout
     assert layout is not None
@@ -152,7 +153,7 @@ def _of_test_row(run: Run, name: str, row: int) -> Tensor:
 
 
 def parse_of(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """``("edges,mask", "image")`` as names, each once.
+    """Split ``("edges,mask", "image")`` into names, each once.
 
     >>> parse_of(("edges,mask", "image"))
     ('edges', 'mask', 'image')
@@ -163,20 +164,21 @@ def parse_of(texts: tuple[str, ...]) -> tuple[str, ...]:
 def sample(
     run: Run, given: dict[str, Tensor] | None, n: int, seed: int, path: Path, of: tuple[str, ...] = ()
 ) -> tuple[Path | None, dict[str, list[str]]]:
-    """n samples given a row (or nothing): images as one PNG at ``path`` (means, as in Fig. 2), classes by name.
+    """Draw n samples given a row (or nothing): images as one PNG at ``path`` (means, as in Fig. 2), the rest as text.
 
-    The picture is a grid; where images are given, or those of several modalities generated, it has a named part for
-    each, what is given first.
+    The picture is a grid. If images are given, or several modalities of images are generated, it has a named part for
+    each, with what is given first.
 
     Returns:
-        The picture written (None where no image is generated), and other modalities' samples as text.
+        The written picture (None where no image is generated), and the other modalities' samples as text.
 
     Raises:
         QueryError: n < 1, an unknown modality, a covariate that is not given, or nothing left to generate.
     """
     if lacking := {name: x for name, x in first_covariates(run).items() if name not in (given or {})}:
         raise QueryError(
-            f"this model is conditioned on {', '.join(lacking)}: as the first test row,{as_options(run, lacking)}"
+            f"this model is conditioned on {', '.join(lacking)}: give it, as in the first test row:"
+            f"{as_options(run, lacking)}"
         )
     of = of or tuple(n for n in run.model.names if n in run.model.answerable and n not in (given or {}))
     if not of:
@@ -203,7 +205,7 @@ def sample(
 
 
 def _cells(run: Run, name: str, values: Tensor) -> list[str]:
-    """Rows of a table's columns as text, each cell as the table has it; of other modalities none."""
+    """Rows of a table's columns as text, each cell written as in the table; empty for other modalities."""
     layout = run.data.layout
     if layout is None or name not in layout.modalities or name in layout.shapes:
         return []
@@ -224,14 +226,14 @@ def _is_image(run: Run, name: str) -> bool:
 
 
 def _brightest(run: Run, name: str) -> float:
-    """The value of full brightness of a modality of pictures; of a condition they are levels in [0, 1]."""
+    """The value of full brightness of a modality of pictures; 1 for a condition, whose levels are in [0, 1]."""
     return run.model.modalities[name].likelihood.levels if name in run.model.names else 1.0
 
 
 def draw(
     run: Run, given: dict[str, Tensor] | None, of: tuple[str, ...], n: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Samples, of images their means (levels in [0, 1], in the data's shape): both from the same z."""
+    """Draw samples; for images their means, from the same z (levels in [0, 1], in the data's shape)."""
     given = given or {}
     some = any(name not in run.model.covariates for name in given)
     query: dict[str, Any] = {"data": Table(given)} if some else {"covariates": as_arguments(run, given)}
@@ -263,10 +265,10 @@ def shown_by(run: Run) -> tuple[str, ...]:
 
 
 def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
-    """A picture with a row of n samples for everything that the declaration shows. None without images.
+    """Save a picture with a row of n samples for each entry of ``evaluation.show``; None without images.
 
-    A model that does not know what would be given shows samples of its prior. A given image comes first in its row.
-    Covariates are those of the first test row.
+    A model that does not know a modality to be given shows samples from its prior. A given image comes first in its
+    row. Covariates are those of the first test row.
     """
     generator = torch.Generator(run.model.device).manual_seed(seed)
     shown = shown_by(run)

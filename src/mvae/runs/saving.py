@@ -1,4 +1,4 @@
-"""A model in one file: weights as safetensors, and the declaration that builds its networks again."""
+"""A model in one file: weights as safetensors, and the declaration that rebuilds its networks."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,17 +19,17 @@ from mvae.training.checkpoint import SETTINGS
 
 __all__ = ["EXPORTED", "load", "read_saved", "save"]
 
-EXPORTED = "model.mvae"  # the model in a directory that `mvae export` wrote
+EXPORTED = "model.mvae"  # the model in a directory written by `mvae export`
 
 
 class _Saved(BaseModel):
-    """What a file says beside the weights."""
+    """What a file holds in addition to the weights."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     model: str
     names: list[str]
-    likelihoods: list[str] | None = None  # of the modalities; weights fit other ones too
+    likelihoods: list[str] | None = None  # of the modalities; the weights alone would fit others too
     stage: str
     untrained: list[str] | None
     declaration: dict[str, Any] | None
@@ -40,10 +40,10 @@ class _Saved(BaseModel):
 
 @checked_arguments()
 def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | None = None) -> None:
-    """Write a model to a file, with the prior that was fitted to it; `load` gives it back.
+    """Write a model to a file, with the prior that was fitted to it; `load` reads it.
 
-    A model of your own networks keeps its weights only: give the same modules to `load`. ``layout`` says what the
-    columns of its table mean, and is kept beside it (`mvae.runs.tables.TableModel.save`).
+    For a model of your own networks only the weights are kept: give the same modules to `load`. ``layout`` says what
+    the columns of its table mean, and is stored with it (`mvae.runs.tables.TableModel.save`).
 
     Raises:
         RunError: the file cannot be written, or weights are not finite, which `load` would refuse.
@@ -67,14 +67,14 @@ def save(model: MultimodalVAE, path: str | Path, *, layout: Mapping[str, Any] | 
 
 @checked_arguments()
 def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
-    """The model in a file that `save` wrote, in a run directory or in an exported one, in eval mode.
+    """Load a model from a file of `save`, a run directory or an exported one, in eval mode.
 
     Args:
         path: the file or the directory.
-        model: where its networks are your own, a model made of the same modules, which is given the weights.
+        model: for networks of your own, a model of the same modules, which receives the weights.
 
     Raises:
-        RunError: absent, damaged, or of another model. SettingsError: a model of own networks without ``model``.
+        RunError: absent, damaged, or of another model. SettingsError: networks of your own without ``model``.
 
     >>> import tempfile
     >>> small = Config.from_dict({"data": {"source": "x.npz"}, "modalities": {"x": {"kind": "real", "shape": [3]}}})
@@ -108,7 +108,7 @@ def load(path: str | Path, model: MultimodalVAE | None = None) -> MultimodalVAE:
 
 
 def read_saved(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The weights in a file that `save` wrote, and what stands beside them.
+    """The weights in a file that `save` wrote, and what is stored with them.
 
     Raises:
         RunError: absent, damaged or another kind of file.
@@ -116,7 +116,7 @@ def read_saved(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         return load_state(path)
     except RunError as error:
-        raise RunError(f"{path} is damaged, or no file that mvae.save wrote ({error.__cause__ or error})") from None
+        raise RunError(f"{path} is damaged, or not a file that mvae.save wrote ({error.__cause__ or error})") from None
 
 
 def _likelihoods(model: MultimodalVAE) -> list[str]:
@@ -124,7 +124,7 @@ def _likelihoods(model: MultimodalVAE) -> list[str]:
 
 
 def _require_alike(model: MultimodalVAE, saved: _Saved, path: Path) -> None:
-    """Raises RunError where the weights would fit, but the model is another."""
+    """Raises RunError where the weights may fit, but the model is a different one."""
     if list(model.names) != saved.names:
         raise RunError(f"{path} is of the modalities {saved.names}, not of {list(model.names)}")
     if type(model).__name__ != saved.model:

@@ -1,4 +1,4 @@
-"""Where a declaration and its rows come from: a name that is shipped, or files of the user's."""
+"""Where a declaration and its rows come from: a shipped name, or the user's files."""
 
 import math
 import tomllib
@@ -25,10 +25,10 @@ ARRAYS = ".npz"
 
 
 def shipped_text(name: str) -> str:
-    """A shipped declaration, as the file that it is.
+    """The text of a shipped declaration.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is no declaration of that name.
     """
     if name not in declarations():
         raise SettingsError(
@@ -38,10 +38,10 @@ def shipped_text(name: str) -> str:
 
 
 def shipped_declaration(name: str) -> Config:
-    """A shipped declaration.
+    """A shipped declaration, parsed.
 
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is no declaration of that name.
 
     >>> shipped_declaration("mnist").model.latents
     64
@@ -55,18 +55,18 @@ def shipped() -> dict[str, Config]:
 
 
 def declared(source: str | Path, *more: str | Path) -> Config:
-    """A declaration by the name of a shipped one, from a TOML file, or made of a data file alone, or of several tables.
+    """A declaration: shipped, by its name; from a TOML file; or made from a data file alone or from several tables.
 
     Raises:
-        SettingsError: there is none of that name, or the file is no declaration; ``more`` where one of them is no
-            table. DataError: it holds cells.
+        SettingsError: no declaration of that name, a file that is not a declaration, or ``more`` with a file that is
+            not a table. DataError: a file of single-cell data.
     """
     text = str(source)
     if more:
         texts = [text, *map(str, more)]
         if odd := [text for text in texts if not is_table_file(text)]:
             raise SettingsError(
-                f"{odd[0]} is no table (.csv, .parquet …): only tables are joined, all else stands alone"
+                f"{odd[0]} is not a table (.csv, .parquet …): only tables are joined, give anything else alone"
             )
         return Config.from_dict({"data": {"source": texts}})
     if text.endswith(".toml"):
@@ -88,14 +88,14 @@ def load(
 
     Args:
         config: the declaration.
-        data_dir: where named datasets are.
+        data_dir: directory of named datasets.
         schema: how a file's arrays were encoded when the run was trained; None learns it from the training rows.
-        layout: the same of a table's columns.
-        folder: what relative files were relative to when the run was trained; where one of them is no longer there,
-            and without it, they are relative to the current folder.
+        layout: the same for a table's columns.
+        folder: the folder that relative paths were relative to when the run was trained. Without it, or where one of
+            the files is no longer there, they are relative to the current folder.
 
     Raises:
-        DataError: data absent or damaged, or values that do not fit their kind. SettingsError: no such dataset or
+        DataError: data missing or damaged, or values that do not fit their kind. SettingsError: no such dataset or
             column.
     """
     config = _located(config, folder)
@@ -135,7 +135,7 @@ def load(
 
 
 def folder_of(config: Config) -> str | None:
-    """The folder that a declaration's relative files are relative to, which is the current one; None without such."""
+    """The current folder, if a declaration has files with relative paths; otherwise None."""
     return str(Path.cwd()) if _relative(config) else None
 
 
@@ -144,10 +144,10 @@ def _relative(config: Config) -> list[str]:
 
 
 def _located(config: Config, folder: str | None) -> Config:
-    """The declaration with the paths by which its files are found from here.
+    """The declaration with the paths of its files as they are found from here.
 
     Raises:
-        DataError: a relative one is in neither folder.
+        DataError: a file with a relative path is in neither folder.
     """
     files, here = _relative(config), Path.cwd()
     folders = [here] if folder is None or Path(folder) == here else [Path(folder), here]
@@ -155,7 +155,7 @@ def _located(config: Config, folder: str | None) -> Config:
         return config
     for place in folders:
         if all((place / file).is_file() for file in files):
-            found = [str(place / source) for source in config.data.sources]  # an absolute one stays
+            found = [str(place / source) for source in config.data.sources]  # an absolute path stays as it is
             change = found if isinstance(config.data.source, list) else found[0]
             return config if place == here else config.change({"data": {"source": change}})
     absent = next(file for file in files if not (folders[0] / file).is_file())
@@ -173,7 +173,7 @@ def _kind(name: str, kind: str) -> Kind:
 
 
 def _assembled(name: str, wanted: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The columns of a modality as one: itself, or numbers side by side."""
+    """The columns of a modality as one array: a single column as it is, several side by side."""
     for column in wanted:
         if column not in columns:
             raise SettingsError(
@@ -188,10 +188,10 @@ def _assembled(name: str, wanted: Sequence[str], columns: Mapping[str, np.ndarra
 
 
 def completed(config: Config, data: Dataset) -> Config:
-    """The declaration with what only the data says: kinds, shapes and classes that were left out.
+    """The declaration completed from the data: kinds, shapes and classes that it left out.
 
     Raises:
-        SettingsError: ``evaluation.show`` names what is not declared, or a class that there is not.
+        SettingsError: ``evaluation.show`` names an undeclared modality, or a class that does not exist.
     """
     if data.layout is not None:
         return completed_by(config, data.layout, data.train)
@@ -236,7 +236,7 @@ def _covariate(name: str, schema: ColumnSchema) -> dict[str, Any]:
 
 
 def _proposed(config: Config, data: Dataset) -> dict[str, ColumnSchema]:
-    """What a named dataset's columns seem to be, where the declaration has no modalities."""
+    """The inferred schema of a named dataset's columns, where the declaration has no modalities."""
     if config.modalities:
         return {}
     table = data.train

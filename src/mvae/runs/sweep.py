@@ -1,7 +1,7 @@
-"""Many small jobs at once: processes of this machine with a share of the cores each, or those of an engine.
+"""Runs many small jobs at once: in processes on this machine, each with a share of the cores, or on an engine.
 
-A line of progress a job; each result is handed over as its job ends. On one GPU jobs are threads with a stream each:
-the small kernels of several runs then run side by side, while several processes take turns (benchmarks/README.md).
+Each job prints a line of progress, and its result is handed over as it ends. On one GPU, jobs are threads with a stream
+each: the small kernels of several runs then run side by side, whereas processes take turns (benchmarks/README.md).
 """
 
 import multiprocessing
@@ -27,8 +27,8 @@ __all__ = ["sweep"]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-GRACE_SECONDS = 30  # that an orphan has for writing its checkpoint
-STREAMS = 32  # of one GPU that PyTorch keeps; whoever asks for more is given one that another thread may be using
+GRACE_SECONDS = 30  # time for an orphan to write its checkpoint
+STREAMS = 32  # streams that PyTorch keeps per GPU; beyond them it gives out one that another thread may be using
 
 
 def sweep(
@@ -38,22 +38,22 @@ def sweep(
     engine: str | None = None,
     threads_on: torch.device | None = None,
 ) -> Iterator[tuple[str, Result]]:
-    """Do the work of every job, ``workers`` at a time; each job's name and result as it ends, in any order.
+    """Run all jobs, ``workers`` at a time; yields each job's name and result as it ends, in any order.
 
-    Record each result when it comes: after a kill the caller asks for the jobs that are not recorded. A job that fails
+    Record each result when it comes: after a kill, the caller submits the jobs that are not recorded. A failing job
     does not stop the others; the first failure is raised when they have ended. Jobs must not write to the same files.
 
     Args:
-        work: a function of a module, because other processes must find it.
-        jobs: name → what to give it (plain data).
-        workers: processes; 1 works in this one. Each has as many threads as there are cores for it.
-        engine: ``"slurm"`` runs them on other machines instead, ``workers`` at a time (see `mvae.runs.engine`).
-        threads_on: a GPU that all the jobs train on, by recorded steps: then workers are at most 32 threads of this
+        work: a function at the top level of a module, because other processes must find it.
+        jobs: name → the argument of ``work`` (plain data).
+        workers: number of processes; 1 works in this process. The cores are shared among them as threads.
+        engine: ``"slurm"`` runs the jobs on other machines instead, ``workers`` at a time (see `mvae.runs.engine`).
+        threads_on: a GPU that all jobs train on, with recorded steps; workers are then at most 32 threads of this
             process.
 
     Raises:
-        SettingsError: fewer than one worker, an unknown engine, or one that is not here. MissingDependencyError: an
-            engine without submitit. RunError: a job of an engine failed.
+        SettingsError: fewer than one worker, or an unknown or unavailable engine. MissingDependencyError: an engine
+            without submitit. RunError: a job on an engine failed.
 
     >>> dict(sweep(len, {"three": [1, 2, 3], "none": []}))
     {'three': 3, 'none': 0}
@@ -64,7 +64,7 @@ def sweep(
         raise SettingsError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
     failures: list[Exception] = []
     outcomes = closing(_outcomes(partial(_timed, work), jobs, min(workers, len(jobs)), engine, threads_on))
-    with outcomes as ended_jobs:  # closed on any exception: the others are stopped and waited for
+    with outcomes as ended_jobs:  # closed on any exception: stops the other jobs and waits for them
         for number, (name, outcome) in enumerate(ended_jobs, start=1):
             try:
                 result, seconds = outcome()
@@ -91,7 +91,7 @@ def _outcomes(
     engine: str | None,
     threads_on: torch.device | None,
 ) -> Generator[tuple[str, Callable[[], Result]], None, None]:
-    """Each job's name, and a call that gives its result or raises its error."""
+    """Yield each job's name, and a call that gives its result or raises its error."""
     if engine is not None:
         if jobs:
             yield from submitted(work, jobs, workers, engine)
@@ -106,7 +106,7 @@ def _outcomes(
             yield from _as_they_end(executor, work, jobs)
         return
     with _threads(max(1, _cores() // workers)):
-        # A forked process would inherit PyTorch's threads in whatever state they are.
+        # A forked process would inherit PyTorch's threads in whatever state they are in.
         spawn = multiprocessing.get_context("spawn")
         executor = ProcessPoolExecutor(workers, spawn, initializer=_stop_with_parent)
         yield from _as_they_end(executor, work, jobs)
@@ -124,19 +124,19 @@ def _as_they_end(
 
 
 def _on_a_stream(device: torch.device) -> None:
-    """This thread has a stream of its own, for all its jobs and for recording them."""
+    """Give this thread a stream of its own, for all its jobs and for recording their steps."""
     if device.type == "cuda":
         torch.cuda.set_stream(torch.cuda.Stream(device))
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """Processes started inside the block have this many threads (PyTorch, BLAS), unless the user has said how many."""
+    """Give processes started inside the block this many threads (PyTorch, BLAS), unless the user has set a number."""
     if "OMP_NUM_THREADS" in os.environ:
         yield
         return
@@ -148,7 +148,7 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def _stop_with_parent() -> None:
-    """A worker whose parent was killed stops as if asked to (`fit` saves its checkpoint), not at the end of its job."""
+    """Make this worker stop as on a signal if its parent is killed (`fit` saves a checkpoint), not at its job's end."""
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

@@ -1,4 +1,4 @@
-"""A run's rows from tables of the user's own: read, understood column by column, and divided."""
+"""A run's rows from the user's own tables: read, interpreted column by column, and split."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ log = logging.getLogger("mvae.data")
 
 
 def is_table(config: Config) -> bool:
-    """Does this declaration name files with columns (and no arrays of its own, nor a dataset)?"""
+    """Does this declaration name files with columns (rather than arrays or a dataset)?"""
     source = config.data.source
     if isinstance(source, list):
         return True
@@ -37,10 +37,10 @@ def is_table(config: Config) -> bool:
 
 
 def opened(config: Config) -> Frames:
-    """The files that a declaration names.
+    """Open the files that a declaration names.
 
     Raises:
-        DataError, SettingsError: as `open_table`.
+        DataError, SettingsError: as for `open_table`.
     """
     source = config.data.source
     if isinstance(source, str):
@@ -56,8 +56,8 @@ def load_tables(config: Config, layout: Mapping[str, Any] | None = None) -> Data
         layout: what the columns meant when the run was trained; None learns it from the training rows.
 
     Raises:
-        DataError: as `open_table` and `TableSchema.learn`; too few rows. SettingsError: a declared column is absent;
-            covariates, which a table has none of.
+        DataError: as for `open_table` and `TableSchema.learn`; too few rows. SettingsError: a declared column is
+            missing; covariates, which tables do not support.
     """
     if config.covariates:
         raise SettingsError(
@@ -77,10 +77,10 @@ def load_tables(config: Config, layout: Mapping[str, Any] | None = None) -> Data
 
 
 def learned_from(config: Config, frames: Frames, home: np.ndarray) -> TableSchema:
-    """What a table's columns mean by its training rows (of ``home`` 0), where the declaration is silent.
+    """Learn what a table's columns mean from its training rows (``home`` 0), where the declaration does not say.
 
     Raises:
-        DataError, SettingsError: as `TableSchema.learn`; a kind that no column of a table has.
+        DataError, SettingsError: as for `TableSchema.learn`; a kind that no column of a table has.
     """
     groups = {name: _columns_of(name, part) for name, part in config.modalities.items()} or None
     kinds: dict[str, Kind] = {}
@@ -102,7 +102,7 @@ def learned_from(config: Config, frames: Frames, home: np.ndarray) -> TableSchem
 
 
 def _columns_of(name: str, part: ModalitySettings) -> Sequence[str]:
-    """The columns of a declared modality; of `fields` that a finished run has, their names."""
+    """The columns of a declared modality; those of a finished run are named by its `fields`."""
     return part.columns or list(part.kinds) or [f.name for f in part.fields if f.name is not None] or [name]
 
 
@@ -130,7 +130,7 @@ def _require_kind(where: str, kind: str, known: Sequence[str]) -> None:
 
 
 def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
-    """The declaration with what the data says: fields, shapes, and sizes and rates by the number of training rows."""
+    """The declaration completed from the data: fields, shapes, and default sizes and rates for the training rows."""
     found: dict[str, Any] = {}
     for name, columns in schema.modalities.items():
         own: dict[str, Any] = {"columns": list(columns)}
@@ -150,19 +150,19 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
     if "epochs" in config.training.model_fields_set:
         values["training"] |= in_proportion(values["training"], config.training.epochs)
     declared = Config.from_dict(merged(merged(values, config.model_dump(exclude_unset=True)), {"modalities": found}))
-    if len(found) > {"bivcca": 1, "jmvae": 2}.get(declared.model.name, len(found)):  # and no posterior of some of them
+    if len(found) > {"bivcca": 1, "jmvae": 2}.get(declared.model.name, len(found)):  # no posterior of some subsets
         several = "several modalities at once" if declared.model.name == "bivcca" else "some of several modalities"
         raise SettingsError(
             f"{declared.model.name} has no posterior given {several}, and rows of this table have "
             f"{', '.join(found)}: choose another model.name, for example mvae, or declare one modality of all columns"
         )
     if len(get_model_class(declared.model.name).stages) > 1 and "patience" not in config.training.model_fields_set:
-        declared = declared.change({"training": {"patience": None}})  # such a model is trained for all its epochs
+        declared = declared.change({"training": {"patience": None}})  # such a model does not stop early
     return declared.resolved()
 
 
 def _require_agreement(name: str, part: ModalitySettings, own: Mapping[str, Any]) -> None:
-    """Raises SettingsError where what is declared of a modality is not what the table says of it (``own``)."""
+    """Raises SettingsError where a modality's declaration contradicts the table (``own``)."""
     for key in ("classes", "levels", "shape", "length"):
         said, found = getattr(part, key), own.get(key)
         if said is None or said == found or (key == "length" and found is not None and found < said):
@@ -172,7 +172,7 @@ def _require_agreement(name: str, part: ModalitySettings, own: Mapping[str, Any]
 
 
 def _field(column: Any, said: Mapping[str, Any]) -> dict[str, Any]:
-    """A column as `mvae.data.fields.Field` describes it."""
+    """The description of a column for `mvae.data.fields.Field`."""
     found: dict[str, Any] = {"name": column.name, "kind": column.kind}
     if column.kind in ("categorical", "ordinal"):
         found["classes"] = len(column.classes)

@@ -1,4 +1,4 @@
-"""A model of one's own table: data frames in, data frames out, by the columns' names and in their types."""
+"""A model of the user's own table: data frames in and out, with the columns' names and types."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -25,21 +25,21 @@ from mvae.runs.run import opened_model, read_run
 __all__ = ["TableModel", "for_file", "load_table"]
 
 log = logging.getLogger("mvae.data")
-ENDS = ("low", "high", "p")  # of the names of columns beside one that is filled in
-MOST_ROWS = 4096  # rows that are answered together
+ENDS = ("low", "high", "p")  # suffixes of the columns that are added for a filled-in one
+MOST_ROWS = 4096  # the most rows answered together
 
 
 @dataclass(frozen=True, eq=False)
 class TableModel:
     """A trained model, and what the columns of its table mean (`mvae.fit_table` makes one).
 
-    Every question takes a data frame, a file or columns by name, and gives a data frame with the same index. Columns
-    are found by name: order, types and further columns do not matter; one that is absent is missing in every row. A
-    row that has nothing gets the prior's answer. Cells that the training rows did not have (an unseen category) are
-    treated as missing, with a warning, and stay as they are.
+    Every query takes a data frame, a file or columns by name, and returns a data frame with the same index. Columns
+    are found by name: order, types and additional columns do not matter. An absent column counts as missing in every
+    row. A row with nothing observed gets the prior's answer. Unseen categories are treated as missing, with a warning,
+    and stay as they are.
 
     Args:
-        model: of modalities of columns, of pictures and of texts.
+        model: a model of modalities of columns, pictures and texts.
         schema: what the columns mean.
     """
 
@@ -61,20 +61,20 @@ class TableModel:
 
         Args:
             data: the rows.
-            draws: 0 fills in the mean of numbers, the most probable class, of ordered classes the median. Otherwise so
-                many draws from p(missing | observed), one table below the other, with the columns ``.imp`` (1 … draws)
-                and ``.id`` (the row's index): the long form of multiple imputation that pooling in R's mice takes.
-            interval: with 0 draws, add columns: NAME.low and NAME.high hold this share of the probability of a filled
+            draws: 0 fills in the mean of numbers, the most probable class, or the median of ordered classes. Otherwise,
+                this number of draws from p(missing | observed), one table below the other, with the columns ``.imp``
+                (1 … draws) and ``.id`` (the row's index): the long format of multiple imputation for R's mice.
+            interval: with 0 draws, add columns: NAME.low and NAME.high bound this share of the probability of a filled
                 number, NAME.p is the probability of a filled class.
-            neighbours: numbers also learn from what the model gets wrong of the most similar rows of ``data``
-                (`mvae.runs.neighbours`), of 1,000 rows or more. Errors are smaller where rows resemble each other; a
-                row's answers then depend on the other rows, and take three to five times as long.
-            samples: of z, by which means, intervals and probabilities are taken.
-            seed: of the draws.
+            neighbours: correct numbers by the model's errors on the most similar rows of ``data``, of which it needs
+                1,000 or more (`mvae.runs.neighbours`). Errors are smaller where rows resemble each other; a row's
+                answers then depend on the other rows, and take three to five times as long.
+            samples: samples of z for means, intervals and probabilities.
+            seed: seed of the draws.
 
         Raises:
-            QueryError: draws < 0, an interval that is no share, or one beside draws. DataError: no table, or none of
-                the columns.
+            QueryError: draws < 0, an interval outside (0, 1), or one together with draws. DataError: not a table, or
+                one with none of the columns.
         """
         parts = list(
             self.impute_parts(
@@ -94,11 +94,11 @@ class TableModel:
         samples: int = 400,
         seed: int = 0,
     ) -> Iterator[DataFrame]:
-        """As `impute`, part by part in bounded memory; with draws, each part has all of its draws."""
+        """As `impute`, part by part in bounded memory; each part has all of its draws."""
         require_whole_number("draws", draws, 0)
         _require_share(interval)
         if draws and interval is not None:
-            raise QueryError("an interval is of the means: ask for it without draws, or take the draws' quantiles")
+            raise QueryError("an interval belongs to means: ask for it without draws, or take the draws' quantiles")
         lacking = self._lacking(frames) if interval is not None else set[str]()
         _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
         most = max(samples, draws)
@@ -131,22 +131,21 @@ class TableModel:
 
     @checked_arguments("interval", error=QueryError)
     def predict(self, data: Any, of: str, *, interval: float = 0.9, samples: int = 400, seed: int = 0) -> DataFrame:
-        """A column from whatever else each row has; what the table holds of it is not used.
+        """Predict a column from everything else that each row has; the column's own values are not used.
 
         Args:
             data: the rows.
-            of: the column.
+            of: the column to predict.
             interval: the share of the probability between NAME.low and NAME.high.
-            samples: of z, by which means, intervals and probabilities are taken.
-            seed: of the draws.
+            samples: samples of z for means, intervals and probabilities.
+            seed: seed of the draws.
 
         Returns:
-            The column, and beside it NAME.low and NAME.high of a number, or the probability of each class as
-            NAME=CLASS.
+            The column, with NAME.low and NAME.high for a number, or the probability of each class as NAME=CLASS.
 
         Raises:
-            QueryError: an interval that is no share, a picture or a text. SettingsError: a column that the model does
-                not see. DataError: no table.
+            QueryError: an interval outside (0, 1), a picture or a text. SettingsError: a column that the model does
+                not see. DataError: not a table.
         """
         return pandas().concat(
             list(self.predict_parts(open_table(data), of, interval=interval, samples=samples, seed=seed))
@@ -160,9 +159,9 @@ class TableModel:
         modality, place = self.schema.home_of(of)
         column = self.schema.named[of]
         if modality not in self.model.names:
-            raise QueryError(f"{of!r} is no column of {', '.join(self.model.names)}, which is all that the model sees")
+            raise QueryError(f"{of!r} is not a column of {', '.join(self.model.names)}, all that the model sees")
         if modality not in self._columns:
-            raise QueryError(f"{of!r} holds {column.kind}s: they are an input of predictions, and no output")
+            raise QueryError(f"{of!r} holds {column.kind}s, which are an input of predictions and cannot be predicted")
         for frame, values, present in self._encoded(frames, self.rows_at_once(samples)):
             present[modality][:, place] = False
             draws = 0 if column.kind in CLASSED else None
@@ -180,7 +179,7 @@ class TableModel:
         """The mean of q(z | row) as columns z1, z2 …, and with ``scale`` its standard deviations z1.scale ….
 
         Raises:
-            DataError: no table, or none of the columns.
+            DataError: not a table, or one with none of the columns.
         """
         return pandas().concat(list(self.embed_parts(open_table(data), scale=scale)))
 
@@ -194,21 +193,21 @@ class TableModel:
 
     @checked_arguments(error=QueryError)
     def score(self, data: Any, *, samples: int = 100, seed: int = 0) -> DataFrame:
-        """log p of each row (nats; low: an outlier), and of each part of it given the rest: which part is odd.
+        """log p of each row (nats; low: an outlier), and of each part given the rest, which shows the unusual part.
 
-        Parts are the modalities, or the columns where there is one modality. Densities of rows that lack different
-        columns are of different things: compare rows that have the same, and a part with that part's median over rows.
+        Parts are the modalities, or the columns of a single modality. Densities of rows with different missing
+        columns are not comparable: compare rows with the same ones, and a part with that part's median over rows.
 
         Args:
             data: the rows.
-            samples: importance samples.
-            seed: of the draws.
+            samples: importance samples per row.
+            seed: seed of the draws.
 
         Returns:
-            The columns ``log p`` and ``log p(NAME | rest)``; NaN where the row has nothing of it.
+            The columns ``log p`` and ``log p(NAME | rest)``; NaN where nothing of it is observed.
 
         Raises:
-            DataError: no table, or none of the columns.
+            DataError: not a table, or one with none of the columns.
         """
         return pandas().concat(list(self.score_parts(open_table(data), samples=samples, seed=seed)))
 
@@ -220,7 +219,7 @@ class TableModel:
             yield pandas().DataFrame(made, index=frame.index)
 
     def save(self, path: str | Path) -> None:
-        """Write the model and the meaning of its columns to a file; `mvae.load_table` gives both back.
+        """Write the model and the meaning of its columns to a file; `mvae.load_table` reads both.
 
         Raises:
             RunError: the file cannot be written.
@@ -249,17 +248,17 @@ class TableModel:
             yield frame, {name: values[name] for name in seen}, {name: present[name] for name in seen}
 
     def rows_at_once(self, samples: int) -> int:
-        """How many rows are answered together in bounded memory, with so many samples of z each."""
+        """The number of rows that can be answered together in bounded memory, with ``samples`` of z each."""
         samples = require_whole_number("samples", samples, 1)
         return max(1, min(MOST_ROWS, AT_ONCE // (samples * self.schema.width)))
 
     def _beside_neighbours(
         self, frames: Frames, samples: int, seed: int
     ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray], Correction]]:
-        """As `_encoded`, and the correction of the same rows."""
+        """As `_encoded`, with the correction of the same rows by their neighbours."""
         for frame, values, present in self._encoded(frames, NEIGHBOURS_AMONG):
             if len(frame) < FEWEST:
-                said = "neighbours need %s rows at once, and %s of the table's %s are: they are filled in without them"
+                said = "neighbours need %s rows at once: %s of the table's %s rows are filled in without them"
                 log.warning(said, *(f"{number:,}" for number in (FEWEST, len(frame), frames.rows)))
             step = self.rows_at_once(samples)
             for rows, correction in corrections(self.model, values, present, self._columns, step, seed):
@@ -274,7 +273,7 @@ class TableModel:
         interval: float | None = None,
         lacking: Set[str] = frozenset(),
     ) -> DataFrame:
-        """A part of the table with these numbers in its missing cells, and intervals beside them."""
+        """A part of the table with these numbers in its missing cells, and added columns of intervals."""
         made, beside = {}, {}
         for name in frame.columns:
             column, series = self.schema.named.get(name), frame[name]
@@ -304,10 +303,10 @@ class TableModel:
 
 
 def load_table(path: str | Path) -> TableModel:
-    """The model that `TableModel.save` wrote, or that of a run directory.
+    """Load the model that `TableModel.save` wrote, or that of a run directory.
 
     Raises:
-        RunError: absent, damaged, or of no table.
+        RunError: absent, damaged, or not of a table.
     """
     path = as_path(path, "the model's file or run directory")
     if path.is_file():
@@ -317,20 +316,20 @@ def load_table(path: str | Path) -> TableModel:
         stored, model = read_run(path)[1], lambda: opened_model(path)
     if stored.get("layout") is None:
         raise RunError(
-            f"{path} is a model of no table: ask it in Python, model = mvae.load({str(path)!r}), then model.posterior, "
-            "model.predict or mvae.impute(model, …); or train one of a table, mvae train data.csv"
+            f"{path} is not a model of a table: use it in Python, model = mvae.load({str(path)!r}), then "
+            "model.posterior, model.predict or mvae.impute(model, …); or train one of a table, mvae train data.csv"
         )
     return TableModel(model(), TableSchema.from_dict(stored["layout"]))
 
 
 def for_file(schema: TableSchema, frame: DataFrame, *, text: bool, typed: bool) -> DataFrame:
-    """An answer as a file holds it.
+    """An answer in the form in which a file stores it.
 
     Args:
-        schema: of the model's table.
+        schema: schema of the model's table.
         frame: the answer.
-        text: the cells of the table that was answered are text.
-        typed: the file has types; otherwise dates are written as the training table wrote them.
+        text: whether the cells of the queried table are text.
+        typed: whether the file has types; otherwise dates are written as in the training table.
     """
     if typed:
         return _as_values(schema, frame, text=text)
@@ -338,9 +337,9 @@ def for_file(schema: TableSchema, frame: DataFrame, *, text: bool, typed: bool) 
 
 
 def _as_values(schema: TableSchema, frame: DataFrame, *, text: bool) -> DataFrame:
-    """A data frame whose cells are text with numbers, dates and categories in its place, for a file that has types.
+    """A data frame with numbers, dates and categories in place of text, for a file that has types.
 
-    Unless the table came as ``text``, its own columns stay what they are, and only the intervals beside them change.
+    Unless the table came as ``text``, its own columns stay as they are, and only the added intervals change.
     """
     made = {}
     for name in frame.columns:
@@ -351,7 +350,7 @@ def _as_values(schema: TableSchema, frame: DataFrame, *, text: bool) -> DataFram
 
 
 def _as_written(schema: TableSchema, frame: DataFrame) -> DataFrame:
-    """A data frame whose dates are text, as the training table wrote them."""
+    """A data frame whose dates are text, written as in the training table."""
     made = {}
     for name in frame.columns:
         column = _answered(schema, name)
@@ -364,29 +363,30 @@ def _as_written(schema: TableSchema, frame: DataFrame) -> DataFrame:
 
 
 def _answered(schema: TableSchema, name: str) -> TableColumn | None:
-    """The column of the table that a column of an answer holds, or is a bound of."""
+    """The column of the table that a column of an answer predicts or bounds."""
     stem, _, side = name.rpartition(".")
     return schema.named.get(stem if side in ("low", "high") and name not in schema.named else name)
 
 
 def _require_free(names: Sequence[str], wanted: Set[str]) -> None:
-    """Raises QueryError where the table has a column of a name that the answer needs."""
+    """Raises QueryError where the table already has a column of a name that the answer adds."""
     if taken := sorted(wanted & set(names)):
-        raise QueryError(f"the answer needs a column {taken[0]!r} of its own, and the table has one: rename that")
+        raise QueryError(f"the answer adds a column {taken[0]!r}, and the table already has one: rename that one")
 
 
 def _plainly(column: TableColumn, numbers: np.ndarray) -> Any:
-    """Numbers of a column as numbers or dates, never as text."""
+    """Numbers of a column decoded to numbers or dates, never to text."""
     cells = column.decode(numbers)
     return column.typed(cells) if column.dtype == "text" else cells
 
 
 def _shown(column: TableColumn, series: Any, numbers: np.ndarray, rows: np.ndarray) -> Any:
-    """A bound as a column of its own, empty where the cell is observed."""
+    """A bound as a separate column, empty where the cell is observed."""
     cells = pandas().Series(column.decode_as(series, numbers), index=series.index)
     return cells.where(rows, "" if is_text(series) else None) if cells.dtype == object else cells.where(rows)
 
 
 def _require_share(share: float | None) -> None:
     if share is not None and not (fits(share, float) and 0 < share < 1):
-        raise QueryError(f"an interval is a share of the probability between 0 and 1, as 0.9, not {abridged(share)}")
+        said = "an interval is a share of the probability between 0 and 1, such as 0.9"
+        raise QueryError(f"{said}, not {abridged(share)}")

@@ -1,4 +1,4 @@
-"""Translation by a run: z from a sentence, and from z the same in another modality (Sec. 7)."""
+"""Translation by a run: z is inferred from a sentence and decoded in another modality (Sec. 7)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ from mvae.runs.run import Run
 __all__ = ["METHODS", "Translation", "language", "languages", "translate", "translate_rows"]
 
 METHODS = ("greedy", "beam", "sample", "mbr")
-# Of "mbr": how many samples are compared; how much of the noise of z and of the words they have. Chosen by chrF of 100
-# validation rows (docs/research/translation.md).
+# For "mbr": number of samples that are compared, scale of the noise of z, temperature of the words. Chosen by chrF on
+# 100 validation rows (docs/research/translation.md).
 SAMPLES, SPREAD, TEMPERATURE = 64, 0.5, 0.7
-AT_ONCE = 256  # sentences decoded together; each step holds a probability for every word of each
+AT_ONCE = 256  # sentences decoded together; each step holds a probability of every word for each
 
 
 @dataclass(frozen=True)
 class Translation:
-    """A source, its translations (the best first, where they have an order) and its words that the run knows not."""
+    """A source text, its translations (the best first, where they are ordered), and its words unknown to the run."""
 
     source: str
     translations: list[str]
@@ -45,23 +45,23 @@ def translate(
     width: int = 5,
     seed: int = 0,
 ) -> list[Translation]:
-    """Translate sentences, n alternatives each. The unknown word is never written.
+    """Translate sentences, with n alternatives each. The token for unknown words is never written.
 
     Args:
-        run: of a model with several languages.
-        texts: what to translate, a list.
-        to: the language (a modality).
-        source: the language of the texts; default: the other one, where there is only one.
+        run: a run of a model with several languages.
+        texts: a list of texts to translate.
+        to: the target language (a modality).
+        source: the language of the texts; default: the other language, if there is only one.
         method: "sample" is the paper's, z ~ q(z | source), x ~ p(x | z). "greedy" takes the most probable word each
             time; the first alternative comes from the mean of q, others from samples of z. "beam" searches for the n
-            most probable sentences given the mean of q. "mbr" samples 64 (n at least), each word from p^(1/0.7), and
-            returns the n most like all of them (minimum Bayes risk, `mvae.evaluation.decoding.consensus`).
-        n: alternatives.
-        width: of the beam, n at least.
-        seed: of the draws.
+            most probable sentences given the mean of q. "mbr" draws 64 samples (at least n), each word from p^(1/0.7),
+            and returns the n most similar to all of them (minimum Bayes risk, `mvae.evaluation.decoding.consensus`).
+        n: number of alternatives.
+        width: width of the beam, raised to n if smaller.
+        seed: seed of the draws.
 
     Raises:
-        QueryError: an unknown language or method, texts that are no list of text, an empty text, n or width < 1.
+        QueryError: an unknown language or method, texts that are not a list of text, an empty text, n or width < 1.
     """
     if not isinstance(texts, Iterable) or isinstance(texts, str | bytes):
         raise QueryError(f"texts must be a list of text, such as ['a sentence'], not {abridged(texts)}")
@@ -104,7 +104,7 @@ def translate_rows(
     width: int = 5,
     seed: int = 0,
 ) -> Tensor:
-    """The same for rows of numbers: ``rows length`` → ``rows n length``.
+    """As `translate`, for rows of token numbers: ``rows length`` → ``rows n length``.
 
     Raises:
         QueryError: an unknown method, n or width < 1.
@@ -136,20 +136,20 @@ def translate_rows(
 
 
 def language(run: Run, name: str) -> SentenceModality:
-    """The modality of that name, which must be one of sentences.
+    """The modality of that name, which must be of sentences.
 
     Raises:
-        QueryError: there is none, or it is of another kind.
+        QueryError: there is no such modality, or it is of another kind.
     """
     run.model.require_known([name])
     modality = run.model.modalities.get(name)
     if not isinstance(modality, SentenceModality):
-        raise QueryError(f"{name} is no language: mvae translate needs a run of sentences (mvae train translation)")
+        raise QueryError(f"{name} is not a language: mvae translate needs a run of sentences (mvae train translation)")
     return modality
 
 
 def languages(run: Run) -> tuple[str, ...]:
-    """The names of the modalities that are sentences."""
+    """The names of the modalities of sentences."""
     return tuple(name for name, modality in run.model.modalities.items() if isinstance(modality, SentenceModality))
 
 
@@ -161,5 +161,7 @@ def _require_numbers(n: int, width: int) -> None:
 def _other(run: Run, to: str) -> str:
     others = [name for name in languages(run) if name != to]
     if len(others) != 1:
-        raise QueryError(f"say what the texts are, --from {' or '.join(others) or 'a language this run does not have'}")
+        raise QueryError(
+            f"say what language the texts are in, --from {' or '.join(others) or 'a language this run does not have'}"
+        )
     return others[0]

@@ -1,1 +1,1 @@
-"""`fit`: the loop, its state, steps, stages, checkpoints and progress."""
+"""`fit`: the training loop, its state, steps, stages, checkpoints and progress."""

@@ -1,4 +1,4 @@
-"""Callbacks of a training: a base class of three events, and TensorBoard as one of them."""
+"""Callbacks of training: a base class with three events, and one for TensorBoard."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ __all__ = ["Callback", "History", "Plan", "TensorBoard", "started", "tensorboard
 class History:
     """What `fit` did: one dict of metrics per epoch, and how it ended.
 
-    ``best_epoch`` is the (1-based) epoch whose weights the model now has, None where they are simply the last; of a
-    model with several stages it is the last stage's (each stage goes on from the best weights of the one before).
-    ``interrupted``: a signal stopped it, and the caller's own handler of that signal let the program go on.
+    ``best_epoch`` is the (1-based) epoch whose weights the model now has, or None if it has the last weights. In a
+    model with several stages it belongs to the last stage (each stage starts from the best weights of the one before).
+    ``interrupted``: a signal stopped training, and the caller's own handler of that signal let the program go on.
     ``warning`` is set where the modalities are not coupled (see `mvae.evaluation.validation`). ``untrained`` names the
-    modalities that no training example has (what the model has never seen: `mvae.MVAE.untrained`).
+    modalities that no training example has (`mvae.MVAE.untrained` names those that the model has never seen).
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -35,9 +35,9 @@ class History:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training has before it: ``steps_done`` of its steps are behind it where it is resumed.
+    """The extent of a training; ``steps_done`` is the number of steps already taken where it is resumed.
 
-    ``model`` is what is trained, to be looked at between steps: what a callback does to its weights is trained on.
+    ``model`` is the model in training, for inspection between steps. A callback's changes to its weights are kept.
     """
 
     epochs: int
@@ -48,7 +48,7 @@ class Plan:
 
 
 class Callback:
-    """The events of `fit`; a subclass overrides what it needs.
+    """The events of `fit`; a subclass overrides those that it needs.
 
     >>> class Losses(Callback):
     ...     def on_start(self, plan):
@@ -62,7 +62,7 @@ class Callback:
         """Training begins."""
 
     def on_epoch(self, values: dict[str, float]) -> None:
-        """An epoch has ended, with these metrics (a line of metrics.jsonl)."""
+        """An epoch has ended with these metrics (a line of metrics.jsonl)."""
 
     def on_end(self) -> None:
         """Training has ended, for whatever reason; called once for each `on_start`."""
@@ -70,8 +70,8 @@ class Callback:
 
 @contextmanager
 def started(callbacks: Sequence[Callback], plan: Plan) -> Iterator[None]:
-    """Training goes on inside the block: each callback that was notified of its start is notified of its end."""
-    with ExitStack() as ends:  # in reverse, and all of them, also where one fails
+    """A block in which training runs: each callback that is notified of its start is notified of its end."""
+    with ExitStack() as ends:  # in reverse order, and all of them even if one fails
         for callback in callbacks:
             callback.on_start(plan)
             ends.callback(callback.on_end)
@@ -79,7 +79,7 @@ def started(callbacks: Sequence[Callback], plan: Plan) -> Iterator[None]:
 
 
 class TensorBoard(Callback):
-    """Every metric of every epoch as a TensorBoard curve, in a directory (usually the run's).
+    """Writes every metric of every epoch as a TensorBoard curve to a directory (usually the run's).
 
     Raises:
         MissingDependencyError: TensorBoard is not installed.
@@ -93,19 +93,19 @@ class TensorBoard(Callback):
         self._make, self._directory = SummaryWriter, str(directory)
 
     def on_start(self, plan: Plan) -> None:
-        """Open the file of events."""
+        """Open the event file."""
         self._writer = self._make(self._directory)
 
     def on_epoch(self, values: dict[str, float]) -> None:
-        """One point of each curve."""
+        """Add a point to each curve."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, int(values["epoch"]))
 
     def on_end(self) -> None:
-        """Write what is buffered."""
+        """Write buffered events."""
         self._writer.close()
 
 
 def tensorboard_where_installed(directory: str | Path) -> list[Callback]:
-    """A `TensorBoard` for a directory, or nothing where the package is not installed."""
+    """A list with a `TensorBoard` for a directory, or an empty one where the package is not installed."""
     return [TensorBoard(directory)] if importlib.util.find_spec("tensorboard") else []

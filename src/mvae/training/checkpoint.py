@@ -2,8 +2,8 @@
 
 A run directory holds
     run.json                 the declaration: dataset, model, settings, seed, versions
-    metrics.jsonl            one line an epoch
-    checkpoint.safetensors   everything needed to go on: weights, best weights, optimiser, generators, progress
+    metrics.jsonl            one line per epoch
+    checkpoint.safetensors   everything needed to resume: weights, best weights, optimiser, generators, progress
 """
 
 import math
@@ -27,30 +27,30 @@ _METRICS = TypeAdapter(dict[str, int | float | None], config=ConfigDict(strict=T
 
 
 class Header(BaseModel):
-    """What a checkpoint says of itself beside its tensors."""
+    """The header of a checkpoint: what it holds in addition to its tensors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     settings: dict[str, Any] = Field(description="What must be equal for a resumed run to be the same run.")
-    epoch: int = Field(ge=0, description="Epochs that have ended.")
-    step_in_epoch: int = Field(ge=0, description="Steps taken of the next one.")
+    epoch: int = Field(ge=0, description="Number of epochs that have ended.")
+    step_in_epoch: int = Field(ge=0, description="Steps taken in the next epoch.")
     stage: str = Field(description="The model's training stage.")
     best_epoch: int | None = Field(ge=1, description="The epoch of the best weights by validation.")
-    best_objective: float = Field(description="Its objective; infinite where there is none.")
+    best_objective: float = Field(description="Objective of the best epoch; infinite where there is none.")
     metrics_bytes: int = Field(ge=0, description="Length of metrics.jsonl.")
-    seconds: float = Field(ge=0, allow_inf_nan=False, description="Time trained.")
-    optimizer_tensors: int = Field(ge=0, description="How many tensors the optimizer remembers.")
+    seconds: float = Field(ge=0, allow_inf_nan=False, description="Training time in seconds.")
+    optimizer_tensors: int = Field(ge=0, description="Number of tensors in the optimizer's state.")
     untrained: list[str] = Field(description="Modalities that no training example ever had.")
-    finished: bool = Field(description="Has training ended, by its epochs or early?")
-    products: Products = Field(description="How matrix products are taken.")
-    schedule: dict[str, Any] | None = Field(default=None, description="What a schedule of the user's own remembers.")
+    finished: bool = Field(description="Has training ended, after all epochs or early?")
+    products: Products = Field(description="PyTorch's setting for matrix products.")
+    schedule: dict[str, Any] | None = Field(default=None, description="State of the user's own schedule.")
 
     @classmethod
     def read(cls, info: Mapping[str, Any], path: Path) -> "Header":
-        """The header of a file.
+        """Read the header of a file.
 
         Raises:
-            RunError: a key is missing, or its value impossible.
+            RunError: a key is missing, or its value is impossible.
         """
         try:
             header = cls(**info)
@@ -69,9 +69,9 @@ class Header(BaseModel):
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl (none before its first epoch has ended).
+    """Read the lines of a run's metrics.jsonl (none before its first epoch has ended).
 
-    A last line cut short by a kill is left out.
+    A last line that was cut short by a kill is left out.
 
     Raises:
         RunError: the file cannot be read, or another line is damaged.
@@ -86,9 +86,9 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         try:
             rows.append(_METRICS.validate_python(parse_json(line)))
-        except ValueError:  # of pydantic, too
+        except ValueError:  # includes pydantic's
             if number < len(lines):
-                raise RunError(f"{run_dir / METRICS}, line {number} is no JSON object of numbers") from None
+                raise RunError(f"{run_dir / METRICS}, line {number} is not a JSON object of numbers") from None
         else:
             if rows[-1].get("epoch") is None:
                 raise RunError(f"{run_dir / METRICS}, line {number} does not say which epoch it is of")
@@ -96,7 +96,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def best_weights(run_dir: Path) -> tuple[dict[str, Tensor], Header]:
-    """The weights a run stands for (the best by validation, or the last where none was chosen) and its progress.
+    """The weights of a run (the best by validation, or the last where none were chosen) and its header.
 
     Raises:
         RunError: no checkpoint, or a damaged one.
@@ -112,7 +112,7 @@ def best_weights(run_dir: Path) -> tuple[dict[str, Tensor], Header]:
 
 
 def amend(run_dir: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors that were learned after training in the place of those of a run's weights.
+    """Replace some of a run's weights by tensors that were learned after training.
 
     Raises:
         RunError: no checkpoint, a damaged one, or one that cannot be written.
@@ -123,6 +123,6 @@ def amend(run_dir: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def epochs_trained(run_dir: Path) -> int | None:
-    """How many epochs of a run have ended by its checkpoint; None where it has none."""
+    """The number of epochs that have ended by a run's checkpoint; None without a checkpoint."""
     path = run_dir / CHECKPOINT
     return Header.read(load_state(path)[1], path).epoch if path.exists() else None

@@ -1,6 +1,6 @@
 """The objective of a batch of fixed size and fixed terms, compiled for a CPU.
 
-`torch.compile` merges what stands between the matrix products, which a long run earns back many times.
+`torch.compile` fuses the operations between the matrix products, which a long run earns back many times.
 """
 
 import logging
@@ -19,7 +19,7 @@ _log = logging.getLogger("mvae")
 
 
 class Compiled:
-    """The whole objective in one graph, for batches of ``rows``; ``half``: products in bfloat16."""
+    """The whole objective as one graph, for batches of this number of ``rows``; ``half``: products in bfloat16."""
 
     def __init__(self, model: MultimodalVAE, terms: Terms, rows: int, half: bool = False):
         self.model, self.terms, self.rows, self.half = model, terms, rows, half
@@ -33,7 +33,7 @@ class Compiled:
         return result.loss, result.sums()
 
     def compile(self, batch: Table) -> None:
-        """Run it once, backward included, on some batch of that size; the model is left as it was."""
+        """Run forward and backward once, on any batch of that size; the model is left as it was."""
         model = self.model
         zeros = torch.zeros(self.noise, dtype=model.dtype)
         before = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -44,7 +44,7 @@ class Compiled:
             self._graph(model.prepare(batch), zeros, torch.zeros(()))[0].backward()
         finally:
             model.zero_grad()
-            for name, buffer in model.named_buffers():  # running statistics saw a batch too many
+            for name, buffer in model.named_buffers():  # undo this batch's effect on running statistics
                 buffer.copy_(before[name])
 
     def __call__(self, batch: Table, beta: float | Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,14 +53,14 @@ class Compiled:
 
 
 def compiled(model: MultimodalVAE, terms: Terms, batch: Table, half: bool = False) -> Compiled | None:
-    """The compiled objective for batches of this size; ``half``: products in bfloat16.
+    """Compile the objective for batches of this size; ``half``: products in bfloat16.
 
-    None where the model cannot be compiled in one graph, or there is no C++ compiler: training goes on without.
+    None where the model cannot be compiled as one graph, or without a C++ compiler: training then goes on uncompiled.
     """
     try:
         found = Compiled(model, terms, len(batch), half)
         found.compile(batch)
-    except Exception as error:  # whatever the compiler meets: the step itself reports what is wrong with a model
+    except Exception as error:  # any failure of the compiler: a faulty model is reported by the step itself
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         _log.info("the training step is not compiled: %s", reason)
         return None

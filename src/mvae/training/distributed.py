@@ -1,19 +1,19 @@
-"""One training by several processes: each takes its part of every batch, and their gradients are added up.
+"""Training by several processes: each takes its part of every batch, and the gradients are summed.
 
     torchrun --nproc-per-node 4 -m mvae train mnist
 
-On several machines the same command runs on each, with torchrun's own rendezvous (``--nnodes 2 --rdzv-backend c10d
---rdzv-endpoint HOST:29500``), and the run directory is on a file system that all of them see. On GPUs each process
+On several machines, run the same command on each, with torchrun's own rendezvous (``--nnodes 2 --rdzv-backend c10d
+--rdzv-endpoint HOST:29500``) and the run directory on a file system that all of them see. With GPUs, each process
 takes one. On a CPU torchrun gives each process one thread, unless OMP_NUM_THREADS says otherwise.
 
-Every process has the model, the table and the generators. Terms and noise are drawn for the whole batch, of which each
-uses its rows; so N processes learn what one learns from the whole batch, but for rounding. Gradients are summed after
-the backward pass instead of by `DistributedDataParallel` within it: which networks have a gradient depends on which
-modalities a process's rows have, and one that has none must still answer the others.
+Every process has the model, the table and the generators. Terms and noise are drawn for the whole batch, and each
+process uses those of its rows; so N processes learn what one learns from the whole batch, up to rounding. Gradients are
+summed after the backward pass instead of by `DistributedDataParallel` within it: which networks have a gradient depends
+on which modalities a process's rows have, and a process without a gradient must still answer the others.
 
-Three things are each process's own: batch statistics (batch norm) are of its rows, the weight of pseudo-labels is by
-its rows, and augmentation (columns hide a tenth of their values from encoders) is drawn for its rows. Running
-statistics are averaged. Bits are resumed by the same number of processes.
+Three things differ between processes: batch statistics (batch norm), the weight of pseudo-labels, and augmentation (by
+default columns hide a tenth of their values from encoders) depend on a process's own rows. Running statistics are
+averaged. A run is resumed bit for bit only with the same number of processes.
 """
 
 import os
@@ -36,7 +36,7 @@ PATIENCE = timedelta(hours=2)  # the others wait while the first validates, or p
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a training, and which of them this is; the first one writes and tells.
+    """The processes of a training, and which of them this is; the first one writes and reports.
 
     >>> Processes().first, Processes(rank=1, count=2).part(5)
     (True, (slice(2, 5, None), 0.6))
@@ -47,26 +47,26 @@ class Processes:
 
     @classmethod
     def here(cls) -> "Processes":
-        """Those of PyTorch's process group; this one alone where there is none."""
+        """The processes of PyTorch's process group; only this one where there is no group."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
     def first(self) -> bool:
-        """Is this the one that writes and tells?"""
+        """Is this the process that writes and reports?"""
         return self.rank == 0
 
     def part(self, rows: int) -> tuple[slice, float]:
         """This process's rows of a batch and their share of it.
 
-        One that would have none takes the first one's row, with a share of 0: so it has gradients where that has them.
+        A process that would have no rows takes the first row with a share of 0, for gradients of the same parameters.
         """
         start, stop = rows * self.rank // self.count, rows * (self.rank + 1) // self.count
         return (slice(start, stop), (stop - start) / rows) if stop > start else (slice(0, 1), 0.0)
 
     def add_up(self, tensors: Iterable[Tensor]) -> None:
-        """Each tensor becomes the sum of all processes' tensors, in place; one message for each dtype."""
+        """Replace each tensor by the sum of all processes' tensors, in place; one message per dtype."""
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
         for tensor in tensors if self.count > 1 else ():
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
@@ -78,7 +78,7 @@ class Processes:
                 tensor.copy_(total.view(tensor.shape))
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum the gradients; a parameter that has none in any process keeps none, and the optimizer leaves it alone."""
+        """Sum the gradients; a parameter that has none in any process keeps none, and the optimizer skips it."""
         if self.count == 1:
             return
         own = list(parameters)
@@ -94,7 +94,7 @@ class Processes:
         self.add_up(gradients)
 
     def any(self, here: bool) -> bool:
-        """Is it so in any process?"""
+        """Is the flag set in any process?"""
         if self.count == 1:
             return here
         flag = torch.tensor([here], dtype=torch.uint8)
@@ -103,7 +103,7 @@ class Processes:
         return bool(flag)
 
     def of_first(self, find: Callable[[], Found]) -> Found:
-        """What the first process finds, for all."""
+        """The first process's result of ``find``, for all processes."""
         if self.count == 1:
             return find()
         found: list[Any] = [find() if self.first else None]
@@ -113,7 +113,7 @@ class Processes:
 
     @contextmanager
     def first_before(self) -> Iterator[None]:
-        """The first process goes through the block before the others begin it."""
+        """The first process runs the block before the others begin it."""
         if not self.first:
             self.any(False)
         yield
@@ -121,14 +121,14 @@ class Processes:
             self.any(False)
 
     def same_start(self, model: nn.Module) -> None:
-        """All go on from the first one's weights and buffers."""
+        """Copy the first process's weights and buffers to all."""
         for tensor in model.state_dict().values() if self.count > 1 else ():
             with _answered():
                 distributed.broadcast(tensor, 0)
 
     @contextmanager
     def averaged_buffers(self, model: nn.Module, share: float) -> Iterator[None]:
-        """What the block adds to running statistics is averaged over the processes, by their shares of the batch."""
+        """Average the block's changes to running statistics over the processes, by their shares of the batch."""
         own = [buffer for buffer in model.buffers() if buffer.is_floating_point()] if self.count > 1 else []
         before = [buffer.clone() for buffer in own]
         yield
@@ -140,9 +140,9 @@ class Processes:
 
 @contextmanager
 def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Processes]:
-    """Inside the block this process belongs to the training that torchrun has started it for, if it has.
+    """Join the training that torchrun started this process for, if any, inside the block.
 
-    Tensors on a GPU travel by NCCL, those on a CPU by Gloo. Only the first process logs warnings.
+    Tensors on a GPU are sent by NCCL, those on a CPU by Gloo. Only the first process logs warnings.
     """
     if "TORCHELASTIC_RUN_ID" not in environment or distributed.is_initialized():
         yield Processes.here()
@@ -165,7 +165,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Processes]:
 
 
 def own_device(device: torch.device, environment: Mapping[str, str] = os.environ) -> torch.device:
-    """Of several processes on a machine each takes a GPU of its own, unless one is named.
+    """A GPU of its own for each of several processes on a machine, unless one is named.
 
     >>> own_device(torch.device("cuda"), {"LOCAL_RANK": "3"}), own_device(torch.device("cpu"), {"LOCAL_RANK": "3"})
     (device(type='cuda', index=3), device(type='cpu'))
@@ -177,7 +177,7 @@ def own_device(device: torch.device, environment: Mapping[str, str] = os.environ
 
 @contextmanager
 def _answered() -> Iterator[None]:
-    """Inside, the processes talk to each other.
+    """A block in which the processes communicate.
 
     Raises:
         TrainingError: one of them has ended.
@@ -186,6 +186,6 @@ def _answered() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise TrainingError(
-            f"another process of this training has ended, and says why ({str(error).splitlines()[0]}); go on with "
+            f"another process of this training ended; its output says why ({str(error).splitlines()[0]}). Go on with "
             "the same command and --resume"
         ) from None

@@ -1,8 +1,9 @@
-"""fit(): the training loop (Sec. 2.2, App. A), with validation, selection, checkpoints and exact resumption.
+"""fit(): the training loop (Sec. 2.2, App. A), with validation, model selection, checkpoints and exact resumption.
 
-Randomness has two sources, both seeded, both saved: the order of the rows of epoch e depends on (seed, e) alone,
-and one generator gives the noise and the random subsets. A run that is stopped anywhere and resumed therefore
-passes through the same bits as one that never stopped (on a CPU with the same number of threads).
+All randomness is seeded: the order of the rows of epoch e depends on (seed, e) alone, what networks draw themselves on
+(seed, step) alone, and two generators, which are saved, give the noise and the random subsets. A run that is stopped
+anywhere and resumed is therefore bit for bit the same as one that never stopped (on a CPU with the same number of
+threads).
 """
 
 import logging
@@ -56,27 +57,27 @@ def fit(
     """Train a model on a table, in place; afterwards it has its best weights and is in eval mode.
 
     Args:
-        model: on the device to train on.
-        table: the examples to learn from; a name that is no modality is an error, except in a `Table`
-            (`mvae.models.door.Door.as_table`). Columns are moved to the model's device when they fit.
+        model: the model, on the device to train on.
+        table: the examples to learn from; a name that is not a modality is an error, except in a `Table`
+            (`mvae.models.door.Door.as_table`). Columns are moved to the model's device if they fit.
         settings: how to train; default `TrainingSettings()`.
-        seed: of the order of examples, the noise and the random subsets (not of the model's initial weights).
-        validation: examples for model selection, never the test examples. By their objective at each epoch's end
-            (β = 1, full and single terms, fixed noise) a stage's best weights *after annealing has ended* are kept.
-        run_dir: where metrics.jsonl and the checkpoint go; None keeps nothing on disk.
-        resume: go on from the checkpoint in ``run_dir``.
+        seed: seed of the order of examples, the noise and the random subsets (not of the model's initial weights).
+        validation: examples for model selection, never the test examples. Their objective at each epoch's end (β = 1,
+            full and single terms, fixed noise) selects a stage's best weights *after annealing has ended*.
+        run_dir: directory of metrics.jsonl and the checkpoint; None keeps nothing on disk.
+        resume: resume from the checkpoint in ``run_dir``.
         callbacks: notified of each epoch; default: a progress bar on a terminal, lines elsewhere.
-        changes: fields of the settings, as ``epochs=60``.
+        changes: fields of the settings, such as ``epochs=60``.
 
-    Where PyTorch has a process group (`mvae.training.distributed.joined`), its processes train together, each on its
-    part of every batch. The first one has the callbacks, validates and writes; all must see the ``run_dir``.
+    If PyTorch has a process group (`mvae.training.distributed.joined`), its processes train together, each on its part
+    of every batch. The first one runs the callbacks, validates and writes; all must see the ``run_dir``.
 
-    Signals (Ctrl-C, SIGTERM, SIGHUP) wait for the step in hand and a checkpoint; then they do what they always do.
+    Signals (Ctrl-C, SIGTERM, SIGHUP) wait for the current step and a checkpoint; then they act as usual.
 
     Raises:
-        SettingsError: an unknown setting, or one outside its range. DataError: rows that do not fit the model, by
-            number. RunError: nothing to resume, a run directory that cannot be written, or that is in use.
-        TrainingError: the loss is no longer finite; the message names the modality, a checkpoint stays.
+        SettingsError: an unknown setting, or one outside its range. DataError: rows that do not fit the model, with
+            their numbers. RunError: nothing to resume, or a run directory that cannot be written or is in use.
+        TrainingError: the loss is no longer finite; the message names the modality. The last checkpoint is kept.
 
     >>> x = torch.randn(200, 3)
     >>> model = mvae.MVAE({"x": mvae.Modality(nn.Linear(3, 4), nn.Linear(2, 3), "gaussian")}, latent_dim=2)
@@ -105,21 +106,21 @@ def fit(
 
 def _require_validation(run: RunState, validation: Table | None) -> None:
     if run.schedule is not None and run.schedule.needs_validation and validation is None:
-        raise SettingsError("this schedule goes by the validation objective: give validation=...")
+        raise SettingsError("this schedule depends on the validation objective: give validation=...")
 
 
 def _directory(run_dir: str | Path | None, resume: bool) -> Path | None:
     if resume and run_dir is None:
-        raise SettingsError("resume=True needs run_dir=..., the directory of the run to go on with")
+        raise SettingsError("resume=True needs run_dir=..., the directory of the run to resume")
     return None if run_dir is None else as_path(run_dir, "run_dir")
 
 
 @contextmanager
 def _circumstances(model: MultimodalVAE, directory: Path | None, resume: bool) -> Iterator[None]:
-    """What holds while a model is trained: switches of PyTorch, and a directory that nobody else writes."""
+    """Conditions while a model is trained: switches of PyTorch, and a directory that nobody else writes."""
     with ExitStack() as inside:
         off = torch.autocast(model.device.type, enabled=False)  # the settings say the precision
-        inside.callback(torch.clear_autocast_cache)  # weights that somebody else's has copied are now others
+        inside.callback(torch.clear_autocast_cache)  # an outer autocast may have cached weights that have changed
         for context in (flushed_denormals(), kept_setting(), torch.enable_grad(), off):
             inside.enter_context(context)
         if directory is not None and (directory.is_dir() or not resume):
@@ -128,7 +129,7 @@ def _circumstances(model: MultimodalVAE, directory: Path | None, resume: bool) -
 
 
 def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback], stopped: Callable[[], bool]) -> None:
-    """The loop: steps, and at each epoch's end validation, selection, a line of metrics, perhaps a checkpoint."""
+    """The loop: steps, and at each epoch's end validation, selection, a line of metrics and perhaps a checkpoint."""
     sizes = run.stages.all_epochs, run.steps_per_epoch, run.settings.batch_size, run.global_step
     plan = Plan(*sizes, run.model)
     saved = time.monotonic()
@@ -138,7 +139,7 @@ def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback
             for index in run.batches():
                 run.take_step(index)
                 if run.model.device.type == "cpu":
-                    run.require_finite()  # at each step, so that the modality is named in which it began
+                    run.require_finite()  # at each step, to name the modality in which it began
                 _notify(run, (partial(_report_step, run, callback) for callback in callbacks))
                 if run.processes.any(stopped()):
                     save(run)
@@ -156,7 +157,7 @@ def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback
 
 
 def _measure_epoch(run: RunState, validation: Table | None) -> dict[str, float]:
-    """The metrics of the epoch that has just been trained; the best weights are chosen by them."""
+    """The metrics of the epoch that has just ended; by them the best weights are selected."""
     run.require_finite()
     values = {"epoch": float(run.epoch + 1), "beta": run.beta(), "seconds": round(run.elapsed(), 3)}
     if len(run.stages.names) > 1:
@@ -172,7 +173,7 @@ def _measure_epoch(run: RunState, validation: Table | None) -> dict[str, float]:
 
 
 def _notify(run: RunState, notices: Iterable[Callable[[], None]]) -> None:
-    """Notify every callback; where one fails (a closed pipe), the run is saved before its error ends the training."""
+    """Notify every callback; if one fails (a closed pipe), save the run before its error ends the training."""
     try:
         for notice in notices:
             notice()
@@ -188,7 +189,7 @@ def _report_step(run: RunState, callback: Callback) -> None:
 
 
 def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: int, validated: bool) -> None:
-    """Raises SettingsError where this model cannot be trained so, here; warns where something will not happen."""
+    """Raises SettingsError where this model cannot be trained this way here; warns of settings without effect."""
     if not fits(seed, int) or not 0 <= seed < SEEDS:
         raise SettingsError(f"seed must be a whole number between 0 and 2³¹ − 1, not {abridged(seed)}")
     if type(model).forward is not MultimodalVAE.forward or "forward" in vars(model):
@@ -199,7 +200,7 @@ def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: in
     if model._forward_hooks or model._forward_pre_hooks:
         _log.warning("forward hooks of a model are not called by fit: hook its networks, or give callbacks=")
     if torch.is_inference_mode_enabled() or any(parameter.is_inference() for parameter in model.parameters()):
-        raise SettingsError("nothing is trained inside torch.inference_mode(), nor a model that was built inside it")
+        raise SettingsError("fit cannot train inside torch.inference_mode(), nor a model that was built inside it")
     if settings.precision == "bfloat16":
         kinds = {parameter.dtype for parameter in model.parameters()} - {torch.float32}
         if kinds:
@@ -217,7 +218,7 @@ def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: in
             )
     if getattr(model, "pseudo_labels", ()) and settings.beta < 1:
         raise SettingsError(
-            f"pseudo_labels count once β is 1, and with beta={settings.beta:g} it never is: leave one of them out"
+            f"pseudo_labels take effect once β is 1, which beta={settings.beta:g} never reaches: leave one of them out"
         )
     if validated and settings.anneal_epochs > settings.epochs:
         _log.warning(
@@ -228,21 +229,21 @@ def _require_possible(model: MultimodalVAE, settings: TrainingSettings, seed: in
 
 
 def _placed(table: Table, device: torch.device) -> Table:
-    """On a GPU, the whole table when half of the free memory holds it: batches then cost no transfer."""
+    """The table, moved to a GPU if it fits in half of the free memory: batches then cost no transfer."""
     if device.type == "cuda" and table.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
         return table.to(device)
     return table
 
 
 def _note_what_is_missing(model: MultimodalVAE, table: Table) -> tuple[str, ...]:
-    """The modalities that no example has, which the model remembers; warns of them, and of pairs that never occur."""
+    """The modalities that no example has, which the model remembers; warns of them and of pairs that never occur."""
     seen = table.presence(model.names).any(0).tolist()
     missing = tuple(name for name, any_row in zip(model.names, seen, strict=True) if not any_row)
     if missing:
         _log.warning(
-            "no training example has %s: nothing is learned of it, questions of it are refused", ", ".join(missing)
+            "no training example has %s: nothing is learned about it, queries for it are refused", ", ".join(missing)
         )
-    before = model.names if model.untrained is None else model.untrained  # by an earlier training
+    before = model.names if model.untrained is None else model.untrained  # in an earlier training
     model.untrained = tuple(name for name in before if name in missing)
     if apart := pairs_never_seen(table, [name for name in model.names if name in table.names]):
         _log.warning(apart)

@@ -13,16 +13,16 @@ from mvae.training.settings import TrainingSettings
 
 __all__ = ["can_be_replayed", "make_optimizer", "optimizer_state", "restore_optimizer", "set_rate"]
 
-OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # state of a parameter's own shape
+OF_A_PARAMETER = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # state with the parameter's own shape
 
 
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], settings: TrainingSettings, device: torch.device
 ) -> torch.optim.Optimizer:
-    """A fresh optimizer of these parameters.
+    """Make a fresh optimizer of these parameters.
 
     Raises:
-        SettingsError: nothing to train, or the user's own factory does not make an optimizer.
+        SettingsError: no parameters to train, or a factory of the user's own that does not make an optimizer.
     """
     if not parameters:
         raise SettingsError("the model has no parameters to train")
@@ -46,12 +46,12 @@ def make_optimizer(
 
 
 def can_be_replayed(settings: TrainingSettings) -> bool:
-    """Can a step of it be recorded on a GPU and replayed, with a learning rate that changes?"""
+    """Can the optimizer's step be recorded on a GPU and replayed with a changing learning rate?"""
     return settings.optimizer in ("adam", "adamw")
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """From now on it learns at this rate."""
+    """Set the optimizer's learning rate."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -60,10 +60,10 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """What it remembers of each parameter that has had a gradient, as ``PARAMETER/KEY``.
+    """The optimizer's state of each parameter that has had a gradient, as ``PARAMETER/KEY``.
 
     Raises:
-        SettingsError: it remembers something that is no tensor, which a checkpoint cannot hold.
+        SettingsError: its state holds something other than a tensor, which a checkpoint cannot hold.
     """
     result: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
@@ -84,10 +84,10 @@ def restore_optimizer(
     tensors: Mapping[str, Tensor],
     path: Path,
 ) -> None:
-    """Back to what `optimizer_state` gave.
+    """Restore the state that `optimizer_state` returned.
 
     Raises:
-        RunError: a tensor of another shape, or not finite.
+        RunError: a tensor with another shape, or one that is not finite.
     """
     for name, parameter in parameters.items():
         kept = without_prefix(name, tensors)

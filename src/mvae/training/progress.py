@@ -1,4 +1,4 @@
-"""Where progress goes: a bar on a terminal, plain lines elsewhere."""
+"""Shows progress: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -10,12 +10,12 @@ from mvae.training.callbacks import Callback, Plan
 
 __all__ = ["Bar", "Lines", "Reporter", "reporter_for", "shown"]
 
-NAMED = 6  # modalities that a line has room for
-LINE_SECONDS = 60  # between lines of `shown`
+NAMED = 6  # the most modalities that a line has room for
+LINE_SECONDS = 60  # seconds between lines of `shown`
 
 
 class Reporter(Callback):
-    """A callback that is also shown the steps in between, at most every ``every`` seconds."""
+    """A callback that is also notified of steps within an epoch, at most every ``every`` seconds."""
 
     every = 1.0
 
@@ -23,7 +23,7 @@ class Reporter(Callback):
         self._shown = time.monotonic()
 
     def due(self) -> bool:
-        """Is it time for `on_step`? (Reading metrics from the device costs something.)"""
+        """Is it time for `on_step`? (Reading metrics from the device takes time.)"""
         now = time.monotonic()
         if now - self._shown < self.every:
             return False
@@ -31,7 +31,7 @@ class Reporter(Callback):
         return True
 
     def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
-        """The means of the (0-based) epoch so far, and β, after ``step`` steps in all."""
+        """A step was taken, the ``step``-th in all; ``values`` are the means of the (0-based) epoch so far, and β."""
 
 
 def describe(values: dict[str, float]) -> str:
@@ -40,7 +40,7 @@ def describe(values: dict[str, float]) -> str:
     >>> describe({"loss": 9.0, "reconstruction/image": 5.0, "reconstruction/label": 0.25, "kl/full": 2.0})
     'loss 9.00  image 5.00  label 0.25  KL 2.00'
 
-    Of many modalities the first, and the sum of the others:
+    With many modalities, the first one and the sum of the others:
 
     >>> describe({"reconstruction/image": 5.0, **{f"reconstruction/{i}": 0.25 for i in range(18)}})
     'image 5.00  18 others 4.50'
@@ -51,14 +51,14 @@ def describe(values: dict[str, float]) -> str:
     parts += [f"{name} {value:.2f}" for name, value in shown]
     if others:
         parts.append(f"{len(others)} others {sum(value for _, value in others):.2f}")
-    divergences = [v for k, v in values.items() if k.startswith("kl/")]  # the full posterior's, or a lone modality's
+    divergences = [v for k, v in values.items() if k.startswith("kl/")]  # the full posterior's, or a single modality's
     if divergences:
         parts.append(f"KL {divergences[0]:.2f}")
     return "  ".join(parts)
 
 
 class Lines(Reporter):
-    """One plain line an epoch (at most one a second when epochs are short), for logs and pipes."""
+    """One plain line per epoch (at most one per second when epochs are short), for logs and pipes."""
 
     def on_start(self, plan: Plan) -> None:
         """Remember the totals."""
@@ -82,7 +82,7 @@ class Lines(Reporter):
 
 
 class Bar(Reporter):
-    """A progress bar by rich, with the same numbers."""
+    """A progress bar of rich, with the same numbers."""
 
     every = 0.25
 
@@ -132,7 +132,7 @@ class Bar(Reporter):
 
 @contextmanager
 def shown(what: str) -> Iterator[Callable[[float], None]]:
-    """A function to be called with the share of some work that is done: a bar on a terminal, else a line a minute."""
+    """A function that shows the share of some work that is done: a bar on a terminal, else a line per minute."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress
@@ -153,5 +153,5 @@ def shown(what: str) -> Iterator[Callable[[float], None]]:
 
 
 def reporter_for() -> Reporter:
-    """A bar where standard error and output are a terminal, plain lines elsewhere."""
+    """A bar where standard output and error are terminals, plain lines elsewhere."""
     return Bar() if sys.stdout.isatty() and sys.stderr.isatty() else Lines()

@@ -1,4 +1,4 @@
-"""What is random in training, besides noise and subsets: the order of the rows, and what networks draw themselves."""
+"""Randomness in training other than noise and subsets: the order of rows, and what networks draw themselves."""
 
 import threading
 from collections.abc import Iterator
@@ -16,18 +16,18 @@ __all__ = ["own_randomness", "row_order"]
 
 
 def row_order(table: Table, seed: int, epoch: int) -> Int[Tensor, "rows"]:
-    """The order in which an epoch sees the rows of a table; it depends on (seed, epoch) alone."""
+    """The order of a table's rows in an epoch; it depends on (seed, epoch) alone."""
     return order_of_rows(table, torch.Generator().manual_seed((seed << 32) + epoch))
 
 
-_OF_THE_CPU = threading.Lock()  # its generator is one for all threads: they take steps in turns
+_OF_THE_CPU = threading.Lock()  # all threads share its one generator: they take steps in turn
 
 
 @contextmanager
 def own_randomness(device: torch.device, seed: int, step: int) -> Iterator[None]:
-    """What networks draw by themselves inside the block (dropout) depends on (seed, step) alone.
+    """Make what networks draw themselves inside the block (dropout) depend on (seed, step) alone.
 
-    So a resumed run draws the same. The generator of the caller is as it was afterwards.
+    A resumed run thus draws the same. Afterwards the generator is as it was before.
     """
     own = torch.default_generator
     if device.type == "cuda":

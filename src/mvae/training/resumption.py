@@ -1,4 +1,4 @@
-"""How a run of `fit` starts, is saved, and goes on from its checkpoint to the bits of an uninterrupted run."""
+"""Starts and saves a run of `fit`, and resumes it from its checkpoint, bit for bit as an uninterrupted run."""
 
 import logging
 from pathlib import Path
@@ -20,10 +20,10 @@ _log = logging.getLogger("mvae")
 
 
 def start(run: RunState, resume: bool) -> None:
-    """A fresh start, or go back to the checkpoint.
+    """Start afresh, or go back to the checkpoint.
 
     Raises:
-        RunError: a run stands in the directory already, or (to resume) none that is the same run.
+        RunError: the directory already holds a run or, to resume, no run or a different one.
     """
     if not resume:
         run.products = run.processes.of_first(lambda: _best_products(run))
@@ -41,16 +41,16 @@ def start(run: RunState, resume: bool) -> None:
 
 
 def save(run: RunState) -> None:
-    """Write the checkpoint, whole or not at all; nothing where there is no run directory.
+    """Write the checkpoint atomically; without a run directory, do nothing.
 
-    Of several processes, which all stand at the same point, the first one writes.
+    Of several processes, all at the same step, the first one writes.
 
     Raises:
         RunError: it cannot be written; an earlier one is kept. TrainingError: weights that are not finite.
     """
     if run.directory is None or not run.processes.first:
         return
-    if not run.directory.is_dir():  # writing would make it anew, without run.json
+    if not run.directory.is_dir():  # writing would recreate it without run.json
         raise RunError(f"cannot write {run.directory}: it was deleted during training. Start again")
     run.require_finite()
     run.require_finite_weights()
@@ -80,7 +80,7 @@ def save(run: RunState) -> None:
 
 
 def _best_products(run: RunState) -> Products:
-    """How matrix products are taken (`mvae.networks.products`); a step sends three examples through each layer."""
+    """The setting for matrix products (`mvae.networks.products`); an example passes each layer about three times."""
     rows = min(run.settings.batch_size, len(run.table))
     if run.settings.precision == "float32":
         return choose(run.model, rows, 3 * run.stages.all_epochs * len(run.table))
@@ -117,7 +117,7 @@ def _identity(run: RunState) -> dict[str, Any]:
 
 
 def _clear(directory: Path) -> None:
-    """Drop what a run that ended before its first checkpoint has left."""
+    """Delete what a run that ended before its first checkpoint has left."""
     if (directory / CHECKPOINT).exists():
         raise RunError(f"{directory} holds a run already: resume it, or choose another directory")
     try:
@@ -131,7 +131,7 @@ def _restore(run: RunState, directory: Path) -> None:
     """Go back to the checkpoint; lines of metrics written after it are dropped.
 
     Raises:
-        RunError: no checkpoint, a damaged one, another model's or of other settings; the model is left as it was.
+        RunError: no checkpoint, a damaged one, or one of another model or other settings; the model is left as it was.
     """
     path = directory / CHECKPOINT
     tensors, info = load_state(path)
@@ -160,7 +160,7 @@ def _restore(run: RunState, directory: Path) -> None:
 
 
 def _require_same_run(before: dict[str, Any], now: dict[str, Any], directory: Path) -> None:
-    before = {"model": now["model"], "table": now["table"], **before}  # older checkpoints do not say it
+    before = {"model": now["model"], "table": now["table"], **before}  # older checkpoints do not have them
     keys = [key for key in dict.fromkeys([*now, *before]) if key != "table" and before.get(key) != now.get(key)]
     if keys:
         differ = ", ".join(f"{key} {before.get(key)!r} → {now.get(key)!r}" for key in keys)
@@ -170,7 +170,7 @@ def _require_same_run(before: dict[str, Any], now: dict[str, Any], directory: Pa
 
 
 def _require_possible(run: RunState, header: Header, parts: dict[str, dict[str, Tensor]], path: Path) -> None:
-    """Do header and tensors of a checkpoint agree with each other and with the model?"""
+    """Raises RunError where header and tensors of a checkpoint disagree with each other or with the model."""
     stage = run.stages.names[run.stages.of(header.epoch)]
     moments = len(without_prefix("optimizer", parts["step"]))
     faults = {
@@ -202,5 +202,5 @@ def _restore_metrics(run: RunState, directory: Path) -> None:
 
 
 def _half_written(directory: Path) -> list[Path]:
-    """What a kill in the middle of a checkpoint leaves behind: our temporary file, and safetensors' own."""
+    """What a kill during the writing of a checkpoint leaves behind: our temporary file, and safetensors' own."""
     return [*directory.glob(f".{CHECKPOINT}.*"), *directory.glob(".tmp*")]

@@ -1,4 +1,4 @@
-"""A schedule of one's own for the learning rate: any of `torch.optim.lr_scheduler`, stepped when an epoch has ended."""
+"""The user's own learning rate schedule: any of `torch.optim.lr_scheduler`, stepped at each epoch's end."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ __all__ = ["Schedule"]
 
 
 class Schedule:
-    """What a function of the user's makes of an optimizer.
+    """A schedule that the user's function makes for an optimizer.
 
     >>> optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     >>> schedule = Schedule(lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5), optimizer)
@@ -25,7 +25,7 @@ class Schedule:
     0.5
 
     Raises:
-        SettingsError: it makes none of PyTorch's schedulers, or cannot be called with an optimizer.
+        SettingsError: the function does not make one of PyTorch's schedulers, or cannot be called with an optimizer.
     """
 
     def __init__(self, make: Callable[..., Any], optimizer: torch.optim.Optimizer):
@@ -39,14 +39,14 @@ class Schedule:
 
     @property
     def needs_validation(self) -> bool:
-        """Does it go by the validation objective?"""
+        """Does it depend on the validation objective?"""
         return isinstance(self.scheduler, ReduceLROnPlateau)
 
     def step(self, objective: float | None) -> None:
-        """An epoch has ended, with this validation objective.
+        """Step at the end of an epoch, with its validation objective.
 
         Raises:
-            SettingsError: the scheduler refuses, as one that was made for fewer epochs does.
+            SettingsError: the scheduler fails, for example because it was made for fewer epochs.
         """
         try:
             if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -58,10 +58,10 @@ class Schedule:
             raise SettingsError(f"schedule is stepped after each epoch, and failed: {error}") from error
 
     def state(self) -> dict[str, Any]:
-        """What it remembers, and the numbers that it sets in the optimizer, as plain values.
+        """Its state, and the numbers that it sets in the optimizer, as plain values.
 
         Raises:
-            SettingsError: it remembers what a checkpoint cannot hold.
+            SettingsError: its state cannot be stored in a checkpoint.
         """
         groups = [{key: value for key, value in group.items() if _number(value)} for group in self._groups]
         try:
@@ -72,10 +72,10 @@ class Schedule:
             ) from error
 
     def restore(self, state: Mapping[str, Any] | None, path: Path) -> None:
-        """Back to what `state` gave.
+        """Restore what `state` returned.
 
         Raises:
-            RunError: it belongs to no such schedule.
+            RunError: the state is not of such a schedule.
         """
         try:
             assert state is not None
@@ -95,7 +95,7 @@ class Schedule:
 
 
 def _number(value: object) -> bool:
-    """Is this one number, or a tuple of them, as betas are?"""
+    """Is this a number, or a tuple of numbers such as betas?"""
     if isinstance(value, tuple):
         return all(map(_number, value))
     return isinstance(value, int | float) or (isinstance(value, Tensor) and value.dim() == 0)

@@ -1,4 +1,4 @@
-"""The settings of training: each with its range, its default and one sentence."""
+"""The settings of training, each with its range, default and one sentence."""
 
 import math
 import re
@@ -20,9 +20,9 @@ __all__ = [
     "training_settings",
 ]
 
-MOST = 10**9  # of what is counted
-OptimizerFactory = Callable[..., Any]  # gives a torch.optim.Optimizer; torch itself is not imported for help
-ScheduleFactory = Callable[..., Any]  # gives a torch.optim.lr_scheduler.LRScheduler
+MOST = 10**9  # the largest count
+OptimizerFactory = Callable[..., Any]  # makes a torch.optim.Optimizer; torch is not imported, for a fast --help
+ScheduleFactory = Callable[..., Any]  # makes a torch.optim.lr_scheduler.LRScheduler
 
 RANGES = {  # pydantic's names of ranges → words
     "greater_than_equal": ("must be at least {}", "ge"),
@@ -65,7 +65,7 @@ class TrainingSettings(BaseModel):
         default="adam", description="adam, adamw or sgd (momentum 0.9); in Python also a torch.optim class."
     )
     weight_decay: float = Field(
-        default=0.0, ge=0, description="Weight decay: an L2 penalty of adam and sgd, decoupled of adamw."
+        default=0.0, ge=0, description="Weight decay: an L2 penalty for adam and sgd, decoupled for adamw."
     )
     clip_norm: float | None = Field(default=None, gt=0, description="Scale gradients down to at most this norm.")
     patience: int | None = Field(
@@ -77,7 +77,7 @@ class TrainingSettings(BaseModel):
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
         description="bfloat16: networks compute in it under autocast, the weights stay float32. It is faster on some "
-        "machines (a warning says where not), and cost a picture about 1 nat of log p.",
+        "machines (a warning says where it is not), and cost about 1 nat of log p per picture.",
     )
     row_weights: str | None = Field(
         default=None, description="Column of the table that says how much each training row counts."
@@ -89,7 +89,7 @@ class TrainingSettings(BaseModel):
         if self.decay_epochs > self.epochs:
             raise ValueError(f"decay_epochs must be at most epochs, {self.epochs}, not {self.decay_epochs}")
         if self.decay_epochs and not isinstance(self.schedule, str):
-            raise ValueError("decay_epochs is of the schedules by name, and must be 0 with one of your own")
+            raise ValueError("decay_epochs applies to the named schedules, and must be 0 with one of your own")
         return self
 
     @field_serializer("optimizer", "schedule")
@@ -98,7 +98,7 @@ class TrainingSettings(BaseModel):
 
 
 def training_settings(settings: TrainingSettings | None, changes: Mapping[str, Any]) -> TrainingSettings:
-    """The settings with some of them changed.
+    """A copy of the settings with some of them changed.
 
     Raises:
         SettingsError: an unknown setting, or a value of the wrong type or outside its range.
@@ -139,7 +139,7 @@ def keys_of(fault: Mapping[str, Any]) -> list[str]:
 
 
 def explained(error: ValidationError) -> str:
-    """The first complaint of pydantic in one line, with the key that it is about.
+    """The first error of pydantic in one line, with its key.
 
     >>> try:
     ...     TrainingSettings(epochs=0)
@@ -150,7 +150,7 @@ def explained(error: ValidationError) -> str:
     faults: list[Any] = error.errors(include_url=False)
     keys = keys_of(faults[0])
     inner = (fault for fault in faults if keys_of(fault)[: len(keys)] == keys and len(keys_of(fault)) > len(keys))
-    first = next(inner, faults[0]) if faults[0]["type"] in KINDS else faults[0]  # of a union: what nearly fits
+    first = next(inner, faults[0]) if faults[0]["type"] in KINDS else faults[0]  # the nearest member of a union
     kinds = [fault["type"] for fault in faults if keys_of(fault) == keys_of(first)]
     where, value, kind, details = ".".join(keys_of(first)), first.get("input"), first["type"], first.get("ctx", {})
     if kind == "value_error":

@@ -1,4 +1,4 @@
-"""Signals while something is trained: the step in hand ends, the run is saved, then the signal does what it does."""
+"""Signals during training: the current step ends, the run is saved, and then the signal acts as usual."""
 
 import signal
 import threading
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 __all__ = ["stop_signals"]
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_STOPPED = threading.Event()  # the main thread received a signal; fits in other threads stop, too
+_STOPPED = threading.Event()  # the main thread received a signal; `fit` in other threads stops too
 
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C, SIGTERM and SIGHUP are put off until the end of the block, which asks whether there was one.
+    """Defer Ctrl-C, SIGTERM and SIGHUP to the end of the block, which gets a function that says if there was one.
 
-    There the signal meets the handler that it would have met before: as a rule Ctrl-C raises KeyboardInterrupt and
-    the others end the program. A second signal ends it at once. Signals that are ignored stay so.
+    At the end, the signal reaches its previous handler: usually Ctrl-C raises KeyboardInterrupt and the others end the
+    program. A second signal ends it at once. Ignored signals stay ignored.
 
-    Signals reach the main thread only: one that has others train does so inside this block. In these the end of the
-    block raises KeyboardInterrupt.
+    Signals reach the main thread only. A main thread whose other threads train must wait inside this block; in those
+    threads the end of the block raises KeyboardInterrupt.
     """
     if threading.current_thread() is not threading.main_thread():
         yield _STOPPED.is_set

@@ -1,4 +1,4 @@
-"""The state of a run of `fit`: where it stands, its steps and epochs, and the best weights so far."""
+"""The state of a run of `fit`: its position in training, its steps and epochs, and the best weights so far."""
 
 import json
 import logging
@@ -33,12 +33,12 @@ _log = logging.getLogger("mvae")
 class RunState:
     """The state of a run: everything that a checkpoint holds, and nothing else that changes.
 
-    It begins with `mvae.training.resumption.start`, which makes a fresh start or goes back to a checkpoint.
+    It begins with `mvae.training.resumption.start`, which starts afresh or goes back to a checkpoint.
 
     Attributes:
         identity: what must be equal for a resumed run to be the same run.
-        products: how matrix products are taken.
-        saved: is there a checkpoint?
+        products: PyTorch's setting for matrix products.
+        saved: whether there is a checkpoint.
     """
 
     step: Step
@@ -61,40 +61,40 @@ class RunState:
         self.saved = False
         self.seconds_before, self._started = 0.0, time.monotonic()
 
-    # -- Where it stands -----------------------------------------------------------------------------------
+    # -- Position in training ------------------------------------------------------------------------------
 
     @property
     def steps_per_stage(self) -> int:
-        """Steps of each stage."""
+        """The number of steps of each stage."""
         return self.stages.epochs * self.steps_per_epoch
 
     @property
     def global_step(self) -> int:
-        """Steps taken since the beginning."""
+        """The number of steps taken since the beginning."""
         return self.epoch * self.steps_per_epoch + self.step_in_epoch
 
     @property
     def stage_step(self) -> int:
-        """Steps taken of the stage in hand."""
+        """The number of steps taken in the current stage."""
         return self.global_step - self.stage * self.steps_per_stage
 
     @property
     def finished(self) -> bool:
-        """Have all epochs ended, or the last ones without a better validation objective (early stopping)?"""
+        """Have all epochs ended, or has early stopping ended the training?"""
         if self.epoch >= self.stages.all_epochs:
             return True
         patience, best = self.settings.patience, self.history.best_epoch
         return patience is not None and best is not None and not self.step_in_epoch and self.epoch - best >= patience
 
     def beta(self) -> float:
-        """Linear in the stage's step: 0 at the first, its final value at step `anneal_steps` and ever after."""
+        """β, linear in the stage's step: 0 at the first, its final value from step `anneal_steps` on."""
         share = min(1.0, self.stage_step / self.anneal_steps) if self.anneal_steps else 1.0
         return self.settings.beta * share
 
     def rate(self) -> float:
-        """The learning rate: constant, and over the last `decay_steps` of a stage falling to 0 after them.
+        """The learning rate: constant, then falling over the last `decay_steps` of a stage, to 0 after them.
 
-        Where a schedule of the user's own sets it, what the step began with.
+        With a schedule of the user's own, which sets the rate itself, the initial one.
         """
         if self.schedule is not None:
             return self.settings.learning_rate
@@ -105,13 +105,13 @@ class RunState:
         return self.settings.learning_rate * share
 
     def elapsed(self) -> float:
-        """Seconds of training, those before a resumption included."""
+        """Seconds of training, including those before a resumption."""
         return self.seconds_before + time.monotonic() - self._started
 
     # -- Training ------------------------------------------------------------------------------------------
 
     def begin_stage(self, number: int) -> None:
-        """Fresh optimizer, fresh annealing and fresh selection, for a stage of the model."""
+        """Begin a stage of the model with a fresh optimizer, annealing and selection."""
         self.stage = number
         self.stages.enter(number)
         self.step = Step(self.model, self.table, self.settings, self.seed + (number << 31))
@@ -121,7 +121,7 @@ class RunState:
         self.best, self.best_objective, self.history.best_epoch = {}, math.inf, None
 
     def batches(self) -> Iterator[Tensor]:
-        """The rows of each step that is left of this epoch; their order depends on (seed, epoch) alone."""
+        """The rows of each remaining step of this epoch; their order depends on (seed, epoch) alone."""
         order = row_order(self.table, self.seed, self.epoch)
         ahead, order = ReadAhead(self.table, order), order.to(self.step.index_device)
         while self.step_in_epoch < self.steps_per_epoch:
@@ -130,7 +130,7 @@ class RunState:
             yield order[start : start + self.settings.batch_size]
 
     def take_step(self, index: Tensor) -> None:
-        """One step on these rows, by the schedules of β and of the learning rate."""
+        """Take a step on these rows, with β and the learning rate by their schedules."""
         number = self.global_step * self.processes.count + self.processes.rank
         with own_randomness(self.model.device, self.seed, number):
             self.step(index, self.beta(), self.rate())
@@ -141,7 +141,7 @@ class RunState:
         return self.step.means()
 
     def require_finite(self, values: dict[str, float] | None = None) -> None:
-        """Stop before a loss that is not finite is believed; ``values``: others than the epoch's so far."""
+        """Stop training if a metric is not finite; ``values``: metrics to check, default the epoch's so far."""
         bad = [name for name, value in (values or self.means()).items() if not math.isfinite(value)]
         if bad:
             # A modality's own KL says more than its reconstruction, which in the full term depends on all experts.
@@ -150,7 +150,7 @@ class RunState:
             self._stop(where if values is None else f"validation/{where}")
 
     def require_finite_weights(self) -> None:
-        """Stop before weights are saved that a gradient which is not finite has spoilt (the loss may look well yet)."""
+        """Stop before saving weights that a non-finite gradient has spoilt (the loss may still look fine)."""
         if bad := not_finite(self.model.state_dict()):
             self._stop(bad[0].removeprefix("_modalities."))
 
@@ -162,7 +162,7 @@ class RunState:
         )
 
     def select(self, objective: float) -> None:
-        """Keep the best weights, once annealing has ended: before that the objective is another one."""
+        """Keep the best weights once annealing has ended; before that, a different objective is trained."""
         if not self.model.keeps_best:
             return
         if self.stage_step >= self.anneal_steps and objective < self.best_objective:
@@ -171,7 +171,7 @@ class RunState:
             self.history.best_epoch = self.epoch + 1
 
     def end_epoch(self, values: dict[str, float]) -> None:
-        """Write the epoch's line of metrics; go on to the next epoch and, where one begins, to the next stage."""
+        """Write the epoch's line of metrics; go on to the next epoch and, if one begins, to the next stage."""
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self.step.reset_means()
         if self.schedule is not None:
@@ -192,12 +192,12 @@ class RunState:
         self.metrics_bytes += len(line.encode())
 
     def use_best(self) -> None:
-        """The stage's best weights by validation; where none were chosen, they are simply the last."""
+        """Load the stage's best weights by validation; if none were selected, the last ones stay."""
         if self.best:
             load_weights(self.model, self.best, Path("best"))
 
     def finish(self) -> History:
-        """Leave the model with its best weights, where it has come to its end."""
+        """Give the model its best weights unless training was interrupted; return the history."""
         if not self.history.interrupted:
             self.use_best()
         if self.history.epochs and self.stage_step >= self.anneal_steps:

@@ -1,9 +1,9 @@
-"""One optimiser step: recorded on a GPU and replayed, compiled on a CPU, where the shapes never change.
+"""One optimiser step. If shapes never change, it is recorded and replayed on a GPU, or compiled on a CPU.
 
-A step at the paper's sizes is a hundred small kernels; on a GPU launching them costs more than running them. When
-a row's terms are the same at each step, they are planned once for the whole table, and the whole step (gathering
-the batch and its terms, noise, forward, backward, optimizer) is recorded once and replayed. On a CPU a long run is
-compiled (`mvae.training.compiled`). Everything else is done eagerly.
+A step at the paper's sizes consists of a hundred small kernels; on a GPU, launching them costs more than running them.
+If a row's terms are the same at each step, they are planned once for the whole table, and the whole step (gathering
+the batch and its terms, noise, forward, backward, optimizer) is recorded once and replayed. On a CPU, the objective of
+a long run is compiled (`mvae.training.compiled`). Everything else runs eagerly.
 """
 
 import json
@@ -31,15 +31,15 @@ from mvae.training.settings import TrainingSettings
 
 __all__ = ["RECORDING", "Step", "can_be_recorded", "way_of"]
 
-COMPILED_STEPS = 4_000  # a run this long earns back the compiler's seconds
-EAGER_STEPS = 3  # before recording, so that every lazily made buffer and kernel exists
-RECORDING = threading.Lock()  # of one thread at a time; meanwhile nobody seeds the GPU's default generator
+COMPILED_STEPS = 4_000  # steps of a run that earns back the time of compiling
+EAGER_STEPS = 3  # eager steps before recording, so that every lazily created buffer and kernel exists
+RECORDING = threading.Lock()  # one thread records at a time; meanwhile no other seeds the GPU's default generator
 
 
 def can_be_recorded(model: MultimodalVAE, complete: bool) -> bool:
-    """Are all shapes of a step on a GPU known beforehand, for a table that is ``complete`` or one that is not?
+    """Are all shapes of a step on a GPU known beforehand, for a table that is ``complete`` or not?
 
-    Masked rows would enter batch statistics, so networks with batch norm need exact rows of an incomplete table.
+    Masked rows would enter batch statistics, so models with batch norm cannot be recorded on an incomplete table.
     """
     mixes_rows = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
     return (
@@ -52,16 +52,16 @@ def can_be_recorded(model: MultimodalVAE, complete: bool) -> bool:
 def way_of(
     model: MultimodalVAE, table: Table, settings: TrainingSettings, steps: int
 ) -> Literal["eager", "recorded", "compiled"]:
-    """How ``steps`` steps on a table are best taken."""
+    """The fastest way to take ``steps`` steps on a table."""
     if not can_be_recorded(model, table.complete):
         return "eager"
     if model.device.type == "cuda":
-        if Processes.here().count > 1:  # what the processes tell each other by the CPU cannot be recorded
+        if Processes.here().count > 1:  # their communication by the CPU cannot be recorded
             return "eager"
         fits = _lies_on(table, model.device) and can_be_replayed(settings)
         return "recorded" if fits and not (table.complete and _has_banks(model, table)) else "eager"
-    plain = type(model).batch_objective is MultimodalVAE.batch_objective  # compiled is the objective alone
-    few = len(model.names) <= MANY  # each is code of its own to the compiler
+    plain = type(model).batch_objective is MultimodalVAE.batch_objective  # only the objective itself is compiled
+    few = len(model.names) <= MANY  # the compiler generates code for each one
     pays = plain and few and steps >= COMPILED_STEPS and settings.batch_size <= len(table)
     possible = model.device.type == "cpu" and table.complete and settings.row_weights is None
     return "compiled" if pays and possible else "eager"
@@ -73,19 +73,19 @@ def _lies_on(table: Table, device: torch.device) -> bool:
 
 
 def _has_banks(model: MultimodalVAE, table: Table) -> bool:
-    """Are modalities of one shape computed together? (Their plan is copied to the device at each step.)"""
+    """Are modalities of the same shape computed together? (Their plan is copied to the device at each step.)"""
     parts, x = model.modalities, model.prepare(table.take(slice(2)))
     return bool(bank.banks_of_encoders(parts, x) or bank.banks_of_decoders(parts, x))
 
 
 def row_weights(table: Table, name: str, model: MultimodalVAE) -> Float[Tensor, "rows"]:
-    """A column as the weight of each row in the loss, scaled to 1 on average, where the table is.
+    """A column as the weight of each row in the loss, scaled to 1 on average, on the table's device.
 
     Raises:
-        DataError: no such column, or one that is a modality, has gaps, or holds more than one number ≥ 0 a row.
+        DataError: no such column, a modality, or a column that has gaps or other than one number ≥ 0 per row.
     """
     if name in model.known or name not in table.names:
-        raise DataError(f"row_weights names {name!r}: a column of the training table that is no modality is needed")
+        raise DataError(f"row_weights names {name!r}: a column of the training table that is not a modality is needed")
     weights = table.select_rows(name, torch.arange(len(table))).double()
     if not table.has(name).all() or weights.numel() != len(table):
         raise DataError(f"row weights {name!r}: one number for each row is needed, and none missing")
@@ -96,27 +96,27 @@ def row_weights(table: Table, name: str, model: MultimodalVAE) -> Float[Tensor, 
 
 
 class Step:
-    """Calling it takes one optimiser step on the given rows; it keeps running sums of the epoch's metrics.
+    """An optimiser step on given rows, taken by calling it; it keeps running sums of the epoch's metrics.
 
-    Steps are eager; `plan` finds a faster way for those to come.
+    Steps are eager until `plan` finds a faster way.
     """
 
     def __init__(self, model: MultimodalVAE, table: Table, settings: TrainingSettings, seed: int = 0):
         self.model, self.table, self.settings = model, table, settings
         self.device, self.learning_rate = model.device, settings.learning_rate
         self.processes = Processes.here()
-        self.generator = torch.Generator(self.device).manual_seed(seed)  # all processes draw alike
+        self.generator = torch.Generator(self.device).manual_seed(seed)  # all processes draw the same
         self.subset_generator = torch.Generator().manual_seed(seed)
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.parameters, settings, self.device)
         self.index_device = self.device if _lies_on(table, self.device) else torch.device("cpu")
         self.row_weights = None if settings.row_weights is None else row_weights(table, settings.row_weights, model)
         self.way: Literal["eager", "recorded", "compiled"] = "eager"
-        self._terms: Terms | None = None  # of every row of the table, or of all rows alike; None: drawn at each step
+        self._terms: Terms | None = None  # of each row, or the same for all rows; None: drawn at each step
         self._compiled: Compiled | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._taken = 0
-        # Other threads record on this GPU and draw from its one default generator; on a CPU it is seeded by the step.
+        # Other threads that record on this GPU use its one default generator; a CPU's is seeded by the step.
         shared = self.device.type == "cuda" and self.processes.count == 1
         self._noisy = [m for m in model.modalities.values() if shared and m.augment]
         self.sums: dict[str, Tensor] = {}
@@ -124,7 +124,7 @@ class Step:
         self._fixed_counts: dict[int, Tensor] = {}
 
     def plan(self, steps: int) -> None:
-        """Prepare for ``steps`` steps: terms that never change are planned once; a long run may be compiled."""
+        """Prepare for ``steps`` steps: plan fixed terms once, and compile a long run if possible."""
         model, table = self.model, self.table
         self.way = way_of(model, table, self.settings, steps)
         if model.static_terms and (table.complete or self.way == "recorded"):
@@ -140,7 +140,7 @@ class Step:
             self.way = "compiled" if self._compiled else "eager"
 
     def __call__(self, index: Tensor, beta: float, learning_rate: float) -> None:
-        """Rows ``index`` with this β and learning rate. Nothing is read back from the device."""
+        """Take a step on rows ``index`` with this β and learning rate. Nothing is read back from the device."""
         if learning_rate != self.learning_rate:
             self.learning_rate = learning_rate
             set_rate(self.optimizer, learning_rate)
@@ -173,7 +173,7 @@ class Step:
                     terms = terms.weighing(self.row_weights[index[rows]])
                 result = self._objective(batch, terms, beta, noise)
                 loss, parts, sums, counts = result.loss, result.parts, result.sums(), self._counts(result)
-            if share < 1:  # of several processes
+            if share < 1:  # one of several processes
                 loss, sums, counts = share * loss, bool(share) * sums, bool(share) * counts
             self._descend(loss)
             self._add(parts, sums, counts)
@@ -181,7 +181,7 @@ class Step:
     def _objective(self, batch: Table, terms: Terms, beta: float | Tensor, noise: Tensor) -> Objective:
         for modality in self._noisy:
             modality.generator = self.generator
-        # No cache: it would outlive the weights where somebody else's autocast surrounds this one.
+        # No cache: inside an outer autocast it would outlive the weights.
         half = self.settings.precision == "bfloat16"
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
@@ -191,7 +191,7 @@ class Step:
                 modality.generator = None
 
     def _terms_of(self, batch: Table, index: Tensor) -> Terms:
-        """The terms of a step's rows, of which this process may have a part only."""
+        """The terms of a step's rows; this process may have only a part of them."""
         if self._terms is not None:
             return self._terms.rows(index) if self._terms.masked else self._terms
         if self.processes.count == 1:
@@ -208,7 +208,7 @@ class Step:
         return torch.randn(shape, generator=self.generator, device=self.device, dtype=self.model.dtype)
 
     def _descend(self, loss: Tensor) -> None:
-        if loss.requires_grad:  # not where the batch holds nothing that this model learns from
+        if loss.requires_grad:  # it does not if the model learns nothing from the batch
             loss.backward()
         elif self.processes.count == 1:
             return
@@ -218,7 +218,7 @@ class Step:
         self.optimizer.step()
 
     def _add(self, parts: tuple[str, ...], sums: Tensor, counts: Tensor) -> None:
-        """Running sums, on the device, by the names of what is summed (batches without a modality have fewer)."""
+        """Add to the running sums on the device, kept by the names of the parts (fewer without a modality)."""
         key = json.dumps(parts)
         if key not in self.sums:
             zeros = torch.zeros(len(parts), dtype=torch.float64, device=self.device)
@@ -231,7 +231,7 @@ class Step:
         self.counts[key] += counts
 
     def _counts(self, result: Objective) -> Tensor:
-        """Its counts; where every row has the same terms they depend on the number of rows alone."""
+        """The objective's counts; if every row has the same terms, they depend on the number of rows alone."""
         rows = result.kl.shape[1]
         if self._terms is None or result.terms is not self._terms.on_device(self.device):
             return result.counts()
@@ -244,14 +244,14 @@ class Step:
         self._beta = torch.ones((), device=self.device)
         self._graph = torch.cuda.CUDAGraph()
         self._graph.register_generator_state(self.generator)
-        # Not on a new one: PyTorch has 32 and gives them out again, so that another thread might be using it.
+        # Not on a new stream: PyTorch reuses its 32, so that another thread might be using it.
         own, shared = torch.cuda.current_stream(self.device), torch.cuda.default_stream(self.device)
-        stream = None if own == shared else own  # the default one cannot be recorded
+        stream = None if own == shared else own  # the default stream cannot be recorded
         with RECORDING, torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._take(self._index, self._beta)
 
     def means(self) -> dict[str, float]:
-        """Metrics of the steps since `reset_means`; one transfer from the device."""
+        """The mean metrics of the steps since `reset_means`."""
         total: dict[str, float] = {}
         number: dict[str, float] = {}
         for key, sums in self.sums.items():
@@ -262,19 +262,19 @@ class Step:
         return {name: value / number[name] for name, value in total.items() if number[name]}
 
     def reset_means(self) -> None:
-        """Begin a new epoch's metrics."""
+        """Reset the sums for a new epoch."""
         for values in (self.sums, self.counts):
             for tensor in values.values():
                 tensor.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """Everything but the weights: the optimizer's state, the generators, the running sums."""
+        """Everything but the weights: the states of the optimizer and the generators, and the running sums."""
         result = {"generator": self.generator.get_state(), "subset_generator": self.subset_generator.get_state()}
         result |= prefixed("optimizer", optimizer_state(self.optimizer, self.parameters))
         return result | prefixed("sum", self.sums) | prefixed("count", self.counts)
 
     def restore(self, tensors: dict[str, Tensor], path: Path) -> None:
-        """Back to what `state` gave.
+        """Restore what `state` returned.
 
         Raises:
             RunError: a tensor is missing, has another shape, or is not finite.

@@ -1,4 +1,4 @@
-"""Two switches of a process that make training on a CPU faster. (Importing this file does not import torch.)"""
+"""Two process-wide switches that make training on a CPU faster. (Importing this file does not import torch.)"""
 
 import ctypes
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Flush denormal numbers to zero inside the block: saturated likelihoods are full of them, and slow a CPU fourfold.
+    """Flush denormal numbers to zero inside the block: saturated likelihoods are full of them, slowing a CPU fourfold.
 
-    Worker threads inherit the setting when PyTorch starts them, at the first parallel work of a process; a script that
-    does such work before `fit` calls ``torch.set_flush_denormal(True)`` at its top.
+    Worker threads inherit the setting when PyTorch starts them, at a process's first parallel work. A script that does
+    such work before `fit` should call ``torch.set_flush_denormal(True)`` at its top.
     """
     import torch
 
@@ -28,8 +28,9 @@ def flushed_denormals() -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next step: giving large tensors back to the system and getting them
-    again takes a tenth of a convolutional step. For a process that trains and ends; nothing where it is not glibc.
+    """Let the C library keep freed memory for the next step, instead of returning large tensors to the system.
+
+    That would take a tenth of a convolutional step. For a process that trains and ends; no effect without glibc.
     """
     try:
         c_library = ctypes.CDLL(None)

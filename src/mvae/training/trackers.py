@@ -1,4 +1,4 @@
-"""Callbacks for services that keep metrics: Weights & Biases, MLflow and trackio, each imported when it is made."""
+"""Callbacks for services that track metrics: Weights & Biases, MLflow and trackio, each imported when created."""
 
 import importlib
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ class _Tracker(Callback):
     """A run of a service, which begins and ends with the training.
 
     Args:
-        project: what the run belongs to.
-        name: of the run; None lets the service choose.
-        config: settings that are kept beside the metrics, such as ``config.to_dict()`` of a declaration.
-        options: of the service's own function that begins a run.
+        project: project of the run.
+        name: name of the run; None lets the service choose.
+        config: settings that are kept with the metrics, such as ``config.to_dict()`` of a declaration.
+        options: options of the service's own function that begins a run.
 
     Raises:
         MissingDependencyError: the service's package is not installed.
@@ -36,7 +36,7 @@ class _Tracker(Callback):
 
 
 class WandB(_Tracker):
-    """Every metric of every epoch in Weights & Biases; ``mode="offline"`` keeps it on this machine."""
+    """Logs every metric of every epoch to Weights & Biases; ``mode="offline"`` keeps them on this machine."""
 
     package = "wandb"
 
@@ -45,7 +45,7 @@ class WandB(_Tracker):
         self._run = self._service.init(project=self._project, name=self._name, config=self._config, **self._options)
 
     def on_epoch(self, values: dict[str, float]) -> None:
-        """One point of each curve."""
+        """Add a point to each curve."""
         self._run.log(values, step=int(values["epoch"]))
 
     def on_end(self) -> None:
@@ -54,16 +54,16 @@ class WandB(_Tracker):
 
 
 class Trackio(WandB):
-    """The same in trackio, which keeps its data in a local database."""
+    """The same for trackio, which keeps its data in a local database."""
 
     package = "trackio"
 
 
 class MLflow(_Tracker):
-    """Every metric of every epoch in MLflow, as the experiment ``project``.
+    """Logs every metric of every epoch to MLflow, in the experiment ``project``.
 
-    Names may have letters, digits and ``_-. :/`` there: other characters become ``_``. Its files are folders by ``/``,
-    so only the first stays one: ``validation/objective`` has a part ``validation/objective.unweighted`` there.
+    MLflow's names may have letters, digits and ``_-. :/``: other characters become ``_``. It stores ``/`` as folders,
+    so only the first one is kept: ``validation/objective/unweighted`` becomes ``validation/objective.unweighted``.
     """
 
     package = "mlflow"
@@ -75,7 +75,7 @@ class MLflow(_Tracker):
         self._service.log_params(_flat(self._config))
 
     def on_epoch(self, values: dict[str, float]) -> None:
-        """One point of each curve."""
+        """Add a point to each curve."""
         named = {_metric(name): value for name, value in values.items()}
         self._service.log_metrics(named, step=int(values["epoch"]))
 
@@ -85,13 +85,13 @@ class MLflow(_Tracker):
 
 
 def _metric(name: str) -> str:
-    """A metric's name, of which no other one is a folder."""
+    """A metric's name such that no other metric's name is a folder in it."""
     first, slash, rest = _allowed(name).partition("/")
     return first + slash + rest.replace("/", ".")
 
 
 def _allowed(name: str) -> str:
-    """A metric's name in the characters that MLflow takes.
+    """A metric's name in the characters that MLflow allows.
 
     >>> _allowed("validation/accuracy image->label")
     'validation/accuracy image-_label'
@@ -100,7 +100,7 @@ def _allowed(name: str) -> str:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names, which MLflow takes 100 of at once and 500 characters of each."""
+    """Nested settings by dotted names, each cut to 500 characters; MLflow takes at most 100 at once."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{_allowed(name)}"
