@@ -38,7 +38,7 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
     saturated = [name for name in names if values.get(f"saturated/{name}", 0.0) > SATURATED]
     if saturated:
         return (
-            f"{_experts(saturated)} saturated: the log-variance is at its least, "
+            f"{_experts(saturated)} saturated: the log-variance is at its lower bound, "
             f"−{MAX_LOG_VARIANCE:.0f}. Check that modality's values for units and outliers, or lower the learning rate"
         )
     silent: dict[str, str] = {}  # a modality that no other predicts → the one that comes nearest
@@ -89,7 +89,7 @@ def pairs_never_seen(table: Table, names: Sequence[str] | None = None) -> str | 
 
     >>> first = torch.tensor([True, True, False, False])
     >>> print(pairs_never_seen(Table({"a": torch.zeros(4), "b": torch.zeros(4)}, {"a": first, "b": ~first})))
-    no row has both a and b, so that what one says of the other cannot be learned: each will be modelled by itself. \
+    no row has both a and b, so their relation cannot be learned: each will be modelled on its own. \
 Add rows that have both
     """
     from scipy.sparse.csgraph import connected_components
@@ -108,7 +108,4 @@ Add rows that have both
             f"{what}: how they are related can be learned only through modalities that occur together with them. "
             "Add rows that have both"
         )
-    return (
-        f"{what}, so that what one says of the other cannot be learned: each will be modelled by itself. "
-        "Add rows that have both"
-    )
+    return f"{what}, so their relation cannot be learned: each will be modelled on its own. Add rows that have both"
