@@ -139,9 +139,9 @@ CLASSIFIER = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 CLASSES = torch.arange(ROWS) % 3  # of the rows, which are known beside the table
 
 CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
-    complete_rows: lambda t, _: complete_rows(t),
+    complete_rows: lambda t, _: [complete_rows(t), complete_rows(t, ["image", "number"])],
     keep_at_random: lambda t, _: keep_at_random(t, 0.7),
-    oversample_complete: lambda t, _: oversample_complete(t, 2),
+    oversample_complete: lambda t, _: [oversample_complete(t, 2), oversample_complete(t, 2, ["image", "number"])],
     fingerprint: lambda t, _: fingerprint(t, t.names),
     split: lambda t, _: vars(split(t, 0.2, 0.2)),
     conditional_coherence: lambda t, _: conditional_coherence(model(), CLASSIFIER, t, given="label", of="image"),
@@ -175,6 +175,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     MultimodalVAE.batch_objective: lambda t, _: (
         model().batch_objective(t, generator=torch.Generator().manual_seed(0)).sums()
     ),
+    MultimodalVAE.has_posterior: lambda t, _: model().has_posterior(t, ["label", "number"]),
     Door.as_table: lambda t, _: model().as_table(t),
     Door.require_trained_in: lambda t, _: model().require_trained_in(t),
     Door.check: lambda t, _: model().check(t),

@@ -95,7 +95,7 @@ def check_likelihood(likelihood: Likelihood, params: Tensor, x: Values) -> None:
     >>> check_likelihood(mvae.likelihoods.Gaussian(), torch.randn(5, 3), torch.randn(5, 3))
     """
     name = type(likelihood).__name__
-    _require(isinstance(likelihood, Likelihood), f"{likelihood!r} is no instance of a mvae.likelihoods.Likelihood")
+    _require(isinstance(likelihood, Likelihood), f"{likelihood!r} is not a mvae.likelihoods.Likelihood")
     x = as_tensor(as_column("x", x)[0])
     rows, event = x.shape[:1], x.shape[1:]
     x = likelihood.prepare(x, params.dtype)
@@ -131,7 +131,7 @@ def check_modality(modality: Modality, x: Values, latent_dim: int) -> None:
 
     >>> check_modality(mvae.Modality(nn.Linear(3, 2 * 4), nn.Linear(4, 3), "bernoulli"), torch.rand(5, 3), 4)
     """
-    _require(isinstance(modality, Modality), f"{modality!r} is no mvae.Modality")
+    _require(isinstance(modality, Modality), f"{modality!r} is not a mvae.Modality")
     x = as_tensor(as_column("x", x)[0])
     _require(len(x) >= 2, "at least two rows are needed to check that rows are independent")
     modality = copy.deepcopy(modality)
@@ -165,7 +165,7 @@ def check_model(model: MultimodalVAE, data: Data) -> None:
     >>> model = mvae.MVAE({"x": mvae.Modality(nn.Linear(3, 2 * 4), nn.Linear(4, 3), "gaussian")}, latent_dim=4)
     >>> check_model(model, {"x": torch.randn(5, 3)})
     """
-    _require(isinstance(model, MultimodalVAE), f"{model!r} is no mvae.models.base.MultimodalVAE")
+    _require(isinstance(model, MultimodalVAE), f"{model!r} is not a mvae.models.base.MultimodalVAE")
     model = copy.deepcopy(model)
     whole = model.as_table(data)
     _require(len(whole) >= 2, "at least two rows are needed to check that rows are independent")

@@ -88,7 +88,7 @@ def test_a_person_draws_picks_clears_and_uploads(browser: Any, address: str) -> 
     assert page.locator("img[alt='a draw of image']").count() == 12
     broken = {"name": "x.png", "mimeType": "image/png", "buffer": b"broken"}
     page.locator("input[type=file]").last.set_input_files(broken)
-    page.get_by_text("it is no image").first.wait_for(timeout=60_000)
+    page.get_by_text("it is not an image").first.wait_for(timeout=60_000)
     assert all(url.startswith((address, "data:", "blob:")) for url in asked)
 
 

@@ -139,7 +139,7 @@ def test_rows_are_sampled_given_some_of_their_cells(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--given", "hb=high"], "--given hb=high: column 'hb', row 0: 'high' is no value of kind real"),
+        (["--given", "hb=high"], "--given hb=high: column 'hb', row 0: 'high' is not a value of kind real"),
         (["--given", "sex=x"], "'x' is none of f, m"),
         (["--given", "city=oslo"], "'oslo' is none of Bergen, Hamar, Oslo (did you mean 'Oslo'?)"),
         (["--given", "HB=7"], "share (did you mean 'hb'?)"),
@@ -244,7 +244,7 @@ def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
     for text, message in (
         (declared.replace('hb = "real"', 'hbb = "real"'), "has no column 'hbb'"),
         (declared.replace('hb = "real"', 'hb = "reel"'), "did you mean 'real'"),
-        (declared.replace('hb = "real"', 'hb = "count"'), "is no value of kind count"),
+        (declared.replace('hb = "real"', 'hb = "count"'), "is not a value of kind count"),
         (declared.replace('kind = "columns"', 'kind = "sentence"'), "a table has"),
         (declared.replace('hb = "real"', 'hb = { kind = "bounded", low = 1 }'), "bounds are low and high: give both"),
     ):
@@ -301,6 +301,7 @@ def test_predicted_dates_are_written_as_the_table_writes_them(tmp_path: Path) ->
     assert all(re.fullmatch(r"\d\d\.\d\d\.\d{4}", cell) for cell in cells), cells[:3]
     shown = mvae("predict", run, source, "--of", "tag", "--json").json()["first"]
     assert [cell for row in shown for cell in row] == cells[:30]
+    assert_refused(mvae("train", source, "--run-dir", run, "--resume"), "resume with the same rows and options")
     source.write_text("\n".join(["tag,n", *rows[:20], *(f"{row[:10]}," for row in rows[20:])]))
     assert_refused(
         mvae("train", source, "--epochs", 1, "--run-dir", run, "--resume"), "but chosen by the table: resume"

@@ -156,9 +156,9 @@ def test_features_that_are_not_there_or_there_twice_are_named() -> None:
         read_anndata(cells(), ASKED, features={"rna": ["gene 1", "gene 9"]})
     with pytest.raises(DataError, match="depth has no feature names"):
         read_anndata(cells(), ASKED, features={"depth": ["a"]})
-    with pytest.raises(SettingsError, match="features names 'prot', which is no column"):
+    with pytest.raises(SettingsError, match="features names 'prot', which is not a column"):
         read_anndata(cells(), ASKED, features={"prot": ["CD3"]})
-    with pytest.raises(SettingsError, match="categories names 'bacth', which is no column"):
+    with pytest.raises(SettingsError, match="categories names 'bacth', which is not a column"):
         read_anndata(cells(), ASKED, categories={"bacth": ["b1"]})
     made = cells()
     made.var_names = ["a", "b", "a", "c", "d"]
@@ -173,7 +173,7 @@ def test_features_that_are_not_there_or_there_twice_are_named() -> None:
         ("layers/count", r"no layers/count: layers has counts.*did you mean"),
         ("obsm/rna", "no obsm/rna: obsm has protein"),
         ("obs/donor", "no obs/donor: obs has batch"),
-        ("Y", "is no place of this object: write X"),
+        ("Y", "is not a place in this object: write X"),
         ("rna:X", "no modality 'rna'"),
     ],
 )
@@ -191,7 +191,7 @@ def test_duplicate_cells_and_wrong_files_are_refused(tmp_path: Path) -> None:
         read_anndata(tmp_path / "none.h5ad", ASKED)
     (tmp_path / "bad.h5ad").write_bytes(b"nothing")
     for backed in (False, True):
-        with pytest.raises(DataError, match="no intact file"):
+        with pytest.raises(DataError, match="is damaged"):
             read_anndata(tmp_path / "bad.h5ad", ASKED, backed=backed)
     with pytest.raises(DataError, match=r"neither a \.h5ad nor a \.h5mu"):
         read_anndata(tmp_path / "c.csv", ASKED)

@@ -169,4 +169,11 @@ def test_complete_are_rows_that_have_all_that_is_named() -> None:
     assert pairs.names == ("a", "b")
     assert pairs.complete
     assert torch.as_tensor(pairs["a"]).tolist() == [0, 1, 3]
+    whole = Table(dict(table.columns))
+    kept = complete_rows(whole, ["c", "a"])
+    assert kept is not None
+    assert kept.names == ("c", "a")
+    assert kept["a"] is whole["a"]  # not copied
+    for each in (table, whole):
+        assert complete_rows(each, ["a", "absent"]) is None
     assert torch.as_tensor(oversample_complete(table, 2, ["a", "b"])["a"]).tolist() == [0, 1, 2, 3, 0, 1, 3]

@@ -69,8 +69,8 @@ WHOLE = npy(np.arange(1000.0))
     [
         (lambda p: p / "absent.npz", "cannot read {p}/absent.npz (there is no such file): correct the path"),
         (lambda p: p, "cannot read {p} (there is no such file)"),
-        (lambda p: (p / "e.npz").write_bytes(b"") * 0 or p / "e.npz", "e.npz is no intact .npz file"),
-        (lambda p: (p / "e.npz").write_bytes(WHOLE) * 0 or p / "e.npz", "e.npz is no intact .npz file"),
+        (lambda p: (p / "e.npz").write_bytes(b"") * 0 or p / "e.npz", "e.npz is not an intact .npz file"),
+        (lambda p: (p / "e.npz").write_bytes(WHOLE) * 0 or p / "e.npz", "e.npz is not an intact .npz file"),
         (lambda p: packed(p / "e.npz", b"hello world"), "array 'x': it cannot be unpacked (the magic string is not"),
         (lambda p: packed(p / "e.npz", WHOLE[:-8]), "'x': its header announces 8,000 bytes where there are 7,992"),
         (lambda p: packed(p / "e.npz", WHOLE + b"x"), "'x': its header announces 8,000 bytes where there are 8,001"),
@@ -118,7 +118,7 @@ def test_an_archive_of_a_later_version_is_named_as_damaged(tmp_path: Path) -> No
     content = bytearray((tmp_path / "rows.npz").read_bytes())
     content[content.rindex(b"PK\x01\x02") + 6] = 99  # the version that is needed to extract it
     (tmp_path / "rows.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"rows\.npz is no intact \.npz file"):
+    with pytest.raises(DataError, match=r"rows\.npz is not an intact \.npz file"):
         read_npz(tmp_path / "rows.npz")
 
 

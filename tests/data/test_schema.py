@@ -171,7 +171,7 @@ def test_codes_outside_the_classes_and_other_json_are_refused() -> None:
     with pytest.raises(DataError, match="column 'x' has codes 0 to 1, not 2"):
         schema.decode(torch.tensor([0, 2]))
     for wrong in ({}, {"name": "x"}, schema.to_dict() | {"kind": "odd"}, schema.to_dict() | {"dtype": "object"}):
-        with pytest.raises(DataError, match="this is no schema of a column"):
+        with pytest.raises(DataError, match="this is not the schema of a column"):
             ColumnSchema.from_dict(wrong)
 
 

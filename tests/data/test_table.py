@@ -326,16 +326,16 @@ def test_to_makes_tensors_and_keeps_the_mask(made: Made):
         ({"a": np.array([None, 1])}, None, "'a' has dtype object"),
         ({"a": np.zeros(2, complex)}, None, "'a' has dtype complex128"),
         ({"a": torch.zeros(2, dtype=torch.complex64)}, None, "'a' has dtype torch.complex64"),
-        ({"a": [[1], [2, 3]]}, None, "'a' makes no array; do its rows differ in shape?"),
-        ({"a": [torch.ones(1, requires_grad=True)]}, None, "'a' makes no array"),
+        ({"a": [[1], [2, 3]]}, None, "'a' does not make an array; do its rows differ in shape?"),
+        ({"a": [torch.ones(1, requires_grad=True)]}, None, "'a' does not make an array"),
         ({"": torch.zeros(2)}, None, "not ''"),
-        ({"a": torch.zeros(2)}, {"b": torch.ones(2).bool()}, "present names 'b', which is no column"),
+        ({"a": torch.zeros(2)}, {"b": torch.ones(2).bool()}, "present names 'b', which is not a column"),
         ({"a": torch.zeros(2)}, {"a": torch.ones(2)}, "present['a'] has shape (2,) and dtype torch.float32"),
         ({"a": torch.zeros(2)}, {"a": [1, 0]}, "dtype torch.int64; a boolean mask of shape (2,)"),
         ({"a": torch.zeros(2)}, {"a": [True]}, "present['a'] has shape (1,)"),
         ({"a": torch.zeros(2)}, {"a": torch.ones(2, 1).bool()}, "present['a'] has shape (2, 1)"),
-        ({"a": torch.zeros(2)}, {"a": ["yes", "no"]}, "present['a'] is no boolean mask of shape (2,)"),
-        ({"a": torch.zeros(2)}, {"a": [[True], [True, False]]}, "present['a'] is no boolean mask"),
+        ({"a": torch.zeros(2)}, {"a": ["yes", "no"]}, "present['a'] is not a boolean mask of shape (2,)"),
+        ({"a": torch.zeros(2)}, {"a": [[True], [True, False]]}, "present['a'] is not a boolean mask"),
         ({"a": torch.zeros(2)}, {"a": [True, False]}, "1 of 2 rows have no modality present (row 1): drop them"),
         ({"a": torch.zeros(9)}, {"a": [True] + [False] * 8}, "8 of 9 rows"),
         ({"a": torch.zeros(9)}, {"a": [True] + [False] * 8}, "(row 1, 2, 3, 4, 5, …)"),
@@ -363,7 +363,7 @@ def test_a_bare_array_is_told_how_to_name_itself(values):
 
 @pytest.mark.usefixtures("_without_type_checks")
 def test_a_mask_of_none_or_a_name_that_is_no_string_is_refused():
-    with pytest.raises(DataError, match=r"present\['a'\] is no boolean mask"):
+    with pytest.raises(DataError, match=r"present\['a'\] is not a boolean mask"):
         Table({"a": torch.zeros(3)}, {"a": None})  # pyright: ignore[reportArgumentType]
     with pytest.raises(DataError, match="not 3"):
         Table({3: torch.zeros(3)})  # pyright: ignore[reportArgumentType]

@@ -216,7 +216,7 @@ def test_what_cannot_be_spread_says_why(model: MVAE) -> None:
     holes = with_labels(torch.ones(1001, 2), every[:, None] & (torch.randn(1001, 2) > 0))
     with pytest.raises(DataError, match="has missing single values"):
         spread_labels(model, holes, "y")
-    with pytest.raises(DataError, match="y has labels that are no finite numbers"):
+    with pytest.raises(DataError, match="y has labels that are not finite numbers"):
         spread_labels(model, with_labels(torch.tensor([torch.nan, 1.0, 0.0]).repeat(334)[:1001], every), "y")
     with pytest.raises(QueryError, match="the model has no other modality of this table"):
         spread_labels(model, holes, "x")

@@ -153,3 +153,10 @@ def test_validation_looks_at_every_subset_even_if_training_draws() -> None:
     assert not drawn.static_terms
     with pytest.raises(SettingsError, match="at least 1"):
         MoPoE(parts(KINDS), 2, drawn=0)
+
+
+def test_whether_there_is_a_posterior_is_asked_once_of_rows_that_have_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, mixed = [], MoPoE.mixed
+    monkeypatch.setattr(MoPoE, "mixed", lambda self, given: asked.append(len(given)) or mixed(self, given))
+    assert model().has_posterior(incomplete(60), KINDS)
+    assert 1 < asked[0] < 2 ** len(KINDS)

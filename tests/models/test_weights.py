@@ -101,7 +101,7 @@ def test_row_weights_are_one_on_average_and_refused_where_they_are_none() -> Non
 
 def test_class_weights_that_are_none_are_refused() -> None:
     label, image = modality("label", 2), modality("image", 2)
-    with pytest.raises(SettingsError, match="of the categorical likelihood, not of Bernoulli"):
+    with pytest.raises(SettingsError, match="need the categorical likelihood, not Bernoulli"):
         Modality(image.encoder, image.decoder, "bernoulli", class_weights=[1, 2])
     for weights in ([1.0], [1.0, -1.0, 0.0], [1.0, float("inf"), 0.0]):
         with pytest.raises(SettingsError, match="a finite number ≥ 0 for each class"):

@@ -186,7 +186,7 @@ def test_results_that_are_none_are_named(tmp_path: Path) -> None:
     written = path.read_text()
     for good, bad, name in (("-91.0", '"x"', "value"), ("{}", "null", "settings")):
         path.write_text(written.replace(good, bad))
-        with pytest.raises(RunError, match=f"table2.json: row 1 has .* as its {name}: mend or delete the row"):
+        with pytest.raises(RunError, match=f"table2.json: row 1 has .* as its {name}: fix or delete the row"):
             read_rows(path)
 
 

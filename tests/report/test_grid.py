@@ -166,7 +166,7 @@ def test_a_damaged_picture_is_an_error_of_one_line(content: bytes, tmp_path: Pat
 def test_a_picture_that_is_not_there_or_has_no_bounded_levels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent.png: No such file or directory; give a picture file"):
         read_image(tmp_path / "absent.png", (1, 8, 8))
-    with pytest.raises(DataError, match="it is no regular file"):
+    with pytest.raises(DataError, match="it is not a regular file"):
         read_image(tmp_path, (1, 8, 8))
     Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "real.tiff")
     with pytest.raises(DataError, match="its levels are real numbers; save it with 8 bits"):

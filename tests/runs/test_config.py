@@ -45,6 +45,9 @@ def config(**changes: Any) -> Config:
         ({"modalities": {"x": {"kinds": {"a": 5}}}}, r"modalities.x.kinds.a must be text or a table of keys, not 5"),
         ({"modalities": {"x": {"kinds": {"a": {"low": "b"}}}}}, r"modalities.x.kinds.a.low must be a number, not 'b'"),
         ({"modalities": {"x": {"kinds": {"a": {"lo": 1}}}}}, r"no key 'modalities.x.kinds.a.lo'; there are name, kind"),
+        ({"callable": 1}, r"no key 'callable'; there are summary, seed"),
+        ({"list[a]": 1}, r"no key 'list\[a\]'; there are summary, seed"),
+        ({"training": {"str": 1}}, r"no key 'training.str'; there are epochs"),
     ],
 )
 def test_a_fault_is_one_line_that_names_the_key_and_what_may_stand_there(changes: dict, message: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,24 @@ def test_a_training_with_covariates_ends_with_its_picture_and_a_command_that_wor
     last = said.out.strip().splitlines()[-1]
     assert last.startswith("try next: mvae sample")
     assert command(*shlex.split(last)[3:]).code == 0
+
+
+def test_a_picture_may_show_covariates(
+    declaration: Path, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show = ["batch=b2", "batch=first batch"]
+    said = command("train", declaration, "--epochs", 1, "--run-dir", tmp_path, "--set", f"evaluation.show={show}")
+    last = shlex.split(said.out.strip().splitlines()[-1])
+    assert [word.partition("=")[0] for word in last if "=" in word] == ["batch", "place"]
+    assert command(*last[3:]).code == 0
+    rows, draw = [], sampling.draw
+    monkeypatch.setattr(sampling, "draw", lambda run, given, *more: rows.append(given) or draw(run, given, *more))
+    shown = replace(trained, config=trained.config.change({"evaluation": {"show": show}}))
+    sampling.each_shown(shown, 2, 0, tmp_path / "shown.png")
+    assert [run["batch"].tolist() for run in rows] == [
+        sampling.parse_covariate("batch", trained.model.covariates["batch"], name).tolist()
+        for name in ("b2", "first batch")
+    ]
 
 
 def test_samples_are_of_the_batch_that_is_given(trained: Run, tmp_path: Path) -> None:

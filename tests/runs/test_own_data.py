@@ -3,19 +3,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mvae.errors import DataError, RunError, SettingsError
+from mvae.errors import DataError, QueryError, RunError, SettingsError
 from mvae.files import load_state
 from mvae.runs.build import build
 from mvae.runs.config import Config
 from mvae.runs.evaluation import evaluate
 from mvae.runs.run import open_run, train
-from mvae.runs.source import declared
+from mvae.runs.source import declared, load
 from mvae.training.checkpoint import CHECKPOINT, Header
 from tests.command import assert_refused, mvae
 
@@ -241,6 +242,9 @@ def test_a_cvae_is_evaluated_and_shown_where_its_condition_is_known(tmp_path: Pa
     assert f"try next: mvae sample {run_dir} --given type=" in trained.out
     run = open_run(run_dir)
     assert evaluate(run, samples=10).rows == int(run.data.test.has("type").sum()) < len(run.data.test)
+    without = replace(run, data=replace(run.data, test=run.data.test.select(["scan"])))
+    with pytest.raises(QueryError, match="no test row has type, the condition of this model"):
+        evaluate(without, samples=10)
 
 
 def test_complete_rows_are_of_the_modalities_that_the_model_has(tmp_path: Path) -> None:
@@ -262,3 +266,11 @@ def test_what_would_fail_after_training_is_refused_before(change: dict[str, Any]
     with pytest.raises(SettingsError, match=message):
         train(declared(declaration(tmp_path)).change(change), tmp_path / "run", callbacks=[])
     assert not (tmp_path / "run").exists()
+
+
+def test_suffixes_may_be_in_capitals(tmp_path: Path) -> None:
+    path = declaration(tmp_path)
+    capitals = (tmp_path / "patients.npz").rename(tmp_path / "PATIENTS.NPZ")
+    path.write_text(path.read_text().replace("patients.npz", capitals.name))
+    config = declared(str(path.rename(tmp_path / "RUN.TOML")))
+    assert len(load(config).test) == ROWS // 5

@@ -51,7 +51,7 @@ def test_a_cell_of_numpy_means_missing_and_the_model_is_saved(tmp_path: Path) ->
     ("options", "message"),
     [
         ({"missing": {"hb": -1}}, "missing names cells that mean missing in any column"),
-        ({"missing": ["?", True]}, "cells that mean missing, .* and True is no text, number or date"),
+        ({"missing": ["?", True]}, "cells that mean missing, .* and True is not text, a number or a date"),
         ({"modalities": ["hb"]}, "modalities of fit_table must be a mapping by name"),
         ({"modalities": {"a": "hb"}}, "modalities of fit_table must be a mapping by name"),
     ],
@@ -457,7 +457,7 @@ def test_rows_of_a_message_are_those_of_the_table() -> None:
     frame = patients()[["hb", "crp"]].assign(visits=np.arange(ROWS) % 17)
     frame.loc[ROWS - 1, "visits"] = -4
     train = np.arange(50, ROWS)
-    with pytest.raises(DataError, match=f"row {ROWS - 1}: -4 is no value of kind count"):
+    with pytest.raises(DataError, match=f"row {ROWS - 1}: -4 is not a value of kind count"):
         TableSchema.learn(of_frame(frame), kinds={"visits": "count"}, training=lambda a, b: np.isin(range(a, b), train))
 
 

@@ -121,7 +121,8 @@ def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
     if picture:
         of = f" for each of {', '.join(show[:4])} …" if show else ""
         click.echo(f"\npicture: {picture}  (a row of samples{of})")
-    given = (f" --given {shlex.quote(show[0])}" if show else "") + as_options(run, first_covariates(run))
+    covariates = {n: x for n, x in first_covariates(run).items() if not show or n != show[0].partition("=")[0]}
+    given = (f" --given {shlex.quote(show[0])}" if show else "") + as_options(run, covariates)
     click.echo(f"try next: mvae sample {shlex.quote(str(run.directory))}{given} --n {64 if picture else 8}")
 
 

@@ -77,7 +77,7 @@ def read_anndata(
         for name in [name for name in named or () if name not in columns]:
             if what == "present" or nearest(name, columns):  # the dicts from training may have more columns
                 listed = f"there are {', '.join(columns)}{nearest(name, columns)}"
-                raise SettingsError(f"{what} names {name!r}, which is no column; {listed}")
+                raise SettingsError(f"{what} names {name!r}, which is not a column; {listed}")
     for name, where in columns.items():
         part, inside = _part(data, where)
         values, labels = _found(part, inside)
@@ -161,18 +161,19 @@ def _by_cell(array: np.ndarray, rows: np.ndarray, cells: int, where: str) -> np.
 
 def _opened(path: str | Path, backed: bool) -> Any:
     path = Path(path)
-    if path.suffix not in (".h5ad", ".h5mu"):
+    suffix = path.suffix.lower()
+    if suffix not in (".h5ad", ".h5mu"):
         raise DataError(f"{path} is neither a .h5ad nor a .h5mu file")
     if not path.is_file():
         raise DataError(f"cannot read {path} (there is no such file): correct the path")
     try:
         if backed:
             return open_on_disk(path)
-        if path.suffix == ".h5mu":
+        if suffix == ".h5mu":
             return require_extra("mudata", "anndata", ".h5mu files").read_h5mu(path)
         return require_extra("anndata", "anndata", ".h5ad files").read_h5ad(path)
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path} is no intact file ({str(error).splitlines()[0]}): replace it") from None
+        raise DataError(f"{path} is damaged ({str(error).splitlines()[0]}): replace it") from None
 
 
 def _names(names: Any) -> tuple[str, ...]:
@@ -187,7 +188,7 @@ def _part(data: Any, where: str) -> tuple[Any, str]:
     """The AnnData object that contains a place, and the place inside it."""
     found = PLACE.fullmatch(where)
     if found is None:
-        raise DataError(f"{where!r} is no place of this object: write {PLACES}")
+        raise DataError(f"{where!r} is not a place in this object: write {PLACES}")
     modality, inside = found.groups()
     if modality is None:
         return data, inside
@@ -207,7 +208,7 @@ def _found(part: Any, inside: str) -> tuple[Any, tuple[str, ...]]:
             raise DataError(f"this object has no {inside}: write {PLACES}")
         return holder.X, tuple(map(str, holder.var_names))  # pyright: ignore[reportOptionalMemberAccess]
     if not hasattr(part, kind):
-        raise DataError(f"{inside!r} is no place of this object: write {PLACES}")
+        raise DataError(f"{inside!r} is not a place in this object: write {PLACES}")
     there = getattr(part, kind)
     if name not in there:
         listed = ", ".join(map(str, there.keys())) or "none"

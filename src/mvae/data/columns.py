@@ -132,7 +132,7 @@ def as_mask(name: str, mask: Any, shape: Sequence[int]) -> Tensor:
             mask = mask.filled(False)
         found = mask if isinstance(mask, Tensor) else torch.from_numpy(_held(mask))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"present[{name!r}] is no boolean mask of shape {wanted} ({error})") from None
+        raise DataError(f"present[{name!r}] is not a boolean mask of shape {wanted} ({error})") from None
     fits = found.shape in ((rows,), shape)
     if found.dtype != torch.bool or not fits or found.is_meta or found.layout != torch.strided:
         raise DataError(
@@ -176,7 +176,7 @@ def _of_array(name: str, values: Any) -> tuple[np.ndarray, np.ndarray | None]:
         try:
             values = np.asarray(values)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"column {name!r} makes no array; do its rows differ in shape? ({error})") from None
+            raise DataError(f"column {name!r} does not make an array; do its rows differ in shape? ({error})") from None
     if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
         raise _wrong_dtype(name, values.dtype)
     if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # PyTorch cannot take rows of these

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Int
@@ -111,15 +110,17 @@ def complete_rows(table: Table, names: Sequence[str] | None = None) -> Table | N
     >>> pairs.columns["x"], pairs.complete
     (tensor([0, 2]), True)
     """
-    if table.complete:
+    if names is None and table.complete:
         return table
-    names = table.names if names is None else [name for name in table.names if name in names]
+    names = table.names if names is None else names
     whole = table.presence(names).all(1)
     if not whole.any():
         return None
-    taken = table.take(whole)
-    observed = {name: mask for name, mask in taken.observed.items() if name in names}
-    return Table({name: cast("Tensor", taken.columns[name]) for name in names}, observed)
+    if table.complete:
+        return table.select(names)
+    rows = whole.nonzero().flatten()
+    observed = {name: mask[rows.to(mask.device)] for name, mask in table.observed.items() if name in names}
+    return Table({name: table.select_rows(name, rows) for name in names}, observed)
 
 
 @checked_arguments()

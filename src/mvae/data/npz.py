@@ -59,7 +59,7 @@ def read_npz(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror or error}): correct the path") from None
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:  # the last: in file names
-        raise _damaged(path, f"is no intact .npz file ({error})") from None
+        raise _damaged(path, f"is not an intact .npz file ({error})") from None
     return _parted(arrays, path)
 
 

@@ -41,7 +41,7 @@ def open_bounded(source: str | PathLike[str] | BufferedIOBase, max_pixels: int =
     name = str(os.fspath(source)) if isinstance(source, str | PathLike) else "that was given"
     with _explained(name, max_pixels):
         if isinstance(source, str | PathLike) and not stat.S_ISREG(os.stat(source).st_mode):
-            raise DataError(f"cannot read the picture {name}: it is no regular file; {REMEDY}")
+            raise DataError(f"cannot read the picture {name}: it is not a regular file; {REMEDY}")
         picture = Image.open(cast("Any", source))
     width, height = picture.size
     if picture.format == "JPEG" and width * height > max_pixels:
@@ -107,7 +107,7 @@ def _explained(name: str, max_pixels: int) -> Iterator[None]:
             warnings.simplefilter("ignore")  # Pillow warns of 100 million pixels and of unusual metadata
             yield
     except UnidentifiedImageError:
-        raise DataError(f"cannot read the picture {name}: it is no image; {REMEDY}") from None
+        raise DataError(f"cannot read the picture {name}: it is not an image; {REMEDY}") from None
     except Image.DecompressionBombError:
         raise _too_large(name, max_pixels) from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:

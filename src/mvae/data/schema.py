@@ -153,7 +153,7 @@ class ColumnSchema:
                 return schema
         except (TypeError, ValueError):
             pass
-        raise DataError(f"this is no schema of a column: {abridged(stored)}")
+        raise DataError(f"this is not the schema of a column: {abridged(stored)}")
 
     def _codes(self, raw: np.ndarray, here: np.ndarray | None) -> np.ndarray:
         values = _comparable(self.name, raw, here)

@@ -315,7 +315,7 @@ def _as_presence(
         raise DataError("present needs a mask by modality name: present={'label': has_label}")
     for name in present:
         if name not in columns:
-            raise DataError(f"present names {name!r}, which is no column; the columns are {', '.join(columns)}")
+            raise DataError(f"present names {name!r}, which is not a column; the columns are {', '.join(columns)}")
     rows = len(next(iter(columns.values())))
     of_rows = torch.ones(rows, len(columns), dtype=torch.bool)
     of_values: dict[str, Tensor] = {}

@@ -123,7 +123,7 @@ def _classes(
     labelled = table.has(name).nonzero().flatten()
     column = table.select_rows(name, labelled).cpu()
     if column.is_floating_point() and not column.isfinite().all():
-        raise DataError(f"{name} has labels that are no finite numbers: say with present= where it is missing")
+        raise DataError(f"{name} has labels that are not finite numbers: say with present= where it is missing")
     values, classes = column.unique(dim=0, return_inverse=True)
     label = classes[torch.searchsorted(labelled, known)]
     counts, here = torch.bincount(classes), torch.bincount(label, minlength=len(values)) > 0

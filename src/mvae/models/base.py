@@ -250,6 +250,7 @@ class MultimodalVAE(Questions):
     def has_posterior(self, table: Table, given: Sequence[str]) -> bool:
         """Whether each row has a posterior given what it has of ``given`` (a JMVAE has none given two of three)."""
         mask = table.presence(self.names) & torch.tensor([name in given for name in self.names])
+        mask = mask.unique(dim=0)  # a mixture has up to 2^M − 1 components
         try:
             plan.require_posterior(self, self._query(mask))
         except QueryError:

@@ -8,7 +8,6 @@ import torch
 from mvae.data.table import Table
 from mvae.errors import QueryError
 from mvae.evaluation.likelihood import Denominator, LogLikelihood, log_likelihoods
-from mvae.evaluation.rows import rows_with
 from mvae.evaluation.validation import validate
 from mvae.models.base import MultimodalVAE
 from mvae.runs.run import Run
@@ -47,9 +46,11 @@ def tested(run: Run) -> Table:
         QueryError: there is no such row.
     """
     table, conditions = run.data.test, [name for name in run.model.known if name not in run.model.names]
-    if not conditions or table.presence(conditions).all():
+    if not conditions or (has := table.presence(conditions).all(1)).all():
         return table
-    return table.take(rows_with(table, conditions))
+    if not has.any():
+        raise QueryError(f"no test row has {conditions[0]}, the condition of this model: give some of them one")
+    return table.take(has)
 
 
 def _can_answer(model: MultimodalVAE, table: Table, of: Sequence[str], given: Sequence[str]) -> bool:

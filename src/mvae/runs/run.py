@@ -285,8 +285,8 @@ def _require_same(run_dir: Path, declared: Config, said: Collection[str] | None 
     if keys:
         differ = "; ".join(f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in keys)
         own = said is None or any(key in said for key in keys)
-        why = "" if own else " (not declared, but chosen by the table: resume with the same rows, or train anew)"
-        raise RunError(f"{run_dir} cannot be resumed with other settings: {differ}{why}")
+        why = " (not declared, but chosen by the table: resume with the same rows and options, or train anew)"
+        raise RunError(f"{run_dir} cannot be resumed with other settings: {differ}{'' if own else why}")
 
 
 def _require_same_coding(run_dir: Path, data: Dataset, modalities: Sequence[str] = ()) -> None:

@@ -272,7 +272,8 @@ def each_shown(run: Run, n: int, seed: int, path: Path) -> Path | None:
     """
     generator = torch.Generator(run.model.device).manual_seed(seed)
     shown = shown_by(run)
-    known = bool(shown) and all(text.partition("=")[0] in run.model.answerable for text in shown)
+    names = *run.model.answerable, *run.model.covariates
+    known = bool(shown) and all(text.partition("=")[0] in names for text in shown)
     image = next((name for name in run.model.names if _is_image(run, name) and name in run.model.answerable), None)
     if image is None:
         return None

@@ -131,7 +131,7 @@ class CovariateSettings(Section):
         default=None, description="In the order of their codes. Default: the training rows'."
     )
     unknown: bool = Field(
-        default=False, description="May a row lack it or have an unseen category? Then training needs such rows."
+        default=False, description="May a row be without it, or have an unseen category? Then training needs such rows."
     )
     features: int = Field(default=1, ge=1, description="Number of values per row of a real covariate.")
 

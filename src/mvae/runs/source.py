@@ -69,7 +69,7 @@ def declared(source: str | Path, *more: str | Path) -> Config:
                 f"{odd[0]} is not a table (.csv, .parquet …): only tables are joined, give anything else alone"
             )
         return Config.from_dict({"data": {"source": texts}})
-    if text.endswith(".toml"):
+    if text.lower().endswith(".toml"):
         return Config.load(text)
     if is_table_file(text):
         return Config.from_dict({"data": {"source": text}})
@@ -102,7 +102,7 @@ def load(
     if is_table(config):
         return load_tables(config, layout)
     source = str(config.data.source)
-    if Path(source).suffix != ARRAYS:
+    if Path(source).suffix.lower() != ARRAYS:
         refuse_cells(source)
         return reader(source)(data_dir, **config.data.options)
     columns, masks = read_npz(source)
@@ -219,7 +219,8 @@ def _require_shown(config: Config, data: Dataset) -> None:
         name, equals, value = text.partition("=")
         if not equals or name not in known:
             raise SettingsError(f"evaluation.show has MODALITY=VALUE of {', '.join(known)}, not {text!r}")
-        if (codec := data.codecs.get(name)) is not None:
+        open_ended = name in config.covariates and config.covariates[name].unknown  # any other category may be given
+        if (codec := data.codecs.get(name)) is not None and not open_ended:
             try:
                 codec.parse(value)
             except ValueError as error:

@@ -33,7 +33,7 @@ def is_table(config: Config) -> bool:
     if not is_table_file(source):
         return False
     columns = any(part.kind == "columns" or part.kinds or part.fields for part in config.modalities.values())
-    return not source.endswith(".npz") or columns
+    return not source.lower().endswith(".npz") or columns
 
 
 def opened(config: Config) -> Frames:

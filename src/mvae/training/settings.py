@@ -34,7 +34,7 @@ KINDS = {  # pydantic's names of types → words
     "int_type": "a whole number", "float_type": "a number", "string_type": "text", "bool_type": "true or false",
     "list_type": "a list", "dict_type": "a table of keys", "model_type": "a table of keys",
 }  # fmt: skip
-_MEMBER = re.compile(r"(list|dict|literal|callable|function-\w+)\[.*\]|callable|FieldSettings")
+_MEMBER = re.compile(r"(list|dict|literal|callable|function-\w+)\[.*\]|callable|\w+Settings")
 
 
 class TrainingSettings(BaseModel):
@@ -134,8 +134,11 @@ def keys_of(fault: Mapping[str, Any]) -> list[str]:
     >>> keys_of({"loc": ("data", "missing", 0, "str")}), keys_of({"loc": ("kinds", "hb [g/l]", "FieldSettings", "low")})
     (['data', 'missing', '0'], ['kinds', 'hb [g/l]', 'low'])
     """
-    found = [str(part) for part in fault["loc"] if not _MEMBER.fullmatch(str(part))]
-    return found[:-1] if len(found) > 1 and found[-1] in ("str", "int", "float", "bool") else found
+    keys = [str(part) for part in fault["loc"]]
+    unknown = len(keys) - 1 if fault.get("type") == "extra_forbidden" else None  # it may have any name
+    found = [key for i, key in enumerate(keys) if i in (0, unknown) or not _MEMBER.fullmatch(key)]
+    member = unknown is None and len(found) > 1 and found[-1] in ("str", "int", "float", "bool")
+    return found[:-1] if member else found
 
 
 def explained(error: ValidationError) -> str:

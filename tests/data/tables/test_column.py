@@ -95,11 +95,11 @@ def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str)
         ([[1, 2], [3]], None, "column 'x' has cells of type list: give it a number or a text in each"),
         ([1j, 2.5], None, "has complex numbers: give real and imaginary parts as two columns"),
         (["2020-01-31", "31.01.2020", "01.02.2020"], None, "in two formats, such as '2020-01-31' and '31.01.2020'"),
-        ([1.5, np.inf], None, "row 1: inf is no finite number"),
-        (["1.5", "-Infinity", "2"], None, "row 1: -Infinity is no finite number"),
-        ([1.0, -2.0], "positive", "row 1: -2.0 is no value of kind positive"),
-        ([1.0, 2.5], "count", "row 1: 2.5 is no value of kind count"),
-        (["a", "b"], "real", "row 0: 'a' is no value of kind real"),
+        ([1.5, np.inf], None, "row 1: inf is not a finite number"),
+        (["1.5", "-Infinity", "2"], None, "row 1: -Infinity is not a finite number"),
+        ([1.0, -2.0], "positive", "row 1: -2.0 is not a value of kind positive"),
+        ([1.0, 2.5], "count", "row 1: 2.5 is not a value of kind count"),
+        (["a", "b"], "real", "row 0: 'a' is not a value of kind real"),
         (["a", "b", "c"], "binary", "declared binary, but has 3 values"),
         (["a", "b"], "date", "'a' is in no known format"),
     ],
@@ -277,7 +277,7 @@ def test_a_sparse_column_is_filled_in() -> None:
     [
         ([datetime.time(1), datetime.time(2)], None, r"cells of type time \(datetime\.time\(1, 0\)\): give numbers"),
         (pd.to_timedelta([1, 2], "D"), None, "cells of type Timedelta .*for a duration, its seconds"),
-        ([2019, 2020, 2021], "date", "row 0: 2019 is no value of kind date"),  # nor nanoseconds since 1970
+        ([2019, 2020, 2021], "date", "row 0: 2019 is not a value of kind date"),  # nor nanoseconds since 1970
     ],
 )
 def test_cells_of_types_that_are_not_read_are_named(cells: Any, kind: Any, message: str) -> None:
@@ -391,6 +391,8 @@ def test_classes_are_filled_in_as_the_column_writes_them() -> None:
     found = infer("b", pd.Series(["True", "False", "True"], dtype=object))
     cells = pd.Series(["TRUE", "FALSE", None, ""], dtype=object)
     assert found.filled(cells, np.array([0, 0, 1.0, 0])).tolist() == ["TRUE", "FALSE", "TRUE", "FALSE"]
+    for known, filled in (("TRUE", "FALSE"), ("true", "false"), ("True", "False")):  # a part with no cell of a class
+        assert found.filled(pd.Series([known, None], dtype=object), np.zeros(2)).tolist() == [known, filled]
     numbers = infer("n", pd.Series(["1", "2", "2"], dtype=object))
     assert numbers.filled(pd.Series(["1.0", "2.0", ""], dtype=object), np.ones(3)).tolist() == ["1.0", "2.0", "2.0"]
 
@@ -399,7 +401,7 @@ def test_classes_are_filled_in_as_the_column_writes_them() -> None:
 def test_bounds_are_two_numbers_in_their_order(bounds: Any) -> None:
     with pytest.raises(SettingsError, match="bounded takes two numbers, the lower one first, not"):
         infer("x", pd.Series([1.5, 2.5]), kind=("bounded", *bounds))
-    with pytest.raises(DataError, match=r"2.5 is no value of kind bounded, from 0 to 2: .*another kind or bounds"):
+    with pytest.raises(DataError, match=r"2.5 is not a value of kind bounded, from 0 to 2: .*another kind or bounds"):
         infer("x", pd.Series([1.5, 2.5]), kind=("bounded", 0, 2))
 
 

@@ -78,5 +78,5 @@ def test_a_mark_of_any_type_is_stored_as_text_or_a_number(mark: Any, stored: Any
 
 @pytest.mark.parametrize("mark", [True, np.bool_(False), [1, 2], datetime.timedelta(1), b"x", 1j])
 def test_a_mark_of_another_type_is_refused(mark: Any) -> None:
-    with unchecked(), pytest.raises(SettingsError, match="is no text, number or date"):
+    with unchecked(), pytest.raises(SettingsError, match="is not text, a number or a date"):
         infer("x", pd.Series([1.5, 2.5]), [mark])

@@ -75,7 +75,7 @@ def test_all_damaged_pictures_are_named_at_once(tmp_path: Path) -> None:
         read(tmp_path, "b.png", "a.png", "c.png")
     said = str(caught.value)
     assert said.startswith("column 'scan', row 0: cannot read the picture ")
-    assert "b.png: it is no image;" in said
+    assert "b.png: it is not an image;" in said
     assert said.endswith(f"or delete the file: an absent picture is missing (and 1 more: {tmp_path / 'c.png'})")
 
 

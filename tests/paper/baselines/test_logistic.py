@@ -85,7 +85,7 @@ def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Dataset, monkey
 def test_what_is_no_image_cannot_be_moved(splits: Dataset) -> None:
     flat = {"image": torch.rand(40, 64), "label": torch.arange(40) % 2}
     parts = Dataset("flat", train=Table(flat), validation=Table(flat), test=Table(flat))
-    with pytest.raises(DataError, match="image is no image, so it cannot be shifted by pixels"):
+    with pytest.raises(DataError, match="image is not an image, so it cannot be shifted by pixels"):
         logistic_accuracy(pixels, parts, 1.0, shift=1)
 
 

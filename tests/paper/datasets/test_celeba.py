@@ -198,7 +198,7 @@ def damage(folder: Path, what: str) -> None:
         ("not an image", "cannot decode the image 000006.jpg of CelebA"),
         ("a truncated image", "cannot decode the image 000006.jpg of CelebA"),
         ("no image", "img_align_celeba holds no .jpg image"),
-        ("a truncated zip", "img_align_celeba.zip is no intact zip archive"),
+        ("a truncated zip", "img_align_celeba.zip is not an intact zip archive"),
         ("a flipped byte in the zip", "cannot decode the image 000006.jpg of CelebA"),
     ],
 )

@@ -116,9 +116,9 @@ def test_validation_is_the_plain_loss() -> None:
 
 
 def test_they_have_no_likelihood() -> None:
-    with pytest.raises(QueryError, match=r"SupervisedNetwork is no probabilistic model: it has no log p\(image\)"):
+    with pytest.raises(QueryError, match=r"SupervisedNetwork is not a probabilistic model: it has no log p\(image\)"):
         log_likelihood(supervised(), complete(3, TWO), of=["image"])
-    with pytest.raises(QueryError, match="Autoencoder is no probabilistic model"):
+    with pytest.raises(QueryError, match="Autoencoder is not a probabilistic model"):
         log_likelihood(autoencoder(), complete(3, TWO), of=["image"])
 
 

@@ -38,6 +38,7 @@ CLASSED = ("binary", "categorical", "ordinal")
 MODELLED = (*NUMBERS, *CLASSED, "date")
 ALONE = ("picture", "text")  # each such column is a modality by itself
 LARGEST = 2.0**63  # larger than NumPy's integers
+_TRUTH = ("true", "false")
 FORMS = "mvae.forms"  # key in the `attrs` of a data frame: column → format of its dates in the whole table
 FINER, ROUNDING = 1e-3, 1e-12  # tolerances for being a whole number of steps: absolute (in steps) and relative
 
@@ -161,7 +162,7 @@ class TableColumn:
 
     def _refuse(self, index: Any, at: np.ndarray, cells: np.ndarray, strict: bool, missed: Missed | None) -> None:
         row, cell = row_named(index, int(at[0])), cells.tolist()[0]
-        what, instead = f"is no value of kind {self.kind}", "kind"
+        what, instead = f"is not a value of kind {self.kind}", "kind"
         if self.kind == "bounded":
             what, instead = f"{what}, from {self.low} to {self.high}", "kind or bounds"
         if self.kind in CLASSED:
@@ -248,7 +249,7 @@ class TableColumn:
         own = getattr(found.dtype, "numpy_dtype", found.dtype)  # of a nullable type: the type of its numbers
         if isinstance(own, np.dtype) and own.kind in "iuf":
             if any(isinstance(cell, str) for cell in cells.tolist()) and not self._numbered:
-                raise TypeError("names are no numbers")
+                raise TypeError("names are not numbers")
             if own.kind == "f":
                 cells = np.array(cells.tolist(), own)
             else:
@@ -269,7 +270,7 @@ class TableColumn:
                 cells = self.typed(cells)
             elif self.kind in CLASSED and is_text(there):  # TRUE, where training wrote True
                 own = {plain(value): value for value in reversed(factorized(there)[1].tolist())}
-                cells = np.array([own.get(plain(value), value) for value in cells.tolist()], object)
+                cells = np.array([own.get(plain(value), _in_case_of(own, value)) for value in cells.tolist()], object)
         return cells
 
     def _as_stored(self, there: Series, numbers: np.ndarray) -> Any:
@@ -347,9 +348,17 @@ class TableColumn:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
             field = cls(**values)
         except TypeError:
-            raise DataError(f"this is no column of a table: {stored!r}") from None
+            raise DataError(f"this is not a column of a table: {stored!r}") from None
         if field.kind not in get_args(ColumnKind):
             raise DataError(
                 f"column {field.name!r} has no kind {field.kind!r}; there are {', '.join(get_args(ColumnKind))}"
             )
         return field
+
+
+def _in_case_of(own: Mapping[str, Any], value: Any) -> Any:
+    """A category that none of a column's own cells has; true and false in the case in which they write the other."""
+    other = next((str(cell).strip() for cell in own.values() if str(cell).strip().lower() in _TRUTH), None)
+    if other is None or str(value).lower() not in _TRUTH:
+        return value
+    return next((case(str(value)) for case in (str.upper, str.lower, str.capitalize) if case(other) == other), value)

@@ -139,4 +139,4 @@ def _not_text(path: Path, encoding: str) -> DataError:
                     f"{path}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8. Save the file as UTF-8, for "
                     f"example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8.csv"
                 )
-    return DataError(f"{path} is no text in {encoding}: save it as UTF-8")
+    return DataError(f"{path} is not text in {encoding}: save it as UTF-8")

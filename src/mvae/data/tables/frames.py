@@ -110,7 +110,7 @@ def checked_names(names: Sequence[Any], where: str) -> tuple[str, ...]:
     if not found:
         raise DataError(f"{where} has no columns")
     if odd := [name for name in found if not isinstance(name, str)]:
-        raise DataError(f"{where} has a column named {odd[0]!r}, which is no text: rename it")
+        raise DataError(f"{where} has a column named {odd[0]!r}, which is not text: rename it")
     if twice := sorted({name for name in found if found.count(name) > 1}):
         raise DataError(f"{where} has more than one column {', '.join(map(repr, twice))}: rename them")
     return tuple(found)
@@ -129,7 +129,7 @@ def as_frame(data: Any) -> DataFrame:
         try:
             return pd.DataFrame(dict(data))
         except ValueError as error:
-            raise DataError(f"these columns make no table ({error}): give each a list of as many cells") from None
+            raise DataError(f"these columns do not make a table ({error}): give each a list of as many cells") from None
     narwhals = require_extra("narwhals", "tables", "data frames other than those of pandas")
     try:
         return of_arrow(narwhals.from_native(data, eager_only=True).to_arrow())

@@ -338,7 +338,9 @@ def _require_finite(name: str, cells: np.ndarray, codes: np.ndarray, uniques: np
 
     if cells.dtype.kind in "OUf" and (odd := [cell for cell in cells.tolist() if infinite(cell)]):
         row = row_named(index, int((codes == uniques.tolist().index(odd[0])).argmax()))
-        raise DataError(f"column {name!r}, row {row}: {odd[0]} is no finite number: correct it, or name it as missing")
+        raise DataError(
+            f"column {name!r}, row {row}: {odd[0]} is not a finite number: correct it, or name it as missing"
+        )
 
 
 def _python(value: Any) -> Any:

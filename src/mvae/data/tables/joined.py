@@ -43,13 +43,13 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
         if shared := [column for column in groups[name] if column in found.columns]:
             raise DataError(f"{part.where} has a column {shared[0]!r}, and so has an earlier file: rename one")
         order = list(dict.fromkeys([*found.index, *frame.index]))
+        if not found.index.isin(frame.index).any():
+            notes.append(f"no row of {part.where} has a key {key!r} that an earlier file has")
         if alike := _alike(found.index, frame.index):
             notes.append(
                 f"{part.where}: its key {alike[1]!r} differs from {alike[0]!r} of an earlier file ({alike[2]:,} such "
                 "keys): write both the same way if they name one row"
             )
-        elif not found.index.isin(frame.index).any():
-            notes.append(f"no row of {part.where} has a key {key!r} that an earlier file has")
         keys = found[key].reindex(order)
         compared = pandas().Series(order, index=order, dtype=object, name=key)
         if found[key].dtype != frame[key].dtype:  # text and numbers
@@ -72,7 +72,8 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
 
 def _alike(before: Any, now: Any) -> tuple[str, str, int] | None:
     """An example of two keys that differ only in case or leading zeros, as 007 and 7, and the number of such pairs."""
-    known, new = ({_bare(key): key for key in one.difference(other)} for one, other in ((before, now), (now, before)))
+    pairs = (before, now), (now, before)
+    known, new = ({_bare(key): key for key in one.difference(other, sort=False)} for one, other in pairs)
     both = [bare for bare in new if bare in known]
     return (known[both[0]], new[both[0]], len(both)) if both else None
 

@@ -265,7 +265,7 @@ class TableSchema:
                 Path(stored["folder"]),
             )
         except (KeyError, TypeError, AttributeError):
-            raise DataError("this is no description of a table's columns") from None
+            raise DataError("this is not a description of a table's columns") from None
 
 
 def learn_columns(

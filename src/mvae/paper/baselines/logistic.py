@@ -94,7 +94,7 @@ def shifted_copies(table: Table, pixels: int) -> list[Table]:
     image = torch.as_tensor(table.columns[first])
     if image.dim() < 3:
         raise DataError(
-            f"{first} is no image, so it cannot be shifted by pixels: shape {tuple(image.shape[1:])} per row"
+            f"{first} is not an image, so it cannot be shifted by pixels: shape {tuple(image.shape[1:])} per row"
         )
     framed = F.pad(image, (pixels,) * 4)
     height, width = image.shape[-2:]

@@ -125,7 +125,9 @@ def _images(folder: Path) -> tuple[list[str], Callable[[str], bytes], dict[str, 
             try:
                 opened = zipfile.ZipFile(archive)
             except UNREADABLE as error:
-                raise DataError(f"{archive} is no intact zip archive ({error}): replace it by an intact copy") from None
+                raise DataError(
+                    f"{archive} is not an intact zip archive ({error}): replace it by an intact copy"
+                ) from None
             members = {Path(m.filename).name: m for m in opened.infolist() if _is_image(m.filename)}
             for name, member in members.items():
                 if member.file_size > MOST_BYTES:

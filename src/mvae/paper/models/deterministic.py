@@ -48,7 +48,7 @@ class _Deterministic(MultimodalVAE):
 
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> NoReturn:
         """Raise QueryError: there is no likelihood."""
-        raise QueryError(f"{type(self).__name__} is no probabilistic model: it has no log p({', '.join(of)})")
+        raise QueryError(f"{type(self).__name__} is not a probabilistic model: it has no log p({', '.join(of)})")
 
 
 class Autoencoder(_Deterministic):
