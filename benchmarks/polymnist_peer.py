@@ -20,7 +20,7 @@ from mvae.paper.results import add_rows
 from mvae.runs.build import build
 from mvae.runs.run import Run
 from mvae.runs.source import load
-from mvae.studies.polymnist import PEER, SPENDS, Setup, judges_of, rows_of
+from mvae.studies.polymnist import PEER, SPENDS, Setup, classifiers_of, rows_of
 
 NAMES = {"mvae": "MVAE", "mvtcae": "MVTCAE", "mopoe": "MoPoE"}
 OURS = {"mvae": "paper", "mvtcae": "own", "mopoe": "own"}  # the recipe that has the same objective
@@ -93,11 +93,11 @@ def main() -> None:
         setup = Setup(name, OURS[name], 0, args.budget)
         torch.manual_seed(setup.seed)
         data = load(setup.config, None)
-        judges, accuracies = judges_of(data, SPENDS[args.budget], args.runs)
+        classifiers, accuracies = classifiers_of(data, SPENDS[args.budget], args.runs)
         run = Run(args.runs / "multivae", setup.config, build(setup.config), data, {})
         run.progress["seconds"] = trained(multivae, setup, run)
         command = f"python benchmarks/polymnist_peer.py {name} --budget {args.budget}"
-        found = rows_of(setup, run, data.train, judges, accuracies, recipe=PEER, command=command)
+        found = rows_of(setup, run, data.train, classifiers, accuracies, recipe=PEER, command=command)
         add_rows(args.results / "polymnist.json", list(found))
 
 

@@ -71,7 +71,7 @@ def test_values_are_read() -> None:
         (NUMBERS, "1, x", "a number with a decimal point, as 1234.5, is needed, not 'x'"),
         (NUMBERS, {"a": 1}, "2 numbers are needed"),
         (PICTURE, "no base64!", "base64"),
-        (PICTURE, base64.b64encode(b"broken").decode(), "no image"),
+        (PICTURE, base64.b64encode(b"broken").decode(), "not an image"),
         (PICTURE, encoded((30, 30))[:60], "cannot be decoded|cannot read|no image"),
         (PICTURE, png_header_of(20_000, 20_000), "more than 16,000,000 pixels"),
         (PICTURE, base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n").decode(), "is not read"),

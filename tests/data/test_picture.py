@@ -57,8 +57,8 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "cut.png").write_bytes(png(9, 9)[:20])
-    for name, says in (("text", "is not an image"), ("pipe", "no regular file"), ("absent", "No such file"),
-                       ("", "no regular file"), ("cut.png", "cut.png")):  # fmt: skip
+    for name, says in (("text", "is not an image"), ("pipe", "not a regular file"), ("absent", "No such file"),
+                       ("", "not a regular file"), ("cut.png", "cut.png")):  # fmt: skip
         with pytest.raises(DataError, match=says) as caught:
             open_bounded(tmp_path / name)
         assert "\n" not in str(caught.value)

@@ -80,7 +80,7 @@ def test_only_runs_whose_rate_fell_stand_beside_the_goals() -> None:
 def test_a_conditional_coherence_stands_beside_the_accuracy_of_its_classifier() -> None:
     run = {"dataset": "mnist", "model": "mvae", "recipe": "coupled", "budget": "laptop", "seed": 1}
     seen = run | {"metric": "agreement x2->x1", "value": 0.875}
-    worth = run | {"metric": "the judge on real test rows", "value": 0.99}
+    worth = run | {"metric": "classifier accuracy on test rows", "value": 0.99}
     assert coherence_table([seen, worth]).splitlines()[2:] == [
         "| mnist | mvae, `coupled` | laptop | 1 | 87.5% | 99.0% |"
     ]

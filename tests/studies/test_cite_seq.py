@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from mvae.errors import DataError
 from mvae.paper.command import reproduce_command
 from mvae.paper.results import read_rows
-from mvae.studies.cells import Components, drawn_cells, judged, log_normalised, read_cells, variable_genes
+from mvae.studies.cells import Components, drawn_cells, log_normalised, metrics_of, read_cells, variable_genes
 from mvae.studies.totalvi import of_totalvi
 
 
@@ -25,7 +25,7 @@ def test_the_first_fifth_of_a_permutation_is_tested() -> None:
 def test_metrics_are_means_over_proteins_of_log_counts() -> None:
     random = np.random.default_rng(0)
     truth, prediction = random.poisson(20, (40, 3)), random.normal(3, 1, (40, 3))
-    found = judged(truth, prediction, random.poisson(20, (500, 40, 3)).astype(float))
+    found = metrics_of(truth, prediction, random.poisson(20, (500, 40, 3)).astype(float))
     log = np.log1p(truth)
     assert found["Pearson"] == pytest.approx(
         np.mean([np.corrcoef(prediction[:, j], log[:, j])[0, 1] for j in range(3)])

@@ -54,7 +54,7 @@ def coherence_rows(run: Run, origin: Origin, folder: Path) -> list[Row]:
     rows = []
     for metric, share, n in (
         ("agreement x2->x1", value, len(conditions)),
-        ("the judge on real test rows", accuracy, len(data.test)),
+        ("classifier accuracy on test rows", accuracy, len(data.test)),
     ):
         shared = shared_fields(run, origin, n, run.model.device)
         rows.append(new_row("figure2", metric, share, (share * (1 - share) / n) ** 0.5, shared))

@@ -168,7 +168,7 @@ def goals_table(rows: _Rows) -> str:
             right, coherence = f"{found['accuracy x1->x2']:.1%}", f"{found['agreement x2->x1']:.1%}"
             gap, kl = found["log p(x1,x2)"] - found["log p(x1)"], found["KL all - KL x1"]
             lines.append([*key, f"{found['log p(x1)']:.2f}", f"{gap:.2f}", right, coherence, f"{kl:.2f}"])
-    numbers = ["log p(x1)", "joint − marginal", "label from image", "judge agrees", "KL(all) − KL(image)"]
+    numbers = ["log p(x1)", "joint − marginal", "label from image", "coherence", "KL(all) − KL(image)"]
     return in_columns(["dataset", "budget", "seed", *numbers], lines, range(3))
 
 
@@ -177,9 +177,9 @@ def coherence_table(rows: _Rows) -> str:
     runs = _by(rows, lambda row: (row["dataset"], _model(row), row["budget"], row["seed"]))
     lines = []
     for key, found in sorted(runs.items(), key=lambda run: run[0][0]):
-        values = (found[metric]["value"] for metric in ("agreement x2->x1", "the judge on real test rows"))
+        values = (found[metric]["value"] for metric in ("agreement x2->x1", "classifier accuracy on test rows"))
         lines.append([*key, *(f"{value:.1%}" for value in values)])
-    return in_columns(["dataset", "model", "budget", "seed", "judge agrees", "judge on real images"], lines, range(4))
+    return in_columns(["dataset", "model", "budget", "seed", "coherence", "classifier on real images"], lines, range(4))
 
 
 def tasks_table(rows: _Rows) -> str:

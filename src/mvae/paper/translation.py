@@ -217,7 +217,7 @@ SENTENCES = {
         make=_sentences,
     )
     for name, summary in (
-        ("table5", "translations in both directions, sampled, with gold ones beside"),
+        ("table5", "translations in both directions, sampled, compared with gold ones"),
         ("table11", "pairs of sentences, both from one z of the prior"),
         ("table12", "Vietnamese translations of English sentences"),
         ("table13", "English translations of Vietnamese sentences"),

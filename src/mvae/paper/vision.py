@@ -164,7 +164,7 @@ TRANSFORMATIONS = {
     for item in (
         _figure(
             "figure4",
-            "vision: transformations of an image and back, with PSNR, SSIM and F1 beside plain references",
+            "vision: transformations of an image and back, with PSNR, SSIM and F1 compared with plain references",
             TASKS[:10],
         ),
         _figure("figure11", "vision: reconstruction, edges and mask, given all six", TASKS[10:]),

@@ -299,7 +299,7 @@ FEW_PAIRS = {
         ),
         _item(
             "figure3",
-            "tables 8, 9 and 10 as curves beside the published ones, in RESULTS/figure3.png",
+            "tables 8, 9 and 10 as curves next to the published ones, in RESULTS/figure3.png",
             "MNIST and FashionMNIST (downloaded where --data-dir has none)",
             ("mnist", "fashion-mnist", "multimnist"),
         ),

@@ -14,7 +14,7 @@ from mvae.errors import DataError
 from mvae.likelihoods import Gaussian, NegativeBinomial
 from mvae.studies.measured import found_folder
 
-__all__ = ["Cells", "Components", "drawn_cells", "judged", "read_cells", "variable_genes"]
+__all__ = ["Cells", "Components", "drawn_cells", "metrics_of", "read_cells", "variable_genes"]
 
 SOURCE = "the public data of the totalVI study (PBMC10k), saved as pbmc10k.npz with X, Y, genes and proteins"
 Counts = np.ndarray
@@ -166,7 +166,7 @@ def model_of(rna: Counts, proteins: int, sizes: Sizes) -> "mvae.MVAE":
     )
 
 
-def judged(truth: Counts, prediction: np.ndarray, draws: np.ndarray | None = None) -> dict[str, float]:
+def metrics_of(truth: Counts, prediction: np.ndarray, draws: np.ndarray | None = None) -> dict[str, float]:
     """Metrics of log1p counts, averaged over proteins; with draws, also the coverage of their 90 % intervals."""
     log = np.log1p(truth)
     found = {

@@ -20,7 +20,16 @@ from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import RowDict
 from mvae.report.figure import saved_figure
 from mvae.studies import totalvi
-from mvae.studies.cells import Cells, Sizes, drawn_cells, judged, log_normalised, model_of, read_cells, variable_genes
+from mvae.studies.cells import (
+    Cells,
+    Sizes,
+    drawn_cells,
+    log_normalised,
+    metrics_of,
+    model_of,
+    read_cells,
+    variable_genes,
+)
 from mvae.studies.measured import Study, show_table
 
 __all__ = ["CITE_SEQ"]
@@ -68,7 +77,7 @@ def measured(model: "mvae.MVAE", genes: np.ndarray, test: Cells, cells: int = 20
     """Metrics of the predictions for all test cells, and mean log-likelihoods of the first ``cells`` of them."""
     columns = test.columns(genes)
     mean, draws = predicted(model, {"rna": columns["rna"]})
-    found = judged(test.protein, mean, draws)
+    found = metrics_of(test.protein, mean, draws)
     some = {name: column[:cells] for name, column in columns.items()}
     given = mvae.log_likelihood(model, some, of=["protein"], given=["rna"], samples=200).values
     of_counts = given - some["protein"].sum(1)  # turns the density of log1p y into one of y
@@ -106,7 +115,7 @@ def compared(train: Cells, test: Cells) -> dict[str, dict[str, float]]:
     for name, fit in baselines().items():
         begun = time.process_time()
         prediction = fit(x[0], y - y.mean(0)).predict(x[1]) + y.mean(0)
-        found[name] = judged(test.protein, prediction) | {"minutes": (time.process_time() - begun) / 60}
+        found[name] = metrics_of(test.protein, prediction) | {"minutes": (time.process_time() - begun) / 60}
     return found
 
 
@@ -165,7 +174,7 @@ def draw_latents(model: "mvae.MVAE", genes: np.ndarray, test: Cells, path: Path)
 
 CITE_SEQ = Item(
     "cite-seq",
-    "proteins of cells predicted from RNA, beside kernel ridge, extra trees and others",
+    "proteins of cells predicted from RNA, compared with kernel ridge, extra trees and others",
     takes=("levels", "seeds", "budget"),
     show=partial(show_table, columns=METRICS),
     needs="pbmc10k.npz of the totalVI study, by --data-dir or MVAE_DATA (smoke: nothing)",

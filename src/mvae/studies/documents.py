@@ -87,10 +87,10 @@ def polymnist_table(rows: Sequence[RowDict]) -> str:
         return "" if value is None else f"{value:.3f}".lstrip("0")
 
     lines: list[list[object]] = []
-    for (name, budget, seed, judge), found in runs.items():
+    for (name, budget, seed, accuracy), found in runs.items():
         shares = (share(found.get(metric)) for metric in SHARES.values())
         nats = (f"{found[metric]:.0f}" if metric in found else "" for metric in LIKELIHOODS)
-        lines.append([name, f"{budget}, seed {seed}", *shares, *nats, f"{judge:.3f}".lstrip("0")])
+        lines.append([name, f"{budget}, seed {seed}", *shares, *nats, f"{accuracy:.3f}".lstrip("0")])
     rest = [""] * (len(SHARES) - 4 + len(LIKELIHOODS) + 1)
     lines += [[one["model"], "published", *map(share, one["given"]), *rest] for one in published()["coherence"]]
     return in_columns(["model", "budget", *SHARES, *LIKELIHOODS, "classifiers"], lines, range(2))

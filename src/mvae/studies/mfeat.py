@@ -177,7 +177,7 @@ def _made(item: str, options: Options, paths: Paths) -> Sequence[RowDict]:
 
 MFEAT = Item(
     "mfeat",
-    "the class of a digit and each of six views from any others, beside logistic regression",
+    "the class of a digit and each of six views from any others, compared with logistic regression",
     takes=("levels", "seeds", "budget"),
     show=partial(show_table, columns=METRICS),
     needs="UCI's Multiple Features, by --data-dir or MVAE_DATA (smoke: nothing)",

@@ -162,12 +162,12 @@ class Curve(Reporter):
         write_json(self.path, {"points": self.points})
 
 
-def finished(setup: Setup, paths: Paths, judges: dict[str, ImageClassifier], data: Dataset) -> Run:
+def finished(setup: Setup, paths: Paths, classifiers: dict[str, ImageClassifier], data: Dataset) -> Run:
     """The finished run: opened if it is complete, resumed if it was stopped, else trained."""
     directory, where = paths.runs / setup.name, {"data_dir": paths.data_dir, "device": paths.device}
     begun = (directory / SETTINGS).exists()
     if not begun or not _complete(directory, setup.config):
-        curve: list[Callback] = [Curve(directory, data, judges, SPENDS[setup.budget])]
+        curve: list[Callback] = [Curve(directory, data, classifiers, SPENDS[setup.budget])]
         told = [reporter_for()] if paths.callbacks is None else list(paths.callbacks)
         train(setup.config, directory, resume=begun, callbacks=[*told, *curve], **where)
     return open_run(directory, **where)
@@ -179,20 +179,20 @@ def _complete(directory: Path, config: Config) -> bool:
     return load_state(directory / CHECKPOINT)[1]["epoch"] >= config.training.epochs
 
 
-def judges_of(
+def classifiers_of(
     data: Dataset, spend: Spend, folder: Path, report: Callable[[str], None] = print
 ) -> tuple[dict[str, ImageClassifier], dict[str, float]]:
     """A classifier of the digit for each modality, and its accuracy on real test rows; saved in the folder."""
     parts = {"train": spend.classifier_rows, "validation": spend.classifier_rows // 10}
     parts["test"] = max(1_000, spend.test_rows)
     some = replace(data, **{part: getattr(data, part).first(rows) for part, rows in parts.items()})
-    judges, accuracies = {}, {}
+    classifiers, accuracies = {}, {}
     for name in MODALITIES:
         file = f"classifier-{NAME}-{data.vocabulary_id}-{spend.classifier_rows}-{name}.safetensors"
-        judges[name], accuracies[name] = classifier_for(
+        classifiers[name], accuracies[name] = classifier_for(
             some, name, LABEL, Categorical(), folder / file, report, epochs=spend.classifier_epochs
         )
-    return judges, accuracies
+    return classifiers, accuracies
 
 
 def recorded(setup: Setup, results: Path, recipe: str | None = None) -> list[dict[str, Any]]:
@@ -213,10 +213,10 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     if missing:
         require_extra("zuko.flows", "flows", "a flow as prior")  # before hours of training
         data = load(replace(missing[0], kept=1.0).config, paths.data_dir)  # complete, for classifiers and curves
-        judges, accuracies = judges_of(data, spend, paths.runs)
+        classifiers, accuracies = classifiers_of(data, spend, paths.runs)
         for setup in missing:
-            run = finished(setup, paths, judges, data)
-            add_rows(paths.results / f"{name}.json", list(rows_of(setup, run, data.train, judges, accuracies)))
+            run = finished(setup, paths, classifiers, data)
+            add_rows(paths.results / f"{name}.json", list(rows_of(setup, run, data.train, classifiers, accuracies)))
             if setup.seed == 0 and setup.kept == 1:
                 draw_given(run, paths.results / f"{name}-{setup.model}-{setup.recipe}-{setup.budget}.png")
     return [row for recipe in (None, PEER) for setup in wanted for row in recorded(setup, paths.results, recipe)]
@@ -226,7 +226,7 @@ def rows_of(
     setup: Setup,
     run: Run,
     complete: Table,
-    judges: dict[str, ImageClassifier],
+    classifiers: dict[str, ImageClassifier],
     accuracies: dict[str, float],
     **instead: str,
 ) -> Iterator[Row]:
@@ -259,9 +259,9 @@ def rows_of(
         return new_row(NAME, metric, value, stderr, {**shared, "n": n, "settings": settings | how})
 
     for name, accuracy in accuracies.items():
-        judged = min(max(1_000, spend.test_rows), len(run.data.test))
-        yield row(f"accuracy of the classifier of {name}", accuracy, judged)
-    for one in measures(run, complete, judges, spend):
+        scored = min(max(1_000, spend.test_rows), len(run.data.test))
+        yield row(f"accuracy of the classifier of {name}", accuracy, scored)
+    for one in measures(run, complete, classifiers, spend):
         yield row(one.metric, one.value, one.rows, one.stderr, **one.how)
     curve = run.directory / CURVE
     for point in read_json(curve)["points"] if curve.exists() else []:
@@ -272,7 +272,7 @@ def rows_of(
 
 POLYMNIST = Item(
     NAME,
-    "PolyMNIST: coherence, likelihoods and latents of every model with five modalities, beside the published values",
+    "PolyMNIST: coherence, likelihoods and latents of every model with five modalities, next to the published values",
     ("models", "recipes", "levels", "seeds", "budget"),
     show,
     needs="MNIST (downloaded where --data-dir has none) and, for the original's backgrounds, a folder of them",

@@ -65,11 +65,11 @@ class Measure:
     how: Mapping[str, Any] = field(default_factory=dict)
 
 
-def measures(run: Run, complete: Table, judges: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
+def measures(run: Run, complete: Table, classifiers: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
     """Coherence, linear accuracy and distances; unconditional coherence, log p and distances with each prior."""
     model, test = run.model, run.data.test.first(spend.test_rows)
     label, numbers = labels(test), answered(model)
-    found = coherence_by_number(model, judges, test, label, numbers=numbers)
+    found = coherence_by_number(model, classifiers, test, label, numbers=numbers)
     for n, value in found.by_number.items():
         yield Measure(f"coherence given {n}", value, len(test))
     everything = [*numbers, len(model.names)]
@@ -77,11 +77,11 @@ def measures(run: Run, complete: Table, judges: dict[str, ImageClassifier], spen
     linear = linear_accuracy_by_number(model, (some, labels(some)), (test, label), numbers=everything)
     for n, value in linear.items():
         yield Measure(f"linear accuracy given {n}", value, len(test), how={"fitted_rows": len(some)})
-    yield Measure("Fréchet distance given 1", _distance_given_one(model, judges, test), len(test), how=_FEATURES)
-    yield from of_priors(run, judges, spend)
+    yield Measure("Fréchet distance given 1", _distance_given_one(model, classifiers, test), len(test), how=_FEATURES)
+    yield from of_priors(run, classifiers, spend)
 
 
-def of_priors(run: Run, judges: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
+def of_priors(run: Run, classifiers: dict[str, ImageClassifier], spend: Spend) -> Iterator[Measure]:
     """The measures that depend on the prior: N(0, I), or a mixture of Gaussians or a flow fitted to the posteriors."""
     model, test = run.model, run.data.test.first(spend.test_rows)
     fitted = run.data.train.first(spend.fitted_rows)
@@ -95,9 +95,9 @@ def of_priors(run: Run, judges: dict[str, ImageClassifier], spend: Spend) -> Ite
         model.prior = None
         if how:
             model.prior = fit_prior(model, fitted, how["prior"], components=components, epochs=spend.flow_epochs)
-        agreed = unconditional_coherence(model, judges, spend.test_rows)
+        agreed = unconditional_coherence(model, classifiers, spend.test_rows)
         yield Measure(f"unconditional coherence{suffix}", agreed, spend.test_rows, how=how)
-        distances = [frechet_to_data(model, _features(judges[name]), test, name) for name in model.names]
+        distances = [frechet_to_data(model, _features(classifiers[name]), test, name) for name in model.names]
         distance = sum(distances) / len(distances)
         yield Measure(f"Fréchet distance{suffix}", distance, len(test), how=how | _FEATURES)
         yield from _likelihoods(model, test.first(spend.scored_rows), spend.samples, suffix, how)
@@ -120,17 +120,17 @@ def _likelihoods(
 _FEATURES = {"features": "the hidden layer of the modality's classifier"}
 
 
-def _distance_given_one(model: MultimodalVAE, judges: Mapping[str, ImageClassifier], table: Table) -> float:
+def _distance_given_one(model: MultimodalVAE, classifiers: Mapping[str, ImageClassifier], table: Table) -> float:
     """The mean distance over modalities, each generated from the one before it."""
     names, distances = model.names, []
     for given, of in zip(names, (*names[1:], names[0]), strict=True):
-        distances.append(frechet_to_data(model, _features(judges[of]), table, of, [given]))
+        distances.append(frechet_to_data(model, _features(classifiers[of]), table, of, [given]))
     return sum(distances) / len(distances)
 
 
-def _features(judge: ImageClassifier) -> Callable[[Tensor], Tensor]:
+def _features(classifier: ImageClassifier) -> Callable[[Tensor], Tensor]:
     """A function that returns the 128 values of the classifier's hidden layer."""
-    return lambda images: judge.head[:3](judge.features(images))
+    return lambda images: classifier.head[:3](classifier.features(images))
 
 
 def answered(model: MultimodalVAE) -> Sequence[int]:

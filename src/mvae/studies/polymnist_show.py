@@ -54,18 +54,18 @@ def show(item: str, rows: Sequence[RowDict]) -> None:
             key = row["model"], row["recipe"], row["budget"], row["seed"], level, settings["classifier_accuracy"]
             runs.setdefault(key, {})[row["metric"]] = row["value"]
     lines = []
-    for (model, recipe, budget, seed, kept, judge), found in runs.items():
+    for (model, recipe, budget, seed, kept, accuracy), found in runs.items():
         which = f", seed {seed}" if seed else ""
         missing = f", {1 - kept:.0%} missing" if kept < 1 else ""
         what = f"{named(model, recipe)}, {budget}{which}{missing}"
         lines.append([what, *(_percent(found.get(metric)) for metric in COLUMNS.values())])
-        lines[-1].append(_percent(judge))
+        lines[-1].append(_percent(accuracy))
     lines.append([])
     for known in published()["coherence"]:
         absent = ["–"] * (len(COLUMNS) + 1 - len(known["given"]))
         lines.append([f"{known['model']}, published", *map(_percent, known["given"]), *absent])
     title = f"{item}: coherence in % by number given (0: samples of the prior); linear accuracy; classifiers"
-    show_values(title, ["model", *COLUMNS, "judge"], lines, left=("model",))
+    show_values(title, ["model", *COLUMNS, "classifier"], lines, left=("model",))
 
 
 def _percent(share: float | None) -> str:

@@ -320,7 +320,7 @@ def show(name: str, rows: Sequence[RowDict]) -> None:
 
 TABLES = Item(
     NAME,
-    "Tables with holes: cells, views, targets and outliers, beside kNN, iterated trees, boosting and isolation forests",
+    "incomplete tables: cells, views, targets, outliers, compared with kNN, iterated trees, boosting, IsolationForest",
     takes=("datasets", "models", "seeds", "budget"),
     show=show,
     needs="--data-dir with the folders hi-vae and mfeat, for their four sets",

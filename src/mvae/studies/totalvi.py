@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mvae.studies.cells import Cells, judged
+from mvae.studies.cells import Cells, metrics_of
 
 __all__ = ["is_installed", "of_totalvi"]
 
@@ -50,4 +50,4 @@ def of_totalvi(train: Cells, test: Cells, seed: int, epochs: int = EPOCHS) -> di
             sample_protein_mixing=False,
             return_numpy=True,
         )
-    return judged(test.protein, np.log1p(mean)) | {"minutes": (time.process_time() - begun) / 60}
+    return metrics_of(test.protein, np.log1p(mean)) | {"minutes": (time.process_time() - begun) / 60}

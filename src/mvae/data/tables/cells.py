@@ -124,8 +124,8 @@ def marks_of(named: Iterable[Any]) -> tuple[str | int | float, ...]:
             value = str(value).removesuffix(" 00:00:00")
         if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
             raise SettingsError(
-                f"missing names cells that mean missing, as [-999, '?', '1900-01-01'], and {abridged(value)} is no "
-                "text, number or date"
+                f"missing names cells that mean missing, as [-999, '?', '1900-01-01'], and {abridged(value)} is not "
+                "text, a number or a date"
             )
         found.append(float(value) if isinstance(value, Decimal) else value)
     return tuple(found)
