@@ -70,8 +70,10 @@ for one, other in zip(eager.model.parameters(), compiled.model.parameters(), str
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 assert torch.equal(eager.generator.get_state(), compiled.generator.get_state())
 if name == "mvae":
+    torch._dynamo.config.recompile_limit = 1  # however many models a process trains, each is compiled
     large = "mnist", 28, 100  # as large as threads share
     compiled, again = (trained(steps.COMPILED_STEPS, name, *large)[0] for _ in range(2))
+    assert (compiled.way, again.way) == ("compiled", "compiled")
     assert all(torch.equal(one, other) for one, other in zip(compiled.model.parameters(), again.model.parameters()))
 """
 

@@ -3,7 +3,9 @@
 `torch.compile` fuses the operations between the matrix products, which a long run earns back many times.
 """
 
+import inspect
 import logging
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +19,12 @@ __all__ = ["Compiled", "compiled"]
 
 _log = logging.getLogger("mvae")
 
+# Each model is a recompilation of one function, of which PyTorch makes 8: the ninth of a process would not be compiled.
+# Where PyTorch can, it counts each model apart.
+_APART: dict[str, Any] = {
+    name: True for name in inspect.signature(torch.compile).parameters if name == "isolate_recompiles"
+}
+
 
 class Compiled:
     """The whole objective as one graph, for batches of this number of ``rows``; ``half``: products in bfloat16."""
@@ -25,7 +33,7 @@ class Compiled:
         self.model, self.terms, self.rows, self.half = model, terms, rows, half
         self.noise = len(terms.names), rows, model.latent_dim
         self.parts: tuple[str, ...] = ()
-        self._graph = torch.compile(self._measured, fullgraph=True, dynamic=False)
+        self._graph = torch.compile(self._measured, fullgraph=True, dynamic=False, **_APART)
 
     def _measured(self, x: dict[str, Tensor], noise: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half, cache_enabled=False):
