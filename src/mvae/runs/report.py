@@ -94,10 +94,11 @@ def report(
         ]
     else:
         evaluation = _evaluated(run, scoring, progress)
-        measured = validate(run.model, tested(run).first(MEASURED))
+        test = tested(run)
+        measured = validate(run.model, test.first(MEASURED))
         found = _advice(run, evaluation, measured, rows)
         page.summary = _summary(run, found)
-        parts = [history_section(rows), *_answers(run, evaluation, measured, shown, scoring.seed)]
+        parts = [history_section(rows), *_answers(run, test, evaluation, measured, shown, scoring.seed)]
     page.sections = [_next_steps(found), _trained_on(config, stored, run), *parts]
     write_page(page, path)
     return path
@@ -211,10 +212,10 @@ def _filled(run: Run, seed: int) -> list[Section]:
 
 
 def _answers(
-    run: Run, evaluation: Evaluation | str, measured: Mapping[str, float], shown: list[View], seed: int
+    run: Run, test: Table, evaluation: Evaluation | str, measured: Mapping[str, float], shown: list[View], seed: int
 ) -> list[Section]:
-    """The sections that need the data."""
-    test, model = tested(run), run.model
+    """The sections that need the data, of which ``test`` are the rows to evaluate on (`tested`)."""
+    model = run.model
     if isinstance(evaluation, str):
         scored = Section("Log-likelihoods", [f"This model has none: {evaluation}."])
     else:

@@ -21,9 +21,8 @@ _log = logging.getLogger("mvae")
 
 # Each model is a recompilation of one function, of which PyTorch makes 8: the ninth of a process would not be compiled.
 # Where PyTorch can, it counts each model apart.
-_APART: dict[str, Any] = {
-    name: True for name in inspect.signature(torch.compile).parameters if name == "isolate_recompiles"
-}
+_can = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+_APART: dict[str, Any] = {"isolate_recompiles": True} if _can else {}
 
 
 class Compiled:
