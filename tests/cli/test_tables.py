@@ -6,6 +6,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -254,6 +255,7 @@ def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
         (("describe", tmp_path / "empty.csv"), "is empty"),
         (("describe", source, source), "joined by a column"),
         (("impute", tmp_path, source), "is not a run directory"),
+        (("impute", source, run), "patients.csv is a table, not a model: name the run directory"),
         (("impute", run, source, "-o", tmp_path / "x.docx"), "its suffix is none of"),
         (("predict", run, source, "--of", "hbb"), "did you mean 'hb'"),
         (("predict", run, source, "--of", "hb", "--interval", 3), "between 0 and 1"),
@@ -262,14 +264,33 @@ def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
     assert json.loads((run / "run.json").read_text())["layout"]["modalities"]["patients"][0] == "hb"
 
 
+def test_a_modality_named_as_its_only_column_is_given_by_its_cell(tmp_path: Path) -> None:
+    source = csv_of(patients()[["hb", "crp", "sex"]], tmp_path)
+    text = f'[data]\nsource = "{source}"\n' + "".join(
+        f'[modalities.{name}]\nkind = "columns"\ncolumns = {columns}\n'
+        for name, columns in (("labs", ["hb", "crp"]), ("sex", ["sex"]))
+    )
+    (tmp_path / "run.toml").write_text(text)
+    assert mvae("train", tmp_path / "run.toml", "--epochs", 1, "--run-dir", tmp_path / "run").code == 0
+    found = mvae("sample", tmp_path / "run", "--given", "sex=f", "--n", 2, "--json")
+    assert set(found.json()["samples"]) == {"hb", "crp"}
+
+
 def test_samples_of_columns_are_cells_as_the_table_has_them(folder: Path) -> None:
     found = mvae("sample", folder / "run", "--n", 3, "--json").json()["samples"]
-    rows = [text for texts in found.values() for text in texts]
-    assert len(rows) == 3 * len(found)
-    cells = ", ".join(rows)
-    assert re.search(r"sex [fm]\b", cells)
-    assert re.search(r"visit 20\d\d-\d\d-\d\d", cells)
-    assert re.search(r"city (Oslo|Bergen|Hamar)", cells)
+    assert {len(rows) for rows in found.values()} == {3}
+    for sex, visit, city in zip(*([row[c] for row in _merged(found)] for c in ("sex", "visit", "city")), strict=True):
+        assert sex in ("f", "m")
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", visit)
+        assert city in ("Oslo", "Bergen", "Hamar")
+    shown = mvae("sample", folder / "run", "--n", 3).out
+    assert re.search(r"\bsex [fm], ", shown)
+    assert re.search(r"\bvisit 20\d\d-\d\d-\d\d\b", shown)
+
+
+def _merged(samples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows of several modalities as one row each."""
+    return [dict(item for part in parts for item in part.items()) for parts in zip(*samples.values(), strict=True)]
 
 
 def test_strings_of_a_parquet_file_stay_strings(folder: Path, tmp_path: Path) -> None:

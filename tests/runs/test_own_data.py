@@ -259,6 +259,10 @@ def test_complete_rows_are_of_the_modalities_that_the_model_has(tmp_path: Path) 
     [
         ({"evaluation": {"show": ["tipe=ill"]}}, "evaluation.show has MODALITY=VALUE of lab.values, scan, type, not"),
         ({"evaluation": {"show": ["type=dead"]}}, "evaluation.show, 'type=dead': type is one of ill, well"),
+        ({"evaluation": {"show": ["lab.values=1"]}}, "'lab.values=1': 2 numbers, separated by commas, are needed"),
+        ({"evaluation": {"show": ["lab.values=1,x"]}}, "'lab.values=1,x': 2 numbers, separated by commas, are needed"),
+        ({"evaluation": {"show": ["scan=absent.png"]}}, "'scan=absent.png': cannot read the picture absent.png"),
+        ({"evaluation": {"show": ["scan=test:24"]}}, "'scan=test:24': the test rows are 0 to 23"),
         ({"covariates": {"type": {}}}, "type is declared as a modality and as a covariate: leave one of them out"),
     ],
 )

@@ -60,15 +60,28 @@ def sample(
         return
     path = output or run / "sample.png"
     known = samples.parse_given(opened, given)
-    picture, texts = samples.sample(opened, known, n, seed, path, samples.parse_of(of))
+    picture, drawn = samples.sample(opened, known, n, seed, path, samples.parse_of(of))
     say_unknown(samples.unknown_words(opened, given))
     if as_json:
-        print_json({"run": str(run), "picture": picture and str(picture), "samples": texts})
+        plain = {
+            name: [dict(zip(x, plain_cells(x.values()), strict=True)) if isinstance(x, dict) else x for x in values]
+            for name, values in drawn.items()
+        }
+        print_json({"run": str(run), "picture": picture and str(picture), "samples": plain})
         return
     if picture:
         click.echo(f"picture: {picture}")
-    for name, values in texts.items():
-        if any(" " in value for value in values):  # sentences, one per line
-            click.echo("\n".join(f"{name}: {value}" for value in values))
+    for name, values in drawn.items():
+        texts = [_as_text(value) for value in values]
+        if any(" " in text for text in texts):  # sentences, one per line
+            click.echo("\n".join(f"{name}: {text}" for text in texts))
         else:
-            click.echo(f"{name}: {' '.join(map(shlex.quote, values))}")  # the empty string as ''
+            click.echo(f"{name}: {' '.join(map(shlex.quote, texts))}")  # the empty string as ''
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_as_text, value))}]"
+    if isinstance(value, dict):
+        return ", ".join(f"{column} {_as_text(cell)}" for column, cell in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,6 @@
 """Samples of a run: reading what is given from text, and pictures of what is drawn (Fig. 2, 4)."""
 
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,11 @@ from mvae.data.tables.frames import pandas
 from mvae.errors import DataError, QueryError, nearest
 from mvae.evaluation.images import levels
 from mvae.evaluation.rows import rows_with
-from mvae.report.grid import colour, read_image, save_grid, save_named_rows
+from mvae.report.grid import colour, save_grid, save_named_rows
 from mvae.runs.covariates import as_arguments, as_options, first_covariates, parse_covariate
 from mvae.runs.run import Run
 from mvae.runs.tables import TableModel
+from mvae.runs.values import parse_value
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -33,8 +33,6 @@ __all__ = [
     "shown_by",
     "unknown_words",
 ]
-
-_TEST_ROW = re.compile(r"test:(\d+)")
 
 
 def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
@@ -57,24 +55,10 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         if name in run.model.covariates:
             row[name] = parse_covariate(name, run.model.covariates[name], value)
             continue
-        column = run.data.test.columns[name]
-        if (codec := run.data.codecs.get(name)) is not None:  # not a modality: it may be a CVAE's condition
-            try:
-                row[name] = codec.parse(value)[None]
-            except ValueError as error:
-                raise QueryError(f"--given {text!r}: {name} is {error}") from None
-        elif is_picture(column):
-            at = _TEST_ROW.fullmatch(value)
-            row[name] = (
-                _of_test_row(run, name, int(at[1]))
-                if at
-                else read_image(Path(value), tuple(column.shape[1:])) * _brightest(run, name)
-            )
-        else:
-            try:
-                row[name] = torch.tensor([[float(part) for part in value.split(",")]])
-            except ValueError:
-                raise QueryError(f"--given {text!r}: numbers separated by commas are needed") from None
+        try:
+            row[name] = parse_value(run.data, name, value, _brightest(run, name))
+        except QueryError as error:
+            raise QueryError(f"--given {text!r}: {error}") from None
     return row or None
 
 
@@ -89,8 +73,11 @@ def unknown_words(run: Run, given: tuple[str, ...]) -> list[str]:
 
 def names_columns(run: Run, given: tuple[str, ...]) -> bool:
     """Are single columns of a run's table given, rather than whole modalities?"""
-    known = run.data.test.columns  # including a CVAE's condition
-    return run.data.layout is not None and any(text.partition("=")[0] not in known for text in given)
+    if (layout := run.data.layout) is None:
+        return False
+    alone = {name for names in layout.modalities.values() if len(names) == 1 for name in names} - set(layout.shapes)
+    whole = set(run.data.test.columns) - alone  # including a CVAE's condition; a column's own name means the column
+    return any(text.partition("=")[0] not in whole for text in given)
 
 
 def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[str, ...] = ()) -> "DataFrame":
@@ -143,15 +130,6 @@ def _require_column(name: str, seen: list[str]) -> None:
         raise QueryError(f"no column {name!r} that this model sees; it has {', '.join(seen)}{nearest(name, seen)}")
 
 
-def _of_test_row(run: Run, name: str, row: int) -> Tensor:
-    table = run.data.test
-    if row >= len(table):
-        raise QueryError(f"--given {name}=test:{row}: the test rows are 0 to {len(table) - 1}")
-    if not table.has(name)[row]:
-        raise QueryError(f"--given {name}=test:{row}: that row has no {name}; give another row or a file")
-    return table.select_rows(name, torch.tensor([row]))
-
-
 def parse_of(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Split ``("edges,mask", "image")`` into names, each once.
 
@@ -163,14 +141,15 @@ def parse_of(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 def sample(
     run: Run, given: dict[str, Tensor] | None, n: int, seed: int, path: Path, of: tuple[str, ...] = ()
-) -> tuple[Path | None, dict[str, list[str]]]:
-    """Draw n samples given a row (or nothing): images as one PNG at ``path`` (means, as in Fig. 2), the rest as text.
+) -> tuple[Path | None, dict[str, list[Any]]]:
+    """Draw n samples given a row (or nothing): images as one PNG at ``path`` (means, as in Fig. 2), the rest as values.
 
     The picture is a grid. If images are given, or several modalities of images are generated, it has a named part for
     each, with what is given first.
 
     Returns:
-        The written picture (None where no image is generated), and the other modalities' samples as text.
+        The written picture (None where no image is generated), and the other modalities' samples: a text (a class, a
+        sentence), a list of numbers, or for a table a mapping from columns to cells.
 
     Raises:
         QueryError: n < 1, an unknown modality, a covariate that is not given, or nothing left to generate.
@@ -193,32 +172,19 @@ def sample(
         save_grid(images[next(iter(images))], path)
     elif images:
         save_named_rows(shown | images, path, columns=math.ceil(math.sqrt(n)))
-    texts = {}
-    for name in of:
-        if name not in images:
-            written, values = run.data.codecs.get(name), drawn[name][:, 0]
-            if written is not None:
-                texts[name] = [written.format(value) for value in values]
-            else:
-                texts[name] = _cells(run, name, values) or [str(value) for value in values.tolist()]
-    return path if images else None, texts
+    return path if images else None, {name: _values(run, name, drawn[name][:, 0]) for name in of if name not in images}
 
 
-def _cells(run: Run, name: str, values: Tensor) -> list[str]:
-    """Rows of a table's columns as text, each cell written as in the table; empty for other modalities."""
+def _values(run: Run, name: str, drawn: Tensor) -> list[Any]:
+    """The samples of a modality that is not an image, in the form that `sample` returns."""
     layout = run.data.layout
-    if layout is None or name not in layout.modalities or name in layout.shapes:
-        return []
-    columns, numbers = layout.fields_of(name), values.double().cpu().numpy()
-    cells = [column.decode(numbers[:, i]) for i, column in enumerate(columns)]
-    return [
-        ", ".join(f"{column.name} {_short(own[row])}" for column, own in zip(columns, cells, strict=True))
-        for row in range(len(numbers))
-    ]
-
-
-def _short(cell: object) -> str:
-    return f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+    if (codec := run.data.codecs.get(name)) is not None:
+        return [codec.format(value) for value in drawn]
+    if layout is None or name not in layout.modalities:
+        return drawn.tolist()
+    columns, numbers = layout.fields_of(name), drawn.double().cpu().numpy()
+    cells = {column.name: column.decode(numbers[:, i]) for i, column in enumerate(columns)}
+    return [dict(zip(cells, row, strict=True)) for row in zip(*cells.values(), strict=True)]
 
 
 def _is_image(run: Run, name: str) -> bool:

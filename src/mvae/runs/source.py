@@ -13,11 +13,12 @@ from mvae.data.npz import read_npz
 from mvae.data.schema import ColumnSchema, Kind
 from mvae.data.split import encoded_split
 from mvae.data.tables.opening import is_table_file, refuse_cells
-from mvae.errors import DataError, SettingsError, nearest
+from mvae.errors import DataError, QueryError, SettingsError, nearest
 from mvae.runs.config import Config
 from mvae.runs.registry import declarations, reader
 from mvae.runs.sections import ModalitySettings
 from mvae.runs.table_data import completed_by, is_table, load_tables
+from mvae.runs.values import parse_value
 
 __all__ = ["completed", "declared", "folder_of", "load", "shipped", "shipped_declaration", "shipped_text"]
 
@@ -191,10 +192,14 @@ def completed(config: Config, data: Dataset) -> Config:
     """The declaration completed from the data: kinds, shapes and classes that it left out.
 
     Raises:
-        SettingsError: ``evaluation.show`` names an undeclared modality, or a class that does not exist.
+        SettingsError: ``evaluation.show`` names an undeclared modality, or a value that it cannot have.
     """
-    if data.layout is not None:
-        return completed_by(config, data.layout, data.train)
+    config = _completed(config, data) if data.layout is None else completed_by(config, data.layout, data.train)
+    _require_shown(config, data)
+    return config
+
+
+def _completed(config: Config, data: Dataset) -> Config:
     found, covariates = {}, {}
     for name, schema in (data.schema or _proposed(config, data)).items():
         if name in config.covariates:
@@ -208,9 +213,7 @@ def completed(config: Config, data: Dataset) -> Config:
             said["levels"] = schema.levels
         found[name] = {key: value for key, value in said.items() if getattr(own, key) is None}
     change = {"modalities": found} | ({"covariates": covariates} if covariates else {})
-    config = config.resolved().change(change) if found else config.resolved()
-    _require_shown(config, data)
-    return config
+    return config.resolved().change(change) if found else config.resolved()
 
 
 def _require_shown(config: Config, data: Dataset) -> None:
@@ -219,12 +222,12 @@ def _require_shown(config: Config, data: Dataset) -> None:
         name, equals, value = text.partition("=")
         if not equals or name not in known:
             raise SettingsError(f"evaluation.show has MODALITY=VALUE of {', '.join(known)}, not {text!r}")
-        open_ended = name in config.covariates and config.covariates[name].unknown  # any other category may be given
-        if (codec := data.codecs.get(name)) is not None and not open_ended:
-            try:
-                codec.parse(value)
-            except ValueError as error:
-                raise SettingsError(f"evaluation.show, {text!r}: {name} is {error}") from None
+        if name in config.covariates and config.covariates[name].unknown:  # any other category may be given
+            continue
+        try:
+            parse_value(data, name, value)
+        except QueryError as error:
+            raise SettingsError(f"evaluation.show, {text!r}: {error}") from None
 
 
 def _covariate(name: str, schema: ColumnSchema) -> dict[str, Any]:

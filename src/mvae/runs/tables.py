@@ -12,7 +12,7 @@ from mvae.arguments import checked_arguments, fits, require_whole_number
 from mvae.data.tables.cells import is_text
 from mvae.data.tables.column import CLASSED, TableColumn
 from mvae.data.tables.frames import DataFrame, Frames, pandas
-from mvae.data.tables.opening import open_table
+from mvae.data.tables.opening import is_table_file, open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import QueryError, RunError, abridged
 from mvae.files import as_path
@@ -309,6 +309,8 @@ def load_table(path: str | Path) -> TableModel:
         RunError: absent, damaged, or not of a table.
     """
     path = as_path(path, "the model's file or run directory")
+    if path.is_file() and is_table_file(path):
+        raise RunError(f"{path} is a table, not a model: name the run directory (or saved model) first, then the table")
     if path.is_file():
         stored: Mapping[str, Any] = saving.read_saved(path)[1]
         model: Callable[[], MultimodalVAE] = lambda: saving.load(path)  # noqa: E731

@@ -1,0 +1,60 @@
+"""The value of one modality, read from a user's text: a class, a sentence, numbers, a picture's file or a test row."""
+
+import math
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mvae.data.dataset import Dataset
+from mvae.data.picture import is_picture
+from mvae.data.table import Table
+from mvae.errors import DataError, QueryError
+from mvae.report.grid import read_image
+
+__all__ = ["parse_value"]
+
+_TEST_ROW = re.compile(r"test:(\d+)")
+
+
+def parse_value(data: Dataset, name: str, text: str, brightest: float = 1.0) -> Tensor:
+    """Parse ``"5"``, ``"photo.png"``, ``"test:3"`` or ``"0.5,1"`` into one row of a modality.
+
+    Args:
+        data: has the modality.
+        name: the modality.
+        text: its value.
+        brightest: the value of full brightness, of a picture that is read from a file.
+
+    Raises:
+        QueryError: the modality cannot have this value.
+    """
+    column = data.test.columns[name]
+    if (codec := data.codecs.get(name)) is not None:
+        try:
+            return codec.parse(text)[None]
+        except ValueError as error:
+            raise QueryError(f"{name} is {error}") from None
+    if is_picture(column):
+        if row := _TEST_ROW.fullmatch(text):
+            return _test_row(data.test, name, int(row[1]))
+        try:
+            return read_image(Path(text), tuple(column.shape[1:])) * brightest
+        except DataError as error:
+            raise QueryError(str(error)) from None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != (many := math.prod(column.shape[1:])):
+        raise QueryError(f"{many} numbers, separated by commas, are needed" if many > 1 else "a number is needed")
+    return torch.tensor(numbers).reshape(1, *column.shape[1:])
+
+
+def _test_row(test: Table, name: str, row: int) -> Tensor:
+    if row >= len(test):
+        raise QueryError(f"the test rows are 0 to {len(test) - 1}")
+    if not test.has(name)[row]:
+        raise QueryError(f"test row {row} has no {name}; give another row or a file")
+    return test.select_rows(name, torch.tensor([row]))
