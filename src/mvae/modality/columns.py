@@ -116,8 +116,8 @@ class ColumnsModality(Modality):
 
     def score(self, params: Tensor, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "*samples rows"]:
         """log p of the observed values, as a density in the user's units."""
-        slope = self.scaling.log_slope(torch.where(x.isnan(), 0.0, x))
-        return self.likelihood.log_prob(params, x) + torch.where(x.isnan(), 0.0, slope).sum(-1)
+        slope = torch.where(x.isnan(), 0.0, self.scaling.log_slope(x))
+        return self.likelihood.log_prob(params, x) + slope.sum(-1)
 
     def generate(
         self,

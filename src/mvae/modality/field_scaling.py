@@ -203,15 +203,18 @@ class FieldScaling(Scaling):
 
     def log_slope(self, u: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
         """log |du/dx| of every value; 0 for the fields that are modelled as they are."""
-        t = u.to(self.mean.dtype) * self.std + self.mean
-        of_share = math.log1p(-2 * MARGIN) - self.width.log()
-        logit = of_share - torch.nn.functional.logsigmoid(t) - torch.nn.functional.logsigmoid(-t)
-        slope = torch.where(self.bounded, logit, torch.where(self.positive, -t, 0.0)) - self.std.log()
-        return torch.where(self.scaled, slope, 0.0).to(u.dtype)
+        slope = -self.std.log()
+        if {"positive", "bounded"} & self.kinds:
+            t = u.to(self.mean.dtype) * self.std + self.mean
+            of_share = math.log1p(-2 * MARGIN) - self.width.log()
+            logit = of_share - torch.nn.functional.logsigmoid(t) - torch.nn.functional.logsigmoid(-t)
+            slope = torch.where(self.bounded, logit, torch.where(self.positive, -t, 0.0)) + slope
+        return torch.where(self.scaled, slope, 0.0).to(u.dtype).expand_as(u)
 
     def as_features(self, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
         """Modelled values as an encoder sees them: all standardised, counts by their logarithm."""
-        t = torch.where(self.counted, x.clamp(min=0).log1p().to(self.mean.dtype), x.to(self.mean.dtype))
+        t = x.to(self.mean.dtype)
+        t = torch.where(self.counted, x.clamp(min=0).log1p().to(t.dtype), t) if "count" in self.kinds else t
         return torch.where(self.scaled, x.to(t.dtype), (t - self.mean) / self.std).to(x.dtype)
 
     def invalid_values(

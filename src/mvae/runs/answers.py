@@ -162,7 +162,7 @@ def _log_p(
     """The log of the weighted mean of p(value | z), for each value that is there; NaN for the others."""
     x = modality.prepare(torch.from_numpy(values).to(params.device), torch.from_numpy(there).to(params.device))
     each = torch.logsumexp(modality.likelihood.elementwise(params, x) + weight.log()[..., None], 0)
-    each = each + modality.scaling.log_slope(torch.where(x.isnan(), 0.0, x))
+    each = each + modality.scaling.log_slope(x)
     return torch.where(x.isnan(), torch.nan, each).double().cpu().numpy()
 
 
