@@ -175,6 +175,9 @@ def test_a_real_field_without_negative_numbers_is_never_negative(lowest: float, 
     found = scaling.near_training(torch.tensor([[-1e9], [5.0], [1e9]]))
     torch.testing.assert_close(found[:2], torch.tensor([[least], [5.0]]))
     assert found[2] == pytest.approx(10 + (10 - lowest) / 10)
+    mirrored = FieldScaling([Field("loss")])
+    mirrored.fit(mvae.Table({"t": torch.linspace(-10.0, -lowest, 50).double()[:, None]}), "t")
+    assert torch.equal(mirrored.near_training(torch.tensor([[1e9], [-5.0], [-1e9]])), -found)
 
 
 def test_log_p_is_the_sum_over_what_is_there() -> None:

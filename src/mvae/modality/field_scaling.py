@@ -152,12 +152,13 @@ class FieldScaling(Scaling):
         """The least and the largest value that is generated for each field, in the user's units.
 
         They lie a tenth of the training range beyond it, on the scale of t: a likelihood's tails reach further, and one
-        such number moves a mean of thousands. For a real field with no negative training value, they are not negative.
+        such number moves a mean of thousands. Those of a real field never cross 0 if no training value does.
         """
         least, most = self.least.expand_as(self.low), self.most.expand_as(self.low)
         more = BEYOND * (most - least)
         low, high = (self._back(end) for end in (least - more, most + more))
         low = torch.where(self.real & (least >= 0), low.clamp(min=0), low)
+        high = torch.where(self.real & (most <= 0), high.clamp(max=0), high)
         low, high = torch.where(self.counted, low.floor(), low), torch.where(self.counted, high.ceil(), high)
         high = torch.where(self.bounded, high.minimum(self.high), high)
         known = (least <= most) & (self.scaled | self.counted)
