@@ -10,5 +10,5 @@ from mvae.runs.build import build
 def built(
     dataset: str, recipe: str = "coupled", *, model: str = "mvae", seed: int = 0, **changes: Any
 ) -> MultimodalVAE:
-    """A model of a dataset as the reproduction builds it, by a recipe and with changes named as in result rows."""
+    """Build a dataset's model as the reproduction does; ``changes`` are named as in result rows."""
     return build(Cell.of(dataset, recipe, seed, model, **changes).config)

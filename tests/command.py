@@ -1,4 +1,4 @@
-"""The program in this process: what `mvae ARGUMENTS` prints and where, and its exit code."""
+"""Run `mvae ARGUMENTS` in this process, and capture its output and exit code."""
 
 import contextlib
 import io
@@ -17,16 +17,16 @@ class Result:
     err: str
 
     def json(self) -> dict[str, Any]:
-        """The one object on standard output, in the JSON that every reader accepts."""
+        """The JSON object on standard output, without NaN and infinity, which not every reader accepts."""
 
         def refuse(constant: str) -> None:
-            raise AssertionError(f"{constant} is no JSON")
+            raise AssertionError(f"{constant} is not JSON")
 
         return json.loads(self.out, parse_constant=refuse)
 
 
 def mvae(*arguments: object) -> Result:
-    """What `mvae ARGUMENTS` does, in this process."""
+    """Run `mvae ARGUMENTS` in this process."""
     before, sys.argv = sys.argv, ["mvae", *map(str, arguments)]
     out, err, code = io.StringIO(), io.StringIO(), 0
     try:
@@ -40,7 +40,7 @@ def mvae(*arguments: object) -> Result:
 
 
 def assert_refused(result: Result, message: str) -> None:
-    """Exit code 2 and one clear line on standard error."""
+    """Check for exit code 2 and one line on standard error that contains the message."""
     assert result.err.startswith("mvae: ")
     assert result.err.count("\n") == 1
     assert message in result.err

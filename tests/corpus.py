@@ -22,13 +22,13 @@ VI = {
 
 
 def sentence(rng: np.random.RandomState, number: int) -> tuple[str, str]:
-    """No two are alike: each ends with its own number."""
+    """A sentence and its translation; both end with the number, so that no two are equal."""
     words = [options[rng.randint(len(options))] for options in EN.values()]
     return " ".join([*words, str(number), "."]), " ".join([*(VI[word] for word in words), str(number), "."])
 
 
 def write(data_dir: Path, pairs: int = 120, other: bool = False, seed: int = 0) -> Path:
-    """Files as `mvae.paper.datasets.translation.load` reads them; their folder."""
+    """Write the files that `mvae.paper.datasets.translation.load` reads; return their folder."""
     folder = data_dir / "en-vi"
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.RandomState(seed)

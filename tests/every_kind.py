@@ -18,7 +18,7 @@ KINDS = ["image", "label", "signal", "robust", "tags"]  # one of each likelihood
 
 
 def modality(kind: str, latent: int, weight: float = 1.0) -> Modality:
-    """A small modality in float64, of each kind of event and likelihood."""
+    """Build a small modality of this kind in float64."""
     out = 2 * latent
     match kind:
         case "image":
@@ -37,7 +37,7 @@ def modality(kind: str, latent: int, weight: float = 1.0) -> Modality:
 
 
 def column(kind: str, rows: int) -> Tensor:
-    """Random values; the image is stored as bytes of shape (2, 3), which a flat decoder serves."""
+    """Random values; images are stored as bytes of shape (2, 3), while their decoder's output is flat."""
     match kind:
         case "image":
             return torch.randint(0, 256, (rows, 2, 3), dtype=torch.uint8)
@@ -67,7 +67,7 @@ def model_of(
 
 
 class MaskedTerms(Terms):
-    """A plan to be applied as a plan on a GPU is: networks run on every row, masks pick what counts."""
+    """A plan applied as on a GPU: networks run on every row, and masks select what counts."""
 
     masked = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
@@ -89,7 +89,7 @@ def log_prob(result: Objective, name: str) -> Tensor:
 
 
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    """The gradient of every parameter; zero for one that had no part in it."""
+    """The gradient of every parameter; zero if the loss does not depend on it."""
     named = dict(model.named_parameters())
     if not loss.requires_grad:
         return {name: torch.zeros_like(p) for name, p in named.items()}
@@ -98,7 +98,7 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 
 def assert_same(model: MVAE, one: Tensor, other: Tensor) -> None:
-    """Same value, same gradient of every parameter, to float64's accuracy."""
+    """Check that both losses have the same value and gradients, to float64's accuracy."""
     torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
     expected = gradients(model, other)
     for name, gradient in gradients(model, one).items():

@@ -1,4 +1,4 @@
-"""A Python file as a module, where no package holds it."""
+"""Import a Python file that is not part of a package."""
 
 import importlib.util
 from pathlib import Path
@@ -6,7 +6,7 @@ from types import ModuleType
 
 
 def module_at(path: Path) -> ModuleType:
-    """What `path` defines."""
+    """Import `path` as a module."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None

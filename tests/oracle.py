@@ -1,7 +1,7 @@
-"""What the tests believe instead of the library: a naive objective and a model with closed forms.
+"""References that are independent of the library: a naive objective and a model with closed forms.
 
 `naive_loss` is Eq. 5 as a plain loop over rows and terms, one row through one network at a time, with its own
-product of experts, its own KL and its own log p. `LinearGaussian` is a model of which every quantity is known
+product of experts, its own KL and its own log p. `LinearGaussian` is a model whose every quantity is known
 exactly. Neither uses `mvae.gaussian`, `mvae.models.objective`, `mvae.models.terms` or a likelihood's log p.
 """
 
@@ -25,7 +25,7 @@ from mvae.models.terms import Terms
 
 @dataclass
 class Term:
-    """One ELBO of one row: ``t`` is where its noise stands, ``lam`` the λ of each modality, ``times`` its weight."""
+    """One ELBO of one row: ``t`` is the index of its noise, ``lam`` the λ of each modality, ``times`` its weight."""
 
     t: int
     given: frozenset[str]
@@ -37,7 +37,7 @@ class Term:
 def eq5(has: Sequence[str], drawn: Mapping[str, frozenset[str]], distinct: bool = True) -> dict[str, frozenset[str]]:
     """Term name → subset, for a row that has these modalities and drew these random subsets (Eq. 5).
 
-    With ``distinct``, a subset that came up before is left out.
+    With ``distinct``, a repeated subset is left out.
     """
     listed = {name: frozenset([name]) for name in has} | {"full": frozenset(has)} | dict(drawn)
     terms: dict[str, frozenset[str]] = {}
@@ -50,7 +50,7 @@ def eq5(has: Sequence[str], drawn: Mapping[str, frozenset[str]], distinct: bool 
 def mvae_plan(model: MVAE, batch: Table, terms: Terms, lam: Tensor | None = None) -> list[list[Term]]:
     """Eq. 5's terms of each row, and the model's cross terms.
 
-    Of ``terms`` only the drawn subsets and the places of the noise are used. ``lam`` replaces the modalities' own λ
+    From ``terms``, only the drawn subsets and the indices of the noise are used. ``lam`` replaces the modalities' own λ
     in each term, ``terms modalities``.
     """
     rows = [
@@ -84,7 +84,7 @@ def mvae_plan(model: MVAE, batch: Table, terms: Terms, lam: Tensor | None = None
 
 
 def any_plan(model: MultimodalVAE, rows: int, terms: Terms) -> list[list[Term]]:
-    """The terms exactly as masks say, for models and plans that are not Eq. 5's."""
+    """The terms as the masks define them, for models and plans other than Eq. 5's."""
     plan = []
     for row in range(rows):
         row_terms = []
@@ -130,15 +130,15 @@ def naive_elbo(model: MultimodalVAE, batch: Table, row: int, term: Term, noise: 
 
 
 def cell(batch: Table, name: str, row: int) -> Tensor:
-    """One row of one column, of shape ``1 event…``, as a number its networks take."""
+    """One row of one column, of shape ``1 event…``, in the dtype that its networks take."""
     value = cast("Tensor", batch.columns[name])[row : row + 1]
     if value.dtype == torch.uint8:
-        return value.double() / 255  # of `tests.every_kind`: Bernoulli(levels=255)
+        return value.double() / 255  # as in `tests.every_kind`: Bernoulli(levels=255)
     return value.double() if value.is_floating_point() or value.dtype == torch.bool else value
 
 
 def naive_expert(modality: Modality, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of q̃(z | x) for one row, as the encoder says them."""
+    """Mean and variance of q̃(z | x) for one row, as the encoder outputs them."""
     output = modality.encoder(x)
     mean, log_var = (
         output if isinstance(output, tuple) else (output[:, : output.shape[1] // 2], output[:, output.shape[1] // 2 :])
@@ -156,7 +156,7 @@ def naive_product(experts: Iterable[tuple[Tensor, Tensor]], latent_dim: int) -> 
 
 
 def naive_kl(mean: Tensor, variance: Tensor) -> Tensor:
-    """KL[N(mean, variance), N(0, I)], one latent after the other."""
+    """KL[N(mean, variance), N(0, I)], summed over the latents."""
     total = torch.zeros((), dtype=mean.dtype)
     for mu, v in zip(mean, variance, strict=True):
         total = total + distributions.kl_divergence(distributions.Normal(mu, v.sqrt()), distributions.Normal(0.0, 1.0))
@@ -170,7 +170,7 @@ def naive_log_prob(modality: Modality, x: Tensor, z: Tensor) -> Tensor:
         case likelihoods.Categorical():
             return distributions.Categorical(logits=output.reshape(*x.shape, output.shape[-1])).log_prob(x).sum()
         case likelihoods.Bernoulli():
-            p = distributions.Bernoulli(logits=output.reshape(x.shape), validate_args=False)  # grey levels are no 0/1
+            p = distributions.Bernoulli(logits=output.reshape(x.shape), validate_args=False)  # grey levels, not bits
         case likelihoods.Gaussian():
             p = distributions.Normal(output.reshape(x.shape), family.log_scale.exp())
         case likelihoods.Laplace():
@@ -180,7 +180,7 @@ def naive_log_prob(modality: Modality, x: Tensor, z: Tensor) -> Tensor:
     return p.log_prob(x).sum()
 
 
-# -- A model of which everything is known ----------------------------------------------------------------------
+# -- A model with closed forms ---------------------------------------------------------------------------------
 
 
 class LinearGaussian:
@@ -192,10 +192,10 @@ class LinearGaussian:
     Args:
         latent_dim: D.
         dims: the length of each modality, at least D.
-        seed: of A, b, s and of the perturbation.
+        seed: seed of A, b, s and the perturbation.
         perturb: 0 for the exact encoders. Otherwise every expert's log-variance is too large by this much, and its
-            mean is off by this many standard normal numbers. (Too wide a proposal keeps the variance of importance
-            weights finite; with the exact one they are constant and an estimator's test tests nothing.)
+            mean is off by this many standard normal numbers. (A proposal that is too wide keeps the variance of
+            importance weights finite. With the exact one they are constant, and an estimator's test tests nothing.)
 
     >>> exact = LinearGaussian(2, [3, 4], seed=0)
     >>> table = exact.data(5, seed=1)
@@ -219,7 +219,7 @@ class LinearGaussian:
             start = 0.4 + 0.6 * torch.rand((), generator=generator).item()
             a, b = columns * length, torch.randn(dim, generator=generator).double()
             likelihood = likelihoods.Gaussian(start).double()
-            s = likelihood.log_scale.exp()  # as the model holds it, after rounding
+            s = likelihood.log_scale.exp()  # the model's value, after rounding
             off = perturb * torch.randn(latent_dim, generator=generator).double()
             inverse = columns.T / length[:, None]  # (AᵀA)^−1 Aᵀ
             encoder = _linear(
@@ -241,27 +241,27 @@ class LinearGaussian:
         return Table(columns)
 
     def log_prob(self, table: Table, of: Sequence[str]) -> Tensor:
-        """log p of what each row has of these modalities, ``rows`` in nats (0 for a row that has none of them)."""
+        """log p of each row's observed values of these modalities, ``rows`` in nats (0 if all are missing)."""
         return self.log_conditional(table, of, given=[])
 
     def log_conditional(self, table: Table, of: Sequence[str], given: Sequence[str]) -> Tensor:
-        """log p(of | given), ``rows`` in nats, predictive of what each row has, given what it has of ``given``."""
+        """log p(of | given) of each row's observed values, given those of ``given``; ``rows`` in nats."""
         result = torch.zeros(len(table)).double()
         for row in range(len(table)):
-            wanted = self._has(table, row, of)
-            if not wanted:
+            observed = self._has(table, row, of)
+            if not observed:
                 continue
             mean, covariance = self._row_posterior(table, row, given)
-            a = torch.cat([self.loading[name] for name in wanted])
-            b = torch.cat([self.offset[name] for name in wanted])
-            noise = torch.cat([(self.scale[name] ** 2).expand(len(self.offset[name])) for name in wanted])
-            x = torch.cat([cast("Tensor", table.columns[name])[row].double() for name in wanted])
+            a = torch.cat([self.loading[name] for name in observed])
+            b = torch.cat([self.offset[name] for name in observed])
+            noise = torch.cat([(self.scale[name] ** 2).expand(len(self.offset[name])) for name in observed])
+            x = torch.cat([cast("Tensor", table.columns[name])[row].double() for name in observed])
             predictive = distributions.MultivariateNormal(a @ mean + b, a @ covariance @ a.T + noise.diag())
             result[row] = predictive.log_prob(x)
         return result
 
     def posterior(self, table: Table, given: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Mean and variance, ``rows latent`` each, of p(z | what each row has of these modalities)."""
+        """Mean and variance, ``rows latent`` each, of p(z | each row's observed values of these modalities)."""
         means, variances = [], []
         for row in range(len(table)):
             mean, covariance = self._row_posterior(table, row, given)

@@ -1,4 +1,4 @@
-"""A small table of every kind of column, with holes, for the tests of tables."""
+"""A small table with every kind of column and missing cells, for the tests of tables."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ FEW = {"training": {"epochs": 2, "anneal_epochs": 1, "batch_size": 64}}
 
 
 def patients(rows: int = ROWS, seed: int = 0, missing: float = 0.2) -> Any:
-    """Text, numbers and dates that follow from one hidden state of each row."""
+    """Text, numbers and dates that depend on one hidden state per row."""
     rng = np.random.default_rng(seed)
     sick = rng.integers(0, 2, rows)
     frame = pd.DataFrame(
@@ -38,7 +38,7 @@ def patients(rows: int = ROWS, seed: int = 0, missing: float = 0.2) -> Any:
 
 
 def csv_of(frame: Any, folder: Path, name: str = "patients.csv") -> Path:
-    """The file."""
+    """Write the frame to a CSV file; return its path."""
     path = folder / name
     frame.to_csv(path, index=False)
     return path

@@ -1,4 +1,4 @@
-"""A small run, and what it means that two are the same, for the tests of stopping and going on."""
+"""A small run, and a comparison of two runs, for the tests of stopping and resuming."""
 
 import os
 import signal
@@ -67,7 +67,7 @@ def train(
 
 
 class Signals(Reporter):
-    """Sends this process a signal after some step of the whole run."""
+    """Sends a signal to this process after step ``at`` of the run."""
 
     every = 0.0
 
@@ -82,11 +82,11 @@ class Signals(Reporter):
 
 @contextmanager
 def handled(number: signal.Signals) -> Iterator[list[int]]:
-    """Inside the block this process outlives the signal; the numbers of those that came."""
-    came: list[int] = []
-    before = signal.signal(number, lambda number, frame: came.append(number))
+    """Handle the signal inside the block, so that the process survives it; yield the numbers of signals received."""
+    received: list[int] = []
+    before = signal.signal(number, lambda number, frame: received.append(number))
     try:
-        yield came
+        yield received
     finally:
         signal.signal(number, before)
 
@@ -94,10 +94,10 @@ def handled(number: signal.Signals) -> Iterator[list[int]]:
 def stop(
     built: MVAE, directory: Path, complete: bool = True, *, at: int, number: signal.Signals = signal.SIGINT, **more: Any
 ) -> History:
-    """Train until a signal comes after so many steps; the caller's own handler lets the program go on."""
-    with handled(number) as came:
+    """Train until a signal comes after step ``at``; the caller's own handler lets the program continue."""
+    with handled(number) as received:
         history = train(built, directory, complete, callbacks=[Signals(at, number)], **more)
-    assert came == [number]
+    assert received == [number]
     assert history.interrupted
     return history
 
@@ -107,16 +107,16 @@ def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def files(directory: Path) -> set[str]:
-    """What a run has left."""
+    """The names of the files in a run's directory."""
     return {file.name for file in directory.iterdir()}
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, best weights, Adam's moments, generators, sums, progress and metrics, all to the bit."""
+    """Check that weights, best weights, Adam's moments, generators, sums, progress and metrics are bit-identical."""
     (tensors, info), (others, other_info) = load_state(one / CHECKPOINT), load_state(other / CHECKPOINT)
     assert tensors.keys() == others.keys()
     assert {name for name in tensors if not torch.equal(tensors[name], others[name])} == set()
-    progress = info.keys() - {"seconds", "metrics_bytes"}  # lines hold seconds, which differ in their digits
+    progress = info.keys() - {"seconds", "metrics_bytes"}  # lines contain seconds, which may have more or fewer digits
     assert {name: info[name] for name in progress} == {name: other_info[name] for name in progress}
     assert untimed(read_metrics(one)) == untimed(read_metrics(other))
 

@@ -15,7 +15,7 @@ from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training.progress import Reporter
 
 ROWS, BATCH = 23, 5
-STEPS = 5  # an epoch: four full batches and one of three rows
+STEPS = 5  # per epoch: four full batches and one of three rows
 
 
 def small(seed: int = 0) -> dict[str, Modality]:
@@ -39,7 +39,7 @@ def columns(rows: int = ROWS, seed: int = 1) -> dict[str, Tensor]:
 
 
 def incomplete(filling: float = math.nan) -> Table:
-    """A third of the cells missing, with nonsense in them."""
+    """A table with a third of the cells missing, which contain nonsense."""
     data = columns()
     g = torch.Generator().manual_seed(2)
     present = {name: torch.rand(ROWS, generator=g) < 0.67 for name in data}
@@ -59,7 +59,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 class Each(Reporter):
-    """Calls something at every step, or at every epoch's end."""
+    """Calls a function at every step, or at the end of every epoch."""
 
     every = 0.0
 
@@ -79,7 +79,7 @@ class Each(Reporter):
 
 
 class Watched(MVAE):
-    """Remembers the β and the rows of every step."""
+    """Records the β and the rows of every step."""
 
     def __init__(self) -> None:
         super().__init__(small(), 2)

@@ -1,4 +1,4 @@
-"""Every document's links lead somewhere, and its prose is readable in a terminal."""
+"""Documents: links lead somewhere, and lines of prose fit in a terminal."""
 
 import re
 from pathlib import Path
@@ -7,16 +7,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")})
-SOURCES = sorted(path for room in ("src", "tests", "benchmarks") for path in (ROOT / room).rglob("*.py"))
+SOURCES = sorted(path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 WIDEST = 160
 
 
-def of(path: Path) -> str:
+def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
 def without_code(text: str) -> str:
-    """The text with fenced and indented blocks empty, so that lines keep their numbers."""
+    """The text with fenced and indented blocks emptied; lines keep their numbers."""
     text = re.sub(r"^(```|~~~).*?^\1", lambda block: "\n" * block[0].count("\n"), text, flags=re.M | re.S)
     return re.sub(r"^ {4,}.*$", "", text, flags=re.M)
 
@@ -34,19 +34,19 @@ def links(text: str) -> list[str]:
     return re.findall(r"\]\(([^()\s]+)\)", re.sub(r"`[^`\n]*`", "", without_code(text)))
 
 
-def test_headings_become_anchors_and_code_holds_no_links() -> None:
+def test_anchors_and_links_ignore_code() -> None:
     text = "# At the paper's budget\n```sh\n# no heading\n[no](link.md)\n```\n`[no](link.md)` [a](b.md#c) ![d](e.png)\n"
     assert anchors(text) == {"at-the-papers-budget"}
     assert links(text) == ["b.md#c", "e.png"]
 
 
-def test_there_are_documents() -> None:
-    found = {of(path) for path in DOCUMENTS}
+def test_documents_are_found() -> None:
+    found = {relative(path) for path in DOCUMENTS}
     assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/design.md", "benchmarks/README.md"} <= found
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=of)
-def test_every_relative_link_and_picture_exists(path: Path) -> None:
+@pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
+def test_relative_links_exist(path: Path) -> None:
     broken = []
     for link in links(path.read_text()):
         if re.match(r"[a-z]+:", link):
@@ -58,23 +58,23 @@ def test_every_relative_link_and_picture_exists(path: Path) -> None:
     assert not broken
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=of)
-def test_no_document_names_a_path_of_somebodys_machine(path: Path) -> None:
+@pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
+def test_document_contains_no_local_paths(path: Path) -> None:
     assert not re.findall(r"(?<![\w./])/(?:work|tmp|home|root|Users|mnt)/[^\s`)]*|\b[A-Z]:\\\S*", path.read_text())
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=of)
-def test_no_line_of_prose_is_too_wide(path: Path) -> None:
+@pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
+def test_prose_lines_are_not_too_wide(path: Path) -> None:
     lines = enumerate(without_code(path.read_text()).splitlines(), 1)
     assert not {number: len(line) for number, line in lines if len(line) > WIDEST and not line.startswith("|")}
 
 
-def test_documents_that_the_code_names_exist() -> None:
+def test_documents_named_in_code_exist() -> None:
     named = {name for path in SOURCES for name in re.findall(r"\b(?:docs|benchmarks)/[\w/-]+\.md\b", path.read_text())}
     assert named
     assert not {name for name in named if not (ROOT / name).exists()}
 
 
-def test_every_picture_in_docs_is_shown_somewhere() -> None:
+def test_every_picture_in_docs_is_shown() -> None:
     shown = {(path.parent / link).resolve() for path in DOCUMENTS for link in links(path.read_text())}
-    assert not {of(path) for path in ROOT.glob("docs/**/*.png") if path not in shown}
+    assert not {relative(path) for path in ROOT.glob("docs/**/*.png") if path not in shown}

@@ -1,4 +1,4 @@
-"""Files: whole or none, damage named in one line, and never a pickle."""
+"""Files are written whole or not at all, damage is reported in one line, and nothing is pickled."""
 
 import ast
 import errno
@@ -25,7 +25,7 @@ def files(directory: Path) -> set[str]:
 # -- Whole or not at all -------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_write_whole_replaces_the_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
     seen: list[str] = []
 
@@ -34,22 +34,20 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
     def write(file: Path) -> None:
         file.write_text("tw")
-        seen.append(path.read_text())  # whoever looks meanwhile sees the old file
+        seen.append(path.read_text())  # a reader in the meantime sees the old file
         file.write_text("two")
 
     kept.write_whole(path, write_one)
     with path.open() as reader:
         kept.write_whole(path, write)
-        assert reader.read() == "one"  # also who opened it before: a new file took its place
+        assert reader.read() == "one"  # so does one that opened it before: a new file took its place
     assert seen == ["one"]
     assert path.read_text() == "two"
     assert files(path.parent) == {"file"}
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
-def test_what_goes_wrong_while_writing_leaves_the_old_file_and_nothing_else(
-    error: BaseException, tmp_path: Path
-) -> None:
+def test_failed_write_leaves_only_the_old_file(error: BaseException, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 
@@ -65,7 +63,7 @@ def test_what_goes_wrong_while_writing_leaves_the_old_file_and_nothing_else(
     assert files(tmp_path) == {"file"}
 
 
-def test_a_place_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
+def test_unwritable_path_is_a_one_line_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "run.json", tmp_path / "file" / "deeper" / "run.json", tmp_path):
         with pytest.raises(RunError, match="cannot write ") as caught:
@@ -73,7 +71,7 @@ def test_a_place_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) 
         assert "\n" not in str(caught.value)
 
 
-def test_state_comes_back_with_its_dtypes_its_views_and_its_header(tmp_path: Path) -> None:
+def test_state_round_trips(tmp_path: Path) -> None:
     path, whole = tmp_path / NAME, torch.arange(6.0)
     tensors = {
         "view": whole[2:5],
@@ -92,7 +90,7 @@ def test_state_comes_back_with_its_dtypes_its_views_and_its_header(tmp_path: Pat
         assert found[name].dtype == tensor.dtype
 
 
-def test_the_mode_of_a_file_follows_the_umask(tmp_path: Path) -> None:
+def test_file_mode_follows_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         kept.write_json(tmp_path / "run.json", {})
@@ -102,8 +100,8 @@ def test_the_mode_of_a_file_follows_the_umask(tmp_path: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o640}
 
 
-def test_only_files_are_replaced(tmp_path: Path) -> None:
-    """A device, a pipe (that nobody reads: opening it would hang), a link to a device, a directory."""
+def test_special_files_are_not_replaced(tmp_path: Path) -> None:
+    """Devices, pipes (opening one that nobody reads would hang), links to devices, directories."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(os.devnull)
     (tmp_path / "folder").mkdir()
@@ -115,13 +113,13 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
     assert files(tmp_path) == {"pipe", "link", "folder"}
 
 
-def test_a_prepared_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / f".run.json.{os.getpid()}").symlink_to(victim)  # a name that can be guessed
     kept.write_json(tmp_path / "run.json", {})
     monkeypatch.setattr(kept.secrets, "token_hex", lambda _: "known")
-    (tmp_path / ".run.json.known").symlink_to(victim)  # and even where it is
+    (tmp_path / ".run.json.known").symlink_to(victim)  # even if the name is guessed
     with pytest.raises(RunError, match="File exists"):
         kept.write_json(tmp_path / "run.json", {"new": 1})
     assert victim.read_text() == "precious"
@@ -138,7 +136,7 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("left", [0, 4, 8, 30, 100, -1])
-def test_a_truncated_checkpoint_is_refused_wherever_it_was_cut(state: Path, left: int) -> None:
+def test_truncated_checkpoint_is_refused(state: Path, left: int) -> None:
     state.write_bytes(state.read_bytes()[:left])
     with pytest.raises(RunError, match=r"is damaged .*train again in another") as caught:
         kept.load_state(state)
@@ -146,7 +144,7 @@ def test_a_truncated_checkpoint_is_refused_wherever_it_was_cut(state: Path, left
 
 
 @pytest.mark.parametrize("position", [-200, -77, -1])
-def test_a_flipped_bit_is_noticed(state: Path, position: int) -> None:
+def test_flipped_bit_is_refused(state: Path, position: int) -> None:
     content = bytearray(state.read_bytes())
     content[position] ^= 4
     state.write_bytes(content)
@@ -155,20 +153,20 @@ def test_a_flipped_bit_is_noticed(state: Path, position: int) -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"no checkpoint at all", b"\xff" * 1000, b"\x00" * 1000, b"PK\x03\x04" * 50])
-def test_a_file_of_another_kind_is_refused(state: Path, garbage: bytes) -> None:
+def test_file_of_another_type_is_refused(state: Path, garbage: bytes) -> None:
     state.write_bytes(garbage)
     with pytest.raises(RunError, match=f"{state} is damaged"):
         kept.load_state(state)
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"info": "no json"}, {"info": "3"}])
-def test_safetensors_of_somebody_else_are_refused(state: Path, metadata: dict[str, str] | None) -> None:
+def test_foreign_safetensors_are_refused(state: Path, metadata: dict[str, str] | None) -> None:
     save_file({"x": torch.zeros(2)}, state, metadata)
     with pytest.raises(RunError, match="is damaged"):
         kept.load_state(state)
 
 
-def test_a_checkpoint_that_is_not_there_is_said_to_be_absent(tmp_path: Path) -> None:
+def test_missing_checkpoint_is_reported(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing" / NAME, tmp_path):
         with pytest.raises(RunError, match=f"no checkpoint at {path}"):
             kept.load_state(path)
@@ -190,9 +188,7 @@ def network() -> nn.Module:
         ({"1.running_mean": None, "odd": torch.zeros(1)}, "it lacks 1.running_mean; has the unknown odd"),
     ],
 )
-def test_weights_of_another_model_are_refused_by_name_and_the_model_left_alone(
-    change: dict[str, Tensor | None], message: str
-) -> None:
+def test_weights_of_another_model_are_refused(change: dict[str, Tensor | None], message: str) -> None:
     target = network()
     tensors = {name: torch.full_like(value, 7) for name, value in target.state_dict().items()}
     for name, value in change.items():
@@ -216,16 +212,16 @@ def test_weights_of_another_model_are_refused_by_name_and_the_model_left_alone(
         ("1.num_batches_tracked", torch.tensor(0.5), "1.num_batches_tracked of torch.float32 where"),
     ],
 )
-def test_weights_that_are_no_weights_are_refused(name: str, value: Tensor, message: str) -> None:
+def test_invalid_weights_are_refused(name: str, value: Tensor, message: str) -> None:
     target = network()
     with pytest.raises(RunError, match=message):
         kept.load_weights(target, target.state_dict() | {name: value}, Path("here"))
     assert all(torch.equal(one, other) for one, other in zip(target.parameters(), network().parameters(), strict=True))
     halves = {n: v.half() if v.is_floating_point() else v for n, v in target.state_dict().items()}
-    kept.load_weights(target, halves, Path("here"))  # another precision is the same kind
+    kept.load_weights(target, halves, Path("here"))  # another precision is accepted
 
 
-def test_copied_weights_do_not_follow_the_model() -> None:
+def test_copied_weights_are_independent_of_the_model() -> None:
     target = network()
     copy = kept.copied(target)
     with torch.no_grad():
@@ -244,7 +240,7 @@ def test_damaged_json_is_refused(content: bytes, tmp_path: Path) -> None:
         kept.read_json(tmp_path / "absent.json")
 
 
-def test_json_comes_back(tmp_path: Path) -> None:
+def test_json_round_trips(tmp_path: Path) -> None:
     kept.write_json(tmp_path / "run.json", {"β": 1, "deep": {"x": [1.5, None]}})
     assert kept.read_json(tmp_path / "run.json") == {"β": 1, "deep": {"x": [1.5, None]}}
 
@@ -254,8 +250,8 @@ def test_json_comes_back(tmp_path: Path) -> None:
 UNPICKLERS = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
-def test_nothing_in_the_library_pickles() -> None:
-    """Neither by module, nor by torch.save and torch.load, nor by NumPy's allow_pickle."""
+def test_library_does_not_pickle() -> None:
+    """No pickling module, no torch.save and torch.load, and no allow_pickle of NumPy."""
     sources = list(Path(mvae.__file__).parent.rglob("*.py"))
     assert len(sources) > 20
     for source in sources:

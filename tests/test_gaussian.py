@@ -48,7 +48,7 @@ def all_subsets(modalities: int) -> Tensor:
 # -- Product (App. B) --------------------------------------------------------------------------------------------
 
 
-def test_product_of_every_subset_is_the_normalised_product_of_the_densities_and_the_prior() -> None:
+def test_product_matches_the_densities_on_a_grid() -> None:
     means, variances = [1.5, -2.0, 0.3], [0.5, 2.0, 4.0]
     masks = all_subsets(3)
     q = product(make(means, variances), masks)
@@ -62,7 +62,7 @@ def test_product_of_every_subset_is_the_normalised_product_of_the_densities_and_
         assert q.variance[t].item() == pytest.approx(variance, rel=1e-9)
 
 
-def test_product_is_the_formula_of_appendix_b_for_each_row_and_mask() -> None:
+def test_product_matches_appendix_b() -> None:
     experts = random_gaussian(3, 4, 2, seed=0)
     given_ = torch.rand(5, 4, 3) < 0.5
     q = product(experts, given_)
@@ -74,14 +74,14 @@ def test_product_is_the_formula_of_appendix_b_for_each_row_and_mask() -> None:
         torch.testing.assert_close(q.mean[t, b], weighted / precision)
 
 
-def test_product_of_no_expert_is_the_prior_and_the_prior_is_counted_once() -> None:
+def test_product_counts_the_prior_once() -> None:
     standard = make([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
     q = product(standard, all_subsets(3))
     assert q.precision.flatten().tolist() == [1, 2, 2, 3, 2, 3, 3, 4]
     assert q.mean.abs().max() == 0
 
 
-def test_a_mask_with_one_row_stands_for_every_row() -> None:
+def test_one_row_mask_applies_to_every_row() -> None:
     experts, masks = random_gaussian(3, 5, 2, seed=1), all_subsets(3)
     once, each = product(experts, masks), product(experts, masks.expand(-1, 5, -1))
     assert torch.equal(once.precision, each.precision)
@@ -90,7 +90,7 @@ def test_a_mask_with_one_row_stands_for_every_row() -> None:
 
 @given(seed=seeds, modalities=st.integers(1, 5))
 @settings(max_examples=25)
-def test_product_does_not_depend_on_the_order_of_the_modalities(seed: int, modalities: int) -> None:
+def test_product_does_not_depend_on_modality_order(seed: int, modalities: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     experts = random_gaussian(modalities, 3, 2, seed=seed)
     given_ = torch.rand(4, 3, modalities, generator=generator) < 0.5
@@ -102,7 +102,7 @@ def test_product_does_not_depend_on_the_order_of_the_modalities(seed: int, modal
 
 @given(seed=seeds, modalities=st.integers(1, 5))
 @settings(max_examples=25)
-def test_an_ignorant_expert_and_one_not_given_change_nothing(seed: int, modalities: int) -> None:
+def test_flat_and_unselected_experts_change_nothing(seed: int, modalities: int) -> None:
     experts = random_gaussian(modalities, 3, 2, seed=seed)
     chosen = torch.rand(4, 3, modalities, generator=torch.Generator().manual_seed(seed)) < 0.5
     alone = product(experts, chosen)
@@ -115,7 +115,7 @@ def test_an_ignorant_expert_and_one_not_given_change_nothing(seed: int, modaliti
 
 @given(seed=seeds, modalities=st.integers(1, 5))
 @settings(max_examples=25)
-def test_a_posterior_is_never_less_certain_than_the_prior_and_its_kl_never_negative(seed: int, modalities: int) -> None:
+def test_posterior_is_at_least_as_precise_as_the_prior(seed: int, modalities: int) -> None:
     q = product(random_gaussian(modalities, 3, 2, seed=seed), all_subsets(modalities))
     assert q.precision.min() >= 1
     assert q.kl_to_prior().min() >= -1e-12
@@ -124,7 +124,7 @@ def test_a_posterior_is_never_less_certain_than_the_prior_and_its_kl_never_negat
 # -- Quotient (App. C) -------------------------------------------------------------------------------------------
 
 
-def test_quotient_is_the_normalised_quotient_of_the_densities() -> None:
+def test_quotient_matches_the_densities_on_a_grid() -> None:
     numerator, denominator = make([1.2], [0.4]), make([-0.5], [1.5])
     q = quotient(numerator, denominator)
     mean, variance = moments(normal(1.2, 0.4).log_prob(GRID) - normal(-0.5, 1.5).log_prob(GRID))
@@ -134,7 +134,7 @@ def test_quotient_is_the_normalised_quotient_of_the_densities() -> None:
 
 @given(seed=seeds)
 @settings(max_examples=25)
-def test_dividing_a_product_by_its_other_factors_returns_the_expert(seed: int) -> None:
+def test_quotient_inverts_the_product(seed: int) -> None:
     experts = random_gaussian(3, 4, 2, seed=seed)
     both = product(experts, torch.tensor([[[True, True, True]]]))
     others = product(experts, torch.tensor([[[True, False, True]]]))
@@ -143,7 +143,7 @@ def test_dividing_a_product_by_its_other_factors_returns_the_expert(seed: int) -
     torch.testing.assert_close(back.shift, experts.shift[1], rtol=0, atol=1e-12 * experts.shift.abs().sum().item())
 
 
-def test_dividing_every_posterior_by_the_prior_gives_mvae_q() -> None:
+def test_quotients_by_the_prior_give_mvae_q() -> None:
     """Eq. 3: Π q(z|x_i) / p(z)^(N−1) has T = 1 + Σ (1/V_i − 1)."""
     means, variances = [0.7, -1.1, 0.4], [0.3, 1.2, 1.4]  # all below N/(N−1) = 1.5, so every subset is proper
     masks = all_subsets(3)
@@ -158,7 +158,7 @@ def test_dividing_every_posterior_by_the_prior_gives_mvae_q() -> None:
 
 
 @pytest.mark.parametrize("modalities", [2, 3, 19])
-def test_mvae_q_is_proper_just_below_n_over_n_minus_1_and_not_just_above(modalities: int) -> None:
+def test_mvae_q_is_proper_below_n_over_n_minus_1(modalities: int) -> None:
     limit = modalities / (modalities - 1)
     for variance, proper in ((0.999 * limit, True), (1.001 * limit, False)):
         experts = quotient(make([0.0] * modalities, [variance] * modalities), Gaussian.standard(modalities, 1, 1))
@@ -170,7 +170,7 @@ def test_mvae_q_is_proper_just_below_n_over_n_minus_1_and_not_just_above(modalit
 
 
 @pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (1.3, 0.2), (-2.0, 3.0), (0.1, 1e-2)])
-def test_kl_is_the_integral_of_q_log_q_over_p(mean: float, variance: float) -> None:
+def test_kl_matches_the_integral(mean: float, variance: float) -> None:
     q, p = normal(mean, variance), normal(0.5, 2.0)
     expert, other = make([mean], [variance]), make([0.5], [2.0])
     weight = q.log_prob(GRID).exp()
@@ -182,7 +182,7 @@ def test_kl_is_the_integral_of_q_log_q_over_p(mean: float, variance: float) -> N
 
 @given(seed=seeds)
 @settings(max_examples=25)
-def test_kl_agrees_with_torch_distributions_and_is_not_negative(seed: int) -> None:
+def test_kl_matches_torch_distributions(seed: int) -> None:
     q, p = random_gaussian(4, 3, seed=seed), random_gaussian(4, 3, seed=seed + 1)
     as_torch = [distributions.Normal(g.mean, g.variance.sqrt()) for g in (q, p)]
     expected = distributions.kl_divergence(*as_torch).sum(-1)
@@ -193,13 +193,13 @@ def test_kl_agrees_with_torch_distributions_and_is_not_negative(seed: int) -> No
     torch.testing.assert_close(q.kl_to_prior(), kl_divergence(q, standard), rtol=1e-8, atol=1e-8)
 
 
-def test_log_prob_agrees_with_torch_distributions_over_leading_axes() -> None:
+def test_log_prob_matches_torch_distributions() -> None:
     q = random_gaussian(4, 3, seed=2)
     z = torch.randn(5, 4, 3).double()
     torch.testing.assert_close(q.log_prob(z), distributions.Normal(q.mean, q.stddev).log_prob(z).sum(-1))
 
 
-def test_rsample_is_mean_plus_deviation_times_noise_and_carries_gradients() -> None:
+def test_rsample_is_reparameterised() -> None:
     mean = torch.tensor([[1.0, -2.0]], requires_grad=True)
     log_var = torch.tensor([[0.5, -1.0]], requires_grad=True)
     noise = torch.randn(7, 1, 2)
@@ -210,7 +210,7 @@ def test_rsample_is_mean_plus_deviation_times_noise_and_carries_gradients() -> N
     torch.testing.assert_close(log_var.grad, (0.5 * (log_var / 2).exp() * noise.sum(0)).detach())
 
 
-def test_indexing_takes_leading_axes_of_both_parameters() -> None:
+def test_indexing_selects_leading_axes() -> None:
     q = random_gaussian(4, 3, 2, seed=3)
     assert torch.equal(q[1:3].mean, q.mean[1:3])
     assert torch.equal(q[2].variance, q.variance[2])
@@ -222,7 +222,7 @@ def test_standard_is_the_prior() -> None:
     assert q.kl_to_prior().tolist() == [0.0, 0.0]
 
 
-# -- Numbers that break others -----------------------------------------------------------------------------------
+# -- Extreme values ----------------------------------------------------------------------------------------------
 
 QUANTITIES: dict[str, Callable[[Gaussian], Tensor]] = {
     "kl_to_prior": lambda q: q.kl_to_prior(),
@@ -252,7 +252,7 @@ def test_extreme_log_variances_give_finite_values_and_gradients(quantity: str, d
             assert gradient.isfinite().all()
 
 
-def test_a_wildly_sure_expert_decides_and_a_wildly_unsure_one_is_ignored() -> None:
+def test_very_precise_expert_decides_and_very_flat_one_is_ignored() -> None:
     experts = Gaussian.from_mean_log_var(torch.tensor([[[3.0]], [[-7.0]]]), torch.tensor([[[-1e4]], [[1e4]]]))
     q = product(experts, torch.tensor([[[True, True]], [[False, True]]]))
     torch.testing.assert_close(q.mean.flatten(), torch.tensor([3.0, 0.0]), rtol=1e-6, atol=1e-6)
@@ -261,9 +261,7 @@ def test_a_wildly_sure_expert_decides_and_a_wildly_unsure_one_is_ignored() -> No
 
 @pytest.mark.parametrize("mean_dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("log_var_dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_becomes_float32_before_anything_is_computed(
-    mean_dtype: torch.dtype, log_var_dtype: torch.dtype
-) -> None:
+def test_half_precision_is_computed_in_float32(mean_dtype: torch.dtype, log_var_dtype: torch.dtype) -> None:
     mean = torch.randn(3, 2).to(mean_dtype).requires_grad_()
     log_var = torch.randn(3, 2).to(log_var_dtype).requires_grad_()
     q = Gaussian.from_mean_log_var(mean, log_var)
@@ -291,20 +289,20 @@ def test_autocast_does_not_round_the_product() -> None:
     assert torch.equal(cast.shift, plain.shift)
 
 
-def test_a_log_variance_beyond_its_bound_keeps_the_gradient_that_leads_back() -> None:
+def test_log_variance_beyond_its_bound_can_return() -> None:
     inside = torch.linspace(-20, 20, 41, requires_grad=True)
     Gaussian.from_mean_log_var(torch.zeros(41), inside).precision.log().sum().backward()
     torch.testing.assert_close(inside.grad, -torch.ones(41))
-    for start, wanted in ((50.0, 1.0), (-50.0, 1.0)):
+    for start, target in ((50.0, 1.0), (-50.0, 1.0)):
         log_var = torch.tensor([start], requires_grad=True)
         optimizer = torch.optim.Adam([log_var], 1.0)
         for _ in range(150):
             q = Gaussian.from_mean_log_var(torch.zeros(1), log_var)
             optimizer.zero_grad()
-            (q.precision.log() - wanted).square().sum().backward()
+            (q.precision.log() - target).square().sum().backward()
             optimizer.step()
-        assert abs(float(log_var.detach()) + wanted) < 0.5  # from where the gradient was zero for ever
+        assert abs(float(log_var.detach()) + target) < 0.5  # a clamp would have a gradient of zero here
     outward = torch.tensor([50.0], requires_grad=True)
     (-Gaussian.from_mean_log_var(torch.zeros(1), outward).precision.log()).neg().sum().backward()
     assert outward.grad is not None
-    assert outward.grad.item() == 0  # and none that leads further out
+    assert outward.grad.item() == 0  # no gradient leads further out

@@ -1,4 +1,4 @@
-"""What a GPU computes is what a CPU computes; a recorded step is the same step. Skipped where there is no GPU."""
+"""A GPU computes what a CPU computes, and a recorded step matches an eager one. Skipped without a GPU."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ MODELS = ("mvae", "vae", "cvae", "bivcca", "jmvae", "mvae_q", "telbo", "mmvae", 
 
 
 def random_rows(dataset: str) -> Table:
-    """Values of the dataset's kind: nothing is read, so that this runs where there is no data."""
+    """Random values like those of the dataset, so that no data is read."""
     g = torch.Generator().manual_seed(0)
 
     def levels(*shape: int) -> Tensor:
@@ -49,7 +49,7 @@ def random_rows(dataset: str) -> Table:
 
 
 def few_pairs(table: Table) -> Table:
-    """A third of the rows complete, of the others the image or the label."""
+    """A third of the rows is complete; the others have only the image or the label."""
     third = torch.arange(len(table)) % 3
     first, second = table.names[:2]
     return Table(dict(table.columns), {first: third != 1, second: third != 2})
@@ -78,11 +78,11 @@ def learned(make: Callable[[], MultimodalVAE], table: Table, recorded: bool) -> 
     [("digits", name, "paper") for name in MODELS]
     + [(dataset, "mvae", "coupled") for dataset in ("digits", "mnist", "fashion-mnist", "multimnist", "celeba19")],
 )
-def test_a_recorded_step_learns_what_an_eager_one_does(dataset: str, model: str, recipe: str, pairs: str) -> None:
+def test_recorded_step_matches_an_eager_one(dataset: str, model: str, recipe: str, pairs: str) -> None:
     table = random_rows(dataset)
     if pairs == "few":
         if model in ("vae", "cvae", "jmvae", "telbo", "nn", "ae", "mopoe", "mvtcae", "mmvae") or dataset == "celeba19":
-            pytest.skip("of complete rows")
+            pytest.skip("needs complete rows")
         table = few_pairs(table)
 
     def make() -> MultimodalVAE:
@@ -90,12 +90,12 @@ def test_a_recorded_step_learns_what_an_eager_one_does(dataset: str, model: str,
         return built(dataset, recipe, model=model, pseudo_labels=guesses)
 
     recorded, step = learned(make, table, recorded=True)
-    by_hand = dataset == "celeba19" or (dataset, pairs) == ("multimnist", "few")  # random subsets; masked batch norm
-    assert (step.way == "recorded") == (not by_hand)
-    if by_hand:
+    eager_only = dataset == "celeba19" or (dataset, pairs) == ("multimnist", "few")  # random subsets; masked batch norm
+    assert (step.way == "recorded") == (not eager_only)
+    if eager_only:
         pytest.skip("its steps are not recorded")
     eager, other = learned(make, table, recorded=False)
-    for name, value in eager.items():  # where a gradient is near zero, rounding decides in which direction Adam goes
+    for name, value in eager.items():  # rounding decides Adam's direction where a gradient is near zero
         far = ((recorded[name] - value).abs() > 2e-3 + 2e-2 * value.abs()).double().mean()
         assert far < 0.02, f"{name}: {far:.1%} of the weights are far apart"
     for name, value in other.means().items():
@@ -104,7 +104,7 @@ def test_a_recorded_step_learns_what_an_eager_one_does(dataset: str, model: str,
 
 @pytest.mark.parametrize("dataset", ["digits", "fashion-mnist", "multimnist", "celeba19"])
 @pytest.mark.parametrize("pairs", ["all", "few"])
-def test_the_objective_is_the_cpus(dataset: str, pairs: str) -> None:
+def test_objective_matches_the_cpu(dataset: str, pairs: str) -> None:
     table = random_rows(dataset) if pairs == "all" else few_pairs(random_rows(dataset))
     model = built(dataset, random_subsets=0).double()
     terms = model.terms(table.presence(model.names))
@@ -123,8 +123,8 @@ def test_the_objective_is_the_cpus(dataset: str, pairs: str) -> None:
 
 
 @pytest.mark.parametrize("stop", [4, 11])
-def test_a_resumed_run_is_the_same_run(tmp_path: Path, stop: int) -> None:
-    """The order, the noise, what networks draw by themselves; up to the order in which a GPU adds."""
+def test_resumed_run_matches_an_uninterrupted_one(tmp_path: Path, stop: int) -> None:
+    """Same order, noise and random draws of the networks; equal up to the order of a GPU's additions."""
 
     class Stops(Callback):
         def on_epoch(self, values: dict[str, float]) -> None:
@@ -148,7 +148,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, stop: int) -> None:
         torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: n + m)
 
 
-def test_rows_with_anything_missing_are_learned_from_and_asked_about() -> None:
+def test_incomplete_rows_train_and_are_queried() -> None:
     model = built("celeba19", "paper", model="mvae").cuda()
     g = torch.Generator().manual_seed(1)
     table = random_rows("celeba19")
@@ -158,7 +158,7 @@ def test_rows_with_anything_missing_are_learned_from_and_asked_about() -> None:
     assert model.generate({"Male": torch.ones(2, 1)}, n=3)["image"].shape == (3, 2, 3, 64, 64)
 
 
-def test_likelihoods_are_the_cpus_within_their_error() -> None:
+def test_likelihoods_match_the_cpu_within_their_error() -> None:
     from mvae.evaluation.likelihood import log_likelihoods
 
     model = built("digits")
@@ -179,7 +179,7 @@ def test_likelihoods_are_the_cpus_within_their_error() -> None:
     assert right[0] == pytest.approx(right[1], abs=0.02)
 
 
-def test_small_modalities_with_holes(tmp_path: Path) -> None:
+def test_small_incomplete_modalities_train(tmp_path: Path) -> None:
     from tests.small_training import model
 
     net = model().cuda()
@@ -187,8 +187,8 @@ def test_small_modalities_with_holes(tmp_path: Path) -> None:
     assert all(p.isfinite().all() for p in net.parameters())
 
 
-def test_threads_that_record_at_once_learn_what_each_would_alone() -> None:
-    """Each has its own stream, noise and initial weights; noise on the inputs comes from no generator they share."""
+def test_concurrent_recording_threads_match_sequential_runs() -> None:
+    """Each has its own stream, noise and initial weights; noise on the inputs does not use a shared generator."""
 
     def trained(seed: int) -> dict[str, Tensor]:
         model = built("mnist", seed=seed, pseudo_labels=True).cuda()
@@ -206,8 +206,8 @@ def test_threads_that_record_at_once_learn_what_each_would_alone() -> None:
             assert far < 0.02, f"seed {seed}, {name}: {far:.1%} of the weights are far apart"
 
 
-def test_a_thread_keeps_its_stream_for_all_its_runs() -> None:
-    """PyTorch has 32 and gives them out in turn: with a new one for each run two threads would share one, and hang."""
+def test_thread_keeps_its_stream() -> None:
+    """PyTorch hands out 32 streams in turn: with a new one for each run, two threads would share one and hang."""
 
     def stream(_: int) -> int:
         return torch.cuda.current_stream().cuda_stream
@@ -218,7 +218,7 @@ def test_a_thread_keeps_its_stream_for_all_its_runs() -> None:
     assert torch.cuda.default_stream().cuda_stream not in found
 
 
-def test_more_runs_than_streams_at_once_and_one_after_the_other() -> None:
+def test_more_runs_than_streams_finish() -> None:
     def trained(seed: int) -> bool:
         model = built("mnist", seed=seed).cuda()
         history = mvae.fit(model, random_rows("mnist"), epochs=100, batch_size=BATCH, seed=seed, callbacks=[])

@@ -1,4 +1,4 @@
-"""The package: its names, and that importing it costs nothing until one is used."""
+"""The package: its public names, which are imported only when they are used."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 import mvae
 
 
-def test_every_public_name_is_there_and_listed() -> None:
+def test_public_names_exist_and_are_listed() -> None:
     for name in mvae.__all__:
         assert getattr(mvae, name) is not None
         assert name in dir(mvae)
@@ -17,7 +17,7 @@ def test_every_public_name_is_there_and_listed() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", mvae.__version__)
 
 
-def test_names_are_the_things_themselves() -> None:
+def test_public_names_are_the_original_objects() -> None:
     from mvae.data.table import Table
     from mvae.likelihoods.discrete import Bernoulli
     from mvae.models.mvae import MVAE
@@ -28,13 +28,13 @@ def test_names_are_the_things_themselves() -> None:
     assert mvae.progress.Bar.__module__ == "mvae.training.progress"
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'mvae' has no attribute 'VEA'"):
         mvae.VEA  # noqa: B018
     assert not hasattr(mvae, "VEA")
 
 
-def test_importing_the_package_imports_neither_torch_nor_numpy() -> None:
+def test_import_loads_neither_torch_nor_numpy() -> None:
     code = "import sys, mvae; dir(mvae); print({'torch', 'numpy', 'sklearn', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "set()\n", "")

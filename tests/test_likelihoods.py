@@ -1,4 +1,4 @@
-"""Likelihoods against torch.distributions, in float64, on every shape of event and any leading axes."""
+"""Likelihoods against torch.distributions, in float64, for events of every shape and any leading axes."""
 
 import math
 
@@ -58,7 +58,7 @@ each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda f: type(f).
 @each_family
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("lead", LEADS)
-def test_log_prob_agrees_with_torch_distributions_summed_over_the_event(
+def test_log_prob_matches_torch_distributions(
     family: likelihoods.Likelihood, event: tuple[int, ...], lead: tuple[int, ...]
 ) -> None:
     x, params = data(family, event), parameters(family, lead, event)
@@ -71,7 +71,7 @@ def test_log_prob_agrees_with_torch_distributions_summed_over_the_event(
 
 @each_family
 @pytest.mark.parametrize("event", EVENTS)
-def test_float32_is_as_good_as_float32_can_be(family: likelihoods.Likelihood, event: tuple[int, ...]) -> None:
+def test_float32_log_prob_matches_float64(family: likelihoods.Likelihood, event: tuple[int, ...]) -> None:
     x, params = data(family, event), parameters(family, (), event)
     exact = family.log_prob(params, x)
     single = family.log_prob(params.float(), x if x.dtype == torch.int64 else x.float())
@@ -122,7 +122,7 @@ def test_real_samples_pass_a_kolmogorov_smirnov_test(family: likelihoods.Likelih
 
 
 @each_family
-def test_the_same_generator_gives_the_same_sample(family: likelihoods.Likelihood) -> None:
+def test_same_generator_gives_the_same_sample(family: likelihoods.Likelihood) -> None:
     params = parameters(family, (2,), (3,))
     one, same = (family.sample(params, torch.Generator().manual_seed(5)) for _ in range(2))
     other = family.sample(params, torch.Generator().manual_seed(6))
@@ -130,7 +130,7 @@ def test_the_same_generator_gives_the_same_sample(family: likelihoods.Likelihood
     assert not torch.equal(one, other)
 
 
-def test_a_laplace_sample_is_finite_even_where_the_uniform_number_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_laplace_sample_is_finite_for_a_uniform_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "rand", lambda *shape, **options: torch.zeros(2, 3))
     assert likelihoods.Laplace().sample(torch.zeros(2, 3)).isfinite().all()
 
@@ -140,12 +140,12 @@ def test_a_laplace_sample_is_finite_even_where_the_uniform_number_is_zero(monkey
 
 @pytest.mark.parametrize("family", [likelihoods.Likelihood(), likelihoods.Gaussian(), likelihoods.Laplace()])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64, torch.float64])
-def test_numbers_keep_their_unit_whatever_dtype_holds_them(family: likelihoods.Likelihood, dtype: torch.dtype) -> None:
+def test_numbers_keep_their_unit_in_any_dtype(family: likelihoods.Likelihood, dtype: torch.dtype) -> None:
     assert family.prepare(torch.tensor([[0, 20, 255]], dtype=dtype), torch.float32).tolist() == [[0.0, 20.0, 255.0]]
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float64])
-def test_levels_are_declared_and_no_dtype_means_any(dtype: torch.dtype) -> None:
+def test_levels_are_declared_and_not_inferred_from_dtype(dtype: torch.dtype) -> None:
     column = torch.tensor([[0, 51, 255]], dtype=dtype)
     assert likelihoods.Bernoulli().prepare(column, torch.float32).tolist() == [[0.0, 51.0, 255.0]]
     prepared = likelihoods.Bernoulli(levels=255).prepare(column, torch.float32)
@@ -170,12 +170,12 @@ def test_class_numbers_of_any_integer_type_become_int64(dtype: torch.dtype) -> N
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_class_numbers_as_floats_are_refused(dtype: torch.dtype) -> None:
+def test_float_class_numbers_are_refused(dtype: torch.dtype) -> None:
     with pytest.raises(DataError, match="must be integers"):
         likelihoods.Categorical().prepare(torch.tensor([0.0, 1.0]).to(dtype), torch.float32)
 
 
-def test_impossible_values_are_found_where_they_are() -> None:
+def test_invalid_values_are_located() -> None:
     nan, inf = math.nan, math.inf
     x = torch.tensor([[0.0, 1.0, 0.5, -0.1, 1.1, nan, inf, -inf]])
     bad, possible = likelihoods.Bernoulli().invalid_values(x, torch.zeros(1, 8))
@@ -227,13 +227,13 @@ def test_saturated_class_logits_give_finite_log_prob_and_gradient() -> None:
 
 
 @pytest.mark.parametrize("kind", [likelihoods.Gaussian, likelihoods.Laplace])
-def test_a_learned_scale_is_a_parameter_with_the_right_gradient_and_a_fixed_one_is_not(
+def test_only_a_learned_scale_is_a_parameter(
     kind: type[likelihoods.Gaussian] | type[likelihoods.Laplace],
 ) -> None:
     learned, fixed = kind(0.5, learned=True).double(), kind(0.5).double()
     assert [name for name, _ in learned.named_parameters()] == ["log_scale"]
     assert list(fixed.parameters()) == []
-    assert "log_scale" in fixed.state_dict()  # a checkpoint keeps it all the same
+    assert "log_scale" in fixed.state_dict()  # it is still saved in a checkpoint
     x, params = torch.randn(3, 2).double(), torch.randn(3, 2).double()
     learned.log_prob(params, x).sum().backward()
     step = 1e-6
@@ -246,7 +246,7 @@ def test_a_learned_scale_is_a_parameter_with_the_right_gradient_and_a_fixed_one_
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
-def test_a_scale_that_is_not_positive_and_finite_is_refused(scale: float) -> None:
+def test_invalid_scale_is_refused(scale: float) -> None:
     with pytest.raises(SettingsError, match="scale of Gaussian must be positive"):
         likelihoods.Gaussian(scale)
 
@@ -254,19 +254,19 @@ def test_a_scale_that_is_not_positive_and_finite_is_refused(scale: float) -> Non
 # -- A decoder's output ------------------------------------------------------------------------------------------
 
 
-def test_a_flat_output_is_arranged_as_the_image_it_stands_for() -> None:
+def test_flat_output_is_reshaped_to_the_image() -> None:
     flat = torch.arange(2 * 3 * 6.0).reshape(6, 6)
     arranged = likelihoods.Bernoulli().arrange(flat, torch.Size([2, 3]), torch.Size([1, 2, 3]))
     assert arranged.shape == (2, 3, 1, 2, 3)
     assert torch.equal(arranged[1, 2, 0].flatten(), flat[5])
 
 
-def test_one_output_serves_a_scalar_event() -> None:
+def test_scalar_event_takes_one_output() -> None:
     arranged = likelihoods.Gaussian().arrange(torch.ones(6, 1), torch.Size([2, 3]), torch.Size([]))
     assert arranged.shape == (2, 3)
 
 
-def test_an_output_of_another_size_than_the_data_is_refused() -> None:
+def test_output_of_another_size_is_refused() -> None:
     with pytest.raises(DataError, match=r"6 values per row .* but the data has 5"):
         likelihoods.Gaussian().arrange(torch.zeros(4, 6), torch.Size([4]), torch.Size([5]))
     with pytest.raises(DataError, match=r"1 values per row, with 12 parameters each .* but the data has 3"):
@@ -275,11 +275,11 @@ def test_an_output_of_another_size_than_the_data_is_refused() -> None:
         likelihoods.Categorical().arrange(torch.zeros(4, 3, 12), torch.Size([4]), torch.Size([]))
 
 
-def test_a_family_without_a_density_says_so() -> None:
+def test_likelihood_without_a_density_is_a_type_error() -> None:
     bare, x = likelihoods.Likelihood(), torch.zeros(1, 1)
-    for ask in (lambda: bare.log_prob(x, x), lambda: bare.mean(x), lambda: bare.sample(x)):
+    for call in (lambda: bare.log_prob(x, x), lambda: bare.mean(x), lambda: bare.sample(x)):
         with pytest.raises(TypeError, match="Likelihood"):
-            ask()
+            call()
 
 
 # -- Several parameters per value ----------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class Scaled(likelihoods.Likelihood):
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_a_last_axis_of_parameters_stays_the_last_one(event: tuple[int, ...]) -> None:
+def test_parameter_axis_stays_last(event: tuple[int, ...]) -> None:
     flat = torch.randn(6, max(1, math.prod(event)), 2).double()
     arranged = Scaled().arrange(flat, torch.Size([2, 3]), torch.Size(event))
     assert arranged.shape == (2, 3, *event, 2)
@@ -305,7 +305,7 @@ def test_a_last_axis_of_parameters_stays_the_last_one(event: tuple[int, ...]) ->
     torch.testing.assert_close(Scaled().log_prob(arranged, x), expected)
 
 
-def test_another_number_of_parameters_per_value_is_refused() -> None:
+def test_wrong_number_of_parameters_is_refused() -> None:
     for shape in [(4, 6), (4, 3, 3), (4,)]:
         with pytest.raises(DataError, match="Scaled needs a last axis of 2 parameters per value"):
             Scaled().arrange(torch.zeros(shape), torch.Size([4]), torch.Size([3]))
@@ -316,7 +316,7 @@ def test_another_number_of_parameters_per_value_is_refused() -> None:
 # -- By name -------------------------------------------------------------------------------------------------------
 
 
-def test_likelihoods_have_names_and_objects_stay_what_they_are() -> None:
+def test_named_builds_likelihoods_and_keeps_objects() -> None:
     for name, kind in likelihoods.LIKELIHOODS.items():
         needs = {"ordinal": {"classes": 3}}.get(name, {})
         assert type(likelihoods.named({"name": name, **needs})) is kind
@@ -336,16 +336,16 @@ def test_likelihoods_have_names_and_objects_stay_what_they_are() -> None:
         (None, "names no likelihood"),
     ],
 )
-def test_what_is_no_likelihood_is_refused_by_name(spec: object, message: str) -> None:
+def test_invalid_likelihood_is_refused(spec: object, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         likelihoods.named(spec)
 
 
-# -- A least scale -------------------------------------------------------------------------------------------------
+# -- The smallest scale --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "laplace"])
-def test_a_constant_column_is_worth_no_more_than_the_least_scale_lets_it(kind: str) -> None:
+def test_least_scale_bounds_the_density_of_a_constant_column(kind: str) -> None:
     family = likelihoods.named({"name": kind, "learned": True, "scale": 0.1, "least": 0.01})
     optimizer = torch.optim.SGD(family.parameters(), lr=0.1)
     x = torch.full((5, 1), 3.0)
@@ -355,25 +355,26 @@ def test_a_constant_column_is_worth_no_more_than_the_least_scale_lets_it(kind: s
         optimizer.step()
     peak = distributions.Normal(0.0, 0.01) if kind == "gaussian" else distributions.Laplace(0.0, 0.01)
     torch.testing.assert_close(family.log_prob(x, x), peak.log_prob(torch.zeros(5)))
-    for _ in range(50):  # and where the column is no longer constant, the scale rises again
+    for _ in range(50):  # once the column varies, the scale rises again
         optimizer.zero_grad()
         (-family.log_prob(x + 0.03 * torch.tensor([[-2.0], [-1.0], [0.0], [1.0], [2.0]]), x).mean()).backward()
         optimizer.step()
     spread = family.get_parameter("log_scale").exp().item()
-    expected = 0.03 * math.sqrt(2) if kind == "gaussian" else 0.03 * 1.2  # the best fit: root mean square, mean size
+    # the best fit: the root mean square or the mean absolute value
+    expected = 0.03 * math.sqrt(2) if kind == "gaussian" else 0.03 * 1.2
     assert spread == pytest.approx(expected, rel=0.05)
 
 
-def test_a_least_scale_above_the_first_is_refused() -> None:
+def test_least_scale_above_the_initial_one_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"starts at 0\.1: least must be above 0 and at most"):
         likelihoods.Gaussian(0.1, learned=True, least=0.2)
-    likelihoods.Gaussian(1e-5)  # a fixed scale is what it is given as
+    likelihoods.Gaussian(1e-5)  # a fixed scale is used as given
 
 
 # -- Accuracy ------------------------------------------------------------------------------------------------------
 
 
-def test_accuracy_is_the_share_predicted_right() -> None:
+def test_accuracy_is_the_share_of_correct_predictions() -> None:
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     assert likelihoods.Categorical().accuracy(logits, torch.tensor([0, 2, 2])).tolist() == [1, 1, 0]  # pyright: ignore
     words = torch.stack([logits, logits])  # two rows of three positions

@@ -1,4 +1,4 @@
-"""The manual: the code of each page runs in order in an empty folder; no page is long; Sphinx builds it strictly."""
+"""The manual: the code of each page runs in order in an empty folder; pages are short; Sphinx builds strictly."""
 
 import os
 import re
@@ -21,25 +21,25 @@ NAMED = re.compile(r"`([\w-]+\.toml)`")
 NEEDS = {"mvae report": "plotly", "mvae compare": "plotly", "mvae export": "onnxscript", "import anndata": "anndata"}
 
 
-def of(path: Path) -> str:
+def relative(path: Path) -> str:
     return str(path.relative_to(DOCS))
 
 
-# tests/test_own_tables.py runs the first on a table, tests/test_notebooks.py the others as notebooks
-ELSEWHERE = {"own-tables.md", "tutorials/mnist.md", "tutorials/table.md"}
-WITH_CODE = [path for path in PAGES if of(path) not in ELSEWHERE and BLOCK.search(path.read_text())]
+# tests/test_own_tables.py runs the first page on a table, tests/test_notebooks.py the others as notebooks
+TESTED_ELSEWHERE = {"own-tables.md", "tutorials/mnist.md", "tutorials/table.md"}
+WITH_CODE = [path for path in PAGES if relative(path) not in TESTED_ELSEWHERE and BLOCK.search(path.read_text())]
 
 
 @pytest.mark.filterwarnings("ignore:Matplotlib")
-@pytest.mark.parametrize("path", WITH_CODE, ids=of)
-def test_the_code_of_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", WITH_CODE, ids=relative)
+def test_page_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = path.read_text()
     for command, module in NEEDS.items():
         if f"\n{command} " in text:
             pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setitem(estimators.CHUNK, "cpu", 20_000)  # fewer calls, whose shapes are checked
+    monkeypatch.setitem(estimators.CHUNK, "cpu", 20_000)  # fewer calls with checked shapes
     torch.manual_seed(0)
     names: dict[str, object] = {"__name__": "page"}
     for found in BLOCK.finditer(text):
@@ -55,13 +55,13 @@ def test_the_code_of_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest
                 assert (program, result.code) == ("mvae", 0), (line, result.err)
 
 
-@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=of)
-def test_a_page_has_a_thousand_words_at_most(path: Path) -> None:
-    """Numbers in tables are not read one after the other: they do not count."""
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=relative)
+def test_page_has_at_most_1000_words(path: Path) -> None:
+    """Rows of tables do not count, because nobody reads them word by word."""
     assert sum(len(line.split()) for line in path.read_text().splitlines() if not line.startswith("|")) <= 1000
 
 
-def test_every_model_has_a_page_that_the_index_names() -> None:
+def test_every_model_has_an_indexed_page() -> None:
     index = (DOCS / "models/index.md").read_text()
     for name in MODELS:
         text = (DOCS / f"models/{name}.md").read_text()
@@ -71,7 +71,7 @@ def test_every_model_has_a_page_that_the_index_names() -> None:
             assert f"\n## {heading}" in text
 
 
-def test_the_manual_is_built_without_a_warning(tmp_path: Path) -> None:
+def test_manual_builds_without_warnings(tmp_path: Path) -> None:
     for module in ("sphinx", "myst_parser", "furo", "sphinx_click", "jupytext"):
         pytest.importorskip(module)
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(DOCS), str(tmp_path / "html")]

@@ -1,4 +1,4 @@
-"""Whatever stands in a missing cell, every public function that takes a table gives the same answer."""
+"""The contents of missing cells do not affect the result of any public function that takes a table."""
 
 import importlib
 import inspect
@@ -49,8 +49,8 @@ from mvae.training.fit import fit
 from mvae.training.randomness import row_order
 
 ROWS = 24
-ROOMS = ("data", "evaluation", "models", "training")  # the rooms above take runs
-FILLS = {  # in floats, in class numbers, in bytes: zeros, NaN, a class that is none, what is too large, and garbage
+PACKAGES = ("data", "evaluation", "models", "training")  # the packages above these take runs
+FILLS = {  # for floats, class numbers and bytes: zeros, NaN, an invalid class, too large numbers, and garbage
     "zeros": (0.0, 0, 0),
     "NaN": (math.nan, -1, 255),
     "minus one": (-1.0, -1, 137),
@@ -58,27 +58,27 @@ FILLS = {  # in floats, in class numbers, in bytes: zeros, NaN, a class that is 
     "garbage": (torch.finfo(torch.float32).tiny / 3, -(2**63), 254),
 }
 
-# What hands cells on as they are, with the mask that says which of them are values; and what is asked with the batch
-# that another function here made.
-HAND_ON = {
+# Functions that pass cells on unchanged with their mask, and functions called with a batch that another function here
+# made.
+PASSED_ON = {
     "MultimodalVAE.prepare", "Questions.prepare", "CVAE.prepare", "CVAE.check", "Instruments.add", "given_part",
     "arrays_of",
 }  # fmt: skip
 IN_FIT = {"MultimodalVAE.fit_scalings", "CVAE.fit_scalings"}
-OF_COMPLETE_ROWS = {"pair_fraction"}  # refuses others
+OF_COMPLETE_ROWS = {"pair_fraction"}  # refuses incomplete rows
 OF_A_STEP = {"Compiled.compile", "compiled", "way_of"}
 
 
 def table(fill: str) -> Table:
-    """Images, labels and numbers, of which a third of the cells is missing; rows 0 to 5 are complete."""
+    """Images, labels and numbers with a fifth of the cells missing; rows 0 to 5 are complete."""
     generator, row = torch.Generator().manual_seed(0), torch.arange(ROWS)
     columns = {
         "image": torch.randint(2, 250, (ROWS, 1, 8, 8), generator=generator, dtype=torch.uint8),
         "label": torch.randint(0, 3, (ROWS,), generator=generator),
         "number": torch.randn(ROWS, 2, generator=generator),
     }
-    lacks = torch.where(row < 6, 9, row % 4)
-    present = {name: lacks != i for i, name in enumerate(columns)}
+    missing = torch.where(row < 6, 9, row % 4)
+    present = {name: missing != i for i, name in enumerate(columns)}
     number, label, byte = FILLS[fill]
     for name, value in (("number", number), ("label", label), ("image", byte)):
         columns[name][~present[name]] = value
@@ -114,7 +114,7 @@ def kept_classifier(data: Table, folder: Path) -> Any:
 
 
 def spread_to(data: Table) -> tuple[Tensor, Tensor]:
-    """Which rows have a label in the end, and theirs; of the rows that have one, half are to be guessed."""
+    """Which rows have a label after spreading, and those labels; half of the known labels are hidden before."""
     known = data.has("label") & (torch.arange(ROWS) % 2 == 0)
     few = Table(data.columns, {name: data.has(name) for name in ("image", "number")} | {"label": known})
     few = few.take(few.present[:, [0, 2]].any(1))
@@ -123,20 +123,20 @@ def spread_to(data: Table) -> tuple[Tensor, Tensor]:
 
 
 def weights_of(data: Table) -> tuple[Tensor, Tensor]:
-    asked = model()
-    q = asked.posterior(data)
+    net = model()
+    q = net.posterior(data)
     noise = torch.randn(60, *q.mean.shape, generator=torch.Generator().manual_seed(0))
-    return weighted_samples(asked, data, asked.prepare(data), q, noise)
+    return weighted_samples(net, data, net.prepare(data), q, noise)
 
 
 def joint_of(data: Table) -> Tensor:
-    asked = model()
-    return log_joint(asked, data, asked.prepare(data), torch.zeros(3, len(data), 2))
+    net = model()
+    return log_joint(net, data, net.prepare(data), torch.zeros(3, len(data), 2))
 
 
 CLASSIFIER = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 
-CLASSES = torch.arange(ROWS) % 3  # of the rows, which are known beside the table
+CLASSES = torch.arange(ROWS) % 3  # the classes of the rows, known separately from the table
 
 CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     complete_rows: lambda t, _: [complete_rows(t), complete_rows(t, ["image", "number"])],
@@ -188,9 +188,9 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
 
 
 def public() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Every public function and method of the library that takes a table, a dataset or what makes one."""
+    """Every public function and method of these packages that takes a table or a dataset."""
     for info in pkgutil.walk_packages(mvae.__path__, "mvae."):
-        if info.name.split(".")[1] not in ROOMS:
+        if info.name.split(".")[1] not in PACKAGES:
             continue
         module = importlib.import_module(info.name)
         for name in getattr(module, "__all__", ()):
@@ -211,15 +211,15 @@ def takes_a_table(function: Callable[..., Any]) -> bool:
 FOUND = dict(public())
 
 
-def test_every_public_function_that_takes_a_table_is_called_here() -> None:
+def test_calls_cover_every_function_that_takes_a_table() -> None:
     called = {function.__qualname__ for function in CALLS}
-    assert set(FOUND) - HAND_ON - IN_FIT - OF_COMPLETE_ROWS - OF_A_STEP == called, (
-        "say in CALLS how a new function is called"
+    assert set(FOUND) - PASSED_ON - IN_FIT - OF_COMPLETE_ROWS - OF_A_STEP == called, (
+        "add a call of the new function to CALLS"
     )
 
 
 def assert_equal(one: Any, other: Any) -> None:
-    """The same bits; of tables the cells that are present."""
+    """Check for bit-identical values; for tables, only of the cells that are present."""
     assert type(one) is type(other)
     if isinstance(one, Table):
         assert torch.equal(one.present, other.present)
@@ -241,10 +241,10 @@ def assert_equal(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize("function", CALLS, ids=lambda function: function.__qualname__)
-def test_missing_cells_say_nothing(
+def test_missing_cells_have_no_influence(
     function: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coherence, "STEPS", 20)  # of a classifier's training, which begins anew for each table
+    monkeypatch.setattr(coherence, "STEPS", 20)  # a classifier is trained for each table
     torch.manual_seed(0)
     expected = CALLS[function](table("zeros"), tmp_path)
     for fill in FILLS:
@@ -252,14 +252,14 @@ def test_missing_cells_say_nothing(
         assert_equal(CALLS[function](table(fill), tmp_path), expected)
 
 
-def test_accuracy_is_of_the_rows_that_have_what_is_predicted() -> None:
-    """400 rows, 100 with a label, a model that is right on all: 1.0, whatever stands in the other 300."""
+def test_accuracy_counts_only_labelled_rows() -> None:
+    """A perfect model on 400 rows, 100 of them with a label: 1.0, whatever the other 300 cells contain."""
 
-    class Tells(nn.Module):
+    class SignEncoder(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat([20 * x, torch.full_like(x, -9.0)], 1)
 
-    class Sign(nn.Module):
+    class SignDecoder(nn.Module):
         def forward(self, z: Tensor) -> Tensor:
             return torch.cat([-z, z], 1)
 
@@ -267,8 +267,8 @@ def test_accuracy_is_of_the_rows_that_have_what_is_predicted() -> None:
     x = torch.randn(400, 1)
     label, has = (x[:, 0] > 0).long(), torch.arange(400) % 4 == 0
     parts = {
-        "x": Modality(Tells(), nn.Linear(1, 1), likelihoods.Gaussian()),
-        "label": Modality(LabelEncoder(2, 2, 4), Sign(), Categorical()),
+        "x": Modality(SignEncoder(), nn.Linear(1, 1), likelihoods.Gaussian()),
+        "label": Modality(LabelEncoder(2, 2, 4), SignDecoder(), Categorical()),
     }
     for cell in (0, -1, 7):
         data = Table({"x": x, "label": torch.where(has, label, cell)}, {"label": has})

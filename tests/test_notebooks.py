@@ -1,4 +1,4 @@
-"""The tutorials as notebooks: made of the manual's pages, and run as a reader runs them, in an empty folder."""
+"""The tutorials as notebooks: made from the manual's pages, and run as a reader runs them, in an empty folder."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from tests.module import module_at
 
 for module in ("jupytext", "nbclient", "ipykernel", "pandas", "plotly"):
     pytest.importorskip(module)
-pytestmark = pytest.mark.filterwarnings("ignore")  # of the kernel's own libraries
+pytestmark = pytest.mark.filterwarnings("ignore")  # from the kernel's own libraries
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -22,7 +22,7 @@ def notebooks() -> Any:
 
 
 @pytest.mark.parametrize("page", ["tutorials/table.md", "tutorials/mnist.md"])
-def test_a_tutorial_runs_as_a_notebook(
+def test_tutorial_runs_as_a_notebook(
     page: str, notebooks: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import nbformat
@@ -41,7 +41,7 @@ def test_a_tutorial_runs_as_a_notebook(
     assert all(cell.execution_count for cell in found.cells if cell.cell_type == "code")
 
 
-def test_notebooks_are_written_where_their_pages_are(notebooks: Any, tmp_path: Path) -> None:
+def test_notebooks_keep_the_paths_of_their_pages(notebooks: Any, tmp_path: Path) -> None:
     files = notebooks.write_notebooks(tmp_path)
     assert [str(file.relative_to(tmp_path)) for file in files] == ["tutorials/table.ipynb", "tutorials/mnist.ipynb"]
     assert all(file.read_text().count('"image/png"') == 1 for file in files)

@@ -1,4 +1,4 @@
-"""docs/own-tables.md is run: its commands and its Python, with few epochs."""
+"""The commands and the Python code of docs/own-tables.md run, with few epochs."""
 
 import re
 import shlex
@@ -21,11 +21,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_it_is_short() -> None:
+def test_page_is_short() -> None:
     assert len(TEXT.split()) <= 1000
 
 
-def test_its_commands_run(here: Path) -> None:
+def test_page_commands_run(here: Path) -> None:
     pytest.importorskip("pyarrow")
     for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL):
         for line in block.splitlines():
@@ -38,7 +38,7 @@ def test_its_commands_run(here: Path) -> None:
                 assert (here / words[words.index("-o") + 1]).stat().st_size > 0
 
 
-def test_its_python_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_python_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit_table = library.fit_table
     monkeypatch.setattr(
         library, "fit_table", lambda frame, **options: fit_table(frame, changes=FEW, callbacks=[], **options)

@@ -1,4 +1,4 @@
-"""What is published: the wheel holds all that the program reads, trains where there is no source, and is typed."""
+"""The published package: the wheel contains every file, trains without the source, and is typed."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("build")
 ROOT = Path(__file__).parents[1]
 USER = '''\
-"""What a user writes."""
+"""A user's program."""
 
 import torch
 
@@ -37,7 +37,7 @@ mvae.save(model, "patients.mvae")
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with wheel and sdist, built without a network from a copy of what they are made of."""
+    """The folder with wheel and sdist, built without a network from a copy of the sources."""
     folder = tmp_path_factory.mktemp("package")
     copy = folder / "source"
     left_out = shutil.ignore_patterns("__pycache__", "*.egg-info", "_build", ".*")
@@ -54,7 +54,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(built: Path) -> Path:
-    """The Python of an environment that has the wheel, and of this one's packages all but mvae."""
+    """The Python of an environment with the wheel, and with this environment's packages except mvae."""
     folder = built.parent / "venv"
     venv.create(folder, symlinks=True)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
@@ -65,7 +65,7 @@ def python(built: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(built: Path) -> None:
+def test_wheel_contains_exactly_the_package_files(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     files = {path for path in (ROOT / "src/mvae").rglob("*") if path.is_file() and path.parent.name != "__pycache__"}
@@ -74,7 +74,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(built: Path)
     assert {name for name in names if ".dist-info/" not in name} == own
 
 
-def test_the_sdist_holds_what_its_tests_need(built: Path) -> None:
+def test_sdist_contains_what_its_tests_need(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -82,8 +82,8 @@ def test_the_sdist_holds_what_its_tests_need(built: Path) -> None:
     assert needed | {"conftest.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"} <= names
 
 
-@pytest.mark.skipif(os.name == "nt", reason="where an environment's Python lies")
-def test_the_wheel_trains_where_there_is_no_source(python: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="the path of an environment's Python differs")
+def test_wheel_trains_without_the_source(python: Path, tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MVAE_DATA")}
     code = "import mvae; print(mvae.__file__)"
     where = subprocess.run([python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True)
@@ -96,11 +96,11 @@ def test_the_wheel_trains_where_there_is_no_source(python: Path, tmp_path: Path)
     }
 
 
-def test_a_users_program_is_type_checked_strictly(python: Path, tmp_path: Path) -> None:
+def test_user_program_passes_strict_type_checks(python: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyright")
     (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
     pyright = [sys.executable, "-m", "pyright", "--pythonpath", str(python), "user.py"]
-    for code, said in ((USER, "0 errors"), (USER.replace('of="sick"', "of=3"), "1 error,")):
+    for code, expected in ((USER, "0 errors"), (USER.replace('of="sick"', "of=3"), "1 error,")):
         (tmp_path / "user.py").write_text(code)
         found = subprocess.run(pyright, cwd=tmp_path, capture_output=True, text=True)
-        assert said in found.stdout
+        assert expected in found.stdout

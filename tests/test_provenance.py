@@ -1,4 +1,4 @@
-"""Numbers say which code made them, and whether it had been changed."""
+"""Provenance: the commit of the code, and whether the code has been changed since."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ from mvae import provenance
 
 
 def checkout(root: Path) -> Path:
-    """A git checkout with a package of one module and one subfolder, as this library has it; the path of its module."""
+    """Make a git checkout with a package like this library's; return the path of its module."""
     package = root / "src" / "mvae"
     (package / "models").mkdir(parents=True)
     (package / "provenance.py").write_text("")
@@ -26,9 +26,7 @@ def git(root: Path, *words: str) -> None:
 
 
 @pytest.mark.parametrize("changed", ["models/mvae.py", "models/new.py", "provenance.py"])
-def test_a_change_anywhere_in_the_package_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
-) -> None:
+def test_commit_marks_a_change_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
     module = checkout(tmp_path)
     monkeypatch.setattr(provenance, "__file__", str(module))
     clean = provenance.commit()
@@ -38,7 +36,7 @@ def test_a_change_anywhere_in_the_package_is_said(
     assert provenance.commit() == clean + "+"
 
 
-def test_a_change_outside_the_package_is_none_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commit_ignores_changes_outside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = checkout(tmp_path)
     monkeypatch.setattr(provenance, "__file__", str(module))
     clean = provenance.commit()
@@ -46,9 +44,7 @@ def test_a_change_outside_the_package_is_none_of_the_code(tmp_path: Path, monkey
     assert provenance.commit() == clean
 
 
-def test_the_commit_is_of_this_code_and_not_of_a_checkout_around_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commit_is_not_that_of_a_surrounding_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package installed in a virtual environment inside some project must not claim that project's commit."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]

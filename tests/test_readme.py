@@ -1,4 +1,4 @@
-"""What the README shows is run: its Python, its declaration, and its commands as far as they need no download."""
+"""The README's Python code, declaration and commands run, except for commands that need a download."""
 
 import re
 import shlex
@@ -19,11 +19,11 @@ def block(language: str, number: int = 0) -> str:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)[number]
 
 
-def test_the_readme_fits_on_a_few_screens() -> None:
+def test_readme_has_at_most_150_lines() -> None:
     assert len(README.splitlines()) <= 150
 
 
-def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     names: dict[str, object] = {}
@@ -34,27 +34,27 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "patients.mvae").exists()
 
 
-def test_the_declaration_of_the_readme_is_one() -> None:
+def test_readme_declaration_is_valid() -> None:
     config = Config.from_dict(tomllib.loads(block("toml")))
-    shapes = {"modalities": {"labs": {"shape": [2]}, "diagnosis": {"classes": 3}}}  # which the data would say
+    shapes = {"modalities": {"labs": {"shape": [2]}, "diagnosis": {"classes": 3}}}  # otherwise read from the data
     assert build(config.change(shapes)).names == ("labs", "diagnosis")
 
 
-def test_the_commands_of_the_readme_are_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, with fewer epochs and in a folder of their own."""
+def test_readme_commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, with fewer epochs, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     lines = [shlex.split(line.partition("#")[0]) for line in block("sh", 2).splitlines()]
     for line in lines:
         assert line[0] == "mvae"
         words = line[1:]
-        if words[0] == "translate" or "--resume" in words:  # of a run that takes longer, or was stopped
+        if words[0] == "translate" or "--resume" in words:  # needs a longer run, or a stopped one
             continue
         if ">" in words:
             at = words.index(">")
             (tmp_path / words[at + 1]).write_text(mvae(*words[:at]).out)
             continue
         few = {"train": ["--epochs", 1, "--set", "data.source=digits"], "evaluate": ["--rows", 5]}.get(words[0], [])
-        if "run.toml" in words:  # of MNIST, which may not be here: its declaration is read and refused for its shape
+        if "run.toml" in words:  # MNIST may be absent: the declaration is read, and refused because of its shape
             assert mvae(*words, *few).code == 2
             continue
         result = mvae(*words, *few)

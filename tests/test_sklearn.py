@@ -1,4 +1,4 @@
-"""The estimators of scikit-learn: its own checks, and life in pipelines, searches and frames."""
+"""The scikit-learn estimators: scikit-learn's own checks, pipelines, searches and frames."""
 
 from typing import Any, cast
 
@@ -32,24 +32,24 @@ def slow(estimator: Any) -> dict[str, str]:
     [MVAEImputer(**QUICK), MVAETransformer(**QUICK), MVAEClassifier(**QUICK), MVAERegressor(**QUICK)],
     expected_failed_checks=slow,
 )
-def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+def test_estimators_pass_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
-def test_its_checks_of_what_is_learned() -> None:
+def test_trained_estimators_pass_scikit_learns_checks() -> None:
     cast("Any", estimator_checks).check_classifiers_train("MVAEClassifier", MVAEClassifier(epochs=20, random_state=0))
     cast("Any", estimator_checks).check_regressors_train("MVAERegressor", MVAERegressor(epochs=60, random_state=0))
 
 
 def with_holes(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Irises, of which a fifth of the values are missing."""
+    """The iris data, with a fifth of the values missing."""
     data: Any = load_iris()
     X, y = data.data, data.target
     X[np.random.default_rng(seed).random(X.shape) < 0.2] = np.nan
     return X, y
 
 
-def test_they_live_in_pipelines_searches_and_clones() -> None:
+def test_estimators_work_in_pipelines_searches_and_clones() -> None:
     X, y = with_holes()
     steps: Any = make_pipeline(MVAETransformer(epochs=2, random_state=0), LogisticRegression(max_iter=500))
     assert steps.fit(X, y).score(X, y) > 0.3
@@ -62,7 +62,7 @@ def test_they_live_in_pipelines_searches_and_clones() -> None:
     np.testing.assert_array_equal(first[~np.isnan(X)], X[~np.isnan(X)])
 
 
-def test_frames_of_any_kind_of_column_go_in_and_come_out() -> None:
+def test_frames_of_mixed_columns_keep_their_form() -> None:
     frame = patients(missing=0.2)[["hb", "crp", "sex", "city", "stage"]]
     imputer: Any = MVAEImputer(epochs=2, random_state=0, kinds={"stage": "categorical"})
     filled = imputer.fit_transform(frame)
@@ -82,7 +82,7 @@ def test_frames_of_any_kind_of_column_go_in_and_come_out() -> None:
     assert mixed.set_output(transform="pandas").fit_transform(frame).notna().all(axis=None)
 
 
-def test_classes_are_predicted_by_name_from_rows_with_holes() -> None:
+def test_classes_are_predicted_by_name_from_incomplete_rows() -> None:
     frame = patients(300, missing=0.2)
     known = frame[frame["city"].notna()]
     model = MVAEClassifier(epochs=30, random_state=0).fit(known[["hb", "visits", "share"]], known["city"])
@@ -93,7 +93,7 @@ def test_classes_are_predicted_by_name_from_rows_with_holes() -> None:
 
 
 @pytest.mark.parametrize("estimator", [MVAEClassifier(epochs=1), MVAERegressor(epochs=1)])
-def test_what_cannot_be_learned_is_a_value_error(estimator: Any) -> None:
+def test_unlearnable_data_is_a_value_error(estimator: Any) -> None:
     with pytest.raises(ValueError, match=r"n_samples=2: at least 3|one class"):
         estimator.fit([[1.0], [2.0]], [0, 1])
     with pytest.raises(ValueError, match="target y is None"):
@@ -105,7 +105,7 @@ def test_what_cannot_be_learned_is_a_value_error(estimator: Any) -> None:
             estimator.fit([[1.0], [2.0], [3.0]], [1, 1, 1])
 
 
-def test_a_constant_is_filled_in_with_itself() -> None:
+def test_constant_column_is_imputed_with_its_value() -> None:
     X = np.random.default_rng(0).normal(size=(40, 3))
     X[:, 2] = 1e-6
     X[::3, 0] = X[::5, 2] = np.nan
@@ -115,20 +115,20 @@ def test_a_constant_is_filled_in_with_itself() -> None:
 
 
 @pytest.mark.parametrize("samples", [0, 1, -1, 2.5, True, "x"])
-def test_a_wrong_number_of_samples_is_refused_before_training(samples: Any) -> None:
+def test_invalid_samples_are_refused_before_training(samples: Any) -> None:
     with pytest.raises(QueryError, match="samples must be"):
         MVAEImputer(epochs=1, samples=samples).fit(np.zeros((5, 2)))
 
 
-def test_a_feature_of_the_targets_name_is_refused() -> None:
+def test_feature_named_like_the_target_is_refused() -> None:
     frame = pd.DataFrame({"target of mvae.sklearn": [1.5, 2.5, 4.5, 7.0], "x": [1.0, 5.5, 2.0, 3.0]})
     with pytest.raises(DataError, match=r"a column is named 'target of mvae\.sklearn', which is the name of y here"):
         MVAERegressor(**QUICK).fit(frame, [1.0, 2.0, 3.0, 4.0])
 
 
 @pytest.mark.parametrize("seed", [7, 29])
-def test_a_class_that_training_has_no_row_of_has_no_probability(seed: int) -> None:
-    """A search over many splits meets such a one: its only row is among those that select the weights."""
+def test_class_without_training_rows_has_probability_0(seed: int) -> None:
+    """A search over many splits meets such a class: its only row is a validation row."""
     X, y = np.random.default_rng(0).normal(size=(20, 2)), np.array(["v"] * 20)
     y[3] = "u"
     model = MVAEClassifier(**QUICK | {"random_state": seed}).fit(X, y)
@@ -136,7 +136,7 @@ def test_a_class_that_training_has_no_row_of_has_no_probability(seed: int) -> No
     assert model.predict(X[:2]).tolist() == ["v", "v"]
 
 
-def test_settings_are_numbers_of_numpy_too_and_kinds_a_mapping() -> None:
+def test_settings_may_be_numpy_numbers_and_kinds_a_mapping() -> None:
     X = np.random.default_rng(0).normal(size=(20, 2))
     model = MVAETransformer(**QUICK | {"epochs": np.int64(1), "latents": np.int32(3)}).fit(X)
     assert model.transform(X).shape == (20, 3)
@@ -146,7 +146,7 @@ def test_settings_are_numbers_of_numpy_too_and_kinds_a_mapping() -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"c": ["x", "y"] * 10}])
-def test_a_column_may_have_no_name(more: dict[str, Any]) -> None:
+def test_column_name_may_be_empty(more: dict[str, Any]) -> None:
     frame = pd.DataFrame({"a": [1.5, None] * 10, "": np.arange(20) ** 0.5} | more)
     imputer: Any = MVAEImputer(**QUICK).set_output(transform="pandas")
     filled = imputer.fit_transform(frame)

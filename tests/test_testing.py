@@ -1,4 +1,4 @@
-"""The checkers pass everything of the library's own, and catch each kind of mistake in words."""
+"""The contract checks accept everything in the library, and name each kind of mistake."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ REAL = torch.randn(ROWS, 3)
 
 @pytest.mark.parametrize("event", [(), (3,), (2, 3, 4)])
 @pytest.mark.parametrize("kind", ["bernoulli", "categorical", "gaussian", "laplace"])
-def test_the_librarys_likelihoods_keep_the_contract(kind: str, event: tuple[int, ...]) -> None:
+def test_library_likelihoods_pass(kind: str, event: tuple[int, ...]) -> None:
     family = likelihoods.named({"name": kind, "learned": True} if kind in ("gaussian", "laplace") else kind)
     last = (4,) if kind == "categorical" else ()
     x = {"bernoulli": torch.rand(ROWS, *event).round(), "categorical": torch.randint(0, 4, (ROWS, *event))}
@@ -36,7 +36,7 @@ def test_the_librarys_likelihoods_keep_the_contract(kind: str, event: tuple[int,
 
 
 class Counts(likelihoods.Likelihood):
-    """Poisson, of a log-rate."""
+    """Poisson with a log-rate."""
 
     discrete = True
 
@@ -56,7 +56,7 @@ class Counts(likelihoods.Likelihood):
         return torch.poisson(params.exp(), generator)
 
 
-def test_a_likelihood_of_ones_own_passes() -> None:
+def test_own_likelihood_passes() -> None:
     check_likelihood(Counts(), torch.randn(ROWS, 1), torch.randint(0, 9, (ROWS, 1)))
 
 
@@ -83,19 +83,19 @@ def broken(name: str, function: Any, base: type = likelihoods.Gaussian) -> likel
         ("prepare", lambda self, x, dtype: x.flatten(), r"prepare\(x\) has shape \(15,\)"),
     ],
 )
-def test_a_wrong_likelihood_is_told_what_is_wrong(name: str, function: Any, message: str) -> None:
+def test_broken_likelihood_is_reported(name: str, function: Any, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_likelihood(broken(name, function), torch.randn(ROWS, 3), REAL)
 
 
-def test_a_mode_that_is_none_is_found() -> None:
+def test_wrong_mode_is_reported() -> None:
     x = torch.tensor([[1.0, 1, 1]])
     with pytest.raises(AssertionError, match=r"mode\(params\) is less probable than x"):
         check_likelihood(broken("mode", lambda self, p: torch.zeros_like(p), likelihoods.Bernoulli), 3 * x, x)
 
 
 @pytest.mark.parametrize("event", [(2,), (20,)])
-def test_probabilities_that_do_not_sum_to_one_are_found(event: tuple[int, ...]) -> None:
+def test_probabilities_that_do_not_sum_to_1_are_reported(event: tuple[int, ...]) -> None:
     def halved(self: Any, params: Tensor, x: Tensor) -> Tensor:
         return likelihoods.Bernoulli().elementwise(params, x) - 0.7
 
@@ -107,7 +107,7 @@ def test_probabilities_that_do_not_sum_to_one_are_found(event: tuple[int, ...]) 
         check_likelihood(family, torch.randn(ROWS, *event), torch.rand(ROWS, *event).round())
 
 
-def test_what_is_no_value_of_the_likelihood_is_named() -> None:
+def test_value_outside_the_support_is_reported() -> None:
     with pytest.raises(AssertionError, match=r"values in \[0, 1\] .*are needed, not \[2.0\]"):
         check_likelihood(likelihoods.Bernoulli(), torch.randn(2, 1), torch.tensor([[0.0], [2.0]]))
 
@@ -145,7 +145,7 @@ def normed() -> Modality:
     ],
     ids=["normed", "bytes", "scalars", "strings", "sentences", "counts"],
 )
-def test_the_librarys_modalities_keep_the_contract_and_are_left_as_they_are(modality: Modality, x: Tensor) -> None:
+def test_library_modalities_pass_and_stay_unchanged(modality: Modality, x: Tensor) -> None:
     before = {name: value.clone() for name, value in modality.state_dict().items()}
     state = torch.get_rng_state()
     check_modality(modality, x, 3)
@@ -156,7 +156,7 @@ def test_the_librarys_modalities_keep_the_contract_and_are_left_as_they_are(moda
 
 
 class Mixing(nn.Module):
-    """Takes every row's mean over the batch into account."""
+    """Subtracts the mean over the batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,8 +166,8 @@ class Mixing(nn.Module):
         return self.layer(x - x.mean(0))
 
 
-class Deaf(nn.Module):
-    """Does not listen to z."""
+class IgnoresLatents(nn.Module):
+    """Ignores z."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,12 +186,12 @@ class OwnDraws(Modality):
     ("modality", "message"),
     [
         (Modality(Mixing(), mlp(3, 3), "gaussian"), "encode of the first row alone: mean"),
-        (Modality(mlp(3, 6), Deaf(), "gaussian"), "does not depend on z"),
+        (Modality(mlp(3, 6), IgnoresLatents(), "gaussian"), "does not depend on z"),
         (OwnDraws(mlp(3, 6), mlp(3, 3), "gaussian"), r"generate\(z\) differs for the same generator"),
         (Modality(mlp(3, 6), mlp(3, 3), broken("mean", lambda self, p: p + 1)), "the average of samples differs"),
     ],
 )
-def test_a_wrong_modality_is_told_what_is_wrong(modality: Modality, message: str) -> None:
+def test_broken_modality_is_reported(modality: Modality, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_modality(modality, REAL, 3)
 
@@ -204,7 +204,7 @@ def parts(*names: str) -> dict[str, Modality]:
 @pytest.mark.parametrize(
     "kind", ["MVAE", "MMVAE", "MoPoE", "MVTCAE", "BiVCCA", "JMVAE", "TELBO", "MMVAEPlus", "MMVM", "MVAEQ"]
 )
-def test_the_librarys_models_keep_the_contract(kind: str) -> None:
+def test_library_models_pass(kind: str) -> None:
     check_model(getattr(models, kind)(parts("a", "b"), 3), {"a": REAL, "b": REAL.flip(0)})
 
 
@@ -220,8 +220,8 @@ class Greedy(Own):
         return full(torch.ones_like(present), self.names)
 
 
-class Nosy(Own):
-    """Its penalty looks into missing cells."""
+class ReadsMissing(Own):
+    """Its penalty reads missing cells."""
 
     def objective(self, x: dict[str, Tensor], terms: Terms, noise: Tensor, beta: float | Tensor = 1.0) -> Objective:
         found = super().objective(x, terms, noise, beta)
@@ -243,22 +243,22 @@ class Averaging(Own):
     ("kind", "message"),
     [
         (Greedy, r"terms\(present\).given names a modality that a row does not have"),
-        (Nosy, "the loss, with other values in missing cells"),
+        (ReadsMissing, "the loss, with other values in missing cells"),
         (Lazy, "no gradient of the loss reaches a's encoder"),
         (Averaging, r"the mean of posterior\(data, \['a'\]\) of the first row alone"),
     ],
 )
-def test_a_wrong_model_is_told_what_is_wrong(kind: type[MultimodalVAE], message: str) -> None:
+def test_broken_model_is_reported(kind: type[MultimodalVAE], message: str) -> None:
     data = {"a": REAL, "b": REAL.flip(0)}
     check_model(Own(parts("a", "b"), 3), data)
     with pytest.raises(AssertionError, match=message):
         check_model(kind(parts("a", "b"), 3), data)
 
 
-def test_what_is_not_asked_is_refused_or_asked() -> None:
-    """A subclass's ``encode``, ``log_prob``, ``forward`` and ``expert`` are not passed over in silence."""
-    for name, asked in (("encode", "expert_parameters"), ("log_prob", "assess")):
-        with pytest.raises(SettingsError, match=f"Mine overrides {name}, which comes from {asked}: override {asked}"):
+def test_overridden_methods_are_refused_or_called() -> None:
+    """A subclass's ``encode``, ``log_prob``, ``forward`` and ``expert`` are not silently ignored."""
+    for name, hook in (("encode", "expert_parameters"), ("log_prob", "assess")):
+        with pytest.raises(SettingsError, match=f"Mine overrides {name}, which comes from {hook}: override {hook}"):
             type("Mine", (Modality,), {name: lambda self, *_: None})
     mine = type("Mine", (MVAE,), {"forward": lambda self, *_: None})
     with pytest.raises(SettingsError, match="Mine overrides forward, which fit does not call: override objective"):
@@ -270,16 +270,16 @@ def test_what_is_not_asked_is_refused_or_asked() -> None:
             seen.append(name)
             return super().expert(name, x, context)
 
-    Experts(parts("a", "b"), 3).posterior({"a": REAL, "b": REAL})  # of networks alike, which run together as a rule
+    Experts(parts("a", "b"), 3).posterior({"a": REAL, "b": REAL})  # similar networks usually run together
     assert seen == ["a", "b"]
 
 
-def test_arrays_and_lists_may_be_checked() -> None:
+def test_checks_accept_arrays_and_lists() -> None:
     check_modality(parts("a")["a"], REAL.numpy(), 3)
     check_likelihood(likelihoods.Gaussian(), REAL + 1, REAL.tolist())
 
 
-def test_a_modality_that_does_not_fit_the_data_says_so_itself() -> None:
+def test_modality_that_does_not_fit_the_data_is_reported() -> None:
     with pytest.raises(DataError, match="the decoder gives 4 values per row"):
         check_modality(Modality(mlp(3, 6), mlp(3, 4), "gaussian"), REAL, 3)
     with pytest.raises(AssertionError, match=r"row 1: values in \[0, 1\] .*are needed"):

@@ -1,4 +1,4 @@
-"""Without a check of every shape at run time: it takes a quarter of a training, and fixes the sizes that are traced."""
+"""Turns off run-time checks of shapes, which take a quarter of the training time and fix the sizes that are traced."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ __all__ = ["unchecked", "unchecked_shapes"]
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """As a user runs it: otherwise a check of types answers before the library does."""
+    """Run without the checks, as a user does: otherwise a type check fails before the library's own."""
     before = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
@@ -22,6 +22,6 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def unchecked_shapes() -> Iterator[None]:
-    """For a file's tests, or by a conftest.py for those of a folder; the library's own tests check shapes."""
+    """Turn off the checks for the tests of a file, or of a folder from its conftest.py; other tests keep them."""
     with unchecked():
         yield

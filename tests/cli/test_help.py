@@ -16,7 +16,7 @@ def commands() -> list[str]:
     return [*main.OWN, *main.commands()]
 
 
-def test_every_commands_help_has_an_example() -> None:
+def test_help_of_every_command_has_an_example() -> None:
     assert {"train", "evaluate", "sample", "info"} <= set(commands())
     for command in commands():
         result = mvae(command, "--help")
@@ -27,7 +27,7 @@ def test_every_commands_help_has_an_example() -> None:
     assert "Start here:  mvae train digits" in mvae("-h").out
 
 
-def test_threads_wait_without_spinning_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_wait_without_spinning_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     mvae("--version")
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
@@ -36,15 +36,15 @@ def test_threads_wait_without_spinning_unless_the_user_says_otherwise(monkeypatc
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
-def test_a_misspelt_command_is_refused_and_no_command_gets_the_help() -> None:
+def test_misspelt_command_is_refused_and_no_command_prints_help() -> None:
     assert_refused(mvae("trian"), "No such command 'trian'")
     nothing = mvae()
     assert nothing.code == 2
     assert "Start here:  mvae train digits" in nothing.out + nothing.err
 
 
-def test_the_program_is_the_same_from_the_module_and_help_imports_nothing_heavy() -> None:
-    """The two processes of this file: `python -m mvae`, and one that asks for every help there is."""
+def test_module_runs_the_program_and_help_imports_nothing_heavy() -> None:
+    """Runs two processes: `python -m mvae`, and one that prints the help of every command."""
     done = subprocess.run(
         [sys.executable, "-m", "mvae", "evaluate", "absent"], capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: what they print and where, their exit codes, and one line for every mistake."""
+"""The commands as a user runs them: their output, their exit codes, and one line for every mistake."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.command import Result, assert_refused, mvae
 
 @pytest.fixture(scope="module", autouse=True)
 def _big_chunks() -> Iterator[None]:
-    """Training ends with half a million samples: with fewer calls the runtime checks of shapes cost less."""
+    """Training ends with half a million samples; in larger chunks the run-time checks of shapes cost less."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(estimators.CHUNK, "cpu", 20_000)
         yield
@@ -43,7 +43,7 @@ def run(training: tuple[Path, Result]) -> Path:
 
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
-    """A copy of the run that a test may spoil."""
+    """A copy of the run that a test may damage."""
     shutil.copytree(run, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -79,13 +79,13 @@ def assert_same_weights(one: Path, other: Path) -> None:
 
 
 def stop_once_training(number: signal.Signals) -> threading.Thread:
-    """Sends the signal as soon as the loop listens for it."""
+    """Send the signal as soon as the training loop handles it."""
     before = signal.getsignal(number)
     if before == signal.SIG_IGN:
-        pytest.skip("the signal is ignored, as in what a shell runs in the background")
+        pytest.skip("the signal is ignored, as in a shell's background jobs")
 
     def wait_and_send() -> None:
-        while signal.getsignal(number) in (before, signal.default_int_handler):  # which the program sets at once
+        while signal.getsignal(number) in (before, signal.default_int_handler):  # the program sets this one at once
             time.sleep(0.001)
         os.kill(os.getpid(), number)
 
@@ -95,9 +95,7 @@ def stop_once_training(number: signal.Signals) -> threading.Thread:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_training_answers_questions_already_and_is_resumed_to_the_same_bits(
-    number: signal.Signals, run: Path, tmp_path: Path
-) -> None:
+def test_stopped_training_can_be_queried_and_resumes_exactly(number: signal.Signals, run: Path, tmp_path: Path) -> None:
     directory = tmp_path / "stopped"
     command = "train", "digits", "--epochs", 2, "--run-dir", directory, "--device", "cpu", "--json"
     thread = stop_once_training(number)
@@ -122,8 +120,8 @@ def test_a_stopped_training_answers_questions_already_and_is_resumed_to_the_same
     assert said["best_epoch"] == mvae("info", run, "--json").json()["progress"]["best_epoch"]
 
 
-def test_a_command_that_is_stopped_says_so(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
-    """Those that save nothing on their way ended without a word."""
+def test_stopped_command_says_so(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
+    """Commands that save nothing on the way used to end without a message."""
 
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -134,7 +132,7 @@ def test_a_command_that_is_stopped_says_so(monkeypatch: pytest.MonkeyPatch, run:
     assert shown.err.splitlines()[-1] == "mvae: stopped, and no file is half-written: give the same command again"
 
 
-def test_a_run_that_has_not_saved_anything_yet_says_so(copy: Path) -> None:
+def test_run_without_a_checkpoint_is_reported(copy: Path) -> None:
     (copy / CHECKPOINT).unlink()
     (copy / METRICS).unlink()
     result = mvae("info", copy)
@@ -168,14 +166,14 @@ def test_a_run_that_has_not_saved_anything_yet_says_so(copy: Path) -> None:
         ([], "Missing argument 'NAME|FILE...'"),
     ],
 )
-def test_training_that_cannot_be_is_refused_and_leaves_nothing_behind(
+def test_invalid_training_is_refused_and_leaves_nothing_behind(
     options: list[str], message: str, tmp_path: Path
 ) -> None:
     assert_refused(mvae("train", *options, "--run-dir", tmp_path / "run"), message)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_neither_overwritten_nor_written_into_a_file(run: Path) -> None:
+def test_run_is_neither_overwritten_nor_written_into_a_file(run: Path) -> None:
     before = (run / CHECKPOINT).read_bytes()
     assert_refused(
         mvae("train", "digits", "--run-dir", run), "holds a run already: go on with --resume, or choose another"
@@ -188,7 +186,7 @@ def test_a_run_is_neither_overwritten_nor_written_into_a_file(run: Path) -> None
 # -- evaluate ------------------------------------------------------------------------------------------------------
 
 
-def test_evaluate_prints_a_table_or_json_and_nothing_else(run: Path) -> None:
+def test_evaluate_prints_only_a_table_or_json(run: Path) -> None:
     command = "evaluate", run, "--rows", 5, "--samples", 20, "--device", "cpu"
     text, said = mvae(*command), mvae(*command, "--json")
     assert (text.code, text.err, said.code, said.err) == (0, "", 0, "")
@@ -201,7 +199,7 @@ def test_evaluate_prints_a_table_or_json_and_nothing_else(run: Path) -> None:
     assert mvae(*command, "--json", "--seed", 1).json()["likelihoods"]["log p(x1)"]["mean"] != mean
 
 
-def test_numbers_that_do_not_exist_are_null_in_json(run: Path) -> None:
+def test_undefined_numbers_are_null_in_json(run: Path) -> None:
     """One row has no standard error, five samples no tail."""
     said = mvae("evaluate", run, "--rows", 1, "--samples", 5, "--device", "cpu", "--json").json()
     assert said["likelihoods"]["log p(x1)"]["standard_error"] is None
@@ -217,7 +215,7 @@ def test_numbers_that_do_not_exist_are_null_in_json(run: Path) -> None:
         (["--device", "nonsense"], "no device 'nonsense' here"),
     ],
 )
-def test_an_evaluation_that_cannot_be_is_refused(options: list[str], message: str, run: Path) -> None:
+def test_invalid_evaluation_is_refused(options: list[str], message: str, run: Path) -> None:
     assert_refused(mvae("evaluate", run, *options), message)
 
 
@@ -240,7 +238,7 @@ def test_sample_writes_a_grid_and_prints_labels_reproducibly(run: Path, tmp_path
     assert path.read_bytes() != first
 
 
-def test_what_is_given_and_what_is_asked_for_can_be_chosen(run: Path, tmp_path: Path) -> None:
+def test_sample_accepts_given_and_of(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     Image.new("RGBA", (300, 200), "white").save(path)
     of_image = mvae("sample", run, "--given", f"image={path}", "--n", 3, "--json", "--device", "cpu").json()
@@ -257,7 +255,7 @@ def test_what_is_given_and_what_is_asked_for_can_be_chosen(run: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
-def test_a_file_that_is_no_whole_picture_is_named_with_a_remedy(damage: str, run: Path, tmp_path: Path) -> None:
+def test_damaged_picture_is_named_with_a_remedy(damage: str, run: Path, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     Image.effect_noise((90, 70), 50).save(path)
     path.write_bytes({"truncated": path.read_bytes()[:-900], "text": b"a photo", "empty": b""}[damage])
@@ -280,16 +278,16 @@ def test_a_file_that_is_no_whole_picture_is_named_with_a_remedy(damage: str, run
         (["--device", "nonsense"], "no device 'nonsense' here"),
     ],
 )
-def test_samples_that_cannot_be_are_refused(options: list[str], message: str, run: Path, tmp_path: Path) -> None:
+def test_invalid_samples_are_refused(options: list[str], message: str, run: Path, tmp_path: Path) -> None:
     assert_refused(mvae("sample", run, *options, "--output", tmp_path / "grid.png"), message)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_that_cannot_be_written_is_refused(run: Path) -> None:
+def test_unwritable_picture_is_refused(run: Path) -> None:
     assert_refused(mvae("sample", run, "--output", run / SETTINGS / "grid.png", "--device", "cpu"), "cannot write ")
 
 
-# -- info, and directories that are none ---------------------------------------------------------------------------
+# -- info, and invalid run directories -----------------------------------------------------------------------------
 
 
 def test_info_shows_settings_progress_and_the_last_metrics(run: Path) -> None:
@@ -309,7 +307,7 @@ def test_info_shows_settings_progress_and_the_last_metrics(run: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["evaluate", "sample", "info"])
-def test_what_is_no_run_is_refused_by_every_command(command: str, copy: Path, tmp_path: Path) -> None:
+def test_invalid_run_is_refused_by_every_command(command: str, copy: Path, tmp_path: Path) -> None:
     assert_refused(mvae(command, tmp_path / "absent"), "run.json")
     assert_refused(mvae(command, tmp_path), "run.json")
     (copy / CHECKPOINT).write_bytes((copy / CHECKPOINT).read_bytes()[:5000])
@@ -319,7 +317,7 @@ def test_what_is_no_run_is_refused_by_every_command(command: str, copy: Path, tm
     assert_refused(mvae(command), "Missing argument 'RUN'")
 
 
-def test_a_run_of_another_model_is_refused(copy: Path) -> None:
+def test_run_of_another_model_is_refused(copy: Path) -> None:
     stored = read_json(copy / SETTINGS)
     stored["config"]["model"]["latents"] = 8
     (copy / SETTINGS).write_text(json.dumps(stored))

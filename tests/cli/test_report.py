@@ -1,4 +1,4 @@
-"""`mvae report` and `mvae compare`: whole runs, a user's own table among them, and what is refused."""
+"""`mvae report` and `mvae compare`: on whole runs, also of a user's own table, and their errors."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ FEW = "--rows", 20, "--samples", 30, "--device", "cpu"
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a table with holes, whose names and categories are HTML; its data lies beside it."""
+    """A run on an incomplete table whose names and categories are HTML, next to its data."""
     folder, r, n = tmp_path_factory.mktemp("table"), np.random.default_rng(0), 300
     sick = r.integers(0, 2, n)
     ward = np.array([EVIL, "A&E"])[np.where(r.random(n) < 0.8, sick, 1 - sick)]
@@ -34,7 +34,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_report_of_a_table_shows_every_part_and_escapes_names(table: Path) -> None:
+def test_report_of_a_table_shows_every_part_and_escapes_names(table: Path) -> None:
     result = mvae("report", table / "run", *FEW)
     path = table / "run" / "report.html"
     assert (result.code, result.out) == (0, f"report: {path}\n")
@@ -46,7 +46,7 @@ def test_the_report_of_a_table_shows_every_part_and_escapes_names(table: Path) -
     assert "<td>lab</td>" in text.replace(' class="short"', "")
 
 
-def test_a_report_without_its_data_says_so_and_shows_the_rest(table: Path, tmp_path: Path) -> None:
+def test_report_without_data_says_so_and_shows_the_rest(table: Path, tmp_path: Path) -> None:
     moved = tmp_path / "gone.npz"
     (table / "t.npz").rename(moved)
     try:
@@ -61,7 +61,7 @@ def test_a_report_without_its_data_says_so_and_shows_the_rest(table: Path, tmp_p
         moved.rename(table / "t.npz")
 
 
-def test_a_table_of_mixed_columns_is_shown_column_by_column(tmp_path: Path) -> None:
+def test_report_shows_mixed_columns_one_by_one(tmp_path: Path) -> None:
     r = np.random.default_rng(0)
     lines = [
         f"{r.normal():.3f}" * (i % 5 > 1) + f",{'<i>' if r.random() < 0.5 else 'm'},{r.poisson(2)}" for i in range(150)
@@ -80,7 +80,7 @@ def test_a_table_of_mixed_columns_is_shown_column_by_column(tmp_path: Path) -> N
     assert "<i>" not in text.partition("<body>")[2]
 
 
-def test_texts_only_are_translated_and_have_no_cells_to_fill_in(tmp_path: Path) -> None:
+def test_table_of_texts_only_has_no_imputed_cells(tmp_path: Path) -> None:
     r, words = np.random.default_rng(0), np.array(["the", "dog", "runs", "sleeps", "here"])
     lines = [",".join(" ".join(words[r.integers(0, 5, 4)]) for _ in range(2)) for _ in range(60)]
     (tmp_path / "t.csv").write_text("en,fr\n" + "\n".join(lines))
@@ -92,13 +92,13 @@ def test_texts_only_are_translated_and_have_no_cells_to_fill_in(tmp_path: Path) 
     assert "Filled-in cells" not in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_a_run_of_pictures_is_shown_as_pictures(digits: Path, tmp_path: Path) -> None:
+def test_report_shows_pictures(digits: Path, tmp_path: Path) -> None:
     result = mvae("report", digits, "-o", tmp_path / "d.html", "--json", *FEW)
     assert result.json()["report"] == str(tmp_path / "d.html")
     assert (tmp_path / "d.html").read_text().count('<img src="data:image/png;base64,') == 3
 
 
-def test_runs_are_compared_in_a_table_and_on_a_page(digits: Path, table: Path, tmp_path: Path) -> None:
+def test_compare_prints_a_table_and_writes_a_page(digits: Path, table: Path, tmp_path: Path) -> None:
     page = tmp_path / "both.html"
     result = mvae("compare", digits, table / "run", "-o", page, *FEW)
     assert result.code == 0
@@ -110,9 +110,7 @@ def test_runs_are_compared_in_a_table_and_on_a_page(digits: Path, table: Path, t
 
 
 @pytest.mark.parametrize("way", ["report", "compare", "serve", "export"])
-def test_no_run_one_without_a_checkpoint_and_a_half_written_one_are_refused(
-    way: str, digits: Path, tmp_path: Path
-) -> None:
+def test_missing_and_damaged_runs_are_refused(way: str, digits: Path, tmp_path: Path) -> None:
     if way == "serve":
         pytest.importorskip("gradio")
     run, checkpoint = tmp_path / "run", tmp_path / "run/checkpoint.safetensors"
@@ -128,5 +126,5 @@ def test_no_run_one_without_a_checkpoint_and_a_half_written_one_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_report_is_a_file(digits: Path, tmp_path: Path) -> None:
+def test_report_into_a_directory_is_refused(digits: Path, tmp_path: Path) -> None:
     assert_refused(mvae("report", digits, "-o", tmp_path, *FEW), "directory")

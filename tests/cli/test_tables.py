@@ -1,4 +1,4 @@
-"""The commands of one's own table, as a user runs them: describe, train, impute, predict, embed, score, evaluate."""
+"""The commands for a user's own table: describe, train, impute, predict, embed, score, evaluate."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ pd = pytest.importorskip("pandas")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file, the declaration that describe proposes, and the run that it makes."""
+    """A folder with a file, the declaration that describe proposes, and a run of it."""
     here = tmp_path_factory.mktemp("patients")
     source = csv_of(patients(), here)
     assert mvae("describe", source, "-o", here / "run.toml").code == 0
@@ -37,7 +37,7 @@ def cells_of(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_describe_says_what_columns_are_and_why(tmp_path: Path) -> None:
+def test_describe_explains_the_kinds_of_columns(tmp_path: Path) -> None:
     frame = patients()
     frame["hb_copy"] = frame["hb"] * 10
     frame["weight"] = np.where(np.arange(len(frame)) % 9 == 0, -99.0, 70 + np.arange(len(frame)) / 7)
@@ -58,14 +58,14 @@ def test_describe_says_what_columns_are_and_why(tmp_path: Path) -> None:
     assert columns["id"]["kind"] == "ignored"
 
 
-def test_an_option_of_one_column_is_refused_twice(tmp_path: Path) -> None:
-    """The last one was taken, and nothing said of the others."""
+def test_repeated_option_for_one_column_is_refused(tmp_path: Path) -> None:
+    """The last one used to be taken without a warning."""
     source = csv_of(patients(), tmp_path)
     assert_refused(mvae("predict", tmp_path, source, "--of", "hb", "--of", "sex"), "not 2 (hb, sex): ask once for each")
     assert_refused(mvae("describe", source, "--key", "id", "--key", "visit"), "not 2 (id, visit): join them into one")
 
 
-def test_describe_goes_on_where_a_column_cannot_be_read(tmp_path: Path) -> None:
+def test_describe_goes_on_after_an_unreadable_column(tmp_path: Path) -> None:
     frame = patients().astype({"hb": object})
     frame.loc[5, "hb"] = "n/a"
     shown = mvae("describe", csv_of(frame, tmp_path), "-o", tmp_path / "run.toml")
@@ -74,7 +74,7 @@ def test_describe_goes_on_where_a_column_cannot_be_read(tmp_path: Path) -> None:
     assert "except 'n/a'" in (tmp_path / "run.toml").read_text()
 
 
-def test_columns_that_are_missing_together_are_a_modality(tmp_path: Path) -> None:
+def test_columns_missing_together_are_a_modality(tmp_path: Path) -> None:
     frame = patients()
     frame.loc[::3, ["hb", "crp"]] = None
     frame.loc[1::3, ["hb", "crp"]] = 1.5, 2.5
@@ -83,7 +83,7 @@ def test_columns_that_are_missing_together_are_a_modality(tmp_path: Path) -> Non
     assert found["modalities"]["hb"] == ["hb", "crp"]
 
 
-def test_observed_cells_of_a_text_file_stay_to_the_byte(folder: Path) -> None:
+def test_observed_cells_of_a_text_file_stay_byte_for_byte(folder: Path) -> None:
     before = cells_of(folder / "patients.csv")
     assert mvae("impute", folder / "run", folder / "patients.csv", "-o", folder / "filled.csv").code == 0
     after = cells_of(folder / "filled.csv")
@@ -94,7 +94,7 @@ def test_observed_cells_of_a_text_file_stay_to_the_byte(folder: Path) -> None:
         assert all(new[:-1])  # the last column is constant, and not declared
 
 
-def test_a_parquet_file_has_types_intervals_and_draws(folder: Path) -> None:
+def test_parquet_file_has_types_intervals_and_draws(folder: Path) -> None:
     pytest.importorskip("pyarrow")
     done = mvae(
         "impute", folder / "run", folder / "patients.csv", "-o", folder / "x.parquet", "--interval", 0.9, "--json"
@@ -125,7 +125,7 @@ def test_predictions_embeddings_and_scores_are_written_row_by_row(folder: Path) 
     assert "inside 90 %" in mvae("evaluate", run, "--samples", 10).out
 
 
-def test_rows_are_sampled_given_some_of_their_cells(folder: Path) -> None:
+def test_rows_are_sampled_given_some_cells(folder: Path) -> None:
     command = "sample", folder / "run", "--given", "sex=f", "--given", "hb=13.5"
     found = mvae(*command, "--n", 40, "--json").json()["samples"]
     assert set(found) == {"crp", "visits", "stage", "city", "visit", "share"}
@@ -153,12 +153,12 @@ def test_rows_are_sampled_given_some_of_their_cells(folder: Path) -> None:
           for w in ("--given", c)], "everything is given, so say what to sample: --of "),
     ],
 )  # fmt: skip
-def test_cells_that_no_row_can_have_are_refused(options: list[str], message: str, folder: Path) -> None:
+def test_invalid_given_cells_are_refused(options: list[str], message: str, folder: Path) -> None:
     assert_refused(mvae("sample", folder / "run", *options), message)
 
 
-def test_a_command_answers_as_python_does(folder: Path) -> None:
-    """By default, too: of as many samples."""
+def test_commands_answer_as_python_does(folder: Path) -> None:
+    """Also by default, with the same number of samples."""
     run, source = folder / "run", folder / "patients.csv"
     model = load_table(run)
     for words, expected in (
@@ -172,7 +172,7 @@ def test_a_command_answers_as_python_does(folder: Path) -> None:
             np.testing.assert_allclose(found[column].astype(float), expected[column].astype(float), rtol=1e-9)
 
 
-def test_differences_of_a_new_file_are_noted(folder: Path, tmp_path: Path) -> None:
+def test_different_columns_of_a_new_file_are_noted(folder: Path, tmp_path: Path) -> None:
     frame = patients(seed=3).drop(columns="hb").assign(extra=1)
     frame["city"] = "Paris"
     done = mvae("embed", folder / "run", csv_of(frame, tmp_path, "new.csv"), "--json")
@@ -181,7 +181,7 @@ def test_differences_of_a_new_file_are_noted(folder: Path, tmp_path: Path) -> No
     assert "note: extra was not in the training table and is not used" in done.err
 
 
-def test_files_with_a_key_are_joined_and_a_run_is_resumed(tmp_path: Path) -> None:
+def test_files_are_joined_by_a_key_and_the_run_is_resumed(tmp_path: Path) -> None:
     frame = patients()
     one = csv_of(frame[["id", "hb", "crp", "city"]].iloc[:100], tmp_path, "labs.csv")
     two = csv_of(frame[["id", "visits", "share"]].iloc[20:], tmp_path, "visits.csv")
@@ -203,7 +203,7 @@ def test_files_with_a_key_are_joined_and_a_run_is_resumed(tmp_path: Path) -> Non
     assert scored["columns"] == ["id", "log p", "log p(labs | rest)", "log p(visits | rest)"]
 
 
-def test_files_are_joined_without_a_declaration_as_describe_proposes(tmp_path: Path) -> None:
+def test_files_are_joined_as_describe_proposes(tmp_path: Path) -> None:
     frame = patients()
     one = csv_of(frame[["id", "hb", "crp"]].fillna(-999), tmp_path, "labs.csv")
     two = csv_of(frame[["id", "visits", "share"]].iloc[20:], tmp_path, "visits.csv")
@@ -220,7 +220,7 @@ def test_files_are_joined_without_a_declaration_as_describe_proposes(tmp_path: P
         assert_refused(mvae("train", "digits", *words), f"{words[0]} is for tables, and digits is not one")
 
 
-def test_words_for_no_number_may_be_named_as_missing(tmp_path: Path) -> None:
+def test_inf_and_nan_may_mean_missing(tmp_path: Path) -> None:
     source = csv_of(patients()[["hb", "crp"]].astype(object).fillna("inf"), tmp_path)
     for words in ([source, "--missing", "inf", "--missing", "nan"], [tmp_path / "run.toml"]):
         done = mvae("train", *words, "--epochs", 1, "--run-dir", tmp_path / f"run {len(words)}", "--json")
@@ -228,7 +228,7 @@ def test_words_for_no_number_may_be_named_as_missing(tmp_path: Path) -> None:
         assert mvae("describe", source, "--missing", "inf", "-o", tmp_path / "run.toml").code == 0
 
 
-def test_a_table_with_a_column_that_cannot_be_learned_from_is_to_be_declared_first(tmp_path: Path) -> None:
+def test_describe_suggests_a_declaration_for_an_unusable_column(tmp_path: Path) -> None:
     pd.DataFrame({"t": pd.to_timedelta(range(30), unit="s"), "x": np.arange(30) ** 0.5}).to_parquet(
         tmp_path / "x.parquet"
     )
@@ -238,7 +238,7 @@ def test_a_table_with_a_column_that_cannot_be_learned_from_is_to_be_declared_fir
     assert done.out.endswith(f"try next: mvae train {tmp_path / 'run.toml'}\n")
 
 
-def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
+def test_invalid_commands_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     run, source = folder / "run", folder / "patients.csv"
     (tmp_path / "empty.csv").write_text("")
     declared = (folder / "run.toml").read_text()
@@ -264,7 +264,7 @@ def test_what_cannot_be_is_one_line(folder: Path, tmp_path: Path) -> None:
     assert json.loads((run / "run.json").read_text())["layout"]["modalities"]["patients"][0] == "hb"
 
 
-def test_a_modality_named_as_its_only_column_is_given_by_its_cell(tmp_path: Path) -> None:
+def test_modality_named_like_its_only_column_is_given_by_a_cell(tmp_path: Path) -> None:
     source = csv_of(patients()[["hb", "crp", "sex"]], tmp_path)
     text = f'[data]\nsource = "{source}"\n' + "".join(
         f'[modalities.{name}]\nkind = "columns"\ncolumns = {columns}\n'
@@ -276,7 +276,7 @@ def test_a_modality_named_as_its_only_column_is_given_by_its_cell(tmp_path: Path
     assert set(found.json()["samples"]) == {"hb", "crp"}
 
 
-def test_samples_of_columns_are_cells_as_the_table_has_them(folder: Path) -> None:
+def test_samples_are_written_as_in_the_table(folder: Path) -> None:
     found = mvae("sample", folder / "run", "--n", 3, "--json").json()["samples"]
     assert {len(rows) for rows in found.values()} == {3}
     for sex, visit, city in zip(*([row[c] for row in _merged(found)] for c in ("sex", "visit", "city")), strict=True):
@@ -302,15 +302,15 @@ def test_strings_of_a_parquet_file_stay_strings(folder: Path, tmp_path: Path) ->
     assert made[frame["hb"].notna()].tolist() == frame["hb"].dropna().tolist()
 
 
-def test_neighbours_are_asked_for_by_an_option(folder: Path, tmp_path: Path) -> None:
-    plain, beside = tmp_path / "plain.csv", tmp_path / "beside.csv"
+def test_impute_accepts_neighbours(folder: Path, tmp_path: Path) -> None:
+    plain, corrected = tmp_path / "plain.csv", tmp_path / "beside.csv"
     assert mvae("impute", folder / "run", folder / "patients.csv", "-o", plain).code == 0
-    asked = mvae("impute", folder / "run", folder / "patients.csv", "-o", beside, "--neighbours")
-    assert asked.code == 0
-    assert plain.read_text() == beside.read_text()  # too few rows for it to change anything
+    done = mvae("impute", folder / "run", folder / "patients.csv", "-o", corrected, "--neighbours")
+    assert done.code == 0
+    assert plain.read_text() == corrected.read_text()  # too few rows for it to change anything
 
 
-def test_predicted_dates_are_written_as_the_table_writes_them(tmp_path: Path) -> None:
+def test_predicted_dates_are_written_as_in_the_table(tmp_path: Path) -> None:
     source, run, answer = tmp_path / "d.csv", tmp_path / "run", tmp_path / "a.csv"
     random = np.random.default_rng(0)
     rows = [f"{day:02d}.0{month}.2021,{day + month}" for day, month in random.integers(1, [29, 10], (40, 2))]
@@ -329,7 +329,7 @@ def test_predicted_dates_are_written_as_the_table_writes_them(tmp_path: Path) ->
     )
 
 
-def test_answers_have_the_decimal_comma_of_the_table(tmp_path: Path) -> None:
+def test_answers_use_the_decimal_comma_of_the_table(tmp_path: Path) -> None:
     """A spreadsheet that expects commas takes 0.49 for text, and 1.5 for a day in May."""
     x = np.random.default_rng(0).normal(size=40)
     rows = [f"{a:.2f};{'Ost' if a > 0 else 'Nord'};{'' if i % 4 == 0 else f'{2 * a:.2f}'}" for i, a in enumerate(x)]

@@ -1,4 +1,4 @@
-"""`python -m tests.hostile --minutes 30`: random attacks for so long; faults are printed, counts can be kept."""
+"""`python -m tests.hostile --minutes 30`: random attacks for that time; prints faults, and can record counts."""
 
 import argparse
 import contextlib
@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from mvae.paper.results import add_rows, new_row
 from mvae.provenance import circumstances
 from tests.hostile import api, command, directories, kills, seeds
-from tests.hostile.judge import Count, outcome
+from tests.hostile.outcomes import Count, outcome
 
 SHARES = {"seeds": 0.0, "api": 0.35, "command": 0.15, "directories": 0.15, "kills": 0.35}
 CHUNK = 100  # cases between looks at the clock
@@ -39,7 +39,7 @@ def explored(cases: Any, attack: Callable[[Any], None], seconds: float) -> None:
     )
 
     class Over(BaseException):
-        """The time is."""
+        """The time is over."""
 
     @how
     @given(cases)
@@ -62,7 +62,7 @@ def attack_seeds(folder: Path) -> Count:
 
 
 def attack_api(seconds: float, folder: Path) -> Count:
-    """In a folder of its own: names that are drawn for paths may become files."""
+    """Attack in a separate folder, because random paths may become files."""
     count = Count()
 
     def attack(case: tuple[str, Callable[[], Any]]) -> None:
@@ -92,8 +92,8 @@ def attack_directories(seconds: float, folder: Path) -> Count:
         whole = {" ".join(words): command.run(words).out for words in directories.COMMANDS}
 
     def attack(case: tuple[str, list[str]]) -> None:
-        said, words = case
-        count.add(f"{' '.join(words)} after {said}", *directories.fault(folder, said, words, whole))
+        change, words = case
+        count.add(f"{' '.join(words)} after {change}", *directories.fault(folder, change, words, whole))
 
     explored(directories.cases(folder), attack, seconds)
     return count
@@ -114,12 +114,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--only", choices=sorted(SHARES), action="append")
     parser.add_argument("--record", type=Path, help="Add the counts to the rows of results in this file.")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")  # of pandas and NumPy, where odd columns are made
-    kinds = asked.only or list(SHARES)
-    share = 60 * asked.minutes / max(0.1, sum(SHARES[kind] for kind in kinds))
+    warnings.simplefilter("ignore")  # from pandas and NumPy, about unusual columns
+    kinds = options.only or list(SHARES)
+    share = 60 * options.minutes / max(0.1, sum(SHARES[kind] for kind in kinds))
     counts: dict[str, Count] = {}
     more = {}
     with tempfile.TemporaryDirectory() as made:
@@ -139,8 +139,8 @@ def main() -> int:
         print(f"{kind}: {count.cases} cases, {count.refused} refused, {count.faulty} faults")
         for fault, names in sorted(count.faults.items()):
             print(f"  {fault} ({len(names)} times, first {' '.join(names[0].split())})")
-    if asked.record is not None:
-        _record(asked.record, asked.minutes, counts, more)
+    if options.record is not None:
+        _record(options.record, options.minutes, counts, more)
     return int(any(count.faults for count in counts.values()))
 
 
@@ -157,4 +157,4 @@ def _record(path: Path, minutes: float, counts: dict[str, Count], more: dict[str
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # not through the threads that libraries have left
+    os._exit(code)  # without waiting for threads that libraries have left

@@ -1,4 +1,4 @@
-"""Attacks on the Python interface: every public call, with one or two of its arguments replaced by something odd."""
+"""Attacks on the Python interface: every public call, with one or two of its arguments replaced by unusual values."""
 
 import math
 import tempfile
@@ -45,7 +45,7 @@ def _saved(path: Any) -> Any:
 def _rows(index: Any) -> Any:
     try:
         return mvae.Table(data())[index]
-    except IndexError as error:  # as Python's own sequences
+    except IndexError as error:  # like Python's own sequences
         raise mvae.errors.DataError(str(error)) from None
 
 
@@ -53,8 +53,8 @@ def _table(column: Any, present: Any = None) -> mvae.Table:
     return mvae.Table({"x": column}, present)
 
 
-def _asked(column: Any, name: str) -> tuple[Any, ...]:
-    """Every question, given a column."""
+def _answers(column: Any, name: str) -> tuple[Any, ...]:
+    """The answers to every query, given a column."""
     built, given = model(), {name: column}
     rest = next(n for n in built.names if n != name)
     answers = (
@@ -64,16 +64,16 @@ def _asked(column: Any, name: str) -> tuple[Any, ...]:
         built(given).loss.shape,
         mvae.log_likelihood(built, given, [name], samples=30),
     )
-    table = mvae.Table(given)  # the other door
+    table = mvae.Table(given)  # as a table instead of a mapping
     return (*answers, built.posterior(table), built.predict(table, rest))
 
 
 @dataclass(frozen=True)
 class Call:
-    """A public function with arguments that are right."""
+    """A public function with valid arguments."""
 
     function: Callable[..., Any]
-    right: Mapping[str, Any]
+    valid: Mapping[str, Any]
 
 
 def _temporary(name: str) -> str:
@@ -132,14 +132,14 @@ CALLS: dict[str, Call] = {
             "settings": None,
         },
     ),
-    "posterior": Call(lambda **asked: model().posterior(**asked), {"data": data(), "given": ["x"]}),
+    "posterior": Call(lambda **arguments: model().posterior(**arguments), {"data": data(), "given": ["x"]}),
     "generate": Call(
-        lambda **asked: model().generate(**asked),
+        lambda **arguments: model().generate(**arguments),
         {"data": data(), "of": ["x"], "n": 2, "mean": False, "generator": None, "seed": 0},
     ),
-    "predict": Call(lambda **asked: model().predict(**asked), {"data": data(), "of": "x", "n": 2, "seed": 0}),
+    "predict": Call(lambda **arguments: model().predict(**arguments), {"data": data(), "of": "x", "n": 2, "seed": 0}),
     "log_likelihood": Call(
-        lambda **asked: mvae.log_likelihood(model(), **asked),
+        lambda **arguments: mvae.log_likelihood(model(), **arguments),
         {
             "data": data(),
             "of": ["x"],
@@ -151,9 +151,9 @@ CALLS: dict[str, Call] = {
         },
     ),
     "Denominator": Call(Denominator, {"how": "prior", "samples": 20}),
-    "column of x": Call(lambda column: _asked(column, "x"), {"column": X}),
-    "column of b": Call(lambda column: _asked(column, "b"), {"column": B}),
-    "column of y": Call(lambda column: _asked(column, "y"), {"column": Y}),
+    "column of x": Call(lambda column: _answers(column, "x"), {"column": X}),
+    "column of b": Call(lambda column: _answers(column, "b"), {"column": B}),
+    "column of y": Call(lambda column: _answers(column, "y"), {"column": Y}),
     "trained column": Call(
         lambda column: mvae.fit(model(), {"x": column}, epochs=1, callbacks=[]).epochs, {"column": X}
     ),
@@ -209,7 +209,7 @@ VALUES = [0.0, 1.0, 0.5, 2.0, -1.0, 11.0, 255.0, 1e30, 1e38, 1e300, math.nan, ma
 
 @st.composite
 def columns(draw: st.DrawFn) -> Any:
-    """A column in any container: of an odd dtype, shape, layout or value, masked or not."""
+    """A column in any container, with an unusual dtype, shape, layout or value."""
     shape = draw(
         st.sampled_from([(ROWS,), (ROWS, 3), (ROWS, 2), (ROWS, 1), (ROWS, 3, 1), (0, 3), (ROWS, 0), (), (1, 3)])
     )
@@ -250,25 +250,25 @@ def _contained(draw: st.DrawFn, array: np.ndarray) -> Any:
     }
     try:
         return containers[draw(st.sampled_from(sorted(containers)))]()
-    except Exception:  # what no such container can hold is no attack on us
+    except Exception:  # the container cannot hold it, so this is not an attack on mvae
         return array
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[str, Callable[[], Any]]:
-    """A name, and the call."""
+    """The name of a case, and its call."""
     name = draw(st.sampled_from(sorted(CALLS)))
     call = CALLS[name]
     changed: dict[str, Any] = {}
-    for key in draw(st.lists(st.sampled_from(sorted(call.right)), min_size=1, max_size=2, unique=True)):
-        odd = columns() if key in ("column", "values") else st.one_of(SCALARS, columns())
+    for key in draw(st.lists(st.sampled_from(sorted(call.valid)), min_size=1, max_size=2, unique=True)):
+        unusual = columns() if key in ("column", "values") else st.one_of(SCALARS, columns())
         if key in ("data", "table", "validation"):
-            odd = st.one_of(odd, st.builds(lambda column: data(x=column), columns()))
-        changed[key] = draw(odd)
+            unusual = st.one_of(unusual, st.builds(lambda column: data(x=column), columns()))
+        changed[key] = draw(unusual)
         if key == "epochs" and type(changed[key]) is int and changed[key] > 3:
-            changed[key] = 10**12  # not what is right, and long
+            changed[key] = 10**12  # would be valid, but take long
     shown = ", ".join(f"{key}={_shown(value)}" for key, value in changed.items())
-    return f"{name}({shown})", lambda: call.function(**{**call.right, **changed})
+    return f"{name}({shown})", lambda: call.function(**{**call.valid, **changed})
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Attacks on the command line: a grammar of commands, with odd values for options, files and run directories."""
+"""Attacks on the command line: a grammar of commands, with unusual values for options, files and run directories."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests.command import Result, mvae
-from tests.hostile.judge import SECONDS, Hangs, time_limit
+from tests.hostile.outcomes import SECONDS, Hangs, time_limit
 
 LONG = "a" * 300
 NUMBERS = ["0", "1", "2", "-1", "nan", "inf", "1e-320", "1e400", "9" * 400, str(10**12), str(10**30), "2.5", "x", ""]
@@ -37,7 +37,7 @@ CHANGES = ["model.latents=1000000000000", "model.latents=0", "model.name=os:syst
 
 
 def prepared(folder: Path) -> None:
-    """A small run of a data file, and the odd files that paths name."""
+    """Make a small run on a data file, and the unusual files in PATHS."""
     draw = np.random.default_rng(0)
     label = np.arange(60) % 3
     np.savez(folder / "data.npz", x=(label[:, None] + draw.normal(size=(60, 3))).astype("f4"), label=label)
@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> Result:
 
 
 def fault(arguments: list[str]) -> tuple[str | None, bool]:
-    """What is wrong with how a command ended, and whether it was refused."""
+    """The fault of a command, if any, and whether it was refused."""
     try:
         with time_limit():
             result = run(arguments)
@@ -80,16 +80,16 @@ def fault(arguments: list[str]) -> tuple[str | None, bool]:
         return f"hangs: no end after {SECONDS} s", False
     except BaseException as error:
         return f"foreign {type(error).__name__}: {' '.join(str(error).split())[:160]}", False
-    return judged(result), result.code != 0
+    return fault_of_result(result), result.code != 0
 
 
-def judged(result: Result) -> str | None:
+def fault_of_result(result: Result) -> str | None:
     if "Traceback" in result.err:
         return "a traceback"
     if result.code not in (0, 1, 2):
         return f"exit code {result.code}"
     if result.code and "mvae: " not in result.err and "Usage" not in result.err:
-        return f"exit code {result.code} without a word"
+        return f"exit code {result.code} without a message"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Attacks on a run directory: bytes, JSON values and tensors changed. It is refused, or the same as before."""
+"""Attacks on a run directory: changed bytes, JSON values and tensors. It is refused, or gives the same numbers."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from mvae.files import load_state, save_state
-from tests.hostile.command import inside, judged, run
-from tests.hostile.judge import SECONDS, Hangs, time_limit
+from tests.hostile.command import fault_of_result, inside, run
+from tests.hostile.outcomes import SECONDS, Hangs, time_limit
 
-ODD = [None, True, -1, 0, 99, 2.5, 10**9, 10**30, math.nan, math.inf, "", "x", [], ["x"], {}, {"x": 1}, "[" * 3]
+UNUSUAL = [None, True, -1, 0, 99, 2.5, 10**9, 10**30, math.nan, math.inf, "", "x", [], ["x"], {}, {"x": 1}, "[" * 3]
 COMMANDS = [["info", "run"], ["info", "run", "--json"], ["evaluate", "run", "--rows", "5", "--samples", "20",
     "--json"],
             ["train", "data.npz", "--epochs", "2", "--run-dir", "run", "--set", "model.latents=2",
@@ -24,33 +24,33 @@ COMMANDS = [["info", "run"], ["info", "run", "--json"], ["evaluate", "run", "--r
 
 
 def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where values stand in nested JSON."""
+    """The paths of all values in nested JSON."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(found for key, one in inner for found in paths_in(one, (*path, key)))]
 
 
-def replaced(value: Any, path: tuple[Any, ...], odd: Any) -> Any:
+def replaced(value: Any, path: tuple[Any, ...], unusual: Any) -> Any:
     """JSON with one value changed."""
     if not path:
-        return odd
+        return unusual
     copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = replaced(value[path[0]], path[1:], odd)
+    copy[path[0]] = replaced(value[path[0]], path[1:], unusual)
     return copy
 
 
 def _json(draw: st.DrawFn, directory: Path) -> str:
     stored = json.loads((directory / "run.json").read_text())
     path = draw(st.sampled_from(paths_in(stored)))
-    odd = draw(st.sampled_from(ODD))
-    (directory / "run.json").write_text(json.dumps(replaced(stored, path, odd)))
-    return f"run.json {path} = {odd!r}"
+    unusual = draw(st.sampled_from(UNUSUAL))
+    (directory / "run.json").write_text(json.dumps(replaced(stored, path, unusual)))
+    return f"run.json {path} = {unusual!r}"
 
 
 def _metrics(draw: st.DrawFn, directory: Path) -> str:
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     row = json.loads(lines[0])
-    key, odd = draw(st.sampled_from(sorted(row))), draw(st.sampled_from(ODD))
-    lines[0] = draw(st.sampled_from([json.dumps(row | {key: odd}), json.dumps(odd), "[" * 100_000, "{", ""]))
+    key, unusual = draw(st.sampled_from(sorted(row))), draw(st.sampled_from(UNUSUAL))
+    lines[0] = draw(st.sampled_from([json.dumps(row | {key: unusual}), json.dumps(unusual), "[" * 100_000, "{", ""]))
     (directory / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     return f"metrics.jsonl {lines[0][:60]}"
 
@@ -68,17 +68,17 @@ def _bytes(draw: st.DrawFn, directory: Path) -> str:
 
 
 def _header(draw: st.DrawFn, directory: Path) -> str:
-    """With a checksum that is right."""
+    """Change the header; the checksum is valid."""
     file = directory / "checkpoint.safetensors"
     tensors, info = load_state(file)
-    key, odd = draw(st.sampled_from(paths_in(info))), draw(st.sampled_from(ODD))
-    changed = replaced(info, key, odd)
+    key, unusual = draw(st.sampled_from(paths_in(info))), draw(st.sampled_from(UNUSUAL))
+    changed = replaced(info, key, unusual)
     save_state(file, tensors, changed)
-    return f"header {key} = {odd!r}"
+    return f"header {key} = {unusual!r}"
 
 
 def _tensors(draw: st.DrawFn, directory: Path) -> str:
-    """With a checksum that is right."""
+    """Change a tensor; the checksum is valid."""
     file = directory / "checkpoint.safetensors"
     tensors, info = load_state(file)
     name = draw(st.sampled_from(sorted(tensors)))
@@ -97,7 +97,7 @@ def _tensors(draw: st.DrawFn, directory: Path) -> str:
 
 
 def _foreign(draw: st.DrawFn, directory: Path) -> str:
-    """A file that is safetensors, and not ours."""
+    """Write a safetensors file that is not mvae's."""
     file = directory / "checkpoint.safetensors"
     metadata = draw(
         st.sampled_from([None, {}, {"info": "[" * 100_000, "checksum": ""}, {"info": "3", "checksum": "x"}])
@@ -115,15 +115,15 @@ MUTATIONS = [_json, _metrics, _bytes, _header, _tensors, _foreign]
 
 @st.composite
 def cases(draw: st.DrawFn, folder: Path) -> tuple[str, list[str]]:
-    """The run of the folder, damaged, and a command that meets it; ``whole`` keeps the run as it was."""
+    """Damage the folder's run, and choose a command for it; ``whole`` keeps the original run."""
     shutil.rmtree(folder / "run", ignore_errors=True)
     shutil.copytree(folder / "whole", folder / "run")
-    said = draw(st.sampled_from(MUTATIONS))(draw, folder / "run")
-    return said, draw(st.sampled_from(COMMANDS))
+    change = draw(st.sampled_from(MUTATIONS))(draw, folder / "run")
+    return change, draw(st.sampled_from(COMMANDS))
 
 
-def fault(folder: Path, said: str, words: list[str], whole: dict[str, str]) -> tuple[str | None, bool]:
-    """What is wrong with how the command ended, and whether it was refused."""
+def fault(folder: Path, change: str, words: list[str], whole: dict[str, str]) -> tuple[str | None, bool]:
+    """The fault of the command, if any, and whether it was refused."""
     try:
         with time_limit(), inside(folder):
             result = run(words)
@@ -131,8 +131,8 @@ def fault(folder: Path, said: str, words: list[str], whole: dict[str, str]) -> t
         return f"hangs: no end after {SECONDS} s", False
     except BaseException as error:
         return f"foreign {type(error).__name__}: {' '.join(str(error).split())[:160]}", False
-    wrong = judged(result)
-    of_values = words[0] == "evaluate" and "run.json" not in said and "header" not in said
+    wrong = fault_of_result(result)
+    of_values = words[0] == "evaluate" and "run.json" not in change and "header" not in change
     if wrong is None and result.code == 0 and of_values and result.out != whole[" ".join(words)]:
         wrong = "other numbers, and exit code 0"
     return wrong, result.code != 0

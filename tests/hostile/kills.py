@@ -1,4 +1,4 @@
-"""Trainings killed at random moments and gone on with: the last is equal to one that never stopped."""
+"""Trainings killed at random moments and resumed: the result equals that of an uninterrupted training."""
 
 import os
 import random
@@ -12,15 +12,14 @@ from tests.resumable import assert_same_run, model, train
 
 
 def whole(directory: Path) -> float:
-    """An uninterrupted run; how long it took."""
+    """Train without interruption; return the seconds it took."""
     began = time.monotonic()
     train(model(), directory, checkpoint_seconds=0.0)
     return time.monotonic() - began
 
 
 def series(directory: Path, truth: Path, seconds: float, chance: random.Random) -> tuple[str | None, int]:
-    """Train in children that are killed until one comes to its end; what is wrong with it,
-    and how many were killed."""
+    """Train in children that are killed until one finishes; return its fault, if any, and the number of kills."""
     shutil.rmtree(directory, ignore_errors=True)
     kills = 0
     while True:
@@ -45,5 +44,5 @@ def series(directory: Path, truth: Path, seconds: float, chance: random.Random) 
     try:
         assert_same_run(directory, truth)
     except AssertionError as error:
-        return f"other than an uninterrupted run: {str(error)[:100]}", kills
+        return f"differs from an uninterrupted run: {str(error)[:100]}", kills
     return None, kills

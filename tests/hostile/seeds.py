@@ -27,7 +27,7 @@ def refused(call: Callable[[], Any]) -> None:
     raise AssertionError("accepted")
 
 
-def without_gradients_it_trains_all_the_same() -> None:
+def training_works_under_no_grad() -> None:
     built = model()
     before = {name: value.clone() for name, value in built.state_dict().items()}
     with torch.no_grad():
@@ -35,17 +35,17 @@ def without_gradients_it_trains_all_the_same() -> None:
     assert any(not torch.equal(value, before[name]) for name, value in built.state_dict().items())
 
 
-def inference_mode() -> None:
+def inference_mode_is_refused() -> None:
     with torch.inference_mode():
         refused(lambda: mvae.fit(model(), data(), epochs=1, callbacks=[]))
 
 
 def tables_are_checked_like_mappings() -> None:
     for column in ({"x": X * math.nan}, {"b": B + 5}, {"y": Y + 11}, {"y": Y - 4}, {"x": torch.zeros(6, 4)}):
-        _refused_by_every_question(mvae.Table(column))
+        _refused_by_every_query(mvae.Table(column))
 
 
-def _refused_by_every_question(table: mvae.Table) -> None:
+def _refused_by_every_query(table: mvae.Table) -> None:
     refused(lambda: model().posterior(table))
     refused(lambda: model().generate(table))
     refused(lambda: model().predict(table, "x"))
@@ -54,13 +54,13 @@ def _refused_by_every_question(table: mvae.Table) -> None:
     refused(lambda: mvae.fit(model(), table, epochs=1, callbacks=[]))
 
 
-def a_misspelt_name_is_refused_by_fit_and_by_questions() -> None:
+def misspelt_names_are_refused() -> None:
     refused(lambda: mvae.fit(model(), {"x": X, "lable": Y}, epochs=1, callbacks=[]))
     refused(lambda: model().posterior({"x": X, "lable": Y}))
     refused(lambda: mvae.Table({"x": X}, {"lable": Y > 0}))
 
 
-def numbers_of_a_wrong_kind() -> None:
+def invalid_numbers_are_refused() -> None:
     refused(lambda: mvae.MVAE({"x": mvae.Modality(X, X, "gaussian")}, 2))  # pyright: ignore[reportArgumentType]
     for latents in (2.5, True, "2", math.nan, None, 0, -1):
         refused(lambda latents=latents: mvae.MVAE(dict(model().modalities), latents))  # pyright: ignore
@@ -70,7 +70,7 @@ def numbers_of_a_wrong_kind() -> None:
         refused(lambda given=given: mvae.fit(model(), data(), **given))
 
 
-def many_random_subsets_of_three_modalities_take_no_longer_than_there_are() -> None:
+def many_random_subsets_do_not_take_long() -> None:
     mvae.fit(model(random_subsets=10**6), data(), epochs=2, callbacks=[])
 
 
@@ -79,23 +79,23 @@ def masked_values_are_missing() -> None:
     assert mvae.Table({"x": column, "y": Y}).present[:, 0].tolist() == [True, True, False, True, True, True]
 
 
-def no_gradient_gathers_in_a_callers_column() -> None:
+def callers_column_gets_no_gradient() -> None:
     column = X.clone().requires_grad_()
     mvae.fit(model(), data(x=column), epochs=1, callbacks=[])
     model()({"x": column}).loss.backward()
     assert column.grad is None
 
 
-def bfloat16_is_conditioned_on() -> None:
+def bfloat16_is_accepted() -> None:
     found = mvae.log_likelihood(model(torch.bfloat16), data(b=B.bfloat16()), ["x"], ["b"], samples=30)
     assert bool(found.values.isfinite().all())
 
 
-def large_values_make_no_answer_that_is_not_finite() -> None:
+def large_values_are_refused() -> None:
     refused(lambda: model().posterior({"x": X * 1e38}))
 
 
-def odd_indices_and_masks() -> None:
+def unusual_indices_and_masks_are_refused() -> None:
     for index in (torch.arange(6).to_sparse(), (torch.arange(6) > 2).to_sparse(), torch.arange(3, device="meta"), None):
         refused(lambda index=index: mvae.Table(data())[index])  # pyright: ignore[reportArgumentType, reportCallIssue]
     refused(lambda: ColumnSchema.fit("x", np.ma.masked_array(np.zeros((0, 3)), np.zeros((0, 3), bool))))
@@ -103,11 +103,11 @@ def odd_indices_and_masks() -> None:
     assert model().generate(n=np.int64(2), seed=np.int64(2))["x"].shape == (2, 1, 3)  # pyright: ignore
 
 
-def two_trainings_in_one_directory(folder: Path) -> None:
+def second_training_in_one_directory_is_refused(folder: Path) -> None:
     child = os.fork()
     if child == 0:
         with locked(folder / "shared"):
-            os.kill(os.getpid(), 19)  # stops, and holds the lock
+            os.kill(os.getpid(), 19)  # stop, while holding the lock
         os._exit(0)
     os.waitpid(child, os.WUNTRACED)
     try:
@@ -118,7 +118,7 @@ def two_trainings_in_one_directory(folder: Path) -> None:
     mvae.fit(model(), data(), epochs=1, callbacks=[], run_dir=folder / "shared")
 
 
-def a_failed_first_step_does_not_bar_the_corrected_command(folder: Path) -> None:
+def directory_can_be_used_after_a_failed_first_step(folder: Path) -> None:
     parts = {"x": {"kind": "real"}, "label": {"kind": "categorical"}}
     config = mvae.Config.from_dict({"data": {"source": str(folder / "data.npz")}, "modalities": parts})
     changed = config.change({"training": {"epochs": 1, "learning_rate": 1e30}})
@@ -126,7 +126,7 @@ def a_failed_first_step_does_not_bar_the_corrected_command(folder: Path) -> None
     mvae.train(config.change({"training": {"epochs": 1}}), folder / "failed", callbacks=[])
 
 
-def a_deleted_run_directory_is_not_remade(folder: Path) -> None:
+def deleted_run_directory_is_not_made_again(folder: Path) -> None:
     class Deletes(mvae.progress.Reporter):
         def on_epoch(self, values: dict[str, float]) -> None:
             for file in (folder / "deleted").iterdir():
@@ -154,7 +154,7 @@ def files_follow_the_umask(folder: Path) -> None:
     assert stat.S_IMODE((folder / "mode.safetensors").stat().st_mode) == 0o644
 
 
-def a_pipe_is_no_picture_and_no_text(folder: Path) -> None:
+def pipe_is_refused_as_input(folder: Path) -> None:
     from mvae.data.parallel_text import read_lines
 
     os.mkfifo(folder / "pipe")
@@ -163,7 +163,7 @@ def a_pipe_is_no_picture_and_no_text(folder: Path) -> None:
     refused(lambda: mvae.Config.load(folder / "pipe"))
 
 
-def the_warning_of_nineteen_modalities_is_short() -> None:
+def warning_of_many_modalities_is_short() -> None:
     names = [f"a{i}" for i in range(19)]
     values: dict[str, float] = {}
     for name in names[1:]:
@@ -174,12 +174,12 @@ def the_warning_of_nineteen_modalities_is_short() -> None:
 
 
 SEEDS: list[Callable[..., None]] = [
-    without_gradients_it_trains_all_the_same, inference_mode, tables_are_checked_like_mappings,
-    a_misspelt_name_is_refused_by_fit_and_by_questions, numbers_of_a_wrong_kind,
-    many_random_subsets_of_three_modalities_take_no_longer_than_there_are, masked_values_are_missing,
-    no_gradient_gathers_in_a_callers_column, bfloat16_is_conditioned_on,
-    large_values_make_no_answer_that_is_not_finite, odd_indices_and_masks, two_trainings_in_one_directory,
-    a_failed_first_step_does_not_bar_the_corrected_command, a_deleted_run_directory_is_not_remade,
-    devices_and_pipes_are_not_replaced, files_follow_the_umask, a_pipe_is_no_picture_and_no_text,
-    the_warning_of_nineteen_modalities_is_short,
+    training_works_under_no_grad, inference_mode_is_refused, tables_are_checked_like_mappings,
+    misspelt_names_are_refused, invalid_numbers_are_refused,
+    many_random_subsets_do_not_take_long, masked_values_are_missing,
+    callers_column_gets_no_gradient, bfloat16_is_accepted,
+    large_values_are_refused, unusual_indices_and_masks_are_refused, second_training_in_one_directory_is_refused,
+    directory_can_be_used_after_a_failed_first_step, deleted_run_directory_is_not_made_again,
+    devices_and_pipes_are_not_replaced, files_follow_the_umask, pipe_is_refused_as_input,
+    warning_of_many_modalities_is_short,
 ]  # fmt: skip

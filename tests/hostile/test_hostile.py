@@ -1,6 +1,6 @@
-"""Hostile input ends in an answer of finite numbers or in an error that says what to do: a short run of the attacks.
+"""Hostile input ends in finite numbers or in an error that says what to do: a short run of the attacks.
 
-In a process of its own, without the checks of shapes that tests turn on: users have none.
+In a separate process, without the run-time checks of shapes in tests, as users run it.
 """
 
 import subprocess

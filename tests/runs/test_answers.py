@@ -1,4 +1,4 @@
-"""What files are filled in with: the answer of least error, the same as `mvae.impute` gives."""
+"""Imputed values of a table: they minimise the expected error, and equal those of `mvae.impute`."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from mvae.runs.answers import Answer, answers
 FIELDS = ({"name": "ward", "kind": "categorical", "classes": 5}, {"name": "stage", "kind": "ordinal", "classes": 5})
 
 
-def test_a_class_is_the_most_probable_one_and_of_ordered_classes_the_median() -> None:
+def test_class_is_the_most_probable_and_ordered_class_the_median() -> None:
     torch.manual_seed(3)
     model = mvae.MVAE({"t": mvae.Columns.of(FIELDS, latent_dim=2)}, latent_dim=2)
     values, nothing = np.zeros((1, 2)), np.zeros((1, 2), bool)
@@ -25,7 +25,7 @@ def test_a_class_is_the_most_probable_one_and_of_ordered_classes_the_median() ->
     assert differ > 0
 
 
-def test_the_command_and_python_give_the_same_answer() -> None:
+def test_answers_equal_impute() -> None:
     torch.manual_seed(0)
     model = mvae.MVAE({"t": mvae.Columns.of(FIELDS, latent_dim=2)}, latent_dim=2)
     values, present = np.array([[1.0, 0.0], [4.0, 0.0]]), np.array([[True, False], [True, False]])
@@ -36,7 +36,7 @@ def test_the_command_and_python_give_the_same_answer() -> None:
     assert found.point[:, 1].tolist() == torch.as_tensor(filled.table["t"])[:, 1].tolist()
 
 
-def test_a_row_with_nothing_gets_the_answer_of_the_fitted_prior_and_only_such_a_row() -> None:
+def test_only_empty_rows_use_the_fitted_prior() -> None:
     model = mvae.MVAE({"t": mvae.Columns.of(["u", "v"], latent_dim=2)}, latent_dim=2).eval()
     values, present = np.array([[0.0, 0.0], [0.5, 0.0]]), np.array([[False, False], [True, False]])
     model.prior = MixturePrior(torch.ones(1), torch.tensor([[3.0, -2.0]]), 0.01 * torch.eye(2)[None])
@@ -49,18 +49,18 @@ def test_a_row_with_nothing_gets_the_answer_of_the_fitted_prior_and_only_such_a_
 
 @pytest.mark.parametrize("share", [0.5, 0.8, 0.9])
 @pytest.mark.parametrize("at_least", [0.0, 0.02, 0.3, 0.95])
-def test_intervals_of_what_is_often_zero_hold_their_share_and_no_more(share: float, at_least: float) -> None:
-    """Both tails are outside of an interval of numbers; of what is often zero only the upper one can be."""
+def test_intervals_with_many_zeros_cover_their_share(share: float, at_least: float) -> None:
+    """An interval excludes both tails of numbers; of columns that are often zero it can exclude only the upper one."""
     random = np.random.default_rng(0)
     draws = np.maximum(random.normal(size=(4_000, 1, 1)) - np.quantile(random.normal(size=4_000), at_least), 0.0)
     draws = draws if at_least else draws + random.normal(size=draws.shape)
-    for sign in (1, -1):  # what is often at its upper end is the mirror image
+    for sign in (1, -1):  # columns that are often at their maximum are the mirror image
         low, high = Answer(draws[0], sign * draws, {}).between(share)
-        held = ((sign * draws >= low) & (sign * draws <= high)).mean()
-        assert max(share, at_least) == pytest.approx(held, abs=0.022)
+        covered = ((sign * draws >= low) & (sign * draws <= high)).mean()
+        assert max(share, at_least) == pytest.approx(covered, abs=0.022)
 
 
-def test_intervals_of_whole_numbers_end_at_whole_numbers_and_hold_their_share() -> None:
+def test_intervals_of_whole_numbers_have_whole_ends() -> None:
     draws = np.random.default_rng(0).poisson(3.0, size=(400, 300, 1)).astype(float)
     low, high = Answer(draws[0], draws, {}).between(0.9)
     assert np.array_equal(low, low.round())

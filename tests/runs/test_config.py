@@ -50,20 +50,20 @@ def config(**changes: Any) -> Config:
         ({"training": {"str": 1}}, r"no key 'training.str'; there are epochs"),
     ],
 )
-def test_a_fault_is_one_line_that_names_the_key_and_what_may_stand_there(changes: dict, message: str) -> None:
+def test_invalid_setting_is_named_in_one_line(changes: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         config(**changes)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_needed_is_said() -> None:
+def test_missing_keys_are_reported() -> None:
     with pytest.raises(SettingsError, match=r"^data is needed"):
         Config.from_dict({})
     with pytest.raises(SettingsError, match=r"^run.toml: data.source is needed"):
         Config.from_dict({"data": {}}, "run.toml")
 
 
-def test_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
+def test_files_are_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('[data]\nsource = "x.npz"\n[modalities."RNA.counts"]\nkind = "real"\n[model]\nrandom_subsets = 2\n')
     found = Config.load(path)
@@ -77,7 +77,7 @@ def test_files_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
         Config.load(tmp_path / "absent.toml")
 
 
-def test_epochs_alone_keep_the_shares_of_annealing_and_of_the_falling_rate() -> None:
+def test_changed_epochs_scale_annealing_and_decay() -> None:
     long = config(training={"epochs": 500, "anneal_epochs": 200, "decay_epochs": 200})
     short = long.change({"training": {"epochs": 60}})
     assert (short.training.anneal_epochs, short.training.decay_epochs) == (24, 24)
@@ -85,7 +85,7 @@ def test_epochs_alone_keep_the_shares_of_annealing_and_of_the_falling_rate() -> 
     assert (own.training.anneal_epochs, own.training.decay_epochs) == (0, 24)
 
 
-def test_variants_are_changes_made_by_name() -> None:
+def test_variants_apply_named_changes() -> None:
     both = config(variants={"small": {"training": {"epochs": 2}}, "wide": {"model": {"latents": 64}}})
     found = both.variant("small", "wide")
     assert (found.training.epochs, found.model.latents) == (2, 64)
@@ -93,7 +93,7 @@ def test_variants_are_changes_made_by_name() -> None:
         both.variant("smal")
 
 
-def test_a_resolved_declaration_holds_the_options_of_its_own_model_only() -> None:
+def test_resolved_keeps_only_the_options_of_its_model() -> None:
     several = config(models={"mvae": {"random_subsets": 1}, "jmvae": {"alpha": 0.1}}, variants={"x": {}})
     resolved = several.resolved()
     assert resolved.model.options == {"random_subsets": 1}
@@ -103,7 +103,7 @@ def test_a_resolved_declaration_holds_the_options_of_its_own_model_only() -> Non
     assert resolved.resolved() == resolved
 
 
-def test_what_is_stored_is_read_back_equal() -> None:
+def test_config_round_trips() -> None:
     made = config(modalities={"a b": {"kind": "real", "columns": ["x", "y"]}}, training={"epochs": 3}).resolved()
     assert Config.from_dict(json.loads(json.dumps(made.to_dict()))) == made
 
@@ -112,12 +112,12 @@ def test_what_is_stored_is_read_back_equal() -> None:
     st.sampled_from(["training.epochs", "model.latents", "seed"]),
     st.integers(1, 10_000),
 )
-def test_a_change_typed_is_the_change_made(key: str, value: int) -> None:
+def test_parsed_change_is_applied(key: str, value: int) -> None:
     assert flattened(parse_change(f"{key}={value}")) == {key: value}
     assert flattened(config().change(parse_change(f"{key}={value}")).to_dict())[key] == value
 
 
-def test_names_with_dots_are_quoted_and_other_text_is_text() -> None:
+def test_parse_change_reads_quoted_names_and_text() -> None:
     assert parse_change('modalities."RNA.counts".weight=2.0') == {"modalities": {"RNA.counts": {"weight": 2.0}}}
     assert parse_change("data.source=my table.npz") == {"data": {"source": "my table.npz"}}
     assert parse_change("model.cross_from=['a']") == {"model": {"cross_from": ["a"]}}
@@ -126,7 +126,7 @@ def test_names_with_dots_are_quoted_and_other_text_is_text() -> None:
             parse_change(text)
 
 
-def test_the_schema_describes_every_key() -> None:
+def test_schema_describes_every_key() -> None:
     schema = json.loads(Config.schema_text())
 
     def described(part: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ def test_the_schema_describes_every_key() -> None:
         described(part)
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_numpy_numbers_are_accepted() -> None:
     long = config(training={"epochs": np.int64(500), "decay_epochs": 200}, model={"latents": np.int32(3)})
     short = long.change({"training": {"epochs": np.int64(50), "learning_rate": np.float32(0.5)}})
     assert (short.training.epochs, short.training.decay_epochs, short.training.learning_rate) == (50, 20, 0.5)

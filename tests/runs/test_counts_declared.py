@@ -1,4 +1,4 @@
-"""Counts and covariates in a declaration: built, trained from a file, saved, opened and asked."""
+"""Counts and covariates in a declaration: built, trained from a file, saved, opened and queried."""
 
 from pathlib import Path
 from typing import Any
@@ -39,22 +39,22 @@ def declared(folder: Path, **modality: Any) -> mvae.Config:
     [None, "poisson", "negative_binomial", {"name": "negative_binomial", "features": 4, "exposure": True},
      "zero_inflated_negative_binomial"],
 )  # fmt: skip
-def test_counts_and_covariates_are_declared_and_trained_from_a_file(tmp_path: Path, likelihood: Any) -> None:
+def test_counts_and_covariates_train_from_a_file(tmp_path: Path, likelihood: Any) -> None:
     config = declared(tmp_path, **({} if likelihood is None else {"likelihood": likelihood}))
     run, _ = mvae.train(config, tmp_path / "run", callbacks=[])
     assert run.config.covariates["batch"].categories == ["b1", "b2"]
     again = open_run(tmp_path / "run").model
-    asked = {"rna": np.array([[3, 1, 0, 2]]), "batch": ["b2"], "age": [44.0]}
-    drawn = again.generate(asked, n=5, covariates={"batch": "b1"}, seed=0)["rna"]
+    query = {"rna": np.array([[3, 1, 0, 2]]), "batch": ["b2"], "age": [44.0]}
+    drawn = again.generate(query, n=5, covariates={"batch": "b1"}, seed=0)["rna"]
     assert drawn.shape == (5, 1, 4)
     assert torch.equal(drawn, drawn.round())
-    assert again.predict(asked, of="rna", covariates={"batch": "b1"}).shape == (1, 4)
+    assert again.predict(query, of="rna", covariates={"batch": "b1"}).shape == (1, 4)
     with pytest.raises(DataError, match="no column 'batch'"):
         again.posterior({"rna": np.array([[3, 1, 0, 2]])})
 
 
 @pytest.mark.parametrize("value", [-1, 0.5])
-def test_a_files_values_that_are_no_counts_are_named_by_row(tmp_path: Path, value: float) -> None:
+def test_invalid_counts_are_named_by_row(tmp_path: Path, value: float) -> None:
     config = declared(tmp_path)
     with np.load(tmp_path / "cells.npz") as file:
         columns = dict(file)
@@ -65,7 +65,7 @@ def test_a_files_values_that_are_no_counts_are_named_by_row(tmp_path: Path, valu
         mvae.train(config, tmp_path / "run", callbacks=[])
 
 
-def test_declared_categories_keep_their_order_and_others_are_unknown_where_that_is_said(tmp_path: Path) -> None:
+def test_declared_categories_keep_their_order_and_others_may_be_unknown(tmp_path: Path) -> None:
     config = declared(tmp_path)
     with np.load(tmp_path / "cells.npz") as file:
         columns = dict(file)
@@ -90,7 +90,7 @@ def test_declared_categories_keep_their_order_and_others_are_unknown_where_that_
         )
 
 
-def test_a_category_of_test_rows_alone_is_unknown_where_that_is_said(tmp_path: Path) -> None:
+def test_category_only_in_test_rows_may_be_unknown(tmp_path: Path) -> None:
     config = declared(tmp_path)
     run, _ = mvae.train(config, tmp_path / "plain", callbacks=[])
     with np.load(tmp_path / "cells.npz") as file:
@@ -106,12 +106,12 @@ def test_a_category_of_test_rows_alone_is_unknown_where_that_is_said(tmp_path: P
     assert len(run.model.posterior(run.data.test).mean) == len(run.data.test)
 
 
-def test_an_unknown_key_of_a_covariate_is_named(tmp_path: Path) -> None:
+def test_unknown_covariate_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"covariates\.batch\.kinds"):
         declared(tmp_path).change({"covariates": {"batch": {"kinds": "real"}}})
 
 
-def test_files_of_cells_and_runs_of_arrays_say_where_they_are_asked(tmp_path: Path) -> None:
+def test_cell_files_and_array_runs_refer_to_python(tmp_path: Path) -> None:
     cells = tmp_path / "cells.h5ad"
     for command in (["train", cells], ["describe", cells]):
         said = mvae_command(*command)
@@ -125,13 +125,13 @@ def test_files_of_cells_and_runs_of_arrays_say_where_they_are_asked(tmp_path: Pa
     assert mvae.load(tmp_path / "run").names == ("rna", "group")
 
 
-def test_panels_that_overlap_in_part_train_together() -> None:
+def test_partly_overlapping_panels_train_together() -> None:
     random = np.random.default_rng(0)
     kind = random.integers(0, 2, 200)
     counts = random.poisson(np.where(kind[:, None] == 1, 30, 3), (200, 14)).astype(np.float32)
     panel = np.ones((200, 14), bool)
-    panel[:100, 10:] = False  # the first batch measures 10 of 14 proteins, the second all
-    panel[100:, :2] = False  # but two
+    panel[:100, 10:] = False  # the first batch measures 10 of 14 proteins
+    panel[100:, :2] = False  # the second batch measures all but two
     fields = [{"name": f"protein {i}", "kind": "count"} for i in range(14)]
     torch.manual_seed(0)
     model = mvae.MVAE({"protein": mvae.Columns.of(fields, 2, [32])}, 2)
@@ -144,6 +144,6 @@ def test_panels_that_overlap_in_part_train_together() -> None:
     high = kind[:, None].repeat(14, 1)[hidden] == 1
     assert filled[hidden][high].mean() > 2 * filled[hidden][~high].mean()
     other = seen.copy()
-    other[~panel] = 1e6  # whatever stands in a missing value is never read
+    other[~panel] = 1e6  # the contents of missing values are never read
     again = model.posterior(mvae.Table({"protein": other}, present={"protein": panel})).mean
     torch.testing.assert_close(again, z)

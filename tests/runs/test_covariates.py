@@ -1,4 +1,4 @@
-"""Covariates of a run on the command line: pictures when training ends, and samples."""
+"""Covariates of a run on the command line: pictures at the end of training, and samples."""
 
 import shlex
 from dataclasses import replace
@@ -44,7 +44,7 @@ def trained(declaration: Path) -> Run:
     return mvae.train(mvae.Config.load(declaration), declaration.parent / "run", callbacks=[])[0]
 
 
-def test_a_training_with_covariates_ends_with_its_picture_and_a_command_that_works(declaration: Path) -> None:
+def test_training_ends_with_a_picture_and_a_working_command(declaration: Path) -> None:
     run = declaration.parent / "again"
     said = command("train", declaration, "--epochs", 1, "--run-dir", run)
     assert (said.code, (run / "samples.png").is_file()) == (0, True)
@@ -53,7 +53,7 @@ def test_a_training_with_covariates_ends_with_its_picture_and_a_command_that_wor
     assert command(*shlex.split(last)[3:]).code == 0
 
 
-def test_a_picture_may_show_covariates(
+def test_picture_can_show_covariates(
     declaration: Path, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show = ["batch=b2", "batch=first batch"]
@@ -71,7 +71,7 @@ def test_a_picture_may_show_covariates(
     ]
 
 
-def test_samples_are_of_the_batch_that_is_given(trained: Run, tmp_path: Path) -> None:
+def test_samples_follow_the_given_batch(trained: Run, tmp_path: Path) -> None:
     found = {}
     for batch in ("first batch", "b2"):
         given = sampling.parse_given(trained, (f"batch={batch}", "place=50,50"))
@@ -82,7 +82,7 @@ def test_samples_are_of_the_batch_that_is_given(trained: Run, tmp_path: Path) ->
     assert len(sampling.sample(trained, whole, 3, 0, tmp_path / "s.png", of=("rna",))[1]["rna"]) == 3
 
 
-def test_what_is_lacking_or_wrong_is_said_as_options(trained: Run, tmp_path: Path) -> None:
+def test_missing_and_wrong_covariates_are_reported_as_options(trained: Run, tmp_path: Path) -> None:
     with pytest.raises(
         QueryError, match=r"conditioned on batch, place: give it, as in the first test row: --given .*batch=.* --given"
     ):

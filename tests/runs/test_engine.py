@@ -1,4 +1,4 @@
-"""Sweeps through an engine: submitit's local executor, where it is installed, and what is said where it is not."""
+"""Sweeps through an engine: submitit's local executor if it is installed, and the errors if it is not."""
 
 import math
 import os
@@ -25,9 +25,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "local"
 
 
-def test_results_come_by_name_and_a_failure_does_not_stop_the_others(
-    engine: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failure_does_not_stop_other_jobs(engine: str, capsys: pytest.CaptureFixture[str]) -> None:
     results = sweep(math.sqrt, {"four": 4.0, "minus": -1.0, "nine": 9.0}, workers=2, engine=engine)
     assert sorted([next(results), next(results)]) == [("four", 2.0), ("nine", 3.0)]
     with pytest.raises(RunError, match=r"job \d+ failed \(ValueError: math domain error\); its log is .*runs/engine/"):
@@ -37,7 +35,7 @@ def test_results_come_by_name_and_a_failure_does_not_stop_the_others(
     assert sum(line.startswith(("[1/3]", "[2/3]", "[3/3]")) for line in lines) == 3
 
 
-def test_a_result_is_handed_over_when_its_job_ends_and_jobs_left_are_cancelled(engine: str) -> None:
+def test_results_come_as_jobs_end_and_remaining_jobs_are_cancelled(engine: str) -> None:
     results = sweep(time.sleep, {"long": 300.0, "short": 0.0}, workers=2, engine=engine)
     assert next(results) == ("short", None)
     jobs = {int(file.name.split("_")[0]) for file in Path("runs/engine").glob("*_submitted.pkl")}  # process ids
@@ -48,11 +46,11 @@ def test_a_result_is_handed_over_when_its_job_ends_and_jobs_left_are_cancelled(e
             os.kill(pid, 0)
 
 
-def test_no_job_needs_no_engine() -> None:
+def test_empty_sweep_needs_no_engine() -> None:
     assert list(sweep(math.sqrt, {}, engine="slurm")) == []
 
 
-def test_a_table_is_made_by_an_engine_as_it_is_without(engine: str, tmp_path: Path) -> None:
+def test_engine_makes_the_same_table(engine: str, tmp_path: Path) -> None:
     def made(folder: str, engine: str | None) -> list[dict[str, Any]]:
         options = Options(models=("logreg",), levels=(0.05, 0.1), budget="smoke", jobs=2 if engine else 1)
         paths = Paths(tmp_path / folder, tmp_path / "runs", device="cpu", engine=engine)
@@ -63,9 +61,7 @@ def test_a_table_is_made_by_an_engine_as_it_is_without(engine: str, tmp_path: Pa
     assert len(read_rows(tmp_path / "b" / "table8.json")) == 2
 
 
-def test_an_engine_that_is_not_known_installed_or_here_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_unavailable_engine_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match="no engine 'ray'; there are slurm, local"):
         list(sweep(math.sqrt, {"four": 4.0}, engine="ray"))

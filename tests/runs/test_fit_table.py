@@ -1,4 +1,4 @@
-"""What `fit_table` takes for its options."""
+"""The types that `fit_table` accepts for its options."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ pd = pytest.importorskip("pandas")
 FEW: Mapping[str, Any] = {"training": {"epochs": 1, "anneal_epochs": 0}}
 
 
-def test_columns_of_a_modality_are_a_list_an_index_or_an_array() -> None:
+def test_modality_columns_may_be_an_index_or_an_array() -> None:
     modalities: Any = {"labs": patients().columns[1:3], "rest": np.array(["sex", "stage"])}
     labs = tuple(patients().columns[1:3])
     with unchecked():
@@ -26,7 +26,7 @@ def test_columns_of_a_modality_are_a_list_an_index_or_an_array() -> None:
 
 
 @pytest.mark.parametrize("missing", [{-999: 2, "?": 1}.keys(), (cell for cell in (-999, "?")), [-999, None, "?"]])
-def test_cells_that_mean_missing_are_whatever_can_be_gone_through(missing: Any) -> None:
+def test_missing_accepts_any_iterable(missing: Any) -> None:
     frame = pd.DataFrame({"hb": [9.5, -999.0, 8.0, 7.5] * 9, "sex": ["f", "m", "?", "f"] * 9})
     with unchecked():
         model = mvae.fit_table(frame, missing=missing, changes=FEW, callbacks=[])
@@ -34,7 +34,7 @@ def test_cells_that_mean_missing_are_whatever_can_be_gone_through(missing: Any) 
     assert model.schema.named["sex"].classes == ("f", "m")
 
 
-def test_what_a_reader_should_know_of_joined_files_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_similar_keys_of_joined_files_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = range(1, 31)
     (tmp_path / "a.csv").write_text("\n".join(["id,x", *(f"{i:03d},{i % 7}.5" for i in rows)]))
     (tmp_path / "b.csv").write_text("\n".join(["id,y", *(f"{i},{i % 5}.5" for i in range(10, 41))]))

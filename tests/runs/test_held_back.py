@@ -1,4 +1,4 @@
-"""What is held back from training is missing as the table's own values are: alone, or with the rest of a view."""
+"""Values are held out as the table's own values are missing: alone, or with the rest of their view."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mvae.data.table import Table
 from mvae.data.tables.tensors import observed_of
 from mvae.runs.held_back import held_back, missing_together
 
-VIEW = np.arange(4)  # of eight columns
+VIEW = np.arange(4)  # the first four of eight columns
 
 
 def views_and_cells(view: float, cell: float, rows: int = 4_000, seed: int = 0) -> np.ndarray:
@@ -32,7 +32,7 @@ def table_of(seen: np.ndarray) -> Table:
     seed=st.integers(0, 2**32 - 1),
     other=st.booleans(),
 )
-def test_what_is_held_back_was_there_and_leaves_every_row_something(
+def test_held_out_values_were_observed_and_no_row_is_emptied(
     rows: int, share: float, view: float, seed: int, other: bool
 ) -> None:
     seen = views_and_cells(view, share, rows, seed)
@@ -50,7 +50,7 @@ def test_what_is_held_back_was_there_and_leaves_every_row_something(
     assert torch.equal(again.observed["x"], shown.observed["x"])
 
 
-def test_a_tenth_of_a_small_table_is_held_back_at_most() -> None:
+def test_at_most_a_tenth_of_a_small_table_is_held_out() -> None:
     seen = (torch.rand(400, 3, generator=torch.Generator().manual_seed(0)) < 0.5).numpy()
     seen[:, 0] |= ~seen.any(1)
     _, held = held_back(table_of(seen))
@@ -58,7 +58,7 @@ def test_a_tenth_of_a_small_table_is_held_back_at_most() -> None:
 
 
 @pytest.mark.parametrize(("view", "cell"), [(0.3, 0.0), (0.0, 0.3), (0.3, 0.1)])
-def test_as_many_values_are_hidden_with_their_view_as_are_missing_with_it(view: float, cell: float) -> None:
+def test_views_are_hidden_as_often_as_they_are_missing(view: float, cell: float) -> None:
     seen = views_and_cells(view, cell)
     hidden_views, hidden = 0, 0
     missing = ~seen[:, VIEW]
@@ -70,18 +70,18 @@ def test_as_many_values_are_hidden_with_their_view_as_are_missing_with_it(view: 
     assert hidden_views / hidden == pytest.approx(expected, abs=0.08)
 
 
-def test_columns_are_a_group_where_their_missing_rows_are_much_the_same() -> None:
+def test_columns_missing_together_form_a_group() -> None:
     group = missing_together(views_and_cells(0.3, 0.3))
     assert len(set(group[VIEW])) == 1
     assert len(set(group)) == 5
-    assert len(set(missing_together(views_and_cells(0.0, 0.3, 200)))) == 8  # by chance nothing is alike
+    assert len(set(missing_together(views_and_cells(0.0, 0.3, 200)))) == 8  # chance forms no groups
 
 
-def test_a_joined_file_that_rows_lack_is_hidden_as_a_whole() -> None:
+def test_modality_missing_in_rows_is_hidden_as_a_whole() -> None:
     present = np.random.default_rng(0).random(2_000) < 0.5
     table = Table({"a": torch.zeros(2_000, 3), "labs": torch.zeros(2_000, 4)}, {"labs": torch.from_numpy(present)})
     _, held = held_back(table)
     rows = held["labs"].any(1)
     assert rows.any()
     assert held["labs"][rows].all()
-    assert (held["a"].sum(1) <= 2).all()  # of which nothing is missing: one by one
+    assert (held["a"].sum(1) <= 2).all()  # nothing is missing here, so values are hidden one by one

@@ -1,4 +1,4 @@
-"""Stretched draws: a model whose scales are wrong by a known factor has intervals that hold what they say."""
+"""Stretched draws: intervals are calibrated although the model's scales are wrong by a known factor."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -35,9 +35,7 @@ def wrong_by(factor: float) -> mvae.MVAE:
 
 @pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
-def test_intervals_hold_nine_tenths_whatever_the_scales_also_where_half_of_all_numbers_are_zero(
-    factor: float, cut: bool
-) -> None:
+def test_intervals_cover_90_percent_for_any_scale(factor: float, cut: bool) -> None:
     x, test, net = complete(), complete(7), wrong_by(factor)
     if cut:  # such as rain
         x, test = x.clamp(min=0), test.clamp(min=0)
@@ -57,9 +55,9 @@ def test_intervals_hold_nine_tenths_whatever_the_scales_also_where_half_of_all_n
     assert np.array_equal(observed_of(shown, "x"), ~held["x"])
 
 
-def test_columns_that_are_mostly_zero_do_not_narrow_the_intervals_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two columns depend on no latent and are 0 in nine of ten rows; the model has the scales of all."""
-    monkeypatch.setattr(intervals, "OFTEN", 0.8)  # of a column's hidden values, few of which are in each row
+def test_mostly_zero_columns_do_not_narrow_other_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two columns depend on no latent and are 0 in nine of ten rows; the model's scales are right."""
+    monkeypatch.setattr(intervals, "OFTEN", 0.8)  # of a column's values: few hidden values are in each row
     net = wrong_by(1.0)
     own, middle = cast("mvae.Columns", net.modalities["x"]), torch.tensor([-1.3, -1.3, 0, 0]).double() * SD
     own.decoder = torch.nn.Linear(2, 4).double()
@@ -77,7 +75,7 @@ def test_columns_that_are_mostly_zero_do_not_narrow_the_intervals_of_others(monk
     own.scaling.least, own.scaling.most = x.aminmax(dim=0)
     stretch_draws(net, Table({"x": x}), held_back(Table({"x": x}), seed=1)[1])
     assert float(own.stretch) == pytest.approx(1, abs=0.15)
-    for factor in (float(own.stretch), 0.6):  # draws of 0 stay there
+    for factor in (float(own.stretch), 0.6):  # draws of 0 stay 0
         own.stretch.fill_(factor)
         observed = torch.rand(ROWS, 4, generator=torch.Generator().manual_seed(2)) < 0.7
         observed[:, 0] |= ~observed.any(1)
@@ -88,7 +86,7 @@ def test_columns_that_are_mostly_zero_do_not_narrow_the_intervals_of_others(monk
         assert factor == 0.6 or shares[2:] == pytest.approx([0.9, 0.9], abs=0.05)
 
 
-def test_draws_are_stretched_about_their_mean_on_the_scale_of_the_field() -> None:
+def test_draws_are_stretched_about_their_mean() -> None:
     own = mvae.Columns.of(["a", {"name": "b", "kind": "positive"}, {"name": "c", "kind": "count"}], 2, [4])
     own.stretch.fill_(2.0)
     draws = torch.tensor([[[1.0, 2.0, 3.0]], [[3.0, 8.0, 5.0]]])
@@ -96,7 +94,7 @@ def test_draws_are_stretched_about_their_mean_on_the_scale_of_the_field() -> Non
     torch.testing.assert_close(found, torch.tensor([[[0.0, 1.0, 3.0]], [[4.0, 16.0, 5.0]]]))
 
 
-def test_a_run_keeps_what_was_learned_after_training(tmp_path: Path) -> None:
+def test_stretch_is_saved_with_the_run(tmp_path: Path) -> None:
     source = csv_of(patients(300), tmp_path, "patients.csv")
     config = mvae.Config.from_dict({"data": {"source": str(source)}}).change(FEW)
     run, _ = mvae.train(config, tmp_path / "run", callbacks=[])

@@ -1,4 +1,4 @@
-"""What a model gets wrong of similar rows: beside a naive loop, where it must help, and where it must not."""
+"""Correction by the errors of similar rows: against a naive loop, where it must help, and where it must not."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ ROWS = 400
 
 
 def near_copies(seed: int = 0) -> Any:
-    """Each row has a near copy; beyond that its numbers say nothing of each other. A tenth of them is missing."""
+    """A table in which each row has a near copy, and its numbers are otherwise independent."""
     rng = np.random.default_rng(seed)
     rows = np.repeat(rng.normal(size=(ROWS // 2, 4)), 2, 0) + 0.01 * rng.normal(size=(ROWS, 4))
     frame = pd.DataFrame(rows, columns=["a", "b", "c", "d"]).assign(d=lambda t: np.exp(t["d"]), kind="x")
@@ -34,7 +34,7 @@ def with_holes(frame: Any) -> tuple[Any, np.ndarray]:
 
 @pytest.fixture(autouse=True)
 def _smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows enough, so that no test takes long."""
+    """Require fewer rows, so that the tests are fast."""
     monkeypatch.setattr(neighbours, "FEWEST", 300)
 
 
@@ -43,21 +43,21 @@ def trained() -> mvae.TableModel:
     return mvae.fit_table(with_holes(near_copies())[0], changes=FEW, callbacks=[])
 
 
-def test_missing_numbers_are_learned_from_near_copies(trained: mvae.TableModel) -> None:
+def test_near_copies_improve_missing_numbers(trained: mvae.TableModel) -> None:
     truth = near_copies()
     holes, hidden = with_holes(truth)
-    plain, beside = (trained.impute(holes, neighbours=own, samples=50, interval=0.9) for own in (False, True))
+    plain, corrected = (trained.impute(holes, neighbours=own, samples=50, interval=0.9) for own in (False, True))
 
     def error(found: Any) -> float:
         return float(np.sqrt(((found[["a", "b", "c"]] - truth[["a", "b", "c"]]).to_numpy()[hidden[:, :3]] ** 2).mean()))
 
-    assert error(beside) < 0.75 * error(plain)
+    assert error(corrected) < 0.75 * error(plain)
     seen = ~hidden
-    assert (beside[list(truth)].to_numpy(object)[seen] == truth.to_numpy(object)[seen]).all()
-    assert beside["d"].gt(0).all()
+    assert (corrected[list(truth)].to_numpy(object)[seen] == truth.to_numpy(object)[seen]).all()
+    assert corrected["d"].gt(0).all()
     gone = hidden[:, 0]
-    assert (beside["a.low"] <= beside["a"])[gone].all()
-    assert (beside["a"] <= beside["a.high"])[gone].all()
+    assert (corrected["a.low"] <= corrected["a"])[gone].all()
+    assert (corrected["a"] <= corrected["a.high"])[gone].all()
     one, other = (
         trained.impute(holes, neighbours=own, samples=50, draws=3)[:ROWS].drop(columns=[".imp", ".id"])
         for own in (False, True)
@@ -65,13 +65,13 @@ def test_missing_numbers_are_learned_from_near_copies(trained: mvae.TableModel) 
     assert error(other) < 0.9 * error(one)
 
 
-def test_a_table_of_too_few_rows_is_told_so(trained: mvae.TableModel, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_few_rows_are_reported(trained: mvae.TableModel, caplog: pytest.LogCaptureFixture) -> None:
     trained.impute(with_holes(near_copies())[0].iloc[:5], neighbours=True, samples=2)
     said = "neighbours need 1,000 rows at once: 5 of the table's 5 rows are filled in without them"
     assert caplog.messages == [said]
 
 
-def test_numbers_that_neighbours_say_nothing_of_stay(trained: mvae.TableModel) -> None:
+def test_uninformative_neighbours_change_nothing(trained: mvae.TableModel) -> None:
     alone = pd.DataFrame(np.random.default_rng(5).normal(size=(ROWS, 3)), columns=["a", "b", "c"])
     holes = alone.mask(np.random.default_rng(6).random(alone.shape) < 0.2)
     own = mvae.fit_table(holes, changes=FEW, callbacks=[])
@@ -80,19 +80,17 @@ def test_numbers_that_neighbours_say_nothing_of_stay(trained: mvae.TableModel) -
     pd.testing.assert_frame_equal(trained.impute(few, samples=20), trained.impute(few, neighbours=True, samples=20))
 
 
-def test_parts_of_a_table_are_corrected_by_their_own_rows(
-    trained: mvae.TableModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_a_table_are_corrected_alike(trained: mvae.TableModel, monkeypatch: pytest.MonkeyPatch) -> None:
     holes, _ = with_holes(near_copies())
     whole = trained.impute(holes, neighbours=True, samples=20)
-    monkeypatch.setattr("mvae.runs.tables.MOST_ROWS", 150)  # what is answered together says nothing
+    monkeypatch.setattr("mvae.runs.tables.MOST_ROWS", 150)  # the number of rows answered together does not matter
     pd.testing.assert_frame_equal(trained.impute(holes, neighbours=True, samples=20), whole, rtol=1e-3)
-    monkeypatch.setattr("mvae.runs.tables.NEIGHBOURS_AMONG", 200)  # fewer than are corrected
+    monkeypatch.setattr("mvae.runs.tables.NEIGHBOURS_AMONG", 200)  # too few rows for a correction
     plain = trained.impute(holes, samples=20)
     pd.testing.assert_frame_equal(trained.impute(holes, neighbours=True, samples=20), plain, rtol=1e-3)
 
 
-def test_a_draw_at_an_end_of_what_is_possible_stays_there() -> None:
+def test_draws_at_a_bound_stay_there() -> None:
     """Rain of 0 is not moved to 2 mm with the other draws, so that intervals still begin at 0."""
     columns = mvae.Columns.of(["rain"], latent_dim=2)
     columns.scaling.fit(mvae.Table({"t": torch.linspace(0.0, 10.0, 50).double()[:, None]}), "t")
@@ -105,7 +103,7 @@ def test_a_draw_at_an_end_of_what_is_possible_stays_there() -> None:
 
 
 @pytest.mark.parametrize("way", neighbours.WAYS)
-def test_the_errors_of_neighbours_are_those_of_a_naive_loop(way: tuple[int, float]) -> None:
+def test_neighbours_errors_match_a_naive_loop(way: tuple[int, float]) -> None:
     rng = np.random.default_rng(2)
     filled, errors = rng.normal(size=(60, 3)), rng.normal(size=(60, 3))
     errors[rng.random(errors.shape) < 0.3] = np.nan
@@ -124,7 +122,7 @@ def test_the_errors_of_neighbours_are_those_of_a_naive_loop(way: tuple[int, floa
         np.testing.assert_allclose(own, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_table_without_numbers_or_without_holes_is_not_corrected(trained: mvae.TableModel) -> None:
+def test_tables_without_numbers_or_missing_cells_are_not_corrected(trained: mvae.TableModel) -> None:
     frame = near_copies()
     assert trained.impute(frame, neighbours=True, samples=20).equals(frame)
     words = pd.DataFrame({name: np.random.default_rng(3).choice(["x", "y", "z"], ROWS) for name in "uv"})

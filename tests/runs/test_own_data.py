@@ -24,7 +24,7 @@ ROWS = 120
 
 
 def arrays(folder: Path) -> Path:
-    """Two lab values and a third that follows the diagnosis, a picture, a diagnosis by name that a third lack."""
+    """Two lab values, one related to the diagnosis, a picture, and a diagnosis missing in a third of the rows."""
     rng = np.random.default_rng(0)
     sick = rng.integers(0, 2, ROWS)
     path = folder / "patients.npz"
@@ -72,7 +72,7 @@ batch_size = 20
     return path
 
 
-def test_a_declaration_of_own_arrays_trains_evaluates_samples_and_is_loaded_elsewhere(tmp_path: Path) -> None:
+def test_declared_arrays_train_evaluate_sample_and_load(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     trained = mvae("train", declaration(tmp_path), "--run-dir", run_dir, "--json")
     assert trained.code == 0, trained.err
@@ -95,7 +95,7 @@ def test_a_declaration_of_own_arrays_trains_evaluates_samples_and_is_loaded_else
     assert (done.returncode, done.stdout.split()) == (0, ["2", "False"]), done.stderr
 
 
-def test_classes_by_name_and_units_are_those_of_the_file(tmp_path: Path) -> None:
+def test_class_names_and_units_are_those_of_the_file(tmp_path: Path) -> None:
     run, _ = train(declared(declaration(tmp_path)), tmp_path / "run", callbacks=[])
     assert run.data.codecs["type"].parse("ill").item() == 0
     with pytest.raises(ValueError, match="one of ill, well"):
@@ -118,7 +118,7 @@ def test_models_of_two_modalities_need_no_options(model: str, order: tuple[str, 
     assert run.model.names == (order[:1] if model == "cvae" else order)
 
 
-def test_rows_and_classes_have_weights_by_one_key_each(tmp_path: Path) -> None:
+def test_row_and_class_weights_are_one_key_each(tmp_path: Path) -> None:
     path = declaration(tmp_path)
     stored = dict(np.load(tmp_path / "patients.npz"))
     np.savez(tmp_path / "patients.npz", **stored, importance=np.linspace(0.1, 2, ROWS))
@@ -132,7 +132,7 @@ def test_rows_and_classes_have_weights_by_one_key_each(tmp_path: Path) -> None:
 
 
 def relative(folder: Path, source: str | list[str]) -> Config:
-    """Training of a moment on files of that folder, which is made."""
+    """Make the folder and its files; return a declaration that trains on them for a moment."""
     folder.mkdir()
     arrays(folder)
     rng = np.random.default_rng(0)
@@ -144,14 +144,12 @@ def relative(folder: Path, source: str | list[str]) -> Config:
 
 
 @pytest.mark.parametrize("source", ["patients.npz", "visits.csv", ["visits.csv", "more.csv"]])
-def test_a_run_opens_from_any_folder_while_its_files_are_where_they_were(
-    source: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_opens_from_any_folder(source: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, away, name = tmp_path / "home", tmp_path / "away", source if isinstance(source, str) else source[0]
     config = relative(home, source)
     monkeypatch.chdir(home)
     run, _ = train(config, "run", callbacks=[])
-    relative(away, source)  # other files of these names
+    relative(away, source)  # other files with the same names
     (away / "visits.csv").write_text("id,visits\n" + "\n".join(f"{i},7.5" for i in range(ROWS)))
     monkeypatch.chdir(away)
     again = open_run(home / "run")
@@ -160,16 +158,16 @@ def test_a_run_opens_from_any_folder_while_its_files_are_where_they_were(
         np.testing.assert_array_equal(again.data.test.columns[part], run.data.test.columns[part])
     assert evaluate(again, samples=10).rows == len(run.data.test)
 
-    (home / name).rename(tmp_path / name)  # the project has been moved: where one is now
+    (home / name).rename(tmp_path / name)  # the project has been moved: the current folder is used
     (away / name).unlink()
-    told = rf"cannot read {name} \(there is no such file in {home}, where the run was trained, nor in {away}\)"
-    with pytest.raises(DataError, match=told):
+    message = rf"cannot read {name} \(there is no such file in {home}, where the run was trained, nor in {away}\)"
+    with pytest.raises(DataError, match=message):
         open_run(home / "run")
     (tmp_path / name).rename(away / name)
     assert len(open_run(home / "run").data.test) == len(run.data.test)
 
 
-def test_runs_that_keep_no_folder_open_where_their_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_without_a_stored_folder_opens_where_its_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = relative(tmp_path / "home", "visits.csv")
     monkeypatch.chdir(tmp_path / "home")
     train(config, "run", callbacks=[])
@@ -187,21 +185,21 @@ def test_runs_that_keep_no_folder_open_where_their_files_are(tmp_path: Path, mon
         open_run("home/run")
 
 
-def test_text_refuses_what_is_for_numbers() -> None:
+def test_text_refuses_options_for_numbers() -> None:
     part = {"kind": "string", "classes": 10, "length": 4, "augment": ["noise"]}
     config = Config.from_dict({"data": {"source": "digits"}, "modalities": {"name": part}})
     with pytest.raises(SettingsError, match=r"modalities\.name: augment is not a key of kind 'string', which is read"):
         build(config)
 
 
-def test_a_file_alone_is_a_declaration(tmp_path: Path) -> None:
+def test_data_file_alone_is_a_declaration(tmp_path: Path) -> None:
     config = declared(arrays(tmp_path)).change({"training": {"epochs": 1}})
     run, _ = train(config, tmp_path / "run", callbacks=[])
     kinds = {name: part.kind for name, part in run.config.modalities.items()}
     assert kinds == {"hb": "real", "crp": "real", "scan": "picture", "diagnosis": "categorical"}
 
 
-def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_invalid_declaration_is_refused_in_one_line(tmp_path: Path) -> None:
     path = declaration(tmp_path)
     text = path.read_text()
     for old, new, message in (
@@ -218,7 +216,7 @@ def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         assert not (tmp_path / "run").exists()
 
 
-def test_a_data_error_names_the_file(tmp_path: Path) -> None:
+def test_data_error_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"x\.npz"):
         train(declared(tmp_path / "x.npz"), tmp_path / "run", callbacks=[])
@@ -226,7 +224,7 @@ def test_a_data_error_names_the_file(tmp_path: Path) -> None:
         declared("mnits")
 
 
-def test_what_a_jmvae_of_three_cannot_estimate_is_left_out(tmp_path: Path) -> None:
+def test_jmvae_of_three_modalities_omits_conditionals(tmp_path: Path) -> None:
     config = declared(declaration(tmp_path)).change({"model": {"name": "jmvae"}, "training": {"epochs": 1}})
     run, _ = train(config, tmp_path / "run", callbacks=[])
     found = evaluate(run, samples=20)
@@ -234,7 +232,7 @@ def test_what_a_jmvae_of_three_cannot_estimate_is_left_out(tmp_path: Path) -> No
     assert found.likelihoods["log p(x1,x2)"].values.isfinite().all()
 
 
-def test_a_cvae_is_evaluated_and_shown_where_its_condition_is_known(tmp_path: Path) -> None:
+def test_cvae_is_evaluated_where_its_condition_is_known(tmp_path: Path) -> None:
     declare, run_dir = declaration(tmp_path), tmp_path / "run"
     of_a_cvae = "--set", "model.name=cvae", "--set", 'model.modalities=["scan", "type"]', "--epochs", 1
     trained = mvae("train", declare, "--run-dir", run_dir, *of_a_cvae)
@@ -247,10 +245,10 @@ def test_a_cvae_is_evaluated_and_shown_where_its_condition_is_known(tmp_path: Pa
         evaluate(without, samples=10)
 
 
-def test_complete_rows_are_of_the_modalities_that_the_model_has(tmp_path: Path) -> None:
+def test_complete_rows_need_only_the_models_modalities(tmp_path: Path) -> None:
     change = {"model": {"name": "jmvae", "modalities": ["lab.values", "scan"]}, "training": {"epochs": 1}}
     run, _ = train(declared(declaration(tmp_path)).change(change), tmp_path / "run", callbacks=[])
-    assert not run.data.train.complete  # a third lacks the diagnosis, which this model has not
+    assert not run.data.train.complete  # a third is missing the diagnosis, which is not in this model
     assert Header.read(load_state(tmp_path / "run" / CHECKPOINT)[1], tmp_path).settings["rows"] == len(run.data.train)
 
 
@@ -266,13 +264,13 @@ def test_complete_rows_are_of_the_modalities_that_the_model_has(tmp_path: Path) 
         ({"covariates": {"type": {}}}, "type is declared as a modality and as a covariate: leave one of them out"),
     ],
 )
-def test_what_would_fail_after_training_is_refused_before(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_what_fails_after_training_is_refused_before(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=message):
         train(declared(declaration(tmp_path)).change(change), tmp_path / "run", callbacks=[])
     assert not (tmp_path / "run").exists()
 
 
-def test_suffixes_may_be_in_capitals(tmp_path: Path) -> None:
+def test_suffixes_may_be_upper_case(tmp_path: Path) -> None:
     path = declaration(tmp_path)
     capitals = (tmp_path / "patients.npz").rename(tmp_path / "PATIENTS.NPZ")
     path.write_text(path.read_text().replace("patients.npz", capitals.name))

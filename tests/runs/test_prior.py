@@ -1,4 +1,4 @@
-"""`mvae fit-prior`: kept in the run's directory, and used where it is asked for."""
+"""`mvae fit-prior`: the prior is saved in the run's directory, and used on request."""
 
 from pathlib import Path
 
@@ -27,13 +27,13 @@ def trained(directory: Path) -> Run:
     return open_run(directory, device="cpu")
 
 
-def test_without_one_it_says_what_to_do(directory: Path) -> None:
+def test_missing_fitted_prior_is_reported(directory: Path) -> None:
     (directory / FILE).unlink(missing_ok=True)
     for command in ("sample", "evaluate"):
         assert_refused(mvae(command, directory, "--fitted-prior"), f"no fitted prior: mvae fit-prior {directory}")
 
 
-def test_what_is_fitted_fits_held_out_rows_better_and_is_used_where_asked_for(directory: Path) -> None:
+def test_fitted_prior_fits_better_and_is_used_on_request(directory: Path) -> None:
     found = mvae("fit-prior", directory, "--components", 3, "--rows", 500, "--json").json()
     assert (found["kind"], found["rows"], found["prior"]) == ("mixture", 500, str(directory / FILE))
     assert found["fitted"] > found["standard"]
@@ -46,7 +46,7 @@ def test_what_is_fitted_fits_held_out_rows_better_and_is_used_where_asked_for(di
     assert numbers[()] != numbers[("--fitted-prior",)]
 
 
-def test_the_prior_in_use_is_the_one_of_the_file(trained: Run) -> None:
+def test_prior_is_read_from_its_file(trained: Run) -> None:
     fit_run_prior(trained, components=2, rows=300, seed=3)
     z, prior = torch.randn(4, trained.model.latent_dim), trained.model.prior
     assert isinstance(prior, MixturePrior)
@@ -56,7 +56,7 @@ def test_the_prior_in_use_is_the_one_of_the_file(trained: Run) -> None:
     assert torch.equal(trained.model.prior.log_prob(z), prior.log_prob(z))
 
 
-def test_a_model_is_saved_with_its_prior(trained: Run, tmp_path: Path) -> None:
+def test_model_is_saved_with_its_prior(trained: Run, tmp_path: Path) -> None:
     fit_run_prior(trained, components=2, rows=300)
     z, prior = torch.randn(4, trained.model.latent_dim), trained.model.prior
     save(trained.model, tmp_path / "digits.mvae")
@@ -69,7 +69,7 @@ def test_a_model_is_saved_with_its_prior(trained: Run, tmp_path: Path) -> None:
     assert load(tmp_path / "digits.mvae").prior is None
 
 
-def test_damage_and_impossible_wishes_are_refused(trained: Run) -> None:
+def test_damage_and_invalid_options_are_refused(trained: Run) -> None:
     with pytest.raises(QueryError, match="rows must be at least 1"):
         fit_run_prior(trained, rows=0)
     (trained.directory / FILE).write_bytes(b"nothing")

@@ -1,4 +1,4 @@
-"""A run from training to evaluation: what its directory says, and what it refuses."""
+"""A run from training to evaluation: the contents of its directory, and what is refused."""
 
 import json
 import shutil
@@ -33,13 +33,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def copy(trained: Run, tmp_path: Path) -> Path:
-    """A copy of the run that a test may spoil."""
+    """A copy of the run that a test may damage."""
     shutil.copytree(trained.directory, tmp_path / "copy")
     return tmp_path / "copy"
 
 
 @pytest.mark.parametrize("name", ["nonsense", "", "cuda:99", "meta", "hpu", "vulkan"])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+def test_unavailable_device_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=rf"no device '{name}' here .*try --device cpu") as caught:
         runs.device_named(name)
     assert "\n" not in str(caught.value)
@@ -48,7 +48,7 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 # -- The directory -------------------------------------------------------------------------------------------------
 
 
-def test_a_run_says_what_it_was_and_under_what_circumstances(trained: Run) -> None:
+def test_run_directory_describes_the_run(trained: Run) -> None:
     said = read_json(trained.directory / SETTINGS)
     assert said["format"] == 3
     assert Config.from_dict(said["config"]) == trained.config
@@ -59,7 +59,7 @@ def test_a_run_says_what_it_was_and_under_what_circumstances(trained: Run) -> No
     assert written == {SETTINGS, METRICS, CHECKPOINT}
 
 
-def test_an_opened_run_has_the_weights_that_training_ended_with(trained: Run) -> None:
+def test_opened_run_has_the_trained_weights(trained: Run) -> None:
     opened = runs.open_run(trained.directory, device="cpu")
     for name, value in trained.model.state_dict().items():
         assert torch.equal(opened.model.state_dict()[name], value), name
@@ -68,7 +68,7 @@ def test_an_opened_run_has_the_weights_that_training_ended_with(trained: Run) ->
     assert opened.progress["epoch"] == 2
 
 
-def test_nothing_is_written_before_settings_and_data_are_known_to_be_good(tmp_path: Path) -> None:
+def test_invalid_settings_write_nothing(tmp_path: Path) -> None:
     for config, device in (
         (changed("digits", data={"source": "nonsense"}), "cpu"),
         (changed("digits", model="nonsense"), "cpu"),
@@ -79,7 +79,7 @@ def test_nothing_is_written_before_settings_and_data_are_known_to_be_good(tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(copy: Path) -> None:
+def test_run_is_not_overwritten_or_resumed_with_other_settings(copy: Path) -> None:
     before = {file.name: file.read_bytes() for file in copy.iterdir()}
     with pytest.raises(RunError, match="holds a run already: go on with --resume, or choose another --run-dir"):
         runs.train(changed("digits", epochs=2), copy, callbacks=[])
@@ -90,7 +90,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_settings(copy: Path
     assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
 
 
-def test_a_run_starts_from_the_best_weights_of_another(trained: Run, tmp_path: Path) -> None:
+def test_run_starts_from_the_best_weights_of_another(trained: Run, tmp_path: Path) -> None:
     start = {"start_from": str(trained.directory)}
     config = changed("digits", epochs=1, learning_rate=1e-12, data={"rows": 100}).change(start)
     longer, _ = runs.train(config, tmp_path / "longer", device="cpu", callbacks=[])
@@ -103,7 +103,7 @@ def test_a_run_starts_from_the_best_weights_of_another(trained: Run, tmp_path: P
     assert all(torch.equal(x, before[name]) for name, x in load_state(tmp_path / "longer" / CHECKPOINT)[0].items())
 
 
-def test_a_run_starts_from_no_other_networks_and_from_nothing_that_is_no_run(trained: Run, tmp_path: Path) -> None:
+def test_start_from_another_model_or_no_run_is_refused(trained: Run, tmp_path: Path) -> None:
     for start, model, message in (
         (tmp_path / "none", "mvae", "no checkpoint at"),
         (trained.directory, "vae", "belongs to another model"),
@@ -114,7 +114,7 @@ def test_a_run_starts_from_no_other_networks_and_from_nothing_that_is_no_run(tra
         assert not (tmp_path / "run").exists()
 
 
-def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(trained: Run, copy: Path) -> None:
+def test_run_killed_before_its_first_checkpoint_starts_over(trained: Run, copy: Path) -> None:
     (copy / CHECKPOINT).unlink()
     runs.train(trained.config, copy, resume=True, device="cpu", callbacks=[])
     found, expected = load_state(copy / CHECKPOINT)[0], load_state(trained.directory / CHECKPOINT)[0]
@@ -139,7 +139,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(trai
         ({"config": {"model": {"name": "vae", "cross_from": None, "cross_share": None}}}, "it has the unknown"),
     ],
 )
-def test_a_run_directory_of_another_kind_is_refused(change: dict[str, Any], message: str, copy: Path) -> None:
+def test_changed_run_directory_is_refused(change: dict[str, Any], message: str, copy: Path) -> None:
     said = merged(read_json(copy / SETTINGS), change)
     if isinstance(said["config"], dict):
         said["config"]["model"] = {k: v for k, v in said["config"]["model"].items() if v is not None}
@@ -149,7 +149,7 @@ def test_a_run_directory_of_another_kind_is_refused(change: dict[str, Any], mess
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_run_is_refused(copy: Path, tmp_path: Path) -> None:
+def test_invalid_run_directory_is_refused(copy: Path, tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "absent", copy / SETTINGS):
         with pytest.raises(RunError, match=r"is not a run directory: it has no run.json. Train one: mvae train digits"):
             runs.open_run(directory)
@@ -161,10 +161,10 @@ def test_what_is_no_run_is_refused(copy: Path, tmp_path: Path) -> None:
         runs.open_run(copy)
 
 
-# -- Questions -----------------------------------------------------------------------------------------------------
+# -- Evaluation, and the rows trained on ---------------------------------------------------------------------------
 
 
-def test_evaluation_is_of_the_first_test_rows_under_the_images_posterior(trained: Run) -> None:
+def test_evaluation_uses_the_first_test_rows_and_the_images_posterior(trained: Run) -> None:
     evaluation = evaluate(trained, rows=20, samples=100)
     assert (evaluation.rows, evaluation.samples, evaluation.proposal) == (20, 100, ("image",))
     assert list(evaluation.likelihoods) == ["log p(x1)", "log p(x1,x2)", "log p(x1|x2)"]
@@ -189,7 +189,7 @@ def test_evaluation_is_of_the_first_test_rows_under_the_images_posterior(trained
     assert other.likelihoods["log p(x1)"].mean != evaluation.likelihoods["log p(x1)"].mean
 
 
-def test_evaluation_refuses_what_it_cannot_do(trained: Run) -> None:
+def test_evaluation_refuses_invalid_arguments(trained: Run) -> None:
     for rows in (0, -3):
         with pytest.raises(QueryError, match=f"rows must be at least 1, not {rows}"):
             evaluate(trained, rows=rows)
@@ -199,7 +199,7 @@ def test_evaluation_refuses_what_it_cannot_do(trained: Run) -> None:
         evaluate(trained, rows=2, samples=10, proposal=("sound",))
 
 
-def test_a_run_may_learn_from_the_first_rows_only(tmp_path: Path) -> None:
+def test_run_may_train_on_the_first_rows_only(tmp_path: Path) -> None:
     run, _ = runs.train(changed("digits", epochs=1, data={"rows": 30}), tmp_path / "few", device="cpu", callbacks=[])
     same, few = build(run.config), run.data.train.take(slice(0, 30))
     how = run.config.training.model_dump()
@@ -209,10 +209,10 @@ def test_a_run_may_learn_from_the_first_rows_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("rows", "selecting"), [(2000, 50), (1000, 25), (100, 20), (None, 100), (9999, 100)])
-def test_a_part_of_the_rows_is_selected_by_a_part_of_the_validation_rows(
+def test_fewer_rows_use_fewer_validation_rows(
     rows: int | None, selecting: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else short runs would spend a third of their time on validation rows, of which few tell as much."""
+    """Otherwise short runs would spend a third of their time on validation, for which few rows are enough."""
     monkeypatch.setattr(runs, "SELECTED_BY", 20)
     table = Table({"label": torch.arange(4000)})
     splits = Dataset("rows", table, Table({"label": torch.arange(100)}), table)
@@ -224,9 +224,7 @@ def test_a_part_of_the_rows_is_selected_by_a_part_of_the_validation_rows(
 
 
 @pytest.mark.parametrize("model", ["mvae", "jmvae", "nn", "cvae"])
-def test_with_few_pairs_the_validation_rows_have_no_more_of_them_and_the_test_rows_all(
-    model: str, tmp_path: Path
-) -> None:
+def test_few_pairs_apply_to_validation_rows_but_not_to_test_rows(model: str, tmp_path: Path) -> None:
     config = changed("digits", model=model, seed=4, epochs=1, data={"rows": 500, "paired_fraction": 0.1})
     run, history = runs.train(config, tmp_path / "few", device="cpu", callbacks=[])
     table, validation = (
@@ -246,7 +244,7 @@ def test_with_few_pairs_the_validation_rows_have_no_more_of_them_and_the_test_ro
     assert run.data.test.complete
 
 
-def test_labels_spread_over_the_latents_of_another_run(tmp_path: Path) -> None:
+def test_labels_are_spread_over_the_latents_of_another_run(tmp_path: Path) -> None:
     few, first = {"paired_fraction": 0.05}, tmp_path / "first"
     images, _ = runs.train(changed("digits", model="vae", epochs=4, data=few), first, device="cpu", callbacks=[])
     config = changed("digits", epochs=2, data=few | {"spread": {"label": str(first)}})
@@ -262,13 +260,13 @@ def test_labels_spread_over_the_latents_of_another_run(tmp_path: Path) -> None:
     for mine, theirs in zip(run.model.parameters(), same.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     (tmp_path / "run" / CHECKPOINT).unlink()  # killed before its first checkpoint
-    shutil.rmtree(first)  # what spread is kept
+    shutil.rmtree(first)  # the spread labels are kept
     runs.train(config, tmp_path / "run", resume=True, device="cpu", callbacks=[])
     resumed = runs.open_run(tmp_path / "run").model
     assert all(torch.equal(*pair) for pair in zip(run.model.parameters(), resumed.parameters(), strict=True))
 
 
-def test_labels_spread_over_no_run_that_reads_a_table_otherwise(tmp_path: Path) -> None:
+def test_spread_refuses_a_run_that_reads_the_table_differently(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     file, said = tmp_path / "rows.csv", {"kinds": {"u": "real", "v": "real"}}
     lines = [f"{i % 2 * 5 + x:.3f},{i % 2 * 5 + y:.3f},{'ab'[i % 2] if i % 9 < 2 else ''}" for i, (x, y) in enumerate(
@@ -294,11 +292,11 @@ def test_labels_spread_over_no_run_that_reads_a_table_otherwise(tmp_path: Path) 
     ):
         with pytest.raises(RunError, match=message):
             runs.train(config, tmp_path / "other", device="cpu", callbacks=[])
-    more = of(["u", "v"], model={"modalities": ["x"]}, start_from=str(first), seed=1)  # other rows mean the same
+    more = of(["u", "v"], model={"modalities": ["x"]}, start_from=str(first), seed=1)  # the rows may differ here
     runs.train(more, tmp_path / "more", device="cpu", callbacks=[])
 
 
-def test_labels_spread_over_no_run_and_of_no_modality_are_refused(trained: Run, tmp_path: Path) -> None:
+def test_spread_refuses_missing_runs_and_modalities(trained: Run, tmp_path: Path) -> None:
     for spread, error, message in (
         ({"label": str(tmp_path / "none")}, RunError, "none is not a run directory"),
         ({"sick": str(trained.directory)}, QueryError, "no modality 'sick' in this table; it has image, label"),
@@ -309,15 +307,15 @@ def test_labels_spread_over_no_run_and_of_no_modality_are_refused(trained: Run, 
         assert not (tmp_path / "run").exists()
 
 
-def test_a_model_of_pairs_without_a_pair_is_refused(tmp_path: Path) -> None:
+def test_model_of_pairs_without_pairs_is_refused(tmp_path: Path) -> None:
     few = changed("digits", model="jmvae", data={"paired_fraction": 0.0001})
     with pytest.raises(SettingsError, match=r"jmvae needs complete rows, and none of the 1297 rows is complete"):
         runs.train(few, tmp_path / "none", callbacks=[])
     assert not (tmp_path / "none").exists()
 
 
-def test_ctrl_c_while_pytorch_is_imported_is_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch's switch imports half of it, which fails where the first import was interrupted."""
+def test_ctrl_c_while_pytorch_is_imported_stays_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's switch imports half of PyTorch, which fails if the first import was interrupted."""
 
     def fails(_: bool) -> None:
         raise AttributeError("partially initialized module")

@@ -26,7 +26,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return runs.train(changed("digits", epochs=2), directory, device="cpu", callbacks=[])[0]
 
 
-def test_what_is_given_is_read_from_text_and_from_pictures(trained: Run, tmp_path: Path) -> None:
+def test_given_is_read_from_text_and_pictures(trained: Run, tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "white").save(tmp_path / "photo.png")
     assert sampling.parse_given(trained, ()) is None
     row = sampling.parse_given(trained, ("label=5", f"image={tmp_path / 'photo.png'}"))
@@ -47,7 +47,7 @@ def test_what_is_given_is_read_from_text_and_from_pictures(trained: Run, tmp_pat
         (("image=",), "cannot read the picture"),
     ],
 )
-def test_what_cannot_be_given_is_refused(given: tuple[str, ...], message: str, trained: Run) -> None:
+def test_invalid_given_is_refused(given: tuple[str, ...], message: str, trained: Run) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         sampling.parse_given(trained, given)
 
@@ -57,7 +57,7 @@ def size(path: Path) -> tuple[int, int]:
         return picture.size
 
 
-def test_samples_are_a_grid_of_images_and_classes_by_name(trained: Run, tmp_path: Path) -> None:
+def test_samples_are_an_image_grid_and_class_names(trained: Run, tmp_path: Path) -> None:
     path = tmp_path / "sample.png"
     given = sampling.parse_given(trained, ("label=5",))
     assert sampling.sample(trained, given, 6, 0, path) == (path, {})
@@ -74,15 +74,15 @@ def test_samples_are_a_grid_of_images_and_classes_by_name(trained: Run, tmp_path
     assert sampling.sample(trained, None, 4, 0, path, of=("label",))[0] is None
 
 
-def test_images_and_labels_of_one_sample_come_from_the_same_latent(trained: Run, tmp_path: Path) -> None:
-    """The picture is of means, the labels are samples; asking for both changes neither."""
+def test_sampling_labels_too_does_not_change_the_picture(trained: Run, tmp_path: Path) -> None:
+    """The picture shows means; the labels are samples."""
     _, texts = sampling.sample(trained, None, 9, 0, tmp_path / "both.png")
     sampling.sample(trained, None, 9, 0, tmp_path / "image.png", of=("image",))
     assert (tmp_path / "both.png").read_bytes() == (tmp_path / "image.png").read_bytes()
     assert len(texts["label"]) == 9
 
 
-def test_samples_that_cannot_be_drawn_are_refused_and_nothing_is_written(trained: Run, tmp_path: Path) -> None:
+def test_invalid_samples_are_refused_and_not_written(trained: Run, tmp_path: Path) -> None:
     path = tmp_path / "sample.png"
     with pytest.raises(QueryError, match="n must be at least 1, not 0"):
         sampling.sample(trained, None, 0, 0, path)
@@ -95,13 +95,13 @@ def test_samples_that_cannot_be_drawn_are_refused_and_nothing_is_written(trained
     assert sampling.sample(trained, everything, 1, 0, path, of=("image",))[0] == path
 
 
-def test_each_thing_shown_is_a_row_of_samples(trained: Run, tmp_path: Path) -> None:
+def test_each_shown_value_is_a_row_of_samples(trained: Run, tmp_path: Path) -> None:
     assert sampling.each_shown(trained, 3, 0, tmp_path / "classes.png") == tmp_path / "classes.png"
     assert size(tmp_path / "classes.png") == (3 * 58 + 2, 10 * 58 + 2)
 
 
 @pytest.mark.parametrize("model", [name for name in models() if name not in ("mvae", "ae", "nn")])
-def test_every_model_goes_from_training_to_a_picture(model: str, tmp_path: Path) -> None:
+def test_every_model_trains_evaluates_and_samples(model: str, tmp_path: Path) -> None:
     config = changed("digits", model=model, epochs=1, batch_size=400)
     directory = tmp_path / "run"
     runs.train(config, directory, device="cpu", callbacks=[])
@@ -116,7 +116,7 @@ def test_every_model_goes_from_training_to_a_picture(model: str, tmp_path: Path)
 
 
 def untrained_multimnist(tmp_path: Path) -> Run:
-    """MultiMNIST's networks, and rows composed of pictures that are not MNIST's."""
+    """A run with MultiMNIST's networks, and rows composed of artificial pictures."""
     pictures = torch.arange(40 * 784).remainder(255).to(torch.uint8).reshape(40, 1, 28, 28)
     part = multimnist.compose(pictures, torch.arange(40) % 10, rows=5, seed=0)
     splits = Dataset("multimnist", part, part, part, codecs={"string": multimnist.CODEC})
@@ -124,7 +124,7 @@ def untrained_multimnist(tmp_path: Path) -> Run:
     return Run(tmp_path, config, build(config).eval(), splits, {})
 
 
-def test_strings_are_given_and_printed_as_text_the_empty_one_too(tmp_path: Path) -> None:
+def test_strings_are_given_and_printed_as_text(tmp_path: Path) -> None:
     run = untrained_multimnist(tmp_path)
     for text, tokens in (("1773", [1, 7, 7, 3]), ("", [10, 10, 10, 10]), ("0", [0, 10, 10, 10])):
         given = sampling.parse_given(run, (f"string={text}",))

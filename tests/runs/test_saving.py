@@ -1,4 +1,4 @@
-"""A model in a file is given back to what it was, and to nothing else whose weights happen to fit."""
+"""A saved model is loaded only into the same model, and not into another whose weights happen to fit."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def model(kind: Any = mvae.MVAE, likelihood: str = "gaussian") -> Any:
         (lambda: model(likelihood="laplace"), "has the likelihoods Gaussian, not Laplace"),
     ],
 )
-def test_weights_that_fit_another_model_are_not_given_to_it(tmp_path: Path, other: Any, message: str) -> None:
+def test_weights_are_not_loaded_into_another_model(tmp_path: Path, other: Any, message: str) -> None:
     own = model()
     mvae.save(own, tmp_path / "x.mvae")
     found = mvae.load(tmp_path / "x.mvae", model())
@@ -32,7 +32,7 @@ def test_weights_that_fit_another_model_are_not_given_to_it(tmp_path: Path, othe
         mvae.load(tmp_path / "x.mvae", other())
 
 
-def test_what_is_no_file_of_ours_is_said(tmp_path: Path) -> None:
+def test_foreign_and_missing_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     for load in (mvae.load, mvae.load_table):
         with pytest.raises(RunError, match=r"x\.csv is damaged, or not a file that mvae\.save wrote"):
@@ -41,7 +41,7 @@ def test_what_is_no_file_of_ours_is_said(tmp_path: Path) -> None:
         mvae.load(tmp_path / "absent")
 
 
-def test_weights_that_load_would_refuse_are_not_saved_and_replace_nothing(tmp_path: Path) -> None:
+def test_invalid_weights_are_not_saved(tmp_path: Path) -> None:
     own, path = model(), tmp_path / "x.mvae"
     mvae.save(own, path)
     before = path.read_bytes()

@@ -1,4 +1,4 @@
-"""log p of rows, and of their parts given the rest: of one estimate, and near what many samples say."""
+"""log p of rows, and of their parts given the rest, compared with estimates from many samples."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from tests.patients import FEW, patients
 pd = pytest.importorskip("pandas")
 
 
-def test_log_p_given_the_rest_is_a_difference_of_log_ps() -> None:
-    """With two modalities it is what `log_likelihood` says of the same rows.
+def test_log_p_given_the_rest_matches_log_likelihood() -> None:
+    """With two modalities it equals `log_likelihood` of the same rows.
 
     The model is trained, because estimates vary by a nat and more where the posterior is still a bad proposal.
     """
@@ -26,11 +26,11 @@ def test_log_p_given_the_rest_is_a_difference_of_log_ps() -> None:
     expected = mvae.log_likelihood(model.model, table, of=["blood"], given=["other"], samples=200, seed=1).values
     difference = found["log p(blood | rest)"].to_numpy()[rows] - expected.double().numpy()
     assert np.abs(np.mean(difference)) < 0.1
-    assert np.std(difference) < 0.5  # of any row
+    assert np.std(difference) < 0.5  # for each row
 
 
-def test_log_p_of_many_values_given_few_is_not_estimated_far_too_low() -> None:
-    """Hardly any z that one number proposes explains thirty others, as those of a picture."""
+def test_log_p_of_many_values_given_one_is_not_far_too_low() -> None:
+    """Hardly any z proposed from one number explains thirty others, such as those of a picture."""
     random = np.random.default_rng(0)
     z = random.normal(size=(200, 3))
     wide = z @ random.normal(size=(3, 30)) + 0.1 * random.normal(size=(200, 30))
@@ -44,8 +44,8 @@ def test_log_p_of_many_values_given_few_is_not_estimated_far_too_low() -> None:
     assert abs(found.mean() - float(expected.mean())) < 1
 
 
-def test_scores_are_of_the_row_alone_and_probabilities_at_most_one() -> None:
-    """Whatever else the table has, and however few samples there are."""
+def test_scores_depend_only_on_the_row_and_are_at_most_0() -> None:
+    """Whatever the other rows are, and however few samples are drawn."""
     frame = patients()
     groups = {"class": ["sex"], "other": ["hb", "crp", "city"]}
     model = mvae.fit_table(frame, modalities=groups, changes=FEW, callbacks=[])

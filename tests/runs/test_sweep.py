@@ -1,4 +1,4 @@
-"""Jobs in this process and in several: every result by name, failures at the end, kills that leave no orphan behind."""
+"""Sweeps in one process and in several: results by name, failures at the end, no workers left after a kill."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from mvae.training.fit import fit
 from tests.built import built
 from tests.resumable import handled
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def failing(job: int) -> int:
@@ -28,13 +28,13 @@ def failing(job: int) -> int:
     return job * job
 
 
-def test_results_come_by_name_with_a_line_a_job(capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_come_by_name_with_one_line_per_job(capsys: pytest.CaptureFixture[str]) -> None:
     assert dict(sweep(failing, {"one": 1, "three": 3})) == {"one": 1, "three": 9}
     assert [line.split("  (")[0] for line in capsys.readouterr().err.splitlines()] == ["[1/2] one", "[2/2] three"]
     assert list(sweep(failing, {})) == []
 
 
-def test_a_failure_is_raised_when_the_others_have_ended(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failure_is_raised_after_the_other_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     results = sweep(failing, {"one": 1, "two": 2, "three": 3})
     assert [next(results), next(results)] == [("one", 1), ("three", 9)]
     with pytest.raises(TrainingError, match="job two cannot"):
@@ -42,7 +42,7 @@ def test_a_failure_is_raised_when_the_others_have_ended(capsys: pytest.CaptureFi
     assert "[2/3] two  (failed: job two cannot)" in capsys.readouterr().err
 
 
-def test_a_job_is_done_only_when_its_result_has_been_taken() -> None:
+def test_next_job_starts_after_the_result_is_taken() -> None:
     """The caller records each result before the next job begins: a kill loses one job."""
     done: list[int] = []
 
@@ -59,8 +59,8 @@ def initial_weights(seed: int) -> torch.Tensor:
     return next(built("digits", seed=seed).parameters()).detach().clone()
 
 
-def test_threads_initialise_what_each_would_alone() -> None:
-    """They share PyTorch's one generator, from which initial weights come."""
+def test_threads_initialise_the_same_weights_as_sequential_jobs() -> None:
+    """They share PyTorch's global generator, which draws the initial weights."""
     jobs = {str(seed): seed for seed in range(12)}
     found = dict(sweep(initial_weights, jobs, workers=6, threads_on=torch.device("cpu")))
     assert all(torch.equal(found[name], initial_weights(seed)) for name, seed in jobs.items())
@@ -69,8 +69,8 @@ def test_threads_initialise_what_each_would_alone() -> None:
         list(failures)
 
 
-def test_a_signal_stops_what_threads_train() -> None:
-    """Each ends its step and is interrupted; then the signal meets its own handler."""
+def test_signal_stops_training_in_threads() -> None:
+    """Each thread ends its step and is interrupted; then the signal's own handler is called."""
     begun, ended = threading.Barrier(3), []
 
     def work(seed: int) -> None:
@@ -86,25 +86,25 @@ def test_a_signal_stops_what_threads_train() -> None:
 
         fit(model, rows, epochs=10**6, callbacks=[Waits()])
 
-    def ask() -> None:
+    def send() -> None:
         begun.wait()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
-    with handled(signal.SIGTERM) as came, pytest.raises(KeyboardInterrupt):
+    sender = threading.Thread(target=send)
+    sender.start()
+    with handled(signal.SIGTERM) as received, pytest.raises(KeyboardInterrupt):
         dict(sweep(work, {"a": 0, "b": 1}, workers=2, threads_on=torch.device("cpu")))
-    asking.join()
+    sender.join()
     assert sorted(ended) == [0, 1]
-    assert came == [signal.SIGTERM]
+    assert received == [signal.SIGTERM]
 
 
-def test_no_worker_is_refused() -> None:
+def test_zero_workers_are_refused() -> None:
     with pytest.raises(SettingsError, match="must be at least 1, not 0"):
         list(sweep(failing, {"one": 1}, workers=0))
 
 
-# What runs in processes of its own is a script, because spawned workers import the main module.
+# A script, because spawned workers import the main module.
 SCRIPT = """
 import os, sys, time
 from mvae.runs.sweep import sweep
@@ -135,7 +135,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def test_workers_are_other_processes_with_their_share_of_the_cores(tmp_path: Path) -> None:
+def test_workers_are_processes_with_a_share_of_the_cores(tmp_path: Path) -> None:
     process = start(tmp_path, "0.01", "0")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -143,12 +143,12 @@ def test_workers_are_other_processes_with_their_share_of_the_cores(tmp_path: Pat
     started = [line.split() for line in out.splitlines() if line.startswith("started")]
     assert {threads for _, _, threads in started} == {str(max(1, cores // 2))}
     assert "raised zero" in out
-    assert "result ['a'] 1 None" in out  # and this process's own environment is as it was
+    assert "result ['a'] 1 None" in out  # the parent's own environment is unchanged
 
 
-@pytest.mark.skipif(not hasattr(os, "getppid") or sys.platform == "win32", reason="signals of POSIX")
-def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
-    seconds = 10 * GRACE_SECONDS  # of a job, which is not to be what ends the worker
+@pytest.mark.skipif(not hasattr(os, "getppid") or sys.platform == "win32", reason="needs POSIX signals")
+def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    seconds = 10 * GRACE_SECONDS  # of a job: so long that it does not end the worker
     process = start(tmp_path, str(seconds), str(seconds))
     assert process.stdout is not None
     workers = [int(process.stdout.readline().split()[1]) for _ in range(2)]
@@ -166,7 +166,7 @@ def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None
 
 
 def alive(pid: int) -> bool:
-    """Is there such a process? (One that ended, but that nobody has waited for, is none.)"""
+    """Whether the process runs; one that has ended but was not waited for does not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

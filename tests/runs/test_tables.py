@@ -1,4 +1,4 @@
-"""A model of one's own table: what goes in comes out, by name and type; what is missing influences nothing."""
+"""A model of a user's table: columns keep their names and types, and missing cells have no influence."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def trained() -> mvae.TableModel:
 
 
 @pytest.mark.parametrize("missing", ["-999", -999, -999.0, ["-999"]])
-def test_one_cell_or_several_mean_missing(missing: Any) -> None:
+def test_missing_may_be_one_cell_or_several(missing: Any) -> None:
     frame = pd.DataFrame({"a": [1.5, 2.5, 9.0, 9.5, -999.0] * 8, "b": np.arange(40.0)})
     model = mvae.fit_table(frame, missing=missing, changes={"training": {"epochs": 1}}, callbacks=[])
     filled = model.impute(frame)["a"].to_numpy()
@@ -39,7 +39,7 @@ def test_one_cell_or_several_mean_missing(missing: Any) -> None:
     assert (filled[frame["a"] == -999] != -999).all()
 
 
-def test_a_cell_of_numpy_means_missing_and_the_model_is_saved(tmp_path: Path) -> None:
+def test_missing_may_be_a_numpy_number(tmp_path: Path) -> None:
     missing: Any = np.int64(-999)
     frame = pd.DataFrame({"hb": [9.5, -999.0, 8.0, 7.5] * 9, "n": [41, 7, -999, 5] * 9})
     model = mvae.fit_table(frame, missing=missing, changes=FEW, callbacks=[])
@@ -56,30 +56,30 @@ def test_a_cell_of_numpy_means_missing_and_the_model_is_saved(tmp_path: Path) ->
         ({"modalities": {"a": "hb"}}, "modalities of fit_table must be a mapping by name"),
     ],
 )
-def test_options_of_a_wrong_type_are_named(options: Any, message: str) -> None:
+def test_options_of_a_wrong_type_are_refused(options: Any, message: str) -> None:
     with unchecked(), pytest.raises(SettingsError, match=message):
         mvae.fit_table(patients(), **options)
 
 
 @pytest.mark.parametrize(
-    ("ask", "message"),
+    ("query", "message"),
     [
         (lambda model: model.impute(patients(), samples=0), "samples must be at least 1, not 0"),
         (lambda model: model.score(patients(), seed="a"), "seed of TableModel.score must be a whole number"),
         (lambda model: model.predict(patients(), ["hb"]), "of of TableModel.predict must be text"),
     ],
 )
-def test_arguments_of_a_question_are_checked(trained: mvae.TableModel, ask: Any, message: str) -> None:
+def test_query_arguments_are_checked(trained: mvae.TableModel, query: Any, message: str) -> None:
     with unchecked(), pytest.raises(QueryError, match=message):
-        ask(trained)
+        query(trained)
 
 
-def test_an_interval_beside_draws_is_refused(trained: mvae.TableModel) -> None:
+def test_interval_with_draws_is_refused(trained: mvae.TableModel) -> None:
     with pytest.raises(QueryError, match="ask for it without draws, or take the draws' quantiles"):
         trained.impute(patients(), draws=2, interval=0.9)
 
 
-def test_a_class_given_the_rest_is_no_more_than_certain_and_of_its_own_row(trained: mvae.TableModel) -> None:
+def test_class_scores_are_at_most_0_and_depend_only_on_the_row(trained: mvae.TableModel) -> None:
     frame = patients(seed=1)
     found, turned = trained.score(frame, samples=20), trained.score(frame.iloc[::-1], samples=20)
     for column in ("city", "stage"):
@@ -89,7 +89,7 @@ def test_a_class_given_the_rest_is_no_more_than_certain_and_of_its_own_row(train
         np.testing.assert_allclose(turned[own.name].iloc[::-1], own, atol=1e-4)
 
 
-def test_declared_levels_are_in_their_order() -> None:
+def test_declared_levels_keep_their_order() -> None:
     kinds = {"stage": {"kind": "ordinal", "levels": [4, 2, 1, 3]}, "hb": "real"}
     config = Config.from_dict({"data": {"source": "x.csv"}, "modalities": {"t": {"kind": "columns", "kinds": kinds}}})
     frames = of_frame(patients())
@@ -100,7 +100,7 @@ def test_declared_levels_are_in_their_order() -> None:
     assert completed.modalities["t"].fields[0].classes == 4
 
 
-def test_filled_in_keeps_observed_cells_types_names_and_index(trained: mvae.TableModel) -> None:
+def test_impute_keeps_observed_cells_types_names_and_index(trained: mvae.TableModel) -> None:
     frame = patients(seed=1).set_index("id", drop=False)
     filled = trained.impute(frame)
     assert filled.index.equals(frame.index)
@@ -117,7 +117,7 @@ def test_filled_in_keeps_observed_cells_types_names_and_index(trained: mvae.Tabl
     assert trained.impute(frame).equals(filled)  # the same seed
 
 
-def test_intervals_stand_beside_filled_cells_only(trained: mvae.TableModel) -> None:
+def test_only_imputed_cells_have_intervals(trained: mvae.TableModel) -> None:
     frame = patients(seed=1)
     frame["sex"] = "f"
     found = trained.impute(frame, interval=0.9)
@@ -134,7 +134,7 @@ def test_intervals_stand_beside_filled_cells_only(trained: mvae.TableModel) -> N
         assert chances.loc[row, str(found.loc[row, "stage"])] == pytest.approx(found.loc[row, "stage.p"])
 
 
-def test_the_report_measures_the_intervals_that_are_given() -> None:
+def test_report_measures_the_intervals_of_impute() -> None:
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=300)
     frame = pd.DataFrame({f"x{i}": hidden + 0.3 * rng.normal(size=300) for i in range(3)})
@@ -150,7 +150,7 @@ def test_the_report_measures_the_intervals_that_are_given() -> None:
     assert rows[0.9][1] == inside
 
 
-def test_draws_are_in_the_long_form_and_differ_where_cells_are_missing(trained: mvae.TableModel) -> None:
+def test_draws_have_long_form_and_differ_in_missing_cells(trained: mvae.TableModel) -> None:
     frame = patients(seed=1)
     found = trained.impute(frame, draws=3)
     assert list(found.columns[:2]) == [".imp", ".id"]
@@ -161,7 +161,7 @@ def test_draws_are_in_the_long_form_and_differ_where_cells_are_missing(trained: 
     assert (hb.nunique(axis=1) > 1)[frame["hb"].isna()].mean() > 0.9
 
 
-def test_a_prediction_does_not_use_the_column_itself(trained: mvae.TableModel) -> None:
+def test_prediction_does_not_use_the_column_itself(trained: mvae.TableModel) -> None:
     frame = patients(seed=1)
     found = trained.predict(frame, "city")
     chances = found[["city=Bergen", "city=Hamar", "city=Oslo"]].to_numpy()
@@ -174,7 +174,7 @@ def test_a_prediction_does_not_use_the_column_itself(trained: mvae.TableModel) -
     assert trained.predict(frame, "visit")["visit"].dtype.kind == "M"
 
 
-def test_order_types_and_further_columns_do_not_matter(trained: mvae.TableModel) -> None:
+def test_column_order_types_and_further_columns_do_not_matter(trained: mvae.TableModel) -> None:
     frame = patients(seed=1)
     other = frame[list(reversed(frame.columns))].assign(extra=1.0)
     other["visits"] = other["visits"].astype("float64")
@@ -185,7 +185,7 @@ def test_order_types_and_further_columns_do_not_matter(trained: mvae.TableModel)
     assert trained.impute(other)["visits"].notna().all()
 
 
-def test_whatever_stands_in_a_missing_cell_is_not_read(trained: mvae.TableModel) -> None:
+def test_contents_of_missing_cells_are_not_read(trained: mvae.TableModel) -> None:
     frame = patients(seed=1)
     named = frame.assign(hb=frame["hb"].fillna(-999.0))
     model = mvae.TableModel(trained.model, trained.schema)
@@ -196,7 +196,7 @@ def test_whatever_stands_in_a_missing_cell_is_not_read(trained: mvae.TableModel)
     assert model.embed(frame).shape == (ROWS, model.model.latent_dim)
 
 
-def test_a_row_with_nothing_gets_the_priors_answer(trained: mvae.TableModel) -> None:
+def test_empty_row_gets_the_priors_answer(trained: mvae.TableModel) -> None:
     empty = patients(seed=1).head(3).copy()
     empty.loc[1, ["hb", "crp", "sex", "city", "share", "clinic"]] = None
     empty.loc[1, ["visits", "stage", "visit"]] = pd.NA
@@ -210,7 +210,7 @@ def test_a_row_with_nothing_gets_the_priors_answer(trained: mvae.TableModel) -> 
     assert trained.predict(empty.iloc[[1]], "hb")["hb"].between(5, 15).all()
 
 
-def test_a_row_that_is_odd_has_a_low_score_and_says_where(trained: mvae.TableModel) -> None:
+def test_unusual_cell_has_the_lowest_score(trained: mvae.TableModel) -> None:
     frame = patients(seed=1)
     frame.loc[5, "hb"] = 60.0
     found = trained.score(frame, samples=50)
@@ -220,7 +220,7 @@ def test_a_row_that_is_odd_has_a_low_score_and_says_where(trained: mvae.TableMod
     assert (found["log p(hb | rest)"].notna() == frame["hb"].notna()).all()
 
 
-def test_a_vae_fills_in_its_one_modality(tmp_path: Path) -> None:
+def test_vae_imputes_only_its_modality(tmp_path: Path) -> None:
     groups = {"labs": ["hb", "crp"], "rest": ["sex", "city"]}
     changes = {"model": {"name": "vae"}, "training": {"epochs": 1}}
     model = mvae.fit_table(patients(), modalities=groups, changes=changes, callbacks=[])
@@ -230,7 +230,7 @@ def test_a_vae_fills_in_its_one_modality(tmp_path: Path) -> None:
     assert filled["sex"].isna().any()
 
 
-def test_a_model_that_a_table_cannot_have_is_refused_before_it_is_trained() -> None:
+def test_unsuitable_model_is_refused_before_training() -> None:
     groups = {"labs": ["hb", "crp"], "rest": ["sex", "city"]}
     with pytest.raises(SettingsError, match=r"bivcca has no posterior .* rows of this table have labs, rest: choose"):
         mvae.fit_table(patients(), modalities=groups, changes={"model": {"name": "bivcca"}}, callbacks=[])
@@ -238,13 +238,12 @@ def test_a_model_that_a_table_cannot_have_is_refused_before_it_is_trained() -> N
     with pytest.raises(SettingsError, match=r"jmvae has no posterior given some of several modalities"):
         mvae.fit_table(patients(), modalities=three, changes={"model": {"name": "jmvae"}}, callbacks=[])
     changes = {"model": {"name": "telbo"}, "training": {"epochs": 1, "anneal_epochs": 0}}
-    telbo = mvae.fit_table(
-        patients(), modalities=groups, changes=changes, callbacks=[]
-    )  # its stages end with no patience
+    # trained in stages, without patience
+    telbo = mvae.fit_table(patients(), modalities=groups, changes=changes, callbacks=[])
     assert telbo.impute(patients())["sex"].notna().all()
 
 
-def test_a_saved_model_answers_alike(trained: mvae.TableModel, tmp_path: Path) -> None:
+def test_saved_model_answers_the_same(trained: mvae.TableModel, tmp_path: Path) -> None:
     trained.save(tmp_path / "patients.mvae")
     again = mvae.load_table(tmp_path / "patients.mvae")
     assert again.schema == trained.schema
@@ -255,8 +254,8 @@ def test_a_saved_model_answers_alike(trained: mvae.TableModel, tmp_path: Path) -
         mvae.load_table(tmp_path / "bare.mvae")
 
 
-def test_known_cells_are_learned_from_the_others() -> None:
-    """hb, visits, stage, share and city tell each other; a city's most frequent value is right in 4 of 10."""
+def test_predictions_use_the_other_columns() -> None:
+    """hb, visits, stage, share and city depend on each other."""
     frame, test = patients(300, missing=0.3), patients(100, seed=9, missing=0.0)
     changes = {"training": {"epochs": 40, "learning_rate": 5e-3, "anneal_epochs": 5}, "seed": 1}
     model = mvae.fit_table(frame, changes=changes, callbacks=[])
@@ -267,7 +266,7 @@ def test_known_cells_are_learned_from_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ask", "error", "message"),
+    ("query", "error", "message"),
     [
         (lambda m: m.predict(patients(), "hbb"), SettingsError, "no column 'hbb'.*did you mean 'hb'"),
         (lambda m: m.predict(patients(), "id"), SettingsError, "does not see the column 'id': 108 different texts"),
@@ -278,9 +277,9 @@ def test_known_cells_are_learned_from_the_others() -> None:
         (lambda m: m.embed(3), DataError, "not a int"),
     ],
 )  # fmt: skip
-def test_a_question_that_has_no_answer_says_why(trained: mvae.TableModel, ask: Any, error: Any, message: str) -> None:
+def test_invalid_query_says_why(trained: mvae.TableModel, query: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
-        ask(trained)
+        query(trained)
 
 
 @pytest.mark.parametrize(
@@ -300,12 +299,12 @@ def test_a_question_that_has_no_answer_says_why(trained: mvae.TableModel, ask: A
         ({"x": [None] * 9}, {}, DataError, "no training row has it"),
     ],
 )
-def test_a_table_that_cannot_be_learned_from_says_why(data: Any, options: Any, error: Any, message: str) -> None:
+def test_unusable_table_says_why(data: Any, options: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         mvae.fit_table(data, changes=FEW, callbacks=[], **options)
 
 
-def test_a_polars_frame_and_a_frame_of_several_index_levels_are_taken() -> None:
+def test_polars_frames_and_multi_indexes_are_accepted() -> None:
     frame = patients(missing=0.1)
     levels = frame.set_index(["city", "id"], drop=False)
     levels.index.names = ["a", "b"]
@@ -316,7 +315,7 @@ def test_a_polars_frame_and_a_frame_of_several_index_levels_are_taken() -> None:
     assert model.embed(polars.from_pandas(frame.astype({"visits": "float64", "stage": "float64"}))).shape[0] == ROWS
 
 
-def test_pictures_beside_a_table_are_a_modality(tmp_path: Path) -> None:
+def test_picture_column_is_a_modality(tmp_path: Path) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -336,14 +335,14 @@ def test_pictures_beside_a_table_are_a_modality(tmp_path: Path) -> None:
         model.predict(tmp_path / "x.csv", "scan")
 
 
-def test_covariates_of_a_table_are_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_covariates_of_a_table_are_refused(tmp_path: Path) -> None:
     patients().to_csv(tmp_path / "patients.csv", index=False)
     declared = {"data": {"source": str(tmp_path / "patients.csv")}, "covariates": {"city": {"kind": "categorical"}}}
     with pytest.raises(SettingsError, match=r"covariates\.city: a table has no covariates.*column of a modality"):
         mvae.train(mvae.Config.from_dict(declared), tmp_path / "run")
 
 
-def test_sentences_beside_a_table_are_a_modality(tmp_path: Path) -> None:
+def test_text_column_is_a_modality(tmp_path: Path) -> None:
     frame = patients()
     ill = frame["hb"].fillna(0) < 10.5
     frame["note"] = np.where(ill, "the patient is tired and pale", "no complaint at all, goes home") + frame["id"]
@@ -359,7 +358,7 @@ def test_sentences_beside_a_table_are_a_modality(tmp_path: Path) -> None:
     assert present["note"].sum() == ROWS - 2
     assert np.isfinite(model.score(frame, samples=5)["log p(note | rest)"].dropna()).all()
     filled = model.impute(frame, samples=5)
-    assert filled["note"].isna().sum() == 2  # an input, and no output
+    assert filled["note"].isna().sum() == 2  # an input, but not an output
     assert filled["hb"].notna().all()
     with pytest.raises(QueryError, match="holds texts"):
         model.predict(frame, "note")
@@ -368,7 +367,7 @@ def test_sentences_beside_a_table_are_a_modality(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("modality", "key", "value", "said"),
+    ("modality", "key", "value", "expected"),
     [
         ("note", "classes", 500, "the table says 7. Leave it out"),
         ("note", "levels", 255.0, "such a modality has none"),
@@ -377,22 +376,22 @@ def test_sentences_beside_a_table_are_a_modality(tmp_path: Path) -> None:
         ("note", "length", 99, None),
     ],
 )
-def test_sizes_that_are_declared_are_the_tables_or_refused(modality: str, key: str, value: Any, said: str) -> None:
+def test_declared_sizes_must_match_the_table(modality: str, key: str, value: Any, expected: str) -> None:
     frames = of_frame({"note": ["so it is", "or not"] * 20, "a": np.arange(40.0) ** 2})
     declared: dict[str, Any] = {"note": {"kind": "text"}, "rest": {"columns": ["a"]}}
     declared[modality][key] = value
     config = Config.from_dict({"data": {"source": "x.csv"}, "modalities": declared})
     schema = learned_from(config, frames, np.zeros(40, np.int8))
     (train,) = encoded_parts(frames, schema, np.zeros(40, np.int8), 1)
-    if said is None:
+    if expected is None:
         assert completed_by(config, schema, train).modalities["note"].length == 4
     else:
-        with pytest.raises(SettingsError, match=rf"^modalities\.{modality}\.{key} = {value}: {said}"):
+        with pytest.raises(SettingsError, match=rf"^modalities\.{modality}\.{key} = {value}: {expected}"):
             completed_by(config, schema, train)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 60, 1_000])
-def test_the_rate_falls_over_half_of_the_epochs_that_are_asked_for(epochs: int) -> None:
+def test_learning_rate_decays_over_half_of_the_epochs(epochs: int) -> None:
     frames = of_frame({"a": np.arange(1_500.0), "b": np.arange(1_500.0) % 7})
     schema = TableSchema.learn(frames)
     (train,) = encoded_parts(frames, schema, np.zeros(1_500, np.int8), 1)
@@ -400,7 +399,7 @@ def test_the_rate_falls_over_half_of_the_epochs_that_are_asked_for(epochs: int) 
     assert completed_by(config, schema, train).training.decay_epochs == epochs // 2
 
 
-def test_draws_are_as_wide_however_many_there_are() -> None:
+def test_spread_of_draws_does_not_depend_on_their_number() -> None:
     frame = patients()[["hb", "crp"]].iloc[:60].copy()
     frame.loc[::2, "crp"] = np.nan
     model = mvae.fit_table(frame, changes=FEW, callbacks=[])
@@ -409,7 +408,7 @@ def test_draws_are_as_wide_however_many_there_are() -> None:
     gone = frame["crp"].isna().to_numpy()
 
     def spread(draws: int) -> float:
-        """Over seeds, so that each number is of 40 tables."""
+        """The mean spread of the draws over seeds, always from 40 tables in all."""
         found = [
             model.impute(frame, draws=draws, seed=seed)["crp"].to_numpy().reshape(draws, -1)[:, gone]
             for seed in range(40 // draws)
@@ -421,7 +420,7 @@ def test_draws_are_as_wide_however_many_there_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["mmvae", "mopoe", "mmvae_plus"])
-def test_predictions_of_a_mixture_do_not_depend_on_the_order_of_the_rows(name: str) -> None:
+def test_mixture_predictions_do_not_depend_on_row_order(name: str) -> None:
     frame = patients()[["hb", "crp", "sex"]]
     changes = {**FEW, "model": {"name": name}}
     model = mvae.fit_table(frame, modalities={"u": ["hb", "crp"], "v": ["sex"]}, changes=changes, callbacks=[])
@@ -429,7 +428,7 @@ def test_predictions_of_a_mixture_do_not_depend_on_the_order_of_the_rows(name: s
     np.testing.assert_allclose(found, turned[::-1], rtol=1e-4)
 
 
-def test_a_model_of_doubles_comes_back_as_one(tmp_path: Path) -> None:
+def test_float64_model_stays_float64_when_saved(tmp_path: Path) -> None:
     model = mvae.fit_table(patients(), changes=FEW, callbacks=[])
     model.model.double()
     model.save(tmp_path / "model.mvae")
@@ -438,14 +437,14 @@ def test_a_model_of_doubles_comes_back_as_one(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(again.impute(patients()), model.impute(patients()))
 
 
-def test_a_name_that_the_answer_needs_is_refused_before_any_work() -> None:
+def test_clash_with_an_added_column_is_refused() -> None:
     frame = patients()[["hb", "crp"]].rename(columns={"crp": "hb.low"})
     model = mvae.fit_table(frame, changes=FEW, callbacks=[])
     with pytest.raises(QueryError, match=r"adds a column 'hb.low', and the table already has one"):
         model.impute(frame, interval=0.9)
 
 
-def test_scores_have_the_same_columns_where_rows_hold_nothing() -> None:
+def test_scores_of_empty_rows_have_the_same_columns() -> None:
     frame = patients()[["hb", "crp"]]
     model = mvae.fit_table(frame, changes=FEW, callbacks=[])
     nothing = frame.iloc[:3].assign(hb=np.nan, crp=np.nan)
@@ -453,7 +452,7 @@ def test_scores_have_the_same_columns_where_rows_hold_nothing() -> None:
     assert model.score(nothing).isna().all(axis=None)
 
 
-def test_rows_of_a_message_are_those_of_the_table() -> None:
+def test_error_names_the_row_of_the_table() -> None:
     frame = patients()[["hb", "crp"]].assign(visits=np.arange(ROWS) % 17)
     frame.loc[ROWS - 1, "visits"] = -4
     train = np.arange(50, ROWS)
@@ -461,32 +460,30 @@ def test_rows_of_a_message_are_those_of_the_table() -> None:
         TableSchema.learn(of_frame(frame), kinds={"visits": "count"}, training=lambda a, b: np.isin(range(a, b), train))
 
 
-def test_each_column_is_warned_of_once_however_many_parts(
-    trained: mvae.TableModel, caplog: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_column_is_warned_of_once(trained: mvae.TableModel, caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvae.runs.tables.MOST_ROWS", 10)
     frame = patients()
     frame.loc[[7, 11, 110], "city"] = ["Bodø", "Vadsø", "Bodø"]
     with caplog.at_level("WARNING", "mvae"):
         trained.embed(frame)
-    said = "column 'city': 3 cells are treated as missing; row 7: 'Bodø' is a category that no training row has"
-    assert caplog.messages == [said]
+    expected = "column 'city': 3 cells are treated as missing; row 7: 'Bodø' is a category that no training row has"
+    assert caplog.messages == [expected]
 
 
 @pytest.mark.parametrize("interval", ["0.9", True, 0, 1.0, np.nan])
-def test_an_interval_that_is_no_share_is_refused(trained: mvae.TableModel, interval: Any) -> None:
-    for ask in (trained.impute, lambda data, interval: trained.predict(data, "hb", interval=interval)):
+def test_invalid_interval_is_refused(trained: mvae.TableModel, interval: Any) -> None:
+    for query in (trained.impute, lambda data, interval: trained.predict(data, "hb", interval=interval)):
         with pytest.raises(QueryError, match="an interval is a share of the probability"):
-            ask(patients(), interval=interval)
+            query(patients(), interval=interval)
 
 
-def test_what_is_no_path_is_refused_by_load_table() -> None:
+def test_load_table_requires_a_path() -> None:
     nothing: Any = None
     with pytest.raises(RunError, match="must be text or a path, not None"):
         mvae.load_table(nothing)
 
 
-def test_cells_of_a_column_with_an_equals_sign_in_its_name_are_given(tmp_path: Path) -> None:
+def test_given_column_name_may_contain_an_equals_sign(tmp_path: Path) -> None:
     source = tmp_path / "x.csv"
     pd.DataFrame({"b": ["x", "y"] * 20, "b=c": [1, 2] * 20, "d": np.arange(40) ** 0.5}).to_csv(source, index=False)
     with unchecked():

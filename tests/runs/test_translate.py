@@ -41,8 +41,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Run:
     return runs.train(config, directory, data_dir=data_dir, device="cpu", callbacks=[])[0]
 
 
-def test_the_sources_posterior_is_what_is_translated(trained: Run) -> None:
-    """Greedy's first alternative against the decoder on q's mean, done by hand."""
+def test_translation_decodes_the_sources_posterior(trained: Run) -> None:
+    """The first greedy translation equals the decoder's output for the posterior mean."""
     (found,) = translate(trained, ["I sees rice ."], "vi", n=3)
     assert (found.source, len(found.translations), found.unknown) == ("I sees rice .", 3, [])
     row = trained.data.codecs["en"].parse("I sees rice .")[None]
@@ -52,13 +52,13 @@ def test_the_sources_posterior_is_what_is_translated(trained: Run) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_each_text_has_its_own_translations_however_many_are_asked_for(method: str, trained: Run) -> None:
+def test_texts_are_translated_independently(method: str, trained: Run) -> None:
     x = torch.as_tensor(trained.data.test.columns["en"])
     together = translate_rows(trained, x, "en", "vi", method=method, n=2, width=3)
     assert together.shape == (12, 2, 71)
     assert (together[..., -1] == 0).all()
     assert (together != UNKNOWN).all()
-    if method in ("greedy", "beam"):  # alone or together is the same, where nothing is drawn
+    if method in ("greedy", "beam"):  # without sampling, a text alone is translated as among others
         alone = translate_rows(trained, x[5:6], "en", "vi", method=method, n=1, width=3)
         assert torch.equal(alone[0, 0], together[5, 0])
     if method == "beam":
@@ -72,7 +72,7 @@ def test_samples_depend_on_the_seed(trained: Run) -> None:
     assert one == same != other
 
 
-def test_mbr_takes_those_most_like_all_that_were_drawn(trained: Run) -> None:
+def test_mbr_selects_the_consensus_of_samples(trained: Run) -> None:
     (found,) = translate(trained, ["I sees rice ."], "vi", method="mbr", n=2, seed=3)
     q = trained.model.posterior({"en": trained.data.codecs["en"].parse("I sees rice .")[None]})
     generator = torch.Generator().manual_seed(3)
@@ -103,7 +103,7 @@ def test_mbr_takes_those_most_like_all_that_were_drawn(trained: Run) -> None:
         ({"to": 5}, "to of translate must be text, not 5"),
     ],
 )
-def test_what_cannot_be_translated_is_refused(call: dict[str, Any], message: str, trained: Run) -> None:
+def test_invalid_translation_is_refused(call: dict[str, Any], message: str, trained: Run) -> None:
     with pytest.raises(QueryError, match=re.escape(message)):
         translate(trained, **{"texts": ["I"], **call})
     assert translate(trained, iter([]), "vi") == []
@@ -111,7 +111,7 @@ def test_what_cannot_be_translated_is_refused(call: dict[str, Any], message: str
         translate_rows(trained, torch.as_tensor(trained.data.test.columns["en"]), "en", "vi", width=0)
 
 
-def test_a_run_without_sentences_is_refused(tmp_path: Path) -> None:
+def test_run_without_sentences_is_refused(tmp_path: Path) -> None:
     config = changed("digits")
     digits = Run(tmp_path, config, build(config), load(config), {})
     with pytest.raises(QueryError, match="label is not a language"):
@@ -129,7 +129,7 @@ def test_samples_are_sentences(trained: Run) -> None:
         sampling.parse_given(trained, ("en=",))
 
 
-def test_a_run_refuses_files_that_give_another_vocabulary(trained: Run, tmp_path: Path) -> None:
+def test_files_with_another_vocabulary_are_refused(trained: Run, tmp_path: Path) -> None:
     corpus.write(tmp_path, seed=1)
     with pytest.raises(RunError, match=r"trained with another vocabulary .* point --data-dir at the files"):
         runs.open_run(trained.directory, data_dir=tmp_path)
@@ -141,8 +141,8 @@ def test_a_run_refuses_files_that_give_another_vocabulary(trained: Run, tmp_path
     assert read_json(copy / SETTINGS)["coding"] == trained.data.vocabulary_id
 
 
-def test_rows_without_one_language_are_learned_from_and_translated(trained: Run) -> None:
-    """Weak supervision: a language that is missing has no influence, whatever stands in its cells."""
+def test_missing_language_has_no_influence(trained: Run) -> None:
+    """The loss is the same, whatever the cells of the missing language contain."""
     test = trained.data.test.take(slice(0, 4))
     columns = {name: torch.as_tensor(column).clone() for name, column in test.columns.items()}
     has = torch.tensor([True, False, True, False])
@@ -161,7 +161,7 @@ def invoke(*words: str, text: str | None = None) -> Any:
     return CliRunner().invoke(cli, [*words], input=text, catch_exceptions=False)
 
 
-def test_the_command_reads_texts_or_lines_and_says_what_it_does_not_know(trained: Run, data_dir: Path) -> None:
+def test_command_translates_and_reports_unknown_words(trained: Run, data_dir: Path) -> None:
     words = ("translate", str(trained.directory), "--to", "vi", "--data-dir", str(data_dir))
     one = invoke(*words, "--n", "2", "I likes zebras .")
     lines = [line.split("\t") for line in one.stdout.splitlines()]
@@ -181,9 +181,7 @@ def test_the_command_reads_texts_or_lines_and_says_what_it_does_not_know(trained
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_an_empty_line_gives_an_empty_line_so_that_output_lines_up_with_input(
-    n: int, trained: Run, data_dir: Path
-) -> None:
+def test_empty_line_gives_an_empty_line(n: int, trained: Run, data_dir: Path) -> None:
     words = ("translate", str(trained.directory), "--to", "vi", "--data-dir", str(data_dir), "--n", str(n))
     found = invoke(*words, text="\nI likes tea .\n  \n&nbsp;\nTom\tbuys rice .").stdout.split("\n")
     sources = ["I likes tea .", "Tom\tbuys rice ."]
@@ -192,11 +190,11 @@ def test_an_empty_line_gives_an_empty_line_so_that_output_lines_up_with_input(
         source = translation.source.replace("\t", " ")
         expected.append([text if n == 1 else f"{source}\t{text}" for text in translation.translations])
     assert found == ["", *expected[0], "", "", *expected[1], ""]
-    with pytest.raises(QueryError, match="text 1"):  # an argument is no line
+    with pytest.raises(QueryError, match="text 1"):  # an argument must not be empty
         translate(trained, [""], "vi")
 
 
-def test_a_run_of_subwords_has_its_own_vocabulary_and_reads_words_it_never_saw(tmp_path: Path, data_dir: Path) -> None:
+def test_subwords_have_their_own_vocabulary_and_read_new_words(tmp_path: Path, data_dir: Path) -> None:
     pytest.importorskip("sentencepiece")
     options = ["--set", "data.options={vocabulary=60,subwords=true}", "--set", "modalities.en.classes=60"]
     options += [
@@ -226,7 +224,7 @@ def test_a_run_of_subwords_has_its_own_vocabulary_and_reads_words_it_never_saw(t
         runs.train(other, tmp_path / "words", resume=True, data_dir=data_dir, callbacks=[])
 
 
-def test_a_vocabulary_is_for_sentences_and_needs_room(tmp_path: Path, data_dir: Path) -> None:
+def test_too_small_vocabulary_is_refused(tmp_path: Path, data_dir: Path) -> None:
     tiny = changed("translation", data={"options": {"vocabulary": 1}})
     with pytest.raises(SettingsError, match="a vocabulary needs more than 2 numbers, not 1"):
         runs.train(tiny, tmp_path / "run", data_dir=data_dir, callbacks=[])

@@ -1,4 +1,4 @@
-"""The study of cells on drawn data: its split, its metrics against loops, and the whole command."""
+"""The study of cells on simulated data: its split, its metrics against loops, and the whole command."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from mvae.studies.cells import Components, drawn_cells, log_normalised, metrics_
 from mvae.studies.totalvi import of_totalvi
 
 
-def test_the_first_fifth_of_a_permutation_is_tested() -> None:
+def test_split_tests_the_first_fifth_of_a_permutation() -> None:
     cells = drawn_cells(50)
     train, test = cells.split(3)
     order = np.random.default_rng(3).permutation(50)
@@ -35,7 +35,7 @@ def test_metrics_are_means_over_proteins_of_log_counts() -> None:
     assert 0.85 < found["coverage of 90 %"] < 0.97
 
 
-def test_the_encoder_sees_principal_components_and_the_total() -> None:
+def test_encoder_input_is_principal_components_and_the_total() -> None:
     from sklearn.decomposition import PCA
 
     rna = drawn_cells().rna
@@ -48,20 +48,20 @@ def test_the_encoder_sees_principal_components_and_the_total() -> None:
     assert seen.width == 6
 
 
-def test_genes_that_vary_most_are_taken_in_order() -> None:
+def test_most_variable_genes_are_taken_in_order() -> None:
     genes = variable_genes(drawn_cells().rna, 7)
     spread = log_normalised(drawn_cells().rna).var(0)
     assert list(genes) == sorted(genes)
     assert spread[genes].min() >= np.delete(spread, genes).max()
 
 
-def test_the_file_is_named_where_it_is_absent(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no pbmc10k\.npz.*get it from"):
         read_cells(tmp_path)
 
 
 @pytest.mark.parametrize("item", ["cite-seq", "mfeat"])
-def test_a_study_runs_and_is_recorded_once(item: str, tmp_path: Path) -> None:
+def test_study_runs_and_is_recorded_once(item: str, tmp_path: Path) -> None:
     words = [item, "--budget", "smoke", "--results", str(tmp_path)]
     first = CliRunner().invoke(reproduce_command, words)
     assert first.exit_code == 0, first.output
@@ -73,7 +73,7 @@ def test_a_study_runs_and_is_recorded_once(item: str, tmp_path: Path) -> None:
     assert read_rows(tmp_path / f"{item}.json") == rows
 
 
-def test_the_peer_predicts_hidden_proteins_where_it_is_installed() -> None:
+def test_totalvi_predicts_hidden_proteins() -> None:
     pytest.importorskip("scvi")
     train, test = drawn_cells(120, 30).split(0)
     found = of_totalvi(train, test, seed=0, epochs=2)

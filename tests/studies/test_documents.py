@@ -1,4 +1,4 @@
-"""The studies' tables in docs/research are the recorded numbers."""
+"""The studies' tables in docs/research show the recorded numbers."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ DOCUMENTS = sorted({file for file, _ in TABLES_OF_DOCUMENTS})
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)
-def test_the_tables_in_the_documents_are_generated_from_results(file: str, tmp_path: Path) -> None:
+def test_tables_in_documents_are_generated_from_results(file: str, tmp_path: Path) -> None:
     results = {f"results/{item}.json" for item, _ in TABLES_OF_DOCUMENTS.values()}
     for name in (*DOCUMENTS, *results):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ def test_the_tables_in_the_documents_are_generated_from_results(file: str, tmp_p
     assert (tmp_path / file).read_text() == (ROOT / file).read_text(), "run python -m mvae.studies.documents"
 
 
-def test_the_lowest_error_is_bold_and_several_masks_are_their_mean() -> None:
+def test_errors_table_averages_masks_and_bolds_the_lowest_error() -> None:
     shared = {"dataset": "wine", "settings": {"hidden": "cells 10 %"}, "metric": "error"}
     rows = [{**shared, "model": m, "value": v} for m, v in [("mvae", 0.1), ("mvae", 0.3), ("kNN", 0.25)]]
     line = errors_table(rows).splitlines()[-1]
@@ -31,7 +31,7 @@ def test_the_lowest_error_is_bold_and_several_masks_are_their_mean() -> None:
     assert line == "| wine | cells 10 %, rows without a copy | 2 | **0.200** | | | 0.250 | | | |"
 
 
-def test_a_run_is_a_line_above_the_published_ones() -> None:
+def test_polymnist_table_lists_runs_above_published_numbers() -> None:
     shared = {"model": "mvae", "recipe": "coupled", "budget": "laptop", "seed": 0}
     settings = {"classifier_accuracy": 0.98, "kept": 0.5}
     values = {"coherence given 1": 0.5, "log p(x)": -7000.4}

@@ -1,4 +1,4 @@
-"""The study of PolyMNIST: the whole command at its smallest budget, and what it says of published numbers."""
+"""The study of PolyMNIST: the whole command at its smallest budget, and the published numbers."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def test_the_command_makes_every_number_once_with_a_picture(
+def test_command_records_every_number_once_with_a_picture(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MVAE_CACHE", str(cache))
@@ -46,24 +46,24 @@ def test_the_command_makes_every_number_once_with_a_picture(
     assert (tmp_path / "results" / "polymnist-mvae-coupled-smoke.png").exists()
     assert (tmp_path / "results" / "polymnist.png").exists()
     assert mvae(*words).code == 0
-    assert read_rows(tmp_path / "results" / "polymnist.json") == rows  # nothing is made twice
+    assert read_rows(tmp_path / "results" / "polymnist.json") == rows  # nothing is computed twice
 
 
-def test_every_budget_has_what_it_spends() -> None:
+def test_every_budget_is_defined() -> None:
     assert BUDGETS.keys() <= SPENDS.keys()
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_all_models_have_the_same_networks_and_as_many_latents(model: str) -> None:
+def test_models_have_equal_networks_and_latent_dimensions(model: str) -> None:
     built, mvae_model = (build(configured(name, "coupled", "laptop")) for name in (model, "mvae"))
     assert built.latent_dim == 512
     sizes = [sum(p.numel() for p in one.modalities["m0"].decoder.parameters()) for one in (built, mvae_model)]
-    assert (sizes[0] == sizes[1]) == (model != "mmvae_plus")  # whose decoders are given 256 of the latents
+    assert (sizes[0] == sizes[1]) == (model != "mmvae_plus")  # its decoders take 256 of the latents
     assert built.modalities["m0"].likelihood.levels == 255
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_all_models_learn_from_pictures(model: str) -> None:
+def test_models_train_on_pictures(model: str) -> None:
     built = build(configured(model, "coupled", "smoke"))
     table = Table({name: torch.randint(0, 256, (3, 3, 28, 28), dtype=torch.uint8) for name in MODALITIES})
     built.check(table)
@@ -73,7 +73,7 @@ def test_all_models_learn_from_pictures(model: str) -> None:
     assert any(p.grad is not None and p.grad.any() for p in built.parameters())
 
 
-def test_published_numbers_are_shares_with_a_source() -> None:
+def test_published_numbers_are_fractions_with_a_source() -> None:
     for known in published()["coherence"]:
         assert len(known["given"]) == 4
         assert all(0 < value < 1 for value in known["given"])

@@ -1,4 +1,4 @@
-"""The study of tables with holes: its errors against naive loops, and its command on a small budget."""
+"""The study of incomplete tables: its errors against naive loops, and its command on a small budget."""
 
 import math
 from dataclasses import replace
@@ -32,14 +32,14 @@ def small() -> Holes:
     return Holes("wine", "cells 50 %", FIELDS, truth, observed)
 
 
-def test_the_error_of_hi_vae_is_that_of_its_definition() -> None:
+def test_error_matches_the_definition_of_hi_vae() -> None:
     holes, found = small(), np.array([[3.0, 1, 1], [10, 2, 0], [0, 1, 1], [6, 2, 0]])
     numbers = math.sqrt((3**2 + 4**2) / 2) / 10
     classes, ordered = 1 / 2, (2 + 0) / 2 / 4
     assert error(holes, found) == pytest.approx((numbers + classes + ordered) / 3)
 
 
-def test_rows_without_a_copy_have_an_error_of_their_own() -> None:
+def test_rows_without_a_copy_have_a_separate_error() -> None:
     truth = np.array([[0.0, 1, 3], [10, 2, np.nan], [0, 1, 3], [10, 2, np.nan], [4, 0, 1]])
     assert copied(truth).tolist() == [True, True, True, True, False]
     observed = np.array([[0, 1, 1], [1, 1, 0], [1, 1, 1], [1, 1, 0], [0, 1, 1]], bool)
@@ -51,7 +51,7 @@ def test_rows_without_a_copy_have_an_error_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name != "miceforest"])
-def test_baselines_leave_what_is_observed_and_fill_in_what_can_be(name: str) -> None:
+def test_baselines_keep_observed_values_and_impute_valid_ones(name: str) -> None:
     g = np.random.default_rng(0)
     truth = np.stack([g.normal(size=80), g.integers(0, 3, 80), g.integers(0, 4, 80)], 1)
     x = np.where(g.random(truth.shape) < 0.7, truth, np.nan)
@@ -62,11 +62,11 @@ def test_baselines_leave_what_is_observed_and_fill_in_what_can_be(name: str) -> 
     assert set(found[:, 2]) <= {0, 1, 2, 3}
 
 
-def test_sets_hide_what_they_say() -> None:
+def test_holes_hide_the_stated_share() -> None:
     cells, views = holes_of("breast-cancer", "cells 30 %", 0), holes_of("breast-cancer", "views 30 %", 0)
     assert cells.hidden.mean() == pytest.approx(0.3, abs=0.01)
     whole = views.hidden.reshape(-1, 3, 10)
-    assert (whole.all(2) == whole.any(2)).mean() > 0.97  # a row that would have nothing keeps one value
+    assert (whole.all(2) == whole.any(2)).mean() > 0.97  # a row that would be empty keeps one value
     assert not np.array_equal(cells.hidden, holes_of("breast-cancer", "cells 30 %", 1).hidden)
     with pytest.raises(DataError, match="hi-vae"):
         holes_of("wine", "cells 10 %", 0, Path("nowhere"))
@@ -80,49 +80,47 @@ def test_views_of_digits_are_their_quadrants() -> None:
     assert (digits.values.std(0) > 0).all()
 
 
-def test_targets_are_asked_of_rows_that_lack_them() -> None:
+def test_targets_are_predicted_only_where_hidden() -> None:
     found = whole("wine-classes")
     holes = with_target(holes_of("wine-classes", "views 30 %", 3), found, 3)
-    asked = ~holes.observed[:, -1]
-    assert asked.sum() == 178 // 5
+    hidden = ~holes.observed[:, -1]
+    assert hidden.sum() == 178 // 5
     assert target_error(holes, holes.truth[:, -1]) == {"accuracy": 1.0}
-    assert target_error(holes, np.where(asked, (found.target + 1.0) % 3, found.target)) == {"accuracy": 0.0}
-    shuffled = np.where(asked, 0.0, holes.truth[:, -1])
+    assert target_error(holes, np.where(hidden, (found.target + 1.0) % 3, found.target)) == {"accuracy": 0.0}
+    shuffled = np.where(hidden, 0.0, holes.truth[:, -1])
     blind = replace(holes, truth=np.c_[holes.truth[:, :-1], shuffled])
-    assert np.array_equal(target_of_boosting(holes, 0), target_of_boosting(blind, 0))  # what is asked is not seen
+    assert np.array_equal(target_of_boosting(holes, 0), target_of_boosting(blind, 0))  # the hidden targets are not seen
 
 
-def test_outliers_are_rows_of_two_rows_or_of_a_rare_class() -> None:
+def test_outliers_are_mixed_rows_or_a_rare_class() -> None:
     found = whole("wine-classes")
-    values, odd = planted(found, 0)
+    values, outlier = planted(found, 0)
     changed = (values != found.values).any(1)
-    assert not changed[~odd].any()
-    assert changed[odd].mean() > 0.8
+    assert not changed[~outlier].any()
+    assert changed[outlier].mean() > 0.8
     rows, rare = rare_class(found, 0)
     assert rare.sum() == round(0.05 * (~rare).sum())
     assert rows.shape[1] == found.values.shape[1]
     assert auroc_of_forest(rows, rare, 0) > 0.5
 
 
-@pytest.mark.parametrize("beside", ["", ", neighbours"])
-def test_the_command_measures_records_and_does_nothing_twice(
-    beside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "FEWEST", 100 if beside else 1_000)  # of 120 rows
+@pytest.mark.parametrize("suffix", ["", ", neighbours"])
+def test_command_measures_and_records_once(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "FEWEST", 100 if suffix else 1_000)  # of 120 rows
     args = ["reproduce", "tables", "--budget", "smoke", "--json", "--results", str(tmp_path)]
     rows = command(*args).json()["rows"]
     assert {row["model"] for row in rows} == {
         "mvae", "mean", "kNN", "iterated ridge", "HistGradientBoosting", "IsolationForest",
     }  # fmt: skip
     assert {row["settings"]["hidden"]: row["metric"] for row in rows if row["model"] == "mvae"} == {
-        "cells 30 %": f"coverage{beside}", "views 30 %": f"coverage{beside}",
+        "cells 30 %": f"coverage{suffix}", "views 30 %": f"coverage{suffix}",
         "target of views 30 %": "target error", "outliers planted": "AUROC",
     }  # fmt: skip
     assert all(math.isfinite(row["value"]) for row in rows)
     assert command(*args).json()["rows"] == rows
 
 
-def test_baselines_tell_a_class_that_the_numbers_tell() -> None:
+def test_baselines_predict_a_class_from_numbers() -> None:
     random = np.random.default_rng(0)
     label = random.integers(0, 3, 300).astype(float)
     x = np.c_[label, label + random.normal(0, 0.1, 300), (label == 1) + random.normal(0, 0.1, 300)]
@@ -135,7 +133,7 @@ def test_baselines_tell_a_class_that_the_numbers_tell() -> None:
 
 
 @pytest.mark.parametrize("kind", ["count", "categorical", "real"])
-def test_a_row_in_which_nothing_is_observed_is_filled_in(kind: str) -> None:
+def test_empty_row_is_imputed(kind: str) -> None:
     fields = (Field("first", kind, classes=3 if kind == "categorical" else None), Field("second"))
     rng = np.random.default_rng(0)
     truth = np.stack([rng.integers(0, 3, 60), rng.normal(size=60)], 1).astype(float)

@@ -1,4 +1,4 @@
-"""What callbacks are notified of, and what becomes of a run when one fails."""
+"""The events of which callbacks are notified, and the run when one of them fails."""
 
 from pathlib import Path
 
@@ -26,13 +26,13 @@ class Notes(Callback):
         self.events.append("end")
 
 
-def test_all_callbacks_are_told_of_the_start_every_epoch_and_the_end(tmp_path: Path) -> None:
+def test_callbacks_receive_start_epochs_and_end(tmp_path: Path) -> None:
     one, other = Notes(), Notes()
     train(model(), tmp_path, callbacks=[one, other])
     assert one.events == other.events == [Plan(EPOCHS, STEPS, BATCH, 0), 1.0, 2.0, 3.0, 4.0, "end"]
 
 
-def test_they_are_told_of_the_end_of_a_stopped_training_and_of_the_steps_behind_a_resumed_one(
+def test_callbacks_receive_the_end_when_stopped_and_past_steps_when_resumed(
     tmp_path: Path,
 ) -> None:
     notes = Notes()
@@ -43,7 +43,7 @@ def test_they_are_told_of_the_end_of_a_stopped_training_and_of_the_steps_behind_
     assert notes.events == [plans[0], 1.0, "end", plans[1], 2.0, 3.0, 4.0, "end"]
 
 
-def test_all_are_told_of_the_end_also_where_one_fails_there_and_the_model_is_left_in_eval_mode() -> None:
+def test_all_callbacks_receive_the_end_even_if_one_fails() -> None:
     class Fails(Notes):
         def on_end(self) -> None:
             super().on_end()
@@ -62,7 +62,7 @@ class Breaks(Callback):
             raise BrokenPipeError  # train | head -1
 
 
-def test_where_one_fails_the_run_is_saved_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_failing_callback_saves_the_run_which_resumes_exactly(tmp_path: Path) -> None:
     notes = Notes()
     with pytest.raises(BrokenPipeError):
         train(model(), tmp_path / "parts", callbacks=[notes, Breaks()])
@@ -73,7 +73,7 @@ def test_where_one_fails_the_run_is_saved_and_goes_on_to_the_same_bits(tmp_path:
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
 
 
-def test_tensorboard_is_for_who_asks(tmp_path: Path) -> None:
+def test_tensorboard_writes_only_on_request(tmp_path: Path) -> None:
     if not callbacks.tensorboard_where_installed(tmp_path):
         with pytest.raises(MissingDependencyError, match=r"pip install 'mvae\[tensorboard\]'"):
             TensorBoard(tmp_path)

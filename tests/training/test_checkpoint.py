@@ -1,4 +1,4 @@
-"""Run directories: the weights a run stands for, and its lines of metrics."""
+"""Run directories: the weights that stand for a run, and its lines of metrics."""
 
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ from mvae.training import checkpoint
 from mvae.training.checkpoint import CHECKPOINT, METRICS, Header
 
 
-def test_the_best_weights_stand_for_a_run_and_the_last_where_none_were_chosen(tmp_path: Path) -> None:
+def test_best_weights_fall_back_to_the_last(tmp_path: Path) -> None:
     last, best = {"w": torch.zeros(1)}, {"w": torch.ones(1)}
     header = Header(
         settings={},
@@ -40,12 +40,12 @@ def test_the_best_weights_stand_for_a_run_and_the_last_where_none_were_chosen(tm
 
 
 @pytest.mark.parametrize("end", [b"", b"{", b'{"epoch": 3', b'{"epoch": 3, "\xce'])
-def test_a_last_line_of_metrics_cut_by_a_kill_is_left_out(end: bytes, tmp_path: Path) -> None:
+def test_truncated_last_line_of_metrics_is_ignored(end: bytes, tmp_path: Path) -> None:
     (tmp_path / METRICS).write_bytes(b'{"epoch": 1}\n{"epoch": 2}\n' + end)
     assert checkpoint.read_metrics(tmp_path) == [{"epoch": 1}, {"epoch": 2}]
 
 
-def test_another_line_of_metrics_that_is_damaged_is_refused_by_number(tmp_path: Path) -> None:
+def test_other_damaged_lines_of_metrics_are_refused_by_number(tmp_path: Path) -> None:
     (tmp_path / METRICS).write_text('{"epoch": 1}\n{"ep\n{"epoch": 3}\n')
     with pytest.raises(RunError, match=r"metrics.jsonl, line 2 is not a JSON object of numbers"):
         checkpoint.read_metrics(tmp_path)
@@ -54,5 +54,5 @@ def test_another_line_of_metrics_that_is_damaged_is_refused_by_number(tmp_path: 
         checkpoint.read_metrics(tmp_path)
 
 
-def test_a_run_whose_first_epoch_has_not_ended_has_no_metrics(tmp_path: Path) -> None:
+def test_run_in_its_first_epoch_has_no_metrics(tmp_path: Path) -> None:
     assert checkpoint.read_metrics(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Training controls: each against a naive reference, and each resumed to the bits of a run that never stopped."""
+"""Training controls: each matches a naive reference, and resumes bit-for-bit."""
 
 import itertools
 import math
@@ -34,7 +34,7 @@ CONTROLS: list[dict[str, Any]] = [
     {"optimizer": torch.optim.NAdam},
     {"schedule": "cosine", "decay_epochs": 2},
     {"schedule": lambda optimizer: schedules.StepLR(optimizer, 1, 0.5)},
-    {"schedule": lambda optimizer: schedules.OneCycleLR(optimizer, 0.1, total_steps=EPOCHS + 1)},  # and the momentum
+    {"schedule": lambda optimizer: schedules.OneCycleLR(optimizer, 0.1, total_steps=EPOCHS + 1)},  # also the momentum
     {"schedule": lambda optimizer: schedules.ReduceLROnPlateau(optimizer, patience=0, threshold=10.0)},
     {"precision": "bfloat16"},
     {"row_weights": "importance"},
@@ -48,14 +48,14 @@ def named(control: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
-    """What is learned without a control."""
+    """Weights trained without a control."""
     learned = model()
     train(learned, tmp_path_factory.mktemp("plain"))
     return learned.state_dict()
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=named)
-def test_each_control_changes_the_run_and_is_resumed_to_the_same_bits(
+def test_control_changes_the_run_and_resumes_exactly(
     control: dict[str, Any], plain: dict[str, Tensor], tmp_path: Path
 ) -> None:
     """Also within an epoch."""
@@ -81,7 +81,7 @@ def test_each_control_changes_the_run_and_is_resumed_to_the_same_bits(
 
 
 @pytest.mark.parametrize("at", [7, STEPS * 3])
-def test_class_weights_are_resumed_to_the_same_bits_and_are_part_of_the_run(at: int, tmp_path: Path) -> None:
+def test_class_weights_resume_exactly_and_may_not_change(at: int, tmp_path: Path) -> None:
     whole, stopped, resumed = (model(seed, class_weights=[1, 9, 3]) for seed in (0, 0, 9))
     train(whole, tmp_path / "whole")
     stop(stopped, tmp_path / "parts", at=at)
@@ -109,7 +109,7 @@ def gradients() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return {n: p.detach().double() for n, p in parameters.items()}, {n: p.grad.double() for n, p in parameters.items()}  # pyright: ignore
 
 
-def test_gradients_are_clipped_after_backward_by_their_common_norm() -> None:
+def test_gradients_are_clipped_by_their_common_norm() -> None:
     before, slopes = gradients()
     norm = math.sqrt(sum(float(g.square().sum()) for g in slopes.values()))
     for limit in (norm / 3, norm * 3):
@@ -119,7 +119,7 @@ def test_gradients_are_clipped_after_backward_by_their_common_norm() -> None:
             torch.testing.assert_close(found[name].double(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_weight_decay_is_in_the_gradient_or_decoupled_from_it() -> None:
+def test_weight_decay_is_coupled_in_sgd_and_decoupled_in_adamw() -> None:
     before, slopes = gradients()
     for name in ("sgd", "adamw"):
         found = one_step(TrainingSettings(optimizer=name, learning_rate=0.01, weight_decay=0.2))
@@ -132,13 +132,13 @@ def test_weight_decay_is_in_the_gradient_or_decoupled_from_it() -> None:
             torch.testing.assert_close(found[key].double(), expected, rtol=1e-4, atol=2e-6)
 
 
-def test_beta_is_annealed_to_its_own_value() -> None:
+def test_beta_is_annealed_to_its_value() -> None:
     watched = Watched()
     fit(watched, Table(columns()), epochs=4, anneal_epochs=2, batch_size=5, beta=0.25, callbacks=[])
     assert watched.betas == [0.25 * min(1.0, step / 10) for step in range(20)]
 
 
-def test_the_cosine_falls_to_0() -> None:
+def test_cosine_schedule_falls_to_0() -> None:
     used = []
 
     class Watching(torch.optim.SGD):
@@ -161,7 +161,7 @@ def test_the_cosine_falls_to_0() -> None:
     assert used == pytest.approx([0.01] * 10 + falling)
 
 
-def test_a_schedule_that_ends_before_the_training_is_named() -> None:
+def test_too_short_schedule_is_reported() -> None:
     def short(optimizer: torch.optim.Optimizer) -> schedules.LRScheduler:
         return schedules.OneCycleLR(optimizer, 0.1, total_steps=1)
 
@@ -169,7 +169,7 @@ def test_a_schedule_that_ends_before_the_training_is_named() -> None:
         fit(model(), table(), epochs=3, callbacks=[], schedule=short)
 
 
-def test_a_schedule_of_ones_own_is_stepped_after_each_epoch(tmp_path: Path) -> None:
+def test_own_schedule_is_stepped_after_each_epoch(tmp_path: Path) -> None:
     used: list[float] = []
 
     class Watching(torch.optim.SGD):
@@ -183,7 +183,7 @@ def test_a_schedule_of_ones_own_is_stepped_after_each_epoch(tmp_path: Path) -> N
             optimizer, factor=0.1, patience=0, threshold=1e9, threshold_mode="abs"
         ),
     }
-    train(model(), None, learning_rate=1e-3, **control)  # never better by so much than the first
+    train(model(), None, learning_rate=1e-3, **control)  # never better than the first by that threshold
     assert used[::STEPS] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
     refused: list[tuple[dict[str, Any], str]] = [
         (control | {"validation": None}, r"depends on the validation objective: give validation="),
@@ -201,7 +201,7 @@ def test_a_schedule_of_ones_own_is_stepped_after_each_epoch(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("patience", [1, 3])
-def test_training_stops_after_so_many_epochs_without_a_better_objective(patience: int, tmp_path: Path) -> None:
+def test_training_stops_after_patience_epochs_without_improvement(patience: int, tmp_path: Path) -> None:
     states: list[dict[str, Tensor]] = []
     built = model()
     watch = Each(epoch=lambda _: states.append({n: v.clone() for n, v in built.state_dict().items()}))
@@ -210,12 +210,12 @@ def test_training_stops_after_so_many_epochs_without_a_better_objective(patience
     best = min(range(1, len(objectives)), key=objectives.__getitem__)  # from the end of annealing on
     records = [e for e in range(1, len(objectives)) if objectives[e] == min(objectives[1 : e + 1])]
     assert len(objectives) == best + 1 + patience < 60
-    assert all(later - earlier <= patience for earlier, later in itertools.pairwise(records))  # none was too early
+    assert all(later - earlier <= patience for earlier, later in itertools.pairwise(records))  # no earlier stop was due
     assert history.best_epoch == best + 1
     assert all(torch.equal(value, states[best][name]) for name, value in built.state_dict().items())
     assert load_state(tmp_path / CHECKPOINT)[1]["finished"]
     again = train(model(seed=3), tmp_path, epochs=100, learning_rate=0.1, patience=patience, resume=True)
-    assert len(again.epochs) == len(history.epochs)  # also where there may be more epochs, it has ended
+    assert len(again.epochs) == len(history.epochs)  # it has ended, even if more epochs are allowed
 
 
 def test_patience_needs_one_stage() -> None:
@@ -228,7 +228,7 @@ def test_patience_needs_one_stage() -> None:
 # -- Precision -------------------------------------------------------------------------------------------------------
 
 
-def test_an_ambient_autocast_and_an_ambient_no_grad_change_nothing(tmp_path: Path) -> None:
+def test_surrounding_autocast_and_no_grad_change_nothing(tmp_path: Path) -> None:
     plain, cast, still = model(), model(), model()
     train(plain, tmp_path / "plain")
     with torch.autocast("cpu", torch.bfloat16):
@@ -245,11 +245,11 @@ def test_an_ambient_autocast_and_an_ambient_no_grad_change_nothing(tmp_path: Pat
     assert {value.dtype for value in half.parameters()} == {torch.float32}
 
 
-def test_a_question_inside_an_autocast_is_answered_by_the_weights_that_were_trained(tmp_path: Path) -> None:
-    """Autocast keeps the copies of weights that it has made, also of those from before the training."""
+def test_queries_inside_autocast_use_the_trained_weights(tmp_path: Path) -> None:
+    """Autocast caches copies of weights, also those from before the training."""
     built, rows = model(), table()
 
-    def asked() -> list[Tensor]:
+    def answers() -> list[Tensor]:
         return [
             built.posterior(rows).mean,
             built.generate(rows, n=2, seed=0)["sound"],
@@ -259,22 +259,22 @@ def test_a_question_inside_an_autocast_is_answered_by_the_weights_that_were_trai
         ]
 
     with torch.autocast("cpu", torch.bfloat16):
-        built(rows, generator=torch.Generator().manual_seed(0)).loss.backward()  # as in a loop of one's own
+        built(rows, generator=torch.Generator().manual_seed(0)).loss.backward()  # as in a user's own loop
         train(built, tmp_path, learning_rate=0.05)
-        inside, loss = asked(), built(rows, generator=torch.Generator().manual_seed(0)).loss
-    for one, other in zip(inside, asked(), strict=True):
+        inside, loss = answers(), built(rows, generator=torch.Generator().manual_seed(0)).loss
+    for one, other in zip(inside, answers(), strict=True):
         assert torch.equal(one, other)
     assert built(rows, generator=torch.Generator().manual_seed(0)).loss.item() == pytest.approx(loss.item(), rel=0.02)
 
 
-def test_bfloat16_learns_nearly_the_same(tmp_path: Path) -> None:
+def test_bfloat16_trains_nearly_the_same(tmp_path: Path) -> None:
     found = [train(model(), tmp_path / p, epochs=12, precision=p).epochs for p in ("float32", "bfloat16")]
     full, half = (rows[-1]["validation/objective"] for rows in found)
     assert half == pytest.approx(full, rel=0.02)
     assert full < found[0][0]["validation/objective"] - 1
 
 
-def test_what_cannot_be_trained_so_is_refused() -> None:
+def test_unusable_modes_and_optimizers_are_refused() -> None:
     with torch.inference_mode():
         with pytest.raises(SettingsError, match="inference_mode"):
             fit(model(), table(), epochs=1, callbacks=[])

@@ -1,4 +1,4 @@
-"""Two processes learn what one does, stop together, go on to the same bits, and one is not left waiting for another."""
+"""Two processes train as one does, stop together, resume bit-for-bit, and do not wait for a dead one."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ from mvae.training.fit import fit
 from tests.resumable import assert_same_run, untimed
 from tests.small_training import columns, incomplete, model, small
 
-#: What is trained: the model, the table and settings. Of one row in a batch the second process has none.
+#: The model, the table and settings of each case. With one row per batch, the second process gets none.
 CASES: dict[str, dict[str, Any]] = {
     "complete, k = 1": {"model": lambda: model(k=1), "table": lambda: Table(columns())},
     "incomplete, cross terms": {"model": lambda: MVAE(small(), 2, random_subsets=2), "table": lambda: incomplete()},
@@ -76,7 +76,7 @@ with joined() as processes:
                 os._exit(7)
             return super().batch_objective(*given, **named)
 
-    with one.handled(signal.SIGTERM):  # which torchrun sends to the others, and perhaps before they have noticed
+    with one.handled(signal.SIGTERM):  # torchrun sends it to the others, perhaps before they notice
         try:
             one.train(one.model() if processes.first else of(Dies), place / "died")
         except TrainingError as error:
@@ -85,7 +85,7 @@ with joined() as processes:
 
 
 def trained(name: str, directory: Path) -> None:
-    """One of the cases, in float64, and what is left of it in a directory."""
+    """Train one of the cases in float64, with a run directory."""
     chosen = {"batch_size": 5, "epochs": 2, "learning_rate": 1e-2} | CASES[name]
     built, table = chosen.pop("model")().double(), chosen.pop("table")()
     torch.set_num_threads(1)
@@ -94,7 +94,7 @@ def trained(name: str, directory: Path) -> None:
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """What two processes have left, and what they have said."""
+    """The folder that two processes wrote to, and what they printed."""
     place, script = tmp_path_factory.mktemp("together"), tmp_path_factory.mktemp("script") / "together.py"
     script.write_text(TOGETHER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
@@ -103,8 +103,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_processes_learn_what_one_does_to_the_rounding_of_float64(name: str, together, tmp_path: Path) -> None:
-    """Weights, Adam's moments (of the same parameters: who has no gradient has none) and metrics."""
+def test_two_processes_train_as_one(name: str, together, tmp_path: Path) -> None:
+    """Equal up to float64's rounding: weights, metrics and Adam's moments (of the parameters with a gradient)."""
     trained(name, tmp_path)
     (tensors, info), (others, other_info) = (load_state(path / CHECKPOINT) for path in (tmp_path, together[0] / name))
     assert info["optimizer_tensors"] == other_info["optimizer_tensors"]
@@ -117,11 +117,11 @@ def test_two_processes_learn_what_one_does_to_the_rounding_of_float64(name: str,
         assert other == pytest.approx(row, rel=1e-9, abs=1e-11)
 
 
-def test_one_process_that_is_told_to_stop_stops_all_and_they_go_on_to_the_same_bits(together) -> None:
+def test_stopping_one_process_stops_all_and_they_resume_exactly(together) -> None:
     assert_same_run(together[0] / "stopped", together[0] / "whole")
 
 
-def test_the_command_trains_in_all_processes_and_one_of_them_speaks(together) -> None:
+def test_command_trains_in_all_processes_and_one_prints(together) -> None:
     place, done = together
     assert len(re.findall(r"^epoch 1/1 ", done.stdout, re.MULTILINE)) == 1, done.stderr[-2000:]
     assert done.stdout.count("try next: mvae sample") == 1
@@ -129,13 +129,13 @@ def test_the_command_trains_in_all_processes_and_one_of_them_speaks(together) ->
     assert {METRICS, CHECKPOINT, "run.json", "samples.png"} <= {file.name for file in (place / "digits").iterdir()}
 
 
-def test_where_a_process_dies_the_others_end_and_the_command_fails(together) -> None:
+def test_dead_process_ends_the_others_and_the_command_fails(together) -> None:
     place, done = together
     assert done.returncode == 1
     assert (place / "error").read_text().startswith("another process of this training ended; its output says why (")
 
 
-def test_every_row_of_a_batch_is_one_process_s() -> None:
+def test_each_row_of_a_batch_belongs_to_one_process() -> None:
     for rows in (1, 2, 5, 8):
         parts = [Processes(rank, 3).part(rows) for rank in range(3)]
         assert sum(share for _, share in parts) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""fit(): the β schedule, selection, missing data, metrics (see also test_training_errors.py and test_resume.py)."""
+"""fit(): the β schedule, selection, missing data, metrics (see also test_fit_errors.py and test_resume.py)."""
 
 import gc
 import json
@@ -27,7 +27,7 @@ from tests.small_training import BATCH, ROWS, STEPS, Each, Watched, columns, inc
 
 
 @pytest.mark.parametrize("anneal_epochs", [0, 1, 3, 7])
-def test_beta_rises_linearly_by_step_from_0_to_exactly_1_and_stays(anneal_epochs: int) -> None:
+def test_beta_rises_linearly_to_1_and_stays(anneal_epochs: int) -> None:
     watched = Watched()
     history = fit(watched, Table(columns()), epochs=5, anneal_epochs=anneal_epochs, batch_size=BATCH, callbacks=[])
     steps = anneal_epochs * STEPS
@@ -38,7 +38,7 @@ def test_beta_rises_linearly_by_step_from_0_to_exactly_1_and_stays(anneal_epochs
 
 
 @pytest.mark.parametrize(("decay_epochs", "epochs"), [(0, 5), (1, 5), (3, 5), (5, 5)])
-def test_the_learning_rate_is_constant_and_then_falls_linearly_by_step_to_0(
+def test_learning_rate_is_constant_and_then_falls_linearly_to_0(
     decay_epochs: int, epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
@@ -63,7 +63,7 @@ def test_the_learning_rate_is_constant_and_then_falls_linearly_by_step_to_0(
     assert used[-1] == (0.01 / decay if decay else 0.01)
 
 
-def test_every_row_is_seen_once_an_epoch_the_last_partial_batch_included_in_an_order_of_its_own() -> None:
+def test_every_row_is_seen_once_per_epoch_in_a_new_order() -> None:
     watched, table = Watched(), Table(columns())
     fit(watched, table, epochs=2, batch_size=BATCH, callbacks=[])
     assert [len(batch) for batch in watched.seen] == [5, 5, 5, 5, 3] * 2
@@ -73,13 +73,13 @@ def test_every_row_is_seen_once_an_epoch_the_last_partial_batch_included_in_an_o
     assert epochs[0] != epochs[1] != every
 
 
-def test_a_batch_bigger_than_the_table_is_the_table() -> None:
+def test_batch_larger_than_the_table_is_the_table() -> None:
     watched = Watched()
     fit(watched, Table(columns()), epochs=2, batch_size=1000, callbacks=[])
     assert [len(batch) for batch in watched.seen] == [ROWS, ROWS]
 
 
-def test_training_lowers_the_loss_and_leaves_the_model_in_eval_mode() -> None:
+def test_training_lowers_the_loss_and_ends_in_eval_mode() -> None:
     trained = model()
     history = fit(trained, Table(columns()), epochs=12, batch_size=BATCH, learning_rate=2e-2, callbacks=[])
     assert history.epochs[-1]["train/loss"] < history.epochs[0]["train/loss"] - 1
@@ -88,7 +88,7 @@ def test_training_lowers_the_loss_and_leaves_the_model_in_eval_mode() -> None:
     assert history.best_epoch is None
 
 
-def test_metrics_are_means_over_rows_and_over_the_terms_that_score_them(tmp_path: Path) -> None:
+def test_metrics_are_means_over_rows_and_terms(tmp_path: Path) -> None:
     """One batch, nothing learned: the logged numbers are those of the objective itself."""
     fresh, table = model(), incomplete()
     history = fit(fresh, table, epochs=1, batch_size=100, learning_rate=1e-30, callbacks=[], run_dir=tmp_path / "run")
@@ -114,8 +114,8 @@ def test_metrics_are_means_over_rows_and_over_the_terms_that_score_them(tmp_path
 
 @pytest.mark.parametrize("batch_size", [1, BATCH, 100])
 @pytest.mark.parametrize("k", [0, 1])
-def test_incomplete_tables_train_and_no_missing_value_leaves_a_trace(batch_size: int, k: int) -> None:
-    """With one row a batch, every batch lacks whole modalities."""
+def test_contents_of_missing_cells_do_not_affect_training(batch_size: int, k: int) -> None:
+    """With one row per batch, batches are missing whole modalities."""
     trained = []
     for filling in (math.nan, 0.5):
         trained.append(model(k=k))
@@ -142,7 +142,7 @@ def test_unpaired_data_trains_every_modality(caplog: pytest.LogCaptureFixture) -
             assert any(not torch.equal(v, before[n]) for n, v in weights(trained).items() if n.startswith(prefix))
 
 
-def test_a_modality_without_a_column_is_left_as_it_was() -> None:
+def test_modality_without_a_column_stays_unchanged() -> None:
     data = columns()
     del data["label"]
     trained, table = model(k=1), Table(data)
@@ -155,20 +155,20 @@ def test_a_modality_without_a_column_is_left_as_it_was() -> None:
         weights(trained)["_modalities.image.decoder.1.weight"], before["_modalities.image.decoder.1.weight"]
     )
     assert all(math.isfinite(value) for row in history.epochs for value in row.values())
-    assert not any("label" in key for key in history.epochs[0])  # no number is made up for it
+    assert not any("label" in key for key in history.epochs[0])  # it gets no made-up number
 
 
 # -- Validation and selection ------------------------------------------------------------------------------------
 
 
 def worsening() -> tuple[Table, Table]:
-    """Training rows, and validation rows that are the less likely the more is learned of those."""
+    """Training rows, and validation rows whose likelihood falls while the model learns."""
     train, other = columns(), columns(9, seed=5)
     other["sound"] = 4 * other["sound"].flip(0)
     return Table(train), Table(other)
 
 
-def test_the_best_weights_by_validation_are_kept_but_only_from_the_end_of_annealing_on() -> None:
+def test_best_weights_are_selected_once_annealing_has_ended() -> None:
     trained, (table, validation) = model(), worsening()
     states: list[dict[str, Tensor]] = []
     history = fit(
@@ -190,7 +190,7 @@ def test_the_best_weights_by_validation_are_kept_but_only_from_the_end_of_anneal
     assert same(weights(trained), states[best])
 
 
-def test_without_an_epoch_after_annealing_the_last_weights_stay() -> None:
+def test_last_weights_stay_if_annealing_does_not_end() -> None:
     trained, (table, validation) = model(), worsening()
     states: list[dict[str, Tensor]] = []
     history = fit(
@@ -203,11 +203,11 @@ def test_without_an_epoch_after_annealing_the_last_weights_stay() -> None:
         callbacks=[Each(epoch=lambda _: states.append(weights(trained)))],
     )
     assert history.best_epoch is None
-    assert history.warning is None  # while β < 1 little can be expected of the codes
+    assert history.warning is None  # no warning while β < 1
     assert same(weights(trained), states[-1])
 
 
-def test_selection_looks_at_the_validation_rows_only_and_leaves_no_trace_in_training() -> None:
+def test_selection_uses_only_validation_rows_and_does_not_affect_training() -> None:
     plain, watched, (table, validation) = model(), model(), worsening()
     measured: list[dict[str, float]] = []
     fit(plain, table, epochs=3, anneal_epochs=9, batch_size=BATCH, callbacks=[])
@@ -226,8 +226,8 @@ def test_selection_looks_at_the_validation_rows_only_and_leaves_no_trace_in_trai
         assert found == expected
 
 
-class Says(nn.Module):
-    """An encoder that says as many nats about its input in chosen latents as asked, and nothing in the others."""
+class PreciseEncoder(nn.Module):
+    """An encoder of its input with a given precision in chosen latents, and no information in the others."""
 
     def __init__(self, latents: list[int], precision: float):
         super().__init__()
@@ -241,8 +241,8 @@ class Says(nn.Module):
         return mean * self.scale, log_var
 
 
-def hears(sign: float) -> nn.Linear:
-    """A decoder of the first latent, which may understand the contrary."""
+def decoder_of_first(sign: float) -> nn.Linear:
+    """A decoder of the first latent, with the right sign or the wrong one."""
     decoder = nn.Linear(2, 1)
     with torch.no_grad():
         decoder.weight.copy_(torch.tensor([[sign, 0.0]]))
@@ -254,18 +254,18 @@ def hears(sign: float) -> nn.Linear:
     ("sign", "precision", "expected"),
     [(1.0, 50.0, None), (-1.0, 50.0, "b cannot be predicted from other"), (1.0, 1e-6, "expert of b is dead")],
 )
-def test_fit_warns_of_modalities_that_have_not_met(
+def test_fit_warns_of_uncoupled_modalities(
     sign: float, precision: float, expected: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     built = MVAE(
         {
-            "a": Modality(Says([0], 50.0), hears(1.0), likelihoods.Gaussian()),
-            "b": Modality(Says([0], precision), hears(sign), likelihoods.Gaussian()),
+            "a": Modality(PreciseEncoder([0], 50.0), decoder_of_first(1.0), likelihoods.Gaussian()),
+            "b": Modality(PreciseEncoder([0], precision), decoder_of_first(sign), likelihoods.Gaussian()),
         },
         2,
         cross_from=(),
     )
-    x = torch.randn(60, 1, generator=torch.Generator().manual_seed(0))  # fewer than 50 are not judged
+    x = torch.randn(60, 1, generator=torch.Generator().manual_seed(0))  # fewer than 50 are not evaluated
     table = Table({"a": x, "b": x})
     history = fit(built, table, validation=table, epochs=1, learning_rate=1e-30, callbacks=[])
     if expected is None:
@@ -308,7 +308,7 @@ def test_memory_does_not_grow_from_epoch_to_epoch() -> None:
     assert len(set(live[2:])) == 1, live
 
 
-def test_fits_in_two_threads_are_those_that_each_would_be_alone() -> None:
+def test_fits_in_two_threads_match_sequential_ones() -> None:
     def train(seed: int, results: dict[int, dict[str, Tensor]]) -> None:
         x = Modality(nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 4)), nn.Linear(2, 4), "gaussian")
         noisy = Modality(nn.Linear(4, 4), nn.Linear(2, 4), "gaussian", augment={"name": "noise", "std": 0.5})

@@ -1,4 +1,4 @@
-"""What stops fit(), and what is kept then."""
+"""Errors that stop fit(), and what is kept."""
 
 import math
 import re
@@ -33,9 +33,7 @@ class Breaks(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["image", "label", "sound"])
-def test_a_loss_that_is_not_finite_stops_training_with_the_modality_and_keeps_the_last_good_checkpoint(
-    name: str, tmp_path: Path
-) -> None:
+def test_non_finite_loss_stops_training_and_keeps_the_last_good_checkpoint(name: str, tmp_path: Path) -> None:
     parts = small()
     parts[name].decoder = Breaks(parts[name].decoder, at=7)  # in the second epoch
     with pytest.raises(TrainingError, match=rf"^\w+/{name} is not finite in epoch 2, step 3: .*checkpoint is kept"):
@@ -54,7 +52,7 @@ def test_a_loss_that_is_not_finite_stops_training_with_the_modality_and_keeps_th
     assert len((tmp_path / METRICS).read_text().splitlines()) == 1
 
 
-def test_an_encoder_that_gives_nan_stops_training_too(tmp_path: Path) -> None:
+def test_nan_from_an_encoder_stops_training(tmp_path: Path) -> None:
     parts = small()
     parts["label"].encoder = Breaks(parts["label"].encoder, at=2)
     with pytest.raises(TrainingError, match="is not finite in epoch 1, step 3"):
@@ -69,8 +67,8 @@ def test_an_encoder_that_gives_nan_stops_training_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [3, STEPS])
-def test_weights_spoilt_by_a_gradient_are_never_saved(at: int, tmp_path: Path) -> None:
-    """The loss of the step itself is finite; only after it are the weights not."""
+def test_non_finite_weights_are_never_saved(at: int, tmp_path: Path) -> None:
+    """The loss of the step is finite, but the weights after it are not."""
     trained, calls = model(), [0]
 
     def spoil(gradient: Tensor) -> Tensor:
@@ -116,12 +114,12 @@ def test_weights_spoilt_by_a_gradient_are_never_saved(at: int, tmp_path: Path) -
         ({"resume": True}, "resume=True needs run_dir"),
     ],
 )
-def test_settings_outside_their_range_are_refused(changed: dict[str, Any], message: str) -> None:
+def test_invalid_settings_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(message)):
         fit(model(), Table(columns()), **({"epochs": 1, "callbacks": []} | changed))
 
 
-def test_a_seed_of_numpy_is_a_seed() -> None:
+def test_seed_may_be_a_numpy_integer() -> None:
     seed: Any = np.int64(7)
     one, other = model(), model()
     fit(one, Table(columns()), epochs=1, seed=seed, callbacks=[])
@@ -129,20 +127,20 @@ def test_a_seed_of_numpy_is_a_seed() -> None:
     assert same(weights(one), weights(other))
 
 
-def test_guesses_that_would_never_count_are_refused() -> None:
+def test_pseudo_labels_without_effect_are_refused() -> None:
     guessing = MVAE(small(), 2, cross_from=("image",), pseudo_labels=("label",))
     with pytest.raises(SettingsError, match=r"pseudo_labels take effect once β is 1, which beta=0\.2 never reaches"):
         fit(guessing, Table(columns()), epochs=1, beta=0.2, callbacks=[])
 
 
-def test_a_model_with_nothing_to_train_is_refused() -> None:
+def test_model_with_nothing_to_train_is_refused() -> None:
     frozen = model()
     frozen.requires_grad_(False)
     with pytest.raises(SettingsError, match="no parameters to train"):
         fit(frozen, Table(columns()), epochs=1, callbacks=[])
 
 
-def test_frozen_parameters_stay_and_the_others_learn() -> None:
+def test_only_frozen_parameters_stay() -> None:
     partly = model()
     partly.modalities["image"].encoder.requires_grad_(False)
     before = weights(partly)
@@ -151,7 +149,7 @@ def test_frozen_parameters_stay_and_the_others_learn() -> None:
         assert torch.equal(value, before[name]) == ("image.encoder" in name)
 
 
-def test_rows_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_invalid_rows_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     wrong = columns()
     wrong["label"][4] = 3
     for table, validation in ((Table(wrong), None), (Table(columns()), Table(wrong))):
@@ -160,7 +158,7 @@ def test_rows_that_do_not_fit_are_refused_before_anything_is_written(tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_directory_that_cannot_be_made_is_an_error_of_one_line_before_training(tmp_path: Path) -> None:
+def test_unwritable_run_directory_is_refused_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     watched = Watched()
     with pytest.raises(RunError, match=r"cannot write .*Not a directory") as caught:

@@ -1,4 +1,4 @@
-"""A run killed at any moment, or whose disk fills up, goes on to the bits of one that never stopped."""
+"""A run that is killed at any moment, or whose disk fills up, resumes bit-for-bit."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ from tests.resumable import (
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that never stopped."""
+    """An uninterrupted run."""
     directory = tmp_path_factory.mktemp("whole")
     train(model(), directory)
     return directory
@@ -92,26 +92,26 @@ assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 """
 
 
-def test_kill_9_at_any_moment_leaves_a_run_that_goes_on_to_the_same_bits_and_a_second_signal_ends_at_once(
+def test_killed_run_resumes_exactly_and_second_signal_ends_at_once(
     tmp_path: Path,
 ) -> None:
-    """One process that imports PyTorch once and kills children of its own."""
-    root = Path(__file__).parent.parent
+    """One process imports PyTorch once, and kills its own children."""
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", KILLED, str(root), str(tmp_path / "killed"), str(tmp_path / "whole")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_afresh(uninterrupted, tmp_path: Path) -> None:
+def test_run_killed_before_its_first_checkpoint_starts_over(uninterrupted, tmp_path: Path) -> None:
     (tmp_path / METRICS).write_text('{"epoch": 1}\n{"epoch": 2}\n')  # as left by such a run
-    for half in (f".{CHECKPOINT}.123", ".tmpBbpF9d"):  # ours, and what safetensors writes into
+    for half in (f".{CHECKPOINT}.123", ".tmpBbpF9d"):  # this library's temporary file, and that of safetensors
         (tmp_path / half).write_bytes(b"half of one")
     train(model(), tmp_path)
     assert_same_run(tmp_path, uninterrupted)
     assert files(tmp_path) == {CHECKPOINT, METRICS}
 
 
-def test_lines_of_metrics_written_after_the_checkpoint_are_dropped(uninterrupted, tmp_path: Path) -> None:
+def test_metrics_written_after_the_checkpoint_are_dropped(uninterrupted, tmp_path: Path) -> None:
     stop(model(), tmp_path, at=STEPS + 2)
     with (tmp_path / METRICS).open("a") as file:
         file.write('{"epoch": 2}\n{"epoch": 3, "los')
@@ -121,7 +121,7 @@ def test_lines_of_metrics_written_after_the_checkpoint_are_dropped(uninterrupted
     assert files(tmp_path) == {CHECKPOINT, METRICS}
 
 
-def test_a_missing_or_shortened_metrics_file_is_an_error_of_one_line(tmp_path: Path) -> None:
+def test_missing_or_shortened_metrics_are_refused(tmp_path: Path) -> None:
     train(model(), tmp_path, epochs=2)
     (tmp_path / METRICS).write_text("")
     with pytest.raises(RunError, match=r"metrics.jsonl is shorter than when its checkpoint was written"):
@@ -134,9 +134,7 @@ def test_a_missing_or_shortened_metrics_file_is_an_error_of_one_line(tmp_path: P
 # -- Full disks ------------------------------------------------------------------------------------------------------
 
 
-def test_a_disk_that_fills_up_keeps_the_old_checkpoint_and_leaves_nothing_half_written(
-    monkeypatch: pytest.MonkeyPatch, uninterrupted, tmp_path: Path
-) -> None:
+def test_full_disk_keeps_the_old_checkpoint(monkeypatch: pytest.MonkeyPatch, uninterrupted, tmp_path: Path) -> None:
     stop(model(), tmp_path, at=7)
     before = (tmp_path / CHECKPOINT).read_bytes()
 
@@ -146,8 +144,8 @@ def test_a_disk_that_fills_up_keeps_the_old_checkpoint_and_leaves_nothing_half_w
 
     with monkeypatch.context() as patched:
         patched.setattr(mvae.files, "save_file", full)
-        said = r"cannot write .*checkpoint.safetensors: No space left on device. Free .*is kept: resume from it"
-        with pytest.raises(RunError, match=said):
+        message = r"cannot write .*checkpoint.safetensors: No space left on device. Free .*is kept: resume from it"
+        with pytest.raises(RunError, match=message):
             train(model(), tmp_path, resume=True, checkpoint_seconds=0.0)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
     assert files(tmp_path) == {CHECKPOINT, METRICS}
@@ -167,7 +165,7 @@ class FullDevice(Reporter):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_metrics_that_cannot_be_written_are_an_error_of_one_line(tmp_path: Path) -> None:
+def test_unwritable_metrics_are_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"cannot write .*metrics.jsonl: No space left on device") as caught:
         train(model(), tmp_path, callbacks=[FullDevice(tmp_path)])
     assert "\n" not in str(caught.value)

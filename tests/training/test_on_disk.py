@@ -1,4 +1,4 @@
-"""A table on disk that is read in blocks: learned from as from memory, in the same order, to the same bits."""
+"""A table on disk is read in blocks; it trains as from memory in the same order, bit-for-bit."""
 
 import signal
 from pathlib import Path
@@ -33,11 +33,11 @@ def on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Table:
 
 
 def train(model: MVAE, table: Table, run_dir: Path | None = None, **changes: Any) -> History:
-    told: dict[str, Any] = {"callbacks": []} | changes
-    return fit(model, table, epochs=2, batch_size=20, run_dir=run_dir, **told)
+    settings: dict[str, Any] = {"callbacks": []} | changes
+    return fit(model, table, epochs=2, batch_size=20, run_dir=run_dir, **settings)
 
 
-def test_every_row_is_learned_from_once_an_epoch_in_another_order(on_disk: Table) -> None:
+def test_every_row_is_seen_once_per_epoch_in_a_new_order(on_disk: Table) -> None:
     watched = Watched()
     train(watched, on_disk)
     seen = [value for batch in watched.seen for value in batch]
@@ -46,7 +46,7 @@ def test_every_row_is_learned_from_once_an_epoch_in_another_order(on_disk: Table
     assert first != second
 
 
-def test_a_table_in_memory_in_that_order_is_learned_alike(on_disk: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table_in_memory_trains_the_same(on_disk: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     mapped, loaded = MVAE(small(), 2), MVAE(small(), 2)
     train(mapped, on_disk)
     in_memory = on_disk[:]
@@ -57,7 +57,7 @@ def test_a_table_in_memory_in_that_order_is_learned_alike(on_disk: Table, monkey
     assert same(weights(mapped), weights(loaded))
 
 
-def test_it_is_resumed_in_the_middle_of_an_epoch_to_the_same_bits(on_disk: Table, tmp_path: Path) -> None:
+def test_training_resumes_exactly_within_an_epoch(on_disk: Table, tmp_path: Path) -> None:
     train(MVAE(small(), 2), on_disk, tmp_path / "whole")
     with handled(signal.SIGINT):
         history = train(MVAE(small(), 2), on_disk, tmp_path / "stopped", callbacks=[Signals(at=15)])

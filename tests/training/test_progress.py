@@ -1,4 +1,4 @@
-"""Where progress goes: a bar on a terminal, plain lines elsewhere."""
+"""Progress: a bar on a terminal, plain lines elsewhere."""
 
 import io
 import re
@@ -39,14 +39,14 @@ LINE = (
 )
 
 
-def test_plain_lines_say_everything_and_nothing_but_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_show_every_number(capsys: pytest.CaptureFixture[str]) -> None:
     train(Lines())
     out, err = capsys.readouterr()
     first, *others = out.splitlines()
     assert re.fullmatch(LINE, first)
     assert first.startswith("epoch 1/2 ")
     assert "beta 0.50" in first
-    assert re.fullmatch(LINE, others[-1])  # of epochs shorter than a second only some are shown, but always the last
+    assert re.fullmatch(LINE, others[-1])  # epochs shorter than a second may be left out, but never the last
     assert others[-1].startswith("epoch 2/2 ")
     assert others[-1].endswith(" 0.0 min left")
     assert "\x1b" not in out + err
@@ -60,7 +60,7 @@ def test_without_callbacks_nothing_is_printed(capsys: pytest.CaptureFixture[str]
 
 @pytest.fixture
 def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What rich takes for a terminal, wide enough for everything."""
+    """A terminal for rich, wide enough for everything."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "200")
@@ -71,7 +71,7 @@ def without_colours(text: str) -> str:
 
 
 @pytest.mark.usefixtures("_terminal")
-def test_a_terminal_gets_a_bar_with_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_shows_the_same_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     train(Bar())
     out, err = capsys.readouterr()
     last = without_colours(err).replace("\r", "\n").strip().splitlines()[-1]
@@ -84,7 +84,7 @@ def test_a_terminal_gets_a_bar_with_the_same_numbers(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.usefixtures("_terminal")
-def test_the_bar_shows_the_beta_of_the_step_in_hand(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bar_shows_the_current_beta(capsys: pytest.CaptureFixture[str]) -> None:
     bar = Bar()
     bar.on_start(Plan(epochs=4, steps_per_epoch=10, batch_size=100, steps_done=25))
     bar.on_step(2, 26, {"loss": 1.0, "beta": 0.65})
@@ -103,7 +103,7 @@ class Terminal(io.StringIO):
     ("out", "err", "kind"),
     [(Terminal(), Terminal(), Bar), (io.StringIO(), Terminal(), Lines), (Terminal(), io.StringIO(), Lines)],
 )
-def test_the_bar_is_for_terminals_only(
+def test_bar_is_for_terminals_only(
     out: io.StringIO, err: io.StringIO, kind: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdout", out)
@@ -111,7 +111,7 @@ def test_the_bar_is_for_terminals_only(
     assert type(reporter_for()) is kind
 
 
-def test_updates_come_no_oftener_than_asked_for() -> None:
+def test_updates_come_at_most_at_the_set_rate() -> None:
     reporter = Reporter()
     assert not reporter.due()
     reporter.every = 0.0
@@ -119,7 +119,7 @@ def test_updates_come_no_oftener_than_asked_for() -> None:
     assert reporter.due()
 
 
-def test_long_work_is_shown_by_a_line_a_minute(
+def test_long_work_prints_a_line_per_minute(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter([0.0, 30.0, 60.0, 60.0, 90.0, 121.0, 121.0])

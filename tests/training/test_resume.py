@@ -1,4 +1,4 @@
-"""fit(): stopped anywhere, a run goes on to the bits of one that never stopped."""
+"""fit(): a run stopped anywhere resumes bit-for-bit."""
 
 import json
 import re
@@ -37,7 +37,7 @@ from tests.resumable import (
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[bool, int], tuple[Path, MVAE, History]]:
-    """Runs that never stopped, by (complete table, k)."""
+    """Uninterrupted runs by (complete table, k)."""
     runs = {}
     for complete in (True, False):
         for k in (0, 1):
@@ -46,22 +46,22 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[bool, 
     return runs
 
 
-# -- Stopping and going on -----------------------------------------------------------------------------------------
+# -- Stopping and resuming -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("complete", "k", "number"),
     [(True, 0, signal.SIGINT), (True, 1, signal.SIGTERM), (False, 0, signal.SIGTERM), (False, 1, signal.SIGINT)],
 )
-@pytest.mark.parametrize("at", [1, 7, STEPS, STEPS * EPOCHS])  # the first, mid-epoch, an epoch's last, the last of all
-def test_a_run_stopped_at_any_step_and_resumed_has_the_same_bits(
+@pytest.mark.parametrize("at", [1, 7, STEPS, STEPS * EPOCHS])  # the first, mid-epoch, an epoch's last, the very last
+def test_run_stopped_at_any_step_resumes_exactly(
     uninterrupted, complete: bool, k: int, number: signal.Signals, at: int, tmp_path: Path
 ) -> None:
     whole, expected, history = uninterrupted[complete, k]
     stopped = stop(model(k=k), tmp_path, complete, at=at, number=number)
     assert load_state(tmp_path / CHECKPOINT)[1]["epoch"] == (at - 1) // STEPS
     assert len(stopped.epochs) == (at - 1) // STEPS
-    other_start = model(seed=99, k=k)  # nothing may come from the new process's initial weights
+    other_start = model(seed=99, k=k)  # the new process's initial weights must not matter
     resumed = train(other_start, tmp_path, complete, resume=True)
     assert not resumed.interrupted
     assert_same_run(tmp_path, whole)
@@ -70,7 +70,7 @@ def test_a_run_stopped_at_any_step_and_resumed_has_the_same_bits(
     assert (resumed.best_epoch, resumed.warning) == (history.best_epoch, history.warning)
 
 
-def test_what_networks_draw_by_themselves_is_resumed_too_and_leaves_the_callers_generator_alone(tmp_path: Path) -> None:
+def test_dropout_resumes_exactly_and_leaves_the_callers_generator_alone(tmp_path: Path) -> None:
     def built(seed: int) -> MVAE:
         torch.manual_seed(seed)
         encoder = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
@@ -84,7 +84,7 @@ def test_what_networks_draw_by_themselves_is_resumed_too_and_leaves_the_callers_
     torch.manual_seed(1234)
     train(resumed, tmp_path / "parts", resume=True)
     assert_same_weights(resumed, whole)
-    one, other = built(0), built(0)  # and it does draw: without dropout the result is another
+    one, other = built(0), built(0)  # dropout matters: without it the result differs
     cast("nn.Sequential", other.modalities["image"].encoder)[1] = nn.Identity()
     for each, name in ((one, "one"), (other, "other")):
         train(each, tmp_path / name, epochs=1)
@@ -92,7 +92,7 @@ def test_what_networks_draw_by_themselves_is_resumed_too_and_leaves_the_callers_
 
 
 @pytest.mark.parametrize("at", [9, 12])  # before the learning rate falls, and while it does
-def test_a_run_whose_learning_rate_falls_is_resumed_too(at: int, tmp_path: Path) -> None:
+def test_run_with_a_falling_learning_rate_resumes_exactly(at: int, tmp_path: Path) -> None:
     whole, resumed, constant = model(), model(), model()
     train(whole, tmp_path / "whole", decay_epochs=2)
     stop(resumed, tmp_path / "parts", at=at, decay_epochs=2)
@@ -105,7 +105,7 @@ def test_a_run_whose_learning_rate_falls_is_resumed_too(at: int, tmp_path: Path)
         train(model(), tmp_path / "whole", resume=True)
 
 
-def test_a_run_stopped_after_every_step_has_the_same_bits(uninterrupted, tmp_path: Path) -> None:
+def test_run_stopped_after_every_step_resumes_exactly(uninterrupted, tmp_path: Path) -> None:
     whole, expected, _ = uninterrupted[False, 1]
     built = model()
     for step in range(1, STEPS * EPOCHS + 1):
@@ -116,9 +116,9 @@ def test_a_run_stopped_after_every_step_has_the_same_bits(uninterrupted, tmp_pat
     assert_same_weights(built, expected)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(uninterrupted, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_run_and_another_seed_does_not(uninterrupted, tmp_path: Path) -> None:
     whole, expected, _ = uninterrupted[True, 1]
-    torch.manual_seed(1234)  # the global generator has no say
+    torch.manual_seed(1234)  # the global generator has no influence
     built = model()
     torch.manual_seed(4321)
     train(built, tmp_path / "same")
@@ -128,14 +128,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(uninterrupt
     assert not torch.equal(next(iter(other.state_dict().values())), next(iter(expected.state_dict().values())))
 
 
-def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
+def test_signal_handlers_are_restored(tmp_path: Path) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     train(model(), tmp_path, epochs=1)
     assert {number: signal.getsignal(number) for number in before} == before
 
 
 def test_fit_works_outside_the_main_thread(uninterrupted, tmp_path: Path) -> None:
-    """Where Python lets nobody handle signals."""
+    """Python allows no signal handlers there."""
     built = model()
     thread = threading.Thread(target=train, args=(built, tmp_path))
     thread.start()
@@ -143,7 +143,7 @@ def test_fit_works_outside_the_main_thread(uninterrupted, tmp_path: Path) -> Non
     assert_same_run(tmp_path, uninterrupted[True, 1][0])
 
 
-def test_a_finished_run_can_be_resumed_and_stays_as_it_is(uninterrupted, tmp_path: Path) -> None:
+def test_finished_run_is_unchanged_when_resumed(uninterrupted, tmp_path: Path) -> None:
     train(model(), tmp_path)
     built = model(seed=5)
     history = train(built, tmp_path, resume=True)
@@ -154,7 +154,7 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(uninterrupted, tmp_pat
     assert_same_weights(built, expected)
 
 
-def test_a_finished_run_can_go_on_for_more_epochs(uninterrupted, tmp_path: Path) -> None:
+def test_finished_run_resumes_for_more_epochs(uninterrupted, tmp_path: Path) -> None:
     train(model(), tmp_path, epochs=2)
     train(model(), tmp_path, resume=True)
     assert_same_run(tmp_path, uninterrupted[True, 1][0])
@@ -163,7 +163,7 @@ def test_a_finished_run_can_go_on_for_more_epochs(uninterrupted, tmp_path: Path)
 # -- Refusals --------------------------------------------------------------------------------------------------------
 
 
-def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
+def test_existing_run_is_not_overwritten(tmp_path: Path) -> None:
     train(model(), tmp_path, epochs=1)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(RunError, match="holds a run already: resume it, or choose another directory"):
@@ -171,7 +171,7 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
+def test_resume_needs_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no checkpoint at .*the run has not saved one yet"):
         train(model(), tmp_path / "nothing", resume=True)
     assert not (tmp_path / "nothing").exists()
@@ -187,7 +187,7 @@ def test_there_must_be_something_to_resume(tmp_path: Path) -> None:
         ({"decay_epochs": 1}, "steps None → 20, decay_steps None → 5"),
     ],
 )
-def test_other_settings_are_refused_by_name(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_resume_with_other_settings_is_refused_by_name(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
     train(model(), tmp_path, epochs=1)
     fresh = model(seed=4)
     with pytest.raises(RunError, match=re.escape(f"was trained with other settings ({message})")):
@@ -195,14 +195,14 @@ def test_other_settings_are_refused_by_name(changed: dict[str, Any], message: st
     assert_same_weights(fresh, model(seed=4))
 
 
-def test_another_class_whose_weights_would_fit_is_refused(tmp_path: Path) -> None:
+def test_resume_with_another_class_is_refused(tmp_path: Path) -> None:
     train(model(), tmp_path, epochs=1)
     fresh: Any = MVTCAE(dict(model().modalities), 2)
     with pytest.raises(RunError, match=r"other settings \(model 'MVAE' → 'MVTCAE'\)"):
         train(fresh, tmp_path, resume=True)
 
 
-def test_other_rows_are_refused_and_values_that_are_missing_do_not_count(tmp_path: Path) -> None:
+def test_resume_with_other_observed_values_is_refused(tmp_path: Path) -> None:
     own = table(complete=False)
     train(model(), tmp_path, data=own, epochs=1)
     has, image = own.has("image"), torch.as_tensor(own["image"]).clone()
@@ -215,7 +215,7 @@ def test_other_rows_are_refused_and_values_that_are_missing_do_not_count(tmp_pat
         train(model(), tmp_path, data=Table(dict(own.columns) | {"image": image}, present), epochs=3, resume=True)
 
 
-def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
+def test_resume_with_another_number_of_rows_is_refused(tmp_path: Path) -> None:
     train(model(), tmp_path, epochs=1)
     with pytest.raises(RunError, match="rows 23 → 20"):
         fit(
@@ -246,9 +246,7 @@ def test_another_number_of_rows_is_refused(tmp_path: Path) -> None:
         (lambda t, i: i.update(settings=None), "is damaged"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_refused_and_the_model_left_alone(
-    spoil, message: str, tmp_path: Path
-) -> None:
+def test_mismatched_checkpoint_is_refused(spoil, message: str, tmp_path: Path) -> None:
     train(model(), tmp_path, epochs=3)
     tensors, info = load_state(tmp_path / CHECKPOINT)
     spoil(tensors, info)
@@ -261,7 +259,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_the_model_left_alone(
     assert len((tmp_path / METRICS).read_text().splitlines()) == 3
 
 
-def test_every_line_of_metrics_is_json_of_its_epoch(tmp_path: Path) -> None:
+def test_metrics_have_one_json_line_per_epoch(tmp_path: Path) -> None:
     history = train(model(), tmp_path)
     lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert lines == history.epochs

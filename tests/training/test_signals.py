@@ -1,4 +1,4 @@
-"""Signals: what a program around fit() sees of them, after the checkpoint is written."""
+"""Signals: how they reach the program around fit(), after the checkpoint is written."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ print("done", flush=True)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_script_of_three_folds_ends_in_the_first_and_its_checkpoint_is_there(name: str, tmp_path: Path) -> None:
+def test_script_of_three_folds_ends_in_the_first_with_a_checkpoint(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", FOLDS, str(Path(__file__).parents[2]), str(tmp_path), name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "fold one\n"
@@ -43,7 +43,7 @@ def test_a_script_of_three_folds_ends_in_the_first_and_its_checkpoint_is_there(n
     assert files(tmp_path) == {"one"}
 
 
-def test_ctrl_c_is_a_keyboard_interrupt_and_handlers_are_back(tmp_path: Path) -> None:
+def test_ctrl_c_is_a_keyboard_interrupt_and_handlers_are_restored(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(model(), tmp_path, callbacks=[Signals(STEPS)])
@@ -51,15 +51,15 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_handlers_are_back(tmp_path: Path) ->
     assert load_state(tmp_path / CHECKPOINT)[1]["step_in_epoch"] == STEPS
 
 
-def test_a_handler_of_the_callers_own_is_called_and_may_go_on() -> None:
-    with handled(signal.SIGTERM) as came:
+def test_callers_own_handler_is_called_and_may_continue() -> None:
+    with handled(signal.SIGTERM) as received:
         history = train(model(), None, callbacks=[Signals(2, signal.SIGTERM)])
-        assert came == [signal.SIGTERM]
+        assert received == [signal.SIGTERM]
         assert history.interrupted
-        assert not train(model(), None, epochs=1).interrupted  # the next training knows nothing of it
+        assert not train(model(), None, epochs=1).interrupted  # the next training is not affected
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
+def test_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         history = train(model(), None, callbacks=[Signals(2, signal.SIGHUP)])
@@ -69,7 +69,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
     assert len(history.epochs) == 4
 
 
-def test_fits_in_threads_stop_with_the_main_one(tmp_path: Path) -> None:
+def test_fits_in_threads_stop_with_the_main_thread(tmp_path: Path) -> None:
     from mvae.training.signals import stop_signals
 
     raised: list[BaseException] = []
@@ -80,12 +80,12 @@ def test_fits_in_threads_stop_with_the_main_one(tmp_path: Path) -> None:
         except KeyboardInterrupt as error:
             raised.append(error)
 
-    with handled(signal.SIGTERM) as came:
+    with handled(signal.SIGTERM) as received:
         with stop_signals():
             thread = threading.Thread(target=work)
             thread.start()
             os.kill(os.getpid(), signal.SIGTERM)
             thread.join()
-        assert came == [signal.SIGTERM]
+        assert received == [signal.SIGTERM]
     assert len(raised) == 1
     assert (tmp_path / CHECKPOINT).exists()

@@ -28,7 +28,7 @@ def model() -> TELBO:
 
 
 def other_start() -> TELBO:
-    """The same model from other initial weights: nothing of a new process's own may matter to a resumed run."""
+    """The same model with other initial weights, which must not matter to a resumed run."""
     built = model()
     with torch.no_grad():
         for parameter in built.parameters():
@@ -59,7 +59,7 @@ def weights(built: TELBO) -> dict[str, Tensor]:
 
 
 class Snapshots(Callback):
-    """The weights at each epoch's end, at a stage's end its best."""
+    """Records the weights at each epoch's end; at a stage's end its best weights."""
 
     def __init__(self, built: TELBO):
         super().__init__()
@@ -71,7 +71,7 @@ class Snapshots(Callback):
 
 
 class Watched(TELBO):
-    """Remembers the stage and the β of every step."""
+    """Records the stage and the β of every step."""
 
     def batch_objective(self, batch, terms=None, *, beta=1.0, generator=None, noise=None):
         self.__dict__.setdefault("steps", []).append((self.stage, float(beta)))
@@ -92,7 +92,7 @@ def test_each_stage_is_trained_for_all_epochs_with_its_own_annealing() -> None:
     assert not built.training
 
 
-def test_a_model_of_one_stage_has_no_stage_in_its_metrics() -> None:
+def test_model_of_one_stage_has_no_stage_in_its_metrics() -> None:
     from mvae.models.mvae import MVAE
 
     history = fit(MVAE(parts(), 2, cross_from=()), complete(5), epochs=1, callbacks=[])
@@ -100,7 +100,7 @@ def test_a_model_of_one_stage_has_no_stage_in_its_metrics() -> None:
 
 
 @pytest.mark.parametrize("make", [complete, incomplete])
-def test_a_stage_changes_its_own_parameters_only(make) -> None:
+def test_stage_changes_only_its_own_parameters(make) -> None:
     built = model()
     snapshots = Snapshots(built)
     start = weights(built)
@@ -112,7 +112,7 @@ def test_a_stage_changes_its_own_parameters_only(make) -> None:
     assert all(parameter.requires_grad for parameter in built.parameters())
 
 
-def test_what_the_user_has_frozen_stays_frozen_in_every_stage() -> None:
+def test_frozen_parameters_stay_frozen_in_every_stage() -> None:
     built = model()
     frozen = [built.modalities["image"].decoder, built.unimodal["label"]]
     for network in frozen:
@@ -126,8 +126,8 @@ def test_what_the_user_has_frozen_stays_frozen_in_every_stage() -> None:
     assert all(p.requires_grad for p in built.unimodal["image"].parameters())
 
 
-def test_each_stage_goes_on_from_the_best_weights_of_the_one_before_and_ends_with_its_own() -> None:
-    """A learning rate so high that the last epoch of a stage is not its best."""
+def test_each_stage_starts_from_the_best_weights_of_the_previous_one() -> None:
+    """The learning rate is so high that the last epoch of a stage is not its best."""
     built = model()
     snapshots = Snapshots(built)
     history = train(built, epochs=4, learning_rate=0.4, callbacks=[snapshots])
@@ -142,7 +142,7 @@ def test_each_stage_goes_on_from_the_best_weights_of_the_one_before_and_ends_wit
     assert validate(built, tables()[1])["objective"] == pytest.approx(objective[second], rel=1e-12)
 
 
-def test_the_noise_of_a_later_stage_is_not_that_of_the_first_again() -> None:
+def test_stages_draw_different_noise() -> None:
     drawn: list[tuple[float, ...]] = []
 
     class Listening(TELBO):
@@ -155,7 +155,7 @@ def test_the_noise_of_a_later_stage_is_not_that_of_the_first_again() -> None:
     assert len(set(drawn)) == 2 * EPOCHS * STEPS
 
 
-# -- Stopping and going on -------------------------------------------------------------------------------------------
+# -- Stopping and resuming -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +164,11 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TELBO
     return directory, built, train(built, incomplete, run_dir=directory)
 
 
-END = EPOCHS * STEPS  # of stage one
+END = EPOCHS * STEPS  # the last step of stage one
 
 
 @pytest.mark.parametrize("at", [1, 4, END - 1, END, END + 1, END + 4, 2 * END])
-def test_a_run_stopped_in_either_stage_and_resumed_has_the_same_bits(uninterrupted, at: int, tmp_path: Path) -> None:
+def test_run_stopped_in_either_stage_resumes_exactly(uninterrupted, at: int, tmp_path: Path) -> None:
     whole, expected, history = uninterrupted
     with pytest.raises(KeyboardInterrupt):
         train(model(), incomplete, run_dir=tmp_path, callbacks=[Signals(at)])
@@ -183,8 +183,8 @@ def test_a_run_stopped_in_either_stage_and_resumed_has_the_same_bits(uninterrupt
     assert (resumed.best_epoch, other.stage) == (history.best_epoch, "unimodal")
 
 
-def test_a_run_killed_between_the_stages_goes_on_with_the_second(uninterrupted, tmp_path: Path) -> None:
-    """The checkpoint of an epoch's end is that of the next stage's beginning."""
+def test_run_killed_between_stages_resumes_with_the_second(uninterrupted, tmp_path: Path) -> None:
+    """The checkpoint at the end of stage one is that of the beginning of stage two."""
 
     class Dies(Reporter):
         def on_start(self, plan: Plan) -> None:
@@ -211,7 +211,7 @@ def test_a_run_killed_between_the_stages_goes_on_with_the_second(uninterrupted, 
     assert_same_run(tmp_path, uninterrupted[0])
 
 
-def test_stages_of_another_length_are_another_run(tmp_path: Path) -> None:
+def test_resume_with_another_stage_length_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(model(), run_dir=tmp_path, callbacks=[Signals(2)])
     with pytest.raises(RunError, match="epochs of a stage 3 → 4"):

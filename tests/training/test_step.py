@@ -1,4 +1,4 @@
-"""A compiled step is the same step."""
+"""A compiled step matches an eager one."""
 
 import shutil
 import subprocess
@@ -30,9 +30,9 @@ def table(rows: int = 25, side: int = 8) -> Table:
 def trained(
     count: int, name: str = "mvae", dataset: str = "digits", side: int = 8, rows: int = 10
 ) -> tuple[Step, dict[str, float]]:
-    """Two and a half batches of so many rows, three times."""
+    """Train three times on two and a half batches of ``rows`` rows."""
     torch.manual_seed(0)
-    if name == "mmvae of columns":  # in float64: Adam makes much of a rounding error where a gradient is nearly 0
+    if name == "mmvae of columns":  # in float64, because Adam amplifies rounding errors where a gradient is nearly 0
         model = (
             MMVAE({"labs": Columns.of(["hb", "crp", "age"], latent_dim=4, augment=[])}, 4, samples=3).double().train()
         )
@@ -56,7 +56,7 @@ name = sys.argv[2]
 (eager, means), (compiled, same) = trained(0, name), trained(steps.COMPILED_STEPS, name)
 assert (eager.way, compiled.way) == ("eager", "compiled")
 assert means.keys() == same.keys()
-if "bf" in name:  # near eager bfloat16, and not float32
+if "bf" in name:  # closer to eager bfloat16 than to float32
     full = trained(0, "mvae")[0]
     apart, others = (
         sum(float((one - other).square().sum()) for one, other in zip(compiled.model.parameters(), m.parameters()))
@@ -71,7 +71,7 @@ for one, other in zip(eager.model.parameters(), compiled.model.parameters(), str
 assert torch.equal(eager.generator.get_state(), compiled.generator.get_state())
 if name == "mvae":
     torch._dynamo.config.recompile_limit = 1  # however many models a process trains, each is compiled
-    large = "mnist", 28, 100  # as large as threads share
+    large = "mnist", 28, 100  # large enough for threads to share the work
     compiled, again = (trained(steps.COMPILED_STEPS, name, *large)[0] for _ in range(2))
     assert (compiled.way, again.way) == ("compiled", "compiled")
     assert all(torch.equal(one, other) for one, other in zip(compiled.model.parameters(), again.model.parameters()))
@@ -80,14 +80,14 @@ if name == "mvae":
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("model", ["mvae", "mvae in bfloat16", "cvae", "jmvae", "mmvae of columns"])
-def test_a_compiled_step_learns_what_an_eager_one_does(model: str) -> None:
-    """In a process of its own: the run-time checks of shapes that the tests turn on cannot be compiled."""
+def test_compiled_step_matches_an_eager_one(model: str) -> None:
+    """In a separate process, because the run-time checks of shapes in tests cannot be compiled."""
     command = [sys.executable, "-c", COMPARE, str(Path(__file__).parent), model]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_where_compiling_fails_the_step_is_eager_and_says_why_to_who_listens(
+def test_step_is_eager_and_logs_why_if_compiling_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> object:
@@ -124,5 +124,5 @@ def test_only_long_runs_of_complete_rows_are_compiled() -> None:
         ("translation", True, False),  # sentences of any length
     ],
 )
-def test_a_gpu_records_what_has_one_shape_at_every_step(dataset: str, complete: bool, recorded: bool) -> None:
+def test_gpu_records_steps_of_constant_shape(dataset: str, complete: bool, recorded: bool) -> None:
     assert can_be_recorded(built(dataset), complete) == recorded

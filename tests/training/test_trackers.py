@@ -1,4 +1,4 @@
-"""Adapters of tracking services, on the services themselves where they are installed, writing to a local folder."""
+"""Adapters of tracking services, tested with the services that are installed, in a local folder."""
 
 import importlib
 import time
@@ -15,7 +15,7 @@ CONFIG = {"model": {"name": "mvae", "a<b>": 1}}
 
 
 @pytest.mark.parametrize("name", ["WandB", "MLflow", "Trackio"])
-def test_a_service_that_is_not_installed_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_service_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(_: str) -> Any:
         raise ImportError
 
@@ -25,7 +25,7 @@ def test_a_service_that_is_not_installed_is_named(name: str, monkeypatch: pytest
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mlflow_keeps_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_records_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((tmp_path / "store").as_uri())
@@ -42,14 +42,14 @@ def test_mlflow_keeps_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_weights_and_biases_keeps_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_and_biases_records_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
     tracker = trackers.WandB("mvae", "first", CONFIG, mode="offline", dir=str(tmp_path))
     train(model(), tmp_path / "run", callbacks=[tracker])
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     (log,) = folder.glob("*.wandb")
-    for _ in range(200):  # a process of the service's own writes it
+    for _ in range(200):  # the service's own process writes it
         if b"train/loss" in log.read_bytes():
             break
         time.sleep(0.1)
@@ -57,7 +57,7 @@ def test_weights_and_biases_keeps_every_epoch(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_trackio_keeps_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackio_records_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     pytest.importorskip("trackio")
     train(model(), tmp_path / "run", callbacks=[trackers.Trackio("mvae", "first", CONFIG, embed=False)])

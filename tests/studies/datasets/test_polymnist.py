@@ -1,4 +1,4 @@
-"""PolyMNIST: every picture is a digit of its row's label on a crop of its background, the same bytes every time."""
+"""PolyMNIST: every picture shows a digit of its row's label on a crop of its background, reproducibly."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def column(data: Dataset, part: str, name: str) -> Tensor:
     return table.select_rows(name, torch.arange(len(table)))
 
 
-def test_each_picture_is_an_inverted_digit_of_its_row_on_a_crop() -> None:
+def test_pictures_are_inverted_digits_of_their_row_on_crops() -> None:
     random = np.random.RandomState(0)
     background = random.randint(0, 256, (40, 50, 3), dtype=np.uint8)
     ink = torch.from_numpy(random.rand(30, 28, 28) < 0.3)
@@ -58,7 +58,7 @@ def test_each_picture_is_an_inverted_digit_of_its_row_on_a_crop() -> None:
     assert len(corners) > 20
 
 
-def test_it_is_the_same_bytes_for_a_seed_and_others_for_another(load) -> None:
+def test_pictures_are_determined_by_the_seed(load) -> None:
     one, same, other = load(), load(), load(seed=1)
     assert isinstance(one.train.columns["m3"], np.memmap)
     for name in MODALITIES:
@@ -67,7 +67,7 @@ def test_it_is_the_same_bytes_for_a_seed_and_others_for_another(load) -> None:
     assert one.vocabulary_id == same.vocabulary_id != other.vocabulary_id
 
 
-def test_rows_of_all_splits_show_their_labels_digit_with_another_handwriting_in_each_modality(load) -> None:
+def test_splits_have_the_stated_sizes_and_columns(load) -> None:
     data = load()
     assert (len(data.train), len(data.validation), len(data.test)) == (1297, 200, 300)
     assert data.train.names == (*MODALITIES, "label")
@@ -75,17 +75,17 @@ def test_rows_of_all_splits_show_their_labels_digit_with_another_handwriting_in_
     assert len(set(column(data, "test", "label").tolist())) == 10
 
 
-def test_cells_are_missing_at_random_but_no_row_is_empty_and_test_rows_are_complete(load) -> None:
+def test_missing_cells_leave_no_row_empty_and_test_rows_complete(load) -> None:
     data = load(missing=0.5)
-    here = data.train.presence(MODALITIES)
-    assert here.any(1).all()
-    assert here.float().mean() == pytest.approx(0.5 + 0.5**5 / 5, abs=0.02)
+    present = data.train.presence(MODALITIES)
+    assert present.any(1).all()
+    assert present.float().mean() == pytest.approx(0.5 + 0.5**5 / 5, abs=0.02)
     assert data.train.has("label").all()
     assert data.test.complete
     assert torch.equal(load(missing=0.5).train.present, data.train.present)
 
 
-def test_pictures_of_a_folder_are_used_by_name(load, tmp_path: Path) -> None:
+def test_backgrounds_of_a_folder_are_used_by_name(load, tmp_path: Path) -> None:
     colours = [(10 * i, 50, 200) for i in range(5)]
     for name, colour in zip(MODALITIES, colours, strict=True):
         Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}_plain.png")
@@ -95,7 +95,7 @@ def test_pictures_of_a_folder_are_used_by_name(load, tmp_path: Path) -> None:
         assert {tuple(p.tolist()) for p in pixels.unique(dim=0)} == {colour, tuple(255 - level for level in colour)}
 
 
-def test_a_smaller_copy_of_the_scream_is_enlarged(tmp_path: Path) -> None:
+def test_smaller_copy_of_the_scream_is_enlarged(tmp_path: Path) -> None:
     for name in ("m0_a", "m1_the_scream_1200x1528", "m2_b", "m3_c", "m4_d"):
         Image.new("RGB", (60, 70)).save(tmp_path / f"{name}.png")
     assert [picture.shape for picture in pictures_in(tmp_path)][:2] == [(70, 60, 3), (2292, 1800, 3)]
@@ -104,21 +104,21 @@ def test_a_smaller_copy_of_the_scream_is_enlarged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("count", "size", "message"), [(4, 40, "has 4 pictures .* needs 5"), (5, 28, "28×28; crops of 28×28 need a larger")]
 )
-def test_other_folders_are_refused(load, tmp_path: Path, count: int, size: int, message: str) -> None:
+def test_unusable_folder_is_refused(load, tmp_path: Path, count: int, size: int, message: str) -> None:
     for i in range(count):
         Image.new("RGB", (size, size)).save(tmp_path / f"{i}.png")
     with pytest.raises(DataError, match=message):
         load(backgrounds=str(tmp_path))
 
 
-def test_a_picture_that_cannot_be_read_is_named(load, tmp_path: Path) -> None:
+def test_unreadable_picture_is_named(load, tmp_path: Path) -> None:
     for i in range(5):
         (tmp_path / f"{i}.png").write_text("no picture")
     with pytest.raises(DataError, match=r"cannot read the picture .*0\.png"):
         load(backgrounds=str(tmp_path))
 
 
-def test_options_outside_their_range_are_refused(load) -> None:
+def test_invalid_options_are_refused(load) -> None:
     with pytest.raises(SettingsError, match="the share of missing cells"):
         load(missing=1.0)
     with pytest.raises(SettingsError, match="between 1 and 1496 rows, not 1497"):

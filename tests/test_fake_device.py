@@ -1,4 +1,4 @@
-"""On a device that is not there (`tests.elsewhere`): what a GPU learns, answers and refuses is what a CPU does."""
+"""A fake GPU (`tests.fake_device`) trains, answers and refuses as the CPU does."""
 
 import math
 from collections.abc import Callable
@@ -23,8 +23,8 @@ from mvae.runs.run import device_named
 from mvae.training.fit import fit
 from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step, way_of
-from tests import test_missing_cells as asked
-from tests.elsewhere import Elsewhere, elsewhere
+from tests import test_missing_cells as cells
+from tests.fake_device import FakeTensor, fake_device
 from tests.modality import test_columns
 from tests.small_training import columns, incomplete, small
 
@@ -37,61 +37,61 @@ CONTROLS: list[dict[str, Any]] = [
 
 
 def rows(data: Table) -> Table:
-    """With a column of weights."""
+    """The table with a column of row weights."""
     weight = {"w": torch.linspace(0, 1, len(data))}
     return Table(dict(data.columns) | weight, {name: data.has(name) for name in data.names} | dict(data.observed))
 
 
 def held(value: Any) -> Any:
-    return value.held if isinstance(value, Elsewhere) else value
+    return value.held if isinstance(value, FakeTensor) else value
 
 
-def assert_alike(
+def assert_same_training(
     make: Callable[[], MultimodalVAE], data: Table, recorded: bool | None, folder: Path | None = None, **how: Any
 ) -> None:
-    """Learned here and there with equal weights, up to the order of adding up; with a folder gone on with, too."""
+    """Check that training on both devices gives the same weights up to rounding; with a folder, also resume it."""
     torch.manual_seed(0)
-    here = make()
+    on_cpu = make()
     how = {"epochs": 1, "batch_size": 5, "callbacks": []} | how
-    expected = fit(here, data, **how).epochs[-1]
-    with elsewhere("cuda") as device:
+    expected = fit(on_cpu, data, **how).epochs[-1]
+    with fake_device("cuda") as device:
         torch.manual_seed(0)
-        there = make().to(device)
+        on_gpu = make().to(device)
         settings = TrainingSettings(**{n: v for n, v in how.items() if n in TrainingSettings.model_fields})
-        assert recorded is None or (way_of(there, data.to(device), settings, 10) == "recorded") == recorded
-        found = fit(there, data, run_dir=folder, **how).epochs[-1]
+        assert recorded is None or (way_of(on_gpu, data.to(device), settings, 10) == "recorded") == recorded
+        found = fit(on_gpu, data, run_dir=folder, **how).epochs[-1]
         if folder is not None:
             torch.manual_seed(1)
-            again = make().to(device)
-            fit(again, data, run_dir=folder, resume=True, **how)
-            for name, value in there.state_dict().items():
-                assert torch.equal(held(again.state_dict()[name]), held(value))
+            resumed = make().to(device)
+            fit(resumed, data, run_dir=folder, resume=True, **how)
+            for name, value in on_gpu.state_dict().items():
+                assert torch.equal(held(resumed.state_dict()[name]), held(value))
     assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-5)
-    for name, value in here.state_dict().items():
-        torch.testing.assert_close(held(there.state_dict()[name]), value, rtol=1e-3, atol=1e-4)
+    for name, value in on_cpu.state_dict().items():
+        torch.testing.assert_close(held(on_gpu.state_dict()[name]), value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_model_learns_the_same(kind: str) -> None:
+def test_models_train_as_on_the_cpu(kind: str) -> None:
     of, chosen = getattr(models, kind), ["image"] if kind == "VAE" else ["image", "label"]
     data = Table(columns()) if of.needs_complete else incomplete()
     data = data.take(torch.stack([data.has(name) for name in chosen]).any(0))
-    assert_alike(lambda: of({name: small()[name] for name in chosen}, 2), data, None)
+    assert_same_training(lambda: of({name: small()[name] for name in chosen}, 2), data, None)
 
 
 @pytest.mark.parametrize("control", [{}, *CONTROLS], ids=lambda control: "-".join(control) or "plain")
-def test_every_control_learns_the_same(control: dict[str, Any], tmp_path: Path) -> None:
+def test_controls_train_as_on_the_cpu(control: dict[str, Any], tmp_path: Path) -> None:
     named, plain = control.get("optimizer", "adam") == "adam", not control
     folder, watched = (tmp_path, {"validation": incomplete()}) if plain else (None, {})
-    assert_alike(lambda: MVAE(small(), 2), rows(incomplete()), named, folder, **control, **watched)
+    assert_same_training(lambda: MVAE(small(), 2), rows(incomplete()), named, folder, **control, **watched)
 
 
-def test_random_subsets_guesses_fields_and_durations_learn_the_same() -> None:
-    assert_alike(lambda: MVAE(small(), 2, random_subsets=1), rows(incomplete()), False)
+def test_model_variants_train_as_on_the_cpu() -> None:
+    assert_same_training(lambda: MVAE(small(), 2, random_subsets=1), rows(incomplete()), False)
     guessing = lambda: MVAE(small(), 2, cross_from=["image"], pseudo_labels=["label"])  # noqa: E731
-    assert_alike(guessing, rows(incomplete()), True)
+    assert_same_training(guessing, rows(incomplete()), True)
     fields = lambda: MVAE({"t": test_columns.modality(augment=[])}, test_columns.LATENT)  # noqa: E731
-    assert_alike(fields, test_columns.table(), None)
+    assert_same_training(fields, test_columns.table(), None)
 
     def lasting() -> MVAE:
         long = Modality(mlp(1, 4, [4]), mlp(2, 1, [4]), Duration())
@@ -99,11 +99,11 @@ def test_random_subsets_guesses_fields_and_durations_learn_the_same() -> None:
 
     has = torch.arange(23) % 2 == 0
     data = Table({"long": (columns()["sound"][:, :1]).exp(), "sound": columns()["sound"]}, {"long": has})
-    assert_alike(lasting, data, True)
+    assert_same_training(lasting, data, True)
 
 
 class Duration(likelihoods.Likelihood):
-    """Log-normal: a density of 0 at 0, whose gradient there is NaN, also where it counts nothing."""
+    """Log-normal: at 0 its density is 0 and its gradient NaN, even where the value has no weight."""
 
     def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
         return ~(x > 0), "numbers above 0"
@@ -118,24 +118,24 @@ class Duration(likelihoods.Likelihood):
         return (params + torch.randn(params.shape, generator=generator, device=params.device)).exp()
 
 
-QUESTIONS = {"impute", "log_likelihood", "prediction_accuracy", "source_gap", "validate", "coherence_by_number",
+QUERIES = {"impute", "log_likelihood", "prediction_accuracy", "source_gap", "validate", "coherence_by_number",
              "fit_prior", "generate", "posterior", "predict", "forward"}  # fmt: skip
 
 
-@pytest.mark.parametrize("function", [f for f in asked.CALLS if f.__name__ in QUESTIONS], ids=lambda f: f.__qualname__)
-def test_answers_are_the_same(function: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, make = asked.table("zeros"), asked.model
+@pytest.mark.parametrize("function", [f for f in cells.CALLS if f.__name__ in QUERIES], ids=lambda f: f.__qualname__)
+def test_queries_answer_as_on_the_cpu(function: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, make = cells.table("zeros"), cells.model
 
     def classifier() -> nn.Module:
         torch.manual_seed(0)
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 
-    monkeypatch.setattr(asked, "CLASSIFIER", classifier())
-    expected = flat(asked.CALLS[function](data, tmp_path))
-    with elsewhere("cuda") as device:
-        monkeypatch.setattr(asked, "model", lambda: make().to(device))
-        monkeypatch.setattr(asked, "CLASSIFIER", classifier().to(device))
-        found = flat(asked.CALLS[function](data, tmp_path))
+    monkeypatch.setattr(cells, "CLASSIFIER", classifier())
+    expected = flat(cells.CALLS[function](data, tmp_path))
+    with fake_device("cuda") as device:
+        monkeypatch.setattr(cells, "model", lambda: make().to(device))
+        monkeypatch.setattr(cells, "CLASSIFIER", classifier().to(device))
+        found = flat(cells.CALLS[function](data, tmp_path))
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3, equal_nan=True)
@@ -152,11 +152,11 @@ def flat(value: Any) -> list[Tensor]:
     return [one for part in parts for one in flat(part)]
 
 
-# -- What is refused -------------------------------------------------------------------------------------------------
+# -- Errors ----------------------------------------------------------------------------------------------------------
 
 
 class Bad(MVAE):
-    """Plans what it has no posterior for: rows of both modalities, given both."""
+    """Plans terms for which it has no posterior: given both modalities, in rows that have both."""
 
     @property
     def encoders(self) -> tuple[Experts, ...]:
@@ -167,7 +167,7 @@ class Bad(MVAE):
 
 
 def last_complete() -> Table:
-    """Rows of one modality, and at the end a complete one."""
+    """Rows with one modality each, and a complete last row."""
     data, row = columns(), torch.arange(23)
     return Table(
         {n: data[n] for n in ("image", "sound")}, {"image": row % 2 == 0, "sound": (row % 2 == 1) | (row == 22)}
@@ -181,7 +181,7 @@ def take_steps(model: MultimodalVAE, data: Table, device: torch.device) -> None:
         step(index, 1.0, 1e-3)
 
 
-def unlearnt(model: MultimodalVAE, device: torch.device) -> None:
+def query_untrained(model: MultimodalVAE, device: torch.device) -> None:
     fit(model, Table({"image": columns()["image"]}), epochs=1, callbacks=[])
     model.posterior({"label": torch.tensor([1])})
 
@@ -203,35 +203,35 @@ REFUSED: dict[str, tuple[Callable[[MultimodalVAE, torch.device], object], type[M
         TrainingError,
         r"is not finite in epoch \d",
     ),
-    "untrained": (unlearnt, QueryError, "no training row had label"),
+    "untrained": (query_untrained, QueryError, "no training row had label"),
     "unknown": (lambda model, _: model.posterior(columns(), ["smell"]), QueryError, "no modality 'smell'"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_the_same_is_refused(name: str) -> None:
+def test_errors_are_those_of_the_cpu(name: str) -> None:
     call, error, message = REFUSED[name]
     with pytest.raises(error, match=message):
         call(MVAE(small(), 2), torch.device("cpu"))
-    with elsewhere("cuda") as device, pytest.raises(error, match=message):
+    with fake_device("cuda") as device, pytest.raises(error, match=message):
         call(MVAE(small(), 2).to(device), device)
 
 
-def test_a_subset_without_a_posterior_is_refused_in_whatever_row_it_is() -> None:
-    """A recorded step cannot look: the prior would stand in for it."""
+def test_subset_without_posterior_is_refused_in_any_row() -> None:
+    """A recorded step cannot check this, and would use the prior instead."""
     chosen = {name: part for name, part in small().items() if name != "label"}
     with pytest.raises(QueryError, match="no posterior given several modalities"):
         take_steps(Bad(chosen, 2), last_complete(), torch.device("cpu"))
-    with elsewhere("cuda") as device, pytest.raises(QueryError, match="no posterior given several modalities"):
+    with fake_device("cuda") as device, pytest.raises(QueryError, match="no posterior given several modalities"):
         take_steps(Bad(chosen, 2).to(device), last_complete(), device)
 
 
-def test_a_device_without_float64_is_refused() -> None:
+def test_device_without_float64_is_refused() -> None:
     message = "the device 'mps' has no float64, which is needed: use 'cpu'"
     for name in ("mps", "mps:0"):
         with pytest.raises(SettingsError, match=message):
             device_named(name)
-    with elsewhere("mps") as device:
+    with fake_device("mps") as device:
         with pytest.raises(SettingsError, match=message):
             MVAE(small(), 2).to(device)
         with pytest.raises(SettingsError, match=message):

@@ -1,4 +1,4 @@
-"""What an attack may end in: an answer of finite numbers, or an error of this library. Anything else is a fault."""
+"""How an attack may end: with finite numbers, or with an error of this library. Anything else is a fault."""
 
 import contextlib
 import math
@@ -16,20 +16,20 @@ from mvae.errors import MvaeError
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.gaussian import Gaussian
 
-SECONDS = 60  # without an end after that, a case hangs
+SECONDS = 60  # a case that has not ended after that hangs
 
 
 class Hangs(BaseException):
-    """Not an Exception: nothing in the library may catch it."""
+    """A case hangs. Not an Exception, so that nothing in the library catches it."""
 
 
 @dataclass
 class Count:
-    """What happened to the cases of one kind."""
+    """The outcomes of the cases of one kind."""
 
     cases: int = 0
     refused: int = 0
-    faults: dict[str, list[str]] = field(default_factory=dict)  # what is wrong → the cases
+    faults: dict[str, list[str]] = field(default_factory=dict)  # fault → cases
 
     def add(self, name: str, fault: str | None, refused: bool = False) -> None:
         self.cases += 1
@@ -39,18 +39,18 @@ class Count:
 
     @property
     def faulty(self) -> int:
-        """How many cases ended in a fault."""
+        """The number of cases that ended in a fault."""
         return sum(map(len, self.faults.values()))
 
 
 def outcome(call: Callable[[], Any]) -> tuple[str | None, bool]:
-    """What is wrong with how the call ended (None: nothing), and whether it was refused."""
+    """The fault of a call, if any, and whether it was refused."""
     try:
         with time_limit(), warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             result = call()
     except MvaeError as error:
-        return (None if str(error) else f"{type(error).__name__} without a word"), True
+        return (None if str(error) else f"{type(error).__name__} without a message"), True
     except Hangs:
         return f"hangs: no end after {SECONDS} s", False
     except Exception as error:
@@ -63,7 +63,7 @@ def outcome(call: Callable[[], Any]) -> tuple[str | None, bool]:
 
 @contextlib.contextmanager
 def time_limit(seconds: int = SECONDS) -> Iterator[None]:
-    """`Hangs` is raised inside the block when the time is over."""
+    """Raise `Hangs` inside the block when the time is over."""
 
     def over(*_: object) -> None:
         raise Hangs
@@ -79,8 +79,8 @@ def time_limit(seconds: int = SECONDS) -> Iterator[None]:
 
 def not_finite(result: Any, name: str = "the result") -> str | None:
     """The first part of a result that is NaN or infinite, by name."""
-    if isinstance(result, LogLikelihood):  # its diagnostics may say "cannot tell"
-        return "log p" if bool(result.values.isnan().any()) else None  # −∞ is no density within float32
+    if isinstance(result, LogLikelihood):  # its diagnostics may be NaN
+        return "log p" if bool(result.values.isnan().any()) else None  # −∞: the density underflows float32
     if isinstance(result, Gaussian):
         return not_finite(result.mean, "the posterior's mean")
     if isinstance(result, torch.Tensor):

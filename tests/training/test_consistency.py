@@ -1,4 +1,4 @@
-"""What is on the disk agrees with itself, belongs to one training, and is believed only where it does."""
+"""A run directory is consistent, belongs to one training, and is refused otherwise."""
 
 import math
 import re
@@ -24,8 +24,8 @@ from tests.small_training import model as fresh
 # -- One training per directory --------------------------------------------------------------------------------------
 
 
-class Meanwhile(Callback):
-    """Another training in the same directory, while this one goes on."""
+class SecondTraining(Callback):
+    """Starts another training in the same directory while this one runs."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -43,16 +43,16 @@ class Meanwhile(Callback):
             self.refusals.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def test_a_directory_that_is_trained_in_is_refused_to_another_process(tmp_path: Path) -> None:
-    other = Meanwhile(tmp_path / "run")
+def test_directory_in_use_is_refused_to_another_process(tmp_path: Path) -> None:
+    other = SecondTraining(tmp_path / "run")
     train(model(), tmp_path / "run", callbacks=[other])
     for refusal in other.refusals:
         assert refusal == f"another process is training in {tmp_path / 'run'}: wait, or choose another directory\n"
-    train(model(), tmp_path / "run", resume=True)  # and free afterwards
+    train(model(), tmp_path / "run", resume=True)  # it is free afterwards
     train(model(), tmp_path / "alone")
 
 
-def test_a_lock_is_the_threads_own_and_may_be_nested(tmp_path: Path) -> None:
+def test_lock_may_be_nested_in_a_thread(tmp_path: Path) -> None:
     with locked(tmp_path / "run"), locked(tmp_path / "run"):
         train(model(), tmp_path / "run", epochs=1)
     (tmp_path / "file").write_text("")
@@ -94,9 +94,7 @@ def without_optimizer(tensors: dict[str, Tensor]) -> None:
         ),
     ],
 )
-def test_a_checkpoint_that_contradicts_itself_is_refused_and_the_model_left_alone(
-    spoil, message: str, tmp_path: Path
-) -> None:
+def test_inconsistent_checkpoint_is_refused(spoil, message: str, tmp_path: Path) -> None:
     train(model(), tmp_path)
     tensors, info = load_state(tmp_path / CHECKPOINT)
     spoil(tensors, info)
@@ -108,7 +106,7 @@ def test_a_checkpoint_that_contradicts_itself_is_refused_and_the_model_left_alon
     assert_same_weights(built, model(seed=4))
 
 
-def test_a_line_of_metrics_that_is_another_epochs_is_refused(tmp_path: Path) -> None:
+def test_metrics_of_another_epoch_are_refused(tmp_path: Path) -> None:
     train(model(), tmp_path)
     path = tmp_path / METRICS
     path.write_text(path.read_text().replace('"epoch": 2.0', '"epoch": 7.0'))
@@ -116,7 +114,7 @@ def test_a_line_of_metrics_that_is_another_epochs_is_refused(tmp_path: Path) -> 
         train(model(), tmp_path, resume=True)
 
 
-# -- NaN, and what nobody has -----------------------------------------------------------------------------------------
+# -- NaN, and modalities that no row has -------------------------------------------------------------------------------
 
 
 class NanInEvaluation(nn.Module):
@@ -128,18 +126,18 @@ class NanInEvaluation(nn.Module):
         return self.inner(x) * (1.0 if self.training else math.nan)
 
 
-def test_a_validation_that_is_nan_ends_training_as_a_loss_does(tmp_path: Path) -> None:
+def test_nan_in_validation_stops_training(tmp_path: Path) -> None:
     parts = small()
     parts["sound"].decoder = NanInEvaluation(parts["sound"].decoder)
     built = MVAE(parts, 2)
     rows = Table(columns())
     with pytest.raises(TrainingError, match=r"^validation/reconstruction/sound is not finite in epoch 1") as caught:
         fit(built, rows, validation=rows, epochs=3, run_dir=tmp_path, callbacks=[])
-    assert "is kept" not in str(caught.value)  # there is none
+    assert "is kept" not in str(caught.value)  # there is no checkpoint
     assert not (tmp_path / CHECKPOINT).exists()
 
 
-def test_after_a_first_step_that_failed_the_corrected_command_may_use_the_directory(tmp_path: Path) -> None:
+def test_directory_can_be_used_again_after_a_failed_first_step(tmp_path: Path) -> None:
     with pytest.raises(TrainingError):
         train(model(), tmp_path, epochs=3, learning_rate=1e30)
     corrected, plain = model(), model()
@@ -148,7 +146,7 @@ def test_after_a_first_step_that_failed_the_corrected_command_may_use_the_direct
     assert_same_weights(corrected, plain)
 
 
-def test_a_modality_that_no_example_has_is_named_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_modality_without_rows_is_named_and_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = columns()
     present = {"label": torch.zeros(23, dtype=torch.bool)}
     for number, rows in enumerate((Table(data, present), Table({n: x for n, x in data.items() if n != "label"}))):
@@ -159,7 +157,7 @@ def test_a_modality_that_no_example_has_is_named_and_recorded(tmp_path: Path, ca
         assert load_state(tmp_path / str(number) / CHECKPOINT)[1]["untrained"] == ["label"]
 
 
-def test_it_is_said_where_no_weights_can_be_selected(caplog: pytest.LogCaptureFixture) -> None:
+def test_training_without_selection_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     train(model(), None, epochs=2, anneal_epochs=3)
     assert "no weights are selected by validation" in caplog.text
     caplog.clear()
@@ -171,8 +169,8 @@ def test_it_is_said_where_no_weights_can_be_selected(caplog: pytest.LogCaptureFi
 # -- What the user has frozen ------------------------------------------------------------------------------------------
 
 
-def test_a_batch_norm_that_the_user_froze_stays_frozen() -> None:
-    """By eval() alone, without parameters of its own, or by requires_grad_(False)."""
+def test_frozen_batch_norm_stays_frozen() -> None:
+    """Frozen by eval(), with or without parameters, or by requires_grad_(False)."""
     norms = [nn.BatchNorm1d(6), nn.BatchNorm1d(6, affine=False), nn.BatchNorm1d(6), nn.BatchNorm1d(6)]
     parts = small()
     parts["image"].encoder = nn.Sequential(nn.Linear(4, 6), *norms, nn.Linear(6, 4))
@@ -187,14 +185,14 @@ def test_a_batch_norm_that_the_user_froze_stays_frozen() -> None:
         assert moved == (number == 3), number
 
 
-def test_a_mapping_of_arrays_is_a_table() -> None:
+def test_fit_accepts_a_mapping() -> None:
     one, other = fresh(), fresh()
     fit(one, Table(columns()), epochs=1, callbacks=[])
     fit(other, columns(), validation=columns(), epochs=1, callbacks=[])
     assert_same_weights(one, other)
 
 
-def test_unknown_settings_are_told_the_nearest(tmp_path: Path) -> None:
+def test_unknown_setting_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=re.escape("there is no setting 'epoch' (did you mean 'epochs'?)")):
         fit(model(), table(), epoch=3, run_dir=tmp_path / "x")
     assert not (tmp_path / "x").exists()
