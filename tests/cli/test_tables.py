@@ -302,12 +302,15 @@ def test_strings_of_a_parquet_file_stay_strings(folder: Path, tmp_path: Path) ->
     assert made[frame["hb"].notna()].tolist() == frame["hb"].dropna().tolist()
 
 
-def test_impute_accepts_neighbours(folder: Path, tmp_path: Path) -> None:
+def test_impute_warns_of_too_few_rows_for_neighbours(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     plain, corrected = tmp_path / "plain.csv", tmp_path / "beside.csv"
     assert mvae("impute", folder / "run", folder / "patients.csv", "-o", plain).code == 0
     done = mvae("impute", folder / "run", folder / "patients.csv", "-o", corrected, "--neighbours")
     assert done.code == 0
-    assert plain.read_text() == corrected.read_text()  # too few rows for it to change anything
+    assert "neighbours need 1,000 rows at once" in caplog.text
+    assert plain.read_text() == corrected.read_text()
 
 
 def test_predicted_dates_are_written_as_in_the_table(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A run directory is consistent, belongs to one training, and is refused otherwise."""
 
 import math
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from mvae.models.mvae import MVAE
 from mvae.training.callbacks import Callback, Plan
 from mvae.training.checkpoint import CHECKPOINT, METRICS
 from mvae.training.fit import fit
-from tests.resumable import assert_same_weights, model, table, train
+from tests.resumable import assert_same_weights, model, train
 from tests.small_training import BATCH, columns, small, weights
 from tests.small_training import model as fresh
 
@@ -190,9 +189,3 @@ def test_fit_accepts_a_mapping() -> None:
     fit(one, Table(columns()), epochs=1, callbacks=[])
     fit(other, columns(), validation=columns(), epochs=1, callbacks=[])
     assert_same_weights(one, other)
-
-
-def test_unknown_setting_is_refused_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=re.escape("there is no setting 'epoch' (did you mean 'epochs'?)")):
-        fit(model(), table(), epoch=3, run_dir=tmp_path / "x")
-    assert not (tmp_path / "x").exists()
