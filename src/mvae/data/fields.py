@@ -1,7 +1,7 @@
 """Fields: the individual columns of a modality of columns, each with its own kind."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,12 +88,9 @@ def fields_of(specs: Iterable[Field | str | Mapping[str, Any]]) -> tuple[Field, 
                 raise SettingsError(f"a field has no {unknown[0]!r}; it has {', '.join(known)}")
             spec = Field(**spec)
         made.append(Field(spec) if isinstance(spec, str) else spec)
-    _require_distinct([field.name for field in made])
-    return tuple(made)
-
-
-def _require_distinct(names: Sequence[str]) -> None:
+    names = [field.name for field in made]
     if not names:
         raise SettingsError("a modality of columns needs at least one field")
     if twice := [name for name in names if names.count(name) > 1]:
         raise SettingsError(f"two fields are named {twice[0]!r}")
+    return tuple(made)

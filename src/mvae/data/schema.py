@@ -78,7 +78,7 @@ class ColumnSchema:
             raise DataError(f"column {name!r}: no kind {abridged(kind)}; there are {', '.join(get_args(Kind))}")
         found: dict[str, Any] = {}
         if kind == "categorical":
-            found = {"classes": _classes(name, raw, rows)}
+            found = {"classes": tuple(sorted(set(_comparable(name, raw, here)[rows].ravel().tolist())))}
         elif kind == "picture":
             whole = raw.dtype.kind in "iu"
             found = {"levels": 255.0 if whole and max(int(part.max()) for part in _chosen(raw, rows)) != 1 else 1.0}
@@ -307,13 +307,6 @@ def _comparable(name: str, raw: np.ndarray, here: np.ndarray | None) -> np.ndarr
             raise DataError(f"column {name!r}, row {row}: categories are integers or text, not {raw[row]}")
         return whole.astype(np.int64)
     return raw.astype(np.int64)
-
-
-def _classes(name: str, raw: np.ndarray, rows: np.ndarray) -> tuple[int | str, ...]:
-    here = np.zeros(len(raw), bool)
-    here[rows] = True
-    values = _comparable(name, raw, here)[rows].ravel().tolist()
-    return tuple(sorted(set(values)))
 
 
 def _moments(name: str, raw: np.ndarray, rows: np.ndarray) -> dict[str, tuple[float, ...]]:

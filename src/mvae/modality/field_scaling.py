@@ -60,21 +60,12 @@ class FieldScaling(Scaling):
         self.register_buffer("most", torch.zeros((), dtype=torch.float64))
         self.fields = tuple(fields)
         self.kinds = {field.kind for field in fields}
-        is_of = {
-            kind: torch.tensor([f.kind == kind for f in fields]) for kind in ("real", "positive", "bounded", "count")
-        }
-        low = torch.tensor([f.low if f.kind == "bounded" else 0.0 for f in fields], dtype=torch.float64)
-        high = torch.tensor([f.high if f.kind == "bounded" else 1.0 for f in fields], dtype=torch.float64)
-        own = {
-            "real": is_of["real"],
-            "positive": is_of["positive"],
-            "bounded": is_of["bounded"],
-            "counted": is_of["count"],
-            "scaled": torch.tensor([f.kind in SCALED for f in fields]),
-            "low": low,
-            "high": high,
-            "width": high - low,
-        }
+        own = {kind: torch.tensor([f.kind == kind for f in fields]) for kind in ("real", "positive", "bounded")}
+        own["counted"] = torch.tensor([f.kind == "count" for f in fields])
+        own["scaled"] = torch.tensor([f.kind in SCALED for f in fields])
+        own["low"] = torch.tensor([f.low if f.kind == "bounded" else 0.0 for f in fields], dtype=torch.float64)
+        own["high"] = torch.tensor([f.high if f.kind == "bounded" else 1.0 for f in fields], dtype=torch.float64)
+        own["width"] = own["high"] - own["low"]
         self._own = tuple(own)
         for name, value in own.items():
             self.register_buffer(name, value, persistent=False)  # they follow from the fields
@@ -87,8 +78,7 @@ class FieldScaling(Scaling):
         rows, size = table.has(name).sum(), len(self.fields)
         if not rows:
             return
-        count, mean, squares, first = torch.zeros(4, size, dtype=torch.float64).unbind()
-        mean, squares, first = mean.clone(), squares.clone(), first.clone()
+        count, mean, squares, first = (torch.zeros(size, dtype=torch.float64) for _ in range(4))
         self.least, self.most = torch.ones_like(self.low), torch.zeros_like(self.low)
         for t, here in self._parts(table, name):
             self._reach(t, here)

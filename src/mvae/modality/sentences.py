@@ -4,7 +4,6 @@ A row holds tokens up to a stop token, which is scored like the others; whatever
 tokens), which is never scored and costs no work.
 """
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -112,6 +111,7 @@ class SentenceModality(Modality):
         """How many tokens each row has, the stop token included: the divisor of a likelihood per token."""
         return lengths_to_stop(x, self.stop)
 
+    @torch.no_grad()
     def generate(
         self,
         z: Float[Tensor, "*lead latent"],
@@ -127,31 +127,22 @@ class SentenceModality(Modality):
         ``never`` is a token that is never written: the others keep their proportions. With a ``temperature`` T, each
         token has a probability proportional to p^(1/T).
         """
-
-        def choose(log_p: Tensor) -> Tensor:
-            log_p = _without(log_p, never)
-            if mean:
-                return log_p.argmax(1)
-            return draw((log_p / temperature).softmax(1), generator)
-
-        return self._sequences(self._flat(z), choose).reshape(*z.shape[:-1], self.length)
-
-    @torch.no_grad()
-    def _sequences(self, z: Float[Tensor, "N latent"], choose: Callable[[Tensor], Tensor]) -> Int[Tensor, "N length"]:
-        found = torch.full((len(z), self.length), self.stop, device=z.device)
-        state = self.decoder.begin(z)
-        before = torch.full((len(z),), self.decoder.vocabulary, device=z.device)
-        going = torch.arange(len(z), device=z.device)  # those that have not stopped
+        flat = self._flat(z)
+        found = torch.full((len(flat), self.length), self.stop, device=z.device)
+        state = self.decoder.begin(flat)
+        before = torch.full((len(flat),), self.decoder.vocabulary, device=z.device)
+        going = torch.arange(len(flat), device=z.device)  # those that have not stopped
         for step in range(self.length - 1):
             log_p, state = self.decoder.advance(before, state)
-            before = choose(log_p)
+            log_p = _without(log_p, never)
+            before = log_p.argmax(1) if mean else draw((log_p / temperature).softmax(1), generator)
             found[going, step] = before
             on = (before != self.stop).nonzero().flatten()
             if not len(on):
                 break
             if len(on) < len(going):
                 going, before, state = going[on], before[on], tuple(part[on] for part in state)
-        return found
+        return found.reshape(*z.shape[:-1], self.length)
 
     @torch.no_grad()
     def beam(

@@ -21,7 +21,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -232,19 +232,16 @@ def explained(error: ValidationError, root: type[BaseModel]) -> str:
 
 def _keys_at(root: type[BaseModel], path: Sequence[str]) -> list[str]:
     """The keys that the table at this path may have."""
-    model: Any = root
-    for part in path:
-        kind = model.model_fields[part].annotation if part in model.model_fields else None
-        inner = _tables_in(kind)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            model = kind
-        elif inner:  # a table of named tables: the next part is a name
-            model = _Named(inner[0])
-        elif isinstance(model, _Named):
-            model = model.model
-        else:
+    table, parts = root, iter(path)
+    for part in parts:
+        kind = table.model_fields[part].annotation if part in table.model_fields else None
+        tables = _tables_in(kind)
+        if not tables:
             return []
-    return list(model.model_fields)
+        table = tables[0]
+        if table is not kind:  # several such tables: the next part is the name or number of one
+            next(parts, None)
+    return list(table.model_fields)
 
 
 def _tables_in(kind: Any) -> list[type[BaseModel]]:
@@ -252,12 +249,3 @@ def _tables_in(kind: Any) -> list[type[BaseModel]]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [kind]
     return [table for part in get_args(kind) for table in _tables_in(part)]
-
-
-class _Named:
-    """A table that maps names to tables of this model."""
-
-    model_fields: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, model: type[BaseModel]):
-        self.model = model

@@ -8,7 +8,6 @@ import numpy as np
 
 from mvae.data.table import Table
 from mvae.data.tables.column import CLASSED
-from mvae.data.tables.schema import TableSchema
 from mvae.data.tables.tensors import arrays_of, observed_of
 from mvae.errors import RunError
 from mvae.models.base import MultimodalVAE
@@ -67,21 +66,22 @@ def held_out(
     Raises:
         RunError: it is not a run of a table.
     """
-    if run.data.layout is None:
+    layout = run.data.layout
+    if layout is None:
         raise RunError(f"{run.directory} is not a run of a table")
     table, generator = run.data.test, np.random.default_rng(seed)
     if len(table) > (most := rows or MOST_ROWS):
         table = table.take(np.sort(generator.choice(len(table), most, replace=False)))  # a file may be sorted
     parts: list[dict[tuple[str, int], Any]] = []
-    step = max(1, min(ROWS, AT_ONCE // (SAMPLES * run.data.layout.width)))
+    step = max(1, min(ROWS, AT_ONCE // (SAMPLES * layout.width)))
     for start in range(0, len(table), step):
         parts.append(_hidden_cells(run.model, table[start : start + step], share, interval, generator))
         if progress is not None:
             progress(min(1.0, (start + step) / len(table)))
     found = []
-    for name, schema_columns in _columns(run.data.layout, run.model).items():
+    for name in (n for n in layout.modalities if n in run.model.names and n not in layout.shapes):
         middle = _usual(run.data.train, name)
-        for i, column in enumerate(schema_columns):
+        for i, column in enumerate(layout.fields_of(name)):
             own = [part[name, i] for part in parts if (name, i) in part]
             if own:
                 truth, filled, inside, log_p = (np.concatenate([one[k] for one in own]) for k in range(4))
@@ -110,12 +110,6 @@ def _hidden_cells(
                 columns = (values[name], answer.point, inside, answer.log_p)
                 found[name, i] = tuple(column[rows, i] for column in columns)
     return found
-
-
-def _columns(schema: TableSchema, model: MultimodalVAE) -> dict[str, Any]:
-    return {
-        name: schema.fields_of(name) for name in schema.modalities if name in model.names and name not in schema.shapes
-    }
 
 
 def _usual(train: Table, name: str) -> list[tuple[float, float, float]]:

@@ -96,7 +96,7 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
     """
     layout = run.data.layout
     assert layout is not None
-    seen = [name for columns in layout.modalities.values() for name in columns]
+    seen = layout.seen
     cells: dict[str, str] = {}
     for text in given:
         own = max((name for name in seen if text.startswith(f"{name}=")), key=len, default="")  # a name may have a =

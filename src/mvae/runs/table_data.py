@@ -42,10 +42,7 @@ def opened(config: Config) -> Frames:
     Raises:
         DataError, SettingsError: as for `open_table`.
     """
-    source = config.data.source
-    if isinstance(source, str):
-        return open_table(source, config.data.key)
-    return open_table(list(source), config.data.key)
+    return open_table(config.data.source, config.data.key)
 
 
 def load_tables(config: Config, layout: Mapping[str, Any] | None = None) -> Dataset:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +117,11 @@ class TableModel:
             )
             found = found if correction is None else correction.applied(self.model, found)
             if not draws:
-                yield self._filled(
-                    frame, {name: answer.point for name, answer in found.items()}, found, interval, lacking
-                )
+                yield self._filled(frame, found, interval, lacking)
                 continue
             made = []
             for i in range(draws):
-                one = self._filled(frame, {name: answer.draws[i] for name, answer in found.items()}, found)
+                one = self._filled(frame, {n: replace(answer, point=answer.draws[i]) for n, answer in found.items()})
                 one.insert(0, ".imp", i + 1)
                 one.insert(1, ".id", frame.index)
                 made.append(one)
@@ -268,34 +266,31 @@ class TableModel:
     def _filled(
         self,
         frame: DataFrame,
-        numbers: Mapping[str, np.ndarray],
         found: Mapping[str, Answer],
         interval: float | None = None,
         lacking: Set[str] = frozenset(),
     ) -> DataFrame:
-        """A part of the table with these numbers in its missing cells, and added columns of intervals."""
+        """A part of the table with the answers' points in its missing cells, and added columns of intervals."""
         made, beside = {}, {}
+        homes = {name: (m, i) for m in found for i, name in enumerate(self.schema.modalities[m])}
         for name in frame.columns:
             column, series = self.schema.named.get(name), frame[name]
-            home = next(
-                ((m, c.index(name)) for m, c in self.schema.modalities.items() if name in c and m in found), None
-            )
-            if column is None or (home is None and column.kind != "constant"):
-                made[name] = series
-                continue
-            if home is None:
+            made[name] = series
+            if column is not None and column.kind == "constant":
                 made[name] = column.filled(series, np.zeros(len(series)))
+            if column is None or name not in homes:
                 continue
-            modality, place = home
-            gone = ~column.present(series)
-            made[name] = column.filled(series, numbers[modality][:, place])
+            modality, place = homes[name]
+            answer, points = found[modality], found[modality].point[:, place]
+            made[name] = column.filled(series, points)
             if interval is None or name not in lacking:
                 continue
+            gone = ~column.present(series)
             if column.kind in CLASSED:
-                chances, code = found[modality].probabilities[place], numbers[modality][:, place].astype(int)
+                chances, code = answer.probabilities[place], points.astype(int)
                 beside[f"{name}.p"] = np.where(gone, np.take_along_axis(chances, code[:, None], 1)[:, 0], np.nan)
             else:
-                bounds = found[modality].between(interval, place)
+                bounds = answer.between(interval, place)
                 for side, bound in zip(("low", "high"), bounds, strict=True):
                     beside[f"{name}.{side}"] = _shown(column, series, bound, gone)
         pd = pandas()
@@ -330,44 +325,27 @@ def for_file(schema: TableSchema, frame: DataFrame, *, text: bool, typed: bool) 
     Args:
         schema: schema of the model's table.
         frame: the answer.
-        text: whether the cells of the queried table are text.
-        typed: whether the file has types; otherwise dates are written as in the training table.
+        text: whether the cells of the queried table are text. If not, its own columns stay as they are.
+        typed: whether the file has types, so that it gets numbers and dates in place of text. Otherwise dates are
+            written as in the training table.
     """
-    if typed:
-        return _as_values(schema, frame, text=text)
-    return _as_written(schema, frame) if text else frame
-
-
-def _as_values(schema: TableSchema, frame: DataFrame, *, text: bool) -> DataFrame:
-    """A data frame with numbers, dates and categories in place of text, for a file that has types.
-
-    Unless the table came as ``text``, its own columns stay as they are, and only the added intervals change.
-    """
+    if not (typed or text):
+        return frame
     made = {}
     for name in frame.columns:
-        column = _answered(schema, name) if text or name not in schema.named else None
-        as_text = column is not None and is_text(frame[name])
-        made[name] = column.typed(frame[name].to_numpy(object)) if column and as_text else frame[name].array
-    return pandas().DataFrame(made)
-
-
-def _as_written(schema: TableSchema, frame: DataFrame) -> DataFrame:
-    """A data frame whose dates are text, written as in the training table."""
-    made = {}
-    for name in frame.columns:
-        column = _answered(schema, name)
-        made[name] = frame[name].array
-        if column is not None and column.kind == "date" and column.form and not is_text(frame[name]):
-            seconds, here = column.encode(frame[name])
+        stem, _, side = name.rpartition(".")
+        column = schema.named.get(stem if side in ("low", "high") and name not in schema.named else name)
+        cells = frame[name]
+        made[name] = cells.array
+        if column is None or (name in schema.named and not text):
+            continue
+        if typed and is_text(cells):
+            made[name] = column.typed(cells.to_numpy(object))
+        elif not typed and column.form and not is_text(cells):
+            seconds, here = column.encode(cells)
             made[name] = np.full(len(frame), None, object)
             made[name][here] = column.decode(seconds[here])
     return pandas().DataFrame(made)
-
-
-def _answered(schema: TableSchema, name: str) -> TableColumn | None:
-    """The column of the table that a column of an answer predicts or bounds."""
-    stem, _, side = name.rpartition(".")
-    return schema.named.get(stem if side in ("low", "high") and name not in schema.named else name)
 
 
 def _require_free(names: Sequence[str], wanted: Set[str]) -> None:

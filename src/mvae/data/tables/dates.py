@@ -55,21 +55,15 @@ def format_of(name: str, values: Sequence[str]) -> tuple[str, str] | None:
     >>> format_of("x", ["01/02/2021"])[1]
     'dates as 01/02/2021, read day first (month first fits, too)'
     """
-    fits: dict[str, np.ndarray] = {}
-    for form in FORMATS:
-        if not np.isnan(as_seconds(values[:1], form)[0]) or fits:
-            good = ~np.isnan(as_seconds(values, form))
-            if good.all():
-                other = form.replace("%d/%m", "%m/%d")
-                both = other != form and not np.isnan(as_seconds(values, other)).any()
-                return form, f"dates as {values[0]}" + (", read day first (month first fits, too)" if both else "")
-            if good.any():
-                fits[form] = good
-    if fits and np.logical_or.reduce(list(fits.values())).all():
-        first = next(iter(fits.values()))
-        odd = int((~first).argmax())
+    first = fitting(FORMATS, values[:1])
+    if forms := fitting(first, values):
+        both = forms[0].replace("%d/%m", "%m/%d") in forms[1:]
+        return forms[0], f"dates as {values[0]}" + (", read day first (month first fits, too)" if both else "")
+    later = FORMATS[FORMATS.index(first[0]) :] if first else ()
+    wrong = [np.isnan(as_seconds(values, form)) for form in later]
+    if wrong and not np.logical_and.reduce(wrong).any():
         raise DataError(
-            f"column {name!r} has dates in two formats, such as {values[int(first.argmax())]!r} and {values[odd]!r}: "
+            f"column {name!r} has dates in two formats, such as {values[0]!r} and {values[int(wrong[0].argmax())]!r}: "
             "write all in one, or declare the column as categorical"
         )
     return None

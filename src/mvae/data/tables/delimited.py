@@ -75,15 +75,14 @@ def _frame(pd: Any, names: tuple[str, ...], rows: list[list[str]]) -> Any:
     return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in zip(names, columns, strict=True)})
 
 
-def _opened(path: Path, encoding: str) -> Any:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, newline="")
-    return path.open(encoding=encoding, newline="")
+def _opened(path: Path, mode: str = "rb", **how: Any) -> Any:
+    """Open the file, which is decompressed if it is a ``.gz``."""
+    return (gzip.open if path.suffix.lower() == ".gz" else open)(path, mode, **how)
 
 
 def _encoding(path: Path) -> str:
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        with _opened(path) as file:
             start = file.read(4)
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror or error}): correct the path") from None
@@ -92,7 +91,7 @@ def _encoding(path: Path) -> str:
 
 def _separator(path: Path, encoding: str) -> str:
     try:
-        with _opened(path, encoding) as file:
+        with _opened(path, "rt", encoding=encoding, newline="") as file:
             text = file.read(LOOKED_AT)
     except (UnicodeDecodeError, EOFError, OSError):
         return ","  # reading the file will report where it is damaged
@@ -113,7 +112,7 @@ def _separator(path: Path, encoding: str) -> str:
 def _records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Iterate over the records, each with the number of its last line; empty lines are skipped."""
     try:
-        with _opened(path, encoding) as file:
+        with _opened(path, "rt", encoding=encoding, newline="") as file:
             reader = csv.reader(file, delimiter=separator, strict=True)
             try:
                 for record in reader:
@@ -130,7 +129,7 @@ def _records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, l
 
 
 def _not_text(path: Path, encoding: str) -> DataError:
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+    with _opened(path) as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode("utf-8" if encoding == "utf-8-sig" else encoding)

@@ -97,51 +97,39 @@ def describe(
     problems: dict[str, str] = {}
     sample = frames.sample()
     columns = learn_columns(frames, sample, missing=missing, kinds=kinds, failed=problems)
-    counted, rows = _count(frames, columns), frames.rows
-    known = [(number, _missing_of(pattern, frames.names)) for pattern, number in counted.patterns.most_common()]
+    patterns, lacking, duplicates = _count(frames, columns)
+    known = [(number, _missing_of(pattern, frames.names)) for pattern, number in patterns.most_common()]
     seen = [column for column in columns.values() if column.kind in (*MODELLED, *ALONE)]
     summaries = tuple(
         ColumnSummary(
             name,
             "?" if name in problems else columns[name].kind,
             "" if name in problems else columns[name].reason,
-            float(counted.lacking[i] / rows),
+            float(lacking[i] / frames.rows),
             _values(columns[name], sample[name]),
             problems.get(name, ""),
         )
         for i, name in enumerate(frames.names)
     )
+    notes = [*frames.notes, *_suspicious(columns, sample)]
+    if frames.rows > frames.at_once:
+        notes.append(f"values are from a sample of {frames.at_once:,} rows; counts are of all rows")
     return Description(
         frames.where,
-        rows,
+        frames.rows,
         summaries,
         column_groups(frames, seen),
         tuple(known[:most]),
         max(0, len(known) - most),
         sum(number for number, names in known if set(names) >= {column.name for column in seen}),
-        counted.duplicates,
+        duplicates,
         tuple(_leaks(sample, [column for column in seen if column.kind not in ALONE][:MOST_COMPARED])),
-        (*frames.notes, *_suspicious(columns, sample), *_sampled(frames)),
+        tuple(notes),
     )
 
 
-def _sampled(frames: Frames) -> tuple[str, ...]:
-    """The note about a table that is too large to be held in memory at once."""
-    if frames.rows <= frames.at_once:
-        return ()
-    return (f"values are from a sample of {frames.at_once:,} rows; counts are of all rows",)
-
-
-@dataclass(frozen=True)
-class _Counted:
-    """The counts of one pass over the rows: packed patterns of present cells, missing cells by column, duplicates."""
-
-    patterns: Counter[bytes]
-    lacking: np.ndarray
-    duplicates: int
-
-
-def _count(frames: Frames, columns: Mapping[str, TableColumn]) -> _Counted:
+def _count(frames: Frames, columns: Mapping[str, TableColumn]) -> tuple[Counter[bytes], np.ndarray, int]:
+    """Count the rows by packed pattern of present cells, the missing cells by column, and the duplicates."""
     patterns, rows, lacking = Counter[bytes](), 0, np.zeros(len(frames.names))
     hashes: list[np.ndarray] = []
     for part in frames.chunks():
@@ -154,7 +142,7 @@ def _count(frames: Frames, columns: Mapping[str, TableColumn]) -> _Counted:
         rows += len(part)
         cells = part if frames.key is None else part.drop(columns=frames.key)
         hashes.append(pandas().util.hash_pandas_object(cells.astype(str), index=False).to_numpy())
-    return _Counted(patterns, lacking, rows - len(np.unique(np.concatenate(hashes))))
+    return patterns, lacking, rows - len(np.unique(np.concatenate(hashes)))
 
 
 def _missing_of(pattern: bytes, names: Sequence[str]) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
 """The rows of a table from any source, in data frames of bounded size."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mvae.errors import DataError, require_extra
+from mvae.errors import DataError, nearest, require_extra
 
 __all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_arrow", "of_frame", "pandas"]
 
@@ -72,6 +72,17 @@ class Frames:
             parts.append(part.iloc[here])
             start += len(part)
         return parts[0] if len(parts) == 1 else pandas().concat(parts)
+
+    def keyed(self, key: str | None) -> "Frames":
+        """The same table with this key, if one is given.
+
+        Raises:
+            DataError: there is no such column.
+        """
+        if key is not None and key not in self.names:
+            said = f"it has {', '.join(self.names)}{nearest(key, self.names)}"
+            raise DataError(f"{self.where} has no column {key!r} (the key); {said}")
+        return self if key is None else replace(self, key=key)
 
     @property
     def at_once(self) -> int:

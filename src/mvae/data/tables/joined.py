@@ -1,11 +1,12 @@
 """Several files as one table, joined by a key: the column that names a row."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from mvae.data.tables.frames import Frames, pandas
-from mvae.errors import DataError, nearest
+from mvae.data.tables.frames import Frames, of_frame, pandas
+from mvae.errors import DataError
 
 __all__ = ["joined"]
 
@@ -57,17 +58,11 @@ def joined(parts: Mapping[str, Frames], key: str | None) -> Frames:
         keys = keys.where(keys.notna(), compared if part.text else frame[key].reindex(order))
         both = [found.drop(columns=key).reindex(order), frame.drop(columns=key).reindex(order)]
         found = pandas().concat([keys, *both], axis=1)
-    table = found.reset_index(drop=True)
-
-    def read(rows: int) -> Iterator[Any]:
-        for start in range(0, len(table), rows):
-            yield table.iloc[start : start + rows]
-
-    first = next(iter(parts.values()))
-    text = all(part.text for part in parts.values())
-    where = " and ".join(part.where for part in parts.values())
-    names, how = tuple(table.columns), (text, first.separator, first.encoding, first.folder)
-    return Frames(where, names, read, groups, *how, key, tuple(notes))
+    where, text = " and ".join(part.where for part in parts.values()), all(part.text for part in parts.values())
+    table, first = of_frame(found.reset_index(drop=True), where), next(iter(parts.values()))
+    return replace(
+        first, where=where, names=table.names, read=table.read, groups=groups, text=text, key=key, notes=tuple(notes)
+    )
 
 
 def _alike(before: Any, now: Any) -> tuple[str, str, int] | None:
@@ -84,11 +79,7 @@ def _bare(key: str) -> str:
 
 def _by_key(part: Frames, key: str) -> Any:
     """The frame indexed by its keys as text."""
-    pd = pandas()
-    if key not in part.names:
-        said = f"it has {', '.join(part.names)}{nearest(key, part.names)}"
-        raise DataError(f"{part.where} has no column {key!r} (the key); {said}")
-    frame = part.whole()
+    frame = part.keyed(key).whole()
     keys = frame[key].map(_key_text, na_action="ignore")
     empty = (keys.isna() | (keys == "")).to_numpy(bool)
     if empty.any():
@@ -101,7 +92,7 @@ def _by_key(part: Frames, key: str) -> Any:
             f"{part.where}: the key {value!r} names {len(rows)} rows ({', '.join(map(str, rows[:5]))}"
             f"{', …' if len(rows) > 5 else ''}): keep one, or give each its own key"
         )
-    return frame.set_axis(pd.Index(keys, dtype=object), axis=0)
+    return frame.set_axis(pandas().Index(keys, dtype=object), axis=0)
 
 
 def _key_text(value: Any) -> str:

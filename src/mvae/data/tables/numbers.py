@@ -32,22 +32,18 @@ def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
     >>> as_numbers(["1,234", "0.5"], "1,234.5"), as_numbers([True, None, 3])
     (array([1.234e+03, 5.000e-01]), array([ 1., nan,  3.]))
     """
-    pd = pandas()
-
-    cells = pd.Series(np.asarray(values, object), dtype=object)
+    cells = pandas().Series(np.asarray(values, object), dtype=object)
     is_text = cells.map(lambda value: isinstance(value, str)).to_numpy(bool)
-    numbers = pd.to_numeric(cells.where(~is_text), errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
+    numbers = _plain(cells.where(~is_text))
     if is_text.any():
         text = cells[is_text].str.strip()
-        if style == "1234.5":
-            numbers[is_text] = _plain(text)
-        else:
+        read = np.full(len(text), np.nan) if style == "1.234,5" else _plain(text)
+        if style in _GROUPED:
             grouped = text.str.match(_GROUPED[style]).to_numpy(bool)
-            read = np.full(len(text), np.nan) if style == "1.234,5" else _plain(text)
             apart = r"[. '\u00a0\u202f]" if style == "1.234,5" else r"[, '\u00a0\u202f]"
             marked = text[grouped].str.replace(apart, "", regex=True).str.replace(",", ".", regex=False)
             read[grouped] = _plain(marked)
-            numbers[is_text] = read
+        numbers[is_text] = read
     return numbers
 
 
@@ -118,7 +114,6 @@ def written(values: np.ndarray, style: str = "1234.5", decimals: int | None = No
     return [part.replace(".", ",") for part in text] if style == "1.234,5" else text
 
 
-def _plain(text: Any) -> np.ndarray:
-    pd = pandas()
-
-    return pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
+def _plain(cells: Any) -> np.ndarray:
+    """A Series as float64; NaN for what is not a number with a decimal point."""
+    return pandas().to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()

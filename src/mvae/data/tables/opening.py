@@ -10,7 +10,7 @@ from mvae.data.tables.arrow import read_arrow, read_parquet
 from mvae.data.tables.delimited import read_delimited
 from mvae.data.tables.frames import Frames, checked_names, of_frame, pandas
 from mvae.data.tables.joined import joined
-from mvae.errors import DataError, nearest, require_extra
+from mvae.errors import DataError, require_extra
 
 __all__ = ["FORMATS", "is_table_file", "open_table", "refuse_cells"]
 
@@ -94,13 +94,13 @@ def open_table(source: Any, key: str | None = None) -> Frames:
     if isinstance(source, Frames):
         return source
     if isinstance(source, str | Path):
-        return _keyed(_of_file(Path(source)), key)
+        return _of_file(Path(source)).keyed(key)
     if isinstance(source, list | tuple) and all(isinstance(part, str | Path) for part in source):
         if not source:
             raise DataError("no file is named")
         parts = [_of_file(Path(part)) for part in source]
-        return _keyed(parts[0], key) if len(parts) == 1 else joined(_by_stem(source, parts), key)
-    return _keyed(of_frame(source), key)
+        return parts[0].keyed(key) if len(parts) == 1 else joined(_by_stem(source, parts), key)
+    return of_frame(source).keyed(key)
 
 
 def refuse_cells(source: Any) -> None:
@@ -124,15 +124,6 @@ def _of_file(path: Path) -> Frames:
 def _suffix(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
-
-
-def _keyed(frames: Frames, key: str | None) -> Frames:
-    if key is None:
-        return frames
-    if key not in frames.names:
-        said = f"it has {', '.join(frames.names)}{nearest(key, frames.names)}"
-        raise DataError(f"{frames.where} has no column {key!r} (the key); {said}")
-    return replace(frames, key=key)
 
 
 def _by_stem(source: Sequence[Any], parts: Sequence[Frames]) -> dict[str, Frames]:

@@ -61,7 +61,6 @@ def _files(frames: Frames, column: str) -> Iterator[Path]:
 
 def read_pictures(
     paths: Any,
-    rows: int,
     shape: tuple[int, ...],
     folder: Path,
     missing: Missing = (),
@@ -74,9 +73,7 @@ def read_pictures(
     Raises:
         DataError: files that are not pictures; the message names the first one's row, and the paths.
     """
-    values, here = np.zeros((rows, *shape), np.uint8), np.zeros(rows, bool)
-    if paths is None:
-        return values, here
+    values, here = np.zeros((len(paths), *shape), np.uint8), np.zeros(len(paths), bool)
     codes, uniques = factorized(paths)
     gone, absent, damaged = missing_cells(uniques, missing), list[Path](), dict[Path, str]()
     for row, code in enumerate(codes.tolist()):

@@ -93,22 +93,21 @@ class TableSchema:
         columns = tuple(learned.get(name) or TableColumn(name, "ignored", "not declared") for name in frames.names)
         if modalities is None:
             modalities = column_groups(frames, [c for c in columns if c.kind in (*MODELLED, *ALONE)])
-        seen = {name: column for name, column in learned.items() if column.kind in MODELLED}
         shapes: dict[str, tuple[int, ...]] = {}
+        groups: dict[str, tuple[str, ...]] = {}
         for group, names in modalities.items():
-            if len(names) > 1 and (alone := next((n for n in names if learned[n].kind in ALONE), None)):
+            if seen := tuple(name for name in names if learned[name].kind in (*MODELLED, *ALONE)):
+                groups[group] = seen
+            alone = next((learned[name] for name in names if learned[name].kind in ALONE), None)
+            if alone is not None and len(names) > 1:
                 raise SettingsError(
-                    f"column {alone!r} is a {learned[alone].kind}, which is a modality by itself: take it out of "
+                    f"column {alone.name!r} is a {alone.kind}, which is a modality by itself: take it out of "
                     f"{group!r} and give it one of its own"
                 )
-            if len(names) == 1 and learned[names[0]].kind in ALONE:
-                own = learned[names[0]]
-                longest = (lengths or {}).get(group)
-                text = own.kind == "text"
-                shapes[group] = text_shape(frames, own, longest) if text else picture_shape(frames, own.name)
-        groups = {group: tuple(name for name in names if name in seen) for group, names in modalities.items()}
-        groups |= {group: tuple(modalities[group]) for group in shapes}
-        groups = {group: groups[group] for group in modalities if groups[group]}
+            if alone is not None and alone.kind == "text":
+                shapes[group] = text_shape(frames, alone, (lengths or {}).get(group))
+            elif alone is not None:
+                shapes[group] = picture_shape(frames, alone.name)
         if not groups:
             raise DataError(
                 f"{frames.where} has no column to learn from: "
@@ -159,29 +158,26 @@ class TableSchema:
         Raises:
             DataError: none of the model's columns is present.
         """
-        if not any(name in frame.columns for names in self.modalities.values() for name in names):
+        if not any(name in frame.columns for name in self.seen):
             raise DataError(
                 f"the table has none of the model's columns: the model has {_listed(self.seen)}, the table has "
                 f"{_listed(frame.columns)}"
             )
+        frame = frame.reindex(columns=self.seen)  # absent columns are missing in every row
         values: dict[str, np.ndarray] = {}
         present: dict[str, np.ndarray] = {}
         for modality, names in self.modalities.items():
             if modality in self.shapes:
-                column, shape = self.named[names[0]], self.shapes[modality]
-                cells = frame[names[0]] if names[0] in frame.columns else None
+                column, shape, cells = self.named[names[0]], self.shapes[modality], frame[names[0]]
                 values[modality], present[modality] = (
-                    read_texts(column, cells, len(frame), shape[0])
+                    read_texts(column, cells, shape[0])
                     if column.kind == "text"
-                    else read_pictures(cells, len(frame), shape, folder or self.folder, column.missing, missed)
+                    else read_pictures(cells, shape, folder or self.folder, column.missing, missed)
                 )
                 continue
-            found, here = np.zeros((len(frame), len(names))), np.zeros((len(frame), len(names)), bool)
-            for i, name in enumerate(names):
-                if name in frame.columns:
-                    found[:, i], here[:, i] = self.named[name].encode(frame[name], missed=missed)
-            found[~here] = 0
-            values[modality], present[modality] = found, here
+            parts = [self.named[name].encode(frame[name], missed=missed) for name in names]
+            values[modality], present[modality] = (np.stack(own, 1) for own in zip(*parts, strict=True))
+            values[modality][~present[modality]] = 0
         return values, present
 
     def encoded(self, frames: Frames, rows: int = CHUNK) -> Iterator[tuple[DataFrame, Arrays, Arrays]]:

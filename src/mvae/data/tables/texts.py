@@ -57,14 +57,10 @@ def text_shape(frames: Frames, column: TableColumn, longest: int | None = None) 
     return (min(longest, max(numbers)),)
 
 
-def read_texts(column: TableColumn, cells: Any, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+def read_texts(column: TableColumn, cells: Any, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Encode a column's texts as ``rows length`` numbers; return them with the mask of present texts."""
-    values, here = np.zeros((rows, length), np.int32), np.zeros(rows, bool)
-    if cells is None:
-        return values, here
     codes, uniques = factorized(cells)
     gone, vocabulary = missing_cells(uniques, column.missing), vocabulary_of(column)
-    made = [vocabulary.row([] if gone[i] else words_typed(str(cell)), length) for i, cell in enumerate(uniques)]
-    there = np.append(~gone, False)[codes]
-    values[there], here = np.stack(made)[codes[there]] if there.any() else values[there], there
-    return values, here
+    texts = [[] if gone[i] else words_typed(str(cell)) for i, cell in enumerate(uniques)]
+    rows = np.stack([vocabulary.row(words, length) for words in (*texts, [])])  # the last one is for the code −1
+    return rows[codes], np.append(~gone, False)[codes]
