@@ -1,4 +1,4 @@
-"""A person at the page, in a real Chromium. ``test_browser.py`` runs this file in a process of its own."""
+"""The page in a real Chromium; ``test_browser.py`` runs this file in a process of its own."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 
 @contextmanager
 def served(run: Path) -> Iterator[str]:
-    """The program itself, on a free port."""
+    """Serve the run with `mvae serve` on a free port."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
@@ -39,7 +39,7 @@ def served(run: Path) -> Iterator[str]:
         yield f"http://{HOST}:{port}/"
     finally:
         process.terminate()
-        process.wait(30)  # pages are open: it stops all the same
+        process.wait(30)  # it stops even while pages are open
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def pick(page: Any, label: str) -> None:
     page.get_by_role("option", name=label, exact=True).click()
 
 
-def test_a_person_draws_picks_clears_and_uploads(browser: Any, address: str) -> None:
-    page, asked = browser.new_page(viewport={"width": 400, "height": 1600}), []
-    page.on("request", lambda request: asked.append(request.url))
+def test_drawing_picking_clearing_and_uploading_work(browser: Any, address: str) -> None:
+    page, requests = browser.new_page(viewport={"width": 400, "height": 1600}), []
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(address)
     wait_for(page, "Nothing is given")
     box = page.locator("canvas").first.bounding_box()
@@ -89,10 +89,10 @@ def test_a_person_draws_picks_clears_and_uploads(browser: Any, address: str) -> 
     broken = {"name": "x.png", "mimeType": "image/png", "buffer": b"broken"}
     page.locator("input[type=file]").last.set_input_files(broken)
     page.get_by_text("it is not an image").first.wait_for(timeout=60_000)
-    assert all(url.startswith((address, "data:", "blob:")) for url in asked)
+    assert all(url.startswith((address, "data:", "blob:")) for url in requests)
 
 
-def test_names_that_are_html_are_text_on_the_page(browser: Any, tmp_path: Path) -> None:
+def test_names_that_are_html_are_shown_as_text(browser: Any, tmp_path: Path) -> None:
     name, word = "<img src=x onerror=alert(1)>", "<script>alert(2)</script>"
     rows = "\n".join(f"{i % 7}.5,{word if i % 2 else 'b'}" for i in range(80))
     (tmp_path / "t.csv").write_text(f"{name},ward\n{rows}\n")
@@ -111,7 +111,7 @@ def test_names_that_are_html_are_text_on_the_page(browser: Any, tmp_path: Path) 
         assert not dialogs
 
 
-def test_two_people_at_once_get_their_own_answers(browser: Any, address: str) -> None:
+def test_two_visitors_get_their_own_answers(browser: Any, address: str) -> None:
     pages = [browser.new_context().new_page() for _ in range(2)]
     for page in pages:
         page.goto(address)

@@ -1,4 +1,4 @@
-"""The page in a real Chromium, in a process of its own that is ended in time: a browser that hangs holds up no test."""
+"""The page in a real Chromium, in a process with a time limit, so that a hanging browser blocks no test."""
 
 import contextlib
 import importlib.util
@@ -13,19 +13,19 @@ import pytest
 
 LIMIT = 300  # seconds; 45 on two cores
 ROOT = Path(__file__).parents[2]
-#: The browser's own end, which says nothing of the page.
+#: Signs that the browser itself failed, not the page.
 DIED = "Target crashed", "has been closed", "Failed to launch", "Browser closed"
 
 
-def test_a_person_at_the_page(tmp_path: Path) -> None:
+def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium is installed (Debian: apt-get install chromium)")
     if importlib.util.find_spec("playwright") is None:
         pytest.skip("playwright is not installed: pip install playwright")
-    said = tmp_path / "said.txt"  # no pipe: what the browser leaves behind would keep it open
-    with said.open("w") as file:
+    log = tmp_path / "log.txt"  # not a pipe: processes that the browser leaves behind would keep it open
+    with log.open("w") as file:
         child = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/app/in_a_browser.py"],
             stdout=file,
@@ -43,7 +43,7 @@ def test_a_person_at_the_page(tmp_path: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-    told = said.read_text()[-4000:]
-    if code is None or (code != 0 and any(words in told for words in DIED)):
-        pytest.skip(f"Chromium does not work on this machine: {told[-300:]}")
-    assert code == 0, told
+    output = log.read_text()[-4000:]
+    if code is None or (code != 0 and any(words in output for words in DIED)):
+        pytest.skip(f"Chromium does not work on this machine: {output[-300:]}")
+    assert code == 0, output

@@ -1,4 +1,4 @@
-"""The endpoint and the page: checked questions, limits, this machine only, nothing from a network."""
+"""The server and its page: validated queries, limits, local access only, and nothing loaded from a network."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ pytest.importorskip("gradio")
 
 @pytest.fixture(scope="module", autouse=True)
 def collected() -> Iterator[None]:
-    """What Gradio leaves open (event loops, sockets) is closed here, and not while another test runs."""
+    """Close what Gradio leaves open (event loops, sockets) here, not while another test runs."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,9 +54,9 @@ def client(run: Path) -> Iterator[Any]:
         yield client
 
 
-def test_a_question_is_answered_with_the_seed_it_names(client: Any) -> None:
-    question = {"given": {"label": "5"}, "of": ["label", "image"], "n": 3, "seed": 1}
-    first, again = (client.post("/generate", json=question) for _ in range(2))
+def test_a_query_is_answered_with_its_seed(client: Any) -> None:
+    query = {"given": {"label": "5"}, "of": ["label", "image"], "n": 3, "seed": 1}
+    first, again = (client.post("/generate", json=query) for _ in range(2))
     assert first.status_code == 200
     assert first.json() == again.json()
     found = first.json()
@@ -68,11 +68,11 @@ def test_a_question_is_answered_with_the_seed_it_names(client: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "question",
+    "query",
     [{"given": {"label": 55}}, {"given": {"nothing": 1}}, {"of": ["nothing"]}, {"n": 65}, {"n": 0}, {"other": 1}, []],
 )
-def test_a_wrong_question_is_refused(client: Any, question: Any) -> None:
-    assert client.post("/generate", json=question).status_code == 422
+def test_an_invalid_query_is_refused(client: Any, query: Any) -> None:
+    assert client.post("/generate", json=query).status_code == 422
 
 
 def test_large_bodies_and_other_hosts_are_refused(client: Any) -> None:
@@ -89,7 +89,7 @@ def test_large_bodies_and_other_hosts_are_refused(client: Any) -> None:
     assert client.get("/", headers={"host": "example.com"}).status_code == 400
 
 
-def test_the_page_may_load_nothing_from_elsewhere(client: Any) -> None:
+def test_the_page_loads_nothing_from_other_hosts(client: Any) -> None:
     page = client.get("/")
     assert page.status_code == 200
     policy = page.headers["content-security-policy"]
@@ -107,7 +107,7 @@ def test_a_port_in_use_is_named() -> None:
             bound(port)
 
 
-def test_what_cannot_be_served_is_refused(run: Path, tmp_path: Path) -> None:
+def test_invalid_run_directories_are_refused(run: Path, tmp_path: Path) -> None:
     assert_refused(mvae("serve", tmp_path), "not a run directory")
     shutil.copytree(run, tmp_path / "half")
     (tmp_path / "half" / "checkpoint.safetensors").write_bytes(b"half")
@@ -121,7 +121,7 @@ def test_a_model_that_needs_a_condition_is_refused(tmp_path: Path) -> None:
         Oracle.of_run(tmp_path / "cvae")
 
 
-def test_some_columns_of_a_table_are_given(tmp_path: Path) -> None:
+def test_some_columns_of_a_table_may_be_given(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(
         "hb,sex,visits\n" + "\n".join(f"{i % 7}.5,{'fm'[i % 2]},{i % 4}" for i in range(80))
     )
@@ -136,7 +136,7 @@ def test_some_columns_of_a_table_are_given(tmp_path: Path) -> None:
     assert found["hb"]["5 %"] < found["hb"]["95 %"]
 
 
-def test_columns_are_answered_as_predict_does_and_those_given_stay(tmp_path: Path) -> None:
+def test_answers_for_columns_match_predict_and_given_ones_are_kept(tmp_path: Path) -> None:
     train = "train", csv_of(patients(), tmp_path), "--epochs", 20, "--run-dir", tmp_path / "run", "--device", "cpu"
     assert mvae(*train, "--json").code == 0
     oracle, table = Oracle.of_run(tmp_path / "run"), load_table(tmp_path / "run")
@@ -164,7 +164,7 @@ def test_columns_are_answered_as_predict_does_and_those_given_stay(tmp_path: Pat
     assert found["visits"]["draws"] == [4] * 3
 
 
-def test_a_table_says_how_its_numbers_and_dates_are_written(tmp_path: Path) -> None:
+def test_number_and_date_formats_are_those_of_the_table(tmp_path: Path) -> None:
     lines = [f"{i % 7},{i % 10};0{1 + i % 9}.0{1 + i % 7}.2023" for i in range(60)]
     (tmp_path / "p.csv").write_text("hb;visit\n" + "\n".join(lines))
     train = "train", tmp_path / "p.csv", "--epochs", 1, "--run-dir", tmp_path / "run", "--device", "cpu", "--json"
@@ -173,8 +173,8 @@ def test_a_table_says_how_its_numbers_and_dates_are_written(tmp_path: Path) -> N
     assert [(field.style, field.form) for field in view.fields] == [("1.234,5", ""), ("1234.5", "%d.%m.%Y")]
 
 
-def test_a_text_of_a_table_is_given(tmp_path: Path) -> None:
-    """And one of its rows is the same numbers as the model learned from."""
+def test_a_text_of_a_table_may_be_given(tmp_path: Path) -> None:
+    """A typed text is encoded as in the training rows."""
     lines = [f"{i % 7}.5,{('all is well', 'pale and tired')[i % 2]}" for i in range(80)]
     (tmp_path / "p.csv").write_text("hb,note\n" + "\n".join(lines))
     (tmp_path / "p.toml").write_text(

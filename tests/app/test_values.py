@@ -1,4 +1,4 @@
-"""Values that a visitor gives: what is possible is read, all else is refused by name, and pictures within bounds."""
+"""Values given by a visitor: valid ones are read, others are refused by name, and pictures have limits."""
 
 import base64
 import io
@@ -30,7 +30,7 @@ def encoded(size: tuple[int, int], kind: str = "PNG", mode: str = "L", colour: s
 
 
 def png_header_of(width: int, height: int) -> str:
-    """A PNG that announces so many pixels and holds none."""
+    """A PNG whose header announces this many pixels but which holds none."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
@@ -39,7 +39,7 @@ def png_header_of(width: int, height: int) -> str:
     return base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b""))).decode()
 
 
-def test_values_are_read() -> None:
+def test_valid_values_are_read() -> None:
     assert parsed(CLASSES, "b").tolist() == [1]
     assert parsed(CLASSES, "b", class_names(["b", "a"])).tolist() == [0]
     assert parsed(FLAGS, ["hat"]).tolist() == parsed(FLAGS, [False, True]).tolist() == [[0.0, 1.0]]
@@ -81,7 +81,7 @@ def test_values_are_read() -> None:
         (View("text", "text"), "a b", "words are unknown"),
     ],
 )
-def test_what_cannot_be_a_value_is_refused_with_the_modality(view: View, value: Any, message: str) -> None:
+def test_invalid_values_are_refused_with_their_modality(view: View, value: Any, message: str) -> None:
     with pytest.raises(QueryError, match=f"^{view.name}: .*({message})"):
         parsed(view, value)
 
@@ -123,7 +123,7 @@ def test_columns_are_given_by_name_and_the_others_are_missing() -> None:
         (("I", "II", "III"), ("I", "III"), (0, 1, "2", True)),
     ],
 )
-def test_a_class_is_the_one_that_its_table_reads(
+def test_classes_are_read_as_in_their_table(
     classes: tuple[Any, ...], values: tuple[Any, ...], refused: tuple[Any, ...]
 ) -> None:
     pd = pytest.importorskip("pandas")
@@ -139,7 +139,7 @@ def test_a_class_is_the_one_that_its_table_reads(
 
 def test_a_class_without_a_name_is_given_by_its_number() -> None:
     assert [parsed(View("ward", "classes"), value).item() for value in (3, "12")] == [3, 12]
-    smokes = View("smokes", "classes", classes=("no", "yes"))  # as a binary field without names is shown
+    smokes = View("smokes", "classes", classes=("no", "yes"))  # how a binary field without names is shown
     assert [parsed(smokes, value).item() for value in ("no", 0, "1", True, "yes")] == [0, 0, 1, 1, 1]
 
 
@@ -152,8 +152,8 @@ def test_dates_are_given_as_dates_or_years() -> None:
             parsed(view, {"when": value})
 
 
-def test_columns_are_given_and_answered_as_their_table_writes_them() -> None:
-    """04.03.2023 was the 3rd of April, 1.851,00 refused, and an answer the year 2023."""
+def test_columns_are_read_and_written_in_the_formats_of_their_table() -> None:
+    """Once, 04.03.2023 was read as the 3rd of April, 1.851,00 was refused, and an answer was the year 2023."""
     when = View("when", "numbers", columns=("when",), date=True, form="%d.%m.%Y")
     pay = View("pay", "numbers", columns=("pay",), style="1.234,5")
     view = View("t", "table", (2,), ("when", "pay"), fields=(when, pay))
@@ -175,7 +175,7 @@ def test_columns_are_given_and_answered_as_their_table_writes_them() -> None:
     assert found["pay"]["median"] == 30_000
 
 
-def test_draws_of_columns_are_listed_as_cells_and_all_of_them_make_the_summary() -> None:
+def test_draws_are_listed_as_cells_and_all_of_them_are_summarised() -> None:
     when, day = TableColumn("when", "date", form="%d.%m.%Y", resolution=86_400.0), 1_677_888_000.0
     pay = TableColumn("pay", "real", dtype="text", style="1.234,5", resolution=0.01)
     visits, rain = TableColumn("visits", "count", resolution=1.0), TableColumn("rain", "real", resolution=0.1)
@@ -197,10 +197,10 @@ def test_draws_of_columns_are_listed_as_cells_and_all_of_them_make_the_summary()
     assert (found["rain"]["5 %"], found["rain"]["95 %"]) == (
         0.0,
         40.0,
-    )  # all that lies outside is above, as in `mvae predict`
+    )  # all 10 % outside lie above, as in `mvae predict`
 
 
-def test_answers_say_draws_and_what_they_say_together() -> None:
+def test_summaries_match_the_draws() -> None:
     g = torch.Generator().manual_seed(0)
     numbers = torch.randn(2000, 2, generator=g)
     found = summary(NUMBERS, numbers)
@@ -214,7 +214,7 @@ def test_answers_say_draws_and_what_they_say_together() -> None:
 
 
 def drawn(ink: int) -> str:
-    """What the canvas sends: transparent, with a vertical line of this opacity."""
+    """A drawing as the canvas sends it: transparent, with a vertical line of this opacity."""
     pixels = np.zeros((280, 280, 4), np.uint8)
     pixels[40:240, 130:150, 3] = ink
     file = io.BytesIO()
@@ -222,7 +222,7 @@ def drawn(ink: int) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def test_ink_is_bright_on_dark_and_no_ink_is_nothing() -> None:
+def test_ink_is_bright_on_dark_and_an_empty_drawing_is_none() -> None:
     row = read_drawing(PICTURE, drawn(255))
     assert row is not None
     assert row.shape == (1, 1, 8, 8)
@@ -237,12 +237,12 @@ def test_ink_is_bright_on_dark_and_no_ink_is_nothing() -> None:
     "value",
     ["x", "data:image/png;base64,AAAA", encoded((281, 280)), png_header_of(20000, 20000), encoded((8, 8), "PPM")],
 )
-def test_what_no_canvas_sends_is_refused(value: str) -> None:
+def test_images_that_are_not_drawings_are_refused(value: str) -> None:
     with pytest.raises(QueryError, match="image: this is not a drawing"):
         read_drawing(PICTURE, value)
 
 
-def test_a_name_is_text_in_the_canvas_template() -> None:
+def test_names_are_escaped_in_the_canvas_template() -> None:
     pytest.importorskip("gradio")
     template = drawing(View("${alert(1)} <b> {{x}}", "picture", (1, 8, 8), levels=255.0)).html_template
     assert not any(sign in template for sign in ("${", "{{", "<b>"))

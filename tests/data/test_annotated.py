@@ -1,4 +1,4 @@
-"""AnnData and MuData in and out: places, order, names, what is missing, and refusals that say what there is."""
+"""AnnData and MuData, read and written: order, names, missing values, and errors that list the known places."""
 
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from mvae.data.sparse import SparseRows
 from mvae.errors import DataError, SettingsError
 
 anndata = pytest.importorskip("anndata")
-pytestmark = pytest.mark.filterwarnings("ignore")  # anndata's own
+pytestmark = pytest.mark.filterwarnings("ignore")  # raised inside anndata
 if hasattr(anndata.settings, "allow_write_nullable_strings"):
-    anndata.settings.allow_write_nullable_strings = True  # the text of pandas 3
+    anndata.settings.allow_write_nullable_strings = True  # for the text dtype of pandas 3
 
 CELLS, GENES = 12, 5
 COUNTS = np.random.default_rng(0).poisson(1.0, (CELLS, GENES)).astype(np.float32)
@@ -39,7 +39,7 @@ def cells() -> Any:
     return made
 
 
-ASKED = {"rna": "layers/counts", "protein": "obsm/protein", "batch": "obs/batch", "depth": "obs/depth"}
+PLACES = {"rna": "layers/counts", "protein": "obsm/protein", "batch": "obs/batch", "depth": "obs/depth"}
 
 
 def rows(found: Annotated, name: str, index: Any = slice(None)) -> np.ndarray:
@@ -47,12 +47,12 @@ def rows(found: Annotated, name: str, index: Any = slice(None)) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kept", ["object", "file", "backed"])
-def test_a_table_has_the_cells_in_their_order(kept: str, tmp_path: Path) -> None:
+def test_a_table_keeps_the_order_of_cells(kept: str, tmp_path: Path) -> None:
     source: Any = cells()
     if kept != "object":
         source.write_h5ad(tmp_path / "c.h5ad")
         source = tmp_path / "c.h5ad"
-    found = read_anndata(source, ASKED, present={"protein": "obs/has_protein"}, backed=kept == "backed")
+    found = read_anndata(source, PLACES, present={"protein": "obs/has_protein"}, backed=kept == "backed")
     assert isinstance(found.table.columns["rna"], SparseRows)
     np.testing.assert_array_equal(rows(found, "rna", [7, 2, 2]), COUNTS[[7, 2, 2]])
     np.testing.assert_array_equal(rows(found, "protein"), PROTEINS)
@@ -64,21 +64,21 @@ def test_a_table_has_the_cells_in_their_order(kept: str, tmp_path: Path) -> None
     assert found.cells[3] == "cell 3"
 
 
-def test_layers_stay_on_disk_and_a_mudatas_matrices_too(tmp_path: Path) -> None:
+def test_backed_matrices_stay_on_disk(tmp_path: Path) -> None:
     mudata = pytest.importorskip("mudata")
     cells().write_h5ad(tmp_path / "c.h5ad")
     mudata.MuData({"rna": cells()[[3, 1, 2]].copy(), "all": cells()}).write_h5mu(tmp_path / "c.h5mu")
     for file, layer, log in (("c.h5ad", "layers/counts", "X"), ("c.h5mu", "rna:layers/counts", "all:X")):
         found = read_anndata(tmp_path / file, {"rna": layer, "log": log}, backed=True)
         column: Any = found.table.columns["rna"]
-        assert hasattr(column._matrix, "group")  # of the open file
+        assert hasattr(column._matrix, "group")  # it reads from the open file
         for row, cell in enumerate(found.cells):
             if found.table.has("rna")[row]:
                 np.testing.assert_array_equal(column[[row]][0], COUNTS[int(cell.split()[1])])
 
 
 @pytest.mark.parametrize("kept", ["object", "file", "backed"])
-def test_counts_are_found_in_raw(kept: str, tmp_path: Path) -> None:
+def test_raw_counts_are_read(kept: str, tmp_path: Path) -> None:
     source: Any = cells()
     source.X = COUNTS
     source.raw = source
@@ -92,83 +92,83 @@ def test_counts_are_found_in_raw(kept: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backed", [False, True])
-def test_an_object_without_x_says_so(backed: bool, tmp_path: Path) -> None:
+def test_a_missing_x_is_refused(backed: bool, tmp_path: Path) -> None:
     made = anndata.AnnData(obs=cells().obs, layers={"counts": sparse.csr_matrix(COUNTS)})
     made.write_h5ad(tmp_path / "c.h5ad")
-    for asked in ("X", "raw/X"):
-        with pytest.raises(DataError, match=f"has no {asked}: write X, raw/X"):
-            read_anndata(tmp_path / "c.h5ad", {"rna": asked}, backed=backed)
+    for place in ("X", "raw/X"):
+        with pytest.raises(DataError, match=f"has no {place}: write X, raw/X"):
+            read_anndata(tmp_path / "c.h5ad", {"rna": place}, backed=backed)
     found = read_anndata(tmp_path / "c.h5ad", {"rna": "layers/counts"}, backed=backed)
     np.testing.assert_array_equal(rows(found, "rna"), COUNTS)
 
 
-def test_zeros_are_counts_and_nan_rows_are_missing() -> None:
+def test_zeros_are_observed_and_nan_is_missing() -> None:
     made = cells()
     values = PROTEINS.copy()
     values[0], values[1], values[2, 1] = np.nan, 0, np.nan
     made.obsm["protein"] = values
-    found = read_anndata(made, ASKED).table
+    found = read_anndata(made, PLACES).table
     assert found.has("protein").tolist() == [False] + [True] * 11
     assert found.observed["protein"][1:3].tolist() == [[True] * 3, [True, False, True]]
 
 
-def test_categories_are_those_of_training_and_an_unseen_one_has_no_code() -> None:
+def test_an_unseen_category_gets_code_minus_one() -> None:
     made = cells()
     made.obs["batch"] = ["b2", "b9", "b1"] * 4
-    found = read_anndata(made, ASKED, categories={"batch": ("b1", "b2")})
+    found = read_anndata(made, PLACES, categories={"batch": ("b1", "b2")})
     assert rows(found, "batch", [0, 1, 2]).tolist() == [1, -1, 0]
 
 
-def test_categories_that_are_numbers_are_categories_as_pandas_says() -> None:
+def test_numeric_pandas_categories_stay_categories() -> None:
     made = cells()
     made.obs["donor"] = pd.Categorical([2, 10, None] * 4)
-    found = read_anndata(made, ASKED | {"donor": "obs/donor"})
+    found = read_anndata(made, PLACES | {"donor": "obs/donor"})
     assert found.categories["donor"] == ("2", "10")
     assert rows(found, "donor", [0, 1]).tolist() == [0, 1]
     assert found.table.has("donor").tolist() == [True, True, False] * 4
-    made.obs["donor"] = made.obs["donor"].astype(float)  # as pandas keeps numbers beside missing values
+    made.obs["donor"] = made.obs["donor"].astype(float)  # as pandas stores integers with missing values
     for categories in (("10", "2"), [10, 2]):
-        again = read_anndata(made, ASKED | {"donor": "obs/donor"}, categories={"donor": categories})
+        again = read_anndata(made, PLACES | {"donor": "obs/donor"}, categories={"donor": categories})
         assert rows(again, "donor", [0, 1]).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("backed", [False, True])
-def test_features_stand_in_the_order_of_training_whatever_theirs(backed: bool, tmp_path: Path) -> None:
-    trained = read_anndata(cells(), ASKED | {"log": "X"})
+def test_features_follow_the_training_order(backed: bool, tmp_path: Path) -> None:
+    trained = read_anndata(cells(), PLACES | {"log": "X"})
     shuffled = cells()[:, [3, 0, 4, 2, 1]].copy()
     shuffled.obsm["protein"] = shuffled.obsm["protein"][["CD8", "CD3", "CD4"]]
     shuffled.write_h5ad(tmp_path / "c.h5ad")
-    asked = ASKED | {"log": "X"}
-    found = read_anndata(tmp_path / "c.h5ad", asked, features=trained.features, backed=backed)
+    places = PLACES | {"log": "X"}
+    found = read_anndata(tmp_path / "c.h5ad", places, features=trained.features, backed=backed)
     assert found.features == trained.features
     for name, values in {"rna": COUNTS, "protein": PROTEINS, "log": np.log1p(COUNTS)}.items():
         np.testing.assert_array_equal(rows(found, name), values)
         np.testing.assert_array_equal(rows(found, name, [7, 2, 2]), values[[7, 2, 2]])
     alone = read_anndata(shuffled, {"rna": "layers/counts"}, features=trained.features, categories=trained.categories)
     np.testing.assert_array_equal(rows(alone, "rna"), COUNTS)
-    some = read_anndata(shuffled, ASKED, features={"rna": ["gene 4", "gene 1"]})
+    some = read_anndata(shuffled, PLACES, features={"rna": ["gene 4", "gene 1"]})
     np.testing.assert_array_equal(rows(some, "rna"), COUNTS[:, [4, 1]])
     np.testing.assert_array_equal(some.table.first(3)[[2, 0]].columns["rna"], COUNTS[[2, 0]][:, [4, 1]])
 
 
-def test_features_that_are_not_there_or_there_twice_are_named() -> None:
+def test_missing_or_duplicate_features_are_named() -> None:
     with pytest.raises(DataError, match=r"layers/counts lacks 1 of the 2 requested features, such as 'gene 9'"):
-        read_anndata(cells(), ASKED, features={"rna": ["gene 1", "gene 9"]})
+        read_anndata(cells(), PLACES, features={"rna": ["gene 1", "gene 9"]})
     with pytest.raises(DataError, match="depth has no feature names"):
-        read_anndata(cells(), ASKED, features={"depth": ["a"]})
+        read_anndata(cells(), PLACES, features={"depth": ["a"]})
     with pytest.raises(SettingsError, match="features names 'prot', which is not a column"):
-        read_anndata(cells(), ASKED, features={"prot": ["CD3"]})
+        read_anndata(cells(), PLACES, features={"prot": ["CD3"]})
     with pytest.raises(SettingsError, match="categories names 'bacth', which is not a column"):
-        read_anndata(cells(), ASKED, categories={"bacth": ["b1"]})
+        read_anndata(cells(), PLACES, categories={"bacth": ["b1"]})
     made = cells()
     made.var_names = ["a", "b", "a", "c", "d"]
-    assert read_anndata(made, ASKED).features["rna"] == ("a", "b", "a", "c", "d")
+    assert read_anndata(made, PLACES).features["rna"] == ("a", "b", "a", "c", "d")
     with pytest.raises(DataError, match="the feature 'a' occurs twice"):
-        read_anndata(made, ASKED, features={"rna": ["a", "b"]})
+        read_anndata(made, PLACES, features={"rna": ["a", "b"]})
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("place", "message"),
     [
         ("layers/count", r"no layers/count: layers has counts.*did you mean"),
         ("obsm/rna", "no obsm/rna: obsm has protein"),
@@ -177,31 +177,31 @@ def test_features_that_are_not_there_or_there_twice_are_named() -> None:
         ("rna:X", "no modality 'rna'"),
     ],
 )
-def test_what_is_not_there_is_said_with_what_there_is(asked: str, message: str) -> None:
+def test_an_unknown_place_is_refused_with_the_known_ones(place: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_anndata(cells(), {"rna": asked})
+        read_anndata(cells(), {"rna": place})
 
 
 def test_duplicate_cells_and_wrong_files_are_refused(tmp_path: Path) -> None:
     made = cells()
     made.obs_names = ["a", "b"] * 6
     with pytest.raises(DataError, match="the cell 'a' occurs twice"):
-        read_anndata(made, ASKED)
+        read_anndata(made, PLACES)
     with pytest.raises(DataError, match="no such file"):
-        read_anndata(tmp_path / "none.h5ad", ASKED)
+        read_anndata(tmp_path / "none.h5ad", PLACES)
     (tmp_path / "bad.h5ad").write_bytes(b"nothing")
     for backed in (False, True):
         with pytest.raises(DataError, match="is damaged"):
-            read_anndata(tmp_path / "bad.h5ad", ASKED, backed=backed)
+            read_anndata(tmp_path / "bad.h5ad", PLACES, backed=backed)
     with pytest.raises(DataError, match=r"neither a \.h5ad nor a \.h5mu"):
-        read_anndata(tmp_path / "c.csv", ASKED)
+        read_anndata(tmp_path / "c.csv", PLACES)
     with pytest.raises(DataError, match="present needs booleans"):
-        read_anndata(cells(), ASKED, present={"protein": "obs/depth"})
+        read_anndata(cells(), PLACES, present={"protein": "obs/depth"})
 
 
-def test_answers_find_their_cells_by_name_whatever_their_order(tmp_path: Path) -> None:
+def test_results_are_written_to_cells_by_name(tmp_path: Path) -> None:
     made = cells()
-    found = read_anndata(made, ASKED)
+    found = read_anndata(made, PLACES)
     latents, scores = np.arange(CELLS * 2.0).reshape(CELLS, 2), np.arange(CELLS) * 1.0
     other = made[np.random.default_rng(0).permutation(CELLS)][:9].copy()
     write_anndata(other, {"obsm/X_mvae": latents, "obs/log_p": scores, "layers/denoised": COUNTS}, found.cells)
@@ -214,7 +214,7 @@ def test_answers_find_their_cells_by_name_whatever_their_order(tmp_path: Path) -
         assert again.obs["log_p"].iloc[row] == scores[own]
 
 
-def test_cells_without_an_answer_get_nan_and_wrong_shapes_are_refused() -> None:
+def test_cells_without_a_result_get_nan_and_wrong_shapes_are_refused() -> None:
     made = cells()
     write_anndata(made, {"obs/log_p": np.ones(3)}, ("cell 5", "cell 1", "elsewhere"))
     assert np.flatnonzero(~np.isnan(made.obs["log_p"])).tolist() == [1, 5]
@@ -245,7 +245,7 @@ def test_predicted_classes_and_tensors_are_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.layers["d"][[5, 1]], COUNTS[[5, 1]])
 
 
-def test_answers_that_have_no_place_are_refused_in_words() -> None:
+def test_results_that_do_not_fit_are_refused() -> None:
     mudata = pytest.importorskip("mudata")
     made, names = cells(), [f"cell {i}" for i in range(CELLS)]
     with pytest.raises(DataError, match=r"obs/p: rows of shape \(3,\), but obs has one value per cell: use obsm/p"):
@@ -259,7 +259,7 @@ def test_answers_that_have_no_place_are_refused_in_words() -> None:
         write_anndata(both, {"layers/d": COUNTS}, names)
 
 
-def test_modalities_of_a_mudata_are_aligned_by_the_cells_names(tmp_path: Path) -> None:
+def test_mudata_modalities_are_aligned_by_cell_name(tmp_path: Path) -> None:
     mudata = pytest.importorskip("mudata")
     rna = cells()
     protein = anndata.AnnData(PROTEINS[[5, 2, 9]].astype(np.float32))
@@ -278,17 +278,17 @@ def test_modalities_of_a_mudata_are_aligned_by_the_cells_names(tmp_path: Path) -
             np.testing.assert_array_equal(rows(found, "protein", [int(row)])[0], PROTEINS[order[int(row)]])
 
 
-def test_what_stands_in_a_modality_of_a_mudata_finds_its_cells_whatever_their_order() -> None:
+def test_mudata_annotations_are_aligned_by_cell_name() -> None:
     mudata = pytest.importorskip("mudata")
-    order = [3, 1, 2, 0, *range(4, 10)]  # and two cells less
+    order = [3, 1, 2, 0, *range(4, 10)]  # two cells fewer
     protein = anndata.AnnData(PROTEINS[order])
     protein.obs_names = [f"cell {i}" for i in order]
     protein.obs["who"] = [f"cell {i}" for i in order]
     protein.obs["number"] = np.array(order, float)
     protein.obs["good"] = np.array(order) % 2 == 0
     both = mudata.MuData({"rna": cells(), "prot": protein})
-    asked = {"rna": "rna:X", "protein": "prot:X", "who": "prot:obs/who", "number": "prot:obs/number"}
-    found = read_anndata(both, asked, present={"protein": "prot:obs/good"})
+    places = {"rna": "rna:X", "protein": "prot:X", "who": "prot:obs/who", "number": "prot:obs/number"}
+    found = read_anndata(both, places, present={"protein": "prot:obs/good"})
     absent = [cell in ("cell 10", "cell 11") for cell in found.cells]
     assert [not has for has in found.table.has("who").tolist()] == absent
     for row, cell in enumerate(found.cells):
@@ -299,7 +299,7 @@ def test_what_stands_in_a_modality_of_a_mudata_finds_its_cells_whatever_their_or
     assert sorted(good) == [f"cell {i}" for i in range(0, 10, 2)]
 
 
-def test_names_with_a_colon_are_names() -> None:
+def test_a_name_may_contain_a_colon() -> None:
     mudata = pytest.importorskip("mudata")
-    both = mudata.MuData({"rna": cells()})  # MuData names columns of its parts so
+    both = mudata.MuData({"rna": cells()})  # as MuData names the columns of its parts
     assert read_anndata(both, {"rna": "rna:X", "batch": "obs/rna:batch"}).categories == {"batch": ("b1", "b2")}

@@ -1,4 +1,4 @@
-"""The order of rows of a table on disk: every row once, mixed, and read in few large parts."""
+"""The order of rows of a table on disk: every row once, shuffled, and read in a few large blocks."""
 
 import mmap
 from pathlib import Path
@@ -16,7 +16,7 @@ ROWS, BLOCK_ROWS, TOGETHER = 1003, 10, 8
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Table:
-    """A column of 16 bytes a row on disk, and a small one in memory."""
+    """A table with one column on disk, of 16 bytes per row, and a small one in memory."""
     monkeypatch.setattr(blocks, "LARGE", 0)
     monkeypatch.setattr(blocks, "BLOCK", 16 * BLOCK_ROWS)
     monkeypatch.setattr(blocks, "TOGETHER", TOGETHER)
@@ -24,7 +24,7 @@ def table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Table:
     return Table({"x": np.load(tmp_path / "x.npy", mmap_mode="r"), "y": torch.arange(ROWS)})
 
 
-def test_every_row_comes_once_and_neighbours_come_apart(table: Table) -> None:
+def test_every_row_comes_once_and_neighbours_are_separated(table: Table) -> None:
     order = order_of_rows(table, torch.Generator().manual_seed(0))
     assert order.sort().values.tolist() == list(range(ROWS))
     assert (order.diff() == 1).float().mean() < 0.05
@@ -32,7 +32,7 @@ def test_every_row_comes_once_and_neighbours_come_apart(table: Table) -> None:
     assert torch.equal(order, order_of_rows(table, torch.Generator().manual_seed(0)))
 
 
-def test_a_block_s_rows_come_close_together_and_with_those_of_blocks_from_everywhere(table: Table) -> None:
+def test_rows_of_a_block_stay_close_and_batches_mix_distant_blocks(table: Table) -> None:
     order = order_of_rows(table, torch.Generator().manual_seed(0))
     place = order.argsort()
     for block in place.split(BLOCK_ROWS):
@@ -40,40 +40,40 @@ def test_a_block_s_rows_come_close_together_and_with_those_of_blocks_from_everyw
     for batch in order.split(20):
         assert len((batch // BLOCK_ROWS).unique()) > 1
     spread = torch.stack([part.double().std() for part in order.split(TOGETHER * BLOCK_ROWS)[:-1]])
-    assert spread.mean() == pytest.approx(ROWS / 12**0.5, rel=0.15)  # that of rows from anywhere
+    assert spread.mean() == pytest.approx(ROWS / 12**0.5, rel=0.15)  # the spread of uniformly drawn rows
 
 
-def test_a_small_table_and_one_in_memory_are_fully_shuffled(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_and_in_memory_tables_are_fully_shuffled(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     full = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
     assert torch.equal(order_of_rows(Table({"y": torch.arange(ROWS)}), torch.Generator().manual_seed(0)), full)
     monkeypatch.setattr(blocks, "LARGE", 16 * ROWS + 1)
     assert torch.equal(order_of_rows(table, torch.Generator().manual_seed(0)), full)
 
 
-def test_what_is_read_ahead_is_what_comes_next(table: Table) -> None:
+def test_the_next_rows_are_read_ahead(table: Table) -> None:
     order = order_of_rows(table, torch.Generator().manual_seed(0))
     ahead = ReadAhead(table, order)
-    told: list[tuple[int, int]] = []
+    requested: list[tuple[int, int]] = []
 
-    class Noted:
+    class Recorder:
         def will_need(self, first: int, last: int) -> None:
-            told.append((first, last))
+            requested.append((first, last))
 
-    ahead._files = [Noted()]  # pyright: ignore[reportAttributeAccessIssue]
+    ahead._files = [Recorder()]  # pyright: ignore[reportAttributeAccessIssue]
     for place in range(0, ROWS, 7):
         ahead.reach(place)
-        ready = {row for first, last in told for row in range(first, last)}
+        ready = {row for first, last in requested for row in range(first, last)}
         assert ready >= set(order[: place + TOGETHER * BLOCK_ROWS].tolist())
-    assert len(told) <= 2 * ROWS / BLOCK_ROWS
+    assert len(requested) <= 2 * ROWS / BLOCK_ROWS
 
 
-def test_the_place_of_a_column_in_its_file_is_that_of_its_values(table: Table, tmp_path: Path) -> None:
+def test_the_file_offset_of_a_column_is_that_of_its_values(table: Table, tmp_path: Path) -> None:
     column = table.columns["x"][300:]
     assert isinstance(column, np.memmap)
     found = blocks._file_of(column)
     assert found is not None
     with (tmp_path / "x.npy").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-        # The mapping of NumPy begins at a page of the file, here the first.
+        # NumPy's mapping starts at a page of the file, here the first.
         values = np.frombuffer(whole[found.offset : found.offset + found.row_bytes], np.float32)
     assert values.tolist() == [1200.0, 1201.0, 1202.0, 1203.0]
     found.will_need(0, 10**9)

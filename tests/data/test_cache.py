@@ -1,4 +1,4 @@
-"""Cached arrays: made once, whole or not at all, never of another source, and looked at before they are used."""
+"""Cached arrays are made once, written whole or not at all, tied to their source, and verified before use."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ IMAGES = np.random.RandomState(0).randint(0, 256, SHAPE).astype(np.uint8)
 
 
 class Maker:
-    """Gives the images, counts how often it was asked, and may fail on the way."""
+    """Yields the images, counts its calls, and may fail midway."""
 
     def __init__(self, fails_at: int = 99):
         self.calls, self.fails_at = 0, fails_at
@@ -45,7 +45,7 @@ def test_images_are_made_once_and_mapped_read_only(tmp_path: Path) -> None:
     assert np.array_equal(np.load(path), IMAGES)  # an ordinary .npy file
 
 
-def test_another_source_has_a_file_of_its_own(tmp_path: Path) -> None:
+def test_another_source_gets_its_own_file(tmp_path: Path) -> None:
     make = Maker()
     opened(tmp_path, make)
     opened(tmp_path, make, "b" * 64)
@@ -55,7 +55,7 @@ def test_another_source_has_a_file_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage", ["truncated", "longer", "empty", "garbage", "other shape", "other dtype", "a bit", "other rows"]
 )
-def test_a_damaged_or_foreign_file_is_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_or_foreign_file_is_remade(tmp_path: Path, damage: str) -> None:
     opened(tmp_path, Maker())
     (path,) = tmp_path.glob("*.npy")
     whole = path.read_bytes()
@@ -78,7 +78,7 @@ def test_a_damaged_or_foreign_file_is_made_anew(tmp_path: Path, damage: str) -> 
     assert make.calls == 1
 
 
-def test_stopped_in_the_middle_nothing_takes_the_final_name_and_the_next_run_begins_afresh(tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_no_file_and_the_next_starts_afresh(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="stopped"):
         opened(tmp_path, Maker(fails_at=3))
     assert not list(tmp_path.iterdir())  # no .part either
@@ -87,7 +87,7 @@ def test_stopped_in_the_middle_nothing_takes_the_final_name_and_the_next_run_beg
 
 
 @pytest.mark.parametrize("record", [None, "", "{}", "[]", '{"sha256": 3, "state": 4}'])
-def test_without_its_record_nothing_vouches_for_a_file(tmp_path: Path, record: str | None) -> None:
+def test_a_file_without_a_valid_record_is_remade(tmp_path: Path, record: str | None) -> None:
     opened(tmp_path, Maker())
     (path,) = tmp_path.glob("*.json")
     path.unlink() if record is None else path.write_text(record)
@@ -96,7 +96,7 @@ def test_without_its_record_nothing_vouches_for_a_file(tmp_path: Path, record: s
     assert make.calls == 1
 
 
-def test_a_copied_cache_is_compared_once_and_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_copied_cache_is_verified_once_and_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     opened(tmp_path, Maker())
     (path,) = tmp_path.glob("*.npy")
     os.utime(path, ns=(1, 1))
@@ -108,13 +108,13 @@ def test_a_copied_cache_is_compared_once_and_taken(tmp_path: Path, caplog: pytes
     assert caplog.text.count("with its checksum") == 1
 
 
-def test_rows_of_any_dtype(tmp_path: Path) -> None:
+def test_rows_may_have_any_dtype(tmp_path: Path) -> None:
     found = cached_array(tmp_path, "c" * 64, (3, 2), lambda: iter(np.eye(3, 2, dtype=np.float32)), "x", "float32")
     assert found.dtype == np.float32
     assert np.array_equal(found, np.eye(3, 2))
 
 
-def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot write .*file.*: free some space or make it writable.* MVAE_CACHE"):
         opened(tmp_path / "file" / "celeba", Maker())

@@ -1,4 +1,4 @@
-"""Every container that people call an array, by one rule: the dtype is kept, and what is missing is never guessed."""
+"""Every array-like container is read by one rule: the dtype is kept, and missing values are never guessed."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ NUMBERS = st.one_of(
 
 
 @given(hnp.arrays(NUMBERS, hnp.array_shapes(max_dims=3, max_side=4)), st.data())
-def test_any_array_in_any_order_of_bytes_and_strides_gives_its_values(values: np.ndarray, data: st.DataObject) -> None:
+def test_any_byte_order_and_stride_gives_the_same_values(values: np.ndarray, data: st.DataObject) -> None:
     step = data.draw(st.sampled_from([1, -1, -2]))
     column = values.astype(values.dtype.newbyteorder("S" if data.draw(st.booleans()) else "="))[::step]
     table = Table({"x": column})
@@ -35,7 +35,7 @@ def test_any_array_in_any_order_of_bytes_and_strides_gives_its_values(values: np
         assert table["x"].dtype == values.dtype.newbyteorder("=")
 
 
-def test_a_list_an_array_and_a_tensor_of_doubles_are_the_same_column() -> None:
+def test_lists_arrays_and_tensors_of_doubles_give_the_same_column() -> None:
     values = [0.1, 1 / 3, 1e-300]
     table = Table({"list": values, "array": np.array(values), "tensor": torch.tensor(values, dtype=torch.float64)})
     assert all(as_tensor(table[name]).tolist() == values for name in table)
@@ -60,7 +60,7 @@ def test_the_mask_of_a_masked_array_is_the_presence_mask() -> None:
     assert Table({"y": np.ma.array([1, 2])}).complete
 
 
-def test_a_row_that_is_masked_in_part_lacks_single_values() -> None:
+def test_a_partly_masked_row_is_missing_single_values() -> None:
     wide = np.ma.array(np.ones((3, 2)), mask=np.array([[0, 0], [1, 1], [0, 1]], bool))
     table = Table({"wide": wide, "y": np.zeros(3)})
     assert table.has("wide").tolist() == [True, False, True]
@@ -71,14 +71,14 @@ def test_a_row_that_is_masked_in_part_lacks_single_values() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_tensors_of_every_precision_stay_what_they_are(dtype: torch.dtype) -> None:
+def test_tensors_keep_their_precision(dtype: torch.dtype) -> None:
     x = torch.arange(6, dtype=dtype).reshape(3, 2)
     table = Table({"x": x}, {"x": [True] * 3})
     assert table["x"] is x
     assert torch.equal(as_tensor(table[[2, 0]]["x"]), x[[2, 0]])
 
 
-def test_no_gradient_gathers_in_a_callers_column() -> None:
+def test_no_gradient_reaches_the_callers_column() -> None:
     x = torch.ones(3, 2, requires_grad=True)
     column = as_tensor(Table({"x": x})["x"])
     weight = torch.ones(2, requires_grad=True)
@@ -88,7 +88,7 @@ def test_no_gradient_gathers_in_a_callers_column() -> None:
     assert column.data_ptr() == x.data_ptr()
 
 
-def test_a_tensor_made_in_inference_mode_can_be_learned_from() -> None:
+def test_an_inference_mode_tensor_can_be_trained_on() -> None:
     with torch.inference_mode():
         x = torch.ones(3, 2)
     weight = torch.ones(2, requires_grad=True)
@@ -116,13 +116,13 @@ def test_a_tensor_made_in_inference_mode_can_be_learned_from() -> None:
         (lambda: np.zeros(3, np.longdouble), "column 'x y.z' has dtype"),
     ],
 )
-def test_what_is_no_array_of_numbers_is_refused_by_name(make, says: str) -> None:
+def test_unsupported_columns_are_refused_by_name(make, says: str) -> None:
     with pytest.raises(DataError, match=re.escape(says)) as caught:
         Table({"x y.z": make()})
     assert "\n" not in str(caught.value)
 
 
-def test_masks_that_are_none_are_refused() -> None:
+def test_invalid_masks_are_refused() -> None:
     for mask in (torch.empty(3, dtype=torch.bool, device="meta"), torch.ones(3).bool().to_sparse()):
         with pytest.raises(DataError, match=r"present\['x'\] has shape \(3,\)"):
             Table({"x": [1, 2, 3]}, {"x": mask})
@@ -152,7 +152,7 @@ def test_series_and_frames_are_columns() -> None:
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("Int64", "int64"), ("Float32", "float32"), ("boolean", "bool")])
-def test_nullable_columns_have_a_mask_by_their_format(kind: str, dtype: str) -> None:
+def test_nullable_columns_bring_their_own_mask(kind: str, dtype: str) -> None:
     pd = pytest.importorskip("pandas")
     series = pd.Series([1, None, 0], dtype=kind)
     table = Table(pd.DataFrame({"a": series, "b": [1, 2, 3]}))
@@ -164,7 +164,7 @@ def test_nullable_columns_have_a_mask_by_their_format(kind: str, dtype: str) -> 
     assert whole.has("wide").tolist() == [True, False, True]
 
 
-def test_frames_that_make_no_table_are_refused_by_name() -> None:
+def test_invalid_data_frames_are_refused_by_name() -> None:
     pd = pytest.importorskip("pandas")
     for frame, says in (
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), "the data frame has two columns 'a'"),
@@ -180,9 +180,7 @@ def test_frames_that_make_no_table_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("mode", ["r", "r+"])
-def test_a_mapped_mask_of_values_stays_on_the_disk_and_is_never_written_to(
-    mode: Literal["r", "r+"], tmp_path: Path
-) -> None:
+def test_a_memory_mapped_mask_stays_on_disk_and_is_never_written(mode: Literal["r", "r+"], tmp_path: Path) -> None:
     written = np.random.default_rng(0).random((40, 3)) < 0.7
     written[:, 0] = True
     np.save(tmp_path / "mask.npy", written)

@@ -37,7 +37,7 @@ def refusal(path: Path, remedy: str = "replace it by an intact copy") -> str:
 @pytest.mark.parametrize("compress", [False, True])
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_reads_back_what_was_written(tmp_path: Path, dtype: str, compress: bool, data: st.DataObject):
+def test_values_are_read_back_as_written(tmp_path: Path, dtype: str, compress: bool, data: st.DataObject):
     values = data.draw(arrays.arrays(dtype, arrays.array_shapes(max_dims=4, max_side=5)))
     path = tmp_path / "values"
     path.write_bytes(gzip.compress(idx(values)) if compress else idx(values))
@@ -49,7 +49,7 @@ def test_reads_back_what_was_written(tmp_path: Path, dtype: str, compress: bool,
 
 
 @pytest.mark.parametrize("name", ["images.gz", "images"])
-def test_the_content_says_whether_it_is_compressed_not_the_name(tmp_path: Path, name: str):
+def test_compression_is_detected_from_the_content(tmp_path: Path, name: str):
     path = tmp_path / name
     for content in (SMALL, gzip.compress(SMALL)):
         path.write_bytes(content)
@@ -75,7 +75,7 @@ def test_the_content_says_whether_it_is_compressed_not_the_name(tmp_path: Path, 
     ],
 )
 @pytest.mark.parametrize("compress", [False, True])
-def test_damage_is_named(tmp_path: Path, content: bytes, says: str, compress: bool):
+def test_damage_is_described(tmp_path: Path, content: bytes, says: str, compress: bool):
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(gzip.compress(content) if compress else content)
     assert says in refusal(path)
@@ -89,7 +89,7 @@ def test_a_gzip_file_cut_anywhere_is_refused(tmp_path: Path):
         refusal(path)
 
 
-def test_a_gzip_file_with_any_one_bit_flipped_is_refused_or_read_rightly(tmp_path: Path):
+def test_a_gzip_file_with_a_flipped_bit_is_refused_or_read_correctly(tmp_path: Path):
     whole = gzip.compress(SMALL)
     path = tmp_path / "images.gz"
     for bit in range(8 * len(whole)):
@@ -110,7 +110,7 @@ def test_bytes_after_the_compressed_data_are_refused(tmp_path: Path):
     assert "corrupt gzip" in refusal(path)
 
 
-def test_the_remedy_is_passed_on(tmp_path: Path):
+def test_the_error_ends_with_the_given_remedy(tmp_path: Path):
     path = tmp_path / "images"
     path.write_bytes(SMALL[:-1])
     assert refusal(path).endswith(": replace it by an intact copy")
@@ -124,7 +124,7 @@ def test_an_absent_file_or_a_directory_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("shape", [(2**30,), (60_000, 28, 28)])
 @pytest.mark.parametrize("compress", [False, True])
-def test_no_memory_is_reserved_on_a_corrupt_headers_word(tmp_path: Path, shape: tuple[int, ...], compress: bool):
+def test_a_corrupt_header_reserves_no_memory(tmp_path: Path, shape: tuple[int, ...], compress: bool):
     path = tmp_path / "images"
     content = bytes([0, 0, 0x08, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + bytes(100)
     path.write_bytes(gzip.compress(content) if compress else content)
@@ -138,7 +138,7 @@ def test_no_memory_is_reserved_on_a_corrupt_headers_word(tmp_path: Path, shape: 
     assert peak < 8 << 20
 
 
-def test_a_decompression_bomb_costs_no_more_than_its_header_announces(tmp_path: Path):
+def test_a_decompression_bomb_uses_no_more_memory_than_its_header_claims(tmp_path: Path):
     path = tmp_path / "labels.gz"
     path.write_bytes(gzip.compress(SMALL + bytes(64 << 20), compresslevel=1))
     tracemalloc.start()
@@ -151,7 +151,7 @@ def test_a_decompression_bomb_costs_no_more_than_its_header_announces(tmp_path: 
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_a_header_that_announces_more_than_is_accepted_is_refused_unread(tmp_path: Path, compress: bool):
+def test_a_header_above_the_limit_is_refused_without_reading(tmp_path: Path, compress: bool):
     path = tmp_path / "images"
     content = bytes([0, 0, 0x08, 1]) + struct.pack(">I", 64 << 20) + bytes(64 << 20)
     path.write_bytes(gzip.compress(content, 1) if compress else content)

@@ -1,4 +1,4 @@
-"""Weak supervision: exact counts, and nothing from which a hidden pairing could be recovered."""
+"""Weak supervision: exact numbers of pairs, and no way to recover a hidden pairing."""
 
 import math
 from pathlib import Path
@@ -15,13 +15,13 @@ from mvae.errors import DataError, SettingsError
 
 
 def numbered(rows: int) -> Table:
-    """Row r holds the numbers r + 1 and 1001 + r: each value says which row it comes from."""
+    """Row r holds the numbers r + 1 and 1001 + r, so each value identifies its row."""
     image = torch.arange(1.0, rows + 1).reshape(rows, 1, 1).expand(rows, 2, 3).contiguous()
     return Table({"image": image, "label": torch.arange(1001, 1001 + rows)})
 
 
 def sources(weak: Table) -> tuple[list[int], list[int]]:
-    """The row that each cell comes from, by its value; -1 for zeros."""
+    """The row each cell comes from, read from its value; -1 for zeros."""
     image, label = (cast("Tensor", weak.columns[name]) for name in ("image", "label"))
     assert (image == image[:, :1, :1]).all()
     return (image[:, 0, 0].long() - 1).tolist(), torch.where(label == 0, -1, label - 1001).tolist()
@@ -39,9 +39,7 @@ def sources(weak: Table) -> tuple[list[int], list[int]]:
         (9, 0.0, 0),
     ],
 )
-def test_the_number_of_rows_is_fixed_and_pairs_are_never_more_than_the_level_allows(
-    rows: int, fraction: float, pairs: int
-) -> None:
+def test_the_number_of_rows_is_kept_and_pairs_never_exceed_the_fraction(rows: int, fraction: float, pairs: int) -> None:
     weak = pair_fraction(numbered(rows), fraction, seed=1)
     present = weak.present
     others = rows - pairs
@@ -52,7 +50,7 @@ def test_the_number_of_rows_is_fixed_and_pairs_are_never_more_than_the_level_all
 
 
 def test_no_hidden_pair_can_be_recovered() -> None:
-    """Neither from hidden cells (zeros), nor by matching rows (each source is used once), nor from the order."""
+    """Hidden cells are zeros, each source row is used once, and the order is random."""
     weak = pair_fraction(numbered(400), 0.1, seed=3)
     images, labels = sources(weak)
     has_image, has_label = weak.present.T.tolist()
@@ -60,9 +58,9 @@ def test_no_hidden_pair_can_be_recovered() -> None:
     assert all((source >= 0) == has for source, has in zip(labels, has_label, strict=True))
     pairs = [(i, j) for i, j in zip(images, labels, strict=True) if i >= 0 and j >= 0]
     assert len(pairs) == 40
-    assert all(i == j for i, j in pairs)  # the pairs that stay are true ones
+    assert all(i == j for i, j in pairs)  # the remaining pairs are true ones
     alone = [i for i, j in zip(images, labels, strict=True) if j < 0], [j for j in labels if j >= 0]
-    assert not set(alone[0]) & set(alone[1])  # an image without its label: the label is nowhere in the table
+    assert not set(alone[0]) & set(alone[1])  # if an image has lost its label, that label is nowhere in the table
     both = images + labels
     assert set(both) - {-1} == set(range(400))  # and no other row is lost
     position = np.arange(400)
@@ -70,7 +68,7 @@ def test_no_hidden_pair_can_be_recovered() -> None:
     assert abs(np.corrcoef(position, source)[0, 1]) < 0.2  # 4 standard deviations of a random order
 
 
-def test_the_other_reading_keeps_every_value_and_no_pairing() -> None:
+def test_split_rows_keeps_every_value_and_no_pairing() -> None:
     weak = pair_fraction(numbered(500), 0.1, seed=3, split_rows=True)
     images, labels = sources(weak)
     assert len(weak) == 500 + 450
@@ -84,14 +82,14 @@ def test_the_other_reading_keeps_every_value_and_no_pairing() -> None:
     assert sum(i == j for i, j in zip(*alone, strict=True)) < 8  # 1 is expected by chance
 
 
-def test_the_seed_alone_chooses() -> None:
+def test_the_choice_depends_only_on_the_seed() -> None:
     table = numbered(60)
     one, same, other = (pair_fraction(table, 0.5, seed) for seed in (5, 5, 6))
     assert sources(one) == sources(same)
     assert sources(one) != sources(other)
 
 
-def test_all_rows_are_pairs_at_one_and_the_table_given_is_not_touched() -> None:
+def test_fraction_one_keeps_all_pairs_and_the_input_is_unchanged() -> None:
     table = numbered(50)
     weak = pair_fraction(table, 1.0)
     assert weak.complete
@@ -116,12 +114,12 @@ def test_a_memory_mapped_column_is_read_and_not_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.001, math.nan])
-def test_a_share_outside_its_range_is_refused(fraction: float) -> None:
+def test_a_fraction_outside_its_range_is_refused(fraction: float) -> None:
     with pytest.raises(SettingsError, match="share of pairs must be between 0 and 1, not"):
         pair_fraction(numbered(4), fraction)
 
 
-def test_tables_without_pairs_to_choose_are_refused() -> None:
+def test_tables_without_complete_pairs_are_refused() -> None:
     three = Table({name: torch.arange(3) for name in "abc"})
     with pytest.raises(DataError, match="pairs need exactly two modalities; this table has a, b, c"):
         pair_fraction(three, 0.5)
@@ -129,7 +127,7 @@ def test_tables_without_pairs_to_choose_are_refused() -> None:
         pair_fraction(pair_fraction(numbered(10), 0.5), 0.5)
 
 
-def test_the_pairs_of_a_weak_table() -> None:
+def test_complete_rows_returns_the_pairs() -> None:
     weak = pair_fraction(numbered(40), 0.25, seed=2)
     pairs = complete_rows(weak)
     assert pairs is not None
@@ -142,7 +140,7 @@ def test_the_pairs_of_a_weak_table() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2, 5])
-def test_repeated_pairs_are_the_same_pairs_so_many_times_and_nothing_else_is(times: int) -> None:
+def test_oversampling_repeats_only_the_pairs(times: int) -> None:
     table = Table({"image": torch.rand(40, 3), "label": torch.arange(40)})
     weak = pair_fraction(table, 0.1)
     repeated = oversample_complete(weak, times)
@@ -156,12 +154,12 @@ def test_repeated_pairs_are_the_same_pairs_so_many_times_and_nothing_else_is(tim
     assert len(oversample_complete(table, 3)) == 120
 
 
-def test_pairs_are_repeated_at_least_once() -> None:
+def test_oversampling_zero_times_is_refused() -> None:
     with pytest.raises(SettingsError, match="not 0 times"):
         oversample_complete(Table({"x": torch.arange(3)}), 0)
 
 
-def test_complete_are_rows_that_have_all_that_is_named() -> None:
+def test_complete_rows_have_all_named_modalities() -> None:
     has = {"b": torch.tensor([True, True, False, True]), "c": torch.tensor([False, True, True, False])}
     table = Table({name: torch.arange(4) for name in "abc"}, has)
     pairs = complete_rows(table, ["a", "b"])

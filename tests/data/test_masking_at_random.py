@@ -1,4 +1,4 @@
-"""Values missing at random: independent cells, no empty row, nothing of what is hidden."""
+"""Values missing at random: independent cells, no empty row, and no trace of hidden values."""
 
 import math
 from typing import cast
@@ -25,8 +25,8 @@ def numbered(rows: int) -> Table:
 
 
 @pytest.mark.parametrize("p", [0.03, 0.2, 0.5, 0.9])
-def test_each_cell_is_kept_by_itself_with_probability_p(p: float) -> None:
-    """Shares of single cells, of pairs of modalities in a row, and of a modality in neighbouring rows."""
+def test_each_cell_is_kept_independently_with_probability_p(p: float) -> None:
+    """Checks single cells, pairs of modalities in a row, and a modality in neighbouring rows."""
     kept = kept_cells(40_000, 4, p, seed=1).double()
     error = 5 * math.sqrt(p * (1 - p) / 40_000)
     assert ((kept.mean(0) - p).abs() < error).all()
@@ -38,7 +38,7 @@ def test_each_cell_is_kept_by_itself_with_probability_p(p: float) -> None:
 
 
 @pytest.mark.parametrize("p", [0.05, 0.5, 1.0])
-def test_no_row_is_empty_and_the_table_is_what_was_kept_in_its_order(p: float) -> None:
+def test_no_row_is_empty_and_kept_values_stay_in_order(p: float) -> None:
     table = numbered(300)
     kept = keep_at_random(table, p, seed=2)
     cells = kept_cells(300, 4, p, seed=2)
@@ -54,7 +54,7 @@ def test_no_row_is_empty_and_the_table_is_what_was_kept_in_its_order(p: float) -
         assert kept.complete
 
 
-def test_nothing_of_a_hidden_value_is_left() -> None:
+def test_hidden_values_are_erased() -> None:
     kept = keep_at_random(numbered(300), 0.4)
     for i, column in enumerate(kept.columns.values()):
         shown = torch.as_tensor(column).reshape(len(kept), -1)
@@ -62,7 +62,7 @@ def test_nothing_of_a_hidden_value_is_left() -> None:
         assert torch.equal((shown != 0).any(1), kept.present[:, i])
 
 
-def test_the_seed_alone_chooses_and_the_table_given_is_not_touched() -> None:
+def test_the_choice_depends_only_on_the_seed_and_the_input_is_unchanged() -> None:
     table = numbered(80)
     one, same, other = (keep_at_random(table, 0.3, seed) for seed in (5, 5, 6))
     assert torch.equal(one.present, same.present)
@@ -73,7 +73,7 @@ def test_the_seed_alone_chooses_and_the_table_given_is_not_touched() -> None:
     assert torch.equal(cast("Tensor", table.columns["label"]), torch.arange(1, 81))
 
 
-def test_what_was_missing_before_stays_missing() -> None:
+def test_missing_values_stay_missing() -> None:
     had = torch.arange(100) % 2 == 0
     table = Table({"a": np.arange(100.0), "b": np.arange(100.0)}, {"a": had})
     kept = keep_at_random(table, 1.0)
@@ -86,6 +86,6 @@ def test_a_probability_outside_its_range_is_refused(p: float) -> None:
         keep_at_random(numbered(4), p)
 
 
-def test_a_table_of_which_nothing_is_left_is_refused() -> None:
+def test_a_table_left_empty_is_refused() -> None:
     with pytest.raises(DataError, match="all 3 rows are left empty if values are kept with probability 1e-09"):
         keep_at_random(numbered(3), 1e-9)

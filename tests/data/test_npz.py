@@ -1,4 +1,4 @@
-"""The reader of .npz: what was saved comes back, and no file costs more memory than it honestly holds."""
+"""The .npz reader returns what was saved, and no file uses more memory than the data it really contains."""
 
 import io
 import re
@@ -42,7 +42,7 @@ def header(shape: str, descr: str = "'<f8'") -> bytes:
     st.booleans(),
     st.booleans(),
 )  # fmt: skip
-def test_arrays_come_back_as_they_were_saved(tmp_path_factory, values: np.ndarray, small: bool, fortran: bool) -> None:
+def test_arrays_are_read_back_as_saved(tmp_path_factory, values: np.ndarray, small: bool, fortran: bool) -> None:
     path = tmp_path_factory.mktemp("npz") / "rows.npz"
     values = np.asfortranarray(values) if fortran else values
     (np.savez_compressed if small else np.savez)(
@@ -82,13 +82,13 @@ WHOLE = npy(np.arange(1000.0))
         (lambda p: packed(p / "e.npz", npy(np.array([True])), "x__present.npy"), "x__present is a mask, but there is"),
     ],
 )
-def test_what_is_no_intact_file_is_refused_in_one_line(tmp_path: Path, make, says: str) -> None:
+def test_invalid_files_are_refused_in_one_line(tmp_path: Path, make, says: str) -> None:
     with pytest.raises(DataError, match=re.escape(says.format(p=tmp_path))) as caught:
         read_npz(make(tmp_path))
     assert "\n" not in str(caught.value)
 
 
-def test_no_arrays_and_masks_of_another_kind_are_refused(tmp_path: Path) -> None:
+def test_empty_archives_and_invalid_masks_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "none.npz", "w"):
         pass
     with pytest.raises(DataError, match="holds no array"):
@@ -100,7 +100,7 @@ def test_no_arrays_and_masks_of_another_kind_are_refused(tmp_path: Path) -> None
 
 
 @given(st.data())
-def test_no_damage_is_a_foreign_error(tmp_path_factory, data: st.DataObject) -> None:
+def test_any_damage_raises_only_a_data_error(tmp_path_factory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("npz") / "rows.npz"
     (np.savez_compressed if data.draw(st.booleans()) else np.savez)(
         path, x=np.arange(50), name=np.array(["a", "b"] * 25)
@@ -113,17 +113,17 @@ def test_no_damage_is_a_foreign_error(tmp_path_factory, data: st.DataObject) -> 
         read_npz(path)
 
 
-def test_an_archive_of_a_later_version_is_named_as_damaged(tmp_path: Path) -> None:
+def test_an_archive_of_a_later_zip_version_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", x=np.arange(5))
     content = bytearray((tmp_path / "rows.npz").read_bytes())
-    content[content.rindex(b"PK\x01\x02") + 6] = 99  # the version that is needed to extract it
+    content[content.rindex(b"PK\x01\x02") + 6] = 99  # the version needed to extract it
     (tmp_path / "rows.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"rows\.npz is not an intact \.npz file"):
         read_npz(tmp_path / "rows.npz")
 
 
-def test_a_promise_that_the_file_cannot_keep_takes_no_memory(tmp_path: Path) -> None:
-    """The archive's directory claims 2⁴⁰ bytes for a member of a few: before anything is unpacked it is refused."""
+def test_a_false_size_is_refused(tmp_path: Path) -> None:
+    """The file claims up to 2⁴⁰ bytes for a member of a few bytes and is refused before unpacking."""
     path = packed(tmp_path / "bomb.npz", header(f"({2**37},)") + bytes(100))
     content = path.read_bytes()
     place = content.rindex(b"PK\x01\x02")
@@ -132,7 +132,7 @@ def test_a_promise_that_the_file_cannot_keep_takes_no_memory(tmp_path: Path) -> 
         read_npz(path)
 
 
-def test_more_than_the_machine_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_array_larger_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "large.npz", x=np.zeros(10**6))
     monkeypatch.setattr("mvae.data.npz.memory_of_machine", lambda: 10**6)
     with pytest.raises(DataError, match=r"unpacks to 8,000,1.. bytes, more than this machine's memory"):
@@ -140,7 +140,7 @@ def test_more_than_the_machine_holds_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_a_large_array_that_is_not_compressed_stays_in_the_file(
+def test_a_large_uncompressed_array_is_memory_mapped(
     order: Literal["C", "F"], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     x = np.asarray(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32), order=order)

@@ -1,4 +1,4 @@
-"""Picture files are opened within bounds, whatever their header promises."""
+"""Picture files are opened within memory limits, whatever their header claims."""
 
 import os
 import struct
@@ -14,7 +14,7 @@ from mvae.errors import DataError
 
 
 def png(width: int, height: int) -> bytes:
-    """A grey PNG of that size, whose rows are all black."""
+    """A black greyscale PNG of the given size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -26,9 +26,9 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [9_000, 13_000, 30_000])
-def test_a_small_file_of_many_pixels_is_refused_before_memory_is_taken(tmp_path: Path, side: int) -> None:
+def test_a_small_file_with_too_many_pixels_is_refused_without_using_memory(tmp_path: Path, side: int) -> None:
     content = png(side, 9) if side == 30_000 else png(side, side)
-    if side == 30_000:  # of which the header alone is large: more than Pillow itself opens
+    if side == 30_000:  # only the header claims this size, which is more than Pillow itself opens
         content = content[:16] + struct.pack(">II", side, side) + content[24:29] + struct.pack(
             ">I", zlib.crc32(b"IHDR" + struct.pack(">II", side, side) + content[24:29])
         ) + content[33:]  # fmt: skip
@@ -43,7 +43,7 @@ def test_a_small_file_of_many_pixels_is_refused_before_memory_is_taken(tmp_path:
     assert peak < 8 << 20
 
 
-def test_a_large_jpeg_is_read_smaller(tmp_path: Path) -> None:
+def test_a_large_jpeg_is_read_at_reduced_size(tmp_path: Path) -> None:
     Image.new("RGB", (1_603, 1_201), "red").save(tmp_path / "photo.jpg")
     for most, size in ((10**7, (1_603, 1_201)), (10**6, (802, 601)), (10**5, (201, 151))):
         with open_bounded(tmp_path / "photo.jpg", most) as picture:
@@ -53,7 +53,7 @@ def test_a_large_jpeg_is_read_smaller(tmp_path: Path) -> None:
         open_bounded(tmp_path / "photo.jpg", 100)
 
 
-def test_what_is_no_picture_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_non_pictures_are_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("hello")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "cut.png").write_bytes(png(9, 9)[:20])

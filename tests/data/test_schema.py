@@ -1,4 +1,4 @@
-"""What a column means: back and forth without a change, learned from present training rows only."""
+"""Column schemas: encoding is reversible and learned only from the observed training rows."""
 
 import json
 import re
@@ -21,7 +21,7 @@ EVENTS = st.sampled_from([(), (3,), (2, 2)])
 
 @st.composite
 def columns(draw: st.DrawFn) -> tuple[str, np.ndarray]:
-    """A kind and values that it can have."""
+    """A kind and values that are valid for it."""
     rows, kind = draw(st.integers(1, 12)), draw(st.sampled_from(["real", "binary", "categorical", "text", "picture"]))
     shape = (rows, *draw(EVENTS))
     if kind == "real":
@@ -43,7 +43,7 @@ def columns(draw: st.DrawFn) -> tuple[str, np.ndarray]:
 
 
 @given(columns())
-def test_decoded_is_what_was_encoded_and_a_schema_survives_json(made: tuple[str, np.ndarray]) -> None:
+def test_decoding_inverts_encoding_and_a_schema_survives_json(made: tuple[str, np.ndarray]) -> None:
     kind, values = made
     schema = ColumnSchema.fit("x", values, kind=kind)  # pyright: ignore[reportArgumentType]
     stored = ColumnSchema.from_dict(json.loads(json.dumps(schema.to_dict())))
@@ -54,7 +54,7 @@ def test_decoded_is_what_was_encoded_and_a_schema_survives_json(made: tuple[str,
     assert (back == values).all()
     if kind != "real":
         assert back.dtype.kind == ("U" if values.dtype.kind == "O" else values.dtype.kind)
-    Table({"x": encoded})  # is a column
+    Table({"x": encoded})  # is accepted as a column
 
 
 @given(columns(), st.data())
@@ -65,14 +65,14 @@ def test_nothing_is_learned_from_missing_rows(made: tuple[str, np.ndarray], data
     spoilt = values.copy()
     garbage: Any = "garbage" if values.dtype.kind in "OU" else np.nan if values.dtype.kind == "f" else 1
     spoilt[~here] = garbage
-    whole, part = (ColumnSchema.fit("x", v, kind=kind) for v in (values[here], values[here]))  # pyright: ignore[reportArgumentType]
+    expected = ColumnSchema.fit("x", values[here], kind=kind)  # pyright: ignore[reportArgumentType]
     fitted = ColumnSchema.fit("x", spoilt, here, kind)  # pyright: ignore[reportArgumentType]
-    assert fitted == whole == part or values.dtype.kind == "O"
+    assert fitted == expected or values.dtype.kind == "O"
     fitted.encode(spoilt, here)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.uint8])
-def test_mean_and_standard_deviation_are_of_the_present_values_of_each_position(dtype) -> None:
+def test_mean_and_std_are_of_the_observed_values_per_position(dtype) -> None:
     values = (np.random.RandomState(0).rand(1000, 3) * 200).astype(dtype)
     here = np.arange(1000) % 3 > 0
     schema = ColumnSchema.fit("x", values, here, "real")
@@ -84,23 +84,23 @@ def test_mean_and_standard_deviation_are_of_the_present_values_of_each_position(
     assert ColumnSchema.fit("x", [1e9, 1e9 + 2], kind="real").std == (1.0,)
 
 
-def test_counts_as_bytes_are_encoded_as_numbers_not_as_levels() -> None:
+def test_byte_counts_are_encoded_as_numbers_not_as_levels() -> None:
     encoded = ColumnSchema.fit("counts", np.array([20, 255], np.uint8), kind="real").encode(np.array([20], np.uint8))
     assert encoded.dtype == np.float32
     assert encoded.tolist() == [20]
 
 
-def test_a_pictures_samples_become_its_own_levels() -> None:
+def test_decoded_pictures_have_the_original_levels() -> None:
     bytes_ = ColumnSchema.fit("image", np.zeros((2, 1, 8, 8), np.uint8))
     assert bytes_.levels == 255
     samples = torch.full((3, 1, 8, 8), 0.5)
     assert bytes_.decode(255 * samples).dtype == np.uint8
     assert (bytes_.decode(255 * samples) == 128).all()
-    assert ColumnSchema.fit("mask", np.eye(8, dtype=np.uint8).reshape(1, 1, 8, 8)).levels == 1  # of 0 and 1
+    assert ColumnSchema.fit("mask", np.eye(8, dtype=np.uint8).reshape(1, 1, 8, 8)).levels == 1  # it has only 0 and 1
     assert (ColumnSchema.fit("image", np.zeros((2, 1, 8, 8), np.float32)).decode(samples) == 0.5).all()
 
 
-def test_a_mean_of_whole_numbers_stays_a_fraction() -> None:
+def test_a_mean_of_integers_is_not_rounded() -> None:
     assert ColumnSchema.fit("age", [30, 41], kind="real").decode(torch.tensor([35.5])).tolist() == [35.5]
 
 
@@ -160,13 +160,13 @@ def test_a_kind_is_proposed_with_a_reason(values, kind: str) -> None:
         ([1j], None, None, None, "column 'x' has dtype complex128"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_value_and_row(fit, encode, present, kind, says: str) -> None:
+def test_invalid_values_are_refused_with_value_and_row(fit, encode, present, kind, says: str) -> None:
     with pytest.raises(DataError, match=re.escape(says)):  # noqa: PT012
         schema = ColumnSchema.fit("x", fit, None if present is None else np.array(present), kind)
         schema.encode(encode)
 
 
-def test_codes_outside_the_classes_and_other_json_are_refused() -> None:
+def test_unknown_codes_and_foreign_json_are_refused() -> None:
     schema = ColumnSchema.fit("x", ["a", "b"])
     with pytest.raises(DataError, match="column 'x' has codes 0 to 1, not 2"):
         schema.decode(torch.tensor([0, 2]))
@@ -178,7 +178,7 @@ def test_codes_outside_the_classes_and_other_json_are_refused() -> None:
 # A whole table
 
 
-def test_columns_are_divided_and_encoded_by_what_the_training_rows_say() -> None:
+def test_encoded_split_learns_from_the_training_rows() -> None:
     random = np.random.RandomState(0)
     sex, age, here = random.choice(["f", "m"], 100), random.normal(40, 10, 100), random.rand(100) < 0.5
     data = encoded_split({"sex": sex, "age": np.ma.array(age, mask=~here)}, validation=0.2, test=0.2, seed=1)
@@ -197,7 +197,7 @@ def test_columns_are_divided_and_encoded_by_what_the_training_rows_say() -> None
         encoded_split({"a": range(9), "b": range(8)})
 
 
-def test_series_of_text_and_categories_have_their_own_missing_values() -> None:
+def test_series_of_text_and_categories_bring_their_missing_values() -> None:
     pd = pytest.importorskip("pandas")
     for kind, values in (("category", ["a", "b", None]), ("string", ["a", "b", None]), ("category", [3, 4, None])):
         data = encoded_split({"x": pd.Series(values * 10, dtype=kind), "y": range(30)}, kinds={"y": "real"})

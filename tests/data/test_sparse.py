@@ -1,4 +1,4 @@
-"""Sparse columns: the same rows as dense ones, and dense in the batch only."""
+"""Sparse columns give the same rows as dense ones and become dense only in a batch."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ DENSE = np.random.default_rng(0).poisson(0.3, (30, 7)).astype(np.float32)
 
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, sparse.coo_array, sparse.csr_array])
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.float32, np.float64, np.uint8])
-def test_rows_are_those_of_the_dense_matrix(kind: Any, dtype: Any) -> None:
+def test_rows_equal_those_of_the_dense_matrix(kind: Any, dtype: Any) -> None:
     table = mvae.Table({"rna": kind(DENSE.astype(dtype)), "label": np.arange(30)})
     assert isinstance(table.columns["rna"], SparseRows)
     expected = torch.from_numpy(DENSE.astype(dtype))
@@ -29,7 +29,7 @@ def test_rows_are_those_of_the_dense_matrix(kind: Any, dtype: Any) -> None:
     assert torch.equal(torch.cat([p.columns["rna"] for p in table.batches(7)]), expected)  # pyright: ignore
 
 
-def test_rows_that_are_in_no_matrix_are_zeros_and_numbers_outside_are_refused() -> None:
+def test_absent_rows_are_zeros_and_invalid_row_numbers_are_refused() -> None:
     column = SparseRows(sparse.csr_matrix(DENSE), np.array([2, -1, 0]))
     assert (column[:] == np.stack([DENSE[2], 0 * DENSE[0], DENSE[0]])).all()
     assert column[[]].shape == (0, 7)
@@ -43,7 +43,7 @@ def test_complex_numbers_are_refused() -> None:
         mvae.Table({"rna": sparse.csr_matrix(DENSE.astype(complex))})
 
 
-def test_a_model_trains_on_a_sparse_column_as_on_a_dense_one() -> None:
+def test_training_is_the_same_on_sparse_and_dense_columns() -> None:
     found = []
     for rna in (sparse.csr_matrix(DENSE), DENSE):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Rows divided at random: every row once, by the seed alone."""
+"""Random splits: every row is in exactly one part, and the seed alone decides which."""
 
 import re
 
@@ -32,7 +32,7 @@ def test_every_row_is_in_one_part_and_each_part_has_its_size(rows: int, held: fl
     assert torch.equal(torch.as_tensor(again.test["x"]), torch.as_tensor(data.test["x"]))
 
 
-def test_the_rows_are_a_fair_draw() -> None:
+def test_every_row_is_equally_likely_to_be_a_test_row() -> None:
     counts = sum(np.isin(np.arange(20), np.asarray(split(Table({"x": np.arange(20)}), seed=seed).test["x"])).astype(int)
                  for seed in range(500))  # fmt: skip
     assert abs(np.asarray(counts) - 50).max() < 5 * np.sqrt(500 * 0.1 * 0.9)
@@ -48,6 +48,6 @@ def test_the_rows_are_a_fair_draw() -> None:
         (2, (0.1, 0.1), DataError, "2 rows cannot be divided into training, validation (1) and test (1)"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(rows: int, fractions: tuple[float, float], error, says: str) -> None:
+def test_impossible_splits_are_refused(rows: int, fractions: tuple[float, float], error, says: str) -> None:
     with pytest.raises(error, match=re.escape(says)):
         split(Table({"x": np.arange(rows)}), *fractions)

@@ -1,4 +1,4 @@
-"""Pieces of words: what is divided is put together again, and the same sentences give the same pieces."""
+"""Subwords: joining the pieces restores the words, and the same sentences give the same pieces."""
 
 import sys
 
@@ -17,12 +17,12 @@ LETTERS = sorted({letter for sentence in SENTENCES for word in sentence for lett
 
 
 @given(st.lists(st.text(st.sampled_from(LETTERS), min_size=1, max_size=9), max_size=12))
-def test_words_of_known_letters_are_their_pieces_put_together(words: list[str]) -> None:
+def test_joined_pieces_give_the_original_words(words: list[str]) -> None:
     pieces = LEARNED.split(words)
     assert Subwords.join(pieces) == " ".join(words)
     assert sum(piece.startswith("▁") for piece in pieces) == len(words)
     whole = sentencepiece.SentencePieceProcessor(model_proto=LEARNED.model)
-    assert pieces == whole.encode(" ".join(words), out_type=str)  # a word is divided alike wherever it stands
+    assert pieces == whole.encode(" ".join(words), out_type=str)  # a word is split the same way wherever it stands
 
 
 def test_frequent_words_are_whole_and_new_ones_have_several_pieces() -> None:
@@ -38,7 +38,7 @@ def test_the_same_sentences_give_the_same_pieces() -> None:
     assert one.fingerprint == Vocabulary.of(iter(SENTENCES), 40, subwords=True).fingerprint
 
 
-def test_a_vocabulary_of_pieces_knows_words_it_has_not_seen() -> None:
+def test_a_subword_vocabulary_covers_unseen_words() -> None:
     vocabulary = Vocabulary.of(SENTENCES, 40, subwords=True)
     assert len(vocabulary) <= 40
     assert set(LETTERS) <= set(vocabulary.words)
@@ -52,18 +52,18 @@ def test_a_vocabulary_of_pieces_knows_words_it_has_not_seen() -> None:
     assert words.unknown("lowest XL thấy XL") == ["lowest", "XL"]
 
 
-def test_too_few_numbers_for_the_letters_are_refused_in_a_line() -> None:
+def test_a_size_too_small_for_the_letters_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"size 10 is too small .* for subwords of these files: .*required_chars"):
         Subwords.of(SENTENCES, 10)
 
 
-def test_without_the_library_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_error_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'mvae\[translation\]'"):
         Subwords.of(SENTENCES, 40)
 
 
-def test_a_typed_word_that_is_one_piece_is_not_divided() -> None:
+def test_a_typed_word_that_is_one_piece_is_not_split() -> None:
     vocabulary = Vocabulary.of([["do", "--", "...", ","], ["--", "..."]] * 20, 40, subwords=True)
     assert {"▁--", "▁..."} <= set(vocabulary.words)
     assert vocabulary.typed("do -- do, ...") == ["do", "--", "do", ",", "..."]

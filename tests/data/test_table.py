@@ -16,9 +16,9 @@ Made = tuple[dict[str, torch.Tensor | np.ndarray], dict[str, torch.Tensor], torc
 
 @st.composite
 def parts(draw: st.DrawFn, max_modalities: int = 4) -> Made:
-    """Columns, tensors and arrays of several shapes and dtypes; masks for `Table`; and the mask of all cells.
+    """Columns (tensors and arrays of several shapes and dtypes), masks for `Table`, and the mask of all cells.
 
-    Modality m's row r holds the number 100·m + r, or, where it is missing, NaN or -1.
+    Row r of modality m holds the number 100·m + r, or NaN or -1 where it is missing.
     """
     rows = draw(st.integers(1, 8))
     modalities = draw(st.integers(1, max_modalities))
@@ -43,12 +43,12 @@ def same(a: object, b: object) -> None:
 
 @pytest.fixture
 def _without_type_checks():
-    """As a user runs it: the tests' own run-time type checks would answer before the table does."""
+    """Switch off the tests' run-time type checks, which would raise before the table does."""
     with unchecked():
         yield
 
 
-# What a table says about itself
+# Properties
 
 
 @given(parts())
@@ -76,7 +76,7 @@ def test_sequences_become_arrays_and_nothing_is_rounded():
     assert table.present.tolist() == [[True, True, True], [True, False, True]]
 
 
-def test_the_mask_is_the_tables_own():
+def test_the_mask_is_copied():
     mask = np.array([True, False])
     table = Table({"a": torch.zeros(2), "b": torch.zeros(2)}, {"a": mask})
     mask[0] = False
@@ -88,7 +88,7 @@ def test_a_read_only_mask_is_accepted():
     assert Table({"a": torch.zeros(2)}, {"a": mask}).complete
 
 
-def test_only_the_mask_says_what_is_missing():
+def test_only_the_mask_decides_what_is_missing():
     nan = torch.full((2, 3), torch.nan)
     assert Table({"a": nan, "b": torch.zeros(2)}).complete  # neither NaN nor 0 is guessed to mean missing
     table = Table({"a": nan, "b": torch.zeros(2)}, {"a": torch.tensor([False, False])})
@@ -108,7 +108,7 @@ def test_the_repr_of_many_columns_is_short():
 
 
 @given(st.text(min_size=1))
-def test_any_string_is_a_name(name: str):
+def test_any_string_is_a_valid_name(name: str):
     table = Table({name: [1, 2], name + ".type": [3, 4]}, {name: [True, False]})
     assert list(table) == [name, name + ".type"]
     assert name in table
@@ -120,7 +120,7 @@ def test_any_string_is_a_name(name: str):
 
 
 @given(parts(), st.data())
-def test_brackets_give_a_column_or_rows(made: Made, data: st.DataObject):
+def test_indexing_gives_a_column_or_rows(made: Made, data: st.DataObject):
     table, mask = Table(*made[:2]), made[2]
     number = data.draw(st.integers(-len(table), len(table) - 1))
     for index, expected in (
@@ -179,7 +179,7 @@ def test_a_boolean_mask_takes_the_rows_where_it_is_true(made: Made, data: st.Dat
 
 
 @given(parts(), st.data())
-def test_take_of_take_is_take_of_the_rows(made: Made, data: st.DataObject):
+def test_take_composes(made: Made, data: st.DataObject):
     table = Table(*made[:2])
     rows = st.integers(0, len(table) - 1)
     first = data.draw(st.lists(rows, min_size=1, max_size=8))
@@ -190,7 +190,7 @@ def test_take_of_take_is_take_of_the_rows(made: Made, data: st.DataObject):
         same(twice.columns[name], once.columns[name])
 
 
-def test_row_numbers_of_any_integer_dtype():
+def test_row_numbers_may_have_any_integer_dtype():
     table = Table({"a": torch.arange(4), "b": np.arange(4)})
     for index in (torch.tensor([1, 0], dtype=torch.uint8), np.array([1, 0], np.int16), range(1, -1, -1)):
         batch = table.take(index)
@@ -199,7 +199,7 @@ def test_row_numbers_of_any_integer_dtype():
 
 @pytest.mark.usefixtures("_without_type_checks")
 @pytest.mark.parametrize("index", [torch.tensor(1), torch.tensor([[0, 1]]), [0.5], torch.tensor([True, False])])
-def test_an_index_that_makes_no_rows_is_refused(index):
+def test_an_invalid_index_is_refused(index):
     with pytest.raises(DataError, match=r"cannot take rows by an index of shape .*mask of shape \(3,\)"):
         Table({"a": torch.zeros(3)}).take(index)
 
@@ -210,7 +210,7 @@ def test_a_row_outside_the_table_is_an_index_error(column):
         Table({"a": column}).take([3])
 
 
-def test_arrays_in_a_foreign_byte_order_are_taken():
+def test_arrays_in_a_foreign_byte_order_are_accepted():
     column = np.arange(6, dtype=">f4").reshape(3, 2)
     table = Table({"a": column})
     assert table.take([2]).columns["a"].tolist() == [[4, 5]]
@@ -222,13 +222,13 @@ def test_arrays_in_a_foreign_byte_order_are_taken():
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
 @pytest.mark.parametrize("index", [slice(1, 3), slice(None), [1, 2]])
-def test_a_mapped_column_is_read_when_rows_are_taken_and_never_written(tmp_path: Path, mode, index):
+def test_a_memory_mapped_column_is_read_on_take_and_never_written(tmp_path: Path, mode, index):
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
     path = tmp_path / "column"
     values.tofile(path)
     table = Table({"a": np.memmap(path, np.float32, mode, shape=(4, 3))}, {"a": [True] * 4})
     assert isinstance(table.columns["a"], np.memmap)
-    taken = table.take(index).columns["a"]  # warnings are errors: torch warns of an array it may not write
+    taken = table.take(index).columns["a"]  # warnings are errors, and torch warns of read-only arrays
     assert isinstance(taken, torch.Tensor)
     same(taken, values[index])
     taken += 1
@@ -244,7 +244,7 @@ def test_a_read_only_array_is_never_written():
     assert column.tolist() == [0, 0, 0]
 
 
-def test_mapped_columns_survive_select_and_move_to_a_device(tmp_path: Path):
+def test_memory_mapped_columns_survive_select_and_move_to_a_device(tmp_path: Path):
     np.save(tmp_path / "a.npy", np.arange(3))
     table = Table({"a": np.load(tmp_path / "a.npy", mmap_mode="r"), "b": torch.zeros(3)})
     assert isinstance(table.select(["a"]).columns["a"], np.memmap)
@@ -257,7 +257,7 @@ def test_mapped_columns_survive_select_and_move_to_a_device(tmp_path: Path):
 
 
 @given(parts(), st.data())
-def test_presence_follows_the_names_asked_for(made: Made, data: st.DataObject):
+def test_presence_follows_the_requested_names(made: Made, data: st.DataObject):
     table, mask = Table(*made[:2]), made[2]
     names = data.draw(st.permutations([*table.names, "elsewhere"]).flatmap(lambda p: st.sampled_from([p, p[:2]])))
     presence = table.presence(names)
@@ -312,7 +312,7 @@ def test_to_makes_tensors_and_keeps_the_mask(made: Made):
         same(moved.columns[name], column)
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_bad_tables_are_refused_in_one_line(columns, present, says: str):
 
 @pytest.mark.usefixtures("_without_type_checks")
 @pytest.mark.parametrize("values", [np.zeros((3, 4)), torch.zeros(3, 4), [[1.0, 2.0]]])
-def test_a_bare_array_is_told_how_to_name_itself(values):
+def test_the_error_for_a_bare_array_shows_how_to_name_it(values):
     with pytest.raises(DataError, match=r"Table\(\{'x': values\}\)"):
         Table(values)
     with pytest.raises(DataError, match=r"present=\{'label': has_label\}"):
@@ -362,7 +362,7 @@ def test_a_bare_array_is_told_how_to_name_itself(values):
 
 
 @pytest.mark.usefixtures("_without_type_checks")
-def test_a_mask_of_none_or_a_name_that_is_no_string_is_refused():
+def test_a_mask_of_none_or_a_non_string_name_is_refused():
     with pytest.raises(DataError, match=r"present\['a'\] is not a boolean mask"):
         Table({"a": torch.zeros(3)}, {"a": None})  # pyright: ignore[reportArgumentType]
     with pytest.raises(DataError, match="not 3"):

@@ -1,4 +1,4 @@
-"""A classifier learns from real images alone, and sees in generated ones what is there."""
+"""A classifier trained on real images only, and the coherence of generated images measured with it."""
 
 from pathlib import Path
 
@@ -34,12 +34,12 @@ def classifier(digits: Dataset) -> tuple[ImageClassifier, float]:
     return train_classifier(digits, "image", "label", Categorical())
 
 
-def test_it_knows_real_digits(classifier: tuple[ImageClassifier, float]) -> None:
+def test_the_classifier_recognises_real_digits(classifier: tuple[ImageClassifier, float]) -> None:
     assert classifier[1] > 0.9
 
 
-class Draws(nn.Module):
-    """A decoder that draws the real image of the class that z tells."""
+class RealImages(nn.Module):
+    """A decoder that returns the real image of the class in z."""
 
     def __init__(self, images: Tensor):
         super().__init__()
@@ -49,8 +49,8 @@ class Draws(nn.Module):
         return torch.logit(self.images[z[:, 0].round().long().clamp(0, 9)], 1e-4)
 
 
-class Tells(nn.Module):
-    """An expert that is all but sure that z is the class (or always the same class)."""
+class CertainExpert(nn.Module):
+    """An expert that is almost certain that z is the class (or, if wrong, class 0)."""
 
     def __init__(self, wrong: bool):
         super().__init__()
@@ -65,15 +65,15 @@ class Tells(nn.Module):
 def test_conditional_coherence_counts_the_images_that_show_their_condition(
     digits: Dataset, classifier: tuple[ImageClassifier, float], wrong: bool
 ) -> None:
-    """Against counting by hand: of a model that draws what is asked for, and of one that always draws a nought."""
+    """Checked for a model that draws the given class and for one that always draws a zero."""
     labels = torch.as_tensor(digits.test.columns["label"])
     pixels = torch.as_tensor(digits.test.columns["image"])
     seen = classifier[0](pixels).argmax(1)
     good = [int(((labels == digit) & (seen == digit)).nonzero()[0, 0]) for digit in range(10)]
     model = MVAE(
         {
-            "image": Modality(mlp(64, 2, (4,)), Draws(pixels[good]), Bernoulli()),
-            "label": Modality(Tells(wrong), mlp(1, 10, (4,)), Categorical()),
+            "image": Modality(mlp(64, 2, (4,)), RealImages(pixels[good]), Bernoulli()),
+            "label": Modality(CertainExpert(wrong), mlp(1, 10, (4,)), Categorical()),
         },
         latent_dim=1,
         cross_from=(),
@@ -81,14 +81,14 @@ def test_conditional_coherence_counts_the_images_that_show_their_condition(
     conditions = digits.test.take(slice(0, 100)).select(["label"])
     expected = float((labels[:100] == 0).float().mean()) if wrong else 1.0
     assert conditional_coherence(model, classifier[0], conditions, given="label", of="image") == pytest.approx(expected)
-    by_hand = conditional_coherence(
+    of_function = conditional_coherence(
         model, lambda x: classifier[0](x), {"label": labels[:100]}, given="label", of="image"
     )
-    assert by_hand == pytest.approx(expected)
+    assert of_function == pytest.approx(expected)
 
 
 def test_attributes_are_classified_one_by_one() -> None:
-    """The left half is bright or not, and the right half."""
+    """Each half of an image is bright or dark."""
     generator = torch.Generator().manual_seed(0)
     bright = torch.rand(600, 2, generator=generator) > 0.5
     images = bright[:, None, None].repeat_interleave(4, 3).expand(-1, 1, 8, -1).float() * 0.8
@@ -98,7 +98,7 @@ def test_attributes_are_classified_one_by_one() -> None:
     assert right > 0.95
 
 
-def test_a_classifier_is_kept_and_a_damaged_one_refused(digits: Dataset, tmp_path: Path) -> None:
+def test_a_classifier_is_saved_and_a_damaged_file_refused(digits: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "classifier.safetensors"
     few = Dataset("few", digits.train.take(slice(0, 100)), digits.validation, digits.test, digits.codecs)
     classifier, right = classifier_for(few, "image", "label", Categorical(), path)
@@ -117,16 +117,16 @@ def test_any_square_image_can_be_classified() -> None:
 
 
 class Reader(ImageClassifier):
-    """Sees in a picture's first row of pixels the class of each place."""
+    """A classifier that reads the class of each position from the first row of pixels."""
 
     def forward(self, images: Tensor) -> Tensor:
         return 5 * F.one_hot(images[:, 0, 0, :3].long(), 4).float().flatten(1)
 
 
-def test_of_strings_each_place_is_classified() -> None:
+def test_each_position_of_a_string_is_classified() -> None:
     strings = torch.tensor([[0, 1, 3], [2, 3, 3]])
     pictures = torch.zeros(2, 1, 8, 8)
     pictures[:, 0, 0, :3] = strings
-    pictures[1, 0, 0, 2] = 1  # one of six places is misread
+    pictures[1, 0, 0, 2] = 1  # one of six positions is misread
     table = Table({"image": pictures, "string": strings})
     assert classifier_accuracy(Reader(1, 8, 12), table, "image", "string", Categorical()) == pytest.approx(5 / 6)

@@ -1,4 +1,4 @@
-"""Do modalities meet? Constructed posteriors whose coupling and KL are known, an exact model, and the warnings."""
+"""Coupling of modalities: constructed posteriors with known coupling and KL, an exact model, and the warnings."""
 
 import math
 
@@ -19,7 +19,7 @@ from tests.oracle import naive_kl
 ROWS = 40
 
 
-class Says(nn.Module):
+class OneLatentExpert(nn.Module):
     """An expert of the given precision about one latent, whose mean is the input; it knows nothing about the other."""
 
     def __init__(self, latent: int, precision: float):
@@ -33,10 +33,10 @@ class Says(nn.Module):
         return mean, log_var
 
 
-def saying(**experts: tuple[int, float]) -> MVAE:
+def model_of(**experts: tuple[int, float]) -> MVAE:
     return MVAE(
         {
-            name: Modality(Says(*expert), nn.Linear(2, 1).double(), likelihoods.Gaussian().double())
+            name: Modality(OneLatentExpert(*expert), nn.Linear(2, 1).double(), likelihoods.Gaussian().double())
             for name, expert in experts.items()
         },
         2,
@@ -57,9 +57,9 @@ def kl_of(x: Tensor, precision: float) -> float:
 # -- Coupling ------------------------------------------------------------------------------------------------------
 
 
-def test_codes_side_by_side_have_no_coupling() -> None:
+def test_separate_latents_have_no_coupling() -> None:
     a, b = column(), column(seed=1)
-    values = validate(saying(a=(0, 9.0), b=(1, 3.0)), Table({"a": a, "b": b}))
+    values = validate(model_of(a=(0, 9.0), b=(1, 3.0)), Table({"a": a, "b": b}))
     assert values["kl complete/a"] == pytest.approx(kl_of(a, 9.0), abs=1e-6)
     assert values["kl complete/b"] == pytest.approx(kl_of(b, 3.0), abs=1e-6)
     assert values["kl complete/full"] == pytest.approx(kl_of(a, 9.0) + kl_of(b, 3.0), abs=1e-6)
@@ -67,23 +67,23 @@ def test_codes_side_by_side_have_no_coupling() -> None:
     assert values["coupling/share"] == pytest.approx(0, abs=1e-6)
 
 
-def test_a_code_contained_in_the_others_is_fully_coupled() -> None:
+def test_a_shared_latent_is_fully_coupled() -> None:
     a = column()
-    values = validate(saying(a=(0, 1e7), b=(0, 3.0)), Table({"a": a, "b": a}))
+    values = validate(model_of(a=(0, 1e7), b=(0, 3.0)), Table({"a": a, "b": a}))
     assert values["coupling"] == pytest.approx(kl_of(a, 3.0), abs=1e-5)
     assert values["coupling/share"] == pytest.approx(1, abs=1e-5)
 
 
 def test_coupling_of_three_modalities_adds_up() -> None:
-    """a and b say the same, c something else: of what could be shared, C_max = Σ KL − max KL, b's part is."""
+    """a and b share a latent, c does not: of C_max = Σ KL − max KL only b's part is shared."""
     a, c = column(), column(seed=1)
-    values = validate(saying(a=(0, 1e7), b=(0, 3.0), c=(1, 5.0)), Table({"a": a, "b": a, "c": c}))
+    values = validate(model_of(a=(0, 1e7), b=(0, 3.0), c=(1, 5.0)), Table({"a": a, "b": a, "c": c}))
     assert values["coupling"] == pytest.approx(kl_of(a, 3.0), abs=1e-5)
     assert values["coupling/share"] == pytest.approx(kl_of(a, 3.0) / (kl_of(a, 3.0) + kl_of(c, 5.0)), abs=1e-5)
 
 
 def test_coupling_is_measured_on_complete_rows_only() -> None:
-    model, a = saying(a=(0, 9.0), b=(0, 3.0)), column()
+    model, a = model_of(a=(0, 9.0), b=(0, 3.0)), column()
     complete = validate(model, Table({"a": a, "b": a}))
     wild = Table(
         {"a": torch.cat([a, 50 + a]), "b": torch.cat([a, torch.full_like(a, math.nan)])},
@@ -93,32 +93,32 @@ def test_coupling_is_measured_on_complete_rows_only() -> None:
     for name in complete:
         if name.startswith(("coupling", "kl complete", "active", "log p")):
             assert mixed[name] == pytest.approx(complete[name]), name
-    assert mixed["kl/a"] > complete["kl/a"] + 10  # while the terms' own KLs are of every row that has them
+    assert mixed["kl/a"] > complete["kl/a"] + 10  # the terms' own KLs average over every row that has them
 
 
-def test_where_no_row_has_two_modalities_nothing_is_said_about_both() -> None:
+def test_without_paired_rows_nothing_is_reported_about_pairs() -> None:
     x = column()
     first = torch.arange(ROWS) < 20
-    values = validate(saying(a=(0, 9.0), b=(0, 3.0)), Table({"a": x, "b": x}, {"a": first, "b": ~first}))
+    values = validate(model_of(a=(0, 9.0), b=(0, 3.0)), Table({"a": x, "b": x}, {"a": first, "b": ~first}))
     assert not [name for name in values if name.startswith(("coupling", "kl complete", "log p", "gain"))]
     assert coupling_warning(values, ("a", "b")) is None
     assert all(math.isfinite(value) for value in values.values())
 
 
-def test_a_column_that_no_row_has_makes_no_number() -> None:
-    values = validate(saying(a=(0, 9.0), b=(0, 3.0)), Table({"a": column()}))
+def test_an_absent_column_gives_no_metrics() -> None:
+    values = validate(model_of(a=(0, 9.0), b=(0, 3.0)), Table({"a": column()}))
     assert not [name for name in values if "b" in name.split("/")]
     assert all(math.isfinite(value) for value in values.values())
 
 
-def test_a_dead_expert_is_seen_by_validation() -> None:
-    values = validate(saying(a=(0, 9.0), b=(1, 1e-4)), Table({"a": column(), "b": column(seed=1)}))
+def test_a_dead_expert_is_reported() -> None:
+    values = validate(model_of(a=(0, 9.0), b=(1, 1e-4)), Table({"a": column(), "b": column(seed=1)}))
     assert values["kl complete/b"] == pytest.approx(kl_of(column(seed=1), 1e-4), abs=1e-6)
     assert "expert of b is dead" in str(coupling_warning(values, ("a", "b")))
 
 
 def test_a_model_of_one_modality_has_no_coupling() -> None:
-    values = validate(saying(a=(0, 9.0)), Table({"a": column()}))
+    values = validate(model_of(a=(0, 9.0)), Table({"a": column()}))
     assert "coupling" not in values
     assert values["kl/a"] == pytest.approx(kl_of(column(), 9.0), abs=1e-6)
 
@@ -133,7 +133,7 @@ class Scores(nn.Module):
         return torch.stack([-z[:, 0], z[:, 0]], 1)
 
 
-def test_each_modality_is_predicted_from_the_mean_of_each_others_posterior() -> None:
+def test_each_modality_is_predicted_from_every_other_posterior_mean() -> None:
     x = column()
     label = (x[:, 0] > 0).long()
     label[:10] = 1 - label[:10]  # a quarter of them wrong
@@ -141,7 +141,7 @@ def test_each_modality_is_predicted_from_the_mean_of_each_others_posterior() -> 
     image = torch.rand(ROWS, 1, 2, 1).double()
     model = MVAE(
         {
-            "x": Modality(Says(0, 9.0), nn.Linear(2, 1).double(), likelihoods.Gaussian().double()),
+            "x": Modality(OneLatentExpert(0, 9.0), nn.Linear(2, 1).double(), likelihoods.Gaussian().double()),
             "label": Modality(mlp(1, 4, []).double(), Scores(), likelihoods.Categorical()),
             "tags": Modality(mlp(2, 4, []).double(), Scores(), likelihoods.Bernoulli()),
             "image": Modality(mlp(2, 4, []).double(), Scores(), likelihoods.Bernoulli()),
@@ -165,15 +165,15 @@ def test_each_modality_is_predicted_from_the_mean_of_each_others_posterior() -> 
 
 def test_active_units_are_the_latents_whose_mean_varies() -> None:
     a = column()
-    values = validate(saying(a=(0, 9.0), b=(1, 9.0)), Table({"a": a, "b": 0.01 * column(seed=1)}))
+    values = validate(model_of(a=(0, 9.0), b=(1, 9.0)), Table({"a": a, "b": 0.01 * column(seed=1)}))
     assert values["active units/a"] == 1
     assert values["active units/b"] == 0  # it varies by (0.9 · 0.01)², less than 0.01
     assert values["active units"] == 1
-    values = validate(saying(a=(0, 9.0), b=(1, 9.0)), Table({"a": a, "b": 3 + column(seed=1)}))
+    values = validate(model_of(a=(0, 9.0), b=(1, 9.0)), Table({"a": a, "b": 3 + column(seed=1)}))
     assert values["active units"] == 2
 
 
-# -- What one modality says of another -----------------------------------------------------------------------------
+# -- Gain of predicting one modality from another ------------------------------------------------------------------
 
 
 class Half(nn.Module):
@@ -184,7 +184,7 @@ class Half(nn.Module):
 
 
 def two_views(rows: int, views: str = "ab", related: bool = True, seed: int = 0) -> tuple[MVAE, Table]:
-    """x_i = z + noise, all of variance 1, and the exact model of it; unrelated: each view has a z of its own."""
+    """The exact model, and rows, of x_i = z + noise, all of variance 1; unrelated views have their own z each."""
     torch.manual_seed(seed)
     z = torch.randn(rows, 1)
     own = {name: torch.randn(rows, 1) + (z if related else torch.randn(rows, 1)) for name in views}
@@ -195,7 +195,7 @@ def two_views(rows: int, views: str = "ab", related: bool = True, seed: int = 0)
 
 
 def expected_gain() -> float:
-    """E[log p(b | a) − log p(b)] under half the mean's density and half the spread one's, by a grid of a and b."""
+    """E[log p(b | a) − log p(b)] on a grid, where p averages the density at the mean of z and that over all z."""
     x = torch.linspace(-7, 7, 701).double()
     a, b = torch.meshgrid(x, x, indexing="ij")
     joint = torch.distributions.MultivariateNormal(
@@ -210,7 +210,7 @@ def expected_gain() -> float:
     return float((weight * (predictive(a / 2, 0.5) - predictive(torch.zeros_like(a), 1.0))).sum())
 
 
-def test_an_exact_model_of_two_related_numbers_is_measured_right_and_gets_no_warning() -> None:
+def test_an_exact_model_has_the_expected_gain_and_no_warning() -> None:
     gains, expected = [], expected_gain()
     assert 0.14 < expected < 0.2
     for seed in range(4):
@@ -221,11 +221,11 @@ def test_an_exact_model_of_two_related_numbers_is_measured_right_and_gets_no_war
             assert abs(values[f"gain {pair}"] - expected) < 4 * values[f"gain {pair} s.e."]
         assert values["coupling"] == pytest.approx(-0.5 * math.log(1 - 0.25), abs=0.03)  # the mutual information, 0.144
         assert coupling_warning(values, model.names) is None
-    assert sum(gains) / 8 == pytest.approx(expected, abs=0.035)  # eight of standard error 0.03, and 16 samples' bias
+    assert sum(gains) / 8 == pytest.approx(expected, abs=0.035)  # eight gains with s.e. 0.03, bias of 16 samples
 
 
 @pytest.mark.parametrize("rows", [60, 400])
-def test_few_rows_of_an_exact_model_are_no_reason_to_warn(rows: int) -> None:
+def test_few_rows_of_an_exact_model_rarely_give_a_warning(rows: int) -> None:
     warned = 0
     for seed in range(20):
         model, table = two_views(rows, seed=seed)
@@ -233,9 +233,9 @@ def test_few_rows_of_an_exact_model_are_no_reason_to_warn(rows: int) -> None:
     assert warned <= (9 if rows == 60 else 0)
 
 
-def test_a_model_in_which_one_cannot_be_predicted_from_another_is_warned_of_in_numbers() -> None:
-    """Codes side by side: b is decoded from a latent of which a says nothing."""
-    model = saying(a=(0, 9.0), b=(1, 9.0))
+def test_unpredictable_modalities_give_a_warning_with_numbers() -> None:
+    """b is decoded from a latent about which a says nothing."""
+    model = model_of(a=(0, 9.0), b=(1, 9.0))
     for name, modality in model.modalities.items():
         with torch.no_grad():
             weight, bias = modality.decoder.parameters()
@@ -256,13 +256,13 @@ def test_a_model_in_which_one_cannot_be_predicted_from_another_is_warned_of_in_n
     )
 
 
-def test_a_label_at_chance_is_no_better_than_its_frequencies() -> None:
-    """A decoder that is sure and wrong has a log p of its own that is easily beaten: the constant is what counts."""
+def test_a_label_predicted_at_chance_has_no_gain() -> None:
+    """The gain is over the best constant: the log p of a confident and wrong decoder would be easy to beat."""
     torch.manual_seed(0)
     x, label = column(400), torch.arange(400) % 4
     model = MVAE(
         {
-            "x": Modality(Says(0, 9.0), nn.Linear(2, 1).double(), likelihoods.Gaussian().double()),
+            "x": Modality(OneLatentExpert(0, 9.0), nn.Linear(2, 1).double(), likelihoods.Gaussian().double()),
             "label": Modality(LabelEncoder(4, 4, 5).double(), mlp(2, 4, [5]).double(), likelihoods.Categorical()),
         },
         2,
@@ -292,11 +292,11 @@ def test_the_best_constant_is_found(kind: str) -> None:
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
-def test_without_a_complete_row_pairs_are_measured_on_the_rows_that_have_both() -> None:
+def test_pairs_are_measured_without_complete_rows() -> None:
     model, table = two_views(900, "abc")
-    lacks = torch.arange(900) % 3
+    missing = torch.arange(900) % 3
     columns = {name: table.columns[name] for name in "abc"}
-    present = {name: lacks != i for i, name in enumerate("abc")}
+    present = {name: missing != i for i, name in enumerate("abc")}
     values = validate(model, Table(columns, present))
     assert "coupling" not in values
     for a, b in (("a", "b"), ("b", "a"), ("a", "c"), ("c", "a"), ("b", "c"), ("c", "b")):
@@ -310,17 +310,17 @@ def test_without_a_complete_row_pairs_are_measured_on_the_rows_that_have_both() 
     assert "the expert of b is dead" in str(coupling_warning(values | dead, model.names))
 
 
-def test_a_modality_that_has_nothing_to_do_with_the_others_is_the_one_that_is_named() -> None:
+def test_an_unrelated_modality_is_named_in_the_warning() -> None:
     model, table = two_views(1000, "abc")
     alone = two_views(1000, "c", related=False, seed=5)[1].columns["c"]
     said = str(coupling_warning(validate(model, Table(dict(table.columns) | {"c": alone})), model.names))
     assert said.startswith("c cannot be predicted from other modalities: log p(c | ")
 
 
-# -- Modalities that never meet ------------------------------------------------------------------------------------
+# -- Modalities that never occur together ---------------------------------------------------------------------------
 
 
-def test_pairs_that_no_row_has_are_said_before_training() -> None:
+def test_pairs_without_a_common_row_are_reported() -> None:
     x, rows = torch.zeros(6), torch.arange(6)
     assert pairs_never_seen(Table({"a": x, "b": x})) is None
     apart = Table({"a": x, "b": x}, {"a": rows < 3, "b": rows >= 3})
@@ -330,13 +330,13 @@ def test_pairs_that_no_row_has_are_said_before_training() -> None:
     assert "no row has both a and c" in said
     assert "can be learned only through modalities that occur together with them" in said
     assert pairs_never_seen(chain, ["a", "b"]) is None
-    assert pairs_never_seen(Table({"a": x, "b": x}, {"b": rows < 0})) is None  # what no row has is another matter
+    assert pairs_never_seen(Table({"a": x, "b": x}, {"b": rows < 0})) is None  # an absent modality is another case
 
 
 def test_a_saturated_expert_is_named() -> None:
-    """One that is as sure as the bound allows; the other's precision is 4."""
+    """Its precision is the largest allowed; that of the other is 4."""
     x = {"sure": column(), "sane": column(seed=1)}
-    found = validate(saying(sure=(0, math.exp(20)), sane=(1, 4.0)), x)
-    assert found["saturated/sure"] == 0.5  # of its two latents one
+    found = validate(model_of(sure=(0, math.exp(20)), sane=(1, 4.0)), x)
+    assert found["saturated/sure"] == 0.5  # one of its two latents
     assert "saturated/sane" not in found
     assert (coupling_warning(found, ["sure", "sane"]) or "").startswith("the expert of sure is saturated")

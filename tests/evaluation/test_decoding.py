@@ -1,4 +1,4 @@
-"""Minimum Bayes risk: against sacrebleu, and against counting n-grams one by one."""
+"""Minimum Bayes risk decoding against sacrebleu and against counting n-grams one by one."""
 
 from itertools import pairwise
 
@@ -15,13 +15,13 @@ TEXTS = st.text(alphabet="ab c", max_size=12)
 @given(TEXTS, TEXTS)
 @example("", "a")
 @example("a", "aa")
-def test_expected_chrf_of_one_sentence_is_sacrebleus(found: str, gold: str) -> None:
+def test_expected_chrf_of_one_sentence_equals_sacrebleu(found: str, gold: str) -> None:
     pytest.importorskip("sacrebleu")
     assert 100 * expected_chrf(ngrams(found), ngrams(gold)) == pytest.approx(chrf([found], [gold]))
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=6))
-def test_the_consensus_is_what_counting_n_grams_one_by_one_gives(texts: list[str]) -> None:
+def test_the_consensus_equals_that_of_naive_ngram_counts(texts: list[str]) -> None:
     def score(text: str) -> float:
         written = [x.replace(" ", "") for x in [text, *texts]]
         precision, recall, orders = 0.0, 0.0, 0

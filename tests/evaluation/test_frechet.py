@@ -1,4 +1,4 @@
-"""The Fréchet distance against SciPy's square root of matrices, and of generated examples."""
+"""The Fréchet distance against SciPy's matrix square root, and between generated and real examples."""
 
 import numpy as np
 import pytest
@@ -30,25 +30,25 @@ def test_moments_of_parts_are_those_of_the_whole() -> None:
 
 
 @pytest.mark.parametrize("rows", [60, 4])  # with fewer rows than features covariances are singular
-def test_it_is_the_published_formula(rows: int) -> None:
+def test_the_distance_is_the_published_formula(rows: int) -> None:
     generator = torch.Generator().manual_seed(1)
     one, other = (torch.randn(rows, 6, generator=generator) * scale + scale for scale in (1.0, 2.0))
     a, b = one.double().numpy(), other.double().numpy()
-    jitter = 1e-12 * np.eye(6)  # SciPy's root of a singular matrix is none
+    jitter = 1e-12 * np.eye(6)  # SciPy cannot take the root of a singular matrix
     root = np.real(np.asarray(scipy.linalg.sqrtm((np.cov(a.T) + jitter) @ (np.cov(b.T) + jitter))))
     expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(np.cov(a.T) + np.cov(b.T) - 2 * root)
     assert frechet_distance(moments(one), moments(other)) == pytest.approx(expected, rel=1e-4)
     assert frechet_distance(moments(one), moments(one)) == pytest.approx(0, abs=1e-6)
 
 
-def test_generated_examples_are_compared_with_the_real_ones_of_the_same_rows() -> None:
+def test_generated_and_real_examples_are_of_the_same_rows() -> None:
     torch.manual_seed(0)
     parts = {name: Modality(mlp(3, 4), mlp(2, 3), Gaussian(), standardise=False) for name in "xy"}
     model, x, has = MVAE(parts, 2).eval(), torch.randn(300, 3), torch.arange(300) % 3 > 0
     table = Table({"x": x, "y": x.flip(0)}, {"x": has})
     found = frechet_to_data(model, lambda e: 2 * e, table, "y", ["x"], seed=1)
     generator = torch.Generator().manual_seed(1)
-    rows = has.nonzero().flatten()  # 200: one part
+    rows = has.nonzero().flatten()  # 200 rows in one batch
     drawn = model.generate({"x": x[rows]}, ["y"], mean=True, generator=generator)["y"][0]
     expected = frechet_distance(moments(2 * drawn), moments(2 * x.flip(0)[rows]))
     assert found == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""Image metrics against naive formulas and closed forms, and the plain references against loops."""
+"""Image metrics against naive formulas and closed forms, and the simple baselines against loops."""
 
 import math
 
@@ -15,7 +15,7 @@ def images(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def test_cross_entropy_is_the_sum_over_pixels_and_finite_at_black_and_white() -> None:
+def test_cross_entropy_is_the_sum_over_pixels_and_always_finite() -> None:
     found, truth = images(3, 2, 4, 5), images(3, 2, 4, 6)[..., 1:]
     for row, value in enumerate(cross_entropy(found, truth)):
         pairs = zip(found[row].flatten().tolist(), truth[row].flatten().tolist(), strict=True)
@@ -26,7 +26,7 @@ def test_cross_entropy_is_the_sum_over_pixels_and_finite_at_black_and_white() ->
     assert float(cross_entropy(black, 1 - black)) == pytest.approx(math.log(510), rel=1e-4)
 
 
-def test_psnr_of_a_constant_error_is_closed_form_and_of_equal_images_that_of_rounding() -> None:
+def test_psnr_matches_the_closed_form_and_is_finite_for_equal_images() -> None:
     pytest.importorskip("skimage")
     truth = images(3, 3, 12, 12) / 2
     assert psnr(truth + 0.1, truth).tolist() == pytest.approx([20.0] * 3, abs=1e-3)
@@ -37,8 +37,8 @@ def test_psnr_of_a_constant_error_is_closed_form_and_of_equal_images_that_of_rou
     assert psnr(truth, truth).tolist() == pytest.approx([10 * math.log10(12 * 255**2)] * 3, rel=1e-5)
 
 
-def test_ssim_of_planes_is_closed_form_and_of_equal_images_1() -> None:
-    """Of two planes a and b: (2ab + C1) / (a² + b² + C1), C1 = 0.01² (Wang et al. 2004, eq. 13)."""
+def test_ssim_matches_the_closed_form_and_is_1_for_equal_images() -> None:
+    """For constant images a and b: (2ab + C1) / (a² + b² + C1), C1 = 0.01² (Wang et al. 2004, eq. 13)."""
     pytest.importorskip("skimage")
     a, b = 0.3, 0.8
     planes = torch.full((2, 3, 16, 16), a), torch.full((2, 3, 16, 16), b)
@@ -69,7 +69,7 @@ def table(rows: int) -> Table:
     )
 
 
-def test_the_training_mean_is_over_the_rows_that_have_it() -> None:
+def test_the_training_mean_is_over_the_observed_rows() -> None:
     rows = CHUNK + 30
     data = table(rows)
     levels = torch.as_tensor(data.columns["mask"]).double()[data.present[:, 1]] / 255
@@ -78,7 +78,7 @@ def test_the_training_mean_is_over_the_rows_that_have_it() -> None:
         training_mean(data.take((~data.present[:, 1]).nonzero().flatten()), "mask")
 
 
-def test_the_nearest_row_is_that_of_a_naive_loop_among_those_that_have_both() -> None:
+def test_the_nearest_row_equals_that_of_a_naive_loop() -> None:
     data = table(CHUNK + 40)
     queries = torch.randint(0, 256, (7, 1, 3, 4), generator=torch.Generator().manual_seed(1)) / 255
     known = torch.as_tensor(data.columns["gray"]) / 255

@@ -1,4 +1,4 @@
-"""Filling in, against the closed form of a linear-Gaussian model, by a proposal that is not its posterior."""
+"""Imputation against the closed form of a linear-Gaussian model, with a proposal that is not its posterior."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ SD = torch.tensor([0.5, 0.7, 0.6, 0.8]).double()
 
 
 class Wide(nn.Module):
-    """A proposal that covers the posterior, and is wider and off its centre."""
+    """A proposal that covers the posterior but is wider and off-centre."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,10 +48,10 @@ def table(fill: float = float("nan")) -> tuple[mvae.Table, Tensor, Tensor]:
     return mvae.Table({"x": torch.where(observed, x, fill)}, {"x": observed}), x, observed
 
 
-def test_means_draws_and_intervals_are_those_of_the_closed_form() -> None:
+def test_means_draws_and_intervals_match_the_closed_form() -> None:
     data, x, observed = table()
     found = impute(model(), data, draws=400, samples=2000, interval=0.8)
-    assert found.draws["x"].untyped_storage().nbytes() == 8 * found.draws["x"].numel()  # no further ones are held
+    assert found.draws["x"].untyped_storage().nbytes() == 8 * found.draws["x"].numel()  # no other draws are kept
     covered, standard, errors = [], [], []
     for row in range(ROWS):
         here, gone = observed[row], ~observed[row]
@@ -67,21 +67,21 @@ def test_means_draws_and_intervals_are_those_of_the_closed_form() -> None:
         standard += ((drawn - mean) / sd).flatten().tolist()
         covered += ((x[row] >= found.low["x"][row]) & (x[row] <= found.high["x"][row]))[gone].tolist()
         assert torch.equal(found.low["x"][row, here], x[row, here])
-    assert sum(errors) / len(errors) < 0.03  # of 0.5 to 1, with 2,000 samples
+    assert sum(errors) / len(errors) < 0.03  # standard deviations are 0.5 to 1; 2,000 samples
     drawn = torch.tensor(standard)
     assert abs(drawn.mean().item()) < 0.03
     assert drawn.std().item() == pytest.approx(1, abs=0.04)
     assert sum(covered) / len(covered) == pytest.approx(0.8, abs=0.05)
 
 
-def test_parts_are_the_whole_and_what_stands_in_missing_places_has_no_say() -> None:
+def test_parts_equal_the_whole_and_values_in_missing_cells_are_ignored() -> None:
     found, other = (impute(model(), table(fill)[0], draws=3, samples=30) for fill in (0.0, 1e30))
     assert torch.equal(torch.as_tensor(found.table["x"]), torch.as_tensor(other.table["x"]))
     parts = list(imputed_parts(model(), table()[0], draws=3, samples=30))
     assert torch.equal(torch.cat([part.draws["x"] for part in parts], 1), found.draws["x"])
 
 
-def test_classes_have_probabilities_and_are_drawn_by_them() -> None:
+def test_classes_are_drawn_with_their_probabilities() -> None:
     torch.manual_seed(0)
     fields = [{"name": "a"}, {"name": "kind", "kind": "categorical", "classes": 3}, {"name": "yes", "kind": "binary"}]
     net = mvae.MVAE({"x": mvae.Columns.of(fields, 2, [8])}, 2).eval()
@@ -95,7 +95,7 @@ def test_classes_have_probabilities_and_are_drawn_by_them() -> None:
     assert torch.equal(torch.as_tensor(found.table["x"])[:, 1], p["kind"].argmax(1).double())
 
 
-def test_whole_modalities_are_filled_in_too() -> None:
+def test_whole_modalities_are_filled_in() -> None:
     torch.manual_seed(0)
     label = mvae.Modality(nn.Embedding(3, 4), nn.Linear(2, 3), "categorical")
     parts = {"x": mvae.Columns.of(["a", "b"], 2, [8]), "label": label}
@@ -127,11 +127,11 @@ def test_numbers_outside_their_range_are_refused(wrong: dict[str, Any]) -> None:
         impute(model(), table()[0], **wrong)
 
 
-def test_a_seed_may_be_as_large_as_of_other_questions() -> None:
+def test_a_seed_may_have_63_bits() -> None:
     assert torch.as_tensor(impute(model(), table()[0][:3], samples=40, seed=2**63 - 1).table["x"]).isfinite().all()
 
 
-def test_an_observed_value_stays_to_the_last_digit() -> None:
+def test_observed_values_are_kept_exactly() -> None:
     own = mvae.MVAE({"d": mvae.Modality(mlp(1, 4), mlp(2, 1), mvae.likelihoods.Gaussian())}, latent_dim=2)
     exact = torch.tensor([[1.7e9 + 1], [0.1]], dtype=torch.float64)
     assert (torch.as_tensor(impute(own, {"d": exact}).table["d"]) == exact).all()
@@ -140,7 +140,7 @@ def test_an_observed_value_stays_to_the_last_digit() -> None:
     assert torch.as_tensor(found.table["n"]).tolist() == [[16_777_217], [3]]
 
 
-def test_a_missing_ordered_class_is_the_median_and_has_probabilities() -> None:
+def test_a_missing_ordinal_class_is_filled_in_with_the_median() -> None:
     stage = mvae.Modality(LabelEncoder(4, 4, 8), mlp(2, 1), mvae.likelihoods.Ordinal(4))
     x = mvae.Modality(mlp(3, 4), mlp(2, 3), mvae.likelihoods.Gaussian())
     own = mvae.MVAE({"stage": stage, "x": x}, latent_dim=2)
@@ -154,12 +154,12 @@ def test_a_missing_ordered_class_is_the_median_and_has_probabilities() -> None:
     torch.testing.assert_close(found.probabilities["stage"][""], share.expand(3, 4), rtol=0.01, atol=1e-3)
 
 
-def test_what_is_filled_in_refers_to_the_fitted_prior_as_log_p_does() -> None:
-    shows, constant = nn.Linear(2, 2, bias=False), nn.Linear(2, 1)
+def test_imputation_uses_the_fitted_prior() -> None:
+    identity, constant = nn.Linear(2, 2, bias=False), nn.Linear(2, 1)
     with torch.no_grad():
-        shows.weight.copy_(torch.eye(2))
+        identity.weight.copy_(torch.eye(2))
         constant.weight.zero_()
-    x = mvae.Modality(mlp(2, 4), shows, mvae.likelihoods.Gaussian())
+    x = mvae.Modality(mlp(2, 4), identity, mvae.likelihoods.Gaussian())
     own = mvae.MVAE({"x": x, "y": mvae.Modality(mlp(1, 4), constant, mvae.likelihoods.Gaussian())}, latent_dim=2)
     for centre in (0.0, 0.7):
         own.prior = MixturePrior(torch.ones(1), torch.full((1, 2), centre), torch.eye(2)[None])

@@ -1,7 +1,7 @@
-"""Importance sampling against the closed forms of a linear-Gaussian model, under proposals that are not exact.
+"""Importance sampling against the closed forms of a linear-Gaussian model, with inexact proposals.
 
-With the exact posterior as proposal all weights are equal, and an estimator's test would test nothing; so most tests
-here use encoders that are wrong on purpose.
+With the exact posterior as the proposal all weights are equal, which would test nothing. So most tests here use
+encoders that are wrong on purpose.
 """
 
 import copy
@@ -48,12 +48,12 @@ def wrong() -> LinearGaussian:
 
 
 def assert_unbiased(estimates: Sequence[LogLikelihood], expected: Tensor) -> None:
-    """Within 4 standard errors of the exact values: their mean, and the most of any row."""
+    """Assert that the mean over rows is within 4 standard errors of the exact one, and each row within 6."""
     values = torch.stack([estimate.values for estimate in estimates])
     off, repeats = values - expected, len(values)
     of_mean = off.mean(1)
     assert of_mean.mean().abs() < 4 * of_mean.std() / math.sqrt(repeats)
-    assert (off.mean(0).abs() < 6 * off.std(0) / math.sqrt(repeats)).all()  # twelve rows, ten repeats: Student's t
+    assert (off.mean(0).abs() < 6 * off.std(0) / math.sqrt(repeats)).all()  # Student's t: ten repeats, twelve rows
     assert off.std(0).min() > 1e-4, "the estimates do not vary: nothing was tested"
     assert off.std(0).max() < 0.5, "the estimates vary too much to test anything"
 
@@ -71,9 +71,7 @@ def assert_unbiased(estimates: Sequence[LogLikelihood], expected: Tensor) -> Non
         ("log p(x1|x2)", "prior"),
     ],
 )
-def test_estimates_are_within_four_standard_errors_of_the_exact_value(
-    wrong: LinearGaussian, query: str, proposal: list[str], denominator: str
-) -> None:
+def test_estimates_are_unbiased(wrong: LinearGaussian, query: str, proposal: list[str], denominator: str) -> None:
     (of, given), table = QUERIES[query], wrong.data(ROWS, seed=1)
     estimates = [
         log_likelihood(
@@ -91,7 +89,7 @@ def test_estimates_are_within_four_standard_errors_of_the_exact_value(
     assert_unbiased(estimates, wrong.log_conditional(table, of, given))
 
 
-def test_the_exact_posterior_gives_equal_weights_and_the_exact_value_from_two_samples(exact: LinearGaussian) -> None:
+def test_the_exact_posterior_gives_equal_weights_and_the_exact_value(exact: LinearGaussian) -> None:
     table = exact.data(ROWS, seed=1)
     for of, given in QUERIES.values():
         result = log_likelihood(exact.model, table, of, given, samples=2)
@@ -107,7 +105,7 @@ def test_the_exact_posterior_gives_equal_weights_and_the_exact_value_from_two_sa
 
 
 def incomplete(table: Table, filling: float) -> Table:
-    """Rows 0 to 3 lack x1, rows 3 to 7 lack x2 (so row 3 has x3 only), rows 6 and 10 lack x3."""
+    """The table without x1 in rows 0 to 3, x2 in rows 3 to 7 (row 3 has x3 only) and x3 in rows 6 and 10."""
     rows = torch.arange(len(table))
     has = {"x1": rows > 3, "x2": (rows < 3) | (rows > 7), "x3": (rows != 6) & (rows != 10)}
     columns = {}
@@ -127,7 +125,7 @@ def incomplete(table: Table, filling: float) -> Table:
         (["x1", "x3"], ["x2"], ["x2"], "importance"),
     ],
 )
-def test_rows_are_evaluated_on_what_they_have(
+def test_incomplete_rows_are_evaluated_on_their_observed_modalities(
     of: list[str], given: list[str], proposal: list[str] | None, denominator: str
 ) -> None:
     three = LinearGaussian(2, [3, 4, 2], seed=0, perturb=0.4)
@@ -147,7 +145,7 @@ def test_rows_are_evaluated_on_what_they_have(
     )
 
 
-def test_joint_minus_conditional_is_the_likelihood_of_what_is_given_whatever_the_proposal(
+def test_joint_minus_conditional_is_the_marginal_for_any_proposal(
     wrong: LinearGaussian,
 ) -> None:
     """The check that `mvae evaluate` prints: −2.30 for ten labels."""
@@ -159,7 +157,7 @@ def test_joint_minus_conditional_is_the_likelihood_of_what_is_given_whatever_the
         torch.testing.assert_close(gap, alone, rtol=0, atol=0.15)
 
 
-def test_one_pass_gives_what_separate_passes_give(wrong: LinearGaussian) -> None:
+def test_one_pass_equals_separate_passes(wrong: LinearGaussian) -> None:
     table = wrong.data(ROWS, seed=1)
     together = log_likelihoods(wrong.model, table, QUERIES, proposal=["x1"], samples=30, seed=7)
     for name, (of, given) in QUERIES.items():
@@ -168,7 +166,7 @@ def test_one_pass_gives_what_separate_passes_give(wrong: LinearGaussian) -> None
             torch.testing.assert_close(getattr(together[name], field), getattr(alone, field), rtol=0, atol=0)
 
 
-def test_the_conditionals_log_weights_vary_as_the_joints_for_the_same_proposal(wrong: LinearGaussian) -> None:
+def test_conditional_and_joint_have_the_same_log_weight_variance(wrong: LinearGaussian) -> None:
     found = log_likelihoods(wrong.model, wrong.data(ROWS, seed=1), QUERIES, proposal=["x1"], samples=200)
     joint, conditional = found["log p(x1,x2)"], found["log p(x1|x2)"]
     assert torch.equal(joint.log_weight_variance, conditional.log_weight_variance)
@@ -177,15 +175,15 @@ def test_the_conditionals_log_weights_vary_as_the_joints_for_the_same_proposal(w
 
 
 @pytest.mark.parametrize("draws", [2, 3, 21])
-def test_a_defensive_denominator_is_unbiased_for_odd_numbers_of_draws_too(exact: LinearGaussian, draws: int) -> None:
-    """E[p̂] = p: the mixture's shares are those of the draws actually made."""
-    table = exact.data(1_600, seed=1)  # each row has noise of its own
+def test_a_defensive_denominator_is_unbiased_for_any_number_of_draws(exact: LinearGaussian, draws: int) -> None:
+    """E[p̂] = p, because the mixture weights are the shares of the draws actually made."""
+    table = exact.data(1_600, seed=1)  # each row has its own noise
     found = log_likelihood(exact.model, table, ["x1"], ["x2"], samples=2, denominator=Denominator(samples=draws))
     ratios = torch.exp(exact.log_prob(table, ["x1", "x2"]) - found.values - exact.log_prob(table, ["x2"]))
     assert (ratios.mean() - 1).abs() < 4 * ratios.std() / 40
 
 
-def test_a_name_repeated_or_without_a_column_is_not_a_wrong_number(exact: LinearGaussian) -> None:
+def test_repeated_names_are_refused_and_absent_columns_are_ignored(exact: LinearGaussian) -> None:
     table = exact.data(5, seed=1)
     with pytest.raises(QueryError, match="x1 is named twice"):
         log_likelihood(exact.model, table, ["x1", "x1"])
@@ -196,11 +194,11 @@ def test_a_name_repeated_or_without_a_column_is_not_a_wrong_number(exact: Linear
     torch.testing.assert_close(found.values, exact.log_prob(table, ["x1"]), rtol=0, atol=1e-6)
 
 
-# -- Against a computation all at once -----------------------------------------------------------------------------
+# -- Against a computation without streaming -----------------------------------------------------------------------
 
 
 class Spy(nn.Module):
-    """Remembers every z that its decoder was given, but for the single z = 0 by which data is checked."""
+    """A decoder that records every z it receives, except the single z = 0 used to check data."""
 
     def __init__(self, inner: nn.Module):
         super().__init__()
@@ -212,7 +210,7 @@ class Spy(nn.Module):
         return self.inner(z)
 
 
-def spied(perturb: float = 0.4) -> tuple[LinearGaussian, dict[str, Spy]]:
+def with_spies(perturb: float = 0.4) -> tuple[LinearGaussian, dict[str, Spy]]:
     watched = LinearGaussian(2, [3, 4], seed=0, perturb=perturb)
     spies = {}
     for name, modality in watched.model.modalities.items():
@@ -221,10 +219,10 @@ def spied(perturb: float = 0.4) -> tuple[LinearGaussian, dict[str, Spy]]:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50, 100_000])
-def test_streaming_gives_what_all_weights_at_once_give(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the very z that were decoded, in float64, by torch.distributions."""
+def test_streaming_equals_computing_all_weights_at_once(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference uses the recorded z, float64 and torch.distributions."""
     monkeypatch.setitem(estimators.CHUNK, "cpu", chunk)
-    watched, spies = spied()
+    watched, spies = with_spies()
     samples, rows, table = 50, 4, watched.data(4, seed=1)
     found = log_likelihood(watched.model, table, ["x1", "x2"], proposal=["x1"], samples=samples)
     seen = torch.cat(spies["x1"].seen)
@@ -251,7 +249,7 @@ def assert_same_statistics(found: LogLikelihood, log_weight: Tensor) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 2, 9, 100, 1000])
 @pytest.mark.parametrize("offset", [0.0, -90_000.0])
-def test_a_stream_gives_the_same_whatever_the_size_of_its_pieces(chunk: int, offset: float) -> None:
+def test_a_stream_does_not_depend_on_its_chunk_size(chunk: int, offset: float) -> None:
     """Also where exp(log w) underflows."""
     g = torch.Generator().manual_seed(0)
     log_weight = 5 * torch.randn(1000, 3, generator=g).double()
@@ -263,11 +261,11 @@ def test_a_stream_gives_the_same_whatever_the_size_of_its_pieces(chunk: int, off
 
 
 @pytest.mark.parametrize(("samples", "rows"), [(2, 100), (40, 12), (1000, 3)])
-def test_no_more_samples_are_decoded_at_once_than_a_chunk_however_many_are_drawn(
+def test_no_more_samples_than_a_chunk_are_decoded_at_once(
     samples: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(estimators.CHUNK, "cpu", 64)
-    watched, spies = spied()
+    watched, spies = with_spies()
     log_likelihoods(
         watched.model, watched.data(rows, seed=1), QUERIES, samples=samples, denominator=Denominator(samples=70)
     )
@@ -277,26 +275,26 @@ def test_no_more_samples_are_decoded_at_once_than_a_chunk_however_many_are_drawn
     assert sum(len(z) for z in spies["x2"].seen) == (samples + 70) * rows
 
 
-def test_the_larger_an_event_the_fewer_of_it_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_large_events_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(estimators.CHUNK, "cpu", 64)
     monkeypatch.setattr(estimators, "EVENT", 2)
     watched, spies = LinearGaussian(2, [8, 2], seed=0), {}
     for name, modality in watched.model.modalities.items():
         spies[name] = modality.decoder = Spy(modality.decoder)
     log_likelihoods(watched.model, watched.data(5, seed=1), QUERIES, samples=40)
-    assert max(len(z) for z in spies["x1"].seen) == 16  # four times as large
+    assert max(len(z) for z in spies["x1"].seen) == 16  # its events are four times as large
     assert max(len(z) for z in spies["x2"].seen) == 40  # in the denominator, x2 alone: all samples of a row
 
 
-def test_the_prior_is_drawn_from_as_often_as_in_the_paper_unless_said_otherwise() -> None:
-    watched, spies = spied()
+def test_a_prior_denominator_draws_5000_samples_by_default() -> None:
+    watched, spies = with_spies()
     table = watched.data(3, seed=1)
     log_likelihood(watched.model, table, ["x1"], ["x2"], samples=10, denominator=Denominator("prior"))
     assert sum(len(z) for z in spies["x2"].seen) == (10 + 5000) * 3
 
 
-def test_a_denominator_survives_a_posterior_that_is_far_too_narrow() -> None:
-    """Sampling from q(z | x2) alone would then miss most of p(x2); half of the draws from the prior find it."""
+def test_a_denominator_survives_a_far_too_narrow_posterior() -> None:
+    """Sampling from q(z | x2) alone would miss most of p(x2); the half of the draws from the prior finds it."""
     narrow = LinearGaussian(2, (2, 2), seed=3)
     encode = narrow.model.modalities["x2"].expert_parameters
 
@@ -322,7 +320,7 @@ def test_a_denominator_survives_a_posterior_that_is_far_too_narrow() -> None:
 
 
 @pytest.mark.parametrize("chunk", [256, 7])
-def test_equal_rows_of_what_is_given_are_estimated_once(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_given_values_are_estimated_once(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimators, "ENCODED", chunk)
     torch.manual_seed(0)
     label = Modality(LabelEncoder(3, 4, 5), mlp(2, 3, [5]), likelihoods.Categorical())
@@ -331,13 +329,13 @@ def test_equal_rows_of_what_is_given_are_estimated_once(chunk: int, monkeypatch:
     )
     label.decoder = spy = Spy(label.decoder)
     labels = torch.arange(30) % 3
-    has = torch.arange(30) % 10 != 9  # three rows without a label, with nonsense in it
+    has = torch.arange(30) % 10 != 9  # three rows without a label, with invalid values in it
     labels[~has] = 77 + torch.arange(3)
     table = Table({"x": torch.randn(30, 2), "label": labels}, {"label": has})
     found = log_likelihoods(
         model, table, {"joint": (["x", "label"], []), "conditional": (["x"], ["label"])}, samples=20
     )
-    # Thirty rows have four values of what is given (one of them "nothing"), hence 30 // 4 times the draws for each.
+    # Thirty rows share four given values (one of them "nothing"), so each gets 30 // 4 times the draws.
     assert sum(len(z) for z in spy.seen) == 20 * 27 + 20 * 7 * 3
     gap = found["joint"].values - found["conditional"].values
     for value in range(3):
@@ -348,7 +346,7 @@ def test_equal_rows_of_what_is_given_are_estimated_once(chunk: int, monkeypatch:
     torch.testing.assert_close(gap[~has], torch.zeros(3).double(), rtol=0, atol=1e-5)  # log p(nothing) = 0
 
 
-# -- What is reported ----------------------------------------------------------------------------------------------
+# -- Reported statistics -------------------------------------------------------------------------------------------
 
 
 def test_mean_standard_error_and_variance_are_over_rows() -> None:
@@ -373,7 +371,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(wrong: Linear
     assert not torch.equal(one, other)
 
 
-def test_a_model_in_training_is_asked_in_evaluation_mode_and_stays_in_training(wrong: LinearGaussian) -> None:
+def test_evaluation_mode_is_used_and_training_mode_restored(wrong: LinearGaussian) -> None:
     model, table = wrong.model, wrong.data(ROWS, seed=1)
     model.eval()
     expected = log_likelihood(model, table, ["x1"], samples=20)
@@ -385,13 +383,13 @@ def test_a_model_in_training_is_asked_in_evaluation_mode_and_stays_in_training(w
     model.modalities["x1"].decoder = model.modalities["x1"].decoder[0]  # pyright: ignore
 
 
-def test_progress_goes_from_nothing_to_all(wrong: LinearGaussian, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And changes nothing."""
+def test_progress_increases_to_one(wrong: LinearGaussian, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reporting it does not change the estimates."""
     monkeypatch.setitem(estimators.CHUNK, "cpu", 40)
-    table, told = wrong.data(ROWS, seed=1), []
-    found = log_likelihoods(wrong.model, table, QUERIES, proposal=["x1"], samples=30, progress=told.append)
-    assert told == sorted(told)
-    assert len(told) > len(QUERIES)
-    assert told[-1] == pytest.approx(1.0)
+    table, reported = wrong.data(ROWS, seed=1), []
+    found = log_likelihoods(wrong.model, table, QUERIES, proposal=["x1"], samples=30, progress=reported.append)
+    assert reported == sorted(reported)
+    assert len(reported) > len(QUERIES)
+    assert reported[-1] == pytest.approx(1.0)
     without = log_likelihoods(wrong.model, table, QUERIES, proposal=["x1"], samples=30)
     assert all(torch.equal(found[name].values, without[name].values) for name in QUERIES)

@@ -1,4 +1,4 @@
-"""Questions to the estimators that cannot be answered."""
+"""Invalid queries to the likelihood estimators."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ def wrong() -> LinearGaussian:
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("query", "message"),
     [
         ({"of": ["x9"]}, "no modality 'x9' in this model; it has x1, x2"),
         ({"of": ["x1"], "given": ["x9"]}, "no modality 'x9'"),
@@ -31,11 +31,9 @@ def wrong() -> LinearGaussian:
         ({"of": ["x1"], "samples": 1}, "samples must be at least 2, not 1"),
     ],
 )
-def test_questions_that_cannot_be_answered_are_refused(
-    wrong: LinearGaussian, asked: dict[str, Any], message: str
-) -> None:
+def test_invalid_queries_are_refused(wrong: LinearGaussian, query: dict[str, Any], message: str) -> None:
     with pytest.raises(QueryError, match=re.escape(message)):
-        log_likelihood(wrong.model, wrong.data(3, seed=1), **asked)
+        log_likelihood(wrong.model, wrong.data(3, seed=1), **query)
 
 
 def test_a_table_without_anything_to_score_is_refused(wrong: LinearGaussian) -> None:
@@ -54,7 +52,7 @@ def test_a_bad_denominator_is_refused() -> None:
 
 
 @pytest.mark.parametrize("as_data", [dict, Table])
-def test_arrays_that_do_not_fit_are_refused_as_in_every_question(wrong: LinearGaussian, as_data: Any) -> None:
+def test_non_finite_arrays_are_refused(wrong: LinearGaussian, as_data: Any) -> None:
     columns = dict(wrong.data(3, seed=1).columns)
     assert log_likelihood(wrong.model, as_data(columns), ["x1"], samples=5).values.isfinite().all()
     torch.as_tensor(columns["x1"])[1, 0] = torch.inf

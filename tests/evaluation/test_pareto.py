@@ -30,7 +30,7 @@ def test_the_shape_of_a_generalised_pareto_tail_is_found(k: float, n: int) -> No
 
 
 @pytest.mark.parametrize("k", [0.2, 0.5, 0.9])
-def test_the_tail_index_of_weights_that_have_one_is_found_from_the_largest_of_them(k: float) -> None:
+def test_the_tail_index_is_found_from_the_largest_weights(k: float) -> None:
     """w = U^−k has the tail P(w > t) = t^(−1/k)."""
     log_weight = -k * torch.rand(4000, ROWS, generator=torch.Generator().manual_seed(0)).double().log()
     largest = log_weight.topk(191, dim=0).values
@@ -72,7 +72,7 @@ def test_neither_the_order_nor_the_scale_of_the_weights_matters() -> None:
     torch.testing.assert_close(pareto_k(largest + 90_000), expected)
 
 
-def test_each_row_is_by_itself() -> None:
+def test_rows_are_independent() -> None:
     largest = largest_of_random_weights()
     for row in range(5):
         torch.testing.assert_close(pareto_k(largest[:, row : row + 1]), pareto_k(largest)[row : row + 1])
@@ -88,7 +88,7 @@ def test_equal_weights_have_no_tail() -> None:
 
 
 @pytest.mark.parametrize("entries", [1, 2, 5])
-def test_fewer_than_five_exceedances_say_nothing(entries: int) -> None:
+def test_fewer_than_five_exceedances_give_nan(entries: int) -> None:
     assert pareto_k(largest_of_random_weights()[:entries]).isnan().all()
 
 
@@ -96,13 +96,13 @@ def test_five_exceedances_are_enough() -> None:
     assert pareto_k(largest_of_random_weights()[:6]).isfinite().all()
 
 
-def test_one_weight_that_dwarfs_all_others_is_reported_as_untrustworthy() -> None:
+def test_one_dominant_weight_gives_a_high_k() -> None:
     largest = largest_of_random_weights()
-    largest[7] = 5_000.0  # all others underflow beside it
+    largest[7] = 5_000.0  # all others underflow relative to it
     assert (pareto_k(largest) > 0.7).all()
 
 
-def test_weights_of_zero_do_no_harm() -> None:
+def test_zero_weights_keep_k_finite() -> None:
     largest = largest_of_random_weights()
     largest[:30] = -math.inf
     assert pareto_k(largest).isfinite().all()

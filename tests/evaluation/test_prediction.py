@@ -1,4 +1,4 @@
-"""Accuracy of one modality from others: against plain counting, and of the rows that have it only."""
+"""The accuracy of predicting one modality from others, against plain counting."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def _few_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "ROWS", 7)
 
 
-def test_predictions_from_any_posterior_and_those_of_validation_agree() -> None:
+def test_accuracy_agrees_with_validation_and_the_posterior_mean() -> None:
     torch.manual_seed(3)
     image = Modality(mlp(6, 4), mlp(2, 6), likelihoods.Bernoulli())
     model = MVAE(
@@ -43,7 +43,7 @@ def test_predictions_from_any_posterior_and_those_of_validation_agree() -> None:
         prediction_accuracy(signal, Table({"signal": torch.rand(5, 3)}), ["signal"], "signal")
 
 
-def test_predictions_of_strings_are_counted_by_digits_and_whole() -> None:
+def test_string_accuracy_is_counted_by_digit_and_by_string() -> None:
     torch.manual_seed(2)
     string = StringModality(StringEncoder(3, 4), StringDecoder(3, 2, 8), symbols=3, length=4)
     model = MVAE({"image": Modality(mlp(6, 4), mlp(2, 6), likelihoods.Gaussian()), "string": string}, 2, cross_from=())
@@ -52,7 +52,7 @@ def test_predictions_of_strings_are_counted_by_digits_and_whole() -> None:
     table = Table({"image": 4 * torch.rand(60, 6), "string": strings})
     found = prediction_accuracy(model, table, ["image"], "string")
     written = string.generate(model.posterior(table, ["image"]).mean, mean=True)
-    texts = ["".join(map(str, row)).rstrip("3") for row in strings.tolist()]  # 3 is stop
+    texts = ["".join(map(str, row)).rstrip("3") for row in strings.tolist()]  # 3 is the stop symbol
     ours = ["".join(map(str, row)).rstrip("3") for row in written.tolist()]
     right = sum(a == b for true, own in zip(texts, ours, strict=True) for a, b in zip(true, own, strict=False))
     assert 0 < right < sum(map(len, texts))
@@ -63,8 +63,8 @@ def test_predictions_of_strings_are_counted_by_digits_and_whole() -> None:
     assert found[" whole"].mean == pytest.approx(measured["accuracy image->string whole"])
 
 
-def test_the_standard_error_of_a_share_knows_that_digits_of_a_row_go_together() -> None:
-    """Against the spread of the share over many samples, in which a row has all of its digits right or none."""
+def test_the_standard_error_allows_for_correlated_digits_of_a_row() -> None:
+    """Compared with the spread over many samples in which a row has all of its digits right or none."""
     g = torch.Generator().manual_seed(0)
     count = torch.randint(0, 5, (2000, 80), generator=g)
     right = count * torch.randint(0, 2, (2000, 80), generator=g)

@@ -1,4 +1,4 @@
-"""Weighted samples, against the closed form of a linear-Gaussian posterior that q knows nothing of."""
+"""Weighted samples against the closed form of a linear-Gaussian posterior that q does not know."""
 
 import torch
 
@@ -7,8 +7,8 @@ from mvae.gaussian import Gaussian
 from tests.evaluation.test_impute import SD, W, model, table
 
 
-def test_moments_are_the_posteriors_though_the_proposal_is_the_prior() -> None:
-    """The posterior's standard deviations are a third of the prior's; stages make many samples count."""
+def test_weighted_moments_are_those_of_the_posterior() -> None:
+    """The proposal is the prior, three times as wide as the posterior; sampling in stages keeps many samples."""
     data, x, observed = table()
     net, samples = model(), 400
     rows = observed.all(1).nonzero().flatten()
@@ -25,11 +25,11 @@ def test_moments_are_the_posteriors_though_the_proposal_is_the_prior() -> None:
     torch.testing.assert_close(spread.mean(0), precision.inverse(), atol=0.02, rtol=0)
     torch.testing.assert_close(weight.sum(0), torch.ones(len(rows)).double())
     few, plain = weighted_samples(net, batch, net.prepare(batch), q, noise[:39])
-    assert torch.equal(few, noise[:39])  # of q alone
+    assert torch.equal(few, noise[:39])  # too few for stages: from q alone
     assert weight.square().sum(0).reciprocal().median() / samples > 2 * plain.square().sum(0).reciprocal().median() / 39
 
 
-def test_what_is_decoded_on_the_way_are_the_parameters_of_all_samples() -> None:
+def test_decoded_collects_the_parameters_of_all_samples() -> None:
     batch, net = table()[0][:5], model()
     noise = torch.randn(80, 5, 2, generator=torch.Generator().manual_seed(0)).double()
     q = Gaussian.from_mean_log_var(torch.zeros(5, 2).double(), torch.zeros(5, 2).double())

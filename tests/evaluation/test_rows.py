@@ -1,4 +1,4 @@
-"""Rows by what they have: numbers of those with all of it, and a refusal where there are none."""
+"""The numbers of the rows that have the named modalities, and an error if there are none."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mvae.errors import DataError, QueryError
 from mvae.evaluation.rows import rows_with
 
 
-def test_rows_have_all_of_what_is_named() -> None:
+def test_rows_with_all_named_modalities_are_found() -> None:
     x, has = torch.arange(4.0), torch.tensor([True, False, True, True])
     table = Table({"a": x, "b": x}, {"a": has, "b": torch.tensor([True, True, False, True])})
     assert rows_with(table, ["a"]).tolist() == [0, 2, 3]
@@ -18,7 +18,7 @@ def test_rows_have_all_of_what_is_named() -> None:
         rows_with(table, ["a", "c"])
 
 
-def test_a_row_that_lacks_single_values_is_refused_where_whole_ones_are_needed() -> None:
+def test_partly_observed_rows_are_refused_where_whole_ones_are_needed() -> None:
     table = Table({"labs": torch.ones(2, 2)}, {"labs": torch.tensor([[True, False], [True, True]])})
     assert rows_with(table, ["labs"]).tolist() == [0, 1]
     with pytest.raises(DataError, match="labs"):

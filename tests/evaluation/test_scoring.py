@@ -1,4 +1,4 @@
-"""Scores of chunks: compiled where there are many, and the same numbers."""
+"""Compiled scoring, used for many pairs, gives the same numbers as eager scoring."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ from mvae.evaluation import scoring
 from mvae.evaluation.likelihood import LogLikelihood
 from tests.built import built
 
-SAMPLES = 1500  # more than a chunk, and no multiple of it
+SAMPLES = 1500  # more than a chunk and not a multiple of it
 
 
 def table(rows: int = 6) -> Table:
@@ -56,15 +56,15 @@ for name in ("mvae", "bivcca"):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_scores_are_the_eager_ones_also_where_rows_miss_a_modality() -> None:
-    """In a process of its own: the run-time checks of shapes that the tests turn on cannot be compiled."""
+def test_compiled_scores_equal_eager_ones_with_missing_modalities() -> None:
+    """Runs in its own process, because the tests' run-time checks of shapes cannot be compiled."""
     done = subprocess.run(
         [sys.executable, "-c", COMPARE, str(Path(__file__).parent)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_where_compiling_fails_scores_are_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_are_eager_if_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     def broken(*_: object, **__: object) -> object:

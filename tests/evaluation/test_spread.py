@@ -1,4 +1,4 @@
-"""Labels that spread over a graph: the graph by a loop, the potential by a solver, and what reaches a table."""
+"""Label spreading: the graph against a loop, the potential against a solver, and the labels that rows get."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ from mvae.models.mvae import MVAE
 from mvae.networks.mlp import mlp
 
 
-class Tells(nn.Module):
-    """An expert that is all but sure that z is x."""
+class CertainExpert(nn.Module):
+    """An expert that is almost certain that z equals x."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, torch.full_like(x, -20.0)
@@ -28,8 +28,8 @@ class Tells(nn.Module):
 
 @pytest.fixture
 def model() -> MVAE:
-    """Its latents are x; it knows no label."""
-    return MVAE({"x": Modality(Tells(), nn.Linear(2, 2), Gaussian(), standardise=False)}, 2).eval()
+    """A model whose latents are x and which has no label."""
+    return MVAE({"x": Modality(CertainExpert(), nn.Linear(2, 2), Gaussian(), standardise=False)}, 2).eval()
 
 
 def column(table: Table, name: str) -> Tensor:
@@ -39,7 +39,7 @@ def column(table: Table, name: str) -> Tensor:
 
 
 def moons(rows: int = 400, known: int = 3) -> tuple[Table, Tensor]:
-    """Two half moons, and a few labels in each."""
+    """Two half moons with a few labels in each, and the true labels."""
     x, y = make_moons(rows, noise=0.06, random_state=0)
     label = torch.from_numpy(y)
     has = torch.zeros(rows, dtype=torch.bool)
@@ -63,7 +63,7 @@ def naive(z: np.ndarray, k: int) -> np.ndarray:
 
 @settings(max_examples=20)
 @given(st.integers(0, 1000), st.integers(5, 40), st.integers(1, 4))
-def test_the_graph_is_that_of_a_loop(seed: int, rows: int, neighbours: int) -> None:
+def test_the_graph_equals_that_of_a_loop(seed: int, rows: int, neighbours: int) -> None:
     z = np.random.default_rng(seed).normal(size=(rows, 3))
     graph = Graph(torch.from_numpy(z), neighbours)
     expected = naive(z, neighbours)
@@ -78,7 +78,7 @@ def test_the_potential_solves_poissons_equation() -> None:
     source[:4] = torch.tensor([[0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [-0.5, 0.5]])
     weights, degree = graph.weights.to_dense().numpy(), graph.degree.numpy()
     u = np.linalg.lstsq(np.diag(degree) - weights, source.numpy())[0]
-    u -= (degree[:, None] * u).sum(0) / degree.sum()  # of all solutions that whose mean by degree is 0
+    u -= (degree[:, None] * u).sum(0) / degree.sum()  # the solution whose degree-weighted mean is 0
     np.testing.assert_allclose(graph.potential(source, steps=20_000).numpy(), u, atol=1e-8)
 
 
@@ -91,18 +91,18 @@ def test_labels_follow_the_moons_and_not_the_distance(model: MVAE) -> None:
     assert (label[table.has("y")][nearest] == label).float().mean() < 0.93
 
 
-def test_what_was_known_stays_and_a_share_gets_a_label(model: MVAE) -> None:
+def test_known_labels_are_kept_and_a_share_of_rows_gets_one(model: MVAE) -> None:
     table, _ = moons()
     before = column(table, "y").clone()
     spread = spread_labels(model, table, "y", share=0.5)
     assert spread.has("y").sum() == 6 + round(0.5 * 394)
     assert torch.equal(column(spread, "y")[table.has("y")], before[table.has("y")])
-    assert torch.equal(column(table, "y"), before)  # the table given is as it was
+    assert torch.equal(column(table, "y"), before)  # the given table is unchanged
     assert column(spread, "x") is column(table, "x")
     assert spread.names == table.names
 
 
-def test_values_may_be_words_of_any_kind_that_repeat(model: MVAE) -> None:
+def test_labels_may_be_any_repeating_values(model: MVAE) -> None:
     table, label = moons()
     has = table.has("y")
     for values in (label.float() * 3 - 1, torch.stack([label, 1 - label], 1).byte()):
@@ -114,14 +114,14 @@ def test_values_may_be_words_of_any_kind_that_repeat(model: MVAE) -> None:
         assert (found == values).float().mean() > 0.99
 
 
-def test_the_order_of_rows_changes_nothing(model: MVAE) -> None:
+def test_the_order_of_rows_does_not_matter(model: MVAE) -> None:
     table, _ = moons()
     order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
     one, other = (column(spread_labels(model, t, "y", share=1.0), "y") for t in (table, table.take(order)))
     assert torch.equal(one[order], other)
 
 
-def test_a_group_that_no_label_reaches_gets_none(model: MVAE) -> None:
+def test_a_group_without_a_label_stays_unlabelled(model: MVAE) -> None:
     table, _ = moons()
     far = torch.randn(50, 2) + 1000
     wide = Table(
@@ -133,8 +133,8 @@ def test_a_group_that_no_label_reaches_gets_none(model: MVAE) -> None:
     assert not spread.has("y")[400:].any()
 
 
-def test_rows_that_have_a_label_only_say_how_frequent_classes_are(model: MVAE) -> None:
-    """In one cloud nothing but their frequency says where a class ends."""
+def test_rows_with_only_a_label_give_the_class_frequencies(model: MVAE) -> None:
+    """In a single cloud only the frequencies determine where a class ends."""
     x = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
     has = torch.zeros(2000, dtype=torch.bool)
     has[[int(x[:, 0].argmin()), int(x[:, 0].argmax())]] = True
@@ -150,7 +150,7 @@ def test_rows_that_have_a_label_only_say_how_frequent_classes_are(model: MVAE) -
         assert not found.has("x")[2000:].any()
 
 
-def test_a_class_that_only_rows_without_anything_else_have_changes_nothing(
+def test_a_class_seen_only_in_rows_without_other_modalities_is_not_spread(
     model: MVAE, caplog: pytest.LogCaptureFixture
 ) -> None:
     table, _ = moons()
@@ -168,8 +168,8 @@ def test_a_class_that_only_rows_without_anything_else_have_changes_nothing(
     assert "no row with anything besides y has the value 5: it is not spread" in caplog.text
 
 
-def test_copies_of_a_row_have_its_label(model: MVAE) -> None:
-    """Each row twenty times: the nearest of each are all copies of it, which alone lead nowhere."""
+def test_copies_of_a_row_get_its_label(model: MVAE) -> None:
+    """Each row occurs twenty times, so its nearest neighbours are all copies of itself."""
     one, label = moons(100)
     x, y = column(one, "x").repeat(20, 1), torch.cat([column(one, "y"), torch.full((1900,), 7)])
     table = Table({"x": x, "y": y}, {"y": torch.cat([one.has("y"), torch.zeros(1900).bool()])})
@@ -178,11 +178,11 @@ def test_copies_of_a_row_have_its_label(model: MVAE) -> None:
     assert (column(found, "y") == label.repeat(20)).float().mean() > 0.95
 
 
-def test_what_a_row_has_of_the_rest_is_what_counts() -> None:
-    """Of two modalities a row may lack one; the label's own encoder is not used."""
+def test_rows_may_have_different_modalities() -> None:
+    """Each row has one of two modalities; the label's own encoder is not used."""
     table, label = moons()
     x = column(table, "x")
-    parts = {n: Modality(Tells(), nn.Linear(2, 2), Gaussian(), standardise=False) for n in ("a", "b")}
+    parts = {n: Modality(CertainExpert(), nn.Linear(2, 2), Gaussian(), standardise=False) for n in ("a", "b")}
     parts["y"] = Modality(nn.Sequential(nn.Embedding(8, 4)), mlp(2, 8), Categorical())
     has = torch.arange(400) % 2 == 0
     rows = Table({"a": x, "b": x, "y": column(table, "y")}, {"a": has, "b": ~has, "y": table.has("y")})
@@ -190,7 +190,7 @@ def test_what_a_row_has_of_the_rest_is_what_counts() -> None:
     assert (column(found, "y") == label).float().mean() > 0.99
 
 
-def test_what_cannot_be_spread_says_why(model: MVAE) -> None:
+def test_labels_that_cannot_be_spread_are_refused(model: MVAE) -> None:
     table, label = moons(40)
     x, has = column(table, "x"), table.has("y")
 

@@ -1,4 +1,4 @@
-"""Coherence by number, unconditional coherence and the linear accuracy of latents, where the truth is known."""
+"""Coherence by subset size, unconditional coherence and linear accuracy of latents, with known true values."""
 
 import math
 from functools import partial
@@ -20,15 +20,15 @@ from mvae.models.mvae import MVAE
 NAMES, CLASSES = ("a", "b", "c"), 3
 
 
-class Tells(nn.Module):
-    """An expert that is all but sure that z is x."""
+class CertainExpert(nn.Module):
+    """An expert that is almost certain that z equals x."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, torch.full_like(x, -20.0)
 
 
-class Shows(nn.Module):
-    """A decoder that shows z, times a factor."""
+class ScaledLatent(nn.Module):
+    """A decoder that returns z times a factor."""
 
     def __init__(self, factor: float):
         super().__init__()
@@ -39,7 +39,7 @@ class Shows(nn.Module):
 
 
 def nearest(x: Tensor) -> Tensor:
-    """The logits of a classifier that sees the nearest whole number."""
+    """The logits of a classifier that predicts the nearest integer."""
     return -(x - torch.arange(CLASSES)).square()
 
 
@@ -48,8 +48,8 @@ CLASSIFIERS = dict.fromkeys(NAMES, nearest)
 
 @pytest.fixture
 def model() -> MVAE:
-    """Every modality is the class; the decoder of c shows 0, whatever z is."""
-    parts = {n: Modality(Tells(), Shows(float(n != "c")), Gaussian(), standardise=False) for n in NAMES}
+    """A model whose modalities all equal the class; the decoder of c always returns 0."""
+    parts = {n: Modality(CertainExpert(), ScaledLatent(float(n != "c")), Gaussian(), standardise=False) for n in NAMES}
     return MVAE(parts, 1, cross_from=()).eval()
 
 
@@ -59,8 +59,8 @@ def rows(count: int = 30, noise: float = 0.0) -> tuple[dict[str, Tensor], Tensor
     return {name: label[:, None] + noise * torch.randn(count, 1) for name in NAMES}, label
 
 
-def test_it_is_the_mean_over_subsets_and_targets(model: MVAE, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subsets, "ROWS", 7)  # parts that do not divide the rows
+def test_coherence_is_the_mean_over_subsets_and_targets(model: MVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subsets, "ROWS", 7)  # a batch size that does not divide the rows
     data, label = rows()
     zero = float((label == 0).double().mean())
     found = coherence_by_number(model, CLASSIFIERS, data, label)
@@ -71,7 +71,7 @@ def test_it_is_the_mean_over_subsets_and_targets(model: MVAE, monkeypatch: pytes
     assert some.by_number == pytest.approx({2: zero})
 
 
-def test_rows_that_lack_a_part_of_a_subset_do_not_count_for_it(model: MVAE) -> None:
+def test_rows_missing_a_part_of_a_subset_are_not_counted(model: MVAE) -> None:
     data, label = rows()
     has = label != 1
     table = Table(data | {"a": torch.where(has[:, None], data["a"], 99.0), "label": label}, {"a": has})
@@ -80,15 +80,15 @@ def test_rows_that_lack_a_part_of_a_subset_do_not_count_for_it(model: MVAE) -> N
     assert found.shares[("a",), "c"] == pytest.approx(float((label[has] == 0).double().mean()))
 
 
-def test_unconditional_is_how_often_all_agree(model: MVAE) -> None:
-    """a and b show z ~ N(0, 1), c shows 0: they agree where z < ½."""
-    truth = 0.5 * (1 + math.erf(0.5 / math.sqrt(2)))
+def test_unconditional_coherence_is_the_rate_of_agreement(model: MVAE) -> None:
+    """a and b return z ~ N(0, 1) and c returns 0, so they agree where z < ½."""
+    expected = 0.5 * (1 + math.erf(0.5 / math.sqrt(2)))
     found = unconditional_coherence(model, CLASSIFIERS, 4000)
-    assert found == pytest.approx(truth, abs=4 * math.sqrt(truth * (1 - truth) / 4000))
+    assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 4000))
     assert unconditional_coherence(model, dict.fromkeys("ab", nearest), 100) == 1
 
 
-def test_the_linear_accuracy_is_that_of_a_regression_on_the_values_themselves(model: MVAE) -> None:
+def test_linear_accuracy_equals_that_of_a_regression_on_the_values(model: MVAE) -> None:
     train, test = rows(200, 0.4), rows(100, 0.5)
     found = linear_accuracy_by_number(model, train, test)
     expected = []
@@ -100,24 +100,24 @@ def test_the_linear_accuracy_is_that_of_a_regression_on_the_values_themselves(mo
     assert found[3] > found[1]
 
 
-def test_of_many_subsets_some_are_drawn_the_same_each_time() -> None:
+def test_a_repeatable_sample_of_many_subsets_is_drawn() -> None:
     names = [f"x{i}" for i in range(50)]
     drawn = subsets_of(names, 25, seed=3)
     assert len(set(drawn)) == 20
     assert drawn == subsets_of(names, 25, seed=3) != subsets_of(names, 25, seed=4)
     assert all(list(subset) == sorted(subset, key=names.index) for subset in drawn)
-    assert len(subsets_of(names[:6], 3)) == 20  # exactly as many as there are
+    assert len(subsets_of(names[:6], 3)) == 20  # all of them
 
 
-def test_what_cannot_be_asked_is_refused(model: MVAE) -> None:
+def test_invalid_queries_are_refused(model: MVAE) -> None:
     data, label = rows()
-    ask = partial(coherence_by_number, model, CLASSIFIERS, data)
+    coherence = partial(coherence_by_number, model, CLASSIFIERS, data)
     with pytest.raises(DataError, match="5 labels for 30 rows"):
-        ask(label[:5])
+        coherence(label[:5])
     with pytest.raises(QueryError, match="4 modalities cannot be given"):
-        ask(label, numbers=[4])
+        coherence(label, numbers=[4])
     with pytest.raises(QueryError, match="no modality is left"):
-        ask(label, numbers=[3])
+        coherence(label, numbers=[3])
     with pytest.raises(QueryError, match="no modality 'd'"):
         coherence_by_number(model, {"d": nearest}, data, label)
     with pytest.raises(QueryError, match="of two at least"):

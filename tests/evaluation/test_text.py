@@ -1,4 +1,4 @@
-"""Judging translations: against values worked out by hand, and against what must be."""
+"""Translation metrics against values worked out by hand and against known properties."""
 
 import sys
 
@@ -22,30 +22,30 @@ def test_bleu_is_the_geometric_mean_of_precisions() -> None:
     assert bleu(["a b , c d"], ["a b , c d"]) == pytest.approx(100)
 
 
-def test_chrf_forgives_what_words_do_not() -> None:
+def test_chrf_gives_credit_for_similar_words() -> None:
     pytest.importorskip("sacrebleu")
     assert chrf(["con mèo"], ["con mèo"]) == pytest.approx(100)
     assert 0 == chrf(["xyz"], ["con mèo"]) < chrf(["con mẻo"], ["con mèo"]) < 100
-    # "ab" against "ac": 1 of 2 characters, 0 of 1 pairs; F is the precision where both have as many; mean over orders.
+    # "ab" against "ac": 1 of 2 characters and 0 of 1 bigrams; here F is the precision; mean over orders.
     assert chrf(["ab"], ["ac"]) == pytest.approx(100 * (1 / 2 + 0) / 2, abs=0.5)
     for found, gold in ((["a"], []), ([], [])):
         with pytest.raises(DataError, match="one for each"):
             chrf(found, gold)
 
 
-def test_without_sacrebleu_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_sacrebleu_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'mvae\[translation\]'"):
         chrf(["a"], ["a"])
 
 
-def test_the_neighbour_shares_the_rarest_words() -> None:
+def test_the_nearest_neighbour_shares_the_rarest_words() -> None:
     known = ["the cat .", "the dog .", "a x ."]
     assert nearest_neighbours(["the dog runs .", "x"], known, ["1", "2", "3"]) == ["2", "3"]
     assert nearest_neighbours(["the"] * 300, known, ["1", "2", "3"]) == ["1"] * 300
 
 
-def test_the_gap_is_between_a_rows_own_source_and_another_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_source_gap_compares_a_rows_own_source_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "ROWS", 3)
     torch.manual_seed(0)
 

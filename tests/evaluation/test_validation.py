@@ -1,4 +1,4 @@
-"""The objective on held-out rows is the naive one; validation repeats itself and changes nothing."""
+"""The objective on held-out rows matches a naive one; validation is repeatable and changes nothing."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def mixed() -> MVAE:
             "sound": Modality(mlp(3, 4, [5]), mlp(2, 3, [5]), likelihoods.Gaussian(), weight=0.5),
         },
         2,
-        random_subsets=1,  # which validation, being deterministic, leaves out,
+        random_subsets=1,  # left out by validation, which is deterministic
         cross_from=(),
     ).double()
 
@@ -44,7 +44,7 @@ def rows(complete: bool) -> Table:
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_the_objective_is_the_naive_sum_at_beta_1_over_the_deterministic_terms(complete: bool) -> None:
+def test_the_objective_is_the_naive_sum_over_deterministic_terms_at_beta_1(complete: bool) -> None:
     model, table = mixed(), rows(complete)
     values = validate(model, table)
     terms = model.evaluation_terms(table.presence(model.names))
@@ -66,7 +66,7 @@ def test_the_objective_is_the_naive_sum_at_beta_1_over_the_deterministic_terms(c
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_reconstruction_is_minus_the_mean_log_likelihood_of_what_was_scored(complete: bool) -> None:
+def test_reconstruction_is_the_negative_mean_log_likelihood(complete: bool) -> None:
     model, table = mixed(), rows(complete)
     values = validate(model, table)
     terms = model.evaluation_terms(table.presence(model.names))
@@ -83,7 +83,7 @@ def test_reconstruction_is_minus_the_mean_log_likelihood_of_what_was_scored(comp
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_validation_is_deterministic_and_its_chunks_change_only_which_noise_a_row_gets(complete: bool) -> None:
+def test_validation_is_deterministic_and_chunks_change_only_the_noise(complete: bool) -> None:
     model, table = mixed(), rows(complete)
     torch.manual_seed(3)
     values = validate(model, table)
@@ -99,7 +99,7 @@ def test_validation_is_deterministic_and_its_chunks_change_only_which_noise_a_ro
     assert validate(model, table, chunk=ROWS) == values
 
 
-def test_validation_leaves_the_model_as_it_was() -> None:
+def test_validation_does_not_change_the_model() -> None:
     model, table = mixed().train(), rows(True)
     model.modalities["image"].encoder = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 4)).double()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Exported graphs say what the model says, for any number of rows; the example runs without PyTorch."""
+"""Exported graphs match the model for any number of rows, and the example runs without PyTorch."""
 
 import ast
 import json
@@ -58,12 +58,12 @@ def run(folder: Path, file: str, **inputs: np.ndarray) -> list[np.ndarray]:
 
 
 def values_of(part: dict[str, Any], rows: int, generator: torch.Generator) -> Tensor:
-    """Values that the modality may have."""
+    """Valid values of the modality."""
     if part["kind"] == "string":
         x = torch.randint(0, part["stop"], (rows, *part["shape"]), generator=generator)
         ends = torch.randint(0, part["shape"][0] + 1, (rows, 1), generator=generator)
         return torch.where(torch.arange(part["shape"][0]) < ends, x, part["stop"])
-    if part["kind"] == "sentence":  # of every length, the longest and an empty one included
+    if part["kind"] == "sentence":  # of every length, including empty and longest
         x = torch.randint(1, part["tokens"], (rows, *part["shape"]), generator=generator)
         ends = torch.arange(rows)[:, None] % part["shape"][0]
         return torch.where(torch.arange(part["shape"][0]) < ends, x, part["stop"])
@@ -74,7 +74,7 @@ def values_of(part: dict[str, Any], rows: int, generator: torch.Generator) -> Te
 
 
 def drawn_string(modality: Any, z: Tensor, noise: Tensor) -> Tensor:
-    """Gumbel's draws, token after token: the decoder reads all of a prefix anew."""
+    """Tokens drawn one by one with Gumbel noise; the decoder reads the whole prefix each time."""
     rows = []
     for i in range(len(z)):
         tokens: list[int] = []
@@ -86,7 +86,7 @@ def drawn_string(modality: Any, z: Tensor, noise: Tensor) -> Tensor:
 
 
 def drawn_sentence(modality: Any, z: Tensor, noise: Tensor) -> Tensor:
-    """Word after word, each the one whose step of the distribution function a number falls on."""
+    """Words drawn one by one, by inverting the cumulative distribution at a uniform number."""
     rows = []
     for i in range(len(z)):
         tokens: list[int] = []
@@ -130,7 +130,7 @@ def assert_same_answers(model: MultimodalVAE, folder: Path, rows: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["digits", "celeba", "multimnist"])
-def test_the_graphs_of_a_shipped_experiment_are_the_model(name: str, tmp_path: Path) -> None:
+def test_the_graphs_of_a_shipped_experiment_match_the_model(name: str, tmp_path: Path) -> None:
     config = shipped_declaration(name)
     model = build(config).eval()
     export_model(model, config, tmp_path, {})
@@ -140,7 +140,7 @@ def test_the_graphs_of_a_shipped_experiment_are_the_model(name: str, tmp_path: P
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultimodalVAE, Path]:
-    """An exported model of a user's table: real values are standardised, names are odd."""
+    """An exported model of a user's table: real values are standardised, names are unusual."""
     folder = tmp_path_factory.mktemp("export")
     config = Config.from_dict(TABLE)
     model = build(config)
@@ -153,7 +153,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultimodalVAE, Path
     return model, folder
 
 
-def test_the_graphs_of_a_table_are_the_model(table: tuple[MultimodalVAE, Path]) -> None:
+def test_the_graphs_of_a_table_match_the_model(table: tuple[MultimodalVAE, Path]) -> None:
     model, folder = table
     for rows in (1, 5):
         assert_same_answers(model, folder, rows)
@@ -162,8 +162,8 @@ def test_the_graphs_of_a_table_are_the_model(table: tuple[MultimodalVAE, Path]) 
     assert parts["a`<b>|"]["classes"] == ["<i>", "m", "o"]
 
 
-def test_programs_of_torch_export_are_the_model(table: tuple[MultimodalVAE, Path], tmp_path: Path) -> None:
-    """Of a table and sentences, for any number of rows; without mvae in the process."""
+def test_programs_of_torch_export_match_the_model(table: tuple[MultimodalVAE, Path], tmp_path: Path) -> None:
+    """For a table and for sentences, any number of rows, and without mvae in the process."""
     configs = [Config.from_dict(WITH_SENTENCE), Config.from_dict(TABLE)]
     models = [build(configs[0]).eval(), table[0]]
     for number, (config, model) in enumerate(zip(configs, models, strict=True)):
@@ -185,8 +185,8 @@ def test_an_exported_folder_is_loaded_as_a_model(table: tuple[MultimodalVAE, Pat
     assert torch.equal(mvae.load(folder).predict(given, of="date"), model.predict(given, of="date"))
 
 
-def test_the_example_answers_as_the_model_does_without_torch(table: tuple[MultimodalVAE, Path]) -> None:
-    """Posterior and decoder together: E[x | given] over many draws, beside the model's own."""
+def test_the_example_matches_the_model_without_torch(table: tuple[MultimodalVAE, Path]) -> None:
+    """Posterior and decoder together: E[x | given] over many draws, compared with the model's own."""
     model, folder = table
     code = (
         "import sys, json; sys.modules['torch'] = None\n"
@@ -205,17 +205,17 @@ def test_the_example_answers_as_the_model_does_without_torch(table: tuple[Multim
     assert shape == [4000, 2, 4]
 
 
-def test_the_example_is_at_most_30_lines_of_code() -> None:
-    """Neither blank lines nor docstrings are code."""
+def test_the_example_has_at_most_30_lines_of_code() -> None:
+    """Blank lines and docstrings do not count."""
     code = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
-    said = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Expr)]
-    texts = [value for value in said if isinstance(value, ast.Constant)]
-    spoken = {line for text in texts for line in range(text.lineno, (text.end_lineno or 0) + 1)}
-    lines = [line for number, line in enumerate(code.splitlines(), 1) if line.strip() and number not in spoken]
+    expressions = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Expr)]
+    texts = [value for value in expressions if isinstance(value, ast.Constant)]
+    documented = {line for text in texts for line in range(text.lineno, (text.end_lineno or 0) + 1)}
+    lines = [line for number, line in enumerate(code.splitlines(), 1) if line.strip() and number not in documented]
     assert len(lines) <= 30
 
 
-def test_a_modality_of_columns_is_exported_with_its_holes(tmp_path: Path) -> None:
+def test_a_modality_of_columns_is_exported_with_missing_values(tmp_path: Path) -> None:
     kinds = {"hb": "real", "crp": "positive", "ward": "categorical", "stage": "ordinal", "sick": "binary"}
     fields = [{"name": n, "kind": k} | ({"classes": 3} if n in ("ward", "stage") else {}) for n, k in kinds.items()]
     parts = {"t": {"kind": "columns", "columns": list(kinds), "fields": fields}}
@@ -241,14 +241,14 @@ def test_a_modality_of_columns_is_exported_with_its_holes(tmp_path: Path) -> Non
     with torch.no_grad():
         np.testing.assert_allclose(mean[0], model.modalities["t"].generate(torch.zeros(2), mean=True), rtol=1e-5)
         own = model.modalities["t"].generate(torch.zeros(20_000, 2)).numpy()
-    for i in range(5):  # the same distribution, drawn by other means
+    for i in range(5):  # the same distribution, drawn in another way
         for share in (0.1, 0.5, 0.9):
             least = np.quantile(own[:, i], share) + 1e-6
             assert np.mean(drawn[:, i] <= least) == pytest.approx(np.mean(own[:, i] <= least), abs=0.02)
 
 
 def test_dates_of_an_exported_table_are_exact(tmp_path: Path) -> None:
-    """onnxruntime takes sines in float32: an angle of thousands of weeks had three decimals."""
+    """onnxruntime computes sines in float32, in which an angle of thousands of weeks has three decimals."""
     fields = [{"name": "visit", "kind": "date"}]
     parts = {"t": {"kind": "columns", "columns": ["visit"], "fields": fields}}
     config = Config.from_dict({"data": {"source": "x.csv"}, "model": {"latents": 2}, "modalities": parts})
@@ -261,8 +261,8 @@ def test_dates_of_an_exported_table_are_exact(tmp_path: Path) -> None:
     np.testing.assert_allclose(shift / (1 + precision), q.mean, atol=2e-6)
 
 
-def test_columns_beside_counts_are_drawn(tmp_path: Path) -> None:
-    """Categories had no answer where a table had a column of counts: a mean of their numbers says nothing."""
+def test_columns_next_to_counts_are_drawn(tmp_path: Path) -> None:
+    """Once, categories were not drawn in a table with a column of counts, and a mean of codes means nothing."""
     fields = [{"name": "ward", "kind": "categorical", "classes": 3}, {"name": "visits", "kind": "count"}]
     parts = {"t": {"kind": "columns", "columns": ["ward", "visits"], "fields": fields}}
     config = Config.from_dict({"data": {"source": "x.csv"}, "model": {"latents": 2}, "modalities": parts})
@@ -297,14 +297,14 @@ SMALL = TABLE | {"modalities": {name: TABLE["modalities"][name] for name in ("a`
         ("mopoe", "subsets", (0, 0)),
     ],
 )
-def test_experts_combine_as_is_said(name: str, combine: str, prior: tuple[float, float]) -> None:
+def test_each_model_has_its_rule_for_combining_experts(name: str, combine: str, prior: tuple[float, float]) -> None:
     rule = posterior_rule(build(Config.from_dict(TABLE | {"model": {"name": name, "latents": 2}})).eval())
     assert (rule.combine, rule.prior_precision, rule.alone is not None) == (combine, prior, name == "telbo")
 
 
-@pytest.mark.parametrize("name", ["telbo", "mmvae", "mopoe"])  # of the MVAE, in the tests of a table
-def test_the_examples_posterior_is_the_models(name: str, tmp_path: Path) -> None:
-    """Of one modality and of both; components are compared in the order in which the model has them."""
+@pytest.mark.parametrize("name", ["telbo", "mmvae", "mopoe"])  # the MVAE is tested with the table above
+def test_the_examples_posterior_matches_the_model(name: str, tmp_path: Path) -> None:
+    """Given one modality and both; components are compared in the order of the model."""
     config = Config.from_dict(SMALL | {"model": {"name": name, "latents": 2}})
     model = build(config).eval()
     export_model(model, config, tmp_path, {})
@@ -325,7 +325,7 @@ def test_the_examples_posterior_is_the_models(name: str, tmp_path: Path) -> None
     given = {key: values.numpy() for key, values in both.items()}
     one = np.mean([example.answer(given, "a`<b>|", n=1, seed=seed)[0] for seed in range(300)], 0)
     many = example.answer(given, "a`<b>|", n=3000)[0]
-    np.testing.assert_allclose(one, many, atol=0.06)  # of each component as often, however few draws
+    np.testing.assert_allclose(one, many, atol=0.06)  # each component is drawn equally often, even with few draws
     nothing = run(tmp_path, example.PARTS["a`<b>|"]["encoder"], x=np.array([-1]))
     assert not np.any(nothing)
 
@@ -341,7 +341,7 @@ def test_the_examples_posterior_is_the_models(name: str, tmp_path: Path) -> None
         ({"covariates": {"site": {"categories": ["a", "b"]}}}, "conditioned on site, .*train it without covariates"),
     ],
 )
-def test_what_graphs_cannot_hold_is_refused_with_what_to_do(
+def test_models_that_cannot_be_exported_are_refused_with_a_remedy(
     changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     config = Config.from_dict(SMALL | changes)
@@ -349,8 +349,8 @@ def test_what_graphs_cannot_hold_is_refused_with_what_to_do(
         export_model(build(config), config, tmp_path, {})
 
 
-def test_the_graphs_of_sentences_are_the_model(tmp_path: Path) -> None:
-    """Networks of the translation's kind, whose softmax is divided: frequent and rare words."""
+def test_the_graphs_of_sentences_match_the_model(tmp_path: Path) -> None:
+    """Networks as in translation, with a softmax divided into frequent and rare words."""
     config = Config.from_dict(WITH_SENTENCE)
     model = build(config).eval()
     words = ["</s>", "<unk>", *"abcdefghij"]
@@ -383,7 +383,7 @@ def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:
     assert_refused(command("export", tmp_path, folder), "not a run directory")
 
 
-def test_names_in_the_card_are_text() -> None:
+def test_names_in_the_card_are_escaped() -> None:
     from mvae.export.card import model_card
 
     part = {"name": "a|<script>", "kind": "real", "shape": [1], "columns": ["*x*"]}
@@ -400,7 +400,7 @@ def test_names_in_the_card_are_text() -> None:
     assert "a\\|&lt;script&gt;" in card
 
 
-def test_means_of_counts_with_an_exposure_say_the_total_that_they_are_of(tmp_path: Path) -> None:
+def test_means_of_counts_with_an_exposure_refer_to_the_typical_total(tmp_path: Path) -> None:
     counts = np.random.default_rng(0).poisson(5, (60, 4))
     np.savez(tmp_path / "cells.npz", rna=counts)
     declared = {

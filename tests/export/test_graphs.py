@@ -1,4 +1,4 @@
-"""What graphs cannot hold."""
+"""Networks that cannot be exported as graphs."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ pytest.importorskip("onnxscript")
 
 
 @pytest.mark.parametrize(("file", "what"), [("decoder-0.onnx", "as ONNX"), ("decoder-0.pt2", "by torch.export")])
-def test_a_network_that_no_graph_can_hold_is_named(file: str, what: str, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_exported_is_named(file: str, what: str, tmp_path: Path) -> None:
     class Branching(torch.nn.Module):
         def forward(self, z: Tensor) -> Tensor:
             return z if z.sum() > 0 else -z

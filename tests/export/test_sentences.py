@@ -1,4 +1,4 @@
-"""Encoders that read padded rows; tests/export/test_directory.py has their graphs."""
+"""Encoders that read padded rows; tests/export/test_directory.py tests their graphs."""
 
 import torch
 
@@ -10,8 +10,8 @@ from mvae.runs.config import Config
 PARTS = {"en": {"kind": "sentence", "classes": 12, "length": 6}, "topic": {"kind": "categorical", "classes": 3}}
 
 
-def test_encoders_of_sentences_by_themselves_are_padded_too() -> None:
-    """A TELBO has a second encoder of each; the model itself stays as it was."""
+def test_separate_sentence_encoders_are_padded_too() -> None:
+    """A TELBO has a second encoder of each modality; the original model is unchanged."""
     model = build(
         Config.from_dict({"data": {"source": "x"}, "model": {"name": "telbo", "latents": 3}, "modalities": PARTS})
     ).eval()

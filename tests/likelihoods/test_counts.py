@@ -1,4 +1,4 @@
-"""Families of counts against SciPy and exact arithmetic, from tiny to huge counts, rates and dispersions."""
+"""Count likelihoods compared with SciPy and exact arithmetic, for tiny to huge counts, rates and dispersions."""
 
 import mpmath
 import numpy as np
@@ -51,8 +51,8 @@ def exact(x: int, log_mean: float, log_theta: float) -> float:
         return float(log + theta * mpmath.log(theta / (theta + mean)) + x * mpmath.log(mean / (theta + mean)))
 
 
-def cumulated(family: Counts, params: Tensor, x: Tensor) -> Tensor:
-    """P(at most x), of one row of a family without exposure, by summing."""
+def cdf(family: Counts, params: Tensor, x: Tensor) -> Tensor:
+    """P(X ≤ x) for one row of a family without exposure, by summation."""
     below = torch.arange(int(x.max()) + 1).double()[:, None].expand(-1, x.shape[1])
     p = family.elementwise(params.expand(len(below), *params.shape[1:]), below).exp()
     return p.cumsum(0).gather(0, x.long())
@@ -61,7 +61,7 @@ def cumulated(family: Counts, params: Tensor, x: Tensor) -> Tensor:
 @settings(max_examples=200, deadline=None)
 @given(count, magnitude, magnitude)
 @example(486876, 0.08592844487544404, -5.723214754630487)
-def test_the_negative_binomial_is_exact_for_any_count_mean_and_dispersion(x: int, mean: float, theta: float) -> None:
+def test_negative_binomial_log_prob_is_exact(x: int, mean: float, theta: float) -> None:
     log_mean, log_theta = (value * float(np.log(10)) for value in (mean, theta))
     expected = exact(x, log_mean, log_theta)
     params, value = (
@@ -74,7 +74,7 @@ def test_the_negative_binomial_is_exact_for_any_count_mean_and_dispersion(x: int
 
 @settings(max_examples=100, deadline=None)
 @given(count, magnitude)
-def test_the_poisson_agrees_with_scipy(x: int, mean: float) -> None:
+def test_poisson_matches_scipy(x: int, mean: float) -> None:
     expected = float(stats.poisson.logpmf(x, 10.0**mean))
     found = float(Poisson().log_prob(torch.tensor([[mean]], dtype=torch.float64) * np.log(10), double([[x]])))
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
@@ -84,8 +84,8 @@ def test_the_poisson_agrees_with_scipy(x: int, mean: float) -> None:
 @given(count, st.floats(-4, 4), magnitude)
 @example(10**6, 1e-4, 6.0)
 @example(10**6, 0.0, -6.0)
-def test_float32_scores_large_counts_as_exactly_as_it_can_say_their_mean(x: int, away: float, theta: float) -> None:
-    """Of means near the count, where log p is some -10, though its parts are of 1e7."""
+def test_float32_log_prob_is_as_exact_as_its_mean(x: int, away: float, theta: float) -> None:
+    """For means near the count, log p is about -10 although its terms are about 1e7."""
     params = torch.tensor([[[np.log(max(x, 0.5)) + away, theta * np.log(10)]]], dtype=torch.float32)
     log_mean, log_theta = params.double().flatten().tolist()
     mean, size = np.exp(log_mean), np.exp(log_theta)
@@ -95,12 +95,12 @@ def test_float32_scores_large_counts_as_exactly_as_it_can_say_their_mean(x: int,
     ):
         found = float(family.log_prob(own, torch.tensor([[float(x)]])))
         rounding = 2e-6 * slope + (3e-7 * min(x, size) if isinstance(family, NegativeBinomial) else 1e-8 * x)
-        assert abs(found - expected) < 2e-5 * (1 + abs(expected)) + rounding  # log μ is said to 1e-6
+        assert abs(found - expected) < 2e-5 * (1 + abs(expected)) + rounding  # log μ is accurate to 1e-6
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(-3, 6), st.floats(-3, 3), st.floats(-30, 30), st.integers(0, 1000))
-def test_zeros_are_inflated(mean: float, theta: float, logit: float, x: int) -> None:
+def test_zero_inflation_matches_scipy(mean: float, theta: float, logit: float, x: int) -> None:
     params = torch.tensor([[[mean, theta, logit]]], dtype=torch.float64)
     base = stats.nbinom.pmf(x, np.exp(theta), 1 / (1 + np.exp(mean - theta)))
     share = 1 / (1 + np.exp(-logit))
@@ -111,7 +111,7 @@ def test_zeros_are_inflated(mean: float, theta: float, logit: float, x: int) -> 
 
 @settings(max_examples=50, deadline=None)
 @given(count, magnitude, magnitude)
-def test_gradients_are_finite_and_right_in_the_extremes(x: int, mean: float, theta: float) -> None:
+def test_extreme_gradients_are_finite_and_correct(x: int, mean: float, theta: float) -> None:
     params = torch.tensor([[[mean, theta]]], dtype=torch.float64).mul(np.log(10)).requires_grad_()
     (grad,) = torch.autograd.grad(NegativeBinomial().log_prob(params, double([[x]])).sum(), params)
     log_mean, log_theta = params.flatten().tolist()
@@ -121,12 +121,12 @@ def test_gradients_are_finite_and_right_in_the_extremes(x: int, mean: float, the
 
 
 @each_family
-def test_every_family_keeps_the_contract_of_likelihoods(family: Counts, per_value: int) -> None:
+def test_family_keeps_likelihood_contract(family: Counts, per_value: int) -> None:
     check_likelihood(family, parameters(6, 5, per_value).float() / 2, counts())
 
 
 @each_family
-def test_mean_and_variance_are_those_of_exact_samples(family: Counts, per_value: int) -> None:
+def test_mean_and_variance_match_samples(family: Counts, per_value: int) -> None:
     params, n = parameters(1, 5, per_value) / 2, 40_000
     assert isinstance(family, Poisson | NegativeBinomial)
     own: dict = {"exposure": 50.0} if family.exposure else {}
@@ -138,16 +138,16 @@ def test_mean_and_variance_are_those_of_exact_samples(family: Counts, per_value:
 
 @pytest.mark.parametrize(("family", "per_value"), [pair for pair in FAMILIES if not pair[0].exposure])
 @pytest.mark.parametrize("q", [0.05, 0.5, 0.9])
-def test_a_quantile_is_the_least_count_that_is_probable_enough(family: Counts, per_value: int, q: float) -> None:
+def test_quantile_is_least_count_reaching_q(family: Counts, per_value: int, q: float) -> None:
     assert isinstance(family, Poisson | NegativeBinomial)
     params = parameters(1, 5, per_value, seed=3)
     found = family.quantile(params, q)
-    assert (cumulated(family, params, found) >= q - 1e-9).all()
+    assert (cdf(family, params, found) >= q - 1e-9).all()
     below = found - 1
-    assert (torch.where(below >= 0, cumulated(family, params, below.clamp(min=0)), 0.0) < q).all()
+    assert (torch.where(below >= 0, cdf(family, params, below.clamp(min=0)), 0.0) < q).all()
 
 
-def test_all_samples_of_hardly_any_dispersion_are_poisson_and_of_much_are_mostly_zero() -> None:
+def test_extreme_dispersion_gives_poisson_or_zeros() -> None:
     wide = torch.tensor([[[3.0, 13.8]]]).expand(20_000, 1, 2)
     draws = NegativeBinomial().sample(wide, torch.Generator().manual_seed(0))
     assert float(draws.var() / draws.mean()) == pytest.approx(1, abs=0.05)
@@ -158,7 +158,7 @@ def test_all_samples_of_hardly_any_dispersion_are_poisson_and_of_much_are_mostly
 # -- Exposure ------------------------------------------------------------------------------------------------------
 
 
-def test_the_exposure_is_the_rows_own_total_and_scales_its_means() -> None:
+def test_exposure_is_row_total_and_scales_means() -> None:
     family, params = Poisson(exposure=True), parameters(2, 3, 1)
     x = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]], dtype=torch.float64)
     rate = params.softmax(-1).numpy() * np.array([[6], [60]])
@@ -167,7 +167,7 @@ def test_the_exposure_is_the_rows_own_total_and_scales_its_means() -> None:
     torch.testing.assert_close(family.mean(params).sum(-1), torch.full((2,), 1e4).double())
 
 
-def test_the_exposure_is_by_default_the_median_total_of_the_training_rows() -> None:
+def test_default_exposure_is_median_training_total() -> None:
     table = mvae.Table(
         {"rna": torch.tensor([[1, 2], [5, 5], [100, 200], [-7, 0]]), "other": torch.zeros(4)},
         present={"rna": torch.tensor([True, True, True, False])},
@@ -182,9 +182,7 @@ def test_the_exposure_is_by_default_the_median_total_of_the_training_rows() -> N
 
 
 @each_family
-def test_a_row_of_zero_total_is_certain_where_the_total_is_given_and_finite_everywhere(
-    family: Counts, per_value: int
-) -> None:
+def test_row_of_zeros_is_finite_and_certain_with_exposure(family: Counts, per_value: int) -> None:
     found = family.log_prob(parameters(2, 5, per_value), torch.zeros(2, 5).double())
     assert found.isfinite().all()
     if family.exposure:
@@ -192,7 +190,7 @@ def test_a_row_of_zero_total_is_certain_where_the_total_is_given_and_finite_ever
     assert family.view(torch.zeros(2, 5)).eq(0).all()
 
 
-def test_an_exposure_needs_features_to_share_it() -> None:
+def test_exposure_needs_two_features() -> None:
     for event in [(), (1,), (2, 3)]:
         with pytest.raises(DataError, match="total of two features or more"):
             Poisson(exposure=True).arrange(torch.zeros(4, *event), torch.Size([4]), torch.Size(event))
@@ -204,11 +202,11 @@ def test_an_exposure_needs_features_to_share_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["poisson", "negative_binomial", "zero_inflated_negative_binomial"])
-def test_families_have_names(name: str) -> None:
+def test_families_are_found_by_name(name: str) -> None:
     assert isinstance(named(name), LIKELIHOODS[name])
 
 
-def test_encoders_see_log_counts_and_raw_counts_are_scored() -> None:
+def test_encoder_sees_log_counts_and_raw_counts_are_scored() -> None:
     modality = mvae.Modality(nn.Linear(5, 8), nn.Linear(4, 5), NegativeBinomial(5, exposure=True))
     x = counts()
     check_modality(modality, x, 4)
@@ -225,14 +223,14 @@ def test_encoders_see_log_counts_and_raw_counts_are_scored() -> None:
 @pytest.mark.parametrize(
     "x", [torch.tensor([[1.0, -1.0]]), torch.tensor([[1.0, 0.5]]), torch.tensor([[1.0, float("nan")]])]
 )
-def test_negative_and_fractional_counts_are_refused_by_row(x: Tensor) -> None:
+def test_invalid_counts_are_refused_by_row(x: Tensor) -> None:
     model = mvae.MVAE({"visits": mvae.Modality(nn.Linear(2, 4), nn.Linear(2, 2), "poisson")}, 2)
     with pytest.raises(DataError, match=r"'visits', row 1: whole numbers ≥ 0"):
         model.check(mvae.Table({"visits": torch.cat([torch.ones(1, 2), x])}))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float16, torch.float64])
-def test_counts_of_any_dtype_are_the_same_counts(dtype: torch.dtype) -> None:
+def test_counts_of_any_dtype_are_equal(dtype: torch.dtype) -> None:
     family = Poisson()
     prepared = family.prepare(torch.tensor([[0, 3, 200]]).to(dtype), torch.float32)
     assert prepared.dtype == torch.float32
@@ -245,12 +243,12 @@ def test_arguments_out_of_range_are_refused(arguments: dict) -> None:
         NegativeBinomial(**arguments)
 
 
-def test_another_number_of_features_is_refused() -> None:
+def test_wrong_number_of_features_is_refused() -> None:
     with pytest.raises(DataError, match="has 4 features; rows have 5"):
         NegativeBinomial(4).arrange(torch.zeros(2, 5), torch.Size([2]), torch.Size([5]))
 
 
-def test_a_model_of_counts_learns_is_saved_and_loaded(tmp_path) -> None:
+def test_count_model_learns_and_survives_saving(tmp_path) -> None:
     torch.manual_seed(0)
     groups = torch.randint(0, 2, (200,))
     rate = torch.tensor([[1.0, 50.0, 3.0, 0.0], [30.0, 2.0, 3.0, 0.0]])[groups]  # the last feature is constant

@@ -1,4 +1,4 @@
-"""Ordered classes against SciPy's logistic distribution, in float64, for any leading axes and shared or own cuts."""
+"""Ordered classes compared with SciPy's logistic distribution in float64, with shared and separate cuts."""
 
 import pytest
 import torch
@@ -18,9 +18,7 @@ def likelihood(values: int | None) -> Ordinal:
 
 @pytest.mark.parametrize("values", [None, FIELDS])
 @pytest.mark.parametrize("lead", [(), (2,), (3, 2)])
-def test_densities_and_probabilities_are_of_logistic_variables_between_the_cuts(
-    values: int | None, lead: tuple[int, ...]
-) -> None:
+def test_log_prob_and_probabilities_match_scipy(values: int | None, lead: tuple[int, ...]) -> None:
     stats = pytest.importorskip("scipy.stats")
     own = likelihood(values)
     eta, x = torch.randn(*lead, ROWS, FIELDS).double(), torch.randint(0, CLASSES, (ROWS, FIELDS))
@@ -33,14 +31,14 @@ def test_densities_and_probabilities_are_of_logistic_variables_between_the_cuts(
     torch.testing.assert_close(own.elementwise(eta, x), chosen.log())
 
 
-def test_samples_have_the_probabilities() -> None:
+def test_samples_follow_probabilities() -> None:
     own, eta = likelihood(None), torch.tensor([0.3, -2.0]).double()
     drawn = own.sample(eta.expand(200_000, -1), torch.Generator().manual_seed(0))
     shares = torch.stack([(drawn == k).double().mean(0) for k in range(CLASSES)], -1)
     torch.testing.assert_close(shares, own.probabilities(eta), atol=5e-3, rtol=0)
 
 
-def test_the_scale_the_cuts_and_the_location_are_learned() -> None:
+def test_scale_cuts_and_location_have_gradients() -> None:
     own, eta = likelihood(FIELDS), torch.randn(ROWS, FIELDS).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda e: own.elementwise(e, torch.tensor([[0, 2, CLASSES - 1]] * ROWS)), (eta,))
     own.elementwise(eta, torch.tensor([[0, 2, CLASSES - 1]] * ROWS)).sum().backward()

@@ -1,4 +1,4 @@
-"""Augmentations by name and as objects, and what their arguments may be. What they do is tested with the modality."""
+"""Augmentations, by name and as objects, and their valid arguments; their effect is tested with the modality."""
 
 import math
 from typing import Any
@@ -22,12 +22,12 @@ def test_a_noise_that_is_negative_or_not_finite_is_refused(std: float) -> None:
         Noise(std)
 
 
-def test_a_shift_that_is_no_number_of_pixels_is_refused() -> None:
+def test_a_negative_shift_is_refused() -> None:
     with pytest.raises(SettingsError, match="must be a whole number ≥ 0, not -1"):
         Shift(-1)
 
 
-def test_a_declaration_names_them() -> None:
+def test_a_declaration_lists_augmentations_by_name() -> None:
     assert listed([{"name": "noise", "std": 0.3}, {"name": "shift", "pixels": 1}]) == (Noise(0.3), Shift(1))
     assert listed({"name": "power", "exponent": 0.5}) == (Power(0.5),)
     assert listed(None) == listed([]) == ()
@@ -45,11 +45,11 @@ def test_a_declaration_names_them() -> None:
         ({"std": 0.3}, "names no augmentation"),
     ],
 )
-def test_what_is_none_is_refused_by_name(spec: Any, message: str) -> None:
+def test_an_invalid_augmentation_is_refused(spec: Any, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         named(spec)
 
 
-def test_what_is_no_callable_is_refused() -> None:
+def test_a_non_callable_is_refused() -> None:
     with pytest.raises(SettingsError, match="3 names no augmentation"):
         listed([3])

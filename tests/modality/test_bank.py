@@ -1,4 +1,4 @@
-"""Banks: together they do what the modalities do one after the other — values, gradients, running statistics."""
+"""Banks give the same as running the modalities one by one: values, gradients and running statistics."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ NAMES = ("bald", "hat", "male", "smiling", "wavy")
 
 
 def perceptrons(features: int = 1) -> dict[str, Modality]:
-    """An image without a bank, and five perceptrons with batch norm that make one."""
+    """An image outside the bank, and five perceptrons with batch norm that form one."""
     torch.manual_seed(0)
     image = Modality(mlp(4, 2 * LATENT, [6]), mlp(LATENT, 4, [6]), likelihoods.Bernoulli())
     made = {"image": image}
@@ -82,7 +82,7 @@ def nobody_smiles() -> Tensor:
 
 
 def assert_same_as_a_loop(model: MultimodalVAE, table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same model with its banks taken apart says the same of the same batch, noise and random subsets."""
+    """Assert that the model without banks gives the same for the same batch, noise and random subsets."""
     loop = copy.deepcopy(model)
     noise = torch.randn(200, len(table), LATENT).double()
 
@@ -105,35 +105,33 @@ def assert_same_as_a_loop(model: MultimodalVAE, table: Table, monkeypatch: pytes
 
 @pytest.fixture(params=["all at once", "two at a time", "one at a time"], autouse=True)
 def cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How much a CPU's cache holds decides how many networks one call takes, and nothing else."""
+    """The size of the CPU cache only decides how many networks run in one call."""
     if request.param != "all at once":
         monkeypatch.setattr(bank, "CACHED", 2 * 5 * 9 if request.param == "two at a time" else 1)
 
 
 @pytest.mark.parametrize("kind", ["mvae", "mvae_q", "bivcca", "mmvae"])
 @pytest.mark.parametrize("seed", range(2))
-def test_a_bank_is_a_loop_over_its_modalities_for_random_presence(
-    kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bank_equals_a_loop_for_random_presence(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_same_as_a_loop(model_of(kind), rows_of(random_presence(9, seed)), monkeypatch)
 
 
 @pytest.mark.parametrize("present", [torch.ones(8, 6, dtype=torch.bool), only_one_row_smiles(), nobody_smiles()])
 @pytest.mark.parametrize("values", ["yes or no", "anything"])
 @pytest.mark.parametrize("training", [True, False])
-def test_and_for_complete_rows_for_a_modality_of_one_row_and_of_none(
+def test_a_bank_equals_a_loop_for_complete_rows_and_rare_modalities(
     present: Tensor, values: str, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert_same_as_a_loop(model_of("mvae").train(training), rows_of(present, values), monkeypatch)
 
 
-def test_and_for_modalities_of_several_features(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bank_equals_a_loop_for_several_features(monkeypatch: pytest.MonkeyPatch) -> None:
     table = rows_of(random_presence(9, 5), "anything", features=2)
     assert_same_as_a_loop(model_of("mvae", features=2), table, monkeypatch)
 
 
-def test_a_row_of_weight_n_stands_for_n_rows() -> None:
-    """Against PyTorch's own layers on the repeated rows; and rows of weight zero for none."""
+def test_a_row_of_weight_n_counts_as_n_rows() -> None:
+    """Compared with PyTorch's layers on the repeated rows; rows of weight zero do not count."""
     torch.manual_seed(0)
     networks = [mlp(2, 3, (4, 4), batch_norm=True).double() for _ in range(3)]
     loop = copy.deepcopy(networks)
@@ -147,7 +145,7 @@ def test_a_row_of_weight_n_stands_for_n_rows() -> None:
             torch.testing.assert_close(value, other.state_dict()[name])
 
 
-def test_yes_or_no_is_encoded_on_two_values_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_binary_values_are_encoded_only_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     run = bank.run_bank
 

@@ -1,4 +1,4 @@
-"""One modality: shapes, alignment of samples, rows and context, and refusals that say why."""
+"""One modality: shapes, alignment of samples, rows and context, and errors that give the reason."""
 
 import math
 
@@ -28,7 +28,7 @@ def label(classes: int = 4) -> Modality:
 # -- Encoding ----------------------------------------------------------------------------------------------------
 
 
-def test_the_first_half_of_the_encoders_output_is_the_mean_and_the_second_the_log_variance() -> None:
+def test_the_encoder_output_is_mean_then_log_variance() -> None:
     part, x = image(), torch.rand(5, 2, 4)
     output = part.encoder(x)
     expert = part.encode(x)
@@ -48,7 +48,7 @@ def test_an_encoder_may_give_mean_and_log_variance_as_a_pair() -> None:
     torch.testing.assert_close(expert.variance.log(), -x)
 
 
-def test_batches_of_any_length_fit_one_row_included() -> None:
+def test_batches_of_any_length_are_encoded() -> None:
     part, x = image(), torch.rand(9, 2, 4)
     whole = part.encode(x)
     for rows in (slice(0, 1), slice(1, 9), slice(0, 0)):
@@ -60,7 +60,7 @@ def test_batches_are_cast_to_the_dtype_of_the_networks() -> None:
     assert part.dtype == torch.float64
     assert part.prepare(torch.zeros(2, 2, 4, dtype=torch.uint8)).dtype == torch.float64
     assert part.encode(part.prepare(torch.zeros(2, 2, 4))).mean.dtype == torch.float64
-    assert Modality(Pair(), nn.Identity(), likelihoods.Gaussian()).dtype == torch.float32  # no parameter says
+    assert Modality(Pair(), nn.Identity(), likelihoods.Gaussian()).dtype == torch.float32  # the default
 
 
 # -- Decoding ----------------------------------------------------------------------------------------------------
@@ -104,14 +104,14 @@ def test_a_sample_depends_on_the_generator_only() -> None:
 
 
 class Conditioned(nn.Module):
-    """Its output is the first latent and the context, so that a test can see who was paired with whom."""
+    """A decoder that returns the first latent and the context, which shows how they were paired."""
 
     def forward(self, z: Tensor, context: Tensor) -> Tensor:
         return torch.cat([z[:, :1], context], -1)
 
 
 @pytest.mark.parametrize("lead", [(), (6,), (6, 2)])
-def test_context_reaches_the_decoder_beside_every_sample_of_its_own_row(lead: tuple[int, ...]) -> None:
+def test_context_reaches_the_decoder_with_every_sample_of_its_own_row(lead: tuple[int, ...]) -> None:
     part = Modality(nn.Identity(), Conditioned(), likelihoods.Gaussian())
     z, context = torch.randn(*lead, 5, LATENT), torch.randn(5, 2)
     expected = torch.cat([z[..., :1], context.expand(*lead, 5, 2)], -1)
@@ -121,7 +121,7 @@ def test_context_reaches_the_decoder_beside_every_sample_of_its_own_row(lead: tu
     torch.testing.assert_close(part.log_prob(x, z, context), log_prob)
 
 
-def test_a_decoder_of_half_precision_is_scored_in_float32() -> None:
+def test_a_half_precision_decoder_is_scored_in_float32() -> None:
     part, z = image(), torch.randn(4, 5, LATENT)
     x = torch.rand(5, 2, 4)
     exact = part.log_prob(x, z)
@@ -130,10 +130,10 @@ def test_a_decoder_of_half_precision_is_scored_in_float32() -> None:
     torch.testing.assert_close(part.log_prob(x, z), exact, rtol=0.02, atol=0.02)
 
 
-# -- Refusals ----------------------------------------------------------------------------------------------------
+# -- Augmentations and errors ------------------------------------------------------------------------------------
 
 
-def test_noise_on_the_encoders_input_is_of_training_only_and_of_its_standard_deviation() -> None:
+def test_input_noise_is_added_only_in_training_with_its_standard_deviation() -> None:
     seen: list[Tensor] = []
 
     def spy(_: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -146,12 +146,12 @@ def test_noise_on_the_encoders_input_is_of_training_only_and_of_its_standard_dev
     part.train().encode(x)
     part.eval().encode(x)
     noise = seen[0] - x
-    assert noise.mean().abs() < 0.01  # 40,000 of them: five standard errors are 0.0075
+    assert noise.mean().abs() < 0.01  # 40,000 values: five standard errors are 0.0075
     assert abs(float(noise.std()) - 0.3) < 0.006
     assert torch.equal(seen[1], x)
 
 
-def test_classes_are_neither_blurred_nor_moved() -> None:
+def test_classes_are_not_augmented() -> None:
     part = Modality(
         nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), augment=[Noise(0.3), Shift(1)]
     ).train()
@@ -159,7 +159,7 @@ def test_classes_are_neither_blurred_nor_moved() -> None:
     assert torch.equal(part.encode(x).mean, part.encode(x).mean)
 
 
-def test_the_encoder_sees_every_image_moved_by_itself_in_training_only() -> None:
+def test_images_are_shifted_independently_and_only_in_training() -> None:
     seen: list[Tensor] = []
 
     def spy(_: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -172,7 +172,7 @@ def test_the_encoder_sees_every_image_moved_by_itself_in_training_only() -> None
     framed = nn.functional.pad(x, (1, 1, 1, 1))
     windows = {(i, j): framed[..., i : i + 5, j : j + 6] for i in range(3) for j in range(3)}
     torch.manual_seed(0)
-    for _ in range(1_000):  # all 81 pairs of places are met but for a chance of 81 (80/81)^1000 < 4e-4
+    for _ in range(1_000):  # a pair of the 81 shifts is missed with probability below 81 (80/81)^1000 < 4e-4
         part.encode(x)
     met = [
         tuple(place for row in (0, 1) for place, window in windows.items() if torch.equal(image[row], window[row]))
@@ -183,7 +183,7 @@ def test_the_encoder_sees_every_image_moved_by_itself_in_training_only() -> None
     assert torch.equal(seen[-1], x)
 
 
-def test_the_encoder_sees_a_power_of_x_in_training_and_after_it_and_the_likelihood_x_itself() -> None:
+def test_a_power_view_applies_only_to_the_encoder() -> None:
     plain = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Gaussian())
     part = Modality(plain.encoder, plain.decoder, plain.likelihood, view=Power(0.5))
     x, z = torch.randn(3, 8), torch.randn(3, LATENT)
@@ -191,10 +191,10 @@ def test_the_encoder_sees_a_power_of_x_in_training_and_after_it_and_the_likeliho
         assert torch.equal(modality.encode(x).mean, plain.encode(x.sign() * x.abs().sqrt()).mean)
         assert torch.equal(modality.log_prob(x, z), plain.log_prob(x, z))
     label = Modality(nn.Embedding(4, 4), mlp(LATENT, 4), likelihoods.Categorical(), view=Power(0.5))
-    label.encode(torch.tensor([3, 0]))  # classes have no power
+    label.encode(torch.tensor([3, 0]))  # no power is taken of classes
 
 
-def test_augmentations_are_applied_in_order_after_the_view_and_draw_from_the_modalitys_generator() -> None:
+def test_augmentations_follow_the_view_in_order() -> None:
     seen: list[Tensor] = []
 
     def own(x: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -214,7 +214,7 @@ def test_augmentations_are_applied_in_order_after_the_view_and_draw_from_the_mod
     torch.testing.assert_close(seen[1], noisy + torch.rand(3, 1, generator=g))
 
 
-def test_what_is_no_picture_is_not_moved_but_refused() -> None:
+def test_shifting_a_non_picture_is_refused() -> None:
     part = Modality(mlp(8, 4), mlp(LATENT, 8), likelihoods.Bernoulli(), augment=Shift(1)).train()
     with pytest.raises(DataError, match=r"only pictures can be moved by pixels: rows of shape \(8,\)"):
         part.encode(torch.rand(3, 8))
@@ -226,12 +226,12 @@ def test_a_weight_that_is_negative_or_not_finite_is_refused(weight: float) -> No
         Modality(nn.Identity(), nn.Identity(), likelihoods.Gaussian(), weight)
 
 
-def test_a_decoder_of_the_wrong_size_is_refused_in_words() -> None:
+def test_a_decoder_of_the_wrong_size_is_refused() -> None:
     with pytest.raises(DataError, match=r"decoder gives 7 values per row .* but the data has 8 \(shape \(2, 4\)\)"):
         image(mlp(LATENT, 7, [5])).log_prob(torch.zeros(5, 2, 4), torch.zeros(5, LATENT))
 
 
-def test_check_says_which_rows_are_impossible() -> None:
+def test_check_reports_invalid_rows() -> None:
     x = torch.rand(5, 2, 4)
     x[1, 0, 0], x[3, 1, 3] = 1.5, math.nan
     bad, possible = image().check(x, LATENT)
@@ -282,8 +282,8 @@ def test_check_refuses_networks_that_do_not_fit_the_data(part: Modality, x: Tens
         part.check(x, latent)
 
 
-class Gives(nn.Module):
-    """What a test wants, whatever comes in."""
+class FixedOutput(nn.Module):
+    """A network that returns fixed outputs for any input."""
 
     def __init__(self, *gives: object):
         super().__init__()
@@ -296,34 +296,34 @@ class Gives(nn.Module):
 @pytest.mark.parametrize(
     ("encoder", "decoder", "message"),
     [
-        (Gives({"mean": torch.zeros(2, 3)}), mlp(LATENT, 8), "the encoder gives dict of 1: one tensor or two"),
-        (Gives(*3 * [torch.zeros(2, 3)]), mlp(LATENT, 8), "the encoder gives tuple of 3"),
+        (FixedOutput({"mean": torch.zeros(2, 3)}), mlp(LATENT, 8), "the encoder gives dict of 1: one tensor or two"),
+        (FixedOutput(*3 * [torch.zeros(2, 3)]), mlp(LATENT, 8), "the encoder gives tuple of 3"),
         (
             mlp(8, 6),
-            Gives(*2 * [torch.zeros(1, 8)]),
+            FixedOutput(*2 * [torch.zeros(1, 8)]),
             "the decoder gives tuple of 2: one tensor is needed. Sev",
         ),
     ],
 )
-def test_check_says_what_networks_may_give(encoder: nn.Module, decoder: nn.Module, message: str) -> None:
+def test_check_reports_invalid_network_outputs(encoder: nn.Module, decoder: nn.Module, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Modality(encoder, decoder, "gaussian").check(torch.zeros(3, 8), LATENT)
 
 
 @pytest.mark.parametrize("thing", ["mlp", nn.Linear, None, torch.add])
-def test_what_is_no_network_is_refused(thing: object) -> None:
+def test_a_non_module_is_refused(thing: object) -> None:
     with pytest.raises(SettingsError, match=r"modality's decoder must be a torch.nn.Module"):
         require_network(thing, "decoder")
 
 
-def test_a_likelihood_may_be_named() -> None:
+def test_a_likelihood_may_be_given_by_name() -> None:
     part = Modality(mlp(8, 6), mlp(LATENT, 8), {"name": "gaussian", "scale": 0.5})
     assert isinstance(part.likelihood, likelihoods.Gaussian)
     with pytest.raises(SettingsError, match="no likelihood 'poison'"):
         Modality(mlp(8, 6), mlp(LATENT, 8), "poison")
 
 
-def test_correct_is_of_each_row_and_of_what_has_an_accuracy_only() -> None:
+def test_correct_is_per_row_and_only_where_there_is_an_accuracy() -> None:
     z, x = torch.randn(6, LATENT), torch.tensor([0, 1, 2, 3, 0, 1])
     part = label()
     right, count = part.correct(x, z)[""]
@@ -332,7 +332,7 @@ def test_correct_is_of_each_row_and_of_what_has_an_accuracy_only() -> None:
     assert image().correct(torch.rand(6, 2, 4), z) == {}
 
 
-def test_check_leaves_modes_and_running_statistics_alone() -> None:
+def test_check_does_not_change_modes_or_running_statistics() -> None:
     part = image(nn.Sequential(nn.BatchNorm1d(LATENT), mlp(LATENT, 8, [5])))
     before = {name: value.clone() for name, value in part.state_dict().items()}
     part.train()
@@ -342,7 +342,7 @@ def test_check_leaves_modes_and_running_statistics_alone() -> None:
     assert all(torch.equal(before[name], value) for name, value in part.state_dict().items())
 
 
-def test_evaluating_gives_every_part_its_own_mode_back_also_after_an_error() -> None:
+def test_evaluating_restores_every_mode_even_after_an_error() -> None:
     frozen = nn.BatchNorm1d(1).eval()
     network = nn.Sequential(nn.Linear(1, 1), nn.Sequential(frozen, nn.Dropout()))
     before = [module.training for module in network.modules()]
@@ -369,7 +369,7 @@ def normed(image: bool = False) -> nn.Sequential:
 
 
 @pytest.mark.parametrize("of_images", [False, True])
-def test_a_batch_of_one_row_is_normalised_by_running_statistics_which_stay(of_images: bool) -> None:
+def test_a_batch_of_one_row_uses_the_running_statistics_unchanged(of_images: bool) -> None:
     network, x = normed(of_images), torch.randn(5, 1, 3, 3) if of_images else torch.randn(5, 3)
     network(x)  # running statistics other than the initial ones
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -390,7 +390,7 @@ def test_a_batch_of_two_rows_is_normalised_by_its_own_moments() -> None:
     assert network[1].num_batches_tracked == 1
 
 
-def test_one_row_leaves_a_norm_that_was_frozen_frozen() -> None:
+def test_one_row_keeps_a_frozen_norm_frozen() -> None:
     network = normed()
     network[1].eval()
     run(network, torch.randn(1, 3))
@@ -398,19 +398,19 @@ def test_one_row_leaves_a_norm_that_was_frozen_frozen() -> None:
     assert network[0].training
 
 
-def test_of_two_threads_that_ask_at_once_the_last_one_restores_the_mode() -> None:
+def test_the_last_of_overlapping_contexts_restores_the_mode() -> None:
     network = nn.Sequential(nn.Dropout(), nn.Dropout()).train()
     network[1].eval()
     first, second = evaluating(network), evaluating(network[0])
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert [module.training for module in network] == [False, False]  # the other one still asks
+    assert [module.training for module in network] == [False, False]  # the other context is still active
     second.__exit__(None, None, None)
     assert [network.training, *(module.training for module in network)] == [True, True, False]
 
 
-def test_networks_whose_weights_have_no_shape_yet_are_refused() -> None:
+def test_uninitialised_lazy_networks_are_refused() -> None:
     encoder, decoder = nn.LazyLinear(4), nn.Linear(2, 3)
     with pytest.raises(SettingsError, match=r"the encoder has weights without a shape yet .* call it once on a batch"):
         Modality(encoder, decoder, "gaussian")

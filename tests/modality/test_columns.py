@@ -1,4 +1,4 @@
-"""A modality of columns with a mask per value: closed forms, units, and that no missing value has a say."""
+"""A modality of columns with a mask per value: closed forms, the user's units, no influence of missing values."""
 
 import math
 from pathlib import Path
@@ -36,7 +36,7 @@ LATENT = 3
 
 
 def values(rows: int, seed: int = 0) -> Tensor:
-    """Possible values of every field, in their own units."""
+    """Valid values of every field, in its own unit."""
     g = torch.Generator().manual_seed(seed)
     z = torch.randn(rows, generator=g).double()
     noise = torch.randn(rows, len(FIELDS), generator=g).double()
@@ -84,13 +84,13 @@ def fitted() -> ColumnsModality:
 # -- The contract ------------------------------------------------------------------------------------------------
 
 
-def test_it_keeps_the_contract_of_a_modality() -> None:
+def test_columns_satisfy_the_contract_of_a_modality() -> None:
     check_modality(fitted(), values(7), LATENT)
     check_modality(modality(), values(7), LATENT)
 
 
 def test_every_field_has_the_density_of_its_family_in_the_users_units() -> None:
-    """Naive: torch.distributions and SciPy, one row and field at a time, in float64."""
+    """The reference uses torch.distributions and SciPy, one row and field at a time, in float64."""
     stats = pytest.importorskip("scipy.stats")
     own = fitted().double()
     x, z = values(5, seed=3), torch.randn(5, LATENT).double()
@@ -136,8 +136,8 @@ def test_every_field_has_the_density_of_its_family_in_the_users_units() -> None:
             assert scores[row, i].item() == pytest.approx(expected, rel=1e-5, abs=1e-5), field
 
 
-def test_nothing_is_generated_far_from_what_training_had() -> None:
-    """Also where a decoder goes far beyond it; and what was seen comes through as it is."""
+def test_generated_values_stay_near_the_training_range() -> None:
+    """Even if a decoder goes far beyond it; training values pass unchanged."""
     own, x = modality(), values(200)
     own.fit_scaling(mvae.Table({"t": x}), "t")
     assert torch.equal(own.scaling.near_training(x), x)
@@ -155,7 +155,7 @@ def test_nothing_is_generated_far_from_what_training_had() -> None:
         assert found[..., 4].std() > 0  # a date
 
 
-def test_the_range_grows_with_later_training_and_an_unknown_one_has_no_end() -> None:
+def test_the_range_grows_with_later_training_and_is_unbounded_if_unknown() -> None:
     own = mvae.Columns.of(["a", "b"], latent_dim=2)
     assert own.scaling.near_training(torch.tensor([[1e9, -1e9]])).tolist() == [[1e9, -1e9]]
     first = torch.linspace(0.0, 10.0, 20).double()[:, None].repeat(1, 2)
@@ -180,7 +180,7 @@ def test_a_real_field_without_negative_numbers_is_never_negative(lowest: float, 
     assert torch.equal(mirrored.near_training(torch.tensor([[1e9], [-5.0], [-1e9]])), -found)
 
 
-def test_log_p_is_the_sum_over_what_is_there() -> None:
+def test_log_p_is_the_sum_over_observed_values() -> None:
     own = fitted().double()
     x, observed, z = values(6), holes(6), torch.randn(2, 6, LATENT).double()
     each = own.likelihood.elementwise(own.parameters_of(z), own.prepare(x)) + own.scaling.log_slope(own.prepare(x))
@@ -215,7 +215,7 @@ def test_a_decoder_of_zeros_predicts_the_frequencies_of_training() -> None:
     assert own.likelihood.mean(params)[0, 5].item() == pytest.approx(x[:, 5].mean().item(), rel=1e-2)
 
 
-# -- What is missing ---------------------------------------------------------------------------------------------
+# -- Missing values ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fill", [0.0, -1.0, 1e30, math.inf, 39.0])
@@ -255,12 +255,12 @@ def test_hidden_values_are_scored_and_not_encoded() -> None:
     assert own.log_prob(prepared, torch.zeros(4, LATENT)).abs().min() > 0
 
 
-def test_other_modalities_take_no_single_missing_values() -> None:
+def test_other_modalities_refuse_single_missing_values() -> None:
     model = mvae.MVAE({"t": mvae.Modality(nn.Linear(2, 4), nn.Linear(2, 2), "gaussian")}, 2)
     data = mvae.Table({"t": torch.zeros(2, 2)}, {"t": torch.tensor([[True, False], [True, True]])})
-    for ask in (model.posterior, lambda d: mvae.fit(model, d, epochs=1, callbacks=[]), model):
+    for call in (model.posterior, lambda d: mvae.fit(model, d, epochs=1, callbacks=[]), model):
         with pytest.raises(DataError, match='kind = "columns"'):
-            ask(data)
+            call(data)
     assert model.posterior(data[1:].select(["t"])).mean.shape == (1, 2)  # nothing is missing in these rows
 
 
@@ -275,7 +275,7 @@ def test_other_modalities_take_no_single_missing_values() -> None:
         ("stage", 4.0, "class numbers 0 to 3 in the field 'stage'"),
     ],
 )
-def test_observed_values_that_cannot_be_are_refused_by_row_and_field(name: str, value: float, says: str) -> None:
+def test_invalid_observed_values_are_refused_by_row_and_field(name: str, value: float, says: str) -> None:
     x, observed = values(4), torch.ones(4, len(FIELDS), dtype=torch.bool)
     observed[1, 1] = False
     x[2, modality().names.index(name)] = value
@@ -287,7 +287,7 @@ def test_observed_values_that_cannot_be_are_refused_by_row_and_field(name: str, 
 
 
 class Exact(nn.Module):
-    """The exact expert of x = Wz + noise from what is there, where each value depends on a single latent."""
+    """The exact expert of x = Wz + noise given the observed values, each of which depends on one latent."""
 
     def __init__(self, w: Tensor, variance: Tensor):
         super().__init__()
@@ -308,7 +308,7 @@ def linear_gaussian(w: Tensor, sd: Tensor, encoder: nn.Module) -> mvae.MVAE:
     return mvae.MVAE({"x": own}, w.shape[1]).double().eval()
 
 
-def test_the_posterior_of_any_cells_is_that_of_the_closed_form() -> None:
+def test_the_posterior_of_any_observed_cells_matches_the_closed_form() -> None:
     torch.manual_seed(0)
     w, sd = torch.zeros(6, 2).double(), torch.rand(6).double() + 0.3
     w[torch.arange(6), torch.arange(6) % 2] = torch.randn(6).double()
@@ -324,7 +324,7 @@ def test_the_posterior_of_any_cells_is_that_of_the_closed_form() -> None:
         torch.testing.assert_close(q.variance[row], precision.inverse().diag(), atol=1e-5, rtol=1e-4)
 
 
-def test_log_p_of_any_cells_is_that_of_the_closed_form_within_a_hundredth_of_a_nat() -> None:
+def test_log_p_of_any_observed_cells_matches_the_closed_form() -> None:
     """A dense W, and a proposal that is neither the posterior nor centred on it."""
     torch.manual_seed(1)
     w, sd = torch.randn(5, 2).double(), torch.rand(5).double() + 0.7
@@ -361,13 +361,13 @@ def test_a_declared_model_is_saved_with_its_scales_and_frequencies(tmp_path: Pat
     mvae.fit(model, table(), epochs=1, callbacks=[])
     mvae.save(model, tmp_path / "model")
     again = mvae.load(tmp_path / "model")
-    for ask in (lambda m: m.posterior(table()).mean, lambda m: m.generate(table(), seed=0)["t"]):
-        assert torch.equal(ask(model), ask(again))
+    for call in (lambda m: m.posterior(table()).mean, lambda m: m.generate(table(), seed=0)["t"]):
+        assert torch.equal(call(model), call(again))
     one, other = (mvae.log_likelihood(m, table(), ["t"], samples=20).values for m in (model, again))
     assert torch.equal(one, other)
 
 
-def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_resumed_training_is_bitwise_identical(tmp_path: Path) -> None:
     whole, halves = (mvae.MVAE({"t": modality()}, LATENT) for _ in range(2))
     mvae.fit(whole, table(), epochs=4, batch_size=16, callbacks=[])
     mvae.fit(halves, table(), epochs=2, batch_size=16, callbacks=[], run_dir=tmp_path)
@@ -388,14 +388,14 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         ({"name": "a", "unit": "kg"}, "no 'unit'"),
     ],
 )
-def test_fields_that_are_none_are_refused(field: dict[str, object], says: str) -> None:
+def test_invalid_fields_are_refused(field: dict[str, object], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         ColumnsModality.of([field], 2)
     with pytest.raises(SettingsError, match="two fields are named 'a'"):
         ColumnsModality.of(["a", "a"], 2)
 
 
-def test_features_are_finite_and_as_many_as_they_say() -> None:
+def test_features_are_finite_and_of_the_declared_size() -> None:
     features = ColumnFeatures(FIELDS)
     x = torch.where(holes(9), values(9), math.nan)
     found = features(x.float(), x.float())
@@ -403,7 +403,7 @@ def test_features_are_finite_and_as_many_as_they_say() -> None:
     assert found.isfinite().all()
 
 
-def test_means_are_the_point_of_numbers_and_0_of_classes() -> None:
+def test_means_are_the_point_for_numbers_and_0_for_classes() -> None:
     own = ColumnsModality.of(FIELDS, LATENT)
     own.fit_scaling(mvae.Table({"t": values(50)}), "t")
     params = own.parameters_of(torch.randn(4, 5, LATENT, generator=torch.Generator().manual_seed(0))).detach()

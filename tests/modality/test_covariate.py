@@ -1,4 +1,4 @@
-"""Covariates: what networks are conditioned on besides x and z; unseen categories, counterfactuals, refusals."""
+"""Covariates: conditioning the networks, unseen categories, counterfactuals and errors."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ from mvae.networks.mlp import ConditionalMLP, mlp
 ROWS = 60
 
 
-def model(told: str = "both", of: Any = mvae.MVAE, **covariates: Covariate) -> Any:
-    """Counts of three genes and two proteins; the RNA's networks take the context."""
+def model(conditioned: str = "both", of: Any = mvae.MVAE, **covariates: Covariate) -> Any:
+    """A model of counts of three genes and two proteins, whose RNA networks take the covariates."""
     covariates = covariates or {"batch": Covariate(["b1", "b2"]), "age": Covariate()}
     width = sum(covariate.width for covariate in covariates.values())
-    encoder = ConditionalMLP(3, width, 4, [8]) if told in ("both", "encoder") else mlp(3, 4, [8])
-    decoder = ConditionalMLP(2, width, 3, [8]) if told in ("both", "decoder") else mlp(2, 3, [8])
+    encoder = ConditionalMLP(3, width, 4, [8]) if conditioned in ("both", "encoder") else mlp(3, 4, [8])
+    decoder = ConditionalMLP(2, width, 3, [8]) if conditioned in ("both", "decoder") else mlp(2, 3, [8])
     rna = mvae.Modality(encoder, decoder, "poisson")
     protein = mvae.Modality(mlp(2, 4, [8]), mlp(2, 2, [8]), "gaussian")
     return of({"rna": rna, "batch": covariates.pop("batch"), "protein": protein, **covariates}, 2)
@@ -42,7 +42,7 @@ def rows(n: int = ROWS) -> dict[str, Any]:
     }
 
 
-def test_a_decoder_that_is_told_the_batch_answers_for_another_batch() -> None:
+def test_a_decoder_given_the_batch_predicts_for_another_batch() -> None:
     torch.manual_seed(0)
     made, data = model(), rows()
     history = mvae.fit(made, data, epochs=40, batch_size=20, learning_rate=1e-2, callbacks=[])
@@ -61,7 +61,7 @@ def test_a_decoder_that_is_told_the_batch_answers_for_another_batch() -> None:
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_encoders_and_decoders_are_told_their_own_row(masked: bool) -> None:
+def test_networks_get_the_covariates_of_their_own_row(masked: bool) -> None:
     made, data = model().double(), rows(6)
     there = torch.tensor([True, False, True, True, False, True]) if masked else torch.ones(6).bool()
     table = mvae.Table(made.coded(data), present={"rna": there})
@@ -77,15 +77,15 @@ def test_encoders_and_decoders_are_told_their_own_row(masked: bool) -> None:
     assert not torch.allclose(swapped, q.mean)
 
 
-@pytest.mark.parametrize("told", ["encoder", "decoder"])
-def test_only_networks_with_a_second_argument_are_told(told: str) -> None:
-    made, data = model(told), rows()
+@pytest.mark.parametrize("conditioned", ["encoder", "decoder"])
+def test_only_networks_with_a_second_argument_get_covariates(conditioned: str) -> None:
+    made, data = model(conditioned), rows()
     other = data | {"age": data["age"] + 5}
     same = torch.equal(made.posterior(data).mean, made.posterior(other).mean)
-    assert same == (told == "decoder")
+    assert same == (conditioned == "decoder")
 
 
-def test_a_likelihood_is_that_of_the_rows_own_covariates() -> None:
+def test_a_likelihood_uses_the_rows_own_covariates() -> None:
     made, data = model(), rows(5)
     found = mvae.log_likelihood(made, data, of=["rna"], given=["protein"], samples=200)
     other = mvae.log_likelihood(made, data | {"batch": ["b2"] * 5}, of=["rna"], given=["protein"], samples=200)
@@ -94,12 +94,12 @@ def test_a_likelihood_is_that_of_the_rows_own_covariates() -> None:
     assert not torch.isclose(found.values[~is_b2], other.values[~is_b2]).any()
 
 
-def test_what_is_told_must_be_there() -> None:
+def test_missing_covariates_are_refused() -> None:
     made, data = model(), rows(4)
     without = {name: values for name, values in data.items() if name != "batch"}
-    for ask in (made.posterior, lambda d: made.generate(d), lambda d: made.predict(d, of="rna")):
+    for call in (made.posterior, lambda d: made.generate(d), lambda d: made.predict(d, of="rna")):
         with pytest.raises(DataError, match=r"no column 'batch'.*as a covariate"):
-            ask(without)
+            call(without)
     with pytest.raises(QueryError, match=r"conditioned on batch, age: give"):
         made.generate(of=["rna"])
     with pytest.raises(QueryError, match=r"no covariate 'site' in this model; it has batch, age"):
@@ -109,7 +109,7 @@ def test_what_is_told_must_be_there() -> None:
         made.posterior(table)
 
 
-def test_a_batch_that_no_training_row_had_is_refused_by_name_and_row() -> None:
+def test_an_unseen_category_is_refused_by_name_and_row() -> None:
     made, data = model(), rows(3)
     with pytest.raises(DataError, match=r"'batch', row 1: the category 'b9' is not among b1, b2"):
         made.posterior(data | {"batch": ["b1", "b9", "b2"]})
@@ -121,7 +121,7 @@ def test_a_batch_that_no_training_row_had_is_refused_by_name_and_row() -> None:
         made.posterior(mvae.Table(data | {"batch": torch.tensor([0, -1, 1])}))
 
 
-def test_an_unknown_batch_is_one_of_its_own_where_it_was_trained_with() -> None:
+def test_unknown_categories_have_their_own_code_if_enabled() -> None:
     made, data = model(batch=Covariate(["b1", "b2"], unknown=True)), {**rows(4)}
     data.pop("age")
     data["batch"] = ["b1", "b2", "b9", "b2"]
@@ -146,16 +146,16 @@ def test_real_covariates_are_standardised_by_the_training_rows() -> None:
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e7, 1e9])
-def test_a_large_offset_costs_no_digits(offset: float) -> None:
+def test_a_large_offset_costs_no_precision(offset: float) -> None:
     x = torch.linspace(-1, 1, 101).double() + offset
     covariate, table = Covariate(), mvae.Table({"age": x})
     covariate.fit(table, "age")
-    told = covariate.encode(x, table.has("age"), torch.float32)[:, 0].double()
+    encoded = covariate.encode(x, table.has("age"), torch.float32)[:, 0].double()
     expected = torch.linspace(-1, 1, 101).double()
-    torch.testing.assert_close(told, expected / expected.std(correction=0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoded, expected / expected.std(correction=0), atol=1e-5, rtol=0)
 
 
-def test_categories_may_be_numbers_and_counted() -> None:
+def test_categories_may_be_numbers_or_a_count() -> None:
     assert Covariate(3).codes([2, 0]).tolist() == [2, 0]
     assert Covariate([2019, 2021]).codes([2021, 2019]).tolist() == [1, 0]
     for wrong in (["a"], ["a", "a"], "ab", 1):
@@ -168,11 +168,10 @@ def test_every_model_of_experts_takes_covariates(name: str) -> None:
     made, data = model(of=getattr(mvae, name)), rows(8)
     mvae.fit(made, data, epochs=1, batch_size=4, callbacks=[])
     assert made.predict(data, of="rna", covariates={"batch": "b2"}).shape == (8, 3)
-    assert mvae.testing.__name__
     assert name in {path.partition(":")[2] for path in MODELS.values()}
 
 
-def test_models_with_other_encoders_and_networks_that_take_nothing_refuse() -> None:
+def test_models_and_networks_without_covariates_refuse_them() -> None:
     with pytest.raises(SettingsError, match="TELBO takes no covariates"):
         model(of=mvae.TELBO)
     with pytest.raises(SettingsError, match="no network takes the covariates"):
@@ -188,7 +187,7 @@ def test_a_model_with_covariates_is_saved_and_loaded(tmp_path) -> None:
     torch.testing.assert_close(again.posterior(data).mean, expected)
 
 
-def test_whatever_is_asked_of_rows_is_told_their_covariates() -> None:
+def test_every_evaluation_uses_the_covariates_of_its_rows() -> None:
     made, data = model(), rows(20)
     mvae.fit(made, data, epochs=1, batch_size=10, callbacks=[])
     without = {name: column for name, column in data.items() if name != "protein"}
@@ -202,13 +201,13 @@ def test_whatever_is_asked_of_rows_is_told_their_covariates() -> None:
     assert frechet_to_data(made, torch.nn.Identity(), data, of="protein", given=["rna"]) >= 0
 
 
-def test_a_category_that_is_not_listed_is_named_whatever_holds_it() -> None:
+def test_an_unlisted_category_is_named_for_any_container() -> None:
     for cells in (["b1", "b9"], np.array(["b1", "b9"]), np.array(["b1", "b9"], object)):
         with pytest.raises(DataError, match="row 1: the category 'b9' is not among"):
             Covariate(["b1", "b2"]).codes(cells)
 
 
-def test_yes_and_no_are_a_covariate_as_any_two_categories() -> None:
+def test_booleans_are_two_categories() -> None:
     data = rows()
     treated = data["batch"] == "b1"
     for covariate in (Covariate(2), Covariate([False, True])):
@@ -228,21 +227,19 @@ def test_yes_and_no_are_a_covariate_as_any_two_categories() -> None:
         (Covariate(), np.ma.masked_equal([50.0, -1.0], -1), "row 1: it is needed in every row"),
     ],
 )
-def test_values_that_are_no_such_categories_and_no_numbers_are_refused(
-    covariate: Covariate, values: Any, message: str
-) -> None:
+def test_values_of_the_wrong_type_are_refused(covariate: Covariate, values: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         covariate.codes(values, "told")
 
 
-def test_text_of_bytes_is_text() -> None:
+def test_byte_strings_are_read_as_text() -> None:
     data = np.array(["b2", "b1", "b9"]).astype("S")
     assert Covariate(["b1", "b2"], unknown=True).codes(data).tolist() == [1, 0, -1]
     with pytest.raises(DataError, match=r"row 2: the category 'b9' is not among b1, b2"):
         Covariate(["b1", "b2"]).codes(data)
 
 
-def test_another_category_may_be_asked_for_by_its_code_as_a_tensor() -> None:
+def test_a_category_may_be_given_by_its_code_as_a_tensor() -> None:
     made, data = model(), rows(4)
     named, coded = (made.predict(data, of="rna", covariates={"batch": b}) for b in ("b2", torch.tensor(1)))
     assert torch.equal(named, coded)

@@ -1,4 +1,4 @@
-"""Real values in any unit: what is learned, generated and scored does not depend on it."""
+"""Real values in any unit: learning, generation and scores do not depend on it."""
 
 import math
 from pathlib import Path
@@ -44,7 +44,7 @@ def scaling(built: MVAE) -> Scaling:
     return found
 
 
-def test_a_label_that_is_the_sign_of_an_income_in_dollars_is_learned() -> None:
+def test_a_label_that_depends_on_an_income_in_dollars_is_learned() -> None:
     built = model()
     fit(built, rows_of(income()), epochs=15, anneal_epochs=3, learning_rate=5e-3, callbacks=[])
     assert prediction_accuracy(built, rows_of(income(400, seed=1)), ["income"], "label")[""].mean >= 0.95
@@ -71,7 +71,7 @@ def test_log_p_is_the_density_of_the_users_values(kind: type) -> None:
     check_modality(modality, x, 2)
 
 
-def test_log_p_of_an_exact_model_in_the_users_units() -> None:
+def test_log_p_of_an_exact_model_is_in_the_users_units() -> None:
     """x = m + s(z + 0.5 e): the density is N(m, s² · 1.25), and importance sampling finds it."""
 
     class Exact(nn.Module):
@@ -93,7 +93,7 @@ def test_log_p_of_an_exact_model_in_the_users_units() -> None:
     torch.testing.assert_close(found.values.double(), expected, rtol=0, atol=1e-3)
 
 
-def test_missing_cells_do_not_count_and_a_constant_is_divided_by_1() -> None:
+def test_missing_cells_are_ignored_and_a_constant_has_scale_1() -> None:
     x = torch.cat([income(), torch.full((ROWS, 1), 0.1).double()], 1)
     holes = torch.rand(ROWS, generator=torch.Generator().manual_seed(3)) < 0.4
     spoilt = x.clone()
@@ -110,7 +110,7 @@ def test_missing_cells_do_not_count_and_a_constant_is_divided_by_1() -> None:
     assert not nobody.fitted
 
 
-def test_dates_in_seconds_and_memory_mapped_columns_of_many_parts(tmp_path: Path) -> None:
+def test_statistics_of_memory_mapped_dates_are_exact(tmp_path: Path) -> None:
     rng, rows = np.random.default_rng(0), VALUES // 1000 + 700
     on_disk = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float64, shape=(rows, 10, 100))
     on_disk[:] = 1.7e9 + 1e6 * rng.standard_normal(on_disk.shape)
@@ -126,7 +126,7 @@ def test_dates_in_seconds_and_memory_mapped_columns_of_many_parts(tmp_path: Path
     assert own.log_volume(torch.Size([10, 100])) == pytest.approx(1000 * math.log(on_disk.std()), rel=1e-9)
 
 
-def test_statistics_are_saved_loaded_and_go_on_as_they_are(tmp_path: Path) -> None:
+def test_statistics_survive_resuming_saving_and_fine_tuning(tmp_path: Path) -> None:
     straight, stopped, data = model(), model(), rows_of(income(60))
     fit(straight, data, epochs=3, callbacks=[])
     fit(stopped, data, epochs=2, run_dir=tmp_path, callbacks=[])
@@ -137,20 +137,20 @@ def test_statistics_are_saved_loaded_and_go_on_as_they_are(tmp_path: Path) -> No
     mvae.save(resumed, tmp_path / "saved")
     again = model()
     mvae.load(tmp_path / "saved", again)
-    asked = {"income": data["income"]}
-    assert torch.equal(again.posterior(asked).mean, straight.eval().posterior(asked).mean)
-    fit(again, rows_of(2 * income(60)), epochs=1, callbacks=[])  # finely tuned in the units that it knows
+    given = {"income": data["income"]}
+    assert torch.equal(again.posterior(given).mean, straight.eval().posterior(given).mean)
+    fit(again, rows_of(2 * income(60)), epochs=1, callbacks=[])  # fine-tuning keeps the units
     assert torch.equal(scaling(again).mean, scaling(straight).mean)
 
 
-def test_statistics_keep_their_precision_in_models_of_less() -> None:
+def test_statistics_keep_their_precision_in_bfloat16_models() -> None:
     built = model()
     scaling(built).fit(Table(rows_of(income())), "income")
     before = scaling(built).mean.clone()
     assert torch.equal(scaling(built.to(torch.bfloat16)).mean, before)
 
 
-def test_who_wants_no_scaling_gets_none_and_before_fit_there_is_none() -> None:
+def test_scaling_is_optional_and_applied_only_after_fit() -> None:
     plain = model(standardise=False)
     fit(plain, {n: c / 50_000 if n == "income" else c for n, c in rows_of(income(60)).items()}, epochs=1, callbacks=[])
     assert plain.modalities["income"].scaling is None

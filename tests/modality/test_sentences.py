@@ -28,7 +28,7 @@ ROWS = torch.tensor([[5, 2, 7, 0, 0, 0], [0, 0, 0, 0, 0, 0], [3, 3, 4, 1, 6, 0]]
 
 @torch.no_grad()
 def naive(text: SentenceModality, row: list[int], z: torch.Tensor) -> float:
-    """One token after the other, up to the stop token."""
+    """Log p summed token by token up to the stop token."""
     state, before, total = text.decoder.begin(z[None]), text.decoder.vocabulary, 0.0
     for token in row:
         log_p, state = text.decoder.advance(torch.tensor([before]), state)
@@ -38,7 +38,7 @@ def naive(text: SentenceModality, row: list[int], z: torch.Tensor) -> float:
     raise AssertionError("no stop token")
 
 
-def test_log_prob_is_the_sum_over_tokens_and_the_stop_token_under_each_sample() -> None:
+def test_log_prob_is_the_sum_over_tokens_for_each_sample() -> None:
     text, z = modality(), torch.randn(4, 3, 3)
     found = text.log_prob(ROWS, z)
     expected = [[naive(text, ROWS[b].tolist(), z[s, b]) for b in range(3)] for s in range(4)]
@@ -47,7 +47,7 @@ def test_log_prob_is_the_sum_over_tokens_and_the_stop_token_under_each_sample() 
     assert text.tokens(ROWS).tolist() == [4, 1, 6]
 
 
-def test_no_rows_have_no_log_prob_and_more_rows_than_gains_are_measured_of_can_be_validated(
+def test_empty_batches_are_scored_and_gains_may_use_fewer_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     text = modality()
@@ -57,7 +57,7 @@ def test_no_rows_have_no_log_prob_and_more_rows_than_gains_are_measured_of_can_b
     assert {"log p en->vi", "coupling"} <= validate(model, Table({"en": ROWS, "vi": ROWS.flip(0)}), chunk=2).keys()
 
 
-def test_what_stands_behind_the_stop_token_is_never_counted() -> None:
+def test_tokens_after_the_stop_token_are_ignored() -> None:
     text, z = modality(), torch.randn(3, 3)
     spoilt = ROWS.clone()
     spoilt[0, 4:], spoilt[1, 1:] = 7, 3
@@ -66,8 +66,8 @@ def test_what_stands_behind_the_stop_token_is_never_counted() -> None:
 
 
 @torch.no_grad()
-def test_probabilities_of_all_sequences_add_up_to_one_with_what_is_longer() -> None:
-    """Of 3 tokens, those of at most 4 are 1 + 2 + 4 + 8; what is left goes on for longer."""
+def test_probabilities_of_all_sequences_sum_to_one() -> None:
+    """There are 1 + 2 + 4 + 8 + 16 sequences of at most 4 of two words; all others are longer."""
     text, z = modality(3, length=5), torch.randn(3)
     rows = [[*words, *[0] * (5 - n)] for n in range(5) for words in itertools.product((1, 2), repeat=n)]
     ended = text.log_prob(torch.tensor(rows), z.expand(len(rows), -1)).exp().sum()
@@ -81,7 +81,7 @@ def test_probabilities_of_all_sequences_add_up_to_one_with_what_is_longer() -> N
     torch.testing.assert_close(ended + going, torch.tensor(1.0))
 
 
-def test_terms_that_score_some_rows_only_are_those_of_the_whole() -> None:
+def test_scoring_some_rows_equals_masking_the_whole() -> None:
     text, z = modality(), torch.randn(2, 3, 3)
     whole = text.log_prob(ROWS, z)
     for of in (torch.tensor([[True, False, True], [False, False, True]]), torch.tensor([[False], [True]])):
@@ -90,7 +90,7 @@ def test_terms_that_score_some_rows_only_are_those_of_the_whole() -> None:
 
 
 @torch.no_grad()
-def test_samples_have_the_probabilities_that_log_prob_says() -> None:
+def test_samples_have_the_probabilities_of_log_prob() -> None:
     text, z = modality(3, length=4), torch.randn(3)
     drawn = text.generate(z.expand(20_000, -1), generator=torch.Generator().manual_seed(0))
     kinds, counts = drawn.unique(dim=0, return_counts=True)
@@ -102,7 +102,7 @@ def test_samples_have_the_probabilities_that_log_prob_says() -> None:
 
 
 def test_a_temperature_sharpens_each_step() -> None:
-    """Of the first token, p^(1/T) made to sum to 1; near 0 it is greedy."""
+    """The first token has probabilities p^(1/T), normalised; near T = 0 decoding is greedy."""
     text, z = modality(seed=4), torch.randn(3)
     log_p, _ = text.decoder.advance(torch.tensor([text.decoder.vocabulary]), text.decoder.begin(z[None]))
     expected = log_p[0].exp() ** 2 / (log_p[0].exp() ** 2).sum()
@@ -115,7 +115,7 @@ def test_a_temperature_sharpens_each_step() -> None:
 
 
 @torch.no_grad()
-def test_greedy_takes_the_most_probable_token_each_time() -> None:
+def test_greedy_decoding_takes_the_most_probable_token() -> None:
     text, z = modality(seed=2), torch.randn(5, 3)
     found = text.generate(z, mean=True)
     assert found.shape == (5, 6)
@@ -132,7 +132,7 @@ def test_greedy_takes_the_most_probable_token_each_time() -> None:
 
 
 @torch.no_grad()
-def test_a_token_that_is_never_written_leaves_the_others_their_proportions() -> None:
+def test_an_excluded_token_keeps_the_proportions_of_the_others() -> None:
     text, z = modality(3, length=4), torch.randn(3)
     log_p, _ = text.decoder.advance(torch.tensor([text.decoder.vocabulary]), text.decoder.begin(z[None]))
     drawn = text.generate(z.expand(20_000, -1), generator=torch.Generator().manual_seed(0), never=1)
@@ -147,11 +147,11 @@ def test_a_token_that_is_never_written_leaves_the_others_their_proportions() -> 
     torch.testing.assert_close(text.log_prob(rows[0], z.expand(3, -1)), scores[0])
 
 
-def test_a_wide_beam_finds_the_most_probable_sequences_of_all() -> None:
+def test_a_beam_is_sorted_and_at_least_as_good_as_greedy() -> None:
     text, z = modality(4, length=4), torch.randn(2, 3)
     rows = [[*words, *[0] * (4 - n)] for n in range(4) for words in itertools.product((1, 2, 3), repeat=n)]
     every = torch.tensor(rows)
-    # As wide as there are tokens is no exhaustive search, so what must hold: its scores are log p, in falling order ...
+    # A beam as wide as the vocabulary is not exhaustive. What must hold: its scores are log p, in falling order ...
     found, log_p = text.beam(z, 4)
     for i in range(2):
         torch.testing.assert_close(text.log_prob(found[i], z[i].expand(4, -1)), log_p[i])
@@ -169,17 +169,17 @@ def test_a_wide_beam_finds_the_most_probable_sequences_of_all() -> None:
 
 @torch.no_grad()
 def of_few_words(seed: int) -> SentenceModality:
-    """Of 64 tokens none but 0 to 3 ever comes up: a sequence of at most 4 places is one of 40."""
+    """Only tokens 0 to 3 of 64 are ever generated, so there are 40 sequences of at most 4 tokens."""
     text = modality(64, length=4, seed=seed)
     head = cast("LSTMDecoder", text.decoder).softmax.head
-    head.weight[:4] *= 5.0  # so that what is likely first is not always likely in the end
+    head.weight[:4] *= 5.0  # so that a likely first token is not always the best in the end
     head.bias[4:] = -1000.0
     return text
 
 
 @torch.no_grad()
 def seen_by_a_beam(text: SentenceModality, z: torch.Tensor, width: int) -> list[tuple[float, list[int]]]:
-    """All sequences that end among the ``width`` best continuations of a step, the best first; one at a time."""
+    """All sequences that end among the ``width`` best continuations of a step, best first, found one at a time."""
     unfinished, seen = [(0.0, [])], []
     for step in range(text.length):
         every = []
@@ -196,7 +196,7 @@ def seen_by_a_beam(text: SentenceModality, z: torch.Tensor, width: int) -> list[
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_beam_returns_the_best_of_all_that_it_has_seen_ending(seed: int) -> None:
+def test_a_beam_returns_the_best_finished_sequences(seed: int) -> None:
     text, z = of_few_words(seed), 3 * torch.randn(2, 3)
     every = torch.tensor([[*w, *[0] * (4 - n)] for n in range(4) for w in itertools.product((1, 2, 3), repeat=n)])
     for width in (1, 2, 3, 5, 64):
@@ -207,7 +207,7 @@ def test_a_beam_returns_the_best_of_all_that_it_has_seen_ending(seed: int) -> No
             torch.testing.assert_close(log_p[i, : len(seen)], torch.tensor([score for score, _ in seen]))
             rows = [[*words, *[0] * (4 - len(words))] for _, words in seen]
             assert found[i, : len(seen)].tolist() == rows
-            if width == 64:  # wider than there are sequences: their exact order
+            if width == 64:  # more than there are sequences: the exact order
                 exact = text.log_prob(every, z[i].expand(40, -1)).sort(descending=True)
                 torch.testing.assert_close(log_p[i, :40], exact.values)
                 assert found[i, :40].tolist() == every[exact.indices].tolist()
@@ -225,25 +225,25 @@ def test_a_beam_returns_the_best_of_all_that_it_has_seen_ending(seed: int) -> No
         ([[0.5, 0.0]], "integers"),
     ],
 )
-def test_rows_that_are_no_sequences_are_refused(rows: list, message: str) -> None:
+def test_invalid_sequences_are_refused(rows: list, message: str) -> None:
     model = MVAE({"text": modality()}, 3, cross_from=())
     with pytest.raises(DataError, match=re.escape(message)):
         model.check(Table({"text": torch.tensor(rows)}))
 
 
-def test_a_decoder_for_another_number_of_latents_is_named() -> None:
+def test_a_decoder_for_another_number_of_latents_is_refused() -> None:
     with pytest.raises(DataError, match="4 latents"):
         MVAE({"text": modality()}, 4, cross_from=()).check(Table({"text": ROWS}))
 
 
-def test_parameters_of_all_tokens_together_are_refused() -> None:
+def test_decode_is_refused_for_sequences() -> None:
     text, z = modality(), torch.zeros(3, 3)
     with pytest.raises(QueryError, match="log_prob or generate"):
         text.decode(z)
 
 
-def test_validation_and_estimators_take_sequences() -> None:
-    """log p by importance sampling against brute force: many draws of the prior."""
+def test_validation_and_estimators_accept_sequences() -> None:
+    """Log p by importance sampling against brute force with many draws from the prior."""
     text = modality()
     heads = cast("LSTMEncoder", text.encoder).heads
     torch.nn.init.zeros_(heads.weight)  # a posterior almost as wide as the prior: no weight is large

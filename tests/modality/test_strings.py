@@ -1,4 +1,4 @@
-"""Strings: a normalised distribution, teacher forcing against a loop, free running against its own probabilities."""
+"""Strings: a normalised distribution, teacher forcing against a loop, samples against their probabilities."""
 
 import itertools
 import math
@@ -32,7 +32,7 @@ def strings(symbols: int = 3, length: int = 3, seed: int = 0) -> StringModality:
 
 
 def every_string(symbols: int, length: int) -> Tensor:
-    """All Σ K^n of them, the empty one first."""
+    """All Σ K^n strings, the empty one first."""
     rows = [
         [*string, *[symbols] * (length - n)]
         for n in range(length + 1)
@@ -43,7 +43,7 @@ def every_string(symbols: int, length: int) -> Tensor:
 
 @torch.no_grad()
 def naive_log_prob(part: StringModality, row: list[int], z: Tensor) -> float:
-    """The decoder called for each token with all those before, and a sum over the symbols and the first stop."""
+    """Log p with one decoder call per token on all previous ones, summed up to the first stop."""
     total, tokens = 0.0, [part.start]
     for token in row:
         logits, _ = part.decoder(z[None], torch.tensor([tokens]))
@@ -77,7 +77,7 @@ def test_teacher_forcing_scores_each_row_under_each_of_its_samples(lead: tuple[i
         torch.testing.assert_close(one, torch.tensor(expected).double())
 
 
-def test_padding_counts_for_nothing_in_values_or_gradients() -> None:
+def test_padding_does_not_affect_values_or_gradients() -> None:
     part, x = strings(), every_string(3, 3)
     changed = x.clone()
     for row in changed:
@@ -95,7 +95,7 @@ def test_padding_counts_for_nothing_in_values_or_gradients() -> None:
         assert torch.equal(one, other)
 
 
-def test_the_empty_string_is_the_probability_of_stopping_at_once() -> None:
+def test_the_empty_string_has_the_probability_of_stopping_at_once() -> None:
     part, z = strings(), torch.randn(1, LATENT).double()
     logits, _ = part.decoder(z, torch.tensor([[part.start]]))
     found = part.log_prob(torch.full((1, 3), part.stop), z)
@@ -109,7 +109,7 @@ def test_half_precision_networks_give_log_p_in_float32() -> None:
     assert found.isfinite().all()
 
 
-def test_a_model_of_strings_has_the_likelihood_that_integration_over_z_gives() -> None:
+def test_the_likelihood_of_strings_equals_integration_over_z() -> None:
     """log p(x) by sampling z from the prior against ∫ p(x | z) N(z; 0, I) dz on a grid."""
     part = strings(2, 2)
     model, x = MVAE({"string": part}, LATENT, cross_from=()).double(), every_string(2, 2)
@@ -126,20 +126,20 @@ def test_a_model_of_strings_has_the_likelihood_that_integration_over_z_gives() -
 # -- Generation ----------------------------------------------------------------------------------------------------
 
 
-def test_strings_are_generated_with_their_own_probabilities() -> None:
+def test_strings_are_sampled_with_their_probabilities() -> None:
     part, x, n = strings(2, 2), every_string(2, 2), 20_000
     z = torch.tensor([0.7, -1.1]).double()
     drawn = part.generate(z.expand(n, -1), generator=torch.Generator().manual_seed(0))
     expected = part.log_prob(x, z.expand(len(x), -1)).exp()
     found = torch.stack([(drawn == row).all(1).sum() for row in x])
-    assert int(found.sum()) == n  # nothing but strings in their canonical form
+    assert int(found.sum()) == n  # only strings in canonical form
     assert expected.max() < 0.9
     error = (n * expected * (1 - expected)).sqrt()
     assert ((found - n * expected).abs() < 5 * error + 1).all()
 
 
 @pytest.mark.parametrize("lead", [(9,), (3, 4)])
-def test_the_most_likely_token_after_those_before_is_what_a_mean_is_of_a_string(lead: tuple[int, ...]) -> None:
+def test_the_mean_of_a_string_is_greedy_decoding(lead: tuple[int, ...]) -> None:
     part, z = strings(), 3 * torch.randn(*lead, LATENT).double()
     found = part.generate(z, mean=True)
     assert found.shape == (*lead, 3)
@@ -157,7 +157,7 @@ def test_the_most_likely_token_after_those_before_is_what_a_mean_is_of_a_string(
         assert torch.equal(log_p, part.log_prob(found, z))
 
 
-def test_generation_depends_on_its_generator_alone() -> None:
+def test_generation_depends_only_on_its_generator() -> None:
     part, z = strings(), torch.zeros(50, LATENT).double()
     one, same, other = (part.generate(z, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(one, same)
@@ -181,7 +181,7 @@ def table(rows: int = 20) -> Table:
     return Table({"sound": sound, "string": x}, {"string": here, "sound": ~here | (torch.arange(rows) % 2 == 0)})
 
 
-def test_a_missing_string_influences_nothing() -> None:
+def test_a_missing_string_has_no_influence() -> None:
     data = table()
     wild = torch.as_tensor(data.columns["string"]).clone()
     wild[~data.present[:, 1]] = torch.tensor([2, 0, 1])
@@ -197,7 +197,7 @@ def test_a_missing_string_influences_nothing() -> None:
         assert torch.equal(one, another)
 
 
-def test_the_objective_is_the_sum_over_rows_one_at_a_time() -> None:
+def test_the_objective_is_the_mean_over_single_rows() -> None:
     built, data = model(), table()
     noise = torch.randn(3, len(data), LATENT).double()
     terms = built.evaluation_terms(data.presence(built.names))
@@ -206,8 +206,8 @@ def test_the_objective_is_the_sum_over_rows_one_at_a_time() -> None:
     torch.testing.assert_close(whole, torch.stack([result.loss for result in alone]).mean())
 
 
-def test_a_string_is_learned() -> None:
-    """A batch of three strings, by heart."""
+def test_strings_are_memorised() -> None:
+    """A batch of three strings."""
     torch.manual_seed(0)
     part = StringModality(StringEncoder(3, 2 * LATENT, 16), StringDecoder(3, LATENT, 16), 3, 3, weight=20.0)
     data = Table({"string": torch.tensor([[0, 1, 2], [2, 3, 3], [3, 3, 3]])})
@@ -221,12 +221,12 @@ def test_a_string_is_learned() -> None:
     assert torch.equal(part.generate(q.mean, mean=True), torch.as_tensor(data.columns["string"]))
 
 
-def test_validation_scores_the_true_string_and_counts_what_is_written_freely() -> None:
+def test_validation_scores_the_true_string_and_compares_the_greedy_one() -> None:
     built, data = model(), table(60)
     part = built.modalities["string"]
     assert isinstance(part, StringModality)
     assert isinstance(part.decoder, StringDecoder)
-    part.decoder.head.bias.data[1] += 2  # so that it writes more than empty strings
+    part.decoder.head.bias.data[1] += 2  # so that not only empty strings are generated
     values = validate(built, data, chunk=7)
     row = data.present.all(1).nonzero().flatten()
     pairs = data.take(row)
@@ -255,7 +255,7 @@ def test_every_string_and_every_sample_passes_the_check() -> None:
 
 
 @pytest.mark.parametrize("row", [[0, 4, 3], [-1, 0, 0], [0, 3, 0], [3, 3, 2], [3, 0, 3]])
-def test_a_table_with_what_is_no_string_is_refused_by_its_row(row: list[int]) -> None:
+def test_an_invalid_string_is_refused_with_its_row(row: list[int]) -> None:
     data = Table({"string": torch.tensor([[0, 1, 3], row, [3, 3, 3]])})
     message = r"modality 'string', row 1: symbols 0 to 2, and only stop \(3\) after them, are needed"
     with pytest.raises(DataError, match=message):
@@ -306,6 +306,8 @@ def test_a_condition_is_refused_and_not_ignored() -> None:
         ([4, 9, 9], [9, 9, 9], 0, 1, False),
     ],
 )
-def test_accuracy_of_strings(true: list[int], written: list[int], right: int, symbols: int, whole: bool) -> None:
+def test_compared_counts_correct_symbols_and_whole_strings(
+    true: list[int], written: list[int], right: int, symbols: int, whole: bool
+) -> None:
     found = compared(torch.tensor([true]), torch.tensor([written]), stop=9)
     assert [int(value) for value in found] == [right, symbols, int(whole)]

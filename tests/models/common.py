@@ -1,6 +1,6 @@
-"""What the tests of all models share: small models in float64, tables with gaps, naive Gaussians one row at a time.
+"""Helpers for the tests of all models: small float64 models, incomplete tables, and naive Gaussians row by row.
 
-The naive side uses `torch.distributions` and the oracle's loops, and nothing of `mvae.gaussian`,
+The naive code uses `torch.distributions` and the oracle's loops, and nothing from `mvae.gaussian`,
 `mvae.models.objective` or `mvae.models.terms`.
 """
 
@@ -31,7 +31,7 @@ Normal = tuple[Tensor, Tensor]  # mean and variance of one row's Gaussian, ``lat
 
 
 def parts(kinds: Sequence[str] = KINDS, latent: int = LATENT, seed: int = 0) -> dict[str, Modality]:
-    """Modalities in float64 with random weights and a random λ each, one of each kind of likelihood."""
+    """Float64 modalities with random weights and a random λ, one for each kind of likelihood."""
     torch.manual_seed(seed)
     return {kind: modality(kind, latent, weight=0.5 + 2 * torch.rand(()).item()) for kind in kinds}
 
@@ -41,7 +41,7 @@ def complete(rows: int, kinds: Sequence[str] = KINDS) -> Table:
 
 
 def incomplete(rows: int, kinds: Sequence[str] = KINDS) -> Table:
-    """A third of the cells missing; the first row is complete and none is empty."""
+    """A table with a third of its cells missing; the first row is complete and no row is empty."""
     present = torch.rand(rows, len(kinds)) < 0.67
     present[torch.arange(rows), torch.randint(0, len(kinds), (rows,))] = True
     present[0] = True
@@ -49,7 +49,7 @@ def incomplete(rows: int, kinds: Sequence[str] = KINDS) -> Table:
 
 
 def refilled(table: Table, fill: Mapping[str, float]) -> Table:
-    """The same table with something else in its missing cells."""
+    """The same table with other values in its missing cells."""
     columns = {}
     for i, (name, values) in enumerate(table.columns.items()):
         columns[name] = cast("Tensor", values).clone()
@@ -57,8 +57,8 @@ def refilled(table: Table, fill: Mapping[str, float]) -> Table:
     return Table(columns, {name: table.present[:, i] for i, name in enumerate(table.names)})
 
 
-def has(table: Table, row: int, names: Sequence[str]) -> list[str]:
-    """Which of these modalities a row has."""
+def observed(table: Table, row: int, names: Sequence[str]) -> list[str]:
+    """The modalities among these that are observed in the row."""
     return [name for name in names if name in table.names and table.present[row, table.names.index(name)]]
 
 
@@ -85,7 +85,7 @@ def normal(q: Normal) -> distributions.Independent:
 
 
 def mixture(components: Sequence[Normal], weight: Sequence[float] | None = None) -> distributions.MixtureSameFamily:
-    """By PyTorch; evenly, where no weights are given."""
+    """PyTorch's mixture of these Gaussians, with equal weights by default."""
     mean, variance = (torch.stack(parts) for parts in zip(*components, strict=True))
     chances = torch.tensor(weight or [1.0] * len(components)).double()
     each = distributions.Independent(distributions.Normal(mean, variance.sqrt()), 1)
@@ -97,24 +97,24 @@ def standard(latent: int = LATENT) -> Normal:
 
 
 def divergence(q: Normal, p: Normal | None = None) -> Tensor:
-    """KL[q, p], from the prior where no p is given."""
+    """KL[q, p]; p is the prior by default."""
     return distributions.kl_divergence(normal(q), normal(p or standard(len(q[0]))))
 
 
 def expert(model: MultimodalVAE, table: Table, name: str, row: int) -> Normal:
-    """N(mean, exp(log-variance)) as the modality's encoder says them."""
+    """N(mean, exp(log-variance)) from the outputs of the modality's encoder."""
     return naive_expert(model.modalities[name], cell(table, name, row))
 
 
-def alone(experts: Sequence[Normal]) -> Normal:
-    """The product of these Gaussians and nothing else."""
+def product_of(experts: Sequence[Normal]) -> Normal:
+    """The product of these Gaussians, without the prior."""
     precision = torch.stack([1 / variance for _, variance in experts]).sum(0)
     weighted = torch.stack([mean / variance for mean, variance in experts]).sum(0)
     return weighted / precision, 1 / precision
 
 
 def log_joint(model: MultimodalVAE, table: Table, row: int, of: Sequence[str], z: Tensor) -> Tensor:
-    """Σ λ_i log p(x_i | z) of one row."""
+    """Σ λ_i log p(x_i | z) for one row."""
     parts = [m.weight * naive_log_prob(m, cell(table, n, row), z) for n, m in model.modalities.items() if n in of]
     return torch.stack(parts).sum()
 
@@ -122,19 +122,19 @@ def log_joint(model: MultimodalVAE, table: Table, row: int, of: Sequence[str], z
 def bound(
     model: MultimodalVAE, table: Table, row: int, q: Normal, of: Sequence[str], noise: Tensor, beta: float
 ) -> Tensor:
-    """log p of what is scored under one sample of q, minus β KL[q, p(z)]."""
+    """log p of the scored modalities at one sample of q, minus β KL[q, p(z)]."""
     return log_joint(model, table, row, of, q[0] + q[1].sqrt() * noise) - beta * divergence(q)
 
 
-# -- The same promises of every model ------------------------------------------------------------------------------
+# -- Properties of every model --------------------------------------------------------------------------------------
 
 
-def assert_missing_values_do_nothing(
+def assert_missing_values_ignored(
     model: MultimodalVAE, kinds: Sequence[str] = KINDS, make: Callable[[int, Sequence[str]], Table] = incomplete
 ) -> None:
-    """Zeros or nonsense in the missing cells: the loss, gradients, metrics and posteriors have the same bits.
+    """Zeros and nonsense in the missing cells give the same bits of loss, gradients, metrics and posteriors.
 
-    And where networks run on every row and masks pick what counts, the result is the same.
+    The result is also the same if networks run on every row and masks select what counts.
     """
     rows = 9
     zeros = refilled(make(rows, kinds), dict.fromkeys(KINDS, 0))
@@ -161,8 +161,8 @@ def assert_missing_values_do_nothing(
     torch.testing.assert_close(masked.sums(), one.sums())
 
 
-def assert_a_row_of_nothing_adds_nothing(model: MultimodalVAE, kinds: Sequence[str] = KINDS) -> None:
-    """A row that has only a column which the model does not know counts as a row, and is zero in every sum."""
+def assert_empty_row_adds_nothing(model: MultimodalVAE, kinds: Sequence[str] = KINDS) -> None:
+    """A row in which only an unknown column is observed counts as a row and adds zero to every sum."""
     rows, unknown = 4, torch.zeros(4)
     table = incomplete(rows - 1, kinds)
     columns = {n: torch.cat([cast("Tensor", c), cast("Tensor", c)[:1]]) for n, c in table.columns.items()}
@@ -178,8 +178,8 @@ def assert_a_row_of_nothing_adds_nothing(model: MultimodalVAE, kinds: Sequence[s
     assert result.sums().isfinite().all()
 
 
-def assert_answers_every_question(built: MultimodalVAE) -> None:
-    """A model of `KINDS` with a posterior for every subset: marginal, joint, conditional likelihoods and samples."""
+def assert_answers_all_queries(built: MultimodalVAE) -> None:
+    """A model of `KINDS` gives marginal, joint and conditional likelihoods, and samples."""
     built, table = built.float(), complete(3)
     assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
     for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
@@ -192,10 +192,10 @@ def assert_trains(
     kinds: Sequence[str] = KINDS,
     tables: Sequence[Callable[[int, Sequence[str]], Table]] = (complete, incomplete),
 ) -> dict[str, float]:
-    """Two epochs of `fit`, on complete and on incomplete rows: every number finite, weights moved.
+    """Two epochs of `fit` on complete and on incomplete rows give finite numbers and change the weights.
 
     Returns:
-        What `validate` says of complete rows.
+        The metrics of `validate` on complete rows.
     """
     measured: dict[str, float] = {}
     for make in tables:
@@ -216,7 +216,7 @@ def assert_trains(
 
 
 def expected_objective(model: MultimodalVAE, table: Table, row: int) -> Tensor:
-    """Minus the loss of one row, averaged over z exactly: corners (±1, …) do that for what is quadratic in z."""
+    """Minus the loss of one row, averaged exactly over z: corners (±1, …) do so for functions quadratic in z."""
     corners = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=model.latent_dim)), dtype=torch.float64)
     copies = table.take([row] * len(corners))
     terms = model.terms(copies.presence(model.names))
@@ -224,11 +224,11 @@ def expected_objective(model: MultimodalVAE, table: Table, row: int) -> Tensor:
 
 
 def posterior_row(exact: LinearGaussian, table: Table, row: int) -> Normal:
-    """The true posterior of all that a row has."""
+    """The true posterior given the row's observed values."""
     mean, variance = exact.posterior(table, exact.names)
     return mean[row], variance[row]
 
 
 def exact_elbo(exact: LinearGaussian, table: Table, row: int, q: Normal) -> Tensor:
-    """The ELBO of all that a row has under any q: log p(X) − KL[q, p(z | X)]."""
+    """The ELBO of the row's observed values under any q: log p(X) − KL[q, p(z | X)]."""
     return exact.log_prob(table, exact.names)[row] - divergence(q, posterior_row(exact, table, row))

@@ -1,4 +1,4 @@
-"""What every model answers, and what it refuses, asked of an MVAE."""
+"""Queries that every model answers or refuses, tested on an MVAE."""
 
 import copy
 import math
@@ -32,10 +32,10 @@ def images(rows: int) -> Tensor:
     return torch.rand(rows, 28, 28)
 
 
-# -- Making one --------------------------------------------------------------------------------------------------
+# -- Construction ------------------------------------------------------------------------------------------------
 
 
-def test_a_model_needs_modalities_latents_and_names() -> None:
+def test_model_needs_modalities_latents_and_names() -> None:
     part = Modality(mlp(2, 4, []), mlp(2, 2, []), likelihoods.Gaussian())
     with pytest.raises(SettingsError, match="at least one modality"):
         MVAE({}, 2, cross_from=())
@@ -48,7 +48,7 @@ def test_a_model_needs_modalities_latents_and_names() -> None:
 ANY = ["full", "random 1", "a|b", "a.b", "a%2Eb", "type", "training", "values", "full to all", " ", "_modules", "é/\n"]
 
 
-def test_networks_of_two_precisions_are_refused_before_they_meet() -> None:
+def test_networks_of_mixed_precision_are_refused() -> None:
     parts = {name: Modality(mlp(3, 4, [5]), mlp(2, 3, [5]), likelihoods.Gaussian()) for name in "ab"}
     model, table = MVAE(parts, 2), Table({"a": torch.randn(4, 3), "b": torch.randn(4, 3)})
     parts["b"].double()
@@ -57,8 +57,8 @@ def test_networks_of_two_precisions_are_refused_before_they_meet() -> None:
     assert model.double().posterior(table).mean.dtype == torch.float64
 
 
-def test_any_name_will_do() -> None:
-    """Of other models' terms, of attributes of PyTorch's modules, of what separates names elsewhere."""
+def test_any_modality_name_is_allowed() -> None:
+    """Names of terms, attributes of PyTorch modules, and separators used elsewhere."""
     torch.manual_seed(0)
     parts = {name: Modality(nn.Linear(1, 4), nn.Linear(2, 1), likelihoods.Gaussian()) for name in ANY}
     model = MVAE(parts, 2, random_subsets=1, cross_from=["full"], cross_share=0.5)
@@ -66,33 +66,33 @@ def test_any_name_will_do() -> None:
     assert model.names == tuple(ANY)
     assert all(model.modalities[name] is part for name, part in parts.items())
     table = Table({f"x{i}": torch.randn(4, 1) for i in range(len(ANY))})
-    odd = Table({name: table.columns[f"x{i}"] for i, name in enumerate(ANY)})
+    renamed = Table({name: table.columns[f"x{i}"] for i, name in enumerate(ANY)})
     found, expected = (
-        built(data, generator=torch.Generator().manual_seed(1)) for built, data in ((model, odd), (plain, table))
+        built(data, generator=torch.Generator().manual_seed(1)) for built, data in ((model, renamed), (plain, table))
     )
     assert found.loss == expected.loss
     assert len(set(found.parts)) == len(found.parts)
-    assert torch.equal(model.posterior(odd, ["a.b"]).mean, plain.posterior(table, ["x3"]).mean)
-    assert list(model.generate(odd, of=["type"])) == ["type"]
+    assert torch.equal(model.posterior(renamed, ["a.b"]).mean, plain.posterior(table, ["x3"]).mean)
+    assert list(model.generate(renamed, of=["type"])) == ["type"]
     state = model.state_dict()
     assert len(state) == len(plain.state_dict())
     model.load_state_dict(state)
     assert "_modalities.full.encoder.weight" in state
 
 
-def test_modalities_cannot_be_exchanged_behind_a_models_back(model: MVAE) -> None:
+def test_modalities_mapping_is_read_only(model: MVAE) -> None:
     with pytest.raises(TypeError, match="does not support item assignment"):
         model.modalities["label"] = model.modalities["image"]  # pyright: ignore[reportIndexIssue]
     assert list(copy.deepcopy(model).modalities) == ["image", "label"]
 
 
-def test_a_model_that_does_not_say_how_experts_combine_says_so() -> None:
+def test_model_without_combination_rule_is_refused() -> None:
     part = Modality(mlp(2, 4, []), mlp(2, 2, []), likelihoods.Gaussian())
     with pytest.raises(TypeError, match="does not say how experts combine"):
         MultimodalVAE({"x": part}, 2).posterior({"x": torch.zeros(1, 2)})
 
 
-def test_names_and_weights_are_in_the_order_given() -> None:
+def test_names_and_weights_keep_their_order() -> None:
     parts = {
         n: Modality(nn.Linear(1, 2), nn.Linear(1, 1), likelihoods.Gaussian(), w) for n, w in (("z", 1.0), ("a", 50.0))
     }
@@ -105,7 +105,7 @@ def test_names_and_weights_are_in_the_order_given() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 25])
-def test_a_posterior_of_anything_has_a_row_for_each_row(model: MVAE, rows: int) -> None:
+def test_posterior_has_one_row_per_data_row(model: MVAE, rows: int) -> None:
     labels = torch.randint(0, 10, (rows,))
     for data in ({"image": images(rows)}, {"label": labels}, {"image": images(rows), "label": labels}):
         q = model.posterior(data)
@@ -113,7 +113,7 @@ def test_a_posterior_of_anything_has_a_row_for_each_row(model: MVAE, rows: int) 
         assert not q.mean.requires_grad
 
 
-def test_a_posterior_uses_only_what_it_is_given(model: MVAE) -> None:
+def test_posterior_uses_only_given_modalities(model: MVAE) -> None:
     x, labels = images(4), torch.tensor([3, 1, 4, 1])
     both = {"image": x, "label": labels}
     torch.testing.assert_close(model.posterior(both, given=["image"]).mean, model.posterior({"image": x}).mean)
@@ -121,7 +121,7 @@ def test_a_posterior_uses_only_what_it_is_given(model: MVAE) -> None:
     assert not torch.allclose(model.posterior(both).mean, model.posterior(both, given=["label"]).mean)
 
 
-def test_rows_with_nothing_of_what_is_given_get_the_prior(model: MVAE) -> None:
+def test_rows_without_given_modalities_get_prior(model: MVAE) -> None:
     has = torch.tensor([True, False, True])
     table = Table({"image": images(3), "label": torch.tensor([1, -1, 2])}, {"label": has})
     q = model.posterior(table, given=["label"])
@@ -132,14 +132,14 @@ def test_rows_with_nothing_of_what_is_given_get_the_prior(model: MVAE) -> None:
     assert torch.equal(nothing.variance, torch.ones(3, LATENT))
 
 
-def test_a_table_may_lack_a_modality_or_have_one_the_model_does_not_know(model: MVAE) -> None:
+def test_table_may_miss_modalities_or_have_unknown_columns(model: MVAE) -> None:
     x = images(3)
     table = Table({"sound": torch.zeros(3, 2), "image": x})
     torch.testing.assert_close(model.posterior(table).mean, model.posterior({"image": x}).mean)
     assert model(table).loss.isfinite()
 
 
-def test_plain_arrays_and_lists_do_as_data(model: MVAE) -> None:
+def test_arrays_and_lists_are_accepted_as_data(model: MVAE) -> None:
     flat = np.random.default_rng(0).random((4, 784))
     as_array = model.posterior({"image": flat, "label": [7, 0, 1, 9]})
     as_tensor = model.posterior({"image": torch.from_numpy(flat).float(), "label": torch.tensor([7, 0, 1, 9])})
@@ -147,7 +147,7 @@ def test_plain_arrays_and_lists_do_as_data(model: MVAE) -> None:
     assert model(Table({"image": flat})).loss.isfinite()
 
 
-def test_images_serve_flat_networks_in_any_shape(model: MVAE) -> None:
+def test_flat_networks_accept_images_of_any_shape(model: MVAE) -> None:
     x = images(4)
     noise = torch.randn(1, 4, LATENT)
     flat, square, channel = (
@@ -157,7 +157,7 @@ def test_images_serve_flat_networks_in_any_shape(model: MVAE) -> None:
     model.check(Table({"image": x}))
 
 
-def test_questions_are_answered_in_evaluation_mode_and_leave_every_mode_as_it_was(model: MVAE) -> None:
+def test_queries_use_evaluation_mode_and_restore_modes(model: MVAE) -> None:
     model.modalities["image"].encoder = nn.Sequential(
         nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(), nn.Linear(784, 6)
     )
@@ -180,7 +180,7 @@ def test_questions_are_answered_in_evaluation_mode_and_leave_every_mode_as_it_wa
 
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("n", [1, 6])
-def test_generate_gives_n_samples_of_each_modality_for_each_row(model: MVAE, rows: int, n: int) -> None:
+def test_generate_gives_n_samples_per_modality_and_row(model: MVAE, rows: int, n: int) -> None:
     made = model.generate({"label": torch.zeros(rows, dtype=torch.int64)}, n=n)
     assert {name: tuple(x.shape) for name, x in made.items()} == {"image": (n, rows, 784), "label": (n, rows)}
     assert made["label"].dtype == torch.int64
@@ -188,7 +188,7 @@ def test_generate_gives_n_samples_of_each_modality_for_each_row(model: MVAE, row
     assert {name: tuple(x.shape) for name, x in means.items()} == {"label": (n, rows, 10)}
 
 
-def test_generate_from_nothing_draws_from_the_prior(model: MVAE) -> None:
+def test_generate_without_data_samples_prior(model: MVAE) -> None:
     made = model.generate(of=["image"], n=8, generator=torch.Generator().manual_seed(0))
     assert made["image"].shape == (8, 1, 784)
     z = torch.randn(8, 1, LATENT, generator=torch.Generator().manual_seed(0))
@@ -196,15 +196,15 @@ def test_generate_from_nothing_draws_from_the_prior(model: MVAE) -> None:
     torch.testing.assert_close(means["image"], model.modalities["image"].decoder(z[:, 0]).sigmoid()[:, None])
 
 
-def test_generated_modalities_of_one_call_share_their_latent() -> None:
-    """x1 and x2 are copies of z here, so that a pair that does not agree did not come from one z."""
+def test_generated_modalities_share_their_latent() -> None:
+    """Here x1 and x2 are copies of z, so a pair that differs did not come from one z."""
     echo = {name: Modality(nn.Linear(1, 2), nn.Identity(), likelihoods.Gaussian(1e-6)) for name in ("x1", "x2")}
     made = MVAE(echo, 1, cross_from=()).generate(n=50)
     torch.testing.assert_close(made["x1"], made["x2"], rtol=0, atol=1e-4)
     assert made["x1"].std() > 0.5
 
 
-def test_generated_samples_come_from_the_posterior() -> None:
+def test_generate_samples_posterior() -> None:
     layer = nn.Linear(1, 2)
     echo = MVAE({"x": Modality(layer, nn.Identity(), likelihoods.Gaussian(1e-6))}, 1, cross_from=())
     x = torch.tensor([[2.0], [-1.0]])
@@ -214,7 +214,7 @@ def test_generated_samples_come_from_the_posterior() -> None:
     torch.testing.assert_close(made.var(0), q.variance, rtol=0.15, atol=0)
 
 
-def test_generate_is_reproduced_by_its_generator(model: MVAE) -> None:
+def test_generate_is_reproducible_with_generator(model: MVAE) -> None:
     one, same, other = (model.generate(n=3, generator=torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in model.names)
     assert not torch.equal(one["image"], other["image"])
@@ -223,7 +223,7 @@ def test_generate_is_reproduced_by_its_generator(model: MVAE) -> None:
 # -- Refusals ----------------------------------------------------------------------------------------------------
 
 
-def test_an_unknown_modality_is_refused_with_the_names_there_are(model: MVAE) -> None:
+def test_unknown_modality_error_lists_names(model: MVAE) -> None:
     expected = re.escape("no modality 'sound' in this model; it has image, label")
     with pytest.raises(QueryError, match=expected):
         model.posterior({"sound": torch.zeros(2, 1)})
@@ -233,7 +233,7 @@ def test_an_unknown_modality_is_refused_with_the_names_there_are(model: MVAE) ->
         model.generate(of=["image", "sound"])
 
 
-def test_a_string_where_a_list_of_names_is_meant_is_refused(model: MVAE) -> None:
+def test_string_instead_of_list_of_names_is_refused(model: MVAE) -> None:
     with pytest.raises(QueryError, match=re.escape("name modalities in a list: ['image']")):
         model.generate(of="image")
     with pytest.raises(QueryError, match=re.escape("name modalities in a list: ['label']")):
@@ -246,15 +246,15 @@ def test_fewer_than_one_sample_is_refused(model: MVAE, n: int) -> None:
         model.generate(n=n)
 
 
-def test_a_table_with_no_modality_of_the_model_is_refused(model: MVAE) -> None:
+def test_table_without_model_modalities_is_refused(model: MVAE) -> None:
     table = Table({"sound": torch.zeros(2, 1)})
-    for ask in (model.check, model, model.posterior):
+    for query in (model.check, model, model.posterior):
         with pytest.raises(DataError, match=r"the table \(sound\) and the model \(image, label\) have no modality"):
-            ask(table)
+            query(table)
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 4096])
-def test_check_names_the_modality_and_the_row_of_the_first_value_that_does_not_fit(model: MVAE, chunk: int) -> None:
+def test_check_names_modality_and_row_of_first_invalid_value(model: MVAE, chunk: int) -> None:
     x, labels = images(9), torch.arange(9)
     has = torch.arange(9) >= 3  # rows are counted in the table, not among those that have the label
     labels[:3], labels[6], labels[8] = -7, 10, -1
@@ -265,7 +265,7 @@ def test_check_names_the_modality_and_the_row_of_the_first_value_that_does_not_f
         model.check(Table({"image": x}), chunk=chunk)
 
 
-def test_check_does_not_look_at_missing_cells(model: MVAE) -> None:
+def test_check_ignores_missing_cells(model: MVAE) -> None:
     x, labels = images(4), torch.tensor([0, 99, 3, 9])
     x[2] = math.nan
     rows = torch.arange(4)
@@ -273,23 +273,23 @@ def test_check_does_not_look_at_missing_cells(model: MVAE) -> None:
     model.check(Table({"image": x[:2], "label": labels[:2]}, {"label": torch.tensor([False, False])}))
 
 
-def test_check_names_the_modality_whose_networks_do_not_fit(model: MVAE) -> None:
+def test_check_names_mismatched_modality(model: MVAE) -> None:
     with pytest.raises(DataError, match="modality 'image': the decoder gives 784 values per row"):
         model.check(Table({"image": torch.zeros(3, 100)}))
     with pytest.raises(DataError, match="modality 'label': class numbers must be integers"):
         model.check(Table({"label": torch.zeros(3)}))
 
 
-def test_plain_data_is_checked_before_it_is_used(model: MVAE) -> None:
-    for ask in (model.posterior, model.generate):
+def test_plain_data_is_checked_before_use(model: MVAE) -> None:
+    for query in (model.posterior, model.generate):
         with pytest.raises(DataError, match="modality 'label', row 1: class numbers 0 to 9"):
-            ask({"label": [3, 10]})
+            query({"label": [3, 10]})
         with pytest.raises(DataError, match="modality 'image', row 0"):
-            ask({"image": torch.full((1, 784), -1.0)})
+            query({"image": torch.full((1, 784), -1.0)})
 
 
-def test_what_a_column_means_is_declared_and_not_read_off_its_dtype() -> None:
-    """What is generated stands on the same scale."""
+def test_column_scale_is_declared_not_inferred_from_dtype() -> None:
+    """Generated values have the same scale."""
 
     def model(**levels: int) -> MVAE:
         return MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Bernoulli(**levels))}, 2, cross_from=())

@@ -1,4 +1,4 @@
-"""BiVCCA: each encoder explains everything, and there is no posterior of two modalities together."""
+"""BiVCCA: each encoder explains all modalities, and there is no posterior given two modalities together."""
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.models.bivcca import BiVCCA
 from tests.models.common import (
     KINDS,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_missing_values_do_nothing,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     bound,
@@ -19,9 +19,9 @@ from tests.models.common import (
     exact_elbo,
     expected_objective,
     expert,
-    has,
     incomplete,
     noise_for,
+    observed,
     parts,
 )
 from tests.oracle import LinearGaussian
@@ -32,10 +32,10 @@ def model(kinds: list[str] = KINDS, seed: int = 0) -> BiVCCA:
 
 
 def naive(built: BiVCCA, table: Table, noise: Tensor, beta: float) -> Tensor:
-    """Mean over rows of the mean over a row's modalities i of E_{q(z | x_i)}[Σ_j log p(x_j | z)] − β KL."""
+    """Minus the mean over rows, and over a row's modalities i, of E_{q(z | x_i)}[Σ_j log p(x_j | z)] − β KL."""
     total = torch.zeros(()).double()
     for row in range(len(table)):
-        own = has(table, row, built.names)
+        own = observed(table, row, built.names)
         for name in own:
             q, eps = expert(built, table, name, row), noise[built.names.index(name), row]
             total = total + bound(built, table, row, q, own, eps, beta) / len(own)
@@ -44,21 +44,21 @@ def naive(built: BiVCCA, table: Table, noise: Tensor, beta: float) -> Tensor:
 
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_objective_is_the_mean_over_encoders_of_the_elbo_of_everything(make, seed: int) -> None:
+def test_objective_is_mean_elbo_over_encoders(make, seed: int) -> None:
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed), make(6, kinds), 0.3 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 6)
         assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
-def test_the_weights_of_a_row_are_one_over_the_number_it_has() -> None:
+def test_term_weights_are_one_over_observed_count() -> None:
     present = torch.tensor([[True, True, True], [True, False, True], [False, True, False], [False, False, False]])
     terms = model().terms(present)
     third, half = [1 / 3] * 3, [0.5, 0.0, 0.5]
     torch.testing.assert_close(terms.weight.T, torch.tensor([third, half, [0.0, 1.0, 0.0], [0.0] * 3]).double())
 
 
-def test_in_a_linear_gaussian_model_each_encoder_falls_short_of_log_p_by_its_kl_from_the_posterior() -> None:
+def test_linear_gaussian_bound_gap_is_kl_to_posterior() -> None:
     exact = LinearGaussian(2, [3, 4], seed=0)
     built, table = BiVCCA(exact.model.modalities, 2), exact.data(4, seed=1)
     for row in range(4):
@@ -68,7 +68,7 @@ def test_in_a_linear_gaussian_model_each_encoder_falls_short_of_log_p_by_its_kl_
         )
 
 
-def test_the_posterior_given_one_modality_is_its_encoders_gaussian() -> None:
+def test_posterior_given_one_modality_is_encoder_output() -> None:
     built, table = model(), complete(3)
     for name in KINDS:
         q = built.posterior(table, given=[name])
@@ -78,20 +78,20 @@ def test_the_posterior_given_one_modality_is_its_encoders_gaussian() -> None:
             torch.testing.assert_close(q.variance[row], variance)
 
 
-def test_a_posterior_given_two_modalities_is_an_error_that_says_what_to_do() -> None:
+def test_posterior_given_two_modalities_is_refused() -> None:
     built, table = model(), complete(3)
-    said = "no posterior given several modalities at once: give one of them"
-    with pytest.raises(QueryError, match=said):
+    message = "no posterior given several modalities at once: give one of them"
+    with pytest.raises(QueryError, match=message):
         built.posterior(table)
-    with pytest.raises(QueryError, match=said):
+    with pytest.raises(QueryError, match=message):
         built.posterior(table, given=["image", "label"])
-    with pytest.raises(QueryError, match=said):
+    with pytest.raises(QueryError, match=message):
         built.generate(table, of=["image"])
-    with pytest.raises(QueryError, match=said):
+    with pytest.raises(QueryError, match=message):
         log_likelihood(built, table, of=["image", "label"], samples=10)
 
 
-def test_likelihoods_are_estimated_from_one_encoders_proposal() -> None:
+def test_likelihoods_use_single_encoder_proposal() -> None:
     exact = LinearGaussian(2, [3, 4], seed=2, perturb=0.3)
     built, table = BiVCCA(exact.model.modalities, 2), exact.data(10, seed=3)
     joint = log_likelihood(built, table, of=["x1", "x2"], proposal=["x1"], samples=4000)
@@ -103,7 +103,7 @@ def test_likelihoods_are_estimated_from_one_encoders_proposal() -> None:
     assert built.plan_query(["x1"], ["x2"]) == (("x1", "x2"), ["x2"])
 
 
-def test_it_generates_each_modality_from_each() -> None:
+def test_one_modality_generates_all() -> None:
     built = model().float()
     made = built.generate({"label": [0, 2]}, n=5)
     assert {name: tuple(x.shape) for name, x in made.items()} == {
@@ -113,12 +113,12 @@ def test_it_generates_each_modality_from_each() -> None:
     }
 
 
-def test_missing_values_do_nothing() -> None:
-    assert_missing_values_do_nothing(model())
-    assert_a_row_of_nothing_adds_nothing(model())
+def test_missing_values_are_ignored() -> None:
+    assert_missing_values_ignored(model())
+    assert_empty_row_adds_nothing(model())
 
 
-def test_it_trains_and_is_validated_by_its_single_posteriors_without_coupling() -> None:
+def test_validation_uses_single_posteriors_without_coupling() -> None:
     measured = assert_trains(model)
     for name in KINDS:
         assert f"kl complete/{name}" in measured

@@ -1,4 +1,4 @@
-"""The CVAE: one modality given a condition, which reaches the encoder and the decoder of its own row."""
+"""The CVAE: one modality given a condition, which is an input of encoder and decoder."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from mvae.models.cvae import CVAE
 from mvae.networks.mlp import ConditionalLabelEncoder, ConditionalMLP
 from mvae.training.fit import fit
 from tests.models.common import (
-    assert_missing_values_do_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     complete,
     divergence,
-    has,
     incomplete,
     noise_for,
+    observed,
 )
 
 CLASSES = 3
@@ -39,7 +39,7 @@ def model(seed: int = 0, weight: float = 1.7) -> CVAE:
 
 
 def labelled(rows: int, kinds: Sequence[str] = ("image", "label")) -> Table:
-    """Every row has its label, and some lack the image."""
+    """A table in which every row has a label and some rows have no image."""
     table = incomplete(rows, kinds)
     return Table(table.columns, {"image": table.present[:, 0]})
 
@@ -49,10 +49,10 @@ def one_hot(table: Table, row: int) -> Tensor:
 
 
 def naive(built: CVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
-    """E_{q(z | x1, x2)}[λ log p(x1 | z, x2)] − β KL[q(z | x1, x2), p(z)], row after row."""
+    """E_{q(z | x1, x2)}[λ log p(x1 | z, x2)] − β KL[q(z | x1, x2), p(z)], row by row."""
     image, total = built.modalities["image"], torch.zeros(()).double()
     for row in range(len(table)):
-        if not has(table, row, ["image"]):
+        if not observed(table, row, ["image"]):
             continue
         x, condition = torch.as_tensor(table.columns["image"])[row : row + 1].double() / 255, one_hot(table, row)
         mean, log_var = image.encoder(x, condition)[0].chunk(2)
@@ -65,14 +65,14 @@ def naive(built: CVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
 
 @pytest.mark.parametrize("make", [complete, labelled])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_objective_is_the_elbo_with_the_condition_in_encoder_and_decoder(make, seed: int) -> None:
+def test_objective_is_conditional_elbo(make, seed: int) -> None:
     built, table, beta = model(seed), make(6), 0.4 * seed
     noise = noise_for(built, built.terms(table.presence(built.names)), 6)
     assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
 class Spy(nn.Module):
-    """Keeps what a network is given."""
+    """Records a network's inputs."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -85,13 +85,13 @@ class Spy(nn.Module):
 
 
 @pytest.mark.parametrize("make", [complete, labelled])
-def test_each_row_meets_its_own_condition_and_rows_without_the_modality_meet_no_network(make) -> None:
+def test_networks_see_observed_rows_with_their_conditions(make) -> None:
     built, table = model(), make(8)
     image = built.modalities["image"]
     encoder, decoder = Spy(image.encoder), Spy(image.decoder)
     image.encoder, image.decoder = encoder, decoder
-    built.batch_objective(table)  # without a look at the values beforehand
-    rows = [row for row in range(8) if has(table, row, ["image"])]
+    built.batch_objective(table)  # without checking the values first
+    rows = [row for row in range(8) if observed(table, row, ["image"])]
     ((x, condition),), ((_, decoded),) = encoder.seen, decoder.seen
     assert torch.equal(x, torch.as_tensor(table.columns["image"])[rows].double() / 255)
     expected = torch.cat([one_hot(table, row) for row in rows])
@@ -99,8 +99,8 @@ def test_each_row_meets_its_own_condition_and_rows_without_the_modality_meet_no_
     assert torch.equal(decoded, expected)
 
 
-def test_generated_rows_have_their_own_condition() -> None:
-    """A decoder that repeats the condition."""
+def test_generated_rows_use_their_own_condition() -> None:
+    """The decoder returns the condition."""
 
     class Repeats(nn.Module):
         def forward(self, z: Tensor, condition: Tensor) -> Tensor:
@@ -112,23 +112,23 @@ def test_generated_rows_have_their_own_condition() -> None:
     torch.testing.assert_close(made, torch.eye(3)[[2, 0, 1]].expand(4, -1, -1), rtol=0, atol=0.01)
 
 
-# -- A condition that is missing or impossible ---------------------------------------------------------------------
+# -- Missing and invalid conditions ---------------------------------------------------------------------------------
 
 
-def test_a_missing_condition_is_refused_by_its_row() -> None:
+def test_missing_condition_is_refused_by_row() -> None:
     built, table = model(), complete(5, ["image", "label"])
     gap = Table(table.columns, {"label": torch.arange(5) != 3})
-    said = "a CVAE needs its condition 'label' in every row; row 3 lacks it"
-    for ask in (built, built.posterior, built.check):
-        with pytest.raises(DataError, match=said):
-            ask(gap)
-    with pytest.raises(DataError, match=said):
+    message = "a CVAE needs its condition 'label' in every row; row 3 lacks it"
+    for query in (built, built.posterior, built.check):
+        with pytest.raises(DataError, match=message):
+            query(gap)
+    with pytest.raises(DataError, match=message):
         fit(built, gap, epochs=1, batch_size=2, callbacks=[])
     with pytest.raises(DataError, match="the table has no column 'label'"):
         built.posterior({"image": 255 * torch.rand(2, 6)})
 
 
-def test_an_impossible_condition_is_refused_by_its_row() -> None:
+def test_invalid_condition_is_refused_by_row() -> None:
     built, table = model(), complete(5, ["image", "label"])
     labels = torch.tensor([0, 1, 2, CLASSES, 0])
     with pytest.raises(DataError, match="condition 'label', row 3: whole numbers from 0 to 2 are needed"):
@@ -146,7 +146,7 @@ def test_an_impossible_condition_is_refused_by_its_row() -> None:
         numbers.check(Table({"image": torch.rand(5, 6), "dose": torch.zeros(5, 3)}))
 
 
-def test_the_rows_of_a_condition_of_numbers_are_the_context() -> None:
+def test_numeric_condition_is_passed_to_encoder() -> None:
     part = Modality(ConditionalMLP(6, 2, 4, [5]), ConditionalMLP(2, 2, 6, [5]), likelihoods.Bernoulli())
     built = CVAE({"image": part}, 2, condition="dose", classes=None, features=2)
     x, dose = torch.rand(5, 6), torch.randn(5, 2)
@@ -156,7 +156,7 @@ def test_the_rows_of_a_condition_of_numbers_are_the_context() -> None:
     torch.testing.assert_close(q.variance, log_var.exp())
 
 
-# -- Questions -------------------------------------------------------------------------------------------------------
+# -- Queries ---------------------------------------------------------------------------------------------------------
 
 
 def conditional_linear(inputs: Tensor, condition: Tensor, bias: Tensor) -> ConditionalMLP:
@@ -170,8 +170,8 @@ def conditional_linear(inputs: Tensor, condition: Tensor, bias: Tensor) -> Condi
     return network
 
 
-def test_log_p_given_the_condition_agrees_with_the_closed_form() -> None:
-    """x = A z + B c + b + noise: p(x | c) = N(B c + b, AAᵀ + s² I). The encoder is off on purpose."""
+def test_conditional_log_p_matches_closed_form() -> None:
+    """x = A z + B c + b + noise: p(x | c) = N(B c + b, AAᵀ + s² I). The encoder is inexact on purpose."""
     torch.manual_seed(0)
     a = torch.linalg.qr(torch.randn(4, 2).double()).Q * torch.tensor([0.7, 1.3]).double()
     b, offset = torch.randn(4, 3).double(), torch.randn(4).double()
@@ -191,11 +191,11 @@ def test_log_p_given_the_condition_agrees_with_the_closed_form() -> None:
     x = p.sample()
     found = log_likelihood(built, Table({"x": x, "c": c}), of=["x"], given=["c"], samples=1000)
     error = (1 / found.effective_samples - 1 / 1000).sqrt()
-    assert (error > 1e-3).all(), "with the exact encoder nothing is tested"
+    assert (error > 1e-3).all(), "with the exact encoder this tests nothing"
     assert ((found.values - p.log_prob(x)).abs() < 4 * error).all()
 
 
-def test_what_it_cannot_answer_is_an_error() -> None:
+def test_unanswerable_queries_are_refused() -> None:
     built, table = model(), complete(3, ["image", "label"])
     assert built.plan_query(["image"], ["label"]) == (["image"], ())
     for of, given in ((["image"], []), (["image", "label"], []), (["label"], ["image"])):
@@ -209,18 +209,18 @@ def test_what_it_cannot_answer_is_an_error() -> None:
         built.posterior(table, given=["sound"])
 
 
-def test_given_the_condition_alone_z_is_drawn_from_the_prior() -> None:
+def test_posterior_given_only_condition_is_prior() -> None:
     q = model().posterior({"label": [0, 1]})
     assert torch.equal(q.mean, torch.zeros(2, 2).double())
     assert torch.equal(q.variance, torch.ones(2, 2).double())
     assert model().generate({"label": [0, 1]}, n=3)["image"].shape == (3, 2, 6)
 
 
-def test_missing_values_do_nothing() -> None:
-    assert_missing_values_do_nothing(model(), ["image", "label"], labelled)
+def test_missing_values_are_ignored() -> None:
+    assert_missing_values_ignored(model(), ["image", "label"], labelled)
 
 
-def test_it_trains_and_is_validated() -> None:
+def test_model_trains_and_validates() -> None:
     measured = assert_trains(model, ["image", "label"], [complete, labelled])
     assert {"objective", "active units", "active units/image"} <= measured.keys()
     assert "coupling" not in measured
@@ -232,12 +232,12 @@ def test_more_than_one_modality_is_refused() -> None:
         CVAE({"a": part, "b": part}, 2)
 
 
-def test_the_number_of_inference_parameters_is_that_of_table_1() -> None:
+def test_inference_parameters_match_table_1() -> None:
     encoder = ConditionalMLP(784, 10, 2 * 64)
     assert sum(p.numel() for p in encoder.parameters()) == 735_360
 
 
-def test_a_condition_of_numbers_is_standardised_whatever_its_units_and_shape() -> None:
+def test_numeric_condition_is_standardised() -> None:
     torch.manual_seed(0)
     dose = torch.randn(300).double()
     y = (dose > 0).long()
@@ -250,4 +250,4 @@ def test_a_condition_of_numbers_is_standardised_whatever_its_units_and_shape() -
         fit(built, table, epochs=20, learning_rate=1e-2, callbacks=[])
         found.append(log_likelihood(built, table, of=["y"], given=["dose"], samples=20, seed=1).values)
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
-    assert found[0].mean() > -0.3  # of log ½ = −0.69
+    assert found[0].mean() > -0.3  # chance is log ½ = −0.69

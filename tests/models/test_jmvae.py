@@ -1,4 +1,4 @@
-"""JMVAE: a joint encoder for complete rows, and unimodal encoders drawn towards it."""
+"""JMVAE: a joint encoder for complete rows, and unimodal encoders trained towards it."""
 
 from collections.abc import Mapping
 
@@ -19,8 +19,8 @@ from mvae.training.fit import fit
 from tests.models.common import (
     KINDS,
     Normal,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_missing_values_do_nothing,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     bound,
@@ -30,9 +30,9 @@ from tests.models.common import (
     expected_objective,
     expert,
     gradients,
-    has,
     incomplete,
     noise_for,
+    observed,
     parts,
     posterior_row,
 )
@@ -40,7 +40,7 @@ from tests.oracle import LinearGaussian, cell
 
 
 class Joint(nn.Module):
-    """All columns, one beside the other, through one layer."""
+    """One linear layer on all columns, concatenated."""
 
     def __init__(self, kinds: list[str]):
         super().__init__()
@@ -66,7 +66,7 @@ def naive(built: JMVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
     """ELBO under q(z | all) minus α Σ_i KL(q(z | all) ‖ q(z | x_i)), for complete rows; the mean is over all rows."""
     total = torch.zeros(()).double()
     for row in range(len(table)):
-        if has(table, row, built.names) == list(built.names):
+        if observed(table, row, built.names) == list(built.names):
             q = joint(built, table, row)
             total = total + bound(built, table, row, q, built.names, noise[0, row], beta)
             for name in built.names:
@@ -76,7 +76,7 @@ def naive(built: JMVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
 
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_objective_is_the_joint_elbo_minus_alpha_times_the_kls_to_the_unimodal_posteriors(make, seed: int) -> None:
+def test_objective_is_joint_elbo_minus_weighted_kls(make, seed: int) -> None:
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed, alpha=0.4 * seed), make(6, kinds), 0.3 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 6)
@@ -90,15 +90,15 @@ def test_incomplete_rows_contribute_nothing() -> None:
     noise = noise_for(built, terms, 5)
     whole = built(table.take([0, 2, 4]), noise=noise[:, [0, 2, 4]]).loss * 3 / 5
     assert_same(built, built(gaps, terms, noise=noise).loss, whole)
-    nobody = Table(table.columns, {"label": torch.zeros(5, dtype=torch.bool)})
-    loss = built(nobody).loss
+    none_complete = Table(table.columns, {"label": torch.zeros(5, dtype=torch.bool)})
+    loss = built(none_complete).loss
     assert loss == 0
     assert all((gradient == 0).all() for gradient in gradients(built, loss).values())
 
 
-def test_the_joint_encoder_is_given_complete_rows_only_and_once() -> None:
+def test_joint_encoder_runs_once_on_complete_rows_only() -> None:
     built, table = model(), incomplete(7)
-    whole = sum(len(has(table, row, KINDS)) == 3 for row in range(7))
+    whole = sum(len(observed(table, row, KINDS)) == 3 for row in range(7))
     encoder = built.joint_encoder
     assert isinstance(encoder, Joint)
     built(table)
@@ -107,7 +107,7 @@ def test_the_joint_encoder_is_given_complete_rows_only_and_once() -> None:
     assert encoder.seen == [whole]
 
 
-def test_in_a_linear_gaussian_model_with_the_exact_joint_encoder_the_objective_is_log_p_minus_the_penalty() -> None:
+def test_linear_gaussian_objective_is_log_p_minus_penalty() -> None:
     exact = LinearGaussian(2, [3, 4], seed=0)
     table = exact.data(4, seed=1)
     mean, variance = exact.posterior(table, exact.names)
@@ -128,7 +128,7 @@ def test_in_a_linear_gaussian_model_with_the_exact_joint_encoder_the_objective_i
 # -- Posteriors ------------------------------------------------------------------------------------------------------
 
 
-def test_given_all_it_is_the_joint_encoders_and_given_one_that_modalitys() -> None:
+def test_posterior_comes_from_joint_or_unimodal_encoder() -> None:
     built, table = model(), complete(3)
     everything = built.posterior(table)
     for row in range(3):
@@ -140,7 +140,7 @@ def test_given_all_it_is_the_joint_encoders_and_given_one_that_modalitys() -> No
             )
 
 
-def test_each_row_of_a_batch_has_the_encoder_of_what_it_has() -> None:
+def test_each_row_uses_encoder_of_its_observed_modalities() -> None:
     built, table = model(), complete(3)
     gaps = Table(
         table.columns,
@@ -154,20 +154,20 @@ def test_each_row_of_a_batch_has_the_encoder_of_what_it_has() -> None:
         torch.testing.assert_close(q.variance[row], variance)
 
 
-def test_another_subset_is_an_error() -> None:
+def test_other_subsets_are_refused() -> None:
     built, table = model(), complete(3)
-    said = "encoders for each single modality and for all of them, not for other subsets"
-    for ask in (
+    message = "encoders for each single modality and for all of them, not for other subsets"
+    for query in (
         lambda: built.posterior(table, given=["image", "label"]),
         lambda: built.posterior({"image": 255 * torch.rand(2, 6), "label": [0, 1]}),
         lambda: built.generate({"image": 255 * torch.rand(2, 6), "label": [0, 1]}, of=["signal"]),
         lambda: log_likelihood(built, table, of=["image"], given=["label", "signal"], samples=10),
     ):
-        with pytest.raises(QueryError, match=said):
-            ask()
+        with pytest.raises(QueryError, match=message):
+            query()
 
 
-def test_what_it_answers() -> None:
+def test_two_modality_queries_are_answered() -> None:
     built, table = model(KINDS[:2]).float(), complete(3, KINDS[:2])
     assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
     joint_, label = (log_likelihood(built, table, of=of, samples=50) for of in (["image", "label"], ["label"]))
@@ -179,21 +179,21 @@ def test_what_it_answers() -> None:
 # -- The rest --------------------------------------------------------------------------------------------------------
 
 
-def test_missing_values_do_nothing() -> None:
-    assert_missing_values_do_nothing(model())
-    assert_a_row_of_nothing_adds_nothing(model())
+def test_missing_values_are_ignored() -> None:
+    assert_missing_values_ignored(model())
+    assert_empty_row_adds_nothing(model())
 
 
-def test_it_trains_and_is_validated() -> None:
+def test_model_trains_and_validates() -> None:
     measured = assert_trains(model)
     assert {"coupling", "active units", "log p image->label", "accuracy signal->label"} <= measured.keys()
 
 
-def test_batches_without_a_complete_row_change_nothing() -> None:
+def test_batches_without_complete_rows_change_nothing() -> None:
     built, table = model(), complete(4)
-    nobody = Table(table.columns, {"label": torch.zeros(4, dtype=torch.bool)})
+    none_complete = Table(table.columns, {"label": torch.zeros(4, dtype=torch.bool)})
     before = {name: value.clone() for name, value in built.named_parameters()}
-    history = fit(built, nobody, epochs=1, batch_size=2, callbacks=[])
+    history = fit(built, none_complete, epochs=1, batch_size=2, callbacks=[])
     assert history.epochs[0]["train/loss"] == 0
     assert all(torch.equal(value, before[name]) for name, value in built.named_parameters())
 
@@ -205,7 +205,7 @@ def test_settings_outside_their_range_are_refused() -> None:
         model(["image"])
 
 
-def test_the_number_of_inference_parameters_is_that_of_table_1() -> None:
+def test_inference_parameters_match_table_1() -> None:
     image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
     label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical())
     joint = network(
@@ -220,7 +220,7 @@ def test_the_number_of_inference_parameters_is_that_of_table_1() -> None:
     assert built.joint_encoder({"image": torch.zeros(3, 784), "label": torch.tensor([0, 1, 2])}).shape == (3, 128)
 
 
-def test_it_says_of_which_rows_it_has_a_posterior() -> None:
+def test_has_posterior_depends_on_subset() -> None:
     built, table = model(), incomplete(9)
     assert built.has_posterior(table, ["image"])
     assert built.has_posterior(complete(3), KINDS)

@@ -1,4 +1,4 @@
-"""Of many modalities single terms have no masks: the same terms, objective, gradients and sums as with them."""
+"""With many modalities, single terms have no masks; terms, objective, gradients and sums are the same."""
 
 from collections.abc import Callable
 
@@ -50,7 +50,7 @@ MODELS: dict[str, Callable[[], MultimodalVAE]] = {
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.usefixtures("few_are_many")
-def test_terms_without_masks_are_the_same_as_with_masks(name: str, make: Callable) -> None:
+def test_terms_without_masks_match_masked_terms(name: str, make: Callable) -> None:
     model, table = MODELS[name](), make(9, KINDS)
     apart = model.terms(table.presence(model.names), torch.Generator().manual_seed(0))
     assert apart.alone is not None
@@ -76,7 +76,7 @@ def as_sets(planned: Terms) -> set[tuple]:
 
 
 @pytest.mark.parametrize("make", [complete, incomplete])
-def test_they_are_the_terms_that_few_modalities_have(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_and_few_modalities_have_same_terms(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     model, present = MODELS["mvae"](), make(9, KINDS).presence(KINDS)
     few = model.terms(present, torch.Generator().manual_seed(0))
     monkeypatch.setattr(terms, "MANY", 1)
@@ -86,7 +86,7 @@ def test_they_are_the_terms_that_few_modalities_have(make: Callable, monkeypatch
     assert as_sets(many) == as_sets(few)
 
 
-def test_modalities_that_run_together_and_instruments_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_banked_modalities_have_same_metrics_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("a", "b", "c")
     model = MVAE({name: modality("image", 2) for name in names}, 2, random_subsets=1)
     present = {name: torch.rand(60) < 0.7 for name in names[1:]}

@@ -1,4 +1,4 @@
-"""Mixtures against torch.distributions, one row at a time."""
+"""Mixtures compared with torch.distributions, row by row."""
 
 import math
 
@@ -15,7 +15,7 @@ COMPONENTS, ROWS, LATENT = 3, 4, 2
 
 
 def random_mixture(seed: int = 0) -> Mixture:
-    """The third row lacks the last component, the fourth the first."""
+    """The last component has no weight in the third row, and the first has none in the fourth."""
     torch.manual_seed(seed)
     components = Gaussian.from_mean_log_var(*3 * torch.randn(2, COMPONENTS, ROWS, LATENT).double() / 3)
     weight = torch.rand(COMPONENTS, ROWS).double()
@@ -30,7 +30,7 @@ def naive(q: Mixture, row: int) -> torch.distributions.MixtureSameFamily:
     return mixture(components, q.weight[:, row].tolist())
 
 
-def test_density_mean_and_standard_deviation_are_pytorchs() -> None:
+def test_density_and_moments_match_pytorch() -> None:
     q, z = random_mixture(), torch.randn(5, 6, ROWS, LATENT).double()
     for row in range(ROWS):
         expected = naive(q, row)
@@ -43,14 +43,14 @@ def test_density_mean_and_standard_deviation_are_pytorchs() -> None:
 
 
 def chosen(q: Mixture, noise: Tensor, generator: torch.Generator) -> Tensor:
-    """Which component each sample came from, found by going back to the noise from each."""
+    """The component of each sample, found by recovering the noise from every component."""
     z = q.rsample(noise, generator)
     back = (z - q.components.mean[:, None]) / q.components.stddev[:, None]
     return (back - noise).abs().sum(-1).argmin(0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
-def test_samples_are_in_strata_and_none_is_of_a_component_without_weight(count: int) -> None:
+def test_samples_are_stratified_by_component_weight(count: int) -> None:
     q, generator = random_mixture(), torch.Generator().manual_seed(1)
     component = chosen(q, torch.randn(count, ROWS, LATENT).double(), generator)
     for k in range(COMPONENTS):
@@ -60,8 +60,8 @@ def test_samples_are_in_strata_and_none_is_of_a_component_without_weight(count: 
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])
-def test_each_sample_by_itself_and_every_second_one_are_of_the_mixture(every: int) -> None:
-    """An estimator may take every second one from somewhere else."""
+def test_every_nth_sample_follows_mixture(every: int) -> None:
+    """An estimator may replace every second sample."""
     q, generator, runs = random_mixture(), torch.Generator().manual_seed(2), 4000
     found = torch.stack([chosen(q, torch.randn(4, ROWS, LATENT).double(), generator) for _ in range(runs)])
     for k in range(COMPONENTS):
@@ -69,7 +69,7 @@ def test_each_sample_by_itself_and_every_second_one_are_of_the_mixture(every: in
         assert ((share - q.weight[k]).abs() < 4 * (q.weight[k] * (1 - q.weight[k]) / runs).sqrt() + 1e-9).all()
 
 
-def test_samples_have_the_moments_and_the_same_generator_draws_the_same() -> None:
+def test_samples_have_mixture_moments_and_are_reproducible() -> None:
     q, n = random_mixture(), 20_000
     z = q.sample(n, torch.Generator().manual_seed(3))
     assert z.shape == (n, ROWS, LATENT)
@@ -80,13 +80,13 @@ def test_samples_have_the_moments_and_the_same_generator_draws_the_same() -> Non
     assert (one[None] == q.components.mean).all(-1).any(0).all()
 
 
-def test_the_gradient_of_a_sample_is_that_of_its_component() -> None:
+def test_sample_gradient_is_that_of_its_component() -> None:
     mean = torch.randn(2, 1, 1).double().requires_grad_()
     q = Mixture(Gaussian.from_mean_log_var(mean, torch.zeros(2, 1, 1).double()), torch.full((2, 1), 0.5).double())
     q.rsample(torch.zeros(10, 1, 1).double()).sum().backward()
     torch.testing.assert_close(mean.grad, torch.full((2, 1, 1), 5.0).double())
 
 
-def test_there_is_no_kl_in_closed_form() -> None:
+def test_closed_form_kl_is_refused() -> None:
     with pytest.raises(QueryError, match="estimate it from samples"):
         random_mixture().kl_to_prior()

@@ -13,20 +13,20 @@ from mvae.models.mmvae import MMVAE
 from tests.models.common import (
     KINDS,
     Normal,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_missing_values_do_nothing,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_same_gradients,
     assert_trains,
     complete,
     expert,
     gradients,
-    has,
     incomplete,
     log_joint,
     mixture,
     noise_for,
     normal,
+    observed,
     parts,
     standard,
 )
@@ -40,7 +40,7 @@ def model(kinds: list[str] = KINDS, seed: int = 0, samples: int = 3, dreg: bool 
 def log_w(built: MMVAE, table: Table, row: int, z: Tensor, experts: list[Normal], beta: float) -> Tensor:
     """log of w = Π p(x_i | z)^λ_i · (p(z) / q(z | X))^β with q the mixture of the row's experts."""
     mixture = torch.stack([normal(q).log_prob(z).exp() for q in experts]).mean()
-    own = has(table, row, built.names)
+    own = observed(table, row, built.names)
     return log_joint(built, table, row, own, z) + beta * (normal(standard()).log_prob(z) - mixture.log())
 
 
@@ -48,7 +48,7 @@ def naive(built: MMVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
     """Minus the mean over rows of 1/n Σ_m log 1/K Σ_k w_k, with z_1..K from the expert of m."""
     total = torch.zeros(()).double()
     for row in range(len(table)):
-        own = has(table, row, built.names)
+        own = observed(table, row, built.names)
         experts = [expert(built, table, name, row) for name in own]
         for name, (mean, variance) in zip(own, experts, strict=True):
             first = built.names.index(name) * built.samples
@@ -69,7 +69,7 @@ def naive_dreg(built: MMVAE, table: Table, noise: Tensor, beta: float) -> dict[s
             found[name] += 0 if part is None else times * part
 
     for row in range(len(table)):
-        own = has(table, row, built.names)
+        own = observed(table, row, built.names)
         experts = [expert(built, table, name, row) for name in own]
         fixed = [(mean.detach(), variance.detach()) for mean, variance in experts]
         for name, (mean, variance) in zip(own, experts, strict=True):
@@ -90,7 +90,7 @@ CASES = [(seed, samples) for seed, samples in enumerate((1, 2, 5))]
 
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize(("seed", "samples"), CASES)
-def test_the_objective_is_the_k_sample_bound_in_strata(make, seed: int, samples: int) -> None:
+def test_objective_is_stratified_k_sample_bound(make, seed: int, samples: int) -> None:
     built, table, beta = model(seed=seed, samples=samples), make(4), 1 - 0.3 * seed
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)
     assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
@@ -98,7 +98,7 @@ def test_the_objective_is_the_k_sample_bound_in_strata(make, seed: int, samples:
 
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize(("seed", "samples"), CASES)
-def test_dreg_has_the_same_value_and_the_doubly_reparameterised_gradient(make, seed: int, samples: int) -> None:
+def test_dreg_value_and_gradient_match_naive(make, seed: int, samples: int) -> None:
     kinds = KINDS[: 2 + seed % 2]
     built, table, beta = model(kinds, seed, samples, dreg=True), make(4, kinds), 1 - 0.3 * seed
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)
@@ -119,14 +119,14 @@ def test_gradients_of_a_scaled_loss_are_scaled(factor: float) -> None:
 
 
 @pytest.mark.parametrize("dreg", [True, False])
-def test_what_is_no_loss_has_its_own_gradient(dreg: bool) -> None:
+def test_log_prob_has_encoder_gradients(dreg: bool) -> None:
     built, table = model(dreg=dreg), complete(4)
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)
     found = gradients(built, built(table, noise=noise).log_prob.sum())
     assert all(found[name].any() for name in found if "encoder" in name)
 
 
-def test_dreg_and_iwae_agree_where_the_decoders_are_concerned_and_nowhere_else() -> None:
+def test_dreg_differs_from_iwae_only_in_encoder_gradients() -> None:
     built, table = model(), complete(4)
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)
     iwae = gradients(built, built(table, noise=noise).loss)
@@ -135,7 +135,7 @@ def test_dreg_and_iwae_agree_where_the_decoders_are_concerned_and_nowhere_else()
         assert torch.allclose(gradient, iwae[name]) == ("encoder" not in name), name
 
 
-def test_a_numerically_extreme_weight_does_not_overflow() -> None:
+def test_extreme_weight_does_not_overflow() -> None:
     built, table = model(dreg=True).float(), complete(3)
     built.modalities["label"].weight = 1e5
     result = built(table)
@@ -143,8 +143,8 @@ def test_a_numerically_extreme_weight_does_not_overflow() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients(built, result.loss).values())
 
 
-def test_the_draws_of_all_strata_together_estimate_log_p_and_the_bound_stays_below_it() -> None:
-    """The mixture of the strata is what w divides by: one stratum's mean of w is not p(X) by itself."""
+def test_all_strata_estimate_log_p_above_bound() -> None:
+    """w divides by the mixture of all strata, so its mean over one stratum is not p(X)."""
     exact = LinearGaussian(2, [3, 4], seed=0)
     built, table = MMVAE(exact.model.modalities, 2, samples=2000), exact.data(5, seed=1)
     result = built(table, generator=torch.Generator().manual_seed(0))
@@ -155,18 +155,18 @@ def test_the_draws_of_all_strata_together_estimate_log_p_and_the_bound_stays_bel
     assert -result.loss.detach() < truth.mean()
 
 
-# -- Questions -------------------------------------------------------------------------------------------------------
+# -- Queries ---------------------------------------------------------------------------------------------------------
 
 
-def test_given_several_modalities_the_posterior_is_the_mixture_of_their_experts() -> None:
-    """Row by row of what each has, by the definition: the density, mean and variance, and log p from its samples."""
+def test_posterior_given_several_is_mixture_of_experts() -> None:
+    """Density, mean and variance follow the definition for each row's observed modalities."""
     built, table = model(), incomplete(6)
     for given in (None, ["image", "signal"]):
         q = built.posterior(table, given=given)
         z = torch.randn(7, 6, 2).double()
         density = q.log_prob(z)
         for row in range(6):
-            own = [name for name in has(table, row, KINDS) if given is None or name in given]
+            own = [name for name in observed(table, row, KINDS) if given is None or name in given]
             experts = [expert(built, table, name, row) for name in own] or [standard()]
             naive = mixture(experts)
             torch.testing.assert_close(density[:, row], naive.log_prob(z[:, row]))
@@ -174,7 +174,7 @@ def test_given_several_modalities_the_posterior_is_the_mixture_of_their_experts(
             torch.testing.assert_close(q.stddev[row].square(), naive.variance)
 
 
-def test_given_several_modalities_samples_are_of_all_strata() -> None:
+def test_posterior_samples_cover_all_strata() -> None:
     built, table = model().float(), complete(3)
     z = built.posterior(table).sample(3000, torch.Generator().manual_seed(0))
     q = built.posterior(table)
@@ -182,8 +182,8 @@ def test_given_several_modalities_samples_are_of_all_strata() -> None:
     assert built.generate(table, of=["image"], n=2)["image"].shape == (2, 3, 6)
 
 
-def test_log_p_with_the_mixture_as_proposal_is_the_closed_form() -> None:
-    """Experts that are off, so that the weights are not constant; one modality, several, and a conditional."""
+def test_log_p_with_mixture_proposal_matches_closed_form() -> None:
+    """The experts are inexact, so the weights are not constant; joint, marginal and conditional queries."""
     exact = LinearGaussian(2, [3, 4, 2], seed=0, perturb=0.3)
     built, table = MMVAE(exact.model.modalities, 2), exact.data(20, seed=1)
     for of, given in ((["x1", "x2", "x3"], []), (["x1", "x3"], []), (["x2"], ["x1", "x3"])):
@@ -191,20 +191,20 @@ def test_log_p_with_the_mixture_as_proposal_is_the_closed_form() -> None:
         truth = exact.log_conditional(table, of, given)
         error = (1 / found.effective_samples - 1 / 20_000).clamp(min=0).sqrt()
         assert ((found.values - truth).abs() < 5 * (2 if given else 1) * error + 1e-3).all()
-        assert (found.effective_samples < 19_000).all(), "with an exact proposal nothing is tested"
+        assert (found.effective_samples < 19_000).all(), "with an exact proposal this tests nothing"
 
 
-def test_given_one_modality_the_posterior_is_its_expert() -> None:
+def test_posterior_given_one_is_its_expert() -> None:
     built, table = model(), incomplete(5)
     for name in KINDS:
         q = built.posterior(table, given=[name])
         for row in range(5):
-            mean, variance = expert(built, table, name, row) if name in has(table, row, KINDS) else standard()
+            mean, variance = expert(built, table, name, row) if name in observed(table, row, KINDS) else standard()
             torch.testing.assert_close(q.mean[row], mean)
             torch.testing.assert_close(q.variance[row], variance)
 
 
-def test_likelihoods_are_estimated_from_select_experts_proposal() -> None:
+def test_likelihoods_use_selected_expert_proposal() -> None:
     built, table = model().float(), complete(3)
     assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
     found = log_likelihood(built, table, of=["image", "signal"], given=["label"], proposal=["image"], samples=50)
@@ -216,12 +216,12 @@ def test_likelihoods_are_estimated_from_select_experts_proposal() -> None:
 
 
 @pytest.mark.parametrize("dreg", [True, False])
-def test_missing_values_do_nothing(dreg: bool) -> None:
-    assert_missing_values_do_nothing(model(dreg=dreg))
-    assert_a_row_of_nothing_adds_nothing(model(dreg=dreg))
+def test_missing_values_are_ignored(dreg: bool) -> None:
+    assert_missing_values_ignored(model(dreg=dreg))
+    assert_empty_row_adds_nothing(model(dreg=dreg))
 
 
-def test_the_reported_kl_is_log_q_minus_log_p_of_each_draw() -> None:
+def test_reported_kl_is_log_q_minus_log_p() -> None:
     built, table = model(["image", "signal"], samples=1), complete(2, ["image", "signal"])
     terms = built.terms(table.presence(built.names))
     noise = noise_for(built, terms, 2)
@@ -235,7 +235,7 @@ def test_the_reported_kl_is_log_q_minus_log_p_of_each_draw() -> None:
             torch.testing.assert_close(result.kl[t, row], log_q - normal(standard()).log_prob(z))
 
 
-def test_it_trains_and_is_validated_by_its_single_posteriors_without_coupling() -> None:
+def test_validation_uses_single_posteriors_without_coupling() -> None:
     measured = assert_trains(lambda: model(dreg=True))
     for name in KINDS:
         assert f"kl complete/{name}" in measured

@@ -17,19 +17,19 @@ from mvae.networks import build
 from tests.models.common import (
     KINDS,
     Normal,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_answers_every_question,
-    assert_missing_values_do_nothing,
+    assert_answers_all_queries,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_same_gradients,
     assert_trains,
     complete,
     gradients,
-    has,
     incomplete,
     mixture,
     noise_for,
     normal,
+    observed,
     parts,
     standard,
 )
@@ -46,7 +46,7 @@ def model(kinds: list[str] = KINDS, seed: int = 0, samples: int = 3, dreg: bool 
 
 
 def own(built: MMVAEPlus, name: str) -> slice:
-    """Where a modality's private latents are."""
+    """The position of a modality's private latents."""
     first = SHARED + built.names.index(name) * PRIVATE
     return slice(first, first + PRIVATE)
 
@@ -56,7 +56,7 @@ def known_latents(built: MMVAEPlus, name: str, z: Tensor) -> Tensor:
 
 
 def split_expert(built: MMVAEPlus, table: Table, name: str, row: int) -> tuple[Normal, Normal]:
-    """q(u | x_m) and q(w_m | x_m), by the networks that the user gave."""
+    """q(u | x_m) and q(w_m | x_m), from the user's networks."""
     mean, variance = naive_expert(built.modalities[name], cell(table, name, row))
     return (mean[:SHARED], variance[:SHARED]), (mean[SHARED:], variance[SHARED:])
 
@@ -67,7 +67,7 @@ def fixed(q: Normal) -> Normal:
 
 def log_w(built: MMVAEPlus, table: Table, row: int, m: str, z: Tensor, beta: float, detach: bool) -> Tensor:
     """log of Π p(x_i | u, w_i)^λ_i · (p(u) p(w_m) / q(u | X) q(w_m | x_m))^β."""
-    names = has(table, row, built.names)
+    names = observed(table, row, built.names)
     experts = {name: split_expert(built, table, name, row) for name in names}
     if detach:
         experts = {name: (fixed(u), fixed(w)) for name, (u, w) in experts.items()}
@@ -83,7 +83,7 @@ def log_w(built: MMVAEPlus, table: Table, row: int, m: str, z: Tensor, beta: flo
 
 
 def drawn(built: MMVAEPlus, table: Table, row: int, m: str, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """z of one draw: u and w_m of modality m, the other private latents of r; and where it comes from m itself."""
+    """One sample z (u and w_m from modality m, the other private latents from r) and the mask of m's part."""
     (mu, vu), (mw, vw) = split_expert(built, table, m, row)
     z = torch.cat([noise[:SHARED], built.log_std.exp() * noise[SHARED:]])
     own_part = torch.zeros(len(z), dtype=torch.bool)
@@ -98,7 +98,7 @@ def drawn(built: MMVAEPlus, table: Table, row: int, m: str, noise: Tensor) -> tu
 def naive(built: MMVAEPlus, table: Table, noise: Tensor, beta: float) -> Tensor:
     total = torch.zeros(()).double()
     for row in range(len(table)):
-        names = has(table, row, built.names)
+        names = observed(table, row, built.names)
         for m in names:
             first = built.names.index(m) * built.samples
             z = [drawn(built, table, row, m, noise[first + k, row])[0] for k in range(built.samples)]
@@ -118,7 +118,7 @@ def naive_dreg(built: MMVAEPlus, table: Table, noise: Tensor, beta: float) -> di
             found[name] += 0 if grad is None else times * grad
 
     for row in range(len(table)):
-        names = has(table, row, built.names)
+        names = observed(table, row, built.names)
         for m in names:
             first, times = built.names.index(m) * built.samples, -1 / len(names) / len(table)
             draws = [drawn(built, table, row, m, noise[first + k, row]) for k in range(built.samples)]
@@ -134,7 +134,7 @@ def naive_dreg(built: MMVAEPlus, table: Table, noise: Tensor, beta: float) -> di
 
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize(("seed", "samples"), [(0, 1), (1, 2), (2, 4)])
-def test_the_objective_and_its_gradients_are_those_of_its_paper(make, seed: int, samples: int) -> None:
+def test_objective_and_gradients_match_paper(make, seed: int, samples: int) -> None:
     kinds = KINDS[: 2 + seed % 2]
     built, table, beta = model(kinds, seed, samples), make(4, kinds), 1 - 0.3 * seed
     noise = noise_for(built, built.terms(table.presence(built.names)), 4)
@@ -146,7 +146,7 @@ def test_the_objective_and_its_gradients_are_those_of_its_paper(make, seed: int,
     assert_same_gradients(gradients(built, loss), naive_dreg(built, table, noise, beta))
 
 
-def test_latents_are_the_shared_ones_and_each_modalitys_own() -> None:
+def test_decoders_use_shared_and_own_latents_only() -> None:
     built = model()
     assert built.latent_dim == SHARED + 3 * PRIVATE
     z = torch.randn(4, built.latent_dim).double()
@@ -157,13 +157,13 @@ def test_latents_are_the_shared_ones_and_each_modalitys_own() -> None:
         assert same == (name != "label")
 
 
-def test_the_posterior_of_a_subset_mixes_shared_latents_and_has_each_private_one_from_its_own_modality() -> None:
+def test_posterior_mixes_shared_latents_only() -> None:
     built, table = model(), incomplete(6)
     for given in (None, ["image", "signal"], ["image"]):
         q = built.posterior(table, given=given)
         z = torch.randn(7, 6, built.latent_dim).double()
         for row in range(6):
-            names = [name for name in has(table, row, KINDS) if given is None or name in given]
+            names = [name for name in observed(table, row, KINDS) if given is None or name in given]
             experts = {name: split_expert(built, table, name, row) for name in names}
             expected = mixture([u for u, _ in experts.values()] or [standard(SHARED)]).log_prob(z[:, row, :SHARED])
             for name in KINDS:
@@ -172,26 +172,26 @@ def test_the_posterior_of_a_subset_mixes_shared_latents_and_has_each_private_one
             torch.testing.assert_close(q.log_prob(z)[:, row], expected)
 
 
-def test_it_answers_every_question() -> None:
-    assert_answers_every_question(model())
+def test_model_answers_all_queries() -> None:
+    assert_answers_all_queries(model())
 
 
 @pytest.mark.parametrize("dreg", [True, False])
-def test_missing_values_do_nothing(dreg: bool) -> None:
-    assert_missing_values_do_nothing(model(dreg=dreg))
-    assert_a_row_of_nothing_adds_nothing(model(dreg=dreg))
+def test_missing_values_are_ignored(dreg: bool) -> None:
+    assert_missing_values_ignored(model(dreg=dreg))
+    assert_empty_row_adds_nothing(model(dreg=dreg))
 
 
-def test_it_trains_and_is_validated() -> None:
+def test_model_trains_and_validates() -> None:
     assert "log p image->label" in assert_trains(lambda: model(dreg=True))
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_too_many_private_latents_are_refused() -> None:
     with pytest.raises(SettingsError, match="private must be between 0 and the 5 latents"):
         MMVAEPlus(parts(KINDS, 5), 5, private=5)
 
 
-def test_a_modality_of_any_class_keeps_it_and_the_users_own_stays_as_it_was() -> None:
+def test_modality_keeps_its_class_and_original_is_unchanged() -> None:
     encoder = build("gru", inputs=(3,), outputs=8, role="encoder")
     decoder = build("gru", inputs=4, outputs=(3,), role="decoder")
     word = StringModality(encoder, decoder, 3, 5)
@@ -206,8 +206,8 @@ def test_a_modality_of_any_class_keeps_it_and_the_users_own_stays_as_it_was() ->
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda built: pickle.loads(pickle.dumps(built))])
-def test_a_copy_is_a_model_of_its_own(copied: Callable[[MMVAEPlus], MMVAEPlus]) -> None:
-    """As a worker process gets one."""
+def test_copy_is_independent(copied: Callable[[MMVAEPlus], MMVAEPlus]) -> None:
+    """A worker process gets such a copy."""
     built, table = model().eval(), incomplete(6)
     again = copied(built)
     assert again is not built

@@ -1,4 +1,4 @@
-"""MMVM: every modality by itself, drawn towards the mixture of all experts."""
+"""MMVM: each modality has its own posterior, drawn towards the mixture of all experts."""
 
 import pytest
 import torch
@@ -10,19 +10,19 @@ from mvae.models.mmvm import MMVM
 from mvae.models.prior import MixturePrior
 from tests.models.common import (
     KINDS,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_answers_every_question,
-    assert_missing_values_do_nothing,
+    assert_answers_all_queries,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     complete,
     expert,
-    has,
     incomplete,
     log_joint,
     mixture,
     noise_for,
     normal,
+    observed,
     parts,
 )
 
@@ -32,10 +32,10 @@ def model(kinds: list[str] = KINDS, seed: int = 0) -> MMVM:
 
 
 def naive(built: MMVM, table: Table, noise: Tensor, beta: float) -> Tensor:
-    """−Σ_m {λ_m log p(x_m | z_m) − β (log q(z_m | x_m) − log h(z_m | X))}, row after row."""
+    """−Σ_m {λ_m log p(x_m | z_m) − β (log q(z_m | x_m) − log h(z_m | X))}, row by row."""
     total = torch.zeros(()).double()
     for row in range(len(table)):
-        own = has(table, row, built.names)
+        own = observed(table, row, built.names)
         experts = {name: expert(built, table, name, row) for name in own}
         h = mixture(list(experts.values()))
         for name, q in experts.items():
@@ -47,46 +47,46 @@ def naive(built: MMVM, table: Table, noise: Tensor, beta: float) -> Tensor:
 
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_objective_is_that_of_its_paper(make, seed: int) -> None:
+def test_objective_matches_paper(make, seed: int) -> None:
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed), make(5, kinds), 0.4 + 0.3 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 5)
         assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
-def test_given_several_modalities_the_posterior_is_what_each_is_drawn_towards() -> None:
+def test_posterior_given_several_is_mixture_of_experts() -> None:
     built, table = model(), incomplete(6)
     q = built.posterior(table)
     z = torch.randn(7, 6, 2).double()
     for row in range(6):
-        h = mixture([expert(built, table, name, row) for name in has(table, row, KINDS)])
+        h = mixture([expert(built, table, name, row) for name in observed(table, row, KINDS)])
         torch.testing.assert_close(q.log_prob(z)[:, row], h.log_prob(z[:, row]))
 
 
-def test_alone_it_is_an_autoencoder_without_a_prior() -> None:
-    """h is then the posterior itself: their KL is exactly 0."""
+def test_single_modality_has_no_kl() -> None:
+    """h is then the posterior itself, so their KL is exactly 0."""
     built, table = model(["signal"]), complete(4, ["signal"])
     assert torch.equal(built(table).kl, torch.zeros(1, 4).double())
 
 
-def test_it_answers_every_question() -> None:
-    assert_answers_every_question(model())
+def test_model_answers_all_queries() -> None:
+    assert_answers_all_queries(model())
 
 
-def test_missing_values_do_nothing() -> None:
-    assert_missing_values_do_nothing(model())
-    assert_a_row_of_nothing_adds_nothing(model())
+def test_missing_values_are_ignored() -> None:
+    assert_missing_values_ignored(model())
+    assert_empty_row_adds_nothing(model())
 
 
-def test_it_trains_and_is_validated() -> None:
+def test_model_trains_and_validates() -> None:
     assert "log p image->label" in assert_trains(model)
 
 
-def test_it_is_said_once_that_no_prior_was_fitted(caplog: pytest.LogCaptureFixture) -> None:
-    data, asked = complete(3), ([KINDS[0]], [KINDS[1]])
+def test_missing_prior_is_warned_once(caplog: pytest.LogCaptureFixture) -> None:
+    data, query = complete(3), ([KINDS[0]], [KINDS[1]])
     for use in (
         lambda built: built.generate(n=2),
-        lambda built: built.log_likelihood(data, *asked, samples=4),
+        lambda built: built.log_likelihood(data, *query, samples=4),
         lambda built: mvae.impute(built, data, samples=4, draws=2),
     ):
         built = model().eval()

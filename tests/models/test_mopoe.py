@@ -1,4 +1,4 @@
-"""MoPoE: the mean over all subsets of what a row has, each a product of experts without the prior."""
+"""MoPoE: the mean over all subsets of a row's modalities, each a product of experts without the prior."""
 
 import itertools
 
@@ -12,10 +12,9 @@ from mvae.evaluation.likelihood import log_likelihood
 from mvae.models.mopoe import MoPoE
 from tests.models.common import (
     KINDS,
-    alone,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_answers_every_question,
-    assert_missing_values_do_nothing,
+    assert_answers_all_queries,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     bound,
@@ -23,11 +22,12 @@ from tests.models.common import (
     exact_elbo,
     expected_objective,
     expert,
-    has,
     incomplete,
     mixture,
     noise_for,
+    observed,
     parts,
+    product_of,
     standard,
 )
 from tests.oracle import LinearGaussian
@@ -42,13 +42,13 @@ def subsets(names: list[str]) -> list[tuple[str, ...]]:
 
 
 def naive(built: MoPoE, table: Table, noise: Tensor, beta: float) -> Tensor:
-    """Mean over rows of the mean over the subsets S of what a row has of E_{q(z | S)}[Σ_i log p(x_i | z)] − β KL."""
+    """Minus the mean over rows, and over a row's subsets S, of E_{q(z | S)}[Σ_i log p(x_i | z)] − β KL."""
     places = subsets(list(built.names))
     total = torch.zeros(()).double()
     for row in range(len(table)):
-        own = has(table, row, built.names)
+        own = observed(table, row, built.names)
         for subset in subsets(own):
-            q = alone([expert(built, table, name, row) for name in subset])
+            q = product_of([expert(built, table, name, row) for name in subset])
             value = bound(built, table, row, q, own, noise[places.index(subset), row], beta)
             total = total + value / len(subsets(own))
     return -total / len(table)
@@ -56,68 +56,68 @@ def naive(built: MoPoE, table: Table, noise: Tensor, beta: float) -> Tensor:
 
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_objective_is_the_mean_over_subsets_of_the_elbo_of_everything(make, seed: int) -> None:
+def test_objective_is_mean_elbo_over_subsets(make, seed: int) -> None:
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed), make(4, kinds), 0.4 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 4)
         assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
-def test_in_a_linear_gaussian_model_each_subset_falls_short_of_log_p_by_its_kl_from_the_posterior() -> None:
+def test_linear_gaussian_bound_gap_is_kl_to_posterior() -> None:
     exact = LinearGaussian(2, [3, 4, 2], seed=0)
     built, table = MoPoE(exact.model.modalities, 2), exact.data(3, seed=1)
     for row in range(3):
-        posteriors = [alone([expert(built, table, n, row) for n in subset]) for subset in subsets(exact.names)]
+        posteriors = [product_of([expert(built, table, n, row) for n in subset]) for subset in subsets(exact.names)]
         expected = torch.stack([exact_elbo(exact, table, row, q) for q in posteriors]).mean()
         torch.testing.assert_close(expected_objective(built, table, row), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("given", subsets(KINDS), ids="+".join)
-def test_the_posterior_of_a_subset_is_the_mixture_of_the_products_of_its_subsets(given: tuple[str, ...]) -> None:
+def test_posterior_is_mixture_of_subset_products(given: tuple[str, ...]) -> None:
     built, table = model(), incomplete(5)
     q, z = built.posterior(table, given=given), torch.randn(7, 5, 2).double()
     density = q.log_prob(z)
     for row in range(5):
-        own = [name for name in has(table, row, KINDS) if name in given]
-        parts = [alone([expert(built, table, name, row) for name in subset]) for subset in subsets(own)]
+        own = [name for name in observed(table, row, KINDS) if name in given]
+        parts = [product_of([expert(built, table, name, row) for name in subset]) for subset in subsets(own)]
         naive = mixture(parts or [standard()])
         torch.testing.assert_close(density[:, row], naive.log_prob(z[:, row]))
         torch.testing.assert_close(q.mean[row], naive.mean)
         torch.testing.assert_close(q.variance[row], naive.variance)
 
 
-def test_log_p_with_the_mixture_as_proposal_is_the_closed_form() -> None:
+def test_log_p_with_mixture_proposal_matches_closed_form() -> None:
     exact = LinearGaussian(2, [3, 4], seed=0, perturb=0.3)
     built, table = MoPoE(exact.model.modalities, 2), exact.data(20, seed=1)
     found = log_likelihood(built, table, of=["x1", "x2"], samples=20_000)
     error = (1 / found.effective_samples - 1 / 20_000).sqrt()
     assert ((found.values - exact.log_prob(table, exact.names)).abs() < 5 * error).all()
-    assert (found.effective_samples < 19_000).all(), "with an exact proposal nothing is tested"
+    assert (found.effective_samples < 19_000).all(), "with an exact proposal this tests nothing"
 
 
-def test_terms_have_names_of_their_own_whatever_modalities_are_called() -> None:
+def test_term_names_are_unique_for_any_modality_names() -> None:
     part = parts(["signal"])["signal"]
     built = MoPoE(dict.fromkeys(["a", "b+c", "a+b", "c"], part), 2)
     names = built.terms(torch.ones(1, 4, dtype=torch.bool)).names
     assert len(set(names)) == len(names) == 15
 
 
-def test_given_nothing_the_posterior_is_the_prior() -> None:
+def test_posterior_given_nothing_is_prior() -> None:
     q = model().posterior(complete(2), given=[])
     assert torch.equal(q.mean, torch.zeros(2, 2).double())
     assert torch.equal(q.variance, torch.ones(2, 2).double())
 
 
-def test_it_answers_every_question() -> None:
-    assert_answers_every_question(model())
+def test_model_answers_all_queries() -> None:
+    assert_answers_all_queries(model())
 
 
-def test_missing_values_do_nothing() -> None:
-    assert_missing_values_do_nothing(model())
-    assert_a_row_of_nothing_adds_nothing(model())
+def test_missing_values_are_ignored() -> None:
+    assert_missing_values_ignored(model())
+    assert_empty_row_adds_nothing(model())
 
 
-def test_it_trains_and_is_validated() -> None:
+def test_model_trains_and_validates() -> None:
     assert {"coupling", "active units", "log p image->label"} <= assert_trains(model).keys()
 
 
@@ -128,7 +128,7 @@ def test_more_than_eight_modalities_are_refused() -> None:
         MoPoE({f"x{i}": part for i in range(9)}, 2)
 
 
-def test_drawn_subsets_have_the_same_objective_on_average() -> None:
+def test_drawn_subsets_are_uniform() -> None:
     table, generator = incomplete(5), torch.Generator().manual_seed(0)
     every, drawn = model(), MoPoE(parts(KINDS), 2, drawn=2)
     drawn.load_state_dict(every.state_dict())
@@ -140,14 +140,14 @@ def test_drawn_subsets_have_the_same_objective_on_average() -> None:
         torch.testing.assert_close(terms.weight.sum(0), present.any(-1).to(terms.weight))
         for given in terms.given[:, 0].int().tolist():
             counts[tuple(given)] = counts.get(tuple(given), 0) + 1
-    own = subsets(has(table, 0, every.names))
+    own = subsets(observed(table, 0, every.names))
     assert len(counts) == len(own)
     for count in counts.values():
         assert abs(count - 4_000 / len(own)) < 5 * (4_000 / len(own)) ** 0.5
     assert_trains(lambda: MoPoE(parts(KINDS), 2, drawn=2))
 
 
-def test_validation_looks_at_every_subset_even_if_training_draws() -> None:
+def test_validation_uses_all_subsets() -> None:
     present, drawn = complete(3).presence(KINDS), MoPoE(parts(KINDS), 2, drawn=1)
     assert drawn.evaluation_terms(present).names == model().terms(present).names
     assert not drawn.static_terms
@@ -155,8 +155,8 @@ def test_validation_looks_at_every_subset_even_if_training_draws() -> None:
         MoPoE(parts(KINDS), 2, drawn=0)
 
 
-def test_whether_there_is_a_posterior_is_asked_once_of_rows_that_have_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, mixed = [], MoPoE.mixed
-    monkeypatch.setattr(MoPoE, "mixed", lambda self, given: asked.append(len(given)) or mixed(self, given))
+def test_has_posterior_checks_each_pattern_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked, mixed = [], MoPoE.mixed
+    monkeypatch.setattr(MoPoE, "mixed", lambda self, given: checked.append(len(given)) or mixed(self, given))
     assert model().has_posterior(incomplete(60), KINDS)
-    assert 1 < asked[0] < 2 ** len(KINDS)
+    assert 1 < checked[0] < 2 ** len(KINDS)

@@ -1,4 +1,4 @@
-"""The MVAE against a linear-Gaussian model, of which every posterior and every likelihood is known exactly."""
+"""The MVAE compared with a linear-Gaussian model, whose posteriors and likelihoods are known exactly."""
 
 import itertools
 
@@ -23,7 +23,7 @@ SUBSETS = [list(s) for n in range(4) for s in itertools.combinations(["x1", "x2"
 
 
 def incomplete(table: Table) -> Table:
-    """Half the cells missing, with NaN in them."""
+    """The table with half its cells missing, and NaN in them."""
     present = torch.rand(len(table), 3, generator=torch.Generator().manual_seed(0)) < 0.5
     present[:, 0] |= ~present.any(1)
     columns = {}
@@ -34,13 +34,13 @@ def incomplete(table: Table) -> Table:
 
 
 def corners(latent: int, terms: int) -> Tensor:
-    """Noise at every corner (±1, …, ±1), for every term: averages over them are exact for what is quadratic in z."""
+    """Noise at every corner (±1, …, ±1) for every term; averages are exact for functions quadratic in z."""
     points = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=latent)), dtype=torch.float64)
     return points.expand(terms, -1, -1)
 
 
 def expected_elbo(model: MVAE, table: Table, row: int) -> Tensor:
-    """E over z of the ELBO of everything one row has, exactly."""
+    """The exact expectation over z of the ELBO of a row's observed values."""
     copies = table.take([row] * 2**model.latent_dim)
     terms = full(copies.presence(model.names))
     return -model(copies, terms, noise=corners(model.latent_dim, 1)).loss
@@ -49,7 +49,7 @@ def expected_elbo(model: MVAE, table: Table, row: int) -> Tensor:
 # -- The oracle itself -------------------------------------------------------------------------------------------
 
 
-def test_the_closed_forms_obey_the_laws_of_probability() -> None:
+def test_closed_forms_obey_probability_laws() -> None:
     exact = LinearGaussian(2, [3, 4, 2], seed=0)
     table = exact.data(5, seed=1)
     joint = exact.log_prob(table, ["x1", "x2", "x3"])
@@ -66,7 +66,7 @@ def test_the_closed_forms_obey_the_laws_of_probability() -> None:
     torch.testing.assert_close(posterior, joint - exact.log_prob(table, ["x1", "x2"]))
 
 
-def test_the_data_follow_the_model() -> None:
+def test_oracle_data_follow_model() -> None:
     exact = LinearGaussian(1, [2], seed=3)
     x = torch.as_tensor(exact.data(20_000, seed=4).columns["x1"])
     covariance = exact.loading["x1"] @ exact.loading["x1"].T + exact.scale["x1"] ** 2 * torch.eye(2)
@@ -79,7 +79,7 @@ def test_the_data_follow_the_model() -> None:
 
 @pytest.mark.parametrize("given", SUBSETS, ids=lambda s: "+".join(s) or "nothing")
 @pytest.mark.parametrize("latent", [1, 2, 3])
-def test_the_product_of_experts_is_the_exact_posterior_of_every_subset(latent: int, given: list[str]) -> None:
+def test_product_of_experts_is_exact_posterior(latent: int, given: list[str]) -> None:
     exact = LinearGaussian(latent, [3, 4, 5], seed=latent)
     for table in (exact.data(6, seed=1), incomplete(exact.data(6, seed=2))):
         q = exact.model.posterior(table, given=given)
@@ -88,7 +88,7 @@ def test_the_product_of_experts_is_the_exact_posterior_of_every_subset(latent: i
         torch.testing.assert_close(q.variance, variance, rtol=1e-10, atol=1e-10)
 
 
-def test_a_perturbed_encoder_gives_another_posterior() -> None:
+def test_perturbed_encoder_changes_only_posterior() -> None:
     exact, wrong = LinearGaussian(2, [3, 4], seed=0), LinearGaussian(2, [3, 4], seed=0, perturb=0.5)
     table = exact.data(4, seed=1)
     torch.testing.assert_close(wrong.log_prob(table, ["x1"]), exact.log_prob(table, ["x1"]))  # only q is wrong
@@ -99,7 +99,7 @@ def test_a_perturbed_encoder_gives_another_posterior() -> None:
 # -- The bound ---------------------------------------------------------------------------------------------------
 
 
-def test_with_exact_posteriors_the_elbo_of_a_row_is_log_p_of_what_it_has() -> None:
+def test_exact_posterior_elbo_is_log_p() -> None:
     exact = LinearGaussian(2, [3, 4, 2], seed=5)
     table = incomplete(exact.data(8, seed=6))
     log_prob = exact.log_prob(table, ["x1", "x2", "x3"])
@@ -107,7 +107,7 @@ def test_with_exact_posteriors_the_elbo_of_a_row_is_log_p_of_what_it_has() -> No
         torch.testing.assert_close(expected_elbo(exact.model, table, row), log_prob[row], rtol=1e-10, atol=1e-10)
 
 
-def test_with_exact_posteriors_eq5_is_the_sum_of_log_p_of_its_subsets() -> None:
+def test_exact_posterior_eq5_is_sum_of_log_p() -> None:
     exact = LinearGaussian(2, [3, 4, 2], seed=5)
     exact.model.random_subsets = 2
     copies = exact.data(1, seed=7).take([0] * 4)
@@ -121,7 +121,7 @@ def test_with_exact_posteriors_eq5_is_the_sum_of_log_p_of_its_subsets() -> None:
 
 
 @pytest.mark.parametrize("perturb", [-0.4, 0.3, 1.0])
-def test_with_a_wrong_posterior_the_elbo_falls_short_by_its_kl_from_the_true_one(perturb: float) -> None:
+def test_elbo_gap_is_kl_to_true_posterior(perturb: float) -> None:
     wrong = LinearGaussian(2, [3, 4], seed=8, perturb=perturb)
     table = wrong.data(5, seed=9)
     mean, variance = wrong.posterior(table, ["x1", "x2"])
@@ -135,7 +135,7 @@ def test_with_a_wrong_posterior_the_elbo_falls_short_by_its_kl_from_the_true_one
         torch.testing.assert_close(expected_elbo(wrong.model, table, row), expected[row], rtol=1e-10, atol=1e-10)
 
 
-def test_the_cross_term_is_the_bound_on_everything_under_one_modalitys_posterior() -> None:
+def test_cross_term_is_joint_bound_given_one_modality() -> None:
     """E_{q(z|x1)}[log p(x1, x2 | z)] − KL[q(z|x1), p(z)] = log p(x1, x2) − KL[q(z|x1), p(z|x1, x2)]."""
     exact = LinearGaussian(2, [3, 4], seed=10)
     exact.model.recipe = Recipe(("x1",))
@@ -156,18 +156,18 @@ def part(weight: float = 1.0) -> Modality:
     return Modality(nn.Linear(1, 2), nn.Linear(1, 1), likelihoods.Gaussian(), weight)
 
 
-def test_a_weight_counts_in_full_alone_a_fifth_in_every_rows_cross_term_and_not_in_the_joint_ones() -> None:
+def test_weight_depends_on_kind_of_term() -> None:
     model = MVAE({"a": part(), "b": part(50.0), "c": part(2.0)}, 1, random_subsets=1, cross_from=["a"], cross_share=0.2)
     complete, of_b = [True, True, True], [False, True, False]
     terms = model.terms(torch.tensor([complete]))
     assert terms.names == ("full", "a", "b", "c", "random 1", "a to all")
     assert terms.likelihood_weight is not None
     assert terms.likelihood_weight.tolist() == [[1, 1, 1], *[[1, 50, 2]] * 3, [1, 1, 1], [1, 10, 1]]
-    for complete_rows, weight in ((1, 50), (2, 25), (4, 12.5)):  # of five: the fewer, the more each counts
+    for complete_rows, weight in ((1, 50), (2, 25), (4, 12.5)):  # of five rows: the fewer, the more each counts
         terms = model.terms(torch.tensor([complete] * complete_rows + [of_b] * (5 - complete_rows)))
         assert terms.likelihood_weight is not None
         torch.testing.assert_close(terms.likelihood_weight[-1], torch.tensor([1.0, weight, max(1, weight / 25)]))
-        assert terms.weight[:, 4].tolist() == [0, 0, 1, 0, 0, 0]  # a row of b alone is no joint one
+        assert terms.weight[:, 4].tolist() == [0, 0, 1, 0, 0, 0]  # a row with b only has no joint term
     assert model.terms(torch.tensor([of_b] * 3)).weight[-1].tolist() == [0, 0, 0]
     whole = MVAE({"a": part(), "b": part(50.0), "c": part(0.5)}, 1, cross_from=["a"])
     weights = whole.terms(torch.tensor([complete])).likelihood_weight
@@ -179,15 +179,15 @@ def rich(values: int, likelihood: likelihoods.Likelihood | None = None, outputs:
     return Modality(nn.Linear(values, 4), nn.Linear(2, outputs or values), likelihood or likelihoods.Gaussian())
 
 
-def test_by_default_everything_is_explained_from_the_richest_modalities() -> None:
-    classes = rich(1, likelihoods.Categorical(), outputs=50)  # fifty numbers of its decoder, and one value
+def test_default_cross_from_is_richest_modalities() -> None:
+    classes = rich(1, likelihoods.Categorical(), outputs=50)  # fifty decoder outputs for one value
     string = StringModality(StringEncoder(3, 4, 8), StringDecoder(3, 2, 8), symbols=3, length=4)
 
     def sources(**parts: Modality) -> tuple[str, ...]:
         return MVAE(parts, 2).cross_from
 
     assert sources(image=rich(64), label=classes) == ("image",)
-    assert sources(a=rich(50), b=rich(5), c=rich(4)) == ("a", "b")  # a tenth
+    assert sources(a=rich(50), b=rich(5), c=rich(4)) == ("a", "b")  # b has a tenth of a's values
     assert sources(a=rich(1), label=classes) == ("a", "label")
     assert sources(image=rich(64), text=string) == ("image",)
     assert sources(image=rich(40), text=string) == ("image", "text")
@@ -197,7 +197,7 @@ def test_by_default_everything_is_explained_from_the_richest_modalities() -> Non
     assert MVAE({"a": rich(3), "b": rich(3)}, 2, cross_from=()).cross_from == ()
 
 
-def test_looking_for_the_richest_leaves_no_trace() -> None:
+def test_finding_richest_modalities_has_no_side_effects() -> None:
     part = Modality(
         nn.Linear(3, 4), nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(), nn.Linear(2, 3)), likelihoods.Gaussian()
     )
@@ -212,7 +212,7 @@ def test_looking_for_the_richest_leaves_no_trace() -> None:
     assert part.training
 
 
-def test_random_subsets_and_distinct_terms_are_what_the_model_was_told() -> None:
+def test_random_subsets_and_distinct_terms_follow_settings() -> None:
     names, present = ["a", "b", "c", "d"], torch.ones(1, 4, dtype=torch.bool)
     assert MVAE({n: part() for n in names}, 1, cross_from=()).terms(present).names == ("full", *names)
     literal = MVAE({n: part() for n in names}, 1, random_subsets=3, distinct_terms=False, cross_from=()).terms(present)
@@ -222,12 +222,12 @@ def test_random_subsets_and_distinct_terms_are_what_the_model_was_told() -> None
     assert MVAE({n: part() for n in names}, 1, distinct_terms=False, cross_from=()).terms(alone).weight.sum() == 2
 
 
-def test_terms_are_fixed_unless_random_subsets_are_drawn() -> None:
+def test_terms_are_static_without_random_subsets() -> None:
     names = ["a", "b", "c"]
     assert MVAE({n: part() for n in names}, 1, cross_from=()).static_terms
     assert MVAE(
         {n: part() for n in names[:2]}, 1, random_subsets=1, cross_from=()
-    ).static_terms  # two modalities have none
+    ).static_terms  # two modalities have no random subsets
     assert not MVAE({n: part() for n in names}, 1, random_subsets=1, cross_from=()).static_terms
 
 
@@ -241,7 +241,7 @@ def test_settings_outside_their_range_are_refused() -> None:
             MVAE({"a": part(), "b": part()}, 1, cross_from=["a"], cross_share=share)
 
 
-def test_the_mnist_model_has_the_published_number_of_inference_parameters() -> None:
+def test_inference_parameters_match_table_1() -> None:
     """Table 1: VAE 730,240, MVAE 1,063,680."""
     image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
     label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical(), weight=50.0)
@@ -277,7 +277,7 @@ def with_shared_noise(shared: bool, cross_from: tuple[str, ...]) -> MVAE:
 
 
 @pytest.mark.parametrize("cross_from", [(), ("image",)])
-def test_with_shared_noise_the_objective_is_the_naive_one_with_one_epsilon_a_row(cross_from: tuple[str, ...]) -> None:
+def test_shared_noise_uses_one_epsilon_per_row(cross_from: tuple[str, ...]) -> None:
     model, table = with_shared_noise(True, cross_from), three_columns(9)
     terms = model.terms(table.presence(model.names), torch.Generator().manual_seed(3))
     noise = torch.randn(len(terms.names), 9, 2, generator=torch.Generator().manual_seed(4)).double()

@@ -1,4 +1,4 @@
-"""MVAE-Q: a product of posteriors divided by N−1 priors, proper for every subset whatever the encoders say."""
+"""MVAE-Q: a product of posteriors divided by N−1 priors, proper for every subset and any encoder output."""
 
 import itertools
 
@@ -16,17 +16,17 @@ from mvae.networks.mlp import LabelEncoder, mlp
 from tests.models.common import (
     KINDS,
     Normal,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_answers_every_question,
-    assert_missing_values_do_nothing,
+    assert_answers_all_queries,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     bound,
     complete,
     gradients,
-    has,
     incomplete,
     noise_for,
+    observed,
     parts,
 )
 from tests.oracle import cell, eq5
@@ -53,7 +53,7 @@ def posterior(built: MVAEQ, table: Table, given: list[str], row: int) -> Normal:
 
 
 def naive(built: MVAEQ, table: Table, terms, noise: Tensor, beta: float) -> Tensor:
-    """Eq. 5 under these posteriors."""
+    """Minus Eq. 5 with these posteriors."""
     total = torch.zeros(()).double()
     for row in range(len(table)):
         drawn = {}
@@ -61,7 +61,7 @@ def naive(built: MVAEQ, table: Table, terms, noise: Tensor, beta: float) -> Tens
             if name.startswith("random "):
                 mask = terms.given[t, row if terms.given.shape[1] > 1 else 0].tolist()
                 drawn[name] = frozenset(n for n, taken in zip(built.names, mask, strict=True) if taken)
-        for name, subset in eq5(has(table, row, built.names), drawn).items():
+        for name, subset in eq5(observed(table, row, built.names), drawn).items():
             q = posterior(built, table, sorted(subset), row)
             total = total + bound(built, table, row, q, sorted(subset), noise[terms.names.index(name), row], beta)
     return -total / len(table)
@@ -69,7 +69,7 @@ def naive(built: MVAEQ, table: Table, terms, noise: Tensor, beta: float) -> Tens
 
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_objective_is_eq5_under_the_quotient(make, seed: int) -> None:
+def test_objective_is_eq5_with_quotient_posterior(make, seed: int) -> None:
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed, k=seed), make(5, kinds), 0.3 * seed
         terms = built.terms(table.presence(built.names))
@@ -79,7 +79,7 @@ def test_the_objective_is_eq5_under_the_quotient(make, seed: int) -> None:
 
 
 @pytest.mark.parametrize("given", [list(s) for n in range(4) for s in itertools.combinations(KINDS, n)])
-def test_the_precision_of_every_subset_is_one_plus_the_sum_of_the_experts_less_one_each(given: list[str]) -> None:
+def test_posterior_matches_quotient_formula(given: list[str]) -> None:
     built, table = model(), complete(4)
     q = built.posterior(table, given=given)
     for row in range(4):
@@ -88,11 +88,11 @@ def test_the_precision_of_every_subset_is_one_plus_the_sum_of_the_experts_less_o
         torch.testing.assert_close(q.variance[row], variance)
 
 
-# -- Whatever the encoders say -----------------------------------------------------------------------------------------
+# -- Extreme encoder outputs -------------------------------------------------------------------------------------------
 
 
-class Says(nn.Module):
-    """An encoder that says the same of every row."""
+class Constant(nn.Module):
+    """An encoder with the same output for every row."""
 
     def __init__(self, mean: float, raw: float):
         super().__init__()
@@ -102,44 +102,46 @@ class Says(nn.Module):
         return self.bias.expand(len(x), -1) + 0 * x
 
 
-def saying(raws: list[float], mean: float = 1.0) -> MVAEQ:
-    made = {f"x{i}": Modality(Says(mean, raw), nn.Linear(1, 2), likelihoods.Gaussian()) for i, raw in enumerate(raws)}
+def constant_model(raws: list[float], mean: float = 1.0) -> MVAEQ:
+    made = {
+        f"x{i}": Modality(Constant(mean, raw), nn.Linear(1, 2), likelihoods.Gaussian()) for i, raw in enumerate(raws)
+    }
     return MVAEQ(made, 1)
 
 
-def trained_once(built: MVAEQ) -> tuple[Objective, dict[str, Tensor]]:
+def loss_and_gradients(built: MVAEQ) -> tuple[Objective, dict[str, Tensor]]:
     result = built(Table({name: torch.ones(2, 2) for name in built.names}))
     return result, gradients(built, result.loss)
 
 
 @pytest.mark.parametrize("raws", list(itertools.product([-1e4, 0.0, 1e4], repeat=3)))
-def test_adversarial_outputs_give_a_proper_posterior_for_every_subset_and_finite_gradients(raws: list[float]) -> None:
-    built = saying(list(raws))
+def test_extreme_outputs_give_proper_posterior_and_finite_gradients(raws: list[float]) -> None:
+    built = constant_model(list(raws))
     data = {name: torch.ones(1, 2) for name in built.names}
     for n in range(4):
         for given in itertools.combinations(built.names, n):
             q = built.posterior(data, given=list(given))
             assert (q.variance > 0).all()
             assert torch.stack([q.mean, q.stddev, q.kl_to_prior()[:, None]]).isfinite().all()
-    result, found = trained_once(built)
+    result, found = loss_and_gradients(built)
     assert result.loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in found.values())
 
 
 @pytest.mark.parametrize("modalities", [2, 3, 5, 8, 19, 50])
-def test_the_widest_experts_of_many_modalities_still_make_a_proper_posterior(modalities: int) -> None:
+def test_widest_experts_give_proper_posterior(modalities: int) -> None:
     """T is then (N−1)(1/sigmoid(15) − 1), which float32 must not round away."""
-    built = saying([1e4] * modalities)
+    built = constant_model([1e4] * modalities)
     q = built.posterior({name: torch.ones(1, 2) for name in built.names})
     assert q.variance.dtype == torch.float32
     torch.testing.assert_close(1 / q.variance, torch.full((1, 1), (modalities - 1) * 3.06e-7), rtol=0.5, atol=0)
-    assert all(gradient.isfinite().all() for gradient in trained_once(built)[1].values())
+    assert all(gradient.isfinite().all() for gradient in loss_and_gradients(built)[1].values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_networks_of_half_precision_leave_the_variance_inside_its_bound(dtype: torch.dtype) -> None:
+def test_half_precision_keeps_variance_within_bound(dtype: torch.dtype) -> None:
     """The sigmoid of 15 is 1 in 16 bits, and the precision of all modalities together would be 0."""
-    built = saying([1e4, 1e4, 1e4]).to(dtype)
+    built = constant_model([1e4, 1e4, 1e4]).to(dtype)
     q = built.posterior({name: torch.ones(1, 2) for name in built.names})
     assert q.variance.dtype == torch.float32
     assert (q.variance > 0).all()
@@ -149,25 +151,25 @@ def test_networks_of_half_precision_leave_the_variance_inside_its_bound(dtype: t
 # -- The rest ----------------------------------------------------------------------------------------------------------
 
 
-def test_it_answers_every_question() -> None:
-    assert_answers_every_question(model())
+def test_model_answers_all_queries() -> None:
+    assert_answers_all_queries(model())
 
 
-def test_missing_values_do_nothing() -> None:
-    assert_missing_values_do_nothing(model())
-    assert_a_row_of_nothing_adds_nothing(model())
+def test_missing_values_are_ignored() -> None:
+    assert_missing_values_ignored(model())
+    assert_empty_row_adds_nothing(model())
 
 
-def test_it_trains_and_is_validated() -> None:
+def test_model_trains_and_validates() -> None:
     assert {"coupling", "active units", "log p image->label"} <= assert_trains(lambda: model(k=1)).keys()
 
 
-def test_a_single_modality_is_refused() -> None:
+def test_single_modality_is_refused() -> None:
     with pytest.raises(SettingsError, match="needs at least two modalities"):
         model(["image"])
 
 
-def test_the_number_of_inference_parameters_is_that_of_table_1() -> None:
+def test_inference_parameters_match_table_1() -> None:
     image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
     label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical())
     built = MVAEQ({"image": image, "label": label}, 64)

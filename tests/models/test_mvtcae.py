@@ -9,10 +9,9 @@ from mvae.errors import SettingsError
 from mvae.models.mvtcae import MVTCAE
 from tests.models.common import (
     KINDS,
-    alone,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_answers_every_question,
-    assert_missing_values_do_nothing,
+    assert_answers_all_queries,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     complete,
@@ -20,11 +19,12 @@ from tests.models.common import (
     exact_elbo,
     expected_objective,
     expert,
-    has,
     incomplete,
     log_joint,
     noise_for,
+    observed,
     parts,
+    product_of,
 )
 from tests.oracle import LinearGaussian
 
@@ -34,13 +34,13 @@ def model(kinds: list[str] = KINDS, seed: int = 0, alpha: float = 0.9) -> MVTCAE
 
 
 def naive(built: MVTCAE, table: Table, noise: Tensor, beta: float) -> Tensor:
-    """(M−α)/M · E_q[Σ_i log p(x_i | z)] − β {(1−α) KL[q, p(z)] + α/M Σ_i KL[q, q(z | x_i)]}, row after row."""
+    """(M−α)/M · E_q[Σ_i log p(x_i | z)] − β {(1−α) KL[q, p(z)] + α/M Σ_i KL[q, q(z | x_i)]}, row by row."""
     count, alpha = len(built.names), built.alpha
     total = torch.zeros(()).double()
     for row in range(len(table)):
-        own = has(table, row, built.names)
+        own = observed(table, row, built.names)
         experts = [expert(built, table, name, row) for name in own]
-        q = alone(experts)
+        q = product_of(experts)
         scored = log_joint(built, table, row, own, q[0] + q[1].sqrt() * noise[0, row])
         towards = torch.stack([divergence(q, one) for one in experts]).sum()
         total = total + (count - alpha) / count * scored
@@ -50,7 +50,7 @@ def naive(built: MVTCAE, table: Table, noise: Tensor, beta: float) -> Tensor:
 
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize(("seed", "alpha"), list(enumerate([0.0, 0.5, 0.9, 1.0])))
-def test_the_objective_is_that_of_its_paper(make, seed: int, alpha: float) -> None:
+def test_objective_matches_paper(make, seed: int, alpha: float) -> None:
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed, alpha), make(5, kinds), 0.4 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 5)
@@ -58,42 +58,42 @@ def test_the_objective_is_that_of_its_paper(make, seed: int, alpha: float) -> No
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.9])
-def test_in_a_linear_gaussian_model_the_objective_has_a_closed_form(alpha: float) -> None:
+def test_linear_gaussian_objective_matches_closed_form(alpha: float) -> None:
     """E_q[log p(X | z)] = log p(X) − KL[q, p(z | X)] + KL[q, p(z)]."""
     exact = LinearGaussian(2, [3, 4, 2], seed=0)
     built, table = MVTCAE(exact.model.modalities, 2, alpha), exact.data(3, seed=1)
     for row in range(3):
         experts = [expert(built, table, name, row) for name in exact.names]
-        q = alone(experts)
+        q = product_of(experts)
         scored = exact_elbo(exact, table, row, q) + divergence(q)
         towards = torch.stack([divergence(q, one) for one in experts]).sum()
         expected = (3 - alpha) / 3 * scored - (1 - alpha) * divergence(q) - alpha / 3 * towards
         torch.testing.assert_close(expected_objective(built, table, row), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_the_posterior_of_a_subset_is_the_product_of_its_experts_alone() -> None:
+def test_posterior_is_product_of_experts_without_prior() -> None:
     built, table = model(), incomplete(6)
     q = built.posterior(table)
     for row in range(6):
-        mean, variance = alone([expert(built, table, name, row) for name in has(table, row, KINDS)])
+        mean, variance = product_of([expert(built, table, name, row) for name in observed(table, row, KINDS)])
         torch.testing.assert_close(q.mean[row], mean)
         torch.testing.assert_close(q.variance[row], variance)
 
 
-def test_it_answers_every_question() -> None:
-    assert_answers_every_question(model())
+def test_model_answers_all_queries() -> None:
+    assert_answers_all_queries(model())
 
 
-def test_missing_values_do_nothing() -> None:
-    assert_missing_values_do_nothing(model())
-    assert_a_row_of_nothing_adds_nothing(model())
+def test_missing_values_are_ignored() -> None:
+    assert_missing_values_ignored(model())
+    assert_empty_row_adds_nothing(model())
 
 
-def test_it_trains_and_is_validated() -> None:
+def test_model_trains_and_validates() -> None:
     assert {"coupling", "active units", "log p image->label"} <= assert_trains(model).keys()
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1])
-def test_an_alpha_outside_its_range_is_refused(alpha: float) -> None:
+def test_alpha_outside_its_range_is_refused(alpha: float) -> None:
     with pytest.raises(SettingsError, match=r"alpha must be in \[0, 1\]"):
         model(alpha=alpha)

@@ -1,4 +1,4 @@
-"""The objective against a plain loop over rows and terms, and against everything a missing value could do to it."""
+"""The objective compared with a plain loop over rows and terms, and its independence of missing values."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,7 +34,7 @@ from tests.oracle import any_plan, mvae_plan, naive_loss
     seed=st.integers(0, 2**31),
 )
 @settings(max_examples=40)
-def test_the_objective_is_eq5_for_every_row_term_weight_and_gradient(
+def test_objective_and_gradient_match_naive_eq5(
     kinds: list[str],
     rows: int,
     latent: int,
@@ -62,7 +62,7 @@ def test_the_objective_is_eq5_for_every_row_term_weight_and_gradient(
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_terms_may_score_something_else_than_they_are_given(complete: bool) -> None:
+def test_terms_may_score_other_modalities_than_given(complete: bool) -> None:
     model, rows = model_of(["image", "label", "signal"]), 4
     columns = {kind: column(kind, rows) for kind in model.names}
     batch = Table(columns) if complete else masked(columns)
@@ -75,7 +75,7 @@ def test_terms_may_score_something_else_than_they_are_given(complete: bool) -> N
     assert_same(model, fast, naive_loss(model, batch, any_plan(model, rows, terms), noise, 0.5))
 
 
-def test_a_mask_for_each_row_gives_what_one_mask_for_all_rows_gives() -> None:
+def test_masks_by_row_match_one_shared_mask() -> None:
     model, rows = model_of(KINDS, k=2), 5
     batch = Table({kind: column(kind, rows) for kind in KINDS})
     dense = model.terms(batch.presence(model.names))
@@ -87,7 +87,7 @@ def test_a_mask_for_each_row_gives_what_one_mask_for_all_rows_gives() -> None:
     assert_same(model, model(batch, dense, noise=noise).loss, model(batch, gathered, noise=noise).loss)
 
 
-def test_a_plan_applied_as_masks_gives_what_exact_rows_give() -> None:
+def test_masked_plan_matches_exact_rows() -> None:
     model, rows = model_of(KINDS, k=2, cross_from=["image"]), 7
     batch = masked({kind: column(kind, rows) for kind in KINDS})
     terms = model.terms(batch.presence(model.names))
@@ -102,14 +102,14 @@ def test_a_plan_applied_as_masks_gives_what_exact_rows_give() -> None:
     assert torch.equal(exact.counts(), other.counts())
 
 
-def test_one_modality_is_a_plain_vae() -> None:
+def test_single_modality_is_plain_vae() -> None:
     model = model_of(["signal"])
     x, noise = column("signal", 6), torch.randn(1, 6, 2).double()
     result = model(Table({"signal": x}), beta=0.3, noise=noise)
     assert result.terms.names == ("signal",)
     signal = model.modalities["signal"]
     mean, log_var = signal.encoder(x.double()).chunk(2, -1)
-    variance = 1 / (1 + torch.exp(-log_var))  # the prior expert has its say here too
+    variance = 1 / (1 + torch.exp(-log_var))  # the prior expert counts here too
     mean = variance * torch.exp(-log_var) * mean
     output = signal.decoder(mean + variance.sqrt() * noise[0])
     scale = cast("likelihoods.Gaussian", signal.likelihood).log_scale.exp()
@@ -118,10 +118,10 @@ def test_one_modality_is_a_plain_vae() -> None:
     assert_same(model, result.loss, -(log_prob - 0.3 * kl).mean())
 
 
-# -- What is reported --------------------------------------------------------------------------------------------
+# -- Reported sums -----------------------------------------------------------------------------------------------
 
 
-def test_reported_sums_are_over_the_scored_pairs_and_make_up_the_loss() -> None:
+def test_reported_sums_add_up_to_loss() -> None:
     model, rows = model_of(["image", "label", "signal"], weights={"label": 50.0}, k=2), 5
     batch = masked({kind: column(kind, rows) for kind in model.names})
     terms = model.terms(batch.presence(model.names))
@@ -143,7 +143,7 @@ def test_reported_sums_are_over_the_scored_pairs_and_make_up_the_loss() -> None:
     assert not result.sums().requires_grad  # no graph is kept alive by a metric
 
 
-def test_a_row_counts_the_same_whatever_its_neighbours_have() -> None:
+def test_row_counts_the_same_in_any_batch() -> None:
     """The loss is the mean over rows of each row's own sum: rare patterns do not weigh more."""
     model, rows = model_of(["image", "label", "signal"]), 6
     columns = {kind: column(kind, rows) for kind in model.names}
@@ -160,7 +160,7 @@ def test_a_row_counts_the_same_whatever_its_neighbours_have() -> None:
     assert_same(model, together, torch.stack(alone).mean())
 
 
-def test_lambda_weighs_its_modality_in_every_term_alike() -> None:
+def test_lambda_weighs_modality_equally_in_every_term() -> None:
     columns = {kind: column(kind, 4) for kind in ["image", "label", "signal"]}
     batch = Table(columns)
     light = model_of(list(columns), k=3, distinct=False)
@@ -180,7 +180,7 @@ def test_lambda_weighs_its_modality_in_every_term_alike() -> None:
 
 
 def with_missing(batch: Table, fill: Mapping[str, float]) -> Table:
-    """The same table with something else in its missing cells."""
+    """The same table with other values in its missing cells."""
     columns = {}
     for i, (name, values) in enumerate(batch.columns.items()):
         filled = cast("Tensor", values).clone()
@@ -197,7 +197,7 @@ def with_missing(batch: Table, fill: Mapping[str, float]) -> Table:
         {"image": 1, "label": 10**12, "signal": 3e38, "robust": 1e300, "tags": 99},
     ],
 )
-def test_nothing_that_stands_in_a_missing_cell_has_any_influence(fill: dict[str, float]) -> None:
+def test_missing_cells_have_no_influence(fill: dict[str, float]) -> None:
     model, rows = model_of(KINDS, k=2), 12
     zeros = with_missing(masked({kind: column(kind, rows) for kind in KINDS}), dict.fromkeys(KINDS, 0))
     terms = model.terms(zeros.presence(model.names))
@@ -218,7 +218,7 @@ def test_nothing_that_stands_in_a_missing_cell_has_any_influence(fill: dict[str,
 
 
 class Spy(nn.Module):
-    """Keeps what a network is given."""
+    """Records a network's inputs."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -239,7 +239,7 @@ def spied(model: MVAE) -> tuple[dict[str, Spy], dict[str, Spy]]:
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_each_modality_is_encoded_once_for_its_rows_and_decoded_only_for_the_scored_pairs(complete: bool) -> None:
+def test_networks_run_once_on_needed_rows_and_pairs(complete: bool) -> None:
     model, rows = model_of(KINDS, k=3), 10
     columns = {kind: column(kind, rows) for kind in KINDS}
     batch = Table(columns) if complete else masked(columns)
@@ -254,16 +254,16 @@ def test_each_modality_is_encoded_once_for_its_rows_and_decoded_only_for_the_sco
         assert len(decoders[name].seen[0]) == sum(name in term.of for term in plan)
 
 
-def test_a_row_with_one_modality_is_decoded_once() -> None:
+def test_row_with_one_modality_is_decoded_once() -> None:
     model = model_of(["image", "label"])
     batch = Table({kind: column(kind, 8) for kind in model.names}, {"label": torch.arange(8) == 0})
     _, decoders = spied(model)
     model.batch_objective(batch)
-    assert len(decoders["image"].seen[0]) == 2 + 7  # full and single of the pair, and one term of each other row
+    assert len(decoders["image"].seen[0]) == 2 + 7  # full and single term of the pair, and one term of each other row
     assert len(decoders["label"].seen[0]) == 2
 
 
-def test_batch_norm_is_fed_by_present_rows_and_scored_latents_only() -> None:
+def test_batch_norm_sees_only_present_rows_and_scored_latents() -> None:
     latent, rows = 2, 12
     model = model_of(["image", "signal"], latent)
     part = model.modalities["signal"]
@@ -280,18 +280,18 @@ def test_batch_norm_is_fed_by_present_rows_and_scored_latents_only() -> None:
     torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * signal[has].var(0))
     norm = cast("nn.BatchNorm1d", cast("nn.Sequential", decoders["signal"].network)[0])
     (z,) = decoders["signal"].seen
-    assert len(z) == 2 * has.sum()  # full and single, of the rows that have it
+    assert len(z) == 2 * has.sum()  # full and single term of the rows that have it
     torch.testing.assert_close(norm.running_mean, 0.1 * z.mean(0))
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("column_exists", [True, False])
-def test_a_modality_absent_from_a_whole_batch_is_as_if_the_model_had_none(column_exists: bool) -> None:
+def test_modality_absent_from_batch_is_ignored(column_exists: bool) -> None:
     model, rows = model_of(["image", "label", "signal"], k=1), 5
     columns = {kind: column(kind, rows) for kind in ["image", "signal"]}
     if column_exists:
-        nobody = torch.zeros(rows, dtype=torch.bool)
-        batch = Table(columns | {"label": torch.full((rows,), -1)}, {"label": nobody})
+        absent = torch.zeros(rows, dtype=torch.bool)
+        batch = Table(columns | {"label": torch.full((rows,), -1)}, {"label": absent})
     else:
         batch = Table(columns)
     smaller = model_of(["image", "signal"])
@@ -307,10 +307,10 @@ def test_a_modality_absent_from_a_whole_batch_is_as_if_the_model_had_none(column
     assert all(g.abs().sum() == 0 for n, g in gradients(model, result.loss).items() if ".label." in n)
 
 
-def test_label_zero_is_a_value() -> None:
+def test_label_zero_is_an_observed_value() -> None:
     model = model_of(["image", "label"])
     labels = torch.zeros(4, dtype=torch.int64)
     result = model(Table({"image": column("image", 4), "label": labels}))
     assert (log_prob(result, "label")[result.terms.names.index("label")] < 0).all()
     given_zero = model.posterior({"label": [0]})
-    assert given_zero.variance.max() < 1  # it has been told something
+    assert given_zero.variance.max() < 1  # narrower than the prior

@@ -1,4 +1,4 @@
-"""The objective with networks of every habit: views, half precision, autocast, extreme outputs."""
+"""The objective with unusual networks: views as outputs, half precision, autocast, extreme outputs."""
 
 from typing import cast
 
@@ -25,7 +25,7 @@ class Halves(nn.Module):
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_an_encoder_may_return_chunk_views(complete: bool) -> None:
+def test_encoder_may_return_chunk_views(complete: bool) -> None:
     model, rows = model_of(["image", "signal"]), 6
     model.modalities["signal"].encoder = Halves(4, 2).double()
     columns = {kind: column(kind, rows) for kind in model.names}
@@ -38,9 +38,7 @@ def test_an_encoder_may_return_chunk_views(complete: bool) -> None:
 
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_networks_of_half_precision_train_with_posteriors_and_losses_in_float32(
-    dtype: torch.dtype, complete: bool
-) -> None:
+def test_half_precision_networks_have_float32_loss(dtype: torch.dtype, complete: bool) -> None:
     model, rows = model_of(["image", "label"]), 6
     columns = {kind: column(kind, rows) for kind in model.names}
     batch = Table(columns) if complete else Table(columns, {"label": torch.arange(rows) < 3})
@@ -53,12 +51,12 @@ def test_networks_of_half_precision_train_with_posteriors_and_losses_in_float32(
     torch.testing.assert_close(result.loss.double(), exact, rtol=0.02, atol=0)
     result.loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    model(batch)  # with noise of its own
+    model(batch)  # with its own noise
     assert model.generate(batch.take([0]), n=2)["image"].shape == (2, 1, 6)
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_autocast_changes_the_loss_only_by_rounding(complete: bool) -> None:
+def test_autocast_changes_loss_only_by_rounding(complete: bool) -> None:
     model, rows = model_of(["image", "label"]).float(), 6
     columns = {kind: column(kind, rows) for kind in model.names}
     batch = Table(columns) if complete else Table(columns, {"label": torch.arange(rows) < 3})
@@ -72,7 +70,7 @@ def test_autocast_changes_the_loss_only_by_rounding(complete: bool) -> None:
 
 
 @pytest.mark.parametrize("extreme", [-1e4, 1e4])
-def test_an_encoder_with_an_extreme_log_variance_gives_a_finite_loss_and_gradients(extreme: float) -> None:
+def test_extreme_log_variance_gives_finite_loss_and_gradients(extreme: float) -> None:
     model = model_of(["image", "signal"]).float()
     layer = cast("nn.Linear", cast("nn.Sequential", model.modalities["signal"].encoder)[-1])
     with torch.no_grad():
@@ -82,7 +80,7 @@ def test_an_encoder_with_an_extreme_log_variance_gives_a_finite_loss_and_gradien
     assert all(g.isfinite().all() for g in gradients(model, result.loss).values())
 
 
-def test_the_same_generator_gives_the_same_loss() -> None:
+def test_same_generator_gives_same_loss() -> None:
     model = model_of(KINDS, k=2)
     batch = masked({kind: column(kind, 6) for kind in KINDS})
     one, same, other = (model(batch, generator=torch.Generator().manual_seed(s)).loss for s in (1, 1, 2))
@@ -90,7 +88,7 @@ def test_the_same_generator_gives_the_same_loss() -> None:
     assert not torch.equal(one, other)
 
 
-def test_a_beta_that_is_a_tensor_counts_as_its_number() -> None:
+def test_tensor_beta_equals_float_beta() -> None:
     model = model_of(["signal"])
     batch, noise = Table({"signal": column("signal", 3)}), torch.randn(1, 3, 2).double()
     terms = mvae_terms(batch.presence(model.names), model.names)

@@ -1,4 +1,4 @@
-"""Fitted priors: the density by SciPy, samples by their moments, log p by its closed form, and back from a file."""
+"""Fitted priors: density compared with SciPy, moments of samples, log p in closed form, saving and loading."""
 
 import math
 from pathlib import Path
@@ -30,7 +30,7 @@ def some_prior(latent: int = 2) -> MixturePrior:
 
 
 def density(prior: MixturePrior, z: Tensor, loading: Tensor | None = None, scale: float = 0.0) -> Tensor:
-    """log Σ_k w_k N(z; A μ_k, A Σ_k Aᵀ + scale² I), by SciPy; A = I where none is given."""
+    """log Σ_k w_k N(z; A μ_k, A Σ_k Aᵀ + scale² I), by SciPy; A = I by default."""
     parts = []
     for weight, centre, covariance in zip(prior.weight, prior.centre, prior.covariance, strict=True):
         a = torch.eye(len(centre)).double() if loading is None else loading
@@ -40,7 +40,7 @@ def density(prior: MixturePrior, z: Tensor, loading: Tensor | None = None, scale
     return torch.stack(parts).logsumexp(0)
 
 
-def test_a_mixtures_density_and_moments_are_exact() -> None:
+def test_mixture_density_and_moments_are_exact() -> None:
     prior, z = some_prior(), torch.randn(50, 2).double()
     torch.testing.assert_close(prior.log_prob(z), density(prior, z))
     assert prior.log_prob(z.reshape(5, 10, 2)).shape == (5, 10)
@@ -53,20 +53,20 @@ def test_a_mixtures_density_and_moments_are_exact() -> None:
 
 
 @pytest.mark.parametrize(("of", "given"), [(["x1", "x2"], []), (["x1"], ["x2"])])
-def test_log_p_under_a_fitted_prior_is_its_closed_form(of: list[str], given: list[str]) -> None:
-    """With proposals that are off; each x of a linear model is a mixture of Gaussians then."""
+def test_log_p_with_prior_matches_closed_form(of: list[str], given: list[str]) -> None:
+    """The proposals are inexact; each x of a linear model is then a mixture of Gaussians."""
     exact = LinearGaussian(2, [3, 2], seed=0, perturb=0.3)
     table, prior = exact.data(8, seed=1), some_prior()
     exact.model.prior = prior
 
-    def truth(names: list[str]) -> Tensor:
-        """x / s has the unit noise that SciPy's helper adds."""
+    def true_log_p(names: list[str]) -> Tensor:
+        """The closed form, for x / s with unit noise."""
         loading = torch.cat([exact.loading[n] / exact.scale[n] for n in names])
         x = torch.cat([(torch.as_tensor(table[n]) - exact.offset[n]) / exact.scale[n] for n in names], 1)
         volume = sum(len(exact.offset[n]) * math.log(exact.scale[n]) for n in names)
         return density(prior, x, loading, 1.0) - volume
 
-    expected = truth([*of, *given]) - (truth(given) if given else 0)
+    expected = true_log_p([*of, *given]) - (true_log_p(given) if given else 0)
     for denominator in (Denominator(), Denominator("prior", 20_000))[: 1 + bool(given)]:
         found = log_likelihood(exact.model, table, of, given, samples=5_000, denominator=denominator)
         error = (1 / found.effective_samples - 1 / 5_000).clamp(min=0).sqrt()
@@ -77,7 +77,7 @@ def test_log_p_under_a_fitted_prior_is_its_closed_form(of: list[str], given: lis
     assert (without.values - expected).abs().max() > 0.5
 
 
-def test_samples_without_data_come_from_it_and_answers_given_data_stay() -> None:
+def test_prior_changes_only_samples_without_data() -> None:
     exact = LinearGaussian(2, [3, 4], seed=0)
     model, table = exact.model, exact.data(4, seed=1)
     before = model.generate(table, ["x1"], seed=0, mean=True)["x1"]
@@ -90,7 +90,7 @@ def test_samples_without_data_come_from_it_and_answers_given_data_stay() -> None
 
 
 def aggregate(q: Gaussian | Mixture) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the posteriors of all rows together, of latents that are independent given a row."""
+    """Mean and covariance of the aggregate posterior, for latents that are independent given a row."""
     return q.mean.mean(0), q.mean.T.cov(correction=0) + torch.diag(q.variance.mean(0))
 
 
@@ -102,19 +102,19 @@ def check_moments(prior: Prior, q: Gaussian | Mixture, tolerance: float) -> None
 
 
 @pytest.mark.parametrize("components", [1, 4])
-def test_a_fitted_mixture_has_the_moments_of_the_aggregate_posterior(components: int) -> None:
+def test_fitted_mixture_has_moments_of_aggregate_posterior(components: int) -> None:
     exact = LinearGaussian(2, [3, 4], seed=0)
     table = exact.data(2000, seed=1)
     check_moments(fit_prior(exact.model, table, components=components), exact.model.posterior(table), 0.03)
 
 
-def test_a_mixture_of_experts_is_aggregated_by_its_components() -> None:
+def test_prior_fits_mixture_of_experts() -> None:
     torch.manual_seed(0)
     model, table = MMVAE(parts(KINDS), 2), complete(4000)
     check_moments(fit_prior(model, table, components=4), model.posterior(table), 0.1)
 
 
-def test_it_comes_back_from_a_file_the_same_and_repeats_itself(tmp_path: Path) -> None:
+def test_prior_survives_saving_and_is_reproducible(tmp_path: Path) -> None:
     exact = LinearGaussian(2, [3, 4], seed=0)
     table, z = exact.data(200, seed=1), torch.randn(5, 2).double()
     prior = fit_prior(exact.model, table, components=3, seed=4)
@@ -124,7 +124,7 @@ def test_it_comes_back_from_a_file_the_same_and_repeats_itself(tmp_path: Path) -
     assert torch.equal(fit_prior(exact.model, table, components=3, seed=4).log_prob(z), prior.log_prob(z))
 
 
-def test_a_flow_is_a_density_that_fits_and_comes_back_from_a_file(tmp_path: Path) -> None:
+def test_flow_is_normalised_fits_and_survives_saving(tmp_path: Path) -> None:
     pytest.importorskip("zuko")
     exact = LinearGaussian(1, [3, 4], seed=0)
     table = exact.data(2000, seed=1)
@@ -143,7 +143,7 @@ def _parts(q: Gaussian | Mixture) -> tuple[Tensor, Tensor]:
     return q.precision, q.shift
 
 
-def test_what_cannot_be_fitted_is_refused() -> None:
+def test_invalid_fit_settings_are_refused() -> None:
     exact = LinearGaussian(2, [3, 4], seed=0)
     table = exact.data(5, seed=1)
     with pytest.raises(QueryError, match="'mixture' or a 'flow', not 'vamp'"):

@@ -1,4 +1,4 @@
-"""Guesses of what rows lack, as a naive loop adds them to the objective, and what must not touch it."""
+"""Pseudo-labels for missing values compared with a naive loop, and what must not affect them."""
 
 import pytest
 import torch
@@ -22,12 +22,12 @@ NAMES = ("image", "label", "flag")
 SHARE = 0.2
 
 
-def guessed(model: MVAE, x: dict[str, Tensor], terms: Terms, beta: float) -> tuple[dict[str, Tensor], Terms]:
+def pseudo_labelled(model: MVAE, x: dict[str, Tensor], terms: Terms, beta: float) -> tuple[dict[str, Tensor], Terms]:
     return with_pseudo_labels(model, model.pseudo_labels, model.balances, model.recipe, x, terms, beta)
 
 
 def model_and_table(pseudo_labels: tuple[str, ...] = ("label", "flag"), seed: int = 0) -> tuple[MVAE, Table]:
-    """Three modalities, of which any may be missing; decoders of classes that are sure of about half their guesses."""
+    """Three modalities with missing cells; the class decoders are confident in about half their predictions."""
     torch.manual_seed(seed)
     label = Modality(LabelEncoder(4, 2 * LATENT, 8), mlp(LATENT, 4, (8,)), likelihoods.Categorical(), weight=50.0)
     flag = Modality(mlp(1, 2 * LATENT, (8,)), mlp(LATENT, 1, (8,)), likelihoods.Bernoulli(), weight=3.0)
@@ -52,7 +52,7 @@ def model_and_table(pseudo_labels: tuple[str, ...] = ("label", "flag"), seed: in
 
 
 def losses(model: MVAE, table: Table, beta: float = 1.0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """With guesses and without, by the same noise; and the gradient with them."""
+    """The loss with and without pseudo-labels for the same noise, and the gradient with them."""
     found = []
     for pseudo_labels in ((), model.pseudo_labels):
         model.pseudo_labels = pseudo_labels
@@ -64,7 +64,7 @@ def losses(model: MVAE, table: Table, beta: float = 1.0) -> tuple[Tensor, Tensor
     return found[1], found[0], gradient
 
 
-def test_a_sure_guess_is_explained_from_the_image_as_a_naive_loop_says() -> None:
+def test_confident_pseudo_labels_match_naive_loop() -> None:
     model, table = model_and_table()
     loss, without, gradient = losses(model, table)
     terms = model.terms(table.present)
@@ -74,9 +74,9 @@ def test_a_sure_guess_is_explained_from_the_image_as_a_naive_loop_says() -> None
     extra, scored = torch.zeros((), dtype=torch.float64), 0
     for name, weight in (("label", 50.0), ("flag", 3.0)):
         modality, j = model.modalities[name], NAMES.index(name)
-        lacking = [r for r in range(ROWS) if table.present[r, 0] and not table.present[r, j]]
-        share = SHARE / max(SHARE, len(lacking) / ROWS)
-        for r in lacking:
+        missing = [r for r in range(ROWS) if table.present[r, 0] and not table.present[r, j]]
+        share = SHARE / max(SHARE, len(missing) / ROWS)
+        for r in missing:
             known = {n: torch.as_tensor(table.columns[n])[[r]] for i, n in enumerate(NAMES) if table.present[r, i]}
             with torch.no_grad():
                 logits = modality.decode(model.posterior(known).mean)[0]
@@ -87,18 +87,18 @@ def test_a_sure_guess_is_explained_from_the_image_as_a_naive_loop_says() -> None
                 z = alone.mean + alone.variance.sqrt() * noise[r]
                 guess = p.argmax()[None] if name == "label" else p.argmax().double()[None, None]
                 extra, scored = extra + max(1.0, share * weight) * modality.log_prob(guess, z)[0], scored + 1
-    assert 5 < scored < 35  # some guesses are sure, and some are not
+    assert 5 < scored < 35  # some predictions are confident, and some are not
     torch.testing.assert_close(loss, without - extra.detach() / ROWS, rtol=1e-12, atol=1e-10)
-    # A decoder learns from its guess, but not through it: the guess is a constant.
+    # A decoder learns from its pseudo-label, but not through it: the pseudo-label is a constant.
     assert all(torch.isfinite(value).all() for value in gradient.values())
 
 
-def test_the_gradient_is_that_of_the_guesses_as_if_they_had_been_data() -> None:
+def test_gradient_treats_pseudo_labels_as_data() -> None:
     model, table = model_and_table(("label",))
     _, _, gradient = losses(model, table)
     model.pseudo_labels = ("label",)
     x = model.prepare(table)
-    filled, terms = guessed(model, x, model.terms(table.present), 1.0)
+    filled, terms = pseudo_labelled(model, x, model.terms(table.present), 1.0)
     model.pseudo_labels = ()
     model.zero_grad()
     shape = len(terms.names), ROWS, LATENT
@@ -109,17 +109,17 @@ def test_the_gradient_is_that_of_the_guesses_as_if_they_had_been_data() -> None:
             torch.testing.assert_close(parameter.grad, gradient[name], rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("how", ["annealing goes on", "evaluated", "complete", "never sure", "only labels"])
-def test_nothing_is_guessed_where(how: str) -> None:
+@pytest.mark.parametrize("case", ["annealing", "evaluated", "complete", "never confident", "only labels"])
+def test_no_pseudo_labels_are_used(case: str) -> None:
     model, table = model_and_table()
     beta = 1.0
-    if how == "annealing goes on":
+    if case == "annealing":
         beta = 0.99
-    elif how == "evaluated":
+    elif case == "evaluated":
         model.eval()
-    elif how == "complete":
+    elif case == "complete":
         table = Table(table.columns)
-    elif how == "only labels":  # there is nothing that could explain a guess
+    elif case == "only labels":  # no modality could explain a pseudo-label
         table = Table({"label": table.columns["label"], "flag": table.columns["flag"]}, {"flag": table.present[:, 1]})
     else:
         for name in ("label", "flag"):
@@ -129,7 +129,7 @@ def test_nothing_is_guessed_where(how: str) -> None:
     assert torch.equal(loss, without)
 
 
-def test_what_stands_in_a_missing_cell_has_no_say() -> None:
+def test_missing_cells_do_not_affect_pseudo_labels() -> None:
     model, table = model_and_table()
     changed = dict(table.columns)
     changed["label"] = torch.where(table.present[:, 1], torch.as_tensor(table.columns["label"]), 3)
@@ -138,7 +138,7 @@ def test_what_stands_in_a_missing_cell_has_no_say() -> None:
     assert torch.equal(losses(model, table)[0], losses(model, other)[0])
 
 
-def test_what_stands_in_a_missing_cell_need_not_be_possible() -> None:
+def test_missing_cells_may_contain_invalid_values() -> None:
     model, table = model_and_table()
     changed = dict(table.columns)
     changed["label"] = torch.where(table.present[:, 1], torch.as_tensor(table.columns["label"]), -1)
@@ -150,24 +150,24 @@ def test_what_stands_in_a_missing_cell_need_not_be_possible() -> None:
         assert torch.equal(balance_of(model, name).known, balance_of(again, name).known)
 
 
-def test_who_guesses_sees_no_noise_and_leaves_no_trace_in_batch_statistics() -> None:
+def test_prediction_ignores_augmentation_and_keeps_batch_statistics() -> None:
     model, table = model_and_table()
     norm = nn.BatchNorm1d(6).double()
     model.modalities["image"].encoder = nn.Sequential(norm, mlp(6, 2 * LATENT, (8,)).double())
-    sure = []
+    found = []
     for noise in (0.0, 1000.0):
         model.modalities["image"].augment = (Noise(noise),)
         before = {name: buffer.clone() for name, buffer in norm.named_buffers()}
-        x, terms = guessed(model, model.prepare(table), model.terms(table.present), 1.0)
-        sure.append((terms.of[terms.names.index("image")], x["label"]))
+        x, terms = pseudo_labelled(model, model.prepare(table), model.terms(table.present), 1.0)
+        found.append((terms.of[terms.names.index("image")], x["label"]))
         assert all(torch.equal(buffer, before[name]) for name, buffer in norm.named_buffers())
-    assert sure[0][0].any()
-    assert all(torch.equal(a, b) for a, b in zip(*sure, strict=True))
+    assert found[0][0].any()
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     assert model.training
     assert all(module.training for module in model.modules())
 
 
-def test_a_guess_is_the_most_probable_value_and_says_how_probable() -> None:
+def test_mode_with_log_prob_is_most_probable_value() -> None:
     model, _ = model_and_table()
     z = torch.randn(7, LATENT, dtype=torch.float64)
     for name, values in (
@@ -194,10 +194,10 @@ def test_pseudo_labels_need_a_source_and_discrete_values() -> None:
         MVAE(parts, LATENT, cross_from=["image"], pseudo_labels=["height"])
 
 
-def test_the_posterior_of_the_guess_is_of_all_that_a_row_has() -> None:
-    """With a flag that tells the label, a row with image and flag is guessed by both."""
+def test_pseudo_label_uses_all_observed_modalities() -> None:
+    """The label of a row with image and flag is predicted from both."""
     model, table = model_and_table(("label",))
-    x, _ = guessed(model, model.prepare(table), model.terms(table.present), 1.0)
+    x, _ = pseudo_labelled(model, model.prepare(table), model.terms(table.present), 1.0)
     row = int((table.present[:, 0] & ~table.present[:, 1] & table.present[:, 2]).nonzero()[0])
     experts = [model.expert(name, model.prepare(table)[name][[row]]) for name in ("image", "flag")]
     both = product(
@@ -214,23 +214,23 @@ def balance_of(model: MVAE, name: str) -> Balance:
     return balance
 
 
-def test_a_class_that_is_forgotten_comes_back() -> None:
-    """Of images of two kinds, as many of each, the decoder calls both the first kind: one surely, one less so."""
+def test_balance_recovers_forgotten_class() -> None:
+    """The decoder predicts the first of two equally frequent classes for all rows, less confidently for the second."""
     decoder = nn.Linear(1, 2, bias=False).double()
     with torch.no_grad():
         decoder.weight.copy_(torch.tensor([[1.0], [0.0]]))
     label = Modality(nn.Identity(), decoder, likelihoods.Categorical())
     balance = Balance(label, 1)
     z = torch.tensor([[9.0], [5.0]], dtype=torch.float64).repeat(20, 1)
-    x, lacks, begun = torch.tensor([0, 1]).repeat(20), torch.arange(40) < 20, torch.tensor(True)
+    x, missing, begun = torch.tensor([0, 1]).repeat(20), torch.arange(40) < 20, torch.tensor(True)
     assert label.mode_with_log_prob(z)[0].tolist() == [0] * 40
     for _ in range(2000):
-        balance(label, z, x, lacks, begun)
-    assert balance(label, z, x, lacks, begun)[0].tolist() == [0, 1] * 20
+        balance(label, z, x, missing, begun)
+    assert balance(label, z, x, missing, begun)[0].tolist() == [0, 1] * 20
 
 
 @pytest.mark.parametrize("name", ["label", "flag"])
-def test_the_running_means_and_the_tilt_are_those_of_a_naive_loop(name: str) -> None:
+def test_balance_matches_naive_loop(name: str) -> None:
     model, _ = model_and_table()
     modality, balance = model.modalities[name], balance_of(model, name)
     generator = torch.Generator().manual_seed(3)
@@ -238,15 +238,15 @@ def test_the_running_means_and_the_tilt_are_those_of_a_naive_loop(name: str) -> 
     for step in range(20):
         z = torch.randn(9, LATENT, generator=generator, dtype=torch.float64)
         x = torch.randint(4, (9,), generator=generator) if name == "label" else z[:, :1].gt(1).double()
-        lacks = torch.rand(9, generator=generator) < 0.3
-        rubbish = torch.where(lacks.view(-1, *[1] * (x.dim() - 1)), torch.zeros_like(x), x)
-        guess, log_p = balance(modality, z, rubbish, lacks, torch.tensor(step != 5))
+        missing = torch.rand(9, generator=generator) < 0.3
+        rubbish = torch.where(missing.view(-1, *[1] * (x.dim() - 1)), torch.zeros_like(x), x)
+        guess, log_p = balance(modality, z, rubbish, missing, torch.tensor(step != 5))
         logits = modality.decode(z)
         p = logits.softmax(1) if name == "label" else logits.sigmoid()
-        if step != 5:  # there, guessing has not begun
+        if step != 5:  # at that step, pseudo-labels do not count yet
             known_before, guessed_before = known, guessed
             for row in range(9):
-                if lacks[row]:
+                if missing[row]:
                     guessed = guessed + STEP / 9 * (p[row] - guessed_before)
                 else:
                     seen = torch.eye(4).double()[x[row]] if name == "label" else x[row]
@@ -259,7 +259,7 @@ def test_the_running_means_and_the_tilt_are_those_of_a_naive_loop(name: str) -> 
         torch.testing.assert_close(log_p.exp(), every.max(1).values)
 
 
-def test_the_running_means_are_saved_with_the_weights_and_strings_have_none() -> None:
+def test_balance_is_saved_and_strings_have_none() -> None:
     model, table = model_and_table()
     model(table, generator=torch.Generator().manual_seed(0))
     other, _ = model_and_table()

@@ -1,4 +1,4 @@
-"""Questions: one door for all containers, answers in parts that equal one piece, predictions against a naive loop."""
+"""Queries: the same answers for all containers, in parts and at once; predictions compared with a naive loop."""
 
 import math
 import re
@@ -26,7 +26,7 @@ LATENT, ROWS = 2, 11
 
 
 class Frame:
-    """What is used of a pandas data frame."""
+    """The part of a pandas data frame that is used."""
 
     def __init__(self, **columns: list) -> None:
         self._columns = {name: np.asarray(values) for name, values in columns.items()}
@@ -53,7 +53,7 @@ def small() -> MVAE:
     return MVAE({"x": x, "label": label}, LATENT)
 
 
-ASK = {
+QUERIES = {
     "posterior": lambda model, data: model.posterior(data).mean,
     "generate": lambda model, data: model.generate(data, seed=1)["x"],
     "predict": lambda model, data: model.predict(data, "label"),
@@ -61,19 +61,19 @@ ASK = {
 }
 
 
-# -- One door ------------------------------------------------------------------------------------------------------
+# -- Containers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
-def test_a_table_a_mapping_and_a_frame_have_the_same_answer(ask) -> None:
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_all_containers_give_same_answer(query) -> None:
     model, x, label = small(), [0.5, -1.0, 2.0], [2, 0, 1]
-    expected = ask(model, Table({"x": np.array(x), "label": np.array(label), "no modality": [1, 2, 3]}))
+    expected = query(model, Table({"x": np.array(x), "label": np.array(label), "no modality": [1, 2, 3]}))
     for data in ({"x": np.array(x), "label": label}, Frame(x=x, label=label)):
-        assert torch.equal(ask(model, data), expected)
+        assert torch.equal(query(model, data), expected)
 
 
-@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
-def test_what_does_not_fit_is_refused_whatever_it_comes_in(ask) -> None:
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_invalid_data_is_refused_in_any_container(query) -> None:
     model = small()
     for x, label, message in (
         ([0.0, math.nan], [0, 1], "modality 'x', row 1: finite"),
@@ -82,29 +82,29 @@ def test_what_does_not_fit_is_refused_whatever_it_comes_in(ask) -> None:
     ):
         columns = {"x": np.array(x), "label": np.array(label)}
         with pytest.raises(DataError, match=message):
-            ask(model, columns)
+            query(model, columns)
         with pytest.raises(DataError, match=message):
-            ask(model, Table(columns))
+            query(model, Table(columns))
     with pytest.raises(QueryError, match="no modality 'lable' in this model; it has x, label"):
-        ask(model, {"x": [0.0], "lable": [1]})
+        query(model, {"x": [0.0], "lable": [1]})
     with pytest.raises(QueryError, match="no modality 'lable'"):
-        ask(model, Frame(x=[0.0], lable=[1]))
+        query(model, Frame(x=[0.0], lable=[1]))
 
 
-def test_bytes_that_are_only_zero_and_one_are_refused_as_levels_of_255() -> None:
+def test_binary_bytes_are_refused_as_levels_of_255() -> None:
     model = MVAE({"x": Modality(mlp(3, 4), mlp(2, 3), likelihoods.Bernoulli(levels=255))}, 2)
     with pytest.raises(DataError, match="holds nothing above 1, but its levels are 0 to 255"):
         model.posterior(Table({"x": torch.tensor([[0, 1, 1]], dtype=torch.uint8)}))
 
 
 @pytest.mark.parametrize("value", [2.5, "3", None, True, [1]])
-def test_whole_numbers_are_whole_numbers(value: object) -> None:
+def test_require_whole_number_refuses_other_values(value: object) -> None:
     with pytest.raises(QueryError, match=re.escape(f"n must be a whole number, not {value!r}")):
         questions.require_whole_number("n", value, 1)
     questions.require_whole_number("n", np.int64(3), 1)
 
 
-def test_a_generator_and_a_seed_are_one_too_many() -> None:
+def test_generator_and_seed_are_exclusive() -> None:
     model = small()
     with pytest.raises(QueryError, match="a generator or a seed, not both"):
         model.generate(n=2, seed=1, generator=torch.Generator())
@@ -114,11 +114,11 @@ def test_a_generator_and_a_seed_are_one_too_many() -> None:
         model.generate(seed=-1)
 
 
-def test_a_table_without_rows_is_said() -> None:
+def test_table_without_rows_is_refused() -> None:
     model, table = small(), mvae.Table({"x": torch.randn(5, 3)})
-    for ask in (model.posterior, model.generate, lambda data: mvae.fit(model, data, epochs=1, callbacks=[])):
+    for query in (model.posterior, model.generate, lambda data: mvae.fit(model, data, epochs=1, callbacks=[])):
         with pytest.raises(DataError, match="the table has no rows"):
-            ask(table[torch.zeros(5, dtype=torch.bool)])
+            query(table[torch.zeros(5, dtype=torch.bool)])
 
 
 # -- Parts ---------------------------------------------------------------------------------------------------------
@@ -126,13 +126,13 @@ def test_a_table_without_rows_is_said() -> None:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory for four values, and so for parts of one row or four."""
+    """Memory for four values, and so parts of one to four rows."""
     monkeypatch.setattr(questions, "VALUES", 4)
     monkeypatch.setattr(questions, "ROWS", 4)
     monkeypatch.setattr(questions, "FEW", 1)
 
 
-def test_posteriors_in_parts_are_the_posterior(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_posterior_in_parts_equals_whole(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model, table = MVAE(parts(latent=LATENT), LATENT), incomplete(ROWS)
     found = model.posterior(table)
     monkeypatch.undo()
@@ -141,9 +141,7 @@ def test_posteriors_in_parts_are_the_posterior(tiny: None, monkeypatch: pytest.M
     torch.testing.assert_close(found.variance, expected.variance)
 
 
-def test_mixtures_in_parts_are_the_mixture_also_where_a_part_has_one_modality_per_row(
-    tiny: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mixture_posterior_in_parts_equals_whole(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     model = MMVAE(parts(latent=LATENT), LATENT)
     whole = incomplete(ROWS)
     first = torch.arange(ROWS) < 5
@@ -160,8 +158,8 @@ def test_mixtures_in_parts_are_the_mixture_also_where_a_part_has_one_modality_pe
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_generating_in_parts_gives_the_same_distribution(tiny: None, rows: int) -> None:
-    """x is z and a grain of noise: the mean and spread of each row's samples are the posterior's."""
+def test_generating_in_parts_keeps_distribution(tiny: None, rows: int) -> None:
+    """x is z plus a little noise, so each row's samples have the posterior's mean and variance."""
     echo = MVAE({"x": Modality(nn.Linear(1, 2), nn.Identity(), likelihoods.Gaussian(1e-6))}, 1)
     x = torch.linspace(-2, 2, rows)[:, None]
     made, q = echo.generate({"x": x}, n=3000, seed=0)["x"], echo.posterior({"x": x})
@@ -170,10 +168,10 @@ def test_generating_in_parts_gives_the_same_distribution(tiny: None, rows: int) 
     torch.testing.assert_close(made.var(0), q.variance, rtol=0.15, atol=0)
 
 
-def test_no_network_sees_more_than_a_part(tiny: None) -> None:
+def test_networks_see_at_most_one_part(tiny: None) -> None:
     model, most = small(), 0
 
-    def look(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def record(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
         nonlocal most
         most = max(most, len(args[0]))
 
@@ -181,8 +179,8 @@ def test_no_network_sees_more_than_a_part(tiny: None) -> None:
     model.check(table)
     for modality in model.modalities.values():
         for network in (modality.encoder, modality.decoder):
-            network.register_forward_pre_hook(look)
-    model.as_table = lambda data: data  # pyright: ignore  (the look at all values has parts of its own)
+            network.register_forward_pre_hook(record)
+    model.as_table = lambda data: data  # pyright: ignore  (the check of all values has its own parts)
     model.posterior(table)
     model.generate(table, n=9)
     model.generate(n=500)
@@ -202,15 +200,15 @@ def test_memory_mapped_columns_are_read_in_parts(tiny: None, tmp_path) -> None:
 # -- Predictions ---------------------------------------------------------------------------------------------------
 
 
-def test_predictions_are_the_decoders_at_the_mean_of_the_posterior_given_the_rest() -> None:
+def test_predict_decodes_posterior_mean_given_rest() -> None:
     model, table = MVAE(parts(latent=LATENT), LATENT), incomplete(ROWS)
     for name, of in model.modalities.items():
         q = model.posterior(table, [other for other in KINDS if other != name])
         torch.testing.assert_close(model.predict(table, name), of.generate(q.mean, mean=True))
 
 
-def test_predictions_by_samples_are_expectations() -> None:
-    """E[softmax] of one logit under q, by a fine grid of z."""
+def test_predict_with_samples_is_expectation() -> None:
+    """E[softmax] under q, on a fine grid of z."""
     torch.manual_seed(1)
     x = Modality(nn.Linear(1, 2), nn.Linear(1, 1), likelihoods.Gaussian())
     label = Modality(LabelEncoder(2, 2), nn.Linear(1, 2), likelihoods.Categorical())
@@ -223,17 +221,18 @@ def test_predictions_by_samples_are_expectations() -> None:
     expected = (weight[..., None] * probabilities).sum(0) / weight.sum(0)[:, None]
     found = model.predict({"x": data}, "label", n=20_000)
     torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
-    assert torch.equal(found, model.predict({"x": data, "label": [0, 1]}, "label", n=20_000))  # its own is not used
+    # The label's own column is not used.
+    assert torch.equal(found, model.predict({"x": data, "label": [0, 1]}, "label", n=20_000))
 
 
-def test_log_likelihood_of_a_model_is_the_librarys() -> None:
+def test_log_likelihood_method_equals_function() -> None:
     model, data = small(), {"x": torch.randn(4), "label": torch.tensor([0, 1, 2, 0])}
     found = model.log_likelihood(data, ["x"], ["label"], samples=30, seed=3)
     expected = mvae.log_likelihood(model, Table(data), ["x"], ["label"], samples=30, seed=3)
     assert torch.equal(found.values, expected.values)
 
 
-def test_what_questions_need_is_said_by_the_model() -> None:
+def test_model_must_define_what_queries_need() -> None:
     bare = questions.Questions()
     for name in ("names", "modalities", "device", "dtype"):
         with pytest.raises(NotImplementedError):
@@ -242,7 +241,7 @@ def test_what_questions_need_is_said_by_the_model() -> None:
     assert isinstance(small().posterior({"x": [0.0]}), Gaussian)
 
 
-def test_class_numbers_of_columns_have_no_mean_over_samples() -> None:
+def test_columns_have_no_mean_over_samples() -> None:
     columns = mvae.Columns.of([{"name": "k", "kind": "categorical", "classes": 3}, "r"], latent_dim=2)
     x = Modality(mlp(3, 4), mlp(2, 3), likelihoods.Gaussian())
     model = MVAE({"c": columns, "x": x}, latent_dim=2)

@@ -1,4 +1,4 @@
-"""Models by name: all of them, lazily."""
+"""Models by name, imported lazily."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from mvae.errors import SettingsError
 from mvae.models import MODELS, MultimodalVAE, get_model_class
 
 
-def test_every_registered_model_is_a_model_and_is_exported_by_its_classs_name() -> None:
+def test_registered_models_are_exported_by_class_name() -> None:
     for name in MODELS:
         found = get_model_class(name)
         assert issubclass(found, MultimodalVAE)
@@ -19,7 +19,7 @@ def test_every_registered_model_is_a_model_and_is_exported_by_its_classs_name() 
         assert found.__name__ in dir(mvae.models)
 
 
-def test_an_unknown_name_is_an_error_with_those_there_are() -> None:
+def test_unknown_name_error_lists_models() -> None:
     with pytest.raises(
         SettingsError, match=r"no model 'jmva' \(did you mean 'jmvae'\?\); there are bivcca, cvae, jmvae"
     ):

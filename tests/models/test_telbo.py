@@ -17,19 +17,19 @@ from mvae.training.stages import Stages
 from tests.models.common import (
     KINDS,
     Normal,
-    alone,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_missing_values_do_nothing,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     bound,
     complete,
     expert,
     gradients,
-    has,
     incomplete,
     noise_for,
+    observed,
     parts,
+    product_of,
     standard,
 )
 from tests.oracle import cell
@@ -44,21 +44,21 @@ def model(stage: str = "joint", kinds: list[str] = KINDS, seed: int = 0) -> TELB
 
 
 def joint(built: TELBO, table: Table, given: list[str], row: int) -> Normal:
-    """Eq. 4: the experts of stage one and the prior."""
-    return alone([standard(), *(expert(built, table, name, row) for name in given)])
+    """Eq. 4: the product of the prior and the experts of stage one."""
+    return product_of([standard(), *(expert(built, table, name, row) for name in given)])
 
 
 def unimodal(built: TELBO, table: Table, name: str, row: int) -> Normal:
-    """The encoder of stage two."""
+    """The posterior of the encoder of stage two."""
     mean, log_var = built.unimodal[name](cell(table, name, row))[0].chunk(2)
     return mean, log_var.exp()
 
 
 def naive(built: TELBO, table: Table, noise: Tensor, beta: float) -> Tensor:
-    """Stage one: the ELBO of complete rows. Stage two: Σ_i ELBO(x_i) over what a row has, by the new encoders."""
+    """Minus the mean ELBO of complete rows (stage one), or of Σ_i ELBO(x_i) with the new encoders (stage two)."""
     total = torch.zeros(()).double()
     for row in range(len(table)):
-        own = has(table, row, built.names)
+        own = observed(table, row, built.names)
         if built.stage == "unimodal":
             for name in own:
                 q, eps = unimodal(built, table, name, row), noise[built.names.index(name), row]
@@ -71,19 +71,19 @@ def naive(built: TELBO, table: Table, noise: Tensor, beta: float) -> Tensor:
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_objective_of_each_stage_is_the_sum_of_its_elbos(stage: str, make, seed: int) -> None:
+def test_stage_objective_is_sum_of_elbos(stage: str, make, seed: int) -> None:
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(stage, kinds, seed), make(6, kinds), 0.4 * seed
         noise = noise_for(built, built.terms(table.presence(built.names)), 6)
         assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
 
 
-def of_unimodal(name: str) -> bool:
+def is_unimodal(name: str) -> bool:
     return name.startswith("unimodal.")
 
 
 @pytest.mark.parametrize("make", [complete, incomplete])
-def test_the_parameters_of_the_other_stage_have_no_gradient(make) -> None:
+def test_other_stage_has_no_gradient(make) -> None:
     built, table = model(), make(6)
     with Stages(built, epochs=1) as stages:
         for number, stage in enumerate(STAGES):
@@ -91,31 +91,31 @@ def test_the_parameters_of_the_other_stage_have_no_gradient(make) -> None:
             assert built.stage == stage
             built(table).loss.backward()
             for name, parameter in built.named_parameters():
-                trained = of_unimodal(name) == (stage == "unimodal")
+                trained = is_unimodal(name) == (stage == "unimodal")
                 assert parameter.requires_grad == trained
                 assert (parameter.grad is not None and bool(parameter.grad.any())) == trained, name
             own = {id(p) for p in built.stage_parameters(stage)}
-            assert own == {id(p) for n, p in built.named_parameters() if of_unimodal(n) == (stage == "unimodal")}
+            assert own == {id(p) for n, p in built.named_parameters() if is_unimodal(n) == (stage == "unimodal")}
     assert all(parameter.requires_grad for parameter in built.parameters())
 
 
-def test_the_loss_of_stage_one_does_not_touch_the_unimodal_encoders_at_all() -> None:
+def test_stage_one_loss_ignores_unimodal_encoders() -> None:
     built, table = model(), complete(4)
     found = gradients(built, built(table).loss)
-    assert all((gradient == 0).all() for name, gradient in found.items() if of_unimodal(name))
+    assert all((gradient == 0).all() for name, gradient in found.items() if is_unimodal(name))
 
 
-def test_incomplete_rows_contribute_nothing_to_stage_one() -> None:
+def test_stage_one_ignores_incomplete_rows() -> None:
     built, table = model(), complete(3)
-    nobody = Table(table.columns, {"label": torch.zeros(3, dtype=torch.bool)})
-    assert built(nobody).loss == 0
+    none_complete = Table(table.columns, {"label": torch.zeros(3, dtype=torch.bool)})
+    assert built(none_complete).loss == 0
 
 
 # -- Posteriors ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_given_one_the_new_encoder_answers_and_given_several_the_product_of_stage_one(stage: str) -> None:
+def test_posterior_comes_from_new_encoder_or_product(stage: str) -> None:
     built, table = model(stage), complete(3)
     for row in range(3):
         for name in KINDS:
@@ -131,16 +131,16 @@ def test_given_one_the_new_encoder_answers_and_given_several_the_product_of_stag
     assert torch.equal(built.posterior(table, given=[]).variance, torch.ones(3, 2).double())
 
 
-def test_each_row_of_a_batch_has_the_posterior_of_what_it_has() -> None:
+def test_each_row_uses_posterior_of_its_observed_modalities() -> None:
     built, table = model(), incomplete(8)
     q = built.posterior(table)
     for row in range(8):
-        own = has(table, row, KINDS)
+        own = observed(table, row, KINDS)
         mean, _ = unimodal(built, table, own[0], row) if len(own) == 1 else joint(built, table, own, row)
         torch.testing.assert_close(q.mean[row], mean)
 
 
-def test_the_new_encoders_have_the_same_shape_and_other_weights() -> None:
+def test_new_encoders_have_same_shape_and_other_weights() -> None:
     built = model()
     for name, part in built.modalities.items():
         pairs = zip(part.encoder.parameters(), built.unimodal[name].parameters(), strict=True)
@@ -149,7 +149,7 @@ def test_the_new_encoders_have_the_same_shape_and_other_weights() -> None:
             assert not torch.equal(old, new)
 
 
-def test_it_answers_every_question() -> None:
+def test_model_answers_all_queries() -> None:
     built, table = model().float(), complete(3)
     assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
     for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
@@ -161,17 +161,17 @@ def test_it_answers_every_question() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_missing_values_do_nothing(stage: str) -> None:
-    assert_missing_values_do_nothing(model(stage))
-    assert_a_row_of_nothing_adds_nothing(model(stage))
+def test_missing_values_are_ignored(stage: str) -> None:
+    assert_missing_values_ignored(model(stage))
+    assert_empty_row_adds_nothing(model(stage))
 
 
-def test_it_trains_and_is_validated() -> None:
+def test_model_trains_and_validates() -> None:
     measured = assert_trains(lambda: TELBO(parts(), 2))
     assert {"coupling", "active units", "log p image->label"} <= measured.keys()
 
 
-def test_stage_two_leaves_the_joint_model_alone_batch_statistics_included() -> None:
+def test_stage_two_keeps_joint_model_and_batch_statistics() -> None:
     made = parts()
     made["signal"].decoder = nn.Sequential(nn.BatchNorm1d(2), made["signal"].decoder).double()
     made["signal"].encoder = nn.Sequential(nn.BatchNorm1d(4), made["signal"].encoder).double()
@@ -184,15 +184,15 @@ def test_stage_two_leaves_the_joint_model_alone_batch_statistics_included() -> N
     fit(built, complete(12), epochs=2, batch_size=4, callbacks=[Watch()])
     first, last = seen[1], seen[3]
     for name in first:
-        assert torch.equal(first[name], last[name]) == (not of_unimodal(name)), name
+        assert torch.equal(first[name], last[name]) == (not is_unimodal(name)), name
 
 
-def test_a_single_modality_is_refused() -> None:
+def test_single_modality_is_refused() -> None:
     with pytest.raises(SettingsError, match="at least two modalities"):
         model(kinds=["image"])
 
 
-def test_the_new_encoders_see_what_the_first_ones_see() -> None:
+def test_new_encoders_see_same_view() -> None:
     seen: list[Tensor] = []
 
     class Records(nn.Linear):
@@ -208,10 +208,10 @@ def test_the_new_encoders_see_what_the_first_ones_see() -> None:
 
 
 @pytest.mark.parametrize("of", [TELBO, JMVAE])
-def test_columns_with_holes_are_learned_by_models_with_further_encoders(of: type[TELBO | JMVAE]) -> None:
+def test_models_with_further_encoders_learn_incomplete_columns(of: type[TELBO | JMVAE]) -> None:
     x = Modality(nn.Linear(3, 4), nn.Linear(2, 3), "gaussian")
     model = of({"c": Columns.of(["k", "r"], latent_dim=2), "x": x}, latent_dim=2)
-    values, there = torch.randn(32, 2), torch.rand(32, 2) < 0.8
-    there[:, 0] = True
-    fit(model, Table({"c": values, "x": torch.randn(32, 3)}, {"c": there}), epochs=1, callbacks=[])
+    values, present = torch.randn(32, 2), torch.rand(32, 2) < 0.8
+    present[:, 0] = True
+    fit(model, Table({"c": values, "x": torch.randn(32, 3)}, {"c": present}), epochs=1, callbacks=[])
     assert model.posterior({"c": values}).mean.isfinite().all()

@@ -1,4 +1,4 @@
-"""Which terms a row gets (Eq. 5), against a plain enumeration, and how random subsets are distributed."""
+"""The terms of each row (Eq. 5) compared with an enumeration, and the distribution of random subsets."""
 
 import itertools
 from collections import Counter
@@ -44,7 +44,7 @@ def subset(mask: Tensor) -> frozenset[str]:
 
 
 def counted(terms: Terms, row: int) -> dict[str, frozenset[str]]:
-    """Term name → subset, of the terms that count in this row."""
+    """Term name → subset, for the terms that count in this row."""
     return {name: subset(terms.given[t, row]) for t, name in enumerate(terms.names) if terms.weight[t, row]}
 
 
@@ -56,9 +56,7 @@ def counted(terms: Terms, row: int) -> dict[str, frozenset[str]]:
     seed=st.integers(0, 2**31),
 )
 @settings(max_examples=100)
-def test_each_row_has_full_singles_and_k_random_subsets_of_what_it_has(
-    rows: int, modalities: int, k: int, distinct: bool, seed: int
-) -> None:
+def test_terms_of_each_row_match_enumeration(rows: int, modalities: int, k: int, distinct: bool, seed: int) -> None:
     present = random_presence(rows, modalities, seed)
     draws = random_subsets(present, k, torch.Generator().manual_seed(seed))
     terms = mvae_terms(present, names(modalities), k, torch.Generator().manual_seed(seed), distinct)
@@ -74,7 +72,7 @@ def test_each_row_has_full_singles_and_k_random_subsets_of_what_it_has(
 
 @given(rows=st.integers(1, 5), modalities=st.integers(1, 5), k=st.integers(0, 3), seed=st.integers(0, 2**31))
 @settings(max_examples=50)
-def test_a_term_that_does_not_count_is_neither_given_nor_scored(rows: int, modalities: int, k: int, seed: int) -> None:
+def test_term_without_weight_is_neither_given_nor_scored(rows: int, modalities: int, k: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     terms = mvae_terms(random_presence(rows, modalities, seed), names(modalities), k, generator)
     assert torch.equal(terms.of, terms.given)
@@ -83,7 +81,7 @@ def test_a_term_that_does_not_count_is_neither_given_nor_scored(rows: int, modal
 
 @given(modalities=st.integers(1, 6), k=st.integers(0, 3), distinct=st.booleans(), seed=st.integers(0, 2**31))
 @settings(max_examples=50)
-def test_one_row_standing_for_all_has_the_terms_of_that_row(modalities: int, k: int, distinct: bool, seed: int) -> None:
+def test_one_row_for_all_matches_repeated_rows(modalities: int, k: int, distinct: bool, seed: int) -> None:
     present = random_presence(1, modalities, seed)
     one = mvae_terms(present, names(modalities), k, torch.Generator().manual_seed(seed), distinct)
     many = mvae_terms(present.expand(7, -1), names(modalities), k, torch.Generator().manual_seed(seed), distinct)
@@ -93,7 +91,7 @@ def test_one_row_standing_for_all_has_the_terms_of_that_row(modalities: int, k: 
     assert torch.equal(one.weight.expand(-1, 7), many.weight)
 
 
-def test_the_papers_two_modalities_give_three_terms() -> None:
+def test_two_modalities_give_three_terms() -> None:
     terms = mvae_terms(torch.ones(1, 2, dtype=torch.bool), ["image", "label"])
     assert terms.names == ("full", "image", "label")
     assert terms.given[:, 0].tolist() == [[True, True], [True, False], [False, True]]
@@ -105,13 +103,13 @@ def test_nineteen_modalities_and_one_random_subset_give_21_terms() -> None:
     assert terms.weight.sum() == 21
 
 
-def test_a_row_with_one_modality_counts_it_once_or_twice_when_eq5_is_read_literally() -> None:
+def test_single_modality_counts_twice_in_literal_eq5() -> None:
     present = torch.tensor([[True, False, False], [True, True, True]])
     assert mvae_terms(present, names(3)).weight.sum(0).tolist() == [1, 4]
     assert mvae_terms(present, names(3), distinct=False).weight.sum(0).tolist() == [2, 4]
 
 
-def test_random_subsets_that_come_up_again_count_once_or_every_time_when_eq5_is_read_literally() -> None:
+def test_repeated_subsets_count_again_in_literal_eq5() -> None:
     present = torch.ones(2, 3, dtype=torch.bool)  # only three subsets of size two: 20 draws must repeat
     once = mvae_terms(present, names(3), k=20)
     assert once.weight.sum(0).tolist() == [7, 7]
@@ -119,7 +117,7 @@ def test_random_subsets_that_come_up_again_count_once_or_every_time_when_eq5_is_
     assert mvae_terms(present, names(3), k=20, distinct=False).weight.sum(0).tolist() == [24, 24]
 
 
-def test_a_modality_absent_from_the_whole_batch_has_no_term() -> None:
+def test_modality_absent_from_batch_has_no_term() -> None:
     present = torch.tensor([[True, False, True], [True, False, False]])
     terms = mvae_terms(present, names(3), k=2)
     assert terms.names == ("full", "m0", "m2")
@@ -132,12 +130,12 @@ def test_two_modalities_have_no_random_subsets() -> None:
     assert random_subsets(present, 5).weight.sum() == 0
 
 
-def test_a_negative_k_is_refused() -> None:
+def test_negative_k_is_refused() -> None:
     with pytest.raises(SettingsError, match="k must be ≥ 0, not -1"):
         mvae_terms(torch.ones(1, 2, dtype=torch.bool), names(2), k=-1)
 
 
-# -- How random subsets are distributed --------------------------------------------------------------------------
+# -- Distribution of random subsets ------------------------------------------------------------------------------
 
 
 def chosen_subsets(present: list[bool], k: int, seed: int = 0) -> list[tuple[int, ...]]:
@@ -147,7 +145,7 @@ def chosen_subsets(present: list[bool], k: int, seed: int = 0) -> list[tuple[int
 
 
 @pytest.mark.parametrize("present", [[True] * 5, [True, False, True, True, False, True, True]])
-def test_the_size_is_uniform_and_the_subset_uniform_among_those_of_its_size(present: list[bool]) -> None:
+def test_size_is_uniform_and_subset_uniform_given_size(present: list[bool]) -> None:
     k, has = 6000, [i for i, here in enumerate(present) if here]
     counts = Counter(chosen_subsets(present, k))
     expected = {}
@@ -159,7 +157,7 @@ def test_the_size_is_uniform_and_the_subset_uniform_among_those_of_its_size(pres
     assert stats.chisquare(observed, list(expected.values())).pvalue > 1e-3
 
 
-def test_the_draws_of_a_step_are_independent() -> None:
+def test_draws_of_a_step_are_independent() -> None:
     draws = chosen_subsets([True] * 4, 8001)
     pairs = Counter(itertools.pairwise(draws))
     chance = {s: 1 / 2 / len(list(itertools.combinations(range(4), len(s)))) for s in set(draws)}
@@ -169,8 +167,8 @@ def test_the_draws_of_a_step_are_independent() -> None:
     assert stats.chisquare(observed, expected).pvalue > 1e-3
 
 
-def test_rows_that_lack_something_draw_from_what_they_have_as_often_as_others() -> None:
-    """Each row's subset is uniform by itself, also where its neighbours have more."""
+def test_incomplete_rows_draw_uniformly_from_observed() -> None:
+    """Each row's subset is uniform, even if other rows have more modalities."""
     present = torch.tensor([[True] * 6, [True, True, True, False, False, False]])
     terms = random_subsets(present, 3000, torch.Generator().manual_seed(3))
     counts = Counter(tuple(row) for row in terms.given[:, 1].tolist())
@@ -178,7 +176,7 @@ def test_rows_that_lack_something_draw_from_what_they_have_as_often_as_others() 
     assert stats.chisquare(list(counts.values())).pvalue > 1e-3
 
 
-def test_the_same_generator_draws_the_same_subsets_and_goes_on_to_others() -> None:
+def test_generator_reproduces_and_advances_draws() -> None:
     present = torch.ones(1, 10, dtype=torch.bool)
     generator = torch.Generator().manual_seed(4)
     first, second = (random_subsets(present, 5, generator).given for _ in range(2))
@@ -197,7 +195,7 @@ def test_sixty_four_modalities_need_no_enumeration() -> None:
 # -- Plans -------------------------------------------------------------------------------------------------------
 
 
-def test_plans_are_joined_in_order() -> None:
+def test_concatenate_keeps_order() -> None:
     present = torch.tensor([[True, True], [True, False]])
     both = concatenate(full(present), singles(present, ["a", "b"]))
     assert both.names == ("full", "a", "b")
@@ -206,7 +204,7 @@ def test_plans_are_joined_in_order() -> None:
     assert both.likelihood_weight is None
 
 
-def test_likelihood_weights_are_joined_where_all_parts_have_them() -> None:
+def test_concatenate_joins_likelihood_weights() -> None:
     present = torch.ones(1, 2, dtype=torch.bool)
     one = full(present)
     weighted = Terms(one.names, one.given, one.of, one.weight, likelihood_weight=torch.tensor([[1.0, 50.0]]))
@@ -215,7 +213,7 @@ def test_likelihood_weights_are_joined_where_all_parts_have_them() -> None:
     assert joined.tolist() == [[1, 50], [1, 50]]
 
 
-def test_the_rows_of_a_plan_are_the_plan_of_the_rows() -> None:
+def test_rows_of_plan_match_plan_of_rows() -> None:
     present = random_presence(9, 4, seed=6)
     terms, index = mvae_terms(present, names(4)), torch.tensor([7, 0, 0, 3])
     some, own = terms.rows(index), mvae_terms(present[index], names(4))
@@ -225,7 +223,7 @@ def test_the_rows_of_a_plan_are_the_plan_of_the_rows() -> None:
     assert torch.equal(some.of, some.given)
 
 
-def test_a_cross_term_scores_all_a_row_has_under_one_modality_where_there_is_more_than_that() -> None:
+def test_cross_term_scores_all_observed_given_one() -> None:
     present = torch.tensor([[True, True, True], [True, False, False], [False, True, True], [True, False, True]])
     terms = cross(present, names(3), "m0")
     assert terms.names == ("m0 to all",)
@@ -234,7 +232,7 @@ def test_a_cross_term_scores_all_a_row_has_under_one_modality_where_there_is_mor
     assert terms.of[0].tolist() == [[True, True, True], [False] * 3, [False] * 3, [True, False, True]]
 
 
-def test_a_recipe_says_how_weights_count_in_each_kind_of_term() -> None:
+def test_recipe_sets_weights_for_each_kind_of_term() -> None:
     present = torch.tensor([[True, True, True], [True, False, False], [False, True, True], [True, False, True]])
     own = torch.tensor([1.0, 2.0, 50.0])
     eq5 = mvae_terms(present, names(3))
@@ -242,24 +240,24 @@ def test_a_recipe_says_how_weights_count_in_each_kind_of_term() -> None:
     terms = Recipe(("m0",), share=0.2).extend(eq5, present, names(3), own)
     assert terms.names == ("full", "m0", "m1", "m2", "m0 to all")
     assert terms.likelihood_weight is not None
-    alone, joint, crossed = [1, 2, 50], [1, 1, 1], [1, 1, 20]  # half the rows have it: 2/5 of λ, 1 at least
+    alone, joint, crossed = [1, 2, 50], [1, 1, 1], [1, 1, 20]  # half the rows have it: 2/5 of λ, at least 1
     assert terms.likelihood_weight.tolist() == [joint, alone, alone, alone, crossed]
     for share in (0.0, -1.0, 1.1, float("nan")):
         with pytest.raises(SettingsError, match="cross_share, a share of λ, must be above 0 and at most 1"):
             Recipe(("m0",), share)
 
 
-def test_terms_are_found_by_what_they_are_whatever_modalities_are_called() -> None:
-    odd = ["full", "random 1", "full to all", "full (term)"]
+def test_terms_are_found_by_key_for_any_modality_names() -> None:
+    unusual = ["full", "random 1", "full to all", "full (term)"]
     present = torch.ones(1, 4, dtype=torch.bool)
-    terms = Recipe(("full",)).extend(mvae_terms(present, odd, k=1), present, odd, torch.ones(4))
-    assert terms.names == ("full (term) (term)", *odd, "random 1 (term)", "full to all (term)")
+    terms = Recipe(("full",)).extend(mvae_terms(present, unusual, k=1), present, unusual, torch.ones(4))
+    assert terms.names == ("full (term) (term)", *unusual, "random 1 (term)", "full to all (term)")
     assert [terms.find(key) for key in (FULL, single(0), single(3), crossing(0), crossing(1))] == [0, 1, 4, 6, None]
-    without = mvae_terms(torch.tensor([[True, False, False, False]]), odd)  # only the single term of the first
+    without = mvae_terms(torch.tensor([[True, False, False, False]]), unusual)  # only the single term of the first
     assert [without.find(key) for key in (FULL, single(0), single(1))] == [None, 0, None]
 
 
-def test_a_plan_is_placed_on_a_device_once_and_whole() -> None:
+def test_plan_is_moved_to_device_once_and_whole() -> None:
     terms = mvae_terms(torch.ones(1, 3, dtype=torch.bool), names(3))
     terms = replace(terms, likelihood_weight=torch.ones(4, 3))
     device = torch.device("meta")
@@ -271,8 +269,8 @@ def test_a_plan_is_placed_on_a_device_once_and_whole() -> None:
     assert not terms.masked
 
 
-def test_likelihood_weights_are_not_lost_when_plans_are_joined() -> None:
-    """λ applied in some terms and not in others is a silent wrong objective."""
+def test_concatenate_refuses_partial_likelihood_weights() -> None:
+    """Applying λ in some terms only would silently give a wrong objective."""
     present = torch.ones(1, 2, dtype=torch.bool)
     crossed = replace(cross(present, ["a", "b"], "a"), likelihood_weight=torch.ones(1, 2))
     with pytest.raises(SettingsError, match="either all parts of a plan have likelihood weights"):

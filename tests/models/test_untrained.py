@@ -1,4 +1,4 @@
-"""A modality that no training row has: no question is answered from random weights, unless the user says so."""
+"""A modality that no training row has: no query is answered from random weights unless the user allows it."""
 
 import logging
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from mvae.training.fit import fit
 from tests.small_training import columns, model
 
 NAMES = [name for name in columns() if name != "label"]
-QUESTIONS: dict[str, Callable[[MVAE, dict[str, Any]], object]] = {
+QUERIES: dict[str, Callable[[MVAE, dict[str, Any]], object]] = {
     "posterior": lambda built, x: built.posterior(x),
     "posterior given": lambda built, x: built.posterior({n: x[n] for n in NAMES}, ["label"]),
     "generate from it": lambda built, x: built.generate(x, of=NAMES),
@@ -40,16 +40,16 @@ def trained(run_dir: Path | None = None, **options: Any) -> MVAE:
     return built
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
-def test_questions_of_it_are_refused_and_others_are_not(question: str) -> None:
+@pytest.mark.parametrize("query", QUERIES)
+def test_untrained_queries_need_permission(query: str) -> None:
     built, x = trained(), columns()
     with pytest.raises(QueryError, match=r"no training row had label.*allow_untrained"):
-        QUESTIONS[question](built, x)
+        QUERIES[query](built, x)
     built.allow_untrained = True
-    QUESTIONS[question](built, x)
+    QUERIES[query](built, x)
 
 
-def test_what_does_not_use_it_is_answered() -> None:
+def test_queries_without_untrained_modality_are_answered() -> None:
     built, x = trained(), columns()
     assert built.untrained == ("label",)
     given = built.posterior(x, NAMES)  # the label is there, and not used
@@ -57,10 +57,10 @@ def test_what_does_not_use_it_is_answered() -> None:
     absent = {"label": torch.zeros(len(x["label"]), dtype=torch.bool)}
     assert torch.equal(built.posterior(Table(x, absent)).mean, given.mean)
     built.generate({n: x[n] for n in NAMES}, of=NAMES)
-    model().generate()  # one that was never fitted may have been made by hand
+    model().generate()  # a model that was never fitted may have been set by hand
 
 
-def test_validation_does_not_count_it() -> None:
+def test_validation_ignores_untrained_modality() -> None:
     built, x = trained(), columns()
     found, expected = validate(built, Table(x)), validate(built, {n: x[n] for n in NAMES})
     assert found == expected
@@ -72,7 +72,7 @@ def test_validation_does_not_count_it() -> None:
     assert one[0]["validation/objective"] == other[0]["validation/objective"]
 
 
-def test_it_is_saved_and_ends_with_rows_that_have_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_untrained_is_saved_and_cleared_by_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     built = trained(tmp_path / "run")
     mvae.save(built, tmp_path / "saved")
     assert mvae.load(tmp_path / "saved", model()).untrained == ("label",)
@@ -83,6 +83,6 @@ def test_it_is_saved_and_ends_with_rows_that_have_it(tmp_path: Path, caplog: pyt
     assert resumed.untrained == ()
     with caplog.at_level(logging.WARNING):
         history = fit(resumed, {n: columns()[n] for n in NAMES}, epochs=1, callbacks=[])
-    assert history.untrained == ("label",)  # of this training
-    assert resumed.untrained == ()  # of the model
+    assert history.untrained == ("label",)  # not observed in this training
+    assert resumed.untrained == ()  # observed earlier by the model
     resumed.generate()

@@ -1,4 +1,4 @@
-"""The VAE: one modality, whose encoder is the posterior itself."""
+"""The VAE: one modality, whose encoder gives the posterior."""
 
 import pytest
 import torch
@@ -11,8 +11,8 @@ from mvae.modality.base import Modality
 from mvae.models.vae import VAE
 from mvae.networks.mlp import mlp
 from tests.models.common import (
-    assert_a_row_of_nothing_adds_nothing,
-    assert_missing_values_do_nothing,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     bound,
@@ -20,9 +20,9 @@ from tests.models.common import (
     exact_elbo,
     expected_objective,
     expert,
-    has,
     incomplete,
     noise_for,
+    observed,
     parts,
 )
 from tests.oracle import LinearGaussian
@@ -36,7 +36,7 @@ def naive(vae: VAE, table: Table, noise: torch.Tensor, beta: float) -> torch.Ten
     (name,) = vae.names
     total = torch.zeros(()).double()
     for row in range(len(table)):
-        if has(table, row, vae.names):
+        if observed(table, row, vae.names):
             total = total + bound(vae, table, row, expert(vae, table, name, row), [name], noise[0, row], beta)
     return -total / len(table)
 
@@ -44,14 +44,14 @@ def naive(vae: VAE, table: Table, noise: torch.Tensor, beta: float) -> torch.Ten
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize("kind", ["image", "label", "signal"])
 @pytest.mark.parametrize("beta", [0.0, 0.7])
-def test_the_objective_is_the_elbo_under_the_encoders_own_gaussian(kind: str, make, beta: float) -> None:
+def test_objective_is_elbo(kind: str, make, beta: float) -> None:
     vae, table = model(kind), make(5)  # the table's other columns are ignored
     terms = vae.terms(table.presence(vae.names))
     noise = noise_for(vae, terms, 5)
     assert_same(vae, vae(table, terms, beta=beta, noise=noise).loss, naive(vae, table, noise, beta))
 
 
-def test_in_a_linear_gaussian_model_the_objective_falls_short_of_log_p_by_the_encoders_kl() -> None:
+def test_linear_gaussian_bound_gap_is_kl_to_posterior() -> None:
     exact = LinearGaussian(2, [3], seed=0)
     vae, table = VAE(exact.model.modalities, 2), exact.data(4, seed=1)
     for row in range(4):
@@ -59,18 +59,18 @@ def test_in_a_linear_gaussian_model_the_objective_falls_short_of_log_p_by_the_en
         torch.testing.assert_close(expected_objective(vae, table, row), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_its_posterior_is_the_encoders_gaussian_and_the_prior_in_rows_without_its_modality() -> None:
+def test_posterior_is_encoder_output_or_prior() -> None:
     vae, table = model(), incomplete(7)
     q = vae.posterior(table)
     for row in range(7):
         mean, variance = (
-            expert(vae, table, "signal", row) if has(table, row, ["signal"]) else (torch.zeros(2), torch.ones(2))
+            expert(vae, table, "signal", row) if observed(table, row, ["signal"]) else (torch.zeros(2), torch.ones(2))
         )
         torch.testing.assert_close(q.mean[row], mean.double())
         torch.testing.assert_close(q.variance[row], variance.double())
 
 
-def test_it_answers_log_p_of_its_modality() -> None:
+def test_log_likelihood_matches_closed_form() -> None:
     exact = LinearGaussian(2, [3, 4], seed=2, perturb=0.3)
     vae = VAE({"x1": exact.model.modalities["x1"]}, 2)
     table = exact.data(20, seed=3)
@@ -79,7 +79,7 @@ def test_it_answers_log_p_of_its_modality() -> None:
     assert ((found.values - exact.log_prob(table, ["x1"])).abs() < 4 * error + 1e-9).all()
 
 
-def test_what_it_cannot_answer_is_an_error() -> None:
+def test_unanswerable_queries_are_refused() -> None:
     vae, table = model("image"), complete(3)
     assert vae.plan_query(["image"], []) == (["image"], ())
     with pytest.raises(QueryError, match=r"a VAE has no joint distribution: it answers log p\(image\) only"):
@@ -92,18 +92,18 @@ def test_what_it_cannot_answer_is_an_error() -> None:
         vae.generate({"label": [1]}, of=["image"])
 
 
-def test_it_generates_from_its_prior_and_from_its_modality() -> None:
+def test_generate_samples_prior_and_posterior() -> None:
     vae, table = model("image").float(), complete(3)
     assert vae.generate(n=4)["image"].shape == (4, 1, 6)
     assert vae.generate(table, n=4)["image"].shape == (4, 3, 6)
 
 
-def test_missing_values_do_nothing() -> None:
-    assert_missing_values_do_nothing(model())
-    assert_a_row_of_nothing_adds_nothing(model(), ["signal"])
+def test_missing_values_are_ignored() -> None:
+    assert_missing_values_ignored(model())
+    assert_empty_row_adds_nothing(model(), ["signal"])
 
 
-def test_it_trains_and_is_validated() -> None:
+def test_model_trains_and_validates() -> None:
     measured = assert_trains(lambda: model("image"))
     assert "active units" in measured
     assert "coupling" not in measured
@@ -114,6 +114,6 @@ def test_more_than_one_modality_is_refused() -> None:
         VAE(parts(["image", "label"]), 2)
 
 
-def test_the_number_of_inference_parameters_is_that_of_table_1() -> None:
+def test_inference_parameters_match_table_1() -> None:
     vae = VAE({"image": Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())}, 64)
     assert sum(p.numel() for p in vae.modalities["image"].encoder.parameters()) == 730_240

@@ -1,4 +1,4 @@
-"""Weights of rows and of classes: the naive loss of each row and modality, so many times; no log p changes."""
+"""Row and class weights multiply the naive loss of each row and modality; no log p changes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,33 +24,33 @@ from tests.models.common import KINDS, assert_same, assert_same_gradients, compl
 from tests.oracle import any_plan, naive_loss
 
 ROWS = 9
-OF_CLASS = [0.5, 1.0, 7.0]
+CLASS_WEIGHTS = [0.5, 1.0, 7.0]
 
 
-def weighted_parts(of_class: list[float] | None = OF_CLASS) -> dict[str, Modality]:
+def weighted_parts(class_weights: list[float] | None = CLASS_WEIGHTS) -> dict[str, Modality]:
     own = parts()
     label = modality("label", 2)
-    made = Modality(label.encoder, label.decoder, "categorical", weight=3.0, class_weights=of_class).double()
+    made = Modality(label.encoder, label.decoder, "categorical", weight=3.0, class_weights=class_weights).double()
     return own | {"label": made}
 
 
-def of_rows(table: Table) -> torch.Tensor:
+def random_row_weights(table: Table) -> torch.Tensor:
     weights = torch.rand(len(table)).double() * 2
     weights[1] = 0.0
     return weights
 
 
 @pytest.mark.parametrize("make", [complete, incomplete])
-def test_the_objective_is_the_naive_one_with_each_rows_and_each_classs_weight(make: Callable) -> None:
+def test_weighted_objective_matches_naive(make: Callable) -> None:
     model, table = MVAE(weighted_parts(), 2, random_subsets=1, cross_from=["image"]), make(ROWS, KINDS)
     if not table.complete:
         torch.as_tensor(table["label"])[~table.has("label")] = -7
     terms = model.terms(table.presence(model.names))
-    noise, weights = noise_for(model, terms, ROWS), of_rows(table)
+    noise, weights = noise_for(model, terms, ROWS), random_row_weights(table)
     naive = torch.zeros(()).double()
     for row, planned in enumerate(any_plan(model, ROWS, terms)):
         if table.has("label")[row]:
-            times = OF_CLASS[int(table["label"][row])]
+            times = CLASS_WEIGHTS[int(table["label"][row])]
             planned = [replace(term, lam={**term.lam, "label": term.lam["label"] * times}) for term in planned]
         only = [planned if r == row else [] for r in range(ROWS)]
         naive = naive + weights[row] * naive_loss(model, table, only, noise, beta=0.6)
@@ -58,7 +58,7 @@ def test_the_objective_is_the_naive_one_with_each_rows_and_each_classs_weight(ma
 
 
 @pytest.mark.parametrize("of", [MVAE, BiVCCA, JMVAE, MMVAE, MVTCAE])
-def test_in_every_model_a_row_of_weight_two_is_a_row_twice(of: Callable[..., MultimodalVAE]) -> None:
+def test_row_of_weight_two_counts_as_two_rows(of: Callable[..., MultimodalVAE]) -> None:
     model, table = of(weighted_parts(None), 2).double(), complete(4)
     twice = table.take([0, 1, 1, 2, 3])
     terms, noise = model.terms(table.presence(model.names)), noise_for(model, model.terms(table.presence(KINDS)), 4)
@@ -68,8 +68,8 @@ def test_in_every_model_a_row_of_weight_two_is_a_row_twice(of: Callable[..., Mul
     assert_same_gradients(gradients(model, found), gradients(model, expected))
 
 
-def test_class_weights_change_the_objective_and_no_log_p() -> None:
-    plain, weighted = (MVAE(weighted_parts(of), 2).float() for of in (None, OF_CLASS))
+def test_class_weights_change_objective_but_not_log_p() -> None:
+    plain, weighted = (MVAE(weighted_parts(of), 2).float() for of in (None, CLASS_WEIGHTS))
     weighted.load_state_dict(plain.state_dict())
     table = complete(60)
     one, other = (validate(model, table) for model in (plain, weighted))
@@ -80,7 +80,7 @@ def test_class_weights_change_the_objective_and_no_log_p() -> None:
     assert torch.equal(*scores)
 
 
-def test_row_weights_are_one_on_average_and_refused_where_they_are_none() -> None:
+def test_row_weights_average_one_and_invalid_ones_are_refused() -> None:
     model = MVAE(parts(), 2)
     columns = dict(complete(4).columns)
 
@@ -99,7 +99,7 @@ def test_row_weights_are_one_on_average_and_refused_where_they_are_none() -> Non
             row_weights(complete(4), name, model)
 
 
-def test_class_weights_that_are_none_are_refused() -> None:
+def test_invalid_class_weights_are_refused() -> None:
     label, image = modality("label", 2), modality("image", 2)
     with pytest.raises(SettingsError, match="need the categorical likelihood, not Bernoulli"):
         Modality(image.encoder, image.decoder, "bernoulli", class_weights=[1, 2])
@@ -111,7 +111,7 @@ def test_class_weights_that_are_none_are_refused() -> None:
         MVAE({"label": short}, 2).check(complete(4))
 
 
-def test_fit_takes_a_mapping_with_a_column_of_weights() -> None:
+def test_fit_accepts_column_of_row_weights() -> None:
     model, columns = MVAE(parts(), 2), dict(complete(4).columns)
     history = fit(model, columns | {"w": torch.arange(4.0)}, epochs=1, row_weights="w", callbacks=[])
     assert history.epochs[0]["train/loss"] > 0

@@ -1,4 +1,4 @@
-"""Networks by name: what a declaration may say, and what it gets."""
+"""Networks by name: valid and invalid declarations, and the networks they give."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from mvae.networks.mlp import ConditionalMLP, LabelEncoder, LabelFeatures, mlp
 from mvae.networks.mlp import ImageDecoder as ShapedDecoder
 
 Spec = str | dict[str, Any]
-SAME: list[tuple[Spec, dict[str, Any], Any]] = [
+EQUIVALENT: list[tuple[Spec, dict[str, Any], Any]] = [
     ("mlp", {"inputs": (1, 28, 28), "outputs": 6, "role": "encoder"}, lambda: mlp(784, 6)),
     ("mlp", {"inputs": 3, "outputs": (4,), "role": "decoder"}, lambda: mlp(3, 4)),
     ("mlp", {"inputs": 3, "outputs": (1, 2, 3), "role": "decoder"}, lambda: ShapedDecoder(3, (1, 2, 3))),
@@ -77,10 +77,8 @@ SAME: list[tuple[Spec, dict[str, Any], Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "shapes", "by_hand"), SAME)
-def test_a_named_network_is_the_one_made_by_hand_with_its_names_and_initial_weights(
-    spec: Spec, shapes: Mapping[str, Any], by_hand: Any
-) -> None:
+@pytest.mark.parametrize(("spec", "shapes", "by_hand"), EQUIVALENT)
+def test_named_network_equals_one_made_by_hand(spec: Spec, shapes: Mapping[str, Any], by_hand: Any) -> None:
     torch.manual_seed(0)
     named = build(spec, **shapes).state_dict()
     torch.manual_seed(0)
@@ -118,14 +116,14 @@ def test_a_named_network_is_the_one_made_by_hand_with_its_names_and_initial_weig
         ({"network": "joint", "features": {"a": "lstm"}}, {"role": "joint", "inputs": {"a": (1,)}}, "used as features"),
     ],
 )
-def test_what_cannot_be_built_is_refused_in_words(spec: Spec, changed: dict[str, Any], message: str) -> None:
+def test_invalid_network_is_refused(spec: Spec, changed: dict[str, Any], message: str) -> None:
     shapes: dict[str, Any] = {"inputs": (5,), "outputs": 6, "role": "encoder"}
     with pytest.raises(SettingsError, match=message):
         build(spec, **shapes | changed)
 
 
 class Mine:
-    """A network of the user's own."""
+    """A user's own network."""
 
     @staticmethod
     def encoder(inputs: tuple[int, ...], outputs: int, scale: float = 1.0) -> nn.Module:
@@ -134,7 +132,7 @@ class Mine:
         return layer
 
 
-def test_one_class_and_one_line_add_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_network_is_built_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NETWORKS, "mine", Mine)
     monkeypatch.setitem(sys.modules, "users_own", sys.modules[__name__])
     for name in ("mine", "users_own:Mine"):
@@ -143,7 +141,7 @@ def test_one_class_and_one_line_add_a_network(monkeypatch: pytest.MonkeyPatch) -
         assert (built.get_parameter("weight") == 2).all()
 
 
-def test_a_joint_encoder_has_modalities_of_any_name() -> None:
+def test_joint_encoder_accepts_any_modality_names() -> None:
     shapes = dict.fromkeys(("type", "RNA.counts", "keys", "training", "x"), (2,))
     spec = {"network": "joint", "hidden": 4, "features": dict.fromkeys(shapes, "mlp")}
     encoder = build(spec, inputs=shapes, outputs=6, role="joint")
@@ -157,7 +155,7 @@ def test_a_joint_encoder_has_modalities_of_any_name() -> None:
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_a_column_of_single_numbers_is_encoded_and_decoded_in_its_own_shape(batch_norm: bool) -> None:
+def test_mlp_keeps_shape_of_single_numbers(batch_norm: bool) -> None:
     spec = {"network": "mlp", "hidden": [4], "batch_norm": batch_norm}
     encoder = build(spec, inputs=(), outputs=6, role="encoder")
     x = torch.randn(5)
@@ -167,6 +165,6 @@ def test_a_column_of_single_numbers_is_encoded_and_decoded_in_its_own_shape(batc
     assert build(spec, inputs=(), outputs=6, role="encoder", condition=2)(x, torch.zeros(5, 2)).shape == (5, 6)
 
 
-def test_nothing_is_imported_before_it_is_asked_for() -> None:
+def test_importing_networks_does_not_import_torch() -> None:
     code = "import sys, mvae.networks; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""Convolutional networks: shapes, the published parameter counts, and the condition reaching its row."""
+"""Convolutional networks: shapes, published parameter counts, and a condition that affects its own row only."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ def count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def test_parameter_counts_are_table_1s() -> None:
+def test_parameter_counts_match_table_1() -> None:
     assert count(ConvEncoder(2 * 64)) == 3_409_536
     assert count(ConvEncoder(2 * 64, condition=10)) == 3_414_656
     assert (
@@ -27,13 +27,13 @@ def test_parameter_counts_are_table_1s() -> None:
     )
 
 
-def test_the_decoder_mirrors_the_encoder() -> None:
-    """The same convolutions backwards and the same linear layers, but for biases and heads."""
+def test_decoder_mirrors_encoder() -> None:
+    """The same convolutions in reverse order."""
     weights = [p.shape for p in ConvDecoder(64).parameters() if p.dim() == 4]
     assert weights == [p.shape for p in reversed(list(ConvEncoder(128).parameters())) if p.dim() == 4]
 
 
-def test_a_condition_changes_its_own_row_only() -> None:
+def test_condition_changes_only_its_own_row() -> None:
     torch.manual_seed(0)
     condition = torch.zeros(3, 10)
     changed = condition.clone()

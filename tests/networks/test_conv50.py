@@ -1,4 +1,4 @@
-"""The networks of MultiMNIST: published parameter counts, and where batch norm stands."""
+"""The networks of MultiMNIST: published parameter counts, and the positions of batch norm."""
 
 import torch
 from torch import nn
@@ -21,17 +21,17 @@ def joint(outputs: int) -> nn.Module:
     )
 
 
-def test_parameter_counts_are_table_1s() -> None:
+def test_parameter_counts_match_table_1() -> None:
     assert count(CanvasEncoder(2 * 100)) == 1_316_936
     assert count(joint(2 * 100)) == 4_075_064 - 1_841_936
 
 
-def test_the_decoder_mirrors_the_encoder() -> None:
+def test_decoder_mirrors_encoder() -> None:
     weights = [p.shape for p in CanvasDecoder(100).parameters() if p.dim() == 4]
     assert weights == [p.shape for p in reversed(list(CanvasEncoder(200).parameters())) if p.dim() == 4]
 
 
-def test_sizes_on_the_way_are_each_others() -> None:
+def test_decoder_sizes_mirror_encoder_sizes() -> None:
     """50 → 25 → 12 → 6 → 2 and back."""
     smaller, larger = [], []
     encoder, decoder = CanvasEncoder(200), CanvasDecoder(100)
@@ -45,14 +45,14 @@ def test_sizes_on_the_way_are_each_others() -> None:
     assert (smaller, larger) == ([25, 12, 6, 2], [6, 12, 25, 50])
 
 
-def test_batch_norm_stands_after_every_convolution_but_that_of_the_image() -> None:
+def test_batch_norm_follows_all_convolutions_but_the_image_one() -> None:
     kinds = [type(layer).__name__ for layer in CanvasEncoder(200).trunk.children()]
     assert kinds == ["Conv2d", "SiLU", *["Conv2d", "BatchNorm2d", "SiLU"] * 3, "Flatten"]
     kinds = [type(layer).__name__.replace("Folded", "Conv") for layer in CanvasDecoder(100).layers]
     assert kinds == [*["ConvTranspose2d", "BatchNorm2d", "SiLU"] * 3, "ConvTranspose2d"]
 
 
-def test_the_joint_encoder_reads_both_and_keeps_rows_apart() -> None:
+def test_joint_encoder_reads_both_inputs_row_by_row() -> None:
     torch.manual_seed(0)
     network = joint(8)
     x = {"image": torch.rand(3, 1, 50, 50), "string": torch.tensor([[1, 2, 3, 4], [5, 10, 10, 10], [10, 10, 10, 10]])}

@@ -1,4 +1,4 @@
-"""CelebA's networks: shapes, the published parameter counts, and the condition reaching its row."""
+"""CelebA's networks: shapes, published parameter counts, and a condition that affects its own row only."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ def count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def test_parameter_counts_are_table_1s() -> None:
+def test_parameter_counts_match_table_1() -> None:
     assert count(ImageEncoder(200)) == 4_070_472
     assert count(ImageEncoder(200, condition=18)) == 4_079_688
     assert count(mlp(18, 200, batch_norm=True)) == 377_032
@@ -30,8 +30,8 @@ def test_parameter_counts_are_table_1s() -> None:
     assert count(ImageEncoder(200)) + 18 * count(mlp(18, 200, batch_norm=True)) == 10_857_048
 
 
-def test_the_decoders_mirror_the_encoders() -> None:
-    """The same convolutions backwards; batch norm everywhere but at the image itself."""
+def test_decoders_mirror_encoders() -> None:
+    """The same convolutions in reverse order; batch norm everywhere except at the image."""
     convolutions = [p.shape for p in ImageDecoder(100).parameters() if p.dim() == 4]
     assert convolutions == [p.shape for p in reversed(list(ImageEncoder(200).parameters())) if p.dim() == 4]
     for network in (ImageEncoder(200), ImageDecoder(100)):
@@ -42,7 +42,7 @@ def test_the_decoders_mirror_the_encoders() -> None:
     assert widths == [(100, 512), (512, 512), (512, 18)]
 
 
-def test_channels_last_is_only_a_layout() -> None:
+def test_channels_last_changes_only_layout() -> None:
     """The same values as the plain layers on contiguous images; outputs are contiguous."""
     torch.manual_seed(0)
     encoder, decoder = ImageEncoder(8).double().eval(), ImageDecoder(4).double().eval()
@@ -53,7 +53,7 @@ def test_channels_last_is_only_a_layout() -> None:
     assert image.is_contiguous()
 
 
-def test_a_condition_changes_its_own_row_only() -> None:
+def test_condition_changes_only_its_own_row() -> None:
     torch.manual_seed(0)
     condition = torch.zeros(3, 18)
     changed = condition.clone()

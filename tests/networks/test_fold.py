@@ -1,4 +1,4 @@
-"""The folded transposed convolution is PyTorch's."""
+"""The folded transposed convolution compared with PyTorch's."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from mvae.networks.fold import FoldedTranspose2d
 @pytest.mark.parametrize(
     ("rows", "channels", "outputs", "padding", "sides"), [(3, 8, 1, 1, (7, 5)), (2, 5, 3, 0, (2, 2))]
 )
-def test_values_and_gradients_are_those_of_a_transposed_convolution(
+def test_fold_matches_pytorch_values_and_gradients(
     rows: int, channels: int, outputs: int, padding: int, sides: tuple[int, int], last: bool
 ) -> None:
     folded = FoldedTranspose2d(channels, outputs, padding).double()

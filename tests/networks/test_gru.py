@@ -1,4 +1,4 @@
-"""Recurrent networks: both directions against PyTorch's own bidirectional GRU on each row alone, and padding unread."""
+"""Recurrent networks compared with PyTorch's bidirectional GRU on each row alone; padding is never read."""
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,13 @@ STRINGS = torch.tensor([[1, 7, 7, 3], [0, 5, 9, 10], [4, 4, 10, 10], [8, 10, 10,
 LENGTHS = [4, 3, 2, 1, 0]
 
 
-def test_symbols_are_counted_to_the_first_stop() -> None:
+def test_symbols_are_counted_up_to_first_stop() -> None:
     assert count_symbols(STRINGS, STOP).tolist() == LENGTHS
     assert count_symbols(torch.tensor([[3, 10, 3, 10]]), STOP).tolist() == [1]
 
 
 def one_by_one(network: BidirectionalGRU, x: Tensor) -> Tensor:
-    """Each row alone, as long as it is, through a bidirectional GRU with the same weights."""
+    """Each row alone, at its own length, through a bidirectional GRU with the same weights."""
     embedded, hidden = network.embedding.weight.shape[1], network.rightward.hidden_size
     both = nn.GRU(embedded, hidden, bidirectional=True).to(x.device, network.embedding.weight.dtype)
     state = dict(network.rightward.state_dict())
@@ -32,13 +32,13 @@ def one_by_one(network: BidirectionalGRU, x: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def test_both_directions_read_the_whole_string_whatever_its_length() -> None:
+def test_bidirectional_gru_matches_pytorch_at_any_length() -> None:
     torch.manual_seed(0)
     network = BidirectionalGRU(10, 6, 5).double()
     torch.testing.assert_close(network(STRINGS), one_by_one(network, STRINGS))
 
 
-def test_the_encoder_adds_the_directions() -> None:
+def test_encoder_adds_both_directions() -> None:
     torch.manual_seed(0)
     encoder = StringEncoder(10, 8, hidden=6).double()
     rightward, leftward = one_by_one(encoder.read, STRINGS).chunk(2, 1)
@@ -46,7 +46,7 @@ def test_the_encoder_adds_the_directions() -> None:
 
 
 def test_padding_is_never_read() -> None:
-    """Whatever stands after the first stop, a symbol or what is in no vocabulary, changes no bit and no gradient."""
+    """Values after the first stop, even outside the vocabulary, change no bit of output or gradients."""
     torch.manual_seed(0)
     encoder = StringEncoder(10, 8, hidden=6)
     changed = STRINGS.clone()
@@ -65,7 +65,7 @@ def test_padding_is_never_read() -> None:
         assert torch.equal(one, other)
 
 
-def test_one_row_alone_is_what_it_is_in_a_batch() -> None:
+def test_row_output_is_independent_of_batch() -> None:
     torch.manual_seed(0)
     encoder = StringEncoder(10, 8, hidden=6).double()
     together = encoder(STRINGS)
@@ -73,12 +73,12 @@ def test_one_row_alone_is_what_it_is_in_a_batch() -> None:
         torch.testing.assert_close(encoder(STRINGS[row : row + 1])[0], together[row])
 
 
-def test_the_text_encoder_has_table_1s_parameters() -> None:
+def test_text_encoder_parameters_match_table_1() -> None:
     """525,000 = 12·200 + 2·3·(2·200² + 2·200) + 200·200 + 200."""
     assert sum(p.numel() for p in StringEncoder(10, 2 * 100).parameters()) == 1_841_936 - 1_316_936
 
 
-def test_the_decoder_token_by_token_is_the_decoder_all_at_once() -> None:
+def test_decoder_by_token_matches_decoder_at_once() -> None:
     torch.manual_seed(0)
     decoder, z = StringDecoder(10, 3, hidden=6).double(), torch.randn(5, 3).double()
     tokens = torch.cat([torch.full((5, 1), START), STRINGS], 1)
@@ -91,7 +91,7 @@ def test_the_decoder_token_by_token_is_the_decoder_all_at_once() -> None:
     assert whole.shape == (5, 5, 11)
 
 
-def test_the_decoder_has_two_layers_and_hears_z_and_every_token_so_far() -> None:
+def test_decoder_depends_on_z_and_previous_tokens() -> None:
     torch.manual_seed(0)
     decoder, z = StringDecoder(10, 3, hidden=6), torch.randn(1, 3)
     assert decoder.gru.num_layers == 2
@@ -101,5 +101,5 @@ def test_the_decoder_has_two_layers_and_hears_z_and_every_token_so_far() -> None
     changed = tokens.clone()
     changed[0, 1] = 5
     difference = (decoder(z, changed)[0] - before).abs().amax(-1)[0]
-    assert difference[0] == 0  # nothing hears what comes after it
+    assert difference[0] == 0  # outputs do not depend on later tokens
     assert (difference[1:] > 1e-5).all()

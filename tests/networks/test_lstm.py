@@ -1,4 +1,4 @@
-"""The LSTM against PyTorch's, sequence by sequence; what stands behind the stop token has no influence."""
+"""The LSTM compared with PyTorch's, sequence by sequence; tokens after the stop token have no influence."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mvae.networks.lstm import LSTM, LSTMDecoder, LSTMEncoder
 from mvae.networks.packing import pack
 
 
-def test_the_packed_layer_is_pytorchs_lstm_on_each_sequence_alone() -> None:
+def test_packed_layer_matches_pytorch() -> None:
     torch.manual_seed(0)
     ours, theirs = LSTM(3, 4), nn.LSTM(3, 4, batch_first=True)
     theirs.load_state_dict(
@@ -30,7 +30,7 @@ def test_the_packed_layer_is_pytorchs_lstm_on_each_sequence_alone() -> None:
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-def test_gradients_are_those_of_finite_differences(samples: int) -> None:
+def test_gradients_match_finite_differences(samples: int) -> None:
     torch.manual_seed(0)
     layer, packed = LSTM(2, 3).double(), pack(torch.tensor([2, 4, 1, 4]))
 
@@ -42,7 +42,7 @@ def test_gradients_are_those_of_finite_differences(samples: int) -> None:
     assert torch.autograd.gradcheck(of, (*inputs, *layer.parameters()))
 
 
-def test_reading_from_many_states_at_once_is_reading_from_each() -> None:
+def test_many_states_at_once_match_each_alone() -> None:
     torch.manual_seed(0)
     layer, packed = LSTM(2, 3), pack(torch.tensor([4, 1, 2]))
     x, h, c, bias = torch.randn(7, 2), torch.randn(3, 5, 3), torch.randn(3, 5, 3), torch.randn(3, 5, 12)
@@ -53,7 +53,7 @@ def test_reading_from_many_states_at_once_is_reading_from_each() -> None:
         torch.testing.assert_close(last.view(3, 5, 3)[:, i], end)
 
 
-def test_the_encoder_does_not_look_behind_the_stop_token_and_does_not_mind_the_batch() -> None:
+def test_encoder_ignores_padding_and_batch() -> None:
     torch.manual_seed(0)
     encoder = LSTMEncoder(10, 6, embedding=5, hidden=7)
     rows = torch.tensor([[3, 4, 0, 0, 0, 0], [9, 8, 7, 6, 5, 0], [0, 0, 0, 0, 0, 0]])
@@ -63,17 +63,17 @@ def test_the_encoder_does_not_look_behind_the_stop_token_and_does_not_mind_the_b
     torch.testing.assert_close(encoder(spoilt), found)
     torch.testing.assert_close(encoder(rows[:1, :3]), found[:1])
     torch.testing.assert_close(encoder(rows[2:]), found[2:])
-    assert not torch.equal(encoder(torch.tensor([[4, 3, 0]])), found[:1])  # their order matters
+    assert not torch.equal(encoder(torch.tensor([[4, 3, 0]])), found[:1])  # the order of tokens matters
 
 
-def test_steps_one_by_one_say_what_teaching_says_and_are_a_distribution() -> None:
+def test_decoding_by_step_matches_teacher_forcing() -> None:
     torch.manual_seed(0)
     decoder = LSTMDecoder(12, 3, embedding=5, hidden=8).eval()
     z, tokens = torch.randn(4, 2, 3), torch.tensor([[7, 0, 0], [5, 2, 0]])
     packed = pack(torch.tensor([2, 3]))
     before = torch.cat([torch.full((2, 1), 12), tokens[:, :-1]], 1)
-    taught = decoder(packed.of(tokens), packed.of(before), packed, z)
-    assert taught.shape == (5, 4)
+    forced = decoder(packed.of(tokens), packed.of(before), packed, z)
+    assert forced.shape == (5, 4)
     for sample in range(4):
         state = decoder.begin(z[sample])
         for step in range(3):
@@ -81,7 +81,7 @@ def test_steps_one_by_one_say_what_teaching_says_and_are_a_distribution() -> Non
             torch.testing.assert_close(log_p.exp().sum(1), torch.ones(2))
             here = packed.step == step
             row = packed.row[here]
-            torch.testing.assert_close(taught[here, sample], log_p[row, tokens[row, step]])
+            torch.testing.assert_close(forced[here, sample], log_p[row, tokens[row, step]])
 
 
 def test_word_dropout_hides_words_in_training_only() -> None:
@@ -99,14 +99,14 @@ def test_word_dropout_hides_words_in_training_only() -> None:
     assert not torch.equal(of([12, 3, 4]), of([12, 7, 8]))
 
 
-def test_all_samples_of_a_row_hear_the_same_words_dropped() -> None:
+def test_samples_of_a_row_share_word_dropout() -> None:
     torch.manual_seed(0)
     decoder, packed = LSTMDecoder(12, 3, embedding=5, hidden=8, word_dropout=0.5), pack(torch.tensor([9]))
     found = decoder(torch.arange(9), torch.arange(9), packed, torch.ones(2, 1, 3))
     torch.testing.assert_close(found[:, 0], found[:, 1])
 
 
-def test_sentences_differ_from_the_first_step_on_by_as_much_as_the_noise_of_z() -> None:
+def test_initial_means_spread_like_noise_of_z() -> None:
     torch.manual_seed(0)
     lengths = torch.randint(4, 40, (200, 1))
     rows = torch.where(torch.arange(41) < lengths, torch.randint(2, 1_000, (200, 41)), 0)

@@ -1,4 +1,4 @@
-"""Perceptrons and the label encoder: shapes, and the shortcut against the long way."""
+"""Perceptrons and the label encoder: shapes, and the shortcut for labels compared with direct computation."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mvae.networks.mlp import ImageDecoder, LabelEncoder, mlp
 
 
-def test_an_mlp_is_linear_layers_with_swish_between_them() -> None:
+def test_mlp_is_linear_layers_with_swish() -> None:
     network, x = mlp(6, 3, [5, 4]), torch.randn(7, 6)
     first, second, last = (layer for layer in network if isinstance(layer, nn.Linear))
     hidden = first(x)
@@ -17,17 +17,17 @@ def test_an_mlp_is_linear_layers_with_swish_between_them() -> None:
 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 3), (1, 2, 3)])
-def test_an_mlp_flattens_any_event(shape: tuple[int, ...]) -> None:
+def test_mlp_flattens_any_event(shape: tuple[int, ...]) -> None:
     network, x = mlp(6, 3, [5]), torch.randn(7, 6)
     assert torch.equal(network(x.reshape(7, *shape)), network(x))
 
 
-def test_no_hidden_layer_is_a_linear_map() -> None:
+def test_mlp_without_hidden_layers_is_linear() -> None:
     network = mlp(2, 3, [])
     assert sum(p.numel() for p in network.parameters()) == 2 * 3 + 3
 
 
-def test_an_image_decoder_gives_images_that_are_the_mlps_values_in_order() -> None:
+def test_image_decoder_reshapes_mlp_output() -> None:
     decoder, z = ImageDecoder(4, (1, 2, 3), [5]), torch.randn(7, 4)
     assert decoder(z).shape == (7, 1, 2, 3)
     assert torch.equal(decoder(z).flatten(1), nn.Sequential(*list(decoder)[:-1])(z))
@@ -39,7 +39,7 @@ def direct(encoder: LabelEncoder, label: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("rows", [1, 9, 10, 11, 200])
-def test_a_label_encoder_gives_what_each_row_alone_would_give_values_and_gradients(rows: int) -> None:
+def test_label_encoder_matches_direct_computation(rows: int) -> None:
     encoder = LabelEncoder(10, 6, hidden=8).double()
     label, weight = torch.randint(0, 10, (rows,)), torch.randn(rows, 6).double()
     parameters = list(encoder.parameters())
@@ -50,6 +50,6 @@ def test_a_label_encoder_gives_what_each_row_alone_would_give_values_and_gradien
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
-def test_the_numbers_of_parameters_are_those_of_table_1() -> None:
+def test_parameter_counts_match_table_1() -> None:
     assert sum(p.numel() for p in mlp(784, 2 * 64).parameters()) == 730_240
     assert sum(p.numel() for p in LabelEncoder(10, 2 * 64).parameters()) == 333_440

@@ -1,4 +1,4 @@
-"""Products are taken by the fastest setting only where that is as accurate, and PyTorch's own setting is restored."""
+"""Products use the fastest setting only if it is as accurate, and PyTorch's own setting is restored."""
 
 import logging
 import threading
@@ -30,7 +30,7 @@ def _restored() -> Iterator[None]:
     assert found == "highest"
 
 
-def test_the_error_is_that_of_a_product_in_numpy() -> None:
+def test_error_matches_numpy() -> None:
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(size, generator=generator) for size in ((20, 30), (40, 30)))
     exact = x.double().numpy() @ weight.double().numpy().T
@@ -38,7 +38,7 @@ def test_the_error_is_that_of_a_product_in_numpy() -> None:
     assert error <= products.error_of("highest", (20, 30, 40)) < 1e-6
 
 
-def test_what_is_chosen_is_as_accurate_as_the_default() -> None:
+def test_chosen_setting_is_as_accurate_as_default() -> None:
     network = mlp(96, 64, [80])
     chosen = products.choose(network, 100, LONG)
     assert chosen in get_args(products.Products)
@@ -46,29 +46,29 @@ def test_what_is_chosen_is_as_accurate_as_the_default() -> None:
         assert products.error_of(chosen, shape) <= 4 * products.error_of("highest", shape) < 4e-6
 
 
-@pytest.mark.parametrize("why", ["short", "deterministic", "float64", "no layers"])
-def test_nothing_is_chosen_where_it_does_not_pay_or_must_not_be(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "FASTER", 0.0)  # any that is accurate would be taken
+@pytest.mark.parametrize("case", ["short", "deterministic", "float64", "no layers"])
+def test_default_is_kept(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "FASTER", 0.0)  # any accurate setting would be chosen
     monkeypatch.setattr(products, "_seconds", lambda shapes, ways: [2.0 / (i + 1) for i in range(len(ways))])
-    network = torch.nn.ReLU() if why == "no layers" else mlp(96, 64, [80])
-    if why == "float64":
+    network = torch.nn.ReLU() if case == "no layers" else mlp(96, 64, [80])
+    if case == "float64":
         network.double()
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(why == "deterministic")
+    torch.use_deterministic_algorithms(case == "deterministic")
     try:
-        assert products.choose(network, 100, 10 if why == "short" else LONG) == "highest"
+        assert products.choose(network, 100, 10 if case == "short" else LONG) == "highest"
     finally:
         torch.use_deterministic_algorithms(before)
 
 
-def test_a_user_s_own_setting_stays() -> None:
+def test_user_setting_is_kept() -> None:
     torch.set_float32_matmul_precision("high")
     with products.best_products(mlp(96, 64, [80]), 100, LONG):
         assert torch.get_float32_matmul_precision() == "high"
     torch.set_float32_matmul_precision("highest")
 
 
-def test_blocks_of_two_threads_that_overlap_restore_the_user_s_setting_after_the_last() -> None:
+def test_overlapping_blocks_of_two_threads_restore_user_setting() -> None:
     opened, closed = threading.Event(), threading.Event()
 
     def first() -> None:
@@ -90,7 +90,7 @@ def test_blocks_of_two_threads_that_overlap_restore_the_user_s_setting_after_the
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_no_thread_takes_a_setting_that_another_measures_for_the_user_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_setting_is_not_mistaken_for_user_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     shape, seen, done = (100, 96, 80), set[str](), threading.Event()
     monkeypatch.setattr(products, "REPEATS", 50)
     monkeypatch.setattr(products, "ENOUGH", 0.2)
@@ -111,8 +111,8 @@ def test_no_thread_takes_a_setting_that_another_measures_for_the_user_s(monkeypa
     assert len(seen) == 1
 
 
-def test_nothing_is_measured_while_another_thread_computes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_fastest", _of("medium"))
+def test_no_measurement_while_another_thread_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_fastest", _always("medium"))
     network, found = mlp(96, 64, [80]), list[str]()
     with products.kept_setting():
         thread = threading.Thread(target=lambda: found.append(products.choose(network, 100, LONG)))
@@ -122,20 +122,18 @@ def test_nothing_is_measured_while_another_thread_computes(monkeypatch: pytest.M
         assert products.choose(network, 100, LONG) == "medium"
 
 
-def test_a_long_run_keeps_what_was_chosen_and_goes_on_with_it_to_the_same_bits(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_resumed_run_keeps_setting_and_bits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(products, "WORK", 0.0)
-    monkeypatch.setattr(products, "_fastest", _of("medium"))
+    monkeypatch.setattr(products, "_fastest", _always("medium"))
     train(model(), tmp_path / "whole")
     stop(model(), tmp_path / "stopped", at=7)
-    monkeypatch.setattr(products, "_fastest", _of("highest"))  # what is measured now does not matter
+    monkeypatch.setattr(products, "_fastest", _always("highest"))  # what is measured now does not matter
     train(model(), tmp_path / "stopped", resume=True)
     assert load_state(tmp_path / "stopped" / CHECKPOINT)[1]["products"] == "medium"
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
 
 
-def test_on_a_machine_where_it_is_less_accurate_a_run_goes_on_without_it_and_says_so(
+def test_resumed_run_warns_of_inaccurate_setting(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(model(), tmp_path, epochs=1)
@@ -147,22 +145,24 @@ def test_on_a_machine_where_it_is_less_accurate_a_run_goes_on_without_it_and_say
     assert "not as accurate as float32 on this machine" in caplog.text
 
 
-def test_an_estimate_is_the_same_but_for_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_estimate_changes_only_by_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     default = log_likelihood(model().eval(), table(), of=["image"], samples=30)
     monkeypatch.setattr(products, "WORK", 0.0)
-    monkeypatch.setattr(products, "_fastest", _of("medium"))
-    monkeypatch.setattr(torch, "set_float32_matmul_precision", _noted(seen := [], torch.set_float32_matmul_precision))
+    monkeypatch.setattr(products, "_fastest", _always("medium"))
+    monkeypatch.setattr(
+        torch, "set_float32_matmul_precision", _recording(seen := [], torch.set_float32_matmul_precision)
+    )
     chosen = log_likelihood(model().eval(), table(), of=["image"], samples=30)
     assert seen == ["medium", "highest"]
     torch.testing.assert_close(chosen.values, default.values, rtol=1e-2, atol=1e-2)
 
 
-def test_products_in_bfloat16_are_compared_with_the_best_in_float32() -> None:
+def test_gain_of_bfloat16_is_relative_to_float32() -> None:
     assert products.gain_of_bfloat16(mlp(96, 64, [80]), 100) > 0
     assert products.gain_of_bfloat16(torch.nn.ReLU(), 100) == 1
 
 
-def _of(setting: str):
+def _always(setting: str):
     def fastest(shapes: object, threads: int) -> str:
         return setting
 
@@ -170,9 +170,9 @@ def _of(setting: str):
     return fastest
 
 
-def _noted(seen: list[str], call):
-    def noted(setting: str) -> None:
+def _recording(seen: list[str], call):
+    def recording(setting: str) -> None:
         seen.append(setting)
         call(setting)
 
-    return noted
+    return recording

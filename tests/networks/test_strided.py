@@ -15,7 +15,7 @@ def made(role: str, shape: tuple[int, ...], **options) -> nn.Module:
     return build(spec, inputs=shape, outputs=14, role=role)
 
 
-def test_it_is_the_benchmarks_network() -> None:
+def test_encoder_matches_benchmark() -> None:
     """3 → 32 → 64 → 128 to 4×4 = 2048 features, and back."""
     encoder = made("encoder", (3, 28, 28))
     layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
@@ -26,7 +26,7 @@ def test_it_is_the_benchmarks_network() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 28, 28), (1, 9, 14), (2, 5, 5)])
 @pytest.mark.parametrize("widths", [[4], [4, 6, 5]])
-def test_pictures_of_any_size_come_back_in_their_shape(shape: tuple[int, ...], widths: list[int]) -> None:
+def test_pictures_of_any_size_keep_their_shape(shape: tuple[int, ...], widths: list[int]) -> None:
     encoder, decoder = made("encoder", shape, widths=widths), made("decoder", shape, widths=widths)
     features = made("features", shape, widths=widths)
     x = torch.rand(3, *shape)
@@ -38,7 +38,7 @@ def test_pictures_of_any_size_come_back_in_their_shape(shape: tuple[int, ...], w
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_invalid_shape_or_widths_are_refused() -> None:
     with pytest.raises(SettingsError, match="for pictures of shape"):
         made("encoder", (784,))
     with pytest.raises(SettingsError, match="at least one width"):

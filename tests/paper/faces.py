@@ -1,4 +1,4 @@
-"""A stand-in for 19 modalities: so few random pictures and attributes that a run takes a second."""
+"""A small substitute for the 19 modalities: random images and attributes on which a run takes a second."""
 
 from pathlib import Path
 

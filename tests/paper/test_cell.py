@@ -1,4 +1,4 @@
-"""Cells of the studies: what each changes in its declaration."""
+"""Cells of the studies: the settings that each changes in its declaration."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from mvae.runs.build import build
 # -- Settings ------------------------------------------------------------------------------------------------------
 
 
-def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share() -> None:
+def test_settings_default_to_experiment_and_annealing_scales() -> None:
     mnist = Cell.of("mnist")
     assert (mnist["epochs"], mnist["anneal_epochs"], mnist["batch_size"], mnist["learning_rate"]) == (
         500,
@@ -32,7 +32,7 @@ def test_settings_are_the_experiments_unless_given_and_annealing_keeps_its_share
     assert (Cell.of("mnist")["pairs"], Cell.of("mnist", pairs=0.0)["pairs"]) == (None, 0.0)
 
 
-def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_more_than_50_times() -> None:
+def test_coupled_repeats_few_pairs_at_most_50_times() -> None:
     levels = {None: 1, 0.0: 1, 0.0005: 50, 0.002: 50, 0.005: 40, 0.01: 20, 0.05: 4, 0.1: 2, 0.5: 1, 1.0: 1}
     assert {level: Cell.of("mnist", pairs=level)["repeat_pairs"] for level in levels} == levels
     shares = {dataset: Cell.of(dataset, pairs=0.1) for dataset in ("mnist", "fashion-mnist", "multimnist")}
@@ -49,11 +49,11 @@ def test_coupled_repeats_few_pairs_until_they_are_a_fifth_of_the_rows_but_no_mor
     assert Cell.of("mnist", pairs=0.01, repeat_pairs=1)["repeat_pairs"] == 1
 
 
-def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_sees() -> None:
+def test_coupled_few_pairs_and_supervised_network_are_augmented() -> None:
     levels = {None: 0.0, 0.0001: 0.3, 0.001: 0.3, 0.01: 0.3, 0.1: 0.3, 0.5: 0.0, 1.0: 0.0}
     assert {level: Cell.of("mnist", pairs=level)["input_noise"] for level in levels} == levels
     assert {Cell.of("mnist", "paper", 0, "nn", pairs=level)["input_noise"] for level in levels} == {0.3}
-    for dataset, noise in (("fashion-mnist", 0.0), ("multimnist", 0.2), ("digits", 0.5)):  # every dataset its own
+    for dataset, noise in (("fashion-mnist", 0.0), ("multimnist", 0.2), ("digits", 0.5)):  # each dataset has its own
         assert Cell.of(dataset, pairs=0.01)["input_noise"] == noise
         assert Cell.of(dataset, "paper", 0, "nn", pairs=0.01)["input_noise"] == (0.6 if dataset == "digits" else 0.0)
     for settings in (Cell.of("mnist", "paper", pairs=0.01), Cell.of("mnist", "paper", 0, "jmvae", pairs=0.01)):
@@ -73,8 +73,8 @@ def test_few_pairs_are_blurred_in_coupled_and_whatever_the_supervised_network_se
     assert {n: m.augment for n, m in built.modalities.items()} == {"image": (Noise(0.4), Shift(1)), "label": ()}
 
 
-def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
-    def guessed(cell: Cell) -> tuple[str, ...]:
+def test_only_coupled_uses_pseudo_labels() -> None:
+    def pseudo_labels_of(cell: Cell) -> tuple[str, ...]:
         built = build(cell.config)
         assert isinstance(built, MVAE)
         return built.pseudo_labels
@@ -82,16 +82,16 @@ def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
     few: list[dict[str, Any]] = [{"pairs": 0.001}, {"pairs": 0.5}]
     for hidden in few:
         assert Cell.of("mnist", **hidden)["pseudo_labels"]
-        assert guessed(Cell.of("mnist", **hidden)) == ("label",)
-        assert guessed(Cell.of("mnist", **hidden, pseudo_labels=False)) == ()
+        assert pseudo_labels_of(Cell.of("mnist", **hidden)) == ("label",)
+        assert pseudo_labels_of(Cell.of("mnist", **hidden, pseudo_labels=False)) == ()
         assert not Cell.of("mnist", "paper", **hidden)["pseudo_labels"]
         assert not Cell.of("mnist", "paper", 0, "jmvae", **hidden)["pseudo_labels"]
     whole: list[dict[str, Any]] = [{}, {"pairs": 1.0}, {"kept": 1.0}, {"pairs": 0.0}]
     for nothing_hidden in whole:
         assert not Cell.of("mnist", **nothing_hidden)["pseudo_labels"]
-    assert guessed(Cell.of("multimnist", pairs=0.1)) == ("string",)
-    assert len(guessed(Cell.of("celeba19", kept=0.1))) == 18
-    assert not Cell.of("translation", pairs=0.1)["pseudo_labels"]  # whole sentences are never sure
+    assert pseudo_labels_of(Cell.of("multimnist", pairs=0.1)) == ("string",)
+    assert len(pseudo_labels_of(Cell.of("celeba19", kept=0.1))) == 18
+    assert not Cell.of("translation", pairs=0.1)["pseudo_labels"]  # predictions of whole sentences are never confident
     with pytest.raises(SettingsError, match="no modality of translation is guessed"):
         build(Cell.of("translation", pairs=0.1, pseudo_labels=True).config)
     with pytest.raises(SettingsError, match="pseudo-labels belong to the recipe coupled of the MVAE"):
@@ -112,7 +112,7 @@ def test_coupled_guesses_what_rows_lack_and_nothing_else_does() -> None:
         ({"epoch": 3}, "no setting epoch"),
     ],
 )
-def test_settings_outside_their_range_are_refused_before_anything_else(changed: dict[str, Any], message: str) -> None:
+def test_settings_outside_their_range_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Cell.of("digits", **changed)
 
@@ -128,12 +128,12 @@ def test_settings_outside_their_range_are_refused_before_anything_else(changed: 
         {"weights": {"label": -1.0}},
     ],
 )
-def test_what_only_the_model_knows_is_refused_when_it_is_built(changed: dict[str, Any]) -> None:
+def test_invalid_model_settings_are_refused_at_build(changed: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         build(Cell.of("digits", **changed).config)
 
 
-def test_unknown_names_are_refused_with_those_there_are() -> None:
+def test_unknown_name_errors_list_alternatives() -> None:
     with pytest.raises(SettingsError, match=r"no declaration 'phases'; there are .*digits"):
         Cell.of("phases")
     with pytest.raises(SettingsError, match="no recipe 'papers'; there are paper, coupled"):
@@ -142,7 +142,7 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
         build(Cell.of("digits", "paper", 0, "gan").config)
 
 
-def test_a_cell_is_read_back_from_the_declaration_it_trains() -> None:
+def test_cell_is_read_back_from_its_declaration() -> None:
     for cell in (
         Cell.of("mnist"),
         Cell.of("mnist", "paper", 3, epochs=60),

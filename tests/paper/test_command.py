@@ -1,4 +1,4 @@
-"""`mvae reproduce` and `mvae paper-score`: each item by its command, and options that it does not take refused."""
+"""`mvae reproduce` and `mvae paper-score`: each item by its command, and options that are refused."""
 
 import json
 import shutil
@@ -24,14 +24,14 @@ def reproduce(*words: object) -> Result:
     return CliRunner().invoke(cli, ["reproduce", *map(str, words)], catch_exceptions=False)
 
 
-def test_an_item_without_options_says_what_it_leaves_out():
+def test_left_out_names_omitted_datasets():
     row = {"dataset": "celeba", "model": "mvae", "recipe": "paper", "seed": 0, "budget": "laptop"}
     rows = [
         {**row, "settings": {"train_minutes": 42.0}},
         {**row, "dataset": "mnist", "settings": {"train_minutes": 7.0}},
     ]
-    said = ITEMS["table2"].left_out(Options(), rows)
-    assert said == (
+    message = ITEMS["table2"].left_out(Options(), rows)
+    assert message == (
         "table2: mnist only. Left out: --datasets binary-mnist,fashion-mnist,multimnist,celeba "
         "(1 recorded runs of these trained for 42 minutes)"
     )
@@ -40,7 +40,7 @@ def test_an_item_without_options_says_what_it_leaves_out():
     assert "(none is recorded)" in str(ITEMS["figure2"].left_out(Options(budget="smoke"), rows))
 
 
-def test_every_item_is_made_by_options_of_the_command_and_says_what_it_needs() -> None:
+def test_items_take_options_of_the_command_and_declare_needs() -> None:
     options = {field.name for field in fields(Options)}
     assert {f"--{name}" for name in options} | {"--engine"} == set(FLAGS)
     for name, item in ITEMS.items():
@@ -48,10 +48,10 @@ def test_every_item_is_made_by_options_of_the_command_and_says_what_it_needs() -
         assert ("levels" in item.takes) == (item.levels is not None)
         assert (item.cells is None) == (item.make is not None)
         assert item.budgets.keys() - {"long"} == {"smoke", "laptop", "paper"}
-        assert bool(item.needs) == (name != "table1")  # which counts parameters
+        assert bool(item.needs) == (name != "table1")  # table1 only counts parameters
 
 
-def test_every_item_is_listed_with_how_long_it_took(tmp_path: Path) -> None:
+def test_list_shows_training_time(tmp_path: Path) -> None:
     row = dict.fromkeys(Row.__dataclass_fields__) | {"dataset": "digits", "model": "mvae", "recipe": "paper"}
     row |= {"seed": 0, "n": 1, "value": 0.5, "budget": "smoke", "settings": {"train_minutes": 3.4}}
     (tmp_path / "table2.json").write_text(json.dumps([row]))
@@ -71,7 +71,7 @@ def test_every_item_is_listed_with_how_long_it_took(tmp_path: Path) -> None:
         (("table2", "--jobs", "-1"), "-1 is not in the range x>=1"),
     ],
 )
-def test_an_option_that_means_nothing_is_refused(words: tuple[str, ...], message: str) -> None:
+def test_inapplicable_option_is_refused(words: tuple[str, ...], message: str) -> None:
     result = reproduce(*words)
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
@@ -101,15 +101,13 @@ def test_an_option_that_means_nothing_is_refused(words: tuple[str, ...], message
         (("table10", "--models", "rbm"), "no model 'rbm' for table10; there are nn, jmvae, mvae"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_trained(
-    words: tuple[str, ...], message: str, tmp_path: Path
-) -> None:
+def test_invalid_options_are_refused_before_training(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
     with pytest.raises(MvaeError, match=message):
         reproduce(*words, "--runs", tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_table_and_a_figure_by_their_commands(tmp_path: Path) -> None:
+def test_reproduce_makes_table_and_figure(tmp_path: Path) -> None:
     where = "--results", tmp_path / "results", "--runs", tmp_path / "runs", "--budget", "smoke", "--device", "cpu"
     only = "--models", "logreg", "--levels", "0.1", *where
     rows = json.loads(reproduce("table8", "--json", *only).stdout)["rows"]
@@ -129,17 +127,15 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_a_run_trained_by_hand_is_scored_and_recorded_with_its_conditional_coherence(
-    digits: Path, tmp_path: Path
-) -> None:
+def test_paper_score_records_likelihoods_and_coherence(digits: Path, tmp_path: Path) -> None:
     words = digits, "--rows", 20, "--samples", 10, "--coherence", "--record", tmp_path, "--device", "cpu"
-    said = mvae("paper-score", *words, "--json").json()
+    scores = mvae("paper-score", *words, "--json").json()
     rows = {
         row["metric"]: row for item in ("table2", "table3", "figure2") for row in read_rows(tmp_path / f"{item}.json")
     }
     assert {"log p(x1)", "var log w p(x1)", "agreement x2->x1", "classifier accuracy on test rows"} <= rows.keys()
     assert rows["classifier accuracy on test rows"]["value"] > 0.9
-    assert all(row["value"] == said[metric] for metric, row in rows.items())
+    assert all(row["value"] == scores[metric] for metric, row in rows.items())
     row = rows["log p(x1)"]
     assert (row["dataset"], row["model"], row["recipe"], row["n"]) == ("digits", "mvae", "coupled", 20)
     assert row["budget"] == "2 of 150 epochs"
@@ -148,13 +144,13 @@ def test_a_run_trained_by_hand_is_scored_and_recorded_with_its_conditional_coher
     assert "log p(x1,x2)" in mvae("paper-score", digits, "--rows", 2, "--samples", 2, "--device", "cpu").out
 
 
-def test_what_generates_no_image_from_anything_has_no_conditional_coherence(tmp_path: Path) -> None:
+def test_coherence_needs_conditional_images(tmp_path: Path) -> None:
     train(changed("digits", model="vae", epochs=1), tmp_path / "vae", device="cpu", callbacks=[])
     words = tmp_path / "vae", "--rows", 2, "--samples", 2, "--coherence", "--device", "cpu"
     assert_refused(mvae("paper-score", *words), "conditional coherence is of images")
 
 
-def test_a_run_of_none_of_the_papers_datasets_is_refused(digits: Path, tmp_path: Path) -> None:
+def test_run_on_other_dataset_is_refused(digits: Path, tmp_path: Path) -> None:
     shutil.copytree(digits, tmp_path / "run")
     stored = read_json(tmp_path / "run" / "run.json")
     stored["config"]["data"]["source"] = "fashion"

@@ -1,4 +1,4 @@
-"""What `mvae train DATASET` trains: the paper's networks and settings."""
+"""`mvae train DATASET` trains the paper's networks with the paper's settings."""
 
 import math
 
@@ -29,7 +29,7 @@ def schedule(config: Config) -> tuple[int, int, int, float]:
     return training.epochs, training.anneal_epochs, training.batch_size, training.learning_rate
 
 
-def test_mnist_has_the_papers_settings() -> None:
+def test_mnist_settings_match_paper() -> None:
     """App. A and Sec. 4."""
     mnist, model = experiment("mnist"), built("mnist", "paper")
     assert schedule(mnist) == (500, 200, 100, 1e-3)
@@ -38,31 +38,31 @@ def test_mnist_has_the_papers_settings() -> None:
     assert model.weights == (1.0, 50.0)
 
 
-def test_mnist_has_the_papers_inference_networks_to_the_parameter() -> None:
+def test_mnist_inference_networks_match_table_1() -> None:
     """Table 1: 730,240 for the image, 333,440 for the label."""
     modalities = built("mnist").modalities
     assert parameters(modalities["image"].encoder) == 730_240
     assert parameters(modalities["label"].encoder) == 333_440
 
 
-def test_multimnist_has_mnists_settings_but_100_latents_and_its_own_networks_to_the_parameter() -> None:
+def test_multimnist_settings_and_networks_match_paper() -> None:
     """App. A ("with the remaining hyperparameters as in MNIST"), Sec. 4, Table 1."""
-    what, model = experiment("multimnist"), built("multimnist", "paper")
-    assert schedule(what) == (500, 200, 100, 1e-3)
+    config, model = experiment("multimnist"), built("multimnist", "paper")
+    assert schedule(config) == (500, 200, 100, 1e-3)
     assert model.latent_dim == 100
     assert model.names == ("image", "string")
     assert model.weights == (1.0, 50.0)
     assert [parameters(m.encoder) for m in model.modalities.values()] == [1_316_936, 525_000]
-    assert what.evaluation.show[0] == "string=1773"  # Figure 2
+    assert config.evaluation.show[0] == "string=1773"  # Figure 2
 
 
-def test_digits_is_small_and_anneals_for_a_part_of_its_epochs() -> None:
+def test_digits_is_small_and_anneals_for_some_epochs() -> None:
     digits = experiment("digits")
     assert 0 < digits.training.anneal_epochs < digits.training.epochs
     assert parameters(built("digits")) < 500_000
 
 
-def test_recipes_differ_in_the_image_to_all_term_only() -> None:
+def test_recipes_differ_only_in_image_to_all_term() -> None:
     paper, coupled = (built("digits", recipe) for recipe in ("paper", "coupled"))
     assert isinstance(paper, MVAE)
     assert isinstance(coupled, MVAE)
@@ -72,7 +72,7 @@ def test_recipes_differ_in_the_image_to_all_term_only() -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_initial_weights_depend_on_the_seed_alone_and_the_global_generator_is_left_alone(model: str) -> None:
+def test_initial_weights_depend_only_on_seed(model: str) -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -83,7 +83,7 @@ def test_initial_weights_depend_on_the_seed_alone_and_the_global_generator_is_le
 
 
 def few_rows(name: str) -> Table:
-    """Three rows as that dataset's reader makes them."""
+    """Three rows as that dataset's reader returns them."""
     if name.startswith(("celeba", "faces")):
         images = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
         attributes = torch.rand(3, 18) < 0.5
@@ -104,20 +104,20 @@ def few_rows(name: str) -> Table:
     return Table({"image": brightest * torch.rand(3, 1, side, side), **second})
 
 
-# Drawn faces have the networks of photographs. With 19 modalities MMVAE's 190 terms, with six images MoPoE's 63
-# posteriors, take long and show nothing new.
+# Drawn faces have the networks of photographs. MMVAE's 190 terms with 19 modalities and MoPoE's 63 posteriors with six
+# images take long and show nothing new.
 LONG = {"celeba19": ("cvae", "jmvae", "mopoe", "mmvae", "mvtcae"), "vision": ("mopoe", "mmvae")}
 PAIRS = [
     (name, model)
     for name in shipped()
-    if name != "polymnist"  # a study's, tested there
+    if name != "polymnist"  # belongs to a study and is tested there
     for model in MODELS
     if not (name.endswith("faces") or name == "faces19" or model in LONG.get(name, ()))
 ]
 
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)
-def test_every_model_of_every_experiment_takes_its_data(name: str, model: str) -> None:
+def test_every_model_accepts_data_of_every_experiment(name: str, model: str) -> None:
     if not defines(name, model):
         family = model.partition("_alpha")[0]
         with pytest.raises(SettingsError, match=f"there is no {family} for {name}: the paper defines no networks"):
@@ -132,7 +132,7 @@ def test_every_model_of_every_experiment_takes_its_data(name: str, model: str) -
     assert any(p.grad is not None and p.grad.any() for p in made.parameters())
 
 
-def test_celeba_has_the_papers_settings_and_networks_to_the_parameter() -> None:
+def test_celeba_settings_and_networks_match_paper() -> None:
     """App. A, Sec. 4 and 5, Table 1."""
     celeba, model = experiment("celeba"), built("celeba", "paper")
     assert schedule(celeba) == (100, 20, 100, 1e-4)
@@ -150,7 +150,7 @@ def test_celeba19_has_nineteen_modalities_and_21_terms() -> None:
     assert set(model.weights[1:]) == {50.0}
 
 
-def test_vision_has_the_papers_settings_and_celebas_networks_for_each_of_six_images() -> None:
+def test_vision_settings_and_networks_match_paper() -> None:
     """Sec. 6: 250 latents, k = 1, λ = 1; the same convolutions whatever the channels (App. A)."""
     vision, model = experiment("vision"), built("vision", "paper")
     assert schedule(vision) == (100, 20, 50, 1e-4)
@@ -164,7 +164,7 @@ def test_vision_has_the_papers_settings_and_celebas_networks_for_each_of_six_ima
         assert parameters(model.modalities[name].encoder) == 4_070_472 + head - first
 
 
-def test_what_the_paper_has_no_networks_for_is_refused() -> None:
+def test_models_without_published_networks_are_refused() -> None:
     for model in ("cvae", "jmvae"):
         with pytest.raises(SettingsError, match=f"there is no {model} for celeba19"):
             built("celeba19", model=model)
@@ -181,7 +181,7 @@ def test_weights_can_be_changed_by_modality() -> None:
             built("digits", weights={"label": weight})
 
 
-def test_unknown_names_are_refused_with_those_there_are() -> None:
+def test_unknown_name_errors_list_alternatives() -> None:
     with pytest.raises(SettingsError, match=r"no declaration 'minst'; .*did you mean 'mnist'"):
         experiment("minst")
     with pytest.raises(SettingsError, match="no recipe 'papers'; there are paper, coupled"):
@@ -191,14 +191,14 @@ def test_unknown_names_are_refused_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize(("name", "alpha"), [("jmvae", 0.01), ("jmvae_alpha_0.1", 0.1), ("jmvae_alpha_1", 1.0)])
-def test_the_jmvae_has_the_papers_alpha_and_those_of_the_sweep(name: str, alpha: float) -> None:
+def test_jmvae_alpha_matches_paper_and_sweep(name: str, alpha: float) -> None:
     """App. H: "JMVAE used identical architectures as the MVAE with a hyperparameter α = 0.01"."""
     made = built("mnist", model=name)
     assert isinstance(made, JMVAE)
     assert made.alpha == alpha
 
 
-def test_the_extremes_have_their_terms_only() -> None:
+def test_extreme_models_have_only_their_terms() -> None:
     """Sec. 2.2: Eq. 2 alone, or single ELBOs alone; the MVAE-Q of one term has the MVAE-Q's posteriors."""
     table = few_rows("digits")
     for name, names in (

@@ -1,4 +1,4 @@
-"""Figure 10: rows for each k, with noise of their own and with one ε; curves over seeds; its picture."""
+"""Figure 10: rows for each k, with separate and with shared noise; curves over seeds; the picture."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from mvae.runs.run import read_run
 from tests.built import built
 from tests.paper.faces import use_tiny_faces
 
-ASKED = Options(levels=(0, 2), budget="smoke")
+OPTIONS = Options(levels=(0, 2), budget="smoke")
 
 
 def paths(folder: Path) -> Paths:
@@ -26,12 +26,12 @@ def paths(folder: Path) -> Paths:
 
 def test_each_k_is_measured_once_with_both_kinds_of_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_faces(monkeypatch)
-    rows = reproduce(FIGURE10, ASKED, paths(tmp_path))
+    rows = reproduce(FIGURE10, OPTIONS, paths(tmp_path))
     assert rows == read_rows(tmp_path / "results" / "figure10.json")
     values = {(r["settings"]["random_subsets"], r["settings"]["shared_noise"], r["metric"]): r["value"] for r in rows}
     for metric in (JOINT, VARIANCE):
         found = [values[k, shared, metric] for k in (0, 2) for shared in (False, True)]
-        assert len(set(found)) == 4  # each is a model of its own
+        assert len(set(found)) == 4  # each is a different model
     assert all(f"--levels {row['settings']['random_subsets']} " in row["command"] for row in rows)
 
     cells = [cell_of(read_run(folder)[0]) for folder in (tmp_path / "runs").iterdir()]
@@ -42,7 +42,7 @@ def test_each_k_is_measured_once_with_both_kinds_of_noise(tmp_path: Path, monkey
     assert (model.random_subsets, model.shared_noise) == (2, True)
 
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
-    assert reproduce(FIGURE10, ASKED, paths(tmp_path)) == rows
+    assert reproduce(FIGURE10, OPTIONS, paths(tmp_path)) == rows
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()} == before
     assert FIGURE10.draw is not None
     FIGURE10.draw(rows, tmp_path / "figure10.png")
@@ -53,13 +53,13 @@ def row_of(k: int, seed: int, value: float, metric: str = "m") -> dict[str, Any]
     return {"metric": metric, "seed": seed, "value": value, "settings": {"random_subsets": k}}
 
 
-def test_a_curve_rises_in_k_and_averages_seeds_with_their_standard_error() -> None:
+def test_curve_is_sorted_by_k_and_averages_seeds() -> None:
     rows = [row_of(5, 0, 1.0), row_of(0, 0, 1.0), row_of(0, 1, 2.0), row_of(0, 2, 6.0), row_of(0, 2, 3.0)]
     found = curve([*rows, row_of(1, 0, 9.0, "other")], "random_subsets", "m")
     assert [(x, one.value, one.stderr) for x, one in found] == [(0, 2.0, pytest.approx(1 / 3**0.5)), (5, 1.0, None)]
 
 
-def test_k_is_the_declarations_unless_given_and_for_the_mvae_only() -> None:
+def test_k_defaults_to_declaration_and_needs_mvae() -> None:
     model, other = built("faces19"), built("faces19", random_subsets=0)
     assert isinstance(model, MVAE)
     assert isinstance(other, MVAE)

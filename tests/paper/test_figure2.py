@@ -1,4 +1,4 @@
-"""Figure 2: the picture, and rows about its conditional coherence."""
+"""Figure 2: the picture, and the rows of its conditional coherence."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def test_figure2_is_drawn_scored_and_recorded_once(tmp_path: Path) -> None:
     values = {row["metric"]: row for row in rows}
     assert values["classifier accuracy on test rows"]["value"] > 0.9
     assert 0 <= values["agreement x2->x1"]["value"] <= 1
-    assert values["agreement x2->x1"]["n"] == 300  # all test rows there are
+    assert values["agreement x2->x1"]["n"] == 300  # all test rows
     assert values["agreement x2->x1"]["settings"]["epochs"] == 3
     picture = tmp_path / "results" / "figure2-digits-coupled-smoke.png"
     with Image.open(picture) as opened:

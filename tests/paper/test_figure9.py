@@ -1,4 +1,4 @@
-"""Figure 9: rows for each p, with what was dropped; recorded once; its picture."""
+"""Figure 9: rows for each p with the number of dropped rows, recorded once; the picture."""
 
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,25 @@ from mvae.runs.run import train
 from mvae.training.callbacks import Callback
 from tests.paper.faces import tiny, use_tiny_faces
 
-ASKED = Options(levels=(0.05, 1.0), budget="smoke")
+OPTIONS = Options(levels=(0.05, 1.0), budget="smoke")
 
 
 def paths(folder: Path) -> Paths:
     return Paths(folder / "results", folder / "runs", device="cpu", callbacks=[])
 
 
-def test_each_p_has_its_numbers_and_what_was_dropped_and_is_measured_once(
+def test_each_p_is_measured_once_with_dropped_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     use_tiny_faces(monkeypatch)
-    rows = reproduce(FIGURE9, ASKED, paths(tmp_path))
+    rows = reproduce(FIGURE9, OPTIONS, paths(tmp_path))
     assert rows == read_rows(tmp_path / "results" / "figure9.json")
     joint, rest = {"log p(x1,x2)", "log p(x1|x2)"}, {"log p(x1)", "accuracy x1->x2", "accuracy ->x2"}
     for p in (0.05, 1.0):
         own = [row for row in rows if row["settings"]["kept"] == p]
         found = {row["metric"] for row in own}
         assert rest <= found
-        assert joint <= found if p == 1 else not joint & found  # of 40 rows, 5 % leave an attribute without one
+        assert joint <= found if p == 1 else not joint & found  # with p = 0.05, some attribute has no values
         empty = int((~kept_cells(40, 19, p, seed=0).any(1)).sum())
         for row in own:
             assert set(row) == set(Row.__dataclass_fields__)
@@ -46,7 +46,7 @@ def test_each_p_has_its_numbers_and_what_was_dropped_and_is_measured_once(
     assert rows[0]["settings"]["rows_dropped"] > 0
 
     data = tiny(None)
-    test_rows = data.test.take(range(5))  # as many as are scored
+    test_rows = data.test.take(range(5))  # the scored rows
     run = finished_run(Cell.of("faces19", "paper", kept=1.0, epochs=1, rows=60), paths(tmp_path))
     shares, often = [], []
     for name in test_rows.names[1:]:
@@ -60,7 +60,7 @@ def test_each_p_has_its_numbers_and_what_was_dropped_and_is_measured_once(
     assert found["accuracy ->x2"] == pytest.approx(sum(often) / 18, abs=1e-4)
 
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
-    assert reproduce(FIGURE9, ASKED, paths(tmp_path)) == rows
+    assert reproduce(FIGURE9, OPTIONS, paths(tmp_path)) == rows
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()} == before
 
     assert FIGURE9.draw is not None
@@ -71,7 +71,7 @@ def test_each_p_has_its_numbers_and_what_was_dropped_and_is_measured_once(
     assert "mvae, p = 0.05" in capsys.readouterr().out
 
 
-def test_validation_rows_lose_as_much_and_test_rows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_rows_lose_cells_and_test_rows_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_tiny_faces(monkeypatch)
     seen: list[dict[str, Any]] = []
 
@@ -86,7 +86,7 @@ def test_validation_rows_lose_as_much_and_test_rows_nothing(tmp_path: Path, monk
     assert "validation/coupling" not in values  # none of the validation rows is complete
 
 
-def test_the_papers_budget_goes_from_a_thousandth_to_everything_with_the_papers_settings() -> None:
+def test_paper_budget_spans_all_levels_with_paper_settings() -> None:
     spend = FIGURE9.budgets["paper"]
     assert (spend.levels[0], spend.levels[-1]) == (0.001, 1.0)
     assert (spend.training("celeba19"), spend.rows("celeba19"), spend.samples) == ({}, None, None)

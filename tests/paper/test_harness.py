@@ -1,4 +1,4 @@
-"""Which runs of a sweep share a GPU as threads; what crosses to another process."""
+"""The runs of a sweep that share a GPU as threads, and jobs sent to other processes."""
 
 import pickle
 from dataclasses import replace
@@ -21,20 +21,20 @@ from mvae.training.checkpoint import CHECKPOINT
     [
         ("mnist", "mvae", {"pairs": 0.1}, True),
         ("multimnist", "mvae", {}, True),
-        ("multimnist", "mvae", {"pairs": 0.1}, False),  # batch norm on rows that lack the image
+        ("multimnist", "mvae", {"pairs": 0.1}, False),  # batch norm on rows without the image
         ("multimnist", "mvae", {"pairs": 1.0}, True),
-        ("multimnist", "nn", {"pairs": 0.1}, True),  # of pairs alone
+        ("multimnist", "nn", {"pairs": 0.1}, True),  # trained on pairs only
         ("celeba", "mvae", {"kept": 0.1}, False),
     ],
 )
-def test_on_a_gpu_threads_train_what_can_be_recorded_and_processes_the_rest(
+def test_gpu_threads_train_recordable_runs_and_processes_the_rest(
     dataset: str, model: str, changed: dict[str, Any], threads: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No GPU is needed to see who would be asked."""
-    asked: dict[str, Any] = {}
+    """The choice is tested without a GPU."""
+    chosen: dict[str, Any] = {}
 
     def sweep(work: Any, jobs: dict[str, Any], workers: int, engine: str | None, threads_on: Any) -> Any:
-        asked.update(dict.fromkeys(jobs, threads_on))
+        chosen.update(dict.fromkeys(jobs, threads_on))
         return iter(())
 
     monkeypatch.setattr(harness, "sweep", sweep)
@@ -43,16 +43,14 @@ def test_on_a_gpu_threads_train_what_can_be_recorded_and_processes_the_rest(
     cells = {"run": cell, "raw pixels": replace(cell, model="logreg")}
     jobs = {name: Job(ITEMS["table8"], (cell,), "smoke", Paths()) for name, cell in cells.items()}
     assert list(swept(lambda _: [], jobs, 2, Paths())) == []
-    assert (asked["run"] is not None) == threads
-    assert asked["raw pixels"] is None
-    asked.clear()
+    assert (chosen["run"] is not None) == threads
+    assert chosen["raw pixels"] is None
+    chosen.clear()
     list(swept(lambda _: [], jobs, 1, Paths()))
-    assert set(asked.values()) == {None}
+    assert set(chosen.values()) == {None}
 
 
-def test_the_model_of_images_from_which_labels_spread_is_made_first_and_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_image_model_for_spreading_is_trained_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cell = Cell.of("digits", pairs=0.05, epochs=2, spread=3)
     monkeypatch.chdir(tmp_path)
     run = finished_run(cell, Paths(runs=Path("runs"), callbacks=()))
@@ -66,7 +64,7 @@ def test_the_model_of_images_from_which_labels_spread_is_made_first_and_once(
     assert all(torch.equal(*pair) for pair in zip(run.model.parameters(), again.model.parameters(), strict=True))
 
 
-def test_every_job_can_be_measured_in_another_process() -> None:
+def test_every_job_can_be_pickled() -> None:
     for item in ITEMS.values():
         if item.cells is not None:
             options = item.completed(Options(budget="smoke"))

@@ -1,4 +1,4 @@
-"""Differences between models, paired by row, against the numbers that each model's own estimator gives."""
+"""Differences between models, paired by row, compared with each model's own estimates."""
 
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ from mvae.paper.tables import LIKELIHOOD_TABLES, _cells
 from mvae.runs.evaluation import evaluate
 
 
-def test_differences_are_of_the_same_rows_with_their_own_standard_error(tmp_path: Path) -> None:
+def test_differences_are_paired_by_row_with_standard_error(tmp_path: Path) -> None:
     options = Options(datasets=("digits",), models=("vae", "mvae"), budget="smoke")
     where, table, spend = (
         Paths(tmp_path / "results", tmp_path / "runs", callbacks=[]),
@@ -35,11 +35,11 @@ def test_differences_are_of_the_same_rows_with_their_own_standard_error(tmp_path
         assert row["value"] == pytest.approx(mean, abs=1e-3)
         assert row["stderr"] == pytest.approx(spread / math.sqrt(len(each)), abs=1e-3)
         assert row["n"] == len(each)
-        assert row["paper"] is None  # of digits nothing is published
+        assert row["paper"] is None  # nothing is published for digits
     assert ("mvae", "paper", "log p(x1) − mvae paper") not in found
 
 
-def test_what_was_measured_before_values_were_kept_has_no_differences(tmp_path: Path) -> None:
+def test_results_without_stored_values_have_no_differences(tmp_path: Path) -> None:
     options = Options(datasets=("digits",), models=("vae", "mvae"), recipes=("paper",), budget="smoke")
     where, table = Paths(tmp_path / "results", tmp_path / "runs", callbacks=[]), LIKELIHOOD_TABLES["table2"]
     first = Options(datasets=("digits",), models=("mvae",), recipes=("paper",), budget="smoke")

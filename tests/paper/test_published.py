@@ -18,7 +18,7 @@ def test_absent_values_are_none() -> None:
 
 @pytest.mark.parametrize("table", ["table2", "table6"])
 @pytest.mark.parametrize("model", ["jmvae", "mvae"])
-def test_joint_is_below_marginal_because_the_label_costs_something(table: str, model: str) -> None:
+def test_joint_is_below_marginal(table: str, model: str) -> None:
     for column in COLUMNS:
         joint = published(table, model, column, "log p(x1,x2)")
         marginal = published(table, model, column, "log p(x1)")
@@ -29,7 +29,7 @@ def test_joint_is_below_marginal_because_the_label_costs_something(table: str, m
 
 @pytest.mark.parametrize("column", ["binary-mnist", "mnist", "fashion-mnist"])
 @pytest.mark.parametrize("model", ["jmvae", "mvae"])
-def test_joint_minus_conditional_is_the_log_of_ten_equal_labels(model: str, column: str) -> None:
+def test_joint_minus_conditional_is_log_of_ten_labels(model: str, column: str) -> None:
     """The conditional rows of Tables 2 and 6 are both within 0.3 of it (they look exchanged, see docs/design.md)."""
     for table in ("table2", "table6"):
         joint, conditional = (published(table, model, column, m) for m in ("log p(x1,x2)", "log p(x1|x2)"))
@@ -38,7 +38,7 @@ def test_joint_minus_conditional_is_the_log_of_ten_equal_labels(model: str, colu
         assert abs(joint - conditional - math.log(0.1)) < 0.35
 
 
-def test_models_of_the_tables_can_be_built() -> None:
+def test_models_of_the_tables_exist() -> None:
     for model in ("vae", "cvae", "bivcca", "jmvae", "mvae_q", "mvae"):
         assert model in all_models()
         assert published("table1", model, "mnist") is not None
@@ -51,12 +51,12 @@ def test_every_experiment_of_the_paper_has_published_values() -> None:
         "faces19",
         "vision-faces",
         "polymnist",
-    }  # translation has Table 4 to itself, vision only pictures
+    }  # translation has its own Table 4, vision only pictures
     for name in set(all_datasets()) - ours - {"translation", "vision"}:
         assert published("table2", "mvae", name, "log p(x1)") is not None
 
 
-def test_accuracies_with_few_pairs_are_the_papers_last_and_first_columns_and_agree_with_its_prose() -> None:
+def test_few_pair_accuracies_match_paper() -> None:
     assert published_at("table8", "ae", 0.001) == 0.4143
     assert published_at("table8", "mvae", 1.0) == 0.9681
     assert published_at("table9", "nn", 1.0) == 0.9318

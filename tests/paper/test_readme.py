@@ -1,4 +1,4 @@
-"""The README's numbers are the recorded ones."""
+"""The tables in the documents show the recorded numbers."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ DOCUMENTS = sorted({file for file, _ in TABLES_OF_DOCUMENTS})
 
 
 @pytest.mark.parametrize("file", DOCUMENTS)
-def test_the_tables_in_the_documents_are_generated_from_results(file: str, tmp_path: Path) -> None:
+def test_document_tables_are_generated_from_results(file: str, tmp_path: Path) -> None:
     for name in (*DOCUMENTS, *(f"results/{path.name}" for path in (ROOT / "results").glob("*.json"))):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
@@ -32,7 +32,7 @@ def test_the_tables_in_the_documents_are_generated_from_results(file: str, tmp_p
     assert (tmp_path / file).read_text() == (ROOT / file).read_text(), "run python -m mvae.paper.readme"
 
 
-def test_every_run_is_one_line_with_the_published_value_beside_ours() -> None:
+def test_runs_table_has_one_line_per_run_with_published_value() -> None:
     rows = read_rows(ROOT / "results" / "table2.json")
     lines = runs_table(rows).splitlines()[2:]
     runs = {(r["model"], r["recipe"], r["budget"], r["n"], r["seed"], r["commit"]) for r in rows}
@@ -40,7 +40,7 @@ def test_every_run_is_one_line_with_the_published_value_beside_ours() -> None:
     assert any("(-90.619)" in line for line in lines)
 
 
-def test_a_cell_of_the_map_is_the_mean_over_its_seeds() -> None:
+def test_coupling_table_averages_seeds() -> None:
     settings = {"pairs": 0.01, "repeat_pairs": 20, "anneal_epochs": 3, "epochs": 8, "weights": {"label": 50.0}}
     numbers = ({"log p(x1)": -90.0, "coupling": 2.0}, {"log p(x1)": -92.0, "coupling": 3.0})
     rows = [
@@ -53,7 +53,7 @@ def test_a_cell_of_the_map_is_the_mean_over_its_seeds() -> None:
     assert line == "| mnist | mvae, `paper` | 50 | 3 of 8 | 1% × 20 | 2 | -91.00 | -1.50 | 50.0% | 2.50 |"
 
 
-def test_a_line_of_few_pairs_has_the_mean_over_seeds_and_the_published_value_at_each_level() -> None:
+def test_few_pairs_table_averages_seeds_and_shows_published_values() -> None:
     found = {("nn", 0.01): (0.8, 0.9), ("mvae", 0.01): (0.85,), ("mvae", 0.1): (0.94,)}
     rows = [
         {"dataset": "mnist", "model": model, "recipe": "coupled", "metric": "accuracy x1->x2", "value": value}
@@ -71,13 +71,13 @@ def test_a_line_of_few_pairs_has_the_mean_over_seeds_and_the_published_value_at_
     ]
 
 
-def test_only_runs_whose_rate_fell_stand_beside_the_goals() -> None:
+def test_goals_table_has_only_runs_with_decay() -> None:
     table2, figure2 = (read_rows(ROOT / "results" / f"{item}.json") for item in ("table2", "figure2"))
     lines = goals_table([*table2, *figure2]).splitlines()[3:]
     assert [line.split(" | ")[1:3] for line in lines] == [["120 of 500 epochs", str(seed)] for seed in range(3)]
 
 
-def test_a_conditional_coherence_stands_beside_the_accuracy_of_its_classifier() -> None:
+def test_coherence_table_shows_classifier_accuracy() -> None:
     run = {"dataset": "mnist", "model": "mvae", "recipe": "coupled", "budget": "laptop", "seed": 1}
     seen = run | {"metric": "agreement x2->x1", "value": 0.875}
     worth = run | {"metric": "classifier accuracy on test rows", "value": 0.99}
@@ -86,7 +86,7 @@ def test_a_conditional_coherence_stands_beside_the_accuracy_of_its_classifier() 
     ]
 
 
-def test_filling_leaves_the_rest_alone() -> None:
+def test_fill_changes_only_its_table() -> None:
     assert fill("a<!-- x -->1<!-- /x -->b<!-- y -->2<!-- /y -->", "y", "3") == (
         "a<!-- x -->1<!-- /x -->b<!-- y -->\n3\n<!-- /y -->"
     )
@@ -94,13 +94,13 @@ def test_filling_leaves_the_rest_alone() -> None:
         fill("a<!-- x -->1<!-- /x -->", "y", "3")
 
 
-def test_a_task_is_one_line_with_its_references_beside() -> None:
+def test_tasks_table_has_one_line_per_task_with_references() -> None:
     values = {"NLL": -12.3, "F1": 0.5, "NLL, training mean": 2000.4, "F1, nearest neighbour": 0.25}
     rows = [{"metric": f"image->mask {name}", "value": value, "seed": 0} for name, value in values.items()]
     assert tasks_table(rows).splitlines()[2] == "| image → mask | −12 | 2,000 | – | 0.50 | – | 0.25 | – | – | – |"
 
 
-def test_a_number_of_sentences_is_one_line_with_a_column_a_share_of_how_many_pairs_and_a_budget() -> None:
+def test_sentences_table_has_one_column_per_share_and_budget() -> None:
     rows = [
         {"metric": metric, "value": value, "settings": {"level": level, "rows": of}, "paper": None}
         | {"budget": budget, "seed": seed}

@@ -14,7 +14,7 @@ from mvae.models.base import MultimodalVAE
 from mvae.training.fit import fit
 from tests.built import built
 
-#: The case: the sum of the initial weights' magnitudes, the losses and the validation objectives of five epochs.
+#: For each case: the sum of the initial weights' magnitudes, the losses and the validation objectives of five epochs.
 RECORDED: dict[tuple[str, str, str, str], tuple[float, list[float], list[float]]] = {
     ("digits", "mvae", "paper", "complete"): (
         13468.5844113,

@@ -1,4 +1,4 @@
-"""Reproducing a table: exact counts, rows that carry everything, runs trained once and resumed."""
+"""Reproducing a table: exact counts, complete rows, runs trained once and resumed."""
 
 import json
 import subprocess
@@ -27,14 +27,14 @@ def paths(folder: Path) -> Paths:
     return Paths(folder / "results", folder / "runs", callbacks=[])
 
 
-def test_inference_parameters_are_the_published_ones_exactly() -> None:
+def test_inference_parameters_match_paper() -> None:
     rows = reproduce(TABLE1, Options(datasets=("mnist", "binary-mnist", "fashion-mnist", "multimnist")))
     assert len(rows) == 6 + 6 + 6 + 5  # the paper has no CVAE for MultiMNIST
     for row in rows:
         assert row["value"] == row["paper"], row
 
 
-def test_inference_parameters_of_celeba_and_of_19_modalities() -> None:
+def test_celeba_inference_parameters_match_paper() -> None:
     rows = {row["model"]: row for row in reproduce(TABLE1, Options(datasets=("celeba",)))}
     for model in PAPER_MODELS:
         assert rows[model]["value"] == rows[model]["paper"], model
@@ -53,7 +53,7 @@ def test_inference_parameters_of_celeba_and_of_19_modalities() -> None:
     assert abs(total / joint["paper"] - 1) < 0.02
 
 
-def test_a_table_is_trained_once_and_recorded_with_everything(tmp_path: Path) -> None:
+def test_table_is_trained_once_and_fully_recorded(tmp_path: Path) -> None:
     options = Options(datasets=("digits",), models=("vae", "cvae", "mvae"), budget="smoke")
     rows = reproduce(LIKELIHOOD_TABLES["table2"], options, paths(tmp_path))
     found = {(row["model"], row["recipe"], row["metric"]) for row in rows}
@@ -79,8 +79,8 @@ def test_a_table_is_trained_once_and_recorded_with_everything(tmp_path: Path) ->
     assert stamps == [(run / "checkpoint.safetensors").stat().st_mtime_ns for run in runs]
 
 
-def test_runs_at_once_give_the_numbers_of_one_after_the_other(tmp_path: Path) -> None:
-    """Each worker has the thread of this process: more threads add up in another order."""
+def test_parallel_runs_match_sequential_runs(tmp_path: Path) -> None:
+    """Each worker has one thread, as this process has: more threads add up in another order."""
     options = Options(datasets=("digits",), models=("vae", "bivcca"), budget="smoke")
     table = LIKELIHOOD_TABLES["table2"]
     threads = torch.get_num_threads()
@@ -97,23 +97,23 @@ def test_runs_at_once_give_the_numbers_of_one_after_the_other(tmp_path: Path) ->
     ]
 
 
-def test_the_conditional_variance_is_the_joint_one(tmp_path: Path) -> None:
+def test_conditional_variance_equals_joint_variance(tmp_path: Path) -> None:
     options = Options(datasets=("digits",), models=("jmvae",), budget="smoke")
     rows = reproduce(LIKELIHOOD_TABLES["table3"], options, paths(tmp_path))
     value = {row["metric"]: row["value"] for row in rows}
     assert value["var log w p(x1|x2)"] == pytest.approx(value["var log w p(x1,x2)"], rel=1e-6)
 
 
-def test_a_proposal_that_the_paper_does_not_have_has_no_published_value_beside_it(tmp_path: Path) -> None:
+def test_unpublished_proposal_has_no_published_value(tmp_path: Path) -> None:
     run = finished_run(Cell.of("digits", "paper", epochs=1), paths(tmp_path))
-    origin = Origin(Cell.of("mnist", "paper", epochs=1), "laptop", "mvae score")  # of which the paper has values
+    origin = Origin(Cell.of("mnist", "paper", epochs=1), "laptop", "mvae score")  # the paper has values for it
     for proposal, printed in ((("image",), True), (("image", "label"), True), (("label",), False)):
         rows = evaluation_rows(run, evaluate(run, rows=2, samples=2, proposal=proposal), origin)
         values = [row.paper for row in rows if row.metric == "log p(x1)"]
         assert [value is not None for value in values] == [printed]
 
 
-def test_an_unfinished_run_is_resumed(tmp_path: Path) -> None:
+def test_unfinished_run_is_resumed(tmp_path: Path) -> None:
     class Interrupted(Exception):
         pass
 
@@ -130,7 +130,7 @@ def test_an_unfinished_run_is_resumed(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_map_of_coupling_changes_one_setting_at_a_time() -> None:
+def test_coupling_map_changes_one_setting_at_a_time() -> None:
     cells = list(coupling.cells_of_map("mnist", 60, seeds=2))
     assert len(cells) == 2 * 19
     assert len({str(c) for c in cells}) == len(cells)
@@ -142,7 +142,7 @@ def test_the_map_of_coupling_changes_one_setting_at_a_time() -> None:
         assert len(changed) <= (2 if {"weights", "repeat_pairs"} & set(changed) else 1), cell
 
 
-def test_the_map_is_recorded_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coupling_map_is_recorded_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coupling, "WEIGHTS", (50.0,))
     monkeypatch.setattr(coupling, "ANNEALED", (0.4,))
     rows = reproduce(LAMBDA, Options(datasets=("digits",), budget="smoke"), paths(tmp_path))
@@ -158,7 +158,7 @@ def write_metrics(folder: Path, objectives: list[float], beta: float = 1.0) -> N
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def test_unconverged_is_what_the_last_fifth_still_gained(tmp_path: Path) -> None:
+def test_improvement_is_gain_of_last_fifth(tmp_path: Path) -> None:
     write_metrics(tmp_path, [10, 9, 8, 7, 6, 5, 4.5, 4.2, 4.0, 3.2])
     assert improvement(tmp_path) == pytest.approx(1.0)  # best up to epoch 8 is 4.2, best of all 3.2
     write_metrics(tmp_path, [10, 9, 8, 7, 6, 5, 4.5, 3.0, 4.0, 3.2])
@@ -167,7 +167,7 @@ def test_unconverged_is_what_the_last_fifth_still_gained(tmp_path: Path) -> None
     assert improvement(tmp_path) is None
 
 
-def test_results_are_added_to_and_never_replaced(tmp_path: Path) -> None:
+def test_results_are_appended_and_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "table2.json"
     row = Row("table2", "mnist", "vae", "log p(x1)", -91.0, 0.1, 10, None, "smoke", "paper", {}, 0, "c", "d", "e", "f")
     add_rows(path, [row])
@@ -179,7 +179,7 @@ def test_results_are_added_to_and_never_replaced(tmp_path: Path) -> None:
     assert path.read_text() == '[{"item": "table2"}]'
 
 
-def test_results_that_are_none_are_named(tmp_path: Path) -> None:
+def test_invalid_result_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "table2.json"
     row = Row("table2", "mnist", "vae", "log p(x1)", -91.0, 0.1, 10, None, "smoke", "paper", {}, 0, "c", "d", "e", "f")
     add_rows(path, [row])
@@ -190,7 +190,7 @@ def test_results_that_are_none_are_named(tmp_path: Path) -> None:
             read_rows(path)
 
 
-def test_processes_add_their_results_one_after_the_other(tmp_path: Path) -> None:
+def test_processes_append_results_without_loss(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mvae.paper.results import Row, add_rows\n"
         "row = Row('t', 'mnist', 'vae', 'm', 1.0, 0.1, 10, None, 'b', 'r', {}, 0, 'c', 'd', 'e', 'f')\n"

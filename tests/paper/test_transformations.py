@@ -1,4 +1,4 @@
-"""Each transformation against a statement of its own, and what none of them takes."""
+"""Each transformation compared with its definition, and images that all of them refuse."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ IMAGE = np.random.RandomState(0).randint(0, 256, (48, 66, 3)).astype(np.uint8)
 LIGHT = pytest.mark.parametrize("transform", [grayscale, obscured, watermarked])
 
 
-def test_grey_is_the_published_luma_and_pillows_to_the_bit() -> None:
+def test_grayscale_matches_bt601_and_pillow() -> None:
     """ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
     luma = IMAGE @ np.array([0.299, 0.587, 0.114])
     assert np.abs(grayscale(IMAGE) - luma).max() <= 0.51
@@ -30,7 +30,7 @@ def test_grey_is_the_published_luma_and_pillows_to_the_bit() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 64])
-def test_the_left_half_stays_and_the_right_is_black(width: int) -> None:
+def test_obscured_keeps_left_half_and_blackens_right(width: int) -> None:
     image = np.full((3, width, 3), 200, np.uint8)
     half = obscured(image)
     assert (half[:, : width // 2] == 200).all()
@@ -38,13 +38,13 @@ def test_the_left_half_stays_and_the_right_is_black(width: int) -> None:
     assert np.array_equal(obscured(half), half)
 
 
-def test_the_watermark_is_half_of_white_on_its_pixels_and_nothing_elsewhere() -> None:
+def test_watermark_blends_white_only_on_its_pixels() -> None:
     marked = np.asarray(watermarked(np.zeros((64, 64, 3), np.uint8)))[..., 0] > 0
     assert 0.1 < marked.mean() < 0.35
     assert np.array_equal(marked, marked[::-1])
     assert np.array_equal(marked, marked[:, ::-1])
     assert np.diag(marked).all()  # the diagonal is a part of it
-    assert marked[32, 32 + round(0.7 * 32)]  # and the ring
+    assert marked[32, 32 + round(0.7 * 32)]  # and so is the ring
     assert not marked[0, 32]
     image = np.random.RandomState(1).randint(0, 256, (64, 64, 3)).astype(np.uint8)
     found = watermarked(image).astype(int)
@@ -53,7 +53,7 @@ def test_the_watermark_is_half_of_white_on_its_pixels_and_nothing_elsewhere() ->
 
 
 @pytest.mark.parametrize("transform", [grayscale, obscured, watermarked, edges])
-def test_a_transformation_repeats_itself_and_leaves_its_input_alone(transform: Callable) -> None:
+def test_transformation_is_deterministic_and_keeps_input(transform: Callable) -> None:
     if transform is edges:
         pytest.importorskip("skimage")
     before = IMAGE.copy()
@@ -64,7 +64,7 @@ def test_a_transformation_repeats_itself_and_leaves_its_input_alone(transform: C
     assert one.shape[:2] == IMAGE.shape[:2]
 
 
-def test_edges_are_where_light_meets_dark_and_nowhere_in_a_plane() -> None:
+def test_edges_lie_only_on_contrast() -> None:
     pytest.importorskip("skimage")
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, 20:] = 255
@@ -76,8 +76,8 @@ def test_edges_are_where_light_meets_dark_and_nowhere_in_a_plane() -> None:
     assert not edges(np.full((40, 40, 3), 99, np.uint8)).any()
 
 
-def test_a_mask_is_filled_as_even_odd_counting_fills_it() -> None:
-    """Against a ray to the left from each pixel's middle; pixels that the outline passes are left out."""
+def test_mask_filling_matches_even_odd_rule() -> None:
+    """Compared with a ray to the left from each pixel's centre; pixels on the outline are left out."""
     angle = np.linspace(0, 2 * np.pi, 7, endpoint=False) + 0.2
     polygon = np.stack([20 + 12 * np.cos(angle), 16 + 9 * np.sin(angle)], 1)
     found = draw_mask([polygon], [], 32, 40) > 0
@@ -94,7 +94,7 @@ def test_a_mask_is_filled_as_even_odd_counting_fills_it() -> None:
     assert np.array_equal(found[~near], inside[~near])
 
 
-def test_a_line_is_a_64th_of_the_side_wide() -> None:
+def test_line_width_is_a_64th_of_the_side() -> None:
     line = np.array([[10.0, 32.5], [50.0, 32.5]])
     found = draw_mask([], [line], 64, 64) > 0
     assert np.array_equal(np.flatnonzero(found.any(1)), [32])
@@ -112,25 +112,25 @@ def test_a_line_is_a_64th_of_the_side_wide() -> None:
         np.zeros((4, 4, 3), np.float32),
     ],
 )
-def test_what_is_no_rgb_image_of_bytes_is_refused(transform: Callable, wrong: np.ndarray) -> None:
+def test_invalid_image_is_refused(transform: Callable, wrong: np.ndarray) -> None:
     plain = getattr(transform, "__wrapped__", transform)  # without the tests' own checks of shapes
     with pytest.raises(DataError, match=r"an image is bytes of shape height×width×3, not .*: convert it"):
         plain(wrong)
 
 
-def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("skimage.feature", "skimage.metrics", "skimage", "dlib"):
         monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     transformations._predictor.cache_clear()
-    for ask in (edges, landmarks, mask):
+    for transform in (edges, landmarks, mask):
         with pytest.raises(MissingDependencyError, match=re.escape("pip install 'mvae[vision]'")):
-            ask(IMAGE)
+            transform(IMAGE)
     with pytest.raises(MissingDependencyError, match=re.escape("pip install 'mvae[vision]'")):
         require_skimage()
 
 
 @pytest.mark.parametrize("kind", ["noise", "plane", "blobs", "ramp"])
-def test_where_there_is_no_face_there_is_no_mask(kind: str) -> None:
+def test_image_without_face_has_no_mask(kind: str) -> None:
     _require_predictor()
     random = np.random.RandomState(3)
     image = {
@@ -144,8 +144,8 @@ def test_where_there_is_no_face_there_is_no_mask(kind: str) -> None:
 
 
 @pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs CelebA in $MVAE_DATA")
-def test_on_photographs_masks_lie_on_the_faces_of_four_in_five_at_least() -> None:
-    """CelebA's faces are aligned: eyes, nose and mouth have their places, whatever the predictor says."""
+def test_masks_lie_on_most_photographed_faces() -> None:
+    """CelebA's faces are aligned, so the positions of eyes, nose and mouth are known."""
     _require_predictor()
     folder, read, _ = celeba._images(celeba._folder(os.environ["MVAE_DATA"]))
     names = folder[::450]
@@ -162,7 +162,7 @@ def test_on_photographs_masks_lie_on_the_faces_of_four_in_five_at_least() -> Non
         assert drawn is not None
         assert 0.02 < (drawn > 0).mean() < 0.2
         larger = np.asarray(Image.fromarray(image).resize((128, 128), 2))
-        again = landmarks(larger)  # of any size: the same places
+        again = landmarks(larger)  # the same positions at any size
         assert again is None or np.abs(again / 2 - points).mean() < 1
     assert len(names) == 20
     assert found >= 0.8 * len(names)

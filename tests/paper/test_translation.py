@@ -17,7 +17,7 @@ from tests.command import mvae
 SMOKE = Options(budget="smoke")
 
 
-def test_the_published_curve_is_the_papers() -> None:
+def test_published_curve_matches_paper() -> None:
     printed = [published("table4", str(level), "value") for level in ALIGNED_FRACTIONS]
     assert printed == [-558.88, -494.76, -483.23, -478.75, -478.04, -478.12]
     assert [published("table4", str(level), "stderr") for level in ALIGNED_FRACTIONS] == [
@@ -36,8 +36,8 @@ def test_table4_is_recorded_once_with_both_domains_and_both_baselines(
     paths: Paths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("sacrebleu")
-    asked = Options(levels=(1.0,), budget="smoke")
-    rows = reproduce(TABLE4, asked, paths)
+    options = Options(levels=(1.0,), budget="smoke")
+    rows = reproduce(TABLE4, options, paths)
     by = {row["metric"]: row for row in rows}
     joint, en, vi = (by[f"log p({name})"]["value"] for name in ("en,vi", "en", "vi"))
     assert joint < min(en, vi) < 0
@@ -45,16 +45,16 @@ def test_table4_is_recorded_once_with_both_domains_and_both_baselines(
     assert by["log p(en)"]["paper"] is None
     assert by["perplexity en"]["value"] > 1
     assert {"log p(en,vi) tst2012", "gap en->vi", "active units", "BLEU vi->en neighbour"} <= by.keys()
-    assert by["chrF en->vi copy"]["value"] > 0  # numbers and full stops
+    assert by["chrF en->vi copy"]["value"] > 0  # numbers and full stops are the same in both languages
     assert read_rows(paths.results / "table4.json") == rows
-    assert reproduce(TABLE4, asked, paths) == rows  # nothing is made twice
+    assert reproduce(TABLE4, options, paths) == rows  # nothing is made twice
     TABLE4.show("table4", rows)
     assert "-478.12" in capsys.readouterr().out
     run = next(paths.runs.iterdir())
     assert read_json(run / "run.json")["config"]["data"]["source"] == "translation"
 
 
-def test_sentences_have_their_gold_translations_beside(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sentences_have_gold_translations(paths: Paths, capsys: pytest.CaptureFixture[str]) -> None:
     found = {name: reproduce(item, SMOKE, paths) for name, item in SENTENCES.items()}
     both = found["table5"]
     assert [row["type"] for row in both[:3]] == ["x_en ~ p_data", "x_vi ~ p(x_vi | z(x_en))", "gold x_vi"]
@@ -67,21 +67,21 @@ def test_sentences_have_their_gold_translations_beside(paths: Paths, capsys: pyt
     assert both[2]["sentence"] in capsys.readouterr().out
 
 
-def test_what_is_not_installed_is_said_before_anything_is_trained(tmp_path: Path, monkeypatch) -> None:
+def test_missing_package_is_refused_before_training(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
     with pytest.raises(MissingDependencyError, match=r"need sacrebleu: pip install 'mvae\[translation\]'"):
         reproduce(TABLE4, SMOKE, Paths(tmp_path / "results", tmp_path / "runs", tmp_path))
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_score_of_a_run_of_sentences_is_table_4(paths: Paths, tmp_path: Path) -> None:
+def test_paper_score_of_translation_run_gives_table4(paths: Paths, tmp_path: Path) -> None:
     pytest.importorskip("sacrebleu")
     reproduce(SENTENCES["table11"], SMOKE, paths)
     (run,) = paths.runs.iterdir()
     options = "--data-dir", paths.data_dir, "--device", "cpu", "--rows", 4, "--samples", 20, "--record", tmp_path
-    text, said = mvae("paper-score", run, *options), mvae("paper-score", run, *options, "--json")
+    text, printed_json = mvae("paper-score", run, *options), mvae("paper-score", run, *options, "--json")
     rows = {row["metric"]: row for row in read_rows(tmp_path / "table4.json")}
-    assert rows["chrF en->vi mbr"]["value"] == said.json()["chrF en->vi mbr"]
+    assert rows["chrF en->vi mbr"]["value"] == printed_json.json()["chrF en->vi mbr"]
     assert (rows["log p(en,vi)"]["budget"], rows["log p(en,vi)"]["n"]) == ("3 of 100 epochs", 4)
     assert {"perplexity vi", "gap vi->en", "BLEU vi->en neighbour"} <= rows.keys()
     assert "chrF en->vi mbr" in text.out

@@ -1,4 +1,4 @@
-"""Figures 4 and 11 to 14 from a run on a few drawn faces; the same run asked by `mvae sample`."""
+"""Figures 4 and 11 to 14 from a run on a few drawn faces; the same run used by `mvae sample`."""
 
 import json
 from dataclasses import replace
@@ -50,7 +50,7 @@ def run(paths: Paths) -> Run:
     return runs.open_run(directory, device="cpu")
 
 
-def test_a_figures_numbers_are_recorded_once_with_both_references(paths: Paths, run: Run) -> None:
+def test_figure_numbers_are_recorded_once_with_both_references(paths: Paths, run: Run) -> None:
     rows = figure_rows("figure4", paths)
     metrics = {row["metric"] for row in rows}
     for task in TASKS[:10]:
@@ -69,7 +69,7 @@ def test_a_figures_numbers_are_recorded_once_with_both_references(paths: Paths, 
 
 
 @pytest.mark.parametrize(("figure", "rows", "columns"), [("figure4", 15, 4), ("figure11", 6, 8), ("figure14", 3, 8)])
-def test_pictures_have_a_named_row_for_all_that_is_given_made_and_true(
+def test_pictures_have_rows_for_given_generated_and_true_images(
     figure: str, rows: int, columns: int, paths: Paths, run: Run
 ) -> None:
     figure_rows(figure, paths)
@@ -82,7 +82,7 @@ def test_pictures_have_a_named_row_for_all_that_is_given_made_and_true(
     assert np.array_equal(first, truth)
 
 
-def test_in_completions_the_known_half_is_the_given_one(paths: Paths, run: Run) -> None:
+def test_completions_keep_the_given_half(paths: Paths, run: Run) -> None:
     figure_rows("figure13", paths)
     with Image.open(paths.results / "figure13-coupled-smoke.png") as picture:
         pixels = np.asarray(picture)
@@ -93,13 +93,13 @@ def test_in_completions_the_known_half_is_the_given_one(paths: Paths, run: Run) 
         assert not np.array_equal(made[:, i * SIZE + 32 : i * SIZE + 64], truth[:, 32:])
 
 
-def test_only_the_hidden_half_of_a_completion_is_scored() -> None:
+def test_completion_is_scored_on_hidden_half_only() -> None:
     images = torch.arange(4.0).expand(1, 1, 2, 4)
     assert Task(("obscured",), "image").scored(images)[0, 0, 0].tolist() == [2, 3]
     assert Task(("gray",), "image").scored(images).shape == images.shape
 
 
-def test_the_models_number_is_that_of_a_prediction_by_hand(paths: Paths, run: Run) -> None:
+def test_model_score_matches_prediction_by_hand(paths: Paths, run: Run) -> None:
     """z is the mean of the product of the prior and the one expert."""
     rows = {row["metric"]: row["value"] for row in figure_rows("figure12", paths)}
     table = run.data.test.take(range(9))
@@ -116,14 +116,14 @@ def test_the_models_number_is_that_of_a_prediction_by_hand(paths: Paths, run: Ru
     assert rows["gray->image NLL"] == pytest.approx(float(cross_entropy(found, truth).mean()), rel=1e-4)
 
 
-def test_rows_without_a_mask_are_trained_on_evaluated_and_given(paths: Paths, run: Run) -> None:
+def test_rows_without_mask_are_trained_on_and_evaluated(paths: Paths, run: Run) -> None:
     present = {"mask": torch.arange(9) % 2 == 0}
     columns = {name: run.data.test.columns[name] for name in vision.MODALITIES}
     table = Table(columns, present)
     run.model.check(table)
     assert run.model(table.take(range(4))).loss.isfinite()
     assert run.model.posterior(table, ["mask"]).mean.shape == (9, 250)
-    assert run.model.posterior(table, ["mask"]).mean[1].abs().max() == 0  # the prior's
+    assert run.model.posterior(table, ["mask"]).mean[1].abs().max() == 0  # the prior's mean
     changed = replace(run, data=Dataset("some without a mask", table, table, table))
     with pytest.raises(QueryError, match="that row has no mask; give another row or a file"):
         sampling.parse_given(changed, ("mask=test:1",))
@@ -145,7 +145,7 @@ def photo(path: Path, mode: str, size: tuple[int, int]) -> Path:
         ("tiny.png", "RGB", (1, 1)),
     ],
 )
-def test_a_photo_of_any_kind_is_transformed(
+def test_photo_of_any_format_is_transformed(
     file: str, mode: str, size: tuple[int, int], run: Run, tmp_path: Path
 ) -> None:
     path = photo(tmp_path / file, mode, size)
@@ -155,13 +155,13 @@ def test_a_photo_of_any_kind_is_transformed(
     picture, texts = sampling.sample(run, given, 4, 0, tmp_path / "out.png", of)
     assert (picture, texts) == (tmp_path / "out.png", {})
     with Image.open(tmp_path / "out.png") as opened:
-        assert opened.height == (SIZE + 2) + 2 * (2 * SIZE + 2)  # what is given; 2×2 of each
+        assert opened.height == (SIZE + 2) + 2 * (2 * SIZE + 2)  # the given image; 2×2 samples of each modality
         shown = np.asarray(opened)[2:66, -2 * SIZE :][:, :64]
     assert given is not None
     assert np.abs(shown - given["image"][0].permute(1, 2, 0).numpy()).max() < 0.7
 
 
-def test_a_colour_photo_given_as_grey_is_turned_grey_and_coloured(run: Run, tmp_path: Path) -> None:
+def test_colour_photo_given_as_gray_is_recoloured(run: Run, tmp_path: Path) -> None:
     path = photo(tmp_path / "photo.jpg", "RGB", (178, 218))
     given = sampling.parse_given(run, (f"gray={path}",))
     assert given is not None
@@ -174,7 +174,7 @@ def test_a_colour_photo_given_as_grey_is_turned_grey_and_coloured(run: Run, tmp_
     assert (coloured[..., 0] != coloured[..., 2]).any()
 
 
-def test_a_test_row_can_be_given_by_its_number(run: Run) -> None:
+def test_given_accepts_number_of_test_row(run: Run) -> None:
     given = sampling.parse_given(run, ("image=test:3",))
     assert given is not None
     assert np.array_equal(np.asarray(given["image"][0]), run.data.test.columns["image"][3])
@@ -182,7 +182,7 @@ def test_a_test_row_can_be_given_by_its_number(run: Run) -> None:
         sampling.parse_given(run, ("image=test:9",))
 
 
-def test_training_ends_with_a_picture_whose_rows_begin_with_what_is_given(run: Run, tmp_path: Path) -> None:
+def test_shown_rows_begin_with_given_image(run: Run, tmp_path: Path) -> None:
     sampling.each_shown(run, 3, 0, tmp_path / "shown.png")
     with Image.open(tmp_path / "shown.png") as opened:
         pixels = np.asarray(opened)

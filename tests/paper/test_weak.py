@@ -1,4 +1,4 @@
-"""Tables 8, 9 and 10: which numbers, from which rows, recorded once; the figure."""
+"""Tables 8, 9 and 10: the numbers and their rows, recorded once; the figure."""
 
 import math
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ BOTH = "paper coupled"
 
 
 def made_of(
-    item: str, folder: Path, *, callbacks: Sequence[Callback] | None = None, **asked: Any
+    item: str, folder: Path, *, callbacks: Sequence[Callback] | None = None, **options: Any
 ) -> list[dict[str, Any]]:
     paths = Paths(folder / "results", folder / "runs", device="cpu", callbacks=callbacks)
-    return reproduce(FEW_PAIRS[item], Options(budget="smoke", **asked), paths)
+    return reproduce(FEW_PAIRS[item], Options(budget="smoke", **options), paths)
 
 
 def run_of(cell: Cell, folder: Path) -> Run:
@@ -35,8 +35,8 @@ def run_of(cell: Cell, folder: Path) -> Run:
 
 
 def cells(dataset: str, models: str, recipes: str, levels: Sequence[float], budget: str, seeds: int = 1) -> list[Cell]:
-    asked = Options((dataset,), tuple(models.split()), tuple(recipes.split()), tuple(levels), seeds, budget)
-    return list(cells_of_study(dataset, asked))
+    options = Options((dataset,), tuple(models.split()), tuple(recipes.split()), tuple(levels), seeds, budget)
+    return list(cells_of_study(dataset, options))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
     return folder, made_of("table8", folder, levels=(0.1,))
 
 
-def test_every_model_and_level_is_a_row_with_everything(made: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_every_model_and_level_has_a_complete_row(made: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, rows = made
     assert sorted(map(str, rows)) == sorted(map(str, read_rows(folder / "results" / "table8.json")))
     found = {(row["model"], row["recipe"], row["metric"], row["settings"]["pairs"]) for row in rows}
@@ -63,7 +63,7 @@ def test_every_model_and_level_is_a_row_with_everything(made: tuple[Path, list[d
     assert value["jmvae", "accuracy x1,x2->x2", 0.1] > value["jmvae", one, 0.1]  # it has seen the answer
 
 
-def test_nothing_is_made_twice_and_features_once_for_all_levels(made: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_results_and_features_are_reused(made: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, rows = made
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
     assert made_of("table8", folder, levels=(0.1,)) == rows
@@ -74,7 +74,7 @@ def test_nothing_is_made_twice_and_features_once_for_all_levels(made: tuple[Path
     assert len(list((folder / "runs").iterdir())) == 6  # vae, ae, nn, jmvae, mvae twice
 
 
-def test_a_row_is_the_accuracy_of_its_run_on_the_test_rows(made: tuple[Path, list[dict[str, Any]]]) -> None:
+def test_row_is_accuracy_of_its_run_on_test_rows(made: tuple[Path, list[dict[str, Any]]]) -> None:
     folder, rows = made
     (cell,) = cells("digits", "nn", BOTH, [0.1], "smoke")
     run = run_of(cell, folder)
@@ -83,8 +83,8 @@ def test_a_row_is_the_accuracy_of_its_run_on_the_test_rows(made: tuple[Path, lis
     assert row["value"] == pytest.approx(measured, abs=1e-4)
 
 
-def test_where_all_rows_are_pairs_the_run_hides_nothing_and_the_row_says_its_level(tmp_path: Path) -> None:
-    """So that it is the run which Table 2 has, or will have, of these settings."""
+def test_level_one_hides_nothing_and_is_recorded(tmp_path: Path) -> None:
+    """The run is therefore the one that Table 2 has with these settings."""
     (row,) = made_of("table8", tmp_path, models=("nn",), levels=(1.0,))
     (directory,) = (tmp_path / "runs").iterdir()
     assert cell_of(read_run(directory)[0])["pairs"] is None
@@ -92,7 +92,7 @@ def test_where_all_rows_are_pairs_the_run_hides_nothing_and_the_row_says_its_lev
     assert made_of("table8", tmp_path, models=("nn",), levels=(1.0,)) == [row]
 
 
-def test_logistic_regression_and_rbm_see_what_the_dataset_says_and_few_pairs_moved() -> None:
+def test_logreg_and_rbm_use_dataset_power_and_shift_few_pairs() -> None:
     levels = [0.005, 0.1, 0.5, 1.0]
     for dataset, power in (("mnist", 1.0), ("fashion-mnist", 0.5)):
         for model in ("logreg", "rbm"):
@@ -104,7 +104,7 @@ def test_logistic_regression_and_rbm_see_what_the_dataset_says_and_few_pairs_mov
     assert {c["input_shift"] for c in cells("digits", "logreg rbm", BOTH, levels, "smoke")} == {0}
 
 
-def test_coupled_sees_all_pairs_moved_where_it_sees_them_long() -> None:
+def test_coupled_shifts_all_pairs_in_long_training() -> None:
     for dataset, laptop in (("mnist", [1, 1]), ("fashion-mnist", [1, 0])):
         for budget, moved in (("laptop", laptop), ("paper", [1, 1])):
             found = cells(dataset, "mvae", "coupled", [0.01, 1.0], budget)
@@ -114,7 +114,7 @@ def test_coupled_sees_all_pairs_moved_where_it_sees_them_long() -> None:
     assert strings["input_shift"] == 0
 
 
-def test_coupled_has_one_setting_for_all_levels_and_spreads_labels_where_pairs_are_few() -> None:
+def test_coupled_spreads_labels_if_pairs_are_few() -> None:
     levels = [0.001, 0.002, 0.005, 0.01, 0.02, 1.0]
     found = cells("mnist", "mvae", "coupled", levels, "laptop")
     assert {cell["weights"]["label"] for cell in found} == {200}
@@ -129,7 +129,7 @@ def test_coupled_has_one_setting_for_all_levels_and_spreads_labels_where_pairs_a
         assert not any(cell["weights"] for cell in cells(dataset, "mvae", recipe, levels, "laptop"))
 
 
-def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_the_papers_epochs() -> None:
+def test_models_of_pairs_keep_steps_up_to_paper_epochs() -> None:
     levels = (0.001, 0.1, 0.5, 1.0)
     nn = cells("mnist", "nn", BOTH, levels, "laptop")
     assert [(c["epochs"], c["anneal_epochs"]) for c in nn] == [(500, 0), (80, 0), (16, 0), (8, 0)]
@@ -137,7 +137,7 @@ def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_th
     assert [(c["epochs"], c["anneal_epochs"]) for c in jmvae] == [(500, 200), (80, 32), (16, 6), (8, 3)]
     assert {c["epochs"] for c in cells("mnist", "nn mvae", BOTH, levels, "paper")} == {500}
     garments = cells("fashion-mnist", "nn jmvae", BOTH, levels, "laptop")
-    least = 40  # of the network that is cheap
+    least = 40  # minimum for the cheap network
     assert [c["epochs"] for c in garments] == [100, least, least, least, 100, 30, 6, 6]
     assert [c["decay_epochs"] for c in garments[4:]] == [0, 0, 0, 3]
     assert {c["epochs"] for c in cells("fashion-mnist", "nn", BOTH, levels, "paper")} == {100}
@@ -150,13 +150,13 @@ def test_models_of_pairs_have_as_many_steps_as_with_all_rows_but_no_more_than_th
     ("dataset", "budget", "levels"),
     [("mnist", "laptop", 9), ("fashion-mnist", "laptop", 5), ("fashion-mnist", "paper", 9)],
 )
-def test_where_no_levels_are_asked_for_the_budget_says_which(dataset: str, budget: str, levels: int) -> None:
+def test_default_levels_come_from_budget(dataset: str, budget: str, levels: int) -> None:
     made = cells(dataset, "mvae", "coupled", (), budget)
     assert len({c["pairs"] for c in made}) == levels
     assert {0.005, 0.01, 0.05, 0.1, 1.0} <= {c["pairs"] for c in made}
 
 
-def test_items_have_their_datasets_and_the_embedded_digits_for_smoke() -> None:
+def test_default_datasets_depend_on_item_and_budget() -> None:
     def datasets(item: str, budget: str) -> tuple[str, ...]:
         return FEW_PAIRS[item].completed(Options(budget=budget)).datasets
 
@@ -174,17 +174,17 @@ def row_of(seed: int, value: float, level: float = 0.01, model: str = "mvae") ->
     }  # fmt: skip
 
 
-def test_seeds_are_averaged_with_their_standard_error() -> None:
+def test_seeds_are_averaged_with_standard_error() -> None:
     several, single = accuracies([row_of(0, 0.8), row_of(1, 0.9), row_of(2, 1.0), row_of(0, 0.5, 0.1, "nn")])
     assert (several.value, several.seeds, several.row["paper"]) == (pytest.approx(0.9), 3, 0.8838)
     assert several.stderr == pytest.approx(0.1 / math.sqrt(3))  # sample standard deviation 0.1
     assert (single.value, single.stderr, single.seeds, single.row["paper"]) == (0.5, None, 1, 0.9455)
     (again,) = accuracies([row_of(0, 0.8), row_of(0, 0.7)])
-    assert (again.value, again.seeds) == (0.7, 1)  # measured twice is not two seeds
+    assert (again.value, again.seeds) == (0.7, 1)  # a repeated measurement is not a second seed
 
 
-def test_runs_whose_cross_term_weighed_otherwise_are_another_line() -> None:
-    """Rows from before there was such a setting had a fifth of λ; Table 8 has all of it."""
+def test_runs_with_other_cross_share_are_a_separate_line() -> None:
+    """Rows recorded before this setting existed used a fifth of λ; Table 8 uses all of it."""
 
     def names(*rows: dict[str, Any]) -> list[str]:
         return [name_of_line(one.row) for one in accuracies(rows)]
@@ -197,7 +197,7 @@ def test_runs_whose_cross_term_weighed_otherwise_are_another_line() -> None:
     assert names(row_of(0, 0.8), row_of(0, 0.7, model="nn")) == ["mvae, paper", "nn"]
 
 
-def test_the_table_shows_ours_the_papers_and_the_difference(
+def test_table_shows_published_value_and_difference(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joint = row_of(0, 1.0, model="jmvae") | {"metric": "accuracy x1,x2->x2", "paper": None}
@@ -215,7 +215,7 @@ def test_the_table_shows_ours_the_papers_and_the_difference(
     assert "│ jmvae (given x1,x2, whole) " in shown
 
 
-def test_the_figure_is_drawn_with_and_without_published_curves(tmp_path: Path) -> None:
+def test_figure_is_drawn_with_and_without_published_curves(tmp_path: Path) -> None:
     digits = [row_of(0, 0.5) | {"dataset": "digits"}]
     fashion = [
         row_of(seed, 0.5 + level, level) | {"dataset": "fashion-mnist"} for seed in (0, 1) for level in (0.1, 0.2)
@@ -225,8 +225,8 @@ def test_the_figure_is_drawn_with_and_without_published_curves(tmp_path: Path) -
     assert (tmp_path / "made" / "figure3.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_a_stopped_run_is_not_measured_and_goes_on(tmp_path: Path) -> None:
-    """Ctrl-C in the middle of a run: nothing is recorded, and the same call then goes on from the checkpoint."""
+def test_stopped_run_is_not_measured_and_resumes(tmp_path: Path) -> None:
+    """After Ctrl-C in a run, nothing is recorded and the same call resumes from the checkpoint."""
     import os
     import signal
 
@@ -235,18 +235,18 @@ def test_a_stopped_run_is_not_measured_and_goes_on(tmp_path: Path) -> None:
             if values["epoch"] == 2:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    ask: dict[str, Any] = {"models": ("mvae",), "recipes": ("paper",), "levels": (0.1,)}
+    options: dict[str, Any] = {"models": ("mvae",), "recipes": ("paper",), "levels": (0.1,)}
     with pytest.raises(KeyboardInterrupt):
-        made_of("table8", tmp_path, callbacks=[Stopping()], **ask)
+        made_of("table8", tmp_path, callbacks=[Stopping()], **options)
     assert read_rows(tmp_path / "results" / "table8.json") == []
-    (row,) = made_of("table8", tmp_path, **ask)
+    (row,) = made_of("table8", tmp_path, **options)
     assert row["settings"]["epochs"] == 3
     (directory,) = (tmp_path / "runs").iterdir()
     assert len((directory / "metrics.jsonl").read_text().splitlines()) == 3
 
 
 def strings_of_small_digits(data_dir: Path | None) -> Dataset:
-    """MultiMNIST composed of the digits embedded in scikit-learn, three times as large: no download."""
+    """MultiMNIST composed of scikit-learn's digits, enlarged three times, without a download."""
     data = digits.load()
     parts = []
     for part, (table, rows) in enumerate(((data.train, 40), (data.validation, 10), (data.test, 30))):
@@ -256,7 +256,7 @@ def strings_of_small_digits(data_dir: Path | None) -> Dataset:
     return Dataset("multimnist", *parts, codecs={"string": multimnist.CODEC})
 
 
-def test_table10_is_of_digits_and_of_whole_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table10_scores_digits_and_whole_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multimnist, "load", strings_of_small_digits)
     rows = made_of("table10", tmp_path, levels=(0.5,), recipes=("paper",))
     assert rows == read_rows(tmp_path / "results" / "table10.json")
@@ -270,7 +270,7 @@ def test_table10_is_of_digits_and_of_whole_strings(tmp_path: Path, monkeypatch: 
     assert published == {("jmvae", one): 0.4962, ("mvae", one): 0.5121}
     assert (
         len(made_of("table10", tmp_path, models=("rbm", "mvae"), recipes=("paper",), levels=(0.5,))) == 2
-    )  # it has no RBM
+    )  # table10 has no RBM
 
     (cell,) = cells("multimnist", "mvae", "paper", [0.5], "smoke")
     run = run_of(cell, tmp_path)

@@ -1,4 +1,4 @@
-"""A run's course as a picture."""
+"""Plots of a run's metrics and of missing values."""
 
 from pathlib import Path
 
@@ -30,14 +30,14 @@ def width(path: Path) -> int:
         return picture.size[0]
 
 
-def test_every_panel_that_has_something_to_show_is_drawn(tmp_path: Path) -> None:
+def test_only_panels_with_data_are_drawn(tmp_path: Path) -> None:
     draw_curves(ROWS, tmp_path / "all.png")
     few = [{"epoch": row["epoch"], "validation/objective": row["validation/objective"]} for row in ROWS]
     draw_curves(few, tmp_path / "few.png")
     assert width(tmp_path / "all.png") == 4 * width(tmp_path / "few.png")
 
 
-def test_dollars_in_names_are_dollars(tmp_path: Path) -> None:
+def test_dollars_in_names_are_not_read_as_math(tmp_path: Path) -> None:
     for name in ("cost $a_$", "$", r"a\$b_$", "$$"):
         draw_curves([row | {f"validation/kl complete/{name}": 3.0} for row in ROWS], tmp_path / "curves.png")
         draw_missingness(describe(of_frame({name: [1.5, None, 2.5], "b": [1.0, 2.0, 3.5]})), tmp_path / "missing.png")

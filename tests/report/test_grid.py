@@ -1,4 +1,4 @@
-"""PNG grids, and a user's own pictures of any size and kind."""
+"""PNG grids, and reading a user's pictures of any size and mode."""
 
 import io
 import re
@@ -24,7 +24,7 @@ def opened(path: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("n", "columns", "grid"), [(1, None, (1, 1)), (5, None, (2, 3)), (9, None, (3, 3)), (7, 4, (2, 4)), (2, 5, (1, 5))]
 )
-def test_images_stand_in_rows_with_gaps_between_them(
+def test_images_are_arranged_in_rows_with_gaps(
     n: int, columns: int | None, grid: tuple[int, int], tmp_path: Path
 ) -> None:
     levels = 20 * torch.arange(1, n + 1)
@@ -39,7 +39,7 @@ def test_images_stand_in_rows_with_gaps_between_them(
     assert (pixels[:, :2] == 255).all()
 
 
-def test_small_images_are_enlarged_by_a_whole_factor(tmp_path: Path) -> None:
+def test_small_images_are_enlarged_by_an_integer_factor(tmp_path: Path) -> None:
     image = torch.rand(1, 1, 8, 8)
     save_grid(image, tmp_path / "grid.png")
     pixels = opened(tmp_path / "grid.png")
@@ -48,7 +48,7 @@ def test_small_images_are_enlarged_by_a_whole_factor(tmp_path: Path) -> None:
     assert np.array_equal(pixels[8:58:7, 8:58:7], pixels[2:58:7, 2:58:7])
 
 
-def test_colours_stay_colours_and_levels_outside_0_to_1_are_clipped(tmp_path: Path) -> None:
+def test_colours_are_kept_and_levels_are_clipped_to_0_to_1(tmp_path: Path) -> None:
     image = torch.tensor([1.5, 0.5, -1.0])[None, :, None, None].expand(1, 3, 56, 56)
     save_grid(image, tmp_path / "grid.png")
     assert opened(tmp_path / "grid.png")[20, 20].tolist() == [255, 128, 0]
@@ -64,7 +64,7 @@ def test_other_numbers_of_channels_and_unwritable_places_are_refused(tmp_path: P
     assert {file.name for file in tmp_path.iterdir()} == {"file"}
 
 
-def test_groups_stand_below_each_other_grey_ones_as_colours_with_their_names_to_the_left(tmp_path: Path) -> None:
+def test_named_groups_are_stacked_with_their_names_on_the_left(tmp_path: Path) -> None:
     grey, red = torch.full((1, 1, 60, 60), 0.2), torch.tensor([1.0, 0, 0])[None, :, None, None].expand(3, 3, 60, 60)
     save_named_rows({"given gray": grey, "image": red}, tmp_path / "rows.png", columns=2)
     pixels = opened(tmp_path / "rows.png")
@@ -74,7 +74,7 @@ def test_groups_stand_below_each_other_grey_ones_as_colours_with_their_names_to_
     assert (pixels[2:62, margin + 64 : margin + 124] == 255).all()  # one image was given
     for top in (66, 128):
         assert (pixels[top : top + 60, margin + 2 : margin + 62] == [255, 0, 0]).all()
-    for top in (0, 64):  # something is written beside each
+    for top in (0, 64):  # a name is written next to each
         assert (pixels[top : top + 30, :margin] < 100).any()
 
 
@@ -84,7 +84,7 @@ def test_groups_stand_below_each_other_grey_ones_as_colours_with_their_names_to_
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (40, 30), (3, 200)])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 4)])
-def test_a_picture_of_any_mode_and_size_becomes_one_row_of_the_events_shape(
+def test_a_picture_of_any_mode_and_size_becomes_one_row(
     mode: str, size: tuple[int, int], shape: tuple[int, int, int], tmp_path: Path
 ) -> None:
     white = np.full(size[::-1], 65535, np.uint16)
@@ -98,20 +98,18 @@ def test_a_picture_of_any_mode_and_size_becomes_one_row_of_the_events_shape(
 
 
 @pytest.mark.parametrize(("dtype", "levels"), [(np.uint8, [0, 51, 255]), (np.uint16, [0, 13107, 65535])])
-def test_levels_are_fractions_of_the_most_there_can_be_with_8_and_with_16_bits(
-    dtype: type, levels: list[int], tmp_path: Path
-) -> None:
+def test_levels_are_fractions_of_the_maximum_with_8_and_16_bits(dtype: type, levels: list[int], tmp_path: Path) -> None:
     Image.fromarray(np.array([levels], dtype)).save(tmp_path / "photo.png")
     torch.testing.assert_close(read_image(tmp_path / "photo.png", (1, 1, 3)), torch.tensor([[[[0, 0.2, 1]]]]))
 
 
-def test_what_was_written_is_read_back_with_its_channels_in_place(tmp_path: Path) -> None:
+def test_a_colour_picture_is_read_back_with_its_channels_in_place(tmp_path: Path) -> None:
     image = (torch.rand(3, 5, 7) * 255).byte()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "photo.png")
     torch.testing.assert_close(read_image(tmp_path / "photo.png", (3, 5, 7)), image[None] / 255)
 
 
-def test_a_picture_that_is_not_square_keeps_its_shape_and_loses_its_ends(tmp_path: Path) -> None:
+def test_a_picture_that_is_not_square_is_cropped_to_its_centre(tmp_path: Path) -> None:
     pixels = np.zeros((30, 90), np.uint8)
     pixels[:, 30:60] = 255
     for name, picture in (("wide", pixels), ("tall", pixels.T)):
@@ -121,11 +119,11 @@ def test_a_picture_that_is_not_square_keeps_its_shape_and_loses_its_ends(tmp_pat
     assert torch.equal(read_image(tmp_path / "strip.png", (3, 64, 64)), torch.ones(1, 3, 64, 64))
 
 
-def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     pixels = np.zeros((16, 16), np.uint8)
-    pixels[:8] = 255  # light above
+    pixels[:8] = 255  # the upper half is bright
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90° to the right
+    exif[0x0112] = 6  # to be rotated by 90° clockwise
     Image.fromarray(pixels).save(tmp_path / "photo.png", exif=exif)
     row = read_image(tmp_path / "photo.png", (1, 16, 16))[0, 0]
     assert (row[:, 8:] == 1).all()
@@ -133,7 +131,7 @@ def test_a_photo_is_turned_as_its_camera_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_is_white(mode: str, tmp_path: Path) -> None:
+def test_transparent_pixels_are_white(mode: str, tmp_path: Path) -> None:
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     if mode == "P":
         Image.new("P", (8, 8), 0).save(tmp_path / "photo.png", transparency=0)
@@ -142,7 +140,7 @@ def test_what_is_transparent_is_white(mode: str, tmp_path: Path) -> None:
     assert torch.equal(read_image(tmp_path / "photo.png", (3, 8, 8)), torch.ones(1, 3, 8, 8))
 
 
-def test_a_colour_photo_is_grey_where_one_channel_is_needed_by_the_published_weights(tmp_path: Path) -> None:
+def test_a_colour_photo_becomes_grey_with_the_published_weights(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (200, 100, 50)).save(tmp_path / "photo.png")
     levels = read_image(tmp_path / "photo.png", (1, 8, 8)) * 255
     assert (levels - (0.299 * 200 + 0.587 * 100 + 0.114 * 50)).abs().max() <= 0.51
@@ -155,7 +153,7 @@ def png() -> bytes:
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", png()[:40], png()[:-30], png()[:60] + bytes(500)])
-def test_a_damaged_picture_is_an_error_of_one_line(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_picture_is_a_one_line_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(content)
     with pytest.raises(DataError, match=re.escape(f"cannot read the picture {path}: ")) as caught:
@@ -163,7 +161,7 @@ def test_a_damaged_picture_is_an_error_of_one_line(content: bytes, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
-def test_a_picture_that_is_not_there_or_has_no_bounded_levels_is_refused(tmp_path: Path) -> None:
+def test_absent_pictures_and_real_levels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent.png: No such file or directory; give a picture file"):
         read_image(tmp_path / "absent.png", (1, 8, 8))
     with pytest.raises(DataError, match="it is not a regular file"):

@@ -21,7 +21,7 @@ EVIL = "</script><script>alert(1)</script><b onclick='x'>&amp;\"</b>"
 
 
 class Parsed(HTMLParser):
-    """Tags in the order they begin, their attributes, and the text of each kind of tag."""
+    """A page's tags in order, their attributes, and the text in each kind of tag."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -78,7 +78,7 @@ def test_names_in_charts_are_text_to_plotly_too() -> None:
         assert EVIL in [*map(str, chart.table.header), *(str(cell) for row in chart.table.rows for cell in row)]
 
 
-def test_a_page_asks_for_nothing_from_a_network(tmp_path: Path) -> None:
+def test_a_page_loads_nothing_from_a_network(tmp_path: Path) -> None:
     write_page(page("name"), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     assert len(text) < 10 * 2**20
@@ -91,7 +91,7 @@ def test_a_page_asks_for_nothing_from_a_network(tmp_path: Path) -> None:
     assert all(link is not None and link.startswith(("data:image/png;base64,", "#section-")) for link in links)
 
 
-def test_every_chart_and_picture_has_its_table_and_words() -> None:
+def test_every_chart_and_picture_has_a_table_and_a_description() -> None:
     parsed = Parsed(rendered(page("name")))
     assert parsed.count("details") == 5 + 1 + 1
     assert parsed.count("table") == 7
@@ -100,7 +100,7 @@ def test_every_chart_and_picture_has_its_table_and_words() -> None:
     assert all(attributes.get("aria-label") for tag, attributes in parsed.tags if attributes.get("class") == "chart")
 
 
-def test_a_picture_is_its_pixels() -> None:
+def test_a_picture_shows_its_pixels() -> None:
     images = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 1, 60, 60)
     source = Picture("", images, 2, "").source
     with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as picture:
@@ -109,7 +109,7 @@ def test_a_picture_is_its_pixels() -> None:
     assert (pixels[2:62, 64:124] == 255).all()
 
 
-def test_a_long_table_is_cut_and_says_so() -> None:
+def test_a_long_table_is_cut_with_a_note() -> None:
     text = rendered(Page("t", "s", [Section("x", [], [Grid(["a"], [[i] for i in range(250)])])]))
     assert len(re.findall("<td", text)) == 200
     assert "50 more rows are not shown" in text

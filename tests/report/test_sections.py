@@ -1,4 +1,4 @@
-"""The parts of a report against what they should say of models and numbers that are known."""
+"""The sections of a report for models and numbers whose results are known."""
 
 import math
 import re
@@ -35,7 +35,7 @@ def test_main_axes_are_those_of_scikit_learn() -> None:
     assert main_axes(np.ones((3, 1)))[0].tolist() == [[0.0, 0.0]] * 3
 
 
-def test_intervals_of_the_true_distribution_cover_what_they_say() -> None:
+def test_intervals_of_the_true_distribution_are_calibrated() -> None:
     rng = np.random.default_rng(0)
     found = dict(coverage(rng.normal(size=4000), rng.normal(size=(500, 4000))))
     for level, share in found.items():
@@ -43,13 +43,13 @@ def test_intervals_of_the_true_distribution_cover_what_they_say() -> None:
     assert dict(coverage(2 * rng.normal(size=4000), rng.normal(size=(500, 4000))))[0.9] < 0.7
 
 
-def test_intervals_of_counts_cover_what_they_say() -> None:
+def test_intervals_of_counts_are_calibrated() -> None:
     rng = np.random.default_rng(0)
     for level, share in coverage(rng.poisson(1.5, 4000).astype(float), rng.poisson(1.5, (500, 4000)).astype(float)):
         assert share == pytest.approx(level, abs=0.03)
 
 
-def test_intervals_are_judged_beyond_what_chance_explains() -> None:
+def test_miscalibration_is_reported_only_beyond_chance() -> None:
     for share, values, said in ((1.0, 28, ""), (1.0, 60, ": too wide"), (0.79, 20, ""), (0.75, 20, ": too narrow"),
                                 (0.79, 300, ": too narrow"), (0.85, 300, "")):  # fmt: skip
         verdict = _verdict("hb", share, values)
@@ -57,8 +57,8 @@ def test_intervals_are_judged_beyond_what_chance_explains() -> None:
         assert ("too" in verdict) == bool(said)
 
 
-def test_a_curve_alone_has_its_name() -> None:
-    """Of which modality from which the accuracy was, nothing said."""
+def test_a_single_curve_has_a_legend() -> None:
+    """Otherwise nothing shows which modality is predicted from which."""
     rows = [{"epoch": i, "validation/accuracy image->label": 0.5} for i in range(1, 4)]
     (chart,) = history_section(rows).shown
     assert isinstance(chart, Chart)
@@ -66,11 +66,11 @@ def test_a_curve_alone_has_its_name() -> None:
     assert chart.data[0]["name"] == "image-&gt;label"
 
 
-def test_the_accuracy_of_sure_predictions_is_counted_where_there_are_enough() -> None:
+def test_reliability_matches_confidence_and_needs_enough_predictions() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1, 20_000)
-    for sure, right in reliability(confidence, rng.random(20_000) < confidence):
-        assert right == pytest.approx(sure, abs=0.03)
+    for confident, right in reliability(confidence, rng.random(20_000) < confidence):
+        assert right == pytest.approx(confident, abs=0.03)
     assert reliability(np.full(19, 0.9), np.ones(19, bool)) == []
 
 
@@ -87,7 +87,7 @@ def test_a_likelihood_is_trusted_by_its_diagnostics() -> None:
     assert trust(estimate(math.nan, 5)).startswith("Too few")
 
 
-def test_advice_names_what_is_wrong() -> None:
+def test_advice_names_the_problem() -> None:
     assert advice({}, ["a", "b"], {}, False) == []
     dead = advice({"kl complete/a": 0.0, "kl complete/b": 3.0}, ["a", "b"], {"log p(x1)": estimate(0.9, 5)}, False)
     assert "expert of a is dead" in dead[0]
@@ -100,7 +100,7 @@ def test_advice_names_what_is_wrong() -> None:
     assert course_advice(flat, 45) == []
 
 
-def test_learning_curves_have_a_chart_for_each_thing_logged() -> None:
+def test_learning_curves_have_a_chart_for_each_logged_metric() -> None:
     rows = [
         {"epoch": i, "train/loss": 2.0, "train/reconstruction/a": 1.0, "validation/coupling": 0.1} for i in range(1, 4)
     ]
@@ -112,7 +112,7 @@ def test_learning_curves_have_a_chart_for_each_thing_logged() -> None:
     assert history_section([]).text == ["No epoch has ended yet."]
 
 
-def test_the_heat_map_holds_the_gains() -> None:
+def test_the_heat_map_shows_the_gains() -> None:
     section = pairs_section({"gain a->b": 1.5, "gain b->a": -0.5, "coupling": 1.0, "coupling/share": 0.5}, ["a", "b"])
     chart = section.shown[0]
     assert isinstance(chart, Chart)
@@ -126,7 +126,7 @@ def views() -> list[View]:
 
 
 @pytest.mark.parametrize("table", [Table(columns(200)), incomplete()], ids=["complete", "incomplete"])
-def test_every_section_of_a_model_has_something_to_show(table: Table) -> None:
+def test_every_section_of_a_model_has_content(table: Table) -> None:
     net, shown = model().eval(), views()
     assert [view.kind for view in shown] == ["flags", "classes", "numbers"]
     for view in shown:
@@ -139,7 +139,7 @@ def test_every_section_of_a_model_has_something_to_show(table: Table) -> None:
         assert any("90 % intervals of sound" in text for text in calibration.text)
 
 
-def test_without_data_there_are_samples_only() -> None:
+def test_without_data_only_samples_are_shown() -> None:
     section = modality_section(model().eval(), None, views()[1], draws_given)
     (chart,) = section.shown
     assert isinstance(chart, Chart)
@@ -156,19 +156,19 @@ def test_an_untrained_modality_is_not_drawn() -> None:
     assert not section.shown
 
 
-def test_a_hidden_field_is_what_is_filled_in() -> None:
+def test_without_field_hides_an_observed_field() -> None:
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
     there = torch.tensor([[True, True], [False, True], [True, False], [True, True]])
     table = Table({"t": values, "a": torch.zeros(4)}, {"t": there, "a": torch.tensor([True, True, False, False])})
     given, rows = without_field(table, "t", 0, torch.arange(4))
-    assert rows.tolist() == [0, 3]  # the second row lacks the field, the third has nothing else
+    assert rows.tolist() == [0, 3]  # the second row is missing the field, the third has nothing else
     assert given is not None
     assert given.values_of("t", torch.arange(2)).tolist() == [[False, True], [False, True]]  # pyright: ignore
     assert given.has("a").tolist() == [True, False]
     assert table.values_of("t", torch.arange(4)).tolist() == there.tolist()  # pyright: ignore
 
 
-def test_fields_are_shown_by_their_kinds() -> None:
+def test_fields_are_shown_by_kind() -> None:
     fields = ["hb", {"name": "ward", "kind": "categorical", "classes": 3}, {"name": "seen", "kind": "date"}]
     columns = mvae.Columns.of(fields, latent_dim=2)
     view = view_of("t", columns, (3,), classes={"ward": ["a", "b", "c"]})

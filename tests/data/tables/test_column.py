@@ -1,4 +1,4 @@
-"""A column's kind, its cells as numbers, and the way back: types, names and untouched cells."""
+"""Columns: inferring their kind, encoding cells as numbers, and filling cells in with the original types."""
 
 import datetime
 import json
@@ -23,7 +23,7 @@ def series(values: list[Any], dtype: Any = None) -> Any:
     return pd.Series(values, dtype=object if dtype is None and any(isinstance(v, str) for v in values) else dtype)
 
 
-def written(values: Any) -> list[str]:
+def strings(values: Any) -> list[str]:
     return [str(value) for value in values]
 
 
@@ -34,7 +34,7 @@ RANDOM = np.random.default_rng(0)
     ("values", "kind", "reason"),
     [
         ([0.5, 41.0, -3.0], "real", "numbers with fractions, -3 to 41"),
-        (written([0.5, 41.25, -3]), "real", "numbers with fractions"),
+        (strings([0.5, 41.25, -3]), "real", "numbers with fractions"),
         (["1,5", "1.234,5", "-2"], "real", "written as 1.234,5"),
         (["1,234", "2,000", "1,500,000", "3,001", "5,000", "6,000", "7,100", "8,000", "9,000", "9,001", "9,002"],
          "real", "written as 1,234.5"),
@@ -89,8 +89,8 @@ def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str)
 @pytest.mark.parametrize(
     ("values", "kind", "message"),
     [
-        (["1.5", "n/a", *written(range(2, 40))], None, "holds numbers, except 'n/a' (1 cells): if they mean missing"),
-        ([*["n/a"] * 30, *written(range(2, 80))], None, "holds numbers, except 'n/a' (30 cells): if they mean missing"),
+        (["1.5", "n/a", *strings(range(2, 40))], None, "holds numbers, except 'n/a' (1 cells): if they mean missing"),
+        ([*["n/a"] * 30, *strings(range(2, 80))], None, "holds numbers, except 'n/a' (30 cells): if they mean missing"),
         ([1, "a", 2.5], None, "mixes text ('a') and other values (1)"),
         ([[1, 2], [3]], None, "column 'x' has cells of type list: give it a number or a text in each"),
         ([1j, 2.5], None, "has complex numbers: give real and imaginary parts as two columns"),
@@ -104,9 +104,7 @@ def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str)
         (["a", "b"], "date", "'a' is in no known format"),
     ],
 )  # fmt: skip
-def test_what_is_no_column_of_a_kind_is_refused_with_its_cell(
-    values: list[Any], kind: str | None, message: str
-) -> None:
+def test_cells_that_do_not_fit_a_kind_are_refused(values: list[Any], kind: str | None, message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)) as caught:
         infer("x", series(values), kind=kind)
     assert "column 'x'" in str(caught.value)
@@ -115,14 +113,14 @@ def test_what_is_no_column_of_a_kind_is_refused_with_its_cell(
 
 
 @pytest.mark.parametrize("kind", ["binary", "categorical", "ordinal"])
-def test_a_declared_class_that_is_always_the_same_is_a_constant(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """`mvae describe` looks at all rows: the rare value may be none of the training rows'."""
+def test_a_declared_column_with_one_value_is_a_constant(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """`mvae describe` reads all rows, so a rare value may occur in no training row."""
     column = infer("x", series(["a", "a"]), kind=kind)
     assert (column.kind, column.classes) == ("constant", ("a",))
     assert f"column 'x' is declared {kind}, and all its training cells are 'a'" in caplog.text
 
 
-def test_declared_levels_are_in_their_order_also_those_that_no_row_has() -> None:
+def test_declared_levels_keep_their_order_even_if_unseen() -> None:
     cells = series(["mid", "low", "", "high", "mid"])
     column = infer("x", cells, kind=("ordinal", "low", "mid", "high", "extreme"))
     codes, here = column.encode(cells)
@@ -145,12 +143,12 @@ def test_declared_levels_are_in_their_order_also_those_that_no_row_has() -> None
         ((), SettingsError, "level, …), not ()"),
     ],
 )  # fmt: skip
-def test_levels_and_bounds_that_are_none_are_refused(kind: Any, error: type, message: str) -> None:
+def test_invalid_levels_and_bounds_are_refused(kind: Any, error: type, message: str) -> None:
     with unchecked(), pytest.raises(error, match=re.escape(message)):
         infer("x", series(["a", "b", "c"]), kind=kind)
 
 
-def test_ten_thousand_categories_are_left_out_unless_declared() -> None:
+def test_ten_thousand_categories_are_ignored_unless_declared() -> None:
     values = series([f"c{i % 10_000}" for i in range(30_000)])
     assert infer("x", values).kind == "ignored"
     column = infer("x", values, kind="categorical")
@@ -181,14 +179,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_observed_cells_stay_and_filled_ones_have_the_columns_type(case: str) -> None:
+def test_observed_cells_are_kept_and_filled_ones_have_the_columns_type(case: str) -> None:
     values, kind, missing = CASES[case]
     values.index = [f"row {i}" for i in range(len(values))]
     column = infer("x", values, missing, None if kind == "constant" else kind)
     numbers, here = column.encode(values)
     assert not here.all()
     assert (here == column.present(values)).all()
-    filled = column.filled(values, np.where(here, -1e9, np.nanmean(numbers)))  # -1e9 is never looked at
+    filled = column.filled(values, np.where(here, -1e9, np.nanmean(numbers)))  # -1e9 must never be used
     assert filled.dtype == values.dtype
     assert filled.index.equals(values.index)
     assert all(a is b or a == b for a, b in zip(filled[here], values[here], strict=True))
@@ -200,11 +198,11 @@ def test_observed_cells_stay_and_filled_ones_have_the_columns_type(case: str) ->
         assert filled.tolist() == ["x"] * 4
 
 
-def test_filled_text_is_written_as_its_column_is() -> None:
+def test_filled_text_has_the_format_of_its_column() -> None:
     for values, number, text in (
         (["1.50", "", "12.25"], 3.14159, "3.14"),
         (["1,5", "", "12,2"], 3.14159, "3,1"),
-        (["12", "", "30", *written(range(14, 29))], 17.6, "18"),
+        (["12", "", "30", *strings(range(14, 29))], 17.6, "18"),
         (["1e-3", "", "2e-5"], 0.25, "0.25"),
         (["31.01.2020", "", "01.02.2021"], 86_400 * 365.4, "01.01.1971"),
     ):
@@ -212,7 +210,7 @@ def test_filled_text_is_written_as_its_column_is() -> None:
         assert column.filled(series(values), np.full(len(values), number)).tolist() == [values[0], text, *values[2:]]
 
 
-def test_other_types_of_the_same_values_are_understood() -> None:
+def test_the_same_values_in_other_types_are_recognised() -> None:
     column = infer("x", series([1, 2, 3, 2], "int64"), kind="categorical")
     for other in (
         series(["1", "2", "3"]),
@@ -228,7 +226,7 @@ def test_other_types_of_the_same_values_are_understood() -> None:
     assert real.encode(series([1.5, np.nan]))[0].tolist()[0] == 1.5
 
 
-def test_a_cell_of_no_such_kind_is_missing_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_category_is_missing_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     column = infer("city", series(["Oslo", "Bergen", "Hamar"]))
     with caplog.at_level(logging.WARNING, "mvae.data"):
         numbers, here = column.encode(series(["Oslo", "Paris", ""]))
@@ -238,17 +236,17 @@ def test_a_cell_of_no_such_kind_is_missing_with_a_warning(caplog: pytest.LogCapt
     column.encode(series(["OSLO "]))
     assert "'OSLO ' is a category that no training row has (did you mean 'Oslo'?)" in caplog.text
     kept = column.filled(series(["Oslo", "Paris", ""]), np.zeros(3))
-    assert kept.tolist() == ["Oslo", "Paris", "Bergen"]  # what was observed stays
+    assert kept.tolist() == ["Oslo", "Paris", "Bergen"]  # observed cells are kept
 
 
-def test_a_column_that_a_new_table_lacks_wholly_gets_its_own_type() -> None:
+def test_a_fully_missing_column_gets_its_trained_type() -> None:
     city, visit = infer("city", series(["Oslo", "Bergen", "Hamar"])), infer("x", series(["2020-01-31", "2021-12-01"]))
     assert city.filled(series([np.nan, np.nan]), np.array([0.0, 2.0])).tolist() == ["Bergen", "Oslo"]
-    assert city.filled(series([3.0, np.nan]), np.array([0.0, 2.0])).tolist() == [3.0, "Oslo"]  # what is there stays
+    assert city.filled(series([3.0, np.nan]), np.array([0.0, 2.0])).tolist() == [3.0, "Oslo"]  # observed cells are kept
     assert visit.filled(series([np.nan, np.nan]), np.array([0.0, 86_400.0])).dtype.kind == "M"
 
 
-def test_a_code_that_begins_with_zero_keeps_it_where_cells_have_types() -> None:
+def test_typed_codes_keep_their_leading_zero() -> None:
     code = infer("code", pd.Series(["01", "02", "10"] * 5, dtype=object))
     assert list(code.typed(["01", "10", ""])[:2]) == ["01", "10"]
     stage = infer("stage", pd.Series(["1", "2.0", "10"] * 5, dtype=object))
@@ -256,13 +254,13 @@ def test_a_code_that_begins_with_zero_keeps_it_where_cells_have_types() -> None:
 
 
 @pytest.mark.parametrize("dtype", [object, "str", "string"])
-def test_numbers_of_text_are_written_as_text_whatever_type_holds_it(dtype: Any) -> None:
+def test_numbers_in_text_columns_are_filled_in_as_text(dtype: Any) -> None:
     series = pd.Series(["1,5", "2,5", None, "9,4"], dtype=dtype)
     found = infer("x", series).filled(series, np.array([0, 0, 5.8, 0]))
     assert found.tolist() == ["1,5", "2,5", "5,8", "9,4"]
 
 
-def test_a_column_that_begins_with_many_missing_cells_is_text_all_the_same() -> None:
+def test_a_text_column_may_begin_with_many_missing_cells() -> None:
     series = pd.Series([None] * 150 + ["1.5", "2.5", "9.5"], dtype=object)
     assert set(infer("x", series).filled(series, np.full(153, 4.5))) == {"4.5", "1.5", "2.5", "9.5"}
 
@@ -277,45 +275,45 @@ def test_a_sparse_column_is_filled_in() -> None:
     [
         ([datetime.time(1), datetime.time(2)], None, r"cells of type time \(datetime\.time\(1, 0\)\): give numbers"),
         (pd.to_timedelta([1, 2], "D"), None, "cells of type Timedelta .*for a duration, its seconds"),
-        ([2019, 2020, 2021], "date", "row 0: 2019 is not a value of kind date"),  # nor nanoseconds since 1970
+        ([2019, 2020, 2021], "date", "row 0: 2019 is not a value of kind date"),  # not read as years or nanoseconds
     ],
 )
-def test_cells_of_types_that_are_not_read_are_named(cells: Any, kind: Any, message: str) -> None:
+def test_unsupported_cell_types_are_refused(cells: Any, kind: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         infer("x", pd.Series(cells), kind=kind)
 
 
-def test_zero_is_never_missing_and_named_cells_are() -> None:
+def test_marked_cells_are_missing_and_zero_is_not() -> None:
     column = infer("x", series([0.0, 1.5, -999.0, np.nan]), [-999])
     assert column.present(series([0.0, 1.5, -999.0, np.nan])).tolist() == [True, True, False, False]
     text = infer("x", series(["0", "1.5", "-999", "-999.0", "?", " "]), [-999, "?"])
     assert text.present(series(["0", "1.5", "-999", "-999.0", "?", " "])).tolist() == [True, True, *[False] * 4]
 
 
-def test_dates_of_any_century_come_back_as_they_were_written() -> None:
+def test_dates_of_any_century_survive_a_round_trip() -> None:
     written_as = ["0001-01-01", "9999-12-31", "1583-10-15"]
     column = infer("x", series(written_as))
     values, here = column.encode(series(written_as))
     assert here.all()
     assert column.decode(values).tolist() == written_as
-    assert column.decode(np.array([-1e12, 1e12])).tolist() == written_as[:2]  # an answer beyond them is their end
+    assert column.decode(np.array([-1e12, 1e12])).tolist() == written_as[:2]  # values beyond them are clipped
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32", "Float32", "float32[pyarrow]"])
-def test_a_number_that_means_missing_is_found_in_columns_of_fewer_digits(kind: str) -> None:
+def test_a_missing_value_mark_is_found_at_lower_precision(kind: str) -> None:
     if "pyarrow" in kind:
         pytest.importorskip("pyarrow")
     cells = pd.Series([14.5, -99.9, 3.25]).astype("float32" if "32" in kind else kind).astype(kind)
     assert infer("t", cells, [-99.9]).present(cells).tolist() == [True, False, True]
 
 
-def test_a_number_that_means_missing_may_be_written_as_text() -> None:
+def test_a_numeric_missing_value_mark_may_be_given_as_text() -> None:
     cells = pd.Series([1, -999, 3])
     assert infer("t", cells, ["-999"]).present(cells).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("kind", ["Int64", "Int8", "UInt16", "int64[pyarrow]"])
-def test_nullable_whole_numbers_are_filled_in_with_whole_numbers_of_their_type(kind: str) -> None:
+def test_nullable_integers_are_filled_in_with_integers_of_their_type(kind: str) -> None:
     if "pyarrow" in kind:
         pytest.importorskip("pyarrow")
     cells = pd.Series([3, None, 90, None], dtype="Int64").astype(kind)
@@ -325,7 +323,7 @@ def test_nullable_whole_numbers_are_filled_in_with_whole_numbers_of_their_type(k
     assert found.tolist() == [3, 42, 90, most]
 
 
-def test_none_is_a_category_and_no_missing_cell() -> None:
+def test_the_word_none_is_a_category() -> None:
     cells = pd.Series(["none", "mild", "severe", "", None], dtype=object)
     column = infer("severity", cells)
     assert column.classes == ("mild", "none", "severe")
@@ -333,11 +331,11 @@ def test_none_is_a_category_and_no_missing_cell() -> None:
 
 
 @pytest.mark.parametrize("cell", ["-999", "-999.00", "-999,0", " -999.0 "])
-def test_a_number_that_means_missing_is_found_however_it_is_written(cell: str) -> None:
+def test_a_missing_value_mark_is_found_in_any_notation(cell: str) -> None:
     assert missing_cells(np.array([cell, "-99"], object), [-999]).tolist() == [True, False]
 
 
-def test_a_file_of_text_says_how_its_dates_are_written() -> None:
+def test_text_dates_are_filled_in_in_their_own_format() -> None:
     trained = infer("day", pd.Series(pd.to_datetime(["2021-01-02", "2021-03-04", None])))
     cells = pd.Series(["06.03.2021", "", "16.03.2021"], dtype=object)
     seconds, here = trained.encode(cells)
@@ -347,7 +345,7 @@ def test_a_file_of_text_says_how_its_dates_are_written() -> None:
 
 
 @pytest.mark.parametrize("zone", ["", "UTC"])
-def test_dates_are_filled_in_with_the_time_zone_that_the_column_has(zone: str) -> None:
+def test_dates_are_filled_in_with_the_time_zone_of_the_column(zone: str) -> None:
     days = pd.Series(pd.to_datetime(["2021-01-02", "2021-03-04", None]))
     here, there = (days.dt.tz_localize("UTC"), days) if zone else (days, days.dt.tz_localize("UTC"))
     found = infer("day", there).filled(here, np.full(3, 86_400.0 * 18_700))
@@ -365,14 +363,14 @@ def test_dates_are_filled_in_with_the_time_zone_that_the_column_has(zone: str) -
         (["+0100", "+0200"], "2021-03-14T00:00:00+0000"),
     ],
 )
-def test_dates_of_text_are_filled_in_with_the_time_zone_of_the_others(written: list[str], expected: str) -> None:
+def test_text_dates_are_filled_in_with_the_time_zone_of_the_others(written: list[str], expected: str) -> None:
     days = [f"2021-0{i + 1}-02T03:04:05{ending}" for i, ending in enumerate(written)]
     cells = pd.Series([*days, None], dtype=object)
     found = infer("day", cells).filled(cells, np.full(3, 86_400.0 * 18_700))
     assert found.tolist() == [*days, expected]
 
 
-def test_cells_of_other_types_than_in_training_are_filled_in_as_they_are() -> None:
+def test_cells_of_types_unseen_in_training_keep_their_type() -> None:
     words = infer("b", pd.Series(["True", "False", "True"], dtype=object))
     assert words.filled(pd.Series([True, None], dtype="boolean"), np.array([0, 1.0])).tolist() == [True, True]
     money = pd.Series([Decimal("1.50"), None, Decimal("2.25"), Decimal("7.10")], dtype=object)
@@ -381,30 +379,30 @@ def test_cells_of_other_types_than_in_training_are_filled_in_as_they_are() -> No
     assert infer("d", days).filled(days, np.full(3, 86_400.0 * 18_700))[0] == datetime.date(2021, 3, 14)
 
 
-def test_infinite_and_huge_cells_of_a_later_part_are_looked_at_without_warnings() -> None:
+def test_infinite_and_huge_cells_raise_no_warnings() -> None:
     found = infer("x", pd.Series(["1.5", "2.25", "9.75"] * 5, dtype=object))
     cells = pd.Series(["inf", "1" + "0" * 308, "2.5", "2.125", ""], dtype=object)
     assert found.unlike(cells).tolist() == [True, False, False, True, False]
 
 
-def test_classes_are_filled_in_as_the_column_writes_them() -> None:
+def test_classes_are_filled_in_with_the_columns_notation() -> None:
     found = infer("b", pd.Series(["True", "False", "True"], dtype=object))
     cells = pd.Series(["TRUE", "FALSE", None, ""], dtype=object)
     assert found.filled(cells, np.array([0, 0, 1.0, 0])).tolist() == ["TRUE", "FALSE", "TRUE", "FALSE"]
-    for known, filled in (("TRUE", "FALSE"), ("true", "false"), ("True", "False")):  # a part with no cell of a class
+    for known, filled in (("TRUE", "FALSE"), ("true", "false"), ("True", "False")):  # the other class is absent
         assert found.filled(pd.Series([known, None], dtype=object), np.zeros(2)).tolist() == [known, filled]
     numbers = infer("n", pd.Series(["1", "2", "2"], dtype=object))
     assert numbers.filled(pd.Series(["1.0", "2.0", ""], dtype=object), np.ones(3)).tolist() == ["1.0", "2.0", "2.0"]
 
 
 @pytest.mark.parametrize("bounds", [(100, 0), (5, 5), ("a", 3), (0, None), (True, False)])
-def test_bounds_are_two_numbers_in_their_order(bounds: Any) -> None:
+def test_bounds_must_be_two_increasing_numbers(bounds: Any) -> None:
     with pytest.raises(SettingsError, match="bounded takes two numbers, the lower one first, not"):
         infer("x", pd.Series([1.5, 2.5]), kind=("bounded", *bounds))
     with pytest.raises(DataError, match=r"2.5 is not a value of kind bounded, from 0 to 2: .*another kind or bounds"):
         infer("x", pd.Series([1.5, 2.5]), kind=("bounded", 0, 2))
 
 
-def test_a_class_alone_is_named_as_a_value_of_python(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_single_class_is_reported_as_a_python_value(caplog: pytest.LogCaptureFixture) -> None:
     assert infer("x", pd.Series([1, 1], dtype="int64"), kind="categorical").kind == "constant"
     assert "all its training cells are 1: a constant" in caplog.text

@@ -1,4 +1,4 @@
-"""Filled cells have the type of their column, whichever part of it is looked at, and are values of its kind."""
+"""Filled cells keep the type of their column in every part of a table and are valid values of its kind."""
 
 import datetime
 import json
@@ -43,7 +43,7 @@ PARTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("case", PARTS)
-def test_a_part_that_lacks_a_column_wholly_is_of_the_type_of_all_others(case: str) -> None:
+def test_a_fully_missing_part_gets_the_dtype_of_the_others(case: str) -> None:
     cells, kind = PARTS[case]
     column = infer("x", cells, kind=kind)
     column = TableColumn.from_dict(json.loads(json.dumps(column.to_dict())))
@@ -57,7 +57,7 @@ def test_a_part_that_lacks_a_column_wholly_is_of_the_type_of_all_others(case: st
 
 
 @pytest.mark.parametrize("dtype", ["date32", "decimal128"])
-def test_a_parquet_file_of_which_a_part_lacks_a_column_is_filled_in(tmp_path: Path, dtype: str) -> None:
+def test_a_parquet_column_missing_in_one_part_is_filled_in(tmp_path: Path, dtype: str) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     kind = arrow.date32() if dtype == "date32" else arrow.decimal128(12, 2)
@@ -74,7 +74,7 @@ def test_a_parquet_file_of_which_a_part_lacks_a_column_is_filled_in(tmp_path: Pa
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
-def test_a_file_has_the_type_of_a_column_that_begins_with_nothing(tmp_path: Path, suffix: str) -> None:
+def test_a_column_that_begins_with_missing_cells_is_written_with_its_type(tmp_path: Path, suffix: str) -> None:
     pytest.importorskip("pyarrow")
     columns = {"day": [DAY], "price": [Decimal("12.50")], "nothing": [None], "price.low": [Decimal("1234567.25")]}
     full = pd.DataFrame(columns, dtype=object)
@@ -87,7 +87,7 @@ def test_a_file_has_the_type_of_a_column_that_begins_with_nothing(tmp_path: Path
     assert found["nothing"].isna().all()
 
 
-def test_names_in_the_place_of_numbers_are_no_error() -> None:
+def test_text_can_fill_a_numeric_column() -> None:
     city = infer("city", pd.Series(["Oslo", "Bergen", "Hamar"], dtype=object))
     for dtype in ("Int64", "float64", "Float32", "datetime64[ns]"):
         found = city.filled(pd.Series([None, None], dtype=dtype), np.array([0.0, 2.0]))
@@ -109,7 +109,7 @@ def test_names_in_the_place_of_numbers_are_no_error() -> None:
         (["0.1", "0.3", "0.2", ""], ("bounded", 0.1, 0.3), 0.3, "0.3"),
     ],
 )
-def test_a_number_that_is_rounded_stays_of_its_kind(cells: list[str], kind: Any, number: float, expected: str) -> None:
+def test_a_rounded_number_stays_valid_for_its_kind(cells: list[str], kind: Any, number: float, expected: str) -> None:
     series = pd.Series(cells, dtype=object)
     column = infer("x", series, kind=kind)
     found = column.filled(series, np.full(len(cells), number))
@@ -117,7 +117,7 @@ def test_a_number_that_is_rounded_stays_of_its_kind(cells: list[str], kind: Any,
     assert column.encode(found, strict=True)[1].all()
 
 
-def test_decimals_are_answered_with_their_places_in_columns_of_other_types() -> None:
+def test_decimals_keep_their_places_in_columns_of_other_types() -> None:
     column = infer("x", pd.Series([Decimal("0.25"), Decimal("1.50"), Decimal("7.00")], dtype=object), kind="real")
     assert column.decode(np.array([0.571])).tolist() == [0.57]
     assert column.filled(pd.Series(["1", ""], dtype=object), np.full(2, 0.571)).tolist() == ["1", "0.57"]
@@ -131,7 +131,7 @@ def test_positive_numbers_of_other_types_are_not_rounded_to_zero() -> None:
 
 
 @pytest.mark.parametrize("kind", ["UInt64", "uint64[pyarrow]"])
-def test_integers_beyond_those_with_a_sign_are_filled_in(kind: str) -> None:
+def test_integers_beyond_the_signed_range_are_filled_in(kind: str) -> None:
     if "pyarrow" in kind:
         pytest.importorskip("pyarrow")
     cells = pd.Series([9_300_000_000_000_000_000, None, 5], dtype="UInt64").astype(kind)
@@ -141,7 +141,7 @@ def test_integers_beyond_those_with_a_sign_are_filled_in(kind: str) -> None:
     assert column.decode(np.array([9.3e18])).tolist() == [9.3e18]
 
 
-def test_dates_of_pyarrow_in_a_time_zone_are_answered_in_it() -> None:
+def test_pyarrow_dates_keep_their_time_zone() -> None:
     arrow = pytest.importorskip("pyarrow")
     days = pd.Series([STAMP, None, STAMP + pd.Timedelta("1D")])
     days = days.astype(pd.ArrowDtype(arrow.timestamp("us", tz="Europe/Oslo")))
@@ -153,20 +153,20 @@ def test_dates_of_pyarrow_in_a_time_zone_are_answered_in_it() -> None:
 
 
 @pytest.mark.parametrize("zone", ["Europe/Oslo", "America/Sao_Paulo", "+05:30"])
-def test_days_of_a_time_zone_are_filled_in_with_its_midnights(zone: str) -> None:
+def test_days_in_a_time_zone_are_filled_in_with_local_midnights(zone: str) -> None:
     days = pd.Series(pd.date_range("2016-01-01", "2018-12-31", freq="D").tz_localize(zone, nonexistent="shift_forward"))
     days[700] = None
     column = infer("x", days)
     assert column.resolution == 86_400
     assert not column.unlike(days).any()
     near = pd.Timestamp("2017-10-14 14:30", tz=zone).timestamp()
-    assert column.filled(days, np.full(len(days), near))[700] == days[653]  # the clock is put forward at that midnight
+    assert column.filled(days, np.full(len(days), near))[700] == days[653]  # the clocks go forward at that midnight
     assert column.unlike(days + pd.Timedelta("3h")).sum() == len(days) - 1
     naive = infer("x", days.dt.tz_localize(None).dt.normalize())
     assert naive.filled(days, np.full(len(days), near))[700] == days[653]
 
 
-def test_a_time_zone_without_a_name_is_none_the_less_one() -> None:
+def test_an_unnamed_time_zone_is_kept() -> None:
     zone = pytest.importorskip("dateutil.tz").gettz("Europe/Oslo")
     days = pd.Series(pd.to_datetime(["2021-01-02", None, "2021-03-04"])).dt.tz_localize(zone)
     found = infer("x", days).filled(days, np.full(3, 1.6e9))

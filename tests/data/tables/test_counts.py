@@ -1,4 +1,4 @@
-"""Whole numbers that other columns predict better than counts can be predicted are no counts."""
+"""Integers that other columns predict more precisely than any count are not treated as counts."""
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ def table(holes: float = 0.0) -> DataFrame:
     return pandas.DataFrame(
         {
             "visits": visits,
-            "calls": random.poisson(3 * rate),  # correlated with visits; given the rate a Poisson count
+            "calls": random.poisson(3 * rate),  # correlated with visits; Poisson given the rate
             "errors": random.poisson(2, ROWS),
-            "score": np.round(visits / 2 + random.normal(size=ROWS) / 4).clip(0),  # nearly follows
+            "score": np.round(visits / 2 + random.normal(size=ROWS) / 4).clip(0),  # almost determined by visits
             "site": random.choice(["north", "south"], ROWS),
         }
     ).mask(random.random((ROWS, 5)) < holes)
@@ -35,13 +35,13 @@ def test_a_score_is_real_and_counts_stay_counts(holes: float) -> None:
     assert columns["score"].reason.endswith("closer to what other columns predict than counts can be")
 
 
-def test_what_is_declared_stays_what_it_is() -> None:
+def test_declared_kinds_are_kept() -> None:
     frame = table()
     columns = learn_columns(of_frame(frame), frame, kinds={"score": "count", "visits": "count"})
     assert [columns[name].kind for name in ("score", "visits", "calls")] == ["count"] * 3
 
 
-def test_few_rows_for_their_columns_say_nothing() -> None:
+def test_too_few_rows_change_no_kind() -> None:
     frame = table().iloc[:30]
     columns = learn_columns(of_frame(frame), frame, kinds=dict.fromkeys(["visits", "score"], "count"))
     assert closer_than_counts(columns, ["score"], frame) == {}

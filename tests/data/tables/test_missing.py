@@ -1,4 +1,4 @@
-"""Cells that are named as missing are found in columns of every type, and no others are."""
+"""Cells marked as missing are found in columns of every type, and no others are."""
 
 import datetime
 from decimal import Decimal
@@ -36,7 +36,7 @@ DAYS = pd.to_datetime(["1900-01-01", "2020-01-31", "2021-05-06"])
         (pd.Series(["inf", "1.5", "2.25"], dtype=object), float("inf")),
     ],
 )
-def test_a_named_cell_is_missing_in_every_type(cells: Any, mark: Any) -> None:
+def test_a_missing_value_mark_is_found_in_every_type(cells: Any, mark: Any) -> None:
     column = infer("x", cells, [mark])
     assert column.present(cells).tolist() == [False, True, True]
     assert column.encode(cells, strict=True)[1].tolist() == [False, True, True]
@@ -44,13 +44,13 @@ def test_a_named_cell_is_missing_in_every_type(cells: Any, mark: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [bool, object, "boolean"])
-def test_zero_and_one_are_no_booleans(dtype: Any) -> None:
+def test_zero_and_one_do_not_match_booleans(dtype: Any) -> None:
     cells = pd.Series([True, False, True], dtype=dtype)
     assert infer("x", cells, [0, 1, 0.0, "0"]).present(cells).all()
     assert not missing_cells(np.array([True, False]), [0]).any()
 
 
-def test_what_describe_advises_to_name_is_missing_once_it_is_named() -> None:
+def test_a_mark_suggested_by_describe_is_recognised() -> None:
     days = pd.Series([*pd.date_range("2020-01-31", periods=30, freq="17h"), pd.Timestamp("1900-01-01")])
     notes = [note for note in describe(of_frame({"day": days})).notes if "far from all other" in note]
     mark = notes[0].removeprefix("day: ").partition(" is far")[0]

@@ -1,4 +1,4 @@
-"""Pictures beside a table: what is read of files of any mode, and where they are looked for."""
+"""Picture columns: how files of any mode are read, and where they are looked up."""
 
 import logging
 from pathlib import Path
@@ -19,7 +19,7 @@ LEVELS = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
 
 
 def table(folder: Path, *cells: Any) -> Path:
-    """A file with these paths of pictures."""
+    """A CSV file with these picture paths."""
     path = folder / "x.csv"
     path.write_text("hb,scan\n" + "".join(f"{i}.5,{cell}\n" for i, cell in enumerate(cells)))
     return path
@@ -31,7 +31,7 @@ def read(folder: Path, *cells: Any) -> np.ndarray:
     return schema.encode(frames.whole())[0]["scan"]
 
 
-def test_sixteen_bits_are_scaled_and_transparent_places_are_white(tmp_path: Path) -> None:
+def test_16_bit_pictures_are_scaled_and_transparent_pixels_are_white(tmp_path: Path) -> None:
     Image.fromarray(LEVELS).save(tmp_path / "8.png")
     Image.fromarray(LEVELS.astype(np.uint16) * 257).save(tmp_path / "16.png")
     clear = np.stack([LEVELS, np.where(LEVELS < 100, 255, 0).astype(np.uint8)], -1)
@@ -42,14 +42,14 @@ def test_sixteen_bits_are_scaled_and_transparent_places_are_white(tmp_path: Path
     assert np.array_equal(found[2], np.where(LEVELS < 100, LEVELS, 255))
 
 
-def test_a_picture_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     turned = Image.Exif()
-    turned[0x0112] = 6  # by a quarter, clockwise
+    turned[0x0112] = 6  # a quarter turn clockwise
     Image.fromarray(LEVELS).save(tmp_path / "a.png", exif=turned)
     assert np.array_equal(read(tmp_path, "a.png")[0, 0], np.rot90(LEVELS, -1))
 
 
-def test_pictures_have_colours_where_one_of_the_first_has(tmp_path: Path) -> None:
+def test_pictures_are_in_colour_if_any_of_the_first_is(tmp_path: Path) -> None:
     colours = np.stack([LEVELS, LEVELS // 2, 255 - LEVELS], -1)
     Image.fromarray(LEVELS).save(tmp_path / "grey.png")
     Image.fromarray(colours).save(tmp_path / "colours.png")
@@ -67,7 +67,7 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
 
 
 def test_all_damaged_pictures_are_named_at_once(tmp_path: Path) -> None:
-    """One run, one list: not a run for each of them, and what else can be done."""
+    """One error lists all of them and the alternatives."""
     Image.fromarray(LEVELS).save(tmp_path / "a.png")
     for name in ("b.png", "c.png"):
         (tmp_path / name).write_bytes(b"\x89PNG and no more")
@@ -79,7 +79,7 @@ def test_all_damaged_pictures_are_named_at_once(tmp_path: Path) -> None:
     assert said.endswith(f"or delete the file: an absent picture is missing (and 1 more: {tmp_path / 'c.png'})")
 
 
-def test_paths_of_windows_are_found_and_absent_files_told(tmp_path: Path, caplog: Any) -> None:
+def test_windows_paths_are_found_and_absent_files_are_reported(tmp_path: Path, caplog: Any) -> None:
     (tmp_path / "scans").mkdir()
     Image.fromarray(LEVELS).save(tmp_path / "scans" / "a.png")
     with caplog.at_level(logging.WARNING, "mvae.data"):
@@ -89,8 +89,8 @@ def test_paths_of_windows_are_found_and_absent_files_told(tmp_path: Path, caplog
     assert "b.png is not there" in caplog.text
 
 
-def test_pictures_are_looked_for_beside_the_file_that_names_them(tmp_path: Path) -> None:
-    """A new table in another folder: never the pictures of the same names beside the training table."""
+def test_pictures_are_looked_up_next_to_their_table(tmp_path: Path) -> None:
+    """A new table in another folder never gets the pictures of the same names next to the training table."""
     random = np.random.default_rng(0)
     for folder in (tmp_path / "old", tmp_path / "new"):
         folder.mkdir()
@@ -100,5 +100,5 @@ def test_pictures_are_looked_for_beside_the_file_that_names_them(tmp_path: Path)
     few = {"training": {"epochs": 1, "anneal_epochs": 0}}
     model = mvae.fit_table(tmp_path / "old" / "x.csv", changes=few, callbacks=[])
     found = model.embed(tmp_path / "new" / "x.csv")
-    wanted = model.embed(open_table(table(tmp_path, *(tmp_path / "new" / f"{i}.png" for i in range(12)))))
-    assert np.array_equal(found, wanted)
+    expected = model.embed(open_table(table(tmp_path, *(tmp_path / "new" / f"{i}.png" for i in range(12)))))
+    assert np.array_equal(found, expected)

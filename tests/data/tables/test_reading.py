@@ -1,4 +1,4 @@
-"""Files and frames: read as they are written, in parts; what is no table is refused with its place."""
+"""Reading files and data frames: cells as written, in parts, and errors that name the line."""
 
 import gc
 import gzip
@@ -32,11 +32,11 @@ def file(folder: Path, text: str | bytes, name: str = "x.csv") -> Path:
         ("\ufeffa,b\n1,x\n", [["1", "x"]]),  # a byte-order mark
         ("a,b\n1,x\n".encode("utf-16"), [["1", "x"]]),
         ('a,b\n"1,234","say ""hi"",\nthen go"\n', [["1,234", 'say "hi",\nthen go']]),
-        ("a,b\n\n1, x \n\n", [["1", " x "]]),  # empty lines are no rows; spaces stay
+        ("a,b\n\n1, x \n\n", [["1", " x "]]),  # empty lines are skipped, spaces are kept
         ('a\n"1"\n2', [["1"], ["2"]]),
     ],
 )
-def test_cells_of_a_text_file_are_as_they_are_written(tmp_path: Path, content: Any, cells: list[list[str]]) -> None:
+def test_text_cells_are_read_as_written(tmp_path: Path, content: Any, cells: list[list[str]]) -> None:
     frames = open_table(file(tmp_path, content))
     assert frames.names == ("a", "b")[: len(cells[0])]
     assert frames.whole().to_numpy().tolist() == cells
@@ -44,8 +44,8 @@ def test_cells_of_a_text_file_are_as_they_are_written(tmp_path: Path, content: A
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-@pytest.mark.filterwarnings("error")  # what zipfile raises when it is collected
-def test_an_excel_file_on_a_full_disk_is_one_error(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("error")  # zipfile raises again when it is garbage-collected
+def test_writing_excel_to_a_full_disk_raises_one_error(tmp_path: Path) -> None:
     (tmp_path / "x.xlsx").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         WRITERS[".xlsx"](tmp_path / "x.xlsx", iter([pd.DataFrame({"a": [1.5]})]), ",", "utf-8", ".")
@@ -53,8 +53,8 @@ def test_an_excel_file_on_a_full_disk_is_one_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_file_is_written_in_the_encoding_it_was_read_in(tmp_path: Path, encoding: str) -> None:
-    """Without the mark Excel shows KÃ¶ln."""
+def test_a_file_is_written_in_its_original_encoding(tmp_path: Path, encoding: str) -> None:
+    """Without the byte-order mark Excel shows KÃ¶ln."""
     content = "Ort;Größe\nKöln;1,5\n".encode(encoding)
     frames = open_table(file(tmp_path, content))
     write_frames(tmp_path / "y.csv", frames.chunks(), frames.separator, frames.encoding)
@@ -73,13 +73,13 @@ def test_a_file_is_written_in_the_encoding_it_was_read_in(tmp_path: Path, encodi
         ('a,b\n1,"2\n3,4\n', "is a quote not closed"),
     ],
 )
-def test_what_is_no_table_is_refused_with_its_line(tmp_path: Path, content: Any, message: str) -> None:
+def test_invalid_files_are_refused_with_their_line(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(DataError, match=re.escape(message)) as caught:
         open_table(file(tmp_path, content)).whole()
     assert "x.csv" in str(caught.value)
 
 
-def test_files_that_are_absent_or_of_another_format_are_refused(tmp_path: Path) -> None:
+def test_absent_files_and_other_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such file"):
         open_table(tmp_path / "x.csv")
     with pytest.raises(DataError, match=r"is none of \.csv"):
@@ -88,7 +88,7 @@ def test_files_that_are_absent_or_of_another_format_are_refused(tmp_path: Path) 
         open_table(3)
 
 
-def test_a_file_is_read_in_parts_and_as_often_as_asked(tmp_path: Path) -> None:
+def test_a_file_can_be_read_in_parts_repeatedly(tmp_path: Path) -> None:
     path = tmp_path / "x.csv.gz"
     with gzip.open(path, "wt") as out:
         out.write("a,b\n" + "".join(f"{i},{2 * i}\n" for i in range(1000)))
@@ -101,7 +101,7 @@ def test_a_file_is_read_in_parts_and_as_often_as_asked(tmp_path: Path) -> None:
     assert open_table(path.rename(tmp_path / "X.CSV.GZ")).rows == 1000
 
 
-def test_parquet_and_arrow_keep_types_and_whole_numbers_with_missing_values(tmp_path: Path) -> None:
+def test_parquet_and_arrow_keep_types_and_nullable_integers(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"n": pd.array([1, None, 2**60 + 1], "Int64"), "c": pd.Categorical(["x", None, "y"])})
     frame.to_parquet(tmp_path / "x.parquet")
@@ -110,14 +110,14 @@ def test_parquet_and_arrow_keep_types_and_whole_numbers_with_missing_values(tmp_
         frames = open_table(tmp_path / name)
         whole = frames.whole()
         assert whole["n"].dtype == "Int64"
-        assert whole["n"][2] == 2**60 + 1  # no float between
+        assert whole["n"][2] == 2**60 + 1  # never converted to a float
         assert whole["c"].tolist() == frame["c"].tolist()
         assert [len(part) for part in frames.chunks(2)] == [2, 1]
     with pytest.raises(DataError, match=r"x\.parquet cannot be read"):
         open_table(file(tmp_path, b"PAR1 no", "x.parquet"))
 
 
-def test_excel_reads_its_first_sheet(tmp_path: Path) -> None:
+def test_the_first_excel_sheet_is_read(tmp_path: Path) -> None:
     pytest.importorskip("openpyxl")
     with pd.ExcelWriter(tmp_path / "x.xlsx") as writer:
         pd.DataFrame({"a": [1.5, None], "b": ["x", "y"]}).to_excel(writer, sheet_name="one", index=False)
@@ -128,7 +128,7 @@ def test_excel_reads_its_first_sheet(tmp_path: Path) -> None:
     assert "1 more are not" in frames.notes[0]
 
 
-def test_whole_numbers_of_excel_are_whole_beside_missing_cells(tmp_path: Path) -> None:
+def test_excel_integers_stay_integers_next_to_missing_cells(tmp_path: Path) -> None:
     pytest.importorskip("openpyxl")
     pd.DataFrame({"n": [1, None, 3], "x": [1.5, None, 3], "b": [True, None, False], "h": 1e20}, dtype=object).to_excel(
         tmp_path / "x.xlsx", index=False
@@ -140,29 +140,29 @@ def test_whole_numbers_of_excel_are_whole_beside_missing_cells(tmp_path: Path) -
     assert whole["b"].tolist()[::2] == [True, False]
 
 
-def test_words_of_excel_are_words_as_in_a_text_file(tmp_path: Path) -> None:
+def test_excel_words_such_as_none_are_not_missing(tmp_path: Path) -> None:
     pytest.importorskip("openpyxl")
     pd.DataFrame({"severity": ["None", "NA", "n/a", None, "mild"]}).to_excel(tmp_path / "x.xlsx", index=False)
     found = open_table(tmp_path / "x.xlsx").whole()["severity"]
     assert found.fillna("").tolist() == ["None", "NA", "n/a", "", "mild"]
 
 
-def test_arrays_are_columns_and_their_masks_count(tmp_path: Path) -> None:
+def test_npz_arrays_become_columns_with_their_masks(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=[1, 2], a__present=[True, False], m=[[1.0, 2.0], [3.0, 4.0]], t=["x", "y"])
     whole = open_table(tmp_path / "x.npz").whole()
     assert list(whole) == ["a", "m.0", "m.1", "t"]
     assert whole["a"].isna().tolist() == [False, True]
 
 
-def test_whole_numbers_of_other_libraries_stay_whole_where_some_are_missing() -> None:
+def test_nullable_integers_of_other_libraries_stay_integers() -> None:
     arrow = pytest.importorskip("pyarrow")
     found = open_table(arrow.table({"n": [1, None, 2**60 + 1], "b": [True, None, False]})).whole()
     assert found["n"].isna().tolist() == [False, True, False]
-    assert found["n"][2] == 2**60 + 1  # no float between
+    assert found["n"][2] == 2**60 + 1  # never converted to a float
     assert found["b"].dtype == "boolean"
 
 
-def test_frames_of_other_libraries_are_taken_and_names_of_several_levels_are_not() -> None:
+def test_frames_of_other_libraries_are_read_and_invalid_column_names_refused() -> None:
     polars = pytest.importorskip("polars")
     pytest.importorskip("pyarrow")
     assert open_table(polars.DataFrame({"a": [1, 2]})).whole()["a"].tolist() == [1, 2]
@@ -202,13 +202,13 @@ def test_files_are_joined_by_a_key_and_absent_rows_are_missing(tmp_path: Path) -
         ("id,hb\n1,2\n", "id", "has a column 'hb', and so has an earlier file"),
     ],
 )
-def test_a_key_must_name_one_row_in_each_file(tmp_path: Path, second: str, key: str | None, message: str) -> None:
+def test_a_key_must_identify_one_row_in_each_file(tmp_path: Path, second: str, key: str | None, message: str) -> None:
     one, two = file(tmp_path, "id,hb\n3,9.5\n1,8\n", "labs.csv"), file(tmp_path, second, "scans.csv")
     with pytest.raises(DataError, match=re.escape(message)):
         open_table([one, two], key)
 
 
-def test_keys_of_whole_numbers_meet_however_they_are_written(tmp_path: Path) -> None:
+def test_integer_keys_match_in_any_notation(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("id,a\n1,5\n2,6\n")
     (tmp_path / "two.csv").write_text("id,b\n2.0,7\n3.0,8\n")
     (tmp_path / "three.csv").write_text("id,c\np1,7\n")
@@ -233,14 +233,14 @@ def test_keys_of_whole_numbers_meet_however_they_are_written(tmp_path: Path) -> 
         ("id,b\n001,7\n002,8\n5,9\n", ""),
     ],
 )
-def test_keys_that_differ_in_zeros_before_them_are_noted(tmp_path: Path, second: str, note: str) -> None:
+def test_keys_that_differ_in_leading_zeros_are_noted(tmp_path: Path, second: str, note: str) -> None:
     one, two = file(tmp_path, "id,a\n001,5\n002,6\nA4,7\n", "one.csv"), file(tmp_path, second, "two.csv")
     notes = open_table([one, two], "id").notes
     assert len(notes) == bool(note)
     assert note in "".join(notes)
 
 
-def test_the_suffix_of_a_written_file_may_have_capitals(tmp_path: Path) -> None:
+def test_a_file_suffix_may_have_capitals(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
     for name in ("A.CSV", "A.Tsv", "A.PARQUET", "A.XLSX"):
         assert write_frames(tmp_path / name, iter([frame])) == 2
@@ -248,6 +248,6 @@ def test_the_suffix_of_a_written_file_may_have_capitals(tmp_path: Path) -> None:
     assert (tmp_path / "A.Tsv").read_text().startswith("a\tb\n")
 
 
-def test_single_cells_by_column_are_no_table_and_it_is_said_what_is() -> None:
+def test_a_dict_of_single_cells_is_refused() -> None:
     with pytest.raises(DataError, match="give each a list of as many cells"):
         of_frame({"a": 1.0, "b": 2.0})

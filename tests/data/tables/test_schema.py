@@ -1,4 +1,4 @@
-"""Columns together: learned part by part from training rows only, grouped, encoded into tables of bounded memory."""
+"""Table schemas: learned in parts from training rows only, grouped into modalities, encoded in bounded memory."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ pd = pytest.importorskip("pandas")
 
 
 def long(folder: Path, last: dict[str, str]) -> Path:
-    """More rows than are held together; the last one is given."""
+    """A file with more rows than one part holds, whose last row is given."""
     path = folder / "long.csv"
     rows = np.random.default_rng(0).normal(size=CHUNK + 20).round(3)
     frame = pd.DataFrame({"x": rows.astype(str), "kind": "a", "only": "x", "two": "m"}, dtype=object)
@@ -32,7 +32,7 @@ def long(folder: Path, last: dict[str, str]) -> Path:
     return path
 
 
-def test_what_comes_late_in_a_long_file_counts(tmp_path: Path) -> None:
+def test_values_late_in_a_long_file_are_learned(tmp_path: Path) -> None:
     frames = open_table(long(tmp_path, {"kind": "c", "only": "y", "two": "d"}))
     schema = TableSchema.learn(frames)
     assert schema.named["kind"].classes == ("a", "b", "c")
@@ -43,10 +43,10 @@ def test_what_comes_late_in_a_long_file_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_a_table_in_parts_is_taken_for_what_it_is_as_a_whole(
+def test_learning_in_parts_gives_the_schema_of_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, text: bool
 ) -> None:
-    """Rows that are sorted: nothing is decided by the first part alone."""
+    """The rows are sorted, so the first part alone would mislead."""
     random, half = np.random.default_rng(0), 100
     columns = {
         "fractions": [*random.integers(-50, 50, half), *random.normal(0, 30, half).round(2)],
@@ -72,9 +72,7 @@ def test_a_table_in_parts_is_taken_for_what_it_is_as_a_whole(
     assert parts.shapes == whole.shapes
 
 
-def test_parts_are_encoded_in_order_and_mapped_where_they_are_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_are_encoded_in_order_and_memory_mapped_if_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = open_table(long(tmp_path, {}))
     schema = TableSchema.learn(frames)
     part_of = np.random.default_rng(1).integers(0, 2, frames.rows)
@@ -115,8 +113,8 @@ def test_leaks_patterns_and_empty_rows_are_described() -> None:
     assert sum(rows for rows, _ in describe(of_frame(frame), most=10_000).patterns) == len(frame)
 
 
-def test_a_row_is_as_wide_as_its_classes_pictures_and_words_are_to_a_network() -> None:
-    """By it parts of bounded memory are made: a column of 10,000 categories is no single number."""
+def test_the_width_of_a_row_counts_its_classes_and_words() -> None:
+    """The width bounds the memory of a part: a column of 10,000 categories is not a single number."""
     columns = {"a": [0.5, 1.5, 2.5] * 400, "k": [f"class {i}" for i in range(1200)]}
     schema = TableSchema.learn(of_frame(columns), kinds={"k": "categorical"})
     assert schema.width == 1201
@@ -124,7 +122,7 @@ def test_a_row_is_as_wide_as_its_classes_pictures_and_words_are_to_a_network() -
     assert TableSchema.learn(of_frame(columns), kinds={"k": "text"}).width == 1 + 64 * 5
 
 
-def test_that_long_texts_are_cut_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_cutting_long_texts_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     frame = {"t": ["a " * 64, "a " * 63, "b c"], "x": [1.5, 2.5, 4.0]}
     schema = TableSchema.learn(of_frame(frame), kinds={"t": "text"}, modalities={"t": ["t"], "x": ["x"]})
     assert schema.shapes == {"t": (64,)}
@@ -144,14 +142,14 @@ def test_that_long_texts_are_cut_is_said(caplog: pytest.LogCaptureFixture) -> No
         ([120, 141, 99, 133, 999, 999, -9, -9], ["-9", "999"]),
         ([1, 2, 3, 4, 5, 9, 9, 5], ["9"]),
         ([1.5, 2.25, 3.5, 9.75, 99.9, 99.9, 4.5, 8.5], ["99.9"]),
-        ([20, 31, 42, 53, 99, 99, 64, 75], []),  # an age
+        ([20, 31, 42, 53, 99, 99, 64, 75], []),  # ages
         ([5, 7, 7, 8, 8, 9, 9, 11], []),
-        ([-9, -9, -5, -2, -1, 3, 8, 9], []),  # degrees
+        ([-9, -9, -5, -2, -1, 3, 8, 9], []),  # temperatures
         (["2024-01-05", "2024-02-11", "9999-12-31", "2024-05-30"] * 2, ["9999-12-31"]),
         (["2024-01-05", "2024-02-11", "2024-03-31", "2024-05-30"] * 2, []),
     ],
 )
-def test_what_stands_far_from_all_other_cells_is_said(cells: list[Any], far: list[str]) -> None:
+def test_values_far_from_all_others_are_noted(cells: list[Any], far: list[str]) -> None:
     found = describe(of_frame(pd.DataFrame({"x": cells * 3})))
     assert found.notes == tuple(
         f"x: {cell} is far from all other values; if it means missing, name it as missing" for cell in far
@@ -177,24 +175,24 @@ def test_large_numbers_are_described_without_exponents() -> None:
         (["n/a", "mild", "severe"], ["'n/a' is read as a category; if it means missing, name it as missing"]),
     ],
 )
-def test_categories_that_may_be_one_and_lists_are_said(cells: list[str], said: list[str]) -> None:
+def test_similar_categories_and_lists_are_noted(cells: list[str], said: list[str]) -> None:
     notes = describe(of_frame(pd.DataFrame({"x": cells * 6}))).notes
     assert len(notes) == len(said)
     for note, part in zip(notes, said, strict=True):
         assert note.startswith(f"x: {part}")
 
 
-@pytest.mark.parametrize("lacking", [0, 20])
-def test_columns_of_a_text_named_like_the_table_are_all_seen(lacking: int) -> None:
+@pytest.mark.parametrize("missing", [0, 20])
+def test_a_text_column_named_like_the_table_hides_no_columns(missing: int) -> None:
     frame = pd.DataFrame({"age": np.arange(100) / 7, "hb": np.arange(100) / 9, "mcv": np.arange(100) / 8})
-    frame.loc[: lacking - 1, ["hb", "mcv"]] = np.nan
+    frame.loc[: missing - 1, ["hb", "mcv"]] = np.nan
     frame["table"] = ["few words", "more words than these"] * 50
     schema = TableSchema.learn(of_frame(frame), kinds={"table": "text"})
-    groups = {"table and others": ("age",), "hb": ("hb", "mcv")} if lacking else {"table and others": tuple(frame)[:3]}
+    groups = {"table and others": ("age",), "hb": ("hb", "mcv")} if missing else {"table and others": tuple(frame)[:3]}
     assert schema.modalities == groups | {"table": ("table",)}
 
 
-def test_columns_of_a_joined_file_named_like_a_text_are_all_seen(tmp_path: Path) -> None:
+def test_a_text_column_named_like_a_joined_file_hides_no_columns(tmp_path: Path) -> None:
     for name, columns in {"labs": ["hb", "mcv"], "notes": ["size", "labs"]}.items():
         frame = pd.DataFrame({"id": np.arange(30), **{c: np.arange(30) / 7 for c in columns}})
         if "labs" in columns:
@@ -213,7 +211,7 @@ def test_rows_of_a_data_frame_keep_their_labels_in_parts(start: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["str", "category"])
-def test_dates_of_text_are_read_in_one_way_in_all_parts_of_a_table(dtype: str, tmp_path: Path) -> None:
+def test_text_dates_are_read_the_same_way_in_all_parts(dtype: str, tmp_path: Path) -> None:
     days = pd.Series(pd.date_range("2021-01-01", periods=60))
     schema = TableSchema.learn(of_frame({"day": days, "x": np.arange(60) / 7}))
     text = pd.DataFrame({"day": days.dt.strftime("%m/%d/%Y"), "x": np.arange(60) / 7})

@@ -1,4 +1,4 @@
-"""A table larger than memory is described, learned from and filled in part by part: few parts are alive at a time."""
+"""A table larger than memory is described, learned and filled in parts, with few parts alive at a time."""
 
 import weakref
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ from tests.patients import FEW
 pd = pytest.importorskip("pandas")
 
 ROWS, NAMES, AT_ONCE = 2_000, ("a", "b", "city"), 100
-ALIVE = 4  # the first part, the one in hand, and what a generator has made of them
+ALIVE = 4  # the first part, the current one, and what a generator made of them
 
 
 def endless(alive: "weakref.WeakSet[Any]", most: list[int]) -> Frames:
-    """A table that is made as it is read, of which every part is watched."""
+    """A table generated as it is read, with a weak reference to every part."""
 
     def read(rows: int) -> Iterator[Any]:
         assert rows <= AT_ONCE
@@ -34,7 +34,7 @@ def endless(alive: "weakref.WeakSet[Any]", most: list[int]) -> Frames:
             x = g.normal(size=(rows, 2)).round(3).astype(str).astype(object)
             x[g.random(x.shape) < 0.1] = ""
             part = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "city": g.choice(["Oslo", "Bergen"], rows).astype(object)})
-            alive.add(part._mgr)  # what holds the cells
+            alive.add(part._mgr)  # the object that holds the cells
             most[0] = max(most[0], len(alive))
             yield part
             del part
@@ -42,7 +42,7 @@ def endless(alive: "weakref.WeakSet[Any]", most: list[int]) -> Frames:
     return Frames("endless", NAMES, read, text=True)
 
 
-def test_few_parts_are_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_parts_are_alive_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "CELLS", AT_ONCE * len(NAMES))
     alive, most = weakref.WeakSet[Any](), [0]
     table = endless(alive, most)
@@ -58,7 +58,7 @@ def test_few_parts_are_held_at_a_time(tmp_path: Path, monkeypatch: pytest.Monkey
     assert pd.read_csv(path)[list(NAMES)].notna().all(axis=None)
 
 
-def test_columns_that_would_fill_the_memory_are_mapped_from_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_columns_are_memory_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensors, "LARGE", 1_000)  # bytes
     monkeypatch.setattr(frames, "CELLS", AT_ONCE * len(NAMES))
     table = endless(weakref.WeakSet[Any](), [0])
@@ -69,7 +69,7 @@ def test_columns_that_would_fill_the_memory_are_mapped_from_the_disk(monkeypatch
     assert np.array_equal(np.asarray(column), schema.encode(table.whole())[0]["endless"])
 
 
-def test_a_later_part_of_another_type_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_later_part_of_another_type_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     parts = [pd.DataFrame({"n": pd.array([1, 2], "Int64")}), pd.DataFrame({"n": [33.7]})]
     with pytest.raises(DataError, match=r"cannot hold these cells .*33\.7.*column n.*write a \.csv"):
@@ -78,7 +78,7 @@ def test_a_later_part_of_another_type_is_refused_in_words(tmp_path: Path) -> Non
     assert write_frames(tmp_path / "x.csv", iter(parts)) == 3
 
 
-def test_what_excel_cannot_hold_is_refused_in_words(tmp_path: Path) -> None:
+def test_cells_that_excel_cannot_hold_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("openpyxl")
     with pytest.raises(DataError, match=r"an Excel file cannot hold this table .*: write a \.csv or \.parquet"):
         write_frames(tmp_path / "x.xlsx", iter([pd.DataFrame({"a": ["x\x01y"]})]))

@@ -1,4 +1,4 @@
-"""Features of images: raw pixels, RBM units, codes of a trained model."""
+"""Features of images: raw pixels, RBM units, latents of a trained model."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from mvae.paper.datasets import digits
 from tests.built import built
 
 
-def test_pixels_are_levels_of_the_first_modality_in_order() -> None:
+def test_pixels_are_scaled_levels_of_first_modality() -> None:
     image = torch.tensor([[[0, 51], [255, 102]]], dtype=torch.uint8)
     found = pixels(Table({"image": image, "label": [3]}))
     np.testing.assert_allclose(found, [[0, 0.2, 1, 0.4]], rtol=1e-6)
@@ -19,7 +19,7 @@ def test_pixels_are_levels_of_the_first_modality_in_order() -> None:
     assert image.tolist() == [[[0, 51], [255, 102]]]  # not divided in place
 
 
-def test_an_rbms_features_are_its_128_hidden_probabilities_and_know_no_label() -> None:
+def test_rbm_features_are_hidden_probabilities_without_labels() -> None:
     images = digits.load().train.take(slice(0, 200))
     relabelled = Table({"image": images.columns["image"], "label": torch.zeros(200, dtype=torch.int64)})
     found, same = (rbm(table, epochs=2, seed=1)(images) for table in (images, relabelled))
@@ -31,7 +31,7 @@ def test_an_rbms_features_are_its_128_hidden_probabilities_and_know_no_label() -
     np.testing.assert_allclose(roots, rbm(rooted, epochs=2, seed=1)(rooted), atol=1e-5)
 
 
-def test_latents_are_the_posterior_means_over_one_scale() -> None:
+def test_latents_are_scaled_posterior_means() -> None:
     model, images = built("digits", model="vae"), digits.load().train.take(slice(0, 1500))
     found = latents(model, images)(images)
     mean, _ = model.modalities["image"].expert_parameters(torch.as_tensor(images.columns["image"]))

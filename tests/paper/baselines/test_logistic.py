@@ -1,4 +1,4 @@
-"""Logistic regression from features to classes, on the digits: what it must reach, and from what it may learn."""
+"""Logistic regression on the digits: the accuracy it must reach, and the rows it may learn from."""
 
 import dataclasses
 
@@ -25,13 +25,13 @@ def splits() -> Dataset:
     return digits.load()
 
 
-def test_pixels_reach_what_logistic_regression_reaches_on_the_digits(splits: Dataset) -> None:
+def test_pixels_reach_expected_accuracy(splits: Dataset) -> None:
     assert logistic_accuracy(pixels, splits, 1.0) > 0.95
     assert 0.8 < logistic_accuracy(pixels, splits, 0.1) < 0.95
     assert 0.4 < logistic_accuracy(pixels, splits, 0.01) < 0.8  # 12 pairs
 
 
-def test_copies_are_moved_by_one_pixel_each_way_and_keep_their_classes() -> None:
+def test_copies_are_shifted_by_one_pixel_and_keep_class() -> None:
     image = torch.arange(1, 25, dtype=torch.uint8).reshape(2, 1, 3, 4)
     copies = shifted_copies(Table({"image": image, "label": torch.tensor([7, 8])}), 1)
     rolled = [image] + [torch.roll(image, by, axis) for by, axis in ((1, -2), (-1, -2), (1, -1), (-1, -1))]
@@ -45,7 +45,7 @@ def test_copies_are_moved_by_one_pixel_each_way_and_keep_their_classes() -> None
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_few_pairs_choose_by_the_validation_pairs_and_by_five_folds_of_their_own(splits: Dataset, seed: int) -> None:
+def test_strength_is_selected_by_validation_pairs_and_five_folds(splits: Dataset, seed: int) -> None:
     train, validation = (complete_rows(pair_fraction(p, 0.1, seed)) for p in (splits.train, splits.validation))
     assert train is not None
     assert validation is not None
@@ -65,8 +65,8 @@ def test_few_pairs_choose_by_the_validation_pairs_and_by_five_folds_of_their_own
     assert logistic_accuracy(pixels, splits, 0.1, seed) == scores[right.index(max(right))]
 
 
-def test_a_moved_copy_of_an_image_is_left_out_with_it() -> None:
-    """Classes without a pattern: a fold that knew copies of its images would tell nearly all."""
+def test_shifted_copies_share_a_fold() -> None:
+    """The classes are random; training on copies of a fold's images would predict nearly all of them."""
     g = np.random.default_rng(0)
     x, y, image = g.normal(size=(40, 60)), g.integers(0, 2, 40), np.arange(40)
     x, y, image = np.tile(x, (5, 1)), np.tile(y, 5), np.tile(image, 5)
@@ -74,7 +74,7 @@ def test_a_moved_copy_of_an_image_is_left_out_with_it() -> None:
     assert logistic._right_in_folds(x, y, np.arange(200) // 5, 10.0) / 5 == 40
 
 
-def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_weigh_as_much_as_one_pair(splits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logistic, "shifted_copies", lambda table, pixels: [table] * 5)
     for level in (0.01, 0.1):
         assert logistic_accuracy(pixels, splits, level, shift=1) == pytest.approx(
@@ -82,26 +82,26 @@ def test_five_copies_of_a_pair_weigh_as_much_as_the_pair(splits: Dataset, monkey
         )
 
 
-def test_what_is_no_image_cannot_be_moved(splits: Dataset) -> None:
+def test_shifting_non_image_is_refused(splits: Dataset) -> None:
     flat = {"image": torch.rand(40, 64), "label": torch.arange(40) % 2}
     parts = Dataset("flat", train=Table(flat), validation=Table(flat), test=Table(flat))
     with pytest.raises(DataError, match="image is not an image, so it cannot be shifted by pixels"):
         logistic_accuracy(pixels, parts, 1.0, shift=1)
 
 
-def test_an_rbms_units_are_good_features(splits: Dataset) -> None:
+def test_rbm_features_are_accurate(splits: Dataset) -> None:
     assert logistic_accuracy(rbm(splits.train, epochs=150), splits, 1.0) > 0.9
 
 
 @pytest.mark.parametrize("name", ["ae", "vae"])
-def test_codes_of_networks_trained_without_labels_are_good_features(name: str, splits: Dataset) -> None:
+def test_unsupervised_latents_are_accurate(name: str, splits: Dataset) -> None:
     model = built("digits", model=name)
     fit(model, splits.train, epochs=8, callbacks=[])
     assert logistic_accuracy(latents(model, splits.train), splits, 1.0) > 0.85
 
 
-def test_it_learns_from_the_pairs_alone(splits: Dataset) -> None:
-    """Spoiling every label that is hidden at this level, in training and validation rows, changes nothing."""
+def test_only_pairs_are_learned_from(splits: Dataset) -> None:
+    """Corrupting every label that is hidden at this level, in training and validation rows, changes nothing."""
 
     def spoilt(table: Table) -> Table:
         kept = complete_rows(pair_fraction(table, 0.1, 3))
@@ -118,7 +118,7 @@ def test_it_learns_from_the_pairs_alone(splits: Dataset) -> None:
     assert logistic_accuracy(pixels, others, 1.0, seed=3) < 0.5
 
 
-def test_a_single_pair_teaches_its_class(splits: Dataset) -> None:
+def test_single_pair_predicts_its_class(splits: Dataset) -> None:
     (pair,) = torch.as_tensor(pair_fraction(splits.train, 0.001).columns["label"])[
         pair_fraction(splits.train, 0.001).present.all(1)
     ].tolist()
@@ -126,7 +126,7 @@ def test_a_single_pair_teaches_its_class(splits: Dataset) -> None:
     assert logistic_accuracy(pixels, splits, 0.001) == pytest.approx(share)
 
 
-def test_what_it_cannot_learn_is_refused(splits: Dataset) -> None:
+def test_data_without_pairs_or_classes_is_refused(splits: Dataset) -> None:
     with pytest.raises(SettingsError, match="0 of 1297 rows leave no pair to learn from"):
         logistic_accuracy(pixels, splits, 0.0)
     several = Table({"image": splits.train.columns["image"], "label": torch.zeros(1297, 4, dtype=torch.int64)})

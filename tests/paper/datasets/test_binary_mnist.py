@@ -1,4 +1,4 @@
-"""BinaryMNIST: a fixed binarisation of MNIST, and the published files where a user has them."""
+"""BinaryMNIST: a fixed binarisation of MNIST, and the published files if a user has them."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ needs_mnist = pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs 
 
 
 @needs_mnist
-def test_pixels_are_drawn_with_the_probability_of_their_level_and_always_the_same() -> None:
+def test_pixels_are_drawn_reproducibly_from_levels() -> None:
     binary, grey = binary_mnist.load(), mnist.load()
     images = torch.as_tensor(binary.test.columns["image"])
     levels = torch.as_tensor(grey.test.columns["image"])
@@ -47,9 +47,7 @@ def test_published_files_are_read_without_labels(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(("rows", "top"), [(4, 1), (5, 7)])
-def test_a_damaged_file_is_refused_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, top: int
-) -> None:
+def test_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, top: int) -> None:
     monkeypatch.setattr(binary_mnist, "ROWS", dict.fromkeys(binary_mnist.ROWS, 5))
     write(tmp_path, rows, top)
     with pytest.raises(DataError, match=r"binarized_mnist_train\.amat"):

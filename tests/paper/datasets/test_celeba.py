@@ -1,4 +1,4 @@
-"""CelebA's reader: the original layout, whatever subset of images is there, and one line for everything wrong."""
+"""CelebA's reader: the original layout, any subset of the images, and one-line errors."""
 
 import io
 import os
@@ -19,7 +19,7 @@ needs_data = pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs C
 ALL = (*ATTRIBUTES[:4], "Young", *ATTRIBUTES[4:], "Blurry")  # as in the original, there are more than the 18
 LISTED, PRESENT = 12, 9
 TRUTH = np.random.RandomState(1).randint(0, 2, (LISTED, len(ALL))).astype(bool)
-SPLIT = [0, 2, 0, 1, 0, 0, 2, 1, 0, 0, 1, 2]  # not in order, as in the original it is
+SPLIT = [0, 2, 0, 1, 0, 0, 2, 1, 0, 0, 1, 2]  # not sorted, unlike the original
 
 
 def name(row: int) -> str:
@@ -44,7 +44,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data directory with 9 images of the 12 that are listed, as a folder."""
+    """A folder of CelebA with 9 of the 12 listed images."""
     place = tmp_path / "data" / "celeba"
     (place / "img_align_celeba").mkdir(parents=True)
     for row in range(PRESENT):
@@ -65,7 +65,7 @@ def zipped(folder: Path) -> None:
 
 
 def expected(row: int) -> np.ndarray:
-    """Short side to 64 by an antialiased bilinear, here PyTorch's; centre 64×64."""
+    """The short side scaled to 64 by PyTorch's antialiased bilinear filter, and the central 64×64."""
     pixels = np.asarray(Image.open(io.BytesIO(jpeg(row))).convert("RGB")).transpose(2, 0, 1)
     scaled = torch.nn.functional.interpolate(
         torch.tensor(pixels)[None].float(), size=(78, 64), mode="bilinear", antialias=True
@@ -75,7 +75,7 @@ def expected(row: int) -> np.ndarray:
 
 @pytest.mark.parametrize("layout", ["folder", "zip", "original distribution"])
 @pytest.mark.parametrize("given", ["the folder", "its parent"])
-def test_images_attributes_and_splits_are_those_of_the_files(folder: Path, layout: str, given: str, caplog) -> None:
+def test_images_attributes_and_splits_match_files(folder: Path, layout: str, given: str, caplog) -> None:
     if layout != "folder":
         zipped(folder)
     if layout == "original distribution":
@@ -88,14 +88,14 @@ def test_images_attributes_and_splits_are_those_of_the_files(folder: Path, layou
         batch = table.take(range(len(table)))
         assert len(batch) == len(rows)
         for image, attributes, row in zip(*map(np.asarray, (batch["image"], batch["attributes"])), rows, strict=True):
-            assert np.abs(np.asarray(image, np.float32) - expected(row)).max() <= 1.01  # its weights have 8 bits
+            assert np.abs(np.asarray(image, np.float32) - expected(row)).max() <= 1.01  # Pillow's weights have 8 bits
             truth = dict(zip(ALL, TRUTH[row].tolist(), strict=True))
             assert attributes.tolist() == [truth[a] for a in ATTRIBUTES]
     assert isinstance(splits.train.columns["image"], np.memmap)
     assert "9 of 202,599 images are here (5 train, 2 validation, 2 test)" in caplog.text
 
 
-def test_the_second_time_nothing_is_decoded_unless_the_images_changed(folder: Path) -> None:
+def test_cache_is_reused_until_images_change(folder: Path) -> None:
     zipped(folder)
     first = np.array(celeba.load(folder).train.columns["image"])
     (cache,) = (folder.parent.parent / "cache" / "celeba").glob("*.npy")
@@ -108,7 +108,7 @@ def test_the_second_time_nothing_is_decoded_unless_the_images_changed(folder: Pa
     assert not np.array_equal(np.asarray(celeba.load(folder).train["image"]), first)
 
 
-def test_every_attribute_can_be_a_modality_of_its_own(folder: Path) -> None:
+def test_celeba19_has_one_modality_per_attribute(folder: Path) -> None:
     together, apart = celeba.load(folder), celeba19.load(folder)
     assert apart.test.names == ("image", *ATTRIBUTES)
     for i, attribute in enumerate(ATTRIBUTES):
@@ -118,7 +118,7 @@ def test_every_attribute_can_be_a_modality_of_its_own(folder: Path) -> None:
     assert apart.codecs["Male"].parse("YES").tolist() == [True]
 
 
-def test_attributes_are_read_and_written_by_name(folder: Path) -> None:
+def test_attributes_are_parsed_and_formatted_by_name(folder: Path) -> None:
     written = celeba.load(folder).codecs["attributes"]
     value = written.parse("smiling,Male")
     assert [ATTRIBUTES[i] for i in value.nonzero().flatten()] == ["Male", "Smiling"]
@@ -202,16 +202,14 @@ def damage(folder: Path, what: str) -> None:
         ("a flipped byte in the zip", "cannot decode the image 000006.jpg of CelebA"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(folder: Path, what: str, message: str) -> None:
+def test_damage_is_reported_in_one_line(folder: Path, what: str, message: str) -> None:
     damage(folder, what)
     with pytest.raises(DataError, match=message) as caught:
         celeba.load(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_without_celeba_the_error_says_where_it_is_and_under_which_licence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_names_source_and_licence_of_missing_celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MVAE_DATA", raising=False)
     for given in (None, tmp_path):
         with pytest.raises(DataError, match=r"mmlab.*non-commercial research.*mvae train faces"):
@@ -219,8 +217,8 @@ def test_without_celeba_the_error_says_where_it_is_and_under_which_licence(
 
 
 @needs_data
-def test_a_few_real_images_beside_the_real_lists(tmp_path: Path) -> None:
-    """The lists name 9,000 images; the ones that are here are taken."""
+def test_some_of_the_listed_real_images_are_read(tmp_path: Path) -> None:
+    """The lists name 9,000 images; those present are read."""
     source, place = Path(os.environ["MVAE_DATA"]) / "celeba-9k", tmp_path / "some"
     shutil.copytree(source, place, ignore=shutil.ignore_patterns("*.zip"))
     chosen = [1, 2, 3, 8001, 8500, 8501, 9000]

@@ -11,7 +11,7 @@ from mvae.paper import datasets
 NAMES = [module.name for module in iter_modules(datasets.__path__)]
 
 
-def test_all_of_the_paper_are_there() -> None:
+def test_all_datasets_are_present() -> None:
     assert set(NAMES) == {
         "binary_mnist", "celeba", "celeba19", "digits", "faces", "faces19", "fashion_mnist", "mnist", "multimnist",
         "translation", "vision", "vision_faces",
@@ -19,7 +19,7 @@ def test_all_of_the_paper_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_loaded_by_the_data_directory_and_options_with_defaults(name: str) -> None:
+def test_load_takes_data_dir_and_optional_arguments(name: str) -> None:
     first, *options = inspect.signature(import_module(f"mvae.paper.datasets.{name}").load).parameters.values()
     assert first.name == "data_dir"
     assert first.default is None

@@ -26,7 +26,7 @@ def test_sizes_dtypes_and_classes():
     assert [splits.codecs["label"].format(torch.tensor(i)) for i in range(10)] == list("0123456789")
 
 
-def test_every_row_of_the_original_is_in_exactly_one_part():
+def test_every_original_row_is_in_exactly_one_part():
     splits = digits.load()
     parts = (splits.train, splits.validation, splits.test)
     rows = np.concatenate([np.asarray(part.columns["image"]).reshape(-1, 64) * 16 for part in parts])
@@ -36,7 +36,7 @@ def test_every_row_of_the_original_is_in_exactly_one_part():
     assert ours == sorted(map(tuple, np.column_stack([levels, original_labels])))
 
 
-def test_the_split_is_fixed_and_shuffled():
+def test_split_is_fixed_and_shuffled():
     # These numbers may never change: results are compared across versions of the library.
     first = digits.load().train.columns["label"][:12]
     assert torch.equal(torch.as_tensor(first), torch.as_tensor(digits.load().train.columns["label"][:12]))

@@ -1,4 +1,4 @@
-"""Drawn faces: the same bytes for the same row, each attribute visible, landmarks where the parts are."""
+"""Drawn faces: reproducible bytes, visible attributes, and landmarks on the parts."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ SHAPES = [a for a in ATTRIBUTES if not a.endswith("_Hair") or a in ("Straight_Ha
 
 
 @pytest.mark.parametrize("attribute", [a for a in SHAPES if a != "Pale_Skin"])
-def test_an_attribute_changes_a_visible_part_of_the_picture(attribute: str) -> None:
+def test_attribute_changes_visible_part(attribute: str) -> None:
     pairs = with_and_without(attribute)
     assert len(pairs) == 5
     for one, other in pairs:
@@ -34,8 +34,8 @@ def test_an_attribute_changes_a_visible_part_of_the_picture(attribute: str) -> N
         assert changed.sum() >= 12, attribute
 
 
-def test_colours_of_hair_and_skin_are_told_apart() -> None:
-    """They are kept as colours, one for each attribute, far from each other."""
+def test_colours_of_hair_and_skin_are_distinct() -> None:
+    """Each attribute has its own colours, far from those of the others."""
     by_name: dict[str, set[tuple[int, int, int]]] = {}
     for row in range(300):
         face = faces.face(row)
@@ -50,14 +50,14 @@ def test_colours_of_hair_and_skin_are_told_apart() -> None:
     assert min(np.abs(np.subtract(p, q)).sum() for p in by_name["pale"] for q in by_name["not pale"]) > 90
 
 
-def test_the_same_row_has_the_same_bytes_and_another_seed_others() -> None:
+def test_drawing_depends_on_row_and_seed() -> None:
     one, same, other = faces.draw(faces.face(7)), faces.draw(faces.face(7)), faces.draw(faces.face(7, seed=1))
     assert one.shape == (3, 64, 64)
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
-def test_landmarks_lie_where_the_parts_are_drawn() -> None:
+def test_landmarks_lie_on_drawn_parts() -> None:
     for row in range(40):
         face, points, image = faces.face(row), faces.landmarks(row), faces.draw(faces.face(row))
         assert set(points) == {"face", "left eye", "right eye", "nose", "mouth"}
@@ -72,9 +72,7 @@ def test_landmarks_lie_where_the_parts_are_drawn() -> None:
         assert np.abs(image[:, int(y), int(x)].astype(int) - face.skin).max() < 90  # between eyes and nose: skin
 
 
-def test_the_dataset_is_drawn_once_and_has_the_columns_of_celeba(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dataset_is_drawn_once_with_columns_of_celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MVAE_CACHE", str(tmp_path))
     monkeypatch.setattr(faces, "ROWS", {"train": 30, "validation": 5, "test": 4})
     splits = faces.load()
@@ -89,7 +87,7 @@ def test_the_dataset_is_drawn_once_and_has_the_columns_of_celeba(
     assert cache.stat().st_mtime_ns == made
 
 
-def test_every_attribute_is_frequent_enough_to_be_learned() -> None:
+def test_attributes_are_frequent_enough_to_learn() -> None:
     share = np.mean([list(faces.face(row).attributes.values()) for row in range(500)], 0)
     assert (share > 0.03).all()
     assert (share < 0.7).all()

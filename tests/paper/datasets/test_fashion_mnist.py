@@ -1,4 +1,4 @@
-"""FashionMNIST: the real files, by name; the wrong relative is refused."""
+"""FashionMNIST: the real files; MNIST's files in their place are refused."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ needs_data = pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs F
 
 
 @needs_data
-def test_the_real_files_give_the_published_splits_and_names() -> None:
+def test_real_files_give_published_splits_and_names() -> None:
     splits = fashion_mnist.load()
     assert [len(t) for t in (splits.train, splits.validation, splits.test)] == [50_000, 10_000, 10_000]
     labels = torch.as_tensor(splits.test.columns["label"])
@@ -22,7 +22,7 @@ def test_the_real_files_give_the_published_splits_and_names() -> None:
 
 
 @needs_data
-def test_mnist_in_its_place_is_refused(tmp_path: Path) -> None:
+def test_mnist_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "fashion-mnist").symlink_to(Path(os.environ["MVAE_DATA"]) / "mnist")
     with pytest.raises(DataError, match="fashion-mnist"):
         fashion_mnist.load(tmp_path)

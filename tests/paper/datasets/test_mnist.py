@@ -88,26 +88,26 @@ def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: p
 @pytest.mark.parametrize("dotted", [False, True])
 @pytest.mark.parametrize("compress", [False, True])
 @pytest.mark.parametrize("inside", [".", NAME])
-def test_every_spelling_in_both_places(tmp_path: Path, dotted: bool, compress: bool, inside: str):
+def test_all_file_names_are_found_in_both_folders(tmp_path: Path, dotted: bool, compress: bool, inside: str):
     write(tmp_path / inside, dotted=dotted, compress=compress)
     check(load(tmp_path))
     check(load(str(tmp_path)))
 
 
-def test_the_environment_names_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_environment_sets_default_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "data" / NAME)
     monkeypatch.setenv("MVAE_DATA", str(tmp_path / "data"))
     check(load(None))
-    assert "elsewhere" in refusal(tmp_path / "elsewhere")  # what is said in the call wins
+    assert "elsewhere" in refusal(tmp_path / "elsewhere")  # the argument takes precedence
 
 
-def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "data")
     monkeypatch.setenv("HOME", str(tmp_path))
     check(load("~/data"))
 
 
-def test_the_datasets_own_folder_goes_before_files_of_the_same_names(tmp_path: Path):
+def test_own_folder_takes_precedence(tmp_path: Path):
     write(tmp_path, dataset(seed=1))
     write(tmp_path / NAME)
     check(load(tmp_path))
@@ -119,20 +119,20 @@ def test_files_of_two_folders_are_not_mixed(tmp_path: Path):
     assert "not found" in refusal(tmp_path)
 
 
-def test_absent_files_are_named_with_places_and_remedies_and_not_downloaded(tmp_path: Path):
+def test_absent_files_are_named_and_not_downloaded(tmp_path: Path):
     write(tmp_path)
     (tmp_path / f"{TEST[1]}.gz").unlink()
     before = sorted(os.listdir(tmp_path))
     message = refusal(tmp_path)
     for part in (str(tmp_path), str(tmp_path / NAME), f"{TEST[1]}.gz", "train-images.idx3-ubyte", *MIRRORS):
         assert part in message
-    assert TRAIN[1] not in message  # that one is there
+    assert TRAIN[1] not in message  # that file is present
     assert "leave out --data-dir and MVAE_DATA" in message
     assert sorted(os.listdir(tmp_path)) == before
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_absent_directory_is_named(tmp_path: Path):
+def test_absent_directory_is_named(tmp_path: Path):
     assert f"no directory {tmp_path / 'absent'}" in refusal(tmp_path / "absent")
 
 
@@ -145,7 +145,7 @@ LABELS_WITH_A_TEN[5] = 10
 
 
 @pytest.mark.parametrize(
-    ("arrays", "file", "says"),
+    ("arrays", "file", "reason"),
     [
         (change(TRAIN[1], ARRAYS[TRAIN[1]][:7]), TRAIN[1], "7 labels (row 7 has no label)"),
         (change(TEST[0], ARRAYS[TEST[0]][:2]), TEST[0], "2 images"),
@@ -169,11 +169,11 @@ LABELS_WITH_A_TEN[5] = 10
         (dataset(seed=1), TRAIN[1], f"does not hold the labels of {NAME} (another dataset's file"),
     ],
 )
-def test_files_that_do_not_fit_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], file: str, says: str):
+def test_mismatched_files_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], file: str, reason: str):
     write(tmp_path, arrays)
     message = refusal(tmp_path)
     assert f"{tmp_path / file}.gz" in message
-    assert says in message
+    assert reason in message
     assert "replace it by an intact copy" in message
 
 
@@ -182,7 +182,7 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-def test_without_a_directory_the_files_are_downloaded_once_to_the_cache(tmp_path: Path):
+def test_files_are_downloaded_once_to_the_cache(tmp_path: Path):
     write(tmp_path / "site" / "second")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "site"))) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -208,7 +208,7 @@ def test_files_placed_in_the_cache_by_hand_are_read(tmp_path: Path):
     check(load(None))
 
 
-def test_without_a_network_all_four_files_are_named(tmp_path: Path):
+def test_all_files_are_named_if_download_fails(tmp_path: Path):
     message = refusal(None)
     for file in FILES:
         assert f"{file}.gz" in message
@@ -217,7 +217,7 @@ def test_without_a_network_all_four_files_are_named(tmp_path: Path):
     assert str(tmp_path / "cache" / "mvae" / NAME) in message
 
 
-def test_mnist_names_its_files_and_two_mirrors():
+def test_mnist_has_hashes_and_two_mirrors():
     assert set(SHA256) == set(FILES)
     assert len(set(mnist.MIRRORS)) >= 2
     assert all(mirror.startswith("https://") for mirror in mnist.MIRRORS)
@@ -226,11 +226,11 @@ def test_mnist_names_its_files_and_two_mirrors():
 @pytest.fixture(scope="module")
 def real_files() -> Dataset:
     if not os.environ.get("MVAE_DATA"):
-        pytest.skip("set MVAE_DATA to a directory that holds MNIST")
+        pytest.skip("set MVAE_DATA to a directory that contains MNIST")
     return mnist.load()
 
 
-def test_the_real_mnist(real_files: Dataset):
+def test_real_files_give_known_splits(real_files: Dataset):
     parts = (real_files.train, real_files.validation, real_files.test)
     assert [len(part) for part in parts] == [50_000, 10_000, 10_000]
     assert [real_files.codecs["label"].format(torch.tensor(i)) for i in range(10)] == list("0123456789")
@@ -248,7 +248,7 @@ def test_the_real_mnist(real_files: Dataset):
     assert mean == pytest.approx(0.1307, abs=1e-3)
 
 
-def test_the_real_files_have_the_published_bytes(real_files: Dataset):
+def test_real_files_have_published_bytes(real_files: Dataset):
     folder = Path(os.environ["MVAE_DATA"])
     folder = folder / "mnist" if (folder / "mnist").is_dir() else folder
     for file, expected in SHA256.items():

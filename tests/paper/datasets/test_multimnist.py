@@ -1,4 +1,4 @@
-"""MultiMNIST: the composition against exact arithmetic, the same bytes everywhere, and strings as text."""
+"""MultiMNIST: the composition compared with exact arithmetic, reproducible bytes, and strings as text."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 def exactly_shrunk(image: Tensor) -> np.ndarray:
-    """28 = 21·4/3: cut every pixel in 3×3, and each new pixel is the mean of 4×4 of these, rounded half up."""
+    """28 = 21·4/3: each pixel is split into 3×3, and each new pixel is the mean of 4×4 of these, rounded half up."""
     fine = np.kron(image[0].numpy().astype(np.int64), np.ones((3, 3), np.int64))
     total = fine.reshape(21, 4, 21, 4).sum((1, 3))
     return np.floor(total / 16 + 0.5).astype(np.uint8)
@@ -38,7 +38,7 @@ def columns(table: Table) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(table.columns["image"]), torch.as_tensor(table.columns["string"])
 
 
-def test_every_row_is_its_strings_digits_in_reading_order_and_nothing_else(composed: Table) -> None:
+def test_row_has_exactly_its_digits_in_reading_order(composed: Table) -> None:
     images, labels = digits()
     pictures = np.stack([exactly_shrunk(image) for image in images])
     for canvas, string in zip(*columns(composed), strict=True):
@@ -53,7 +53,7 @@ def test_every_row_is_its_strings_digits_in_reading_order_and_nothing_else(compo
         assert not rest.any()
 
 
-def test_the_places_do_not_overlap_and_the_margin_is_the_same_all_around() -> None:
+def test_places_tile_the_canvas_inside_the_margin() -> None:
     covered = np.zeros((SIDE, SIDE), int)
     for top, left in PLACES:
         covered[top : top + SMALL, left : left + SMALL] += 1
@@ -64,7 +64,7 @@ def test_the_places_do_not_overlap_and_the_margin_is_the_same_all_around() -> No
     assert list(PLACES) == sorted(PLACES)  # reading order
 
 
-def test_numbers_of_digits_and_digits_are_uniform() -> None:
+def test_digit_counts_and_digits_are_uniform() -> None:
     images, labels = digits()
     _, string = columns(compose(images, labels, rows=20_000, seed=1))
     count = (string != STOP).sum(1)
@@ -81,7 +81,7 @@ def digest(table: Table) -> str:
     return sha.hexdigest()
 
 
-def test_a_seed_gives_the_same_bytes_on_every_machine(composed: Table) -> None:
+def test_seed_determines_bytes(composed: Table) -> None:
     assert digest(composed) == "a6d94614d3e8ed61fd5db9631cd187eb4891daada3c88be8e7d499c0f9915816"
     assert digest(compose(*digits(), rows=ROWS, seed=1)) != digest(composed)
 
@@ -93,7 +93,7 @@ def real() -> Dataset:
     return multimnist.load()
 
 
-def test_the_real_dataset_has_the_recorded_bytes(real: Dataset) -> None:
+def test_real_dataset_has_recorded_bytes(real: Dataset) -> None:
     assert [len(t) for t in (real.train, real.validation, real.test)] == [50_000, 10_000, 10_000]
     assert real.train.columns["image"].shape == (50_000, 1, 50, 50)
     assert [digest(t) for t in (real.train, real.validation, real.test)] == [
@@ -103,8 +103,8 @@ def test_the_real_dataset_has_the_recorded_bytes(real: Dataset) -> None:
     ]
 
 
-def test_each_split_is_composed_of_the_same_split_of_mnist(real: Dataset) -> None:
-    """The first digit of a row is one of its split's own digits, shrunk; 20 rows of each."""
+def test_each_split_uses_its_own_split_of_mnist(real: Dataset) -> None:
+    """The first digit of a row is one of its split's own digits, shrunk; three rows of each split."""
     own = mnist.load()
     for table, source in ((real.train, own.train), (real.validation, own.validation), (real.test, own.test)):
         images, strings = columns(table)
@@ -112,21 +112,21 @@ def test_each_split_is_composed_of_the_same_split_of_mnist(real: Dataset) -> Non
         pictures = torch.as_tensor(source.columns["image"])
         for row in (strings[:, 0] != STOP).nonzero().flatten()[:3].tolist():
             part = images[row, 0, MARGIN : MARGIN + SMALL, MARGIN : MARGIN + SMALL].numpy()
-            alike = pictures[labels == strings[row, 0]]
+            same_label = pictures[labels == strings[row, 0]]
             # A digit's levels add up to 9/16 of the original's, within the rounding of 441 pixels.
-            total = alike.flatten(1).sum(1).double() * 9 / 16
-            near = alike[(total - float(part.astype(int).sum())).abs() <= 0.5 * SMALL**2]
+            total = same_label.flatten(1).sum(1).double() * 9 / 16
+            near = same_label[(total - float(part.astype(int).sum())).abs() <= 0.5 * SMALL**2]
             assert any((exactly_shrunk(image) == part).all() for image in near)
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("1773", [1, 7, 7, 3]), ("05", [0, 5, 10, 10]), ("", [10, 10, 10, 10])])
-def test_strings_are_read_and_written_as_their_digits(text: str, tokens: list[int]) -> None:
+def test_strings_are_parsed_and_formatted(text: str, tokens: list[int]) -> None:
     assert CODEC.parse(text).tolist() == tokens
     assert CODEC.parse(text).dtype == torch.int64
     assert CODEC.format(torch.tensor(tokens)) == text
 
 
 @pytest.mark.parametrize("text", ["12345", "1 2", "x", "-1", "²"])
-def test_what_is_no_string_of_digits_is_refused(text: str) -> None:
+def test_invalid_string_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="up to 4 digits, for example 1773"):
         CODEC.parse(text)

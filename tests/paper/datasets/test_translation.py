@@ -1,4 +1,4 @@
-"""English and Vietnamese: tiny files, and the real ones where they are."""
+"""English and Vietnamese: tiny files, and the real ones if present."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests import corpus
 needs_data = pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs en-vi in $MVAE_DATA")
 
 
-def test_every_row_has_a_sentence_and_its_own_translation_and_no_row_is_lost(tmp_path: Path) -> None:
+def test_rows_pair_sentences_with_translations_and_none_is_lost(tmp_path: Path) -> None:
     corpus.write(tmp_path, other=True)
     splits = translation.load(tmp_path)
     texts = translation.sentences(tmp_path)
@@ -34,7 +34,7 @@ def test_every_row_has_a_sentence_and_its_own_translation_and_no_row_is_lost(tmp
     assert len(numbers) == 120
 
 
-def test_splits_and_vocabularies_are_the_same_every_time_and_the_coding_tells_others(tmp_path: Path) -> None:
+def test_splits_and_vocabularies_are_reproducible(tmp_path: Path) -> None:
     corpus.write(tmp_path / "a")
     corpus.write(tmp_path / "b", seed=1)
     one, same = (translation.load(tmp_path / "a") for _ in range(2))
@@ -44,7 +44,7 @@ def test_splits_and_vocabularies_are_the_same_every_time_and_the_coding_tells_ot
     assert one.vocabulary_id != translation.load(tmp_path / "a", vocabulary=8).vocabulary_id
 
 
-def test_held_out_words_do_not_enter_the_vocabulary(tmp_path: Path) -> None:
+def test_held_out_words_are_not_in_the_vocabulary(tmp_path: Path) -> None:
     corpus.write(tmp_path)
     splits, texts = translation.load(tmp_path), translation.sentences(tmp_path)
     unknown = splits.codecs["en"].unknown
@@ -52,7 +52,7 @@ def test_held_out_words_do_not_enter_the_vocabulary(tmp_path: Path) -> None:
     assert all(unknown(text) == [text.split()[-2]] for text in texts["test"]["en"])  # each sentence's own number
 
 
-def test_an_empty_line_is_a_missing_language_and_never_shifts_the_others(tmp_path: Path) -> None:
+def test_empty_line_is_a_missing_language(tmp_path: Path) -> None:
     folder = corpus.write(tmp_path)
     lines = (folder / "train.vi").read_text(encoding="utf-8").split("\n")
     english = (folder / "train.en").read_text(encoding="utf-8").split("\n")
@@ -77,7 +77,7 @@ def test_repeated_sentences_are_not_held_out(tmp_path: Path) -> None:
     assert not {"thank you ."} & {*texts["test"]["en"], *texts["validation"]["en"]}
 
 
-def test_long_sentences_are_cut_to_seventy_words_and_end(tmp_path: Path) -> None:
+def test_long_sentences_are_cut_to_seventy_words(tmp_path: Path) -> None:
     folder = corpus.write(tmp_path)
     for language in ("en", "vi"):
         with (folder / f"train.{language}").open("a", encoding="utf-8") as file:
@@ -88,9 +88,7 @@ def test_long_sentences_are_cut_to_seventy_words_and_end(tmp_path: Path) -> None
     assert all((torch.as_tensor(column)[:, 70] == 0).all() for column in columns)
 
 
-def test_files_that_are_absent_or_too_small_are_refused_with_a_remedy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_absent_or_small_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MVAE_DATA", raising=False)
     with pytest.raises(DataError, match=r"not downloaded: make a folder en-vi"):
         translation.load()
@@ -102,7 +100,7 @@ def test_files_that_are_absent_or_too_small_are_refused_with_a_remedy(
 
 
 @needs_data
-def test_the_real_files_give_1500_rows_each_way_and_few_unknown_words() -> None:
+def test_real_files_have_known_sizes_and_few_unknown_words() -> None:
     splits = translation.load()
     assert (len(splits.validation), len(splits.test), len(splits.others["tst2012"])) == (1500, 1500, 1553)
     assert len(splits.train) == 45_308 - 3000

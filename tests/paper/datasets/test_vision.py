@@ -1,4 +1,4 @@
-"""Six aligned modalities: each other's transformations, masks that may be missing, a cache that lasts."""
+"""Six aligned modalities: transformations of one image, masks that may be missing, and the cache."""
 
 import io
 import os
@@ -27,7 +27,7 @@ def column(table: Table, name: str) -> np.ndarray:
     return np.asarray(table.columns[name])
 
 
-def test_every_row_is_one_face_and_its_five_transformations() -> None:
+def test_row_is_one_face_and_its_transformations() -> None:
     splits, plain = vision_faces.load(), faces.load()
     for part in ("train", "validation", "test"):
         table, images = getattr(splits, part), column(getattr(plain, part), "image")
@@ -40,7 +40,7 @@ def test_every_row_is_one_face_and_its_five_transformations() -> None:
                 assert np.array_equal(column(table, name)[row], transform(image).transpose(2, 0, 1)), (part, row, name)
 
 
-def test_columns_are_mapped_files_of_bytes() -> None:
+def test_columns_are_memory_mapped_bytes() -> None:
     table = vision_faces.load().train
     for name in vision.MODALITIES:
         assert isinstance(table.columns[name], np.memmap)
@@ -48,8 +48,8 @@ def test_columns_are_mapped_files_of_bytes() -> None:
     assert table.complete  # every drawn face has a mask
 
 
-def test_masks_of_drawn_faces_are_on_what_is_drawn() -> None:
-    """The mouth's middle is in the mask, and so are the eyes' (their white lies under it); the forehead is not."""
+def test_masks_cover_drawn_parts() -> None:
+    """The centres of eyes, nose and mouth are in the mask (the eyes' white lies under it); the forehead is not."""
     masks = column(vision_faces.load().train, "mask")
     for row in range(6):
         parts, face = faces.landmarks(row), faces.face(row)
@@ -65,7 +65,7 @@ def caches(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "cache" / "vision-faces").glob("*.npy"))
 
 
-def test_nothing_is_made_twice_and_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
+def test_cache_is_reused_and_rebuilt_if_damaged(tmp_path: Path) -> None:
     first = np.array(column(vision_faces.load().test, "edges"))
     stamps = [path.stat().st_mtime_ns for path in caches(tmp_path)]
     assert len(stamps) == 2
@@ -78,7 +78,7 @@ def test_nothing_is_made_twice_and_what_is_damaged_is_made_anew(tmp_path: Path) 
     assert again.complete
 
 
-def test_interrupted_it_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_leaves_no_partial_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.array(column(vision_faces.load().test, "mask"))
     monkeypatch.setenv("MVAE_CACHE", str(tmp_path / "other"))
 
@@ -92,7 +92,7 @@ def test_interrupted_it_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, m
     assert np.array_equal(column(vision_faces.load().test, "mask"), whole)
 
 
-def test_a_row_without_a_face_is_missing_its_mask_and_nothing_else() -> None:
+def test_row_without_face_misses_only_its_mask() -> None:
     splits = vision.transformed(
         "vision-faces", faces.pictures(), lambda row, _: None if row in (1, 7, 9) else vision_faces.drawn_mask(row)
     )
@@ -102,7 +102,7 @@ def test_a_row_without_a_face_is_missing_its_mask_and_nothing_else() -> None:
 
 
 def photographs(folder: Path, pictures: list[np.ndarray]) -> None:
-    """A CelebA of these images, the last two of them for validation and test."""
+    """A CelebA of these images, the last two for validation and test."""
     (folder / "img_align_celeba").mkdir(parents=True)
     names = [f"{row + 1:06d}.jpg" for row in range(len(pictures))]
     for name, pixels in zip(names, pictures, strict=True):
@@ -129,13 +129,13 @@ def test_photographs_without_a_face_have_no_mask(tmp_path: Path) -> None:
     assert column(splits.test, "edges").any()
 
 
-def test_without_celeba_the_error_says_where_to_get_it(tmp_path: Path) -> None:
+def test_error_names_source_of_missing_celeba(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"celeba not found: .* get img_align_celeba.zip"):
         vision.load(tmp_path)
 
 
 @pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs CelebA in $MVAE_DATA")
-def test_splits_of_photographs_are_celebas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splits_of_photographs_match_celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("dlib")
     folder, read, _ = celeba._images(celeba._folder(os.environ["MVAE_DATA"]))
     photographs(tmp_path / "data", [np.asarray(Image.open(io.BytesIO(read(name)))) for name in folder[:5]])

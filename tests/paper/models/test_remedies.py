@@ -1,4 +1,4 @@
-"""Ablations of how modalities are made to meet, each against a naive loop over rows."""
+"""Ablations of how modalities are coupled, each compared with a naive loop over rows."""
 
 from collections.abc import Sequence
 
@@ -12,18 +12,18 @@ from mvae.paper.models.remedies import BoundedMVAE, PenalisedMVAE, RampedMVAE
 from tests.models.common import (
     KINDS,
     Normal,
-    assert_a_row_of_nothing_adds_nothing,
-    assert_answers_every_question,
-    assert_missing_values_do_nothing,
+    assert_answers_all_queries,
+    assert_empty_row_adds_nothing,
+    assert_missing_values_ignored,
     assert_same,
     assert_trains,
     complete,
     divergence,
     expert,
-    has,
     incomplete,
     noise_for,
     normal,
+    observed,
     parts,
     standard,
 )
@@ -33,7 +33,7 @@ MODELS = [RampedMVAE, BoundedMVAE, PenalisedMVAE]
 
 
 def own_expert(built: MVAE, table: Table, name: str, row: int) -> Normal:
-    """With its log-variance bent into ±2 where the model does so."""
+    """The expert, with its log-variance bounded to ±2 if the model does so."""
     mean, variance = expert(built, table, name, row)
     return (mean, (2 * torch.tanh(variance.log() / 2)).exp()) if isinstance(built, BoundedMVAE) else (mean, variance)
 
@@ -50,7 +50,7 @@ def naive(built: MVAE, table: Table, noise: Tensor, names: Sequence[str], beta: 
     ramped = isinstance(built, RampedMVAE)
     weights = {n: 1 + beta * (m.weight - 1) if ramped else m.weight for n, m in built.modalities.items()}
     for row in range(len(table)):
-        present = has(table, row, built.names)
+        present = observed(table, row, built.names)
         subsets = {name: [name] for name in present} | ({"full": present} if len(present) > 1 else {})
         for term, given in subsets.items():
             q = posterior(built, table, row, given)
@@ -69,7 +69,7 @@ def naive(built: MVAE, table: Table, noise: Tensor, names: Sequence[str], beta: 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("make", [complete, incomplete])
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
-def test_the_objective_is_a_naive_loops(kind: type[MVAE], make, beta: float) -> None:
+def test_objective_matches_naive_loop(kind: type[MVAE], make, beta: float) -> None:
     built = kind(parts(KINDS[:2]), 2)
     table = make(6, KINDS[:2])
     terms = built.terms(table.presence(built.names))
@@ -79,14 +79,14 @@ def test_the_objective_is_a_naive_loops(kind: type[MVAE], make, beta: float) -> 
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_they_are_models_like_the_others(kind: type[MVAE]) -> None:
-    assert_missing_values_do_nothing(kind(parts(), 2))
-    assert_a_row_of_nothing_adds_nothing(kind(parts(), 2))
-    assert_answers_every_question(kind(parts(), 2))
+def test_models_have_common_properties(kind: type[MVAE]) -> None:
+    assert_missing_values_ignored(kind(parts(), 2))
+    assert_empty_row_adds_nothing(kind(parts(), 2))
+    assert_answers_all_queries(kind(parts(), 2))
     assert_trains(lambda: kind(parts(), 2))
 
 
-def test_ramped_ends_at_the_mvae_and_begins_with_every_weight_at_one() -> None:
+def test_ramped_starts_with_unit_weights_and_ends_as_mvae() -> None:
     ramped, plain = RampedMVAE(parts(), 2, cross_from=()), MVAE(parts(), 2, cross_from=())
     table = complete(5)
     noise = noise_for(plain, plain.terms(table.presence(plain.names)), 5)
@@ -97,7 +97,7 @@ def test_ramped_ends_at_the_mvae_and_begins_with_every_weight_at_one() -> None:
     torch.testing.assert_close(ramped(table, noise=noise, beta=0.0).loss, plain(table, noise=noise).loss)
 
 
-def test_bounded_experts_are_never_surer_than_they_may_be() -> None:
+def test_bounded_experts_keep_variance_bounds() -> None:
     built = BoundedMVAE(parts(), 2, cross_from=())
     raw = torch.tensor([[-50.0, 50.0, 0.1]]).double()
     variance = 1 / built.to_expert(torch.zeros_like(raw), raw).precision
