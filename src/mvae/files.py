@@ -46,6 +46,7 @@ __all__ = [
     "save_state",
     "without_prefix",
     "write_json",
+    "write_text",
     "write_whole",
 ]
 
@@ -88,7 +89,7 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
     return Path(path).read_bytes()
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file next to ``path``, then put it in place in one step.
 
     The file gets the mode that the umask allows.
@@ -160,14 +161,14 @@ def locked(directory: Path, *, wait: bool = False) -> Iterator[None]:
         os.close(opened)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, in UTF-8."""
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file atomically."""
-    text = json.dumps(value, indent=2) + "\n"
-
-    def write(file: Path) -> None:
-        file.write_text(text)
-
-    write_whole(path, write)
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -75,8 +75,6 @@ class _Estimator(BaseEstimator):
         pd = pandas()
         if isinstance(X, pd.DataFrame) and any(dtype.kind not in "biuf" for dtype in map(_plain_dtype, X.dtypes)):
             validate_data(self, X, reset=reset, skip_check_array=True)
-            if reset and not len(X):
-                raise DataError("n_samples=0: at least 3 are needed to learn from")
             return X, self._kinds()
         checked: Any = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
         numbers = np.asarray(checked)

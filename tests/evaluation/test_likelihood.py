@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import QueryError
-from mvae.evaluation import likelihood as estimators
-from mvae.evaluation.likelihood import Denominator, LogLikelihood, _Stream, log_likelihood, log_likelihoods
+from mvae.evaluation import importance as estimators
+from mvae.evaluation.importance import Stream
+from mvae.evaluation.likelihood import Denominator, LogLikelihood, log_likelihood, log_likelihoods
 from mvae.evaluation.pareto import pareto_k
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
@@ -253,7 +254,7 @@ def test_a_stream_does_not_depend_on_its_chunk_size(chunk: int, offset: float) -
     """Also where exp(log w) underflows."""
     g = torch.Generator().manual_seed(0)
     log_weight = 5 * torch.randn(1000, 3, generator=g).double()
-    stream = _Stream(3, 1000, torch.device("cpu"))
+    stream = Stream(3, 1000, torch.device("cpu"))
     for start in range(0, 1000, chunk):
         stream.add(log_weight[start : start + chunk] + offset)
     value, *rest = stream.result()

@@ -21,7 +21,7 @@ from mvae.data.tables.numbers import as_numbers
 from mvae.errors import DataError, QueryError
 from mvae.evaluation.impute import between
 from mvae.report.charts import as_dates
-from mvae.report.grid import grid_picture, picture_row
+from mvae.report.grid import picture_row, png_uri
 from mvae.report.views import YEAR, View
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "example_of",
     "file_in",
     "parsed",
-    "png",
     "read_picture",
     "summary",
 ]
@@ -238,13 +237,6 @@ def read_picture(view: View, data: bytes) -> Tensor:
         return picture_row(picture, view.shape) * view.levels
 
 
-def png(images: Tensor) -> str:
-    """Images with levels in [0, 1], side by side in one PNG, as a data URI."""
-    file = io.BytesIO()
-    grid_picture(images, len(images)).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
 def summary(
     view: View, drawn: Tensor, shown: int | None = None, columns: Mapping[str, TableColumn] | None = None
 ) -> dict[str, Any]:
@@ -260,7 +252,7 @@ def summary(
         columns: name → the table's column in whose format numbers and dates are rounded and written.
     """
     if view.kind == "picture":
-        return {"draws": [png(image[None]) for image in view.images(drawn)]}
+        return {"draws": [png_uri(image[None], 1) for image in view.images(drawn)]}
     if view.kind == "classes" and drawn.dim() == 1:
         words = view.words(drawn)
         counts = {word: words.count(word) / len(words) for word in dict.fromkeys(words)}

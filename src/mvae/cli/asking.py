@@ -35,12 +35,12 @@ def asking(*options: Callable[[Any], Any], samples: int | None = 400) -> Callabl
 
 
 def answered(
+    ask: Parts,
+    doing: str,
+    *,
     run: Path,
     files: tuple[Path, ...],
     output: Path | None,
-    ask: Parts,
-    *,
-    doing: str,
     device: str | None,
     as_json: bool,
     whole: bool = False,
@@ -48,13 +48,10 @@ def answered(
     """Query the model, and write or show the answers; memory is bounded whatever the number of rows.
 
     Args:
-        run: a run directory, or a file of `TableModel.save`.
-        files: the table.
-        output: the file for the answers; None: show the first rows.
         ask: yields the answers part by part.
         doing: the label of the progress bar.
-        device: the device the model runs on.
-        as_json: print one JSON object.
+        run: a run directory, or a file of `TableModel.save`.
+        files, output, device, as_json: as the commands take them (`asking`).
         whole: the answers have all of the table's columns; otherwise the key column is put before them.
     """
     from mvae.data.tables.opening import open_table

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, SEED, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, SCORING, SEED, common, print_json
 
 __all__ = ["compare"]
 
@@ -13,11 +13,7 @@ __all__ = ["compare"]
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the comparison to this HTML file.")
-@click.option(
-    "--rows", type=click.IntRange(1), default=200, show_default=True, help="Test rows whose log p is estimated."
-)
-@click.option("--samples", type=click.IntRange(2), default=500, show_default=True, help="Importance samples per row.")
-@common(DATA_DIR, SEED, DEVICE, JSON)
+@common(*SCORING, DATA_DIR, SEED, DEVICE, JSON)
 def compare(
     runs: tuple[Path, ...], output: Path | None, rows: int, samples: int, seed: int, as_json: bool, **where: Any
 ) -> None:

@@ -50,7 +50,7 @@ def describe(
     """
     from mvae.data.tables.describe import describe as described
     from mvae.data.tables.opening import open_table
-    from mvae.files import write_whole
+    from mvae.files import write_text
     from mvae.runs.declaring import declaration_of
 
     named = [as_cell(cell) for cell in missing]
@@ -60,8 +60,7 @@ def describe(
 
         draw_missingness(found, picture)
     if output is not None:
-        text = declaration_of(found, [str(file) for file in files], key, named)
-        write_whole(output, lambda path: _write(path, text))
+        write_text(output, declaration_of(found, [str(file) for file in files], key, named))
     if as_json:
         made = {"declaration": output and str(output), "picture": picture and str(picture)}
         print_json(found.to_dict() | made)
@@ -74,10 +73,6 @@ def describe(
     troubled = output is None and any(column.problem for column in found.columns)  # a declaration leaves these out
     words = ["describe", *words, "-o", "run.toml"] if troubled else ["train", *words]
     click.echo(f"try next: mvae {shlex.join(words)}")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def as_cell(cell: str) -> str | int | float:

@@ -1,6 +1,7 @@
 """`mvae evaluate`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,10 +28,9 @@ def evaluate(
     samples: int | None,
     proposal: tuple[str, ...],
     fitted_prior: bool,
-    data_dir: Path | None,
     seed: int,
-    device: str | None,
     as_json: bool,
+    **where: Any,
 ) -> None:
     """Estimate log-likelihoods of the test rows, with diagnostics; for a table, also the errors on hidden cells.
 
@@ -44,7 +44,7 @@ def evaluate(
     from mvae.runs.run import open_run
     from mvae.training.progress import shown
 
-    opened = open_run(run, data_dir=data_dir, device=device)
+    opened = open_run(run, **where)
     if fitted_prior:
         use_fitted_prior(opened)
     with shown("scoring test rows") as progress:

@@ -1,6 +1,6 @@
 """`mvae impute`."""
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,18 +21,7 @@ __all__ = ["impute"]
         "--interval", type=float, help="Add intervals of this coverage, such as 0.9, and class probabilities."
     ),
 )
-def impute(
-    run: Path,
-    files: tuple[Path, ...],
-    draws: int | None,
-    neighbours: bool,
-    interval: float | None,
-    output: Path | None,
-    samples: int,
-    seed: int,
-    device: str | None,
-    as_json: bool,
-) -> None:
+def impute(draws: int | None, neighbours: bool, interval: float | None, samples: int, seed: int, **where: Any) -> None:
     """Fill in the missing cells of a table: numbers by their mean, classes by the most probable one, ordered classes by
     their median. Observed cells stay as they are.
 
@@ -46,14 +35,10 @@ def impute(
               mvae impute runs/patients patients.csv -o draws.csv --draws 20
     """
     answered(
-        run,
-        files,
-        output,
         lambda model, frames: model.impute_parts(
             frames, draws=draws or 0, interval=interval, neighbours=neighbours, samples=samples, seed=seed
         ),
-        doing="filling in",
-        device=device,
-        as_json=as_json,
+        "filling in",
+        **where,
         whole=True,
     )

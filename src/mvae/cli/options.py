@@ -20,6 +20,7 @@ __all__ = [
     "JSON",
     "PATH",
     "RUN",
+    "SCORING",
     "SEED",
     "Grouped",
     "common",
@@ -67,6 +68,14 @@ FITTED_PRIOR = click.option(
     "--fitted-prior", is_flag=True, help="Use the p(z) fitted by `mvae fit-prior`, not N(0, I)."
 )
 RUN = click.argument("run", type=PATH)
+SCORING = (  # of `mvae.runs.report.Scoring`
+    click.option(
+        "--rows", type=click.IntRange(1), default=200, show_default=True, help="Test rows whose log p is estimated."
+    ),
+    click.option(
+        "--samples", type=click.IntRange(2), default=500, show_default=True, help="Importance samples per row."
+    ),
+)
 
 
 def common(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -1,6 +1,6 @@
 """`mvae predict`."""
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,28 +23,14 @@ __all__ = ["predict"]
         "--interval", type=float, default=0.9, show_default=True, help="Coverage of the interval between the bounds."
     ),
 )
-def predict(
-    run: Path,
-    files: tuple[Path, ...],
-    of: str,
-    interval: float,
-    output: Path | None,
-    samples: int,
-    seed: int,
-    device: str | None,
-    as_json: bool,
-) -> None:
+def predict(of: str, interval: float, samples: int, seed: int, **where: Any) -> None:
     """Predict a column from the other observed values of each row: a number with bounds, or the class probabilities.
 
     \b
     Example:  mvae predict runs/patients new.csv --of diagnosis -o predicted.csv
     """
     answered(
-        run,
-        files,
-        output,
         lambda model, frames: model.predict_parts(frames, of, interval=interval, samples=samples, seed=seed),
-        doing=f"predicting {of}",
-        device=device,
-        as_json=as_json,
+        f"predicting {of}",
+        **where,
     )

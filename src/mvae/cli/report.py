@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SEED, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SCORING, SEED, common, print_json
 
 __all__ = ["report"]
 
@@ -13,11 +13,7 @@ __all__ = ["report"]
 @click.command()
 @RUN
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The HTML file.  [default: RUN/report.html]")
-@click.option(
-    "--rows", type=click.IntRange(1), default=200, show_default=True, help="Test rows whose log p is estimated."
-)
-@click.option("--samples", type=click.IntRange(2), default=500, show_default=True, help="Importance samples per row.")
-@common(DATA_DIR, SEED, DEVICE, JSON)
+@common(*SCORING, DATA_DIR, SEED, DEVICE, JSON)
 def report(run: Path, output: Path | None, rows: int, samples: int, seed: int, as_json: bool, **where: Any) -> None:
     """Write everything about a run to one HTML file, which opens without a network.
 

@@ -1,6 +1,6 @@
 """`mvae score`."""
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,15 +11,7 @@ __all__ = ["score"]
 
 @click.command()
 @asking(samples=100)
-def score(
-    run: Path,
-    files: tuple[Path, ...],
-    output: Path | None,
-    samples: int,
-    seed: int,
-    device: str | None,
-    as_json: bool,
-) -> None:
+def score(samples: int, seed: int, **where: Any) -> None:
     """Score how probable each row is (log p, nats), and each part given the rest: outliers, and their unusual values.
 
     Compare only rows with the same observed columns. A value is unusual if its log p is far below its column's median
@@ -28,12 +20,4 @@ def score(
     \b
     Example:  mvae score runs/patients patients.csv -o scores.csv
     """
-    answered(
-        run,
-        files,
-        output,
-        lambda model, frames: model.score_parts(frames, samples=samples, seed=seed),
-        doing="scoring",
-        device=device,
-        as_json=as_json,
-    )
+    answered(lambda model, frames: model.score_parts(frames, samples=samples, seed=seed), "scoring", **where)

@@ -97,9 +97,8 @@ def _stopped(run_dir: Path, trained: bool, epochs: int | None) -> str:
 
 
 def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
-    """Show what a run has learned."""
-    from mvae.cli.show import show_evaluation
-    from mvae.runs.covariates import as_options, first_covariates
+    """Show what a run has learned, and the next command to try."""
+    from mvae.cli.show import show_cells, show_evaluation
     from mvae.runs.evaluation import evaluate
     from mvae.runs.held_out import held_out
     from mvae.runs.sample import each_shown, shown_by
@@ -108,36 +107,33 @@ def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
     click.echo("scoring test rows …", err=True)  # takes minutes if the decoder is convolutional
     with shown("scoring test rows") as progress:
         evaluation = evaluate(run, rows=500, progress=progress)
-    if run.data.layout is not None:
-        _show_table(run, best_epoch, as_json, evaluation, held_out(run, rows=500))
-        return
-    picture = each_shown(run, 12, run.config.seed, run.directory / "samples.png")
+    table = run.data.layout is not None
+    cells = held_out(run, rows=500) if table else []
+    picture = None if table else each_shown(run, 12, run.config.seed, run.directory / "samples.png")
     if as_json:
-        made = {"run": str(run.directory), "best_epoch": best_epoch, "picture": picture and str(picture)}
-        print_json(made | plain(evaluation))
-        return
-    show_evaluation(run, evaluation)
-    show = shown_by(run)
-    if picture:
-        of = f" for each of {', '.join(show[:4])} …" if show else ""
-        click.echo(f"\npicture: {picture}  (a row of samples{of})")
-    covariates = {n: x for n, x in first_covariates(run).items() if not show or n != show[0].partition("=")[0]}
-    given = (f" --given {shlex.quote(show[0])}" if show else "") + as_options(run, covariates)
-    click.echo(f"try next: mvae sample {shlex.quote(str(run.directory))}{given} --n {64 if picture else 8}")
-
-
-def _show_table(run: Any, best_epoch: int | None, as_json: bool, evaluation: Any, cells: Any) -> None:
-    """Show what a run on a table has learned."""
-    from mvae.cli.show import show_cells, show_evaluation
-
-    if as_json:
-        made = {"run": str(run.directory), "best_epoch": best_epoch, "cells": [vars(cell) for cell in cells]}
-        print_json(made | plain(evaluation))
+        made = {"cells": [vars(cell) for cell in cells]} if table else {"picture": picture and str(picture)}
+        print_json({"run": str(run.directory), "best_epoch": best_epoch, **made, **plain(evaluation)})
         return
     show_evaluation(run, evaluation)
     show_cells(cells)
-    if further := _next_of_table(run):
+    if picture:
+        show = shown_by(run)
+        of = f" for each of {', '.join(show[:4])} …" if show else ""
+        click.echo(f"\npicture: {picture}  (a row of samples{of})")
+    if further := _next_of_table(run) if table else _next_sample(run, 64 if picture else 8):
         click.echo(f"try next: {further}")
+
+
+def _next_sample(run: Any, n: int) -> str:
+    """The command that draws ``n`` samples given the first condition that is shown, if there is one."""
+    from mvae.runs.covariates import as_options, first_covariates
+    from mvae.runs.sample import shown_by
+
+    given = shown_by(run)[:1]
+    named = [one.partition("=")[0] for one in given]
+    covariates = {name: x for name, x in first_covariates(run).items() if name not in named}
+    said = "".join(f" --given {shlex.quote(one)}" for one in given) + as_options(run, covariates)
+    return f"mvae sample {shlex.quote(str(run.directory))}{said} --n {n}"
 
 
 def _next_of_table(run: Any) -> str:

@@ -18,7 +18,7 @@ from mvae.errors import DataError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["cache_directory", "decompressed_sha256", "fetch", "one_process_at_a_time", "writing"]
+__all__ = ["cache_directory", "data_directory", "decompressed_sha256", "fetch", "one_process_at_a_time", "writing"]
 
 CHUNK = 1 << 18
 MOST_BYTES = 1 << 30  # largest size of a download, and of its decompressed contents
@@ -27,6 +27,12 @@ log = logging.getLogger("mvae.data")
 
 class _MirrorFailed(Exception):
     """The reason why one mirror did not provide the file; the next one is tried."""
+
+
+def data_directory(data_dir: str | os.PathLike[str] | None) -> Path | None:
+    """The user's directory of datasets: ``data_dir``, else ``$MVAE_DATA``; None if neither is given."""
+    given = data_dir or os.environ.get("MVAE_DATA")
+    return Path(given).expanduser() if given else None
 
 
 def cache_directory() -> Path:

@@ -138,19 +138,9 @@ def imputed_parts(
     generator = torch.Generator(model.device).manual_seed(seed)
     with evaluating(model):
         for batch in parts_of(table, samples, max(1, _width(model) // 2)):
-            yield _filled(model, batch, samples, draws, interval, generator)
-
-
-@torch.no_grad()
-def _filled(
-    model: MultimodalVAE,
-    batch: Table,
-    samples: int,
-    draws: int,
-    interval: float,
-    generator: torch.Generator,
-) -> Imputed:
-    return _Part(model, batch, samples, generator).imputed(draws, interval)
+            with torch.no_grad():  # not around the yield, where the caller's code runs
+                part = _Part(model, batch, samples, generator).imputed(draws, interval)
+            yield part
 
 
 def _width(model: MultimodalVAE) -> int:

@@ -173,7 +173,7 @@ class Graph:
         known: Int[Tensor, "labelled"],
         label: Int[Tensor, "labelled"],
         counts: Int[Tensor, "classes"],
-        copies: Int[Tensor, "rows"] | None = None,
+        copies: Int[Tensor, "rows"],
     ) -> tuple[Int[Tensor, "rows"], Float[Tensor, "rows"]]:
         """Every row's label and its confidence: the share of its class among the rows at which a random walk ends.
 
@@ -181,12 +181,11 @@ class Graph:
             known: the numbers of the rows whose label is known; each class has one.
             label: their labels.
             counts: how many labels of each class are known: classes are made as frequent, within sampling error.
-            copies: how many rows each row stands for; default one.
+            copies: how many rows each row stands for.
 
         Returns:
             Labels and shares; a row that no label reaches has the share 0.
         """
-        copies = torch.ones(len(self.degree)).long() if copies is None else copies
         one_hot = F.one_hot(label, len(counts)).double()
         source = torch.zeros(len(self.degree), len(counts), dtype=torch.float64)
         source.index_add_(0, known, one_hot - one_hot.mean(0))

@@ -14,7 +14,7 @@ from mvae.export.draws import undrawn
 from mvae.export.graphs import ROWS, Decoder, Encoder, StringDecoder, input_dtype, write_graph
 from mvae.export.rule import Rule, posterior_rule
 from mvae.export.sentences import SentenceDecoder, with_padded_sentences
-from mvae.files import write_json, write_whole
+from mvae.files import write_json, write_text
 from mvae.gaussian import Gaussian
 from mvae.likelihoods.counts import Counts
 from mvae.modality.base import Modality
@@ -62,7 +62,7 @@ def export_run(run_dir: str | Path, directory: str | Path, graphs: Format = "onn
     metrics = {name.removeprefix("validation/"): value for name, value in best.items() if name.startswith(kept)}
     sources = ", ".join(Path(source).name for source in config.data.sources)
     card = model_card(described, metrics, dict(stored) | {"source": sources})
-    _write_text(directory / "README.md", card)
+    write_text(directory / "README.md", card)
     return directory
 
 
@@ -84,18 +84,19 @@ def export_model(
     padded = with_padded_sentences(model)
     rule = posterior_rule(padded)
     parts, left_out = [], []
+    columns = (stored.get("layout") or {}).get("columns", ())
+    named = {column.get("name"): column.get("classes") for column in columns}
     for number, name in enumerate(model.names):
-        modality = model.modalities[name]
+        modality, own = model.modalities[name], config.modalities[name]
         if name not in model.answerable:
             left_out.append(f"{name} was never trained")
             continue
         schema = (stored.get("schema") or {}).get(name) or {}
-        parts.append(_part(padded, rule, name, number, config.modalities[name], directory, schema, SUFFIX[graphs]))
-        layout = stored.get("layout") or {}
+        parts.append(_part(padded, rule, name, number, own, directory, schema, SUFFIX[graphs]))
         if isinstance(modality, ColumnsModality):
-            parts[-1] |= _columns(modality, layout)
-        if isinstance(modality, SentenceModality):
-            parts[-1] |= _words(config.modalities[name], layout)
+            parts[-1] |= _columns(modality, named)
+        elif isinstance(modality, SentenceModality) and own.columns and (words := named.get(own.columns[0])):
+            parts[-1]["words"] = list(words)  # in the order of their numbers; a corpus's are not stored with a run
     if model.prior is not None:
         left_out.append("the prior that was fitted: with nothing given, z is from N(0, I)")
     if not parts:
@@ -116,7 +117,7 @@ def export_model(
     save(model, directory / EXPORTED)
     if graphs == "onnx":
         example = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
-        _write_text(directory / "example.py", example)
+        write_text(directory / "example.py", example)
     else:
         (directory / "example.py").unlink(missing_ok=True)  # left by an earlier export as ONNX
     return described
@@ -195,9 +196,8 @@ def _event(modality: Modality, own: ModalitySettings) -> list[int]:
     return list(own.shape or [])
 
 
-def _columns(modality: ColumnsModality, layout: Mapping[str, Any]) -> dict[str, Any]:
-    """The meaning of the columns in a modality of columns."""
-    named = {column.get("name"): column.get("classes") for column in layout.get("columns", ())}
+def _columns(modality: ColumnsModality, named: Mapping[str, Any]) -> dict[str, Any]:
+    """The meaning of the columns in a modality of columns; ``named``: column of the file → its classes."""
     classed = {f.name: named.get(f.name) or list(range(f.classes or 2)) for f in modality.fields if f.kind in CODED}
     return {
         "columns": list(modality.names),
@@ -206,17 +206,3 @@ def _columns(modality: ColumnsModality, layout: Mapping[str, Any]) -> dict[str, 
         "undrawn": undrawn(modality.likelihood),
         "missing": "NaN is missing; categories are numbers, their places in the list; dates are seconds since 1970",
     }
-
-
-def _words(own: ModalitySettings, layout: Mapping[str, Any]) -> dict[str, Any]:
-    """A text column's words, in the order of their numbers; a corpus's words are not stored with a run."""
-    found = {column.get("name"): column.get("classes") for column in layout.get("columns", ())}
-    words = found.get(own.columns[0]) if own.columns else None
-    return {"words": list(words)} if words else {}
-
-
-def _write_text(path: Path, text: str) -> None:
-    def write(file: Path) -> None:
-        file.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)

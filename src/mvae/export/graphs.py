@@ -168,7 +168,7 @@ def write_graph(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[
 
 def _onnx(
     module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], shapes: dict[str, Any]
-) -> Callable[[Path], None]:
+) -> Callable[[Path], object]:
     program = torch.onnx.export(
         module,
         kwargs=inputs,
@@ -182,14 +182,10 @@ def _onnx(
     return lambda file: program.save(str(file), external_data=False)
 
 
-def _program(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any]) -> Callable[[Path], None]:
+def _program(module: nn.Module, inputs: dict[str, Tensor], shapes: dict[str, Any]) -> Callable[[Path], object]:
     archive = io.BytesIO()  # a file would have to end in .pt2 even while it is written
     torch.export.save(torch.export.export(module, (), inputs, dynamic_shapes=shapes), archive)
-
-    def write(file: Path) -> None:
-        file.write_bytes(archive.getvalue())
-
-    return write
+    return lambda file: file.write_bytes(archive.getvalue())
 
 
 @contextlib.contextmanager

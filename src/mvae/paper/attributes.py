@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from mvae.data.codecs import yes_or_no
+from mvae.data.codecs import present_names, yes_or_no
 from mvae.data.dataset import Dataset
 from mvae.data.table import Column, Table
 
@@ -47,6 +48,14 @@ class Pictures(NamedTuple):
         """The rows of train, validation and test."""
         first, second, third = self.ends
         return [slice(first), slice(first, second), slice(second, third)]
+
+    def dataset(self, name: str) -> Dataset:
+        """The images and their attributes as two modalities."""
+        tables = (
+            Table({"image": self.images[part], "attributes": torch.from_numpy(self.attributes[part])})
+            for part in self.parts()
+        )
+        return Dataset(name, *tables, codecs={"attributes": present_names(ATTRIBUTES)})
 
 
 def separated(dataset: Dataset, name: str) -> Dataset:

@@ -182,19 +182,18 @@ class Cell:
         what, own = experiment(self.dataset), self.settings
         changes: dict[str, Any] = {"seed": self.seed, "variants": {}}
         for key, path in PATHS.items():
-            of_mvae = path.startswith("models.")
-            if own[key] not in (None, DEFAULTS.get(key, ...)) or (path.startswith("training.")):
-                if of_mvae and self.model != "mvae":
+            if own[key] not in (None, DEFAULTS.get(key, ...)) or path.startswith("training."):
+                if path.startswith("models.") and self.model != "mvae":
                     raise SettingsError(f"{key} is the MVAE's; {self.model} has no such setting")
                 _put(changes, path, own[key])
         if self.model == "mvae":
             _put(changes, "models.mvae.cross_share", own["cross_share"])
             if self.recipe == "paper":
                 _put(changes, "models.mvae.cross_from", [])
-            if own["pseudo_labels"]:
-                _put(changes, "models.mvae.pseudo_labels", _guessed(self.dataset, self.recipe))
-        elif own["pseudo_labels"]:
-            raise SettingsError("pseudo-labels belong to the recipe coupled of the MVAE")
+        if own["pseudo_labels"]:
+            if (self.model, self.recipe) != ("mvae", "coupled"):
+                raise SettingsError("pseudo-labels belong to the recipe coupled of the MVAE")
+            _put(changes, "models.mvae.pseudo_labels", _guessed(self.dataset))
         if own["spread"] and not own["pseudo_labels"]:
             raise SettingsError("labels spread in the recipe coupled of the MVAE where rows lack them: give pairs")
         alpha = JMVAE_ALPHAS.get(self.model)
@@ -271,9 +270,7 @@ def _coupled(dataset: str, what: Config, changed: Mapping[str, Any]) -> dict[str
     return values
 
 
-def _guessed(dataset: str, recipe: str) -> list[str]:
-    if recipe != "coupled":
-        raise SettingsError("pseudo-labels belong to the recipe coupled of the MVAE")
+def _guessed(dataset: str) -> list[str]:
     try:
         return experiment(dataset).variants["pseudo-labels"]["models"]["mvae"]["pseudo_labels"]
     except KeyError:

@@ -56,9 +56,9 @@ def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
         yield from cells_of_map(dataset, budget.epochs(dataset), options.seeds, budget.training(dataset).get("rows"))
 
 
-def rows_as(item: str, job: Job) -> list[Row]:
-    """The numbers of Table 2 as rows of another item, for which nothing is published."""
-    return [replace(row, item=item, paper=None) for row in evaluated(job) if row.item == "table2"]
+def rows_as(item: str, job: Job, tables: Sequence[str] = ("table2",)) -> list[Row]:
+    """The numbers of Table 2 (or others) as rows of another item, for which nothing is published."""
+    return [replace(row, item=item, paper=None) for row in evaluated(job) if row.item in tables]
 
 
 def draw_map(rows: Sequence[RowDict], path: Path) -> None:

@@ -9,14 +9,12 @@ likelihoods' are recorded.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from mvae.paper.harness import evaluated
-from mvae.paper.item import SUBSETS, Budget, Job, Number
+from mvae.paper.coupling import rows_as
+from mvae.paper.item import SUBSETS, Budget, Number
 from mvae.paper.mvae19 import Panel, draw_panels, item_of_19
-from mvae.paper.results import Row
 
 __all__ = ["FIGURE10"]
 
@@ -37,17 +35,12 @@ def _changes(levels: Sequence[Number]) -> list[dict[str, Any]]:
     return [{"random_subsets": k, "shared_noise": shared} for shared in (False, True) for k in levels]
 
 
-def _measure(job: Job) -> list[Row]:
-    """The numbers of Tables 2 and 3, as rows of this figure."""
-    return [replace(row, item="figure10", paper=None) for row in evaluated(job)]
-
-
 FIGURE10 = item_of_19(
     "figure10",
     "MVAE19 with k = 0 … 50 random subsets, independent noise per term or shared, in RESULTS/figure10.png",
     levels=SUBSETS,
     budgets=BUDGETS_OF_K,
     changes=_changes,
-    measure=_measure,
+    measure=partial(rows_as, "figure10", tables=("table2", "table3")),
     draw=partial(draw_panels, setting="random_subsets", label="k: random subsets a step", panels=_PANELS),
 )

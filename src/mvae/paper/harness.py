@@ -7,21 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mvae.files import load_state
 from mvae.paper.cell import JMVAE_ALPHAS, Cell
 from mvae.paper.item import Item, Job, Options, Paths
 from mvae.paper.paired import Measured, differences, keep_values, values_file
 from mvae.paper.record import evaluation_rows, record_rows
 from mvae.paper.results import Row
 from mvae.runs.build import build
+from mvae.runs.config import Config
 from mvae.runs.evaluation import evaluate
 from mvae.runs.registry import models
 from mvae.runs.run import Run, device_named, open_run, read_run, train
 from mvae.runs.sweep import sweep
-from mvae.training.checkpoint import CHECKPOINT, SETTINGS
+from mvae.training.checkpoint import SETTINGS, epochs_trained
 from mvae.training.step import can_be_recorded
 
-__all__ = ["compared", "directory_of", "evaluated", "finished_run", "reproduce", "swept"]
+__all__ = ["compared", "digest_of", "directory_of", "evaluated", "finished_run", "reproduce", "swept"]
 
 
 def reproduce(item: Item, options: Options | None = None, paths: Paths | None = None) -> list[dict[str, Any]]:
@@ -87,17 +87,21 @@ def compared(item: Item, cells: Sequence[Cell], budget: str, paths: Paths, joint
 
 def directory_of(cell: Cell, paths: Paths) -> Path:
     """The directory of a cell's run, whether it exists yet or not."""
-    declared = cell.config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True)
-    declared |= {"spread": cell["spread"]} if cell["spread"] else {}
-    digest = hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
+    digest = digest_of(cell.config, {"spread": cell["spread"]} if cell["spread"] else {})
     return paths.runs / "-".join([cell.dataset, cell.model, cell.recipe, f"s{cell.seed}", digest])
+
+
+def digest_of(config: Config, more: Mapping[str, Any] | None = None) -> str:
+    """A hash of what a declaration trains, and of ``more`` settings."""
+    declared = config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True) | dict(more or {})
+    return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def finished_run(cell: Cell, paths: Paths) -> Run:
     """The finished run of a cell: opened if it is complete, resumed if it was stopped, else trained."""
     directory, config = directory_of(cell, paths), cell.config
     begun = (directory / SETTINGS).exists()
-    if not begun or not _complete(directory, cell):
+    if not begun or (epochs_trained(directory) or 0) < cell["epochs"] * len(build(config).stages):
         if cell["spread"] and begun:
             config = read_run(directory)[0]  # with the place of the run from which labels spread
         elif cell["spread"]:
@@ -107,13 +111,6 @@ def finished_run(cell: Cell, paths: Paths) -> Run:
         where = {"data_dir": paths.data_dir, "device": paths.device, "callbacks": paths.callbacks}
         train(config, directory, resume=begun, **where)
     return open_run(directory, data_dir=paths.data_dir, device=paths.device)
-
-
-def _complete(directory: Path, cell: Cell) -> bool:
-    if not (directory / CHECKPOINT).exists():  # stopped before the first checkpoint
-        return False
-    _, info = load_state(directory / CHECKPOINT)
-    return info["epoch"] >= cell["epochs"] * len(build(cell.config).stages)
 
 
 def swept(work: Callable[[Job], list[Row]], jobs: Mapping[str, Job], workers: int, paths: Paths) -> Iterator[list[Row]]:

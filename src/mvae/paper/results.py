@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mvae.errors import RunError
-from mvae.files import locked, write_whole
+from mvae.files import locked, write_text
 
 __all__ = ["Row", "RowDict", "add_rows", "new_row", "read_rows", "training_times"]
 
@@ -57,7 +57,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        rows = json.loads(path.read_text())
+        rows = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"cannot read {path}: {error}") from None
     needed = set(Row.__dataclass_fields__)
@@ -92,9 +92,4 @@ def add_rows(path: Path, rows: Iterable[Row]) -> None:
     added = [asdict(row) for row in rows]
     with locked(path.parent, wait=True):
         lines = [json.dumps(row, ensure_ascii=False) for row in [*read_rows(path), *added]]
-        text = "[\n" + ",\n".join(lines) + "\n]\n"
-
-        def write(file: Path) -> None:
-            file.write_text(text)
-
-        write_whole(path, write)
+        write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")

@@ -28,6 +28,7 @@ from mvae.evaluation.images import (
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
 from mvae.paper.cell import Cell
+from mvae.paper.datasets.vision import MODALITIES
 from mvae.paper.harness import finished_run
 from mvae.paper.item import BUDGETS, Budget, Item, Job, cells_of_recipes
 from mvae.paper.record import shared_fields
@@ -67,13 +68,10 @@ class Task:
 
 
 BRIGHTEST = 255  # all six images are bytes
-
-TRANSFORMED = ("gray", "edges", "mask", "obscured", "watermarked")
-ALL = ("image", *TRANSFORMED)
 TASKS = (
-    *(Task(("image",), name) for name in TRANSFORMED),
-    *(Task((name,), "image") for name in TRANSFORMED),
-    *(Task(ALL, name) for name in ("image", "edges", "mask")),
+    *(Task(("image",), name) for name in MODALITIES[1:]),
+    *(Task((name,), "image") for name in MODALITIES[1:]),
+    *(Task(MODALITIES, name) for name in ("image", "edges", "mask")),
 )
 
 

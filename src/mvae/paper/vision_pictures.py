@@ -11,6 +11,7 @@ from torch import Tensor
 from mvae.data.table import Table
 from mvae.evaluation.images import levels
 from mvae.evaluation.rows import rows_with
+from mvae.paper.datasets.vision import MODALITIES
 from mvae.report.grid import colour, save_named_rows
 from mvae.runs.run import Run
 
@@ -18,11 +19,9 @@ __all__ = ["PICTURES"]
 
 _Named = dict[str, Tensor]
 
-EVERYTHING = ("image", "gray", "edges", "mask", "obscured", "watermarked")
-
 
 def _rows(run: Run, n: int) -> Table:
-    return run.data.test.take(rows_with(run.data.test, EVERYTHING)[:n])
+    return run.data.test.take(rows_with(run.data.test, MODALITIES)[:n])
 
 
 def _true(table: Table, name: str) -> Tensor:
@@ -71,7 +70,7 @@ def _figure4(run: Run, path: Path) -> None:
 
 
 def _figure11(run: Run, path: Path) -> None:
-    save_named_rows(_extraction(run, _rows(run, 8), EVERYTHING), path)
+    save_named_rows(_extraction(run, _rows(run, 8), MODALITIES), path)
 
 
 def _restored(run: Run, path: Path, given: str, doing: str) -> None:

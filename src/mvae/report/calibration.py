@@ -1,7 +1,7 @@
 """Calibration of the model's intervals and probabilities, on held-out values given everything else."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -25,8 +25,10 @@ LEAST = 20  # the fewest values from which a share is computed
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 BINS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 
+Curve = list[tuple[float, float]]
 
-def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEVELS) -> list[tuple[float, float]]:
+
+def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEVELS) -> Curve:
     """The share of true values (``n``) inside the intervals (`between`) of their draws (``draws n``), at each level.
 
     Counts are spread evenly over one unit, because an interval may need only a part of a whole number's probability.
@@ -44,7 +46,7 @@ def coverage(truth: np.ndarray, draws: np.ndarray, levels: Sequence[float] = LEV
     return found
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float]]:
+def reliability(confidence: np.ndarray, right: np.ndarray) -> Curve:
     """Mean confidence and accuracy of predictions, in bins of confidence with enough of them.
 
     >>> reliability(np.full(40, 0.75), np.arange(40) < 30)
@@ -71,29 +73,21 @@ def calibration_section(
         seed: seed of the draws.
     """
     section = Section("Calibration")
-    intervals: dict[str, list[tuple[float, float]]] = {}
+    intervals: dict[str, Curve] = {}
     values: dict[str, int] = {}  # number of values, by curve of coverage
-    sure: dict[str, list[tuple[float, float]]] = {}
+    sure: dict[str, Curve] = {}
     for view in views:
-        if view.kind == "table" and view.name in table.columns:
-            _fields(model, table, view, fill, seed, intervals, values, sure, section)
+        if view.name not in table.columns:
             continue
-        others = [name for name in model.known if name != view.name and name in table.columns]
-        if view.kind in ("picture", "text") or view.name not in table.columns or not others:
-            continue
-        has = table.has(view.name) & torch.stack([table.has(name) for name in others]).any(0)
-        rows = has.nonzero().flatten()[:ROWS]
-        if len(rows) < LEAST:
-            continue
-        truth, known = table.select_rows(view.name, rows), table.take(rows).select(others)
+        measured = (
+            _of_fields(model, table, view, fill, seed) if view.kind == "table" else _of_values(model, table, view, seed)
+        )
         try:
-            if view.kind == "numbers":
-                draws = model.generate(known, of=[view.name], n=DRAWS, seed=seed)[view.name]
-                numbers = view.numbers(truth).ravel()
-                values[view.name] = int(np.isfinite(numbers).sum())
-                intervals[view.name] = coverage(numbers, view.numbers(draws, 2).reshape(DRAWS, -1))
-            elif curve := _sureness(model, known, truth, view, seed):
-                sure[view.name] = curve
+            for name, curve, count in measured:
+                if count is not None:
+                    intervals[name], values[name] = curve, count
+                elif curve:
+                    sure[name] = curve
         except MvaeError as error:
             section.text.append(f"{view.name}: {error}.")
     if intervals:
@@ -112,35 +106,42 @@ def calibration_section(
     return section
 
 
-def _fields(
-    model: MultimodalVAE,
-    table: Table,
-    view: View,
-    fill: Fill,
-    seed: int,
-    intervals: dict[str, list[tuple[float, float]]],
-    values: dict[str, int],
-    sure: dict[str, list[tuple[float, float]]],
-    section: Section,
-) -> None:
-    """Add the calibration of a modality's fields, each given everything else in its rows."""
-    try:
-        for i, field in enumerate(view.fields[:FIELDS]):
-            found = filled_in(model, table, view, i, ROWS, fill, seed)
-            if found is None or len(found[0]) < LEAST:
-                continue
-            truth, draws = found
-            if field.kind == "numbers":
-                values[field.name], intervals[field.name] = len(truth), coverage(truth, draws)
-                continue
+def _of_values(model: MultimodalVAE, table: Table, view: View, seed: int) -> Iterator[tuple[str, Curve, int | None]]:
+    """A modality's name and curve, and for coverage its number of values (None for a curve of confidence)."""
+    others = [name for name in model.known if name != view.name and name in table.columns]
+    if view.kind in ("picture", "text") or not others:
+        return
+    has = table.has(view.name) & torch.stack([table.has(name) for name in others]).any(0)
+    rows = has.nonzero().flatten()[:ROWS]
+    if len(rows) < LEAST:
+        return
+    truth, known = table.select_rows(view.name, rows), table.take(rows).select(others)
+    if view.kind == "numbers":
+        draws = model.generate(known, of=[view.name], n=DRAWS, seed=seed)[view.name]
+        numbers = view.numbers(truth).ravel()
+        curve = coverage(numbers, view.numbers(draws, 2).reshape(DRAWS, -1))
+        yield view.name, curve, int(np.isfinite(numbers).sum())
+    else:
+        yield view.name, _sureness(model, known, truth, view, seed), None
+
+
+def _of_fields(
+    model: MultimodalVAE, table: Table, view: View, fill: Fill, seed: int
+) -> Iterator[tuple[str, Curve, int | None]]:
+    """`_of_values` for each field of a modality of columns, given everything else in its rows."""
+    for i, field in enumerate(view.fields[:FIELDS]):
+        found = filled_in(model, table, view, i, ROWS, fill, seed)
+        if found is None or len(found[0]) < LEAST:
+            continue
+        truth, draws = found
+        if field.kind == "numbers":
+            yield field.name, coverage(truth, draws), len(truth)
+        else:
             shares = np.stack([(draws == code).mean(0) for code in range(int(draws.max()) + 1)], -1)
-            if curve := reliability(shares.max(-1), shares.argmax(-1) == truth):
-                sure[field.name] = curve
-    except MvaeError as error:
-        section.text.append(f"{view.name}: {error}.")
+            yield field.name, reliability(shares.max(-1), shares.argmax(-1) == truth), None
 
 
-def _sureness(model: MultimodalVAE, known: Table, truth: Tensor, view: View, seed: int) -> list[tuple[float, float]]:
+def _sureness(model: MultimodalVAE, known: Table, truth: Tensor, view: View, seed: int) -> Curve:
     probabilities = model.predict(known, of=view.name, n=50, seed=seed).double().cpu()
     if view.kind == "classes":
         confidence, code = probabilities.max(-1)

@@ -71,16 +71,13 @@ def field_section(model: MultimodalVAE, table: Table | None, view: View, fill: F
     """Samples and filled-in values of each field.
 
     Args:
-        model: a model with this modality of columns.
+        model: a model that was trained on this modality of columns.
         table: held-out rows; None where the data is gone.
         view: view of the modality.
         fill: how hidden values are drawn.
         seed: seed of the draws.
     """
     section = Section(f"Modality: {view.name}")
-    if view.name not in model.answerable:
-        section.text.append(f"No training row had {view.name}: its networks are untrained, and nothing is drawn.")
-        return section
     try:
         drawn = model.generate(of=[view.name], n=DRAWS, seed=seed)[view.name][:, 0].double().cpu().numpy()
     except MvaeError as error:

@@ -1,5 +1,7 @@
 """Images side by side in one PNG."""
 
+import base64
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ from mvae.data.picture import MOST_PIXELS, pixels_of, read_picture
 from mvae.errors import QueryError
 from mvae.files import write_whole
 
-__all__ = ["colour", "grid_picture", "picture_row", "read_image", "save_grid", "save_named_rows"]
+__all__ = ["colour", "grid_picture", "picture_row", "png_uri", "read_image", "save_grid", "save_named_rows"]
 
 GAP = 2  # white pixels between images
 
@@ -42,6 +44,13 @@ def grid_picture(images: Float[Tensor, "n channels height width"], columns: int 
 
     pixels = (canvas * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(pixels[..., 0] if len(canvas) == 1 else pixels)
+
+
+def png_uri(images: Float[Tensor, "n channels height width"], columns: int, optimize: bool = False) -> str:
+    """The grid of `save_grid` as a PNG in a data URI; ``optimize`` makes it smaller, which takes longer."""
+    file = io.BytesIO()
+    grid_picture(images, columns).save(file, "PNG", optimize=optimize)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def save_named_rows(

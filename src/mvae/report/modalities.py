@@ -33,25 +33,34 @@ def modality_section(model: MultimodalVAE, table: Table | None, view: View, fill
         fill: how hidden values of columns are drawn.
         seed: seed of the draws.
     """
-    if view.kind == "table":
-        return field_section(model, table, view, fill, seed)
-    section, name = Section(f"Modality: {view.name}"), view.name
+    section, name, picture = Section(f"Modality: {view.name}"), view.name, view.kind == "picture"
     if name not in model.answerable:
         section.text.append(f"No training row had {name}: its networks are untrained, and nothing is drawn.")
         return section
+    if view.kind == "table":
+        return field_section(model, table, view, fill, seed)
     data = None if table is None or name not in table.columns else _present(table, name, 4096)
     try:
-        n = PICTURES if view.kind == "picture" else EXAMPLES if view.kind == "text" else DRAWN
-        drawn = model.generate(of=[name], n=n, mean=view.kind == "picture", seed=seed)[name][:, 0]
+        n = PICTURES if picture else EXAMPLES if view.kind == "text" else DRAWN
+        drawn = model.generate(of=[name], n=n, mean=picture, seed=seed)[name][:, 0]
         section.shown += _spread(view, drawn, data)
     except MvaeError as error:
         section.text.append(f"No samples from the prior: {error}.")
-    others = [] if table is None else [other for other in model.known if other != name and other in table.columns]
-    if table is not None and data is not None:
-        for given, title in (((others, "given the other modalities")), (([name], "reconstructed from itself"))):
-            rows = _rows_with(table, name, given)
-            if given and len(rows):
-                section.shown += _examples(model, table, view, given, rows, title, section, seed)
+    if table is None or data is None:
+        return section
+    others = [other for other in model.known if other != name and other in table.columns]
+    for given, n, title in ((others, DRAWS, "given the other modalities"), ([name], 1, "reconstructed from itself")):
+        rows = _rows_with(table, name, given)
+        if not len(rows):
+            continue
+        truth, known = table.select_rows(name, rows), table.take(rows).select(given)
+        n = n if picture else 1 if view.kind == "text" else INTERVAL
+        try:
+            drawn = model.generate(known, of=[name], n=n, mean=picture, seed=seed)[name]
+        except MvaeError as error:
+            section.text.append(f"Not {title}: {error}.")
+        else:
+            section.shown += _examples(view, truth, drawn, given, title)
     return section
 
 
@@ -106,55 +115,32 @@ def _classes(view: View, drawn: Tensor, data: Tensor | None) -> Chart:
     )
 
 
-def _examples(
-    model: MultimodalVAE,
-    table: Table,
-    view: View,
-    given: list[str],
-    rows: Tensor,
-    title: str,
-    section: Section,
-    seed: int,
-) -> list[Chart | Picture | Grid]:
+def _examples(view: View, truth: Tensor, drawn: Tensor, given: list[str], title: str) -> list[Picture | Grid]:
     """Some held-out rows, one by one: the true values and the model's draws."""
-    name, picture = view.name, view.kind == "picture"
-    truth, known = table.select_rows(name, rows), table.take(rows).select(given)
-    n = (1 if given == [name] else DRAWS) if picture else 1 if view.kind == "text" else INTERVAL
-    try:
-        drawn = model.generate(known, of=[name], n=n, mean=picture, seed=seed)[name]
-    except MvaeError as error:
-        section.text.append(f"Not {title}: {error}.")
-        return []
-    heading = f"Held-out rows of {name}, {title}"
-    if picture:
-        images = torch.cat([view.images(truth)[None], view.images(drawn).reshape(n, len(rows), *view.shape)])
+    name, n, rows = view.name, len(drawn), len(truth)
+    if view.kind == "picture":
+        images = torch.cat([view.images(truth)[None], view.images(drawn).reshape(n, rows, *view.shape)])
         words = f"First line: the data. Below: {n} draw{'s' if n > 1 else ''} for each ({', '.join(given)} given)."
-        return [Picture(heading, images.flatten(0, 1), len(rows), words)]
+        return [Picture(f"Held-out rows of {name}, {title}", images.flatten(0, 1), rows, words)]
     if view.kind == "text":
-        return (
-            [Grid([f"{name}: data", title], list(zip(view.words(truth), view.words(drawn[0]), strict=True)))]
-            if view.write
-            else []
-        )
+        pairs = zip(view.words(truth), view.words(drawn[0]), strict=True)
+        return [Grid([f"{name}: data", title], list(pairs))] if view.write else []
     if view.kind == "classes":
-        return (
-            [Grid([f"row: {name}", f"most drawn, {title}", "share of draws"], _votes(view, truth, drawn))]
-            if truth.dim() == 1
-            else []
-        )
+        header = [f"row: {name}", f"most drawn, {title}", "share of draws"]
+        return [Grid(header, _votes(view, truth, drawn))] if truth.dim() == 1 else []
     real, draws = view.numbers(truth), view.numbers(drawn, 2)
     low, middle, high = (np.quantile(draws, q, axis=0) for q in (0.05, 0.5, 0.95))
     if view.kind == "flags":
         cells = [
             [c, bool(real[r, i]), float(draws[:, r, i].mean())]
-            for r in range(len(rows))
+            for r in range(rows)
             for i, c in enumerate(view.columns[:COLUMNS])
         ]
         return [Grid(["", f"{name}: data", f"share of yes, {title}"], cells)]
     cells = [
         [column, float(real[r, i]), float(middle[r, i]), float(low[r, i]), float(high[r, i])]
         for i, column in enumerate(view.columns[:COLUMNS])
-        for r in range(len(rows))
+        for r in range(rows)
     ]
     return [Grid(["", f"{name}: data", f"median, {title}", "5 %", "95 %"], cells)]
 

@@ -1,7 +1,5 @@
 """A self-contained HTML page: sections of text, charts and pictures, each with a table of what it shows."""
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +13,8 @@ from torch import Tensor
 
 from mvae.data.tables.numbers import short
 from mvae.errors import require_extra
-from mvae.files import write_whole
-from mvae.report.grid import grid_picture
+from mvae.files import write_text
+from mvae.report.grid import png_uri
 
 __all__ = ["Chart", "Grid", "Page", "Picture", "Section", "write_page", "written"]
 
@@ -80,9 +78,7 @@ class Picture:
     @property
     def source(self) -> str:
         """The grid as a PNG in a data URI."""
-        file = io.BytesIO()
-        grid_picture(self.images, self.columns).save(file, "PNG", optimize=True)
-        return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return png_uri(self.images, self.columns, optimize=True)
 
 
 @dataclass
@@ -122,12 +118,7 @@ def write_page(page: Page, path: Path) -> None:
     Raises:
         MissingDependencyError: Jinja2 or Plotly is not installed. RunError: the file cannot be written.
     """
-    text = rendered(page)
-
-    def write(file: Path) -> None:
-        file.write_text(text, encoding="utf-8")
-
-    write_whole(path, write)
+    write_text(path, rendered(page))
 
 
 def rendered(page: Page) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import mvae
 from mvae.errors import DataError
 from mvae.likelihoods import Gaussian, NegativeBinomial
-from mvae.studies.measured import found_folder
+from mvae.studies.measured import found_folder, perceptron
 
 __all__ = ["Cells", "Components", "drawn_cells", "metrics_of", "read_cells", "variable_genes"]
 
@@ -119,11 +119,6 @@ class Components(nn.Module):
     def width(self) -> int:
         """The number of features."""
         return self.projection.shape[1] + 1
-
-
-def perceptron(inputs: int, outputs: int, hidden: int, dropout: float = 0.0) -> nn.Module:
-    """A network with one hidden layer."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,20 @@
 """Shared by the studies of tables: finding their files, recording rows of results, and showing them in a terminal."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from mvae.data.download import data_directory
 from mvae.errors import DataError
 from mvae.paper.results import Row, RowDict, add_rows, new_row, read_rows
 from mvae.paper.show import show_values
 from mvae.provenance import circumstances
 
-__all__ = ["Study", "found_folder", "show_table"]
+__all__ = ["Study", "found_folder", "perceptron", "show_table"]
 
 
 def found_folder(data_dir: str | Path | None, folder: str, file: str, source: str) -> Path:
@@ -22,8 +23,8 @@ def found_folder(data_dir: str | Path | None, folder: str, file: str, source: st
     Raises:
         DataError: it is in neither; ``source`` says where to get it.
     """
-    given = data_dir or os.environ.get("MVAE_DATA")
-    places = [] if given is None else [Path(given), Path(given) / folder]
+    given = data_directory(data_dir)
+    places = [] if given is None else [given, given / folder]
     for place in places:
         if (place / file).is_file():
             return place
@@ -55,7 +56,7 @@ class Study:
             if all(row[key] == value for key, value in own.items()) and self.settings.items() <= row["settings"].items()
         ]
 
-    def record(self, model: str, values: Mapping[str, float], n: int, **settings: Any) -> list[RowDict]:
+    def record(self, model: str, values: Mapping[str, float], n: int) -> list[RowDict]:
         """Add a model's values (metric → value) to the results, and return them as rows."""
         words = ["mvae reproduce", self.item, *([self.narrowed] if self.narrowed else [])]
         shared = {
@@ -64,7 +65,7 @@ class Study:
             "n": n,
             "budget": self.budget,
             "recipe": "",
-            "settings": {**self.settings, **settings},
+            "settings": self.settings,
             "seed": self.seed,
             "command": " ".join([*words, f"--seeds {self.seed + 1} --budget {self.budget}"]),
             **circumstances(torch.device("cpu")),
@@ -72,6 +73,11 @@ class Study:
         rows: list[Row] = [new_row(self.item, metric, value, None, shared) for metric, value in values.items()]
         add_rows(self.results / f"{self.item}.json", rows)
         return [asdict(row) for row in rows]
+
+
+def perceptron(inputs: int, outputs: int, hidden: int, dropout: float = 0.0) -> nn.Module:
+    """A network with one hidden layer."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
 
 def show_table(item: str, rows: Sequence[RowDict], columns: Iterable[str]) -> None:

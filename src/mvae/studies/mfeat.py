@@ -8,7 +8,7 @@ modalities answers for every subset of views; the baseline, logistic regression,
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from mvae.errors import DataError
 from mvae.likelihoods import Categorical, Gaussian
 from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import RowDict
-from mvae.studies.measured import Study, found_folder, show_table
+from mvae.studies.measured import Study, found_folder, perceptron, show_table
 
 __all__ = ["MFEAT"]
 
@@ -78,19 +78,14 @@ def drawn_views(rows: int = 120) -> tuple[Views, np.ndarray]:
     return {view: values.astype(np.float32) for view, values in views.items()}, labels
 
 
-def network(inputs: int, outputs: int, hidden: int, dropout: float = 0.0) -> nn.Module:
-    """A network with one hidden layer."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
-
-
 def trained(views: Views, labels: np.ndarray, keep: float, seed: int, spending: Spending) -> "mvae.MVAE":
     """Train the model on these rows, in which each view is kept with probability ``keep``."""
     torch.manual_seed(seed)
     classes, hidden = int(labels.max()) + 1, spending.hidden
     parts = {
         view: mvae.Modality(
-            network(x.shape[1], 2 * LATENTS, hidden, spending.dropout),
-            network(LATENTS, x.shape[1], hidden),
+            perceptron(x.shape[1], 2 * LATENTS, hidden, spending.dropout),
+            perceptron(LATENTS, x.shape[1], hidden),
             Gaussian(0.5, learned=True),
             weight=10 / x.shape[1],
         )
@@ -161,9 +156,7 @@ def _made(item: str, options: Options, paths: Paths) -> Sequence[RowDict]:
         rows += plain or study.record(name, of_regression(train, labels[own], test, labels[held]), len(held))
         for keep in options.levels:
             spending = SPENT[options.budget]
-            at = Study(
-                item, study.dataset, options.budget, seed, paths.results, asdict(spending) | {"keep": float(keep)}
-            )
+            at = replace(study, settings=asdict(spending) | {"keep": float(keep)})
             name = "mvae" if keep == 1 else f"mvae, {keep:.0%} of the training views"
             found: Sequence[RowDict] = at.recorded(name)
             if not found:

@@ -5,9 +5,7 @@ coherence, log-likelihoods and Fréchet distances with N(0, I) and with two fitt
 rows over training steps. The classifiers that measure coherence are trained by the same command.
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -18,10 +16,11 @@ from mvae.data.table import Table
 from mvae.errors import require_extra
 from mvae.evaluation.coherence import ImageClassifier, classifier_for
 from mvae.evaluation.subsets import coherence_by_number
-from mvae.files import load_state, read_json, write_json
+from mvae.files import read_json, write_json
 from mvae.likelihoods import Categorical
 from mvae.models.base import MultimodalVAE
 from mvae.paper.cell import RECIPES
+from mvae.paper.harness import digest_of
 from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import Row, RowDict, add_rows, new_row, read_rows
 from mvae.provenance import circumstances
@@ -31,8 +30,8 @@ from mvae.runs.source import load, shipped_declaration
 from mvae.studies.datasets.polymnist import MODALITIES
 from mvae.studies.polymnist_measures import Spend, answered, labels, measures
 from mvae.studies.polymnist_show import OWN, draw, draw_given, show
-from mvae.training.callbacks import Callback, Plan
-from mvae.training.checkpoint import CHECKPOINT, SETTINGS
+from mvae.training.callbacks import Plan
+from mvae.training.checkpoint import SETTINGS, epochs_trained
 from mvae.training.progress import Reporter, reporter_for
 
 __all__ = ["PEER", "POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
@@ -79,8 +78,7 @@ class Setup:
     @property
     def digest(self) -> str:
         """A hash of everything in the declaration."""
-        declared = self.config.resolved().model_dump(exclude={"summary", "evaluation"}, exclude_defaults=True)
-        return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()[:8]
+        return digest_of(self.config)
 
     @property
     def name(self) -> str:
@@ -166,22 +164,14 @@ def finished(setup: Setup, paths: Paths, classifiers: dict[str, ImageClassifier]
     """The finished run: opened if it is complete, resumed if it was stopped, else trained."""
     directory, where = paths.runs / setup.name, {"data_dir": paths.data_dir, "device": paths.device}
     begun = (directory / SETTINGS).exists()
-    if not begun or not _complete(directory, setup.config):
-        curve: list[Callback] = [Curve(directory, data, classifiers, SPENDS[setup.budget])]
-        told = [reporter_for()] if paths.callbacks is None else list(paths.callbacks)
-        train(setup.config, directory, resume=begun, callbacks=[*told, *curve], **where)
+    if not begun or (epochs_trained(directory) or 0) < setup.config.training.epochs:
+        told = [reporter_for()] if paths.callbacks is None else paths.callbacks
+        curve = Curve(directory, data, classifiers, SPENDS[setup.budget])
+        train(setup.config, directory, resume=begun, callbacks=[*told, curve], **where)
     return open_run(directory, **where)
 
 
-def _complete(directory: Path, config: Config) -> bool:
-    if not (directory / CHECKPOINT).exists():  # stopped before the first checkpoint
-        return False
-    return load_state(directory / CHECKPOINT)[1]["epoch"] >= config.training.epochs
-
-
-def classifiers_of(
-    data: Dataset, spend: Spend, folder: Path, report: Callable[[str], None] = print
-) -> tuple[dict[str, ImageClassifier], dict[str, float]]:
+def classifiers_of(data: Dataset, spend: Spend, folder: Path) -> tuple[dict[str, ImageClassifier], dict[str, float]]:
     """A classifier of the digit for each modality, and its accuracy on real test rows; saved in the folder."""
     parts = {"train": spend.classifier_rows, "validation": spend.classifier_rows // 10}
     parts["test"] = max(1_000, spend.test_rows)
@@ -190,7 +180,7 @@ def classifiers_of(
     for name in MODALITIES:
         file = f"classifier-{NAME}-{data.vocabulary_id}-{spend.classifier_rows}-{name}.safetensors"
         classifiers[name], accuracies[name] = classifier_for(
-            some, name, LABEL, Categorical(), folder / file, report, epochs=spend.classifier_epochs
+            some, name, LABEL, Categorical(), folder / file, print, epochs=spend.classifier_epochs
         )
     return classifiers, accuracies
 

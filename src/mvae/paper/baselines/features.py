@@ -28,9 +28,7 @@ def pixels(table: Table, power: float = 1.0) -> Float[np.ndarray, "rows features
     return levels.reshape(len(levels), -1).pow(power).cpu().numpy()
 
 
-def rbm(
-    images: Table, epochs: int, seed: int = 0, learning_rate: float = 0.01, batch_size: int = 10, power: float = 1.0
-) -> Features:
+def rbm(images: Table, epochs: int, seed: int = 0, power: float = 1.0) -> Features:
     """The hidden units' probabilities of a restricted Boltzmann machine learned from all images (baseline 5).
 
     It has one layer of 128 hidden units (App. H) and is trained by scikit-learn's persistent contrastive divergence;
@@ -40,9 +38,7 @@ def rbm(
     """
     from sklearn.neural_network import BernoulliRBM
 
-    machine = BernoulliRBM(
-        RBM_UNITS, learning_rate=learning_rate, batch_size=batch_size, n_iter=epochs, random_state=seed
-    )
+    machine = BernoulliRBM(RBM_UNITS, learning_rate=0.01, batch_size=10, n_iter=epochs, random_state=seed)
     machine.fit(pixels(images, power))
     return lambda table: np.asarray(machine.transform(pixels(table, power)), np.float32)
 

@@ -1,6 +1,5 @@
 """BinaryMNIST (App. A): MNIST binarised once with a fixed seed, or Larochelle & Murray's files where given."""
 
-import os
 from os import PathLike
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 
 from mvae.data.dataset import Dataset
+from mvae.data.download import data_directory
 from mvae.data.table import Table
 from mvae.errors import DataError
 from mvae.paper.datasets import mnist
@@ -31,7 +31,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     Raises:
         DataError: as for MNIST; an ``.amat`` file of another shape or with anything but 0 and 1.
     """
-    folder = Path(data_dir or os.environ.get("MVAE_DATA", "."))
+    folder = data_directory(data_dir) or Path()
     for place in (folder / "binary-mnist", folder):
         if all((place / file).is_file() for file in AMAT.values()):
             train, validation, test = (_amat(place / file, ROWS[split]) for split, file in AMAT.items())

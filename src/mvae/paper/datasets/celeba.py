@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from mvae.data.cache import cached_array
-from mvae.data.codecs import present_names
 from mvae.data.dataset import Dataset
-from mvae.data.download import cache_directory
+from mvae.data.download import cache_directory, data_directory
 from mvae.data.picture import fitted, open_bounded
-from mvae.data.table import Table
 from mvae.errors import DataError
 from mvae.paper.attributes import ATTRIBUTES, Pictures
 
@@ -54,12 +51,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     Raises:
         DataError: the files are absent, damaged, or do not fit each other; a split has no image.
     """
-    found = pictures(data_dir)
-    train, validation, test = (
-        Table({"image": found.images[part], "attributes": torch.from_numpy(found.attributes[part])})
-        for part in found.parts()
-    )
-    return Dataset("celeba", train, validation, test, codecs={"attributes": present_names(ATTRIBUTES)})
+    return pictures(data_dir).dataset("celeba")
 
 
 def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
@@ -68,7 +60,7 @@ def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
     Raises:
         DataError: as `load`.
     """
-    folder = _folder(data_dir or os.environ.get("MVAE_DATA"))
+    folder = _folder(data_directory(data_dir))
     names, read, stamp = _images(folder)
     values = _attributes(_find(folder, ATTRIBUTE_LIST), names)
     split = _partition(_find(folder, PARTITION), names)
@@ -94,11 +86,10 @@ def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
     return Pictures(images, values, (train, validation, test), fingerprint)
 
 
-def _folder(data_dir: str | PathLike[str] | None) -> Path:
+def _folder(directory: Path | None) -> Path:
     """The folder of the images."""
-    if not data_dir:
+    if directory is None:
         raise DataError(f"celeba is not downloaded by mvae: {WHERE}")
-    directory = Path(data_dir).expanduser()
     for folder in (directory / name for name in FOLDERS):
         if any((folder / part / image).exists() for part in PARTS for image in (IMAGES, f"{IMAGES}.zip")):
             return folder

@@ -11,13 +11,10 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-import torch
 
 from mvae.data.cache import cached_array
-from mvae.data.codecs import present_names
 from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
-from mvae.data.table import Table
 from mvae.paper.attributes import ATTRIBUTES, Pictures
 
 __all__ = ["Face", "draw", "face", "landmarks", "load", "pictures"]
@@ -329,12 +326,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     Raises:
         DataError: the cache cannot be written.
     """
-    found = pictures()
-    tables = (
-        Table({"image": found.images[part], "attributes": torch.from_numpy(found.attributes[part])})
-        for part in found.parts()
-    )
-    return Dataset("faces", *tables, codecs={"attributes": present_names(ATTRIBUTES)})
+    return pictures().dataset("faces")
 
 
 def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:

@@ -12,7 +12,7 @@ import torch
 
 from mvae.data.codecs import class_names
 from mvae.data.dataset import Dataset
-from mvae.data.download import cache_directory, fetch
+from mvae.data.download import cache_directory, data_directory, fetch
 from mvae.data.idx import read_idx
 from mvae.data.table import Column, Table
 from mvae.errors import DataError
@@ -75,9 +75,8 @@ def load_idx_dataset(
         DataError: the files are absent from the directory given, cannot be downloaded, are damaged, do not fit
             each other, or belong to another dataset.
     """
-    given = data_dir or os.environ.get("MVAE_DATA")
-    if given:
-        files = _files_in(Path(given).expanduser(), name, mirrors)
+    if directory := data_directory(data_dir):
+        files = _files_in(directory, name, mirrors)
         remedy = "replace it by an intact copy"
     else:
         files = _files_in_cache(name, mirrors, sha256)

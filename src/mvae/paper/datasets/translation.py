@@ -1,6 +1,5 @@
 """English and Vietnamese sentences (Sec. 7, App. K): any two aligned text files in place of IWSLT'15's."""
 
-import os
 from collections import Counter
 from os import PathLike
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mvae.data.dataset import Dataset
+from mvae.data.download import data_directory
 from mvae.data.parallel_text import Sentences, read_aligned
 from mvae.data.table import Table
 from mvae.data.vocabulary import STOP, Vocabulary
@@ -85,15 +85,14 @@ def sentences(data_dir: str | PathLike[str] | None = None) -> dict[str, dict[str
 
 
 def _folder(data_dir: str | PathLike[str] | None) -> Path:
-    given = data_dir or os.environ.get("MVAE_DATA")
+    directory = data_directory(data_dir)
     needed = [f"train.{language}" for language in LANGUAGES]
     remedy = (
         f"put two aligned text files there, {' and '.join(needed)}, one tokenised sentence per line "
         "(IWSLT'15 English-Vietnamese is at https://nlp.stanford.edu/projects/nmt/)"
     )
-    if not given:
+    if directory is None:
         raise DataError(f"translation is not downloaded: make a folder {FOLDER}, {remedy}, and name it by --data-dir")
-    directory = Path(given).expanduser()
     for folder in (directory / FOLDER, directory):
         if any((folder / file).is_file() for file in needed):
             return folder

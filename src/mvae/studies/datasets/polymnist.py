@@ -8,7 +8,6 @@ rank. Every digit of MNIST occurs once per modality.
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from os import PathLike
@@ -22,7 +21,7 @@ from torch import Tensor
 from mvae.data.cache import cached_array
 from mvae.data.codecs import class_names
 from mvae.data.dataset import Dataset
-from mvae.data.download import cache_directory
+from mvae.data.download import cache_directory, data_directory
 from mvae.data.table import Column, Table
 from mvae.errors import DataError, SettingsError
 from mvae.paper.datasets import digits as embedded
@@ -178,8 +177,8 @@ def pictures_in(folder: Path) -> list[UInt8[np.ndarray, "height width 3"]]:
 def _backgrounds(data_dir: str | PathLike[str] | None, backgrounds: str | None) -> list[np.ndarray]:
     if backgrounds not in (None, "drawn"):
         return pictures_in(Path(backgrounds).expanduser())
-    given = data_dir or os.environ.get("MVAE_DATA")
-    if backgrounds is None and given and (folder := Path(given).expanduser() / FOLDER).is_dir():
+    given = data_directory(data_dir)
+    if backgrounds is None and given and (folder := given / FOLDER).is_dir():
         return pictures_in(folder)
     if backgrounds is None:
         log.info("PolyMNIST on drawn textures: no folder %s is given", FOLDER)
