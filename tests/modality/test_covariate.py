@@ -188,17 +188,27 @@ def test_a_model_with_covariates_is_saved_and_loaded(tmp_path) -> None:
 
 
 def test_every_evaluation_uses_the_covariates_of_its_rows() -> None:
-    made, data = model(), rows(20)
-    mvae.fit(made, data, epochs=1, batch_size=10, callbacks=[])
-    without = {name: column for name, column in data.items() if name != "protein"}
-    assert torch.as_tensor(mvae.impute(made, without, samples=20, draws=2).table["protein"]).shape == (20, 2)
-    label, classifier = torch.zeros(20, dtype=torch.long), mlp(2, 2)
-    found = coherence_by_number(made, {"protein": classifier}, data, label, numbers=[1])
-    assert found.by_number[1] in [i / 20 for i in range(21)]
-    assert (
-        linear_accuracy_by_number(made, (data, torch.arange(20) % 2), (data, torch.arange(20) % 2), numbers=[1])[1] > 0
-    )
-    assert frechet_to_data(made, torch.nn.Identity(), data, of="protein", given=["rna"]) >= 0
+    made, data = model(), rows(200)
+    mvae.fit(made, data, epochs=5, batch_size=10, callbacks=[])
+    swapped = data | {"batch": np.where(data["batch"] == "b1", "b2", "b1")}
+    label = torch.randint(0, 2, (200,), generator=torch.Generator().manual_seed(0))
+
+    def classifier(x: Tensor) -> Tensor:
+        return torch.stack([x[:, 0], x[:, 0].mean().expand(len(x))], 1)
+
+    def measured(data: dict[str, Any]) -> list[float]:
+        without = {name: column for name, column in data.items() if name != "protein"}
+        filled = torch.as_tensor(mvae.impute(made, without, samples=20, draws=2).table["protein"])
+        coherence = coherence_by_number(made, {"protein": classifier}, data, label, numbers=[1]).by_number[1]
+        linear = linear_accuracy_by_number(made, (data, label), (data, label), numbers=[1])[1]
+        return [
+            float(filled.sum()),
+            coherence,
+            linear,
+            frechet_to_data(made, torch.nn.Identity(), data, "protein", ["rna"]),
+        ]
+
+    assert all(own != other for own, other in zip(measured(data), measured(swapped), strict=True))
 
 
 def test_an_unlisted_category_is_named_for_any_container() -> None:

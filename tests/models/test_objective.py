@@ -1,6 +1,5 @@
 """The objective compared with a plain loop over rows and terms, and its independence of missing values."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -16,6 +15,7 @@ from mvae.models.mvae import MVAE
 from mvae.models.objective import Objective
 from mvae.models.terms import Terms
 from tests.every_kind import KINDS, MaskedTerms, assert_same, column, gradients, log_prob, masked, model_of, noise_for
+from tests.models.common import refilled
 from tests.oracle import any_plan, mvae_plan, naive_loss
 
 # -- The oracle --------------------------------------------------------------------------------------------------
@@ -179,16 +179,6 @@ def test_lambda_weighs_modality_equally_in_every_term() -> None:
 # -- Missing values ----------------------------------------------------------------------------------------------
 
 
-def with_missing(batch: Table, fill: Mapping[str, float]) -> Table:
-    """The same table with other values in its missing cells."""
-    columns = {}
-    for i, (name, values) in enumerate(batch.columns.items()):
-        filled = cast("Tensor", values).clone()
-        filled[~batch.present[:, i]] = fill[name]
-        columns[name] = filled
-    return Table(columns, {name: batch.present[:, i] for i, name in enumerate(batch.names)})
-
-
 @pytest.mark.parametrize(
     "fill",
     [
@@ -199,7 +189,7 @@ def with_missing(batch: Table, fill: Mapping[str, float]) -> Table:
 )
 def test_missing_cells_have_no_influence(fill: dict[str, float]) -> None:
     model, rows = model_of(KINDS, k=2), 12
-    zeros = with_missing(masked({kind: column(kind, rows) for kind in KINDS}), dict.fromkeys(KINDS, 0))
+    zeros = refilled(masked({kind: column(kind, rows) for kind in KINDS}), dict.fromkeys(KINDS, 0))
     terms = model.terms(zeros.presence(model.names))
     noise = noise_for(model, terms, rows)
 
@@ -208,7 +198,7 @@ def test_missing_cells_have_no_influence(fill: dict[str, float]) -> None:
         return result, gradients(model, result.loss), model.posterior(batch).mean
 
     clean, clean_gradients, clean_mean = outcome(zeros)
-    other, other_gradients, other_mean = outcome(with_missing(zeros, fill))
+    other, other_gradients, other_mean = outcome(refilled(zeros, fill))
     assert torch.equal(clean.loss, other.loss)
     assert torch.equal(clean.kl, other.kl)
     assert torch.equal(clean_mean, other_mean)

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError
-from mvae.evaluation.likelihood import log_likelihood
 from mvae.modality.base import Modality
 from mvae.modality.columns import Columns
 from mvae.models.jmvae import JMVAE
@@ -17,6 +16,7 @@ from mvae.training.stages import Stages
 from tests.models.common import (
     KINDS,
     Normal,
+    assert_answers_all_queries,
     assert_empty_row_adds_nothing,
     assert_missing_values_ignored,
     assert_same,
@@ -150,11 +150,7 @@ def test_new_encoders_have_same_shape_and_other_weights() -> None:
 
 
 def test_model_answers_all_queries() -> None:
-    built, table = model().float(), complete(3)
-    assert built.plan_query(["image"], ["label"]) == (("image", "label"), ["label"])
-    for of, given in ((["image"], []), (["image", "label"], []), (["signal"], ["image", "label"])):
-        assert log_likelihood(built, table, of=of, given=given, samples=20).values.isfinite().all()
-    assert built.generate({"label": [0, 1]}, n=4)["image"].shape == (4, 2, 6)
+    assert_answers_all_queries(model())
 
 
 # -- Training ----------------------------------------------------------------------------------------------------------
