@@ -137,25 +137,28 @@ class _Gain:
 
     def __init__(self, of: str, model: MultimodalVAE, generator: torch.Generator):
         self.modality, self.generator = model.modalities[of], generator
-        self.x: list[Tensor] = []
-        self.given: list[Tensor] = []
-        self.nothing: list[Tensor] = []
-        self.params: Tensor | None = None
+        self.parts: list[tuple[Tensor, Gaussian, Tensor | None]] = []
+        self.rows = 0
 
     def add(self, x: Tensor, q: Gaussian, context: Tensor | None) -> None:
-        """Add rows that have both; only the first `SCORED` of them are used."""
-        left = SCORED - sum(map(len, self.x))
-        if left <= 0:
-            return
+        """Add rows that have both; the first `SCORED` of them are used, in `values`, if they are enough."""
+        some = slice(min(len(x), SCORED - self.rows))
+        if some.stop > 0:
+            self.parts.append((x[some], q[some], None if context is None else context[some]))
+            self.rows += some.stop
+
+    def _log_densities(
+        self, x: Tensor, q: Gaussian, context: Tensor | None
+    ) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
+        """The log predictive density of each row, and the same from the prior."""
         at_once = max(1, VALUES // ((1 + SAMPLES) * max(1, math.prod(x.shape[1:]))))
-        for rows in torch.arange(min(left, len(x)), device=x.device).split(at_once):
-            some, here = x[rows], None if context is None else context[rows]
+        given, nothing = [], []
+        for rows in torch.arange(len(x), device=x.device).split(at_once):
+            here = None if context is None else context[rows]
             prior = Gaussian.standard(len(rows), q.mean.shape[-1], device=x.device, dtype=q.mean.dtype)
-            self.given.append(self._log_density(some, q[rows], here))
-            self.nothing.append(self._log_density(some, prior, here))
-            self.x.append(some)
-            if self.params is None:
-                self.params = self.modality.assess(some[:1], prior.mean[:1], None if here is None else here[:1])[1]
+            given.append(self._log_density(x[rows], q[rows], here))
+            nothing.append(self._log_density(x[rows], prior, here))
+        return torch.cat(given), torch.cat(nothing)
 
     def _log_density(self, x: Tensor, q: Gaussian, context: Tensor | None) -> Float[Tensor, "rows"]:
         shape = SAMPLES, *q.mean.shape
@@ -166,15 +169,17 @@ class _Gain:
 
     def values(self, pair: str) -> dict[str, float]:
         """Mean log p of the predictive density, its gain in nats, and the gain's standard error."""
-        rows = sum(map(len, self.x))
-        if rows < LEAST:
+        if self.rows < LEAST:
             return {}
-        given, base = torch.cat(self.given), torch.cat(self.nothing)
-        constant = _constant_log_prob(self.modality, torch.cat(self.x), self.params)
+        densities = [self._log_densities(*part) for part in self.parts]
+        given, base = (torch.cat(own) for own in zip(*densities, strict=True))
+        x, q, context = self.parts[0]
+        start = self.modality.assess(x[:1], torch.zeros_like(q.mean[:1]), None if context is None else context[:1])[1]
+        constant = _constant_log_prob(self.modality, torch.cat([part[0] for part in self.parts]), start)
         if constant is not None and constant.mean() > base.mean():
             base = constant
         gain = given - base
-        numbers = torch.stack([given.mean(), gain.mean(), gain.std() / math.sqrt(rows)]).tolist()
+        numbers = torch.stack([given.mean(), gain.mean(), gain.std() / math.sqrt(self.rows)]).tolist()
         return dict(zip((f"log predictive {pair}", f"gain {pair}", f"gain {pair} s.e."), numbers, strict=True))
 
 
