@@ -40,10 +40,10 @@ from mvae.evaluation.validation import validate
 from mvae.likelihoods import Categorical
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Door
 from mvae.models.fitting import fit_prior
+from mvae.models.inputs import Inputs
 from mvae.models.mvae import MVAE
-from mvae.models.questions import Questions, parts_of
+from mvae.models.queries import Queries, parts_of
 from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training.fit import fit
 from mvae.training.randomness import row_order
@@ -61,12 +61,11 @@ FILLS = {  # for floats, class numbers and bytes: zeros, NaN, an invalid class, 
 # Functions that pass cells on unchanged with their mask, and functions called with a batch that another function here
 # made.
 PASSED_ON = {
-    "MultimodalVAE.prepare", "Questions.prepare", "CVAE.prepare", "CVAE.check", "Instruments.add", "given_part",
-    "arrays_of",
+    "Inputs.prepare", "CVAE.prepare", "CVAE.check", "Instruments.add", "given_part", "arrays_of",
 }  # fmt: skip
-IN_FIT = {"MultimodalVAE.fit_scalings", "CVAE.fit_scalings"}
+IN_FIT = {"Inputs.fit_scalings", "CVAE.fit_scalings"}
 OF_COMPLETE_ROWS = {"pair_fraction"}  # refuses incomplete rows
-OF_A_STEP = {"Compiled.compile", "compiled", "way_of"}
+OF_A_STEP = {"compiled", "way_of"}
 
 
 def table(fill: str) -> Table:
@@ -176,14 +175,14 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
         model().batch_objective(t, generator=torch.Generator().manual_seed(0)).sums()
     ),
     MultimodalVAE.has_posterior: lambda t, _: model().has_posterior(t, ["label", "number"]),
-    Door.as_table: lambda t, _: model().as_table(t),
-    Door.require_trained_in: lambda t, _: model().require_trained_in(t),
-    Door.check: lambda t, _: model().check(t),
-    Questions.generate: lambda t, _: model().generate(t, n=3, seed=0),
-    Questions.log_likelihood: lambda t, _: vars(model().log_likelihood(t, ["number"], samples=30)),
-    Questions.posterior: lambda t, _: vars(model().posterior(t)),
-    Questions.posterior_of: lambda t, _: vars(model().posterior_of(t, ["label", "number"])),
-    Questions.predict: lambda t, _: [model().predict(t, of, n) for of in t.names for n in (None, 3)],
+    Inputs.as_table: lambda t, _: model().as_table(t),
+    Inputs.require_trained_in: lambda t, _: model().require_trained_in(t),
+    Inputs.check: lambda t, _: model().check(t),
+    Queries.generate: lambda t, _: model().generate(t, n=3, seed=0),
+    Queries.log_likelihood: lambda t, _: vars(model().log_likelihood(t, ["number"], samples=30)),
+    Queries.posterior: lambda t, _: vars(model().posterior(t)),
+    Queries.posterior_of: lambda t, _: vars(model().posterior_of(t, ["label", "number"])),
+    Queries.predict: lambda t, _: [model().predict(t, of, n) for of in t.names for n in (None, 3)],
 }
 
 

@@ -6,6 +6,7 @@ needed, and an uninformative expert is T = 0, a finite number.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["Gaussian", "kl_divergence", "product", "quotient", "select_expert"]
+__all__ = ["Gaussian", "kl_divergence", "map_parameters", "product", "quotient", "select_expert"]
 
 # Precisions of experts stay within e^±20, so that an encoder with extreme outputs gives a confident or an uninformative
 # expert, never 0/0: an unbounded log-variance overflows float32 at 88.
@@ -82,8 +83,8 @@ class Gaussian:
         return self.precision.rsqrt()
 
     def __getitem__(self, index: object) -> "Gaussian":
-        """Index the axes before the last."""
-        return Gaussian(self.precision[index], self.shift[index])  # pyright: ignore[reportArgumentType]
+        """Index both parameters."""
+        return map_parameters(lambda part: part[index], self)  # pyright: ignore[reportArgumentType]
 
     def unbind(self) -> "tuple[Gaussian, ...]":
         """Split along the first axis; unlike with indexing, the gradients of the parts are assembled only once."""
@@ -119,6 +120,15 @@ class Gaussian:
         variance = self.variance
         mean = self.shift * variance
         return 0.5 * (variance + mean.square() - 1 + self.precision.log()).sum(-1)
+
+
+def map_parameters(operation: Callable[..., Tensor], *gaussians: Gaussian) -> Gaussian:
+    """Apply an operation to the precisions of some Gaussians, and to their shifts.
+
+    >>> map_parameters(lambda *parts: torch.cat(parts), Gaussian.standard(2, 3), Gaussian.standard(4, 3)).mean.shape
+    torch.Size([6, 3])
+    """
+    return Gaussian(operation(*(q.precision for q in gaussians)), operation(*(q.shift for q in gaussians)))
 
 
 def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"], prior_expert: bool = True) -> Gaussian:
@@ -166,7 +176,7 @@ def quotient(numerator: Gaussian, denominator: Gaussian) -> Gaussian:
     wrong way round: the condition is V < N/(N−1), not V > N/(N−1)). An improper expert is allowed here,
     because it can become proper again inside a product; the caller must make sure that it does.
     """
-    return Gaussian(numerator.precision - denominator.precision, numerator.shift - denominator.shift)
+    return map_parameters(torch.sub, numerator, denominator)
 
 
 def kl_divergence(q: Gaussian, p: Gaussian) -> Float[Tensor, "*batch"]:

@@ -72,7 +72,7 @@ from mvae.likelihoods import Likelihood
 from mvae.modality.base import Modality
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
+from mvae.models.inputs import Data
 from mvae.models.terms import Terms
 
 __all__ = ["check_likelihood", "check_modality", "check_model"]

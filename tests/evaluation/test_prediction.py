@@ -10,7 +10,7 @@ from mvae.evaluation.prediction import Accuracy, prediction_accuracy
 from mvae.evaluation.validation import validate
 from mvae.modality.base import Modality
 from mvae.modality.strings import StringModality
-from mvae.models import questions
+from mvae.models import queries
 from mvae.models.mvae import MVAE
 from mvae.networks.gru import StringDecoder, StringEncoder
 from mvae.networks.mlp import LabelEncoder, mlp
@@ -18,7 +18,7 @@ from mvae.networks.mlp import LabelEncoder, mlp
 
 @pytest.fixture(autouse=True)
 def _few_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questions, "ROWS", 7)
+    monkeypatch.setattr(queries, "ROWS", 7)
 
 
 def test_accuracy_agrees_with_validation_and_the_posterior_mean() -> None:

@@ -9,7 +9,7 @@ from mvae import Table
 from mvae.errors import DataError, MissingDependencyError
 from mvae.evaluation.text import bleu, chrf, nearest_neighbours, source_gap
 from mvae.modality.sentences import SentenceModality
-from mvae.models import questions
+from mvae.models import queries
 from mvae.models.mvae import MVAE
 from mvae.networks.lstm import LSTMDecoder, LSTMEncoder
 
@@ -46,7 +46,7 @@ def test_the_nearest_neighbour_shares_the_rarest_words() -> None:
 
 
 def test_the_source_gap_compares_a_rows_own_source_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questions, "ROWS", 3)
+    monkeypatch.setattr(queries, "ROWS", 3)
     torch.manual_seed(0)
 
     def text() -> SentenceModality:

@@ -23,7 +23,7 @@ from mvae.likelihoods import Categorical, Likelihood
 from mvae.modality.augment import shifted
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
+from mvae.models.inputs import Data
 
 __all__ = ["ImageClassifier", "classifier_for", "conditional_coherence", "train_classifier"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from mvae.errors import QueryError
 from mvae.evaluation.rows import given_part, rows_with
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
+from mvae.models.inputs import Data
 
 __all__ = ["Moments", "frechet_distance", "frechet_to_data"]
 

@@ -23,8 +23,8 @@ from mvae.modality.base import Modality
 from mvae.modality.columns import ColumnsModality
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
-from mvae.models.questions import parts_of
+from mvae.models.inputs import Data
+from mvae.models.queries import parts_of
 
 __all__ = [
     "Imputed",

@@ -28,7 +28,7 @@ from mvae.errors import QueryError
 from mvae.evaluation.importance import CHUNK, ENCODED, Pass
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
+from mvae.models.inputs import Data
 from mvae.networks.products import best_products
 
 __all__ = ["Denominator", "LogLikelihood", "log_likelihood", "log_likelihoods"]

@@ -11,7 +11,7 @@ from mvae.errors import DataError, QueryError
 from mvae.evaluation.rows import latent_means, rows_with
 from mvae.evaluation.subsets import subsets_of
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
+from mvae.models.inputs import Data
 
 __all__ = ["linear_accuracy_by_number"]
 

@@ -17,7 +17,7 @@ from mvae.arguments import require_whole_number
 from mvae.errors import DataError, QueryError
 from mvae.evaluation.rows import given_part, rows_with
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
+from mvae.models.inputs import Data
 
 __all__ = ["Coherence", "Subset", "coherence_by_number", "subsets_of", "unconditional_coherence"]
 

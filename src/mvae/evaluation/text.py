@@ -9,8 +9,8 @@ from torch import Tensor
 from mvae.errors import DataError, require_extra
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
-from mvae.models.questions import parts_of
+from mvae.models.inputs import Data
+from mvae.models.queries import parts_of
 
 __all__ = ["bleu", "chrf", "nearest_neighbours", "require_sacrebleu", "source_gap"]
 

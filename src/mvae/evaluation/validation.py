@@ -10,7 +10,7 @@ from mvae.evaluation.coupling import Instruments
 from mvae.evaluation.means import Means
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
+from mvae.models.inputs import Data
 
 __all__ = ["validate"]
 

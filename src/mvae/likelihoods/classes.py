@@ -1,14 +1,31 @@
-"""Probabilities and samples of classes, which are along the last axis."""
+"""Class numbers as values, and probabilities and samples of classes, which are along the last axis."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from mvae.errors import QueryError
+from mvae.errors import DataError, QueryError
+from mvae.likelihoods.base import Likelihood
 
-__all__ = ["draw", "log_softmax", "softmax"]
+__all__ = ["Classes", "draw", "log_softmax", "softmax"]
 
 FEW = 16  # with fewer classes, PyTorch's softmax on a CPU is ten times as fast along the first axis as along the last
+
+
+class Classes(Likelihood):
+    """The common base of families whose values are class numbers."""
+
+    discrete = True
+
+    def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
+        """Class numbers as int64.
+
+        Raises:
+            DataError: the column is floating point; its class numbers are not rounded silently.
+        """
+        if x.is_floating_point():
+            raise DataError(f"class numbers must be integers, not {x.dtype}: convert the column with .long()")
+        return x.long()
 
 
 def softmax(logits: Float[Tensor, "*lead classes"]) -> Float[Tensor, "*lead classes"]:

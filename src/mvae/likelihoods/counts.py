@@ -150,9 +150,7 @@ class Poisson(Counts):
 
     def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
         """The smallest count whose cumulative probability is at least q."""
-        from scipy import stats
-
-        return _by_scipy(stats.poisson.ppf, params, q, self._log_mean(params, exposure).exp())
+        return _quantile("poisson", params, q, self._log_mean(params, exposure).exp())
 
     def sample(
         self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
@@ -228,13 +226,11 @@ class NegativeBinomial(Counts):
         log_mean = self._log_mean(rate, exposure)
         return log_mean.exp() + (2 * log_mean - log_theta).exp()
 
-    def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
+    def quantile(self, params: Tensor, q: Tensor | float, exposure: Tensor | float | None = None) -> Tensor:
         """The smallest count whose cumulative probability is at least q."""
-        from scipy import stats
-
         rate, log_theta, _ = self._parts(params.double())
         log_mean = self._log_mean(rate, exposure)
-        return _by_scipy(stats.nbinom.ppf, params, q, log_theta.exp(), (log_theta - log_mean).sigmoid())
+        return _quantile("nbinom", params, q, log_theta.exp(), (log_theta - log_mean).sigmoid())
 
     def sample(
         self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
@@ -277,16 +273,10 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         share = self._share(params)
         return (1 - share) * (super().variance(params, exposure) + share * super().mean(params, exposure).square())
 
-    def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
+    def quantile(self, params: Tensor, q: Tensor | float, exposure: Tensor | float | None = None) -> Tensor:
         """The smallest count whose cumulative probability is at least q."""
-        from scipy import stats
-
-        rate, log_theta, zero = self._parts(params.double())
-        assert zero is not None
-        share = zero.sigmoid()
-        success = (log_theta - self._log_mean(rate, exposure)).sigmoid()
-        rest = ((q - share) / (1 - share)).clamp(min=0)
-        return _by_scipy(stats.nbinom.ppf, params, rest, log_theta.exp(), success).clamp(min=0)
+        share = self._share(params.double())
+        return super().quantile(params, ((q - share) / (1 - share)).clamp(min=0), exposure).clamp(min=0)
 
     def sample(
         self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
@@ -327,7 +317,9 @@ def _stirling(y: Tensor) -> Tensor:
     return torch.where(y < SERIES, exact, inverse * (1 / 12 - square * (1 / 360 - square / 1260)))
 
 
-def _by_scipy(function: Any, params: Tensor, *arguments: Tensor | float) -> Tensor:
-    """Apply a SciPy function to tensors, in float64."""
+def _quantile(family: str, params: Tensor, *arguments: Tensor | float) -> Tensor:
+    """The quantile function of SciPy's family, in float64."""
+    from scipy import stats
+
     arrays = [a.detach().cpu().double().numpy() if isinstance(a, Tensor) else a for a in arguments]
-    return torch.as_tensor(np.asarray(function(*arrays))).to(params.device, params.dtype)
+    return torch.as_tensor(np.asarray(getattr(stats, family).ppf(*arrays))).to(params.device, params.dtype)

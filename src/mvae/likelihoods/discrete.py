@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mvae.arguments import checked_arguments
-from mvae.errors import DataError, SettingsError
+from mvae.errors import SettingsError
 from mvae.likelihoods.base import Likelihood, sum_event
-from mvae.likelihoods.classes import draw, log_softmax, softmax
+from mvae.likelihoods.classes import Classes, draw, log_softmax, softmax
 
 __all__ = ["Bernoulli", "Categorical"]
 
@@ -105,7 +105,7 @@ class Bernoulli(Likelihood):
         return torch.bernoulli(params.sigmoid(), generator=generator)
 
 
-class Categorical(Likelihood):
+class Categorical(Classes):
     """One class of K (or a class at each position of the event); the decoder gives K logits as its last axis.
 
     The paper calls it multinomial (App. A). Columns hold class numbers 0 … K−1, of any integer dtype.
@@ -114,18 +114,7 @@ class Categorical(Likelihood):
     tensor([-2.3026, -2.3026])
     """
 
-    discrete = True
     parameters_per_value = None  # the classes
-
-    def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
-        """Class numbers as int64.
-
-        Raises:
-            DataError: the column is floating point; its class numbers are not rounded silently.
-        """
-        if x.is_floating_point():
-            raise DataError(f"class numbers must be integers, not {x.dtype}: convert the column with .long()")
-        return x.long()
 
     def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
         """Anything but 0 … K−1, where K is the number of logits."""

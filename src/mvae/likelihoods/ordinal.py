@@ -1,18 +1,17 @@
 """Ordered classes: a location from the decoder, and a learned scale and cuts between the classes (McCullagh 1980)."""
 
 import torch
-from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvae.arguments import checked_arguments
-from mvae.errors import DataError, SettingsError
-from mvae.likelihoods.base import Likelihood
+from mvae.errors import SettingsError
+from mvae.likelihoods.classes import Classes
 
 __all__ = ["Ordinal"]
 
 
-class Ordinal(Likelihood):
+class Ordinal(Classes):
     """Cumulative logits: P(x ≤ k) = σ((cut_k − η) / s), with η from the decoder.
 
     The scale s and the K − 1 increasing cuts are learned. The scale is redundant given η and the cuts, but with it
@@ -29,8 +28,6 @@ class Ordinal(Likelihood):
     >>> Ordinal(2).log_prob(torch.zeros(1), torch.tensor([1]))  # log ½
     tensor([-0.6931], grad_fn=<WhereBackward0>)
     """
-
-    discrete = True
 
     @checked_arguments()
     def __init__(self, classes: int, values: int | None = None):
@@ -59,16 +56,6 @@ class Ordinal(Likelihood):
         shares = (counts + 0.5) / (counts + 0.5).sum(-1, keepdim=True)
         below = shares.cumsum(-1)[..., :-1].clamp(1e-6, 1 - 1e-6)
         self.raw_cuts.copy_(_raw(below.logit()))
-
-    def prepare(self, x: Shaped[Tensor, "rows *event"], dtype: torch.dtype) -> Shaped[Tensor, "rows *event"]:
-        """Class numbers as int64.
-
-        Raises:
-            DataError: the column is floating point; its class numbers are not rounded silently.
-        """
-        if x.is_floating_point():
-            raise DataError(f"class numbers must be integers, not {x.dtype}: convert the column with .long()")
-        return x.long()
 
     def invalid_values(self, x: Tensor, params: Tensor) -> tuple[Tensor, str]:
         """Anything but 0 … K−1."""

@@ -5,34 +5,27 @@ A model is a class that defines which posterior belongs to a subset (``combine``
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mvae.arguments import checked_arguments, require_float64
+from mvae.arguments import checked_arguments
 from mvae.data.table import Table
-from mvae.errors import QueryError, SettingsError
+from mvae.errors import QueryError
 from mvae.gaussian import Gaussian
-from mvae.modality.base import Modality
-from mvae.modality.covariate import Covariate
 from mvae.models import plan
-from mvae.models.door import Data
+from mvae.models.inputs import Data, Parts
 from mvae.models.mixture import Mixture
-from mvae.models.named_modules import NamedModules
 from mvae.models.objective import Objective
-from mvae.models.questions import Questions
+from mvae.models.queries import Queries
 from mvae.models.terms import Terms, mvae_terms
 
 __all__ = ["MultimodalVAE", "Parts"]
 
-Parts = Mapping[str, Modality | Covariate]
-"""A model's modalities and covariates, by the names of a table's columns."""
 
-
-class MultimodalVAE(Questions):
+class MultimodalVAE(Queries):
     """A joint model p(z) Π p(x_i | z) of several modalities; the base of every model here.
 
     Args:
@@ -46,75 +39,7 @@ class MultimodalVAE(Questions):
 
     @checked_arguments()
     def __init__(self, modalities: Parts, latent_dim: int):
-        super().__init__()
-        self._covariates = NamedModules({n: part for n, part in modalities.items() if isinstance(part, Covariate)})
-        modalities = {n: part for n, part in modalities.items() if isinstance(part, Modality)}
-        if not modalities:
-            raise SettingsError("a model needs at least one modality: MVAE({'image': Modality(...)}, ...)")
-        if latent_dim < 1:
-            raise SettingsError(f"latent_dim must be at least 1, not {latent_dim}")
-        for name in modalities:
-            if not name:
-                raise SettingsError(f"a modality's name must be a non-empty string, not {name!r}")
-        if covariates := list(self._covariates.by_name):
-            if not self.takes_covariates:
-                raise SettingsError(f"{type(self).__name__} takes no covariates ({', '.join(covariates)})")
-            if not any(part.encoder_takes_context or part.decoder_takes_context for part in modalities.values()):
-                raise SettingsError(
-                    f"no network takes the covariates ({', '.join(covariates)}): give encoders or decoders whose "
-                    "forward has a second argument, such as mvae.networks.build(..., condition=…)"
-                )
-            self.context_dim = sum(covariate.width for covariate in self.covariates.values())
-        self._modalities = NamedModules(modalities)
-        self._names = tuple(modalities)
-        self.latent_dim = latent_dim
-        require_float64(next((parameter.device for parameter in self.parameters()), "cpu"))
-
-    @property
-    def modalities(self) -> Mapping[str, Modality]:
-        """Name → modality, in the model's order; read-only, as a model's modalities are those it was made of."""
-        return MappingProxyType(cast("dict[str, Modality]", self._modalities.by_name))
-
-    @property
-    def covariates(self) -> Mapping[str, Covariate]:
-        """Name → covariate."""
-        return MappingProxyType(cast("dict[str, Covariate]", self._covariates.by_name))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The modalities' names, in order: the axis M of every mask."""
-        return self._names
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """λ of each modality (Eq. 2)."""
-        return tuple(modality.weight for modality in self.modalities.values())
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the latents: that of the networks, but float32 at least."""
-        return torch.promote_types(next(iter(self.modalities.values())).dtype, torch.float32)
-
-    def fit_scalings(self, table: Table) -> None:
-        """Fit the statistics by which values are scaled to the training rows, unless an earlier training has."""
-        for name, part in self.modalities.items():
-            part.fit_scaling(table, name)
-        for name, covariate in self.covariates.items():
-            covariate.fit(table, name)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "MultimodalVAE":
-        """Move to another device or precision.
-
-        Raises:
-            SettingsError: a device without float64.
-        """
-        require_float64(fn(torch.empty(0)).device)
-        return cast("MultimodalVAE", super()._apply(fn, recurse))
+        super().__init__(modalities, latent_dim)
 
     def __init_subclass__(cls, **named: Any) -> None:
         """Encode modality by modality, not in banks, in a subclass that overrides ``expert``."""
@@ -169,31 +94,11 @@ class MultimodalVAE(Questions):
     #: Whether it uses only the first modality. (The others of a declaration are then left out.)
     first_only = False
 
-    #: Whether its modalities may include covariates.
-    takes_covariates = True
-
     #: Whether it models one modality given another. (Its networks then take that one in addition to x and z.)
     conditional = False
 
     #: The declaration it was built from (`mvae.runs.config.Config`), which `mvae.save` stores; None if made by hand.
     declaration: object = None
-
-    #: The number of features of the condition, if the networks take one besides x and z.
-    context_dim = 0
-
-    def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
-        """The covariates, if any: what encoders and decoders are conditioned on besides x and z.
-
-        Raises:
-            QueryError: a covariate is missing.
-        """
-        if missing := [name for name in self.covariates if name not in x]:
-            raise QueryError(
-                f"this model is conditioned on {', '.join(missing)}: give it with the data, or as "
-                f"covariates={{{missing[0]!r}: …}}"
-            )
-        columns = [x[name] for name in self.covariates]  # torch.compile treats an empty mapping proxy as true
-        return torch.cat(columns, dim=1) if columns else None
 
     def penalty(self, posterior: Gaussian, terms: Terms, beta: float | Tensor) -> Float[Tensor, "rows"] | None:
         """A penalty on the posteriors (``terms rows latent``), added to each row's loss; by default None."""
@@ -232,13 +137,8 @@ class MultimodalVAE(Questions):
     def posterior_given(self, x: Mapping[str, Tensor], given: Bool[Tensor, "rows modalities"]) -> Gaussian | Mixture:
         """q(z | X) of prepared columns, ``rows latent``, where X is what ``given`` (a CPU mask) marks in each row."""
         terms = self._query(given)
-        q, subsets = self.posteriors(x, terms), terms.given
-        if len(subsets) == 1:
-            return q[0]
-        has = subsets.any(-1)
-        has = has | ~has.any(0)  # nothing given: every component is the prior
-        weight = (has.to(q.mean.dtype) / has.sum(0)).to(q.mean.device)
-        return Mixture(q, weight.expand(-1, q.mean.shape[1]))
+        q = self.posteriors(x, terms)
+        return q[0] if len(terms.given) == 1 else Mixture.even(q, terms.given.any(-1))
 
     def _query(self, given: Bool[Tensor, "rows modalities"]) -> Terms:
         """One term for each component of q(z | X)."""
@@ -258,20 +158,6 @@ class MultimodalVAE(Questions):
         return True
 
     # -- The objective -------------------------------------------------------------------------------------
-
-    def prepare(self, batch: Table) -> dict[str, Tensor]:
-        """A batch's columns as the networks take them, on the model's device."""
-        here = batch.to(self.device)  # tensors, even if the batch holds a user's arrays
-        x = {
-            name: modality.prepare(cast("Tensor", here.columns[name]), here.observed.get(name))
-            for name, modality in self.modalities.items()
-            if name in here.columns
-        }
-        return x | {
-            name: covariate.encode(cast("Tensor", here.columns[name]), batch.has(name), self.dtype)
-            for name, covariate in self.covariates.items()
-            if name in here.columns
-        }
 
     __call__: Callable[..., Objective]
 
@@ -331,26 +217,31 @@ class MultimodalVAE(Questions):
         kl = posterior.kl_to_prior()
         log_prob = plan.scores(self.modalities, x, z, terms, context)
         here = terms.on_device(noise.device)
-        weights = self.likelihood_weights(x, here)
-        bound = -beta * kl
-        if here.alone is None:
-            for weight, log_p in zip(weights, log_prob.unbind(), strict=True):
-                bound = bound + weight * log_p
-        else:
-            bound = bound + here.by_term(torch.stack([w * p for w, p in zip(weights, log_prob.unbind(), strict=True)]))
+        bound = self.with_likelihoods(-beta * kl, x, log_prob, here)
         loss = -(here.weight_of_rows * bound).sum() / noise.shape[1]
         penalty = self.penalty(posterior, here, beta)
         if penalty is not None:
             loss = loss + here.mean(penalty)
         return Objective(loss, log_prob, kl, here, self.names)
 
-    def likelihood_weights(self, x: Mapping[str, Tensor], terms: Terms) -> Sequence[float | Tensor]:
-        """λ of each modality (by entry if the plan has weights, else the modality's own), times its class weights."""
-        own = terms.likelihood_weight
+    def with_likelihoods(
+        self,
+        bound: Float[Tensor, "terms rows"],
+        x: Mapping[str, Tensor],
+        log_prob: Float[Tensor, "modalities entries rows"],
+        terms: Terms,
+    ) -> Float[Tensor, "terms rows"]:
+        """The bound plus Σ_i λ_i log p(x_i | z), with the plan's λ or the modality's own, times its class weight."""
+        own, weighted = terms.likelihood_weight, []
         weights = self.weights if own is None else own[..., None].unbind(1)
-        of_class = [m.weight_of_rows(x[n]) if n in x else None for n, m in self.modalities.items()]
-        both = zip(weights, of_class, strict=True)  # torch.compile does not support := in a comprehension
-        return [weight if by_row is None else weight * by_row for weight, by_row in both]
+        for name, weight, log_p in zip(self.names, weights, log_prob.unbind(), strict=True):
+            by_row = self.modalities[name].weight_of_rows(x[name]) if name in x else None
+            weighted.append((weight if by_row is None else weight * by_row) * log_p)
+        if terms.alone is not None:
+            return bound + terms.by_term(torch.stack(weighted))
+        for log_p in weighted:
+            bound = bound + log_p
+        return bound
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """The deterministic terms by which models are selected; by default the training terms."""

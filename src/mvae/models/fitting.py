@@ -14,9 +14,9 @@ from mvae.errors import QueryError, RunError
 from mvae.files import load_state, save_state
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
+from mvae.models.inputs import Data
 from mvae.models.prior import MixturePrior, Prior
-from mvae.models.questions import parts_of
+from mvae.models.queries import parts_of
 
 __all__ = ["built_prior", "fit_prior", "load_prior", "save_prior"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvae.errors import QueryError
@@ -33,6 +33,13 @@ class Mixture:
     components: Gaussian
     weight: Float[Tensor, "components rows"]
 
+    @classmethod
+    def even(cls, components: Gaussian, has: Bool[Tensor, "components #rows"]) -> "Mixture":
+        """Equal weights of the components that a row has; of all components if it has none."""
+        has = has | ~has.any(0)
+        weight = has.to(components.precision.dtype) / has.sum(0)
+        return cls(components, weight.to(components.precision.device).expand(-1, components.precision.shape[1]))
+
     @property
     def mean(self) -> Float[Tensor, "rows latent"]:
         """Σ_k w_k μ_k."""
@@ -51,9 +58,7 @@ class Mixture:
 
     def __getitem__(self, index: object) -> "Mixture":
         """Some rows."""
-        parts = (part[:, index] for part in (self.components.precision, self.components.shift, self.weight))  # pyright: ignore
-        precision, shift, weight = parts
-        return Mixture(Gaussian(precision, shift), weight)
+        return Mixture(self.components[:, index], self.weight[:, index])  # pyright: ignore[reportArgumentType]
 
     def rsample(
         self,

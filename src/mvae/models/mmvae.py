@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
-from mvae.gaussian import Gaussian, select_expert
+from mvae.gaussian import Gaussian, map_parameters, select_expert
 from mvae.models import plan
 from mvae.models.base import MultimodalVAE, Parts
 from mvae.models.objective import Objective
@@ -78,12 +78,10 @@ class MMVAE(MultimodalVAE):
         factor = scale = counts = z.new_zeros(())
         if self.dreg:  # gradients flow through z only, not through the density's own parameters
             z, factor, scale = _Rescaled.apply(z)
-            experts = Gaussian(experts.precision.detach(), experts.shift.detach())
+            experts = map_parameters(lambda part: part.detach(), experts)
         divergence = self.divergence(experts, z, here)
         log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
-        log_w = -beta * divergence
-        for weight, log_p in zip(self.likelihood_weights(x, here), log_prob.unbind(), strict=True):
-            log_w = log_w + weight * log_p
+        log_w = self.with_likelihoods(-beta * divergence, x, log_prob, here)
         log_w = log_w.unflatten(0, (count, self.samples))
         has = here.weight.expand(-1, noise.shape[1]).unflatten(0, (count, self.samples)) > 0
         log_w = torch.where(has, log_w, 0.0)

@@ -1,13 +1,14 @@
 """MMVAE+ (Palumbo et al. 2023): the MMVAE with latents that all modalities share, and private ones of each."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mvae.errors import SettingsError
-from mvae.gaussian import Gaussian, product, select_expert
+from mvae.gaussian import Gaussian, map_parameters, product, select_expert
 from mvae.modality.base import Modality
 from mvae.models import plan
 from mvae.models.mixture import Mixture
@@ -69,7 +70,7 @@ class MMVAEPlus(MMVAE):
     def informed(self, experts: Gaussian) -> Gaussian:
         """The experts with the other modalities' private latents masked out."""
         knows = self.owner[:, None].to(experts.precision.dtype)
-        return Gaussian(experts.precision * knows, experts.shift * knows)
+        return map_parameters(lambda part: part * knows, experts)
 
     def alone(self, experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"]) -> Gaussian:
         """u and w_i from the one modality given; the prior for everything else."""
@@ -83,11 +84,8 @@ class MMVAEPlus(MMVAE):
         experts = self.informed(plan.experts(self, x, terms))
         together = product(experts, terms.on_device(self.device).given, prior_expert=False)
         is_shared = torch.arange(self.latent_dim, device=self.device) < self.shared
-        precision = torch.where(is_shared, experts.precision, together.precision)
-        components = _proper(Gaussian(precision, torch.where(is_shared, experts.shift, together.shift)))
-        has = given.T | ~given.T.any(0)
-        weight = (has.to(self.dtype) / has.sum(0)).to(self.device)
-        return Mixture(components, weight.expand(-1, components.mean.shape[1]))
+        components = map_parameters(partial(torch.where, is_shared), experts, together)
+        return Mixture.even(_proper(components), given.T)
 
     def proposal(self, experts: Gaussian, here: Terms) -> Gaussian:
         """u and w_m of each draw from its own modality, the other private latents from r."""
@@ -100,9 +98,8 @@ class MMVAEPlus(MMVAE):
         """log q(u | X) q(w_m | x_m) − log p(u) p(w_m) of each draw; latents from r contribute nothing."""
         known, alone = self.informed(experts), self.alone(experts, here.given)
         shared, own = slice(None, self.shared), slice(self.shared, None)
-        of_all = Gaussian(known.precision[..., shared], known.shift[..., shared])
-        mixture = self.log_mixture(of_all, z[..., shared], here)
-        private = Gaussian(alone.precision[..., own], alone.shift[..., own]).log_prob(z[..., own])
+        mixture = self.log_mixture(known[..., shared], z[..., shared], here)
+        private = alone[..., own].log_prob(z[..., own])
         prior = Gaussian.standard(self.latent_dim, device=z.device)  # cancels in `private` for those from r
         return mixture + private - prior.log_prob(z)
 

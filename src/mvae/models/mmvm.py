@@ -64,9 +64,6 @@ class MMVM(MMVAE):
         z = q.rsample(noise)
         divergence = q.log_prob(z) - self.log_mixture(experts, z, here)
         log_prob = plan.scores(self.modalities, x, z, terms, self.context(x))
-        bound = -beta * divergence
-        for weight, log_p in zip(self.likelihood_weights(x, here), log_prob.unbind(), strict=True):
-            bound = bound + weight * log_p
-        bound = torch.where(here.weight > 0, bound, 0.0)
-        loss = -(bound if here.row_weight is None else here.row_weight * bound).sum() / noise.shape[1]
+        bound = self.with_likelihoods(-beta * divergence, x, log_prob, here)
+        loss = -(here.weight_of_rows * torch.where(here.weight > 0, bound, 0.0)).sum() / noise.shape[1]
         return Objective(loss, log_prob, divergence, here, self.names)

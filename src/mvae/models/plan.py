@@ -12,22 +12,27 @@ masks select what counts. The results are the same if no network mixes rows.
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvae.errors import QueryError
-from mvae.gaussian import Gaussian
+from mvae.gaussian import Gaussian, map_parameters
 from mvae.modality import bank
 from mvae.modality.base import Modality
 from mvae.models.terms import MANY, Terms
 
+if TYPE_CHECKING:  # the models import this module
+    from mvae.models.base import MultimodalVAE as Model
+else:
+    Model = nn.Module
+
 __all__ = [
     "Experts",
     "JointEncoder",
-    "Model",
     "all_given",
     "anything",
     "at_most_one",
@@ -61,52 +66,6 @@ def all_given(number: Any, modalities: int) -> Any:
     return number == modalities
 
 
-@runtime_checkable
-class Model(Protocol):
-    """The part of a model that this module needs (`mvae.models.base.MultimodalVAE`)."""
-
-    latent_dim: int
-    no_posterior: str
-    banked: bool
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The modalities' names, in order."""
-        ...
-
-    @property
-    def modalities(self) -> Mapping[str, Modality]:
-        """Name → modality."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """The device of its parameters."""
-        ...
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the latents."""
-        ...
-
-    @property
-    def encoders(self) -> "Sequence[Experts | JointEncoder]":
-        """The encoders of its posteriors."""
-        ...
-
-    def expert(self, name: str, x: Tensor, context: Tensor | None = None) -> Gaussian:
-        """The expert of one modality, ``rows latent``."""
-        ...
-
-    def context(self, x: Mapping[str, Tensor]) -> Tensor | None:
-        """The condition of its networks besides x and z, ``rows features``."""
-        ...
-
-    def to_expert(self, mean: Tensor, raw: Tensor) -> Gaussian:
-        """An encoder's two outputs as an expert."""
-        ...
-
-
 @dataclass(frozen=True)
 class Experts:
     """Posteriors made of one expert per modality.
@@ -128,12 +87,13 @@ class Experts:
         if here.alone is None:
             return self.combine(found, here.given)
         # Each single term becomes a row of its own with one expert: cost and memory are linear in the modalities.
-        flat = Gaussian(found.precision.flatten(0, 1)[None], found.shift.flatten(0, 1)[None])
-        given = here.alone.T.expand(found.precision.shape[:2]).reshape(1, -1, 1)
-        own = self.combine(flat, given)
-        parts = [self.combine(found, here.given)] if len(here.given) else []
-        parts += [Gaussian(*(part.reshape(found.precision.shape) for part in (own.precision, own.shift)))]
-        return Gaussian(torch.cat([p.precision for p in parts]), torch.cat([p.shift for p in parts]))
+        shape = found.precision.shape
+        flat = map_parameters(lambda part: part.flatten(0, 1)[None], found)
+        own = self.combine(flat, here.alone.T.expand(shape[:2]).reshape(1, -1, 1))
+        own = map_parameters(lambda part: part.reshape(shape), own)
+        if not len(here.given):
+            return own
+        return map_parameters(lambda *parts: torch.cat(parts), self.combine(found, here.given), own)
 
 
 @dataclass(frozen=True)
@@ -154,12 +114,12 @@ class JointEncoder:
         """Its posterior, shared by all terms, ``1 rows latent``; None if a column is absent: no row needs it then."""
         if any(name not in x for name in self.columns):
             return None
-        own = {name: x[name] for name in self.columns}
-        if terms.masked or terms.shared_given is not None:
-            found = self.encode(own)
-        else:
-            found = _of_rows(model, own, terms.given_anywhere.any(-1), self.encode)
-        return Gaussian(found.precision[None], found.shift[None])
+
+        def encode(*columns: Tensor) -> Gaussian:
+            return self.encode(dict(zip(self.columns, columns, strict=True)))
+
+        needed = terms.masked or terms.shared_given is not None or terms.given_anywhere.any(-1)
+        return _of_rows(model, [x[name] for name in self.columns], needed, encode)[None]
 
 
 def posteriors(model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
@@ -185,9 +145,7 @@ def posteriors(model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         found = encoder.posteriors(model, x, own)
         if found is not None:
             here = encoder.used(given, len(model.names)) & (given > 0)
-            result = Gaussian(
-                torch.where(here, found.precision, result.precision), torch.where(here, found.shift, result.shift)
-            )
+            result = map_parameters(partial(torch.where, here), found, result)
     return result
 
 
@@ -233,55 +191,43 @@ def experts(
     Each modality is encoded once (by ``encode``, or by its own encoder), and only in the rows where some term is given
     it; modalities whose encoders have the same shape are encoded in one call (`mvae.modality.bank`).
     """
-    names, modalities = model.names, model.modalities
-    zeros = torch.zeros(len(next(iter(x.values()))), model.latent_dim, device=model.device, dtype=model.dtype)
-    found = dict.fromkeys(names, Gaussian(zeros, zeros))
-    needed = terms.given_anywhere.unbind(-1)  # rows each, or 1
-    place = {name: i for i, name in enumerate(names)}
-    together: set[str] = set()
+    modalities, needed = model.modalities, terms.given_anywhere.unbind(-1)  # rows each, or 1
+    place = {name: i for i, name in enumerate(modalities)}
+    found: dict[str, Gaussian] = {}
     if encode is None and model.banked and not terms.masked:
         for own in bank.banks_of_encoders(modalities, x):
             rows = torch.stack([needed[place[name]] for name in own]).to(model.device)
             banked = bank.encode([modalities[name] for name in own], [x[name] for name in own], rows, model.to_expert)
             found |= zip(own, banked.unbind(), strict=True)
-            together |= set(own)
     conditional = encode is None and any(modality.encoder_takes_context for modality in modalities.values())
     context = model.context(x) if conditional else None
-    encode = encode or model.expert
     for name, i in place.items():
-        if name not in x or name in together:
-            continue
-        own = {name: x[name]} if context is None else {name: x[name], "": context}  # no modality has an empty name
-
-        def expert(own: Mapping[str, Tensor], name: str = name) -> Gaussian:
-            return encode(name, *own.values())
-
-        if terms.masked:
-            found[name] = expert(own)
-        elif terms.shared_given is not None:
-            found[name] = expert(own) if any(terms.shared_given[i]) else found[name]
-        else:
-            found[name] = _of_rows(model, own, needed[i], expert)
-    return Gaussian(
-        torch.stack([found[name].precision for name in names]), torch.stack([found[name].shift for name in names])
-    )
+        if name in x and name not in found:
+            columns = [x[name]] if context is None else [x[name], context]
+            rows = needed[i] if terms.shared_given is None else any(terms.shared_given[i])
+            found[name] = _of_rows(model, columns, terms.masked or rows, partial(encode or model.expert, name))
+    zeros = torch.zeros(len(next(iter(x.values()))), model.latent_dim, device=model.device, dtype=model.dtype)
+    every = [found.get(name, Gaussian(zeros, zeros)) for name in modalities]
+    return map_parameters(lambda *parts: torch.stack(parts), *every)
 
 
 def _of_rows(
     model: Model,
-    x: Mapping[str, Tensor],
-    needed: Bool[Tensor, "#rows"],
-    encode: Callable[[Mapping[str, Tensor]], Gaussian],
+    columns: Sequence[Tensor],
+    needed: bool | Bool[Tensor, "#rows"],
+    encode: Callable[..., Gaussian],
 ) -> Gaussian:
-    """An encoder's output for the rows that need it, ``rows latent``; zeros elsewhere."""
-    if needed.all():
-        return encode(x)
-    zeros = torch.zeros(len(next(iter(x.values()))), model.latent_dim, device=model.device, dtype=model.dtype)
-    row = needed.nonzero().flatten().to(model.device)
-    if not len(row):
+    """An encoder's output for the rows that need it, ``rows latent``; zeros elsewhere.
+
+    ``needed`` is True or False if this is known of all rows without a look at the mask.
+    """
+    if needed if isinstance(needed, bool) else bool(needed.all()):
+        return encode(*columns)
+    zeros = torch.zeros(len(columns[0]), model.latent_dim, device=model.device, dtype=model.dtype)
+    if isinstance(needed, bool) or not needed.any():
         return Gaussian(zeros, zeros)
-    some = encode({name: column[row] for name, column in x.items()})
-    return Gaussian(zeros.index_copy(0, row, some.precision), zeros.index_copy(0, row, some.shift))
+    row = needed.nonzero().flatten().to(model.device)
+    return map_parameters(partial(zeros.index_copy, 0, row), encode(*(column[row] for column in columns)))
 
 
 def scores(

@@ -22,7 +22,6 @@ __all__ = [
     "Terms",
     "concatenate",
     "cross",
-    "crossing",
     "draws_of",
     "full",
     "mvae_terms",
@@ -57,7 +56,7 @@ class Terms:
     of: Bool[Tensor, "masks #rows modalities"]
     weight: Float[Tensor, "terms #rows"]
     likelihood_weight: Float[Tensor, "entries modalities"] | None = None
-    #: What each term is: `FULL`, ``single(i)``, ``crossing(i)`` of the i-th modality, or None. Names are for people.
+    #: What each term is: `FULL`, ``single(i)`` of the i-th modality, or None. Names are for people.
     keys: tuple[Hashable, ...] = ()
     alone: Bool[Tensor, "#rows modalities"] | None = None
     #: How much each row of the batch counts; None: each counts once.
@@ -206,11 +205,6 @@ def single(i: int) -> Hashable:
     return "single", i
 
 
-def crossing(i: int) -> Hashable:
-    """The key of the cross term from the i-th modality."""
-    return "cross", i
-
-
 def term_name(name: str, modalities: Sequence[str]) -> str:
     """A name for a term that no modality has: modalities' names denote their single terms.
 
@@ -233,7 +227,7 @@ def cross(present: Bool[Tensor, "rows modalities"], names: Sequence[str], source
     given[:, i] = paired
     of = present & paired[:, None]
     name = term_name(f"{source} to all", names)
-    return Terms((name,), given[None], of[None], paired[None].float(), keys=(crossing(i),))
+    return Terms((name,), given[None], of[None], paired[None].float())
 
 
 def concatenate(*parts: Terms) -> Terms:
@@ -360,13 +354,9 @@ def mvae_terms(
     weight[0] *= (present.sum(-1) > 1).float()
     drawn = len(terms.names) - (k if len(names) > 2 else 0)
     weight[drawn:] *= ~_repeats(terms.given[drawn:])
-    keep = weight.any(1)
-    if not keep.all():  # e.g. a modality that no row of the batch has: no work is done for it
-        index = keep.nonzero().flatten()
-        kept = tuple(terms.names[i] for i in index.tolist())
-        keys = tuple(terms.keys[i] for i in index.tolist())
-        terms = Terms(kept, terms.given[index], terms.of[index], weight[index], keys=keys)
-        weight = terms.weight
+    kept = weight.any(1).nonzero().flatten().tolist()  # no work is done for a modality that no row of the batch has
     counted = (weight > 0)[..., None]  # no network runs for a repeat that does not count
-    terms = replace(terms, given=terms.given & counted, of=terms.of & counted, weight=weight)
+    given, of = (terms.given & counted)[kept], (terms.of & counted)[kept]
+    names, keys = tuple(terms.names[i] for i in kept), tuple(terms.keys[i] for i in kept)
+    terms = Terms(names, given, of, weight[kept], keys=keys)
     return terms if alone is None else concatenate(terms, alone)

@@ -114,13 +114,13 @@ class ConditionalMLP(nn.Module):
         self,
         inputs: int,
         condition: int,
-        outputs: int,
+        outputs: int | tuple[int, ...],
         hidden: Sequence[int] = (512, 512),
         batch_norm: bool = False,
     ):
         super().__init__()
-        self.layers = mlp(inputs + condition, outputs, hidden, batch_norm)
-        self.shape: tuple[int, ...] = (outputs,)
+        self.shape = (outputs,) if isinstance(outputs, int) else outputs
+        self.layers = mlp(inputs + condition, math.prod(self.shape), hidden, batch_norm)
 
     def forward(
         self, x: Float[Tensor, "rows *event"], condition: Float[Tensor, "rows features"]
@@ -189,9 +189,7 @@ class Perceptrons:
     ) -> nn.Module:
         """Latents → values of shape ``outputs``."""
         if condition:
-            network = ConditionalMLP(inputs, condition, math.prod(outputs), hidden, batch_norm)
-            network.shape = tuple(outputs)
-            return network
+            return ConditionalMLP(inputs, condition, tuple(outputs), hidden, batch_norm)
         if len(outputs) == 1:
             return mlp(inputs, outputs[0], hidden, batch_norm)
         return ImageDecoder(inputs, outputs, hidden, batch_norm)

@@ -8,7 +8,7 @@ from mvae.errors import QueryError, RunError
 from mvae.gaussian import Gaussian
 from mvae.models.fitting import fit_prior, load_prior, save_prior
 from mvae.models.prior import Prior
-from mvae.models.questions import parts_of
+from mvae.models.queries import parts_of
 from mvae.runs.run import Run
 
 __all__ = ["FILE", "Fit", "fit_run_prior", "use_fitted_prior"]

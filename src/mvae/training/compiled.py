@@ -26,49 +26,44 @@ _APART: dict[str, Any] = {"isolate_recompiles": True} if _can else {}
 
 
 class Compiled:
-    """The whole objective as one graph, for batches of this number of ``rows``; ``half``: products in bfloat16."""
+    """The whole objective as one graph, for batches of as many rows as ``batch``; ``half``: products in bfloat16.
 
-    def __init__(self, model: MultimodalVAE, terms: Terms, rows: int, half: bool = False):
-        self.model, self.terms, self.rows, self.half = model, terms, rows, half
-        self.noise = len(terms.names), rows, model.latent_dim
-        self.parts: tuple[str, ...] = ()
+    It runs forward and backward once on that batch, and leaves the model as it was.
+    """
+
+    def __init__(self, model: MultimodalVAE, terms: Terms, batch: Table, half: bool):
+        self.model, self.terms, self.rows, self.half = model, terms, len(batch), half
         self._graph = torch.compile(self._measured, fullgraph=True, dynamic=False, **_APART)
+        zeros = torch.zeros(len(terms.names), self.rows, model.latent_dim, dtype=model.dtype)
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        try:
+            with torch.no_grad(), evaluating(model):
+                probe = model.objective(model.prepare(batch), terms, zeros)
+            self.parts, self.counts = probe.parts, probe.counts()
+            self(batch, 0.0, zeros)[0].backward()
+        finally:
+            model.zero_grad()
+            for name, buffer in model.named_buffers():  # undo this batch's effect on running statistics
+                buffer.copy_(before[name])
 
     def _measured(self, x: dict[str, Tensor], noise: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half, cache_enabled=False):
             result = self.model.objective(x, self.terms, noise, beta)
         return result.loss, result.sums()
 
-    def compile(self, batch: Table) -> None:
-        """Run forward and backward once, on any batch of that size; the model is left as it was."""
-        model = self.model
-        zeros = torch.zeros(self.noise, dtype=model.dtype)
-        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        try:
-            with torch.no_grad(), evaluating(model):
-                probe = model.objective(model.prepare(batch), self.terms, zeros)
-            self.parts, self.counts = probe.parts, probe.counts()
-            self._graph(model.prepare(batch), zeros, torch.zeros(()))[0].backward()
-        finally:
-            model.zero_grad()
-            for name, buffer in model.named_buffers():  # undo this batch's effect on running statistics
-                buffer.copy_(before[name])
-
     def __call__(self, batch: Table, beta: float | Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The loss, and the sums of its parts."""
         return self._graph(self.model.prepare(batch), noise, torch.as_tensor(beta, dtype=torch.float32))
 
 
-def compiled(model: MultimodalVAE, terms: Terms, batch: Table, half: bool = False) -> Compiled | None:
+def compiled(model: MultimodalVAE, terms: Terms, batch: Table, half: bool) -> Compiled | None:
     """Compile the objective for batches of this size; ``half``: products in bfloat16.
 
     None where the model cannot be compiled as one graph, or without a C++ compiler: training then goes on uncompiled.
     """
     try:
-        found = Compiled(model, terms, len(batch), half)
-        found.compile(batch)
+        return Compiled(model, terms, batch, half)
     except Exception as error:  # any failure of the compiler: a faulty model is reported by the step itself
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         _log.info("the training step is not compiled: %s", reason)
         return None
-    return found

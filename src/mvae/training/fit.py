@@ -23,7 +23,7 @@ from mvae.evaluation.coupling_warnings import pairs_never_seen
 from mvae.evaluation.validation import validate_checked
 from mvae.files import as_path, locked
 from mvae.models.base import MultimodalVAE
-from mvae.models.door import Data
+from mvae.models.inputs import Data
 from mvae.networks.products import kept_setting
 from mvae.training.callbacks import Callback, History, Plan, started
 from mvae.training.distributed import Processes
@@ -59,7 +59,7 @@ def fit(
     Args:
         model: the model, on the device to train on.
         table: the examples to learn from; a name that is not a modality is an error, except in a `Table`
-            (`mvae.models.door.Door.as_table`). Columns are moved to the model's device if they fit.
+            (`mvae.models.inputs.Inputs.as_table`). Columns are moved to the model's device if they fit.
         settings: how to train; default `TrainingSettings()`.
         seed: seed of the order of examples, the noise and the random subsets (not of the model's initial weights).
         validation: examples for model selection, never the test examples. Their objective at each epoch's end (β = 1,

@@ -12,10 +12,8 @@ import mvae
 from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError
-from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality
-from mvae.models import questions
-from mvae.models.base import MultimodalVAE
+from mvae.models import queries
 from mvae.models.mixture import Mixture
 from mvae.models.mmvae import MMVAE
 from mvae.models.mvae import MVAE
@@ -100,8 +98,8 @@ def test_binary_bytes_are_refused_as_levels_of_255() -> None:
 @pytest.mark.parametrize("value", [2.5, "3", None, True, [1]])
 def test_require_whole_number_refuses_other_values(value: object) -> None:
     with pytest.raises(QueryError, match=re.escape(f"n must be a whole number, not {value!r}")):
-        questions.require_whole_number("n", value, 1)
-    questions.require_whole_number("n", np.int64(3), 1)
+        queries.require_whole_number("n", value, 1)
+    queries.require_whole_number("n", np.int64(3), 1)
 
 
 def test_generator_and_seed_are_exclusive() -> None:
@@ -127,9 +125,9 @@ def test_table_without_rows_is_refused() -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for four values, and so parts of one to four rows."""
-    monkeypatch.setattr(questions, "VALUES", 4)
-    monkeypatch.setattr(questions, "ROWS", 4)
-    monkeypatch.setattr(questions, "FEW", 1)
+    monkeypatch.setattr(queries, "VALUES", 4)
+    monkeypatch.setattr(queries, "ROWS", 4)
+    monkeypatch.setattr(queries, "FEW", 1)
 
 
 def test_posterior_in_parts_equals_whole(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,15 +228,6 @@ def test_log_likelihood_method_equals_function() -> None:
     found = model.log_likelihood(data, ["x"], ["label"], samples=30, seed=3)
     expected = mvae.log_likelihood(model, Table(data), ["x"], ["label"], samples=30, seed=3)
     assert torch.equal(found.values, expected.values)
-
-
-def test_model_must_define_what_queries_need() -> None:
-    bare = questions.Questions()
-    for name in ("names", "modalities", "device", "dtype"):
-        with pytest.raises(NotImplementedError):
-            getattr(bare, name)
-    assert issubclass(MultimodalVAE, questions.Questions)
-    assert isinstance(small().posterior({"x": [0.0]}), Gaussian)
 
 
 def test_columns_have_no_mean_over_samples() -> None:

@@ -1,31 +1,39 @@
-"""A model's entry point: any data becomes a checked table, and names for which there is no answer are rejected."""
+"""A model's modalities, and how data reaches them: any data as a checked table, a batch as what networks take."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from mvae.arguments import require_float64
 from mvae.data.columns import Frame, Values, is_frame
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError, abridged
 from mvae.likelihoods import Bernoulli
 from mvae.modality.base import Modality
 from mvae.modality.covariate import Covariate
+from mvae.models.named_modules import NamedModules
 
-__all__ = ["Data", "Door"]
+__all__ = ["Data", "Inputs", "Parts"]
 
 Data = Table | Mapping[str, Values] | Frame
 """The data that every query takes: a `Table`, arrays by modality, or a pandas data frame with a column per modality."""
 
+Parts = Mapping[str, Modality | Covariate]
+"""A model's modalities and covariates, by the names of a table's columns."""
+
 CHECKED = 2**22  # values of a column checked at once, since data may be larger than memory
 
 
-class Door(nn.Module):
-    """The checks that precede every query; a base class of `mvae.models.questions.Questions`."""
+class Inputs(nn.Module):
+    """A model's modalities, and the checks that precede every query; a base of `mvae.models.base.MultimodalVAE`."""
 
-    latent_dim: int
+    #: Whether its modalities may include covariates.
+    takes_covariates = True
 
     #: The number of features of the condition, if the networks take one besides x and z.
     context_dim = 0
@@ -36,32 +44,103 @@ class Door(nn.Module):
     #: Whether to answer queries that condition on such a modality, or generate it, anyway.
     allow_untrained = False
 
-    # -- What queries need from a model (`mvae.models.base.MultimodalVAE` has it) -----------------------------------
+    def __init__(self, modalities: Parts, latent_dim: int):
+        super().__init__()
+        self._covariates = NamedModules({n: part for n, part in modalities.items() if isinstance(part, Covariate)})
+        modalities = {n: part for n, part in modalities.items() if isinstance(part, Modality)}
+        if not modalities:
+            raise SettingsError("a model needs at least one modality: MVAE({'image': Modality(...)}, ...)")
+        if latent_dim < 1:
+            raise SettingsError(f"latent_dim must be at least 1, not {latent_dim}")
+        for name in modalities:
+            if not name:
+                raise SettingsError(f"a modality's name must be a non-empty string, not {name!r}")
+        if covariates := list(self._covariates.by_name):
+            if not self.takes_covariates:
+                raise SettingsError(f"{type(self).__name__} takes no covariates ({', '.join(covariates)})")
+            if not any(part.encoder_takes_context or part.decoder_takes_context for part in modalities.values()):
+                raise SettingsError(
+                    f"no network takes the covariates ({', '.join(covariates)}): give encoders or decoders whose "
+                    "forward has a second argument, such as mvae.networks.build(..., condition=…)"
+                )
+            self.context_dim = sum(covariate.width for covariate in self.covariates.values())
+        self._modalities = NamedModules(modalities)
+        self.latent_dim = latent_dim
+        require_float64(next((parameter.device for parameter in self.parameters()), "cpu"))
 
     @property
     def modalities(self) -> Mapping[str, Modality]:
-        """Name → modality."""
-        raise NotImplementedError
+        """Name → modality, in the model's order; read-only, as a model's modalities are those it was made of."""
+        return MappingProxyType(cast("dict[str, Modality]", self._modalities.by_name))
 
     @property
     def covariates(self) -> Mapping[str, Covariate]:
         """Name → covariate."""
-        raise NotImplementedError
+        return MappingProxyType(cast("dict[str, Covariate]", self._covariates.by_name))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The modalities' names."""
-        raise NotImplementedError
+        """The modalities' names, in order: the axis M of every mask."""
+        return tuple(self._modalities.by_name)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """λ of each modality (Eq. 2)."""
+        return tuple(modality.weight for modality in self.modalities.values())
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        raise NotImplementedError
+        return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the latents."""
-        raise NotImplementedError
+        """The dtype of the latents: that of the networks, but float32 at least."""
+        return torch.promote_types(next(iter(self.modalities.values())).dtype, torch.float32)
+
+    def fit_scalings(self, table: Table) -> None:
+        """Fit the statistics by which values are scaled to the training rows, unless an earlier training has."""
+        for name, part in self.modalities.items():
+            part.fit_scaling(table, name)
+        for name, covariate in self.covariates.items():
+            covariate.fit(table, name)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Inputs":
+        """Move to another device or precision.
+
+        Raises:
+            SettingsError: a device without float64.
+        """
+        require_float64(fn(torch.empty(0)).device)
+        return cast("Inputs", super()._apply(fn, recurse))
+
+    def prepare(self, batch: Table) -> dict[str, Tensor]:
+        """A batch's columns as the networks take them, on the model's device."""
+        here = batch.to(self.device)  # tensors, even if the batch holds a user's arrays
+        x = {
+            name: modality.prepare(cast("Tensor", here.columns[name]), here.observed.get(name))
+            for name, modality in self.modalities.items()
+            if name in here.columns
+        }
+        return x | {
+            name: covariate.encode(cast("Tensor", here.columns[name]), batch.has(name), self.dtype)
+            for name, covariate in self.covariates.items()
+            if name in here.columns
+        }
+
+    def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
+        """The covariates, if any: what encoders and decoders are conditioned on besides x and z.
+
+        Raises:
+            QueryError: a covariate is missing.
+        """
+        if missing := [name for name in self.covariates if name not in x]:
+            raise QueryError(
+                f"this model is conditioned on {', '.join(missing)}: give it with the data, or as "
+                f"covariates={{{missing[0]!r}: …}}"
+            )
+        columns = [x[name] for name in self.covariates]  # torch.compile treats an empty mapping proxy as true
+        return torch.cat(columns, dim=1) if columns else None
 
     def as_table(self, data: Data, others: Collection[str] = ()) -> Table:
         """Convert any data to a table, and check that all its present values fit this model.

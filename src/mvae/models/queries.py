@@ -5,30 +5,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from mvae.arguments import SEEDS, checked_arguments, require_whole_number
 from mvae.data.idx import require_memory
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError
-from mvae.gaussian import Gaussian
+from mvae.gaussian import Gaussian, map_parameters
 from mvae.modality.modes import evaluating
-from mvae.models.door import Data, Door
+from mvae.models.inputs import Data, Inputs
 from mvae.models.mixture import Mixture
 from mvae.models.prior import Prior
 
-__all__ = ["Questions", "parts_of"]
+__all__ = ["Queries", "parts_of"]
 
 VALUES = 2**20  # values encoded or decoded at once: a network's layers need many times their memory
 ROWS = 4096  # rows at once, at most: a label is one value, but its network's layers are wide
 FEW = 256  # (sample, row) pairs that are decoded at once whatever their size
 
 
-class Questions(Door):
+class Queries(Inputs):
     """The queries that every model answers; a base class of `mvae.models.base.MultimodalVAE`.
 
-    Data is a `Table`, a mapping of arrays or a data frame, and is checked before it is used (`Door.as_table`).
+    Data is a `Table`, a mapping of arrays or a data frame, and is checked before it is used (`Inputs.as_table`).
     However many rows and samples there are, they are read, encoded and decoded in parts of bounded memory, so columns
     may be memory-mapped; only the answer is held as a whole.
     """
@@ -36,14 +36,6 @@ class Questions(Door):
     #: The p(z) that samples without data are drawn from, and that log p refers to (`mvae.models.fitting.fit_prior`);
     #: None: N(0, I), as in training. The posterior of a row with nothing given is N(0, I) in any case.
     prior: Prior | None = None
-
-    def prepare(self, batch: Table) -> dict[str, Tensor]:
-        """A batch's columns as the networks take them."""
-        raise NotImplementedError
-
-    def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
-        """What encoders and decoders are conditioned on besides x and z."""
-        raise NotImplementedError
 
     def posterior_given(self, x: Mapping[str, Tensor], given: Bool[Tensor, "rows modalities"]) -> Gaussian | Mixture:
         """q(z | X) of prepared columns."""
@@ -293,15 +285,14 @@ def _joined(parts: Sequence[Gaussian | Mixture]) -> Gaussian | Mixture:
     """The posteriors of successive rows as one; a Gaussian among mixtures becomes a mixture of equal components."""
     if len(parts) == 1:
         return parts[0]
-    if all(isinstance(part, Gaussian) for part in parts):
-        return Gaussian(_cat([p.precision for p in parts], 0), _cat([p.shift for p in parts], 0))  # pyright: ignore
-    count = next(len(part.weight) for part in parts if isinstance(part, Mixture))
-    mixtures = []
-    for part in parts:
-        if isinstance(part, Gaussian):
-            components = Gaussian(part.precision.expand(count, -1, -1), part.shift.expand(count, -1, -1))
-            weight = torch.full(components.precision.shape[:2], 1 / count).to(part.precision)
-            part = Mixture(components, weight)
-        mixtures.append(part)
-    precision, shift = (_cat([getattr(m.components, name) for m in mixtures], 1) for name in ("precision", "shift"))
-    return Mixture(Gaussian(precision, shift), _cat([m.weight for m in mixtures], 1))
+    count = next((len(part.weight) for part in parts if isinstance(part, Mixture)), 0)
+    if not count:
+        return map_parameters(lambda *rows: torch.cat(rows), *parts)  # pyright: ignore[reportArgumentType]
+    mixtures = [part if isinstance(part, Mixture) else _repeated_component(part, count) for part in parts]
+    components = map_parameters(lambda *rows: torch.cat(rows, 1), *(mixture.components for mixture in mixtures))
+    return Mixture(components, torch.cat([mixture.weight for mixture in mixtures], 1))
+
+
+def _repeated_component(q: Gaussian, count: int) -> Mixture:
+    components = map_parameters(lambda part: part.expand(count, -1, -1), q)
+    return Mixture.even(components, torch.ones(count, 1, dtype=torch.bool))
