@@ -134,7 +134,7 @@ def described(kind: Any) -> str:
     if origin in (Sequence, list, tuple):
         return f"a list of {described(args[0])}" if args else "a list"
     if origin in (Mapping, dict):
-        return "a mapping by name"
+        return "a mapping by name" + (" to text" if args[1:] == (str,) else "")
     if origin is Callable or kind is Callable:
         return "a function"
     if kind in WORDS:

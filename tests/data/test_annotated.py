@@ -303,3 +303,69 @@ def test_a_name_may_contain_a_colon() -> None:
     mudata = pytest.importorskip("mudata")
     both = mudata.MuData({"rna": cells()})  # as MuData names the columns of its parts
     assert read_anndata(both, {"rna": "rna:X", "batch": "obs/rna:batch"}).categories == {"batch": ("b1", "b2")}
+
+
+@pytest.mark.parametrize("listed", [tuple, np.array, pd.Index, lambda names: pd.Series(names, index=["i", "j"])])
+def test_names_may_be_any_list_array_or_index(listed: Any) -> None:
+    found = read_anndata(
+        cells(), PLACES, features={"protein": listed(["CD8", "CD3"])}, categories={"batch": listed(["b2", "b1"])}
+    )
+    np.testing.assert_array_equal(rows(found, "protein"), PROTEINS[:, [2, 0]])
+    assert rows(found, "batch").tolist() == [1, 0, 1] * 4
+    made = cells()
+    write_anndata(made, {"obs/score": np.arange(2)}, listed(["cell 3", "cell 1"]))
+    assert made.obs["score"].dropna().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"columns": ["X"]}, r"columns of read_anndata must be a mapping by name to text, not \['X'\]"),
+        ({"columns": {"rna": None}}, "columns of read_anndata must be a mapping by name to text"),
+        ({"present": {"rna": pd.Series([True])}}, "present of read_anndata must be a mapping by name to text or None"),
+        ({"features": {"rna": "gene 1"}}, "features of 'rna' must be a list of names, not 'gene 1'"),
+        ({"categories": {"rna": 3}}, "categories of 'rna' must be a list of names, not 3"),
+    ],
+)
+def test_arguments_of_wrong_type_are_named(arguments: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        read_anndata(cells(), **{"columns": {"rna": "X"}, **arguments})
+
+
+def test_objects_without_cells_are_refused() -> None:
+    for other in (None, np.ones((3, 2)), pd.DataFrame({"a": [1]})):
+        with pytest.raises(DataError, match=r"give an AnnData or MuData object, or a path that ends in \.h5ad"):
+            read_anndata(other, {"rna": "X"})
+    with pytest.raises(DataError, match=r"give an AnnData or MuData object, not 'c\.h5ad'"):
+        write_anndata("c.h5ad", {"obs/a": [1]}, ["a"])
+    with pytest.raises(SettingsError, match="cells must be a list of names, not None"):
+        write_anndata(cells(), {"obs/a": [1]}, None)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("matrix", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+def test_nan_in_sparse_matrix_is_missing(matrix: Any) -> None:
+    made, x = cells(), COUNTS.copy()
+    x[0], x[1, 3] = np.nan, np.nan
+    made.layers["counts"] = matrix(x)
+    places = {"rna": "layers/counts", "batch": "obs/batch"}
+    found = read_anndata(made, places, features={"rna": made.var_names[::-1]})
+    assert found.table.has("rna").tolist() == [False] + [True] * (CELLS - 1)
+    np.testing.assert_array_equal(found.table.observed["rna"].numpy(), ~np.isnan(x[:, ::-1]))
+
+
+def test_present_takes_nullable_booleans_unless_one_is_missing() -> None:
+    made = cells()
+    made.obs["some"] = pd.array([True, False] * 6, dtype="boolean")
+    found = read_anndata(made, PLACES, present={"protein": "obs/some"})
+    assert found.table.has("protein").tolist() == [True, False] * 6
+    made.obs["unknown"] = pd.array([True, None] * 6, dtype="boolean")
+    with pytest.raises(DataError, match="obs/unknown holds <NA>: present needs booleans, one for each cell"):
+        read_anndata(made, PLACES, present={"protein": "obs/unknown"})
+
+
+def test_number_1_and_text_1_are_one_category() -> None:
+    made = cells()
+    made.obs["plate"] = pd.Series(["1", 1, 2] * 4, index=made.obs_names, dtype=object)
+    found = read_anndata(made, {"rna": "X", "plate": "obs/plate"})
+    assert found.categories == {"plate": ("1", "2")}
+    assert rows(found, "plate").tolist() == [0, 0, 1] * 4

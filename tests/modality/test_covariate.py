@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from mvae.evaluation.subsets import coherence_by_number
 from mvae.modality.covariate import Covariate
 from mvae.models import MODELS
 from mvae.networks.mlp import ConditionalMLP, mlp
+from tests.unchecked import unchecked
 
 ROWS = 60
 
@@ -255,3 +257,25 @@ def test_a_category_may_be_given_by_its_code_as_a_tensor() -> None:
     assert torch.equal(named, coded)
     with pytest.raises(DataError, match="codes 0 to 1 of b1, b2 are needed"):
         made.predict(data, of="rna", covariates={"batch": torch.tensor(2)})
+
+
+@pytest.mark.parametrize("listed", [np.array, pd.Index, lambda names: pd.Series(names).unique(), iter])
+def test_categories_may_be_any_list_array_or_index(listed: Any) -> None:
+    assert Covariate(listed(["b1", "b2"])).codes(["b2", "b1"]).tolist() == [1, 0]
+
+
+def test_fewer_than_two_different_categories_are_refused() -> None:
+    wrong: Any
+    with unchecked():
+        assert Covariate(np.int64(2)).width == 2  # pyright: ignore[reportArgumentType]
+    for wrong in (["b1"], pd.Series(["b1", "b2", "b1"]), np.array([]), 1):
+        with unchecked(), pytest.raises(SettingsError, match="at least two categories, each listed once"):
+            Covariate(wrong)
+    for wrong in ("b1", 2.5):
+        with unchecked(), pytest.raises(SettingsError, match="a covariate's categories are a list of names, not"):
+            Covariate(wrong)
+
+
+def test_other_batch_is_one_value_for_all_rows() -> None:
+    with pytest.raises(DataError, match=r"covariate 'batch': rows of shape \(4,\); one of b1, b2 is needed"):
+        model().predict(rows(4), of="rna", covariates={"batch": ["b1"] * 4})

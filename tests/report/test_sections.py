@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from mvae.report.page import Chart, Grid
 from mvae.report.pairs import pairs_section
 from mvae.report.views import View, view_of
 from mvae.runs.answers import draws_given
+from mvae.runs.report import _next_steps
 from tests.small_training import columns, incomplete, model
 
 
@@ -206,3 +208,18 @@ def test_fields_are_shown_by_kind() -> None:
     ticks = [trace["marker"]["colorbar"]["ticktext"] for trace in points.data if "colorbar" in trace["marker"]]
     assert len(ticks) == 1
     assert all(map(dates.fullmatch, ticks[0]))
+
+
+@pytest.mark.parametrize(
+    ("measured", "message"),
+    [
+        (None, "can be checked only with the data"),
+        ({"kl/a": 1.0}, "Whether modalities are coupled was not checked"),
+        ({"gain a->b": 1.0}, "no uncoupled modality"),
+    ],
+)
+def test_next_steps_name_only_what_was_checked(measured: Any, message: str) -> None:
+    (text,) = _next_steps([], measured).text
+    assert message in text
+    assert ("uncoupled" in text) == (measured is not None and "gain a->b" in measured)
+    assert _next_steps(["advice"], measured).text == ["advice"]

@@ -15,6 +15,7 @@ from mvae.data.tables.tensors import encoded_parts
 from mvae.errors import DataError, QueryError, RunError, SettingsError
 from mvae.report.calibration import calibration_section
 from mvae.report.views import view_of
+from mvae.runs import tables
 from mvae.runs.answers import draws_given
 from mvae.runs.config import Config
 from mvae.runs.sample import sample_cells
@@ -148,6 +149,23 @@ def test_report_measures_the_intervals_of_impute() -> None:
     section = calibration_section(model.model, table, [view_of(name, modality, (3,))], draws_given)  # pyright: ignore
     rows = {row[0]: row[1:] for row in section.shown[0].table.rows}  # pyright: ignore
     assert rows[0.9][1] == inside
+
+
+@pytest.mark.parametrize("options", [{"interval": 0.9}, {"draws": 3}, {}])
+def test_rows_are_answered_few_but_filled_in_many_at_a_time(
+    trained: mvae.TableModel, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame, calls = patients(seed=1), []
+    monkeypatch.setattr("mvae.runs.tables.AT_ONCE", 20 * trained.schema.width * 7)  # seven rows at a time
+    answered, encode = tables.answers, TableSchema.encode
+    monkeypatch.setattr(tables, "answers", lambda *a, **k: calls.append("answered") or answered(*a, **k))
+    monkeypatch.setattr(TableSchema, "encode", lambda *a, **k: calls.append("encoded") or encode(*a, **k))
+    few = trained.impute(frame, samples=20, **options)
+    assert calls.count("answered") == -(-len(frame) // 7)
+    assert calls.count("encoded") <= -(-len(frame) // (20 * 7 // 3))
+    if not options:  # draws differ: all rows that are answered together share a generator
+        monkeypatch.undo()
+        pd.testing.assert_frame_equal(few, trained.impute(frame, samples=20, **options))
 
 
 def test_draws_have_long_form_and_differ_in_missing_cells(trained: mvae.TableModel) -> None:

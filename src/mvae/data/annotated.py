@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mvae.arguments import checked_arguments
 from mvae.data.on_disk import open_on_disk
 from mvae.data.sparse import SparseRows
 from mvae.data.table import Table
@@ -39,13 +40,14 @@ class Annotated:
     categories: Mapping[str, tuple[str, ...]]
 
 
+@checked_arguments("source")
 def read_anndata(
     source: Any,
     columns: Mapping[str, str],
     *,
     present: Mapping[str, str] | None = None,
-    features: Mapping[str, Sequence[str]] | None = None,
-    categories: Mapping[str, Sequence[Any]] | None = None,
+    features: Mapping[str, Iterable[str]] | None = None,
+    categories: Mapping[str, Iterable[Any]] | None = None,
     backed: bool = False,
 ) -> Annotated:
     """Read the cells of an AnnData or MuData object, or of a file that contains one.
@@ -67,23 +69,24 @@ def read_anndata(
     Raises:
         DataError: the file is absent or damaged; a place or feature is not in it (the message lists what is); two cells
             have the same name, or two of the requested features. SettingsError: ``present``, ``features`` or
-            ``categories`` name something that is not a column. MissingDependencyError: anndata or mudata is not
-            installed.
+            ``categories`` name something that is not a column, or an argument has the wrong type.
+            MissingDependencyError: anndata or mudata is not installed.
     """
     data = _opened(source, backed) if isinstance(source, str | Path) else source
-    cells = _names(data.obs_names)
-    taken, masks, labelled, known, wanted = {}, {}, {}, {}, features or {}
-    for what, named in (("present", present), ("features", wanted), ("categories", categories)):
+    cells = _cells_of(data, ", or a path that ends in .h5ad or .h5mu")
+    taken, masks, labelled, known = {}, {}, {}, {}
+    wanted, listed = _lists("features", features), _lists("categories", categories)
+    for what, named in (("present", present), ("features", wanted), ("categories", listed)):
         for name in [name for name in named or () if name not in columns]:
             if what == "present" or nearest(name, columns):  # the dicts from training may have more columns
-                listed = f"there are {', '.join(columns)}{nearest(name, columns)}"
-                raise SettingsError(f"{what} names {name!r}, which is not a column; {listed}")
+                have = f"there are {', '.join(columns)}{nearest(name, columns)}"
+                raise SettingsError(f"{what} names {name!r}, which is not a column; {have}")
     for name, where in columns.items():
         part, inside = _part(data, where)
         values, labels = _found(part, inside)
         place, order = _place(part, cells), _order(where, labels, wanted.get(name))
         if inside.startswith("obs/"):
-            values, here, own = _coded(values, place, (categories or {}).get(name))
+            values, here, own = _coded(values, place, listed.get(name))
             known |= {name: own} if own else {}
         else:
             values, here = _measured(values, place, order)
@@ -93,9 +96,7 @@ def read_anndata(
             masks[name] = here
     for name, where in (present or {}).items():
         part, inside = _part(data, where)
-        said, place = np.asarray(_found(part, inside)[0]), _place(part, cells)
-        if said.dtype != bool:
-            raise DataError(f"{where} holds {said.dtype}: present needs booleans")
+        said, place = _booleans(where, _found(part, inside)[0]), _place(part, cells)
         if place is not None:  # a cell that is not in the modality has no values of it
             said = np.where(place >= 0, said[place], False)
         own = masks.get(name, np.ones(len(cells), bool))
@@ -103,7 +104,8 @@ def read_anndata(
     return Annotated(Table(taken, masks), cells, {k: v for k, v in labelled.items() if v}, known)
 
 
-def write_anndata(data: Any, answers: Mapping[str, Any], cells: Sequence[str]) -> None:
+@checked_arguments("data", "cells")
+def write_anndata(data: Any, answers: Mapping[str, Any], cells: Iterable[str]) -> None:
     """Store answers in an AnnData object (or one modality of a MuData), matched by cell name.
 
     Args:
@@ -115,9 +117,10 @@ def write_anndata(data: Any, answers: Mapping[str, Any], cells: Sequence[str]) -
 
     Raises:
         DataError: duplicate names, no cell in common, the wrong number of rows or features, or several values per cell
-            for obs. SettingsError: an unknown place.
+            for obs. SettingsError: an unknown place, or an argument of the wrong type.
     """
-    own, place = _names(data.obs_names), {cell: row for row, cell in enumerate(_names(cells))}
+    own, cells = _cells_of(data), _lists("cells", {"": cells})[""]
+    place = {cell: row for row, cell in enumerate(_names(cells))}
     rows = np.array([place.get(cell, -1) for cell in own], np.int64)
     if (rows < 0).all():
         such = f" (such as {cells[0]!r})" if len(cells) else ", which have none"
@@ -174,6 +177,32 @@ def _opened(path: str | Path, backed: bool) -> Any:
         return require_extra("anndata", "anndata", ".h5ad files").read_h5ad(path)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} is damaged ({str(error).splitlines()[0]}): replace it") from None
+
+
+def _cells_of(data: Any, instead: str = "") -> tuple[str, ...]:
+    """The names of an object's cells."""
+    if not hasattr(data, "obs_names"):
+        raise DataError(f"give an AnnData or MuData object{instead}, not {abridged(data)}")
+    return _names(data.obs_names)
+
+
+def _lists(what: str, named: Mapping[str, Any] | None) -> dict[str, tuple[Any, ...]]:
+    """Lists, arrays or indices of names by column, as tuples."""
+    for name, names in (named or {}).items():
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            of = f" of {name!r}" if name else ""
+            raise SettingsError(f"{what}{of} must be a list of names, not {abridged(names)}")
+    return {name: tuple(names) for name, names in (named or {}).items()}
+
+
+def _booleans(where: str, values: Any) -> np.ndarray:
+    """A column of booleans, which may also be of a nullable dtype if none is missing."""
+    array = np.asarray(values)
+    odd = [] if array.dtype == bool else [value for value in array.ravel().tolist() if not isinstance(value, bool)]
+    if odd or array.ndim != 1:
+        held = repr(odd[0]) if odd else f"rows of shape {array.shape[1:]}"
+        raise DataError(f"{where} holds {held}: present needs booleans, one for each cell")
+    return array.astype(bool)
 
 
 def _names(names: Any) -> tuple[str, ...]:
@@ -256,12 +285,16 @@ def _measured(values: Any, place: np.ndarray | None, order: np.ndarray | None) -
     here = None if place is None or (place >= 0).all() else place >= 0
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
     if not isinstance(values, np.ndarray):  # sparse, or on disk
-        return SparseRows(values, place, order), here
-    values = values if order is None else values[:, order]
-    values = values if place is None else values[place]
-    if values.dtype.kind != "f" or not np.isnan(values).any():
-        return values, here
-    there = ~np.isnan(values)
+        rows = SparseRows(values, place, order)
+        if not hasattr(values, "tocsr") or values.dtype.kind != "f" or not np.isnan(values.data).any():
+            return rows, here
+        values, there = rows, ~SparseRows(values != values, place, order)[:]
+    else:
+        values = values if order is None else values[:, order]
+        values = values if place is None else values[place]
+        if values.dtype.kind != "f" or not np.isnan(values).any():
+            return values, here
+        there = ~np.isnan(values)
     return values, there if here is None else there & here.reshape(-1, *[1] * (values.ndim - 1))
 
 
@@ -277,7 +310,7 @@ def _coded(
     if plain and all(isinstance(value, int | float | np.number) for value in array[~missing]):
         return np.where(missing, 0, array).astype(np.float64), here, ()
     text = [_text(value) for value in array]
-    known = tuple(map(_text, categories or sorted(set(array[~missing]), key=_by_size)))
+    known = tuple(dict.fromkeys(map(_text, categories or sorted(set(array[~missing]), key=_by_size))))
     codes = {category: code for code, category in enumerate(known)}
     found = np.array([codes.get(value, -1) for value in text], np.int64)
     found[missing] = -1

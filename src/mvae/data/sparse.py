@@ -32,7 +32,7 @@ class SparseRows:
     def __init__(self, matrix: Any, place: np.ndarray | None = None, features: np.ndarray | None = None):
         self._matrix = matrix.tocsr() if hasattr(matrix, "tocsr") else matrix
         if getattr(self._matrix, "format", "csr") != "csr":
-            raise DataError("a sparse matrix on disk must be stored by rows (CSR): convert it")
+            raise DataError("a sparse matrix on disk must be stored by rows (CSR): convert it, or read it into memory")
         self.dtype = np.dtype(matrix.dtype)
         if self.dtype.kind not in "biuf" or self.dtype.itemsize > 8:
             raise DataError(f"a sparse matrix of dtype {self.dtype}: numbers of at most 64 bits are needed")

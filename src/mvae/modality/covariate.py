@@ -1,6 +1,7 @@
 """Covariates: what encoders and decoders are conditioned on, such as a batch, a donor, an age or a depth."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from mvae.data.columns import as_column, as_tensor
 from mvae.data.table import Table
-from mvae.errors import DataError, SettingsError
+from mvae.errors import DataError, SettingsError, abridged
 
 __all__ = ["Covariate"]
 
@@ -23,7 +24,7 @@ class Covariate(nn.Module):
     ``rows features``: categories one-hot, numbers in standard deviations from their training mean.
 
     Args:
-        categories: their names, in the order of their codes 0 … K−1, or how many there are. None: real numbers.
+        categories: their names, in the order of their codes 0 … K−1, or their number. None: real numbers.
         unknown: whether a row's category may be missing or not listed. It is then passed as zeros, and training needs
             such rows: a model knows nothing about what it never saw.
         features: how many numbers a row of a real covariate has.
@@ -38,13 +39,18 @@ class Covariate(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, categories: Sequence[str | int] | int | None = None, unknown: bool = False, features: int = 1):
+    def __init__(self, categories: Iterable[str | int] | int | None = None, unknown: bool = False, features: int = 1):
         super().__init__()
-        if isinstance(categories, str):
-            raise SettingsError(f"a covariate's categories are a list of names, not {categories!r}")
-        self.categories = tuple(range(categories) if isinstance(categories, int) else categories or ())
+        if isinstance(categories, Integral):
+            categories = range(int(categories))
+        elif isinstance(categories, str) or not isinstance(categories, Iterable | None):
+            raise SettingsError(f"a covariate's categories are a list of names, not {abridged(categories)}")
+        names = () if categories is None else categories
+        self.categories = tuple(name.item() if isinstance(name, np.generic) else name for name in names)
         if categories is not None and len(set(self.categories)) < max(2, len(self.categories)):
-            raise SettingsError(f"a covariate needs two different categories at least, not {self.categories}")
+            raise SettingsError(
+                f"a covariate needs at least two categories, each listed once, not {abridged(self.categories)}"
+            )
         if features < 1:
             raise SettingsError(f"a covariate needs one feature at least, not {features}")
         self.unknown, self.width = unknown, len(self.categories) or features
@@ -66,6 +72,8 @@ class Covariate(nn.Module):
         if array.dtype.kind not in "OUS" and self._numbered:
             return _numbers(values, name)
         self._require_alike(array, name)
+        if array.ndim != 1:
+            raise DataError(f"covariate {name!r}: rows of shape {array.shape[1:]}; one of {self._listed} is needed")
         if array.dtype.kind == "S" and any(isinstance(category, str) for category in self.categories):
             array = np.char.decode(array, "utf-8")
         place = {category: code for code, category in enumerate(self.categories)}

@@ -102,7 +102,10 @@ def calibration_section(
         note = "Below the dotted line, the model is over-confident."
         section.shown.append(lines(title, sure, "mean probability of the prediction", "accuracy", note, diagonal=True))
     if not (intervals or sure or section.text):
-        section.text.append("There is nothing to measure: no numbers or classes that another modality could predict.")
+        section.text.append(
+            f"There is too little to measure: no number or class was held out in {LEAST} rows or more that have "
+            "something to predict it from."
+        )
     return section
 
 

@@ -45,7 +45,7 @@ class Answer:
     probabilities: Mapping[int, np.ndarray]
     log_p: np.ndarray | None = None
 
-    def between(self, share: float, place: int | slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
+    def between(self, share: float, place: int | slice | list[int] = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """The bounds of intervals with this share of draws (`between`): ``rows fields``, or ``rows`` for one field."""
         low, high = between(torch.from_numpy(self.draws[:, :, place]), share)
         return low.numpy(), high.numpy()

@@ -86,7 +86,7 @@ def report(
     rows = read_metrics(run_dir)
     shown = views(config, model if run is None else run.model, stored, None if run is None else run.data)
     if run is None:
-        found = course_advice(rows, None)
+        found, measured = course_advice(rows, None), None
         page.summary = f"The data of this run is gone ({gone}). Below is what the run directory itself holds."
         parts = [
             history_section(rows),
@@ -99,7 +99,7 @@ def report(
         found = _advice(run, evaluation, measured, rows)
         page.summary = _summary(run, found)
         parts = [history_section(rows), *_answers(run, test, evaluation, measured, shown, scoring.seed)]
-    page.sections = [_next_steps(found), _trained_on(config, stored, run), *parts]
+    page.sections = [_next_steps(found, measured), _trained_on(config, stored, run), *parts]
     write_page(page, path)
     return path
 
@@ -152,10 +152,23 @@ def _summary(run: Run, found: list[str]) -> str:
     return f"{type(model).__name__} of {names}; {len(train)} training rows, {model.latent_dim} latents. {verdict}."
 
 
-def _next_steps(found: list[str]) -> Section:
-    return Section(
-        "What to do next", found or ["No dead expert, no uncoupled modality, no sign that training was too short."]
-    )
+def _next_steps(found: list[str], measured: Mapping[str, float] | None) -> Section:
+    """What was found, or what was checked without finding anything.
+
+    Args:
+        found: the advice.
+        measured: what `validate` measured on held-out rows; None if the data is gone.
+    """
+    if measured is None:
+        none = "No sign that training was too short. Everything else can be checked only with the data."
+    elif any(name.startswith("gain ") for name in measured):
+        none = "No dead expert, no uncoupled modality, no sign that training was too short."
+    else:
+        none = (
+            "No dead expert, no sign that training was too short. Whether modalities are coupled was not checked: "
+            "there is only one, or too few held-out rows have two."
+        )
+    return Section("What to do next", found or [none])
 
 
 def _trained_on(config: Config, stored: Mapping[str, Any], run: Run | None) -> Section:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,19 @@ from mvae.errors import QueryError, RunError, abridged
 from mvae.files import as_path
 from mvae.models.base import MultimodalVAE
 from mvae.runs import saving
-from mvae.runs.answers import AT_ONCE, Answer, answers, latents, scores
+from mvae.runs.answers import AT_ONCE, answers, latents, scores
+from mvae.runs.filling import ENDS, Filler
 from mvae.runs.neighbours import FEWEST, NEIGHBOURS_AMONG, Correction, corrections
 from mvae.runs.run import opened_model, read_run
 
 __all__ = ["TableModel", "for_file", "load_table"]
 
 log = logging.getLogger("mvae.data")
-ENDS = ("low", "high", "p")  # suffixes of the columns that are added for a filled-in one
 MOST_ROWS = 4096  # the most rows answered together
+STEPS = 64  # the most steps of rows that are encoded and filled in together: a data frame costs the same for few rows
+
+Step = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], Correction | None]
+"""Values, which of them are observed, and their correction by neighbours, for rows that are answered together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,31 +105,24 @@ class TableModel:
             raise QueryError("an interval belongs to means: ask for it without draws, or take the draws' quantiles")
         lacking = self._lacking(frames) if interval is not None else set[str]()
         _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
-        most = max(samples, draws)
-        plain = ((*part, None) for part in self._encoded(frames, self.rows_at_once(most)))
-        parts = self._beside_neighbours(frames, most, seed) if neighbours else plain
-        for number, (frame, values, present, correction) in enumerate(parts):
-            found = answers(
-                self.model,
-                values,
-                present,
-                self._columns,
-                most,
-                seed + number * (draws > 0),
-                draws=draws or (0 if interval is None and not neighbours else None),
-                independent=draws > 0,
-            )
-            found = found if correction is None else correction.applied(self.model, found)
-            if not draws:
-                yield self._filled(frame, found, interval, lacking)
-                continue
-            made = []
-            for i in range(draws):
-                one = self._filled(frame, {n: replace(answer, point=answer.draws[i]) for n, answer in found.items()})
-                one.insert(0, ".imp", i + 1)
-                one.insert(1, ".id", frame.index)
-                made.append(one)
-            yield pandas().concat(made)
+        most, filler = max(samples, draws), Filler(self.schema, draws, interval, lacking)
+        drawn, seen = draws or (0 if interval is None and not neighbours else None), 0
+        for frame, parts in self._in_steps(frames, self.rows_at_once(most), max(1, draws), neighbours, seed):
+            kept = []
+            for values, present, correction in parts:
+                found = answers(
+                    self.model,
+                    values,
+                    present,
+                    self._columns,
+                    most,
+                    seed + seen * (draws > 0),
+                    draws=drawn,
+                    independent=draws > 0,
+                )
+                kept.append(filler.kept(found if correction is None else correction.applied(self.model, found)))
+                seen += 1
+            yield filler.filled(frame, kept)
 
     @checked_arguments("interval", error=QueryError)
     def predict(self, data: Any, of: str, *, interval: float = 0.9, samples: int = 400, seed: int = 0) -> DataFrame:
@@ -160,7 +157,7 @@ class TableModel:
             raise QueryError(f"{of!r} is not a column of {', '.join(self.model.names)}, all that the model sees")
         if modality not in self._columns:
             raise QueryError(f"{of!r} holds {column.kind}s, which are an input of predictions and cannot be predicted")
-        for frame, values, present in self._encoded(frames, self.rows_at_once(samples)):
+        for frame, values, present in self._sliced(frames, self.rows_at_once(samples)):
             present[modality][:, place] = False
             draws = 0 if column.kind in CLASSED else None
             found = answers(self.model, values, present, [modality], samples, seed, draws=draws)[modality]
@@ -211,7 +208,7 @@ class TableModel:
 
     def score_parts(self, frames: Frames, *, samples: int = 100, seed: int = 0) -> Iterator[DataFrame]:
         """As `score`, part by part in bounded memory."""
-        for frame, values, present in self._encoded(frames, self.rows_at_once(samples)):
+        for frame, values, present in self._sliced(frames, self.rows_at_once(samples)):
             total, parts = scores(self.model, values, present, samples, seed)
             made = {"log p": total} | {f"log p({name} | rest)": found for name, found in parts.items()}
             yield pandas().DataFrame(made, index=frame.index)
@@ -245,56 +242,46 @@ class TableModel:
             seen = [name for name in values if name in self.model.known]  # a VAE has one modality
             yield frame, {name: values[name] for name in seen}, {name: present[name] for name in seen}
 
+    def _sliced(
+        self, frames: Frames, step: int
+    ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """As `_encoded`, in parts of ``step`` rows, of which many are encoded together."""
+        for frame, values, present in self._encoded(frames, self._together(frames, step)):
+            for first in range(0, len(frame), step):
+                rows = slice(first, first + step)
+                yield frame.iloc[rows], *_rows_of(values, present, rows)
+
+    def _together(self, frames: Frames, step: int, draws: int = 1) -> int:
+        """The number of rows to encode and to fill in together, a multiple of ``step``."""
+        return step * max(1, min(STEPS, min(self.rows_at_once(draws), frames.at_once) // step))
+
     def rows_at_once(self, samples: int) -> int:
         """The number of rows that can be answered together in bounded memory, with ``samples`` of z each."""
         samples = require_whole_number("samples", samples, 1)
         return max(1, min(MOST_ROWS, AT_ONCE // (samples * self.schema.width)))
 
-    def _beside_neighbours(
-        self, frames: Frames, samples: int, seed: int
-    ) -> Iterator[tuple[DataFrame, dict[str, np.ndarray], dict[str, np.ndarray], Correction]]:
-        """As `_encoded`, with the correction of the same rows by their neighbours."""
-        for frame, values, present in self._encoded(frames, NEIGHBOURS_AMONG):
-            if len(frame) < FEWEST:
+    def _in_steps(
+        self, frames: Frames, step: int, draws: int, neighbours: bool, seed: int
+    ) -> Iterator[tuple[DataFrame, Sequence[Step]]]:
+        """Rows that are filled in together, in steps of rows that are answered together."""
+        most = self._together(frames, step, draws)
+        for frame, values, present in self._encoded(frames, NEIGHBOURS_AMONG if neighbours else most):
+            if neighbours and len(frame) < FEWEST:
                 said = "neighbours need %s rows at once: %s of the table's %s rows are filled in without them"
                 log.warning(said, *(f"{number:,}" for number in (FEWEST, len(frame), frames.rows)))
-            step = self.rows_at_once(samples)
-            for rows, correction in corrections(self.model, values, present, self._columns, step, seed):
-                x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))
-                yield frame.iloc[rows], x, here, correction
+            steps = ((slice(first, first + step), None) for first in range(0, len(frame), step))
+            if neighbours:
+                steps = corrections(self.model, values, present, self._columns, step, seed)
+            parts = [(*_rows_of(values, present, rows), correction) for rows, correction in steps]
+            each = max(1, most // step)
+            for first in range(0, len(parts), each):
+                yield frame.iloc[first * step : (first + each) * step], parts[first : first + each]
 
-    def _filled(
-        self,
-        frame: DataFrame,
-        found: Mapping[str, Answer],
-        interval: float | None = None,
-        lacking: Set[str] = frozenset(),
-    ) -> DataFrame:
-        """A part of the table with the answers' points in its missing cells, and added columns of intervals."""
-        made, beside = {}, {}
-        homes = {name: (m, i) for m in found for i, name in enumerate(self.schema.modalities[m])}
-        for name in frame.columns:
-            column, series = self.schema.named.get(name), frame[name]
-            made[name] = series
-            if column is not None and column.kind == "constant":
-                made[name] = column.filled(series, np.zeros(len(series)))
-            if column is None or name not in homes:
-                continue
-            modality, place = homes[name]
-            answer, points = found[modality], found[modality].point[:, place]
-            made[name] = column.filled(series, points)
-            if interval is None or name not in lacking:
-                continue
-            gone = ~column.present(series)
-            if column.kind in CLASSED:
-                chances, code = answer.probabilities[place], points.astype(int)
-                beside[f"{name}.p"] = np.where(gone, np.take_along_axis(chances, code[:, None], 1)[:, 0], np.nan)
-            else:
-                bounds = answer.between(interval, place)
-                for side, bound in zip(("low", "high"), bounds, strict=True):
-                    beside[f"{name}.{side}"] = _shown(column, series, bound, gone)
-        pd = pandas()
-        return pd.concat([pd.DataFrame(made, index=frame.index), pd.DataFrame(beside, index=frame.index)], axis=1)
+
+def _rows_of(
+    values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray], rows: slice
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    return {name: own[rows] for name, own in values.items()}, {name: own[rows] for name, own in present.items()}
 
 
 def load_table(path: str | Path) -> TableModel:
@@ -358,12 +345,6 @@ def _plainly(column: TableColumn, numbers: np.ndarray) -> Any:
     """Numbers of a column decoded to numbers or dates, never to text."""
     cells = column.decode(numbers)
     return column.typed(cells) if column.dtype == "text" else cells
-
-
-def _shown(column: TableColumn, series: Any, numbers: np.ndarray, rows: np.ndarray) -> Any:
-    """A bound as a separate column, empty where the cell is observed."""
-    cells = pandas().Series(column.decode_as(series, numbers), index=series.index)
-    return cells.where(rows, "" if is_text(series) else None) if cells.dtype == object else cells.where(rows)
 
 
 def _require_share(share: float | None) -> None:

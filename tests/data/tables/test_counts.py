@@ -45,3 +45,11 @@ def test_too_few_rows_change_no_kind() -> None:
     frame = table().iloc[:30]
     columns = learn_columns(of_frame(frame), frame, kinds=dict.fromkeys(["visits", "score"], "count"))
     assert closer_than_counts(columns, ["score"], frame) == {}
+
+
+def test_columns_of_a_table_too_wide_to_be_tested_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = table()
+    columns = learn_columns(of_frame(frame), frame)
+    monkeypatch.setattr("mvae.data.tables.counts.MOST", len(frame.columns) - 1)
+    monkeypatch.setattr("mvae.data.tables.counts._numbers", lambda *given: pytest.fail("a column was read"))
+    assert closer_than_counts(columns, frame.columns, frame) == {}

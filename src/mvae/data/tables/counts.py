@@ -48,10 +48,10 @@ def closer_than_counts(
         return {}
     frame = frame.iloc[:: -(-len(frame) // ROWS)]
     seen = [c for c in columns.values() if c.kind in MODELLED and len(c.classes) <= CLASSES]
-    parts = {column.name: _numbers(column, frame) for column in seen}
-    width = sum(part.shape[1] for part in parts.values())
+    width = sum(map(_width, seen))
     if width > MOST:
         return {}
+    parts = {column.name: _numbers(column, frame) for column in seen}
     first = dict(zip(parts, np.cumsum([0, *(part.shape[1] for part in parts.values())]), strict=False))
     left = _variances_given_others(np.concatenate(list(parts.values()), 1))
     found = {}
@@ -63,12 +63,22 @@ def closer_than_counts(
     return found
 
 
+def _width(column: TableColumn) -> int:
+    """The number of regression inputs of a column."""
+    return len(column.classes) - 1 if _indicated(column) else 1
+
+
+def _indicated(column: TableColumn) -> bool:
+    """Is this column one indicator for each class but the first?"""
+    return column.kind == "categorical" or (column.kind in CLASSED and len(column.classes) == 2)
+
+
 def _numbers(column: TableColumn, frame: DataFrame) -> Float[np.ndarray, "rows numbers"]:
     """A column as regression inputs: logarithms of positive numbers, indicators of classes; NaN is missing."""
     values = column.encode(frame[column.name])[0][:, None]
     if column.kind == "positive":
         return np.log(values)
-    if column.kind == "categorical" or (column.kind in CLASSED and len(column.classes) == 2):
+    if _indicated(column):
         return np.where(np.isnan(values), np.nan, values == np.arange(1, len(column.classes)))
     return values
 

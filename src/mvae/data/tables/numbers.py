@@ -17,10 +17,11 @@ STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
 
 _SIGN, _DIGITS = r"^[+-]?", r"\d+"
 _GROUPED = {
-    "1,234.5": rf"{_SIGN}\d{{1,3}}(?:,\d{{3}})+(?:\.{_DIGITS})?$",
-    "1 234.5": rf"{_SIGN}\d{{1,3}}(?:[ '\u00a0\u202f]\d{{3}})+(?:\.{_DIGITS})?$",
-    "1.234,5": rf"{_SIGN}(?:\d{{1,3}}(?:[. '\u00a0\u202f]\d{{3}})+|{_DIGITS})(?:,{_DIGITS})?$",
+    "1,234.5": re.compile(rf"{_SIGN}\d{{1,3}}(?:,\d{{3}})+(?:\.{_DIGITS})?$"),
+    "1 234.5": re.compile(rf"{_SIGN}\d{{1,3}}(?:[ '\u00a0\u202f]\d{{3}})+(?:\.{_DIGITS})?$"),
+    "1.234,5": re.compile(rf"{_SIGN}(?:\d{{1,3}}(?:[. '\u00a0\u202f]\d{{3}})+|{_DIGITS})(?:,{_DIGITS})?$"),
 }
+_POINTS, _COMMAS = re.compile(r"[. '\u00a0\u202f]"), re.compile(r"[, '\u00a0\u202f]")  # between thousands
 _UNIT = re.compile(r"[+-]?([$€£¥]|EUR|USD|GBP|CHF)?\s*[+-]?\d[\d.,' \u00a0\u202f]*?\s*([^\d\s.,'][^\d]*)?")
 
 
@@ -32,18 +33,21 @@ def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
     >>> as_numbers(["1,234", "0.5"], "1,234.5"), as_numbers([True, None, 3])
     (array([1.234e+03, 5.000e-01]), array([ 1., nan,  3.]))
     """
-    cells = pandas().Series(np.asarray(values, object), dtype=object)
-    is_text = cells.map(lambda value: isinstance(value, str)).to_numpy(bool)
-    numbers = _plain(cells.where(~is_text))
+    cells = np.asarray(values, object)
+    is_text = np.array([isinstance(value, str) for value in cells.tolist()], bool)
+    numbers = np.full(len(cells), np.nan)
+    numbers[~is_text] = _plain(cells[~is_text])
     if is_text.any():
-        text = cells[is_text].str.strip()
-        read = np.full(len(text), np.nan) if style == "1.234,5" else _plain(text)
-        if style in _GROUPED:
-            grouped = text.str.match(_GROUPED[style]).to_numpy(bool)
-            apart = r"[. '\u00a0\u202f]" if style == "1.234,5" else r"[, '\u00a0\u202f]"
-            marked = text[grouped].str.replace(apart, "", regex=True).str.replace(",", ".", regex=False)
-            read[grouped] = _plain(marked)
-        numbers[is_text] = read
+        text = np.array([value.strip() for value in cells[is_text].tolist()], object)
+        if style == "1234.5":
+            numbers[is_text] = _plain(text)
+        else:
+            grouped = np.array([_GROUPED[style].match(value) is not None for value in text.tolist()], bool)
+            read = np.full(len(text), np.nan) if style == "1.234,5" else _plain(text)
+            apart = _POINTS if style == "1.234,5" else _COMMAS
+            marked = [apart.sub("", value).replace(",", ".") for value in text[grouped].tolist()]
+            read[grouped] = _plain(np.array(marked, object))
+            numbers[is_text] = read
     return numbers
 
 
@@ -114,6 +118,5 @@ def written(values: np.ndarray, style: str = "1234.5", decimals: int | None = No
     return [part.replace(".", ",") for part in text] if style == "1.234,5" else text
 
 
-def _plain(cells: Any) -> np.ndarray:
-    """A Series as float64; NaN for what is not a number with a decimal point."""
-    return pandas().to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
+def _plain(cells: np.ndarray) -> np.ndarray:
+    return np.asarray(pandas().to_numeric(cells, errors="coerce"), np.float64)
