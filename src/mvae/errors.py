@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ __all__ = [
     "UserError",
     "abridged",
     "nearest",
+    "no_file",
     "out_of_memory",
     "require_extra",
 ]
@@ -99,6 +101,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     folded = {other.casefold(): other for other in reversed(list(known))}
     found = difflib.get_close_matches(name.casefold(), list(folded), 1)
     return f" (did you mean {folded[found[0]]!r}?)" if found else ""
+
+
+def no_file(path: str | os.PathLike[str]) -> str:
+    """Why a path that is not a file cannot be read, for messages."""
+    if os.path.isdir(path):
+        return "it is a directory, not a file"
+    return "it is a device or a pipe, not a file" if os.path.exists(path) else "there is no such file"
 
 
 def require_extra(module: str, extra: str, what: str) -> Any:

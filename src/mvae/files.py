@@ -43,6 +43,7 @@ __all__ = [
     "prefixed",
     "read_json",
     "read_regular",
+    "require_apart",
     "save_state",
     "without_prefix",
     "write_json",
@@ -76,6 +77,17 @@ def as_path(path: object, what: str = "a path") -> Path:
         reason = getattr(error, "strerror", None) or str(error)
         raise RunError(f"cannot use {what} {abridged(named)}: {reason}; choose another one") from None
     return Path(named)
+
+
+def require_apart(output: Path | None, inputs: Iterable[Path]) -> None:
+    """Refuse to write over a file that is read.
+
+    Raises:
+        RunError: the output is one of the inputs, under this name or another one.
+    """
+    for path in inputs:
+        if output is not None and output.exists() and path.exists() and output.samefile(path):
+            raise RunError(f"{output} is read, and would be overwritten: choose another output file")
 
 
 def read_regular(path: str | os.PathLike[str]) -> bytes:

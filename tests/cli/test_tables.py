@@ -347,3 +347,26 @@ def test_answers_use_the_decimal_comma_of_the_table(tmp_path: Path) -> None:
         assert all("," in line and "." not in line for line in lines), (command, lines[0])
         assert mvae(command, run, source, *options, "-o", tmp_path / "a.parquet").code == 0
         assert (pd.read_parquet(tmp_path / "a.parquet").dtypes == "float64").sum() >= 2
+
+
+def test_input_files_are_never_overwritten(folder: Path) -> None:
+    source = folder / "patients.csv"
+    before, other = source.read_bytes(), folder / "link.csv"
+    other.symlink_to(source)
+    for output in (source, other):
+        for words in (("describe", source, "-o"), ("describe", source, "--picture"),
+                      ("impute", folder / "run", source, "-o"), ("score", folder / "run", source, "-o")):  # fmt: skip
+            assert_refused(mvae(*words, output), "is read, and would be overwritten: choose another output file")
+    assert source.read_bytes() == before
+
+
+def test_directory_is_not_called_absent(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").mkdir()
+    for command in ("describe", "train"):
+        assert_refused(mvae(command, tmp_path / "d.csv"), "it is a directory, not a file")
+
+
+def test_output_that_is_not_written_is_named(folder: Path) -> None:
+    shown = mvae("sample", folder / "run", "--given", "hb=12", "--n", 2, "--output", folder / "x.png")
+    assert (shown.code, (folder / "x.png").exists()) == (0, False)
+    assert "x.png is not written: no picture was sampled" in shown.err

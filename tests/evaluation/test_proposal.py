@@ -2,7 +2,7 @@
 
 import torch
 
-from mvae.evaluation.proposal import weighted_samples
+from mvae.evaluation.proposal import truncated, weighted_samples
 from mvae.gaussian import Gaussian
 from tests.evaluation.test_impute import SD, W, model, table
 
@@ -37,3 +37,10 @@ def test_decoded_collects_the_parameters_of_all_samples() -> None:
     z, _ = weighted_samples(net, batch, net.prepare(batch), q, noise, decoded=parts)
     expected = z @ W.T  # the decoder
     torch.testing.assert_close(torch.cat(parts["x"]), expected)
+
+
+def test_samples_weigh_equally_if_none_explains_a_row() -> None:
+    log_w = torch.tensor([[0.0, -torch.inf, torch.nan], [-torch.inf, -torch.inf, -torch.inf]])
+    weight = truncated(log_w)
+    assert torch.equal(weight[:, 1:], torch.full((2, 2), 0.5).double())
+    assert weight[1, 0] == 0

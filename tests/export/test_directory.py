@@ -381,6 +381,12 @@ def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("b, given a: mean and draws\n[[")
     assert_refused(command("export", tmp_path, folder), "not a run directory")
+    assert command("export", run_dir, folder).code == 0  # an earlier export is replaced
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "README.md").write_text("mine")
+    assert_refused(command("export", run_dir, project), "has README.md, not from an earlier export")
+    assert [file.name for file in project.iterdir()] == ["README.md"]
 
 
 def test_names_in_the_card_are_escaped() -> None:

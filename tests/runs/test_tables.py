@@ -18,7 +18,7 @@ from mvae.report.views import view_of
 from mvae.runs import tables
 from mvae.runs.answers import draws_given
 from mvae.runs.config import Config
-from mvae.runs.sample import sample_cells
+from mvae.runs.sample import sample, sample_cells
 from mvae.runs.table_data import completed_by, learned_from
 from tests.patients import FEW, ROWS, patients
 from tests.unchecked import unchecked
@@ -508,3 +508,37 @@ def test_given_column_name_may_contain_an_equals_sign(tmp_path: Path) -> None:
         run, _ = mvae.train(Config.from_dict(FEW | {"data": {"source": str(source)}}), tmp_path / "run", callbacks=[])
     assert list(sample_cells(run, ("b=c=2", "d=1.5"), 3, 0)) == ["b"]
     assert list(sample_cells(run, ("b=x",), 3, 0)) == ["b=c", "d"]
+
+
+@pytest.mark.parametrize("value", [1e15, 1e30, 1e42, -1e308])
+def test_huge_value_leaves_other_answers_of_its_row_finite(value: float) -> None:
+    frame = patients()[["hb", "visits", "city"]]
+    model = mvae.fit_table(frame, changes=FEW, callbacks=[])
+    row = frame.iloc[:1].assign(hb=value, visits=np.nan, city=None)
+    filled = model.impute(row, interval=0.9)
+    assert 0 <= filled["visits.low"][0] <= filled["visits"][0] <= filled["visits.high"][0] <= 1000
+    chances = model.predict(row, of="city").drop(columns="city")
+    assert np.isclose(chances.sum(axis=1), 1).all()
+    assert np.isfinite(model.score(row)["log p"]).all()
+
+
+def test_pictures_and_texts_are_not_sampled_given_cells(tmp_path: Path) -> None:
+    notes = ["a good day", "a bad day"] * 30
+    pd.DataFrame({"x": np.arange(60) ** 0.5, "y": np.arange(60) % 7 + 0.5, "n": notes}).to_csv(
+        tmp_path / "x.csv", index=False
+    )
+    declared = {"rest": {"kind": "columns", "columns": ["x", "y"]}, "note": {"kind": "text", "columns": ["n"]}}
+    config = Config.from_dict(FEW | {"data": {"source": str(tmp_path / "x.csv")}, "modalities": declared})
+    with unchecked():
+        run, _ = mvae.train(config, tmp_path / "run", callbacks=[])
+    assert list(sample_cells(run, ("x=2.5",), 2, 0)) == ["y"]
+    assert list(sample_cells(run, ("n=a good day",), 2, 0)) == ["x", "y"]
+    for given, of, message in [
+        ("x=2.5", "n", "--of n: a text is sampled given whole modalities, not cells of columns: leave out x"),
+        ("n=a bad day", "note", "--of note: a text is sampled .*: give note instead of n"),
+        ("x=2.5", "rest", "--of rest: a modality is sampled .*: leave out x"),
+    ]:
+        with pytest.raises(QueryError, match=message):
+            sample_cells(run, (given,), 2, 0, of=(of,))
+    with pytest.raises(QueryError, match="--of y: it is a column of the modality rest: write --of rest"):
+        sample(run, None, 2, 0, tmp_path / "x.png", of=("y",))

@@ -56,10 +56,12 @@ def answered(
     """
     from mvae.data.tables.opening import open_table
     from mvae.data.tables.writing import require_writable, write_frames
+    from mvae.files import require_apart
     from mvae.runs.run import device_named
     from mvae.runs.tables import for_file, load_table
     from mvae.training.progress import shown
 
+    require_apart(output, (*files, run))
     model = load_table(run)
     model.model.to(device_named(device))
     frames = open_table(list(files), model.schema.key if len(files) > 1 else None)

@@ -50,9 +50,11 @@ def describe(
     """
     from mvae.data.tables.describe import describe as described
     from mvae.data.tables.opening import open_table
-    from mvae.files import write_text
+    from mvae.files import require_apart, write_text
     from mvae.runs.declaring import declaration_of
 
+    for written in (output, picture):
+        require_apart(written, files)
     named = [as_cell(cell) for cell in missing]
     found = described(open_table(list(files), key), named)
     if picture is not None:

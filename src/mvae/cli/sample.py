@@ -56,12 +56,14 @@ def sample(
             print_json({"run": str(run), "picture": None, "samples": {c: plain_cells(cells[c]) for c in cells.columns}})
         else:
             click.echo(cells.to_string(index=False, max_colwidth=30))
+        _say_unused(output)
         say_unknown(samples.unknown_words(opened, given))
         return
     path = output or run / "sample.png"
     known = samples.parse_given(opened, given)
     picture, drawn = samples.sample(opened, known, n, seed, path, samples.parse_of(of))
     say_unknown(samples.unknown_words(opened, given))
+    _say_unused(None if picture else output)
     if as_json:
         plain = {
             name: [dict(zip(x, plain_cells(x.values()), strict=True)) if isinstance(x, dict) else x for x in values]
@@ -85,3 +87,8 @@ def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{column} {_as_text(cell)}" for column, cell in value.items())
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _say_unused(output: Path | None) -> None:
+    if output is not None:
+        click.echo(f"{output} is not written: no picture was sampled", err=True)

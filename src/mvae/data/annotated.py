@@ -14,7 +14,7 @@ from mvae.arguments import checked_arguments
 from mvae.data.on_disk import open_on_disk
 from mvae.data.sparse import SparseRows
 from mvae.data.table import Table
-from mvae.errors import DataError, SettingsError, abridged, nearest, require_extra
+from mvae.errors import DataError, SettingsError, abridged, nearest, no_file, require_extra
 
 __all__ = ["Annotated", "read_anndata", "write_anndata"]
 
@@ -168,7 +168,7 @@ def _opened(path: str | Path, backed: bool) -> Any:
     if suffix not in (".h5ad", ".h5mu"):
         raise DataError(f"{path} is neither a .h5ad nor a .h5mu file")
     if not path.is_file():
-        raise DataError(f"cannot read {path} (there is no such file): correct the path")
+        raise DataError(f"cannot read {path} ({no_file(path)}): correct the path")
     try:
         if backed:
             return open_on_disk(path)

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from mvae.data.idx import memory_of_machine
-from mvae.errors import DataError
+from mvae.errors import DataError, no_file
 
 __all__ = ["PRESENT", "read_npz"]
 
@@ -50,7 +50,7 @@ def read_npz(path: str | PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
     """
     try:
         if not os.path.isfile(path):
-            raise DataError(f"cannot read {path} (there is no such file): correct the path")
+            raise DataError(f"cannot read {path} ({no_file(path)}): correct the path")
         size = os.path.getsize(path)
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()

@@ -119,8 +119,15 @@ def average(
 
 
 def truncated(log_w: Float[Tensor, "samples rows"]) -> Float[Tensor, "samples rows"]:
-    """Weights that sum to 1, after truncation at √samples times their mean."""
+    """Weights that sum to 1, after truncation at √samples times their mean.
+
+    If no sample explains a row (its log p overflows), all weigh the same: then the answer is the encoder's.
+
+    >>> truncated(torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]]))[:, 1]
+    tensor([0.5000, 0.5000], dtype=torch.float64)
+    """
     samples = len(log_w)
-    log_w = log_w.double()
+    log_w = log_w.double().nan_to_num(-torch.inf, neginf=-torch.inf)
+    log_w = torch.where(log_w.isneginf().all(0), 0.0, log_w)
     least = log_w.logsumexp(0) - 0.5 * torch.tensor(float(samples)).log()
     return torch.minimum(log_w, least).softmax(0)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from mvae.data.fields import CLASSED
-from mvae.errors import QueryError
+from mvae.errors import QueryError, RunError
 from mvae.export.card import model_card
 from mvae.export.draws import undrawn
 from mvae.export.graphs import ROWS, Decoder, Encoder, StringDecoder, input_dtype, write_graph
@@ -49,11 +49,15 @@ def export_run(run_dir: str | Path, directory: str | Path, graphs: Format = "onn
         ``README.md`` (the model card), ``model.mvae`` (which `mvae.load` reads), and with ONNX ``example.py``.
 
     Raises:
-        RunError: not a run, or a directory that cannot be written. QueryError: a model whose posterior or networks need
-            more than the graphs can hold. MissingDependencyError: the extra ``export`` is not installed.
+        RunError: not a run, a directory that cannot be written, or one with other files of the same names. QueryError:
+            a model whose posterior or networks need more than the graphs can hold. MissingDependencyError: the extra
+            ``export`` is not installed.
     """
     run_dir, directory = Path(run_dir), Path(directory)
     config, stored = read_run(run_dir)
+    taken = [name for name in ("README.md", "example.py", "model.json") if (directory / name).exists()]
+    if taken and not (directory / EXPORTED).exists():
+        raise RunError(f"{directory} has {' and '.join(taken)}, not from an earlier export: choose another directory")
     model = opened_model(run_dir).cpu()
     described = export_model(model, config, directory, stored, graphs)
     rows, best_epoch = read_metrics(run_dir), best_weights(run_dir)[1].best_epoch
@@ -113,8 +117,8 @@ def export_model(
         "modalities": parts,
         "left_out": left_out,
     }
+    save(model, directory / EXPORTED)  # first: it marks the directory as an export
     write_json(directory / "model.json", described)
-    save(model, directory / EXPORTED)
     if graphs == "onnx":
         example = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
         write_text(directory / "example.py", example)

@@ -24,6 +24,8 @@ __all__ = ["FieldScaling"]
 
 MARGIN = 5e-4  # share left free at either end of a bounded field's range, so that its ends have finite log-odds
 NODES = 16  # of the quadrature for means of log-odds
+FARTHEST = 1e12  # standard deviations from the mean at which values are clamped: their squares are finite in float32
+MOST = 1e36  # a larger count or class number is not finite in float32
 BEYOND = 0.1  # how far beyond the training range of t a number may be generated, as a share of that range
 
 
@@ -123,14 +125,15 @@ class FieldScaling(Scaling):
         return torch.where(self.positive, x.log(), t) if "positive" in self.kinds else t
 
     def standardised(self, x: Shaped[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
-        """The fields as they are modelled, in float64: u for the scaled ones, x for the others.
+        """The fields as they are modelled, in float64: u for the scaled ones, x for the others; absurd ones clamped.
 
         Raises:
             DataError: another number of fields.
         """
         self.require_fields(x)
         x = x.to(self.low.dtype)
-        return torch.where(self.scaled, (self._transformed(x) - self.mean) / self.std, x)
+        u = ((self._transformed(x) - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
+        return torch.where(self.scaled, u, x.clamp(max=MOST))
 
     def require_fields(self, x: Tensor) -> None:
         """Raises DataError unless rows have one value per field."""

@@ -1,6 +1,7 @@
 """Samples of a run: reading what is given from text, and pictures of what is drawn (Fig. 2, 4)."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from mvae.data.picture import is_picture
 from mvae.data.table import Table
+from mvae.data.tables.column import ALONE
 from mvae.data.tables.frames import pandas
+from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError, QueryError, nearest
 from mvae.evaluation.images import levels
 from mvae.evaluation.rows import rows_with
@@ -88,11 +91,11 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
         given: cells by column, written as in the table's file.
         n: number of rows.
         seed: seed of the draws.
-        of: the columns to sample; default all that are not given.
+        of: the columns to sample; default all that are not given, except pictures and texts.
 
     Raises:
-        QueryError: an unknown column, one that the model does not see, a cell that the column cannot have, or nothing
-            left to sample.
+        QueryError: an unknown column, one that the model does not see, a picture or a text to sample, a cell that the
+            column cannot have, or nothing left to sample.
     """
     layout = run.data.layout
     assert layout is not None
@@ -118,11 +121,26 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
         if not present.all():
             raise QueryError(f"--given {name}={cell}: that means missing; leave it out")
     for name in of:
-        _require_column(name, seen)
-    sampled = list(of) or [name for name in seen if name not in cells]
+        _require_sampled(name, layout, cells)
+    columns = [name for name in seen if layout.named[name].kind not in ALONE]  # pictures and texts cannot be filled in
+    sampled = list(of) or [name for name in columns if name not in cells]
     if not sampled:
-        raise QueryError(f"everything is given, so say what to sample: --of {seen[0]}")
+        raise QueryError(f"everything is given, so say what to sample: --of {', '.join(columns[:1]) or 'MODALITY'}")
     return TableModel(run.model, layout).impute(frame, draws=n, seed=seed)[sampled].reset_index(drop=True)
+
+
+def _require_sampled(name: str, layout: TableSchema, given: Iterable[str]) -> None:
+    """Raises QueryError unless this is a column that can be sampled given these cells."""
+    columns = {column: modality for modality, own in layout.modalities.items() for column in own}
+    alone = [c for c, modality in columns.items() if layout.named[c].kind in ALONE and name in (c, modality)]
+    if not alone and name not in layout.modalities:
+        _require_column(name, list(columns))
+    if alone or name not in columns:
+        what = f"a {layout.named[alone[0]].kind}" if alone else "a modality"
+        single = [column for column in given if column not in layout.modalities]
+        whole = [f"{columns[c]} instead of {c}" for c in single if layout.named[c].kind in ALONE]
+        instead = f"give {', '.join(whole)}" if whole else f"leave out {', '.join(single)}"
+        raise QueryError(f"--of {name}: {what} is sampled given whole modalities, not cells of columns: {instead}")
 
 
 def _require_column(name: str, seen: list[str]) -> None:
@@ -162,6 +180,9 @@ def sample(
     of = of or tuple(n for n in run.model.names if n in run.model.answerable and n not in (given or {}))
     if not of:
         raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
+    for column in of:
+        if run.data.layout is not None and (home := _modality_of(run.data.layout, column)) is not None:
+            raise QueryError(f"--of {column}: it is a column of the modality {home}: write --of {home}")
     generator = torch.Generator(run.model.device).manual_seed(seed)
     drawn = draw(run, given, of, n, generator)
     shown = {
@@ -173,6 +194,12 @@ def sample(
     elif images:
         save_named_rows(shown | images, path, columns=math.ceil(math.sqrt(n)))
     return path if images else None, {name: _values(run, name, drawn[name][:, 0]) for name in of if name not in images}
+
+
+def _modality_of(layout: TableSchema, column: str) -> str | None:
+    """The modality with this column; None if there is none, or if the name is that of a modality."""
+    homes = (modality for modality, own in layout.modalities.items() if column in own)
+    return None if column in layout.modalities else next(homes, None)
 
 
 def _values(run: Run, name: str, drawn: Tensor) -> list[Any]:

@@ -13,7 +13,7 @@ from mvae.data.npz import read_npz
 from mvae.data.schema import ColumnSchema, Kind
 from mvae.data.split import encoded_split
 from mvae.data.tables.opening import is_table_file, refuse_cells
-from mvae.errors import DataError, QueryError, SettingsError, nearest
+from mvae.errors import DataError, QueryError, SettingsError, nearest, no_file
 from mvae.runs.config import Config
 from mvae.runs.registry import declarations, reader
 from mvae.runs.sections import ModalitySettings
@@ -161,7 +161,8 @@ def _located(config: Config, folder: str | None) -> Config:
             return config if place == here else config.change({"data": {"source": change}})
     absent = next(file for file in files if not (folders[0] / file).is_file())
     looked = f"in {here}" if len(folders) == 1 else f"in {folder}, where the run was trained, nor in {here}"
-    raise DataError(f"cannot read {absent} (there is no such file {looked}): correct the path")
+    why = no_file(absent) if (here / absent).exists() else f"there is no such file {looked}"
+    raise DataError(f"cannot read {absent} ({why}): correct the path")
 
 
 def _kind(name: str, kind: str) -> Kind:

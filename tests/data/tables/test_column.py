@@ -97,6 +97,8 @@ def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str)
         (["2020-01-31", "31.01.2020", "01.02.2020"], None, "in two formats, such as '2020-01-31' and '31.01.2020'"),
         ([1.5, np.inf], None, "row 1: inf is not a finite number"),
         (["1.5", "-Infinity", "2"], None, "row 1: -Infinity is not a finite number"),
+        ([1.5, 1e200], None, "row 1: 1e+200 is beyond 1e+100, the largest number modelled"),
+        (["1.5", "1e400", "2"], "real", "row 1: 1e400 is beyond 1e+100, the largest number modelled"),
         ([1.0, -2.0], "positive", "row 1: -2.0 is not a value of kind positive"),
         ([1.0, 2.5], "count", "row 1: 2.5 is not a value of kind count"),
         (["a", "b"], "real", "row 0: 'a' is not a value of kind real"),
@@ -406,3 +408,8 @@ def test_bounds_must_be_two_increasing_numbers(bounds: Any) -> None:
 def test_a_single_class_is_reported_as_a_python_value(caplog: pytest.LogCaptureFixture) -> None:
     assert infer("x", pd.Series([1, 1], dtype="int64"), kind="categorical").kind == "constant"
     assert "all its training cells are 1: a constant" in caplog.text
+
+
+def test_names_that_look_like_huge_numbers_are_names() -> None:
+    found = infer("brand", series(["Infinity", "Acme", "Infinity", "12E456"]))
+    assert (found.kind, found.classes) == ("categorical", ("12E456", "Acme", "Infinity"))

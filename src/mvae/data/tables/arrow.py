@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mvae.data.tables.frames import Frames, checked_names, of_arrow
-from mvae.errors import DataError, require_extra
+from mvae.errors import DataError, no_file, require_extra
 
 __all__ = ["read_arrow", "read_parquet"]
 
@@ -57,7 +57,7 @@ def read_arrow(path: Path) -> Frames:
 def _frames(path: Path, schema: Callable[[], Any], batches: Callable[[int], Iterator[Any]]) -> Frames:
     arrow = require_extra("pyarrow", "tables", "Parquet files")
     if not path.is_file():
-        raise DataError(f"cannot read {path} (there is no such file): correct the path")
+        raise DataError(f"cannot read {path} ({no_file(path)}): correct the path")
 
     def read(rows: int) -> Iterator[Any]:
         try:

@@ -1,6 +1,7 @@
 """Inference of a column: its kind, the reason for it, and everything that is learned about it."""
 
 import datetime
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,9 +43,11 @@ FEW_COUNTS = 6  # as MOST_LEVELS, for integers that begin with 0, as counts do
 MOST_NUMBERED = 50  # most classes that are numbers, if other classes have names
 MOST_CLASSES = 1_000  # distinct texts above which a column is left out unless it is declared categorical
 EXACT = 2**53  # up to here every integer is exactly a float
+LARGEST = 1e100  # the largest number modelled: the squares of larger ones overflow
 SKEWED = 1.0  # skewness above which positive numbers are modelled on a logarithmic scale
 SPREAD_AS_COUNTS, SKEWED_AS_COUNTS = 0.8, 0.5  # least variance and skewness relative to those of a count
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_HUGE = re.compile(r"\s*[+-]?(inf|infinity|[\d.]*\de\+?\d{3,})\s*$", re.IGNORECASE)  # matches of it are read by float
 
 
 Kind = str | tuple[Any, ...]
@@ -73,7 +76,7 @@ def infer(
         comma_first: read ``1,234`` with a decimal comma if both readings are possible.
 
     Raises:
-        DataError: cells of mixed types, dates in two formats, infinite numbers, or cells that are invalid for the
+        DataError: cells of mixed types, dates in two formats, infinite or huge numbers, or cells invalid for the
             declared kind (the message names a row). SettingsError: an unknown kind, or invalid bounds or levels.
 
     >>> import pandas
@@ -331,16 +334,20 @@ def _classes(column: TableColumn, series: Series, cells: np.ndarray) -> tuple[An
 
 
 def _require_finite(name: str, cells: np.ndarray, codes: np.ndarray, uniques: np.ndarray, index: Any) -> None:
-    def infinite(cell: Any) -> bool:
-        return (isinstance(cell, float | np.floating) and bool(np.isinf(cell))) or (
-            isinstance(cell, str) and cell.strip().lower().lstrip("+-") in ("inf", "infinity")
-        )
+    """Raise DataError for an infinite or huge number; as text it counts only if all other cells are numbers."""
+    odd = [cell for cell in cells.tolist() if _too_large(cell)] if cells.dtype.kind in "OUf" else []
+    if not odd or (isinstance(odd[0], str) and np.isnan(as_numbers([c for c in cells if not _too_large(c)])).any()):
+        return
+    row = row_named(index, int((codes == uniques.tolist().index(odd[0])).argmax()))
+    what = "not a finite number" if "inf" in str(odd[0]).lower() else f"beyond {LARGEST:g}, the largest number modelled"
+    raise DataError(f"column {name!r}, row {row}: {odd[0]} is {what}: correct it, or name it as missing")
 
-    if cells.dtype.kind in "OUf" and (odd := [cell for cell in cells.tolist() if infinite(cell)]):
-        row = row_named(index, int((codes == uniques.tolist().index(odd[0])).argmax()))
-        raise DataError(
-            f"column {name!r}, row {row}: {odd[0]} is not a finite number: correct it, or name it as missing"
-        )
+
+def _too_large(cell: Any) -> bool:
+    """Is this a number beyond `LARGEST`, or a text that is read as one?"""
+    if isinstance(cell, str):
+        return bool(_HUGE.match(cell)) and not abs(float(cell)) <= LARGEST
+    return isinstance(cell, float | np.floating) and bool(abs(cell) > LARGEST)
 
 
 def _python(value: Any) -> Any:

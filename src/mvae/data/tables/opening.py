@@ -10,7 +10,7 @@ from mvae.data.tables.arrow import read_arrow, read_parquet
 from mvae.data.tables.delimited import read_delimited
 from mvae.data.tables.frames import Frames, checked_names, of_frame, pandas
 from mvae.data.tables.joined import joined
-from mvae.errors import DataError, require_extra
+from mvae.errors import DataError, no_file, require_extra
 
 __all__ = ["FORMATS", "is_table_file", "open_table", "refuse_cells"]
 
@@ -117,7 +117,7 @@ def _of_file(path: Path) -> Frames:
     if _suffix(path) not in FORMATS:
         raise DataError(f"{path} is none of {', '.join(FORMATS)}: save it as CSV or Parquet")
     if not path.is_file():
-        raise DataError(f"cannot read {path} (there is no such file): correct the path")
+        raise DataError(f"cannot read {path} ({no_file(path)}): correct the path")
     return FORMATS[_suffix(path)](path)
 
 
