@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mvae.cli.show import show_cells
+from mvae.runs.held_out import CellScore
 from mvae.runs.tables import load_table
 from tests.command import assert_refused, mvae
 from tests.patients import csv_of, patients
@@ -370,3 +372,17 @@ def test_output_that_is_not_written_is_named(folder: Path) -> None:
     shown = mvae("sample", folder / "run", "--given", "hb=12", "--n", 2, "--output", folder / "x.png")
     assert (shown.code, (folder / "x.png").exists()) == (0, False)
     assert "x.png is not written: no picture was sampled" in shown.err
+
+
+def test_wide_tables_are_listed_in_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.random.default_rng(0).standard_normal((60, 70))
+    frame = pd.DataFrame(values, columns=[f"gene{i}" for i in range(70)])
+    out = mvae("describe", csv_of(frame, tmp_path)).out
+    assert "… and 10 more columns, which --json and the declaration list" in out
+    assert "gene59" in out
+    assert "gene60" not in out
+    score = CellScore("gene", "real", 5, 0.5, 1.0, 0.9, -1.0)
+    show_cells([score] * 70)
+    shown = capsys.readouterr().out
+    assert shown.count("gene") == 60
+    assert "… and 10 more columns, which --json lists" in shown

@@ -93,19 +93,24 @@ def _show(found: "Description") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from mvae.cli.show import MOST_SHOWN, shown_names
+
     console = Console(highlight=False)
     table = Table(title=f"{found.where}: {found.rows:,} rows, {len(found.columns)} columns", title_justify="left")
     for heading, options in (("column", {"overflow": "fold"}), ("kind", {}), ("missing", {"justify": "right"}),
                              ("values", {}), ("why", {})):  # fmt: skip
         table.add_column(heading, **options)  # pyright: ignore[reportArgumentType]
-    for column in found.columns:
+    listed = [column for i, column in enumerate(found.columns) if i < MOST_SHOWN or column.problem]
+    for column in listed:
         share = f"{column.missing:.1%}" if column.missing else ""
         style = "red" if column.problem else "dim" if column.kind in ("ignored", "constant") else ""
         cells: list[Any] = [column.name, column.kind, share, column.values, column.problem or column.reason]
         table.add_row(*(Text(cell) for cell in cells), style=style)
     console.print(table)
+    if (more := len(found.columns) - len(listed)) > 0:
+        console.print(f"… and {more:,} more columns, which --json and the declaration list")
     _show_patterns(found, console)
-    said = [f"modality {name}: {', '.join(names)}" for name, names in found.modalities.items()]
+    said = [f"modality {name}: {shown_names(names)}" for name, names in found.modalities.items()]
     said += [f"{one} and {other}: {how}" for one, other, how in found.leaks]
     said += [f"rows equal to an earlier one: {found.duplicates:,}"] if found.duplicates else []
     said += [f"empty rows: {found.empty_rows:,}"] if found.empty_rows else []
@@ -117,12 +122,14 @@ def _show_patterns(found: "Description", console: Any) -> None:
     """Print which columns are missing together: a line per pattern, a sign per column with any missing cell."""
     from rich.text import Text
 
+    from mvae.cli.show import MOST_SHOWN, shown_names
+
     lacking = [column.name for column in found.columns if column.missing]
     if not lacking:
         return
-    console.print(Text(f"missing together (■ present, · missing; columns: {', '.join(lacking)})"))
+    console.print(Text(f"missing together (■ present, · missing; columns: {shown_names(lacking)})"))
     for rows, missing in found.patterns:
-        signs = "".join("·" if name in missing else "■" for name in lacking)
+        signs = "".join("·" if name in missing else "■" for name in lacking[:MOST_SHOWN])
         console.print(Text(f"  {signs}  {rows / found.rows:6.1%} of the rows"), soft_wrap=True)
     if found.other_patterns:
         console.print(Text(f"  and {found.other_patterns:,} more patterns"))

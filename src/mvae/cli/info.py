@@ -35,7 +35,7 @@ def info(run: Path, plot: Path | None, as_json: bool) -> None:
         print_json({"settings": stored, "progress": progress, "last": rows[-1] if rows else None})
         return
     shown = {k: progress[k] for k in ("epoch", "best_epoch", "seconds")} if saved else {"checkpoint": "none yet"}
-    circumstances = {name: value for name, value in stored.items() if name != "config"}
+    circumstances = {name: value for name, value in stored.items() if name not in ("config", "schema", "layout")}
     for name, value in (flattened(config.to_dict()) | circumstances | shown).items():
         click.echo(f"{name:34} {value}")
     for name, value in (rows[-1] if rows else {}).items():

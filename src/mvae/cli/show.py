@@ -12,7 +12,9 @@ from mvae.runs.evaluation import Evaluation
 from mvae.runs.held_out import CellScore
 from mvae.runs.run import Run
 
-__all__ = ["show_cells", "show_evaluation"]
+__all__ = ["MOST_SHOWN", "show_cells", "show_evaluation", "shown_names"]
+
+MOST_SHOWN = 60  # the most columns of a table that are listed
 
 
 def show_evaluation(run: Run, evaluation: Evaluation) -> None:
@@ -50,13 +52,25 @@ def show_cells(cells: Sequence[CellScore]) -> None:
     table = Table(title="a fifth of the test rows' known cells, hidden and filled in", title_justify="left")
     for heading in ("column", "kind", "cells", "error", "mean/mode", "inside 90 %", "log p"):
         table.add_column(heading, justify="left" if heading in ("column", "kind") else "right")
-    for cell in cells:
+    for cell in cells[:MOST_SHOWN]:
         inside = "" if cell.coverage is None else f"{cell.coverage:.0%}"
         numbers = (f"{cell.error:.3f}", f"{cell.baseline:.3f}", inside, f"{cell.log_p:.2f}")
         table.add_row(Text(cell.column), cell.kind, str(cell.cells), *numbers)
     console = Console(highlight=False)
     console.print(table)
+    if (more := len(cells) - MOST_SHOWN) > 0:
+        console.print(f"… and {more:,} more columns, which --json lists")
     console.print("error: for numbers, the RMSE in standard deviations; for classes, the error rate")
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """The names, or the first of them if there are many.
+
+    >>> shown_names(["a", "b"]), shown_names([f"x{i}" for i in range(100)])[-30:]
+    ('a, b', 'x57, x58, x59 and 40 more')
+    """
+    more = len(names) - MOST_SHOWN
+    return ", ".join(names[:MOST_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def written_weights(model: MultimodalVAE) -> str:

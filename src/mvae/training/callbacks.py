@@ -26,7 +26,7 @@ class History:
     modalities that no training example has (`mvae.MVAE.untrained` names those that the model has never seen).
     """
 
-    epochs: list[dict[str, float]] = field(default_factory=list)
+    epochs: list[dict[str, float]] = field(default_factory=list, repr=False)
     best_epoch: int | None = None
     interrupted: bool = False
     warning: str | None = None
