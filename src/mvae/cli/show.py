@@ -66,8 +66,8 @@ def show_cells(cells: Sequence[CellScore]) -> None:
 def shown_names(names: Sequence[str]) -> str:
     """The names, or the first of them if there are many.
 
-    >>> shown_names(["a", "b"]), shown_names([f"x{i}" for i in range(100)])[-30:]
-    ('a, b', 'x57, x58, x59 and 40 more')
+    >>> shown_names(["a", "b"]), shown_names([f"x{i}" for i in range(100)])[-20:]
+    ('a, b', 'x58, x59 and 40 more')
     """
     more = len(names) - MOST_SHOWN
     return ", ".join(names[:MOST_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
