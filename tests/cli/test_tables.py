@@ -243,6 +243,7 @@ def test_describe_suggests_a_declaration_for_an_unusable_column(tmp_path: Path) 
 def test_invalid_commands_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
     run, source = folder / "run", folder / "patients.csv"
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "other.csv").write_text("a\n1\n")
     declared = (folder / "run.toml").read_text()
     for text, message in (
         (declared.replace('hb = "real"', 'hbb = "real"'), "has no column 'hbb'"),
@@ -255,7 +256,8 @@ def test_invalid_commands_are_refused_in_one_line(folder: Path, tmp_path: Path) 
         assert_refused(mvae("train", tmp_path / "run.toml", "--run-dir", tmp_path / "run"), message)
     for words, message in (
         (("describe", tmp_path / "empty.csv"), "is empty"),
-        (("describe", source, source), "joined by a column"),
+        (("describe", source, source), "patients.csv is named twice: name each file once"),
+        (("describe", source, tmp_path / "other.csv"), "joined by a column"),
         (("impute", tmp_path, source), "is not a run directory"),
         (("impute", source, run), "patients.csv is a table, not a model: name the run directory"),
         (("impute", run, source, "-o", tmp_path / "x.docx"), "its suffix is none of"),

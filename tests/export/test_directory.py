@@ -381,7 +381,9 @@ def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("b, given a: mean and draws\n[[")
     assert_refused(command("export", tmp_path, folder), "not a run directory")
-    assert command("export", run_dir, folder).code == 0  # an earlier export is replaced
+    again = command("export", run_dir, folder, "--format", "torch", "--json")  # an earlier export is replaced
+    programs = {name.replace(".onnx", ".pt2") for name in graphs}
+    assert set(again.json()["files"]) == {"README.md", "model.json", "model.mvae", *programs}
     project = tmp_path / "project"
     project.mkdir()
     (project / "README.md").write_text("mine")

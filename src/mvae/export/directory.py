@@ -122,8 +122,9 @@ def export_model(
     if graphs == "onnx":
         example = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
         write_text(directory / "example.py", example)
-    else:
-        (directory / "example.py").unlink(missing_ok=True)  # left by an earlier export as ONNX
+    others = ["*coder-*.pt2"] if graphs == "onnx" else ["*coder-*.onnx", "example.py"]
+    for old in [file for pattern in others for file in directory.glob(pattern)]:  # an earlier export's, in that format
+        old.unlink()
     return described
 
 

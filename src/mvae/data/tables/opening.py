@@ -1,5 +1,7 @@
 """Opening a table from its source: a file (by its suffix), several files joined by a key, or a data frame."""
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,8 +90,8 @@ def open_table(source: Any, key: str | None = None) -> Frames:
             row, that file's columns are missing in it.
 
     Raises:
-        DataError: a file is absent, damaged, empty or of another format; several files without a key, or with a key
-            that names two rows of a file. MissingDependencyError: the format's library is not installed.
+        DataError: a file is absent, damaged, empty, named twice or of another format; several files without a key, or
+            with a key that names two rows of a file. MissingDependencyError: the format's library is not installed.
     """
     if isinstance(source, Frames):
         return source
@@ -98,6 +100,8 @@ def open_table(source: Any, key: str | None = None) -> Frames:
     if isinstance(source, list | tuple) and all(isinstance(part, str | Path) for part in source):
         if not source:
             raise DataError("no file is named")
+        if twice := [part for part, n in Counter(map(os.path.realpath, source)).items() if n > 1]:
+            raise DataError(f"{twice[0]} is named twice: name each file once")
         parts = [_of_file(Path(part)) for part in source]
         return parts[0].keyed(key) if len(parts) == 1 else joined(_by_stem(source, parts), key)
     return of_frame(source).keyed(key)
