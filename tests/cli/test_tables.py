@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mvae.cli.show import show_cells
 from mvae.runs.held_out import CellScore
@@ -268,16 +269,47 @@ def test_invalid_commands_are_refused_in_one_line(folder: Path, tmp_path: Path) 
     assert json.loads((run / "run.json").read_text())["layout"]["modalities"]["patients"][0] == "hb"
 
 
-def test_modality_named_like_its_only_column_is_given_by_a_cell(tmp_path: Path) -> None:
-    source = csv_of(patients()[["hb", "crp", "sex"]], tmp_path)
-    text = f'[data]\nsource = "{source}"\n' + "".join(
-        f'[modalities.{name}]\nkind = "columns"\ncolumns = {columns}\n'
-        for name, columns in (("labs", ["hb", "crp"]), ("sex", ["sex"]))
-    )
-    (tmp_path / "run.toml").write_text(text)
-    assert mvae("train", tmp_path / "run.toml", "--epochs", 1, "--run-dir", tmp_path / "run").code == 0
-    found = mvae("sample", tmp_path / "run", "--given", "sex=f", "--n", 2, "--json")
-    assert set(found.json()["samples"]) == {"hb", "crp"}
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a table with a group of columns, a column by itself and a picture."""
+    here = tmp_path_factory.mktemp("grouped")
+    frame = patients()[["hb", "crp", "sex"]].assign(photo="photo.png")
+    Image.new("L", (8, 8)).save(here / "photo.png")
+    text = f'[data]\nsource = "{csv_of(frame, here)}"\n' + "".join(
+        f'[modalities.{name}]\nkind = "{kind}"\ncolumns = {columns}\n'
+        for name, kind, columns in (
+            ("labs", "columns", ["hb", "crp"]), ("sex", "columns", ["sex"]), ("photo", "picture", ["photo"]),
+        )
+    )  # fmt: skip
+    (here / "run.toml").write_text(text + '[evaluation]\nshow = ["sex=f"]\n')
+    assert mvae("train", here / "run.toml", "--epochs", 1, "--run-dir", here / "run").code == 0
+    return here / "run"
+
+
+@pytest.mark.parametrize(
+    ("options", "sampled", "picture"),
+    [
+        (["--given", "sex=f"], {"labs"}, True),
+        (["--given", "sex=f", "--of", "labs"], {"labs"}, False),
+        (["--given", "sex=f", "--given", "labs=12,3"], set(), True),
+        (["--given", "sex=f", "--of", "hb"], {"hb"}, False),
+        (["--of", "hb,crp"], {"hb", "crp"}, False),
+    ],
+)
+def test_modality_named_like_its_only_column_is_given_by_a_cell(
+    options: list[str], sampled: set[str], picture: bool, grouped: Path
+) -> None:
+    found = mvae("sample", grouped, *options, "--n", 2, "--json").json()
+    assert set(found["samples"]) == sampled
+    assert (found["picture"] is not None) == picture
+
+
+def test_invalid_cell_of_a_modality_is_refused(grouped: Path) -> None:
+    assert_refused(mvae("sample", grouped, "--given", "sex=x"), "--given 'sex=x': column 'sex', row 0: 'x' is none of")
+    declared = (grouped.parent / "run.toml").read_text().replace("sex=f", "sex=x")
+    (grouped.parent / "other.toml").write_text(declared)
+    refused = mvae("train", grouped.parent / "other.toml", "--run-dir", grouped.parent / "other")
+    assert_refused(refused, "evaluation.show, 'sex=x': column 'sex', row 0: 'x' is none of f, m")
 
 
 def test_samples_are_written_as_in_the_table(folder: Path) -> None:

@@ -18,7 +18,7 @@ from mvae.report.views import view_of
 from mvae.runs import tables
 from mvae.runs.answers import draws_given
 from mvae.runs.config import Config
-from mvae.runs.sample import sample, sample_cells
+from mvae.runs.sample import sample_cells
 from mvae.runs.table_data import completed_by, learned_from
 from tests.patients import FEW, ROWS, patients
 from tests.unchecked import unchecked
@@ -540,5 +540,5 @@ def test_pictures_and_texts_are_not_sampled_given_cells(tmp_path: Path) -> None:
     ]:
         with pytest.raises(QueryError, match=message):
             sample_cells(run, (given,), 2, 0, of=(of,))
-    with pytest.raises(QueryError, match="--of y: it is a column of the modality rest: write --of rest"):
-        sample(run, None, 2, 0, tmp_path / "x.png", of=("y",))
+    with pytest.raises(QueryError, match=r"--of note: .*: leave out the columns"):
+        sample_cells(run, (), 2, 0, of=("y", "note"))

@@ -119,6 +119,13 @@ def test_invalid_settings_are_refused(changed: dict[str, Any], message: str) -> 
         fit(model(), Table(columns()), **({"epochs": 1, "callbacks": []} | changed))
 
 
+def test_unknown_setting_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    unknown: Any = {"epoch": 3}
+    with pytest.raises(SettingsError, match="there is no setting 'epoch'"):
+        fit(model(), Table(columns()), run_dir=tmp_path / "run", callbacks=[], **unknown)
+    assert not (tmp_path / "run").exists()
+
+
 def test_seed_may_be_a_numpy_integer() -> None:
     seed: Any = np.int64(7)
     one, other = model(), model()

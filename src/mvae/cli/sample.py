@@ -50,8 +50,9 @@ def sample(
     opened = open_run(run, **where)
     if fitted_prior:
         use_fitted_prior(opened)
-    if samples.names_columns(opened, given):
-        cells = samples.sample_cells(opened, given, n, seed, samples.parse_of(of))
+    of = samples.parse_of(of)
+    if samples.names_columns(opened, given, of):
+        cells = samples.sample_cells(opened, given, n, seed, of)
         if as_json:
             print_json({"run": str(run), "picture": None, "samples": {c: plain_cells(cells[c]) for c in cells.columns}})
         else:
@@ -61,7 +62,7 @@ def sample(
         return
     path = output or run / "sample.png"
     known = samples.parse_given(opened, given)
-    picture, drawn = samples.sample(opened, known, n, seed, path, samples.parse_of(of))
+    picture, drawn = samples.sample(opened, known, n, seed, path, of)
     say_unknown(samples.unknown_words(opened, given))
     _say_unused(None if picture else output)
     if as_json:

@@ -13,14 +13,14 @@ from mvae.data.table import Table
 from mvae.data.tables.column import ALONE
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.schema import TableSchema
-from mvae.errors import DataError, QueryError, nearest
+from mvae.errors import QueryError, nearest
 from mvae.evaluation.images import levels
 from mvae.evaluation.rows import rows_with
 from mvae.report.grid import colour, save_grid, save_named_rows
 from mvae.runs.covariates import as_arguments, as_options, first_covariates, parse_covariate
 from mvae.runs.run import Run
 from mvae.runs.tables import TableModel
-from mvae.runs.values import parse_value
+from mvae.runs.values import parse_cell, parse_value
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -74,13 +74,10 @@ def unknown_words(run: Run, given: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def names_columns(run: Run, given: tuple[str, ...]) -> bool:
-    """Are single columns of a run's table given, rather than whole modalities?"""
-    if (layout := run.data.layout) is None:
-        return False
-    alone = {name for names in layout.modalities.values() if len(names) == 1 for name in names} - set(layout.shapes)
-    whole = set(run.data.test.columns) - alone  # including a CVAE's condition; a column's own name means the column
-    return any(text.partition("=")[0] not in whole for text in given)
+def names_columns(run: Run, given: tuple[str, ...], of: tuple[str, ...] = ()) -> bool:
+    """Are single columns of a run's table given or requested, rather than whole modalities?"""
+    known = run.data.test.columns  # including a CVAE's condition
+    return run.data.layout is not None and any(text.partition("=")[0] not in known for text in (*given, *of))
 
 
 def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[str, ...] = ()) -> "DataFrame":
@@ -115,11 +112,9 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
     frame = pandas().DataFrame({name: pandas().Series([cells.get(name)], dtype=typed[name]) for name in seen})
     for name, cell in cells.items():
         try:
-            present = layout.named[name].encode(frame[name], strict=True)[1]
-        except DataError as error:
+            parse_cell(layout.named[name], cell)
+        except QueryError as error:
             raise QueryError(f"--given {name}={cell}: {error}") from None
-        if not present.all():
-            raise QueryError(f"--given {name}={cell}: that means missing; leave it out")
     for name in of:
         _require_sampled(name, layout, cells)
     columns = [name for name in seen if layout.named[name].kind not in ALONE]  # pictures and texts cannot be filled in
@@ -139,7 +134,7 @@ def _require_sampled(name: str, layout: TableSchema, given: Iterable[str]) -> No
         what = f"a {layout.named[alone[0]].kind}" if alone else "a modality"
         single = [column for column in given if column not in layout.modalities]
         whole = [f"{columns[c]} instead of {c}" for c in single if layout.named[c].kind in ALONE]
-        instead = f"give {', '.join(whole)}" if whole else f"leave out {', '.join(single)}"
+        instead = f"give {', '.join(whole)}" if whole else f"leave out {', '.join(single) or 'the columns'}"
         raise QueryError(f"--of {name}: {what} is sampled given whole modalities, not cells of columns: {instead}")
 
 
@@ -180,9 +175,6 @@ def sample(
     of = of or tuple(n for n in run.model.names if n in run.model.answerable and n not in (given or {}))
     if not of:
         raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
-    for column in of:
-        if run.data.layout is not None and (home := _modality_of(run.data.layout, column)) is not None:
-            raise QueryError(f"--of {column}: it is a column of the modality {home}: write --of {home}")
     generator = torch.Generator(run.model.device).manual_seed(seed)
     drawn = draw(run, given, of, n, generator)
     shown = {
@@ -194,12 +186,6 @@ def sample(
     elif images:
         save_named_rows(shown | images, path, columns=math.ceil(math.sqrt(n)))
     return path if images else None, {name: _values(run, name, drawn[name][:, 0]) for name in of if name not in images}
-
-
-def _modality_of(layout: TableSchema, column: str) -> str | None:
-    """The modality with this column; None if there is none, or if the name is that of a modality."""
-    homes = (modality for modality, own in layout.modalities.items() if column in own)
-    return None if column in layout.modalities else next(homes, None)
 
 
 def _values(run: Run, name: str, drawn: Tensor) -> list[Any]:

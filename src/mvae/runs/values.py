@@ -1,4 +1,4 @@
-"""The value of one modality, read from a user's text: a class, a sentence, numbers, a picture's file or a test row."""
+"""A value read from a user's text: a class, a sentence, numbers, a picture's file, a test row, a cell of a table."""
 
 import math
 import re
@@ -10,16 +10,20 @@ from torch import Tensor
 from mvae.data.dataset import Dataset
 from mvae.data.picture import is_picture
 from mvae.data.table import Table
+from mvae.data.tables.column import TableColumn
+from mvae.data.tables.frames import pandas
 from mvae.errors import DataError, QueryError
 from mvae.report.grid import read_image
 
-__all__ = ["parse_value"]
+__all__ = ["parse_cell", "parse_value"]
 
 _TEST_ROW = re.compile(r"test:(\d+)")
 
 
 def parse_value(data: Dataset, name: str, text: str, brightest: float = 1.0) -> Tensor:
     """Parse ``"5"``, ``"photo.png"``, ``"test:3"`` or ``"0.5,1"`` into one row of a modality.
+
+    For a table's modality that is a single column of the same name, the text is a cell of that column.
 
     Args:
         data: has the modality.
@@ -30,7 +34,9 @@ def parse_value(data: Dataset, name: str, text: str, brightest: float = 1.0) -> 
     Raises:
         QueryError: the modality cannot have this value.
     """
-    column = data.test.columns[name]
+    column, layout = data.test.columns[name], data.layout
+    if layout is not None and layout.modalities.get(name) == (name,) and name not in layout.shapes:
+        return torch.tensor([[parse_cell(layout.named[name], text)]], dtype=torch.float64)
     if (codec := data.codecs.get(name)) is not None:
         try:
             return codec.parse(text)[None]
@@ -50,6 +56,21 @@ def parse_value(data: Dataset, name: str, text: str, brightest: float = 1.0) -> 
     if len(numbers) != (many := math.prod(column.shape[1:])):
         raise QueryError(f"{many} numbers, separated by commas, are needed" if many > 1 else "a number is needed")
     return torch.tensor(numbers).reshape(1, *column.shape[1:])
+
+
+def parse_cell(column: TableColumn, text: str) -> float:
+    """Parse a cell, written as in the table's file, into the column's number.
+
+    Raises:
+        QueryError: the column cannot have this cell, or it means missing.
+    """
+    try:
+        numbers, present = column.encode(pandas().Series([text], dtype=object), strict=True)
+    except DataError as error:
+        raise QueryError(str(error)) from None
+    if not present[0]:
+        raise QueryError("that means missing; leave it out")
+    return float(numbers[0])
 
 
 def _test_row(test: Table, name: str, row: int) -> Tensor:
