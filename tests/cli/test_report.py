@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mvae.report.page import Section
 from tests.command import assert_refused, mvae
 
 pytest.importorskip("plotly")
@@ -57,8 +58,22 @@ def test_report_without_data_says_so_and_shows_the_rest(table: Path, tmp_path: P
         assert "<h2>Learning curves</h2>" in text
         assert "Samples of lab" in text
         assert "Log-likelihoods" not in text
+        assert "No sign that training was too short." in text  # nothing else can be checked
     finally:
         moved.rename(table / "t.npz")
+
+
+def test_report_begins_with_what_a_later_section_finds_wrong(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Section("Calibration", ["Good.", "Too narrow."], faults=["Too narrow."])
+    monkeypatch.setattr("mvae.runs.report.calibration_section", lambda *_: found)
+    assert mvae("report", table / "run", "-o", tmp_path / "r.html", *FEW).code == 0
+    text = (tmp_path / "r.html").read_text()
+    first = text.partition("What to do next</h2>")[2].partition("<h2>")[0]
+    assert "Too narrow." in first
+    assert "Good." not in first
+    assert "Nothing is known to be wrong" not in text
 
 
 def test_report_shows_mixed_columns_one_by_one(tmp_path: Path) -> None:

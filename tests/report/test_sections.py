@@ -54,9 +54,19 @@ def test_intervals_of_counts_are_calibrated() -> None:
 def test_miscalibration_is_reported_only_beyond_chance() -> None:
     for share, values, said in ((1.0, 28, ""), (1.0, 60, ": too wide"), (0.79, 20, ""), (0.75, 20, ": too narrow"),
                                 (0.79, 300, ": too narrow"), (0.85, 300, "")):  # fmt: skip
-        verdict = _verdict("hb", share, values)
+        verdict, wrong = _verdict("hb", share, values)
         assert verdict.startswith(f"90 % intervals of hb cover {share:.0%} of {values} held-out values{said}")
-        assert ("too" in verdict) == bool(said)
+        assert ("too" in verdict) == wrong == bool(said)
+
+
+def test_intervals_that_miss_every_value_are_a_fault() -> None:
+    shown = [view for view in views() if view.kind == "numbers"]
+    net = model().eval()
+    far = Table({**columns(200), "sound": columns(200)["sound"] + 100})
+    section = calibration_section(net, far, shown, draws_given)
+    (said,) = section.text
+    assert said.startswith("90 % intervals of sound cover 0% of")
+    assert section.faults == [said]
 
 
 def test_a_single_curve_has_a_legend() -> None:

@@ -54,3 +54,20 @@ def test_scores_depend_only_on_the_row_and_are_at_most_0() -> None:
     assert found["log p(class | rest)"].notna().sum() == frame["sex"].notna().sum()
     again = model.score(frame.iloc[::-1], samples=10).iloc[::-1]
     np.testing.assert_allclose(found, again, atol=1e-5)
+
+
+def test_log_p_of_many_values_given_nothing_is_that_of_the_row() -> None:
+    """Hardly any z drawn from the prior explains thirty numbers."""
+    random = np.random.default_rng(0)
+    z = random.normal(size=(200, 3))
+    wide = z @ random.normal(size=(3, 30)) + 0.1 * random.normal(size=(200, 30))
+    frame = pd.DataFrame(wide, columns=[f"w{i}" for i in range(30)]).assign(narrow=z[:, 0] + random.normal(size=200))
+    groups = {"wide": [f"w{i}" for i in range(30)], "narrow": ["narrow"]}
+    changes = {"training": {"epochs": 40, "learning_rate": 1e-2, "anneal_epochs": 5}}
+    model = mvae.fit_table(frame, modalities=groups, changes=changes, callbacks=[])
+    alone = frame.head(20).assign(narrow=np.nan)
+    found = model.score(alone)
+    assert abs(found["log p(wide | rest)"] - found["log p"]).max() < 1
+    assert found["log p(narrow | rest)"].isna().all()
+    again = model.score(alone.iloc[::-1]).iloc[::-1]
+    np.testing.assert_allclose(found, again, atol=1e-4)

@@ -76,7 +76,7 @@ def test_query_arguments_are_checked(trained: mvae.TableModel, query: Any, messa
 
 
 def test_interval_with_draws_is_refused(trained: mvae.TableModel) -> None:
-    with pytest.raises(QueryError, match="ask for it without draws, or take the draws' quantiles"):
+    with pytest.raises(QueryError, match="not with draws: leave out one, or take quantiles"):
         trained.impute(patients(), draws=2, interval=0.9)
 
 

@@ -12,7 +12,9 @@ __all__ = ["impute"]
 @click.command()
 @asking(
     click.option(
-        "--draws", type=click.IntRange(1), help="Write this number of draws instead, one below the other (.imp, .id)."
+        "--draws",
+        type=click.IntRange(1),
+        help="Write this number of filled tables instead, one below the other (.imp, .id).",
     ),
     click.option(
         "--neighbours", is_flag=True, help="Also learn from similar rows: better where rows closely resemble others."
@@ -28,7 +30,7 @@ def impute(draws: int | None, neighbours: bool, interval: float | None, samples:
     With --neighbours, in a table of 1,000 rows or more, numbers are corrected by the model's errors on the most similar
     rows, as far as this helps on hidden cells. Answers then depend on the other rows and take longer.
 
-    With --draws, the output is in the long format of multiple imputation: .imp numbers the draw, .id the row.
+    With --draws, the output is in the long format of multiple imputation: .imp numbers the filled table, .id the row.
 
     \b
     Example:  mvae impute runs/patients patients.csv -o filled.parquet --interval 0.9

@@ -12,10 +12,11 @@ __all__ = ["score"]
 @click.command()
 @asking(samples=100)
 def score(samples: int, seed: int, **where: Any) -> None:
-    """Score how probable each row is (log p, nats), and each part given the rest: outliers, and their unusual values.
+    """Score how probable each row is (log p, nats), and each part given the rest: outliers, and their unusual parts.
 
-    Compare only rows with the same observed columns. A value is unusual if its log p is far below its column's median
-    over the rows. Columns differ in level: dates have lower values than classes.
+    The parts are the columns or, if there are several modalities, the modalities. Compare only rows with the same
+    observed columns. A part is unusual if its log p is far below its median over the rows. Parts differ in level: dates
+    have lower values than classes.
 
     \b
     Example:  mvae score runs/patients patients.csv -o scores.csv

@@ -38,7 +38,8 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
     console.print(f"λ: {written_weights(run.model)}")
     if (gap := evaluation.conditional_gap()) is not None:
         console.print(
-            f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}  (log p(x2); −log K for K equally frequent classes)"
+            f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}, which is log p(x2): "
+            "−log K if x2 has K equally frequent classes"
         )
     for name, value in evaluation.instruments.items():
         if name.startswith(("accuracy", "coupling", "active units")):

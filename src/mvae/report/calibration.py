@@ -96,7 +96,9 @@ def calibration_section(
         )
         title = "Coverage of intervals for held-out numbers, given everything else"
         section.shown.append(lines(title, intervals, "nominal level", "coverage", note, diagonal=True))
-        section.text += [_verdict(name, dict(curve)[0.9], values[name]) for name, curve in intervals.items()]
+        verdicts = [_verdict(name, dict(curve)[0.9], values[name]) for name, curve in intervals.items()]
+        section.text += [said for said, _ in verdicts]
+        section.faults += [said for said, wrong in verdicts if wrong]
     if sure:
         title = "Accuracy against confidence of held-out classes, given everything else"
         note = "Below the dotted line, the model is over-confident."
@@ -153,10 +155,11 @@ def _sureness(model: MultimodalVAE, known: Table, truth: Tensor, view: View, see
     return reliability(np.maximum(p, 1 - p), (p > 0.5) == yes)
 
 
-def _verdict(name: str, share: float, values: int) -> str:
-    """A sentence on the 90 % intervals of a modality; deviations within two standard errors are not criticised."""
+def _verdict(name: str, share: float, values: int) -> tuple[str, bool]:
+    """A sentence on a column's 90 % intervals, and whether they are wrong by more than two standard errors."""
     chance = 2 * math.sqrt(0.9 * 0.1 / values)
     said = f"90 % intervals of {name} cover {share:.0%} of {values:,} held-out values"
     if share < min(0.8, 0.9 - chance):
-        return f"{said}: too narrow, so do not rely on them."
-    return f"{said}{': too wide' if share > max(0.97, 0.9 + chance) else ''}."
+        return f"{said}: too narrow, so do not rely on them.", True
+    wide = share > max(0.97, 0.9 + chance)
+    return f"{said}{': too wide' if wide else ''}.", wide

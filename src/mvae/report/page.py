@@ -83,11 +83,19 @@ class Picture:
 
 @dataclass
 class Section:
-    """A heading, sentences, and what is shown below them."""
+    """A heading, sentences, and what is shown below them.
+
+    Attributes:
+        title: the heading.
+        text: the sentences.
+        shown: charts, pictures and tables.
+        faults: those of the sentences that say what is wrong with the model; the page's first section repeats them.
+    """
 
     title: str
     text: list[str] = field(default_factory=list)
     shown: list[Chart | Picture | Grid] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -40,5 +40,5 @@ def pairs_section(values: Mapping[str, float], names: Sequence[str]) -> Section:
         )
     rows = [[name, value] for name, value in values.items() if name.startswith(("accuracy ", "active units"))]
     if rows:
-        section.shown.append(Grid(["instrument, held-out rows", ""], rows))
+        section.shown.append(Grid(["measure, on held-out rows", ""], rows))
     return section

@@ -228,46 +228,51 @@ def _part_given_the_rest(
 ) -> np.ndarray:
     """log p of a modality given all others of its row; for classes it is never above 0.
 
-    p(x_i | rest) is a mean of p(x_i | z), weighted by p(rest, z). Half of the samples come from q(z | rest), half from
-    q(z | the whole row), because almost no z proposed by the rest alone explains a picture.
+    p(x_i | rest) is a mean of p(x_i | z), weighted by p(rest, z). Half of the samples come from q(z | rest), or, if it
+    is empty, from the prior, and half from q(z | the whole row), because almost no z proposed by the rest
+    alone explains a picture or many columns.
     """
     values, present = data
     own = present[name].reshape(len(present[name]), -1).any(1)
     others = {n: np.zeros_like(mask) if n == name else mask for n, mask in present.items()}
     rest = np.stack([mask.reshape(len(mask), -1).any(1) for mask in others.values()]).any(0)
     found = np.full(len(present[name]), np.nan)
-    for rows, more in ((own & rest, True), (own & ~rest, False)):
+    for rows, alone in ((own & rest, False), (own & ~rest, True)):
         if rows.any():
             own_values, whole, some = ({n: m[rows] for n, m in each.items()} for each in (values, present, others))
             generator = torch.Generator(model.device).manual_seed(seed)
             with evaluating(model):
                 x = model.prepare(Table(own_values, whole))
-                if more:
-                    z, log_w = _weighted_by_both(model, own_values, whole, some, samples, generator)
-                else:  # rows with nothing else: z comes from the prior
-                    z, weight, _ = _weighted(model, own_values, some, samples, generator)
-                    log_w = weight.log()
+                z, log_w = _weighted_by_both(model, own_values, whole, None if alone else some, samples, generator)
                 log_p = model.modalities[name].log_prob(x[name], z, model.context(x)).double()
                 found[rows] = ((log_w + log_p).logsumexp(0) - log_w.logsumexp(0)).cpu().numpy()
     return found
 
 
 def _weighted_by_both(
-    model: MultimodalVAE, values: Values, whole: Values, rest: Values, samples: int, generator: torch.Generator
+    model: MultimodalVAE, values: Values, whole: Values, rest: Values | None, samples: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Samples of z, ``samples rows latent``, and their log weights by p(rest, z).
+    """Samples of z, ``samples rows latent``, and their log weights by p(rest, z); without a rest, by p(z).
 
     One half is drawn given the rest, the other given the whole row; all rows share their noise.
     """
-    tables = [Table(dict(values), dict(present)) for present in (rest, whole)]
+    table = Table(dict(values), dict(whole))
+    given = None if rest is None else Table(dict(values), dict(rest))
     shape = samples, 1, model.latent_dim
     noise = torch.randn(shape, generator=generator, device=model.device, dtype=model.dtype)
-    parts = noise.expand(-1, len(tables[0]), -1).tensor_split(2)
-    proposals = [model.posterior(table) for table in tables]
-    z = torch.cat([_drawn(q, part, generator) for q, part in zip(proposals, parts, strict=True)])
-    shares = torch.tensor([len(part) / samples for part in parts], device=z.device, dtype=torch.float64).log()
-    density = torch.stack([q.log_prob(z).double() + share for q, share in zip(proposals, shares, strict=True)])
-    return z, log_joint(model, tables[0], model.prepare(tables[0]), z).double() - density.logsumexp(0)
+    first, second = noise.tensor_split(2)
+    if given is None:
+        prior = model.prior or Gaussian.standard(1, model.latent_dim, device=model.device, dtype=model.dtype)
+        one, log_p = prior.rsample(first, generator).expand(-1, len(table), -1), prior.log_prob
+    else:
+        q = model.posterior(given)
+        one, log_p = _drawn(q, first.expand(-1, len(table), -1), generator), q.log_prob
+    q_whole = model.posterior(table)
+    z = torch.cat([one, _drawn(q_whole, second.expand(-1, len(table), -1), generator)])
+    shares = torch.tensor([len(first), len(second)], device=z.device, dtype=torch.float64).log() - math.log(samples)
+    density = torch.stack([log_p(z).double() + shares[0], q_whole.log_prob(z).double() + shares[1]])
+    joint = log_p(z) if given is None else log_joint(model, given, model.prepare(given), z)
+    return z, joint.double() - density.logsumexp(0)
 
 
 def _drawn(q: Gaussian | Mixture, noise: Tensor, generator: torch.Generator) -> Tensor:

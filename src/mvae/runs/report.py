@@ -96,9 +96,9 @@ def report(
         evaluation = _evaluated(run, scoring, progress)
         test = tested(run)
         measured = validate(run.model, test.first(MEASURED))
-        found = _advice(run, evaluation, measured, rows)
-        page.summary = _summary(run, found)
         parts = [history_section(rows), *_answers(run, test, evaluation, measured, shown, scoring.seed)]
+        found = _advice(run, evaluation, measured, rows) + [fault for part in parts for fault in part.faults]
+        page.summary = _summary(run, found)
     page.sections = [_next_steps(found, measured), _trained_on(config, stored, run), *parts]
     write_page(page, path)
     return path

@@ -67,7 +67,8 @@ class TableModel:
             data: the rows.
             draws: 0 fills in the mean of numbers, the most probable class, or the median of ordered classes. Otherwise,
                 this number of draws from p(missing | observed), one table below the other, with the columns ``.imp``
-                (1 … draws) and ``.id`` (the row's index): the long format of multiple imputation for R's mice.
+                (1 … draws) and ``.id`` (the row's index): the long format of R's mice. ``mice::as.mids`` also needs the
+                incomplete rows, with ``.imp`` 0.
             interval: with 0 draws, add columns: NAME.low and NAME.high bound this share of the probability of a filled
                 number, NAME.p is the probability of a filled class.
             neighbours: correct numbers by the model's errors on the most similar rows of ``data``, of which it needs
@@ -102,7 +103,7 @@ class TableModel:
         require_whole_number("draws", draws, 0)
         _require_share(interval)
         if draws and interval is not None:
-            raise QueryError("an interval belongs to means: ask for it without draws, or take the draws' quantiles")
+            raise QueryError("intervals come with means, not with draws: leave out one, or take quantiles of the draws")
         lacking = self._lacking(frames) if interval is not None else set[str]()
         _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
         most, filler = max(samples, draws), Filler(self.schema, draws, interval, lacking)
