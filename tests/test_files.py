@@ -270,3 +270,13 @@ def test_library_does_not_pickle() -> None:
                 case _:
                     continue
             assert not imported & UNPICKLERS, source
+
+
+def test_an_output_is_refused_only_if_it_is_an_input(tmp_path: Path) -> None:
+    (table := tmp_path / "t.csv").write_text("a\n1\n")
+    (tmp_path / "link.csv").symlink_to(table)
+    for output in (None, tmp_path / "new.csv", tmp_path / ("a" * 300)):  # a name that is too long is refused on writing
+        kept.require_apart(output, (table, tmp_path / "absent.csv"))
+    for output in (table, tmp_path / "link.csv"):
+        with pytest.raises(RunError, match="is read, and would be overwritten"):
+            kept.require_apart(output, (table,))

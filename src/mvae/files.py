@@ -86,7 +86,7 @@ def require_apart(output: Path | None, inputs: Iterable[Path]) -> None:
         RunError: the output is one of the inputs, under this name or another one.
     """
     for path in inputs:
-        if output is not None and output.exists() and path.exists() and output.samefile(path):
+        if output is not None and os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
             raise RunError(f"{output} is read, and would be overwritten: choose another output file")
 
 

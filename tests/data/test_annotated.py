@@ -342,7 +342,7 @@ def test_objects_without_cells_are_refused() -> None:
         write_anndata(cells(), {"obs/a": [1]}, None)  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("matrix", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+@pytest.mark.parametrize("matrix", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.lil_matrix])
 def test_nan_in_sparse_matrix_is_missing(matrix: Any) -> None:
     made, x = cells(), COUNTS.copy()
     x[0], x[1, 3] = np.nan, np.nan

@@ -381,14 +381,21 @@ def test_a_run_is_exported_with_its_card(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, folder / "example.py"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("b, given a: mean and draws\n[[")
     assert_refused(command("export", tmp_path, folder), "not a run directory")
+    (folder / "my-decoder-1.onnx").write_text("mine")
     again = command("export", run_dir, folder, "--format", "torch", "--json")  # an earlier export is replaced
     programs = {name.replace(".onnx", ".pt2") for name in graphs}
-    assert set(again.json()["files"]) == {"README.md", "model.json", "model.mvae", *programs}
+    assert set(again.json()["files"]) == {"README.md", "model.json", "model.mvae", "my-decoder-1.onnx", *programs}
+    (folder / "decoder-7.pt2").write_text("of an earlier model with more modalities")
+    assert command("export", run_dir, folder, "--format", "torch").code == 0
+    assert not (folder / "decoder-7.pt2").exists()
     project = tmp_path / "project"
     project.mkdir()
     (project / "README.md").write_text("mine")
     assert_refused(command("export", run_dir, project), "has README.md, not from an earlier export")
     assert [file.name for file in project.iterdir()] == ["README.md"]
+    (project / "README.md").rename(project / "decoder-0.onnx")  # not an export: nothing is removed
+    assert command("export", run_dir, project, "--format", "torch").code == 0
+    assert (project / "decoder-0.onnx").read_text() == "mine"
 
 
 def test_names_in_the_card_are_escaped() -> None:

@@ -253,6 +253,8 @@ def test_unsuitable_model_is_refused_before_training() -> None:
     with pytest.raises(SettingsError, match=r"bivcca has no posterior .* rows of this table have labs, rest: choose"):
         mvae.fit_table(patients(), modalities=groups, changes={"model": {"name": "bivcca"}}, callbacks=[])
     three = {"labs": ["hb", "crp"], "sex": ["sex"], "city": ["city"]}
+    with pytest.raises(SettingsError, match=r"cvae is given a whole modality of arrays, never some columns of a table"):
+        mvae.fit_table(patients(), modalities=groups, changes={"model": {"name": "cvae"}}, callbacks=[])
     with pytest.raises(SettingsError, match=r"jmvae has no posterior given some of several modalities"):
         mvae.fit_table(patients(), modalities=three, changes={"model": {"name": "jmvae"}}, callbacks=[])
     changes = {"model": {"name": "telbo"}, "training": {"epochs": 1, "anneal_epochs": 0}}

@@ -128,8 +128,11 @@ def _show_patterns(found: "Description", console: Any) -> None:
     if not lacking:
         return
     console.print(Text(f"missing together (■ present, · missing; columns: {shown_names(lacking)})"))
+    shown: dict[str, int] = {}  # patterns may differ only in columns that are not listed
     for rows, missing in found.patterns:
         signs = "".join("·" if name in missing else "■" for name in lacking[:MOST_SHOWN])
+        shown[signs] = shown.get(signs, 0) + rows
+    for signs, rows in shown.items():
         console.print(Text(f"  {signs}  {rows / found.rows:6.1%} of the rows"), soft_wrap=True)
     if found.other_patterns:
         console.print(Text(f"  and {found.other_patterns:,} more patterns"))

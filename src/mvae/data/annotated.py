@@ -284,6 +284,7 @@ def _measured(values: Any, place: np.ndarray | None, order: np.ndarray | None) -
     """A matrix in the order of the cells, and the mask of what is present in it (None: everything)."""
     here = None if place is None or (place >= 0).all() else place >= 0
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
+    values = values.tocsr() if hasattr(values, "tocsr") else values
     if not isinstance(values, np.ndarray):  # sparse, or on disk
         rows = SparseRows(values, place, order)
         if not hasattr(values, "tocsr") or values.dtype.kind != "f" or not np.isnan(values.data).any():

@@ -33,6 +33,7 @@ __all__ = ["export_model", "export_run"]
 
 Format = Literal["onnx", "torch"]
 SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+GRAPHS = ("encoder", "encoder_alone", "decoder")  # the entries of a modality in `model.json` that name files
 CODED = (*CLASSED, "binary")  # kinds of columns whose numbers are codes
 
 
@@ -117,15 +118,24 @@ def export_model(
         "modalities": parts,
         "left_out": left_out,
     }
+    earlier = _graphs_in(directory) if (directory / EXPORTED).exists() else []
     save(model, directory / EXPORTED)  # first: it marks the directory as an export
     write_json(directory / "model.json", described)
     if graphs == "onnx":
         example = files("mvae.export").joinpath("example.py.txt").read_text(encoding="utf-8")
         write_text(directory / "example.py", example)
-    others = ["*coder-*.pt2"] if graphs == "onnx" else ["*coder-*.onnx", "example.py"]
-    for old in [file for pattern in others for file in directory.glob(pattern)]:  # an earlier export's, in that format
-        old.unlink()
+    elif earlier:
+        (directory / "example.py").unlink(missing_ok=True)
+    own = {part[graph] for part in parts for graph in GRAPHS}
+    for file in earlier:
+        if file.name not in own:  # of another format, or of a model with more modalities
+            file.unlink()
     return described
+
+
+def _graphs_in(directory: Path) -> list[Path]:
+    """The files of an export's graphs, of either format."""
+    return [file for file in directory.glob("[de][en]coder-[0-9]*") if file.suffix in SUFFIX.values()]
 
 
 @torch.no_grad()

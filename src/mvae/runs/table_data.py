@@ -153,7 +153,13 @@ def completed_by(config: Config, schema: TableSchema, train: Table) -> Config:
             f"{declared.model.name} has no posterior given {several}, and rows of this table have "
             f"{', '.join(found)}: choose another model.name, for example mvae, or declare one modality of all columns"
         )
-    if len(get_model_class(declared.model.name).stages) > 1 and "patience" not in config.training.model_fields_set:
+    of_class = get_model_class(declared.model.name)
+    if of_class.conditional:
+        raise SettingsError(
+            f"{declared.model.name} is given a whole modality of arrays, never some columns of a table: choose another "
+            "model.name. All others predict any column from any others"
+        )
+    if len(of_class.stages) > 1 and "patience" not in config.training.model_fields_set:
         declared = declared.change({"training": {"patience": None}})  # such a model does not stop early
     return declared.resolved()
 

@@ -413,3 +413,15 @@ def test_a_single_class_is_reported_as_a_python_value(caplog: pytest.LogCaptureF
 def test_names_that_look_like_huge_numbers_are_names() -> None:
     found = infer("brand", series(["Infinity", "Acme", "Infinity", "12E456"]))
     assert (found.kind, found.classes) == ("categorical", ("12E456", "Acme", "Infinity"))
+    versions = infer("version", series(["1.2.3e100", "1.0", "1.0.0", "1..2e345"]))
+    assert versions.classes == ("1..2e345", "1.0", "1.0.0", "1.2.3e100")
+
+
+def test_single_precision_numbers_in_an_object_column_raise_no_warnings() -> None:
+    assert infer("x", pd.Series([np.float32(1.5), np.float32(2.25), 3.5], dtype=object)).kind == "real"
+
+
+@pytest.mark.parametrize("cells", [["inf", "1,5", "2,25"], ["1,234.5", "1e400", "2,345.6"]])
+def test_huge_cells_among_numbers_of_any_notation_are_refused(cells: list[str]) -> None:
+    with pytest.raises(DataError, match=r"(inf is not a finite number|1e400 is beyond 1e\+100)"):
+        infer("x", series(cells * 5))

@@ -26,7 +26,7 @@ from mvae.data.tables.column import ALONE, CLASSED, ColumnKind, TableColumn
 from mvae.data.tables.dates import DAY, as_seconds, format_of, rounded_to, zone_of
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.missed import say_constant
-from mvae.data.tables.numbers import as_numbers, decimals_of, places_of, style_of, unit_of
+from mvae.data.tables.numbers import STYLES, as_numbers, decimals_of, places_of, style_of, unit_of
 from mvae.data.tables.pictures import picture_file
 from mvae.data.tables.texts import words_in
 from mvae.errors import DataError, SettingsError, nearest
@@ -47,7 +47,8 @@ LARGEST = 1e100  # the largest number modelled: the squares of larger ones overf
 SKEWED = 1.0  # skewness above which positive numbers are modelled on a logarithmic scale
 SPREAD_AS_COUNTS, SKEWED_AS_COUNTS = 0.8, 0.5  # least variance and skewness relative to those of a count
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-_HUGE = re.compile(r"\s*[+-]?(inf|infinity|[\d.]*\de\+?\d{3,})\s*$", re.IGNORECASE)  # matches of it are read by float
+# The texts that may be huge numbers; `float` reads each of them.
+_HUGE = re.compile(r"\s*[+-]?(inf|infinity|(\d+\.?\d*|\.\d+)e\+?\d{3,})\s*$", re.IGNORECASE)
 
 
 Kind = str | tuple[Any, ...]
@@ -336,7 +337,10 @@ def _classes(column: TableColumn, series: Series, cells: np.ndarray) -> tuple[An
 def _require_finite(name: str, cells: np.ndarray, codes: np.ndarray, uniques: np.ndarray, index: Any) -> None:
     """Raise DataError for an infinite or huge number; as text it counts only if all other cells are numbers."""
     odd = [cell for cell in cells.tolist() if _too_large(cell)] if cells.dtype.kind in "OUf" else []
-    if not odd or (isinstance(odd[0], str) and np.isnan(as_numbers([c for c in cells if not _too_large(c)])).any()):
+    if not odd:
+        return
+    rest = [cell for cell in cells.tolist() if not _too_large(cell)]
+    if isinstance(odd[0], str) and all(np.isnan(as_numbers(rest, style)).any() for style in STYLES):
         return
     row = row_named(index, int((codes == uniques.tolist().index(odd[0])).argmax()))
     what = "not a finite number" if "inf" in str(odd[0]).lower() else f"beyond {LARGEST:g}, the largest number modelled"
@@ -347,7 +351,7 @@ def _too_large(cell: Any) -> bool:
     """Is this a number beyond `LARGEST`, or a text that is read as one?"""
     if isinstance(cell, str):
         return bool(_HUGE.match(cell)) and not abs(float(cell)) <= LARGEST
-    return isinstance(cell, float | np.floating) and bool(abs(cell) > LARGEST)
+    return isinstance(cell, float | np.floating) and abs(float(cell)) > LARGEST
 
 
 def _python(value: Any) -> Any:
