@@ -68,7 +68,7 @@ WHOLE = npy(np.arange(1000.0))
     ("make", "says"),
     [
         (lambda p: p / "absent.npz", "cannot read {p}/absent.npz (there is no such file): correct the path"),
-        (lambda p: p, "cannot read {p} (there is no such file)"),
+        (lambda p: p, "cannot read {p} (it is a directory, not a file)"),
         (lambda p: (p / "e.npz").write_bytes(b"") * 0 or p / "e.npz", "e.npz is not an intact .npz file"),
         (lambda p: (p / "e.npz").write_bytes(WHOLE) * 0 or p / "e.npz", "e.npz is not an intact .npz file"),
         (lambda p: packed(p / "e.npz", b"hello world"), "array 'x': it cannot be unpacked (the magic string is not"),

@@ -125,7 +125,7 @@ def test_rows_without_mask_are_trained_on_and_evaluated(paths: Paths, run: Run) 
     assert run.model.posterior(table, ["mask"]).mean.shape == (9, 250)
     assert run.model.posterior(table, ["mask"]).mean[1].abs().max() == 0  # the prior's mean
     changed = replace(run, data=Dataset("some without a mask", table, table, table))
-    with pytest.raises(QueryError, match="that row has no mask; give another row or a file"):
+    with pytest.raises(QueryError, match="test row 1 has no mask; give another row or a file"):
         sampling.parse_given(changed, ("mask=test:1",))
 
 
@@ -178,7 +178,7 @@ def test_given_accepts_number_of_test_row(run: Run) -> None:
     given = sampling.parse_given(run, ("image=test:3",))
     assert given is not None
     assert np.array_equal(np.asarray(given["image"][0]), run.data.test.columns["image"][3])
-    with pytest.raises(QueryError, match="--given image=test:9: the test rows are 0 to 8"):
+    with pytest.raises(QueryError, match="--given 'image=test:9': the test rows are 0 to 8"):
         sampling.parse_given(run, ("image=test:9",))
 
 
