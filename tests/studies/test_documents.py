@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.studies.documents import TABLES_OF_DOCUMENTS, errors_table, main, polymnist_table
+from mvae.studies.documents import TABLES_OF_DOCUMENTS, errors_table, main, polymnist_table, pooling_table
 from mvae.studies.tables import NO_COPIES
 
 ROOT = Path(__file__).parents[2]
@@ -39,3 +39,15 @@ def test_polymnist_table_lists_runs_above_published_numbers() -> None:
     first, second = polymnist_table(rows).splitlines()[2:4]
     assert first == "| mvae, coupled, 50% missing | laptop, seed 0 | .500 | | | | | | | | -7000 | | | .980 |"
     assert second.startswith("| mvae | published | .290 | .420 |")
+
+
+def test_pooling_table_has_a_line_per_effect() -> None:
+    rows = [
+        {"model": model, "metric": f"{what} of {effect}", "value": value, "stderr": 0.01}
+        for model in ("mvae", "complete rows")
+        for effect in ("x1", "s")
+        for what, value in (("bias", -0.125), ("coverage", 0.75))
+    ]
+    lines = pooling_table(rows).splitlines()
+    assert lines[0] == "| effect | mvae | complete rows |"
+    assert lines[2:] == [f"| {e} | -0.125 ± 0.010, 75% | -0.125 ± 0.010, 75% |" for e in ("x1", "s")]

@@ -15,7 +15,15 @@ from mvae.studies.polymnist_show import COLUMNS, named, published
 from mvae.studies.table_sets import SETS, SKLEARN
 from mvae.studies.tables import NEIGHBOURS, NO_COPIES
 
-__all__ = ["TABLES_OF_DOCUMENTS", "errors_table", "main", "own_tables", "polymnist_table", "targets_table"]
+__all__ = [
+    "TABLES_OF_DOCUMENTS",
+    "errors_table",
+    "main",
+    "own_tables",
+    "polymnist_table",
+    "pooling_table",
+    "targets_table",
+]
 
 BESIDE = ("mean", "kNN", "iterated ridge", "iterated trees", "miceforest")
 SHARES = COLUMNS | {"0 flow": f"unconditional coherence{FLOW}"}
@@ -96,10 +104,25 @@ def polymnist_table(rows: Sequence[RowDict]) -> str:
     return in_columns(["model", "budget", *SHARES, *LIKELIHOODS, "classifiers"], lines, range(2))
 
 
+def pooling_table(rows: Sequence[RowDict]) -> str:
+    """A line for each effect: each method's bias with its standard error, and the coverage of its 95 % intervals."""
+    found = {(row["model"], row["metric"]): row for row in rows}
+    methods = dict.fromkeys(row["model"] for row in rows)
+    effects = dict.fromkeys(row["metric"].split()[-1] for row in rows)
+
+    def cell(method: str, effect: str) -> str:
+        bias, hit = found[method, f"bias of {effect}"], found[method, f"coverage of {effect}"]["value"]
+        return f"{bias['value']:+.3f} ± {bias['stderr']:.3f}, {hit:.0%}"
+
+    lines = [[effect, *(cell(method, effect) for method in methods)] for effect in effects]
+    return in_columns(["effect", *methods], lines, range(1))
+
+
 TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[str, Callable[[Sequence[RowDict]], str]]] = {
     ("README.md", "own tables"): ("tables", own_tables),
     ("docs/research/tables-with-holes.md", "errors"): ("tables", errors_table),
     ("docs/research/tables-with-holes.md", "targets"): ("tables", targets_table),
+    ("docs/how-to/missing-data.md", "pooling"): ("pooling", pooling_table),
     ("docs/research/polymnist.md", "measured"): ("polymnist", polymnist_table),
 }
 
