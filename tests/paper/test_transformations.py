@@ -147,7 +147,7 @@ def test_image_without_face_has_no_mask(kind: str) -> None:
 def test_masks_lie_on_most_photographed_faces() -> None:
     """CelebA's faces are aligned, so the positions of eyes, nose and mouth are known."""
     _require_predictor()
-    folder, read, _ = celeba._images(celeba._folder(os.environ["MVAE_DATA"]))
+    folder, read, _ = celeba._images(celeba._folder(Path(os.environ["MVAE_DATA"])))
     names = folder[::450]
     found = 0
     for name in names:

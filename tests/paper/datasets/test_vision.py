@@ -137,7 +137,7 @@ def test_error_names_source_of_missing_celeba(tmp_path: Path) -> None:
 @pytest.mark.skipif(not os.environ.get("MVAE_DATA"), reason="needs CelebA in $MVAE_DATA")
 def test_splits_of_photographs_match_celeba(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("dlib")
-    folder, read, _ = celeba._images(celeba._folder(os.environ["MVAE_DATA"]))
+    folder, read, _ = celeba._images(celeba._folder(Path(os.environ["MVAE_DATA"])))
     photographs(tmp_path / "data", [np.asarray(Image.open(io.BytesIO(read(name)))) for name in folder[:5]])
     mine, plain = vision.load(tmp_path / "data"), celeba.load(tmp_path / "data")
     for one, other in ((mine.train, plain.train), (mine.test, plain.test)):
