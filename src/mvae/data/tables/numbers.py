@@ -15,6 +15,8 @@ __all__ = ["STYLES", "as_numbers", "decimals_of", "places_of", "short", "style_o
 STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
 """The styles in which numbers may be written; each name is an example of its style."""
 
+EXACT_DIGITS = 15  # significant digits that a float holds exactly; a number with more was computed, not measured
+
 _SIGN, _DIGITS = r"^[+-]?", r"\d+"
 _GROUPED = {
     "1,234.5": re.compile(rf"{_SIGN}\d{{1,3}}(?:,\d{{3}})+(?:\.{_DIGITS})?$"),
@@ -22,6 +24,7 @@ _GROUPED = {
     "1.234,5": re.compile(rf"{_SIGN}(?:\d{{1,3}}(?:[. '\u00a0\u202f]\d{{3}})+|{_DIGITS})(?:,{_DIGITS})?$"),
 }
 _POINTS, _COMMAS = re.compile(r"[. '\u00a0\u202f]"), re.compile(r"[, '\u00a0\u202f]")  # between thousands
+_NO_DIGIT = re.compile(r"\D")
 _UNIT = re.compile(r"[+-]?([$€£¥]|EUR|USD|GBP|CHF)?\s*[+-]?\d[\d.,' \u00a0\u202f]*?\s*([^\d\s.,'][^\d]*)?")
 
 
@@ -67,10 +70,14 @@ def style_of(values: Iterable[str], comma_first: bool = False) -> str | None:
 
 
 def decimals_of(values: Iterable[str], style: str) -> int | None:
-    """The largest number of digits after the decimal mark; None if a number has an exponent."""
+    """The largest number of digits after the decimal mark; None if a number has an exponent, or all digits of a float.
+
+    >>> decimals_of(["1.5", "0.25"], "1234.5"), decimals_of(["0.5", "0.1257302210933933"], "1234.5")
+    (2, None)
+    """
     mark, most = ("," if style == "1.234,5" else "."), 0
     for value in values:
-        if "e" in value.lower():
+        if "e" in value.lower() or len(_NO_DIGIT.sub("", value).lstrip("0")) > EXACT_DIGITS:
             return None
         most = max(most, len(value.strip().partition(mark)[2]))
     return most
