@@ -1,6 +1,6 @@
 """Are regressions on multiply imputed tables unbiased? Effects pooled by Rubin's rules, and those of complete data.
 
-    python benchmarks/pooling.py [--rows 300] [--tables 12] [--json]
+    python benchmarks/pooling.py [--rows 300] [--tables 12] [--methods mvae,…] [--json]
 
 y depends linearly on x1, x2, a log-normal x3 and a binary s. x2 is missing at random given y; x3 and s are missing
 completely at random. Each method fills in the same tables 20 times. The chained equations are scikit-learn's, with
@@ -11,6 +11,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ import mvae
 from mvae.paper.results import Row, add_rows, new_row
 from mvae.provenance import circumstances
 
-DRAWS = 20
+DRAWS, COMPLETE = 20, "complete rows"
 EFFECTS = {"x1": 1.0, "x2": -0.5, "x3": 0.5, "s": 0.7}
 Estimate = tuple[np.ndarray, np.ndarray, np.ndarray]  # effects, standard errors, degrees of freedom
 
@@ -63,10 +64,10 @@ def pooled(tables: Sequence[pd.DataFrame]) -> Estimate:
     return effects.mean(0), np.sqrt(total), (len(tables) - 1) * (total / between) ** 2
 
 
-def by_mvae(holes: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
-    """Draws of a model with default settings."""
-    found = mvae.fit_table(holes, seed=seed, callbacks=[]).impute(holes, draws=DRAWS, seed=seed)
-    return [part for _, part in found.groupby(".imp")]
+def by_mvae(holes: pd.DataFrame, seed: int, beta: float = 1.0) -> list[pd.DataFrame]:
+    """Draws of a model with default settings, or with another β."""
+    model = mvae.fit_table(holes, seed=seed, changes={"training": {"beta": beta}}, callbacks=[])
+    return [part for _, part in model.impute(holes, draws=DRAWS, seed=seed).groupby(".imp")]
 
 
 def by_chained_equations(holes: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
@@ -82,6 +83,7 @@ def by_chained_equations(holes: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
 
 METHODS: dict[str, Callable[[pd.DataFrame, int], list[pd.DataFrame]]] = {
     "mvae": by_mvae,
+    "mvae with β = 0.5": partial(by_mvae, beta=0.5),
     "chained equations": by_chained_equations,
 }
 
@@ -91,17 +93,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--tables", type=int, default=12)
+    parser.add_argument("--methods", default=",".join([*METHODS, COMPLETE]), help="separated by commas")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    biases: dict[str, list[np.ndarray]] = {name: [] for name in (*METHODS, "complete rows")}
+    biases: dict[str, list[np.ndarray]] = {name: [] for name in args.methods.split(",")}
     covered: dict[str, list[np.ndarray]] = {name: [] for name in biases}
     for seed in range(args.tables):
         random = np.random.default_rng(seed)
         whole = complete(args.rows, random)
         holes = with_holes(whole, random)
-        found = {name: pooled(method(holes, seed)) for name, method in METHODS.items()}
-        found["complete rows"] = regression(holes.dropna())
-        for name, (effects, errors, free) in found.items():
+        for name in biases:
+            whole_rows = name == COMPLETE
+            effects, errors, free = regression(holes.dropna()) if whole_rows else pooled(METHODS[name](holes, seed))
             biases[name].append(effects - regression(whole)[0])
             covered[name].append(np.abs(effects - list(EFFECTS.values())) < t.ppf(0.975, free) * errors)
         print(f"table {seed + 1} of {args.tables}", file=sys.stderr)
