@@ -2,16 +2,18 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from mvae import likelihoods
 from mvae.data.table import Table
-from mvae.files import load_state
+from mvae.errors import RunError
+from mvae.files import load_state, save_state
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
@@ -124,3 +126,18 @@ def assert_same_run(one: Path, other: Path) -> None:
 def assert_same_weights(one: MVAE, other: MVAE) -> None:
     for (name, value), found in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.equal(value, found), name
+
+
+def assert_spoilt_checkpoint_refused(
+    directory: Path, spoil: Callable[[dict[str, Any], dict[str, Any]], object], message: str, epochs: int = EPOCHS
+) -> None:
+    """Resuming a run whose checkpoint was changed is refused in one line, and leaves the given model as it was."""
+    train(model(), directory, epochs=epochs)
+    tensors, info = load_state(directory / CHECKPOINT)
+    spoil(tensors, info)
+    save_state(directory / CHECKPOINT, tensors, info)
+    fresh = model(seed=4)
+    with pytest.raises(RunError, match=message) as caught:
+        train(fresh, directory, resume=True)
+    assert "\n" not in str(caught.value)
+    assert_same_weights(fresh, model(seed=4))

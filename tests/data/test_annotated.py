@@ -346,7 +346,10 @@ def test_objects_without_cells_are_refused() -> None:
 def test_nan_in_sparse_matrix_is_missing(matrix: Any) -> None:
     made, x = cells(), COUNTS.copy()
     x[0], x[1, 3] = np.nan, np.nan
-    made.layers["counts"] = matrix(x)
+    try:
+        made.layers["counts"] = matrix(x)
+    except ValueError:
+        pytest.skip("this version of anndata stores only CSR and CSC matrices")
     places = {"rna": "layers/counts", "batch": "obs/batch"}
     found = read_anndata(made, places, features={"rna": made.var_names[::-1]})
     assert found.table.has("rna").tolist() == [False] + [True] * (CELLS - 1)

@@ -1,5 +1,7 @@
 """log p of rows, and of their parts given the rest, compared with estimates from many samples."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -29,8 +31,9 @@ def test_log_p_given_the_rest_matches_log_likelihood() -> None:
     assert np.std(difference) < 0.5  # for each row
 
 
-def test_log_p_of_many_values_given_one_is_not_far_too_low() -> None:
-    """Hardly any z proposed from one number explains thirty others, such as those of a picture."""
+@pytest.fixture(scope="module")
+def wide_and_narrow() -> tuple[mvae.TableModel, Any]:
+    """A model of thirty numbers that depend on three latents and one that says little about them, and its table."""
     random = np.random.default_rng(0)
     z = random.normal(size=(200, 3))
     wide = z @ random.normal(size=(3, 30)) + 0.1 * random.normal(size=(200, 30))
@@ -38,6 +41,14 @@ def test_log_p_of_many_values_given_one_is_not_far_too_low() -> None:
     groups = {"wide": [f"w{i}" for i in range(30)], "narrow": ["narrow"]}
     changes = {"training": {"epochs": 40, "learning_rate": 1e-2, "anneal_epochs": 5}}
     model = mvae.fit_table(frame, modalities=groups, changes=changes, callbacks=[])
+    return model, frame
+
+
+def test_log_p_of_many_values_given_one_is_not_far_too_low(
+    wide_and_narrow: tuple[mvae.TableModel, Any],
+) -> None:
+    """Hardly any z proposed from one number explains thirty others, such as those of a picture."""
+    model, frame = wide_and_narrow
     found = model.score(frame.head(20))["log p(wide | rest)"]
     table = mvae.Table(model.schema.encode(frame.head(20))[0])
     expected = mvae.log_likelihood(model.model, table, of=["wide"], given=["narrow"], samples=2000, seed=1).values
@@ -56,15 +67,11 @@ def test_scores_depend_only_on_the_row_and_are_at_most_0() -> None:
     np.testing.assert_allclose(found, again, atol=1e-5)
 
 
-def test_log_p_of_many_values_given_nothing_is_that_of_the_row() -> None:
+def test_log_p_of_many_values_given_nothing_is_that_of_the_row(
+    wide_and_narrow: tuple[mvae.TableModel, Any],
+) -> None:
     """Hardly any z drawn from the prior explains thirty numbers."""
-    random = np.random.default_rng(0)
-    z = random.normal(size=(200, 3))
-    wide = z @ random.normal(size=(3, 30)) + 0.1 * random.normal(size=(200, 30))
-    frame = pd.DataFrame(wide, columns=[f"w{i}" for i in range(30)]).assign(narrow=z[:, 0] + random.normal(size=200))
-    groups = {"wide": [f"w{i}" for i in range(30)], "narrow": ["narrow"]}
-    changes = {"training": {"epochs": 40, "learning_rate": 1e-2, "anneal_epochs": 5}}
-    model = mvae.fit_table(frame, modalities=groups, changes=changes, callbacks=[])
+    model, frame = wide_and_narrow
     alone = frame.head(20).assign(narrow=np.nan)
     found = model.score(alone)
     assert abs(found["log p(wide | rest)"] - found["log p"]).max() < 1

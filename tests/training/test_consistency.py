@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from mvae.data.table import Table
 from mvae.errors import RunError, TrainingError
-from mvae.files import load_state, locked, save_state
+from mvae.files import load_state, locked
 from mvae.models.mvae import MVAE
 from mvae.training.callbacks import Callback, Plan
 from mvae.training.checkpoint import CHECKPOINT, METRICS
 from mvae.training.fit import fit
-from tests.resumable import assert_same_weights, model, train
+from tests.resumable import assert_same_weights, assert_spoilt_checkpoint_refused, model, train
 from tests.small_training import BATCH, columns, small, weights
 from tests.small_training import model as fresh
 
@@ -94,15 +94,7 @@ def without_optimizer(tensors: dict[str, Tensor]) -> None:
     ],
 )
 def test_inconsistent_checkpoint_is_refused(spoil, message: str, tmp_path: Path) -> None:
-    train(model(), tmp_path)
-    tensors, info = load_state(tmp_path / CHECKPOINT)
-    spoil(tensors, info)
-    save_state(tmp_path / CHECKPOINT, tensors, info)
-    built = model(seed=4)
-    with pytest.raises(RunError, match=message) as caught:
-        train(built, tmp_path, resume=True)
-    assert "\n" not in str(caught.value)
-    assert_same_weights(built, model(seed=4))
+    assert_spoilt_checkpoint_refused(tmp_path, spoil, message)
 
 
 def test_metrics_of_another_epoch_are_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import RunError
-from mvae.files import load_state, save_state
+from mvae.files import load_state
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
 from mvae.models.mvtcae import MVTCAE
@@ -27,6 +27,7 @@ from tests.resumable import (
     STEPS,
     assert_same_run,
     assert_same_weights,
+    assert_spoilt_checkpoint_refused,
     model,
     stop,
     table,
@@ -247,15 +248,7 @@ def test_resume_with_another_number_of_rows_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_mismatched_checkpoint_is_refused(spoil, message: str, tmp_path: Path) -> None:
-    train(model(), tmp_path, epochs=3)
-    tensors, info = load_state(tmp_path / CHECKPOINT)
-    spoil(tensors, info)
-    save_state(tmp_path / CHECKPOINT, tensors, info)
-    fresh = model(seed=4)
-    with pytest.raises(RunError, match=message) as caught:
-        train(fresh, tmp_path, resume=True)
-    assert "\n" not in str(caught.value)
-    assert_same_weights(fresh, model(seed=4))
+    assert_spoilt_checkpoint_refused(tmp_path, spoil, message, epochs=3)
     assert len((tmp_path / METRICS).read_text().splitlines()) == 3
 
 

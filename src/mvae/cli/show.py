@@ -2,22 +2,24 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mvae.models.base import MultimodalVAE
-from mvae.runs.evaluation import Evaluation
-from mvae.runs.held_out import CellScore
-from mvae.runs.run import Run
+if TYPE_CHECKING:
+    from mvae.models.base import MultimodalVAE
+    from mvae.runs.evaluation import Evaluation
+    from mvae.runs.held_out import CellScore
+    from mvae.runs.run import Run
 
 __all__ = ["MOST_SHOWN", "show_cells", "show_evaluation", "shown_names"]
 
 MOST_SHOWN = 60  # the most columns of a table that are listed
 
 
-def show_evaluation(run: Run, evaluation: Evaluation) -> None:
+def show_evaluation(run: "Run", evaluation: "Evaluation") -> None:
     """Print the table of likelihoods, then accuracies, coupling and active units."""
     table = Table(
         title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
@@ -46,7 +48,7 @@ def show_evaluation(run: Run, evaluation: Evaluation) -> None:
             console.print(f"{name:28} {value:.3f}")
 
 
-def show_cells(cells: Sequence[CellScore]) -> None:
+def show_cells(cells: Sequence["CellScore"]) -> None:
     """Print how well the hidden cells of each column were filled in, if there are any."""
     if not cells:
         return
@@ -74,7 +76,7 @@ def shown_names(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def written_weights(model: MultimodalVAE) -> str:
+def written_weights(model: "MultimodalVAE") -> str:
     """Every modality's λ as text; neighbours of equal weight are grouped."""
     parts = []
     for weight, group in itertools.groupby(zip(model.names, model.weights, strict=True), key=lambda pair: pair[1]):

@@ -75,7 +75,8 @@ def read_anndata(
     data = _opened(source, backed) if isinstance(source, str | Path) else source
     cells = _cells_of(data, ", or a path that ends in .h5ad or .h5mu")
     taken, masks, labelled, known = {}, {}, {}, {}
-    wanted, listed = _lists("features", features), _lists("categories", categories)
+    wanted = {name: _list(f"features of {name!r}", names) for name, names in (features or {}).items()}
+    listed = {name: _list(f"categories of {name!r}", names) for name, names in (categories or {}).items()}
     for what, named in (("present", present), ("features", wanted), ("categories", listed)):
         for name in [name for name in named or () if name not in columns]:
             if what == "present" or nearest(name, columns):  # the dicts from training may have more columns
@@ -119,7 +120,7 @@ def write_anndata(data: Any, answers: Mapping[str, Any], cells: Iterable[str]) -
         DataError: duplicate names, no cell in common, the wrong number of rows or features, or several values per cell
             for obs. SettingsError: an unknown place, or an argument of the wrong type.
     """
-    own, cells = _cells_of(data), _lists("cells", {"": cells})[""]
+    own, cells = _cells_of(data), _list("cells", cells)
     place = {cell: row for row, cell in enumerate(_names(cells))}
     rows = np.array([place.get(cell, -1) for cell in own], np.int64)
     if (rows < 0).all():
@@ -186,13 +187,11 @@ def _cells_of(data: Any, instead: str = "") -> tuple[str, ...]:
     return _names(data.obs_names)
 
 
-def _lists(what: str, named: Mapping[str, Any] | None) -> dict[str, tuple[Any, ...]]:
-    """Lists, arrays or indices of names by column, as tuples."""
-    for name, names in (named or {}).items():
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            of = f" of {name!r}" if name else ""
-            raise SettingsError(f"{what}{of} must be a list of names, not {abridged(names)}")
-    return {name: tuple(names) for name, names in (named or {}).items()}
+def _list(what: str, names: Any) -> tuple[Any, ...]:
+    """A list, array or index of names as a tuple."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise SettingsError(f"{what} must be a list of names, not {abridged(names)}")
+    return tuple(names)
 
 
 def _booleans(where: str, values: Any) -> np.ndarray:

@@ -135,7 +135,8 @@ def export_model(
 
 def _graphs_in(directory: Path) -> list[Path]:
     """The files of an export's graphs, of either format."""
-    return [file for file in directory.glob("[de][en]coder-[0-9]*") if file.suffix in SUFFIX.values()]
+    found = *directory.glob("encoder-[0-9]*"), *directory.glob("decoder-[0-9]*")
+    return [file for file in found if file.suffix in SUFFIX.values()]
 
 
 @torch.no_grad()
