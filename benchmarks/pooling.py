@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,9 +65,9 @@ def pooled(tables: Sequence[pd.DataFrame]) -> Estimate:
     return effects.mean(0), np.sqrt(total), (len(tables) - 1) * (total / between) ** 2
 
 
-def by_mvae(holes: pd.DataFrame, seed: int, beta: float = 1.0) -> list[pd.DataFrame]:
-    """Draws of a model with default settings, or with another β."""
-    model = mvae.fit_table(holes, seed=seed, changes={"training": {"beta": beta}}, callbacks=[])
+def by_mvae(holes: pd.DataFrame, seed: int, **changes: dict[str, Any]) -> list[pd.DataFrame]:
+    """Draws of a model with default settings, or with these changes."""
+    model = mvae.fit_table(holes, seed=seed, changes=changes, callbacks=[])
     return [part for _, part in model.impute(holes, draws=DRAWS, seed=seed).groupby(".imp")]
 
 
@@ -83,7 +84,8 @@ def by_chained_equations(holes: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
 
 METHODS: dict[str, Callable[[pd.DataFrame, int], list[pd.DataFrame]]] = {
     "mvae": by_mvae,
-    "mvae with β = 0.5": partial(by_mvae, beta=0.5),
+    "mvae with β = 0.5": partial(by_mvae, training={"beta": 0.5}),
+    "mvae with 50 samples": partial(by_mvae, models={"mmvae": {"samples": 50}}),
     "chained equations": by_chained_equations,
 }
 
