@@ -158,6 +158,16 @@ def test_values_far_from_all_others_are_noted(cells: list[Any], far: list[str]) 
     )
 
 
+def test_the_index_that_pandas_stores_in_a_file_is_not_modelled(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    rows = np.random.default_rng(0).choice(10_000, 50, replace=False)  # a random sample of a larger table
+    pd.DataFrame({"x": np.sqrt(rows)}, index=rows).to_parquet(tmp_path / "x.parquet")
+    frames = open_table(tmp_path / "x.parquet")
+    assert frames.whole()["__index_level_0__"].tolist() == rows.tolist()
+    assert TableSchema.learn(frames).seen == ["x"]
+    assert TableSchema.learn(frames, kinds={"__index_level_0__": "real"}).seen == ["x", "__index_level_0__"]
+
+
 def test_large_numbers_are_described_without_exponents() -> None:
     (column,) = describe(of_frame(pd.DataFrame({"pay": [12_000.5, 52_300.25, 1_250_000.75] * 5}))).columns
     assert column.values == "12000 … 52300 … 1250001"
