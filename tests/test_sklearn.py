@@ -82,6 +82,13 @@ def test_frames_of_mixed_columns_keep_their_form() -> None:
     assert mixed.set_output(transform="pandas").fit_transform(frame).notna().all(axis=None)
 
 
+def test_frames_of_other_libraries_are_read_as_pandas_reads_them() -> None:
+    arrow = pytest.importorskip("pyarrow")
+    frame = patients(missing=0.2)[["hb", "sex"]]
+    other, imputer = arrow.Table.from_pandas(frame), MVAEImputer(epochs=1, random_state=0)
+    pd.testing.assert_frame_equal(imputer.fit(other).transform(other), imputer.fit(frame).transform(frame))
+
+
 def test_classes_are_predicted_by_name_from_incomplete_rows() -> None:
     frame = patients(300, missing=0.2)
     known = frame[frame["city"].notna()]

@@ -1,8 +1,8 @@
 """scikit-learn estimators that impute, transform, classify and regress from rows with missing values.
 
-They take arrays (all numbers, NaN means missing) and pandas data frames, whose columns may be of any kind
-(`mvae describe` shows which). Answers are means and probabilities under fixed noise, so that a row's answer depends on
-that row alone.
+They take arrays (all numbers, NaN means missing) and data frames of pandas, polars or PyArrow, whose columns may be of
+any kind (`mvae describe` shows which). Answers are means and probabilities under fixed noise, so that a row's answer
+depends on that row alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mvae.arguments import require_whole_number
-from mvae.data.tables.frames import DataFrame, checked_names, of_frame, pandas
+from mvae.data.tables.frames import DataFrame, as_frame, checked_names, of_frame, pandas
 from mvae.data.tables.schema import Kind
 from mvae.errors import DataError, SettingsError, abridged
 from mvae.runs.answers import Answer, answers, latents
@@ -73,6 +73,7 @@ class _Estimator(BaseEstimator):
     def _frame(self, X: Any, reset: bool) -> tuple[DataFrame, dict[str, Kind]]:
         """The rows as a data frame and, for training (``reset``), the known kinds of its columns."""
         pd = pandas()
+        X = as_frame(X) if hasattr(X, "to_pandas") else X  # of polars or PyArrow
         if isinstance(X, pd.DataFrame) and any(dtype.kind not in "biuf" for dtype in map(_plain_dtype, X.dtypes)):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X, self._kinds()
@@ -109,7 +110,8 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
         samples: number of latent samples per row that means are taken over.
         random_state: random state of training and answers.
 
-    A column without any value stays as it is. Arrays and frames of numbers become arrays; other frames stay frames.
+    A column without any value stays as it is. Arrays and frames of numbers become arrays; other frames become
+    frames of pandas (``set_output(transform="polars")``: of polars).
 
     >>> import numpy
     >>> X = numpy.array([[1.0, 2.0], [2.0, numpy.nan], [3.0, 6.5], [numpy.nan, 8.0]] * 5)

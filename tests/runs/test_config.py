@@ -119,11 +119,14 @@ def test_parsed_change_is_applied(key: str, value: int) -> None:
 
 def test_parse_change_reads_quoted_names_and_text() -> None:
     assert parse_change('modalities."RNA.counts".weight=2.0') == {"modalities": {"RNA.counts": {"weight": 2.0}}}
+    assert parse_change("""a.'b.c=d'.kinds."e=f"=x=y""") == {"a": {"b.c=d": {"kinds": {"e=f": "x=y"}}}}
     assert parse_change("data.source=my table.npz") == {"data": {"source": "my table.npz"}}
     assert parse_change("model.cross_from=['a']") == {"model": {"cross_from": ["a"]}}
     for text in ("epochs", "a b=1", "=1"):
         with pytest.raises(SettingsError, match="write KEY=VALUE"):
             parse_change(text)
+    with pytest.raises(SettingsError, match="quote a name with other signs"):
+        parse_change("modalities.labs.kinds.größe=real")
 
 
 def test_schema_describes_every_key() -> None:

@@ -18,7 +18,7 @@ from mvae.report.views import view_of
 from mvae.runs import tables
 from mvae.runs.answers import draws_given
 from mvae.runs.config import Config
-from mvae.runs.sample import sample_cells
+from mvae.runs.sample import names_columns, sample_cells
 from mvae.runs.table_data import completed_by, learned_from
 from tests.patients import FEW, ROWS, patients
 from tests.unchecked import unchecked
@@ -510,6 +510,20 @@ def test_given_column_name_may_contain_an_equals_sign(tmp_path: Path) -> None:
         run, _ = mvae.train(Config.from_dict(FEW | {"data": {"source": str(source)}}), tmp_path / "run", callbacks=[])
     assert list(sample_cells(run, ("b=c=2", "d=1.5"), 3, 0)) == ["b"]
     assert list(sample_cells(run, ("b=x",), 3, 0)) == ["b=c", "d"]
+
+
+def test_given_names_a_column_before_a_modality_of_several_columns(tmp_path: Path) -> None:
+    source = tmp_path / "x.csv"
+    frame = pd.DataFrame({"hb": np.arange(40) ** 0.5, "crp": np.arange(40) % 7 + 0.5, "age": np.arange(40) ** 1.5})
+    frame.loc[::4, ["hb", "crp"]] = None  # they are missing together, and form a modality that is named after hb
+    frame.to_csv(source, index=False)
+    with unchecked():
+        run, _ = mvae.train(Config.from_dict(FEW | {"data": {"source": str(source)}}), tmp_path / "run", callbacks=[])
+    assert run.model.names == ("x", "hb")
+    assert names_columns(run, ("hb=2.5",))
+    assert names_columns(run, (), ("hb",))
+    assert not names_columns(run, ("x=2.5",))
+    assert list(sample_cells(run, ("hb=2.5",), 2, 0)) == ["age", "crp"]
 
 
 @pytest.mark.parametrize("value", [1e15, 1e30, 1e42, -1e308])

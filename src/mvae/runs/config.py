@@ -175,20 +175,25 @@ def in_proportion(training: Mapping[str, Any], epochs: int) -> dict[str, int]:
 def parse_change(text: str) -> dict[str, Any]:
     """Parse ``training.epochs=60`` into a nested mapping; a value that is not valid TOML is read as text.
 
+    Parts of a key with other signs than letters, digits, - and _ are quoted, as in TOML.
+
     Raises:
         SettingsError: not of the form KEY=VALUE.
 
-    >>> parse_change("training.epochs=60"), parse_change("model.name=vae")
-    ({'training': {'epochs': 60}}, {'model': {'name': 'vae'}})
+    >>> parse_change("training.epochs=60"), parse_change('modalities.labs.kinds."a=b"=ordinal')
+    ({'training': {'epochs': 60}}, {'modalities': {'labs': {'kinds': {'a=b': 'ordinal'}}}})
     """
-    key, equals, value = text.partition("=")
-    if equals:
-        for written in (value, json.dumps(value)):
+    for at in (i for i, sign in enumerate(text) if sign == "="):  # a quoted key may have one, too
+        key, value = text[:at], text[at + 1 :]
+        for written in (value, json.dumps(value, ensure_ascii=False)):
             try:
                 return tomllib.loads(f"{key} = {written}")
             except tomllib.TOMLDecodeError:
                 continue
-    raise SettingsError(f"--set {text!r}: write KEY=VALUE, for example training.epochs=60")
+    raise SettingsError(
+        f"--set {text!r}: write KEY=VALUE, for example training.epochs=60; quote a name with other signs than letters, "
+        "digits, - and _, as in 'modalities.labs.kinds.\"a.b\"=real'"
+    )
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

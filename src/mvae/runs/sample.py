@@ -75,9 +75,15 @@ def unknown_words(run: Run, given: tuple[str, ...]) -> list[str]:
 
 
 def names_columns(run: Run, given: tuple[str, ...], of: tuple[str, ...] = ()) -> bool:
-    """Are single columns of a run's table given or requested, rather than whole modalities?"""
+    """Are single columns of a run's table given or requested, rather than whole modalities?
+
+    The name of a modality of several columns that is also the name of one of them means that column.
+    """
+    if (layout := run.data.layout) is None:
+        return False
     known = run.data.test.columns  # including a CVAE's condition
-    return run.data.layout is not None and any(text.partition("=")[0] not in known for text in (*given, *of))
+    several = {name for name, columns in layout.modalities.items() if len(columns) > 1 and name in layout.seen}
+    return any(name not in known or name in several for name in (text.partition("=")[0] for text in (*given, *of)))
 
 
 def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[str, ...] = ()) -> "DataFrame":

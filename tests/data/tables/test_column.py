@@ -37,7 +37,7 @@ RANDOM = np.random.default_rng(0)
         (strings([0.5, 41.25, -3]), "real", "numbers with fractions"),
         (["1,5", "1.234,5", "-2"], "real", "written as 1.234,5"),
         (["1,234", "2,000", "1,500,000", "3,001", "5,000", "6,000", "7,100", "8,000", "9,000", "9,001", "9,002"],
-         "real", "written as 1,234.5"),
+         "positive", "written as 1,234.5"),
         (np.exp(RANDOM.standard_normal(500)), "positive", "skewed numbers above 0"),
         ([0.25, 0.5, 1.0], "bounded", "numbers from 0 to 1"),
         (RANDOM.poisson(6, 500), "count", "integers, 0 to"),
@@ -76,6 +76,8 @@ RANDOM = np.random.default_rng(0)
         ([2**53 + 2, 2**60 + 1, 5], "ignored", "integers beyond 2⁵³"),
         ([f"name {i}" for i in range(100)], "ignored", "100 different texts in 100 cells"),
         (["a.png", "b.png", "c.png"], "ignored", "paths of pictures, which are not there"),
+        (np.exp(10 + RANDOM.standard_normal(500)).round(), "positive", "skewed integers above 0"),
+        (2_000_000 - np.exp(10 + RANDOM.standard_normal(500)).round(), "real", "integers, 1"),
     ],
 )  # fmt: skip
 def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str) -> None:

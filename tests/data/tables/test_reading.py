@@ -102,11 +102,14 @@ def test_a_file_can_be_read_in_parts_repeatedly(tmp_path: Path) -> None:
 
 
 def test_parquet_and_arrow_keep_types_and_nullable_integers(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
+    arrow = pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"n": pd.array([1, None, 2**60 + 1], "Int64"), "c": pd.Categorical(["x", None, "y"])})
     frame.to_parquet(tmp_path / "x.parquet")
     frame.to_feather(tmp_path / "x.feather")
-    for name in ("x.parquet", "x.feather"):
+    cells = arrow.Table.from_pandas(frame)
+    with arrow.ipc.new_stream(tmp_path / "stream.arrow", cells.schema) as stream:
+        stream.write_table(cells)
+    for name in ("x.parquet", "x.feather", "stream.arrow"):
         frames = open_table(tmp_path / name)
         whole = frames.whole()
         assert whole["n"].dtype == "Int64"
@@ -115,6 +118,9 @@ def test_parquet_and_arrow_keep_types_and_nullable_integers(tmp_path: Path) -> N
         assert [len(part) for part in frames.chunks(2)] == [2, 1]
     with pytest.raises(DataError, match=r"x\.parquet cannot be read"):
         open_table(file(tmp_path, b"PAR1 no", "x.parquet"))
+    for name, part in (("x.feather", -200), ("stream.arrow", -100)):  # copied in part
+        with pytest.raises(DataError, match=f"{name} (cannot be read|is damaged)"):
+            open_table(file(tmp_path, (tmp_path / name).read_bytes()[:part], f"half of {name}"))
 
 
 def test_the_first_excel_sheet_is_read(tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ def test_cutting_long_texts_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         ([20, 31, 42, 53, 99, 99, 64, 75], []),  # ages
         ([5, 7, 7, 8, 8, 9, 9, 11], []),
         ([-9, -9, -5, -2, -1, 3, 8, 9], []),  # temperatures
+        ([-31, 12, 28, -2, -999, -999, 5, 17], ["-999"]),
+        ([12, 28, 2, 9999999, 9999999, 5, 17, 4], ["9999999"]),
         (["2024-01-05", "2024-02-11", "9999-12-31", "2024-05-30"] * 2, ["9999-12-31"]),
         (["2024-01-05", "2024-02-11", "2024-03-31", "2024-05-30"] * 2, []),
     ],
@@ -154,6 +156,16 @@ def test_values_far_from_all_others_are_noted(cells: list[Any], far: list[str]) 
     assert found.notes == tuple(
         f"x: {cell} is far from all other values; if it means missing, name it as missing" for cell in far
     )
+
+
+def test_the_index_that_pandas_stores_in_a_file_is_not_modelled(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    rows = np.random.default_rng(0).choice(10_000, 50, replace=False)  # a random sample of a larger table
+    pd.DataFrame({"x": np.sqrt(rows)}, index=rows).to_parquet(tmp_path / "x.parquet")
+    frames = open_table(tmp_path / "x.parquet")
+    assert frames.whole()["__index_level_0__"].tolist() == rows.tolist()
+    assert TableSchema.learn(frames).seen == ["x"]
+    assert TableSchema.learn(frames, kinds={"__index_level_0__": "real"}).seen == ["x", "__index_level_0__"]
 
 
 def test_large_numbers_are_described_without_exponents() -> None:

@@ -9,6 +9,8 @@ from mvae.errors import DataError, no_file, require_extra
 
 __all__ = ["read_arrow", "read_parquet"]
 
+MAGIC = b"ARROW1"  # an Arrow file begins with it; a stream does not
+
 
 def read_parquet(path: Path) -> Frames:
     """Open a Parquet file.
@@ -31,7 +33,7 @@ def read_parquet(path: Path) -> Frames:
 
 
 def read_arrow(path: Path) -> Frames:
-    """Open an Arrow file (``.arrow``, ``.feather``), mapped into memory.
+    """Open an Arrow file or stream (``.arrow``, ``.feather``), mapped into memory.
 
     Raises:
         DataError: as `read_parquet`. MissingDependencyError: PyArrow is not installed.
@@ -39,17 +41,25 @@ def read_arrow(path: Path) -> Frames:
     ipc = require_extra("pyarrow.ipc", "tables", "Arrow files")
     arrow = require_extra("pyarrow", "tables", "Arrow files")
 
+    def opened(source: Any) -> tuple[Any, Iterator[Any]]:
+        """The schema and the batches of rows."""
+        is_file = source.read(len(MAGIC)) == MAGIC
+        source.seek(0)
+        if not is_file:
+            stream = ipc.open_stream(source)
+            return stream.schema, iter(stream)
+        file = ipc.open_file(source)
+        return file.schema, (file.get_batch(number) for number in range(file.num_record_batches))
+
     def batches(rows: int) -> Iterator[Any]:
         with arrow.memory_map(str(path)) as source:
-            file = ipc.open_file(source)
-            for number in range(file.num_record_batches):
-                batch = file.get_batch(number)
+            for batch in opened(source)[1]:
                 for start in range(0, batch.num_rows, rows):
                     yield batch.slice(start, rows)
 
     def schema() -> Any:
         with arrow.memory_map(str(path)) as source:
-            return ipc.open_file(source).schema
+            return opened(source)[0]
 
     return _frames(path, schema, batches)
 

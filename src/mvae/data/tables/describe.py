@@ -20,7 +20,7 @@ MOST_PATTERNS = 10_000  # different patterns that are counted
 COMPARED = 5_000  # rows by which columns are compared with each other
 MOST_COMPARED = 300  # columns that are compared with each other
 DOUBTFUL = ("na", "n/a", "?", "-", "unknown", ".")  # categories that may mean missing
-NEGATIVE = (-1, -7, -8, -9, -77, -88, -99, -777, -888, -999, -9999, -99999)  # may mean missing if all others are ≥ 0
+NEGATIVE = (-1, -7, -8, -9, -77, -88, -99, -777, -888, -999, -9999, -99999)  # may mean missing
 REPEATED = {digit * many for digit in "789" for many in range(1, 8)}  # may mean missing if far from all others
 MOST_MARKS = 6  # largest numbers of a column that are checked
 ENOUGH = 20  # cells needed to check a column of numbers
@@ -211,7 +211,7 @@ def _suspicious(columns: Mapping[str, TableColumn], frame: Any) -> list[str]:
             if len(numbers) < ENOUGH or np.isnan(numbers).any():
                 continue
             found = _lone_dates(numbers) if column.kind == "date" else _marks(numbers)
-            cells = column.decode(np.array(found)) if column.kind == "date" else [f"{value:g}" for value in found]
+            cells = column.decode(np.array(found)) if column.kind == "date" else [f"{value:.15g}" for value in found]
             notes += [
                 f"{name}: {cell} is far from all other values; if it means missing, name it as missing"
                 for cell in cells
@@ -222,11 +222,11 @@ def _suspicious(columns: Mapping[str, TableColumn], frame: Any) -> list[str]:
 def _marks(numbers: np.ndarray) -> list[float]:
     """Numbers that look like codes for missing cells, such as -9, -99 or 999, and occur in two cells or more.
 
-    They are negative while all others are not, or consist of a repeated digit 7, 8 or 9 and are as far from all other
-    numbers as these are from each other.
+    They are negative while all others are not, or consist of a repeated digit 7, 8 or 9; then, and where others are
+    negative, too, they are as far from all other numbers as these are from each other.
 
-    >>> _marks(np.array([120.0, 135, 99, 131, 999, 999, -9, -9]))
-    [-9.0, 999.0]
+    >>> _marks(np.array([120.0, 135, 99, 131, 999, 999, -9, -9])), _marks(np.array([-31.0, 28, -2, -999, -999]))
+    ([-9.0, 999.0], [-999.0])
     """
     values, often = np.unique(numbers, return_counts=True)
     low, high = np.isin(values, NEGATIVE), np.zeros(len(values), bool)
@@ -236,7 +236,8 @@ def _marks(numbers: np.ndarray) -> list[float]:
     rest = values[~low & ~high]
     if len(rest) < 2:
         return []
-    marks = (low & (rest[0] >= 0)) | (high & (values - rest[-1] >= rest[-1] - rest[0]))
+    span = rest[-1] - rest[0]
+    marks = (low & ((rest[0] >= 0) | (rest[0] - values >= span))) | (high & (values - rest[-1] >= span))
     return values[marks & (often > 1)].tolist()
 
 

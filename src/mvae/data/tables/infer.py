@@ -26,7 +26,7 @@ from mvae.data.tables.column import ALONE, CLASSED, ColumnKind, TableColumn
 from mvae.data.tables.dates import DAY, as_seconds, format_of, rounded_to, zone_of
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.missed import say_constant
-from mvae.data.tables.numbers import STYLES, as_numbers, decimals_of, places_of, style_of, unit_of
+from mvae.data.tables.numbers import STYLES, as_numbers, decimals_of, places_of, short, style_of, unit_of
 from mvae.data.tables.pictures import picture_file
 from mvae.data.tables.texts import words_in
 from mvae.errors import DataError, SettingsError, nearest
@@ -239,7 +239,7 @@ def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: s
     """Propose the kind of a column of numbers from its distinct cells and the frequency of each."""
     numbers = as_numbers(cells, blank.style)
     low, high, whole = numbers.min(), numbers.max(), bool((numbers == np.round(numbers)).all())
-    span = f"{low:g} to {high:g}{how}"
+    span = f"{short(low)} to {short(high)}{how}"
     if set(numbers.tolist()) <= {0.0, 1.0}:
         return replace(blank, kind="binary", reason="only 0 and 1")
     as_written = {plain(cell) for cell in cells[:3].tolist()} == {plain(number) for number in numbers[:3].tolist()}
@@ -257,12 +257,12 @@ def _of_numbers(blank: TableColumn, cells: np.ndarray, often: np.ndarray, how: s
             return replace(blank, reason=f"{span}, each once: it numbers the rows")
         if 0 <= low <= 1:
             return _of_counts(blank, numbers, often, span)
-        return replace(blank, kind="real", reason=f"integers, {span}")
-    if low >= 0 and FULL < high <= 1:
+    elif low >= 0 and FULL < high <= 1:
         return replace(blank, kind="bounded", low=0.0, high=1.0, reason=f"numbers from 0 to 1{how}")
+    what = "integers" if whole else "numbers"
     if low > 0 and _skewness(numbers, often) > max(SKEWED, abs(_skewness(np.log(numbers), often))):
-        return replace(blank, kind="positive", reason=f"skewed numbers above 0, {span}")
-    return replace(blank, kind="real", reason=f"numbers with fractions, {span}")
+        return replace(blank, kind="positive", reason=f"skewed {what} above 0, {span}")
+    return replace(blank, kind="real", reason=f"{what if whole else 'numbers with fractions'}, {span}")
 
 
 def _of_counts(blank: TableColumn, numbers: np.ndarray, often: np.ndarray, span: str) -> TableColumn:

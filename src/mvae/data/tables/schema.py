@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ __all__ = ["Kind", "TableSchema", "column_groups", "learn_columns"]
 
 LEAST_GROUP = 0.02  # least fraction of rows in which a group of columns is missing for it to be a modality
 TOKEN = 64  # numbers that a word counts as in `width`
+_STORED_INDEX = re.compile(r"__index_level_\d+__")
 log = logging.getLogger("mvae.data")
 
 Arrays = dict[str, np.ndarray]
@@ -308,6 +310,8 @@ def learn_columns(
     for name in known:
         if name == frames.key:
             found[name] = TableColumn(name, "ignored", "names the rows")
+        elif _STORED_INDEX.fullmatch(name) and name not in kinds:
+            found[name] = TableColumn(name, "ignored", "the index of a pandas data frame, as Parquet stores it")
         else:
             learn(name)
     for part in frames.chunks() if frames.rows > frames.at_once else ():
