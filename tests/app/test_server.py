@@ -132,6 +132,11 @@ def test_a_port_in_use_is_named() -> None:
             bound(port)
 
 
+def test_a_browser_opened_before_the_page_is_built_is_not_refused() -> None:
+    with bound(0) as listening, socket.create_connection(listening.getsockname()):
+        pass
+
+
 def test_invalid_run_directories_are_refused(run: Path, tmp_path: Path) -> None:
     assert_refused(mvae("serve", tmp_path), "not a run directory")
     shutil.copytree(run, tmp_path / "half")

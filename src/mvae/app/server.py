@@ -154,6 +154,7 @@ def bound(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()  # a browser that is opened before the page is built waits, and is not refused
     except OSError as error:
         listening.close()
         raise RunError(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
