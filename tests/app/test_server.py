@@ -9,7 +9,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ import torch
 from mvae.app.answers import Oracle
 from mvae.app.server import HOST, bound
 from mvae.app.values import MOST_BYTES
+from mvae.data.vocabulary import Vocabulary
 from mvae.errors import QueryError, RunError
 from mvae.runs.run import open_run
 from mvae.runs.tables import load_table
@@ -65,14 +66,38 @@ def test_a_query_is_answered_with_its_seed(client: Any) -> None:
     assert len(found["answers"]["label"]["draws"]) == 3
     assert all(image.startswith("data:image/png;base64,") for image in found["answers"]["image"]["draws"])
     assert client.post("/generate", json={}).json()["given"] == []
+    assert found["unknown"] == []
 
 
 @pytest.mark.parametrize(
-    "query",
-    [{"given": {"label": 55}}, {"given": {"nothing": 1}}, {"of": ["nothing"]}, {"n": 65}, {"n": 0}, {"other": 1}, []],
+    ("query", "said"),
+    [
+        ({"given": {"label": 55}}, "label: one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 is needed, not '55'"),
+        ({"given": {"nothing": 1}}, "no modality 'nothing' in this model; it has image, label"),
+        ({"of": ["nothing"]}, "no modality 'nothing' in this model; it has image, label"),
+        ({"n": 65}, "n: Input should be less than or equal to 64"),
+        ({"n": 0}, "n: Input should be greater than or equal to 1"),
+        ({"gven": {}}, "there is no 'gven'; there are given, of, n, seed (did you mean 'given'?)"),
+        ([], 'the body must be a JSON object such as {"given": {}}, sent with Content-Type: application/json'),
+    ],
 )
-def test_an_invalid_query_is_refused(client: Any, query: Any) -> None:
-    assert client.post("/generate", json=query).status_code == 422
+def test_an_invalid_query_is_refused_with_a_sentence(client: Any, query: Any, said: str) -> None:
+    answer = client.post("/generate", json=query)
+    assert answer.status_code == 422
+    assert answer.json() == {"detail": said}
+
+
+def test_words_that_a_text_modality_does_not_know_are_named() -> None:
+    codecs = {"note": Vocabulary.of([["a", "cat"]], 9).codec(4)}
+    oracle = Oracle("x", cast("Any", None), {}, codecs)
+    assert oracle.unknown_words({"note": "a dog and a dog", "hb": 3}) == ["dog", "and"]
+
+
+def test_a_body_that_is_not_json_is_refused_with_a_sentence(client: Any) -> None:
+    bad = client.post("/generate", content=b"{bad", headers={"content-type": "application/json"})
+    assert bad.json()["detail"].startswith("the body is not JSON: ")
+    form = client.post("/generate", content=b"{}", headers={"content-type": "application/x-www-form-urlencoded"})
+    assert form.json()["detail"].startswith("the body must be a JSON object")
 
 
 def test_large_bodies_and_other_hosts_are_refused(client: Any) -> None:
@@ -105,6 +130,11 @@ def test_a_port_in_use_is_named() -> None:
         port = other.getsockname()[1]
         with pytest.raises(RunError, match=f"port {port} cannot be used"):
             bound(port)
+
+
+def test_a_browser_opened_before_the_page_is_built_is_not_refused() -> None:
+    with bound(0) as listening, socket.create_connection(listening.getsockname()):
+        pass
 
 
 def test_invalid_run_directories_are_refused(run: Path, tmp_path: Path) -> None:

@@ -211,6 +211,7 @@ def test_summaries_match_the_draws() -> None:
     image = summary(PICTURE, 255 * torch.ones(1, 1, 8, 8))["draws"][0]
     with Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2]))) as picture:
         assert np.asarray(picture).min() == 255
+        assert picture.size == (8, 8)
 
 
 def drawn(ink: int) -> str:

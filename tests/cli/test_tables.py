@@ -304,6 +304,39 @@ def test_modality_named_like_its_only_column_is_given_by_a_cell(
     assert (found["picture"] is not None) == picture
 
 
+def test_training_with_pictures_in_a_table_draws_some(grouped: Path) -> None:
+    with Image.open(grouped / "samples.png") as picture:
+        assert picture.width > 12 * 8  # a row of 12 pictures of 8 × 8 pixels
+
+
+def test_picture_is_sampled_given_a_cell(grouped: Path, tmp_path: Path) -> None:
+    found = mvae("sample", grouped, "--given", "hb=12", "--of", "photo", "--n", 2, "-o", tmp_path / "x.png", "--json")
+    assert found.json() == {"run": str(grouped), "picture": str(tmp_path / "x.png"), "samples": {}}
+    assert_refused(mvae("sample", grouped, "--given", "hb=x", "--of", "photo"), "--given hb=x: column 'hb', row 0")
+
+
+def test_describe_says_what_pictures_a_table_has(tmp_path: Path) -> None:
+    for name, size in (("a", (8, 6)), ("b", (80, 60)), ("c", (16, 12))):
+        Image.new("L", size).save(tmp_path / f"{name}.png")
+    (tmp_path / "d.png").write_bytes(b"no picture")
+    cells = [*"abcde"] * 2
+    (tmp_path / "x.csv").write_text("photo,hb\n" + "".join(f"{c}.png,{i}.5\n" for i, c in enumerate(cells)))
+    found = mvae("describe", tmp_path / "x.csv", "--json").json()
+    assert found["columns"][0]["values"] == "8 × 6 to 80 × 60 pixels, read as 16 × 12 in grey"
+    absent, damaged = found["notes"]
+    assert absent == f"photo: 1 of 5 files are not there, and so missing: {tmp_path / 'e.png'}"
+    assert damaged.startswith(f"photo: cannot read the picture {tmp_path / 'd.png'}: it is not an image;")
+
+
+def test_describe_shortens_long_texts_and_suggests_text(tmp_path: Path) -> None:
+    words = "one two three " * 60
+    (tmp_path / "x.csv").write_text("note,hb\n" + "".join(f"it's {i % 3} {words},{i}.5\n" for i in range(30)))
+    column = mvae("describe", tmp_path / "x.csv", "--json").json()["columns"][0]
+    assert column["reason"] == "text with 3 different values; declare text if they are sentences"
+    assert column["values"].startswith("it's 0 one two three")
+    assert len(column["values"]) < 3 * 60
+
+
 def test_invalid_cell_of_a_modality_is_refused(grouped: Path) -> None:
     assert_refused(mvae("sample", grouped, "--given", "sex=x"), "--given 'sex=x': column 'sex', row 0: 'x' is none of")
     declared = (grouped.parent / "run.toml").read_text().replace("sex=f", "sex=x")

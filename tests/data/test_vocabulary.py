@@ -47,6 +47,10 @@ def test_entities_are_decoded_before_words_are_split() -> None:
         ("a <unk> b", ["a", "<unk>", "b"]),
         ("3.50 well-known", ["3.50", "well-known"]),
         ("  ", []),
+        ("हिन्दी में लिखो।", ["हिन्दी", "में", "लिखो", "।"]),  # vowel signs belong to their letters
+        ("ไปที่นั่น", ["ไปที่นั่น"]),
+        ("cafe\u0301, ỹ", ["café", ",", "ỹ"]),  # an accent by itself is composed with its letter
+        ("می\u200cخواهم ❤\ufe0f", ["می\u200cخواهم", "❤\ufe0f"]),
     ],
 )
 def test_typed_text_is_split_like_the_corpora(text: str, words: list[str]) -> None:

@@ -18,7 +18,7 @@ from mvae.report.views import view_of
 from mvae.runs import tables
 from mvae.runs.answers import draws_given
 from mvae.runs.config import Config
-from mvae.runs.sample import names_columns, sample_cells
+from mvae.runs.sample import names_columns, parse_given, sample, sample_cells
 from mvae.runs.table_data import completed_by, learned_from
 from tests.patients import FEW, ROWS, patients
 from tests.unchecked import unchecked
@@ -538,7 +538,7 @@ def test_huge_value_leaves_other_answers_of_its_row_finite(value: float) -> None
     assert np.isfinite(model.score(row)["log p"]).all()
 
 
-def test_pictures_and_texts_are_not_sampled_given_cells(tmp_path: Path) -> None:
+def test_texts_are_sampled_given_cells(tmp_path: Path) -> None:
     notes = ["a good day", "a bad day"] * 30
     pd.DataFrame({"x": np.arange(60) ** 0.5, "y": np.arange(60) % 7 + 0.5, "n": notes}).to_csv(
         tmp_path / "x.csv", index=False
@@ -549,12 +549,26 @@ def test_pictures_and_texts_are_not_sampled_given_cells(tmp_path: Path) -> None:
         run, _ = mvae.train(config, tmp_path / "run", callbacks=[])
     assert list(sample_cells(run, ("x=2.5",), 2, 0)) == ["y"]
     assert list(sample_cells(run, ("n=a good day",), 2, 0)) == ["x", "y"]
-    for given, of, message in [
-        ("x=2.5", "n", "--of n: a text is sampled given whole modalities, not cells of columns: leave out x"),
-        ("n=a bad day", "note", "--of note: a text is sampled .*: give note instead of n"),
-        ("x=2.5", "rest", "--of rest: a modality is sampled .*: leave out x"),
+    for of, message in [
+        ("rest", "--of rest: name columns of this modality that are not given: y"),
+        ("y,note", "--of note: a text is not sampled with columns: leave out the others"),
     ]:
         with pytest.raises(QueryError, match=message):
-            sample_cells(run, (given,), 2, 0, of=(of,))
-    with pytest.raises(QueryError, match=r"--of note: .*: leave out the columns"):
-        sample_cells(run, (), 2, 0, of=("y", "note"))
+            sample_cells(run, ("x=2.5",), 2, 0, of=tuple(of.split(",")))
+    cell, mask = torch.tensor([[2.5, 0.0]], dtype=torch.float64), torch.tensor([[True, False]])
+    generator = torch.Generator().manual_seed(0)
+    tokens = run.model.generate(
+        mvae.Table({"rest": cell}, present={"rest": mask}), of=["note"], n=5, generator=generator
+    )
+    for of in ("note", "n"):
+        assert not names_columns(run, ("x=2.5",), (of,))
+        found = sample(run, parse_given(run, ("x=2.5",)), 5, 0, tmp_path / "unused.png", (of,))[1]
+        assert found == {"note": [run.data.codecs["note"].format(row) for row in tokens["note"][:, 0]]}
+    given = parse_given(run, ("x=2.5", "n=a bad day"))
+    assert given is not None
+    assert list(given) == ["rest", "note"]
+    for twice in (("x=1", "x=2"), ("n=a", "note=a")):
+        with pytest.raises(QueryError, match="twice: give one value"):
+            parse_given(run, twice)
+    with pytest.raises(QueryError, match="2 numbers, separated by commas, are needed, or cells by column, as x=…"):
+        parse_given(run, ("rest=…",))

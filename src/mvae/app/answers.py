@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mvae.app.values import parsed, summary
 from mvae.data.codecs import Codec
-from mvae.data.table import Table
 from mvae.data.tables.column import TableColumn
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError, QueryError, SettingsError
@@ -22,6 +21,7 @@ from mvae.report.views import View
 from mvae.runs.answers import SAMPLES, answers
 from mvae.runs.report import views
 from mvae.runs.run import device_named, open_run, opened_model, read_run
+from mvae.runs.values import table_of
 
 __all__ = ["MOST_DRAWS", "Oracle"]
 
@@ -71,6 +71,14 @@ class Oracle:
         self.model.require_known(list(given), "given")
         return {name: parsed(self.views[name], value, self.codecs.get(name)) for name, value in given.items()}
 
+    def unknown_words(self, given: Mapping[str, Any]) -> list[str]:
+        """The words of given texts that are not in the model's vocabulary, each once; it reads them as ``<unk>``."""
+        found: list[str] = []
+        for name, text in given.items():
+            codec = self.codecs.get(name)
+            found += codec.unknown(text) if codec is not None and codec.unknown and isinstance(text, str) else []
+        return list(dict.fromkeys(found))
+
     def class_names(self, view: View) -> list[str]:
         """The classes that may be given of a modality; empty if it is not a modality of classes."""
         if view.kind != "classes":
@@ -102,7 +110,7 @@ class Oracle:
         seed = int(torch.seed() % 2**31) if seed is None else seed
         nothing = Gaussian.standard(1, self.model.latent_dim)
         with self._lock, torch.inference_mode():
-            q = self.model.posterior(_table(row)) if row else nothing
+            q = self.model.posterior(table_of(row)) if row else nothing
             drawn = self._draw(row, of, n, seed) if of else {}
         information = float(q.kl_to_prior()) if isinstance(q, Gaussian) else None
         said = {
@@ -114,7 +122,7 @@ class Oracle:
     def _draw(self, row: Mapping[str, Tensor], of: Sequence[str], n: int, seed: int) -> dict[str, Tensor]:
         """Samples of modalities; for pictures, the mean image of each z. All but columns share the same z."""
         self.model.require_known(of, "of")
-        data = _table(row) if row else None
+        data = table_of(row) if row else None
         columns = [name for name in of if self.views[name].kind == "table"]
         others = [name for name in of if name not in columns]
         pictures = [name for name in of if self.views[name].kind == "picture"]
@@ -147,9 +155,3 @@ class Oracle:
             for column, here in zip(columns, given.tolist(), strict=True)
             if column.kind == "date" or not here
         }
-
-
-def _table(row: Mapping[str, Tensor]) -> Table:
-    """A row as a table; in modalities of columns, NaN means missing."""
-    holes = {name: ~value.isnan() for name, value in row.items() if value.is_floating_point() and value.isnan().any()}
-    return Table(dict(row), holes)

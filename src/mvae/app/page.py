@@ -2,6 +2,7 @@
 
 import html
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,12 +108,14 @@ def _output(gradio: Any, view: View) -> Any:
 def _answered(gradio: Any, oracle: Oracle, places: list[tuple[View, int]], values: list[Any]) -> list[Any]:
     """The status line above the answers, and every answer."""
     row: dict[str, Tensor] = {}
+    texts: dict[str, str] = {}
     try:
         for view, count in places:
             own, values = values[:count], values[count:]
             value = _read(oracle, view, own)
             if value is not None:
                 row[view.name] = value
+                texts |= {view.name: own[0]} if view.kind == "text" else {}
         pictures = [view.name for view, _ in places if view.kind == "picture"]
         others = [view.name for view, _ in places if view.kind != "picture"]
         found = oracle.answer(row, pictures, DRAWS)
@@ -123,7 +126,9 @@ def _answered(gradio: Any, oracle: Oracle, places: list[tuple[View, int]], value
     given = f"Given: **{_text(', '.join(named))}**" if row else "Nothing is given: draws from the prior"
     nats = found["information"]
     sure = "" if nats is None or not row else f". That says {nats:.1f} nats about the latents; 0 would be nothing."
-    return [given + sure, *(_shown(view, answers[view.name]) for view, _ in places)]
+    strange = oracle.unknown_words(texts)
+    unread = f". Words that the model does not know: {_text(', '.join(strange))}" if strange else ""
+    return [given + unread + sure, *(_shown(view, answers[view.name]) for view, _ in places)]
 
 
 def _given(view: View, row: Tensor) -> list[str]:
@@ -158,14 +163,14 @@ def _shown(view: View, answer: dict[str, Any]) -> Any:
     if view.kind == "picture":
         alt = html.escape(f"a draw of {view.name}", quote=True)
         images = "".join(
-            f'<img src="{source}" alt="{alt}" width="72" style="image-rendering:pixelated;display:inline">'
+            f'<img src="{source}" alt="{alt}" width="72" style="image-rendering:pixelated;display:inline;margin:2px">'
             for source in answer["draws"]
         )
         return f"<p>{_text(view.name)}</p>{images}"
     if view.kind in ("classes", "flags"):
         return answer.get("shares", {})
     if view.kind == "text":
-        return "\n".join(dict.fromkeys(answer["draws"]))
+        return "\n".join(text for text, _ in Counter(answer["draws"]).most_common())
     if view.kind == "table":
         return [[name, *_of_field(own)] for name, own in answer["columns"].items()]
     return [[name, *(round(answer[key][name], 4) for key in ("median", "5 %", "95 %"))] for name in view.columns]

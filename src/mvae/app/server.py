@@ -4,14 +4,14 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mvae.app.answers import MOST_DRAWS, Oracle
 from mvae.app.values import MOST_BYTES, MOST_PIXELS
-from mvae.errors import RunError, UserError, require_extra
+from mvae.errors import RunError, UserError, nearest, require_extra
 
 __all__ = ["HOST", "Question", "bound", "serve", "web_app"]
 
@@ -51,6 +51,7 @@ def web_app(oracle: Oracle) -> Any:
     gradio = require_extra("gradio", "app", "pages")
     fastapi = require_extra("fastapi", "app", "pages")
     hosts = require_extra("starlette.middleware.trustedhost", "app", "pages")
+    responses = require_extra("starlette.responses", "app", "pages")
     from PIL import Image
 
     from mvae.app.page import page, theme
@@ -63,13 +64,18 @@ def web_app(oracle: Oracle) -> Any:
         if not turns.acquire(blocking=False):
             raise fastapi.HTTPException(503, "too many queries are waiting: try again later")
         try:
-            return oracle.answer(oracle.row(question.given), question.of, question.n, question.seed)
+            found = oracle.answer(oracle.row(question.given), question.of, question.n, question.seed)
+            return found | {"unknown": oracle.unknown_words(question.given)}
         except UserError as error:
             raise fastapi.HTTPException(422, str(error)) from None
         finally:
             turns.release()
 
+    def refuse(_request: Any, error: Any) -> Any:
+        return responses.JSONResponse({"detail": _sentence(error.errors()[0])}, 422)
+
     app.post("/generate")(generate)
+    app.exception_handler(fastapi.exceptions.RequestValidationError)(refuse)
     blocks = page(oracle).queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
     app = gradio.mount_gradio_app(
         app,
@@ -88,6 +94,18 @@ def web_app(oracle: Oracle) -> Any:
     app.add_middleware(hosts.TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     app.add_middleware(_Guard)
     return app
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    """What is wrong with a request's body, from one of Pydantic's errors."""
+    key, kind, known = ".".join(map(str, problem["loc"][1:])), problem["type"], list(Question.model_fields)
+    if kind == "json_invalid":
+        return f"the body is not JSON: {problem['ctx']['error']}"
+    if kind == "extra_forbidden":
+        return f"there is no {key[:50]!r}; there are {', '.join(known)}{nearest(key, known)}"
+    if kind == "model_attributes_type" or not key:
+        return 'the body must be a JSON object such as {"given": {}}, sent with Content-Type: application/json'
+    return f"{key}: {problem['msg']}"
 
 
 class _Guard:
@@ -136,6 +154,7 @@ def bound(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()  # a browser that is opened before the page is built waits, and is not refused
     except OSError as error:
         listening.close()
         raise RunError(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None

@@ -21,7 +21,7 @@ from mvae.data.tables.numbers import as_numbers
 from mvae.errors import DataError, QueryError
 from mvae.evaluation.impute import between
 from mvae.report.charts import as_dates
-from mvae.report.grid import picture_row, png_uri
+from mvae.report.grid import image_uri, picture_row
 from mvae.report.views import YEAR, View
 
 __all__ = [
@@ -74,7 +74,7 @@ def parsed(view: View, value: Any, codec: Codec | None = None) -> Tensor:
 
 def _class(view: View, value: Any, codec: Codec | None) -> Tensor:
     if codec is not None:
-        return codec.parse(str(value)[:LONGEST])[None]
+        return _read(codec, str(value)[:LONGEST])
     return torch.tensor([_code(view, value)])
 
 
@@ -177,7 +177,14 @@ def _text(value: Any, codec: Codec | None) -> Tensor:
         raise ValueError("its words are unknown without the run's data")
     if not isinstance(value, str) or len(value) > LONGEST:
         raise ValueError(f"a text of at most {LONGEST} characters is needed")
-    return codec.parse(value)[None]
+    return _read(codec, value)
+
+
+def _read(codec: Codec, text: str) -> Tensor:
+    try:
+        return codec.parse(text)[None]
+    except ValueError as error:
+        raise ValueError(f"{error} is needed, not {text[:50]!r}") from None
 
 
 def _picture(view: View, value: Any) -> Tensor:
@@ -252,7 +259,7 @@ def summary(
         columns: name → the table's column in whose format numbers and dates are rounded and written.
     """
     if view.kind == "picture":
-        return {"draws": [png_uri(image[None], 1) for image in view.images(drawn)]}
+        return {"draws": [image_uri(image) for image in view.images(drawn)]}
     if view.kind == "classes" and drawn.dim() == 1:
         words = view.words(drawn)
         counts = {word: words.count(word) / len(words) for word in dict.fromkeys(words)}

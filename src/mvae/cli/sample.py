@@ -21,7 +21,7 @@ __all__ = ["sample"]
     "--of", multiple=True, help="Modalities or columns to generate, separated by commas.  [default: all not given]"
 )
 @click.option("--n", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Number of samples.")
-@click.option("--output", type=PATH, help="The PNG file.  [default: RUN/sample.png]")
+@click.option("-o", "--output", type=PATH, help="The PNG file.  [default: RUN/sample.png]")
 @common(FITTED_PRIOR, DATA_DIR, SEED, DEVICE, JSON)
 def sample(
     run: Path,
@@ -36,12 +36,13 @@ def sample(
 ) -> None:
     """Draw samples from the prior, or given some modalities (Fig. 2): pictures as a PNG grid, labels by name.
 
-    For a table, cells may be given by column; rows of its other columns are then drawn.
+    For a table, cells may be given by column; rows of its other columns are then drawn, or what --of names.
 
     \b
     Example:  mvae sample runs/mnist --given label=5 --n 64
               mvae sample runs/vision --given image=photo.jpg --of edges,mask --n 1
               mvae sample runs/patients --given sex=f --given hb=12 --n 5
+              mvae sample runs/birds --given species=robin --of photo -o robins.png
     """
     from mvae.runs import sample as samples
     from mvae.runs.prior import use_fitted_prior

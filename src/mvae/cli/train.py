@@ -109,9 +109,10 @@ def _show(run: Any, best_epoch: int | None, as_json: bool) -> None:
         evaluation = evaluate(run, rows=500, progress=progress)
     table = run.data.layout is not None
     cells = held_out(run, rows=500) if table else []
-    picture = None if table else each_shown(run, 12, run.config.seed, run.directory / "samples.png")
+    picture = each_shown(run, 12, run.config.seed, run.directory / "samples.png")
     if as_json:
-        made = {"cells": [vars(cell) for cell in cells]} if table else {"picture": picture and str(picture)}
+        made = {"cells": [vars(cell) for cell in cells]} if table else {}
+        made |= {"picture": picture and str(picture)}
         print_json({"run": str(run.directory), "best_epoch": best_epoch, **made, **plain(evaluation)})
         return
     show_evaluation(run, evaluation)

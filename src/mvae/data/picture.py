@@ -17,6 +17,7 @@ from mvae.errors import DataError
 __all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded", "pixels_of", "read_picture", "shape_of"]
 
 REMEDY = "give a picture file that opens in a viewer, for example a JPEG or PNG"
+ORIENTATION = 0x0112  # the EXIF tag
 MOST_PIXELS = 64_000_000  # decoded and converted, these take less than 1 GB
 
 
@@ -73,11 +74,10 @@ def shape_of(path: str | PathLike[str]) -> tuple[int, int, int]:
     Raises:
         DataError: no such file, not a picture, or too many pixels.
     """
-    from PIL import ImageOps
-
     with open_bounded(path) as picture, _explained(str(path), MOST_PIXELS):
         grey = picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I")
-        width, height = ImageOps.exif_transpose(picture).size
+        turned = picture.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # by a quarter
+        height, width = picture.size if turned else picture.size[::-1]
         return 1 if grey else 3, height, width
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,10 @@ STOP, UNKNOWN = 0, 1
 SPECIAL = ("</s>", "<unk>")  # the first entries of every vocabulary
 RESERVED = {*SPECIAL, "<s>", "<pad>"}  # in a text these are markup, not words
 
-_TYPED = re.compile(r"<unk>|\w+(?:[.,\-]\w+)*|['’]\w+|[^\w\s]")
+# Accents, vowel signs and joiners, which belong to the letter before them, though \\w does not match them.
+_MARKS = "".join(chr(n) for n in range(0x300, 0x20000) if unicodedata.category(chr(n))[0] == "M") + "\u200c\u200d"
+_WORD = rf"\w[\w{_MARKS}]*"
+_TYPED = re.compile(rf"<unk>|{_WORD}(?:[.,\-]{_WORD})*|['’]{_WORD}|[^\w\s][{_MARKS}]*")
 
 
 def words_of(line: str) -> list[str]:
@@ -35,12 +39,12 @@ def words_of(line: str) -> list[str]:
 
 
 def words_typed(text: str) -> list[str]:
-    """Tokenise text that a person types: punctuation is separated, as in tokenised corpora.
+    """Tokenise text that a person types: punctuation is separated, as in tokenised corpora; é is always one character.
 
     >>> words_typed("Today's price is 3.50, isn't it?")
     ['Today', "'s", 'price', 'is', '3.50', ',', 'isn', "'t", 'it', '?']
     """
-    return _TYPED.findall(unescape(text))
+    return _TYPED.findall(unicodedata.normalize("NFC", unescape(text)))
 
 
 @dataclass(frozen=True)
@@ -141,4 +145,4 @@ class Vocabulary:
     def _divided(self, token: str) -> list[str]:
         """A token itself if it has a number, otherwise its parts with punctuation separated."""
         pieces = [token] if self.subwords is None else self.subwords.split([token])
-        return [token] if len(pieces) == 1 and pieces[0] in self._numbers else _TYPED.findall(token)
+        return [token] if len(pieces) == 1 and pieces[0] in self._numbers else words_typed(token)

@@ -39,17 +39,34 @@ def grid_picture(images: Float[Tensor, "n channels height width"], columns: int 
     Raises:
         QueryError: images with neither 1 nor 3 channels.
     """
-    canvas = _canvas(images, columns or math.ceil(math.sqrt(len(images))))
+    return _as_picture(_canvas(images, columns or math.ceil(math.sqrt(len(images)))))
+
+
+def _as_picture(image: Float[Tensor, "channels height width"]) -> Any:
     from PIL import Image  # imported here: only pictures need it
 
-    pixels = (canvas * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels[..., 0] if len(canvas) == 1 else pixels)
+    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels)
 
 
 def png_uri(images: Float[Tensor, "n channels height width"], columns: int, optimize: bool = False) -> str:
     """The grid of `save_grid` as a PNG in a data URI; ``optimize`` makes it smaller, which takes longer."""
+    return _uri(grid_picture(images, columns), optimize)
+
+
+def image_uri(image: Float[Tensor, "channels height width"]) -> str:
+    """One image as a PNG in a data URI, in its own size.
+
+    Raises:
+        QueryError: an image with neither 1 nor 3 channels.
+    """
+    _require_channels(image[None])
+    return _uri(_as_picture(image.clamp(0, 1).cpu()))
+
+
+def _uri(picture: Any, optimize: bool = False) -> str:
     file = io.BytesIO()
-    grid_picture(images, columns).save(file, "PNG", optimize=optimize)
+    picture.save(file, "PNG", optimize=optimize)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

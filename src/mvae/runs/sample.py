@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mvae.data.picture import is_picture
-from mvae.data.table import Table
 from mvae.data.tables.column import ALONE
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.schema import TableSchema
@@ -20,7 +19,7 @@ from mvae.report.grid import colour, save_grid, save_named_rows
 from mvae.runs.covariates import as_arguments, as_options, first_covariates, parse_covariate
 from mvae.runs.run import Run
 from mvae.runs.tables import TableModel
-from mvae.runs.values import parse_cell, parse_value
+from mvae.runs.values import parse_cell, parse_value, table_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,16 +40,21 @@ __all__ = [
 def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
     """Parse ``("label=5",)`` into one row of data: a class by name or number, an image by file, numbers with commas.
 
-    ``image=test:3`` is the image of test row 3. Covariates are given in the same way.
+    ``image=test:3`` is the image of test row 3. Covariates are given in the same way. Cells of a table's modality of
+    several columns are given by column; its other columns are NaN, which means missing.
 
     Raises:
         QueryError: an unknown modality, or a value it cannot have.
     """
-    row: dict[str, Tensor] = {}
+    row, layout = dict[str, Tensor](), run.data.layout
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
             raise QueryError(f"--given {text!r}: write MODALITY=VALUE, for example label=5")
+        name = _modality_of(run, name)
+        if layout is not None and (column := _column_in(text, layout)) and name not in layout.modalities:
+            _give_cell(row, layout, column, text[len(column) + 1 :])
+            continue
         if name not in run.model.covariates:
             run.model.require_known([name])
         if name in row:
@@ -65,23 +69,48 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
     return row or None
 
 
+def _column_in(text: str, layout: TableSchema) -> str:
+    """The column that ``NAME=CELL`` gives, or an empty text. A column's name may have a = itself."""
+    return max((name for name in layout.seen if text.startswith(f"{name}=")), key=len, default="")
+
+
+def _modality_of(run: Run, name: str) -> str:
+    """The modality of a table's column of pictures or texts; any other name as it is."""
+    layout = run.data.layout
+    alone = {layout.modalities[modality][0]: modality for modality in layout.shapes} if layout is not None else {}
+    return name if name in run.data.test.columns else alone.get(name, name)
+
+
+def _give_cell(row: dict[str, Tensor], layout: TableSchema, name: str, cell: str) -> None:
+    """Add a cell to a row whose modalities of columns are NaN where nothing is given."""
+    modality, place = layout.home_of(name)
+    nothing = torch.full((1, len(layout.modalities[modality])), torch.nan, dtype=torch.float64)
+    own = row.setdefault(modality, nothing)
+    if not own[0, place].isnan():
+        raise QueryError(f"--given names {name} twice: give one value")
+    try:
+        own[0, place] = parse_cell(layout.named[name], cell)
+    except QueryError as error:
+        raise QueryError(f"--given {name}={cell}: {error}") from None
+
+
 def unknown_words(run: Run, given: tuple[str, ...]) -> list[str]:
     """The words of given sentences, such as ``("en=the zebra",)``, that are not in the run's vocabulary, each once."""
     found: list[str] = []
     for name, _, value in (text.partition("=") for text in given):
-        codec = run.data.codecs.get(name)
+        codec = run.data.codecs.get(_modality_of(run, name))
         found += codec.unknown(value) if codec is not None and codec.unknown else []
     return list(dict.fromkeys(found))
 
 
 def names_columns(run: Run, given: tuple[str, ...], of: tuple[str, ...] = ()) -> bool:
-    """Are single columns of a run's table given or requested, rather than whole modalities?
+    """Are cells of a run's table given or requested? A picture or a text, even if given cells, is a whole modality.
 
     The name of a modality of several columns that is also the name of one of them means that column.
     """
-    if (layout := run.data.layout) is None:
+    layout, known = run.data.layout, run.data.test.columns  # including a CVAE's condition
+    if layout is None or (of and all(_modality_of(run, name) in layout.shapes for name in of)):
         return False
-    known = run.data.test.columns  # including a CVAE's condition
     several = {name for name, columns in layout.modalities.items() if len(columns) > 1 and name in layout.seen}
     return any(name not in known or name in several for name in (text.partition("=")[0] for text in (*given, *of)))
 
@@ -105,7 +134,7 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
     seen = layout.seen
     cells: dict[str, str] = {}
     for text in given:
-        own = max((name for name in seen if text.startswith(f"{name}=")), key=len, default="")  # a name may have a =
+        own = _column_in(text, layout)
         name, equals, cell = (own, "=", text[len(own) + 1 :]) if own else text.partition("=")
         if not equals:
             raise QueryError(f"--given {text!r}: write COLUMN=VALUE, for example {seen[0]}=…")
@@ -133,15 +162,16 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
 def _require_sampled(name: str, layout: TableSchema, given: Iterable[str]) -> None:
     """Raises QueryError unless this is a column that can be sampled given these cells."""
     columns = {column: modality for modality, own in layout.modalities.items() for column in own}
-    alone = [c for c, modality in columns.items() if layout.named[c].kind in ALONE and name in (c, modality)]
-    if not alone and name not in layout.modalities:
+    if name not in layout.modalities:
         _require_column(name, list(columns))
-    if alone or name not in columns:
-        what = f"a {layout.named[alone[0]].kind}" if alone else "a modality"
-        single = [column for column in given if column not in layout.modalities]
-        whole = [f"{columns[c]} instead of {c}" for c in single if layout.named[c].kind in ALONE]
-        instead = f"give {', '.join(whole)}" if whole else f"leave out {', '.join(single) or 'the columns'}"
-        raise QueryError(f"--of {name}: {what} is sampled given whole modalities, not cells of columns: {instead}")
+    alone = [c for c, modality in columns.items() if modality in layout.shapes and name in (c, modality)]
+    if alone:
+        raise QueryError(
+            f"--of {name}: a {layout.named[alone[0]].kind} is not sampled with columns: leave out the others"
+        )
+    if name not in columns:
+        left = [column for column in layout.modalities[name] if column not in given]
+        raise QueryError(f"--of {name}: name columns of this modality that are not given: {', '.join(left) or 'none'}")
 
 
 def _require_column(name: str, seen: list[str]) -> None:
@@ -178,7 +208,9 @@ def sample(
             f"this model is conditioned on {', '.join(lacking)}: give it, as in the first test row:"
             f"{as_options(run, lacking)}"
         )
-    of = of or tuple(n for n in run.model.names if n in run.model.answerable and n not in (given or {}))
+    of = tuple(_modality_of(run, name) for name in of) or tuple(
+        n for n in run.model.names if n in run.model.answerable and n not in (given or {})
+    )
     if not of:
         raise QueryError(f"everything is given, so say what to generate: --of {run.model.names[0]}")
     generator = torch.Generator(run.model.device).manual_seed(seed)
@@ -221,7 +253,7 @@ def draw(
     """Draw samples; for images their means, from the same z (levels in [0, 1], in the data's shape)."""
     given = given or {}
     some = any(name not in run.model.covariates for name in given)
-    query: dict[str, Any] = {"data": Table(given)} if some else {"covariates": as_arguments(run, given)}
+    query: dict[str, Any] = {"data": table_of(given)} if some else {"covariates": as_arguments(run, given)}
     state = generator.get_state()
     drawn = run.model.generate(of=of, n=n, generator=generator, **query)
     generator.set_state(state)

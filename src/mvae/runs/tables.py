@@ -157,7 +157,7 @@ class TableModel:
         if modality not in self.model.names:
             raise QueryError(f"{of!r} is not a column of {', '.join(self.model.names)}, all that the model sees")
         if modality not in self._columns:
-            raise QueryError(f"{of!r} holds {column.kind}s, which are an input of predictions and cannot be predicted")
+            raise QueryError(f"{of!r} holds {column.kind}s, which cannot be predicted: mvae sample draws them")
         for frame, values, present in self._sliced(frames, self.rows_at_once(samples)):
             present[modality][:, place] = False
             draws = 0 if column.kind in CLASSED else None

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from mvae.data.tables.frames import pandas
 from mvae.errors import DataError, QueryError
 from mvae.report.grid import read_image
 
-__all__ = ["parse_cell", "parse_value"]
+__all__ = ["parse_cell", "parse_value", "table_of"]
 
 _TEST_ROW = re.compile(r"test:(\d+)")
 
@@ -54,7 +55,12 @@ def parse_value(data: Dataset, name: str, text: str, brightest: float = 1.0) -> 
     except ValueError:
         numbers = []
     if len(numbers) != (many := math.prod(column.shape[1:])):
-        raise QueryError(f"{many} numbers, separated by commas, are needed" if many > 1 else "a number is needed")
+        cells = (
+            f", or cells by column, as {layout.modalities[name][0]}=…" if layout and name in layout.modalities else ""
+        )
+        raise QueryError(
+            f"{many} numbers, separated by commas, are needed{cells}" if many > 1 else f"a number is needed{cells}"
+        )
     return torch.tensor(numbers).reshape(1, *column.shape[1:])
 
 
@@ -71,6 +77,12 @@ def parse_cell(column: TableColumn, text: str) -> float:
     if not present[0]:
         raise QueryError("that means missing; leave it out")
     return float(numbers[0])
+
+
+def table_of(row: Mapping[str, Tensor]) -> Table:
+    """A row as a table; in modalities of columns, NaN means missing."""
+    holes = {name: ~value.isnan() for name, value in row.items() if value.is_floating_point() and value.isnan().any()}
+    return Table(dict(row), holes)
 
 
 def _test_row(test: Table, name: str, row: int) -> Tensor:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 import mvae
+from mvae.data.picture import read_picture, shape_of
+from mvae.data.tables.infer import infer
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError
 
-pytest.importorskip("pandas")
+pandas = pytest.importorskip("pandas")
 Image = pytest.importorskip("PIL.Image")
 
 LEVELS = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
@@ -56,6 +58,45 @@ def test_pictures_are_in_colour_if_any_of_the_first_is(tmp_path: Path) -> None:
     found = read(tmp_path, "grey.png", "colours.png")
     assert np.array_equal(found[0], np.stack([LEVELS] * 3))
     assert np.array_equal(found[1], colours.transpose(2, 0, 1))
+
+
+def test_one_shape_is_the_median_of_the_whole_table(tmp_path: Path) -> None:
+    """A first picture of another form does not decide: all others would be cropped to it."""
+    for i in range(41):
+        size = (20, 90) if i == 0 else (96, 72) if i % 3 == 0 else (48, 36)
+        Image.new("RGB" if i == 40 else "L", size).save(tmp_path / f"{i}.png")
+    assert read(tmp_path, *(f"{i}.png" for i in range(41))).shape[1:] == (3, 36, 48)
+
+
+def test_a_turned_picture_counts_with_its_turned_size(tmp_path: Path) -> None:
+    for code in range(1, 9):
+        turned = Image.Exif()
+        turned[0x0112] = code
+        Image.new("L", (20, 10)).save(tmp_path / f"{code}.png", exif=turned)
+        expected = (1, 20, 10) if code >= 5 else (1, 10, 20)
+        assert shape_of(tmp_path / f"{code}.png") == expected
+        assert read_picture(tmp_path / f"{code}.png", *expected).shape == (*expected[1:], 1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "reason"),
+    [
+        ([f"{i}.png" for i in range(20, 30)], "picture", "paths of pictures"),
+        ([f"{i}.png" for i in range(-5, 30)], "picture", "paths of pictures"),  # the first 25 are not there
+        (
+            [*(f"{i}.png" for i in range(30)), "31.heic", "none"],
+            "picture",
+            "paths of pictures, except 2 such as '31.heic'",
+        ),
+        ([f"no{i}.png" for i in range(12)], "ignored", "paths of pictures, which are not there"),
+        ([*(f"{i}.png" for i in range(4)), "a", "b"], "categorical", "text with 6 different values"),
+    ],
+)
+def test_a_column_of_paths_is_proposed_as_pictures(cells: list[str], kind: str, reason: str, tmp_path: Path) -> None:
+    for i in range(20, 30):
+        Image.fromarray(LEVELS).save(tmp_path / f"{i}.png")
+    found = infer("scan", pandas.Series([*cells, cells[0]]), folder=tmp_path)
+    assert (found.kind, found.reason) == (kind, reason)
 
 
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from mvae.data.tables.cells import Missing
 from mvae.data.tables.column import ALONE, CLASSED, MODELLED, NUMBERS, TableColumn
 from mvae.data.tables.frames import Frames, pandas
 from mvae.data.tables.numbers import as_numbers, short
+from mvae.data.tables.pictures import described
 from mvae.data.tables.schema import Kind, column_groups, learn_columns
 from mvae.data.tables.spellings import spelling_notes
 
 __all__ = ["ColumnSummary", "Description", "describe"]
 
+SHORT = 50  # characters of a text that is shown
 MOST_PATTERNS = 10_000  # different patterns that are counted
 COMPARED = 5_000  # rows by which columns are compared with each other
 MOST_COMPARED = 300  # columns that are compared with each other
@@ -100,18 +102,22 @@ def describe(
     patterns, lacking, duplicates = _count(frames, columns)
     known = [(number, _missing_of(pattern, frames.names)) for pattern, number in patterns.most_common()]
     seen = [column for column in columns.values() if column.kind in (*MODELLED, *ALONE)]
+    notes = [*frames.notes, *_suspicious(columns, sample)]
+    pictures: dict[str, str] = {}
+    for column in (column for column in seen if column.kind == "picture"):
+        pictures[column.name], more = described(frames, column.name, column.missing)
+        notes += more
     summaries = tuple(
         ColumnSummary(
             name,
             "?" if name in problems else columns[name].kind,
             "" if name in problems else columns[name].reason,
             float(lacking[i] / frames.rows),
-            _values(columns[name], sample[name]),
+            pictures.get(name) or _values(columns[name], sample[name]),
             problems.get(name, ""),
         )
         for i, name in enumerate(frames.names)
     )
-    notes = [*frames.notes, *_suspicious(columns, sample)]
     if frames.rows > frames.at_once:
         notes.append(f"values are from a sample of {frames.at_once:,} rows; counts are of all rows")
     return Description(
@@ -154,7 +160,10 @@ def _values(column: TableColumn, series: Any) -> str:
     """The range or the most frequent cells in a sample of the rows."""
     if column.kind in CLASSED:
         often = series[column.present(series)].astype(str).value_counts()
-        listed = ", ".join(f"{value} ({number / max(1, often.sum()):.0%})" for value, number in often.iloc[:3].items())
+        first, total = often.iloc[:3].items(), max(1, often.sum())
+        listed = ", ".join(
+            f"{value if len(value) <= SHORT else value[:SHORT] + '…'} ({number / total:.0%})" for value, number in first
+        )
         return listed + (f" … {len(column.classes)} in all" if len(column.classes) > 3 else "")
     if column.kind not in MODELLED:
         return ""

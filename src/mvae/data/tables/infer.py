@@ -46,6 +46,8 @@ EXACT = 2**53  # up to here every integer is exactly a float
 LARGEST = 1e100  # the largest number modelled: the squares of larger ones overflow
 SKEWED = 1.0  # skewness above which positive numbers are modelled on a logarithmic scale
 SPREAD_AS_COUNTS, SKEWED_AS_COUNTS = 0.8, 0.5  # least variance and skewness relative to those of a count
+MOST_OTHERS = 0.1  # share of the texts in a column of pictures that may have other names
+LOOKED_FOR = 100  # files that are looked for, of a column that may be pictures
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 # The texts that may be huge numbers; `float` reads each of them.
 _HUGE = re.compile(r"\s*[+-]?(inf|infinity|(\d+\.?\d*|\.\d+)e\+?\d{3,})\s*$", re.IGNORECASE)
@@ -206,10 +208,14 @@ def _of_words(
         return replace(blank, kind="date", form=dates[0], reason=dates[1])
     if len(cells) == 2:
         return replace(blank, kind="binary", reason=f"two values: {', '.join(sorted(words))}")
-    if all(word.lower().endswith(PICTURES) for word in words):
-        there = any(picture_file(folder or Path(), word).is_file() for word in words[:20])
-        kind = "picture" if there else "ignored"
-        return replace(blank, kind=kind, reason="paths of pictures" + ("" if there else ", which are not there"))
+    others = [word for word in words if not word.strip().lower().endswith(PICTURES)]
+    if len(others) <= MOST_OTHERS * len(words):
+        some = words[:: max(1, len(words) // LOOKED_FOR)]
+        there = any(picture_file(folder or Path(), word).is_file() for word in some)
+        reason = f"paths of pictures, except {len(others)} such as {others[0]!r}" if others else "paths of pictures"
+        return replace(
+            blank, kind="picture" if there else "ignored", reason=reason if there else f"{reason}, which are not there"
+        )
     for style in ("1.234,5", "1,234.5") if comma_first else ("1234.5", "1,234.5", "1.234,5"):
         odd = np.isnan(as_numbers(words, style))
         some = often[odd].sum() <= 0.1 * often.sum() and odd.sum() <= ODD
@@ -231,7 +237,9 @@ def _of_words(
         return replace(
             blank, reason=f"{len(cells)} different texts in {often.sum()} cells, {what or f'such as {like}'}"
         )
-    reason = f"text with {len(cells)} different values"
+    reason = f"text with {len(cells)} different values" + (
+        "; declare text if they are sentences" if spaces >= 3 else ""
+    )
     return replace(blank, kind="categorical", reason=f"{reason}, {what}" if what else reason)
 
 

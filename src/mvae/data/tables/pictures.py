@@ -1,6 +1,7 @@
 """Pictures of a table: a column of paths, whose files are read as bytes of one shape."""
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from mvae.data.tables.frames import Frames
 from mvae.data.tables.missed import Missed, say_missed
 from mvae.errors import DataError
 
-__all__ = ["picture_file", "picture_shape", "read_pictures"]
+__all__ = ["described", "picture_file", "picture_shape", "read_pictures"]
 
 LARGEST_SIDE = 64  # pixels; a larger picture is scaled down to it
 SHOWN = 10  # damaged pictures that are named in a message
-LOOKED_AT = 20  # pictures of a column that are checked for colours
+LOOKED_AT = 200  # pictures of a column whose headers are read, to choose a shape for all
 
 
 def picture_file(folder: Path, cell: Any) -> Path:
@@ -28,35 +29,74 @@ def picture_file(folder: Path, cell: Any) -> Path:
 
 
 def picture_shape(frames: Frames, column: str) -> tuple[int, int, int]:
-    """Choose the channels, height and width of a column's pictures: the first one's size, at most 64 pixels each way.
+    """Choose one shape (channels, height, width) for a column's pictures: that of 200 of them, from the whole table.
 
-    They have colours if one of the first 20 has.
+    It has their median ratio of height to width, and their median longer side, at most 64 pixels; colours if one has.
 
     Raises:
-        DataError: none of the files exists, or none of the first 20 is a picture.
+        DataError: none of the files exists, or none of the 200 is a picture.
     """
-    shapes: list[tuple[int, int, int]] = []
-    damaged: list[DataError] = []
-    for file in islice(_files(frames, column), LOOKED_AT):
-        try:
-            shapes.append(shape_of(file))
-        except DataError as error:  # reading the pictures will report all of them
-            damaged.append(error)
+    shapes, damaged = _looked_at(_files(frames, column))
     if not shapes and damaged:
-        raise damaged[0]
+        raise damaged[0]  # reading the pictures will report all of them
     if not shapes:
         folder = "the current folder" if frames.folder is None else frames.folder
         raise DataError(f"column {column!r}: none of its pictures is there; paths are relative to {folder}")
-    _, height, width = shapes[0]
-    scale = min(1.0, LARGEST_SIDE / max(width, height))
-    return max(shape[0] for shape in shapes), max(1, round(height * scale)), max(1, round(width * scale))
+    return _common(shapes)
 
 
-def _files(frames: Frames, column: str) -> Iterator[Path]:
+def described(frames: Frames, column: str, missing: Missing = ()) -> tuple[str, list[str]]:
+    """The sizes of a column's pictures in words, and notes on files that are absent or cannot be read."""
+    files = _files(frames, column, missing)
+    absent = [file for file in files if not file.is_file()]
+    shapes, damaged = _looked_at(files)
+    notes = (
+        [f"{column}: {len(absent)} of {len(files)} files are not there, and so missing: {absent[0]}"] if absent else []
+    )
+    notes += [f"{column}: {error}, or delete the file" for error in damaged[:SHOWN]]
+    if not shapes:
+        return "", notes
+    (fewest, most), (colours, height, width) = _extremes(shapes), _common(shapes)
+    sizes = fewest if fewest == most else f"{fewest} to {most}"
+    return f"{sizes} pixels, read as {width} × {height} in {'colour' if colours == 3 else 'grey'}", notes
+
+
+def _files(frames: Frames, column: str, missing: Missing = ()) -> list[Path]:
+    """The files that a column names, each once, in a random order: a table may be sorted."""
+    found: dict[Path, None] = {}
     for part in frames.chunks():
-        for cell in part[column].dropna():
-            if str(cell).strip() and (file := picture_file(frames.folder or Path(), cell)).is_file():
-                yield file
+        _, cells = factorized(part[column])
+        cells = cells[~missing_cells(cells, missing)]
+        found |= {picture_file(frames.folder or Path(), cell): None for cell in cells if str(cell).strip()}
+    files = list(found)
+    return [files[i] for i in np.random.default_rng(0).permutation(len(files)).tolist()]
+
+
+def _looked_at(files: Sequence[Path]) -> tuple[list[tuple[int, int, int]], list[DataError]]:
+    """The shapes of the first 200 files that exist, and the errors of those that cannot be read."""
+    shapes: list[tuple[int, int, int]] = []
+    damaged: list[DataError] = []
+    for file in islice((file for file in files if file.is_file()), LOOKED_AT):
+        try:
+            shapes.append(shape_of(file))
+        except DataError as error:
+            damaged.append(error)
+    return shapes, damaged
+
+
+def _common(shapes: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+    """The median ratio of height to width and the median longer side; in colour if one of them is."""
+    ratio = statistics.median_low(height / width for _, height, width in shapes)
+    side = statistics.median_low(min(LARGEST_SIDE, max(shape[1:])) for shape in shapes)
+    height, width = (side * ratio, side) if ratio < 1 else (side, side / ratio)
+    return max(shape[0] for shape in shapes), max(1, round(height)), max(1, round(width))
+
+
+def _extremes(shapes: Sequence[tuple[int, int, int]]) -> tuple[str, str]:
+    """The sizes of the smallest and of the largest picture."""
+    by_area = sorted(((height, width) for _, height, width in shapes), key=lambda size: (size[0] * size[1], size))
+    fewest, most = (f"{width} × {height}" for height, width in (by_area[0], by_area[-1]))
+    return fewest, most
 
 
 def read_pictures(

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from mvae.errors import abridged
+
 __all__ = ["spelling_notes"]
 
 YES, NO = ("yes", "y", "true", "t", "1", "on"), ("no", "n", "false", "f", "0", "off")
@@ -30,7 +32,9 @@ def spelling_notes(name: str, categories: Sequence[object]) -> list[str]:
         shown = ", ".join(several[:3]) + (" …" if len(several) > 3 else "")
         notes.append(f"{name}: {shown} are categories of their own; where they mean the same, write one of them")
     if (listed := _first_list(words)) is not None:
-        notes.append(f"{name}: {listed!r} is one category, no list; a column of yes and no for each value says more")
+        notes.append(
+            f"{name}: {abridged(listed)} is one category, no list; a column of yes and no for each value says more"
+        )
     return notes
 
 
