@@ -97,3 +97,11 @@ def test_run_whose_file_has_lost_a_column_can_be_evaluated(tmp_path: Path) -> No
     evaluated = mvae("evaluate", tmp_path / "run", *ASKED)
     assert evaluated.code == 0, evaluated.err
     assert "hb" not in {cell["column"] for cell in evaluated.json()["cells"]}
+
+
+def test_failure_after_training_says_that_the_run_is_saved(tmp_path: Path) -> None:
+    (tmp_path / "run" / "samples.png").mkdir(parents=True)
+    failed = mvae("train", "digits", "--epochs", 1, "--run-dir", tmp_path / "run", "--device", "cpu", "--json")
+    assert (failed.code, failed.out) == (2, "")
+    assert f"all is saved: mvae evaluate {tmp_path / 'run'}" in failed.err
+    assert "samples.png: it is a directory" in failed.err
