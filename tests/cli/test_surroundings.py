@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,16 @@ def test_commands_work_in_an_ascii_locale(folder: Path) -> None:
     done = subprocess.run(command, env={**os.environ, **ascii_only}, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["progress"]["epoch"] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on memory is that of Linux")
+def test_too_little_memory_to_load_pytorch_is_said_in_one_line(folder: Path) -> None:
+    command = f"ulimit -v 300000; exec {shlex.quote(sys.executable)} -m mvae info {shlex.quote(str(folder / 'run'))}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        ["mvae: this needs more memory than there is: ask for less at once"],
+    )
 
 
 def test_name_that_is_not_utf_8_is_refused_at_once(tmp_path: Path) -> None:

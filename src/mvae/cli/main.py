@@ -139,7 +139,7 @@ def main() -> None:
         where = f" {error.filename}" if error.filename else ""
         click.echo(f"mvae: cannot read or write{where}: {error.strerror or error}", err=True)
         sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not isinstance(error, MemoryError) and not any(text in str(error) for text in NO_MEMORY):
             raise
         click.echo("mvae: this needs more memory than there is: ask for less at once", err=True)
