@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -148,8 +149,25 @@ def test_flipped_bit_is_refused(state: Path, position: int) -> None:
     content = bytearray(state.read_bytes())
     content[position] ^= 4
     state.write_bytes(content)
-    with pytest.raises(RunError, match=r"is damaged .its values have another checksum"):
+    with pytest.raises(RunError, match=r"is damaged .its contents have another checksum"):
         kept.load_state(state)
+
+
+def test_changed_header_is_refused(state: Path) -> None:
+    """It holds the names of classes and columns; its checksum was that of the tensors alone."""
+    content = state.read_bytes()
+    state.write_bytes(content.replace(b'epoch\\": 1', b'epoch\\": 3'))
+    assert state.read_bytes() != content
+    with pytest.raises(RunError, match=r"is damaged .its contents have another checksum"):
+        kept.load_state(state)
+
+
+def test_file_whose_checksum_is_of_the_tensors_alone_is_read(tmp_path: Path) -> None:
+    """Files of before the checksum covered the header."""
+    x = torch.tensor([1.0, 2.0])
+    digest = hashlib.sha256(b"x torch.float32 (2,)\n" + x.numpy().tobytes()).hexdigest()
+    save_file({"x": x}, tmp_path / NAME, {"info": '{"epoch": 1}', "checksum": digest})
+    assert kept.load_state(tmp_path / NAME)[1] == {"epoch": 1}
 
 
 @pytest.mark.parametrize("garbage", [b"no checkpoint at all", b"\xff" * 1000, b"\x00" * 1000, b"PK\x03\x04" * 50])

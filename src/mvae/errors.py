@@ -69,7 +69,10 @@ def abridged(value: object, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: (most - 3) // 2]} … {text[-((most - 3) // 2) :]}"
 
 
-NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed", "array is too big")
+NO_MEMORY = (
+    "can't allocate memory", "out of memory", "Storage size calculation overflowed", "array is too big",
+    "failed to map segment",  # of a library
+)  # fmt: skip
 
 
 @contextmanager

@@ -215,7 +215,8 @@ def parse_json(text: str | bytes) -> Any:
 def save_state(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
     """Write tensors, a JSON header and a checksum to one safetensors file, atomically."""
     owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    header = {"info": json.dumps(info), "checksum": _checksum(owned)}
+    written = json.dumps(info)
+    header = {"info": written, "checksum": _checksum(owned, written)}
     write_whole(path, lambda file: save_file(owned, file, header))
 
 
@@ -230,21 +231,22 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
-            info = dict(parse_json(metadata["info"]))
+            written = metadata["info"]
+            info = dict(parse_json(written))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
             expected = metadata["checksum"]
     except KeyError as error:
         raise RunError(f"{path} is damaged or of an older version (no {error} in it); train again") from None
     except (OSError, SafetensorError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}); train again in another --run-dir") from error
-    if _checksum(tensors) != expected:
-        raise RunError(f"{path} is damaged (its values have another checksum); train again in another --run-dir")
+    if expected not in (_checksum(tensors, written), _checksum(tensors, "")):  # older files: of the tensors alone
+        raise RunError(f"{path} is damaged (its contents have another checksum); train again in another --run-dir")
     return tensors, info
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of names, dtypes, shapes and values."""
-    digest = hashlib.sha256()
+def _checksum(tensors: Mapping[str, Tensor], header: str) -> str:
+    """The SHA-256 of a header and of names, dtypes, shapes and values."""
+    digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         value = tensors[name].contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+import mvae as mvae_package
 from mvae.app.answers import Oracle
 from mvae.app.server import HOST, bound
 from mvae.app.values import MOST_BYTES
@@ -36,6 +39,12 @@ def collected() -> Iterator[None]:
         warnings.simplefilter("ignore")
         asyncio.set_event_loop(None)
         gc.collect()
+
+
+def free_port() -> int:
+    with socket.socket() as other:
+        other.bind((HOST, 0))
+        return other.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +109,16 @@ def test_a_body_that_is_not_json_is_refused_with_a_sentence(client: Any) -> None
     assert form.json()["detail"].startswith("the body must be a JSON object")
 
 
+@pytest.mark.parametrize(
+    "body", ['{"n": NaN}', '{"n": 1e400}', '{"seed": "\\ud800"}', '{"\\ud800": 1}', '{"given": {"\\ud800": 1}}']
+)
+def test_a_value_that_json_cannot_repeat_is_refused(client: Any, body: str) -> None:
+    """These were errors of the server (500)."""
+    answer = client.post("/generate", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
+
+
 def test_large_bodies_and_other_hosts_are_refused(client: Any) -> None:
     large = client.post("/generate", content=b" " * (MOST_BYTES + 1), headers={"content-type": "application/json"})
     assert large.status_code == 413
@@ -132,9 +151,21 @@ def test_a_port_in_use_is_named() -> None:
             bound(port)
 
 
-def test_a_browser_opened_before_the_page_is_built_is_not_refused() -> None:
-    with bound(0) as listening, socket.create_connection(listening.getsockname()):
-        pass
+def test_a_port_of_a_server_that_is_starting_is_in_use() -> None:
+    """Both servers started were told that the port is theirs."""
+    with bound(free_port()) as first, pytest.raises(RunError, match="cannot be used"):
+        bound(first.getsockname()[1])
+
+
+def test_nothing_is_printed_if_the_server_cannot_start(run: Path, tmp_path: Path) -> None:
+    """The address was."""
+    (tmp_path / "uvicorn.py").write_text("raise ImportError")
+    source = Path(mvae_package.__file__).parents[1]
+    command = [sys.executable, "-m", "mvae", "serve", str(run), "--port", str(free_port())]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{source}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "pages need uvicorn: pip install 'mvae[app]'" in done.stderr
 
 
 def test_invalid_run_directories_are_refused(run: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The server: the page at ``/``, the endpoint ``POST /generate``, limits, and headers that keep browsers offline."""
 
+import json
 import logging
 import os
 import socket
@@ -13,7 +14,7 @@ from mvae.app.answers import MOST_DRAWS, Oracle
 from mvae.app.values import MOST_BYTES, MOST_PIXELS
 from mvae.errors import RunError, UserError, nearest, require_extra
 
-__all__ = ["HOST", "Question", "bound", "serve", "web_app"]
+__all__ = ["HOST", "Question", "bound", "prepared", "web_app"]
 
 HOST = "127.0.0.1"
 GRACE = 2  # seconds that an open page may continue once the process is to stop; a page never stops listening
@@ -51,7 +52,6 @@ def web_app(oracle: Oracle) -> Any:
     gradio = require_extra("gradio", "app", "pages")
     fastapi = require_extra("fastapi", "app", "pages")
     hosts = require_extra("starlette.middleware.trustedhost", "app", "pages")
-    responses = require_extra("starlette.responses", "app", "pages")
     from PIL import Image
 
     from mvae.app.page import page, theme
@@ -72,7 +72,8 @@ def web_app(oracle: Oracle) -> Any:
             turns.release()
 
     def refuse(_request: Any, error: Any) -> Any:
-        return responses.JSONResponse({"detail": _sentence(error.errors()[0])}, 422)
+        said = json.dumps({"detail": _sentence(error.errors()[0])})  # escapes lone surrogates; a JSONResponse cannot
+        return fastapi.Response(said, 422, media_type="application/json")
 
     app.post("/generate")(generate)
     app.exception_handler(fastapi.exceptions.RequestValidationError)(refuse)
@@ -154,18 +155,22 @@ def bound(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
-        listening.listen()  # a browser that is opened before the page is built waits, and is not refused
+        listening.listen()  # a client that comes before the server runs waits, and is not refused
     except OSError as error:
         listening.close()
         raise RunError(f"port {port} cannot be used ({error.strerror}): choose another with --port") from None
     return listening
 
 
-def serve(oracle: Oracle, listening: socket.socket) -> None:
-    """Answer queries until the process is stopped."""
+def prepared(oracle: Oracle) -> Any:
+    """The server of uvicorn; its ``run(sockets=[bound(port)])`` answers queries until the process is stopped.
+
+    Raises:
+        MissingDependencyError: Gradio or uvicorn is not installed.
+    """
     uvicorn = require_extra("uvicorn", "app", "pages")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = uvicorn.Config(
         web_app(oracle), log_level="warning", workers=1, limit_concurrency=128, timeout_graceful_shutdown=GRACE
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)

@@ -103,9 +103,12 @@ def _forget_output() -> None:
 
 def main() -> None:
     """Entry point: a user's mistake gives one line and exit code 2, any other failure exit code 1."""
-    from mvae.errors import NO_MEMORY, MvaeError, UserError
+    from mvae.errors import NO_MEMORY, MvaeError, UserError, abridged
 
     _usable_streams()
+    if odd := [word for word in sys.argv[1:] if any("\ud800" <= sign <= "\udfff" for sign in word)]:
+        click.echo(f"mvae: {abridged(odd[0])} is not UTF-8: rename the file, or use a UTF-8 terminal", err=True)
+        sys.exit(2)
 
     # Read when torch is loaded, inside the commands. Threads that spin at barriers lose whole time slices if another
     # program occupies a core: digits then train 30 times slower.
@@ -136,7 +139,7 @@ def main() -> None:
         where = f" {error.filename}" if error.filename else ""
         click.echo(f"mvae: cannot read or write{where}: {error.strerror or error}", err=True)
         sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not isinstance(error, MemoryError) and not any(text in str(error) for text in NO_MEMORY):
             raise
         click.echo("mvae: this needs more memory than there is: ask for less at once", err=True)

@@ -26,9 +26,10 @@ def serve(run: Path, port: int, data_dir: Path | None, device: str | None, as_js
 
     oracle = Oracle.of_run(run, data_dir, device)
     listening = server.bound(port)
+    answering = server.prepared(oracle)
     address = f"http://{server.HOST}:{port}"
     if as_json:
         print_json({"run": str(run), "page": address, "endpoint": f"{address}/generate"})
     else:
         click.echo(f"{address}  (Ctrl-C ends it)")
-    server.serve(oracle, listening)
+    answering.run(sockets=[listening])

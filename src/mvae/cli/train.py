@@ -85,6 +85,10 @@ def train(
             if processes.first:
                 click.echo(_stopped(run_dir, trained, epochs_trained(run_dir)), err=True)
             sys.exit(1)
+        except Exception:
+            if trained and processes.first:  # the error alone would not say so
+                click.echo(_stopped(run_dir, trained, None), err=True)
+            raise
 
 
 def _stopped(run_dir: Path, trained: bool, epochs: int | None) -> str:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # this list is also the registry: a model's name is that of i
     from mvae.models.telbo import TELBO as TELBO
     from mvae.models.vae import VAE as VAE
 
-_LISTED = re.findall(r"^    from mvae\.models\.(\w+) import (\w+) as \2$", Path(__file__).read_text(), re.MULTILINE)
+_OWN = Path(__file__).read_text(encoding="utf-8")
+_LISTED = re.findall(r"^    from mvae\.models\.(\w+) import (\w+) as \2$", _OWN, re.MULTILINE)
 _FILES = {of_class: name for name, of_class in _LISTED}
 
 #: Name → "module:Class" of every model of the library.

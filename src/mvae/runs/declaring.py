@@ -36,8 +36,8 @@ def declaration_of(found: Description, sources: Sequence[str], key: str | None =
     """
     source = _written(sources[0] if len(sources) == 1 else list(sources))
     lines = [
-        f"# {found.rows:,} rows of {', '.join(sources)}. Change kinds, move columns, delete lines; "
-        "then: mvae train FILE",
+        _comment(f"{found.rows:,} rows of {', '.join(sources)}. ")
+        + "Change kinds, move columns, delete lines; then: mvae train FILE",
         "",
         "[data]",
         f"source = {source}",
@@ -53,20 +53,26 @@ def declaration_of(found: Description, sources: Sequence[str], key: str | None =
         kind = named[names[0]].kind
         lines += ["", f"[modalities.{_key(modality)}]", f'kind = "{kind if kind in ALONE else "columns"}"']
         if kind in ALONE:
-            lines.append(f"columns = {_written(list(names))}  # {named[names[0]].reason}")
+            lines.append(f"columns = {_written(list(names))}  {_comment(named[names[0]].reason)}")
             continue
         entries = [f"{_key(name)} = {_written(named[name].kind)}" for name in names]
         width = max(map(len, entries))
         comments = [
-            f"{named[n].reason}{f'; {named[n].missing:.0%} missing' if named[n].missing else ''}" for n in names
+            _comment(f"{named[n].reason}{f'; {named[n].missing:.0%} missing' if named[n].missing else ''}")
+            for n in names
         ]
         lines += ["", f"[modalities.{_key(modality)}.kinds]"]
-        lines += [f"{entry:{width}}  # {comment}" for entry, comment in zip(entries, comments, strict=True)]
+        lines += [f"{entry:{width}}  {comment}" for entry, comment in zip(entries, comments, strict=True)]
     used = {name for names in found.modalities.values() for name in names}
     if left := [column for column in found.columns if column.name not in used]:
         lines += ["", "# Left out:"]
-        lines += [f"#   {' '.join(_written(c.name).split())}: {c.problem or c.reason}" for c in left]
+        lines += [_comment(f"  {_written(c.name)}: {c.problem or c.reason}") for c in left]
     return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    """A comment of TOML: one line, without control characters."""
+    return "# " + "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def _written(value: Any) -> str:

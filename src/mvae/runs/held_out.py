@@ -1,5 +1,6 @@
 """How well missing cells are filled in: known cells of the test rows are hidden, predicted and compared."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -118,6 +119,9 @@ def _usual(train: Table, name: str) -> list[tuple[float, float, float]]:
     mask = observed_of(train, name)
     for i in range(values.shape[1]):
         own = values[mask[:, i], i]
+        if not len(own):  # the file has changed since training
+            found.append((math.nan, 1.0, math.nan))
+            continue
         different, often = np.unique(own, return_counts=True)
         found.append((float(own.mean()), float(own.std()) or 1.0, float(different[often.argmax()])))
     return found

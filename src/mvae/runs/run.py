@@ -18,7 +18,8 @@ from mvae.arguments import require_float64
 from mvae.data.dataset import Dataset
 from mvae.data.masking import complete_rows, keep_at_random, oversample_complete, pair_fraction
 from mvae.data.table import Table
-from mvae.errors import RunError, SettingsError
+from mvae.data.tables.schema import TableSchema
+from mvae.errors import DataError, RunError, SettingsError
 from mvae.evaluation.spread import spread_labels
 from mvae.files import as_path, load_state, load_weights, locked, read_json, save_state, write_json
 from mvae.models.base import MultimodalVAE
@@ -267,8 +268,10 @@ def read_run(run_dir: Path) -> tuple[Config, dict[str, Any]]:
         if not isinstance(stored.get(key), kind):
             raise RunError(f"{path} is damaged ({key} is missing or wrong): train again in another --run-dir")
     try:
+        if stored.get("layout") is not None:
+            TableSchema.from_dict(stored["layout"])
         return Config.from_dict(stored["config"]), stored
-    except SettingsError as error:
+    except (SettingsError, DataError) as error:
         raise RunError(f"{path} is damaged ({error}): train again in another --run-dir") from None
 
 

@@ -201,7 +201,7 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     wanted, spend = list(setups(options)), SPENDS[options.budget]
     missing = [setup for setup in wanted if not recorded(setup, paths.results)]
     if missing:
-        require_extra("zuko.flows", "flows", "a flow as prior")  # before hours of training
+        require_extra("zuko.flows", "flows", "flows as priors")  # before hours of training
         data = load(replace(missing[0], kept=1.0).config, paths.data_dir)  # complete, for classifiers and curves
         classifiers, accuracies = classifiers_of(data, spend, paths.runs)
         for setup in missing:

@@ -185,7 +185,7 @@ class RunState:
 
     def _write_metrics(self, path: Path, line: str) -> None:
         try:
-            with path.open("a") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(line)
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}") from error

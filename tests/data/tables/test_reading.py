@@ -257,3 +257,27 @@ def test_a_file_suffix_may_have_capitals(tmp_path: Path) -> None:
 def test_a_dict_of_single_cells_is_refused() -> None:
     with pytest.raises(DataError, match="give each a list of as many cells"):
         of_frame({"a": 1.0, "b": 2.0})
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    """The errors of zipfile, zlib and an XML parser ended in tracebacks."""
+    frame = pd.DataFrame({"a": np.arange(200) * 1.25, "b": [f"x{i * 7919 % 1000}" for i in range(200)]})
+    frame.to_excel(tmp_path / "x.xlsx", index=False)
+    frame.to_csv(tmp_path / "x.csv.gz", index=False)
+    draw, refused = np.random.default_rng(0), {".xlsx": 0, ".gz": 0}
+    for whole in (tmp_path / "x.xlsx", tmp_path / "x.csv.gz"):
+        content = whole.read_bytes()
+        for at in (0, 5, len(content) // 2, *draw.integers(0, len(content), 25).tolist()):
+            flipped = content[:at] + bytes([content[at] ^ 64]) + content[at + 1 :]
+            for damaged in (content[:at], flipped):
+                try:
+                    open_table(file(tmp_path, damaged, f"damaged-{whole.name}")).whole()
+                except DataError:
+                    refused[whole.suffix] += 1
+    assert min(refused.values()) > 30
+    frame.to_parquet(tmp_path / "x.parquet")
+    damaged = (tmp_path / "x.parquet").read_bytes().replace(b'"pandas_type":', b'"pandas_type";')
+    with pytest.raises(DataError, match=r"is damaged .*: give an intact copy"):
+        open_table(file(tmp_path, damaged, "damaged.parquet"))
+    with pytest.raises(DataError, match=r"cannot read .*page\.xlsx .*: give an Excel file"):
+        open_table(file(tmp_path, "<html><table></table></html>", "page.xlsx"))

@@ -1,5 +1,6 @@
 """Parquet and Arrow files, which are read in parts; integers with missing values stay integers."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,12 @@ def _frames(path: Path, schema: Callable[[], Any], batches: Callable[[int], Iter
         try:
             for batch in batches(rows):
                 yield of_arrow(arrow.Table.from_batches([batch]), ignore_metadata=True)
-        except (arrow.ArrowInvalid, OSError) as error:
+        except (arrow.ArrowException, OSError, json.JSONDecodeError) as error:  # the last from pandas' own metadata
             raise DataError(f"{path} is damaged ({' '.join(str(error).split())}): give an intact copy") from None
 
     try:
         names = checked_names(schema().names, str(path))
-    except (arrow.ArrowInvalid, OSError) as error:
+    except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split())}): give an intact file") from None
     if not any(len(part) for part in read(1_000)):
         raise DataError(f"{path} has no rows (columns: {', '.join(names)})")

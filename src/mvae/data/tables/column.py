@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from mvae.data.tables.cells import (
     Series,
@@ -22,7 +23,7 @@ from mvae.data.tables.dates import FORMATS, as_seconds, ending_of, format_of, fr
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.missed import Missed, say_missed
 from mvae.data.tables.numbers import as_numbers, places_of, written
-from mvae.errors import DataError, nearest
+from mvae.errors import DataError, abridged, nearest
 
 __all__ = ["ALONE", "CLASSED", "FORMS", "MODELLED", "NUMBERS", "ColumnKind", "TableColumn"]
 
@@ -69,16 +70,18 @@ class TableColumn:
     ['m', 'f']
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     name: str
     kind: ColumnKind
     reason: str = ""
     dtype: str = "float64"
     classes: tuple[str | int | float | bool, ...] = ()
-    low: float | None = None
-    high: float | None = None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
     style: str = "1234.5"
     form: str = ""
-    resolution: float = 0.0
+    resolution: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     missing: tuple[str | int | float, ...] = ()
     cells: str = ""
 
@@ -345,15 +348,14 @@ class TableColumn:
             DataError: it is not such an output.
         """
         try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-            field = cls(**values)
-        except TypeError:
-            raise DataError(f"this is not a column of a table: {stored!r}") from None
-        if field.kind not in get_args(ColumnKind):
-            raise DataError(
-                f"column {field.name!r} has no kind {field.kind!r}; there are {', '.join(get_args(ColumnKind))}"
-            )
-        return field
+            return _STORED.validate_python(stored)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise DataError(f"this is not a column of a table: {abridged(stored)} ({where}: {first['msg']})") from None
+
+
+_STORED = TypeAdapter(TableColumn)
 
 
 def _in_case_of(own: Mapping[str, Any], value: Any) -> Any:

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import gzip
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ __all__ = ["read_delimited"]
 
 SEPARATORS = (",", ";", "\t", "|")
 LOOKED_AT = 1 << 16  # characters of the file that are read to choose its separator
+DAMAGED = (EOFError, OSError, zlib.error)  # what reading a file may raise; the first and last from a .gz
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -84,8 +86,8 @@ def _encoding(path: Path) -> str:
     try:
         with _opened(path) as file:
             start = file.read(4)
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror or error}): correct the path") from None
+    except DAMAGED as error:
+        raise _unreadable(path, error) from None
     return next((name for mark, name in MARKS.items() if start.startswith(mark)), "utf-8")
 
 
@@ -93,7 +95,7 @@ def _separator(path: Path, encoding: str) -> str:
     try:
         with _opened(path, "rt", encoding=encoding, newline="") as file:
             text = file.read(LOOKED_AT)
-    except (UnicodeDecodeError, EOFError, OSError):
+    except (UnicodeDecodeError, *DAMAGED):
         return ","  # reading the file will report where it is damaged
     lines = text.splitlines(keepends=True)
     lines = lines[: -1 if len(text) == LOOKED_AT and len(lines) > 1 else None]
@@ -124,18 +126,25 @@ def _records(path: Path, encoding: str, separator: str) -> Iterator[tuple[int, l
                 ) from None
     except UnicodeDecodeError:
         raise _not_text(path, encoding) from None
-    except (EOFError, OSError) as error:
-        raise DataError(f"cannot read {path} ({getattr(error, 'strerror', None) or error})") from None
+    except DAMAGED as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"cannot read {path} ({getattr(error, 'strerror', None) or error}): give an intact file")
 
 
 def _not_text(path: Path, encoding: str) -> DataError:
-    with _opened(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                line.decode("utf-8" if encoding == "utf-8-sig" else encoding)
-            except UnicodeDecodeError as error:
-                return DataError(
-                    f"{path}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8. Save the file as UTF-8, for "
-                    f"example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8.csv"
-                )
+    try:
+        with _opened(path) as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    line.decode("utf-8" if encoding == "utf-8-sig" else encoding)
+                except UnicodeDecodeError as error:
+                    return DataError(
+                        f"{path}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8. Save the file as UTF-8, "
+                        f"for example: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > utf8.csv"
+                    )
+    except DAMAGED as error:
+        return _unreadable(path, error)
     return DataError(f"{path} is not text in {encoding}: save it as UTF-8")

@@ -25,8 +25,10 @@ def _read_excel(path: Path) -> Frames:
             own = {"keep_default_na": False, "na_values": [""]}  # "None" and "NA" are words
             frame = pandas().read_excel(sheets, sheet_name=0, header=None, dtype=object, **own)
             more = len(sheets.sheet_names) - 1
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"cannot read {path} ({error}): give an Excel file (.xlsx)") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file gives errors of zipfile, zlib, XML or openpyxl, of any type
+        raise DataError(f"cannot read {path} ({' '.join(str(error).split())}): give an Excel file (.xlsx)") from None
     if not len(frame):
         raise DataError(f"{path} is empty: give a sheet with a header and rows")
     header = ["" if name is None or name != name else str(name) for name in frame.iloc[0]]

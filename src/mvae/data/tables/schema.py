@@ -2,6 +2,7 @@
 
 import logging
 import math
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -255,15 +256,20 @@ class TableSchema:
             DataError: it is not such an output.
         """
         try:
-            return cls(
+            schema = cls(
                 tuple(TableColumn.from_dict(column) for column in stored["columns"]),
                 {name: tuple(columns) for name, columns in stored["modalities"].items()},
-                {name: tuple(shape) for name, shape in stored["shapes"].items()},
+                {name: tuple(map(operator.index, shape)) for name, shape in stored["shapes"].items()},
                 stored["key"],
                 Path(stored["folder"]),
             )
+            wrong = [name for name in schema.seen if name not in schema.named]
+            wrong += [name for name in schema.shapes if len(schema.modalities[name]) != 1]
         except (KeyError, TypeError, AttributeError):
             raise DataError("this is not a description of a table's columns") from None
+        if wrong or len(schema.named) < len(schema.columns) or len(set(schema.seen)) < len(schema.seen):
+            raise DataError("this is not a description of a table's columns: their names disagree")
+        return schema
 
 
 def learn_columns(
