@@ -208,6 +208,23 @@ def test_library_models_pass(kind: str) -> None:
     check_model(getattr(models, kind)(parts("a", "b"), 3), {"a": REAL, "b": REAL.flip(0)})
 
 
+def test_a_model_of_several_stages_passes_before_and_after_training() -> None:
+    model = models.TELBO(parts("a", "b"), 3)
+    fit(model, {"a": REAL, "b": REAL.flip(0)}, epochs=1, callbacks=[])
+    check_model(model, {"a": REAL, "b": REAL.flip(0)})
+
+
+class BrokenLater(models.TELBO):
+    def terms(self, present: Tensor, generator: torch.Generator | None = None) -> Terms:
+        found = super().terms(present, generator)
+        return replace(found, weight=torch.full_like(found.weight, torch.nan)) if self.stage == "unimodal" else found
+
+
+def test_every_stage_is_checked() -> None:
+    with pytest.raises(AssertionError, match="the loss is nan"):
+        check_model(BrokenLater(parts("a", "b"), 3), {"a": REAL, "b": REAL.flip(0)})
+
+
 class Own(MultimodalVAE):
     """A product of experts."""
 

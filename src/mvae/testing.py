@@ -174,8 +174,10 @@ def check_model(model: MultimodalVAE, data: Data) -> None:
         lacks = torch.arange(len(whole)) % (len(model.names) + 1)  # each row is missing one modality, or none
         tables.append(Table(dict(whole.columns), {name: lacks != i for i, name in enumerate(model.names)}))
     with evaluating(model):
-        for table in tables:
-            _check_objective(model, table)
+        for stage in model.stages:
+            model.stage = stage
+            for table in tables:
+                _check_objective(model, table)
         _check_posteriors(model, whole)
 
 
@@ -195,11 +197,13 @@ def _check_objective(model: MultimodalVAE, table: Table) -> None:
     _close("the loss, with other values in missing cells", again, loss)
     model.zero_grad()
     loss.backward()
+    trained = {id(parameter) for parameter in model.stage_parameters(model.stage)}
     for i, (name, modality) in enumerate(model.modalities.items()):
         used = {"encoder": terms.given_anywhere[..., i].any(), "decoder": terms.scored[..., i].any()}
         for part, network in (("encoder", modality.encoder), ("decoder", modality.decoder)):
-            grads = [p.grad for p in network.parameters() if p.requires_grad and p.grad is not None]
-            needs = bool(used[part]) and any(p.requires_grad for p in network.parameters())
+            own = [p for p in network.parameters() if p.requires_grad and id(p) in trained]
+            grads = [p.grad for p in own if p.grad is not None]
+            needs = bool(used[part]) and bool(own)
             _require(not needs or any(bool(g.any()) for g in grads), f"no gradient of the loss reaches {name}'s {part}")
             _require(all(bool(g.isfinite().all()) for g in grads), f"a gradient of {name}'s {part} is not finite")
 

@@ -12,6 +12,7 @@ from mvae.evaluation.coupling import _constant_log_prob
 from mvae.evaluation.coupling_warnings import coupling_warning, pairs_never_seen
 from mvae.evaluation.validation import validate
 from mvae.modality.base import Modality
+from mvae.models.mmvm import MMVM
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import LabelEncoder, mlp
 from tests.oracle import naive_kl
@@ -114,7 +115,19 @@ def test_an_absent_column_gives_no_metrics() -> None:
 def test_a_dead_expert_is_reported() -> None:
     values = validate(model_of(a=(0, 9.0), b=(1, 1e-4)), Table({"a": column(), "b": column(seed=1)}))
     assert values["kl complete/b"] == pytest.approx(kl_of(column(seed=1), 1e-4), abs=1e-6)
+    assert values["dead/b"] == values["kl complete/b"]
+    assert "dead/a" not in values
     assert "expert of b is dead" in str(coupling_warning(values, ("a", "b")))
+
+
+def test_experts_of_a_mixture_that_agree_are_not_dead() -> None:
+    """An MMVM's own KL is from the mixture of its experts, which is 0 where they are equal."""
+    x, missing = column(), torch.arange(ROWS) % 3
+    parts = model_of(a=(0, 9.0), b=(0, 9.0), c=(0, 9.0)).modalities
+    present = {name: missing != i for i, name in enumerate("abc")}  # no row is complete
+    values = validate(MMVM(parts, 2), Table(dict.fromkeys("abc", x), present))
+    assert [values[f"kl/{name}"] for name in "abc"] == pytest.approx([0, 0, 0], abs=1e-6)
+    assert coupling_warning(values, ("a", "b", "c")) is None
 
 
 def test_a_model_of_one_modality_has_no_coupling() -> None:
@@ -306,8 +319,7 @@ def test_pairs_are_measured_without_complete_rows() -> None:
         assert values[f"log p {a}->{b}"] == pytest.approx(alone[f"log p {a}->{b}"])
     assert values["active units/a"] == 1
     assert coupling_warning(values, model.names) is None
-    dead = {f"kl/{name}": value for name, value in (("a", 1.0), ("b", 0.01), ("c", 1.0))}
-    assert "the expert of b is dead" in str(coupling_warning(values | dead, model.names))
+    assert "the expert of b is dead (KL 0.010 nats)" in str(coupling_warning(values | {"dead/b": 0.01}, model.names))
 
 
 def test_an_unrelated_modality_is_named_in_the_warning() -> None:

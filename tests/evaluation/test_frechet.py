@@ -1,5 +1,7 @@
 """The Fréchet distance against SciPy's matrix square root, and between generated and real examples."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -7,12 +9,13 @@ import torch
 from torch import Tensor
 
 from mvae.data.table import Table
-from mvae.errors import QueryError
+from mvae.errors import DataError, QueryError
 from mvae.evaluation.frechet import Moments, frechet_distance, frechet_to_data
 from mvae.likelihoods import Gaussian
 from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
 from mvae.networks.mlp import mlp
+from tests.unchecked import unchecked
 
 
 def moments(x: Tensor, parts: int = 3) -> Moments:
@@ -53,6 +56,13 @@ def test_generated_and_real_examples_are_of_the_same_rows() -> None:
     expected = frechet_distance(moments(2 * drawn), moments(2 * x.flip(0)[rows]))
     assert found == pytest.approx(expected)
     assert frechet_to_data(model, lambda e: e, table, "y") > 0
+
+
+def test_unusable_features_are_refused() -> None:
+    with pytest.raises(DataError, match=r"features have shape \(5,\): a matrix"), unchecked():
+        Moments().add(torch.zeros(5))
+    with pytest.raises(DataError, match="not all finite"):
+        Moments().add(torch.tensor([[1.0, math.nan]]))
 
 
 def test_too_few_rows_are_refused() -> None:

@@ -67,6 +67,8 @@ def test_coherence_is_the_mean_over_subsets_and_targets(model: MVAE, monkeypatch
     assert found.shares[("a",), "b"] == found.shares[("b", "c"), "a"] == 1
     assert found.shares[("a", "b"), "c"] == pytest.approx(zero)
     assert found.by_number == pytest.approx({1: (4 + 2 * zero) / 6, 2: (2 + zero) / 3})
+    assert coherence_by_number(model, CLASSIFIERS, data, label.numpy()) == found
+    assert coherence_by_number(model, CLASSIFIERS, data, label.tolist()) == found
     some = coherence_by_number(model, {"c": nearest}, data, label, numbers=[2])
     assert some.by_number == pytest.approx({2: zero})
 
@@ -91,6 +93,7 @@ def test_unconditional_coherence_is_the_rate_of_agreement(model: MVAE) -> None:
 def test_linear_accuracy_equals_that_of_a_regression_on_the_values(model: MVAE) -> None:
     train, test = rows(200, 0.4), rows(100, 0.5)
     found = linear_accuracy_by_number(model, train, test)
+    assert linear_accuracy_by_number(model, (train[0], train[1].numpy()), (test[0], test[1].tolist())) == found
     expected = []
     for name in NAMES:
         x, y = (data[name].numpy() for data, _ in (train, test))
@@ -114,6 +117,8 @@ def test_invalid_queries_are_refused(model: MVAE) -> None:
     coherence = partial(coherence_by_number, model, CLASSIFIERS, data)
     with pytest.raises(DataError, match="5 labels for 30 rows"):
         coherence(label[:5])
+    with pytest.raises(DataError, match="30 × 1 labels for 30 rows"):
+        coherence(label[:, None])
     with pytest.raises(QueryError, match="4 modalities cannot be given"):
         coherence(label, numbers=[4])
     with pytest.raises(QueryError, match="no modality is left"):

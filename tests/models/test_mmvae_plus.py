@@ -189,6 +189,8 @@ def test_model_trains_and_validates() -> None:
 def test_too_many_private_latents_are_refused() -> None:
     with pytest.raises(SettingsError, match="private must be between 0 and the 5 latents"):
         MMVAEPlus(parts(KINDS, 5), 5, private=5)
+    with pytest.raises(SettingsError, match="latent_dim ≥ 2"):
+        MMVAEPlus(parts(KINDS, 1), 1)
 
 
 def test_modality_keeps_its_class_and_original_is_unchanged() -> None:

@@ -138,6 +138,20 @@ def test_flow_is_normalised_fits_and_survives_saving(tmp_path: Path) -> None:
     assert log_likelihood(exact.model, table[:5], ["x1"], samples=50).values.isfinite().all()
 
 
+def test_flow_fits_and_loads_where_float64_is_the_default(tmp_path: Path) -> None:
+    pytest.importorskip("zuko")
+    exact = LinearGaussian(2, [3, 4], seed=0)
+    table, z = exact.data(50, seed=1), torch.randn(5, 2, dtype=torch.float32)
+    torch.set_default_dtype(torch.float64)
+    try:
+        prior = fit_prior(exact.model, table, "flow", epochs=1)
+        save_prior(prior, tmp_path / "prior.safetensors")
+        assert torch.equal(load_prior(tmp_path / "prior.safetensors").log_prob(z), prior.log_prob(z))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(load_prior(tmp_path / "prior.safetensors").log_prob(z), prior.log_prob(z))
+
+
 def _parts(q: Gaussian | Mixture) -> tuple[Tensor, Tensor]:
     assert isinstance(q, Gaussian)
     return q.precision, q.shift

@@ -5,11 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.table import Table
-from mvae.errors import SettingsError
+from mvae.errors import DataError, SettingsError
 from mvae.modality.base import Modality
 from mvae.modality.columns import Columns
 from mvae.models.jmvae import JMVAE
 from mvae.models.telbo import TELBO
+from mvae.networks.mlp import mlp
 from mvae.training.callbacks import Callback
 from mvae.training.fit import fit
 from mvae.training.stages import Stages
@@ -109,6 +110,16 @@ def test_stage_one_ignores_incomplete_rows() -> None:
     built, table = model(), complete(3)
     none_complete = Table(table.columns, {"label": torch.zeros(3, dtype=torch.bool)})
     assert built(none_complete).loss == 0
+
+
+def test_rows_from_which_nothing_is_learned_are_refused() -> None:
+    """Without a complete row, the decoders would stay random, and the loss of a JMVAE would be 0."""
+    first = torch.arange(20) < 10
+    table = Table({"a": torch.randn(20, 3), "b": torch.randn(20, 3)}, {"a": first, "b": ~first})
+    for kind, what in ((TELBO, "TELBO learns nothing from these rows in its stage 'joint'"), (JMVAE, "JMVAE learns")):
+        parts = {name: Modality(mlp(3, 4), mlp(2, 3), "gaussian") for name in "ab"}
+        with pytest.raises(DataError, match=what):
+            fit(kind(parts, 2), table, epochs=1, callbacks=[])
 
 
 # -- Posteriors ------------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ def test_a_likelihood_is_trusted_by_its_diagnostics() -> None:
 
 def test_advice_names_the_problem() -> None:
     assert advice({}, ["a", "b"], {}, False) == []
-    dead = advice({"kl complete/a": 0.0, "kl complete/b": 3.0}, ["a", "b"], {"log p(x1)": estimate(0.9, 5)}, False)
+    dead = advice({"dead/a": 0.0}, ["a", "b"], {"log p(x1)": estimate(0.9, 5)}, False)
     assert "expert of a is dead" in dead[0]
     assert "log p(x1) is estimated badly" in dead[1]
     said = advice({}, ["a", "b"], by_modality({"log p(x1|x2)": estimate(0.9, 5)}, ["a", "b"]), False)

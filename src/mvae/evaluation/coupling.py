@@ -14,7 +14,8 @@ directions, the KLs add up and C = 0; if one modality's code is contained in the
 exact model, its mean is the mutual information. ``coupling/share`` divides C by its largest possible value,
 Σ KL(single) − max KL(single). It is not a verdict: related modalities need not share all of their information.
 
-An expert is *dead* if its posterior is the prior, and *saturated* if its precision is at the bound e^20
+An expert is *dead* if its posterior is the prior: ``dead/A`` is its KL in nats on all rows that have A, and is left out
+if it is above `DEAD_KL`. It is *saturated* if its precision is at the bound e^20
 (`mvae.gaussian`): it claims to know a latent to 10⁻⁴ standard deviations, which no data supports. ``saturated/A`` is
 the saturated share of A's rows × latents; it is left out if it is zero.
 """
@@ -55,7 +56,7 @@ class Instruments:
 
     def __init__(self, model: MultimodalVAE):
         self.model = model
-        self.means, self.moments, self.kl, self.saturated = Means(), Means(), Means(), Means()
+        self.means, self.moments, self.kl, self.alone, self.saturated = (Means() for _ in range(5))
         self._full = term_name("full", model.names)
         self._generator = torch.Generator(model.device).manual_seed(1)
         # M² decodes would soon cost more than the training between two validations.
@@ -74,7 +75,9 @@ class Instruments:
         for i, name in enumerate(names):
             self._add_moments(name, q.mean[i], present[:, i])
             if present[:, i].any():
-                at_bound = q.precision[i][_rows(present[:, i], kl.device)].log() > MAX_LOG_VARIANCE - BOUND_MARGIN
+                row = _rows(present[:, i], kl.device)
+                self._add(self.alone, f"dead/{name}", kl[i][row])
+                at_bound = q.precision[i][row].log() > MAX_LOG_VARIANCE - BOUND_MARGIN
                 self._add(self.saturated, f"saturated/{name}", at_bound.double().mean(1))
             if complete.any():
                 self._add(self.kl, name, kl[i][_rows(complete, kl.device)])
@@ -116,6 +119,7 @@ class Instruments:
         names = self.model.names
         result = self.means.values()
         result |= {name: share for name, share in self.saturated.values().items() if share > 0}
+        result |= {name: kl for name, kl in self.alone.values().items() if kl < DEAD_KL}
         for (source, target), gain in self._gains.items():
             result |= gain.values(f"{source}->{target}")
         kl = self.kl.values() if len(names) > 1 else {}

@@ -1,12 +1,10 @@
 """Warnings about how modalities are coupled, with numbers and a remedy."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
 
 from mvae.data.table import Table
-from mvae.evaluation.coupling import DEAD_KL
 from mvae.gaussian import MAX_LOG_VARIANCE
 
 __all__ = ["coupling_warning", "pairs_never_seen"]
@@ -27,12 +25,11 @@ def coupling_warning(values: Mapping[str, float], names: Sequence[str], crossed:
         names: the modalities.
         crossed: whether it was already trained on cross terms, so that they are not advised.
     """
-    kl = {name: values.get(f"kl complete/{name}", values.get(f"kl/{name}", math.inf)) for name in names}
-    dead = [name for name in names if kl[name] < DEAD_KL]
+    dead = {name: values[f"dead/{name}"] for name in names if f"dead/{name}" in values}
     if dead and len(names) > 1:
         return (
-            f"{_experts(dead)} dead (KL {_few([f'{kl[name]:.3f}' for name in dead])} nats): nothing can be "
-            f"predicted from {_few(dead, ' and ')}. Raise the weight λ, or lower or anneal β, unless it is "
+            f"{_experts(list(dead))} dead (KL {_few([f'{kl:.3f}' for kl in dead.values()])} nats): nothing can be "
+            f"predicted from {_few(list(dead), ' and ')}. Raise the weight λ, or lower or anneal β, unless it is "
             "unrelated to the others"
         )
     saturated = [name for name in names if values.get(f"saturated/{name}", 0.0) > SATURATED]

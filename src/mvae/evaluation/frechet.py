@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvae.errors import QueryError
+from mvae.errors import DataError, QueryError
 from mvae.evaluation.rows import given_part, rows_with
 from mvae.models.base import MultimodalVAE
 from mvae.models.inputs import Data
@@ -36,8 +36,16 @@ class Moments:
         self._squares = torch.zeros(0, 0, dtype=torch.float64)
 
     def add(self, features: Float[Tensor, "rows features"]) -> None:
-        """Add rows."""
+        """Add rows.
+
+        Raises:
+            DataError: features that are not ``rows features``, or not finite.
+        """
         x = features.detach().to("cpu", torch.float64)
+        if x.dim() != 2:
+            raise DataError(f"the features have shape {tuple(x.shape)}: a matrix, rows × features, is needed")
+        if not x.isfinite().all():
+            raise DataError("the features are not all finite numbers")
         mean = x.mean(0)
         away = x - mean
         squares, total = away.T @ away, self.count + len(x)
@@ -95,7 +103,8 @@ def frechet_to_data(
         seed: the seed of z.
 
     Raises:
-        QueryError: an unknown modality, or fewer than two such rows. DataError: data that does not fit the model.
+        QueryError: an unknown modality, or fewer than two such rows. DataError: data that does not fit the model, or
+            features that are not ``rows features`` or not finite.
     """
     model.require_known([of], "of")
     model.require_known(given, "given")

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
 from torch import Tensor
 
+from mvae.data.columns import Values
 from mvae.data.table import Table
-from mvae.errors import DataError, QueryError
-from mvae.evaluation.rows import latent_means, rows_with
+from mvae.errors import QueryError
+from mvae.evaluation.rows import labels_of, latent_means, rows_with
 from mvae.evaluation.subsets import subsets_of
 from mvae.models.base import MultimodalVAE
 from mvae.models.inputs import Data
@@ -18,8 +18,8 @@ __all__ = ["linear_accuracy_by_number"]
 
 def linear_accuracy_by_number(
     model: MultimodalVAE,
-    train: tuple[Data, Int[Tensor, "rows"]],
-    test: tuple[Data, Int[Tensor, "test_rows"]],
+    train: tuple[Data, Values],
+    test: tuple[Data, Values],
     *,
     numbers: Sequence[int] | None = None,
     seed: int = 0,
@@ -33,22 +33,19 @@ def linear_accuracy_by_number(
 
     Args:
         model: any model with a posterior for the subsets.
-        train: rows, and the class of each; for each subset, the rows that have all of it are used.
+        train: rows, and the class of each, ``rows``; for each subset, the rows that have all of it are used.
         test: the same.
         numbers: how many modalities are given; default 1 to all.
         seed: the seed by which subsets are drawn.
 
     Raises:
         QueryError: a subset that no row has, or of which the training rows have one class only. DataError: data that
-            does not fit, or a different number of labels.
+            does not fit, or labels that are not one number per row.
     """
     from sklearn.linear_model import LogisticRegression
 
     tables = [model.as_table(data) for data, _ in (train, test)]
-    labels = [train[1], test[1]]
-    for table, own in zip(tables, labels, strict=True):
-        if len(own) != len(table):
-            raise DataError(f"there are {len(own)} labels for {len(table)} rows: give one for each")
+    labels = [labels_of(table, own) for table, (_, own) in zip(tables, (train, test), strict=True)]
     found = {}
     for n in range(1, len(model.names) + 1) if numbers is None else numbers:
         scores = []
@@ -64,4 +61,4 @@ def linear_accuracy_by_number(
 
 def _latents(model: MultimodalVAE, table: Table, labels: Tensor, given: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     rows = rows_with(table, given)
-    return latent_means(model, table, rows, given).double().numpy(), labels.cpu()[rows].numpy()
+    return latent_means(model, table, rows, given).double().numpy(), labels[rows].numpy()

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from mvae.data.columns import Values, as_column, as_tensor
 from mvae.data.table import Table
-from mvae.errors import QueryError
+from mvae.errors import DataError, QueryError
 from mvae.models.base import MultimodalVAE
 
-__all__ = ["given_part", "latent_means", "rows_with"]
+__all__ = ["given_part", "labels_of", "latent_means", "rows_with"]
 
 TOGETHER = 4096  # rows whose latents are inferred at once
 
@@ -28,6 +29,19 @@ def rows_with(table: Table, names: Sequence[str], *, whole: bool = False) -> Int
     if not len(rows):
         raise QueryError(f"no row has {' and '.join(names)}")
     return rows
+
+
+def labels_of(table: Table, labels: Values) -> Shaped[Tensor, "rows"]:
+    """The class of each row of a table, from any array or list, on the CPU.
+
+    Raises:
+        DataError: labels that are not numbers, or not one per row.
+    """
+    found = as_tensor(as_column("labels", labels)[0]).cpu()
+    if found.shape != (len(table),):
+        size = " × ".join(map(str, found.shape))
+        raise DataError(f"there are {size} labels for {len(table)} rows: give one for each")
+    return found
 
 
 def given_part(model: MultimodalVAE, table: Table, rows: Tensor, given: Sequence[str]) -> Table:

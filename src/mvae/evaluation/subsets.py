@@ -10,12 +10,12 @@ from itertools import combinations, islice
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from mvae.arguments import require_whole_number
-from mvae.errors import DataError, QueryError
-from mvae.evaluation.rows import given_part, rows_with
+from mvae.data.columns import Values
+from mvae.errors import QueryError
+from mvae.evaluation.rows import given_part, labels_of, rows_with
 from mvae.models.base import MultimodalVAE
 from mvae.models.inputs import Data
 
@@ -57,7 +57,7 @@ def coherence_by_number(
     model: MultimodalVAE,
     classifiers: Mapping[str, Classifier],
     data: Data,
-    labels: Int[Tensor, "rows"],
+    labels: Values,
     *,
     numbers: Sequence[int] | None = None,
     seed: int = 0,
@@ -70,19 +70,18 @@ def coherence_by_number(
         model: any model with a posterior for the subsets.
         classifiers: modality → a function from its examples to logits ``rows classes``; one per modality to generate.
         data: the rows; for each subset, those that have all of it are used.
-        labels: the class of each row.
+        labels: the class of each row, ``rows``.
         numbers: how many modalities are given; default 1 to all but one.
         seed: the seed of z and of the subsets drawn.
 
     Raises:
         QueryError: a classifier of an unknown modality, no classifier, a number of modalities that leaves none to
             generate, or no row that has a whole subset.
-        DataError: data that does not fit, or a different number of labels.
+        DataError: data that does not fit, or labels that are not one number per row.
     """
     model.require_known(list(classifiers), "classifiers")
     table, names = model.as_table(data), model.names
-    if len(labels) != len(table):
-        raise DataError(f"there are {len(labels)} labels for {len(table)} rows: give one for each")
+    classes = labels_of(table, labels)
     numbers = range(1, len(names)) if numbers is None else numbers
     shares: dict[tuple[Subset, str], float] = {}
     generator = torch.Generator(model.device).manual_seed(seed)
@@ -96,7 +95,7 @@ def coherence_by_number(
             shown = model.generate(given_part(model, table, part, given), targets, mean=True, generator=generator)
             for name in targets:
                 seen = classifiers[name](shown[name][0]).argmax(-1).cpu()
-                right[name] += int((seen == labels[part].cpu()).sum())
+                right[name] += int((seen == classes[part]).sum())
         shares |= {(given, name): count / len(rows) for name, count in right.items()}
     if not shares:
         raise QueryError("no modality is left to generate: give classifiers of others, or smaller numbers")

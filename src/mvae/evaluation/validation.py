@@ -34,11 +34,11 @@ def validate(model: MultimodalVAE, data: Data, chunk: int = 1000) -> dict[str, f
         On rows with A and B: `log p A->B` and `accuracy A->B`, where B is predicted from the mean of q(z|A);
         `log predictive A->B`, `gain A->B` and `gain A->B s.e.`, how much A tells about B in nats
         (`mvae.evaluation.coupling`). On complete rows: `kl complete/NAME`, `coupling`, `coupling/share`,
-        `active units`; and `active units/NAME`. (With more than 8 modalities, only the first predicts others. For a
-        string, log p is that of the true string, and accuracy that of the freely written one: of its symbols, and
-        `accuracy A->B whole`. A model without a posterior given everything has no coupling, and active units of single
-        modalities only.) A modality that was never trained (`mvae.MVAE.untrained`) counts as missing. For real values,
-        nats refer to the data's own units.
+        `active units`; and `active units/NAME`. `dead/NAME` and `saturated/NAME` where an expert is. (With more than 8
+        modalities, only the first predicts others. For a string, log p is that of the true string, and accuracy that of
+        the freely written one: of its symbols, and `accuracy A->B whole`. A model without a posterior given everything
+        has no coupling, and active units of single modalities only.) A modality that was never trained
+        (`mvae.MVAE.untrained`) counts as missing. For real values, nats refer to the data's own units.
 
     Raises:
         DataError: data that does not fit the model.

@@ -29,7 +29,8 @@ class FlowPrior:
 
     def __init__(self, latent: int, offset: Float[Tensor, "latent"], scale: Float[Tensor, "latent"]):
         flows = require_extra("zuko.flows", "flows", "flows as priors")
-        self.flow: nn.Module = flows.MAF(latent, transforms=LAYERS, hidden_features=HIDDEN, passes=2)
+        flow: nn.Module = flows.MAF(latent, transforms=LAYERS, hidden_features=HIDDEN, passes=2)
+        self.flow = flow.to(offset)
         self.offset, self.scale = offset, scale
 
     @property

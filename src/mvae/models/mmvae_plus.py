@@ -37,7 +37,7 @@ class MMVAEPlus(MMVAE):
         dreg: the doubly reparameterised gradient, as for the MMVAE; draws from r_i are weighted by their share.
 
     Raises:
-        SettingsError: private is not between 0 and latent_dim, or K < 1.
+        SettingsError: latent_dim < 2, private is not between 0 and latent_dim, or K < 1.
     """
 
     owner: Tensor
@@ -52,7 +52,9 @@ class MMVAEPlus(MMVAE):
         samples: int = 10,
         dreg: bool = True,
     ):
-        private = max(1, latent_dim // 2) if private is None else private
+        if latent_dim == 1:
+            raise SettingsError("an MMVAE+ needs latent_dim ≥ 2: at least one shared latent, and a private one")
+        private = latent_dim // 2 if private is None else private
         if not 0 < private < latent_dim:
             raise SettingsError(f"private must be between 0 and the {latent_dim} latents of a modality, not {private}")
         owned = owners(len(modalities), latent_dim - private, private)

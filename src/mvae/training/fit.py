@@ -76,7 +76,8 @@ def fit(
 
     Raises:
         SettingsError: an unknown setting, or one outside its range. DataError: rows that do not fit the model, with
-            their numbers. RunError: nothing to resume, or a run directory that cannot be written or is in use.
+            their numbers, or from which it learns nothing. RunError: nothing to resume, or a run directory that cannot
+            be written or is in use.
         TrainingError: the loss is no longer finite; the message names the modality. The last checkpoint is kept.
 
     >>> x = torch.randn(200, 3)

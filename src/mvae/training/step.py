@@ -95,6 +95,19 @@ def row_weights(table: Table, name: str, model: MultimodalVAE) -> Float[Tensor, 
     return (weights / weights.mean()).to(model.dtype)
 
 
+def _require_terms(model: MultimodalVAE, table: Table) -> None:
+    """Raises DataError if no row of the table has a term in the model's current stage: it would stay random."""
+    generator = torch.Generator()
+    for present in table.presence(model.names).split(4096):  # the first part decides, except for few models
+        if model.terms(present, generator).given_anywhere.any():
+            return
+    stage = f" in its stage {model.stage!r}" if len(model.stages) > 1 else ""
+    raise DataError(
+        f"{type(model).__name__} learns nothing from these rows{stage}: none has a term of its objective. JMVAE and "
+        f"TELBO need rows that have all of {', '.join(model.names)}; an MVAE learns from any"
+    )
+
+
 class Step:
     """An optimiser step on given rows, taken by calling it; it keeps running sums of the epoch's metrics.
 
@@ -124,8 +137,14 @@ class Step:
         self._fixed_counts: dict[int, Tensor] = {}
 
     def plan(self, steps: int) -> None:
-        """Prepare for ``steps`` steps: plan fixed terms once, and compile a long run if possible."""
+        """Prepare for ``steps`` steps: plan fixed terms once, and compile a long run if possible.
+
+        Raises:
+            DataError: no row has a term, so that a new model would stay random.
+        """
         model, table = self.model, self.table
+        if model.untrained is None:
+            _require_terms(model, table)
         self.way = way_of(model, table, self.settings, steps)
         if model.static_terms and (table.complete or self.way == "recorded"):
             self._terms = model.terms(table.presence(model.names))
