@@ -56,8 +56,8 @@ def coherence_rows(run: Run, origin: Origin, folder: Path) -> list[Row]:
         ("agreement x2->x1", value, len(conditions)),
         ("classifier accuracy on test rows", accuracy, len(data.test)),
     ):
-        shared = shared_fields(run, origin, n, run.model.device)
-        rows.append(new_row("figure2", metric, share, (share * (1 - share) / n) ** 0.5, shared))
+        error = (share * (1 - share) / n) ** 0.5
+        rows.append(new_row("figure2", metric, share, error, shared_fields(run, origin, n)))
     return rows
 
 
