@@ -15,8 +15,6 @@ from mvae.runs.config import Config, flattened
 from mvae.runs.run import read_run
 from mvae.runs.source import shipped_declaration
 
-__all__ = ["DEFAULTS", "JMVAE_ALPHAS", "RECIPES", "Cell", "augmented", "cell_of", "defines", "experiment", "name_of"]
-
 # `paper` is Eq. 5 and nothing else. `coupled` adds a cross term, in which the image's posterior explains the label too:
 # without it, image and label often use separate latents. λ then counts in full in single terms only (docs/research).
 # The two are never mixed in one table.

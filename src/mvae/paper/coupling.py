@@ -16,8 +16,6 @@ from mvae.paper.results import RowDict
 from mvae.paper.show import show_comparison
 from mvae.report.figure import saved_figure
 
-__all__ = ["ANNEALED", "LAMBDA", "WEIGHTS", "cells_of_map"]
-
 WEIGHTS = (1.0, 10.0, 50.0)
 ANNEALED = (0.0, 0.4)  # share of the epochs; the paper's is 200 of 500
 EXTREMES = {"mvae_joint_only": "joint term only", "mvae_singles_only": "single terms only"}  # Sec. 2.2

@@ -15,8 +15,6 @@ from mvae.report.grid import save_grid
 from mvae.runs.run import Run
 from mvae.runs.sample import draw, parse_given
 
-__all__ = ["FIGURE2", "coherence_rows"]
-
 SHOWN = 64  # of the prior, and as many given the condition
 CONDITIONS = 1000  # test rows whose conditions images are generated from
 

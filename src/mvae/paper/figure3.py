@@ -9,8 +9,6 @@ from mvae.paper.results import RowDict
 from mvae.paper.weak import FRACTIONS, METRIC, STUDIES, WEAK_MODELS, accuracies, few_pairs, name_of_line
 from mvae.report.figure import saved_figure
 
-__all__ = ["FIGURE3"]
-
 COLOURS = {
     "logreg": "tab:olive",
     "rbm": "tab:green",

@@ -22,18 +22,6 @@ from mvae.training.callbacks import Callback
 from mvae.training.checkpoint import SETTINGS, epochs_trained
 from mvae.training.step import can_be_recorded
 
-__all__ = [
-    "compared",
-    "completed",
-    "digest_of",
-    "directory_of",
-    "evaluated",
-    "finished_run",
-    "reproduce",
-    "rows_as",
-    "swept",
-]
-
 
 def reproduce(item: Item, options: Options | None = None, paths: Paths | None = None) -> list[dict[str, Any]]:
     """Return an item's recorded rows, after making those that are missing; each job is recorded as it ends.

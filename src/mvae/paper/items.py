@@ -11,8 +11,6 @@ from mvae.paper.vision import TRANSFORMATIONS
 from mvae.paper.weak import FEW_PAIRS
 from mvae.runs import registry
 
-__all__ = ["ITEMS", "all_items"]
-
 ITEMS: dict[str, Item] = {
     item.name: item
     for item in (

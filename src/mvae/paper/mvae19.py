@@ -28,8 +28,6 @@ from mvae.paper.results import Row, RowDict, Summary, summaries
 from mvae.paper.show import show_comparison
 from mvae.report.figure import saved_figure
 
-__all__ = ["FIGURE9", "FIGURE10", "curve", "most_frequent"]
-
 JOINT, VARIANCE, MOST_FREQUENT = "log p(x1,x2)", "var log w p(x1,x2)", "accuracy ->x2"
 BUDGETS_OF_P = {  # laptop: half an hour on one core for all five
     "smoke": Budget("", {"epochs": 1, "rows": 60}, 5, 10, None, ("faces19",), (0.1, 1.0)),

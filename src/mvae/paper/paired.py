@@ -16,8 +16,6 @@ from mvae.paper.cell import RECIPES, Cell
 from mvae.paper.results import Row, RowDict, new_row, standard_error
 from mvae.runs.evaluation import Evaluation
 
-__all__ = ["REFERENCE", "Measured", "differences", "keep_values", "kept_values", "values_file"]
-
 REFERENCE = "mvae"
 OF_A_METRIC = ("item", "metric", "value", "stderr", "paper")  # fields that differ by metric; the others by run
 

@@ -13,22 +13,6 @@ from mvae.paper.tables import PAPER_MODELS
 from mvae.paper.translation import shares
 from mvae.paper.weak import FEW_PAIRS, METRIC, STUDIES, WEAK_MODELS, accuracies, name_of_line
 
-__all__ = [
-    "TABLES_OF_DOCUMENTS",
-    "coherence_table",
-    "coupling_table",
-    "few_pairs_table",
-    "fill",
-    "fill_documents",
-    "goals_table",
-    "in_columns",
-    "paired_table",
-    "runs_table",
-    "sentences_table",
-    "table_of",
-    "tasks_table",
-]
-
 METRICS = ("log p(x1)", "log p(x1,x2)", "log p(x1|x2)", "accuracy x1->x2", "coupling")
 VARIANCES = ("var log w p(x1)", "var log w p(x1,x2)", "var log w p(x1|x2)")
 RUN = ("dataset", "model", "recipe", "budget", "n", "seed")

@@ -17,8 +17,6 @@ from mvae.runs.evaluation import Evaluation
 from mvae.runs.run import Run
 from mvae.training.checkpoint import SETTINGS, read_metrics
 
-__all__ = ["Origin", "evaluation_rows", "improvement", "origin_by_hand", "record_rows", "recorded", "shared_fields"]
-
 UNCONVERGED = 0.5  # nats that the validation objective may still gain over the last fifth of training
 
 

@@ -12,19 +12,6 @@ from torch import Tensor
 from mvae.errors import RunError
 from mvae.files import locked, write_text
 
-__all__ = [
-    "Row",
-    "RowDict",
-    "Summary",
-    "add_rows",
-    "new_row",
-    "read_rows",
-    "rows_with",
-    "standard_error",
-    "summaries",
-    "training_times",
-]
-
 RowDict = Mapping[str, Any]  # a row as it was read
 
 

@@ -15,8 +15,6 @@ from jaxtyping import Float, UInt8
 
 from mvae.errors import DataError, MissingDependencyError, require_extra
 
-__all__ = ["draw_mask", "edges", "grayscale", "landmarks", "mask", "obscured", "watermarked"]
-
 Image = UInt8[np.ndarray, "height width 3"]
 Grey = UInt8[np.ndarray, "height width"]
 Points = Float[np.ndarray, "_ 2"]  # x y in pixels of the image

@@ -28,8 +28,6 @@ from mvae.paper.show import show_sentences, show_values, signed
 from mvae.runs.run import Run
 from mvae.runs.translate import language, translate_rows
 
-__all__ = ["ALIGNED_FRACTIONS", "SENTENCES", "TABLE4", "shares", "show_shares", "translation_rows"]
-
 ALIGNED_FRACTIONS = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
 JOINT = "log p(en,vi)"  # Table 4's column
 SHOWN = 6  # sentences or pairs of a table

@@ -37,8 +37,6 @@ from mvae.paper.show import show_tasks
 from mvae.paper.vision_pictures import PICTURES
 from mvae.runs.run import Run
 
-__all__ = ["REFERENCES", "TASKS", "TRANSFORMATIONS", "Task", "predicted_images"]
-
 REFERENCES = ("training mean", "nearest neighbour")
 LINES = ("edges", "mask")  # black and white
 LINE_MEASURES = {"NLL": cross_entropy, "F1": f1}

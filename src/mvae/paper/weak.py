@@ -24,18 +24,6 @@ from mvae.paper.show import show_values, signed
 from mvae.runs.run import Run
 from mvae.runs.source import load
 
-__all__ = [
-    "FEW_PAIRS",
-    "FRACTIONS",
-    "METRIC",
-    "STUDIES",
-    "WEAK_MODELS",
-    "accuracies",
-    "cells_of_study",
-    "few_pairs",
-    "name_of_line",
-]
-
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 WEAK_MODELS = ("logreg", "rbm", "ae", "vae", "nn", "jmvae", "mvae")
 FEATURES = ("logreg", "rbm", "ae", "vae")  # then logistic regression

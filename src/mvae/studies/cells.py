@@ -14,8 +14,6 @@ from mvae.errors import DataError
 from mvae.likelihoods import Gaussian, NegativeBinomial
 from mvae.studies.measured import found_folder, perceptron
 
-__all__ = ["Cells", "Components", "drawn_cells", "metrics_of", "read_cells", "variable_genes"]
-
 SOURCE = "the public data of the totalVI study (PBMC10k), saved as pbmc10k.npz with X, Y, genes and proteins"
 Counts = np.ndarray
 

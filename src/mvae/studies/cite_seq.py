@@ -32,8 +32,6 @@ from mvae.studies.cells import (
 )
 from mvae.studies.measured import Study, show_table
 
-__all__ = ["CITE_SEQ"]
-
 DRAWS = 100
 WIDER = 1.25  # scales protein draws around their mean: 90 % intervals then cover 90 % of the validation cells' counts
 PEER = f"totalVI, {totalvi.EPOCHS} epochs"

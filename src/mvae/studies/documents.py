@@ -15,15 +15,6 @@ from mvae.studies.polymnist_show import CLASSIFIERS, COLUMNS, numbers_of_runs, p
 from mvae.studies.table_sets import SETS, SKLEARN
 from mvae.studies.tables import NEIGHBOURS, NO_COPIES
 
-__all__ = [
-    "TABLES_OF_DOCUMENTS",
-    "errors_table",
-    "own_tables",
-    "polymnist_table",
-    "pooling_table",
-    "targets_table",
-]
-
 BESIDE = ("mean", "kNN", "iterated ridge", "iterated trees", "miceforest")
 SHARES = COLUMNS | {"0 flow": f"unconditional coherence{FLOW}"}
 LIKELIHOODS = tuple(f"log p(x){suffix}" for suffix in ("", FITTED, FLOW))

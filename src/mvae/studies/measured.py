@@ -15,8 +15,6 @@ from mvae.paper.results import Row, RowDict, add_rows, new_row, rows_with
 from mvae.paper.show import show_values
 from mvae.provenance import circumstances
 
-__all__ = ["Study", "found_folder", "perceptron", "show_table"]
-
 
 def found_folder(data_dir: str | Path | None, folder: str, file: str, source: str) -> Path:
     """The directory that holds a file: ``data_dir`` (default ``$MVAE_DATA``) or a folder in it.

@@ -24,8 +24,6 @@ from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import RowDict
 from mvae.studies.measured import Study, found_folder, perceptron, show_table
 
-__all__ = ["MFEAT"]
-
 VIEWS = ("fou", "fac", "kar", "pix", "zer", "mor")
 SOURCE = "UCI's Multiple Features (one mfeat-VIEW.csv per view: a header, numbers, the label last)"
 TEST = 500

@@ -34,8 +34,6 @@ from mvae.training.callbacks import Plan
 from mvae.training.checkpoint import SETTINGS
 from mvae.training.progress import Reporter, reporter_for
 
-__all__ = ["PEER", "POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
-
 NAME, LABEL, CURVE = "polymnist", "label", "curve.json"
 PEER = "multivae"  # the recipe of rows of MultiVae's models (benchmarks/polymnist_peer.py): shown if recorded
 TUNED = "tuned"  # the recipe with a lower β, for the models it was measured for

@@ -17,8 +17,6 @@ from mvae.report.grid import save_named_rows
 from mvae.runs.run import Run
 from mvae.studies.polymnist_measures import FITTED
 
-__all__ = ["CLASSIFIERS", "OWN", "draw", "draw_given", "named", "numbers_of_runs", "published", "show"]
-
 OWN = "own"  # the recipe of models other than the MVAE: as declared
 SHOWN = 10  # test rows of a picture
 CLASSIFIERS = "accuracy of the classifiers"

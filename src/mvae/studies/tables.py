@@ -44,8 +44,6 @@ from mvae.studies.table_tasks import (
     with_target,
 )
 
-__all__ = ["NEIGHBOURS", "NO_COPIES", "TABLES", "copied", "coverage", "error", "expected_calibration_error", "filled"]
-
 NAME, OURS = "tables", "mvae"
 Matrix = Float[np.ndarray, "rows fields"]
 INTERVAL = 0.9

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-__all__ = ["SIDE", "textures"]
-
 SIDE = 256
 
 Texture = np.ndarray  # uint8 height width 3

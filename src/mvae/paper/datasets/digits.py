@@ -9,8 +9,6 @@ from mvae.data.codecs import class_names
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 
-__all__ = ["load"]
-
 ROWS = (1_297, 200, 300)  # for training, validation and test
 HIGHEST_LEVEL = 16.0
 

@@ -17,8 +17,6 @@ from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
 from mvae.paper.attributes import ATTRIBUTES, Pictures
 
-__all__ = ["Face", "draw", "face", "landmarks", "load", "pictures"]
-
 SIDE = 64
 FINE = 4  # drawn this much larger and averaged down, so that edges are smooth
 ROWS = {"train": 4_000, "validation": 500, "test": 500}

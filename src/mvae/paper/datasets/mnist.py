@@ -17,8 +17,6 @@ from mvae.data.idx import read_idx
 from mvae.data.table import Column, Table
 from mvae.errors import DataError
 
-__all__ = ["load", "load_idx_dataset"]
-
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 MOST_BYTES = 1 << 28  # of a file; the largest has 47 million
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
