@@ -16,7 +16,6 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -29,7 +28,7 @@ from torch.nn import functional as F
 from mvae import Table
 from mvae.data.masking import pair_fraction
 from mvae.likelihoods import discrete
-from mvae.paper.results import Row, add_rows
+from mvae.paper.results import Row
 from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 
@@ -212,12 +211,11 @@ def floors(deadline: float, rounds: int) -> Iterator[Row]:
 
 def main() -> None:
     """Measure and print; optionally add rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, "--json")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--at-once", default="1,2,4,8")
     parser.add_argument("--only", help="measure only this way of several runs at once: streams, processes or vmap")
     parser.add_argument("--minutes", type=float, default=10.0, help="measurements not begun by then are left out")
-    parser.add_argument("--json", action="store_true", help="add rows to results/accelerator.json")
     arguments = parser.parse_args()
     seconds, numbers = arguments.seconds, [int(number) for number in arguments.at_once.split(",")]
     began, rows = time.monotonic(), list[Row]()
@@ -238,7 +236,7 @@ def main() -> None:
         roofline.report(found)
         rows += found
     if arguments.json:
-        add_rows(Path(__file__).parents[1] / "results" / "accelerator.json", rows)
+        timing.record("accelerator", rows)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@
 ``--joint 50 --cross 1`` is the first version of the recipe. Only validation rows are evaluated, never test rows.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+import timing
 import torch
 from torch import Tensor
 
@@ -60,7 +60,7 @@ def second(weights: Tensor, value: float | None) -> Tensor:
 
 def main() -> None:
     """Train, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("--dataset", default="mnist", help="mnist, fashion-mnist or multimnist [default: mnist]")
     parser.add_argument("--own", type=float, help="λ2 in x2's own term [default: the recipe's]")
     parser.add_argument("--joint", type=float, help="λ2 in the joint term [default: the recipe's]")

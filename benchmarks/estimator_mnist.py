@@ -6,7 +6,6 @@ multivae estimates only log p(image, label), so ours is timed for that, too. The
 for every row, decode 1,000 samples at once and take a logsumexp; it gives no diagnostics.
 """
 
-import argparse
 import math
 
 import peer
@@ -40,17 +39,11 @@ def plain_loop(model: MultimodalVAE, table: mvae.Table, samples: int) -> torch.T
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = timing.parser(__doc__, "--rounds", "--threads", "--json")
     parser.add_argument("--rows", type=int, default=50, help="rows scored by each contender in a round")
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="add rows to results/peers.json")
     arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    torch.set_flush_denormal(True)
-    torch.manual_seed(0)
+    timing.begin(arguments.threads)
     scoring.COMPILED_PAIRS = products.WORK = 0  # compile and choose products, as for all test rows
     rows, samples = arguments.rows, arguments.samples
     table = timing.rows_or_noise("mnist", rows)

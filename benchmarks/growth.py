@@ -25,7 +25,8 @@ import torch
 
 import mvae
 from mvae.networks.mlp import mlp
-from mvae.paper.results import Row, add_rows
+from mvae.paper.results import Row
+from mvae.report.figure import saved_figure
 from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
 
@@ -45,7 +46,6 @@ EXPECTED = {  # the largest slopes of time and of memory
     "samples": (1, 0),
 }
 LEVELS, BATCH = 16, 100
-RESULTS = Path(__file__).parents[1] / "results"
 
 
 def model_of(modalities: int, latents: int, k: int) -> mvae.MVAE:
@@ -84,11 +84,9 @@ def point(sizes: dict[str, int], rounds: int, processor: bool) -> dict[str, floa
     clock = time.process_time if processor else time.perf_counter
     log_p(model_of(2, 2, 0), table_of(2, 100), 10)  # warm-up: what is loaded and created once
     one_step(model_of(2, 2, 0), table_of(2, 100))(torch.arange(20), 1.0, 1e-3)
-    before = resident()
-    model, table = (
-        model_of(sizes["modalities"], sizes["latents"], sizes["k"]),
-        table_of(sizes["modalities"], sizes["rows"]),
-    )
+    before = timing.memory("VmRSS")
+    model = model_of(sizes["modalities"], sizes["latents"], sizes["k"])
+    table = table_of(sizes["modalities"], sizes["rows"])
     seconds = []
     order = torch.randperm(len(table)).split(BATCH)
     step = one_step(model, table) if not sizes["samples"] else None
@@ -100,14 +98,7 @@ def point(sizes: dict[str, int], rounds: int, processor: bool) -> dict[str, floa
             for batch in range(4):
                 step(order[(4 * number + batch) % len(order)], 1.0, 1e-3)
         seconds.append((clock() - start) / 4)  # per row or per step
-    seconds = seconds[2:]
-    return {"seconds": statistics.median(seconds), "megabytes": peak() - before}
-
-
-def resident() -> float:
-    """Current memory of this process in megabytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1e3
+    return {"seconds": statistics.median(seconds[2:]), "megabytes": peak() - before}
 
 
 def peak() -> float:
@@ -122,8 +113,8 @@ def long_run(steps: int) -> tuple[float, float]:
     for number in range(steps):
         step(order[number % len(order)], 1.0, 1e-4)
         if number == steps // 10:
-            early = resident()
-    return early, resident()
+            early = timing.memory("VmRSS")
+    return early, timing.memory("VmRSS")
 
 
 def slope(sizes: list[int], values: list[float]) -> float:
@@ -161,39 +152,31 @@ def measured(axis: str, arguments: argparse.Namespace) -> list[Row]:
 
 def draw(rows: list[Row], path: Path) -> None:
     """Plot one panel per axis: time on the left scale, memory on the right."""
-    from matplotlib import pyplot
-
     axes = list(dict.fromkeys(row.settings["axis"] for row in rows))
-    figure, panels = pyplot.subplots(1, len(axes), figsize=(3.2 * len(axes), 2.8), squeeze=False)
-    for axis, panel in zip(axes, panels[0], strict=True):
-        own = [row for row in rows if row.settings["axis"] == axis and row.settings["size"] > 0]
-        sizes = [row.settings["size"] for row in own]
-        panel.loglog(sizes, [row.value for row in own], "o-", color="C0")
-        panel.set_xlabel(axis)
-        panel.set_ylabel(own[0].metric, color="C0")
-        memory = panel.twinx()
-        memory.loglog(sizes, [row.settings["megabytes"] for row in own], "s--", color="C1")
-        memory.set_ylabel("MB", color="C1")
-        for scale in (panel, memory):
-            low, high = scale.get_ylim()
-            if high < 10 * low:  # at least a decade, so that flat curves look flat
-                middle = math.sqrt(low * high)
-                scale.set_ylim(middle / math.sqrt(10), middle * math.sqrt(10))
-            scale.minorticks_off()
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with saved_figure(path, figsize=(3.2 * len(axes), 2.8)) as figure:
+        for axis, panel in zip(axes, figure.subplots(1, len(axes), squeeze=False)[0], strict=True):
+            own = [row for row in rows if row.settings["axis"] == axis and row.settings["size"] > 0]
+            sizes = [row.settings["size"] for row in own]
+            panel.loglog(sizes, [row.value for row in own], "o-", color="C0")
+            panel.set_xlabel(axis)
+            panel.set_ylabel(own[0].metric, color="C0")
+            memory = panel.twinx()
+            memory.loglog(sizes, [row.settings["megabytes"] for row in own], "s--", color="C1")
+            memory.set_ylabel("MB", color="C1")
+            for scale in (panel, memory):
+                low, high = scale.get_ylim()
+                if high < 10 * low:  # at least a decade, so that flat curves look flat
+                    middle = math.sqrt(low * high)
+                    scale.set_ylim(middle / math.sqrt(10), middle * math.sqrt(10))
+                scale.minorticks_off()
 
 
 def main() -> None:
     """Measure and print; optionally add rows and draw the plot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, "--rounds", "--threads", "--cpu", "--json")
     parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"of {', '.join(AXES)}; default all")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--most", type=int, default=10**9, help="the largest size of each axis")
     parser.add_argument("--steps", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="processor time instead of wall-clock time")
-    parser.add_argument("--json", action="store_true", help="add rows to results/growth.json, and draw the plot")
     parser.add_argument("--point", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.point:
@@ -209,8 +192,8 @@ def main() -> None:
         print(f"after {arguments.steps // 10:,} steps {early:.1f} MB, after {arguments.steps:,} {late:.1f} MB")
         rows.append(timing.row("growth", "made", "memory at the end / early", late / early, 1, steps=arguments.steps))
     if arguments.json:
-        add_rows(RESULTS / "growth.json", rows)
-        draw(grown, RESULTS / "growth.png")
+        timing.record("growth", rows)
+        draw(grown, timing.RESULTS / "growth.png")
 
 
 if __name__ == "__main__":

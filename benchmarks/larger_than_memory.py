@@ -9,7 +9,6 @@ drift of the machine affects both. Anonymous memory is the process's own memory,
 system drops when it needs space.
 """
 
-import argparse
 import statistics
 import time
 from pathlib import Path
@@ -76,7 +75,7 @@ class Enough(Exception):
 
 
 class Watch(Reporter):
-    """Counts steps after the first hundred, records the peak memory, and ends the training when the time is over."""
+    """Counts steps after the first hundred, records the peak memory in gigabytes, and ends when the time is over."""
 
     every = 0.0
 
@@ -86,18 +85,12 @@ class Watch(Reporter):
 
     def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         """Count a step."""
-        self.most = max(self.most, anonymous())
+        self.most = max(self.most, timing.memory("RssAnon") / 1e3)
         if not self.began and step >= 100:
             self.began, self.first = time.perf_counter(), step
         elif self.began and time.perf_counter() - self.began > self.seconds:
             self.rate = (step - self.first) / (time.perf_counter() - self.began)
             raise Enough
-
-
-def anonymous() -> float:
-    """Current anonymous memory of this process in gigabytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1e6
 
 
 def trained(table: mvae.Table, seconds: float) -> Watch:
@@ -112,13 +105,12 @@ def trained(table: mvae.Table, seconds: float) -> Watch:
 
 def main() -> None:
     """Measure and print; optionally add a row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, "--threads")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--rows-in-memory", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", type=Path, help="add a row to this file")
     arguments = parser.parse_args()
     timing.begin(arguments.threads)

@@ -8,7 +8,6 @@ forward, backward and Adam on one prepared batch of noise, which takes the same 
 processor time instead of wall-clock time; on a busy machine, with ``--threads 1``, that is more stable.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +15,13 @@ from contextlib import contextmanager
 
 import timing
 import torch
-from rich.console import Console
-from rich.table import Table as Grid
 
 import mvae
 from mvae.modality import bank
 from mvae.models.base import MultimodalVAE
 from mvae.networks.mlp import mlp
 from mvae.paper.attributes import ATTRIBUTES
+from mvae.paper.show import show_values
 
 BATCH, LATENTS = 100, 100
 
@@ -74,12 +72,9 @@ def steps_of(model: MultimodalVAE, columns: dict[str, torch.Tensor], steps: int,
 
 def main() -> None:
     """Measure and print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = timing.parser(__doc__, "--rounds", "--threads", "--cpu")
     parser.add_argument("--steps", type=int, default=4, help="steps of each contender in a round")
     parser.add_argument("--most", type=int, default=64, help="largest number of modalities; 2, 4, 8 … up to this")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="processor time instead of wall-clock time")
     arguments = parser.parse_args()
     timing.begin(arguments.threads)
     clock = time.process_time if arguments.cpu else time.perf_counter
@@ -90,16 +85,16 @@ def main() -> None:
         str(n): (steps_of(model_of(n), attributes(n), steps, clock), steps) for n in counts
     }
     rates = timing.interleaved(grown, arguments.rounds)
-    grid = Grid(title="single-attribute modalities, k = 1, batch 100")
-    for column in ("modalities", "ms a step", "ms a modality", "ratio to half as many"):
-        grid.add_column(column, justify="right")
     milliseconds = {n: 1000 / statistics.median(rates[str(n)]) for n in counts}
+    lines = []
     for n in counts:
         ratio = f"{milliseconds[n] / milliseconds[n // 2]:.2f}" if n // 2 in milliseconds else ""
-        grid.add_row(str(n), f"{milliseconds[n]:.1f}", f"{milliseconds[n] / n:.2f}", ratio)
-    Console().print(grid)
+        lines.append((str(n), f"{milliseconds[n]:.1f}", f"{milliseconds[n] / n:.2f}", ratio))
+    headings = ("modalities", "ms a step", "ms a modality", "ratio to half as many")
+    show_values("single-attribute modalities, k = 1, batch 100", headings, lines, left=())
 
-    columns = {"image": torch.rand(BATCH, 3, 64, 64)} | {name: torch.rand(BATCH, 1) < 0.3 for name in ATTRIBUTES}
+    columns = {"image": torch.randint(0, 256, (BATCH, 3, 64, 64), dtype=torch.uint8)}
+    columns |= {name: torch.rand(BATCH, 1) < 0.3 for name in ATTRIBUTES}
     together, apart = (
         steps_of(timing.built("celeba19", "paper"), columns, steps, clock) for _ in ("together", "apart")
     )

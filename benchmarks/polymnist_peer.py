@@ -6,12 +6,12 @@ The networks are shared: multivae trains them, then our model of the same name i
 polymnist`. Both have the same posterior, which is checked. That command shows these rows (recipe ``multivae``).
 """
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any
 
 import peer
+import timing
 import torch
 
 import mvae
@@ -80,7 +80,7 @@ def require_same_posterior(multivae: Any, other: Any, model: MultimodalVAE, tabl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(NAMES)}; default all")
     parser.add_argument("--budget", default="laptop", choices=list(SPENDS))
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the classifiers")

@@ -7,23 +7,21 @@ completely at random. Each method fills in the same tables 20 times. The chained
 draws from the posterior of each linear regression; s is a number there. ``--json`` adds rows to results/pooling.json.
 """
 
-import argparse
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import timing
 import torch
 from scipy.stats import t
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer
 
 import mvae
-from mvae.paper.results import Row, add_rows, new_row
+from mvae.paper.results import Row, new_row
 from mvae.provenance import circumstances
 
 DRAWS, COMPLETE = 20, "complete rows"
@@ -92,11 +90,10 @@ METHODS: dict[str, Callable[[pd.DataFrame, int], list[pd.DataFrame]]] = {
 
 def main() -> None:
     """Print and record each method's bias and the coverage of its 95 % intervals."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, "--json")
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--tables", type=int, default=12)
     parser.add_argument("--methods", default=",".join([*METHODS, COMPLETE]), help="separated by commas")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     biases: dict[str, list[np.ndarray]] = {name: [] for name in args.methods.split(",")}
     covered: dict[str, list[np.ndarray]] = {name: [] for name in biases}
@@ -112,9 +109,8 @@ def main() -> None:
         print(f"table {seed + 1} of {args.tables}", file=sys.stderr)
     rows: list[Row] = []
     for name in biases:
-        command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
         shared = {"dataset": f"linear, {args.rows} rows", "model": name, "budget": "default", "recipe": "", "seed": 0}
-        shared |= {"n": args.tables, "settings": {"draws": DRAWS}, "command": command}
+        shared |= {"n": args.tables, "settings": {"draws": DRAWS}, "command": timing.command()}
         shared |= circumstances(torch.device("cpu"))
         bias, hit = np.array(biases[name]), np.mean(covered[name], axis=0)
         for i, effect in enumerate(EFFECTS):
@@ -123,7 +119,7 @@ def main() -> None:
             rows.append(new_row("pooling", f"coverage of {effect}", float(hit[i]), None, shared))
             print(f"{name:18} {effect}: bias {bias[:, i].mean():+.3f} ± {error:.3f}, covered {hit[i]:.0%}")
     if args.json:
-        add_rows(Path(__file__).parents[1] / "results" / "pooling.json", rows)
+        timing.record("pooling", rows)
 
 
 if __name__ == "__main__":

@@ -17,21 +17,18 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import get_args
 from unittest import mock
 
 import timing
 import torch
-from rich.console import Console
-from rich.table import Table as Grid
-from torch.utils.flop_counter import FlopCounterMode
 
 import mvae
 from mvae.evaluation import scoring
 from mvae.models.base import MultimodalVAE
 from mvae.networks import products
-from mvae.paper.results import Row, add_rows
+from mvae.paper.results import Row
+from mvae.paper.show import show_values
 from mvae.training import step as steps
 from mvae.training.settings import TrainingSettings
 from mvae.training.step import Step
@@ -104,18 +101,11 @@ def timed(work: Callable[[], object], device: str, clock: Callable[[], float]) -
     return clock() - start
 
 
-def flop_of(work: Callable[[], object]) -> float:
-    """Floating-point operations of the matrix products in some work."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return float(counter.get_total_flops())
-
-
 def training(model: MultimodalVAE, table: mvae.Table) -> tuple[float, Callable[[], None]]:
     """FLOP of a step, and a function that takes a step as in a long run."""
     model.train()
     batch, generator = table.take(slice(BATCH)), torch.Generator(model.device).manual_seed(0)
-    flop = flop_of(lambda: model(batch, generator=generator).loss.backward())
+    flop = timing.flop_of(lambda: model(batch, generator=generator).loss.backward())
     step = Step(model, table, TrainingSettings(batch_size=BATCH))
     step.plan(steps.COMPILED_STEPS)
     batches = torch.randperm(len(table)).to(step.index_device).split(BATCH)
@@ -140,7 +130,7 @@ def likelihood(model: MultimodalVAE, table: mvae.Table, rows: int) -> tuple[floa
         return mvae.log_likelihood(model, some, of=[name], proposal=[name], samples=samples)
 
     with mock.patch.object(scoring, "COMPILED_PAIRS", float("inf")):
-        fewer, few = flop_of(lambda: estimate(4)), flop_of(lambda: estimate(2))
+        fewer, few = timing.flop_of(lambda: estimate(4)), timing.flop_of(lambda: estimate(2))
     flop = few + (SAMPLES - 2) * (fewer - few) / 2
     estimate(SAMPLES)
     return flop, lambda: estimate(SAMPLES)
@@ -171,27 +161,21 @@ def measured(
 
 def report(rows: Sequence[Row]) -> None:
     """Print the table of benchmarks/README.md."""
-    grid = Grid(title="least ÷ measured")
-    for column in ("experiment", "work", "GFLOP", "GB", "least ms", "measured ms", "ratio"):
-        grid.add_column(column, justify="left" if column in ("experiment", "work") else "right")
+    lines = []
     for row in rows:
-        own = row.settings
-        numbers = (f"{own[key]:.4g}" for key in ("gflop", "gb", "least_ms", "measured_ms"))
-        grid.add_row(row.dataset, row.metric, *numbers, f"{row.value:.2f}")
-    Console().print(grid)
+        numbers = (f"{row.settings[key]:.4g}" for key in ("gflop", "gb", "least_ms", "measured_ms"))
+        lines.append((row.dataset, row.metric, *numbers, f"{row.value:.2f}"))
+    headings = ("experiment", "work", "GFLOP", "GB", "least ms", "measured ms", "ratio")
+    show_values("least ÷ measured", headings, lines, left=headings[:2])
 
 
 def main() -> None:
     """Measure and print; optionally add rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = timing.parser(__doc__, "--rounds", "--threads", "--cpu", "--json")
     parser.add_argument(
         "experiments", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(EXPERIMENTS)}; default all"
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--cpu", action="store_true", help="processor time of this process instead of wall-clock time")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--json", action="store_true", help="add rows to results/roofline.json")
     arguments = parser.parse_args()
     timing.begin(arguments.threads)
     clock = time.process_time if arguments.cpu else time.perf_counter
@@ -208,7 +192,7 @@ def main() -> None:
                 print(f"{name} is left out: {error}", flush=True)
     report(rows)
     if arguments.json:
-        add_rows(Path(__file__).parents[1] / "results" / "roofline.json", rows)
+        timing.record("roofline", rows)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,24 @@
-"""Common code of the benchmarks: data, interleaved timing, and the table of ratios."""
+"""Common code of the benchmarks: options, data, interleaved timing, the table of ratios, and recording."""
 
+import argparse
 import os
 import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table as Grid
+from torch.utils.flop_counter import FlopCounterMode
 
 from mvae import Table
 from mvae.errors import UserError
 from mvae.models.base import MultimodalVAE
 from mvae.paper.cell import Cell
 from mvae.paper.results import Row, add_rows, new_row
+from mvae.paper.show import show_values
 from mvae.provenance import circumstances
 from mvae.runs.build import build
 from mvae.runs.source import declared, load
@@ -26,6 +27,20 @@ from mvae.training.switches import keep_freed_memory
 RESULTS = Path(__file__).parents[1] / "results"
 FEW = 100  # generated rows, which are then repeated
 Contender = tuple[Callable[[], object], int]  # the work (it may return its own seconds), and its number of rows
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--rounds": {"type": int, "default": 5},
+    "--threads": {"type": int, "default": 0, "help": "default: PyTorch's"},
+    "--cpu": {"action": "store_true", "help": "processor time of this process instead of wall-clock time"},
+    "--json": {"action": "store_true", "help": "add rows to results/"},
+}
+
+
+def parser(description: str | None, *shared: str) -> argparse.ArgumentParser:
+    """A parser of a benchmark's options, with these of `OPTIONS`."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for option in shared:
+        made.add_argument(option, **OPTIONS[option])
+    return made
 
 
 def begin(threads: int) -> None:
@@ -79,14 +94,12 @@ def interleaved(contenders: dict[str, Contender], rounds: int, warm: int = 1) ->
 
 def show(title: str, rates: dict[str, list[float]], base: str) -> None:
     """Print median rows/s, and the median over rounds of the ratio to ``base`` in the same round."""
-    grid = Grid(title=title)
-    for column in ("", "rows/s", f"ratio to {base}", "lowest … highest"):
-        grid.add_column(column, justify="left" if not column else "right")
+    lines = []
     for name, values in rates.items():
         ratios = [a / b for a, b in zip(values, rates[base], strict=True)]
         spread = f"{min(ratios):.2f} … {max(ratios):.2f}"
-        grid.add_row(name, f"{statistics.median(values):,.0f}", f"{statistics.median(ratios):.2f}", spread)
-    Console().print(grid)
+        lines.append((name, f"{statistics.median(values):,.0f}", f"{statistics.median(ratios):.2f}", spread))
+    show_values(title, ("", "rows/s", f"ratio to {base}", "lowest … highest"), lines, left=("",))
     print(machine())
 
 
@@ -98,7 +111,12 @@ def record_ratios(dataset: str, work: str, rates: dict[str, list[float]], base: 
         own = {"contender": name, "base": base, "rows_per_second": round(statistics.median(values), 1)}
         own |= {"lowest": round(min(ratios), 2), "highest": round(max(ratios), 2), "threads": torch.get_num_threads()}
         rows.append(row("peers", dataset, work, statistics.median(ratios), len(values), **own))
-    add_rows(RESULTS / "peers.json", rows)
+    record("peers", rows)
+
+
+def record(item: str, rows: Iterable[Row]) -> None:
+    """Add rows to results/."""
+    add_rows(RESULTS / f"{item}.json", rows)
 
 
 def machine() -> str:
@@ -110,13 +128,31 @@ def machine() -> str:
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
+def command() -> str:
+    """The command that runs this benchmark."""
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
 def row(item: str, dataset: str, metric: str, value: float, n: int = 1, **settings: Any) -> Row:
     """A result row for a number measured over ``n`` rounds, with the command and the circumstances."""
-    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     device = torch.device("cuda" if settings.get("device") == "cuda" else "cpu")
     settings = {"torch": torch.__version__, **settings}
     own = {"dataset": dataset, "model": "mvae", "budget": "speed", "recipe": "paper", "n": n, "seed": 0}
-    return new_row(item, metric, value, None, own | {"settings": settings, "command": command} | circumstances(device))
+    own |= {"settings": settings, "command": command()} | circumstances(device)
+    return new_row(item, metric, value, None, own)
+
+
+def memory(kind: str) -> float:
+    """Current memory of this process in megabytes, of a kind of Linux's: VmRSS (resident) or RssAnon (anonymous)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1e3
+
+
+def flop_of(work: Callable[[], object]) -> float:
+    """Floating-point operations of the matrix products in some work."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
 
 
 def gemm_rate(size: int = 1024, repeats: int = 20) -> float:

@@ -8,7 +8,6 @@ one thread (wall-clock time on more), because other work on the machine would hi
 and stop tokens of the batch, each counted once.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -105,8 +104,7 @@ def sentences() -> Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = timing.parser(__doc__, "--rounds")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

@@ -21,10 +21,7 @@ from mvae.paper.results import Row, add_rows, read_rows
 from mvae.paper.tables import LIKELIHOOD_TABLES, PAPER_MODELS, TABLE1
 from mvae.runs.evaluation import evaluate
 from mvae.training.callbacks import Callback
-
-
-def paths(folder: Path) -> Paths:
-    return Paths(folder / "results", folder / "runs", callbacks=[])
+from tests.paper.common import assert_picture, paths
 
 
 def test_inference_parameters_match_paper() -> None:
@@ -150,7 +147,7 @@ def test_coupling_map_is_recorded_and_drawn(tmp_path: Path, monkeypatch: pytest.
     assert {row["settings"]["pairs"] for row in rows} == {None, 0.01}
     assert {"log p(x1)", "log p(x1,x2)", "accuracy x1->x2", "coupling"} <= {row["metric"] for row in rows}
     coupling.draw_map(rows, tmp_path / "lambda.png")
-    assert (tmp_path / "lambda.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert_picture(tmp_path / "lambda.png")
 
 
 def write_metrics(folder: Path, objectives: list[float], beta: float = 1.0) -> None:
@@ -167,22 +164,23 @@ def test_improvement_is_gain_of_last_fifth(tmp_path: Path) -> None:
     assert improvement(tmp_path) is None
 
 
+ROW = Row("table2", "mnist", "vae", "log p(x1)", -91.0, 0.1, 10, None, "smoke", "paper", {}, 0, "c", "d", "e", "f")
+
+
 def test_results_are_appended_and_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "table2.json"
-    row = Row("table2", "mnist", "vae", "log p(x1)", -91.0, 0.1, 10, None, "smoke", "paper", {}, 0, "c", "d", "e", "f")
-    add_rows(path, [row])
-    add_rows(path, [row])
+    add_rows(path, [ROW])
+    add_rows(path, [ROW])
     assert len(read_rows(path)) == 2
     path.write_text('[{"item": "table2"}]')
     with pytest.raises(RunError, match=r"table2\.json is not a list of result rows"):
-        add_rows(path, [row])
+        add_rows(path, [ROW])
     assert path.read_text() == '[{"item": "table2"}]'
 
 
 def test_invalid_result_row_is_named(tmp_path: Path) -> None:
     path = tmp_path / "table2.json"
-    row = Row("table2", "mnist", "vae", "log p(x1)", -91.0, 0.1, 10, None, "smoke", "paper", {}, 0, "c", "d", "e", "f")
-    add_rows(path, [row])
+    add_rows(path, [ROW])
     written = path.read_text()
     for good, bad, name in (("-91.0", '"x"', "value"), ("{}", "null", "settings")):
         path.write_text(written.replace(good, bad))

@@ -9,8 +9,6 @@ from mvae.data.codecs import present_names, yes_or_no
 from mvae.data.dataset import Dataset
 from mvae.data.table import Column, Table
 
-__all__ = ["ATTRIBUTES", "Pictures", "separated"]
-
 ATTRIBUTES = (
     "Bald",
     "Bangs",

@@ -15,8 +15,6 @@ from mvae.runs.config import Config, flattened
 from mvae.runs.run import read_run
 from mvae.runs.source import shipped_declaration
 
-__all__ = ["DEFAULTS", "JMVAE_ALPHAS", "RECIPES", "Cell", "augmented", "cell_of", "defines", "experiment", "name_of"]
-
 # `paper` is Eq. 5 and nothing else. `coupled` adds a cross term, in which the image's posterior explains the label too:
 # without it, image and label often use separate latents. λ then counts in full in single terms only (docs/research).
 # The two are never mixed in one table.
@@ -49,7 +47,6 @@ PATHS = {  # key of a row → place in a declaration
 OF_THE_DATASET = ("vocabulary", "random_subsets")  # None in a row means: as the declaration says
 
 DEFAULTS: dict[str, Any] = {  # for settings that a row does not state
-    "model": "mvae",
     "weights": {},
     "decay_epochs": 0,
     "rows": None,
@@ -139,7 +136,7 @@ class Cell:
         changed = {name: value for name, value in changed.items() if value is not None}
         recipe = recipe if model == "mvae" else "paper"
         values = DEFAULTS | {key: getattr(what.training, key) for key in PATHS if hasattr(what.training, key)}
-        values |= {"decay_epochs": 0}
+        values["decay_epochs"] = 0
         epochs = changed.get("epochs", values["epochs"])
         values["anneal_epochs"] = round(epochs * what.training.anneal_epochs / what.training.epochs)
         if recipe == "coupled":
@@ -152,7 +149,6 @@ class Cell:
             values["decay_epochs"] = round(DECAYED * epochs)
         if unknown := changed.keys() - values.keys():
             raise SettingsError(f"no setting {', '.join(sorted(unknown))}; there are {', '.join(values)}")
-        del values["model"]
         cell = cls(dataset, model, recipe, seed, values | changed)
         cell.config  # noqa: B018 (checks every range)
         return cell
@@ -231,7 +227,7 @@ def cell_of(config: Config) -> Cell:
     dataset, config = config.data.sources[0], config.resolved()
     what, model = experiment(dataset).change({"model": {"name": config.model.name}}), config.model.name
     values, declared = (flattened(one.to_dict()) for one in (config, what.resolved()))
-    settings = DEFAULTS | {}
+    settings = dict(DEFAULTS)
     for key, path in PATHS.items():
         path = path.replace("models.mvae.", "model.")
         own = values.get(path)
@@ -250,7 +246,6 @@ def cell_of(config: Config) -> Cell:
     if model == "jmvae":
         alpha = config.model.options.get("alpha")
         model = next((name for name, value in JMVAE_ALPHAS.items() if value == alpha), model)
-    del settings["model"]
     return Cell(dataset, model, "coupled" if coupled else "paper", config.seed, settings)
 
 

@@ -8,8 +8,6 @@ import click
 
 from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, RUN, common, print_json
 
-__all__ = ["reproduce_command", "score_command"]
-
 FLAGS = ("--datasets", "--models", "--recipes", "--levels", "--seeds", "--budget", "--jobs", "--engine")
 RESULTS = click.option(
     "--results", type=PATH, default="results", show_default=True, help="Directory of the recorded results."

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mvae.paper.cell import Cell
-from mvae.paper.harness import evaluated
-from mvae.paper.item import BUDGETS, Budget, Item, Job, Options, all_datasets
-from mvae.paper.results import Row, RowDict
+from mvae.paper.harness import rows_as
+from mvae.paper.item import BUDGETS, Budget, Item, Options, all_datasets
+from mvae.paper.results import RowDict
 from mvae.paper.show import show_comparison
 from mvae.report.figure import saved_figure
-
-__all__ = ["ANNEALED", "LAMBDA", "WEIGHTS", "cells_of_map"]
 
 WEIGHTS = (1.0, 10.0, 50.0)
 ANNEALED = (0.0, 0.4)  # share of the epochs; the paper's is 200 of 500
@@ -54,11 +52,6 @@ def cells_of_map(dataset: str, epochs: int, seeds: int, rows: int | None = None)
 def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
     for dataset in options.datasets:
         yield from cells_of_map(dataset, budget.epochs(dataset), options.seeds, budget.training(dataset).get("rows"))
-
-
-def rows_as(item: str, job: Job, tables: Sequence[str] = ("table2",)) -> list[Row]:
-    """The numbers of Table 2 (or others) as rows of another item, for which nothing is published."""
-    return [replace(row, item=item, paper=None) for row in evaluated(job) if row.item in tables]
 
 
 def draw_map(rows: Sequence[RowDict], path: Path) -> None:

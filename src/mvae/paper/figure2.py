@@ -15,8 +15,6 @@ from mvae.report.grid import save_grid
 from mvae.runs.run import Run
 from mvae.runs.sample import draw, parse_given
 
-__all__ = ["FIGURE2", "coherence_rows"]
-
 SHOWN = 64  # of the prior, and as many given the condition
 CONDITIONS = 1000  # test rows whose conditions images are generated from
 
@@ -56,8 +54,8 @@ def coherence_rows(run: Run, origin: Origin, folder: Path) -> list[Row]:
         ("agreement x2->x1", value, len(conditions)),
         ("classifier accuracy on test rows", accuracy, len(data.test)),
     ):
-        shared = shared_fields(run, origin, n, run.model.device)
-        rows.append(new_row("figure2", metric, share, (share * (1 - share) / n) ** 0.5, shared))
+        error = (share * (1 - share) / n) ** 0.5
+        rows.append(new_row("figure2", metric, share, error, shared_fields(run, origin, n)))
     return rows
 
 

@@ -1,14 +1,13 @@
-"""Figure 3: accuracy against the paired fraction, our curves next to the published ones."""
+"""`mvae reproduce figure3`: accuracy against the paired fraction, our curves next to the published ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mvae.paper.published import published_at
-from mvae.paper.summary import Summary
+from mvae.paper.results import RowDict
+from mvae.paper.weak import FRACTIONS, METRIC, STUDIES, WEAK_MODELS, accuracies, few_pairs, name_of_line
 from mvae.report.figure import saved_figure
-
-__all__ = ["draw_accuracies"]
 
 COLOURS = {
     "logreg": "tab:olive",
@@ -21,24 +20,9 @@ COLOURS = {
 }
 
 
-def draw_accuracies(
-    found: Sequence[tuple[str, Summary]],
-    path: Path,
-    tables: Mapping[str, str],
-    models: Sequence[str],
-    fractions: Sequence[float],
-) -> None:
-    """Draw two panels per dataset: ours on the left (bars: standard errors over seeds), the paper's on the right.
-
-    Args:
-        found: the accuracies, each with the name of its curve.
-        path: the PNG.
-        tables: dataset → the table that its published values are in.
-        models, fractions: those of the tables.
-
-    Raises:
-        MissingDependencyError: matplotlib is absent.
-    """
+def _draw(rows: Sequence[RowDict], path: Path) -> None:
+    """Draw two panels per dataset: ours on the left (bars: standard errors over seeds), the paper's on the right."""
+    found = [(name_of_line(one.row), one) for one in accuracies(rows) if one.row["metric"] == METRIC]
     datasets = list(dict.fromkeys(one.row["dataset"] for _, one in found))
     with saved_figure(path, figsize=(11, 4.2 * len(datasets))) as figure:
         axes = figure.subplots(len(datasets), 2, sharex=True, sharey="row", squeeze=False)
@@ -50,9 +34,9 @@ def draw_accuracies(
                 style = _style(curve[0].row["model"]) | {"linestyle": "--" if name == "mvae, paper" else "-"}
                 ours.errorbar(*zip(*points, strict=True), label=name, **style)
             ours.set_title(f"{dataset}: measured here", fontsize=10)
-            printed = _published_curves(tables[dataset], models, fractions) if dataset in tables else {}
+            printed = {} if dataset == "digits" else _published_curves(STUDIES[dataset].item)
             for model, values in printed.items():
-                theirs.plot(fractions, values, label=model, **_style(model))
+                theirs.plot(FRACTIONS, values, label=model, **_style(model))
             if printed:
                 theirs.set_title(f"{dataset}: published", fontsize=10)
             else:
@@ -76,7 +60,16 @@ def _style(model: str) -> dict[str, Any]:
     return {"color": COLOURS[model], "marker": "o", "markersize": 3.5, "linewidth": 2.2 if model == "mvae" else 1.1}
 
 
-def _published_curves(item: str, models: Sequence[str], fractions: Sequence[float]) -> dict[str, list[float]]:
+def _published_curves(item: str) -> dict[str, list[float | None]]:
     """Published accuracies at every level, of the models that the paper's table has."""
-    curves = {model: [published_at(item, model, fraction) for fraction in fractions] for model in models}
-    return {model: [v for v in values if v is not None] for model, values in curves.items() if None not in values}
+    curves = {model: [published_at(item, model, fraction) for fraction in FRACTIONS] for model in WEAK_MODELS}
+    return {model: values for model, values in curves.items() if None not in values}
+
+
+FIGURE3 = few_pairs(
+    "figure3",
+    "tables 8, 9 and 10 as curves next to the published ones, in RESULTS/figure3.png",
+    "MNIST and FashionMNIST (downloaded where --data-dir has none)",
+    ("mnist", "fashion-mnist", "multimnist"),
+    draw=_draw,
+)

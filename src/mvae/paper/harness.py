@@ -9,7 +9,7 @@ from typing import Any
 
 from mvae.paper.cell import JMVAE_ALPHAS, Cell
 from mvae.paper.item import Item, Job, Options, Paths
-from mvae.paper.paired import Measured, differences, keep_values, values_file
+from mvae.paper.paired import Measured, differences, keep_values, kept_values, values_file
 from mvae.paper.record import evaluation_rows, record_rows
 from mvae.paper.results import Row
 from mvae.runs.build import build
@@ -18,10 +18,9 @@ from mvae.runs.evaluation import evaluate
 from mvae.runs.registry import models
 from mvae.runs.run import Run, device_named, open_run, read_run, train
 from mvae.runs.sweep import sweep
+from mvae.training.callbacks import Callback
 from mvae.training.checkpoint import SETTINGS, epochs_trained
 from mvae.training.step import can_be_recorded
-
-__all__ = ["compared", "digest_of", "directory_of", "evaluated", "finished_run", "reproduce", "swept"]
 
 
 def reproduce(item: Item, options: Options | None = None, paths: Paths | None = None) -> list[dict[str, Any]]:
@@ -76,12 +75,17 @@ def evaluated(job: Job, joint: bool = False) -> list[Row]:
     return evaluation_rows(run, found, job.origin())
 
 
+def rows_as(item: str, job: Job, tables: Sequence[str] = ("table2",)) -> list[Row]:
+    """The numbers of Table 2 (or others) as rows of another item, for which nothing is published."""
+    return [replace(row, item=item, paper=None) for row in evaluated(job) if row.item in tables]
+
+
 def compared(item: Item, cells: Sequence[Cell], budget: str, paths: Paths, joint: bool = False) -> list[Row]:
     """Differences from the MVAE, paired by row (`mvae.paper.paired`), of an item whose jobs are `evaluated`."""
     measured = []
     for cell in cells:
-        path = values_file(directory_of(cell, paths), joint, budget)
-        measured.append(Measured.of(cell, item.recorded(cell, budget, paths.results), path))
+        values = kept_values(values_file(directory_of(cell, paths), joint, budget))
+        measured.append(Measured(cell, item.recorded(cell, budget, paths.results), values))
     return list(differences(measured))
 
 
@@ -98,19 +102,24 @@ def digest_of(config: Config, more: Mapping[str, Any] | None = None) -> str:
 
 
 def finished_run(cell: Cell, paths: Paths) -> Run:
-    """The finished run of a cell: opened if it is complete, resumed if it was stopped, else trained."""
+    """The finished run of a cell, see `completed`; before it, that of the VAE over whose latents labels spread."""
     directory, config = directory_of(cell, paths), cell.config
+    if cell["spread"] and (directory / SETTINGS).exists():
+        config = read_run(directory)[0]  # with the place of the run from which labels spread
+    elif cell["spread"]:
+        first = finished_run(cell.first, paths).directory
+        names = config.resolved().model.options["pseudo_labels"]
+        config = config.change({"data": {"spread": dict.fromkeys(names, str(first))}})
+    return completed(config, directory, paths, paths.callbacks)
+
+
+def completed(config: Config, directory: Path, paths: Paths, callbacks: Sequence[Callback] | None) -> Run:
+    """The finished run of a declaration: opened if it is complete, resumed if it was stopped, else trained."""
+    where = {"data_dir": paths.data_dir, "device": paths.device}
     begun = (directory / SETTINGS).exists()
-    if not begun or (epochs_trained(directory) or 0) < cell["epochs"] * len(build(config).stages):
-        if cell["spread"] and begun:
-            config = read_run(directory)[0]  # with the place of the run from which labels spread
-        elif cell["spread"]:
-            first = finished_run(cell.first, paths).directory
-            names = config.resolved().model.options["pseudo_labels"]
-            config = config.change({"data": {"spread": dict.fromkeys(names, str(first))}})
-        where = {"data_dir": paths.data_dir, "device": paths.device, "callbacks": paths.callbacks}
-        train(config, directory, resume=begun, **where)
-    return open_run(directory, data_dir=paths.data_dir, device=paths.device)
+    if not begun or (epochs_trained(directory) or 0) < config.training.epochs * len(build(config).stages):
+        train(config, directory, resume=begun, callbacks=callbacks, **where)
+    return open_run(directory, **where)
 
 
 def swept(work: Callable[[Job], list[Row]], jobs: Mapping[str, Job], workers: int, paths: Paths) -> Iterator[list[Row]]:

@@ -15,25 +15,6 @@ from mvae.runs.registry import declarations, models
 from mvae.runs.run import Run
 from mvae.training.callbacks import Callback
 
-__all__ = [
-    "BUDGETS",
-    "KEPT",
-    "PAIRED",
-    "SUBSETS",
-    "WITH_LONG",
-    "Budget",
-    "Item",
-    "Job",
-    "Levels",
-    "Number",
-    "Options",
-    "Paths",
-    "all_datasets",
-    "all_models",
-    "cells_of_recipes",
-    "require",
-]
-
 Number = int | float
 
 

@@ -2,16 +2,14 @@
 
 from mvae.paper.coupling import LAMBDA
 from mvae.paper.figure2 import FIGURE2
-from mvae.paper.figure9 import FIGURE9
-from mvae.paper.figure10 import FIGURE10
+from mvae.paper.figure3 import FIGURE3
 from mvae.paper.item import Item
+from mvae.paper.mvae19 import FIGURE9, FIGURE10
 from mvae.paper.tables import LIKELIHOOD_TABLES, TABLE1
 from mvae.paper.translation import SENTENCES, TABLE4
 from mvae.paper.vision import TRANSFORMATIONS
 from mvae.paper.weak import FEW_PAIRS
 from mvae.runs import registry
-
-__all__ = ["ITEMS", "all_items"]
 
 ITEMS: dict[str, Item] = {
     item.name: item
@@ -23,6 +21,7 @@ ITEMS: dict[str, Item] = {
         *SENTENCES.values(),
         *TRANSFORMATIONS.values(),
         *FEW_PAIRS.values(),
+        FIGURE3,
         FIGURE9,
         FIGURE10,
         LAMBDA,

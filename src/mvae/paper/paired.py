@@ -13,10 +13,8 @@ from torch import Tensor
 
 from mvae.files import load_state, save_state
 from mvae.paper.cell import RECIPES, Cell
-from mvae.paper.results import Row, RowDict, new_row
+from mvae.paper.results import Row, RowDict, new_row, standard_error
 from mvae.runs.evaluation import Evaluation
-
-__all__ = ["REFERENCE", "Measured", "differences", "keep_values", "values_file"]
 
 REFERENCE = "mvae"
 OF_A_METRIC = ("item", "metric", "value", "stderr", "paper")  # fields that differ by metric; the others by run
@@ -35,6 +33,11 @@ def keep_values(path: Path, evaluation: Evaluation) -> None:
     save_state(path, found, {"samples": evaluation.samples})
 
 
+def kept_values(path: Path) -> Mapping[str, Tensor]:
+    """What `keep_values` saved; nothing if there is no such file."""
+    return load_state(path)[0] if path.exists() else {}
+
+
 @dataclass(frozen=True)
 class Measured:
     """A cell, its recorded rows, and each test row's log p, if it was saved."""
@@ -42,11 +45,6 @@ class Measured:
     cell: Cell
     rows: Sequence[RowDict]
     values: Mapping[str, Tensor]
-
-    @classmethod
-    def of(cls, cell: Cell, rows: Sequence[RowDict], path: Path) -> "Measured":
-        """``path``: the cell's `values_file`."""
-        return cls(cell, rows, load_state(path)[0] if path.exists() else {})
 
 
 def differences(measured: Sequence[Measured]) -> Iterator[Row]:
@@ -64,8 +62,7 @@ def differences(measured: Sequence[Measured]) -> Iterator[Row]:
             named = f"{metric} − {REFERENCE} {reference.cell.recipe}"
             rows = [each.values[f"{metric} rows"] for each in (one, reference)]
             if named not in metrics and torch.equal(*rows):
-                difference = one.values[metric] - reference.values[metric]
-                yield _row(metrics[metric], named, difference, (metrics[metric]["paper"], other[metric]["paper"]))
+                yield _row(named, metrics[metric], other[metric], one.values[metric] - reference.values[metric])
 
 
 def _reference(cell: Cell, measured: Sequence[Measured]) -> Measured | None:
@@ -77,9 +74,8 @@ def _reference(cell: Cell, measured: Sequence[Measured]) -> Measured | None:
     return min(same, key=lambda one: RECIPES.index(one.cell.recipe), default=None)
 
 
-def _row(known: RowDict, metric: str, difference: Tensor, paper: tuple[float | None, float | None]) -> Row:
-    n, (ours, theirs) = len(difference), paper
-    shared = {key: value for key, value in known.items() if key not in OF_A_METRIC} | {"n": n}
-    error = float(difference.std()) / n**0.5 if n > 1 else None
-    published = None if ours is None or theirs is None else round(ours - theirs, 4)
-    return new_row(known["item"], metric, float(difference.mean()), error, shared, published)
+def _row(metric: str, one: RowDict, other: RowDict, difference: Tensor) -> Row:
+    """The row of a difference; it is published if both numbers are."""
+    shared = {key: value for key, value in one.items() if key not in OF_A_METRIC} | {"n": len(difference)}
+    paper = None if one["paper"] is None or other["paper"] is None else round(one["paper"] - other["paper"], 4)
+    return new_row(one["item"], metric, float(difference.mean()), standard_error(difference), shared, paper)

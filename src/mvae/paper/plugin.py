@@ -1,7 +1,5 @@
 """What the reproduction adds to the library: datasets, declarations, ablation models, and the command `reproduce`."""
 
-__all__ = ["COMMANDS", "DATASETS", "DECLARATIONS", "MODELS"]
-
 DATASETS = "mvae.paper.datasets"
 DECLARATIONS = "mvae.paper.experiments"
 

@@ -5,8 +5,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["published", "published_at"]
-
 
 @cache
 def _tables() -> dict[str, Any]:

@@ -8,28 +8,14 @@ from typing import Any
 
 from mvae.errors import DataError
 from mvae.paper.paired import REFERENCE
-from mvae.paper.results import RowDict, read_rows
-from mvae.paper.summary import Summary, summaries
+from mvae.paper.results import RowDict, Summary, read_rows, summaries
 from mvae.paper.tables import PAPER_MODELS
 from mvae.paper.translation import shares
 from mvae.paper.weak import FEW_PAIRS, METRIC, STUDIES, WEAK_MODELS, accuracies, name_of_line
 
-__all__ = [
-    "TABLES_OF_DOCUMENTS",
-    "coherence_table",
-    "coupling_table",
-    "few_pairs_table",
-    "fill",
-    "goals_table",
-    "in_columns",
-    "paired_table",
-    "runs_table",
-    "sentences_table",
-    "tasks_table",
-]
-
 METRICS = ("log p(x1)", "log p(x1,x2)", "log p(x1|x2)", "accuracy x1->x2", "coupling")
 VARIANCES = ("var log w p(x1)", "var log w p(x1,x2)", "var log w p(x1|x2)")
+RUN = ("dataset", "model", "recipe", "budget", "n", "seed")
 
 _Rows = Sequence[RowDict]
 
@@ -57,40 +43,35 @@ def _by(rows: _Rows, key: Callable[[RowDict], Hashable]) -> dict[Any, dict[str, 
     return found
 
 
-def _values(found: Mapping[str, RowDict]) -> dict[str, float]:
-    return {metric: row["value"] for metric, row in found.items()}
-
-
 def runs_table(rows: _Rows, metrics: Sequence[str] = METRICS) -> str:
     """One line per run: our numbers with the published value of the same model in brackets.
 
     A run is a dataset, model, recipe, budget, number of rows, seed, commit, device and date.
     """
-    keys = ("dataset", "model", "recipe", "budget", "n", "seed", "commit", "device", "date")
     lines = []
-    for (dataset, _, _, budget, n, seed, *_), found in _by(rows, lambda row: tuple(row[key] for key in keys)).items():
-        one = next(iter(found.values()))
-        if falls := one.get("settings", {}).get("decay_epochs"):
-            budget = f"{budget} (rate falls over {falls})"
-        lines.append(
-            [dataset, _model(one), f"{budget}, {n:,}", seed, *(_cell(found.get(metric)) for metric in metrics)]
-        )
-    headings = ["dataset", "model", "budget, test rows", "seed", *(metric.replace("|", "\\|") for metric in metrics)]
-    return in_columns(headings, lines, range(4))
+    for found in _by(rows, lambda row: tuple(row[key] for key in (*RUN, "commit", "device", "date"))).values():
+        falls = next(iter(found.values())).get("settings", {}).get("decay_epochs")
+        lines.append(_line(found, metrics, f" (rate falls over {falls})" if falls else ""))
+    return in_columns(_headings(metrics), lines, range(4))
 
 
 def paired_table(rows: _Rows) -> str:
     """One line per run: how far it is above the MVAE on the same test rows, with the difference of published values."""
     apart = [row for row in rows if f" − {REFERENCE} " in row["metric"]]
-    names = list(dict.fromkeys(row["metric"] for row in apart))
-    lines = []
-    for (dataset, _, _, budget, n, seed), found in _by(
-        apart, lambda row: tuple(row[key] for key in ("dataset", "model", "recipe", "budget", "n", "seed"))
-    ).items():
-        one = next(iter(found.values()))
-        lines.append([dataset, _model(one), f"{budget}, {n:,}", seed, *(_cell(found.get(name)) for name in names)])
-    headings = ["dataset", "model", "budget, test rows", "seed", *(name.replace("|", "\\|") for name in names)]
-    return in_columns(headings, lines, range(4))
+    metrics = list(dict.fromkeys(row["metric"] for row in apart))
+    runs = _by(apart, lambda row: tuple(row[key] for key in RUN)).values()
+    return in_columns(_headings(metrics), [_line(found, metrics) for found in runs], range(4))
+
+
+def _headings(metrics: Sequence[str]) -> list[str]:
+    return ["dataset", "model", "budget, test rows", "seed", *(metric.replace("|", "\\|") for metric in metrics)]
+
+
+def _line(found: Mapping[str, RowDict], metrics: Sequence[str], note: str = "") -> list[object]:
+    """A run's rows by metric, below `_headings`."""
+    one = next(iter(found.values()))
+    budget = f"{one['budget']}{note}, {one['n']:,}"
+    return [one["dataset"], _model(one), budget, one["seed"], *(_cell(found.get(metric)) for metric in metrics)]
 
 
 def _model(row: RowDict) -> str:
@@ -162,8 +143,8 @@ def goals_table(rows: _Rows) -> str:
     coupled = [row for row in rows if row["dataset"] == "mnist" and row["recipe"] == "coupled"]
     coupled = [row for row in coupled if row["settings"].get("decay_epochs")]
     lines: list[Sequence[object]] = [["aim", "", "", "≥ -90.62", "≥ -0.30", "≥ 96.8%", "≥ 95%", "< 0.5"]]
-    for key, rows_of_run in _by(coupled, lambda row: (row["dataset"], row["budget"], row["seed"])).items():
-        found = _values(rows_of_run)
+    for key, by_metric in _by(coupled, lambda row: (row["dataset"], row["budget"], row["seed"])).items():
+        found = {metric: row["value"] for metric, row in by_metric.items()}
         if "agreement x2->x1" in found:  # its conditional coherence is known
             right, coherence = f"{found['accuracy x1->x2']:.1%}", f"{found['agreement x2->x1']:.1%}"
             gap, kl = found["log p(x1,x2)"] - found["log p(x1)"], found["KL all - KL x1"]
@@ -232,17 +213,22 @@ def _in(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form).replace("-", "−")
 
 
-def _at(budget: str | None, *items: str, key: Callable[[RowDict], Any] | None = None) -> Callable[[Path], _Rows]:
-    """A reader of items' rows: all (None), those of budget "laptop" or "paper", or ("longer") all but the laptop's."""
+Table = Callable[[Path], str]  # of the folder results/
 
-    def wanted(row: RowDict) -> bool:
-        return row["budget"] != "laptop" if budget == "longer" else budget in (None, row["budget"])
 
-    def read(results: Path) -> _Rows:
-        rows = [row for item in items for row in read_rows(results / f"{item}.json") if wanted(row)]
-        return rows if key is None else sorted(rows, key=key)
+def table_of(
+    table: Callable[[_Rows], str],
+    *items: str,
+    where: Callable[[RowDict], bool] = lambda row: True,
+    order: Callable[[RowDict], Any] | None = None,
+) -> Table:
+    """A table of the items' rows that fulfil a condition, in their order in the results or in the given one."""
 
-    return read
+    def made(results: Path) -> str:
+        rows = [row for item in items for row in read_rows(results / f"{item}.json") if where(row)]
+        return table(rows if order is None else sorted(rows, key=order))
+
+    return made
 
 
 def _in_the_papers_order(row: RowDict) -> tuple[str, int, bool]:
@@ -255,35 +241,36 @@ def _few_pairs_order(row: RowDict) -> tuple[int, int]:
     return list(STUDIES).index(row["dataset"]), WEAK_MODELS.index(row["model"])
 
 
-def _of_mvae(results: Path) -> _Rows:
-    return [row for row in _at("longer", "table2")(results) if row["model"] == "mvae"]
+def _at_laptop(row: RowDict) -> bool:
+    return row["budget"] == "laptop"
 
 
-def _of_seed_0(results: Path) -> _Rows:
-    return [row for row in _at("longer", "table2")(results) if row["seed"] == 0]
+def _longer(row: RowDict) -> bool:
+    return row["budget"] != "laptop"
 
 
-_WEAK = [item for item in FEW_PAIRS if item != "figure3"]
-_laptop = partial(_at, "laptop", key=_in_the_papers_order)
-_VARIANCES, _RESEARCH = partial(runs_table, metrics=VARIANCES), "docs/research"
-# (file, marker) → the rows, and the table made of them
-TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[Callable[[Path], _Rows], Callable[[_Rows], str]]] = {
-    ("README.md", "results"): (_of_seed_0, runs_table),
-    (f"{_RESEARCH}/few-pairs.md", "table8"): (_at("laptop", *_WEAK, key=_few_pairs_order), few_pairs_table),
-    (f"{_RESEARCH}/few-pairs.md", "paper"): (_at("paper", *_WEAK, key=_few_pairs_order), few_pairs_table),
-    (f"{_RESEARCH}/vision.md", "vision"): (_at(None, "vision"), tasks_table),
-    (f"{_RESEARCH}/translation.md", "table4"): (_at(None, "table4"), sentences_table),
-    (f"{_RESEARCH}/coupling.md", "measured"): (_of_mvae, runs_table),
-    (f"{_RESEARCH}/coupling.md", "aims"): (_at(None, "table2", "figure2"), goals_table),
-    (f"{_RESEARCH}/coupling.md", "map"): (_at(None, "lambda"), coupling_table),
-    (f"{_RESEARCH}/tables.md", "longer2"): (_at("longer", "table2"), runs_table),
-    (f"{_RESEARCH}/tables.md", "paired"): (_at("longer", "table2"), paired_table),
-    (f"{_RESEARCH}/tables.md", "longer3"): (_at("longer", "table3"), _VARIANCES),
-    (f"{_RESEARCH}/tables.md", "figure2"): (_at(None, "figure2"), coherence_table),
-    (f"{_RESEARCH}/tables.md", "table2"): (_laptop("table2"), runs_table),
-    (f"{_RESEARCH}/tables.md", "table3"): (_laptop("table3"), _VARIANCES),
-    (f"{_RESEARCH}/tables.md", "table6"): (_laptop("table6"), partial(runs_table, metrics=METRICS[:3])),
-    (f"{_RESEARCH}/tables.md", "table7"): (_laptop("table7"), _VARIANCES),
+_few_pairs = partial(table_of, few_pairs_table, *FEW_PAIRS, order=_few_pairs_order)
+_laptop = partial(table_of, where=_at_laptop, order=_in_the_papers_order)
+_variances, _RESEARCH = partial(runs_table, metrics=VARIANCES), "docs/research"
+TABLES_OF_DOCUMENTS: dict[tuple[str, str], Table] = {  # (file, marker) → table
+    ("README.md", "results"): table_of(runs_table, "table2", where=lambda row: _longer(row) and row["seed"] == 0),
+    (f"{_RESEARCH}/few-pairs.md", "table8"): _few_pairs(where=_at_laptop),
+    (f"{_RESEARCH}/few-pairs.md", "paper"): _few_pairs(where=lambda row: row["budget"] == "paper"),
+    (f"{_RESEARCH}/vision.md", "vision"): table_of(tasks_table, "vision"),
+    (f"{_RESEARCH}/translation.md", "table4"): table_of(sentences_table, "table4"),
+    (f"{_RESEARCH}/coupling.md", "measured"): table_of(
+        runs_table, "table2", where=lambda row: _longer(row) and row["model"] == "mvae"
+    ),
+    (f"{_RESEARCH}/coupling.md", "aims"): table_of(goals_table, "table2", "figure2"),
+    (f"{_RESEARCH}/coupling.md", "map"): table_of(coupling_table, "lambda"),
+    (f"{_RESEARCH}/tables.md", "longer2"): table_of(runs_table, "table2", where=_longer),
+    (f"{_RESEARCH}/tables.md", "paired"): table_of(paired_table, "table2", where=_longer),
+    (f"{_RESEARCH}/tables.md", "longer3"): table_of(_variances, "table3", where=_longer),
+    (f"{_RESEARCH}/tables.md", "figure2"): table_of(coherence_table, "figure2"),
+    (f"{_RESEARCH}/tables.md", "table2"): _laptop(runs_table, "table2"),
+    (f"{_RESEARCH}/tables.md", "table3"): _laptop(_variances, "table3"),
+    (f"{_RESEARCH}/tables.md", "table6"): _laptop(partial(runs_table, metrics=METRICS[:3]), "table6"),
+    (f"{_RESEARCH}/tables.md", "table7"): _laptop(_variances, "table7"),
 }
 
 
@@ -303,12 +290,12 @@ def fill(text: str, name: str, content: str) -> str:
     return f"{head}<!-- {name} -->\n{content}\n<!-- /{name} -->{tail}"
 
 
-def main(root: Path = Path()) -> None:
-    """Fill in the tables of the files, in the folder of the checkout."""
-    for (file, marker), (read, table) in TABLES_OF_DOCUMENTS.items():
+def fill_documents(tables: Mapping[tuple[str, str], Table], root: Path) -> None:
+    """Fill in the tables of files, (file, marker) → table, in the folder of a checkout."""
+    for (file, marker), table in tables.items():
         path = root / file
-        path.write_text(fill(path.read_text(), marker, table(read(root / "results"))))
+        path.write_text(fill(path.read_text(), marker, table(root / "results")))
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    fill_documents(TABLES_OF_DOCUMENTS, Path(*sys.argv[1:]))

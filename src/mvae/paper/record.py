@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mvae.files import read_json
 from mvae.paper.cell import DEFAULTS, Cell, cell_of, experiment
 from mvae.paper.published import published
-from mvae.paper.results import Row, add_rows, new_row, read_rows
+from mvae.paper.results import Row, add_rows, new_row, read_rows, standard_error
 from mvae.provenance import circumstances
 from mvae.runs.evaluation import Evaluation
 from mvae.runs.run import Run
 from mvae.training.checkpoint import SETTINGS, read_metrics
-
-__all__ = ["Origin", "evaluation_rows", "improvement", "origin_by_hand", "record_rows", "recorded", "shared_fields"]
 
 UNCONVERGED = 0.5  # nats that the validation objective may still gain over the last fifth of training
 
@@ -39,16 +39,16 @@ def improvement(run_dir: Path) -> float | None:
     return min(o for o in objective[: at + 1] if o is not None) - min(o for o in objective if o is not None)
 
 
-def shared_fields(run: Run | None, origin: Origin, n: int, device: Any, **how: Any) -> dict[str, Any]:
+def shared_fields(run: Run | None, origin: Origin, n: int, **how: Any) -> dict[str, Any]:
     """The fields that a run's rows share: settings (and ``how`` it was measured), command, commit, device and date.
 
     Args:
-        run: the run; None for a baseline that is not a network.
+        run: the run; None for a baseline that is not a network, which runs on the CPU.
         origin: where the numbers come from.
         n: the number of test rows.
-        device: the device on which they were measured.
         how: further settings.
     """
+    device = torch.device("cpu") if run is None else run.model.device
     cell, now, settings = origin.cell, circumstances(device), {**origin.cell.settings, **how}
     if run is not None:
         gain = improvement(run.directory)
@@ -69,7 +69,7 @@ def evaluation_rows(run: Run, evaluation: Evaluation, origin: Origin) -> list[Ro
     as_printed = tuple(evaluation.proposal) in (names[:1], names)  # the paper has no other proposals
     means, variances = ("table6", "table7") if joint else ("table2", "table3")
     how = {"proposal": list(evaluation.proposal), "samples": evaluation.samples}
-    shared = shared_fields(run, origin, evaluation.rows, run.model.device, **how)
+    shared = shared_fields(run, origin, evaluation.rows, **how)
     rows = []
 
     def add(item: str, metric: str, value: float, stderr: float | None = None, **extra: float) -> None:
@@ -80,8 +80,7 @@ def evaluation_rows(run: Run, evaluation: Evaluation, origin: Origin) -> list[Ro
         effective, k = float(value.effective_samples.mean()), float(value.pareto_k.mean())
         quality = {"effective_samples": round(effective, 1), "pareto_k": round(k, 3)}
         add(means, name, value.mean, value.standard_error, **quality)
-        spread = value.log_weight_variance.double()
-        error = float(spread.std() / len(spread) ** 0.5) if len(spread) > 1 else None
+        error = standard_error(value.log_weight_variance.double())
         add(variances, f"var log w {name.removeprefix('log ')}", value.variance, error)
     for metric, value in () if joint else _instruments(evaluation.instruments, names).items():
         add(means, metric, value)

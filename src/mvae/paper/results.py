@@ -1,15 +1,16 @@
-"""Measured numbers: rows in results/ITEM.json, added to by every run and never replaced."""
+"""Measured numbers: rows in results/ITEM.json, added to by every run and never replaced; their means over seeds."""
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from mvae.errors import RunError
 from mvae.files import locked, write_text
-
-__all__ = ["Row", "RowDict", "add_rows", "new_row", "read_rows", "training_times"]
 
 RowDict = Mapping[str, Any]  # a row as it was read
 
@@ -48,6 +49,11 @@ def new_row(
     return Row(item=item, metric=metric, value=round(value, 4), stderr=rounded, paper=paper, **shared)
 
 
+def standard_error(values: Tensor) -> float | None:
+    """The standard error of the mean of a value per row; None for a single row."""
+    return float(values.std()) / len(values) ** 0.5 if len(values) > 1 else None
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file; an empty list if it does not exist.
 
@@ -69,6 +75,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         if wrong:
             raise RunError(f"{path}: row {number} has {row[wrong[0]]!r} as its {wrong[0]}: fix or delete the row")
     return rows
+
+
+def rows_with(path: Path, settings: Mapping[str, Any], **fields: Any) -> list[dict[str, Any]]:
+    """The rows of a file that have these settings and fields."""
+    return [
+        row for row in read_rows(path) if fields.items() <= row.items() and settings.items() <= row["settings"].items()
+    ]
 
 
 def training_times(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, float]]:
@@ -93,3 +106,33 @@ def add_rows(path: Path, rows: Iterable[Row]) -> None:
     with locked(path.parent, wait=True):
         lines = [json.dumps(row, ensure_ascii=False) for row in [*read_rows(path), *added]]
         write_text(path, "[\n" + ",\n".join(lines) + "\n]\n")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A mean over seeds; ``stderr`` is None for one seed, and ``row`` is one of the summarised rows."""
+
+    value: float
+    stderr: float | None
+    seeds: int
+    row: Mapping[str, Any]
+
+
+def summaries(rows: Iterable[Mapping[str, Any]], key: Callable[[Mapping[str, Any]], Hashable]) -> list[Summary]:
+    """One summary per key, in order of the first rows; if a seed was measured twice, its last row counts.
+
+    >>> rows = [{"metric": "m", "seed": seed, "value": value} for seed, value in ((0, 9.0), (1, 2.0), (0, 1.0))]
+    >>> (one,) = summaries(rows, lambda row: row["metric"])
+    >>> one.value, one.stderr, one.seeds
+    (1.5, 0.5, 2)
+    """
+    groups: dict[Hashable, dict[int, Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(key(row), {})[row["seed"]] = row
+    found = []
+    for by_seed in groups.values():
+        values, n = [row["value"] for row in by_seed.values()], len(by_seed)
+        mean = sum(values) / n
+        error = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n) if n > 1 else None
+        found.append(Summary(mean, error, n, next(iter(by_seed.values()))))
+    return found

@@ -7,8 +7,6 @@ from rich.table import Table
 
 from mvae.paper.results import RowDict
 
-__all__ = ["show_comparison", "show_sentences", "show_tasks", "show_values", "signed"]
-
 
 def show_values(
     title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], left: Sequence[str], wide: Sequence[str] = ()

@@ -20,8 +20,6 @@ from mvae.paper.published import published
 from mvae.paper.show import show_comparison
 from mvae.runs.build import build
 
-__all__ = ["LIKELIHOOD_TABLES", "PAPER_MODELS", "TABLE1", "inference_parameters"]
-
 PAPER_MODELS = ("vae", "cvae", "bivcca", "jmvae", "mvae_q", "mvae")
 PAPER_DATASETS = ("binary-mnist", "mnist", "fashion-mnist", "multimnist", "celeba")
 

@@ -15,15 +15,13 @@ from jaxtyping import Float, UInt8
 
 from mvae.errors import DataError, MissingDependencyError, require_extra
 
-__all__ = ["draw_mask", "edges", "grayscale", "landmarks", "mask", "obscured", "watermarked"]
-
 Image = UInt8[np.ndarray, "height width 3"]
 Grey = UInt8[np.ndarray, "height width"]
 Points = Float[np.ndarray, "_ 2"]  # x y in pixels of the image
-Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of width and height
 
-# Where dlib's detector sees the face in the centre 64×64 of an aligned CelebA crop: the median over 189 of 200 images.
-ALIGNED: Box = (0.254, 0.363, 0.738, 0.848)
+# Where dlib's detector sees the face in the centre 64×64 of an aligned CelebA crop: the median over 189 of 200 images;
+# left, top, right and bottom as shares of width and height.
+ALIGNED = (0.254, 0.363, 0.738, 0.848)
 # The predictor always answers. From three rectangles (moved across and down by these shares of their size, and
 # enlarged), it gives nearly the same points if there is a face, and different ones if there is none.
 ASKED = ((0.0, 0.0, 1.0), (0.0, 0.11, 1.0), (-0.06, -0.02, 1.2))
@@ -41,7 +39,7 @@ EDGE_SIGMA = 1.0  # of Canny's Gaussian, in pixels
 
 
 def grayscale(image: Image) -> Grey:
-    """The image's luma with the weights of ITU-R BT.601, in integers as Pillow computes it.
+    """The image's luma with the weights of ITU-R BT.601, by Pillow.
 
     Raises:
         DataError: not bytes ``height width 3``.
@@ -50,9 +48,10 @@ def grayscale(image: Image) -> Grey:
     >>> grayscale(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)).tolist()
     [[76, 150, 29]]
     """
+    from PIL import Image as Pillow
+
     _require_image(image)
-    luma = image.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # 0.299, 0.587, 0.114 of 65,536
-    return ((luma + 32768) >> 16).astype(np.uint8)
+    return np.asarray(Pillow.fromarray(image).convert("L"))
 
 
 def edges(image: Image) -> Grey:
@@ -101,12 +100,8 @@ def watermarked(image: Image) -> Image:
     return np.where(mark[..., None], (image.astype(np.uint16) + 256) // 2, image).astype(np.uint8)
 
 
-def mask(image: Image, face: Box = ALIGNED) -> Grey | None:
+def mask(image: Image) -> Grey | None:
     """The facial landscape: brows, eyes, nose and lips filled and the jaw as a line, 255 there and 0 elsewhere.
-
-    Args:
-        image: bytes ``height width 3``.
-        face: the rectangle of the face, as for `landmarks`.
 
     Returns:
         The mask; None if no face is found.
@@ -114,19 +109,16 @@ def mask(image: Image, face: Box = ALIGNED) -> Grey | None:
     Raises:
         DataError, MissingDependencyError: as `landmarks`.
     """
-    points = landmarks(image, face)
+    points = landmarks(image)
     if points is None:
         return None
     return draw_mask([points[list(region)] for region in REGIONS], [points[JAW]], image.shape[0], image.shape[1])
 
 
-def landmarks(image: Image, face: Box = ALIGNED) -> Float[np.ndarray, "68 2"] | None:
+def landmarks(image: Image) -> Float[np.ndarray, "68 2"] | None:
     """The 68 points of a face by dlib's predictor, ``x y`` in pixels of the image.
 
-    Args:
-        image: bytes ``height width 3``.
-        face: the rectangle of the face (left, top, right, bottom), as shares of width and height. The default is its
-            place in the centre square of an aligned CelebA crop, so that no detector is needed.
+    The image is the centre square of an aligned CelebA crop, where the face's place is known: no detector is needed.
 
     Returns:
         The points; None if they depend on how the rectangle is drawn, because there is no face in it.
@@ -142,7 +134,7 @@ def landmarks(image: Image, face: Box = ALIGNED) -> Float[np.ndarray, "68 2"] | 
     scale = SHORT_SIDE / min(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     large = np.asarray(Pillow.fromarray(grey).resize(size, Pillow.Resampling.BILINEAR))
-    left, top, right, bottom = np.array(face) * [*size, *size]
+    left, top, right, bottom = np.array(ALIGNED) * [*size, *size]
     found = []
     for across, down, larger in ASKED:
         x, y = (left + right) / 2 + across * (right - left), (top + bottom) / 2 + down * (bottom - top)

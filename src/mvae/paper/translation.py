@@ -23,16 +23,14 @@ from mvae.paper.harness import finished_run
 from mvae.paper.item import BUDGETS, PAIRED, Budget, Item, Job, Options, Paths
 from mvae.paper.published import published
 from mvae.paper.record import Origin, shared_fields
-from mvae.paper.results import Row, RowDict, new_row
+from mvae.paper.results import Row, RowDict, Summary, new_row, standard_error, summaries
 from mvae.paper.show import show_sentences, show_values, signed
-from mvae.paper.summary import Summary, summaries
 from mvae.runs.run import Run
 from mvae.runs.translate import language, translate_rows
 
-__all__ = ["ALIGNED_FRACTIONS", "SENTENCES", "TABLE4", "shares", "show_shares", "translation_rows"]
-
 ALIGNED_FRACTIONS = (0.001, 0.005, 0.01, 0.05, 0.1, 1.0)
 JOINT = "log p(en,vi)"  # Table 4's column
+SHOWN = 6  # sentences or pairs of a table
 
 
 def _cells(options: Options, budget: Budget) -> Iterator[Cell]:
@@ -64,7 +62,7 @@ def translation_rows(
     found = {name: _likelihoods(run, table, samples) for name, table in tables.items()}
     table = tables[""]
     found[""] |= _instruments(run, table) | _quality(run, data_dir, len(table), baselines=level == 1)
-    shared = shared_fields(run, origin, len(table), run.model.device, level=level, samples=samples)
+    shared = shared_fields(run, origin, len(table), level=level, samples=samples)
     paper = published("table4", str(level), "value")
     return [
         new_row("table4", metric + domain, value, stderr, shared, paper if metric + domain == JOINT else None)
@@ -76,12 +74,12 @@ def translation_rows(
 Numbers = dict[str, tuple[float, float | None]]  # metric → value, standard error over rows
 
 
-def _likelihoods(run: Run, table: Table, samples: int, seed: int = 0) -> Numbers:
+def _likelihoods(run: Run, table: Table, samples: int) -> Numbers:
     """log p of each language and of both in nats per example, and each one's perplexity per token (stop included)."""
     names = run.model.names
     queries: dict[str, tuple[Sequence[str], Sequence[str]]] = {f"log p({name})": ([name], []) for name in names}
     queries[f"log p({','.join(names)})"] = (names, [])
-    found = log_likelihoods(run.model, table, queries, proposal=names, samples=samples, seed=seed)
+    found = log_likelihoods(run.model, table, queries, proposal=names, samples=samples)
     result: Numbers = {name: (value.mean, value.standard_error) for name, value in found.items()}
     for name in names:
         scored = found[f"log p({name})"]
@@ -96,7 +94,7 @@ def _instruments(run: Run, table: Table) -> Numbers:
     result: Numbers = {}
     for source, target in _directions(run):
         gap = source_gap(run.model, table, source, target).double()
-        result[f"gap {source}->{target}"] = (float(gap.mean()), float(gap.std() / len(gap) ** 0.5))
+        result[f"gap {source}->{target}"] = (float(gap.mean()), standard_error(gap))
     measured = validate(run.model, table)
     kept = [name for name in measured if name.startswith(("active units", "kl complete", "coupling"))]
     return result | {name: (measured[name], None) for name in kept}
@@ -153,8 +151,8 @@ def show_shares(item: str, rows: Sequence[RowDict]) -> None:
     show_values(title, headings, lines, left=(), wide=("metric",))
 
 
-def _sentences(item: str, options: Options, paths: Paths, n: int = 6, seed: int = 0) -> list[dict[str, str]]:
-    """Sentences of the run trained on every pair: the first n test rows, not chosen ones; "type" and "sentence".
+def _sentences(item: str, options: Options, paths: Paths) -> list[dict[str, str]]:
+    """Sentences of the run trained on every pair: the first test rows, not chosen ones; "type" and "sentence".
 
     Table 11 draws both languages from the same z of the prior. The others draw z ~ q(z | source) and x ~ p(x | z), as
     the paper does, and add the gold translation in place of Google's.
@@ -162,14 +160,14 @@ def _sentences(item: str, options: Options, paths: Paths, n: int = 6, seed: int 
     (cell,) = _cells(Options(recipes=options.recipes, levels=(1.0,)), BUDGETS[options.budget])
     run = finished_run(cell, paths)
     if item == "table11":
-        return _from_prior(run, n, seed)
+        return _from_prior(run)
     directions = {"table5": list(_directions(run)), "table12": [("en", "vi")], "table13": [("vi", "en")]}[item]
     gold = data.sentences(paths.data_dir)["test"]
     found = []
     for source, target in directions:
-        rows = max(1, n // len(directions))
+        rows = SHOWN // len(directions)
         x = cast("Tensor", run.data.test.take(slice(0, rows)).columns[source])
-        translated = translate_rows(run, x, source, target, method="sample", seed=seed)
+        translated = translate_rows(run, x, source, target, method="sample", seed=0)
         for i in range(len(x)):
             sentence = run.data.codecs[target].format(translated[i, 0])
             found += [
@@ -180,12 +178,12 @@ def _sentences(item: str, options: Options, paths: Paths, n: int = 6, seed: int 
     return found
 
 
-def _from_prior(run: Run, n: int, seed: int) -> list[dict[str, str]]:
-    generator = torch.Generator(run.model.device).manual_seed(seed)
-    drawn = run.model.generate(n=n, generator=generator)
+def _from_prior(run: Run) -> list[dict[str, str]]:
+    generator = torch.Generator(run.model.device).manual_seed(0)
+    drawn = run.model.generate(n=SHOWN, generator=generator)
     return [
         {"type": f"x_{name} ~ p(x_{name} | z = z0)", "sentence": run.data.codecs[name].format(rows[i, 0])}
-        for i in range(n)
+        for i in range(SHOWN)
         for name, rows in drawn.items()
     ]
 

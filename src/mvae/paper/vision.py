@@ -6,7 +6,7 @@ whose given modality is nearest in pixel space. All figures come from the same r
 RESULTS/vision.json.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -32,15 +32,15 @@ from mvae.paper.datasets.vision import MODALITIES
 from mvae.paper.harness import finished_run
 from mvae.paper.item import BUDGETS, Budget, Item, Job, cells_of_recipes
 from mvae.paper.record import shared_fields
-from mvae.paper.results import Row, RowDict, new_row
+from mvae.paper.results import Row, RowDict, new_row, standard_error
 from mvae.paper.show import show_tasks
 from mvae.paper.vision_pictures import PICTURES
 from mvae.runs.run import Run
 
-__all__ = ["REFERENCES", "TASKS", "TRANSFORMATIONS", "Task", "predicted_images"]
-
 REFERENCES = ("training mean", "nearest neighbour")
-LINES = ("edges", "mask")  # black and white: scored by F1, the others by PSNR and SSIM
+LINES = ("edges", "mask")  # black and white
+LINE_MEASURES = {"NLL": cross_entropy, "F1": f1}
+COLOUR_MEASURES = {"NLL": cross_entropy, "PSNR": psnr, "SSIM": ssim}
 AT_A_TIME = 250  # rows predicted at once
 
 
@@ -87,14 +87,14 @@ def _task_rows(job: Job, run: Run, task: Task, test: Table, train: Table) -> Ite
     here = torch.stack([test.has(name) for name in (*task.given, task.of)]).all(0).nonzero().flatten()
     if not len(here):
         return
-    part, how = test.take(here), {"task": task.name, "by": "mean of q(z | given)"}
-    shared = shared_fields(run, job.origin(), len(part), run.model.device, **how)
+    part = test.take(here)
+    shared = shared_fields(run, job.origin(), len(part), task=task.name, by="mean of q(z | given)")
     truth = task.scored(levels(cast("Tensor", part.columns[task.of]), BRIGHTEST))
     for who, predicted in _predictions(run, task, part, train):
-        for measure, values in _scores(task.scored(predicted), truth, task.of):
-            values, metric = values.double(), f"{task.name} {measure}" + (f", {who}" if who else "")
-            error = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
-            yield new_row("vision", metric, float(values.mean()), error, shared)
+        for measure, measured in (LINE_MEASURES if task.of in LINES else COLOUR_MEASURES).items():
+            values = measured(task.scored(predicted), truth).double()
+            metric = f"{task.name} {measure}" + (f", {who}" if who else "")
+            yield new_row("vision", metric, float(values.mean()), standard_error(values), shared)
 
 
 def _predictions(run: Run, task: Task, part: Table, train: Table) -> Iterator[tuple[str, Tensor]]:
@@ -106,13 +106,6 @@ def _predictions(run: Run, task: Task, part: Table, train: Table) -> Iterator[tu
         given = task.given[0]
         nearest = nearest_rows(levels(cast("Tensor", part.columns[given]), BRIGHTEST), train, given, task.of, BRIGHTEST)
         yield REFERENCES[1], levels(train.select_rows(task.of, nearest), BRIGHTEST)
-
-
-def _scores(found: Tensor, truth: Tensor, of: str) -> Iterator[tuple[str, Tensor]]:
-    measures: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"NLL": cross_entropy}
-    measures |= {"F1": f1} if of in LINES else {"PSNR": psnr, "SSIM": ssim}
-    for name, measure_of in measures.items():
-        yield name, measure_of(found, truth)
 
 
 @torch.no_grad()

@@ -15,8 +15,6 @@ from mvae.paper.datasets.vision import MODALITIES
 from mvae.report.grid import colour, save_named_rows
 from mvae.runs.run import Run
 
-__all__ = ["PICTURES"]
-
 _Named = dict[str, Tensor]
 
 

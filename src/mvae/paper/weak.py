@@ -1,10 +1,10 @@
-"""Tables 8, 9, 10 and Figure 3: what can be learned from few pairs (Sec. 5.1, App. G, H).
+"""Tables 8, 9 and 10: what can be learned from few pairs (Sec. 5.1, App. G, H); the cells are also Figure 3's.
 
 Each number is of a dataset, a model, a seed and a level, the paired fraction: the share of rows that stay pairs.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,14 @@ from mvae.evaluation.prediction import prediction_accuracy
 from mvae.paper.baselines.features import Features, latents, pixels, rbm
 from mvae.paper.baselines.logistic import logistic_accuracy
 from mvae.paper.cell import DEFAULTS, Cell, augmented, experiment
-from mvae.paper.figure3 import draw_accuracies
 from mvae.paper.harness import finished_run
 from mvae.paper.item import BUDGETS, PAIRED, Budget, Item, Job, Options, Paths, require
 from mvae.paper.published import published_at
 from mvae.paper.record import shared_fields
-from mvae.paper.results import Row, RowDict, new_row
+from mvae.paper.results import Row, RowDict, Summary, new_row, summaries
 from mvae.paper.show import show_values, signed
-from mvae.paper.summary import Summary, summaries
-from mvae.runs.run import Run, device_named
+from mvae.runs.run import Run
 from mvae.runs.source import load
-
-__all__ = ["FEW_PAIRS", "METRIC", "STUDIES", "WEAK_MODELS", "Study", "accuracies", "cells_of_study", "name_of_line"]
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 WEAK_MODELS = ("logreg", "rbm", "ae", "vae", "nn", "jmvae", "mvae")
@@ -199,9 +195,7 @@ def _predicted(job: Job, cell: Cell) -> list[Row]:
 def _row(job: Job, cell: Cell, run: Run | None, metric: str, value: float, error: float, n: int) -> Row:
     item = _table_of(cell)
     paper = published_at(item, cell.model, cell["pairs"]) if cell.dataset != "digits" and metric == METRIC else None
-    device = device_named(job.paths.device) if run is None else run.model.device
-    shared = shared_fields(run, job.origin(cell), n, device)
-    return new_row(item, metric, value, error, shared, paper)
+    return new_row(item, metric, value, error, shared_fields(run, job.origin(cell), n), paper)
 
 
 def accuracies(rows: Sequence[RowDict]) -> list[Summary]:
@@ -249,13 +243,13 @@ def show_accuracies(item: str, rows: Sequence[RowDict]) -> None:
     show_values(title, headings, lines, left=headings[:1])
 
 
-def _draw(rows: Sequence[RowDict], path: Path) -> None:
-    found = [one for one in accuracies(rows) if one.row["metric"] == METRIC]
-    tables = {name: study.item for name, study in STUDIES.items() if name != "digits"}
-    draw_accuracies([(name_of_line(one.row), one) for one in found], path, tables, WEAK_MODELS, FRACTIONS)
-
-
-def _item(name: str, summary: str, needs: str, datasets: tuple[str, ...]) -> Item:
+def few_pairs(
+    name: str,
+    summary: str,
+    needs: str,
+    datasets: tuple[str, ...],
+    draw: Callable[[Sequence[RowDict], Path], None] | None = None,
+) -> Item:
     """An item; smoke uses the embedded digits, but these have no strings, so that table10 needs MNIST at any budget."""
     smoke = datasets if name == "table10" else ("digits",)
     return Item(
@@ -275,7 +269,7 @@ def _item(name: str, summary: str, needs: str, datasets: tuple[str, ...]) -> Ite
         measure=_measure,
         file=_table_of,
         job=_job,
-        draw=_draw if name == "figure3" else None,
+        draw=draw,
         quiet=True,
     )
 
@@ -284,24 +278,18 @@ _NEEDS = "MNIST (downloaded where --data-dir has none)"
 FEW_PAIRS = {
     item.name: item
     for item in (
-        _item(
+        few_pairs(
             "table8",
             "MNIST: accuracy of x2 from x1 when few rows are pairs, with the baselines of Sec. 5.1",
             f"{_NEEDS} (smoke: the embedded digits)",
             ("mnist",),
         ),
-        _item("table9", "FashionMNIST: the same", f"Fashion{_NEEDS}", ("fashion-mnist",)),
-        _item(
+        few_pairs("table9", "FashionMNIST: the same", f"Fashion{_NEEDS}", ("fashion-mnist",)),
+        few_pairs(
             "table10",
             "MultiMNIST: the same for the digits of its strings, and for exact strings",
             _NEEDS,
             ("multimnist",),
-        ),
-        _item(
-            "figure3",
-            "tables 8, 9 and 10 as curves next to the published ones, in RESULTS/figure3.png",
-            "MNIST and FashionMNIST (downloaded where --data-dir has none)",
-            ("mnist", "fashion-mnist", "multimnist"),
         ),
     )
 }

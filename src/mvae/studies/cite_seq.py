@@ -32,8 +32,6 @@ from mvae.studies.cells import (
 )
 from mvae.studies.measured import Study, show_table
 
-__all__ = ["CITE_SEQ"]
-
 DRAWS = 100
 WIDER = 1.25  # scales protein draws around their mean: 90 % intervals then cover 90 % of the validation cells' counts
 PEER = f"totalVI, {totalvi.EPOCHS} epochs"
@@ -50,9 +48,9 @@ BUDGETS = {
 }
 
 
-def predicted(model: "mvae.MVAE", given: Mapping[str, torch.Tensor], draws: int = DRAWS) -> tuple[np.ndarray, ...]:
+def predicted(model: "mvae.MVAE", given: Mapping[str, torch.Tensor]) -> tuple[np.ndarray, ...]:
     """E[log1p protein | RNA] of every cell, and draws of its counts, ``draws cells proteins``."""
-    drawn = model.generate(dict(given), of=["protein"], n=draws, seed=0)["protein"].double().numpy()
+    drawn = model.generate(dict(given), of=["protein"], n=DRAWS, seed=0)["protein"].double().numpy()
     mean = drawn.mean(0)
     return mean, np.round(np.expm1(np.maximum(mean + WIDER * (drawn - mean), 0)))
 
@@ -73,12 +71,12 @@ def learned(
     return model, genes, {"minutes": (time.process_time() - begun) / 60}
 
 
-def measured(model: "mvae.MVAE", genes: np.ndarray, test: Cells, cells: int = 200) -> dict[str, float]:
-    """Metrics of the predictions for all test cells, and mean log-likelihoods of the first ``cells`` of them."""
+def measured(model: "mvae.MVAE", genes: np.ndarray, test: Cells) -> dict[str, float]:
+    """Metrics of the predictions for all test cells, and mean log-likelihoods of the first 200 of them."""
     columns = test.columns(genes)
     mean, draws = predicted(model, {"rna": columns["rna"]})
     found = metrics_of(test.protein, mean, draws)
-    some = {name: column[:cells] for name, column in columns.items()}
+    some = {name: column[:200] for name, column in columns.items()}
     given = mvae.log_likelihood(model, some, of=["protein"], given=["rna"], samples=200).values
     of_counts = given - some["protein"].sum(1)  # turns the density of log1p y into one of y
     rna = mvae.log_likelihood(model, {"rna": some["rna"]}, of=["rna"], samples=200).mean
@@ -107,16 +105,13 @@ def baselines() -> dict[str, Callable[[np.ndarray, np.ndarray], Any]]:
     }
 
 
-def compared(train: Cells, test: Cells) -> dict[str, dict[str, float]]:
-    """The baselines' metrics on the test cells, from log-normalised RNA and the log of its total."""
+def of_baseline(fit: Callable[[np.ndarray, np.ndarray], Any], train: Cells, test: Cells) -> dict[str, float]:
+    """A baseline's metrics on the test cells, from log-normalised RNA and the log of its total."""
     x = [np.c_[log_normalised(cells.rna), _log_total(cells.rna)] for cells in (train, test)]
     y = np.log1p(train.protein)
-    found = {}
-    for name, fit in baselines().items():
-        begun = time.process_time()
-        prediction = fit(x[0], y - y.mean(0)).predict(x[1]) + y.mean(0)
-        found[name] = metrics_of(test.protein, prediction) | {"minutes": (time.process_time() - begun) / 60}
-    return found
+    begun = time.process_time()
+    prediction = fit(x[0], y - y.mean(0)).predict(x[1]) + y.mean(0)
+    return metrics_of(test.protein, prediction) | {"minutes": (time.process_time() - begun) / 60}
 
 
 def _log_total(rna: np.ndarray) -> np.ndarray:
@@ -133,20 +128,16 @@ def _made(item: str, options: Options, paths: Paths) -> Sequence[RowDict]:
         if options.budget == "selection":
             train, test = train.split(seed)
         study = Study(item, "drawn cells" if smoke else "pbmc10k", options.budget, seed, paths.results)
-        plain = [row for name in baselines() for row in study.recorded(name)]
-        if not plain:
-            plain = [
-                row for name, own in compared(train, test).items() for row in study.record(name, own, len(test.rna))
-            ]
-        rows += plain
+        for name, fit in baselines().items():
+            rows += study.rows(name, len(test.rna), partial(of_baseline, fit, train, test))
         if options.budget == "laptop" and totalvi.is_installed():
-            rows += study.recorded(PEER) or study.record(PEER, totalvi.of_totalvi(train, test, seed), len(test.rna))
+            rows += study.rows(PEER, len(test.rna), partial(totalvi.of_totalvi, train, test, seed))
         for level in options.levels:
-            rows += _row_of_level(study, train, test, float(level), SMOKE if smoke else Sizes())
+            rows += _rows_of_level(study, train, test, float(level), SMOKE if smoke else Sizes())
     return rows
 
 
-def _row_of_level(study: Study, train: Cells, test: Cells, level: float, sizes: Sizes) -> Sequence[RowDict]:
+def _rows_of_level(study: Study, train: Cells, test: Cells, level: float, sizes: Sizes) -> Sequence[RowDict]:
     name = "mvae" if level == 1 else f"mvae, proteins of {level:.0%} of the cells"
     at = replace(study, settings=asdict(sizes) | {"present": level})
     if found := at.recorded(name):

@@ -4,26 +4,16 @@ Run it in a checkout: python -m mvae.studies.documents
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 
-from mvae.paper.readme import fill, in_columns
-from mvae.paper.results import RowDict, read_rows
+from mvae.paper.readme import Table, fill_documents, in_columns, table_of
+from mvae.paper.results import RowDict
 from mvae.studies.polymnist_measures import FITTED, FLOW
-from mvae.studies.polymnist_show import COLUMNS, named, published
+from mvae.studies.polymnist_show import CLASSIFIERS, COLUMNS, numbers_of_runs, published
 from mvae.studies.table_sets import SETS, SKLEARN
 from mvae.studies.tables import NEIGHBOURS, NO_COPIES
-
-__all__ = [
-    "TABLES_OF_DOCUMENTS",
-    "errors_table",
-    "main",
-    "own_tables",
-    "polymnist_table",
-    "pooling_table",
-    "targets_table",
-]
 
 BESIDE = ("mean", "kNN", "iterated ridge", "iterated trees", "miceforest")
 SHARES = COLUMNS | {"0 flow": f"unconditional coherence{FLOW}"}
@@ -82,23 +72,15 @@ def targets_table(rows: Sequence[RowDict]) -> str:
 
 def polymnist_table(rows: Sequence[RowDict]) -> str:
     """A line for each run, with the mean accuracy of its classifiers; then the published values."""
-    runs: dict[tuple[object, ...], dict[str, float]] = {}
-    for row in rows:
-        if "step" not in row["settings"]:
-            settings = row["settings"]
-            missing = f", {1 - settings['kept']:.0%} missing" if settings.get("kept", 1) < 1 else ""
-            name = named(row["model"], row["recipe"]) + missing
-            key = (name, row["budget"], row["seed"], row["settings"]["classifier_accuracy"])
-            runs.setdefault(key, {})[row["metric"]] = row["value"]
 
     def share(value: float | None) -> str:
         return "" if value is None else f"{value:.3f}".lstrip("0")
 
     lines: list[list[object]] = []
-    for (name, budget, seed, accuracy), found in runs.items():
+    for name, missing, budget, seed, found in numbers_of_runs(rows):
         shares = (share(found.get(metric)) for metric in SHARES.values())
         nats = (f"{found[metric]:.0f}" if metric in found else "" for metric in LIKELIHOODS)
-        lines.append([name, f"{budget}, seed {seed}", *shares, *nats, f"{accuracy:.3f}".lstrip("0")])
+        lines.append([name + missing, f"{budget}, seed {seed}", *shares, *nats, share(found[CLASSIFIERS])])
     rest = [""] * (len(SHARES) - 4 + len(LIKELIHOODS) + 1)
     lines += [[one["model"], "published", *map(share, one["given"]), *rest] for one in published()["coherence"]]
     return in_columns(["model", "budget", *SHARES, *LIKELIHOODS, "classifiers"], lines, range(2))
@@ -118,21 +100,13 @@ def pooling_table(rows: Sequence[RowDict]) -> str:
     return in_columns(["effect", *methods], lines, range(1))
 
 
-TABLES_OF_DOCUMENTS: dict[tuple[str, str], tuple[str, Callable[[Sequence[RowDict]], str]]] = {
-    ("README.md", "own tables"): ("tables", own_tables),
-    ("docs/research/tables-with-holes.md", "errors"): ("tables", errors_table),
-    ("docs/research/tables-with-holes.md", "targets"): ("tables", targets_table),
-    ("docs/how-to/missing-data.md", "pooling"): ("pooling", pooling_table),
-    ("docs/research/polymnist.md", "measured"): ("polymnist", polymnist_table),
+TABLES_OF_DOCUMENTS: dict[tuple[str, str], Table] = {
+    ("README.md", "own tables"): table_of(own_tables, "tables"),
+    ("docs/research/tables-with-holes.md", "errors"): table_of(errors_table, "tables"),
+    ("docs/research/tables-with-holes.md", "targets"): table_of(targets_table, "tables"),
+    ("docs/how-to/missing-data.md", "pooling"): table_of(pooling_table, "pooling"),
+    ("docs/research/polymnist.md", "measured"): table_of(polymnist_table, "polymnist"),
 }
 
-
-def main(root: Path = Path()) -> None:
-    """Fill in the tables of the files, in the folder of the checkout."""
-    for (file, marker), (item, table) in TABLES_OF_DOCUMENTS.items():
-        path = root / file
-        path.write_text(fill(path.read_text(), marker, table(read_rows(root / "results" / f"{item}.json"))))
-
-
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    fill_documents(TABLES_OF_DOCUMENTS, Path(*sys.argv[1:]))

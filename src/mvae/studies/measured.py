@@ -1,8 +1,9 @@
 """Shared by the studies of tables: finding their files, recording rows of results, and showing them in a terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -10,11 +11,9 @@ from torch import nn
 
 from mvae.data.download import data_directory
 from mvae.errors import DataError
-from mvae.paper.results import Row, RowDict, add_rows, new_row, read_rows
+from mvae.paper.results import Row, RowDict, add_rows, new_row, rows_with
 from mvae.paper.show import show_values
 from mvae.provenance import circumstances
-
-__all__ = ["Study", "found_folder", "perceptron", "show_table"]
 
 
 def found_folder(data_dir: str | Path | None, folder: str, file: str, source: str) -> Path:
@@ -49,16 +48,16 @@ class Study:
 
     def recorded(self, model: str) -> list[dict[str, Any]]:
         """The rows of a model that were recorded with these settings."""
-        own = {"model": model, "budget": self.budget, "seed": self.seed, "dataset": self.dataset}
-        return [
-            row
-            for row in read_rows(self.results / f"{self.item}.json")
-            if all(row[key] == value for key, value in own.items()) and self.settings.items() <= row["settings"].items()
-        ]
+        own = {"dataset": self.dataset, "model": model, "budget": self.budget, "seed": self.seed}
+        return rows_with(self.results / f"{self.item}.json", self.settings, **own)
+
+    def rows(self, model: str, n: int, measure: Callable[[], Mapping[str, float]]) -> Sequence[RowDict]:
+        """The recorded rows of a model; if there are none, what ``measure`` finds is recorded."""
+        return self.recorded(model) or self.record(model, measure(), n)
 
     def record(self, model: str, values: Mapping[str, float], n: int) -> list[RowDict]:
         """Add a model's values (metric → value) to the results, and return them as rows."""
-        words = ["mvae reproduce", self.item, *([self.narrowed] if self.narrowed else [])]
+        words = ["mvae reproduce", self.item, self.narrowed, f"--seeds {self.seed + 1} --budget {self.budget}"]
         shared = {
             "dataset": self.dataset,
             "model": model,
@@ -67,7 +66,7 @@ class Study:
             "recipe": "",
             "settings": self.settings,
             "seed": self.seed,
-            "command": " ".join([*words, f"--seeds {self.seed + 1} --budget {self.budget}"]),
+            "command": " ".join(filter(None, words)),
             **circumstances(torch.device("cpu")),
         }
         rows: list[Row] = [new_row(self.item, metric, value, None, shared) for metric, value in values.items()]
@@ -80,15 +79,12 @@ def perceptron(inputs: int, outputs: int, hidden: int, dropout: float = 0.0) -> 
     return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
 
-def show_table(item: str, rows: Sequence[RowDict], columns: Iterable[str]) -> None:
+def show_table(item: str, rows: Sequence[RowDict], columns: Sequence[str]) -> None:
     """Print a line per model and a column per metric; several seeds as their mean."""
-    columns = list(columns)
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         found.setdefault(row["model"], {}).setdefault(row["metric"], []).append(row["value"])
-
-    def said(values: Sequence[float]) -> str:
-        return f"{sum(values) / len(values):.3f}" if values else "–"
-
-    lines = [[model, *(said(own.get(name, [])) for name in columns)] for model, own in found.items()]
+    lines = []
+    for model, own in found.items():
+        lines.append([model, *(f"{mean(own[name]):.3f}" if name in own else "–" for name in columns)])
     show_values(item, ["model", *columns], lines, left=[], wide=["model"])

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +24,6 @@ from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import RowDict
 from mvae.studies.measured import Study, found_folder, perceptron, show_table
 
-__all__ = ["MFEAT"]
-
 VIEWS = ("fou", "fac", "kar", "pix", "zer", "mor")
 SOURCE = "UCI's Multiple Features (one mfeat-VIEW.csv per view: a header, numbers, the label last)"
 TEST = 500
@@ -33,6 +32,15 @@ KEPT = Levels("keep", "shares of training views kept", "1,0.5")
 LATENTS = 32
 
 Views = dict[str, np.ndarray]
+
+
+class Split(NamedTuple):
+    """Training rows and test rows, each with its labels."""
+
+    train: Views
+    labels: np.ndarray
+    test: Views
+    truth: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,9 @@ def read_views(data_dir: str | Path | None = None) -> tuple[Views, np.ndarray]:
     return {view: values[:, :-1].astype(np.float32) for view, values in found.items()}, labels
 
 
-def drawn_views(rows: int = 120) -> tuple[Views, np.ndarray]:
-    """Synthetic views of three classes, which need no download."""
-    random = np.random.default_rng(0)
+def drawn_views() -> tuple[Views, np.ndarray]:
+    """Synthetic views of 120 rows of three classes, which need no download."""
+    random, rows = np.random.default_rng(0), 120
     labels = random.integers(0, 3, rows)
     views = {view: random.normal(0, 2, (3, 4))[labels] + random.normal(0, 1, (rows, 4)) for view in VIEWS}
     return {view: values.astype(np.float32) for view, values in views.items()}, labels
@@ -116,20 +124,22 @@ def subsets() -> list[tuple[str, ...]]:
     return [s for size in range(1, len(VIEWS) + 1) for s in itertools.combinations(VIEWS, size)]
 
 
-def of_model(model: "mvae.MVAE", views: Views, labels: np.ndarray) -> dict[str, float]:
-    """Accuracies of the label from the subsets, and R² of each view from the five others, averaged."""
-    right = {
-        s: float((model.predict({v: views[v] for v in s}, of="label", n=20).argmax(-1).numpy() == labels).mean())
-        for s in subsets()
-    }
+def of_model(split: Split, keep: float, seed: int, spending: Spending) -> dict[str, float]:
+    """Accuracies of the label from the subsets, R² of each view from the five others, averaged, and training time."""
+    begun = time.process_time()
+    model = trained(split.train, split.labels, keep, seed, spending)
+    minutes, views, right = (time.process_time() - begun) / 60, split.test, {}
+    for s in subsets():
+        label = model.predict({v: views[v] for v in s}, of="label", n=20).argmax(-1).numpy()
+        right[s] = float((label == split.truth).mean())
     r2 = []
     for view in VIEWS:
         guess = model.predict({v: x for v, x in views.items() if v != view}, of=view).numpy()
         r2.append(1 - ((guess - views[view]) ** 2).sum() / ((views[view] - views[view].mean(0)) ** 2).sum())
-    return accuracies(right) | {"views": float(np.mean(r2))}
+    return accuracies(right) | {"views": float(np.mean(r2)), "minutes": minutes}
 
 
-def of_regression(train: Views, labels: np.ndarray, test: Views, truth: np.ndarray) -> dict[str, float]:
+def of_regression(split: Split) -> dict[str, float]:
     """Accuracies of a logistic regression trained on each subset."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -137,34 +147,27 @@ def of_regression(train: Views, labels: np.ndarray, test: Views, truth: np.ndarr
 
     right = {}
     for s in subsets():
-        x, y = (np.concatenate([part[v] for v in s], 1) for part in (train, test))
-        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x, labels)
-        right[s] = float((fitted.predict(y) == truth).mean())
+        x, y = (np.concatenate([part[v] for v in s], 1) for part in (split.train, split.test))
+        fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x, split.labels)
+        right[s] = float((fitted.predict(y) == split.truth).mean())
     return accuracies(right)
 
 
 def _made(item: str, options: Options, paths: Paths) -> Sequence[RowDict]:
-    smoke = options.budget == "smoke"
+    smoke, spending = options.budget == "smoke", SPENT[options.budget]
     views, labels = drawn_views() if smoke else read_views(paths.data_dir)
     rows: list[RowDict] = []
     for seed in range(options.seeds):
         order = np.random.default_rng(seed).permutation(len(labels))
-        held, own = order[: min(TEST, len(order) // 4)], order[min(TEST, len(order) // 4) :]
+        held, own = np.split(order, [min(TEST, len(order) // 4)])
         train, test = ({view: x[part] for view, x in views.items()} for part in (own, held))
+        split = Split(train, labels[own], test, labels[held])
         study = Study(item, "drawn views" if smoke else "mfeat", options.budget, seed, paths.results)
-        plain, name = study.recorded("logistic regression"), "logistic regression"
-        rows += plain or study.record(name, of_regression(train, labels[own], test, labels[held]), len(held))
-        for keep in options.levels:
-            spending = SPENT[options.budget]
-            at = replace(study, settings=asdict(spending) | {"keep": float(keep)})
+        rows += study.rows("logistic regression", len(held), partial(of_regression, split))
+        for keep in map(float, options.levels):
+            at = replace(study, settings=asdict(spending) | {"keep": keep})
             name = "mvae" if keep == 1 else f"mvae, {keep:.0%} of the training views"
-            found: Sequence[RowDict] = at.recorded(name)
-            if not found:
-                begun = time.process_time()
-                model = trained(train, labels[own], float(keep), seed, spending)
-                spent = {"minutes": (time.process_time() - begun) / 60}
-                found = at.record(name, of_model(model, test, labels[held]) | spent, len(held))
-            rows += found
+            rows += at.rows(name, len(held), partial(of_model, split, keep, seed, spending))
     return rows
 
 

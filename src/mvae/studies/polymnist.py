@@ -20,21 +20,19 @@ from mvae.files import read_json, write_json
 from mvae.likelihoods import Categorical
 from mvae.models.base import MultimodalVAE
 from mvae.paper.cell import RECIPES
-from mvae.paper.harness import digest_of
+from mvae.paper.harness import completed, digest_of
 from mvae.paper.item import Budget, Item, Levels, Options, Paths
-from mvae.paper.results import Row, RowDict, add_rows, new_row, read_rows
+from mvae.paper.results import Row, RowDict, add_rows, new_row, rows_with
 from mvae.provenance import circumstances
 from mvae.runs.config import Config
-from mvae.runs.run import Run, open_run, train
+from mvae.runs.run import Run
 from mvae.runs.source import load, shipped_declaration
 from mvae.studies.datasets.polymnist import MODALITIES
 from mvae.studies.polymnist_measures import Spend, answered, labels, measures
 from mvae.studies.polymnist_show import OWN, draw, draw_given, show
 from mvae.training.callbacks import Plan
-from mvae.training.checkpoint import SETTINGS, epochs_trained
+from mvae.training.checkpoint import SETTINGS
 from mvae.training.progress import Reporter, reporter_for
-
-__all__ = ["PEER", "POLYMNIST", "SPENDS", "Curve", "Setup", "configured"]
 
 NAME, LABEL, CURVE = "polymnist", "label", "curve.json"
 PEER = "multivae"  # the recipe of rows of MultiVae's models (benchmarks/polymnist_peer.py): shown if recorded
@@ -160,17 +158,6 @@ class Curve(Reporter):
         write_json(self.path, {"points": self.points})
 
 
-def finished(setup: Setup, paths: Paths, classifiers: dict[str, ImageClassifier], data: Dataset) -> Run:
-    """The finished run: opened if it is complete, resumed if it was stopped, else trained."""
-    directory, where = paths.runs / setup.name, {"data_dir": paths.data_dir, "device": paths.device}
-    begun = (directory / SETTINGS).exists()
-    if not begun or (epochs_trained(directory) or 0) < setup.config.training.epochs:
-        told = [reporter_for()] if paths.callbacks is None else paths.callbacks
-        curve = Curve(directory, data, classifiers, SPENDS[setup.budget])
-        train(setup.config, directory, resume=begun, callbacks=[*told, curve], **where)
-    return open_run(directory, **where)
-
-
 def classifiers_of(data: Dataset, spend: Spend, folder: Path) -> tuple[dict[str, ImageClassifier], dict[str, float]]:
     """A classifier of the digit for each modality, and its accuracy on real test rows; saved in the folder."""
     parts = {"train": spend.classifier_rows, "validation": spend.classifier_rows // 10}
@@ -188,12 +175,7 @@ def classifiers_of(data: Dataset, spend: Spend, folder: Path) -> tuple[dict[str,
 def recorded(setup: Setup, results: Path, recipe: str | None = None) -> list[dict[str, Any]]:
     """The recorded rows of a setup, or of its declaration with another recipe."""
     wanted = {"model": setup.model, "recipe": recipe or setup.recipe, "seed": setup.seed, "budget": setup.budget}
-    rows = read_rows(results / f"{NAME}.json")
-    return [
-        row
-        for row in rows
-        if all(row[key] == value for key, value in wanted.items()) and row["settings"]["declaration"] == setup.digest
-    ]
+    return rows_with(results / f"{NAME}.json", {"declaration": setup.digest}, **wanted)
 
 
 def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
@@ -205,7 +187,9 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
         data = load(replace(missing[0], kept=1.0).config, paths.data_dir)  # complete, for classifiers and curves
         classifiers, accuracies = classifiers_of(data, spend, paths.runs)
         for setup in missing:
-            run = finished(setup, paths, classifiers, data)
+            directory = paths.runs / setup.name
+            told = [reporter_for()] if paths.callbacks is None else paths.callbacks
+            run = completed(setup.config, directory, paths, [*told, Curve(directory, data, classifiers, spend)])
             add_rows(paths.results / f"{name}.json", list(rows_of(setup, run, data.train, classifiers, accuracies)))
             if setup.seed == 0 and setup.kept == 1:
                 draw_given(run, paths.results / f"{name}-{setup.model}-{setup.recipe}-{setup.budget}.png")

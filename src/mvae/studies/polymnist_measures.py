@@ -18,8 +18,6 @@ from mvae.models.base import MultimodalVAE
 from mvae.models.fitting import fit_prior
 from mvae.runs.run import Run
 
-__all__ = ["FITTED", "FLOW", "Measure", "Spend", "answered", "labels", "measures", "of_priors"]
-
 LABEL = "label"
 COMPONENTS = 20  # of the fitted prior, at most: two for each digit
 FITTED, FLOW = ", fitted prior", ", flow prior"  # suffixes of metrics' names; N(0, I) has none

@@ -1,7 +1,7 @@
 """PolyMNIST's results as a table and a figure, and pictures of what a model generates from one modality."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,10 +17,9 @@ from mvae.report.grid import save_named_rows
 from mvae.runs.run import Run
 from mvae.studies.polymnist_measures import FITTED
 
-__all__ = ["OWN", "draw", "draw_given", "named", "published", "show"]
-
 OWN = "own"  # the recipe of models other than the MVAE: as declared
 SHOWN = 10  # test rows of a picture
+CLASSIFIERS = "accuracy of the classifiers"
 HIDDEN = ("m2",)  # the original's background of m2 is under copyright, and is not shown
 COLUMNS = {
     **{str(n): f"coherence given {n}" for n in (1, 2, 3, 4)},
@@ -45,21 +44,28 @@ def published() -> dict[str, Any]:
     return tomllib.loads((files("mvae.studies") / "polymnist_published.toml").read_text(encoding="utf-8"))
 
 
-def show(item: str, rows: Sequence[RowDict]) -> None:
-    """Print our results, a line per run, above the published ones."""
+def numbers_of_runs(rows: Sequence[RowDict]) -> Iterator[tuple[str, str, str, int, Mapping[str, float]]]:
+    """Each run's name, what is missing in it, its budget and seed, and its numbers (those of the curve left out)."""
     runs: dict[tuple[Any, ...], dict[str, float]] = {}
     for row in rows:
-        if "step" not in row["settings"]:
-            settings, level = row["settings"], row["settings"].get("kept", 1)
-            key = row["model"], row["recipe"], row["budget"], row["seed"], level, settings["classifier_accuracy"]
-            runs.setdefault(key, {})[row["metric"]] = row["value"]
-    lines = []
-    for (model, recipe, budget, seed, kept, accuracy), found in runs.items():
+        settings = row["settings"]
+        if "step" not in settings:
+            missing = f", {1 - settings['kept']:.0%} missing" if settings.get("kept", 1) < 1 else ""
+            key = named(row["model"], row["recipe"]), missing, row["budget"], row["seed"]
+            accuracy = settings["classifier_accuracy"]
+            found = runs.setdefault((*key, accuracy), {CLASSIFIERS: accuracy})
+            found[row["metric"]] = row["value"]
+    for (*key, _), found in runs.items():
+        yield *key, found
+
+
+def show(item: str, rows: Sequence[RowDict]) -> None:
+    """Print our results, a line per run, above the published ones."""
+    lines: list[list[str]] = []
+    for name, missing, budget, seed, found in numbers_of_runs(rows):
         which = f", seed {seed}" if seed else ""
-        missing = f", {1 - kept:.0%} missing" if kept < 1 else ""
-        what = f"{named(model, recipe)}, {budget}{which}{missing}"
-        lines.append([what, *(_percent(found.get(metric)) for metric in COLUMNS.values())])
-        lines[-1].append(_percent(accuracy))
+        numbers = (found.get(metric) for metric in (*COLUMNS.values(), CLASSIFIERS))
+        lines.append([f"{name}, {budget}{which}{missing}", *map(_percent, numbers)])
     lines.append([])
     for known in published()["coherence"]:
         absent = ["–"] * (len(COLUMNS) + 1 - len(known["given"]))

@@ -12,8 +12,6 @@ from mvae.data.fields import CLASSED, Field
 from mvae.data.tables.frames import pandas
 from mvae.errors import MissingDependencyError
 
-__all__ = ["BASELINES", "rounded"]
-
 COMPLETED = 5  # tables
 Matrix = Float[np.ndarray, "rows fields"]
 

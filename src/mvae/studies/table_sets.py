@@ -18,8 +18,6 @@ from mvae.data.fields import Field
 from mvae.errors import DataError
 from mvae.studies.mfeat import read_views
 
-__all__ = ["HIVAE", "SETS", "SKLEARN", "VIEWED", "Holes", "Whole", "holes_of", "whole"]
-
 HIVAE = {"wine": 13, "breast": 10, "adult": 12}  # fields
 SKLEARN = ("breast-cancer", "wine-classes", "diabetes")
 VIEWED = (*SKLEARN, "digits", "mfeat")  # with views: the mean, error and worst of breast cancer's columns, quadrants …

@@ -12,17 +12,6 @@ from jaxtyping import Bool, Float
 from mvae.data.fields import Field
 from mvae.studies.table_sets import Holes, Whole
 
-__all__ = [
-    "FOREST",
-    "HGB",
-    "auroc_of_forest",
-    "planted",
-    "rare_class",
-    "target_error",
-    "target_of_boosting",
-    "with_target",
-]
-
 FOREST, HGB = "IsolationForest", "HistGradientBoosting"
 ASKED = 5  # the target is hidden in one row in this many
 OUTLIERS = 0.05  # of the rows

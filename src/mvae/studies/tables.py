@@ -10,6 +10,7 @@ On the other sets, they are the RMSE of standardised values. Targets of rows wit
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -42,8 +43,6 @@ from mvae.studies.table_tasks import (
     target_of_boosting,
     with_target,
 )
-
-__all__ = ["NEIGHBOURS", "NO_COPIES", "TABLES", "copied", "coverage", "error", "expected_calibration_error", "filled"]
 
 NAME, OURS = "tables", "mvae"
 Matrix = Float[np.ndarray, "rows fields"]
@@ -292,16 +291,15 @@ def make(name: str, options: Options, paths: Paths) -> Sequence[RowDict]:
     found: list[RowDict] = []
     for dataset in options.datasets or tuple(spend.patterns):
         for pattern in spend.patterns[dataset]:
-            asked = answering(dataset, pattern, models)
-            for seed in range(options.seeds):
+            for seed, model in product(range(options.seeds), answering(dataset, pattern, models)):
                 study = Study(name, dataset, options.budget, seed, paths.results, {"hidden": pattern})
-                rows: dict[str, Sequence[RowDict]] = {model: study.recorded(model) for model in asked}
-                for model in (model for model in asked if not rows[model]):
+                rows: Sequence[RowDict] = study.recorded(model)
+                if not rows:
                     values, settings, n = measured(dataset, pattern, model, seed, spend, paths.data_dir)
                     narrowed = f"--datasets {dataset} --models '{model}'"
                     at = replace(study, narrowed=narrowed, settings={"hidden": pattern, **settings})
-                    rows[model] = at.record(model, values, n)
-                found += [row for model in asked for row in rows[model]]
+                    rows = at.record(model, values, n)
+                found += rows
     return found
 
 

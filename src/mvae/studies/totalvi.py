@@ -14,8 +14,6 @@ import numpy as np
 
 from mvae.studies.cells import Cells, metrics_of
 
-__all__ = ["is_installed", "of_totalvi"]
-
 EPOCHS, DRAWS = 100, 25
 
 

@@ -10,8 +10,6 @@ from torch import Tensor
 from mvae.data.table import Table
 from mvae.models.base import MultimodalVAE
 
-__all__ = ["Features", "latents", "pixels", "rbm"]
-
 Features = Callable[[Table], Float[np.ndarray, "rows features"]]
 
 RBM_UNITS = 128  # App. H

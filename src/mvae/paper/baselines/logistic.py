@@ -13,8 +13,6 @@ from mvae.data.table import Table
 from mvae.errors import DataError, SettingsError
 from mvae.paper.baselines.features import Features
 
-__all__ = ["logistic_accuracy", "shifted_copies"]
-
 STRENGTHS = (1.0, 10.0, 0.1, 0.01)  # C, one over the weight of the squared norm; scikit-learn's default first
 FOLDS = 5
 ENOUGH = 1_000  # validation pairs that suffice to choose the strength

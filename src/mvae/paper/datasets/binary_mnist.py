@@ -12,8 +12,6 @@ from mvae.data.table import Table
 from mvae.errors import DataError
 from mvae.paper.datasets import mnist
 
-__all__ = ["load"]
-
 SEED = 28_06_2018
 AMAT = {split: f"binarized_mnist_{split}.amat" for split in ("train", "valid", "test")}
 ROWS = {"train": 50_000, "valid": 10_000, "test": 10_000}

@@ -20,8 +20,6 @@ from mvae.data.picture import fitted, open_bounded
 from mvae.errors import DataError
 from mvae.paper.attributes import ATTRIBUTES, Pictures
 
-__all__ = ["decoded", "load", "pictures"]
-
 PUBLISHED = 202_599  # images of the whole dataset
 SIDE = 64
 IMAGES, ATTRIBUTE_LIST, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"

@@ -9,9 +9,7 @@ from mvae.data.codecs import class_names
 from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 
-__all__ = ["load"]
-
-ROWS = {"train": 1_297, "validation": 200, "test": 300}
+ROWS = (1_297, 200, 300)  # for training, validation and test
 HIGHEST_LEVEL = 16.0
 
 
@@ -36,10 +34,6 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     order = np.random.RandomState(0).permutation(len(labels))
     image = torch.from_numpy(np.float32(levels[order] / HIGHEST_LEVEL)).view(-1, 1, 8, 8)
     label = torch.from_numpy(labels[order].astype(np.int64))
-    tables = {}
-    start = 0
-    for part, rows in ROWS.items():
-        rows_of_part = slice(start, start + rows)
-        tables[part] = Table({"image": image[rows_of_part], "label": label[rows_of_part]})
-        start += rows
-    return Dataset("digits", **tables, codecs={"label": class_names("0123456789")})
+    parts = zip(image.split(ROWS), label.split(ROWS), strict=True)
+    train, validation, test = (Table({"image": x1, "label": x2}) for x1, x2 in parts)
+    return Dataset("digits", train, validation, test, codecs={"label": class_names("0123456789")})

@@ -17,8 +17,6 @@ from mvae.data.dataset import Dataset
 from mvae.data.download import cache_directory
 from mvae.paper.attributes import ATTRIBUTES, Pictures
 
-__all__ = ["Face", "draw", "face", "landmarks", "load", "pictures"]
-
 SIDE = 64
 FINE = 4  # drawn this much larger and averaged down, so that edges are smooth
 ROWS = {"train": 4_000, "validation": 500, "test": 500}
@@ -95,7 +93,7 @@ def face(row: int, seed: int = 0) -> Face:
     )
 
 
-def landmarks(row: int, seed: int = 0) -> dict[str, Polygon]:
+def landmarks(row: int) -> dict[str, Polygon]:
     """The parts of that row's face as polygons: ``face``, ``left eye``, ``right eye``, ``nose`` and ``mouth``.
 
     Points are ``x y`` in pixels of the 64×64 image; left is the left of the picture.
@@ -103,7 +101,7 @@ def landmarks(row: int, seed: int = 0) -> dict[str, Polygon]:
     >>> landmarks(0)["mouth"].shape
     (24, 2)
     """
-    return _polygons(face(row, seed))
+    return _polygons(face(row))
 
 
 def _polygons(f: Face) -> dict[str, Polygon]:
@@ -133,8 +131,8 @@ def _mouth(f: Face) -> Polygon:
     return np.concatenate([np.stack([x, top], 1), np.stack([x, bottom], 1)[::-1]])
 
 
-def _ellipse(x: float, y: float, width: float, height: float, points: int = 24) -> Polygon:
-    angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
+def _ellipse(x: float, y: float, width: float, height: float) -> Polygon:
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     return np.stack([x + width * np.cos(angle), y + height * np.sin(angle)], 1)
 
 
@@ -329,7 +327,7 @@ def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     return pictures().dataset("faces")
 
 
-def pictures(data_dir: str | PathLike[str] | None = None) -> Pictures:
+def pictures() -> Pictures:
     """The images and attributes of `load`, all splits in one array; row n is `face(n)`.
 
     Raises:

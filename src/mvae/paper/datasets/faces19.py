@@ -6,8 +6,6 @@ from mvae.data.dataset import Dataset
 from mvae.paper.attributes import separated
 from mvae.paper.datasets import faces
 
-__all__ = ["load"]
-
 
 def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Load the rows of `mvae.paper.datasets.faces.load`, with every attribute in its own column, boolean ``rows 1``.

@@ -5,8 +5,6 @@ from os import PathLike
 from mvae.data.dataset import Dataset
 from mvae.paper.datasets.mnist import load_idx_dataset
 
-__all__ = ["CLASSES", "load"]
-
 MIRRORS = (
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",

@@ -17,8 +17,6 @@ from mvae.data.idx import read_idx
 from mvae.data.table import Column, Table
 from mvae.errors import DataError
 
-__all__ = ["load", "load_idx_dataset"]
-
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 MOST_BYTES = 1 << 28  # of a file; the largest has 47 million
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -57,10 +55,9 @@ def load_idx_dataset(
     mirrors: Sequence[str],
     sha256: Mapping[str, str],
     classes: tuple[str, ...],
-    sizes: tuple[int, int, int] = (50_000, 10_000, 10_000),
-    side: int = 28,
+    validation: int = 10_000,
 ) -> Dataset:
-    """Load a dataset of square grey images and labels published as MNIST's four IDX files.
+    """Load a dataset of grey images and labels published as MNIST's four IDX files.
 
     Args:
         name: the name of the dataset and of its folder.
@@ -68,12 +65,11 @@ def load_idx_dataset(
         mirrors: addresses of the folders that hold the four ``.gz`` files.
         sha256: file name without ``.gz`` → SHA-256 of its decompressed bytes.
         classes: the names of the labels 0, 1, ….
-        sizes: rows of train, validation and test; the training files hold the first two, in this order.
-        side: the side length of an image, in pixels.
+        validation: rows for validation, the last of the training files.
 
     Raises:
-        DataError: the files are absent from the directory given, cannot be downloaded, are damaged, do not fit
-            each other, or belong to another dataset.
+        DataError: the files are absent from the directory given, cannot be downloaded, are damaged, or belong to
+            another dataset.
     """
     if directory := data_directory(data_dir):
         files = _files_in(directory, name, mirrors)
@@ -82,23 +78,20 @@ def load_idx_dataset(
         files = _files_in_cache(name, mirrors, sha256)
         remedy = "delete it and run again to download it afresh"
 
-    def read(image_file: str, label_file: str, rows: int) -> dict[str, Column]:
-        images, labels = (read_idx(files[file], remedy, MOST_BYTES) for file in (image_file, label_file))
-        _check(files[image_file], images, files[label_file], labels, rows, side, len(classes), remedy)
-        _refuse_other_dataset(f"labels of {name}", files[label_file], labels, sha256[label_file], remedy)
-        _refuse_other_dataset(f"images of {name}", files[image_file], images, sha256[image_file], remedy)
+    def read(image_file: str, label_file: str) -> dict[str, Column]:
+        labels = _published(files[label_file], f"labels of {name}", sha256[label_file], remedy)
+        images = _published(files[image_file], f"images of {name}", sha256[image_file], remedy)
         return {
             "image": torch.from_numpy(images).unsqueeze(1),
             "label": torch.from_numpy(labels.astype(np.int64)),
         }
 
-    train, validation, test = sizes
-    columns = read(*TRAIN, train + validation)
+    columns = read(*TRAIN)
     return Dataset(
         name,
-        train=Table({column: values[:train] for column, values in columns.items()}),
-        validation=Table({column: values[train:] for column, values in columns.items()}),
-        test=Table(read(*TEST, test)),
+        train=Table({column: values[:-validation] for column, values in columns.items()}),
+        validation=Table({column: values[-validation:] for column, values in columns.items()}),
+        test=Table(read(*TEST)),
         codecs={"label": class_names(classes)},
     )
 
@@ -140,45 +133,15 @@ def _find(folder: Path, file: str) -> Path | None:
     return None
 
 
-def _check(
-    image_file: Path,
-    images: np.ndarray,
-    label_file: Path,
-    labels: np.ndarray,
-    rows: int,
-    side: int,
-    classes: int,
-    remedy: str,
-) -> None:
-    if images.dtype != np.uint8 or images.shape[1:] != (side, side):
-        raise DataError(
-            f"{image_file} holds {_described(images)}; images of {side}×{side} uint8 levels are needed: {remedy}"
-        )
-    if labels.dtype != np.uint8 or labels.ndim != 1:
-        raise DataError(f"{label_file} holds {_described(labels)}; a list of uint8 labels is needed: {remedy}")
-    if len(images) != len(labels):
-        row, lacking = min((len(images), "no image"), (len(labels), "no label"))
-        raise DataError(
-            f"{image_file} has {len(images)} images but {label_file} has {len(labels)} labels (row {row} has "
-            f"{lacking}): {remedy}, whichever is the wrong one"
-        )
-    if len(images) != rows:
-        raise DataError(f"{image_file} has {len(images)} rows instead of {rows}: {remedy}")
-    wrong = np.flatnonzero(labels >= classes)
-    if len(wrong):
-        row = wrong[0]
-        raise DataError(f"{label_file} row {row} has the label {labels[row]}, outside 0..{classes - 1}: {remedy}")
-
-
-def _refuse_other_dataset(what: str, file: Path, values: np.ndarray, sha256: str, remedy: str) -> None:
-    """Refuse another dataset's file: MNIST's relatives share its file names and shapes, and differ only in content."""
+def _published(file: Path, what: str, sha256: str, remedy: str) -> np.ndarray:
+    """Read a file, and refuse all but the published bytes: MNIST's relatives share its file names and shapes."""
+    values = read_idx(file, remedy, MOST_BYTES)
     digest = hashlib.sha256(struct.pack(f">BBBB{values.ndim}I", 0, 0, 0x08, values.ndim, *values.shape))
     digest.update(values.data)  # the file again, decompressed: its header and its bytes
     if digest.hexdigest() != sha256:
+        held = f"{'×'.join(map(str, values.shape))} {values.dtype}"
         raise DataError(
-            f"{file} is intact but does not hold the {what} (another dataset's file of the same name?): {remedy}"
+            f"{file} is intact but does not hold the {what} (it holds {held}; another dataset's file of the same "
+            f"name?): {remedy}"
         )
-
-
-def _described(array: np.ndarray) -> str:
-    return f"{'×'.join(map(str, array.shape))} {array.dtype}"
+    return values

@@ -24,8 +24,6 @@ from mvae.data.dataset import Dataset
 from mvae.data.table import Table
 from mvae.paper.datasets import mnist
 
-__all__ = ["CODEC", "LENGTH", "STOP", "compose", "load"]
-
 SEED = 14_02_2018
 SIDE, SMALL, MARGIN = 50, 21, 4
 PLACES = tuple((top, left) for top in (MARGIN, MARGIN + SMALL) for left in (MARGIN, MARGIN + SMALL))

@@ -13,8 +13,6 @@ from mvae.data.table import Table
 from mvae.data.vocabulary import STOP, Vocabulary
 from mvae.errors import DataError
 
-__all__ = ["LANGUAGES", "LENGTH", "VOCABULARY", "load", "sentences"]
-
 LANGUAGES = ("en", "vi")
 FOLDER = "en-vi"
 OTHER = "tst2012"  # talks; if the training files are news, these are another domain

@@ -16,8 +16,6 @@ from mvae.paper.attributes import Pictures
 from mvae.paper.datasets import celeba
 from mvae.paper.transformations import edges, grayscale, mask, obscured, watermarked
 
-__all__ = ["MODALITIES", "load", "transformed"]
-
 VERSION = 1  # of the transformations: part of the cache's name
 PACKAGES = ("scikit-image", "dlib-bin", "face_recognition_models", "pillow")  # whose versions may change a pixel
 CHANNELS = {"gray": 1, "edges": 1, "mask": 1, "obscured": 3, "watermarked": 3}  # in the order of the cache

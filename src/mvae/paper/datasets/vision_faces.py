@@ -10,8 +10,6 @@ from mvae.paper.datasets import faces
 from mvae.paper.datasets.vision import transformed
 from mvae.paper.transformations import draw_mask
 
-__all__ = ["drawn_mask", "load"]
-
 
 def load(data_dir: str | PathLike[str] | None = None) -> Dataset:
     """Load the six modalities of `mvae.paper.datasets.vision.load` for drawn faces.

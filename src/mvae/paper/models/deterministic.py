@@ -15,8 +15,6 @@ from mvae.models.objective import Objective
 from mvae.models.plan import Experts, at_most_one
 from mvae.models.terms import Terms, singles
 
-__all__ = ["Autoencoder", "SupervisedNetwork"]
-
 
 class _Deterministic(MultimodalVAE):
     """A model whose z is the encoder's mean: it has no noise, no KL and no posterior distribution.

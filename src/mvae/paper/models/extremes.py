@@ -11,8 +11,6 @@ from mvae.models.mvae import MVAE
 from mvae.models.mvae_q import MVAEQ
 from mvae.models.terms import Terms, full, singles
 
-__all__ = ["Eq5MVAE", "JointOnly", "QuotientJointOnly", "SinglesOnly"]
-
 
 class Eq5MVAE(MVAE):
     """The MVAE of Eq. 5 to the letter: without cross terms."""

@@ -12,8 +12,6 @@ from mvae.models.objective import Objective
 from mvae.models.terms import Terms
 from mvae.paper.models.extremes import Eq5MVAE
 
-__all__ = ["BoundedMVAE", "PenalisedMVAE", "RampedMVAE"]
-
 
 class RampedMVAE(Eq5MVAE):
     """Couple first, at small λ: every λ rises from 1 to its own over the annealing; the KL counts in full throughout.

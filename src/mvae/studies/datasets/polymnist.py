@@ -28,8 +28,6 @@ from mvae.paper.datasets import digits as embedded
 from mvae.paper.datasets import mnist
 from mvae.studies.textures import textures
 
-__all__ = ["MODALITIES", "compose", "load", "pictures_in"]
-
 MODALITIES = ("m0", "m1", "m2", "m3", "m4")
 FOLDER = "polymnist-backgrounds"
 ENLARGED = {"m1_the_scream_1200x1528": (1800, 2292)}  # a smaller copy is enlarged to the size of the original's picture
