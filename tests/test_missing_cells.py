@@ -32,7 +32,7 @@ from mvae.evaluation.likelihood import log_likelihood, log_likelihoods
 from mvae.evaluation.prediction import prediction_accuracy
 from mvae.evaluation.proposal import log_joint, weighted_samples
 from mvae.evaluation.representation import linear_accuracy_by_number
-from mvae.evaluation.rows import latent_means, rows_with
+from mvae.evaluation.rows import labels_of, latent_means, rows_with
 from mvae.evaluation.spread import spread_labels
 from mvae.evaluation.subsets import coherence_by_number
 from mvae.evaluation.text import source_gap
@@ -153,6 +153,7 @@ CALLS: dict[Callable[..., Any], Callable[[Table, Path], Any]] = {
     spread_labels: lambda t, _: spread_to(t),
     latent_means: lambda t, _: latent_means(model(), t, rows_with(t, ["image", "number"]), ["image"]),
     rows_with: lambda t, _: rows_with(t, ["image", "number"]),
+    labels_of: lambda t, _: labels_of(t, CLASSES),
     impute: lambda t, _: vars(impute(model(), t, draws=3, samples=20)),
     imputed_parts: lambda t, _: [vars(part) for part in imputed_parts(model(), t, draws=3, samples=20)],
     log_joint: lambda t, _: joint_of(t),

@@ -120,6 +120,12 @@ def test_parsed_change_is_applied(key: str, value: int) -> None:
 def test_parse_change_reads_quoted_names_and_text() -> None:
     assert parse_change('modalities."RNA.counts".weight=2.0') == {"modalities": {"RNA.counts": {"weight": 2.0}}}
     assert parse_change("""a.'b.c=d'.kinds."e=f"=x=y""") == {"a": {"b.c=d": {"kinds": {"e=f": "x=y"}}}}
+    assert parse_change("""kinds."e=f"="x" """) == {"kinds": {"e=f": "x"}}
+    assert parse_change("""kinds.'e=f'={ kind = "bounded", low = 0 }""") == {
+        "kinds": {"e=f": {"kind": "bounded", "low": 0}}
+    }
+    assert parse_change("""kinds."e=f".low=0""") == {"kinds": {"e=f": {"low": 0}}}
+    assert parse_change("data.source=a=b.npz") == {"data": {"source": "a=b.npz"}}
     assert parse_change("data.source=my table.npz") == {"data": {"source": "my table.npz"}}
     assert parse_change("model.cross_from=['a']") == {"model": {"cross_from": ["a"]}}
     for text in ("epochs", "a b=1", "=1"):

@@ -544,6 +544,16 @@ def test_texts_are_sampled_given_cells(tmp_path: Path) -> None:
         tmp_path / "x.csv", index=False
     )
     declared = {"rest": {"kind": "columns", "columns": ["x", "y"]}, "note": {"kind": "text", "columns": ["n"]}}
+    same = {"x": declared["rest"], "note": declared["note"]}  # a modality with the name of one of its columns
+    with unchecked():
+        other, _ = mvae.train(
+            Config.from_dict(FEW | {"data": {"source": str(tmp_path / "x.csv")}, "modalities": same}),
+            tmp_path / "other",
+            callbacks=[],
+        )
+    given = parse_given(other, ("x=2.5",))
+    assert given is not None
+    assert given["x"].tolist() == [[2.5, pytest.approx(np.nan, nan_ok=True)]]
     config = Config.from_dict(FEW | {"data": {"source": str(tmp_path / "x.csv")}, "modalities": declared})
     with unchecked():
         run, _ = mvae.train(config, tmp_path / "run", callbacks=[])
@@ -551,7 +561,7 @@ def test_texts_are_sampled_given_cells(tmp_path: Path) -> None:
     assert list(sample_cells(run, ("n=a good day",), 2, 0)) == ["x", "y"]
     for of, message in [
         ("rest", "--of rest: name columns of this modality that are not given: y"),
-        ("y,note", "--of note: a text is not sampled with columns: leave out the others"),
+        ("y,note", "--of note: a text is not sampled together with columns: ask for each alone"),
     ]:
         with pytest.raises(QueryError, match=message):
             sample_cells(run, ("x=2.5",), 2, 0, of=tuple(of.split(",")))

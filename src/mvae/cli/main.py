@@ -107,7 +107,7 @@ def main() -> None:
 
     _usable_streams()
     if odd := [word for word in sys.argv[1:] if any("\ud800" <= sign <= "\udfff" for sign in word)]:
-        click.echo(f"mvae: {abridged(odd[0])} is not UTF-8: rename the file, or use a UTF-8 terminal", err=True)
+        click.echo(f"mvae: {abridged(odd[0])} is not UTF-8: use a UTF-8 terminal, or rename the file", err=True)
         sys.exit(2)
 
     # Read when torch is loaded, inside the commands. Threads that spin at barriers lose whole time slices if another

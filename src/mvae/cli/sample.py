@@ -36,7 +36,7 @@ def sample(
 ) -> None:
     """Draw samples from the prior, or given some modalities (Fig. 2): pictures as a PNG grid, labels by name.
 
-    For a table, cells may be given by column; rows of its other columns are then drawn, or what --of names.
+    For a table, cells may be given by column; then rows of the other columns are drawn, or only what --of names.
 
     \b
     Example:  mvae sample runs/mnist --given label=5 --n 64

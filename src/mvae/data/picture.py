@@ -76,7 +76,8 @@ def shape_of(path: str | PathLike[str]) -> tuple[int, int, int]:
     """
     with open_bounded(path) as picture, _explained(str(path), MOST_PIXELS):
         grey = picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I")
-        turned = picture.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # by a quarter
+        tagged = picture.format != "PNG" or "exif" in picture.info  # getexif decodes a PNG that has none
+        turned = tagged and picture.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # by a quarter
         height, width = picture.size if turned else picture.size[::-1]
         return 1 if grey else 3, height, width
 

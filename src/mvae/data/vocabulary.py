@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from html import unescape
 
 import numpy as np
@@ -22,11 +22,6 @@ __all__ = ["SPECIAL", "STOP", "UNKNOWN", "Vocabulary", "words_of", "words_typed"
 STOP, UNKNOWN = 0, 1
 SPECIAL = ("</s>", "<unk>")  # the first entries of every vocabulary
 RESERVED = {*SPECIAL, "<s>", "<pad>"}  # in a text these are markup, not words
-
-# Accents, vowel signs and joiners, which belong to the letter before them, though \\w does not match them.
-_MARKS = "".join(chr(n) for n in range(0x300, 0x20000) if unicodedata.category(chr(n))[0] == "M") + "\u200c\u200d"
-_WORD = rf"\w[\w{_MARKS}]*"
-_TYPED = re.compile(rf"<unk>|{_WORD}(?:[.,\-]{_WORD})*|['’]{_WORD}|[^\w\s][{_MARKS}]*")
 
 
 def words_of(line: str) -> list[str]:
@@ -44,7 +39,20 @@ def words_typed(text: str) -> list[str]:
     >>> words_typed("Today's price is 3.50, isn't it?")
     ['Today', "'s", 'price', 'is', '3.50', ',', 'isn', "'t", 'it', '?']
     """
-    return _TYPED.findall(unicodedata.normalize("NFC", unescape(text)))
+    return _parts(unescape(text))
+
+
+def _parts(text: str) -> list[str]:
+    return _typed().findall(unicodedata.normalize("NFC", text))
+
+
+@cache
+def _typed() -> re.Pattern[str]:
+    """Words with the accents, vowel signs and joiners that belong to their letters, and other signs one by one."""
+    marks = "".join(chr(n) for n in range(0x300, 0x20000) if unicodedata.category(chr(n))[0] == "M")
+    marks += "\u200c\u200d"
+    word = rf"\w[\w{marks}]*"
+    return re.compile(rf"<unk>|{word}(?:[.,\-]{word})*|['’]{word}|[^\w\s][{marks}]*")
 
 
 @dataclass(frozen=True)
@@ -145,4 +153,4 @@ class Vocabulary:
     def _divided(self, token: str) -> list[str]:
         """A token itself if it has a number, otherwise its parts with punctuation separated."""
         pieces = [token] if self.subwords is None else self.subwords.split([token])
-        return [token] if len(pieces) == 1 and pieces[0] in self._numbers else words_typed(token)
+        return [token] if len(pieces) == 1 and pieces[0] in self._numbers else _parts(token)

@@ -20,6 +20,7 @@ epochs = 200
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -183,13 +184,11 @@ def parse_change(text: str) -> dict[str, Any]:
     >>> parse_change("training.epochs=60"), parse_change('modalities.labs.kinds."a=b"=ordinal')
     ({'training': {'epochs': 60}}, {'modalities': {'labs': {'kinds': {'a=b': 'ordinal'}}}})
     """
-    for at in (i for i, sign in enumerate(text) if sign == "="):  # a quoted key may have one, too
-        key, value = text[:at], text[at + 1 :]
-        for written in (value, json.dumps(value, ensure_ascii=False)):
-            try:
-                return tomllib.loads(f"{key} = {written}")
-            except tomllib.TOMLDecodeError:
-                continue
+    ends = [at for at, sign in enumerate(text) if sign == "="]  # a quoted key may have one, too
+    quoted = [f"{text[:at]}={json.dumps(text[at + 1 :], ensure_ascii=False)}" for at in ends]
+    for written in (text, *quoted) if ends else ():
+        with suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(written)
     raise SettingsError(
         f"--set {text!r}: write KEY=VALUE, for example training.epochs=60; quote a name with other signs than letters, "
         "digits, - and _, as in 'modalities.labs.kinds.\"a.b\"=real'"

@@ -51,9 +51,11 @@ def parse_given(run: Run, given: tuple[str, ...]) -> dict[str, Tensor] | None:
         name, equals, value = text.partition("=")
         if not equals:
             raise QueryError(f"--given {text!r}: write MODALITY=VALUE, for example label=5")
+        column = "" if layout is None else _column_in(text, layout)
+        name, value = (column, text[len(column) + 1 :]) if column else (name, value)
         name = _modality_of(run, name)
-        if layout is not None and (column := _column_in(text, layout)) and name not in layout.modalities:
-            _give_cell(row, layout, column, text[len(column) + 1 :])
+        if layout is not None and column and not _is_modality(run, name):
+            _give_cell(row, layout, column, value)
             continue
         if name not in run.model.covariates:
             run.model.require_known([name])
@@ -81,6 +83,13 @@ def _modality_of(run: Run, name: str) -> str:
     return name if name in run.data.test.columns else alone.get(name, name)
 
 
+def _is_modality(run: Run, name: str) -> bool:
+    """Whether a name means a whole modality: of a modality of several columns and one of them, it means the column."""
+    layout = run.data.layout
+    ambiguous = layout is not None and len(layout.modalities.get(name, ())) > 1 and name in layout.seen
+    return name in run.data.test.columns and not ambiguous
+
+
 def _give_cell(row: dict[str, Tensor], layout: TableSchema, name: str, cell: str) -> None:
     """Add a cell to a row whose modalities of columns are NaN where nothing is given."""
     modality, place = layout.home_of(name)
@@ -104,15 +113,11 @@ def unknown_words(run: Run, given: tuple[str, ...]) -> list[str]:
 
 
 def names_columns(run: Run, given: tuple[str, ...], of: tuple[str, ...] = ()) -> bool:
-    """Are cells of a run's table given or requested? A picture or a text, even if given cells, is a whole modality.
-
-    The name of a modality of several columns that is also the name of one of them means that column.
-    """
-    layout, known = run.data.layout, run.data.test.columns  # including a CVAE's condition
+    """Are cells of a run's table given or requested? A picture or a text, even if given cells, is a whole modality."""
+    layout = run.data.layout
     if layout is None or (of and all(_modality_of(run, name) in layout.shapes for name in of)):
         return False
-    several = {name for name, columns in layout.modalities.items() if len(columns) > 1 and name in layout.seen}
-    return any(name not in known or name in several for name in (text.partition("=")[0] for text in (*given, *of)))
+    return not all(_is_modality(run, text.partition("=")[0]) for text in (*given, *of))
 
 
 def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[str, ...] = ()) -> "DataFrame":
@@ -167,7 +172,7 @@ def _require_sampled(name: str, layout: TableSchema, given: Iterable[str]) -> No
     alone = [c for c, modality in columns.items() if modality in layout.shapes and name in (c, modality)]
     if alone:
         raise QueryError(
-            f"--of {name}: a {layout.named[alone[0]].kind} is not sampled with columns: leave out the others"
+            f"--of {name}: a {layout.named[alone[0]].kind} is not sampled together with columns: ask for each alone"
         )
     if name not in columns:
         left = [column for column in layout.modalities[name] if column not in given]

@@ -75,9 +75,8 @@ def fit(
     Signals (Ctrl-C, SIGTERM, SIGHUP) wait for the current step and a checkpoint; then they act as usual.
 
     Raises:
-        SettingsError: an unknown setting, or one outside its range. DataError: rows that do not fit the model, with
-            their numbers, or from which it learns nothing. RunError: nothing to resume, or a run directory that cannot
-            be written or is in use.
+        SettingsError: an unknown setting, or one outside its range. DataError: rows that do not fit the model, or from
+            which it learns nothing. RunError: nothing to resume, or a run directory that is in use or not writable.
         TrainingError: the loss is no longer finite; the message names the modality. The last checkpoint is kept.
 
     >>> x = torch.randn(200, 3)

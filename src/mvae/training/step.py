@@ -102,10 +102,9 @@ def _require_terms(model: MultimodalVAE, table: Table) -> None:
         if model.terms(present, generator).given_anywhere.any():
             return
     stage = f" in its stage {model.stage!r}" if len(model.stages) > 1 else ""
-    raise DataError(
-        f"{type(model).__name__} learns nothing from these rows{stage}: none has a term of its objective. JMVAE and "
-        f"TELBO need rows that have all of {', '.join(model.names)}; an MVAE learns from any"
-    )
+    empty = not table.presence(model.names).any()
+    remedy = "every row is empty" if empty else f"it needs rows that have all of {', '.join(model.names)}, or an MVAE"
+    raise DataError(f"{type(model).__name__} learns nothing from these rows{stage}: {remedy}")
 
 
 class Step:

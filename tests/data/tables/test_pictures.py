@@ -99,6 +99,15 @@ def test_a_column_of_paths_is_proposed_as_pictures(cells: list[str], kind: str, 
     assert (found.kind, found.reason) == (kind, reason)
 
 
+def test_a_column_with_files_that_are_no_pictures_is_ignored(tmp_path: Path) -> None:
+    """As pictures, it would be refused in training."""
+    for i in range(20):
+        Image.fromarray(LEVELS).save(tmp_path / f"{i}.png")
+    (tmp_path / "20.pdf").write_bytes(b"%PDF")
+    cells = [*(f"{i}.png" for i in range(20)), "20.pdf"]
+    assert infer("scan", pandas.Series(cells), folder=tmp_path).kind != "picture"
+
+
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)).save(tmp_path / "a.png")
     whole = (tmp_path / "a.png").read_bytes()

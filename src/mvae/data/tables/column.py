@@ -82,7 +82,7 @@ class TableColumn:
     style: str = "1234.5"
     form: str = ""
     resolution: Annotated[FiniteFloat, Field(ge=0)] = 0.0
-    missing: tuple[str | int | float, ...] = ()
+    missing: tuple[str | int | float | bool, ...] = ()
     cells: str = ""
 
     @cached_property

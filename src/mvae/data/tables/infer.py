@@ -200,6 +200,12 @@ def _require_numbers(name: str, cells: np.ndarray) -> None:
         )
 
 
+def _any_is_file(words: Sequence[str], folder: Path | None) -> bool:
+    """Whether one of these paths is a file; of many, some are looked for."""
+    some = words[:: max(1, len(words) // LOOKED_FOR)]
+    return any(picture_file(folder or Path(), word).is_file() for word in some)
+
+
 def _of_words(
     blank: TableColumn, cells: np.ndarray, often: np.ndarray, folder: Path | None, comma_first: bool
 ) -> TableColumn:
@@ -209,9 +215,8 @@ def _of_words(
     if len(cells) == 2:
         return replace(blank, kind="binary", reason=f"two values: {', '.join(sorted(words))}")
     others = [word for word in words if not word.strip().lower().endswith(PICTURES)]
-    if len(others) <= MOST_OTHERS * len(words):
-        some = words[:: max(1, len(words) // LOOKED_FOR)]
-        there = any(picture_file(folder or Path(), word).is_file() for word in some)
+    if len(others) <= MOST_OTHERS * len(words) and not _any_is_file(others, folder):
+        there = _any_is_file(words, folder)
         reason = f"paths of pictures, except {len(others)} such as {others[0]!r}" if others else "paths of pictures"
         return replace(
             blank, kind="picture" if there else "ignored", reason=reason if there else f"{reason}, which are not there"

@@ -1,6 +1,7 @@
 """Pictures of a table: a column of paths, whose files are read as bytes of one shape."""
 
 import statistics
+import zlib
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = ["described", "picture_file", "picture_shape", "read_pictures"]
 
 LARGEST_SIDE = 64  # pixels; a larger picture is scaled down to it
 SHOWN = 10  # damaged pictures that are named in a message
+MOST_FILES = 10_000  # pictures of a column that are looked for to describe it
 LOOKED_AT = 200  # pictures of a column whose headers are read, to choose a shape for all
 
 
@@ -49,11 +51,12 @@ def described(frames: Frames, column: str, missing: Missing = ()) -> tuple[str, 
     """The sizes of a column's pictures in words, and notes on files that are absent or cannot be read."""
     files = _files(frames, column, missing)
     absent = [file for file in files if not file.is_file()]
+    looked_for = f"{len(files):,}" + (" that were looked for" if len(files) == MOST_FILES else "")
     shapes, damaged = _looked_at(files)
     notes = (
-        [f"{column}: {len(absent)} of {len(files)} files are not there, and so missing: {absent[0]}"] if absent else []
+        [f"{column}: {len(absent)} of {looked_for} files are not there, and so missing: {absent[0]}"] if absent else []
     )
-    notes += [f"{column}: {error}, or delete the file" for error in damaged[:SHOWN]]
+    notes += [f"{column}: {error}, or delete it" for error in damaged[:SHOWN]]
     if not shapes:
         return "", notes
     (fewest, most), (colours, height, width) = _extremes(shapes), _common(shapes)
@@ -62,14 +65,18 @@ def described(frames: Frames, column: str, missing: Missing = ()) -> tuple[str, 
 
 
 def _files(frames: Frames, column: str, missing: Missing = ()) -> list[Path]:
-    """The files that a column names, each once, in a random order: a table may be sorted."""
-    found: dict[Path, None] = {}
+    """The files that a column names, at most 10,000 of them, in a random order: a table may be sorted."""
+    found: set[str] = set()
     for part in frames.chunks():
         _, cells = factorized(part[column])
-        cells = cells[~missing_cells(cells, missing)]
-        found |= {picture_file(frames.folder or Path(), cell): None for cell in cells if str(cell).strip()}
-    files = list(found)
-    return [files[i] for i in np.random.default_rng(0).permutation(len(files)).tolist()]
+        found |= {str(cell).strip() for cell in cells[~missing_cells(cells, missing)]} - {""}
+        found = set(sorted(found, key=_mixed)[:MOST_FILES])
+    return [picture_file(frames.folder or Path(), name) for name in sorted(found, key=_mixed)]
+
+
+def _mixed(name: str) -> tuple[int, str]:
+    """A key that sorts names in an order that looks random, but is always the same."""
+    return zlib.crc32(name.encode(errors="surrogatepass")), name
 
 
 def _looked_at(files: Sequence[Path]) -> tuple[list[tuple[int, int, int]], list[DataError]]:
