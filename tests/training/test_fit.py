@@ -309,13 +309,16 @@ def test_memory_does_not_grow_from_epoch_to_epoch() -> None:
 
 
 def test_fits_in_two_threads_match_sequential_ones() -> None:
-    def train(seed: int, results: dict[int, dict[str, Tensor]]) -> None:
+    def built() -> MVAE:
         x = Modality(nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 4)), nn.Linear(2, 4), "gaussian")
         noisy = Modality(nn.Linear(4, 4), nn.Linear(2, 4), "gaussian", augment={"name": "noise", "std": 0.5})
         own = MVAE({"x": x, "y": noisy}, 2)
         with torch.no_grad():
             for parameter in own.parameters():
                 parameter.fill_(0.1)
+        return own
+
+    def train(own: MVAE, seed: int, results: dict[int, dict[str, Tensor]]) -> None:
         rows = torch.linspace(-1, 1, 400).reshape(100, 4)
         fit(own, Table({"x": rows, "y": rows}), epochs=4, batch_size=10, seed=seed, callbacks=[])
         results[seed] = weights(own)
@@ -324,9 +327,10 @@ def test_fits_in_two_threads_match_sequential_ones() -> None:
     together: dict[int, dict[str, Tensor]] = {}
     before = torch.default_generator.get_state()
     for seed in (0, 1):
-        train(seed, alone)
+        train(built(), seed, alone)
     torch.default_generator.set_state(before)
-    threads = [threading.Thread(target=train, args=(seed, together)) for seed in (0, 1)]
+    models = [built(), built()]  # not in the threads: initial weights come from the one generator of all threads
+    threads = [threading.Thread(target=train, args=(models[seed], seed, together)) for seed in (0, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:
