@@ -138,7 +138,7 @@ def plain(evaluation: "Evaluation") -> dict[str, Any]:
     return {
         "rows": evaluation.rows,
         "samples": evaluation.samples,
-        "proposal": list(evaluation.proposal),
+        "proposal": evaluation.proposal,
         "likelihoods": {
             name: {
                 "mean": value.mean,

@@ -21,10 +21,11 @@ MOST_SHOWN = 60  # the most columns of a table that are listed
 
 def show_evaluation(run: "Run", evaluation: "Evaluation") -> None:
     """Print the table of likelihoods, then accuracies, coupling and active units."""
-    table = Table(
-        title=f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {', '.join(evaluation.proposal)})",
-        title_justify="left",
-    )
+    from mvae.likelihoods import Categorical
+
+    source = "its modalities" if evaluation.proposal is None else ", ".join(evaluation.proposal)
+    title = f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {source})"
+    table = Table(title=title, title_justify="left")
     for heading in ("nats per example", "rows", "mean", "± s.e.", "var log w", "ESS", "k̂"):
         table.add_column(heading, justify="left" if heading == "nats per example" else "right")
     for name, value in evaluation.likelihoods.items():
@@ -38,7 +39,8 @@ def show_evaluation(run: "Run", evaluation: "Evaluation") -> None:
     first, *others = run.model.names
     console.print(f"x1 = {first}" + (f", x2 = {' and '.join(others)}" if others else ""))
     console.print(f"λ: {written_weights(run.model)}")
-    if (gap := evaluation.conditional_gap()) is not None:
+    gap, last = evaluation.conditional_gap(), run.model.modalities[run.model.names[-1]]
+    if gap is not None and len(others) == 1 and isinstance(last.likelihood, Categorical):
         console.print(
             f"check: log p(x1,x2) − log p(x1|x2) = {gap:.2f}, which is log p(x2): "
             "−log K if x2 has K equally frequent classes"

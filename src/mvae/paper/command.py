@@ -144,7 +144,11 @@ def score_command(
         if sentences:
             found = translation_rows(opened, origin, data_dir, rows, how["samples"])
         else:
-            asked = {"samples": how["samples"], "proposal": how["proposal"] or None, "seed": how["seed"]}
+            asked = {
+                "samples": how["samples"],
+                "proposal": how["proposal"] or opened.model.known[:1],
+                "seed": how["seed"],
+            }
             found = evaluation_rows(opened, evaluate(opened, rows=rows, progress=progress, **asked), origin)
     if coherence:
         found += coherence_rows(opened, origin, run.parent)

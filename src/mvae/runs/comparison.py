@@ -12,7 +12,7 @@ from mvae.report.history import metric_points
 from mvae.report.likelihoods import trust
 from mvae.report.page import Grid, Page, Section, write_page
 from mvae.runs.config import flattened
-from mvae.runs.evaluation import evaluate
+from mvae.runs.evaluation import evaluate, part_of
 from mvae.runs.report import SCORING, Scoring
 from mvae.runs.run import open_run, read_run
 from mvae.training.checkpoint import best_weights, read_metrics
@@ -66,7 +66,7 @@ def compare(
                 rows=scoring.rows,
                 samples=scoring.samples,
                 seed=scoring.seed,
-                progress=_part(progress, number, len(run_dirs)),
+                progress=part_of(progress, number, len(run_dirs)),
             )
             likelihoods, instruments = result.likelihoods, result.instruments
         except (DataError, SettingsError) as error:
@@ -78,10 +78,6 @@ def compare(
             Compared(str(run_dir), settings, read_metrics(run_dir), best_epoch, likelihoods, instruments, problem)
         )
     return found
-
-
-def _part(progress: Progress | None, number: int, of: int) -> Progress | None:
-    return None if progress is None else lambda share: progress((number + share) / of)
 
 
 def differing(runs: Sequence[Compared]) -> Grid:

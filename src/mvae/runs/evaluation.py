@@ -12,7 +12,7 @@ from mvae.evaluation.validation import validate
 from mvae.models.base import MultimodalVAE
 from mvae.runs.run import Run
 
-__all__ = ["Evaluation", "evaluate", "tested"]
+__all__ = ["Evaluation", "evaluate", "part_of", "tested"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,14 +23,15 @@ class Evaluation:
         likelihoods: likelihoods by name; the joint and the conditional one are of rows with x1 and something of x2.
         instruments: other instruments by name (`mvae.evaluation.validation`).
         rows: number of rows of the table.
-        proposal: modalities that q(z | ·), from which the samples came, was conditioned on.
+        proposal: modalities that q(z | ·), from which the samples came, was conditioned on; None: all that a likelihood
+            names, or the first one if the model has no such posterior.
         samples: importance samples per row.
     """
 
     likelihoods: Mapping[str, LogLikelihood]
     instruments: Mapping[str, float]
     rows: int
-    proposal: tuple[str, ...]
+    proposal: tuple[str, ...] | None
     samples: int
 
     def conditional_gap(self) -> float | None:
@@ -51,6 +52,11 @@ def tested(run: Run) -> Table:
     if not has.any():
         raise QueryError(f"no test row has {conditions[0]}, the condition of this model: give some of them one")
     return table.take(has)
+
+
+def part_of(progress: Callable[[float], object] | None, number: int, of: int) -> Callable[[float], object] | None:
+    """The progress of one of several equal parts."""
+    return None if progress is None else lambda share: progress((number + share) / of)
 
 
 def _can_answer(model: MultimodalVAE, table: Table, of: Sequence[str], given: Sequence[str]) -> bool:
@@ -78,8 +84,8 @@ def evaluate(
         run: an opened run (`open_run`).
         rows: use only the first ``rows`` test rows; default all.
         samples: importance samples per row; default the declaration's.
-        proposal: modalities that q(z | ·), the source of the samples, is conditioned on; default the first one, as in
-            the paper's Table 2.
+        proposal: modalities that q(z | ·), the source of the samples, is conditioned on. Default: all that a likelihood
+            names, or the first one if the model has no such posterior. (The paper's Table 2 uses the first for all.)
         seed: seed of the draws.
         progress: called with the share of the scoring that is done.
 
@@ -95,17 +101,24 @@ def evaluate(
     if others:
         queries |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in queries.items() if _can_answer(run.model, table, *query)}
-    proposal, samples = proposal or (first,), settings.samples if samples is None else samples
-    likelihoods = log_likelihoods(
-        run.model,
-        table,
-        queries,
-        proposal=proposal,
-        samples=samples,
-        denominator=Denominator(samples=settings.denominator_samples),
-        seed=seed,
-        progress=progress,
-    )
+    samples = settings.samples if samples is None else samples
+    every = tuple(name for name in (first, *others) if name in run.model.names)
+    joint = every if run.model.has_posterior(table, every) else (first,)
+    passes: dict[tuple[str, ...], list[str]] = {}
+    for name in queries:
+        passes.setdefault(proposal or ((first,) if name == "log p(x1)" else joint), []).append(name)
+    likelihoods: dict[str, LogLikelihood] = {}
+    for number, (own, named) in enumerate(passes.items()):
+        likelihoods |= log_likelihoods(
+            run.model,
+            table,
+            {name: queries[name] for name in named},
+            proposal=own,
+            samples=samples,
+            denominator=Denominator(samples=settings.denominator_samples),
+            seed=seed,
+            progress=part_of(progress, number, len(passes)),
+        )
     paired = table.has(first) & torch.stack([table.has(name) for name in others or [first]]).any(0)
     found = {name: own.of_rows(paired) if name != "log p(x1)" else own for name, own in likelihoods.items()}
     likelihoods = {name: own for name, own in found.items() if own is not None}

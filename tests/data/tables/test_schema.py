@@ -171,6 +171,8 @@ def test_the_index_that_pandas_stores_in_a_file_is_not_modelled(tmp_path: Path) 
 def test_large_numbers_are_described_without_exponents() -> None:
     (column,) = describe(of_frame(pd.DataFrame({"pay": [12_000.5, 52_300.25, 1_250_000.75] * 5}))).columns
     assert column.values == "12000 … 52300 … 1250001"
+    (column,) = describe(of_frame(pd.DataFrame({"stage": [1.0, 2.0, None, 3.0, 1.0] * 5}))).columns
+    assert column.values == "1 (50%), 2 (25%), 3 (25%)"
 
 
 @pytest.mark.parametrize(

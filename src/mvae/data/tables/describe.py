@@ -159,7 +159,9 @@ def _missing_of(pattern: bytes, names: Sequence[str]) -> tuple[str, ...]:
 def _values(column: TableColumn, series: Any) -> str:
     """The range or the most frequent cells in a sample of the rows."""
     if column.kind in CLASSED:
-        often = series[column.present(series)].astype(str).value_counts()
+        cells = series[column.present(series)]
+        whole = cells.dtype.kind == "f" and (cells % 1 == 0).all()  # integers, of which some were missing
+        often = cells.astype("int64" if whole else cells.dtype).astype(str).value_counts()
         first, total = often.iloc[:3].items(), max(1, often.sum())
         listed = ", ".join(
             f"{value if len(value) <= SHORT else value[:SHORT] + '…'} ({number / total:.0%})" for value, number in first
