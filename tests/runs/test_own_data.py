@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from mvae.data.masking import complete_rows
+from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, RunError, SettingsError
 from mvae.files import load_state
 from mvae.runs.build import build
@@ -230,6 +233,21 @@ def test_jmvae_of_three_modalities_omits_conditionals(tmp_path: Path) -> None:
     found = evaluate(run, samples=20)
     assert set(found.likelihoods) == {"log p(x1)", "log p(x1,x2)"}
     assert found.likelihoods["log p(x1,x2)"].values.isfinite().all()
+    assert found.proposal == (run.model.names[0],)  # there is none given two of three, which some rows have
+    whole = replace(run, data=replace(run.data, test=complete_rows(run.data.test)))
+    assert evaluate(whole, samples=20).proposal is None
+
+
+def test_joint_likelihood_needs_no_posterior_of_other_rows(tmp_path: Path) -> None:
+    """A row without the first modality is not scored, and must not change how others are."""
+    config = declared(declaration(tmp_path)).change({"model": {"name": "jmvae"}, "training": {"epochs": 1}})
+    run, _ = train(config, tmp_path / "run", callbacks=[])
+    whole = complete_rows(run.data.test)
+    some = torch.arange(len(whole)) % 3 > 0
+    table = Table(whole.columns, {run.model.names[0]: some})
+    found = evaluate(replace(run, data=replace(run.data, test=table)), samples=20)
+    assert found.proposal is None
+    assert found.likelihoods["log p(x1,x2)"].rows.tolist() == some.nonzero().flatten().tolist()
 
 
 def test_cvae_is_evaluated_where_its_condition_is_known(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ __all__ = ["MOST_PIXELS", "fitted", "is_picture", "open_bounded", "pixels_of", "
 
 REMEDY = "give a picture file that opens in a viewer, for example a JPEG or PNG"
 ORIENTATION = 0x0112  # the EXIF tag
+TAGS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where a PNG may have it
 MOST_PIXELS = 64_000_000  # decoded and converted, these take less than 1 GB
 
 
@@ -76,7 +77,7 @@ def shape_of(path: str | PathLike[str]) -> tuple[int, int, int]:
     """
     with open_bounded(path) as picture, _explained(str(path), MOST_PIXELS):
         grey = picture.mode in ("1", "L", "LA", "F") or picture.mode.startswith("I")
-        tagged = picture.format != "PNG" or "exif" in picture.info  # getexif decodes a PNG that has none
+        tagged = picture.format != "PNG" or not TAGS.isdisjoint(picture.info)  # getexif decodes a PNG without any
         turned = tagged and picture.getexif().get(ORIENTATION) in (5, 6, 7, 8)  # by a quarter
         height, width = picture.size if turned else picture.size[::-1]
         return 1 if grey else 3, height, width

@@ -19,7 +19,10 @@ def trust(value: LogLikelihood) -> str:
         return "Too few importance samples to tell: draw more than 20."
     bad, ess = float((k > RELIABLE).double().mean()), float(value.effective_samples.median())
     if bad > 0.5:
-        return f"Do not trust: {bad:.0%} of rows have k̂ above {RELIABLE}, so it is biased low. Draw more samples."
+        return (
+            f"Do not trust: {bad:.0%} of rows have k̂ above {RELIABLE}, so it is biased low. Take more samples, or "
+            "another proposal."
+        )
     if bad > 0.05 or ess < FEW:
         return (
             f"With care: {bad:.0%} of rows have k̂ above {RELIABLE}, and the median row has {ess:.0f} effective samples."
@@ -46,7 +49,11 @@ def by_modality(likelihoods: Mapping[str, LogLikelihood], names: Sequence[str]) 
 
 
 def likelihood_section(
-    likelihoods: Mapping[str, LogLikelihood], names: Sequence[str], samples: int, rows: int
+    likelihoods: Mapping[str, LogLikelihood],
+    names: Sequence[str],
+    samples: int,
+    rows: int,
+    proposal: Sequence[str] | None,
 ) -> Section:
     """The section with the table of estimates; x1 is the first of the modalities ``names``."""
     grid = Grid(
@@ -63,8 +70,9 @@ def likelihood_section(
             for name, value in by_modality(likelihoods, names).items()
         ],
     )
+    source = "the modalities that it names" if proposal is None else ", ".join(proposal)
     text = [
-        f"By importance sampling: {rows} test rows, {samples} samples of q(z | the modalities that it names). ESS "
+        f"By importance sampling: {rows} test rows, {samples} samples of q(z | {source}). ESS "
         "(effective samples) and k̂ are medians over rows. Higher log p is better; compare only on the same rows and "
         "units."
     ]

@@ -1,9 +1,12 @@
 """Log-likelihoods of a run's test rows, and the other instruments."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import QueryError
@@ -54,6 +57,32 @@ def tested(run: Run) -> Table:
     return table.take(has)
 
 
+def _each_by_its_own(
+    model: MultimodalVAE,
+    table: Table,
+    names: Sequence[str],
+    queries: Mapping[str, tuple[list[str], list[str]]],
+    paired: Bool[Tensor, "rows"],
+    score: Callable[..., dict[str, LogLikelihood]],
+    progress: Callable[[float], object] | None,
+) -> tuple[dict[str, LogLikelihood], tuple[str, ...] | None]:
+    """Each likelihood by q(z | all that it names), and None; by q(z | x1), and (x1,), if there is no such posterior."""
+    first, every = tuple(names[:1]), tuple(name for name in names if name in model.names)
+    alone = {name: query for name, query in queries.items() if name == "log p(x1)"}
+    others = {name: query for name, query in queries.items() if name not in alone}
+    likelihoods = score(table, alone, proposal=first, progress=part_of(progress, 0, 2)) if alone else {}
+    if not others or not paired.any():
+        return likelihoods, first
+    rows = torch.arange(len(table))
+    if not model.has_posterior(table, every):  # a JMVAE of three modalities has none given two
+        rows = paired.nonzero().flatten()
+    part = table if len(rows) == len(table) else table.take(rows)
+    joint = every if model.has_posterior(part, every) else first
+    found = score(part, others, proposal=joint, progress=part_of(progress, 1, 2))
+    found = {name: replace(value, rows=rows[value.rows.cpu()]) for name, value in found.items()}
+    return likelihoods | found, None if len(joint) > 1 else first
+
+
 def part_of(progress: Callable[[float], object] | None, number: int, of: int) -> Callable[[float], object] | None:
     """The progress of one of several equal parts."""
     return None if progress is None else lambda share: progress((number + share) / of)
@@ -85,7 +114,7 @@ def evaluate(
         rows: use only the first ``rows`` test rows; default all.
         samples: importance samples per row; default the declaration's.
         proposal: modalities that q(z | ·), the source of the samples, is conditioned on. Default: all that a likelihood
-            names, or the first one if the model has no such posterior. (The paper's Table 2 uses the first for all.)
+            names, or the first one if the model has no such posterior for a row. (The paper's Table 2 uses the first.)
         seed: seed of the draws.
         progress: called with the share of the scoring that is done.
 
@@ -102,24 +131,14 @@ def evaluate(
         queries |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in queries.items() if _can_answer(run.model, table, *query)}
     samples = settings.samples if samples is None else samples
-    every = tuple(name for name in (first, *others) if name in run.model.names)
-    joint = every if run.model.has_posterior(table, every) else (first,)
-    passes: dict[tuple[str, ...], list[str]] = {}
-    for name in queries:
-        passes.setdefault(proposal or ((first,) if name == "log p(x1)" else joint), []).append(name)
-    likelihoods: dict[str, LogLikelihood] = {}
-    for number, (own, named) in enumerate(passes.items()):
-        likelihoods |= log_likelihoods(
-            run.model,
-            table,
-            {name: queries[name] for name in named},
-            proposal=own,
-            samples=samples,
-            denominator=Denominator(samples=settings.denominator_samples),
-            seed=seed,
-            progress=part_of(progress, number, len(passes)),
-        )
+    denominator = Denominator(samples=settings.denominator_samples)
+    score = partial(log_likelihoods, run.model, samples=samples, denominator=denominator, seed=seed)
     paired = table.has(first) & torch.stack([table.has(name) for name in others or [first]]).any(0)
+    if proposal:
+        likelihoods = score(table, queries, proposal=proposal, progress=progress)
+        proposal = tuple(proposal)
+    else:
+        likelihoods, proposal = _each_by_its_own(run.model, table, (first, *others), queries, paired, score, progress)
     found = {name: own.of_rows(paired) if name != "log p(x1)" else own for name, own in likelihoods.items()}
     likelihoods = {name: own for name, own in found.items() if own is not None}
     return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)

@@ -232,7 +232,8 @@ def _answers(
     if isinstance(evaluation, str):
         scored = Section("Log-likelihoods", [f"This model has none: {evaluation}."])
     else:
-        scored = likelihood_section(evaluation.likelihoods, test.names, evaluation.samples, evaluation.rows)
+        how = evaluation.samples, evaluation.rows, evaluation.proposal
+        scored = likelihood_section(evaluation.likelihoods, test.names, *how)
     return [
         scored,
         *_filled(run, seed),

@@ -103,7 +103,8 @@ def _require_terms(model: MultimodalVAE, table: Table) -> None:
             return
     stage = f" in its stage {model.stage!r}" if len(model.stages) > 1 else ""
     empty = not table.presence(model.names).any()
-    remedy = "every row is empty" if empty else f"it needs rows that have all of {', '.join(model.names)}, or an MVAE"
+    names = ", ".join(model.names)
+    remedy = f"no row has any of {names}" if empty else f"it needs rows with all of {names}; an MVAE learns from any"
     raise DataError(f"{type(model).__name__} learns nothing from these rows{stage}: {remedy}")
 
 

@@ -105,7 +105,17 @@ def test_a_column_with_files_that_are_no_pictures_is_ignored(tmp_path: Path) -> 
         Image.fromarray(LEVELS).save(tmp_path / f"{i}.png")
     (tmp_path / "20.pdf").write_bytes(b"%PDF")
     cells = [*(f"{i}.png" for i in range(20)), "20.pdf"]
-    assert infer("scan", pandas.Series(cells), folder=tmp_path).kind != "picture"
+    found = infer("scan", pandas.Series(cells), folder=tmp_path)
+    assert (found.kind, found.reason) == (
+        "ignored",
+        "paths of pictures, except files such as '20.pdf', which is no picture",
+    )
+
+
+def test_a_text_too_long_for_a_file_name_is_no_file(tmp_path: Path) -> None:
+    Image.fromarray(LEVELS).save(tmp_path / "0.png")
+    cells = [*(f"{i}.png" for i in range(20)), "long " * 100]
+    assert infer("scan", pandas.Series(cells), folder=tmp_path).kind == "picture"
 
 
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def _values(column: TableColumn, series: Any) -> str:
     """The range or the most frequent cells in a sample of the rows."""
     if column.kind in CLASSED:
         cells = series[column.present(series)]
-        whole = cells.dtype.kind == "f" and (cells % 1 == 0).all()  # integers, of which some were missing
+        whole = cells.dtype.kind == "f" and ((cells % 1 == 0) & (cells.abs() < 2**53)).all()  # some were missing
         often = cells.astype("int64" if whole else cells.dtype).astype(str).value_counts()
         first, total = often.iloc[:3].items(), max(1, often.sum())
         listed = ", ".join(

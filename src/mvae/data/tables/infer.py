@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from mvae.arguments import fits
+from mvae.data.picture import shape_of
 from mvae.data.tables.cells import (
     Missing,
     Series,
@@ -27,7 +28,7 @@ from mvae.data.tables.dates import DAY, as_seconds, format_of, rounded_to, zone_
 from mvae.data.tables.frames import pandas
 from mvae.data.tables.missed import say_constant
 from mvae.data.tables.numbers import STYLES, as_numbers, decimals_of, places_of, short, style_of, unit_of
-from mvae.data.tables.pictures import picture_file
+from mvae.data.tables.pictures import is_there, picture_file
 from mvae.data.tables.texts import words_in
 from mvae.errors import DataError, SettingsError, nearest
 
@@ -200,10 +201,18 @@ def _require_numbers(name: str, cells: np.ndarray) -> None:
         )
 
 
-def _any_is_file(words: Sequence[str], folder: Path | None) -> bool:
-    """Whether one of these paths is a file; of many, some are looked for."""
-    some = words[:: max(1, len(words) // LOOKED_FOR)]
-    return any(picture_file(folder or Path(), word).is_file() for word in some)
+def _some_files(words: Sequence[str], folder: Path | None) -> list[Path]:
+    """The files that some of these paths name, spread over all of them."""
+    return [picture_file(folder or Path(), word) for word in words[:: max(1, len(words) // LOOKED_FOR)]]
+
+
+def _opens(file: Path) -> bool:
+    """Whether a file is a picture."""
+    try:
+        shape_of(file)
+    except DataError:
+        return False
+    return True
 
 
 def _of_words(
@@ -215,8 +224,11 @@ def _of_words(
     if len(cells) == 2:
         return replace(blank, kind="binary", reason=f"two values: {', '.join(sorted(words))}")
     others = [word for word in words if not word.strip().lower().endswith(PICTURES)]
-    if len(others) <= MOST_OTHERS * len(words) and not _any_is_file(others, folder):
-        there = _any_is_file(words, folder)
+    if len(others) <= MOST_OTHERS * len(words):
+        there = any(map(is_there, _some_files(words, folder)))
+        odd = next((file for file in _some_files(others, folder) if is_there(file) and not _opens(file)), None)
+        if odd is not None:
+            return replace(blank, reason=f"paths of pictures, except files such as {odd.name!r}, which is no picture")
         reason = f"paths of pictures, except {len(others)} such as {others[0]!r}" if others else "paths of pictures"
         return replace(
             blank, kind="picture" if there else "ignored", reason=reason if there else f"{reason}, which are not there"

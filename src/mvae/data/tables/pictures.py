@@ -15,7 +15,7 @@ from mvae.data.tables.frames import Frames
 from mvae.data.tables.missed import Missed, say_missed
 from mvae.errors import DataError
 
-__all__ = ["described", "picture_file", "picture_shape", "read_pictures"]
+__all__ = ["described", "is_there", "picture_file", "picture_shape", "read_pictures"]
 
 LARGEST_SIDE = 64  # pixels; a larger picture is scaled down to it
 SHOWN = 10  # damaged pictures that are named in a message
@@ -27,7 +27,15 @@ def picture_file(folder: Path, cell: Any) -> Path:
     """The file that a cell names, relative to a folder; Windows paths are accepted, too."""
     text = str(cell).strip()
     file = folder / text
-    return file if "\\" not in text or file.is_file() else folder / text.replace("\\", "/")
+    return file if "\\" not in text or is_there(file) else folder / text.replace("\\", "/")
+
+
+def is_there(file: Path) -> bool:
+    """Whether there is such a file; a text that is too long for a name is none."""
+    try:
+        return file.is_file()
+    except OSError:
+        return False
 
 
 def picture_shape(frames: Frames, column: str) -> tuple[int, int, int]:
@@ -50,12 +58,10 @@ def picture_shape(frames: Frames, column: str) -> tuple[int, int, int]:
 def described(frames: Frames, column: str, missing: Missing = ()) -> tuple[str, list[str]]:
     """The sizes of a column's pictures in words, and notes on files that are absent or cannot be read."""
     files = _files(frames, column, missing)
-    absent = [file for file in files if not file.is_file()]
-    looked_for = f"{len(files):,}" + (" that were looked for" if len(files) == MOST_FILES else "")
+    absent = [file for file in files if not is_there(file)]
+    looked_for = f"{len(files):,} files" + (" looked for" if len(files) == MOST_FILES else "")
     shapes, damaged = _looked_at(files)
-    notes = (
-        [f"{column}: {len(absent)} of {looked_for} files are not there, and so missing: {absent[0]}"] if absent else []
-    )
+    notes = [f"{column}: {len(absent)} of {looked_for} are not there, and so missing: {absent[0]}"] if absent else []
     notes += [f"{column}: {error}, or delete it" for error in damaged[:SHOWN]]
     if not shapes:
         return "", notes
@@ -83,7 +89,7 @@ def _looked_at(files: Sequence[Path]) -> tuple[list[tuple[int, int, int]], list[
     """The shapes of the first 200 files that exist, and the errors of those that cannot be read."""
     shapes: list[tuple[int, int, int]] = []
     damaged: list[DataError] = []
-    for file in islice((file for file in files if file.is_file()), LOOKED_AT):
+    for file in islice((file for file in files if is_there(file)), LOOKED_AT):
         try:
             shapes.append(shape_of(file))
         except DataError as error:
@@ -127,7 +133,7 @@ def read_pictures(
         if code < 0 or gone[code]:
             continue
         file = picture_file(folder, uniques[code])
-        if not file.is_file():
+        if not is_there(file):
             absent.append(file)
             continue
         try:
