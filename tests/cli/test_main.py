@@ -191,10 +191,10 @@ def test_evaluate_prints_only_a_table_or_json(run: Path) -> None:
     text, said = mvae(*command), mvae(*command, "--json")
     assert (text.code, text.err, said.code, said.err) == (0, "", 0, "")
     value = said.json()
-    assert (value["rows"], value["samples"], value["proposal"]) == (5, 20, None)
+    assert (value["rows"], value["samples"], value["proposal"]) == (5, 20, ["image"])
     mean = value["likelihoods"]["log p(x1)"]["mean"]
     assert f"{mean:.3f}" in text.out
-    assert "5 test rows, 20 samples of q(z | its modalities)" in text.out
+    assert "5 test rows, 20 samples of q(z | image)" in text.out
     assert mvae(*command, "--json").json() == value
     assert mvae(*command, "--json", "--seed", 1).json()["likelihoods"]["log p(x1)"]["mean"] != mean
 

@@ -14,6 +14,7 @@ import torch
 from mvae.data.masking import complete_rows
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, RunError, SettingsError
+from mvae.evaluation.likelihood import log_likelihood
 from mvae.files import load_state
 from mvae.runs.build import build
 from mvae.runs.config import Config
@@ -233,21 +234,21 @@ def test_jmvae_of_three_modalities_omits_conditionals(tmp_path: Path) -> None:
     found = evaluate(run, samples=20)
     assert set(found.likelihoods) == {"log p(x1)", "log p(x1,x2)"}
     assert found.likelihoods["log p(x1,x2)"].values.isfinite().all()
-    assert found.proposal == (run.model.names[0],)  # there is none given two of three, which some rows have
-    whole = replace(run, data=replace(run.data, test=complete_rows(run.data.test)))
-    assert evaluate(whole, samples=20).proposal is None
 
 
-def test_joint_likelihood_needs_no_posterior_of_other_rows(tmp_path: Path) -> None:
-    """A row without the first modality is not scored, and must not change how others are."""
-    config = declared(declaration(tmp_path)).change({"model": {"name": "jmvae"}, "training": {"epochs": 1}})
-    run, _ = train(config, tmp_path / "run", callbacks=[])
-    whole = complete_rows(run.data.test)
-    some = torch.arange(len(whole)) % 3 > 0
-    table = Table(whole.columns, {run.model.names[0]: some})
-    found = evaluate(replace(run, data=replace(run.data, test=table)), samples=20)
-    assert found.proposal is None
-    assert found.likelihoods["log p(x1,x2)"].rows.tolist() == some.nonzero().flatten().tolist()
+def test_joint_likelihood_is_estimated_with_the_posterior_of_the_picture(tmp_path: Path) -> None:
+    """The first modality's own posterior is too wide to hit a picture; rows that lack one need both."""
+    run, _ = train(declared(declaration(tmp_path)).change({"training": {"epochs": 1}}), tmp_path / "run", callbacks=[])
+    names, whole = list(run.model.names), complete_rows(run.data.test)
+    assert whole is not None
+    for missing, proposal in (("lab.values", ("scan",)), ("scan", ("lab.values", "scan"))):
+        table = Table(whole.columns, {missing: torch.arange(len(whole)) % 3 > 0})
+        found = evaluate(replace(run, data=replace(run.data, test=table)), samples=20, seed=2)
+        assert (found.proposal, found.proposal_x1) == (proposal, ("lab.values",))
+        alone = log_likelihood(run.model, table, names, proposal=proposal, samples=20, seed=2)
+        paired = found.likelihoods["log p(x1,x2)"]
+        assert torch.equal(paired.rows, table.has("lab.values").nonzero().flatten())
+        assert torch.allclose(paired.values, alone.values[table.has("lab.values")])
 
 
 def test_cvae_is_evaluated_where_its_condition_is_known(tmp_path: Path) -> None:

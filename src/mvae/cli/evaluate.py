@@ -19,7 +19,7 @@ SAMPLES = click.IntRange(2, 10**9)
 )
 @click.option("--samples", type=SAMPLES, help="Importance samples per row.  [default: the declaration's]")
 @click.option(
-    "--proposal", multiple=True, help="Modality given in the proposal q(z | ·). Repeatable.  [default: those of log p]"
+    "--proposal", multiple=True, help="Modality given in the proposal q(z | ·). Repeatable.  [default: the richest]"
 )
 @common(FITTED_PRIOR, DATA_DIR, SEED, DEVICE, JSON)
 def evaluate(

@@ -139,6 +139,7 @@ def plain(evaluation: "Evaluation") -> dict[str, Any]:
         "rows": evaluation.rows,
         "samples": evaluation.samples,
         "proposal": evaluation.proposal,
+        "proposal_x1": evaluation.proposal_x1,
         "likelihoods": {
             name: {
                 "mean": value.mean,

@@ -23,8 +23,7 @@ def show_evaluation(run: "Run", evaluation: "Evaluation") -> None:
     """Print the table of likelihoods, then accuracies, coupling and active units."""
     from mvae.likelihoods import Categorical
 
-    source = "its modalities" if evaluation.proposal is None else ", ".join(evaluation.proposal)
-    title = f"{evaluation.rows} test rows, {evaluation.samples} samples of q(z | {source})"
+    title = f"{evaluation.rows} test rows, {evaluation.samples} samples of {evaluation.source}"
     table = Table(title=title, title_justify="left")
     for heading in ("nats per example", "rows", "mean", "± s.e.", "var log w", "ESS", "k̂"):
         table.add_column(heading, justify="left" if heading == "nats per example" else "right")

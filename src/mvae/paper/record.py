@@ -65,11 +65,10 @@ def evaluation_rows(run: Run, evaluation: Evaluation, origin: Origin) -> list[Ro
 
     Tables 2 and 3 use the proposal q(z | x1), Tables 6 and 7 q(z | x1, x2).
     """
-    proposal, names = evaluation.proposal, run.data.test.names
-    assert proposal is not None, "the paper's tables have one proposal for all likelihoods"
-    joint, as_printed = len(proposal) > 1, tuple(proposal) in (names[:1], names)  # the paper has no other proposals
+    joint, names = len(evaluation.proposal) > 1, run.data.test.names
+    as_printed = tuple(evaluation.proposal) in (names[:1], names)  # the paper has no other proposals
     means, variances = ("table6", "table7") if joint else ("table2", "table3")
-    how = {"proposal": list(proposal), "samples": evaluation.samples}
+    how = {"proposal": list(evaluation.proposal), "samples": evaluation.samples}
     shared = shared_fields(run, origin, evaluation.rows, **how)
     rows = []
 

@@ -20,8 +20,8 @@ def trust(value: LogLikelihood) -> str:
     bad, ess = float((k > RELIABLE).double().mean()), float(value.effective_samples.median())
     if bad > 0.5:
         return (
-            f"Do not trust: {bad:.0%} of rows have k̂ above {RELIABLE}, so it is biased low. Take more samples, or "
-            "another proposal."
+            f"Do not trust: {bad:.0%} of rows have k̂ above {RELIABLE}, so it is biased low. Take another "
+            "proposal or more samples."
         )
     if bad > 0.05 or ess < FEW:
         return (
@@ -53,7 +53,7 @@ def likelihood_section(
     names: Sequence[str],
     samples: int,
     rows: int,
-    proposal: Sequence[str] | None,
+    source: str,
 ) -> Section:
     """The section with the table of estimates; x1 is the first of the modalities ``names``."""
     grid = Grid(
@@ -70,9 +70,8 @@ def likelihood_section(
             for name, value in by_modality(likelihoods, names).items()
         ],
     )
-    source = "the modalities that it names" if proposal is None else ", ".join(proposal)
     text = [
-        f"By importance sampling: {rows} test rows, {samples} samples of q(z | {source}). ESS "
+        f"By importance sampling: {rows} test rows, {samples} samples of {source}. ESS "
         "(effective samples) and k̂ are medians over rows. Higher log p is better; compare only on the same rows and "
         "units."
     ]

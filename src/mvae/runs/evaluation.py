@@ -1,8 +1,7 @@
 """Log-likelihoods of a run's test rows, and the other instruments."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool
@@ -13,6 +12,7 @@ from mvae.errors import QueryError
 from mvae.evaluation.likelihood import Denominator, LogLikelihood, log_likelihoods
 from mvae.evaluation.validation import validate
 from mvae.models.base import MultimodalVAE
+from mvae.models.mvae import richest
 from mvae.runs.run import Run
 
 __all__ = ["Evaluation", "evaluate", "part_of", "tested"]
@@ -26,16 +26,23 @@ class Evaluation:
         likelihoods: likelihoods by name; the joint and the conditional one are of rows with x1 and something of x2.
         instruments: other instruments by name (`mvae.evaluation.validation`).
         rows: number of rows of the table.
-        proposal: modalities that q(z | ·), from which the samples came, was conditioned on; None: all that a likelihood
-            names, or the first one if the model has no such posterior.
+        proposal: modalities that q(z | ·), from which the samples came, was conditioned on.
+        proposal_x1: the same for log p(x1).
         samples: importance samples per row.
     """
 
     likelihoods: Mapping[str, LogLikelihood]
     instruments: Mapping[str, float]
     rows: int
-    proposal: tuple[str, ...] | None
+    proposal: tuple[str, ...]
+    proposal_x1: tuple[str, ...]
     samples: int
+
+    @property
+    def source(self) -> str:
+        """Where the samples came from, in words."""
+        one, other = (f"q(z | {', '.join(names)})" for names in (self.proposal_x1, self.proposal))
+        return one if one == other else f"{one} for log p(x1), of {other} for the others"
 
     def conditional_gap(self) -> float | None:
         """The mean of log p(x1, x2) − log p(x1 | x2), which is log p(x2): −2.30 for ten equally frequent classes."""
@@ -57,30 +64,15 @@ def tested(run: Run) -> Table:
     return table.take(has)
 
 
-def _each_by_its_own(
-    model: MultimodalVAE,
-    table: Table,
-    names: Sequence[str],
-    queries: Mapping[str, tuple[list[str], list[str]]],
-    paired: Bool[Tensor, "rows"],
-    score: Callable[..., dict[str, LogLikelihood]],
-    progress: Callable[[float], object] | None,
-) -> tuple[dict[str, LogLikelihood], tuple[str, ...] | None]:
-    """Each likelihood by q(z | all that it names), and None; by q(z | x1), and (x1,), if there is no such posterior."""
-    first, every = tuple(names[:1]), tuple(name for name in names if name in model.names)
-    alone = {name: query for name, query in queries.items() if name == "log p(x1)"}
-    others = {name: query for name, query in queries.items() if name not in alone}
-    likelihoods = score(table, alone, proposal=first, progress=part_of(progress, 0, 2)) if alone else {}
-    if not others or not paired.any():
-        return likelihoods, first
-    rows = torch.arange(len(table))
-    if not model.has_posterior(table, every):  # a JMVAE of three modalities has none given two
-        rows = paired.nonzero().flatten()
-    part = table if len(rows) == len(table) else table.take(rows)
-    joint = every if model.has_posterior(part, every) else first
-    found = score(part, others, proposal=joint, progress=part_of(progress, 1, 2))
-    found = {name: replace(value, rows=rows[value.rows.cpu()]) for name, value in found.items()}
-    return likelihoods | found, None if len(joint) > 1 else first
+def _proposal(model: MultimodalVAE, table: Table, paired: Bool[Tensor, "rows"], first: str) -> tuple[str, ...]:
+    """The modalities whose posterior proposes z for rows that have x1 and more: the richest ones, such as a picture.
+
+    If some row lacks them, x1 is added; if the model has no such posterior, it is x1 alone.
+    """
+    rich = tuple(name for name in richest(model.modalities, model.latent_dim, model.context_dim) if name in table.names)
+    lacking = paired & ~torch.stack([table.has(name) for name in rich or (first,)]).any(0)
+    proposal = tuple(dict.fromkeys((first, *rich))) if lacking.any() else rich
+    return proposal if proposal and model.has_posterior(table, proposal) else (first,)
 
 
 def part_of(progress: Callable[[float], object] | None, number: int, of: int) -> Callable[[float], object] | None:
@@ -98,7 +90,7 @@ def evaluate(
     *,
     rows: int | None = None,
     samples: int | None = None,
-    proposal: tuple[str, ...] | None = None,
+    proposal: Sequence[str] | None = None,
     seed: int = 0,
     progress: Callable[[float], object] | None = None,
 ) -> Evaluation:
@@ -113,8 +105,9 @@ def evaluate(
         run: an opened run (`open_run`).
         rows: use only the first ``rows`` test rows; default all.
         samples: importance samples per row; default the declaration's.
-        proposal: modalities that q(z | ·), the source of the samples, is conditioned on. Default: all that a likelihood
-            names, or the first one if the model has no such posterior for a row. (The paper's Table 2 uses the first.)
+        proposal: modalities that q(z | ·), the source of the samples, is conditioned on. Default: the first for
+            log p(x1), as in the paper's Table 2; for the others the richest (`mvae.models.mvae.richest`), and the first
+            if a row lacks them.
         seed: seed of the draws.
         progress: called with the share of the scoring that is done.
 
@@ -131,14 +124,25 @@ def evaluate(
         queries |= {"log p(x1,x2)": ([first, *others], []), "log p(x1|x2)": ([first], others)}
     queries = {name: query for name, query in queries.items() if _can_answer(run.model, table, *query)}
     samples = settings.samples if samples is None else samples
-    denominator = Denominator(samples=settings.denominator_samples)
-    score = partial(log_likelihoods, run.model, samples=samples, denominator=denominator, seed=seed)
     paired = table.has(first) & torch.stack([table.has(name) for name in others or [first]]).any(0)
-    if proposal:
-        likelihoods = score(table, queries, proposal=proposal, progress=progress)
-        proposal = tuple(proposal)
-    else:
-        likelihoods, proposal = _each_by_its_own(run.model, table, (first, *others), queries, paired, score, progress)
+    run.model.require_known(proposal or (), "proposal")
+    named = tuple(proposal or ())
+    alone, joint = named or (first,), named or _proposal(run.model, table, paired, first)
+    passes: dict[tuple[str, ...], list[str]] = {}
+    for name in queries:
+        passes.setdefault(alone if name == "log p(x1)" else joint, []).append(name)
+    likelihoods: dict[str, LogLikelihood] = {}
+    for number, (own, scored) in enumerate(passes.items()):
+        likelihoods |= log_likelihoods(
+            run.model,
+            table,
+            {name: queries[name] for name in scored},
+            proposal=own,
+            samples=samples,
+            denominator=Denominator(samples=settings.denominator_samples),
+            seed=seed,
+            progress=part_of(progress, number, len(passes)),
+        )
     found = {name: own.of_rows(paired) if name != "log p(x1)" else own for name, own in likelihoods.items()}
     likelihoods = {name: own for name, own in found.items() if own is not None}
-    return Evaluation(likelihoods, validate(run.model, table), len(table), proposal, samples)
+    return Evaluation(likelihoods, validate(run.model, table), len(table), joint, alone, samples)

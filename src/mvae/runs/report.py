@@ -232,7 +232,7 @@ def _answers(
     if isinstance(evaluation, str):
         scored = Section("Log-likelihoods", [f"This model has none: {evaluation}."])
     else:
-        how = evaluation.samples, evaluation.rows, evaluation.proposal
+        how = evaluation.samples, evaluation.rows, evaluation.source
         scored = likelihood_section(evaluation.likelihoods, test.names, *how)
     return [
         scored,
