@@ -241,7 +241,7 @@ def test_joint_likelihood_is_estimated_with_the_posterior_of_the_picture(tmp_pat
     run, _ = train(declared(declaration(tmp_path)).change({"training": {"epochs": 1}}), tmp_path / "run", callbacks=[])
     names, whole = list(run.model.names), complete_rows(run.data.test)
     assert whole is not None
-    for missing, proposal in (("lab.values", ("scan",)), ("scan", ("lab.values", "scan"))):
+    for missing, proposal in (("lab.values", ("scan",)), ("scan", ("lab.values", "scan", "type"))):
         table = Table(whole.columns, {missing: torch.arange(len(whole)) % 3 > 0})
         found = evaluate(replace(run, data=replace(run.data, test=table)), samples=20, seed=2)
         assert (found.proposal, found.proposal_x1) == (proposal, ("lab.values",))
@@ -249,6 +249,23 @@ def test_joint_likelihood_is_estimated_with_the_posterior_of_the_picture(tmp_pat
         paired = found.likelihoods["log p(x1,x2)"]
         assert torch.equal(paired.rows, table.has("lab.values").nonzero().flatten())
         assert torch.allclose(paired.values, alone.values[table.has("lab.values")])
+
+
+@pytest.mark.parametrize("model", ["jmvae", "bivcca"])
+def test_joint_likelihood_is_not_changed_by_rows_that_are_not_scored(model: str, tmp_path: Path) -> None:
+    """These models have no posterior for rows without the first modality, in which the others are observed."""
+    config = declared(declaration(tmp_path)).change({"model": {"name": model}, "training": {"epochs": 1}})
+    run, _ = train(config, tmp_path / "run", callbacks=[])
+    whole = complete_rows(run.data.test)
+    assert whole is not None
+    some = torch.arange(len(whole)) % 3 > 0
+    table = Table(whole.columns, {"lab.values": some})
+    found = evaluate(replace(run, data=replace(run.data, test=table)), samples=20)
+    assert found.proposal == ("scan",)
+    joint = found.likelihoods["log p(x1,x2)"]
+    alone = log_likelihood(run.model, table.take(some), run.model.names, proposal=["scan"], samples=20)
+    assert torch.equal(joint.rows, some.nonzero().flatten())
+    assert torch.allclose(joint.values, alone.values)
 
 
 def test_cvae_is_evaluated_where_its_condition_is_known(tmp_path: Path) -> None:

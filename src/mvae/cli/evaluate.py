@@ -19,7 +19,9 @@ SAMPLES = click.IntRange(2, 10**9)
 )
 @click.option("--samples", type=SAMPLES, help="Importance samples per row.  [default: the declaration's]")
 @click.option(
-    "--proposal", multiple=True, help="Modality given in the proposal q(z | ·). Repeatable.  [default: the richest]"
+    "--proposal",
+    multiple=True,
+    help="Modality given in the proposal q(z | ·). Repeatable.  [default: the first for log p(x1), else the richest]",
 )
 @common(FITTED_PRIOR, DATA_DIR, SEED, DEVICE, JSON)
 def evaluate(

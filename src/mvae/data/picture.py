@@ -112,7 +112,7 @@ def _explained(name: str, max_pixels: int) -> Iterator[None]:
         raise DataError(f"cannot read the picture {name}: it is not an image; {REMEDY}") from None
     except Image.DecompressionBombError:
         raise _too_large(name, max_pixels) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, NotImplementedError, struct.error) as error:
         if isinstance(error, DataError):
             raise
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__

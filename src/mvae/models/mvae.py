@@ -38,8 +38,8 @@ class MVAE(MultimodalVAE):
         cross_from: modalities whose posterior must also explain everything else in the row, by one cross term
             E_{q(z | x_i)}[Σ_j max(1, c λ_j) log p(x_j | z)] − KL each, with c = ``cross_share`` over the part of the
             batch's rows that have it, at most 1 (`mvae.models.recipe.Recipe`). "auto" selects the richest
-            modalities (`richest`), such as the image. ``()`` is exactly Eq. 5, which does not force the modalities to
-            share latents: they may use disjoint ones, and then none can be predicted from another.
+            modalities (`richest`), such as the image, at most 8. ``()`` is exactly Eq. 5, which does not force the
+            modalities to share latents: they may use disjoint ones, and then none can be predicted from another.
         pseudo_labels: discrete modalities that get pseudo-labels in the rows where they are missing. Those with a
             probability of at least 95 % are scored under the posteriors of the row's ``cross_from``, as in their cross
             terms, once annealing is over (β = 1). They are kept as frequent as the known labels
@@ -78,7 +78,7 @@ class MVAE(MultimodalVAE):
         if (draws_of(random_subsets, len(self.names)) if distinct_terms else random_subsets) > MOST_SUBSETS:
             raise SettingsError(f"random_subsets, a step's terms, must be at most {MOST_SUBSETS}, not {random_subsets}")
         if cross_from == "auto":
-            cross_from = richest(self.modalities, latent_dim, self.context_dim)
+            cross_from = richest(self.modalities, latent_dim, self.context_dim)[:SOURCES]
         self.recipe = Recipe(tuple(cross_from), cross_share)
         for what, named in (("cross_from", cross_from), ("pseudo_labels", pseudo_labels)):
             for name in named:
@@ -138,9 +138,9 @@ class MVAE(MultimodalVAE):
 def richest(modalities: Mapping[str, Modality], latent_dim: int, context_dim: int = 0) -> tuple[str, ...]:
     """The modalities that have, per example, at least a tenth as many values as the one with the most.
 
-    A picture's values are its pixels, a class is one value, and a string has as many values as the longest one. At most
-    the first 8 are returned; none for a single modality, as it has nothing else to explain. A modality whose decoder
-    fails has no values: `check` reports what is wrong with it.
+    A picture's values are its pixels, a class is one value, and a string has as many values as the longest one. None is
+    returned for a single modality, as it has nothing else to explain. A modality whose decoder fails has no values:
+    `check` reports what is wrong with it.
 
     >>> parts = {"x": Modality(nn.Linear(50, 4), nn.Linear(2, 50), mvae.likelihoods.Gaussian()),
     ...          "y": Modality(nn.Embedding(9, 4), nn.Linear(2, 9), mvae.likelihoods.Categorical())}
@@ -151,7 +151,7 @@ def richest(modalities: Mapping[str, Modality], latent_dim: int, context_dim: in
         return ()
     counts = {name: _values(modality, latent_dim, context_dim) for name, modality in modalities.items()}
     most = max(counts.values())
-    return tuple(name for name, count in counts.items() if count and count >= RICH * most)[:SOURCES]
+    return tuple(name for name, count in counts.items() if count and count >= RICH * most)
 
 
 def _values(modality: Modality, latent_dim: int, context_dim: int) -> int:

@@ -29,8 +29,8 @@ def advice(
     for name, value in likelihoods.items():
         if float((value.pareto_k > RELIABLE).double().mean()) > 0.5:
             found.append(
-                f"{name} is estimated badly (k̂ above {RELIABLE} in most rows): choose another proposal with "
-                "mvae evaluate --proposal, or more --samples."
+                f"{name} is estimated badly (k̂ above {RELIABLE} in most rows): try more --samples or another "
+                "--proposal with mvae evaluate, or train longer."
             )
     return found
 

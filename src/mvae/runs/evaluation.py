@@ -1,10 +1,11 @@
 """Log-likelihoods of a run's test rows, and the other instruments."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mvae.data.table import Table
@@ -64,15 +65,38 @@ def tested(run: Run) -> Table:
     return table.take(has)
 
 
-def _proposal(model: MultimodalVAE, table: Table, paired: Bool[Tensor, "rows"], first: str) -> tuple[str, ...]:
-    """The modalities whose posterior proposes z for rows that have x1 and more: the richest ones, such as a picture.
+def _proposal(
+    model: MultimodalVAE, table: Table, paired: Bool[Tensor, "rows"], names: tuple[str, ...]
+) -> tuple[tuple[str, ...], Table]:
+    """The modalities whose posterior proposes z for the paired rows, and a table of the rows that can be scored.
 
-    If some row lacks them, x1 is added; if the model has no such posterior, it is x1 alone.
+    They are the richest ones, such as a picture; all if a row lacks these; a single one if the model has no posterior
+    of several. The rows are all, or the paired ones if the model has no posterior for some of the others.
     """
-    rich = tuple(name for name in richest(model.modalities, model.latent_dim, model.context_dim) if name in table.names)
-    lacking = paired & ~torch.stack([table.has(name) for name in rich or (first,)]).any(0)
-    proposal = tuple(dict.fromkeys((first, *rich))) if lacking.any() else rich
-    return proposal if proposal and model.has_posterior(table, proposal) else (first,)
+    rich = tuple(name for name in richest(model.modalities, model.latent_dim, model.context_dim) if name in names)
+    rows = table if model.has_posterior(table, names) else table.take(paired)
+
+    def had(some: Sequence[str]) -> bool:
+        return bool(some) and bool(torch.stack([table.has(name) for name in some]).any(0)[paired].all())
+
+    wanted = [some for some in (rich, names, rich[:1]) if had(some)]
+    return next((some for some in wanted if model.has_posterior(rows, some)), names[:1]), rows
+
+
+def _in_two_passes(
+    score: Callable[..., dict[str, LogLikelihood]],
+    queries: Mapping[str, tuple[list[str], list[str]]],
+    marginal: tuple[Table, tuple[str, ...]],
+    joint: tuple[Table, tuple[str, ...]],
+    rows_of: Int[Tensor, "pairs"],
+    progress: Callable[[float], object] | None,
+) -> dict[str, LogLikelihood]:
+    """log p(x1), and the others on their own rows, whose numbers are ``rows_of``; each with a table and a proposal."""
+    one = {name: query for name, query in queries.items() if name == "log p(x1)"}
+    others = {name: query for name, query in queries.items() if name not in one}
+    likelihoods = score(marginal[0], one, proposal=marginal[1], progress=part_of(progress, 0, 2))
+    found = score(joint[0], others, proposal=joint[1], progress=part_of(progress, 1, 2))
+    return likelihoods | {name: replace(value, rows=rows_of[value.rows]) for name, value in found.items()}
 
 
 def part_of(progress: Callable[[float], object] | None, number: int, of: int) -> Callable[[float], object] | None:
@@ -106,8 +130,8 @@ def evaluate(
         rows: use only the first ``rows`` test rows; default all.
         samples: importance samples per row; default the declaration's.
         proposal: modalities that q(z | ·), the source of the samples, is conditioned on. Default: the first for
-            log p(x1), as in the paper's Table 2; for the others the richest (`mvae.models.mvae.richest`), and the first
-            if a row lacks them.
+            log p(x1), as in the paper's Table 2; for the others the richest (`mvae.models.mvae.richest`), or
+            all if a row lacks these.
         seed: seed of the draws.
         progress: called with the share of the scoring that is done.
 
@@ -125,24 +149,20 @@ def evaluate(
     queries = {name: query for name, query in queries.items() if _can_answer(run.model, table, *query)}
     samples = settings.samples if samples is None else samples
     paired = table.has(first) & torch.stack([table.has(name) for name in others or [first]]).any(0)
-    run.model.require_known(proposal or (), "proposal")
-    named = tuple(proposal or ())
-    alone, joint = named or (first,), named or _proposal(run.model, table, paired, first)
-    passes: dict[tuple[str, ...], list[str]] = {}
-    for name in queries:
-        passes.setdefault(alone if name == "log p(x1)" else joint, []).append(name)
-    likelihoods: dict[str, LogLikelihood] = {}
-    for number, (own, scored) in enumerate(passes.items()):
-        likelihoods |= log_likelihoods(
-            run.model,
-            table,
-            {name: queries[name] for name in scored},
-            proposal=own,
-            samples=samples,
-            denominator=Denominator(samples=settings.denominator_samples),
-            seed=seed,
-            progress=part_of(progress, number, len(passes)),
-        )
+    names = tuple(name for name in (first, *others) if name in run.model.names)
+    if isinstance(proposal, str):
+        run.model.require_known(proposal, "proposal")  # says how to write a list
+    alone = joint = tuple(proposal or (first,))
+    pairs = table
+    if not proposal and len(names) > 1 and len(queries) > 1 and paired.any():
+        joint, pairs = _proposal(run.model, table, paired, names)
+    denominator = Denominator(samples=settings.denominator_samples)
+    score = partial(log_likelihoods, run.model, samples=samples, denominator=denominator, seed=seed)
+    if joint == alone:
+        likelihoods = score(table, queries, proposal=alone, progress=progress)
+    else:
+        rows_of = torch.arange(len(table)) if pairs is table else paired.nonzero().flatten()
+        likelihoods = _in_two_passes(score, queries, (table, alone), (pairs, joint), rows_of, progress)
     found = {name: own.of_rows(paired) if name != "log p(x1)" else own for name, own in likelihoods.items()}
     likelihoods = {name: own for name, own in found.items() if own is not None}
     return Evaluation(likelihoods, validate(run.model, table), len(table), joint, alone, samples)

@@ -232,7 +232,8 @@ def _answers(
     if isinstance(evaluation, str):
         scored = Section("Log-likelihoods", [f"This model has none: {evaluation}."])
     else:
-        how = evaluation.samples, evaluation.rows, evaluation.source
+        source = evaluation.source.replace("log p(x1)", f"log p({test.names[0]})")
+        how = evaluation.samples, evaluation.rows, source
         scored = likelihood_section(evaluation.likelihoods, test.names, *how)
     return [
         scored,

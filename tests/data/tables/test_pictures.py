@@ -108,7 +108,7 @@ def test_a_column_with_files_that_are_no_pictures_is_ignored(tmp_path: Path) -> 
     found = infer("scan", pandas.Series(cells), folder=tmp_path)
     assert (found.kind, found.reason) == (
         "ignored",
-        "paths of pictures, except files such as '20.pdf', which is no picture",
+        "paths of pictures and of other files, such as '20.pdf'",
     )
 
 

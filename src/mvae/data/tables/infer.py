@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from mvae.arguments import fits
-from mvae.data.picture import shape_of
+from mvae.data.picture import read_picture
 from mvae.data.tables.cells import (
     Missing,
     Series,
@@ -207,9 +207,9 @@ def _some_files(words: Sequence[str], folder: Path | None) -> list[Path]:
 
 
 def _opens(file: Path) -> bool:
-    """Whether a file is a picture."""
+    """Whether a file is a picture that can be decoded."""
     try:
-        shape_of(file)
+        read_picture(file, 1, 1, 1)
     except DataError:
         return False
     return True
@@ -228,7 +228,7 @@ def _of_words(
         there = any(map(is_there, _some_files(words, folder)))
         odd = next((file for file in _some_files(others, folder) if is_there(file) and not _opens(file)), None)
         if odd is not None:
-            return replace(blank, reason=f"paths of pictures, except files such as {odd.name!r}, which is no picture")
+            return replace(blank, reason=f"paths of pictures and of other files, such as {odd.name!r}")
         reason = f"paths of pictures, except {len(others)} such as {others[0]!r}" if others else "paths of pictures"
         return replace(
             blank, kind="picture" if there else "ignored", reason=reason if there else f"{reason}, which are not there"
