@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mvae.app.values import parsed, summary
-from mvae.data.codecs import Codec
+from mvae.data.codecs import Codec, unknown_words
 from mvae.data.tables.column import TableColumn
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError, QueryError, SettingsError
@@ -72,12 +72,8 @@ class Oracle:
         return {name: parsed(self.views[name], value, self.codecs.get(name)) for name, value in given.items()}
 
     def unknown_words(self, given: Mapping[str, Any]) -> list[str]:
-        """The words of given texts that are not in the model's vocabulary, each once; it reads them as ``<unk>``."""
-        found: list[str] = []
-        for name, text in given.items():
-            codec = self.codecs.get(name)
-            found += codec.unknown(text) if codec is not None and codec.unknown and isinstance(text, str) else []
-        return list(dict.fromkeys(found))
+        """The words of given texts that are not in the model's vocabulary, each once."""
+        return unknown_words(self.codecs, ((name, text) for name, text in given.items() if isinstance(text, str)))
 
     def class_names(self, view: View) -> list[str]:
         """The classes that may be given of a modality; empty if it is not a modality of classes."""

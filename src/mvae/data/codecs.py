@@ -1,12 +1,12 @@
 """Values of a modality as text, for printing and for ``--given label=5``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["Codec", "class_names", "present_names", "yes_or_no"]
+__all__ = ["Codec", "class_names", "present_names", "unknown_words", "yes_or_no"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,15 @@ class Codec:
     parse: Callable[[str], Tensor]
     format: Callable[[Tensor], str]
     unknown: Callable[[str], list[str]] | None = None
+
+
+def unknown_words(codecs: Mapping[str, Codec], texts: Iterable[tuple[str, str]]) -> list[str]:
+    """The words of these texts, by modality, that are not in its vocabulary, each once; they are read as ``<unk>``."""
+    found: list[str] = []
+    for name, text in texts:
+        codec = codecs.get(name)
+        found += codec.unknown(text) if codec is not None and codec.unknown else []
+    return list(dict.fromkeys(found))
 
 
 def class_names(classes: Sequence[str | int]) -> Codec:

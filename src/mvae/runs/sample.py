@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mvae.data import codecs
 from mvae.data.picture import is_picture
 from mvae.data.tables.column import ALONE
 from mvae.data.tables.frames import pandas
@@ -97,19 +98,21 @@ def _give_cell(row: dict[str, Tensor], layout: TableSchema, name: str, cell: str
     own = row.setdefault(modality, nothing)
     if not own[0, place].isnan():
         raise QueryError(f"--given names {name} twice: give one value")
+    own[0, place] = _number_of(layout, name, cell)
+
+
+def _number_of(layout: TableSchema, name: str, cell: str) -> float:
+    """The number of a given cell; raises QueryError, with what was typed, for one that the column cannot have."""
     try:
-        own[0, place] = parse_cell(layout.named[name], cell)
+        return parse_cell(layout.named[name], cell)
     except QueryError as error:
         raise QueryError(f"--given {name}={cell}: {error}") from None
 
 
 def unknown_words(run: Run, given: tuple[str, ...]) -> list[str]:
     """The words of given sentences, such as ``("en=the zebra",)``, that are not in the run's vocabulary, each once."""
-    found: list[str] = []
-    for name, _, value in (text.partition("=") for text in given):
-        codec = run.data.codecs.get(_modality_of(run, name))
-        found += codec.unknown(value) if codec is not None and codec.unknown else []
-    return list(dict.fromkeys(found))
+    parts = (text.partition("=") for text in given)
+    return codecs.unknown_words(run.data.codecs, ((_modality_of(run, name), value) for name, _, value in parts))
 
 
 def names_columns(run: Run, given: tuple[str, ...], of: tuple[str, ...] = ()) -> bool:
@@ -151,10 +154,7 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
     typed = {name: "string" if name in text and name not in cells else object for name in seen}
     frame = pandas().DataFrame({name: pandas().Series([cells.get(name)], dtype=typed[name]) for name in seen})
     for name, cell in cells.items():
-        try:
-            parse_cell(layout.named[name], cell)
-        except QueryError as error:
-            raise QueryError(f"--given {name}={cell}: {error}") from None
+        _number_of(layout, name, cell)
     for name in of:
         _require_sampled(name, layout, cells)
     columns = [name for name in seen if layout.named[name].kind not in ALONE]  # pictures and texts cannot be filled in
