@@ -39,6 +39,13 @@ RANDOM = np.random.default_rng(0)
         (["1,234", "2,000", "1,500,000", "3,001", "5,000", "6,000", "7,100", "8,000", "9,000", "9,001", "9,002"],
          "positive", "written as 1,234.5"),
         (np.exp(RANDOM.standard_normal(500)), "positive", "skewed numbers above 0"),
+        (["12%", "7.5%", "-3%"], "real", "numbers with fractions, -3 to 12, written as 1234.5%"),
+        (["$1,234.50", "-$3.25", "$ 7"], "real", "-3.25 to 1234, written as $1,234.5"),
+        (["1,5 kg", "80 kg", "7,25kg"], "real", "written as 1.234,5 kg"),
+        (["5 mg", "20 mg", "10 mg"], "ordinal", "3 different integers, 5 to 20, written as 1234.5 mg"),
+        (["7.png", "8.png", "9.png"], "ignored", "paths of pictures"),
+        (["7 kg", "15 lb", "9 kg"], "categorical", "text with 3 different values"),
+        ([*(f"{i}.5 kg" for i in range(95)), "7"], "ignored", "most are numbers as '12 kg': write all of them so"),
         ([0.25, 0.5, 1.0], "bounded", "numbers from 0 to 1"),
         (RANDOM.poisson(6, 500), "count", "integers, 0 to"),
         (RANDOM.poisson(1.5, 500), "count", "integers, 0 to"),
@@ -53,9 +60,7 @@ RANDOM = np.random.default_rng(0)
         ([True, False], "binary", "booleans"),
         (["yes", "no", ""], "binary", "two values: no, yes"),
         (["a", "b", "c", "a"], "categorical", "text with 3 different values"),
-        ([f"{i / 10} kg" for i in range(60)] * 9, "categorical", "values, numbers with 'kg': remove it"),
-        ([f"€{i},000.50" for i in range(100)], "ignored", "100 different texts in 100 cells, numbers with '€'"),
-        ([*(f"{i} %" for i in range(30)), "k.A."], "categorical", "numbers with '%'"),
+        ([*(f"{i} kg" for i in range(60)), "7"] * 9, "categorical", "values, most are numbers as '12 kg': write all"),
         (["2020-01-31", "2021-12-01"], "date", "dates as 2020-01-31"),
         (["31.01.2020", "01.12.2021"], "date", "dates as 31.01.2020"),
         (["0001-01-01", "9999-12-31", "2020-02-02"], "date", "dates as 0001-01-01"),
@@ -93,6 +98,7 @@ def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str)
     [
         (["1.5", "n/a", *strings(range(2, 40))], None, "holds numbers, except 'n/a' (1 cells): if they mean missing"),
         ([*["n/a"] * 30, *strings(range(2, 80))], None, "holds numbers, except 'n/a' (30 cells): if they mean missing"),
+        (["n/a", *(f"{i} kg" for i in range(2, 40))], None, "holds numbers, except 'n/a' (1 cells): if they mean"),
         ([1, "a", 2.5], None, "mixes text ('a') and other values (1)"),
         ([[1, 2], [3]], None, "column 'x' has cells of type list: give it a number or a text in each"),
         ([1j, 2.5], None, "has complex numbers: give real and imaginary parts as two columns"),
@@ -212,6 +218,33 @@ def test_filled_text_has_the_format_of_its_column() -> None:
     ):
         column = infer("x", series(values))
         assert column.filled(series(values), np.full(len(values), number)).tolist() == [values[0], text, *values[2:]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "filled"),
+    [
+        (["12.5%", "-3.0%", "99.9%"], "-7.2%"),
+        (["$1,234.50", "-$3.25", "$17.00"], "-$7.25"),
+        (["1.234,5 €", "-80,0 €", "7,2 €"], "-7,2 €"),
+    ],
+)
+def test_numbers_with_a_unit_are_filled_in_with_it(cells: list[str], filled: str) -> None:
+    column = infer("x", series([*cells, ""]))
+    values, here = column.encode(series([*cells, ""]))
+    assert here.tolist() == [True, True, True, False]
+    assert column.filled(series([*cells, ""]), np.full(4, -7.25)).tolist() == [*cells, filled]
+    again = column.decode(values[here])
+    assert column.encode(series(again.tolist()))[0].tolist() == values[here].tolist()
+    assert column.encode(series([re.sub(r"[^\d.,-]", "", cell) for cell in cells]))[0].tolist() == values[here].tolist()
+
+
+def test_levels_with_a_unit_are_in_the_order_of_their_numbers() -> None:
+    assert infer("dose", series(["20 mg", "5 mg", "10 mg"])).classes == ("5 mg", "10 mg", "20 mg")
+
+
+def test_a_damaged_style_of_numbers_is_refused() -> None:
+    with pytest.raises(DataError, match="no style of numbers '1_234'"):
+        TableColumn("x", "real", dtype="text", style="1_234").encode(series(["1"]))
 
 
 def test_the_same_values_in_other_types_are_recognised() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mvae.data.tables.dates import as_seconds, format_of
 from mvae.data.tables.frames import pandas
-from mvae.data.tables.numbers import as_numbers
+from mvae.data.tables.numbers import as_numbers, style_of
 from mvae.errors import DataError, SettingsError, abridged
 
 __all__ = [
@@ -198,11 +198,12 @@ def plain(value: Any) -> Any:
 def category_order(values: Sequence[Any]) -> list[Any]:
     """Distinct categories in the order of their codes: numbers by size, also if they are text; others alphabetically.
 
-    >>> category_order(["10", "9"]), category_order(["b", "a"]), category_order([2.0, 1.0])
-    (['9', '10'], ['a', 'b'], [1.0, 2.0])
+    >>> category_order(["10 mg", "9 mg"]), category_order(["b", "a"]), category_order([2.0, 1.0])
+    (['9 mg', '10 mg'], ['a', 'b'], [1.0, 2.0])
     """
     kept = list({plain(value): value for value in reversed(values)}.values())
-    numbers = as_numbers(kept)
+    style = style_of(kept) if all(isinstance(value, str) for value in kept) else None
+    numbers = as_numbers(kept, style or "1234.5")
     if not np.isnan(numbers).any():
         return [kept[i] for i in np.argsort(numbers, kind="stable")]
     return sorted(kept, key=str)

@@ -55,7 +55,7 @@ class TableColumn:
         dtype: name of the column's dtype in pandas; ``text`` if its cells were text.
         classes: the classes in the order of their codes; for a constant, its value; for a text, the vocabulary.
         low, high: the bounds of a bounded column.
-        style: how numbers are written in text, one of `mvae.data.tables.numbers.STYLES`.
+        style: how numbers are written in text, one of `mvae.data.tables.numbers.STYLES`, with a unit if they have one.
         form: how dates are written in text, in the format of ``strftime``.
         resolution: imputed numbers are rounded to multiples of it (for dates, in seconds); 0: not rounded.
         missing: cells that mean missing, in addition to those of the file format.

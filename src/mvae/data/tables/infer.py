@@ -233,17 +233,19 @@ def _of_words(
         return replace(
             blank, kind="picture" if there else "ignored", reason=reason if there else f"{reason}, which are not there"
         )
-    for style in ("1.234,5", "1,234.5") if comma_first else ("1234.5", "1,234.5", "1.234,5"):
+    unit = unit_of(words)
+    styles = ("1.234,5", "1,234.5") if comma_first else ("1234.5", "1,234.5", "1.234,5")
+    for style in (*styles, *(unit.replace("#", style) for style in styles if unit)):
         odd = np.isnan(as_numbers(words, style))
         some = often[odd].sum() <= 0.1 * often.sum() and odd.sum() <= ODD
         many = often[odd].sum() <= 0.5 * often.sum() and odd.sum() <= FREQUENT and (~odd).sum() > MOST_NUMBERED
-        if some or many:
+        if odd.any() and (some or many):
             listed = ", ".join(repr(word) for word in cells[odd].tolist())
             raise DataError(
                 f"column {name!r} holds numbers, except {listed} ({often[odd].sum()} cells): if they mean missing, "
                 f"name them, [data] missing = [{listed}]; else declare the column as categorical"
             )
-    what = f"numbers with {unit!r}: remove it to model them as numbers" if (unit := unit_of(words)) else ""
+    what = f"most are numbers as {unit.replace('#', '12')!r}: write all of them so, or without the unit" if unit else ""
     spaces = np.mean([word.count(" ") for word in words])
     if len(cells) > MOST_CLASSES or (len(cells) > 50 and len(cells) > 0.9 * often.sum()):
         like = (

@@ -1,19 +1,21 @@
-"""Numbers written as text, with a decimal point or comma, and with or without thousands separators."""
+"""Numbers written as text: with a decimal point or comma, thousands separators, and a unit before or after them."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from mvae.data.tables.frames import pandas
+from mvae.errors import DataError
 
-__all__ = ["STYLES", "as_numbers", "decimals_of", "places_of", "short", "style_of", "unit_of", "written"]
+__all__ = ["STYLES", "as_numbers", "decimals_of", "has_comma", "places_of", "short", "style_of", "unit_of", "written"]
 
 STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
-"""The styles in which numbers may be written; each name is an example of its style."""
+"""The styles in which numbers may be written; each name is an example of its style, to which a unit may be added."""
 
 EXACT_DIGITS = 15  # significant digits that a float holds exactly; a number with more was computed, not measured
 
@@ -25,14 +27,21 @@ _GROUPED = {
 }
 _POINTS, _COMMAS = re.compile(r"[. '\u00a0\u202f]"), re.compile(r"[, '\u00a0\u202f]")  # between thousands
 _NO_DIGIT = re.compile(r"\D")
-_UNIT = re.compile(r"[+-]?([$€£¥]|EUR|USD|GBP|CHF)?\s*[+-]?\d[\d.,' \u00a0\u202f]*?\s*([^\d\s.,'][^\d]*)?")
+# A unit follows a digit, so that 7.png is no number, and is short, so that an address is none.
+_UNIT = re.compile(
+    r"[+-]?([$€£¥]|EUR|USD|GBP|CHF)?(\s*)[+-]?\d(?:[\d.,' \u00a0\u202f]*\d)?(\s*)([^\d\s.,'@/][^\d.@]{0,11})?"
+)
 
 
 def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
     """Convert values to float64, with NaN for what is not a number; text is read in the given style.
 
+    A number in a style with a unit may lack the unit, but not have another one.
+
     >>> as_numbers(["1,5", "1.234,5", "-2", "x"], "1.234,5")
     array([   1.5, 1234.5,   -2. ,    nan])
+    >>> as_numbers(["€1,234.50", "-€3", "€ 7", "8", "$9"], "€1,234.5")
+    array([1234.5,   -3. ,    7. ,    8. ,    nan])
     >>> as_numbers(["1,234", "0.5"], "1,234.5"), as_numbers([True, None, 3])
     (array([1.234e+03, 5.000e-01]), array([ 1., nan,  3.]))
     """
@@ -41,7 +50,8 @@ def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
     numbers = np.full(len(cells), np.nan)
     numbers[~is_text] = _plain(cells[~is_text])
     if is_text.any():
-        text = np.array([value.strip() for value in cells[is_text].tolist()], object)
+        style, unit = _apart(style)
+        text = np.array([_bare(value.strip(), unit) for value in cells[is_text].tolist()], object)
         if style == "1234.5":
             numbers[is_text] = _plain(text)
         else:
@@ -63,23 +73,32 @@ def style_of(values: Iterable[str], comma_first: bool = False) -> str | None:
 
     >>> style_of(["1", "2.5"]), style_of(["1,234", "2,000"]), style_of(["1,5", "1,234"]), style_of(["1", "x"])
     ('1234.5', '1,234.5', '1.234,5', None)
+    >>> style_of(["80.5 kg", "7 kg"]), style_of(["€1,234.50", "-€3"]), style_of(["7 kg", "15 lb"])
+    ('1234.5 kg', '€1,234.5', None)
     """
     cells = list(values)
     order = ("1234.5", "1.234,5", "1,234.5", "1 234.5") if comma_first else STYLES
-    return next((style for style in order if not np.isnan(as_numbers(cells, style)).any()), None)
+    bare = next((style for style in order if not np.isnan(as_numbers(cells, style)).any()), None)
+    if bare is not None or not (unit := unit_of(cells, 1.0)):
+        return bare
+    written_so = (unit.replace("#", style) for style in order)
+    return next((style for style in written_so if not np.isnan(as_numbers(cells, style)).any()), None)
 
 
 def decimals_of(values: Iterable[str], style: str) -> int | None:
     """The largest number of digits after the decimal mark; None if a number has an exponent, or all digits of a float.
 
-    >>> decimals_of(["1.5", "0.25"], "1234.5"), decimals_of(["0.5", "0.1257302210933933"], "1234.5")
+    >>> decimals_of(["1.5", "0.25 "], "1234.5"), decimals_of(["0.5", "0.1257302210933933"], "1234.5")
     (2, None)
+    >>> decimals_of(["1,5 %", "20 %"], "1.234,5 %")
+    1
     """
-    mark, most = ("," if style == "1.234,5" else "."), 0
-    for value in values:
+    (base, unit), most = _apart(style), 0
+    mark = "," if base == "1.234,5" else "."
+    for value in (_bare(value.strip(), unit) for value in values):
         if "e" in value.lower() or len(_NO_DIGIT.sub("", value).lstrip("0")) > EXACT_DIGITS:
             return None
-        most = max(most, len(value.strip().partition(mark)[2]))
+        most = max(most, len(value.partition(mark)[2]))
     return most
 
 
@@ -92,16 +111,19 @@ def places_of(values: Iterable[Any]) -> int:
     return max(0, *(-int(v.as_tuple().exponent) for v in values if isinstance(v, Decimal) and v.is_finite()), 0)
 
 
-def unit_of(values: Iterable[str]) -> str:
-    """The unit before or after the number in at least nine of ten of these cells; empty if there is none.
+def unit_of(values: Iterable[str], least: float = 0.9) -> str:
+    """The unit in at least this share of the cells, with # for the number; empty if there is none.
 
-    >>> unit_of(["80.5 kg", "7 kg"]), unit_of(["€1,234.50", "-€3"]), unit_of(["7 kg", "15 lb"]), unit_of(["7", "Q2"])
-    ('kg', '€', '', '')
+    >>> unit_of(["80.5 kg", "7kg"]), unit_of(["€1,234.50", "-€3"]), unit_of(["7 kg", "15 lb"]), unit_of(["7", "Q2"])
+    ('# kg', '€#', '', '')
     """
     found = [_UNIT.fullmatch(value.strip()) for value in values]
-    units = Counter("" if cell is None else (cell[1] or "") + (cell[2] or "") for cell in found)
-    unit, often = units.most_common(1)[0]
-    return unit if often >= 0.9 * len(found) else ""
+    units = Counter((cell[1], cell[4]) for cell in found if cell is not None)
+    (unit, often), *_ = units.most_common(1) or [((None, None), 0)]
+    if unit == (None, None) or often < least * len(found):
+        return ""
+    first = next(cell for cell in found if cell is not None and (cell[1], cell[4]) == unit)
+    return "".join([first[1] + first[2] if first[1] else "", "#", first[3] + first[4] if first[4] else ""])
 
 
 def short(number: float) -> str:
@@ -119,10 +141,46 @@ def written(values: np.ndarray, style: str = "1234.5", decimals: int | None = No
 
     >>> written(np.array([1234.5, -0.25]), "1.234,5", 2), written(np.array([3.0]), decimals=0)
     (['1234,50', '-0,25'], ['3'])
+    >>> written(np.array([-3.5]), "€1,234.5"), written(np.array([12.0]), "1234.5 %", 0)
+    (['-€3.5'], ['12 %'])
     """
+    base, (before, after) = _apart(style)
     shown = [float(v) if decimals is None else round(float(v), decimals) for v in values.tolist()]
     text = [repr(v + 0.0) if decimals is None else f"{v + 0.0:.{decimals}f}" for v in shown]  # −0 is 0
-    return [part.replace(".", ",") for part in text] if style == "1.234,5" else text
+    text = [part.replace(".", ",") for part in text] if base == "1.234,5" else text
+    signs = ["-" if part.startswith("-") else "" for part in text]
+    return [f"{sign}{before}{part.removeprefix(sign)}{after}" for sign, part in zip(signs, text, strict=True)]
+
+
+def has_comma(style: str) -> bool:
+    """Do numbers of this style have a decimal comma?
+
+    >>> has_comma("1.234,5 kg"), has_comma("1,234.5")
+    (True, False)
+    """
+    return _apart(style)[0] == "1.234,5"
+
+
+def _apart(style: str) -> tuple[str, tuple[str, str]]:
+    """The style without a unit, and what stands before and after the number."""
+    base = next((base for base in STYLES if base in style), "")
+    if not base:
+        raise DataError(f"no style of numbers {style!r}; there are {', '.join(STYLES)}, with or without a unit")
+    before, _, after = style.partition(base)
+    return base, (before, after)
+
+
+def _bare(text: str, unit: tuple[str, str]) -> str:
+    """The number in a text without its unit."""
+    if unit == ("", ""):
+        return text
+    found = _beside(*unit).fullmatch(text)
+    return text if found is None else found[1] + found[2]
+
+
+@cache
+def _beside(before: str, after: str) -> re.Pattern[str]:
+    return re.compile(rf"([+-]?)(?:{re.escape(before.strip())})?\s*(.*?)\s*(?:{re.escape(after.strip())})?", re.DOTALL)
 
 
 def _plain(cells: np.ndarray) -> np.ndarray:

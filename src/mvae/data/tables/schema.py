@@ -20,6 +20,7 @@ from mvae.data.tables.dates import FORMATS, fitting
 from mvae.data.tables.frames import CHUNK, DataFrame, Frames, pandas
 from mvae.data.tables.infer import NONE_THERE, Kind, infer
 from mvae.data.tables.missed import Missed
+from mvae.data.tables.numbers import has_comma
 from mvae.data.tables.pictures import picture_shape, read_pictures
 from mvae.data.tables.texts import read_texts, text_shape, vocabulary_of
 from mvae.errors import DataError, SettingsError, nearest
@@ -221,7 +222,7 @@ class TableSchema:
     @property
     def decimal(self) -> str:
         """The decimal mark of the table's numbers that are text: a comma or a point."""
-        return "," if any(column.style == "1.234,5" for column in self.columns) else "."
+        return "," if any(has_comma(column.style) for column in self.columns) else "."
 
     @property
     def width(self) -> int:
