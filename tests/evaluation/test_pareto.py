@@ -8,7 +8,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from mvae.evaluation.likelihood import log_likelihoods
 from mvae.evaluation.pareto import pareto_k
+from tests.oracle import LinearGaussian
 
 ROWS = 200
 
@@ -106,3 +108,21 @@ def test_zero_weights_keep_k_finite() -> None:
     largest = largest_of_random_weights()
     largest[:30] = -math.inf
     assert pareto_k(largest).isfinite().all()
+
+
+def test_a_conditional_is_distrusted_for_its_denominator_too() -> None:
+    """A bad q(z | x2) makes log p(x2) too low, and so log p(x1 | x2) too high, however good the numerator is."""
+    misled = LinearGaussian(8, (200, 8), seed=3)
+    encode = misled.model.modalities["x2"].expert_parameters
+
+    def wrong(x: torch.Tensor, context: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_var = encode(x, context)
+        return mean + 0.5, log_var - 4
+
+    misled.model.modalities["x2"].expert_parameters = wrong  # pyright: ignore[reportAttributeAccessIssue]
+    table = misled.data(12, seed=4)
+    queries = {"joint": (["x1", "x2"], []), "conditional": (["x1"], ["x2"])}
+    joint, found = log_likelihoods(misled.model, table, queries, proposal=["x1"], samples=1000).values()
+    assert joint.pareto_k.median() < 0.7
+    assert (found.values - misled.log_conditional(table, ["x1"], ["x2"])).mean() > 1
+    assert (found.pareto_k > 0.7).all()

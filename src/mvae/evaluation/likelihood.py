@@ -42,8 +42,10 @@ class LogLikelihood:
         rows: which rows of the table were scored.
         values: log p of each of these rows.
         effective_samples: (Σ w)² / Σ w², out of the samples drawn; near 1 the estimate rests on one sample.
-        pareto_k: tail index k̂ of the weights; above 0.7 the estimate is biased low and its error unreliable. −∞ if
-            all weights are equal to the precision of float32, NaN for 20 samples or fewer, which are too few to tell.
+        pareto_k: tail index k̂ of the weights, of a conditional the larger one of its numerator and its denominator.
+            Above 0.7 the estimate is biased and its error unreliable: a conditional may be too low or too high, any
+            other is too low. −∞ if all weights are equal to the precision of float32, NaN for 20 samples or fewer,
+            which are too few to tell.
         log_weight_variance: variance over samples of log w, of each row (Table 3 averages it over rows).
     """
 
@@ -197,23 +199,27 @@ def log_likelihoods(
             has = torch.stack([table.has(name) for name in of if name in model.names]).any(0)
             if not has.any():
                 raise QueryError(f"no row of the table has any of {', '.join(of)}")
-            values = found[0]
+            values, effective, k, variance = found
             if divided := plans[name][1]:
-                values = values - _divisor(numerator, divided, denominator)
-            result[name] = LogLikelihood(has.nonzero().flatten(), values[has], *(part[has] for part in found[1:]))
+                divisor, its_k = _divisor(numerator, divided, denominator)
+                values, k = values - divisor, torch.maximum(k, its_k)
+            parts = (part[has] for part in (values, effective, k, variance))
+            result[name] = LogLikelihood(has.nonzero().flatten(), *parts)
     return result
 
 
-def _divisor(numerator: Pass, given: Sequence[str], how: Denominator) -> Float[Tensor, "rows"]:
-    """log p(given) of every row. Equal rows (of ten labels, say) are estimated once, with more draws."""
+def _divisor(
+    numerator: Pass, given: Sequence[str], how: Denominator
+) -> tuple[Float[Tensor, "rows"], Float[Tensor, "rows"]]:
+    """log p(given) of every row, and its k̂. Equal rows (of ten labels, say) are estimated once, with more draws."""
     table, samples = numerator.table, numerator.samples
     subset, inverse = _distinct(table, [*given, *numerator.model.covariates])
     importance = how.how == "importance"
     draws = how.samples or (samples * min(20, len(table) // len(subset)) if importance else 5000)
     proposal = given if importance else ()
     other = replace(numerator, table=subset, sums=[given], proposal=proposal, samples=draws, defensive=importance)
-    values, *_ = replace(other, seed=numerator.seed + 1).run()[0]
-    return values[inverse]
+    values, _, k, _ = replace(other, seed=numerator.seed + 1).run()[0]
+    return values[inverse], k[inverse]
 
 
 def _distinct(table: Table, given: Sequence[str]) -> tuple[Table, Tensor]:

@@ -4,6 +4,9 @@ A field has a transformation t (the logarithm of positive values, the log-odds o
 else x itself), and the mean m and standard deviation s of t over the observed training values. Real, positive, bounded
 and date fields are modelled as u = (t − m)/s, so that log p(x) = log p(u) + log |du/dx|; the others are modelled as
 they are, and only the encoder sees them standardised. Generated values stay near the observed training values.
+
+The ends of a bounded field are finite log-odds. Draws beyond them become the ends, but log p is that of the log-odds
+everywhere: where many values are at the ends, its density integrates to less than 1.
 """
 
 import math

@@ -20,8 +20,8 @@ def trust(value: LogLikelihood) -> str:
     bad, ess = float((k > RELIABLE).double().mean()), float(value.effective_samples.median())
     if bad > 0.5:
         return (
-            f"Do not trust: {bad:.0%} of rows have k̂ above {RELIABLE}, so it is biased low. Take more "
-            "samples or another proposal."
+            f"Do not trust: {bad:.0%} of rows have k̂ above {RELIABLE}, so it is biased (low, unless it is a "
+            "conditional). Take more samples or another proposal."
         )
     if bad > 0.05 or ess < FEW:
         return (

@@ -33,7 +33,7 @@ class CellScore:
             classes, the error rate.
         baseline: the error of predicting the training rows' mean or most frequent class.
         coverage: the share of hidden numbers inside the interval; None for classes.
-        log_p: mean log p of a hidden cell given the rest of its row, in nats.
+        log_p: mean log p of a hidden cell given the cells of its row that are not hidden, in nats.
     """
 
     column: str
