@@ -9,6 +9,7 @@ import torch
 import mvae
 from mvae.runs import neighbours
 from mvae.runs.answers import Answer
+from mvae.runs.copies import Copies
 from mvae.runs.neighbours import Correction, _Neighbours, correction_of
 from tests.patients import FEW
 
@@ -96,7 +97,8 @@ def test_draws_at_a_bound_stay_there() -> None:
     columns.scaling.fit(mvae.Table({"t": torch.linspace(0.0, 10.0, 50).double()[:, None]}), "t")
     draws = np.array([0.0, 1.0, 11.0, 5.0]).reshape(4, 1, 1)
     plain = {"t": Answer(np.full((1, 1), 4.0), draws, {})}
-    found = Correction({"t": np.ones((1, 1))}, 1.0, 1.0).applied(mvae.MVAE({"t": columns}, 2), plain)["t"]
+    one = {"t": np.ones((1, 1))}
+    found = Correction(one, one, {"t": np.full((1, 1), np.nan)}).applied(mvae.MVAE({"t": columns}, 2), plain)["t"]
     std = columns.scaling.std.item()
     np.testing.assert_allclose(found.draws[:, 0, 0], [0.0, 1 + std, 11.0, 5 + std])
     np.testing.assert_allclose(found.point, 4 + std)
@@ -122,6 +124,42 @@ def test_neighbours_errors_match_a_naive_loop(way: tuple[int, float]) -> None:
         np.testing.assert_allclose(own, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_numbers_of_copies_match_a_naive_loop() -> None:
+    rng = np.random.default_rng(7)
+    x = rng.integers(0, 2, size=(60, 5)) + rng.normal(size=(60, 1)).round() * 1e3  # rows far from the mean, too
+    here = rng.random(x.shape) < 0.7
+    rows = np.arange(60)
+    seen = here & (rng.random(x.shape) < 0.8)
+    found = Copies(x, here).numbers_of(rows, seen)
+    for row in rows:
+        both = [here[other] & seen[row] for other in rows]
+        copies = [
+            n for n in rows
+            if n != row and (2 * both[n].sum() >= seen[row].sum()) and both[n].any() and (x[n] == x[row])[both[n]].all()
+        ]  # fmt: skip
+        for i in range(5):
+            own = [x[n, i] for n in copies if here[n, i]]
+            np.testing.assert_allclose(found[row, i], np.mean(own) if own else np.nan)
+    assert 0.1 < np.isnan(found).mean() < 0.9
+
+
+def test_numbers_of_copied_rows_are_found() -> None:
+    """Half of the rows have a copy, half have none: the copies' missing numbers become those of the other one."""
+    rng = np.random.default_rng(8)
+    once = pd.DataFrame(rng.normal(size=(300, 5)).round(3), columns=list("abcde"))
+    truth = pd.concat([once, once.iloc[:100]], ignore_index=True)
+    hidden = rng.random(truth.shape) < 0.1
+    hidden[:100] = False  # so that the first of two copies is whole
+    holes = truth.mask(hidden)
+    own = mvae.fit_table(holes, changes=FEW, callbacks=[])
+    found = own.impute(holes, neighbours=True, samples=50, interval=0.9)
+    error = (found[list("abcde")] - truth).abs().to_numpy()
+    assert (error[300:][hidden[300:]] < 0.05).mean() > 0.9
+    assert error[100:300][hidden[100:300]].mean() > 0.3
+    width = np.stack([found[f"{name}.high"] - found[f"{name}.low"] for name in "abcde"], 1)
+    assert np.nanmedian(width[300:]) < 0.5 * np.nanmedian(width[100:300])
+
+
 def test_tables_without_numbers_or_missing_cells_are_not_corrected(trained: mvae.TableModel) -> None:
     frame = near_copies()
     assert trained.impute(frame, neighbours=True, samples=20).equals(frame)
@@ -129,4 +167,4 @@ def test_tables_without_numbers_or_missing_cells_are_not_corrected(trained: mvae
     own = mvae.fit_table(words.mask(np.random.default_rng(4).random(words.shape) < 0.2), changes=FEW, callbacks=[])
     assert own.impute(words.iloc[:5], neighbours=True, samples=20).equals(words.iloc[:5])
     values, present = own.schema.encode(words)
-    assert not correction_of(own.model, values, present, list(values)).share
+    assert not correction_of(own.model, values, present, list(values)).shift

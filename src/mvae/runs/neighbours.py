@@ -2,11 +2,11 @@
 
 A model learns what rows have in common and forgets single ones, so a near copy of a row says more about the row's
 missing values. Observed numbers are hidden in turns and filled in. Each missing number then moves by the mean error of
-the most similar rows, as far as the hidden numbers show that this helps.
+the most similar rows, or to the number in the row's copies, as far as the hidden numbers show that this helps.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import Answer, answers, rows_at_once
+from mvae.runs.copies import Copies
 from mvae.runs.held_back import missing_together
 from mvae.runs.intervals import LEVEL
 
@@ -27,7 +28,7 @@ TURNS, SAMPLES = 5, 100  # turns in which observed numbers are hidden; samples o
 CHECKED = 4_000  # rows, each with one turn's numbers hidden, on which the correction is chosen
 TOGETHER = 256  # rows compared with all others at once
 WAYS = ((8, 1e-3), (16, 1e-2), (32, 1e-1))  # number of neighbours, and what is added to their squared distances
-CLEAR = 3.0  # standard errors from 0 that the slope of errors on neighbours' errors must have
+CLEAR = 3.0  # standard errors from 0 that the slope of errors on expected errors must have
 
 Numbers = Float[np.ndarray, "rows numbers"]
 Here = Bool[np.ndarray, "rows numbers"]
@@ -38,32 +39,37 @@ class Correction:
     """A correction of the missing numbers of some rows.
 
     Attributes:
-        shift: modality → how far each number moves, in standard deviations of its field, ``rows fields``.
-        factor: factor of the width of intervals: the ratio of errors after the correction to those before it.
-        share: share of the neighbours' mean error that is used; 0: nothing changes.
+        shift: modality → how far each number moves, in standard deviations of its field, ``rows fields``; empty:
+            nothing changes.
+        factor: modality → factor of the width of each number's interval, ``rows fields``.
+        number: modality → each number as its row's copies have it, standardised, instead of a shift; NaN: they do not.
     """
 
-    shift: Mapping[str, Float[np.ndarray, "rows fields"]]
-    factor: float = 1.0
-    share: float = 0.0
+    shift: Mapping[str, Float[np.ndarray, "rows fields"]] = field(default_factory=dict)
+    factor: Mapping[str, Float[np.ndarray, "rows fields"]] = field(default_factory=dict)
+    number: Mapping[str, Float[np.ndarray, "rows fields"]] = field(default_factory=dict)
 
     def of(self, rows: slice) -> "Correction":
         """The correction of some of the rows."""
-        return replace(self, shift={name: own[rows] for name, own in self.shift.items()})
+        parts = (self.shift, self.factor, self.number)
+        return Correction(*({name: own[rows] for name, own in part.items()} for part in parts))
 
     def applied(self, model: MultimodalVAE, found: Mapping[str, Answer]) -> dict[str, Answer]:
         """The corrected answers for these rows; a draw at an end of the possible range (no rain) stays there."""
-        if not self.share:
-            return dict(found)
-        return {name: self._applied(_columns(model, name), answer, self.shift[name]) for name, answer in found.items()}
+        return {
+            name: self._applied(_columns(model, name), answer, name) if name in self.shift else answer
+            for name, answer in found.items()
+        }
 
-    def _applied(self, modality: ColumnsModality, answer: Answer, shift: np.ndarray) -> Answer:
+    def _applied(self, modality: ColumnsModality, answer: Answer, name: str) -> Answer:
+        shift, factor, number = self.shift[name], self.factor[name], self.number[name]
         draws = _as_features(modality, answer.draws.reshape(-1, shift.shape[1])).reshape(answer.draws.shape)
         middle = _as_features(modality, answer.point)  # not the mean of these draws, which may be few
-        moved = _in_units(modality, middle + self.factor * (draws - middle) + shift, answer.draws, whole=True)
+        center = np.where(np.isnan(number), middle + shift, number)
+        moved = _in_units(modality, center + factor * (draws - middle), answer.draws, whole=True)
         low, high = (end.cpu().numpy() for end in modality.scaling.ends)
         inside = (answer.draws > low) & (answer.draws < high)
-        points = _in_units(modality, middle + shift, answer.point)
+        points = _in_units(modality, center, answer.point)
         return replace(answer, point=points, draws=np.where(inside, moved, answer.draws))
 
 
@@ -102,10 +108,10 @@ def correction_of(
         of: the modalities of columns.
         seed: seed of the turns and of the draws.
     """
-    places, shift = _places(model, of), {name: np.zeros(present[name].shape) for name in of}
+    places = _places(model, of)
     here = _side_by_side(present, places)
     if (rows := len(here)) < FEWEST or not here.any() or here.all():
-        return Correction(shift)
+        return Correction()
     truth = np.where(here, _features(model, values, places), 0.0)
     group = missing_together(here)
     turn = np.random.default_rng(seed).integers(TURNS, size=(rows, group.max() + 1))[:, group]
@@ -115,38 +121,76 @@ def correction_of(
         guess = _guessed(model, values, _without(present, places, hidden), of, places, seed)
         errors[hidden] = (truth - guess)[hidden]
     guess = _guessed(model, values, present, of, places, seed)
-    rows_alike = _Neighbours(np.where(here, truth, guess), errors)
-    way, share, factor = _decided(rows_alike, here, turn, seed)
-    if not share:
-        return Correction(shift)
+    rows_alike, copies = _Neighbours(np.where(here, truth, guess), errors), Copies(truth, here)
+    way, by_rows, by_copies = _decided(rows_alike, copies, truth, here, turn, seed)
+    if not by_rows.share and not by_copies.share:
+        return Correction()
     lacking = np.flatnonzero(~here.all(1))
-    moved = np.zeros(here.shape)
-    moved[lacking] = share * rows_alike.errors_of(lacking, here[lacking], [way])[0]
-    moved[here] = 0.0
-    for i, (name, place) in enumerate(places):
-        shift[name][:, place] = moved[:, i]
-    return Correction(shift, factor, share)
+    shift, factor, number = np.zeros(here.shape), np.full(here.shape, by_rows.factor), np.full(here.shape, np.nan)
+    shift[lacking] = by_rows.share * rows_alike.errors_of(lacking, here[lacking], [way])[0]
+    if by_copies.share:
+        theirs = copies.numbers_of(lacking, here[lacking])
+        number[lacking] = guess[lacking] + by_copies.share * (theirs - guess[lacking])
+        factor[~np.isnan(number)] = by_copies.factor
+    return Correction(*(_by_modality(found, present, places) for found in (shift, factor, number)))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The share of an expected error that is best subtracted, and what this gains.
+
+    Attributes:
+        share: the share; 0: none.
+        factor: factor by which errors shrink.
+        gain: decrease of the sum of squared errors.
+    """
+
+    share: float = 0.0
+    factor: float = 1.0
+    gain: float = 0.0
+
+    @classmethod
+    def of(cls, own: Float[np.ndarray, "cells"], expected: Float[np.ndarray, "cells"]) -> "_Fit":
+        """Fit errors by a share, from 0 to 1, of the expected ones; 0 if it is not clearly positive."""
+        if (size := (expected**2).sum()) <= 0:
+            return cls()
+        share, noise = (expected * own).sum() / size, np.sqrt((expected**2 * own**2).sum()) / size
+        if share <= CLEAR * noise:
+            return cls()
+        left = own - min(1.0, float(share)) * expected
+        before, after = (float(np.quantile(np.abs(errors), LEVEL)) for errors in (own, left))
+        factor = min(1.0, after / before) if before else 1.0
+        return cls(min(1.0, float(share)), factor, float((own**2).sum() - (left**2).sum()))
 
 
 def _decided(
-    rows_alike: "_Neighbours", here: Here, turn: Int[np.ndarray, "rows numbers"], seed: int
-) -> tuple[tuple[int, float], float, float]:
-    """The way (number of neighbours), the share of their error that is used, and the factor by which errors shrink."""
+    rows_alike: "_Neighbours",
+    copies: Copies,
+    truth: Numbers,
+    here: Here,
+    turn: Int[np.ndarray, "rows numbers"],
+    seed: int,
+) -> tuple[tuple[int, float], _Fit, _Fit]:
+    """The way (number of neighbours), and how errors are corrected by neighbours, and by copies where there are any."""
     generator = np.random.default_rng(seed)
     rows, number = generator.integers(len(here), size=CHECKED), generator.integers(TURNS, size=CHECKED)
     hidden = here[rows] & (turn[rows] == number[:, None])
-    own, best = rows_alike.errors[rows][hidden], (WAYS[0], 0.0, 1.0, 0.0)
-    for way, found in zip(WAYS, rows_alike.errors_of(rows, here[rows] & ~hidden, WAYS), strict=True):
-        theirs = found[hidden]
-        if (size := (theirs**2).sum()) <= 0:
-            continue
-        share, noise = (theirs * own).sum() / size, np.sqrt((theirs**2 * own**2).sum()) / size
-        gain = share * size * share  # in squared errors
-        if share > CLEAR * noise and gain > best[-1]:
-            share = min(1.0, float(share))
-            factor = np.quantile(np.abs(own - share * theirs), LEVEL) / np.quantile(np.abs(own), LEVEL)
-            best = way, share, float(min(1.0, factor)), gain
-    return best[:3]
+    seen, errors = here[rows] & ~hidden, rows_alike.errors[rows]
+    own, ways = errors[hidden], [found[hidden] for found in rows_alike.errors_of(rows, seen, WAYS)]
+    of_copies = (copies.numbers_of(rows, seen) - (truth[rows] - errors))[hidden]
+    copied = ~np.isnan(of_copies)
+
+    def best(cells: Bool[np.ndarray, "cells"]) -> tuple[int, _Fit]:
+        fits = [_Fit.of(own[cells], found[cells]) for found in ways]
+        return max(enumerate(fits), key=lambda fit: fit[1].gain)
+
+    (chosen, by_rows), by_copies = best(np.ones_like(copied)), _Fit.of(own[copied], of_copies[copied])
+    left = own[copied] - by_rows.share * ways[chosen][copied]
+    if by_copies.gain > (own[copied] ** 2).sum() - (left**2).sum():
+        chosen, by_rows = best(~copied)
+    else:
+        by_copies = _Fit()
+    return WAYS[chosen], by_rows, by_copies
 
 
 class _Neighbours:
@@ -202,6 +246,16 @@ def _columns(model: MultimodalVAE, name: str) -> ColumnsModality:
 
 def _side_by_side(of: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]]) -> np.ndarray:
     return np.stack([of[name][:, i] for name, i in places], 1) if places else np.zeros((0, 0), bool)
+
+
+def _by_modality(
+    found: Numbers, present: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]]
+) -> dict[str, np.ndarray]:
+    """Numbers side by side as ``rows fields`` of each modality; NaN for its other fields."""
+    apart = {name: np.full(present[name].shape, np.nan) for name, _ in places}
+    for number, (name, i) in enumerate(places):
+        apart[name][:, i] = found[:, number]
+    return apart
 
 
 def _without(
