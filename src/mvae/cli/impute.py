@@ -28,7 +28,8 @@ def impute(draws: int | None, neighbours: bool, interval: float | None, samples:
     their median. Observed cells stay as they are.
 
     With --neighbours, in a table of 1,000 rows or more, numbers are corrected by the model's errors on the most similar
-    rows, as far as this helps on hidden cells. Answers then depend on the other rows and take longer.
+    rows, or taken from equal rows, as far as this helps on hidden cells. Answers then depend on the other rows and take
+    longer.
 
     With --draws, the output is in the long format of multiple imputation: .imp numbers the filled table, .id the row.
 

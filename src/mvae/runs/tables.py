@@ -72,8 +72,8 @@ class TableModel:
             interval: with 0 draws, add columns: NAME.low and NAME.high bound this share of the probability of a filled
                 number, NAME.p is the probability of a filled class.
             neighbours: correct numbers by the model's errors on the most similar rows of ``data``, of which it needs
-                1,000 or more (`mvae.runs.neighbours`). Errors are smaller where rows resemble each other; a row's
-                answers then depend on the other rows, and take three to five times as long.
+                1,000 or more, or take them from equal rows (`mvae.runs.neighbours`). Errors are smaller where rows
+                resemble each other; a row's answers then depend on the other rows, and take three to five times as long.
             samples: samples of z for means, intervals and probabilities.
             seed: seed of the draws.
 
