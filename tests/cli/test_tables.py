@@ -206,6 +206,16 @@ def test_files_are_joined_by_a_key_and_the_run_is_resumed(tmp_path: Path) -> Non
     assert scored["columns"] == ["id", "log p", "log p(labs | rest)", "log p(visits | rest)"]
 
 
+def test_resuming_with_a_renamed_column_names_only_this_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame({f"x{i}": np.random.default_rng(i).normal(size=60) for i in range(40)})
+    words = ["train", csv_of(frame, tmp_path, "wide.csv"), "--epochs", 1, "--run-dir", tmp_path / "run", "--json"]
+    assert mvae(*words).code == 0
+    csv_of(frame.rename(columns={"x7": "y7"}), tmp_path, "wide.csv")
+    done = mvae(*words, "--resume")
+    assert_refused(done, "modalities.wide.columns had ['x7'], now has ['y7'] instead")
+    assert "x8" not in done.err
+
+
 def test_files_are_joined_as_describe_proposes(tmp_path: Path) -> None:
     frame = patients()
     one = csv_of(frame[["id", "hb", "crp"]].fillna(-999), tmp_path, "labs.csv")

@@ -277,5 +277,7 @@ def test_fewer_than_two_different_categories_are_refused() -> None:
 
 
 def test_other_batch_is_one_value_for_all_rows() -> None:
-    with pytest.raises(DataError, match=r"covariate 'batch': rows of shape \(4,\); one of b1, b2 is needed"):
-        model().predict(rows(4), of="rna", covariates={"batch": ["b1"] * 4})
+    for wrong in ({"batch": ["b1"] * 4}, {"batch": np.array(["b1"] * 4)}, {"age": [40.0] * 4}):
+        (name,) = wrong
+        with pytest.raises(QueryError, match=rf"covariates\['{name}'\] is one value for all rows, not .*with the data"):
+            model().predict(rows(4), of="rna", covariates=wrong)

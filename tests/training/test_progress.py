@@ -53,6 +53,18 @@ def test_plain_lines_show_every_number(capsys: pytest.CaptureFixture[str]) -> No
     assert err == ""
 
 
+def test_plain_lines_appear_within_a_long_epoch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
+    lines = Lines()
+    lines.every = 0
+    train(lines)
+    out = capsys.readouterr().out.splitlines()
+    assert [re.split(" {2}loss ", line)[0] for line in out[:3]] == [f"epoch 1/2 ({n}%)" for n in (33, 67, 100)]
+    assert re.fullmatch(rf"epoch 1/2 \(33%\)  loss .*  beta {NUMBER}  \d+ examples/s  \d+\.\d min left", out[0])
+
+
 def test_without_callbacks_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     train()
     assert capsys.readouterr() == ("", "")

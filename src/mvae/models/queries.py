@@ -11,7 +11,7 @@ from torch import Tensor
 from mvae.arguments import SEEDS, checked_arguments, require_whole_number
 from mvae.data.idx import require_memory
 from mvae.data.table import Table
-from mvae.errors import DataError, QueryError
+from mvae.errors import DataError, QueryError, abridged
 from mvae.gaussian import Gaussian, map_parameters
 from mvae.modality.modes import evaluating
 from mvae.models.inputs import Data, Inputs
@@ -197,10 +197,17 @@ class Queries(Inputs):
         for name, value in (covariates or {}).items():
             if name not in self.covariates:
                 raise QueryError(f"no covariate {name!r} in this model; it has {', '.join(self.covariates) or 'none'}")
-            column = self.covariates[name].codes(value[None] if isinstance(value, Tensor) else [value], name)
+            own = self.covariates[name]
+            many = getattr(value, "ndim", 0) or isinstance(value, list | tuple)
+            if many and (own.categories or (own.width == 1 and len(value) != 1)):
+                raise QueryError(
+                    f"covariates[{name!r}] is one value for all rows, not {abridged(value)}: to use each row's "
+                    f"own, give the column {name!r} with the data"
+                )
+            column = own.codes(value[None] if isinstance(value, Tensor) else [value], name)
             row = Table({name: column})
-            self.covariates[name].check(row, name)
-            found[name] = self.covariates[name].encode(column.to(self.device), row.has(name), self.dtype)
+            own.check(row, name)
+            found[name] = own.encode(column.to(self.device), row.has(name), self.dtype)
         return found
 
     def plan_query(self, of: Sequence[str], given: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:

@@ -58,27 +58,37 @@ def describe(values: dict[str, float]) -> str:
 
 
 class Lines(Reporter):
-    """One plain line per epoch (at most one per second when epochs are short), for logs and pipes."""
+    """One plain line per epoch (at most one per second), and per minute in long epochs, for logs and pipes."""
 
     def on_start(self, plan: Plan) -> None:
         """Remember the totals."""
         self._plan, self._began, self._last = plan, time.monotonic(), 0.0
 
+    def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
+        """Print the metrics of a long epoch so far."""
+        if time.monotonic() - max(self._last, self._began) >= LINE_SECONDS:
+            share = step / self._plan.steps_per_epoch - epoch
+            self._print(f"{epoch + 1}/{self._plan.epochs} ({share:.0%})", step, describe(values), values["beta"])
+
     def on_epoch(self, values: dict[str, float]) -> None:
         """Print the epoch's metrics."""
-        now, number, plan = time.monotonic(), int(values["epoch"]), self._plan
-        if now - self._last < 1 and number != plan.epochs:
+        number, plan = int(values["epoch"]), self._plan
+        if time.monotonic() - self._last < 1 and number != plan.epochs:
             return
+        said = describe(without_prefix("train", values))
+        named = (("validation", "validation/objective"), ("coupling", "validation/coupling"))
+        found = "".join(f"  {name} {values[key]:.2f}" for name, key in named if key in values)
+        self._print(f"{number}/{plan.epochs}", number * plan.steps_per_epoch, said, values["beta"], found)
+
+    def _print(self, epoch: str, step: int, said: str, beta: float, found: str = "") -> None:
+        now, plan = time.monotonic(), self._plan
         self._last = now
-        step, train = number * plan.steps_per_epoch, without_prefix("train", values)
         rate = (step - plan.steps_done) * plan.batch_size / max(now - self._began, 1e-9)
         left = (plan.epochs * plan.steps_per_epoch - step) * plan.batch_size / max(rate, 1e-9)
-        line = f"epoch {number}/{plan.epochs}  {describe(train)}  beta {values['beta']:.2f}"
-        if "validation/objective" in values:
-            line += f"  validation {values['validation/objective']:.2f}"
-        if "validation/coupling" in values:
-            line += f"  coupling {values['validation/coupling']:.2f}"
-        print(f"{line}  {rate:.0f} examples/s  {left / 60:.1f} min left", flush=True)
+        print(
+            f"epoch {epoch}  {said}  beta {beta:.2f}{found}  {rate:.0f} examples/s  {left / 60:.1f} min left",
+            flush=True,
+        )
 
 
 class Bar(Reporter):
