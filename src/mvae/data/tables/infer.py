@@ -241,7 +241,7 @@ def _of_words(
             listed = ", ".join(repr(word) for word in cells[odd].tolist())
             raise DataError(
                 f"column {name!r} holds numbers, except {listed} ({often[odd].sum()} cells): if they mean missing, "
-                f"name them, [data] missing = [{listed}]; else declare the column as categorical"
+                f"name them (--missing, or [data] missing = [{listed}]); else declare the column as categorical"
             )
     what = f"numbers with {unit!r}: remove it to model them as numbers" if (unit := unit_of(words)) else ""
     spaces = np.mean([word.count(" ") for word in words])
