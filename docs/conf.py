@@ -21,12 +21,13 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "mvae"
-html_show_sourcelink = html_copy_source = False
+html_show_sourcelink = html_copy_source = html_show_copyright = False
 default_role = "code"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes stand in the signature of the source; jaxtyping's names are not Sphinx's
+napoleon_attr_annotations = False
 autodoc_default_options = {"members": True, "show-inheritance": False}
 suppress_warnings = ["myst.header"]  # research pages may begin with a list
 
@@ -40,6 +41,16 @@ def _escaped(_: Sphinx, what: str, name: str, obj: object, options: object, line
                 re.sub(r"(?<!\\)([*|])", r"\\\1", re.sub(r"(\w)_(?=\W|$)", r"\1\\_", part)) for part in parts[::2]
             ]
             lines[i] = "".join(parts)
+
+
+def _one_error_per_line(_: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Each error of a section "Raises" begins a line, as Napoleon needs it."""
+    found, inside = [], False
+    for line in lines:
+        inside = line == "Raises:" or (inside and line.startswith(" "))
+        start = re.compile(r"(?:^ +|(?<=\.) )(?=(?:\w+Error, )*\w+Error: )")
+        found += start.sub("\n    ", line).lstrip("\n").split("\n") if inside else [line]
+    lines[:] = found
 
 
 def _outside(_: Sphinx, name: str, content: list[str]) -> None:
@@ -89,6 +100,7 @@ class Configuration(SphinxDirective):
 def setup(app: Sphinx) -> None:
     """Register what stands above."""
     app.add_directive("configuration", Configuration)
+    app.connect("autodoc-process-docstring", _one_error_per_line, priority=400)
     app.connect("autodoc-process-docstring", _escaped, priority=400)
     app.connect("source-read", _outside)
     app.connect("source-read", _as_notebook)

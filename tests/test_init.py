@@ -1,5 +1,6 @@
 """The package: its public names, which are imported only when they are used."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -26,6 +27,16 @@ def test_public_names_are_the_original_objects() -> None:
     assert (mvae.Table, mvae.MVAE, mvae.fit) == (Table, MVAE, fit)
     assert mvae.likelihoods.Bernoulli is Bernoulli
     assert mvae.progress.Bar.__module__ == "mvae.training.progress"
+
+
+def test_rows_of_any_form_are_the_argument_data() -> None:
+    """A mapping, a data frame or a `Table` is ``data`` everywhere; ``table`` is a `Table`."""
+    takers = [
+        function
+        for name in mvae.__all__
+        if inspect.isfunction(function := getattr(mvae, name)) and "data" in inspect.signature(function).parameters
+    ]
+    assert {mvae.fit, mvae.fit_prior, mvae.impute, mvae.log_likelihood, mvae.fit_table} <= set(takers)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

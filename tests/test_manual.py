@@ -1,5 +1,6 @@
 """The manual: the code of each page runs in order in an empty folder; pages are short; Sphinx builds strictly."""
 
+import inspect
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import mvae as library
 from mvae.evaluation import likelihood as estimators
 from mvae.models import MODELS
 from tests.command import mvae
@@ -80,6 +82,10 @@ def test_manual_builds_without_warnings(tmp_path: Path) -> None:
     built = (tmp_path / "html/reference/configuration.html").read_text()
     assert "training.anneal_epochs" in built
     assert "mvae report" in (tmp_path / "html/reference/command-line.html").read_text()
-    assert "log_likelihood" in (tmp_path / "html/reference/api.html").read_text()
+    api = (tmp_path / "html/reference/api.html").read_text()
+    assert re.search(r">DataError</strong></a> – rows that do not fit the model, or from", api)  # an entry of its own
+    html = "".join(file.read_text() for file in (tmp_path / "html").rglob("*.html"))
+    public = {name for name in library.__all__ if not inspect.ismodule(getattr(library, name))}
+    assert not {name for name in public if f'id="mvae.{name}"' not in html}
     assert 'href="mnist.ipynb"' in (tmp_path / "html/tutorials/mnist.html").read_text()
     assert (tmp_path / "html/tutorials/mnist.ipynb").is_file()

@@ -27,6 +27,19 @@ def test_help_of_every_command_has_an_example() -> None:
     assert "Start here:  mvae train digits" in mvae("-h").out
 
 
+def test_an_option_of_several_commands_has_one_help_text() -> None:
+    main = importlib.import_module("mvae.cli.main")
+    found: dict[str, dict[str | None, str]] = {}
+    for command in commands():
+        for option in main.cli.get_command(None, command).params:
+            if option.name in ("data_dir", "device", "as_json", "seed", "key", "missing", "fitted_prior"):
+                text = option.help.split("  [default")[0]
+                if (command, option.name) != ("train", "seed"):  # which is a key of the declaration
+                    found.setdefault(option.name, {})[text] = command
+    assert len(found) == 7
+    assert not {name: texts for name, texts in found.items() if len(texts) > 1}
+
+
 def test_threads_wait_without_spinning_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     mvae("--version")

@@ -118,6 +118,8 @@ def test_compare_prints_a_table_and_writes_a_page(digits: Path, table: Path, tmp
     result = mvae("compare", digits, table / "run", "-o", page, *FEW)
     assert result.code == 0
     assert "log p(x1)" in result.out
+    assert "x1, x2 …" in result.out
+    assert "image, label" in result.out
     assert "Validation objective" in page.read_text()
     found = mvae("compare", digits, digits, "--json", *FEW).json()
     assert found["settings"] == []

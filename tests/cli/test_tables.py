@@ -175,6 +175,14 @@ def test_commands_answer_as_python_does(folder: Path) -> None:
             np.testing.assert_allclose(found[column].astype(float), expected[column].astype(float), rtol=1e-9)
 
 
+def test_the_first_rows_are_shown_as_such(folder: Path, tmp_path: Path) -> None:
+    run, ten = folder / "run", csv_of(patients(seed=3).head(10), tmp_path, "ten.csv")
+    done = mvae("predict", run, folder / "patients.csv", "--of", "hb")
+    assert len(done.out.splitlines()) == 11
+    assert "the first 10 of 120 rows; -o FILE writes all" in done.err
+    assert "-o FILE" not in mvae("predict", run, ten, "--of", "hb").err
+
+
 def test_different_columns_of_a_new_file_are_noted(folder: Path, tmp_path: Path) -> None:
     frame = patients(seed=3).drop(columns="hb").assign(extra=1)
     frame["city"] = "Paris"

@@ -26,6 +26,19 @@ from mvae.runs.report import _next_steps
 from tests.small_training import columns, incomplete, model
 
 
+def test_curves_say_which_epochs_they_leave_out_and_accuracies_are_not_negative() -> None:
+    rows = [{"epoch": i, "validation/objective": 9.0, "validation/accuracy a->b": 0.1} for i in range(1, 21)]
+    objective, accuracy = history_section(rows).shown
+    assert isinstance(objective, Chart)
+    assert isinstance(accuracy, Chart)
+    assert objective.note == "The first tenth of the epochs is left out."
+    assert [len(chart.data[0]["x"]) for chart in (objective, accuracy)] == [18, 20]
+    assert (accuracy.note, accuracy.layout["yaxis"]["rangemode"]) == ("", "nonnegative")
+    few = history_section(rows[:9]).shown[0]
+    assert isinstance(few, Chart)
+    assert (few.note, len(few.data[0]["x"])) == ("", 9)
+
+
 def test_main_axes_are_those_of_scikit_learn() -> None:
     from sklearn.decomposition import PCA
 

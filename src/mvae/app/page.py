@@ -66,7 +66,7 @@ def _inputs(gradio: Any, view: View, names: Sequence[str]) -> list[Any]:
     """The inputs of one modality (``names`` are its classes); if they are empty, it is not given."""
     name = view.name
     if view.kind == "picture":
-        upload = {"label": f"{name}: upload a picture", "file_types": FORMATS, "type": "filepath", "height": 110}
+        upload = {"label": f"{name}: upload a picture", "file_types": FORMATS, "type": "filepath", "height": 150}
         if view.shape[0] != 1:
             return [gradio.File(**upload)]
         return [drawing(view), gradio.File(**upload)]
@@ -125,7 +125,7 @@ def _answered(gradio: Any, oracle: Oracle, places: list[tuple[View, int]], value
     named = [part for view, _ in places if view.name in row for part in _given(view, row[view.name])]
     given = f"Given: **{_text(', '.join(named))}**" if row else "Nothing is given: draws from the prior"
     nats = found["information"]
-    sure = "" if nats is None or not row else f". That says {nats:.1f} nats about the latents; 0 would be nothing."
+    sure = "" if nats is None or not row else f". Information about the latents: {nats:.1f} nats (0: none)."
     strange = oracle.unknown_words(texts)
     unread = f". Words that the model does not know: {_text(', '.join(strange))}" if strange else ""
     return [given + unread + sure, *(_shown(view, answers[view.name]) for view, _ in places)]

@@ -18,7 +18,7 @@ __all__ = ["fit_prior"]
     type=click.Choice(["mixture", "flow"]),
     default="mixture",
     show_default=True,
-    help="A mixture of Gaussians, or a normalizing flow (needs mvae[flows]).",
+    help="A mixture of Gaussians, or a normalising flow (needs mvae[flows]).",
 )
 @click.option(
     "--components", type=click.IntRange(1), default=10, show_default=True, help="Number of components of the mixture."

@@ -70,7 +70,11 @@ FITTED_PRIOR = click.option(
 RUN = click.argument("run", type=PATH)
 SCORING = (  # of `mvae.runs.report.Scoring`
     click.option(
-        "--rows", type=click.IntRange(1), default=200, show_default=True, help="Test rows whose log p is estimated."
+        "--rows",
+        type=click.IntRange(1),
+        default=200,
+        show_default=True,
+        help="Number of test rows to score, the first ones.",
     ),
     click.option(
         "--samples", type=click.IntRange(2), default=500, show_default=True, help="Importance samples per row."

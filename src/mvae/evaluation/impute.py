@@ -64,6 +64,10 @@ class Imputed:
     probabilities: dict[str, dict[str, Float[Tensor, "rows classes"]]]
     effective_samples: Float[Tensor, "rows"]
 
+    def __repr__(self) -> str:
+        draws = next(iter(self.draws.values()), ())
+        return f"Imputed({self.table!r}, {len(draws)} draws)"
+
 
 def impute(
     model: MultimodalVAE,
@@ -91,6 +95,8 @@ def impute(
     >>> model = mvae.MVAE({"labs": mvae.Columns.of(["hb", "crp"], latent_dim=2)}, latent_dim=2)
     >>> labs = torch.tensor([[7.1, float("nan")], [6.5, 3.0]])
     >>> found = impute(model, mvae.Table({"labs": labs}, present={"labs": ~labs.isnan()}), draws=5)
+    >>> found
+    Imputed(Table(2 rows; labs: 2 float64), 5 draws)
     >>> found.table["labs"][1], found.draws["labs"].shape
     (tensor([6.5000, 3.0000], dtype=torch.float64), torch.Size([5, 2, 2]))
     """

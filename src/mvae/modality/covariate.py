@@ -32,6 +32,8 @@ class Covariate(nn.Module):
     Raises:
         SettingsError: fewer than two categories, or two with the same name; no features.
 
+    >>> Covariate(["b1", "b2"])
+    Covariate('b1', 'b2')
     >>> Covariate(["b1", "b2"]).codes(["b2", "b1"])
     tensor([1, 0])
     """
@@ -56,6 +58,10 @@ class Covariate(nn.Module):
         self.unknown, self.width = unknown, len(self.categories) or features
         self.register_buffer("mean", torch.zeros(self.width, dtype=torch.float64))
         self.register_buffer("std", torch.zeros(self.width, dtype=torch.float64))  # 0: not fitted
+
+    def extra_repr(self) -> str:
+        """The categories, or the number of features."""
+        return abridged(self.categories)[1:-1] if self.categories else f"features={self.width}"
 
     def codes(self, values: Any, name: str = "covariate") -> Tensor:
         """Names of categories as codes, −1 for one that is not listed; other values stay as they are.

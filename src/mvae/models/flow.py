@@ -1,4 +1,4 @@
-"""A normalizing flow as prior of the latents: zuko's coupling layers, on standardised latents."""
+"""A normalising flow as prior of the latents: zuko's coupling layers, on standardised latents."""
 
 from typing import Any
 

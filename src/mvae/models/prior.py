@@ -47,6 +47,8 @@ class MixturePrior:
         covariance: Σ, positive definite.
 
     >>> prior = MixturePrior(torch.tensor([0.5, 0.5]), torch.tensor([[-3.0], [3.0]]), torch.ones(2, 1, 1))
+    >>> prior
+    MixturePrior(2 components, 1 latents)
     >>> prior.mean
     tensor([[0.]])
     >>> bool((prior.rsample(torch.zeros(100, 1), torch.Generator().manual_seed(0)).abs() == 3).all())
@@ -61,6 +63,9 @@ class MixturePrior:
     ):
         self.weight, self.centre, self.covariance = weight, centre, covariance
         self._factor = torch.linalg.cholesky(covariance.double()).to(covariance)
+
+    def __repr__(self) -> str:
+        return f"MixturePrior({len(self.weight)} components, {self.centre.shape[1]} latents)"
 
     @property
     def mean(self) -> Float[Tensor, "1 latent"]:

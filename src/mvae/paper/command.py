@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, RUN, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, RUN, SEED, common, print_json
 
 FLAGS = ("--datasets", "--models", "--recipes", "--levels", "--seeds", "--budget", "--jobs", "--engine")
 RESULTS = click.option(
@@ -19,26 +19,27 @@ RESULTS = click.option(
 @click.option(
     "--list", "list_items", is_flag=True, help="List every item with its needs and past training time, and the budgets."
 )
-@click.option("--datasets", help="Separated by commas.  [default: the item's own, or mnist]")
-@click.option("--models", help="Separated by commas.  [default: the paper's]")
+@click.option("--datasets", help="Datasets, separated by commas.  [default: the item's own, or mnist]")
+@click.option("--models", help="Models, separated by commas.  [default: the paper's]")
 @click.option(
     "--recipes",
-    help="Of the MVAE: paper, coupled or both, with a comma.  [default: paper for figure9 and figure10; coupled for "
-    "table4, its sentences and vision; else both]",
+    help="Objectives of the MVAE, separated by commas: paper, coupled.  [default: paper for figure9 and figure10; "
+    "coupled for table4, its sentences and vision; else both]",
 )
 @click.option(
     "--levels",
-    help="Separated by commas: paired fractions; p for figure9, k for figure10.  [default: the budget's]",
+    help="Paired fractions, separated by commas; for figure9 values of p, for figure10 of k.  [default: the budget's]",
 )
 @click.option("--seeds", type=click.IntRange(1), help="Number of runs of each, with seeds 0, 1 …  [default: 1]")
 @click.option(
     "--budget",
-    help="smoke, laptop, paper; tables 2, 3, 6, 7 long; polymnist quick; cite-seq selection.  [default: laptop]",
+    help="smoke, laptop or paper; also long (tables 2, 3, 6, 7), quick (polymnist), selection (cite-seq).  "
+    "[default: laptop]",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Number of runs trained at once.  [default: 1]")
 @click.option(
     "--engine",
-    help="Where runs are trained instead of in processes here: slurm (or local, to try it). Needs mvae[cluster].",
+    help="Train runs elsewhere: slurm, or local to try it. Needs mvae[cluster].  [default: processes here]",
 )
 @RESULTS
 @click.option(
@@ -119,8 +120,7 @@ def _list(results: Path) -> None:
     "--coherence", is_flag=True, help="Also measure the conditional coherence of 1,000 generated images (Figure 2)."
 )
 @click.option("--record", type=PATH, help="Add the numbers to the results in this folder.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Seed of the draws.")
-@common(DATA_DIR, DEVICE, JSON)
+@common(DATA_DIR, SEED, DEVICE, JSON)
 def score_command(
     run: Path, rows: int | None, coherence: bool, record: Path | None, as_json: bool, data_dir: Path | None, **how: Any
 ) -> None:

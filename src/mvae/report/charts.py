@@ -223,7 +223,11 @@ def _trace(kind: str, name: str, number: int, **values: Any) -> dict[str, Any]:
 def _layout(x: str, y: str, traces: int) -> dict[str, Any]:
     return {
         "xaxis": {"title": {"text": _text(x)}, "automargin": True},
-        "yaxis": {"title": {"text": _text(y)}, "automargin": True},
+        "yaxis": {
+            "title": {"text": _text(y)},
+            "automargin": True,
+            "rangemode": "nonnegative" if y == "accuracy" else "normal",
+        },
         "showlegend": traces > 1,
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "margin": {"t": 40, "r": 20, "b": 40, "l": 50},

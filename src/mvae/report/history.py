@@ -6,9 +6,10 @@ from typing import Any
 from mvae.report.charts import lines
 from mvae.report.page import Section
 
-__all__ = ["history_section", "metric_points"]
+__all__ = ["LEFT_OUT", "history_section", "metric_points"]
 
 MOST = 8  # the most curves in one chart
+LEFT_OUT = "The first tenth of the epochs is left out."
 OBJECTIVES = {
     "train/loss": "training (all its terms, β as annealed)",
     "validation/objective": "validation (full and single terms, β = 1)",
@@ -35,7 +36,8 @@ def history_section(rows: Sequence[Mapping[str, Any]]) -> Section:
         found = [name for name in names if wanted(name)][:MOST]
         curves = {_short(name): metric_points(rows, name) for name in found}
         if curves:
-            section.shown.append(lines(title, curves, "epoch", unit))
+            cut = LEFT_OUT if len(rows) >= 10 and found[0] in OBJECTIVES else ""
+            section.shown.append(lines(title, curves, "epoch", unit, cut))
     return section
 
 

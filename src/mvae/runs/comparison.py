@@ -8,7 +8,7 @@ from typing import Any
 from mvae.errors import DataError, MvaeError, SettingsError
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.report.charts import lines
-from mvae.report.history import metric_points
+from mvae.report.history import LEFT_OUT, metric_points
 from mvae.report.likelihoods import trust
 from mvae.report.page import Grid, Page, Section, write_page
 from mvae.runs.config import flattened
@@ -33,6 +33,7 @@ class Compared:
     likelihoods: Mapping[str, LogLikelihood]
     instruments: Mapping[str, float]
     problem: str = ""
+    names: Sequence[str] = ()
 
     @property
     def objective(self) -> float | None:
@@ -58,7 +59,7 @@ def compare(
     for number, run_dir in enumerate(map(Path, run_dirs)):
         config, _ = read_run(run_dir)
         best_epoch, problem = best_weights(run_dir)[1].best_epoch, ""
-        likelihoods, instruments = {}, {}
+        likelihoods, instruments, names = {}, {}, ()
         try:
             run = open_run(run_dir, data_dir=data_dir, device=device)
             result = evaluate(
@@ -68,14 +69,16 @@ def compare(
                 seed=scoring.seed,
                 progress=part_of(progress, number, len(run_dirs)),
             )
-            likelihoods, instruments = result.likelihoods, result.instruments
+            likelihoods, instruments, names = result.likelihoods, result.instruments, run.model.names
         except (DataError, SettingsError) as error:
             problem = f"its data is gone ({error})"
         except MvaeError as error:
             problem = str(error)
         settings = flattened(config.to_dict())
         found.append(
-            Compared(str(run_dir), settings, read_metrics(run_dir), best_epoch, likelihoods, instruments, problem)
+            Compared(
+                str(run_dir), settings, read_metrics(run_dir), best_epoch, likelihoods, instruments, problem, names
+            )
         )
     return found
 
@@ -94,6 +97,7 @@ def differing(runs: Sequence[Compared]) -> Grid:
 def numbers(runs: Sequence[Compared]) -> Grid:
     """What was measured, one measurement per row; a dash where a run has no value."""
     rows: list[list[Any]] = [
+        ["x1, x2 …", *(", ".join(run.names) or None for run in runs)],
         ["best epoch", *(run.best_epoch for run in runs)],
         ["validation objective (lower is better)", *(run.objective for run in runs)],
     ]
@@ -123,7 +127,8 @@ def comparison_page(runs: Sequence[Compared], path: Path) -> None:
     ):
         curves = {run.name: metric_points(run.epochs, metric) for run in runs}
         if any(curves.values()):
-            course.shown.append(lines(title, curves, "epoch", "nats"))
+            cut = LEFT_OUT if metric != "validation/coupling" and any(len(run.epochs) >= 10 for run in runs) else ""
+            course.shown.append(lines(title, curves, "epoch", "nats", cut))
     page = Page(f"Comparison of {len(runs)} runs", f"They differ in {len(different.rows)} settings. {note}")
     page.sections = [
         Section("Measured", problems, [numbers(runs)]),

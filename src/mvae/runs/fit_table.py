@@ -61,6 +61,8 @@ def fit_table(
     >>> import pandas
     >>> frame = pandas.DataFrame({"hb": [9.5, None, 8.0, 7.5] * 9, "sex": ["f", "m", None, "f"] * 9})
     >>> model = fit_table(frame, changes={"training": {"epochs": 2}}, callbacks=[])
+    >>> model
+    TableModel(MMVAE of real hb, binary sex)
     >>> model.impute(frame).isna().sum().sum(), model.embed(frame).shape[0]
     (np.int64(0), 36)
     """

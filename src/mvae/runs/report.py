@@ -149,7 +149,7 @@ def _summary(run: Run, found: list[str]) -> str:
     verdict = (
         "Nothing is known to be wrong" if not found else f"{len(found)} thing{'s' if len(found) > 1 else ''} to look at"
     )
-    return f"{type(model).__name__} of {names}; {len(train)} training rows, {model.latent_dim} latents. {verdict}."
+    return f"{type(model).__name__} of {names}; {len(train):,} training rows, {model.latent_dim} latents. {verdict}."
 
 
 def _next_steps(found: list[str], measured: Mapping[str, float] | None) -> Section:
@@ -175,11 +175,11 @@ def _trained_on(config: Config, stored: Mapping[str, Any], run: Run | None) -> S
     section = Section("Training data and settings")
     if run is not None:
         train = run.data.train
-        header = ["modality", "column", f"of {len(train)} training rows", "missing"]
+        header = ["modality", "column", f"observed of {len(train):,} training rows", "missing"]
         section.shown.append(Grid(header, _present(train, run.model)))
         section.text.append(
-            f"{run.data.name}: {len(train)} rows for training, {len(run.data.validation)} for validation, "
-            f"{len(run.data.test)} for the test."
+            f"{run.data.name}: {len(train):,} rows for training, {len(run.data.validation):,} for validation, "
+            f"{len(run.data.test):,} for testing."
         )
     settings = [[name, str(value)] for name, value in flattened(config.to_dict()).items() if value not in ("", [], {})]
     about = [

@@ -46,13 +46,24 @@ MAY_DIFFER = ("evaluation.", "summary")  # settings that a resumed run may chang
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A trained model with its data."""
+    """A trained model with its data (`train` and `open_run` give one).
+
+    Attributes:
+        directory: the run directory.
+        config: its declaration, with the sizes that come from the data.
+        model: the model, with its best weights.
+        data: the tables ``data.train``, ``data.validation`` and ``data.test``.
+        progress: the number of the best epoch.
+    """
 
     directory: Path
     config: Config
     model: MultimodalVAE
     data: Dataset
     progress: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Run({self.directory}: {type(self.model).__name__} of {', '.join(self.model.names)})"
 
 
 def device_named(name: str | None) -> torch.device:
@@ -96,7 +107,16 @@ def train(
         deterministic: give the same bits on a GPU too (slower).
 
     Raises:
-        RunError: ``run_dir`` or ``start_from`` holds no run, or another one. DataError, SettingsError: as for `load`.
+        RunError: ``run_dir`` or ``start_from`` holds no run, or another one.
+        SettingsError: an unknown key or name, or a value outside its range.
+        DataError: data that is absent, or does not fit the declaration.
+        TrainingError: as for `mvae.fit`.
+
+    >>> import tempfile
+    >>> change = {"training": {"epochs": 1, "anneal_epochs": 0}}
+    >>> run, history = train(declared("digits").change(change), tempfile.mkdtemp(), callbacks=[])
+    >>> run.model.names, len(history.epochs), run.data.test
+    (('image', 'label'), 1, Table(300 rows; image: 1×8×8 float32; label: scalar int64))
     """
     config = config if isinstance(config, Config) else declared(config)
     run_dir = as_path(run_dir, "the run directory")

@@ -26,6 +26,7 @@ from mvae.runs.run import opened_model, read_run
 __all__ = ["TableModel", "for_file", "load_table"]
 
 log = logging.getLogger("mvae.data")
+SHOWN = 20  # columns in the representation of a model
 MOST_ROWS = 4096  # the most rows answered together
 STEPS = 64  # the most steps of rows that are encoded and filled in together: a data frame costs the same for few rows
 
@@ -49,6 +50,11 @@ class TableModel:
 
     model: MultimodalVAE
     schema: TableSchema
+
+    def __repr__(self) -> str:
+        seen = [f"{self.schema.named[name].kind} {name}" for name in self.schema.seen]
+        more = f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
+        return f"TableModel({type(self.model).__name__} of {', '.join(seen[:SHOWN])}{more})"
 
     @checked_arguments("interval", error=QueryError)
     def impute(

@@ -41,10 +41,10 @@ SEEDS = 2**31  # (seed, epoch) make one seed of 63 bits
 _log = logging.getLogger("mvae")
 
 
-@checked_arguments("table", "validation", "seed")
+@checked_arguments("data", "validation", "seed")
 def fit(
     model: MultimodalVAE,
-    table: Data,
+    data: Data,
     settings: TrainingSettings | None = None,
     *,
     seed: int = 0,
@@ -58,7 +58,7 @@ def fit(
 
     Args:
         model: the model, on the device to train on.
-        table: the examples to learn from; a name that is not a modality is an error, except in a `Table`
+        data: the examples to learn from; a name that is not a modality is an error, except in a `Table`
             (`mvae.models.inputs.Inputs.as_table`). Columns are moved to the model's device if they fit.
         settings: how to train; default `TrainingSettings()`.
         seed: seed of the order of examples, the noise and the random subsets (not of the model's initial weights).
@@ -88,7 +88,7 @@ def fit(
     settings = training_settings(settings, changes)
     _require_possible(model, settings, seed, validation is not None)
     directory = _directory(run_dir, resume)
-    table = model.as_table(table, [settings.row_weights or ""])
+    table = model.as_table(data, [settings.row_weights or ""])
     held_out = None if validation is None else _placed(model.as_table(validation, table.names), model.device)
     processes = Processes.here()
     callbacks = [] if not processes.first else [reporter_for()] if callbacks is None else list(callbacks)

@@ -243,7 +243,7 @@ def _of_words(
             listed = ", ".join(repr(word) for word in cells[odd].tolist())
             raise DataError(
                 f"column {name!r} holds numbers, except {listed} ({often[odd].sum()} cells): if they mean missing, "
-                f"name them, [data] missing = [{listed}]; else declare the column as categorical"
+                f"name them (--missing, or [data] missing = [{listed}]); else declare the column as categorical"
             )
     what = f"most are numbers as {unit.replace('#', '12')!r}: write all of them so, or without the unit" if unit else ""
     spaces = np.mean([word.count(" ") for word in words])
