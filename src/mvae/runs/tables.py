@@ -11,7 +11,7 @@ import numpy as np
 from mvae.arguments import checked_arguments, fits, require_whole_number
 from mvae.data.tables.cells import is_text
 from mvae.data.tables.column import CLASSED, TableColumn
-from mvae.data.tables.frames import DataFrame, Frames, pandas
+from mvae.data.tables.frames import DataFrame, Frames, pandas, stacked
 from mvae.data.tables.opening import is_table_file, open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import QueryError, RunError, abridged
@@ -86,7 +86,7 @@ class TableModel:
                 open_table(data), draws=draws, interval=interval, neighbours=neighbours, samples=samples, seed=seed
             )
         )
-        whole = parts[0] if len(parts) == 1 else pandas().concat(parts)
+        whole = parts[0] if len(parts) == 1 else stacked(parts)
         return whole.sort_values(".imp", kind="stable") if draws else whole
 
     def impute_parts(
