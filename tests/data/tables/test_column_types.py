@@ -189,11 +189,11 @@ def test_dates_of_whole_seconds_are_filled_in_with_whole_seconds() -> None:
         assert infer("x", series).filled(series, np.full(3, 1.6e9 + 0.4))[1].timestamp() == numbers[1]
 
 
-def test_objects_of_datetimes_keep_their_time_zone() -> None:
+def test_objects_of_datetimes_keep_their_time_zone_and_type() -> None:
     for first in (STAMP, NAIVE, STAMP.to_pydatetime(), NAIVE.to_pydatetime()):
         series = pd.Series([first, None, first + datetime.timedelta(hours=9)], dtype=object)
         found = infer("x", series).filled(series, np.full(3, STAMP.timestamp()))
-        assert isinstance(found.tolist()[1], pd.Timestamp)
+        assert type(found.tolist()[1]) is type(first)
         assert str(found.tolist()[1]) == str(first if first.tzinfo else STAMP.tz_convert("UTC").tz_localize(None))
 
 

@@ -262,7 +262,8 @@ class TableColumn:
                 whole = [cell if isinstance(cell, int) else round(float(cell)) for cell in cells.tolist()]
                 cells = np.array([min(max(cell, int(least)), int(most)) for cell in whole], own)
         cells = cells if cells.dtype == object else np.asarray(cells)
-        found[gone] = cells.tolist() if str(found.dtype).startswith("dictionary") else cells
+        at = np.flatnonzero(gone)  # by a mask, pandas would make Timestamps of Python's dates
+        found.iloc[at] = cells.tolist() if str(found.dtype).startswith("dictionary") else cells
         return found
 
     def decode_as(self, series: Series, numbers: np.ndarray) -> Any:
@@ -296,7 +297,9 @@ class TableColumn:
                 return from_seconds(self._rounded(numbers, zone), "", zone).array
             if kind == "datetime" and len(there):
                 zone = there.iloc[0].tzinfo or ""
-                return from_seconds(self._rounded(numbers, zone), "", zone).to_numpy(object)  # Timestamps
+                dates = from_seconds(self._rounded(numbers, zone), "", zone)
+                own = [d if isinstance(there.iloc[0], pandas().Timestamp) else d.to_pydatetime() for d in dates]
+                return np.array(own, object)
             if kind == "date":
                 return np.array([stamp.date() for stamp in from_seconds(self._rounded(numbers))], object)
         if set(self._codes) <= {"0", "1"} and self.kind in CLASSED and dtype in ("bool", "boolean", "bool[pyarrow]"):
