@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mvae.cli.asking import plain_cells
 from mvae.cli.show import show_cells
 from mvae.runs.held_out import CellScore
 from mvae.runs.tables import load_table
@@ -471,3 +472,8 @@ def test_wide_tables_are_listed_in_part(tmp_path: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert shown.count("gene") == 60
     assert "… and 10 more columns, which --json lists" in shown
+
+
+def test_missing_cells_of_every_type_are_null_in_json() -> None:
+    """pandas.NA, as in a column of integers that the model does not see, ended in a traceback."""
+    assert plain_cells([pd.NA, None, np.nan, pd.NaT, 1, "a"]) == [None] * 4 + [1, "a"]

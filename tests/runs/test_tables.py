@@ -179,6 +179,19 @@ def test_draws_have_long_form_and_differ_in_missing_cells(trained: mvae.TableMod
     assert (hb.nunique(axis=1) > 1)[frame["hb"].isna()].mean() > 0.9
 
 
+def test_categories_stay_categories_in_draws() -> None:
+    """A draw that fills in a category that the frame does not list made the column one of text."""
+    frame = pd.DataFrame(
+        {"x": np.arange(90) % 3 + 0.5, "c": pd.Categorical(np.array(["a", "b", "c"])[np.arange(90) % 3])}
+    )
+    model = mvae.fit_table(frame, changes=FEW, callbacks=[])
+    some = frame[:1].assign(c=pd.Categorical(["a"]))
+    rows = pd.concat([some, *[some.assign(c=pd.Categorical([None], ["a"]))] * 6])
+    found = model.impute(rows, draws=20)["c"]
+    assert str(found.dtype) == "category"
+    assert set(found) > {"a"}
+
+
 def test_prediction_does_not_use_the_column_itself(trained: mvae.TableModel) -> None:
     frame = patients(seed=1)
     found = trained.predict(frame, "city")

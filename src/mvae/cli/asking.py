@@ -118,6 +118,6 @@ def plain_cells(cells: Iterable[Any]) -> list[Any]:
 
 def _plain(cell: Any) -> Any:
     cell = cell.item() if hasattr(cell, "item") else cell
-    if cell is None or cell != cell:
+    if cell is None or (cell != cell) is not False:  # pandas.NA is not equal to anything, nor unequal
         return None
     return cell if isinstance(cell, str | int | float | bool) else str(cell)

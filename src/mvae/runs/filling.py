@@ -8,7 +8,7 @@ import numpy as np
 
 from mvae.data.tables.cells import is_text
 from mvae.data.tables.column import CLASSED, TableColumn
-from mvae.data.tables.frames import DataFrame, pandas
+from mvae.data.tables.frames import DataFrame, pandas, stacked
 from mvae.data.tables.schema import TableSchema
 from mvae.runs.answers import Answer
 
@@ -68,7 +68,7 @@ class Filler:
         }
         if not self.draws:
             return self._one(frame, whole, 0)
-        return pandas().concat(list(self._each_draw(frame, whole)))
+        return stacked(list(self._each_draw(frame, whole)))
 
     def _each_draw(self, frame: DataFrame, kept: Kept) -> Iterator[DataFrame]:
         for i in range(self.draws):

@@ -11,7 +11,7 @@ import numpy as np
 from mvae.arguments import checked_arguments, fits, require_whole_number
 from mvae.data.tables.cells import is_text
 from mvae.data.tables.column import CLASSED, TableColumn
-from mvae.data.tables.frames import DataFrame, Frames, pandas
+from mvae.data.tables.frames import DataFrame, Frames, pandas, stacked
 from mvae.data.tables.opening import is_table_file, open_table
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import QueryError, RunError, abridged
@@ -79,7 +79,7 @@ class TableModel:
                 number, NAME.p is the probability of a filled class.
             neighbours: correct numbers by the model's errors on the most similar rows of ``data``, of which it needs
                 1,000 or more, or take them from equal rows (`mvae.runs.neighbours`). Errors are smaller where rows
-                resemble each other; a row's answers then depend on the other rows, and take three to five times as long.
+                resemble each other. A row's answers then depend on others, and take three to five times as long.
             samples: samples of z for means, intervals and probabilities.
             seed: seed of the draws.
 
@@ -92,7 +92,7 @@ class TableModel:
                 open_table(data), draws=draws, interval=interval, neighbours=neighbours, samples=samples, seed=seed
             )
         )
-        whole = parts[0] if len(parts) == 1 else pandas().concat(parts)
+        whole = parts[0] if len(parts) == 1 else stacked(parts)
         return whole.sort_values(".imp", kind="stable") if draws else whole
 
     def impute_parts(

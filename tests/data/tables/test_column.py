@@ -460,3 +460,11 @@ def test_single_precision_numbers_in_an_object_column_raise_no_warnings() -> Non
 def test_huge_cells_among_numbers_of_any_notation_are_refused(cells: list[str]) -> None:
     with pytest.raises(DataError, match=r"(inf is not a finite number|1e400 is beyond 1e\+100)"):
         infer("x", series(cells * 5))
+
+
+def test_one_value_in_several_spellings_is_a_constant_and_minus_zero_is_zero() -> None:
+    for cells in (["1", "1.0"], ["5", "5.0"], ["0.0", "-0.0"], [0.0, -0.0]):
+        assert infer("x", pd.Series(cells * 9)).kind == "constant"
+    column = infer("x", pd.Series(["-0.0", "0.0", "1.0"] * 9))
+    assert (column.kind, len(column.classes)) == ("binary", 2)
+    assert column.encode(pd.Series(["0", "-0", "1", "-0.0"]))[0].tolist() == [0, 0, 1, 0]

@@ -172,3 +172,77 @@ def test_an_unnamed_time_zone_is_kept() -> None:
     found = infer("x", days).filled(days, np.full(3, 1.6e9))
     assert found.dtype == days.dtype
     assert found[1] == pd.Timestamp(1.6e9, unit="s", tz="UTC")
+
+
+def test_seconds_stay_seconds() -> None:
+    times = pd.Series(pd.to_datetime(["2021-03-04 10:30:00", None, "2021-03-04 10:30:01"])).dt.as_unit("s")
+    for series in (times, times.dt.tz_localize("Europe/Oslo")):
+        found = infer("x", series).filled(series, np.full(3, 1.6e9 + 0.4))
+        assert found.dtype == series.dtype
+        assert found[1].timestamp() == 1.6e9
+
+
+def test_dates_of_whole_seconds_are_filled_in_with_whole_seconds() -> None:
+    """A CSV of the result had dates with and without fractions of a second, which is two formats."""
+    times = pd.Series(pd.to_datetime(["2021-03-04 10:30:00", None, "2021-03-04 10:30:01"]))
+    for series, numbers in ((times, [1.6e9] * 3), (times + pd.Timedelta("1ms"), [1.6e9 + 0.4] * 3)):
+        assert infer("x", series).filled(series, np.full(3, 1.6e9 + 0.4))[1].timestamp() == numbers[1]
+
+
+def test_objects_of_datetimes_keep_their_time_zone_and_type() -> None:
+    for first in (STAMP, NAIVE, STAMP.to_pydatetime(), NAIVE.to_pydatetime()):
+        series = pd.Series([first, None, first + datetime.timedelta(hours=9)], dtype=object)
+        found = infer("x", series).filled(series, np.full(3, STAMP.timestamp()))
+        assert type(found.tolist()[1]) is type(first)
+        assert str(found.tolist()[1]) == str(first if first.tzinfo else STAMP.tz_convert("UTC").tz_localize(None))
+
+
+@pytest.mark.parametrize("text", ["1,50 2,75 3,25", "15.06.1951 17.06.1951 16.06.1951", "low mid high", "1 2 3"])
+def test_text_of_any_type_is_read_and_filled_in_as_text(text: str) -> None:
+    """Text in Arrow types was filled in with 2.75 in place of 2,75, or not at all; categories of text with numbers."""
+    arrow = pytest.importorskip("pyarrow")
+    words = text.split() * 5
+    trained = infer("x", pd.Series(words, dtype=object))
+    numbers = trained.encode(pd.Series(words, dtype=object), strict=True)[0]
+    types = [arrow.string(), arrow.large_string(), arrow.dictionary(arrow.int32(), arrow.string())]
+    for dtype in (*map(pd.ArrowDtype, types), "string", "category"):
+        full, holes = pd.Series(words, dtype=dtype), pd.Series([None, *words[1:]], dtype=dtype)
+        found = trained.filled(holes, numbers)
+        assert (found.dtype, trained.decode_as(holes, numbers[:3]).tolist()) == (holes.dtype, found.tolist()[:3])
+        assert all(type(cell) is str for cell in found)
+        assert trained.encode(found, strict=True)[0].tolist() == numbers.tolist()
+        own = infer("x", full, kind=trained.kind)
+        assert own.filled(holes, own.encode(full)[0]).dtype == holes.dtype
+        assert own.dtype == ("category" if dtype == "category" and own.classes else "text")
+
+
+def test_numbers_that_fill_categories_of_text_are_text() -> None:
+    column = infer("x", pd.Series([1.5, 2.5, 3.25]))
+    found = column.filled(pd.Series(["1.5", None], dtype="category"), np.full(2, 2.5))
+    assert found.tolist() == ["1.5", "2.5"]
+    whole = infer("x", pd.Series([1, 2, 3] * 5))
+    found = whole.filled(pd.Series([1, None, 3], dtype="category"), np.full(3, 1.0))
+    assert found.tolist() == [1, 2, 3]
+
+
+def test_booleans_are_not_filled_in_for_other_classes() -> None:
+    for cells, expected in ((["a", "b", "c"], "c"), ([1, 2, 3], 3), ([True, False], False), (["yes", "no"], "no")):
+        column = infer("x", pd.Series(cells * 5, dtype=object))
+        found = column.filled(pd.Series([None], dtype="boolean"), column.encode(pd.Series([expected]))[0])
+        assert found.tolist() == [expected]
+
+
+def test_a_huge_number_among_classes_is_written() -> None:
+    column = infer("x", pd.Series(["1", "2", "3"] * 5))
+    assert column.typed(np.array(["inf", "1e30", "2"], object)).tolist() == [np.inf, 1e30, 2]
+    assert str(column.typed(np.array(["7", None, "2"], object)).dtype) == "Int64"
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_parts_with_different_categories_are_written(tmp_path: Path, suffix: str) -> None:
+    """Arrow files were refused."""
+    pytest.importorskip("pyarrow")
+    parts = [pd.DataFrame({"x": pd.Series([word, "z"], dtype="category")}) for word in "abc"]
+    write_frames(tmp_path / f"x{suffix}", iter(parts))
+    found = open_table(tmp_path / f"x{suffix}").whole()["x"]
+    assert found.tolist() == ["a", "z", "b", "z", "c", "z"]

@@ -1,5 +1,6 @@
 """Reading files and data frames: cells as written, in parts, and errors that name the line."""
 
+import contextlib
 import gc
 import gzip
 import re
@@ -153,6 +154,16 @@ def test_excel_words_such_as_none_are_not_missing(tmp_path: Path) -> None:
     assert found.fillna("").tolist() == ["None", "NA", "n/a", "", "mild"]
 
 
+def test_text_that_looks_like_a_formula_stays_text_in_excel(tmp_path: Path) -> None:
+    """Such cells, and words that Excel uses for errors, were read back as missing."""
+    pytest.importorskip("openpyxl")
+    frame = pd.DataFrame({"=a": ["=1+1", "#N/A", "-", "+1"], "n": [1, 2, 3, 4]})
+    write_frames(tmp_path / "x.xlsx", iter([frame]))
+    found = open_table(tmp_path / "x.xlsx").whole()
+    assert found["=a"].tolist() == ["=1+1", "#N/A", "-", "+1"]
+    assert found["n"].tolist() == [1, 2, 3, 4]
+
+
 def test_npz_arrays_become_columns_with_their_masks(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=[1, 2], a__present=[True, False], m=[[1.0, 2.0], [3.0, 4.0]], t=["x", "y"])
     whole = open_table(tmp_path / "x.npz").whole()
@@ -279,5 +290,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     damaged = (tmp_path / "x.parquet").read_bytes().replace(b'"pandas_type":', b'"pandas_type";')
     with pytest.raises(DataError, match=r"is damaged .*: give an intact copy"):
         open_table(file(tmp_path, damaged, "damaged.parquet"))
+    intervals = pd.DataFrame({"x": pd.cut([1.0, 2.0], [0.0, 1.0, 2.0])})
+    intervals.to_feather(tmp_path / "x.arrow")  # some versions of pandas cannot read it
+    with contextlib.suppress(DataError):
+        open_table(tmp_path / "x.arrow")
     with pytest.raises(DataError, match=r"cannot read .*page\.xlsx .*: give an Excel file"):
         open_table(file(tmp_path, "<html><table></table></html>", "page.xlsx"))

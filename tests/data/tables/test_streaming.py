@@ -83,3 +83,10 @@ def test_cells_that_excel_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"an Excel file cannot hold this table .*: write a \.csv or \.parquet"):
         write_frames(tmp_path / "x.xlsx", iter([pd.DataFrame({"a": ["x\x01y"]})]))
     assert not list(tmp_path.iterdir())
+
+
+def test_integers_that_arrow_cannot_hold_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    with pytest.raises(DataError, match="a typed file cannot hold these cells"):
+        write_frames(tmp_path / "x.parquet", iter([pd.DataFrame({"x": [2**70, None, 1]}, dtype=object)]))
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ from mvae.errors import DataError, no_file, require_extra
 
 __all__ = ["read_arrow", "read_parquet"]
 
+OF_PANDAS = json.JSONDecodeError, TypeError  # what pandas raises about its own metadata and its own types
 MAGIC = b"ARROW1"  # an Arrow file begins with it; a stream does not
 
 
@@ -74,12 +75,12 @@ def _frames(path: Path, schema: Callable[[], Any], batches: Callable[[int], Iter
         try:
             for batch in batches(rows):
                 yield of_arrow(arrow.Table.from_batches([batch]), ignore_metadata=True)
-        except (arrow.ArrowException, OSError, json.JSONDecodeError) as error:  # the last from pandas' own metadata
+        except (arrow.ArrowException, OSError, *OF_PANDAS) as error:
             raise DataError(f"{path} is damaged ({' '.join(str(error).split())}): give an intact copy") from None
 
     try:
         names = checked_names(schema().names, str(path))
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, *OF_PANDAS) as error:
         raise DataError(f"{path} cannot be read ({' '.join(str(error).split())}): give an intact file") from None
     if not any(len(part) for part in read(1_000)):
         raise DataError(f"{path} has no rows (columns: {', '.join(names)})")

@@ -2,6 +2,7 @@
 
 import datetime
 import numbers
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import cache
@@ -20,6 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 EMPTY = ("", "nan", "null", "<na>")  # what text files write for missing, in lower case
+_TEXT = re.compile(r"(dictionary<values=)?(large_)?str(ing)?(_view)?\b")  # the names of types that hold text only
 Missing = Sequence[str | int | float]
 Series = Any  # a Series of pandas, which is an optional dependency
 
@@ -56,13 +58,9 @@ def row_named(index: Any, place: int) -> str:
 
 def is_text(cells: Any) -> bool:
     """Are these cells text?"""
-    pd = pandas()
-
     if isinstance(cells, np.ndarray):
         return cells.dtype.kind == "U" or (cells.dtype == object and any(isinstance(c, str) for c in cells[:100]))
-    if str(cells.dtype) == "category":
-        return False
-    return isinstance(cells.dtype, pd.StringDtype) or (
+    return _TEXT.match(str(cells.dtype)) is not None or (
         cells.dtype == object and any(isinstance(cell, str) for cell in cells.dropna().iloc[:100])
     )
 
@@ -187,7 +185,8 @@ def plain(value: Any) -> Any:
         lowered = bare.lower()
         if lowered in ("true", "false"):
             return str(int(lowered == "true"))
-        return bare.removesuffix(".0") if bare.replace(".", "", 1).lstrip("-").isdigit() else bare
+        whole = bare.removesuffix(".0") if bare.replace(".", "", 1).lstrip("-").isdigit() else bare
+        return "0" if whole == "-0" else whole
     if isinstance(value, bool | np.bool_):
         return str(int(value))
     if isinstance(value, float | np.floating) and float(value).is_integer():

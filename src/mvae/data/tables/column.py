@@ -227,7 +227,7 @@ class TableColumn:
             kept = self.dtype in ("object", "text")
             made = pandas().Series(cells, index=series.index, name=series.name, dtype=object if kept else None)
             return made if kept else made.infer_objects()
-        if is_text(series) and self.dtype != "text":
+        if is_text(_of_categories(series)) and self.dtype != "text":
             cells = np.array([str(value) for value in cells], object)
         try:
             return self._put(found, gone, cells)
@@ -250,6 +250,8 @@ class TableColumn:
             absent = [value for value in dict.fromkeys(cells.tolist()) if plain(value) not in own]
             found = found.cat.add_categories(absent) if absent else found
         own = getattr(found.dtype, "numpy_dtype", found.dtype)  # of a nullable type: the type of its numbers
+        if str(own) == "bool" and not all(isinstance(cell, bool) for cell in cells.tolist()):
+            raise TypeError("these are not booleans")
         if isinstance(own, np.dtype) and own.kind in "iuf":
             if any(isinstance(cell, str) for cell in cells.tolist()) and not self._numbered:
                 raise TypeError("names are not numbers")
@@ -259,17 +261,19 @@ class TableColumn:
                 least, most = (1 if self.kind == "positive" else np.iinfo(own).min), np.iinfo(own).max
                 whole = [cell if isinstance(cell, int) else round(float(cell)) for cell in cells.tolist()]
                 cells = np.array([min(max(cell, int(least)), int(most)) for cell in whole], own)
-        found[gone] = cells if cells.dtype == object else np.asarray(cells)
+        cells = cells if cells.dtype == object else np.asarray(cells)
+        at = np.flatnonzero(gone)  # by a mask, pandas would make Timestamps of Python's dates
+        found.iloc[at] = cells.tolist() if str(found.dtype).startswith("dictionary") else cells
         return found
 
     def decode_as(self, series: Series, numbers: np.ndarray) -> Any:
         """Decode numbers to the type (and for dates the time zone) of the cells that are present in ``series``."""
-        there = series[self.present(series)]
+        there = _of_categories(series[self.present(series)])
         cells = self._as_stored(there, numbers)
         if cells is None:
             cells = self.decode(numbers)
-            empty = series.dtype == object and not len(there)  # a part of a text column may have no cells
-            if self.dtype == "text" and not empty and not is_text(series):  # stored in another type than in training
+            empty = there.dtype == object and not len(there)  # a part of a text column may have no cells
+            if self.dtype == "text" and not empty and not is_text(there):  # stored in another type than in training
                 cells = self.typed(cells)
             elif self.kind in CLASSED and is_text(there):  # TRUE, where training wrote True
                 own = {plain(value): value for value in reversed(factorized(there)[1].tolist())}
@@ -289,10 +293,16 @@ class TableColumn:
                 return from_seconds(self._rounded(numbers), form, ending=ending_of(cells)).to_numpy(object)
             if dtype.startswith(("datetime64", "timestamp")):
                 zone = zone_of(dtype)
+                numbers = np.round(numbers) if "[s" in dtype else numbers  # a type of whole seconds
                 return from_seconds(self._rounded(numbers, zone), "", zone).array
+            if kind == "datetime" and len(there):
+                zone = there.iloc[0].tzinfo or ""
+                dates = from_seconds(self._rounded(numbers, zone), "", zone)
+                own = [d if isinstance(there.iloc[0], pandas().Timestamp) else d.to_pydatetime() for d in dates]
+                return np.array(own, object)
             if kind == "date":
                 return np.array([stamp.date() for stamp in from_seconds(self._rounded(numbers))], object)
-        if self.kind in CLASSED and dtype in ("bool", "boolean", "bool[pyarrow]"):
+        if set(self._codes) <= {"0", "1"} and self.kind in CLASSED and dtype in ("bool", "boolean", "bool[pyarrow]"):
             return np.array([plain(cell) == "1" for cell in self.decode(numbers).tolist()])
         if self.kind in NUMBERS and kind == "Decimal":
             places = places_of(there.tolist()) if len(there) else self._decimals or 0
@@ -323,7 +333,9 @@ class TableColumn:
         if self.kind in NUMBERS or (self.kind in CLASSED and self._numbered):
             style = self.style if self.kind in NUMBERS else "1234.5"
             numbers = as_numbers(series.mask(~self.present(series)), style)
-            whole = not (numbers[~np.isnan(numbers)] % 1).any() and (self.resolution == 1 or self.kind in CLASSED)
+            there = numbers[~np.isnan(numbers)]
+            whole = self.resolution == 1 or self.kind in CLASSED
+            whole = whole and bool((np.abs(there) < LARGEST).all()) and not (there % 1).any()
             return pd.array(numbers).astype("Int64") if whole else numbers
         return series.mask(~self.present(series)).to_numpy(object)
 
@@ -356,6 +368,11 @@ class TableColumn:
 
 
 _STORED = TypeAdapter(TableColumn)
+
+
+def _of_categories(series: Series) -> Series:
+    """The categories that are there in the type of their values; any other column unchanged."""
+    return series.dropna().astype(series.cat.categories.dtype) if str(series.dtype) == "category" else series
 
 
 def _in_case_of(own: Mapping[str, Any], value: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mvae.errors import DataError, nearest, require_extra
 
-__all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_arrow", "of_frame", "pandas"]
+__all__ = ["CHUNK", "Frames", "as_frame", "checked_names", "of_arrow", "of_frame", "pandas", "stacked"]
 
 CHUNK = 100_000
 """Most rows of a data frame that is held at once."""
@@ -160,6 +160,19 @@ def of_arrow(table: Any, *, ignore_metadata: bool = False) -> DataFrame:
     kinds = {getattr(arrow, name.lower())(): pd.api.types.pandas_dtype(name) for name in widths}
     kinds[arrow.bool_()] = pd.BooleanDtype()
     return table.to_pandas(types_mapper=kinds.get, ignore_metadata=ignore_metadata)
+
+
+def stacked(parts: Sequence[DataFrame]) -> DataFrame:
+    """Data frames with the same columns, one below the other; a column of categories has those of all parts."""
+    pd = pandas()
+    found = [part.copy(deep=False) for part in parts]
+    for name in parts[0].columns:
+        dtypes = [part[name].dtype for part in parts]
+        if all(str(dtype) == "category" for dtype in dtypes) and any(dtype != dtypes[0] for dtype in dtypes):
+            every = list(dict.fromkeys(value for dtype in dtypes for value in dtype.categories))
+            for part in found:
+                part[name] = part[name].cat.set_categories(every)
+    return pd.concat(found)
 
 
 def of_frame(data: Any, where: str = "the data frame") -> Frames:

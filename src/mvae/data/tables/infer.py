@@ -23,9 +23,8 @@ from mvae.data.tables.cells import (
     plain,
     row_named,
 )
-from mvae.data.tables.column import ALONE, CLASSED, ColumnKind, TableColumn
+from mvae.data.tables.column import ALONE, CLASSED, NUMBERS, ColumnKind, TableColumn
 from mvae.data.tables.dates import DAY, as_seconds, format_of, rounded_to, zone_of
-from mvae.data.tables.frames import pandas
 from mvae.data.tables.missed import say_constant
 from mvae.data.tables.numbers import STYLES, as_numbers, decimals_of, places_of, short, style_of, unit_of
 from mvae.data.tables.pictures import is_there, picture_file
@@ -98,8 +97,8 @@ def infer(
     gone = missing_cells(uniques, missing)
     counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
     cells, often = uniques[~gone], counts[~gone]
-    stored_as_text = series.dtype == object or isinstance(series.dtype, pandas().StringDtype)
-    dtype = "text" if stored_as_text and is_text(cells) else str(series.dtype)
+    classed = str(series.dtype) == "category" and kind not in (*NUMBERS, "date")
+    dtype = "text" if is_text(cells) and not classed else str(series.dtype)
     own = "" if not len(cells) or cells.dtype != object or dtype.startswith("datetime64") else object_kind(cells[0])
     own = own if all(object_kind(cell) == own for cell in cells.tolist()) else ""
     blank = TableColumn(name, "ignored", dtype=dtype, low=low, high=high, missing=missing, cells=own)
@@ -108,7 +107,8 @@ def infer(
     if not len(cells):
         return replace(blank, reason=NONE_THERE)
     _require_finite(name, cells, codes, uniques, series.index)
-    if len(cells) == 1 and (kind is None or (kind in CLASSED and not said)):
+    first = plain(cells[0])
+    if all(plain(cell) == first for cell in cells.tolist()) and (kind is None or (kind in CLASSED and not said)):
         return _constant(blank, kind, cells[0])
     found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
     found = replace(found, kind=kind, reason="declared") if kind is not None else found
@@ -333,7 +333,7 @@ def _learned(
                 raise DataError(f"column {column.name!r} is declared as dates; {cells[0]!r} is in no known format")
         seconds = as_seconds(cells, form)
         days = (seconds == rounded_to(seconds, DAY, zone_of(column.dtype))).all()
-        return replace(column, form=form, resolution=DAY if days else 0.0)
+        return replace(column, form=form, resolution=DAY if days else float((seconds == np.round(seconds)).all()))
     if column.kind == "text":
         return replace(column, classes=words_in(cells.tolist()))
     if column.kind in ("ignored", "picture"):

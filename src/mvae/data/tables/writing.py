@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,17 @@ def _write_arrow(path: Path, frames: Iterator[DataFrame], parquet: bool) -> None
     writer: Any = None
     try:
         first, schema = _begun(frames)
+        first += islice(frames, 1)
+        if len(first) > 1 and not parquet:  # an Arrow file has one set of categories for all parts
+            plain = [f.with_type(f.type.value_type) if arrow.types.is_dictionary(f.type) else f for f in schema]
+            schema = arrow.schema(plain)
         if parquet:
             writer = require_extra("pyarrow.parquet", "tables", "Parquet files").ParquetWriter(path, schema)
         else:
             writer = require_extra("pyarrow.ipc", "tables", "Arrow files").new_file(str(path), schema)
         for frame in chain(first, frames):
             writer.write_table(arrow.Table.from_pandas(frame, schema=schema, preserve_index=False))
-    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError) as error:
         raise DataError(
             f"a typed file cannot hold these cells ({'; '.join(map(str, error.args))}): fix them, or write a .csv"
         ) from None
@@ -139,6 +143,10 @@ def _write_excel(path: Path, frames: Iterator[DataFrame]) -> None:
     try:
         with pandas().ExcelWriter(file, engine="openpyxl") as writer:
             whole.to_excel(writer, index=False)
+            for row in writer.book.active.iter_rows():
+                for cell in row:
+                    if cell.data_type in ("f", "e"):  # text that begins with =, or such as #N/A
+                        cell.data_type = "s"
     except (ValueError, illegal) as error:  # too many rows, control characters
         raise DataError(f"an Excel file cannot hold this table ({error}): write a .csv or .parquet") from None
     path.write_bytes(file.getvalue())
