@@ -72,6 +72,18 @@ def test_too_few_rows_are_reported(trained: mvae.TableModel, caplog: pytest.LogC
     assert caplog.messages == [said]
 
 
+def test_neighbours_are_the_default_in_tables_of_some_size(
+    trained: mvae.TableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holes, _ = with_holes(near_copies())
+    plain, corrected = (trained.impute(holes, neighbours=own, samples=20) for own in (False, True))
+    assert not plain.equals(corrected)
+    for fewest, most, expected in ((401, 500, plain), (400, 400, corrected), (300, 399, plain)):
+        monkeypatch.setattr("mvae.runs.tables.FEWEST", fewest)
+        monkeypatch.setattr("mvae.runs.tables.NEIGHBOURS_AMONG", most)
+        pd.testing.assert_frame_equal(trained.impute(holes, samples=20), expected)
+
+
 def test_uninformative_neighbours_change_nothing(trained: mvae.TableModel) -> None:
     alone = pd.DataFrame(np.random.default_rng(5).normal(size=(ROWS, 3)), columns=["a", "b", "c"])
     holes = alone.mask(np.random.default_rng(6).random(alone.shape) < 0.2)

@@ -17,19 +17,22 @@ __all__ = ["impute"]
         help="Write this number of filled tables instead, one below the other (.imp, .id).",
     ),
     click.option(
-        "--neighbours", is_flag=True, help="Also learn from similar rows: better where rows closely resemble others."
+        "--neighbours/--no-neighbours",
+        default=None,
+        help="Also learn from similar rows.  [default: in tables of 1,000 to 20,000 rows]",
     ),
     click.option(
         "--interval", type=float, help="Add intervals of this coverage, such as 0.9, and class probabilities."
     ),
 )
-def impute(draws: int | None, neighbours: bool, interval: float | None, samples: int, seed: int, **where: Any) -> None:
+def impute(
+    draws: int | None, neighbours: bool | None, interval: float | None, samples: int, seed: int, **where: Any
+) -> None:
     """Fill in the missing cells of a table: numbers by their mean, classes by the most probable one, ordered classes by
     their median. Observed cells stay as they are.
 
-    With --neighbours, in a table of 1,000 rows or more, numbers are corrected by the model's errors on the most similar
-    rows, or taken from equal rows, as far as this helps on hidden cells. Answers then depend on the other rows and take
-    longer.
+    With --neighbours, numbers are corrected by the model's errors on the most similar rows, or taken from equal rows,
+    as far as this helps on hidden cells. Answers then depend on the other rows and take longer.
 
     With --draws, the output is in the long format of multiple imputation: .imp numbers the filled table, .id the row.
 

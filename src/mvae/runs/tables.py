@@ -63,7 +63,7 @@ class TableModel:
         *,
         draws: int = 0,
         interval: float | None = None,
-        neighbours: bool = False,
+        neighbours: bool | None = None,
         samples: int = 400,
         seed: int = 0,
     ) -> DataFrame:
@@ -77,9 +77,9 @@ class TableModel:
                 incomplete rows, with ``.imp`` 0.
             interval: with 0 draws, add columns: NAME.low and NAME.high bound this share of the probability of a filled
                 number, NAME.p is the probability of a filled class.
-            neighbours: correct numbers by the model's errors on the most similar rows of ``data``, of which it needs
-                1,000 or more, or take them from equal rows (`mvae.runs.neighbours`). Errors are smaller where rows
-                resemble each other. A row's answers then depend on others, and take three to five times as long.
+            neighbours: correct numbers by the model's errors on the most similar rows of ``data``, or take them from
+                equal rows, if hidden numbers show that this helps (`mvae.runs.neighbours`). A row's answers then depend
+                on others, and take three to five times as long. Default: in tables of 1,000 to 20,000 rows.
             samples: samples of z for means, intervals and probabilities.
             seed: seed of the draws.
 
@@ -101,7 +101,7 @@ class TableModel:
         *,
         draws: int = 0,
         interval: float | None = None,
-        neighbours: bool = False,
+        neighbours: bool | None = None,
         samples: int = 400,
         seed: int = 0,
     ) -> Iterator[DataFrame]:
@@ -110,6 +110,8 @@ class TableModel:
         _require_share(interval)
         if draws and interval is not None:
             raise QueryError("intervals come with means, not with draws: leave out one, or take quantiles of the draws")
+        if neighbours is None:
+            neighbours = min(frames.rows, frames.at_once) >= FEWEST and frames.rows <= NEIGHBOURS_AMONG
         lacking = self._lacking(frames) if interval is not None else set[str]()
         _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
         most, filler = max(samples, draws), Filler(self.schema, draws, interval, lacking)
