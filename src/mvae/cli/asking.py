@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mvae.cli.options import DEVICE, JSON, RUN, SEED, common, print_json
+from mvae.cli.options import DEVICE, JSON, PATH, RUN, SEED, common, print_json
 
 if TYPE_CHECKING:
     from mvae.data.tables.frames import Frames
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTPUT", "answered", "asking", "plain_cells"]
 
-FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+FILES = click.argument("files", nargs=-1, required=True, type=PATH)
 OUTPUT = click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Write the answers to this file: .csv, .tsv, .parquet, .arrow or .xlsx.  [default: show the first rows]",
 )
 SHOWN = 10  # rows printed

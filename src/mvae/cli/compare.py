@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, SCORING, SEED, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, SCORING, SEED, common, print_json
 
 __all__ = ["compare"]
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write the comparison to this HTML file.")
+@click.argument("runs", nargs=-1, required=True, type=PATH)
+@click.option("-o", "--output", type=PATH, help="Also write the comparison to this HTML file.")
 @common(*SCORING, DATA_DIR, SEED, DEVICE, JSON)
 def compare(
     runs: tuple[Path, ...], output: Path | None, rows: int, samples: int, seed: int, as_json: bool, **where: Any

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mvae.cli.options import JSON, common, one_column, print_json
+from mvae.cli.options import JSON, PATH, common, one_column, print_json
 
 if TYPE_CHECKING:
     from mvae.data.tables.describe import Description
@@ -24,13 +24,9 @@ KEY = click.option(
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Write a declaration, to be edited, to this TOML file."
-)
-@click.option(
-    "--picture", type=click.Path(path_type=Path), help="Draw which columns are missing together, to this PNG."
-)
+@click.argument("files", nargs=-1, required=True, type=PATH)
+@click.option("-o", "--output", type=PATH, help="Write a declaration, to be edited, to this TOML file.")
+@click.option("--picture", type=PATH, help="Draw which columns are missing together, to this PNG.")
 @common(KEY, MISSING, JSON)
 def describe(
     files: tuple[Path, ...],

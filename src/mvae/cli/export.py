@@ -5,14 +5,14 @@ from typing import Literal
 
 import click
 
-from mvae.cli.options import JSON, RUN, common, print_json
+from mvae.cli.options import JSON, PATH, RUN, common, print_json
 
 __all__ = ["export"]
 
 
 @click.command()
 @RUN
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=PATH)
 @click.option(
     "--format",
     "graphs",

@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from mvae.cli.options import DATA_DIR, DEVICE, JSON, RUN, SCORING, SEED, common, print_json
+from mvae.cli.options import DATA_DIR, DEVICE, JSON, PATH, RUN, SCORING, SEED, common, print_json
 
 __all__ = ["report"]
 
 
 @click.command()
 @RUN
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The HTML file.  [default: RUN/report.html]")
+@click.option("-o", "--output", type=PATH, help="The HTML file.  [default: RUN/report.html]")
 @common(*SCORING, DATA_DIR, SEED, DEVICE, JSON)
 def report(run: Path, output: Path | None, rows: int, samples: int, seed: int, as_json: bool, **where: Any) -> None:
     """Write everything about a run to one HTML file, which opens without a network.
