@@ -182,10 +182,9 @@ class NegativeBinomial(Counts):
             raise SettingsError(f"the features of {type(self).__name__} must be at least 1, not {features}")
         if not 0 < theta < math.inf:
             raise SettingsError(f"the theta of {type(self).__name__} must be positive and finite, not {theta}")
-        own = features is not None
-        self.log_theta = nn.Parameter(torch.full((features or 0,), math.log(theta))) if own else None
         self.start = math.log(theta)
-        self.parameters_per_value = 1 + self._extra + (not own)
+        self.log_theta = None if features is None else nn.Parameter(torch.full((features,), self.start))
+        self.parameters_per_value = 1 + self._extra + (features is None)
 
     def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
         """Reshape as in `Counts.arrange`.
