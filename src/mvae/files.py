@@ -237,7 +237,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             expected = metadata["checksum"]
     except KeyError as error:
         raise RunError(f"{path} is damaged or of an older version (no {error} in it); train again") from None
-    except (OSError, SafetensorError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}); train again in another --run-dir") from error
     if expected != _checksum(tensors, written) and expected != _checksum(tensors, ""):  # older files: tensors alone
         raise RunError(f"{path} is damaged (its contents have another checksum); train again in another --run-dir")

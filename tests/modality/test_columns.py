@@ -212,7 +212,7 @@ def test_a_decoder_of_zeros_predicts_the_frequencies_of_training() -> None:
         i = own.names.index(name)
         share = torch.bincount(x[:, i].long(), minlength=classes) / len(x)
         torch.testing.assert_close(p[name][0].detach().double(), share.double(), atol=1e-3, rtol=0)
-    assert own.likelihood.mean(params)[0, 5].item() == pytest.approx(x[:, 5].mean().item(), rel=1e-2)
+    assert own.likelihood.numbers(params)[0, 5].item() == pytest.approx(x[:, 5].mean().item(), rel=1e-2)
 
 
 # -- Missing values ----------------------------------------------------------------------------------------------

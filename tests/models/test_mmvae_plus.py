@@ -11,9 +11,11 @@ from torch import Tensor
 
 from mvae.data.table import Table
 from mvae.errors import SettingsError
+from mvae.modality.sentences import SentenceModality
 from mvae.modality.strings import StringModality
 from mvae.models.mmvae_plus import MMVAEPlus
 from mvae.networks import build
+from mvae.networks.lstm import LSTMDecoder, LSTMEncoder
 from tests.models.common import (
     KINDS,
     Normal,
@@ -205,6 +207,16 @@ def test_modality_keeps_its_class_and_original_is_unchanged() -> None:
     assert built(table).loss.isfinite()
     assert built.generate(table, n=2)["word"].shape == (2, 6, 5)
     assert word.generate(torch.zeros(6, 4)).shape == (6, 5)
+
+
+def test_beam_search_for_sentences_uses_shared_and_own_latents_only() -> None:
+    text = SentenceModality(LSTMEncoder(10, 2 * (SHARED + PRIVATE)), LSTMDecoder(10, SHARED + PRIVATE), length=4)
+    built = MMVAEPlus(parts(["signal"], SHARED + PRIVATE) | {"text": text}, SHARED + PRIVATE, PRIVATE).eval()
+    placed, z = built.modalities["text"], torch.randn(3, built.latent_dim)
+    assert isinstance(placed, SentenceModality)
+    found, expected = placed.beam(z, 2), text.beam(known_latents(built, "text", z), 2)
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1])
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda built: pickle.loads(pickle.dumps(built))])

@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,16 +25,7 @@ from mvae.report.charts import as_dates
 from mvae.report.grid import image_uri, picture_row
 from mvae.report.views import YEAR, View
 
-__all__ = [
-    "MOST_BYTES",
-    "MOST_PIXELS",
-    "decoded",
-    "example_of",
-    "file_in",
-    "parsed",
-    "read_picture",
-    "summary",
-]
+__all__ = ["MOST_BYTES", "MOST_PIXELS", "decoded", "example_of", "file_in", "parsed", "read_picture", "summary"]
 
 MOST_BYTES = 8 * 2**20  # of a request
 MOST_PIXELS = 16_000_000  # of a picture
@@ -262,8 +254,8 @@ def summary(
         return {"draws": [image_uri(image) for image in view.images(drawn)]}
     if view.kind == "classes" and drawn.dim() == 1:
         words = view.words(drawn)
-        counts = {word: words.count(word) / len(words) for word in dict.fromkeys(words)}
-        return {"draws": words[:shown], "shares": dict(sorted(counts.items(), key=lambda pair: -pair[1]))}
+        shares = {word: count / len(words) for word, count in Counter(words).most_common()}
+        return {"draws": words[:shown], "shares": shares}
     if view.kind in ("text", "classes"):
         return {"draws": view.words(drawn)}
     if view.kind == "table":
@@ -272,7 +264,7 @@ def summary(
     values = view.numbers(drawn)
     if view.kind == "flags":
         return {"draws": values.tolist(), "shares": _by_column(view, values.mean(0))}
-    low, middle, high = (np.quantile(values, q, axis=0) for q in (0.05, 0.5, 0.95))
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95), axis=0)
     found = {"median": middle, "5 %": low, "95 %": high}
     return {"draws": values.tolist()} | {name: _by_column(view, numbers) for name, numbers in found.items()}
 

@@ -29,13 +29,7 @@ MANY = click.IntRange(1, 10_000)
 @click.option("--width", type=MANY, default=5, show_default=True, help="Beam width; at least --n.")
 @common(DATA_DIR, SEED, DEVICE, JSON)
 def translate(
-    run: Path,
-    texts: tuple[str, ...],
-    to: str,
-    data_dir: Path | None,
-    device: str | None,
-    as_json: bool,
-    **how: Any,
+    run: Path, texts: tuple[str, ...], to: str, data_dir: Path | None, device: str | None, as_json: bool, **how: Any
 ) -> None:
     """Translate TEXTS, or the lines of standard input, with a run trained on sentences (Sec. 7).
 

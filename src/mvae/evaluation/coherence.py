@@ -36,13 +36,7 @@ CLASSIFIED = 1000  # real rows classified at once
 
 @torch.no_grad()
 def conditional_coherence(
-    model: MultimodalVAE,
-    classifier: Callable[[Tensor], Tensor],
-    data: Data,
-    *,
-    given: str,
-    of: str,
-    seed: int = 0,
+    model: MultimodalVAE, classifier: Callable[[Tensor], Tensor], data: Data, *, given: str, of: str, seed: int = 0
 ) -> float:
     """Share of examples E[x_of | z], z ~ q(z | x_given), in which the classifier sees the condition.
 

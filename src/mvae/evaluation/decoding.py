@@ -16,9 +16,7 @@ def ngrams(text: str) -> Counter[str]:
 
 
 def expected_chrf(
-    found: Mapping[str, int | float],
-    expected: Mapping[str, int | float],
-    of_expected: Sequence[float] | None = None,
+    found: Mapping[str, int | float], expected: Mapping[str, int | float], of_expected: Sequence[float] | None = None
 ) -> float:
     """chrF2 of a sentence's n-grams (`ngrams`) against expected counts of n-grams, 0 to 1.
 

@@ -5,9 +5,9 @@ z is drawn and weighted so that answers come from the model's own posterior, not
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -70,13 +70,7 @@ class Imputed:
 
 
 def impute(
-    model: MultimodalVAE,
-    data: Data,
-    draws: int = 20,
-    interval: float = 0.9,
-    *,
-    seed: int = 0,
-    samples: int = 400,
+    model: MultimodalVAE, data: Data, draws: int = 20, interval: float = 0.9, *, seed: int = 0, samples: int = 400
 ) -> Imputed:
     """Fill in the missing modalities and the missing single values of rows.
 
@@ -101,31 +95,22 @@ def impute(
     (tensor([6.5000, 3.0000], dtype=torch.float64), torch.Size([5, 2, 2]))
     """
     parts = list(imputed_parts(model, data, draws, interval, seed=seed, samples=samples))
-    first = parts[0]
-    columns = {
-        name: torch.cat([cast("Tensor", part.table.columns[name]) for part in parts]) for name in first.table.names
-    }
+
+    def joined(values: Sequence[Mapping[str, Any]], rows_axis: int = 0) -> dict[str, Tensor]:
+        return {name: torch.cat([part[name] for part in values], rows_axis) for name in values[0]}
+
     return Imputed(
-        Table(columns),
-        {name: torch.cat([part.draws[name] for part in parts], 1) for name in first.draws},
-        {name: torch.cat([part.low[name] for part in parts]) for name in first.low},
-        {name: torch.cat([part.high[name] for part in parts]) for name in first.high},
-        {
-            name: {field: torch.cat([part.probabilities[name][field] for part in parts]) for field in fields}
-            for name, fields in first.probabilities.items()
-        },
+        Table(joined([part.table.columns for part in parts])),
+        joined([part.draws for part in parts], 1),
+        joined([part.low for part in parts]),
+        joined([part.high for part in parts]),
+        {name: joined([part.probabilities[name] for part in parts]) for name in parts[0].probabilities},
         torch.cat([part.effective_samples for part in parts]),
     )
 
 
 def imputed_parts(
-    model: MultimodalVAE,
-    data: Data,
-    draws: int = 20,
-    interval: float = 0.9,
-    *,
-    seed: int = 0,
-    samples: int = 400,
+    model: MultimodalVAE, data: Data, draws: int = 20, interval: float = 0.9, *, seed: int = 0, samples: int = 400
 ) -> Iterator[Imputed]:
     """`impute` in parts of bounded memory, in the rows' order, for tables of any length.
 
@@ -225,9 +210,7 @@ class _Part:
 
 
 def point_of_columns(
-    modality: ColumnsModality,
-    params: Float[Tensor, "samples rows size"],
-    weight: Float[Tensor, "samples rows"],
+    modality: ColumnsModality, params: Float[Tensor, "samples rows size"], weight: Float[Tensor, "samples rows"]
 ) -> tuple[Float[Tensor, "rows fields"], dict[str, Tensor]]:
     """Each row's mean of numbers and best class (`best_class`), and the class probabilities by field.
 

@@ -85,11 +85,9 @@ def source_gap(model: MultimodalVAE, data: Data, source: str, target: str) -> Te
     gaps = []
     with evaluating(model):
         mean = torch.cat([model.posterior_of(batch, [source]).mean for batch in parts_of(table, rows=both)])
-        start = 0
+        z, start = torch.stack([mean, mean.roll(1, 0)]), 0
         for batch in parts_of(table, rows=both):
-            x = model.prepare(batch)[target]
-            here = torch.arange(start, start + len(batch), device=mean.device)
+            own, other = modality.log_prob(model.prepare(batch)[target], z[:, start : start + len(batch)])
             start += len(batch)
-            own, other = modality.log_prob(x, torch.stack([mean[here], mean[(here - 1) % len(both)]]))
             gaps.append(own - other)
     return torch.cat(gaps)

@@ -1,5 +1,6 @@
 """The model card of an exported model: its data, its intended use, its metrics and its limits."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,9 +50,7 @@ def model_card(described: Mapping[str, Any], metrics: Mapping[str, float], about
     ]
     if described["left_out"]:
         parts.append("- Not in this folder's graphs: " + "; ".join(map(_text, described["left_out"])) + ".\n")
-    circumstances = [
-        [name, str(about[name])] for name in ("command", "commit", "mvae", "torch", "device") if name in about
-    ]
+    circumstances = [[n, str(about[n])] for n in ("command", "commit", "mvae", "torch", "device") if n in about]
     parts += ["## How it was made\n", _table(["", ""], circumstances)]
     parts += ["To publish this folder: `hf upload USER/NAME FOLDER` of the package `huggingface_hub`.\n"]
     return "\n".join(parts)
@@ -61,12 +60,8 @@ def _row(part: Mapping[str, Any]) -> list[str]:
     shape = "×".join(map(str, part["shape"])) or "one value"
     units = part.get("classes") or part.get("columns") or []
     listed = ", ".join(map(str, units[:12])) + (" …" if len(units) > 12 else "")
-    return [
-        part["name"],
-        part["kind"],
-        shape,
-        listed or (f"levels 0 to {part['levels']:g}" if "levels" in part else ""),
-    ]
+    levels = f"levels 0 to {part['levels']:g}" if "levels" in part else ""
+    return [part["name"], part["kind"], shape, listed or levels]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -76,9 +71,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _text(value: object) -> str:
     """Text escaped for Markdown and HTML."""
-    text = " ".join(str(value).split())
-    for character in ("&", "<", ">"):
-        text = text.replace(character, {"&": "&amp;", "<": "&lt;", ">": "&gt;"}[character])
-    for character in "\\`*_[]|":
-        text = text.replace(character, f"\\{character}")
-    return text
+    text = html.escape(" ".join(str(value).split()), quote=False)
+    return text.translate({ord(character): f"\\{character}" for character in "\\`*_[]|"})

@@ -61,9 +61,6 @@ class Fieldwise(Likelihood):
     """
 
     parameters_per_value = None
-    offset: Tensor
-    order: Tensor
-    places: Tensor
 
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
@@ -81,9 +78,9 @@ class Fieldwise(Likelihood):
         self.size = first
         self.width = sum(max(1, field.classes or 0) for field in fields)
         places = torch.tensor([i for group in self.groups for i in group.fields])
-        self.register_buffer("places", places, persistent=False)
-        self.register_buffer("order", places.argsort(), persistent=False)
-        self.register_buffer("offset", torch.zeros(self.size))
+        self.places = nn.Buffer(places, persistent=False)
+        self.order = nn.Buffer(places.argsort(), persistent=False)
+        self.offset = nn.Buffer(torch.zeros(self.size))
 
     def fit(self, table: Table, name: str) -> None:
         """Set the starting point to the class frequencies and the mean counts of the observed training values."""
@@ -178,17 +175,6 @@ class Fieldwise(Likelihood):
             return family.log_s.exp().expand(shape) if isinstance(family, Gaussian) else own.new_zeros(shape)
 
         return self.assembled(params, scale)
-
-    def mean(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
-        """E[x | z] of every field; for classes, the expected class number."""
-
-        def mean(family: Likelihood, group: _Group, own: Tensor) -> Tensor:
-            found = family.mean(own)
-            if isinstance(family, Categorical):
-                return found @ torch.arange(group.classes, device=found.device, dtype=found.dtype)
-            return found
-
-        return self.assembled(params, mean)
 
     def numbers(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
         """E[x | z] of the fields without classes; 0 for all other fields."""

@@ -27,6 +27,7 @@ from mvae.likelihoods.base import Likelihood
 
 __all__ = ["Counts", "NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial"]
 
+Exposure = Tensor | float | None  # one for each row, or one for all; None: the typical one
 PER = 1e4  # the reference exposure before training, to which encoders' counts are normalised
 NOTHING = 1e-30  # stands for a total of zero
 VALUES = 2**22  # values processed together
@@ -44,9 +45,6 @@ class Counts(Likelihood):
             two features. A row with a total of zero is then certain: its log p is 0.
     """
 
-    log_base: Tensor
-    typical: Tensor
-
     #: Buffers whose shape comes from the data (`mvae.files.check_weights`).
     shaped_by_data = ("log_base",)
 
@@ -54,8 +52,8 @@ class Counts(Likelihood):
     def __init__(self, exposure: bool = False):
         super().__init__()
         self.exposure = exposure
-        self.register_buffer("log_base", torch.zeros(()))
-        self.register_buffer("typical", torch.zeros(()))  # 0: not fitted
+        self.log_base = nn.Buffer(torch.zeros(()))
+        self.typical = nn.Buffer(torch.zeros(()))  # 0: not fitted
 
     @property
     def fitted(self) -> bool:
@@ -114,8 +112,8 @@ class Counts(Likelihood):
     def _reference(self) -> Tensor:
         return torch.where(self.typical > 0, self.typical, PER)
 
-    def _log_mean(self, rate: Tensor, exposure: Tensor | float | None) -> Tensor:
-        """Compute log μ from the decoder's rates; ``exposure`` is one for each row, or one for all."""
+    def _log_mean(self, rate: Tensor, exposure: Exposure) -> Tensor:
+        """Compute log μ from the decoder's rates."""
         rate = rate + self.log_base
         if not self.exposure:
             if exposure is not None:
@@ -140,21 +138,19 @@ class Poisson(Counts):
         """x log μ − μ − log x!."""
         return _poisson(self._log_mean_of(params, x), x)
 
-    def mean(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+    def mean(self, params: Tensor, exposure: Exposure = None) -> Tensor:
         """μ at this exposure, one for each row or one for all (default: the typical one)."""
         return self._log_mean(params, exposure).exp()
 
-    def variance(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+    def variance(self, params: Tensor, exposure: Exposure = None) -> Tensor:
         """μ, as the mean."""
         return self.mean(params, exposure)
 
-    def quantile(self, params: Tensor, q: float, exposure: Tensor | float | None = None) -> Tensor:
+    def quantile(self, params: Tensor, q: float, exposure: Exposure = None) -> Tensor:
         """The smallest count whose cumulative probability is at least q."""
         return _quantile("poisson", params, q, self._log_mean(params, exposure).exp())
 
-    def sample(
-        self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
-    ) -> Tensor:
+    def sample(self, params: Tensor, generator: torch.Generator | None = None, exposure: Exposure = None) -> Tensor:
         """Draw counts from the exact distribution."""
         rate = self._log_mean(params.double(), exposure).exp()
         return torch.poisson(rate, generator=generator).to(params.dtype)
@@ -186,10 +182,9 @@ class NegativeBinomial(Counts):
             raise SettingsError(f"the features of {type(self).__name__} must be at least 1, not {features}")
         if not 0 < theta < math.inf:
             raise SettingsError(f"the theta of {type(self).__name__} must be positive and finite, not {theta}")
-        own = features is not None
-        self.log_theta = nn.Parameter(torch.full((features or 0,), math.log(theta))) if own else None
         self.start = math.log(theta)
-        self.parameters_per_value = 1 + self._extra + (not own)
+        self.log_theta = None if features is None else nn.Parameter(torch.full((features,), self.start))
+        self.parameters_per_value = 1 + self._extra + (features is None)
 
     def arrange(self, params: Tensor, lead: torch.Size, event: torch.Size) -> Tensor:
         """Reshape as in `Counts.arrange`.
@@ -216,25 +211,23 @@ class NegativeBinomial(Counts):
         rate, log_theta, _ = self._parts(params)
         return _negative_binomial(self._log_mean_of(rate, x), log_theta, x)
 
-    def mean(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+    def mean(self, params: Tensor, exposure: Exposure = None) -> Tensor:
         """μ at this exposure, one for each row or one for all (default: the typical one)."""
         return self._log_mean(self._parts(params)[0], exposure).exp()
 
-    def variance(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+    def variance(self, params: Tensor, exposure: Exposure = None) -> Tensor:
         """μ + μ²/θ."""
         rate, log_theta, _ = self._parts(params)
         log_mean = self._log_mean(rate, exposure)
         return log_mean.exp() + (2 * log_mean - log_theta).exp()
 
-    def quantile(self, params: Tensor, q: Tensor | float, exposure: Tensor | float | None = None) -> Tensor:
+    def quantile(self, params: Tensor, q: Tensor | float, exposure: Exposure = None) -> Tensor:
         """The smallest count whose cumulative probability is at least q."""
         rate, log_theta, _ = self._parts(params.double())
         log_mean = self._log_mean(rate, exposure)
         return _quantile("nbinom", params, q, log_theta.exp(), (log_theta - log_mean).sigmoid())
 
-    def sample(
-        self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
-    ) -> Tensor:
+    def sample(self, params: Tensor, generator: torch.Generator | None = None, exposure: Exposure = None) -> Tensor:
         """Draw counts from the exact distribution: Poisson with a gamma-distributed rate."""
         rate, log_theta, _ = self._parts(params.double())
         log_mean = self._log_mean(rate, exposure)
@@ -264,23 +257,21 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
         assert zero is not None
         return zero.sigmoid()
 
-    def mean(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+    def mean(self, params: Tensor, exposure: Exposure = None) -> Tensor:
         """(1 − π) μ."""
         return (1 - self._share(params)) * super().mean(params, exposure)
 
-    def variance(self, params: Tensor, exposure: Tensor | float | None = None) -> Tensor:
+    def variance(self, params: Tensor, exposure: Exposure = None) -> Tensor:
         """(1 − π) (σ² + π μ²), with μ and σ² of the negative binomial."""
         share = self._share(params)
         return (1 - share) * (super().variance(params, exposure) + share * super().mean(params, exposure).square())
 
-    def quantile(self, params: Tensor, q: Tensor | float, exposure: Tensor | float | None = None) -> Tensor:
+    def quantile(self, params: Tensor, q: Tensor | float, exposure: Exposure = None) -> Tensor:
         """The smallest count whose cumulative probability is at least q."""
         share = self._share(params.double())
         return super().quantile(params, ((q - share) / (1 - share)).clamp(min=0), exposure).clamp(min=0)
 
-    def sample(
-        self, params: Tensor, generator: torch.Generator | None = None, exposure: Tensor | float | None = None
-    ) -> Tensor:
+    def sample(self, params: Tensor, generator: torch.Generator | None = None, exposure: Exposure = None) -> Tensor:
         """Draw counts from the exact distribution."""
         drawn = super().sample(params, generator, exposure)
         return drawn * (1 - torch.bernoulli(self._share(params), generator=generator))

@@ -35,9 +35,9 @@ class Ordinal(Classes):
         if classes < 2:
             raise SettingsError(f"at least two ordered classes are needed, not {classes}")
         self.classes = classes
-        start = torch.arange(1, classes).float() / classes
-        self.log_scale = nn.Parameter(torch.zeros(() if values is None else (values,)))
-        self.raw_cuts = nn.Parameter(_raw(start.logit()).expand(*(() if values is None else (values,)), -1).clone())
+        start, own = torch.arange(1, classes).float() / classes, () if values is None else (values,)
+        self.log_scale = nn.Parameter(torch.zeros(own))
+        self.raw_cuts = nn.Parameter(_raw(start.logit()).expand(*own, -1).clone())
 
     @property
     def cuts(self) -> Tensor:

@@ -44,7 +44,6 @@ class _Scaled(Likelihood):
     """
 
     real = True
-    log_scale: Tensor
 
     @checked_arguments()
     def __init__(self, scale: float = 1.0, learned: bool = False, least: float = 1e-3, values: int | None = None):
@@ -58,10 +57,7 @@ class _Scaled(Likelihood):
             )
         self.least = math.log(least) if learned else -math.inf
         log_scale = torch.full(() if values is None else (values,), math.log(scale))
-        if learned:
-            self.log_scale = nn.Parameter(log_scale)
-        else:
-            self.register_buffer("log_scale", log_scale)
+        self.log_scale = nn.Parameter(log_scale) if learned else nn.Buffer(log_scale)
 
     @property
     def log_s(self) -> Tensor:

@@ -22,6 +22,8 @@ from mvae.specs import from_spec
 
 __all__ = ["AUGMENTATIONS", "Hide", "Noise", "Power", "Shift", "listed", "named", "shifted"]
 
+Values = Shaped[Tensor, "rows *event"]
+
 
 @checked_arguments()
 @dataclass(frozen=True)
@@ -41,9 +43,7 @@ class Noise:
         if not 0 <= self.std < 1e30:  # beyond that x + std · ε is infinite in float32
             raise SettingsError(f"the std of noise must be a finite number ≥ 0, below 1e30, not {self.std}")
 
-    def __call__(
-        self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
-    ) -> Shaped[Tensor, "rows *event"]:
+    def __call__(self, x: Values, generator: torch.Generator | None = None) -> Values:
         """x + std · ε."""
         return x + self.std * torch.empty_like(x).normal_(generator=generator) if x.is_floating_point() else x
 
@@ -63,9 +63,7 @@ class Shift:
         if self.pixels < 0:
             raise SettingsError(f"the pixels of a shift must be a whole number ≥ 0, not {self.pixels}")
 
-    def __call__(
-        self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
-    ) -> Shaped[Tensor, "rows *event"]:
+    def __call__(self, x: Values, generator: torch.Generator | None = None) -> Values:
         """The shifted pictures (`shifted`).
 
         Raises:
@@ -94,9 +92,7 @@ class Power:
         if not 0 < self.exponent < math.inf:
             raise SettingsError(f"the exponent of a power must be above 0 and finite, not {self.exponent}")
 
-    def __call__(
-        self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
-    ) -> Shaped[Tensor, "rows *event"]:
+    def __call__(self, x: Values, generator: torch.Generator | None = None) -> Values:
         """sign(x) · |x|^exponent."""
         return x.abs().pow(self.exponent).copysign(x) if x.is_floating_point() else x
 
@@ -121,9 +117,7 @@ class Hide:
         if not 0 <= self.share < 1:
             raise SettingsError(f"the share that is hidden must be at least 0 and below 1, not {self.share}")
 
-    def __call__(
-        self, x: Shaped[Tensor, "rows *event"], generator: torch.Generator | None = None
-    ) -> Shaped[Tensor, "rows *event"]:
+    def __call__(self, x: Values, generator: torch.Generator | None = None) -> Values:
         """x with NaN in independently drawn places."""
         hidden = torch.rand(x.shape, generator=generator, device=x.device) < self.share
         return torch.where(hidden, torch.nan, x) if x.is_floating_point() else x

@@ -21,7 +21,10 @@ from mvae.modality import augment as augmentation
 from mvae.modality.modes import evaluating
 from mvae.modality.scaling import Scaling
 
-__all__ = ["Modality", "run", "takes_context"]
+__all__ = ["Context", "Modality", "run", "takes_context"]
+
+Context = Float[Tensor, "rows features"] | None
+"""What networks are conditioned on besides x and z: covariates, or a CVAE's condition; None: nothing."""
 
 
 class Modality(nn.Module):
@@ -113,15 +116,12 @@ class Modality(nn.Module):
         Raises:
             DataError: single values are missing (``observed`` is false there), which the modality does not support.
         """
-        self._require_whole(observed)
-        return self.likelihood.prepare(x if self.scaling is None else self.scaling.standardised(x), self.dtype)
-
-    def _require_whole(self, observed: Tensor | None) -> None:
         if observed is not None and not self.takes_holes:
             raise DataError(
                 "single values of a row are missing, which only a modality of columns takes (mvae.Columns, in a "
                 'declaration kind = "columns"): make it one, or mark whole rows as missing'
             )
+        return self.likelihood.prepare(x if self.scaling is None else self.scaling.standardised(x), self.dtype)
 
     def fit_scaling(self, table: Table, name: str) -> None:
         """Fit likelihood and scaling to the statistics of a column's present values, unless an earlier training has."""
@@ -129,9 +129,7 @@ class Modality(nn.Module):
         if self.scaling is not None and not self.scaling.fitted:
             self.scaling.fit(table, name)
 
-    def expert_parameters(
-        self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def expert_parameters(self, x: Shaped[Tensor, "rows *event"], context: Context = None) -> tuple[Tensor, Tensor]:
         """The encoder's two outputs, ``rows latent`` each: the mean, and what the model takes as log-variance."""
         x = self.shown(x)
         given = () if context is None or not self.encoder_takes_context else (context,)
@@ -153,22 +151,19 @@ class Modality(nn.Module):
         """Prepared and augmented values as the encoder takes them; by default unchanged."""
         return x
 
-    def encode(
-        self, x: Shaped[Tensor, "rows *event"], context: Float[Tensor, "rows features"] | None = None
-    ) -> Gaussian:
+    def encode(self, x: Shaped[Tensor, "rows *event"], context: Context = None) -> Gaussian:
         """The expert q̃(z | x), ``rows latent`` (Eq. 4): not yet a posterior, which needs the prior expert."""
         return Gaussian.from_mean_log_var(*self.expert_parameters(x, context))
 
-    def decode(self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None) -> Tensor:
+    def decode(self, z: Float[Tensor, "*lead latent"], context: Context = None) -> Tensor:
         """The decoder on every z: a flat batch ``N …`` where N is the product of the leading axes.
 
         The networks may be in half precision; the result is at least float32, as is z.
         """
-        flat = z.reshape(-1, z.shape[-1]).to(self.dtype)
-        if context is None or not self.decoder_takes_context:
-            params = run(self.decoder, flat)
-        else:
-            params = run(self.decoder, flat, context.to(self.dtype).expand(*z.shape[:-1], -1).reshape(len(flat), -1))
+        flat, given = self._flat(z), ()
+        if context is not None and self.decoder_takes_context:
+            given = (self._flat(context.expand(*z.shape[:-1], -1)),)
+        params = run(self.decoder, flat, *given)
         if not isinstance(params, Tensor):
             raise DataError(
                 f"the decoder gives {_described(params)}: one tensor is needed. Several parameters per value are "
@@ -176,11 +171,12 @@ class Modality(nn.Module):
             )
         return params.to(torch.promote_types(params.dtype, torch.float32))
 
+    def _flat(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "N latent"]:
+        """One batch in the networks' dtype."""
+        return z.reshape(-1, z.shape[-1]).to(self.dtype)
+
     def log_prob(
-        self,
-        x: Shaped[Tensor, "rows *event"],
-        z: Float[Tensor, "*samples rows latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        self, x: Shaped[Tensor, "rows *event"], z: Float[Tensor, "*samples rows latent"], context: Context = None
     ) -> Float[Tensor, "*samples rows"]:
         """log p(x | z) in nats of every row under each of its samples of z; for real values, in the data's own units.
 
@@ -190,10 +186,7 @@ class Modality(nn.Module):
         return self.assess(x, z, context)[0]
 
     def assess(
-        self,
-        x: Shaped[Tensor, "rows *event"],
-        z: Float[Tensor, "*samples rows latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        self, x: Shaped[Tensor, "rows *event"], z: Float[Tensor, "*samples rows latent"], context: Context = None
     ) -> tuple[Float[Tensor, "*samples rows"], Tensor | None]:
         """log p(x | z), and the likelihood's parameters that it comes from; None if they depend on x itself."""
         params = self.likelihood.arrange(self.decode(z, context), z.shape[:-1], x.shape[1:])
@@ -220,7 +213,7 @@ class Modality(nn.Module):
     def generate(
         self,
         z: Float[Tensor, "*lead latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        context: Context = None,
         *,
         mean: bool = False,
         generator: torch.Generator | None = None,
@@ -239,7 +232,7 @@ class Modality(nn.Module):
         self,
         x: Shaped[Tensor, "rows *event"],
         z: Float[Tensor, "rows latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        context: Context = None,
         params: Tensor | None = None,
     ) -> dict[str, tuple[Shaped[Tensor, "rows"], Shaped[Tensor, "rows"]]]:
         """How much of each row is predicted correctly from one z, and out of how much; empty if there is no accuracy.

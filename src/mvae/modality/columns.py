@@ -11,7 +11,7 @@ from mvae.data.fields import CLASSED, Field, fields_of
 from mvae.data.table import Table
 from mvae.likelihoods.columns import Fieldwise
 from mvae.modality.augment import Hide
-from mvae.modality.base import Modality
+from mvae.modality.base import Context, Modality
 from mvae.modality.field_scaling import FieldScaling
 from mvae.networks.columns import ColumnFeatures
 from mvae.networks.mlp import mlp
@@ -50,7 +50,6 @@ class ColumnsModality(Modality):
 
     likelihood: Fieldwise
     scaling: FieldScaling
-    stretch: Tensor  # factor on draws' distances from their mean (`stretched`); 1 unless learned
     takes_holes = True
 
     def __init__(
@@ -66,7 +65,7 @@ class ColumnsModality(Modality):
         self.fields = fields
         self.scaling = FieldScaling(fields)
         self.features = ColumnFeatures(fields)
-        self.register_buffer("stretch", torch.ones(()))
+        self.stretch = nn.Buffer(torch.ones(()))  # factor on draws' distances from their mean (`stretched`)
 
     @classmethod
     def of(
@@ -122,7 +121,7 @@ class ColumnsModality(Modality):
     def generate(
         self,
         z: Float[Tensor, "*lead latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        context: Context = None,
         *,
         mean: bool = False,
         generator: torch.Generator | None = None,
@@ -152,9 +151,7 @@ class ColumnsModality(Modality):
         low, high = self.scaling.ends
         return torch.where(self.scaling.scaled & (draws > low) & (draws < high), found, draws)
 
-    def parameters_of(
-        self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None
-    ) -> Float[Tensor, "*lead size"]:
+    def parameters_of(self, z: Float[Tensor, "*lead latent"], context: Context = None) -> Float[Tensor, "*lead size"]:
         """The likelihood's parameters for every z."""
         return self.likelihood.arrange(self.decode(z, context), z.shape[:-1], torch.Size([len(self.fields)]))
 
@@ -173,7 +170,7 @@ class ColumnsModality(Modality):
         self,
         x: Float[Tensor, "rows fields"],
         z: Float[Tensor, "rows latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        context: Context = None,
         params: Tensor | None = None,
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """How many of the observed classes are predicted correctly; empty if no field has classes."""

@@ -38,9 +38,6 @@ class Covariate(nn.Module):
     tensor([1, 0])
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, categories: Iterable[str | int] | int | None = None, unknown: bool = False, features: int = 1):
         super().__init__()
         if isinstance(categories, Integral):
@@ -56,8 +53,8 @@ class Covariate(nn.Module):
         if features < 1:
             raise SettingsError(f"a covariate needs one feature at least, not {features}")
         self.unknown, self.width = unknown, len(self.categories) or features
-        self.register_buffer("mean", torch.zeros(self.width, dtype=torch.float64))
-        self.register_buffer("std", torch.zeros(self.width, dtype=torch.float64))  # 0: not fitted
+        self.mean = nn.Buffer(torch.zeros(self.width, dtype=torch.float64))
+        self.std = nn.Buffer(torch.zeros(self.width, dtype=torch.float64))  # 0: not fitted
 
     def extra_repr(self) -> str:
         """The categories, or the number of features."""

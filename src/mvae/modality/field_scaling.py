@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvae.data.fields import SCALED, Field
 from mvae.data.table import Table
@@ -45,35 +45,25 @@ class FieldScaling(Scaling):
             [8.]], dtype=torch.float64))
     """
 
-    real: Tensor
-    positive: Tensor
-    bounded: Tensor
-    counted: Tensor
-    scaled: Tensor
-    low: Tensor
-    high: Tensor
-    width: Tensor
-    least: Tensor
-    most: Tensor
-
     shaped_by_data = (*Scaling.shaped_by_data, "least", "most")
 
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
         # The range of t over the observed training values; if there are none, the least is above the largest.
-        self.register_buffer("least", torch.ones((), dtype=torch.float64))
-        self.register_buffer("most", torch.zeros((), dtype=torch.float64))
+        self.least = nn.Buffer(torch.ones((), dtype=torch.float64))
+        self.most = nn.Buffer(torch.zeros((), dtype=torch.float64))
         self.fields = tuple(fields)
         self.kinds = {field.kind for field in fields}
-        own = {kind: torch.tensor([f.kind == kind for f in fields]) for kind in ("real", "positive", "bounded")}
-        own["counted"] = torch.tensor([f.kind == "count" for f in fields])
-        own["scaled"] = torch.tensor([f.kind in SCALED for f in fields])
-        own["low"] = torch.tensor([f.low if f.kind == "bounded" else 0.0 for f in fields], dtype=torch.float64)
-        own["high"] = torch.tensor([f.high if f.kind == "bounded" else 1.0 for f in fields], dtype=torch.float64)
-        own["width"] = own["high"] - own["low"]
-        self._own = tuple(own)
-        for name, value in own.items():
-            self.register_buffer(name, value, persistent=False)  # they follow from the fields
+
+        def where(*kinds: str) -> nn.Buffer:
+            return nn.Buffer(torch.tensor([field.kind in kinds for field in fields]), persistent=False)
+
+        self.real, self.positive, self.bounded = where("real"), where("positive"), where("bounded")
+        self.counted, self.scaled = where("count"), where(*SCALED)
+        ends = [(field.low, field.high) if field.kind == "bounded" else (0.0, 1.0) for field in fields]
+        low, high = torch.tensor(ends, dtype=torch.float64).T.contiguous().unbind()
+        self.low, self.high = nn.Buffer(low, persistent=False), nn.Buffer(high, persistent=False)
+        self.width = nn.Buffer(high - low, persistent=False)
 
     def fit(self, table: Table, name: str) -> None:
         """Fit each field's statistics to its observed values, a part at a time; a constant is divided by 1.
@@ -229,16 +219,6 @@ class FieldScaling(Scaling):
         bad = bad if observed is None else bad & observed
         first = int(bad.any(0).long().argmax())
         return bad, f"{possible[first]} in the field {self.fields[first].name!r}"
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "FieldScaling":
-        """As in `Scaling`."""
-        super()._apply(fn, recurse)
-        for name in self._own:
-            value = getattr(self, name)
-            kind = self.mean.dtype if value.is_floating_point() else value.dtype
-            setattr(self, name, value.to(self.mean.device, kind))
-        self.least, self.most = self.least.to(self.mean.device), self.most.to(self.mean.device)
-        return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As in `Scaling`."""

@@ -35,18 +35,14 @@ class Scaling(nn.Module):
             [2.]], dtype=torch.float64)
     """
 
-    mean: Tensor
-    std: Tensor
-    count: Tensor
-
     #: Buffers whose shape comes from the data (`mvae.files.check_weights`).
     shaped_by_data = ("mean", "std")
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("std", torch.ones((), dtype=torch.float64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))  # number of rows used; 0: not fitted
+        self.mean = nn.Buffer(torch.zeros((), dtype=torch.float64))
+        self.std = nn.Buffer(torch.ones((), dtype=torch.float64))
+        self.count = nn.Buffer(torch.zeros((), dtype=torch.int64))  # number of rows used; 0: not fitted
         self.fitted, self._log_std = False, 0.0
 
     def fit(self, table: Table, name: str) -> None:
@@ -107,7 +103,8 @@ class Scaling(nn.Module):
         """Move to another device, but not to another precision."""
         device = fn(torch.empty(0, device=self.mean.device)).device
         require_float64(device)
-        self.mean, self.std, self.count = self.mean.to(device), self.std.to(device), self.count.to(device)
+        for name, value in list(self.named_buffers()):
+            setattr(self, name, value.to(device))
         return self
 
     def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -14,7 +14,7 @@ from mvae.data.tokens import lengths_to_stop
 from mvae.errors import DataError, QueryError
 from mvae.likelihoods import Categorical
 from mvae.likelihoods.classes import draw
-from mvae.modality.base import Modality
+from mvae.modality.base import Context, Modality
 from mvae.networks.packing import Packed, pack
 
 __all__ = ["SentenceDecoder", "SentenceModality"]
@@ -87,17 +87,10 @@ class SentenceModality(Modality):
         """
         raise QueryError("each token of a sequence depends on those before it: use log_prob or generate")
 
-    def assess(self, x: Shaped[Tensor, "rows *event"], z: Tensor, context: Tensor | None = None) -> tuple[Tensor, None]:
-        """`log_prob`, and None: there are no parameters of all tokens together."""
-        return self.log_prob(x, z, context), None
-
-    def log_prob(
-        self,
-        x: Shaped[Tensor, "rows *event"],
-        z: Float[Tensor, "*samples rows latent"],
-        context: Float[Tensor, "rows features"] | None = None,
-    ) -> Float[Tensor, "*samples rows"]:
-        """log p(x | z) in nats, the sum over a row's tokens and its stop token."""
+    def assess(
+        self, x: Shaped[Tensor, "rows *event"], z: Float[Tensor, "*samples rows latent"], context: Context = None
+    ) -> tuple[Float[Tensor, "*samples rows"], None]:
+        """log p(x | z) in nats, the sum over a row's tokens and its stop token; no parameters."""
         lengths = lengths_to_stop(x, self.stop)
         x = x[:, : int(lengths.max()) if len(x) else 0]
         before = torch.cat([torch.full_like(x[:, :1], self.decoder.vocabulary), x[:, :-1]], 1)
@@ -105,7 +98,7 @@ class SentenceModality(Modality):
         samples = z.to(self.dtype).reshape(z.shape[:-2].numel(), *z.shape[-2:])
         found = self.decoder(packed.of(x), packed.of(before), packed, samples)
         found = found.to(torch.promote_types(found.dtype, torch.float32))
-        return found.new_zeros(len(x), len(samples)).index_add(0, packed.row, found).T.reshape(z.shape[:-1])
+        return found.new_zeros(len(x), len(samples)).index_add(0, packed.row, found).T.reshape(z.shape[:-1]), None
 
     def tokens(self, x: Shaped[Tensor, "rows *event"]) -> Int[Tensor, "rows"]:
         """How many tokens each row has, the stop token included: the divisor of a likelihood per token."""
@@ -115,7 +108,7 @@ class SentenceModality(Modality):
     def generate(
         self,
         z: Float[Tensor, "*lead latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        context: Context = None,
         *,
         mean: bool = False,
         generator: torch.Generator | None = None,
@@ -220,9 +213,6 @@ class SentenceModality(Modality):
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Empty: a sentence's accuracy word by word says little."""
         return {}
-
-    def _flat(self, z: Float[Tensor, "*lead latent"]) -> Float[Tensor, "N latent"]:
-        return z.reshape(-1, z.shape[-1]).to(self.dtype)
 
 
 def _without(log_p: Float[Tensor, "N vocabulary"], never: int | None) -> Float[Tensor, "N vocabulary"]:

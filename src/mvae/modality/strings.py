@@ -17,7 +17,7 @@ from mvae.data.tokens import count_symbols
 from mvae.errors import DataError, SettingsError
 from mvae.likelihoods import Categorical
 from mvae.likelihoods.classes import draw, log_softmax, softmax
-from mvae.modality.base import Modality
+from mvae.modality.base import Context, Modality
 
 __all__ = ["StringModality", "compared"]
 
@@ -54,7 +54,7 @@ class StringModality(Modality):
             raise SettingsError(f"strings need ≥ 1 symbol and a length ≥ 1, not {symbols} and {length}")
         self.stop, self.start, self.length = symbols, symbols + 1, length
 
-    def decode(self, z: Float[Tensor, "*lead latent"], context: Float[Tensor, "rows features"] | None = None) -> Tensor:
+    def decode(self, z: Float[Tensor, "*lead latent"], context: Context = None) -> Tensor:
         """Not available: parameters depend on the tokens so far; see `log_prob` and `generate`.
 
         Raises:
@@ -63,10 +63,7 @@ class StringModality(Modality):
         raise TypeError("an autoregressive decoder needs the tokens so far: use log_prob or generate")
 
     def assess(
-        self,
-        x: Int[Tensor, "rows length"],
-        z: Float[Tensor, "*samples rows latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        self, x: Int[Tensor, "rows length"], z: Float[Tensor, "*samples rows latent"], context: Context = None
     ) -> tuple[Float[Tensor, "*samples rows"], None]:
         """log p(x | z) in nats of every row under each of its samples of z, by teacher forcing; no parameters.
 
@@ -87,7 +84,7 @@ class StringModality(Modality):
     def generate(
         self,
         z: Float[Tensor, "*lead latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        context: Context = None,
         *,
         mean: bool = False,
         generator: torch.Generator | None = None,
@@ -114,7 +111,7 @@ class StringModality(Modality):
         self,
         x: Int[Tensor, "rows length"],
         z: Float[Tensor, "rows latent"],
-        context: Float[Tensor, "rows features"] | None = None,
+        context: Context = None,
         params: Tensor | None = None,
     ) -> dict[str, tuple[Int[Tensor, "rows"], Int[Tensor, "rows"]]]:
         """The string is written freely, then compared. ``""``: how many of its symbols were written in their places.
@@ -149,7 +146,7 @@ class StringModality(Modality):
 
     def _next(self, z: Tensor, tokens: Tensor, state: object) -> tuple[Tensor, object]:
         """The decoder on a flat batch, in its own dtype; logits in float32 at least."""
-        logits, state = self.decoder(z.reshape(-1, z.shape[-1]).to(self.dtype), tokens, state)
+        logits, state = self.decoder(self._flat(z), tokens, state)
         return logits.to(torch.promote_types(logits.dtype, torch.float32)), state
 
 

@@ -197,11 +197,7 @@ class MultimodalVAE(Queries):
         return self.objective(self.prepare(batch), terms, noise, beta)
 
     def objective(
-        self,
-        x: dict[str, Tensor],
-        terms: Terms,
-        noise: Float[Tensor, "terms rows latent"],
-        beta: float | Tensor = 1.0,
+        self, x: dict[str, Tensor], terms: Terms, noise: Float[Tensor, "terms rows latent"], beta: float | Tensor = 1.0
     ) -> Objective:
         """The loss of prepared columns under a plan of terms: minus the sum of the terms' ELBOs.
 

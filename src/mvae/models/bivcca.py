@@ -7,7 +7,7 @@ from torch import Tensor
 from mvae.gaussian import select_expert
 from mvae.models.base import MultimodalVAE
 from mvae.models.plan import Experts, at_most_one
-from mvae.models.terms import Terms
+from mvae.models.terms import Terms, explaining
 
 __all__ = ["BiVCCA"]
 
@@ -28,7 +28,4 @@ class BiVCCA(MultimodalVAE):
     def terms(self, present: Bool[Tensor, "rows modalities"], generator: torch.Generator | None = None) -> Terms:
         """Each of a row's modalities explains all of them."""
         given = torch.eye(len(self.names), dtype=torch.bool)[:, None] & present[None]
-        has = given.any(-1)
-        return Terms(
-            self.names, given, present[None] & has[..., None], has.to(self.dtype) / present.sum(-1).clamp(min=1)
-        )
+        return explaining(self.names, given, present, self.dtype)

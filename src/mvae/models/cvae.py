@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,7 +10,7 @@ from mvae.arguments import checked_arguments
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError
 from mvae.gaussian import Gaussian
-from mvae.modality.base import Modality, takes_context
+from mvae.modality.base import Context, Modality, takes_context
 from mvae.modality.scaling import Scaling
 from mvae.models.base import MultimodalVAE
 from mvae.models.plan import JointEncoder, at_most_one
@@ -115,7 +114,7 @@ class CVAE(MultimodalVAE):
                 row = start + int(wrong.nonzero()[0, 0])
                 raise DataError(f"condition {self.condition!r}, row {row}: {possible} are needed")
 
-    def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
+    def context(self, x: Mapping[str, Tensor]) -> Context:
         """The condition, for the decoder.
 
         Raises:

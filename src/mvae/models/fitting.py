@@ -27,13 +27,7 @@ SKLEARN_SEEDS = 2**32 - 1  # the largest seed that it takes
 
 
 def fit_prior(
-    model: MultimodalVAE,
-    data: Data,
-    kind: str = "mixture",
-    *,
-    components: int = 10,
-    epochs: int = 50,
-    seed: int = 0,
+    model: MultimodalVAE, data: Data, kind: str = "mixture", *, components: int = 10, epochs: int = 50, seed: int = 0
 ) -> Prior:
     """Fit a density of the latents to the posteriors of these rows, given all their observed modalities.
 

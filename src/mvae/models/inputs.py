@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvae.arguments import require_float64
@@ -14,7 +13,7 @@ from mvae.data.columns import Frame, Values, is_frame
 from mvae.data.table import Table
 from mvae.errors import DataError, QueryError, SettingsError, abridged
 from mvae.likelihoods import Bernoulli
-from mvae.modality.base import Modality
+from mvae.modality.base import Context, Modality
 from mvae.modality.covariate import Covariate
 from mvae.models.named_modules import NamedModules
 
@@ -52,9 +51,8 @@ class Inputs(nn.Module):
             raise SettingsError("a model needs at least one modality: MVAE({'image': Modality(...)}, ...)")
         if latent_dim < 1:
             raise SettingsError(f"latent_dim must be at least 1, not {latent_dim}")
-        for name in modalities:
-            if not name:
-                raise SettingsError(f"a modality's name must be a non-empty string, not {name!r}")
+        if "" in modalities:
+            raise SettingsError("a modality's name must be a non-empty string, not ''")
         if covariates := list(self._covariates.by_name):
             if not self.takes_covariates:
                 raise SettingsError(f"{type(self).__name__} takes no covariates ({', '.join(covariates)})")
@@ -128,7 +126,7 @@ class Inputs(nn.Module):
             if name in here.columns
         }
 
-    def context(self, x: Mapping[str, Tensor]) -> Float[Tensor, "rows features"] | None:
+    def context(self, x: Mapping[str, Tensor]) -> Context:
         """The covariates, if any: what encoders and decoders are conditioned on besides x and z.
 
         Raises:

@@ -13,7 +13,7 @@ from mvae.gaussian import Gaussian, map_parameters, select_expert
 from mvae.models import plan
 from mvae.models.base import MultimodalVAE, Parts
 from mvae.models.objective import Objective
-from mvae.models.terms import Terms, term_name
+from mvae.models.terms import Terms, explaining, term_name
 
 __all__ = ["MMVAE"]
 
@@ -60,16 +60,10 @@ class MMVAE(MultimodalVAE):
         """K draws from the posterior of each of a row's modalities; each draw explains all of them."""
         given = self.mixed(present).repeat_interleave(self.samples, 0)
         names = tuple(term_name(f"{name} {k + 1}", self.names) for name in self.names for k in range(self.samples))
-        has = given.any(-1)
-        weight = has.to(self.dtype) / (present.sum(-1).clamp(min=1) * self.samples)
-        return Terms(names, given, present[None] & has[..., None], weight)
+        return explaining(names, given, present, self.dtype)
 
     def objective(
-        self,
-        x: dict[str, Tensor],
-        terms: Terms,
-        noise: Float[Tensor, "terms rows latent"],
-        beta: float | Tensor = 1.0,
+        self, x: dict[str, Tensor], terms: Terms, noise: Float[Tensor, "terms rows latent"], beta: float | Tensor = 1.0
     ) -> Objective:
         """−L of the batch; the KL reported for a term is its draw's log q(z | X) − log p(z)."""
         here, count = terms.on_device(noise.device), len(self.names)

@@ -40,8 +40,6 @@ class MMVAEPlus(MMVAE):
         SettingsError: latent_dim < 2, private is not between 0 and latent_dim, or K < 1.
     """
 
-    owner: Tensor
-
     takes_covariates = False
 
     def __init__(
@@ -61,7 +59,7 @@ class MMVAEPlus(MMVAE):
         own = {name: placed(part, owned[i]) for i, (name, part) in enumerate(modalities.items())}
         super().__init__(own, owned.shape[-1], samples, dreg)
         self.shared = latent_dim - private
-        self.register_buffer("owner", owned, persistent=False)
+        self.owner = nn.Buffer(owned, persistent=False)
         self.log_std = nn.Parameter(torch.zeros(self.latent_dim - self.shared, dtype=self.dtype))  # of every r_i
 
     @property

@@ -51,11 +51,7 @@ class MMVM(MMVAE):
         return singles(present, self.names).spread()
 
     def objective(
-        self,
-        x: dict[str, Tensor],
-        terms: Terms,
-        noise: Float[Tensor, "terms rows latent"],
-        beta: float | Tensor = 1.0,
+        self, x: dict[str, Tensor], terms: Terms, noise: Float[Tensor, "terms rows latent"], beta: float | Tensor = 1.0
     ) -> Objective:
         """Minus the sum; the KL reported for a term is its draw's log q(z | x_m) − log h(z | X)."""
         here = terms.on_device(noise.device)

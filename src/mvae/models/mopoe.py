@@ -1,6 +1,5 @@
 """MoPoE-VAE (Sutter et al. 2021): a mixture, over all subsets, of products of experts."""
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import torch
@@ -11,7 +10,7 @@ from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
 from mvae.gaussian import Gaussian, product
 from mvae.models.base import MultimodalVAE, Parts
-from mvae.models.terms import Terms, term_name
+from mvae.models.terms import Terms, explaining, term_name
 
 __all__ = ["MoPoE"]
 
@@ -76,21 +75,12 @@ class MoPoE(MultimodalVAE):
         possible = self.mixed(present).any(-1).T  # rows subsets
         order = 1 + torch.rand(self.drawn, *possible.shape, generator=generator)
         given = self._subsets[(order * possible).argmax(-1)] & present  # terms rows modalities
-        return self._explaining([term_name(f"drawn {i + 1}", self.names) for i in range(self.drawn)], given, present)
+        names = [term_name(f"drawn {i + 1}", self.names) for i in range(self.drawn)]
+        return explaining(names, given, present, self.dtype)
 
     def evaluation_terms(self, present: Bool[Tensor, "rows modalities"]) -> Terms:
         """Every subset of a row's modalities."""
-        return self._explaining(self._subset_names, self.mixed(present), present)
-
-    def _explaining(
-        self,
-        names: Sequence[str],
-        given: Bool[Tensor, "terms rows modalities"],
-        present: Bool[Tensor, "rows modalities"],
-    ) -> Terms:
-        has = given.any(-1)  # terms rows
-        weight = has.to(self.dtype) / has.sum(0).clamp(min=1)
-        return Terms(tuple(names), given, present[None] & has[..., None], weight)
+        return explaining(self._subset_names, self.mixed(present), present, self.dtype)
 
     @property
     def static_terms(self) -> bool:

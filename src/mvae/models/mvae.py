@@ -116,11 +116,7 @@ class MVAE(MultimodalVAE):
         return mvae_terms(present, self.names)
 
     def objective(
-        self,
-        x: dict[str, Tensor],
-        terms: Terms,
-        noise: Float[Tensor, "terms rows latent"],
-        beta: float | Tensor = 1.0,
+        self, x: dict[str, Tensor], terms: Terms, noise: Float[Tensor, "terms rows latent"], beta: float | Tensor = 1.0
     ) -> Objective:
         """Eq. 5; with ``shared_noise`` the first term's ε is used for all terms."""
         too_early = isinstance(beta, float) and beta < 1

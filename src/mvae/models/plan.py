@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mvae.errors import QueryError
 from mvae.gaussian import Gaussian, map_parameters
 from mvae.modality import bank
-from mvae.modality.base import Modality
+from mvae.modality.base import Context, Modality
 from mvae.models.terms import MANY, Terms
 
 if TYPE_CHECKING:  # the models import this module
@@ -81,7 +81,7 @@ class Experts:
     used: Used = anything
     encode: Callable[[str, Tensor], Gaussian] | None = None
 
-    def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian | None:
+    def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """q(z | X) of the terms it is used for."""
         found, here = experts(model, x, terms, self.encode), terms.on_device(model.device)
         if here.alone is None:
@@ -130,10 +130,8 @@ def posteriors(model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
     """
     require_posterior(model, terms)
     encoders = model.encoders
-    if len(encoders) == 1 and encoders[0].used is anything:
-        found = encoders[0].posteriors(model, x, terms)
-        assert found is not None
-        return found
+    if len(encoders) == 1 and isinstance(encoders[0], Experts) and encoders[0].used is anything:
+        return encoders[0].posteriors(model, x, terms)
     given = terms.on_device(model.device).number_given
     rows = len(next(iter(x.values())))
     shape = len(terms.names), rows, model.latent_dim
@@ -181,10 +179,7 @@ def require_posterior(model: Model, terms: Terms) -> None:
 
 
 def experts(
-    model: Model,
-    x: Mapping[str, Tensor],
-    terms: Terms,
-    encode: Callable[..., Gaussian] | None = None,
+    model: Model, x: Mapping[str, Tensor], terms: Terms, encode: Callable[..., Gaussian] | None = None
 ) -> Gaussian:
     """One expert per modality, ``modalities rows latent``: zeros (no information) in rows where no term is given it.
 
@@ -212,10 +207,7 @@ def experts(
 
 
 def _of_rows(
-    model: Model,
-    columns: Sequence[Tensor],
-    needed: bool | Bool[Tensor, "#rows"],
-    encode: Callable[..., Gaussian],
+    model: Model, columns: Sequence[Tensor], needed: bool | Bool[Tensor, "#rows"], encode: Callable[..., Gaussian]
 ) -> Gaussian:
     """An encoder's output for the rows that need it, ``rows latent``; zeros elsewhere.
 
@@ -235,7 +227,7 @@ def scores(
     x: Mapping[str, Tensor],
     z: Float[Tensor, "terms rows latent"],
     terms: Terms,
-    context: Float[Tensor, "rows features"] | None = None,
+    context: Context = None,
 ) -> Float[Tensor, "modalities entries rows"]:
     """log p(x_i | z) of every modality where a term scores it, zero elsewhere.
 
@@ -271,11 +263,7 @@ def scores(
 
 
 def _of_terms(
-    modality: Modality,
-    x: Tensor,
-    z: Sequence[Float[Tensor, "rows latent"]],
-    scored: Sequence[bool],
-    context: Float[Tensor, "rows features"] | None,
+    modality: Modality, x: Tensor, z: Sequence[Float[Tensor, "rows latent"]], scored: Sequence[bool], context: Context
 ) -> Float[Tensor, "entries rows"]:
     """log p(x | z) in the scored terms, which all rows share: whole slices, whose shape is known beforehand."""
     runs = [(here, len(list(run))) for here, run in itertools.groupby(scored)]

@@ -68,29 +68,25 @@ class _Private(Modality):
         return mean, raw
 
     def decode(self, z: Tensor, *args: Any, **options: Any) -> Tensor:
-        """The decoder on its own latents."""
         return super().decode(self._own(z), *args, **options)
 
     def log_prob(self, x: Tensor, z: Tensor, *args: Any, **options: Any) -> Tensor:
-        """log p(x | z), from its own latents."""
         return super().log_prob(x, self._own(z), *args, **options)
 
     def assess(self, x: Tensor, z: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        """`log_prob`, with the likelihood's parameters."""
         return super().assess(x, self._own(z), *args, **options)
 
     def generate(self, z: Tensor, *args: Any, **options: Any) -> Tensor:
-        """x ~ p(x | z), from its own latents."""
         return super().generate(self._own(z), *args, **options)
 
+    def beam(self, z: Tensor, *args: Any, **options: Any) -> tuple[Tensor, Tensor]:  # of sentences only
+        return super().beam(self._own(z), *args, **options)  # pyright: ignore
+
     def correct(self, x: Tensor, z: Tensor, *args: Any, **options: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """What is predicted correctly from its own latents."""
         return super().correct(x, self._own(z), *args, **options)
 
     def mode_with_log_prob(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The most probable x given its own latents."""
         return super().mode_with_log_prob(self._own(z))
 
     def invalid_values(self, x: Tensor, latent_dim: int, context_dim: int = 0) -> tuple[Tensor, str]:
-        """Which values are impossible for this modality."""
         return super().invalid_values(x, len(self.own_latents), context_dim)

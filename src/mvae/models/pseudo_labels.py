@@ -95,16 +95,12 @@ class Balance(nn.Module):
     tensor([2, 2, 2])
     """
 
-    known: Float[Tensor, "probabilities"]
-    guessed: Float[Tensor, "probabilities"]
-
     def __init__(self, modality: Modality, latent_dim: int):
         super().__init__()
         with torch.no_grad(), evaluating(modality):
             params = modality.decode(torch.zeros(1, latent_dim, device=next(modality.parameters()).device))
             even = modality.likelihood.mean(torch.zeros_like(params)).flatten()
-        self.register_buffer("known", even)
-        self.register_buffer("guessed", even.clone())
+        self.known, self.guessed = nn.Buffer(even), nn.Buffer(even.clone())  # probabilities
 
     def forward(
         self,

@@ -124,13 +124,7 @@ class Queries(Inputs):
     @torch.no_grad()
     @checked_arguments("of", "n", "seed", error=QueryError)
     def predict(
-        self,
-        data: Data,
-        of: str,
-        n: int | None = None,
-        *,
-        seed: int = 0,
-        covariates: Mapping[str, Any] | None = None,
+        self, data: Data, of: str, n: int | None = None, *, seed: int = 0, covariates: Mapping[str, Any] | None = None
     ) -> Shaped[Tensor, "rows *event"]:
         """E[x_of | the row's other observed modalities]: class probabilities, the mean of numbers, or the mean class
         number of ordered classes (`mvae.likelihoods.Ordinal`).

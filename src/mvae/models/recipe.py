@@ -10,7 +10,7 @@ from torch import Tensor
 from mvae.errors import SettingsError
 from mvae.models.terms import Terms, concatenate, cross, single
 
-__all__ = ["CROSS_SHARE", "Recipe", "cross_weight"]
+__all__ = ["CROSS_SHARE", "Recipe"]
 
 CROSS_SHARE = 1.0  # share of λ in a cross term: a scored modality counts as much there as in its own term
 
@@ -20,7 +20,7 @@ class Recipe:
     """Which cross terms are added to those of Eq. 5, and the λ in each kind of term then.
 
     Terms given several modalities have every λ = 1, as bounds on log p(X). λ applies in full in the terms of single
-    modalities, and by `cross_weight` in cross terms. Without ``cross_from`` it is exactly Eq. 5: λ in every term.
+    modalities, and by `crossed` in cross terms. Without ``cross_from`` it is exactly Eq. 5: λ in every term.
 
     Args:
         cross_from: modalities whose posterior must also explain everything else in a row.
@@ -53,8 +53,14 @@ class Recipe:
         return torch.ones_like(own)
 
     def crossed(self, own: Float[Tensor, "modalities"], rows: Float[Tensor, "rows"]) -> Float[Tensor, "modalities"]:
-        """Every λ in a cross term that these rows (1 or 0) of a batch have."""
-        return cross_weight(own, rows, self.share)
+        """Every λ in a cross term that these rows (1 or 0) of a batch have: max(1, c λ), c = min(1, share / fraction).
+
+        The rarer these rows are, the more each counts.
+
+        >>> Recipe(share=0.2).crossed(torch.tensor([1.0, 50.0]), torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]))
+        tensor([ 1.0000, 16.6667])
+        """
+        return (self.share / rows.mean().clamp(min=self.share) * own).clamp(min=1)
 
     def extend(
         self,
@@ -75,16 +81,3 @@ class Recipe:
             weights = self.crossed(own, part.weight[0].to(own))
             parts.append(replace(part, likelihood_weight=weights[None]))
         return concatenate(*parts)
-
-
-def cross_weight(
-    own: float | Float[Tensor, "modalities"], rows: Float[Tensor, "rows"], share: float = CROSS_SHARE
-) -> Float[Tensor, "..."]:
-    """λ in a cross term that these rows (1 or 0) of a batch have: max(1, c λ), c = min(1, ``share`` / their fraction).
-
-    The rarer these rows are, the more each counts.
-
-    >>> cross_weight(50.0, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]), share=0.2)
-    tensor(16.6667)
-    """
-    return (share / rows.mean().clamp(min=share) * own).clamp(min=1)

@@ -23,6 +23,7 @@ __all__ = [
     "concatenate",
     "cross",
     "draws_of",
+    "explaining",
     "full",
     "mvae_terms",
     "random_subsets",
@@ -166,17 +167,14 @@ class Terms:
         """The terms with masks, and those without (None if all have masks)."""
         if self.alone is None:
             return self, None
-        count, weights = len(self.of), self.likelihood_weight
-        halves = []
-        for here, entries in ((slice(count), slice(-1)), (slice(count, None), slice(-1, None))):
-            own = None if weights is None else weights[entries]
-            halves.append((self.names[here], self.weight[here], own, self.keys[here]))
-        (names, weight, own, keys), (names_alone, weight_alone, own_alone, keys_alone) = halves
-        none = self.given[:0]
-        return (
-            Terms(names, self.given, self.of, weight, own, keys),
-            Terms(names_alone, none, none, weight_alone, own_alone, keys_alone, self.alone),
-        )
+
+        def some(terms: slice, entries: slice, **masks: Tensor | None) -> Terms:
+            weights = None if self.likelihood_weight is None else self.likelihood_weight[entries]
+            parts = {"names": self.names[terms], "weight": self.weight[terms], "keys": self.keys[terms]}
+            return replace(self, **parts, likelihood_weight=weights, **masks)
+
+        count, none = len(self.of), self.given[:0]
+        return some(slice(count), slice(-1), alone=None), some(slice(count, None), slice(-1, None), given=none, of=none)
 
     def spread(self) -> "Terms":
         """The same plan with masks for every term, even with many modalities."""
@@ -250,6 +248,17 @@ def concatenate(*parts: Terms) -> Terms:
         tuple(key for part in parts for key in part.keys or [None] * len(part.names)),
         parts[-1].alone,
     )
+
+
+def explaining(
+    names: Sequence[str],
+    given: Bool[Tensor, "terms rows modalities"],
+    present: Bool[Tensor, "rows modalities"],
+    dtype: torch.dtype,
+) -> Terms:
+    """Terms that each explain all of a row's modalities; a row's terms have equal weights, which add up to 1."""
+    has = given.any(-1)
+    return Terms(tuple(names), given, present & has[..., None], has.to(dtype) / has.sum(0).clamp(min=1))
 
 
 def full(present: Bool[Tensor, "rows modalities"], names: Sequence[str] = ()) -> Terms:

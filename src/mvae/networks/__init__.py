@@ -30,7 +30,7 @@ from mvae.specs import WIDEST, check_options, split_spec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NETWORKS", "build"]
+__all__ = ["NETWORKS", "Shape", "build"]
 
 Shape = tuple[int, ...]
 

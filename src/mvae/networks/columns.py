@@ -34,12 +34,10 @@ class ColumnFeatures(nn.Module):
             [0.0000, 1.0000, 0.0000, 0.0000, 1.0000]])
     """
 
-    numbers: Tensor
-
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
         numbers = torch.tensor([i for i, f in enumerate(fields) if f.kind != "categorical"], dtype=torch.long)
-        self.register_buffer("numbers", numbers, persistent=False)  # not a list: a GPU would wait for it at each step
+        self.numbers = nn.Buffer(numbers, persistent=False)  # not a list: a GPU would wait for it at each step
         self.dates = [i for i, f in enumerate(fields) if f.kind == "date"]
         classes = {i: f.classes or 0 for i, f in enumerate(fields) if f.kind == "categorical"}
         self.one_hot = {i: k for i, k in classes.items() if k <= ONE_HOT}

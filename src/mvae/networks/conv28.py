@@ -36,11 +36,7 @@ class ConvDecoder(PictureDecoder):
         super().__init__(latents, (CHANNELS[-1], 7, 7), condition, hidden)
         first, second = CHANNELS
         self.layers.extend(
-            [
-                nn.ConvTranspose2d(second, first, 4, 2, 1, bias=False),
-                nn.SiLU(),
-                FoldedTranspose2d(first, channels),
-            ]
+            [nn.ConvTranspose2d(second, first, 4, 2, 1, bias=False), nn.SiLU(), FoldedTranspose2d(first, channels)]
         )
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvae.errors import SettingsError
+from mvae.networks import Shape
 
 __all__ = ["ChannelsLast", "PictureDecoder", "PictureEncoder", "Pictures", "convolutions"]
 
@@ -50,9 +51,7 @@ class PictureEncoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(flat + condition, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
     def forward(
-        self,
-        x: Float[Tensor, "rows channels height width"],
-        condition: Float[Tensor, "rows features"] | None = None,
+        self, x: Float[Tensor, "rows channels height width"], condition: Float[Tensor, "rows features"] | None = None
     ) -> Float[Tensor, "rows outputs"]:
         """The mean and log-variance."""
         features = self.trunk(x)
@@ -98,7 +97,7 @@ class Pictures:
         raise NotImplementedError
 
     @classmethod
-    def channels(cls, shape: tuple[int, ...]) -> int:
+    def channels(cls, shape: Shape) -> int:
         """The number of channels of pictures of this shape.
 
         Raises:
@@ -111,16 +110,16 @@ class Pictures:
         return shape[0]
 
     @classmethod
-    def encoder(cls, inputs: tuple[int, ...], outputs: int, condition: int = 0, hidden: int = 512) -> nn.Module:
+    def encoder(cls, inputs: Shape, outputs: int, condition: int = 0, hidden: int = 512) -> nn.Module:
         """Picture → heads."""
         return cls.networks[0](outputs, condition, hidden, channels=cls.channels(inputs))
 
     @classmethod
-    def decoder(cls, inputs: int, outputs: tuple[int, ...], condition: int = 0, hidden: int = 512) -> nn.Module:
+    def decoder(cls, inputs: int, outputs: Shape, condition: int = 0, hidden: int = 512) -> nn.Module:
         """Latents → logits of a picture."""
         return cls.networks[1](inputs, condition, hidden, channels=cls.channels(outputs))
 
     @classmethod
-    def features(cls, inputs: tuple[int, ...], outputs: int) -> nn.Module:
+    def features(cls, inputs: Shape, outputs: int) -> nn.Module:
         """Picture → features."""
         return nn.Sequential(cls.trunk(cls.channels(inputs)), nn.Linear(cls.flat, outputs), nn.SiLU())

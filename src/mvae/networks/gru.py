@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mvae.data.tokens import count_symbols
+from mvae.networks import Shape
 
 __all__ = ["BidirectionalGRU", "StringDecoder", "StringEncoder", "Strings"]
 
@@ -98,16 +99,16 @@ class Strings:
     """The network "gru", for strings over a given number of symbols."""
 
     @staticmethod
-    def encoder(inputs: tuple[int], outputs: int, hidden: int = 200) -> nn.Module:
+    def encoder(inputs: Shape, outputs: int, hidden: int = 200) -> nn.Module:
         """See `StringEncoder`."""
         return StringEncoder(inputs[0], outputs, hidden)
 
     @staticmethod
-    def decoder(inputs: int, outputs: tuple[int], hidden: int = 200) -> nn.Module:
+    def decoder(inputs: int, outputs: Shape, hidden: int = 200) -> nn.Module:
         """See `StringDecoder`."""
         return StringDecoder(outputs[0], inputs, hidden)
 
     @staticmethod
-    def features(inputs: tuple[int], outputs: int) -> nn.Module:
+    def features(inputs: Shape, outputs: int) -> nn.Module:
         """Both directions concatenated, each with half of the outputs."""
         return BidirectionalGRU(inputs[0], 200, outputs // 2)

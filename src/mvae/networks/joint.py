@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvae.errors import SettingsError
-from mvae.networks import build
+from mvae.networks import Shape, build
 
 __all__ = ["Joint", "JointEncoder", "fresh"]
 
@@ -61,7 +61,7 @@ class Joint:
 
     @staticmethod
     def joint(
-        inputs: Mapping[str, tuple[int, ...]],
+        inputs: Mapping[str, Shape],
         outputs: int,
         features: Mapping[str, Any] | None = None,
         hidden: int = 512,

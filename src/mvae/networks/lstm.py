@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mvae.data.tokens import lengths_to_stop
+from mvae.networks import Shape
 from mvae.networks.packing import Packed, pack
 
 __all__ = ["LSTM", "LSTMDecoder", "LSTMEncoder", "Sentences"]
@@ -243,7 +244,7 @@ class Sentences:
 
     @staticmethod
     def encoder(
-        inputs: tuple[int], outputs: int, embedding: int = EMBEDDING, hidden: int = HIDDEN, stop: int = 0
+        inputs: Shape, outputs: int, embedding: int = EMBEDDING, hidden: int = HIDDEN, stop: int = 0
     ) -> nn.Module:
         """See `LSTMEncoder`."""
         return LSTMEncoder(inputs[0], outputs, embedding, hidden, stop)
@@ -251,7 +252,7 @@ class Sentences:
     @staticmethod
     def decoder(
         inputs: int,
-        outputs: tuple[int],
+        outputs: Shape,
         embedding: int = EMBEDDING,
         hidden: int = HIDDEN,
         unknown: int = 1,

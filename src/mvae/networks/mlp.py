@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from mvae.networks import Shape
+
 __all__ = [
     "ConditionalMLP",
     "Flat",
@@ -19,6 +21,8 @@ __all__ = [
     "looked_up",
     "mlp",
 ]
+
+HIDDEN = (512, 512)
 
 
 def flat(x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows features"]:
@@ -34,7 +38,7 @@ class Flat(nn.Flatten):
         return flat(input)
 
 
-def mlp(inputs: int, outputs: int, hidden: Sequence[int] = (512, 512), batch_norm: bool = False) -> nn.Sequential:
+def mlp(inputs: int, outputs: int, hidden: Sequence[int] = HIDDEN, batch_norm: bool = False) -> nn.Sequential:
     """Flatten, then linear layers with swish (SiLU) between them; ``rows event…`` → ``rows outputs``.
 
     With ``batch_norm``, batch norm precedes each swish (Fig. 8c, 8d: 377,032 parameters from 18 attributes to 2·100
@@ -61,9 +65,7 @@ class ImageDecoder(nn.Sequential):
     torch.Size([3, 1, 28, 28])
     """
 
-    def __init__(
-        self, latents: int, image: Sequence[int], hidden: Sequence[int] = (512, 512), batch_norm: bool = False
-    ):
+    def __init__(self, latents: int, image: Sequence[int], hidden: Sequence[int] = HIDDEN, batch_norm: bool = False):
         super().__init__(*mlp(latents, math.prod(image), hidden, batch_norm))
         self.append(nn.Unflatten(1, tuple(image)) if image else nn.Flatten(0))
 
@@ -114,8 +116,8 @@ class ConditionalMLP(nn.Module):
         self,
         inputs: int,
         condition: int,
-        outputs: int | tuple[int, ...],
-        hidden: Sequence[int] = (512, 512),
+        outputs: int | Shape,
+        hidden: Sequence[int] = HIDDEN,
         batch_norm: bool = False,
     ):
         super().__init__()
@@ -136,7 +138,7 @@ class ConditionalLabelEncoder(ConditionalMLP):
     torch.Size([2, 128])
     """
 
-    def __init__(self, classes: int, condition: int, outputs: int, hidden: Sequence[int] = (512, 512)):
+    def __init__(self, classes: int, condition: int, outputs: int, hidden: Sequence[int] = HIDDEN):
         super().__init__(classes, condition, outputs, hidden)
         self.classes = classes
 
@@ -168,11 +170,7 @@ class Perceptrons:
 
     @staticmethod
     def encoder(
-        inputs: tuple[int, ...],
-        outputs: int,
-        condition: int = 0,
-        hidden: Sequence[int] = (512, 512),
-        batch_norm: bool = False,
+        inputs: Shape, outputs: int, condition: int = 0, hidden: Sequence[int] = HIDDEN, batch_norm: bool = False
     ) -> nn.Module:
         """Flattened values → heads."""
         if condition:
@@ -181,11 +179,7 @@ class Perceptrons:
 
     @staticmethod
     def decoder(
-        inputs: int,
-        outputs: tuple[int, ...],
-        condition: int = 0,
-        hidden: Sequence[int] = (512, 512),
-        batch_norm: bool = False,
+        inputs: int, outputs: Shape, condition: int = 0, hidden: Sequence[int] = HIDDEN, batch_norm: bool = False
     ) -> nn.Module:
         """Latents → values of shape ``outputs``."""
         if condition:
@@ -195,7 +189,7 @@ class Perceptrons:
         return ImageDecoder(inputs, outputs, hidden, batch_norm)
 
     @staticmethod
-    def features(inputs: tuple[int, ...], outputs: int) -> nn.Module:
+    def features(inputs: Shape, outputs: int) -> nn.Module:
         """One layer with swish."""
         layers = [nn.Linear(math.prod(inputs), outputs), nn.SiLU()]
         return nn.Sequential(*([] if len(inputs) == 1 else [Flat()]), *layers)
@@ -205,13 +199,13 @@ class Labels:
     """The network "label", for class numbers."""
 
     @staticmethod
-    def encoder(inputs: tuple[int], outputs: int, condition: int = 0, hidden: int = 512) -> nn.Module:
+    def encoder(inputs: Shape, outputs: int, condition: int = 0, hidden: int = 512) -> nn.Module:
         """See `LabelEncoder`."""
         if condition:
             return ConditionalLabelEncoder(inputs[0], condition, outputs, (hidden, hidden))
         return LabelEncoder(inputs[0], outputs, hidden)
 
     @staticmethod
-    def features(inputs: tuple[int], outputs: int) -> nn.Module:
+    def features(inputs: Shape, outputs: int) -> nn.Module:
         """See `LabelFeatures`."""
         return LabelFeatures(inputs[0], outputs)

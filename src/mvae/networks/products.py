@@ -157,8 +157,7 @@ def _shapes(layers: list[nn.Linear], rows: int) -> tuple[Shape, ...]:
 
 
 def _accurate(setting: Products, shapes: tuple[Shape, ...]) -> bool:
-    most = {shape: ROUNDING * error_of("highest", shape) for shape in shapes}
-    return setting == "highest" or all(error_of(setting, shape) <= most[shape] for shape in shapes)
+    return all(error_of(setting, shape) <= ROUNDING * error_of("highest", shape) for shape in shapes)
 
 
 @cache

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvae.errors import SettingsError
+from mvae.networks import Shape
 
 __all__ = ["Strided", "StridedDecoder"]
 
@@ -20,7 +21,7 @@ class StridedDecoder(nn.Module):
     torch.Size([2, 3, 28, 28])
     """
 
-    def __init__(self, latents: int, outputs: tuple[int, int, int], widths: Sequence[int] = WIDTHS):
+    def __init__(self, latents: int, outputs: Shape, widths: Sequence[int] = WIDTHS):
         super().__init__()
         sizes = _sizes(outputs, len(widths))
         self.small = (widths[-1], *sizes[-1])
@@ -43,7 +44,7 @@ class Strided:
     """The network "strided"; ``widths`` are the channels after each convolution, which halves height and width."""
 
     @staticmethod
-    def encoder(inputs: tuple[int, ...], outputs: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
+    def encoder(inputs: Shape, outputs: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
         """Picture → heads.
 
         Raises:
@@ -59,19 +60,17 @@ class Strided:
         return layers.extend([nn.Flatten(), nn.Linear(widths[-1] * height * width, outputs)])
 
     @staticmethod
-    def decoder(inputs: int, outputs: tuple[int, ...], widths: Sequence[int] = WIDTHS) -> nn.Module:
+    def decoder(inputs: int, outputs: Shape, widths: Sequence[int] = WIDTHS) -> nn.Module:
         """Latents → parameters of a picture."""
-        _sizes(outputs, len(widths))
-        channels, height, width = outputs
-        return StridedDecoder(inputs, (channels, height, width), widths)
+        return StridedDecoder(inputs, outputs, widths)
 
     @staticmethod
-    def features(inputs: tuple[int, ...], outputs: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
+    def features(inputs: Shape, outputs: int, widths: Sequence[int] = WIDTHS) -> nn.Module:
         """Picture → features, for a joint encoder."""
         return nn.Sequential(Strided.encoder(inputs, outputs, widths), nn.ReLU())
 
 
-def _sizes(shape: tuple[int, ...], convolutions: int) -> list[tuple[int, int]]:
+def _sizes(shape: Shape, convolutions: int) -> list[tuple[int, int]]:
     """The height and width before the first convolution and after each."""
     if len(shape) != 3:
         raise SettingsError(f"the network 'strided' is for pictures of shape (channels, height, width), not {shape}")

@@ -39,29 +39,13 @@ def lines(
     diagonal: bool = False,
 ) -> Chart:
     """Curves over one axis; the table has a row for each of at most 25 positions on it."""
-    traces = [
-        _trace(
-            "scatter",
-            name,
-            i,
-            mode="lines+markers" if len(points) < 15 else "lines",
-            x=[_finite(a) for a, _ in points],
-            y=[_finite(b) for _, b in points],
-        )
-        for i, (name, points) in enumerate(named.items())
-    ]
+    traces = []
+    for i, (name, points) in enumerate(named.items()):
+        at = {"x": [_finite(a) for a, _ in points], "y": [_finite(b) for _, b in points]}
+        traces.append(_trace("scatter", name, i, mode="lines+markers" if len(points) < 15 else "lines", **at))
     if diagonal:
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [0, 1],
-                "y": [0, 1],
-                "name": "exact",
-                "line": {"dash": "dot", "color": "#999999"},
-                "hoverinfo": "skip",
-            }
-        )
+        dotted = {"line": {"dash": "dot", "color": "#999999"}, "hoverinfo": "skip"}
+        traces.append({"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "name": "exact"} | dotted)
     places = sorted({a for points in named.values() for a, _ in points})
     places = places[:: max(1, math.ceil(len(places) / 25))]
     values = {name: dict(points) for name, points in named.items()}
@@ -69,7 +53,7 @@ def lines(
     return Chart(title, traces, _layout(x, y, 2), Grid([x, *named], rows), note)  # a single curve has a legend, too
 
 
-def bars(title: str, names: Sequence[str], groups: Mapping[str, Sequence[float]], y: str, note: str = "") -> Chart:
+def bars(title: str, names: Sequence[str], groups: Mapping[str, Sequence[float]], y: str) -> Chart:
     """Groups of bars side by side, with one bar of each group per name."""
     shown = [_text(name) for name in names]
     traces = [
@@ -79,10 +63,10 @@ def bars(title: str, names: Sequence[str], groups: Mapping[str, Sequence[float]]
     rows = [[name, *(values[i] for values in groups.values())] for i, name in enumerate(names)]
     layout: dict[str, Any] = _layout("", y, len(groups)) | {"barmode": "group"}
     layout["xaxis"]["type"] = "category"
-    return Chart(title, traces, layout, Grid(["", *groups], rows), note)
+    return Chart(title, traces, layout, Grid(["", *groups], rows))
 
 
-def histogram(title: str, groups: Mapping[str, np.ndarray], x: str, note: str = "", dates: bool = False) -> Chart:
+def histogram(title: str, groups: Mapping[str, np.ndarray], x: str, dates: bool = False) -> Chart:
     """The distributions of several groups of values in the same bins; the table has their quantiles.
 
     Values that are ``dates`` are given in seconds since 1970.
@@ -108,7 +92,7 @@ def histogram(title: str, groups: Mapping[str, np.ndarray], x: str, note: str = 
     layout: dict[str, Any] = _layout(x, "share of values", len(groups)) | {"barmode": "overlay", "bargap": 0}
     if dates:
         layout["xaxis"]["type"] = "date"
-    return Chart(title, traces, layout, table, note)
+    return Chart(title, traces, layout, table)
 
 
 def heat_map(
@@ -180,38 +164,22 @@ def _coloured(values: list[Any], places: np.ndarray) -> list[tuple[dict[str, Any
     if (numbers or dates) and known.any():
         level = np.array([value for value in values if value is not None]).astype(float)
         low, high = np.quantile(level, (0.02, 0.98))
-        marker: dict[str, Any] = {
-            "color": level.tolist(),
-            "cmin": float(low),
-            "cmax": float(high),
-            "size": 5,
-            "showscale": True,
-            "colorscale": "Viridis",
-        }
+        scale = {"cmin": float(low), "cmax": float(high), "showscale": True, "colorscale": "Viridis"}
+        marker: dict[str, Any] = {"color": level.tolist(), "size": 5, **scale}
         if dates:
             ticks = np.linspace(low, high, 5)
             marker["colorbar"] = {"tickvals": ticks.tolist(), "ticktext": as_dates(ticks)}
         return [*found, (_dots("value", places[known], marker), known)]
     for i, word in enumerate(dict.fromkeys(sorted(str(v) for v in values if v is not None))):
         here = np.array([value is not None and str(value) == word for value in values], bool)
-        found.append(
-            (
-                _dots(word, places[here], {"color": COLOURS[i % len(COLOURS)], "size": 5, "symbol": i // len(COLOURS)}),
-                here,
-            )
-        )
+        marker = {"color": COLOURS[i % len(COLOURS)], "size": 5, "symbol": i // len(COLOURS)}
+        found.append((_dots(word, places[here], marker), here))
     return found
 
 
 def _dots(name: str, places: np.ndarray, marker: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": _text(name),
-        "marker": marker,
-        "x": np.round(places[:, 0], 4).tolist(),
-        "y": np.round(places[:, 1], 4).tolist(),
-    }
+    x, y = np.round(places, 4).T.tolist()
+    return {"type": "scatter", "mode": "markers", "name": _text(name), "marker": marker, "x": x, "y": y}
 
 
 def _trace(kind: str, name: str, number: int, **values: Any) -> dict[str, Any]:

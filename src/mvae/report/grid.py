@@ -92,8 +92,7 @@ def save_named_rows(
     picture = Image.new("RGB", (margin + parts[0].shape[2], sum(part.shape[1] for part in parts)), "white")
     pen, top = ImageDraw.Draw(picture), 0
     for name, part in zip(named, parts, strict=True):
-        pixels = (part * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        picture.paste(Image.fromarray(pixels), (margin, top))
+        picture.paste(_as_picture(part), (margin, top))
         pen.text((GAP, top + 2 * GAP), name, fill="black", font=font)
         top += part.shape[1]
     write_whole(path, lambda file: picture.save(file, "PNG"))

@@ -1,7 +1,8 @@
 """Log-likelihoods with their standard errors and diagnostics, and a sentence on whether to trust them."""
 
-import math
 from collections.abc import Mapping, Sequence
+
+from torch import Tensor
 
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.report.page import Grid, Section
@@ -49,25 +50,14 @@ def by_modality(likelihoods: Mapping[str, LogLikelihood], names: Sequence[str]) 
 
 
 def likelihood_section(
-    likelihoods: Mapping[str, LogLikelihood],
-    names: Sequence[str],
-    samples: int,
-    rows: int,
-    source: str,
+    likelihoods: Mapping[str, LogLikelihood], names: Sequence[str], samples: int, rows: int, source: str
 ) -> Section:
     """The section with the table of estimates; x1 is the first of the modalities ``names``."""
     grid = Grid(
         ["nats per example", "mean", "± s.e.", "ESS", "k̂", "May it be trusted?"],
         [
-            [
-                name,
-                value.mean,
-                value.standard_error,
-                _median(value.effective_samples),
-                _median(value.pareto_k),
-                trust(value),
-            ]
-            for name, value in by_modality(likelihoods, names).items()
+            [name, v.mean, v.standard_error, _median(v.effective_samples), _median(v.pareto_k), trust(v)]
+            for name, v in by_modality(likelihoods, names).items()
         ],
     )
     text = [
@@ -78,6 +68,5 @@ def likelihood_section(
     return Section("Log-likelihoods", text, [grid])
 
 
-def _median(values: object) -> float:
-    known = values[~values.isnan()]  # pyright: ignore
-    return float(known.median()) if len(known) else math.nan
+def _median(values: Tensor) -> float:
+    return float(values.nanmedian())

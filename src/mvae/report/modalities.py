@@ -99,20 +99,13 @@ def _spread(view: View, drawn: Tensor, data: Tensor | None) -> list[Chart | Pict
 def _classes(view: View, drawn: Tensor, data: Tensor | None) -> Chart:
     count = max(len(view.classes), int(drawn.max()) + 1, 0 if data is None else int(data.max()) + 1)
     groups = {"samples": drawn} | ({} if data is None else {"data": data})
-    shares = {
-        name: (torch.bincount(values.long().cpu(), minlength=count).double() / len(values))
-        for name, values in groups.items()
-    }
-    order = shares[next(reversed(shares))].argsort(descending=True)[:NAMED].tolist()
-    if count <= NAMED:
-        order = list(range(count))
+    shares = {name: torch.bincount(v.long().cpu(), minlength=count).double() / len(v) for name, v in groups.items()}
+    order = range(count)
+    if count > NAMED:
+        order = shares[next(reversed(shares))].argsort(descending=True)[:NAMED].tolist()
+    shown = {name: [float(share[code]) for code in order] for name, share in shares.items()}
     names = [view.class_name(code) for code in order]
-    return bars(
-        f"How often each class of {view.name} is drawn",
-        names,
-        {name: [float(share[code]) for code in order] for name, share in shares.items()},
-        "share",
-    )
+    return bars(f"How often each class of {view.name} is drawn", names, shown, "share")
 
 
 def _examples(view: View, truth: Tensor, drawn: Tensor, given: list[str], title: str) -> list[Picture | Grid]:
@@ -129,13 +122,10 @@ def _examples(view: View, truth: Tensor, drawn: Tensor, given: list[str], title:
         header = [f"row: {name}", f"most drawn, {title}", "share of draws"]
         return [Grid(header, _votes(view, truth, drawn))] if truth.dim() == 1 else []
     real, draws = view.numbers(truth), view.numbers(drawn, 2)
-    low, middle, high = (np.quantile(draws, q, axis=0) for q in (0.05, 0.5, 0.95))
+    low, middle, high = np.quantile(draws, (0.05, 0.5, 0.95), axis=0)
     if view.kind == "flags":
-        cells = [
-            [c, bool(real[r, i]), float(draws[:, r, i].mean())]
-            for r in range(rows)
-            for i, c in enumerate(view.columns[:COLUMNS])
-        ]
+        columns = list(enumerate(view.columns[:COLUMNS]))
+        cells = [[c, bool(real[r, i]), float(draws[:, r, i].mean())] for r in range(rows) for i, c in columns]
         return [Grid(["", f"{name}: data", f"share of yes, {title}"], cells)]
     cells = [
         [column, float(real[r, i]), float(middle[r, i]), float(low[r, i]), float(high[r, i])]
@@ -149,7 +139,6 @@ def _votes(view: View, truth: Tensor, drawn: Tensor) -> list[list[object]]:
     found = []
     for row, code in enumerate(truth.tolist()):
         counts = torch.bincount(drawn[:, row].long().cpu())
-        found.append(
-            [view.class_name(int(code)), view.class_name(int(counts.argmax())), float(counts.max() / counts.sum())]
-        )
+        share = float(counts.max() / counts.sum())
+        found.append([view.class_name(int(code)), view.class_name(int(counts.argmax())), share])
     return found

@@ -73,7 +73,6 @@ class Picture:
     images: Float[Tensor, "n channels height width"]
     columns: int
     words: str
-    table: Grid | None = None
 
     @property
     def source(self) -> str:

@@ -31,6 +31,7 @@ from mvae.training.settings import TrainingSettings
 
 __all__ = ["RECORDING", "Step", "can_be_recorded", "way_of"]
 
+Way = Literal["eager", "recorded", "compiled"]  # to take a step
 COMPILED_STEPS = 4_000  # steps of a run that earns back the time of compiling
 EAGER_STEPS = 3  # eager steps before recording, so that every lazily created buffer and kernel exists
 RECORDING = threading.Lock()  # one thread records at a time; meanwhile no other seeds the GPU's default generator
@@ -49,9 +50,7 @@ def can_be_recorded(model: MultimodalVAE, complete: bool) -> bool:
     )
 
 
-def way_of(
-    model: MultimodalVAE, table: Table, settings: TrainingSettings, steps: int
-) -> Literal["eager", "recorded", "compiled"]:
+def way_of(model: MultimodalVAE, table: Table, settings: TrainingSettings, steps: int) -> Way:
     """The fastest way to take ``steps`` steps on a table."""
     if not can_be_recorded(model, table.complete):
         return "eager"
@@ -124,7 +123,7 @@ class Step:
         self.optimizer = make_optimizer(self.parameters, settings, self.device)
         self.index_device = self.device if _lies_on(table, self.device) else torch.device("cpu")
         self.row_weights = None if settings.row_weights is None else row_weights(table, settings.row_weights, model)
-        self.way: Literal["eager", "recorded", "compiled"] = "eager"
+        self.way: Way = "eager"
         self._terms: Terms | None = None  # of each row, or the same for all rows; None: drawn at each step
         self._compiled: Compiled | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
