@@ -1,9 +1,11 @@
 """The scikit-learn estimators: scikit-learn's own checks, pipelines, searches and frames."""
 
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
@@ -159,3 +161,28 @@ def test_column_name_may_be_empty(more: dict[str, Any]) -> None:
     filled = imputer.fit_transform(frame)
     assert filled.columns.tolist() == frame.columns.tolist()
     assert filled.notna().all(axis=None)
+
+
+def test_columns_of_texts_and_pictures_are_modalities_of_their_own(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    generator, rows = np.random.default_rng(0), 24
+    classes = np.arange(rows) % 2
+    for row in range(rows):
+        pixels = generator.integers(0, 200, (6, 6), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{row}.png")
+    frame = pd.DataFrame(
+        {
+            "size": classes + generator.normal(size=rows),
+            "photo": [str(tmp_path / f"{row}.png") for row in range(rows)],  # a kind that is inferred
+            "note": ["a red bird", "a small blue bird"] * (rows // 2),
+        }
+    )
+    classifier = MVAEClassifier(epochs=1, random_state=0, samples=4, kinds={"note": "text"}).fit(frame, classes)
+    schema = classifier.model_.schema
+    assert {group: names for group, names in schema.modalities.items() if group != "table"} == {
+        "photo": ("photo",),
+        "note": ("note",),
+    }
+    assert classifier.predict_proba(frame).shape == (rows, 2)
+    only = MVAETransformer(epochs=1, random_state=0, kinds={"note": "text"}).fit(frame[["note"]])
+    assert np.isfinite(only.transform(frame[["note"]])).all()

@@ -15,8 +15,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mvae.arguments import require_whole_number
+from mvae.data.tables.column import ALONE
 from mvae.data.tables.frames import DataFrame, as_frame, checked_names, of_frame, pandas
-from mvae.data.tables.schema import Kind
+from mvae.data.tables.schema import Kind, TableSchema
 from mvae.errors import DataError, SettingsError, abridged
 from mvae.runs.answers import Answer, answers, latents
 from mvae.runs.fit_table import fit_table
@@ -66,8 +67,11 @@ class _Estimator(BaseEstimator):
         if self.latents is not None:
             changes["model"]["latents"] = self.latents
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        everything = {"table": list(of_frame(frame).names)}
-        self.model_ = fit_table(frame, kinds=kinds, modalities=everything, changes=changes, seed=seed, callbacks=[])
+        learned = TableSchema.learn(of_frame(frame), kinds=kinds).columns
+        groups = {c.name: [c.name] for c in learned if c.kind in ALONE}
+        together = [c.name for c in learned if c.kind not in ALONE]
+        groups = {"table": together} | groups if together else groups
+        self.model_ = fit_table(frame, kinds=kinds, modalities=groups, changes=changes, seed=seed, callbacks=[])
         self.model_.model.double()  # so that a row's answer is the same to 1e-12, whatever the other rows are
 
     def _frame(self, X: Any, reset: bool) -> tuple[DataFrame, dict[str, Kind]]:

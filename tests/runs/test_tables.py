@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mvae
 from mvae.data.tables.describe import describe
@@ -549,6 +550,27 @@ def test_huge_value_leaves_other_answers_of_its_row_finite(value: float) -> None
     chances = model.predict(row, of="city").drop(columns="city")
     assert np.isclose(chances.sum(axis=1), 1).all()
     assert np.isfinite(model.score(row)["log p"]).all()
+
+
+def test_a_given_picture_is_found_here_or_in_the_tables_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "birds"
+    folder.mkdir()
+    for row in range(24):
+        Image.new("L", (4, 4), 250 * (row % 2)).save(folder / f"{row}.png")
+    cells = {"photo": [f"{row}.png" for row in range(24)], "size": np.arange(24) % 5 + 0.5}
+    pd.DataFrame(cells).to_csv(folder / "x.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    declared = {"photo": {"kind": "picture", "columns": ["photo"]}, "rest": {"kind": "columns", "columns": ["size"]}}
+    config = Config.from_dict(FEW | {"data": {"source": "birds/x.csv"}, "modalities": declared})
+    with unchecked():
+        run, _ = mvae.train(config, tmp_path / "run", callbacks=[])
+    found = [
+        sample_cells(run, (f"photo={path}",), 3, 0, of=("size",))["size"].tolist()
+        for path in (folder / "1.png", "birds/1.png", "1.png")
+    ]
+    assert found[0] == found[1] == found[2]
+    with pytest.raises(QueryError, match=r"--given photo=absent\.png: there is no such file"):
+        sample_cells(run, ("photo=absent.png",), 3, 0, of=("size",))
 
 
 def test_texts_are_sampled_given_cells(tmp_path: Path) -> None:

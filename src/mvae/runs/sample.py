@@ -12,6 +12,7 @@ from mvae.data import codecs
 from mvae.data.picture import is_picture
 from mvae.data.tables.column import ALONE
 from mvae.data.tables.frames import pandas
+from mvae.data.tables.pictures import is_there, picture_file
 from mvae.data.tables.schema import TableSchema
 from mvae.errors import QueryError, nearest
 from mvae.evaluation.images import levels
@@ -149,7 +150,7 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
         _require_column(name, seen)
         if name in cells:
             raise QueryError(f"--given names {name} twice: give one value")
-        cells[name] = cell
+        cells[name] = _file_given(layout, name, cell) if layout.named[name].kind == "picture" else cell
     text = {name for name in seen if layout.named[name].form or layout.named[name].dtype == "text"}
     typed = {name: "string" if name in text and name not in cells else object for name in seen}
     frame = pandas().DataFrame({name: pandas().Series([cells.get(name)], dtype=typed[name]) for name in seen})
@@ -162,6 +163,14 @@ def sample_cells(run: Run, given: tuple[str, ...], n: int, seed: int, of: tuple[
     if not sampled:
         raise QueryError(f"everything is given, so say what to sample: --of {', '.join(columns[:1]) or 'MODALITY'}")
     return TableModel(run.model, layout).impute(frame, draws=n, seed=seed)[sampled].reset_index(drop=True)
+
+
+def _file_given(layout: TableSchema, name: str, cell: str) -> str:
+    """The path of a given picture, from here or from the table's folder; raises QueryError if there is no such file."""
+    found = [file for file in (Path(cell), picture_file(layout.folder, cell)) if is_there(file)]
+    if not found:
+        raise QueryError(f"--given {name}={cell}: there is no such file, here or in the table's folder: give a picture")
+    return str(found[0].absolute())
 
 
 def _require_sampled(name: str, layout: TableSchema, given: Iterable[str]) -> None:

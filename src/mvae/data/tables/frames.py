@@ -190,6 +190,9 @@ def of_frame(data: Any, where: str = "the data frame") -> Frames:
         raise DataError(f"{where} has no rows (columns: {', '.join(names)})")
     if names != tuple(frame.columns):
         frame = frame.set_axis(list(names), axis=1)
+    swapped = {name: kind for name, kind in frame.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative}
+    if swapped:  # pandas does not compute with numbers of another byte order, as in FITS files
+        frame = frame.astype({name: kind.newbyteorder("=") for name, kind in swapped.items()})
 
     def read(rows: int) -> Iterator[DataFrame]:
         for start in range(0, len(frame), rows):
