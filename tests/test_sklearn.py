@@ -186,3 +186,11 @@ def test_columns_of_texts_and_pictures_are_modalities_of_their_own(tmp_path: Pat
     assert classifier.predict_proba(frame).shape == (rows, 2)
     only = MVAETransformer(epochs=1, random_state=0, kinds={"note": "text"}).fit(frame[["note"]])
     assert np.isfinite(only.transform(frame[["note"]])).all()
+
+
+def test_an_imputed_row_depends_on_that_row_alone_in_large_tables_too() -> None:
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(550, 4)), 2, 0)  # each row twice: `TableModel.impute` would look at the other one
+    x[rng.random(x.shape) < 0.2] = np.nan
+    imputer = MVAEImputer(epochs=3, random_state=0).fit(x)
+    np.testing.assert_allclose(imputer.transform(x)[:20], imputer.transform(x[:20]), rtol=1e-5)

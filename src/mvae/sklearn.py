@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mvae.arguments import require_whole_number
 from mvae.data.tables.column import ALONE
-from mvae.data.tables.frames import DataFrame, as_frame, checked_names, of_frame, pandas
+from mvae.data.tables.frames import DataFrame, as_frame, checked_names, of_frame, pandas, stacked
 from mvae.data.tables.schema import Kind, TableSchema
 from mvae.errors import DataError, SettingsError, abridged
 from mvae.runs.answers import Answer, answers, latents
@@ -132,7 +132,8 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
         """Return the rows with their missing values filled in."""
         check_is_fitted(self, "model_")
         frame, _ = self._frame(X, reset=False)
-        filled = pandas().concat(list(self.model_.impute_parts(of_frame(frame), samples=self.samples)))
+        parts = self.model_.impute_parts(of_frame(frame), neighbours=False, samples=self.samples)
+        filled = stacked(list(parts))
         return filled.to_numpy(np.float64) if all(dtype.kind == "f" for dtype in filled.dtypes) else filled
 
 

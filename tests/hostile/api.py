@@ -114,7 +114,7 @@ CALLS: dict[str, Call] = {
     "fit": Call(
         lambda **how: mvae.fit(model(), **how).epochs,
         {
-            "table": data(),
+            "data": data(),
             "epochs": 1,
             "batch_size": 4,
             "learning_rate": 1e-3,

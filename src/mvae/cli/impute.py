@@ -19,7 +19,7 @@ __all__ = ["impute"]
     click.option(
         "--neighbours/--no-neighbours",
         default=None,
-        help="Also learn from similar rows.  [default: in tables of 1,000 to 20,000 rows]",
+        help="Correct numbers by similar and equal rows, or not.  [default: in tables of 1,000 to 20,000 rows]",
     ),
     click.option(
         "--interval", type=float, help="Add intervals of this coverage, such as 0.9, and class probabilities."
@@ -31,8 +31,9 @@ def impute(
     """Fill in the missing cells of a table: numbers by their mean, classes by the most probable one, ordered classes by
     their median. Observed cells stay as they are.
 
-    With --neighbours, numbers are corrected by the model's errors on the most similar rows, or taken from equal rows,
-    as far as this helps on hidden cells. Answers then depend on the other rows and take longer.
+    In tables of 1,000 to 20,000 rows, or with --neighbours, numbers are corrected by the model's errors on the most
+    similar rows and by the numbers of equal rows, as far as this helps on hidden numbers. Answers then depend on other
+    rows and take longer; use --no-neighbours for a quick look.
 
     With --draws, the output is in the long format of multiple imputation: .imp numbers the filled table, .id the row.
 

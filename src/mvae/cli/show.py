@@ -36,7 +36,7 @@ def show_evaluation(run: "Run", evaluation: "Evaluation") -> None:
     console.width = max(console.width, Console(width=1000).measure(table).maximum)
     console.print(table)
     console.print(
-        "var log w: variance of the log weights; ESS: effective samples; k̂ above 0.7: biased low (means over rows)"
+        "var log w: variance of the log weights; ESS: effective samples; k̂ above 0.7: biased (means over rows)"
     )
     first, *others = run.model.names
     console.print(f"x1 = {first}" + (f", x2 = {' and '.join(others)}" if others else ""))

@@ -176,6 +176,17 @@ class Fieldwise(Likelihood):
 
         return self.assembled(params, scale)
 
+    def mean(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
+        """E[x | z] of every field; for classes, the expected class number."""
+
+        def mean(family: Likelihood, group: _Group, own: Tensor) -> Tensor:
+            found = family.mean(own)
+            if isinstance(family, Categorical):
+                return found @ torch.arange(group.classes, device=found.device, dtype=found.dtype)
+            return found
+
+        return self.assembled(params, mean)
+
     def numbers(self, params: Float[Tensor, "*lead size"]) -> Float[Tensor, "*lead fields"]:
         """E[x | z] of the fields without classes; 0 for all other fields."""
 

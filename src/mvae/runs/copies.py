@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 __all__ = ["Copies"]
 
 ALIKE = 1e-6  # mean squared difference, in variances, below which rows are equal
-SHARED = 0.5  # least share of a row's numbers that its copy has, too
+SHARED = 0.5  # least share of a table's numbers that both rows have: rows with few numbers equal many others
 FARTHEST = 1e4  # numbers further from the mean, in standard deviations, are compared as this: squares lose digits
 TOGETHER = 256  # rows compared with all others at once
 
@@ -44,7 +44,7 @@ class Copies:
             here = torch.from_numpy(seen[start : start + TOGETHER]).double()
             x, shared = here * self._near[part], here @ self._here.T
             apart = x.square() @ self._here.T - 2 * x @ self._near.T + here @ self._near.square().T
-            alike = (apart < ALIKE * shared) & (shared >= SHARED * here.sum(1, keepdim=True))
+            alike = (apart < ALIKE * shared) & (shared >= SHARED * here.shape[1])
             alike[torch.arange(len(part)), part] = False
             number, total = alike.double() @ self._here, alike.double() @ self._x
             found[start : start + TOGETHER] = torch.where(number > 0, total / number, torch.nan).numpy()

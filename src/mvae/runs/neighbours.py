@@ -2,7 +2,7 @@
 
 A model learns what rows have in common and forgets single ones, so a near copy of a row says more about the row's
 missing values. Observed numbers are hidden in turns and filled in. Each missing number then moves by the mean error of
-the most similar rows, or to the number in the row's copies, as far as the hidden numbers show that this helps.
+the most similar rows, or towards the number in the row's copies, as far as the hidden numbers show that this helps.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ TURNS, SAMPLES = 5, 100  # turns in which observed numbers are hidden; samples o
 CHECKED = 4_000  # rows, each with one turn's numbers hidden, on which the correction is chosen
 TOGETHER = 256  # rows compared with all others at once
 WAYS = ((8, 1e-3), (16, 1e-2), (32, 1e-1))  # number of neighbours, and what is added to their squared distances
+NARROWEST = 0.05  # least factor of the width of intervals: copies that agree so far may not always
 CLEAR = 3.0  # standard errors from 0 that the slope of errors on expected errors must have
 
 Numbers = Float[np.ndarray, "rows numbers"]
@@ -159,7 +160,7 @@ class _Fit:
             return cls()
         left = own - min(1.0, float(share)) * expected
         before, after = (float(np.quantile(np.abs(errors), LEVEL)) for errors in (own, left))
-        factor = min(1.0, after / before) if before else 1.0
+        factor = min(1.0, max(NARROWEST, after / before)) if before else 1.0
         return cls(min(1.0, float(share)), factor, float((own**2).sum() - (left**2).sum()))
 
 

@@ -77,9 +77,10 @@ class TableModel:
                 incomplete rows, with ``.imp`` 0.
             interval: with 0 draws, add columns: NAME.low and NAME.high bound this share of the probability of a filled
                 number, NAME.p is the probability of a filled class.
-            neighbours: correct numbers by the model's errors on the most similar rows of ``data``, or take them from
+            neighbours: correct numbers by the model's errors on the most similar rows of ``data`` and by the numbers of
                 equal rows, if hidden numbers show that this helps (`mvae.runs.neighbours`). A row's answers then depend
-                on others, and take three to five times as long. Default: in tables of 1,000 to 20,000 rows.
+                on others, and take three to five times as long. Default: in tables of 1,000 to 20,000 rows, if they are
+                read at once (20,000 rows of more than 104 columns are not).
             samples: samples of z for means, intervals and probabilities.
             seed: seed of the draws.
 
@@ -111,7 +112,7 @@ class TableModel:
         if draws and interval is not None:
             raise QueryError("intervals come with means, not with draws: leave out one, or take quantiles of the draws")
         if neighbours is None:
-            neighbours = min(frames.rows, frames.at_once) >= FEWEST and frames.rows <= NEIGHBOURS_AMONG
+            neighbours = FEWEST <= frames.rows <= min(NEIGHBOURS_AMONG, frames.at_once)
         lacking = self._lacking(frames) if interval is not None else set[str]()
         _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
         most, filler = max(samples, draws), Filler(self.schema, draws, interval, lacking)

@@ -11,7 +11,7 @@ from mvae.training.callbacks import Callback, Plan
 __all__ = ["Bar", "Lines", "Reporter", "reporter_for", "shown"]
 
 NAMED = 6  # the most modalities that a line has room for
-LINE_SECONDS = 60  # seconds between lines of `shown`
+LINE_SECONDS = 60  # seconds between lines in a long epoch, and those of `shown`
 
 
 class Reporter(Callback):
@@ -62,7 +62,7 @@ class Lines(Reporter):
 
     def on_start(self, plan: Plan) -> None:
         """Remember the totals."""
-        self._plan, self._began, self._last = plan, time.monotonic(), 0.0
+        self._plan, self._began, self._last, self._last_epoch = plan, time.monotonic(), 0.0, 0.0
 
     def on_step(self, epoch: int, step: int, values: dict[str, float]) -> None:
         """Print the metrics of a long epoch so far."""
@@ -73,8 +73,9 @@ class Lines(Reporter):
     def on_epoch(self, values: dict[str, float]) -> None:
         """Print the epoch's metrics."""
         number, plan = int(values["epoch"]), self._plan
-        if time.monotonic() - self._last < 1 and number != plan.epochs:
+        if time.monotonic() - self._last_epoch < 1 and number != plan.epochs:
             return
+        self._last_epoch = time.monotonic()
         said = describe(without_prefix("train", values))
         named = (("validation", "validation/objective"), ("coupling", "validation/coupling"))
         found = "".join(f"  {name} {values[key]:.2f}" for name, key in named if key in values)

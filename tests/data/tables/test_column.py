@@ -44,6 +44,7 @@ RANDOM = np.random.default_rng(0)
         (["1,5 kg", "80 kg", "7,25kg"], "real", "written as 1.234,5 kg"),
         (["5 mg", "20 mg", "10 mg"], "ordinal", "3 different integers, 5 to 20, written as 1234.5 mg"),
         (["7.png", "8.png", "9.png"], "ignored", "paths of pictures"),
+        (["5-", "7-", "9-"], "categorical", "text with 3 different values"),
         (["7 kg", "15 lb", "9 kg"], "categorical", "text with 3 different values"),
         ([*(f"{i}.5 kg" for i in range(95)), "7"], "ignored", "most are numbers as '12 kg': write all of them so"),
         ([0.25, 0.5, 1.0], "bounded", "numbers from 0 to 1"),
@@ -98,6 +99,7 @@ def test_a_kind_is_proposed_with_its_reason(values: Any, kind: str, reason: str)
     [
         (["1.5", "n/a", *strings(range(2, 40))], None, "holds numbers, except 'n/a' (1 cells): if they mean missing"),
         ([*["n/a"] * 30, *strings(range(2, 80))], None, "holds numbers, except 'n/a' (30 cells): if they mean missing"),
+        ([*(f"{i} kg" for i in range(40)), "7 lb"], "real", "row 40: '7 lb' is not a value of kind real"),
         (["n/a", *(f"{i} kg" for i in range(2, 40))], None, "holds numbers, except 'n/a' (1 cells): if they mean"),
         ([1, "a", 2.5], None, "mixes text ('a') and other values (1)"),
         ([[1, 2], [3]], None, "column 'x' has cells of type list: give it a number or a text in each"),
@@ -240,6 +242,7 @@ def test_numbers_with_a_unit_are_filled_in_with_it(cells: list[str], filled: str
 
 def test_levels_with_a_unit_are_in_the_order_of_their_numbers() -> None:
     assert infer("dose", series(["20 mg", "5 mg", "10 mg"])).classes == ("5 mg", "10 mg", "20 mg")
+    assert infer("dose", series(["20 mg", "5 mg", "10 mg"]), kind="ordinal").reason == "declared"
 
 
 def test_a_damaged_style_of_numbers_is_refused() -> None:

@@ -159,7 +159,8 @@ def _order_declared(column: TableColumn, series: Series, said: Sequence[Any]) ->
     order = " < ".join(map(str, column.classes))
     if said:
         return f"declared, {order}"
-    if isinstance(column.classes[0], str) and str(series.dtype) != "category":
+    words = isinstance(column.classes[0], str) and style_of(map(str, column.classes)) is None
+    if words and str(series.dtype) != "category":
         return f"declared; in alphabetical order, {order}: declare levels for another order"
     return "declared"
 
@@ -338,7 +339,9 @@ def _learned(
         return replace(column, classes=words_in(cells.tolist()))
     if column.kind in ("ignored", "picture"):
         return column
-    style = (style_of(cells.tolist(), comma_first) or column.style) if text else column.style
+    style = column.style
+    if text:  # one cell in another style is refused by `encode`, which names it
+        style = style_of(cells.tolist(), comma_first) or unit_of(cells.tolist()).replace("#", style) or style
     numbers = as_numbers(cells, style)
     if column.kind == "bounded" and column.low is None:
         good = numbers[np.isfinite(numbers)]

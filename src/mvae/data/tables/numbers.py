@@ -29,7 +29,7 @@ _POINTS, _COMMAS = re.compile(r"[. '\u00a0\u202f]"), re.compile(r"[, '\u00a0\u20
 _NO_DIGIT = re.compile(r"\D")
 # A unit follows a digit, so that 7.png is no number, and is short, so that an address is none.
 _UNIT = re.compile(
-    r"[+-]?([$€£¥]|EUR|USD|GBP|CHF)?(\s*)[+-]?\d(?:[\d.,' \u00a0\u202f]*\d)?(\s*)([^\d\s.,'@/][^\d.@]{0,11})?"
+    r"[+-]?([$€£¥]|EUR|USD|GBP|CHF)?(\s*)[+-]?\d(?:[\d.,' \u00a0\u202f]*\d)?(\s*)([^\d\s.,'@/+-][^\d.@]{0,11})?"
 )
 
 
