@@ -93,12 +93,11 @@ def answered(
         else:
             as_read = (frames.separator, frames.encoding, model.schema.decimal) if frames.text else ()
             write_frames(output, parts(progress), *as_read)
-    _say(run, output, done, first, as_json)
-    if output is None and not as_json and frames.rows > SHOWN:
-        click.echo(f"the first {SHOWN} of {frames.rows:,} rows; -o FILE writes all", err=True)
+    _say(run, output, done, frames.rows, first, as_json)
 
 
-def _say(run: Path, output: Path | None, rows: int, first: Any, as_json: bool) -> None:
+def _say(run: Path, output: Path | None, rows: int, of: int, first: Any, as_json: bool) -> None:
+    """Print what was answered: ``rows`` answers to a table ``of`` this number of rows, or the first ones."""
     if as_json:
         columns = list(map(str, first.columns))
         cells = [plain_cells(row) for row in first.itertuples(index=False)]
@@ -109,6 +108,8 @@ def _say(run: Path, output: Path | None, rows: int, first: Any, as_json: bool) -
         click.echo(f"{rows:,} rows: {output}")
     else:
         click.echo(first.to_string(index=False, max_colwidth=30))
+        if of > SHOWN:
+            click.echo(f"the first {SHOWN} of {of:,} rows; -o FILE writes all", err=True)
 
 
 def plain_cells(cells: Iterable[Any]) -> list[Any]:

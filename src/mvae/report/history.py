@@ -6,7 +6,7 @@ from typing import Any
 from mvae.report.charts import lines
 from mvae.report.page import Section
 
-__all__ = ["LEFT_OUT", "history_section", "metric_points"]
+__all__ = ["cut_note", "history_section", "metric_points"]
 
 MOST = 8  # the most curves in one chart
 LEFT_OUT = "The first tenth of the epochs is left out."
@@ -36,8 +36,7 @@ def history_section(rows: Sequence[Mapping[str, Any]]) -> Section:
         found = [name for name in names if wanted(name)][:MOST]
         curves = {_short(name): metric_points(rows, name) for name in found}
         if curves:
-            cut = LEFT_OUT if len(rows) >= 10 and found[0] in OBJECTIVES else ""
-            section.shown.append(lines(title, curves, "epoch", unit, cut))
+            section.shown.append(lines(title, curves, "epoch", unit, cut_note([rows], found)))
     return section
 
 
@@ -51,6 +50,13 @@ def metric_points(rows: Sequence[Mapping[str, Any]], name: str) -> list[tuple[fl
     """
     points = [(float(row["epoch"]), row[name]) for row in rows if row.get(name) is not None]
     return points[len(points) // 10 :] if name in OBJECTIVES else points
+
+
+def cut_note(runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str]) -> str:
+    """A note if `metric_points` leaves out epochs of one of these metrics, in one of these runs; else empty."""
+    pairs = ((rows, name) for rows in runs for name in names)
+    cut = any(len(metric_points(rows, name)) < sum(row.get(name) is not None for row in rows) for rows, name in pairs)
+    return LEFT_OUT if cut else ""
 
 
 def _short(name: str) -> str:

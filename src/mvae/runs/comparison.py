@@ -8,7 +8,7 @@ from typing import Any
 from mvae.errors import DataError, MvaeError, SettingsError
 from mvae.evaluation.likelihood import LogLikelihood
 from mvae.report.charts import lines
-from mvae.report.history import LEFT_OUT, metric_points
+from mvae.report.history import cut_note, metric_points
 from mvae.report.likelihoods import trust
 from mvae.report.page import Grid, Page, Section, write_page
 from mvae.runs.config import flattened
@@ -127,8 +127,8 @@ def comparison_page(runs: Sequence[Compared], path: Path) -> None:
     ):
         curves = {run.name: metric_points(run.epochs, metric) for run in runs}
         if any(curves.values()):
-            cut = LEFT_OUT if metric != "validation/coupling" and any(len(run.epochs) >= 10 for run in runs) else ""
-            course.shown.append(lines(title, curves, "epoch", "nats", cut))
+            note_of_cut = cut_note([run.epochs for run in runs], [metric])
+            course.shown.append(lines(title, curves, "epoch", "nats", note_of_cut))
     page = Page(f"Comparison of {len(runs)} runs", f"They differ in {len(different.rows)} settings. {note}")
     page.sections = [
         Section("Measured", problems, [numbers(runs)]),

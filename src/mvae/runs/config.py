@@ -26,7 +26,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from mvae.errors import SettingsError, nearest
+from mvae.errors import SettingsError, abridged, nearest
 from mvae.runs.sections import (
     CovariateSettings,
     DataSettings,
@@ -38,9 +38,10 @@ from mvae.runs.sections import (
 from mvae.training import settings
 from mvae.training.settings import MOST, TrainingSettings
 
-__all__ = ["Config", "flattened", "in_proportion", "merged", "parse_change"]
+__all__ = ["Config", "difference", "flattened", "in_proportion", "merged", "parse_change"]
 
 IN_EPOCHS = ("anneal_epochs", "decay_epochs")  # they scale with the epochs when only these are changed
+SHOWN = 200  # characters of a setting that differs
 
 
 class Config(Section):
@@ -206,6 +207,16 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = isinstance(value, Mapping) and value
         result |= flattened(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return result
+
+
+def difference(key: str, before: Any, now: Any) -> str:
+    """What differs between two values of a setting; of long lists, only the entries that one of them lacks."""
+    said = f"{key} was {before!r}, now {now!r}"
+    if len(said) > SHOWN and isinstance(before, list) and isinstance(now, list):
+        lost, new = [x for x in before if x not in now], [x for x in now if x not in before]
+        if lost or new:
+            return f"{key} had {abridged(lost)}, now has {abridged(new)} instead"
+    return said if len(said) <= SHOWN else f"{key} was {abridged(before)}, now {abridged(now)}"
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

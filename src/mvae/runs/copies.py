@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-__all__ = ["Copies"]
+__all__ = ["TOGETHER", "Copies"]
 
 ALIKE = 1e-6  # mean squared difference, in variances, below which rows are equal
 SHARED = 0.5  # least share of a table's numbers that both rows have: rows with few numbers equal many others
@@ -28,6 +28,7 @@ class Copies:
         self._here = torch.from_numpy(here).double()
         self._x = torch.from_numpy(np.where(here, x, 0.0))
         self._near = self._x.clamp(-FARTHEST, FARTHEST)
+        self._squares = self._near.square()
 
     def numbers_of(
         self, rows: Int[np.ndarray, " queries"], seen: Bool[np.ndarray, "queries numbers"]
@@ -43,7 +44,7 @@ class Copies:
             part = torch.from_numpy(rows[start : start + TOGETHER])
             here = torch.from_numpy(seen[start : start + TOGETHER]).double()
             x, shared = here * self._near[part], here @ self._here.T
-            apart = x.square() @ self._here.T - 2 * x @ self._near.T + here @ self._near.square().T
+            apart = x.square() @ self._here.T - 2 * x @ self._near.T + here @ self._squares.T
             alike = (apart < ALIKE * shared) & (shared >= SHARED * here.shape[1])
             alike[torch.arange(len(part)), part] = False
             number, total = alike.double() @ self._here, alike.double() @ self._x

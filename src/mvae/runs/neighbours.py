@@ -16,7 +16,7 @@ from torch import Tensor
 from mvae.modality.columns import ColumnsModality
 from mvae.models.base import MultimodalVAE
 from mvae.runs.answers import Answer, answers, rows_at_once
-from mvae.runs.copies import Copies
+from mvae.runs.copies import TOGETHER, Copies
 from mvae.runs.held_back import missing_together
 from mvae.runs.intervals import LEVEL
 
@@ -26,7 +26,6 @@ NEIGHBOURS_AMONG = 20_000  # similar rows are searched among this many consecuti
 FEWEST = 1_000  # below this number of rows nothing is corrected: errors of memorised rows mislead
 TURNS, SAMPLES = 5, 100  # turns in which observed numbers are hidden; samples of z per row
 CHECKED = 4_000  # rows, each with one turn's numbers hidden, on which the correction is chosen
-TOGETHER = 256  # rows compared with all others at once
 WAYS = ((8, 1e-3), (16, 1e-2), (32, 1e-1))  # number of neighbours, and what is added to their squared distances
 NARROWEST = 0.05  # least factor of the width of intervals: copies that agree so far may not always
 CLEAR = 3.0  # standard errors from 0 that the slope of errors on expected errors must have
@@ -161,7 +160,12 @@ class _Fit:
         left = own - min(1.0, float(share)) * expected
         before, after = (float(np.quantile(np.abs(errors), LEVEL)) for errors in (own, left))
         factor = min(1.0, max(NARROWEST, after / before)) if before else 1.0
-        return cls(min(1.0, float(share)), factor, float((own**2).sum() - (left**2).sum()))
+        return cls(min(1.0, float(share)), factor, _gain(own, left))
+
+
+def _gain(before: Float[np.ndarray, "cells"], after: Float[np.ndarray, "cells"]) -> float:
+    """The decrease of the sum of squared errors."""
+    return float((before**2).sum() - (after**2).sum())
 
 
 def _decided(
@@ -186,8 +190,7 @@ def _decided(
         return max(enumerate(fits), key=lambda fit: fit[1].gain)
 
     (chosen, by_rows), by_copies = best(np.ones_like(copied)), _Fit.of(own[copied], of_copies[copied])
-    left = own[copied] - by_rows.share * ways[chosen][copied]
-    if by_copies.gain > (own[copied] ** 2).sum() - (left**2).sum():
+    if by_copies.gain > _gain(own[copied], own[copied] - by_rows.share * ways[chosen][copied]):
         chosen, by_rows = best(~copied)
     else:
         by_copies = _Fit()

@@ -19,13 +19,13 @@ from mvae.data.dataset import Dataset
 from mvae.data.masking import complete_rows, keep_at_random, oversample_complete, pair_fraction
 from mvae.data.table import Table
 from mvae.data.tables.schema import TableSchema
-from mvae.errors import DataError, RunError, SettingsError, abridged
+from mvae.errors import DataError, RunError, SettingsError
 from mvae.evaluation.spread import spread_labels
 from mvae.files import as_path, load_state, load_weights, locked, read_json, save_state, write_json
 from mvae.models.base import MultimodalVAE
 from mvae.provenance import commit, describe_device, installed_version
 from mvae.runs.build import build
-from mvae.runs.config import Config, flattened
+from mvae.runs.config import Config, difference, flattened
 from mvae.runs.intervals import fit_holding_back
 from mvae.runs.source import completed, declared, folder_of, load
 from mvae.runs.table_data import is_table
@@ -40,7 +40,6 @@ __all__ = ["Run", "device_named", "open_run", "opened_model", "read_run", "train
 LABELS = "labels.safetensors"  # the labels that were spread, by modality, and which rows have one
 FORMAT = 3  # the format of run.json: since 3 it holds the declaration
 SELECTED_BY = 1_000  # the fewest validation rows, where only a part of the training rows is used
-SHOWN = 200  # characters of a setting that differs
 MAY_DIFFER = ("evaluation.", "summary")  # settings that a resumed run may change
 
 
@@ -307,20 +306,10 @@ def _require_same(run_dir: Path, declared: Config, said: Collection[str] | None 
     # Only the stored declaration holds what was completed from the data.
     keys = [k for k in keys if before.get(k) != now.get(k) and not (k.startswith("modalities.") and k not in now)]
     if keys:
-        differ = "; ".join(_difference(key, before.get(key), now.get(key)) for key in keys)
+        differ = "; ".join(difference(key, before.get(key), now.get(key)) for key in keys)
         own = said is None or any(key in said for key in keys)
         why = " (not declared, but chosen by the table: resume with the same rows and options, or train anew)"
         raise RunError(f"{run_dir} cannot be resumed with other settings: {differ}{'' if own else why}")
-
-
-def _difference(key: str, before: Any, now: Any) -> str:
-    """What differs between two values of a setting; of long lists, only the entries that one of them lacks."""
-    said = f"{key} was {before!r}, now {now!r}"
-    if len(said) > SHOWN and isinstance(before, list) and isinstance(now, list):
-        lost, new = [x for x in before if x not in now], [x for x in now if x not in before]
-        if lost or new:
-            return f"{key} had {abridged(lost)}, now has {abridged(new)} instead"
-    return said if len(said) <= SHOWN else f"{key} was {abridged(before)}, now {abridged(now)}"
 
 
 def _require_same_coding(run_dir: Path, data: Dataset, modalities: Sequence[str] = ()) -> None:

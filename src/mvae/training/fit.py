@@ -98,11 +98,15 @@ def fit(
         run = RunState(stages, _placed(table, model.device), settings, int(seed), directory)
         start(run, resume)
         inside.callback(model.eval)
-        if run.schedule is not None and run.schedule.needs_validation and held_out is None:
-            raise SettingsError("this schedule depends on the validation objective: give validation=...")
+        _require_validation(run, held_out)
         run.history.untrained = _note_what_is_missing(model, table)
         _train(run, held_out, callbacks, inside.enter_context(stop_signals()))
         return run.finish()
+
+
+def _require_validation(run: RunState, validation: Table | None) -> None:
+    if run.schedule is not None and run.schedule.needs_validation and validation is None:
+        raise SettingsError("this schedule depends on the validation objective: give validation=...")
 
 
 def _directory(run_dir: str | Path | None, resume: bool) -> Path | None:

@@ -99,16 +99,15 @@ def infer(
     cells, often = uniques[~gone], counts[~gone]
     classed = str(series.dtype) == "category" and kind not in (*NUMBERS, "date")
     dtype = "text" if is_text(cells) and not classed else str(series.dtype)
-    own = "" if not len(cells) or cells.dtype != object or dtype.startswith("datetime64") else object_kind(cells[0])
-    own = own if all(object_kind(cell) == own for cell in cells.tolist()) else ""
+    own = "" if dtype.startswith("datetime64") else _objects(cells)
     blank = TableColumn(name, "ignored", dtype=dtype, low=low, high=high, missing=missing, cells=own)
     if kind == "ignored":
         return replace(blank, reason="declared")
     if not len(cells):
         return replace(blank, reason=NONE_THERE)
     _require_finite(name, cells, codes, uniques, series.index)
-    first = plain(cells[0])
-    if all(plain(cell) == first for cell in cells.tolist()) and (kind is None or (kind in CLASSED and not said)):
+    alike = all(plain(cell) == plain(cells[0]) for cell in cells.tolist())
+    if alike and (kind is None or (kind in CLASSED and not said)):
         return _constant(blank, kind, cells[0])
     found = _proposed(blank, series, cells, often, folder, comma_first) if kind is None else blank
     found = replace(found, kind=kind, reason="declared") if kind is not None else found
@@ -118,6 +117,12 @@ def infer(
     if found.kind not in ("ignored", "constant", *ALONE):
         found.encode(series, strict=True)
     return found
+
+
+def _objects(cells: np.ndarray) -> str:
+    """The type of these cells if all are objects of the same one that `object_kind` names; else empty."""
+    own = object_kind(cells[0]) if len(cells) and cells.dtype == object else ""
+    return own if own and all(object_kind(cell) == own for cell in cells.tolist()) else ""
 
 
 def _constant(blank: TableColumn, declared: str | None, cell: Any) -> TableColumn:

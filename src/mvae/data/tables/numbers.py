@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -78,11 +78,13 @@ def style_of(values: Iterable[str], comma_first: bool = False) -> str | None:
     """
     cells = list(values)
     order = ("1234.5", "1.234,5", "1,234.5", "1 234.5") if comma_first else STYLES
-    bare = next((style for style in order if not np.isnan(as_numbers(cells, style)).any()), None)
-    if bare is not None or not (unit := unit_of(cells, 1.0)):
-        return bare
-    written_so = (unit.replace("#", style) for style in order)
-    return next((style for style in written_so if not np.isnan(as_numbers(cells, style)).any()), None)
+
+    def styles() -> Iterator[str]:
+        yield from order
+        if unit := unit_of(cells, 1.0):
+            yield from (unit.replace("#", style) for style in order)
+
+    return next((style for style in styles() if not np.isnan(as_numbers(cells, style)).any()), None)
 
 
 def decimals_of(values: Iterable[str], style: str) -> int | None:
