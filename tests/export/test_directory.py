@@ -215,10 +215,11 @@ def test_the_example_has_at_most_30_lines_of_code() -> None:
     assert len(lines) <= 30
 
 
-def test_a_modality_of_columns_is_exported_with_missing_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("linear_start", [False, True])
+def test_a_modality_of_columns_is_exported_with_missing_values(linear_start: bool, tmp_path: Path) -> None:
     kinds = {"hb": "real", "crp": "positive", "ward": "categorical", "stage": "ordinal", "sick": "binary"}
     fields = [{"name": n, "kind": k} | ({"classes": 3} if n in ("ward", "stage") else {}) for n, k in kinds.items()]
-    parts = {"t": {"kind": "columns", "columns": list(kinds), "fields": fields}}
+    parts = {"t": {"kind": "columns", "columns": list(kinds), "fields": fields, "linear_start": linear_start}}
     config = Config.from_dict({"data": {"source": "x.csv"}, "model": {"latents": 2}, "modalities": parts})
     model, g = build(config), np.random.default_rng(0)
     x = np.stack([g.normal(13, 2, 60), g.lognormal(size=60), *g.integers(0, 3, (2, 60)), g.integers(0, 2, 60)], 1)

@@ -131,7 +131,10 @@ class Modality(nn.Module):
 
     def expert_parameters(self, x: Shaped[Tensor, "rows *event"], context: Context = None) -> tuple[Tensor, Tensor]:
         """The encoder's two outputs, ``rows latent`` each: the mean, and what the model takes as log-variance."""
-        x = self.shown(x)
+        return self.run_encoder(self.shown(x), context)
+
+    def run_encoder(self, x: Shaped[Tensor, "rows *features"], context: Context = None) -> tuple[Tensor, Tensor]:
+        """The encoder's two outputs for its input, ``rows latent`` each."""
         given = () if context is None or not self.encoder_takes_context else (context,)
         output = run(self.encoder, x, *given)
         pair = output.chunk(2, dim=-1) if isinstance(output, Tensor) else output
@@ -141,11 +144,15 @@ class Modality(nn.Module):
 
     def shown(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *features"]:
         """The encoder's input for prepared values: their view, augmented in training."""
+        return self.encoder_input(self.augmented(x))
+
+    def augmented(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *event"]:
+        """The view of prepared values, augmented in training."""
         if self.view is not None:
             x = self.view(x)
         for part in self.augment if self.training else ():
             x = part(x, self.generator)
-        return self.encoder_input(x)
+        return x
 
     def encoder_input(self, x: Shaped[Tensor, "rows *event"]) -> Shaped[Tensor, "rows *features"]:
         """Prepared and augmented values as the encoder takes them; by default unchanged."""

@@ -6,14 +6,17 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from mvae.data.fields import CLASSED, Field, fields_of
 from mvae.data.table import Table
+from mvae.errors import SettingsError
 from mvae.likelihoods.columns import Fieldwise
 from mvae.modality.augment import Hide
-from mvae.modality.base import Context, Modality
+from mvae.modality.base import Context, Modality, takes_context
 from mvae.modality.field_scaling import FieldScaling
-from mvae.networks.columns import ColumnFeatures
+from mvae.modality.linear_posterior import linear_posterior
+from mvae.networks.columns import FARTHEST, ColumnFeatures
 from mvae.networks.mlp import mlp
 
 __all__ = ["HIDE", "Columns", "ColumnsModality"]
@@ -35,6 +38,9 @@ class ColumnsModality(Modality):
         decoder: ``N latent`` → ``N size`` parameters (`mvae.likelihoods.columns.Fieldwise`).
         weight: λ, as for `Modality`.
         augment: augmentations of the encoder's input in training; default ``Hide(0.1)``.
+        linear_start: the encoder's network corrects `linear_posterior`, the posterior that z would have if the numbers
+            were linear in it, with the decoder's slopes around z = 0. Training then takes fewer epochs, and answers
+            are better in small tables of numbers. For decoders without batch norm, dropout or covariates.
 
     `ColumnsModality.of` makes the networks.
 
@@ -59,12 +65,18 @@ class ColumnsModality(Modality):
         decoder: nn.Module,
         weight: float = 1.0,
         augment: Callable[..., Any] | str | Mapping[str, Any] | Sequence[Any] | None = None,
+        linear_start: bool = False,
     ):
         fields = fields_of(fields)
         super().__init__(encoder, decoder, Fieldwise(fields), weight, Hide(HIDE) if augment is None else augment)
         self.fields = fields
         self.scaling = FieldScaling(fields)
         self.features = ColumnFeatures(fields)
+        self.linear_start = linear_start
+        if linear_start and (takes_context(decoder, needs=False) or any(map(_differs_in_training, decoder.modules()))):
+            raise SettingsError(
+                "linear_start needs a decoder of z alone, without batch norm and dropout: set linear_start to false"
+            )
         self.stretch = nn.Buffer(torch.ones(()))  # factor on draws' distances from their mean (`stretched`)
 
     @classmethod
@@ -112,6 +124,28 @@ class ColumnsModality(Modality):
         """`ColumnFeatures` of the values that are observed and, in training, not hidden."""
         plain = self.scaling.in_units(x) if self.features.dates else x
         return self.features(self.scaling.as_features(x), plain)
+
+    def expert_parameters(
+        self, x: Float[Tensor, "rows fields"], context: Context = None
+    ) -> tuple[Float[Tensor, "rows latent"], Float[Tensor, "rows latent"]]:
+        """The encoder's mean and log-variance; with ``linear_start`` relative to those of `linear_posterior`."""
+        if not self.linear_start:
+            return super().expert_parameters(x, context)
+        seen = self.augmented(x)
+        mean, log_var = self.run_encoder(self.encoder_input(seen), context)
+        start, precision = self._linear_posterior(seen, mean.shape[1])
+        return mean + start, log_var - precision.log()
+
+    @torch.no_grad()
+    def _linear_posterior(self, x: Float[Tensor, "rows fields"], latents: int) -> tuple[Tensor, Tensor]:
+        """`linear_posterior` with the decoder's slopes over one standard deviation of z to both sides."""
+        with torch.autocast(x.device.type, enabled=False):
+            unit = torch.eye(latents, device=x.device, dtype=x.dtype)
+            params = self.parameters_of(torch.cat([torch.zeros_like(unit[:1]), unit, -unit]))
+            middle, up, down = self.likelihood.numbers(params).split([1, latents, latents])
+            spread = self.likelihood.spread(params[0])
+            precision = torch.where(spread > 0, spread**-2, 0.0)
+            return linear_posterior(x.clamp(-FARTHEST, FARTHEST) - middle, (up - down) / 2, precision)
 
     def score(self, params: Tensor, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "*samples rows"]:
         """log p of the observed values, as a density in the user's units."""
@@ -195,6 +229,10 @@ class ColumnsModality(Modality):
         self.scaling.require_fields(x)
         bad, possible = self.scaling.invalid_values(x, observed)
         return (bad.any(1), possible) if bad.any() else super().check(x, latent_dim, context_dim, observed)
+
+
+def _differs_in_training(network: nn.Module) -> bool:
+    return isinstance(network, _NormBase | nn.modules.dropout._DropoutNd)
 
 
 Columns = ColumnsModality  # its public name

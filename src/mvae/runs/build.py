@@ -105,6 +105,8 @@ def _modality(name: str, settings: ModalitySettings, latents: int, condition: in
             f"modalities.{name}.kind is {settings.kind!r}; there are {', '.join(KINDS)}"
             f"{nearest(str(settings.kind), KINDS)}"
         )
+    if settings.linear_start and settings.kind != "columns":
+        raise SettingsError(f"modalities.{name}: linear_start is for the kind columns, not {settings.kind}")
     try:
         return KINDS[settings.kind](settings, latents, condition)
     except SettingsError as error:
@@ -199,7 +201,7 @@ def _columns(settings: ModalitySettings, latents: int, condition: int) -> Modali
     make, own = networks.build, {"condition": condition}
     encoder = make(settings.encoder or spec, inputs=(features,), outputs=2 * latents, role="encoder", **own)
     decoder = make(settings.decoder or spec, inputs=latents, outputs=(size,), role="decoder", **own)
-    return ColumnsModality(fields, encoder, decoder, settings.weight, settings.augment or None)
+    return ColumnsModality(fields, encoder, decoder, settings.weight, settings.augment or None, settings.linear_start)
 
 
 #: The function that builds a modality, for each kind.

@@ -22,10 +22,10 @@ def defaults_for(table: Table) -> dict[str, Any]:
 
     One modality is trained with the importance-weighted bound (Burda et al. 2016), which is what the MMVAE of one
     modality maximises; several modalities are trained with the MVAE. Modalities of columns get perceptrons. Tables
-    below 1,000 rows get one hidden layer, weight decay, smaller and more steps, and encoders that see at most 70 % of
-    the values. For larger tables the learning rate decays over the last half of the epochs. Training stops early: the
-    epochs are an upper bound. These choices were made on validation cells and on masks that are in no table of results
-    (docs/research/tables-with-holes.md).
+    below 1,000 rows get one hidden layer, weight decay, smaller and more steps, and encoders that start from the
+    posterior of a linear model (``linear_start``) and see at most 70 % of the values. For larger tables the learning
+    rate decays over the last half of the epochs. Training stops early: the epochs are an upper bound. These choices
+    were made on validation cells and on masks that are in no table of results (docs/research/tables-with-holes.md).
 
     Raises:
         SettingsError: no rows to learn from.
@@ -46,6 +46,7 @@ def defaults_for(table: Table) -> dict[str, Any]:
     modalities = {name: dict(modality) for name in flat}
     modalities |= {name: {"encoder": reader, "decoder": reader} for name in words}
     for name in flat if small else ():
+        modalities[name]["linear_start"] = True
         modalities[name]["augment"] = [{"name": "hide", "share": _hidden(table, name)}]
     batch = min(1024, max(64, 2 ** round(math.log2(max(1, rows / 50)))))
     epochs = max(5, min(EPOCHS * (LONGER if small else 1), round(STEPS * batch / rows)))

@@ -116,6 +116,9 @@ class ModalitySettings(Section):
     likelihood: Spec | None = Field(default=None, description="By name, or {name = NAME, …}. Default: by kind.")
     weight: float = Field(default=1.0, ge=0, description="λ: the weight of its reconstruction (Eq. 2).")
     augment: list[Spec] = Field(default=[], description="Augmentations of the encoder's input in training, by name.")
+    linear_start: bool = Field(
+        default=False, description="For the kind columns: the encoder corrects the posterior of a linear model."
+    )
     view: Spec | None = Field(default=None, description="A fixed transformation of what the encoder sees, by name.")
     standardise: bool = Field(default=True, description="Learn real values in standard deviations from their mean.")
     class_weights: list[float] | None = Field(
