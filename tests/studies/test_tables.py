@@ -128,8 +128,19 @@ def test_baselines_predict_a_class_from_numbers() -> None:
     holes = x.copy()
     holes[hidden, 0] = np.nan
     fields = [Field("label", "categorical", classes=3), Field("a"), Field("b")]
-    for name in ("kNN", "iterated ridge", "iterated trees"):
+    for name in ("kNN", "iterated ridge", "ridge with draws", "iterated trees"):
         assert (BASELINES[name](holes, fields, 0)[hidden, 0] == label[hidden]).mean() > 0.95, name
+
+
+def test_ridge_with_draws_is_near_the_conditional_mean() -> None:
+    random = np.random.default_rng(0)
+    a = random.normal(size=400)
+    x = np.c_[a, 2 * a + random.normal(0, 0.5, 400)]
+    hidden = random.random(400) < 0.3
+    holes = np.where(np.c_[np.zeros(400, bool), hidden], np.nan, x)
+    found = BASELINES["ridge with draws"](holes, (Field("a"), Field("b")), 0)[hidden, 1]
+    assert np.abs(found - 2 * a[hidden]).mean() < 0.5 / 20**0.5 + 0.1  # one draw: 0.4
+    assert np.abs(found - 2 * a[hidden]).std() > 0
 
 
 @pytest.mark.parametrize("kind", ["count", "categorical", "real"])

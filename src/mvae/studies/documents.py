@@ -15,7 +15,7 @@ from mvae.studies.polymnist_show import CLASSIFIERS, COLUMNS, numbers_of_runs, p
 from mvae.studies.table_sets import SETS, SKLEARN
 from mvae.studies.tables import NEIGHBOURS, NO_COPIES
 
-BESIDE = ("mean", "kNN", "iterated ridge", "iterated trees", "miceforest")
+BESIDE = ("mean", "kNN", "iterated ridge", "ridge with draws", "iterated trees", "miceforest")
 SHARES = COLUMNS | {"0 flow": f"unconditional coherence{FLOW}"}
 LIKELIHOODS = tuple(f"log p(x){suffix}" for suffix in ("", FITTED, FLOW))
 

@@ -3,6 +3,7 @@
 import importlib
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mvae.data.fields import CLASSED, Field
 from mvae.data.tables.frames import pandas
 from mvae.errors import MissingDependencyError
 
-COMPLETED = 5  # tables
+COMPLETED, DRAWN = 5, 20  # tables completed by miceforest, and by a ridge with draws
 Matrix = Float[np.ndarray, "rows fields"]
 
 
@@ -39,6 +40,11 @@ def knn(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
 def ridge(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
     """scikit-learn's IterativeImputer with a Bayesian ridge regression."""
     return _by(_iterative(seed), x, fields)
+
+
+def ridge_with_draws(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
+    """The mean of 20 tables drawn by the same imputer, each value from its predictive distribution."""
+    return _by(_MeanOfDraws(seed), x, fields)
 
 
 def trees(x: Matrix, fields: Sequence[Field], seed: int) -> Matrix:
@@ -78,16 +84,26 @@ BASELINES: dict[str, Callable[[Matrix, Sequence[Field], int], Matrix]] = {
     "mean": mean,
     "kNN": knn,
     "iterated ridge": ridge,
+    "ridge with draws": ridge_with_draws,
     "iterated trees": trees,
     "miceforest": miceforest,
 }
 
 
-def _iterative(seed: int, estimator: object = None, max_iter: int = 10) -> object:
+def _iterative(seed: int, estimator: object = None, max_iter: int = 10, **options: Any) -> Any:
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
 
-    return IterativeImputer(estimator, max_iter=max_iter, random_state=seed)
+    return IterativeImputer(estimator, max_iter=max_iter, random_state=seed, **options)
+
+
+@dataclass(frozen=True)
+class _MeanOfDraws:
+    seed: int
+
+    def fit_transform(self, x: Matrix) -> Matrix:
+        drawn = (_iterative(DRAWN * self.seed + i, sample_posterior=True) for i in range(DRAWN))
+        return np.mean([imputer.fit_transform(x) for imputer in drawn], 0)
 
 
 def _by(imputer: object, x: Matrix, fields: Sequence[Field]) -> Matrix:
