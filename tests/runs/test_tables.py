@@ -529,10 +529,11 @@ def test_given_column_name_may_contain_an_equals_sign(tmp_path: Path) -> None:
 def test_given_names_a_column_before_a_modality_of_several_columns(tmp_path: Path) -> None:
     source = tmp_path / "x.csv"
     frame = pd.DataFrame({"hb": np.arange(40) ** 0.5, "crp": np.arange(40) % 7 + 0.5, "age": np.arange(40) ** 1.5})
-    frame.loc[::4, ["hb", "crp"]] = None  # they are missing together, and form a modality that is named after hb
     frame.to_csv(source, index=False)
+    groups = {"x": {"columns": ["age"]}, "hb": {"columns": ["hb", "crp"]}}
+    config = Config.from_dict(FEW | {"data": {"source": str(source)}, "modalities": groups})
     with unchecked():
-        run, _ = mvae.train(Config.from_dict(FEW | {"data": {"source": str(source)}}), tmp_path / "run", callbacks=[])
+        run, _ = mvae.train(config, tmp_path / "run", callbacks=[])
     assert run.model.names == ("x", "hb")
     assert names_columns(run, ("hb=2.5",))
     assert names_columns(run, (), ("hb",))

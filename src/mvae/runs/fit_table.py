@@ -48,8 +48,8 @@ def fit_table(
         missing: one or several cells that mean missing, besides empty ones, NaN and null. Zero never does.
         kinds: column → real, positive, bounded, count, binary, categorical, ordinal, date, picture, text or ignored;
             ``("bounded", 0, 100)`` sets bounds, ``("ordinal", "low", "mid", "high")`` the levels in order.
-        modalities: modality → its columns; columns in no modality are not used. Default: one modality for each group
-            of columns that are missing together, or for each file.
+        modalities: modality → its columns; columns in no modality are not used. Default: one modality for each
+            file. (Groups of columns that are missing together need no modality of their own.)
         changes: changes to the declaration, such as ``{"training": {"epochs": 60}, "model": {"latents": 4}}``.
         seed: seed of the split, initial weights, order of rows, noise and random subsets.
         callbacks: notified of each epoch; default: a progress bar on a terminal, lines elsewhere.

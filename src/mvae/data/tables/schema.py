@@ -27,7 +27,6 @@ from mvae.errors import DataError, SettingsError, nearest
 
 __all__ = ["Kind", "TableSchema", "column_groups", "learn_columns"]
 
-LEAST_GROUP = 0.02  # least fraction of rows in which a group of columns is missing for it to be a modality
 TOKEN = 64  # numbers that a word counts as in `width`
 _STORED_INDEX = re.compile(r"__index_level_\d+__")
 log = logging.getLogger("mvae.data")
@@ -80,8 +79,7 @@ class TableSchema:
         Args:
             frames: the table.
             missing: cells that mean missing, in addition to those of the file format.
-            modalities: modality → its columns; by default one per joined file, or one per group of columns that are
-                missing together (`column_groups`).
+            modalities: modality → its columns; by default one for each file (`column_groups`).
             kinds: column → kind.
             lengths: modality of text → number of tokens that are read, including the stop token; default 64.
             training: which rows to learn from; default: all.
@@ -339,36 +337,15 @@ def _unlike(column: TableColumn, series: Any) -> Any:
 
 
 def column_groups(frames: Frames, columns: Sequence[TableColumn]) -> dict[str, tuple[str, ...]]:
-    """The modalities of a table: its files if several were joined, otherwise groups of columns missing together.
-
-    Two or more columns form a modality if they are missing in exactly the same rows, and in at least a fiftieth of all
-    rows; all other columns form one modality. A picture or a text is a modality by itself.
-    """
-    pictures = {column.name: (column.name,) for column in columns if column.kind in ALONE}
-    others = [column for column in columns if column.kind not in ALONE]
-    if len(frames.groups) > 1:
-        names = {column.name for column in others}
-        found = {group: tuple(n for n in own if n in names) for group, own in frames.groups.items()}
-        return {_free(group, pictures): own for group, own in found.items() if own} | pictures
-    prints: dict[str, list[int]] = {column.name: [] for column in others}
-    lacking, rows = dict.fromkeys(prints, 0), 0
-    for part in frames.chunks():
-        rows += len(part)
-        for column in others:
-            here = column.present(part[column.name])
-            prints[column.name].append(hash(here.tobytes()))
-            lacking[column.name] += int((~here).sum())
-    together: dict[tuple[int, ...], list[str]] = {}
-    for name, own in prints.items():
-        together.setdefault(tuple(own), []).append(name)
-    groups = [own for own in together.values() if len(own) > 1 and lacking[own[0]] >= max(1, LEAST_GROUP * rows)]
-    apart = {name for own in groups for name in own}
-    rest = tuple(name for name in prints if name not in apart)
-    stem = Path(frames.where).name.partition(".")[0] if frames.text or Path(frames.where).suffix else "table"
-    found = {_free(stem, pictures): rest} if rest else {}
-    for own in groups:
-        found[_free(own[0], found | pictures)] = tuple(own)
-    return found | pictures
+    """The modalities of a table: one for each file. A picture or a text is a modality by itself."""
+    alone = {column.name: (column.name,) for column in columns if column.kind in ALONE}
+    others = {column.name: None for column in columns if column.kind not in ALONE}  # in order
+    files = frames.groups
+    if len(files) < 2:
+        stem = Path(frames.where).name.partition(".")[0] if frames.text or Path(frames.where).suffix else "table"
+        files = {stem: tuple(others)}
+    found = {group: tuple(name for name in own if name in others) for group, own in files.items()}
+    return {_free(group, alone): own for group, own in found.items() if own} | alone
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
