@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -341,3 +342,22 @@ def test_shipped_declarations_are_listed_shown_and_trained_from_a_file(tmp_path:
     assert config["training"]["epochs"] == config["training"]["anneal_epochs"] == 1  # not scaled with the epochs
     assert json.loads(mvae("config", "schema").out)["title"] == "Config"
     assert_refused(mvae("config", "show", "mnits"), "did you mean 'mnist'?")
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "words"),
+    [
+        ("plotly", "report", ["report", "RUN"]),
+        ("plotly", "report", ["compare", "RUN", "-o", "c.html"]),
+        ("matplotlib", "plots", ["describe", "absent.csv", "--picture", "p.png"]),
+        ("matplotlib", "plots", ["reproduce", "figure9", "--data-dir", "absent"]),
+    ],
+)
+def test_absent_extra_is_named_before_anything_else_is_wrong(
+    package: str, extra: str, words: list[str], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    (copy / CHECKPOINT).unlink()
+    result = mvae(*(str(copy) if word == "RUN" else word for word in words))
+    assert_refused(result, f"need {package}: pip install 'mvae[{extra}]'")

@@ -1,11 +1,12 @@
 """`mvae fit-prior`: the prior is saved in the run's directory, and used on request."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from mvae.errors import QueryError, RunError
+from mvae.errors import MissingDependencyError, QueryError, RunError
 from mvae.models.prior import MixturePrior
 from mvae.runs import run as runs
 from mvae.runs.prior import FILE, fit_run_prior, use_fitted_prior
@@ -76,3 +77,10 @@ def test_damage_and_invalid_options_are_refused(trained: Run) -> None:
     with pytest.raises(RunError):
         use_fitted_prior(trained)
     assert_refused(mvae("fit-prior", trained.directory, "--kind", "vamp"), "is not one of 'mixture', 'flow'")
+
+
+def test_absent_zuko_is_named_before_the_rows_are_read(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ["zuko", *(name for name in sys.modules if name.startswith("zuko."))]:
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(MissingDependencyError, match=r"pip install 'mvae\[flows\]'"):
+        fit_run_prior(trained, "flow", rows=1)  # too few, which is seen when they are read

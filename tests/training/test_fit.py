@@ -3,6 +3,8 @@
 import gc
 import json
 import math
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -337,3 +339,13 @@ def test_fits_in_two_threads_match_sequential_ones() -> None:
         thread.join()
     for seed in (0, 1):
         assert same(together[seed], alone[seed])
+
+
+def test_numpy_keeps_its_smallest_numbers_after_training() -> None:
+    """NumPy 1 measures them once; denormal numbers are flushed to zero while a model trains."""
+    code = """import numpy, torch, mvae
+network = torch.nn.Linear
+model = mvae.MVAE({"x": mvae.Modality(network(3, 4), network(2, 3), "gaussian")}, latent_dim=2)
+mvae.fit(model, mvae.Table({"x": torch.randn(50, 3)}), epochs=1, callbacks=[])
+assert numpy.finfo(float).smallest_subnormal > 0 and numpy.finfo(numpy.float32).smallest_subnormal > 0"""
+    assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False).returncode == 0

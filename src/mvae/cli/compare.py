@@ -22,10 +22,13 @@ def compare(
     \b
     Example:  mvae compare runs/digits runs/digits-jmvae -o compared.html
     """
+    from mvae.report.page import require_pages
     from mvae.runs import comparison
     from mvae.runs.report import Scoring
     from mvae.training.progress import shown
 
+    if output is not None:
+        require_pages()
     with shown("scoring test rows") as progress:
         found = comparison.compare(runs, scoring=Scoring(rows, samples, seed), progress=progress, **where)
     if output is not None:

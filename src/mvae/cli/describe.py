@@ -47,15 +47,17 @@ def describe(
     from mvae.data.tables.describe import describe as described
     from mvae.data.tables.opening import open_table
     from mvae.files import require_apart, write_text
+    from mvae.report.figure import require_figures
+    from mvae.report.missingness import draw_missingness
     from mvae.runs.declaring import declaration_of
 
     for written in (output, picture):
         require_apart(written, files)
+    if picture is not None:
+        require_figures()
     named = [as_cell(cell) for cell in missing]
     found = described(open_table(list(files), key), named)
     if picture is not None:
-        from mvae.report.missingness import draw_missingness
-
         draw_missingness(found, picture)
     if output is not None:
         write_text(output, declaration_of(found, [str(file) for file in files], key, named))

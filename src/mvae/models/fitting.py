@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvae.arguments import require_whole_number
-from mvae.errors import QueryError, RunError
+from mvae.errors import QueryError, RunError, require_extra
 from mvae.files import load_state, save_state
 from mvae.modality.modes import evaluating
 from mvae.models.base import MultimodalVAE
@@ -62,6 +62,8 @@ def fit_prior(
     require_whole_number("components", components, 1)
     require_whole_number("epochs", epochs, 1)
     seed = require_whole_number("seed", seed, 0, SKLEARN_SEEDS)
+    if kind == "flow":
+        require_extra("zuko.flows", "flows", "flows as priors")  # before the posteriors of all rows
     points, spread = _aggregate(model, data, seed)
     if len(points) < max(2, components):
         raise QueryError(f"{len(points)} rows are too few to fit a prior of {components} components to")

@@ -62,6 +62,7 @@ def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given
     from mvae.paper.item import Options, Paths, require
     from mvae.paper.items import all_items
     from mvae.paper.results import read_rows
+    from mvae.report.figure import require_figures
 
     results = given["results"]
     if list_items or item is None:
@@ -84,6 +85,8 @@ def reproduce_command(item: str | None, list_items: bool, as_json: bool, **given
     where = {"callbacks": () if quiet else None, **{name: given[name] for name in ("data_dir", "device", "engine")}}
     if without := made.left_out(Options(**options), read_rows(results / f"{item}.json")):
         click.echo(without, err=True)
+    if made.draw:
+        require_figures()
     rows = reproduce(made, Options(**options), Paths(results, given["runs"], **where))
     if made.draw:
         made.draw(rows, results / f"{item}.png")

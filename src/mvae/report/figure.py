@@ -8,7 +8,7 @@ from typing import Any
 from mvae.errors import require_extra
 from mvae.files import write_whole
 
-__all__ = ["plain", "saved_figure"]
+__all__ = ["plain", "require_figures", "saved_figure"]
 
 
 def plain(name: str) -> str:
@@ -18,6 +18,15 @@ def plain(name: str) -> str:
     'cost \\\\$a_\\\\$'
     """
     return name.replace("$", r"\$")
+
+
+def require_figures() -> Any:
+    """Import matplotlib's figures; called before long work that ends in a figure.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    return require_extra("matplotlib.figure", "plots", "figures")
 
 
 @contextmanager
@@ -31,7 +40,7 @@ def saved_figure(path: Path, **options: Any) -> Iterator[Any]:
     Raises:
         MissingDependencyError: matplotlib is not installed. RunError: the file cannot be written.
     """
-    figure = require_extra("matplotlib.figure", "plots", "figures").Figure(**options)
+    figure = require_figures().Figure(**options)
     yield figure
     if figure.get_layout_engine() is None:
         figure.tight_layout()

@@ -16,7 +16,7 @@ from mvae.errors import require_extra
 from mvae.files import write_text
 from mvae.report.grid import png_uri
 
-__all__ = ["Chart", "Grid", "Page", "Picture", "Section", "write_page", "written"]
+__all__ = ["Chart", "Grid", "Page", "Picture", "Section", "require_pages", "write_page", "written"]
 
 MOST_ROWS = 200  # the most rows of a table that are shown
 
@@ -136,15 +136,24 @@ def rendered(page: Page) -> str:
     return _template().render(page=page, kind=lambda part: kinds[id(part)], script=script)
 
 
+def require_pages() -> tuple[Any, Any]:
+    """Import Plotly and Jinja2; called before long work that ends in a page.
+
+    Raises:
+        MissingDependencyError: one of them is not installed.
+    """
+    return require_extra("plotly.offline", "report", "reports"), require_extra("jinja2", "report", "reports")
+
+
 @cache
 def _plotly() -> str:
     """The text of Plotly's script, which is embedded once per page."""
-    return require_extra("plotly.offline", "report", "reports").get_plotlyjs()
+    return require_pages()[0].get_plotlyjs()
 
 
 @cache
 def _template() -> Any:
-    jinja2 = require_extra("jinja2", "report", "reports")
+    jinja2 = require_pages()[1]
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

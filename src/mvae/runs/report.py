@@ -19,7 +19,7 @@ from mvae.report.history import history_section
 from mvae.report.latents import latents_section
 from mvae.report.likelihoods import by_modality, likelihood_section
 from mvae.report.modalities import modality_section
-from mvae.report.page import Grid, Page, Section, write_page
+from mvae.report.page import Grid, Page, Section, require_pages, write_page
 from mvae.report.pairs import pairs_section
 from mvae.report.views import View, view_of
 from mvae.runs.answers import draws_given
@@ -74,6 +74,7 @@ def report(
     """
     run_dir = Path(run_dir)
     config, stored = read_run(run_dir)
+    require_pages()
     path = run_dir / "report.html" if path is None else Path(path)
     model = opened_model(run_dir)
     gone = None

@@ -18,7 +18,7 @@ import torch
 import mvae
 from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import RowDict
-from mvae.report.figure import saved_figure
+from mvae.report.figure import require_figures, saved_figure
 from mvae.studies import totalvi
 from mvae.studies.cells import (
     Cells,
@@ -142,8 +142,10 @@ def _rows_of_level(study: Study, train: Cells, test: Cells, level: float, sizes:
     at = replace(study, settings=asdict(sizes) | {"present": level})
     if found := at.recorded(name):
         return found
+    if drawn := level == 1 and study.seed == 0:
+        require_figures()
     model, genes, spent = learned(train, sizes, study.seed, level)
-    if level == 1 and study.seed == 0:
+    if drawn:
         draw_latents(model, genes, test, study.results / f"{study.item}-latents-{study.budget}.png")
     return at.record(name, measured(model, genes, test) | spent, len(test.rna))
 

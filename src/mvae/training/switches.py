@@ -16,8 +16,11 @@ def flushed_denormals() -> Iterator[None]:
     Worker threads inherit the setting when PyTorch starts them, at a process's first parallel work. A script that does
     such work before `fit` should call ``torch.set_flush_denormal(True)`` at its top.
     """
+    import numpy as np
     import torch
 
+    for dtype in (np.float32, np.float64):
+        np.finfo(dtype)  # NumPy 1 measures it once; inside the block it would warn, and keep 0 as the smallest number
     tiny = torch.tensor(1e-310, dtype=torch.float64)
     before = bool(tiny * 1 == 0)
     torch.set_flush_denormal(True)
