@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import mvae
 from mvae.errors import DataError
 from mvae.likelihoods import Gaussian, NegativeBinomial
-from mvae.studies.measured import found_folder, perceptron
+from mvae.studies.study import found_folder, perceptron
 
 SOURCE = "the public data of the totalVI study (PBMC10k), saved as pbmc10k.npz with X, Y, genes and proteins"
 Counts = np.ndarray
