@@ -107,6 +107,16 @@ def assert_posterior(q: Gaussian | Mixture, expected: Sequence[Normal]) -> None:
     torch.testing.assert_close(q.variance, variance)
 
 
+def assert_mixtures(q: Gaussian | Mixture, expected: Sequence[Sequence[Normal]]) -> None:
+    """Each row's density, mean and variance are those of the mixture of these; of the prior, if there are none."""
+    z = torch.randn(7, len(expected), LATENT).double()
+    for row, components in enumerate(expected):
+        naive = mixture(components or [standard()])
+        torch.testing.assert_close(q.log_prob(z)[:, row], naive.log_prob(z[:, row]))
+        torch.testing.assert_close(q.mean[row], naive.mean)
+        torch.testing.assert_close(q.variance[row], naive.variance)
+
+
 # -- Naive Gaussians, one row at a time --------------------------------------------------------------------------
 
 

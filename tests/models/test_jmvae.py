@@ -7,14 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.modality.base import Modality
 from mvae.models.jmvae import JMVAE
-from mvae.networks import build as network
-from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training.fit import fit
 from tests.models.common import (
     KINDS,
@@ -184,21 +180,6 @@ def test_settings_outside_their_range_are_refused() -> None:
         model(alpha=-1.0)
     with pytest.raises(SettingsError, match="at least two modalities"):
         model(["image"])
-
-
-def test_inference_parameters_match_table_1() -> None:
-    image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
-    label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical())
-    joint = network(
-        {"network": "joint", "features": {"image": "mlp", "label": "label"}},
-        inputs={"image": (784,), "label": (10,)},
-        outputs=2 * 64,
-        role="joint",
-    )
-    built = JMVAE({"image": image, "label": label}, 64, joint)
-    inference = [built.joint_encoder, *(m.encoder for m in built.modalities.values())]
-    assert sum(p.numel() for network in inference for p in network.parameters()) == 2_061_184
-    assert built.joint_encoder({"image": torch.zeros(3, 784), "label": torch.tensor([0, 1, 2])}).shape == (3, 128)
 
 
 def test_has_posterior_depends_on_subset() -> None:

@@ -12,7 +12,6 @@ from mvae.errors import SettingsError
 from mvae.modality.base import Modality
 from mvae.models.mvae_q import MVAEQ
 from mvae.models.objective import Objective
-from mvae.networks.mlp import LabelEncoder, mlp
 from tests.models.common import (
     KINDS,
     Normal,
@@ -147,10 +146,3 @@ def test_half_precision_keeps_variance_within_bound(dtype: torch.dtype) -> None:
 def test_single_modality_is_refused() -> None:
     with pytest.raises(SettingsError, match="needs at least two modalities"):
         model(["image"])
-
-
-def test_inference_parameters_match_table_1() -> None:
-    image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
-    label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical())
-    built = MVAEQ({"image": image, "label": label}, 64)
-    assert sum(p.numel() for m in built.modalities.values() for p in m.encoder.parameters()) == 1_063_680

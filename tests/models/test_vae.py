@@ -3,13 +3,10 @@
 import pytest
 import torch
 
-from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.modality.base import Modality
 from mvae.models.vae import VAE
-from mvae.networks.mlp import mlp
 from tests.models.common import (
     assert_empty_row_adds_nothing,
     assert_missing_values_ignored,
@@ -108,8 +105,3 @@ def test_model_trains_and_validates() -> None:
 def test_more_than_one_modality_is_refused() -> None:
     with pytest.raises(SettingsError, match="a VAE has one modality, not 2"):
         VAE(parts(["image", "label"]), 2)
-
-
-def test_inference_parameters_match_table_1() -> None:
-    vae = VAE({"image": Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())}, 64)
-    assert sum(p.numel() for p in vae.modalities["image"].encoder.parameters()) == 730_240
