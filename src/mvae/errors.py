@@ -56,17 +56,17 @@ class TrainingError(MvaeError):
     """Training cannot continue (a loss that is not finite); the last good checkpoint is kept."""
 
 
-def abridged(value: object, most: int = 60) -> str:
-    """The repr of a value for a message, on one line and shortened in the middle if it is long.
+def abridged(value: object) -> str:
+    """The repr of a value for a message, on one line; of more than 60 characters, the ends.
 
-    >>> abridged("x" * 100, most=11)
-    "'xxx … xxx'"
+    >>> abridged("x" * 100)
+    "'xxxxxxxxxxxxxxxxxxxxxxxxxxx … xxxxxxxxxxxxxxxxxxxxxxxxxxx'"
     """
     try:
         text = " ".join(repr(value).split())
     except Exception:  # the caller's own repr fails, or an integer has more digits than Python prints
         text = f"a {type(value).__name__}"
-    return text if len(text) <= most else f"{text[: (most - 3) // 2]} … {text[-((most - 3) // 2) :]}"
+    return text if len(text) <= 60 else f"{text[:28]} … {text[-28:]}"
 
 
 NO_MEMORY = (

@@ -108,12 +108,6 @@ def test_a_copied_cache_is_verified_once_and_used(tmp_path: Path, caplog: pytest
     assert caplog.text.count("with its checksum") == 1
 
 
-def test_rows_may_have_any_dtype(tmp_path: Path) -> None:
-    found = cached_array(tmp_path, "c" * 64, (3, 2), lambda: iter(np.eye(3, 2, dtype=np.float32)), "x", "float32")
-    assert found.dtype == np.float32
-    assert np.array_equal(found, np.eye(3, 2))
-
-
 def test_a_directory_that_cannot_be_created_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"cannot write .*file.*: free some space or make it writable.* MVAE_CACHE"):

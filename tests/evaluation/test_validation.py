@@ -4,48 +4,21 @@ import pytest
 import torch
 from torch import nn
 
-from mvae import likelihoods
-from mvae.data.table import Table
 from mvae.evaluation.validation import validate
-from mvae.modality.base import Modality
 from mvae.models.mvae import MVAE
-from mvae.networks.mlp import LabelEncoder, mlp
+from tests import resumable
 from tests.oracle import mvae_plan, naive_elbo, naive_loss
-
-ROWS = 40
+from tests.resumable import ROWS
 
 
 def mixed() -> MVAE:
-    torch.manual_seed(0)
-    return MVAE(
-        {
-            "image": Modality(mlp(4, 4, [5]), mlp(2, 4, [5]), likelihoods.Bernoulli()),
-            "label": Modality(LabelEncoder(3, 4, 5), mlp(2, 3, [5]), likelihoods.Categorical(), weight=50.0),
-            "sound": Modality(mlp(3, 4, [5]), mlp(2, 3, [5]), likelihoods.Gaussian(), weight=0.5),
-        },
-        2,
-        random_subsets=1,  # left out by validation, which is deterministic
-        cross_from=(),
-    ).double()
-
-
-def rows(complete: bool) -> Table:
-    g = torch.Generator().manual_seed(1)
-    data = {
-        "image": torch.rand(ROWS, 4, generator=g).double(),
-        "label": torch.randint(0, 3, (ROWS,), generator=g),
-        "sound": torch.randn(ROWS, 3, generator=g).double(),
-    }
-    if complete:
-        return Table(data)
-    present = {name: torch.rand(ROWS, generator=g) < 0.6 for name in data}
-    present["image"] |= ~(present["label"] | present["sound"])
-    return Table(data, present)
+    """In float64, to compare with the oracle; its random subset is left out by validation, which is deterministic."""
+    return resumable.model(k=1).double()
 
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_the_objective_is_the_naive_sum_over_deterministic_terms_at_beta_1(complete: bool) -> None:
-    model, table = mixed(), rows(complete)
+    model, table = mixed(), resumable.table(complete)
     values = validate(model, table)
     terms = model.evaluation_terms(table.presence(model.names))
     assert terms.names == ("full", "image", "label", "sound")
@@ -67,7 +40,7 @@ def test_the_objective_is_the_naive_sum_over_deterministic_terms_at_beta_1(compl
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_reconstruction_is_the_negative_mean_log_likelihood(complete: bool) -> None:
-    model, table = mixed(), rows(complete)
+    model, table = mixed(), resumable.table(complete)
     values = validate(model, table)
     terms = model.evaluation_terms(table.presence(model.names))
     noise = torch.randn(4, ROWS, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -84,7 +57,7 @@ def test_reconstruction_is_the_negative_mean_log_likelihood(complete: bool) -> N
 
 @pytest.mark.parametrize("complete", [True, False])
 def test_validation_is_deterministic_and_chunks_change_only_the_noise(complete: bool) -> None:
-    model, table = mixed(), rows(complete)
+    model, table = mixed(), resumable.table(complete)
     torch.manual_seed(3)
     values = validate(model, table)
     torch.manual_seed(4)
@@ -100,7 +73,7 @@ def test_validation_is_deterministic_and_chunks_change_only_the_noise(complete: 
 
 
 def test_validation_does_not_change_the_model() -> None:
-    model, table = mixed().train(), rows(True)
+    model, table = mixed().train(), resumable.table()
     model.modalities["image"].encoder = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 4)).double()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert validate(model, table) == validate(model, table)

@@ -7,7 +7,7 @@ The naive code uses `torch.distributions` and the oracle's loops, and nothing fr
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributions, nn
@@ -15,8 +15,10 @@ from torch import Tensor, distributions, nn
 from mvae.data.table import Table
 from mvae.evaluation.likelihood import log_likelihood
 from mvae.evaluation.validation import validate
+from mvae.gaussian import Gaussian
 from mvae.modality.base import Modality
 from mvae.models.base import MultimodalVAE
+from mvae.models.mixture import Mixture
 from mvae.training.fit import fit
 from tests.every_kind import MaskedTerms, column, gradients, modality, noise_for
 from tests.oracle import LinearGaussian, cell, naive_expert, naive_log_prob
@@ -75,6 +77,44 @@ def assert_same(model: nn.Module, fast: Tensor, naive: Tensor) -> None:
     """Same value and same gradient of every parameter, to float64's accuracy."""
     torch.testing.assert_close(fast, naive, rtol=1e-9, atol=1e-9)
     assert_same_gradients(gradients(model, fast), gradients(model, naive))
+
+
+class WeightedGradients:
+    """Sums of gradients of a model's parameters, each output with a weight of its own; ``found`` is by name."""
+
+    def __init__(self, model: nn.Module):
+        self.named = dict(model.named_parameters())
+        self.found = {name: torch.zeros_like(parameter) for name, parameter in self.named.items()}
+
+    def add(self, output: Tensor, weight: Tensor) -> None:
+        parts = torch.autograd.grad(output, list(self.named.values()), weight, allow_unused=True, retain_graph=True)
+        for name, part in zip(self.named, parts, strict=True):
+            self.found[name] += 0 if part is None else part
+
+
+def assert_naive(
+    model: MultimodalVAE, table: Table, naive: Callable[[Any, Table, Tensor, float], Tensor], beta: float
+) -> None:
+    """The loss and its gradients are those of the naive loop over rows, with the same noise."""
+    noise = noise_for(model, model.terms(table.presence(model.names)), len(table))
+    assert_same(model, model(table, beta=beta, noise=noise).loss, naive(model, table, noise, beta))
+
+
+def assert_posterior(q: Gaussian | Mixture, expected: Sequence[Normal]) -> None:
+    """Each row's mean and variance are these."""
+    mean, variance = (torch.stack(parts).double() for parts in zip(*expected, strict=True))
+    torch.testing.assert_close(q.mean, mean)
+    torch.testing.assert_close(q.variance, variance)
+
+
+def assert_mixtures(q: Gaussian | Mixture, expected: Sequence[Sequence[Normal]]) -> None:
+    """Each row's density, mean and variance are those of the mixture of these; of the prior, if there are none."""
+    z = torch.randn(7, len(expected), LATENT).double()
+    for row, components in enumerate(expected):
+        naive = mixture(components or [standard()])
+        torch.testing.assert_close(q.log_prob(z)[:, row], naive.log_prob(z[:, row]))
+        torch.testing.assert_close(q.mean[row], naive.mean)
+        torch.testing.assert_close(q.variance[row], naive.variance)
 
 
 # -- Naive Gaussians, one row at a time --------------------------------------------------------------------------

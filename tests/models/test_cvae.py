@@ -17,12 +17,11 @@ from mvae.networks.mlp import ConditionalLabelEncoder, ConditionalMLP
 from mvae.training.fit import fit
 from tests.models.common import (
     assert_missing_values_ignored,
-    assert_same,
+    assert_naive,
     assert_trains,
     complete,
     divergence,
     incomplete,
-    noise_for,
     observed,
 )
 
@@ -67,8 +66,7 @@ def naive(built: CVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
 @pytest.mark.parametrize("seed", range(3))
 def test_objective_is_conditional_elbo(make, seed: int) -> None:
     built, table, beta = model(seed), make(6), 0.4 * seed
-    noise = noise_for(built, built.terms(table.presence(built.names)), 6)
-    assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+    assert_naive(built, table, naive, beta)
 
 
 class Spy(nn.Module):
@@ -230,11 +228,6 @@ def test_more_than_one_modality_is_refused() -> None:
     part = model().modalities["image"]
     with pytest.raises(SettingsError, match="a CVAE models one modality given another, not 2"):
         CVAE({"a": part, "b": part}, 2)
-
-
-def test_inference_parameters_match_table_1() -> None:
-    encoder = ConditionalMLP(784, 10, 2 * 64)
-    assert sum(p.numel() for p in encoder.parameters()) == 735_360
 
 
 def test_numeric_condition_is_standardised() -> None:

@@ -7,22 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvae import likelihoods
 from mvae.data.table import Table
 from mvae.errors import QueryError, SettingsError
 from mvae.evaluation.likelihood import log_likelihood
-from mvae.modality.base import Modality
 from mvae.models.jmvae import JMVAE
-from mvae.networks import build as network
-from mvae.networks.mlp import LabelEncoder, mlp
 from mvae.training.fit import fit
 from tests.models.common import (
     KINDS,
     Normal,
-    assert_empty_row_adds_nothing,
-    assert_missing_values_ignored,
+    assert_naive,
+    assert_posterior,
     assert_same,
-    assert_trains,
     bound,
     complete,
     divergence,
@@ -79,8 +74,7 @@ def naive(built: JMVAE, table: Table, noise: Tensor, beta: float) -> Tensor:
 def test_objective_is_joint_elbo_minus_weighted_kls(make, seed: int) -> None:
     for kinds in (KINDS, KINDS[:2]):
         built, table, beta = model(kinds, seed, alpha=0.4 * seed), make(6, kinds), 0.3 * seed
-        noise = noise_for(built, built.terms(table.presence(built.names)), 6)
-        assert_same(built, built(table, beta=beta, noise=noise).loss, naive(built, table, noise, beta))
+        assert_naive(built, table, naive, beta)
 
 
 def test_incomplete_rows_contribute_nothing() -> None:
@@ -130,14 +124,9 @@ def test_linear_gaussian_objective_is_log_p_minus_penalty() -> None:
 
 def test_posterior_comes_from_joint_or_unimodal_encoder() -> None:
     built, table = model(), complete(3)
-    everything = built.posterior(table)
-    for row in range(3):
-        torch.testing.assert_close(everything.mean[row], joint(built, table, row)[0])
-        torch.testing.assert_close(everything.variance[row], joint(built, table, row)[1])
-        for name in KINDS:
-            torch.testing.assert_close(
-                built.posterior(table, given=[name]).mean[row], expert(built, table, name, row)[0]
-            )
+    assert_posterior(built.posterior(table), [joint(built, table, row) for row in range(3)])
+    for name in KINDS:
+        assert_posterior(built.posterior(table, given=[name]), [expert(built, table, name, row) for row in range(3)])
 
 
 def test_each_row_uses_encoder_of_its_observed_modalities() -> None:
@@ -147,11 +136,8 @@ def test_each_row_uses_encoder_of_its_observed_modalities() -> None:
         {"image": torch.tensor([True, True, False]), "label": torch.tensor([True, False, False]),
          "signal": torch.tensor([True, False, True])},
     )  # fmt: skip
-    q = built.posterior(gaps)
     expected = [joint(built, table, 0), expert(built, table, "image", 1), expert(built, table, "signal", 2)]
-    for row, (mean, variance) in enumerate(expected):
-        torch.testing.assert_close(q.mean[row], mean)
-        torch.testing.assert_close(q.variance[row], variance)
+    assert_posterior(built.posterior(gaps), expected)
 
 
 def test_other_subsets_are_refused() -> None:
@@ -179,16 +165,6 @@ def test_two_modality_queries_are_answered() -> None:
 # -- The rest --------------------------------------------------------------------------------------------------------
 
 
-def test_missing_values_are_ignored() -> None:
-    assert_missing_values_ignored(model())
-    assert_empty_row_adds_nothing(model())
-
-
-def test_model_trains_and_validates() -> None:
-    measured = assert_trains(model)
-    assert {"coupling", "active units", "log p image->label", "accuracy signal->label"} <= measured.keys()
-
-
 def test_batches_without_complete_rows_change_nothing() -> None:
     built, table = model(), complete(4)
     none_complete = Table(table.columns, {"label": torch.zeros(4, dtype=torch.bool)})
@@ -204,21 +180,6 @@ def test_settings_outside_their_range_are_refused() -> None:
         model(alpha=-1.0)
     with pytest.raises(SettingsError, match="at least two modalities"):
         model(["image"])
-
-
-def test_inference_parameters_match_table_1() -> None:
-    image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
-    label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical())
-    joint = network(
-        {"network": "joint", "features": {"image": "mlp", "label": "label"}},
-        inputs={"image": (784,), "label": (10,)},
-        outputs=2 * 64,
-        role="joint",
-    )
-    built = JMVAE({"image": image, "label": label}, 64, joint)
-    inference = [built.joint_encoder, *(m.encoder for m in built.modalities.values())]
-    assert sum(p.numel() for network in inference for p in network.parameters()) == 2_061_184
-    assert built.joint_encoder({"image": torch.zeros(3, 784), "label": torch.tensor([0, 1, 2])}).shape == (3, 128)
 
 
 def test_has_posterior_depends_on_subset() -> None:

@@ -241,16 +241,6 @@ def test_settings_outside_their_range_are_refused() -> None:
             MVAE({"a": part(), "b": part()}, 1, cross_from=["a"], cross_share=share)
 
 
-def test_inference_parameters_match_table_1() -> None:
-    """Table 1: VAE 730,240, MVAE 1,063,680."""
-    image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
-    label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical(), weight=50.0)
-    model = MVAE({"image": image, "label": label}, 64, cross_from=())
-    counts = {n: sum(p.numel() for p in m.encoder.parameters()) for n, m in model.modalities.items()}
-    assert counts == {"image": 730_240, "label": 333_440}
-    assert sum(counts.values()) == 1_063_680
-
-
 # -- One ε for all terms of a row (App. I) -----------------------------------------------------------------------
 
 

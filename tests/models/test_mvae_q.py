@@ -12,15 +12,11 @@ from mvae.errors import SettingsError
 from mvae.modality.base import Modality
 from mvae.models.mvae_q import MVAEQ
 from mvae.models.objective import Objective
-from mvae.networks.mlp import LabelEncoder, mlp
 from tests.models.common import (
     KINDS,
     Normal,
-    assert_answers_all_queries,
-    assert_empty_row_adds_nothing,
-    assert_missing_values_ignored,
+    assert_posterior,
     assert_same,
-    assert_trains,
     bound,
     complete,
     gradients,
@@ -81,11 +77,7 @@ def test_objective_is_eq5_with_quotient_posterior(make, seed: int) -> None:
 @pytest.mark.parametrize("given", [list(s) for n in range(4) for s in itertools.combinations(KINDS, n)])
 def test_posterior_matches_quotient_formula(given: list[str]) -> None:
     built, table = model(), complete(4)
-    q = built.posterior(table, given=given)
-    for row in range(4):
-        mean, variance = posterior(built, table, given, row)
-        torch.testing.assert_close(q.mean[row], mean)
-        torch.testing.assert_close(q.variance[row], variance)
+    assert_posterior(built.posterior(table, given=given), [posterior(built, table, given, row) for row in range(4)])
 
 
 # -- Extreme encoder outputs -------------------------------------------------------------------------------------------
@@ -151,26 +143,6 @@ def test_half_precision_keeps_variance_within_bound(dtype: torch.dtype) -> None:
 # -- The rest ----------------------------------------------------------------------------------------------------------
 
 
-def test_model_answers_all_queries() -> None:
-    assert_answers_all_queries(model())
-
-
-def test_missing_values_are_ignored() -> None:
-    assert_missing_values_ignored(model())
-    assert_empty_row_adds_nothing(model())
-
-
-def test_model_trains_and_validates() -> None:
-    assert {"coupling", "active units", "log p image->label"} <= assert_trains(lambda: model(k=1)).keys()
-
-
 def test_single_modality_is_refused() -> None:
     with pytest.raises(SettingsError, match="needs at least two modalities"):
         model(["image"])
-
-
-def test_inference_parameters_match_table_1() -> None:
-    image = Modality(mlp(784, 2 * 64), mlp(64, 784), likelihoods.Bernoulli())
-    label = Modality(LabelEncoder(10, 2 * 64), mlp(64, 10), likelihoods.Categorical())
-    built = MVAEQ({"image": image, "label": label}, 64)
-    assert sum(p.numel() for m in built.modalities.values() for p in m.encoder.parameters()) == 1_063_680

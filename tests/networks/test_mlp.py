@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mvae.networks.mlp import ImageDecoder, LabelEncoder, mlp
+from mvae.networks.mlp import ConditionalMLP, ImageDecoder, LabelEncoder, mlp
 
 
 def test_mlp_is_linear_layers_with_swish() -> None:
@@ -53,3 +53,4 @@ def test_label_encoder_matches_direct_computation(rows: int) -> None:
 def test_parameter_counts_match_table_1() -> None:
     assert sum(p.numel() for p in mlp(784, 2 * 64).parameters()) == 730_240
     assert sum(p.numel() for p in LabelEncoder(10, 2 * 64).parameters()) == 333_440
+    assert sum(p.numel() for p in ConditionalMLP(784, 10, 2 * 64).parameters()) == 735_360

@@ -7,15 +7,16 @@ import pytest
 
 from mvae.paper.harness import directory_of, finished_run, reproduce
 from mvae.paper.item import BUDGETS, Options
+from mvae.paper.items import ITEMS
 from mvae.paper.paired import values_file
-from mvae.paper.tables import LIKELIHOOD_TABLES, _cells
+from mvae.paper.tables import _cells
 from mvae.runs.evaluation import evaluate
 from tests.paper.common import paths
 
 
 def test_differences_are_paired_by_row_with_standard_error(tmp_path: Path) -> None:
     options = Options(datasets=("digits",), models=("vae", "mvae"), budget="smoke")
-    where, table, spend = paths(tmp_path), LIKELIHOOD_TABLES["table2"], BUDGETS["smoke"]
+    where, table, spend = paths(tmp_path), ITEMS["table2"], BUDGETS["smoke"]
     rows = reproduce(table, options, where)
     found = {(row["model"], row["recipe"], row["metric"]): row for row in rows}
     values = {}
@@ -38,7 +39,7 @@ def test_differences_are_paired_by_row_with_standard_error(tmp_path: Path) -> No
 
 def test_results_without_stored_values_have_no_differences(tmp_path: Path) -> None:
     options = Options(datasets=("digits",), models=("vae", "mvae"), recipes=("paper",), budget="smoke")
-    where, table = paths(tmp_path), LIKELIHOOD_TABLES["table2"]
+    where, table = paths(tmp_path), ITEMS["table2"]
     first = Options(datasets=("digits",), models=("mvae",), recipes=("paper",), budget="smoke")
     reproduce(table, first, where)
     (cell,) = _cells(False, table.completed(first), BUDGETS["smoke"])

@@ -16,9 +16,10 @@ from mvae.paper.cell import Cell
 from mvae.paper.coupling import LAMBDA
 from mvae.paper.harness import finished_run, reproduce
 from mvae.paper.item import BUDGETS, Options, Paths
+from mvae.paper.items import ITEMS
 from mvae.paper.record import Origin, evaluation_rows, improvement
 from mvae.paper.results import Row, add_rows, read_rows
-from mvae.paper.tables import LIKELIHOOD_TABLES, PAPER_MODELS, TABLE1
+from mvae.paper.tables import PAPER_MODELS, TABLE1
 from mvae.runs.evaluation import evaluate
 from mvae.training.callbacks import Callback
 from tests.paper.common import assert_picture, paths
@@ -52,7 +53,7 @@ def test_celeba_inference_parameters_match_paper() -> None:
 
 def test_table_is_trained_once_and_fully_recorded(tmp_path: Path) -> None:
     options = Options(datasets=("digits",), models=("vae", "cvae", "mvae"), budget="smoke")
-    rows = reproduce(LIKELIHOOD_TABLES["table2"], options, paths(tmp_path))
+    rows = reproduce(ITEMS["table2"], options, paths(tmp_path))
     found = {(row["model"], row["recipe"], row["metric"]) for row in rows}
     assert ("vae", "paper", "log p(x1)") in found
     assert ("vae", "paper", "log p(x1,x2)") not in found  # no joint distribution: no number
@@ -68,9 +69,9 @@ def test_table_is_trained_once_and_fully_recorded(tmp_path: Path) -> None:
 
     runs = sorted((tmp_path / "runs").iterdir())
     stamps = [(run / "checkpoint.safetensors").stat().st_mtime_ns for run in runs]
-    again = reproduce(LIKELIHOOD_TABLES["table2"], options, paths(tmp_path))
+    again = reproduce(ITEMS["table2"], options, paths(tmp_path))
     assert again == rows  # nothing new was measured
-    joint = reproduce(LIKELIHOOD_TABLES["table6"], options, paths(tmp_path))
+    joint = reproduce(ITEMS["table6"], options, paths(tmp_path))
     assert {row["model"] for row in joint} == {"mvae"}
     assert {tuple(row["settings"]["proposal"]) for row in joint} == {("image", "label")}
     assert stamps == [(run / "checkpoint.safetensors").stat().st_mtime_ns for run in runs]
@@ -79,7 +80,7 @@ def test_table_is_trained_once_and_fully_recorded(tmp_path: Path) -> None:
 def test_parallel_runs_match_sequential_runs(tmp_path: Path) -> None:
     """Each worker has one thread, as this process has: more threads add up in another order."""
     options = Options(datasets=("digits",), models=("vae", "bivcca"), budget="smoke")
-    table = LIKELIHOOD_TABLES["table2"]
+    table = ITEMS["table2"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -96,7 +97,7 @@ def test_parallel_runs_match_sequential_runs(tmp_path: Path) -> None:
 
 def test_conditional_variance_equals_joint_variance(tmp_path: Path) -> None:
     options = Options(datasets=("digits",), models=("jmvae",), budget="smoke")
-    rows = reproduce(LIKELIHOOD_TABLES["table3"], options, paths(tmp_path))
+    rows = reproduce(ITEMS["table3"], options, paths(tmp_path))
     value = {row["metric"]: row["value"] for row in rows}
     assert value["var log w p(x1|x2)"] == pytest.approx(value["var log w p(x1,x2)"], rel=1e-6)
 

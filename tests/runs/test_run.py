@@ -68,15 +68,20 @@ def test_opened_run_has_the_trained_weights(trained: Run) -> None:
     assert opened.progress["epoch"] == 2
 
 
+def assert_refused(config: Config, folder: Path, error: type[Exception], message: str, device: str = "cpu") -> None:
+    """Training is refused before anything is written."""
+    with pytest.raises(error, match=message):
+        runs.train(config, folder / "run", device=device, callbacks=[])
+    assert not (folder / "run").exists()
+
+
 def test_invalid_settings_write_nothing(tmp_path: Path) -> None:
     for config, device in (
         (changed("digits", data={"source": "nonsense"}), "cpu"),
         (changed("digits", model="nonsense"), "cpu"),
         (changed("digits"), "nonsense"),
     ):
-        with pytest.raises(SettingsError):
-            runs.train(config, tmp_path / "run", device=device, callbacks=[])
-    assert not (tmp_path / "run").exists()
+        assert_refused(config, tmp_path, SettingsError, "nonsense", device)
 
 
 def test_run_is_not_overwritten_or_resumed_with_other_settings(copy: Path) -> None:
@@ -109,9 +114,7 @@ def test_start_from_another_model_or_no_run_is_refused(trained: Run, tmp_path: P
         (trained.directory, "vae", "belongs to another model"),
     ):
         config = changed("digits", epochs=1, model=model).change({"start_from": str(start)})
-        with pytest.raises(RunError, match=message):
-            runs.train(config, tmp_path / "run", device="cpu", callbacks=[])
-        assert not (tmp_path / "run").exists()
+        assert_refused(config, tmp_path, RunError, message)
 
 
 def test_run_killed_before_its_first_checkpoint_starts_over(trained: Run, copy: Path) -> None:
@@ -302,16 +305,12 @@ def test_spread_refuses_missing_runs_and_modalities(trained: Run, tmp_path: Path
         ({"sick": str(trained.directory)}, QueryError, "no modality 'sick' in this table; it has image, label"),
     ):
         config = changed("digits", epochs=1, data={"paired_fraction": 0.05, "spread": spread})
-        with pytest.raises(error, match=message):
-            runs.train(config, tmp_path / "run", device="cpu", callbacks=[])
-        assert not (tmp_path / "run").exists()
+        assert_refused(config, tmp_path, error, message)
 
 
 def test_model_of_pairs_without_pairs_is_refused(tmp_path: Path) -> None:
     few = changed("digits", model="jmvae", data={"paired_fraction": 0.0001})
-    with pytest.raises(SettingsError, match=r"jmvae needs complete rows, and none of the 1297 rows is complete"):
-        runs.train(few, tmp_path / "none", callbacks=[])
-    assert not (tmp_path / "none").exists()
+    assert_refused(few, tmp_path, SettingsError, "jmvae needs complete rows, and none of the 1297 rows is complete")
 
 
 def test_ctrl_c_while_pytorch_is_imported_stays_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:

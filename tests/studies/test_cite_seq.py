@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from mvae.errors import DataError
 from mvae.paper.command import reproduce_command
 from mvae.paper.results import read_rows
-from mvae.studies.cells import Components, drawn_cells, log_normalised, metrics_of, read_cells, variable_genes
+from mvae.studies.cite_seq_cells import Components, drawn_cells, log_normalised, metrics_of, read_cells, variable_genes
 from mvae.studies.totalvi import of_totalvi
 
 

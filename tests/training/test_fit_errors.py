@@ -32,20 +32,26 @@ class Breaks(nn.Module):
         return self.inner(x) * (math.nan if self.left < 0 else 1.0)
 
 
+def assert_fails(trained: MVAE, run_dir: Path, message: str, epochs: int = 9) -> None:
+    """Training stops with this message; every step before it was saved."""
+    with pytest.raises(TrainingError, match=message):
+        fit(
+            trained,
+            Table(columns()),
+            epochs=epochs,
+            batch_size=BATCH,
+            callbacks=[],
+            run_dir=run_dir,
+            checkpoint_seconds=0.0,
+        )
+
+
 @pytest.mark.parametrize("name", ["image", "label", "sound"])
 def test_non_finite_loss_stops_training_and_keeps_the_last_good_checkpoint(name: str, tmp_path: Path) -> None:
     parts = small()
     parts[name].decoder = Breaks(parts[name].decoder, at=7)  # in the second epoch
-    with pytest.raises(TrainingError, match=rf"^\w+/{name} is not finite in epoch 2, step 3: .*checkpoint is kept"):
-        fit(
-            MVAE(parts, 2, cross_from=()),
-            Table(columns()),
-            epochs=9,
-            batch_size=BATCH,
-            callbacks=[],
-            run_dir=tmp_path,
-            checkpoint_seconds=0.0,
-        )
+    message = rf"^\w+/{name} is not finite in epoch 2, step 3: .*checkpoint is kept"
+    assert_fails(MVAE(parts, 2, cross_from=()), tmp_path, message)
     tensors, info = load_state(tmp_path / CHECKPOINT)
     assert (info["epoch"], info["step_in_epoch"]) == (1, 2)
     assert all(tensor.isfinite().all() for tensor in tensors.values())
@@ -55,15 +61,7 @@ def test_non_finite_loss_stops_training_and_keeps_the_last_good_checkpoint(name:
 def test_nan_from_an_encoder_stops_training(tmp_path: Path) -> None:
     parts = small()
     parts["label"].encoder = Breaks(parts["label"].encoder, at=2)
-    with pytest.raises(TrainingError, match="is not finite in epoch 1, step 3"):
-        fit(
-            MVAE(parts, 2, cross_from=()),
-            Table(columns()),
-            epochs=9,
-            batch_size=BATCH,
-            callbacks=[],
-            run_dir=tmp_path,
-        )
+    assert_fails(MVAE(parts, 2, cross_from=()), tmp_path, "is not finite in epoch 1, step 3")
 
 
 @pytest.mark.parametrize("at", [3, STEPS])
@@ -76,16 +74,7 @@ def test_non_finite_weights_are_never_saved(at: int, tmp_path: Path) -> None:
         return gradient * math.nan if calls[0] == at else gradient
 
     trained.get_parameter("_modalities.label.decoder.1.weight").register_hook(spoil)
-    with pytest.raises(TrainingError, match=r"label.decoder.1.weight is not finite"):
-        fit(
-            trained,
-            Table(columns()),
-            epochs=1,
-            batch_size=BATCH,
-            callbacks=[],
-            run_dir=tmp_path,
-            checkpoint_seconds=0.0,
-        )
+    assert_fails(trained, tmp_path, "label.decoder.1.weight is not finite", epochs=1)
     tensors, _ = load_state(tmp_path / CHECKPOINT)
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 

@@ -77,11 +77,7 @@ def read_anndata(
     taken, masks, labelled, known = {}, {}, {}, {}
     wanted = {name: _list(f"features of {name!r}", names) for name, names in (features or {}).items()}
     listed = {name: _list(f"categories of {name!r}", names) for name, names in (categories or {}).items()}
-    for what, named in (("present", present), ("features", wanted), ("categories", listed)):
-        for name in [name for name in named or () if name not in columns]:
-            if what == "present" or nearest(name, columns):  # the dicts from training may have more columns
-                have = f"there are {', '.join(columns)}{nearest(name, columns)}"
-                raise SettingsError(f"{what} names {name!r}, which is not a column; {have}")
+    _require_columns(columns, {"present": present or {}, "features": wanted, "categories": listed})
     for name, where in columns.items():
         part, inside = _part(data, where)
         values, labels = _found(part, inside)
@@ -96,11 +92,7 @@ def read_anndata(
         if here is not None:
             masks[name] = here
     for name, where in (present or {}).items():
-        part, inside = _part(data, where)
-        said, place = _booleans(where, _found(part, inside)[0]), _place(part, cells)
-        if place is not None:  # a cell that is not in the modality has no values of it
-            said = np.where(place >= 0, said[place], False)
-        own = masks.get(name, np.ones(len(cells), bool))
+        own, said = masks.get(name, np.ones(len(cells), bool)), _said_present(data, where, cells)
         masks[name] = own & said.reshape(-1, *[1] * (own.ndim - 1))
     return Annotated(Table(taken, masks), cells, {k: v for k, v in labelled.items() if v}, known)
 
@@ -192,6 +184,22 @@ def _list(what: str, names: Any) -> tuple[Any, ...]:
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise SettingsError(f"{what} must be a list of names, not {abridged(names)}")
     return tuple(names)
+
+
+def _require_columns(columns: Mapping[str, str], asked: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise SettingsError if an argument names something that is not a column; ``asked`` is by argument."""
+    for what, named in asked.items():
+        for name in [name for name in named if name not in columns]:
+            if what == "present" or nearest(name, columns):  # the dicts from training may have more columns
+                have = f"there are {', '.join(columns)}{nearest(name, columns)}"
+                raise SettingsError(f"{what} names {name!r}, which is not a column; {have}")
+
+
+def _said_present(data: Any, where: str, cells: tuple[str, ...]) -> np.ndarray:
+    """What a boolean column says of each cell; a cell that is not in the column's modality has no values of it."""
+    part, inside = _part(data, where)
+    said, place = _booleans(where, _found(part, inside)[0]), _place(part, cells)
+    return said if place is None else np.where(place >= 0, said[place], False)
 
 
 def _booleans(where: str, values: Any) -> np.ndarray:

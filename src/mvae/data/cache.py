@@ -27,9 +27,8 @@ def cached_array(
     shape: tuple[int, ...],
     make: Callable[[], Iterable[np.ndarray]],
     doing: str,
-    dtype: str = "uint8",
 ) -> np.memmap:
-    """Return the rows of ``make()`` as a read-only memory-mapped array.
+    """Return the rows of ``make()`` as a read-only memory-mapped array of bytes (uint8).
 
     The file name contains the fingerprint of the source, so that the file of another source is never used. The file is
     written row by row under a temporary name, flushed and renamed: a file of the final name is complete, and nothing
@@ -42,7 +41,6 @@ def cached_array(
         shape: shape of the whole array.
         make: gives the rows, in order, as arrays of ``shape[1:]``; called if there is no file yet.
         doing: text that is shown while the rows are made.
-        dtype: dtype of the array.
 
     Raises:
         DataError, RunError: the disk cannot be written; and whatever ``make`` raises.
@@ -51,27 +49,27 @@ def cached_array(
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with one_process_at_a_time(directory):
-        found = _intact(path, shape, np.dtype(dtype))
+        found = _intact(path, shape)
         if found is None:
-            _write(path, shape, np.dtype(dtype), make(), doing)
-            found = _mapped(path, shape, np.dtype(dtype))
+            _write(path, shape, make(), doing)
+            found = _mapped(path, shape)
     assert found is not None
     return found
 
 
-def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | None:
+def _mapped(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
     """The mapped file, if it exists and has the right header and size."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):  # absent, truncated, or not an array
         return None
-    exact = isinstance(found, np.memmap) and found.shape == shape and found.dtype == dtype
+    exact = isinstance(found, np.memmap) and found.shape == shape and found.dtype == np.uint8
     return found if exact and path.stat().st_size == found.offset + found.nbytes else None
 
 
-def _intact(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap | None:
+def _intact(path: Path, shape: tuple[int, ...]) -> np.memmap | None:
     """The mapped file, if its contents are as they were written."""
-    found, record = _mapped(path, shape, dtype), path.with_suffix(".json")
+    found, record = _mapped(path, shape), path.with_suffix(".json")
     try:
         stored: Any = json.loads(record.read_text())
         sha256, state = stored["sha256"], stored["state"]
@@ -104,7 +102,7 @@ def _record(path: Path, sha256: str) -> None:
     write_json(path.with_suffix(".json"), {"sha256": sha256, "state": _state(path)})
 
 
-def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[np.ndarray], doing: str) -> None:
+def _write(path: Path, shape: tuple[int, ...], rows: Iterable[np.ndarray], doing: str) -> None:
     part, digest = path.with_suffix(".part"), hashlib.sha256()
     try:
         with writing(path):
@@ -112,13 +110,13 @@ def _write(path: Path, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable[n
             file = part.open("xb+")  # never write through a link that somebody else has put there
         with file:
             with writing(path):
-                header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 file.seek(0)
                 digest.update(file.read())
             for row in _shown(rows, shape[0], doing):
                 assert row.shape == shape[1:]
-                assert row.dtype == dtype
+                assert row.dtype == np.uint8
                 content = row.tobytes()
                 digest.update(content)
                 with writing(path):

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mvae.paper.few_pairs import FRACTIONS, METRIC, STUDIES, WEAK_MODELS, accuracies, few_pairs, name_of_line
 from mvae.paper.published import published_at
 from mvae.paper.results import RowDict
-from mvae.paper.weak import FRACTIONS, METRIC, STUDIES, WEAK_MODELS, accuracies, few_pairs, name_of_line
 from mvae.report.figure import saved_figure
 
 COLOURS = {

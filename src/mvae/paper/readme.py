@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mvae.errors import DataError
+from mvae.paper.few_pairs import FEW_PAIRS, METRIC, STUDIES, WEAK_MODELS, accuracies, name_of_line
 from mvae.paper.paired import REFERENCE
 from mvae.paper.results import RowDict, Summary, read_rows, summaries
 from mvae.paper.tables import PAPER_MODELS
 from mvae.paper.translation import shares
-from mvae.paper.weak import FEW_PAIRS, METRIC, STUDIES, WEAK_MODELS, accuracies, name_of_line
 
 METRICS = ("log p(x1)", "log p(x1,x2)", "log p(x1|x2)", "accuracy x1->x2", "coupling")
 VARIANCES = ("var log w p(x1)", "var log w p(x1,x2)", "var log w p(x1|x2)")
@@ -249,7 +249,7 @@ def _longer(row: RowDict) -> bool:
     return row["budget"] != "laptop"
 
 
-_few_pairs = partial(table_of, few_pairs_table, *FEW_PAIRS, order=_few_pairs_order)
+_few_pairs = partial(table_of, few_pairs_table, *(item.name for item in FEW_PAIRS), order=_few_pairs_order)
 _laptop = partial(table_of, where=_at_laptop, order=_in_the_papers_order)
 _variances, _RESEARCH = partial(runs_table, metrics=VARIANCES), "docs/research"
 TABLES_OF_DOCUMENTS: dict[tuple[str, str], Table] = {  # (file, marker) → table

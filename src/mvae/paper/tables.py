@@ -91,7 +91,7 @@ def _has_joint(model: MultimodalVAE) -> bool:
     return model.joint_posterior and len(model.names) > 1
 
 
-def _table(name: str, summary: str, joint: bool, paired: bool) -> Item:
+def _table(name: str, summary: str, *, joint: bool, paired: bool) -> Item:
     return Item(
         name,
         summary,
@@ -117,12 +117,9 @@ TABLE1 = Item(
     choices={"datasets": all_datasets(), "models": all_models()},
     make=_counted,
 )
-LIKELIHOOD_TABLES = {
-    table.name: table
-    for table in (
-        _table("table2", "log p(x1), log p(x1,x2), log p(x1|x2) with proposal q(z|x1)", False, True),
-        _table("table3", "variances of the log importance weights with proposal q(z|x1)", False, False),
-        _table("table6", "as table2 with proposal q(z|x1,x2)", True, True),
-        _table("table7", "as table3 with proposal q(z|x1,x2)", True, False),
-    )
-}
+LIKELIHOOD_TABLES = (
+    _table("table2", "log p(x1), log p(x1,x2), log p(x1|x2) with proposal q(z|x1)", joint=False, paired=True),
+    _table("table3", "variances of the log importance weights with proposal q(z|x1)", joint=False, paired=False),
+    _table("table6", "as table2 with proposal q(z|x1,x2)", joint=True, paired=True),
+    _table("table7", "as table3 with proposal q(z|x1,x2)", joint=True, paired=False),
+)

@@ -203,8 +203,8 @@ TABLE4 = Item(
     cells=_cells,
     measure=_measure,
 )
-SENTENCES = {
-    name: Item(
+SENTENCES = tuple(
+    Item(
         name,
         summary,
         ("recipes", "budget"),
@@ -220,4 +220,4 @@ SENTENCES = {
         ("table12", "Vietnamese translations of English sentences"),
         ("table13", "English translations of Vietnamese sentences"),
     )
-}
+)

@@ -150,17 +150,14 @@ def _figure(name: str, summary: str, tasks: Sequence[Task]) -> Item:
     )
 
 
-TRANSFORMATIONS = {
-    item.name: item
-    for item in (
-        _figure(
-            "figure4",
-            "vision: transformations of an image and back, with PSNR, SSIM and F1 compared with plain references",
-            TASKS[:10],
-        ),
-        _figure("figure11", "vision: reconstruction, edges and mask, given all six", TASKS[10:]),
-        _figure("figure12", "vision: colour from grey", (Task(("gray",), "image"),)),
-        _figure("figure13", "vision: the hidden half of a face", (Task(("obscured",), "image"),)),
-        _figure("figure14", "vision: the image without its watermark", (Task(("watermarked",), "image"),)),
-    )
-}
+TRANSFORMATIONS = (
+    _figure(
+        "figure4",
+        "vision: transformations of an image and back, with PSNR, SSIM and F1 compared with plain references",
+        TASKS[:10],
+    ),
+    _figure("figure11", "vision: reconstruction, edges and mask, given all six", TASKS[10:]),
+    _figure("figure12", "vision: colour from grey", (Task(("gray",), "image"),)),
+    _figure("figure13", "vision: the hidden half of a face", (Task(("obscured",), "image"),)),
+    _figure("figure14", "vision: the image without its watermark", (Task(("watermarked",), "image"),)),
+)

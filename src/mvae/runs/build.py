@@ -98,7 +98,7 @@ def _takes_covariates(settings: ModalitySettings) -> bool:
     return settings.kind in ("real", "count", "binary", "columns") and all(name in plain for name in named)
 
 
-def _modality(name: str, settings: ModalitySettings, latents: int, condition: int = 0) -> Modality:
+def _modality(name: str, settings: ModalitySettings, latents: int, condition: int) -> Modality:
     """Build one modality by its kind."""
     if settings.kind not in KINDS:
         raise SettingsError(

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,38 +120,46 @@ def train(
     config = config if isinstance(config, Config) else declared(config)
     run_dir = as_path(run_dir, "the run directory")
     # The switch for denormals comes first: worker threads inherit it when they start.
-    with ExitStack() as stack, flushed_denormals(), _deterministic(deterministic), joined() as processes:
-        if resume and not is_table(config):  # a table's sizes and rates come from its rows, below
-            _require_same(run_dir, config)
-        elif not resume and processes.first:
-            _require_free(run_dir)
-        with processes.first_before():  # it downloads what is missing
-            data = load(config, data_dir)
-        said = flattened(config.model_dump(exclude_unset=True))
-        config = completed(config, data)
-        if resume and data.layout is not None:
-            _require_same(run_dir, config, said)
+    with flushed_denormals(), _deterministic(deterministic), joined() as processes:
+        config, data = _read(config, run_dir, data_dir, resume, processes)
         model = build(config).to(device_named(device))
         labelled = partial(_labelled, config, data, run_dir, resume, processes)
         table, held_out = _learned_from(config, data, model, labelled)
         if config.start_from is not None and not (run_dir / CHECKPOINT).exists():
             _start_from(model, Path(config.start_from), data)
-        stack.enter_context(locked(run_dir) if processes.first else nullcontext())
-        _begin(run_dir, config, data, model.device, resume, processes.first)
-        history = (fit if data.layout is None else fit_holding_back)(
-            model,
-            table,
-            config.training,
-            seed=config.seed,
-            validation=held_out,
-            run_dir=run_dir,
-            resume=resume and (run_dir / CHECKPOINT).exists(),  # killed before its first checkpoint, it starts anew
-            callbacks=callbacks,
-        )
-        stretch = {name: buffer for name, buffer in model.named_buffers() if name.endswith(".stretch")}
-        if stretch and data.layout is not None and processes.first and not history.interrupted:
-            amend(run_dir, stretch)
+        with locked(run_dir) if processes.first else nullcontext():
+            _begin(run_dir, config, data, model.device, resume, processes.first)
+            history = (fit if data.layout is None else fit_holding_back)(
+                model,
+                table,
+                config.training,
+                seed=config.seed,
+                validation=held_out,
+                run_dir=run_dir,
+                resume=resume and (run_dir / CHECKPOINT).exists(),  # killed before its first checkpoint, it starts anew
+                callbacks=callbacks,
+            )
+            stretch = {name: buffer for name, buffer in model.named_buffers() if name.endswith(".stretch")}
+            if stretch and data.layout is not None and processes.first and not history.interrupted:
+                amend(run_dir, stretch)
     return Run(run_dir, config, model, data, {"best_epoch": history.best_epoch}), history
+
+
+def _read(
+    config: Config, run_dir: Path, data_dir: str | Path | None, resume: bool, processes: Processes
+) -> tuple[Config, Dataset]:
+    """The completed declaration and its data, if the directory is free, or holds this run where it is resumed."""
+    if resume and not is_table(config):  # a table's sizes and rates come from its rows, below
+        _require_same(run_dir, config)
+    elif not resume and processes.first:
+        _require_free(run_dir)
+    with processes.first_before():  # it downloads what is missing
+        data = load(config, data_dir)
+    said = flattened(config.model_dump(exclude_unset=True))
+    config = completed(config, data)
+    if resume and data.layout is not None:
+        _require_same(run_dir, config, said)
+    return config, data
 
 
 def _begin(run_dir: Path, config: Config, data: Dataset, device: torch.device, resume: bool, first: bool) -> None:
@@ -160,15 +168,11 @@ def _begin(run_dir: Path, config: Config, data: Dataset, device: torch.device, r
         _require_same_coding(run_dir, data)
     elif first:
         _require_free(run_dir)
-        write_json(run_dir / SETTINGS, _description(config, data) | _circumstances(device))
-
-
-def _description(config: Config, data: Dataset) -> dict[str, Any]:
-    """The contents of run.json on declaration and data."""
-    schema = {name: column.to_dict() for name, column in data.schema.items()}
-    stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}
-    stored |= {} if (folder := folder_of(config)) is None else {"folder": folder}
-    return stored if data.layout is None else stored | {"layout": data.layout.to_dict()}
+        schema = {name: column.to_dict() for name, column in data.schema.items()}
+        stored = {"format": FORMAT, "config": config.to_dict(), "schema": schema, "coding": data.vocabulary_id}
+        stored |= {} if (folder := folder_of(config)) is None else {"folder": folder}
+        stored |= {} if data.layout is None else {"layout": data.layout.to_dict()}
+        write_json(run_dir / SETTINGS, stored | _circumstances(device))
 
 
 def _start_from(model: MultimodalVAE, start: Path, data: Dataset) -> None:
@@ -374,11 +378,8 @@ def _require_agreement(run_dir: Path, config: Config, model: MultimodalVAE, head
         "learning_rate": config.training.learning_rate,
         "weights": list(model.weights),
     }
-    differ = [
-        f"{key} {header.settings.get(key)!r}, not {value!r}"
-        for key, value in said.items()
-        if header.settings.get(key) != value
-    ]
+    held = header.settings
+    differ = [f"{key} {held.get(key)!r}, not {value!r}" for key, value in said.items() if held.get(key) != value]
     if header.stage not in model.stages:
         differ.append(f"the stage {header.stage!r}")
     if differ:

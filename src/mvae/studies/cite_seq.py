@@ -20,7 +20,7 @@ from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import RowDict
 from mvae.report.figure import require_figures, saved_figure
 from mvae.studies import totalvi
-from mvae.studies.cells import (
+from mvae.studies.cite_seq_cells import (
     Cells,
     Sizes,
     drawn_cells,
@@ -30,7 +30,7 @@ from mvae.studies.cells import (
     read_cells,
     variable_genes,
 )
-from mvae.studies.measured import Study, show_table
+from mvae.studies.study import Study, show_table
 
 DRAWS = 100
 WIDER = 1.25  # scales protein draws around their mean: 90 % intervals then cover 90 % of the validation cells' counts

@@ -22,7 +22,7 @@ from mvae.errors import DataError
 from mvae.likelihoods import Categorical, Gaussian
 from mvae.paper.item import Budget, Item, Levels, Options, Paths
 from mvae.paper.results import RowDict
-from mvae.studies.measured import Study, found_folder, perceptron, show_table
+from mvae.studies.study import Study, found_folder, perceptron, show_table
 
 VIEWS = ("fou", "fac", "kar", "pix", "zer", "mor")
 SOURCE = "UCI's Multiple Features (one mfeat-VIEW.csv per view: a header, numbers, the label last)"

@@ -30,7 +30,7 @@ from mvae.runs.config import Config
 from mvae.runs.defaults import defaults_for
 from mvae.runs.intervals import fit_holding_back
 from mvae.runs.neighbours import FEWEST, corrections
-from mvae.studies.measured import Study
+from mvae.studies.study import Study
 from mvae.studies.table_baselines import BASELINES
 from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of, whole
 from mvae.studies.table_tasks import (

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mvae.studies.cells import Cells, metrics_of
+from mvae.studies.cite_seq_cells import Cells, metrics_of
 
 EPOCHS, DRAWS = 100, 25
 

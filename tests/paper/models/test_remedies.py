@@ -12,11 +12,7 @@ from mvae.paper.models.remedies import BoundedMVAE, PenalisedMVAE, RampedMVAE
 from tests.models.common import (
     KINDS,
     Normal,
-    assert_answers_all_queries,
-    assert_empty_row_adds_nothing,
-    assert_missing_values_ignored,
     assert_same,
-    assert_trains,
     complete,
     divergence,
     expert,
@@ -76,14 +72,6 @@ def test_objective_matches_naive_loop(kind: type[MVAE], make, beta: float) -> No
     noise = noise_for(built, terms, 6)
     loss = built(table, terms, beta=beta, noise=noise).loss
     assert_same(built, loss, naive(built, table, noise, terms.names, beta))
-
-
-@pytest.mark.parametrize("kind", MODELS)
-def test_models_have_common_properties(kind: type[MVAE]) -> None:
-    assert_missing_values_ignored(kind(parts(), 2))
-    assert_empty_row_adds_nothing(kind(parts(), 2))
-    assert_answers_all_queries(kind(parts(), 2))
-    assert_trains(lambda: kind(parts(), 2))
 
 
 def test_ramped_starts_with_unit_weights_and_ends_as_mvae() -> None:

@@ -320,7 +320,7 @@ def _skewness(values: np.ndarray, often: np.ndarray) -> float:
 
 
 def _learned(
-    column: TableColumn, series: Series, cells: np.ndarray, comma_first: bool, levels: Sequence[Any] = ()
+    column: TableColumn, series: Series, cells: np.ndarray, comma_first: bool, levels: Sequence[Any]
 ) -> TableColumn:
     """Learn a column of a known kind: its classes, bounds, how its cells are written, and its resolution."""
     text = isinstance(cells[0], str)

@@ -12,13 +12,13 @@ from mvae.data.dataset import Dataset
 from mvae.evaluation.validation import validate
 from mvae.paper.cell import Cell, cell_of
 from mvae.paper.datasets import digits, multimnist
+from mvae.paper.few_pairs import WEAK_MODELS, accuracies, cells_of_study, name_of_line, show_accuracies
 from mvae.paper.figure3 import FIGURE3
 from mvae.paper.harness import finished_run, reproduce
 from mvae.paper.item import Options, Paths
 from mvae.paper.items import ITEMS
 from mvae.paper.published import published_at
 from mvae.paper.results import Row, read_rows
-from mvae.paper.weak import WEAK_MODELS, accuracies, cells_of_study, name_of_line, show_accuracies
 from mvae.runs.run import Run, read_run
 from mvae.training.callbacks import Callback
 from tests.paper.common import assert_made_once, assert_picture

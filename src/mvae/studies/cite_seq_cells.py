@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import mvae
 from mvae.errors import DataError
 from mvae.likelihoods import Gaussian, NegativeBinomial
-from mvae.studies.measured import found_folder, perceptron
+from mvae.studies.study import found_folder, perceptron
 
 SOURCE = "the public data of the totalVI study (PBMC10k), saved as pbmc10k.npz with X, Y, genes and proteins"
 Counts = np.ndarray
@@ -58,9 +58,9 @@ def read_cells(data_dir: str | Path | None = None) -> Cells:
         return Cells(file["X"], file["Y"], tuple(map(str, file["genes"])), proteins)
 
 
-def drawn_cells(cells: int = 300, genes: int = 60, proteins: int = 5) -> Cells:
+def drawn_cells(cells: int = 300, genes: int = 60) -> Cells:
     """Synthetic cells of three random kinds, which need no download: for a test of the whole study."""
-    random = np.random.default_rng(0)
+    random, proteins = np.random.default_rng(0), 5
     kind, depth = random.integers(0, 3, cells), np.exp(random.normal(0, 0.3, cells))[:, None]
     rna, protein = (np.exp(random.normal(mean, 1, (3, n))) for mean, n in ((0, genes), (3, proteins)))
     return Cells(

@@ -275,21 +275,15 @@ def few_pairs(
 
 
 _NEEDS = "MNIST (downloaded where --data-dir has none)"
-FEW_PAIRS = {
-    item.name: item
-    for item in (
-        few_pairs(
-            "table8",
-            "MNIST: accuracy of x2 from x1 when few rows are pairs, with the baselines of Sec. 5.1",
-            f"{_NEEDS} (smoke: the embedded digits)",
-            ("mnist",),
-        ),
-        few_pairs("table9", "FashionMNIST: the same", f"Fashion{_NEEDS}", ("fashion-mnist",)),
-        few_pairs(
-            "table10",
-            "MultiMNIST: the same for the digits of its strings, and for exact strings",
-            _NEEDS,
-            ("multimnist",),
-        ),
-    )
-}
+FEW_PAIRS = (
+    few_pairs(
+        "table8",
+        "MNIST: accuracy of x2 from x1 when few rows are pairs, with the baselines of Sec. 5.1",
+        f"{_NEEDS} (smoke: the embedded digits)",
+        ("mnist",),
+    ),
+    few_pairs("table9", "FashionMNIST: the same", f"Fashion{_NEEDS}", ("fashion-mnist",)),
+    few_pairs(
+        "table10", "MultiMNIST: the same for the digits of its strings, and for exact strings", _NEEDS, ("multimnist",)
+    ),
+)
