@@ -1,5 +1,7 @@
 """The start of an encoder of columns: the posterior of a linear-Gaussian model, against its joint distribution."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -41,7 +43,7 @@ def test_it_is_the_exact_posterior_of_any_subset(seed: int, latents: int, fields
         np.testing.assert_allclose(precisions[row], np.diag(np.linalg.inv(covariance)), rtol=1e-8)
 
 
-def columns(decoder: nn.Module, fields: list[Field | str], latents: int) -> mvae.Columns:
+def columns(decoder: nn.Module, fields: Sequence[Field | str], latents: int) -> mvae.Columns:
     """A modality with a linear start whose encoder adds nothing to it."""
     encoder = mlp(ColumnFeatures(fields_of(fields)).size, 2 * latents)
     for parameter in encoder.parameters():
@@ -81,7 +83,7 @@ def test_only_numbers_with_a_scale_count_and_outliers_are_clamped() -> None:
 
 def test_values_hidden_in_training_do_not_enter() -> None:
     modality = columns(mlp(2, 3, [8]), ["a", "b", "c"], 2)
-    modality.augment = [Hide(0.999999)]
+    modality.augment = (Hide(0.999999),)
     mean, log_var = modality.train().expert_parameters(torch.randn(6, 3))
     assert torch.equal(mean, torch.zeros(6, 2))
     assert torch.equal(log_var, torch.zeros(6, 2))
