@@ -110,7 +110,8 @@ import os, sys, time
 from mvae.runs.sweep import sweep
 
 def work(seconds):
-    print("started", os.getpid(), os.environ.get("OMP_NUM_THREADS"), flush=True)
+    line = f"started {os.getpid()} {os.environ.get('OMP_NUM_THREADS')}\\n"
+    print(line, end="", flush=True)  # at once, so that two workers' lines never mix
     if seconds == 0:
         raise ValueError("zero")
     time.sleep(seconds)
