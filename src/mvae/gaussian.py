@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["Gaussian", "kl_divergence", "map_parameters", "product", "quotient", "select_expert"]
+__all__ = ["Gaussian", "kl_divergence", "log_prior", "map_parameters", "product", "quotient", "select_expert"]
 
 # Precisions of experts stay within e^±20, so that an encoder with extreme outputs gives a confident or an uninformative
 # expert, never 0/0: an unbounded log-variance overflows float32 at 88.
@@ -122,6 +122,15 @@ class Gaussian:
         return 0.5 * (variance + mean.square() - 1 + self.precision.log()).sum(-1)
 
 
+def log_prior(z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+    """log N(z; 0, I) in nats, summed over the latent axis.
+
+    >>> log_prior(torch.ones(1, 2))  # −1 − log 2π
+    tensor([-2.8379])
+    """
+    return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
+
+
 def map_parameters(operation: Callable[..., Tensor], *gaussians: Gaussian) -> Gaussian:
     """Apply an operation to the precisions of some Gaussians, and to their shifts.
 
@@ -152,8 +161,9 @@ def product(experts: Gaussian, given: Bool[Tensor, "terms #rows modalities"], pr
     chosen = given.to(experts.precision.dtype)
     with torch.autocast(chosen.device.type, enabled=False):  # autocast would sum in 8 bits of precision
         if chosen.shape[1] == 1:  # the same for all rows: one matrix product instead of one per row
-            precision = torch.tensordot(chosen[:, 0], experts.precision, dims=1)
-            shift = torch.tensordot(chosen[:, 0], experts.shift, dims=1)
+            shape, chosen = (len(given), *experts.precision.shape[1:]), chosen[:, 0]
+            precision = (chosen @ experts.precision.flatten(1)).view(shape)
+            shift = (chosen @ experts.shift.flatten(1)).view(shape)
         else:
             precision = torch.einsum("tbm,mbd->tbd", chosen, experts.precision)
             shift = torch.einsum("tbm,mbd->tbd", chosen, experts.shift)

@@ -305,6 +305,26 @@ def test_the_best_constant_is_found(kind: str) -> None:
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
+def test_the_best_constant_is_of_the_rows_of_each_pair() -> None:
+    """x and y have no row in common, and the label is balanced in the rows with x only."""
+    torch.manual_seed(0)
+    rows, label = torch.arange(800), torch.arange(800) % 2
+    label[400:] = (torch.arange(400) % 4 == 0).long()
+    modalities = {
+        name: Modality(OneLatentExpert(0, 9.0), nn.Linear(2, 1).double(), likelihoods.Gaussian().double())
+        for name in ("x", "y")
+    }
+    decoder = mlp(2, 2, [5]).double()
+    nn.init.constant_(decoder[-1].bias[:1], 3.0)  # pyright: ignore  # worse than a constant everywhere
+    modalities["label"] = Modality(LabelEncoder(2, 4, 5).double(), decoder, likelihoods.Categorical())
+    table = Table({"x": column(800), "y": column(800), "label": label}, {"x": rows < 400, "y": rows >= 400})
+    values = validate(MVAE(modalities, 2), table)
+    for name, share in (("x", 1 / 2), ("y", 1 / 4)):
+        best = values[f"log predictive {name}->label"] - values[f"gain {name}->label"]
+        entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
+        assert best == pytest.approx(-entropy - 2 / 400, abs=1e-4)
+
+
 def test_pairs_are_measured_without_complete_rows() -> None:
     model, table = two_views(900, "abc")
     missing = torch.arange(900) % 3

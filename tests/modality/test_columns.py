@@ -403,6 +403,46 @@ def test_features_are_finite_and_of_the_declared_size() -> None:
     assert found.isfinite().all()
 
 
+def test_features_of_each_kind_are_those_of_a_loop_over_rows() -> None:
+    fields = [
+        Field("d", "date"),
+        Field("a", "categorical", classes=3),
+        Field("x"),
+        Field("b", "categorical", classes=2),
+        Field("e", "date"),
+        Field("many", "categorical", classes=40),
+    ]
+    features = ColumnFeatures(fields)
+    x = torch.tensor(
+        [[1.0e8, 2, -50, 0, 2.0e9, 39], [math.nan, 0, 0.5, 1, 7.0e7, math.nan], [0, math.nan, *[math.nan] * 4]]
+    )
+    weight = features.get_parameter("embeddings.0.weight")
+
+    def waves(seconds: float) -> list[float]:
+        turns = [2 * math.pi * math.fmod(seconds / period, 1) for period in (365.2425 * 86400, 7 * 86400, 86400)]
+        return [f(turn) for f in (math.sin, math.cos) for turn in turns]
+
+    expected = []
+    for d, a, value, b, e, many in x.tolist():
+        row = [0.0 if math.isnan(n) else max(-10.0, min(10.0, n)) for n in (d, value, e)]
+        for seconds in (d, e):
+            row += [0.0] * 6 if math.isnan(seconds) else waves(seconds)
+        row += [float(a == k) for k in range(3)] + [float(b == k) for k in range(2)]
+        row += [0.0] * weight.shape[1] if math.isnan(many) else weight[int(many)].tolist()
+        expected.append([*row, *(float(not math.isnan(n)) for n in (d, a, value, b, e, many))])
+    torch.testing.assert_close(features(x, x).double(), torch.tensor(expected, dtype=torch.float64), atol=1e-4, rtol=0)
+
+
+def test_means_of_bounded_fields_are_those_of_many_draws() -> None:
+    fields = [Field("x"), Field("p", "bounded", low=0.0, high=1.0), Field("q", "bounded", low=-2.0, high=6.0)]
+    scaling = FieldScaling(fields)
+    scaling.fit(mvae.Table({"t": torch.tensor([[1.0, 0.2, 5.5], [3.0, 0.6, -1.0], [2.0, 0.9, 2.0]])}), "t")
+    mean, spread = torch.tensor([[0.3, -0.5, 1.0]]), torch.tensor([0.5, 0.7, 1.1])
+    draws = mean + spread * torch.randn(200_000, 3, generator=torch.Generator().manual_seed(0))
+    expected = scaling.in_units(draws).mean(0, keepdim=True)
+    torch.testing.assert_close(scaling.mean_in_units(mean, spread), expected, atol=0.02, rtol=0)
+
+
 def test_means_are_the_point_for_numbers_and_0_for_classes() -> None:
     own = ColumnsModality.of(FIELDS, LATENT)
     own.fit_scaling(mvae.Table({"t": values(50)}), "t")

@@ -46,6 +46,9 @@ LEAST = 50  # rows; fewer are too few for a mean and its standard error
 VALUES = 2_500_000  # values of decoded events at once
 FIT_STEPS = 50  # at most, of the search for the best constant
 
+_Constant = tuple[Tensor, Float[Tensor, "rows"] | None]
+"""Rows of a modality, and their log p under the best constant parameters."""
+
 
 class Instruments:
     """Measurements besides the objective, over the batches of a pass; the model is in evaluation mode.
@@ -120,8 +123,9 @@ class Instruments:
         result = self.means.values()
         result |= {name: share for name, share in self.saturated.values().items() if share > 0}
         result |= {name: kl for name, kl in self.alone.values().items() if kl < DEAD_KL}
+        constants: dict[str, _Constant] = {}
         for (source, target), gain in self._gains.items():
-            result |= gain.values(f"{source}->{target}")
+            result |= gain.values(f"{source}->{target}", constants)
         kl = self.kl.values() if len(names) > 1 else {}
         for name in (self._full, *names):
             if f"{name} mean" in self.moments:
@@ -140,7 +144,7 @@ class _Gain:
     """How well one modality's posterior predicts another modality, compared with predicting it from nothing."""
 
     def __init__(self, of: str, model: MultimodalVAE, generator: torch.Generator):
-        self.modality, self.generator = model.modalities[of], generator
+        self.of, self.modality, self.generator = of, model.modalities[of], generator
         self.parts: list[tuple[Tensor, Gaussian, Tensor | None]] = []
         self.rows = 0
 
@@ -171,15 +175,21 @@ class _Gain:
         spread = log_p[1:].logsumexp(0) - math.log(SAMPLES)
         return torch.logaddexp(log_p[0], spread) - math.log(2)
 
-    def values(self, pair: str) -> dict[str, float]:
-        """Mean log p of the predictive density, its gain in nats, and the gain's standard error."""
+    def values(self, pair: str, constants: dict[str, _Constant]) -> dict[str, float]:
+        """Mean log p of the predictive density, its gain in nats, and the gain's standard error.
+
+        ``constants`` is kept for the next pair: most pairs with the same target have the same rows.
+        """
         if self.rows < LEAST:
             return {}
         densities = [self._log_densities(*part) for part in self.parts]
         given, base = (torch.cat(own) for own in zip(*densities, strict=True))
-        x, q, context = self.parts[0]
-        start = self.modality.assess(x[:1], torch.zeros_like(q.mean[:1]), None if context is None else context[:1])[1]
-        constant = _constant_log_prob(self.modality, torch.cat([part[0] for part in self.parts]), start)
+        rows = torch.cat([part[0] for part in self.parts])
+        if self.of not in constants or not _equal(constants[self.of][0], rows):
+            x, q, context = self.parts[0]
+            start = self.modality.assess(x[:1], torch.zeros_like(q.mean[:1]), None if context is None else context[:1])
+            constants[self.of] = rows, _constant_log_prob(self.modality, rows, start[1])
+        constant = constants[self.of][1]
         if constant is not None and constant.mean() > base.mean():
             base = constant
         gain = given - base
@@ -210,6 +220,11 @@ def _constant_log_prob(modality: Modality, x: Tensor, params: Tensor | None) -> 
         search.step(loss)  # pyright: ignore[reportArgumentType]
     found = log_prob().detach().double() - best.numel() / len(x)
     return found if found.isfinite().all() else None
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Are all values equal, and missing ones in the same places?"""
+    return a.shape == b.shape and bool(a.isclose(b, rtol=0, atol=0, equal_nan=True).all())
 
 
 def _rows(has: Bool[Tensor, "rows"], device: torch.device) -> Tensor | slice:

@@ -144,15 +144,17 @@ class Fieldwise(Likelihood):
 
     def elementwise(self, params: Float[Tensor, "*lead size"], x: Float[Tensor, "rows fields"]) -> Tensor:
         """Compute log p of each value; 0 for missing values."""
-        here = ~x.isnan()
-        safe = torch.where(here, x, 0.0)  # so that no gradient is NaN
-        of_group = iter(safe.index_select(1, self.places).split([len(group.fields) for group in self.groups], 1))
+        missing = x.isnan()
+        safe = x.masked_fill(missing, 0.0)  # so that no gradient is NaN
+        if len(self.groups) > 1:
+            safe = safe.index_select(1, self.places)
+        of_group = iter(safe.split([len(group.fields) for group in self.groups], 1))
 
         def score(family: Likelihood, group: _Group, own: Tensor) -> Tensor:
-            values = safe if len(group.fields) == len(self.fields) else next(of_group)
+            values = next(of_group)
             return family.elementwise(own, values.long() if isinstance(family, Categorical) else values)
 
-        return torch.where(here, self.assembled(params, score), 0.0)
+        return self.assembled(params, score).masked_fill(missing, 0.0)
 
     def log_prob(self, params: Float[Tensor, "*lead size"], x: Float[Tensor, "rows fields"]) -> Tensor:
         """Compute Σ log p over the observed values."""

@@ -120,7 +120,7 @@ class Hide:
     def __call__(self, x: Values, generator: torch.Generator | None = None) -> Values:
         """x with NaN in independently drawn places."""
         hidden = torch.rand(x.shape, generator=generator, device=x.device) < self.share
-        return torch.where(hidden, torch.nan, x) if x.is_floating_point() else x
+        return x.masked_fill(hidden, torch.nan) if x.is_floating_point() else x
 
 
 #: What a declaration may name: ``augment = [{name = "noise", std = 0.3}]``.

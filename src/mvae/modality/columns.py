@@ -122,7 +122,7 @@ class ColumnsModality(Modality):
 
     def encoder_input(self, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows features"]:
         """`ColumnFeatures` of the values that are observed and, in training, not hidden."""
-        plain = self.scaling.in_units(x) if self.features.dates else x
+        plain = self.scaling.in_units(x) if len(self.features.dates) else x
         return self.features(self.scaling.as_features(x), plain)
 
     def expert_parameters(
@@ -149,7 +149,7 @@ class ColumnsModality(Modality):
 
     def score(self, params: Tensor, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "*samples rows"]:
         """log p of the observed values, as a density in the user's units."""
-        slope = torch.where(x.isnan(), 0.0, self.scaling.log_slope(x))
+        slope = self.scaling.log_slope(x).masked_fill(x.isnan(), 0.0)
         return self.likelihood.log_prob(params, x) + slope.sum(-1)
 
     def generate(

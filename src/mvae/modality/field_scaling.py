@@ -64,6 +64,7 @@ class FieldScaling(Scaling):
         low, high = torch.tensor(ends, dtype=torch.float64).T.contiguous().unbind()
         self.low, self.high = nn.Buffer(low, persistent=False), nn.Buffer(high, persistent=False)
         self.width = nn.Buffer(high - low, persistent=False)
+        self.within = nn.Buffer(self.bounded.nonzero().flatten(), persistent=False)  # the bounded fields' places
 
     def fit(self, table: Table, name: str) -> None:
         """Fit each field's statistics to its observed values, a part at a time; a constant is divided by 1.
@@ -164,8 +165,7 @@ class FieldScaling(Scaling):
         t = x.to(self.mean.dtype) * self.std + self.mean
         found = t
         if "bounded" in self.kinds:
-            share = ((t.sigmoid() - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
-            found = torch.where(self.bounded, self.low + self.width * share, t)
+            found = torch.where(self.bounded, self.low + self.width * _share_of(t), t)
         found = torch.where(self.positive, t.exp(), found) if "positive" in self.kinds else found
         return torch.where(self.scaled, found, x.to(found.dtype))
 
@@ -182,10 +182,16 @@ class FieldScaling(Scaling):
             found = torch.where(self.positive, of_log.exp(), found)
         if "bounded" in self.kinds:
             nodes, weights = (torch.from_numpy(a).to(found) for a in np.polynomial.hermite_e.hermegauss(NODES))
-            total = torch.zeros_like(found)
+            center, std, low, width = (
+                values.expand_as(self.low).index_select(0, self.within)
+                for values in (self.mean, self.std, self.low, self.width)
+            )
+            mean, spread = mean.index_select(-1, self.within), spread.index_select(-1, self.within)
+            total = torch.zeros_like(mean, dtype=found.dtype)
             for node, weight in zip(nodes, weights / math.sqrt(2 * math.pi), strict=True):
-                total = total + weight * self.in_units(mean + node * spread)
-            found = torch.where(self.bounded, total, found)
+                t = (mean + node * spread).to(found.dtype) * std + center
+                total = total + weight * (low + width * _share_of(t))
+            found = found.index_copy(-1, self.within, total)
         return found
 
     def log_slope(self, u: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
@@ -193,13 +199,18 @@ class FieldScaling(Scaling):
         slope = -self.std.log()
         if {"positive", "bounded"} & self.kinds:
             t = u.to(self.mean.dtype) * self.std + self.mean
-            of_share = math.log1p(-2 * MARGIN) - self.width.log()
-            logit = of_share - torch.nn.functional.logsigmoid(t) - torch.nn.functional.logsigmoid(-t)
-            slope = torch.where(self.bounded, logit, torch.where(self.positive, -t, 0.0)) + slope
+            own = torch.where(self.positive, -t, 0.0)
+            if "bounded" in self.kinds:
+                of_share = math.log1p(-2 * MARGIN) - self.width.log()
+                logit = of_share - torch.nn.functional.logsigmoid(t) - torch.nn.functional.logsigmoid(-t)
+                own = torch.where(self.bounded, logit, own)
+            slope = own + slope
         return torch.where(self.scaled, slope, 0.0).to(u.dtype).expand_as(u)
 
     def as_features(self, x: Float[Tensor, "rows fields"]) -> Float[Tensor, "rows fields"]:
         """Modelled values as an encoder sees them: all standardised, counts by their logarithm."""
+        if self.kinds <= set(SCALED):
+            return x
         t = x.to(self.mean.dtype)
         t = torch.where(self.counted, x.clamp(min=0).log1p().to(t.dtype), t) if "count" in self.kinds else t
         return torch.where(self.scaled, x.to(t.dtype), (t - self.mean) / self.std).to(x.dtype)
@@ -226,6 +237,11 @@ class FieldScaling(Scaling):
             if isinstance(saved := state_dict.get(prefix + name), Tensor):
                 setattr(self, name, saved.to(self.mean.device, self.mean.dtype))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _share_of(log_odds: Tensor) -> Tensor:
+    """The position of a bounded field's value in its range, from 0 to 1."""
+    return ((log_odds.sigmoid() - MARGIN) / (1 - 2 * MARGIN)).clamp(0, 1)
 
 
 def _range(field: Field) -> tuple[float, float, bool, str]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mvae.arguments import checked_arguments
 from mvae.errors import SettingsError
-from mvae.gaussian import Gaussian, map_parameters, select_expert
+from mvae.gaussian import Gaussian, log_prior, map_parameters, select_expert
 from mvae.models import plan
 from mvae.models.base import MultimodalVAE, Parts
 from mvae.models.objective import Objective
@@ -98,8 +98,7 @@ class MMVAE(MultimodalVAE):
 
     def divergence(self, experts: Gaussian, z: Tensor, here: Terms) -> Float[Tensor, "terms rows"]:
         """log q(z | X) − log p(z) of each draw."""
-        prior = Gaussian.standard(self.latent_dim, device=z.device)
-        return self.log_mixture(experts, z, here) - prior.log_prob(z)
+        return self.log_mixture(experts, z, here) - log_prior(z)
 
     def counted(self, share: Float[Tensor, "terms rows 1"]) -> Float[Tensor, "terms rows _"]:
         """Each latent's gradient weight besides the draw's share: again the share, if its density depends on x."""

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mvae.errors import SettingsError
-from mvae.gaussian import Gaussian, map_parameters, product, select_expert
+from mvae.gaussian import Gaussian, log_prior, map_parameters, product, select_expert
 from mvae.modality.base import Modality
 from mvae.models import plan
 from mvae.models.mixture import Mixture
@@ -100,8 +100,7 @@ class MMVAEPlus(MMVAE):
         shared, own = slice(None, self.shared), slice(self.shared, None)
         mixture = self.log_mixture(known[..., shared], z[..., shared], here)
         private = alone[..., own].log_prob(z[..., own])
-        prior = Gaussian.standard(self.latent_dim, device=z.device)  # cancels in `private` for those from r
-        return mixture + private - prior.log_prob(z)
+        return mixture + private - log_prior(z)  # which cancels in `private` for those from r
 
     def counted(self, share: Float[Tensor, "terms rows 1"]) -> Float[Tensor, "terms rows _"]:
         """A draw's share for latents of its own modality, else 1: the density of r is not part of a weight."""

@@ -83,7 +83,8 @@ class Experts:
 
     def posteriors(self, model: Model, x: Mapping[str, Tensor], terms: Terms) -> Gaussian:
         """q(z | X) of the terms it is used for."""
-        found, here = experts(model, x, terms, self.encode), terms.on_device(model.device)
+        found = experts(model, x, terms, self.encode)
+        here = terms.on_device(found.precision.device)
         if here.alone is None:
             return self.combine(found, here.given)
         # Each single term becomes a row of its own with one expert: cost and memory are linear in the modalities.
@@ -201,9 +202,15 @@ def experts(
             columns = [x[name]] if context is None else [x[name], context]
             rows = needed[i] if terms.shared_given is None else any(terms.shared_given[i])
             found[name] = _of_rows(model, columns, terms.masked or rows, partial(encode or model.expert, name))
-    zeros = torch.zeros(len(next(iter(x.values()))), model.latent_dim, device=model.device, dtype=model.dtype)
-    every = [found.get(name, Gaussian(zeros, zeros)) for name in modalities]
-    return map_parameters(lambda *parts: torch.stack(parts), *every)
+    if len(found) < len(place):
+        zeros = _no_information(model, len(next(iter(x.values()))))
+        found = {name: found.get(name, zeros) for name in modalities}
+    return map_parameters(lambda *parts: torch.stack(parts), *(found[name] for name in modalities))
+
+
+def _no_information(model: Model, rows: int) -> Gaussian:
+    zeros = torch.zeros(rows, model.latent_dim, device=model.device, dtype=model.dtype)
+    return Gaussian(zeros, zeros)
 
 
 def _of_rows(
@@ -215,11 +222,11 @@ def _of_rows(
     """
     if needed if isinstance(needed, bool) else bool(needed.all()):
         return encode(*columns)
-    zeros = torch.zeros(len(columns[0]), model.latent_dim, device=model.device, dtype=model.dtype)
+    nothing = _no_information(model, len(columns[0]))
     if isinstance(needed, bool) or not needed.any():
-        return Gaussian(zeros, zeros)
+        return nothing
     row = needed.nonzero().flatten().to(model.device)
-    return map_parameters(partial(zeros.index_copy, 0, row), encode(*(column[row] for column in columns)))
+    return map_parameters(partial(nothing.shift.index_copy, 0, row), encode(*(column[row] for column in columns)))
 
 
 def scores(
@@ -251,6 +258,9 @@ def scores(
         of_term = z.unbind()
         for name in [name for name, i in alone.items() if any(terms.shared_of[i])]:
             i = place[name]
+            if terms.alone is None and all(terms.shared_of[i]):
+                found[name] = modalities[name].log_prob(x[name], z, context)
+                continue
             own = of_term if terms.alone is None else (*of_term[: len(terms.of)], of_term[len(terms.of) + i])
             found[name] = _of_terms(modalities[name], x[name], own, terms.shared_of[i], context)
     else:
@@ -258,7 +268,7 @@ def scores(
             condition = None if context is None else context[row]
             log_prob = modalities[name].log_prob(x[name][row], own, condition) if len(row) else z.new_zeros(0)
             found[name] = z.new_zeros(len(scored), z.shape[1]).index_put((term, row), log_prob.to(z.dtype))
-    nothing = z.new_zeros(len(scored), z.shape[1])
+    nothing = z.new_zeros(len(scored), z.shape[1]) if len(found) < len(place) else z
     return torch.stack([found.get(name, nothing) for name in modalities])
 
 

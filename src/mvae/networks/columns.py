@@ -1,12 +1,11 @@
 """The encoder's input for a modality of columns: its values as numbers, zeros where they are missing, and the mask."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mvae.data.fields import Field
 
@@ -36,32 +35,38 @@ class ColumnFeatures(nn.Module):
 
     def __init__(self, fields: Sequence[Field]):
         super().__init__()
-        numbers = torch.tensor([i for i, f in enumerate(fields) if f.kind != "categorical"], dtype=torch.long)
-        self.numbers = nn.Buffer(numbers, persistent=False)  # not a list: a GPU would wait for it at each step
-        self.dates = [i for i, f in enumerate(fields) if f.kind == "date"]
         classes = {i: f.classes or 0 for i, f in enumerate(fields) if f.kind == "categorical"}
-        self.one_hot = {i: k for i, k in classes.items() if k <= ONE_HOT}
+        one_hot = [(i, c) for i, k in classes.items() if k <= ONE_HOT for c in range(k)]  # a feature's field and class
+
+        def numbers(found: Iterable[int]) -> nn.Buffer:  # not a list: a GPU would wait for it at each step
+            return nn.Buffer(torch.tensor([*found], dtype=torch.long), persistent=False)
+
+        self.numbers = numbers(i for i, f in enumerate(fields) if f.kind != "categorical")
+        self.dates = numbers(i for i, f in enumerate(fields) if f.kind == "date")
+        self.one_hot, self.one_class = numbers(i for i, _ in one_hot), numbers(c for _, c in one_hot)
         self.embedded = [i for i, k in classes.items() if k > ONE_HOT]
         widths = [min(50, math.ceil(1.6 * classes[i] ** 0.56)) for i in self.embedded]
         self.embeddings = nn.ModuleList(
             nn.Embedding(classes[i], width) for i, width in zip(self.embedded, widths, strict=True)
         )
         parts = 2 * len(PERIODS) * len(self.dates)
-        self.size = len(self.numbers) + parts + sum(self.one_hot.values()) + sum(widths) + len(fields)
+        self.size = len(self.numbers) + parts + len(one_hot) + sum(widths) + len(fields)
 
     def forward(
         self, standardised: Float[Tensor, "rows fields"], x: Float[Tensor, "rows fields"]
     ) -> Float[Tensor, "rows size"]:
         """The features of standardised values, and of unstandardised class numbers and seconds (``x``)."""
-        here = ~x.isnan()
-        seen, x = torch.where(here, standardised, 0.0).clamp(-FARTHEST, FARTHEST), torch.where(here, x, 0.0)
-        mask, found = here.to(seen.dtype), [seen.index_select(1, self.numbers)]
-        for i in self.dates:
-            turns = torch.stack([x[:, i].double() / period for period in PERIODS], 1)
+        missing = x.isnan()
+        seen, x = standardised.masked_fill(missing, 0.0).clamp(-FARTHEST, FARTHEST), x.masked_fill(missing, -1.0)
+        # −1 is no class.
+        mask, found = (~missing).to(seen.dtype), [seen.index_select(1, self.numbers)]
+        if len(self.dates):
+            seconds, known = x.index_select(1, self.dates).double(), mask.index_select(1, self.dates)[..., None]
+            turns = torch.stack([seconds / period for period in PERIODS], 2)
             angles = 2 * math.pi * (turns - turns.floor())  # kept small, because onnxruntime computes sines in float32
-            found.append((torch.cat([angles.sin(), angles.cos()], 1) * mask[:, i, None]).to(seen.dtype))
-        for i, classes in self.one_hot.items():
-            found.append(F.one_hot(x[:, i].long(), classes) * mask[:, i, None])
+            found.append((torch.cat([angles.sin(), angles.cos()], 2) * known).flatten(1).to(seen.dtype))
+        if len(self.one_hot):
+            found.append((x.index_select(1, self.one_hot).long() == self.one_class).to(seen.dtype))
         for i, embedding in zip(self.embedded, self.embeddings, strict=True):
-            found.append(embedding(x[:, i].long()) * mask[:, i, None])
+            found.append(embedding(x[:, i].long().clamp(min=0)) * mask[:, i, None])
         return torch.cat([*found, mask], 1).to(seen.dtype)

@@ -138,7 +138,7 @@ def _train(run: RunState, validation: Table | None, callbacks: Sequence[Callback
             run.stages.train()
             for index in run.batches():
                 run.take_step(index)
-                if run.model.device.type == "cpu":
+                if run.step.device.type == "cpu":
                     run.require_finite()  # at each step, to name the modality in which it began
                 _notify(run, (partial(_report_step, run, callback) for callback in callbacks))
                 if run.processes.any(stopped()):

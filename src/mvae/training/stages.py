@@ -30,6 +30,11 @@ class Stages:
         for parameter in self._trainable:
             parameter.requires_grad_(id(parameter) in chosen)
             parameter.grad = None
+        self._evaluated = [*self._frozen]
+        for module in self.model.modules():
+            own = list(module.parameters())
+            if own and not any(parameter.requires_grad for parameter in own):
+                self._evaluated += module.modules()
 
     def train(self) -> None:
         """Switch to training mode, except for what the user has frozen, whose batch statistics stay fixed.
@@ -38,11 +43,7 @@ class Stages:
         in training mode.
         """
         self.model.train()
-        for module in self.model.modules():
-            own = list(module.parameters())
-            if own and not any(parameter.requires_grad for parameter in own):
-                module.eval()
-        for module in self._frozen:
+        for module in self._evaluated:
             module.training = False
 
     def __enter__(self) -> "Stages":

@@ -132,7 +132,7 @@ class RunState:
     def take_step(self, index: Tensor) -> None:
         """Take a step on these rows, with β and the learning rate by their schedules."""
         number = self.global_step * self.processes.count + self.processes.rank
-        with own_randomness(self.model.device, self.seed, number):
+        with own_randomness(self.step.device, self.seed, number):
             self.step(index, self.beta(), self.rate())
         self.step_in_epoch += 1
 

@@ -32,7 +32,7 @@ from mvae.training.settings import TrainingSettings
 __all__ = ["RECORDING", "Step", "can_be_recorded", "way_of"]
 
 Way = Literal["eager", "recorded", "compiled"]  # to take a step
-COMPILED_STEPS = 4_000  # steps of a run that earns back the time of compiling
+COMPILED_STEPS = 10_000  # steps of a run that earns back the time of compiling
 EAGER_STEPS = 3  # eager steps before recording, so that every lazily created buffer and kernel exists
 RECORDING = threading.Lock()  # one thread records at a time; meanwhile no other seeds the GPU's default generator
 
@@ -115,7 +115,7 @@ class Step:
 
     def __init__(self, model: MultimodalVAE, table: Table, settings: TrainingSettings, seed: int = 0):
         self.model, self.table, self.settings = model, table, settings
-        self.device, self.learning_rate = model.device, settings.learning_rate
+        self.device, self.dtype, self.learning_rate = model.device, model.dtype, settings.learning_rate
         self.processes = Processes.here()
         self.generator = torch.Generator(self.device).manual_seed(seed)  # all processes draw the same
         self.subset_generator = torch.Generator().manual_seed(seed)
@@ -223,7 +223,7 @@ class Step:
 
     def _noise(self, terms: Terms, rows: int) -> Tensor:
         shape = len(terms.names), rows, self.model.latent_dim
-        return torch.randn(shape, generator=self.generator, device=self.device, dtype=self.model.dtype)
+        return torch.randn(shape, generator=self.generator, device=self.device, dtype=self.dtype)
 
     def _descend(self, loss: Tensor) -> None:
         if loss.requires_grad:  # it does not if the model learns nothing from the batch
