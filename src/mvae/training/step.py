@@ -32,7 +32,7 @@ from mvae.training.settings import TrainingSettings
 __all__ = ["RECORDING", "Step", "can_be_recorded", "way_of"]
 
 Way = Literal["eager", "recorded", "compiled"]  # to take a step
-COMPILED_STEPS = 10_000  # steps of a run that earns back the time of compiling
+COMPILED_STEPS = 4_000  # steps of a run that earns back the time of compiling
 EAGER_STEPS = 3  # eager steps before recording, so that every lazily created buffer and kernel exists
 RECORDING = threading.Lock()  # one thread records at a time; meanwhile no other seeds the GPU's default generator
 
