@@ -106,7 +106,7 @@ class _MeanOfDraws:
         return np.mean([imputer.fit_transform(x) for imputer in drawn], 0)
 
 
-def _by(imputer: object, x: Matrix, fields: Sequence[Field]) -> Matrix:
+def _by(imputer: Any, x: Matrix, fields: Sequence[Field]) -> Matrix:
     """Apply an imputer to standardised numbers and a column for each class but the first, and convert back.
 
     With a column for the first class, too, each would be determined by the others, and iterations would never leave
@@ -128,7 +128,7 @@ def _by(imputer: object, x: Matrix, fields: Sequence[Field]) -> Matrix:
         widths.append(part.shape[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about not having converged
-        filled = imputer.fit_transform(np.concatenate(parts, 1))  # pyright: ignore[reportAttributeAccessIssue]
+        filled = imputer.fit_transform(np.concatenate(parts, 1))
     found, first = x.copy(), 0
     for i, (field, width) in enumerate(zip(fields, widths, strict=True)):
         own, first = filled[:, first : first + width], first + width
