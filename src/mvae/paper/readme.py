@@ -250,7 +250,8 @@ def _longer(row: RowDict) -> bool:
 
 
 _few_pairs = partial(table_of, few_pairs_table, *(item.name for item in FEW_PAIRS), order=_few_pairs_order)
-_laptop = partial(table_of, where=_at_laptop, order=_in_the_papers_order)
+_ordered = partial(table_of, order=_in_the_papers_order)
+_laptop = partial(_ordered, where=_at_laptop)
 _variances, _RESEARCH = partial(runs_table, metrics=VARIANCES), "docs/research"
 TABLES_OF_DOCUMENTS: dict[tuple[str, str], Table] = {  # (file, marker) → table
     ("README.md", "results"): table_of(runs_table, "table2", where=lambda row: _longer(row) and row["seed"] == 0),
@@ -269,8 +270,8 @@ TABLES_OF_DOCUMENTS: dict[tuple[str, str], Table] = {  # (file, marker) → tabl
     (f"{_RESEARCH}/tables.md", "figure2"): table_of(coherence_table, "figure2"),
     (f"{_RESEARCH}/tables.md", "table2"): _laptop(runs_table, "table2"),
     (f"{_RESEARCH}/tables.md", "table3"): _laptop(_variances, "table3"),
-    (f"{_RESEARCH}/tables.md", "table6"): _laptop(partial(runs_table, metrics=METRICS[:3]), "table6"),
-    (f"{_RESEARCH}/tables.md", "table7"): _laptop(_variances, "table7"),
+    (f"{_RESEARCH}/tables.md", "table6"): _ordered(partial(runs_table, metrics=METRICS[:3]), "table6"),
+    (f"{_RESEARCH}/tables.md", "table7"): _ordered(_variances, "table7"),
 }
 
 
