@@ -1,8 +1,8 @@
 """scikit-learn estimators that impute, transform, classify and regress from rows with missing values.
 
 They take arrays (all numbers, NaN means missing) and data frames of pandas, polars or PyArrow, whose columns may be of
-any kind (`mvae describe` shows which; if all are numbers, they are real unless ``kinds`` says otherwise). Answers are means and probabilities under fixed noise, so that a row's answer
-depends on that row alone.
+any kind (`mvae describe` shows which; if all are numbers, they are real unless ``kinds`` says otherwise). Answers are
+means and probabilities under fixed noise, so that a row's answer depends on that row alone.
 """
 
 from collections.abc import Iterator, Mapping
