@@ -1,5 +1,6 @@
 """Documents: links lead somewhere, and lines of prose fit in a terminal."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -73,6 +74,18 @@ def test_documents_named_in_code_exist() -> None:
     named = {name for path in SOURCES for name in re.findall(r"\b(?:docs|benchmarks)/[\w/-]+\.md\b", path.read_text())}
     assert named
     assert not {name for name in named if not (ROOT / name).exists()}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
+def test_commands_have_only_options_that_exist(path: Path) -> None:
+    cli, unknown = importlib.import_module("mvae.cli.main").cli, []
+    text = path.read_text().partition("## Older commands")[0]
+    for name, rest in re.findall(r"\bmvae ([a-z-]+) ((?:\\\n|[^`\n\"#|])*)", text):
+        command = cli.get_command(None, name) if name in cli.list_commands(None) else None
+        known = {option for parameter in getattr(command, "params", ()) for option in parameter.opts} | {"--help"}
+        known |= {option for parameter in getattr(command, "params", ()) for option in parameter.secondary_opts}
+        unknown += [(name, option) for option in re.findall(r"--[a-z-]+", rest) if command and option not in known]
+    assert not unknown
 
 
 def test_every_picture_in_docs_is_shown() -> None:

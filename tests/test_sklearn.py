@@ -114,6 +114,28 @@ def test_unlearnable_data_is_a_value_error(estimator: Any) -> None:
             estimator.fit([[1.0], [2.0], [3.0]], [1, 1, 1])
 
 
+def test_columns_of_numbers_alone_are_real_and_others_inferred() -> None:
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"flag": generator.integers(0, 2, 30) * 1.0, "size": np.exp(2 * generator.normal(size=30))})
+    frame.iloc[::4, 0] = np.nan
+    named, word = frame.columns.tolist(), ["a", "b", "c"] * 10
+    kinds = {
+        form: [MVAEImputer(**QUICK, kinds=own).fit(X).model_.schema.named[name].kind for name in names]
+        for form, X, own, names in (
+            ("array", frame.to_numpy(), None, ["x0", "x1"]),
+            ("numbers", frame, None, named),
+            ("declared", frame, {"flag": "binary"}, named),
+            ("mixed", frame.assign(word=word), None, named),
+        )
+    }
+    assert kinds == {
+        "array": ["real", "real"],
+        "numbers": ["real", "real"],
+        "declared": ["binary", "real"],
+        "mixed": ["binary", "positive"],
+    }
+
+
 def test_constant_column_is_imputed_with_its_value() -> None:
     X = np.random.default_rng(0).normal(size=(40, 3))
     X[:, 2] = 1e-6

@@ -1,8 +1,8 @@
 """scikit-learn estimators that impute, transform, classify and regress from rows with missing values.
 
 They take arrays (all numbers, NaN means missing) and data frames of pandas, polars or PyArrow, whose columns may be of
-any kind (`mvae describe` shows which). Answers are means and probabilities under fixed noise, so that a row's answer
-depends on that row alone.
+any kind (`mvae describe` shows which; if all are numbers, they are real unless ``kinds`` says otherwise). Answers are
+means and probabilities under fixed noise, so that a row's answer depends on that row alone.
 """
 
 from collections.abc import Iterator, Mapping
@@ -110,11 +110,13 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
     Args:
         epochs: maximum number of training epochs; by default it depends on the number of rows.
         latents: the number of latents; by default it depends on the number of columns.
-        kinds: column of a data frame → its kind; by default inferred. Columns of an array are real.
-        samples: number of latent samples per row that means are taken over.
-        random_state: random state of training and answers.
+        kinds: column → its kind. By default columns of numbers alone, in an array or a data frame, are real, and in a
+            data frame with other columns every kind is inferred.
+        samples: number of latent samples per row that means are taken over (`TableModel.impute` takes 400).
+        random_state: random state of training; answers have fixed noise.
 
-    A column without any value stays as it is. Arrays and frames of numbers become arrays; other frames become
+    Similar rows correct nothing, as they do in `TableModel.impute` from 1,000 rows on. A column without any value stays
+    as it is. Arrays and frames of numbers become arrays; other frames become
     frames of pandas (``set_output(transform="polars")``: of polars).
 
     >>> import numpy

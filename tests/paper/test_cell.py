@@ -1,14 +1,18 @@
 """Cells of the studies: the settings that each changes in its declaration."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mvae.cli.train import train
 from mvae.errors import SettingsError
 from mvae.modality.augment import Noise, Power, Shift
 from mvae.models.mvae import MVAE
 from mvae.paper.cell import Cell, cell_of
 from mvae.runs.build import build
+from mvae.runs.config import parse_change
+from mvae.runs.source import declared
 
 # -- Settings ------------------------------------------------------------------------------------------------------
 
@@ -47,6 +51,17 @@ def test_coupled_repeats_few_pairs_at_most_50_times() -> None:
     assert Cell.of("mnist", "paper", pairs=0.01)["repeat_pairs"] == 1
     assert Cell.of("mnist", "paper", 0, "jmvae", pairs=0.01)["repeat_pairs"] == 1
     assert Cell.of("mnist", pairs=0.01, repeat_pairs=1)["repeat_pairs"] == 1
+
+
+def test_manual_says_how_to_train_a_cell_with_few_pairs() -> None:
+    """`mvae train` sets nothing by itself where `mvae reproduce` does; the manual's command sets the same."""
+    text = (Path(__file__).parents[2] / "docs/how-to/missing-data.md").read_text()
+    words = next(line for line in text.splitlines() if line.startswith("`mvae train mnist")).strip("`.").split()[2:]
+    given = train.make_context("train", words).params
+    config = declared(*given["sources"]).variant(*given["variants"]).change({"training": {"epochs": given["epochs"]}})
+    for change in given["changes"]:
+        config = config.change(parse_change(change))
+    assert config.resolved() == Cell.of("mnist", pairs=0.01, epochs=8).config.change({"variants": {}}).resolved()
 
 
 def test_coupled_few_pairs_and_supervised_network_are_augmented() -> None:

@@ -206,6 +206,15 @@ def test_prediction_does_not_use_the_column_itself(trained: mvae.TableModel) -> 
     assert trained.predict(frame, "visit")["visit"].dtype.kind == "M"
 
 
+@pytest.mark.parametrize("written", ["{:.0f}", "{:.1f}"])
+def test_a_predicted_class_names_its_probability(written: str, tmp_path: Path) -> None:
+    """Also where a file writes the classes 1, 2, 3 as 1.0, 2.0, 3.0, as pandas does if some cells are empty."""
+    file = tmp_path / "t.csv"
+    file.write_text("hb,stage\n" + "".join(f"{row / 7},{written.format(row % 3 + 1)}\n" for row in range(60)))
+    found = mvae.fit_table(file, changes=FEW, callbacks=[]).predict(file, "stage")
+    assert {f"stage={stage}" for stage in found["stage"]} <= set(found)
+
+
 def test_column_order_types_and_further_columns_do_not_matter(trained: mvae.TableModel) -> None:
     frame = patients(seed=1)
     other = frame[list(reversed(frame.columns))].assign(extra=1.0)

@@ -15,7 +15,10 @@ SAMPLES = click.IntRange(2, 10**9)
 @click.command()
 @RUN
 @click.option(
-    "--rows", type=click.IntRange(1), help="Number of test rows to score, the first ones.  [default: the declaration's]"
+    "--rows",
+    type=click.IntRange(1),
+    help="Number of test rows to score, the first ones; of a table, also to hide cells in, random ones.  "
+    "[default: the declaration's; at most 5,000 to hide cells in]",
 )
 @click.option("--samples", type=SAMPLES, help="Importance samples per row.  [default: the declaration's]")
 @click.option(

@@ -334,7 +334,7 @@ class TableColumn:
             style = self.style if self.kind in NUMBERS else "1234.5"
             numbers = as_numbers(series.mask(~self.present(series)), style)
             there = numbers[~np.isnan(numbers)]
-            whole = self.resolution == 1 or self.kind in CLASSED
+            whole = self.resolution == 1 or (self.kind in CLASSED and "." not in "".join(map(str, self.classes)))
             whole = whole and bool((np.abs(there) < LARGEST).all()) and not (there % 1).any()
             return pd.array(numbers).astype("Int64") if whole else numbers
         return series.mask(~self.present(series)).to_numpy(object)
