@@ -43,7 +43,7 @@ def test_similar_keys_of_joined_files_are_reported(tmp_path: Path, caplog: pytes
     assert "its key '10' differs from '010' of an earlier file (21 such keys)" in caplog.text
 
 
-@pytest.mark.parametrize(("rows", "starts"), [(250, False), (400, True)])
+@pytest.mark.parametrize(("rows", "starts"), [(150, False), (400, True)])
 def test_encoders_of_small_tables_start_from_a_linear_model(rows: int, starts: bool) -> None:
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(rows, 4)), columns=list("abcd"))
     frame.loc[::3, ["c", "d"]] = None

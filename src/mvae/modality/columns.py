@@ -40,7 +40,7 @@ class ColumnsModality(Modality):
         augment: augmentations of the encoder's input in training; default ``Hide(0.1)``.
         linear_start: the encoder's network corrects `linear_posterior`, the posterior that z would have if the numbers
             were linear in it, with the decoder's slopes around z = 0. Imputations of correlated numbers are better
-            from some 300 rows on. For decoders without batch norm, dropout or covariates.
+            from some 200 rows on. For decoders without batch norm, dropout or covariates.
 
     `ColumnsModality.of` makes the networks.
 

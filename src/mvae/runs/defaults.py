@@ -11,9 +11,8 @@ __all__ = ["defaults_for"]
 
 STEPS = 10_000  # the most optimizer steps, unless a few passes over the rows need more
 SMALL = 1_000  # below this number of rows a table is easily memorised
-LINEAR_FROM = 300  # rows from which a small table's encoder starts from a linear model; in smaller ones it overfits
+LINEAR_FROM = 200  # rows from which a small table's encoder starts from a linear model; in smaller ones it overfits
 EPOCHS, LONGER = 300, 3  # the most epochs; small tables cost little and get LONGER times as many, with smaller steps
-SEEN = 0.7  # the largest share of values that a small table's encoder sees: it should learn from incomplete rows
 LATENTS, MANY = 16, 32  # latents; twice as many for a larger table with more columns than MANY
 SAMPLES = 10  # samples of z per step: with one, most latents stay unused, and imputation is worse
 
@@ -23,9 +22,9 @@ def defaults_for(table: Table) -> dict[str, Any]:
 
     One modality is trained with the importance-weighted bound (Burda et al. 2016), which is what the MMVAE of one
     modality maximises; several modalities are trained with the MVAE. Modalities of columns get perceptrons. Tables
-    below 1,000 rows get one hidden layer, weight decay, smaller and more steps, and encoders that see at most 70 % of
-    the values and, from 300 rows on, start from the posterior of a linear model (``linear_start``). For larger tables
-    the learning rate decays over the last half of the epochs. Training stops early: the epochs are an upper bound.
+    below 1,000 rows get one hidden layer, weight decay, and smaller and more steps; from 200 rows on, their encoders
+    start from the posterior of a linear model (``linear_start``). For larger tables the learning rate decays over the
+    last half of the epochs. Training stops early: the epochs are an upper bound.
     These choices were made on validation cells and on masks that are in no table of results
     (docs/research/tables-with-holes.md).
 
@@ -47,9 +46,8 @@ def defaults_for(table: Table) -> dict[str, Any]:
     reader = {"network": "lstm", "embedding": 64, "hidden": 128}
     modalities = {name: dict(modality) for name in flat}
     modalities |= {name: {"encoder": reader, "decoder": reader} for name in words}
-    for name in flat if small else ():
-        modalities[name]["linear_start"] = rows >= LINEAR_FROM
-        modalities[name]["augment"] = [{"name": "hide", "share": _hidden(table, name)}]
+    for name in flat if LINEAR_FROM <= rows < SMALL else ():
+        modalities[name]["linear_start"] = True
     batch = min(1024, max(64, 2 ** round(math.log2(max(1, rows / 50)))))
     epochs = max(5, min(EPOCHS * (LONGER if small else 1), round(STEPS * batch / rows)))
     training = {
@@ -68,9 +66,3 @@ def defaults_for(table: Table) -> dict[str, Any]:
         "modalities": modalities,
         "training": training | ({} if alone else {"anneal_epochs": epochs // 3}),
     }
-
-
-def _hidden(table: Table, name: str) -> float:
-    """The share of a modality's values to hide from its encoder, in addition to those that are missing."""
-    there = table.observed[name][table.has(name)].double().mean().item() if name in table.observed else 1.0
-    return round(max(0.0, 1 - SEEN / there), 2) if there else 0.0

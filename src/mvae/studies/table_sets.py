@@ -5,7 +5,7 @@ ones, its digits in quadrants, and UCI's Multiple Features. In those with views,
 at random.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from mvae.data.fields import Field
+from mvae.data.tables.frames import of_frame
+from mvae.data.tables.schema import TableSchema
 from mvae.errors import DataError
 from mvae.studies.mfeat import read_views
 
@@ -89,11 +91,23 @@ def holes_of(name: str, pattern: str, seed: int, data_dir: Path | None = None, r
         fields, truth, observed = _hivae(name, int(share), seed, data_dir)
     elif name in VIEWED and what in ("cells", "views", "both"):
         found = whole(name, data_dir)
-        fields, truth = tuple(Field(own) for own in found.names), found.values
+        truth = found.values
         observed = ~_hidden(truth, found.view, what, int(share) / 100, seed)
+        fields = fields_of_numbers(name, found.names, np.where(observed, truth, np.nan))
     else:
         raise DataError(f"there is no set {name!r} with {pattern!r}")
     return Holes(name, pattern, fields, truth[:rows], observed[:rows])
+
+
+def fields_of_numbers(name: str, names: Sequence[str], values: Values) -> tuple[Field, ...]:
+    """The columns of a set with views: of `SKLEARN` with the scales that `mvae train` proposes, else all real.
+
+    Columns that it proposes as classes are numbers here, because errors are those of means.
+    """
+    if name not in SKLEARN:
+        return tuple(map(Field, names))
+    proposed = TableSchema.learn(of_frame(dict(zip(names, values.T, strict=True)))).columns
+    return tuple(Field(column.name, "positive" if column.kind == "positive" else "real") for column in proposed)
 
 
 def _hivae(name: str, share: int, seed: int, data_dir: Path | None) -> tuple[tuple[Field, ...], Any, Any]:

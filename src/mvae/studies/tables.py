@@ -32,7 +32,7 @@ from mvae.runs.intervals import fit_holding_back
 from mvae.runs.neighbours import FEWEST, corrections
 from mvae.studies.study import Study
 from mvae.studies.table_baselines import BASELINES
-from mvae.studies.table_sets import HIVAE, SETS, Holes, holes_of, whole
+from mvae.studies.table_sets import HIVAE, SETS, Holes, fields_of_numbers, holes_of, whole
 from mvae.studies.table_tasks import (
     FOREST,
     HGB,
@@ -255,7 +255,7 @@ def of_outliers(
     from sklearn.metrics import roc_auc_score
 
     table = Table({"t": torch.from_numpy(values)})
-    own, settings = learned(table, [Field(column) for column in found.names], seed, spend)
+    own, settings = learned(table, fields_of_numbers(name, found.names, values), seed, spend)
     log_p = log_likelihood(own, table, ["t"], samples=spend.samples, seed=seed).values
     return {"AUROC": float(roc_auc_score(odd, -log_p.numpy()))}, settings, len(odd)
 
