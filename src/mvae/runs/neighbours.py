@@ -49,7 +49,7 @@ class Correction:
     factor: Mapping[str, Float[np.ndarray, "rows fields"]] = field(default_factory=dict)
     number: Mapping[str, Float[np.ndarray, "rows fields"]] = field(default_factory=dict)
 
-    def of(self, rows: slice) -> "Correction":
+    def of(self, rows: slice | Int[np.ndarray, " rows"]) -> "Correction":
         """The correction of some of the rows."""
         parts = (self.shift, self.factor, self.number)
         return Correction(*({name: own[rows] for name, own in part.items()} for part in parts))
@@ -118,9 +118,9 @@ def correction_of(
     errors = np.full(here.shape, np.nan)
     for number in range(TURNS):
         hidden = here & (turn == number)
-        guess = _guessed(model, values, _without(present, places, hidden), of, places, seed)
+        guess = _guessed(model, values, _without(present, places, hidden), of, places, hidden.any(1), seed)
         errors[hidden] = (truth - guess)[hidden]
-    guess = _guessed(model, values, present, of, places, seed)
+    guess = _guessed(model, values, present, of, places, ~here.all(1), seed)
     rows_alike, copies = _Neighbours(np.where(here, truth, guess), errors), Copies(truth, here)
     way, by_rows, by_copies = _decided(rows_alike, copies, truth, here, turn, seed)
     if not by_rows.share and not by_copies.share:
@@ -278,18 +278,18 @@ def _guessed(
     present: Mapping[str, np.ndarray],
     of: Sequence[str],
     places: Sequence[tuple[str, int]],
+    wanted: Bool[np.ndarray, " rows"],
     seed: int,
 ) -> Numbers:
-    """The model's means of all numbers, as features (standardised)."""
-    parts: list[dict[str, np.ndarray]] = []
-    step = rows_at_once(model, values, SAMPLES)
-    for start in range(0, len(present[of[0]]), step):
-        rows = slice(start, start + step)
+    """The model's means of all numbers of the wanted rows, as features (standardised); NaN in all other rows."""
+    guess = np.full((len(wanted), len(places)), np.nan)
+    lacking, step = np.flatnonzero(wanted), rows_at_once(model, values, SAMPLES)
+    for start in range(0, len(lacking), step):
+        rows = lacking[start : start + step]
         x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))
         found = answers(model, x, here, of, SAMPLES, seed, draws=0)
-        parts.append({name: answer.point for name, answer in found.items()})
-    points = {name: np.concatenate([part[name] for part in parts]) for name in of}
-    return _features(model, points, places)
+        guess[rows] = _features(model, {name: answer.point for name, answer in found.items()}, places)
+    return guess
 
 
 def _features(model: MultimodalVAE, values: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]]) -> Numbers:
