@@ -118,14 +118,16 @@ def correction_of(
     errors = np.full(here.shape, np.nan)
     for number in range(TURNS):
         hidden = here & (turn == number)
-        guess = _guessed(model, values, _without(present, places, hidden), of, places, hidden.any(1), seed)
+        guess = _guessed(
+            model, values, _without(present, places, hidden), of, places, np.flatnonzero(hidden.any(1)), seed
+        )
         errors[hidden] = (truth - guess)[hidden]
-    guess = _guessed(model, values, present, of, places, ~here.all(1), seed)
+    lacking = np.flatnonzero(~here.all(1))
+    guess = _guessed(model, values, present, of, places, lacking, seed)
     rows_alike, copies = _Neighbours(np.where(here, truth, guess), errors), Copies(truth, here)
     way, by_rows, by_copies = _decided(rows_alike, copies, truth, here, turn, seed)
     if not by_rows.share and not by_copies.share:
         return Correction()
-    lacking = np.flatnonzero(~here.all(1))
     shift, factor, number = np.zeros(here.shape), np.full(here.shape, by_rows.factor), np.full(here.shape, np.nan)
     shift[lacking] = by_rows.share * rows_alike.errors_of(lacking, here[lacking], [way])[0]
     if by_copies.share:
@@ -278,14 +280,14 @@ def _guessed(
     present: Mapping[str, np.ndarray],
     of: Sequence[str],
     places: Sequence[tuple[str, int]],
-    wanted: Bool[np.ndarray, " rows"],
+    wanted: Int[np.ndarray, " wanted"],
     seed: int,
 ) -> Numbers:
     """The model's means of all numbers of the wanted rows, as features (standardised); NaN in all other rows."""
-    guess = np.full((len(wanted), len(places)), np.nan)
-    lacking, step = np.flatnonzero(wanted), rows_at_once(model, values, SAMPLES)
-    for start in range(0, len(lacking), step):
-        rows = lacking[start : start + step]
+    guess = np.full((len(present[of[0]]), len(places)), np.nan)
+    step = rows_at_once(model, values, SAMPLES)
+    for start in range(0, len(wanted), step):
+        rows = wanted[start : start + step]
         x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))
         found = answers(model, x, here, of, SAMPLES, seed, draws=0)
         guess[rows] = _features(model, {name: answer.point for name, answer in found.items()}, places)

@@ -79,7 +79,8 @@ class TableModel:
                 number, NAME.p is the probability of a filled class.
             neighbours: correct numbers by the model's errors on the most similar rows of ``data`` and by the numbers of
                 equal rows, if hidden numbers show that this helps (`mvae.runs.neighbours`). A row's answers then depend
-                on others, and take longer. Default: in tables of 1,000 to 20,000 rows, if they are read at once (20,000 rows of more than 104 columns are not).
+                on others, and take longer. Default: in tables of 1,000 to 20,000 rows, if they are read at once (20,000
+                rows of more than 104 columns are not).
             samples: samples of z for means, intervals and probabilities.
             seed: seed of the draws.
 
