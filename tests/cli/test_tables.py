@@ -179,6 +179,8 @@ def test_the_first_rows_are_shown_as_such(folder: Path, tmp_path: Path) -> None:
     done = mvae("predict", run, folder / "patients.csv", "--of", "hb")
     assert len(done.out.splitlines()) == 11
     assert "the first 10 of 120 rows; -o FILE writes all" in done.err
+    found = mvae("predict", run, folder / "patients.csv", "--of", "hb", "--samples", 40_000, "--json").json()
+    assert (found["rows"], len(found["first"])) == (120, 10)  # though few rows of so many samples are answered at once
     assert "-o FILE" not in mvae("predict", run, ten, "--of", "hb").err
 
 

@@ -54,6 +54,7 @@ def answered(
         files, output, device, as_json: as the commands take them (`asking`).
         whole: the answers have all of the table's columns; otherwise the key column is put before them.
     """
+    from mvae.data.tables.frames import stacked
     from mvae.data.tables.opening import open_table
     from mvae.data.tables.writing import require_writable, write_frames
     from mvae.files import require_apart
@@ -71,33 +72,33 @@ def answered(
         frames = replace(frames, read=lambda rows, read=frames.read: (part.set_index(name) for part in read(rows)))
     for line in (*frames.notes, *model.schema.differences(frames.names)):
         click.echo(f"note: {line}", err=True)
-    done, first, typed = 0, None, output is not None and output.suffix.lower() not in (".csv", ".tsv")
+    done, first, typed = 0, list[Any](), output is not None and output.suffix.lower() not in (".csv", ".tsv")
     if output is not None:
         require_writable(output)
 
     def parts(progress: Callable[[float], object]) -> Iterator[Any]:
-        nonlocal done, first
+        nonlocal done
         for part in ask(model, frames):
+            part = part.reset_index() if keyed else part
+            if done < SHOWN:
+                first.append(for_file(model.schema, part.head(SHOWN - done), text=frames.text, typed=False))
             done += len(part)
             progress(min(1.0, done / frames.rows))
-            part = part.reset_index() if keyed else part
-            if first is None:
-                first = for_file(model.schema, part.head(SHOWN), text=frames.text, typed=False)
             yield for_file(model.schema, part, text=frames.text, typed=typed)
 
     with shown(doing) as progress:
         if output is None:
             for _ in parts(progress):
-                if first is not None and not as_json:
+                if done >= SHOWN:
                     break
         else:
             as_read = (frames.separator, frames.encoding, model.schema.decimal) if frames.text else ()
             write_frames(output, parts(progress), *as_read)
-    _say(run, output, done, frames.rows, first, as_json)
+    _say(run, output, done if output is not None else frames.rows, stacked(first), as_json)
 
 
-def _say(run: Path, output: Path | None, rows: int, of: int, first: Any, as_json: bool) -> None:
-    """Print what was answered: ``rows`` answers to a table ``of`` this number of rows, or the first ones."""
+def _say(run: Path, output: Path | None, rows: int, first: Any, as_json: bool) -> None:
+    """Print the number of rows written, or the first answers and the number of the table's rows."""
     if as_json:
         columns = list(map(str, first.columns))
         cells = [plain_cells(row) for row in first.itertuples(index=False)]
@@ -108,8 +109,8 @@ def _say(run: Path, output: Path | None, rows: int, of: int, first: Any, as_json
         click.echo(f"{rows:,} rows: {output}")
     else:
         click.echo(first.to_string(index=False, max_colwidth=30))
-        if of > SHOWN:
-            click.echo(f"the first {SHOWN} of {of:,} rows; -o FILE writes all", err=True)
+        if rows > SHOWN:
+            click.echo(f"the first {SHOWN} of {rows:,} rows; -o FILE writes all", err=True)
 
 
 def plain_cells(cells: Iterable[Any]) -> list[Any]:

@@ -55,15 +55,18 @@ class Filler:
                 own["p"][:, i] = np.take_along_axis(answer.probabilities[i], code, 1)[:, 0]
         return made
 
-    def filled(self, frame: DataFrame, parts: Sequence[Kept]) -> DataFrame:
+    def filled(self, frame: DataFrame, rows: np.ndarray, parts: Sequence[Kept]) -> DataFrame:
         """These rows filled in; draws are one below the other, with the columns ``.imp`` and ``.id``.
 
         Args:
             frame: the rows.
-            parts: what was kept of the answers for them, in their order.
+            rows: the numbers of those with missing cells, at least one.
+            parts: what was kept of the answers for these, in their order.
         """
+        place = np.zeros(len(frame), int)  # of each row among the answers; any will do for a row without missing cells
+        place[rows] = np.arange(len(rows))
         whole = {
-            name: {key: np.concatenate([part[name][key] for part in parts], -2) for key in own}
+            name: {key: np.concatenate([part[name][key] for part in parts], -2)[..., place, :] for key in own}
             for name, own in parts[0].items()
         }
         if not self.draws:

@@ -49,7 +49,7 @@ class Correction:
     factor: Mapping[str, Float[np.ndarray, "rows fields"]] = field(default_factory=dict)
     number: Mapping[str, Float[np.ndarray, "rows fields"]] = field(default_factory=dict)
 
-    def of(self, rows: slice) -> "Correction":
+    def of(self, rows: slice | Int[np.ndarray, " rows"]) -> "Correction":
         """The correction of some of the rows."""
         parts = (self.shift, self.factor, self.number)
         return Correction(*({name: own[rows] for name, own in part.items()} for part in parts))
@@ -118,14 +118,16 @@ def correction_of(
     errors = np.full(here.shape, np.nan)
     for number in range(TURNS):
         hidden = here & (turn == number)
-        guess = _guessed(model, values, _without(present, places, hidden), of, places, seed)
+        guess = _guessed(
+            model, values, _without(present, places, hidden), of, places, np.flatnonzero(hidden.any(1)), seed
+        )
         errors[hidden] = (truth - guess)[hidden]
-    guess = _guessed(model, values, present, of, places, seed)
+    lacking = np.flatnonzero(~here.all(1))
+    guess = _guessed(model, values, present, of, places, lacking, seed)
     rows_alike, copies = _Neighbours(np.where(here, truth, guess), errors), Copies(truth, here)
     way, by_rows, by_copies = _decided(rows_alike, copies, truth, here, turn, seed)
     if not by_rows.share and not by_copies.share:
         return Correction()
-    lacking = np.flatnonzero(~here.all(1))
     shift, factor, number = np.zeros(here.shape), np.full(here.shape, by_rows.factor), np.full(here.shape, np.nan)
     shift[lacking] = by_rows.share * rows_alike.errors_of(lacking, here[lacking], [way])[0]
     if by_copies.share:
@@ -278,18 +280,18 @@ def _guessed(
     present: Mapping[str, np.ndarray],
     of: Sequence[str],
     places: Sequence[tuple[str, int]],
+    wanted: Int[np.ndarray, " wanted"],
     seed: int,
 ) -> Numbers:
-    """The model's means of all numbers, as features (standardised)."""
-    parts: list[dict[str, np.ndarray]] = []
+    """The model's means of all numbers of the wanted rows, as features (standardised); NaN in all other rows."""
+    guess = np.full((len(present[of[0]]), len(places)), np.nan)
     step = rows_at_once(model, values, SAMPLES)
-    for start in range(0, len(present[of[0]]), step):
-        rows = slice(start, start + step)
+    for start in range(0, len(wanted), step):
+        rows = wanted[start : start + step]
         x, here = ({name: own[rows] for name, own in mapping.items()} for mapping in (values, present))
         found = answers(model, x, here, of, SAMPLES, seed, draws=0)
-        parts.append({name: answer.point for name, answer in found.items()})
-    points = {name: np.concatenate([part[name] for part in parts]) for name in of}
-    return _features(model, points, places)
+        guess[rows] = _features(model, {name: answer.point for name, answer in found.items()}, places)
+    return guess
 
 
 def _features(model: MultimodalVAE, values: Mapping[str, np.ndarray], places: Sequence[tuple[str, int]]) -> Numbers:

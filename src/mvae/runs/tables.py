@@ -20,7 +20,7 @@ from mvae.models.base import MultimodalVAE
 from mvae.runs import saving
 from mvae.runs.answers import AT_ONCE, answers, latents, scores
 from mvae.runs.filling import ENDS, Filler
-from mvae.runs.neighbours import FEWEST, NEIGHBOURS_AMONG, Correction, corrections
+from mvae.runs.neighbours import FEWEST, NEIGHBOURS_AMONG, Correction, correction_of
 from mvae.runs.run import opened_model, read_run
 
 __all__ = ["TableModel", "for_file", "load_table"]
@@ -79,8 +79,8 @@ class TableModel:
                 number, NAME.p is the probability of a filled class.
             neighbours: correct numbers by the model's errors on the most similar rows of ``data`` and by the numbers of
                 equal rows, if hidden numbers show that this helps (`mvae.runs.neighbours`). A row's answers then depend
-                on others, and take three to five times as long. Default: in tables of 1,000 to 20,000 rows, if they are
-                read at once (20,000 rows of more than 104 columns are not).
+                on others, and take longer. Default: in tables of 1,000 to 20,000 rows, if they are read at once (20,000
+                rows of more than 104 columns are not).
             samples: samples of z for means, intervals and probabilities.
             seed: seed of the draws.
 
@@ -116,8 +116,8 @@ class TableModel:
         lacking = self._lacking(frames) if interval is not None else set[str]()
         _require_free(frames.names, {".imp", ".id"} if draws else {f"{n}.{end}" for n in lacking for end in ENDS})
         most, filler = max(samples, draws), Filler(self.schema, draws, interval, lacking)
-        drawn, seen = draws or (0 if interval is None and not neighbours else None), 0
-        for frame, parts in self._in_steps(frames, self.rows_at_once(most), max(1, draws), neighbours, seed):
+        drawn, seen = draws or (0 if interval is None else None), 0
+        for frame, rows, parts in self._in_steps(frames, self.rows_at_once(most), max(1, draws), neighbours, seed):
             kept = []
             for values, present, correction in parts:
                 found = answers(
@@ -132,7 +132,7 @@ class TableModel:
                 )
                 kept.append(filler.kept(found if correction is None else correction.applied(self.model, found)))
                 seen += 1
-            yield filler.filled(frame, kept)
+            yield filler.filled(frame, rows, kept)
 
     @checked_arguments("interval", error=QueryError)
     def predict(self, data: Any, of: str, *, interval: float = 0.9, samples: int = 400, seed: int = 0) -> DataFrame:
@@ -202,6 +202,7 @@ class TableModel:
 
         Parts are the modalities, or the columns of a single modality. Densities of rows with different missing
         columns are not comparable: compare rows with the same ones, and a part with that part's median over rows.
+        For the columns of a single modality, time grows with the square of their number.
 
         Args:
             data: the rows.
@@ -272,24 +273,34 @@ class TableModel:
 
     def _in_steps(
         self, frames: Frames, step: int, draws: int, neighbours: bool, seed: int
-    ) -> Iterator[tuple[DataFrame, Sequence[Step]]]:
-        """Rows that are filled in together, in steps of rows that are answered together."""
+    ) -> Iterator[tuple[DataFrame, np.ndarray, Sequence[Step]]]:
+        """Rows that are filled in together; the numbers of those that lack something; and these in steps of rows that
+        are answered together."""
         most = self._together(frames, step, draws)
         for frame, values, present in self._encoded(frames, NEIGHBOURS_AMONG if neighbours else most):
             if neighbours and len(frame) < FEWEST:
                 said = "neighbours need %s rows at once: %s of the table's %s rows are filled in without them"
                 log.warning(said, *(f"{number:,}" for number in (FEWEST, len(frame), frames.rows)))
-            steps = ((slice(first, first + step), None) for first in range(0, len(frame), step))
-            if neighbours:
-                steps = corrections(self.model, values, present, self._columns, step, seed)
-            parts = [(*_rows_of(values, present, rows), correction) for rows, correction in steps]
-            each = max(1, most // step)
-            for first in range(0, len(parts), each):
-                yield frame.iloc[first * step : (first + each) * step], parts[first : first + each]
+            correction = correction_of(self.model, values, present, self._columns, seed) if neighbours else None
+            lacking = self._lacking_rows(frame, present)
+            for first in range(0, len(frame), most):
+                rows = np.flatnonzero(lacking[first : first + most])
+                rows = rows if len(rows) else np.zeros(1, int)  # the form of the answers is needed in any case
+                steps = [first + rows[start : start + step] for start in range(0, len(rows), step)]
+                parts = [(*_rows_of(values, present, own), correction and correction.of(own)) for own in steps]
+                yield frame.iloc[first : first + most], rows, parts
+
+    def _lacking_rows(self, frame: DataFrame, present: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The mask of rows with a cell to fill in: any other row costs as much, and its answers are not used."""
+        lacking = np.zeros(len(frame), bool)
+        for modality in self._columns:
+            own = [i for i, name in enumerate(self.schema.modalities[modality]) if name in frame.columns]
+            lacking |= ~present[modality][:, own].all(1)
+        return lacking
 
 
 def _rows_of(
-    values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray], rows: slice
+    values: Mapping[str, np.ndarray], present: Mapping[str, np.ndarray], rows: slice | np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     return {name: own[rows] for name, own in values.items()}, {name: own[rows] for name, own in present.items()}
 

@@ -12,6 +12,7 @@ import pytest
 
 from mvae.data.tables.cells import missing_cells
 from mvae.data.tables.column import TableColumn
+from mvae.data.tables.dates import _far
 from mvae.data.tables.infer import infer
 from mvae.errors import DataError, SettingsError
 from tests.unchecked import unchecked
@@ -42,6 +43,15 @@ RANDOM = np.random.default_rng(0)
         (["12%", "7.5%", "-3%"], "real", "numbers with fractions, -3 to 12, written as 1234.5%"),
         (["$1,234.50", "-$3.25", "$ 7"], "real", "-3.25 to 1234, written as $1,234.5"),
         (["1,5 kg", "80 kg", "7,25kg"], "real", "written as 1.234,5 kg"),
+        (["₹12,34,567.50", "₹1,000", "-₹3"], "real", "-3 to 1234568, written as ₹1,234.5"),
+        (["kr 1.234,50", "kr 8", "-kr 7"], "real", "-7 to 1234, written as kr 1.234,5"),
+        (["R$ 1.5", "R$ 12", "R$ 7"], "real", "1.5 to 12, written as R$ 1234.5"),
+        (["5.5 min.", "20 min.", "10 min."], "real", "5.5 to 20, written as 1234.5 min."),
+        (["\u22125.5", "0.25", "\u2013 3", "7"], "categorical", "4 different values"),
+        (["\u22125.5", "0.25", "\u20133", "7"], "real", "-5.5 to 7"),
+        (["1\u2009234.5", "\u22122\u2009000", "3"], "real", "-2000 to 1234, written as 1 234.5"),
+        (["01:30:00", "00:45:10", "12:00:00"], "categorical", "times as '01:30:00'; for their size to count"),
+        ([f"{i // 60}:{i % 60:02} pm" for i in range(60, 150)], "ignored", "times as '1:00 pm'"),
         (["5 mg", "20 mg", "10 mg"], "ordinal", "3 different integers, 5 to 20, written as 1234.5 mg"),
         (["7.png", "8.png", "9.png"], "ignored", "paths of pictures"),
         (["5-", "7-", "9-"], "categorical", "text with 3 different values"),
@@ -228,6 +238,7 @@ def test_filled_text_has_the_format_of_its_column() -> None:
         (["12.5%", "-3.0%", "99.9%"], "-7.2%"),
         (["$1,234.50", "-$3.25", "$17.00"], "-$7.25"),
         (["1.234,5 €", "-80,0 €", "7,2 €"], "-7,2 €"),
+        (["₹12,34,567.50", "-₹3.25", "₹17.00"], "-₹7.25"),
     ],
 )
 def test_numbers_with_a_unit_are_filled_in_with_it(cells: list[str], filled: str) -> None:
@@ -238,6 +249,21 @@ def test_numbers_with_a_unit_are_filled_in_with_it(cells: list[str], filled: str
     again = column.decode(values[here])
     assert column.encode(series(again.tolist()))[0].tolist() == values[here].tolist()
     assert column.encode(series([re.sub(r"[^\d.,-]", "", cell) for cell in cells]))[0].tolist() == values[here].tolist()
+
+
+def test_dates_beyond_nanoseconds_are_dates() -> None:
+    """With pandas 2, whose dates are nanoseconds, such columns were categories."""
+    days = [datetime.date(1, 1, 1), datetime.date(2020, 2, 29), datetime.date(9999, 12, 31)]
+    expected = [(day.toordinal() - datetime.date(1970, 1, 1).toordinal()) * 86_400.0 for day in days]
+    moments = [datetime.datetime.combine(day, datetime.time()) for day in days]
+    for cells in (strings(days), days, moments, [f"{day:%d.%m.}{day.year:04}" for day in days]):
+        column = infer("end", pd.Series(cells, dtype=object))
+        assert column.kind == "date"
+        assert column.encode(pd.Series(cells, dtype=object))[0].tolist() == expected
+        assert column.filled(pd.Series([*cells, None], dtype=object), np.array([*expected, 0.0])).tolist()[:3] == cells
+    assert [_far(f"{day}T10:00:00+02:00", "%Y-%m-%dT%H:%M:%S%z") - 8 * 3600 for day in days[::2]] == expected[::2]
+    for other in ("2020-02-29", "9999-02-30", "word", 12.5):
+        assert np.isnan(_far(other, "%Y-%m-%d"))
 
 
 def test_levels_with_a_unit_are_in_the_order_of_their_numbers() -> None:

@@ -34,6 +34,11 @@ DAYS = pd.to_datetime(["1900-01-01", "2020-01-31", "2021-05-06"])
         (pd.Series([-np.inf, 1.5, 2.25], dtype="float32"), "-inf"),
         (pd.Series([np.inf, 1.5, 2.25], dtype=object), float("inf")),
         (pd.Series(["inf", "1.5", "2.25"], dtype=object), float("inf")),
+        (pd.Series(["-999 kg", "1.5 kg", "2.25 kg"], dtype=object), -999),
+        (pd.Series(["-999.0 kg", "1.5 kg", "2.25 kg"], dtype=object), "-999"),
+        (pd.Series(["$9,999", "$1,250", "$2"], dtype=object), 9999),
+        (pd.Series(["-9.999,0", "1,5", "2,25"], dtype=object), -9999),
+        (pd.Series(["\u2212999", "1.5", "2.25"], dtype=object), -999),
     ],
 )
 def test_a_missing_value_mark_is_found_in_every_type(cells: Any, mark: Any) -> None:

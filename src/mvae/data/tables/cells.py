@@ -12,7 +12,7 @@ import numpy as np
 
 from mvae.data.tables.dates import as_seconds, format_of
 from mvae.data.tables.frames import pandas
-from mvae.data.tables.numbers import as_numbers, style_of
+from mvae.data.tables.numbers import as_numbers, style_of, trimmed
 from mvae.errors import DataError, SettingsError, abridged
 
 __all__ = [
@@ -65,9 +65,13 @@ def is_text(cells: Any) -> bool:
     )
 
 
-def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
+def missing_cells(uniques: np.ndarray, named: Missing, style: str = "") -> np.ndarray:
     """The mask of these distinct cells that mean missing: those that are empty, NaN or null, and those in ``named``.
 
+    Numbers in text are compared in the style of the column's numbers, if it is given.
+
+    >>> missing_cells(np.array(["80 kg", "-999 kg", "-999"], object), [-999], "1234.5 kg").tolist()
+    [False, True, True]
     >>> missing_cells(np.array(["", "NaN", "?", "-999", "0"], object), ["?", -999]).tolist()
     [True, True, True, True, False]
     """
@@ -93,6 +97,9 @@ def missing_cells(uniques: np.ndarray, named: Missing) -> np.ndarray:
         return isinstance(cell, numbers.Real | Decimal) and not isinstance(cell, bool) and float(cell) in every
 
     found = np.array([gone(cell) for cell in uniques.tolist()], bool)
+    if every and style not in ("", "1234.5"):
+        text = np.array([isinstance(cell, str) for cell in uniques.tolist()], bool)
+        found[text] |= np.isin(as_numbers(uniques[text], style), list(every))
     dates = np.array([isinstance(cell, datetime.date) for cell in uniques.tolist()], bool) & ~found
     if dates.any() and (marks := _dates_in(named)):
         cells = uniques[dates].tolist()
@@ -152,6 +159,7 @@ def restored(value: Any, kind: str) -> Any:
 
 def _value(text: str) -> float | None:
     """The number that is written as text, with a decimal point or comma; None if the text is not a number."""
+    text = trimmed(text)
     try:
         return float(text.replace(",", ".") if "." not in text else text)
     except ValueError:

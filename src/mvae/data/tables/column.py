@@ -107,7 +107,7 @@ class TableColumn:
         """
         codes, uniques = factorized(series)
         numbers = self._read(uniques, series)
-        gone = missing_cells(uniques, self.missing)
+        gone = missing_cells(uniques, self.missing, self.style)
         wrong = ~gone & ~np.isfinite(numbers)
         numbers[gone | wrong] = np.nan
         values = np.append(numbers, np.nan)[codes]  # cells that are missing for pandas have the code −1
@@ -119,12 +119,12 @@ class TableColumn:
     def present(self, series: Series) -> np.ndarray:
         """The mask of cells that are not missing, whether they are valid for this kind or not."""
         codes, uniques = factorized(series)
-        return ~np.append(missing_cells(uniques, self.missing), True)[codes]
+        return ~np.append(missing_cells(uniques, self.missing, self.style), True)[codes]
 
     def unlike(self, series: Series) -> np.ndarray:
         """The mask of present cells that differ from what was learned: invalid for the kind, or of finer resolution."""
         codes, uniques = factorized(series)
-        there = ~missing_cells(uniques, self.missing)
+        there = ~missing_cells(uniques, self.missing, self.style)
         numbers = self._codes_of(uniques) if self.kind == "constant" else self._read(uniques, series)
         odd = there & ~np.isfinite(numbers)
         if self.kind in (*NUMBERS, "date") and self.resolution:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ _ENDING = re.compile(r"(?<=:\d\d)(Z|[+-]\d\d:?\d\d)$")
 MICROSECONDS = 1_000_000  # per second; nanoseconds would overflow in 2262
 FIRST, LAST = -62_135_596_800, 253_402_300_799  # seconds of the years 1 to 9999, which can be written as text
 DAY = 86_400.0  # seconds
+NEAR = 1678, 2261  # the years that nanoseconds hold in full
 _ZONE = re.compile(r"^(?:datetime64\[\w+, |timestamp\[\w+, tz=)(.+?)\]")
 
 
@@ -41,7 +42,22 @@ def as_seconds(values: Any, form: str = "") -> np.ndarray:
     cells = cells.mask(cells.map(lambda cell: isinstance(cell, int | float | np.number)).astype(bool))  # no nanoseconds
     read = pd.to_datetime(cells, format=form or None, errors="coerce", utc=True)
     numbers = read.astype("datetime64[us, UTC]").astype("int64").to_numpy().astype(np.float64) / MICROSECONDS
-    return np.where(read.isna(), np.nan, numbers)
+    numbers[read.isna()] = np.nan
+    for i in np.flatnonzero(read.isna() & cells.notna()).tolist():
+        numbers[i] = _far(cells.iloc[i], form)
+    return numbers
+
+
+def _far(cell: Any, form: str) -> float:
+    """Seconds of a date beyond the nanoseconds in which pandas 2 reads dates; NaN for any other cell."""
+    try:
+        day = datetime.strptime(cell, form) if isinstance(cell, str) else cell
+    except ValueError:
+        return np.nan
+    if not isinstance(day, date) or NEAR[0] <= day.year <= NEAR[1]:
+        return np.nan
+    moment = day if isinstance(day, datetime) else datetime.combine(day, time())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def format_of(name: str, values: Sequence[str]) -> tuple[str, str] | None:

@@ -49,6 +49,8 @@ SPREAD_AS_COUNTS, SKEWED_AS_COUNTS = 0.8, 0.5  # least variance and skewness rel
 MOST_OTHERS = 0.1  # share of the texts in a column of pictures that may have other names
 LOOKED_FOR = 100  # files that are looked for, of a column that may be pictures
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+# Times of day and durations.
+_CLOCK = re.compile(r"\s*-?(\d+ days? )?\d+:\d\d(:\d\d([.,]\d+)?)?(\s*[ap]\.?m\.?)?\s*", re.IGNORECASE)
 # The texts that may be huge numbers; `float` reads each of them.
 _HUGE = re.compile(r"\s*[+-]?(inf|infinity|(\d+\.?\d*|\.\d+)e\+?\d{3,})\s*$", re.IGNORECASE)
 
@@ -95,6 +97,8 @@ def infer(
     low, high = said if kind == "bounded" and said else (None, None)
     codes, uniques = factorized(series.rename(name))
     gone = missing_cells(uniques, missing)
+    if missing and all(isinstance(cell, str) for cell in uniques[~gone].tolist()):
+        gone = missing_cells(uniques, missing, style_of(uniques[~gone].tolist(), comma_first) or "")
     counts = np.bincount(codes[codes >= 0], minlength=len(uniques))
     cells, often = uniques[~gone], counts[~gone]
     classed = str(series.dtype) == "category" and kind not in (*NUMBERS, "date")
@@ -249,22 +253,20 @@ def _of_words(
             listed = ", ".join(repr(word) for word in cells[odd].tolist())
             raise DataError(
                 f"column {name!r} holds numbers, except {listed} ({often[odd].sum()} cells): if they mean missing, "
-                f"name them (--missing, or [data] missing = [{listed}]); else declare the column as categorical"
+                f"name them (--missing, or [data] missing = [{listed}]); else write them as numbers, or declare the "
+                "column as categorical"
             )
     what = f"most are numbers as {unit.replace('#', '12')!r}: write all of them so, or without the unit" if unit else ""
+    if all(map(_CLOCK.fullmatch, words)):
+        what = f"times as {words[0]!r}; for their size to count, write them as numbers, such as minutes"
     spaces = np.mean([word.count(" ") for word in words])
     if len(cells) > MOST_CLASSES or (len(cells) > 50 and len(cells) > 0.9 * often.sum()):
-        like = (
-            "sentences; to use them, declare text"
-            if spaces > 3
-            else "names or row numbers; to use them, declare categorical"
-        )
-        return replace(
-            blank, reason=f"{len(cells)} different texts in {often.sum()} cells, {what or f'such as {like}'}"
-        )
-    reason = f"text with {len(cells)} different values" + (
-        "; declare text if they are sentences" if spaces >= 3 else ""
-    )
+        sentences = "such as sentences; to use them, declare text"
+        names = "such as names or row numbers; to use them, declare categorical"
+        what = what or (sentences if spaces > 3 else names)
+        return replace(blank, reason=f"{len(cells)} different texts in {often.sum()} cells, {what}")
+    hint = "; declare text if they are sentences" if spaces >= 3 else ""
+    reason = f"text with {len(cells)} different values{hint}"
     return replace(blank, kind="categorical", reason=f"{reason}, {what}" if what else reason)
 
 

@@ -12,7 +12,18 @@ import numpy as np
 from mvae.data.tables.frames import pandas
 from mvae.errors import DataError
 
-__all__ = ["STYLES", "as_numbers", "decimals_of", "has_comma", "places_of", "short", "style_of", "unit_of", "written"]
+__all__ = [
+    "STYLES",
+    "as_numbers",
+    "decimals_of",
+    "has_comma",
+    "places_of",
+    "short",
+    "style_of",
+    "trimmed",
+    "unit_of",
+    "written",
+]
 
 STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
 """The styles in which numbers may be written; each name is an example of its style, to which a unit may be added."""
@@ -20,17 +31,21 @@ STYLES = ("1234.5", "1,234.5", "1 234.5", "1.234,5")
 EXACT_DIGITS = 15  # significant digits that a float holds exactly; a number with more was computed, not measured
 
 _SIGN, _DIGITS = r"^[+-]?", r"\d+"
+_GAP = " '\u2019\u00a0\u2009\u202f"  # what separates thousands, besides points and commas
 _GROUPED = {
-    "1,234.5": re.compile(rf"{_SIGN}\d{{1,3}}(?:,\d{{3}})+(?:\.{_DIGITS})?$"),
-    "1 234.5": re.compile(rf"{_SIGN}\d{{1,3}}(?:[ '\u00a0\u202f]\d{{3}})+(?:\.{_DIGITS})?$"),
-    "1.234,5": re.compile(rf"{_SIGN}(?:\d{{1,3}}(?:[. '\u00a0\u202f]\d{{3}})+|{_DIGITS})(?:,{_DIGITS})?$"),
+    "1,234.5": re.compile(rf"{_SIGN}\d{{1,3}}(?:,\d{{2,3}})*,\d{{3}}(?:\.{_DIGITS})?$"),  # in India 12,34,567
+    "1 234.5": re.compile(rf"{_SIGN}\d{{1,3}}(?:[{_GAP}]\d{{3}})+(?:\.{_DIGITS})?$"),
+    "1.234,5": re.compile(rf"{_SIGN}(?:\d{{1,3}}(?:[.{_GAP}]\d{{3}})+|{_DIGITS})(?:,{_DIGITS})?$"),
 }
-_POINTS, _COMMAS = re.compile(r"[. '\u00a0\u202f]"), re.compile(r"[, '\u00a0\u202f]")  # between thousands
+_POINTS, _COMMAS = re.compile(rf"[.{_GAP}]"), re.compile(rf"[,{_GAP}]")  # between thousands
 _NO_DIGIT = re.compile(r"\D")
-# A unit follows a digit, so that 7.png is no number, and is short, so that an address is none.
-_UNIT = re.compile(
-    r"[+-]?([$€£¥]|EUR|USD|GBP|CHF)?(\s*)[+-]?\d(?:[\d.,' \u00a0\u202f]*\d)?(\s*)([^\d\s.,'@/+-][^\d.@]{0,11})?"
+_MINUS = str.maketrans("\u2212\u2013\u2011", "---")  # the minus sign of typeset tables, and dashes in its place
+_CURRENCY = (
+    r"[A-Z]{0,3}\$|[€£¥฿৳\u20a0-\u20cf]|EUR|USD|GBP|CHF|JPY|CNY|INR|KRW|AUD|CAD|NZD|BRL|ZAR|SEK|NOK|DKK|PLN|CZK|HUF|TRY|"
+    r"kr\.?|Rs\.?|Fr\.?|zł"
 )
+# A unit follows a digit, so that 7.png is no number, and is short, so that an address is none.
+_UNIT = re.compile(rf"[+-]?({_CURRENCY})?(\s*)[+-]?\d(?:[\d.,{_GAP}]*\d)?(\s*)([^\d\s.,'@/+-][^\d.@]{{0,11}}\.?)?")
 
 
 def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
@@ -42,6 +57,8 @@ def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
     array([   1.5, 1234.5,   -2. ,    nan])
     >>> as_numbers(["€1,234.50", "-€3", "€ 7", "8", "$9"], "€1,234.5")
     array([1234.5,   -3. ,    7. ,    8. ,    nan])
+    >>> as_numbers(["12,34,567", "\u22125"], "1,234.5"), as_numbers(["kr 5", "\u2212kr 7"], "kr 1234.5")
+    (array([ 1.234567e+06, -5.000000e+00]), array([ 5., -7.]))
     >>> as_numbers(["1,234", "0.5"], "1,234.5"), as_numbers([True, None, 3])
     (array([1.234e+03, 5.000e-01]), array([ 1., nan,  3.]))
     """
@@ -51,7 +68,7 @@ def as_numbers(values: Any, style: str = "1234.5") -> np.ndarray:
     numbers[~is_text] = _plain(cells[~is_text])
     if is_text.any():
         style, unit = _apart(style)
-        text = np.array([_bare(value.strip(), unit) for value in cells[is_text].tolist()], object)
+        text = np.array([_bare(trimmed(value), unit) for value in cells[is_text].tolist()], object)
         if style == "1234.5":
             numbers[is_text] = _plain(text)
         else:
@@ -97,7 +114,7 @@ def decimals_of(values: Iterable[str], style: str) -> int | None:
     """
     (base, unit), most = _apart(style), 0
     mark = "," if base == "1.234,5" else "."
-    for value in (_bare(value.strip(), unit) for value in values):
+    for value in (_bare(trimmed(value), unit) for value in values):
         if "e" in value.lower() or len(_NO_DIGIT.sub("", value).lstrip("0")) > EXACT_DIGITS:
             return None
         most = max(most, len(value.partition(mark)[2]))
@@ -119,7 +136,7 @@ def unit_of(values: Iterable[str], least: float = 0.9) -> str:
     >>> unit_of(["80.5 kg", "7kg"]), unit_of(["€1,234.50", "-€3"]), unit_of(["7 kg", "15 lb"]), unit_of(["7", "Q2"])
     ('# kg', '€#', '', '')
     """
-    found = [_UNIT.fullmatch(value.strip()) for value in values]
+    found = [_UNIT.fullmatch(trimmed(value)) for value in values]
     units = Counter((cell[1], cell[4]) for cell in found if cell is not None)
     (unit, often), *_ = units.most_common(1) or [((None, None), 0)]
     if unit == (None, None) or often < least * len(found):
@@ -170,6 +187,15 @@ def _apart(style: str) -> tuple[str, tuple[str, str]]:
         raise DataError(f"no style of numbers {style!r}; there are {', '.join(STYLES)}, with or without a unit")
     before, _, after = style.partition(base)
     return base, (before, after)
+
+
+def trimmed(text: str) -> str:
+    """The text without white space around it, and with ASCII's minus in place of others.
+
+    >>> trimmed(" \u22125 ")
+    '-5'
+    """
+    return text.strip().translate(_MINUS)
 
 
 def _bare(text: str, unit: tuple[str, str]) -> str:
