@@ -26,7 +26,7 @@ def defaults_for(table: Table) -> dict[str, Any]:
     start from the posterior of a linear model (``linear_start``). For larger tables the learning rate decays over the
     last half of the epochs. Training stops early: the epochs are an upper bound.
     These choices were made on validation cells and on masks that are in no table of results
-    (docs/research/tables-with-holes.md).
+    (docs/research/tables-with-holes-tuning.md).
 
     Raises:
         SettingsError: no rows to learn from.
