@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mvae.data.tables.column import TableColumn
+from mvae.data.tables.dates import FORMATS, as_seconds, from_seconds
 from mvae.data.tables.infer import infer
 from mvae.data.tables.opening import open_table
 from mvae.data.tables.writing import write_frames
@@ -96,6 +97,15 @@ def test_text_can_fill_a_numeric_column() -> None:
     assert code.filled(pd.Series([np.nan] * 2), np.array([0.0, 2.0])).tolist() == ["01", "10"]
 
 
+@pytest.mark.parametrize("dtype", ["datetime64[ns]", "timestamp[us][pyarrow]"])
+def test_numbers_can_fill_a_column_of_dates(dtype: str) -> None:
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    size = infer("size", pd.Series([1.5, 2.25, 9.0]))
+    found = size.filled(pd.Series([NAIVE, None], dtype=dtype), np.full(2, 1.5))
+    assert found.tolist() == [NAIVE, 1.5]
+
+
 @pytest.mark.parametrize(
     ("cells", "kind", "number", "expected"),
     [
@@ -167,11 +177,25 @@ def test_days_in_a_time_zone_are_filled_in_with_local_midnights(zone: str) -> No
 
 
 def test_an_unnamed_time_zone_is_kept() -> None:
-    zone = pytest.importorskip("dateutil.tz").gettz("Europe/Oslo")
+    zone = pytest.importorskip("dateutil.tz").tzoffset(None, 3600)
     days = pd.Series(pd.to_datetime(["2021-01-02", None, "2021-03-04"])).dt.tz_localize(zone)
     found = infer("x", days).filled(days, np.full(3, 1.6e9))
     assert found.dtype == days.dtype
     assert found[1] == pd.Timestamp(1.6e9, unit="s", tz="UTC")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_years_before_1000_are_written_with_four_digits(form: str) -> None:
+    day = datetime.datetime(385, 7, 25, tzinfo=datetime.UTC)
+    text = from_seconds(np.array([day.timestamp(), 0.0]), form).tolist()
+    assert [datetime.datetime.strptime(cell, form).year for cell in text] == [385, 1970]
+    assert as_seconds(text, form).tolist() == [day.timestamp(), 0.0]
+
+
+def test_years_before_1000_are_written_to_text_files_with_four_digits(tmp_path: Path) -> None:
+    days = np.array(["0385-07-25", "NaT", "0001-01-01", "2021-03-04"], "datetime64[ms]")
+    write_frames(tmp_path / "x.csv", iter([pd.DataFrame({"day": days, "n": 1})]))
+    assert (tmp_path / "x.csv").read_text() == "day,n\n0385-07-25,1\n,1\n0001-01-01,1\n2021-03-04,1\n"
 
 
 def test_seconds_stay_seconds() -> None:

@@ -1,5 +1,6 @@
 """One column of a table: its kind, the encoding of its cells as numbers, and the decoding to the user's cells."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -231,7 +232,7 @@ class TableColumn:
             cells = np.array([str(value) for value in cells], object)
         try:
             return self._put(found, gone, cells)
-        except (TypeError, ValueError):  # numbers where names are expected
+        except (TypeError, ValueError, NotImplementedError, FutureWarning):  # numbers where names are expected
             if gone.all():
                 return pandas().Series(cells, index=series.index, name=series.name).infer_objects()
             found = found.astype(object)
@@ -242,7 +243,7 @@ class TableColumn:
         """Put these cells in place of a column's missing ones, in the column's own type.
 
         Raises:
-            TypeError, ValueError: the column's type cannot hold them.
+            TypeError, ValueError, NotImplementedError, FutureWarning: the column's type cannot hold them.
         """
         if str(found.dtype) == "category":
             own = {plain(value): value for value in found.cat.categories}
@@ -263,7 +264,9 @@ class TableColumn:
                 cells = np.array([min(max(cell, int(least)), int(most)) for cell in whole], own)
         cells = cells if cells.dtype == object else np.asarray(cells)
         at = np.flatnonzero(gone)  # by a mask, pandas would make Timestamps of Python's dates
-        found.iloc[at] = cells.tolist() if str(found.dtype).startswith("dictionary") else cells
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # pandas 2 warns where pandas 3 raises TypeError
+            found.iloc[at] = cells.tolist() if str(found.dtype).startswith("dictionary") else cells
         return found
 
     def decode_as(self, series: Series, numbers: np.ndarray) -> Any:

@@ -39,6 +39,7 @@ def as_seconds(values: Any, form: str = "") -> np.ndarray:
     pd = pandas()
 
     cells = pd.Series(values, dtype=object)
+    cells = pd.Series([str(c) if isinstance(c, np.str_) else c for c in cells], dtype=object)  # pandas 2 wants str
     cells = cells.mask(cells.map(lambda cell: isinstance(cell, int | float | np.number)).astype(bool))  # no nanoseconds
     read = pd.to_datetime(cells, format=form or None, errors="coerce", utc=True)
     numbers = read.astype("datetime64[us, UTC]").astype("int64").to_numpy().astype(np.float64) / MICROSECONDS
@@ -168,4 +169,10 @@ def from_seconds(seconds: np.ndarray, form: str = "", zone: str = "", ending: st
     if zone or "%z" in form:
         own = datetime.strptime(ending, "%z").tzinfo if ending and form else zone or "UTC"
         dates = dates.dt.tz_localize("UTC").dt.tz_convert(own)
-    return dates.dt.strftime(form.replace("%z", ending) if ending else form) if form else dates
+    if not form:
+        return dates
+    form = form.replace("%z", ending) if ending else form
+    texts = dates.dt.strftime(form).copy()
+    early = dates.dt.year < 1000  # the C library may write 1 for the year 0001
+    texts[early] = [day.strftime(form.replace("%Y", f"{day.year:04}")) for day in dates[early]]
+    return texts

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -78,7 +79,8 @@ def _cells(series: Any, decimal: str) -> list[Any]:
     """Convert cells to what `csv` writes; None for missing cells."""
     kind = getattr(series.dtype, "kind", "O")
     if kind == "M":
-        series = series.astype(str)
+        year = re.compile(r"^\d{1,3}-")  # pandas 2 writes 1 for the year 0001
+        series = series.astype(str).str.replace(year, lambda found: found[0].zfill(5), regex=True)
     cells = series.astype(object).where(series.notna() & (series.astype(str) != "NaT"), None).tolist()
     if kind != "f" or decimal == ".":
         return cells
