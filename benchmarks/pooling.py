@@ -83,11 +83,6 @@ def by_chained_equations(holes: pd.DataFrame, seed: int) -> list[pd.DataFrame]:
 METHODS: dict[str, Callable[[pd.DataFrame, int], list[pd.DataFrame]]] = {
     "mvae": by_mvae,
     "mvae with 50 samples": partial(by_mvae, models={"mmvae": {"samples": 50}}),
-    "mvae with 50 samples and nothing hidden": partial(
-        by_mvae,
-        models={"mmvae": {"samples": 50}},
-        modalities={"table": {"augment": [{"name": "hide", "share": 0.0}]}},
-    ),
     "chained equations": by_chained_equations,
 }
 
