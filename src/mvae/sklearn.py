@@ -115,9 +115,9 @@ class MVAEImputer(OneToOneFeatureMixin, TransformerMixin, _Estimator):
         samples: number of latent samples per row that means are taken over (`TableModel.impute` takes 400).
         random_state: random state of training; answers have fixed noise.
 
-    Similar rows correct nothing, as they do in `TableModel.impute` from 1,000 rows on. A column without any value stays
-    as it is. Arrays and frames of numbers become arrays; other frames become
-    frames of pandas (``set_output(transform="polars")``: of polars).
+    Numbers are not corrected by similar rows (`TableModel.impute` does so from 1,000 rows on). A column without any
+    value stays as it is. Arrays and frames of numbers become arrays; other frames become frames of pandas
+    (``set_output(transform="polars")``: of polars).
 
     >>> import numpy
     >>> X = numpy.array([[1.0, 2.0], [2.0, numpy.nan], [3.0, 6.5], [numpy.nan, 8.0]] * 5)
